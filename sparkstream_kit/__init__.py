@@ -1,0 +1,31 @@
+"""Helpers for Spark streams in Python: native Spark objects go in, native Spark objects come out.
+
+`import sparkstream_kit` loads nothing else; a name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sparkstream_kit.queries import run, start
+    from sparkstream_kit.session import get_session
+
+__all__ = ["get_session", "run", "start"]
+
+_HOMES = {"get_session": "session", "run": "queries", "start": "queries"}
+
+
+def __getattr__(name: str) -> object:
+    """Import one of the three everyday calls, or a submodule, when it is first asked for."""
+    home = _HOMES.get(name)
+    if home is not None:
+        return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    if not name.startswith("_"):
+        try:
+            return importlib.import_module(f"{__name__}.{name}")
+        except ModuleNotFoundError as err:
+            if err.name != f"{__name__}.{name}":
+                raise
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

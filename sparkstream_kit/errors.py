@@ -1,0 +1,70 @@
+"""The kit's exceptions: each message says what was wrong, what was given, and the fix."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["InvalidInputError", "KitError", "MissingExtraError", "hint", "reject_unknown"]
+
+
+class KitError(Exception):
+    """Base of every error that the kit raises on purpose; the message is for the user, on one line."""
+
+    exit_code = 1
+
+
+class InvalidInputError(KitError, ValueError):
+    """An argument, a flag, a file or an address that cannot be used; a job ends with exit code 2."""
+
+    exit_code = 2
+
+
+class MissingExtraError(KitError, ImportError):
+    """An optional library is not installed; the message names the `pip install` to run."""
+
+    exit_code = 2
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs an optional library; run: pip install 'sparkstream-kit[{extra}]'")
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """Return "; did you mean X?" for the known name nearest to `name`, or an empty string.
+
+    Example:
+        >>> hint("chekpoint", ["checkpoint", "trigger"])
+        '; did you mean checkpoint?'
+        >>> hint("zzz", ["checkpoint", "trigger"])
+        ''
+    """
+    lowered = {k.lower(): k for k in known}
+    near = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
+    return f"; did you mean {lowered[near[0]]}?" if near else ""
+
+
+def reject_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raise for the first of `given` that is not in `known`, naming the nearest known name.
+
+    Args:
+        what: what the names are, for the message ("keyword of start()").
+        given: the names the caller used.
+        known: the names that are understood.
+
+    Raises:
+        InvalidInputError: a name in `given` is not in `known`.
+
+    Example:
+        >>> reject_unknown("trigger", ["procesingTime"], ["processingTime", "availableNow"])
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: unknown trigger procesingTime; did you mean processingTime?
+    """
+    names = sorted(known)
+    for name in given:
+        if name not in names:
+            near = hint(name, names)
+            raise InvalidInputError(f"unknown {what} {name}{near or '; known: ' + ', '.join(names)}")
