@@ -1,0 +1,135 @@
+"""The profiles in `conf/`: settings in spark-defaults format, one file for each way of running.
+
+Everything here works before Spark does and without it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import re
+from contextlib import ExitStack
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sparkstream_kit.errors import InvalidInputError, hint
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+__all__ = ["PROFILES", "log4j2_file", "parse_properties", "read_profile", "submit_properties"]
+
+PROFILES = ("cluster", "local", "test")
+
+_files = ExitStack()
+atexit.register(_files.close)
+
+
+def _resource(name: str) -> Traversable:
+    """Return a file of `conf/`: from the wheel or zip first, from the checkout next."""
+    packaged = resources.files("sparkstream_kit") / "conf" / name
+    return packaged if packaged.is_file() else Path(__file__).parent.parent / "conf" / name
+
+
+def log4j2_file() -> Path:
+    """Return the kit's log4j2.properties as a real file (out of a zip, a copy that goes at exit)."""
+    return _files.enter_context(resources.as_file(_resource("log4j2.properties")))
+
+
+def parse_properties(text: str, origin: str) -> dict[str, str]:
+    """Read settings in spark-defaults format: a key, then white space, `=` or `:`, then the value.
+
+    Args:
+        text: the lines; `#` and `!` begin a comment.
+        origin: where the text is from, for the message.
+
+    Returns:
+        The settings in the order in which they stand.
+
+    Raises:
+        InvalidInputError: a line has no value, or a key does not begin with `spark.`.
+
+    Example:
+        >>> parse_properties("# a comment\\nspark.sql.shuffle.partitions  2", "local.conf")
+        {'spark.sql.shuffle.partitions': '2'}
+    """
+    settings = {}
+    for number, raw in enumerate(text.splitlines(), start=1):
+        line = raw.strip()
+        if not line or line[0] in "#!":
+            continue
+        found = re.fullmatch(r"(spark\.[^\s=:]+)(?:\s*[=:]\s*|\s+)(\S.*)", line)
+        if not found:
+            raise InvalidInputError(
+                f"profile {origin}, line {number}: {line!r} is not a setting; write: spark.some.key value"
+            )
+        settings[found[1]] = found[2]
+    return settings
+
+
+def _text(profile: str) -> str:
+    """Return the text of a profile, given by its name or by the path of a file."""
+    if profile in PROFILES:
+        return _resource(f"{profile}.conf").read_text("utf-8")
+    path = Path(profile)
+    if not path.exists():
+        near = hint(profile, PROFILES)
+        raise InvalidInputError(
+            f"unknown profile {profile}{near}; known: {', '.join(PROFILES)}, or the path of a file"
+        )
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as err:
+        raise InvalidInputError(
+            f"profile {profile} cannot be read: {err}; give a text file in spark-defaults format"
+        ) from err
+
+
+def read_profile(profile: str) -> dict[str, str]:
+    """Return the settings of a profile.
+
+    Args:
+        profile: `local`, `test`, `cluster`, or the path of a file in spark-defaults format.
+
+    Raises:
+        InvalidInputError: no such profile, a file that cannot be read, or a line that is no setting.
+
+    Example:
+        >>> read_profile("local")["spark.sql.shuffle.partitions"]
+        '2'
+        >>> read_profile("locale")
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: unknown profile locale; did you mean local?; known: ...
+    """
+    return parse_properties(_text(profile), profile)
+
+
+def submit_properties(profile: str, folder: Path) -> Path:
+    """Write a profile as a file for `spark-submit --properties-file`, the quiet log settings included.
+
+    Under spark-submit the JVM starts before Python does, so what the JVM must know first can only come
+    from such a file.
+
+    Args:
+        profile: as for `read_profile`.
+        folder: where the file goes; made when it is missing. The same settings give the same file.
+
+    Raises:
+        InvalidInputError: as for `read_profile`.
+    """
+    settings = read_profile(profile)
+    if profile != "cluster":
+        folder.mkdir(parents=True, exist_ok=True)
+        log4j2 = folder / "log4j2.properties"
+        log4j2.write_bytes(log4j2_file().read_bytes())
+        flag = f'"-Dlog4j2.configurationFile={log4j2.resolve().as_uri()}"'
+        given = settings.get("spark.driver.extraJavaOptions", "")
+        settings["spark.driver.extraJavaOptions"] = f"{given} {flag}".strip()
+    body = "".join(f"{key} {value}\n" for key, value in settings.items())
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256(body.encode()).hexdigest()[:8]
+    path = folder / f"{Path(profile).stem}-{digest}.conf"
+    path.write_text(body, "utf-8")
+    return path

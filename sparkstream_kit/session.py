@@ -1,0 +1,211 @@
+"""`get_session`: a SparkSession with the settings of a profile, quiet, and with the driver's own Python."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyspark import SparkConf, SparkContext
+from pyspark.errors import PySparkRuntimeError
+from pyspark.sql import SparkSession
+
+from sparkstream_kit.errors import InvalidInputError, KitError, hint
+from sparkstream_kit.profiles import log4j2_file, parse_properties, read_profile
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["get_session", "is_local"]
+
+_log = logging.getLogger(__name__)
+
+# What the JVM must know when it starts: later, Spark ignores these and still claims to have them.
+_LAUNCH_KEYS = ("spark.driver.", "spark.jars", "spark.submit.", "spark.files", "spark.archives")
+_RUNTIME_DRIVER_KEYS = ("spark.driver.host", "spark.driver.bindAddress", "spark.driver.maxResultSize")
+
+
+def get_session(
+    app_name: str, *, profile: str | None = None, conf: Mapping[str, Any] | None = None
+) -> SparkSession:
+    """Return the running session, or start one with the settings of a profile.
+
+    Settings take effect in this order: what the launch gave (spark-submit's flags, a properties file,
+    spark-defaults, PYSPARK_SUBMIT_ARGS), then `conf`, then the profile, then Spark's defaults. An entry
+    of `conf` that loses is a warning. In a session that already runs, only the runtime settings of `conf`
+    are applied.
+
+    Args:
+        app_name: the name in Spark's UI and logs.
+        profile: `local`, `test`, `cluster` or the path of a file in spark-defaults format; by default
+            `local` on a local master and `cluster` on any other.
+        conf: further settings by Spark's own keys; True and False become `true` and `false`.
+
+    Returns:
+        A plain `pyspark.sql.SparkSession`; `with get_session(…) as spark:` stops it at the end.
+
+    Raises:
+        InvalidInputError: an unknown profile, no usable Java, or a static setting that differs from that
+            of the running session.
+
+    Example:
+        >>> get_session("docs", profile="lokal")
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: unknown profile lokal; did you mean local?; known: ...
+    """
+    explicit = {key: _text(value) for key, value in (conf or {}).items()}
+    settings = None if profile is None else read_profile(profile)
+    if os.environ.get("SPARK_REMOTE") or "spark.remote" in explicit:
+        raise KitError("Spark Connect is not supported yet; unset SPARK_REMOTE and use a classic session")
+    if SparkContext._active_spark_context is not None:  # noqa: SLF001 - no public question for this
+        return _adjust(SparkSession.builder.getOrCreate(), explicit)
+
+    _launch_jvm({**(settings or {}), **explicit}, quiet=profile != "cluster")
+    given = _given_by_launch()
+    master = given.get("spark.master") or explicit.get("spark.master") or "local[*]"
+    if settings is None:
+        settings = read_profile("local" if is_local(master) else "cluster")
+    wanted = {**settings, **explicit}
+    if is_local(master):
+        _silence_jvm(given)
+        if "spark.pyspark.python" not in {**given, **wanted}:
+            # Spark would take whatever python3 is first on PATH, and wait 10 s for it to fail.
+            os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+
+    builder = SparkSession.builder
+    for key, value in {"spark.app.name": app_name, "spark.master": master, **wanted}.items():
+        if key not in given and not _is_launch_key(key):
+            builder = builder.config(key, value)
+    spark: SparkSession = builder.getOrCreate()
+    _report_losers(spark, explicit)
+    return spark
+
+
+def is_local(master: str) -> bool:
+    """Say whether a master URL runs everything in the driver's own process.
+
+    Example:
+        >>> is_local("local[2]"), is_local("spark://host:7077"), is_local("local-cluster[2,1,1024]")
+        (True, False, False)
+    """
+    return master == "local" or master.startswith("local[")
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _is_launch_key(key: str) -> bool:
+    return key.startswith(_LAUNCH_KEYS) and key not in _RUNTIME_DRIVER_KEYS
+
+
+def _launch_jvm(wanted: Mapping[str, str], *, quiet: bool) -> None:
+    """Start the JVM (under spark-submit: meet it) with the settings that only its start can take."""
+    if SparkContext._gateway is None and "PYSPARK_GATEWAY_PORT" not in os.environ:  # noqa: SLF001
+        defaults = _spark_defaults()
+        launch = SparkConf(loadDefaults=False)
+        for key, value in wanted.items():
+            if _is_launch_key(key) and key not in defaults:
+                launch.set(key, value)
+        options = os.environ.get("SPARK_SUBMIT_OPTS", "")
+        if quiet and "log4j" not in options and not _has_own_log4j2():
+            os.environ["SPARK_SUBMIT_OPTS"] = (
+                f"{options} -Dlog4j2.configurationFile={log4j2_file().as_uri()}".strip()
+            )
+        try:
+            SparkContext._ensure_initialized(conf=launch)  # noqa: SLF001
+        except PySparkRuntimeError as err:
+            raise InvalidInputError(
+                "the Java machine did not start; Spark needs Java 17 or newer: install one "
+                "(Debian: apt-get install openjdk-17-jre-headless) or set JAVA_HOME"
+            ) from err
+        finally:
+            if options:
+                os.environ["SPARK_SUBMIT_OPTS"] = options
+            else:
+                os.environ.pop("SPARK_SUBMIT_OPTS", None)
+    SparkContext._ensure_initialized()  # noqa: SLF001
+
+
+def _spark_defaults() -> dict[str, str]:
+    """Return the settings of the installation's spark-defaults.conf, which a launch flag would beat."""
+    home = os.environ.get("SPARK_CONF_DIR") or (
+        f"{os.environ['SPARK_HOME']}/conf" if "SPARK_HOME" in os.environ else None
+    )
+    path = Path(home, "spark-defaults.conf") if home else None
+    return parse_properties(path.read_text("utf-8"), str(path)) if path and path.is_file() else {}
+
+
+def _given_by_launch() -> dict[str, str]:
+    """Return what flags, files and environment gave, without what Spark fills in when nothing was given."""
+    given = dict(SparkConf().getAll())
+    script = Path(sys.argv[0]).name if sys.argv else ""
+    filled_in = {
+        "spark.master": {"local[*]"},
+        "spark.app.name": {script, "pyspark-shell"},
+        "spark.ui.showConsoleProgress": {"true"},
+    }
+    return {key: value for key, value in given.items() if value not in filled_in.get(key, ())}
+
+
+def _silence_jvm(given: Mapping[str, str]) -> None:
+    """Put the kit's log settings in force, unless the launch brought settings of its own."""
+    jvm: Any = SparkContext._jvm  # noqa: SLF001
+    configured = jvm.java.lang.System.getProperty("log4j2.configurationFile")
+    if configured or "spark.log.level" in given or _has_own_log4j2():
+        return
+    # Spark sets up logging at its first log call, over whatever was there: make that call happen now.
+    jvm.org.apache.spark.sql.types.StructType.fromDDL("a INT")
+    address = jvm.java.net.URI(log4j2_file().as_uri())
+    for current in (True, False):
+        jvm.org.apache.logging.log4j.LogManager.getContext(current).setConfigLocation(address)
+
+
+def _has_own_log4j2() -> bool:
+    """Say whether the installation's conf folder brings log settings (spark-submit always names one)."""
+    folder = Path(os.environ.get("SPARK_CONF_DIR", "-"))
+    return any(folder.glob("log4j2.*"))
+
+
+def _adjust(spark: SparkSession, explicit: Mapping[str, str]) -> SparkSession:
+    """Apply runtime settings to a session that runs; refuse static ones that differ."""
+    for key, value in explicit.items():
+        if spark.conf.isModifiable(key):
+            spark.conf.set(key, value)
+        elif (current := spark.conf.get(key, None)) != value:
+            _warn_unknown(spark, [key])
+            raise InvalidInputError(
+                f"{key}={value} cannot be set in the running session, which has {current}; "
+                "call spark.stop() first, then get_session again"
+            )
+    return spark
+
+
+def _report_losers(spark: SparkSession, explicit: Mapping[str, str]) -> None:
+    """Warn of entries of `conf` that the launch overruled, and of `spark.sql` keys that Spark lacks."""
+    for key, value in explicit.items():
+        actual = spark.conf.get(key, None)
+        if actual is None and _is_launch_key(key):
+            _log.warning(
+                "conf %s=%s is not in force: the JVM must know it when it starts; "
+                "give it to spark-submit, or call get_session first in a new process",
+                key,
+                value,
+            )
+        elif actual != value:
+            _log.warning("conf %s=%s is not in force: the launch gave %s, which wins", key, value, actual)
+    _warn_unknown(spark, [k for k in explicit if not spark.conf.isModifiable(k)])
+
+
+def _warn_unknown(spark: SparkSession, keys: list[str]) -> None:
+    sql_keys = [key for key in keys if key.startswith("spark.sql.")]
+    if not sql_keys:
+        return
+    known = {row[0] for row in spark.sql("SET -v").select("key").collect()}
+    for key in sql_keys:
+        near = hint(key, known)
+        if key not in known and near:
+            _log.warning("Spark knows no setting %s%s", key, near)
