@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["InvalidInputError", "KitError", "MissingExtraError", "hint", "reject_unknown"]
+__all__ = [
+    "InputUnavailable",
+    "InvalidInputError",
+    "KitError",
+    "MissingExtraError",
+    "QueryFailed",
+    "hint",
+    "reject_unknown",
+]
 
 
 class KitError(Exception):
@@ -30,6 +38,26 @@ class MissingExtraError(KitError, ImportError):
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} needs an optional library; run: pip install 'sparkstream-kit[{extra}]'")
+
+
+class QueryFailed(KitError):  # noqa: N818 - the name says what happened, as Spark's own STREAM_FAILED
+    """A query, or a DStream batch, ended with an error; the others of its run have been stopped.
+
+    Attributes:
+        cause: the innermost error, on one line.
+        summary: what the run had done until then (a `RunSummary`), or None.
+    """
+
+    def __init__(self, name: str, cause: str, summary: object = None) -> None:
+        super().__init__(f"{name} failed: {cause}")
+        self.cause = cause
+        self.summary = summary
+
+
+class InputUnavailable(QueryFailed):
+    """A query failed because its input cannot be had, such as a port that nobody listens on."""
+
+    exit_code = 2
 
 
 def hint(name: str, known: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkRuntimeError
+from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from sparkstream_kit.errors import InvalidInputError, KitError, hint
@@ -153,6 +154,9 @@ def _given_by_launch() -> dict[str, str]:
 
 def _silence_jvm(given: Mapping[str, str]) -> None:
     """Put the kit's log settings in force, unless the launch brought settings of its own."""
+    for name in ("DataFrameQueryContextLogger", "SQLQueryContextLogger"):
+        # They print the stack trace of each error that is raised as an exception all the same.
+        PySparkLogger.getLogger(name).setLevel(logging.CRITICAL)
     jvm: Any = SparkContext._jvm  # noqa: SLF001
     configured = jvm.java.lang.System.getProperty("log4j2.configurationFile")
     if configured or "spark.log.level" in given or _has_own_log4j2():

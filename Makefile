@@ -1,0 +1,50 @@
+# Every target sets up what it needs by itself (scripts/setup.sh; nothing is repeated when nothing changed).
+
+# The environment is entered as a user enters it: its bin first on PATH, and the Java that set-up found.
+ENTER := . .venv/bin/activate &&
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint typecheck format ci wheel zip picture clean setup pins
+
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
+		printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+demo: setup ## watch a streaming job work on generated sales
+	@$(ENTER) python scripts/demo.py
+
+test: setup ## run the tests on two cores
+	@$(ENTER) python -m pytest -n 2 --dist loadfile
+
+lint: setup ## check style and format with ruff
+	@$(ENTER) ruff check && ruff format --check
+
+typecheck: setup ## check the types with mypy
+	@$(ENTER) mypy
+
+format: setup ## rewrite the code in the project's style
+	@$(ENTER) ruff check --fix; ruff format
+
+ci: ## run everything that CI runs
+	@bash .ci/run
+
+wheel: setup ## build the wheel in dist/
+	@rm -rf dist
+	@$(ENTER) hatchling build -t wheel
+
+zip: wheel ## build dist/sparkstream_kit.zip, for spark-submit --py-files
+	@cp dist/*.whl dist/sparkstream_kit.zip
+	@echo dist/sparkstream_kit.zip
+
+picture: setup ## draw the README's picture of the demo
+	@$(ENTER) python scripts/picture.py
+
+clean: ## remove what builds, tests and runs left (the environment stays; remove .venv by hand)
+	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache spark-warehouse metastore_db derby.log
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+setup: ## make .venv with the pinned packages, and find Java
+	@bash scripts/setup.sh
+
+pins: ## work the pins out again from pyproject.toml (needs uv)
+	@bash scripts/setup.sh pins

@@ -1,0 +1,38 @@
+"""The innermost cause of a failure of Spark, on one line."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_TRACEBACK = "Traceback (most recent call last):"
+
+
+def innermost(error: BaseException) -> str:
+    """Return the innermost cause of a failed query or batch, such as `ValueError: no such shop`."""
+    # PySpark keeps the cause in `_cause`, and the Java exception in `_origin`; py4j in `java_exception`.
+    while (inner := getattr(error, "_cause", None)) is not None:
+        error = inner
+    java: Any = getattr(error, "_origin", None) or getattr(error, "java_exception", None)
+    if java is None:
+        text = str(error)
+        # PySpark's text of an exception that it has no class for begins with that of Java.
+        return one_line(text if re.match(r"[\w.$]+(Error|Exception): ", text) else f"{type(error).__name__}: {text}")
+    while java.getCause() is not None:
+        java = java.getCause()
+    return one_line(f"{java.getClass().getSimpleName()}: {java.getMessage() or 'no message'}")
+
+
+def one_line(text: str) -> str:
+    r"""Return the line of `text` that says what went wrong: of a Python traceback, its last.
+
+    Example:
+        >>> one_line("PythonException: Traceback (most recent call last):\n  File x\nKeyError: 'a'\n\tat y")
+        "KeyError: 'a'"
+    """
+    if _TRACEBACK in text:
+        text = text.rpartition(_TRACEBACK)[2]
+        lines = [line for line in text.splitlines() if line.strip() and not line[0].isspace()]
+    else:
+        lines = [line for line in text.splitlines() if line.strip()]
+    return lines[0].strip() if lines else text.strip()

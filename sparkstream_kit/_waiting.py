@@ -1,0 +1,92 @@
+"""What ends a wait, for `queries.run` and `dstreams.run`: a time, a stop file, a signal, or an event."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+# How often a stop file is looked for, and a socket's reader: neither can wake the waiting thread.
+LOOK_EVERY = 0.5
+
+
+class Inbox:
+    """A queue that threads and signal handlers post to and that one thread reads, until a time at most."""
+
+    def __init__(self, *, run_for: float | None, stop_file: str | Path | None) -> None:
+        if run_for is not None and run_for <= 0:
+            raise InvalidInputError(f"run_for must be a positive number of seconds, not {run_for}")
+        self.posts: SimpleQueue[tuple[str, Any]] = SimpleQueue()
+        self.started = time.monotonic()
+        self._deadline = None if run_for is None else self.started + run_for
+        self._stop_file = None if stop_file is None else Path(stop_file)
+
+    def post(self, kind: str, what: Any = None) -> None:
+        """Wake the reader; safe in a signal handler, as SimpleQueue's put is reentrant."""
+        self.posts.put((kind, what))
+
+    def next(self, *, wake_after: float | None = None) -> tuple[str, Any]:
+        """Return the next post, or `("stop", reason)`, or `("look", None)` after `wake_after` seconds.
+
+        A stop file that is already there when the wait begins ends it at once.
+        """
+        if self._stop_file is not None and self._stop_file.exists():
+            return "stop", f"stop file {self._stop_file}"
+        now = time.monotonic()
+        waits = [wake_after] if wake_after is not None else []
+        if self._stop_file is not None:
+            waits.append(LOOK_EVERY)
+        if self._deadline is not None:
+            if now >= self._deadline:
+                return "stop", "run_for is over"
+            waits.append(self._deadline - now)
+        return self.get(min(waits) if waits else None)
+
+    def get(self, timeout: float | None) -> tuple[str, Any]:
+        """Return the next post, or `("look", None)` after `timeout` seconds."""
+        try:
+            return self.posts.get(timeout=timeout)
+        except Empty:
+            return "look", None
+
+
+def in_thread(name: str, function: Callable[[], None]) -> None:
+    """Run `function` in a thread that does not keep the process alive."""
+    threading.Thread(target=function, name=f"sparkstream-{name}", daemon=True).start()
+
+
+@contextmanager
+def signals_posted_to(inbox: Inbox) -> Iterator[None]:
+    """Turn SIGINT and SIGTERM into a post, and put the former handlers back at the end.
+
+    A second signal is not caught: it goes to the former handler, so that an impatient Ctrl-C works. Outside
+    the main thread, where Python allows no handlers, nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former: dict[int, Any] = {}
+
+    def put_back() -> None:
+        while former:
+            signal.signal(*former.popitem())
+
+    def handle(number: int, _frame: object) -> None:
+        put_back()
+        inbox.post("stop", signal.Signals(number).name)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        former[number] = signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        put_back()

@@ -1,0 +1,171 @@
+"""A small result for people: a table, bars, a live picture in the terminal, a chart."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparkstream_kit.errors import InvalidInputError, MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from pyspark.sql import DataFrame
+
+__all__ = ["bars", "chart", "check_chart", "live", "render", "table"]
+
+
+def render(frame: DataFrame, form: str) -> str:
+    """Return all rows of a frame as text.
+
+    Args:
+        frame: a static DataFrame whose rows fit in the driver's memory.
+        form: `table` (aligned columns), `csv` (with a header line) or `json` (an array of objects).
+    """
+    from sparkstream_kit.sinks import texts
+
+    if form == "csv":
+        return texts.as_csv(frame)
+    if form == "json":
+        return texts.as_json(frame)
+    return table(frame.columns, texts.cells(frame), right=_numeric(frame))
+
+
+def _numeric(frame: DataFrame) -> set[int]:
+    from pyspark.sql.types import NumericType
+
+    return {i for i, field in enumerate(frame.schema.fields) if isinstance(field.dataType, NumericType)}
+
+
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[str | None]], *, right: set[int] = frozenset()
+) -> str:
+    """Return rows as a plain text table.
+
+    Args:
+        columns: the column names.
+        rows: the values as texts; None is shown as NULL.
+        right: the positions of columns to align on the right.
+
+    Example:
+        >>> print(table(["k", "n"], [["a", "1"], ["bb", "20"]], right={1}), end="")
+        k    n
+        --  --
+        a    1
+        bb  20
+    """
+    cells = [[str(c) for c in columns], *[["NULL" if v is None else str(v) for v in row] for row in rows]]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
+    cells.insert(1, ["-" * width for width in widths])
+    lines = [
+        "  ".join(v.rjust(w) if i in right else v.ljust(w) for i, (v, w) in enumerate(zip(row, widths, strict=True)))
+        for row in cells
+    ]
+    return "".join(line.rstrip() + "\n" for line in lines)
+
+
+def bars(values: Sequence[tuple[str, float]], *, width: int = 80) -> str:
+    """Return labelled horizontal bars, one a line, the longest as wide as fits.
+
+    Args:
+        values: labels and numbers from 0.
+        width: the width of a line in characters.
+
+    Example:
+        >>> print(bars([("a", 4), ("b", 2)], width=20))
+        a  ███████████  4.00
+        b  █████▌       2.00
+    """
+    label_width = max((len(label) for label, _ in values), default=0)
+    number_width = max((len(f"{value:,.2f}") for _, value in values), default=0)
+    room = max(width - label_width - number_width - 4, 4)
+    most = max((value for _, value in values), default=0) or 1
+    lines = []
+    for label, value in values:
+        eighths = round(max(value, 0) / most * room * 8)
+        bar = "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
+        lines.append(f"{label:<{label_width}}  {bar:<{room}}  {value:>{number_width},.2f}")
+    return "\n".join(lines)
+
+
+@contextmanager
+def live() -> Iterator[Callable[[str], None]]:
+    """Draw a text on standard error again and again in place, if that is a terminal; else draw nothing.
+
+    Yields:
+        A function that replaces the picture by the text it gets. With rich (the extra `cli`) it stays in
+        place; without it, each picture follows the one before.
+    """
+    if not sys.stderr.isatty():
+        yield lambda _text: None
+    elif importlib.util.find_spec("rich") is None:
+        yield lambda text: print(f"\n{text}", file=sys.stderr)
+    else:
+        from rich.console import Console
+        from rich.live import Live
+        from rich.text import Text
+
+        console = Console(stderr=True)
+        with Live(
+            console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+        ) as picture:
+            yield lambda text: picture.update(Text(text, no_wrap=True), refresh=True)
+
+
+def check_chart(path: str | Path) -> Path:
+    """Return the path of a chart that can be drawn; checked before the work whose result it shows.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        InvalidInputError: the name does not end in .png, or the folder does not exist.
+
+    Example:
+        >>> check_chart("totals.gif")
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: chart totals.gif: the name must end in .png
+    """
+    target = Path(path)
+    if target.suffix != ".png":
+        raise InvalidInputError(f"chart {path}: the name must end in .png")
+    if not target.absolute().parent.is_dir():
+        raise InvalidInputError(f"chart {path}: folder {target.absolute().parent} does not exist; create it")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise MissingExtraError("a chart", "charts")
+    return target
+
+
+def chart(values: Sequence[tuple[str, float]], title: str, path: str | Path | None = None) -> Any:
+    """Draw labelled horizontal bars, the first on top.
+
+    Args:
+        values: labels and numbers.
+        title: the line above the bars.
+        path: a PNG file to write, or None.
+
+    Returns:
+        The `matplotlib.figure.Figure`, which a notebook with `%matplotlib inline` shows.
+
+    Raises:
+        MissingExtraError, InvalidInputError: as for `check_chart`.
+    """
+    target = None if path is None else check_chart(path)
+    if importlib.util.find_spec("matplotlib") is None:
+        raise MissingExtraError("a chart", "charts")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 0.6 + 0.32 * max(len(values), 3)), layout="constrained")
+    axes = figure.subplots()
+    drawn = axes.barh([label for label, _ in values], [float(value) for _, value in values], color="#2b6cb0")
+    axes.bar_label(drawn, fmt="{:,.0f}", padding=4, fontsize=9)
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(title, loc="left")
+    if target is not None:
+        figure.savefig(target, dpi=120)
+    return figure

@@ -1,0 +1,353 @@
+"""`start` one streaming query; `run` any number of them to a clean end."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from py4j.protocol import Py4JNetworkError
+from pyspark.sql import SparkSession
+from pyspark.sql.streaming import StreamingQueryListener
+
+from sparkstream_kit import _causes, _waiting
+from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed, reject_unknown
+from sparkstream_kit.sources import sockets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame
+    from pyspark.sql.streaming import StreamingQuery
+    from pyspark.sql.streaming.listener import (
+        QueryIdleEvent,
+        QueryProgressEvent,
+        QueryStartedEvent,
+        QueryTerminatedEvent,
+        StreamingQueryProgress,
+    )
+
+    from sparkstream_kit.sinks import Sink
+
+__all__ = ["QuerySummary", "RunSummary", "run", "start"]
+
+_TRIGGERS = ("availableNow", "continuous", "once", "processingTime", "realTime")
+_MODES = ("append", "complete", "update")
+
+
+def start(
+    frame: DataFrame,
+    sink: Sink,
+    *,
+    name: str | None = None,
+    mode: str = "append",
+    checkpoint: str | Path | None = None,
+    **trigger: Any,
+) -> StreamingQuery:
+    """Start one named streaming query.
+
+    Args:
+        frame: a streaming DataFrame.
+        sink: from `sparkstream_kit.sinks`; its docstring states the delivery promise.
+        name: the query's name, in progress, errors and Spark's UI; a memory or latest table gives its own.
+        mode: `append`, `update` or `complete`.
+        checkpoint: the folder that the query goes on from; without one a temporary one is used, which
+            Spark removes when the query ends.
+        **trigger: one of Spark's own words: `processingTime="5 seconds"`, `availableNow=True`, ….
+
+    Returns:
+        Spark's own StreamingQuery, running.
+
+    Raises:
+        InvalidInputError: a frame that does not stream, an unknown trigger, an output mode that the sink
+            does not support, a missing name, or a query of this name that already runs.
+
+    Example:
+        >>> from sparkstream_kit import sinks
+        >>> start(None, sinks.files("out"), name="totals", mode="complete")
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: sink files supports output mode append, not complete; ...
+    """
+    reject_unknown("trigger", trigger, _TRIGGERS)
+    if mode not in sink.modes:
+        reject_unknown("output mode", [mode], _MODES)
+        raise InvalidInputError(
+            f"sink {sink.kind} supports output mode {' and '.join(sink.modes)}, not {mode}; {sink.advice}"
+        )
+    if not frame.isStreaming:
+        raise InvalidInputError(
+            f"query {name or sink.kind}: the DataFrame does not stream; read it with spark.readStream"
+        )
+    name = _name(frame, sink, name)
+    location = None if checkpoint is None else str(checkpoint)
+    writer = sink.bind(frame, location)(frame.writeStream).queryName(name).outputMode(mode)
+    if location is not None:
+        writer = writer.option("checkpointLocation", location)
+    if trigger:
+        writer = writer.trigger(**trigger)
+    return writer.toTable(sink.to_table) if sink.to_table else writer.start()
+
+
+def _name(frame: DataFrame, sink: Sink, name: str | None) -> str:
+    """Return the query's name, checked against the sink and the queries that run."""
+    if sink.query_name and name not in (None, sink.query_name):
+        raise InvalidInputError(
+            f"sink {sink.kind} names its query {sink.query_name}, because Spark names the table after the "
+            f"query; leave name={name} out, or use it for the table"
+        )
+    chosen = sink.query_name or name
+    if not chosen:
+        raise InvalidInputError(f"a query needs a name: start(…, sinks.{sink.kind}(…), name='totals')")
+    if any(query.name == chosen for query in frame.sparkSession.streams.active):
+        raise InvalidInputError(
+            f"a query named {chosen} already runs; end it first: "
+            f"[q.stop() for q in spark.streams.active if q.name == '{chosen}']"
+        )
+    return chosen
+
+
+@dataclass(frozen=True)
+class QuerySummary:
+    """What one query did during a run.
+
+    Attributes:
+        name: the query's name.
+        query_id: Spark's id of the query, which its checkpoint keeps over restarts.
+        batches: batches committed in this run.
+        input_rows: rows read in these batches, as Spark counts them.
+        last_batch: the id of the last batch committed in this run, or None.
+    """
+
+    name: str
+    query_id: str
+    batches: int
+    input_rows: int
+    last_batch: int | None
+
+    def __str__(self) -> str:
+        """Return one readable line."""
+        last = "none" if self.last_batch is None else self.last_batch
+        return (
+            f"{self.name}: {self.batches:,} batches, {self.input_rows:,} rows in, last batch committed: {last}"
+        )
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run did, query by query.
+
+    Attributes:
+        ended_by: why it ended: "end of input", "run_for is over", "idle", "stop file PATH", "SIGINT",
+            "SIGTERM" or "failure".
+        seconds: how long it ran.
+        queries: one summary a query, in the order given.
+    """
+
+    ended_by: str
+    seconds: float
+    queries: tuple[QuerySummary, ...]
+
+    def __str__(self) -> str:
+        """Return a line a query and one for the run."""
+        lines = [str(query) for query in self.queries]
+        return "\n".join([*lines, f"ended after {self.seconds:.1f} s by: {self.ended_by}"])
+
+
+def run(
+    *queries: StreamingQuery,
+    run_for: float | None = None,
+    idle: float | None = None,
+    stop_file: str | Path | None = None,
+    grace: float = 30,
+    on_batch: Callable[[StreamingQueryProgress], None] | None = None,
+) -> RunSummary:
+    """Wait for queries and end them well; call it in the main thread, where signals arrive.
+
+    It ends at the end of input (every query has ended, as with `availableNow`, or its socket's peer has
+    closed and all lines are through), after `run_for` or `idle` seconds, when the stop file appears, and on
+    SIGINT or SIGTERM. The batch in flight is committed first; one that begins while the query is being
+    stopped may be cut, and comes again whole when the query is started on its checkpoint. Whatever happens,
+    no query of the run is active afterwards, and the signal handlers are as before.
+
+    Args:
+        *queries: running queries of one session.
+        run_for: seconds after which the run ends.
+        idle: seconds without an input row after which the run ends.
+        stop_file: a path; the run ends within about half a second after a file appears there.
+        grace: seconds that the batch in flight may take to commit before it is cut.
+        on_batch: called in this thread after each batch with Spark's own progress record.
+
+    Returns:
+        What was done, query by query.
+
+    Raises:
+        QueryFailed: a query failed; the others have been stopped. It carries the summary.
+        InputUnavailable: a query's socket could not be connected to.
+        InvalidInputError: no queries, or a time that is not positive.
+    """
+    if not queries:
+        raise InvalidInputError("run() needs at least one query: run(start(frame, sink, name='totals'))")
+    if idle is not None and idle <= 0:
+        raise InvalidInputError(f"idle must be a positive number of seconds, not {idle}")
+    try:
+        return _Run(queries, _waiting.Inbox(run_for=run_for, stop_file=stop_file), on_batch).to_end(idle, grace)
+    except (Py4JNetworkError, ConnectionError) as err:
+        raise QueryFailed("run", "Spark's JVM ended before the run did") from err
+
+
+class _Progress(StreamingQueryListener):
+    """Posts the progress of the run's queries; what a listener raises, Spark would swallow."""
+
+    def __init__(self, inbox: _waiting.Inbox, run_ids: set[str]) -> None:
+        self._inbox = inbox
+        self._run_ids = run_ids
+
+    def onQueryStarted(self, event: QueryStartedEvent) -> None:
+        pass
+
+    def onQueryProgress(self, event: QueryProgressEvent) -> None:
+        if str(event.progress.runId) in self._run_ids:
+            self._inbox.post("progress", event.progress)
+
+    def onQueryIdle(self, event: QueryIdleEvent) -> None:
+        pass
+
+    def onQueryTerminated(self, event: QueryTerminatedEvent) -> None:
+        pass
+
+
+class _Run:
+    """One call of `run`: its queries and what they have done."""
+
+    def __init__(
+        self,
+        queries: tuple[StreamingQuery, ...],
+        inbox: _waiting.Inbox,
+        on_batch: Callable[[StreamingQueryProgress], None] | None,
+    ) -> None:
+        self._inbox = inbox
+        self._on_batch = on_batch
+        self._queries = {str(query.runId): query for query in queries}
+        self._names = {run_id: query.name or query.id for run_id, query in self._queries.items()}
+        self._rows: dict[str, dict[int, int]] = {run_id: {} for run_id in self._queries}
+        self._last_row = self._inbox.started
+
+    def to_end(self, idle: float | None, grace: float) -> RunSummary:
+        """Wait, let the batch in flight commit, stop every query, and say what was done."""
+        spark = SparkSession.getActiveSession()
+        listener = _Progress(self._inbox, set(self._queries))
+        if spark is not None:
+            spark.streams.addListener(listener)
+        try:
+            with _waiting.signals_posted_to(self._inbox):
+                for run_id, query in self._queries.items():
+                    _waiting.in_thread("await", partial(self._await, run_id, query))
+                ended_by = self._wait(idle)
+                self._drain(time.monotonic() + grace)
+        finally:
+            for query in self._queries.values():
+                query.stop()
+            if spark is not None:
+                spark.streams.removeListener(listener)
+        self._catch_up()
+        return self._summarise(ended_by)
+
+    def _await(self, run_id: str, query: StreamingQuery) -> None:
+        # The error is asked of the query itself, in `_summarise`.
+        with suppress(Exception):
+            query.awaitTermination()
+        self._inbox.post("ended", run_id)
+
+    def _wait(self, idle: float | None) -> str:
+        """Return why the run ends."""
+        open_queries = set(self._queries)
+        sockets_of = {run_id: sockets.addresses(query) for run_id, query in self._queries.items()}
+        while open_queries:
+            wake_after = _waiting.LOOK_EVERY if any(sockets_of.values()) else None
+            if idle is not None:
+                left = self._last_row + idle - time.monotonic()
+                if left <= 0:
+                    return f"{idle:g} s without a row"
+                wake_after = min(left, wake_after or left)
+            kind, what = self._inbox.next(wake_after=wake_after)
+            if kind == "stop":
+                return str(what)
+            if kind == "progress":
+                self._record(what)
+            elif kind == "ended":
+                open_queries.discard(what)
+                if self._queries[what].exception() is not None:
+                    return "failure"
+            for run_id, addresses in sockets_of.items():
+                # A socket is connected to in the first batch: before that there is no reader to miss.
+                if addresses and self._rows[run_id] and not sockets.is_being_read(addresses):
+                    sockets_of[run_id] = []
+                    _waiting.in_thread("last-lines", partial(_finish_input, self._queries[run_id]))
+        return "end of input"
+
+    def _drain(self, deadline: float) -> None:
+        """Stop each query once its batch in flight has committed, or at the deadline."""
+        for run_id, query in self._queries.items():
+            before = len(self._rows[run_id])
+            while (
+                _in_batch(query) and len(self._rows[run_id]) == before and time.monotonic() < deadline
+            ):
+                kind, what = self._inbox.get(timeout=0.05)
+                if kind == "progress":
+                    self._record(what)
+            query.stop()
+
+    def _record(self, progress: StreamingQueryProgress) -> None:
+        rows = self._rows[str(progress.runId)]
+        if progress.batchId in rows:
+            return
+        rows[progress.batchId] = progress.numInputRows
+        if progress.numInputRows > 0:
+            self._last_row = time.monotonic()
+        if self._on_batch is not None:
+            self._on_batch(progress)
+
+    def _catch_up(self) -> None:
+        """Record the batches whose events had not arrived when their query ended."""
+        for query in self._queries.values():
+            for progress in query.recentProgress:
+                if progress.durationMs.get("addBatch") is not None:
+                    self._record(progress)
+
+    def _summarise(self, ended_by: str) -> RunSummary:
+        """Return the summary, or raise the failure of the first query that failed."""
+        summary = RunSummary(
+            ended_by,
+            time.monotonic() - self._inbox.started,
+            tuple(
+                QuerySummary(
+                    self._names[run_id], query.id, len(rows), sum(rows.values()), max(rows, default=None)
+                )
+                for (run_id, query), rows in zip(self._queries.items(), self._rows.values(), strict=True)
+            ),
+        )
+        for run_id, query in self._queries.items():
+            error = query.exception()
+            if error is not None:
+                cause = _causes.innermost(error)
+                refused = cause.startswith("ConnectException") and sockets.addresses(query)
+                failure = InputUnavailable if refused else QueryFailed
+                raise failure(f"query {self._names[run_id]}", cause, summary) from error
+        return summary
+
+
+def _in_batch(query: StreamingQuery) -> bool:
+    status = query.status
+    return query.isActive and status["isTriggerActive"] and status["isDataAvailable"]
+
+
+def _finish_input(query: StreamingQuery) -> None:
+    """End a query whose input has ended, once all that had arrived is through."""
+    # A failure on the way is the query's own, and `run` asks the query for it.
+    with suppress(Exception):
+        query.processAllAvailable()
+        query.stop()

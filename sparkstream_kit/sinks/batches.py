@@ -1,0 +1,199 @@
+"""Sinks that work batch by batch: each is built on a function `write(batch_df, batch_id)`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from functools import partial, reduce
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F  # noqa: N812 - as everybody writes it
+
+from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.sinks import texts
+from sparkstream_kit.sinks.base import MODES, Sink, written
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyspark.sql import DataFrame
+    from pyspark.sql.types import StructType
+
+__all__ = ["fan_out", "foreach_batch", "latest", "snapshot"]
+
+_log = logging.getLogger(__name__)
+
+# Every value there and back: nulls as nulls, timestamps to the microsecond.
+_JSON = {"ignoreNullFields": "false", "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX"}
+
+
+def foreach_batch(write: Callable[[DataFrame, int], None]) -> Sink:
+    """Call a function of your own with each batch and its id.
+
+    Use all of the batch's rows: a stateful query fails when its batch is read in part.
+
+    Delivery: at least once; after a crash the same batch comes again with the same id and the same rows.
+
+    Args:
+        write: a function of the batch's DataFrame and its id.
+    """
+    return Sink(kind="foreach_batch", modes=MODES, delivery="at least once", write=write)
+
+
+def snapshot(path: str | Path) -> Sink:
+    """Replace one CSV or JSON file with the whole result after each batch, atomically.
+
+    A reader sees the result of one batch, whole, and never a half-written file. The rows pass through the
+    driver's memory.
+
+    Delivery: the file holds the result of the last batch written; a replayed batch writes the same again.
+
+    Args:
+        path: a local file whose name ends in `.csv` (with a header line) or `.json` (one array of objects).
+
+    Raises:
+        InvalidInputError: another ending, or the folder does not exist.
+
+    Example:
+        >>> snapshot("totals.xml")
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: snapshot totals.xml: the name must end in .csv or .json
+    """
+    target = Path(path)
+    formats = {".csv": texts.as_csv, ".json": texts.as_json}
+    if target.suffix not in formats:
+        raise InvalidInputError(f"snapshot {path}: the name must end in .csv or .json")
+    if not target.absolute().parent.is_dir():
+        raise InvalidInputError(f"snapshot {path}: folder {target.absolute().parent} does not exist; create it")
+    return Sink(
+        kind="snapshot",
+        modes=("complete",),
+        delivery="the last batch's result, whole",
+        advice="a snapshot replaces the whole result: use complete",
+        write=lambda batch, _: _replace(target, formats[target.suffix](batch)),
+    )
+
+
+def latest(table: str) -> Sink:
+    """Show the result of the last batch as the temporary view `table`, also after a restart.
+
+    The rows are kept beside the query's checkpoint and shown again as soon as the query is started on it,
+    before and without any new batch; Spark's memory sink would show an empty table. They pass through the
+    driver's memory. Without a checkpoint, or with one that is not on a local path, the table is empty
+    until the first batch.
+
+    Delivery: the table holds the result of the last batch; a replayed batch shows the same again.
+
+    Args:
+        table: the name to use in SQL, in the session of the query's DataFrame.
+
+    Example:
+        >>> latest("totals").modes
+        ('complete',)
+    """
+
+    def bind(frame: DataFrame, checkpoint: str | None) -> Sink:
+        kept = _kept_at(checkpoint, table)
+        lines = kept.read_text("utf-8").splitlines() if kept is not None and kept.exists() else []
+        _show(frame.sparkSession, table, lines, frame.schema)
+        return make(partial(_write_latest, table, frame.sparkSession, kept), None)
+
+    def make(
+        write: Callable[[DataFrame, int], None], binder: Callable[[DataFrame, str | None], Sink] | None
+    ) -> Sink:
+        return Sink(
+            kind="latest",
+            modes=("complete",),
+            delivery="the last batch's result, whole",
+            advice="the table is the whole result: use complete, or sinks.memory for append",
+            write=write,
+            binder=binder,
+        )
+
+    return make(partial(_write_latest, table, None, None), bind)
+
+
+def fan_out(*sinks: Sink) -> Sink:
+    """Write each batch to several sinks in the order given, computed once.
+
+    Delivery: of each sink its own, and at least once for all together: a crash between two of them brings
+    the batch again to both.
+
+    Args:
+        *sinks: sinks that work batch by batch.
+
+    Raises:
+        InvalidInputError: no sink, one of Spark's own, or no output mode that all of them support.
+
+    Example:
+        >>> from sparkstream_kit import sinks
+        >>> sinks.fan_out(sinks.console())
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: fan_out() takes sinks that work batch by batch ...
+    """
+    if not sinks:
+        raise InvalidInputError("fan_out() needs at least one sink")
+    writes = [written(sink, "fan_out()") for sink in sinks]
+    modes = reduce(lambda common, sink: [m for m in common if m in sink.modes], sinks, list(MODES))
+    if not modes:
+        asked = "; ".join(f"{sink.kind} supports {', '.join(sink.modes)}" for sink in sinks)
+        raise InvalidInputError(f"fan_out(): no output mode fits all sinks: {asked}; start two queries")
+
+    def write(batch: DataFrame, batch_id: int) -> None:
+        batch.persist()
+        try:
+            for each in writes:
+                each(batch, batch_id)
+        finally:
+            batch.unpersist()
+
+    return Sink(
+        kind="fan_out(" + ", ".join(sink.kind for sink in sinks) + ")",
+        modes=tuple(modes),
+        delivery="at least once for all together",
+        write=write,
+        binder=lambda frame, checkpoint: fan_out(*(sink.bind(frame, checkpoint) for sink in sinks)),
+    )
+
+
+def _replace(target: Path, text: str) -> None:
+    """Put a file in place whole: written beside it, flushed to the disk, renamed."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8", newline="") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(target)
+
+
+def _kept_at(checkpoint: str | None, table: str) -> Path | None:
+    """Return where a table's rows are kept: in the checkpoint's folder, where Spark ignores them."""
+    if checkpoint is None:
+        return None
+    path = re.sub(r"^file:(//)?(?=/)", "", checkpoint)
+    if re.match(r"[a-z][a-z0-9+.-]+:", path, re.IGNORECASE):
+        _log.warning("table %s is empty until the first batch: checkpoint %s is not local", table, checkpoint)
+        return None
+    return Path(path, "sparkstream-kit", f"{table}.jsonl")
+
+
+def _write_latest(
+    table: str, spark: SparkSession | None, kept: Path | None, batch: DataFrame, _batch_id: int
+) -> None:
+    lines = [row[0] for row in batch.select(F.to_json(F.struct("*"), _JSON)).collect()]
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        _replace(kept, "".join(line + "\n" for line in lines))
+    # In foreachBatch the frame belongs to a clone of the session, whose views nobody else sees.
+    _show(spark or SparkSession.builder.getOrCreate(), table, lines, batch.schema)
+
+
+def _show(spark: SparkSession, table: str, lines: list[str], schema: StructType) -> None:
+    rows = spark.createDataFrame([(line,) for line in lines], "value STRING")
+    parsed = rows.select(F.from_json("value", schema, _JSON).alias("row")).select("row.*")
+    parsed.createOrReplaceTempView(table)

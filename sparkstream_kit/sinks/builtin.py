@@ -1,0 +1,118 @@
+"""Spark's own sinks: console, memory, files and tables of the catalog."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sparkstream_kit.errors import reject_unknown
+from sparkstream_kit.sinks.base import MODES, Sink
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["console", "files", "memory", "table"]
+
+_FILE_FORMATS = ("csv", "json", "orc", "parquet", "text")
+
+
+def console(*, rows: int = 20, truncate: bool = False) -> Sink:
+    """Print each batch to the driver's standard output, as Spark does.
+
+    Delivery: at least once; a batch that is replayed is printed again.
+
+    Args:
+        rows: how many rows of a batch to print.
+        truncate: cut values at 20 characters, as Spark does by default.
+
+    Example:
+        >>> console().modes
+        ('append', 'complete', 'update')
+    """
+    return Sink(
+        kind="console",
+        modes=MODES,
+        delivery="at least once",
+        configure=lambda writer: writer.format("console").option("numRows", rows).option("truncate", truncate),
+    )
+
+
+def memory(table: str) -> Sink:
+    """Keep all rows in the driver's memory as the table `table`, for trying things out.
+
+    The table has the query's name, so the sink sets that. It is empty again after a restart, also on the
+    same checkpoint; `latest` is not.
+
+    Delivery: none over a restart.
+
+    Args:
+        table: the name to use in SQL.
+
+    Example:
+        >>> memory("counts").query_name
+        'counts'
+    """
+    return Sink(
+        kind="memory",
+        modes=("append", "complete"),
+        delivery="none over a restart",
+        advice="use sinks.foreach_batch for update mode",
+        query_name=table,
+        configure=lambda writer: writer.format("memory").queryName(table),
+    )
+
+
+def files(path: str, *, format: str = "parquet", partition_by: Sequence[str] = (), **options: Any) -> Sink:  # noqa: A002 - Spark's own word
+    """Append rows to a folder of files.
+
+    Delivery: exactly once from replayable sources, for readers that go through Spark: it honours the
+    folder's `_spark_metadata`. Reading `part-*` as plain files can count rows twice after a crash.
+
+    Args:
+        path: the folder.
+        format: `csv`, `json`, `orc`, `parquet` or `text`.
+        partition_by: columns that become folders.
+        **options: further options of Spark's writer, by Spark's own names.
+
+    Raises:
+        InvalidInputError: an unknown format.
+
+    Example:
+        >>> files("out", format="parqet")
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: unknown file format parqet; did you mean parquet?
+    """
+    reject_unknown("file format", [format], _FILE_FORMATS)
+    return Sink(
+        kind="files",
+        modes=("append",),
+        delivery="exactly once, read through Spark",
+        advice="use append, or sinks.snapshot for a complete result",
+        configure=lambda writer: (
+            writer.format(format).option("path", path).options(**options).partitionBy(*partition_by)
+        ),
+    )
+
+
+def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (), **options: Any) -> Sink:  # noqa: A002 - Spark's own word
+    """Append rows to a table of the catalog, which is made when it is missing.
+
+    Without the kit: `sinks.table("t")(df.writeStream).toTable("t")`.
+
+    Delivery: exactly once from replayable sources when read through Spark, for file formats; the format's
+    own promise for others.
+
+    Args:
+        name: the table, as `table` or `schema.table`.
+        format: the format of a new table.
+        partition_by: partition columns of a new table.
+        **options: further options of the format, by its own names.
+    """
+    return Sink(
+        kind="table",
+        modes=("append",) if format in _FILE_FORMATS else ("append", "complete"),
+        delivery="exactly once, read through Spark",
+        advice="use append, or sinks.snapshot for a complete result",
+        to_table=name,
+        configure=lambda writer: writer.format(format).options(**options).partitionBy(*partition_by),
+    )

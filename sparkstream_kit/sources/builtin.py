@@ -1,0 +1,55 @@
+"""Sources that Spark brings with it: generated rows, and tables of its catalog."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pyspark.errors import AnalysisException
+
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+__all__ = ["rate", "table"]
+
+
+def rate(spark: SparkSession, *, rows_per_second: int = 1, **options: Any) -> DataFrame:
+    """Stream generated rows at a steady rate, for trying things out.
+
+    Args:
+        spark: the session.
+        rows_per_second: how many rows a second.
+        **options: further options of Spark's rate source (`numPartitions=2`, `rampUpTime="5s"`).
+
+    Returns:
+        A streaming DataFrame with `timestamp` (timestamp) and `value` (bigint, counting from 0).
+
+    Raises:
+        InvalidInputError: the rate is not positive.
+    """
+    if rows_per_second < 1:
+        raise InvalidInputError(f"rows_per_second must be 1 or more, not {rows_per_second}")
+    return spark.readStream.format("rate").option("rowsPerSecond", rows_per_second).options(**options).load()
+
+
+def table(spark: SparkSession, name: str, **options: Any) -> DataFrame:
+    """Stream the rows that are added to a table of the catalog, such as one written by `sinks.table`.
+
+    Args:
+        spark: the session.
+        name: the table, as `table` or `schema.table`.
+        **options: options of the table's own format.
+
+    Returns:
+        A streaming DataFrame with the table's columns.
+
+    Raises:
+        InvalidInputError: the catalog has no such table.
+    """
+    try:
+        return spark.readStream.options(**options).table(name)
+    except AnalysisException as err:
+        if err.getCondition() != "TABLE_OR_VIEW_NOT_FOUND":
+            raise
+        raise InvalidInputError(f"table {name} is not in the catalog; create it or correct the name") from None

@@ -1,0 +1,127 @@
+"""Folders of files, read as they arrive: CSV, JSON, text, Parquet and ORC.
+
+Spark reads each file once, in the order of modification times, and remembers it by its path: a file that is
+overwritten or appended to is not read again, and the same content under another name counts twice. Land
+files whole: write under a name that begins with a dot or underscore, then rename.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pyspark.errors import AnalysisException
+
+from sparkstream_kit.errors import InvalidInputError, reject_unknown
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import StructType
+
+__all__ = ["csv", "json", "orc", "parquet", "text"]
+
+
+def csv(
+    spark: SparkSession,
+    path: str,
+    *,
+    schema: StructType | str,
+    max_files_per_trigger: int | None = None,
+    **options: Any,
+) -> DataFrame:
+    """Stream the rows of CSV files; replayable, so exactly once up to the sink.
+
+    A value that does not parse becomes null without a word; where that matters, read the files with
+    `text` and parse the lines with `quarantine.parse_csv`.
+
+    Args:
+        spark: the session.
+        path: a folder, or a glob over folders.
+        schema: the columns, as a StructType or as DDL ("ProductKey STRING, SaleAmount DECIMAL(12,2)").
+        max_files_per_trigger: at most so many files a batch (Spark's default: all that are there).
+        **options: further options of Spark's CSV reader by Spark's own names (`header=True`,
+            `maxFileAge="30 days"`, `pathGlobFilter="*.csv"`).
+
+    Returns:
+        A streaming DataFrame with the columns of `schema`.
+
+    Raises:
+        InvalidInputError: the folder does not exist, or a keyword is misspelt.
+    """
+    return _read(spark, "csv", path, schema, max_files_per_trigger, options)
+
+
+def json(
+    spark: SparkSession,
+    path: str,
+    *,
+    schema: StructType | str,
+    max_files_per_trigger: int | None = None,
+    **options: Any,
+) -> DataFrame:
+    """Stream the rows of JSON Lines files; replayable, so exactly once up to the sink.
+
+    A renamed field is null, not an error. Arguments, result and errors are those of `csv`; `options` are
+    those of Spark's JSON reader (`multiLine=True`).
+    """
+    return _read(spark, "json", path, schema, max_files_per_trigger, options)
+
+
+def parquet(
+    spark: SparkSession,
+    path: str,
+    *,
+    schema: StructType | str,
+    max_files_per_trigger: int | None = None,
+    **options: Any,
+) -> DataFrame:
+    """Stream the rows of Parquet files; replayable. Arguments, result and errors are those of `csv`."""
+    return _read(spark, "parquet", path, schema, max_files_per_trigger, options)
+
+
+def orc(
+    spark: SparkSession,
+    path: str,
+    *,
+    schema: StructType | str,
+    max_files_per_trigger: int | None = None,
+    **options: Any,
+) -> DataFrame:
+    """Stream the rows of ORC files; replayable. Arguments, result and errors are those of `csv`."""
+    return _read(spark, "orc", path, schema, max_files_per_trigger, options)
+
+
+def text(
+    spark: SparkSession, path: str, *, max_files_per_trigger: int | None = None, **options: Any
+) -> DataFrame:
+    """Stream the lines of text files; replayable. Arguments and errors are those of `csv`.
+
+    Returns:
+        A streaming DataFrame with one column, `value` (string): a line without its line end.
+    """
+    return _read(spark, "text", path, "value STRING", max_files_per_trigger, options)
+
+
+def _read(
+    spark: SparkSession,
+    file_format: str,
+    path: str,
+    schema: StructType | str,
+    max_files: int | None,
+    options: dict[str, Any],
+) -> DataFrame:
+    # Spark's own options have no underscore in their names: such a word is one of ours, misspelt.
+    misspelt = [name for name in options if "_" in name]
+    reject_unknown(f"keyword of sources.{file_format}()", misspelt, ["max_files_per_trigger", "schema"])
+    reader = spark.readStream.format(file_format).schema(schema).options(**options)
+    if max_files is not None:
+        if max_files < 1:
+            raise InvalidInputError(f"max_files_per_trigger must be 1 or more, not {max_files}")
+        reader = reader.option("maxFilesPerTrigger", max_files)
+    try:
+        return reader.load(str(path))
+    except AnalysisException as err:
+        if err.getCondition() != "PATH_NOT_FOUND":
+            raise
+        raise InvalidInputError(
+            f"input folder {path} does not exist; create it or correct the path"
+        ) from None

@@ -1,0 +1,66 @@
+"""Lines from a TCP socket, and the answer to a question that Spark leaves open: has the peer closed?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pyspark import SparkContext
+
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.streaming import StreamingQuery
+
+__all__ = ["addresses", "is_being_read", "socket_lines"]
+
+_LAST_PORT = 65535
+
+
+def socket_lines(spark: SparkSession, host: str, port: int, **options: Any) -> DataFrame:
+    """Stream the lines that a TCP server sends; at most once, because a socket cannot be replayed.
+
+    Give such a query no checkpoint: after a restart Spark counts the lines from the beginning and would
+    skip as many as it had seen. `run` ends the query when the peer has closed and all lines are through.
+
+    Args:
+        spark: the session.
+        host: the server's name or address.
+        port: the server's port, 1 to 65535.
+        **options: further options of Spark's socket source (`includeTimestamp=True` adds `timestamp`).
+
+    Returns:
+        A streaming DataFrame with one column, `value` (string): a line without its line end.
+
+    Raises:
+        InvalidInputError: the port is not a port number. A port that nobody listens on shows when the
+            query starts its first batch: `run` then raises `InputUnavailable`.
+    """
+    if not 1 <= port <= _LAST_PORT:
+        raise InvalidInputError(f"port must be from 1 to {_LAST_PORT}, not {port}")
+    reader = spark.readStream.format("socket").option("host", host).option("port", port)
+    return reader.options(**options).load()
+
+
+def addresses(query: StreamingQuery) -> list[tuple[str, int]]:
+    """Return host and port of each socket that a query reads; empty on Connect, which cannot tell."""
+    if not hasattr(query, "_jsq"):
+        return []
+    leaves = query._jsq.streamingQuery().analyzedPlan().collectLeaves()  # noqa: SLF001
+    found = []
+    for leaf in (leaves.apply(index) for index in range(leaves.size())):
+        if leaf.getClass().getSimpleName() == "StreamingRelationV2" and leaf.sourceName() == "socket":
+            options = leaf.extraOptions()
+            found.append((options.get("host"), int(options.get("port"))))
+    return found
+
+
+def is_being_read(of: list[tuple[str, int]]) -> bool:
+    """Say whether Spark still reads one of these sockets; call it once the first batch is through.
+
+    Spark's reader is a JVM thread that ends when the peer has closed. The port itself is not asked: a
+    server may serve one client only.
+    """
+    jvm: Any = SparkContext._jvm  # noqa: SLF001
+    threads = jvm.java.lang.Thread.getAllStackTraces().keySet().toString()
+    return any(f"TextSocketSource({host}, {port})" in threads for host, port in of)

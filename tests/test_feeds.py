@@ -1,0 +1,501 @@
+"""Each client gets every line, files land whole and in order, and generated data have a known truth."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+from decimal import Decimal
+from itertools import count, islice, pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sparkstream_kit import feeds
+from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.feeds import (
+    LineServer,
+    drip,
+    random_lines,
+    sales_files,
+    sales_rows,
+    sales_totals,
+    text_lines,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LIMIT = 20  # seconds that a test waits for what takes milliseconds
+
+
+def connect(server: LineServer) -> socket.socket:
+    return socket.create_connection((server.host, server.port), timeout=LIMIT)
+
+
+def read(client: socket.socket) -> list[str]:
+    with client, client.makefile(encoding="utf-8") as lines:
+        text = lines.read()
+    assert text == "" or text.endswith("\n")
+    return text.splitlines()
+
+
+class FakeTime(threading.Event):
+    """A clock, and a stop event whose waits move the clock instead of taking time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 100.0
+        self.waits: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits.append(timeout or 0)
+        self.now += timeout or 0
+        return self.is_set()
+
+
+# --- the line server
+
+
+def test_every_client_gets_every_line_whenever_it_connects() -> None:
+    lines = [f"line {n} é" for n in range(20_000)]
+    with LineServer(lines) as server:
+        together = [connect(server) for _ in range(5)]
+        assert [read(client) for client in together] == [lines] * 5
+        assert read(connect(server)) == lines  # a late one
+        assert server.wait_served(6, LIMIT)
+
+
+def test_clients_are_served_at_once_not_in_turn() -> None:
+    with (
+        LineServer(lambda: (f"{n}" for n in count())) as server,
+        connect(server) as one,
+        connect(server) as two,
+    ):
+        assert one.makefile().readline() == two.makefile().readline() == "0\n"
+
+
+def test_lines_may_have_their_newline_already() -> None:
+    with LineServer(["a\n", "b", ""]) as server:
+        assert read(connect(server)) == ["a", "b", ""]
+
+
+def test_no_lines_end_the_connection_at_once() -> None:
+    with LineServer([]) as server:
+        assert read(connect(server)) == []
+
+
+def test_a_client_that_leaves_early_is_no_error_and_hurts_nobody() -> None:
+    lines = [f"line {n}" for n in range(200_000)]
+    with LineServer(lines) as server:
+        with connect(server) as hasty:
+            hasty.recv(1)
+        assert read(connect(server)) == lines
+        assert server.wait_served(1, LIMIT)
+        assert not server.wait_served(2, 0)  # the hasty one was not sent everything
+
+
+def test_what_a_client_sends_does_not_cost_it_lines() -> None:
+    """A close with unread input is a reset, which drops what still waits to be sent to a slow client."""
+    lines = [f"line {n}" for n in range(50_000)]
+    with LineServer(lines) as server, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect((server.host, server.port))
+        client.sendall(b"GET / HTTP/1.0\n\n")
+        assert read(client) == lines
+
+
+def test_close_leaves_a_served_client_its_lines() -> None:
+    lines = [f"line {n}" for n in range(1000)]
+    with LineServer(lines) as server:
+        client = connect(server)
+        assert server.wait_served(1, LIMIT)
+    assert read(client) == lines
+
+
+@pytest.mark.parametrize(
+    ("line", "rate"),
+    [("x" * 20_000_000, None), ("x", 0.001)],  # more than the buffers hold; a wait of 1000 s
+    ids=["sending", "waiting"],
+)
+def test_close_is_prompt_though_no_client_reads(line: str, rate: float | None) -> None:
+    before = set(threading.enumerate())
+    server = LineServer([line] * 2, rate=rate)
+    clients = [connect(server) for _ in range(3)]
+    assert all(client.recv(1) for client in clients)  # being served; from here on nobody reads
+    began = time.monotonic()
+    server.close()
+    server.close()
+    assert time.monotonic() - began < 4  # a join that runs into its limit takes 5
+    assert set(threading.enumerate()) <= before
+    assert not server.wait_served(1, 0)  # nobody was sent everything
+    for client in clients:
+        client.close()
+    with pytest.raises(ConnectionRefusedError):
+        connect(server)
+
+
+def test_wait_served_without_a_number_serves_until_closed() -> None:
+    with LineServer(["a"]) as server:
+        assert not server.wait_served(None, timeout=0)
+        closer = threading.Timer(0.05, server.close)
+        began = time.monotonic()
+        closer.start()
+        assert not server.wait_served(None, timeout=LIMIT)
+        assert time.monotonic() - began < LIMIT / 2
+        with pytest.raises(ConnectionRefusedError):
+            connect(server)
+        closer.join(LIMIT)
+
+
+def test_wait_served_says_no_when_time_is_up() -> None:
+    with LineServer(["a"]) as server:
+        assert not server.wait_served(1, timeout=0)
+
+
+def test_lines_that_fail_reset_the_connection_and_reach_the_waiter() -> None:
+    def lines() -> Iterator[str]:
+        yield "fine"
+        raise OSError("the disk is gone")  # an OSError, as a lost client would be
+
+    with LineServer(lines) as server:
+        with pytest.raises(ConnectionResetError):  # not an end that looks complete
+            read(connect(server))
+        with pytest.raises(OSError, match="the disk is gone"):
+            server.wait_served(1, LIMIT)
+
+
+def test_rate_holds_on_the_wire() -> None:
+    with LineServer(["a"] * 11, rate=100) as server:
+        began = time.monotonic()
+        assert read(connect(server)) == ["a"] * 11
+        assert time.monotonic() - began >= 0.1  # ten periods of 10 ms
+
+
+def test_a_pace_does_not_drift() -> None:
+    """Four items, one each second; the consumer takes 0.3 s over each, and 1.5 s over the third."""
+    fake = FakeTime()
+    given = []
+    for item, takes in zip(
+        feeds._paced("abcd", 1.0, fake, lambda: fake.now),  # noqa: SLF001 - time itself, without waiting
+        [0.3, 0.3, 1.5, 0],
+        strict=True,
+    ):
+        given.append((item, round(fake.now - 100, 6)))
+        fake.now += takes
+    assert given == [("a", 0), ("b", 1), ("c", 2), ("d", 3.5)]
+    assert fake.waits == pytest.approx([0.7, 0.7])
+
+
+def test_a_taken_port_is_named() -> None:
+    with LineServer(["a"]) as first, pytest.raises(InvalidInputError) as caught:
+        LineServer(["b"], port=first.port)
+    fix = "choose another with --port or stop what listens there"
+    assert str(caught.value) == f"port {first.port} on 127.0.0.1 is taken; {fix}"
+
+
+def test_a_port_is_free_again_after_close() -> None:
+    with LineServer(["a"]) as first:
+        assert read(connect(first)) == ["a"]
+    with LineServer(["b"], port=first.port) as second:
+        assert read(connect(second)) == ["b"]
+
+
+def test_addresses_that_cannot_be_had() -> None:
+    with pytest.raises(InvalidInputError, match="port 70000 does not exist; choose one from 0 to 65535"):
+        LineServer([], port=70_000)
+    with pytest.raises(
+        InvalidInputError, match=r"cannot listen: .*8\.8\.8\.8.*; choose another --host or --port"
+    ):
+        LineServer([], host="8.8.8.8")
+
+
+@pytest.mark.parametrize("rate", [0, -1, float("nan")])
+def test_a_rate_is_above_0(rate: float) -> None:
+    with pytest.raises(InvalidInputError, match=f"rate is {rate} lines a second; give a number above 0"):
+        LineServer(["a"], rate=rate)
+
+
+@pytest.mark.parametrize(
+    "lines", ["a\nb", iter(["a"]), (n for n in "ab")], ids=["text", "iterator", "generator"]
+)
+def test_lines_that_only_the_first_client_would_get_are_refused(lines: Iterator[str]) -> None:
+    with pytest.raises(
+        InvalidInputError, match="give a list of lines or a function that returns an iterator"
+    ):
+        LineServer(lines)
+
+
+# --- makers of lines
+
+
+def test_a_text_file_is_served_to_each_client(tmp_path: Path) -> None:
+    file = tmp_path / "poem.txt"
+    file.write_bytes("no more é\r\n\nlast, without a newline".encode())
+    with LineServer(text_lines(file)) as server:
+        for _ in range(2):
+            assert read(connect(server)) == ["no more é", "", "last, without a newline"]
+
+
+def test_a_text_file_that_is_not_there_is_refused_before_serving(tmp_path: Path) -> None:
+    with pytest.raises(
+        InvalidInputError, match=r"no file .*nothing\.txt; give the path of a UTF-8 text file"
+    ):
+        text_lines(tmp_path / "nothing.txt")
+    with pytest.raises(InvalidInputError, match="no file"):
+        text_lines(tmp_path)
+
+
+def test_a_file_that_is_not_utf8_is_no_silent_end(tmp_path: Path) -> None:
+    file = tmp_path / "latin1.txt"
+    file.write_bytes("né".encode("latin-1"))
+    with LineServer(text_lines(file)) as server:
+        with pytest.raises(ConnectionResetError):
+            read(connect(server))
+        with pytest.raises(
+            InvalidInputError, match=r"cannot read .*latin1\.txt .*give a readable UTF-8 text file"
+        ):
+            server.wait_served(1, LIMIT)
+
+
+def test_random_lines_are_the_same_for_a_seed_and_skewed() -> None:
+    lines = list(random_lines(7, count=2000))
+    assert lines == list(islice(random_lines(7), 2000)) != list(random_lines(8, count=2000))
+    assert {len(line.split()) for line in lines} == set(range(3, 11))
+    words = " ".join(lines).split()
+    by_frequency = sorted((words.count(word) for word in set(words)), reverse=True)
+    assert len(by_frequency) == 156
+    assert by_frequency[0] > 1.5 * by_frequency[1] > 15 * by_frequency[100]
+
+
+def test_a_seed_gives_the_same_data_on_every_python() -> None:
+    """Fixed digests show a Python whose `random` draws otherwise, or a change that alters known truth."""
+    lines = "\n".join(random_lines(1, count=1000))
+    rows = "\n".join(",".join(row) for row in sales_rows(1000, seed=1))
+    assert hashlib.sha256(lines.encode()).hexdigest()[:16] == "9d4e232ddaa2a240"
+    assert hashlib.sha256(rows.encode()).hexdigest()[:16] == "a47a1b6ac022aa6e"
+
+
+# --- sales
+
+
+def test_sales_rows_hold_what_the_columns_promise() -> None:
+    rows = list(sales_rows(5000, seed=3))
+    assert rows == list(sales_rows(5000, seed=3)) == list(islice(sales_rows(None, seed=3), 5000))
+    assert rows != list(sales_rows(5000, seed=4))
+    dates = []
+    for row in rows:
+        order, day, quantity, discount, rate, amount, _, state, region, product, one, margin = row
+        dates.append(datetime.strptime(day, "%m/%d/%y").replace(tzinfo=UTC))
+        assert order.isdigit()
+        assert not any(part.startswith("0") for part in day.split("/"))
+        assert 1 <= int(quantity) <= 50
+        assert 0 <= Decimal(discount) <= Decimal("0.1")
+        exact = int(quantity) * Decimal(rate) * (1 - Decimal(discount))
+        assert abs(Decimal(amount) - exact) <= Decimal("0.005")
+        assert len(amount.partition(".")[2]) <= 2
+        assert state
+        assert region in {"East", "West", "Central", "South"}
+        assert " - " in product
+        assert one == "1"
+        assert 0 < Decimal(margin) < 1
+    assert dates == sorted(dates)
+    assert len({row[0] for row in rows}) < len(rows)  # orders of more than one row
+    names = {row[6] for row in rows}
+    assert {"Smith, Ann", 'Bo "Bear" Lee', "Dana O'Hara"} <= names
+    assert len({row[7:9] for row in rows}) == len({row[7] for row in rows}) == 16  # a state has one region
+
+
+def test_sales_never_run_out_of_dates() -> None:
+    last = list(sales_rows(30_000, seed=1))[-1]
+    assert 24 <= int(last[1].rpartition("/")[2]) <= 27
+
+
+def test_totals_equal_an_independent_count() -> None:
+    rows = list(sales_rows(3000, seed=5))
+    cents: dict[str, int] = {}
+    orders: dict[str, int] = {}
+    for row in rows:
+        whole, _, part = row[5].partition(".")
+        cents[row[9]] = cents.get(row[9], 0) + int(whole) * 100 + int(part.ljust(2, "0"))
+        orders[row[9]] = orders.get(row[9], 0) + 1
+    truth = sales_totals(rows)
+    assert {key: (n, int(total * 100)) for key, n, total in truth} == {
+        key: (orders[key], cents[key]) for key in cents
+    }
+    assert sum(n for _, n, _ in truth) == 3000
+    totals = [total for _, _, total in truth]
+    assert len(truth) == 17
+    assert totals == sorted(totals, reverse=True)
+    assert totals[0] > 10 * totals[-1]  # bars worth looking at
+    assert {total.as_tuple().exponent for total in totals} == {-2}
+
+
+def test_equal_totals_are_ordered_by_key_and_exact() -> None:
+    def row(product: str, amount: str) -> tuple[str, ...]:
+        return ("",) * 5 + (amount,) + ("",) * 3 + (product, "1", "")
+
+    rows = [row("b", "0.1"), row("b", "0.2"), row("a", "0.3"), row("c", "5")]
+    assert sales_totals(rows) == [("c", 1, Decimal(5)), ("a", 1, Decimal("0.3")), ("b", 2, Decimal("0.3"))]
+
+
+def test_files_hold_the_rows_names_with_commas_and_quotes_too(tmp_path: Path) -> None:
+    paths = drip(sales_files(4, rows=25, seed=2), tmp_path)
+    read_back = []
+    for path in paths:
+        with path.open(newline="", encoding="utf-8") as file:
+            read_back += [tuple(row) for row in csv.reader(file)]
+    assert read_back == list(sales_rows(100, seed=2))
+    text = "".join(path.read_text(encoding="utf-8") for path in paths)
+    assert ", " in text
+    assert '"" ' in text  # a quote is doubled
+    assert "\\" not in text
+    assert text.count("\n") == 100
+    assert sales_totals(read_back) == sales_totals(sales_rows(100, seed=2))
+
+
+def test_two_seeds_share_a_folder(tmp_path: Path) -> None:
+    drip(sales_files(2, rows=1, seed=1), tmp_path)
+    drip(sales_files(2, rows=1, seed=2), tmp_path)
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_counts_that_make_no_sense_are_refused_when_called() -> None:
+    with pytest.raises(InvalidInputError, match="count is -1; give 0 or more, or None for no end"):
+        sales_rows(-1, seed=1)
+    with pytest.raises(InvalidInputError, match="count is -1"):
+        random_lines(1, count=-1)
+    with pytest.raises(InvalidInputError, match="count is -1"):
+        sales_files(-1, rows=1, seed=1)
+    with pytest.raises(InvalidInputError, match="rows is 0; give 1 row a file or more"):
+        sales_files(1, rows=0, seed=1)
+
+
+# --- the dripper
+
+
+def test_files_land_in_a_new_folder_in_order_with_rising_milliseconds(tmp_path: Path) -> None:
+    files = [(f"{n}.txt", f"é{n}\n") for n in range(50)]
+    seen: list[Path] = []
+    began = time.time_ns()
+    paths = drip(files, tmp_path / "new" / "in", on_file=seen.append)
+    assert paths == seen
+    assert [(path.name, path.read_text(encoding="utf-8")) for path in paths] == files
+    stamps = [path.stat().st_mtime_ns // 1_000_000 for path in paths]
+    assert all(earlier < later for earlier, later in pairwise(stamps))
+    assert began // 1_000_000 <= stamps[0]
+    assert stamps[-1] <= time.time_ns() // 1_000_000 + 50  # at most a millisecond a file ahead
+    assert sorted((tmp_path / "new" / "in").iterdir()) == sorted(paths)  # nothing left over
+
+
+def test_times_rise_above_the_newest_file_that_was_there(tmp_path: Path) -> None:
+    (tmp_path / "old.txt").write_bytes(b"")
+    ahead = time.time_ns() + 3_600_000_000_000
+    os.utime(tmp_path / "old.txt", ns=(ahead, ahead))
+    (path,) = drip([("new.txt", b"\x00raw")], tmp_path)
+    assert path.read_bytes() == b"\x00raw"
+    assert path.stat().st_mtime_ns // 1_000_000 == ahead // 1_000_000 + 1
+
+
+def test_a_file_is_visible_only_when_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_rename: list[tuple[str, str, bool]] = []
+    replace = Path.replace
+
+    def watched(self: Path, target: Path) -> Path:
+        (hidden,) = [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+        assert self == hidden
+        at_rename.append((target.name, hidden.read_text(encoding="utf-8"), target.exists()))
+        stamp = hidden.stat().st_mtime_ns
+        landed = replace(self, target)
+        assert landed.stat().st_mtime_ns == stamp  # the time was set before, so no scan sees another one
+        return landed
+
+    monkeypatch.setattr(Path, "replace", watched)
+    drip([("a.csv", "1,2\n" * 1000), ("b.csv", "3,4\n")], tmp_path)
+    assert at_rename == [("a.csv", "1,2\n" * 1000, False), ("b.csv", "3,4\n", False)]
+
+
+@pytest.mark.parametrize("step", ["fsync", "utime", "rename"])
+def test_a_failed_landing_leaves_nothing(step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    if step == "rename":
+        monkeypatch.setattr(Path, "replace", fail)
+    else:
+        monkeypatch.setattr(os, step, fail)
+    with pytest.raises(
+        InvalidInputError, match=r"cannot write .*a\.csv \(No space left on device\); give a folder"
+    ):
+        drip([("a.csv", "1\n")], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_is_there_is_refused_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "b.csv").write_text("first\n")
+    with pytest.raises(
+        InvalidInputError, match=r"b\.csv exists, and Spark reads a name only once; give a new name"
+    ):
+        drip([("a.csv", "1\n"), ("b.csv", "second\n")], tmp_path)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "a.csv": "1\n",
+        "b.csv": "first\n",
+    }
+
+
+@pytest.mark.parametrize("name", [".a.csv", "_a.csv", "sub/a.csv", "../a.csv", ""])
+def test_a_name_that_spark_skips_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="is no name that Spark reads; give one without /"):
+        drip([(name, "1\n")], tmp_path)
+
+
+def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(
+        InvalidInputError, match=r"cannot use .*file \(File exists\); give a folder to write in"
+    ):
+        drip([("a.csv", "1\n")], tmp_path / "file")
+
+
+@pytest.mark.parametrize("every", [-1, float("nan")])
+def test_every_is_0_or_more(every: float, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match=f"every is {every} seconds; give 0 or more"):
+        drip([], tmp_path, every=every)
+
+
+def test_stop_ends_a_drip_between_files(tmp_path: Path) -> None:
+    stop = threading.Event()
+
+    def on_file(path: Path) -> None:
+        if path.name == "sales-1-0003.csv":
+            stop.set()
+
+    paths = drip(sales_files(10, rows=1, seed=1), tmp_path, stop=stop, on_file=on_file)
+    assert [path.name for path in paths] == ["sales-1-0001.csv", "sales-1-0002.csv", "sales-1-0003.csv"]
+
+
+def test_the_first_file_lands_at_once_and_stop_ends_the_wait_for_the_next(tmp_path: Path) -> None:
+    class StoppedInItsWait(threading.Event):
+        waited = 0.0
+
+        def wait(self, timeout: float | None = None) -> bool:
+            self.waited = timeout or 0
+            self.set()
+            return super().wait(timeout)
+
+    stop = StoppedInItsWait()
+    paths = drip(sales_files(None, rows=1, seed=1), tmp_path, every=3600, stop=stop)
+    assert [path.name for path in paths] == ["sales-1-0001.csv"]
+    assert 3590 < stop.waited <= 3600
+
+
+def test_feeds_need_no_spark() -> None:
+    code = "import sys, sparkstream_kit.feeds; sys.exit('pyspark' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,418 @@
+"""Schemas: built three ways, compared with a readable diff, inferred and written down as code."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, make_dataclass
+from datetime import date, datetime  # noqa: TC003 - from_dataclass reads the annotations at run time
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, List, Optional  # noqa: UP035 - the old spellings are tested
+
+import pytest
+from pyspark.sql import types as T  # noqa: N812 - the customary name
+
+from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.schemas import diff, from_dataclass, from_ddl, infer, require, schema_of, to_code
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from fractions import Fraction
+
+    from pyspark.sql import SparkSession
+
+SALES = from_ddl("ProductKey STRING, SaleAmount DECIMAL(12,2)")  # as jobs do: before there is a session
+
+
+def message_of(call: Callable[[], object]) -> str:
+    with pytest.raises(InvalidInputError) as error:
+        call()
+    return str(error.value)
+
+
+# --- from DDL
+
+
+@pytest.mark.parametrize(
+    "ddl",
+    [
+        "a INT, b DECIMAL(12,2)",
+        "a int NOT  null,\n  b: string , c Decimal ( 5 ), d numeric, e dec(38,38)",
+        "a byte, b tinyint, c short, d smallint, e integer, f long, g bigint, h float, i real, j double",
+        "a boolean, b binary, c date, d timestamp, e timestamp_ntz, f timestamp_ltz, select string, 1a int",
+        "`x y` INT, b STRING COMMENT 'a, b', c ARRAY<MAP<STRING, DECIMAL(5, 1)>>, d STRUCT<x: INT NOT NULL>",
+        "struct<a: int>",
+    ],
+)
+@pytest.mark.usefixtures("spark")
+def test_ddl_reads_as_spark_reads_it(ddl: str) -> None:
+    assert from_ddl(ddl) == T.DataType.fromDDL(ddl)
+
+
+@pytest.mark.parametrize(
+    ("ddl", "message"),
+    [
+        ("a INT b STRING", "cannot read DDL 'a INT b STRING': Syntax error at or near 'b' (line 1, pos 6)"),
+        ("a INTT", "cannot read DDL 'a INTT': Unsupported data type \"INTT\" (line 1, pos 2)"),
+        (
+            "a DECIMAL(39,2)",
+            "column a: decimal(39,2) does not exist; precision is 1 to 38, scale 0 to precision",
+        ),
+        (
+            "a DECIMAL(5,7)",
+            "column a: decimal(5,7) does not exist; precision is 1 to 38, scale 0 to precision",
+        ),
+        ("int", "DDL 'int' names no columns; write it like 'a INT, b DECIMAL(12,2)'"),
+        ("", "DDL '' names no columns; write it like 'a INT, b DECIMAL(12,2)'"),
+    ],
+)
+@pytest.mark.usefixtures("spark")
+def test_wrong_ddl_is_one_line(ddl: str, message: str) -> None:
+    assert message_of(lambda: from_ddl(ddl)) == message
+
+
+def test_without_a_session_flat_ddl_works_and_the_rest_says_what_to_do() -> None:
+    script = """
+from sparkstream_kit.schemas import from_ddl, schema_of
+print(from_ddl("a INT, b DECIMAL(12,2)").simpleString())
+for call in (lambda: from_ddl("a ARRAY<INT>"), lambda: schema_of(a="strng")):
+    try: call()
+    except ValueError as error: print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.splitlines() == [
+        "struct<a:int,b:decimal(12,2)>",
+        "only a running Spark can read DDL 'a ARRAY<INT>'; start a session first, or give a DataType",
+        "only a running Spark can read column a: type 'strng'; did you mean string?",
+    ]
+
+
+# --- from keyword arguments
+
+
+@pytest.mark.usefixtures("spark")
+def test_schema_of_takes_type_names_and_data_types() -> None:
+    schema = schema_of(a="string", b=T.ArrayType(T.LongType()), c="array<int>", d="struct<x:int>")
+    assert schema == from_ddl("a string, b array<bigint>, c array<int>, d struct<x:int>")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("strng", "cannot read column a: type 'strng'; did you mean string?"),
+        ("x INT", "column a: type 'x INT' is not one type; write 'struct<...>' for columns"),
+        ("decimal(0,0)", "column a: decimal(0,0) does not exist; precision is 1 to 38, scale 0 to precision"),
+        (str, "column a has type <class 'str'>; give a name such as 'string', or a DataType"),
+    ],
+)
+@pytest.mark.usefixtures("spark")
+def test_a_wrong_type_names_its_column(given: Any, message: str) -> None:
+    assert message_of(lambda: schema_of(a=given)) == message
+
+
+# --- from a dataclass
+
+
+@dataclass
+class Item:
+    price: Annotated[Decimal, (8, 2)]
+    label: str | None
+
+
+@dataclass
+class Order:
+    id: int
+    customer: Optional[str]  # noqa: UP045
+    paid: bool
+    weight: float
+    raw: bytes
+    day: date
+    at: datetime | None
+    total: Annotated[Decimal, (12, 2)] | None
+    discount: Annotated[Decimal | None, (5, 4)]
+    quantity: Annotated[int, T.IntegerType()]
+    tags: List[str | None]  # noqa: UP006
+    notes: dict[str, int | None]
+    items: list[Item]
+    first: Item | None
+
+
+def test_a_dataclass_becomes_a_schema() -> None:
+    item = T.StructType(
+        [T.StructField("price", T.DecimalType(8, 2), nullable=False), T.StructField("label", T.StringType())]
+    )
+    assert from_dataclass(Order) == T.StructType(
+        [
+            T.StructField("id", T.LongType(), nullable=False),
+            T.StructField("customer", T.StringType()),
+            T.StructField("paid", T.BooleanType(), nullable=False),
+            T.StructField("weight", T.DoubleType(), nullable=False),
+            T.StructField("raw", T.BinaryType(), nullable=False),
+            T.StructField("day", T.DateType(), nullable=False),
+            T.StructField("at", T.TimestampType()),
+            T.StructField("total", T.DecimalType(12, 2)),
+            T.StructField("discount", T.DecimalType(5, 4)),
+            T.StructField("quantity", T.IntegerType(), nullable=False),
+            T.StructField("tags", T.ArrayType(T.StringType()), nullable=False),
+            T.StructField("notes", T.MapType(T.StringType(), T.LongType()), nullable=False),
+            T.StructField("items", T.ArrayType(item, containsNull=False), nullable=False),
+            T.StructField("first", item),
+        ]
+    )
+
+
+def test_rows_of_a_dataclass_go_through_spark(spark: SparkSession) -> None:
+    item = Item(Decimal("1.50"), None)
+    assert spark.createDataFrame([item], from_dataclass(Item)).first() == (Decimal("1.50"), None)
+
+
+@dataclass
+class Node:
+    value: int
+    children: list[Node]
+
+
+@dataclass
+class Unresolved:
+    share: Fraction
+
+
+@dataclass
+class Outer:
+    inner: list[Bad]
+
+
+@dataclass
+class Bad:
+    tags: set[str]
+
+
+def test_a_field_of_another_type_is_named_with_its_path() -> None:
+    assert message_of(lambda: from_dataclass(Outer)) == (
+        "Outer.inner.element.tags has type set[str]; "
+        "allowed are str, int, float, bool, bytes, date, datetime, "
+        "Annotated[Decimal, (12, 2)], list[T], dict[K, V], dataclasses, Annotated[T, DataType], X | None"
+    )
+
+
+ODD = [Path, Any, list, List, dict, int | str, int | str | None, tuple[int, int], None]  # noqa: UP006
+
+
+@pytest.mark.parametrize("given", ODD)
+def test_other_types_are_refused(given: Any) -> None:
+    assert message_of(lambda: from_dataclass(make_dataclass("C", [("x", given)]))).startswith("C.x has type ")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (Decimal, "C.x: Decimal needs precision and scale; write Annotated[Decimal, (12, 2)]"),
+        (
+            Annotated[Decimal, "12,2"],
+            "C.x: Decimal needs precision and scale; write Annotated[Decimal, (12, 2)]",
+        ),
+        (
+            Annotated[Decimal, (39, 2)],
+            "C.x: decimal(39,2) does not exist; precision is 1 to 38, scale 0 to precis",
+        ),
+        (dict[str | None, int], "C.x.key may be None, which Spark's maps do not allow; drop the '| None'"),
+        (dict[str, Decimal], "C.x.value: Decimal needs precision and scale"),
+        (Node, "C.x.children.element: Node contains itself, as no Spark schema can; hold a key instead"),
+        (
+            Unresolved,
+            "C.x: the annotation Fraction is not defined at run time; import it outside TYPE_CHECKING",
+        ),
+    ],
+)
+def test_a_field_that_cannot_be_says_why(given: Any, message: str) -> None:
+    assert message_of(lambda: from_dataclass(make_dataclass("C", [("x", given)]))).startswith(message)
+
+
+@pytest.mark.parametrize("given", [str, Item(Decimal(1), None), list[int]])
+def test_what_is_not_a_dataclass_is_refused(given: Any) -> None:
+    assert message_of(lambda: from_dataclass(given)).startswith(
+        "from_dataclass needs a dataclass (the class itself)"
+    )
+
+
+# --- compare and require
+
+
+@pytest.mark.parametrize(
+    ("actual", "expected", "lines"),
+    [
+        ("a INT", "a INT", []),
+        ("a INT", "a INT NOT NULL", []),
+        (
+            "saleAmount DECIMAL(12,2)",
+            "SaleAmount DECIMAL(12,2)",
+            [
+                "missing SaleAmount decimal(12,2); did you mean saleAmount?",
+                "unexpected saleAmount decimal(12,2)",
+            ],
+        ),
+        ("a STRING", "a DECIMAL(12,2)", ["a is string, expected decimal(12,2)"]),
+        ("b INT, a INT", "a INT, b INT", ["order is b, a; expected a, b"]),
+        ("a INT, a STRING", "a STRING", ["a appears twice"]),
+        ("o ARRAY<STRUCT<p: INT>>", "o ARRAY<STRUCT<p: LONG>>", ["o.element.p is int, expected bigint"]),
+        (
+            "m MAP<INT, INT>",
+            "m MAP<STRING, LONG>",
+            ["m.key is int, expected string", "m.value is int, expected bigint"],
+        ),
+        ("s STRUCT<y: INT, x: INT>", "s STRUCT<x: INT, y: INT>", ["order in s is y, x; expected x, y"]),
+        ("s STRUCT<x: INT>", "s STRUCT<y: INT>", ["missing s.y int", "unexpected s.x int"]),
+        ("s STRUCT<x: INT>", "s INT", ["s is struct<x:int>, expected int"]),
+    ],
+)
+@pytest.mark.usefixtures("spark")
+def test_diff_reads_well(actual: str, expected: str, lines: list[str]) -> None:
+    assert diff(from_ddl(actual), from_ddl(expected)) == lines
+
+
+def test_diff_compares_nullability_when_asked() -> None:
+    actual = schema_of(a="int", l=T.ArrayType(T.LongType()), m=T.MapType(T.LongType(), T.LongType()))
+    expected = T.StructType(
+        [
+            T.StructField("a", T.IntegerType(), nullable=False),
+            T.StructField("l", T.ArrayType(T.LongType(), containsNull=False)),
+            T.StructField("m", T.MapType(T.LongType(), T.LongType(), valueContainsNull=False)),
+        ]
+    )
+    assert diff(actual, expected) == []
+    assert diff(actual, expected, ignore_nullable=False) == [
+        "a is nullable, expected not null",
+        "l.element is nullable, expected not null",
+        "m.value is nullable, expected not null",
+    ]
+
+
+def test_diff_can_leave_out_order_and_extra_columns() -> None:
+    actual, expected = from_ddl("c INT, b INT, a INT"), from_ddl("a INT, b INT")
+    assert diff(actual, expected, ignore_extra=True) == ["order is b, a; expected a, b"]
+    assert diff(actual, expected, ignore_column_order=True) == ["unexpected c int"]
+    assert diff(actual, expected, ignore_extra=True, ignore_column_order=True) == []
+
+
+def test_require_gives_the_frame_back(spark: SparkSession) -> None:
+    df = spark.createDataFrame([], SALES)
+    assert require(df, SALES) is df
+    assert df.transform(require, SALES) is df
+    assert require(SALES, df) is SALES
+
+
+def test_require_says_all_that_differs(spark: SparkSession) -> None:
+    df = spark.createDataFrame([], from_ddl("ProductKey INT, saleAmount DECIMAL(12,2)"))
+    assert message_of(lambda: require(df, SALES)) == (
+        "schema differs:\n"
+        "  - ProductKey is int, expected string\n"
+        "  - missing SaleAmount decimal(12,2); did you mean saleAmount?\n"
+        "  - unexpected saleAmount decimal(12,2)"
+    )
+
+
+def test_require_says_one_difference_on_one_line() -> None:
+    assert message_of(lambda: require(from_ddl("a INT"), from_ddl("a LONG"))) == (
+        "schema differs: a is int, expected bigint"
+    )
+
+
+def test_require_refuses_an_unknown_keyword_and_text() -> None:
+    assert message_of(lambda: require(SALES, SALES, ignore_order=True)).startswith(
+        "unknown keyword of require() ignore_order; did you mean ignore_"
+    )
+    text: Any = "a INT"
+    assert message_of(lambda: diff(SALES, text)) == (
+        "expected a schema or a DataFrame, not 'a INT'; from_ddl() reads text"
+    )
+
+
+# --- infer
+
+
+def test_infer_reads_samples_of_each_format(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("key;n\nx;1\ny;2\n")
+    (tmp_path / "a.json").write_text('{"key": "x", "n": 1}\n')
+    spark.createDataFrame([("x", 1)], "key string, n int").write.parquet(str(tmp_path / "p"))
+    spark.createDataFrame([("x", 1)], "key string, n int").write.orc(str(tmp_path / "o"))
+    narrow, wide = schema_of(key="string", n="int"), schema_of(key="string", n="bigint")
+    assert infer(spark, tmp_path / "a.csv", header=True, sep=";") == narrow
+    assert infer(spark, f"{tmp_path}/*.json", format="json") == wide
+    assert infer(spark, tmp_path / "p", format="parquet") == narrow
+    assert infer(spark, tmp_path / "o", format="orc") == narrow
+    assert infer(spark, tmp_path / "a.csv", header=True, sep=";", inferSchema=False) == from_ddl(
+        "key STRING, n STRING"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("nope", "csv", r"cannot infer a csv schema from .*/nope: Path does not exist: file:.*/nope"),
+        ("empty.csv", "csv", r"cannot infer a csv schema from .*/empty.csv: there is no csv row in it"),
+        ("plain.txt", "json", r"cannot infer a json schema from .*/plain.txt: there is no json row in it"),
+        (
+            "folder",
+            "parquet",
+            r"cannot infer a parquet schema from .*: Unable to infer schema for Parquet\. It must.*",
+        ),
+        (
+            "plain.txt",
+            "parquet",
+            r"cannot infer a parquet schema from .*: Encountered error while reading file .*",
+        ),
+        ("plain.txt", "xml", r"unknown format xml; known: csv, json, orc, parquet"),
+    ],
+)
+def test_infer_says_in_one_line_what_is_wrong(
+    spark: SparkSession, tmp_path: Path, name: str, given: str, message: str
+) -> None:
+    (tmp_path / "empty.csv").touch()
+    (tmp_path / "plain.txt").write_text("neither JSON nor Parquet\n")
+    (tmp_path / "folder").mkdir()
+    assert re.fullmatch(message, message_of(lambda: infer(spark, tmp_path / name, format=given)))
+
+
+# --- to code
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        SALES,
+        T.StructType([]),
+        from_dataclass(Order),
+        T.StructType()
+        .add("a", T.VarcharType(5))
+        .add("b", T.DayTimeIntervalType(0, 3))
+        .add("c", T.TimestampNTZType()),
+        T.StructType([T.StructField('it\'s "odd"\n\\é', T.StringType(), metadata={"comment": "it's"})]),
+        T.StructType([T.StructField("s", T.MapType(T.StringType(), SALES, valueContainsNull=False))]),
+    ],
+)
+def test_the_code_makes_an_equal_schema(schema: T.StructType) -> None:
+    names: dict[str, Any] = {}
+    exec(to_code(schema), names)  # noqa: S102 - the code is our own
+    assert names["SCHEMA"] == schema
+
+
+def test_the_code_has_one_column_a_line() -> None:
+    assert to_code(schema_of(key="string", sale=SALES)) == (
+        "from pyspark.sql.types import DecimalType, StringType, StructField, StructType\n"
+        "\n"
+        "SCHEMA = StructType(\n"
+        "    [\n"
+        '        StructField("key", StringType()),\n'
+        '        StructField("sale", StructType(\n'
+        "            [\n"
+        '                StructField("ProductKey", StringType()),\n'
+        '                StructField("SaleAmount", DecimalType(12,2)),\n'
+        "            ]\n"
+        "        )),\n"
+        "    ]\n"
+        ")\n"
+    )

@@ -1,0 +1,220 @@
+"""Set-up with a python, a java and an apt that are scripts of three lines: no network, nothing installed."""
+
+import re
+import shutil
+import subprocess
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PINS = sorted((ROOT / "requirements").glob("*.txt"))
+TOOLS = "bash cat cp dirname env flock getent grep ls mkdir mktemp mv rm sed sha256sum tail touch true uname"
+
+PYTHON = """#!/bin/bash
+echo "$*" >>"$CALLS"
+case "$*" in
+    -V) echo "Python $FAKE_PYTHON" ;;
+    "-c import sys"*) [[ $FAKE_PYTHON == 3.1[123].* ]] ;;
+    "-c import ensurepip") [ -z "$FAKE_NO_VENV" ] ;;
+    "-m venv .venv")
+        mkdir -p .venv/bin && cp "$0" .venv/bin/python
+        echo "VIRTUAL_ENV='$PWD/.venv'" >.venv/bin/activate ;;
+    *--editable*) if [ -n "$FAKE_PIP_ERROR" ]; then echo "$FAKE_PIP_ERROR"; exit 1; fi ;;
+esac
+"""
+JAVA = """#!/bin/bash
+home=$(dirname "$(dirname "$0")")
+case "$*" in
+    --list-modules) echo "java.base@17"; [ -n "$FAKE_NO_VECTOR" ] || echo "jdk.incubator.vector@17" ;;
+    *) printf '    java.home = %s\\n    java.specification.version = %s\\n' "$home" "$FAKE_JAVA" >&2 ;;
+esac
+"""
+APT_CACHE = """#!/bin/bash
+[ "$2" != openjdk-17-jre-headless ] || echo "  Candidate: 17.0.1"
+"""
+APT_GET = """#!/bin/bash
+echo "apt-get $*" >>"$CALLS"
+[ "$1" = update ] || { mkdir -p "$JVMS/jdk" && cp -r "$HIDDEN_JDK/bin" "$JVMS/jdk"; }
+"""
+SUDO = """#!/bin/bash
+[ "$1" = -n ] && shift && [ -z "$FAKE_NO_SUDO" ] && exec "$@"
+"""
+
+
+@dataclass
+class Checkout:
+    path: Path
+    env: dict[str, str]
+
+    def run(self, script: str = "bash scripts/setup.sh", **env: str) -> subprocess.CompletedProcess[str]:
+        command = ["/bin/sh", "-uc", script]
+        return subprocess.run(
+            command, cwd=self.path, env=self.env | env, capture_output=True, text=True, check=False
+        )
+
+    def calls(self) -> str:
+        """What Python was asked since the last look."""
+        log = Path(self.env["CALLS"])
+        text = log.read_text() if log.exists() else ""
+        log.unlink(missing_ok=True)
+        return text
+
+
+def _program(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    path = tmp_path / "a path with spaces"
+    for part in ("scripts/setup.sh", "requirements/build.txt", "requirements/dev.txt", "pyproject.toml"):
+        (path / part).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / part, path / part)
+    script = path / "scripts/setup.sh"
+    script.write_text(script.read_text().replace("/usr/lib/jvm", str(tmp_path / "jvm")))  # not this machine's
+    bin_ = tmp_path / "bin"
+    _program(bin_ / "python3", PYTHON)
+    _program(bin_ / "id", "#!/bin/bash\necho 1000\n")
+    _program(tmp_path / "a jdk" / "bin" / "java", JAVA)
+    for tool in TOOLS.split():
+        (bin_ / tool).symlink_to(shutil.which(tool) or pytest.fail(f"{tool} is needed"))
+    env = {
+        "PATH": str(bin_),
+        "CALLS": str(tmp_path / "calls"),
+        "FAKE_PYTHON": "3.12.1",
+        "FAKE_JAVA": "17",
+        "FAKE_NO_VENV": "",
+        "FAKE_NO_VECTOR": "",
+        "FAKE_PIP_ERROR": "",
+        "JAVA_HOME": str(tmp_path / "a jdk"),
+    }
+    return Checkout(path, env)
+
+
+def test_a_first_run_installs_the_pins_with_their_hashes_and_then_the_project(checkout: Checkout) -> None:
+    result = checkout.run()
+    assert result.returncode == 0, result.stderr
+    installs = [call for call in checkout.calls().splitlines() if "pip install" in call]
+    assert "--require-hashes -r requirements/build.txt" in installs[0]
+    assert "--require-hashes -r requirements/dev.txt" in installs[1]
+    assert "--no-deps --editable ." in installs[2]
+
+
+def test_a_second_run_installs_nothing_and_says_nothing(checkout: Checkout) -> None:
+    checkout.run()
+    checkout.calls()
+    result = checkout.run()
+    assert (result.returncode, result.stdout + result.stderr) == (0, "")
+    assert "install" not in checkout.calls()
+
+
+def test_changed_pins_are_installed_into_the_same_environment(checkout: Checkout) -> None:
+    checkout.run()
+    (checkout.path / ".venv/kept").touch()
+    (checkout.path / "requirements/dev.txt").write_text("other==1")
+    checkout.calls()
+    assert checkout.run().returncode == 0
+    assert "install" in checkout.calls()
+    assert (checkout.path / ".venv/kept").exists()
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "rm .venv/bin/python",
+        "touch .venv/incomplete",
+        "mv '../a path with spaces' ../moved; cd ../moved",
+        "export PYTHON=../python3.13",
+    ],
+)
+def test_an_environment_that_cannot_work_is_made_anew(checkout: Checkout, harm: str) -> None:
+    checkout.run()
+    (checkout.path / ".venv/stale").touch()
+    _program(checkout.path.parent / "python3.13", PYTHON.replace("$FAKE_PYTHON", "3.13.5"))
+    result = checkout.run(f"{harm}; bash scripts/setup.sh && ls -a .venv")
+    assert result.returncode == 0, result.stderr
+    assert "stale" not in result.stdout
+
+
+@pytest.fixture
+def bare(checkout: Checkout) -> Checkout:
+    """A machine with apt and sudo, and without a Java."""
+    bin_ = Path(checkout.env["PATH"])
+    for name, text in {"apt-cache": APT_CACHE, "apt-get": APT_GET, "sudo": SUDO}.items():
+        _program(bin_ / name, text)
+    checkout.env["HIDDEN_JDK"] = checkout.env.pop("JAVA_HOME")
+    checkout.env["JVMS"] = str(bin_.parent / "jvm")
+    return checkout
+
+
+def test_java_is_installed_with_apt_where_that_needs_no_password(bare: Checkout) -> None:
+    result = bare.run(FAKE_NO_SUDO="")
+    assert result.returncode == 0, result.stderr
+    assert "install -y --no-install-recommends openjdk-17-jre-headless" in bare.calls()
+    assert bare.run('. .venv/bin/activate; echo "$JAVA_HOME"').stdout == bare.env["JVMS"] + "/jdk\n"
+
+
+def test_java_is_not_installed_where_that_needs_a_password(bare: Checkout) -> None:
+    result = bare.run(FAKE_NO_SUDO="1")
+    assert result.returncode == 2
+    assert result.stderr.endswith("was not found: sudo apt-get install openjdk-17-jre-headless\n")
+    assert result.stderr.count("\n") == 1
+
+
+def test_activate_gives_spark_its_java_and_drops_another_spark(checkout: Checkout) -> None:
+    checkout.run()
+    show = '. .venv/bin/activate; echo "$JAVA_HOME|${SPARK_HOME:-none}|${LC_ALL:-none}"'
+    result = checkout.run(show, JAVA_HOME="/other", SPARK_HOME="/opt/spark-3", LANG="C")
+    assert result.stdout == f"{checkout.env['JAVA_HOME']}|none|C.UTF-8\n"
+
+
+NO_NETWORK = "urllib3.exceptions.NewConnectionError: Failed to establish a new connection"
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        ({"FAKE_PYTHON": "3.10.9"}, r"Python 3\.11, 3\.12 or 3\.13 is needed, and Python 3\.10\.9 was found"),
+        ({"FAKE_PYTHON": "3.14.0"}, r"Python 3\.11, 3\.12 or 3\.13 is needed, and Python 3\.14\.0 was found"),
+        ({"PYTHON": "python9"}, r"Python 3\.11, 3\.12 or 3\.13 is needed, and none was found"),
+        ({"FAKE_NO_VENV": "1"}, r"apt-get install python3-venv"),
+        ({"FAKE_JAVA": "11"}, r"Java 17 or newer, .* is needed and was not found: install it"),
+        ({"FAKE_NO_VECTOR": "1"}, r"with its module jdk\.incubator\.vector, is needed"),
+        ({"FAKE_PIP_ERROR": NO_NETWORK}, r"no network: pip cannot reach its package index"),
+    ],
+)
+def test_what_is_missing_is_said_in_one_line(checkout: Checkout, env: dict[str, str], message: str) -> None:
+    result = checkout.run(**env)
+    *before, line = result.stderr.splitlines()
+    assert result.returncode == 2
+    assert re.search(f"^setup: .*{message}", line)
+    assert all(text.startswith("setup: making .venv") for text in before)
+
+
+@pytest.mark.parametrize("pins", PINS, ids=lambda path: path.name)
+def test_the_pins_have_hashes_and_name_no_index(pins: Path) -> None:
+    text = pins.read_text()
+    for pin in re.split(r"\n(?! )", text.strip()):
+        assert re.match(r"[\w.-]+==\S+( ; .+)? \\\n( +--hash=sha256:[0-9a-f]{64}( \\\n)?)+$", pin), pin
+    assert "://" not in text
+
+
+def test_the_pins_hold_every_package_that_the_project_names() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    named = [*project["project"]["dependencies"], *project["dependency-groups"]["build"]]
+    named += [name for name in project["dependency-groups"]["dev"] if isinstance(name, str)]
+    named += [name for extra in project["project"]["optional-dependencies"].values() for name in extra]
+    names = {re.split(r"[^\w.-]", name)[0] for name in named} - {"sparkstream-kit"}
+    pinned = set(re.findall(r"^([\w.-]+)==", "".join(pins.read_text() for pins in PINS), re.MULTILINE))
+    assert names - pinned == set(), "run: make pins"
+
+
+def test_make_help_names_every_target() -> None:
+    text = subprocess.run(["make", "-s", "-C", ROOT], capture_output=True, text=True, check=True).stdout
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"^  make (\w+)", text, re.MULTILINE)) == targets

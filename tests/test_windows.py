@@ -1,0 +1,303 @@
+"""Windows against Spark itself: the same calls on a static and on a streaming frame, and each message."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from chispa import assert_df_equality
+from pyspark.sql import functions as F  # noqa: N812 - the customary name
+
+from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.windows import flatten, session, sliding, tumbling
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+EVENTS = "time timestamp, key string"
+
+
+def at(clock: str) -> datetime:
+    return datetime.fromisoformat(f"2024-01-01 {clock}")
+
+
+def events(spark: SparkSession, *clocks: str) -> DataFrame:
+    return spark.createDataFrame([(at(c), "a") for c in clocks], EVENTS)
+
+
+def starts_and_ends(df: DataFrame) -> list[tuple[str, str, int]]:
+    rows = flatten(df, df.columns[0]).orderBy("start").collect()
+    return [(f"{r['start']:%H:%M:%S}", f"{r['end']:%H:%M:%S}", r["count"]) for r in rows]
+
+
+# time      00    05    10    15    20
+# events     x     x     x
+# windows   [----------)[----------)
+
+
+@pytest.mark.parametrize("length", ["10 seconds", timedelta(seconds=10), "interval 10 SECONDS"])
+def test_tumbling_windows_touch_and_an_end_belongs_to_the_next(spark: SparkSession, length: Any) -> None:
+    counts = events(spark, "00:00:00", "00:00:05", "00:00:10").groupBy(tumbling("time", length)).count()
+    assert starts_and_ends(counts) == [("00:00:00", "00:00:10", 2), ("00:00:10", "00:00:20", 1)]
+
+
+# time     -05   00    05    10    15    20
+# events          x                 x
+# +3 s     ---------3)[---------13)[-------
+# -3 s       [-----------7)[----------17)[-
+
+
+@pytest.mark.parametrize(
+    ("offset", "first", "second"),
+    [("3 seconds", "23:59:53", "00:00:13"), ("-3 seconds", "23:59:57", "00:00:07")],
+)
+def test_an_offset_moves_the_windows_either_way(
+    spark: SparkSession, offset: str, first: str, second: str
+) -> None:
+    counts = (
+        events(spark, "00:00:00", "00:00:15")
+        .groupBy(tumbling(F.col("time"), "10 seconds", offset=offset))
+        .count()
+    )
+    assert [start for start, _, _ in starts_and_ends(counts)] == sorted(
+        [first, second], reverse=first > second
+    )
+
+
+# time     -05   00    05    10    15    20
+# events          x           x
+# windows  [----------)
+#                [----------)
+#                      [----------)
+#                            [----------)
+
+
+def test_sliding_windows_overlap(spark: SparkSession) -> None:
+    counts = events(spark, "00:00:00", "00:00:10").groupBy(sliding("time", "10 seconds", "5 seconds")).count()
+    assert starts_and_ends(counts) == [
+        ("23:59:55", "00:00:05", 1),
+        ("00:00:00", "00:00:10", 1),
+        ("00:00:05", "00:00:15", 1),
+        ("00:00:10", "00:00:20", 1),
+    ]
+
+
+def test_sliding_windows_take_an_offset(spark: SparkSession) -> None:
+    window = sliding("time", "10 seconds", timedelta(seconds=5), offset="1 second")
+    counts = events(spark, "00:00:00").groupBy(window).count()
+    assert starts_and_ends(counts) == [("23:59:51", "00:00:01", 1), ("23:59:56", "00:00:06", 1)]
+
+
+# time      00    05    10    15    20    25    30
+# events     x     x                 x
+# gap 10    [---------------)       [----------)
+
+
+def test_a_session_ends_one_gap_after_its_last_row(spark: SparkSession) -> None:
+    counts = events(spark, "00:00:00", "00:00:05", "00:00:20").groupBy(session("time", "10 seconds")).count()
+    assert starts_and_ends(counts) == [("00:00:00", "00:00:15", 2), ("00:00:20", "00:00:30", 1)]
+
+
+def test_the_columns_keep_spark_s_names(spark: SparkSession) -> None:
+    df = events(spark, "00:00:00")
+    assert df.groupBy(tumbling("time", "1 hour")).count().columns == ["window", "count"]
+    assert df.groupBy(sliding("time", "1 hour", "1 minute")).count().columns == ["window", "count"]
+    assert df.groupBy(session("time", "1 hour")).count().columns == ["session_window", "count"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1 microsecond",
+        "7 milliseconds",
+        "0.000001 seconds",
+        "1.5 seconds",
+        "+5 seconds",
+        "1 day -1 hour",
+        "1 hour 30 minutes",
+        "1 week 2 days 3 hours 4 minutes 5.678901 seconds",
+    ],
+)
+def test_durations_mean_what_they_mean_to_spark_to_the_microsecond(spark: SparkSession, text: str) -> None:
+    ours, spark_s = tumbling("time", text), F.window("time", text)
+    df = events(spark, "12:34:56.789012")
+    assert_df_equality(df.select(ours.alias("w")), df.select(spark_s.alias("w")))
+
+
+def test_a_timedelta_is_exact_where_a_float_of_seconds_is_not(spark: SparkSession) -> None:
+    length = timedelta(days=40_000, microseconds=1)
+    window = events(spark, "00:00:00").select(tumbling("time", length)).select("window.*").first()
+    assert window
+    assert window["end"] - window["start"] == length
+
+
+# --- flatten
+
+
+def hourly(spark: SparkSession) -> DataFrame:
+    return events(spark, "00:10:00").groupBy("key", tumbling("time", "1 hour")).count()
+
+
+def test_flatten_puts_start_and_end_in_the_window_s_place(spark: SparkSession) -> None:
+    expected = spark.createDataFrame(
+        [("a", at("00:00:00"), at("01:00:00"), 1)], "key string, start timestamp, end timestamp, count long"
+    )
+    assert_df_equality(flatten(hourly(spark)), expected, ignore_nullable=True)
+
+
+def test_flatten_takes_timestamps_without_a_zone_and_odd_names(spark: SparkSession) -> None:
+    local = events(spark, "00:10:00").select(
+        tumbling(F.col("time").cast("timestamp_ntz"), "1 hour").alias("w.x"), F.lit(1).alias("a.b`c")
+    )
+    flat = flatten(local, "w.x")
+    assert flat.columns == ["start", "end", "a.b`c"]
+    assert flat.first() == (at("00:00:00"), at("01:00:00"), 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "column", "message"),
+    [
+        (lambda df: df, "windw", "there is no column windw; did you mean window?"),
+        (
+            lambda df: df.withColumnRenamed("window", "x"),
+            "window",
+            "no column window; the window columns are: x",
+        ),
+        (lambda df: df.drop("window"), "window", "no column window; the window columns are: none"),
+        (
+            lambda df: df,
+            "count",
+            "column count is bigint, not a window; flatten takes what tumbling, sliding or",
+        ),
+        (
+            lambda df: df.withColumnRenamed("key", "END"),
+            "window",
+            "column END exists already beside window; ren",
+        ),
+        (
+            lambda df: df.select(F.struct(F.lit(1).alias("start"), F.lit(2).alias("end")).alias("w")),
+            "w",
+            "not a",
+        ),
+    ],
+)
+def test_flatten_says_what_is_wrong(
+    spark: SparkSession, change: Callable[[DataFrame], DataFrame], column: str, message: str
+) -> None:
+    with pytest.raises(InvalidInputError, match=re.escape(message)):
+        flatten(change(hourly(spark)), column)
+
+
+# --- messages, all of them before Spark is touched: no session is needed here
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: sliding("t", "10 seconds", "20 seconds"),
+            "slide 20 seconds is longer than length 10 seconds; rows between windows would be lost; slide",
+        ),
+        (lambda: tumbling("t", "0 seconds"), "length must be longer than zero, not 0 seconds"),
+        (
+            lambda: tumbling("t", timedelta(seconds=-1)),
+            "length must be longer than zero, not -1 day, 23:59:59",
+        ),
+        (lambda: sliding("t", "10 seconds", "-1 second"), "slide must be longer than zero, not -1 second"),
+        (lambda: session("t", "0 minutes"), "gap must be longer than zero, not 0 minutes"),
+        (
+            lambda: tumbling("t", "1 hour", offset="60 minutes"),
+            "offset 60 minutes must be shorter than length 1 hour; take off whole lengths until it is, the",
+        ),
+        (
+            lambda: sliding("t", "10 seconds", "5 seconds", offset="-5 seconds"),
+            "offset -5 seconds must be shorter than slide 5 seconds; take off whole slides until it is, the",
+        ),
+        (lambda: tumbling("t", "1 month"), "length 1 month: a month has no fixed length; write it in days"),
+        (lambda: session("t", "2 years"), "gap 2 years: a year has no fixed length; write it in days"),
+        (lambda: session("t", "ten seconds"), "cannot read gap 'ten seconds'; write it like '10 seconds',"),
+        (
+            lambda: tumbling("t", timedelta.max),
+            "is too long; Spark's longest is 9223372036854775807 microseconds",
+        ),
+        (lambda: session("t", "200000000 days"), "gap 200000000 days is too long; Spark's longest is"),
+        (lambda: tumbling(5, "1 hour"), "time must be a column name or a Column, not 5"),  # type: ignore[arg-type]
+        (lambda: tumbling("t", 10), "cannot read length 10; write it like '10 seconds',"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_wrong_window_says_what_is_wrong(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(InvalidInputError, match=re.escape(message)) as error:
+        call()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "10", "10 s", "10seconds", "1.5 hours", "1.0000005 seconds", "PT10S", "1 day 2"]
+)
+def test_text_that_spark_cannot_read_or_would_round_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInputError, match=re.escape(f"cannot read length {text!r}")):
+        tumbling("time", text)
+
+
+# --- on a stream
+
+
+def stream(spark: SparkSession, folder: Path, *clocks: str) -> DataFrame:
+    """One file a batch, in this order, with a watermark of a minute."""
+    for number, clock in enumerate(clocks):
+        batch = spark.createDataFrame([(f"2024-01-01 {clock}", "a")], "time string, key string")
+        batch.coalesce(1).write.csv(str(folder / f"batch={number}"))
+    reader = spark.readStream.schema(EVENTS).option("maxFilesPerTrigger", 1)
+    return reader.csv(str(folder / "batch=*")).withWatermark("time", "1 minute")
+
+
+def in_append_mode(df: DataFrame, table: str) -> list[Any]:
+    query = df.writeStream.format("memory").queryName(table).trigger(availableNow=True).start()
+    try:
+        assert query.awaitTermination(60)
+        return df.sparkSession.table(table).sort(*df.columns[:2]).collect()
+    finally:
+        query.stop()
+        df.sparkSession.catalog.dropTempView(table)
+
+
+# time      00:00     00:10     00:20     00:30 ... 01:00
+# events     x x       x                             x
+# emitted   [--- 2 ---)[--- 1 --)                    (still open)
+
+
+@pytest.mark.parametrize(
+    ("window", "expected"),
+    [
+        (lambda: tumbling("time", "10 minutes"), [("00:00", "00:10", 2), ("00:10", "00:20", 1)]),
+        (
+            lambda: sliding("time", "20 minutes", "10 minutes"),
+            [("23:50", "00:10", 2), ("00:00", "00:20", 3), ("00:10", "00:30", 1)],
+        ),
+        (lambda: session("time", "5 minutes"), [("00:01", "00:08", 2), ("00:12", "00:17", 1)]),
+    ],
+    ids=["tumbling", "sliding", "session"],
+)
+def test_on_a_stream_closed_windows_come_out_flat(
+    spark: SparkSession, tmp_path: Path, window: Callable[[], Any], expected: list[Any]
+) -> None:
+    lines = stream(spark, tmp_path, "00:01:00", "00:03:00", "00:12:00", "01:00:00")
+    counts = lines.groupBy(window(), "key").count()
+    rows = in_append_mode(flatten(counts, counts.columns[0]), "closed_windows")
+    got = [(f"{r['start']:%H:%M}", f"{r['end']:%H:%M}", r["count"]) for r in rows]
+    assert sorted(got, key=lambda r: r[1]) == expected
+
+
+def test_a_stream_can_aggregate_again_over_the_flattened_end(spark: SparkSession, tmp_path: Path) -> None:
+    counts = stream(spark, tmp_path, "00:01:00", "00:12:00", "01:00:00").groupBy(
+        tumbling("time", "10 minutes"), "key"
+    )
+    flat = flatten(counts.agg(F.count("*").alias("n")))
+    again = flat.groupBy("end", "start").agg(F.sum("n").alias("n"))
+    rows = in_append_mode(again, "aggregated_again")
+    assert [(f"{r['end']:%H:%M}", r["n"]) for r in rows] == [("00:10", 1), ("00:20", 1)]
