@@ -1,8 +1,8 @@
 """Totals by product of a folder of sales files, kept up to date as files arrive.
 
-The files are headerless CSV of the twelve sales columns; lines that cannot be read are counted by reason.
-Guarantee: exactly once per file, over restarts on the same --checkpoint.
-Run: spark-submit jobs/sales_totals.py --help
+The files are headerless CSV of the twelve sales columns. Lines that cannot be read are counted, by reason.
+Guarantee: every line counts exactly once, over stops and restarts on the same --checkpoint.
+Run: spark-submit jobs/sales_totals.py INPUT_DIR
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import sys
 from typing import TYPE_CHECKING
 
 from sparkstream_kit import display, jobflags
-from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
 SALES = """OrderID BIGINT, OrderDate DATE, Quantity INT, DiscountPct DECIMAL(9,4), Rate DECIMAL(12,2),
     SaleAmount DECIMAL(12,2) NOT NULL, CustomerName STRING, State STRING, Region STRING,
@@ -24,12 +24,95 @@ SALES = """OrderID BIGINT, OrderDate DATE, Quantity INT, DiscountPct DECIMAL(9,4
 
 
 def transform(lines: DataFrame) -> DataFrame:
-    """Return Orders and TotalSales by ProductKey, and for bad lines their number by Problem."""
+    """Return ProductKey (string), Orders (bigint) and TotalSales (decimal(22,2)), biggest first."""
+    return totals(count_lines(lines))
+
+
+def count_lines(lines: DataFrame) -> DataFrame:
+    """Return a row for each product, and for each Problem that lines have; the only state of the job."""
     from pyspark.sql import functions as F
 
     from sparkstream_kit import quarantine, schemas
 
-    sales = quarantine.parse_csv(lines, schemas.from_ddl(SALES), date_format="M/d/yy")
-    return sales.groupBy("ProductKey", sales[quarantine.REASON].alias("Problem")).agg(
+    parsed = quarantine.parse_csv(lines, schemas.from_ddl(SALES), date_format="M/d/yy")
+    return parsed.groupBy("ProductKey", F.col(quarantine.REASON).alias("Problem")).agg(
         F.count("*").alias("Orders"), F.sum("SaleAmount").alias("TotalSales")
     )
+
+
+def totals(counted: DataFrame) -> DataFrame:
+    """Return the part of `count_lines` that is the result."""
+    good = counted.where("Problem IS NULL").select("ProductKey", "Orders", "TotalSales")
+    return good.orderBy("TotalSales", "ProductKey", ascending=[False, True])
+
+
+def problems(counted: DataFrame) -> DataFrame:
+    """Return the part of `count_lines` that could not be read: Problem (string), Lines (bigint)."""
+    return counted.where("Problem IS NOT NULL").selectExpr("Problem", "Orders AS Lines").orderBy("Problem")
+
+
+def flags() -> argparse.ArgumentParser:
+    """Return the job's command line."""
+    shared = ("--profile", "--checkpoint", "--run-for", "--available-now", "--trigger", "--stop-file")
+    parser = jobflags.parser(__doc__, *shared)
+    parser.add_argument("input_dir", metavar="INPUT_DIR", type=jobflags.existing_folder)
+    parser.add_argument(
+        "--max-files-per-trigger",
+        metavar="N",
+        type=jobflags.positive_int,
+        default=1,
+        help="files a batch (1: easy to follow, but a backlog of many files takes several times as long)",
+    )
+    parser.add_argument("--format", choices=["table", "csv", "json"], default="table", help="of the result")
+    parser.add_argument(
+        "--snapshot", metavar="FILE", help="also replace a .csv or .json file after each batch"
+    )
+    parser.add_argument("--chart", metavar="FILE.png", help="draw the totals at the end")
+    return parser
+
+
+@jobflags.exit_codes
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job: the totals go to standard output, everything else to standard error."""
+    args = flags().parse_args(argv)
+    trigger = jobflags.trigger(args)
+    chart = display.check_chart(args.chart) if args.chart else None
+
+    from sparkstream_kit import get_session, run, sinks, sources, start
+
+    outputs = [sinks.latest("sales_stream").of(totals), sinks.latest("sales_problems").of(problems)]
+    if args.snapshot:
+        outputs.append(sinks.snapshot(args.snapshot).of(totals))
+    with get_session("sales-totals", profile=args.profile) as spark:
+        lines = sources.text(spark, args.input_dir, max_files_per_trigger=args.max_files_per_trigger)
+        query = start(
+            count_lines(lines),
+            sinks.fan_out(*outputs),
+            name="sales_totals",
+            mode="complete",
+            checkpoint=args.checkpoint,
+            **trigger,
+        )
+        with display.live() as draw:
+            summary = run(
+                query,
+                run_for=args.run_for,
+                stop_file=args.stop_file,
+                on_batch=lambda _: draw(lambda: display.bars(_values(spark))),
+            )
+        print(summary, file=sys.stderr)
+        for problem, count in spark.sql("SELECT Problem, Lines FROM sales_problems").collect():
+            print(f"bad lines: {count:,} ({problem})", file=sys.stderr)
+        if chart:
+            display.chart(_values(spark), "Total sales by product", chart)
+        print(display.render(spark.sql("SELECT * FROM sales_stream"), args.format), end="")
+    return 0
+
+
+def _values(spark: SparkSession) -> list[tuple[str, float]]:
+    rows = spark.sql("SELECT ProductKey, TotalSales FROM sales_stream").collect()
+    return [(row.ProductKey, float(row.TotalSales)) for row in rows]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

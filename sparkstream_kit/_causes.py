@@ -17,7 +17,9 @@ def innermost(error: BaseException) -> str:
     if java is None:
         text = str(error)
         # PySpark's text of an exception that it has no class for begins with that of Java.
-        return one_line(text if re.match(r"[\w.$]+(Error|Exception): ", text) else f"{type(error).__name__}: {text}")
+        return one_line(
+            text if re.match(r"[\w.$]+(Error|Exception): ", text) else f"{type(error).__name__}: {text}"
+        )
     while java.getCause() is not None:
         java = java.getCause()
     return one_line(f"{java.getClass().getSimpleName()}: {java.getMessage() or 'no message'}")

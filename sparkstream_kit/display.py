@@ -61,7 +61,9 @@ def table(
     widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
     cells.insert(1, ["-" * width for width in widths])
     lines = [
-        "  ".join(v.rjust(w) if i in right else v.ljust(w) for i, (v, w) in enumerate(zip(row, widths, strict=True)))
+        "  ".join(
+            v.rjust(w) if i in right else v.ljust(w) for i, (v, w) in enumerate(zip(row, widths, strict=True))
+        )
         for row in cells
     ]
     return "".join(line.rstrip() + "\n" for line in lines)
@@ -92,27 +94,26 @@ def bars(values: Sequence[tuple[str, float]], *, width: int = 80) -> str:
 
 
 @contextmanager
-def live() -> Iterator[Callable[[str], None]]:
-    """Draw a text on standard error again and again in place, if that is a terminal; else draw nothing.
+def live() -> Iterator[Callable[[Callable[[], str]], None]]:
+    """Draw a picture on standard error again and again in place, if that is a terminal; else draw nothing.
 
     Yields:
-        A function that replaces the picture by the text it gets. With rich (the extra `cli`) it stays in
-        place; without it, each picture follows the one before.
+        A function that takes a function of the picture's text, and calls it only when there is a terminal
+        to draw on. With rich (the extra `cli`) the picture stays in place; without it, each follows the one
+        before.
     """
     if not sys.stderr.isatty():
-        yield lambda _text: None
+        yield lambda _picture: None
     elif importlib.util.find_spec("rich") is None:
-        yield lambda text: print(f"\n{text}", file=sys.stderr)
+        yield lambda picture: print(f"\n{picture()}", file=sys.stderr)
     else:
         from rich.console import Console
         from rich.live import Live
         from rich.text import Text
 
         console = Console(stderr=True)
-        with Live(
-            console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
-        ) as picture:
-            yield lambda text: picture.update(Text(text, no_wrap=True), refresh=True)
+        with Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as view:
+            yield lambda picture: view.update(Text(picture(), no_wrap=True), refresh=True)
 
 
 def check_chart(path: str | Path) -> Path:

@@ -11,10 +11,12 @@ import functools
 import io
 import math
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from sparkstream_kit import _causes
 from sparkstream_kit.errors import InvalidInputError, KitError, hint
 
 if TYPE_CHECKING:
@@ -22,13 +24,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_multiple",
+    "checkpoint_folder",
     "existing_folder",
     "exit_codes",
+    "interval",
     "parser",
     "port",
     "positive_int",
     "seconds",
     "take_standard_streams",
+    "trigger",
 ]
 
 _LAST_PORT = 65535
@@ -87,13 +92,45 @@ def existing_folder(text: str) -> str:
     return text
 
 
+def checkpoint_folder(text: str) -> str:
+    """Read the path of a checkpoint: a folder, or nothing yet.
+
+    Example:
+        >>> checkpoint_folder("ckpt/totals")
+        'ckpt/totals'
+    """
+    if Path(text).exists() and not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"checkpoint {text} is a file; give a folder")
+    return text
+
+
+def interval(text: str) -> str:
+    """Read an interval between batches, such as "5 seconds".
+
+    Example:
+        >>> interval("500 milliseconds")
+        '500 milliseconds'
+    """
+    if not re.fullmatch(r"\s*\d+ *(milliseconds?|seconds?|minutes?|hours?)\s*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an interval, such as '5 seconds' or '1 minute'")
+    return text
+
+
 _SHARED: dict[str, dict[str, Any]] = {
     "--profile": {"metavar": "NAME", "help": "settings: local, test, cluster or a file (by the master)"},
-    "--checkpoint": {"metavar": "DIR", "help": "go on from this folder (a temporary one, removed at the end)"},
+    "--checkpoint": {
+        "metavar": "DIR",
+        "type": checkpoint_folder,
+        "help": "go on from this folder (a temporary one, removed at the end)",
+    },
     "--run-for": {"metavar": "SECONDS", "type": seconds, "help": "stop cleanly after so long (never)"},
     "--idle": {"metavar": "SECONDS", "type": seconds, "help": "stop after so long without a row (never)"},
     "--available-now": {"action": "store_true", "help": "read what is there, then end"},
-    "--trigger": {"metavar": "INTERVAL", "help": 'start a batch every so often, such as "5 seconds" (at once)'},
+    "--trigger": {
+        "metavar": "INTERVAL",
+        "type": interval,
+        "help": 'start a batch every so often, such as "5 seconds" (at once)',
+    },
     "--stop-file": {"metavar": "PATH", "help": "stop cleanly when a file appears here"},
 }
 
@@ -128,12 +165,27 @@ def parser(doc: str | None, *flags: str) -> argparse.ArgumentParser:
         ...
         sparkstream_kit.errors.InvalidInputError: unknown argument --run-fro; did you mean --run-for?; ...
     """
-    made = _Parser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    made = _Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     for flag in flags:
         made.add_argument(flag, **_SHARED[flag])
     return made
+
+
+def trigger(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the trigger that `--available-now` and `--trigger` ask for, as keywords of `start`.
+
+    Raises:
+        InvalidInputError: both are given.
+
+    Example:
+        >>> trigger(argparse.Namespace(available_now=False, trigger="5 seconds"))
+        {'processingTime': '5 seconds'}
+    """
+    if args.available_now and args.trigger:
+        raise InvalidInputError("--available-now and --trigger exclude each other; give one of them")
+    if args.available_now:
+        return {"availableNow": True}
+    return {"processingTime": args.trigger} if args.trigger else {}
 
 
 def check_multiple(flag: str, value: float, of_flag: str, of: float) -> None:
@@ -176,6 +228,11 @@ def exit_codes(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int
             return err.exit_code
         except KeyboardInterrupt:
             return 130
+        except Exception as err:
+            if not type(err).__module__.startswith("pyspark.errors"):
+                raise
+            print(f"{Path(sys.argv[0]).name}: {_causes.innermost(err)}", file=sys.stderr)
+            return 1
         except BrokenPipeError:
             # Whoever read our output has gone, as `head` does: nothing more to say, and nowhere to say it.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -131,9 +131,7 @@ class QuerySummary:
     def __str__(self) -> str:
         """Return one readable line."""
         last = "none" if self.last_batch is None else self.last_batch
-        return (
-            f"{self.name}: {self.batches:,} batches, {self.input_rows:,} rows in, last batch committed: {last}"
-        )
+        return f"{self.name}: {self.batches:,} batches, {self.input_rows:,} rows in, last batch committed: {last}"
 
 
 @dataclass(frozen=True)
@@ -194,7 +192,9 @@ def run(
     if idle is not None and idle <= 0:
         raise InvalidInputError(f"idle must be a positive number of seconds, not {idle}")
     try:
-        return _Run(queries, _waiting.Inbox(run_for=run_for, stop_file=stop_file), on_batch).to_end(idle, grace)
+        return _Run(queries, _waiting.Inbox(run_for=run_for, stop_file=stop_file), on_batch).to_end(
+            idle, grace
+        )
     except (Py4JNetworkError, ConnectionError) as err:
         raise QueryFailed("run", "Spark's JVM ended before the run did") from err
 
@@ -293,9 +293,7 @@ class _Run:
         """Stop each query once its batch in flight has committed, or at the deadline."""
         for run_id, query in self._queries.items():
             before = len(self._rows[run_id])
-            while (
-                _in_batch(query) and len(self._rows[run_id]) == before and time.monotonic() < deadline
-            ):
+            while _in_batch(query) and len(self._rows[run_id]) == before and time.monotonic() < deadline:
                 kind, what = self._inbox.get(timeout=0.05)
                 if kind == "progress":
                     self._record(what)

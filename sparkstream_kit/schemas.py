@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, get_args, get_
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException, PySparkRuntimeError
 from pyspark.sql import DataFrame
-from pyspark.sql import types as T  # noqa: N812 - the customary name
+from pyspark.sql import types as T
 
 from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown
 

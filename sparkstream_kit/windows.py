@@ -10,7 +10,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F  # noqa: N812 - the customary name
+from pyspark.sql import functions as F
 from pyspark.sql.types import DataType, StructType, TimestampNTZType, TimestampType
 
 from sparkstream_kit.errors import InvalidInputError, hint

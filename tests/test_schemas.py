@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, List, Optional  # noqa: UP035 - the old spellings are tested
 
 import pytest
-from pyspark.sql import types as T  # noqa: N812 - the customary name
+from pyspark.sql import types as T
 
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.schemas import diff, from_dataclass, from_ddl, infer, require, schema_of, to_code

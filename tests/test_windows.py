@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from chispa import assert_df_equality
-from pyspark.sql import functions as F  # noqa: N812 - the customary name
+from pyspark.sql import functions as F
 
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.windows import flatten, session, sliding, tumbling

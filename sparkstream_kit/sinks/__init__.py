@@ -1,7 +1,7 @@
 """Sinks: each function returns a `Sink`, which configures a DataStreamWriter, with the kit or without it.
 
-    start(frame, sinks.console(), name="totals", mode="complete")
-    sinks.console()(frame.writeStream).start()
+start(frame, sinks.console(), name="totals", mode="complete")
+sinks.console()(frame.writeStream).start()
 """
 
 from sparkstream_kit.sinks.base import Sink

@@ -70,7 +70,9 @@ class Sink:
         return replace(
             self,
             write=lambda batch, batch_id: write(part(batch), batch_id),
-            binder=lambda frame, checkpoint: replace(self.bind(part(frame), checkpoint).of(part), binder=None),
+            binder=lambda frame, checkpoint: replace(
+                self.bind(part(frame), checkpoint).of(part), binder=None
+            ),
         )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F  # noqa: N812 - as everybody writes it
+from pyspark.sql import functions as F
 
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks import texts
@@ -68,7 +68,9 @@ def snapshot(path: str | Path) -> Sink:
     if target.suffix not in formats:
         raise InvalidInputError(f"snapshot {path}: the name must end in .csv or .json")
     if not target.absolute().parent.is_dir():
-        raise InvalidInputError(f"snapshot {path}: folder {target.absolute().parent} does not exist; create it")
+        raise InvalidInputError(
+            f"snapshot {path}: folder {target.absolute().parent} does not exist; create it"
+        )
     return Sink(
         kind="snapshot",
         modes=("complete",),

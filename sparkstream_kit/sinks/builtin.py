@@ -32,7 +32,9 @@ def console(*, rows: int = 20, truncate: bool = False) -> Sink:
         kind="console",
         modes=MODES,
         delivery="at least once",
-        configure=lambda writer: writer.format("console").option("numRows", rows).option("truncate", truncate),
+        configure=lambda writer: (
+            writer.format("console").option("numRows", rows).option("truncate", truncate)
+        ),
     )
 
 

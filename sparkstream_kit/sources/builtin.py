@@ -52,4 +52,6 @@ def table(spark: SparkSession, name: str, **options: Any) -> DataFrame:
     except AnalysisException as err:
         if err.getCondition() != "TABLE_OR_VIEW_NOT_FOUND":
             raise
-        raise InvalidInputError(f"table {name} is not in the catalog; create it or correct the name") from None
+        raise InvalidInputError(
+            f"table {name} is not in the catalog; create it or correct the name"
+        ) from None
