@@ -330,11 +330,14 @@ class _Run:
         )
         for run_id, query in self._queries.items():
             error = query.exception()
-            if error is not None:
-                cause = _causes.innermost(error)
-                refused = cause.startswith("ConnectException") and sockets.addresses(query)
-                failure = InputUnavailable if refused else QueryFailed
-                raise failure(f"query {self._names[run_id]}", cause, summary) from error
+            if error is None:
+                continue
+            name, cause = f"query {self._names[run_id]}", _causes.innermost(error)
+            peers = sockets.addresses(query)
+            if peers and cause.startswith("java.net.ConnectException"):
+                text = sockets.nobody_listens("{}:{}".format(*peers[0]))
+                raise InputUnavailable(name, text, summary) from error
+            raise QueryFailed(name, cause, summary) from error
         return summary
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming import StreamingQuery
 
-__all__ = ["addresses", "is_being_read", "socket_lines"]
+__all__ = ["addresses", "is_being_read", "nobody_listens", "socket_lines"]
 
 _LAST_PORT = 65535
 
@@ -64,3 +64,16 @@ def is_being_read(of: list[tuple[str, int]]) -> bool:
     jvm: Any = SparkContext._jvm  # noqa: SLF001
     threads = jvm.java.lang.Thread.getAllStackTraces().keySet().toString()
     return any(f"TextSocketSource({host}, {port})" in threads for host, port in of)
+
+
+def nobody_listens(address: str) -> str:
+    """Return what to say of a refused connection to `host:port`.
+
+    Example:
+        >>> nobody_listens("localhost:9999")
+        'connection refused: nothing listens on localhost:9999; start the server first, such as nc -lk 9999'
+    """
+    port = address.rpartition(":")[2]
+    return (
+        f"connection refused: nothing listens on {address}; start the server first, such as nc -lk {port}"
+    )

@@ -1,0 +1,80 @@
+"""Count words with the older DStream API: by batch, since the beginning, and over a sliding window.
+
+Guarantee: at most once, because a socket cannot send again; with --checkpoint the running counts go on from
+the last batch of the run before. Spark reconnects by itself when the server comes back.
+Run: nc -lk 9999 (or: sparkstream feed lines), then: spark-submit jobs/dstream_wordcount.py localhost 9999
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sparkstream_kit import jobflags
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from pyspark.streaming import DStream
+
+
+def transform(lines: DStream[str]) -> DStream[tuple[str, int]]:
+    """Return (word, 1) for each word."""
+    return lines.flatMap(str.split).map(lambda word: (word, 1))
+
+
+def flags() -> argparse.ArgumentParser:
+    """Return the job's command line."""
+    parser = jobflags.parser(__doc__, "--profile", "--checkpoint", "--run-for", "--stop-file")
+    parser.add_argument("host", metavar="HOST", nargs="?", default="localhost")
+    parser.add_argument("port", metavar="PORT", nargs="?", type=jobflags.port, default=9999)
+    parser.add_argument(
+        "--batch-interval", metavar="SECONDS", type=jobflags.seconds, default=2.0, help="(%(default)g)"
+    )
+    parser.add_argument(
+        "--window", metavar="SECONDS", type=jobflags.seconds, default=20.0, help="length (%(default)g)"
+    )
+    parser.add_argument(
+        "--slide", metavar="SECONDS", type=jobflags.seconds, default=10.0, help="of the window (%(default)g)"
+    )
+    parser.add_argument("--save-as", metavar="PREFIX", help="also write each batch's counts as text files")
+    parser.add_argument(
+        "--graceful", action="store_true", help="process all that was received first; can take long"
+    )
+    return parser
+
+
+@jobflags.exit_codes
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job: the counts go to standard output, everything else to standard error."""
+    args = flags().parse_args(argv)
+    jobflags.check_multiple("--window", args.window, "--batch-interval", args.batch_interval)
+    jobflags.check_multiple("--slide", args.slide, "--batch-interval", args.batch_interval)
+
+    from sparkstream_kit import dstreams, get_session
+
+    with (
+        get_session("dstream-wordcount", profile=args.profile) as spark,
+        dstreams.streaming_context(spark, args.batch_interval) as ssc,
+    ):
+        words = transform(ssc.socketTextStream(args.host, args.port))
+        kept = Path(args.checkpoint, "counts.jsonl") if args.checkpoint else None
+        running = dstreams.running_counts(words, snapshot=kept)
+        in_batch = words.reduceByKey(lambda a, b: a + b)
+        if args.save_as:
+            in_batch.saveAsTextFiles(args.save_as)
+        windowed = dstreams.windowed_counts(words, args.window, args.slide)
+        in_batch.pprint()
+        running.map(lambda pair: ("since the beginning", *pair)).pprint()
+        windowed.map(lambda pair: (f"in {args.window:g} s", *pair)).pprint()
+        ended_by = dstreams.run(
+            ssc, run_for=args.run_for, stop_file=args.stop_file, graceful=args.graceful
+        )
+        print(f"ended by: {ended_by}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,258 @@
+"""The older DStream API, with the same care: contexts that always end, counts that survive a restart.
+
+Spark deprecates DStreams; new work belongs in Structured Streaming. Classic sessions only: Spark Connect has
+no DStreams.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyspark.streaming import StreamingContext, StreamingListener
+
+from sparkstream_kit import _causes, _waiting
+from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed
+from sparkstream_kit.sources import sockets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
+
+    from pyspark import RDD
+    from pyspark.sql import SparkSession
+    from pyspark.streaming import DStream
+
+__all__ = ["foreach_partition", "run", "running_counts", "streaming_context", "windowed_counts"]
+
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def streaming_context(spark: SparkSession, batch_interval: float) -> Iterator[StreamingContext]:
+    """Make a StreamingContext that is stopped at the end of the `with` block, whatever happens in it.
+
+    A JVM runs one StreamingContext at a time. One that is still active, left over from a cell or a test
+    that was interrupted, is stopped first, and that is said. The session goes on.
+
+    Args:
+        spark: a classic session.
+        batch_interval: seconds between batches.
+
+    Yields:
+        Spark's own StreamingContext. Its checkpoint, which stateful operators need, is a temporary folder;
+        on a cluster call `ssc.checkpoint(…)` with one that all nodes share.
+
+    Raises:
+        InvalidInputError: the interval is shorter than a millisecond.
+    """
+    if batch_interval < 0.001:  # noqa: PLR2004 - Spark's Duration counts milliseconds
+        raise InvalidInputError(f"batch_interval must be 0.001 s or more, not {batch_interval}")
+    leftover = StreamingContext.getActive()
+    if leftover is not None:
+        _log.warning("stopping a StreamingContext that was still active: only one may run in a JVM")
+        leftover.stop(stopSparkContext=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # said above, in the module's docstring
+        ssc = StreamingContext(spark.sparkContext, batch_interval)
+    checkpoint = tempfile.mkdtemp(prefix="sparkstream-dstream-")
+    ssc.checkpoint(checkpoint)
+    try:
+        yield ssc
+    finally:
+        ssc.stop(stopSparkContext=False)
+        shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def run(
+    ssc: StreamingContext,
+    *,
+    run_for: float | None = None,
+    stop_file: str | Path | None = None,
+    graceful: bool = False,
+) -> str:
+    """Start a StreamingContext, wait for its end, and stop it; call it in the main thread.
+
+    It ends after `run_for` seconds, when the stop file appears, or on SIGINT or SIGTERM.
+
+    Args:
+        ssc: a context whose streams are set up, not started yet.
+        run_for: seconds after which the run ends.
+        stop_file: a path; the run ends within about half a second after a file appears there.
+        graceful: process all that has been received before stopping, which can take long while a peer
+            keeps sending; otherwise the batch in progress is the last, and what it had received is lost.
+
+    Returns:
+        Why it ended: "run_for is over", "stop file PATH", "SIGINT" or "SIGTERM".
+
+    Raises:
+        InvalidInputError: more receivers than `local[…]` has cores to spare.
+        InputUnavailable: nobody listens on the port of a socket stream.
+        QueryFailed: a batch failed.
+    """
+    _check_cores(ssc)
+    inbox = _waiting.Inbox(run_for=run_for, stop_file=stop_file)
+    ssc.addStreamingListener(_Receivers(inbox))
+    ssc.start()
+    with _waiting.signals_posted_to(inbox):
+        _waiting.in_thread("await", partial(_await, ssc, inbox))
+        kind, what = "look", None
+        while kind == "look":
+            kind, what = inbox.next()
+    if kind == "refused":
+        raise InputUnavailable("DStream", what)
+    if kind == "failed":
+        raise QueryFailed("DStream", _causes.innermost(what)) from what
+    ssc.stop(stopSparkContext=False, stopGraceFully=graceful)
+    return str(what)
+
+
+def running_counts(pairs: DStream[tuple[Any, int]], *, snapshot: str | Path | None = None) -> DStream[Any]:
+    """Sum the values by key since the beginning, with `updateStateByKey`.
+
+    Delivery: with a snapshot, the counts go on from it in the next run; what was received after the last
+    snapshot is lost with a socket, which cannot send again: at most once.
+
+    Args:
+        pairs: keys (string, number or boolean) and whole numbers.
+        snapshot: a local file that holds the counts, one JSON array `[key, count]` a line. It is read now,
+            and replaced after each batch before the batch is shown, atomically. Spark's own recovery
+            (`StreamingContext.getOrCreate`) would bring back the old host, interval and globals with them.
+
+    Returns:
+        A DStream of (key, count) with all keys in every batch.
+
+    Raises:
+        InvalidInputError: the snapshot is not one of the kit's.
+    """
+    kept = None if snapshot is None else Path(snapshot)
+    initial = _read_counts(kept) if kept is not None and kept.exists() else []
+    first = pairs.context().sparkContext.parallelize(initial) if initial else None
+    counts = pairs.updateStateByKey(_add_all, initialRDD=first)
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        counts.foreachRDD(lambda rdd: _keep_counts(kept, rdd))  # a lambda: Spark looks at its code
+    return counts
+
+
+def windowed_counts(pairs: DStream[tuple[Any, int]], window: float, slide: float) -> DStream[Any]:
+    """Sum the values by key over a sliding window, with `reduceByKeyAndWindow` and its inverse.
+
+    Each slide adds the batches that enter and takes away those that leave. A key whose sum is zero leaves
+    the output and the state.
+
+    Args:
+        pairs: keys and whole numbers from 1.
+        window: seconds; a multiple of the batch interval.
+        slide: seconds; a multiple of the batch interval.
+
+    Returns:
+        A DStream of (key, sum), once every `slide`.
+    """
+    return pairs.reduceByKeyAndWindow(_add, _subtract, window, slide, filterFunc=_is_present)
+
+
+def foreach_partition(
+    stream: DStream[Any],
+    connect: Callable[[], AbstractContextManager[Any]],
+    send: Callable[[Any, Any], object],
+) -> None:
+    """Send each record from the worker that has it, over one connection a partition.
+
+    Delivery: at least once for receivers that can replay; Spark retries a task that failed.
+
+    Args:
+        stream: what to send.
+        connect: opens a connection, on the worker, as a context manager that closes it; not called for an
+            empty partition. It and `send` are pickled: make the connection inside, do not bring one along.
+        send: called with the connection and a record.
+    """
+
+    def send_partition(records: Iterable[Any]) -> None:
+        iterator = iter(records)
+        for first in iterator:
+            with connect() as connection:
+                send(connection, first)
+                for record in iterator:
+                    send(connection, record)
+
+    stream.foreachRDD(lambda rdd: rdd.foreachPartition(send_partition))
+
+
+class _Receivers(StreamingListener):
+    """Posts the refusal of a socket's first connection; later losses are Spark's to mend, every 2 s."""
+
+    def __init__(self, inbox: _waiting.Inbox) -> None:
+        self._inbox = inbox
+        self._first = True
+
+    def onReceiverStopped(self, receiverStopped: Any) -> None:  # noqa: N802, N803 - Spark's names
+        message = receiverStopped.receiverInfo().lastErrorMessage()
+        address = message.rpartition("Error connecting to ")[2]
+        if self._first and address != message:
+            self._inbox.post("refused", sockets.nobody_listens(address))
+        self._first = False
+
+
+def _await(ssc: StreamingContext, inbox: _waiting.Inbox) -> None:
+    try:
+        ssc.awaitTermination()
+    except Exception as err:  # noqa: BLE001 - whatever a batch raises ends the run, in the main thread
+        inbox.post("failed", err)
+    else:
+        inbox.post("stop", "stopped")
+
+
+def _check_cores(ssc: StreamingContext) -> None:
+    """Refuse what Spark runs without a word and without a batch: receivers that hold all the cores."""
+    context = ssc.sparkContext
+    receivers = len(ssc._jssc.ssc().graph().getReceiverInputStreams())  # noqa: SLF001
+    cores = context.defaultParallelism
+    if context.master.startswith("local") and 0 < cores <= receivers:
+        raise InvalidInputError(
+            f"master {context.master} has {cores} core(s), and {receivers} receiver(s) need one each: nothing "
+            f"would be left to process a batch; use local[{receivers + 1}] or more, or local[*]"
+        )
+
+
+def _add(a: int, b: int) -> int:
+    return a + b
+
+
+def _subtract(a: int, b: int) -> int:
+    return a - b
+
+
+def _is_present(pair: tuple[Any, int]) -> bool:
+    return pair[1] != 0
+
+
+def _add_all(values: Iterable[int], total: int | None) -> int:
+    return (total or 0) + sum(values)
+
+
+def _read_counts(path: Path) -> list[tuple[Any, int]]:
+    try:
+        return [(key, count) for key, count in map(json.loads, path.read_text("utf-8").splitlines())]
+    except (ValueError, TypeError) as err:
+        raise InvalidInputError(
+            f"snapshot {path} does not hold counts ({err}); give another file, or remove it to begin at zero"
+        ) from err
+
+
+def _keep_counts(path: Path, rdd: RDD[tuple[Any, int]]) -> None:
+    """Replace the snapshot by the counts of a batch."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(pair, ensure_ascii=False) + "\n" for pair in rdd.toLocalIterator())
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
