@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.streaming.listener import StreamingQueryProgress
 
 SALES = """OrderID BIGINT, OrderDate DATE, Quantity INT, DiscountPct DECIMAL(9,4), Rate DECIMAL(12,2),
     SaleAmount DECIMAL(12,2) NOT NULL, CustomerName STRING, State STRING, Region STRING,
@@ -53,8 +54,8 @@ def problems(counted: DataFrame) -> DataFrame:
 
 def flags() -> argparse.ArgumentParser:
     """Return the job's command line."""
-    shared = ("--profile", "--checkpoint", "--run-for", "--available-now", "--trigger", "--stop-file")
-    parser = jobflags.parser(__doc__, *shared)
+    limits = ("--available-now", "--run-for", "--idle", "--stop-file")
+    parser = jobflags.parser(__doc__, "--profile", "--checkpoint", "--trigger", *limits)
     parser.add_argument("input_dir", metavar="INPUT_DIR", type=jobflags.existing_folder)
     parser.add_argument(
         "--max-files-per-trigger",
@@ -97,21 +98,28 @@ def main(argv: Sequence[str] | None = None) -> int:
             summary = run(
                 query,
                 run_for=args.run_for,
+                idle=args.idle,
                 stop_file=args.stop_file,
-                on_batch=lambda _: draw(lambda: display.bars(_values(spark))),
+                on_batch=lambda batch: draw(lambda: picture(spark, batch)),
             )
         print(summary, file=sys.stderr)
         for problem, count in spark.sql("SELECT Problem, Lines FROM sales_problems").collect():
             print(f"bad lines: {count:,} ({problem})", file=sys.stderr)
         if chart:
-            display.chart(_values(spark), "Total sales by product", chart)
+            display.chart(values(spark), "Total sales by product", chart)
         print(display.render(spark.sql("SELECT * FROM sales_stream"), args.format), end="")
     return 0
 
 
-def _values(spark: SparkSession) -> list[tuple[str, float]]:
+def values(spark: SparkSession) -> list[tuple[str, float]]:
+    """Return the totals as they stand, for drawing."""
     rows = spark.sql("SELECT ProductKey, TotalSales FROM sales_stream").collect()
     return [(row.ProductKey, float(row.TotalSales)) for row in rows]
+
+
+def picture(spark: SparkSession, batch: StreamingQueryProgress) -> str:
+    """Return the live picture after a batch."""
+    return f"batch {batch.batchId}: {batch.numInputRows:,} new lines\n\n{display.bars(values(spark))}\n"
 
 
 if __name__ == "__main__":
