@@ -59,9 +59,11 @@ class Inbox:
             return "look", None
 
 
-def in_thread(name: str, function: Callable[[], None]) -> None:
+def in_thread(name: str, function: Callable[[], object]) -> threading.Thread:
     """Run `function` in a thread that does not keep the process alive."""
-    threading.Thread(target=function, name=f"sparkstream-{name}", daemon=True).start()
+    thread = threading.Thread(target=function, name=f"sparkstream-{name}", daemon=True)
+    thread.start()
+    return thread
 
 
 @contextmanager

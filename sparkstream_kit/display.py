@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparkstream_kit.errors import InvalidInputError, MissingExtraError
+from sparkstream_kit.errors import InvalidInputError, MissingExtraError, reject_unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from pyspark.sql import DataFrame
 
@@ -24,9 +24,13 @@ def render(frame: DataFrame, form: str) -> str:
     Args:
         frame: a static DataFrame whose rows fit in the driver's memory.
         form: `table` (aligned columns), `csv` (with a header line) or `json` (an array of objects).
+
+    Raises:
+        InvalidInputError: an unknown form.
     """
     from sparkstream_kit.sinks import texts
 
+    reject_unknown("form", [form], ["csv", "json", "table"])
     if form == "csv":
         return texts.as_csv(frame)
     if form == "json":
@@ -41,7 +45,7 @@ def _numeric(frame: DataFrame) -> set[int]:
 
 
 def table(
-    columns: Sequence[str], rows: Sequence[Sequence[str | None]], *, right: set[int] = frozenset()
+    columns: Sequence[str], rows: Sequence[Sequence[str | None]], *, right: Collection[int] = ()
 ) -> str:
     """Return rows as a plain text table.
 

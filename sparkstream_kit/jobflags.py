@@ -9,10 +9,13 @@ import argparse
 import ctypes
 import functools
 import io
+import itertools
 import math
 import os
 import re
+import select
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -37,7 +40,9 @@ __all__ = [
 ]
 
 _LAST_PORT = 65535
-_PIDFD_GETFD = 438  # the same number on every architecture of Linux
+# System calls of Linux, by the same numbers on every architecture.
+_PIDFD_OPEN = 434
+_PIDFD_GETFD = 438
 
 
 def seconds(text: str) -> float:
@@ -140,10 +145,17 @@ class _Parser(argparse.ArgumentParser):
         raise InvalidInputError(f"{message}; see --help")
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        known, rest = self.parse_known_args(args, namespace)
+        given = sys.argv[1:] if args is None else list(args)
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        # First, for argparse would take the value of a misspelt flag as one of the job's arguments.
+        for name in [
+            word.partition("=")[0] for word in itertools.takewhile(lambda word: word != "--", given)
+        ]:
+            if name.startswith("--") and name not in flags:
+                raise InvalidInputError(f"unknown argument {name}{hint(name, flags)}; see --help")
+        known, rest = self.parse_known_args(given, namespace)
         if rest:
-            flags = [flag for action in self._actions for flag in action.option_strings]
-            raise InvalidInputError(f"unknown argument {rest[0]}{hint(rest[0], flags)}; see --help")
+            raise InvalidInputError(f"unknown argument {rest[0]}; see --help")
         return known
 
 
@@ -181,9 +193,10 @@ def trigger(args: argparse.Namespace) -> dict[str, Any]:
         >>> trigger(argparse.Namespace(available_now=False, trigger="5 seconds"))
         {'processingTime': '5 seconds'}
     """
-    if args.available_now and args.trigger:
+    available_now = getattr(args, "available_now", False)
+    if available_now and args.trigger:
         raise InvalidInputError("--available-now and --trigger exclude each other; give one of them")
-    if args.available_now:
+    if available_now:
         return {"availableNow": True}
     return {"processingTime": args.trigger} if args.trigger else {}
 
@@ -192,14 +205,16 @@ def check_multiple(flag: str, value: float, of_flag: str, of: float) -> None:
     """Refuse a time that is not a whole multiple of another, and name the nearest that are.
 
     Raises:
-        InvalidInputError: `value` is not a multiple of `of`, to the millisecond.
+        InvalidInputError: `value` is not a multiple of `of`, to the millisecond, or `of` is less than one.
 
     Example:
         >>> check_multiple("--window", 25, "--batch-interval", 2)
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: --window 25 is not a multiple of --batch-interval 2; use 24 ...
+        sparkstream_kit.errors.InvalidInputError: --window 25 is not a multiple of --batch-interval 2; use ...
     """
+    if round(of * 1000) == 0:
+        raise InvalidInputError(f"{of_flag} {of:g} is less than a millisecond; use 0.001 or more")
     number = value / of
     if round(value * 1000) % round(of * 1000):
         near = " or ".join(f"{math.floor(number + up) * of:g}" for up in (0, 1) if math.floor(number + up))
@@ -222,23 +237,43 @@ def exit_codes(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(line_buffering=True)  # a result in a pipe is seen when it is there
         try:
-            return main(argv)
+            code = main(argv)
+            sys.stdout.flush()
         except KitError as err:
             print(f"{Path(sys.argv[0]).name}: {err}", file=sys.stderr)
             return err.exit_code
         except KeyboardInterrupt:
             return 130
         except Exception as err:
-            if not type(err).__module__.startswith("pyspark.errors"):
+            if isinstance(err, BrokenPipeError) and _reader_is_gone():
+                # As with `head`: nothing more to say, and nowhere to say it.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+                return 0
+            cause = _cause_in_spark(err)
+            if cause is None:
                 raise
-            print(f"{Path(sys.argv[0]).name}: {_causes.innermost(err)}", file=sys.stderr)
+            print(f"{Path(sys.argv[0]).name}: {cause}", file=sys.stderr)
             return 1
-        except BrokenPipeError:
-            # Whoever read our output has gone, as `head` does: nothing more to say, and nowhere to say it.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            return 0
+        else:
+            return code
 
     return wrapped
+
+
+def _cause_in_spark(err: Exception) -> str | None:
+    """Return a line for an error that came from Spark, None for any other."""
+    if type(err).__module__.startswith("pyspark.errors") or type(err).__name__ == "Py4JJavaError":
+        return _causes.innermost(err)
+    modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(err.__traceback__)]
+    lost = type(err).__module__.startswith("py4j") or isinstance(err, ConnectionError)
+    return "Spark's JVM ended before the job did" if lost and "py4j.java_gateway" in modules else None
+
+
+def _reader_is_gone() -> bool:
+    """Say whether the other end of our standard output is closed."""
+    poll = select.poll()
+    poll.register(1, 0)
+    return bool(poll.poll(0))
 
 
 def take_standard_streams() -> None:
@@ -263,13 +298,14 @@ def take_standard_streams() -> None:
 def _stream_of(process: int, number: int) -> int | None:
     """Return a descriptor of another process's stream; None where the system does not allow it."""
     libc = ctypes.CDLL(None, use_errno=True)
-    try:
-        # The very same open file: in a plain file, both processes go on writing at one position.
-        pidfd = os.pidfd_open(process)
-        taken: int = libc.syscall(_PIDFD_GETFD, pidfd, number, 0)
+    # The very same open file: in a plain file, both processes go on writing at one position.
+    pidfd = libc.syscall(_PIDFD_OPEN, process, 0)
+    taken: int = libc.syscall(_PIDFD_GETFD, pidfd, number, 0)
+    if pidfd >= 0:
         os.close(pidfd)
-        if taken >= 0:
-            return taken
+    if taken >= 0:
+        return taken
+    try:
         # A system that forbids this (ptrace is needed) may still let us open the file a second time.
         return os.open(f"/proc/{process}/fd/{number}", os.O_WRONLY | os.O_APPEND)
     except OSError:

@@ -38,7 +38,7 @@ def log4j2_file() -> Path:
 
 
 def parse_properties(text: str, origin: str) -> dict[str, str]:
-    """Read settings in spark-defaults format: a key, then white space, `=` or `:`, then the value.
+    r"""Read settings in spark-defaults format: a key, then white space, `=` or `:`, then the value.
 
     Args:
         text: the lines; `#` and `!` begin a comment.
@@ -51,7 +51,7 @@ def parse_properties(text: str, origin: str) -> dict[str, str]:
         InvalidInputError: a line has no value, or a key does not begin with `spark.`.
 
     Example:
-        >>> parse_properties("# a comment\\nspark.sql.shuffle.partitions  2", "local.conf")
+        >>> parse_properties("# a comment\nspark.sql.shuffle.partitions  2", "local.conf")
         {'spark.sql.shuffle.partitions': '2'}
     """
     settings = {}
@@ -59,7 +59,7 @@ def parse_properties(text: str, origin: str) -> dict[str, str]:
         line = raw.strip()
         if not line or line[0] in "#!":
             continue
-        found = re.fullmatch(r"(spark\.[^\s=:]+)(?:\s*[=:]\s*|\s+)(\S.*)", line)
+        found = re.fullmatch(r"(spark\.[^\s=:]+)(?>\s*[=:]\s*|\s+)(\S.*)", line)
         if not found:
             raise InvalidInputError(
                 f"profile {origin}, line {number}: {line!r} is not a setting; write: spark.some.key value"

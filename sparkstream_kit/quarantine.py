@@ -37,6 +37,13 @@ RAW = "_raw"
 
 _CAST = (BooleanType, ByteType, DoubleType, FloatType, IntegerType, LongType, ShortType)
 
+# Spark's parser fails the query at a line with more fields than this (its option maxColumns).
+_MOST_FIELDS = 20_000
+
+# What a cast takes and should not: Java's 1d, 1f and 0x1p3; a clock time alone, which becomes today.
+_JAVA_FLOAT = r"(?i)[\d.][df]\s*$|0x"
+_ISO_DATE = r"^\s*\d{4}-\d\d?-\d\d?"
+
 
 def parse_csv(
     lines: DataFrame,
@@ -48,10 +55,11 @@ def parse_csv(
 ) -> DataFrame:
     """Parse lines of CSV without a header; each line gives one row, good or bad.
 
-    A line is bad when it has another number of fields than the schema has columns, when a value in any
-    column does not parse as the column's type, when a decimal has more digits than the column holds (it
-    would be rounded), or when a column that the schema says is NOT NULL is empty. Values in quotes may
-    hold the separator and doubled quotes (RFC 4180), but no line feed.
+    A line is bad when it has another number of fields than the schema has columns, when its quotes are
+    not in pairs, when a value in any column does not parse as the column's type, when a decimal or a
+    timestamp has more digits than the column holds (it would be rounded), or when a column that the schema
+    says is NOT NULL is empty. Values in quotes may hold the separator and doubled quotes (RFC 4180), but
+    no line feed.
 
     Args:
         lines: a DataFrame, streaming or static, whose first column is the line (string), such as that of
@@ -74,10 +82,11 @@ def parse_csv(
     texts = ", ".join(f"c{index} STRING" for index in range(len(schema.fields)))
     options = {"sep": sep, "quote": '"', "escape": '"', "columnNameOfCorruptRecord": "corrupt"}
     # Every column is asked for as text: Spark then parses all of them, and loses nothing.
-    read = F.from_csv(line, f"{texts}, corrupt STRING", options)
+    few = (F.octet_length(line) < _MOST_FIELDS) | (_count(line, sep) < _MOST_FIELDS)
+    read = F.from_csv(F.when(few, line), f"{texts}, corrupt STRING", options)
     frame = lines.select(line.alias(RAW), read.alias("read"))
 
-    formats = {DateType: date_format, TimestampType: timestamp_format}
+    formats: dict[type, str | None] = {DateType: date_format, TimestampType: timestamp_format}
     names = [field.name for field in schema.fields]
     values, problems = [], []
     for index, field in enumerate(schema.fields):
@@ -92,7 +101,9 @@ def parse_csv(
         F.col("read").isNull() | F.col("read.corrupt").isNotNull() | (F.trim(RAW) == ""),
         f"not {len(names)} fields",
     )
-    reason = F.coalesce(fields, *problems)
+    # An open quote would take the rest of the line into its value, and be gone from it.
+    quotes = F.when(_count(F.col(RAW), '"') % 2 == 1, "unbalanced quote")
+    reason = F.coalesce(quotes, fields, *problems)
     good = reason.isNull()
     return frame.select(
         *[F.when(good, value).alias(name) for name, value in zip(names, values, strict=True)],
@@ -122,16 +133,26 @@ def _check(schema: StructType) -> None:
             raise InvalidInputError(f"column {field.name}: the name is taken by the kit; rename the column")
 
 
+def _count(text: Column, part: str) -> Column:
+    return (F.length(text) - F.length(F.replace(text, F.lit(part)))) / len(part)
+
+
 def _typed(text: Column, field: StructField, pattern: str | None) -> Column:
     """Return a text as the field's type, or null where it does not parse without loss."""
     kind = field.dataType
     if isinstance(kind, StringType):
         return text
-    if isinstance(kind, (DateType, TimestampType)):
-        parsed = F.try_to_timestamp(text, F.lit(pattern)) if pattern else text.try_cast("timestamp")
-        return parsed.cast(kind)
-    if isinstance(kind, DecimalType):
+    if isinstance(kind, (DateType, TimestampType)) and pattern:
+        return F.try_to_timestamp(text, F.lit(pattern)).cast(kind)
+    fits = F.lit(True)
+    if isinstance(kind, DateType):
+        fits = text.rlike(_ISO_DATE + r"\s*$")
+    elif isinstance(kind, TimestampType):
+        fits = text.rlike(_ISO_DATE + r"([ T](?!.*\.\d{7}).*)?$")
+    elif isinstance(kind, DecimalType):
         # A cast rounds what the scale cannot hold: such a text is not a value of this type.
-        fits = text.rlike(rf"^\s*[+-]?(\d+(\.\d{{0,{kind.scale}}})?|\.\d{{1,{max(kind.scale, 1)}}})\s*$")
-        return F.when(fits, text.try_cast(kind))
-    return text.try_cast(kind)
+        after = rf"(\.\d{{0,{kind.scale}}})?"
+        fits = text.rlike(rf"^\s*[+-]?(\d+{after}|(?=\.\d){after})\s*$")
+    elif isinstance(kind, (DoubleType, FloatType)):
+        fits = ~text.rlike(_JAVA_FLOAT)
+    return F.when(fits, text.try_cast(kind))

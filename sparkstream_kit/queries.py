@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["QuerySummary", "RunSummary", "run", "start"]
 
 _TRIGGERS = ("availableNow", "continuous", "once", "processingTime", "realTime")
+_STOP_LIMIT = 5.0
 _MODES = ("append", "complete", "update")
 
 
@@ -249,8 +250,8 @@ class _Run:
                 ended_by = self._wait(idle)
                 self._drain(time.monotonic() + grace)
         finally:
-            for query in self._queries.values():
-                query.stop()
+            for run_id in self._queries:
+                self._stop(run_id)
             if spark is not None:
                 spark.streams.removeListener(listener)
         self._catch_up()
@@ -297,7 +298,18 @@ class _Run:
                 kind, what = self._inbox.get(timeout=0.05)
                 if kind == "progress":
                     self._record(what)
-            query.stop()
+            self._stop(run_id)
+
+    def _stop(self, run_id: str) -> None:
+        """Stop a query; Spark cuts its batch, but waits for as long as a Python function of it runs."""
+        query = self._queries[run_id]
+        stopping = _waiting.in_thread("stop", query.stop)
+        stopping.join(_STOP_LIMIT)
+        if stopping.is_alive():
+            raise QueryFailed(
+                f"query {self._names[run_id]}",
+                "it did not stop, because the function of its batch still runs; it ends with this process",
+            )
 
     def _record(self, progress: StreamingQueryProgress) -> None:
         rows = self._rows[str(progress.runId)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from sparkstream_kit.errors import InvalidInputError, KitError, hint
-from sparkstream_kit.profiles import log4j2_file, parse_properties, read_profile
+from sparkstream_kit.profiles import log4j2_file, read_profile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,7 +82,7 @@ def get_session(
         if key not in given and not _is_launch_key(key):
             builder = builder.config(key, value)
     spark: SparkSession = builder.getOrCreate()
-    _report_losers(spark, explicit)
+    _report_losers(spark, explicit, given)
     return spark
 
 
@@ -106,7 +107,7 @@ def _is_launch_key(key: str) -> bool:
 def _launch_jvm(wanted: Mapping[str, str], *, quiet: bool) -> None:
     """Start the JVM (under spark-submit: meet it) with the settings that only its start can take."""
     if SparkContext._gateway is None and "PYSPARK_GATEWAY_PORT" not in os.environ:  # noqa: SLF001
-        defaults = _spark_defaults()
+        defaults = _keys_of_spark_defaults()
         launch = SparkConf(loadDefaults=False)
         for key, value in wanted.items():
             if _is_launch_key(key) and key not in defaults:
@@ -131,13 +132,15 @@ def _launch_jvm(wanted: Mapping[str, str], *, quiet: bool) -> None:
     SparkContext._ensure_initialized()  # noqa: SLF001
 
 
-def _spark_defaults() -> dict[str, str]:
-    """Return the settings of the installation's spark-defaults.conf, which a launch flag would beat."""
+def _keys_of_spark_defaults() -> set[str]:
+    """Return what the installation's spark-defaults.conf sets, which a launch flag would beat."""
     home = os.environ.get("SPARK_CONF_DIR") or (
         f"{os.environ['SPARK_HOME']}/conf" if "SPARK_HOME" in os.environ else None
     )
     path = Path(home, "spark-defaults.conf") if home else None
-    return parse_properties(path.read_text("utf-8"), str(path)) if path and path.is_file() else {}
+    # Spark reads it more leniently than the kit reads a profile: no line of it is an error here.
+    text = path.read_text("utf-8", errors="replace") if path and path.is_file() else ""
+    return set(re.findall(r"^\s*(spark\.[^\s=:]+)", text, re.MULTILINE))
 
 
 def _given_by_launch() -> dict[str, str]:
@@ -161,8 +164,14 @@ def _silence_jvm(given: Mapping[str, str]) -> None:
     configured = jvm.java.lang.System.getProperty("log4j2.configurationFile")
     if configured or "spark.log.level" in given or _has_own_log4j2():
         return
-    # Spark sets up logging at its first log call, over whatever was there: make that call happen now.
-    jvm.org.apache.spark.sql.types.StructType.fromDDL("a INT")
+    # Spark sets up logging at its first log call, over whatever was there, and prints a line about it: make
+    # that call happen now, and the line go nowhere.
+    errors = jvm.java.lang.System.err
+    jvm.java.lang.System.setErr(jvm.java.io.PrintStream(jvm.java.io.OutputStream.nullOutputStream()))
+    try:
+        jvm.org.apache.spark.sql.types.StructType.fromDDL("a INT")
+    finally:
+        jvm.java.lang.System.setErr(errors)
     address = jvm.java.net.URI(log4j2_file().as_uri())
     for current in (True, False):
         jvm.org.apache.logging.log4j.LogManager.getContext(current).setConfigLocation(address)
@@ -175,23 +184,25 @@ def _has_own_log4j2() -> bool:
 
 
 def _adjust(spark: SparkSession, explicit: Mapping[str, str]) -> SparkSession:
-    """Apply runtime settings to a session that runs; refuse static ones that differ."""
+    """Apply runtime settings to a session that runs; refuse static ones that differ, and then apply none."""
+    runtime = {key: value for key, value in explicit.items() if spark.conf.isModifiable(key)}
     for key, value in explicit.items():
-        if spark.conf.isModifiable(key):
-            spark.conf.set(key, value)
-        elif (current := spark.conf.get(key, None)) != value:
-            _warn_unknown(spark, [key])
+        if key not in runtime and (current := spark.conf.get(key, None)) != value:
+            for unknown in _unknown(spark, [key]):
+                raise InvalidInputError(unknown)
             raise InvalidInputError(
-                f"{key}={value} cannot be set in the running session, which has {current}; "
+                f"{key}={value} cannot be set in the running session, which has {current or 'none'}; "
                 "call spark.stop() first, then get_session again"
             )
+    for key, value in runtime.items():
+        spark.conf.set(key, value)
     return spark
 
 
-def _report_losers(spark: SparkSession, explicit: Mapping[str, str]) -> None:
+def _report_losers(spark: SparkSession, explicit: Mapping[str, str], given: Mapping[str, str]) -> None:
     """Warn of entries of `conf` that the launch overruled, and of `spark.sql` keys that Spark lacks."""
     for key, value in explicit.items():
-        actual = spark.conf.get(key, None)
+        actual = given.get(key)
         if actual is None and _is_launch_key(key):
             _log.warning(
                 "conf %s=%s is not in force: the JVM must know it when it starts; "
@@ -199,17 +210,17 @@ def _report_losers(spark: SparkSession, explicit: Mapping[str, str]) -> None:
                 key,
                 value,
             )
-        elif actual != value:
+        elif actual not in (None, value):
             _log.warning("conf %s=%s is not in force: the launch gave %s, which wins", key, value, actual)
-    _warn_unknown(spark, [k for k in explicit if not spark.conf.isModifiable(k)])
+    for unknown in _unknown(spark, [key for key in explicit if not spark.conf.isModifiable(key)]):
+        _log.warning(unknown)
 
 
-def _warn_unknown(spark: SparkSession, keys: list[str]) -> None:
+def _unknown(spark: SparkSession, keys: list[str]) -> list[str]:
+    """Return a line for each `spark.sql` key that Spark lacks and that looks like one that it has."""
     sql_keys = [key for key in keys if key.startswith("spark.sql.")]
     if not sql_keys:
-        return
+        return []
     known = {row[0] for row in spark.sql("SET -v").select("key").collect()}
-    for key in sql_keys:
-        near = hint(key, known)
-        if key not in known and near:
-            _log.warning("Spark knows no setting %s%s", key, near)
+    hints = {key: hint(key, known) for key in sql_keys if key not in known}
+    return [f"Spark knows no setting {key}{near}" for key, near in hints.items() if near]

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sparkstream_kit import feeds
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.feeds import (
     LineServer,
@@ -29,6 +28,7 @@ from sparkstream_kit.feeds import (
     sales_totals,
     text_lines,
 )
+from sparkstream_kit.feeds.iterables import paced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -184,7 +184,7 @@ def test_a_pace_does_not_drift() -> None:
     fake = FakeTime()
     given = []
     for item, takes in zip(
-        feeds._paced("abcd", 1.0, fake, lambda: fake.now),  # noqa: SLF001 - time itself, without waiting
+        paced("abcd", 1.0, fake, lambda: fake.now),  # time itself, without waiting
         [0.3, 0.3, 1.5, 0],
         strict=True,
     ):

@@ -1,0 +1,180 @@
+"""The command `sparkstream`, a thin face on the modules: feeds, settings for spark-submit, schemas as code.
+
+Results go to standard output, all else to standard error. Only `sparkstream schema` starts Spark.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import itertools
+import os
+import re
+import sys
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from sparkstream_kit import _waiting, feeds
+from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, reject_unknown
+from sparkstream_kit.profiles import submit_properties
+
+try:
+    import typer
+except ImportError:  # main() says what to install
+    typer = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+__all__ = ["main"]
+_FORMATS = ("csv", "json", "orc", "parquet")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return 0 if it ended as asked, 2 for wrong arguments or input, 130 if interrupted.
+
+    Example:
+        >>> main(["feed", "lines", "--count", "-1"])
+        2
+    """
+    try:
+        return int(_app()(argv, prog_name="sparkstream", standalone_mode=False) or 0)
+    except KitError as err:
+        error = err
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except Exception as err:
+        if not hasattr(err, "format_message"):  # a usage error: by typer's version, its own class or click's
+            raise
+        error = InvalidInputError(f"{' '.join(err.format_message().split()).rstrip('.')}; see --help")
+    _say(error)
+    return error.exit_code
+
+
+def _app() -> Any:
+    if typer is None:
+        raise MissingExtraError("sparkstream", "cli")
+    plain: Any = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
+    app = typer.Typer(**plain, help="Input for Spark streams, settings for spark-submit, schemas as code.")
+    app.callback(invoke_without_command=True)(_options)
+    feed = typer.Typer(**plain, help="Make input for a stream.")
+    feed.command("lines")(_lines)
+    feed.command("sales")(_sales)
+    app.add_typer(feed, name="feed")
+    app.command("conf")(_conf)
+    app.command("schema")(_schema)
+    return typer.main.get_command(app)
+
+
+def _flag(metavar: str, text: str, **more: Any) -> Any:
+    return typer.Option(metavar=metavar, help=text, **more)
+
+
+def _options(
+    context: typer.Context,
+    *,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        found = importlib.metadata.distributions(name="sparkstream-kit")
+        typer.echo(f"sparkstream {next((kit.version for kit in found), 'of a checkout')}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        raise InvalidInputError("Missing command; see --help")
+
+
+def _lines(
+    *,
+    host: Annotated[str, _flag("ADDRESS", "Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, _flag("PORT", "Port to listen on; 0 takes a free one.")] = 9999,
+    file: Annotated[Path | None, _flag("FILE", "Send the lines of this UTF-8 file.")] = None,
+    seed: Annotated[int | None, _flag("N", "Send made-up lines, by a seed.  [default: 0]")] = None,
+    count: Annotated[int | None, _flag("N", "Lines a client (all; made-up ones: no end).", min=0)] = None,
+    rate: Annotated[float | None, _flag("LINES", "Lines a second (as fast as a client reads).")] = None,
+    clients: Annotated[int | None, _flag("N", "End after serving so many (never).", min=1)] = None,
+) -> None:
+    """Serve lines on a TCP socket. Each client gets all, whenever it connects; Ctrl-C ends it."""
+    if file is not None and seed is not None:
+        raise InvalidInputError("--file and --seed exclude each other; give one of them")
+    lines = feeds.random_lines(seed or 0) if file is None else feeds.text_lines(file)
+    server = feeds.LineServer(lambda: itertools.islice(lines, count), host=host, port=port, rate=rate)
+    with server, _stopped_by_signal(server.close):
+        _say(f"listening on {server.host} port {server.port}; stop with Ctrl-C")
+        server.wait_served(clients)
+
+
+def _sales(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where files land; made if missing.")],
+    *,
+    files: Annotated[int | None, _flag("N", "How many files (no end).")] = None,
+    rows: Annotated[int, _flag("N", "Rows in each file.")] = 100,
+    seed: Annotated[int, _flag("N", "The same seed gives the same files.")] = 0,
+    every: Annotated[float, _flag("SECONDS", "Time from one file to the next.")] = 1.0,
+    truth: Annotated[Path | None, _flag("FILE", "Write the true totals here at the end, as CSV.")] = None,
+) -> None:
+    """Land CSV files of sales in a folder. One by one, each of them whole; Ctrl-C ends it."""
+    if truth and truth.resolve().is_relative_to(folder.resolve()):
+        raise InvalidInputError(f"--truth {truth} would be read as input in {folder}; put it elsewhere")
+    try:
+        if truth:
+            truth.open("a").close()  # said now, not after the last file
+    except OSError as err:
+        raise InvalidInputError(f"cannot write --truth {truth} ({err.strerror}); give another file") from err
+    stop = threading.Event()
+    made = feeds.sales_files(files, rows=rows, seed=seed)
+    with _stopped_by_signal(stop.set):
+        landed = feeds.drip(made, folder, every=every, stop=stop, on_file=lambda path: _say(f"landed {path}"))
+    if truth:
+        totals = feeds.sales_totals(feeds.sales_rows(len(landed) * rows, seed=seed))
+        with truth.open("w", encoding="utf-8", newline="") as out:
+            csv.writer(out, lineterminator="\n").writerows([("ProductKey", "Orders", "TotalSales"), *totals])
+
+
+def _conf(profile: Annotated[str, typer.Argument(metavar="PROFILE", help="A name or a file.")]) -> None:
+    """Write a profile for spark-submit, and print its path. PROFILE is local, test, cluster or a file.
+
+    spark-submit --properties-file "$(sparkstream conf local)" jobs/x.py
+    """
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    try:
+        # The XDG rules ignore a relative path. Never /tmp instead, where others can lay a file for us.
+        cache = given if given.is_absolute() else Path.home() / ".cache"
+        typer.echo(submit_properties(profile, cache / "sparkstream-kit"))
+    except (OSError, RuntimeError) as err:  # RuntimeError: no home folder
+        raise InvalidInputError(f"cannot write the profile: {err}; set XDG_CACHE_HOME to a folder") from err
+
+
+def _schema(
+    path: Annotated[str, typer.Argument(metavar="PATH", help="Sample files: a file, a folder or a glob.")],
+    *,
+    format: Annotated[str, _flag("NAME", f"What the files are: {', '.join(_FORMATS)}.")] = "csv",  # noqa: A002
+    header: Annotated[bool, typer.Option("--header", help="CSV files begin with column names.")] = False,
+) -> None:
+    """Print the schema of sample files, as Python code. Spark infers it; money is yours to make decimal."""
+    reject_unknown("--format", [format], _FORMATS)
+    if not re.search(r"://|[*?\[{]", path) and not Path(path).exists():
+        raise InvalidInputError(f"{path} does not exist; give the path of a file, a folder or a glob")
+    from sparkstream_kit import get_session, schemas
+
+    with get_session("sparkstream schema", profile="local") as spark:
+        typer.echo(schemas.to_code(schemas.infer(spark, path, format=format, header=header)), nl=False)
+
+
+@contextmanager
+def _stopped_by_signal(stop: Callable[[], None]) -> Iterator[None]:
+    """Call `stop` at SIGINT or SIGTERM, in a thread: in a handler it could wait for what it interrupted."""
+    inbox = _waiting.Inbox(run_for=None, stop_file=None)
+
+    def wait() -> None:
+        inbox.get(None)
+        stop()
+
+    _waiting.in_thread("stop", wait)
+    with _waiting.signals_posted_to(inbox):
+        yield
+
+
+def _say(what: object) -> None:
+    sys.stderr.write(f"sparkstream: {what}\n")

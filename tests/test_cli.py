@@ -1,0 +1,343 @@
+"""The command `sparkstream`: what it prints, how it ends, and that mistakes cost one line."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+from decimal import Decimal
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sparkstream_kit.cli import main
+from sparkstream_kit.profiles import parse_properties, read_profile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LIMIT = 30  # seconds that a test waits for what takes less than one
+COMMAND = [sys.executable, "-c", "from sparkstream_kit.cli import main; import sys; sys.exit(main())"]
+ROOT = Path(__file__).parent.parent
+
+
+def run(
+    *args: str | Path, prelude: str = "", cwd: Path = ROOT, **env: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND[:2], prelude + COMMAND[2], *map(str, args)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **env},
+        capture_output=True,
+        text=True,
+        timeout=2 * LIMIT,
+        check=False,
+    )
+
+
+@contextmanager
+def running(*args: str | Path) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen([*COMMAND, *map(str, args)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate(timeout=LIMIT)
+
+
+def next_line(process: subprocess.Popen[str]) -> str:
+    assert process.stderr
+    return process.stderr.readline()
+
+
+def ended(process: subprocess.Popen[str], *, by: signal.Signals | None = None) -> tuple[int, str]:
+    """Return the exit code and what is left of standard error."""
+    if by:
+        process.send_signal(by)
+    _, rest = process.communicate(timeout=LIMIT)
+    return process.returncode, rest
+
+
+def port_of(process: subprocess.Popen[str]) -> int:
+    line = next_line(process)
+    assert line.startswith("sparkstream: listening on 127.0.0.1 port ")
+    assert line.endswith("; stop with Ctrl-C\n")
+    return int(line.split()[5].rstrip(";"))
+
+
+def received(port: int) -> list[str]:
+    with socket.create_connection(("127.0.0.1", port), timeout=LIMIT) as client, client.makefile() as lines:
+        return [line.removesuffix("\n") for line in islice(lines, 100)]
+
+
+# --- feed lines
+
+
+def test_feed_lines_serves_each_client_and_ends_after_the_last() -> None:
+    with running("feed", "lines", "--port", "0", "--count", "2", "--seed", "1", "--clients", "2") as feed:
+        port = port_of(feed)
+        assert received(port) == received(port) == ["tusha mitu lo dri", "kano mibem ka ka tulo sha"]
+        assert ended(feed) == (0, "")
+
+
+def test_feed_lines_sends_a_file_from_its_start_at_a_rate(tmp_path: Path) -> None:
+    (tmp_path / "poem.txt").write_text("to be\nor not\nto be\n")
+    poem: list[str | Path] = ["--file", tmp_path / "poem.txt", "--count", "2", "--rate", "100"]
+    with running("feed", "lines", "--port", "0", *poem, "--clients", "1") as feed:
+        assert received(port_of(feed)) == ["to be", "or not"]
+        assert ended(feed) == (0, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_feed_lines_while_it_sends(number: signal.Signals) -> None:
+    with (
+        running("feed", "lines", "--port", "0") as feed,
+        socket.create_connection(("127.0.0.1", port_of(feed)), timeout=LIMIT) as client,
+    ):
+        assert client.recv(1)
+        assert ended(feed, by=number) == (0, "")
+
+
+def test_a_taken_port_is_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = run("feed", "lines", "--port", str(port))
+    fix = "choose another with --port or stop what listens there"
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"sparkstream: port {port} on 127.0.0.1 is taken; {fix}\n"
+
+
+def test_a_file_that_turns_out_unreadable_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "latin1.txt").write_bytes("né".encode("latin-1"))
+    with running("feed", "lines", "--port", "0", "--file", tmp_path / "latin1.txt") as feed:
+        with pytest.raises(ConnectionResetError):
+            received(port_of(feed))
+        code, line = ended(feed)
+    assert code == 2
+    assert line.startswith(f"sparkstream: cannot read {tmp_path}/latin1.txt (")
+    assert line.count("\n") == 1
+
+
+# --- feed sales
+
+
+def recount(folder: Path) -> dict[str, tuple[int, Decimal]]:
+    totals: dict[str, tuple[int, Decimal]] = {}
+    for path in folder.iterdir():
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.reader(file):
+                orders, amount = totals.get(row[9], (0, Decimal(0)))
+                totals[row[9]] = orders + 1, amount + Decimal(row[5])
+    return totals
+
+
+def read_truth(path: Path) -> dict[str, tuple[int, Decimal]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["ProductKey", "Orders", "TotalSales"]
+    assert rows == sorted(rows, key=lambda row: -Decimal(row[2]))
+    return {key: (int(orders), Decimal(total)) for key, orders, total in rows}
+
+
+def test_the_truth_is_what_the_files_hold(tmp_path: Path) -> None:
+    folder, truth = tmp_path / "in", tmp_path / "truth.csv"
+    flags: list[str | Path] = [
+        "--files",
+        "3",
+        "--rows",
+        "200",
+        "--seed",
+        "7",
+        "--every",
+        "0",
+        "--truth",
+        truth,
+    ]
+    done = run("feed", "sales", folder, *flags)
+    assert (done.returncode, done.stdout) == (0, "")
+    names = [f"sales-7-000{n}.csv" for n in (1, 2, 3)]
+    assert done.stderr.splitlines() == [f"sparkstream: landed {folder / name}" for name in names]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert read_truth(truth) == recount(folder)
+    assert sum(orders for orders, _ in recount(folder).values()) == 600
+
+
+@pytest.mark.parametrize(
+    ("number", "every"), [(signal.SIGINT, "0.01"), (signal.SIGTERM, "3600")], ids=["landing", "waiting"]
+)
+def test_a_signal_ends_feed_sales_with_the_truth_of_what_landed(
+    tmp_path: Path, number: signal.Signals, every: str
+) -> None:
+    folder, truth = tmp_path / "in", tmp_path / "truth.csv"
+    with running("feed", "sales", folder, "--rows", "20", "--every", every, "--truth", truth) as feed:
+        assert next_line(feed) == f"sparkstream: landed {folder / 'sales-0-0001.csv'}\n"
+        code, rest = ended(feed, by=number)
+    assert code == 0
+    assert all(line.startswith("sparkstream: landed ") for line in rest.splitlines())
+    assert read_truth(truth) == recount(folder)
+
+
+@pytest.mark.parametrize("inside", ["in/truth.csv", "in/deep/truth.csv", "link/truth.csv"])
+def test_a_truth_that_would_be_read_as_input_is_refused(
+    tmp_path: Path, inside: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, truth = tmp_path / "in", tmp_path / inside
+    (tmp_path / "link").symlink_to(folder)
+    assert main(["feed", "sales", str(folder), "--files", "1", "--truth", str(truth)]) == 2
+    problem = f"--truth {truth} would be read as input in {folder}; put it elsewhere"
+    assert capsys.readouterr().err == f"sparkstream: {problem}\n"
+    assert not folder.exists()
+
+
+def test_a_truth_that_cannot_be_written_is_said_before_the_first_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth = tmp_path / "missing" / "truth.csv"
+    assert main(["feed", "sales", str(tmp_path / "in"), "--files", "1", "--truth", str(truth)]) == 2
+    problem = f"cannot write --truth {truth} (No such file or directory); give another file"
+    assert capsys.readouterr().err == f"sparkstream: {problem}\n"
+    assert not (tmp_path / "in").exists()
+
+
+def test_a_truth_of_before_survives_a_run_that_is_refused(tmp_path: Path) -> None:
+    truth = tmp_path / "truth.csv"
+    args = ["feed", "sales", str(tmp_path / "in"), "--files", "1", "--truth", str(truth)]
+    assert main(args) == 0
+    assert main(args) == 2  # the name is in the folder already
+    assert read_truth(truth) == recount(tmp_path / "in")
+
+
+# --- conf
+
+
+def test_conf_prints_the_path_of_a_file_that_spark_submit_reads(tmp_path: Path) -> None:
+    done = run("conf", "local", XDG_CACHE_HOME=str(tmp_path))
+    path = Path(done.stdout.removesuffix("\n"))
+    assert (done.returncode, done.stderr, path.parent) == (0, "", tmp_path / "sparkstream-kit")
+    settings = parse_properties(path.read_text("utf-8"), "conf")
+    assert settings.items() >= read_profile("local").items()
+    assert (path.parent / "log4j2.properties").as_uri() in settings["spark.driver.extraJavaOptions"]
+
+
+@pytest.mark.parametrize("cache_home", ["", "relative/is/ignored"])
+def test_conf_goes_to_the_home_folder_by_default(tmp_path: Path, cache_home: str) -> None:
+    done = run("conf", "cluster", HOME=str(tmp_path), XDG_CACHE_HOME=cache_home)
+    assert Path(done.stdout.strip()).parent == tmp_path / ".cache" / "sparkstream-kit"
+
+
+def test_a_cache_folder_that_cannot_be_written_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert main(["conf", "local"]) == 2
+    out, err = capsys.readouterr()
+    reason = f"[Errno 20] Not a directory: '{tmp_path}/file/sparkstream-kit'"
+    fix = "set XDG_CACHE_HOME to a folder"
+    assert (out, err) == ("", f"sparkstream: cannot write the profile: {reason}; {fix}\n")
+
+
+# --- schema
+
+
+def test_schema_prints_code_that_makes_the_schema(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("key,n\nx,1\n")
+    done = run("schema", tmp_path / "a.csv", "--header")
+    assert done.returncode == 0
+    assert done.stdout == (
+        "from pyspark.sql.types import IntegerType, StringType, StructField, StructType\n"
+        "\n"
+        "SCHEMA = StructType(\n"
+        "    [\n"
+        '        StructField("key", StringType()),\n'
+        '        StructField("n", IntegerType()),\n'
+        "    ]\n"
+        ")\n"
+    )
+
+
+# --- mistakes, and what must work without Spark
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        ("", "Missing command; see --help"),
+        ("feed", "Missing command; see --help"),
+        ("fed", "No such command 'fed'. Did you mean 'feed'?; see --help"),
+        ("feed lines --clientss 1", "No such option: --clientss (Possible options: --clients); see --help"),
+        ("feed lines --port", "Option '--port' requires an argument; see --help"),
+        ("feed lines --file a --seed 1", "--file and --seed exclude each other; give one of them"),
+        ("feed lines --file /nope", "no file /nope; give the path of a UTF-8 text file"),
+        ("feed lines --rate 0", "rate is 0.0 lines a second; give a number above 0, or leave it out"),
+        ("feed sales", "Missing argument 'FOLDER'; see --help"),
+        ("feed sales x --rows 0", "rows is 0; give 1 row a file or more"),
+        ("feed sales x --every -1", "every is -1.0 seconds; give 0 or more"),
+        ("conf /nope", "unknown profile /nope; known: cluster, local, test, or the path of a file"),
+        ("schema /nope", "/nope does not exist; give the path of a file, a folder or a glob"),
+        ("schema . --format cvs", "unknown --format cvs; did you mean csv?"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line(args: str, line: str, tmp_path: Path) -> None:
+    done = run(*args.split(), cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"sparkstream: {line}\n")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("args", [["--port", "abc"], ["--count", "-1"], ["--clients", "0"]])
+def test_a_value_that_is_none_names_its_flag_on_one_line(args: list[str]) -> None:
+    done = run("feed", "lines", *args)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"sparkstream: Invalid value for '{args[0]}': ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_bug_keeps_its_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sparkstream_kit.cli.submit_properties", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["conf", "local"])
+
+
+def test_ctrl_c_elsewhere_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sparkstream_kit.cli.submit_properties", interrupt)
+    assert main(["conf", "local"]) == 130
+
+
+def test_help_says_units_and_defaults_in_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["feed", "sales", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "--every SECONDS  Time from one file to the next.  [default: 1.0]\n" in text
+    assert "\x1b" not in text
+    assert "─" not in text
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("sparkstream ")
+
+
+@pytest.mark.parametrize(
+    "args", [["--help"], ["conf", "test"], ["feed", "sales", "IN", "--files", "1"], ["schema", "/nope"]]
+)
+def test_spark_is_not_imported(args: list[str], tmp_path: Path) -> None:
+    blocked = "import sys; sys.modules['pyspark'] = None; "
+    args = [str(tmp_path / "in") if arg == "IN" else arg for arg in args]
+    done = run(*args, prelude=blocked, XDG_CACHE_HOME=str(tmp_path))
+    assert done.returncode == (2 if "schema" in args else 0)
+    assert "Traceback" not in done.stderr
+
+
+def test_without_typer_one_line_says_what_to_install() -> None:
+    done = run("--help", prelude="import sys; sys.modules['typer'] = None; ")
+    fix = "run: pip install 'sparkstream-kit[cli]'"
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"sparkstream: sparkstream needs an optional library; {fix}\n"

@@ -1,0 +1,64 @@
+"""The kit's exceptions: their exit codes, their hints and their texts."""
+
+from __future__ import annotations
+
+import pytest
+
+from sparkstream_kit.errors import (
+    InputUnavailable,
+    InvalidInputError,
+    KitError,
+    MissingExtraError,
+    QueryFailed,
+    hint,
+    reject_unknown,
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "also"),
+    [
+        (KitError("x"), 1, Exception),
+        (QueryFailed("totals", "no such shop"), 1, KitError),
+        (InvalidInputError("x"), 2, ValueError),
+        (MissingExtraError("a chart", "charts"), 2, ImportError),
+        (InputUnavailable("words", "connection refused"), 2, QueryFailed),
+    ],
+)
+def test_each_error_has_its_exit_code_and_is_what_python_calls_it(
+    error: KitError, code: int, also: type[Exception]
+) -> None:
+    assert error.exit_code == code
+    assert isinstance(error, also)
+
+
+def test_a_failed_query_is_named_with_its_cause() -> None:
+    error = QueryFailed("totals", "ValueError: no such shop", summary={"batches": 3})
+    assert str(error) == "totals failed: ValueError: no such shop"
+    assert (error.cause, error.summary) == ("ValueError: no such shop", {"batches": 3})
+
+
+def test_a_missing_extra_names_the_command_to_run() -> None:
+    assert str(MissingExtraError("a chart", "charts")) == (
+        "a chart needs an optional library; run: pip install 'sparkstream-kit[charts]'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("outputmode", "; did you mean outputMode?"),
+        ("TRIGER", "; did you mean trigger?"),
+        ("", ""),
+        ("something else", ""),
+    ],
+)
+def test_a_hint_is_the_nearest_name_or_nothing(name: str, expected: str) -> None:
+    assert hint(name, ["trigger", "outputMode"]) == expected
+
+
+def test_an_unknown_name_without_a_near_one_gets_all_that_are_known() -> None:
+    reject_unknown("mode", [], ["append"])
+    reject_unknown("mode", ["append", "update"], iter(["update", "append"]))
+    with pytest.raises(InvalidInputError, match=r"^unknown mode zzz; known: append, update$"):
+        reject_unknown("mode", ["append", "zzz"], ["update", "append"])

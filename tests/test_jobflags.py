@@ -1,0 +1,364 @@
+"""A job's command line: what is read and refused, what its end looks like, and where its words go."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import sparkstream_kit
+from sparkstream_kit import jobflags
+from sparkstream_kit.errors import InputUnavailable, InvalidInputError, MissingExtraError, QueryFailed
+from sparkstream_kit.profiles import submit_properties
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyspark.sql import SparkSession
+
+SHARED = (
+    "--profile",
+    "--checkpoint",
+    "--run-for",
+    "--idle",
+    "--available-now",
+    "--trigger",
+    "--stop-file",
+)
+
+# --- types
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "value"),
+    [
+        (jobflags.seconds, "60", 60.0),
+        (jobflags.seconds, "0.5", 0.5),
+        (jobflags.positive_int, "12", 12),
+        (jobflags.port, "65535", 65535),
+        (jobflags.existing_folder, "/", "/"),
+        (jobflags.existing_folder, "hdfs://host/none", "hdfs://host/none"),
+        (jobflags.checkpoint_folder, "/none/yet", "/none/yet"),
+        (jobflags.interval, "1 minute", "1 minute"),
+        (jobflags.interval, "250 milliseconds", "250 milliseconds"),
+    ],
+)
+def test_a_value_is_read(read: Callable[[str], object], text: str, value: object) -> None:
+    assert read(text) == value
+
+
+@pytest.mark.parametrize(
+    ("read", "texts", "message"),
+    [
+        (jobflags.seconds, ["0", "-1", "nan", "inf", "soon", ""], "is not a positive number of seconds"),
+        (jobflags.positive_int, ["0", "-1", "1.5", "٣", "", "many"], "is not a whole number from 1"),
+        (jobflags.port, ["0", "65536", "-1", "http", "٣"], "is not a port, 1 to 65535"),
+        (jobflags.interval, ["5", "seconds", "5 s", "-5 seconds", "5 weeks"], "is not an interval, such as"),
+        (jobflags.existing_folder, ["/none/here", __file__], "does not exist; create it or correct the path"),
+        (jobflags.checkpoint_folder, [__file__], "is a file; give a folder"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_with_what_was_given(
+    read: Callable[[str], object], texts: list[str], message: str
+) -> None:
+    for text in texts:
+        with pytest.raises(argparse.ArgumentTypeError) as error:
+            read(text)
+        assert text in str(error.value)
+        assert message in str(error.value)
+
+
+# --- the parser
+
+
+def parse(*words: str) -> Any:
+    parser = jobflags.parser("A job.", *SHARED)
+    parser.add_argument("folder", type=jobflags.existing_folder)
+    parser.add_argument("--format", choices=["csv", "json"])
+    return parser.parse_args(list(words))
+
+
+def test_the_shared_flags_are_read() -> None:
+    args = parse(
+        "/",
+        "--profile=test",
+        "--checkpoint",
+        "c",
+        "--run-for",
+        "1.5",
+        "--idle",
+        "2",
+        "--trigger",
+        "5 seconds",
+    )
+    assert (args.folder, args.profile, args.checkpoint, args.run_for, args.idle) == (
+        "/",
+        "test",
+        "c",
+        1.5,
+        2.0,
+    )
+    assert (args.available_now, args.trigger, args.stop_file) == (False, "5 seconds", None)
+    assert parse("--", "/").folder == "/"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["/", "--run-fro", "60"], "unknown argument --run-fro; did you mean --run-for?; see --help"),
+        (["--run-fro", "60", "/"], "unknown argument --run-fro; did you mean --run-for?; see --help"),
+        (["/", "--chekpoint=x"], "unknown argument --chekpoint; did you mean --checkpoint?; see --help"),
+        (["/", "--run", "60"], "unknown argument --run; did you mean --run-for?; see --help"),
+        (["/", "more"], "unknown argument more; see --help"),
+        ([], "the following arguments are required: folder; see --help"),
+        (["/", "--idle"], "argument --idle: expected one argument; see --help"),
+        (
+            ["/", "--run-for", "x"],
+            "argument --run-for: 'x' is not a positive number of seconds, such as 60 or 0.5; see --help",
+        ),
+        (
+            ["/none"],
+            "argument folder: folder /none does not exist; create it or correct the path; see --help",
+        ),
+    ],
+)
+def test_arguments_that_cannot_be_are_one_line(words: list[str], message: str) -> None:
+    with pytest.raises(InvalidInputError) as error:
+        parse(*words)
+    assert str(error.value) == message
+
+
+def test_an_unknown_choice_names_those_there_are() -> None:
+    with pytest.raises(InvalidInputError, match=r"^argument --format: invalid choice: 'xml' \(.*csv.*json"):
+        parse("/", "--format", "xml")
+
+
+def test_help_shows_the_docstring_and_ends_with_0(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        parse("--help")
+    assert end.value.code == 0
+    out = capsys.readouterr().out
+    assert "A job." in out
+    assert all(flag in out for flag in SHARED)
+
+
+def test_the_trigger_is_in_sparks_words() -> None:
+    assert jobflags.trigger(parse("/")) == {}
+    assert jobflags.trigger(parse("/", "--available-now")) == {"availableNow": True}
+    assert jobflags.trigger(parse("/", "--trigger", "1 minute")) == {"processingTime": "1 minute"}
+    with pytest.raises(InvalidInputError, match="--available-now and --trigger exclude each other"):
+        jobflags.trigger(parse("/", "--available-now", "--trigger", "1 minute"))
+
+
+@pytest.mark.parametrize(
+    ("value", "of", "use"),
+    [(20, 10, None), (0.3, 0.1, None), (25, 10, "use 20 or 30"), (5, 10, "use 10"), (1, 0.0001, "use 0.001")],
+)
+def test_a_time_is_a_multiple_of_the_interval(value: float, of: float, use: str | None) -> None:
+    if use is None:
+        jobflags.check_multiple("--window", value, "--batch-interval", of)
+    else:
+        with pytest.raises(InvalidInputError, match=rf"{use}( or more)?$"):
+            jobflags.check_multiple("--window", value, "--batch-interval", of)
+
+
+# --- exit codes
+
+
+def ends(error: BaseException | None) -> int:
+    @jobflags.exit_codes
+    def main(_argv: object) -> int:
+        if error is not None:
+            raise error
+        return 0
+
+    return main([])
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (None, 0, ""),
+        (
+            QueryFailed("totals", "ValueError: no such shop"),
+            1,
+            "job.py: totals failed: ValueError: no such shop\n",
+        ),
+        (InvalidInputError("no such folder"), 2, "job.py: no such folder\n"),
+        (InputUnavailable("words", "refused"), 2, "job.py: words failed: refused\n"),
+        (
+            MissingExtraError("a chart", "charts"),
+            2,
+            "job.py: a chart needs an optional library; run: pip install 'sparkstream-kit[charts]'\n",
+        ),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_an_end_has_its_code_and_one_line(
+    error: BaseException | None,
+    code: int,
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["jobs/job.py"])
+    assert ends(error) == code
+    assert capsys.readouterr() == ("", line)
+
+
+def test_an_error_of_spark_is_its_innermost_cause_on_one_line(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["job.py"])
+
+    @jobflags.exit_codes
+    def main(argv: Any) -> int:
+        if argv == ["plan"]:
+            spark.sql("SELECT nothing")
+        if argv == ["rdd"]:
+            spark.sparkContext.parallelize([0], 1).map(lambda x: 1 // x).collect()
+        return len(spark.sql("SELECT 1 / 0").collect())
+
+    for argv, line in {
+        "plan": r"job\.py: ExtendedAnalysisException: \[UNRESOLVED_COLUMN.*\] .*`nothing`.*",
+        "run": r"job\.py: SparkArithmeticException: \[DIVIDE_BY_ZERO\] .*",
+        "rdd": r"job\.py: ZeroDivisionError: .*",
+    }.items():
+        assert main([argv]) == 1
+        assert re.fullmatch(line + "\n", capsys.readouterr().err), line
+
+
+@pytest.mark.parametrize("error", [KeyError("a bug"), ConnectionRefusedError("of the job's own")])
+def test_a_bug_keeps_its_trace(error: Exception) -> None:
+    with pytest.raises(type(error)) as raised:
+        ends(error)
+    assert raised.value is error
+    assert any(entry.name == "main" for entry in raised.traceback)
+
+
+# --- streams
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Return this environment without what Spark reads, and with the kit and this Python's programs."""
+    kept = {key: value for key, value in os.environ.items() if "SPARK" not in key}
+    kept["PATH"] = f"{Path(sys.executable).parent}:{kept['PATH']}"
+    kept["PYTHONPATH"] = str(Path(sparkstream_kit.__file__).parent.parent)
+    return kept | changes
+
+
+def script(folder: Path, body: str) -> Path:
+    path = folder / "job.py"
+    path.write_text(
+        "import sys\nfrom sparkstream_kit import jobflags\n\n@jobflags.exit_codes\ndef main(argv):\n"
+        + textwrap.indent(textwrap.dedent(body), "    ")
+        + "\nsys.exit(main())\n"
+    )
+    return path
+
+
+def test_a_reader_that_goes_as_head_does_is_no_error(tmp_path: Path) -> None:
+    job = script(tmp_path, "for n in range(100_000):\n    print(n)\nreturn 0")
+    done = subprocess.run(
+        ["bash", "-c", f"'{sys.executable}' '{job}' | head -n 1; exit ${{PIPESTATUS[0]}}"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
+
+
+def test_another_broken_pipe_is_a_bug() -> None:
+    with pytest.raises(BrokenPipeError):
+        ends(BrokenPipeError())
+
+
+def test_an_interrupt_is_130_and_no_trace(tmp_path: Path) -> None:
+    job = script(
+        tmp_path, f"import os, time\nos.kill(os.getpid(), {signal.SIGINT})\ntime.sleep(60)\nreturn 0"
+    )
+    done = subprocess.run(
+        [sys.executable, job], env=environment(), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+TELL = 'print("result")\nprint("note", file=sys.stderr)\nreturn 3'
+FORBIDDEN = """
+import ctypes
+from types import SimpleNamespace
+ctypes.CDLL = lambda *_, **__: SimpleNamespace(syscall=lambda *_: -1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("parent", "before", "taken"),
+    [("java", "", True), ("java", FORBIDDEN, True), ("other", "", False)],
+    ids=["java", "java, where a system forbids pidfd_getfd", "another parent"],
+)
+def test_the_streams_of_a_java_parent_are_taken_and_of_no_other(
+    tmp_path: Path, parent: str, before: str, taken: bool
+) -> None:
+    # A shell by the name of java stands for spark-submit's JVM: its child's streams are one pipe.
+    shell = tmp_path / parent
+    shutil.copy(shutil.which("bash") or "", shell)
+    job = script(tmp_path, TELL)
+    job.write_text(before + job.read_text())
+    command = f"'{sys.executable}' '{job}' 2>&1 | sed 's/^/merged /'; echo parent; echo parent >&2"
+    with (tmp_path / "out").open("ab") as out, (tmp_path / "err").open("ab") as err:
+        subprocess.run(
+            [shell, "-c", command],
+            env=environment(PYSPARK_GATEWAY_PORT="1"),
+            stdout=out,
+            stderr=err,
+            check=True,
+        )
+    texts = (tmp_path / "out").read_text(), (tmp_path / "err").read_text()
+    if taken:
+        assert texts == ("result\nparent\n", "note\nparent\n")
+    else:
+        assert sorted(texts[0].splitlines()) == ["merged note", "merged result", "parent"]
+        assert texts[1] == "parent\n"
+
+
+SUBMITTED = """
+from pyspark import SparkContext
+SparkContext._ensure_initialized()
+system = SparkContext._jvm.java.lang.System
+for n in range(100):
+    print(f"python {n}", file=sys.stderr)
+    getattr(system, "err").println(f"jvm {n}")
+    print(f"row {n}")
+print(system.getProperty("log4j2.configurationFile"))
+return 7
+"""
+
+
+def test_under_spark_submit_results_and_the_rest_are_two_files_and_no_line_is_lost(tmp_path: Path) -> None:
+    profile = submit_properties("local", tmp_path / "with a space")
+    job = script(tmp_path, SUBMITTED)
+    with (tmp_path / "out").open("wb") as out, (tmp_path / "err").open("wb") as err:
+        done = subprocess.run(
+            ["spark-submit", "--properties-file", profile, job],
+            env=environment(),
+            stdout=out,
+            stderr=err,
+            check=False,
+        )
+    *rows, log4j2 = (tmp_path / "out").read_text().splitlines()
+    assert rows == [f"row {n}" for n in range(100)]
+    assert log4j2 == (tmp_path / "with a space" / "log4j2.properties").as_uri()
+    lines = (tmp_path / "err").read_text().splitlines()
+    both = [line for n in range(100) for line in (f"python {n}", f"jvm {n}")]
+    assert [line for line in lines if "jdk.incubator.vector" not in line] == both
+    assert done.returncode == 7

@@ -1,0 +1,109 @@
+"""The shape of the house: public names, what is imported when, and what the core needs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sparkstream_kit
+
+PACKAGE = Path(sparkstream_kit.__file__).parent
+MODULES = {
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")
+}
+PUBLIC = {name: path for name, path in MODULES.items() if "._" not in name.removesuffix(".__init__")}
+# The libraries of the extras, and the one module that may ask for each.
+EXTRAS = {
+    "sparkstream_kit.cli": {"typer", "rich", "click"},
+    "sparkstream_kit.display": {"matplotlib", "rich"},
+}
+CORE = {"pyspark", "py4j", "sparkstream_kit", *sys.stdlib_module_names}
+
+
+def tree(name: str) -> ast.Module:
+    return ast.parse(MODULES[name].read_text("utf-8"))
+
+
+def defined(module: ast.Module) -> list[str]:
+    """Return the names that a module binds at its top level, other than by an import."""
+    names = []
+    for node in module.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.append(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names += [
+                part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)
+            ]
+    return names
+
+
+def exported(module: ast.Module) -> list[str] | None:
+    for node in module.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            value: list[str] = ast.literal_eval(node.value)
+            return value
+    return None
+
+
+def imported(module: ast.Module) -> set[str]:
+    """Return the top-level packages that a module imports anywhere."""
+    found = set()
+    for node in ast.walk(module):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add((node.module or "").partition(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC))
+def test_all_is_sorted_and_complete(name: str) -> None:
+    module = tree(name)
+    names = exported(module)
+    assert names is not None, "a public module has an __all__"
+    # ruff's order: constants, then classes, then functions.
+    assert names == sorted(names, key=lambda word: (not word.isupper(), not word[0].isupper(), word))
+    assert [word for word in defined(module) if not word.startswith("_") and word not in names] == []
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC))
+def test_what_is_public_has_a_docstring(name: str) -> None:
+    module = tree(name)
+    assert ast.get_docstring(module), "the module"
+    public = exported(module) or []
+    for node in module.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in public:
+            assert ast.get_docstring(node), node.name
+            for part in node.body if isinstance(node, ast.ClassDef) else []:
+                if isinstance(part, ast.FunctionDef) and not part.name.startswith("_"):
+                    assert ast.get_docstring(part), f"{node.name}.{part.name}"
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_the_core_needs_pyspark_and_the_standard_library_alone(name: str) -> None:
+    assert imported(tree(name)) - CORE <= EXTRAS.get(name, set())
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["sparkstream_kit", *(f"sparkstream_kit.{m}" for m in ("errors", "profiles", "jobflags", "feeds"))],
+)
+def test_what_is_needed_before_spark_does_not_import_it(module: str) -> None:
+    code = f"import sys, {module}; print(sorted({{'pyspark', 'py4j', 'typer', 'rich'}} & set(sys.modules)))"
+    env = {"PYTHONPATH": str(PACKAGE.parent)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_the_everyday_calls_and_the_modules_are_attributes_of_the_package() -> None:
+    assert sparkstream_kit.__all__ == ["get_session", "run", "start"]
+    assert sparkstream_kit.get_session is sparkstream_kit.session.get_session
+    assert sparkstream_kit.quarantine is sys.modules["sparkstream_kit.quarantine"]
+    for name in ("get_sesion", "_nothing", "no_such_module"):
+        with pytest.raises(AttributeError, match=f"has no attribute '{name}'"):
+            getattr(sparkstream_kit, name)

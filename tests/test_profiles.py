@@ -1,0 +1,132 @@
+"""Profiles as files: what is read, what is refused, and what spark-submit is given."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import sparkstream_kit
+from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.profiles import PROFILES, log4j2_file, parse_properties, read_profile, submit_properties
+
+PACKAGE = Path(sparkstream_kit.__file__).parent
+CONF = next(path for path in (PACKAGE.parent / "conf", PACKAGE / "conf") if path.is_dir())
+
+
+def test_settings_are_read_as_spark_reads_them() -> None:
+    text = """
+        # a comment
+        ! another
+        spark.a 1
+        spark.b=2
+        spark.c : 3
+        spark.d =  -Da=b -Dc:d  \n
+        spark.e\t5
+        spark.a   last wins
+    """
+    assert parse_properties(text, "x") == {
+        "spark.a": "last wins",
+        "spark.b": "2",
+        "spark.c": "3",
+        "spark.d": "-Da=b -Dc:d",
+        "spark.e": "5",
+    }
+    assert parse_properties("", "x") == {}
+
+
+@pytest.mark.parametrize("line", ["spark.a", "spark.a =", "hive.a 1", "spark", "spark. 1", "a line of text"])
+def test_a_line_that_is_no_setting_is_named(line: str) -> None:
+    with pytest.raises(InvalidInputError) as error:
+        parse_properties(f"# first\n{line}\n", "my.conf")
+    assert str(error.value) == (
+        f"profile my.conf, line 2: {line!r} is not a setting; write: spark.some.key value"
+    )
+
+
+def test_the_named_profiles_are_the_files_of_conf() -> None:
+    assert sorted(path.stem for path in CONF.glob("*.conf")) == sorted(PROFILES)
+    for name in PROFILES:
+        assert read_profile(name)["spark.sql.session.timeZone"] == "UTC"
+
+
+def test_a_profile_may_be_a_file_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.conf").write_text("spark.sql.shuffle.partitions 9")
+    assert read_profile(str(tmp_path / "mine.conf")) == {"spark.sql.shuffle.partitions": "9"}
+
+
+def test_a_profile_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "bytes.conf").write_bytes(b"\xff\xfe")
+    for path in (tmp_path, tmp_path / "bytes.conf"):
+        with pytest.raises(InvalidInputError) as error:
+            read_profile(str(path))
+        assert re.fullmatch(rf"profile {path} cannot be read: .*; give a text file .*", str(error.value))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Local", "unknown profile Local; did you mean local?; known: cluster, local, test, or the path"),
+        ("prod", "unknown profile prod; known: cluster, local, test, or the path of a file"),
+    ],
+)
+def test_an_unknown_profile_gets_the_known_ones(name: str, message: str) -> None:
+    with pytest.raises(InvalidInputError) as error:
+        read_profile(name)
+    assert str(error.value).startswith(message)
+
+
+def test_the_file_for_spark_submit_has_the_profile_and_the_quiet_log(tmp_path: Path) -> None:
+    folder = tmp_path / "a new folder"
+    path = submit_properties("local", folder)
+    settings = parse_properties(path.read_text(), "x")
+    options = settings.pop("spark.driver.extraJavaOptions")
+    assert settings == read_profile("local")
+    log4j2 = folder / "log4j2.properties"
+    assert options == f'"-Dlog4j2.configurationFile={log4j2.as_uri()}"'
+    assert log4j2.read_bytes() == log4j2_file().read_bytes()
+
+
+def test_the_same_settings_give_the_same_file_and_others_another(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.conf"
+    mine.write_text("spark.driver.extraJavaOptions -Xss16m")
+    first = submit_properties(str(mine), tmp_path)
+    assert submit_properties(str(mine), tmp_path) == first
+    assert first.read_text().startswith('spark.driver.extraJavaOptions -Xss16m "-Dlog4j2.')
+    mine.write_text("spark.driver.extraJavaOptions -Xss8m")
+    assert submit_properties(str(mine), tmp_path) != first
+
+
+def test_a_cluster_keeps_its_own_log(tmp_path: Path) -> None:
+    path = submit_properties("cluster", tmp_path)
+    assert parse_properties(path.read_text(), "x") == read_profile("cluster")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_profiles_are_found_in_a_zip(tmp_path: Path) -> None:
+    archive = tmp_path / "kit.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in PACKAGE.rglob("*.py"):
+            file.write(path, Path("sparkstream_kit") / path.relative_to(PACKAGE))
+        for path in CONF.iterdir():
+            file.write(path, f"sparkstream_kit/conf/{path.name}")
+    code = (
+        "import sparkstream_kit.profiles as p; f = p.log4j2_file(); "
+        "print(p.__file__, p.read_profile('test')['spark.sql.shuffle.partitions'], f.is_file(), f)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(archive)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    home, partitions, is_file, copy = done.stdout.split()
+    assert home.startswith(str(archive))
+    assert (partitions, is_file) == ("1", "True")
+    assert not Path(copy).exists()  # gone with the process

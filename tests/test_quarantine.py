@@ -1,0 +1,245 @@
+"""CSV lines against Spark itself: what is good, what is bad and why, and that no line is ever lost."""
+
+from __future__ import annotations
+
+import random
+from datetime import date, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import pytest
+from chispa import assert_df_equality
+
+from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.quarantine import bad_rows, good_rows, parse_csv
+from sparkstream_kit.schemas import from_ddl
+from sparkstream_kit.sources import text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+SALES = from_ddl(
+    """OrderID BIGINT, OrderDate DATE, Quantity INT, DiscountPct DECIMAL(9,4), Rate DECIMAL(12,2),
+    SaleAmount DECIMAL(12,2) NOT NULL, CustomerName STRING, State STRING, Region STRING,
+    ProductKey STRING NOT NULL, RowCount INT, ProfitMargin DECIMAL(9,4)"""
+)
+GOOD = '1,1/31/24,3,0.1000,2.50,7.50,"Ann ""Red"" Lee, Jr.",Ohio,Midwest,P1,1,0.2500'
+GOOD_ROW = (
+    1,
+    date(2024, 1, 31),
+    3,
+    Decimal("0.1000"),
+    Decimal("2.50"),
+    Decimal("7.50"),
+    'Ann "Red" Lee, Jr.',
+    "Ohio",
+    "Midwest",
+    "P1",
+    1,
+    Decimal("0.2500"),
+)
+BAD = {
+    GOOD.rpartition(",")[0]: "not 12 fields",
+    GOOD + ",": "not 12 fields",
+    "": "not 12 fields",
+    "   ": "not 12 fields",
+    "junk": "not 12 fields",
+    "," * 30_000: "not 12 fields",  # Spark's own parser fails the query at 20,480
+    GOOD.replace("7.50,", ","): "SaleAmount: empty",
+    GOOD.replace("7.50,", '"",'): "SaleAmount: empty",
+    GOOD.replace("P1", ""): "ProductKey: empty",
+    GOOD.replace("P1", " "): "ProductKey: empty",
+    GOOD.replace("7.50", "7.505"): "SaleAmount: not a decimal(12,2)",
+    GOOD.replace("7.50", "7.500"): "SaleAmount: not a decimal(12,2)",
+    GOOD.replace("7.50", "12345678901.00"): "SaleAmount: not a decimal(12,2)",
+    GOOD.replace("7.50", '"$7.50"'): "SaleAmount: not a decimal(12,2)",
+    GOOD.replace("7.50", "7.5e0"): "SaleAmount: not a decimal(12,2)",
+    GOOD.replace("1/31/24", "2/30/24"): "OrderDate: not a date",
+    GOOD.replace("1/31/24", "1/31/2024"): "OrderDate: not a date",
+    GOOD.replace("1,1/31", "one,1/31"): "OrderID: not a bigint",
+    GOOD.replace(",3,", ",3.5,"): "Quantity: not a int",
+    GOOD.replace(",3,", ",2147483648,"): "Quantity: not a int",
+    GOOD.replace("0.2500", "0.25%"): "ProfitMargin: not a decimal(9,4)",
+    GOOD.replace("0.2500", '"0.2500'): "unbalanced quote",
+    GOOD.replace("Ohio", '"Ohio'): "unbalanced quote",
+    GOOD.replace("Ohio", '"Ohio" "'): "unbalanced quote",
+}
+
+
+def write(folder: Path, *lines: str, end: str = "\n") -> str:
+    (folder / "lines.csv").write_bytes("".join(line + end for line in lines).encode())
+    return str(folder)
+
+
+def parsed(spark: SparkSession, folder: Path, *lines: str, end: str = "\n") -> DataFrame:
+    frame = spark.read.text(write(folder, *lines, end=end))
+    return parse_csv(frame, SALES, date_format="M/d/yy")
+
+
+def streamed(frame: DataFrame) -> DataFrame:
+    """Run a stream over the files that are there, and return its rows."""
+    query = frame.writeStream.format("memory").queryName("streamed").trigger(availableNow=True).start()
+    query.awaitTermination()
+    return frame.sparkSession.table("streamed")
+
+
+# --- good rows
+
+
+def test_a_good_line_gives_its_values_exactly(spark: SparkSession, folder: Path) -> None:
+    frame = parsed(spark, folder, GOOD)
+    assert_df_equality(good_rows(frame), spark.createDataFrame([GOOD_ROW], SALES), ignore_nullable=True)
+    assert frame.select("_reason", "_raw").collect() == [(None, GOOD)]
+
+
+def test_line_ends_and_letters_of_other_systems(spark: SparkSession, folder: Path) -> None:
+    rows = good_rows(parsed(spark, folder, GOOD.replace("Ohio", "Zürich, 東京".join('""')), GOOD, end="\r\n"))
+    assert [(row.State, row.ProfitMargin) for row in rows.collect()] == [
+        ("Zürich, 東京", Decimal("0.25")),
+        ("Ohio", Decimal("0.25")),
+    ]
+
+
+def test_a_column_may_be_empty_unless_the_schema_says_not_null(spark: SparkSession, folder: Path) -> None:
+    rows = parsed(spark, folder, ",,,,,7.50,,,,P1,,", '"","","","","","7.50","","","","P1","",""')
+    for row in rows.collect():
+        assert row["_reason"] is None
+        assert [value for value in row[:12] if value not in (None, "")] == [Decimal("7.50"), "P1"]
+
+
+READ = [
+    ("TINYINT", " -128 ", -128),
+    ("SMALLINT", "+7", 7),
+    ("FLOAT", "1.5", 1.5),
+    ("DOUBLE", "-1.5e3", -1500.0),
+    ("DOUBLE", "-inf", float("-inf")),
+    ("BOOLEAN", "true", True),
+    ("DECIMAL(5,2)", "-.5", Decimal("-0.50")),
+    ("DECIMAL(5,2)", "1.", Decimal(1)),
+    ("DECIMAL(5,0)", "12345", Decimal(12345)),
+    ("DATE", "2024-2-29", date(2024, 2, 29)),
+    ("TIMESTAMP", "2024-02-29", datetime(2024, 2, 29)),  # noqa: DTZ001 - as PySpark gives it
+    ("TIMESTAMP", "2024-02-29T10:00:00.123456Z", datetime(2024, 2, 29, 10, 0, 0, 123456)),  # noqa: DTZ001
+    ("STRING", ' a "b" ', ' a "b" '),
+]
+
+
+def test_each_type_is_read(spark: SparkSession) -> None:
+    ddl = ", ".join(f"c{n} {kind}" for n, (kind, _, _) in enumerate(READ))
+    line = ",".join(given for _, given, _ in READ)
+    frame = parse_csv(spark.createDataFrame([(line,)], "value string"), from_ddl(ddl))
+    assert frame.collect() == [(*[value for _, _, value in READ], None, line)]
+
+
+def test_another_separator_and_patterns(spark: SparkSession) -> None:
+    frame = spark.createDataFrame([("31.01.2024;31.01.2024 10:30;1,5", 1)], "`a line` string, other int")
+    schema = from_ddl("d DATE, t TIMESTAMP, s STRING")
+    good = good_rows(
+        parse_csv(frame, schema, date_format="dd.MM.yyyy", timestamp_format="dd.MM.yyyy HH:mm", sep=";")
+    )
+    expected = [(date(2024, 1, 31), datetime(2024, 1, 31, 10, 30), "1,5")]  # noqa: DTZ001
+    assert_df_equality(good, spark.createDataFrame(expected, schema))
+
+
+# --- bad rows
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"), [pytest.param(k, v, id=f"{n}-{v}") for n, (k, v) in enumerate(BAD.items())]
+)
+def test_a_bad_line_is_kept_with_its_reason(
+    spark: SparkSession, folder: Path, line: str, reason: str
+) -> None:
+    rows = parsed(spark, folder, line, GOOD).collect()
+    assert rows == [(*[None] * 12, reason, line), (*GOOD_ROW, None, GOOD)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("TINYINT", ["128", "x"]),
+        ("SMALLINT", ["32768", "1.0"]),
+        ("INT", ["1_000", "1L", " ", "1e2"]),
+        ("BIGINT", ["9223372036854775808", "0x1"]),
+        ("FLOAT", ['"1,5"', "1f"]),  # 1f, 1d and 0x1p3 are Java's notation, which a cast takes
+        ("DOUBLE", ["many", "1d", "0x1p3"]),
+        ("BOOLEAN", ["maybe", "2"]),
+        ("DECIMAL(5,0)", ["1.0", ".5", "."]),  # a cast makes .5 a 1
+        ("DECIMAL(5,2)", [".", ".555", "1000", "1e1"]),
+        # A cast drops a time, and makes a time alone today; the last is no date of Python's.
+        ("DATE", ["2023-02-29", "2024-01-31 10:00", "12:30", "2024-1", "+12024-01-01"]),
+        ("TIMESTAMP", ["2024-01-31 25:00:00", "12:30", "2024", "now", "2024-01-31 10:00:00.1234567"]),
+    ],
+)
+def test_a_value_that_does_not_parse_is_bad_also_where_the_query_does_not_use_it(
+    spark: SparkSession, folder: Path, kind: str, values: list[str]
+) -> None:
+    lines = [f"{value},1" for value in values]
+    frame = parse_csv(spark.read.text(write(folder, *lines)), from_ddl(f"x {kind}, y INT"))
+    assert good_rows(frame).select("y").collect() == []
+    assert bad_rows(frame).collect() == [(f"x: not a {kind.lower()}", line) for line in lines]
+
+
+def test_a_null_line_is_bad(spark: SparkSession) -> None:
+    frame = parse_csv(spark.createDataFrame([(None,)], "value string"), SALES)
+    assert bad_rows(frame).collect() == [("not 12 fields", None)]
+
+
+def test_a_bad_line_does_not_fail_the_query_in_either_ansi_mode(spark: SparkSession, folder: Path) -> None:
+    was = spark.conf.get("spark.sql.ansi.enabled")
+    try:
+        for mode in ("true", "false"):
+            spark.conf.set("spark.sql.ansi.enabled", mode)
+            found = bad_rows(parsed(spark, folder, *BAD)).collect()
+            assert [(row["_raw"], row["_reason"]) for row in found] == list(BAD.items())
+    finally:
+        spark.conf.set("spark.sql.ansi.enabled", was or "true")
+
+
+# --- nothing is lost
+
+
+def mixed(seed: int, count: int) -> tuple[list[str], int]:
+    """Return good and bad lines at random, and how many are bad."""
+    chance = random.Random(seed)  # noqa: S311 - a seeded mix, not a secret
+    lines = [chance.choice([GOOD, *BAD]) if chance.random() < 0.5 else GOOD for _ in range(count)]
+    return lines, sum(line != GOOD for line in lines)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_good_rows_and_bad_rows_are_all_lines_whatever_is_selected(
+    spark: SparkSession, folder: Path, seed: int
+) -> None:
+    lines, bad = mixed(seed, 500)
+    frame = parsed(spark, folder, *lines)
+    good = len(lines) - bad
+    assert (good_rows(frame).count(), bad_rows(frame).count()) == (good, bad)
+    for column in ("CustomerName", "Quantity"):
+        assert len(good_rows(frame).select(column).collect()) == good
+    assert sorted(row[0] for row in frame.select("_raw").collect()) == sorted(lines)
+
+
+def test_a_stream_and_a_static_read_give_the_same(spark: SparkSession, folder: Path) -> None:
+    lines, _ = mixed(4, 100)
+    static = parsed(spark, folder, *lines)
+    stream = streamed(parse_csv(text(spark, str(folder)), SALES, date_format="M/d/yy"))
+    assert_df_equality(stream, static, ignore_row_order=True, ignore_nullable=True)
+
+
+# --- what cannot be asked for
+
+
+@pytest.mark.parametrize(
+    ("ddl", "message"),
+    [
+        ("a INT, b ARRAY<INT>", r"column b: CSV cannot hold array<int>; read it as a string"),
+        ("a BINARY", r"column a: CSV cannot hold binary; read it as a string"),
+        ("_raw STRING", r"column _raw: the name is taken by the kit; rename the column"),
+        ("_reason STRING", r"column _reason: the name is taken by the kit; rename the column"),
+    ],
+)
+def test_a_schema_that_cannot_be_is_refused(spark: SparkSession, ddl: str, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        parse_csv(spark.range(1).selectExpr("'a' AS value"), from_ddl(ddl))

@@ -1,0 +1,261 @@
+"""`start` and `run`: names, modes, and every way in which a run can end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pyspark.sql import functions as F
+
+from sparkstream_kit import feeds, run, sinks, sources, start
+from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.streaming.listener import StreamingQueryProgress
+
+
+@pytest.fixture
+def words(spark: SparkSession, folder: Path) -> DataFrame:
+    """A stream over three files of words, one file a batch."""
+    feeds.drip([(f"{n}.txt", "a b\nb c\n") for n in range(3)], folder)
+    lines = sources.text(spark, str(folder), max_files_per_trigger=1)
+    return lines.select(F.explode(F.split("value", " ")).alias("word")).groupBy("word").count()
+
+
+def endless(spark: SparkSession) -> DataFrame:
+    return sources.rate(spark, rows_per_second=50)
+
+
+def test_a_finite_input_is_read_to_its_end_and_every_batch_is_reported(words: DataFrame) -> None:
+    seen: list[int] = []
+    query = start(words, sinks.memory("to_end"), mode="complete", availableNow=True)
+    summary = run(query, on_batch=lambda batch: seen.append(batch.batchId))
+    assert seen == [0, 1, 2]
+    assert summary.ended_by == "end of input"
+    assert [(q.name, q.batches, q.input_rows, q.last_batch) for q in summary.queries] == [("to_end", 3, 6, 2)]
+    assert str(summary).startswith("to_end: 3 batches, 6 rows in, last batch committed: 2\nended after")
+
+
+def test_several_queries_end_together(spark: SparkSession, words: DataFrame) -> None:
+    one = start(words, sinks.memory("one"), mode="complete", availableNow=True)
+    two = start(words, sinks.memory("two"), mode="complete", availableNow=True)
+    assert [query.batches for query in run(one, two).queries] == [3, 3]
+    assert spark.table("one").count() == spark.table("two").count() == 3
+
+
+def test_run_for_ends_an_endless_input(spark: SparkSession) -> None:
+    summary = run(start(endless(spark), sinks.memory("timed")), run_for=2)
+    assert summary.ended_by == "run_for is over"
+    assert summary.seconds >= 2
+
+
+def test_a_stop_file_ends_the_run(spark: SparkSession, tmp_path: Path) -> None:
+    stop = tmp_path / "stop"
+    summary = run(
+        start(endless(spark), sinks.memory("filed")), stop_file=stop, on_batch=lambda _: stop.touch()
+    )
+    assert summary.ended_by == f"stop file {stop}"
+
+
+def test_idle_counts_from_the_last_row(words: DataFrame) -> None:
+    summary = run(start(words, sinks.memory("idle"), mode="complete"), idle=2)
+    assert summary.ended_by == "2 s without a row"
+    assert summary.queries[0].input_rows == 6
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_and_the_handlers_are_put_back(
+    spark: SparkSession, number: signal.Signals
+) -> None:
+    before = signal.getsignal(number)
+    summary = run(
+        start(endless(spark), sinks.memory("signalled")),
+        on_batch=lambda _: os.kill(os.getpid(), number),
+    )
+    assert summary.ended_by == number.name
+    assert signal.getsignal(number) is before
+
+
+def test_the_batch_in_flight_is_committed_before_the_stop(
+    spark: SparkSession, folder: Path, tmp_path: Path
+) -> None:
+    #   batch 0:  [ begins … stop file appears … waits until run has seen it … ends ]  commit  stop
+    stop, written = tmp_path / "stop", []
+    feeds.drip([("1.txt", "a\n")], folder)
+
+    def slow(batch: DataFrame, batch_id: int) -> None:
+        stop.touch()
+        threading.Event().wait(2)  # the work of a slow batch: the run is asked to stop in the middle of it
+        written.append((batch_id, batch.count()))
+
+    query = start(
+        sources.text(spark, str(folder)), sinks.foreach_batch(slow), name="slow", checkpoint=tmp_path / "ckpt"
+    )
+    summary = run(query, stop_file=stop)
+    assert written == [(0, 1)]
+    assert summary.queries[0].last_batch == 0
+    assert (tmp_path / "ckpt" / "commits" / "0").exists()
+
+
+def test_grace_bounds_how_long_a_batch_may_hold_up_the_stop(
+    spark: SparkSession, folder: Path, tmp_path: Path, until: Callable[..., None]
+) -> None:
+    stop, release = tmp_path / "stop", threading.Event()
+    feeds.drip([("1.txt", "a\n")], folder)
+
+    def stuck(batch: DataFrame, _: int) -> None:
+        stop.touch()
+        release.wait(60)
+        batch.count()
+
+    query = start(
+        sources.text(spark, str(folder)), sinks.foreach_batch(stuck), name="stuck", checkpoint=tmp_path / "ckpt"
+    )
+    with pytest.raises(QueryFailed, match="query stuck failed: it did not stop, because the function"):
+        run(query, stop_file=stop, grace=0.5)
+    release.set()
+    until(lambda: not query.isActive)
+    assert not (tmp_path / "ckpt" / "commits" / "0").exists()
+
+
+def fail(_batch: DataFrame, _batch_id: int) -> None:
+    raise ValueError("no such shop")
+
+
+def test_a_failing_query_stops_the_others_and_is_named_with_its_cause(
+    spark: SparkSession, words: DataFrame
+) -> None:
+    other = start(endless(spark), sinks.memory("other"))
+    bad = start(words, sinks.foreach_batch(fail), name="bad", mode="complete")
+    with pytest.raises(QueryFailed, match="query bad failed: ValueError: no such shop") as caught:
+        run(other, bad)
+    assert not other.isActive
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 1
+    assert [query.name for query in caught.value.summary.queries] == ["other", "bad"]  # type: ignore[attr-defined]
+
+
+def test_a_failing_udf_is_named_by_its_own_error(spark: SparkSession, words: DataFrame) -> None:
+    divide = F.udf(lambda word: 1 / (len(word) - 1))
+    with pytest.raises(QueryFailed, match="query udf failed: ZeroDivisionError: division by zero"):
+        run(start(words.select(divide("word")), sinks.console(), name="udf", mode="complete"))
+
+
+def test_an_error_in_on_batch_stops_the_query(spark: SparkSession, words: DataFrame) -> None:
+    def broken(_: StreamingQueryProgress) -> None:
+        raise LookupError("mine")
+
+    query = start(words, sinks.memory("broken"), mode="complete")
+    with pytest.raises(LookupError, match="mine"):
+        run(query, on_batch=broken)
+    assert not query.isActive
+
+
+def serve_once(text: bytes, *, until_closed: threading.Event | None = None) -> int:
+    """Serve one client, and only one: a second connection would wait for ever."""
+    server = socket.create_server(("127.0.0.1", 0), backlog=1)
+
+    def serve() -> None:
+        client, _ = server.accept()
+        with server, client:
+            client.sendall(text)
+            if until_closed is not None:
+                until_closed.wait(60)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return int(server.getsockname()[1])
+
+
+@pytest.mark.parametrize("linger", [False, True], ids=["closes at once", "closes later"])
+def test_a_socket_that_its_peer_closes_is_the_end_of_input(spark: SparkSession, *, linger: bool) -> None:
+    close = threading.Event()
+    port = serve_once(b"first\nlast, without a line end", until_closed=close if linger else None)
+    query = start(sources.socket_lines(spark, "127.0.0.1", port), sinks.memory("closed"))
+    threading.Timer(2, close.set).start()
+    summary = run(query, run_for=60)
+    assert summary.ended_by == "end of input"
+    assert [row.value for row in spark.table("closed").collect()] == ["first", "last, without a line end"]
+
+
+def test_a_refused_connection_says_what_to_start(spark: SparkSession) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    query = start(sources.socket_lines(spark, "127.0.0.1", port), sinks.console(), name="nobody")
+    with pytest.raises(InputUnavailable, match=f"nothing listens on 127.0.0.1:{port}; start") as caught:
+        run(query)
+    assert caught.value.exit_code == 2
+
+
+def test_a_finished_query_goes_on_from_its_checkpoint(
+    spark: SparkSession, words: DataFrame, folder: Path, tmp_path: Path
+) -> None:
+    def once() -> dict[str, int]:
+        query = start(
+            words, sinks.latest("resumed"), name="resumed", mode="complete", checkpoint=tmp_path, availableNow=True
+        )
+        run(query)
+        return {row.word: row["count"] for row in spark.table("resumed").collect()}
+
+    assert once() == {"a": 3, "b": 6, "c": 3}
+    feeds.drip([("9.txt", "c d\n")], folder)
+    assert once() == {"a": 3, "b": 6, "c": 4, "d": 1}
+
+
+def test_without_a_checkpoint_nothing_is_left_behind_also_after_a_failure(
+    spark: SparkSession, words: DataFrame, tmp_path: Path
+) -> None:
+    with pytest.raises(QueryFailed):
+        run(start(words, sinks.foreach_batch(fail), name="bad", mode="complete"))
+    assert spark.conf.get("spark.sql.streaming.forceDeleteTempCheckpointLocation") == "true"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"procesingTime": "1 second"}, "unknown trigger procesingTime; did you mean processingTime?"),
+        ({"mode": "complet"}, "unknown output mode complet; did you mean complete?"),
+        ({"mode": "update"}, "sink memory supports output mode append and complete, not update; use"),
+        ({"name": "other"}, "sink memory names its query t, because"),
+    ],
+)
+def test_what_cannot_be_started_says_so(words: DataFrame, wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        start(words, sinks.memory("t"), **wrong)
+    assert str(caught.value).startswith(message)
+
+
+def test_a_query_needs_a_name_a_stream_and_no_namesake(spark: SparkSession, words: DataFrame) -> None:
+    with pytest.raises(InvalidInputError, match="a query needs a name"):
+        start(words, sinks.console(), mode="complete")
+    with pytest.raises(InvalidInputError, match="does not stream; read it with spark.readStream"):
+        start(spark.range(1), sinks.console(), name="static")
+    query = start(endless(spark), sinks.memory("twice"))
+    with pytest.raises(InvalidInputError, match="a query named twice already runs; end it first"):
+        start(endless(spark), sinks.memory("twice"))
+    query.stop()
+
+
+def test_run_refuses_what_cannot_end(spark: SparkSession) -> None:
+    with pytest.raises(InvalidInputError, match="at least one query"):
+        run()
+    query = start(endless(spark), sinks.memory("refused"))
+    for wrong in ({"run_for": 0}, {"idle": -1}):
+        with pytest.raises(InvalidInputError, match="must be a positive number of seconds"):
+            run(query, **wrong)
+    query.stop()
+
+
+def test_run_works_outside_the_main_thread(words: DataFrame, until: Callable[..., None]) -> None:
+    done: list[str] = []
+    query = start(words, sinks.memory("threaded"), mode="complete", availableNow=True)
+    threading.Thread(target=lambda: done.append(run(query).ended_by)).start()
+    until(lambda: done)
+    assert done == ["end of input"]

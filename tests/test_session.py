@@ -1,0 +1,395 @@
+"""Sessions in processes of their own: which setting wins, what is said about it, and how quiet it is.
+
+Each process runs one script, which prints what it saw as JSON; the tests below read it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import sparkstream_kit
+from sparkstream_kit import get_session
+from sparkstream_kit.errors import InvalidInputError, KitError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+PROLOGUE = """
+import json, logging, sys
+from pyspark.errors import PySparkException
+from sparkstream_kit import get_session
+from sparkstream_kit.jobflags import take_standard_streams
+
+take_standard_streams()  # under spark-submit; elsewhere it does nothing
+print("python begins", file=sys.stderr, flush=True)
+seen, warned = {}, []
+
+class Keep(logging.Handler):
+    def emit(self, record):
+        warned.append(f"{record.levelname} {record.getMessage()}")
+
+logging.getLogger("sparkstream_kit").addHandler(Keep())
+
+def settings(spark, *keys):
+    found = {}
+    for key in keys:
+        try:
+            found[key] = spark.conf.get(key)
+        except PySparkException:
+            found[key] = None
+    return found
+"""
+NOISE = """
+try:
+    spark.sql("SELECT 1 / 0").collect()
+except PySparkException as err:
+    seen["division"] = err.getCondition()
+query = spark.readStream.format("rate").load().writeStream.format("noop").trigger(availableNow=True).start()
+query.awaitTermination()
+seen["worker"] = spark.sparkContext.parallelize([0], 1).map(lambda _: sys.executable).collect()
+"""
+EPILOGUE = """
+spark.stop()
+print("python ends", file=sys.stderr, flush=True)
+print(json.dumps(seen | {"warned": warned, "python": sys.executable}))
+"""
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Return this environment without what Spark reads, and without what a session here has left in it."""
+    spark_words = ("SPARK_", "PYSPARK_", "_PYSPARK", "_SPARK")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(spark_words)}
+    kept["PATH"] = f"{Path(sys.executable).parent}:{kept['PATH']}"
+    kept["PYTHONPATH"] = str(Path(sparkstream_kit.__file__).parent.parent)
+    return kept | changes
+
+
+def run(command: list[str], folder: Path, body: str, **env: str) -> tuple[dict[str, Any], list[str]]:
+    """Run a script, and return what it has seen and the lines on its standard error."""
+    script = folder / "script.py"
+    script.write_text(PROLOGUE + body + EPILOGUE)
+    done = subprocess.run(
+        [*command, str(script)],
+        env=environment(**env),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1]), done.stderr.splitlines()
+
+
+# --- python, with settings of the launch in PYSPARK_SUBMIT_ARGS and in spark-defaults.conf
+
+LAUNCHED = """
+spark = get_session("mine", profile="mine.conf", conf={
+    "spark.sql.shuffle.partitions": 5,
+    "spark.sql.session.timeZone": "Asia/Tokyo",
+    "spark.sql.ansi.enabled": False,
+    "spark.driver.memory": "500m",
+    "spark.driver.extraJavaOptions": "-Dkit.test=1",
+    "spark.ui.enabled": False,
+    "spark.sql.shufle.partitions": 5,
+})
+seen["first"] = settings(
+    spark, "spark.sql.shuffle.partitions", "spark.sql.session.timeZone", "spark.sql.ansi.enabled",
+    "spark.driver.memory", "spark.sql.adaptive.enabled", "spark.sql.streaming.stopTimeout", "spark.app.name",
+    "spark.master", "spark.executor.heartbeatInterval",
+)
+seen["option"] = spark._jvm.java.lang.System.getProperty("kit.test")
+seen["heap"] = spark._jvm.java.lang.Runtime.getRuntime().maxMemory() >> 20
+seen["first warned"] = list(warned)
+warned.clear()
+spark.stop()
+spark = get_session("second", profile="test", conf={
+    "spark.driver.memory": "700m", "spark.driver.extraJavaOptions": "-Dkit.test=2", "spark.ui.enabled": False,
+})
+seen["second"] = settings(
+    spark, "spark.sql.shuffle.partitions", "spark.sql.ansi.enabled", "spark.sql.adaptive.enabled",
+    "spark.sql.streaming.stopTimeout", "spark.executor.heartbeatInterval", "spark.sql.shufle.partitions",
+    "spark.driver.memory", "spark.driver.extraJavaOptions", "spark.app.name",
+)
+"""
+SHUFFLE = "spark.sql.shuffle.partitions"
+MINE = """
+spark.sql.shuffle.partitions 4
+spark.sql.adaptive.enabled = false
+spark.sql.streaming.stopTimeout: 9s
+spark.sql.ansi.enabled true
+spark.executor.heartbeatInterval 9s
+"""
+DEFAULTS = """
+spark.sql.session.timeZone Europe/Berlin
+hive.some.key that Spark leaves alone
+"""
+
+
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("launched")
+    (folder / "mine.conf").write_text(MINE)
+    (folder / "conf").mkdir()
+    (folder / "conf" / "spark-defaults.conf").write_text(DEFAULTS)
+    arguments = "--driver-memory 600m --conf spark.sql.shuffle.partitions=7 --master local[1] pyspark-shell"
+    seen, _ = run(
+        [sys.executable],
+        folder,
+        LAUNCHED,
+        PYSPARK_SUBMIT_ARGS=arguments,
+        SPARK_CONF_DIR=str(folder / "conf"),
+    )
+    return seen
+
+
+def test_launch_beats_conf_beats_profile_beats_defaults(launched: dict[str, Any]) -> None:
+    assert launched["first"] == {
+        "spark.sql.shuffle.partitions": "7",  # submit arguments, over conf and profile
+        "spark.sql.session.timeZone": "Europe/Berlin",  # spark-defaults.conf, over conf
+        "spark.driver.memory": "600m",  # submit arguments, over conf
+        "spark.master": "local[1]",
+        "spark.sql.ansi.enabled": "false",  # conf, over the profile
+        "spark.app.name": "mine",
+        "spark.sql.adaptive.enabled": "false",  # the profile, over Spark
+        "spark.sql.streaming.stopTimeout": "9s",
+        "spark.executor.heartbeatInterval": "9s",
+    }
+    assert launched["option"] == "1"  # conf, which starts the JVM
+    assert 500 < launched["heap"] <= 600
+
+
+def test_a_value_of_conf_that_loses_is_one_warning_and_one_of_the_profile_is_none(
+    launched: dict[str, Any],
+) -> None:
+    lost = "WARNING conf {} is not in force: the launch gave {}, which wins"
+    assert launched["first warned"] == [
+        lost.format("spark.sql.shuffle.partitions=5", "7"),
+        lost.format("spark.sql.session.timeZone=Asia/Tokyo", "Europe/Berlin"),
+        lost.format("spark.driver.memory=500m", "600m"),
+        f"WARNING Spark knows no setting spark.sql.shufle.partitions; did you mean {SHUFFLE}?",
+    ]
+
+
+def test_a_session_after_stop_has_nothing_of_the_one_before(launched: dict[str, Any]) -> None:
+    second = launched["second"]
+    assert second["spark.app.name"] == "second"
+    assert second["spark.sql.ansi.enabled"] == "true"
+    assert second["spark.sql.adaptive.enabled"] == "true"
+    assert second["spark.sql.streaming.stopTimeout"] == "0ms"
+    assert second["spark.executor.heartbeatInterval"] is None
+    assert second["spark.sql.shufle.partitions"] is None
+    assert second["spark.sql.shuffle.partitions"] == "7"  # the launch's, as before
+
+
+def test_what_only_a_starting_jvm_can_take_is_not_claimed_later(launched: dict[str, Any]) -> None:
+    assert launched["second"]["spark.driver.memory"] == "600m"
+    assert "kit.test=2" not in launched["second"]["spark.driver.extraJavaOptions"]
+    lost = "WARNING conf {} is not in force: the launch gave {}, which wins"
+    assert launched["warned"] == [
+        lost.format("spark.driver.memory=700m", "600m"),
+        lost.format("spark.driver.extraJavaOptions=-Dkit.test=2", "-Dkit.test=1"),
+    ]
+
+
+# --- python, with nothing given
+
+PLAIN = (
+    """
+spark = get_session("plain", conf={"spark.ui.enabled": False})
+seen["local"] = settings(spark, "spark.master", "spark.app.name", "spark.sql.shuffle.partitions")
+"""
+    + NOISE
+    + """
+spark.stop()
+spark = get_session("plain", conf={"spark.master": "local-cluster[1,1,1024]", "spark.ui.enabled": False})
+seen["cluster"] = settings(
+    spark, "spark.master", "spark.sql.shuffle.partitions", "spark.sql.session.timeZone"
+)
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[str]]:
+    folder = tmp_path_factory.mktemp("plain")
+    other = folder / "python3"  # first on PATH, and not a Python that could be a worker
+    other.write_text("#!/bin/sh\nexit 1\n")
+    other.chmod(0o755)
+    path = f"{folder}:{os.environ['PATH']}"
+    return run([sys.executable], folder, PLAIN, PATH=path)
+
+
+def test_the_profile_is_the_masters(plain: tuple[dict[str, Any], list[str]]) -> None:
+    seen, _ = plain
+    assert seen["local"] == {
+        "spark.master": "local[*]",
+        "spark.app.name": "plain",
+        "spark.sql.shuffle.partitions": "2",
+    }
+    assert seen["cluster"] == {
+        "spark.master": "local-cluster[1,1,1024]",
+        "spark.sql.shuffle.partitions": "200",
+        "spark.sql.session.timeZone": "UTC",
+    }
+
+
+def test_workers_run_the_drivers_python(plain: tuple[dict[str, Any], list[str]]) -> None:
+    seen, _ = plain
+    assert seen["worker"] == [seen["python"]]
+
+
+def test_python_is_quiet(plain: tuple[dict[str, Any], list[str]]) -> None:
+    seen, lines = plain
+    assert seen["division"] == "DIVIDE_BY_ZERO"
+    assert [line for line in lines if "jdk.incubator.vector" not in line] == ["python begins", "python ends"]
+    assert seen["warned"] == []
+
+
+# --- spark-submit
+
+SUBMITTED = (
+    """
+spark = get_session("submitted", conf={
+    "spark.master": "local[2]", "spark.sql.shuffle.partitions": 5, "spark.driver.memory": "700m",
+    "spark.ui.enabled": False,
+})
+seen["settings"] = settings(
+    spark, "spark.master", "spark.app.name", "spark.sql.shuffle.partitions", "spark.sql.session.timeZone",
+    "spark.driver.memory", "spark.ui.showConsoleProgress",
+)
+"""
+    + NOISE
+)
+
+
+@pytest.fixture(scope="module")
+def submitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[str]]:
+    folder = tmp_path_factory.mktemp("submitted")
+    return run(["spark-submit", "--conf", "spark.sql.shuffle.partitions=7"], folder, SUBMITTED)
+
+
+def test_under_spark_submit_launch_beats_conf_beats_profile(
+    submitted: tuple[dict[str, Any], list[str]],
+) -> None:
+    seen, _ = submitted
+    assert seen["settings"] == {
+        "spark.master": "local[2]",  # conf: the local[*] is Spark's own
+        "spark.app.name": "submitted",  # as is the name of the script
+        "spark.sql.shuffle.partitions": "7",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.driver.memory": None,  # too late for that, and not claimed
+        "spark.ui.showConsoleProgress": "false",
+    }
+    partitions, memory = seen["warned"]
+    assert partitions.startswith(
+        "WARNING conf spark.sql.shuffle.partitions=5 is not in force: the launch gave 7"
+    )
+    assert memory.startswith("WARNING conf spark.driver.memory=700m is not in force: the JVM must know it")
+    assert seen["worker"] == [seen["python"]]
+
+
+def test_spark_submit_is_quiet_from_the_first_line_of_python(
+    submitted: tuple[dict[str, Any], list[str]],
+) -> None:
+    seen, lines = submitted
+    begin = lines.index("python begins")
+    assert seen["division"] == "DIVIDE_BY_ZERO"
+    assert lines[begin:] == ["python begins", "python ends"]
+    assert not [line for line in lines if " INFO " in line]
+    assert begin <= 12
+
+
+# --- no Java
+
+
+def test_a_machine_without_java_is_told_what_to_install(tmp_path: Path) -> None:
+    for tool in ("bash", "cat", "dirname", "env", "ls", "ps", "sed", "sh", "tr", "uname"):
+        found = shutil.which(tool)
+        if found:
+            (tmp_path / tool).symlink_to(found)
+    env = environment(PATH=str(tmp_path))
+    env.pop("JAVA_HOME", None)
+    script = "import sparkstream_kit.jobflags as j\n@j.exit_codes\ndef main(argv):\n"
+    script += "    import sparkstream_kit\n    sparkstream_kit.get_session('no-java')\nexit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1] == (
+        "-c: the Java machine did not start; Spark needs Java 17 or newer: install one "
+        "(Debian: apt-get install openjdk-17-jre-headless) or set JAVA_HOME"
+    )
+
+
+# --- a session that runs already (this process has one)
+
+
+@pytest.fixture
+def keys(spark: SparkSession) -> Any:
+    """Put a setting back when the test is over."""
+    was = spark.conf.get("spark.sql.shuffle.partitions")
+    yield "spark.sql.shuffle.partitions"
+    spark.conf.set("spark.sql.shuffle.partitions", was or "1")
+
+
+def test_a_second_call_applies_runtime_settings_and_no_profile(spark: SparkSession, keys: str) -> None:
+    zone = spark.conf.get("spark.sql.session.timeZone")
+    spark.conf.set(keys, "3")
+    assert get_session("again", profile="local") is spark
+    assert spark.conf.get(keys) == "3"  # the user's own; the profile has 2
+    assert get_session("again", conf={keys: 4}) is spark
+    assert spark.conf.get(keys) == "4"
+    assert spark.conf.get("spark.sql.session.timeZone") == zone
+
+
+def test_a_second_call_refuses_a_static_setting_that_differs(spark: SparkSession) -> None:
+    get_session("again", conf={"spark.ui.enabled": False, "spark.master": "local[2]"})  # as they are
+    with pytest.raises(InvalidInputError) as error:
+        get_session("again", conf={"spark.master": "local[7]"})
+    assert str(error.value) == (
+        "spark.master=local[7] cannot be set in the running session, which has local[2]; "
+        "call spark.stop() first, then get_session again"
+    )
+    assert spark.conf.get("spark.master") == "local[2]"
+
+
+def test_a_second_call_changes_nothing_when_it_is_refused(spark: SparkSession, keys: str) -> None:
+    before = spark.conf.get(keys)
+    with pytest.raises(InvalidInputError):
+        get_session("again", conf={keys: 9, "spark.master": "local[7]"})
+    assert spark.conf.get(keys) == before
+
+
+@pytest.mark.usefixtures("spark")
+def test_a_second_call_knows_a_misspelt_setting() -> None:
+    with pytest.raises(InvalidInputError, match=r"did you mean spark\.sql\.shuffle\.partitions\?"):
+        get_session("again", conf={"spark.sql.shufle.partitions": 2})
+
+
+# --- what cannot be asked for
+
+
+def test_an_unknown_profile_gets_a_hint() -> None:
+    with pytest.raises(InvalidInputError, match=r"unknown profile lcoal; did you mean local\?"):
+        get_session("x", profile="lcoal")
+
+
+def test_an_unreadable_profile_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "damaged.conf").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InvalidInputError, match=r"^profile .*damaged\.conf cannot be read: .*$"):
+        get_session("x", profile=str(tmp_path / "damaged.conf"))
+
+
+def test_connect_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPARK_REMOTE", "sc://localhost")
+    with pytest.raises(KitError, match=r"^Spark Connect is not supported yet; unset SPARK_REMOTE"):
+        get_session("x")

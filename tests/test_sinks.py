@@ -1,0 +1,205 @@
+"""Sinks: what each writes, what it refuses, and that it works without the kit too."""
+
+from __future__ import annotations
+
+import csv
+import json
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import pytest
+from chispa import assert_df_equality
+from pyspark.sql import functions as F
+
+from sparkstream_kit import feeds, run, sinks, sources, start
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+ROWS = [("a,1", "1.10", "2020-01-01 00:00:00.123456"), ('b"2', "20.00", None)]
+
+
+@pytest.fixture
+def result(spark: SparkSession) -> DataFrame:
+    """A small result with what is hard to write: quotes, money, microseconds, null."""
+    rows = spark.createDataFrame(ROWS, "k string, v string, t string")
+    return rows.select("k", F.col("v").cast("decimal(12,2)").alias("v"), F.col("t").cast("timestamp"))
+
+
+@pytest.fixture
+def stream(spark: SparkSession, folder: Path) -> DataFrame:
+    """Two batches: k=1, then k=2."""
+    feeds.drip([("1.csv", "1\n"), ("2.csv", "2\n")], folder)
+    return sources.csv(spark, str(folder), schema="k INT", max_files_per_trigger=1)
+
+
+def finish(frame: DataFrame, sink: sinks.Sink, mode: str = "append", **more: object) -> None:
+    run(start(frame, sink, name=sink.query_name or "q", mode=mode, availableNow=True, **more))  # type: ignore[arg-type]
+
+
+def test_snapshot_writes_exact_csv_and_json(result: DataFrame, tmp_path: Path) -> None:
+    for name in ("r.csv", "r.json"):
+        write = sinks.snapshot(tmp_path / name).write
+        assert write is not None
+        write(result, 0)
+    with (tmp_path / "r.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["k", "v", "t"],
+            ["a,1", "1.10", "2020-01-01 00:00:00.123456"],
+            ['b"2', "20.00", ""],
+        ]
+    parsed = json.loads((tmp_path / "r.json").read_text(), parse_float=Decimal)
+    assert [(row["k"], row["v"], row["t"]) for row in parsed] == [
+        ("a,1", Decimal("1.10"), "2020-01-01T00:00:00.123Z"),
+        ('b"2', Decimal("20.00"), None),
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r.csv", "r.json"]
+
+
+def test_an_empty_result_is_still_a_whole_file(result: DataFrame, tmp_path: Path) -> None:
+    for name, text in (("r.csv", "k,v,t\n"), ("r.json", "[]\n")):
+        write = sinks.snapshot(tmp_path / name).write
+        assert write is not None
+        write(result.limit(0), 0)
+        assert (tmp_path / name).read_text() == text
+
+
+def test_a_snapshot_that_cannot_be_written_leaves_the_old_one(
+    result: DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "r.csv"
+    target.write_text("old")
+    write = sinks.snapshot(target).write
+    assert write is not None
+
+    def full(_: int) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="disk full"):
+        write(result, 0)
+    assert target.read_text() == "old"
+
+
+def test_latest_shows_the_last_batch_also_after_a_restart(
+    spark: SparkSession, stream: DataFrame, result: DataFrame, folder: Path, tmp_path: Path
+) -> None:
+    totals = stream.groupBy("k").agg(
+        F.count("*").alias("n"),
+        F.lit("1.50").cast("decimal(12,2)").alias("v"),
+        F.lit("2020-01-01 00:00:00.123456").cast("timestamp").alias("t"),
+        F.lit(None).cast("string").alias("nothing"),
+    )
+    finish(totals, sinks.latest("kept"), "complete", checkpoint=tmp_path)
+    first = spark.table("kept")
+    assert first.count() == 2
+    rows = first.collect()
+    spark.catalog.dropTempView("kept")
+
+    # No new file, no new batch: the table is there all the same, with every value as it was.
+    finish(totals, sinks.latest("kept"), "complete", checkpoint=tmp_path)
+    again = spark.table("kept")
+    assert again.schema.simpleString() == totals.schema.simpleString()
+    assert again.collect() == rows
+
+
+def test_latest_without_a_checkpoint_is_empty_until_the_first_batch(
+    spark: SparkSession, stream: DataFrame
+) -> None:
+    query = start(stream.groupBy("k").count(), sinks.latest("fresh"), name="fresh", mode="complete")
+    assert spark.table("fresh").columns == ["k", "count"]
+    query.stop()
+
+
+def test_fan_out_computes_a_batch_once_for_all_its_sinks(
+    spark: SparkSession, stream: DataFrame, tmp_path: Path
+) -> None:
+    computed = spark.sparkContext.accumulator(0)
+
+    def count(key: int) -> int:
+        computed.add(1)
+        return key
+
+    counted = stream.select(F.udf(count, "int")("k").alias("k"))
+    seen: list[list[int]] = []
+    both = sinks.fan_out(
+        sinks.foreach_batch(lambda batch, _: seen.append([row.k for row in batch.collect()])),
+        sinks.foreach_batch(lambda batch, _: batch.write.mode("append").json(str(tmp_path / "out"))),
+    )
+    finish(counted, both)
+    assert seen == [[1], [2]]
+    assert sorted(row.k for row in spark.read.json(str(tmp_path / "out")).collect()) == [1, 2]
+    assert computed.value == 2
+
+
+def test_of_gives_a_sink_its_part_of_each_batch(
+    spark: SparkSession, stream: DataFrame, tmp_path: Path
+) -> None:
+    big = sinks.latest("big").of(lambda batch: batch.where("k > 1"))
+    small = sinks.snapshot(tmp_path / "small.csv").of(lambda batch: batch.where("k <= 1").select("k"))
+    finish(stream.groupBy("k").count(), sinks.fan_out(big, small), "complete", checkpoint=tmp_path / "ckpt")
+    assert [tuple(row) for row in spark.table("big").collect()] == [(2, 1)]
+    assert (tmp_path / "small.csv").read_text() == "k\n1\n"
+
+
+def test_files_and_table_append_what_spark_reads_back(
+    spark: SparkSession, stream: DataFrame, tmp_path: Path
+) -> None:
+    finish(stream, sinks.files(str(tmp_path / "out"), format="json"))
+    assert sorted(row.k for row in spark.read.json(str(tmp_path / "out")).collect()) == [1, 2]
+    finish(stream, sinks.table("sales_rows"))
+    try:
+        expected = spark.createDataFrame([(1,), (2,)], "k INT")
+        assert_df_equality(spark.table("sales_rows"), expected, ignore_row_order=True)
+        assert sources.table(spark, "sales_rows").isStreaming
+    finally:
+        spark.sql("DROP TABLE sales_rows")
+
+
+def test_every_sink_works_without_the_kit(spark: SparkSession, stream: DataFrame) -> None:
+    query = sinks.memory("plain")(stream.writeStream).start()
+    query.processAllAvailable()
+    query.stop()
+    totals = stream.groupBy("k").count().writeStream.outputMode("complete")
+    query = sinks.latest("plain_latest")(totals).start()
+    query.processAllAvailable()
+    query.stop()
+    assert spark.table("plain").count() == spark.table("plain_latest").count() == 2
+
+
+def test_console_prints_whole_values(
+    spark: SparkSession, stream: DataFrame, capfd: pytest.CaptureFixture[str]
+) -> None:
+    finish(stream.select(F.lit("a value of more than twenty characters").alias("v")), sinks.console(rows=5))
+    assert "|a value of more than twenty characters|" in capfd.readouterr().out
+
+
+def test_a_sink_keeps_its_options_out_of_its_repr() -> None:
+    assert "hush" not in repr(sinks.files("out", format="csv", password="hush"))  # noqa: S106 - the point
+    assert "delivery='exactly once, read through Spark'" in repr(sinks.files("out"))
+
+
+def test_what_a_sink_cannot_do_it_says(tmp_path: Path) -> None:
+    for wrong, message in (
+        (lambda: sinks.snapshot("r.xml"), "snapshot r.xml: the name must end in .csv or .json"),
+        (lambda: sinks.snapshot(tmp_path / "no" / "r.csv"), "does not exist; create it"),
+        (lambda: sinks.files("out", format="parqet"), "unknown file format parqet; did you mean parquet?"),
+        (lambda: sinks.fan_out(), "fan_out() needs at least one sink"),
+        (
+            lambda: sinks.fan_out(sinks.latest("t"), sinks.memory("m")),
+            "fan_out() takes sinks that work batch by batch (snapshot, latest, foreach_batch), not memory",
+        ),
+        (lambda: sinks.console().of(lambda batch: batch), "of() takes sinks that work batch by batch"),
+    ):
+        with pytest.raises(InvalidInputError) as caught:
+            wrong()
+        assert message in str(caught.value)
+
+
+def test_fan_out_supports_the_modes_that_all_of_its_sinks_do(tmp_path: Path) -> None:
+    everything = sinks.foreach_batch(lambda batch, _: None)
+    assert sinks.fan_out(everything).modes == ("append", "complete", "update")
+    assert sinks.fan_out(everything, sinks.snapshot(tmp_path / "r.csv")).modes == ("complete",)

@@ -1,0 +1,88 @@
+"""Sources: each gives a plain streaming DataFrame, and says what is wrong with its arguments."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sparkstream_kit import feeds, run, sinks, sources, start
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+
+def rows(spark: SparkSession, frame: DataFrame) -> tuple[list[tuple[Any, ...]], int]:
+    """Return all rows of a finite stream, and how many batches they took."""
+    summary = run(start(frame, sinks.memory("rows"), availableNow=True))
+    return sorted(tuple(row) for row in spark.table("rows").collect()), summary.queries[0].batches
+
+
+@pytest.mark.parametrize(
+    ("read", "texts", "expected"),
+    [
+        (sources.csv, ["1,a\n", "2,b\n"], [(1, "a"), (2, "b")]),
+        (sources.json, ['{"n":1,"s":"a"}\n', '{"n":2,"s":"b"}\n'], [(1, "a"), (2, "b")]),
+    ],
+)
+def test_text_formats_with_a_schema_one_file_a_batch(
+    spark: SparkSession, folder: Path, read: Callable[..., DataFrame], texts: list[str], expected: list[Any]
+) -> None:
+    feeds.drip([(f"{n}.txt", text) for n, text in enumerate(texts)], folder)
+    frame = read(spark, str(folder), schema="n INT, s STRING", max_files_per_trigger=1)
+    assert rows(spark, frame) == (expected, 2)
+
+
+@pytest.mark.parametrize("form", ["parquet", "orc"])
+def test_binary_formats(spark: SparkSession, folder: Path, form: str) -> None:
+    spark.createDataFrame([(1, "a")], "n INT, s STRING").write.format(form).mode("append").save(str(folder))
+    frame = getattr(sources, form)(spark, str(folder), schema="n INT, s STRING")
+    assert rows(spark, frame)[0] == [(1, "a")]
+
+
+def test_text_lines_and_sparks_own_options(spark: SparkSession, folder: Path) -> None:
+    feeds.drip([("1.txt", "one\r\ntwo\n"), ("2.log", "three")], folder)
+    assert rows(spark, sources.text(spark, str(folder)))[0] == [("one",), ("three",), ("two",)]
+    assert rows(spark, sources.text(spark, str(folder), pathGlobFilter="*.log"))[0] == [("three",)]
+
+
+def test_rate_and_table(spark: SparkSession) -> None:
+    assert sources.rate(spark, rows_per_second=5).columns == ["timestamp", "value"]
+    spark.sql("CREATE TABLE events USING parquet AS SELECT 1 AS n")
+    try:
+        assert rows(spark, sources.table(spark, "events"))[0] == [(1,)]
+    finally:
+        spark.sql("DROP TABLE events")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (
+            lambda spark: sources.csv(spark, "no/such", schema="n INT"),
+            "input folder no/such does not exist; create it or correct the path",
+        ),
+        (
+            lambda spark: sources.text(spark, ".", max_file_per_trigger=1),
+            "unknown keyword of sources.text() max_file_per_trigger; did you mean max_files_per_trigger?",
+        ),
+        (
+            lambda spark: sources.text(spark, ".", max_files_per_trigger=0),
+            "max_files_per_trigger must be 1 or more, not 0",
+        ),
+        (lambda spark: sources.rate(spark, rows_per_second=0), "rows_per_second must be 1 or more, not 0"),
+        (
+            lambda spark: sources.table(spark, "no_such"),
+            "table no_such is not in the catalog; create it or correct the name",
+        ),
+        (lambda spark: sources.socket_lines(spark, "localhost", 0), "port must be from 1 to 65535, not 0"),
+    ],
+)
+def test_wrong_arguments(spark: SparkSession, wrong: Callable[[SparkSession], Any], message: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        wrong(spark)
+    assert str(caught.value) == message
