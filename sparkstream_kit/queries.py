@@ -64,7 +64,7 @@ def start(
 
     Raises:
         InvalidInputError: a frame that does not stream, an unknown trigger, an output mode that the sink
-            does not support, a missing name, or a query of this name that already runs.
+            does not support, a missing name or checkpoint, or a query of this name that already runs.
 
     Example:
         >>> from sparkstream_kit import sinks
@@ -84,6 +84,11 @@ def start(
             f"query {name or sink.kind}: the DataFrame does not stream; read it with spark.readStream"
         )
     name = _name(frame, sink, name)
+    if sink.needs_checkpoint and checkpoint is None:
+        raise InvalidInputError(
+            f"sink {sink.kind} needs a checkpoint: without one a restart would append every row again; "
+            "give start(…, checkpoint='folder')"
+        )
     location = None if checkpoint is None else str(checkpoint)
     writer = sink.bind(frame, location)(frame.writeStream).queryName(name).outputMode(mode)
     if location is not None:
@@ -241,10 +246,10 @@ class _Run:
         """Wait, let the batch in flight commit, stop every query, and say what was done."""
         spark = SparkSession.getActiveSession()
         listener = _Progress(self._inbox, set(self._queries))
-        if spark is not None:
-            spark.streams.addListener(listener)
         try:
             with _waiting.signals_posted_to(self._inbox):
+                if spark is not None:
+                    spark.streams.addListener(listener)
                 for run_id, query in self._queries.items():
                     _waiting.in_thread("await", partial(self._await, run_id, query))
                 ended_by = self._wait(idle)
@@ -270,7 +275,7 @@ class _Run:
         while open_queries:
             wake_after = _waiting.LOOK_EVERY if any(sockets_of.values()) else None
             if idle is not None:
-                left = self._last_row + idle - time.monotonic()
+                left = self._idle_left(idle)
                 if left <= 0:
                     return f"{idle:g} s without a row"
                 wake_after = min(left, wake_after or left)
@@ -289,6 +294,13 @@ class _Run:
                     sockets_of[run_id] = []
                     _waiting.in_thread("last-lines", partial(_finish_input, self._queries[run_id]))
         return "end of input"
+
+    def _idle_left(self, idle: float) -> float:
+        """Return the seconds that are left to wait for a row."""
+        left = self._last_row + idle - time.monotonic()
+        if left <= 0 and any(_in_batch(query) for query in self._queries.values()):
+            return _waiting.LOOK_EVERY  # rows are on their way: a first batch can take longer than `idle`
+        return left
 
     def _drain(self, deadline: float) -> None:
         """Stop each query once its batch in flight has committed, or at the deadline."""

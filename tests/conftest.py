@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +13,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from sparkstream_kit import get_session
+
+ROOT = Path(__file__).parent.parent
 
 # Python shows a timestamp in its own time zone; Spark shows it in the session's. Here both are UTC.
 os.environ["TZ"] = "UTC"
@@ -31,7 +35,7 @@ def nothing_left_running(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves a query behind, and end the query."""
     yield
     if "spark" in request.fixturenames:
-        left = request.getfixturevalue("spark").streams.active
+        left = [query for query in request.getfixturevalue("spark").streams.active if query.isActive]
         for query in left:
             query.stop()
         assert not left, f"queries left running: {[query.name for query in left]}"
@@ -55,4 +59,49 @@ def folder(tmp_path: Path) -> Path:
     """An empty input folder."""
     path = tmp_path / "in"
     path.mkdir()
+    return path
+
+
+Job = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def command(launcher: str, job: str, *args: object) -> list[str]:
+    """Return the command line of a job of this checkout, as a user would type it."""
+    return [shutil.which(launcher) or launcher, str(ROOT / "jobs" / f"{job}.py"), *map(str, args)]
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    """Run a job as a process of its own, from an empty folder, and return its output and exit code."""
+    home = tmp_path / "home"
+    home.mkdir()
+
+    def run_job(launcher: str, name: str, *args: object, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command(launcher, name, *args),
+            cwd=home,
+            env={**os.environ, **env},
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+
+    return run_job
+
+
+@pytest.fixture
+def no_pyspark(tmp_path: Path) -> dict[str, str]:
+    """An environment in which importing pyspark fails: what runs there never needed it."""
+    (tmp_path / "fake").mkdir()
+    (tmp_path / "fake" / "pyspark.py").write_text("raise SystemExit('pyspark was imported')")
+    return {"PYTHONPATH": str(tmp_path / "fake")}
+
+
+@pytest.fixture
+def sales_log() -> Path:
+    """The real sales log, which lies beside the checkout where it is present."""
+    path = ROOT.parent / "shared" / "data"
+    if not path.is_dir():
+        pytest.skip("needs the sales log in ../shared/data")
     return path

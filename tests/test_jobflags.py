@@ -315,6 +315,8 @@ def test_the_streams_of_a_java_parent_are_taken_and_of_no_other(
     job = script(tmp_path, TELL)
     job.write_text(before + job.read_text())
     command = f"'{sys.executable}' '{job}' 2>&1 | sed 's/^/merged /'; echo parent; echo parent >&2"
+    for name in ("out", "err"):
+        (tmp_path / name).write_text("before\n")
     with (tmp_path / "out").open("ab") as out, (tmp_path / "err").open("ab") as err:
         subprocess.run(
             [shell, "-c", command],
@@ -325,10 +327,10 @@ def test_the_streams_of_a_java_parent_are_taken_and_of_no_other(
         )
     texts = (tmp_path / "out").read_text(), (tmp_path / "err").read_text()
     if taken:
-        assert texts == ("result\nparent\n", "note\nparent\n")
+        assert texts == ("before\nresult\nparent\n", "before\nnote\nparent\n")
     else:
-        assert sorted(texts[0].splitlines()) == ["merged note", "merged result", "parent"]
-        assert texts[1] == "parent\n"
+        assert sorted(texts[0].splitlines()) == ["before", "merged note", "merged result", "parent"]
+        assert texts[1] == "before\nparent\n"
 
 
 SUBMITTED = """

@@ -111,10 +111,9 @@ def test_grace_bounds_how_long_a_batch_may_hold_up_the_stop(
     stop, release = tmp_path / "stop", threading.Event()
     feeds.drip([("1.txt", "a\n")], folder)
 
-    def stuck(batch: DataFrame, _: int) -> None:
+    def stuck(_batch: DataFrame, _batch_id: int) -> None:
         stop.touch()
         release.wait(60)
-        batch.count()
 
     query = start(
         sources.text(spark, str(folder)), sinks.foreach_batch(stuck), name="stuck", checkpoint=tmp_path / "ckpt"

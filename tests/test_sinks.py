@@ -119,11 +119,7 @@ def test_fan_out_computes_a_batch_once_for_all_its_sinks(
 ) -> None:
     computed = spark.sparkContext.accumulator(0)
 
-    def count(key: int) -> int:
-        computed.add(1)
-        return key
-
-    counted = stream.select(F.udf(count, "int")("k").alias("k"))
+    counted = stream.select(F.udf(lambda key: [computed.add(1), key][1], "int")("k").alias("k"))
     seen: list[list[int]] = []
     both = sinks.fan_out(
         sinks.foreach_batch(lambda batch, _: seen.append([row.k for row in batch.collect()])),
@@ -148,9 +144,9 @@ def test_of_gives_a_sink_its_part_of_each_batch(
 def test_files_and_table_append_what_spark_reads_back(
     spark: SparkSession, stream: DataFrame, tmp_path: Path
 ) -> None:
-    finish(stream, sinks.files(str(tmp_path / "out"), format="json"))
+    finish(stream, sinks.files(str(tmp_path / "out"), format="json"), checkpoint=tmp_path / "files")
     assert sorted(row.k for row in spark.read.json(str(tmp_path / "out")).collect()) == [1, 2]
-    finish(stream, sinks.table("sales_rows"))
+    finish(stream, sinks.table("sales_rows"), checkpoint=tmp_path / "table")
     try:
         expected = spark.createDataFrame([(1,), (2,)], "k INT")
         assert_df_equality(spark.table("sales_rows"), expected, ignore_row_order=True)
@@ -168,13 +164,6 @@ def test_every_sink_works_without_the_kit(spark: SparkSession, stream: DataFrame
     query.processAllAvailable()
     query.stop()
     assert spark.table("plain").count() == spark.table("plain_latest").count() == 2
-
-
-def test_console_prints_whole_values(
-    spark: SparkSession, stream: DataFrame, capfd: pytest.CaptureFixture[str]
-) -> None:
-    finish(stream.select(F.lit("a value of more than twenty characters").alias("v")), sinks.console(rows=5))
-    assert "|a value of more than twenty characters|" in capfd.readouterr().out
 
 
 def test_a_sink_keeps_its_options_out_of_its_repr() -> None:
@@ -197,6 +186,12 @@ def test_what_a_sink_cannot_do_it_says(tmp_path: Path) -> None:
         with pytest.raises(InvalidInputError) as caught:
             wrong()
         assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("sink", [sinks.files("out"), sinks.table("t")], ids=["files", "table"])
+def test_a_sink_that_appends_needs_a_checkpoint(stream: DataFrame, sink: sinks.Sink) -> None:
+    with pytest.raises(InvalidInputError, match=f"sink {sink.kind} needs a checkpoint: without one a restart"):
+        start(stream, sink, name="no_checkpoint")
 
 
 def test_fan_out_supports_the_modes_that_all_of_its_sinks_do(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ class Sink:
         kind: the sink's name, for messages.
         modes: the output modes that it supports.
         delivery: its delivery promise, in words.
+        needs_checkpoint: rows that it has written stay, so that a query must know which they are.
         advice: what to do when another output mode is wanted.
         query_name: the name that it gives its query, if it gives one.
         to_table: the catalog's table for `writer.toTable(…)`, if it is one.
@@ -38,6 +39,7 @@ class Sink:
     kind: str
     modes: tuple[str, ...]
     delivery: str
+    needs_checkpoint: bool = False
     advice: str = "choose another output mode or another sink"
     query_name: str | None = None
     to_table: str | None = None

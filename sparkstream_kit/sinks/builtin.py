@@ -89,6 +89,7 @@ def files(path: str, *, format: str = "parquet", partition_by: Sequence[str] = (
         kind="files",
         modes=("append",),
         delivery="exactly once, read through Spark",
+        needs_checkpoint=True,
         advice="use append, or sinks.snapshot for a complete result",
         configure=lambda writer: (
             writer.format(format).option("path", path).options(**options).partitionBy(*partition_by)
@@ -114,6 +115,7 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
         kind="table",
         modes=("append",) if format in _FILE_FORMATS else ("append", "complete"),
         delivery="exactly once, read through Spark",
+        needs_checkpoint=True,
         advice="use append, or sinks.snapshot for a complete result",
         to_table=name,
         configure=lambda writer: writer.format(format).options(**options).partitionBy(*partition_by),

@@ -32,4 +32,4 @@ def as_csv(frame: DataFrame) -> str:
 def as_json(frame: DataFrame) -> str:
     """Return one JSON array with an object a line; decimals are numbers, written in full."""
     objects = frame.select(F.to_json(F.struct("*"), {"ignoreNullFields": "false"})).collect()
-    return "[\n" + ",\n".join("  " + row[0] for row in objects) + "\n]\n"
+    return "[\n" + ",\n".join("  " + row[0] for row in objects) + "\n]\n" if objects else "[]\n"

@@ -1,0 +1,152 @@
+"""The notebook in a real kernel: all cells run twice, cells are interrupted, and nothing stays active."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nbformat
+import pytest
+from ipykernel.kernelspec import write_kernel_spec
+from nbclient import NotebookClient
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "first_stream.ipynb"
+
+# The only line on standard error: Java's own launcher writes it before anything of Spark runs.
+LAUNCHER = "WARNING: Using incubator modules: jdk.incubator.vector"
+
+# What the notebook's events say without Spark, by hour and action.
+TRUTH = "Counter((e['time'][11:13], e['action']) for events in hours for e in events)"
+
+
+class Kernel(NotebookClient):
+    """Runs cells in one kernel, and interrupts it when an expected text is printed."""
+
+    interrupt_at: str | None = None
+
+    def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:
+        if self.interrupt_at and self.interrupt_at in msg["content"].get("text", ""):
+            self.interrupt_at = None
+            kernel: Any = self.km
+            self.interrupt = asyncio.ensure_future(kernel.interrupt_kernel())
+        return super().process_message(msg, cell, cell_index)
+
+    def source(self, cell_id: str) -> str:
+        return next(str(cell.source) for cell in self.nb.cells if cell.get("id") == cell_id)
+
+    def execute_code(self, source: str, *, interrupt_at: str | None = None) -> Any:
+        """Run code in a new cell, interrupted when it prints a text; an error in it fails the test."""
+        self.interrupt_at = interrupt_at
+        self.nb.cells.append(nbformat.v4.new_code_cell(source))  # type: ignore[no-untyped-call]
+        cell = self.execute_cell(self.nb.cells[-1], len(self.nb.cells) - 1)
+        assert self.interrupt_at is None, f"{interrupt_at} was never printed"
+        return cell
+
+    def ask(self, expression: str) -> Any:
+        return ast.literal_eval(text(self.execute_code(f"print(repr({expression}))")))
+
+    def active(self) -> Any:
+        """Return the names of the queries and the StreamingContext that are active, or ([], None)."""
+        self.execute_code("from pyspark.streaming import StreamingContext")
+        return self.ask("([query.name for query in spark.streams.active], StreamingContext.getActive())")
+
+
+def text(cell: Any, stream: str = "stdout") -> str:
+    return "".join(output.text for output in cell.outputs if output.get("name") == stream)
+
+
+def data(cell: Any) -> Any:
+    """Return the result that a cell shows, by MIME type."""
+    return next(output.data for output in cell.outputs if output.output_type == "execute_result")
+
+
+def read_notebook() -> Any:
+    return nbformat.read(NOTEBOOK, as_version=4)  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    """A kernel of the test's own Python, without the user's settings, in an empty folder."""
+    home = tmp_path_factory.mktemp("jupyter")
+    write_kernel_spec(home / "kernels" / "python3")  # of sys.executable, whatever is installed elsewhere
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("JUPYTER_PATH", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
+            patch.setenv(name, str(home))
+        patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+        client = Kernel(read_notebook(), timeout=120, resources={"metadata": {"path": str(home)}})
+        with client.setup_kernel():
+            yield client
+
+
+@pytest.fixture
+def ready(kernel: Kernel) -> Kernel:
+    """A kernel with the notebook's session, events and functions, in whatever order tests run."""
+    for cell_id in ("session", "events", "count"):
+        kernel.execute_code(kernel.source(cell_id))
+    return kernel
+
+
+def test_all_cells_run_twice_in_one_kernel_and_leave_nothing_active(kernel: Kernel) -> None:
+    cells = [(index, cell) for index, cell in enumerate(kernel.nb.cells) if cell.get("id") in read_ids()]
+    for _ in range(2):
+        ran = {cell.id: kernel.execute_cell(cell, index) for index, cell in cells}
+        assert kernel.active() == ([], None)
+        assert text(ran["end"]) == "queries running: []\nStreamingContext running: None\n"
+        assert {line for cell in ran.values() for line in text(cell, "stderr").split("\n")} <= {LAUNCHER, ""}
+        assert_results(kernel, ran)
+    assert kernel.ask("__import__('sys').executable") == sys.executable
+
+
+def read_ids() -> set[str]:
+    return {cell.id for cell in read_notebook().cells if cell.cell_type == "code"}
+
+
+def assert_results(kernel: Kernel, ran: dict[str, Any]) -> None:
+    kernel.execute_code("from collections import Counter")
+    truth = kernel.ask(f"dict({TRUTH})")
+    assert sum(truth.values()) == 600
+    rows = "((f'{row.start:%H}', row.action), row['count']) for row in spark.table('counts').collect()"
+    assert kernel.ask(f"dict({rows})") == truth
+    actions = kernel.ask("dict(Counter(event['action'] for events in hours for event in events))")
+    assert kernel.ask("latest") == actions
+
+    assert "batch 5: 100 events\ncounts: 6 batches, 600 rows in" in text(ran["stream"])
+    assert "by: run_for is over" in text(ran["stream"])
+    assert all(f"{action}|" in text(ran["sql"]) for action in actions)
+    assert all(f"{count}|" in text(ran["sql"]) for count in actions.values())
+    assert data(ran["same"])["text/plain"] == data(ran["dstream-same"])["text/plain"] == "True"
+    assert data(ran["chart"])["image/png"]
+    assert text(ran["dstream"]).endswith("ended by: run_for is over\n")
+
+
+def test_an_interrupted_query_ends_and_its_cell_runs_again(ready: Kernel) -> None:
+    endless = ready.source("stream").replace("run_for=10,", "")
+    assert "run_for" not in endless
+    cut = ready.execute_code(endless, interrupt_at="batch 0")
+    assert text(cut).endswith("by: SIGINT\n")
+    assert ready.active() == ([], None)
+    again = ready.execute_code(endless, interrupt_at="batch 5")
+    assert "6 batches, 600 rows in" in text(again)
+    assert ready.active() == ([], None)
+
+
+def test_an_interrupted_dstream_ends_and_its_cell_runs_again(ready: Kernel) -> None:
+    endless = ready.source("dstream").replace("ssc, run_for=5, graceful=True", "ssc")
+    assert "run_for" not in endless
+    for _ in range(2):
+        cut = ready.execute_code(endless, interrupt_at="'open': ")
+        assert text(cut).endswith("ended by: SIGINT\n")
+        assert ready.active() == ([], None)
+
+
+def test_the_notebook_is_kept_without_outputs() -> None:
+    notebook = read_notebook()
+    nbformat.validate(notebook)
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in notebook.cells)

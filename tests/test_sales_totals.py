@@ -1,0 +1,198 @@
+"""The job `sales_totals`: exact totals, by `python` and by `spark-submit`, over restarts and bad lines."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import pty
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from chispa import assert_df_equality
+
+from sparkstream_kit import feeds, run, sinks, sources, start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyspark.sql import SparkSession
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "jobs"))
+import sales_totals  # noqa: E402 - a script beside the package, not part of it
+
+GOOD = "1,1/13/09,2,0.05,10,{amount},Ann Lee,Maine,East,{key},1,0.5"
+
+
+def truth(count: int, seed: int) -> list[list[str]]:
+    return [[k, str(n), str(t)] for k, n, t in feeds.sales_totals(feeds.sales_rows(count, seed=seed))]
+
+
+def rows(text: str) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(text)))[1:]
+
+
+def test_the_same_transform_on_a_static_read_gives_the_same_table(spark: SparkSession, folder: Path) -> None:
+    feeds.drip(feeds.sales_files(3, rows=50, seed=1), folder)
+    static = sales_totals.transform(spark.read.text(str(folder)))
+    assert [[str(value) for value in row] for row in static.collect()] == truth(150, 1)
+    assert static.schema.simpleString() == "struct<ProductKey:string,Orders:bigint,TotalSales:decimal(22,2)>"
+
+    streamed = sales_totals.transform(sources.text(spark, str(folder), max_files_per_trigger=1))
+    run(start(streamed, sinks.latest("sales_stream"), name="same", mode="complete", availableNow=True))
+    assert_df_equality(spark.table("sales_stream"), static, ignore_nullable=True)
+
+
+BAD = {
+    "not 12 fields": [GOOD.format(amount="1.00", key="a").rpartition(",")[0]],
+    "not 12 fields ": [GOOD.format(amount="1.00", key="a") + ",more"],
+    "SaleAmount: empty": [GOOD.format(amount="", key="a")],
+    "ProductKey: empty": [GOOD.format(amount="1.00", key="")],
+    "SaleAmount: not a decimal(12,2)": [GOOD.format(amount="10.129", key="a")],
+    "OrderDate: not a date": [GOOD.format(amount="1.00", key="a").replace("1/13/09", "13/1/09")],
+    "RowCount: not a int": [GOOD.format(amount="1.00", key="a").replace(",1,0.5", ",one,0.5")],
+}
+
+
+@pytest.mark.parametrize("problem", BAD)
+def test_a_bad_line_is_counted_and_not_summed(spark: SparkSession, problem: str) -> None:
+    lines = spark.createDataFrame([(line,) for line in [*BAD[problem], GOOD.format(amount="2.50", key="a")]])
+    counted = sales_totals.count_lines(lines)
+    assert [tuple(row) for row in sales_totals.totals(counted).collect()] == [("a", 1, Decimal("2.50"))]
+    assert [tuple(row) for row in sales_totals.problems(counted).collect()] == [(problem.strip(), 1)]
+
+
+def test_under_spark_submit_standard_output_holds_the_result_and_nothing_else(
+    job: Callable[..., Any], folder: Path
+) -> None:
+    feeds.drip(feeds.sales_files(4, rows=25, seed=2), folder)
+    done = job("spark-submit", "sales_totals", folder, "--available-now", "--format", "csv")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("ProductKey,Orders,TotalSales\n")
+    assert rows(done.stdout) == truth(100, 2)
+    assert "sales_totals: 4 batches, 100 rows in, last batch committed: 3" in done.stderr
+
+
+def test_a_restart_goes_on_and_bad_lines_stay_counted(
+    job: Callable[..., Any], folder: Path, tmp_path: Path
+) -> None:
+    feeds.drip(feeds.sales_files(2, rows=20, seed=3), folder)
+    feeds.drip([("bad.csv", "\n".join(line for lines in BAD.values() for line in lines))], folder)
+    chart, snapshot = tmp_path / "totals.png", tmp_path / "totals.csv"
+    flags = (folder, "--available-now", "--checkpoint", tmp_path / "ckpt", "--max-files-per-trigger", 2)
+    first = job("python", "sales_totals", *flags, "--format", "csv", "--snapshot", snapshot, "--chart", chart)
+    assert first.returncode == 0, first.stderr
+    assert rows(first.stdout) == truth(40, 3)
+    assert snapshot.read_text() == first.stdout
+    assert chart.read_bytes().startswith(b"\x89PNG")
+    assert "bad lines: 2 (not 12 fields)" in first.stderr
+
+    # Rows in the totals and bad rows are the lines in the files.
+    read = sum(int(row[1]) for row in rows(first.stdout))
+    bad = sum(int(line.split()[2]) for line in first.stderr.splitlines() if line.startswith("bad lines:"))
+    assert read + bad == sum(len(path.read_text().splitlines()) for path in folder.iterdir())
+
+    # Nothing new: the same table and the same bad lines, not an empty one.
+    again = job("python", "sales_totals", *flags, "--format", "json")
+    assert again.returncode == 0, again.stderr
+    parsed = json.loads(again.stdout, parse_float=Decimal)
+    assert [[r["ProductKey"], str(r["Orders"]), f"{r['TotalSales']:.2f}"] for r in parsed] == truth(40, 3)
+    assert "sales_totals: 0 batches" in again.stderr
+    bad_lines = [line for line in first.stderr.splitlines() if line.startswith("bad lines:")]
+    assert bad_lines == [line for line in again.stderr.splitlines() if line.startswith("bad lines:")]
+
+
+def test_the_live_table_is_drawn_on_a_terminal_under_spark_submit(
+    folder: Path, tmp_path: Path
+) -> None:
+    feeds.drip(feeds.sales_files(2, rows=10, seed=4), folder)
+    screen, terminal = pty.openpty()
+    with (tmp_path / "out").open("w") as out:
+        script = Path(__file__).parent.parent / "jobs" / "sales_totals.py"
+        process = subprocess.Popen(
+            ["spark-submit", script, folder, "--available-now"],
+            stdout=out,
+            stderr=terminal,
+            env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40"},
+        )
+    os.close(terminal)
+    shown = b""
+    while chunk := _read(screen):
+        shown += chunk
+    assert process.wait(60) == 0
+    assert "batch 1: 10 new lines" in shown.decode()
+    assert "█" in shown.decode()
+    assert (tmp_path / "out").read_text().startswith("ProductKey ")
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 4096)
+    except OSError:  # Linux's way of saying that the other side of a terminal is closed
+        return b""
+
+
+def test_a_temporary_checkpoint_is_removed(job: Callable[..., Any], folder: Path, tmp_path: Path) -> None:
+    feeds.drip(feeds.sales_files(1, rows=5, seed=5), folder)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    done = job(
+        "python",
+        "sales_totals",
+        folder,
+        "--available-now",
+        SPARK_SUBMIT_OPTS=f"-Djava.io.tmpdir={temporary}",
+        TMPDIR=str(temporary),
+    )
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in temporary.iterdir() if path.name.startswith("temporary-")] == []
+
+
+def test_the_sales_log_gives_its_published_totals(job: Callable[..., Any], sales_log: Path) -> None:
+    done = job(
+        "spark-submit",
+        "sales_totals",
+        sales_log / "sales_log",
+        *("--available-now", "--max-files-per-trigger", 42, "--format", "csv"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (sales_log / "sales_log_totals.csv").read_text()
+    assert "bad lines" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["no/such"], "argument INPUT_DIR: folder no/such does not exist; create it or correct the path"),
+        ([], "the following arguments are required: INPUT_DIR"),
+        ([".", "--chekpoint", "c"], "unknown argument --chekpoint; did you mean --checkpoint?"),
+        ([".", "--run-for", "soon"], "argument --run-for: 'soon' is not a positive number of seconds"),
+        ([".", "--max-files-per-trigger", "0"], "'0' is not a whole number from 1"),
+        ([".", "--format", "xml"], "argument --format: invalid choice: 'xml'"),
+        ([".", "--trigger", "5 parsecs"], "'5 parsecs' is not an interval, such as '5 seconds'"),
+        ([".", "--trigger", "5 seconds", "--available-now"], "--available-now and --trigger exclude"),
+        ([".", "--chart", "c.gif"], "chart c.gif: the name must end in .png"),
+    ],
+)
+def test_wrong_arguments_are_one_line_before_pyspark_is_imported(
+    job: Callable[..., Any], no_pyspark: dict[str, str], args: list[str], message: str
+) -> None:
+    done = job("python", "sales_totals", *args, **no_pyspark)
+    assert done.returncode == 2
+    assert done.stderr.startswith("sales_totals.py: ")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def test_wrong_settings_are_one_line_too(job: Callable[..., Any], folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.conf").write_text("spark.sql.shuffle.partitions\n")
+    done = job("python", "sales_totals", folder, "--profile", tmp_path / "broken.conf")
+    assert done.returncode == 2
+    assert "broken.conf, line 1: 'spark.sql.shuffle.partitions' is not a setting; write" in done.stderr
+    assert done.stderr.count("\n") == 1
