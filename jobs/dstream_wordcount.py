@@ -69,9 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         in_batch.pprint()
         running.map(lambda pair: ("since the beginning", *pair)).pprint()
         windowed.map(lambda pair: (f"in {args.window:g} s", *pair)).pprint()
-        ended_by = dstreams.run(
-            ssc, run_for=args.run_for, stop_file=args.stop_file, graceful=args.graceful
-        )
+        ended_by = dstreams.run(ssc, run_for=args.run_for, stop_file=args.stop_file, graceful=args.graceful)
         print(f"ended by: {ended_by}", file=sys.stderr)
     return 0
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib.util
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparkstream_kit.errors import InvalidInputError, MissingExtraError, reject_unknown
+from sparkstream_kit.errors import MissingExtraError, check_file, reject_unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
+    from pathlib import Path
 
     from pyspark.sql import DataFrame
 
@@ -133,11 +133,7 @@ def check_chart(path: str | Path) -> Path:
         ...
         sparkstream_kit.errors.InvalidInputError: chart totals.gif: the name must end in .png
     """
-    target = Path(path)
-    if target.suffix != ".png":
-        raise InvalidInputError(f"chart {path}: the name must end in .png")
-    if not target.absolute().parent.is_dir():
-        raise InvalidInputError(f"chart {path}: folder {target.absolute().parent} does not exist; create it")
+    target = check_file("chart", path, ".png")
     if importlib.util.find_spec("matplotlib") is None:
         raise MissingExtraError("a chart", "charts")
     return target

@@ -62,7 +62,8 @@ def streaming_context(spark: SparkSession, batch_interval: float) -> Iterator[St
         leftover.stop(stopSparkContext=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # said above, in the module's docstring
-        ssc = StreamingContext(spark.sparkContext, batch_interval)
+        # Spark says int, and takes parts of a second.
+        ssc = StreamingContext(spark.sparkContext, batch_interval)  # type: ignore[arg-type]
     checkpoint = tempfile.mkdtemp(prefix="sparkstream-dstream-")
     ssc.checkpoint(checkpoint)
     try:
@@ -104,7 +105,7 @@ def run(
     ssc.start()
     with _waiting.signals_posted_to(inbox):
         _waiting.in_thread("await", partial(_await, ssc, inbox))
-        kind, what = "look", None
+        kind, what = inbox.next()
         while kind == "look":
             kind, what = inbox.next()
     if kind == "refused":
@@ -157,7 +158,13 @@ def windowed_counts(pairs: DStream[tuple[Any, int]], window: float, slide: float
     Returns:
         A DStream of (key, sum), once every `slide`.
     """
-    return pairs.reduceByKeyAndWindow(_add, _subtract, window, slide, filterFunc=_is_present)
+    return pairs.reduceByKeyAndWindow(
+        _add,
+        _subtract,
+        window,  # type: ignore[arg-type]
+        slide,  # type: ignore[arg-type]
+        filterFunc=_is_present,
+    )
 
 
 def foreach_partition(
@@ -194,7 +201,7 @@ class _Receivers(StreamingListener):
         self._inbox = inbox
         self._first = True
 
-    def onReceiverStopped(self, receiverStopped: Any) -> None:  # noqa: N802, N803 - Spark's names
+    def onReceiverStopped(self, receiverStopped: Any) -> None:  # noqa: N803 - Spark's name
         message = receiverStopped.receiverInfo().lastErrorMessage()
         address = message.rpartition("Error connecting to ")[2]
         if self._first and address != message:
@@ -216,10 +223,10 @@ def _check_cores(ssc: StreamingContext) -> None:
     context = ssc.sparkContext
     receivers = len(ssc._jssc.ssc().graph().getReceiverInputStreams())  # noqa: SLF001
     cores = context.defaultParallelism
-    if context.master.startswith("local") and 0 < cores <= receivers:
+    if str(context.master).startswith("local") and 0 < cores <= receivers:
         raise InvalidInputError(
-            f"master {context.master} has {cores} core(s), and {receivers} receiver(s) need one each: nothing "
-            f"would be left to process a batch; use local[{receivers + 1}] or more, or local[*]"
+            f"master {context.master} has {cores} core(s), and {receivers} receiver(s) need one each: "
+            f"nothing would be left to process a batch; use local[{receivers + 1}] or more, or local[*]"
         )
 
 

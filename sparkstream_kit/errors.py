@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ __all__ = [
     "KitError",
     "MissingExtraError",
     "QueryFailed",
+    "check_file",
     "hint",
     "reject_unknown",
 ]
@@ -96,3 +98,29 @@ def reject_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> Non
         if name not in names:
             near = hint(name, names)
             raise InvalidInputError(f"unknown {what} {name}{near or '; known: ' + ', '.join(names)}")
+
+
+def check_file(what: str, path: str | Path, *suffixes: str) -> Path:
+    """Return the path of a file to write, if its ending is right and its folder is there.
+
+    Args:
+        what: what the file is, for the message ("snapshot").
+        path: the file, which need not exist.
+        *suffixes: the endings that are understood, such as ".csv".
+
+    Raises:
+        InvalidInputError: another ending, or no such folder.
+
+    Example:
+        >>> check_file("snapshot", "totals.xml", ".csv", ".json")
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: snapshot totals.xml: the name must end in .csv or .json
+    """
+    target = Path(path)
+    if target.suffix not in suffixes:
+        raise InvalidInputError(f"{what} {path}: the name must end in {' or '.join(suffixes)}")
+    folder = target.absolute().parent
+    if not folder.is_dir():
+        raise InvalidInputError(f"{what} {path}: folder {folder} does not exist; create it")
+    return target

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sparkstream_kit import _causes
-from sparkstream_kit.errors import InvalidInputError, KitError, hint
+from sparkstream_kit.errors import InvalidInputError, KitError, check_file, hint
+from sparkstream_kit.profiles import read_profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,9 +32,11 @@ __all__ = [
     "existing_folder",
     "exit_codes",
     "interval",
+    "output_file",
     "parser",
     "port",
     "positive_int",
+    "profile",
     "seconds",
     "take_standard_streams",
     "trigger",
@@ -121,8 +124,43 @@ def interval(text: str) -> str:
     return text
 
 
+def profile(text: str) -> str:
+    """Read the name of a profile, or the path of one, and see that it can be read.
+
+    Example:
+        >>> profile("local")
+        'local'
+    """
+    try:
+        read_profile(text)
+    except InvalidInputError as err:
+        raise argparse.ArgumentTypeError(str(err)) from err
+    return text
+
+
+def output_file(*suffixes: str) -> Callable[[str], Path]:
+    """Return a reader of the path of a file to write, with one of these endings, in a folder that exists.
+
+    Example:
+        >>> output_file(".csv", ".json")("totals.csv").name
+        'totals.csv'
+    """
+
+    def read(text: str) -> Path:
+        try:
+            return check_file("file", text, *suffixes)
+        except InvalidInputError as err:
+            raise argparse.ArgumentTypeError(str(err)) from err
+
+    return read
+
+
 _SHARED: dict[str, dict[str, Any]] = {
-    "--profile": {"metavar": "NAME", "help": "settings: local, test, cluster or a file (by the master)"},
+    "--profile": {
+        "metavar": "NAME",
+        "type": profile,
+        "help": "settings: local, test, cluster or a file (by the master)",
+    },
     "--checkpoint": {
         "metavar": "DIR",
         "type": checkpoint_folder,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from py4j.protocol import Py4JNetworkError
 from pyspark.sql import SparkSession
-from pyspark.sql.streaming import StreamingQueryListener
+from pyspark.sql.streaming.listener import StreamingQueryListener
 
 from sparkstream_kit import _causes, _waiting
 from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed, reject_unknown
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pyspark.sql import DataFrame
-    from pyspark.sql.streaming import StreamingQuery
     from pyspark.sql.streaming.listener import (
         QueryIdleEvent,
         QueryProgressEvent,
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
         QueryTerminatedEvent,
         StreamingQueryProgress,
     )
+    from pyspark.sql.streaming.query import StreamingQuery
 
     from sparkstream_kit.sinks import Sink
 
@@ -137,7 +137,8 @@ class QuerySummary:
     def __str__(self) -> str:
         """Return one readable line."""
         last = "none" if self.last_batch is None else self.last_batch
-        return f"{self.name}: {self.batches:,} batches, {self.input_rows:,} rows in, last batch committed: {last}"
+        done = f"{self.batches:,} batches, {self.input_rows:,} rows in"
+        return f"{self.name}: {done}, last batch committed: {last}"
 
 
 @dataclass(frozen=True)
@@ -198,9 +199,8 @@ def run(
     if idle is not None and idle <= 0:
         raise InvalidInputError(f"idle must be a positive number of seconds, not {idle}")
     try:
-        return _Run(queries, _waiting.Inbox(run_for=run_for, stop_file=stop_file), on_batch).to_end(
-            idle, grace
-        )
+        inbox = _waiting.Inbox(run_for=run_for, stop_file=stop_file)
+        return _Run(queries, inbox, on_batch).to_end(idle, grace)
     except (Py4JNetworkError, ConnectionError) as err:
         raise QueryFailed("run", "Spark's JVM ended before the run did") from err
 
@@ -296,11 +296,17 @@ class _Run:
         return "end of input"
 
     def _idle_left(self, idle: float) -> float:
-        """Return the seconds that are left to wait for a row."""
+        """Return the seconds that are left to wait for a row; what is on its way is waited for anew."""
         left = self._last_row + idle - time.monotonic()
-        if left <= 0 and any(_in_batch(query) for query in self._queries.values()):
-            return _waiting.LOOK_EVERY  # rows are on their way: a first batch can take longer than `idle`
+        if left <= 0 and any(self._has_rows_on_their_way(query) for query in self._queries.values()):
+            self._last_row, left = time.monotonic(), idle
         return left
+
+    def _has_rows_on_their_way(self, query: StreamingQuery) -> bool:
+        """Say whether a batch is in flight, or through but not recorded yet: both can outlast `idle`."""
+        last = query.lastProgress
+        recorded = last is None or last.numInputRows == 0 or last.batchId in self._rows[str(query.runId)]
+        return not recorded or _in_batch(query)
 
     def _drain(self, deadline: float) -> None:
         """Stop each query once its batch in flight has committed, or at the deadline."""

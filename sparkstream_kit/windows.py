@@ -17,7 +17,7 @@ from sparkstream_kit.errors import InvalidInputError, hint
 
 __all__ = ["flatten", "session", "sliding", "tumbling"]
 
-Duration = str | timedelta
+_Duration = str | timedelta
 
 _MICROSECONDS = {
     "microsecond": 1,
@@ -33,7 +33,7 @@ _LONGEST = 2**63 - 1  # Spark holds an interval as a 64-bit number of microsecon
 _WATERMARK = "spark.watermarkDelayMs"  # EventTimeWatermark.delayKey: how Spark marks the event-time column
 
 
-def tumbling(time: str | Column, length: Duration, *, offset: Duration | None = None) -> Column:
+def tumbling(time: str | Column, length: _Duration, *, offset: _Duration | None = None) -> Column:
     """Return the window of `length` that a row's time falls into; windows touch and never overlap.
 
     Args:
@@ -61,7 +61,7 @@ def tumbling(time: str | Column, length: Duration, *, offset: Duration | None = 
 
 
 def sliding(
-    time: str | Column, length: Duration, slide: Duration, *, offset: Duration | None = None
+    time: str | Column, length: _Duration, slide: _Duration, *, offset: _Duration | None = None
 ) -> Column:
     """Return the windows of `length`, one every `slide`, that a row's time falls into.
 
@@ -95,7 +95,7 @@ def sliding(
     return F.window(_time(time), _interval(size), _interval(step), _interval(shift))
 
 
-def session(time: str | Column, gap: Duration) -> Column:
+def session(time: str | Column, gap: _Duration) -> Column:
     """Return the session that a row's time falls into: a run of rows less than `gap` apart.
 
     Spark itself drops every row, without a word, when the gap is not positive or cannot be read. For a gap
@@ -171,14 +171,14 @@ def _time(time: str | Column) -> str | Column:
     return time
 
 
-def _positive(what: str, duration: Duration) -> int:
+def _positive(what: str, duration: _Duration) -> int:
     size = _to_microseconds(what, duration)
     if size <= 0:
         raise InvalidInputError(f"{what} must be longer than zero, not {duration}")
     return size
 
 
-def _offset(offset: Duration | None, what: str, step: Duration, step_size: int) -> int:
+def _offset(offset: _Duration | None, what: str, step: _Duration, step_size: int) -> int:
     """Check Spark's rule that |offset| is less than the step from window to window."""
     shift = 0 if offset is None else _to_microseconds("offset", offset)
     if abs(shift) >= step_size:
@@ -189,7 +189,7 @@ def _offset(offset: Duration | None, what: str, step: Duration, step_size: int) 
     return shift
 
 
-def _to_microseconds(what: str, duration: Duration) -> int:
+def _to_microseconds(what: str, duration: _Duration) -> int:
     """Read a duration exactly, by the part of Spark's interval grammar that has a fixed length."""
     wrong = InvalidInputError(
         f"cannot read {what} {duration!r}; write it like '10 seconds', '1 hour 30 minutes', '0.5 seconds' "

@@ -116,7 +116,10 @@ def test_grace_bounds_how_long_a_batch_may_hold_up_the_stop(
         release.wait(60)
 
     query = start(
-        sources.text(spark, str(folder)), sinks.foreach_batch(stuck), name="stuck", checkpoint=tmp_path / "ckpt"
+        sources.text(spark, str(folder)),
+        sinks.foreach_batch(stuck),
+        name="stuck",
+        checkpoint=tmp_path / "ckpt",
     )
     with pytest.raises(QueryFailed, match="query stuck failed: it did not stop, because the function"):
         run(query, stop_file=stop, grace=0.5)
@@ -198,7 +201,12 @@ def test_a_finished_query_goes_on_from_its_checkpoint(
 ) -> None:
     def once() -> dict[str, int]:
         query = start(
-            words, sinks.latest("resumed"), name="resumed", mode="complete", checkpoint=tmp_path, availableNow=True
+            words,
+            sinks.latest("resumed"),
+            name="resumed",
+            mode="complete",
+            checkpoint=tmp_path,
+            availableNow=True,
         )
         run(query)
         return {row.word: row["count"] for row in spark.table("resumed").collect()}
@@ -206,14 +214,6 @@ def test_a_finished_query_goes_on_from_its_checkpoint(
     assert once() == {"a": 3, "b": 6, "c": 3}
     feeds.drip([("9.txt", "c d\n")], folder)
     assert once() == {"a": 3, "b": 6, "c": 4, "d": 1}
-
-
-def test_without_a_checkpoint_nothing_is_left_behind_also_after_a_failure(
-    spark: SparkSession, words: DataFrame, tmp_path: Path
-) -> None:
-    with pytest.raises(QueryFailed):
-        run(start(words, sinks.foreach_batch(fail), name="bad", mode="complete"))
-    assert spark.conf.get("spark.sql.streaming.forceDeleteTempCheckpointLocation") == "true"
 
 
 @pytest.mark.parametrize(
@@ -246,9 +246,10 @@ def test_run_refuses_what_cannot_end(spark: SparkSession) -> None:
     with pytest.raises(InvalidInputError, match="at least one query"):
         run()
     query = start(endless(spark), sinks.memory("refused"))
-    for wrong in ({"run_for": 0}, {"idle": -1}):
-        with pytest.raises(InvalidInputError, match="must be a positive number of seconds"):
-            run(query, **wrong)
+    with pytest.raises(InvalidInputError, match="run_for must be a positive number of seconds, not 0"):
+        run(query, run_for=0)
+    with pytest.raises(InvalidInputError, match="idle must be a positive number of seconds, not -1"):
+        run(query, idle=-1)
     query.stop()
 
 

@@ -8,12 +8,12 @@ import json
 import os
 import pty
 import subprocess
-import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import sales_totals
 from chispa import assert_df_equality
 
 from sparkstream_kit import feeds, run, sinks, sources, start
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "jobs"))
-import sales_totals  # noqa: E402 - a script beside the package, not part of it
 
 GOOD = "1,1/13/09,2,0.05,10,{amount},Ann Lee,Maine,East,{key},1,0.5"
 
@@ -107,9 +105,7 @@ def test_a_restart_goes_on_and_bad_lines_stay_counted(
     assert bad_lines == [line for line in again.stderr.splitlines() if line.startswith("bad lines:")]
 
 
-def test_the_live_table_is_drawn_on_a_terminal_under_spark_submit(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_the_live_table_is_drawn_on_a_terminal_under_spark_submit(folder: Path, tmp_path: Path) -> None:
     feeds.drip(feeds.sales_files(2, rows=10, seed=4), folder)
     screen, terminal = pty.openpty()
     with (tmp_path / "out").open("w") as out:

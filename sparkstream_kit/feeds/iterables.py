@@ -14,22 +14,22 @@ if TYPE_CHECKING:
 
 __all__ = ["Again", "count_to", "paced"]
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
-class Again(Generic[T]):
+class Again(Generic[_T]):
     """What `make` returns, made anew for each iteration."""
 
-    def __init__(self, make: Callable[[], Iterable[T]]) -> None:
+    def __init__(self, make: Callable[[], Iterable[_T]]) -> None:
         self._make = make
 
-    def __iter__(self) -> Iterator[T]:
+    def __iter__(self) -> Iterator[_T]:
         return iter(self._make())
 
 
 def paced(
-    items: Iterable[T], period: float, stop: threading.Event, clock: Callable[[], float] = time.monotonic
-) -> Iterator[T]:
+    items: Iterable[_T], period: float, stop: threading.Event, clock: Callable[[], float] = time.monotonic
+) -> Iterator[_T]:
     """Give an item each `period` seconds until `stop`, counted from the start: delays do not add up."""
     start = clock()
     for number, item in enumerate(items):

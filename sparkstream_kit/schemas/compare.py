@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["diff", "require"]
 
-Frame = TypeVar("Frame", DataFrame, T.StructType)
+_Frame = TypeVar("_Frame", DataFrame, T.StructType)
 
 _BULLET = "\n  - "
 _IGNORE = ("ignore_column_order", "ignore_extra", "ignore_nullable")
@@ -55,7 +55,7 @@ def diff(
     return [line for kind, line in found if not ignored.get(kind)]
 
 
-def require(actual: Frame, expected: DataFrame | T.StructType, **ignore: bool) -> Frame:
+def require(actual: _Frame, expected: DataFrame | T.StructType, **ignore: bool) -> _Frame:
     """Return `actual` if its schema is the expected one, so that it chains: `df.transform(require, SALES)`.
 
     Args:

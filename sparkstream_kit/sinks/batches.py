@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.errors import InvalidInputError, check_file
 from sparkstream_kit.sinks import texts
 from sparkstream_kit.sinks.base import MODES, Sink, written
 
@@ -63,14 +63,8 @@ def snapshot(path: str | Path) -> Sink:
         ...
         sparkstream_kit.errors.InvalidInputError: snapshot totals.xml: the name must end in .csv or .json
     """
-    target = Path(path)
     formats = {".csv": texts.as_csv, ".json": texts.as_json}
-    if target.suffix not in formats:
-        raise InvalidInputError(f"snapshot {path}: the name must end in .csv or .json")
-    if not target.absolute().parent.is_dir():
-        raise InvalidInputError(
-            f"snapshot {path}: folder {target.absolute().parent} does not exist; create it"
-        )
+    target = check_file("snapshot", path, *formats)
     return Sink(
         kind="snapshot",
         modes=("complete",),

@@ -10,7 +10,7 @@ from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.streaming import StreamingQuery
+    from pyspark.sql.streaming.query import StreamingQuery
 
 __all__ = ["addresses", "is_being_read", "nobody_listens", "socket_lines"]
 
@@ -74,6 +74,4 @@ def nobody_listens(address: str) -> str:
         'connection refused: nothing listens on localhost:9999; start the server first, such as nc -lk 9999'
     """
     port = address.rpartition(":")[2]
-    return (
-        f"connection refused: nothing listens on {address}; start the server first, such as nc -lk {port}"
-    )
+    return f"connection refused: nothing listens on {address}; start the server first, such as nc -lk {port}"

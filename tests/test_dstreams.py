@@ -1,0 +1,256 @@
+"""The DStream helpers, and the job `dstream_wordcount`."""
+
+from __future__ import annotations
+
+import ast
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import command
+from pyspark.streaming import StreamingContext
+
+from sparkstream_kit import dstreams, feeds
+from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from pyspark.sql import SparkSession
+
+
+def until(stop: Path, enough: Callable[[Any], bool]) -> Callable[[Any], None]:
+    """Return an output that ends the run once a batch's rows are enough."""
+
+    def look(rdd: Any) -> None:
+        if enough(dict(rdd.collect())):
+            stop.touch()
+
+    return look
+
+
+def has_b(wanted: int, rows: dict[str, int]) -> bool:
+    return rows.get("b") == wanted
+
+
+def test_a_context_is_stopped_whatever_happens_and_the_next_one_starts(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt), dstreams.streaming_context(spark, 0.5) as ssc:
+            ssc.textFileStream(str(tmp_path)).foreachRDD(lambda rdd: None)
+            ssc.start()
+            raise KeyboardInterrupt
+        assert StreamingContext.getActive() is None
+    assert spark.range(3).count() == 3
+
+
+def test_a_context_left_over_is_stopped_and_that_is_said(
+    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.warns(FutureWarning, match="DStream"):
+        leftover = StreamingContext(spark.sparkContext, 1)
+    leftover.textFileStream(str(tmp_path)).foreachRDD(lambda rdd: None)
+    leftover.start()
+    with dstreams.streaming_context(spark, 0.5) as ssc:
+        ssc.textFileStream(str(tmp_path)).foreachRDD(lambda rdd: None)
+        assert dstreams.run(ssc, run_for=1) == "run_for is over"
+    assert "stopping a StreamingContext that was still active" in caplog.text
+
+
+def test_running_counts_go_on_from_their_snapshot(spark: SparkSession, tmp_path: Path) -> None:
+    snapshot = tmp_path / "counts.jsonl"
+    for round_number in (1, 2):
+        stop, wanted = tmp_path / f"stop{round_number}", 3 * round_number
+        with (
+            feeds.LineServer(["b", '\u00e9 quote"', "b", "b"]) as server,
+            dstreams.streaming_context(spark, 0.5) as ssc,
+        ):
+            lines = ssc.socketTextStream(server.host, server.port)
+            pairs = lines.map(lambda line: (line, 1))
+            counts = dstreams.running_counts(pairs, snapshot=snapshot)
+            counts.foreachRDD(until(stop, partial(has_b, wanted)))
+            # The server takes one client's lines from the start: stop before Spark connects again.
+            assert dstreams.run(ssc, stop_file=stop, run_for=60) == f"stop file {stop}"
+        kept = dict(json.loads(line) for line in snapshot.read_text().splitlines())
+        assert kept == {"b": wanted, '\u00e9 quote"': round_number}
+
+
+def test_a_snapshot_that_is_none_is_refused(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "counts.jsonl").write_text("no json")
+    with dstreams.streaming_context(spark, 0.5) as ssc:
+        pairs = ssc.textFileStream(str(tmp_path)).map(lambda line: (line, 1))
+        with pytest.raises(InvalidInputError, match="does not hold counts .*; give another file"):
+            dstreams.running_counts(pairs, snapshot=tmp_path / "counts.jsonl")
+
+
+def test_a_word_that_has_left_the_window_leaves_the_output_and_the_state(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    #  a a a |-- window of 2 s passes --|        b keeps coming
+    #  seen with a ─────────────────────► seen without a, and not as a zero
+    stop, seen = tmp_path / "stop", tmp_path / "seen"
+    phase_two = threading.Event()
+
+    def lines() -> Iterator[str]:
+        yield from ("a", "a", "a")
+        phase_two.wait(60)
+        while True:
+            yield "b"
+
+    def look(rdd: Any) -> None:
+        rows = dict(rdd.collect())
+        if "a" in rows and not seen.exists():
+            seen.touch()
+        if seen.exists() and "a" not in rows:
+            (tmp_path / "rows").write_text(json.dumps(rows))
+            stop.touch()
+
+    with feeds.LineServer(lines, rate=20) as server, dstreams.streaming_context(spark, 1) as ssc:
+        pairs = ssc.socketTextStream(server.host, server.port).map(lambda line: (line, 1))
+        dstreams.windowed_counts(pairs, window=2, slide=1).foreachRDD(look)
+        phase_two.set()
+        assert dstreams.run(ssc, stop_file=stop, run_for=60) == f"stop file {stop}"
+    assert json.loads((tmp_path / "rows").read_text()).keys() == {"b"}
+
+
+def test_foreach_partition_opens_one_connection_for_each_partition_that_has_records(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    stop, sent = tmp_path / "stop", tmp_path / "sent"
+
+    @contextmanager
+    def connect() -> Iterator[Any]:
+        with sent.open("a") as file:
+            file.write("open\n")
+            yield file
+
+    with feeds.LineServer(["1", "2", "3"]) as server, dstreams.streaming_context(spark, 0.5) as ssc:
+        numbers = ssc.socketTextStream(server.host, server.port)
+        # Three records in one partition of four: three connections too many would show.
+        spread = numbers.transform(lambda rdd: rdd.coalesce(1).union(rdd.ctx.parallelize([], 3)))
+        dstreams.foreach_partition(spread, connect, lambda file, record: file.write(f"{record}\n"))
+        numbers.foreachRDD(lambda rdd: stop.touch() if sent.exists() and "3" in sent.read_text() else None)
+        dstreams.run(ssc, stop_file=stop, run_for=60)
+    lines = sent.read_text().split()
+    assert Counter(lines)["open"] <= 3  # one for each batch that had a record
+    assert [line for line in lines if line != "open"] == ["1", "2", "3"]
+
+
+def test_a_failing_batch_ends_the_run_with_its_cause(spark: SparkSession) -> None:
+    with (
+        feeds.LineServer(feeds.random_lines(1), rate=20) as server,
+        pytest.raises(QueryFailed) as caught,
+        dstreams.streaming_context(spark, 0.5) as ssc,
+    ):
+        numbers = ssc.socketTextStream(server.host, server.port).map(lambda line: 1 // len(line[:0]))
+        numbers.foreachRDD(lambda rdd: rdd.foreach(print))
+        dstreams.run(ssc, run_for=60)
+    assert str(caught.value) == "DStream failed: ZeroDivisionError: integer division or modulo by zero"
+    assert StreamingContext.getActive() is None
+
+
+def test_a_port_that_nobody_listens_on_ends_the_run(spark: SparkSession) -> None:
+    with dstreams.streaming_context(spark, 0.5) as ssc:
+        ssc.socketTextStream("127.0.0.1", 1).foreachRDD(lambda rdd: None)
+        with pytest.raises(InputUnavailable, match="nothing listens on 127.0.0.1:1"):
+            dstreams.run(ssc, run_for=60)
+
+
+def test_receivers_that_would_hold_all_cores_are_an_error_with_the_fix(spark: SparkSession) -> None:
+    with dstreams.streaming_context(spark, 0.5) as ssc:
+        for port in (1, 2):
+            ssc.socketTextStream("127.0.0.1", port).foreachRDD(lambda rdd: None)
+        with pytest.raises(InvalidInputError, match=r"local\[2\] has 2 core\(s\).*; use local\[3\]"):
+            dstreams.run(ssc, run_for=1)
+
+
+def test_local_1_is_refused_under_spark_submit(tmp_path: Path) -> None:
+    with feeds.LineServer(["a"]) as server:
+        launch = command("spark-submit", "dstream_wordcount", server.host, server.port)
+        launch[1:1] = ["--master", "local[1]"]
+        done = subprocess.run(launch, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert "master local[1] has 1 core(s), and 1 receiver(s) need one each" in done.stderr
+
+
+def results(output: str) -> list[tuple[Any, ...]]:
+    """Return the rows that pprint printed."""
+    return [ast.literal_eval(line) for line in output.splitlines() if line.startswith("(")]
+
+
+def test_the_job_counts_by_batch_in_all_and_by_window_and_goes_on(
+    job: Callable[..., Any], tmp_path: Path
+) -> None:
+    flags = ("--checkpoint", tmp_path / "kept", "--batch-interval", 1, "--window", 4, "--slide", 2)
+    with feeds.LineServer(["x x", "y"] * 5000, rate=100) as server:
+        address = (server.host, server.port)
+        first = job("spark-submit", "dstream_wordcount", *address, *flags, "--run-for", 10, "--graceful")
+        assert first.returncode == 0, first.stderr
+        kept = dict(
+            json.loads(line) for line in (tmp_path / "kept" / "counts.jsonl").read_text().splitlines()
+        )
+        second = job(
+            *("python", "dstream_wordcount", *address, *flags, "--run-for", 8),
+            *("--save-as", tmp_path / "saved" / "batch"),
+        )
+    assert second.returncode == 0, second.stderr
+    rows = results(first.stdout)
+    assert {len(row) for row in rows} == {2, 3}
+    assert ("since the beginning", "x", kept["x"]) in rows
+    assert any(row[:2] == ("in 4 s", "x") for row in rows)
+    assert kept["x"] > kept["y"] > 0
+
+    # The second run begins where the first ended, and its counts only grow.
+    running = [row[2] for row in results(second.stdout) if row[:2] == ("since the beginning", "x")]
+    assert running == sorted(running)
+    assert running[0] >= kept["x"]
+    assert running[-1] > kept["x"]
+    assert any((tmp_path / "saved").glob("batch-*/part-*"))
+    assert "ended by: run_for is over" in second.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_a_clean_stop_of_the_job(number: signal.Signals, tmp_path: Path) -> None:
+    with feeds.LineServer(feeds.random_lines(1), rate=20) as server:
+        process = subprocess.Popen(
+            command("python", "dstream_wordcount", server.host, server.port, "--checkpoint", tmp_path),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("('since"):
+                break
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert f"ended by: {number.name}" in errors
+    assert "Traceback" not in errors
+    assert "\tat " not in errors
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--batch-interval", "3"], "--window 20 is not a multiple of --batch-interval 3; use 18 or 21"),
+        (["--slide", "5"], "--slide 5 is not a multiple of --batch-interval 2; use 4 or 6"),
+        (["--window", "-1"], "argument --window: '-1' is not a positive number of seconds"),
+    ],
+)
+def test_wrong_durations_are_one_line_before_pyspark_is_imported(
+    job: Callable[..., Any], no_pyspark: dict[str, str], args: list[str], message: str
+) -> None:
+    done = job(sys.executable, "dstream_wordcount", *args, **no_pyspark)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1

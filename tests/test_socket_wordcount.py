@@ -1,0 +1,112 @@
+"""The job `socket_wordcount`: its counts, and how it ends."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import socket_wordcount
+from chispa import assert_df_equality
+from conftest import command
+
+from sparkstream_kit import feeds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pyspark.sql import SparkSession
+
+
+def test_words_are_split_at_any_white_space_and_none_is_empty(spark: SparkSession) -> None:
+    lines = spark.createDataFrame([("  b\ta b ",), ("",), ("\u00e9 b",)], "value STRING")
+    expected = spark.createDataFrame([("b", 3), ("a", 1), ("\u00e9", 1)], "word STRING, count BIGINT")
+    assert_df_equality(socket_wordcount.transform(lines), expected, ignore_nullable=True)
+
+
+def table(output: str) -> dict[str, int]:
+    """Return the last batch that the console sink printed."""
+    last = output.rpartition("Batch: ")[2]
+    cells = [line.strip("|").split("|") for line in last.splitlines() if line.startswith("|")]
+    return {word.strip(): int(count) for word, count in cells[1:]}
+
+
+def test_a_feed_is_counted_to_its_end_under_spark_submit(job: Callable[..., Any]) -> None:
+    lines = ["to be or not", "to be", "a-word-of-more-than-twenty-characters"]
+    with feeds.LineServer(lines) as server:
+        done = job("spark-submit", "socket_wordcount", server.host, server.port)
+    assert done.returncode == 0, done.stderr
+    assert table(done.stdout) == Counter(word for line in lines for word in line.split())
+    assert "by: end of input" in done.stderr
+
+
+def test_all_of_a_long_text_is_counted(job: Callable[..., Any], sales_log: Path) -> None:
+    text = feeds.text_lines(sales_log / "shakespeare.txt")
+    with feeds.LineServer(text) as server:
+        done = job("python", "socket_wordcount", server.host, server.port)
+    assert done.returncode == 0, done.stderr
+    expected = Counter(word for line in text for word in line.split())
+    assert table(done.stdout) == dict(sorted(expected.items(), key=lambda kv: (-kv[1], kv[0]))[:20])
+    assert f" {40_000:,} rows in" in done.stderr
+
+
+def test_it_ends_after_a_time_without_a_row(job: Callable[..., Any]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        done = job("python", "socket_wordcount", "127.0.0.1", silent.getsockname()[1], "--idle", 2)
+    assert done.returncode == 0, done.stderr
+    assert "by: 2 s without a row" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_a_clean_stop(number: signal.Signals) -> None:
+    with feeds.LineServer(feeds.random_lines(1), rate=20) as server:
+        process = subprocess.Popen(
+            command("python", "socket_wordcount", server.host, server.port),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("Batch: 1"):
+                break
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert f"by: {number.name}" in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("name", ["socket_wordcount", "dstream_wordcount"])
+def test_a_port_that_nobody_listens_on_is_one_line(job: Callable[..., Any], name: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    done = job("spark-submit", name, "127.0.0.1", port)
+    assert done.returncode == 2
+    ours = [line for line in done.stderr.splitlines() if line.startswith(f"{name}.py: ")]
+    assert len(ours) == 1
+    assert f"nothing listens on 127.0.0.1:{port}; start the server first, such as nc -lk {port}" in ours[0]
+    assert "\tat " not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["localhost", "70000"], "argument PORT: '70000' is not a port, 1 to 65535"),
+        (["--idle", "0"], "argument --idle: '0' is not a positive number of seconds"),
+        (["--checkpoint", "c"], "unknown argument --checkpoint; see --help"),
+        (["--profile", "lokal"], "unknown profile lokal; did you mean local?"),
+    ],
+)
+def test_wrong_arguments_are_one_line_before_pyspark_is_imported(
+    job: Callable[..., Any], no_pyspark: dict[str, str], args: list[str], message: str
+) -> None:
+    done = job("python", "socket_wordcount", *args, **no_pyspark)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
