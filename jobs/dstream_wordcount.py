@@ -25,6 +25,11 @@ def transform(lines: DStream[str]) -> DStream[tuple[str, int]]:
     return lines.flatMap(str.split).map(lambda word: (word, 1))
 
 
+def most_frequent(counts: DStream[tuple[str, int]]) -> DStream[tuple[str, int]]:
+    """Return the same counts, biggest first, as pprint shows only the first ten."""
+    return counts.transform(lambda rdd: rdd.sortBy(lambda pair: (-pair[1], pair[0]), numPartitions=1))
+
+
 def flags() -> argparse.ArgumentParser:
     """Return the job's command line."""
     parser = jobflags.parser(__doc__, "--profile", "--checkpoint", "--run-for", "--stop-file")
@@ -66,9 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.save_as:
             in_batch.saveAsTextFiles(args.save_as)
         windowed = dstreams.windowed_counts(words, args.window, args.slide)
-        in_batch.pprint()
-        running.map(lambda pair: ("since the beginning", *pair)).pprint()
-        windowed.map(lambda pair: (f"in {args.window:g} s", *pair)).pprint()
+        most_frequent(in_batch).pprint()
+        most_frequent(running).map(lambda pair: ("since the beginning", *pair)).pprint()
+        most_frequent(windowed).map(lambda pair: (f"in {args.window:g} s", *pair)).pprint()
         ended_by = dstreams.run(ssc, run_for=args.run_for, stop_file=args.stop_file, graceful=args.graceful)
         print(f"ended by: {ended_by}", file=sys.stderr)
     return 0

@@ -25,6 +25,8 @@ LAUNCHER = "WARNING: Using incubator modules: jdk.incubator.vector"
 # What the notebook's events say without Spark, by hour and action.
 TRUTH = "Counter((e['time'][11:13], e['action']) for events in hours for e in events)"
 
+NOTHING: tuple[list[str], bool] = ([], False)  # as `Kernel.active` tells it
+
 
 class Kernel(NotebookClient):
     """Runs cells in one kernel, and interrupts it when an expected text is printed."""
@@ -56,9 +58,11 @@ class Kernel(NotebookClient):
         return ast.literal_eval(text(self.execute_code(f"print(repr({expression}))")))
 
     def active(self) -> Any:
-        """Return the names of the queries and the StreamingContext that are active, or ([], None)."""
+        """Return the names of the active queries, and whether a StreamingContext is active."""
         self.execute_code("from pyspark.streaming import StreamingContext")
-        return self.ask("([query.name for query in spark.streams.active], StreamingContext.getActive())")
+        return self.ask(
+            "([query.name for query in spark.streams.active], StreamingContext.getActive() is not None)"
+        )
 
 
 def text(cell: Any, stream: str = "stdout") -> str:
@@ -100,7 +104,7 @@ def test_all_cells_run_twice_in_one_kernel_and_leave_nothing_active(kernel: Kern
     cells = [(index, cell) for index, cell in enumerate(kernel.nb.cells) if cell.cell_type == "code"]
     for _ in range(2):
         ran = {cell.id: kernel.execute_cell(cell, index) for index, cell in cells}
-        assert kernel.active() == ([], None)
+        assert kernel.active() == NOTHING
         assert text(ran["end"]) == "queries running: []\nStreamingContext running: None\n"
         assert {line for cell in ran.values() for line in text(cell, "stderr").split("\n")} <= {LAUNCHER, ""}
         assert_results(kernel, ran)
@@ -130,10 +134,10 @@ def test_an_interrupted_query_ends_and_its_cell_runs_again(ready: Kernel) -> Non
     assert "run_for" not in endless
     cut = ready.execute_code(endless, interrupt_at="batch 0")
     assert text(cut).endswith("by: SIGINT\n")
-    assert ready.active() == ([], None)
+    assert ready.active() == NOTHING
     again = ready.execute_code(endless, interrupt_at="batch 5")
     assert "6 batches, 600 rows in" in text(again)
-    assert ready.active() == ([], None)
+    assert ready.active() == NOTHING
 
 
 def test_an_interrupted_dstream_ends_and_its_cell_runs_again(ready: Kernel) -> None:
@@ -142,7 +146,7 @@ def test_an_interrupted_dstream_ends_and_its_cell_runs_again(ready: Kernel) -> N
     for _ in range(2):
         cut = ready.execute_code(endless, interrupt_at="'open': ")
         assert text(cut).endswith("ended by: SIGINT\n")
-        assert ready.active() == ([], None)
+        assert ready.active() == NOTHING
 
 
 def test_the_notebook_is_kept_without_outputs() -> None:

@@ -1,0 +1,116 @@
+"""The kit as people get it: an installed wheel, a zip for `--py-files`, a properties file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import ROOT
+
+from sparkstream_kit import feeds
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from the checkout."""
+    folder = tmp_path_factory.mktemp("dist")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    return next(folder.glob("*.whl"))
+
+
+def launch(*args: object, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        list(map(str, args)),
+        cwd=cwd,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+
+
+def test_the_wheel_holds_the_kit_and_conf_and_no_jobs(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"sparkstream_kit"}
+    for name in (
+        "py.typed",
+        "conf/local.conf",
+        "conf/test.conf",
+        "conf/cluster.conf",
+        "conf/log4j2.properties",
+    ):
+        assert f"sparkstream_kit/{name}" in names
+
+
+def test_a_copied_job_runs_beside_nothing_but_the_installed_wheel(wheel: Path, tmp_path: Path) -> None:
+    site, empty = tmp_path / "site", tmp_path / "empty"
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(site), str(wheel)]
+    subprocess.run(pip, check=True, capture_output=True)
+    empty.mkdir()
+    shutil.copy(ROOT / "jobs" / "sales_totals.py", empty)
+    with (empty / "sales_totals.py").open("a") as job:
+        job.write("")
+    feeds.drip(feeds.sales_files(1, rows=10, seed=1), empty / "in")
+    done = launch(
+        *("spark-submit", "sales_totals.py", "in", "--available-now", "--format", "csv"),
+        cwd=empty,
+        PYTHONPATH=str(site),
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("ProductKey,Orders,TotalSales\n")
+    assert "INFO" not in done.stderr  # the log settings were found in the wheel
+    where = launch(
+        *(sys.executable, "-c", "import sparkstream_kit; print(sparkstream_kit.__file__)"),
+        cwd=empty,
+        PYTHONPATH=str(site),
+    )
+    assert where.stdout.startswith(str(site))
+
+
+def test_the_zip_serves_a_cluster_by_py_files(wheel: Path, tmp_path: Path) -> None:
+    kit = shutil.copy(wheel, tmp_path / "sparkstream_kit.zip")
+    feeds.drip(feeds.sales_files(1, rows=10, seed=1), tmp_path / "in")
+    (tmp_path / "job.py").write_text(
+        "import sys\n"
+        "from sparkstream_kit import get_session, profiles\n"
+        "spark = get_session('zip', profile='local')\n"
+        "def where(_): return __import__('sparkstream_kit').__file__\n"
+        "executor = spark.sparkContext.parallelize([0], 1).map(where).first()\n"
+        "print(where(0), executor, profiles.log4j2_file().is_file())\n"
+        "spark.stop()\n"
+    )
+    # Two processes, as on a cluster: the driver, and an executor that gets the zip from it.
+    done = launch(
+        *("spark-submit", "--master", "local-cluster[1,1,1024]", "--py-files", kit, "job.py"), cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    driver, executor, found = done.stdout.split()
+    assert "sparkstream_kit.zip/" in driver
+    assert "sparkstream_kit.zip/" in executor
+    assert driver != executor
+    assert found == "True"
+
+
+def test_with_the_properties_file_the_log_is_quiet_from_the_first_line(tmp_path: Path) -> None:
+    feeds.drip(feeds.sales_files(1, rows=10, seed=1), tmp_path / "in")
+    conf = launch("sparkstream", "conf", "local", cwd=tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert conf.returncode == 0, conf.stderr
+    done = launch(
+        *("spark-submit", "--properties-file", conf.stdout.strip()),
+        *(ROOT / "jobs" / "sales_totals.py", "in", "--available-now"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    first, *rest = done.stderr.splitlines()
+    assert first == "WARNING: Using incubator modules: jdk.incubator.vector"
+    assert [line.split(":")[0].split(" by")[0][:11] for line in rest] == ["sales_total", "ended after"]
