@@ -1,0 +1,34 @@
+"""What jobs share on the command line: flags, exit codes, one-line errors, and their own standard streams.
+
+Standard library only, so that a job's arguments are checked before pyspark is imported.
+"""
+
+from sparkstream_kit.jobflags.exits import exit_codes, take_standard_streams
+from sparkstream_kit.jobflags.flags import parser, trigger
+from sparkstream_kit.jobflags.values import (
+    check_multiple,
+    checkpoint_folder,
+    existing_folder,
+    interval,
+    output_file,
+    port,
+    positive_int,
+    profile,
+    seconds,
+)
+
+__all__ = [
+    "check_multiple",
+    "checkpoint_folder",
+    "existing_folder",
+    "exit_codes",
+    "interval",
+    "output_file",
+    "parser",
+    "port",
+    "positive_int",
+    "profile",
+    "seconds",
+    "take_standard_streams",
+    "trigger",
+]

@@ -1,0 +1,96 @@
+"""The flags that jobs share, each with the same meaning in every job that has it."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+from typing import Any, NoReturn
+
+from sparkstream_kit.errors import InvalidInputError, hint
+from sparkstream_kit.jobflags.values import checkpoint_folder, interval, profile, seconds
+
+__all__ = ["parser", "trigger"]
+
+_SHARED: dict[str, dict[str, Any]] = {
+    "--profile": {
+        "metavar": "NAME",
+        "type": profile,
+        "help": "settings: local, test, cluster or a file (by the master)",
+    },
+    "--checkpoint": {
+        "metavar": "DIR",
+        "type": checkpoint_folder,
+        "help": "go on from this folder (a temporary one, removed at the end)",
+    },
+    "--run-for": {"metavar": "SECONDS", "type": seconds, "help": "stop cleanly after so long (never)"},
+    "--idle": {"metavar": "SECONDS", "type": seconds, "help": "stop after so long without a row (never)"},
+    "--available-now": {"action": "store_true", "help": "read what is there, then end"},
+    "--trigger": {
+        "metavar": "INTERVAL",
+        "type": interval,
+        "help": 'start a batch every so often, such as "5 seconds" (at once)',
+    },
+    "--stop-file": {"metavar": "PATH", "help": "stop cleanly when a file appears here"},
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InvalidInputError(f"{message}; see --help")
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        given = sys.argv[1:] if args is None else list(args)
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        # First, for argparse would take the value of a misspelt flag as one of the job's arguments.
+        for name in [
+            word.partition("=")[0] for word in itertools.takewhile(lambda word: word != "--", given)
+        ]:
+            if name.startswith("--") and name not in flags:
+                raise InvalidInputError(f"unknown argument {name}{hint(name, flags)}; see --help")
+        known, rest = self.parse_known_args(given, namespace)
+        if rest:
+            raise InvalidInputError(f"unknown argument {rest[0]}; see --help")
+        return known
+
+
+def parser(doc: str | None, *flags: str) -> argparse.ArgumentParser:
+    """Return an argument parser with the named shared flags; a job adds its own arguments to it.
+
+    Args:
+        doc: the job's docstring, which becomes the text of `--help`.
+        *flags: which of the shared flags the job can honour, such as "--run-for".
+
+    Returns:
+        An `argparse.ArgumentParser` that raises `InvalidInputError` where the usual one would exit.
+
+    Example:
+        >>> parser("A job.", "--run-for").parse_args(["--run-for", "60"]).run_for
+        60.0
+        >>> parser("A job.", "--run-for").parse_args(["--run-fro", "60"])
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: unknown argument --run-fro; did you mean --run-for?; ...
+    """
+    made = _Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    for flag in flags:
+        made.add_argument(flag, **_SHARED[flag])
+    return made
+
+
+def trigger(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the trigger that `--available-now` and `--trigger` ask for, as keywords of `start`.
+
+    Raises:
+        InvalidInputError: both are given.
+
+    Example:
+        >>> trigger(argparse.Namespace(available_now=False, trigger="5 seconds"))
+        {'processingTime': '5 seconds'}
+    """
+    available_now = getattr(args, "available_now", False)
+    if available_now and args.trigger:
+        raise InvalidInputError("--available-now and --trigger exclude each other; give one of them")
+    if available_now:
+        return {"availableNow": True}
+    return {"processingTime": args.trigger} if args.trigger else {}

@@ -1,0 +1,156 @@
+"""Readers of flag values, for argparse's `type=`: each takes a text and says what is wrong with it."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sparkstream_kit.errors import InvalidInputError, check_file
+from sparkstream_kit.profiles import read_profile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "check_multiple",
+    "checkpoint_folder",
+    "existing_folder",
+    "interval",
+    "output_file",
+    "port",
+    "positive_int",
+    "profile",
+    "seconds",
+]
+
+_LAST_PORT = 65535
+
+
+def seconds(text: str) -> float:
+    """Read a positive number of seconds.
+
+    Example:
+        >>> seconds("1.5")
+        1.5
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds, such as 60 or 0.5")
+    return value
+
+
+def positive_int(text: str) -> int:
+    """Read a whole number from 1.
+
+    Example:
+        >>> positive_int("3")
+        3
+    """
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def port(text: str) -> int:
+    """Read a TCP port, 1 to 65535.
+
+    Example:
+        >>> port("9999")
+        9999
+    """
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= _LAST_PORT):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, 1 to {_LAST_PORT}")
+    return int(text)
+
+
+def existing_folder(text: str) -> str:
+    """Read the path of a folder; a local one must exist, one with a scheme (s3a://…) is left to Spark.
+
+    Example:
+        >>> existing_folder("s3a://bucket/sales")
+        's3a://bucket/sales'
+    """
+    if "://" not in text and not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"folder {text} does not exist; create it or correct the path")
+    return text
+
+
+def checkpoint_folder(text: str) -> str:
+    """Read the path of a checkpoint: a folder, or nothing yet.
+
+    Example:
+        >>> checkpoint_folder("ckpt/totals")
+        'ckpt/totals'
+    """
+    if Path(text).exists() and not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"checkpoint {text} is a file; give a folder")
+    return text
+
+
+def interval(text: str) -> str:
+    """Read an interval between batches, such as "5 seconds".
+
+    Example:
+        >>> interval("500 milliseconds")
+        '500 milliseconds'
+    """
+    if not re.fullmatch(r"\s*\d+ *(milliseconds?|seconds?|minutes?|hours?)\s*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an interval, such as '5 seconds' or '1 minute'")
+    return text
+
+
+def profile(text: str) -> str:
+    """Read the name of a profile, or the path of one, and see that it can be read.
+
+    Example:
+        >>> profile("local")
+        'local'
+    """
+    try:
+        read_profile(text)
+    except InvalidInputError as err:
+        raise argparse.ArgumentTypeError(str(err)) from err
+    return text
+
+
+def output_file(*suffixes: str) -> Callable[[str], Path]:
+    """Return a reader of the path of a file to write, with one of these endings, in a folder that exists.
+
+    Example:
+        >>> output_file(".csv", ".json")("totals.csv").name
+        'totals.csv'
+    """
+
+    def read(text: str) -> Path:
+        try:
+            return check_file("file", text, *suffixes)
+        except InvalidInputError as err:
+            raise argparse.ArgumentTypeError(str(err)) from err
+
+    return read
+
+
+def check_multiple(flag: str, value: float, of_flag: str, of: float) -> None:
+    """Refuse a time that is not a whole multiple of another, and name the nearest that are.
+
+    Raises:
+        InvalidInputError: `value` is not a multiple of `of`, to the millisecond, or `of` is less than one.
+
+    Example:
+        >>> check_multiple("--window", 25, "--batch-interval", 2)
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: --window 25 is not a multiple of --batch-interval 2; use ...
+    """
+    if round(of * 1000) == 0:
+        raise InvalidInputError(f"{of_flag} {of:g} is less than a millisecond; use 0.001 or more")
+    number = value / of
+    if round(value * 1000) % round(of * 1000):
+        near = " or ".join(f"{math.floor(number + up) * of:g}" for up in (0, 1) if math.floor(number + up))
+        raise InvalidInputError(f"{flag} {value:g} is not a multiple of {of_flag} {of:g}; use {near}")

@@ -1,0 +1,97 @@
+"""`start`: one named streaming query, its arguments checked before Spark sees them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sparkstream_kit.errors import InvalidInputError, reject_unknown
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame
+    from pyspark.sql.streaming.query import StreamingQuery
+
+    from sparkstream_kit.sinks import Sink
+
+__all__ = ["start"]
+
+_TRIGGERS = ("availableNow", "continuous", "once", "processingTime", "realTime")
+_MODES = ("append", "complete", "update")
+
+
+def start(
+    frame: DataFrame,
+    sink: Sink,
+    *,
+    name: str | None = None,
+    mode: str = "append",
+    checkpoint: str | Path | None = None,
+    **trigger: Any,
+) -> StreamingQuery:
+    """Start one named streaming query.
+
+    Args:
+        frame: a streaming DataFrame.
+        sink: from `sparkstream_kit.sinks`; its docstring states the delivery promise.
+        name: the query's name, in progress, errors and Spark's UI; a memory or latest table gives its own.
+        mode: `append`, `update` or `complete`.
+        checkpoint: the folder that the query goes on from; without one a temporary one is used, which
+            Spark removes when the query ends.
+        **trigger: one of Spark's own words: `processingTime="5 seconds"`, `availableNow=True`, ….
+
+    Returns:
+        Spark's own StreamingQuery, running.
+
+    Raises:
+        InvalidInputError: a frame that does not stream, an unknown trigger, an output mode that the sink
+            does not support, a missing name or checkpoint, or a query of this name that already runs.
+
+    Example:
+        >>> from sparkstream_kit import sinks
+        >>> start(None, sinks.files("out"), name="totals", mode="complete")
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: sink files supports output mode append, not complete; ...
+    """
+    reject_unknown("trigger", trigger, _TRIGGERS)
+    if mode not in sink.modes:
+        reject_unknown("output mode", [mode], _MODES)
+        raise InvalidInputError(
+            f"sink {sink.kind} supports output mode {' and '.join(sink.modes)}, not {mode}; {sink.advice}"
+        )
+    if not frame.isStreaming:
+        raise InvalidInputError(
+            f"query {name or sink.kind}: the DataFrame does not stream; read it with spark.readStream"
+        )
+    name = _name(frame, sink, name)
+    if sink.needs_checkpoint and checkpoint is None:
+        raise InvalidInputError(
+            f"sink {sink.kind} needs a checkpoint: without one a restart would append every row again; "
+            "give start(…, checkpoint='folder')"
+        )
+    location = None if checkpoint is None else str(checkpoint)
+    writer = sink.bind(frame, location)(frame.writeStream).queryName(name).outputMode(mode)
+    if location is not None:
+        writer = writer.option("checkpointLocation", location)
+    if trigger:
+        writer = writer.trigger(**trigger)
+    return writer.toTable(sink.to_table) if sink.to_table else writer.start()
+
+
+def _name(frame: DataFrame, sink: Sink, name: str | None) -> str:
+    """Return the query's name, checked against the sink and the queries that run."""
+    if sink.query_name and name not in (None, sink.query_name):
+        raise InvalidInputError(
+            f"sink {sink.kind} names its query {sink.query_name}, because Spark names the table after the "
+            f"query; leave name={name} out, or use it for the table"
+        )
+    chosen = sink.query_name or name
+    if not chosen:
+        raise InvalidInputError(f"a query needs a name: start(…, sinks.{sink.kind}(…), name='totals')")
+    if any(query.name == chosen for query in frame.sparkSession.streams.active):
+        raise InvalidInputError(
+            f"a query named {chosen} already runs; end it first: "
+            f"[q.stop() for q in spark.streams.active if q.name == '{chosen}']"
+        )
+    return chosen
