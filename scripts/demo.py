@@ -41,8 +41,10 @@ def main() -> int:
         finally:
             stop.set()
             feeder.join()
-        if code == 0 and len(list(incoming.iterdir())) == FILES:
-            code = compare(result)
+        landed = len(list(incoming.glob("*.csv")))
+        if code == 0 and landed == FILES:
+            return compare(result)
+        print(f"\nStopped early, after {landed} of {FILES} files: nothing to compare.", file=sys.stderr)
     return code
 
 

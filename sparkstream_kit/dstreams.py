@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.streaming import StreamingContext, StreamingListener
 
-from sparkstream_kit import _causes, _waiting
+from sparkstream_kit import _causes, _shutdown, _waiting
 from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed
 from sparkstream_kit.sources import sockets
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["foreach_partition", "run", "running_counts", "streaming_context", "windowed_counts"]
 
 _log = logging.getLogger(__name__)
+_JVM_LIMIT = 3600  # seconds; a graceful stop takes as long as it takes, and a second signal cuts it
 
 
 @contextmanager
@@ -103,7 +104,7 @@ def run(
     inbox = _waiting.Inbox(run_for=run_for, stop_file=stop_file)
     ssc.addStreamingListener(_Receivers(inbox))
     ssc.start()
-    with _waiting.signals_posted_to(inbox):
+    with _shutdown.jvm_waits_for(inbox, _JVM_LIMIT), _waiting.signals_posted_to(inbox):
         _waiting.in_thread("await", partial(_await, ssc, inbox))
         kind, what = inbox.next()
         while kind == "look":

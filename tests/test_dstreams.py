@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import signal
 import subprocess
 import sys
 import threading
@@ -216,27 +215,6 @@ def test_the_job_counts_by_batch_in_all_and_by_window_and_goes_on(
     assert running[-1] > kept["x"]
     assert any((tmp_path / "saved").glob("batch-*/part-*"))
     assert "ended by: run_for is over" in second.stderr
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_is_a_clean_stop_of_the_job(number: signal.Signals, tmp_path: Path) -> None:
-    with feeds.LineServer(feeds.random_lines(1), rate=20) as server:
-        process = subprocess.Popen(
-            command("python", "dstream_wordcount", server.host, server.port, "--checkpoint", tmp_path),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("('since"):
-                break
-        process.send_signal(number)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors
-    assert f"ended by: {number.name}" in errors
-    assert "Traceback" not in errors
-    assert "\tat " not in errors
 
 
 @pytest.mark.parametrize(

@@ -84,9 +84,11 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     home = tmp_path_factory.mktemp("jupyter")
     write_kernel_spec(home / "kernels" / "python3")  # of sys.executable, whatever is installed elsewhere
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("JUPYTER_PATH", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
+        for name in ("JUPYTER_PATH", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "TMPDIR"):
             patch.setenv(name, str(home))
         patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+        # Under this name ipykernel would not show what the JVM writes.
+        patch.delenv("PYTEST_CURRENT_TEST", raising=False)
         client = Kernel(read_notebook(), timeout=120, resources={"metadata": {"path": str(home)}})
         with client.setup_kernel():
             yield client

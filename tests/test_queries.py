@@ -71,6 +71,16 @@ def test_idle_counts_from_the_last_row(words: DataFrame) -> None:
     assert summary.queries[0].input_rows == 6
 
 
+def test_a_batch_that_takes_longer_than_idle_is_no_idleness(words: DataFrame) -> None:
+    #  batch 0 [── 2.5 s ──] batch 1 [── 2.5 s ──] batch 2 [── 2.5 s ──]  1 s without a row: end
+    def slow(batch: DataFrame, _batch_id: int) -> None:
+        batch.count()
+        threading.Event().wait(2.5)
+
+    summary = run(start(words, sinks.foreach_batch(slow), name="slow", mode="complete"), idle=1)
+    assert summary.queries[0].input_rows == 6
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_run_and_the_handlers_are_put_back(
     spark: SparkSession, number: signal.Signals
@@ -245,12 +255,11 @@ def test_a_query_needs_a_name_a_stream_and_no_namesake(spark: SparkSession, word
 def test_run_refuses_what_cannot_end(spark: SparkSession) -> None:
     with pytest.raises(InvalidInputError, match="at least one query"):
         run()
-    query = start(endless(spark), sinks.memory("refused"))
-    with pytest.raises(InvalidInputError, match="run_for must be a positive number of seconds, not 0"):
-        run(query, run_for=0)
-    with pytest.raises(InvalidInputError, match="idle must be a positive number of seconds, not -1"):
-        run(query, idle=-1)
-    query.stop()
+    for wrong in ("run_for", "idle"):
+        query = start(endless(spark), sinks.memory("refused"))
+        with pytest.raises(InvalidInputError, match=f"{wrong} must be a positive number of seconds, not -1"):
+            run(query, **{wrong: -1})  # type: ignore[arg-type]
+        assert not query.isActive
 
 
 def test_run_works_outside_the_main_thread(words: DataFrame, until: Callable[..., None]) -> None:

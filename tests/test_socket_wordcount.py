@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 import socket
-import subprocess
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import socket_wordcount
 from chispa import assert_df_equality
-from conftest import command
 
 from sparkstream_kit import feeds
 
@@ -59,26 +56,6 @@ def test_it_ends_after_a_time_without_a_row(job: Callable[..., Any]) -> None:
         done = job("python", "socket_wordcount", "127.0.0.1", silent.getsockname()[1], "--idle", 2)
     assert done.returncode == 0, done.stderr
     assert "by: 2 s without a row" in done.stderr
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_is_a_clean_stop(number: signal.Signals) -> None:
-    with feeds.LineServer(feeds.random_lines(1), rate=20) as server:
-        process = subprocess.Popen(
-            command("python", "socket_wordcount", server.host, server.port),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("Batch: 1"):
-                break
-        process.send_signal(number)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors
-    assert f"by: {number.name}" in errors
-    assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize("name", ["socket_wordcount", "dstream_wordcount"])

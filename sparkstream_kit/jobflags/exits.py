@@ -12,7 +12,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sparkstream_kit import _causes
+from sparkstream_kit import _causes, _shutdown
 from sparkstream_kit.errors import KitError
 
 if TYPE_CHECKING:
@@ -40,28 +40,38 @@ def exit_codes(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int
         take_standard_streams()
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(line_buffering=True)  # a result in a pipe is seen when it is there
+        _shutdown.job_begins()
+        code = 1
         try:
-            code = main(argv)
-            sys.stdout.flush()
-        except KitError as err:
-            print(f"{Path(sys.argv[0]).name}: {err}", file=sys.stderr)
-            return err.exit_code
-        except KeyboardInterrupt:
-            return 130
-        except Exception as err:
-            if isinstance(err, BrokenPipeError) and _reader_is_gone():
-                # As with `head`: nothing more to say, and nowhere to say it.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-                return 0
-            cause = _cause_in_spark(err)
-            if cause is None:
-                raise
-            print(f"{Path(sys.argv[0]).name}: {cause}", file=sys.stderr)
-            return 1
-        else:
-            return code
+            code = _run(main, argv)
+        finally:
+            _shutdown.job_ends(code)
+        return code
 
     return wrapped
+
+
+def _run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None) -> int:
+    try:
+        code = main(argv)
+        sys.stdout.flush()
+    except KitError as err:
+        print(f"{Path(sys.argv[0]).name}: {err}", file=sys.stderr)
+        return err.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except Exception as err:
+        if isinstance(err, BrokenPipeError) and _reader_is_gone():
+            # As with `head`: nothing more to say, and nowhere to say it.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            return 0
+        cause = _cause_in_spark(err)
+        if cause is None:
+            raise
+        print(f"{Path(sys.argv[0]).name}: {cause}", file=sys.stderr)
+        return 1
+    else:
+        return code
 
 
 def _cause_in_spark(err: Exception) -> str | None:

@@ -11,7 +11,7 @@ from py4j.protocol import Py4JNetworkError
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.listener import StreamingQueryListener
 
-from sparkstream_kit import _causes, _waiting
+from sparkstream_kit import _causes, _shutdown, _waiting
 from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed
 from sparkstream_kit.queries.summary import QuerySummary, RunSummary
 from sparkstream_kit.sources import sockets
@@ -68,11 +68,15 @@ def run(
     """
     if not queries:
         raise InvalidInputError("run() needs at least one query: run(start(frame, sink, name='totals'))")
-    if idle is not None and idle <= 0:
-        raise InvalidInputError(f"idle must be a positive number of seconds, not {idle}")
     try:
+        if idle is not None and idle <= 0:
+            raise InvalidInputError(f"idle must be a positive number of seconds, not {idle}")
         inbox = _waiting.Inbox(run_for=run_for, stop_file=stop_file)
         return _Run(queries, inbox, on_batch).to_end(idle, grace)
+    except InvalidInputError:
+        for query in queries:
+            query.stop()
+        raise
     except (Py4JNetworkError, ConnectionError) as err:
         raise QueryFailed("run", "Spark's JVM ended before the run did") from err
 
@@ -119,7 +123,7 @@ class _Run:
         spark = SparkSession.getActiveSession()
         listener = _Progress(self._inbox, set(self._queries))
         try:
-            with _waiting.signals_posted_to(self._inbox):
+            with _shutdown.jvm_waits_for(self._inbox, grace + 10), _waiting.signals_posted_to(self._inbox):
                 if spark is not None:
                     spark.streams.addListener(listener)
                 for run_id, query in self._queries.items():

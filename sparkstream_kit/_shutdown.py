@@ -1,0 +1,100 @@
+"""A signal to the JVM, or to the process group, must not end the JVM before the run that needs it has ended.
+
+A container's runtime signals the JVM under spark-submit, and Ctrl-C reaches both processes. The JVM then runs
+its shutdown hooks; one of ours comes before Spark's own and holds it until Python is done. Classic sessions
+only: on Connect the server is not ours to hold.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sparkstream_kit._waiting import Inbox
+
+_PRIORITY = 1000  # Hadoop runs hooks from the highest priority to the lowest; Spark's own are at 30 to 90
+
+# The hooks that wait for the end of the job; None when no job's `main` runs, as in a notebook.
+_of_job: list[_Hook] | None = None
+
+
+class _Hook:
+    """Asks a run to end, and keeps the JVM until `release`; a `java.lang.Runnable` in py4j's eyes."""
+
+    def __init__(self, inbox: Inbox, limit: float) -> None:
+        from pyspark import SparkContext
+        from pyspark.java_gateway import ensure_callback_server_started
+
+        self._inbox = inbox
+        self._limit = limit
+        self._released = threading.Event()
+        self._called = False
+        gateway: Any = SparkContext._gateway  # noqa: SLF001
+        ensure_callback_server_started(gateway)
+        self._jvm = gateway.jvm
+        # A thread around the proxy: Hadoop compares hooks, which a bare proxy cannot answer.
+        self._thread = self._jvm.java.lang.Thread(self)
+        seconds = self._jvm.java.util.concurrent.TimeUnit.SECONDS
+        self._manager().addShutdownHook(self._thread, _PRIORITY, int(limit), seconds)
+
+    def _manager(self) -> Any:
+        return self._jvm.org.apache.hadoop.util.ShutdownHookManager.get()
+
+    def run(self) -> None:
+        """Be the hook: called by the JVM in a thread of its own when it has been told to end."""
+        self._called = True
+        self._inbox.post("stop", "a signal to the JVM")
+        self._released.wait(self._limit)
+
+    def release(self, exit_code: int | None = None) -> None:
+        """Let the JVM go."""
+        from py4j.protocol import Py4JError
+
+        with suppress(Py4JError, ConnectionError):  # gone by now, or told to go just now
+            if not self._called:
+                self._manager().removeShutdownHook(self._thread)
+            elif exit_code is not None:
+                # Else spark-submit's exit code would be that of the signal, although the stop was clean.
+                self._jvm.java.lang.Runtime.getRuntime().halt(exit_code)
+        self._released.set()
+
+    class Java:
+        """What py4j asks for."""
+
+        implements = ("java.lang.Runnable",)
+
+
+@contextmanager
+def jvm_waits_for(inbox: Inbox, limit: float) -> Iterator[None]:
+    """Hold the JVM until the block has ended, and in a job until the job has; for `limit` seconds at most."""
+    from pyspark import SparkContext
+
+    if SparkContext._gateway is None:  # noqa: SLF001 - Connect: no JVM of ours
+        yield
+        return
+    hook = _Hook(inbox, limit)
+    try:
+        yield
+    finally:
+        if _of_job is None:
+            hook.release()
+        else:
+            _of_job.append(hook)
+
+
+def job_begins() -> None:
+    """Note that a job's `main` runs: what it does after its run needs the JVM too."""
+    global _of_job  # noqa: PLW0603 - a process has one JVM, and runs one job
+    _of_job = []
+
+
+def job_ends(exit_code: int) -> None:
+    """Let a JVM that was told to end go, with the exit code of the job."""
+    global _of_job
+    hooks, _of_job = _of_job or [], None
+    for hook in hooks:
+        hook.release(exit_code)

@@ -1,0 +1,89 @@
+"""A signal is a clean stop, whoever gets it: Python, the JVM of spark-submit, or both."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import command
+
+from sparkstream_kit import feeds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+Signal = signal.Signals
+
+
+def stop(process: subprocess.Popen[str], number: Signal, whom: str) -> None:
+    if whom == "group":
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+
+
+# Under spark-submit the process is the JVM, and Python its child; under python it is the other way round.
+@pytest.mark.parametrize(
+    ("launcher", "number", "whom"),
+    [
+        ("python", Signal.SIGINT, "process"),
+        ("python", Signal.SIGTERM, "group"),
+        ("spark-submit", Signal.SIGINT, "group"),
+        ("spark-submit", Signal.SIGTERM, "process"),
+    ],
+)
+def test_a_signal_ends_a_query_cleanly(
+    launcher: str, number: Signal, whom: str, folder: Path, tmp_path: Path, until: Callable[..., None]
+) -> None:
+    feeds.drip(feeds.sales_files(2, rows=5, seed=1), folder)
+    process = subprocess.Popen(
+        command(launcher, "sales_totals", folder, "--checkpoint", tmp_path / "ckpt", "--format", "csv"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    until(lambda: (tmp_path / "ckpt" / "commits" / "1").exists())
+    stop(process, number, whom)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert output.startswith("ProductKey,Orders,TotalSales\n")
+    assert "last batch committed: 1" in errors
+    assert "Traceback" not in errors
+    assert "\tat " not in errors
+    until(lambda: not living(process.pid))
+
+
+def test_a_signal_to_the_group_ends_a_dstream_cleanly(tmp_path: Path) -> None:
+    with feeds.LineServer(feeds.random_lines(1), rate=20) as server:
+        process = subprocess.Popen(
+            command("spark-submit", "dstream_wordcount", server.host, server.port, "--checkpoint", tmp_path),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("('since"):
+                break
+        stop(process, Signal.SIGTERM, "group")
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert "ended by: " in errors
+    assert "Traceback" not in errors
+    assert "\tat " not in errors
+    assert (tmp_path / "counts.jsonl").exists()
+
+
+def living(group: int) -> bool:
+    """Say whether a process of the group is left: an orphaned Python or JVM."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
