@@ -34,7 +34,7 @@ class _Hook:
         self._released = threading.Event()
         self._called = False
         gateway: Any = SparkContext._gateway  # noqa: SLF001
-        ensure_callback_server_started(gateway)
+        ensure_callback_server_started(gateway)  # type: ignore[no-untyped-call]
         self._jvm = gateway.jvm
         # A thread around the proxy: Hadoop compares hooks, which a bare proxy cannot answer.
         self._thread = self._jvm.java.lang.Thread(self)

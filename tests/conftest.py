@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 
+# Every JVM that a test starts lives for seconds: the quick compiler alone will do.
+os.environ["SPARK_SUBMIT_OPTS"] = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+
 # Python shows a timestamp in its own time zone; Spark shows it in the session's. Here both are UTC.
 os.environ["TZ"] = "UTC"
 time.tzset()
@@ -84,6 +87,7 @@ def job(tmp_path: Path) -> Job:
             command(launcher, name, *args),
             cwd=home,
             env={**os.environ, **env},
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=180,

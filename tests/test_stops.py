@@ -47,7 +47,7 @@ def test_a_signal_ends_a_query_cleanly(
         text=True,
         start_new_session=True,
     )
-    until(lambda: (tmp_path / "ckpt" / "commits" / "1").exists())
+    until((tmp_path / "ckpt" / "commits" / "1").exists)
     stop(process, number, whom)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors

@@ -69,9 +69,7 @@ def run(
     if not queries:
         raise InvalidInputError("run() needs at least one query: run(start(frame, sink, name='totals'))")
     try:
-        if idle is not None and idle <= 0:
-            raise InvalidInputError(f"idle must be a positive number of seconds, not {idle}")
-        inbox = _waiting.Inbox(run_for=run_for, stop_file=stop_file)
+        inbox = _waiting.Inbox(run_for=run_for, idle=idle, stop_file=stop_file)
         return _Run(queries, inbox, on_batch).to_end(idle, grace)
     except InvalidInputError:
         for query in queries:
