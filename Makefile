@@ -4,17 +4,20 @@
 ENTER := . .venv/bin/activate &&
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint typecheck format ci wheel zip picture clean setup pins
+.PHONY: help demo test test-slow lint typecheck format ci wheel zip picture clean setup pins
 
 help: ## list these targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
 		printf '  make %-10s %s\n' "$$name" "$$text"; done
 
 demo: setup ## watch a streaming job work on generated sales
 	@$(ENTER) python scripts/demo.py
 
 test: setup ## run the tests on two cores
-	@$(ENTER) python -m pytest -n 2 --dist loadfile
+	@$(ENTER) python -m pytest -n 3 --dist loadgroup -m "not slow"
+
+test-slow: setup ## run the tests that take long: the notebook, the README's commands, a small cluster
+	@$(ENTER) python -m pytest -m slow
 
 lint: setup ## check style and format with ruff
 	@$(ENTER) ruff check && ruff format --check

@@ -98,6 +98,21 @@ def job(tmp_path: Path) -> Job:
 
 
 @pytest.fixture
+def temporary(tmp_path: Path) -> dict[str, str]:
+    """An environment in which Python and the JVM put their temporary files in an empty folder."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    options = f"{os.environ['SPARK_SUBMIT_OPTS']} -Djava.io.tmpdir={folder}"
+    return {"TMPDIR": str(folder), "SPARK_SUBMIT_OPTS": options}
+
+
+def left_behind(temporary: dict[str, str]) -> list[str]:
+    """Return the checkpoints that a job left in such an environment."""
+    checkpoints = ("temporary-", "sparkstream-dstream-")
+    return [path.name for path in Path(temporary["TMPDIR"]).iterdir() if path.name.startswith(checkpoints)]
+
+
+@pytest.fixture
 def no_pyspark(tmp_path: Path) -> dict[str, str]:
     """An environment in which importing pyspark fails: what runs there never needed it."""
     (tmp_path / "fake").mkdir()

@@ -36,6 +36,20 @@ def until(stop: Path, enough: Callable[[Any], bool]) -> Callable[[Any], None]:
     return look
 
 
+@contextmanager
+def serve(lines: list[str]) -> Iterator[feeds.LineServer]:
+    """Serve lines and then keep still: a receiver whose peer closes connects again, and gets them again."""
+    end = threading.Event()
+
+    def then_wait() -> Iterator[str]:
+        yield from lines
+        end.wait(60)
+
+    with feeds.LineServer(then_wait) as server:
+        yield server
+        end.set()
+
+
 def has_b(wanted: int, rows: dict[str, int]) -> bool:
     return rows.get("b") == wanted
 
@@ -70,14 +84,13 @@ def test_running_counts_go_on_from_their_snapshot(spark: SparkSession, tmp_path:
     for round_number in (1, 2):
         stop, wanted = tmp_path / f"stop{round_number}", 3 * round_number
         with (
-            feeds.LineServer(["b", '\u00e9 quote"', "b", "b"]) as server,
+            serve(["b", '\u00e9 quote"', "b", "b"]) as server,
             dstreams.streaming_context(spark, 0.5) as ssc,
         ):
             lines = ssc.socketTextStream(server.host, server.port)
             pairs = lines.map(lambda line: (line, 1))
             counts = dstreams.running_counts(pairs, snapshot=snapshot)
             counts.foreachRDD(until(stop, partial(has_b, wanted)))
-            # The server takes one client's lines from the start: stop before Spark connects again.
             assert dstreams.run(ssc, stop_file=stop, run_for=60) == f"stop file {stop}"
         kept = dict(json.loads(line) for line in snapshot.read_text().splitlines())
         assert kept == {"b": wanted, '\u00e9 quote"': round_number}
@@ -132,7 +145,7 @@ def test_foreach_partition_opens_one_connection_for_each_partition_that_has_reco
             file.write("open\n")
             yield file
 
-    with feeds.LineServer(["1", "2", "3"]) as server, dstreams.streaming_context(spark, 0.5) as ssc:
+    with serve(["1", "2", "3"]) as server, dstreams.streaming_context(spark, 0.5) as ssc:
         numbers = ssc.socketTextStream(server.host, server.port)
         # Three records in one partition of four: three connections too many would show.
         spread = numbers.transform(lambda rdd: rdd.coalesce(1).union(rdd.ctx.parallelize([], 3)))
@@ -186,19 +199,20 @@ def results(output: str) -> list[tuple[Any, ...]]:
     return [ast.literal_eval(line) for line in output.splitlines() if line.startswith("(")]
 
 
+@pytest.mark.slow
 def test_the_job_counts_by_batch_in_all_and_by_window_and_goes_on(
     job: Callable[..., Any], tmp_path: Path
 ) -> None:
     flags = ("--checkpoint", tmp_path / "kept", "--batch-interval", 1, "--window", 4, "--slide", 2)
-    with feeds.LineServer(["x x", "y"] * 5000, rate=100) as server:
+    with feeds.LineServer(["x x", "y"] * 5000, rate=20) as server:
         address = (server.host, server.port)
-        first = job("spark-submit", "dstream_wordcount", *address, *flags, "--run-for", 10, "--graceful")
+        first = job("spark-submit", "dstream_wordcount", *address, *flags, "--run-for", 7, "--graceful")
         assert first.returncode == 0, first.stderr
         kept = dict(
             json.loads(line) for line in (tmp_path / "kept" / "counts.jsonl").read_text().splitlines()
         )
         second = job(
-            *("python", "dstream_wordcount", *address, *flags, "--run-for", 8),
+            *("python", "dstream_wordcount", *address, *flags, "--run-for", 5),
             *("--save-as", tmp_path / "saved" / "batch"),
         )
     assert second.returncode == 0, second.stderr

@@ -17,6 +17,8 @@ from sparkstream_kit import feeds
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.xdist_group("launch")
+
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -77,6 +79,7 @@ def test_a_copied_job_runs_beside_nothing_but_the_installed_wheel(wheel: Path, t
     assert where.stdout.startswith(str(site))
 
 
+@pytest.mark.slow
 def test_the_zip_serves_a_cluster_by_py_files(wheel: Path, tmp_path: Path) -> None:
     kit = shutil.copy(wheel, tmp_path / "sparkstream_kit.zip")
     feeds.drip(feeds.sales_files(1, rows=10, seed=1), tmp_path / "in")
@@ -101,6 +104,7 @@ def test_the_zip_serves_a_cluster_by_py_files(wheel: Path, tmp_path: Path) -> No
     assert found == "True"
 
 
+@pytest.mark.slow
 def test_with_the_properties_file_the_log_is_quiet_from_the_first_line(tmp_path: Path) -> None:
     feeds.drip(feeds.sales_files(1, rows=10, seed=1), tmp_path / "in")
     conf = launch("sparkstream", "conf", "local", cwd=tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"))

@@ -17,6 +17,8 @@ from nbclient import NotebookClient
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("notebook")]
+
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "first_stream.ipynb"
 
 # The only line on standard error: Java's own launcher writes it before anything of Spark runs.

@@ -8,6 +8,7 @@ import signal
 import subprocess
 from typing import TYPE_CHECKING
 
+import pytest
 from conftest import ROOT
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def test_ci_runs_the_commands_that_set_up_everything() -> None:
     assert all(re.search(rf"^stage {line}\b", ci, re.MULTILINE) for line in CI)
 
 
+@pytest.mark.slow
 def test_the_shell_commands_run_one_after_the_other(tmp_path: Path) -> None:
     for name in ("jobs", ".venv"):
         (tmp_path / name).symlink_to(ROOT / name)

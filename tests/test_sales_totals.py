@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sales_totals
 from chispa import assert_df_equality
+from conftest import left_behind
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 
@@ -66,11 +67,12 @@ def test_a_bad_line_is_counted_and_not_summed(spark: SparkSession, problem: str)
 
 
 def test_under_spark_submit_standard_output_holds_the_result_and_nothing_else(
-    job: Callable[..., Any], folder: Path
+    job: Callable[..., Any], folder: Path, temporary: dict[str, str]
 ) -> None:
     feeds.drip(feeds.sales_files(4, rows=25, seed=2), folder)
-    done = job("spark-submit", "sales_totals", folder, "--available-now", "--format", "csv")
+    done = job("spark-submit", "sales_totals", folder, "--available-now", "--format", "csv", **temporary)
     assert done.returncode == 0, done.stderr
+    assert not left_behind(temporary)
     assert done.stdout.startswith("ProductKey,Orders,TotalSales\n")
     assert rows(done.stdout) == truth(100, 2)
     assert "sales_totals: 4 batches, 100 rows in, last batch committed: 3" in done.stderr
@@ -131,22 +133,6 @@ def _read(descriptor: int) -> bytes:
         return os.read(descriptor, 4096)
     except OSError:  # Linux's way of saying that the other side of a terminal is closed
         return b""
-
-
-def test_a_temporary_checkpoint_is_removed(job: Callable[..., Any], folder: Path, tmp_path: Path) -> None:
-    feeds.drip(feeds.sales_files(1, rows=5, seed=5), folder)
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
-    done = job(
-        "python",
-        "sales_totals",
-        folder,
-        "--available-now",
-        SPARK_SUBMIT_OPTS=f"-Djava.io.tmpdir={temporary}",
-        TMPDIR=str(temporary),
-    )
-    assert done.returncode == 0, done.stderr
-    assert [path.name for path in temporary.iterdir() if path.name.startswith("temporary-")] == []
 
 
 def test_the_sales_log_gives_its_published_totals(job: Callable[..., Any], sales_log: Path) -> None:

@@ -22,6 +22,8 @@ from sparkstream_kit.errors import InvalidInputError, KitError
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+pytestmark = pytest.mark.xdist_group("session")
+
 PROLOGUE = """
 import json, logging, sys
 from pyspark.errors import PySparkException
@@ -227,6 +229,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], lis
     return run([sys.executable], folder, PLAIN, PATH=path)
 
 
+@pytest.mark.slow
 def test_the_profile_is_the_masters(plain: tuple[dict[str, Any], list[str]]) -> None:
     seen, _ = plain
     assert seen["local"] == {

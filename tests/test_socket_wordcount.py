@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import socket_wordcount
 from chispa import assert_df_equality
+from conftest import left_behind
 
-from sparkstream_kit import feeds
+from sparkstream_kit import feeds, run, sinks, sources, start
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,29 +42,34 @@ def test_a_feed_is_counted_to_its_end_under_spark_submit(job: Callable[..., Any]
     assert "by: end of input" in done.stderr
 
 
-def test_all_of_a_long_text_is_counted(job: Callable[..., Any], sales_log: Path) -> None:
+def test_all_of_a_long_text_is_counted(spark: SparkSession, sales_log: Path) -> None:
     text = feeds.text_lines(sales_log / "shakespeare.txt")
     with feeds.LineServer(text) as server:
-        done = job("python", "socket_wordcount", server.host, server.port)
-    assert done.returncode == 0, done.stderr
+        counts = socket_wordcount.transform(sources.socket_lines(spark, server.host, server.port))
+        summary = run(start(counts, sinks.memory("long_text"), mode="complete"))
     expected = Counter(word for line in text for word in line.split())
-    assert table(done.stdout) == dict(sorted(expected.items(), key=lambda kv: (-kv[1], kv[0]))[:20])
-    assert f" {40_000:,} rows in" in done.stderr
+    assert [tuple(row) for row in spark.table("long_text").collect()] == sorted(
+        expected.items(), key=lambda pair: (-pair[1], pair[0])
+    )
+    assert summary.queries[0].input_rows == 40_000
 
 
-def test_it_ends_after_a_time_without_a_row(job: Callable[..., Any]) -> None:
+def test_a_server_that_says_nothing_is_idle(job: Callable[..., Any], spark: SparkSession) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        done = job("python", "socket_wordcount", "127.0.0.1", silent.getsockname()[1], "--idle", 2)
-    assert done.returncode == 0, done.stderr
-    assert "by: 2 s without a row" in done.stderr
+        lines = sources.socket_lines(spark, "127.0.0.1", silent.getsockname()[1])
+        summary = run(start(lines, sinks.memory("silent")), idle=1)
+    assert summary.ended_by == "1 s without a row"
 
 
 @pytest.mark.parametrize("name", ["socket_wordcount", "dstream_wordcount"])
-def test_a_port_that_nobody_listens_on_is_one_line(job: Callable[..., Any], name: str) -> None:
+def test_a_port_that_nobody_listens_on_is_one_line(
+    job: Callable[..., Any], name: str, temporary: dict[str, str]
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    done = job("spark-submit", name, "127.0.0.1", port)
+    done = job("spark-submit", name, "127.0.0.1", port, **temporary)
     assert done.returncode == 2
+    assert not left_behind(temporary)
     ours = [line for line in done.stderr.splitlines() if line.startswith(f"{name}.py: ")]
     assert len(ours) == 1
     assert f"nothing listens on 127.0.0.1:{port}; start the server first, such as nc -lk {port}" in ours[0]

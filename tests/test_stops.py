@@ -30,10 +30,10 @@ def stop(process: subprocess.Popen[str], number: Signal, whom: str) -> None:
 @pytest.mark.parametrize(
     ("launcher", "number", "whom"),
     [
-        ("python", Signal.SIGINT, "process"),
         ("python", Signal.SIGTERM, "group"),
         ("spark-submit", Signal.SIGINT, "group"),
-        ("spark-submit", Signal.SIGTERM, "process"),
+        pytest.param("spark-submit", Signal.SIGTERM, "process", marks=pytest.mark.slow),
+        pytest.param("python", Signal.SIGINT, "process", marks=pytest.mark.slow),
     ],
 )
 def test_a_signal_ends_a_query_cleanly(
