@@ -77,6 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the totals go to standard output, everything else to standard error."""
     args = flags().parse_args(argv)
     trigger = jobflags.trigger(args)
+    jobflags.check_apart(args.input_dir, checkpoint=args.checkpoint, snapshot=args.snapshot)
     chart = display.check_chart(args.chart) if args.chart else None
 
     from sparkstream_kit import get_session, run, sinks, sources, start

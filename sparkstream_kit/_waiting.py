@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # How often a stop file is looked for, and a socket's reader: neither can wake the waiting thread.
 LOOK_EVERY = 0.5
 
+_SAME_STOP = 1.0  # seconds in which a repeated signal belongs to the first
+
 
 class Inbox:
     """A queue that threads and signal handlers post to and that one thread reads, until a time at most."""
@@ -73,8 +75,9 @@ def in_thread(name: str, function: Callable[[], object]) -> threading.Thread:
 def signals_posted_to(inbox: Inbox) -> Iterator[None]:
     """Turn SIGINT and SIGTERM into a post, and put the former handlers back at the end.
 
-    A second signal is not caught: it goes to the former handler, so that an impatient Ctrl-C works. Outside
-    the main thread, where Python allows no handlers, nothing is changed.
+    A second signal goes to the former handler, so that an impatient Ctrl-C works; but not within a second of
+    the first, as `timeout` and the like signal a process and its group. Outside the main thread, where
+    Python allows no handlers, nothing is changed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -85,9 +88,15 @@ def signals_posted_to(inbox: Inbox) -> Iterator[None]:
         while former:
             signal.signal(*former.popitem())
 
+    first: list[float] = []
+
     def handle(number: int, _frame: object) -> None:
-        put_back()
-        inbox.post("stop", signal.Signals(number).name)
+        if not first:
+            first.append(time.monotonic())
+            inbox.post("stop", signal.Signals(number).name)
+        elif time.monotonic() - first[0] > _SAME_STOP:
+            put_back()
+            signal.raise_signal(number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         former[number] = signal.signal(number, handle)

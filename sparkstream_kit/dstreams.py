@@ -93,7 +93,8 @@ def run(
             keeps sending; otherwise the batch in progress is the last, and what it had received is lost.
 
     Returns:
-        Why it ended: "run_for is over", "stop file PATH", "SIGINT" or "SIGTERM".
+        Why it ended: "run_for is over", "stop file PATH", "SIGINT", "SIGTERM", "a signal to the JVM", or
+        "stopped" when something else stopped the context.
 
     Raises:
         InvalidInputError: more receivers than `local[…]` has cores to spare.
@@ -249,7 +250,8 @@ def _add_all(values: Iterable[int], total: int | None) -> int:
 
 def _read_counts(path: Path) -> list[tuple[Any, int]]:
     try:
-        return [(key, count) for key, count in map(json.loads, path.read_text("utf-8").splitlines())]
+        lines = [line for line in path.read_bytes().decode().split("\n") if line]
+        return [(key, count) for key, count in map(json.loads, lines)]
     except (ValueError, TypeError) as err:
         raise InvalidInputError(
             f"snapshot {path} does not hold counts ({err}); give another file, or remove it to begin at zero"

@@ -121,8 +121,8 @@ def _launch_jvm(wanted: Mapping[str, str], *, quiet: bool) -> None:
             SparkContext._ensure_initialized(conf=launch)  # noqa: SLF001
         except PySparkRuntimeError as err:
             raise InvalidInputError(
-                "the Java machine did not start; Spark needs Java 17 or newer: install one "
-                "(Debian: apt-get install openjdk-17-jre-headless) or set JAVA_HOME"
+                "Spark's Java machine did not start (its own words are above); it needs Java 17 or newer: "
+                "install one (Debian: apt-get install openjdk-17-jre-headless) or set JAVA_HOME"
             ) from err
         finally:
             if options:

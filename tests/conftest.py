@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import shutil
 import subprocess
 import time
@@ -95,6 +96,15 @@ def job(tmp_path: Path) -> Job:
         )
 
     return run_job
+
+
+@pytest.fixture
+def terminal() -> tuple[int, int]:
+    """Both ends of a pseudo-terminal: ours, and the one for a process."""
+    try:
+        return pty.openpty()
+    except OSError as err:
+        pytest.skip(f"needs a pseudo-terminal, which /dev/pts gives: {err}")
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import pty
 import struct
 import sys
 from datetime import datetime
@@ -95,9 +94,9 @@ def test_an_unknown_form_is_refused(frame: DataFrame) -> None:
 # --- a live picture
 
 
-def drawn_on_a_terminal(monkeypatch: pytest.MonkeyPatch, *pictures: str) -> str:
+def drawn_on_a_terminal(monkeypatch: pytest.MonkeyPatch, terminal: tuple[int, int], *pictures: str) -> str:
     """Draw pictures with standard error on a terminal, and return all that came out there."""
-    master, slave = pty.openpty()
+    master, slave = terminal
     with os.fdopen(slave, "w") as stream, monkeypatch.context() as patch:
         patch.setattr(sys, "stderr", stream)
         patch.setenv("TERM", "xterm-256color")
@@ -113,8 +112,10 @@ def drawn_on_a_terminal(monkeypatch: pytest.MonkeyPatch, *pictures: str) -> str:
     return text.decode().removesuffix("END")
 
 
-def test_on_a_terminal_each_picture_is_drawn_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = drawn_on_a_terminal(monkeypatch, bars([("first", 1)]), bars([("second", 2)]))
+def test_on_a_terminal_each_picture_is_drawn_in_place(
+    monkeypatch: pytest.MonkeyPatch, terminal: tuple[int, int]
+) -> None:
+    text = drawn_on_a_terminal(monkeypatch, terminal, bars([("first", 1)]), bars([("second", 2)]))
     before, _, after = text.partition("second")
     assert "first" in before
     assert "█" in before
@@ -124,9 +125,11 @@ def test_on_a_terminal_each_picture_is_drawn_in_place(monkeypatch: pytest.Monkey
     assert "\x1b[?25h" in after  # the cursor is shown again
 
 
-def test_without_rich_each_picture_follows_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_rich_each_picture_follows_the_one_before(
+    monkeypatch: pytest.MonkeyPatch, terminal: tuple[int, int]
+) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    assert drawn_on_a_terminal(monkeypatch, "first", "second") == "\r\nfirst\r\n\r\nsecond\r\n"
+    assert drawn_on_a_terminal(monkeypatch, terminal, "first", "second") == "\r\nfirst\r\n\r\nsecond\r\n"
 
 
 def test_elsewhere_nothing_is_drawn_and_no_picture_is_made(capfd: pytest.CaptureFixture[str]) -> None:

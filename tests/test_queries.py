@@ -52,7 +52,9 @@ def test_several_queries_end_together(spark: SparkSession, words: DataFrame) -> 
 
 
 def test_run_for_ends_an_endless_input(spark: SparkSession) -> None:
+    before = signal.getsignal(signal.SIGINT)
     summary = run(start(endless(spark), sinks.memory("timed")), run_for=2)
+    assert signal.getsignal(signal.SIGINT) is before
     assert summary.ended_by == "run_for is over"
     assert summary.seconds >= 2
 
@@ -94,6 +96,22 @@ def test_a_signal_ends_the_run_and_the_handlers_are_put_back(
     assert signal.getsignal(number) is before
 
 
+def test_a_signal_repeated_at_once_is_one_stop(spark: SparkSession) -> None:
+    def twice(_: StreamingQueryProgress) -> None:
+        for _again in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    assert run(start(endless(spark), sinks.memory("twice_told")), on_batch=twice).ended_by == "SIGTERM"
+
+
+def test_a_query_of_another_session_is_heard_too(spark: SparkSession, folder: Path) -> None:
+    feeds.drip([("1.txt", "a\n")], folder)
+    seen: list[int] = []
+    query = start(sources.text(spark.newSession(), str(folder)), sinks.console(), name="elsewhere")
+    summary = run(query, idle=1, run_for=60, on_batch=lambda batch: seen.append(batch.batchId))
+    assert (summary.ended_by, seen) == ("1 s without a row", [0])
+
+
 def test_the_batch_in_flight_is_committed_before_the_stop(
     spark: SparkSession, folder: Path, tmp_path: Path
 ) -> None:
@@ -131,8 +149,10 @@ def test_grace_bounds_how_long_a_batch_may_hold_up_the_stop(
         name="stuck",
         checkpoint=tmp_path / "ckpt",
     )
+    other = start(endless(spark), sinks.memory("beside"))
     with pytest.raises(QueryFailed, match="query stuck failed: it did not stop, because the function"):
-        run(query, stop_file=stop, grace=0.5)
+        run(query, other, stop_file=stop, grace=0.5)
+    assert not other.isActive
     release.set()
     until(lambda: not query.isActive)
     assert not (tmp_path / "ckpt" / "commits" / "0").exists()
@@ -190,7 +210,9 @@ def serve_once(text: bytes, *, until_closed: threading.Event | None = None) -> i
 def test_a_socket_that_its_peer_closes_is_the_end_of_input(spark: SparkSession, *, linger: bool) -> None:
     close = threading.Event()
     port = serve_once(b"first\nlast, without a line end", until_closed=close if linger else None)
-    query = start(sources.socket_lines(spark, "127.0.0.1", port), sinks.memory("closed"))
+    # A batch every two seconds: the peer is gone long before its lines have been through one.
+    lines = sources.socket_lines(spark, "127.0.0.1", port)
+    query = start(lines, sinks.memory("closed"), processingTime="2 seconds")
     threading.Timer(2, close.set).start()
     summary = run(query, run_for=60)
     assert summary.ended_by == "end of input"

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import os
-import pty
 import subprocess
 from decimal import Decimal
 from pathlib import Path
@@ -107,18 +106,20 @@ def test_a_restart_goes_on_and_bad_lines_stay_counted(
     assert bad_lines == [line for line in again.stderr.splitlines() if line.startswith("bad lines:")]
 
 
-def test_the_live_table_is_drawn_on_a_terminal_under_spark_submit(folder: Path, tmp_path: Path) -> None:
+def test_the_live_table_is_drawn_on_a_terminal_under_spark_submit(
+    folder: Path, tmp_path: Path, terminal: tuple[int, int]
+) -> None:
     feeds.drip(feeds.sales_files(2, rows=10, seed=4), folder)
-    screen, terminal = pty.openpty()
+    screen, theirs = terminal
     with (tmp_path / "out").open("w") as out:
         script = Path(__file__).parent.parent / "jobs" / "sales_totals.py"
         process = subprocess.Popen(
             ["spark-submit", script, folder, "--available-now"],
             stdout=out,
-            stderr=terminal,
+            stderr=theirs,
             env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40"},
         )
-    os.close(terminal)
+    os.close(theirs)
     shown = b""
     while chunk := _read(screen):
         shown += chunk
@@ -158,12 +159,16 @@ def test_the_sales_log_gives_its_published_totals(job: Callable[..., Any], sales
         ([".", "--format", "xml"], "argument --format: invalid choice: 'xml'"),
         ([".", "--trigger", "5 parsecs"], "'5 parsecs' is not an interval, such as '5 seconds'"),
         ([".", "--trigger", "5 seconds", "--available-now"], "--available-now and --trigger exclude"),
+        (["jobs.txt"], "jobs.txt is a file; give the folder that it is in"),
+        ([".", "--snapshot", "totals.csv"], "--snapshot totals.csv lies in the input folder ."),
+        ([".", "--checkpoint", "."], "--checkpoint . lies in the input folder ."),
         ([".", "--chart", "c.gif"], "chart c.gif: the name must end in .png"),
     ],
 )
 def test_wrong_arguments_are_one_line_before_pyspark_is_imported(
-    job: Callable[..., Any], no_pyspark: dict[str, str], args: list[str], message: str
+    job: Callable[..., Any], no_pyspark: dict[str, str], tmp_path: Path, args: list[str], message: str
 ) -> None:
+    (tmp_path / "home" / "jobs.txt").touch()
     done = job("python", "sales_totals", *args, **no_pyspark)
     assert done.returncode == 2
     assert done.stderr.startswith("sales_totals.py: ")

@@ -69,6 +69,10 @@ def environment(**changes: str) -> dict[str, str]:
     """Return this environment without what Spark reads, and without what a session here has left in it."""
     spark_words = ("SPARK_", "PYSPARK_", "_PYSPARK", "_SPARK")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(spark_words)}
+    if (
+        "SPARK_LOCAL_IP" in os.environ
+    ):  # where this machine does not know its own name, no JVM of Spark starts without
+        kept["SPARK_LOCAL_IP"] = os.environ["SPARK_LOCAL_IP"]
     kept["PATH"] = f"{Path(sys.executable).parent}:{kept['PATH']}"
     kept["PYTHONPATH"] = str(Path(sparkstream_kit.__file__).parent.parent)
     return kept | changes
@@ -328,8 +332,8 @@ def test_a_machine_without_java_is_told_what_to_install(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1] == (
-        "-c: the Java machine did not start; Spark needs Java 17 or newer: install one "
-        "(Debian: apt-get install openjdk-17-jre-headless) or set JAVA_HOME"
+        "-c: Spark's Java machine did not start (its own words are above); it needs Java 17 or newer: "
+        "install one (Debian: apt-get install openjdk-17-jre-headless) or set JAVA_HOME"
     )
 
 

@@ -93,11 +93,15 @@ def test_latest_shows_the_last_batch_also_after_a_restart(
         F.lit("1.50").cast("decimal(12,2)").alias("v"),
         F.lit("2020-01-01 00:00:00.123456").cast("timestamp").alias("t"),
         F.lit(None).cast("string").alias("nothing"),
+        F.lit("2020-01-01 00:00:00.123456").cast("timestamp_ntz").alias("ntz"),
+        F.lit("a line\u2028 and its rest").alias("text"),
     )
     finish(totals, sinks.latest("kept"), "complete", checkpoint=tmp_path)
     first = spark.table("kept")
     assert first.count() == 2
     rows = first.collect()
+    assert [(row.v, row.t.microsecond, row.nothing) for row in rows] == [(Decimal("1.50"), 123456, None)] * 2
+    assert rows[0].ntz.microsecond == 123456
     spark.catalog.dropTempView("kept")
 
     # No new file, no new batch: the table is there all the same, with every value as it was.

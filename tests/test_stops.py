@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,6 @@ from sparkstream_kit import feeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 Signal = signal.Signals
 
@@ -37,7 +37,13 @@ def stop(process: subprocess.Popen[str], number: Signal, whom: str) -> None:
     ],
 )
 def test_a_signal_ends_a_query_cleanly(
-    launcher: str, number: Signal, whom: str, folder: Path, tmp_path: Path, until: Callable[..., None]
+    launcher: str,
+    number: Signal,
+    whom: str,
+    folder: Path,
+    tmp_path: Path,
+    temporary: dict[str, str],
+    until: Callable[..., None],
 ) -> None:
     feeds.drip(feeds.sales_files(2, rows=5, seed=1), folder)
     process = subprocess.Popen(
@@ -46,6 +52,7 @@ def test_a_signal_ends_a_query_cleanly(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        env={**os.environ, **temporary},
     )
     until((tmp_path / "ckpt" / "commits" / "1").exists)
     stop(process, number, whom)
@@ -56,6 +63,8 @@ def test_a_signal_ends_a_query_cleanly(
     assert "Traceback" not in errors
     assert "\tat " not in errors
     until(lambda: not living(process.pid))
+    # Spark's folders; the JVM itself may leave a copy of a native library.
+    assert not [path.name for path in Path(temporary["TMPDIR"]).iterdir() if path.is_dir()]
 
 
 def test_a_signal_to_the_group_ends_a_dstream_cleanly(tmp_path: Path) -> None:

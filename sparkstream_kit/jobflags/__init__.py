@@ -6,6 +6,7 @@ Standard library only, so that a job's arguments are checked before pyspark is i
 from sparkstream_kit.jobflags.exits import exit_codes, take_standard_streams
 from sparkstream_kit.jobflags.flags import parser, trigger
 from sparkstream_kit.jobflags.values import (
+    check_apart,
     check_multiple,
     checkpoint_folder,
     existing_folder,
@@ -18,6 +19,7 @@ from sparkstream_kit.jobflags.values import (
 )
 
 __all__ = [
+    "check_apart",
     "check_multiple",
     "checkpoint_folder",
     "existing_folder",

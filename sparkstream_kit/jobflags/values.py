@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
+    "check_apart",
     "check_multiple",
     "checkpoint_folder",
     "existing_folder",
@@ -76,6 +77,8 @@ def existing_folder(text: str) -> str:
         >>> existing_folder("s3a://bucket/sales")
         's3a://bucket/sales'
     """
+    if Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"{text} is a file; give the folder that it is in")
     if "://" not in text and not Path(text).is_dir():
         raise argparse.ArgumentTypeError(f"folder {text} does not exist; create it or correct the path")
     return text
@@ -134,6 +137,30 @@ def output_file(*suffixes: str) -> Callable[[str], Path]:
             raise argparse.ArgumentTypeError(str(err)) from err
 
     return read
+
+
+def check_apart(input_dir: str, **outputs: str | Path | None) -> None:
+    """Refuse to write into the input folder, where a job would read its own files.
+
+    Args:
+        input_dir: the folder that the job reads.
+        **outputs: what it writes, by the name of its flag; None for what it does not.
+
+    Raises:
+        InvalidInputError: an output is the input folder or a file in it.
+
+    Example:
+        >>> check_apart("incoming", snapshot="incoming/totals.csv")
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: --snapshot incoming/totals.csv lies in the input folder ...
+    """
+    folder = Path(input_dir).resolve()
+    for name, path in outputs.items():
+        if path is not None and folder in (Path(path).resolve(), Path(path).resolve().parent):
+            raise InvalidInputError(
+                f"--{name} {path} lies in the input folder {input_dir}, and would be read; put it elsewhere"
+            )
 
 
 def check_multiple(flag: str, value: float, of_flag: str, of: float) -> None:

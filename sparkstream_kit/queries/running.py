@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from py4j.protocol import Py4JNetworkError
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.listener import StreamingQueryListener
+from pyspark.sql.streaming.query import StreamingQueryManager
 
 from sparkstream_kit import _causes, _shutdown, _waiting
 from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed
@@ -48,7 +49,8 @@ def run(
     closed and all lines are through), after `run_for` or `idle` seconds, when the stop file appears, and on
     SIGINT or SIGTERM. The batch in flight is committed first; one that begins while the query is being
     stopped may be cut, and comes again whole when the query is started on its checkpoint. Whatever happens,
-    no query of the run is active afterwards, and the signal handlers are as before.
+    no query of the run is active afterwards (but one whose batch function hangs, which is an error), and the
+    signal handlers are as before.
 
     Args:
         *queries: running queries of one session.
@@ -118,21 +120,25 @@ class _Run:
 
     def to_end(self, idle: float | None, grace: float) -> RunSummary:
         """Wait, let the batch in flight commit, stop every query, and say what was done."""
-        spark = SparkSession.getActiveSession()
+        manager = _manager(next(iter(self._queries.values())))
         listener = _Progress(self._inbox, set(self._queries))
         try:
             with _shutdown.jvm_waits_for(self._inbox, grace + 10), _waiting.signals_posted_to(self._inbox):
-                if spark is not None:
-                    spark.streams.addListener(listener)
+                if manager is not None:
+                    manager.addListener(listener)
                 for run_id, query in self._queries.items():
                     _waiting.in_thread("await", partial(self._await, run_id, query))
                 ended_by = self._wait(idle)
                 self._drain(time.monotonic() + grace)
         finally:
-            for run_id in self._queries:
-                self._stop(run_id)
-            if spark is not None:
-                spark.streams.removeListener(listener)
+            stuck = [name for run_id, name in self._names.items() if not self._stop(run_id)]
+            if manager is not None:
+                manager.removeListener(listener)
+        if stuck:
+            raise QueryFailed(
+                f"query {', '.join(stuck)}",
+                "it did not stop, because the function of its batch still runs; it ends with this process",
+            )
         self._catch_up()
         return self._summarise(ended_by)
 
@@ -185,23 +191,18 @@ class _Run:
     def _drain(self, deadline: float) -> None:
         """Stop each query once its batch in flight has committed, or at the deadline."""
         for run_id, query in self._queries.items():
-            before = len(self._rows[run_id])
-            while _in_batch(query) and len(self._rows[run_id]) == before and time.monotonic() < deadline:
+            before = _last_batch(query)
+            while _in_batch(query) and _last_batch(query) == before and time.monotonic() < deadline:
                 kind, what = self._inbox.get(timeout=0.05)
                 if kind == "progress":
                     self._record(what)
             self._stop(run_id)
 
-    def _stop(self, run_id: str) -> None:
-        """Stop a query; Spark cuts its batch, but waits for as long as a Python function of it runs."""
-        query = self._queries[run_id]
-        stopping = _waiting.in_thread("stop", query.stop)
+    def _stop(self, run_id: str) -> bool:
+        """Stop a query and say whether it has; Spark waits for as long as a Python function of it runs."""
+        stopping = _waiting.in_thread("stop", self._queries[run_id].stop)
         stopping.join(_STOP_LIMIT)
-        if stopping.is_alive():
-            raise QueryFailed(
-                f"query {self._names[run_id]}",
-                "it did not stop, because the function of its batch still runs; it ends with this process",
-            )
+        return not stopping.is_alive()
 
     def _record(self, progress: StreamingQueryProgress) -> None:
         rows = self._rows[str(progress.runId)]
@@ -243,6 +244,20 @@ class _Run:
                 raise InputUnavailable(name, text, summary) from error
             raise QueryFailed(name, cause, summary) from error
         return summary
+
+
+def _manager(query: StreamingQuery) -> StreamingQueryManager | None:
+    """Return what Spark tells listeners of a query by: that of its own session, whichever is active."""
+    if hasattr(query, "_jsq"):
+        return StreamingQueryManager(query._jsq.sparkSession().streams())  # noqa: SLF001
+    spark = SparkSession.getActiveSession()
+    return None if spark is None else spark.streams
+
+
+def _last_batch(query: StreamingQuery) -> int | None:
+    """Return the id of the last batch that Spark has committed in this run of a query."""
+    progress = query.lastProgress
+    return None if progress is None else progress.batchId
 
 
 def _in_batch(query: StreamingQuery) -> bool:

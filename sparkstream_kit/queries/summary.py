@@ -37,8 +37,8 @@ class RunSummary:
     """What a run did, query by query.
 
     Attributes:
-        ended_by: why it ended: "end of input", "run_for is over", "idle", "stop file PATH", "SIGINT",
-            "SIGTERM" or "failure".
+        ended_by: why it ended: "end of input", "run_for is over", "N s without a row", "stop file PATH",
+            "SIGINT", "SIGTERM", "a signal to the JVM" or "failure".
         seconds: how long it ran.
         queries: one summary a query, in the order given.
     """

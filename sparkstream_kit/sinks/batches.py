@@ -27,7 +27,11 @@ __all__ = ["fan_out", "foreach_batch", "latest", "snapshot"]
 _log = logging.getLogger(__name__)
 
 # Every value there and back: nulls as nulls, timestamps to the microsecond.
-_JSON = {"ignoreNullFields": "false", "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX"}
+_JSON = {
+    "ignoreNullFields": "false",
+    "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
+    "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
+}
 
 
 def foreach_batch(write: Callable[[DataFrame, int], None]) -> Sink:
@@ -94,7 +98,7 @@ def latest(table: str) -> Sink:
 
     def bind(frame: DataFrame, checkpoint: str | None) -> Sink:
         kept = _kept_at(checkpoint, table)
-        lines = kept.read_text("utf-8").splitlines() if kept is not None and kept.exists() else []
+        lines = _lines(kept) if kept is not None and kept.exists() else []
         _show(frame.sparkSession, table, lines, frame.schema)
         return make(partial(_write_latest, table, frame.sparkSession, kept), None)
 
@@ -176,6 +180,11 @@ def _kept_at(checkpoint: str | None, table: str) -> Path | None:
         _log.warning("table %s is empty until the first batch: checkpoint %s is not local", table, checkpoint)
         return None
     return Path(path, "sparkstream-kit", f"{table}.jsonl")
+
+
+def _lines(kept: Path) -> list[str]:
+    """Return the kept rows; a line ends at a line feed alone, as a value may hold Unicode's other ends."""
+    return [line for line in kept.read_bytes().decode().split("\n") if line]
 
 
 def _write_latest(
