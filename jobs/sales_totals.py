@@ -66,7 +66,9 @@ def flags() -> argparse.ArgumentParser:
     )
     parser.add_argument("--format", choices=["table", "csv", "json"], default="table", help="of the result")
     parser.add_argument(
-        "--snapshot", metavar="FILE", help="also replace a .csv or .json file after each batch"
+        "--snapshot",
+        metavar="FILE",
+        help="also replace a .csv or .json file after each batch; without a batch it stays as it is",
     )
     parser.add_argument("--chart", metavar="FILE.png", help="draw the totals at the end")
     return parser
