@@ -68,6 +68,7 @@ def flags() -> argparse.ArgumentParser:
     parser.add_argument(
         "--snapshot",
         metavar="FILE",
+        type=jobflags.output_file(".csv", ".json"),
         help="also replace a .csv or .json file after each batch; without a batch it stays as it is",
     )
     parser.add_argument("--chart", metavar="FILE.png", help="draw the totals at the end")

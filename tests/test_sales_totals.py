@@ -160,6 +160,7 @@ def test_the_sales_log_gives_its_published_totals(job: Callable[..., Any], sales
         ([".", "--trigger", "5 parsecs"], "'5 parsecs' is not an interval, such as '5 seconds'"),
         ([".", "--trigger", "5 seconds", "--available-now"], "--available-now and --trigger exclude"),
         (["jobs.txt"], "jobs.txt is a file; give the folder that it is in"),
+        ([".", "--snapshot", "t.xml"], "argument --snapshot: file t.xml: the name must end in .csv or .json"),
         ([".", "--snapshot", "totals.csv"], "--snapshot totals.csv lies in the input folder ."),
         ([".", "--checkpoint", "."], "--checkpoint . lies in the input folder ."),
         ([".", "--chart", "c.gif"], "chart c.gif: the name must end in .png"),
