@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,6 +108,7 @@ def _is_launch_key(key: str) -> bool:
 def _launch_jvm(wanted: Mapping[str, str], *, quiet: bool) -> None:
     """Start the JVM (under spark-submit: meet it) with the settings that only its start can take."""
     if SparkContext._gateway is None and "PYSPARK_GATEWAY_PORT" not in os.environ:  # noqa: SLF001
+        _know_own_name()
         defaults = _keys_of_spark_defaults()
         launch = SparkConf(loadDefaults=False)
         for key, value in wanted.items():
@@ -130,6 +132,14 @@ def _launch_jvm(wanted: Mapping[str, str], *, quiet: bool) -> None:
             else:
                 os.environ.pop("SPARK_SUBMIT_OPTS", None)
     SparkContext._ensure_initialized()  # noqa: SLF001
+
+
+def _know_own_name() -> None:
+    """Name an address where this machine cannot resolve its own name: Spark's JVM would not start."""
+    try:
+        socket.gethostbyname(socket.gethostname())
+    except OSError:
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
 
 
 def _keys_of_spark_defaults() -> set[str]:

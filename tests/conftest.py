@@ -6,6 +6,7 @@ import os
 import pty
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import sparkstream_kit
 from sparkstream_kit import get_session
 
 if TYPE_CHECKING:
@@ -96,6 +98,17 @@ def job(tmp_path: Path) -> Job:
         )
 
     return run_job
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Return this environment without what Spark reads, and without what a session here has left in it."""
+    kept = {key: value for key, value in os.environ.items() if "SPARK" not in key}
+    # Where a machine does not know its own name, no JVM of Spark starts without this one.
+    if "SPARK_LOCAL_IP" in os.environ:
+        kept["SPARK_LOCAL_IP"] = os.environ["SPARK_LOCAL_IP"]
+    kept["PATH"] = f"{Path(sys.executable).parent}:{kept['PATH']}"
+    kept["PYTHONPATH"] = str(Path(sparkstream_kit.__file__).parent.parent)
+    return kept | changes
 
 
 @pytest.fixture

@@ -107,7 +107,8 @@ def test_a_snapshot_that_is_none_is_refused(spark: SparkSession, tmp_path: Path)
 def test_a_word_that_has_left_the_window_leaves_the_output_and_the_state(
     spark: SparkSession, tmp_path: Path
 ) -> None:
-    #  a a a |-- window of 2 s passes --|        b keeps coming
+    #  a a a |-- window of 3 s passes --|        b keeps coming
+    # Spark takes away what leaves, by the inverse, when the window is longer than five slides.
     #  seen with a ─────────────────────► seen without a, and not as a zero
     stop, seen = tmp_path / "stop", tmp_path / "seen"
     phase_two = threading.Event()
@@ -126,9 +127,9 @@ def test_a_word_that_has_left_the_window_leaves_the_output_and_the_state(
             (tmp_path / "rows").write_text(json.dumps(rows))
             stop.touch()
 
-    with feeds.LineServer(lines, rate=20) as server, dstreams.streaming_context(spark, 1) as ssc:
+    with feeds.LineServer(lines, rate=20) as server, dstreams.streaming_context(spark, 0.5) as ssc:
         pairs = ssc.socketTextStream(server.host, server.port).map(lambda line: (line, 1))
-        dstreams.windowed_counts(pairs, window=2, slide=1).foreachRDD(look)
+        dstreams.windowed_counts(pairs, window=3, slide=0.5).foreachRDD(look)
         phase_two.set()
         assert dstreams.run(ssc, stop_file=stop, run_for=60) == f"stop file {stop}"
     assert json.loads((tmp_path / "rows").read_text()).keys() == {"b"}

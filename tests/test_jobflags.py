@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import environment
 
-import sparkstream_kit
 from sparkstream_kit import jobflags
 from sparkstream_kit.errors import InputUnavailable, InvalidInputError, MissingExtraError, QueryFailed
 from sparkstream_kit.profiles import submit_properties
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from pyspark.sql import SparkSession
 
@@ -63,7 +62,8 @@ def test_a_value_is_read(read: Callable[[str], object], text: str, value: object
         (jobflags.positive_int, ["0", "-1", "1.5", "٣", "", "many"], "is not a whole number from 1"),
         (jobflags.port, ["0", "65536", "-1", "http", "٣"], "is not a port, 1 to 65535"),
         (jobflags.interval, ["5", "seconds", "5 s", "-5 seconds", "5 weeks"], "is not an interval, such as"),
-        (jobflags.existing_folder, ["/none/here", __file__], "does not exist; create it or correct the path"),
+        (jobflags.existing_folder, ["/none/here"], "does not exist; create it or correct the path"),
+        (jobflags.existing_folder, [__file__], "is a file; give the folder that it is in"),
         (jobflags.checkpoint_folder, [__file__], "is a file; give a folder"),
     ],
 )
@@ -246,14 +246,6 @@ def test_a_bug_keeps_its_trace(error: Exception) -> None:
 
 
 # --- streams
-
-
-def environment(**changes: str) -> dict[str, str]:
-    """Return this environment without what Spark reads, and with the kit and this Python's programs."""
-    kept = {key: value for key, value in os.environ.items() if "SPARK" not in key}
-    kept["PATH"] = f"{Path(sys.executable).parent}:{kept['PATH']}"
-    kept["PYTHONPATH"] = str(Path(sparkstream_kit.__file__).parent.parent)
-    return kept | changes
 
 
 def script(folder: Path, body: str) -> Path:

@@ -10,16 +10,17 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import environment
 
-import sparkstream_kit
 from sparkstream_kit import get_session
 from sparkstream_kit.errors import InvalidInputError, KitError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pyspark.sql import SparkSession
 
 pytestmark = pytest.mark.xdist_group("session")
@@ -63,19 +64,6 @@ spark.stop()
 print("python ends", file=sys.stderr, flush=True)
 print(json.dumps(seen | {"warned": warned, "python": sys.executable}))
 """
-
-
-def environment(**changes: str) -> dict[str, str]:
-    """Return this environment without what Spark reads, and without what a session here has left in it."""
-    spark_words = ("SPARK_", "PYSPARK_", "_PYSPARK", "_SPARK")
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(spark_words)}
-    if (
-        "SPARK_LOCAL_IP" in os.environ
-    ):  # where this machine does not know its own name, no JVM of Spark starts without
-        kept["SPARK_LOCAL_IP"] = os.environ["SPARK_LOCAL_IP"]
-    kept["PATH"] = f"{Path(sys.executable).parent}:{kept['PATH']}"
-    kept["PYTHONPATH"] = str(Path(sparkstream_kit.__file__).parent.parent)
-    return kept | changes
 
 
 def run(command: list[str], folder: Path, body: str, **env: str) -> tuple[dict[str, Any], list[str]]:
