@@ -246,6 +246,7 @@ def test_a_cache_folder_that_cannot_be_written_is_one_line(
 # --- schema
 
 
+@pytest.mark.slow
 def test_schema_prints_code_that_makes_the_schema(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("key,n\nx,1\n")
     done = run("schema", tmp_path / "a.csv", "--header")

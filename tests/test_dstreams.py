@@ -186,6 +186,7 @@ def test_receivers_that_would_hold_all_cores_are_an_error_with_the_fix(spark: Sp
             dstreams.run(ssc, run_for=1)
 
 
+@pytest.mark.slow
 def test_local_1_is_refused_under_spark_submit(tmp_path: Path) -> None:
     with feeds.LineServer(["a"]) as server:
         launch = command("spark-submit", "dstream_wordcount", server.host, server.port)

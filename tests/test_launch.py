@@ -54,6 +54,7 @@ def test_the_wheel_holds_the_kit_and_conf_and_no_jobs(wheel: Path) -> None:
         assert f"sparkstream_kit/{name}" in names
 
 
+@pytest.mark.slow
 def test_a_copied_job_runs_beside_nothing_but_the_installed_wheel(wheel: Path, tmp_path: Path) -> None:
     site, empty = tmp_path / "site", tmp_path / "empty"
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(site), str(wheel)]

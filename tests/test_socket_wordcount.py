@@ -61,7 +61,9 @@ def test_a_server_that_says_nothing_is_idle(job: Callable[..., Any], spark: Spar
     assert summary.ended_by == "1 s without a row"
 
 
-@pytest.mark.parametrize("name", ["socket_wordcount", "dstream_wordcount"])
+@pytest.mark.parametrize(
+    "name", ["socket_wordcount", pytest.param("dstream_wordcount", marks=pytest.mark.slow)]
+)
 def test_a_port_that_nobody_listens_on_is_one_line(
     job: Callable[..., Any], name: str, temporary: dict[str, str]
 ) -> None:
