@@ -69,7 +69,7 @@ class _Hook:
         manager = self._jvm.java.lang.Class.forName("org.apache.spark.util.ShutdownHookManager$")
         folders = manager.getDeclaredField("shutdownDeletePaths")
         folders.setAccessible(True)
-        for path in folders.get(manager.getField("MODULE$").get(None)).mkString("\n").splitlines():
+        for path in folders.get(manager.getField("MODULE$").get(None)).mkString("\n").split("\n"):
             shutil.rmtree(path, ignore_errors=True)
 
     class Java:

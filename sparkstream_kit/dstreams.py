@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import tempfile
 import warnings
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.streaming import StreamingContext, StreamingListener
 
-from sparkstream_kit import _causes, _shutdown, _waiting
+from sparkstream_kit import _causes, _files, _shutdown, _waiting
 from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed
 from sparkstream_kit.sources import sockets
 
@@ -260,9 +259,4 @@ def _read_counts(path: Path) -> list[tuple[Any, int]]:
 
 def _keep_counts(path: Path, rdd: RDD[tuple[Any, int]]) -> None:
     """Replace the snapshot by the counts of a batch."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(pair, ensure_ascii=False) + "\n" for pair in rdd.toLocalIterator())
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    _files.replace(path, (json.dumps(pair, ensure_ascii=False) + "\n" for pair in rdd.toLocalIterator()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
+from sparkstream_kit.sinks.base import MODES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["start"]
 
 _TRIGGERS = ("availableNow", "continuous", "once", "processingTime", "realTime")
-_MODES = ("append", "complete", "update")
 
 
 def start(
@@ -56,7 +56,7 @@ def start(
     """
     reject_unknown("trigger", trigger, _TRIGGERS)
     if mode not in sink.modes:
-        reject_unknown("output mode", [mode], _MODES)
+        reject_unknown("output mode", [mode], MODES)
         raise InvalidInputError(
             f"sink {sink.kind} supports output mode {' and '.join(sink.modes)}, not {mode}; {sink.advice}"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 from functools import partial, reduce
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from sparkstream_kit import _files
 from sparkstream_kit.errors import InvalidInputError, check_file
 from sparkstream_kit.sinks import texts
 from sparkstream_kit.sinks.base import MODES, Sink, written
@@ -74,7 +74,7 @@ def snapshot(path: str | Path) -> Sink:
         modes=("complete",),
         delivery="the last batch's result, whole",
         advice="a snapshot replaces the whole result: use complete",
-        write=lambda batch, _: _replace(target, formats[target.suffix](batch)),
+        write=lambda batch, _: _files.replace(target, [formats[target.suffix](batch)]),
     )
 
 
@@ -161,16 +161,6 @@ def fan_out(*sinks: Sink) -> Sink:
     )
 
 
-def _replace(target: Path, text: str) -> None:
-    """Put a file in place whole: written beside it, flushed to the disk, renamed."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(target)
-
-
 def _kept_at(checkpoint: str | None, table: str) -> Path | None:
     """Return where a table's rows are kept: in the checkpoint's folder, where Spark ignores them."""
     if checkpoint is None:
@@ -193,7 +183,7 @@ def _write_latest(
     lines = [row[0] for row in batch.select(F.to_json(F.struct("*"), _JSON)).collect()]
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        _replace(kept, "".join(line + "\n" for line in lines))
+        _files.replace(kept, (line + "\n" for line in lines))
     # In foreachBatch the frame belongs to a clone of the session, whose views nobody else sees.
     _show(spark or SparkSession.builder.getOrCreate(), table, lines, batch.schema)
 
