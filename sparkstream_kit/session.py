@@ -15,7 +15,8 @@ from pyspark.errors import PySparkRuntimeError
 from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
-from sparkstream_kit.errors import InvalidInputError, KitError, hint
+from sparkstream_kit import _connect
+from sparkstream_kit.errors import InvalidInputError, hint
 from sparkstream_kit.profiles import log4j2_file, read_profile
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ def get_session(
     of `conf` that loses is a warning. In a session that already runs, only the runtime settings of `conf`
     are applied.
 
+    With SPARK_REMOTE, or `spark.remote` in `conf`, it is a session on that Spark Connect server, whose own
+    settings count as those of the launch; of a profile the runtime settings apply.
+
     Args:
         app_name: the name in Spark's UI and logs.
         profile: `local`, `test`, `cluster` or the path of a file in spark-defaults format; by default
@@ -50,8 +54,9 @@ def get_session(
         A plain `pyspark.sql.SparkSession`; `with get_session(…) as spark:` stops it at the end.
 
     Raises:
-        InvalidInputError: an unknown profile, no usable Java, or a static setting that differs from that
-            of the running session.
+        InvalidInputError: an unknown profile, no usable Java, no Connect server at the address, or a static
+            setting that differs from that of the running session.
+        MissingExtraError: Spark Connect without the libraries of its client.
 
     Example:
         >>> get_session("docs", profile="lokal")
@@ -61,8 +66,11 @@ def get_session(
     """
     explicit = {key: _text(value) for key, value in (conf or {}).items()}
     settings = None if profile is None else read_profile(profile)
-    if os.environ.get("SPARK_REMOTE") or "spark.remote" in explicit:
-        raise KitError("Spark Connect is not supported yet; unset SPARK_REMOTE and use a classic session")
+    remote = _connect.remote_url(explicit)
+    if remote is not None:
+        settings = settings if settings is not None else read_profile("local")
+        session = _connect.attach(remote, app_name, settings, explicit)
+        return _adjust(session, _connect.of_session(explicit))
     if SparkContext._active_spark_context is not None:  # noqa: SLF001 - no public question for this
         return _adjust(SparkSession.builder.getOrCreate(), explicit)
 
@@ -200,9 +208,13 @@ def _adjust(spark: SparkSession, explicit: Mapping[str, str]) -> SparkSession:
         if key not in runtime and (current := spark.conf.get(key, None)) != value:
             for unknown in _unknown(spark, [key]):
                 raise InvalidInputError(unknown)
+            fix = (
+                "start the Connect server with it"
+                if _connect.is_connect(spark)
+                else "call spark.stop() first, then get_session again"
+            )
             raise InvalidInputError(
-                f"{key}={value} cannot be set in the running session, which has {current or 'none'}; "
-                "call spark.stop() first, then get_session again"
+                f"{key}={value} cannot be set in the running session, which has {current or 'none'}; {fix}"
             )
     for key, value in runtime.items():
         spark.conf.set(key, value)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from connect_server import connect_server
 
 import sparkstream_kit
 from sparkstream_kit import get_session
@@ -35,8 +36,17 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     """A session with the test profile on two cores; what it writes goes to a temporary folder."""
     warehouse = tmp_path_factory.mktemp("warehouse")
     conf = {"spark.master": "local[2]", "spark.sql.warehouse.dir": warehouse.as_uri()}
+    if "SPARK_REMOTE" in os.environ:
+        conf = {}  # the server has its own
     with get_session("tests", profile="test", conf=conf) as session:
         yield session
+
+
+@pytest.fixture(scope="session")
+def connect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a Spark Connect server; a process of its own attaches to it."""
+    with connect_server(tmp_path_factory.mktemp("connect")) as url:
+        yield url
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ import pytest
 from conftest import environment
 
 from sparkstream_kit import get_session
-from sparkstream_kit.errors import InvalidInputError, KitError
+from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -387,9 +387,3 @@ def test_an_unreadable_profile_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "damaged.conf").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InvalidInputError, match=r"^profile .*damaged\.conf cannot be read: .*$"):
         get_session("x", profile=str(tmp_path / "damaged.conf"))
-
-
-def test_connect_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SPARK_REMOTE", "sc://localhost")
-    with pytest.raises(KitError, match=r"^Spark Connect is not supported yet; unset SPARK_REMOTE"):
-        get_session("x")

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import environment
+
+from sparkstream_kit import get_session
+from sparkstream_kit.errors import InvalidInputError, MissingExtraError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.xdist_group("connect")
+
+
+def attached(url: str, folder: Path, body: str) -> subprocess.CompletedProcess[str]:
+    """Run a script in an empty folder, with SPARK_REMOTE set."""
+    script = folder / "script.py"
+    script.write_text(body)
+    return subprocess.run(
+        [sys.executable, str(script)],
+        cwd=folder,
+        env=environment(SPARK_REMOTE=url),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("sc://127.0.0.1:1", "no Spark Connect server answers at 127.0.0.1 port 1 (Connection refused); "),
+        ("sc://127.0.0.1:1/;use_ssl=true", "no Spark Connect server answers at 127.0.0.1 port 1 "),
+        ("localhost:15002", "SPARK_REMOTE=localhost:15002 is no address of a Connect server, such as sc://"),
+    ],
+)
+def test_an_address_without_a_server_is_refused_at_once(
+    url: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPARK_REMOTE", url)
+    with pytest.raises(InvalidInputError) as raised:
+        get_session("x")
+    assert str(raised.value).startswith(said)
+
+
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "grpc", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "grpc" else object())
+    with pytest.raises(MissingExtraError, match=r"pip install 'sparkstream-kit\[connect\]'"):
+        get_session("x", conf={"spark.remote": "sc://127.0.0.1:1"})
+
+
+SETTINGS = """
+import logging
+from sparkstream_kit import get_session
+from sparkstream_kit.errors import InvalidInputError
+logging.basicConfig(format="%(message)s", level=logging.WARNING)
+conf = {"spark.sql.shuffle.partitions": "3", "spark.driver.memory": "2g"}
+spark = get_session("attached", profile="local", conf=conf)
+print(type(spark).__module__)
+print(spark.conf.get("spark.sql.shuffle.partitions"), spark.conf.get("spark.sql.session.timeZone"))
+try:
+    get_session("attached", conf={"spark.sql.warehouse.dir": "/elsewhere"})
+except InvalidInputError as err:
+    print(err)
+spark.stop()
+"""
+
+
+@pytest.mark.slow
+def test_settings_on_a_server(connect: str, tmp_path: Path) -> None:
+    done = attached(connect, tmp_path, SETTINGS)
+    assert done.returncode == 0, done.stderr
+    module, values, refused = done.stdout.splitlines()
+    assert module == "pyspark.sql.connect.session"
+    assert values == "3 UTC"
+    assert refused.startswith("spark.sql.warehouse.dir=/elsewhere cannot be set in the running session")
+    assert refused.endswith("; start the Connect server with it")
+    assert "conf spark.driver.memory=2g is not in force: the Spark Connect server has its own" in done.stderr
