@@ -19,8 +19,16 @@ if TYPE_CHECKING:
 
 _PRIORITY = 1000  # Hadoop runs hooks from the highest priority to the lowest; Spark's own are at 30 to 90
 
-# The hooks that wait for the end of the job; None when no job's `main` runs, as in a notebook.
-_of_job: list[_Hook] | None = None
+
+class _Job:
+    """A job's `main` while it runs: the hooks that wait for its end, and whether a run has begun in it."""
+
+    def __init__(self) -> None:
+        self.hooks: list[_Hook] = []
+        self.has_run = False
+
+
+_job: _Job | None = None  # None when no job's `main` runs, as in a notebook
 
 
 class _Hook:
@@ -36,6 +44,7 @@ class _Hook:
         self._called = False
         gateway: Any = SparkContext._gateway  # noqa: SLF001
         ensure_callback_server_started(gateway)  # type: ignore[no-untyped-call]
+        self._gateway = gateway
         self._jvm = gateway.jvm
         # A thread around the proxy: Hadoop compares hooks, which a bare proxy cannot answer.
         self._thread = self._jvm.java.lang.Thread(self)
@@ -60,17 +69,27 @@ class _Hook:
                 self._manager().removeShutdownHook(self._thread)
             elif exit_code is not None:
                 # Else spark-submit's exit code would be that of the signal, although the stop was clean.
-                self._delete_temporary_folders()
+                self._delete_temporary_files()
                 self._jvm.java.lang.Runtime.getRuntime().halt(exit_code)
         self._released.set()
 
-    def _delete_temporary_folders(self) -> None:
-        """Do what Spark's last hook would, which `halt` leaves out; Spark shows its list to nobody."""
-        manager = self._jvm.java.lang.Class.forName("org.apache.spark.util.ShutdownHookManager$")
+    def _delete_temporary_files(self) -> None:
+        """Do what Spark's last hook and Java's own would, which `halt` leaves out; neither has a door."""
+        manager = self._class("org.apache.spark.util.ShutdownHookManager$")
         folders = manager.getDeclaredField("shutdownDeletePaths")
         folders.setAccessible(True)
         for path in folders.get(manager.getField("MODULE$").get(None)).mkString("\n").split("\n"):
             shutil.rmtree(path, ignore_errors=True)
+        delete = self._class("java.io.DeleteOnExitHook").getDeclaredMethod("runHooks", self._none("Class"))
+        delete.setAccessible(True)  # Spark opens java.io to itself and so to us
+        delete.invoke(None, self._none("Object"))
+
+    def _class(self, name: str) -> Any:
+        return self._jvm.java.lang.Class.forName(name)
+
+    def _none(self, kind: str) -> Any:
+        """Return an empty array, Java's "no arguments"."""
+        return self._gateway.new_array(getattr(self._jvm.java.lang, kind), 0)
 
     class Java:
         """What py4j asks for."""
@@ -83,6 +102,8 @@ def jvm_waits_for(inbox: Inbox, limit: float) -> Iterator[None]:
     """Hold the JVM until the block has ended, and in a job until the job has; for `limit` seconds at most."""
     from pyspark import SparkContext
 
+    if _job is not None:
+        _job.has_run = True
     if SparkContext._gateway is None:  # noqa: SLF001 - Connect: no JVM of ours
         yield
         return
@@ -90,21 +111,26 @@ def jvm_waits_for(inbox: Inbox, limit: float) -> Iterator[None]:
     try:
         yield
     finally:
-        if _of_job is None:
+        if _job is None:
             hook.release()
         else:
-            _of_job.append(hook)
+            _job.hooks.append(hook)
 
 
 def job_begins() -> None:
     """Note that a job's `main` runs: what it does after its run needs the JVM too."""
-    global _of_job  # noqa: PLW0603 - a process has one JVM, and runs one job
-    _of_job = []
+    global _job  # noqa: PLW0603 - a process has one JVM, and runs one job
+    _job = _Job()
+
+
+def job_has_run() -> bool:
+    """Say whether the job has come to its run."""
+    return _job is not None and _job.has_run
 
 
 def job_ends(exit_code: int) -> None:
     """Let a JVM that was told to end go, with the exit code of the job."""
-    global _of_job
-    hooks, _of_job = _of_job or [], None
+    global _job
+    hooks, _job = ([] if _job is None else _job.hooks), None
     for hook in hooks:
         hook.release(exit_code)

@@ -14,6 +14,7 @@ from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
 # How often a stop file is looked for, and a socket's reader: neither can wake the waiting thread.
 LOOK_EVERY = 0.5
@@ -72,8 +73,8 @@ def in_thread(name: str, function: Callable[[], object]) -> threading.Thread:
 
 
 @contextmanager
-def signals_posted_to(inbox: Inbox) -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into a post, and put the former handlers back at the end.
+def signals_to(handle: Callable[[str], object]) -> Iterator[None]:
+    """Call `handle` with "SIGINT" or "SIGTERM" when it arrives, and put the former handlers back at the end.
 
     A second signal goes to the former handler, so that an impatient Ctrl-C works; but not within a second of
     the first, as `timeout` and the like signal a process and its group. Outside the main thread, where
@@ -90,17 +91,34 @@ def signals_posted_to(inbox: Inbox) -> Iterator[None]:
 
     first: list[float] = []
 
-    def handle(number: int, _frame: object) -> None:
+    def receive(number: int, _frame: object) -> None:
         if not first:
             first.append(time.monotonic())
-            inbox.post("stop", signal.Signals(number).name)
+            handle(signal.Signals(number).name)
         elif time.monotonic() - first[0] > _SAME_STOP:
             put_back()
             signal.raise_signal(number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        former[number] = signal.signal(number, handle)
+        former[number] = signal.signal(number, receive)
     try:
         yield
     finally:
         put_back()
+
+
+def signals_posted_to(inbox: Inbox) -> AbstractContextManager[None]:
+    """Turn SIGINT and SIGTERM into a post."""
+    return signals_to(lambda name: inbox.post("stop", name))
+
+
+@contextmanager
+def signals_after() -> Iterator[None]:
+    """Keep SIGINT and SIGTERM back until the block has ended."""
+    kept: list[str] = []
+    try:
+        with signals_to(kept.append):
+            yield
+    finally:
+        for name in kept:
+            signal.raise_signal(signal.Signals[name])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 import socket
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ from pyspark.errors import PySparkRuntimeError
 from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
-from sparkstream_kit import _connect
+from sparkstream_kit import _connect, _waiting
 from sparkstream_kit.errors import InvalidInputError, hint
 from sparkstream_kit.profiles import log4j2_file, read_profile
 
@@ -86,11 +88,10 @@ def get_session(
             # Spark would take whatever python3 is first on PATH, and wait 10 s for it to fail.
             os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 
-    builder = SparkSession.builder
-    for key, value in {"spark.app.name": app_name, "spark.master": master, **wanted}.items():
-        if key not in given and not _is_launch_key(key):
-            builder = builder.config(key, value)
-    spark: SparkSession = builder.getOrCreate()
+    chosen = {"spark.app.name": app_name, "spark.master": master, **wanted}
+    applied = {key: chosen[key] for key in chosen if key not in given and not _is_launch_key(key)}
+    _start_context(applied)
+    spark: SparkSession = SparkSession.builder.config(map=applied).getOrCreate()
     _report_losers(spark, explicit, given)
     return spark
 
@@ -128,7 +129,9 @@ def _launch_jvm(wanted: Mapping[str, str], *, quiet: bool) -> None:
                 f"{options} -Dlog4j2.configurationFile={log4j2_file().as_uri()}".strip()
             )
         try:
-            SparkContext._ensure_initialized(conf=launch)  # noqa: SLF001
+            # A JVM whose launch is interrupted would be left behind.
+            with _waiting.signals_after():
+                SparkContext._ensure_initialized(conf=launch)  # noqa: SLF001
         except PySparkRuntimeError as err:
             raise InvalidInputError(
                 "Spark's Java machine did not start (its own words are above); it needs Java 17 or newer: "
@@ -140,6 +143,15 @@ def _launch_jvm(wanted: Mapping[str, str], *, quiet: bool) -> None:
             else:
                 os.environ.pop("SPARK_SUBMIT_OPTS", None)
     SparkContext._ensure_initialized()  # noqa: SLF001
+
+
+def _start_context(conf: Mapping[str, str]) -> None:
+    """Start the SparkContext; a handler of SIGINT that the program has set up stays."""
+    interrupt = signal.getsignal(signal.SIGINT)
+    SparkContext.getOrCreate(SparkConf().setAll(list(conf.items())))
+    # Spark's own handler, which cancels the running work, is for where there was none.
+    if interrupt is not signal.default_int_handler and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, interrupt)
 
 
 def _know_own_name() -> None:

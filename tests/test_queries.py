@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pyspark.sql import functions as F
 
-from sparkstream_kit import feeds, run, sinks, sources, start
+from sparkstream_kit import feeds, quarantine, run, schemas, sinks, sources, start
 from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ def test_a_finite_input_is_read_to_its_end_and_every_batch_is_reported(words: Da
     assert seen == [0, 1, 2]
     assert summary.ended_by == "end of input"
     assert [(q.name, q.batches, q.input_rows, q.last_batch) for q in summary.queries] == [("to_end", 3, 6, 2)]
-    assert str(summary).startswith("to_end: 3 batches, 6 rows in, last batch committed: 2\nended after")
+    assert str(summary).startswith("to_end: 3 batches, 6 rows in, ")
+    assert ", last batch committed: 2\nended after" in str(summary)
 
 
 def test_several_queries_end_together(spark: SparkSession, words: DataFrame) -> None:
@@ -65,6 +66,38 @@ def test_a_stop_file_ends_the_run(spark: SparkSession, tmp_path: Path) -> None:
         start(endless(spark), sinks.memory("filed")), stop_file=stop, on_batch=lambda _: stop.touch()
     )
     assert summary.ended_by == f"stop file {stop}"
+
+
+def test_max_batches_ends_the_run(spark: SparkSession, words: DataFrame) -> None:
+    one = start(words, sinks.memory("limited"), mode="complete", processingTime="500 milliseconds")
+    two = start(endless(spark), sinks.memory("as_well"))
+    summary = run(one, two, max_batches=2)
+    assert summary.ended_by == "max_batches are through"
+    assert all(query.batches in {2, 3} for query in summary.queries[:1])
+    assert summary.queries[1].batches >= 2
+
+
+def test_the_summary_counts_what_went_out_what_was_late_and_what_is_kept(
+    spark: SparkSession, folder: Path
+) -> None:
+    #  batch 0: 00:10 a  → watermark 00:10   batch 1: 00:11 b   batch 2: 00:05 late, 00:12 c
+    files = [["00:10,a"], ["00:11,b"], ["00:05,late", "00:12,c"]]
+    for name, lines in enumerate(files):
+        feeds.drip([(f"{name}.csv", "".join(f"2026-01-01 {line}\n" for line in lines))], folder)
+    rows = sources.csv(spark, str(folder), schema="at TIMESTAMP, word STRING", max_files_per_trigger=1)
+    once = rows.withWatermark("at", "0 seconds").dropDuplicates(["at", "word"])
+    (counts,) = run(start(once, sinks.memory("once"), availableNow=True)).queries
+    assert (counts.input_rows, counts.output_rows, counts.late_rows, counts.state_rows) == (4, 3, 1, 0)
+    assert counts.rows_per_second == counts.input_rows / counts.busy_seconds
+    assert "4 rows in, 3 rows out, 1 late rows dropped, 0 rows in state, " in str(counts)
+
+
+def test_bad_rows_are_counted_from_what_quarantine_observes(spark: SparkSession, folder: Path) -> None:
+    feeds.drip([("0.txt", "1\nx\n2\n"), ("1.txt", "y\n")], folder)
+    lines = sources.text(spark, str(folder), max_files_per_trigger=1)
+    parsed = quarantine.parse_csv(lines, schemas.from_ddl("n INT"))
+    summary = run(start(quarantine.good_rows(parsed), sinks.memory("good"), availableNow=True))
+    assert summary.queries[0].bad_rows == 2
 
 
 def test_idle_counts_from_the_last_row(words: DataFrame) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import command
+from conftest import ROOT, command, environment
 
 from sparkstream_kit import feeds
 
@@ -63,8 +64,58 @@ def test_a_signal_ends_a_query_cleanly(
     assert "Traceback" not in errors
     assert "\tat " not in errors
     until(lambda: not living(process.pid))
-    # Spark's folders; the JVM itself may leave a copy of a native library.
-    assert not [path.name for path in Path(temporary["TMPDIR"]).iterdir() if path.is_dir()]
+    assert not [path.name for path in Path(temporary["TMPDIR"]).iterdir()]
+
+
+# Under spark-submit the JVM answers a signal in this time by itself: with 130 or 143.
+@pytest.mark.parametrize(
+    ("number", "reached"),
+    [
+        (Signal.SIGINT, "sparkstream_kit.session"),
+        pytest.param(Signal.SIGTERM, "sparkstream_kit.session", marks=pytest.mark.slow),
+        pytest.param(Signal.SIGINT, "pyspark.sql.session", marks=pytest.mark.slow),
+        pytest.param(Signal.SIGTERM, "pyspark.sql.session", marks=pytest.mark.slow),
+    ],
+)
+def test_a_signal_before_the_run_ends_the_job_at_once(
+    number: Signal, reached: str, folder: Path, tmp_path: Path, until: Callable[..., None]
+) -> None:
+    # The job says when it has got there, by a profile hook of Python's own.
+    script = tmp_path / "job.py"
+    script.write_text(
+        WATCHED.format(jobs=str(ROOT / "jobs"), module=reached, function=WATCHED_FUNCTIONS[reached])
+    )
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=environment(),
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "reached\n"
+    os.killpg(process.pid, number)
+    output, errors = process.communicate(timeout=60)
+    lines = [line for line in errors.splitlines() if "incubator" not in line]
+    assert lines == [f"job.py: stopped by {number.name} before it began to run"]
+    assert (process.returncode, output) == (0, "")
+    until(lambda: not living(process.pid))
+
+
+WATCHED_FUNCTIONS = {"sparkstream_kit.session": "_launch_jvm", "pyspark.sql.session": "__init__"}
+WATCHED = """
+import sys, threading
+sys.path.insert(0, {jobs!r})
+def watch(frame, event, _):
+    where = frame.f_globals.get("__name__"), frame.f_code.co_name
+    if event == "call" and where == ({module!r}, {function!r}):
+        sys.setprofile(None)
+        print("reached", flush=True)
+import sales_totals
+sys.setprofile(watch)
+sys.exit(sales_totals.main())
+"""
 
 
 def test_a_signal_to_the_group_ends_a_dstream_cleanly(tmp_path: Path) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import ctypes
 import functools
 import io
+import logging
 import os
 import select
+import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from sparkstream_kit import _causes, _shutdown
+from sparkstream_kit import _causes, _shutdown, _waiting
 from sparkstream_kit.errors import KitError
 
 if TYPE_CHECKING:
@@ -28,8 +30,12 @@ _PIDFD_GETFD = 438
 def exit_codes(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
     """Wrap a job's `main`: its own standard streams, one line for an error, and the exit code.
 
-    0 ended as asked; 1 a query failed; 2 wrong arguments or input that cannot be had; 130 and 143 a signal
-    whose clean stop did not succeed. An error that is not the user's keeps its stack trace: it is a bug.
+    0 ended as asked, by a signal too; 1 a query failed; 2 wrong arguments or input that cannot be had; 130
+    and 143 a second signal, which cuts a clean stop short. An error that is not the user's keeps its stack
+    trace: it is a bug.
+
+    Before the run there is nothing to commit, and a signal ends the job at once. Under spark-submit the JVM
+    then sets the exit code, 130 or 143, if it got the signal too.
 
     Args:
         main: takes the arguments (None: those of the process) and returns the exit code.
@@ -43,12 +49,24 @@ def exit_codes(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int
         _shutdown.job_begins()
         code = 1
         try:
-            code = _run(main, argv)
+            with _waiting.signals_to(_unwind):
+                code = _run(main, argv)
         finally:
             _shutdown.job_ends(code)
         return code
 
     return wrapped
+
+
+class _Signalled(BaseException):
+    """A signal outside of a run."""
+
+
+def _unwind(name: str) -> NoReturn:
+    """End the job from where it is, so that temporary folders go and no JVM is left behind."""
+    # The JVM may have got the signal too: what py4j has to say of losing it, on the root logger, is no news.
+    logging.disable(logging.CRITICAL)
+    raise _Signalled(name)
 
 
 def _run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None) -> int:
@@ -58,8 +76,12 @@ def _run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None
     except KitError as err:
         print(f"{Path(sys.argv[0]).name}: {err}", file=sys.stderr)
         return err.exit_code
-    except KeyboardInterrupt:
-        return 130
+    except (KeyboardInterrupt, _Signalled) as signalled:
+        name = str(signalled) or "SIGINT"
+        if _shutdown.job_has_run():
+            return 128 + signal.Signals[name]
+        print(f"{Path(sys.argv[0]).name}: stopped by {name} before it began to run", file=sys.stderr)
+        return 0
     except Exception as err:
         if isinstance(err, BrokenPipeError) and _reader_is_gone():
             # As with `head`: nothing more to say, and nowhere to say it.

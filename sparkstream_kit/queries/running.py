@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from pyspark.sql.streaming.query import StreamingQueryManager
 
 from sparkstream_kit import _causes, _shutdown, _waiting
 from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed
-from sparkstream_kit.queries.summary import QuerySummary, RunSummary
+from sparkstream_kit.queries.summary import QuerySummary, RunSummary, Tally
 from sparkstream_kit.sources import sockets
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def run(
     *queries: StreamingQuery,
     run_for: float | None = None,
     idle: float | None = None,
+    max_batches: int | None = None,
     stop_file: str | Path | None = None,
     grace: float = 30,
     on_batch: Callable[[StreamingQueryProgress], None] | None = None,
@@ -46,16 +48,18 @@ def run(
     """Wait for queries and end them well; call it in the main thread, where signals arrive.
 
     It ends at the end of input (every query has ended, as with `availableNow`, or its socket's peer has
-    closed and all lines are through), after `run_for` or `idle` seconds, when the stop file appears, and on
-    SIGINT or SIGTERM. The batch in flight is committed first; one that begins while the query is being
-    stopped may be cut, and comes again whole when the query is started on its checkpoint. Whatever happens,
-    no query of the run is active afterwards (but one whose batch function hangs, which is an error), and the
-    signal handlers are as before.
+    closed and all lines are through), after `run_for` or `idle` seconds, after `max_batches`, when the stop
+    file appears, and on SIGINT or SIGTERM. The batch in flight is committed first; one that begins while the
+    query is being stopped may be cut, and comes again whole when the query is started on its checkpoint.
+    Whatever happens, no query of the run is active afterwards (but one whose batch function hangs, which is
+    an error), and the signal handlers are as before.
 
     Args:
         *queries: running queries of one session.
         run_for: seconds after which the run ends.
         idle: seconds without an input row after which the run ends.
+        max_batches: the run ends when each query has committed so many in it; one more may be through by
+            then, as Spark begins the next batch by itself.
         stop_file: a path; the run ends within about half a second after a file appears there.
         grace: seconds that the batch in flight may take to commit before it is cut.
         on_batch: called in this thread after each batch with Spark's own progress record.
@@ -66,19 +70,32 @@ def run(
     Raises:
         QueryFailed: a query failed; the others have been stopped. It carries the summary.
         InputUnavailable: a query's socket could not be connected to.
-        InvalidInputError: no queries, or a time that is not positive.
+        InvalidInputError: no queries, or a time or number that is not positive.
     """
     if not queries:
         raise InvalidInputError("run() needs at least one query: run(start(frame, sink, name='totals'))")
     try:
+        limits = _Limits(idle, max_batches)
         inbox = _waiting.Inbox(run_for=run_for, idle=idle, stop_file=stop_file)
-        return _Run(queries, inbox, on_batch).to_end(idle, grace)
+        return _Run(queries, inbox, on_batch, limits).to_end(grace)
     except InvalidInputError:
         for query in queries:
             query.stop()
         raise
     except (Py4JNetworkError, ConnectionError) as err:
         raise QueryFailed("run", "Spark's JVM ended before the run did") from err
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """What ends a run and can be told from its batches alone."""
+
+    idle: float | None
+    max_batches: int | None
+
+    def __post_init__(self) -> None:
+        if self.max_batches is not None and self.max_batches < 1:
+            raise InvalidInputError(f"max_batches must be a whole number from 1, not {self.max_batches}")
 
 
 class _Progress(StreamingQueryListener):
@@ -110,15 +127,17 @@ class _Run:
         queries: tuple[StreamingQuery, ...],
         inbox: _waiting.Inbox,
         on_batch: Callable[[StreamingQueryProgress], None] | None,
+        limits: _Limits,
     ) -> None:
         self._inbox = inbox
         self._on_batch = on_batch
+        self._limits = limits
         self._queries = {str(query.runId): query for query in queries}
         self._names = {run_id: query.name or query.id for run_id, query in self._queries.items()}
-        self._rows: dict[str, dict[int, int]] = {run_id: {} for run_id in self._queries}
+        self._tallies = {run_id: Tally() for run_id in self._queries}
         self._last_row = self._inbox.started
 
-    def to_end(self, idle: float | None, grace: float) -> RunSummary:
+    def to_end(self, grace: float) -> RunSummary:
         """Wait, let the batch in flight commit, stop every query, and say what was done."""
         manager = _manager(next(iter(self._queries.values())))
         listener = _Progress(self._inbox, set(self._queries))
@@ -128,7 +147,7 @@ class _Run:
                     manager.addListener(listener)
                 for run_id, query in self._queries.items():
                     _waiting.in_thread("await", partial(self._await, run_id, query))
-                ended_by = self._wait(idle)
+                ended_by = self._wait()
                 self._drain(time.monotonic() + grace)
         finally:
             stuck = [name for run_id, name in self._names.items() if not self._stop(run_id)]
@@ -148,17 +167,16 @@ class _Run:
             query.awaitTermination()
         self._inbox.post("ended", run_id)
 
-    def _wait(self, idle: float | None) -> str:
+    def _wait(self) -> str:
         """Return why the run ends."""
         open_queries = set(self._queries)
         sockets_of = {run_id: sockets.addresses(query) for run_id, query in self._queries.items()}
         while open_queries:
-            wake_after = _waiting.LOOK_EVERY if any(sockets_of.values()) else None
-            if idle is not None:
-                left = self._idle_left(idle)
-                if left <= 0:
-                    return f"{idle:g} s without a row"
-                wake_after = min(left, wake_after or left)
+            reason, wake_after = self._over(open_queries)
+            if reason:
+                return reason
+            if any(sockets_of.values()):
+                wake_after = min(_waiting.LOOK_EVERY, wake_after or _waiting.LOOK_EVERY)
             kind, what = self._inbox.next(wake_after=wake_after)
             if kind == "stop":
                 return str(what)
@@ -168,24 +186,34 @@ class _Run:
                 open_queries.discard(what)
                 if self._queries[what].exception() is not None:
                     return "failure"
-            for run_id, addresses in sockets_of.items():
-                # A socket is connected to in the first batch: before that there is no reader to miss.
-                if addresses and self._rows[run_id] and not sockets.is_being_read(addresses):
-                    sockets_of[run_id] = []
-                    _waiting.in_thread("last-lines", partial(_finish_input, self._queries[run_id]))
+            self._end_read_sockets(sockets_of)
         return "end of input"
 
-    def _idle_left(self, idle: float) -> float:
-        """Return the seconds that are left to wait for a row; what is on its way is waited for anew."""
+    def _over(self, open_queries: set[str]) -> tuple[str | None, float | None]:
+        """Return why the run is over by its limits, or None and the seconds until `idle` may say so."""
+        limit, idle = self._limits.max_batches, self._limits.idle
+        if limit is not None and all(self._tallies[run_id].batches >= limit for run_id in open_queries):
+            return "max_batches are through", None
+        if idle is None:
+            return None, None
         left = self._last_row + idle - time.monotonic()
         if left <= 0 and any(self._has_rows_on_their_way(query) for query in self._queries.values()):
             self._last_row, left = time.monotonic(), idle
-        return left
+        return (f"{idle:g} s without a row" if left <= 0 else None), left
+
+    def _end_read_sockets(self, sockets_of: dict[str, list[tuple[str, int]]]) -> None:
+        """End the queries whose sockets have closed: Spark would go on waiting for them."""
+        for run_id, addresses in sockets_of.items():
+            # A socket is connected to in the first batch: before that there is no reader to miss.
+            if addresses and self._tallies[run_id].batches and not sockets.is_being_read(addresses):
+                sockets_of[run_id] = []
+                _waiting.in_thread("last-lines", partial(_finish_input, self._queries[run_id]))
 
     def _has_rows_on_their_way(self, query: StreamingQuery) -> bool:
         """Say whether a batch is in flight, or through but not recorded yet: both can outlast `idle`."""
         last = query.lastProgress
-        recorded = last is None or last.numInputRows == 0 or last.batchId in self._rows[str(query.runId)]
+        seen = self._tallies[str(query.runId)].last_batch
+        recorded = last is None or last.numInputRows == 0 or (seen is not None and last.batchId <= seen)
         return not recorded or _in_batch(query)
 
     def _drain(self, deadline: float) -> None:
@@ -205,10 +233,8 @@ class _Run:
         return not stopping.is_alive()
 
     def _record(self, progress: StreamingQueryProgress) -> None:
-        rows = self._rows[str(progress.runId)]
-        if progress.batchId in rows:
+        if not self._tallies[str(progress.runId)].add(progress):
             return
-        rows[progress.batchId] = progress.numInputRows
         if progress.numInputRows > 0:
             self._last_row = time.monotonic()
         if self._on_batch is not None:
@@ -227,10 +253,8 @@ class _Run:
             ended_by,
             time.monotonic() - self._inbox.started,
             tuple(
-                QuerySummary(
-                    self._names[run_id], query.id, len(rows), sum(rows.values()), max(rows, default=None)
-                )
-                for (run_id, query), rows in zip(self._queries.items(), self._rows.values(), strict=True)
+                QuerySummary(self._names[run_id], query.id, **asdict(self._tallies[run_id]))
+                for run_id, query in self._queries.items()
             ),
         )
         for run_id, query in self._queries.items():
