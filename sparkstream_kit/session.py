@@ -89,7 +89,9 @@ def get_session(
             os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 
     chosen = {"spark.app.name": app_name, "spark.master": master, **wanted}
-    applied = {key: chosen[key] for key in chosen if key not in given and not _is_launch_key(key)}
+    applied: dict[str, Any] = {
+        key: chosen[key] for key in chosen if key not in given and not _is_launch_key(key)
+    }
     _start_context(applied)
     spark: SparkSession = SparkSession.builder.config(map=applied).getOrCreate()
     _report_losers(spark, explicit, given)

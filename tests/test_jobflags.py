@@ -200,7 +200,7 @@ def ends(error: BaseException | None) -> int:
             2,
             "job.py: a chart needs an optional library; run: pip install 'sparkstream-kit[charts]'\n",
         ),
-        (KeyboardInterrupt(), 130, ""),
+        (KeyboardInterrupt(), 0, "job.py: stopped by SIGINT before it began to run\n"),
     ],
 )
 def test_an_end_has_its_code_and_one_line(
@@ -275,14 +275,27 @@ def test_another_broken_pipe_is_a_bug() -> None:
         ends(BrokenPipeError())
 
 
-def test_an_interrupt_is_130_and_no_trace(tmp_path: Path) -> None:
-    job = script(
-        tmp_path, f"import os, time\nos.kill(os.getpid(), {signal.SIGINT})\ntime.sleep(60)\nreturn 0"
-    )
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("has_run", [False, True])
+def test_a_signal_outside_of_a_run(name: str, has_run: bool, tmp_path: Path) -> None:
+    # After the run a result may be cut short; before it there is nothing to lose.
+    body = f"""
+        import os, signal, time
+        from sparkstream_kit import _shutdown
+        _shutdown._job.has_run = {has_run}
+        os.kill(os.getpid(), signal.{name})
+        time.sleep(60)
+    """
     done = subprocess.run(
-        [sys.executable, job], env=environment(), capture_output=True, text=True, check=False
+        [sys.executable, script(tmp_path, body)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+    said = "" if has_run else f"job.py: stopped by {name} before it began to run\n"
+    assert done.returncode == (128 + signal.Signals[name] if has_run else 0)
+    assert (done.stdout, done.stderr) == ("", said)
 
 
 TELL = 'print("result")\nprint("note", file=sys.stderr)\nreturn 3'

@@ -52,6 +52,7 @@ def exit_codes(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int
             with _waiting.signals_to(_unwind):
                 code = _run(main, argv)
         finally:
+            logging.disable(logging.NOTSET)
             _shutdown.job_ends(code)
         return code
 
