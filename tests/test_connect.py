@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.xdist_group("connect")
 
 
-def attached(url: str, folder: Path, body: str) -> subprocess.CompletedProcess[str]:
+def attached(url: str, folder: Path, body: str, *args: object) -> subprocess.CompletedProcess[str]:
     """Run a script in an empty folder, with SPARK_REMOTE set."""
     script = folder / "script.py"
     script.write_text(body)
     return subprocess.run(
-        [sys.executable, str(script)],
+        [sys.executable, str(script), *map(str, args)],
         cwd=folder,
         env=environment(SPARK_REMOTE=url),
         capture_output=True,
@@ -82,3 +82,47 @@ def test_settings_on_a_server(connect: str, tmp_path: Path) -> None:
     assert refused.startswith("spark.sql.warehouse.dir=/elsewhere cannot be set in the running session")
     assert refused.endswith("; start the Connect server with it")
     assert "conf spark.driver.memory=2g is not in force: the Spark Connect server has its own" in done.stderr
+
+
+RUNS = """
+import sys
+from pathlib import Path
+from sparkstream_kit import get_session, run, sinks, sources, start
+from sparkstream_kit.errors import QueryFailed
+
+folder = Path(sys.argv[1])
+spark = get_session("attached")
+for number in range(3):
+    (folder / "in" / f"{number}.txt").write_text("1\\n2\\n")
+lines = sources.text(spark, str(folder / "in"), max_files_per_trigger=1)
+files = start(
+    lines, sinks.files(str(folder / "out")), name="f", checkpoint=folder / "ck", availableNow=True
+)
+seen = []
+summary = run(files, on_batch=lambda batch: seen.append(batch.batchId))
+print(seen, summary.queries[0].input_rows, summary.ended_by, spark.read.parquet(str(folder / "out")).count())
+
+ticks = sources.rate(spark, rows_per_second=50)
+print(run(start(ticks, sinks.foreach_batch(lambda batch, _: batch.count()), name="r"), run_for=2).ended_by)
+
+def fail(batch, _):
+    raise ValueError("no such shop")
+
+good = start(ticks, sinks.foreach_batch(lambda batch, _: batch.count()), name="good")
+try:
+    run(good, start(ticks, sinks.foreach_batch(fail), name="bad"))
+except QueryFailed as err:
+    print(err, good.isActive)
+spark.stop()
+"""
+
+
+@pytest.mark.slow
+def test_runs_end_as_on_a_session_of_ones_own(connect: str, tmp_path: Path, folder: Path) -> None:
+    done = attached(connect, tmp_path, RUNS, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "[0, 1, 2] 6 end of input 6",
+        "run_for is over",
+        "query bad failed: ValueError: no such shop False",
+    ]
