@@ -1,4 +1,4 @@
-"""The command `sparkstream`, a thin face on the modules: feeds, settings for spark-submit, schemas as code.
+"""The command `sparkstream`, a thin face on the modules: feeds, checkpoints, settings, schemas as code.
 
 Results go to standard output, all else to standard error. Only `sparkstream schema` starts Spark.
 """
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from sparkstream_kit import _waiting, feeds
+from sparkstream_kit import _waiting, checkpoints, feeds
 from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, reject_unknown
 from sparkstream_kit.profiles import submit_properties
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 __all__ = ["main"]
+_CHECKPOINT = "A checkpoint on a local path."
 _FORMATS = ("csv", "json", "orc", "parquet")
 
 
@@ -57,12 +58,21 @@ def _app() -> Any:
     if typer is None:
         raise MissingExtraError("sparkstream", "cli")
     plain: Any = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
-    app = typer.Typer(**plain, help="Input for Spark streams, settings for spark-submit, schemas as code.")
+    app = typer.Typer(
+        **plain,
+        help="Input for Spark streams, their checkpoints, settings for spark-submit, schemas as code.",
+    )
     app.callback(invoke_without_command=True)(_options)
     feed = typer.Typer(**plain, help="Make input for a stream.")
     feed.command("lines")(_lines)
     feed.command("sales")(_sales)
     app.add_typer(feed, name="feed")
+    checkpoint = typer.Typer(**plain, help="See into a checkpoint, copy it, go back in it.")
+    checkpoint.command("show")(_show)
+    checkpoint.command("check")(_check)
+    checkpoint.command("clone")(_clone)
+    checkpoint.command("rewind")(_rewind)
+    app.add_typer(checkpoint, name="checkpoint")
     app.command("conf")(_conf)
     app.command("schema")(_schema)
     return typer.main.get_command(app)
@@ -160,6 +170,44 @@ def _schema(
 
     with get_session("sparkstream schema", profile="local") as spark:
         typer.echo(schemas.to_code(schemas.infer(spark, path, format=format, header=header)), nl=False)
+
+
+def _show(folder: Annotated[str, typer.Argument(metavar="DIR", help=_CHECKPOINT)]) -> None:
+    """Show what a checkpoint holds, and what a restart would run again. Its query may be running."""
+    typer.echo(checkpoints.show(folder))
+
+
+def _check(folder: Annotated[str, typer.Argument(metavar="DIR", help=_CHECKPOINT)]) -> int:
+    """Say what is wrong with a checkpoint, a line a problem. Exit code 1 if there is one."""
+    problems = checkpoints.check(folder)
+    typer.echo("\n".join(map(str, problems)) or f"{folder}: no problem found")
+    return 1 if problems else 0
+
+
+def _clone(
+    source: Annotated[str, typer.Argument(metavar="SRC", help=_CHECKPOINT)],
+    target: Annotated[str, typer.Argument(metavar="DST", help="Where the copy goes; must not exist.")],
+    *,
+    new_id: Annotated[bool, typer.Option("--new-id", help="Make it another query for sinks.")] = False,
+) -> None:
+    """Copy a checkpoint that no query uses, whole or not at all."""
+    copy = checkpoints.show(checkpoints.clone(source, target, new_id=new_id))
+    typer.echo(f"copied to {copy.path}, query {copy.query_id}")
+    if new_id:
+        typer.echo("Sinks take it for another query: give it a table or a folder of its own.")
+    else:
+        typer.echo("Sinks take it for the same query, and know which batches they have: go on with")
+        typer.echo("one of the two. To run both, each with sinks of its own: clone --new-id.")
+
+
+def _rewind(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help=_CHECKPOINT)],
+    *,
+    to: Annotated[int, _flag("N", "The batch that becomes the last committed one.")],
+    apply: Annotated[bool, typer.Option("--apply", help="Do it; else only say what it would do.")] = False,
+) -> None:
+    """Go back to the end of batch N: what came after it runs again. Can be undone until the next start."""
+    typer.echo(checkpoints.rewind(folder, to=to, apply=apply))
 
 
 @contextmanager

@@ -263,6 +263,81 @@ def test_schema_prints_code_that_makes_the_schema(tmp_path: Path) -> None:
     )
 
 
+# --- checkpoint
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """What a query of another source than files leaves that was killed in batch 3."""
+    path = tmp_path / "ckpt"
+    for name in ("offsets", "commits"):
+        (path / name).mkdir(parents=True)
+    (path / "metadata").write_text('{"id":"0b1e"}')
+    for batch in range(4):
+        (path / "offsets" / str(batch)).write_text(f'v1\n{{"conf":{{}}}}\n{10 * batch}')
+    for batch in range(3):
+        (path / "commits" / str(batch)).write_text('v1\n{"nextBatchWatermarkMs":0}')
+    return path
+
+
+def test_checkpoint_show_says_what_a_restart_runs_again(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["checkpoint", "show", str(checkpoint)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"checkpoint  {checkpoint}\nquery       0b1e\ncommitted   batch 2, ")
+    assert out.endswith("\nA restart runs batch 3 again.\n")
+
+
+def test_checkpoint_check_ends_with_1_and_a_line_a_problem(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["checkpoint", "check", str(checkpoint)]) == 0
+    assert capsys.readouterr().out == f"{checkpoint}: no problem found\n"
+    (checkpoint / "commits/2").write_text("")
+    (checkpoint / "offsets/0").write_text("")
+    assert main(["checkpoint", "check", str(checkpoint)]) == 1
+    out, err = capsys.readouterr()
+    back = f"sparkstream checkpoint rewind {checkpoint} --to 1"
+    assert out.splitlines() == [
+        f"{checkpoint}/commits/2 is empty; restore it from a backup, or go back: {back}",
+        f"{checkpoint}/offsets/0 is empty; a restart does not need it, but batch 0 cannot be rewound to",
+    ]
+    assert err == ""
+
+
+def test_checkpoint_clone_says_what_the_copy_is_to_sinks(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = checkpoint.with_name("copy")
+    assert main(["checkpoint", "clone", str(checkpoint), str(copy)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"copied to {copy}, query 0b1e\nSinks take it for the same query, and know ")
+    assert (copy / "metadata").read_text() == '{"id":"0b1e"}'
+    assert main(["checkpoint", "clone", str(checkpoint), f"{copy}-2", "--new-id"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith("Sinks take it for another query: ")
+    assert "0b1e" not in Path(f"{copy}-2", "metadata").read_text()
+
+
+def test_checkpoint_rewind_asks_for_apply(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rewind = ["checkpoint", "rewind", str(checkpoint), "--to", "0"]
+    assert main(rewind) == 0
+    assert "\nNothing is changed yet; --apply moves 4 files to\n" in capsys.readouterr().out
+    assert (checkpoint / "commits/2").exists()
+    assert main([*rewind, "--apply"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"{checkpoint}: batches 1 to 3 run again.\n")
+    assert "\nMoved 4 files. To undo it, before the next start:\n  cp -a " in out
+    assert [path.name for path in (checkpoint / "commits").iterdir()] == ["0"]
+
+
+def test_a_whole_checkpoint_fits_a_terminal(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for args in (["show"], ["rewind", "--to", "0"], ["rewind", "--to", "1"]):
+        assert main(["checkpoint", *args, str(checkpoint)]) == 0
+    text = capsys.readouterr().out.replace(str(checkpoint), "ckpt")
+    assert max(map(len, text.splitlines())) <= 80
+
+
 # --- mistakes, and what must work without Spark
 
 
@@ -281,6 +356,10 @@ def test_schema_prints_code_that_makes_the_schema(tmp_path: Path) -> None:
         ("feed sales x --rows 0", "rows is 0; give 1 row a file or more"),
         ("feed sales x --every -1", "every is -1.0 seconds; give 0 or more"),
         ("conf /nope", "unknown profile /nope; known: cluster, local, test, or the path of a file"),
+        ("checkpoint", "Missing command; see --help"),
+        ("checkpoint show /nope", "no checkpoint /nope; give the folder that the query was started with"),
+        ("checkpoint check s3:/b", "checkpoint s3:/b is not on a local path; copy it to this machine first"),
+        ("checkpoint rewind x", "Missing option '--to'; see --help"),
         ("schema /nope", "/nope does not exist; give the path of a file, a folder or a glob"),
         ("schema . --format cvs", "unknown --format cvs; did you mean csv?"),
     ],
@@ -327,13 +406,20 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "args", [["--help"], ["conf", "test"], ["feed", "sales", "IN", "--files", "1"], ["schema", "/nope"]]
+    "args",
+    [
+        ["--help"],
+        ["conf", "test"],
+        ["feed", "sales", "IN", "--files", "1"],
+        ["schema", "/nope"],
+        ["checkpoint", "show", "/nope"],
+    ],
 )
 def test_spark_is_not_imported(args: list[str], tmp_path: Path) -> None:
     blocked = "import sys; sys.modules['pyspark'] = None; "
     args = [str(tmp_path / "in") if arg == "IN" else arg for arg in args]
     done = run(*args, prelude=blocked, XDG_CACHE_HOME=str(tmp_path))
-    assert done.returncode == (2 if "schema" in args else 0)
+    assert done.returncode == (2 if "/nope" in args else 0)
     assert "Traceback" not in done.stderr
 
 

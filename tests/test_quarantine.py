@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from chispa import assert_df_equality
 
+from sparkstream_kit import sinks, start
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.quarantine import bad_rows, good_rows, parse_csv
 from sparkstream_kit.schemas import from_ddl
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.streaming.query import StreamingQuery
 
 SALES = from_ddl(
     """OrderID BIGINT, OrderDate DATE, Quantity INT, DiscountPct DECIMAL(9,4), Rate DECIMAL(12,2),
@@ -115,9 +117,11 @@ READ = [
     ("FLOAT", "1.5", 1.5),
     ("DOUBLE", "-1.5e3", -1500.0),
     ("DOUBLE", "-inf", float("-inf")),
+    ("DOUBLE", "1e-400", 0.0),
     ("BOOLEAN", "true", True),
     ("DECIMAL(5,2)", "-.5", Decimal("-0.50")),
     ("DECIMAL(5,2)", "1.", Decimal(1)),
+    ("DECIMAL(5,2)", " 1.50 ", Decimal("1.50")),
     ("DECIMAL(5,0)", "12345", Decimal(12345)),
     ("DATE", "2024-2-29", date(2024, 2, 29)),
     ("TIMESTAMP", "2024-02-29", datetime(2024, 2, 29)),  # noqa: DTZ001 - as PySpark gives it
@@ -146,40 +150,49 @@ def test_another_separator_and_patterns(spark: SparkSession) -> None:
 # --- bad rows
 
 
-@pytest.mark.parametrize(
-    ("line", "reason"), [pytest.param(k, v, id=f"{n}-{v}") for n, (k, v) in enumerate(BAD.items())]
-)
-def test_a_bad_line_is_kept_with_its_reason(
-    spark: SparkSession, folder: Path, line: str, reason: str
-) -> None:
-    rows = parsed(spark, folder, line, GOOD).collect()
-    assert rows == [(*[None] * 12, reason, line), (*GOOD_ROW, None, GOOD)]
+def test_a_bad_line_is_kept_with_its_reason(spark: SparkSession, folder: Path) -> None:
+    rows = parsed(spark, folder, *BAD, GOOD).collect()
+    assert rows == [*[(*[None] * 12, reason, line) for line, reason in BAD.items()], (*GOOD_ROW, None, GOOD)]
 
 
-@pytest.mark.parametrize(
-    ("kind", "values"),
-    [
-        ("TINYINT", ["128", "x"]),
-        ("SMALLINT", ["32768", "1.0"]),
-        ("INT", ["1_000", "1L", " ", "1e2"]),
-        ("BIGINT", ["9223372036854775808", "0x1"]),
-        ("FLOAT", ['"1,5"', "1f"]),  # 1f, 1d and 0x1p3 are Java's notation, which a cast takes
-        ("DOUBLE", ["many", "1d", "0x1p3"]),
-        ("BOOLEAN", ["maybe", "2"]),
-        ("DECIMAL(5,0)", ["1.0", ".5", "."]),  # a cast makes .5 a 1
-        ("DECIMAL(5,2)", [".", ".555", "1000", "1e1"]),
-        # A cast drops a time, and makes a time alone today; the last is no date of Python's.
-        ("DATE", ["2023-02-29", "2024-01-31 10:00", "12:30", "2024-1", "+12024-01-01"]),
-        ("TIMESTAMP", ["2024-01-31 25:00:00", "12:30", "2024", "now", "2024-01-31 10:00:00.1234567"]),
-    ],
-)
+NOT_READ = {
+    "TINYINT": ["128", "x"],
+    "SMALLINT": ["32768", "1.0"],
+    "INT": ["1_000", "1L", " ", "1e2"],
+    "BIGINT": ["9223372036854775808", "0x1"],
+    # 1f, 1d and 0x1p3 are Java's notation, which a cast takes; it makes infinite what is too big.
+    "FLOAT": ['"1,5"', "1f", "1e39"],
+    "DOUBLE": ["many", "1d", "0x1p3", "1e400"],
+    "BOOLEAN": ["maybe", "2"],
+    "DECIMAL(5,0)": ["1.0", ".5", "."],  # a cast makes .5 a 1
+    "DECIMAL(5,2)": [".", ".555", "1000", "1e1", "1E-9", "1.505 "],
+    # A cast drops a time, and makes a time alone today; the last is no date of Python's.
+    "DATE": ["2023-02-29", "2024-01-31 10:00", "12:30", "2024-1", "+12024-01-01"],
+    "TIMESTAMP": ["2024-01-31 25:00:00", "12:30", "2024", "now", "2024-01-31 10:00:00.1234567"],
+}
+
+
 def test_a_value_that_does_not_parse_is_bad_also_where_the_query_does_not_use_it(
-    spark: SparkSession, folder: Path, kind: str, values: list[str]
+    spark: SparkSession, folder: Path
 ) -> None:
-    lines = [f"{value},1" for value in values]
-    frame = parse_csv(spark.read.text(write(folder, *lines)), from_ddl(f"x {kind}, y INT"))
-    assert good_rows(frame).select("y").collect() == []
-    assert bad_rows(frame).collect() == [(f"x: not a {kind.lower()}", line) for line in lines]
+    schema = from_ddl(", ".join(f"c{n} {kind}" for n, kind in enumerate(NOT_READ)) + ", used INT")
+    expected = {
+        "," * n + value + "," * (len(NOT_READ) - n) + "1": f"c{n}: not a {kind.lower()}"
+        for n, (kind, values) in enumerate(NOT_READ.items())
+        for value in values
+    }
+    frame = parse_csv(spark.read.text(write(folder, *expected)), schema)
+    assert {row["_raw"]: row["_reason"] for row in bad_rows(frame).collect()} == expected
+    assert good_rows(frame).select("used").collect() == []
+
+
+def test_bytes_that_are_no_text_are_bad_and_kept_as_they_are(spark: SparkSession, folder: Path) -> None:
+    line = GOOD.encode().replace(b"Ohio", b"Z\xfcrich")
+    (folder / "latin1.csv").write_bytes(line + b"\n" + GOOD.encode())
+    frame = parse_csv(spark.read.text(str(folder)), SALES, date_format="M/d/yy")
+    bad = bad_rows(frame).selectExpr("_reason", "CAST(_raw AS BINARY) AS bytes").collect()
+    assert bad == [("not valid UTF-8", bytearray(line))]
+    assert good_rows(frame).count() == 1
 
 
 def test_a_null_line_is_bad(spark: SparkSession) -> None:
@@ -226,6 +239,60 @@ def test_a_stream_and_a_static_read_give_the_same(spark: SparkSession, folder: P
     static = parsed(spark, folder, *lines)
     stream = streamed(parse_csv(text(spark, str(folder)), SALES, date_format="M/d/yy"))
     assert_df_equality(stream, static, ignore_row_order=True, ignore_nullable=True)
+
+
+# --- what Spark's progress says
+
+
+def observed(query: StreamingQuery) -> list[tuple[int, int]]:
+    """Return rows and bad rows of each parse in each batch."""
+    progress = query.recentProgress
+    return [(row.rows, row.bad_rows) for each in progress for row in each.observedMetrics.values()]
+
+
+def test_progress_counts_rows_and_bad_rows_whatever_is_selected(spark: SparkSession, folder: Path) -> None:
+    write(folder, GOOD, "junk", "", GOOD)
+    frame = parse_csv(text(spark, str(folder)), SALES, date_format="M/d/yy")
+    some = good_rows(frame).groupBy("Quantity").count()
+    query = start(some, sinks.memory("some"), mode="complete", availableNow=True)
+    query.awaitTermination()
+    assert observed(query) == [(4, 2)]
+    (name,) = query.recentProgress[0].observedMetrics
+    assert name.startswith("sparkstream_quarantine")
+
+
+def test_two_parses_in_one_query_are_counted_each(spark: SparkSession, folder: Path) -> None:
+    write(folder, GOOD, "junk")
+    frames = [parse_csv(text(spark, str(folder)), SALES, date_format="M/d/yy") for _ in range(2)]
+    both = good_rows(frames[0]).union(good_rows(frames[1]))
+    query = start(both, sinks.memory("both"), availableNow=True)
+    query.awaitTermination()
+    assert observed(query) == [(2, 1), (2, 1)]
+
+
+def test_a_batch_for_two_sinks_is_counted_once_and_counted_on_after_a_restart(
+    spark: SparkSession, folder: Path, tmp_path: Path
+) -> None:
+    good, bad = sinks.batch_files(tmp_path / "good"), sinks.batch_files(tmp_path / "bad")
+    for lines in ([GOOD, "junk", GOOD], ["more junk", GOOD.replace("P1", "P2")]):
+        (folder / f"{len(lines)}.csv").write_text("\n".join(lines))
+        frame = parse_csv(text(spark, str(folder)), SALES, date_format="M/d/yy")
+        once = frame.dropDuplicates(["ProductKey", "_raw"])
+        query = start(
+            once,
+            sinks.fan_out(good.of(good_rows), bad.of(bad_rows)),
+            name="clean",
+            checkpoint=tmp_path / "ckpt",
+            availableNow=True,
+        )
+        query.awaitTermination()
+        assert observed(query)[0] == (len(lines), 1)
+    kept = spark.read.parquet(str(tmp_path / "good")).orderBy("ProductKey").collect()
+    assert [row.ProductKey for row in kept] == ["P1", "P2"]
+    assert sorted(row["_raw"] for row in spark.read.parquet(str(tmp_path / "bad")).collect()) == [
+        "junk",
+        "more junk",
+    ]
 
 
 # --- what cannot be asked for

@@ -324,3 +324,20 @@ def test_run_works_outside_the_main_thread(words: DataFrame, until: Callable[...
     threading.Thread(target=lambda: done.append(run(query).ended_by)).start()
     until(lambda: done)
     assert done == ["end of input"]
+
+
+def test_what_a_file_source_hides_is_logged_and_in_the_summary(
+    spark: SparkSession, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    feeds.drip([("0.txt", "a\n")], folder)
+    lines = sources.text(spark, str(folder))
+
+    def change(_: StreamingQueryProgress) -> None:
+        (folder / "0.txt").write_text("a\nb\n")
+
+    query = start(lines, sinks.memory("hidden"), checkpoint=tmp_path / "ckpt", availableNow=True)
+    summary = run(query, on_batch=change)
+    expected = f"query hidden: {folder}/0.txt: changed after it was read, and not read again"
+    assert summary.warnings[0].startswith(expected)
+    assert f"warning: {expected}" in str(summary)
+    assert any(message.startswith(expected) for message in caplog.messages)

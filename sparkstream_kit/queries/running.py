@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -9,31 +10,26 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from py4j.protocol import Py4JNetworkError
-from pyspark.sql import SparkSession
-from pyspark.sql.streaming.listener import StreamingQueryListener
-from pyspark.sql.streaming.query import StreamingQueryManager
 
 from sparkstream_kit import _causes, _shutdown, _waiting
 from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed
+from sparkstream_kit.queries import asking
 from sparkstream_kit.queries.summary import QuerySummary, RunSummary, Tally
-from sparkstream_kit.sources import sockets
+from sparkstream_kit.sources import sockets, watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from pyspark.sql.streaming.listener import (
-        QueryIdleEvent,
-        QueryProgressEvent,
-        QueryStartedEvent,
-        QueryTerminatedEvent,
-        StreamingQueryProgress,
-    )
+    from pyspark.sql.streaming.listener import StreamingQueryProgress
     from pyspark.sql.streaming.query import StreamingQuery
 
 __all__ = ["run"]
 
+_log = logging.getLogger(__name__)
+
 _STOP_LIMIT = 5.0  # seconds that Spark may take to stop a query
+_LOOK_AT_FILES = 60.0  # seconds from one look at the input files to the next
 
 
 def run(
@@ -52,7 +48,9 @@ def run(
     file appears, and on SIGINT or SIGTERM. The batch in flight is committed first; one that begins while the
     query is being stopped may be cut, and comes again whole when the query is started on its checkpoint.
     Whatever happens, no query of the run is active afterwards (but one whose batch function hangs, which is
-    an error), and the signal handlers are as before.
+    an error), and the signal handlers are as before. What file sources lose or hide in silence (see
+    `sources.watch`) is logged as a warning, and is in the summary; on Spark Connect the files are the
+    server's, and are not looked at.
 
     Args:
         *queries: running queries of one session.
@@ -98,27 +96,6 @@ class _Limits:
             raise InvalidInputError(f"max_batches must be a whole number from 1, not {self.max_batches}")
 
 
-class _Progress(StreamingQueryListener):
-    """Posts the progress of the run's queries; what a listener raises, Spark would swallow."""
-
-    def __init__(self, inbox: _waiting.Inbox, run_ids: set[str]) -> None:
-        self._inbox = inbox
-        self._run_ids = run_ids
-
-    def onQueryStarted(self, event: QueryStartedEvent) -> None:
-        pass
-
-    def onQueryProgress(self, event: QueryProgressEvent) -> None:
-        if str(event.progress.runId) in self._run_ids:
-            self._inbox.post("progress", event.progress)
-
-    def onQueryIdle(self, event: QueryIdleEvent) -> None:
-        pass
-
-    def onQueryTerminated(self, event: QueryTerminatedEvent) -> None:
-        pass
-
-
 class _Run:
     """One call of `run`: its queries and what they have done."""
 
@@ -136,11 +113,13 @@ class _Run:
         self._names = {run_id: query.name or query.id for run_id, query in self._queries.items()}
         self._tallies = {run_id: Tally() for run_id in self._queries}
         self._last_row = self._inbox.started
+        self._warnings: dict[str, str] = {}  # what was found, and the query that it was found at
+        self._next_look = self._inbox.started
 
     def to_end(self, grace: float) -> RunSummary:
         """Wait, let the batch in flight commit, stop every query, and say what was done."""
-        manager = _manager(next(iter(self._queries.values())))
-        listener = _Progress(self._inbox, set(self._queries))
+        manager = asking.manager(next(iter(self._queries.values())))
+        listener = asking.ProgressTo(self._inbox, set(self._queries))
         try:
             with _shutdown.jvm_waits_for(self._inbox, grace + 10), _waiting.signals_posted_to(self._inbox):
                 if manager is not None:
@@ -159,6 +138,7 @@ class _Run:
                 "it did not stop, because the function of its batch still runs; it ends with this process",
             )
         self._catch_up()
+        self._look_at_files()
         return self._summarise(ended_by)
 
     def _await(self, run_id: str, query: StreamingQuery) -> None:
@@ -182,6 +162,8 @@ class _Run:
                 return str(what)
             if kind == "progress":
                 self._record(what)
+                if time.monotonic() >= self._next_look:
+                    self._look_at_files()
             elif kind == "ended":
                 open_queries.discard(what)
                 if self._queries[what].exception() is not None:
@@ -207,20 +189,34 @@ class _Run:
             # A socket is connected to in the first batch: before that there is no reader to miss.
             if addresses and self._tallies[run_id].batches and not sockets.is_being_read(addresses):
                 sockets_of[run_id] = []
-                _waiting.in_thread("last-lines", partial(_finish_input, self._queries[run_id]))
+                _waiting.in_thread("last-lines", partial(asking.finish_input, self._queries[run_id]))
 
     def _has_rows_on_their_way(self, query: StreamingQuery) -> bool:
         """Say whether a batch is in flight, or through but not recorded yet: both can outlast `idle`."""
         last = query.lastProgress
         seen = self._tallies[str(query.runId)].last_batch
         recorded = last is None or last.numInputRows == 0 or (seen is not None and last.batchId <= seen)
-        return not recorded or _in_batch(query)
+        return not recorded or asking.in_batch(query)
+
+    def _look_at_files(self) -> None:
+        """Warn of what the queries' file sources lose or hide; Spark says nothing of it."""
+        self._next_look = time.monotonic() + _LOOK_AT_FILES
+        for run_id, query in self._queries.items():
+            checkpoint, last = asking.checkpoint(query), query.lastProgress
+            if checkpoint is None or last is None:
+                continue
+            for line in watch.findings(checkpoint, [source.description for source in last.sources]):
+                if line not in self._warnings:
+                    self._warnings[line] = run_id
+                    _log.warning("query %s: %s", self._names[run_id], line)
 
     def _drain(self, deadline: float) -> None:
         """Stop each query once its batch in flight has committed, or at the deadline."""
         for run_id, query in self._queries.items():
-            before = _last_batch(query)
-            while _in_batch(query) and _last_batch(query) == before and time.monotonic() < deadline:
+            before = asking.last_batch(query)
+            while (
+                asking.in_batch(query) and asking.last_batch(query) == before and time.monotonic() < deadline
+            ):
                 kind, what = self._inbox.get(timeout=0.05)
                 if kind == "progress":
                     self._record(what)
@@ -256,6 +252,7 @@ class _Run:
                 QuerySummary(self._names[run_id], query.id, **asdict(self._tallies[run_id]))
                 for run_id, query in self._queries.items()
             ),
+            tuple(f"query {self._names[run_id]}: {line}" for line, run_id in self._warnings.items()),
         )
         for run_id, query in self._queries.items():
             error = query.exception()
@@ -268,30 +265,3 @@ class _Run:
                 raise InputUnavailable(name, text, summary) from error
             raise QueryFailed(name, cause, summary) from error
         return summary
-
-
-def _manager(query: StreamingQuery) -> StreamingQueryManager | None:
-    """Return what Spark tells listeners of a query by: that of its own session, whichever is active."""
-    if hasattr(query, "_jsq"):
-        return StreamingQueryManager(query._jsq.sparkSession().streams())  # noqa: SLF001
-    spark = SparkSession.getActiveSession()
-    return None if spark is None else spark.streams
-
-
-def _last_batch(query: StreamingQuery) -> int | None:
-    """Return the id of the last batch that Spark has committed in this run of a query."""
-    progress = query.lastProgress
-    return None if progress is None else progress.batchId
-
-
-def _in_batch(query: StreamingQuery) -> bool:
-    status = query.status
-    return query.isActive and status["isTriggerActive"] and status["isDataAvailable"]
-
-
-def _finish_input(query: StreamingQuery) -> None:
-    """End a query whose input has ended, once all that had arrived is through."""
-    # A failure on the way is the query's own, and `run` asks the query for it.
-    with suppress(Exception):
-        query.processAllAvailable()
-        query.stop()

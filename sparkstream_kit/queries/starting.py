@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sparkstream_kit.checkpoints.guards import guard
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.sinks.base import MODES
 
@@ -27,6 +28,7 @@ def start(
     name: str | None = None,
     mode: str = "append",
     checkpoint: str | Path | None = None,
+    allow_changed_query: bool = False,
     **trigger: Any,
 ) -> StreamingQuery:
     """Start one named streaming query.
@@ -36,8 +38,10 @@ def start(
         sink: from `sparkstream_kit.sinks`; its docstring states the delivery promise.
         name: the query's name, in progress, errors and Spark's UI; a memory or latest table gives its own.
         mode: `append`, `update` or `complete`.
-        checkpoint: the folder that the query goes on from; without one a temporary one is used, which
-            Spark removes when the query ends.
+        checkpoint: the folder that the query goes on from, which is this query's alone
+            (`checkpoints.guard`); without one a temporary one is used, which Spark removes when the query
+            ends.
+        allow_changed_query: go on with the state in the checkpoint although a different query wrote it.
         **trigger: one of Spark's own words: `processingTime="5 seconds"`, `availableNow=True`, ….
 
     Returns:
@@ -45,7 +49,8 @@ def start(
 
     Raises:
         InvalidInputError: a frame that does not stream, an unknown trigger, an output mode that the sink
-            does not support, a missing name or checkpoint, or a query of this name that already runs.
+            does not support, a missing name or checkpoint, a query of this name that already runs, or a
+            checkpoint that is in use, damaged, of a different query, or out of reach of the other nodes.
 
     Example:
         >>> from sparkstream_kit import sinks
@@ -71,12 +76,21 @@ def start(
             "give start(…, checkpoint='folder')"
         )
     location = None if checkpoint is None else str(checkpoint)
-    writer = sink.bind(frame, location)(frame.writeStream).queryName(name).outputMode(mode)
-    if location is not None:
-        writer = writer.option("checkpointLocation", location)
-    if trigger:
-        writer = writer.trigger(**trigger)
-    return writer.toTable(sink.to_table) if sink.to_table else writer.start()
+    held = guard(frame, location, name, mode, allow_changed_query=allow_changed_query)
+    try:
+        writer = sink.bind(frame, location)(frame.writeStream).queryName(name).outputMode(mode)
+        if location is not None:
+            writer = writer.option("checkpointLocation", location)
+        if trigger:
+            writer = writer.trigger(**trigger)
+        query = writer.toTable(sink.to_table) if sink.to_table else writer.start()
+    except BaseException:
+        if held is not None:
+            held.release()
+        raise
+    if held is not None:
+        held.until_end_of(query)
+    return query
 
 
 def _name(frame: DataFrame, sink: Sink, name: str | None) -> str:

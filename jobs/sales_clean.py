@@ -1,0 +1,97 @@
+"""Sales files in, typed rows out: good rows in OUT_DIR/good, bad lines with the reason in OUT_DIR/bad.
+
+The files are headerless CSV of the twelve sales columns. Each batch becomes one directory of Parquet in
+either folder, put in place whole; every line is a row in one of them, and nothing is rounded or nulled.
+Guarantee: every line exactly once, for every reader, over stops and restarts on the same OUT_DIR.
+Run: spark-submit jobs/sales_clean.py INPUT_DIR OUT_DIR
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sparkstream_kit import errors, jobflags
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from pyspark.sql import DataFrame
+
+SALES = """OrderID BIGINT, OrderDate DATE, Quantity INT, DiscountPct DECIMAL(9,4), Rate DECIMAL(12,2),
+    SaleAmount DECIMAL(12,2) NOT NULL, CustomerName STRING, State STRING, Region STRING,
+    ProductKey STRING NOT NULL, RowCount INT, ProfitMargin DECIMAL(9,4)"""
+
+
+def transform(lines: DataFrame, dedupe: Sequence[str] = ()) -> DataFrame:
+    """Return the sales columns, _reason (string, null in a good row) and _raw (string: the line)."""
+    from pyspark.sql import functions as F
+
+    from sparkstream_kit import quarantine, schemas
+
+    rows = quarantine.parse_csv(lines, schemas.from_ddl(SALES), date_format="M/d/yy")
+    if not dedupe:
+        return rows
+    # In a bad row all columns are null: it is the line that must not come twice.
+    line = F.when(F.col(quarantine.REASON).isNotNull(), F.col(quarantine.RAW))
+    return rows.withColumn("_line", line).dropDuplicates([*dedupe, "_line"]).drop("_line")
+
+
+def flags() -> argparse.ArgumentParser:
+    """Return the job's command line."""
+    limits = ("--available-now", "--run-for", "--idle", "--stop-file")
+    parser = jobflags.parser(__doc__, "--profile", "--trigger", *limits)
+    parser.add_argument("input_dir", metavar="INPUT_DIR", type=jobflags.existing_folder)
+    parser.add_argument("out_dir", metavar="OUT_DIR", help="a local folder, of this job alone")
+    parser.add_argument(
+        "--checkpoint",
+        metavar="DIR",
+        type=jobflags.checkpoint_folder,
+        help="go on from this folder, which belongs to the output (OUT_DIR/_checkpoint)",
+    )
+    parser.add_argument(
+        "--max-files-per-trigger",
+        metavar="N",
+        type=jobflags.positive_int,
+        help="files a batch (all that are there)",
+    )
+    parser.add_argument(
+        "--dedupe",
+        metavar="COLUMNS",
+        type=lambda text: text.split(","),
+        default=[],
+        help="keep one of the rows that are equal in these columns, such as OrderID,ProductKey, and one of "
+        "equal bad lines; the state then holds each of them for ever, in memory",
+    )
+    return parser
+
+
+@jobflags.exit_codes
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job: the rows go to OUT_DIR, and how many they were to standard error."""
+    args = flags().parse_args(argv)
+    trigger = jobflags.trigger(args)
+    checkpoint = args.checkpoint or str(Path(args.out_dir, "_checkpoint"))
+    jobflags.check_apart(args.input_dir, checkpoint=checkpoint, output=args.out_dir)
+
+    from sparkstream_kit import get_session, quarantine, run, schemas, sinks, sources, start
+
+    errors.reject_unknown("column of --dedupe", args.dedupe, schemas.from_ddl(SALES).names)
+    good, bad = (sinks.batch_files(Path(args.out_dir, name)) for name in ("good", "bad"))
+    with get_session("sales-clean", profile=args.profile) as spark:
+        lines = sources.text(spark, args.input_dir, max_files_per_trigger=args.max_files_per_trigger)
+        query = start(
+            transform(lines, args.dedupe),
+            sinks.fan_out(good.of(quarantine.good_rows), bad.of(quarantine.bad_rows)),
+            name="sales_clean",
+            checkpoint=checkpoint,
+            **trigger,
+        )
+        print(run(query, run_for=args.run_for, idle=args.idle, stop_file=args.stop_file), file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

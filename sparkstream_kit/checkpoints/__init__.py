@@ -1,0 +1,11 @@
+"""Checkpoints you can see into: `show`, `check`, `clone` and `rewind`, on local paths and without Spark.
+
+The command `sparkstream checkpoint` is a face on these four. They import no pyspark: `locks`, `fingerprints`
+and `guards`, which `start` calls, are modules to import by themselves.
+"""
+
+from sparkstream_kit.checkpoints.checking import Problem, check
+from sparkstream_kit.checkpoints.editing import Rewind, clone, rewind
+from sparkstream_kit.checkpoints.reading import Checkpoint, Source, State, show
+
+__all__ = ["Checkpoint", "Problem", "Rewind", "Source", "State", "check", "clone", "rewind", "show"]

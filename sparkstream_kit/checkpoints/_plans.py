@@ -1,0 +1,241 @@
+"""Spark's analyzed plan as lines that are equal for equal queries, in any process and on Spark Connect."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import compress
+from typing import TYPE_CHECKING, Any
+
+from pyspark.sql import SparkSession
+
+from sparkstream_kit import _connect
+from sparkstream_kit.errors import KitError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyspark.sql import DataFrame
+
+__all__ = ["stable_lines", "top_level"]
+
+# They change no row: other names, hints, where rows are, and observations beside the plan.
+_TRANSPARENT = re.compile(
+    r"(SubqueryAlias|View|ResolvedHint|UnresolvedHint|CollectMetrics|Repartition\w*|RebalancePartitions)\b"
+)
+_STATEFUL = re.compile(
+    r"(Aggregate|Deduplicate\w*|Distinct|FlatMapGroups\w*WithState|TransformWithState\w*)\b"
+)
+# In these every column of the rows below counts, by its place and not by its name.
+_WHOLE_ROWS = re.compile(r"(Union|Intersect|Except|Distinct|WithCTE|TransformWithState\w*)\b")
+
+# Functions that show Spark's ANSI setting as a last argument; an argument holds brackets to the third level.
+_ANSI = (
+    "conv|element_at|elt|make_date|next_day|parse_url|size|to_date|to_timestamp|to_unix_timestamp|"
+    "unix_timestamp"
+)
+_ARGUMENTS = r"[^()]*(?:\([^()]*(?:\([^()]*(?:\([^()]*\)[^()]*)*\)[^()]*)*\)[^()]*)*"
+_ANSI_FLAG = re.compile(rf"\b({_ANSI})\(({_ARGUMENTS}), (?:true|false)\)")
+
+# What differs between two runs of one query, and what stays of it.
+_UNSTABLE = [
+    (re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:, )?"), ""),  # a watermark's id
+    (re.compile(r"(#\d+L?)-T\d+ms"), r"\1"),  # its delay, which has a line of its own
+    (re.compile(r"@[0-9a-f]{5,}\b"), ""),  # an address in memory
+    (re.compile(r" collate UTF8_BINARY"), ""),  # the default, which Connect writes out
+    (re.compile(r"^(Sample [^,]*, [^,]*, \w+),.*"), r"\1"),  # seeds, from here on
+    (re.compile(r"\b(randn?)\(-?\d+\)"), r"\1()"),
+    (re.compile(r"(?:, )?\bSome\(-?\d{10,}\)"), ""),
+    (re.compile(r"\b(uniform|randstr)\(([^()]*), -?\d+, (?:true|false)"), r"\1(\2"),
+    (re.compile(r"^(CTERelationDef \d+).*"), r"\1"),  # estimates
+    (re.compile(r"^(CTERelationRef \d+)[^\[]*(\[.*\]).*"), r"\1 \2"),
+]
+
+
+@dataclass(frozen=True)
+class _Node:
+    """One line of a plan: how deep in the tree, whether its rows stream, what it says."""
+
+    depth: int
+    streams: bool
+    text: str
+
+
+def stable_lines(frame: DataFrame, mode: str) -> list[str]:
+    """Return the plan from the topmost stateful operator down, indented; nothing if none keeps state."""
+    nodes = _parse(_analyzed_plan(frame))
+    top = _topmost_stateful(nodes, mode)
+    if top is None:
+        return []
+    zone = re.escape(frame.sparkSession.conf.get("spark.sql.session.timeZone") or "")
+    unstable = [*_UNSTABLE, (re.compile(rf"(?:, )?\bSome\({zone}\)"), "")]
+    nodes = nodes[top : _end(nodes, top)]
+    joins = any(_is_stateful_join(nodes, at) for at in range(len(nodes)))
+    pruning = _Pruning(
+        whole=any(_WHOLE_ROWS.match(node.text) for node in nodes),
+        # A join keeps rows. What is computed in them shows above it, where this does not look, if at all.
+        every_alias=joins and not nodes[0].text.startswith("Aggregate"),
+    )
+    lines: list[str] = []
+    left_out: list[int] = []  # depths of the nodes above that are not shown
+    for at, node in enumerate(nodes):
+        while left_out and left_out[-1] >= node.depth:
+            left_out.pop()
+        text = node.text
+        if _end(nodes, at) == at + 1 and not text.startswith("CTERelationRef"):
+            text = pruning.of_leaf(node)
+        elif _TRANSPARENT.match(text) or not (text := pruning.of(_without(unstable, text))):
+            left_out.append(node.depth)
+            continue
+        lines.append("  " * (node.depth - nodes[0].depth - len(left_out)) + text)
+    return lines
+
+
+def top_level(text: str) -> list[str]:
+    """Split at the commas that are in no brackets.
+
+    Example:
+        >>> top_level("a, f(b, c) AS d, [e, g]")
+        ['a', 'f(b, c) AS d', '[e, g]']
+    """
+    parts, depth, start = [], 0, 0
+    for at, char in enumerate(text):
+        depth += (char in "([{") - (char in ")]}")
+        if char == "," and depth == 0:
+            parts.append(text[start:at].strip())
+            start = at + 1
+    parts.append(text[start:].strip())
+    return parts
+
+
+class _Pruning:
+    """Leaves out the columns that nothing above uses; they do not reach the state."""
+
+    def __init__(self, *, whole: bool, every_alias: bool) -> None:
+        self._whole = whole
+        self._every_alias = every_alias
+        self._used: set[str] = set()
+
+    def of(self, text: str) -> str:
+        """Return a node's text with what is used of it; empty for a Project of which nothing is."""
+        if not self._whole and text.startswith("Project ["):
+            kept = [part for part in top_level(text[9:-1]) if " AS " in part and self._needs(part)]
+            text = f"Project [{', '.join(kept)}]" if kept else ""
+        elif not self._whole and text.startswith("Expand ["):
+            text = self._of_expand(text)
+        self._used.update(re.findall(r"#(\d+)", text))
+        return text
+
+    def of_leaf(self, node: _Node) -> str:
+        """Return a source's columns; its kind, path and options are no part of the state."""
+        lists = re.findall(r"\[([^\[\]]*#\d[^\[\]]*)\]", node.text)
+        columns = re.split(r", ?", lists[-1]) if lists else []
+        if not self._whole:
+            columns = sorted(column for column in columns if self._needs(column))
+        kind = "Stream" if node.streams else "Table"
+        return f"{kind} [{', '.join(columns)}]"
+
+    def _needs(self, column: str) -> bool:
+        ids = re.findall(r"#(\d+)", column)
+        return (self._every_alias and " AS " in column) or (bool(ids) and ids[-1] in self._used)
+
+    def _of_expand(self, text: str) -> str:
+        """Keep the columns of `Expand [[a, b], [c, d]], [x, y]` whose names x, y, … are used."""
+        rows, names = top_level(text[len("Expand ") :])
+        lists = [top_level(row[1:-1]) for row in [*top_level(rows[1:-1]), names]]
+        needed = [self._needs(name) for name in lists[-1]]
+        if any(len(each) != len(needed) for each in lists):  # a bracket in a literal
+            return text
+        short = [f"[{', '.join(compress(each, needed))}]" for each in lists]
+        return f"Expand [{', '.join(short[:-1])}], {short[-1]}"
+
+
+def _parse(plan: str) -> list[_Node]:
+    """Read the tree from its lines; one without a branch goes on with the text above it."""
+    nodes: list[_Node] = []
+    for line in plan.split("\n"):
+        branch = re.match(r"(?:[: ]  )*(?::- |\+- )", line)
+        if nodes and not branch:
+            nodes[-1] = _Node(nodes[-1].depth, nodes[-1].streams, f"{nodes[-1].text}\\n{line}")
+            continue
+        text = line[branch.end() :] if branch else line
+        streams = text.startswith(("~", "StreamingRelation"))
+        nodes.append(_Node(branch.end() // 3 if branch else 0, streams, text.removeprefix("~")))
+    return nodes
+
+
+def _end(nodes: list[_Node], at: int) -> int:
+    """Return the index after the last node below `at`."""
+    below = range(at + 1, len(nodes))
+    return next((other for other in below if nodes[other].depth <= nodes[at].depth), len(nodes))
+
+
+def _topmost_stateful(nodes: list[_Node], mode: str) -> int | None:
+    """Return the lowest node that has every stateful operator at or below it."""
+    stateful = [
+        at
+        for at, node in enumerate(nodes)
+        if node.streams
+        and (
+            _STATEFUL.match(node.text)
+            or _is_stateful_join(nodes, at)
+            or (mode == "append" and node.text.startswith("GlobalLimit"))
+        )
+    ]
+    if not stateful:
+        return None
+    above = [at for at in range(stateful[0] + 1) if _end(nodes, at) > stateful[-1]]
+    return above[-1]
+
+
+def _is_stateful_join(nodes: list[_Node], at: int) -> bool:
+    """Say whether a node joins two streams; a join with a table keeps nothing."""
+    if not nodes[at].text.startswith("Join "):
+        return False
+    sides = [node for node in nodes[at + 1 : _end(nodes, at)] if node.depth == nodes[at].depth + 1]
+    return all(side.streams for side in sides)
+
+
+def _without(unstable: list[tuple[re.Pattern[str], str]], text: str) -> str:
+    for pattern, kept in unstable:
+        text = pattern.sub(kept, text)
+    before = ""
+    while text != before:
+        before, text = text, _ANSI_FLAG.sub(r"\1(\2)", text)
+    return text
+
+
+def _analyzed_plan(frame: DataFrame) -> str:
+    # The public `explain("extended")` says the same, but on classic it plans the whole query first, which
+    # takes a new JVM half a second, and it prints.
+    plan: Any = frame
+    with _unshortened(frame.sparkSession):
+        if not _connect.is_connect(frame.sparkSession):
+            return str(plan._jdf.queryExecution().analyzed().toString()).rstrip("\n")  # noqa: SLF001
+        explained = plan._explain_string(extended=True)  # noqa: SLF001
+    analyzed = explained.partition("\n== Analyzed Logical Plan ==\n")[2]
+    # Its first line is the schema.
+    lines = analyzed.partition("\n== Optimized Logical Plan ==\n")[0].strip("\n").split("\n")[1:]
+    if not lines:
+        raise KitError(
+            f"Spark {frame.sparkSession.version} explains a plan in a form that the kit does not know, and "
+            "its checkpoint cannot be guarded; start without the kit: sink(frame.writeStream).start()"
+        )
+    return "\n".join(lines)
+
+
+@contextmanager
+def _unshortened(spark: SparkSession) -> Iterator[None]:
+    """Let Spark print all columns, not the first 25; it asks the session that is active in this thread."""
+    key = "spark.sql.debug.maxToStringFields"
+    former = [
+        (each, each.conf.get(key) or "25") for each in {spark, SparkSession.getActiveSession() or spark}
+    ]
+    for session, _ in former:
+        session.conf.set(key, "100000")
+    try:
+        yield
+    finally:
+        for session, value in former:
+            session.conf.set(key, value)

@@ -1,0 +1,150 @@
+"""The state of a checkpoint: which operators, and whether a version of it can be loaded.
+
+state/O/_metadata/metadata     the operator's name and stores; transformWithState has _metadata/v2/N instead
+state/O/P/V.delta, V.snapshot  version V of partition P, by the HDFS-backed provider (batch N makes N + 1)
+state/O/P/V.zip, V.changelog   the same by RocksDB; the zip names files of SSTs/
+state/O/P/V_ID.…               the same in state format v2, where commits/N names the ID
+state/O/P/STORE/…              where an operator has more stores than the default one
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparkstream_kit.checkpoints._layout import DamagedError, as_json, checksum_differs, lines, numbered
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+_FILE = re.compile(r"(\d+)(?:_([0-9a-f-]{36}))?\.(delta|snapshot|changelog|zip)(?:\.crc)*")
+_WHOLE = ("snapshot", "zip")  # hold a whole version; the others what changed since the version before
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A stateful operator: its number, Spark's name for it, its stores and its number of partitions."""
+
+    folder: Path
+    name: str
+    stores: tuple[str, ...]
+    partitions: int
+
+    def folders(self) -> Iterator[tuple[int, Path]]:
+        """Yield each partition's number with the folder of each of its stores."""
+        for partition in range(self.partitions):
+            for store in self.stores:
+                folder = self.folder / str(partition)
+                yield partition, folder if store == "default" else folder / store
+
+
+def operators(root: Path) -> list[Operator]:
+    """Return the stateful operators; one whose metadata is lost is named after its folder."""
+    return [_operator(folder) for folder in numbered(root / "state").values()]
+
+
+def _operator(folder: Path) -> Operator:
+    described = list(numbered(folder / "_metadata" / "v2").values())
+    file = described[-1] if described else folder / "_metadata" / "metadata"
+    try:
+        found = as_json(file, lines(file, "v1", "v2")[0])
+        stores = found["stateStoreInfo"]
+        name = found["operatorInfo"]["operatorName"]
+        return Operator(folder, name, tuple(s["storeName"] for s in stores), stores[0]["numPartitions"])
+    except (DamagedError, KeyError, IndexError):
+        partitions = numbered(folder)
+        inner = next((p for p in partitions.values() if p.is_dir()), folder)
+        stores = tuple(sorted(p.name for p in inner.iterdir() if p.is_dir() and p.name[0] not in "_S"))
+        return Operator(folder, "unknown", stores or ("default",), len(partitions))
+
+
+def newer(root: Path, version: int) -> list[Path]:
+    """Return the files of later versions, with their checksums: of the state and of its operators."""
+    files = ((file, _FILE.fullmatch(file.name.lstrip("."))) for file in root.glob("state/**/*"))
+    found = [file for file, match in files if match and int(match[1]) > version]
+    # V2 metadata is named after the first batch of a run; batch `version` is the first that runs again.
+    described = (
+        (file, re.fullmatch(r"\.?(\d+)(\.crc)?", file.name)) for file in root.glob("state/*/_metadata/v2/*")
+    )
+    return found + [file for file, match in described if match and int(match[1]) > version]
+
+
+def lost(root: Path, version: int, commit: dict[str, Any]) -> Iterator[DamagedError]:
+    """Yield what stands in the way of loading a version of the state, a file each.
+
+    Args:
+        root: the checkpoint.
+        version: the version; 0 is the empty state before the first batch.
+        commit: what the commit of batch `version - 1` says, for the ids of state format v2.
+    """
+    ids = commit.get("stateUniqueIds") or {}
+    for operator in operators(root):
+        of_operator = ids.get(operator.folder.name)
+        for partition, folder in operator.folders():
+            of_store = of_operator[partition] if of_operator else ()
+            try:
+                _chain(folder, version, frozenset(of_store))
+            except DamagedError as err:
+                yield err
+    for folder in root.glob("state/*/_metadata/v2"):
+        yield from _moved(root, list(numbered(folder).values())[-1:])
+
+
+def _chain(folder: Path, version: int, ids: Collection[str]) -> None:
+    """Raise DamagedError for a file that is missing between a version and the last one held whole before."""
+    found: dict[int, dict[str, list[Path]]] = {}
+    for path in folder.iterdir() if folder.is_dir() else ():
+        match = _FILE.fullmatch(path.name)
+        # Format v2 keeps what an interrupted batch wrote. The newest version's file is known by its id, those
+        # before it only by a compressed line in it: there any of them will do.
+        if match and path.suffix != ".crc" and (int(match[1]) != version or not ids or match[2] in ids):
+            found.setdefault(int(match[1]), {}).setdefault(match[3], []).append(path)
+    for number in range(version, 0, -1):
+        kinds = found.get(number, {})
+        whole = [kind for kind in _WHOLE if kind in kinds]
+        changes = [kind for kind in ("delta", "changelog") if kind in kinds]
+        if not whole and not changes:
+            used = {kind for each in found.values() for kind in each} or {"delta"}
+            kind = next(k for k in ("delta", "changelog", "zip", "snapshot") if k in used)
+            raise DamagedError(folder / f"{number}.{kind}", "is missing")
+        for path in kinds[(whole or changes)[0]]:
+            _intact(path)
+        if whole:
+            return
+
+
+def _intact(file: Path) -> None:
+    if not file.stat().st_size:
+        raise DamagedError(file, "is empty")
+    if checksum_differs(file):
+        raise DamagedError(file, "is cut off or changed")
+    if file.suffix == ".zip":
+        try:
+            with zipfile.ZipFile(file) as held:
+                parts = json.loads(held.read("metadata").decode().partition("\n")[2])["sstFiles"]
+        except (KeyError, ValueError, zipfile.BadZipFile):
+            raise DamagedError(file, "is not what Spark wrote") from None
+        for part in parts:
+            needed = file.parent / "SSTs" / part["dfsSstFileName"]
+            if not needed.exists():
+                raise DamagedError(needed, f"is missing, of which {file.name} is made")
+            if needed.stat().st_size != part["sizeBytes"]:
+                raise DamagedError(needed, "is cut off or changed")
+
+
+def _moved(root: Path, described: list[Path]) -> Iterator[DamagedError]:
+    """Yield an error if the schemas of transformWithState lay elsewhere: Spark keeps their full paths."""
+    for file in described:
+        for path in re.findall(r'"file:(/[^"]*/_stateSchema/[^"]*)"', file.read_text("utf-8")):
+            if not Path(path).exists():
+                yield DamagedError(
+                    file,
+                    f"names {path}, which does not exist",
+                    "a folder that was moved or copied by hand becomes whole by a copy: "
+                    f"sparkstream checkpoint clone {root} COPY",
+                )
+                return

@@ -1,0 +1,136 @@
+"""What a query keeps in its state, as a text that can be kept and compared.
+
+When a query restarts, Spark compares the types of the state's columns and the operators, and no more: another
+group key of the same type goes on with the old totals. This text tells the two apart.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from sparkstream_kit.checkpoints import _plans
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+__all__ = ["differences", "fingerprint"]
+
+_VERBS = {
+    "Deduplicate": "drops duplicates by",
+    "DeduplicateWithinWatermark": "drops duplicates within the watermark by",
+    "Expand": "computes",
+    "Filter": "keeps rows where",
+    "Join": "joins",
+    "Stream": "reads a stream of",
+    "Table": "reads a table of",
+}
+_LONG = 160  # characters of one difference
+
+
+def fingerprint(frame: DataFrame, mode: str) -> str:
+    """Return what a streaming query keeps in its state, as text; equal on classic Spark and Spark Connect.
+
+    It covers the topmost stateful operator and all below it that reaches its state: group keys, aggregates,
+    deduplication keys in their order, join conditions, watermarks, filters, computed columns. It does not
+    cover what is above, nor sources, sinks, paths, options, trigger, name, time zone and ANSI mode. The
+    bodies of UDFs are not seen.
+
+    Args:
+        frame: a streaming DataFrame.
+        mode: the output mode; a limit keeps state in append mode only.
+
+    Returns:
+        Lines of Spark's analyzed plan, made stable; empty for a query that keeps no state.
+    """
+    numbers: dict[tuple[str, str], str] = {}
+
+    def renumbered(found: re.Match[str]) -> str:
+        name, number = found.groups()
+        return name + numbers.setdefault((name[0], number), str(len(numbers)))
+
+    lines = _plans.stable_lines(frame, mode)
+    return re.sub(r"(#|CTERelationDef |CTERelationRef )(\d+)", renumbered, "\n".join(lines))
+
+
+def differences(old: str, new: str) -> list[str]:
+    """Say in words how this query's fingerprint differs from that of a checkpoint.
+
+    Args:
+        old: the fingerprint of the checkpoint's query.
+        new: the fingerprint of this one.
+
+    Returns:
+        One phrase a difference; none for equal fingerprints.
+
+    Example:
+        >>> differences("Aggregate [ProductKey#1], [ProductKey#1]", "Aggregate [State#1], [State#1]")
+        ["groups by State; the checkpoint's query groups by ProductKey"]
+    """
+    if old == new:
+        return []
+    here, there = Counter(_phrases(new)), Counter(_phrases(old))
+    here, there = here - there, there - here
+    found = []
+    for verb in dict.fromkeys(verb for verb, _ in [*here, *there]):
+        mine = ", ".join(what for each, what in here.elements() if each == verb)
+        theirs = ", ".join(what for each, what in there.elements() if each == verb)
+        mine, theirs = _shortened(mine, theirs), _shortened(theirs, mine)
+        if mine and theirs:
+            found.append(f"{verb} {mine}; the checkpoint's query {verb} {theirs}")
+        elif mine:
+            found.append(f"{verb} {mine}; the checkpoint's query does not")
+        elif theirs:
+            found.append(f"has no step that {verb} {theirs}, as the checkpoint's query has")
+    # What is read follows from the rest: it is worth a word only when it is all there is.
+    telling = [text for text in found if not re.match(r"(has no step that )?reads ", text)]
+    return telling or found or ["does the same steps in another order, or on columns of another source"]
+
+
+def _phrases(text: str) -> list[tuple[str, str]]:
+    """Return what a fingerprint says, as pairs of a verb and its object."""
+    plain = re.sub(r"#\d+L?", "", text)
+    return [phrase for line in plain.split("\n") for phrase in _of_line(line.strip())]
+
+
+def _of_line(line: str) -> list[tuple[str, str]]:
+    operator, _, rest = line.partition(" ")
+    parts = _plans.top_level(rest)
+    if operator == "Aggregate":
+        keys = _plans.top_level(parts[0][1:-1])
+        results = [part for part in _plans.top_level(parts[-1][1:-1]) if part not in keys]
+        by = ("groups by", ", ".join(keys) or "nothing")
+        return [by, *(("computes", _window(part)) for part in results)]
+    if operator == "Project":
+        return [("computes", _window(part)) for part in _plans.top_level(rest[1:-1])]
+    if operator == "EventTimeWatermark":
+        return [("has a watermark of", f"{parts[-1]} on {rest.partition(':')[0]}")]
+    verb = _VERBS.get(operator, f"runs {operator} on")
+    return [(verb, _window(rest.strip("[]")))] if operator else []
+
+
+def _window(expression: str) -> str:
+    """Return a window's arithmetic as its lengths in seconds, and any other expression as it is."""
+    slide = re.search(r"% (\d+)\)", expression)
+    length = re.search(r"\+ (\d+)\), LongType, TimestampType", expression)
+    time = re.search(r"precisetimestampconversion\(([^(),]+), TimestampType, LongType", expression)
+    gap = re.search(r"\+ cast\((.+?) as interval\)", expression)
+    if "precisetimestampconversion" not in expression or time is None:
+        return expression
+    if slide and length:
+        lengths = f"{int(length[1]) / 1e6:g} s every {int(slide[1]) / 1e6:g} s"
+        shift = re.search(r"- (\d+)\) % ", expression)
+        offset = f" from {int(shift[1]) / 1e6:g} s" if shift and int(shift[1]) else ""
+        return f"windows of {lengths}{offset} on {time[1]}"
+    return f"session windows with a gap of {gap[1]} on {time[1]}" if gap else expression
+
+
+def _shortened(text: str, other: str) -> str:
+    """Return the part of a long text in which it differs from another."""
+    if len(text) <= _LONG:
+        return text
+    pairs = enumerate(zip(text, other, strict=False))
+    start = max(0, next((at for at, (one, two) in pairs if one != two), 0) - 20)
+    end = start + _LONG
+    return ("…" if start else "") + text[start:end] + ("…" if end < len(text) else "")

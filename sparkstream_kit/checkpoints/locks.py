@@ -1,0 +1,175 @@
+"""One driver a checkpoint: a lock that is held for as long as its JVM can write there.
+
+Spark notices two drivers only when both have run the same batch. The lock belongs to the JVM and not to
+Python: after a SIGKILL of Python the JVM lives on for up to two seconds, and writes. When it has gone the
+lock has gone, too, and there is nothing to clean up.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from py4j.protocol import Py4JError, Py4JJavaError
+
+from sparkstream_kit import _connect, _waiting
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+    from pyspark.sql.streaming.query import StreamingQuery
+
+__all__ = ["Lock", "local_path", "lock"]
+
+_mutex = threading.RLock()
+# By the lock file's real path. Asked first: to open a file that is locked, and close it, would unlock it.
+_held: dict[str, Lock] = {}
+_never_closed: list[Any] = []  # files that another Python of the same JVM has locked, for the same reason
+
+
+class Lock:
+    """A held lock; it belongs to a query once `until_end_of` has been called."""
+
+    def __init__(self, key: str, file: Any, java_lock: Any, name: str) -> None:
+        self.name = name
+        self._key = key
+        self._file = file
+        self._java_lock = java_lock  # without this reference the JVM would forget that it has the lock
+        self._query: StreamingQuery | None = None
+
+    def until_end_of(self, query: StreamingQuery) -> None:
+        """Release the lock when the query ends, however it does."""
+        self._query = query
+
+        def wait() -> None:
+            # The query's error is its own; a JVM that has gone took the lock with it.
+            with suppress(Exception):
+                query.awaitTermination()
+            self.release()
+
+        _waiting.in_thread("unlock", wait)
+
+    def release(self) -> None:
+        """Let another query have the checkpoint; a second call does nothing."""
+        with _mutex:
+            if _held.get(self._key) is self:
+                del _held[self._key]
+                with suppress(Py4JError, OSError):  # the JVM has gone, and the lock with it
+                    self._file.setLength(0)
+                    self._file.close()
+
+    def in_use(self) -> bool:
+        """Say whether the query that has the lock is starting or running."""
+        try:
+            return self._query is None or self._query.isActive
+        except (Py4JError, OSError):  # its JVM has gone
+            return False
+
+
+def lock(spark: SparkSession, location: str, name: str) -> Lock | None:
+    """Lock a checkpoint for one query, until `release`.
+
+    On Spark Connect nothing is locked: a query belongs to the server, and Spark lets a second start on its
+    checkpoint take over from the first. A checkpoint on a remote file system is not locked either, nor one
+    that two machines share: there Spark's own log ends one of two drivers, after both may have written the
+    same batch, and only a sink that keeps a ledger writes it once.
+
+    Args:
+        spark: the session of the query.
+        location: the checkpoint.
+        name: the query's name, for the message to others.
+
+    Returns:
+        The lock; None on Spark Connect and for a remote checkpoint.
+
+    Raises:
+        InvalidInputError: another query has it, of this process or of another; or the folder cannot be
+            written.
+    """
+    path = local_path(spark, location)
+    if path is None:
+        return None
+    file = path / "sparkstream-kit" / "lock"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise InvalidInputError(
+            f"checkpoint {location} cannot be written: {err.strerror}: {err.filename}; give another folder"
+        ) from err
+    key = os.path.realpath(file)
+    with _mutex:
+        holder = _held.get(key)
+        if holder is not None:
+            if holder.in_use():
+                raise InvalidInputError(
+                    f"checkpoint {location} is in use by query {holder.name} of this process; "
+                    "end that one first, or give this query a checkpoint of its own"
+                )
+            holder.release()
+        _held[key] = Lock(key, *_locked(spark, file, location, name), name)
+        return _held[key]
+
+
+def local_path(spark: SparkSession, location: str) -> Path | None:
+    """Return where a checkpoint lies on this machine; None if it does not, and on Spark Connect."""
+    if _connect.is_connect(spark):
+        return None
+    jvm: Any = spark._jvm  # noqa: SLF001 - classic only, and only here and below
+    uri = jvm.org.apache.hadoop.fs.Path(location).toUri()
+    if (uri.getScheme() or _default_scheme(spark)) != "file":
+        return None
+    return Path(jvm.java.io.File(uri.getPath()).getAbsolutePath())
+
+
+def _default_scheme(spark: SparkSession) -> str:
+    """Return the scheme of a path without one."""
+    default: str = spark._jsc.hadoopConfiguration().get("fs.defaultFS", "file:///")  # noqa: SLF001
+    return default.partition(":")[0]
+
+
+def _locked(spark: SparkSession, path: Path, location: str, name: str) -> tuple[Any, Any]:
+    """Return the open file and its lock, which lasts until the file is closed."""
+    jvm: Any = spark._jvm  # noqa: SLF001
+    file: Any = None
+    try:
+        file = jvm.java.io.RandomAccessFile(str(path), "rw")
+        got = file.getChannel().tryLock()
+    except Py4JJavaError as err:
+        if "OverlappingFileLock" in err.java_exception.getClass().getName():
+            _never_closed.append(file)
+            raise InvalidInputError(
+                f"checkpoint {location} is in use by another session of this JVM; end its query first, or "
+                "give this query a checkpoint of its own"
+            ) from err
+        reason = err.java_exception.getMessage()
+        raise InvalidInputError(
+            f"checkpoint {location} cannot be locked: {reason}; give another folder"
+        ) from err
+    if got is None:
+        file.close()
+        raise InvalidInputError(
+            f"checkpoint {location} is in use by {_holder(path)}; end it (its JVM takes up to two seconds "
+            "more), or give this query a checkpoint of its own"
+        )
+    since = datetime.now().astimezone().isoformat(" ", "seconds")
+    jvm_pid = jvm.java.lang.ProcessHandle.current().pid()
+    holder = {"query": name, "pid": os.getpid(), "jvm": jvm_pid, "host": socket.gethostname(), "since": since}
+    file.setLength(0)
+    file.write(json.dumps(holder).encode())
+    return file, got
+
+
+def _holder(path: Path) -> str:
+    """Return who has a lock, as the holder wrote it down; it may be doing so right now."""
+    try:
+        return "query {query} of process {pid} (JVM {jvm}) on {host} since {since}".format(
+            **json.loads(path.read_text("utf-8"))
+        )
+    except (OSError, ValueError, KeyError):
+        return "another process"

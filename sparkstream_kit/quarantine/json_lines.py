@@ -1,0 +1,207 @@
+"""Lines of JSON."""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import TYPE_CHECKING
+
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+from pyspark.sql.types import (
+    ArrayType,
+    BooleanType,
+    ByteType,
+    DataType,
+    DateType,
+    DecimalType,
+    DoubleType,
+    FloatType,
+    IntegerType,
+    LongType,
+    MapType,
+    ShortType,
+    StringType,
+    StructType,
+    TimestampType,
+    VariantType,
+)
+
+from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.quarantine.rows import RAW, check_names, finite, parsed, quoted, typed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pyspark.sql import DataFrame
+
+__all__ = ["parse_json"]
+
+_NUMBERS = (ByteType, IntegerType, LongType, ShortType)
+_TYPES = (
+    BooleanType,
+    DateType,
+    DecimalType,
+    DoubleType,
+    FloatType,
+    *_NUMBERS,
+    StringType,
+    TimestampType,
+    VariantType,
+)
+
+# Spark's parser stops at the end of the first value, and does not look at what follows.
+_END = "the end of the line"
+
+
+def parse_json(
+    lines: DataFrame,
+    schema: StructType,
+    *,
+    date_format: str | None = None,
+    timestamp_format: str | None = None,
+    refuse_unknown: bool = False,
+) -> DataFrame:
+    """Parse lines that hold one JSON object each; each line gives one row, good or bad.
+
+    A line is bad when it is not valid UTF-8 or not valid JSON (as with NaN, or with a field that comes
+    twice), when it holds anything but one object, when a value in any column is not of the column's type,
+    when it does not fit (an integer that is too big, a decimal or a timestamp with more digits than the
+    column holds, a number that would become infinite), or when a column that the schema says is NOT NULL is
+    null or missing. So mark with NOT NULL what must not be renamed; `refuse_unknown` finds every new name.
+
+    A number in quotes is no number, but for a decimal: quotes are how many writers keep its digits. A number
+    without quotes is no string. In structs, arrays and maps the same holds for each value in them, but
+    fields that a nested struct of the schema does not have are passed over.
+
+    Args:
+        lines: a DataFrame, streaming or static, whose first column is the line (string), such as that of
+            `sources.text`.
+        schema: the columns, each a field of the object by its exact name: those that CSV can hold, structs,
+            arrays, maps with string keys, and `VARIANT` for any JSON value (which Spark keeps with up to 38
+            digits a number).
+        date_format: the pattern of dates, such as "M/d/yy" (Spark's datetime patterns; default ISO).
+        timestamp_format: the same for timestamps.
+        refuse_unknown: a line is bad also when it has a field that the schema does not have.
+
+    Returns:
+        As `parse_csv`: the columns of `schema` (all null in a bad row), then `_reason` (string), such as
+        "SaleAmount: not a decimal(12,2)" or "SaleAmount: missing", then `_raw` (string: the line).
+
+    Raises:
+        InvalidInputError: a column type that JSON cannot hold, or a column named `_reason` or `_raw`.
+    """
+    check_names(schema)
+    for field in schema.fields:
+        _check(field.name, field.dataType)
+    line = F.col(quoted(lines.columns[0]))
+    read = F.try_parse_json(F.concat(F.lit("["), line, F.lit(f',"{_END}"]')))
+    whole = F.try_variant_get("read", "$[0]", _fields(schema)).alias("whole")
+    frame = lines.select(line.alias(RAW), read.alias("read")).select(RAW, "read", whole)
+
+    formats: dict[type, str | None] = {DateType: date_format, TimestampType: timestamp_format}
+    values, problems = [], []
+    for index, field in enumerate(schema.fields):
+        piece, kind = F.col("whole").getField(field.name), field.dataType
+        value, exact = _read(piece, kind, formats)
+        nested = isinstance(kind, (ArrayType, MapType, StructType))
+        values.append((F.when(exact, value) if nested else value).alias(f"v{index}"))
+        if not field.nullable:
+            problems.append(F.when(_absent(piece), f"{field.name}: missing"))
+        what = f"{field.name}: not a {kind.simpleString()}"
+        problems.append(F.when(F.col(f"v{index}").isNull() & ~_absent(piece), what))
+    if refuse_unknown:
+        names = F.map_keys(F.try_variant_get("read", "$[0]", "MAP<STRING, VARIANT>"))
+        unknown = F.exists(names, lambda name: ~name.isin(schema.names))
+        problems.insert(0, F.when(unknown, "a field that the schema does not have"))
+    one = F.col("whole").isNotNull() & F.equal_null(F.try_variant_get("read", "$[1]", "STRING"), F.lit(_END))
+    reason = F.coalesce(
+        F.when(~F.is_valid_utf8(RAW), "not valid UTF-8"),
+        F.when(F.col("read").isNull(), "not valid JSON, or a field twice"),
+        F.when(~one, "not one JSON object"),
+        *problems,
+    )
+    return parsed(frame.select(RAW, "read", "whole", *values), schema.names, reason)
+
+
+def _check(name: str, kind: DataType) -> None:
+    if isinstance(kind, StructType):
+        for field in kind.fields:
+            _check(f"{name}.{field.name}", field.dataType)
+    elif isinstance(kind, ArrayType):
+        _check(name, kind.elementType)
+    elif isinstance(kind, MapType) and isinstance(kind.keyType, StringType):
+        _check(name, kind.valueType)
+    elif not isinstance(kind, _TYPES):
+        raise InvalidInputError(
+            f"column {name}: JSON cannot hold {kind.simpleString()}; read it as a string or as VARIANT"
+        )
+
+
+def _fields(kind: StructType) -> str:
+    """Return the type that takes an object apart and leaves its values as they are."""
+    return f"STRUCT<{', '.join(quoted(name) + ': VARIANT' for name in kind.names)}>"
+
+
+def _absent(piece: Column) -> Column:
+    return piece.isNull() | F.is_variant_null(piece)
+
+
+def _read(
+    piece: Column, kind: DataType, formats: Mapping[type, str | None], *, nullable: bool = True
+) -> tuple[Column, Column]:
+    """Return a JSON value as a type, and whether that is the very same value (or null, where it may be)."""
+    if isinstance(kind, StructType):
+        whole = F.try_variant_get(piece, "$", _fields(kind))
+        parts = [
+            _read(whole.getField(each.name), each.dataType, formats, nullable=each.nullable)
+            for each in kind.fields
+        ]
+        named = [value.alias(name) for (value, _), name in zip(parts, kind.names, strict=True)]
+        value = F.when(whole.isNotNull(), F.struct(*named))
+        exact = reduce(Column.__and__, [same for _, same in parts], whole.isNotNull())
+    elif isinstance(kind, (ArrayType, MapType)):
+        value, exact = _read_all(piece, kind, formats)
+    else:
+        value = _scalar(piece, kind, formats.get(type(kind)))
+        exact = value.isNotNull()
+    return value, (_absent(piece) | exact if nullable else exact)
+
+
+def _read_all(
+    piece: Column, kind: ArrayType | MapType, formats: Mapping[type, str | None]
+) -> tuple[Column, Column]:
+    """Return the same of all elements of an array, or of all values of a map."""
+    if isinstance(kind, ArrayType):
+        inner, nullable = kind.elementType, kind.containsNull
+    else:
+        inner, nullable = kind.valueType, kind.valueContainsNull
+
+    def value(one: Column) -> Column:
+        return _read(one, inner, formats)[0]
+
+    def exact(one: Column) -> Column:
+        return _read(one, inner, formats, nullable=nullable)[1]
+
+    if isinstance(kind, ArrayType):
+        pieces = F.try_variant_get(piece, "$", "ARRAY<VARIANT>")
+        return F.transform(pieces, value), F.forall(pieces, exact)
+    pieces = F.try_variant_get(piece, "$", "MAP<STRING, VARIANT>")
+    return F.transform_values(pieces, lambda _, one: value(one)), F.forall(F.map_values(pieces), exact)
+
+
+def _scalar(piece: Column, kind: DataType, pattern: str | None) -> Column:
+    """Return a JSON value as a type, or null where it is absent or not exactly one of that type."""
+    shape = F.schema_of_variant(piece)
+    text = F.when(shape == "STRING", F.try_variant_get(piece, "$", "STRING"))
+    value = F.try_variant_get(piece, "$", kind.simpleString())
+    if isinstance(kind, VariantType):
+        return piece
+    if isinstance(kind, (DateType, StringType, TimestampType)):
+        return typed(text, kind, pattern)
+    if isinstance(kind, DecimalType):
+        scales = "|".join(map(str, range(kind.scale + 1)))
+        fits = shape.rlike(rf"^(BIGINT|DECIMAL\(\d+,({scales})\))$")
+        return F.when(fits, value).otherwise(typed(text, kind, None))
+    if isinstance(kind, (DoubleType, FloatType)):
+        return F.when(shape.rlike("^(BIGINT|DECIMAL.*|DOUBLE)$") & finite(value), value)
+    return F.when(shape == ("BOOLEAN" if isinstance(kind, BooleanType) else "BIGINT"), value)

@@ -1,0 +1,80 @@
+"""What `run` asks of Spark about a query, and what only a classic session can tell."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from pyspark.sql import SparkSession
+from pyspark.sql.streaming.listener import StreamingQueryListener
+from pyspark.sql.streaming.query import StreamingQueryManager
+
+if TYPE_CHECKING:
+    from pyspark.sql.streaming.listener import (
+        QueryIdleEvent,
+        QueryProgressEvent,
+        QueryStartedEvent,
+        QueryTerminatedEvent,
+    )
+    from pyspark.sql.streaming.query import StreamingQuery
+
+    from sparkstream_kit._waiting import Inbox
+
+__all__ = ["ProgressTo", "checkpoint", "finish_input", "in_batch", "last_batch", "manager"]
+
+
+class ProgressTo(StreamingQueryListener):
+    """Posts the progress of the run's queries; what a listener raises, Spark would swallow."""
+
+    def __init__(self, inbox: Inbox, run_ids: set[str]) -> None:
+        self._inbox = inbox
+        self._run_ids = run_ids
+
+    def onQueryStarted(self, event: QueryStartedEvent) -> None:
+        """Do nothing; Spark asks for it."""
+
+    def onQueryProgress(self, event: QueryProgressEvent) -> None:
+        """Post a batch of the run."""
+        if str(event.progress.runId) in self._run_ids:
+            self._inbox.post("progress", event.progress)
+
+    def onQueryIdle(self, event: QueryIdleEvent) -> None:
+        """Do nothing; Spark asks for it."""
+
+    def onQueryTerminated(self, event: QueryTerminatedEvent) -> None:
+        """Do nothing; Spark asks for it."""
+
+
+def manager(query: StreamingQuery) -> StreamingQueryManager | None:
+    """Return what Spark tells listeners of a query by: that of its own session, whichever is active."""
+    if hasattr(query, "_jsq"):
+        return StreamingQueryManager(query._jsq.sparkSession().streams())  # noqa: SLF001
+    spark = SparkSession.getActiveSession()
+    return None if spark is None else spark.streams
+
+
+def checkpoint(query: StreamingQuery) -> str | None:
+    """Return where a query's checkpoint is; None on Connect, where it is the server's."""
+    if not hasattr(query, "_jsq"):
+        return None
+    return str(query._jsq.streamingQuery().resolvedCheckpointRoot())  # noqa: SLF001
+
+
+def last_batch(query: StreamingQuery) -> int | None:
+    """Return the id of the last batch that Spark has committed in this run of a query."""
+    progress = query.lastProgress
+    return None if progress is None else progress.batchId
+
+
+def in_batch(query: StreamingQuery) -> bool:
+    """Say whether a batch is in flight."""
+    status = query.status
+    return query.isActive and status["isTriggerActive"] and status["isDataAvailable"]
+
+
+def finish_input(query: StreamingQuery) -> None:
+    """End a query whose input has ended, once all that had arrived is through."""
+    # A failure on the way is the query's own, and `run` asks the query for it.
+    with suppress(Exception):
+        query.processAllAvailable()
+        query.stop()

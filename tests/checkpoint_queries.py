@@ -1,0 +1,66 @@
+"""Queries that write real checkpoints for the tests to look at: sums by key of a folder of small files."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from typing import TYPE_CHECKING
+
+from pyspark.sql import functions as F
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+Batches = list[tuple[int, list[list[str]]]]
+
+SCHEMA = "key STRING, n INT, time TIMESTAMP"
+ROCKSDB = {
+    "spark.sql.streaming.stateStore.providerClass": (
+        "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
+    )
+}
+CHANGELOG = {**ROCKSDB, "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true"}
+FORMAT_V2 = {**CHANGELOG, "spark.sql.streaming.stateStore.checkpointFormatVersion": "2"}
+
+
+def land(folder: Path, *numbers: int) -> None:
+    """Write a file of three rows for each number; they are read in this order, one a batch."""
+    folder.mkdir(exist_ok=True)
+    for number in numbers:
+        file = folder / f"{number} é%.json"
+        rows = [
+            {"key": "abc"[i], "n": 10 * number + i, "time": f"2026-01-01 00:0{number}:00"} for i in range(3)
+        ]
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        os.utime(file, (number, number))
+
+
+def stream(spark: SparkSession, folder: Path) -> DataFrame:
+    return spark.readStream.schema(SCHEMA).option("maxFilesPerTrigger", 1).json(str(folder))
+
+
+def totals(spark: SparkSession, folder: Path) -> DataFrame:
+    return stream(spark, folder).groupBy("key").agg(F.sum("n"))
+
+
+def run(frame: DataFrame, checkpoint: Path, mode: str = "update", **conf: str) -> Batches:
+    """Run a query until its input is done, and return what its sink got: batches with their rows."""
+    out = checkpoint.with_name(f"out-{uuid.uuid4()}")
+    out.mkdir()
+
+    def write(batch: DataFrame, batch_id: int) -> None:
+        rows = sorted([str(value) for value in row] for row in batch.collect())
+        (out / f"{len(list(out.iterdir())):03}").write_text(json.dumps([batch_id, rows]))
+
+    for key, value in conf.items():
+        frame.sparkSession.conf.set(key, value)
+    try:
+        writer = frame.writeStream.foreachBatch(write).outputMode(mode).trigger(availableNow=True)
+        writer.option("checkpointLocation", str(checkpoint)).start().awaitTermination()
+    finally:
+        for key in conf:
+            frame.sparkSession.conf.unset(key)
+    return [(batch, rows) for batch, rows in (json.loads(file.read_text()) for file in sorted(out.iterdir()))]

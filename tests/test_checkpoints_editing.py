@@ -1,0 +1,375 @@
+"""`clone` and `rewind`: the copy goes on, and what was rewound comes again with the same rows."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from checkpoint_queries import CHANGELOG, FORMAT_V2, ROCKSDB, Batches, land, run, stream, totals
+
+from sparkstream_kit import checkpoints
+from sparkstream_kit.checkpoints.reading import damage
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyspark.sql import SparkSession
+
+LOCKED = """
+import fcntl, sys
+with open(sys.argv[1], "w") as file:
+    fcntl.lockf(file, fcntl.LOCK_EX)
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="module")
+def made(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Batches]:
+    """A folder of six files, the checkpoint of a query that has summed them in batches 0 to 5, and these."""
+    folder = tmp_path_factory.mktemp("made")
+    land(folder / "in", *range(6))
+    batches = run(totals(spark, folder / "in"), folder / "checkpoint")
+    assert [batch for batch, _ in batches] == [0, 1, 2, 3, 4, 5]
+    return folder / "in", folder / "checkpoint", batches
+
+
+@pytest.fixture
+def checkpoint(made: tuple[Path, Path, Batches], tmp_path: Path) -> Path:
+    """A copy of that checkpoint, to change."""
+    return shutil.copytree(made[1], tmp_path / "checkpoint")
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Return the files of a checkpoint, without what belongs to the kit."""
+    files = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+    return {name: path.read_bytes() for name, path in files.items() if "sparkstream-kit" not in name}
+
+
+@contextmanager
+def in_use(checkpoint: Path) -> Iterator[None]:
+    """Another process that holds the lock of `start`."""
+    file = checkpoint / "sparkstream-kit/lock"
+    file.parent.mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-c", LOCKED, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == b"locked\n"
+        yield
+        holder.communicate(timeout=30)
+
+
+# --- rewind
+
+
+def test_what_was_rewound_comes_again_with_the_same_rows(
+    spark: SparkSession, made: tuple[Path, Path, Batches], checkpoint: Path
+) -> None:
+    folder, _, batches = made
+    checkpoints.rewind(checkpoint, to=1, apply=True)
+    assert damage(checkpoint) is None
+    assert checkpoints.check(checkpoint) == []
+    assert run(totals(spark, folder), checkpoint) == batches[2:]
+    assert checkpoints.show(checkpoint).committed == 5
+
+
+@pytest.mark.parametrize("conf", [ROCKSDB, CHANGELOG, FORMAT_V2], ids=["zips", "changelog", "format-v2"])
+@pytest.mark.slow
+def test_so_it_does_from_rocksdb(
+    spark: SparkSession, made: tuple[Path, Path, Batches], tmp_path: Path, conf: dict[str, str]
+) -> None:
+    folder, _, batches = made
+    assert run(totals(spark, folder), tmp_path / "checkpoint", **conf) == batches
+    checkpoints.rewind(tmp_path / "checkpoint", to=1, apply=True)
+    copy = checkpoints.clone(tmp_path / "checkpoint", tmp_path / "copy")  # nothing of it is loaded yet
+    assert run(totals(spark, folder), copy, **conf) == batches[2:]
+    assert checkpoints.check(copy) == []
+
+
+def test_an_old_snapshot_is_not_read_as_if_it_were_of_the_new_batches(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    folder, checkpoint = tmp_path / "in", tmp_path / "checkpoint"
+    land(folder, 0, 1, 2)
+    run(totals(spark, folder), checkpoint)
+    # Here a delta holds every key, and so it is a snapshot, too: Spark's own come after a minute.
+    state = checkpoint / "state/0/0"
+    shutil.copy(state / "3.delta", state / "3.snapshot")
+    checkpoints.rewind(checkpoint, to=0, apply=True)
+    (folder / "2 é%.json").write_text('{"key": "a", "n": 1000}\n')
+    os.utime(folder / "2 é%.json", (2, 2))
+    assert run(totals(spark, folder), checkpoint)[-1] == (2, [["a", "1010"]])
+    copy = checkpoints.clone(checkpoint, tmp_path / "copy")  # whose state nobody has in memory yet
+    land(folder, 3)
+    assert run(totals(spark, folder), copy) == [(3, [["a", "1040"], ["b", "43"], ["c", "46"]])]
+
+
+@pytest.mark.slow
+def test_the_file_log_of_a_long_run_can_be_gone_back_in(spark: SparkSession, tmp_path: Path) -> None:
+    retained = {
+        "spark.sql.streaming.minBatchesToRetain": "3",
+        "spark.sql.streaming.fileSource.log.compactInterval": "3",
+        "spark.sql.streaming.fileSource.log.cleanupDelay": "0",
+    }
+    land(tmp_path / "in", *range(9))
+    batches = run(stream(spark, tmp_path / "in").select("n"), tmp_path / "made", "append", **retained)
+    oldest = checkpoints.show(tmp_path / "made").oldest
+    assert oldest
+    assert not (tmp_path / "made/sources/0/2.compact").exists()
+    for batch in range(oldest, 8):
+        copy = checkpoints.clone(tmp_path / "made", tmp_path / f"copy-{batch}")
+        checkpoints.rewind(copy, to=batch, apply=True)
+        assert (
+            run(stream(spark, tmp_path / "in").select("n"), copy, "append", **retained)
+            == batches[batch + 1 :]
+        )
+
+
+def test_a_dry_run_changes_nothing_and_says_what_would_be(
+    made: tuple[Path, Path, Batches], checkpoint: Path
+) -> None:
+    before = tree(checkpoint)
+    seen = checkpoints.rewind(checkpoint, to=1)
+    text = str(seen)
+    assert tree(checkpoint) == before
+    assert not (checkpoint / "sparkstream-kit").exists()
+    assert text.startswith(
+        f"{checkpoint}: batches 2 to 5 run again, with 4 files:\n     159 B  {made[0]}/2 é%.json\n"
+    )
+    assert text.endswith(
+        """
+Batch 2 comes with the same rows as before.
+From batch 3 on Spark plans anew: the same rows, cut into batches by what the
+sources hold then, and by maxFilesPerTrigger and the like.
+
+What the sinks make of it:
+  sql_table, batch_files   refuse a batch that they have, and say how to set
+                           them back; from a backup of then they go on exactly
+  files, table             skip batches 2 to 5 by number: rows are lost where
+                           the batches are cut anew; give them a new folder
+  snapshot, latest         replace what they have
+  foreach_batch, others    get the rows a second time
+
+"""
+        f"Nothing is changed yet; --apply moves 14 files to\n  {seen.backup}"
+    )
+    assert not seen.applied
+
+
+def test_the_last_batch_alone_comes_again_exactly(checkpoint: Path) -> None:
+    text = str(checkpoints.rewind(checkpoint, to=4))
+    assert f"{checkpoint}: batch 5 runs again, with 1 file:\n" in text
+    assert "\nBatch 5 comes with the same rows as before.\n\nWhat the sinks" in text
+    assert "know batch 5 by its number, and keep it once" in text
+    assert "lost" not in text
+
+
+def test_a_rewind_can_be_undone_until_the_next_start(checkpoint: Path) -> None:
+    before = tree(checkpoint)
+    done = checkpoints.rewind(checkpoint, to=2, apply=True)
+    assert not {"commits/3", "offsets/4", "sources/0/4", "state/0/0/4.delta"} & set(tree(checkpoint))
+    assert {"commits/2", "offsets/3", "sources/0/3", "state/0/0/3.delta"} <= set(tree(checkpoint))
+    *_, command = str(done).splitlines()
+    subprocess.run(command, shell=True, check=True)  # noqa: S602 - as it is printed for the user
+    assert tree(checkpoint) == before
+
+
+def test_to_where_it_is_already_changes_nothing(checkpoint: Path) -> None:
+    before = tree(checkpoint)
+    assert (
+        str(checkpoints.rewind(checkpoint, to=5, apply=True))
+        == f"{checkpoint} is at batch 5; nothing to rewind"
+    )
+    assert tree(checkpoint) == before
+
+
+def test_an_interrupted_rewind_is_damage_until_it_is_run_again(
+    made: tuple[Path, Path, Batches],
+    spark: SparkSession,
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Killed after any of its moves, it leaves what Spark refuses to go on from, or what it found."""
+    moves = len(checkpoints.rewind(checkpoint, to=2).moved)
+    assert moves > 8
+    rename = Path.rename
+    for kept in range(moves):
+        copy = shutil.copytree(checkpoint, tmp_path / f"copy-{kept}")
+        left = iter(range(kept))
+
+        def killed(file: Path, to: Path, left: Iterator[int] = left) -> Path:
+            next(left)
+            return rename(file, to)
+
+        with monkeypatch.context() as patch, pytest.raises(StopIteration):
+            patch.setattr(Path, "rename", killed)
+            checkpoints.rewind(copy, to=2, apply=True)
+        assert (damage(copy) is None) == (kept == 0)
+        checkpoints.rewind(copy, to=2, apply=True)
+        assert damage(copy) is None
+        assert checkpoints.show(copy).committed == 2
+    assert run(totals(spark, made[0]), copy) == made[2][3:]
+
+
+@pytest.mark.parametrize(
+    ("to", "line"),
+    [
+        (6, "{} cannot be rewound to batch 6: it keeps batches 0 to 5"),
+        (-1, "{} cannot be rewound to batch -1: it keeps batches 0 to 5"),
+        (
+            1,
+            "{0} cannot be rewound to batch 1: {0}/state/0/0/2.delta is missing; no other is whole",
+        ),
+    ],
+)
+def test_a_batch_that_cannot_be_gone_back_to_is_refused(checkpoint: Path, to: int, line: str) -> None:
+    for version in (1, 2):
+        (checkpoint / f"state/0/0/{version}.delta").unlink()
+    before = tree(checkpoint)
+    with pytest.raises(InvalidInputError) as caught:
+        checkpoints.rewind(checkpoint, to=to, apply=True)
+    assert str(caught.value) == line.format(checkpoint)
+    assert tree(checkpoint) == before
+
+
+def test_without_a_commit_there_is_nothing_to_rewind(tmp_path: Path) -> None:
+    (tmp_path / "metadata").write_text('{"id": "7"}')
+    with pytest.raises(InvalidInputError, match="no batch of .* is committed; there is nothing to rewind"):
+        checkpoints.rewind(tmp_path, to=0)
+
+
+def test_input_that_has_gone_is_refused_before_its_rows_are_lost(
+    made: tuple[Path, Path, Batches], checkpoint: Path, tmp_path: Path
+) -> None:
+    file = made[0] / "3 é%.json"
+    file.rename(tmp_path / "away")
+    try:
+        checkpoints.rewind(checkpoint, to=3)
+        with pytest.raises(InvalidInputError) as caught:
+            checkpoints.rewind(checkpoint, to=2)
+    finally:
+        (tmp_path / "away").rename(file)
+    assert str(caught.value) == (
+        f"{checkpoint} cannot be rewound to batch 2: 1 input file that would come again cannot be had, first "
+        f"{file}, which has gone; put it back, or rewind to a later batch"
+    )
+
+
+def test_a_checkpoint_in_use_is_shown_and_left_alone(checkpoint: Path, tmp_path: Path) -> None:
+    with in_use(checkpoint):
+        assert "\nin use      a query of the kit is running on it\n" in str(checkpoints.show(checkpoint))
+        for refused in (
+            lambda: checkpoints.rewind(checkpoint, to=2, apply=True),
+            lambda: checkpoints.clone(checkpoint, tmp_path / "copy"),
+        ):
+            with pytest.raises(InvalidInputError, match="is in use; end its query first"):
+                refused()
+    assert not (tmp_path / "copy").exists()
+    assert not checkpoints.show(checkpoint).in_use
+    checkpoints.rewind(checkpoint, to=2, apply=True)  # the lock file alone is no query
+
+
+# --- clone
+
+
+def test_a_copy_goes_on_as_the_same_query(
+    spark: SparkSession, made: tuple[Path, Path, Batches], checkpoint: Path, tmp_path: Path
+) -> None:
+    checkpoints.rewind(checkpoint, to=3, apply=True)
+    copy = checkpoints.clone(checkpoint, tmp_path / "copy")
+    assert copy == tmp_path / "copy"
+    assert tree(copy) == tree(checkpoint)
+    assert not list((copy / "sparkstream-kit").iterdir())  # neither the lock nor what was moved aside
+    assert run(totals(spark, made[0]), copy) == made[2][4:]
+    assert checkpoints.show(checkpoint).committed == 3
+
+
+def test_a_copy_with_a_new_id_goes_on_as_another_query(
+    spark: SparkSession, made: tuple[Path, Path, Batches], checkpoint: Path, tmp_path: Path
+) -> None:
+    copy = checkpoints.clone(checkpoint, tmp_path / "copy", new_id=True)
+    known, new = (checkpoints.show(path).query_id for path in (checkpoint, copy))
+    assert known != new
+    assert new
+    assert run(totals(spark, made[0]), copy) == []
+    assert checkpoints.show(copy).query_id == new
+    assert checkpoints.check(copy) == []
+
+
+@pytest.mark.slow
+def test_a_copy_of_transform_with_state_does_not_need_the_original(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    from pyspark.sql import Row
+    from pyspark.sql.streaming.stateful_processor import StatefulProcessor
+
+    class Count(StatefulProcessor):
+        def init(self, handle: Any) -> None:
+            self.seen = handle.getValueState("seen", "n INT")
+
+        def handleInputRows(self, key: Any, rows: Any, timerValues: Any) -> Any:  # noqa: N803 - Spark's
+            count = (self.seen.get()[0] if self.seen.exists() else 0) + len(list(rows))
+            self.seen.update((count,))
+            yield Row(key=key[0], n=count)
+
+        def close(self) -> None:
+            pass
+
+    land(tmp_path / "in", 0)
+    counted = (
+        stream(spark, tmp_path / "in")
+        .groupBy("key")
+        .transformWithState(Count(), "key STRING, n INT", "Update", "None")
+    )
+    original = tmp_path / "checkpoint"
+    run(counted, original, **ROCKSDB)
+    copy = checkpoints.clone(original, tmp_path / "copy")
+    original.rename(tmp_path / "moved by hand")
+    line = damage(tmp_path / "moved by hand")
+    assert line is not None
+    assert "state/0/_metadata/v2/0 names " in line
+    assert f"sparkstream checkpoint clone {tmp_path / 'moved by hand'} COPY" in line
+    land(tmp_path / "in", 1)
+    assert run(counted, copy, **ROCKSDB) == [(1, [["a", "2"], ["b", "2"], ["c", "2"]])]
+
+
+@pytest.mark.parametrize(
+    ("target", "line"),
+    [
+        ("checkpoint", "{0}/checkpoint exists; give a folder that does not"),
+        ("nowhere/copy", "{0}/nowhere/copy: folder {0}/nowhere does not exist; create it"),
+        ("checkpoint/copy", "{0}/checkpoint/copy lies in the checkpoint itself; give a folder beside it"),
+    ],
+)
+def test_a_copy_that_cannot_be_is_refused(checkpoint: Path, tmp_path: Path, target: str, line: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        checkpoints.clone(checkpoint, tmp_path / target)
+    assert str(caught.value) == line.format(tmp_path)
+
+
+def test_a_copy_that_fails_leaves_nothing(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(InvalidInputError, match=r"cannot copy .*: \[Errno 28\] No space left on device"):
+        checkpoints.clone(checkpoint, tmp_path / "copy")
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_a_copy_keeps_the_name_of_its_query(checkpoint: Path, tmp_path: Path) -> None:
+    (checkpoint / "sparkstream-kit").mkdir()
+    (checkpoint / "sparkstream-kit/query.json").write_text(json.dumps({"name": "totals"}))
+    assert checkpoints.show(checkpoints.clone(checkpoint, tmp_path / "copy")).name == "totals"

@@ -1,0 +1,284 @@
+"""What `start` refuses, and says, when it is given a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import environment
+from pyspark.sql import functions as F
+
+from sparkstream_kit import feeds, run, sinks, sources, start
+from sparkstream_kit.checkpoints import guards
+from sparkstream_kit.errors import InvalidInputError, QueryFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+Totals = dict[Any, int]
+
+
+@pytest.fixture
+def total(spark: SparkSession, folder: Path, tmp_path: Path) -> Callable[..., Totals]:
+    """Add a file with one row, and total the folder by a key from the checkpoint `ckpt`."""
+    files = iter(range(10))
+
+    def total_by(key: str, mode: str = "complete", **options: Any) -> Totals:
+        feeds.drip([(f"{next(files)}.json", '{"State":"CA","ProductKey":"tea","n":1}\n')], folder)
+        rows = sources.json(spark, str(folder), schema="State STRING, ProductKey STRING, n INT")
+        found: Totals = {}
+
+        def keep(batch: DataFrame, _batch_id: int) -> None:
+            found.update({row[0]: row[1] for row in batch.collect()})
+
+        query = start(
+            rows.groupBy(key).agg(F.sum("n")),
+            sinks.foreach_batch(keep),
+            name="totals",
+            mode=mode,
+            checkpoint=tmp_path / "ckpt",
+            availableNow=True,
+            **options,
+        )
+        run(query)
+        return found
+
+    return total_by
+
+
+def noted(checkpoint: Path) -> dict[str, str]:
+    return dict(json.loads((checkpoint / "sparkstream-kit" / "query.json").read_text()))
+
+
+def test_a_swapped_group_key_is_refused_in_words_and_accepted_with_the_flag(
+    total: Callable[..., Totals], tmp_path: Path
+) -> None:
+    assert total("State") == {"CA": 1}
+    with pytest.raises(InvalidInputError) as caught:
+        total("ProductKey")
+    assert str(caught.value) == (
+        f"checkpoint {tmp_path}/ckpt was written by a different query: totals groups by ProductKey; the "
+        "checkpoint's query groups by State. Give it a checkpoint of its own; or, to go on with the state "
+        "that is there, start(…, allow_changed_query=True)"
+    )
+    # What Spark does with it: the state's old total goes on under the old key's value.
+    assert total("ProductKey", allow_changed_query=True) == {"CA": 1, "tea": 2}
+    assert total("ProductKey")["tea"] == 3
+    with pytest.raises(
+        InvalidInputError, match="groups by State; the checkpoint's query groups by ProductKey"
+    ):
+        total("State")
+
+
+def test_what_is_noted(total: Callable[..., Totals], tmp_path: Path, spark: SparkSession) -> None:
+    total("State")
+    query = noted(tmp_path / "ckpt")
+    assert query.pop("fingerprint").startswith("Aggregate [State#0]")
+    assert query.keys() == {"name", "mode", "kit", "spark"}
+    assert (query["name"], query["mode"], query["spark"]) == ("totals", "complete", spark.version)
+
+
+def test_the_same_query_goes_on_without_a_word(
+    total: Callable[..., Totals], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert [total("State"), total("State", mode="update"), total("State")] == [{"CA": n} for n in (1, 2, 3)]
+    assert caplog.messages == []
+
+
+def test_a_checkpoint_from_before_the_kit_is_adopted_and_that_is_said(
+    total: Callable[..., Totals], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    total("State")
+    shutil.rmtree(tmp_path / "ckpt" / "sparkstream-kit")
+    assert total("State") == {"CA": 2}
+    (said,) = caplog.messages
+    assert said.startswith(
+        f"checkpoint {tmp_path}/ckpt is from before the kit: query totals is taken for the"
+    )
+    with pytest.raises(InvalidInputError, match="written by a different query"):
+        total("ProductKey")
+
+
+def test_a_checkpoint_without_a_batch_is_anyones(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
+    rows = sources.text(spark, str(folder))
+    for frame in (rows.groupBy("value").count(), rows.groupBy(F.upper("value")).count()):
+        guards.guard(frame, str(tmp_path / "ckpt"), "totals", "update").release()  # type: ignore[union-attr]
+
+
+def test_settings_that_the_checkpoint_overrules_are_said(
+    spark: SparkSession, total: Callable[..., Totals], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    total("State")
+    rocks = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
+    changed = {"spark.sql.shuffle.partitions": "3", "spark.sql.streaming.stateStore.providerClass": rocks}
+    former = {key: spark.conf.get(key) or "" for key in changed}
+    try:
+        for key, value in changed.items():
+            spark.conf.set(key, value)
+        total("State")
+    finally:
+        for key, value in former.items():
+            spark.conf.set(key, value)
+    partitions, store = caplog.messages
+    stays = f"of checkpoint {tmp_path}/ckpt, which is"
+    assert partitions == (
+        f"query totals keeps the number of state partitions {stays} 1: spark.sql.shuffle.partitions=3 is not "
+        "in force; it takes a new checkpoint to change it"
+    )
+    assert store.startswith(
+        f"query totals keeps the state store {stays} {rocks.replace('RocksDB', 'HDFSBacked')}"
+    )
+
+
+def test_complete_mode_after_one_that_dropped_state_is_refused(
+    spark: SparkSession, folder: Path, tmp_path: Path
+) -> None:
+    #   update    [00:00, 00:01) ── the watermark passes, dropped     [00:05, 00:06)
+    #   complete  would show the second window alone
+    lines = ['{"time":"2024-01-01T00:00:10"}\n{"time":"2024-01-01T00:05:00"}\n']
+    feeds.drip([("1.json", lines[0])], folder)
+    rows = sources.json(spark, str(folder), schema="time TIMESTAMP").withWatermark("time", "10 seconds")
+    counts = rows.groupBy(F.window("time", "1 minute")).count()
+
+    def count(mode: str) -> None:
+        checkpoint = tmp_path / "ckpt"
+        run(
+            start(counts, sinks.console(), name="counts", mode=mode, checkpoint=checkpoint, availableNow=True)
+        )
+
+    count("update")
+    with pytest.raises(InvalidInputError, match="has mode complete; mode update has dropped from the state"):
+        count("complete")
+    count("append")
+
+
+def test_damage_is_named_before_spark_trips_over_it(total: Callable[..., Totals], tmp_path: Path) -> None:
+    total("State")
+    (tmp_path / "ckpt" / "offsets" / "0").write_text("v1\n")
+    (tmp_path / "ckpt" / "commits" / "0").unlink()
+    with pytest.raises(InvalidInputError, match="ckpt is damaged: offsets/0 .*; restore it"):
+        total("State")
+    shutil.rmtree(tmp_path / "ckpt")
+    total("State")
+    (tmp_path / "ckpt" / "sparkstream-kit" / "query.json").write_text('{"name": ')
+    with pytest.raises(InvalidInputError, match="query.json is damaged: .*; put it back, or delete it"):
+        total("State")
+
+
+def test_without_a_checkpoint_nothing_is_asked(spark: SparkSession) -> None:
+    assert guards.guard(sources.rate(spark), None, "none", "append") is None
+
+
+@pytest.mark.parametrize("master", ["spark://host:7077", "yarn", "k8s://https://host"])
+@pytest.mark.parametrize("scheme", ["", "file:"])
+def test_a_local_path_is_refused_where_other_nodes_must_reach_it(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, master: str, scheme: str
+) -> None:
+    pretend_master(spark, monkeypatch, master)
+    with pytest.raises(InvalidInputError, match=f"is a folder of one machine, but the master is {master}, "):
+        guards.guard(sources.rate(spark), f"{scheme}{tmp_path}/ckpt", "far", "append")
+    assert not (tmp_path / "ckpt").exists()
+
+
+@pytest.mark.parametrize("master", ["local", "local[4]", "local-cluster[2,1,1024]"])
+def test_a_local_path_is_right_where_all_is_on_one_machine(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, master: str
+) -> None:
+    pretend_master(spark, monkeypatch, master)
+    held = guards.guard(sources.rate(spark), str(tmp_path), "near", "append")
+    assert held is not None
+    held.release()
+
+
+def pretend_master(spark: SparkSession, monkeypatch: pytest.MonkeyPatch, master: str) -> None:
+    """Let the running session say that it has another master; a real one takes a cluster."""
+    conf = type(spark.conf)
+    former = conf.get
+    monkeypatch.setattr(
+        conf, "get", lambda of, key, *default: master if key == "spark.master" else former(of, key, *default)
+    )
+
+
+CONNECT = """
+import sys, logging
+from pyspark.sql import functions as F
+from sparkstream_kit import get_session, sinks, sources, start
+from sparkstream_kit.errors import InvalidInputError, QueryFailed
+logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stdout)
+folder, checkpoint = sys.argv[1:]
+spark = get_session("attached", profile="test", conf={"spark.sql.shuffle.partitions": "1"})
+rows = sources.json(spark, folder, schema="State STRING, ProductKey STRING, n INT")
+def total(key, **options):
+    frame = rows.groupBy(key).agg(F.sum("n"))
+    try:
+        query = start(frame, sinks.console(), name="totals", mode="complete", checkpoint=checkpoint,
+                      availableNow=True, **options)
+        query.awaitTermination()
+        print("ran by", key)
+    except InvalidInputError as err:
+        print(err)
+total("State")
+total("ProductKey")
+total("ProductKey", allow_changed_query=True)
+total("ProductKey")
+spark.conf.set("spark.sql.shuffle.partitions", "3")
+total("ProductKey")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("connect")
+def test_on_connect_the_query_is_noted_through_spark(
+    spark: SparkSession, connect: str, folder: Path, tmp_path: Path
+) -> None:
+    feeds.drip([("1.json", '{"State":"CA","ProductKey":"tea","n":1}\n')], folder)
+    checkpoint = tmp_path / "ckpt"
+    done = subprocess.run(
+        [sys.executable, "-c", CONNECT, str(folder), str(checkpoint)],
+        env=environment(SPARK_REMOTE=connect),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    first, refused, accepted, again, warned, last = done.stdout.splitlines()
+    assert (first, accepted, again, last) == ("ran by State", *["ran by ProductKey"] * 3)
+    assert "groups by ProductKey; the checkpoint's query groups by State" in refused
+    assert "number of state partitions" in warned
+    # And a classic session reads what is noted there, and goes on.
+    rows = sources.json(spark, str(folder), schema="State STRING, ProductKey STRING, n INT")
+    by_state, by_product = (rows.groupBy(key).agg(F.sum("n")) for key in ("State", "ProductKey"))
+    with pytest.raises(InvalidInputError, match="groups by State; the checkpoint's query groups by Product"):
+        guards.guard(by_state, str(checkpoint), "totals", "complete")
+    held = guards.guard(by_product, str(checkpoint), "totals", "update")
+    assert held is not None
+    held.release()
+    assert noted(checkpoint)["mode"] == "update"
+
+
+def test_a_planned_file_that_has_gone_is_said_before_its_batch_comes_again(
+    spark: SparkSession, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    feeds.drip([("0.txt", "a\n")], folder)
+    frame = sources.text(spark, str(folder))
+
+    def fail(_batch: DataFrame, _batch_id: int) -> None:
+        raise ValueError("no such shop")
+
+    with pytest.raises(QueryFailed, match="no such shop"):
+        run(start(frame, sinks.foreach_batch(fail), name="gone", checkpoint=tmp_path / "ckpt"))
+    (folder / "0.txt").unlink()
+    held = guards.guard(frame, str(tmp_path / "ckpt"), "gone", "append")
+    assert held is not None
+    held.release()
+    assert (
+        f"query gone: {folder}/0.txt: planned for a batch that was not committed, and gone: " in caplog.text
+    )

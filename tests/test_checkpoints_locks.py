@@ -1,0 +1,178 @@
+"""One driver a checkpoint: the lock is the JVM's, and goes with the query or with the JVM."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import environment
+
+from sparkstream_kit import run, sinks, sources, start
+from sparkstream_kit.checkpoints.locks import local_path, lock
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pyspark.sql import SparkSession
+    from pyspark.sql.streaming.query import StreamingQuery
+
+
+def begin(spark: SparkSession, checkpoint: Path, name: str = "one") -> StreamingQuery:
+    rate = sources.rate(spark, rows_per_second=5)
+    return start(rate, sinks.console(), name=name, checkpoint=checkpoint)
+
+
+def is_free(checkpoint: Path) -> bool:
+    """Say whether another process than the JVM could lock the checkpoint."""
+    with (checkpoint / "sparkstream-kit" / "lock").open("r+b") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+def test_two_queries_of_one_session_cannot_share_a_checkpoint(spark: SparkSession, tmp_path: Path) -> None:
+    query = begin(spark, tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path)
+    for same in (tmp_path, tmp_path / "link"):
+        with pytest.raises(InvalidInputError, match="is in use by query one of this process; end that one"):
+            begin(spark, same, "two")
+    assert not is_free(tmp_path), "a refusal must not unlock it"
+    assert query.isActive
+    query.stop()
+
+
+def test_a_stopped_query_starts_again_at_once(
+    spark: SparkSession, tmp_path: Path, until: Callable[..., None]
+) -> None:
+    for _again in range(3):
+        query = begin(spark, tmp_path)
+        assert not is_free(tmp_path)
+        query.stop()
+    until(lambda: is_free(tmp_path))
+
+
+def test_a_restart_does_not_wait_for_the_thread_that_unlocks(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sparkstream_kit._waiting.in_thread", lambda *_: None)  # as if it were very late
+    for _again in range(2):
+        begin(spark, tmp_path).stop()
+
+
+def test_the_end_of_a_run_frees_the_checkpoint(
+    spark: SparkSession, tmp_path: Path, until: Callable[..., None]
+) -> None:
+    run(begin(spark, tmp_path), run_for=0.5)
+    until(lambda: is_free(tmp_path))
+
+
+def test_a_failed_query_frees_the_checkpoint(
+    spark: SparkSession, tmp_path: Path, until: Callable[..., None]
+) -> None:
+    def fail(batch: object, batch_id: int) -> None:
+        raise ValueError("no such shop")
+
+    start(sources.rate(spark), sinks.foreach_batch(fail), name="bad", checkpoint=tmp_path)
+    until(lambda: is_free(tmp_path))
+
+
+def test_a_start_that_spark_refuses_frees_the_checkpoint(spark: SparkSession, tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="[Ii]nvalid trigger interval|INVALID|interval"):
+        start(sources.rate(spark), sinks.console(), name="a", checkpoint=tmp_path, processingTime="soon")
+    assert is_free(tmp_path)
+
+
+def test_a_lock_of_another_python_in_this_jvm_is_not_lost_by_looking(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    # As in a cluster's notebooks, which share a JVM: POSIX drops a lock when any descriptor is closed.
+    (tmp_path / "sparkstream-kit").mkdir()
+    jvm: Any = spark._jvm  # noqa: SLF001 - what that other Python would do
+    file = jvm.java.io.RandomAccessFile(str(tmp_path / "sparkstream-kit" / "lock"), "rw")
+    held = file.getChannel().tryLock()
+    with pytest.raises(InvalidInputError, match="is in use by another session of this JVM"):
+        lock(spark, str(tmp_path), "two")
+    assert not is_free(tmp_path)
+    assert held.isValid()
+    file.close()
+
+
+def test_a_folder_that_cannot_be_written_is_refused(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        InvalidInputError, match="cannot be written: Not a directory: .*; give another folder"
+    ):
+        lock(spark, str(tmp_path / "file"), "one")
+    (tmp_path / "sparkstream-kit" / "lock").mkdir(parents=True)
+    with pytest.raises(InvalidInputError, match="cannot be locked: .*Is a directory.*; give another folder"):
+        lock(spark, str(tmp_path), "one")
+
+
+def test_which_paths_are_local(spark: SparkSession, tmp_path: Path) -> None:
+    for written in (f"{tmp_path}/a b", f"file:{tmp_path}/a b", f"file://{tmp_path}/a b"):
+        assert local_path(spark, written) == tmp_path / "a b"
+    assert str(local_path(spark, "a/b")).endswith("/a/b")
+    for remote in ("hdfs://host/a", "s3a://bucket/a", "dbfs:/a"):
+        assert local_path(spark, remote) is None
+        assert lock(spark, remote, "one") is None
+    conf = spark._jsc.hadoopConfiguration()  # noqa: SLF001 - as core-site.xml of a cluster would set it
+    former = conf.get("fs.defaultFS")
+    try:
+        conf.set("fs.defaultFS", "hdfs://host:8020")
+        assert local_path(spark, "/a") is None
+    finally:
+        conf.set("fs.defaultFS", former)
+
+
+OTHER = """
+import sys, threading
+from sparkstream_kit import get_session, sinks, sources, start
+spark = get_session("other", profile="test", conf={"spark.master": "local[1]"})
+start(sources.rate(spark), sinks.console(), name="theirs", checkpoint=sys.argv[1], processingTime="1 hour")
+print("JVM", spark._jvm.java.lang.ProcessHandle.current().pid(), flush=True)
+threading.Event().wait()
+"""
+
+
+@pytest.mark.slow
+def test_a_second_driver_is_refused_until_the_jvm_of_the_first_has_gone(
+    spark: SparkSession, tmp_path: Path, until: Callable[..., None]
+) -> None:
+    #   Python  ────────── SIGKILL
+    #   its JVM ──────────────(stopped)────── SIGKILL
+    #   lock    ─────────────────────────────────────  free
+    checkpoint = tmp_path / "ckpt"
+    other = subprocess.Popen(
+        [sys.executable, "-c", OTHER, str(checkpoint)],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    jvm = None
+    try:
+        assert other.stdout is not None
+        jvm = next(int(line.split()[1]) for line in other.stdout if line.startswith("JVM"))
+        who = rf"in use by query theirs of process {other.pid} \(JVM {jvm}\) on \S+ since 20\d\d-.*; end it"
+        with pytest.raises(InvalidInputError, match=who):
+            begin(spark, checkpoint)
+        os.kill(jvm, signal.SIGSTOP)  # it would follow Python within two seconds
+        other.kill()
+        other.wait()
+        with pytest.raises(InvalidInputError, match=who):
+            begin(spark, checkpoint)
+    finally:
+        other.kill()
+        if jvm is not None:
+            os.kill(jvm, signal.SIGKILL)
+    until(lambda: is_free(checkpoint))
+    begin(spark, checkpoint).stop()

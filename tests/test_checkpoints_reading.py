@@ -1,0 +1,324 @@
+"""What a checkpoint says: `show`, and `check` and `damage`, which say it before Spark does."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from checkpoint_queries import CHANGELOG, FORMAT_V2, ROCKSDB, land, run, stream, totals
+from pyspark.errors import StreamingQueryException
+
+from sparkstream_kit import checkpoints
+from sparkstream_kit.checkpoints.reading import damage
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyspark.sql import SparkSession
+
+
+@pytest.fixture(scope="module")
+def made(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A folder of six files and the checkpoint of a query that has summed them in batches 0 to 5."""
+    folder = tmp_path_factory.mktemp("made")
+    land(folder / "in", *range(6))
+    run(totals(spark, folder / "in"), folder / "checkpoint")
+    return folder / "in", folder / "checkpoint"
+
+
+@pytest.fixture
+def checkpoint(made: tuple[Path, Path], tmp_path: Path) -> Path:
+    """A copy of that checkpoint, to damage."""
+    return shutil.copytree(made[1], tmp_path / "checkpoint")
+
+
+def uncommitted(checkpoint: Path) -> Path:
+    (checkpoint / "commits/5").unlink()
+    (checkpoint / "commits/.5.crc").unlink()
+    return checkpoint
+
+
+# --- show
+
+
+def test_a_query_with_state_and_a_batch_to_replay(made: tuple[Path, Path], checkpoint: Path) -> None:
+    uncommitted(checkpoint)
+    (checkpoint / "sparkstream-kit").mkdir()
+    (checkpoint / "sparkstream-kit/query.json").write_text('{"name": "totals"}')
+    os.utime(checkpoint / "commits/4", (1_700_000_000, 1_700_000_000))
+    query_id = json.loads((checkpoint / "metadata").read_text())["id"]
+    seen = checkpoints.show(checkpoint)
+    text = re.sub(r"(?m)^size .*\n", "", str(seen))
+    assert text == (
+        f"checkpoint  {checkpoint}\n"
+        f"query       totals, {query_id}\n"
+        "committed   batch 4, 2023-11-14 22:13:20 UTC\n"
+        "planned     batch 5, not committed\n"
+        "kept        batches 0 to 5\n"
+        f"source 0    files of {made[0]}, offset 4, planned to 5\n"
+        "state 0     stateStoreSave, 1 partition, HDFSBacked\n"
+        "\n"
+        "A restart runs batch 5 again, with 1 file:\n"
+        f"     159 B  {made[0]}/5 é%.json"
+    )
+    assert (seen.committed, seen.planned, seen.oldest, seen.damage) == (4, 5, 0, None)
+    assert seen.committed_at == datetime.fromtimestamp(1_700_000_000, UTC)
+    assert seen.sizes["offsets"] == sum(file.stat().st_size for file in (checkpoint / "offsets").iterdir())
+    assert f", of it offsets {seen.sizes['offsets'] / 1024:.1f} KiB, " in str(seen)
+
+
+def test_a_query_at_rest(checkpoint: Path) -> None:
+    assert str(checkpoints.show(checkpoint)).endswith(
+        "\n\nA restart runs nothing again; the next batch is 6."
+    )
+    (state,) = checkpoints.show(checkpoint).states
+    assert (state.operator, state.stores, state.partitions) == ("stateStoreSave", ("default",), 1)
+
+
+def test_a_checkpoint_before_its_first_commit(tmp_path: Path) -> None:
+    (tmp_path / "metadata").write_text('{"id": "7"}')
+    assert str(checkpoints.show(tmp_path)).endswith("\n\nA restart runs nothing again; the next batch is 0.")
+    assert checkpoints.check(tmp_path) == []
+
+
+def test_a_join_of_two_sources_has_four_stores_and_a_watermark(spark: SparkSession, tmp_path: Path) -> None:
+    land(tmp_path / "left", 0, 1, 2)
+    land(tmp_path / "right", 0)
+    left, right = (
+        stream(spark, tmp_path / side).withWatermark("time", "1 minute") for side in ("left", "right")
+    )
+    run(left.join(right, ["key", "time"]), tmp_path / "checkpoint", "append")
+    seen = checkpoints.show(tmp_path / "checkpoint")
+    assert [str(source) for source in seen.sources] == [
+        f"files of {tmp_path}/left, offset 2",
+        f"files of {tmp_path}/right, offset 0",
+    ]
+    assert [str(state) for state in seen.states] == ["symmetricHashJoin, 4 stores, 1 partition, HDFSBacked"]
+    assert seen.watermark is not None
+    assert f"watermark   {seen.watermark:%Y-%m-%d %H:%M:%S} UTC\n" in str(seen)
+    assert checkpoints.check(tmp_path / "checkpoint") == []
+    lost = tmp_path / f"checkpoint/state/0/0/right-keyToNumValues/{seen.planned}.delta"
+    lost.unlink()
+    assert [problem.file for problem in checkpoints.check(tmp_path / "checkpoint")] == [lost]
+
+
+@pytest.mark.parametrize("conf", [ROCKSDB, CHANGELOG, FORMAT_V2], ids=["zips", "changelog", "format-v2"])
+@pytest.mark.slow
+def test_state_in_rocksdb(spark: SparkSession, tmp_path: Path, conf: dict[str, str]) -> None:
+    land(tmp_path / "in", 0, 1)
+    checkpoint = tmp_path / "checkpoint"
+    run(totals(spark, tmp_path / "in"), checkpoint, **conf)
+    assert str(checkpoints.show(checkpoint).states[0]) == "stateStoreSave, 1 partition, RocksDB"
+    assert checkpoints.check(checkpoint) == []
+    (newest,) = [file for file in checkpoint.glob("state/0/0/2*") if file.suffix in (".zip", ".changelog")]
+    parts = [*checkpoint.glob("state/0/0/SSTs/*.sst")] if conf is ROCKSDB else []
+    for file in (*parts[-1:], newest):
+        file.rename(tmp_path / "away")
+        assert damage(checkpoint) is not None
+        (tmp_path / "away").rename(file)
+    assert damage(checkpoint) is None
+
+
+def test_another_source_shows_its_offset_as_spark_wrote_it(tmp_path: Path) -> None:
+    for name in ("offsets", "commits"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "metadata").write_text('{"id": "7"}')
+    for batch, end in enumerate(('{"t":{"0":23}}', '{"t":{"0":40}}')):
+        (tmp_path / f"offsets/{batch}").write_text(f'v1\n{{"conf":{{}}}}\n{end}\n-')
+    (tmp_path / "commits/0").write_text('v1\n{"nextBatchWatermarkMs":0}')
+    seen = checkpoints.show(tmp_path)
+    assert str(seen.sources[0]) == 'offset {"t":{"0":23}}, planned to {"t":{"0":40}}'
+    assert str(seen.sources[1]) == "nothing read yet"
+    assert str(seen).endswith("\nA restart runs batch 1 again.")
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        (
+            "s3a://bucket/ckpt",
+            "checkpoint s3a://bucket/ckpt is not on a local path; copy it to this machine first",
+        ),
+        ("nowhere", "no checkpoint nowhere; give the folder that the query was started with"),
+        (".", ". is no checkpoint (no metadata, offsets or commits in it)"),
+    ],
+)
+def test_what_is_no_checkpoint_is_said(
+    path: str, line: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    with pytest.raises(InvalidInputError) as caught:
+        checkpoints.show(path)
+    assert str(caught.value) == line
+
+
+def test_a_path_may_be_a_uri(checkpoint: Path) -> None:
+    assert checkpoints.show(checkpoint.as_uri()).committed == 5
+
+
+def test_a_newer_format_is_not_taken_for_damage(checkpoint: Path) -> None:
+    (checkpoint / "offsets/5").write_text("v9\n{}\n{}")
+    assert damage(checkpoint) is None
+    with pytest.raises(InvalidInputError, match="has format v9, which this version of the kit does not know"):
+        checkpoints.check(checkpoint)
+
+
+# --- check, and damage
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+RESTORE = "restore it from a backup, or go back: sparkstream checkpoint rewind {} --to 4"
+WRITE_ID = 'restore it, or write {{"id": "…"}} into it, with the id from its progress or a sink\'s ledger'
+DAMAGES = [
+    ("metadata", empty, "is empty", WRITE_ID),
+    ("metadata", cut, "is cut off", WRITE_ID),
+    ("metadata", Path.unlink, "is missing", WRITE_ID),
+    ("offsets/5", empty, "is empty", RESTORE),
+    ("offsets/5", cut, "is cut off", RESTORE),
+    ("offsets/5", Path.unlink, "is missing", RESTORE),
+    ("offsets/4", cut, "is cut off", RESTORE.replace("4", "3")),
+    ("offsets/4", Path.unlink, "is missing", RESTORE.replace("4", "3")),
+    ("commits/5", empty, "is empty", RESTORE),
+    ("commits/5", cut, "is cut off", RESTORE),
+    ("sources/0/5", cut, "is cut off", RESTORE),
+    ("sources/0/5", Path.unlink, "is missing", RESTORE),
+    ("sources/0/3", Path.unlink, "is missing", RESTORE.replace("4", "2")),
+    ("state/0/0/6.delta", empty, "is empty", RESTORE),
+    ("state/0/0/6.delta", cut, "is cut off or changed", RESTORE),
+    ("state/0/0/6.delta", Path.unlink, "is missing", RESTORE),
+    ("state/0/0/3.delta", Path.unlink, "is missing", RESTORE.replace("4", "1")),
+]
+IDS = [f"{name}-{how.__name__}" for name, how, *_ in DAMAGES]
+
+
+@pytest.mark.parametrize(("name", "how", "what", "fix"), DAMAGES, ids=IDS)
+def test_damage_is_one_line_with_the_file_and_the_way_out(
+    checkpoint: Path, name: str, how: object, what: str, fix: str
+) -> None:
+    assert (damage(checkpoint), checkpoints.check(checkpoint)) == (None, [])
+    assert callable(how)
+    how(checkpoint / name)
+    fix = fix.format(checkpoint)
+    assert [str(problem) for problem in checkpoints.check(checkpoint)] == [
+        f"{checkpoint}/{name} {what}; {fix}"
+    ]
+    line = damage(checkpoint)
+    assert line is not None
+    assert line.startswith(f"checkpoint {checkpoint} is damaged: {name} {what}; {fix}")
+    assert line in str(checkpoints.show(checkpoint))
+
+
+@pytest.mark.parametrize(("name", "how", "what", "fix"), DAMAGES, ids=IDS)
+@pytest.mark.slow
+def test_spark_fails_on_each_and_the_way_out_leads_back_to_exact_totals(
+    spark: SparkSession,
+    made: tuple[Path, Path],
+    checkpoint: Path,
+    name: str,
+    how: object,
+    what: str,
+    fix: str,
+) -> None:
+    assert callable(how)
+    query_id = checkpoints.show(checkpoint).query_id
+    how(checkpoint / name)
+    broken = shutil.copytree(checkpoint, checkpoint.with_name("broken"))
+    land(made[0], 6)
+    try:
+        with pytest.raises(Exception, match="."):
+            run(totals(spark, made[0]), broken)
+        if name == "metadata":
+            (checkpoint / "metadata").write_text(json.dumps({"id": query_id}))
+        else:
+            checkpoints.rewind(checkpoint, to=int(fix[-1]), apply=True)
+        last = run(totals(spark, made[0]), checkpoint)[-1]
+    finally:
+        (made[0] / "6 é%.json").unlink()
+    assert last == (6, [["a", "210"], ["b", "217"], ["c", "224"]])
+    assert checkpoints.check(checkpoint) == []
+
+
+def test_a_checksum_without_its_file_stops_spark_too(
+    spark: SparkSession, made: tuple[Path, Path], checkpoint: Path
+) -> None:
+    (checkpoint / "commits/5").unlink()
+    assert damage(checkpoint) == (
+        f"checkpoint {checkpoint} is damaged: commits/5 is missing, but not its checksum; "
+        "delete .5.crc too, and the batch runs again"
+    )
+    with pytest.raises(StreamingQueryException, match="Multiple streaming queries are concurrently"):
+        run(totals(spark, made[0]), shutil.copytree(checkpoint, checkpoint.with_name("broken")))
+    (checkpoint / "commits/.5.crc").unlink()
+    assert run(totals(spark, made[0]), checkpoint) == [(5, [["a", "150"], ["b", "156"], ["c", "162"]])]
+
+
+def test_without_a_whole_batch_there_is_no_way_back(checkpoint: Path) -> None:
+    shutil.rmtree(checkpoint / "state/0/0")
+    line = "state/0/0/6.delta is missing; restore it from a backup, or start anew on another checkpoint"
+    assert line in str(damage(checkpoint))
+
+
+def test_an_older_file_is_for_check_alone(checkpoint: Path) -> None:
+    empty(checkpoint / "offsets/1")
+    (checkpoint / "commits/2").unlink()
+    assert damage(checkpoint) is None
+    need = "a restart does not need it, but batch {} cannot be rewound to"
+    assert [str(problem) for problem in checkpoints.check(checkpoint)] == [
+        f"{checkpoint}/offsets/1 is empty; {need.format(1)}",
+        f"{checkpoint}/commits/2 is missing; {need.format(2)}",
+    ]
+
+
+def test_a_change_by_hand_is_for_check_alone(checkpoint: Path) -> None:
+    file = checkpoint / "offsets/5"
+    file.write_text(file.read_text().replace('{"logOffset":5}', '{"logOffset":4}'))
+    assert damage(checkpoint) is None
+    (problem,) = checkpoints.check(checkpoint)
+    assert str(problem) == (
+        f"{file} was changed after Spark wrote it (the checksum in .5.crc says so); "
+        "restore it from a backup, or delete the .crc if that was meant"
+    )
+    (checkpoint / "offsets/.5.crc").unlink()
+    assert checkpoints.check(checkpoint) == []
+
+
+@pytest.fixture
+def lost(made: tuple[Path, Path], tmp_path: Path) -> Iterator[Path]:
+    """The file of batch 5, taken away."""
+    file = made[0] / "5 é%.json"
+    file.rename(tmp_path / "away")
+    yield file
+    (tmp_path / "away").rename(file)
+
+
+def test_a_planned_file_that_has_gone_is_a_problem_and_a_read_one_is_not(
+    checkpoint: Path, lost: Path
+) -> None:
+    assert checkpoints.check(checkpoint) == []
+    uncommitted(checkpoint)
+    (problem,) = checkpoints.check(checkpoint)
+    assert str(problem) == (
+        f"{lost} is planned to be read and has gone; put it back first: without it Spark runs the batch "
+        "with no error and without its rows"
+    )
+    assert str(checkpoints.show(checkpoint)).endswith(f"\n      gone  {lost}")
+
+
+def test_nothing_is_looked_at_where_nothing_is_or_where_it_is_far(tmp_path: Path) -> None:
+    assert damage(tmp_path / "new") is None
+    assert damage(tmp_path) is None
+    assert damage("s3a://bucket/ckpt") is None

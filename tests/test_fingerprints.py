@@ -1,0 +1,459 @@
+"""What changes the fingerprint of a query's state, and what does not; on classic and on Spark Connect."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import environment
+from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.streaming.stateful_processor import StatefulProcessor
+
+from sparkstream_kit.checkpoints.fingerprints import differences, fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SCHEMA = "State STRING, ProductKey STRING, Amount DOUBLE, n INT, time TIMESTAMP, tags ARRAY<STRING>"
+HERE = str(Path(__file__).parent)  # a file source wants a folder that is there
+
+Build = Callable[[SparkSession], DataFrame]
+
+
+def sales(spark: SparkSession, path: str = HERE, **options: Any) -> DataFrame:
+    return spark.readStream.schema(SCHEMA).options(**options).json(path)
+
+
+def timed(spark: SparkSession, delay: str = "10 minutes") -> DataFrame:
+    return sales(spark).withWatermark("time", delay)
+
+
+def totals(spark: SparkSession) -> DataFrame:
+    return sales(spark).groupBy("State").agg(F.sum("Amount").alias("total"))
+
+
+def windowed(spark: SparkSession, *window: str) -> DataFrame:
+    return timed(spark).groupBy(F.window("time", *window), "State").count()
+
+
+def joined(spark: SparkSession, on: str = "a.State = b.State", factor: int = 1) -> DataFrame:
+    left = timed(spark).withColumn("cents", F.col("Amount") * factor).alias("a")
+    right = timed(spark).alias("b")
+    near = "b.time BETWEEN a.time AND a.time + INTERVAL 1 HOUR"
+    return left.join(right, F.expr(f"{on} AND {near}")).select("a.State", "a.cents", "b.n")
+
+
+def in_sql(spark: SparkSession, query: str) -> DataFrame:
+    sales(spark).createOrReplaceTempView("sales_view")
+    return spark.sql(query)
+
+
+class Keeps(StatefulProcessor):
+    def init(self, handle: Any) -> None:
+        pass
+
+    def handleInputRows(self, key: Any, rows: Any, timer_values: Any) -> Iterator[Row]:
+        return iter(())
+
+
+def processed(frame: DataFrame, key: str) -> DataFrame:
+    return frame.groupBy(key).transformWithState(Keeps(), "State STRING", "Update", "None")
+
+
+def nothing(key: Any, batches: Any, state: Any) -> Any:
+    yield from ()
+
+
+def applied(frame: DataFrame, key: str, state: str = "c LONG") -> DataFrame:
+    return frame.groupBy(key).applyInPandasWithState(nothing, "k STRING", state, "append", "NoTimeout")
+
+
+def random(spark: SparkSession) -> DataFrame:
+    made = sales(spark).sample(0.5).withColumns({"a": F.rand(), "b": F.randn(), "c": F.expr("uuid()")})
+    made = made.withColumns({"d": F.shuffle("tags"), "e": F.expr("uniform(1, 9)"), "f": F.expr("randstr(5)")})
+    return made.groupBy("c", "d", "f").agg(F.sum("a"), F.sum("b"), F.sum("e"))
+
+
+def codes(spark: SparkSession, state: str = "CA", code: int = 1) -> DataFrame:
+    return spark.createDataFrame([(state, code)], "State STRING, code INT")
+
+
+# name -> the query that wrote the checkpoint, the query that is started now, and in what words they differ
+CHANGES: dict[str, tuple[Build, Build, str]] = {
+    "group key": (
+        totals,
+        lambda s: sales(s).groupBy("ProductKey").agg(F.sum("Amount").alias("total")),
+        "groups by ProductKey; the checkpoint's query groups by State",
+    ),
+    "group key behind an alias": (
+        totals,
+        lambda s: (
+            sales(s)
+            .withColumn("State", F.upper("State"))
+            .groupBy("State")
+            .agg(F.sum("Amount").alias("total"))
+        ),
+        "computes upper(State) AS State; the checkpoint's query does not",
+    ),
+    "order of group keys": (
+        lambda s: sales(s).groupBy("State", "ProductKey").count(),
+        lambda s: sales(s).groupBy("ProductKey", "State").count(),
+        "groups by ProductKey, State; the checkpoint's query groups by State, ProductKey",
+    ),
+    "aggregated column": (
+        totals,
+        lambda s: sales(s).groupBy("State").agg(F.sum("n").alias("total")),
+        "computes sum(n) AS total; the checkpoint's query computes sum(Amount) AS total",
+    ),
+    "aggregate": (
+        totals,
+        lambda s: sales(s).groupBy("State").agg(F.max("Amount").alias("total")),
+        "max(Amount)",
+    ),
+    "filter below": (
+        totals,
+        lambda s: sales(s).where("n > 1").groupBy("State").agg(F.sum("Amount").alias("total")),
+        "keeps rows where (n > 1); the checkpoint's query does not",
+    ),
+    "filter below gone": (
+        lambda s: sales(s).where("n > 1").groupBy("State").count(),
+        lambda s: sales(s).groupBy("State").count(),
+        "has no step that keeps rows where (n > 1), as the checkpoint's query has",
+    ),
+    "window length": (
+        lambda s: windowed(s, "1 minute"),
+        lambda s: windowed(s, "2 minutes"),
+        "computes windows of 120 s every 120 s on time; the checkpoint's query computes windows of 60 s",
+    ),
+    "window slide": (
+        lambda s: windowed(s, "2 minutes", "30 seconds"),
+        lambda s: windowed(s, "2 minutes", "1 minute"),
+        "computes windows of 120 s every 60 s on time; the checkpoint's query computes windows of 120 s",
+    ),
+    "window start": (
+        lambda s: windowed(s, "1 minute"),
+        lambda s: windowed(s, "1 minute", "1 minute", "5 seconds"),
+        "every 60 s from 5 s on time",
+    ),
+    "session gap": (
+        lambda s: timed(s).groupBy(F.session_window("time", "1 minute"), "State").count(),
+        lambda s: timed(s).groupBy(F.session_window("time", "5 minutes"), "State").count(),
+        "session windows with a gap of 5 minutes on time",
+    ),
+    "watermark": (
+        lambda s: timed(s).groupBy("State").count(),
+        lambda s: timed(s, "1 minute").groupBy("State").count(),
+        "has a watermark of 1 minutes on time; the checkpoint's query has a watermark of 10 minutes on time",
+    ),
+    "deduplication key": (
+        lambda s: sales(s).dropDuplicates(["State"]),
+        lambda s: sales(s).dropDuplicates(["ProductKey"]),
+        "drops duplicates by ProductKey; the checkpoint's query drops duplicates by State",
+    ),
+    "order of deduplication keys": (
+        lambda s: sales(s).dropDuplicates(["State", "ProductKey"]),
+        lambda s: sales(s).dropDuplicates(["ProductKey", "State"]),
+        "drops duplicates by ProductKey, State; ",
+    ),
+    "deduplication within the watermark": (
+        lambda s: timed(s).dropDuplicatesWithinWatermark(["State"]),
+        lambda s: timed(s).dropDuplicatesWithinWatermark(["ProductKey"]),
+        "drops duplicates within the watermark by ProductKey",
+    ),
+    "distinct columns in SQL": (
+        lambda s: in_sql(s, "SELECT DISTINCT State FROM sales_view"),
+        lambda s: in_sql(s, "SELECT DISTINCT ProductKey FROM sales_view"),
+        "computes ProductKey; the checkpoint's query computes State",
+    ),
+    "join key": (joined, lambda s: joined(s, "a.State = b.ProductKey"), "joins Inner, ((State = ProductKey)"),
+    "a column kept by a join": (
+        joined,
+        lambda s: joined(s, factor=100),
+        "computes (Amount * cast(100 as double)) AS cents",
+    ),
+    "side of a join": (
+        lambda s: joined(s).groupBy("State").agg(F.sum("n")),
+        lambda s: joined(s).groupBy("State").agg(F.sum("cents")),
+        "computes sum(cents)",
+    ),
+    "part of a union": (
+        lambda s: sales(s).select("State").union(sales(s).select("State")).groupBy("State").count(),
+        lambda s: sales(s).select("State").union(sales(s).select("ProductKey")).groupBy("State").count(),
+        "computes ProductKey; the checkpoint's query computes State",
+    ),
+    "a lookup table before the group": (
+        lambda s: sales(s).groupBy("State").count(),
+        lambda s: sales(s).join(codes(s), "State").groupBy("State").count(),
+        "joins Inner, (State = State); the checkpoint's query does not",
+    ),
+    "a limit on a stream": (
+        lambda s: sales(s).limit(3),
+        lambda s: sales(s).limit(4),
+        "runs GlobalLimit on 4",
+    ),
+    "key of applyInPandasWithState": (
+        lambda s: applied(sales(s), "State"),
+        lambda s: applied(sales(s), "ProductKey"),
+        "ProductKey",
+    ),
+    "state of applyInPandasWithState": (
+        lambda s: applied(sales(s), "State"),
+        lambda s: applied(sales(s), "State", "d LONG"),
+        "StructField(d,LongType,true)",
+    ),
+    "key of transformWithState": (
+        lambda s: processed(sales(s), "State"),
+        lambda s: processed(sales(s), "ProductKey"),
+        "ProductKey",
+    ),
+    "a state where there was none": (sales, totals, "groups by State; the checkpoint's query does not"),
+    "no state any more": (totals, sales, "has no step that groups by State, as the checkpoint's query has"),
+}
+
+# name -> two queries that may follow each other on a checkpoint
+SAME: dict[str, tuple[Build, Build]] = {
+    "nothing": (totals, totals),
+    "filter above": (totals, lambda s: totals(s).where("total > 3")),
+    "projection above": (totals, lambda s: totals(s).select((F.col("total") * 2).alias("twice"))),
+    "sort and limit above": (totals, lambda s: totals(s).orderBy("total").limit(3)),
+    "path and files per trigger": (
+        totals,
+        lambda s: (
+            sales(s, str(Path(HERE).parent), maxFilesPerTrigger="1", latestFirst="true")
+            .groupBy("State")
+            .agg(F.sum("Amount").alias("total"))
+        ),
+    ),
+    "kind of source": (
+        lambda s: s.readStream.format("rate").load().groupBy("value").count(),
+        lambda s: s.readStream.schema("value LONG").json(HERE).groupBy("value").count(),
+    ),
+    "columns that are not used": (
+        totals,
+        lambda s: (
+            sales(s)
+            .withColumn("more", F.lit(1))
+            .drop("tags")
+            .groupBy("State")
+            .agg(F.sum("Amount").alias("total"))
+        ),
+    ),
+    "a source with more columns": (
+        lambda s: windowed(s, "2 minutes", "1 minute"),
+        lambda s: (
+            s.readStream.schema("x INT, " + SCHEMA)
+            .json(HERE)
+            .withWatermark("time", "10 minutes")
+            .groupBy(F.window("time", "2 minutes", "1 minute"), "State")
+            .count()
+        ),
+    ),
+    "aliases, hints, partitions and observations": (
+        totals,
+        lambda s: (
+            sales(s)
+            .alias("s")
+            .hint("broadcast")
+            .repartition(3)
+            .observe("seen", F.count("*").alias("rows"))
+            .groupBy("State")
+            .agg(F.sum("Amount").alias("total"))
+        ),
+    ),
+    "the rows of a lookup table": (
+        lambda s: sales(s).join(codes(s), "State").groupBy("code").count(),
+        lambda s: sales(s).join(codes(s, "NY", 2), "State").groupBy("code").count(),
+    ),
+    "projection above a join": (joined, lambda s: joined(s).select("n")),
+    "a view": (
+        lambda s: in_sql(s, "SELECT State, sum(Amount) AS total FROM sales_view GROUP BY State"),
+        totals,
+    ),
+    "a filter above a common table expression": (
+        lambda s: in_sql(
+            s, "WITH c AS (SELECT State, count(*) n FROM sales_view GROUP BY State) SELECT * FROM c"
+        ),
+        lambda s: in_sql(
+            s,
+            "WITH c AS (SELECT State, count(*) n FROM sales_view GROUP BY State) SELECT n FROM c WHERE n > 1",
+        ),
+    ),
+    "seeds that nobody gave": (
+        random,
+        random,
+    ),
+    "the body of a UDF": (
+        lambda s: sales(s).select(F.udf(lambda n: n + 1, "int")("n").alias("m")).groupBy("m").count(),
+        lambda s: sales(s).select(F.udf(lambda n: n + 2, "int")("n").alias("m")).groupBy("m").count(),
+    ),
+    "another stateless query": (sales, lambda s: sales(s).where("n > 1").select("State")),
+}
+
+# What has no pair, and is compared between classic and Connect alone.
+ALONE: dict[str, Build] = {
+    "rollup": lambda s: sales(s).rollup("State", "n").count(),
+    "generate": lambda s: sales(s).select(F.explode("tags").alias("tag")).groupBy("tag").count(),
+    "two aggregates": lambda s: (
+        windowed(s, "1 minute").groupBy(F.window("window", "1 hour")).agg(F.max("count"))
+    ),
+    "a wide table": lambda s: (
+        s.readStream.schema(", ".join(f"c{n} INT" for n in range(60)))
+        .json(HERE)
+        .groupBy(*(f"c{n}" for n in range(60)))
+        .count()
+    ),
+    "a line break": lambda s: sales(s).where("State <> 'a\nb'").groupBy("State").count(),
+    "a subquery": lambda s: in_sql(
+        s, "SELECT State, count(*) FROM sales_view WHERE n > (SELECT max(id) FROM range(3)) GROUP BY State"
+    ),
+    "times and parsing": lambda s: (
+        sales(s)
+        .select(
+            F.to_date("State", "MM/dd/yyyy").alias("day"),
+            F.hour("time").alias("hour"),
+            F.element_at("tags", 1).alias("tag"),
+        )
+        .groupBy("day", "hour", "tag")
+        .count()
+    ),
+}
+
+
+def mode_of(name: str) -> str:
+    return "complete" if "above" in name else "append"
+
+
+def all_fingerprints(spark: SparkSession) -> dict[str, str]:
+    """Return the fingerprint of every query here; a process that is attached to a server calls this too."""
+    pairs = {name: pair[:2] for name, pair in CHANGES.items()} | SAME
+    found = {
+        f"{name} {number}": fingerprint(build(spark), mode_of(name))
+        for name, pair in pairs.items()
+        for number, build in enumerate(pair)
+    }
+    return found | {name: fingerprint(build(spark), "update") for name, build in ALONE.items()}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_changes_the_state_changes_the_fingerprint(spark: SparkSession, name: str) -> None:
+    before, after, words = CHANGES[name]
+    old, new = fingerprint(before(spark), mode_of(name)), fingerprint(after(spark), mode_of(name))
+    assert words in "\n".join(differences(old, new))
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_what_leaves_the_state_alone_leaves_the_fingerprint(spark: SparkSession, name: str) -> None:
+    before, after = SAME[name]
+    old, new = fingerprint(before(spark), mode_of(name)), fingerprint(after(spark), mode_of(name))
+    assert old == new
+    assert differences(old, new) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("spark.sql.ansi.enabled", "false"), ("spark.sql.session.timeZone", "Europe/Berlin")]
+)
+def test_neither_ansi_mode_nor_time_zone_counts(spark: SparkSession, key: str, value: str) -> None:
+    build, former = ALONE["times and parsing"], spark.conf.get(key)
+    before = fingerprint(build(spark), "append")
+    try:
+        spark.conf.set(key, value)
+        assert fingerprint(build(spark), "append") == before
+    finally:
+        spark.conf.set(key, former or "")
+
+
+def test_a_limit_keeps_state_in_append_mode_alone(spark: SparkSession) -> None:
+    assert fingerprint(sales(spark).limit(3), "append")
+    assert not fingerprint(sales(spark).limit(3), "update")
+
+
+def test_what_the_text_looks_like(spark: SparkSession) -> None:
+    assert fingerprint(
+        sales(spark).where("n > 1").groupBy("State").agg(F.sum("Amount").alias("t")), "append"
+    ) == (
+        "Aggregate [State#0], [State#0, sum(Amount#1) AS t#2]\n"
+        "  Filter (n#3 > 1)\n"
+        "    Stream [Amount#1, State#0, n#3]"
+    )
+
+
+def test_all_columns_count_and_the_session_keeps_its_own_limit(spark: SparkSession) -> None:
+    other = spark.newSession()  # Spark asks the active session, and not that of the query
+    former = [session.conf.get("spark.sql.debug.maxToStringFields") for session in (spark, other)]
+    text = fingerprint(ALONE["a wide table"](other), "append")
+    assert len(set(re.findall(r"c\d+#", text))) == 60
+    assert former == [session.conf.get("spark.sql.debug.maxToStringFields") for session in (spark, other)]
+
+
+def test_no_path_and_no_option_is_in_the_text(spark: SparkSession) -> None:
+    secret = spark.readStream.format("socket").options(host="hunter2", port=1).load()
+    assert fingerprint(secret.groupBy("value").count(), "complete") == (
+        "Aggregate [value#0], [value#0, count(1) AS count#1L]\n  Stream [value#0]"
+    )
+
+
+def test_a_long_difference_is_shown_where_it_begins() -> None:
+    same = " + ".join(f"column_{n}" for n in range(100))
+    (said,) = differences(f"Filter ({same} > 1)", f"Filter ({same} > 2)")
+    assert said.startswith("keeps rows where …")
+    assert "> 2); the checkpoint's query keeps rows where …" in said
+    assert len(said) < 500
+
+
+CONNECT = """
+import json, sys
+import test_fingerprints
+from sparkstream_kit import get_session
+spark = get_session("attached", profile="test")
+with open(sys.argv[1], "w") as file:
+    json.dump(test_fingerprints.all_fingerprints(spark), file)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("connect")
+def test_every_query_has_the_same_fingerprint_on_connect(
+    spark: SparkSession, connect: str, tmp_path: Path
+) -> None:
+    result = tmp_path / "result.json"
+    env = environment(SPARK_REMOTE=connect)
+    env["PYTHONPATH"] += f":{HERE}"
+    done = subprocess.run(
+        [sys.executable, "-c", CONNECT, str(result)],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(result.read_text()) == all_fingerprints(spark)
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("connect")
+def test_drop_duplicates_without_columns_is_another_query_on_connect(
+    spark: SparkSession, connect: str
+) -> None:
+    # Each orders the key in its own way: one would not find the other's rows.
+    code = (
+        "import sys, test_fingerprints as t\n"
+        "from sparkstream_kit import get_session\n"
+        "frame = t.sales(get_session('attached', profile='test')).drop('tags').dropDuplicates()\n"
+        "print(t.fingerprint(frame, 'append'))"
+    )
+    env = environment(SPARK_REMOTE=connect)
+    env["PYTHONPATH"] += f":{HERE}"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=200, check=True
+    )
+    here = fingerprint(sales(spark).drop("tags").dropDuplicates(), "append")
+    assert sorted(re.findall(r"\w+#", done.stdout)) == sorted(re.findall(r"\w+#", here))
+    assert done.stdout.strip() != here

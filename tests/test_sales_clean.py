@@ -1,0 +1,153 @@
+"""The job `sales_clean`: every line is a row once, good or bad, over restarts and replays.
+
+`tests/faults/` kills it, and gives it 1,000 malformed lines among 100,000.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sales_clean
+from chispa import assert_df_equality
+from pyspark.sql import functions as F
+
+from sparkstream_kit import feeds, quarantine, run, sinks, sources, start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+GOOD = "{id},1/13/09,2,0.05,10,{amount},Ann Lee,Maine,East,{key},1,0.5"
+
+
+def clean(spark: SparkSession, folder: Path, out: Path, dedupe: Sequence[str] = ()) -> None:
+    """Do what the job does, in this session."""
+    good, bad = sinks.batch_files(out / "good"), sinks.batch_files(out / "bad")
+    query = start(
+        sales_clean.transform(sources.text(spark, str(folder), max_files_per_trigger=1), dedupe),
+        sinks.fan_out(good.of(quarantine.good_rows), bad.of(quarantine.bad_rows)),
+        name="clean",
+        checkpoint=out / "_checkpoint",
+        availableNow=True,
+    )
+    run(query)
+
+
+def written(spark: SparkSession, out: Path, kind: str) -> DataFrame:
+    return spark.read.parquet(str(out / kind))
+
+
+def totals(good: DataFrame) -> list[tuple[Any, ...]]:
+    summed = good.groupBy("ProductKey").agg(F.count("*"), F.sum("SaleAmount"))
+    return sorted(tuple(row) for row in summed.collect())
+
+
+def test_a_stream_writes_what_the_same_transform_gives_once(
+    spark: SparkSession, folder: Path, tmp_path: Path
+) -> None:
+    feeds.drip(feeds.sales_files(2, rows=50, seed=1), folder)
+    feeds.drip([("bad.csv", "junk\n" + GOOD.format(id=1, amount="10.129", key="a") + "\n")], folder)
+    clean(spark, folder, tmp_path / "out")
+    static = sales_clean.transform(spark.read.text(str(folder)))
+    good = written(spark, tmp_path / "out", "good")
+    assert_df_equality(
+        good.drop("batch"), quarantine.good_rows(static), ignore_row_order=True, ignore_nullable=True
+    )
+    assert totals(good) == sorted(feeds.sales_totals(feeds.sales_rows(100, seed=1)))
+    bad = written(spark, tmp_path / "out", "bad")
+    assert_df_equality(bad.drop("batch"), quarantine.bad_rows(static), ignore_row_order=True)
+    assert Counter(row["_reason"] for row in bad.collect()) == {
+        "not 12 fields": 1,
+        "SaleAmount: not a decimal(12,2)": 1,
+    }
+
+
+def test_dedupe_keeps_one_row_over_batches_restarts_and_replays(
+    spark: SparkSession, folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    line = GOOD.format(id=1, amount="2.50", key="a")
+    other = GOOD.format(id=1, amount="4.00", key="b")
+    feeds.drip([("1.csv", f"{line}\n{line}\njunk\n"), ("2.csv", f"{line}\njunk\nmore junk\n")], folder)
+    clean(spark, folder, out, dedupe=["OrderID", "ProductKey"])
+    feeds.drip([("3.csv", f"{line}\n{other}\njunk\n")], folder)
+    for _ in range(2):
+        clean(spark, folder, out, dedupe=["OrderID", "ProductKey"])
+        assert totals(written(spark, out, "good")) == [("a", 1, Decimal("2.50")), ("b", 1, Decimal("4.00"))]
+        kept = written(spark, out, "bad").select("_raw", "batch").orderBy("batch").collect()
+        assert kept == [("junk", 0), ("more junk", 1)]
+        # As if the driver had been killed between the sinks and the commit.
+        for commit in ("2", ".2.crc"):
+            (out / "_checkpoint" / "commits" / commit).unlink()
+
+
+@pytest.mark.slow
+def test_a_restart_goes_on_and_writes_no_line_twice(
+    job: Callable[..., Any], spark: SparkSession, folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    for files in (2, 4):
+        feeds.drip(list(feeds.sales_files(4, rows=25, seed=2))[files - 2 : files], folder)
+        done = job("python", "sales_clean", folder, out, "--available-now", "--max-files-per-trigger", 1)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == ""
+        assert "sales_clean: 2 batches, 50 rows in, 0 bad rows" in done.stderr
+    assert totals(written(spark, out, "good")) == sorted(feeds.sales_totals(feeds.sales_rows(100, seed=2)))
+
+
+def test_the_sales_log_comes_out_whole(
+    job: Callable[..., Any], spark: SparkSession, sales_log: Path, tmp_path: Path
+) -> None:
+    done = job("spark-submit", "sales_clean", sales_log / "sales_log", tmp_path / "out", "--available-now")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert "8,399 rows in, 0 bad rows" in done.stderr
+    with (sales_log / "sales_log_totals.csv").open() as file:
+        published = [(row[0], int(row[1]), Decimal(row[2])) for row in list(csv.reader(file))[1:]]
+    assert totals(written(spark, tmp_path / "out", "good")) == sorted(published)
+    assert written(spark, tmp_path / "out", "bad").count() == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["."], "the following arguments are required: OUT_DIR"),
+        (["no/such", "out"], "argument INPUT_DIR: folder no/such does not exist; create it or correct the"),
+        ([".", "out"], "--output out lies in the input folder ."),
+        (["in", "out", "--checkpoint", "in/ckpt"], "--checkpoint in/ckpt lies in the input folder in"),
+        (["in", "out", "--dedup", "OrderID"], "unknown argument --dedup; did you mean --dedupe?"),
+        (["in", "out", "--max-files-per-trigger", "0"], "'0' is not a whole number from 1"),
+    ],
+)
+def test_wrong_arguments_are_one_line_before_pyspark_is_imported(
+    job: Callable[..., Any], no_pyspark: dict[str, str], tmp_path: Path, args: list[str], message: str
+) -> None:
+    (tmp_path / "home" / "in").mkdir()
+    done = job("python", "sales_clean", *args, **no_pyspark)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("sales_clean.py: ")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["in", "out", "--dedupe", "OrderId"], "unknown column of --dedupe OrderId; did you mean OrderID?"),
+        (["in", "s3a://bucket/out"], "only a local path has a rename that is atomic"),
+    ],
+)
+def test_what_cannot_be_is_one_line_before_a_session_starts(
+    job: Callable[..., Any], tmp_path: Path, args: list[str], message: str
+) -> None:
+    (tmp_path / "home" / "in").mkdir()
+    done = job("python", "sales_clean", *args, JAVA_HOME=str(tmp_path / "no-java"))
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
