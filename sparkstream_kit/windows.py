@@ -15,7 +15,7 @@ from pyspark.sql.types import DataType, StructType, TimestampNTZType, TimestampT
 
 from sparkstream_kit.errors import InvalidInputError, hint
 
-__all__ = ["flatten", "session", "sliding", "tumbling"]
+__all__ = ["flatten", "session", "sliding", "to_microseconds", "tumbling"]
 
 _Duration = str | timedelta
 
@@ -172,7 +172,7 @@ def _time(time: str | Column) -> str | Column:
 
 
 def _positive(what: str, duration: _Duration) -> int:
-    size = _to_microseconds(what, duration)
+    size = to_microseconds(what, duration)
     if size <= 0:
         raise InvalidInputError(f"{what} must be longer than zero, not {duration}")
     return size
@@ -180,7 +180,7 @@ def _positive(what: str, duration: _Duration) -> int:
 
 def _offset(offset: _Duration | None, what: str, step: _Duration, step_size: int) -> int:
     """Check Spark's rule that |offset| is less than the step from window to window."""
-    shift = 0 if offset is None else _to_microseconds("offset", offset)
+    shift = 0 if offset is None else to_microseconds("offset", offset)
     if abs(shift) >= step_size:
         raise InvalidInputError(
             f"offset {offset} must be shorter than {what} {step}; "
@@ -189,8 +189,20 @@ def _offset(offset: _Duration | None, what: str, step: _Duration, step_size: int
     return shift
 
 
-def _to_microseconds(what: str, duration: _Duration) -> int:
-    """Read a duration exactly, by the part of Spark's interval grammar that has a fixed length."""
+def to_microseconds(what: str, duration: _Duration) -> int:
+    """Read a duration exactly, by the part of Spark's interval grammar that has a fixed length.
+
+    Args:
+        what: what the duration is, for the message.
+        duration: such as "10 seconds", "1 hour 30 minutes" or a `timedelta`.
+
+    Raises:
+        InvalidInputError: it cannot be read, or its length is not fixed, such as that of a month.
+
+    Example:
+        >>> to_microseconds("size", "1 hour 30 minutes")
+        5400000000
+    """
     wrong = InvalidInputError(
         f"cannot read {what} {duration!r}; write it like '10 seconds', '1 hour 30 minutes', '0.5 seconds' "
         "or timedelta(seconds=10)"

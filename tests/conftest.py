@@ -1,4 +1,4 @@
-"""One local session for the whole test run, and what tests of jobs share."""
+"""What tests share; `spark` and `stream` are the fixtures of the kit's own pytest plugin."""
 
 from __future__ import annotations
 
@@ -10,36 +10,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from connect_server import connect_server
 
 import sparkstream_kit
-from sparkstream_kit import get_session
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
 
 ROOT = Path(__file__).parent.parent
 
 # Every JVM that a test starts lives for seconds: the quick compiler alone will do.
 os.environ["SPARK_SUBMIT_OPTS"] = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
-
-# Python shows a timestamp in its own time zone; Spark shows it in the session's. Here both are UTC.
-os.environ["TZ"] = "UTC"
-time.tzset()
-
-
-@pytest.fixture(scope="session")
-def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    """A session with the test profile on two cores; what it writes goes to a temporary folder."""
-    warehouse = tmp_path_factory.mktemp("warehouse")
-    conf = {"spark.master": "local[2]", "spark.sql.warehouse.dir": warehouse.as_uri()}
-    if "SPARK_REMOTE" in os.environ:
-        conf = {}  # the server has its own
-    with get_session("tests", profile="test", conf=conf) as session:
-        yield session
 
 
 @pytest.fixture(scope="session")

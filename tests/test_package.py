@@ -20,6 +20,13 @@ PUBLIC = {name: path for name, path in MODULES.items() if "._" not in name.remov
 EXTRAS = {
     "sparkstream_kit.cli": {"typer", "rich", "click"},
     "sparkstream_kit.display": {"matplotlib", "rich"},
+    **{f"sparkstream_kit.sinks.sql.{name}": {"sqlalchemy"} for name in ("columns", "ledger", "writing")},
+    "sparkstream_kit.sinks.sql.__init__": {"pandas", "pyarrow"},
+    "sparkstream_kit.sinks.sql.databases": {"psycopg", "sqlalchemy"},
+    "sparkstream_kit.sinks.sql.rows": {"pyarrow", "sqlalchemy"},
+    "sparkstream_kit.testing._rows": {"pyarrow"},
+    "sparkstream_kit.testing.comparing": {"hypothesis"},
+    "sparkstream_kit.testing.plugin": {"pytest"},
 }
 CORE = {"pyspark", "py4j", "sparkstream_kit", *sys.stdlib_module_names}
 
@@ -91,7 +98,9 @@ def test_the_core_needs_pyspark_and_the_standard_library_alone(name: str) -> Non
 
 @pytest.mark.parametrize(
     "module",
-    ["sparkstream_kit", *(f"sparkstream_kit.{m}" for m in ("errors", "profiles", "jobflags", "feeds"))],
+    ["sparkstream_kit"]
+    + [f"sparkstream_kit.{m}" for m in ("checkpoints", "errors", "feeds", "jobflags", "profiles")]
+    + ["sparkstream_kit.testing.plugin"],
 )
 def test_what_is_needed_before_spark_does_not_import_it(module: str) -> None:
     code = f"import sys, {module}; print(sorted({{'pyspark', 'py4j', 'typer', 'rich'}} & set(sys.modules)))"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import signal
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import ROOT
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pyspark.sql import SparkSession
+
+    from sparkstream_kit.testing import Streams
 
 README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
@@ -50,6 +53,7 @@ def test_the_shell_commands_run_one_after_the_other(tmp_path: Path) -> None:
     printed = (tmp_path / "out").read_text()
     for line in (
         "ProductKey             Orders  TotalSales",
+        "sales_clean: 1 batches, 500 rows in, 0 bad rows, ",
         "|word |count|",
         "('since the beginning', 'ka', ",
     ):
@@ -57,13 +61,20 @@ def test_the_shell_commands_run_one_after_the_other(tmp_path: Path) -> None:
         assert line.rstrip(" ") in README
 
 
-def test_the_python_examples_run_one_after_the_other(spark: SparkSession, tmp_path: Path) -> None:
+def test_the_python_examples_run_one_after_the_other(
+    spark: SparkSession, stream: Streams, tmp_path: Path
+) -> None:
     (tmp_path / "events").mkdir()
     for hour in (1, 2):
         lines = [f'{{"time": "2026-01-01T0{hour}:1{n}:00Z", "action": "open"}}\n' for n in range(hour)]
         (tmp_path / "events" / f"{hour}.json").write_text("".join(lines))
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
         there = block.replace('"events/"', repr(str(tmp_path / "events")))
         exec(compile(there, "README.md", "exec"), names)  # noqa: S102 - our own README
     assert [row["count"] for row in spark.table("hourly").orderBy("start").collect()] == [1, 2]
+    tests = [name for name in names if name.startswith("test_")]
+    assert len(tests) == 2
+    for name in tests:
+        fixtures = {"spark": spark, "stream": stream}
+        names[name](*(fixtures[asked] for asked in inspect.signature(names[name]).parameters))

@@ -1,0 +1,18 @@
+"""Test any streaming transform: rows in, batches out, restarts, replays, and equality with a batch run.
+
+With the package installed pytest has two fixtures, `spark` and `stream`; outside pytest `streams(spark)`
+gives the same:
+
+    def test_totals(stream):
+        sales = stream("product STRING, amount INT")
+        totals = stream.query(transform(sales.to_df()), mode="update")
+        sales.add_data([("tea", 1), ("tea", 2)])
+        [batch] = totals.step()
+        assert batch.rows == [("tea", 3)]
+"""
+
+from sparkstream_kit.testing.comparing import assert_stream_equals_batch, run_script
+from sparkstream_kit.testing.harness import Source, Streams, streams
+from sparkstream_kit.testing.queries import Batch, Query
+
+__all__ = ["Batch", "Query", "Source", "Streams", "assert_stream_equals_batch", "run_script", "streams"]

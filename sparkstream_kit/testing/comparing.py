@@ -1,0 +1,253 @@
+"""A stream against what it must give: rows beside the events, or a batch run of the same transform."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache, cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from sparkstream_kit.errors import InvalidInputError, MissingExtraError, reject_unknown
+from sparkstream_kit.testing import _rows
+from sparkstream_kit.testing.harness import streams
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from pyspark.sql import DataFrame, Row
+
+    from sparkstream_kit.testing.harness import Source, Streams
+    from sparkstream_kit.testing.queries import Batch, Query
+
+__all__ = ["assert_stream_equals_batch", "run_script"]
+
+_EXAMPLES = 10
+_EXAMPLES_ON_CONNECT = 5  # a query takes two seconds to start there
+_KEPT = 9  # of ten rows, on the average
+_CUTS = 3  # at most four batches an example: they are what takes the time
+_FAR = timedelta(days=3650)  # later than the end of any window of the rows
+
+_Split = tuple[tuple[int, ...], ...]  # the numbers of the rows of each batch
+
+
+def run_script(query: Query, script: Iterable[tuple[Source, Iterable[Any], Iterable[Any]]]) -> None:
+    """Step a query through events that have the expected rows beside them.
+
+    Args:
+        query: from `stream.query(…)`.
+        script: for each step the source, the rows that it gets, and the rows that the query must deliver
+            then, in all batches of the step and in any order; tuples, dicts or Rows.
+
+    Raises:
+        AssertionError: a step delivered other rows; the message shows its batches.
+    """
+    names = query.frame.columns
+    for number, (source, rows, expected_rows) in enumerate(script, start=1):
+        source.add_data(rows)
+        batches = query.step()
+        expected = [_rows.in_order(row, names) for row in expected_rows]
+        real = [row for batch in batches for row in batch.rows]
+        missing, unexpected = _rows.without(expected, real), _rows.without(real, expected)
+        if missing or unexpected:
+            headline = f"step {number} delivered other rows than expected"
+            parts = {"missing": missing, "unexpected": unexpected, "expected": expected}
+            raise AssertionError(_rows.told(headline, parts | _delivered(batches)))
+
+
+def assert_stream_equals_batch(
+    transform: Callable[[DataFrame], DataFrame],
+    rows: DataFrame,
+    *,
+    mode: str = "append",
+    keys: Sequence[str] = (),
+    watermark: tuple[str, str | timedelta] | None = None,
+    examples: int | None = None,
+) -> None:
+    """Run a transform on random splits and orders of rows as a stream, and as a batch: the results are equal.
+
+    The stream's result is all rows in append mode, the last batch in complete mode, and the last row of each
+    key in update mode. Rows are compared in any order, doubles to nine digits. Examples leave out rows at
+    random too, so that the smallest input that fails is found. They are seeded: a run repeats the last one's.
+
+    With a watermark, orders are such that no row is late. In append mode Spark emits the last windows only
+    when a later row closes them: there all rows come once more at the end, ten years later, and what only
+    these give is not compared.
+
+    Args:
+        transform: a function of one DataFrame, streaming or not.
+        rows: a static DataFrame with the rows to feed, some tens at most.
+        mode: `append`, `update` or `complete`.
+        keys: in update mode, the columns of the result that tell its rows apart.
+        watermark: the event-time column of `rows` and the delay, as the transform gives them to
+            `withWatermark`; without it any order is tried.
+        examples: how many to try; by default 10, on Spark Connect 5.
+
+    Raises:
+        AssertionError: the results differ; the message shows the smallest input found, by batch, and both.
+        InvalidInputError: no rows, an unknown mode or column, or update mode without keys.
+        MissingExtraError: hypothesis or pyarrow is not installed.
+    """
+    from sparkstream_kit import _connect
+
+    reject_unknown("output mode", [mode], ("append", "complete", "update"))
+    if (mode == "update") != bool(keys):
+        raise InvalidInputError(
+            f"keys={list(keys)} in {mode} mode; name the result's key columns in update mode, and only there"
+        )
+    fed = rows.collect()
+    if not fed:
+        raise InvalidInputError("rows is empty; give a static DataFrame with some rows to feed")
+    event_time, delay = _event_time(rows, watermark)
+    if examples is None:
+        examples = _EXAMPLES_ON_CONNECT if _connect.is_connect(rows.sparkSession) else _EXAMPLES
+    with streams(rows.sparkSession) as stream:
+        _search(_Trial(stream, transform, rows, fed, mode, tuple(keys), event_time, delay), examples)
+
+
+def _event_time(
+    rows: DataFrame, watermark: tuple[str, str | timedelta] | None
+) -> tuple[str | None, timedelta]:
+    """Return the event-time column (None without a watermark) and the delay."""
+    from sparkstream_kit.windows import to_microseconds
+
+    if watermark is None:
+        return None, timedelta(0)
+    column, delay = watermark
+    reject_unknown("event-time column", [column], rows.columns)
+    return column, timedelta(microseconds=to_microseconds("delay", delay))
+
+
+class _DifferenceError(Exception):
+    """The stream's result is not that of the batch run."""
+
+
+def _search(trial: _Trial, examples: int) -> None:
+    """Try splits and orders, and raise for the smallest that differs."""
+    try:
+        from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
+        from hypothesis import strategies as st
+    except ImportError as err:
+        raise MissingExtraError("assert_stream_equals_batch", "testing") from err
+
+    size = len(trial.fed)
+    # 0 leaves a row or a cut out, which is what shrinking comes to.
+    places = st.lists(
+        st.tuples(st.integers(0, _KEPT), st.integers(0, 2 * size)), min_size=size, max_size=size
+    )
+    cuts = st.lists(st.integers(0, size), min_size=_CUTS, max_size=_CUTS)
+    differences = cache(trial.differences)  # different draws can come to the same split
+
+    @seed(0)
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),  # an example takes about a second
+        verbosity=Verbosity.quiet,
+        report_multiple_bugs=False,
+    )
+    @given(places, cuts)
+    def examine(places: list[tuple[int, int]], cuts: list[int]) -> None:
+        if text := differences(trial.split(places, cuts)):
+            raise _DifferenceError(text)
+
+    try:
+        examine()
+    except _DifferenceError as err:
+        raise AssertionError(str(err)) from None  # without hypothesis's notes: the text says it all
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A transform, the rows to try it on, and how their order may change."""
+
+    stream: Streams
+    transform: Callable[[DataFrame], DataFrame]
+    frame: DataFrame
+    fed: list[Row]
+    mode: str
+    keys: tuple[str, ...]
+    event_time: str | None
+    delay: timedelta
+
+    @cached_property
+    def _times(self) -> list[Any]:
+        """The event times, if there is one; a row without is never late, so that it may come first."""
+        times = [row[self.event_time] for row in self.fed] if self.event_time else []
+        known = [time for time in times if time is not None]
+        return [min(known) if time is None else time for time in times] if known else []
+
+    def split(self, places: list[tuple[int, int]], cuts: list[int]) -> _Split:
+        """Order the rows by their places, cut the order into batches, and leave out rows with a 0.
+
+        A row that is left out moves no other, so that shrinking need not mend the cuts.
+        """
+
+        def order(number: int) -> Any:
+            place = places[number][1]
+            # Moved back by less than the delay: nothing before this row is so far ahead that it is late.
+            return self._times[number] + self.delay * place / (2 * len(places) + 1) if self._times else place
+
+        ordered = sorted(range(len(places)), key=order)
+        ends = sorted({0, *cuts, len(places)})
+        batches = [[n for n in ordered[start:end] if places[n][0]] for start, end in pairwise(ends)]
+        return tuple(tuple(batch) for batch in batches if batch) or ((0,),)
+
+    def differences(self, split: _Split) -> str | None:
+        """Return in words how the stream's result differs from that of the batch run, or None."""
+        fed = [[self.fed[number] for number in batch] for batch in split]
+        numbers = sorted(number for batch in split for number in batch)
+        rows = [self.fed[number] for number in numbers]
+        later = self._later(rows) if self.mode == "append" and self._times else []
+        delivered = self._streamed([*fed, later] if later else fed)
+        real = self._result(delivered)
+        expected = self._static(rows)
+        missing, unexpected = _rows.without(expected, real), _rows.without(real, expected)
+        if unexpected and later:
+            unexpected = _rows.without(unexpected, _rows.without(self._static([*rows, *later]), expected))
+        if not missing and not unexpected:
+            return None
+        inputs = {f"rows of batch {number}": batch for number, batch in enumerate(fed)}
+        results = {"missing": missing, "unexpected": unexpected, "expected, from a batch run": expected}
+        headline = (
+            f"in {self.mode} mode the stream's result is not that of a batch run; the smallest input found:"
+        )
+        return _rows.told(headline, inputs | results | _delivered(delivered))
+
+    def _later(self, rows: list[Row]) -> list[Row]:
+        """Return the rows once more, so late that every window closes; what is filtered out closes none."""
+        from pyspark.sql import Row
+
+        late = max(self._times) + self.delay + _FAR
+        return [Row(**row.asDict() | {str(self.event_time): late}) for row in rows]
+
+    def _streamed(self, batches: list[list[Row]]) -> list[Batch]:
+        source = self.stream(self.frame.schema)
+        for batch in batches:
+            source.add_data(batch)
+        query = self.stream.query(self.transform(source.to_df()), mode=self.mode)
+        try:
+            return query.step()
+        finally:
+            query.restart()
+
+    def _static(self, rows: list[Row]) -> list[Row]:
+        frame = self.frame.sparkSession.createDataFrame([tuple(row) for row in rows], self.frame.schema)
+        return self.transform(frame).collect()
+
+    def _result(self, delivered: list[Batch]) -> list[Row]:
+        """Return what the batches come to, by the meaning of the output mode."""
+        rows = [row for batch in delivered for row in batch.rows]
+        if self.mode == "complete":
+            return delivered[-1].rows
+        if self.mode == "update":
+            if rows:
+                reject_unknown("key column", self.keys, rows[0].asDict())
+            return list({_rows.canonical([row[key] for key in self.keys]): row for row in rows}.values())
+        return rows
+
+
+def _delivered(batches: list[Batch]) -> dict[str, list[Row]]:
+    return {f"delivered in batch {batch.batch_id}": batch.rows for batch in batches}

@@ -1,0 +1,53 @@
+"""The pytest plugin: the fixtures `spark` and `stream`. A fixture of that name in a conftest.py wins.
+
+Nothing of Spark is imported before a test asks for a fixture.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyspark.sql import SparkSession
+
+    from sparkstream_kit.testing.harness import Streams
+
+__all__ = ["spark", "stream"]
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    """A session for the test run: the kit's test profile on two cores, or the server of SPARK_REMOTE.
+
+    Python's time zone and the session's are UTC until the end of the run, so that a timestamp without a zone
+    is the same on every machine.
+    """
+    from sparkstream_kit import get_session
+
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="sparkstream-") as folder:
+        patch.setenv("TZ", "UTC")
+        time.tzset()
+        warehouse = Path(folder, "warehouse").as_uri()
+        local = {"spark.master": "local[2]", "spark.sql.warehouse.dir": warehouse}
+        conf = {} if os.environ.get("SPARK_REMOTE") else local  # a server has its own
+        session = get_session("pytest", profile="test", conf=conf)
+        yield session
+        session.stop()  # on Connect a session is no context manager
+    time.tzset()
+
+
+@pytest.fixture
+def stream(spark: SparkSession) -> Iterator[Streams]:
+    """Make sources and queries: `stream(schema)`, `stream.query(frame)`; gone after the test."""
+    from sparkstream_kit.testing import streams
+
+    with streams(spark) as made:
+        yield made

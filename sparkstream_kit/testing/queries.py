@@ -1,0 +1,172 @@
+"""Queries that a test steps: each batch leaves one file with its id and its rows, so that replays show."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from sparkstream_kit.errors import InvalidInputError, QueryFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, Row
+    from pyspark.sql.streaming.listener import StreamingQueryProgress
+    from pyspark.sql.streaming.query import StreamingQuery
+
+    from sparkstream_kit.sinks import Sink
+
+__all__ = ["Batch", "Query"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a query delivered in one batch.
+
+    Attributes:
+        batch_id: Spark's number of the batch.
+        rows: the rows, as Spark gave them to the sink.
+        progress: Spark's own progress record, such as `progress.stateOperators`.
+    """
+
+    batch_id: int
+    rows: list[Row]
+    progress: StreamingQueryProgress = field(repr=False, compare=False)
+
+    @property
+    def late_rows(self) -> int:
+        """How many rows the watermark dropped; after a partial aggregation Spark counts groups."""
+        return sum(state.numRowsDroppedByWatermark for state in self.progress.stateOperators)
+
+    @property
+    def watermark(self) -> datetime | None:
+        """The watermark that held in this batch; its own rows move that of the next."""
+        text = self.progress.eventTime.get("watermark")
+        return datetime.fromisoformat(text).astimezone().replace(tzinfo=None) if text else None
+
+
+class Query:
+    """A query that runs when it is stepped, goes on from its checkpoint, and shows each delivery.
+
+    Attributes:
+        frame: the DataFrame that it runs.
+    """
+
+    def __init__(
+        self,
+        frame: DataFrame,
+        mode: str,
+        sink: Sink | None,
+        folder: Path,
+        publish: Callable[[], None],
+    ) -> None:
+        self._publish = publish
+        self.frame = frame
+        self._mode = mode
+        self._sink = sink
+        self._checkpoint = folder / "checkpoint"
+        self._batches = folder / "batches"
+        self._name = f"{folder.parent.name}-{folder.name}"  # queries of several tests may share a session
+        self._running: StreamingQuery | None = None
+        self._seen: set[Path] = set()
+        self._progress: dict[int, StreamingQueryProgress] = {}
+
+    def step(self) -> list[Batch]:
+        """Process all that was added, and return the batches of it, in order.
+
+        A batch that moves the watermark is followed by one without data, which emits what is closed by it.
+
+        Raises:
+            QueryFailed: a batch failed; the next step tries it again.
+        """
+        from pyspark.errors import StreamingQueryException
+
+        from sparkstream_kit import _causes
+
+        self._publish()
+        query = self._running = self._running or self._start()
+        try:
+            query.processAllAvailable()
+        except StreamingQueryException as err:
+            self._running = None
+            raise QueryFailed(self._name, _causes.innermost(err)) from err
+        finally:
+            self._progress.update({progress.batchId: progress for progress in query.recentProgress})
+        return self._delivered()
+
+    def restart(self, frame: DataFrame | None = None) -> None:
+        """Stop the query; the next step starts it on its checkpoint.
+
+        Args:
+            frame: another DataFrame to go on with, such as that of the next version of a job.
+        """
+        if self._running is not None:
+            self._running.stop()
+            self._running = None
+        self.frame = self.frame if frame is None else frame
+
+    def kill_before_commit(self) -> None:
+        """Leave the checkpoint as a driver that was killed between the last batch's sink and its commit.
+
+        The next step delivers that batch again, with the same id and the same rows.
+
+        Raises:
+            InvalidInputError: no batch is committed.
+        """
+        self.restart()
+        commits = self._checkpoint / "commits"
+        last = max((int(path.name) for path in commits.glob("[0-9]*")), default=None)
+        if last is None:
+            raise InvalidInputError("no batch is committed that could come again; add_data and step first")
+        (commits / str(last)).unlink()
+        (commits / f".{last}.crc").unlink(missing_ok=True)
+
+    def replay(self) -> list[Batch]:
+        """Deliver the last batch again, as after `kill_before_commit`, and return it and what followed."""
+        self.kill_before_commit()
+        return self.step()
+
+    def _start(self) -> StreamingQuery:
+        from sparkstream_kit import sinks, start
+
+        sink = sinks.foreach_batch(_recorder(str(self._batches)))
+        if self._sink is not None:
+            sink = sinks.fan_out(self._sink, sink)
+        return start(self.frame, sink, name=self._name, mode=self._mode, checkpoint=self._checkpoint)
+
+    def _delivered(self) -> list[Batch]:
+        new = sorted({path for path in self._batches.iterdir() if path.name[0] != "."} - self._seen)
+        self._seen.update(new)
+        found = [pickle.loads(path.read_bytes()) for path in new]  # noqa: S301 - the recorder's own
+        if lost := [batch_id for batch_id, _ in found if batch_id not in self._progress]:
+            raise InvalidInputError(
+                f"{len(found)} batches in one step, and Spark keeps the progress of too few to show batch "
+                f"{lost[0]}; step more often, or set spark.sql.streaming.numRecentProgressUpdates"
+            )
+        return [Batch(batch_id, rows, self._progress[batch_id]) for batch_id, rows in found]
+
+
+def _recorder(folder: str) -> Callable[[DataFrame, int], None]:
+    """Return the batch function; on Connect it runs in a process of the server, so it holds texts alone."""
+    zone = os.environ.get("TZ")
+
+    def record(batch: DataFrame, batch_id: int) -> None:
+        import os
+        import pickle
+        import time
+        from pathlib import Path
+
+        if zone is not None:
+            os.environ["TZ"] = zone  # of the test's process: Python's times have no zone of their own
+            time.tzset()
+        rows = batch.collect()
+        name = f"{time.time_ns():020}"
+        hidden = Path(folder, f".{name}")
+        hidden.write_bytes(pickle.dumps((batch_id, rows)))
+        hidden.rename(Path(folder, name))
+
+    return record

@@ -1,0 +1,63 @@
+"""A template: the test of a small job. Copy it; it needs `pip install 'sparkstream-kit[testing]'` alone."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from pyspark.sql import functions as F
+
+from sparkstream_kit.testing import assert_stream_equals_batch, run_script
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+    from sparkstream_kit.testing import Streams
+
+SALES = "time TIMESTAMP, product STRING, amount INT"
+
+
+# Yours is in a module of its own: `from my_job import transform`.
+def transform(sales: DataFrame) -> DataFrame:
+    hours = sales.withWatermark("time", "10 minutes").groupBy(F.window("time", "1 hour"), "product")
+    return hours.agg(F.sum("amount").alias("total")).select("window.start", "product", "total")
+
+
+def at(clock: str) -> datetime:
+    return datetime.fromisoformat(f"2024-01-01 {clock}")
+
+
+def test_totals_follow_the_sales(stream: Streams) -> None:
+    sales = stream(SALES)
+    run_script(
+        stream.query(transform(sales.to_df()), mode="update"),
+        [  # what comes in, and what must come out of it
+            (sales, [(at("08:10"), "tea", 2)], [(at("08:00"), "tea", 2)]),
+            (
+                sales,
+                [(at("08:20"), "tea", 3), (at("09:10"), "ink", 1)],
+                [(at("08:00"), "tea", 5), (at("09:00"), "ink", 1)],
+            ),
+        ],
+    )
+
+
+def test_a_restart_loses_nothing_and_late_sales_are_dropped(stream: Streams) -> None:
+    sales = stream(SALES)
+    totals = stream.query(transform(sales.to_df()))
+    sales.add_data([(at("08:10"), "tea", 2)])
+    sales.add_data([(at("09:30"), "ink", 1)])
+    *_, closed = totals.step()  # the watermark has passed 09:00: the hour of the tea is final
+    assert closed.rows == [(at("08:00"), "tea", 2)]
+    totals.kill_before_commit()
+    sales.add_data([(at("08:20"), "tea", 3)])
+    again, late = totals.step()
+    assert (again.batch_id, again.rows) == (closed.batch_id, closed.rows)
+    assert (late.rows, late.late_rows) == ([], 1)
+
+
+def test_the_stream_gives_what_a_batch_run_gives(spark: SparkSession) -> None:
+    rows = [(at(f"{8 + n // 6:02}:{n % 6}5"), "tea" if n % 2 else "ink", n) for n in range(12)]
+    assert_stream_equals_batch(
+        transform, spark.createDataFrame(rows, SALES), watermark=("time", "10 minutes")
+    )

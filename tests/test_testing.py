@@ -1,0 +1,406 @@
+"""The harness on itself: rows in and out exactly, restarts, replays, the watermark, and planted mistakes."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pyspark.sql import Row
+from pyspark.sql import functions as F
+
+from sparkstream_kit import sinks
+from sparkstream_kit.errors import InvalidInputError, MissingExtraError, QueryFailed
+from sparkstream_kit.testing import assert_stream_equals_batch, run_script, streams
+from sparkstream_kit.testing.comparing import _Trial
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+    from sparkstream_kit.testing import Source, Streams
+
+SALES = "product STRING, amount INT"
+EVENTS = "time TIMESTAMP, key STRING"
+
+
+def totals(sales: DataFrame) -> DataFrame:
+    return sales.groupBy("product").agg(F.sum("amount").alias("total"))
+
+
+def windows(events: DataFrame) -> DataFrame:
+    windowed = events.withWatermark("time", "10 seconds").groupBy(F.window("time", "10 seconds"), "key")
+    return windowed.count().select("window.start", "key", "count")
+
+
+def at(second: float) -> datetime:
+    return datetime(2024, 1, 1) + timedelta(seconds=second)  # noqa: DTZ001 - as Spark gives times: without a zone
+
+
+@pytest.fixture
+def sales(stream: Streams) -> Source:
+    return stream(SALES)
+
+
+@pytest.mark.parametrize(
+    ("mode", "second"),
+    [("update", [("ink", 5)]), ("complete", [("ink", 5), ("tea", 3)])],
+)
+def test_each_step_gives_the_batches_of_what_was_added(
+    stream: Streams, sales: Source, mode: str, second: list[Any]
+) -> None:
+    query = stream.query(totals(sales.to_df()), mode=mode)
+    assert query.step() == []
+    sales.add_data([("tea", 1), ("tea", 2)])
+    sales.add_data([Row(amount=5, product="ink")])
+    sales.add_data([])
+    batches = query.step()
+    assert [batch.batch_id for batch in batches] == [0, 1, 2]
+    assert [sorted(batch.rows) for batch in batches[:2]] == [[("tea", 3)], second]
+    assert query.step() == []
+
+
+# time     0         10        20        30
+# events   a                        b   (a)      the watermark is 10 s behind b: the last a is late
+# windows  [a-------)[--------)[b-------)
+
+
+def test_the_watermark_adds_a_batch_and_drops_what_is_late(stream: Streams) -> None:
+    events = stream(EVENTS)
+    query = stream.query(windows(events.to_df()))
+    events.add_data([(at(0), "a")])
+    assert [batch.rows for batch in query.step()] == [[], []]
+    events.add_data([{"time": at(25)}])  # the rest is null
+    data, without_data = query.step()
+    assert (data.rows, data.watermark) == ([], at(-10))
+    assert (without_data.rows, without_data.watermark) == ([(at(0), "a", 1)], at(15))
+    events.add_data([(at(1), "a"), (at(2), "b"), (at(16), "b")])
+    [late] = query.step()
+    assert (late.rows, late.late_rows, late.progress.numInputRows) == ([], 2, 3)
+
+
+def test_what_two_sources_get_before_a_step_meets_in_one_batch(stream: Streams, sales: Source) -> None:
+    prices = stream("product STRING, price DECIMAL(8,2)")
+    query = stream.query(sales.to_df().join(prices.to_df(), "product"))
+    for step in range(3):  # also while the query runs
+        name = f"tea {step}"
+        prices.add_data([(name, Decimal("1.50"))])
+        sales.add_data([(name, 2)])
+        prices.add_data([("ink", 1), (name, Decimal(2))])
+        assert [batch.rows for batch in query.step()] == [
+            [(name, 2, Decimal("1.50"))],
+            [(name, 2, Decimal("2.00"))],
+        ]
+
+
+def test_queries_share_a_source(stream: Streams, sales: Source) -> None:
+    first, second = stream.query(sales.to_df()), stream.query(totals(sales.to_df()), mode="complete")
+    sales.add_data([("tea", 1)])
+    assert [batch.rows for batch in first.step()] == [[("tea", 1)]]
+    sales.add_data([("tea", 1)])
+    assert [batch.rows for batch in second.step()] == [[("tea", 1)], [("tea", 2)]]
+    assert [batch.rows for batch in first.step()] == [[("tea", 1)]]
+
+
+TYPES = """wide DECIMAL(38,18), raw BINARY, list ARRAY<INT>, pair STRUCT<x: INT, y: STRING>, tiny TINYINT,
+    map MAP<INT, STRUCT<at: TIMESTAMP>>, single FLOAT, double DOUBLE, time TIMESTAMP, plain TIMESTAMP_NTZ,
+    day DATE, span INTERVAL DAY TO SECOND, big BIGINT, flag BOOLEAN, text STRING"""
+EARLY, LATE = datetime(1, 1, 2), datetime(9999, 12, 31, 23, 59, 59, 999999)  # noqa: DTZ001 - without a zone
+EXTREMES = (
+    *(Decimal("12345678901234567890.123456789012345678"), b"\x00\xff", [1, None], (1, None), -128),
+    *({1: (EARLY,), 2: None}, float("inf"), float("-inf"), EARLY, LATE, date(1, 1, 1)),
+    *(timedelta(days=-1, microseconds=1), -(2**63), True, "\u2028\x00'\""),
+)
+
+
+def test_any_value_comes_out_as_it_went_in(stream: Streams) -> None:
+    source = stream(TYPES)
+    query = stream.query(source.to_df())
+    source.add_data([EXTREMES, (None,) * len(EXTREMES)])
+    [batch] = query.step()
+    assert batch.rows == [EXTREMES, (None,) * len(EXTREMES)]
+    source.add_data(batch.rows)
+    assert [again.rows for again in query.step()] == [batch.rows]
+
+
+def test_a_time_with_a_zone_is_that_instant(stream: Streams) -> None:
+    source = stream("time TIMESTAMP")
+    source.add_data([(at(0).replace(tzinfo=UTC),)])
+    [batch] = stream.query(source.to_df()).step()
+    assert batch.rows == [(at(0),)]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("tea", "row 'tea' does not fit the columns product, amount, extra; give tuples of 3, dicts or Rows"),
+        (("tea", 1), "row ('tea', 1) does not fit the columns product, amount, extra; give tuples of 3"),
+        ({"product": "tea", "amout": 1}, "unknown column amout; did you mean amount?"),
+        (("tea", 1.5, None), "column amount (int): 1.5 is no whole number"),
+        (("tea", 2**31, None), "column amount (int): "),
+        ((None, 1, None), "column product (string) is NOT NULL; {'product': None, 'amount': 1, "),
+        ((1, 1, None), "column product (string): "),
+        (("tea", 1, (Decimal("1.234"),)), "column extra (struct<price:decimal(8,2)>): "),
+        (
+            ("tea", 1, (1, 2)),
+            "column extra (struct<price:decimal(8,2)>): row (1, 2) does not fit the columns",
+        ),
+    ],
+)
+def test_a_row_that_does_not_fit_is_refused(stream: Streams, row: object, said: str) -> None:
+    source = stream("product STRING NOT NULL, amount INT, extra STRUCT<price: DECIMAL(8,2)>")
+    with pytest.raises(InvalidInputError) as raised:
+        source.add_data([row])
+    assert str(raised.value).startswith(said)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_restart_goes_on_from_the_checkpoint_also_with_another_frame(
+    stream: Streams, sales: Source
+) -> None:
+    query = stream.query(totals(sales.to_df()), mode="update")
+    sales.add_data([("tea", 1)])
+    query.step()
+    query.restart()
+    sales.add_data([("tea", 2)])
+    assert [(batch.batch_id, batch.rows) for batch in query.step()] == [(1, [("tea", 3)])]
+    query.restart(totals(sales.to_df()).where("total > 5"))
+    sales.add_data([("tea", 1)])
+    sales.add_data([("tea", 2)])
+    assert [batch.rows for batch in query.step()] == [[], [("tea", 6)]]
+
+
+def written_by(naive: Path) -> sinks.Sink:
+    """Return a sink that appends, whatever it has written before; it runs in the server's process too."""
+    path = str(naive)
+
+    def write(batch: DataFrame, batch_id: int) -> None:
+        rows = batch.collect()
+        with open(path, "a") as file:  # noqa: PTH123 - a function without names from outside
+            file.writelines(f"{batch_id} {row.product} {row.total}\n" for row in rows)
+
+    return sinks.foreach_batch(write)
+
+
+def test_the_last_batch_comes_again_with_the_same_id_and_rows_to_a_sink_too(
+    stream: Streams, sales: Source, tmp_path: Path
+) -> None:
+    naive = tmp_path / "naive"
+    query = stream.query(totals(sales.to_df()), mode="update", sink=written_by(naive))
+    with pytest.raises(InvalidInputError, match="no batch is committed that could come again"):
+        query.replay()
+    sales.add_data([("tea", 1)])
+    sales.add_data([("tea", 2)])
+    *_, last = query.step()
+    assert query.replay() == [last]
+    assert naive.read_text() == "0 tea 1\n1 tea 3\n1 tea 3\n"
+    query.kill_before_commit()
+    sales.add_data([("tea", 4)])
+    again, new = query.step()
+    assert (again, new.rows) == (last, [("tea", 7)])
+
+
+def test_a_sink_of_sparks_own_is_refused(stream: Streams, sales: Source) -> None:
+    query = stream.query(sales.to_df(), sink=sinks.console())
+    with pytest.raises(InvalidInputError, match=r"fan_out\(\) takes sinks that work batch by batch"):
+        query.step()
+
+
+def test_a_failed_batch_is_named_and_comes_again(stream: Streams, sales: Source, tmp_path: Path) -> None:
+    flag = str(tmp_path / "repaired")
+
+    def write(batch: DataFrame, batch_id: int) -> None:
+        import os
+
+        batch.collect()
+        if batch_id == 1 and not os.path.exists(flag):  # noqa: PTH110 - a function without names from outside
+            raise ValueError("the disk is full")
+
+    query = stream.query(sales.to_df(), sink=sinks.foreach_batch(write))
+    sales.add_data([("tea", 1)])
+    sales.add_data([("tea", 2)])
+    with pytest.raises(QueryFailed, match=r"query-0 failed: .*the disk is full$"):
+        query.step()
+    (tmp_path / "repaired").touch()
+    assert [(batch.batch_id, batch.rows) for batch in query.step()] == [(0, [("tea", 1)]), (1, [("tea", 2)])]
+
+
+def test_a_script_names_the_step_and_shows_its_batches(stream: Streams, sales: Source) -> None:
+    query = stream.query(totals(sales.to_df()), mode="update")
+    script: list[tuple[Source, list[Any], list[Any]]] = [
+        (sales, [("tea", 1), ("ink", 1)], [("tea", 1), {"total": 1, "product": "ink"}]),
+        (sales, [("tea", 1)], [("tea", 1)]),
+    ]
+    with pytest.raises(AssertionError) as raised:
+        run_script(query, script)
+    assert str(raised.value).splitlines() == [
+        "step 2 delivered other rows than expected",
+        *("missing:", "  ('tea', 1)"),
+        *("unexpected:", "  Row(product='tea', total=2)"),
+        *("expected:", "  ('tea', 1)"),
+        *("delivered in batch 1:", "  Row(product='tea', total=2)"),
+    ]
+
+
+def rows_of(spark: SparkSession, count: int = 9) -> DataFrame:
+    return spark.createDataFrame([("tea" if n % 3 else "ink", n) for n in range(count)], SALES)
+
+
+@pytest.mark.parametrize(
+    ("transform", "options"),
+    [
+        (lambda sales: sales.where("amount % 2 = 0"), {}),
+        (
+            lambda sales: totals(sales).withColumn("mean", F.col("total") / 7),
+            {"mode": "update", "keys": ["product"]},
+        ),
+        (lambda sales: sales.groupBy().agg(F.sum(F.col("amount") * 0.1)), {"mode": "complete"}),
+    ],
+)
+def test_a_sound_transform_gives_the_same_as_a_batch_run(
+    spark: SparkSession, transform: Callable[[DataFrame], DataFrame], options: dict[str, Any]
+) -> None:
+    assert_stream_equals_batch(transform, rows_of(spark), examples=4, **options)
+
+
+def test_windows_are_compared_when_all_of_them_are_closed(spark: SparkSession) -> None:
+    events = spark.createDataFrame([(at(7 * n), "ab"[n % 2]) for n in range(9)] + [(None, "a")], EVENTS)
+    watermark = ("time", timedelta(seconds=10))
+    # The filter leaves nothing of the last row: another one has to close the windows.
+    assert_stream_equals_batch(
+        lambda frame: windows(frame.where("key = 'a'")), events, watermark=watermark, examples=4
+    )
+
+
+def test_no_order_makes_a_row_late_and_orders_differ() -> None:
+    times, delay = [at(7 * n) for n in range(12)], timedelta(seconds=20)
+    rows = [Row(time=time) for time in times]
+    unused: Any = None
+    trial = _Trial(unused, unused, unused, rows, "append", (), "time", delay)
+    draw = random.Random(0)  # noqa: S311 - no secret
+    orders = set()
+    for _ in range(200):
+        places = [(draw.randint(0, 9), draw.randint(0, 24)) for _ in rows]
+        [order] = trial.split(places, [0, 0, 0])
+        orders.add(order)
+        for number, before in zip(order[1:], accumulate(order, max), strict=False):
+            assert times[before] - delay < times[number]
+    assert len(orders) > 100
+    assert any(order != tuple(sorted(order)) for order in orders)
+
+
+@pytest.mark.slow
+def test_rows_that_only_close_windows_are_not_compared(spark: SparkSession) -> None:
+    events = spark.createDataFrame([(at(7 * n), "ab"[n % 2]) for n in range(5)], EVENTS)
+    watermark = ("time", "10 seconds")
+    assert_stream_equals_batch(
+        lambda frame: frame.withWatermark("time", "10 seconds").dropDuplicates(["key", "time"]),
+        events,
+        watermark=watermark,
+        examples=3,
+    )
+
+
+def failure(transform: Callable[[DataFrame], DataFrame], rows: DataFrame, **options: Any) -> str:
+    with pytest.raises(AssertionError) as raised:
+        assert_stream_equals_batch(transform, rows, **options)
+    assert not hasattr(raised.value, "__notes__")
+    return str(raised.value)
+
+
+def rows_fed(message: str) -> int:
+    return message[: message.index("missing:")].count("Row(")
+
+
+def test_a_planted_dependence_on_the_order_is_caught_and_shrunk(spark: SparkSession) -> None:
+    def last(sales: DataFrame) -> DataFrame:
+        return sales.groupBy("product").agg(F.last("amount").alias("last"))
+
+    message = failure(last, rows_of(spark, 4), mode="update", keys=["product"])
+    assert message.startswith("in update mode the stream's result is not that of a batch run")
+    assert rows_fed(message) in (2, 3)
+    for part in ("rows of batch 0:", "unexpected:", "expected, from a batch run:", "delivered in batch 0:"):
+        assert f"\n{part}\n" in message
+
+
+@pytest.mark.slow
+def test_a_planted_dependence_on_the_split_is_caught_and_shrunk_to_the_same_rows_each_time(
+    spark: SparkSession,
+) -> None:
+    def by_batch(sales: DataFrame) -> DataFrame:  # an earlier total is delivered too
+        return totals(sales).drop("product").where("total > 2")
+
+    rows = rows_of(spark, 6)
+    first = failure(by_batch, rows, mode="update", keys=["total"])
+    assert rows_fed(first) <= 3
+    assert failure(by_batch, rows, mode="update", keys=["total"]) == first
+
+
+def test_without_a_watermark_windows_that_stay_open_are_missing(spark: SparkSession) -> None:
+    message = failure(windows, spark.createDataFrame([(at(0), "a")], EVENTS))
+    assert "unexpected: none" in message
+    assert rows_fed(message) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"mode": "updte"}, "unknown output mode updte; did you mean update?"),
+        ({"mode": "update"}, r"keys=\[\] in update mode; name the result's key columns"),
+        (
+            {"keys": ["product"]},
+            r"keys=\['product'\] in append mode; name the result's key columns in update",
+        ),
+        ({"mode": "update", "keys": ["prod"]}, "unknown key column prod; did you mean product?"),
+        ({"watermark": ("tim", "1 hour")}, "unknown event-time column tim; known: amount, product"),
+    ],
+)
+def test_wrong_arguments_are_refused(spark: SparkSession, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidInputError, match=said):
+        assert_stream_equals_batch(lambda sales: sales, rows_of(spark, 1), **options)
+
+
+def test_no_rows_prove_nothing(spark: SparkSession) -> None:
+    with pytest.raises(InvalidInputError, match="rows is empty"):
+        assert_stream_equals_batch(totals, rows_of(spark, 0))
+
+
+def test_nothing_is_left_after_a_failure(spark: SparkSession) -> None:
+    with pytest.raises(ZeroDivisionError), streams(spark) as stream:
+        sales = stream(SALES)
+        folder = stream.folder
+        query = stream.query(sales.to_df())
+        sales.add_data([("tea", 1)])
+        query.step()
+        assert len(spark.streams.active) == 1
+        raise ZeroDivisionError
+    assert spark.streams.active == []
+    assert not folder.exists()
+
+
+def test_a_missing_library_is_named(
+    spark: SparkSession, sales: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = rows_of(spark, 1)
+    monkeypatch.setitem(sys.modules, "hypothesis", None)
+    with pytest.raises(MissingExtraError, match=r"assert_stream_equals_batch .*'sparkstream-kit\[testing\]'"):
+        assert_stream_equals_batch(totals, rows)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingExtraError, match=r"sparkstream_kit.testing .*'sparkstream-kit\[testing\]'"):
+        sales.add_data([("tea", 1)])
+
+
+def test_the_plugin_costs_nothing_until_a_fixture_is_used() -> None:
+    code = (
+        "import sys, sparkstream_kit.testing.plugin;"
+        "print(sorted({'pyspark', 'py4j', 'pyarrow', 'hypothesis'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

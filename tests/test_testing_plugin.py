@@ -1,0 +1,58 @@
+"""The plugin as a user has it: an installed wheel, a test file in an empty folder, and nothing else."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, environment
+
+TEMPLATE = ROOT / "tests" / "template" / "test_totals.py"
+
+FAILS = """
+import time
+def test_fails(stream):
+    assert time.tzname == ("UTC", "UTC")
+    source = stream("n INT")
+    query = stream.query(source.to_df())
+    source.add_data([(1,)])
+    assert query.step()[0].rows == [(2,)]
+
+def test_saves(spark):
+    assert spark.streams.active == []
+    spark.range(3).write.saveAsTable("kept")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
+def test_an_empty_folder_and_the_installed_package(
+    tmp_path: Path, temporary: dict[str, str], workers: tuple[str, ...]
+) -> None:
+    site, empty = tmp_path / "site", tmp_path / "empty"
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    wheel = next(tmp_path.glob("*.whl"))
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(site), str(wheel)]
+    subprocess.run(pip, check=True, capture_output=True)
+    empty.mkdir()
+    shutil.copy(TEMPLATE, empty)
+    (empty / "test_fails.py").write_text(FAILS)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", *workers],
+        cwd=empty,
+        env=environment(**temporary, PYTHONPATH=str(site), PYTHONDONTWRITEBYTECODE="1", TZ="Asia/Tokyo"),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert "\n1 failed, 4 passed in " in done.stdout, done.stdout + done.stderr
+    assert "FAILED test_fails.py::test_fails" in done.stdout
+    files = {path.name for path in empty.iterdir()}
+    assert files - {".hypothesis"} == {"test_fails.py", "test_totals.py"}  # hypothesis's own cache stays
+    left = [path.name for path in Path(temporary["TMPDIR"]).iterdir()]
+    assert [name for name in left if name.startswith("sparkstream")] == []
