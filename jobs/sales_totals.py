@@ -71,6 +71,16 @@ def flags() -> argparse.ArgumentParser:
         type=jobflags.output_file(".csv", ".json"),
         help="also replace a .csv or .json file after each batch; without a batch it stays as it is",
     )
+    parser.add_argument(
+        "--database",
+        metavar="URL",
+        type=jobflags.database,
+        help="also keep the totals in the table sales_totals, replaced whole after each batch: "
+        "sqlite:///totals.db, postgresql+psycopg://user@host/name (its password in PGPASSWORD or ~/.pgpass)",
+    )
+    parser.add_argument(
+        "--take-over", action="store_true", help="replace the table even if another query wrote it"
+    )
     parser.add_argument("--chart", metavar="FILE.png", help="draw the totals at the end")
     return parser
 
@@ -88,6 +98,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     outputs = [sinks.latest("sales_stream").of(totals), sinks.latest("sales_problems").of(problems)]
     if args.snapshot:
         outputs.append(sinks.snapshot(args.snapshot).of(totals))
+    if args.database:
+        table = sinks.sql_table(args.database, "sales_totals", how="replace", take_over=args.take_over)
+        outputs.append(table.of(totals))
     with get_session("sales-totals", profile=args.profile) as spark:
         lines = sources.text(spark, args.input_dir, max_files_per_trigger=args.max_files_per_trigger)
         query = start(

@@ -31,6 +31,16 @@ def flags() -> argparse.ArgumentParser:
     parser = jobflags.parser(__doc__, "--profile", "--run-for", "--idle", "--trigger", "--stop-file")
     parser.add_argument("host", metavar="HOST", nargs="?", default="localhost")
     parser.add_argument("port", metavar="PORT", nargs="?", type=jobflags.port, default=9999)
+    parser.add_argument(
+        "--database",
+        metavar="URL",
+        type=jobflags.database,
+        help="keep the counts in the table word_counts instead, replaced whole after each batch: "
+        "sqlite:///counts.db, postgresql+psycopg://user@host/name (its password in PGPASSWORD or ~/.pgpass)",
+    )
+    parser.add_argument(
+        "--take-over", action="store_true", help="replace the table even if another run wrote it"
+    )
     return parser
 
 
@@ -41,10 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from sparkstream_kit import get_session, run, sinks, sources, start
 
+    sink = sinks.console()
+    if args.database:
+        sink = sinks.sql_table(args.database, "word_counts", how="replace", take_over=args.take_over)
     with get_session("socket-wordcount", profile=args.profile) as spark:
         query = start(
             transform(sources.socket_lines(spark, args.host, args.port)),
-            sinks.console(),
+            sink,
             name="socket_wordcount",
             mode="complete",
             **jobflags.trigger(args),

@@ -87,7 +87,7 @@ def test_settings_on_a_server(connect: str, tmp_path: Path) -> None:
 RUNS = """
 import sys
 from pathlib import Path
-from sparkstream_kit import get_session, run, sinks, sources, start
+from sparkstream_kit import get_session, quarantine, run, schemas, sinks, sources, start
 from sparkstream_kit.errors import QueryFailed
 
 folder = Path(sys.argv[1])
@@ -101,6 +101,11 @@ files = start(
 seen = []
 summary = run(files, on_batch=lambda batch: seen.append(batch.batchId))
 print(seen, summary.queries[0].input_rows, summary.ended_by, spark.read.parquet(str(folder / "out")).count())
+
+parsed = quarantine.good_rows(quarantine.parse_csv(lines, schemas.from_ddl("n DATE")))
+cleaned = sinks.files(str(folder / "good"))
+clean = start(parsed, cleaned, name="clean", checkpoint=folder / "ck2", availableNow=True)
+print(run(clean).queries[0].bad_rows)
 
 ticks = sources.rate(spark, rows_per_second=50)
 print(run(start(ticks, sinks.foreach_batch(lambda batch, _: batch.count()), name="r"), run_for=2).ended_by)
@@ -123,6 +128,7 @@ def test_runs_end_as_on_a_session_of_ones_own(connect: str, tmp_path: Path, fold
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         "[0, 1, 2] 6 end of input 6",
+        "6",
         "run_for is over",
         "query bad failed: ValueError: no such shop False",
     ]

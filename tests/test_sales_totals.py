@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import sqlite3
 import subprocess
 from decimal import Decimal
 from pathlib import Path
@@ -83,13 +84,20 @@ def test_a_restart_goes_on_and_bad_lines_stay_counted(
     feeds.drip(feeds.sales_files(2, rows=20, seed=3), folder)
     feeds.drip([("bad.csv", "\n".join(line for lines in BAD.values() for line in lines))], folder)
     chart, snapshot = tmp_path / "totals.png", tmp_path / "totals.csv"
-    flags = (folder, "--available-now", "--checkpoint", tmp_path / "ckpt", "--max-files-per-trigger", 2)
+    flags = (
+        *(folder, "--available-now", "--checkpoint", tmp_path / "ckpt", "--max-files-per-trigger", 2),
+        *("--database", f"sqlite:///{tmp_path}/totals.db"),
+    )
     first = job("python", "sales_totals", *flags, "--format", "csv", "--snapshot", snapshot, "--chart", chart)
     assert first.returncode == 0, first.stderr
     assert rows(first.stdout) == truth(40, 3)
     assert snapshot.read_text() == first.stdout
     assert chart.read_bytes().startswith(b"\x89PNG")
     assert "bad lines: 2 (not 12 fields)" in first.stderr
+
+    with sqlite3.connect(tmp_path / "totals.db") as database:
+        kept = database.execute("SELECT ProductKey, Orders, TotalSales FROM sales_totals").fetchall()
+    assert sorted([key, str(orders), total] for key, orders, total in kept) == sorted(truth(40, 3))
 
     # Rows in the totals and bad rows are the lines in the files.
     read = sum(int(row[1]) for row in rows(first.stdout))
@@ -163,6 +171,7 @@ def test_the_sales_log_gives_its_published_totals(job: Callable[..., Any], sales
         ([".", "--snapshot", "t.xml"], "argument --snapshot: file t.xml: the name must end in .csv or .json"),
         ([".", "--snapshot", "totals.csv"], "--snapshot totals.csv lies in the input folder ."),
         ([".", "--checkpoint", "."], "--checkpoint . lies in the input folder ."),
+        ([".", "--database", "hush@host/db"], "argument --database: this is not a URL, such as sqlite:///"),
         ([".", "--chart", "c.gif"], "chart c.gif: the name must end in .png"),
     ],
 )
@@ -174,8 +183,29 @@ def test_wrong_arguments_are_one_line_before_pyspark_is_imported(
     assert done.returncode == 2
     assert done.stderr.startswith("sales_totals.py: ")
     assert message in done.stderr
+    assert "hush" not in done.stderr
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("mysql://kit:hush@host/db", "sql_table writes to sqlite and postgresql, not mysql"),
+        (
+            "postgresql://kit:hush@127.0.0.1:1/db",
+            "database postgresql+psycopg://kit:***@127.0.0.1:1/db cannot be",
+        ),
+    ],
+)
+def test_a_database_that_cannot_be_had_is_one_line_without_its_password(
+    job: Callable[..., Any], folder: Path, url: str, message: str
+) -> None:
+    done = job("python", "sales_totals", folder, "--available-now", "--database", url)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert "hush" not in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_wrong_settings_are_one_line_too(job: Callable[..., Any], folder: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,27 @@ def test_a_feed_is_counted_to_its_end_under_spark_submit(job: Callable[..., Any]
     assert done.returncode == 0, done.stderr
     assert table(done.stdout) == Counter(word for line in lines for word in line.split())
     assert "by: end of input" in done.stderr
+
+
+@pytest.mark.slow
+def test_counts_go_to_a_table_that_another_run_may_take_over(job: Callable[..., Any], tmp_path: Path) -> None:
+    def counts(words: str, *flags: str) -> tuple[Any, dict[str, int]]:
+        with feeds.LineServer([words]) as server:
+            target = ("--database", f"sqlite:///{tmp_path}/counts.db", *flags)
+            done = job("spark-submit", "socket_wordcount", server.host, server.port, *target)
+        with sqlite3.connect(tmp_path / "counts.db") as database:
+            return done, dict(database.execute("SELECT word, count FROM word_counts").fetchall())
+
+    done, kept = counts("to be or not to be")
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert kept == {"to": 2, "be": 2, "or": 1, "not": 1}
+    done, kept = counts("to")
+    assert done.returncode == 2
+    assert "was written by another query" in done.stderr
+    assert "--take-over" in done.stderr
+    assert kept["or"] == 1
+    done, kept = counts("to", "--take-over")
+    assert (done.returncode, kept) == (0, {"to": 1}), done.stderr
 
 
 def test_all_of_a_long_text_is_counted(spark: SparkSession, sales_log: Path) -> None:
@@ -85,6 +107,7 @@ def test_a_port_that_nobody_listens_on_is_one_line(
         (["localhost", "70000"], "argument PORT: '70000' is not a port, 1 to 65535"),
         (["--idle", "0"], "argument --idle: '0' is not a positive number of seconds"),
         (["--checkpoint", "c"], "unknown argument --checkpoint; see --help"),
+        (["--database", "hush@host/db"], "argument --database: this is not a URL, such as sqlite:///"),
         (["--profile", "lokal"], "unknown profile lokal; did you mean local?"),
     ],
 )

@@ -18,6 +18,7 @@ __all__ = [
     "check_apart",
     "check_multiple",
     "checkpoint_folder",
+    "database",
     "existing_folder",
     "interval",
     "output_file",
@@ -119,6 +120,20 @@ def profile(text: str) -> str:
         read_profile(text)
     except InvalidInputError as err:
         raise argparse.ArgumentTypeError(str(err)) from err
+    return text
+
+
+def database(text: str) -> str:
+    """Read a database's URL; one that is wrong is not shown, as it may hold a password.
+
+    Example:
+        >>> database("sqlite:///totals.db")
+        'sqlite:///totals.db'
+    """
+    if not re.match(r"\w+(\+\w+)?://", text):
+        raise argparse.ArgumentTypeError(
+            "this is not a URL, such as sqlite:///totals.db or postgresql+psycopg://user@host/name"
+        )
     return text
 
 

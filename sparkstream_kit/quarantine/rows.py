@@ -22,7 +22,18 @@ from sparkstream_kit.errors import InvalidInputError
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
-__all__ = ["OBSERVED", "RAW", "REASON", "bad_rows", "check_names", "finite", "good_rows", "parsed", "typed"]
+__all__ = [
+    "OBSERVED",
+    "RAW",
+    "REASON",
+    "bad_rows",
+    "check_names",
+    "finite",
+    "good_rows",
+    "parsed",
+    "quoted",
+    "typed",
+]
 
 REASON = "_reason"
 RAW = "_raw"

@@ -116,5 +116,7 @@ class Tally:
             self.late_rows = (self.late_rows or 0) + late
         for name, metrics in progress.observedMetrics.items():
             if name.startswith("sparkstream_quarantine"):
-                self.bad_rows = (self.bad_rows or 0) + metrics["bad_rows"]
+                # On Connect the row is the values under the names of Spark's message.
+                bad = metrics["values"][1] if "values" in metrics else metrics["bad_rows"]
+                self.bad_rows = (self.bad_rows or 0) + bad
         return True

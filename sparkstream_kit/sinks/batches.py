@@ -120,14 +120,16 @@ def latest(table: str) -> Sink:
 def fan_out(*sinks: Sink) -> Sink:
     """Write each batch to several sinks in the order given, computed once.
 
-    Delivery: of each sink its own, and at least once for all together: a crash between two of them brings
-    the batch again to both.
+    Delivery: of each sink its own. A crash between two of them, or after them, brings the batch again to all:
+    one that is exactly once knows it and keeps it once, also where the crash was before its neighbour. Until
+    then one sink is a batch ahead of the next: several tables do not change in one moment.
 
     Args:
         *sinks: sinks that work batch by batch.
 
     Raises:
-        InvalidInputError: no sink, one of Spark's own, or no output mode that all of them support.
+        InvalidInputError: no sink, one of Spark's own, two that write to the same table or folder, or no
+            output mode that all of them support.
 
     Example:
         >>> from sparkstream_kit import sinks
@@ -144,6 +146,12 @@ def fan_out(*sinks: Sink) -> Sink:
         asked = "; ".join(f"{sink.kind} supports {', '.join(sink.modes)}" for sink in sinks)
         raise InvalidInputError(f"fan_out(): no output mode fits all sinks: {asked}; start two queries")
 
+    targets = [sink.target for sink in sinks if sink.target]
+    for target in targets:
+        if targets.count(target) > 1:
+            # The second would find the batch in the ledger, and keep nothing of its part.
+            raise InvalidInputError(f"fan_out(): two sinks write to {target}; union their rows in the query")
+
     def write(batch: DataFrame, batch_id: int) -> None:
         batch.persist()
         try:
@@ -155,7 +163,8 @@ def fan_out(*sinks: Sink) -> Sink:
     return Sink(
         kind="fan_out(" + ", ".join(sink.kind for sink in sinks) + ")",
         modes=tuple(modes),
-        delivery="at least once for all together",
+        delivery="; ".join(dict.fromkeys(f"{sink.kind}: {sink.delivery}" for sink in sinks)),
+        needs_checkpoint=any(sink.needs_checkpoint for sink in sinks),
         write=write,
         binder=lambda frame, checkpoint: fan_out(*(sink.bind(frame, checkpoint) for sink in sinks)),
     )

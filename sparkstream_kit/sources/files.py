@@ -39,7 +39,7 @@ def csv(
         schema: the columns, as a StructType or as DDL ("ProductKey STRING, SaleAmount DECIMAL(12,2)").
         max_files_per_trigger: at most so many files a batch (Spark's default: all that are there).
         **options: further options of Spark's CSV reader by Spark's own names (`header=True`,
-            `maxFileAge="30 days"`, `pathGlobFilter="*.csv"`).
+            `maxFileAge="30d"`, `pathGlobFilter="*.csv"`).
 
     Returns:
         A streaming DataFrame with the columns of `schema`.

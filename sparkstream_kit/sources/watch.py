@@ -140,9 +140,10 @@ def _planned(root: Path, source: int) -> dict[str, _Planned]:
         if not line.startswith('{"path":'):
             continue  # the log's version, or what another kind of source keeps
         entry = json.loads(line)
-        path = _local(unquote(entry["path"]))
-        if path is not None:
-            planned[path] = _Planned(entry["batchId"], entry["timestamp"], entry["batchId"] <= committed)
+        if entry["path"].startswith("file:///"):
+            path = unquote(entry["path"].removeprefix("file://"))
+            done = entry["batchId"] <= committed
+            planned[path] = _Planned(entry["batchId"], entry["timestamp"], done)
     return planned
 
 

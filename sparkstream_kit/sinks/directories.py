@@ -1,0 +1,134 @@
+"""Files in one directory a batch, put in place whole and replaced whole."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparkstream_kit import _files
+from sparkstream_kit.errors import InvalidInputError, reject_unknown
+from sparkstream_kit.sinks import identity
+from sparkstream_kit.sinks.base import MODES, Sink
+from sparkstream_kit.sinks.builtin import _FILE_FORMATS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyspark.sql import DataFrame
+
+__all__ = ["batch_files"]
+
+_MARKER = "_sparkstream_query"  # readers skip what begins with _ or . (but _name=value only with a dot)
+
+
+def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) -> Sink:  # noqa: A002 - Spark's own word
+    """Write each batch to a directory of its own: `batch=000000`, `batch=000001`, ….
+
+    A directory appears whole, by a rename; one that comes again after a crash replaces the first. Any
+    reader counts each row once, also one that does not go through Spark, and `spark.read` shows the batch's
+    number as the column `batch`. In update and complete mode a directory holds what its batch gave.
+
+    The folder is on a local path, for only there is a rename atomic; on a cluster all nodes must share it. It
+    belongs to one query, whose id is in its file `_sparkstream_query`. A batch before the last one comes
+    only from a checkpoint that was rewound or restored: Spark may cut its batches in another way then, and
+    the query fails until the later directories have been removed.
+
+    Delivery: exactly once from replayable sources, for every reader.
+
+    Args:
+        path: the folder; it is made when it is missing.
+        format: `csv`, `json`, `orc`, `parquet` or `text`.
+        **options: further options of Spark's writer, by Spark's own names.
+
+    Raises:
+        InvalidInputError: an unknown format, or a path that is not local; when the query starts, a folder
+            with rows that this query has not written, or a column `batch`.
+
+    Example:
+        >>> batch_files("s3a://bucket/rows")
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: batch_files s3a://bucket/rows: only a local path has a ...
+    """
+    reject_unknown("file format", [format], _FILE_FORMATS)
+    plain = re.sub(r"^file:(//)?(?=/)", "", str(path))
+    if re.match(r"[a-z][a-z0-9+.-]+:", plain, re.IGNORECASE):
+        raise InvalidInputError(
+            f"batch_files {path}: only a local path has a rename that is atomic; use sinks.files, "
+            "read through Spark"
+        )
+    folder = Path(plain).absolute()
+
+    def bind(frame: DataFrame, checkpoint: str | None) -> Sink:
+        if "batch" in (name.lower() for name in frame.columns):
+            raise InvalidInputError("batch_files: column batch has the name of the directories; rename it")
+        if checkpoint is not None:
+            _refuse_another_query(folder, identity.of_checkpoint(frame.sparkSession, checkpoint))
+        return make(partial(_write, folder, format, options, checkpoint), None)
+
+    def make(
+        write: Callable[[DataFrame, int], None], binder: Callable[[DataFrame, str | None], Sink] | None
+    ) -> Sink:
+        return Sink(
+            kind="batch_files",
+            modes=MODES,
+            delivery="exactly once",
+            needs_checkpoint=True,
+            target=f"folder {folder}",
+            write=write,
+            binder=binder,
+        )
+
+    return make(partial(_write, folder, format, options, None), bind)
+
+
+def _refuse_another_query(folder: Path, query_id: str | None) -> None:
+    marker = folder / _MARKER
+    owner = marker.read_text("utf-8").strip() if marker.exists() else None
+    if owner is not None and owner == query_id:
+        return
+    if owner is not None:
+        whose = f"was written by another query ({owner}); start on that query's checkpoint"
+    elif folder.is_dir() and any(not name.name.startswith((".", "_")) for name in folder.iterdir()):
+        whose = "has files that no query of the kit has written"
+    else:
+        return
+    raise InvalidInputError(f"batch_files: folder {folder} {whose}, use another folder, or remove this one")
+
+
+def _write(
+    folder: Path,
+    file_format: str,
+    options: dict[str, Any],
+    checkpoint: str | None,
+    batch: DataFrame,
+    batch_id: int,
+) -> None:
+    query_id = identity.of_batch(batch, checkpoint)
+    _refuse_another_query(folder, query_id)
+    _refuse_going_back(folder, batch_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / _MARKER).exists():
+        _files.replace(folder / _MARKER, [query_id + "\n"])
+    for left in folder.glob(".batch=*"):  # by a crash
+        shutil.rmtree(left)
+    target = folder / f"batch={batch_id:06}"
+    hidden, old = folder / f".{target.name}", folder / f".{target.name}.old"
+    batch.write.format(file_format).options(**options).save(f"file://{hidden}")
+    if target.exists():
+        target.rename(old)
+    hidden.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _refuse_going_back(folder: Path, batch_id: int) -> None:
+    there = (re.fullmatch(r"batch=(\d+)", path.name) for path in folder.glob("batch=*"))
+    last = max((int(found[1]) for found in there if found), default=-1)
+    if batch_id < last:
+        raise InvalidInputError(
+            f"batch {batch_id} comes again, but {folder} has all batches up to {last}: the checkpoint was "
+            f"rewound or restored; to write them again, remove the directories from batch={batch_id:06} on"
+        )

@@ -1,0 +1,83 @@
+"""Tables of a SQL database, each batch in one transaction with a ledger of what has been written."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from sparkstream_kit.errors import InvalidInputError, MissingExtraError, reject_unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sparkstream_kit.sinks.base import Sink
+
+__all__ = ["sql_table"]
+
+_MODES = {"insert": "append", "upsert": "update", "replace": "complete"}
+
+
+def sql_table(
+    url: str, table: str, *, how: str = "insert", keys: Sequence[str] = (), take_over: bool = False
+) -> Sink:
+    """Write each batch to a table of SQLite or PostgreSQL, in one transaction with a ledger row.
+
+    `insert` adds the rows of append mode. `upsert` adds or overwrites the rows of update mode by their keys.
+    `replace` makes the table the whole result of complete mode: rows that are gone from the result go from
+    the table. A reader sees all of a batch or nothing of it.
+
+    The table is made when it is missing; an existing one must have the columns of the query. SQLite has no
+    decimals and no times: there decimals are exact texts (order by `CAST(total AS REAL)`), timestamps are
+    texts in UTC, and NaN is null. Names keep their case, so that PostgreSQL wants quotes: "ProductKey".
+
+    Beside the table, `sparkstream_ledger` keeps the last batch of each query. A batch that it knows comes
+    again after a crash, and is skipped. A batch before that one comes only from a checkpoint that was rewound
+    or restored: Spark may cut its batches in another way then, so that neither to skip nor to write them is
+    right, and the query fails with the statement that lets it write them again.
+
+    Spark computes the batch first, onto the workers' disks; then the rows pass through the driver in small
+    parts into a temporary table, and from there into the table: the driver's memory stays bounded. The
+    workers need the extra too. On Spark Connect the server's Python needs the kit, and both it and the client
+    reach the database by this URL.
+
+    Delivery: exactly once from replayable sources. A query without a checkpoint is a new one at each start.
+
+    Args:
+        url: `sqlite:///totals.db` or `postgresql+psycopg://user:password@host/name`. PostgreSQL's own
+            PGPASSWORD and ~/.pgpass work too, and keep the password out of the code and of process lists.
+        table: the table, as `table` or `schema.table`.
+        how: `insert`, `upsert` or `replace`.
+        keys: of `upsert`, the columns that a row is known by; the table must be unique in them.
+        take_over: write to the table although another query has written to it, or somebody else.
+
+    Raises:
+        InvalidInputError: a URL, a table or keys that cannot be used; when the query starts, a database
+            that cannot be reached, a column that SQL cannot hold, a table with other columns or with rows
+            that this query has not written.
+        MissingExtraError: SQLAlchemy, pyarrow, pandas or the database's driver is not installed.
+
+    Example:
+        >>> sql_table("sqlite:///totals.db", "totals", how="replace").modes
+        ('complete',)
+        >>> sql_table("sqlite://", "totals")
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: an SQLite database without a file is lost at once; ...
+    """
+    try:
+        for needed in ("pandas", "pyarrow"):  # Spark's mapInArrow asks for both, and only in the first batch
+            import_module(needed)
+        from sparkstream_kit.sinks.sql import writing
+        from sparkstream_kit.sinks.sql.databases import parse
+    except ModuleNotFoundError as err:
+        raise MissingExtraError("sinks.sql_table", "sql") from err
+    reject_unknown("way to write (how=)", [how], _MODES)
+    if (how == "upsert") != bool(keys):
+        raise InvalidInputError(
+            "sql_table: how='upsert' and keys belong together: sql_table(url, 'totals', how='upsert', "
+            f"keys=['shop']); given: how={how!r}, keys={list(keys)}"
+        )
+    schema, _, name = table.rpartition(".")
+    return writing.sink(
+        writing.Target(parse(url), schema or None, name, how, tuple(keys), take_over), _MODES[how]
+    )

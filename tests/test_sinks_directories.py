@@ -1,0 +1,123 @@
+"""`sinks.batch_files`: a directory a batch, whole or not there, whoever reads it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pyspark.sql import functions as F
+
+from sparkstream_kit import feeds, run, sinks, sources, start
+from sparkstream_kit.errors import InvalidInputError, QueryFailed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+
+@pytest.fixture
+def stream(spark: SparkSession, folder: Path) -> DataFrame:
+    """Three batches of two rows: 1, 2; 3, 4; 5, 6."""
+    feeds.drip([("1.csv", "1\n2\n"), ("2.csv", "3\n4\n"), ("3.csv", "5\n6\n")], folder)
+    return sources.csv(spark, str(folder), schema="n INT", max_files_per_trigger=1)
+
+
+def finish(frame: DataFrame, sink: sinks.Sink, checkpoint: Path) -> None:
+    run(start(frame, sink, name="q", checkpoint=checkpoint, availableNow=True))
+
+
+def forget_commit(checkpoint: Path, batch_id: int) -> None:
+    """Make Spark believe that it was killed between the sink and the commit of its last batch."""
+    for name in (f"{batch_id}", f".{batch_id}.crc"):
+        (checkpoint / "commits" / name).unlink()
+
+
+def plain_read(out: Path) -> list[int]:
+    """Return what a reader finds that knows nothing of Spark."""
+    lines = [line for part in out.glob("[!._]*/part-*") for line in part.read_text().splitlines()]
+    return sorted(json.loads(line)["n"] for line in lines)
+
+
+def test_a_batch_that_comes_again_replaces_its_directory(stream: DataFrame, tmp_path: Path) -> None:
+    out, checkpoint = tmp_path / "out of here", tmp_path / "ckpt"
+    finish(stream, sinks.batch_files(out, format="json"), checkpoint)
+    assert plain_read(out) == [1, 2, 3, 4, 5, 6]
+    (out / "batch=000002" / "part-of-a-crash").write_text('{"n": 0}')
+    (out / ".batch=000002").mkdir()
+    (out / ".batch=000001.old").mkdir()
+    forget_commit(checkpoint, 2)
+    finish(stream, sinks.batch_files(f"file://{out}", format="json"), checkpoint)
+    assert plain_read(out) == [1, 2, 3, 4, 5, 6]
+    names = ["_sparkstream_query", "batch=000000", "batch=000001", "batch=000002"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    rows = stream.sparkSession.read.json(str(out)).orderBy("n").collect()
+    assert [(row.n, row.batch) for row in rows] == [(1, 0), (2, 0), (3, 1), (4, 1), (5, 2), (6, 2)]
+
+
+def test_no_half_batch_is_ever_seen(stream: DataFrame, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def fails_at_six(parts: Any) -> Any:
+        import pyarrow as pa
+
+        for part in parts:
+            # Two parts: the first is written, the second never comes.
+            yield pa.RecordBatch.from_pydict({"n": part.column(0)[:1]})
+            if 6 in part.column(0).to_pylist():
+                raise ValueError("no six")
+            yield pa.RecordBatch.from_pydict({"n": part.column(0)[1:]})
+
+    frame = stream.coalesce(1).mapInArrow(fails_at_six, "n INT")
+    with pytest.raises(QueryFailed, match="no six"):
+        finish(frame, sinks.batch_files(out, format="json"), tmp_path / "ckpt")
+    assert plain_read(out) == [1, 2, 3, 4]
+    assert stream.sparkSession.read.json(str(out)).count() == 4
+    finish(stream, sinks.batch_files(out, format="json"), tmp_path / "ckpt")
+    assert plain_read(out) == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_folder_of_another_query_is_refused(stream: DataFrame, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    sink = sinks.batch_files(out, format="json")
+    finish(stream, sink, tmp_path / "first")
+    message = r"folder .*out was written by another query \([-0-9a-f]{36}\); start on that"
+    with pytest.raises(InvalidInputError, match=message):
+        finish(stream, sink, tmp_path / "second")
+    without_the_kit = sink(stream.writeStream).option("checkpointLocation", str(tmp_path / "third")).start()
+    with pytest.raises(Exception, match="was written by another query"):
+        without_the_kit.processAllAvailable()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "part-0.json").touch()
+    with pytest.raises(InvalidInputError, match="has files that no query of the kit has written"):
+        finish(stream, sinks.batch_files(tmp_path / "full"), tmp_path / "fourth")
+    assert plain_read(out) == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_checkpoint_that_went_back_is_refused_with_the_way_on(stream: DataFrame, tmp_path: Path) -> None:
+    out, checkpoint = tmp_path / "out", tmp_path / "ckpt"
+    sink = sinks.batch_files(out, format="json")
+    finish(stream, sink, checkpoint)
+    forget_commit(checkpoint, 2)
+    forget_commit(checkpoint, 1)
+    for name in ("2", ".2.crc"):
+        (checkpoint / "offsets" / name).unlink()
+    with pytest.raises(QueryFailed, match="batch 1 comes again, .* remove the directories from batch=000001"):
+        finish(stream, sink, checkpoint)
+    for number in (1, 2):
+        (out / f"batch={number:06}").rename(tmp_path / f"{number}")
+    finish(stream, sink, checkpoint)
+    assert plain_read(out) == [1, 2, 3, 4, 5, 6]
+
+
+def test_what_it_cannot_do_it_says(stream: DataFrame, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="s3a://b/rows: only a local path has a rename"):
+        sinks.batch_files("s3a://b/rows")
+    with pytest.raises(InvalidInputError, match="unknown file format parqet; did you mean parquet"):
+        sinks.batch_files(tmp_path, format="parqet")
+    with pytest.raises(InvalidInputError, match="column batch has the name of the directories; rename it"):
+        finish(stream.withColumn("Batch", F.lit(1)), sinks.batch_files(tmp_path / "out"), tmp_path / "ckpt")
+    with pytest.raises(InvalidInputError, match="sink batch_files needs a checkpoint"):
+        start(stream, sinks.batch_files(tmp_path / "out"), name="q")
+    assert "hush" not in repr(sinks.batch_files(tmp_path, password="hush"))  # noqa: S106 - the point

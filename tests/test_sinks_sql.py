@@ -1,0 +1,606 @@
+"""`sinks.sql_table`: every row once in SQLite and PostgreSQL, whatever is stopped, and as it was."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import re
+import subprocess
+import sys
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import postgresql
+import pytest
+import sqlalchemy as sa
+from conftest import environment
+from pyspark.sql import functions as F
+
+from sparkstream_kit import feeds, run, sinks, sources, start
+from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, QueryFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.streaming.query import StreamingQuery
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database."""
+    return f"sqlite:///{tmp_path}/test.db" if request.param == "sqlite" else postgresql.server().database()
+
+
+def sql(url: str, statement: str) -> list[tuple[Any, ...]]:
+    """Run a statement and return its rows."""
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        result = connection.execute(sa.text(statement))
+        return [tuple(row) for row in result] if result.returns_rows else []
+
+
+@pytest.fixture
+def stream(spark: SparkSession, folder: Path) -> DataFrame:
+    """Three batches of two rows: (a, 1), (b, 1); (a, 2), (c, 2); (b, 3), (c, 3)."""
+    feeds.drip([("1.csv", "a,1\nb,1\n"), ("2.csv", "a,2\nc,2\n"), ("3.csv", "b,3\nc,3\n")], folder)
+    return sources.csv(spark, str(folder), schema="k STRING, n INT", max_files_per_trigger=1)
+
+
+def totals(stream: DataFrame) -> DataFrame:
+    return stream.groupBy("k").agg(F.sum("n").alias("total"))
+
+
+def finish(frame: DataFrame, sink: sinks.Sink, checkpoint: Path | None, mode: str = "append") -> None:
+    run(start(frame, sink, name="q", mode=mode, checkpoint=checkpoint, availableNow=True))
+
+
+def forget_commit(checkpoint: Path, batch_id: int) -> None:
+    """Make Spark believe that it was killed between the sink and the commit of its last batch."""
+    for name in (f"{batch_id}", f".{batch_id}.crc"):
+        (checkpoint / "commits" / name).unlink()
+
+
+TOTALS = [("a", 3), ("b", 4), ("c", 5)]
+CASES = {
+    "insert": ("append", {}, "SELECT k, n FROM t ORDER BY n, k", [
+        ("a", 1), ("b", 1), ("a", 2), ("c", 2), ("b", 3), ("c", 3)
+    ]),
+    "upsert": ("update", {"keys": ["k"]}, "SELECT k, total FROM t ORDER BY k", TOTALS),
+    "replace": ("complete", {}, "SELECT k, total FROM t ORDER BY k", TOTALS),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", CASES)
+def test_a_batch_that_comes_again_counts_once(stream: DataFrame, url: str, tmp_path: Path, how: str) -> None:
+    mode, more, select, expected = CASES[how]
+    frame, checkpoint = stream if how == "insert" else totals(stream), tmp_path / "ckpt"
+    delivered: list[int] = []
+    sink = sinks.fan_out(
+        sinks.sql_table(url, "t", how=how, **more),  # type: ignore[arg-type]
+        sinks.foreach_batch(lambda _, batch_id: delivered.append(batch_id)),
+    )
+    finish(frame, sink, checkpoint, mode)
+    assert sql(url, select) == expected
+    forget_commit(checkpoint, 2)
+    finish(frame, sink, checkpoint, mode)
+    assert delivered == [0, 1, 2, 2]
+    assert sql(url, select) == expected
+    assert sql(url, "SELECT table_name, batch_id FROM sparkstream_ledger") == [("t", 2)]
+
+
+def test_a_stateful_batch_that_comes_again_is_read_to_its_end(
+    stream: DataFrame, url: str, tmp_path: Path
+) -> None:
+    # Alone, for a fan_out with others would read it anyway.
+    sink, checkpoint = sinks.sql_table(url, "t", how="upsert", keys=["k"]), tmp_path / "ckpt"
+    finish(totals(stream), sink, checkpoint, "update")
+    forget_commit(checkpoint, 2)
+    finish(totals(stream), sink, checkpoint, "update")
+    feeds.drip([("4.csv", "a,10\n")], tmp_path / "in")
+    finish(totals(stream), sink, checkpoint, "update")
+    assert sql(url, "SELECT k, total FROM t ORDER BY k") == [("a", 13), ("b", 4), ("c", 5)]
+
+
+def test_rows_that_are_gone_from_the_result_go_from_the_table(
+    stream: DataFrame, url: str, tmp_path: Path
+) -> None:
+    small = sinks.sql_table(url, "t", how="replace").of(lambda batch: batch.where("total < 4"))
+    seen: list[list[tuple[Any, ...]]] = []
+    look = sinks.foreach_batch(lambda *_: seen.append(sql(url, "SELECT k, total FROM t ORDER BY k")))
+    finish(totals(stream), sinks.fan_out(small, look), tmp_path / "ckpt", "complete")
+    assert seen == [[("a", 1), ("b", 1)], [("a", 3), ("b", 1), ("c", 2)], [("a", 3)]]
+
+
+def test_a_crash_between_two_tables_leaves_both_exact(stream: DataFrame, url: str, tmp_path: Path) -> None:
+    crash = [1]
+
+    def between(_: DataFrame, batch_id: int) -> None:
+        if batch_id in crash:
+            crash.remove(batch_id)
+            raise RuntimeError("killed between the two")
+
+    second = f"sqlite:///{tmp_path}/second.db"
+    sink = sinks.fan_out(
+        sinks.sql_table(url, "first"),
+        sinks.foreach_batch(between),
+        sinks.sql_table(second, "second").of(lambda batch: batch.select("n")),
+    )
+    with pytest.raises(QueryFailed, match="killed between the two"):
+        finish(stream, sink, tmp_path / "ckpt")
+    assert sql(url, "SELECT count(*), sum(n) FROM first") == [(4, 6)]
+    assert sql(second, "SELECT count(*), sum(n) FROM second") == [(2, 2)]
+    finish(stream, sink, tmp_path / "ckpt")
+    assert sql(url, "SELECT count(*), sum(n) FROM first") == [(6, 12)]
+    assert sql(second, "SELECT count(*), sum(n) FROM second") == [(6, 12)]
+    assert sink.needs_checkpoint
+    assert sink.delivery == "sql_table: exactly once; foreach_batch: at least once"
+
+
+def test_two_parts_into_one_table_are_refused(url: str) -> None:
+    part = sinks.sql_table(url, "t").of(lambda batch: batch.where("n = 1"))
+    with pytest.raises(InvalidInputError, match=r"fan_out\(\): two sinks write to table t in .*; union"):
+        sinks.fan_out(part, part)
+
+
+def test_a_reader_never_sees_half_a_batch(spark: SparkSession, url: str, tmp_path: Path) -> None:
+    # Batch N of the source has 2,000 rows; the ledger says which batches a reader must see.
+    rate = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 2000).load()
+    numbers = start(rate, sinks.sql_table(url, "t"), name="numbers", checkpoint=tmp_path / "ckpt")
+    written = "SELECT coalesce(max(batch_id) + 1, 0) * 2000 FROM sparkstream_ledger"
+    look = f"SELECT (SELECT count(*) FROM t), ({written})"  # noqa: S608 - constants
+    seen: set[int] = set()
+    engine = sa.create_engine(url)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        while len(seen) < 6 and numbers.isActive:
+            rows, expected = connection.execute(sa.text(look)).one()
+            seen.add(rows)
+            assert rows == expected
+    numbers.stop()
+    engine.dispose()
+    assert numbers.exception() is None
+
+
+def test_a_reader_sees_the_old_result_or_the_new_one(spark: SparkSession, url: str, tmp_path: Path) -> None:
+    rate = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 1000).load()
+    # 500 groups, and in each the same number of rows.
+    counts = rate.groupBy((F.col("value") % 500).alias("k")).agg(F.count("*").alias("n"))
+    query = start(
+        counts,
+        sinks.sql_table(url, "t", how="replace"),
+        name="counts",
+        mode="complete",
+        checkpoint=tmp_path / "ckpt",
+    )
+    seen: set[tuple[Any, ...]] = set()
+    while len(seen) < 5 and query.isActive:
+        seen.update(sql(url, "SELECT count(*), min(n), max(n) FROM t"))
+    query.stop()
+    assert query.exception() is None
+    assert all(rows == (0, None, None) or (rows[0] == 500 and rows[1] == rows[2]) for rows in seen), seen
+
+
+TYPES = {
+    "flag": ("boolean", True),
+    "tiny": ("tinyint", -128),
+    "small": ("smallint", 32767),
+    "whole": ("int", -2147483648),
+    "long": ("bigint", 9223372036854775807),
+    "single": ("float", 0.5),
+    "double": ("double", 0.1),
+    "huge": ("double", 1.7976931348623157e308),
+    "endless": ("double", float("-inf")),
+    "money": ("decimal(38,10)", Decimal("1234567890123456789012345678.0123456789")),
+    "cents": ("decimal(12,2)", Decimal("10.10")),
+    "day": ("date", dt.date(1, 1, 1)),
+    "instant": ("timestamp", dt.datetime(2024, 3, 10, 2, 30, 0, 123456, tzinfo=dt.UTC)),
+    "clock": ("timestamp_ntz", dt.datetime(2024, 3, 10, 2, 30, 0, 1)),  # noqa: DTZ001 - it has no zone
+    "raw": ("binary", b"\x00\\x\xff\n"),
+    "empty": ("string", ""),
+    "Hard one.": ("string", 'tab\t, "quote", \\N, \\.\n\\.\nnext\r\n, € \U0001f600, a\\'),
+    "select": ("string", "\\N"),
+}
+
+
+def test_every_type_comes_back_as_it_was(spark: SparkSession, url: str, tmp_path: Path, folder: Path) -> None:
+    schema = ", ".join(f"`{name}` {kind}" for name, (kind, _) in TYPES.items())
+    values = tuple(value for _, value in TYPES.values())
+    spark.createDataFrame([values, (None,) * len(TYPES)], schema).write.parquet(str(folder / "1"))
+    frame = spark.readStream.schema(schema).parquet(str(folder / "*"))
+    # Where 2:30 on this day does not exist: an instant must not pass through the session's clock.
+    spark.conf.set("spark.sql.session.timeZone", "America/New_York")
+    try:
+        finish(frame, sinks.sql_table(url, "t"), tmp_path / "ckpt")
+    finally:
+        spark.conf.set("spark.sql.session.timeZone", "UTC")
+    engine = sa.create_engine(url)
+    table = sa.Table("t", sa.MetaData(), autoload_with=engine)
+    with engine.connect() as connection:
+        rows = [row._asdict() for row in connection.execute(sa.select(table))]
+    engine.dispose()
+    full, nothing = sorted(rows, key=lambda row: row["flag"] is None)
+    assert set(nothing.values()) == {None}
+    if url.startswith("sqlite"):  # which has neither: both come back as text, the instant in UTC
+        full["money"], full["cents"] = Decimal(full["money"]), Decimal(full["cents"])
+        full["instant"] = full["instant"].replace(tzinfo=dt.UTC)
+    assert full == {name: value for name, (_, value) in TYPES.items()}
+
+
+def test_sqlite_keeps_decimals_as_exact_texts(spark: SparkSession, tmp_path: Path, folder: Path) -> None:
+    feeds.drip([("1.csv", "10.10\n")], folder)
+    frame = sources.csv(spark, str(folder), schema="v DECIMAL(12,2)")
+    finish(frame, sinks.sql_table(f"sqlite:///{tmp_path}/t.db", "t"), tmp_path / "ckpt")
+    assert sql(f"sqlite:///{tmp_path}/t.db", "SELECT v, typeof(v) FROM t") == [("10.10", "text")]
+
+
+def test_a_mode_that_does_not_fit_is_refused(stream: DataFrame, tmp_path: Path) -> None:
+    for how, (fits, more, _, _) in CASES.items():
+        sink = sinks.sql_table(f"sqlite:///{tmp_path}/t.db", "t", how=how, **more)  # type: ignore[arg-type]
+        assert sink.modes == (fits,)
+        for mode in {"append", "update", "complete"} - {fits}:
+            message = f"sink sql_table supports output mode {fits}, not {mode}; use how='insert' for append"
+            with pytest.raises(InvalidInputError, match=message):
+                start(stream, sink, name="q", mode=mode)
+    with pytest.raises(InvalidInputError, match="sink sql_table needs a checkpoint"):
+        start(stream, sinks.sql_table(f"sqlite:///{tmp_path}/t.db", "t"), name="q")
+
+
+def test_a_table_of_another_query_needs_a_flag(stream: DataFrame, url: str, tmp_path: Path) -> None:
+    finish(stream, sinks.sql_table(url, "t"), tmp_path / "first")
+    message = r"table t in .* was written by another query \([-0-9a-f]{36}, up to its batch 2\); start on"
+    with pytest.raises(InvalidInputError, match=message):
+        finish(stream, sinks.sql_table(url, "t"), tmp_path / "second")
+    finish(stream, sinks.sql_table(url, "t", take_over=True), tmp_path / "second")
+    assert sql(url, "SELECT count(*) FROM t") == [(12,)]
+
+    # Both have been accepted: both go on, each with its own ledger row.
+    for checkpoint in ("first", "second"):
+        forget_commit(tmp_path / checkpoint, 2)
+        finish(stream, sinks.sql_table(url, "t"), tmp_path / checkpoint)
+    assert sql(url, "SELECT count(*) FROM t") == [(12,)]
+    assert sql(url, "SELECT batch_id FROM sparkstream_ledger") == [(2,), (2,)]
+
+
+def test_rows_of_nobody_need_the_flag_too(stream: DataFrame, url: str, tmp_path: Path) -> None:
+    sql(url, "CREATE TABLE t (k TEXT, n INTEGER)")
+    sql(url, "INSERT INTO t VALUES ('mine', 0)")
+    with pytest.raises(InvalidInputError, match="table t in .* has rows that no query of the kit"):
+        finish(stream, sinks.sql_table(url, "t"), tmp_path / "ckpt")
+    finish(stream, sinks.sql_table(url, "t", take_over=True), tmp_path / "ckpt")
+    assert sql(url, "SELECT count(*), sum(n) FROM t") == [(7, 12)]
+
+
+def test_a_query_whose_table_was_taken_over_does_not_go_on(
+    stream: DataFrame, url: str, tmp_path: Path
+) -> None:
+    finish(totals(stream), sinks.sql_table(url, "t", how="replace"), tmp_path / "old", "complete")
+    taking = sinks.sql_table(url, "t", how="replace", take_over=True)
+    finish(totals(stream.where("k = 'a'")), taking, tmp_path / "new", "complete")
+    assert sql(url, "SELECT k, total FROM t") == [("a", 3)]
+    with pytest.raises(InvalidInputError, match="was written by another query"):
+        finish(totals(stream), sinks.sql_table(url, "t", how="replace"), tmp_path / "old", "complete")
+
+
+def without_the_kit(frame: DataFrame, sink: sinks.Sink, checkpoint: Path) -> StreamingQuery:
+    return sink(frame.writeStream).option("checkpointLocation", str(checkpoint)).start()
+
+
+def test_without_the_kit_it_is_as_exact_and_as_careful(stream: DataFrame, url: str, tmp_path: Path) -> None:
+    for _ in range(2):
+        query = without_the_kit(stream, sinks.sql_table(url, "t"), tmp_path / "first")
+        query.processAllAvailable()
+        query.stop()
+        assert sql(url, "SELECT count(*), sum(n) FROM t") == [(6, 12)]
+        forget_commit(tmp_path / "first", 2)
+    query = without_the_kit(stream, sinks.sql_table(url, "t"), tmp_path / "second")
+    with pytest.raises(Exception, match="was written by another query"):
+        query.processAllAvailable()
+    write = sinks.sql_table(url, "t").write
+    assert write is not None
+    with pytest.raises(InvalidInputError, match="cannot tell which query a batch is of; it writes"):
+        write(stream.sparkSession.range(1), 0)
+
+
+def test_a_checkpoint_that_went_back_is_refused_with_the_way_on(
+    stream: DataFrame, url: str, tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "ckpt"
+    sink = sinks.sql_table(url, "t", how="upsert", keys=["k"])
+    finish(totals(stream), sink, checkpoint, "update")
+    forget_commit(checkpoint, 2)
+    forget_commit(checkpoint, 1)
+    for name in ("2", ".2.crc"):
+        (checkpoint / "offsets" / name).unlink()
+    with pytest.raises(
+        QueryFailed, match="batch 1 comes again, but table t has all batches up to 2"
+    ) as failed:
+        finish(totals(stream), sink, checkpoint, "update")
+    way_on = re.search(r"run (UPDATE .*')", str(failed.value))
+    assert way_on is not None
+    sql(url, way_on[1])
+    finish(totals(stream), sink, checkpoint, "update")
+    assert sql(url, "SELECT k, total FROM t ORDER BY k") == CASES["upsert"][3]
+
+
+def test_a_table_that_is_gone_is_said(stream: DataFrame, url: str, tmp_path: Path) -> None:
+    finish(stream, sinks.sql_table(url, "t"), tmp_path / "ckpt")
+    sql(url, "DROP TABLE t")
+    with pytest.raises(InvalidInputError, match="is gone, but this query has written its batches up to 2"):
+        finish(stream, sinks.sql_table(url, "t"), tmp_path / "ckpt")
+    # For a new query, what another has written went with the table.
+    finish(stream, sinks.sql_table(url, "t"), tmp_path / "new")
+    assert sql(url, "SELECT count(*) FROM t") == [(6,)]
+
+
+WRONG_TABLES = {
+    "CREATE TABLE t (k TEXT)": "it lacks n INTEGER; change the table or the query",
+    "CREATE TABLE t (k TEXT, n INTEGER, more TEXT)": "it has more, which the query does not",
+    "CREATE TABLE t (k TEXT, n TEXT)": "n is TEXT and not INTEGER",
+    "CREATE TABLE t (k TEXT, n FLOAT)": "n is (FLOAT|DOUBLE PRECISION) and not INTEGER",
+}
+
+
+@pytest.mark.parametrize("made", WRONG_TABLES)
+def test_a_table_with_other_columns_is_refused_in_words(
+    stream: DataFrame, url: str, tmp_path: Path, made: str
+) -> None:
+    sql(url, made)
+    with pytest.raises(InvalidInputError, match=f"table t in .* has other columns: .*{WRONG_TABLES[made]}"):
+        finish(stream, sinks.sql_table(url, "t"), tmp_path / "ckpt")
+
+
+def test_a_column_that_would_round_is_refused_and_a_wider_one_is_not(
+    spark: SparkSession, folder: Path, tmp_path: Path
+) -> None:
+    url = postgresql.server().database()
+    feeds.drip([("1.csv", "1,2.25\n")], folder)
+    frame = sources.csv(spark, str(folder), schema="i INT, v DECIMAL(12,2)")
+    sql(url, "CREATE SCHEMA s")
+    sql(url, "CREATE TABLE s.t (v NUMERIC(12,1), i BIGINT)")
+    with pytest.raises(InvalidInputError, match=r"v is NUMERIC\(12, 1\) and not NUMERIC\(12, 2\)"):
+        finish(frame, sinks.sql_table(url, "s.t"), tmp_path / "ckpt")
+    sql(url, "ALTER TABLE s.t ALTER v TYPE NUMERIC")
+    finish(frame, sinks.sql_table(url, "s.t"), tmp_path / "ckpt")
+    assert sql(url, "SELECT i, v FROM s.t") == [(1, Decimal("2.25"))]
+    assert sql(url, "SELECT batch_id FROM s.sparkstream_ledger") == [(0,)]
+
+
+def test_keys_must_tell_rows_apart(stream: DataFrame, url: str, tmp_path: Path) -> None:
+    sql(url, "CREATE TABLE plain (k TEXT, total BIGINT)")
+    refused: list[tuple[DataFrame, sinks.Sink, str]] = [
+        (totals(stream), sinks.sql_table(url, "plain", how="upsert", keys=["k"]), "is not unique in k"),
+        (totals(stream), sinks.sql_table(url, "t", how="upsert", keys=["key"]), "key key is not a column"),
+        (
+            stream.withColumn("k", F.lit("x")),
+            sinks.sql_table(url, "two", how="upsert", keys=["k"]),
+            "in two rows",
+        ),
+        (
+            totals(stream.withColumn("k", F.expr("nullif(k, 'a')"))),
+            sinks.sql_table(url, "null", how="upsert", keys=["k"]),
+            "key k is null; fill it with F.coalesce",
+        ),
+    ]
+    for number, (frame, sink, message) in enumerate(refused):
+        with pytest.raises(KitError, match=message):
+            finish(frame, sink, tmp_path / f"ckpt{number}", "update")
+
+
+def test_what_sql_cannot_hold_is_refused_at_start(stream: DataFrame, url: str, tmp_path: Path) -> None:
+    message = r"column ks is array<string>, which a column of SQL cannot hold; leave it out, cast it, or make"
+    with pytest.raises(InvalidInputError, match=message):
+        finish(stream.select(F.array("k").alias("ks")), sinks.sql_table(url, "t"), tmp_path / "ckpt")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("postgres//kit:hush@host/db", "the database's URL cannot be read; write sqlite:///totals.db or"),
+        ("postgresql://kit:hush@host:port/db", "the database's URL cannot be read"),
+        ("postgres://kit:hush@host/db", "sqlite and postgresql, not postgres; did you mean postgresql?"),
+        ("mysql://kit:hush@host/db", "not mysql; write to others with sinks.foreach_batch"),
+        ("postgresql+psycopg2://kit:hush@host/db", "does not use psycopg2; write postgresql+psycopg://"),
+        ("sqlite://", "is lost at once; name one, such as sqlite:///totals.db"),
+        ("sqlite:////no/such/t.db", "folder /no/such does not exist; create it"),
+    ],
+)
+def test_a_url_that_cannot_be_used_is_one_line_without_its_password(wrong: str, message: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        sinks.sql_table(wrong, "t")
+    assert message in str(caught.value)
+    assert "hush" not in str(caught.value)
+
+
+def test_what_does_not_fit_together_is_said() -> None:
+    with pytest.raises(InvalidInputError, match="how='upsert' and keys belong together"):
+        sinks.sql_table("sqlite:///t.db", "t", how="upsert")
+    with pytest.raises(InvalidInputError, match="unknown way to write .* upsrt; did you mean upsert"):
+        sinks.sql_table("sqlite:///t.db", "t", how="upsrt")
+
+
+@pytest.mark.parametrize(
+    ("missing", "extra"),
+    [("sqlalchemy", "sql"), ("pyarrow", "sql"), ("pandas", "sql"), ("psycopg", "postgresql")],
+)
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, missing: str, extra: str) -> None:
+    for name in [name for name in sys.modules if name.startswith("sparkstream_kit.sinks.sql.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(MissingExtraError, match=rf"pip install 'sparkstream-kit\[{extra}\]'"):
+        sinks.sql_table("postgresql://kit@host/db", "t")
+
+
+def test_a_password_is_in_no_repr_error_plan_or_log(
+    stream: DataFrame, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    server = postgresql.server()
+    url, wrong = server.database(), server.url.replace(server.password, "hush-hush")
+    caplog.set_level(logging.DEBUG, logger="sqlalchemy")
+    caplog.set_level(logging.DEBUG, logger="sparkstream_kit")
+    said = [repr(sinks.sql_table(url, "t")), str(sinks.fan_out(sinks.sql_table(url, "t")))]
+    for bad in (wrong, re.sub(r":\d+/", ":1/", wrong), f"{wrong}?sslpassword=hush-hush&connect_timeout=5"):
+        with pytest.raises(
+            InvalidInputError, match="cannot be reached: .*; start it, or correct the URL"
+        ) as no:
+            start(stream, sinks.sql_table(bad, "t"), name="q", checkpoint=tmp_path / "no")
+        assert no.value.__cause__ is None
+        said.append(str(no.value))
+    query = start(stream, sinks.sql_table(url, "t"), name="q", checkpoint=tmp_path / "ckpt")
+    query.processAllAvailable()
+    query.explain(extended=True)
+    said += [str(progress) for progress in query.recentProgress]
+    query.stop()
+    sql(url, "ALTER TABLE t DROP COLUMN n")
+    feeds.drip([("4.csv", "a,1\n")], tmp_path / "in")
+    query = without_the_kit(stream, sinks.sql_table(url, "t"), tmp_path / "ckpt")
+    with pytest.raises(QueryFailed) as failed:
+        run(query)
+    said += [str(failed.value), str(failed.value.__cause__), caplog.text, *capfd.readouterr()]
+    assert 'column "n" of relation "t" does not exist' in failed.value.cause
+    for text in said:
+        assert server.password not in text
+        assert "hush-hush" not in text
+
+
+def test_a_batch_that_fails_half_way_leaves_nothing(stream: DataFrame, url: str, tmp_path: Path) -> None:
+    finish(stream, sinks.sql_table(url, "t"), tmp_path / "ckpt")
+    sql(url, "CREATE UNIQUE INDEX once ON t (k, n)")
+    feeds.drip([("4.csv", "new,10\na,1\n")], tmp_path / "in")
+    for _ in range(2):
+        with pytest.raises(QueryFailed, match="database .*: (UNIQUE|duplicate key)"):
+            finish(stream, sinks.sql_table(url, "t"), tmp_path / "ckpt")
+        assert sql(url, "SELECT count(*), sum(n) FROM t") == [(6, 12)]
+        assert sql(url, "SELECT batch_id FROM sparkstream_ledger") == [(2,)]
+    sql(url, "DROP INDEX once")
+    finish(stream, sinks.sql_table(url, "t"), tmp_path / "ckpt")
+    assert sql(url, "SELECT count(*), sum(n) FROM t") == [(8, 23)]
+
+
+def test_a_database_that_stops_in_mid_transaction_fails_the_query_and_a_restart_is_exact(
+    stream: DataFrame, tmp_path: Path, until: Callable[[Callable[[], object]], None]
+) -> None:
+    server = postgresql.server()
+    url, checkpoint = server.database(), tmp_path / "ckpt"
+    finish(stream, sinks.sql_table(url, "t"), checkpoint)
+    feeds.drip([("4.csv", "a,10\n")], tmp_path / "in")
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'INSERT INTO t %'"
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.connect() as other:
+        # Rows can be staged and the ledger row written, but not the table.
+        other.execute(sa.text("LOCK TABLE t IN SHARE MODE"))
+        query = start(stream, sinks.sql_table(url, "t"), name="q", checkpoint=checkpoint)
+        until(lambda: sql(url, waiting))
+        server.stop()
+        other.invalidate()
+    try:
+        with pytest.raises(QueryFailed) as failed:
+            run(query)
+        assert "database postgresql+psycopg://kit:***@127.0.0.1:" in failed.value.cause
+        assert "\n" not in failed.value.cause
+        with pytest.raises(InvalidInputError, match="cannot be reached: .*Connection refused; start it"):
+            finish(stream, sinks.sql_table(url, "t"), checkpoint)
+    finally:
+        server.start()
+    assert sql(url, "SELECT count(*), sum(n) FROM t") == [(6, 12)]
+    finish(stream, sinks.sql_table(url, "t"), checkpoint)
+    assert sql(url, "SELECT count(*), sum(n) FROM t") == [(7, 22)]
+
+
+CONNECTED = """
+import sys
+from pathlib import Path
+from sparkstream_kit import feeds, get_session, sinks, sources, start
+from sparkstream_kit.errors import InvalidInputError
+url, home = sys.argv[1], Path(sys.argv[2])
+
+def finish(frame, sink, checkpoint, mode):
+    query = start(frame, sink, name="q", mode=mode, checkpoint=checkpoint, availableNow=True)
+    query.awaitTermination()
+
+spark = get_session("connected")
+stream = sources.csv(spark, str(home / "in"), schema="k STRING, n INT", max_files_per_trigger=1)
+totals = stream.groupBy("k").agg({"n": "sum"}).withColumnRenamed("sum(n)", "total")
+both = sinks.fan_out(
+    sinks.sql_table(url, "kept", how="replace").of(lambda batch: batch.where("total > 3")),
+    sinks.batch_files(home / "out", format="json"),
+)
+for _ in range(2):
+    finish(stream, sinks.sql_table(url, "rows"), home / "a", "append")
+    finish(totals, both, home / "b", "complete")
+    for name in ("a/commits/2", "a/commits/.2.crc", "b/commits/2", "b/commits/.2.crc"):
+        (home / name).unlink()
+try:
+    finish(stream, sinks.sql_table(url, "rows"), home / "c", "append")
+except InvalidInputError as err:
+    print(err)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("connect")
+def test_on_spark_connect_it_is_the_same(connect: str, folder: Path, tmp_path: Path) -> None:
+    url = postgresql.server().database()
+    feeds.drip([("1.csv", "a,1\nb,1\n"), ("2.csv", "a,2\nc,2\n"), ("3.csv", "b,3\nc,3\n")], folder)
+    (tmp_path / "script.py").write_text(CONNECTED)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "script.py", url, str(tmp_path)],
+        env=environment(SPARK_REMOTE=connect),
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "table rows in" in done.stdout
+    assert "was written by another query" in done.stdout
+    assert sql(url, "SELECT k, n FROM rows ORDER BY n, k") == CASES["insert"][3]
+    assert sql(url, "SELECT k, total FROM kept ORDER BY k") == [("b", 4), ("c", 5)]
+    assert [path.name for path in sorted((tmp_path / "out").glob("[!_]*"))] == [
+        f"batch={number:06}" for number in range(3)
+    ]
+
+
+MEMORY = """
+import resource, sys
+from pathlib import Path
+from sparkstream_kit import get_session, run, sinks, start
+url, folder, rows = sys.argv[1], sys.argv[2], int(sys.argv[3])
+
+def peak():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+with get_session("memory", profile="test", conf={"spark.master": "local[2]"}) as spark:
+    rate = spark.readStream.format("rate-micro-batch").option("numPartitions", 2)
+    def load(rows, name):
+        frame = rate.option("rowsPerBatch", rows).load()
+        names = "value % 1000 AS shop", "CAST(value AS STRING) AS s"
+        frame = frame.selectExpr("value", *names, "CAST(value AS DECIMAL(12,2)) AS v")
+        sink = sinks.sql_table(url, name)
+        query = start(frame, sink, name=name, checkpoint=f"{folder}/{name}", processingTime="1 hour")
+        while query.lastProgress is None:
+            assert query.isActive, query.exception()
+            query.awaitTermination(0.1)
+        query.stop()
+    load(20_000, "few")
+    before = peak()
+    load(rows, "many")
+    print((peak() - before) / 1024)
+"""
+
+
+@pytest.mark.slow
+def test_the_drivers_python_stays_small_whatever_the_batch(url: str, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(MEMORY)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "script.py", url, str(tmp_path), "1000000"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert sql(url, "SELECT count(*), sum(shop) FROM many") == [(1_000_000, 499_500_000)]
+    assert float(done.stdout) < 50
