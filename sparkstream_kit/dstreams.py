@@ -10,6 +10,8 @@ import json
 import logging
 import shutil
 import tempfile
+import threading
+import time
 import warnings
 from contextlib import contextmanager
 from functools import partial
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["foreach_partition", "run", "running_counts", "streaming_context", "windowed_counts"]
 
 _log = logging.getLogger(__name__)
+_BATCH_LIMIT = 5.0  # seconds that a batch may take to end after its context
+_keeping = threading.Lock()  # held while counts are kept
 _JVM_LIMIT = 3600  # seconds; a graceful stop takes as long as it takes, and a second signal cuts it
 
 
@@ -70,7 +74,22 @@ def streaming_context(spark: SparkSession, batch_interval: float) -> Iterator[St
         yield ssc
     finally:
         ssc.stop(stopSparkContext=False)
+        _let_batch_end(spark)
         shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def _let_batch_end(spark: SparkSession) -> None:
+    """Wait for what a stop has left of a batch: its jobs, under which no session should stop, and its counts.
+
+    Spark itself waits for two seconds, and then goes on as if nothing were left.
+    """
+    tracker = spark.sparkContext.statusTracker()
+    end = time.monotonic() + _BATCH_LIMIT
+    while tracker.getActiveJobsIds() and time.monotonic() < end:
+        time.sleep(0.05)
+    # Else counts that come late could go over those of the next context.
+    if _keeping.acquire(timeout=_BATCH_LIMIT):
+        _keeping.release()
 
 
 def run(
@@ -259,4 +278,5 @@ def _read_counts(path: Path) -> list[tuple[Any, int]]:
 
 def _keep_counts(path: Path, rdd: RDD[tuple[Any, int]]) -> None:
     """Replace the snapshot by the counts of a batch."""
-    _files.replace(path, (json.dumps(pair, ensure_ascii=False) + "\n" for pair in rdd.toLocalIterator()))
+    with _keeping:
+        _files.replace(path, (json.dumps(pair, ensure_ascii=False) + "\n" for pair in rdd.toLocalIterator()))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import hashlib
+import importlib.util
 import re
 from contextlib import ExitStack
 from importlib import resources
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["PROFILES", "log4j2_file", "parse_properties", "read_profile", "submit_properties"]
 
 PROFILES = ("cluster", "local", "test")
+
+# What Spark 4.1 has put in another package, and where it was before.
+_MOVED = (".streaming.checkpointing.FileSystemBased", ".streaming.FileSystemBased")
 
 _files = ExitStack()
 atexit.register(_files.close)
@@ -86,6 +90,22 @@ def _text(profile: str) -> str:
         ) from err
 
 
+def _for_this_spark(settings: dict[str, str]) -> dict[str, str]:
+    """Return the settings with the names that the installed Spark has for what has moved."""
+    if not _spark_version().startswith("4.0."):
+        return settings
+    return {key: value.replace(*_MOVED) for key, value in settings.items()}
+
+
+def _spark_version() -> str:
+    """Return the version of the PySpark that an import would find, without the second that it takes."""
+    found = importlib.util.find_spec("pyspark")
+    file = Path(found.origin).parent / "version.py" if found and found.origin else None
+    text = file.read_text("utf-8") if file and file.is_file() else ""
+    version = re.search(r"""^__version__.*["'](.+)["']""", text, re.MULTILINE)
+    return version[1] if version else ""
+
+
 def read_profile(profile: str) -> dict[str, str]:
     """Return the settings of a profile.
 
@@ -103,7 +123,7 @@ def read_profile(profile: str) -> dict[str, str]:
         ...
         sparkstream_kit.errors.InvalidInputError: unknown profile locale; did you mean local?; known: ...
     """
-    return parse_properties(_text(profile), profile)
+    return _for_this_spark(parse_properties(_text(profile), profile))
 
 
 def submit_properties(profile: str, folder: Path) -> Path:

@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.checkpoints import guards
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
+from sparkstream_kit.profiles import read_profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -211,6 +212,7 @@ import sys, logging
 from pyspark.sql import functions as F
 from sparkstream_kit import get_session, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
+from sparkstream_kit.profiles import read_profile
 logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stdout)
 folder, checkpoint = sys.argv[1:]
 spark = get_session("attached", profile="test", conf={"spark.sql.shuffle.partitions": "1"})
@@ -282,3 +284,18 @@ def test_a_planned_file_that_has_gone_is_said_before_its_batch_comes_again(
     assert (
         f"query gone: {folder}/0.txt: planned for a batch that was not committed, and gone: " in caplog.text
     )
+
+
+def test_a_checkpoint_that_is_not_on_a_local_disk_is_written_in_sparks_own_way(
+    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = "spark.sql.streaming.checkpointFileManagerClass"
+    own = spark.newSession()  # the others of the test run keep theirs
+    own.conf.set(key, read_profile("local")[key])
+    guards._check_file_manager(own, str(tmp_path))  # noqa: SLF001
+    assert own.conf.get(key) == read_profile("local")[key]
+    assert not caplog.messages
+    guards._check_file_manager(own, "hdfs://namenode/ckpt")  # noqa: SLF001
+    assert own.conf.get(key, None) != read_profile("local")[key]
+    [said] = caplog.messages
+    assert said.startswith("checkpoint hdfs://namenode/ckpt is not on a local disk: ")

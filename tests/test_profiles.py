@@ -7,12 +7,16 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import sparkstream_kit
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.profiles import PROFILES, log4j2_file, parse_properties, read_profile, submit_properties
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 PACKAGE = Path(sparkstream_kit.__file__).parent
 CONF = next(path for path in (PACKAGE.parent / "conf", PACKAGE / "conf") if path.is_dir())
@@ -130,3 +134,28 @@ def test_profiles_are_found_in_a_zip(tmp_path: Path) -> None:
     assert home.startswith(str(archive))
     assert (partitions, is_file) == ("1", "True")
     assert not Path(copy).exists()  # gone with the process
+
+
+@pytest.mark.parametrize(
+    ("version", "package"),
+    [("4.0.1", "streaming"), ("4.1.1", "streaming.checkpointing"), ("4.3.0", "streaming.checkpointing")],
+)
+def test_a_class_that_has_moved_is_named_as_the_installed_spark_has_it(
+    version: str, package: str, tmp_path: Path
+) -> None:
+    (tmp_path / "pyspark").mkdir()
+    (tmp_path / "pyspark" / "__init__.py").touch()
+    (tmp_path / "pyspark" / "version.py").write_text(f"__version__: str = {version!r}\n")
+    code = "from sparkstream_kit.profiles import read_profile; print(*read_profile('local').values())"
+    env = {"PYTHONPATH": f"{tmp_path}:{PACKAGE.parent}"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+    name = f"org.apache.spark.sql.execution.{package}.FileSystemBasedCheckpointFileManager"
+    assert name in done.stdout.split(), done.stderr
+
+
+def test_the_class_is_there_in_the_spark_of_the_tests(spark: SparkSession) -> None:
+    for profile in ("local", "test"):
+        name = read_profile(profile)["spark.sql.streaming.checkpointFileManagerClass"]
+        jvm: Any = spark._jvm  # noqa: SLF001
+        assert jvm.java.lang.Class.forName(name).getName() == name
+    assert "spark.sql.streaming.checkpointFileManagerClass" not in read_profile("cluster")

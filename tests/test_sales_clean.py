@@ -101,6 +101,7 @@ def test_a_restart_goes_on_and_writes_no_line_twice(
     assert totals(written(spark, out, "good")) == sorted(feeds.sales_totals(feeds.sales_rows(100, seed=2)))
 
 
+@pytest.mark.slow
 def test_the_sales_log_comes_out_whole(
     job: Callable[..., Any], spark: SparkSession, sales_log: Path, tmp_path: Path
 ) -> None:

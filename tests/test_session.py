@@ -296,6 +296,7 @@ def test_under_spark_submit_launch_beats_conf_beats_profile(
     assert seen["worker"] == [seen["python"]]
 
 
+@pytest.mark.slow
 def test_spark_submit_is_quiet_from_the_first_line_of_python(
     submitted: tuple[dict[str, Any], list[str]],
 ) -> None:

@@ -34,6 +34,7 @@ def table(output: str) -> dict[str, int]:
     return {word.strip(): int(count) for word, count in cells[1:]}
 
 
+@pytest.mark.slow
 def test_a_feed_is_counted_to_its_end_under_spark_submit(job: Callable[..., Any]) -> None:
     lines = ["to be or not", "to be", "a-word-of-more-than-twenty-characters"]
     with feeds.LineServer(lines) as server:
@@ -64,6 +65,7 @@ def test_counts_go_to_a_table_that_another_run_may_take_over(job: Callable[..., 
     assert (done.returncode, kept) == (0, {"to": 1}), done.stderr
 
 
+@pytest.mark.slow
 def test_all_of_a_long_text_is_counted(spark: SparkSession, sales_log: Path) -> None:
     text = feeds.text_lines(sales_log / "shakespeare.txt")
     with feeds.LineServer(text) as server:

@@ -270,6 +270,7 @@ def test_a_sound_transform_gives_the_same_as_a_batch_run(
     assert_stream_equals_batch(transform, rows_of(spark), examples=4, **options)
 
 
+@pytest.mark.slow
 def test_windows_are_compared_when_all_of_them_are_closed(spark: SparkSession) -> None:
     events = spark.createDataFrame([(at(7 * n), "ab"[n % 2]) for n in range(9)] + [(None, "a")], EVENTS)
     watermark = ("time", timedelta(seconds=10))
@@ -319,6 +320,7 @@ def rows_fed(message: str) -> int:
     return message[: message.index("missing:")].count("Row(")
 
 
+@pytest.mark.slow
 def test_a_planted_dependence_on_the_order_is_caught_and_shrunk(spark: SparkSession) -> None:
     def last(sales: DataFrame) -> DataFrame:
         return sales.groupBy("product").agg(F.last("amount").alias("last"))

@@ -7,6 +7,7 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
+from sparkstream_kit import _connect
 from sparkstream_kit.checkpoints import _records
 from sparkstream_kit.checkpoints.checking import damage
 from sparkstream_kit.checkpoints.fingerprints import differences, fingerprint
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["guard"]
 
 _log = logging.getLogger(__name__)
+
+_FILE_MANAGER = "spark.sql.streaming.checkpointFileManagerClass"
 
 # What a checkpoint keeps over a restart, whatever the session has: Spark's key, and what it is.
 _KEPT = {
@@ -58,6 +61,7 @@ def guard(
         return None
     spark = frame.sparkSession
     _check_reach(spark, checkpoint)
+    _check_file_manager(spark, checkpoint)
     held = lock(spark, checkpoint, name)
     try:
         _check_whole(spark, checkpoint, name)
@@ -78,6 +82,19 @@ def _check_reach(spark: SparkSession, checkpoint: str) -> None:
         raise InvalidInputError(
             f"checkpoint {checkpoint} is a folder of one machine, but the master is {master}, whose nodes "
             "all write to it; give a path that they share, such as hdfs://namenode/checkpoints or s3a://bucket/ckpt"
+        )
+
+
+def _check_file_manager(spark: SparkSession, checkpoint: str) -> None:
+    """Leave a checkpoint on another file system to Spark's own way of writing, whatever the profile has."""
+    if _connect.is_connect(spark) or local_path(spark, checkpoint) is not None:
+        return
+    if str(spark.conf.get(_FILE_MANAGER, "")).endswith(".FileSystemBasedCheckpointFileManager"):
+        spark.conf.unset(_FILE_MANAGER)
+        _log.warning(
+            "checkpoint %s is not on a local disk: it is written in Spark's own way, and not by %s",
+            checkpoint,
+            _FILE_MANAGER,
         )
 
 

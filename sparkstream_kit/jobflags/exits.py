@@ -47,16 +47,24 @@ def exit_codes(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(line_buffering=True)  # a result in a pipe is seen when it is there
         _shutdown.job_begins()
+        root = logging.getLogger()
+        root.addFilter(_not_of_py4j)
         code = 1
         try:
             with _waiting.signals_to(_unwind):
                 code = _run(main, argv)
         finally:
             logging.disable(logging.NOTSET)
+            root.removeFilter(_not_of_py4j)
             _shutdown.job_ends(code)
         return code
 
     return wrapped
+
+
+def _not_of_py4j(record: logging.LogRecord) -> bool:
+    """Leave out what py4j logs of a JVM that has gone, on the root logger: it is raised as well."""
+    return "py4j" not in record.pathname
 
 
 class _Signalled(BaseException):
@@ -65,7 +73,7 @@ class _Signalled(BaseException):
 
 def _unwind(name: str) -> NoReturn:
     """End the job from where it is, so that temporary folders go and no JVM is left behind."""
-    # The JVM may have got the signal too: what py4j has to say of losing it, on the root logger, is no news.
+    # The JVM may have got the signal too: what is said of losing it is no news.
     logging.disable(logging.CRITICAL)
     raise _Signalled(name)
 
