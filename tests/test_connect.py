@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -49,8 +50,8 @@ def test_an_address_without_a_server_is_refused_at_once(
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "grpc", None)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "grpc" else object())
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "grpc" else find(name))
     with pytest.raises(MissingExtraError, match=r"pip install 'sparkstream-kit\[connect\]'"):
         get_session("x", conf={"spark.remote": "sc://127.0.0.1:1"})
 
