@@ -4,7 +4,7 @@
 ENTER := . .venv/bin/activate &&
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint typecheck format ci wheel zip picture clean setup pins
+.PHONY: help demo test test-slow faults lint typecheck format ci wheel zip picture clean setup pins
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
@@ -17,7 +17,10 @@ test: setup ## run the tests on two cores
 	@$(ENTER) python -m pytest -n 3 --dist loadgroup -m "not slow"
 
 test-slow: setup ## run the tests that take long: the notebook, the README's commands, a small cluster
-	@$(ENTER) python -m pytest -m slow
+	@$(ENTER) python -m pytest -n 2 --dist loadgroup -m slow
+
+faults: setup ## kill, damage and fill up what runs, and see that no row is lost (ROUNDS=N for more kills)
+	@$(ENTER) python -m pytest tests/faults -n 2 --dist worksteal
 
 lint: setup ## check style and format with ruff
 	@$(ENTER) ruff check && ruff format --check

@@ -1,0 +1,80 @@
+"""The fault suite: real processes, killed, cut off and damaged. `make faults`; not a part of `make test`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+import postgresql
+import pytest
+from conftest import environment
+from faults.drivers import Driver
+from faults.sales import Sales
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+    from pathlib import Path
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave these tests out unless they are asked for by their path: they take minutes."""
+    return None if any("faults" in arg for arg in config.args) else True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Make a skip a failure where CI says so: what was not run has shown nothing."""
+    report = yield
+    if report.skipped and "CI_NO_SKIPS" in os.environ:
+        report.outcome = "failed"
+    return report
+
+
+@pytest.fixture
+def sales(tmp_path: Path) -> Sales:
+    """Sales files that land in a folder as a test goes on, and their truth."""
+    return Sales(tmp_path / "in")
+
+
+@pytest.fixture
+def launch(tmp_path: Path, temporary: dict[str, str]) -> Iterator[Callable[..., Driver]]:
+    """Start a driver, in a session of processes of its own; what is left of it at the end is killed."""
+    drivers: list[Driver] = []
+    home = tmp_path / "home"
+    home.mkdir()
+
+    def start(launcher: str, script: Path, *args: object, **env: str) -> Driver:
+        drivers.append(Driver(launcher, script, args, home, environment(**temporary, **env)))
+        return drivers[-1]
+
+    yield start
+    for driver in drivers:
+        driver.remove()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """An empty file system of eight megabytes."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "faults", str(disk)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        pytest.skip(f"needs a tmpfs, and mount says: {done.stderr.strip()}")
+    try:
+        yield disk
+    finally:
+        # Lazily if need be: it must be gone before anything removes the folder.
+        if subprocess.run(["umount", str(disk)], capture_output=True, check=False).returncode:
+            subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+@pytest.fixture
+def server() -> postgresql.Server:
+    """A real PostgreSQL."""
+    return postgresql.server()

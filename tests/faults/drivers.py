@@ -1,0 +1,177 @@
+"""A driver as a process of its own that a test can signal, freeze, look at and kill."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from signal import SIGCONT, SIGKILL, SIGSTOP
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from signal import Signals
+
+LIMIT = 120.0  # seconds for anything that must happen; two cores can be busy
+SCRIPTS = Path(__file__).parent / "scripts"
+JOBS = Path(__file__).parent.parent.parent / "jobs"
+
+
+@dataclass(frozen=True)
+class Process:
+    """A living process, as /proc shows it."""
+
+    pid: int
+    state: str
+    command: str
+
+    @property
+    def is_java(self) -> bool:
+        return "org.apache.spark.deploy.SparkSubmit" in self.command
+
+
+class Driver:
+    """A job under `python` or `spark-submit`, with its JVM and its workers: one session of processes.
+
+    The session and not the process group: Spark puts its Python workers in a group of their own.
+    """
+
+    def __init__(
+        self, launcher: str, script: Path, args: Sequence[object], home: Path, env: dict[str, str]
+    ) -> None:
+        self._script = str(script)
+        self._out, self._err = (home / f"{name}-{time.monotonic_ns()}" for name in ("out", "err"))
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            self._process = subprocess.Popen(
+                [shutil.which(launcher) or launcher, self._script, *map(str, args)],
+                cwd=home,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+        self.pid = self._process.pid
+
+    @property
+    def output(self) -> str:
+        """What it has written to standard output."""
+        return self._out.read_text()
+
+    @property
+    def errors(self) -> str:
+        """What it has written to standard error, without the JVM's own word at its start."""
+        lines = self._err.read_text().splitlines(keepends=True)
+        return "".join(line for line in lines if "incubator modules" not in line)
+
+    def living(self) -> list[Process]:
+        """Return what lives of the session."""
+        self._process.poll()  # else the first of them would stay as a zombie
+        return living(self.pid)
+
+    def ended(self) -> int:
+        """Wait until it ends by itself and leaves nothing running; return its exit code."""
+        try:
+            code = self._process.wait(LIMIT)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self._script} has not ended:\n{self.errors}") from None
+        self.gone()
+        return code
+
+    def gone(self) -> None:
+        """Wait until nothing of the session lives."""
+        until(lambda: not self.living(), lambda: f"left running: {self.living()}")
+
+    def signal(self, number: Signals, whom: str) -> None:
+        """Signal the `group`, as a terminal does, or the `python` or `jvm` of the driver alone."""
+        if whom == "group":
+            os.killpg(self.pid, number)
+        else:
+            os.kill(self._pid_of(whom), number)
+
+    def kill(self, whom: str) -> None:
+        """Kill, let what was frozen go on, and wait until the rest has ended by itself."""
+        self.signal(SIGKILL, whom)
+        self.thaw()
+        self._process.wait(LIMIT)
+        self.gone()
+
+    def leave_jvm_alone(self) -> int:
+        """Kill Python and its workers, and leave the JVM as it is; return its process id."""
+        jvm = self._pid_of("jvm")
+        _send(SIGKILL, [process for process in self.living() if process.pid != jvm])
+        until(lambda: [process.pid for process in self.living()] == [jvm])
+        return jvm
+
+    def freeze(self) -> None:
+        """Stop every process of the session where it is."""
+        until(self._frozen, lambda: f"not frozen: {self.living()}", every=0.001)
+
+    def _frozen(self) -> bool:
+        # Again and again: what was stopped may have started another process just before.
+        moving = [process for process in self.living() if process.state not in "Tt"]
+        _send(SIGSTOP, moving)
+        return not moving
+
+    def thaw(self) -> None:
+        """Let them go on."""
+        _send(SIGCONT, self.living())
+
+    def remove(self) -> None:
+        """Kill what is left of the session."""
+        while left := self.living():
+            _send(SIGKILL, left)
+            time.sleep(0.01)
+
+    def _pid_of(self, whom: str) -> int:
+        for process in self.living():
+            if process.is_java:
+                if whom == "jvm":
+                    return process.pid
+            elif whom == "python" and self._script in process.command:
+                return process.pid
+        raise AssertionError(f"no {whom} in {self.living()}")
+
+
+def _send(number: Signals, processes: list[Process]) -> None:
+    for process in processes:
+        with suppress(ProcessLookupError):  # it has just ended
+            os.kill(process.pid, number)
+
+
+def living(session: int) -> list[Process]:
+    """Return the living processes of a session."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+                state, _, _, its_session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+                if int(its_session) == session and state not in "ZX":
+                    command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                    found.append(Process(int(entry.name), state, command))
+    return found
+
+
+def until(condition: Callable[[], object], told: Callable[[], str] = str, *, every: float = 0.02) -> None:
+    """Wait until a condition holds."""
+    end = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < end, f"not within {LIMIT:g} s: {told()}"
+        time.sleep(every)
+
+
+def one_line(driver: Driver) -> str:
+    """Return the only line that a driver which failed has written to standard error."""
+    lines = driver.errors.splitlines()
+    assert len(lines) == 1, driver.errors
+    return lines[0]
+
+
+def no_stack_trace(driver: Driver) -> None:
+    """See that a driver has shown nobody a stack trace."""
+    for word in ("Traceback", "\tat ", "Exception"):
+        assert word not in driver.errors + driver.output, driver.errors

@@ -1,0 +1,45 @@
+"""Sales input that lands bit by bit, and what is in it, computed without Spark."""
+
+from __future__ import annotations
+
+import itertools
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from sparkstream_kit import feeds
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Totals = list[tuple[str, int, Decimal]]  # ProductKey, Orders, TotalSales; by key
+
+SEED = 3
+
+
+class Sales:
+    """A folder of sales files of one seeded series; `broken`: each with a line that cannot be read."""
+
+    def __init__(self, folder: Path, *, rows: int = 50, broken: bool = False) -> None:
+        self.folder = folder
+        self._rows = rows  # a file
+        self._broken = broken
+        self.files = 0
+        self._series = iter(feeds.sales_files(None, rows=rows, seed=SEED))
+        folder.mkdir()
+
+    def land(self, files: int) -> None:
+        """Land the next files."""
+        for name, text in itertools.islice(self._series, files):
+            self.files += 1
+            more = f"broken,{self.files}\n" if self._broken else ""
+            feeds.drip([(name, text + more)], self.folder)
+
+    def broken(self, files: int | None = None) -> Totals:
+        """Return the count and the sum of the numbers in the broken lines, shaped as totals."""
+        count = self.files if files is None else files
+        return [("broken", count, Decimal(sum(range(1, count + 1))))] if count else []
+
+    def totals(self, files: int | None = None) -> Totals:
+        """Return (ProductKey, Orders, TotalSales) by key, of the first files or of all that have landed."""
+        rows = self._rows * (self.files if files is None else files)
+        return sorted(feeds.sales_totals(feeds.sales_rows(rows, seed=SEED)))

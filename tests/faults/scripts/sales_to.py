@@ -1,0 +1,67 @@
+"""Sales into one sink: rows by `insert` and `files`, totals by a key by `upsert`.
+
+Run: python sales_to.py insert|upsert|files TARGET INPUT_DIR CHECKPOINT
+TARGET is a database's URL, or a folder.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from sparkstream_kit import jobflags
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SALES = """OrderID BIGINT, OrderDate STRING, Quantity INT, DiscountPct STRING, Rate STRING,
+    SaleAmount DECIMAL(12,2), CustomerName STRING, State STRING, Region STRING, ProductKey STRING"""
+
+
+@jobflags.exit_codes
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the query."""
+    parser = jobflags.parser(__doc__, "--available-now", "--trigger")
+    for name in ("how", "target", "input_dir", "checkpoint"):
+        parser.add_argument(name)
+    parser.add_argument("--max-files-per-trigger", type=int, default=1)
+    parser.add_argument("--key", default="ProductKey")
+    parser.add_argument("--allow-changed-query", action="store_true")
+    args = parser.parse_args(argv)
+
+    from pyspark.sql import functions as F
+
+    from sparkstream_kit import get_session, run, sinks, sources, start
+
+    with get_session("sales-to", profile="test") as spark:
+        rows = sources.csv(
+            spark,
+            args.input_dir,
+            schema=SALES,
+            max_files_per_trigger=args.max_files_per_trigger,
+            escape='"',
+        ).select("OrderID", "State", "ProductKey", "SaleAmount")
+        frame, mode = rows, "append"
+        if args.how == "files":
+            sink = sinks.files(args.target)
+        elif args.how == "insert":
+            sink = sinks.sql_table(args.target, "sales")
+        else:
+            sink = sinks.sql_table(args.target, "sales_totals", how="upsert", keys=["key"])
+            totals = F.count("*").alias("orders"), F.sum("SaleAmount").alias("total")
+            frame, mode = rows.groupBy(F.col(args.key).alias("key")).agg(*totals), "update"
+        query = start(
+            frame,
+            sink,
+            name="sales_to",
+            mode=mode,
+            checkpoint=args.checkpoint,
+            allow_changed_query=args.allow_changed_query,
+            **jobflags.trigger(args),
+        )
+        sys.stderr.write(f"{run(query)}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

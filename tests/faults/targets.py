@@ -1,0 +1,184 @@
+"""Where a job writes, which batches are there, and what they add up to: read without Spark where one may."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import sqlite3
+from collections import defaultdict
+from contextlib import closing
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pyarrow.parquet as pq
+from faults.drivers import JOBS, SCRIPTS, no_stack_trace
+from faults.sales import Sales
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from faults.drivers import Driver
+    from faults.sales import Totals
+    from pyspark.sql import SparkSession
+
+ONE_FILE = ("--max-files-per-trigger", 1)  # a batch
+QUICK = ("--profile", "test")  # a launch costs less without Spark's web pages
+
+
+@dataclass(frozen=True)
+class Sink:
+    """What a job writes to.
+
+    Attributes:
+        last: returns the last batch that is in it; -1 before the first.
+        totals: returns what is in it.
+        truth: returns what should be, for the first so many files or for all that have landed.
+    """
+
+    last: Callable[[], int]
+    totals: Callable[[], Totals]
+    truth: Callable[..., Totals]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A job that is to be killed: its script and arguments, its checkpoint, and all that it writes to."""
+
+    command: tuple[Any, ...]
+    checkpoint: Path
+    sinks: tuple[Sink, ...]
+
+    def has(self, batch: int) -> bool:
+        """Say whether a batch is in every sink."""
+        return all(sink.last() >= batch for sink in self.sinks)
+
+    def planned(self) -> int:
+        """Return the last batch whose plan is in the checkpoint."""
+        return newest(self.checkpoint / "offsets")
+
+    def files_until(self, batch: int) -> int:
+        """Return how many files had been read at the end of a batch: killed between two, it has both."""
+        if batch < 0:
+            return 0
+        offset: int = json.loads((self.checkpoint / "offsets" / str(batch)).read_text().split("\n")[2])[
+            "logOffset"
+        ]
+        return offset + 1
+
+    def committed(self, batch: int) -> bool:
+        """Say whether a batch is committed."""
+        return (self.checkpoint / "commits" / str(batch)).exists()
+
+
+def newest(folder: Path) -> int:
+    """Return the highest number that something in a folder is named by: 5, 5.compact, batch=000005."""
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    found = (re.fullmatch(r"(?:batch=)?(\d+)(?:\.compact)?", name) for name in names)
+    return max((int(match[1]) for match in found if match), default=-1)
+
+
+def clean_files(folder: Path, *, out: Path | None = None) -> tuple[Sales, Target]:
+    """The job `sales_clean`: good and bad rows in a directory a batch."""
+    sales, out, checkpoint = Sales(folder / "in", broken=True), out or folder / "out", folder / "ckpt"
+
+    def rows(name: str) -> list[dict[str, Any]]:
+        files = (out / name).glob("batch=*/*.parquet")
+        return [row for file in files for row in pq.read_table(file, partitioning=None).to_pylist()]
+
+    def good() -> Totals:
+        return added_up((row["ProductKey"], row["SaleAmount"]) for row in rows("good"))
+
+    def bad() -> Totals:
+        return added_up(
+            (key, Decimal(number)) for key, _, number in (row["_raw"].partition(",") for row in rows("bad"))
+        )
+
+    command = (JOBS / "sales_clean.py", sales.folder, out, "--checkpoint", checkpoint, *QUICK, *ONE_FILE)
+    both = (
+        Sink(lambda: newest(out / "good"), good, sales.totals),
+        Sink(lambda: newest(out / "bad"), bad, sales.broken),
+    )
+    return sales, Target(command, checkpoint, both)
+
+
+def spark_files(folder: Path, spark: SparkSession) -> tuple[Sales, Target]:
+    """Spark's own file sink, which promises exactly once to those who read through Spark."""
+    sales, out, checkpoint = Sales(folder / "in"), folder / "out", folder / "ckpt"
+
+    def totals() -> Totals:
+        rows = spark.read.parquet(str(out)).collect() if sink.last() >= 0 else []
+        return added_up((row["ProductKey"], row["SaleAmount"]) for row in rows)
+
+    command = (SCRIPTS / "sales_to.py", "files", out, sales.folder, checkpoint, *ONE_FILE)
+    sink = Sink(lambda: newest(out / "_spark_metadata"), totals, sales.totals)
+    return sales, Target(command, checkpoint, (sink,))
+
+
+def database(
+    folder: Path, url: str, how: str = "replace", *, checkpoint: Path | None = None, rows: int = 50
+) -> tuple[Sales, Target]:
+    """A table of a database: the job `sales_totals` replaces it, `sales_to.py` inserts or upserts."""
+    sales, checkpoint = Sales(folder / "in", rows=rows), checkpoint or folder / "ckpt"
+    command: tuple[Any, ...] = (SCRIPTS / "sales_to.py", how, url, sales.folder, checkpoint)
+    if how == "replace":
+        flags = ("--checkpoint", checkpoint, "--database", url, *QUICK)
+        command = (JOBS / "sales_totals.py", sales.folder, *flags)
+    select = {
+        "replace": 'SELECT "ProductKey", "Orders", "TotalSales" FROM sales_totals',
+        "upsert": "SELECT key, orders, total FROM sales_totals",
+        "insert": 'SELECT "ProductKey", "SaleAmount" FROM sales',
+    }[how]
+
+    def last() -> int:
+        rows = query(url, "SELECT max(batch_id) FROM sparkstream_ledger")
+        return -1 if not rows or rows[0][0] is None else int(rows[0][0])
+
+    def totals() -> Totals:
+        rows = query(url, select)
+        if how == "insert":
+            return added_up((key, Decimal(amount)) for key, amount in rows)
+        return sorted((key, orders, Decimal(total)) for key, orders, total in rows)
+
+    return sales, Target((*command, *ONE_FILE), checkpoint, (Sink(last, totals, sales.totals),))
+
+
+def finish(target: Target, launch: Callable[..., Driver]) -> None:
+    """Let the job come to the end of its input, and hold the result against the truth."""
+    driver = launch("python", *target.command, "--available-now", "--max-files-per-trigger", 1000)
+    assert driver.ended() == 0, driver.errors
+    no_stack_trace(driver)
+    for sink in target.sinks:
+        assert sink.totals() == sink.truth()
+
+
+def query(url: str, statement: str) -> list[tuple[Any, ...]]:
+    """Return the rows of a statement; none if the table is not there yet, or SQLite is locked."""
+    try:
+        if url.startswith("sqlite"):
+            with closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=0)) as file:
+                return file.execute(statement).fetchall()
+        return _postgresql(url).execute(statement.encode()).fetchall()
+    except (sqlite3.OperationalError, psycopg.errors.UndefinedTable):
+        return []
+
+
+def disconnect() -> None:
+    """Forget the connections: their server has been stopped."""
+    _postgresql.cache_clear()
+
+
+@functools.cache  # a look must be quick: what is looked for lasts some ten milliseconds
+def _postgresql(url: str) -> psycopg.Connection[Any]:
+    return psycopg.connect(url.replace("+psycopg", ""), autocommit=True)
+
+
+def added_up(rows: Iterable[tuple[str, Decimal]]) -> Totals:
+    """Return counts and sums by product."""
+    amounts = defaultdict(list)
+    for key, amount in rows:
+        amounts[key].append(amount)
+    return sorted((key, len(each), sum(each, Decimal("0.00"))) for key, each in amounts.items())

@@ -1,0 +1,48 @@
+"""A disk that fills: one clear line and exit code 1; with space again, the job goes on and is exact."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+from faults import targets
+from faults.drivers import one_line, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from faults.drivers import Driver
+
+
+@pytest.mark.parametrize("full", ["checkpoint", "output", "database"])
+def test_a_disk_that_fills_is_one_line_and_nothing_is_lost(
+    full: str, small_disk: Path, tmp_path: Path, launch: Callable[..., Driver]
+) -> None:
+    url = f"sqlite:///{small_disk if full == 'database' else tmp_path}/totals.db"
+    if full == "output":
+        sales, target = targets.clean_files(tmp_path, out=small_disk / "out")
+    elif full == "database":
+        sales, target = targets.database(tmp_path, url)
+    else:
+        sales, target = targets.database(tmp_path, url, checkpoint=small_disk / "ckpt")
+    sales.land(2)
+    driver = launch("python", *target.command)
+    until(lambda: target.committed(1), lambda: driver.errors)
+    fill(small_disk / "ballast")
+    sales.land(2)
+
+    assert driver.ended() == 1, driver.errors
+    line = one_line(driver)
+    assert "failed: " in line
+    assert "No space left on device" in line or "database or disk is full" in line
+
+    (small_disk / "ballast").unlink()
+    targets.finish(target, launch)
+
+
+def fill(ballast: Path) -> None:
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))

@@ -1,0 +1,89 @@
+"""DStreams killed and recovered: exact on a watched folder; at most once, and never back, on a socket."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from faults.drivers import JOBS, SCRIPTS, until
+
+from sparkstream_kit import feeds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from faults.drivers import Driver
+
+
+def test_a_killed_dstream_of_a_folder_is_exact_again(launch: Callable[..., Driver], tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    truth: Counter[str] = Counter()
+
+    def land(number: int) -> None:
+        lines = list(feeds.random_lines(number, count=40))
+        truth.update(word for line in lines for word in line.split())
+        feeds.drip([(f"{number}.txt", "\n".join(lines) + "\n")], folder)
+
+    def shown(driver: Driver) -> dict[str, int]:
+        lines = [line for line in driver.output.splitlines() if line.endswith("}")]
+        found: dict[str, int] = json.loads(lines[-1]) if lines else {}
+        return found
+
+    for number in range(0, 6, 3):
+        driver = launch("python", SCRIPTS / "folder_counts.py", folder, tmp_path / "ckpt")
+        until(lambda driver=driver: driver.output, lambda driver=driver: driver.errors)  # type: ignore[misc]
+        land(number)
+        until(lambda driver=driver: shown(driver) == truth, lambda driver=driver: str(shown(driver)))  # type: ignore[misc]
+        land(number + 1)  # on its way
+        driver.kill("group")
+        land(number + 2)  # while nobody watches
+    driver = launch("python", SCRIPTS / "folder_counts.py", folder, tmp_path / "ckpt")
+    until(lambda: shown(driver) == truth, lambda: f"{shown(driver)} is not {truth}: {driver.errors}")
+
+
+def test_a_killed_dstream_of_a_socket_counts_a_line_at_most_once_and_never_goes_back(
+    launch: Callable[..., Driver], tmp_path: Path
+) -> None:
+    kept = tmp_path / "ckpt" / "counts.jsonl"
+    sent = OnceOnly()
+    totals = [0]
+
+    def counts() -> dict[str, int]:
+        lines = kept.read_text().splitlines() if kept.exists() else []
+        return dict(json.loads(line) for line in lines)
+
+    def look() -> int:
+        totals.append(len(counts()))
+        return totals[-1]
+
+    with feeds.LineServer(sent, rate=50) as server:
+        for _ in range(2):
+            before = look()
+            address = (server.host, server.port, "--batch-interval", 1, "--slide", 1, "--window", 2)
+            driver = launch("python", JOBS / "dstream_wordcount.py", *address, "--checkpoint", kept.parent)
+            until(lambda: look() >= before + 60, lambda: driver.errors)  # noqa: B023 - waited for here
+            driver.kill("group")
+            look()
+    assert totals == sorted(totals)
+    assert set(counts().values()) == {1}  # each line is one word of its own
+    assert set(counts()) <= {f"word{number}" for number in range(sent.number)}
+
+
+class OnceOnly:
+    """Lines that are sent once, to whichever client is there: a word of its own in each."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> Iterator[str]:
+        """Go on from where the client before was cut off."""
+        while True:
+            with self._lock:
+                line = f"word{self.number}"
+                self.number += 1
+            yield line

@@ -1,0 +1,132 @@
+"""SIGKILL at the worst points and at random times: no row is lost and none counts twice, in any sink.
+
+    batch N:    plan: offsets/N          rows in the sink            commits/N
+                     |                         |                         |
+    killed:          |- before the sink -|     |- before the commit -|   |- after the commit -|
+
+The driver is frozen before a look, so that the point is sure, and goes on if it has come past it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from faults import targets
+from faults.drivers import LIMIT, until
+from faults.targets import finish
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import postgresql
+    from faults.drivers import Driver
+    from faults.sales import Sales
+    from faults.targets import Target
+
+ROUNDS = int(os.environ.get("ROUNDS", "30"))  # of kills at random times, over all sinks
+SEED = 20
+
+POINTS: dict[str, Callable[[Target, int], bool]] = {
+    "before the sink": lambda target, n: not target.committed(n) and not target.has(n),
+    "before the commit": lambda target, n: target.has(n) and not target.committed(n),
+    "after the commit": lambda target, n: target.committed(n) and target.planned() == n,
+}
+KILLS = [(point, "group") for point in POINTS]
+# Python alone: its JVM outlives it, for seconds.
+ALSO = [*KILLS, ("before the commit", "python")]
+
+JOBS = ["files", "sqlite", "postgresql"]
+SINKS = ["spark-files", "sqlite-upsert", "postgresql-insert"]
+
+
+@pytest.fixture
+def killed(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Sales, Target]:
+    """The input of a job, and the job with its sink, by the sink's name."""
+    if request.param == "files":
+        return targets.clean_files(tmp_path)
+    if request.param == "spark-files":
+        return targets.spark_files(tmp_path, request.getfixturevalue("spark"))
+    kind, _, how = request.param.partition("-")
+    if kind == "sqlite":
+        return targets.database(tmp_path, f"sqlite:///{tmp_path}/totals.db", how or "replace")
+    server: postgresql.Server = request.getfixturevalue("server")
+    return targets.database(tmp_path, server.database(), how or "replace")
+
+
+@pytest.mark.parametrize(
+    ("killed", "kills"),
+    [*((job, ALSO) for job in JOBS), *((sink, KILLS) for sink in SINKS)],
+    indirect=["killed"],
+    ids=[*JOBS, *SINKS],
+)
+def test_killed_at_each_point(
+    killed: tuple[Sales, Target], kills: list[tuple[str, str]], launch: Callable[..., Driver]
+) -> None:
+    sales, target = killed
+    for point, victim in kills:
+        sales.land(4)
+        first = target.planned() + 1  # what comes before has been in the sink before
+        driver = launch("python", *target.command)
+        batch = frozen_at(driver, target, point, first)
+        driver.kill(victim)
+        if victim == "group":
+            assert POINTS[point](target, batch)
+        nothing_halved(target)
+    finish(target, launch)
+
+
+@pytest.mark.parametrize("killed", JOBS, indirect=True)
+def test_killed_at_random_times(
+    killed: tuple[Sales, Target], launch: Callable[..., Driver], request: pytest.FixtureRequest
+) -> None:
+    sales, target = killed
+    pick = random.Random(f"{SEED} {request.node.callspec.id}")  # noqa: S311 - times, not secrets
+    for _ in range(-(-ROUNDS // 3)):
+        sales.land(3)
+        launcher, victim = pick.choice(["python", "spark-submit"]), pick.choice(["group", "python", "jvm"])
+        driver = launch(launcher, *target.command)
+        wait_for_start(driver, target)
+        time.sleep(pick.uniform(0, 3))  # the moment of the kill, which no condition picks
+        driver.kill(victim)
+        if victim == "jvm":  # as the system does when memory is short; py4j, too, has its say then
+            assert "Spark's JVM ended before the " in driver.errors
+        else:
+            assert "Traceback" not in driver.errors
+        nothing_halved(target)
+    finish(target, launch)
+
+
+def frozen_at(driver: Driver, target: Target, point: str, first: int) -> int:
+    """Freeze a driver at a point of one of the batches from `first` on; return the batch."""
+    end = time.monotonic() + LIMIT
+    while time.monotonic() < end:
+        batch = target.planned()
+        if batch >= first and POINTS[point](target, batch):
+            driver.freeze()
+            if target.planned() == batch and POINTS[point](target, batch):
+                return batch
+            driver.thaw()
+        assert driver.living(), driver.errors
+        time.sleep(0.001)
+    raise AssertionError(f"never {point}: {driver.errors}")
+
+
+def wait_for_start(driver: Driver, target: Target) -> None:
+    """Wait until `start` has locked the checkpoint, which it does anew for each driver."""
+    lock = target.checkpoint / "sparkstream-kit" / "lock"
+    until(
+        # It names its Python and its JVM; the one that was launched is either.
+        lambda: (lock.exists() and f": {driver.pid}, " in lock.read_text()) or not driver.living(),
+        lambda: driver.errors,
+    )
+
+
+def nothing_halved(target: Target) -> None:
+    """See that a reader finds whole batches after a kill, up to the last one, and none twice."""
+    for sink in target.sinks:
+        assert sink.totals() == sink.truth(files=target.files_until(sink.last()))
