@@ -182,7 +182,10 @@ def empty(file: Path) -> None:
 
 
 RESTORE = "restore it from a backup, or go back: sparkstream checkpoint rewind {} --to 4"
-WRITE_ID = 'restore it, or write {{"id": "…"}} into it, with the id from its progress or a sink\'s ledger'
+WRITE_ID = (
+    'restore it; or delete .metadata.crc and write {{"id": "…"}} into metadata, with the id from the '
+    "query's progress or a sink's ledger"
+)
 DAMAGES = [
     ("metadata", empty, "is empty", WRITE_ID),
     ("metadata", cut, "is cut off", WRITE_ID),
@@ -242,6 +245,7 @@ def test_spark_fails_on_each_and_the_way_out_leads_back_to_exact_totals(
         with pytest.raises(Exception, match="."):
             run(totals(spark, made[0]), broken)
         if name == "metadata":
+            (checkpoint / ".metadata.crc").unlink()
             (checkpoint / "metadata").write_text(json.dumps({"id": query_id}))
         else:
             checkpoints.rewind(checkpoint, to=int(fix[-1]), apply=True)

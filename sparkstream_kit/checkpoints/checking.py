@@ -125,7 +125,8 @@ def _restart(root: Path) -> Iterator[DamagedError]:
     if plans or commits or (root / "metadata").exists():
         for err in _tried(_layout.query_id, root):
             fix = (
-                'restore it, or write {"id": "…"} into it, with the id from its progress or a sink\'s ledger'
+                'restore it; or delete .metadata.crc and write {"id": "…"} into metadata, with the id from '
+                "the query's progress or a sink's ledger"
             )
             yield DamagedError(err.file, err.what, fix)
     done = max(commits, default=-1)
