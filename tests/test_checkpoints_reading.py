@@ -177,6 +177,11 @@ def cut(file: Path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
+def cut_without_checksum(file: Path) -> None:
+    cut(file)
+    file.with_name(f".{file.name}.crc").unlink()
+
+
 def empty(file: Path) -> None:
     file.write_bytes(b"")
 
@@ -202,6 +207,7 @@ DAMAGES = [
     ("sources/0/3", Path.unlink, "is missing", RESTORE.replace("4", "2")),
     ("state/0/0/6.delta", empty, "is empty", RESTORE),
     ("state/0/0/6.delta", cut, "is cut off or changed", RESTORE),
+    ("state/0/0/6.delta", cut_without_checksum, "is cut off or changed", RESTORE),
     ("state/0/0/6.delta", Path.unlink, "is missing", RESTORE),
     ("state/0/0/3.delta", Path.unlink, "is missing", RESTORE.replace("4", "1")),
 ]

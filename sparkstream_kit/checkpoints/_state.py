@@ -10,6 +10,7 @@ state/O/P/STORE/…              where an operator has more stores than the defa
 from __future__ import annotations
 
 import json
+import os
 import re
 import zipfile
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
 _FILE = re.compile(r"(\d+)(?:_([0-9a-f-]{36}))?\.(delta|snapshot|changelog|zip)(?:\.crc)*")
+_LZ4 = b"LZ4Block"
 _WHOLE = ("snapshot", "zip")  # hold a whole version; the others what changed since the version before
 
 
@@ -120,7 +122,7 @@ def _chain(folder: Path, version: int, ids: Collection[str]) -> None:
 def _intact(file: Path) -> None:
     if not file.stat().st_size:
         raise DamagedError(file, "is empty")
-    if checksum_differs(file):
+    if checksum_differs(file) or _lz4_has_no_end(file):
         raise DamagedError(file, "is cut off or changed")
     if file.suffix == ".zip":
         try:
@@ -134,6 +136,21 @@ def _intact(file: Path) -> None:
                 raise DamagedError(needed, f"is missing, of which {file.name} is made")
             if needed.stat().st_size != part["sizeBytes"]:
                 raise DamagedError(needed, "is cut off or changed")
+
+
+def _lz4_has_no_end(file: Path) -> bool:
+    """Say whether a file in Spark's usual compression is cut off; a copy may have lost its checksum.
+
+    Source: LZ4BlockOutputStream of lz4-java, which ends with a block of no bytes: its name, a token, and
+    three numbers that are zero.
+    """
+    with file.open("rb") as opened:
+        if opened.read(len(_LZ4)) != _LZ4:
+            return False
+        opened.seek(0, os.SEEK_END)
+        opened.seek(max(opened.tell() - len(_LZ4) - 13, 0))
+        end = opened.read()
+    return not (end.startswith(_LZ4) and end.endswith(bytes(12)))
 
 
 def _moved(root: Path, described: list[Path]) -> Iterator[DamagedError]:
