@@ -74,16 +74,16 @@ def streaming_context(spark: SparkSession, batch_interval: float) -> Iterator[St
         yield ssc
     finally:
         ssc.stop(stopSparkContext=False)
-        _let_batch_end(spark)
+        _let_batch_end(ssc)
         shutil.rmtree(checkpoint, ignore_errors=True)
 
 
-def _let_batch_end(spark: SparkSession) -> None:
+def _let_batch_end(ssc: StreamingContext) -> None:
     """Wait for what a stop has left of a batch: its jobs, under which no session should stop, and its counts.
 
     Spark itself waits for two seconds, and then goes on as if nothing were left.
     """
-    tracker = spark.sparkContext.statusTracker()
+    tracker = ssc.sparkContext.statusTracker()
     end = time.monotonic() + _BATCH_LIMIT
     while tracker.getActiveJobsIds() and time.monotonic() < end:
         time.sleep(0.05)
@@ -133,6 +133,7 @@ def run(
     if kind == "failed":
         raise QueryFailed("DStream", _causes.innermost(what)) from what
     ssc.stop(stopSparkContext=False, stopGraceFully=graceful)
+    _let_batch_end(ssc)
     return str(what)
 
 

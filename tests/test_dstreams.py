@@ -214,7 +214,7 @@ def test_the_job_counts_by_batch_in_all_and_by_window_and_goes_on(
             json.loads(line) for line in (tmp_path / "kept" / "counts.jsonl").read_text().splitlines()
         )
         second = job(
-            *("python", "dstream_wordcount", *address, *flags, "--run-for", 5),
+            *("python", "dstream_wordcount", *address, *flags, "--run-for", 15),
             *("--save-as", tmp_path / "saved" / "batch"),
         )
     assert second.returncode == 0, second.stderr
