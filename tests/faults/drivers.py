@@ -58,6 +58,11 @@ class Driver:
         self.pid = self._process.pid
 
     @property
+    def running(self) -> bool:
+        """Whether the process that was launched has not ended; a quicker look than `living`."""
+        return self._process.poll() is None
+
+    @property
     def output(self) -> str:
         """What it has written to standard output."""
         return self._out.read_text()
@@ -109,6 +114,7 @@ class Driver:
 
     def freeze(self) -> None:
         """Stop every process of the session where it is."""
+        os.killpg(self.pid, SIGSTOP)  # Python and the JVM, at once
         until(self._frozen, lambda: f"not frozen: {self.living()}", every=0.001)
 
     def _frozen(self) -> bool:
