@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 _TRACEBACK = "Traceback (most recent call last):"
+_JAVA_CAUSE = re.compile(r"^(?:: |Caused by: )(?:[\w$]+\.)*([\w$]+(?:: .*)?)$", re.MULTILINE)
 
 
 def innermost(error: BaseException) -> str:
@@ -31,9 +32,17 @@ def one_line(text: str) -> str:
     Example:
         >>> one_line("PythonException: Traceback (most recent call last):\n  File x\nKeyError: 'a'\n\tat y")
         "KeyError: 'a'"
+        >>> one_line(
+        ...     "Traceback (most recent call last):\npy4j.protocol.Py4JJavaError: o1.save\n"
+        ...     ": org.apache.spark.SparkException: failed\nCaused by: java.io.IOException: No space left"
+        ... )
+        'IOException: No space left'
     """
     if _TRACEBACK in text:
         text = text.rpartition(_TRACEBACK)[2]
+        # A call into the JVM that PySpark has no class for: what Java said stands below py4j's own line.
+        if from_java := _JAVA_CAUSE.findall(text):
+            return str(from_java[-1]).strip()
         lines = [line for line in text.splitlines() if line.strip() and not line[0].isspace()]
     else:
         lines = [line for line in text.splitlines() if line.strip()]

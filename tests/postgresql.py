@@ -60,7 +60,9 @@ class Server:
         return f"{self.url.rpartition('/')[0]}/{name}"
 
     def start(self) -> None:
-        """Start the server and wait until it answers."""
+        """Start the server, unless it runs, and wait until it answers."""
+        if self._process is not None and self._process.poll() is None:
+            return
         # Should this process be killed, the server goes too.
         command = [*self._as_user, str(self._binaries / "postgres"), "-D", str(self._home / "data")]
         if self._as_user:

@@ -47,24 +47,26 @@ def exit_codes(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(line_buffering=True)  # a result in a pipe is seen when it is there
         _shutdown.job_begins()
-        root = logging.getLogger()
-        root.addFilter(_not_of_py4j)
+        loggers = logging.getLogger(), logging.getLogger("psycopg")
+        for logger in loggers:
+            logger.addFilter(_not_raised_as_well)
         code = 1
         try:
             with _waiting.signals_to(_unwind):
                 code = _run(main, argv)
         finally:
             logging.disable(logging.NOTSET)
-            root.removeFilter(_not_of_py4j)
+            for logger in loggers:
+                logger.removeFilter(_not_raised_as_well)
             _shutdown.job_ends(code)
         return code
 
     return wrapped
 
 
-def _not_of_py4j(record: logging.LogRecord) -> bool:
-    """Leave out what py4j logs of a JVM that has gone, on the root logger: it is raised as well."""
-    return "py4j" not in record.pathname
+def _not_raised_as_well(record: logging.LogRecord) -> bool:
+    """Leave out what py4j logs on the root logger of a JVM that has gone, and psycopg of a lost server."""
+    return "py4j" not in record.pathname and not record.msg.startswith("error ignored terminating")
 
 
 class _Signalled(BaseException):

@@ -117,6 +117,16 @@ class Driver:
         os.killpg(self.pid, SIGSTOP)  # Python and the JVM, at once
         until(self._frozen, lambda: f"not frozen: {self.living()}", every=0.001)
 
+    def frozen_if(self, condition: Callable[[], bool]) -> bool:
+        """Freeze if a condition holds, and say whether it holds still; if not, go on."""
+        if not condition():
+            return False
+        self.freeze()
+        if not condition():
+            self.thaw()
+            return False
+        return True
+
     def _frozen(self) -> bool:
         # Again and again: what was stopped may have started another process just before.
         moving = [process for process in self.living() if process.state not in "Tt"]

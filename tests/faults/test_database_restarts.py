@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from faults import targets
-from faults.drivers import one_line, until
+from faults.drivers import LIMIT, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     import postgresql
+    import pytest
     from faults.drivers import Driver
 
 COPIES = "SELECT pid FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'COPY sparkstream_stage %'"
 
 
 def test_a_database_that_stops_in_mid_transaction(
-    server: postgresql.Server, tmp_path: Path, launch: Callable[..., Driver]
+    server: postgresql.Server,
+    tmp_path: Path,
+    launch: Callable[..., Driver],
+    request: pytest.FixtureRequest,
 ) -> None:
     url = server.database()
     sales, target = targets.database(tmp_path, url, "insert", rows=100_000)
     sales.land(1)
     driver = launch("python", *target.command)
-    until(lambda: targets.query(url, COPIES), lambda: driver.errors, every=0.001)
-    driver.freeze()
-    assert targets.query(url, COPIES)  # frozen in the middle of it
-    assert target.sinks[0].totals() == []
+    end = time.monotonic() + LIMIT
+    while not driver.frozen_if(lambda: bool(targets.query(url, COPIES))):
+        assert time.monotonic() < end, f"never in mid-transaction: {driver.errors}"
+        targets.keep_going(driver, target, sales)
+    targets.nothing_halved(target)
+    request.addfinalizer(server.start)  # whatever happens here: others need it
     server.stop()
     targets.disconnect()
     driver.thaw()

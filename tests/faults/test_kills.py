@@ -12,12 +12,13 @@ from __future__ import annotations
 import os
 import random
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 from faults import targets
 from faults.drivers import LIMIT, until
-from faults.targets import finish
+from faults.targets import finish, keep_going, nothing_halved
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,18 +104,16 @@ def test_killed_at_random_times(
 
 def frozen_at(driver: Driver, target: Target, sales: Sales, point: str, first: int) -> int:
     """Freeze a driver at a point of one of the batches from `first` on, however many it takes; return it."""
+
+    def reached(batch: int) -> bool:
+        return batch >= first and target.planned() == batch and POINTS[point](target, batch)
+
     end = time.monotonic() + LIMIT
     while time.monotonic() < end:
         batch = target.planned()
-        if batch >= first and POINTS[point](target, batch):
-            driver.freeze()
-            if target.planned() == batch and POINTS[point](target, batch):
-                return batch
-            driver.thaw()
-        if target.committed(batch) and target.files_until(batch) == sales.files:
-            sales.land(1)  # the point lasts for milliseconds, and this batch was through before the look
-        assert driver.running, driver.errors
-        time.sleep(0.0005)
+        if driver.frozen_if(partial(reached, batch)):
+            return batch
+        keep_going(driver, target, sales)
     raise AssertionError(f"never {point}: {driver.errors}")
 
 
@@ -126,9 +125,3 @@ def wait_for_start(driver: Driver, target: Target) -> None:
         lambda: (lock.exists() and f": {driver.pid}, " in lock.read_text()) or not driver.living(),
         lambda: driver.errors,
     )
-
-
-def nothing_halved(target: Target) -> None:
-    """See that a reader finds whole batches after a kill, up to the last one, and none twice."""
-    for sink in target.sinks:
-        assert sink.totals() == sink.truth(files=target.files_until(sink.last()))
