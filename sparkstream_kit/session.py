@@ -17,7 +17,7 @@ from pyspark.errors import PySparkRuntimeError
 from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
-from sparkstream_kit import _connect, _waiting
+from sparkstream_kit import _connect, _waiting, class_data
 from sparkstream_kit.errors import InvalidInputError, hint
 from sparkstream_kit.profiles import log4j2_file, read_profile
 
@@ -126,10 +126,10 @@ def _launch_jvm(wanted: Mapping[str, str], *, quiet: bool) -> None:
             if _is_launch_key(key) and key not in defaults:
                 launch.set(key, value)
         options = os.environ.get("SPARK_SUBMIT_OPTS", "")
+        more = [] if "SharedArchiveFile" in options else [class_data.java_options()]
         if quiet and "log4j" not in options and not _has_own_log4j2():
-            os.environ["SPARK_SUBMIT_OPTS"] = (
-                f"{options} -Dlog4j2.configurationFile={log4j2_file().as_uri()}".strip()
-            )
+            more.append(f"-Dlog4j2.configurationFile={log4j2_file().as_uri()}")
+        os.environ["SPARK_SUBMIT_OPTS"] = " ".join([options, *more]).strip()
         try:
             # A JVM whose launch is interrupted would be left behind.
             with _waiting.signals_after():

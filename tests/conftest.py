@@ -15,11 +15,12 @@ import pytest
 from connect_server import connect_server
 
 import sparkstream_kit
+from sparkstream_kit.class_data import java_options
 
 ROOT = Path(__file__).parent.parent
 
 # Every JVM that a test starts lives for seconds: the quick compiler alone will do.
-os.environ["SPARK_SUBMIT_OPTS"] = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+os.environ["SPARK_SUBMIT_OPTS"] = f"-XX:TieredStopAtLevel=1 -XX:+UseSerialGC {java_options()}"
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PINS = sorted((ROOT / "requirements").glob("*.txt"))
-TOOLS = "bash cat cp dirname env flock getent grep ls mkdir mktemp mv rm sed sha256sum tail touch true uname"
+TOOLS = "bash cat chmod cp dirname env flock getent grep ls mkdir mktemp mv rm sed tail touch true"
+TOOLS += " sha256sum uname"
 
 PYTHON = """#!/bin/bash
 echo "$*" >>"$CALLS"
@@ -21,6 +22,8 @@ case "$*" in
     "-c import ensurepip") [ -z "$FAKE_NO_VENV" ] ;;
     "-m venv .venv")
         mkdir -p .venv/bin && cp "$0" .venv/bin/python
+        printf '#!/bin/bash\necho "sparkstream $1 $JAVA_HOME" >>"$CALLS"; $FAKE_WARM' >.venv/bin/sparkstream
+        chmod +x .venv/bin/sparkstream
         echo "VIRTUAL_ENV='$PWD/.venv'" >.venv/bin/activate ;;
     *--editable*) if [ -n "$FAKE_PIP_ERROR" ]; then echo "$FAKE_PIP_ERROR"; exit 1; fi ;;
 esac
@@ -91,6 +94,7 @@ def checkout(tmp_path: Path) -> Checkout:
         "FAKE_NO_VENV": "",
         "FAKE_NO_VECTOR": "",
         "FAKE_PIP_ERROR": "",
+        "FAKE_WARM": "true",
         "JAVA_HOME": str(tmp_path / "a jdk"),
     }
     return Checkout(path, env)
@@ -103,6 +107,13 @@ def test_a_first_run_installs_the_pins_with_their_hashes_and_then_the_project(ch
     assert "--require-hashes -r requirements/build.txt" in installs[0]
     assert "--require-hashes -r requirements/dev.txt" in installs[1]
     assert "--no-deps --editable ." in installs[2]
+
+
+def test_a_first_run_makes_spark_start_faster_and_lives_without_it(checkout: Checkout) -> None:
+    done = checkout.run(FAKE_WARM="eval echo the disk is full; false")
+    assert f"sparkstream warm {checkout.env['JAVA_HOME']}\n" in checkout.calls()
+    assert done.returncode == 0
+    assert done.stderr.endswith("setup: no faster start: the disk is full\nsetup: ready\n")
 
 
 def test_a_second_run_installs_nothing_and_says_nothing(checkout: Checkout) -> None:

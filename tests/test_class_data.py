@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import environment
+
+from sparkstream_kit import class_data
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RELEASE = 'IMPLEMENTOR="Debian"\nJAVA_VERSION="{}"\n'
+
+
+@pytest.fixture
+def java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The home of a Java 17, in an environment that has no archive yet."""
+    home = tmp_path / "jdk"
+    (home / "bin").mkdir(parents=True)
+    (home / "bin" / "java").touch()
+    (home / "release").write_text(RELEASE.format("17.0.1"))
+    monkeypatch.setenv("JAVA_HOME", str(home))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "env"))
+    return home
+
+
+def made(size: int = 100) -> Path:
+    """Put an archive in place, as the end of `warm` does."""
+    archive = class_data._Archive.of_this_launch()  # noqa: SLF001 - `warm` itself takes a minute
+    assert archive is not None
+    archive.path.parent.mkdir(parents=True, exist_ok=True)
+    new = archive.path.with_name("new")
+    new.write_bytes(bytes(size))
+    archive.keep(new)
+    return archive.path
+
+
+def test_an_archive_is_for_its_java_and_its_spark(java: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert class_data.java_options() == ""
+    archive = made()
+    assert f"-XX:SharedArchiveFile={archive} " in class_data.java_options()
+    assert class_data.warm() == archive  # there already
+
+    with monkeypatch.context() as other:
+        other.setenv("SPARK_CONF_DIR", "/etc/spark")  # which begins the class path
+        assert class_data.java_options() == ""
+    os.utime(java / "bin" / "java", (1, 1))  # as an update does
+    assert class_data.java_options() == ""
+    newer = made()
+    assert not archive.exists()  # 160 MB that nothing would read again
+    assert str(newer) in class_data.java_options()
+
+
+def test_an_archive_that_is_cut_short_is_left_aside(java: Path) -> None:
+    archive = made()
+    os.truncate(archive, 99)
+    assert class_data.java_options() == ""
+    made()
+    archive.with_suffix(".jsa.size").unlink()  # killed before it was all there
+    assert class_data.java_options() == ""
+
+
+def test_a_newer_java_renews_its_archive(java: Path) -> None:
+    (java / "release").write_text(RELEASE.format("21.0.1"))
+    archive = made()
+    assert class_data.java_options().startswith(
+        f"-XX:+AutoCreateSharedArchive -XX:SharedArchiveFile={archive} "
+    )
+    os.truncate(archive, 99)
+    assert "-XX:+AutoCreateSharedArchive" in class_data.java_options()
+
+
+def test_without_a_java_there_is_none(java: Path) -> None:
+    shutil.rmtree(java)
+    assert class_data.java_options() == ""
+    with pytest.raises(
+        InvalidInputError, match="no Java was found: install Java 17 or newer, or set JAVA_HOME"
+    ):
+        class_data.warm()
+
+
+def test_what_went_wrong_in_the_training_run_is_said(java: Path) -> None:
+    (java / "bin" / "java").write_text("#!/bin/sh\necho this Java is broken >&2; exit 1\n")
+    (java / "bin" / "java").chmod(0o755)
+    with pytest.raises(
+        KitError, match="no class-data archive; the last words of its training run: .*Java"
+    ):
+        class_data.warm()
+    assert class_data.java_options() == ""
+
+
+JOB = """
+import os, sys
+from pathlib import Path
+from sparkstream_kit import class_data, get_session
+class_data._folder = lambda: Path(sys.argv[1])
+os.environ["SPARK_SUBMIT_OPTS"] = f"-Xlog:class+load:file={sys.argv[2]}"
+with get_session("job", profile="test") as spark:
+    print(spark.range(3).groupBy("id").count().count())
+"""
+
+
+@pytest.mark.slow
+def test_an_archive_is_used_and_a_damaged_one_does_no_harm(tmp_path: Path) -> None:
+    """As set-up has made it; then with a hole in it, which crashes a JVM that does not verify it."""
+    given = class_data.java_options()
+    if not given:
+        reason = "needs the archive of this environment: sparkstream warm"
+        pytest.fail(reason) if "CI_NO_SKIPS" in os.environ else pytest.skip(reason)
+    archive = class_data.warm()
+    for path in archive.parent.glob(f"{archive.name}*"):
+        shutil.copy(path, tmp_path / path.name)
+    copy = tmp_path / archive.name
+    copy.chmod(0o600)
+
+    def classes_from_archive() -> int:
+        loaded = tmp_path / "loaded"
+        command = [sys.executable, "-c", JOB, str(tmp_path), str(loaded)]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120, check=False
+        )
+        errors = [line for line in done.stderr.splitlines() if not line.startswith("WARNING: ")]
+        assert (done.returncode, done.stdout, errors) == (0, "3\n", [])
+        return loaded.read_text().count("(top)")
+
+    assert classes_from_archive() > 5_000
+    with copy.open("r+b") as file:
+        file.seek(20_000_000)
+        file.write(os.urandom(200_000))
+    assert classes_from_archive() == 0
