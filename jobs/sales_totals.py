@@ -55,7 +55,7 @@ def problems(counted: DataFrame) -> DataFrame:
 def flags() -> argparse.ArgumentParser:
     """Return the job's command line."""
     limits = ("--available-now", "--run-for", "--idle", "--stop-file")
-    parser = jobflags.parser(__doc__, "--profile", "--checkpoint", "--trigger", *limits)
+    parser = jobflags.parser(__doc__, "--profile", "--state-store", "--checkpoint", "--trigger", *limits)
     parser.add_argument("input_dir", metavar="INPUT_DIR", type=jobflags.existing_folder)
     parser.add_argument(
         "--max-files-per-trigger",
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.database:
         table = sinks.sql_table(args.database, "sales_totals", how="replace", take_over=args.take_over)
         outputs.append(table.of(totals))
-    with get_session("sales-totals", profile=args.profile) as spark:
+    with get_session("sales-totals", profile=args.profile, conf=args.state_store) as spark:
         lines = sources.text(spark, args.input_dir, max_files_per_trigger=args.max_files_per_trigger)
         query = start(
             count_lines(lines),

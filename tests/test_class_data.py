@@ -10,7 +10,7 @@ import pytest
 from conftest import environment
 
 from sparkstream_kit import class_data
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.errors import InvalidInputError, KitError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,9 +88,7 @@ def test_without_a_java_there_is_none(java: Path) -> None:
 def test_what_went_wrong_in_the_training_run_is_said(java: Path) -> None:
     (java / "bin" / "java").write_text("#!/bin/sh\necho this Java is broken >&2; exit 1\n")
     (java / "bin" / "java").chmod(0o755)
-    with pytest.raises(
-        KitError, match="no class-data archive; the last words of its training run: .*Java"
-    ):
+    with pytest.raises(KitError, match="no class-data archive; the last words of its training run: .*Java"):
         class_data.warm()
     assert class_data.java_options() == ""
 

@@ -65,6 +65,7 @@ def test_a_value_is_read(read: Callable[[str], object], text: str, value: object
         (jobflags.existing_folder, ["/none/here"], "does not exist; create it or correct the path"),
         (jobflags.existing_folder, [__file__], "is a file; give the folder that it is in"),
         (jobflags.checkpoint_folder, [__file__], "is a file; give a folder"),
+        (jobflags.state_store, ["RocksDB", "hdfs"], "is no state store; give memory or rocksdb"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_with_what_was_given(

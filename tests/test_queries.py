@@ -9,13 +9,15 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pyspark.sql import Row
 from pyspark.sql import functions as F
+from pyspark.sql.streaming.stateful_processor import StatefulProcessor, StatefulProcessorHandle
 
 from sparkstream_kit import feeds, quarantine, run, schemas, sinks, sources, start
 from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
@@ -341,3 +343,33 @@ def test_what_a_file_source_hides_is_logged_and_in_the_summary(
     assert summary.warnings[0].startswith(expected)
     assert f"warning: {expected}" in str(summary)
     assert any(message.startswith(expected) for message in caplog.messages)
+
+
+@pytest.mark.slow
+def test_transform_with_state_gets_the_state_store_that_it_needs(
+    spark: SparkSession, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Counts(StatefulProcessor):  # in here, so that it is sent to the workers whole
+        def init(self, handle: StatefulProcessorHandle) -> None:
+            self._rows = handle.getValueState("rows", "n BIGINT")
+
+        def handleInputRows(self, key: Any, rows: Iterator[Row], timerValues: Any) -> Iterator[Row]:  # noqa: N803 - Spark's names
+            kept = self._rows.get() or (0,)
+            count = kept[0] + sum(1 for _ in rows)
+            self._rows.update((count,))
+            yield Row(key=key[0], n=count)
+
+        def close(self) -> None:
+            pass
+
+    lines = sources.text(spark, str(folder)).groupBy("value")
+    counts = lines.transformWithState(Counts(), "key STRING, n BIGINT", "Update", "None")
+    before = spark.conf.get("spark.sql.streaming.stateStore.providerClass")
+    seen: list[tuple[Any, ...]] = []
+    sink = sinks.foreach_batch(lambda batch, _: seen.extend(tuple(row) for row in batch.collect()))
+    for number in range(2):  # and again on its checkpoint, without a word
+        feeds.drip([(f"{number}.txt", "a\na\n")], folder)
+        run(start(counts, sink, name="n", mode="update", checkpoint=tmp_path / "ck", availableNow=True))
+    assert seen == [("a", 2), ("a", 4)]
+    assert spark.conf.get("spark.sql.streaming.stateStore.providerClass") == before
+    assert not caplog.messages

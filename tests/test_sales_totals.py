@@ -87,12 +87,13 @@ def test_a_restart_goes_on_and_bad_lines_stay_counted(
     chart, snapshot = tmp_path / "totals.png", tmp_path / "totals.csv"
     flags = (
         *(folder, "--available-now", "--checkpoint", tmp_path / "ckpt", "--max-files-per-trigger", 2),
-        *("--database", f"sqlite:///{tmp_path}/totals.db"),
+        *("--database", f"sqlite:///{tmp_path}/totals.db", "--state-store", "rocksdb"),
     )
     first = job("python", "sales_totals", *flags, "--format", "csv", "--snapshot", snapshot, "--chart", chart)
     assert first.returncode == 0, first.stderr
     assert rows(first.stdout) == truth(40, 3)
     assert snapshot.read_text() == first.stdout
+    assert list((tmp_path / "ckpt" / "state" / "0" / "0").glob("*.changelog"))  # RocksDB's
     assert chart.read_bytes().startswith(b"\x89PNG")
     assert "bad lines: 2 (not 12 fields)" in first.stderr
 

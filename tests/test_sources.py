@@ -50,6 +50,23 @@ def test_text_lines_and_sparks_own_options(spark: SparkSession, folder: Path) ->
     assert rows(spark, sources.text(spark, str(folder), pathGlobFilter="*.log"))[0] == [("three",)]
 
 
+@pytest.mark.parametrize(
+    ("more", "batches"),
+    [
+        ({}, 3),
+        ({"maxBytesPerTrigger": 20}, 2),
+        ({"maxfilespertrigger": 3}, 1),
+        ({"max_files_per_trigger": 2}, 2),
+    ],
+)
+def test_a_batch_is_bounded_by_bytes_unless_files_are_counted(
+    spark: SparkSession, folder: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any], batches: int
+) -> None:
+    monkeypatch.setattr("sparkstream_kit.sources.files._BYTES", 10)
+    feeds.drip([(f"{n}.txt", "ten bytes\n") for n in range(3)], folder)
+    assert rows(spark, sources.text(spark, str(folder), **more))[1] == batches
+
+
 def test_rate_and_table(spark: SparkSession) -> None:
     assert sources.rate(spark, rows_per_second=5).columns == ["timestamp", "value"]
     spark.sql("CREATE TABLE events USING parquet AS SELECT 1 AS n")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame
 
-__all__ = ["stable_lines", "top_level"]
+__all__ = ["keeps_states_by_name", "stable_lines", "top_level"]
 
 # They change no row: other names, hints, where rows are, and observations beside the plan.
 _TRANSPARENT = re.compile(
@@ -90,6 +90,11 @@ def stable_lines(frame: DataFrame, mode: str) -> list[str]:
             continue
         lines.append("  " * (node.depth - nodes[0].depth - len(left_out)) + text)
     return lines
+
+
+def keeps_states_by_name(frame: DataFrame) -> bool:
+    """Say whether a query has states with names of their own (`transformWithState`)."""
+    return re.search(r"^\W*TransformWithState", _analyzed_plan(frame), re.MULTILINE) is not None
 
 
 def top_level(text: str) -> list[str]:

@@ -17,6 +17,7 @@ from sparkstream_kit.jobflags.values import (
     positive_int,
     profile,
     seconds,
+    state_store,
 )
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "positive_int",
     "profile",
     "seconds",
+    "state_store",
     "take_standard_streams",
     "trigger",
 ]

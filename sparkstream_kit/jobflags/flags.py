@@ -8,7 +8,7 @@ import sys
 from typing import Any, NoReturn
 
 from sparkstream_kit.errors import InvalidInputError, hint
-from sparkstream_kit.jobflags.values import checkpoint_folder, interval, profile, seconds
+from sparkstream_kit.jobflags.values import checkpoint_folder, interval, profile, seconds, state_store
 
 __all__ = ["parser", "trigger"]
 
@@ -30,6 +30,11 @@ _SHARED: dict[str, dict[str, Any]] = {
         "metavar": "INTERVAL",
         "type": interval,
         "help": 'start a batch every so often, such as "5 seconds" (at once)',
+    },
+    "--state-store": {
+        "metavar": "NAME",
+        "type": state_store,
+        "help": "memory, or rocksdb for state that may outgrow it (by the profile)",
     },
     "--stop-file": {"metavar": "PATH", "help": "stop cleanly when a file appears here"},
 }

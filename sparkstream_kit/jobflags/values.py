@@ -26,9 +26,17 @@ __all__ = [
     "positive_int",
     "profile",
     "seconds",
+    "state_store",
 ]
 
 _LAST_PORT = 65535
+
+# https://spark.apache.org/docs/latest/structured-streaming-programming-guide.html#state-store
+_STORES = "org.apache.spark.sql.execution.streaming.state"
+_STATE_STORES = {
+    "memory": f"{_STORES}.HDFSBackedStateStoreProvider",
+    "rocksdb": f"{_STORES}.RocksDBStateStoreProvider",
+}
 
 
 def seconds(text: str) -> float:
@@ -135,6 +143,18 @@ def database(text: str) -> str:
             "this is not a URL, such as sqlite:///totals.db or postgresql+psycopg://user@host/name"
         )
     return text
+
+
+def state_store(text: str) -> dict[str, str]:
+    """Read where a query keeps its state, as settings for `get_session`.
+
+    Example:
+        >>> list(state_store("rocksdb"))
+        ['spark.sql.streaming.stateStore.providerClass']
+    """
+    if text not in _STATE_STORES:
+        raise argparse.ArgumentTypeError(f"{text!r} is no state store; give memory or rocksdb")
+    return {"spark.sql.streaming.stateStore.providerClass": _STATE_STORES[text]}
 
 
 def output_file(*suffixes: str) -> Callable[[str], Path]:

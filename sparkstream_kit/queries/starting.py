@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from sparkstream_kit.checkpoints._plans import keeps_states_by_name
 from sparkstream_kit.checkpoints.guards import guard
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.sinks.base import MODES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from pyspark.sql import DataFrame
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["start"]
 
+ROCKSDB = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
+_STATE_STORE = "spark.sql.streaming.stateStore.providerClass"
 _TRIGGERS = ("availableNow", "continuous", "once", "processingTime", "realTime")
 
 
@@ -32,6 +37,9 @@ def start(
     **trigger: Any,
 ) -> StreamingQuery:
     """Start one named streaming query.
+
+    A query with `transformWithState` gets the RocksDB state store, without which Spark refuses it; any other
+    has what the session has (`spark.sql.streaming.stateStore.providerClass`). A checkpoint keeps its own.
 
     Args:
         frame: a streaming DataFrame.
@@ -76,6 +84,20 @@ def start(
             "give start(…, checkpoint='folder')"
         )
     location = None if checkpoint is None else str(checkpoint)
+    with _fitting_state_store(frame):
+        return _start(frame, sink, name, mode, location, trigger, allow_changed_query=allow_changed_query)
+
+
+def _start(
+    frame: DataFrame,
+    sink: Sink,
+    name: str,
+    mode: str,
+    location: str | None,
+    trigger: dict[str, Any],
+    *,
+    allow_changed_query: bool,
+) -> StreamingQuery:
     held = guard(frame, location, name, mode, allow_changed_query=allow_changed_query)
     try:
         writer = sink.bind(frame, location)(frame.writeStream).queryName(name).outputMode(mode)
@@ -91,6 +113,24 @@ def start(
     if held is not None:
         held.until_end_of(query)
     return query
+
+
+@contextmanager
+def _fitting_state_store(frame: DataFrame) -> Iterator[None]:
+    """Give a query that needs RocksDB for its state just that, whatever the session has for others.
+
+    https://spark.apache.org/docs/latest/streaming/structured-streaming-transform-with-state.html
+    """
+    spark = frame.sparkSession
+    given = spark.conf.get(_STATE_STORE) or ""
+    if given.endswith("RocksDBStateStoreProvider") or not keeps_states_by_name(frame):
+        yield
+        return
+    spark.conf.set(_STATE_STORE, ROCKSDB)
+    try:
+        yield
+    finally:
+        spark.conf.set(_STATE_STORE, given)
 
 
 def _name(frame: DataFrame, sink: Sink, name: str | None) -> str:

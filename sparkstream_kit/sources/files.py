@@ -3,6 +3,10 @@
 Spark reads each file once, in the order of modification times, and remembers it by its path: a file that is
 overwritten or appended to is not read again, and the same content under another name counts twice. Land
 files whole: write under a name that begins with a dot or underscore, then rename.
+
+A batch takes files until it has 256 MiB of them, so that a backlog is read neither a file at a time, which
+takes several times as long, nor all at once; `max_files_per_trigger` counts files instead, and
+`maxBytesPerTrigger=64 * 1024**2` is another amount.
 """
 
 from __future__ import annotations
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
     from pyspark.sql.types import StructType
 
 __all__ = ["csv", "json", "orc", "parquet", "text"]
+
+_BYTES = 256 * 1024**2
 
 
 def csv(
@@ -37,7 +43,7 @@ def csv(
         spark: the session.
         path: a folder, or a glob over folders.
         schema: the columns, as a StructType or as DDL ("ProductKey STRING, SaleAmount DECIMAL(12,2)").
-        max_files_per_trigger: at most so many files a batch (Spark's default: all that are there).
+        max_files_per_trigger: at most so many files a batch, in place of an amount of bytes.
         **options: further options of Spark's CSV reader by Spark's own names (`header=True`,
             `maxFileAge="30d"`, `pathGlobFilter="*.csv"`).
 
@@ -117,6 +123,8 @@ def _read(
         if max_files < 1:
             raise InvalidInputError(f"max_files_per_trigger must be 1 or more, not {max_files}")
         reader = reader.option("maxFilesPerTrigger", max_files)
+    elif not {"maxfilespertrigger", "maxbytespertrigger"} & {name.lower() for name in options}:
+        reader = reader.option("maxBytesPerTrigger", _BYTES)
     try:
         return reader.load(str(path))
     except AnalysisException as err:
