@@ -36,6 +36,9 @@ _TYPES = (
 # Spark's parser fails the query at a line with more fields than this (its option maxColumns).
 _MOST_FIELDS = 20_000
 
+# What from_csv takes for the end of a line, as a line feed can be in a value.
+_END = "\uffff"
+
 
 def parse_csv(
     lines: DataFrame,
@@ -80,8 +83,8 @@ def parse_csv(
     options = {"sep": sep, "quote": '"', "escape": '"', "columnNameOfCorruptRecord": "corrupt"}
     # Every column is asked for as text: Spark then parses all of them, and loses nothing.
     few = (F.octet_length(line) < _MOST_FIELDS) | (_count(line, sep) < _MOST_FIELDS)
-    # At the end of a text without a line feed the parser throws an exception: half of its time.
-    read = F.from_csv(F.when(few, F.concat(line, F.lit("\n"))), f"{texts}, corrupt STRING", options)
+    # At the end of a text that is not the end of a line the parser throws an exception: half of its time.
+    read = F.from_csv(F.when(few, F.concat(line, F.lit(_END))), f"{texts}, corrupt STRING", options)
     frame = lines.select(line.alias(RAW), read.alias("read"))
 
     formats: dict[type, str | None] = {DateType: date_format, TimestampType: timestamp_format}
