@@ -50,11 +50,11 @@ def parse_csv(
 ) -> DataFrame:
     """Parse lines of CSV without a header; each line gives one row, good or bad.
 
-    A line is bad when it is not valid UTF-8, when it has another number of fields than the schema has
-    columns, when its quotes are not in pairs, when a value in any column does not parse as the column's type,
-    when a decimal or a timestamp has more digits than the column holds (it would be rounded), when a number
-    is too big for its type, or when a column that the schema says is NOT NULL is empty. Values in quotes may
-    hold the separator and doubled quotes (RFC 4180), but no line feed.
+    A line is bad when it is not valid UTF-8 or has the noncharacter U+FFFF in it, when it has another number
+    of fields than the schema has columns, when its quotes are not in pairs, when a value in any column does
+    not parse as the column's type, when a decimal or a timestamp has more digits than the column holds (it
+    would be rounded), when a number is too big for its type, or when a column that the schema says is NOT
+    NULL is empty. Values in quotes may hold the separator and doubled quotes (RFC 4180), but no line feed.
 
     Args:
         lines: a DataFrame, streaming or static, whose first column is the line (string), such as that of
@@ -107,6 +107,8 @@ def _of_line(fields: int) -> list[Column]:
     read = F.col("read").isNull() | F.col("read.corrupt").isNotNull()
     return [
         F.when(~F.is_valid_utf8(raw), "not valid UTF-8"),
+        # from_csv would end there, and drop what follows.
+        F.when(raw.contains(_END), "U+FFFF, which is no character"),
         # An open quote would take the rest of the line into its value, and be gone from it.
         F.when(raw.contains('"') & (_count(raw, '"') % 2 == 1), "unbalanced quote"),
         F.when(read | (F.trim(raw) == ""), f"not {fields} fields"),
