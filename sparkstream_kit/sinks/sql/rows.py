@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
@@ -117,9 +118,9 @@ def _as_ipc() -> Callable[[pa.RecordBatch], bytes]:
 
 
 def _tuples(blobs: Iterator[bytes]) -> Iterator[tuple[Any, ...]]:
-    for blob in blobs:
-        part = pa.ipc.open_stream(blob).read_next_batch()
-        yield from zip(*(column.to_pylist() for column in part.columns), strict=True)
+    parts = (pa.ipc.open_stream(blob).read_next_batch() for blob in blobs)
+    # Without a step of Python's own for each row.
+    return chain.from_iterable(zip(*(c.to_pylist() for c in part.columns), strict=True) for part in parts)
 
 
 def _with_hex(batch: DataFrame) -> DataFrame:
