@@ -49,6 +49,7 @@ BAD = {
     "   ": "not 12 fields",
     "junk": "not 12 fields",
     "," * 30_000: "not 12 fields",  # Spark's own parser fails the query at 20,480
+    GOOD + "\uffff,more": "U+FFFF, which is no character",  # where Spark's own parser ends
     GOOD.replace("7.50,", ","): "SaleAmount: empty",
     GOOD.replace("7.50,", '"",'): "SaleAmount: empty",
     GOOD.replace("P1", ""): "ProductKey: empty",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pyspark.sql import Row
 from pyspark.sql import functions as F
+from pyspark.sql.streaming.listener import StreamingQueryProgress
 from pyspark.sql.streaming.stateful_processor import StatefulProcessor, StatefulProcessorHandle
 
 from sparkstream_kit import feeds, quarantine, run, schemas, sinks, sources, start
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.streaming.listener import StreamingQueryProgress
 
 
 @pytest.fixture
@@ -45,6 +45,16 @@ def test_a_finite_input_is_read_to_its_end_and_every_batch_is_reported(words: Da
     assert [(q.name, q.batches, q.input_rows, q.last_batch) for q in summary.queries] == [("to_end", 3, 6, 2)]
     assert str(summary).startswith("to_end: 3 batches, 6 rows in, ")
     assert ", last batch committed: 2\nended after" in str(summary)
+
+
+def test_a_progress_comes_from_the_jvm_as_one_text(words: DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    # PySpark's own way asks for each value of it, and takes several times as long.
+    asked: list[object] = []
+    monkeypatch.setattr(StreamingQueryProgress, "fromJObject", asked.append)
+    seen: list[object] = []
+    run(start(words, sinks.memory("texts"), availableNow=True), on_batch=seen.append)
+    assert seen
+    assert asked == []
 
 
 def test_several_queries_end_together(spark: SparkSession, words: DataFrame) -> None:

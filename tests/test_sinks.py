@@ -137,6 +137,31 @@ def test_fan_out_computes_a_batch_once_for_all_its_sinks(
     assert computed.value == 2
 
 
+ALONE: dict[str, tuple[str, Callable[[Path], sinks.Sink]]] = {
+    "batch_files": ("append", lambda path: sinks.batch_files(path / "out")),
+    "insert": ("append", lambda path: sinks.sql_table(f"sqlite:///{path}/t.db", "t")),
+    "upsert": (
+        "update",
+        lambda path: sinks.sql_table(f"sqlite:///{path}/t.db", "t", how="upsert", keys=["k"]),
+    ),
+    "replace": ("complete", lambda path: sinks.sql_table(f"sqlite:///{path}/t.db", "t", how="replace")),
+    "latest": ("complete", lambda _: sinks.latest("alone")),
+    "snapshot": ("complete", lambda path: sinks.snapshot(path / "out.csv")),
+}
+
+
+@pytest.mark.parametrize("kind", ALONE)
+def test_a_sink_computes_a_batch_once(
+    spark: SparkSession, stream: DataFrame, tmp_path: Path, kind: str
+) -> None:
+    mode, make = ALONE[kind]
+    computed = spark.sparkContext.accumulator(0)
+    counting = F.udf(lambda key: (computed.add(1), key)[1], "int")  # type: ignore[func-returns-value]
+    frame = stream if mode == "append" else stream.groupBy("k").count()
+    finish(frame.withColumn("k", counting("k")), make(tmp_path), mode, checkpoint=tmp_path / "ckpt")
+    assert computed.value == (3 if mode == "complete" else 2)
+
+
 def test_of_gives_a_sink_its_part_of_each_batch(
     spark: SparkSession, stream: DataFrame, tmp_path: Path
 ) -> None:

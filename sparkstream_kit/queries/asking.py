@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pyspark import SparkContext
 from pyspark.sql import SparkSession
-from pyspark.sql.streaming.listener import StreamingQueryListener
+from pyspark.sql.streaming.listener import (
+    JStreamingQueryListener,
+    QueryProgressEvent,
+    StreamingQueryListener,
+    StreamingQueryProgress,
+)
 from pyspark.sql.streaming.query import StreamingQueryManager
 
 if TYPE_CHECKING:
     from pyspark.sql.streaming.listener import (
         QueryIdleEvent,
-        QueryProgressEvent,
         QueryStartedEvent,
         QueryTerminatedEvent,
     )
@@ -43,6 +49,23 @@ class ProgressTo(StreamingQueryListener):
 
     def onQueryTerminated(self, event: QueryTerminatedEvent) -> None:
         """Do nothing; Spark asks for it."""
+
+    @property
+    def _jlistener(self) -> Any:
+        """Return this listener as the JVM has it; Connect never asks."""
+        if not hasattr(self, "_jlistenerobj"):
+            wrapper = SparkContext._jvm.PythonStreamingQueryListenerWrapper  # type: ignore[union-attr]  # noqa: SLF001
+            self._jlistenerobj = wrapper(_ByJson(self))
+        return self._jlistenerobj
+
+
+class _ByJson(JStreamingQueryListener):
+    """Takes a progress from the JVM as one text; PySpark asks for each value of it, some hundred calls."""
+
+    def onQueryProgress(self, jevent: Any) -> None:
+        """Pass the progress on, as `query.lastProgress` makes it."""
+        text = jevent.progress().json()
+        self.pylistener.onQueryProgress(QueryProgressEvent(StreamingQueryProgress.fromJson(json.loads(text))))
 
 
 def manager(query: StreamingQuery) -> StreamingQueryManager | None:

@@ -15,7 +15,7 @@ from sparkstream_kit.sinks.base import MODES, Sink
 from sparkstream_kit.sinks.builtin import _FILE_FORMATS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from pyspark.sql import DataFrame
 
@@ -109,12 +109,14 @@ def _write(
 ) -> None:
     query_id = identity.of_batch(batch, checkpoint)
     _refuse_another_query(folder, query_id)
-    _refuse_going_back(folder, batch_id)
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / _MARKER).exists():
+    names = {path.name for path in folder.iterdir()}  # looked at once: there are as many as batches
+    _refuse_going_back(folder, names, batch_id)
+    if _MARKER not in names:
         _files.replace(folder / _MARKER, [query_id + "\n"])
-    for left in folder.glob(".batch=*"):  # by a crash
-        shutil.rmtree(left)
+    for name in names:
+        if name.startswith(".batch="):  # left by a crash
+            shutil.rmtree(folder / name)
     target = folder / f"batch={batch_id:06}"
     hidden, old = folder / f".{target.name}", folder / f".{target.name}.old"
     batch.write.format(file_format).options(**options).save(f"file://{hidden}")
@@ -124,9 +126,9 @@ def _write(
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _refuse_going_back(folder: Path, batch_id: int) -> None:
-    there = (re.fullmatch(r"batch=(\d+)", path.name) for path in folder.glob("batch=*"))
-    last = max((int(found[1]) for found in there if found), default=-1)
+def _refuse_going_back(folder: Path, names: Iterable[str], batch_id: int) -> None:
+    there = (name.removeprefix("batch=") for name in names if name.startswith("batch="))
+    last = max((int(number) for number in there if number.isdecimal()), default=-1)
     if batch_id < last:
         raise InvalidInputError(
             f"batch {batch_id} comes again, but {folder} has all batches up to {last}: the checkpoint was "

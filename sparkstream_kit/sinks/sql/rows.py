@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
-from pyspark import StorageLevel
 from pyspark.sql import functions as F
 from pyspark.sql.types import BinaryType
 
@@ -24,7 +24,7 @@ _PART = 16 * 1024 * 1024  # bytes that the driver's JVM is asked for at a time; 
 
 @contextmanager
 def encoded(batch: DataFrame, dialect: str) -> Iterator[Iterator[bytes]]:
-    """Compute all of a batch as blobs, on the workers' disks; give the blobs in the order of the rows.
+    """Compute all of a batch as blobs, kept by the workers; give the blobs in the order of the rows.
 
     Nothing of the database is held while Spark computes. Of a partition, `toLocalIterator` would bring all to
     the driver's JVM at once, which hangs when it is out of memory: hence parts by their size.
@@ -43,7 +43,7 @@ def encoded(batch: DataFrame, dialect: str) -> Iterator[Iterator[bytes]]:
     # mapInArrow looks columns up by name, where a dot is a field of a struct.
     frame = frame.toDF(*(f"c{number}" for number in range(len(frame.columns))))
     blobs = frame.mapInArrow(encode_all, "blob BINARY").withColumn("number", F.monotonically_increasing_id())
-    blobs = blobs.persist(StorageLevel.DISK_ONLY)
+    blobs = blobs.persist()  # in memory, and on disk what does not fit
     try:
         sizes = sorted(tuple(row) for row in blobs.select("number", F.length("blob")).collect())
         yield _fetched(blobs, sizes)
@@ -118,9 +118,9 @@ def _as_ipc() -> Callable[[pa.RecordBatch], bytes]:
 
 
 def _tuples(blobs: Iterator[bytes]) -> Iterator[tuple[Any, ...]]:
-    for blob in blobs:
-        part = pa.ipc.open_stream(blob).read_next_batch()
-        yield from zip(*(column.to_pylist() for column in part.columns), strict=True)
+    parts = (pa.ipc.open_stream(blob).read_next_batch() for blob in blobs)
+    # Without a step of Python's own for each row.
+    return chain.from_iterable(zip(*(c.to_pylist() for c in part.columns), strict=True) for part in parts)
 
 
 def _with_hex(batch: DataFrame) -> DataFrame:
@@ -148,11 +148,13 @@ def _as_copy_text() -> Callable[[pa.RecordBatch], bytes]:
             if pa.types.is_timestamp(column.type) and column.type.tz:
                 values = column.cast(pa.timestamp("us", "UTC"))  # its text ends in Z
             text = values.cast(pa.string())
-            if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            free = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+            if free and pc.any(pc.match_substring_regex(text, r"[\\\n\r\t]")).as_py():
                 for raw, escaped in (("\\", "\\\\"), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t")):
                     text = pc.replace_substring(text, raw, escaped)
             texts.append(text)
         lines = pc.binary_join_element_wise(*texts, "\t", null_handling="replace", null_replacement="\\N")
-        return ("\n".join(lines.to_pylist()) + "\n").encode()
+        whole = pc.binary_join(pa.ListArray.from_arrays([0, len(lines)], lines), "\n")[0]
+        return cast("bytes", whole.as_buffer().to_pybytes() + b"\n")
 
     return encode
