@@ -1,0 +1,70 @@
+"""Run a command and account for all of its processes: what it printed and when, and the CPU time of the whole tree.
+
+Python starts Spark's JVM and does not wait for it: here this process becomes the parent of what is orphaned, and
+the kernel's own account of each child is added up.
+Run: python benchmarks/measure.py LIMIT_SECONDS STDERR_FILE COMMAND …
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+_PR_SET_CHILD_SUBREAPER = 36
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+def main() -> int:
+    """Print one JSON object: lines ([seconds, CPU seconds so far, text]), cpu (seconds), code."""
+    limit, errors, *command = sys.argv[1:]
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    started = time.monotonic()
+    with Path(errors).open("wb") as stderr:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True
+        )
+    watchdog = threading.Timer(float(limit), _kill, (process.pid,))
+    watchdog.start()
+    lines = [
+        (time.monotonic() - started, _cpu_of_session(process.pid), line.decode().rstrip("\n"))
+        for line in process.stdout or ()
+    ]
+    cpu, code = 0.0, 0
+    while True:
+        try:
+            pid, status, used = os.wait4(-1, 0)
+        except ChildProcessError:
+            break
+        cpu += used.ru_utime + used.ru_stime
+        code = os.waitstatus_to_exitcode(status) if pid == process.pid else code
+    watchdog.cancel()
+    sys.stdout.write(json.dumps({"lines": lines, "cpu": cpu, "code": code}))
+    return 0
+
+
+def _kill(session: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(session, signal.SIGKILL)
+
+
+def _cpu_of_session(session: int) -> float:
+    """Return the CPU seconds so far of the processes of a session, with those they have waited for."""
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            fields = stat.read_text("utf-8", errors="replace").rpartition(")")[2].split()
+            if int(fields[3]) == session:
+                ticks += sum(map(int, fields[11:15]))
+    return ticks / _TICK
+
+
+if __name__ == "__main__":
+    sys.exit(main())
