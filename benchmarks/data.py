@@ -1,4 +1,4 @@
-"""Input with known truth, made by seed and kept outside the tree (BENCH_DIR, or ~/.cache/sparkstream-kit/bench)."""
+"""Input with known truth, made by seed, kept in BENCH_DIR or ~/.cache/sparkstream-kit/bench."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _SALES = (
 
 
 def sales(rows: int) -> tuple[Path, list[list[Any]]]:
-    """Return a folder with `rows` sales in csv/, json/ and parquet/, and the truth: [product, total] by product.
+    """Return a folder with sales in csv/, json/ and parquet/, and the truth: [product, total] by product.
 
     The totals are texts with two decimals.
     """
@@ -62,8 +62,8 @@ def small_sales(files: int, rows: int) -> tuple[Path, list[list[Any]]]:
 def events(count: int) -> tuple[Path, list[list[Any]]]:
     """Return a folder with events of the Yahoo streaming benchmark, and the truth.
 
-    The folder holds json/, parquet/ and ads.json (1,000 ads of 100 campaigns). The truth is [campaign, window's
-    start in milliseconds, number of views].
+    The folder holds json/, parquet/ and ads.json (1,000 ads of 100 campaigns). The truth is
+    [campaign, start of the window in milliseconds, number of views].
     """
     folder = _made(f"events-{count}", lambda folder: _make_events(folder, count))
     return folder, json.loads((folder / "truth.json").read_text())
@@ -109,7 +109,9 @@ def _make_sales(folder: Path, rows: int) -> None:
             (folder / "json" / f"{copy:03}.json").write_text(objects, "utf-8")
             parquet.write_table(table, folder / "parquet" / f"{copy:03}.parquet")
     copies = FILES // _DISTINCT
-    _write_truth(folder, [[product, f"{Decimal(cents * copies) / 100:.2f}"] for product, cents in totals.items()])
+    _write_truth(
+        folder, [[product, f"{Decimal(cents * copies) / 100:.2f}"] for product, cents in totals.items()]
+    )
 
 
 def _arrow_value(name: str, kind: type) -> Callable[[str], Any]:
@@ -119,7 +121,10 @@ def _arrow_value(name: str, kind: type) -> Callable[[str], Any]:
 
 
 def _sale_as_json(row: tuple[str, ...]) -> str:
-    values = {name: text if kind is str else json.loads(text) for (name, kind), text in zip(_SALES, row, strict=True)}
+    values = {
+        name: text if kind is str else json.loads(text)
+        for (name, kind), text in zip(_SALES, row, strict=True)
+    }
     return json.dumps(values) + "\n"
 
 
@@ -146,7 +151,9 @@ def _make_events(folder: Path, count: int) -> None:
                 f'"event_type": "{event}", "event_time": {time}, "ip_address": "{address}"}}\n'
                 for user, page, ad, kind, event, address, time in zip(*columns.values(), times, strict=True)
             )
-        parquet.write_table(pa.table({**columns, "event_time": times}), folder / "parquet" / f"{number:03}.parquet")
+        parquet.write_table(
+            pa.table({**columns, "event_time": times}), folder / "parquet" / f"{number:03}.parquet"
+        )
         truth.update(
             (campaign_of[ad], time - time % _WINDOW)
             for ad, event, time in zip(columns["ad_id"], columns["event_type"], times, strict=True)

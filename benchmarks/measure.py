@@ -1,7 +1,7 @@
-"""Run a command and account for all of its processes: what it printed and when, and the CPU time of the whole tree.
+"""Run a command and account for all of its processes: what was printed and when, and their CPU time.
 
-Python starts Spark's JVM and does not wait for it: here this process becomes the parent of what is orphaned, and
-the kernel's own account of each child is added up.
+Python starts Spark's JVM and does not wait for it: this process becomes the parent of what is orphaned,
+and adds up the kernel's own account of each child.
 Run: python benchmarks/measure.py LIMIT_SECONDS STDERR_FILE COMMAND …
 """
 

@@ -12,7 +12,6 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import pyspark
-
 from running import ENGINES
 
 if TYPE_CHECKING:
@@ -25,8 +24,8 @@ _ENOUGH = 6  # pairs for an interval at 95 %
 def interval(values: Sequence[float]) -> tuple[float, float] | None:
     """Return an interval that holds the true median with at least 95 %, or None for too few values.
 
-    It is the one between order statistics, which assumes nothing of the distribution: the number of values below
-    the median is binomial (Conover, Practical Nonparametric Statistics, 3.2).
+    It is the one between order statistics, which assumes nothing of the distribution: the number of values
+    below the median is binomial (Conover, Practical Nonparametric Statistics, 3.2).
     """
     count = len(values)
     cut = -1
@@ -80,8 +79,8 @@ def machine() -> str:
     return (
         f"{os.cpu_count()} cores of {model[1] if model else platform.machine()}, "
         f"{int(memory[1]) >> 20 if memory else '?'} GiB; {platform.system()} {platform.release()}; Python "
-        f"{platform.python_version()}, PySpark {pyspark.__version__}, {java.splitlines()[0] if java else 'no Java'}; "
-        f"{pins}."
+        f"{platform.python_version()}, PySpark {pyspark.__version__}, "
+        f"{java.splitlines()[0] if java else 'no Java'}; {pins}."
     )
 
 
@@ -110,7 +109,9 @@ def draw(tables: Sequence[dict[str, Any]], path: Path) -> None:
     shown = [table for table in tables if any(row["figures"] for row in table["rows"])]
     columns = 2
     lines = math.ceil(len(shown) / columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(13, 2.6 * lines), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(13, 2.6 * lines), squeeze=False, layout="constrained"
+    )
     for axis, table in zip(axes.flat, shown, strict=False):
         rows = [row for row in table["rows"] if row["figures"]][::-1]
         middles = [median(row["figures"]) for row in rows]

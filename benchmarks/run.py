@@ -1,7 +1,8 @@
 """Measures the kit beside what one would do without it; `make bench` and `make bench-full` run all of it.
 
-Every result is compared with the truth, which the generators know without Spark, before its time counts. Programs
-take turns, every second round backwards. A time is that from the start of the process to its result.
+Every result is compared with the truth, which the generators know without Spark, before its time counts.
+Programs take turns, every second round backwards. A time is that from the start of the process to its
+result.
 Run: python benchmarks/run.py [NAME …] [--full]
 """
 
@@ -55,7 +56,9 @@ def start(scale: float) -> Iterator[Table]:
         subprocess.run(["sparkstream", "warm"], stdout=sys.stderr, check=True)
     folder, truth = data.small_sales(1, 500)
 
-    def program(name: str, *command: str | Path, env: dict[str, str] | None = None, runs: int = 100) -> Program:
+    def program(
+        name: str, *command: str | Path, env: dict[str, str] | None = None, runs: int = 100
+    ) -> Program:
         return Program(name, command, env=env or {}, figure=first_result, runs=runs, reads=totals_printed)
 
     kit = (TOTALS, folder, "--available-now", "--format", "csv")
@@ -89,9 +92,17 @@ def start(scale: float) -> Iterator[Table]:
     if has_command("serve"):
         with warm_server() as remote:
             attached = program("kit, attached", *kit, env=remote)
-            one_test = pytest("one streaming test, attached", HERE / "start" / "one_test.py", tests=1, env=remote)
+            one_test = pytest(
+                "one streaming test, attached", HERE / "start" / "one_test.py", tests=1, env=remote
+            )
             goal = "at most 1.2 s"
-            yield Table("First result from process start, attached to a warm server", [attached], truth, runs=5, goal=goal)
+            yield Table(
+                "First result from process start, attached to a warm server",
+                [attached],
+                truth,
+                runs=5,
+                goal=goal,
+            )
             yield Table("pytest, attached to a warm server", [one_test], runs=5, goal=goal)
 
 
@@ -135,28 +146,42 @@ def warm_server() -> Iterator[dict[str, str]]:
 def batch(scale: float) -> Iterator[Table]:
     """A micro-batch of twelve rows from a CSV file: the median after the first third (the JVM warms up)."""
     batches = 60 if scale >= 1 else 30
-    folder, _ = data.small_sales(120, 12)
-    goals = {"sum": "at most 115 ms in local, 80 ms in test", "stateless": "at most 75 ms in local, 45 ms in test"}
+    goals = {
+        "sum": "at most 115 ms in local, 80 ms in test",
+        "stateless": "at most 75 ms in local, 45 ms in test",
+    }
     for kind, title in (("sum", "Micro-batch, sum by key"), ("stateless", "Micro-batch, stateless")):
 
-        def program(name: str, file: str, *args: str, many: int = batches, **more: Any) -> Program:
-            command = (HERE / "batch" / file, kind, *args, folder, str(many))  # noqa: B023 - used at once
-            return Program(name, command, figure=usual_batch, reads=rows_a_batch, **more)
+        def kit(profile: str) -> Program:
+            return small_batches(f"kit, {profile}", kind, batches, profile)  # noqa: B023 - used at once
+
+        def plain(name: str, many: int = batches, **more: Any) -> Program:
+            return small_batches(name, kind, many, **more)  # noqa: B023 - used at once
 
         few = 6 if kind == "sum" else batches
         yield Table(
             title,
             [
-                program("kit, local", "kit.py", "local"),
-                program("kit, test", "kit.py", "test"),
-                program(LOCAL, "plain.py", env=tuned("local")),
-                program(TEST, "plain.py", env=tuned("test")),
-                program("naive", "plain.py", many=few, runs=1 if kind == "sum" else 100),
+                kit("local"),
+                kit("test"),
+                plain(LOCAL, env=tuned("local")),
+                plain(TEST, env=tuned("test")),
+                plain("naive", few, runs=1 if kind == "sum" else 100),
             ],
             truth=12,
             unit="ms",
             goal=goals[kind],
         )
+
+
+def small_batches(name: str, kind: str, batches: int, profile: str = "", **more: Any) -> Program:
+    """Return a program of so many batches: the kit's with a profile, else plain PySpark's."""
+    folder, _ = data.small_sales(batches, 12)
+    folder_and_more = (profile, folder, str(batches)) if profile else (folder,)
+    file = HERE / "batch" / ("kit.py" if profile else "plain.py")
+    return Program(
+        name, (file, kind, *folder_and_more), **{"figure": usual_batch, "reads": rows_a_batch, **more}
+    )
 
 
 def usual_batch(run: Measured) -> float:
@@ -200,6 +225,7 @@ def throughput(scale: float) -> Iterator[Table]:
             [found for found in programs if found],
             truth,
             rows=rows,
+            inputs=folder / kind,
             goal=goals.get(kind, ""),
         )
 
@@ -212,7 +238,10 @@ def yahoo(scale: float) -> Iterator[Table]:
     count = int(ROWS * scale)
     folder, truth = data.events(count)
     ads = folder / "ads.json"
-    for kind, goal in (("json", "0.4 million events/s/core; 1.5 times less CPU than PyFlink"), ("parquet", "0.9 million events/s/core")):
+    for kind, goal in (
+        ("json", "0.4 million events/s/core; 1.5 times less CPU than PyFlink"),
+        ("parquet", "0.9 million events/s/core"),
+    ):
         args = (kind, folder / kind, ads)
         programs = [
             Program("kit", (HERE / "yahoo" / "kit.py", folder / kind, ads, "--format", kind)),
@@ -223,9 +252,18 @@ def yahoo(scale: float) -> Iterator[Table]:
             flink = (HERE / "yahoo" / "with_flink.py",)
             programs += [
                 Program("PyFlink, joined first", (*flink, "join", folder / kind, ads), "flink", runs=2),
-                Program("PyFlink, counted by ad first", (*flink, "count", folder / kind, ads), "flink", runs=2),
+                Program(
+                    "PyFlink, counted by ad first", (*flink, "count", folder / kind, ads), "flink", runs=2
+                ),
             ]
-        yield Table(f"Yahoo streaming benchmark, {count:,} events, {kind}", programs, truth, rows=count, goal=f"at least {goal}")
+        yield Table(
+            f"Yahoo streaming benchmark, {count:,} events, {kind}",
+            programs,
+            truth,
+            rows=count,
+            inputs=folder / kind,
+            goal=f"at least {goal}",
+        )
 
 
 # ---- SQL sink
@@ -264,7 +302,7 @@ def sql(scale: float) -> Iterator[Table]:
     yield Table(
         f"{rows:,} rows into PostgreSQL",
         [
-            program("one plain COPY and a merge by hand, no Spark", "copy.py", url, url),
+            program("one plain COPY and a merge by hand, no Spark", "by_copy.py", url, url),
             program("kit, exactly once", "kit.py", url, url),
         ],
         truth,
@@ -318,34 +356,32 @@ def overhead(scale: float) -> Iterator[Table]:
     """The kit against hand-tuned plain PySpark with the same settings: CPU seconds of driver and JVM."""
     rows = int(ROWS * scale) // 10
     folder, truth = data.sales(rows)
-    small, _ = data.small_sales(120, 12)
+    args = ("csv", folder / "csv", "5")
 
-    def program(name: str, *command: str | Path, **more: Any) -> Program:
-        return Program(name, command, figure=lambda run: run.cpu, **more)
+    def cpu(run: Measured) -> float:
+        return run.cpu
 
-    long = (folder / "csv", "5")
-    goal = "kit at most 1.05"
     yield Table(
-        f"{rows:,} CSV rows in 20 batches",
+        f"{rows:,} CSV rows in 20 batches, sum by key",
         [
-            program("hand-tuned", HERE / "throughput" / "tuned.py", "csv", *long, env=tuned("local")),
-            program("kit", HERE / "throughput" / "kit.py", "csv", *long),
+            Program("hand-tuned", (HERE / "throughput" / "tuned.py", *args), env=tuned("local"), figure=cpu),
+            Program("kit", (HERE / "throughput" / "kit.py", *args), figure=cpu),
         ],
         truth,
         unit="CPU s",
         runs=10,
-        goal=goal,
+        goal="kit at most 1.05",
     )
     yield Table(
-        "60 batches of twelve rows",
+        "60 batches of twelve rows, sum by key",
         [
-            program("hand-tuned", HERE / "batch" / "plain.py", "sum", small, "60", env=tuned("local"), reads=rows_a_batch),
-            program("kit", HERE / "batch" / "kit.py", "sum", "local", small, "60", reads=rows_a_batch),
+            small_batches("hand-tuned", "sum", 60, env=tuned("local"), figure=cpu),
+            small_batches("kit", "sum", 60, "local", figure=cpu),
         ],
         truth=12,
         unit="CPU s",
         runs=10,
-        goal=goal,
+        goal="kit at most 1.05",
     )
 
 
@@ -370,9 +406,12 @@ def quarantine(scale: float) -> Iterator[Table]:
 def listener(scale: float) -> Iterator[Table]:
     """What the kit's listener takes a batch, timed in the callback with PySpark's part of it."""
     del scale
-    folder, _ = data.small_sales(120, 12)
+    folder, _ = data.small_sales(60, 12)
     program = Program(
-        "kit", (HERE / "listener" / "kit.py", folder, "60"), figure=usual_batch, reads=lambda run: len(run.result["milliseconds"])
+        "kit",
+        (HERE / "listener" / "kit.py", folder, "60"),
+        figure=usual_batch,
+        reads=lambda run: len(run.result["milliseconds"]),
     )
     yield Table("Listener, a batch", [program], truth=60, unit="ms", goal="at most 5 ms")
 
@@ -396,7 +435,13 @@ def suite(scale: float) -> Iterator[Table]:
 
 
 def pytest(
-    name: str, file: Path, *, tests: int, of: int | None = None, env: dict[str, str] | None = None, runs: int = 100
+    name: str,
+    file: Path,
+    *,
+    tests: int,
+    of: int | None = None,
+    env: dict[str, str] | None = None,
+    runs: int = 100,
 ) -> Program:
     """Return a run of pytest; of more tests than it runs, the rest take what the last one took."""
 
@@ -430,7 +475,9 @@ def waiting(scale: float) -> Iterator[Table]:
             f"{10**power:,} files waiting, the longest listing of 8 batches",
             [
                 Program("kit", (HERE / "waiting" / "kit.py", *args), figure=longest),
-                Program("hand-tuned", (HERE / "waiting" / "plain.py", *args), env=tuned("local"), figure=longest),
+                Program(
+                    "hand-tuned", (HERE / "waiting" / "plain.py", *args), env=tuned("local"), figure=longest
+                ),
             ],
             truth=8,
             unit="ms",
@@ -479,17 +526,25 @@ def say(text: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmarks, print their tables, and put them into a page if one is given."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(BENCHMARKS)} (all)")
     parser.add_argument("--full", action="store_true", help="ten times the data, and all repetitions")
     parser.add_argument("--scale", type=float, default=0.1, help="part of the full data (0.1)")
-    parser.add_argument("--runs", type=int, help="of each program (2; with --full as many as its table asks for)")
+    parser.add_argument(
+        "--runs", type=int, help="of each program (2; with --full as many as its table asks for)"
+    )
     parser.add_argument("--no-engines", action="store_true", help="Spark alone: installs nothing")
-    parser.add_argument("--page", type=Path, help="put tables and chart into this page, with earlier results of others")
+    parser.add_argument(
+        "--page", type=Path, help="put tables and chart into this page, with earlier results of others"
+    )
     args = parser.parse_args(argv)
     if unknown := set(args.names) - set(BENCHMARKS):
         parser.error(f"unknown benchmark {', '.join(sorted(unknown))}; known: {', '.join(BENCHMARKS)}")
-    os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # spark-submit, and its python3
+    os.environ["PATH"] = (
+        f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # spark-submit, and its python3
+    )
     scale, runs = (1.0, args.runs) if args.full else (args.scale, args.runs or 2)
     kept = data.HOME / "results" / f"{scale:g}"
     kept.mkdir(parents=True, exist_ok=True)

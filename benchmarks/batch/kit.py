@@ -1,4 +1,7 @@
-"""Micro-batches of a few rows through the kit, and how long each took: kit.py sum|stateless PROFILE FOLDER BATCHES."""
+"""Micro-batches of a few rows through the kit, and how long each took.
+
+Run: kit.py sum|stateless PROFILE FOLDER BATCHES
+"""
 
 import json
 import sys
@@ -6,8 +9,9 @@ import tempfile
 
 from sparkstream_kit import get_session, run, sinks, sources, start
 
-SALES = """OrderID BIGINT, OrderDate STRING, Quantity INT, DiscountPct DOUBLE, Rate DOUBLE, SaleAmount DECIMAL(12,2),
-    CustomerName STRING, State STRING, Region STRING, ProductKey STRING, RowCount INT, ProfitMargin DOUBLE"""
+SALES = """OrderID BIGINT, OrderDate STRING, Quantity INT, DiscountPct DOUBLE, Rate DOUBLE,
+    SaleAmount DECIMAL(12,2), CustomerName STRING, State STRING, Region STRING, ProductKey STRING,
+    RowCount INT, ProfitMargin DOUBLE"""
 
 kind, profile, folder, batches = sys.argv[1:]
 noop = sinks.Sink(
@@ -23,7 +27,7 @@ with get_session("batch", profile=profile) as spark, tempfile.TemporaryDirectory
         frame, mode = sales.groupBy("ProductKey").agg({"SaleAmount": "sum"}), "update"
     query = start(frame, noop, name="batch", mode=mode, checkpoint=checkpoint)
     run(query, max_batches=int(batches))
-    done = query.recentProgress[: int(batches)]  # by the end of the run one more may be through
+    done = query.recentProgress
 print(
     json.dumps(
         {

@@ -1,6 +1,7 @@
-"""Micro-batches of a few rows in plain PySpark, and how long each took: plain.py sum|stateless FOLDER BATCHES.
+"""Micro-batches of a few rows in plain PySpark, and how long each took.
 
 The settings are Spark's own, or those of a properties file at its launch.
+Run: plain.py sum|stateless FOLDER
 """
 
 import json
@@ -9,10 +10,11 @@ import tempfile
 
 from pyspark.sql import SparkSession
 
-SALES = """OrderID BIGINT, OrderDate STRING, Quantity INT, DiscountPct DOUBLE, Rate DOUBLE, SaleAmount DECIMAL(12,2),
-    CustomerName STRING, State STRING, Region STRING, ProductKey STRING, RowCount INT, ProfitMargin DOUBLE"""
+SALES = """OrderID BIGINT, OrderDate STRING, Quantity INT, DiscountPct DOUBLE, Rate DOUBLE,
+    SaleAmount DECIMAL(12,2), CustomerName STRING, State STRING, Region STRING, ProductKey STRING,
+    RowCount INT, ProfitMargin DOUBLE"""
 
-kind, folder, batches = sys.argv[1:]
+kind, folder = sys.argv[1:]
 spark = SparkSession.builder.appName("batch").getOrCreate()
 with tempfile.TemporaryDirectory() as checkpoint:
     reader = spark.readStream.schema(SALES).option("maxFilesPerTrigger", 1).option("escape", '"')
@@ -22,9 +24,8 @@ with tempfile.TemporaryDirectory() as checkpoint:
         frame, mode = sales.groupBy("ProductKey").agg({"SaleAmount": "sum"}), "update"
     writer = frame.writeStream.format("noop").outputMode(mode).option("checkpointLocation", checkpoint)
     query = writer.start()
-    while len(query.recentProgress) < int(batches) and query.isActive:
-        query.awaitTermination(0.05)
-    done = query.recentProgress[: int(batches)]
+    query.processAllAvailable()
+    done = query.recentProgress
     query.stop()
     spark.stop()
 print(

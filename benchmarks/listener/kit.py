@@ -22,7 +22,7 @@ def timed(self: JStreamingQueryListener, event: Any) -> None:
     milliseconds.append((time.perf_counter() - started) * 1000)
 
 
-JStreamingQueryListener.onQueryProgress = timed  # type: ignore[method-assign]
+JStreamingQueryListener.onQueryProgress = timed  # type: ignore[method-assign,assignment]
 with get_session("listener") as spark, tempfile.TemporaryDirectory() as checkpoint:
     lines = sources.text(spark, folder, max_files_per_trigger=1)
     noop = sinks.Sink(

@@ -9,18 +9,16 @@ import tempfile
 
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import StructType
 
 SALES = """OrderID BIGINT, OrderDate DATE, Quantity INT, DiscountPct DECIMAL(9,4), Rate DECIMAL(12,2),
-    SaleAmount DECIMAL(12,2), CustomerName STRING, State STRING, Region STRING, ProductKey STRING, RowCount INT,
-    ProfitMargin DECIMAL(9,4)"""
+    SaleAmount DECIMAL(12,2), CustomerName STRING, State STRING, Region STRING, ProductKey STRING,
+    RowCount INT, ProfitMargin DECIMAL(9,4)"""
 
 folder, which = sys.argv[1:]
 spark = SparkSession.builder.appName("quarantine").getOrCreate()
 print("session is up", flush=True)
-schema = StructType.fromDDL(SALES)
-sales = spark.readStream.schema(schema).option("escape", '"').option("dateFormat", "M/d/yy").csv(folder)
-used = [F.max(name).cast("string") for name in schema.names] if which == "all" else []
+sales = spark.readStream.schema(SALES).option("escape", '"').option("dateFormat", "M/d/yy").csv(folder)
+used = [F.max(name).cast("string") for name in sales.columns] if which == "all" else []
 good = sales.groupBy("ProductKey").agg(F.sum("SaleAmount"), *used)
 with tempfile.TemporaryDirectory() as checkpoint:
     writer = good.writeStream.format("memory").queryName("good").outputMode("complete")

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import sys
+from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
@@ -11,8 +12,9 @@ path, folder = sys.argv[1:]
 
 def write(batch: DataFrame, batch_id: int) -> None:  # noqa: ARG001 - Spark's own signature
     """Append a batch."""
+    rows: Any = batch.toPandas()
     connection = sqlite3.connect(path)
-    batch.toPandas().astype({"SaleAmount": "float"}).to_sql("sales", connection, if_exists="append", index=False)
+    rows.astype({"SaleAmount": "float"}).to_sql("sales", connection, if_exists="append", index=False)
     connection.close()
 
 

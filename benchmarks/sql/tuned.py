@@ -1,6 +1,7 @@
-"""A million rows into SQLite in plain PySpark tuned by hand, without a ledger: tuned.py FILE FOLDER_OF_PARQUET.
+"""A million rows into SQLite in plain PySpark tuned by hand, without a ledger.
 
 One transaction a batch and Arrow instead of rows; a batch that is replayed is written twice.
+Run: tuned.py FILE FOLDER_OF_PARQUET
 """
 
 import json

@@ -9,8 +9,9 @@ import sys
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-SCHEMA = """OrderID STRING, OrderDate STRING, Quantity STRING, DiscountPct STRING, Rate STRING, SaleAmount STRING,
-    CustomerName STRING, State STRING, Region STRING, ProductKey STRING, RowCount STRING, ProfitMargin STRING"""
+SCHEMA = """OrderID STRING, OrderDate STRING, Quantity STRING, DiscountPct STRING, Rate STRING,
+    SaleAmount STRING, CustomerName STRING, State STRING, Region STRING, ProductKey STRING,
+    RowCount STRING, ProfitMargin STRING"""
 
 spark = SparkSession.builder.appName("sales-totals").getOrCreate()
 sales = spark.readStream.schema(SCHEMA).csv(sys.argv[1])

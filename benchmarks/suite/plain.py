@@ -1,4 +1,7 @@
-"""Thirty streaming tests of three batches as one writes them by hand: TESTS=30 pytest benchmarks/suite/plain.py."""
+"""Thirty streaming tests of three batches as one writes them by hand.
+
+Run: TESTS=30 pytest benchmarks/suite/plain.py
+"""
 
 import json
 import os

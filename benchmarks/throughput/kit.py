@@ -8,8 +8,9 @@ from pyspark.sql import functions as F
 
 from sparkstream_kit import get_session, run, sinks, sources, start
 
-CSV = """OrderID BIGINT, OrderDate STRING, Quantity INT, DiscountPct DOUBLE, Rate DOUBLE, SaleAmount DECIMAL(12,2),
-    CustomerName STRING, State STRING, Region STRING, ProductKey STRING, RowCount INT, ProfitMargin DOUBLE"""
+CSV = """OrderID BIGINT, OrderDate STRING, Quantity INT, DiscountPct DOUBLE, Rate DOUBLE,
+    SaleAmount DECIMAL(12,2), CustomerName STRING, State STRING, Region STRING, ProductKey STRING,
+    RowCount INT, ProfitMargin DOUBLE"""
 NEEDED = "ProductKey STRING, SaleAmount DECIMAL(12,2)"
 
 kind, folder, *files = sys.argv[1:]
@@ -25,9 +26,7 @@ with get_session("throughput") as spark, tempfile.TemporaryDirectory() as checkp
         **options,
     )
     totals = sales.groupBy("ProductKey").agg(F.sum("SaleAmount").alias("total"))
-    query = start(
-        totals, sinks.memory("totals"), mode="complete", checkpoint=checkpoint, availableNow=True
-    )
+    query = start(totals, sinks.memory("totals"), mode="complete", checkpoint=checkpoint, availableNow=True)
     run(query)
     rows = [[row.ProductKey, f"{row.total:.2f}"] for row in spark.table("totals").collect()]
     print(json.dumps({"rows": sorted(rows)}), flush=True)

@@ -1,6 +1,7 @@
-"""Sum by key of a folder of sales, plain PySpark tuned by hand: tuned.py csv|json|parquet FOLDER [FILES_A_BATCH].
+"""Sum by key of a folder of sales, plain PySpark tuned by hand.
 
 Its settings are those of a properties file at its launch.
+Run: tuned.py csv|json|parquet FOLDER [FILES_A_BATCH]
 """
 
 import json
@@ -10,8 +11,9 @@ import tempfile
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-CSV = """OrderID BIGINT, OrderDate STRING, Quantity INT, DiscountPct DOUBLE, Rate DOUBLE, SaleAmount DECIMAL(12,2),
-    CustomerName STRING, State STRING, Region STRING, ProductKey STRING, RowCount INT, ProfitMargin DOUBLE"""
+CSV = """OrderID BIGINT, OrderDate STRING, Quantity INT, DiscountPct DOUBLE, Rate DOUBLE,
+    SaleAmount DECIMAL(12,2), CustomerName STRING, State STRING, Region STRING, ProductKey STRING,
+    RowCount INT, ProfitMargin DOUBLE"""
 NEEDED = "ProductKey STRING, SaleAmount DECIMAL(12,2)"
 
 kind, folder, *files = sys.argv[1:]

@@ -6,8 +6,9 @@ import sys
 from pyflink.table import EnvironmentSettings, TableEnvironment
 
 kind, folder = sys.argv[1:]
-COLUMNS = """OrderID BIGINT, OrderDate STRING, Quantity INT, DiscountPct DOUBLE, Rate DOUBLE, SaleAmount DECIMAL(12,2),
-    CustomerName STRING, State STRING, Region STRING, ProductKey STRING, RowCount INT, ProfitMargin DOUBLE"""
+COLUMNS = """OrderID BIGINT, OrderDate STRING, Quantity INT, DiscountPct DOUBLE, Rate DOUBLE,
+    SaleAmount DECIMAL(12,2), CustomerName STRING, State STRING, Region STRING, ProductKey STRING,
+    RowCount INT, ProfitMargin DOUBLE"""
 NEEDED = "ProductKey STRING, SaleAmount DECIMAL(12,2)"
 
 table = TableEnvironment.create(EnvironmentSettings.in_streaming_mode())

@@ -1,14 +1,14 @@
-"""Sum by key of a folder of sales in Pathway: with_pathway.py json FOLDER (its CSV reader wants a header line)."""
+"""Sum by key of a folder of sales in Pathway: with_pathway.py json FOLDER."""
 
 import json
 import sys
 
 import pathway as pw
 
-kind, folder = sys.argv[1:]
+_, folder = sys.argv[1:]  # its CSV reader wants a header line
 
 
-class Sale(pw.Schema):
+class Sale(pw.Schema):  # type: ignore[misc]
     """The columns that are needed."""
 
     ProductKey: str
@@ -16,13 +16,11 @@ class Sale(pw.Schema):
 
 
 sales = pw.io.jsonlines.read(f"{folder}/*.json", schema=Sale, mode="static")
-totals = sales.groupby(sales.ProductKey).reduce(
-    sales.ProductKey, total=pw.reducers.sum(sales.SaleAmount)
-)
+totals = sales.groupby(sales.ProductKey).reduce(sales.ProductKey, total=pw.reducers.sum(sales.SaleAmount))
 found: dict[str, float] = {}
 
 
-def keep(key: object, row: dict[str, float], time: int, is_addition: bool) -> None:  # noqa: ARG001, FBT001
+def keep(key: object, row: dict[str, float], time: int, is_addition: bool) -> None:  # noqa: ARG001
     """Keep the last total of a product."""
     if is_addition:
         found[str(row["ProductKey"])] = row["total"]

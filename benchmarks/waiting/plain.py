@@ -3,6 +3,7 @@
 import json
 import sys
 import tempfile
+import time
 
 from pyspark.sql import SparkSession
 
@@ -13,8 +14,8 @@ with tempfile.TemporaryDirectory() as checkpoint:
     lines = spark.readStream.option("maxFilesPerTrigger", 1).text(folder)
     writer = lines.writeStream.format("noop").option("checkpointLocation", checkpoint)
     query = writer.start()
-    while len(query.recentProgress) < int(batches) and query.isActive:
-        query.awaitTermination(0.05)
+    while not query.lastProgress or query.lastProgress.batchId + 1 < int(batches):
+        time.sleep(0.1)
     done = query.recentProgress[: int(batches)]
     query.stop()
     listing = [progress.durationMs["latestOffset"] for progress in done]

@@ -31,7 +31,9 @@ def transform(events: DataFrame, ads: DataFrame) -> DataFrame:
     from sparkstream_kit import windows
 
     views = events.where("event_type = 'view'").withColumn("time", F.timestamp_millis("event_time"))
-    counted = views.join(F.broadcast(ads), "ad_id").groupBy("campaign_id", windows.tumbling("time", "10 seconds"))
+    counted = views.join(F.broadcast(ads), "ad_id").groupBy(
+        "campaign_id", windows.tumbling("time", "10 seconds")
+    )
     return windows.flatten(counted.agg(F.count("*").alias("views"))).drop("end")
 
 

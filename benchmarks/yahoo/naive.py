@@ -9,8 +9,8 @@ import sys
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-SCHEMA = """user_id STRING, page_id STRING, ad_id STRING, ad_type STRING, event_type STRING, event_time STRING,
-    ip_address STRING"""
+SCHEMA = """user_id STRING, page_id STRING, ad_id STRING, ad_type STRING, event_type STRING,
+    event_time STRING, ip_address STRING"""
 
 kind, folder, ads_file = sys.argv[1:]
 spark = SparkSession.builder.appName("yahoo").getOrCreate()

@@ -1,7 +1,8 @@
-"""The Yahoo streaming benchmark in PyFlink SQL, as a stream: with_flink.py join|count EVENTS_DIR ADS_FILE.
+"""The Yahoo streaming benchmark in PyFlink SQL, as a stream.
 
-`join` joins and then counts, as the other programs do. `count` is what a second look finds: it counts by ad and
-window first, so that the join, which keeps its input in state, gets a hundredth of the rows.
+`join` joins and then counts, as the other programs do. `count` is what a second look finds: it counts by
+ad and window first, so that the join, which keeps its input in state, gets a hundredth of the rows.
+Run: with_flink.py join|count EVENTS_DIR ADS_FILE
 """
 
 import json
@@ -37,9 +38,9 @@ query = {
         FROM events JOIN ads ON events.ad_id = ads.ad_id
         WHERE event_type = 'view' GROUP BY campaign_id, event_time - MOD(event_time, 10000)""",
     "count": """
-        SELECT campaign_id, start_ms, SUM(views) FROM (
-            SELECT ad_id, 1000 * TIMESTAMPDIFF(SECOND, TIMESTAMP '1970-01-01 00:00:00', window_start) AS start_ms,
-                COUNT(*) AS views
+        SELECT campaign_id, start_ms, SUM(seen) FROM (
+            SELECT ad_id, COUNT(*) AS seen,
+                1000 * TIMESTAMPDIFF(SECOND, TIMESTAMP '1970-01-01 00:00:00', window_start) AS start_ms
             FROM TABLE(TUMBLE(TABLE events, DESCRIPTOR(moment), INTERVAL '10' SECOND))
             WHERE event_type = 'view' GROUP BY ad_id, window_start, window_end
         ) AS counted JOIN ads ON counted.ad_id = ads.ad_id

@@ -1,6 +1,7 @@
-"""A million rows into PostgreSQL by one plain COPY into a stage and a merge by hand: copy.py URL FOLDER_OF_PARQUET.
+"""A million rows into PostgreSQL by one plain COPY into a stage and a merge by hand.
 
 No Spark: the rows are CSV text in memory before the clock starts.
+Run: by_copy.py URL FOLDER_OF_PARQUET
 """
 
 import io
