@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _BEGIN, _END = "<!-- figures: begin -->", "<!-- figures: end -->"
-_ENOUGH = 6  # pairs for an interval at 95 %
 
 
 def interval(values: Sequence[float]) -> tuple[float, float] | None:
@@ -61,7 +60,7 @@ def _ratio(figures: Sequence[float], first: Sequence[float]) -> str:
         return "1"
     ratios = [one / other for one, other in zip(figures, first, strict=False)]
     text = f"{median(ratios):.2f}"
-    held = interval(ratios) if len(ratios) >= _ENOUGH else None
+    held = interval(ratios)
     return f"{text} (95 %: {held[0]:.2f}–{held[1]:.2f})" if held else text
 
 
@@ -106,7 +105,9 @@ def draw(tables: Sequence[dict[str, Any]], path: Path) -> None:
 
     mpl.rcParams["svg.hashsalt"] = "sparkstream-kit"  # the same figures give the same file
     mpl.rcParams["svg.fonttype"] = "none"
-    shown = [table for table in tables if any(row["figures"] for row in table["rows"])]
+    drawn = [table for table in tables if any(row["figures"] for row in table["rows"])]
+    # Of two bars a table says all.
+    shown = [table for table in drawn if len(table["rows"]) > 2] or drawn  # noqa: PLR2004
     columns = 2
     lines = math.ceil(len(shown) / columns)
     figure, axes = plt.subplots(
@@ -123,7 +124,8 @@ def draw(tables: Sequence[dict[str, Any]], path: Path) -> None:
         names = [row["name"] for row in rows]
         bars = axis.barh(names, middles, xerr=spread, color=colors, height=0.7, ecolor="black")
         axis.bar_label(bars, [f" {_number(middle)}" for middle in middles], padding=4)
-        axis.set_title(f"{table['title']} ({table['unit']})", loc="left", fontsize=10)
+        unit = f"{table['unit']}, more is better" if table["higher"] else table["unit"]
+        axis.set_title(f"{table['title']} ({unit})", loc="left", fontsize=10)
         axis.margins(x=0.15)
         axis.set_xlim(left=0)
         axis.spines[["top", "right"]].set_visible(False)
