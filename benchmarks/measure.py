@@ -33,21 +33,33 @@ def main() -> int:
         )
     watchdog = threading.Timer(float(limit), _kill, (process.pid,))
     watchdog.start()
-    lines = [
-        (time.monotonic() - started, _cpu_of_session(process.pid), line.decode().rstrip("\n"))
-        for line in process.stdout or ()
-    ]
+    # Stopped in the middle, it leaves nothing running.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        lines = [
+            (time.monotonic() - started, _cpu_of_session(process.pid), line.decode().rstrip("\n"))
+            for line in process.stdout or ()
+        ]
+        cpu, code = _account(process.pid)
+    except KeyboardInterrupt:
+        _kill(process.pid)
+        return 130
+    finally:
+        watchdog.cancel()
+    sys.stdout.write(json.dumps({"lines": lines, "cpu": cpu, "code": code}))
+    return 0
+
+
+def _account(main_pid: int) -> tuple[float, int]:
+    """Wait for all processes; return their CPU seconds and the main one's exit code."""
     cpu, code = 0.0, 0
     while True:
         try:
             pid, status, used = os.wait4(-1, 0)
         except ChildProcessError:
-            break
+            return cpu, code
         cpu += used.ru_utime + used.ru_stime
-        code = os.waitstatus_to_exitcode(status) if pid == process.pid else code
-    watchdog.cancel()
-    sys.stdout.write(json.dumps({"lines": lines, "cpu": cpu, "code": code}))
-    return 0
+        code = os.waitstatus_to_exitcode(status) if pid == main_pid else code
 
 
 def _kill(session: int) -> None:
