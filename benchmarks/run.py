@@ -92,7 +92,7 @@ def start(scale: float) -> Iterator[Table]:
     if has_command("serve"):
         with warm_server() as remote:
             attached = program("kit, attached", *kit, env=remote)
-            one_test = pytest(
+            one_test = under_pytest(
                 "one streaming test, attached", HERE / "start" / "one_test.py", tests=1, env=remote
             )
             goal = "at most 1.2 s"
@@ -314,10 +314,15 @@ def sql(scale: float) -> Iterator[Table]:
 
 def postgresql_url() -> str:
     """Return the address of a server of the tests' making, which ends with this process."""
+    import pytest
+
     sys.path.insert(0, str(ROOT / "tests"))
     import postgresql
 
-    return postgresql.server().url
+    try:
+        return postgresql.server().url
+    except pytest.skip.Exception as err:
+        raise SystemExit(f"benchmark sql: {err}") from None
 
 
 def table_in(url: str) -> Callable[[Measured], object]:
@@ -404,16 +409,22 @@ def quarantine(scale: float) -> Iterator[Table]:
 
 
 def listener(scale: float) -> Iterator[Table]:
-    """What the kit's listener takes a batch, timed in the callback with PySpark's part of it."""
+    """What the kit's listener takes a batch, timed in the callback, and PySpark's part before it."""
     del scale
     folder, _ = data.small_sales(60, 12)
-    program = Program(
-        "kit",
-        (HERE / "listener" / "kit.py", folder, "60"),
-        figure=usual_batch,
-        reads=lambda run: len(run.result["milliseconds"]),
+    command = (HERE / "listener" / "kit.py", folder, "60")
+    yield Table(
+        "Listener, a batch",
+        [
+            Program("kit's part", command, figure=usual_batch),
+            Program(
+                "PySpark's part, before it", command, figure=lambda run: median(run.result["pyspark"][20:])
+            ),
+        ],
+        truth=60,
+        unit="ms",
+        goal="at most 5 ms",
     )
-    yield Table("Listener, a batch", [program], truth=60, unit="ms", goal="at most 5 ms")
 
 
 # ---- tests
@@ -426,15 +437,15 @@ def suite(scale: float) -> Iterator[Table]:
     yield Table(
         "30 streaming tests of 3 batches",
         [
-            pytest("kit's harness", HERE / "suite" / "kit.py", tests=30),
-            pytest(TEST, plain, tests=30, env=tuned("test")),
-            pytest("naive (3 run, 27 more of the last one's time)", plain, tests=3, of=30, runs=1),
+            under_pytest("kit's harness", HERE / "suite" / "kit.py", tests=30),
+            under_pytest(TEST, plain, tests=30, env=tuned("test")),
+            under_pytest("naive (3 run, 27 more of the last one's time)", plain, tests=3, of=30, runs=1),
         ],
         goal="at most 18 s",
     )
 
 
-def pytest(
+def under_pytest(
     name: str,
     file: Path,
     *,
