@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
 LIMIT = 300  # seconds for one run of one program
 UP = "session is up"
 
@@ -212,3 +213,14 @@ def python_of(engine: str) -> str:
                 raise ProgramError(f"cannot be installed here: {last}"[:300])
         stamp.write_text("\n".join(ENGINES[engine]))
     return str(folder / "bin" / "python")
+
+
+def properties(profile: str) -> str:
+    """Return the file that gives plain PySpark the settings of a profile."""
+    made = subprocess.run(["sparkstream", "conf", profile], stdout=subprocess.PIPE, text=True, check=True)
+    return made.stdout.strip()
+
+
+def tuned(profile: str) -> dict[str, str]:
+    """Return the environment that gives plain PySpark under `python` the settings of a profile."""
+    return {"PYSPARK_SUBMIT_ARGS": f"--properties-file {properties(profile)} pyspark-shell"}
