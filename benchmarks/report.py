@@ -7,11 +7,11 @@ import os
 import platform
 import re
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-import pyspark
 from running import ENGINES
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def machine() -> str:
     return (
         f"{os.cpu_count()} cores of {model[1] if model else platform.machine()}, "
         f"{int(memory[1]) >> 20 if memory else '?'} GiB; {platform.system()} {platform.release()}; Python "
-        f"{platform.python_version()}, PySpark {pyspark.__version__}, "
+        f"{platform.python_version()}, PySpark {version('pyspark')}, "
         f"{java.splitlines()[0] if java else 'no Java'}; {pins}."
     )
 

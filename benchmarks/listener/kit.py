@@ -25,9 +25,10 @@ def timed(callback: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
-for kind in (JStreamingQueryListener, *JStreamingQueryListener.__subclasses__()):
+kinds: list[Any] = [JStreamingQueryListener, *JStreamingQueryListener.__subclasses__()]
+for kind in kinds:
     if "onQueryProgress" in vars(kind):
-        kind.onQueryProgress = timed(kind.onQueryProgress)  # type: ignore[method-assign]
+        kind.onQueryProgress = timed(kind.onQueryProgress)
 
 folder, batches = sys.argv[1:]
 with get_session("listener") as spark, tempfile.TemporaryDirectory() as checkpoint:
