@@ -130,7 +130,7 @@ def batch(scale: float) -> Iterator[Table]:
         def plain(name: str, many: int = batches, **more: Any) -> Program:
             return small_batches(name, kind, many, **more)  # noqa: B023 - used at once
 
-        few = 6 if kind == "sum" else batches
+        few = 4 if kind == "sum" else batches
         yield Table(
             title,
             [
@@ -195,7 +195,7 @@ def overhead(scale: float) -> Iterator[Table]:
         ],
         truth=12,
         unit="CPU s",
-        runs=10,
+        runs=4,
         goal="kit at most 1.05",
     )
 
