@@ -23,10 +23,13 @@ _TICK = os.sysconf("SC_CLK_TCK")
 
 
 def main() -> int:
-    """Print one JSON object: lines ([seconds, CPU seconds so far, text]), cpu (seconds), code."""
+    """Print one JSON object: lines ([seconds, CPU seconds so far, text]), cpu (seconds), code, others.
+
+    `others` is the part of the machine's time that went to other processes meanwhile.
+    """
     limit, errors, *command = sys.argv[1:]
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    started = time.monotonic()
+    started, busy = time.monotonic(), _cpu_of_machine()
     with Path(errors).open("wb") as stderr:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True
@@ -46,7 +49,9 @@ def main() -> int:
         return 130
     finally:
         watchdog.cancel()
-    sys.stdout.write(json.dumps({"lines": lines, "cpu": cpu, "code": code}))
+    others = _cpu_of_machine() - busy - cpu
+    part = others / (time.monotonic() - started) / (os.cpu_count() or 1)
+    sys.stdout.write(json.dumps({"lines": lines, "cpu": cpu, "code": code, "others": max(part, 0.0)}))
     return 0
 
 
@@ -65,6 +70,12 @@ def _account(main_pid: int) -> tuple[float, int]:
 def _kill(session: int) -> None:
     with suppress(ProcessLookupError):
         os.killpg(session, signal.SIGKILL)
+
+
+def _cpu_of_machine() -> float:
+    """Return the CPU seconds that all processes have taken since the machine's start."""
+    user, nice, system = Path("/proc/stat").read_text("utf-8").split()[1:4]
+    return (int(user) + int(nice) + int(system)) / _TICK
 
 
 def _cpu_of_session(session: int) -> float:

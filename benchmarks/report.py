@@ -17,6 +17,7 @@ from running import ENGINES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_QUIET = 0.05  # of the machine: a server of the benchmark's own, or somebody else
 _BEGIN, _END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 
@@ -52,7 +53,9 @@ def markdown(table: dict[str, Any]) -> str:
             cells.append(f"{median(row['rates']) / 1e6:.2f}" if row["rates"] else "")
         lines.append(f"| {' | '.join(cells)} |")
     goal = f"Goal: {table['goal']}.\n\n" if table["goal"] else ""
-    return f"**{table['title']}**\n\n{goal}" + "\n".join(lines) + "\n"
+    disturbed = f"\nOther processes took up to {table['others']:.0%} of the machine meanwhile.\n"
+    noise = disturbed if table["others"] > _QUIET else ""
+    return f"**{table['title']}**\n\n{goal}" + "\n".join(lines) + f"\n{noise}"
 
 
 def _ratio(figures: Sequence[float], first: Sequence[float]) -> str:

@@ -44,10 +44,12 @@ class Measured:
     Attributes:
         lines: what it printed: (seconds since its start, CPU seconds of all its processes, text).
         cpu: CPU seconds of all its processes, to their end.
+        others: the part of the machine's time that went to other processes meanwhile.
     """
 
     lines: list[tuple[float, float, str]]
     cpu: float
+    others: float
 
     @property
     def result(self) -> dict[str, Any]:
@@ -120,7 +122,7 @@ class Program:
                 said = [line for line in errors.read_text("utf-8", "replace").splitlines() if line.strip()]
                 said = said or [text for _, _, text in found["lines"][-3:]]
                 raise ProgramError(f"exit code {found['code']}: {said[-1] if said else 'no word'}"[:300])
-        return Measured([(at, cpu, text) for at, cpu, text in found["lines"]], found["cpu"])
+        return Measured([(at, cpu, text) for at, cpu, text in found["lines"]], found["cpu"], found["others"])
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,7 @@ def measure(table: Table, runs: int | None, say: Callable[[str], None]) -> dict[
         program.name: {"name": program.name, "figures": [], "cpu": [], "rates": [], "note": ""}
         for program in table.programs
     }
+    others = 0.0
     for number in range(runs or table.runs):
         order = table.programs if number % 2 == 0 else table.programs[::-1]
         for program in order:
@@ -177,11 +180,14 @@ def measure(table: Table, runs: int | None, say: Callable[[str], None]) -> dict[
                 continue
             row["figures"].append(program.figure(run))
             row["cpu"].append(run.cpu)
+            others = max(others, run.others)
             if table.rows and any(text == UP for _, _, text in run.lines):
                 row["rates"].append(table.rows / run.query[0] / (os.cpu_count() or 1))
-            say(f"  {program.name}: {row['figures'][-1]:.3g} {table.unit}, CPU {run.cpu:.1f} s")
+            say(
+                f"  {program.name}: {row['figures'][-1]:.3g} {table.unit}, CPU {run.cpu:.1f} s, others {run.others:.0%}"
+            )
     kept = {key: getattr(table, key) for key in ("title", "unit", "goal", "higher")}
-    return {**kept, "rows": list(rows.values())}
+    return {**kept, "others": others, "rows": list(rows.values())}
 
 
 def _same(found: object, truth: object) -> object:
