@@ -46,10 +46,10 @@ def start(scale: float) -> Iterator[Table]:
             program("kit, test", *kit, "--profile", "test"),
             program(LOCAL, *plain, env=tuned("local")),
             program(TEST, *plain, env=tuned("test")),
-            program("naive", *plain, runs=2),
+            program("naive", *plain, runs=1),
         ],
         truth,
-        runs=5,
+        runs=3,
         goal="at most 4.5 s in local, 3.5 s in test; naive takes at least 3.5 and 4.5 times as long",
     )
     yield Table(
@@ -58,10 +58,10 @@ def start(scale: float) -> Iterator[Table]:
             program("kit, local", submit, with_file, properties("local"), *kit),
             program("kit, test", submit, with_file, properties("test"), *kit, "--profile", "test"),
             program(LOCAL, submit, with_file, properties("local"), *plain),
-            program("naive", submit, *plain, runs=2),
+            program("naive", submit, *plain, runs=1),
         ],
         truth,
-        runs=5,
+        runs=3,
         goal="at most 5 s in local, 4 s in test",
     )
     if has_command("serve"):
@@ -75,10 +75,10 @@ def start(scale: float) -> Iterator[Table]:
                 "First result from process start, attached to a warm server",
                 [attached],
                 truth,
-                runs=5,
+                runs=3,
                 goal=goal,
             )
-            yield Table("pytest, attached to a warm server", [one_test], runs=5, goal=goal)
+            yield Table("pytest, attached to a warm server", [one_test], runs=3, goal=goal)
 
 
 def first_result(run: Measured) -> float:
@@ -142,6 +142,7 @@ def batch(scale: float) -> Iterator[Table]:
             ],
             truth=12,
             unit="ms",
+            runs=2,
             goal=goals[kind],
         )
 
@@ -195,7 +196,7 @@ def overhead(scale: float) -> Iterator[Table]:
         ],
         truth=12,
         unit="CPU s",
-        runs=4,
+        runs=2,
         goal="kit at most 1.05",
     )
 
@@ -218,6 +219,7 @@ def listener(scale: float) -> Iterator[Table]:
         ],
         truth=60,
         unit="ms",
+        runs=2,
         goal="kit at most 5 ms",
     )
 
@@ -233,6 +235,7 @@ def suite(scale: float) -> Iterator[Table]:
             under_pytest(TEST, plain, tests=30, env=tuned("test")),
             under_pytest("naive (3 run, 27 more of the last one's time)", plain, tests=3, of=30, runs=1),
         ],
+        runs=2,
         goal="at most 18 s",
     )
 
@@ -266,8 +269,7 @@ def under_pytest(
 
 def waiting(scale: float) -> Iterator[Table]:
     """Many files in the folder, one a batch: the batch that lists them."""
-    most = 5 if scale >= 1 else 4
-    for power in range(1, most + 1):
+    for power in (1, 3, 5) if scale >= 1 else (1, 3):
         folder, _ = data.small_sales(10**power, 1)
         args = (folder, "8")
         longest = lambda run: float(max(run.result["milliseconds"]))  # noqa: E731
@@ -281,5 +283,5 @@ def waiting(scale: float) -> Iterator[Table]:
             ],
             truth=8,
             unit="ms",
-            runs=2,
+            runs=1,
         )

@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--full", action="store_true", help="ten times the data, and all repetitions")
     parser.add_argument("--scale", type=float, default=0.1, help="part of the full data (0.1)")
     parser.add_argument(
-        "--runs", type=int, help="of each program (2; with --full as many as its table asks for)"
+        "--runs", type=int, help="of each program (1; with --full as many as its table asks for)"
     )
     parser.add_argument("--no-engines", action="store_true", help="Spark alone: installs nothing")
     parser.add_argument(
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"unknown benchmark {', '.join(sorted(unknown))}; known: {', '.join(BENCHMARKS)}")
     # spark-submit and sparkstream of this environment, and the python3 that they look for.
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    scale, runs = (1.0, args.runs) if args.full else (args.scale, args.runs or 2)
+    scale, runs = (1.0, args.runs) if args.full else (args.scale, args.runs or 1)
     kept = data.HOME / "results" / f"{scale:g}"
     kept.mkdir(parents=True, exist_ok=True)
     for name in args.names or BENCHMARKS:

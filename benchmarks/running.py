@@ -183,9 +183,8 @@ def measure(table: Table, runs: int | None, say: Callable[[str], None]) -> dict[
             others = max(others, run.others)
             if table.rows and any(text == UP for _, _, text in run.lines):
                 row["rates"].append(table.rows / run.query[0] / (os.cpu_count() or 1))
-            say(
-                f"  {program.name}: {row['figures'][-1]:.3g} {table.unit}, CPU {run.cpu:.1f} s, others {run.others:.0%}"
-            )
+            figure = f"{row['figures'][-1]:.3g} {table.unit}"
+            say(f"  {program.name}: {figure}, CPU {run.cpu:.1f} s, others {run.others:.0%}")
     kept = {key: getattr(table, key) for key in ("title", "unit", "goal", "higher")}
     return {**kept, "others": others, "rows": list(rows.values())}
 
