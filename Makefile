@@ -4,7 +4,7 @@
 ENTER := . .venv/bin/activate &&
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow faults lint typecheck format ci wheel zip picture clean setup pins
+.PHONY: help demo test test-slow faults bench bench-full lint typecheck format ci wheel zip picture clean setup pins
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
@@ -21,6 +21,14 @@ test-slow: setup ## run the tests that take long: the notebook, the README's com
 
 faults: setup ## kill, damage and fill up what runs, and see that no row is lost (ROUNDS=N for more kills)
 	@$(ENTER) python -m pytest tests/faults -n 2 --dist worksteal
+
+bench: setup ## measure the kit beside other ways, on a tenth of the data: ten minutes on two cores that do nothing else
+	@bash scripts/postgresql.sh
+	@$(ENTER) python benchmarks/run.py $(NAMES)
+
+bench-full: setup ## measure what docs/performance.md shows, and put it there
+	@bash scripts/postgresql.sh
+	@$(ENTER) python benchmarks/run.py --full --page docs/performance.md $(NAMES)
 
 lint: setup ## check style and format with ruff
 	@$(ENTER) ruff check && ruff format --check

@@ -1,0 +1,293 @@
+"""Tables about time: the start, a small batch, tests, what the kit adds, many files."""
+
+from __future__ import annotations
+
+import csv
+import re
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager, suppress
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import data
+from running import HERE, ROOT, Measured, Program, ProgramError, Table, properties, tuned
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["batch", "listener", "overhead", "start", "suite", "waiting"]
+
+TOTALS = ROOT / "jobs" / "sales_totals.py"
+ROWS = 1_000_000
+LOCAL, TEST = "hand-tuned, settings of local", "hand-tuned, settings of test"
+
+
+def start(scale: float) -> Iterator[Table]:
+    """First result of `sales_totals` (one file of 500 rows) from process start, archive warm."""
+    del scale
+    if has_command("warm"):
+        subprocess.run(["sparkstream", "warm"], stdout=sys.stderr, check=True)
+    folder, truth = data.small_sales(1, 500)
+
+    def program(
+        name: str, *command: str | Path, env: dict[str, str] | None = None, runs: int = 100
+    ) -> Program:
+        return Program(name, command, env=env or {}, figure=first_result, runs=runs, reads=totals_printed)
+
+    kit = (TOTALS, folder, "--available-now", "--format", "csv")
+    plain = (HERE / "start" / "plain.py", folder)
+    submit, with_file = "spark-submit", "--properties-file"
+    yield Table(
+        "First result from process start, under python",
+        [
+            program("kit, local", *kit),
+            program("kit, test", *kit, "--profile", "test"),
+            program(LOCAL, *plain, env=tuned("local")),
+            program(TEST, *plain, env=tuned("test")),
+            program("naive", *plain, runs=1),
+        ],
+        truth,
+        runs=3,
+        goal="at most 4.5 s in local, 3.5 s in test; naive takes at least 3.5 and 4.5 times as long",
+    )
+    yield Table(
+        "First result from process start, under spark-submit with the properties file",
+        [
+            program("kit, local", submit, with_file, properties("local"), *kit),
+            program("kit, test", submit, with_file, properties("test"), *kit, "--profile", "test"),
+            program(LOCAL, submit, with_file, properties("local"), *plain),
+            program("naive", submit, *plain, runs=1),
+        ],
+        truth,
+        runs=3,
+        goal="at most 5 s in local, 4 s in test",
+    )
+    if has_command("serve"):
+        with warm_server() as remote:
+            attached = program("kit, attached", *kit, env=remote)
+            one_test = under_pytest(
+                "one streaming test, attached", HERE / "start" / "one_test.py", tests=1, env=remote
+            )
+            for program_to_warm in (attached, one_test):
+                with suppress(ProgramError):  # the table will say it
+                    program_to_warm.run()
+            goal = "at most 1.2 s"
+            yield Table(
+                "First result from process start, attached to a warm server",
+                [attached],
+                truth,
+                runs=3,
+                goal=goal,
+            )
+            yield Table("pytest, attached to a warm server", [one_test], runs=3, goal=goal)
+
+
+def first_result(run: Measured) -> float:
+    """Return the seconds to the first row of totals."""
+    return next(at for at, _, text in run.lines if _total(text))
+
+
+def totals_printed(run: Measured) -> list[list[str]]:
+    """Return [product, total] of the CSV lines that were printed."""
+    return sorted(row for _, _, text in run.lines if (row := _total(text)))
+
+
+def _total(text: str) -> list[str] | None:
+    fields = next(csv.reader([text]), [])
+    known = len(fields) == 3 and re.fullmatch(r"[\d.E]+", fields[2])  # noqa: PLR2004 - product, orders, total
+    return [fields[0], f"{float(fields[2]):.2f}"] if known else None
+
+
+def has_command(name: str) -> bool:
+    """Say whether this version of the kit has a command."""
+    return subprocess.run(["sparkstream", name, "--help"], capture_output=True, check=False).returncode == 0
+
+
+@contextmanager
+def warm_server() -> Iterator[dict[str, str]]:
+    """Give the environment that attaches to a server of the kit."""
+    with socket.create_server(("127.0.0.1", 0)) as free:  # one that runs already is somebody's
+        command = ["sparkstream", "serve", "--port", str(free.getsockname()[1])]
+    said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    try:
+        found = re.search(r"SPARK_REMOTE=[\"']?([^\s\"']+)", said)
+        if found is None:
+            raise RuntimeError(f"sparkstream serve said no SPARK_REMOTE: {said}")
+        yield {"SPARK_REMOTE": found[1]}
+    finally:
+        subprocess.run([*command, "--stop"], stdout=sys.stderr, check=True)
+
+
+def batch(scale: float) -> Iterator[Table]:
+    """A micro-batch of twelve rows from a CSV file: the median after the first third (the JVM warms up)."""
+    batches = 60 if scale >= 1 else 30
+    goals = {
+        "sum": "at most 115 ms in local, 80 ms in test",
+        "stateless": "at most 75 ms in local, 45 ms in test",
+    }
+    for kind, title in (("sum", "Micro-batch, sum by key"), ("stateless", "Micro-batch, stateless")):
+
+        def kit(profile: str) -> Program:
+            return small_batches(f"kit, {profile}", kind, batches, profile)  # noqa: B023 - used at once
+
+        def plain(name: str, many: int = batches, **more: Any) -> Program:
+            return small_batches(name, kind, many, **more)  # noqa: B023 - used at once
+
+        few = 4 if kind == "sum" else batches
+        yield Table(
+            title,
+            [
+                kit("local"),
+                kit("test"),
+                plain(LOCAL, env=tuned("local")),
+                plain(TEST, env=tuned("test")),
+                plain("naive", few, runs=1 if kind == "sum" else 100),
+            ],
+            truth=12,
+            unit="ms",
+            runs=2,
+            goal=goals[kind],
+        )
+
+
+def small_batches(name: str, kind: str, batches: int, profile: str = "", **more: Any) -> Program:
+    """Return a program of so many batches: the kit's with a profile, else plain PySpark's."""
+    folder, _ = data.small_sales(batches, 12)
+    folder_and_more = (profile, folder, str(batches)) if profile else (folder,)
+    file = HERE / "batch" / ("kit.py" if profile else "plain.py")
+    return Program(
+        name, (file, kind, *folder_and_more), **{"figure": usual_batch, "reads": rows_a_batch, **more}
+    )
+
+
+def usual_batch(run: Measured) -> float:
+    """Return the median batch after the first third."""
+    took = run.result["milliseconds"]
+    return float(median(took[len(took) // 3 :]))
+
+
+def rows_a_batch(run: Measured) -> float:
+    """Return how many rows a batch had."""
+    return float(run.result["rows"] / len(run.result["milliseconds"]))
+
+
+def overhead(scale: float) -> Iterator[Table]:
+    """The kit against hand-tuned plain PySpark with the same settings: CPU seconds of driver and JVM."""
+    rows = int(ROWS * scale)
+    folder, truth = data.sales(rows)
+    args = ("csv", folder / "csv", "5")
+
+    def cpu(run: Measured) -> float:
+        return run.cpu
+
+    yield Table(
+        f"{rows:,} CSV rows in 20 batches, sum by key",
+        [
+            Program("hand-tuned", (HERE / "throughput" / "tuned.py", *args), env=tuned("local"), figure=cpu),
+            Program("kit", (HERE / "throughput" / "kit.py", *args), figure=cpu),
+        ],
+        truth,
+        unit="CPU s",
+        runs=10,
+        goal="kit at most 1.05",
+    )
+    yield Table(
+        "60 batches of twelve rows, sum by key",
+        [
+            small_batches("hand-tuned", "sum", 60, env=tuned("local"), figure=cpu),
+            small_batches("kit", "sum", 60, "local", figure=cpu),
+        ],
+        truth=12,
+        unit="CPU s",
+        runs=2,
+        goal="kit at most 1.05",
+    )
+
+
+def listener(scale: float) -> Iterator[Table]:
+    """What the kit's listener takes a batch, timed in the callback, beside one that does nothing."""
+    del scale
+    folder, _ = data.small_sales(60, 12)
+    args = (folder, "60")
+    yield Table(
+        "Listener, a batch",
+        [
+            Program("kit", (HERE / "listener" / "kit.py", *args), figure=usual_batch),
+            Program(
+                "plain PySpark, one that does nothing",
+                (HERE / "listener" / "plain.py", *args),
+                env=tuned("local"),
+                figure=usual_batch,
+            ),
+        ],
+        truth=60,
+        unit="ms",
+        runs=2,
+        goal="kit at most 5 ms",
+    )
+
+
+def suite(scale: float) -> Iterator[Table]:
+    """Thirty streaming tests of three batches, from the start of pytest to its end."""
+    del scale
+    plain = HERE / "suite" / "plain.py"
+    yield Table(
+        "30 streaming tests of 3 batches",
+        [
+            under_pytest("kit's harness", HERE / "suite" / "kit.py", tests=30),
+            under_pytest(TEST, plain, tests=30, env=tuned("test")),
+            under_pytest("naive (3 run, 27 more of the last one's time)", plain, tests=3, of=30, runs=1),
+        ],
+        runs=2,
+        goal="at most 18 s",
+    )
+
+
+def under_pytest(
+    name: str,
+    file: Path,
+    *,
+    tests: int,
+    of: int | None = None,
+    env: dict[str, str] | None = None,
+    runs: int = 100,
+) -> Program:
+    """Return a run of pytest; of more tests than it runs, the rest take what the last one took."""
+
+    def seconds(run: Measured) -> float:
+        passed = [at for at, _, text in run.lines if " PASSED " in text]
+        more = (of or tests) - tests
+        return run.seconds + (more * (passed[-1] - passed[-2]) if more else 0)
+
+    command = (sys.executable, "-m", "pytest", file, "-v", "-p", "no:cacheprovider", "--rootdir", ROOT)
+    return Program(
+        name,
+        command,
+        env={"PYTHONUNBUFFERED": "1", "TESTS": str(tests), **(env or {})},
+        figure=seconds,
+        runs=runs,
+        reads=lambda run: sum(" PASSED " in text for _, _, text in run.lines) == tests,
+    )
+
+
+def waiting(scale: float) -> Iterator[Table]:
+    """Many files in the folder, one a batch: the batch that lists them."""
+    for power in (1, 3, 5) if scale >= 1 else (1, 3):
+        folder, _ = data.small_sales(10**power, 1)
+        args = (folder, "8")
+        longest = lambda run: float(max(run.result["milliseconds"]))  # noqa: E731
+        yield Table(
+            f"{10**power:,} files waiting, the longest listing of 8 batches",
+            [
+                Program("kit", (HERE / "waiting" / "kit.py", *args), figure=longest),
+                Program(
+                    "hand-tuned", (HERE / "waiting" / "plain.py", *args), env=tuned("local"), figure=longest
+                ),
+            ],
+            truth=8,
+            unit="ms",
+            runs=1,
+        )

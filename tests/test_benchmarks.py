@@ -1,0 +1,63 @@
+"""The benchmarks run end to end; nothing here looks at a time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import report
+from running import Program, Table, measure
+
+RUN = [sys.executable, str(Path(__file__).parent.parent / "benchmarks" / "run.py")]
+
+
+def script(folder: Path, name: str, text: str) -> Program:
+    path = folder / f"{name}.py"
+    path.write_text(text)
+    return Program(name, (path,))
+
+
+def test_a_program_that_is_wrong_or_fails_has_no_figures(tmp_path: Path) -> None:
+    said: list[str] = []
+    right = script(tmp_path, "right", """print('{"rows": [1]}')""")
+    wrong = script(tmp_path, "wrong", """print('{"rows": [2]}')""")
+    fails = script(tmp_path, "fails", """print("so far"); raise OSError("no disk")""")
+    rows = measure(Table("Three", [right, wrong, fails], truth=[1]), 3, said.append)["rows"]
+    assert [len(row["figures"]) for row in rows] == [3, 0, 0]
+    assert [row["note"] for row in rows] == ["", "its result differs", "exit code 1: OSError: no disk"]
+
+
+def test_all_processes_of_a_program_are_accounted_for(tmp_path: Path) -> None:
+    child = "import time\nwhile time.process_time() < 0.5: pass"
+    text = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}]); print(1)"
+    assert script(tmp_path, "orphans", text).run().cpu > 0.5
+
+
+def test_the_interval_is_that_of_the_sign_test() -> None:
+    assert report.interval([5, 1, 4, 2, 3]) is None  # of five values even all of them hold 93.8 % only
+    assert report.interval([5, 1, 4, 2, 3, 0]) == (0, 5)
+    assert report.interval(range(10)) == (1, 8)
+
+
+def test_a_wrong_name_is_refused() -> None:
+    done = subprocess.run([*RUN, "strat"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "unknown benchmark strat; known: start, batch" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_benchmark_fills_table_page_and_chart(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- figures: begin -->\nold\n<!-- figures: end -->\nafter\n")
+    command = [*RUN, "listener", "--runs", "1", "--page", str(page)]
+    env = {**os.environ, "BENCH_DIR": str(tmp_path)}
+    subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    lines = page.read_text().splitlines()
+    assert (lines[0], lines[-1], "old" in lines) == ("before", "after", False)
+    rows = [line.split(" | ") for line in lines if line.startswith(("| kit", "| plain"))]
+    assert [row[0] for row in rows] == ["| kit", "| plain PySpark, one that does nothing"]
+    assert all(float(row[1]) > 0 and row[3] == "1" for row in rows)
+    assert (tmp_path / "page.svg").read_text().startswith("<?xml")
