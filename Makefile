@@ -4,7 +4,7 @@
 ENTER := . .venv/bin/activate &&
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow faults bench bench-full lint typecheck format ci wheel zip picture clean setup pins
+.PHONY: help demo test test-slow faults versions bench bench-full lint typecheck format ci wheel zip picture clean setup pins
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
@@ -29,6 +29,9 @@ bench: setup ## measure the kit beside other ways, on a tenth of the data: ten m
 bench-full: setup ## measure what docs/performance.md shows, and put it there
 	@bash scripts/postgresql.sh
 	@$(ENTER) python benchmarks/run.py --full --page docs/performance.md $(NAMES)
+
+versions: setup ## run the tests that depend on it with other versions of Spark
+	@bash scripts/versions.sh
 
 lint: setup ## check style and format with ruff
 	@$(ENTER) ruff check && ruff format --check
