@@ -52,7 +52,7 @@ def test_a_progress_comes_from_the_jvm_as_one_text(words: DataFrame, monkeypatch
     asked: list[object] = []
     monkeypatch.setattr(StreamingQueryProgress, "fromJObject", asked.append)
     seen: list[object] = []
-    run(start(words, sinks.memory("texts"), availableNow=True), on_batch=seen.append)
+    run(start(words, sinks.memory("texts"), mode="complete", availableNow=True), on_batch=seen.append)
     assert seen
     assert asked == []
 

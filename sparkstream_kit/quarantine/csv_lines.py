@@ -83,8 +83,8 @@ def parse_csv(
     options = {"sep": sep, "quote": '"', "escape": '"', "columnNameOfCorruptRecord": "corrupt"}
     # Every column is asked for as text: Spark then parses all of them, and loses nothing.
     few = (F.octet_length(line) < _MOST_FIELDS) | (_count(line, sep) < _MOST_FIELDS)
-    # At the end of a text that is not the end of a line the parser throws an exception: half of its time.
-    read = F.from_csv(F.when(few, F.concat(line, F.lit(_END))), f"{texts}, corrupt STRING", options)
+    # What follows its end of a line from_csv drops, and mixes into the next line.
+    read = F.from_csv(F.when(few & ~line.contains(_END), line), f"{texts}, corrupt STRING", options)
     frame = lines.select(line.alias(RAW), read.alias("read"))
 
     formats: dict[type, str | None] = {DateType: date_format, TimestampType: timestamp_format}
@@ -107,7 +107,6 @@ def _of_line(fields: int) -> list[Column]:
     read = F.col("read").isNull() | F.col("read.corrupt").isNotNull()
     return [
         F.when(~F.is_valid_utf8(raw), "not valid UTF-8"),
-        # from_csv would end there, and drop what follows.
         F.when(raw.contains(_END), "U+FFFF, which is no character"),
         # An open quote would take the rest of the line into its value, and be gone from it.
         F.when(raw.contains('"') & (_count(raw, '"') % 2 == 1), "unbalanced quote"),
