@@ -1,13 +1,13 @@
-"""A file that is replaced whole, so that a reader never sees a part of it."""
+"""Files of the kit's own: replaced whole, so that a reader never sees a part; and where they are kept."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
 
 def replace(target: Path, texts: Iterable[str]) -> None:
@@ -18,3 +18,14 @@ def replace(target: Path, texts: Iterable[str]) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(target)
+
+
+def cache_folder() -> Path:
+    """Return where the kit keeps files of the user: never in /tmp, where others can lay a file for us.
+
+    Raises:
+        RuntimeError: the user has no home folder.
+    """
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    # The XDG rules ignore a relative path.
+    return (given if given.is_absolute() else Path.home() / ".cache") / "sparkstream-kit"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import importlib.metadata
 import itertools
-import os
 import re
 import sys
 import threading
@@ -16,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from sparkstream_kit import _waiting, checkpoints, feeds
+from sparkstream_kit import _files, _waiting, checkpoints, feeds, serving
 from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, reject_unknown
 from sparkstream_kit.profiles import submit_properties
 
@@ -75,6 +74,7 @@ def _app() -> Any:
     app.add_typer(checkpoint, name="checkpoint")
     app.command("conf")(_conf)
     app.command("schema")(_schema)
+    app.command("serve")(_serve)
     return typer.main.get_command(app)
 
 
@@ -147,11 +147,8 @@ def _conf(profile: Annotated[str, typer.Argument(metavar="PROFILE", help="A name
 
     spark-submit --properties-file "$(sparkstream conf local)" jobs/x.py
     """
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
     try:
-        # The XDG rules ignore a relative path. Never /tmp instead, where others can lay a file for us.
-        cache = given if given.is_absolute() else Path.home() / ".cache"
-        typer.echo(submit_properties(profile, cache / "sparkstream-kit"))
+        typer.echo(submit_properties(profile, _files.cache_folder()))
     except (OSError, RuntimeError) as err:  # RuntimeError: no home folder
         raise InvalidInputError(f"cannot write the profile: {err}; set XDG_CACHE_HOME to a folder") from err
 
@@ -166,9 +163,9 @@ def _schema(
     reject_unknown("--format", [format], _FORMATS)
     if not re.search(r"://|[*?\[{]", path) and not Path(path).exists():
         raise InvalidInputError(f"{path} does not exist; give the path of a file, a folder or a glob")
-    from sparkstream_kit import get_session, schemas
+    from sparkstream_kit import schemas, spark_session
 
-    with get_session("sparkstream schema", profile="local") as spark:
+    with spark_session("sparkstream schema", profile="local") as spark:
         typer.echo(schemas.to_code(schemas.infer(spark, path, format=format, header=header)), nl=False)
 
 
@@ -208,6 +205,36 @@ def _rewind(
 ) -> None:
     """Go back to the end of batch N: what came after it runs again. Can be undone until the next start."""
     typer.echo(checkpoints.rewind(folder, to=to, apply=apply))
+
+
+def _serve(
+    *,
+    profile: Annotated[str, _flag("NAME", "Settings: local, test, cluster or a file.")] = "local",
+    port: Annotated[int, _flag("PORT", "A free port of loopback.")] = serving.PORT,
+    status: Annotated[bool, typer.Option("--status", help="Only say whether it runs; exit code 1 if not.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="End it, with all that runs on it.")] = False,
+) -> int:
+    """Keep a warm Spark in the background (Spark Connect): what attaches to it starts in a second.
+
+    eval "$(sparkstream serve)" sets SPARK_REMOTE, by which jobs, notebooks and pytest attach to it.
+    """
+    if stop and status:
+        raise InvalidInputError("--stop and --status exclude each other; give one of them")
+    if stop or status:
+        server = serving.stop(port) if stop else serving.status(port)
+        if server is None:
+            _say(f"no server runs on port {port}")
+            return 0 if stop else 1
+        if stop:
+            _say(f"ended the server on port {port}; unset SPARK_REMOTE")
+            return 0
+    else:
+        running = serving.status(port)
+        server = serving.serve(port, profile)
+        _say(f"a server {'runs already' if running == server else 'runs now'}; to attach:")
+    _say(f"port {port}, profile {server.profile}, process {server.pid}, log {server.log}")
+    typer.echo(f"export SPARK_REMOTE={server.url}")
+    return 0
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.errors import AnalysisException
 
+from sparkstream_kit import _connect
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def _read(
             raise InvalidInputError(f"max_files_per_trigger must be 1 or more, not {max_files}")
         reader = reader.option("maxFilesPerTrigger", max_files)
     try:
-        return reader.load(str(path))
+        return reader.load(_connect.server_path(spark, str(path)))
     except AnalysisException as err:
         if err.getCondition() != "PATH_NOT_FOUND":
             raise
