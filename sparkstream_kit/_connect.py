@@ -51,12 +51,16 @@ def folder(spark: SparkSession) -> Path | None:
     """
     if not is_connect(spark):
         return None
-    session: str = spark.session_id  # type: ignore[attr-defined] - Connect's
+    session = _session_id(spark)
     if session not in _folders:
         said = spark.conf.get(serving.FOLDER_KEY, None)
         # The same path may be another folder, on another machine; who is attached is known by an id.
         _folders[session] = Path(said) if said and Path(said, "clients", session).exists() else None
     return _folders[session]
+
+
+def _session_id(spark: Any) -> str:
+    return str(spark.session_id)
 
 
 def server_path(spark: SparkSession, path: str) -> str:
@@ -86,7 +90,7 @@ def attach(url: str, app_name: str, profile: str | None, conf: Mapping[str, str]
     from pyspark.errors import PySparkImportError
     from pyspark.sql import SparkSession
 
-    settings = None if profile is None else read_profile(profile)
+    settings: dict[str, Any] | None = None if profile is None else read_profile(profile)
     host, port = _address(url)
     _check_listening(host, port)
     own = _own_url(url, host, port)
@@ -101,7 +105,9 @@ def attach(url: str, app_name: str, profile: str | None, conf: Mapping[str, str]
     if own is not None:
         _register(spark, own, port)
     if settings is None and folder(spark) is None:
-        settings = read_profile("local" if spark.conf.get("spark.master", "").startswith("local") else "cluster")
+        settings = read_profile(
+            "local" if str(spark.conf.get("spark.master", None)).startswith("local") else "cluster"
+        )
     if settings := {key: value for key, value in (settings or {}).items() if key not in conf}:
         # In one call, in which those that only a server's start can take are passed over.
         SparkSession.builder.remote(own or url).config(map=settings).getOrCreate()
@@ -162,11 +168,11 @@ def _check_answer(spark: SparkSession, url: str) -> None:
         spark.conf.get("spark.app.name", None)
     except PySparkException as err:
         spark.stop()
-        if "UNAUTHENTICATED" not in str(err) and "Invalid authentication token" not in str(err):
+        if "UNAUTHENTICATED" not in str(err):
             raise
         raise InvalidInputError(
-            f"the Spark Connect server at {url.partition('token=')[0]} takes only clients with its token; set "
-            "SPARK_CONNECT_AUTHENTICATE_TOKEN, or start one of your own with sparkstream serve"
+            f"the Spark Connect server at {url.partition('/;')[0]} takes only clients with its token; set "
+            "SPARK_CONNECT_AUTHENTICATE_TOKEN, or start a server of your own (sparkstream serve)"
         ) from err
 
 
@@ -174,7 +180,7 @@ def _register(spark: SparkSession, url: str, port: int) -> None:
     """Note who is attached, and end what killed clients have left: the server would run it for ever."""
     from pyspark.sql.connect.client import SparkConnectClient
 
-    session: str = spark.session_id  # type: ignore[attr-defined]
+    session = _session_id(spark)
     clients = serving.folder_of(port) / "clients"
     if not clients.is_dir():
         return

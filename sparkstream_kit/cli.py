@@ -1,6 +1,6 @@
 """The command `sparkstream`, a thin face on the modules: feeds, checkpoints, settings, schemas as code.
 
-Results go to standard output, all else to standard error. Only `sparkstream schema` starts Spark.
+Results go to standard output, all else to standard error. Only `schema` and `serve` start Spark.
 """
 
 from __future__ import annotations
@@ -211,7 +211,9 @@ def _serve(
     *,
     profile: Annotated[str, _flag("NAME", "Settings: local, test, cluster or a file.")] = "local",
     port: Annotated[int, _flag("PORT", "A free port of loopback.")] = serving.PORT,
-    status: Annotated[bool, typer.Option("--status", help="Only say whether it runs; exit code 1 if not.")] = False,
+    status: Annotated[
+        bool, typer.Option("--status", help="Only say whether it runs; exit code 1 if not.")
+    ] = False,
     stop: Annotated[bool, typer.Option("--stop", help="End it, with all that runs on it.")] = False,
 ) -> int:
     """Keep a warm Spark in the background (Spark Connect): what attaches to it starts in a second.
@@ -231,8 +233,8 @@ def _serve(
     else:
         running = serving.status(port)
         server = serving.serve(port, profile)
-        _say(f"a server {'runs already' if running == server else 'runs now'}; to attach:")
-    _say(f"port {port}, profile {server.profile}, process {server.pid}, log {server.log}")
+        _say("a server runs already" if running == server else "started a server; --stop ends it")
+    _say(f"port {port}, profile {server.profile}, process {server.pid}, log {server.log}; to attach to it:")
     typer.echo(f"export SPARK_REMOTE={server.url}")
     return 0
 

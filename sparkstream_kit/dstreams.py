@@ -60,7 +60,8 @@ def streaming_context(spark: SparkSession, batch_interval: float) -> Iterator[St
     """
     if _connect.is_connect(spark):
         raise InvalidInputError(
-            "DStreams need a Spark session of this process, which one on Spark Connect is not; unset SPARK_REMOTE"
+            "DStreams need a Spark session of this process, and this one is on Spark Connect; "
+            "unset SPARK_REMOTE"
         )
     if batch_interval < 0.001:  # noqa: PLR2004 - Spark's Duration counts milliseconds
         raise InvalidInputError(f"batch_interval must be 0.001 s or more, not {batch_interval}")

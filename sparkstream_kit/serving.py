@@ -149,7 +149,9 @@ def _alone(port: int) -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield folder
     except OSError as err:
-        raise InvalidInputError(f"cannot keep a server's files: {err}; set XDG_CACHE_HOME to a folder") from err
+        raise InvalidInputError(
+            f"cannot keep a server's files: {err}; set XDG_CACHE_HOME to a folder"
+        ) from err
 
 
 def _clear(folder: Path) -> None:
@@ -164,7 +166,9 @@ def _launch(folder: Path, port: int, profile: dict[str, str]) -> subprocess.Pope
     from pyspark.find_spark_home import _find_spark_home
 
     token = secrets.token_urlsafe(32)
-    with open(folder / "token", "w", opener=lambda path, _: os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)) as file:  # noqa: E501, FURB103, PTH123 - born private
+    # Born private: no moment in which others could read it.
+    private = os.open(folder / "token", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(private, "w", encoding="utf-8") as file:
         file.write(token)
     for name in ("clients", "warehouse", "tmp"):
         (folder / name).mkdir()
@@ -194,7 +198,11 @@ def _launch(folder: Path, port: int, profile: dict[str, str]) -> subprocess.Pope
 
 def _environment(home: str, token: str) -> dict[str, str]:
     """Return the server's environment, which its Python workers have too; others cannot see into it."""
-    env = {key: value for key, value in os.environ.items() if not key.startswith(("SPARK_REMOTE", "PYSPARK_GATEWAY"))}
+    env = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("SPARK_REMOTE", "PYSPARK_GATEWAY"))
+    }
     env.pop("SPARK_CONNECT_MODE_ENABLED", None)
     path = [str(Path(__file__).parent.parent), env.get("PYTHONPATH", "")]
     options = [env.get("SPARK_SUBMIT_OPTS", ""), _java_options()]
@@ -218,8 +226,14 @@ def _await(process: subprocess.Popen[bytes], folder: Path, port: int) -> None:
     end = time.monotonic() + _START_LIMIT
     while not _answers(port):
         if process.poll() is not None or time.monotonic() > end:
-            what = "ended at its start" if process.returncode is not None else f"did not answer in {_START_LIMIT:g} s"
-            raise InvalidInputError(f"the server {what}: {_reason(log.read_text('utf-8', 'replace'))}; see {log}")
+            what = (
+                "ended at its start"
+                if process.returncode is not None
+                else f"did not answer in {_START_LIMIT:g} s"
+            )
+            raise InvalidInputError(
+                f"the server {what}: {_reason(log.read_text('utf-8', 'replace'))}; see {log}"
+            )
         time.sleep(0.05)
 
 

@@ -270,7 +270,8 @@ class _Run:
                 continue
             name, cause = f"query {self._names[run_id]}", _causes.innermost(error)
             peers = sockets.refused(query, str(error))
-            if peers and "java.net.ConnectException" in (cause, *str(error).split()):
+            of_java = "java.net.ConnectException"
+            if peers and (cause.startswith(of_java) or f"Caused by: {of_java}" in str(error)):
                 text = sockets.nobody_listens("{}:{}".format(*peers[0]))
                 raise InputUnavailable(name, text, summary) from error
             raise QueryFailed(name, cause, summary) from error

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sparkstream_kit import _connect
 from sparkstream_kit.checkpoints.guards import guard
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
+from sparkstream_kit.queries import asking
+from sparkstream_kit.sinks import builtin, printed
 from sparkstream_kit.sinks.base import MODES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.query import StreamingQuery
 
     from sparkstream_kit.sinks import Sink
@@ -60,25 +64,19 @@ def start(
         sparkstream_kit.errors.InvalidInputError: sink files supports output mode append, not complete; ...
     """
     reject_unknown("trigger", trigger, _TRIGGERS)
-    if mode not in sink.modes:
-        reject_unknown("output mode", [mode], MODES)
-        raise InvalidInputError(
-            f"sink {sink.kind} supports output mode {' and '.join(sink.modes)}, not {mode}; {sink.advice}"
-        )
+    _check_sink(sink, mode, checkpoint)
     if not frame.isStreaming:
         raise InvalidInputError(
             f"query {name or sink.kind}: the DataFrame does not stream; read it with spark.readStream"
         )
     name = _name(frame, sink, name)
-    if sink.needs_checkpoint and checkpoint is None:
-        raise InvalidInputError(
-            f"sink {sink.kind} needs a checkpoint: without one a restart would append every row again; "
-            "give start(…, checkpoint='folder')"
-        )
-    location = None if checkpoint is None else str(checkpoint)
+    spark = frame.sparkSession
+    location = None if checkpoint is None else _connect.server_path(spark, str(checkpoint))
     held = guard(frame, location, name, mode, allow_changed_query=allow_changed_query)
     try:
-        writer = sink.bind(frame, location)(frame.writeStream).queryName(name).outputMode(mode)
+        views = _views_of_memory(sink, spark, name, location)
+        bound = builtin.memory(name) if views else printed.kept(sink.bind(frame, location), spark, name)
+        writer = bound(frame.writeStream).queryName(name).outputMode(mode)
         if location is not None:
             writer = writer.option("checkpointLocation", location)
         if trigger:
@@ -88,9 +86,39 @@ def start(
         if held is not None:
             held.release()
         raise
+    for view, part in views.items():
+        part(spark.table(name)).createOrReplaceTempView(view)
     if held is not None:
         held.until_end_of(query)
+    if _connect.is_connect(spark):
+        asking.note(query, asking.Started(spark, location, prints=bound.write is not None))
     return query
+
+
+def _check_sink(sink: Sink, mode: str, checkpoint: str | Path | None) -> None:
+    """Refuse what the sink cannot do."""
+    if mode not in sink.modes:
+        reject_unknown("output mode", [mode], MODES)
+        raise InvalidInputError(
+            f"sink {sink.kind} supports output mode {' and '.join(sink.modes)}, not {mode}; {sink.advice}"
+        )
+    if sink.needs_checkpoint and checkpoint is None:
+        raise InvalidInputError(
+            f"sink {sink.kind} needs a checkpoint: without one a restart would append every row again; "
+            "give start(…, checkpoint='folder')"
+        )
+
+
+def _views_of_memory(
+    sink: Sink, spark: SparkSession, name: str, location: str | None
+) -> dict[str, Callable[[DataFrame], DataFrame]]:
+    """Return the views that make the sink on Connect, over Spark's memory sink; none if that cannot be.
+
+    A function of a batch would first start a Python at the server, for two seconds. Memory forgets what it
+    had at a restart, so that it is for queries that have none, and a view cannot be of a table of its name.
+    """
+    fits = _connect.is_connect(spark) and location is None and name not in sink.views
+    return dict(sink.views) if fits else {}
 
 
 def _name(frame: DataFrame, sink: Sink, name: str | None) -> str:

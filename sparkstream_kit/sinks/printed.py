@@ -1,4 +1,4 @@
-"""What the function of a batch prints, brought to the client on Spark Connect, where it runs at the server."""
+"""What the function of a batch prints: on Spark Connect it runs at the server, and this brings it here."""
 
 from __future__ import annotations
 
