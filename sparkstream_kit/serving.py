@@ -28,7 +28,7 @@ from sparkstream_kit.errors import InvalidInputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["PORT", "Server", "folder_of", "serve", "status", "stop"]
+__all__ = ["FOLDER_KEY", "KIT_KEY", "PORT", "Server", "folder_of", "serve", "status", "stop"]
 
 PORT = 15002  # Spark's own default
 

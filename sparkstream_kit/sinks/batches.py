@@ -76,7 +76,7 @@ def snapshot(path: str | Path) -> Sink:
     def bind(frame: DataFrame, _checkpoint: str | None) -> Sink:
         if _connect.is_connect(frame.sparkSession) and _connect.folder(frame.sparkSession) is None:
             raise InvalidInputError(
-                f"snapshot {path} would be a file of the Spark Connect server's machine; use sinks.latest, or a "
+                f"snapshot {path} would be a file on the Spark Connect server; use sinks.latest, or a "
                 "server on this machine (sparkstream serve)"
             )
         return replace(made, binder=None)
