@@ -87,21 +87,23 @@ def attach(url: str, app_name: str, profile: str | None, conf: Mapping[str, str]
     missing = [name for name in ("pandas", "pyarrow", "grpc") if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingExtraError("Spark Connect", "connect")
-    from pyspark.errors import PySparkImportError
+    from pyspark.errors import PySparkException, PySparkImportError
     from pyspark.sql import SparkSession
 
     settings: dict[str, Any] | None = None if profile is None else read_profile(profile)
     host, port = _address(url)
     _check_listening(host, port)
     own = _own_url(url, host, port)
+    running = SparkSession.getActiveSession()
     try:
-        running = SparkSession.getActiveSession()
         spark: SparkSession = SparkSession.builder.remote(own or url).appName(app_name).getOrCreate()
     except PySparkImportError as err:
         raise MissingExtraError("Spark Connect", "connect") from err
+    except PySparkException as err:
+        _refused(url, err)
+        raise
     if running is spark:
         return spark
-    _check_answer(spark, url)
     if own is not None:
         _register(spark, own, port)
     if settings is None and folder(spark) is None:
@@ -160,20 +162,18 @@ def _own_url(url: str, host: str, port: int) -> str | None:
     return f"sc://localhost:{port}/;{options}{';' if options else ''}token={token}"
 
 
-def _check_answer(spark: SparkSession, url: str) -> None:
-    """Ask something of the server: a token is not looked at before."""
-    from pyspark.errors import PySparkException
+def _refused(url: str, error: Exception) -> None:
+    """Put in words that a server does not take our token; it looks at it when it is first asked."""
+    from pyspark.sql import SparkSession
 
-    try:
-        spark.conf.get("spark.app.name", None)
-    except PySparkException as err:
-        spark.stop()
-        if "UNAUTHENTICATED" not in str(err):
-            raise
+    left = SparkSession.getActiveSession()
+    if left is not None:
+        left.stop()
+    if "UNAUTHENTICATED" in str(error):
         raise InvalidInputError(
             f"the Spark Connect server at {url.partition('/;')[0]} takes only clients with its token; set "
             "SPARK_CONNECT_AUTHENTICATE_TOKEN, or start a server of your own (sparkstream serve)"
-        ) from err
+        ) from error
 
 
 def _register(spark: SparkSession, url: str, port: int) -> None:

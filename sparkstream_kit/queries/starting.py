@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import _connect
@@ -88,6 +89,8 @@ def start(
         raise
     for view, part in views.items():
         part(spark.table(name)).createOrReplaceTempView(view)
+    if views:
+        spark.catalog.dropTempView(name)
     if held is not None:
         held.until_end_of(query)
     if _connect.is_connect(spark):
@@ -115,10 +118,13 @@ def _views_of_memory(
     """Return the views that make the sink on Connect, over Spark's memory sink; none if that cannot be.
 
     A function of a batch would first start a Python at the server, for two seconds. Memory forgets what it
-    had at a restart, so that it is for queries that have none, and a view cannot be of a table of its name.
+    had at a restart, so that it is for queries that have none; and its table has the query's name, until the
+    views are made, which must be free.
     """
-    fits = _connect.is_connect(spark) and location is None and name not in sink.views
-    return dict(sink.views) if fits else {}
+    if not sink.views or not _connect.is_connect(spark) or location is not None:
+        return {}
+    free = re.fullmatch(r"\w+", name) and name not in sink.views and not spark.catalog.tableExists(name)
+    return dict(sink.views) if free else {}
 
 
 def _name(frame: DataFrame, sink: Sink, name: str | None) -> str:
