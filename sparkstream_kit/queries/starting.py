@@ -13,7 +13,7 @@ from sparkstream_kit.sinks import builtin, printed
 from sparkstream_kit.sinks.base import MODES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
@@ -87,12 +87,10 @@ def start(
         if held is not None:
             held.release()
         raise
-    for view, part in views.items():
-        part(spark.table(name)).createOrReplaceTempView(view)
-    if views:
-        spark.catalog.dropTempView(name)
     if held is not None:
         held.until_end_of(query)
+    if views:
+        _show(views, spark, name, query)
     if _connect.is_connect(spark):
         asking.note(query, asking.Started(spark, location, prints=bound.write is not None))
     return query
@@ -125,6 +123,23 @@ def _views_of_memory(
         return {}
     free = re.fullmatch(r"\w+", name) and name not in sink.views and not spark.catalog.tableExists(name)
     return dict(sink.views) if free else {}
+
+
+def _show(
+    views: Mapping[str, Callable[[DataFrame], DataFrame]],
+    spark: SparkSession,
+    name: str,
+    query: StreamingQuery,
+) -> None:
+    """Make the views of a query's table in memory, whose own name is free again then."""
+    try:
+        for view, part in views.items():
+            part(spark.table(name)).createOrReplaceTempView(view)
+    except BaseException:
+        query.stop()
+        raise
+    finally:
+        spark.catalog.dropTempView(name)
 
 
 def _name(frame: DataFrame, sink: Sink, name: str | None) -> str:
