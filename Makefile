@@ -8,7 +8,7 @@ ENTER := . .venv/bin/activate &&
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
-		printf '  make %-10s %s\n' "$$name" "$$text"; done
+		printf '  make %-12s %s\n' "$$name" "$$text"; done
 
 demo: setup ## watch a streaming job work on generated sales
 	@$(ENTER) python scripts/demo.py
