@@ -11,6 +11,7 @@ import os
 import re
 import socket
 import tempfile
+import warnings
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -111,8 +112,9 @@ def attach(url: str, app_name: str, profile: str | None, conf: Mapping[str, str]
             "local" if str(spark.conf.get("spark.master", None)).startswith("local") else "cluster"
         )
     if settings := {key: value for key, value in (settings or {}).items() if key not in conf}:
-        # In one call, in which those that only a server's start can take are passed over.
-        SparkSession.builder.remote(own or url).config(map=settings).getOrCreate()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of each that only a server's start can take
+            SparkSession.builder.remote(own or url).config(map=settings).getOrCreate()
     if folder(spark) is None or spark.conf.get(serving.KIT_KEY, None) != str(Path(__file__).parent):
         _send_kit(spark)
     return spark

@@ -185,15 +185,21 @@ def _launch(folder: Path, port: int, profile: dict[str, str]) -> subprocess.Pope
     conf.write_text("".join(f"{key} {value}\n" for key, value in settings.items()), "utf-8")
     home = _find_spark_home()
     command = [f"{home}/bin/spark-submit", "--properties-file", str(conf), "--class", _MAIN_CLASS]
+    private = {"start_new_session": True, "stderr": subprocess.STDOUT}
     with (folder / "server.log").open("wb") as log:
-        return subprocess.Popen(
-            [*command, "spark-internal"],
-            env=_environment(home, token),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        # Spark's own Pythons print the address that they attach to, and its token.
+        hide = ["sed", "-u", "s/token=[^ ;]*/token=(hidden)/g"]
+        filtered = subprocess.Popen(hide, stdin=subprocess.PIPE, stdout=log, **private)
+    server = subprocess.Popen(
+        [*command, "spark-internal"],
+        env=_environment(home, token),
+        stdin=subprocess.DEVNULL,
+        stdout=filtered.stdin,
+        **private,
+    )
+    if filtered.stdin is not None:
+        filtered.stdin.close()  # it ends with the last that writes to it
+    return server
 
 
 def _environment(home: str, token: str) -> dict[str, str]:
@@ -204,7 +210,8 @@ def _environment(home: str, token: str) -> dict[str, str]:
         if not key.startswith(("SPARK_REMOTE", "PYSPARK_GATEWAY"))
     }
     env.pop("SPARK_CONNECT_MODE_ENABLED", None)
-    path = [str(Path(__file__).parent.parent), env.get("PYTHONPATH", "")]
+    # This folder by its name: Spark starts the Pythons of UDFs in one of each session's own.
+    path = [str(Path(__file__).parent.parent), str(Path.cwd()), env.get("PYTHONPATH", "")]
     options = [env.get("SPARK_SUBMIT_OPTS", ""), _java_options()]
     return env | {
         "SPARK_HOME": home,
