@@ -113,9 +113,9 @@ def serve(port: int = PORT, profile: str = "local") -> Server:
         if _answers(port):
             raise InvalidInputError(f"port {port} is taken by another program; give another --port")
         _clear(folder)
-        process = _launch(folder, port, settings)
+        process, log = _launch(folder, port, settings)
         try:
-            _await(process, folder, port)
+            _await(process, log, port)
         except BaseException:
             process.kill()
             process.wait()
@@ -162,7 +162,10 @@ def _clear(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def _launch(folder: Path, port: int, profile: dict[str, str]) -> subprocess.Popen[bytes]:
+def _launch(
+    folder: Path, port: int, profile: dict[str, str]
+) -> tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]]:
+    """Start the server, and what writes its log."""
     from pyspark.find_spark_home import _find_spark_home
 
     token = secrets.token_urlsafe(32)
@@ -185,21 +188,23 @@ def _launch(folder: Path, port: int, profile: dict[str, str]) -> subprocess.Pope
     conf.write_text("".join(f"{key} {value}\n" for key, value in settings.items()), "utf-8")
     home = _find_spark_home()
     command = [f"{home}/bin/spark-submit", "--properties-file", str(conf), "--class", _MAIN_CLASS]
-    private = {"start_new_session": True, "stderr": subprocess.STDOUT}
     with (folder / "server.log").open("wb") as log:
         # Spark's own Pythons print the address that they attach to, and its token.
         hide = ["sed", "-u", "s/token=[^ ;]*/token=(hidden)/g"]
-        filtered = subprocess.Popen(hide, stdin=subprocess.PIPE, stdout=log, **private)
+        filtered = subprocess.Popen(
+            hide, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
     server = subprocess.Popen(
         [*command, "spark-internal"],
         env=_environment(home, token),
         stdin=subprocess.DEVNULL,
         stdout=filtered.stdin,
-        **private,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
     )
     if filtered.stdin is not None:
         filtered.stdin.close()  # it ends with the last that writes to it
-    return server
+    return server, filtered
 
 
 def _environment(home: str, token: str) -> dict[str, str]:
@@ -227,19 +232,21 @@ def _java_options() -> str:
     return f"-Dlog4j2.configurationFile={profiles.log4j2_file().as_uri()}"
 
 
-def _await(process: subprocess.Popen[bytes], folder: Path, port: int) -> None:
+def _await(server: subprocess.Popen[bytes], log: subprocess.Popen[bytes], port: int) -> None:
     """Wait until the server answers."""
-    log = folder / "server.log"
     end = time.monotonic() + _START_LIMIT
     while not _answers(port):
-        if process.poll() is not None or time.monotonic() > end:
-            what = (
-                "ended at its start"
-                if process.returncode is not None
-                else f"did not answer in {_START_LIMIT:g} s"
-            )
+        what = None
+        if server.poll() is not None:
+            what = "ended at its start"
+            with suppress(subprocess.TimeoutExpired):
+                log.wait(_STOP_LIMIT)
+        elif time.monotonic() > end:
+            what = f"did not answer in {_START_LIMIT:g} s"
+        if what is not None:
+            file = folder_of(port) / "server.log"
             raise InvalidInputError(
-                f"the server {what}: {_reason(log.read_text('utf-8', 'replace'))}; see {log}"
+                f"the server {what}: {_reason(file.read_text(errors='replace'))}; see {file}"
             )
         time.sleep(0.05)
 
@@ -249,7 +256,7 @@ def _reason(log: str) -> str:
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
     errors = [line for line in lines if re.search(r"Error|Exception|error:|not found", line)]
-    return [*lines[-1:], *errors[:1], *causes[-1:], "no word of it"][-2 if lines else -1]
+    return next(iter([*causes[-1:], *errors[:1], *lines[-1:]]), "without a word")
 
 
 def _answers(port: int) -> bool:
