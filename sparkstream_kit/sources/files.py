@@ -119,10 +119,12 @@ def _read(
             raise InvalidInputError(f"max_files_per_trigger must be 1 or more, not {max_files}")
         reader = reader.option("maxFilesPerTrigger", max_files)
     try:
-        return reader.load(_connect.server_path(spark, str(path)))
+        frame = reader.load(_connect.server_path(spark, str(path)))
+        frame.schema  # noqa: B018 - Connect looks for the path only now
     except AnalysisException as err:
         if err.getCondition() != "PATH_NOT_FOUND":
             raise
         raise InvalidInputError(
             f"input folder {path} does not exist; create it or correct the path"
         ) from None
+    return frame
