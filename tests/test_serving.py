@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -228,3 +229,26 @@ def test_a_dstream_job_says_that_it_needs_a_session_of_its_own(connect: str) -> 
         "dstream_wordcount.py: DStreams need a Spark session of this process, and this one is on Spark "
         "Connect; unset SPARK_REMOTE\n"
     )
+
+
+GOES_ON = """
+import sys
+from sparkstream_kit import run, sinks, sources, spark_session, start
+from sparkstream_kit.errors import InvalidInputError
+with spark_session("goes-on") as spark:
+    sink = sinks.foreach_batch(lambda batch, _: batch.count())
+    try:
+        start(sources.text(spark, sys.argv[1]), sink, name="q", checkpoint="ckpt", availableNow=True)
+    except InvalidInputError as err:
+        print(err)
+"""
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_another_driver_has_is_refused(connect: str, tmp_path: Path, folder: Path) -> None:
+    file = tmp_path / "ckpt" / "sparkstream-kit" / "lock"
+    file.parent.mkdir(parents=True)
+    with file.open("w") as held:
+        fcntl.lockf(held, fcntl.LOCK_EX)  # as the JVM of another driver does it
+        done = attached(connect, tmp_path, GOES_ON, folder)
+    assert done.stdout.startswith(f"checkpoint {tmp_path}/ckpt is in use by "), done.stderr
