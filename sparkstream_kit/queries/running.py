@@ -115,6 +115,7 @@ class _Run:
         self._last_row = self._inbox.started
         self._warnings: dict[str, str] = {}  # what was found, and the query that it was found at
         self._next_look = self._inbox.started
+        self._ended: set[str] = set()
 
     def to_end(self, grace: float) -> RunSummary:
         """Wait, let the batch in flight commit, stop every query, and say what was done."""
@@ -165,12 +166,14 @@ class _Run:
                 return str(what)
             if kind == "progress":
                 self._record(what)
-                run_id = str(what.runId)  # on Connect a query shows its sockets only now
-                sockets_of.setdefault(run_id, sockets.addresses(self._queries[run_id]))
+                run_id = str(what.runId)
+                if run_id not in sockets_of:
+                    sockets_of[run_id] = sockets.addresses(self._queries[run_id], what)
                 if time.monotonic() >= self._next_look:
                     self._look_at_files()
             elif kind == "ended":
                 open_queries.discard(what)
+                self._ended.add(what)
                 if self._queries[what].exception() is not None:
                     return "failure"
             self._end_read_sockets(sockets_of)
@@ -222,6 +225,8 @@ class _Run:
     def _drain(self, deadline: float) -> None:
         """Stop each query once its batch in flight has committed, or at the deadline."""
         for run_id, query in self._queries.items():
+            if run_id in self._ended:
+                continue
             before = asking.last_batch(query)
             while (
                 asking.in_batch(query) and asking.last_batch(query) == before and time.monotonic() < deadline
@@ -233,6 +238,8 @@ class _Run:
 
     def _stop(self, run_id: str) -> bool:
         """Stop a query and say whether it has; Spark waits for as long as a Python function of it runs."""
+        if run_id in self._ended:
+            return True
         stopping = _waiting.in_thread("stop", self._queries[run_id].stop)
         stopping.join(_STOP_LIMIT)
         return not stopping.is_alive()

@@ -12,6 +12,7 @@ from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.streaming.listener import StreamingQueryProgress
     from pyspark.sql.streaming.query import StreamingQuery
 
 __all__ = ["addresses", "is_being_read", "nobody_listens", "refused", "socket_lines"]
@@ -44,11 +45,10 @@ def socket_lines(spark: SparkSession, host: str, port: int, **options: Any) -> D
     return reader.options(**options).load()
 
 
-def addresses(query: StreamingQuery) -> list[tuple[str, int]]:
-    """Return host and port of each socket that a query reads; on Connect, once it has connected to them."""
+def addresses(query: StreamingQuery, progress: StreamingQueryProgress | None = None) -> list[tuple[str, int]]:
+    """Return host and port of each socket that a query reads; on Connect, by a progress of it."""
     if not hasattr(query, "_jsq"):
-        last = query.lastProgress
-        return [] if last is None else _said(" ".join(source.description for source in last.sources))
+        return _said(" ".join(source.description for source in progress.sources) if progress else "")
     leaves = query._jsq.streamingQuery().analyzedPlan().collectLeaves()  # noqa: SLF001
     found = []
     for leaf in (leaves.apply(index) for index in range(leaves.size())):
