@@ -196,7 +196,7 @@ def _launch(
         )
     server = subprocess.Popen(
         [*command, "spark-internal"],
-        env=_environment(home, token),
+        env=_environment(home, token, _java_options(folder)),
         stdin=subprocess.DEVNULL,
         stdout=filtered.stdin,
         stderr=subprocess.STDOUT,
@@ -207,7 +207,7 @@ def _launch(
     return server, filtered
 
 
-def _environment(home: str, token: str) -> dict[str, str]:
+def _environment(home: str, token: str, java_options: str) -> dict[str, str]:
     """Return the server's environment, which its Python workers have too; others cannot see into it."""
     env = {
         key: value
@@ -217,7 +217,7 @@ def _environment(home: str, token: str) -> dict[str, str]:
     env.pop("SPARK_CONNECT_MODE_ENABLED", None)
     # This folder by its name: Spark starts the Pythons of UDFs in one of each session's own.
     path = [str(Path(__file__).parent.parent), str(Path.cwd()), env.get("PYTHONPATH", "")]
-    options = [env.get("SPARK_SUBMIT_OPTS", ""), _java_options()]
+    options = [env.get("SPARK_SUBMIT_OPTS", ""), java_options]
     return env | {
         "SPARK_HOME": home,
         "PYSPARK_PYTHON": sys.executable,
@@ -227,9 +227,10 @@ def _environment(home: str, token: str) -> dict[str, str]:
     }
 
 
-def _java_options() -> str:
+def _java_options(folder: Path) -> str:
     """Return what the server's JVM is started with, beside the profile's own options."""
-    return f"-Dlog4j2.configurationFile={profiles.log4j2_file().as_uri()}"
+    log4j2 = profiles.log4j2_file().as_uri()
+    return f"-Dlog4j2.configurationFile={log4j2} -Djava.io.tmpdir={folder / 'tmp'}"
 
 
 def _await(server: subprocess.Popen[bytes], log: subprocess.Popen[bytes], port: int) -> None:
@@ -256,7 +257,8 @@ def _reason(log: str) -> str:
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
     errors = [line for line in lines if re.search(r"Error|Exception|error:|not found", line)]
-    return next(iter([*causes[-1:], *errors[:1], *lines[-1:]]), "without a word")
+    said = next(iter([*causes[-1:], *errors[:1], *lines[-1:]]), "without a word")
+    return re.sub(r'^(Exception in thread "[^"]*" )?(\w+\.)*(?=\w+(Error|Exception)\b)', "", said)
 
 
 def _answers(port: int) -> bool:

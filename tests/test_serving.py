@@ -81,8 +81,9 @@ def test_a_server_that_ends_at_its_start_says_why(cache: Path, tmp_path: Path) -
     with pytest.raises(InvalidInputError) as raised:
         serving.serve(port, str(tmp_path / "odd.conf"))
     assert "\n" not in str(raised.value)
-    assert "the server ended at its start: " in str(raised.value)
-    assert "nonsense" in str(raised.value)
+    assert str(raised.value).startswith(
+        "the server ended at its start: SparkException: Master must either be "
+    )
     assert str(raised.value).endswith(f"; see {cache}/connect-{port}/server.log")
     assert serving.status(port) is None
 
@@ -99,10 +100,27 @@ def test_a_second_serve_says_that_one_runs(connect: str, capsys: pytest.CaptureF
     assert f"a server with profile {profile} runs on port {port}; end it first" in capsys.readouterr().err
 
 
+GOES_ON = """
+import sys
+from sparkstream_kit import run, sinks, sources, spark_session, start
+from sparkstream_kit.errors import InvalidInputError
+with spark_session("goes-on") as spark:
+    sink = sinks.foreach_batch(lambda batch, _: batch.count())
+    try:
+        start(sources.text(spark, sys.argv[1]), sink, name="q", checkpoint="ckpt", availableNow=True)
+    except InvalidInputError as err:
+        print(err)
+"""
+
+
 @pytest.mark.slow
-def test_the_token_is_the_user_s_alone(connect: str) -> None:
+def test_the_token_is_the_user_s_alone(connect: str, tmp_path: Path, folder: Path) -> None:
     server = serving.status(port_of(connect))
     assert server is not None
+    # Spark's Python of a batch prints the token to the server's log.
+    (folder / "1.txt").write_text("a\n")
+    assert attached(connect, tmp_path, GOES_ON, folder).returncode == 0
+    assert "token=(hidden)" in server.log.read_text()
     file = serving.folder_of(server.port) / "token"
     token = file.read_text()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -214,6 +232,39 @@ def test_what_a_killed_client_has_left_ends_when_the_next_one_comes(
     assert not list(clients.iterdir())
 
 
+LEAVES = """
+def test_leaves(spark):
+    assert not spark.catalog.tableExists("kept")
+    assert not spark.streams.active
+    spark.range(3).write.saveAsTable("kept")
+    spark.range(3).createTempView("seen")
+    spark.readStream.format("rate").load().writeStream.format("noop").start()
+    assert not "as planned"
+"""
+
+
+@pytest.mark.slow
+def test_a_failed_test_run_leaves_nothing_for_the_next(
+    connect: str, tmp_path: Path, until: Callable[..., None]
+) -> None:
+    home = serving.folder_of(port_of(connect))
+    (tmp_path / "test_leaves.py").write_text(LEAVES)
+    for _again in range(2):
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_leaves.py"],
+            cwd=tmp_path,
+            env=environment(SPARK_REMOTE=connect),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert "as planned" in done.stdout, done.stdout
+        assert "1 failed" in done.stdout
+        until(lambda: not list((home / "tmp").glob("temporary-*")))  # the query's checkpoint
+        assert not list((home / "warehouse").glob("pytest_*"))
+
+
 @pytest.mark.slow
 def test_a_dstream_job_says_that_it_needs_a_session_of_its_own(connect: str) -> None:
     done = subprocess.run(
@@ -229,19 +280,6 @@ def test_a_dstream_job_says_that_it_needs_a_session_of_its_own(connect: str) -> 
         "dstream_wordcount.py: DStreams need a Spark session of this process, and this one is on Spark "
         "Connect; unset SPARK_REMOTE\n"
     )
-
-
-GOES_ON = """
-import sys
-from sparkstream_kit import run, sinks, sources, spark_session, start
-from sparkstream_kit.errors import InvalidInputError
-with spark_session("goes-on") as spark:
-    sink = sinks.foreach_batch(lambda batch, _: batch.count())
-    try:
-        start(sources.text(spark, sys.argv[1]), sink, name="q", checkpoint="ckpt", availableNow=True)
-    except InvalidInputError as err:
-        print(err)
-"""
 
 
 @pytest.mark.slow
