@@ -4,11 +4,12 @@
 ENTER := . .venv/bin/activate &&
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow faults versions bench bench-full lint typecheck format ci wheel zip picture clean setup pins
+.PHONY: help demo test test-slow test-connect faults versions bench bench-full lint typecheck format ci wheel zip
+.PHONY: picture clean setup pins
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
-		printf '  make %-10s %s\n' "$$name" "$$text"; done
+		printf '  make %-12s %s\n' "$$name" "$$text"; done
 
 demo: setup ## watch a streaming job work on generated sales
 	@$(ENTER) python scripts/demo.py
@@ -18,6 +19,9 @@ test: setup ## run the tests on two cores
 
 test-slow: setup ## run the tests that take long: the notebook, the README's commands, a small cluster
 	@$(ENTER) python -m pytest -n 2 --dist loadgroup -m slow
+
+test-connect: setup ## run the tests of sources, sinks, windows, queries and jobs a second time, on Spark Connect
+	@$(ENTER) bash scripts/test-connect.sh
 
 faults: setup ## kill, damage and fill up what runs, and see that no row is lost (ROUNDS=N for more kills)
 	@$(ENTER) python -m pytest tests/faults -n 2 --dist worksteal

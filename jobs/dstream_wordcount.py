@@ -58,10 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     jobflags.check_multiple("--window", args.window, "--batch-interval", args.batch_interval)
     jobflags.check_multiple("--slide", args.slide, "--batch-interval", args.batch_interval)
 
-    from sparkstream_kit import dstreams, get_session
+    from sparkstream_kit import dstreams, spark_session
 
     with (
-        get_session("dstream-wordcount", profile=args.profile) as spark,
+        spark_session("dstream-wordcount", profile=args.profile) as spark,
         dstreams.streaming_context(spark, args.batch_interval) as ssc,
     ):
         words = transform(ssc.socketTextStream(args.host, args.port))

@@ -76,11 +76,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     checkpoint = args.checkpoint or str(Path(args.out_dir, "_checkpoint"))
     jobflags.check_apart(args.input_dir, checkpoint=checkpoint, output=args.out_dir)
 
-    from sparkstream_kit import get_session, quarantine, run, schemas, sinks, sources, start
+    from sparkstream_kit import quarantine, run, schemas, sinks, sources, spark_session, start
 
     errors.reject_unknown("column of --dedupe", args.dedupe, schemas.from_ddl(SALES).names)
     good, bad = (sinks.batch_files(Path(args.out_dir, name)) for name in ("good", "bad"))
-    with get_session("sales-clean", profile=args.profile) as spark:
+    with spark_session("sales-clean", profile=args.profile) as spark:
         lines = sources.text(spark, args.input_dir, max_files_per_trigger=args.max_files_per_trigger)
         query = start(
             transform(lines, args.dedupe),

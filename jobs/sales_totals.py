@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     jobflags.check_apart(args.input_dir, checkpoint=args.checkpoint, snapshot=args.snapshot)
     chart = display.check_chart(args.chart) if args.chart else None
 
-    from sparkstream_kit import get_session, run, sinks, sources, start
+    from sparkstream_kit import run, sinks, sources, spark_session, start
 
     outputs = [sinks.latest("sales_stream").of(totals), sinks.latest("sales_problems").of(problems)]
     if args.snapshot:
@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.database:
         table = sinks.sql_table(args.database, "sales_totals", how="replace", take_over=args.take_over)
         outputs.append(table.of(totals))
-    with get_session("sales-totals", profile=args.profile, conf=args.state_store) as spark:
+    with spark_session("sales-totals", profile=args.profile, conf=args.state_store) as spark:
         lines = sources.text(spark, args.input_dir, max_files_per_trigger=args.max_files_per_trigger)
         query = start(
             count_lines(lines),

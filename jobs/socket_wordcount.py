@@ -49,12 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the counts of each batch go to standard output, everything else to standard error."""
     args = flags().parse_args(argv)
 
-    from sparkstream_kit import get_session, run, sinks, sources, start
+    from sparkstream_kit import run, sinks, sources, spark_session, start
 
     sink = sinks.console()
     if args.database:
         sink = sinks.sql_table(args.database, "word_counts", how="replace", take_over=args.take_over)
-    with get_session("socket-wordcount", profile=args.profile) as spark:
+    with spark_session("socket-wordcount", profile=args.profile) as spark:
         query = start(
             transform(sources.socket_lines(spark, args.host, args.port)),
             sink,

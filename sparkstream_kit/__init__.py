@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sparkstream_kit.queries import run, start
-    from sparkstream_kit.session import get_session
+    from sparkstream_kit.session import get_session, spark_session
 
-__all__ = ["get_session", "run", "start"]
+__all__ = ["get_session", "run", "spark_session", "start"]
 
-_HOMES = {"get_session": "session", "run": "queries", "start": "queries"}
+_HOMES = {"get_session": "session", "run": "queries", "spark_session": "session", "start": "queries"}
 
 
 def __getattr__(name: str) -> object:
-    """Import one of the three everyday calls, or a submodule, when it is first asked for."""
+    """Import one of the everyday calls, or a submodule, when it is first asked for."""
     home = _HOMES.get(name)
     if home is not None:
         return getattr(importlib.import_module(f"{__name__}.{home}"), name)

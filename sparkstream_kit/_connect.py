@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import atexit
+import fcntl
 import hashlib
 import importlib.util
 import logging
 import os
+import re
 import socket
 import tempfile
+import warnings
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sparkstream_kit import serving
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError
+from sparkstream_kit.profiles import read_profile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pyspark.sql import SparkSession
 
-__all__ = ["attach", "is_connect", "of_session", "remote_url"]
+__all__ = ["attach", "folder", "is_connect", "of_session", "remote_url", "server_path"]
 
 _log = logging.getLogger(__name__)
 
-_PORT = 15002  # Spark's own default
 _ANSWER_LIMIT = 5.0  # seconds that a server may take to accept a connection
+
+_folders: dict[str, Path | None] = {}  # by session: the folder of a server of `sparkstream serve`
 
 
 def remote_url(conf: Mapping[str, str]) -> str | None:
@@ -37,31 +45,78 @@ def is_connect(spark: SparkSession) -> bool:
     return ".connect." in type(spark).__module__
 
 
-def attach(url: str, app_name: str, profile: Mapping[str, str], conf: Mapping[str, str]) -> SparkSession:
+def folder(spark: SparkSession) -> Path | None:
+    """Return the folder of the session's server, if `sparkstream serve` has started it on this machine.
+
+    What is a local path here is one there, too; of any other server the files are its own.
+    """
+    if not is_connect(spark):
+        return None
+    session = _session_id(spark)
+    if session not in _folders:
+        said = spark.conf.get(serving.FOLDER_KEY, None)
+        # The same path may be another folder, on another machine; who is attached is known by an id.
+        _folders[session] = Path(said) if said and Path(said, "clients", session).exists() else None
+    return _folders[session]
+
+
+def _session_id(spark: Any) -> str:
+    return str(spark.session_id)
+
+
+def server_path(spark: SparkSession, path: str) -> str:
+    """Return a path so that the session's Spark finds what this process calls so.
+
+    A server has a working folder of its own.
+    """
+    if re.match(r"[a-z][a-z0-9+.-]*:", path, re.IGNORECASE) or folder(spark) is None:
+        return path
+    return os.path.join(Path.cwd(), path)  # noqa: PTH118 - keeps a glob and an ending slash as they are
+
+
+def attach(url: str, app_name: str, profile: str | None, conf: Mapping[str, str]) -> SparkSession:
     """Return a session on the server, with the settings that can apply to one session.
 
     The server has its own master, memory and static settings: of the profile these are left out, and an
     entry of `conf` that differs is an error.
 
     Raises:
-        InvalidInputError: no server listens there, or a setting that only the server's start can take.
+        InvalidInputError: no server listens there, it does not take our token, or a setting that only the
+            server's start can take.
         MissingExtraError: the client's libraries are not installed.
     """
-    from pyspark.errors import PySparkImportError
-    from pyspark.sql import SparkSession
-
     missing = [name for name in ("pandas", "pyarrow", "grpc") if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingExtraError("Spark Connect", "connect")
-    _check_listening(url)
+    from pyspark.errors import PySparkException, PySparkImportError
+    from pyspark.sql import SparkSession
+
+    settings: dict[str, Any] | None = None if profile is None else read_profile(profile)
+    host, port = _address(url)
+    _check_listening(host, port)
+    own = _own_url(url, host, port)
+    running = SparkSession.getActiveSession()
     try:
-        spark: SparkSession = SparkSession.builder.remote(url).appName(app_name).getOrCreate()
+        spark: SparkSession = SparkSession.builder.remote(own or url).appName(app_name).getOrCreate()
     except PySparkImportError as err:
         raise MissingExtraError("Spark Connect", "connect") from err
-    for key, value in profile.items():
-        if key not in conf and spark.conf.isModifiable(key):
-            spark.conf.set(key, value)
-    _send_kit(spark)
+    except PySparkException as err:
+        _refused(url, err)
+        raise
+    if running is spark:
+        return spark
+    if own is not None:
+        _register(spark, own, port)
+    if settings is None and folder(spark) is None:
+        settings = read_profile(
+            "local" if str(spark.conf.get("spark.master", None)).startswith("local") else "cluster"
+        )
+    if settings := {key: value for key, value in (settings or {}).items() if key not in conf}:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of each that only a server's start can take
+            SparkSession.builder.remote(own or url).config(map=settings).getOrCreate()
+    if folder(spark) is None or spark.conf.get(serving.KIT_KEY, None) != str(Path(__file__).parent):
+        _send_kit(spark)
     return spark
 
 
@@ -73,22 +128,82 @@ def of_session(conf: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in conf.items() if key.startswith("spark.sql.")}
 
 
-def _check_listening(url: str) -> None:
-    """Refuse at once what Spark's client would try again for ten minutes."""
+def _address(url: str) -> tuple[str, int]:
+    """Return host and port of a server's address."""
     host, _, port = url.removeprefix("sc://").partition("/")[0].rpartition(":")
     if not url.startswith("sc://") or not (host or port):
         raise InvalidInputError(
             f"SPARK_REMOTE={url} is no address of a Connect server, such as sc://localhost"
         )
     if not port.isdigit():
-        host, port = f"{host}:{port}".strip(":"), str(_PORT)
+        host, port = f"{host}:{port}".strip(":"), str(serving.PORT)
+    return host.strip("[]"), int(port)
+
+
+def _check_listening(host: str, port: int) -> None:
+    """Refuse at once what Spark's client would try again for ten minutes."""
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_LIMIT).close()
+        socket.create_connection((host, port), timeout=_ANSWER_LIMIT).close()
     except OSError as err:
         raise InvalidInputError(
-            f"no Spark Connect server answers at {host} port {port} ({err.strerror or err}); start it, or "
-            "unset SPARK_REMOTE to use a session of this process"
+            f"no Spark Connect server answers at {host} port {port} ({err.strerror or err}); start it "
+            "(on this machine: sparkstream serve), or unset SPARK_REMOTE to use a session of this process"
         ) from err
+
+
+def _own_url(url: str, host: str, port: int) -> str | None:
+    """Return the address with the token of the server that `serve` has started there, if it has."""
+    if host not in {"localhost", "127.0.0.1", "::1"} or "token=" in url:
+        return None
+    try:
+        token = (serving.folder_of(port) / "token").read_text("utf-8")
+    except (OSError, RuntimeError):
+        return None
+    options = url.removeprefix("sc://").partition("/")[2].strip(";")
+    # By this name alone Spark's client sends a token without TLS, as the loopback needs none.
+    return f"sc://localhost:{port}/;{options}{';' if options else ''}token={token}"
+
+
+def _refused(url: str, error: Exception) -> None:
+    """Put in words that a server does not take our token; it looks at it when it is first asked."""
+    from pyspark.sql import SparkSession
+
+    left = SparkSession.getActiveSession()
+    if left is not None:
+        left.stop()
+    if "UNAUTHENTICATED" in str(error):
+        raise InvalidInputError(
+            f"the Spark Connect server at {url.partition('/;')[0]} takes only clients with its token; set "
+            "SPARK_CONNECT_AUTHENTICATE_TOKEN, or start a server of your own (sparkstream serve)"
+        ) from error
+
+
+def _register(spark: SparkSession, url: str, port: int) -> None:
+    """Note who is attached, and end what killed clients have left: the server would run it for ever."""
+    from pyspark.sql.connect.client import SparkConnectClient
+
+    session = _session_id(spark)
+    clients = serving.folder_of(port) / "clients"
+    if not clients.is_dir():
+        return
+    for left in clients.iterdir():
+        with left.open() as file, suppress(OSError):  # who lives holds its lock
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            gone = SparkConnectClient(connection=f"{url};session_id={left.name}")
+            with suppress(Exception):  # it had ended by itself
+                gone.release_session()
+            gone.close()
+            left.unlink(missing_ok=True)
+    mine = clients / session
+    held = mine.open("w")
+    fcntl.flock(held, fcntl.LOCK_EX)
+
+    def leave() -> None:
+        spark.stop()
+        mine.unlink(missing_ok=True)
+        held.close()
+
+    atexit.register(leave)
 
 
 def _send_kit(spark: Any) -> None:

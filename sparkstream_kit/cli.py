@@ -1,6 +1,6 @@
 """The command `sparkstream`, a thin face on the modules: feeds, checkpoints, settings, schemas as code.
 
-Results go to standard output, all else to standard error. Only `sparkstream schema` starts Spark.
+Results go to standard output, all else to standard error. Only `schema` and `serve` start Spark.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from sparkstream_kit import _waiting, checkpoints, class_data, feeds
+from sparkstream_kit import _waiting, checkpoints, class_data, feeds, serving
 from sparkstream_kit._files import cache_folder
 from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, reject_unknown
 from sparkstream_kit.profiles import submit_properties
@@ -75,6 +75,7 @@ def _app() -> Any:
     app.add_typer(checkpoint, name="checkpoint")
     app.command("conf")(_conf)
     app.command("schema")(_schema)
+    app.command("serve")(_serve)
     app.command("warm")(_warm)
     return typer.main.get_command(app)
 
@@ -175,9 +176,9 @@ def _schema(
     reject_unknown("--format", [format], _FORMATS)
     if not re.search(r"://|[*?\[{]", path) and not Path(path).exists():
         raise InvalidInputError(f"{path} does not exist; give the path of a file, a folder or a glob")
-    from sparkstream_kit import get_session, schemas
+    from sparkstream_kit import schemas, spark_session
 
-    with get_session("sparkstream schema", profile="local") as spark:
+    with spark_session("sparkstream schema", profile="local") as spark:
         typer.echo(schemas.to_code(schemas.infer(spark, path, format=format, header=header)), nl=False)
 
 
@@ -217,6 +218,38 @@ def _rewind(
 ) -> None:
     """Go back to the end of batch N: what came after it runs again. Can be undone until the next start."""
     typer.echo(checkpoints.rewind(folder, to=to, apply=apply))
+
+
+def _serve(
+    *,
+    profile: Annotated[str, _flag("NAME", "Settings: local, test, cluster or a file.")] = "local",
+    port: Annotated[int, _flag("PORT", "A free port of loopback.")] = serving.PORT,
+    status: Annotated[
+        bool, typer.Option("--status", help="Only say whether it runs; exit code 1 if not.")
+    ] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="End it, with all that runs on it.")] = False,
+) -> int:
+    """Keep a warm Spark in the background (Spark Connect): what attaches to it starts in a second.
+
+    eval "$(sparkstream serve)" sets SPARK_REMOTE, by which jobs, notebooks and pytest attach to it.
+    """
+    if stop and status:
+        raise InvalidInputError("--stop and --status exclude each other; give one of them")
+    if stop or status:
+        server = serving.stop(port) if stop else serving.status(port)
+        if server is None:
+            _say(f"no server runs on port {port}")
+            return 0 if stop else 1
+        if stop:
+            _say(f"ended the server on port {port}; unset SPARK_REMOTE")
+            return 0
+    else:
+        running = serving.status(port)
+        server = serving.serve(port, profile)
+        _say("a server runs already" if running == server else "started a server; --stop ends it")
+    _say(f"port {port}, profile {server.profile}, process {server.pid}, log {server.log}; to attach to it:")
+    typer.echo(f"export SPARK_REMOTE={server.url}")
+    return 0
 
 
 @contextmanager

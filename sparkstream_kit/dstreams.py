@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.streaming import StreamingContext, StreamingListener
 
-from sparkstream_kit import _causes, _files, _shutdown, _waiting
+from sparkstream_kit import _causes, _connect, _files, _shutdown, _waiting
 from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed
 from sparkstream_kit.sources import sockets
 
@@ -56,8 +56,13 @@ def streaming_context(spark: SparkSession, batch_interval: float) -> Iterator[St
         on a cluster call `ssc.checkpoint(…)` with one that all nodes share.
 
     Raises:
-        InvalidInputError: the interval is shorter than a millisecond.
+        InvalidInputError: the interval is shorter than a millisecond, or a session of Spark Connect.
     """
+    if _connect.is_connect(spark):
+        raise InvalidInputError(
+            "DStreams need a Spark session of this process, and this one is on Spark Connect; "
+            "unset SPARK_REMOTE"
+        )
     if batch_interval < 0.001:  # noqa: PLR2004 - Spark's Duration counts milliseconds
         raise InvalidInputError(f"batch_interval must be 0.001 s or more, not {batch_interval}")
     leftover = StreamingContext.getActive()

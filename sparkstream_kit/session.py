@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +23,9 @@ from sparkstream_kit.errors import InvalidInputError, hint
 from sparkstream_kit.profiles import log4j2_file, read_profile
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-__all__ = ["get_session", "is_local"]
+__all__ = ["get_session", "is_local", "spark_session"]
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ def get_session(
         conf: further settings by Spark's own keys; True and False become `true` and `false`.
 
     Returns:
-        A plain `pyspark.sql.SparkSession`; `with get_session(…) as spark:` stops it at the end.
+        A plain `pyspark.sql.SparkSession`; `spark_session` stops it at the end of a `with` block.
 
     Raises:
         InvalidInputError: an unknown profile, no usable Java, no Connect server at the address, or a static
@@ -67,12 +68,11 @@ def get_session(
         sparkstream_kit.errors.InvalidInputError: unknown profile lokal; did you mean local?; known: ...
     """
     explicit = {key: _text(value) for key, value in (conf or {}).items()}
-    settings = None if profile is None else read_profile(profile)
     remote = _connect.remote_url(explicit)
     if remote is not None:
-        settings = settings if settings is not None else read_profile("local")
-        session = _connect.attach(remote, app_name, settings, explicit)
+        session = _connect.attach(remote, app_name, profile, explicit)
         return _adjust(session, _connect.of_session(explicit))
+    settings = None if profile is None else read_profile(profile)
     if SparkContext._active_spark_context is not None:  # noqa: SLF001 - no public question for this
         return _adjust(SparkSession.builder.getOrCreate(), explicit)
 
@@ -96,6 +96,24 @@ def get_session(
     spark: SparkSession = SparkSession.builder.config(map=applied).getOrCreate()
     _report_losers(spark, explicit, given)
     return spark
+
+
+@contextmanager
+def spark_session(
+    app_name: str, *, profile: str | None = None, conf: Mapping[str, Any] | None = None
+) -> Iterator[SparkSession]:
+    """Give the session of `get_session`, and stop it at the end of the `with` block.
+
+    A classic session is a context manager itself; one of Spark Connect is none. There its queries and views
+    end with it, and the server goes on.
+
+    Args and errors are those of `get_session`.
+    """
+    spark = get_session(app_name, profile=profile, conf=conf)
+    try:
+        yield spark
+    finally:
+        spark.stop()
 
 
 def is_local(master: str) -> bool:

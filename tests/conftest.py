@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -12,9 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from connect_server import connect_server
 
 import sparkstream_kit
+from sparkstream_kit import serving
 from sparkstream_kit.class_data import java_options
 
 ROOT = Path(__file__).parent.parent
@@ -25,9 +26,32 @@ os.environ["SPARK_SUBMIT_OPTS"] = f"-XX:TieredStopAtLevel=1 -XX:+UseSerialGC {ja
 
 @pytest.fixture(scope="session")
 def connect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a Spark Connect server; a process of its own attaches to it."""
-    with connect_server(tmp_path_factory.mktemp("connect")) as url:
-        yield url
+    """The URL of a server of `sparkstream serve`: that of SPARK_REMOTE, or one for this run.
+
+    A process of its own attaches to it.
+    """
+    if "SPARK_REMOTE" in os.environ:
+        yield os.environ["SPARK_REMOTE"]
+        return
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.chdir(tmp_path_factory.mktemp("server"))
+        server = serving.serve(port, "test")
+        patch.chdir(ROOT)
+        try:
+            yield server.url
+        finally:
+            serving.stop(port)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """On Spark Connect, leave out the tests that are about a classic session, and say why."""
+    for item in items if "SPARK_REMOTE" in os.environ else []:
+        for mark in item.iter_markers("classic_only"):
+            item.add_marker(pytest.mark.skip(reason=f"classic only: {mark.args[0]}"))
 
 
 @pytest.fixture(autouse=True)

@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.xdist_group("connect")
 
 
-def attached(url: str, folder: Path, body: str, *args: object) -> subprocess.CompletedProcess[str]:
+def attached(
+    url: str, folder: Path, body: str, *args: object, **env: str
+) -> subprocess.CompletedProcess[str]:
     """Run a script in an empty folder, with SPARK_REMOTE set."""
     script = folder / "script.py"
     script.write_text(body)
     return subprocess.run(
         [sys.executable, str(script), *map(str, args)],
         cwd=folder,
-        env=environment(SPARK_REMOTE=url),
+        env=environment(SPARK_REMOTE=url, **env),
         capture_output=True,
         text=True,
         timeout=120,

@@ -150,6 +150,7 @@ def test_a_signal_repeated_at_once_is_one_stop(spark: SparkSession) -> None:
     assert run(start(endless(spark), sinks.memory("twice_told")), on_batch=twice).ended_by == "SIGTERM"
 
 
+@pytest.mark.classic_only("Spark Connect has no newSession")
 def test_a_query_of_another_session_is_heard_too(spark: SparkSession, folder: Path) -> None:
     feeds.drip([("1.txt", "a\n")], folder)
     seen: list[int] = []
@@ -162,19 +163,19 @@ def test_the_batch_in_flight_is_committed_before_the_stop(
     spark: SparkSession, folder: Path, tmp_path: Path
 ) -> None:
     #   batch 0:  [ begins … stop file appears … waits until run has seen it … ends ]  commit  stop
-    stop, written = tmp_path / "stop", []
+    stop, written = tmp_path / "stop", tmp_path / "written"
     feeds.drip([("1.txt", "a\n")], folder)
 
     def slow(batch: DataFrame, batch_id: int) -> None:
         stop.touch()
         threading.Event().wait(2)  # the work of a slow batch: the run is asked to stop in the middle of it
-        written.append((batch_id, batch.count()))
+        written.write_text(f"{batch_id} {batch.count()}")
 
     query = start(
         sources.text(spark, str(folder)), sinks.foreach_batch(slow), name="slow", checkpoint=tmp_path / "ckpt"
     )
     summary = run(query, stop_file=stop)
-    assert written == [(0, 1)]
+    assert written.read_text() == "0 1"
     assert summary.queries[0].last_batch == 0
     assert (tmp_path / "ckpt" / "commits" / "0").exists()
 
@@ -182,12 +183,14 @@ def test_the_batch_in_flight_is_committed_before_the_stop(
 def test_grace_bounds_how_long_a_batch_may_hold_up_the_stop(
     spark: SparkSession, folder: Path, tmp_path: Path, until: Callable[..., None]
 ) -> None:
-    stop, release = tmp_path / "stop", threading.Event()
+    stop, release = tmp_path / "stop", tmp_path / "release"
     feeds.drip([("1.txt", "a\n")], folder)
 
     def stuck(_batch: DataFrame, _batch_id: int) -> None:
         stop.touch()
-        release.wait(60)
+        for _look in range(600):
+            if release.exists() or threading.Event().wait(0.1):
+                break
 
     query = start(
         sources.text(spark, str(folder)),
@@ -199,7 +202,7 @@ def test_grace_bounds_how_long_a_batch_may_hold_up_the_stop(
     with pytest.raises(QueryFailed, match="query stuck failed: it did not stop, because the function"):
         run(query, other, stop_file=stop, grace=0.5)
     assert not other.isActive
-    release.set()
+    release.touch()
     until(lambda: not query.isActive)
     assert not (tmp_path / "ckpt" / "commits" / "0").exists()
 

@@ -38,10 +38,12 @@ def test_the_shell_commands_run_one_after_the_other(tmp_path: Path) -> None:
     script = "".join(BLOCKS[1:]).replace("kill", "exit 9")
     # Not the port that somebody may be using, and the last feeder is endless.
     script = re.sub(r"\b9999\b", "19999", script).replace("feed lines", "feed lines --port 19999")
+    script = script.replace("sparkstream serve", "sparkstream serve --port 19002")
     with (tmp_path / "out").open("w") as out:
         shell = subprocess.Popen(
             ["bash", "-euo", "pipefail", "-c", script],
             cwd=tmp_path,
+            env={**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")},
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,

@@ -79,6 +79,7 @@ def test_under_spark_submit_standard_output_holds_the_result_and_nothing_else(
 
 
 @pytest.mark.slow
+@pytest.mark.connect
 def test_a_restart_goes_on_and_bad_lines_stay_counted(
     job: Callable[..., Any], folder: Path, tmp_path: Path
 ) -> None:

@@ -122,19 +122,47 @@ def test_latest_without_a_checkpoint_is_empty_until_the_first_batch(
 def test_fan_out_computes_a_batch_once_for_all_its_sinks(
     spark: SparkSession, stream: DataFrame, tmp_path: Path
 ) -> None:
-    computed = spark.sparkContext.accumulator(0)
+    computed, seen, out = (str(tmp_path / name) for name in ("computed", "seen", "out"))
 
-    counting = F.udf(lambda key: (computed.add(1), key)[1], "int")  # type: ignore[func-returns-value]
-    counted = stream.select(counting("k").alias("k"))
-    seen: list[list[int]] = []
+    def count(key: int) -> int:
+        with open(computed, "a") as file:  # noqa: PTH123 - in another process, which has no import of ours
+            file.write(f"{key}\n")
+        return key
+
+    def see(batch: DataFrame, batch_id: int) -> None:
+        with open(seen, "a") as file:  # noqa: PTH123
+            file.write(f"{batch_id} {[row.k for row in batch.collect()]}\n")
+
+    counted = stream.select(F.udf(count, "int")("k").alias("k"))
     both = sinks.fan_out(
-        sinks.foreach_batch(lambda batch, _: seen.append([row.k for row in batch.collect()])),
-        sinks.foreach_batch(lambda batch, _: batch.write.mode("append").json(str(tmp_path / "out"))),
+        sinks.foreach_batch(see),
+        sinks.foreach_batch(lambda batch, _: batch.write.mode("append").json(out)),
     )
     finish(counted, both)
-    assert seen == [[1], [2]]
-    assert sorted(row.k for row in spark.read.json(str(tmp_path / "out")).collect()) == [1, 2]
-    assert computed.value == 2
+    assert (tmp_path / "seen").read_text() == "0 [1]\n1 [2]\n"
+    assert sorted(row.k for row in spark.read.json(out).collect()) == [1, 2]
+    assert (tmp_path / "computed").read_text() == "1\n2\n"
+
+
+def test_what_a_batch_prints_appears_here(stream: DataFrame, capfd: pytest.CaptureFixture[str]) -> None:
+    finish(stream, sinks.foreach_batch(lambda batch, batch_id: print(batch_id, batch.count())))  # noqa: T201
+    assert capfd.readouterr().out == "0 1\n1 1\n"
+
+
+def test_the_console_shows_each_batch(stream: DataFrame, capfd: pytest.CaptureFixture[str]) -> None:
+    finish(stream.groupBy("k").count().orderBy("k"), sinks.console(), "complete")
+    line = "-" * 43
+    first = f"{line}\nBatch: 0\n{line}\n+---+-----+\n|k  |count|\n+---+-----+\n|1  |1    |\n+---+-----+\n\n"
+    second = first.replace("Batch: 0", "Batch: 1").replace("|1  |1    |\n", "|1  |1    |\n|2  |1    |\n")
+    assert capfd.readouterr().out == first + second
+
+
+def test_latest_of_a_query_without_checkpoint(spark: SparkSession, stream: DataFrame) -> None:
+    counts = stream.groupBy("k").count()
+    big = sinks.latest("only_big").of(lambda batch: batch.where("k > 1"))
+    finish(counts, sinks.fan_out(sinks.latest("all_of_it"), big), "complete")
+    assert spark.table("all_of_it").count() == 2
+    assert [tuple(row) for row in spark.table("only_big").collect()] == [(2, 1)]
 
 
 ALONE: dict[str, tuple[str, Callable[[Path], sinks.Sink]]] = {

@@ -42,7 +42,8 @@ def guard(
     on with the checkpoint's and says nothing. So is what its file sources have lost (see `sources.watch`),
     such as a planned file that has gone: its batch would come again without its rows.
 
-    On Spark Connect the lock and the look for damage are left out: the files are the server's.
+    On Spark Connect nothing is locked, and the look at files is left out where they are the server's: where
+    not `sparkstream serve` has started it.
 
     Args:
         frame: the query's streaming DataFrame.
@@ -87,7 +88,8 @@ def _check_reach(spark: SparkSession, checkpoint: str) -> None:
 
 def _check_file_manager(spark: SparkSession, checkpoint: str) -> None:
     """Leave a checkpoint on another file system to Spark's own way of writing, whatever the profile has."""
-    if _connect.is_connect(spark) or local_path(spark, checkpoint) is not None:
+    foreign = _connect.is_connect(spark) and _connect.folder(spark) is None
+    if foreign or local_path(spark, checkpoint) is not None:
         return
     if str(spark.conf.get(_FILE_MANAGER, "")).endswith(".FileSystemBasedCheckpointFileManager"):
         spark.conf.unset(_FILE_MANAGER)

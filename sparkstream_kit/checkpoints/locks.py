@@ -7,8 +7,10 @@ lock has gone, too, and there is nothing to clean up.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import re
 import socket
 import threading
 from contextlib import suppress
@@ -75,10 +77,11 @@ class Lock:
 def lock(spark: SparkSession, location: str, name: str) -> Lock | None:
     """Lock a checkpoint for one query, until `release`.
 
-    On Spark Connect nothing is locked: a query belongs to the server, and Spark lets a second start on its
-    checkpoint take over from the first. A checkpoint on a remote file system is not locked either, nor one
-    that two machines share: there Spark's own log ends one of two drivers, after both may have written the
-    same batch, and only a sink that keeps a ledger writes it once.
+    On Spark Connect a checkpoint that another driver has is refused, but none is locked: a query belongs to
+    the server, and Spark lets a second start on its checkpoint take over from the first. A checkpoint on a
+    remote file system is not locked either, nor one that two machines share: there Spark's own log ends one
+    of two drivers, after both may have written the same batch, and only a sink that keeps a ledger writes it
+    once.
 
     Args:
         spark: the session of the query.
@@ -103,6 +106,9 @@ def lock(spark: SparkSession, location: str, name: str) -> Lock | None:
             f"checkpoint {location} cannot be written: {err.strerror}: {err.filename}; give another folder"
         ) from err
     key = os.path.realpath(file)
+    if _connect.is_connect(spark):
+        _refuse_held(file, location)
+        return None
     with _mutex:
         holder = _held.get(key)
         if holder is not None:
@@ -116,10 +122,31 @@ def lock(spark: SparkSession, location: str, name: str) -> Lock | None:
         return _held[key]
 
 
+def _refuse_held(file: Path, location: str) -> None:
+    """Refuse a checkpoint that another driver has; no lock of ours is lost by looking, as we have none."""
+    with file.open("a") as looked:
+        try:
+            fcntl.lockf(looked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as err:
+            raise _in_use(file, location) from err
+
+
+def _in_use(file: Path, location: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"checkpoint {location} is in use by {_holder(file)}; end it (its JVM takes up to two seconds "
+        "more), or give this query a checkpoint of its own"
+    )
+
+
 def local_path(spark: SparkSession, location: str) -> Path | None:
-    """Return where a checkpoint lies on this machine; None if it does not, and on Spark Connect."""
+    """Return where a checkpoint lies on this machine; None if it does not.
+
+    On Spark Connect it does only where `sparkstream serve` has started the server.
+    """
     if _connect.is_connect(spark):
-        return None
+        plain = re.sub(r"^file:(//)?(?=/)", "", _connect.server_path(spark, location))
+        here = _connect.folder(spark) is not None and plain.startswith("/")
+        return Path(plain) if here else None
     jvm: Any = spark._jvm  # noqa: SLF001 - classic only, and only here and below
     uri = jvm.org.apache.hadoop.fs.Path(location).toUri()
     if (uri.getScheme() or _default_scheme(spark)) != "file":
@@ -153,10 +180,7 @@ def _locked(spark: SparkSession, path: Path, location: str, name: str) -> tuple[
         ) from err
     if got is None:
         file.close()
-        raise InvalidInputError(
-            f"checkpoint {location} is in use by {_holder(path)}; end it (its JVM takes up to two seconds "
-            "more), or give this query a checkpoint of its own"
-        )
+        raise _in_use(path, location)
     since = datetime.now().astimezone().isoformat(" ", "seconds")
     jvm_pid = jvm.java.lang.ProcessHandle.current().pid()
     holder = {"query": name, "pid": os.getpid(), "jvm": jvm_pid, "host": socket.gethostname(), "since": since}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pyspark import SparkContext
@@ -16,6 +17,9 @@ from pyspark.sql.streaming.listener import (
 )
 from pyspark.sql.streaming.query import StreamingQueryManager
 
+from sparkstream_kit import _connect
+from sparkstream_kit.sinks import printed
+
 if TYPE_CHECKING:
     from pyspark.sql.streaming.listener import (
         QueryIdleEvent,
@@ -26,7 +30,19 @@ if TYPE_CHECKING:
 
     from sparkstream_kit._waiting import Inbox
 
-__all__ = ["ProgressTo", "checkpoint", "finish_input", "in_batch", "last_batch", "manager"]
+__all__ = [
+    "ProgressTo",
+    "Started",
+    "bring_printed",
+    "checkpoint",
+    "finish_input",
+    "forget",
+    "in_batch",
+    "last_batch",
+    "manager",
+    "note",
+    "session",
+]
 
 
 class ProgressTo(StreamingQueryListener):
@@ -72,14 +88,51 @@ def manager(query: StreamingQuery) -> StreamingQueryManager | None:
     """Return what Spark tells listeners of a query by: that of its own session, whichever is active."""
     if hasattr(query, "_jsq"):
         return StreamingQueryManager(query._jsq.sparkSession().streams())  # noqa: SLF001
-    spark = SparkSession.getActiveSession()
+    spark = session(query)
     return None if spark is None else spark.streams
 
 
+def session(query: StreamingQuery) -> SparkSession | None:
+    """Return the session to ask about a query: on Connect its own, if `start` has started it."""
+    started = _started.get(str(query.runId))
+    return SparkSession.getActiveSession() if started is None else started.spark
+
+
+@dataclass(frozen=True)
+class Started:
+    """What `start` knows of a query on Connect, which cannot be asked for it."""
+
+    spark: SparkSession
+    checkpoint: str | None
+    prints: bool
+
+
+_started: dict[str, Started] = {}  # by run
+
+
+def note(query: StreamingQuery, started: Started) -> None:
+    """Keep what `start` knows, until `forget`."""
+    _started[str(query.runId)] = started
+
+
+def forget(query: StreamingQuery) -> None:
+    """Drop what was kept: the run is over."""
+    _started.pop(str(query.runId), None)
+
+
+def bring_printed(query: StreamingQuery) -> None:
+    """Print here what the query's functions have printed at the server."""
+    started = _started.get(str(query.runId))
+    if started is not None and started.prints:
+        printed.bring(started.spark, str(query.name))
+
+
 def checkpoint(query: StreamingQuery) -> str | None:
-    """Return where a query's checkpoint is; None on Connect, where it is the server's."""
+    """Return where a query's checkpoint is; on Connect only one that is on this machine, too."""
     if not hasattr(query, "_jsq"):
-        return None
+        started = _started.get(str(query.runId))
+        here = started is not None and _connect.folder(started.spark) is not None
+        return started.checkpoint if started is not None and here else None
     return str(query._jsq.streamingQuery().resolvedCheckpointRoot())  # noqa: SLF001
 
 

@@ -115,6 +115,7 @@ class _Run:
         self._last_row = self._inbox.started
         self._warnings: dict[str, str] = {}  # what was found, and the query that it was found at
         self._next_look = self._inbox.started
+        self._ended: set[str] = set()
 
     def to_end(self, grace: float) -> RunSummary:
         """Wait, let the batch in flight commit, stop every query, and say what was done."""
@@ -139,6 +140,9 @@ class _Run:
             )
         self._catch_up()
         self._look_at_files()
+        for query in self._queries.values():
+            asking.bring_printed(query)  # of a batch that failed
+            asking.forget(query)
         return self._summarise(ended_by)
 
     def _await(self, run_id: str, query: StreamingQuery) -> None:
@@ -150,7 +154,7 @@ class _Run:
     def _wait(self) -> str:
         """Return why the run ends."""
         open_queries = set(self._queries)
-        sockets_of = {run_id: sockets.addresses(query) for run_id, query in self._queries.items()}
+        sockets_of: dict[str, list[tuple[str, int]]] = {}
         while open_queries:
             reason, wake_after = self._over(open_queries)
             if reason:
@@ -162,10 +166,14 @@ class _Run:
                 return str(what)
             if kind == "progress":
                 self._record(what)
+                run_id = str(what.runId)
+                if run_id not in sockets_of:
+                    sockets_of[run_id] = sockets.addresses(self._queries[run_id], what)
                 if time.monotonic() >= self._next_look:
                     self._look_at_files()
             elif kind == "ended":
                 open_queries.discard(what)
+                self._ended.add(what)
                 if self._queries[what].exception() is not None:
                     return "failure"
             self._end_read_sockets(sockets_of)
@@ -187,9 +195,13 @@ class _Run:
         """End the queries whose sockets have closed: Spark would go on waiting for them."""
         for run_id, addresses in sockets_of.items():
             # A socket is connected to in the first batch: before that there is no reader to miss.
-            if addresses and self._tallies[run_id].batches and not sockets.is_being_read(addresses):
+            if addresses and not self._is_being_read(run_id, addresses):
                 sockets_of[run_id] = []
                 _waiting.in_thread("last-lines", partial(asking.finish_input, self._queries[run_id]))
+
+    def _is_being_read(self, run_id: str, addresses: list[tuple[str, int]]) -> bool:
+        spark = asking.session(self._queries[run_id])
+        return spark is None or sockets.is_being_read(spark, addresses)
 
     def _has_rows_on_their_way(self, query: StreamingQuery) -> bool:
         """Say whether a batch is in flight, or through but not recorded yet: both can outlast `idle`."""
@@ -213,6 +225,8 @@ class _Run:
     def _drain(self, deadline: float) -> None:
         """Stop each query once its batch in flight has committed, or at the deadline."""
         for run_id, query in self._queries.items():
+            if run_id in self._ended:
+                continue
             before = asking.last_batch(query)
             while (
                 asking.in_batch(query) and asking.last_batch(query) == before and time.monotonic() < deadline
@@ -224,6 +238,8 @@ class _Run:
 
     def _stop(self, run_id: str) -> bool:
         """Stop a query and say whether it has; Spark waits for as long as a Python function of it runs."""
+        if run_id in self._ended:
+            return True
         stopping = _waiting.in_thread("stop", self._queries[run_id].stop)
         stopping.join(_STOP_LIMIT)
         return not stopping.is_alive()
@@ -233,6 +249,7 @@ class _Run:
             return
         if progress.numInputRows > 0:
             self._last_row = time.monotonic()
+        asking.bring_printed(self._queries[str(progress.runId)])
         if self._on_batch is not None:
             self._on_batch(progress)
 
@@ -259,8 +276,9 @@ class _Run:
             if error is None:
                 continue
             name, cause = f"query {self._names[run_id]}", _causes.innermost(error)
-            peers = sockets.addresses(query)
-            if peers and cause.startswith("java.net.ConnectException"):
+            peers = sockets.refused(query, str(error))
+            of_java = "java.net.ConnectException"
+            if peers and (cause.startswith(of_java) or f"Caused by: {of_java}" in str(error)):
                 text = sockets.nobody_listens("{}:{}".format(*peers[0]))
                 raise InputUnavailable(name, text, summary) from error
             raise QueryFailed(name, cause, summary) from error

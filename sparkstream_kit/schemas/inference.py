@@ -9,6 +9,7 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import types as T
 
+from sparkstream_kit import _connect
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.schemas.ddl import reason
 
@@ -52,8 +53,9 @@ def infer(
     """
     reject_unknown("format", [format], _FORMATS)
     inferring = {"inferSchema": True} if format == "csv" else {}
+    there = _connect.server_path(spark, str(path))
     try:
-        schema = spark.read.format(format).options(**{**inferring, **options}).load(str(path)).schema
+        schema = spark.read.format(format).options(**{**inferring, **options}).load(there).schema
     except (PySparkException, Py4JJavaError) as error:
         raise InvalidInputError(f"cannot infer a {format} schema from {path}: {reason(error)}") from error
     if schema.names in ([], ["_corrupt_record"]):

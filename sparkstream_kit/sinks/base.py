@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from pyspark.sql import DataFrame
     from pyspark.sql.streaming.readwriter import DataStreamWriter
@@ -34,6 +34,7 @@ class Sink:
         configure: sets a DataStreamWriter up; out of the repr, because options can hold passwords.
         write: of a sink that works batch by batch, the function of a batch's DataFrame and id; it can be
             used alone. None for a sink of Spark's own.
+        views: of a sink that only shows the last batch, the views that show it, and which part of it.
         binder: makes the sink of one query from its streaming DataFrame and its checkpoint.
     """
 
@@ -47,6 +48,7 @@ class Sink:
     to_table: str | None = None
     configure: Callable[[DataStreamWriter], DataStreamWriter] | None = field(default=None, repr=False)
     write: Callable[[DataFrame, int], None] | None = field(default=None, repr=False)
+    views: Mapping[str, Callable[[DataFrame], DataFrame]] = field(default_factory=dict, repr=False)
     binder: Callable[[DataFrame, str | None], Sink] | None = field(default=None, repr=False)
 
     def __call__(self, writer: DataStreamWriter) -> DataStreamWriter:
@@ -74,10 +76,17 @@ class Sink:
         return replace(
             self,
             write=lambda batch, batch_id: write(part(batch), batch_id),
+            views={view: _after(part, shown) for view, shown in self.views.items()},
             binder=lambda frame, checkpoint: replace(
                 self.bind(part(frame), checkpoint).of(part), binder=None
             ),
         )
+
+
+def _after(
+    first: Callable[[DataFrame], DataFrame], then: Callable[[DataFrame], DataFrame]
+) -> Callable[[DataFrame], DataFrame]:
+    return lambda frame: then(first(frame))
 
 
 def written(sink: Sink, caller: str) -> Callable[[DataFrame, int], None]:

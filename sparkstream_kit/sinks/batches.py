@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import replace
 from functools import partial, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from sparkstream_kit import _files
+from sparkstream_kit import _connect, _files
 from sparkstream_kit.errors import InvalidInputError, check_file
 from sparkstream_kit.sinks import texts
 from sparkstream_kit.sinks.base import MODES, Sink, written
@@ -37,7 +38,9 @@ _JSON = {
 def foreach_batch(write: Callable[[DataFrame, int], None]) -> Sink:
     """Call a function of your own with each batch and its id.
 
-    Use all of the batch's rows: a stateful query fails when its batch is read in part.
+    Use all of the batch's rows: a stateful query fails when its batch is read in part. On Spark Connect the
+    function runs in a Python of the server: it changes no variable here, and what it prints is printed here
+    by `run`.
 
     Delivery: at least once; after a crash the same batch comes again with the same id and the same rows.
 
@@ -68,14 +71,25 @@ def snapshot(path: str | Path) -> Sink:
         sparkstream_kit.errors.InvalidInputError: snapshot totals.xml: the name must end in .csv or .json
     """
     formats = {".csv": texts.as_csv, ".json": texts.as_json}
-    target = check_file("snapshot", path, *formats)
-    return Sink(
+    target = check_file("snapshot", path, *formats).absolute()
+
+    def bind(frame: DataFrame, _checkpoint: str | None) -> Sink:
+        if _connect.is_connect(frame.sparkSession) and _connect.folder(frame.sparkSession) is None:
+            raise InvalidInputError(
+                f"snapshot {path} would be a file on the Spark Connect server; use sinks.latest, or a "
+                "server on this machine (sparkstream serve)"
+            )
+        return replace(made, binder=None)
+
+    made = Sink(
         kind="snapshot",
         modes=("complete",),
         delivery="the last batch's result, whole",
         advice="a snapshot replaces the whole result: use complete",
         write=lambda batch, _: _files.replace(target, [formats[target.suffix](batch)]),
+        binder=bind,
     )
+    return made
 
 
 def latest(table: str) -> Sink:
@@ -97,7 +111,7 @@ def latest(table: str) -> Sink:
     """
 
     def bind(frame: DataFrame, checkpoint: str | None) -> Sink:
-        kept = _kept_at(checkpoint, table)
+        kept = _kept_at(frame.sparkSession, checkpoint, table)
         lines = _lines(kept) if kept is not None and kept.exists() else []
         _show(frame.sparkSession, table, lines, frame.schema)
         return make(partial(_write_latest, table, frame.sparkSession, kept), None)
@@ -111,6 +125,7 @@ def latest(table: str) -> Sink:
             delivery="the last batch's result, whole",
             advice="the table is the whole result: use complete, or sinks.memory for append",
             write=write,
+            views={table: lambda frame: frame},
             binder=binder,
         )
 
@@ -166,16 +181,20 @@ def fan_out(*sinks: Sink) -> Sink:
         delivery="; ".join(dict.fromkeys(f"{sink.kind}: {sink.delivery}" for sink in sinks)),
         needs_checkpoint=any(sink.needs_checkpoint for sink in sinks),
         write=write,
+        views={view: part for sink in sinks for view, part in sink.views.items()}
+        if all(sink.views for sink in sinks)
+        else {},
         binder=lambda frame, checkpoint: fan_out(*(sink.bind(frame, checkpoint) for sink in sinks)),
     )
 
 
-def _kept_at(checkpoint: str | None, table: str) -> Path | None:
+def _kept_at(spark: SparkSession, checkpoint: str | None, table: str) -> Path | None:
     """Return where a table's rows are kept: in the checkpoint's folder, where Spark ignores them."""
     if checkpoint is None:
         return None
     path = re.sub(r"^file:(//)?(?=/)", "", checkpoint)
-    if re.match(r"[a-z][a-z0-9+.-]+:", path, re.IGNORECASE):
+    elsewhere = _connect.is_connect(spark) and _connect.folder(spark) is None
+    if elsewhere or re.match(r"[a-z][a-z0-9+.-]+:", path, re.IGNORECASE):
         _log.warning("table %s is empty until the first batch: checkpoint %s is not local", table, checkpoint)
         return None
     return Path(path, "sparkstream-kit", f"{table}.jsonl")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from sparkstream_kit import _connect
 from sparkstream_kit.errors import reject_unknown
 from sparkstream_kit.sinks.base import MODES, Sink
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from pyspark.sql import DataFrame
 
 __all__ = ["console", "files", "memory", "table"]
 
@@ -17,6 +22,8 @@ _FILE_FORMATS = ("csv", "json", "orc", "parquet", "text")
 
 def console(*, rows: int = 20, truncate: bool = False) -> Sink:
     """Print each batch to the driver's standard output, as Spark does.
+
+    On Spark Connect, where Spark's own would print at the server, `run` prints it here.
 
     Delivery: at least once; a batch that is replayed is printed again.
 
@@ -28,7 +35,7 @@ def console(*, rows: int = 20, truncate: bool = False) -> Sink:
         >>> console().modes
         ('append', 'complete', 'update')
     """
-    return Sink(
+    made = Sink(
         kind="console",
         modes=MODES,
         delivery="at least once",
@@ -36,6 +43,23 @@ def console(*, rows: int = 20, truncate: bool = False) -> Sink:
             writer.format("console").option("numRows", rows).option("truncate", truncate)
         ),
     )
+    here = partial(_print, rows, truncate)
+    return replace(
+        made,
+        binder=lambda frame, _: (
+            replace(made, configure=None, write=here) if _connect.is_connect(frame.sparkSession) else made
+        ),
+    )
+
+
+def _print(rows: int, truncate: bool, batch: DataFrame, batch_id: int) -> None:
+    """Print a batch in the words of Spark's own console."""
+    line = "-" * 43
+    print(f"{line}\nBatch: {batch_id}\n{line}")  # noqa: T201 - what a console is for
+    batch.persist()
+    batch.count()  # all of it: `show` alone reads a part, which a stateful query does not take
+    batch.show(rows, truncate)
+    batch.unpersist()
 
 
 def memory(table: str) -> Sink:
@@ -93,6 +117,12 @@ def files(path: str, *, format: str = "parquet", partition_by: Sequence[str] = (
         advice="use append, or sinks.snapshot for a complete result",
         configure=lambda writer: (
             writer.format(format).option("path", path).options(**options).partitionBy(*partition_by)
+        ),
+        binder=lambda frame, _: files(
+            _connect.server_path(frame.sparkSession, str(path)),
+            format=format,
+            partition_by=partition_by,
+            **options,
         ),
     )
 

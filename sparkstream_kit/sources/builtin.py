@@ -48,10 +48,12 @@ def table(spark: SparkSession, name: str, **options: Any) -> DataFrame:
         InvalidInputError: the catalog has no such table.
     """
     try:
-        return spark.readStream.options(**options).table(name)
+        frame = spark.readStream.options(**options).table(name)
+        frame.schema  # noqa: B018 - Connect looks for the table only now
     except AnalysisException as err:
         if err.getCondition() != "TABLE_OR_VIEW_NOT_FOUND":
             raise
         raise InvalidInputError(
             f"table {name} is not in the catalog; create it or correct the name"
         ) from None
+    return frame

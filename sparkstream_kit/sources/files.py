@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.errors import AnalysisException
 
+from sparkstream_kit import _connect
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 
 if TYPE_CHECKING:
@@ -126,10 +127,12 @@ def _read(
     elif not {"maxfilespertrigger", "maxbytespertrigger"} & {name.lower() for name in options}:
         reader = reader.option("maxBytesPerTrigger", _BYTES)
     try:
-        return reader.load(str(path))
+        frame = reader.load(_connect.server_path(spark, str(path)))
+        frame.schema  # noqa: B018 - Connect looks for the path only now
     except AnalysisException as err:
         if err.getCondition() != "PATH_NOT_FOUND":
             raise
         raise InvalidInputError(
             f"input folder {path} does not exist; create it or correct the path"
         ) from None
+    return frame

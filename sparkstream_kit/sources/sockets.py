@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from pyspark import SparkContext
 
+from sparkstream_kit import _connect
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.streaming.listener import StreamingQueryProgress
     from pyspark.sql.streaming.query import StreamingQuery
 
-__all__ = ["addresses", "is_being_read", "nobody_listens", "socket_lines"]
+__all__ = ["addresses", "is_being_read", "nobody_listens", "refused", "socket_lines"]
 
 _LAST_PORT = 65535
 
@@ -42,10 +45,10 @@ def socket_lines(spark: SparkSession, host: str, port: int, **options: Any) -> D
     return reader.options(**options).load()
 
 
-def addresses(query: StreamingQuery) -> list[tuple[str, int]]:
-    """Return host and port of each socket that a query reads; empty on Connect, which cannot tell."""
+def addresses(query: StreamingQuery, progress: StreamingQueryProgress | None = None) -> list[tuple[str, int]]:
+    """Return host and port of each socket that a query reads; on Connect, by a progress of it."""
     if not hasattr(query, "_jsq"):
-        return []
+        return _said(" ".join(source.description for source in progress.sources) if progress else "")
     leaves = query._jsq.streamingQuery().analyzedPlan().collectLeaves()  # noqa: SLF001
     found = []
     for leaf in (leaves.apply(index) for index in range(leaves.size())):
@@ -55,14 +58,31 @@ def addresses(query: StreamingQuery) -> list[tuple[str, int]]:
     return found
 
 
-def is_being_read(of: list[tuple[str, int]]) -> bool:
+def refused(query: StreamingQuery, failure: str) -> list[tuple[str, int]]:
+    """Return the sockets of a query that has failed, by what Spark says of the failure."""
+    return addresses(query) or _said(failure)
+
+
+def _said(text: str) -> list[tuple[str, int]]:
+    """Return the addresses in Spark's descriptions of its sources."""
+    found = re.findall(r"TextSocketV2\[host: (\S+), port: (\d+)\]", text)
+    return [(host, int(port)) for host, port in dict.fromkeys(found)]
+
+
+def is_being_read(spark: SparkSession, of: list[tuple[str, int]]) -> bool:
     """Say whether Spark still reads one of these sockets; call it once the first batch is through.
 
     Spark's reader is a JVM thread that ends when the peer has closed. The port itself is not asked: a
     server may serve one client only.
     """
-    jvm: Any = SparkContext._jvm  # noqa: SLF001
-    threads = jvm.java.lang.Thread.getAllStackTraces().keySet().toString()
+    if not _connect.is_connect(spark):
+        jvm: Any = SparkContext._jvm  # noqa: SLF001
+        threads = jvm.java.lang.Thread.getAllStackTraces().keySet().toString()
+    elif str(spark.conf.get("spark.master", None)).startswith("local"):
+        # A query is run by the JVM that has the threads, where it is its own executor.
+        threads = spark.sql("SELECT reflect('java.lang.Thread', 'getAllStackTraces')").collect()[0][0]
+    else:
+        return True
     return any(f"TextSocketSource({host}, {port})" in threads for host, port in of)
 
 

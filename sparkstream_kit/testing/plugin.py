@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+import uuid
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +32,7 @@ def spark() -> Iterator[SparkSession]:
     Python's time zone and the session's are UTC until the end of the run, so that a timestamp without a zone
     is the same on every machine.
     """
-    from sparkstream_kit import get_session
+    from sparkstream_kit import spark_session
 
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="sparkstream-") as folder:
         patch.setenv("TZ", "UTC")
@@ -38,10 +40,27 @@ def spark() -> Iterator[SparkSession]:
         warehouse = Path(folder, "warehouse").as_uri()
         local = {"spark.master": "local[2]", "spark.sql.warehouse.dir": warehouse}
         conf = {} if os.environ.get("SPARK_REMOTE") else local  # a server has its own
-        session = get_session("pytest", profile="test", conf=conf)
-        yield session
-        session.stop()  # on Connect a session is no context manager
+        with spark_session("pytest", profile="test", conf=conf) as session, _own_tables(session):
+            yield session
     time.tzset()
+
+
+@contextmanager
+def _own_tables(spark: SparkSession) -> Iterator[None]:
+    """On a server, which goes on after the run, keep the run's tables in a database that goes with it."""
+    from sparkstream_kit import _connect
+
+    if not _connect.is_connect(spark):
+        yield
+        return
+    name = f"pytest_{uuid.uuid4().hex}"
+    spark.sql(f"CREATE DATABASE {name}")
+    spark.catalog.setCurrentDatabase(name)
+    try:
+        yield
+    finally:
+        spark.catalog.setCurrentDatabase("default")
+        spark.sql(f"DROP DATABASE {name} CASCADE")
 
 
 @pytest.fixture

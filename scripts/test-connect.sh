@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# The tests that a session on Spark Connect must pass as well, on a server of their own; further arguments are pytest's.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+XDG_CACHE_HOME=$(mktemp -d) # beside a server that the user may have
+export XDG_CACHE_HOME
+port=$(python -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])')
+trap 'sparkstream serve --stop --port "$port"; rm -rf "$XDG_CACHE_HOME"' EXIT
+SPARK_REMOTE=$(sparkstream serve --port "$port" --profile test | sed 's/^export SPARK_REMOTE=//')
+export SPARK_REMOTE
+tests=(sources sinks windows queries testing sales_totals sales_clean socket_wordcount)
+files=("${tests[@]/#/tests/test_}")
+files=("${files[@]/%/.py}")
+python -m pytest -n 2 -m "not slow or connect" "${files[@]}" "$@"

@@ -1,0 +1,289 @@
+"""A warm server: Spark's own Connect server on this machine's loopback, which jobs attach to by SPARK_REMOTE.
+
+Each server has a folder of its own in the user's cache folder, which only the user can enter: its access
+token, its log, its warehouse, who it is and who is attached. Standard library only, and Linux only.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sparkstream_kit import _files, class_data, profiles
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["FOLDER_KEY", "KIT_KEY", "PORT", "Server", "folder_of", "serve", "status", "stop"]
+
+PORT = 15002  # Spark's own default
+
+# What the server says of itself in its settings, for the kit of a client to compare.
+FOLDER_KEY = "spark.sparkstream.server.folder"
+KIT_KEY = "spark.sparkstream.server.kit"
+
+_MAIN_CLASS = "org.apache.spark.sql.connect.service.SparkConnectServer"
+_TOKEN = "SPARK_CONNECT_AUTHENTICATE_TOKEN"  # noqa: S105 - the name of Spark's variable
+_START_LIMIT = 120.0
+_STOP_LIMIT = 15.0
+_LAST_PORT = 65535
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that runs.
+
+    Attributes:
+        port: where it listens, on loopback only.
+        profile: the profile that it was started with.
+        pid: its process.
+        started: when that process began, in the kernel's words: a pid alone may belong to another by now.
+    """
+
+    port: int
+    profile: str
+    pid: int
+    started: str
+
+    @property
+    def url(self) -> str:
+        """The value for SPARK_REMOTE; Spark's client sends a token in plain to `localhost` by name only."""
+        return "sc://localhost" if self.port == PORT else f"sc://localhost:{self.port}"
+
+    @property
+    def log(self) -> Path:
+        """Where it writes its log, and what functions of a batch print."""
+        return folder_of(self.port) / "server.log"
+
+
+def folder_of(port: int) -> Path:
+    """Return the folder of the server on a port."""
+    return _files.cache_folder() / f"connect-{port}"
+
+
+def status(port: int = PORT) -> Server | None:
+    """Return the server that runs on a port; None if `serve` has started none there, or it has ended."""
+    try:
+        server = Server(**json.loads((folder_of(port) / "server.json").read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    return server if _started(server.pid) == server.started else None
+
+
+def serve(port: int = PORT, profile: str = "local") -> Server:
+    """Start a server in the background, and return when it answers; one that runs already is returned.
+
+    It is started in this folder and with this Python, so that its workers import what is here. It asks every
+    client for a token, which `get_session` reads from a file that only this user can read.
+
+    Args:
+        port: a free port of loopback.
+        profile: as for `get_session`; it is the profile of every session that names none.
+
+    Raises:
+        InvalidInputError: another profile is served there, the port is taken, or the server did not start.
+    """
+    if not 0 < port <= _LAST_PORT:
+        raise InvalidInputError(f"port must be from 1 to {_LAST_PORT}, not {port}")
+    settings = profiles.read_profile(profile)
+    profile = profile if profile in profiles.PROFILES else str(Path(profile).absolute())
+    with _alone(port) as folder:
+        running = status(port)
+        if running is not None:
+            if running.profile != profile:
+                raise InvalidInputError(
+                    f"a server with profile {running.profile} runs on port {port}; end it first "
+                    f"(sparkstream serve --stop --port {port}), or give another --port"
+                )
+            return running
+        if _answers(port):
+            raise InvalidInputError(f"port {port} is taken by another program; give another --port")
+        _clear(folder)
+        process, log = _launch(folder, port, settings)
+        try:
+            _await(process, log, port)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        server = Server(port, profile, process.pid, _started(process.pid))
+        _files.replace(folder / "server.json", [json.dumps(asdict(server))])
+    return server
+
+
+def stop(port: int = PORT) -> Server | None:
+    """End the server on a port, with all that runs on it; return which it was, None if none runs."""
+    with _alone(port) as folder:
+        server = status(port)
+        if server is not None:
+            os.kill(server.pid, signal.SIGTERM)
+            if not _gone(server, _STOP_LIMIT):
+                os.kill(server.pid, signal.SIGKILL)
+                _gone(server, _STOP_LIMIT)
+        _clear(folder)
+    return server
+
+
+@contextmanager
+def _alone(port: int) -> Iterator[Path]:
+    """Keep a second `serve` or `stop` of the same port out; give the server's folder."""
+    folder = folder_of(port)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        with (folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield folder
+    except OSError as err:
+        raise InvalidInputError(
+            f"cannot keep a server's files: {err}; set XDG_CACHE_HOME to a folder"
+        ) from err
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a server that has ended left, but its log."""
+    for name in ("server.json", "token"):
+        (folder / name).unlink(missing_ok=True)
+    for name in ("clients", "warehouse", "tmp"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _launch(
+    folder: Path, port: int, profile: dict[str, str]
+) -> tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]]:
+    """Start the server, and what writes its log."""
+    from pyspark.find_spark_home import _find_spark_home
+
+    token = secrets.token_urlsafe(32)
+    # Born private: no moment in which others could read it.
+    private = os.open(folder / "token", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(private, "w", encoding="utf-8") as file:
+        file.write(token)
+    for name in ("clients", "warehouse", "tmp"):
+        (folder / name).mkdir()
+    settings = {"spark.master": "local[*]", "spark.app.name": "sparkstream serve"} | profile
+    settings |= {
+        "spark.connect.grpc.binding.address": "127.0.0.1",
+        "spark.connect.grpc.binding.port": str(port),
+        "spark.sql.warehouse.dir": (folder / "warehouse").as_uri(),
+        "spark.local.dir": str(folder / "tmp"),
+        FOLDER_KEY: str(folder),
+        KIT_KEY: str(Path(__file__).parent),
+    }
+    conf = folder / "server.conf"
+    conf.write_text("".join(f"{key} {value}\n" for key, value in settings.items()), "utf-8")
+    home = _find_spark_home()
+    command = [f"{home}/bin/spark-submit", "--properties-file", str(conf), "--class", _MAIN_CLASS]
+    with (folder / "server.log").open("wb") as log:
+        # Spark's own Pythons print the address that they attach to, and its token.
+        hide = ["sed", "-u", "s/token=[^ ;]*/token=(hidden)/g"]
+        filtered = subprocess.Popen(
+            hide, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    server = subprocess.Popen(
+        [*command, "spark-internal"],
+        env=_environment(home, token, _java_options(folder)),
+        stdin=subprocess.DEVNULL,
+        stdout=filtered.stdin,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    if filtered.stdin is not None:
+        filtered.stdin.close()  # it ends with the last that writes to it
+    return server, filtered
+
+
+def _environment(home: str, token: str, java_options: str) -> dict[str, str]:
+    """Return the server's environment, which its Python workers have too; others cannot see into it."""
+    env = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("SPARK_REMOTE", "PYSPARK_GATEWAY"))
+    }
+    env.pop("SPARK_CONNECT_MODE_ENABLED", None)
+    # This folder by its name: Spark starts the Pythons of UDFs in one of each session's own.
+    path = [str(Path(__file__).parent.parent), str(Path.cwd()), env.get("PYTHONPATH", "")]
+    options = [env.get("SPARK_SUBMIT_OPTS", ""), java_options]
+    return env | {
+        "SPARK_HOME": home,
+        "PYSPARK_PYTHON": sys.executable,
+        "PYTHONPATH": ":".join(filter(None, path)),
+        "SPARK_SUBMIT_OPTS": " ".join(filter(None, options)),
+        _TOKEN: token,
+    }
+
+
+def _java_options(folder: Path) -> str:
+    """Return what the server's JVM is started with, beside the profile's own options."""
+    log4j2 = profiles.log4j2_file().as_uri()
+    return (
+        f"{class_data.java_options()} -Dlog4j2.configurationFile={log4j2} -Djava.io.tmpdir={folder / 'tmp'}"
+    )
+
+
+def _await(server: subprocess.Popen[bytes], log: subprocess.Popen[bytes], port: int) -> None:
+    """Wait until the server answers."""
+    end = time.monotonic() + _START_LIMIT
+    while not _answers(port):
+        what = None
+        if server.poll() is not None:
+            what = "ended at its start"
+            with suppress(subprocess.TimeoutExpired):
+                log.wait(_STOP_LIMIT)
+        elif time.monotonic() > end:
+            what = f"did not answer in {_START_LIMIT:g} s"
+        if what is not None:
+            file = folder_of(port) / "server.log"
+            raise InvalidInputError(
+                f"the server {what}: {_reason(file.read_text(errors='replace'))}; see {file}"
+            )
+        time.sleep(0.05)
+
+
+def _reason(log: str) -> str:
+    """Return the line of a log that says most: the innermost cause, the first error, or the last line."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
+    errors = [line for line in lines if re.search(r"Error|Exception|error:|not found", line)]
+    said = next(iter([*causes[-1:], *errors[:1], *lines[-1:]]), "without a word")
+    return re.sub(r'^(Exception in thread "[^"]*" )?(\w+\.)*(?=\w+(Error|Exception)\b)', "", said)
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _gone(server: Server, limit: float) -> bool:
+    end = time.monotonic() + limit
+    while time.monotonic() < end:
+        if _started(server.pid) != server.started:
+            return True
+        with suppress(ChildProcessError):  # it is ours to bury only where this process has started it
+            os.waitpid(server.pid, os.WNOHANG)
+        time.sleep(0.05)
+    return False
+
+
+def _started(pid: int) -> str:
+    """Return when a process began, with the boot that this was in; empty if there is no such process."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()
+    except OSError:
+        return ""
+    return "" if fields[0] == "Z" else f"{boot} {fields[19]}"

@@ -1,0 +1,58 @@
+"""What the function of a batch prints: on Spark Connect it runs at the server, and this brings it here."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from sparkstream_kit import _connect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyspark.sql import DataFrame, SparkSession
+
+    from sparkstream_kit.sinks.base import Sink
+
+__all__ = ["bring", "kept"]
+
+
+def kept(sink: Sink, spark: SparkSession, name: str) -> Sink:
+    """Return the sink so that what it prints can be brought here; on a classic session, the sink itself."""
+    if sink.write is None or not _connect.is_connect(spark):
+        return sink
+    return replace(sink, write=_keeping(sink.write, _views(name)))
+
+
+def bring(spark: SparkSession, name: str) -> None:
+    """Print what the query `name` has printed since the last time, to this process's standard output."""
+    prefix = _views(name)
+    found = [row.viewName for row in spark.sql(f"SHOW VIEWS LIKE '{prefix}*'").collect()]
+    for view in sorted(found, key=lambda view: int(view.removeprefix(prefix))):
+        sys.stdout.write(spark.table(view).collect()[0].text)
+        sys.stdout.flush()
+        spark.catalog.dropTempView(view)
+
+
+def _views(name: str) -> str:
+    """Return how the names of a query's views begin: one a batch, with its printed text as the only row."""
+    return f"sparkstream_{hashlib.sha256(name.encode()).hexdigest()[:12]}_"
+
+
+def _keeping(write: Callable[[DataFrame, int], None], prefix: str) -> Callable[[DataFrame, int], None]:
+    def keep(batch: DataFrame, batch_id: int) -> None:
+        text = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(text):
+                write(batch, batch_id)
+        finally:
+            if printed := text.getvalue():
+                # The server's Python has the very session of the client, and so its views.
+                rows = batch.sparkSession.createDataFrame([(printed,)], "text STRING")
+                rows.createOrReplaceTempView(f"{prefix}{batch_id}")
+
+    return keep

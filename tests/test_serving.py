@@ -1,0 +1,292 @@
+"""`sparkstream serve`: a warm server, which asks for its token and keeps nothing of a client that is gone."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import command, environment
+from test_connect import attached
+
+from sparkstream_kit import cli, serving
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.xdist_group("connect")
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "sparkstream-kit"
+
+
+def port_of(url: str) -> int:
+    return int(url.rpartition(":")[2])
+
+
+def test_a_port_that_is_taken_is_one_line(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert cli.main(["serve", "--port", str(port)]) == 2
+    said = f"sparkstream: port {port} is taken by another program; give another --port\n"
+    assert capsys.readouterr().err == said
+
+
+def test_no_server_and_a_stale_one_are_told(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    left = cache / "connect-19"
+    left.mkdir(parents=True)
+    # This very process, begun at another time: the pid was given again.
+    server = serving.Server(19, "local", os.getpid(), "before")
+    (left / "server.json").write_text(json.dumps(server.__dict__))
+    (left / "token").write_text("old")
+    assert cli.main(["serve", "--status", "--port", "19"]) == 1
+    assert cli.main(["serve", "--stop", "--port", "19"]) == 0
+    assert capsys.readouterr().err == "sparkstream: no server runs on port 19\n" * 2
+    assert not (left / "token").exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["--profile", "lokal"], "unknown profile lokal; did you mean local?"),
+        (["--port", "0"], "port must be from 1 to 65535, not 0"),
+        (["--stop", "--status"], "--stop and --status exclude each other; give one of them"),
+    ],
+)
+def test_wrong_arguments(
+    cache: Path, wrong: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["serve", *wrong]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_server_that_ends_at_its_start_says_why(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "odd.conf").write_text("spark.master nonsense\n")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(InvalidInputError) as raised:
+        serving.serve(port, str(tmp_path / "odd.conf"))
+    assert "\n" not in str(raised.value)
+    assert str(raised.value).startswith(
+        "the server ended at its start: SparkException: Master must either be "
+    )
+    assert str(raised.value).endswith(f"; see {cache}/connect-{port}/server.log")
+    assert serving.status(port) is None
+
+
+@pytest.mark.slow
+def test_a_second_serve_says_that_one_runs(connect: str, capsys: pytest.CaptureFixture[str]) -> None:
+    port, profile = port_of(connect), serving.status(port_of(connect)).profile  # type: ignore[union-attr]
+    for arguments in (["--profile", profile], ["--status"]):
+        assert cli.main(["serve", "--port", str(port), *arguments]) == 0
+        printed = capsys.readouterr()
+        assert printed.out == f"export SPARK_REMOTE={connect}\n"
+        assert f"port {port}, profile {profile}, process " in printed.err
+    assert cli.main(["serve", "--port", str(port), "--profile", "cluster"]) == 2
+    assert f"a server with profile {profile} runs on port {port}; end it first" in capsys.readouterr().err
+
+
+GOES_ON = """
+import sys
+from sparkstream_kit import run, sinks, sources, spark_session, start
+from sparkstream_kit.errors import InvalidInputError
+with spark_session("goes-on") as spark:
+    sink = sinks.foreach_batch(lambda batch, _: batch.count())
+    try:
+        start(sources.text(spark, sys.argv[1]), sink, name="q", checkpoint="ckpt", availableNow=True)
+    except InvalidInputError as err:
+        print(err)
+"""
+
+
+@pytest.mark.slow
+def test_the_token_is_the_user_s_alone(connect: str, tmp_path: Path, folder: Path) -> None:
+    server = serving.status(port_of(connect))
+    assert server is not None
+    # Spark's Python of a batch prints the token to the server's log.
+    (folder / "1.txt").write_text("a\n")
+    assert attached(connect, tmp_path, GOES_ON, folder).returncode == 0
+    assert "token=(hidden)" in server.log.read_text()
+    file = serving.folder_of(server.port) / "token"
+    token = file.read_text()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+    assert token.encode() not in Path(f"/proc/{server.pid}/cmdline").read_bytes()
+    others = [path for path in file.parent.rglob("*") if path.is_file() and path != file]
+    assert server.log in others
+    assert not [path for path in others if token.encode() in path.read_bytes()]
+
+
+BARE = """
+import sys
+from pyspark.sql import SparkSession
+print(SparkSession.builder.remote(sys.argv[1]).getOrCreate().range(3).count())
+"""
+
+
+@pytest.mark.slow
+def test_a_client_without_the_token_is_refused(connect: str, tmp_path: Path) -> None:
+    plain = attached(connect, tmp_path, BARE, connect)
+    assert plain.returncode != 0
+    assert "No authentication token provided" in plain.stderr
+    # The kit of somebody else, who cannot read our file.
+    script = "from sparkstream_kit import get_session\nget_session('x')"
+    other = attached(connect, tmp_path, script, XDG_CACHE_HOME=str(tmp_path))
+    assert "takes only clients with its token; set SPARK_CONNECT_AUTHENTICATE_TOKEN" in other.stderr
+    token = (serving.folder_of(port_of(connect)) / "token").read_text()
+    let_in = attached(connect, tmp_path, BARE, connect, SPARK_CONNECT_AUTHENTICATE_TOKEN=token)
+    assert let_in.stdout == "3\n", let_in.stderr
+
+
+EDITED = """
+import sys
+from pyspark.sql import functions as F
+from sparkstream_kit import run, sinks, sources, spark_session, start
+import edited
+
+def show(batch, batch_id):
+    print(batch_id, edited.word(0), batch.count())
+
+with spark_session("edited") as spark:
+    print(spark.range(1).select(F.udf(edited.word)("id")).collect()[0][0])
+    frame = sources.text(spark, sys.argv[1])
+    run(start(frame, sinks.foreach_batch(show), name="edited", availableNow=True))
+"""
+
+
+@pytest.mark.slow
+def test_after_an_edit_the_next_run_uses_the_edited_code(connect: str, tmp_path: Path, folder: Path) -> None:
+    # The server was started in this folder, and its Pythons import what is there.
+    module = Path(f"/proc/{serving.status(port_of(connect)).pid}/cwd", "edited.py")  # type: ignore[union-attr]
+    (folder / "1.txt").write_text("a\n")
+    try:
+        for word in ("one", "three"):  # of other lengths: Python looks at a file's size and its second
+            module.write_text(f"def word(_):\n    return {word!r}\n")
+            (tmp_path / "edited.py").write_text(module.read_text())
+            done = attached(connect, tmp_path, EDITED, folder)
+            assert done.stdout == f"{word}\n0 {word} 1\n", done.stderr
+    finally:
+        module.unlink()
+
+
+ENDLESS = """
+import sys
+from sparkstream_kit import get_session, run, sinks, sources, start
+spark = get_session("killed")
+ticks = sources.rate(spark, rows_per_second=5)
+query = start(ticks, sinks.files(sys.argv[1]), name="endless", checkpoint=sys.argv[2])
+run(query, on_batch=lambda _: print("runs", flush=True))
+"""
+
+
+@pytest.mark.slow
+def test_what_a_killed_client_has_left_ends_when_the_next_one_comes(
+    connect: str, tmp_path: Path, until: Callable[..., None]
+) -> None:
+    script = tmp_path / "endless.py"
+    script.write_text(ENDLESS)
+    client = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path / "out"), str(tmp_path / "ckpt")],
+        env=environment(SPARK_REMOTE=connect),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert client.stdout is not None
+    assert client.stdout.readline() == "runs\n"
+    client.send_signal(signal.SIGKILL)
+    client.wait()
+    commits = tmp_path / "ckpt" / "commits"
+
+    def count() -> int:
+        return len(list(commits.glob("[0-9]*")))
+
+    before = count()
+    until(lambda: count() > before)  # it runs on, which is Spark's way
+    done = attached(connect, tmp_path, "from sparkstream_kit import get_session\nget_session('next').stop()")
+    assert done.returncode == 0, done.stderr
+    after = count()
+    # Another query's batches take the time in which this one would have had some.
+    counted = (
+        "from sparkstream_kit import get_session, run, sinks, sources, start\n"
+        "spark = get_session('counts')\n"
+        "query = start(sources.rate(spark, rows_per_second=5), sinks.memory('n'))\n"
+        "print(run(query, max_batches=4).ended_by)\n"
+    )
+    assert attached(connect, tmp_path, counted).stdout == "max_batches are through\n"
+    assert count() <= after + 1
+    clients = serving.folder_of(port_of(connect)) / "clients"
+    assert not list(clients.iterdir())
+
+
+LEAVES = """
+def test_leaves(spark):
+    assert not spark.catalog.tableExists("kept")
+    assert not spark.streams.active
+    spark.range(3).write.saveAsTable("kept")
+    spark.range(3).createTempView("seen")
+    spark.readStream.format("rate").load().writeStream.format("noop").start()
+    assert not "as planned"
+"""
+
+
+@pytest.mark.slow
+def test_a_failed_test_run_leaves_nothing_for_the_next(
+    connect: str, tmp_path: Path, until: Callable[..., None]
+) -> None:
+    home = serving.folder_of(port_of(connect))
+    (tmp_path / "test_leaves.py").write_text(LEAVES)
+    for _again in range(2):
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_leaves.py"],
+            cwd=tmp_path,
+            env=environment(SPARK_REMOTE=connect),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert "as planned" in done.stdout, done.stdout
+        assert "1 failed" in done.stdout
+        until(lambda: not list((home / "tmp").glob("temporary-*")))  # the query's checkpoint
+        assert not list((home / "warehouse").glob("pytest_*"))
+
+
+@pytest.mark.slow
+def test_a_dstream_job_says_that_it_needs_a_session_of_its_own(connect: str) -> None:
+    done = subprocess.run(
+        command(sys.executable, "dstream_wordcount", "localhost", 9),
+        env=environment(SPARK_REMOTE=connect),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "dstream_wordcount.py: DStreams need a Spark session of this process, and this one is on Spark "
+        "Connect; unset SPARK_REMOTE\n"
+    )
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_another_driver_has_is_refused(connect: str, tmp_path: Path, folder: Path) -> None:
+    file = tmp_path / "ckpt" / "sparkstream-kit" / "lock"
+    file.parent.mkdir(parents=True)
+    with file.open("w") as held:
+        fcntl.lockf(held, fcntl.LOCK_EX)  # as the JVM of another driver does it
+        done = attached(connect, tmp_path, GOES_ON, folder)
+    assert done.stdout.startswith(f"checkpoint {tmp_path}/ckpt is in use by "), done.stderr
