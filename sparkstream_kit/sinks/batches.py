@@ -212,7 +212,9 @@ def _write_latest(
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         _files.replace(kept, (line + "\n" for line in lines))
-    # In foreachBatch the frame belongs to a clone of the session, whose views nobody else sees.
+    if _connect.is_connect(batch.sparkSession):
+        spark = batch.sparkSession  # the very session of the client
+    # Else the frame belongs to a clone of the session, whose views nobody else sees.
     _show(spark or SparkSession.builder.getOrCreate(), table, lines, batch.schema)
 
 
