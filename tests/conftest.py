@@ -48,7 +48,10 @@ def connect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """On Spark Connect, leave out the tests that are about a classic session, and say why."""
+    """Put the template, which nobody should mark for us, among the slow; leave out what Connect cannot run."""
+    for item in items:
+        if item.path.parent.name == "template":
+            item.add_marker(pytest.mark.slow)
     for item in items if "SPARK_REMOTE" in os.environ else []:
         for mark in item.iter_markers("classic_only"):
             item.add_marker(pytest.mark.skip(reason=f"classic only: {mark.args[0]}"))

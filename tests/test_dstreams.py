@@ -79,6 +79,7 @@ def test_a_context_left_over_is_stopped_and_that_is_said(
     assert "stopping a StreamingContext that was still active" in caplog.text
 
 
+@pytest.mark.slow
 def test_running_counts_go_on_from_their_snapshot(spark: SparkSession, tmp_path: Path) -> None:
     snapshot = tmp_path / "counts.jsonl"
     for round_number in (1, 2):
@@ -104,6 +105,7 @@ def test_a_snapshot_that_is_none_is_refused(spark: SparkSession, tmp_path: Path)
             dstreams.running_counts(pairs, snapshot=tmp_path / "counts.jsonl")
 
 
+@pytest.mark.slow
 def test_a_word_that_has_left_the_window_leaves_the_output_and_the_state(
     spark: SparkSession, tmp_path: Path
 ) -> None:

@@ -352,6 +352,7 @@ return 7
 """
 
 
+@pytest.mark.slow
 def test_under_spark_submit_results_and_the_rest_are_two_files_and_no_line_is_lost(tmp_path: Path) -> None:
     profile = submit_properties("local", tmp_path / "with a space")
     job = script(tmp_path, SUBMITTED)

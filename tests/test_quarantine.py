@@ -271,6 +271,7 @@ def test_two_parses_in_one_query_are_counted_each(spark: SparkSession, folder: P
     assert observed(query) == [(2, 1), (2, 1)]
 
 
+@pytest.mark.slow
 def test_a_batch_for_two_sinks_is_counted_once_and_counted_on_after_a_restart(
     spark: SparkSession, folder: Path, tmp_path: Path
 ) -> None:

@@ -63,6 +63,7 @@ def test_the_shell_commands_run_one_after_the_other(tmp_path: Path) -> None:
         assert line.rstrip(" ") in README
 
 
+@pytest.mark.slow
 def test_the_python_examples_run_one_after_the_other(
     spark: SparkSession, stream: Streams, tmp_path: Path
 ) -> None:

@@ -221,6 +221,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], lis
     return run([sys.executable], folder, PLAIN, PATH=path)
 
 
+@pytest.mark.slow
 def test_the_profile_of_a_local_master_is_local(plain: tuple[dict[str, Any], list[str]]) -> None:
     seen, _ = plain
     assert seen["local"] == {
@@ -241,11 +242,13 @@ def test_the_profile_of_any_other_master_is_cluster(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_workers_run_the_drivers_python(plain: tuple[dict[str, Any], list[str]]) -> None:
     seen, _ = plain
     assert seen["worker"] == [seen["python"]]
 
 
+@pytest.mark.slow
 def test_python_is_quiet(plain: tuple[dict[str, Any], list[str]]) -> None:
     seen, lines = plain
     assert seen["division"] == "DIVIDE_BY_ZERO"
@@ -276,6 +279,7 @@ def submitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any],
     return run(["spark-submit", "--conf", "spark.sql.shuffle.partitions=7"], folder, SUBMITTED)
 
 
+@pytest.mark.slow
 def test_under_spark_submit_launch_beats_conf_beats_profile(
     submitted: tuple[dict[str, Any], list[str]],
 ) -> None:

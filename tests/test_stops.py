@@ -32,7 +32,7 @@ def stop(process: subprocess.Popen[str], number: Signal, whom: str) -> None:
     ("launcher", "number", "whom"),
     [
         ("python", Signal.SIGTERM, "group"),
-        ("spark-submit", Signal.SIGINT, "group"),
+        pytest.param("spark-submit", Signal.SIGINT, "group", marks=pytest.mark.slow),
         pytest.param("spark-submit", Signal.SIGTERM, "process", marks=pytest.mark.slow),
         pytest.param("python", Signal.SIGINT, "process", marks=pytest.mark.slow),
     ],
@@ -118,6 +118,7 @@ sys.exit(sales_totals.main())
 """
 
 
+@pytest.mark.slow
 def test_a_signal_to_the_group_ends_a_dstream_cleanly(tmp_path: Path) -> None:
     with feeds.LineServer(feeds.random_lines(1), rate=20) as server:
         process = subprocess.Popen(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["start"]
 
-ROCKSDB = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
+_ROCKSDB = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
 _STATE_STORE = "spark.sql.streaming.stateStore.providerClass"
 _TRIGGERS = ("availableNow", "continuous", "once", "processingTime", "realTime")
 
@@ -128,7 +128,7 @@ def _fitting_state_store(frame: DataFrame) -> Iterator[None]:
     if given.endswith("RocksDBStateStoreProvider") or not keeps_states_by_name(frame):
         yield
         return
-    spark.conf.set(_STATE_STORE, ROCKSDB)
+    spark.conf.set(_STATE_STORE, _ROCKSDB)
     try:
         yield
     finally:
