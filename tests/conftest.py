@@ -48,7 +48,7 @@ def connect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the template, which nobody should mark for us, among the slow; leave out what Connect cannot run."""
+    """Put the template, which a user copies unmarked, among the slow; leave out what Connect cannot run."""
     for item in items:
         if item.path.parent.name == "template":
             item.add_marker(pytest.mark.slow)
