@@ -133,7 +133,9 @@ def test_fan_out_computes_a_batch_once_for_all_its_sinks(
         with open(seen, "a") as file:  # noqa: PTH123
             file.write(f"{batch_id} {[row.k for row in batch.collect()]}\n")
 
-    counted = stream.select(F.udf(count, "int")("k").alias("k"))
+    # A lambda: from a function's type hints Spark would guess what kind of UDF it is.
+    counting = F.udf(lambda key: count(key), "int")  # noqa: PLW0108
+    counted = stream.select(counting("k").alias("k"))
     both = sinks.fan_out(
         sinks.foreach_batch(see),
         sinks.foreach_batch(lambda batch, _: batch.write.mode("append").json(out)),
