@@ -12,4 +12,4 @@ export SPARK_REMOTE
 tests=(sources sinks windows queries testing sales_totals sales_clean socket_wordcount)
 files=("${tests[@]/#/tests/test_}")
 files=("${files[@]/%/.py}")
-python -m pytest -n 2 -m "not slow or connect" "${files[@]}" "$@"
+python -m pytest -n 3 -m "not slow or connect" "${files[@]}" "$@"

@@ -180,6 +180,7 @@ def test_the_batch_in_flight_is_committed_before_the_stop(
     assert (tmp_path / "ckpt" / "commits" / "0").exists()
 
 
+@pytest.mark.classic_only("the server of Spark Connect ends a function that hangs")
 def test_grace_bounds_how_long_a_batch_may_hold_up_the_stop(
     spark: SparkSession, folder: Path, tmp_path: Path, until: Callable[..., None]
 ) -> None:

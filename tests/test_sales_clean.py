@@ -88,7 +88,6 @@ def test_dedupe_keeps_one_row_over_batches_restarts_and_replays(
 
 
 @pytest.mark.slow
-@pytest.mark.connect
 def test_a_restart_goes_on_and_writes_no_line_twice(
     job: Callable[..., Any], spark: SparkSession, folder: Path, tmp_path: Path
 ) -> None:

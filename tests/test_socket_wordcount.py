@@ -46,7 +46,6 @@ def test_a_feed_is_counted_to_its_end_under_spark_submit(job: Callable[..., Any]
 
 
 @pytest.mark.slow
-@pytest.mark.connect
 def test_counts_go_to_a_table_that_another_run_may_take_over(job: Callable[..., Any], tmp_path: Path) -> None:
     def counts(words: str, *flags: str) -> tuple[Any, dict[str, int]]:
         with feeds.LineServer([words]) as server:

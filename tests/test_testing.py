@@ -257,11 +257,16 @@ def rows_of(spark: SparkSession, count: int = 9) -> DataFrame:
     ("transform", "options"),
     [
         (lambda sales: sales.where("amount % 2 = 0"), {}),
-        (
+        pytest.param(
             lambda sales: totals(sales).withColumn("mean", F.col("total") / 7),
             {"mode": "update", "keys": ["product"]},
+            marks=pytest.mark.classic_only("one mode is enough there, at three seconds an example"),
         ),
-        (lambda sales: sales.groupBy().agg(F.sum(F.col("amount") * 0.1)), {"mode": "complete"}),
+        pytest.param(
+            lambda sales: sales.groupBy().agg(F.sum(F.col("amount") * 0.1)),
+            {"mode": "complete"},
+            marks=pytest.mark.classic_only("one mode is enough there, at three seconds an example"),
+        ),
     ],
 )
 def test_a_sound_transform_gives_the_same_as_a_batch_run(

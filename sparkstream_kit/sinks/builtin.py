@@ -6,8 +6,11 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pyspark.sql import types as T
+
 from sparkstream_kit import _connect
 from sparkstream_kit.errors import reject_unknown
+from sparkstream_kit.sinks import texts
 from sparkstream_kit.sinks.base import MODES, Sink
 
 if TYPE_CHECKING:
@@ -56,10 +59,10 @@ def _print(rows: int, truncate: bool, batch: DataFrame, batch_id: int) -> None:
     """Print a batch in the words of Spark's own console."""
     line = "-" * 43
     print(f"{line}\nBatch: {batch_id}\n{line}")  # noqa: T201 - what a console is for
-    batch.persist()
-    batch.count()  # all of it: `show` alone reads a part, which a stateful query does not take
-    batch.show(rows, truncate)
-    batch.unpersist()
+    # All of it, as in Spark's console: `show` of the batch would read a part, and a stateful query then fails.
+    cells = texts.cells(batch)
+    shown = T.StructType([T.StructField(name, T.StringType()) for name in batch.columns])
+    batch.sparkSession.createDataFrame(cells, shown).show(rows, truncate)
 
 
 def memory(table: str) -> Sink:
