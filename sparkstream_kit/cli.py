@@ -1,4 +1,4 @@
-"""The command `sparkstream`, a thin face on the modules: feeds, checkpoints, settings, schemas as code.
+"""The command `sparkstream`, a thin face on the modules: feeds, checkpoints, settings, schemas, a warm server.
 
 Results go to standard output, all else to standard error. Only `schema` and `serve` start Spark.
 """
@@ -59,7 +59,7 @@ def _app() -> Any:
     plain: Any = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
     app = typer.Typer(
         **plain,
-        help="Input for Spark streams, their checkpoints, settings for spark-submit, schemas as code.",
+        help="Input for Spark streams, their checkpoints, settings for spark-submit, schemas as code, a warm Spark.",
     )
     app.callback(invoke_without_command=True)(_options)
     feed = typer.Typer(**plain, help="Make input for a stream.")
