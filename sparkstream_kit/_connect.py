@@ -156,8 +156,10 @@ def _own_url(url: str, host: str, port: int) -> str | None:
     if host not in {"localhost", "127.0.0.1", "::1"} or "token=" in url:
         return None
     try:
+        if serving.status(port) is None:
+            return None
         token = (serving.folder_of(port) / "token").read_text("utf-8")
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError):  # no home folder
         return None
     options = url.removeprefix("sc://").partition("/")[2].strip(";")
     # By this name alone Spark's client sends a token without TLS, as the loopback needs none.
@@ -186,17 +188,19 @@ def _register(spark: SparkSession, url: str, port: int) -> None:
     clients = serving.folder_of(port) / "clients"
     if not clients.is_dir():
         return
-    for left in clients.iterdir():
-        with left.open() as file, suppress(OSError):  # who lives holds its lock
+    for left in clients.glob("[!.]*"):
+        with suppress(OSError), left.open() as file:  # who lives holds its lock
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             gone = SparkConnectClient(connection=f"{url};session_id={left.name}")
             with suppress(Exception):  # it had ended by itself
                 gone.release_session()
             gone.close()
             left.unlink(missing_ok=True)
+    # Locked before it has a name to be found by: another client that comes now would take us for dead.
     mine = clients / session
-    held = mine.open("w")
+    held = mine.with_name(f".{session}").open("w")
     fcntl.flock(held, fcntl.LOCK_EX)
+    mine.with_name(f".{session}").rename(mine)
 
     def leave() -> None:
         spark.stop()

@@ -1,4 +1,4 @@
-"""The command `sparkstream`, a thin face on the modules: feeds, checkpoints, settings, schemas as code.
+"""The command `sparkstream`, a thin face on the modules: feeds, checkpoints, settings, schemas, a server.
 
 Results go to standard output, all else to standard error. Only `schema` and `serve` start Spark.
 """
@@ -60,7 +60,7 @@ def _app() -> Any:
     plain: Any = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
     app = typer.Typer(
         **plain,
-        help="Input for Spark streams, their checkpoints, settings for spark-submit, schemas as code.",
+        help="Input for Spark streams, their checkpoints, settings, schemas as code, a warm Spark.",
     )
     app.callback(invoke_without_command=True)(_options)
     feed = typer.Typer(**plain, help="Make input for a stream.")
@@ -229,7 +229,7 @@ def _serve(
     ] = False,
     stop: Annotated[bool, typer.Option("--stop", help="End it, with all that runs on it.")] = False,
 ) -> int:
-    """Keep a warm Spark in the background (Spark Connect): what attaches to it starts in a second.
+    """Keep a warm Spark in the background. What attaches to it, by Spark Connect, starts in a second.
 
     eval "$(sparkstream serve)" sets SPARK_REMOTE, by which jobs, notebooks and pytest attach to it.
     """

@@ -59,7 +59,7 @@ def _print(rows: int, truncate: bool, batch: DataFrame, batch_id: int) -> None:
     """Print a batch in the words of Spark's own console."""
     line = "-" * 43
     print(f"{line}\nBatch: {batch_id}\n{line}")  # noqa: T201 - what a console is for
-    # All of it, as in Spark's console: `show` of the batch would read a part, which fails a stateful query.
+    # All of it, as in Spark's console: `show` alone reads a part, and a stateful query then fails.
     cells = texts.cells(batch)
     shown = T.StructType([T.StructField(name, T.StringType()) for name in batch.columns])
     batch.sparkSession.createDataFrame(cells, shown).show(rows, truncate)
