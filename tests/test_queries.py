@@ -119,12 +119,12 @@ def test_idle_counts_from_the_last_row(words: DataFrame) -> None:
 
 
 def test_a_batch_that_takes_longer_than_idle_is_no_idleness(words: DataFrame) -> None:
-    #  batch 0 [── 1 s ──] batch 1 [── 1 s ──] batch 2 [── 1 s ──]  0.4 s without a row: end
+    #  batch 0 [── 1.5 s ──] batch 1 [── 1.5 s ──] batch 2 [── 1.5 s ──]  1 s without a row: end
     def slow(batch: DataFrame, _batch_id: int) -> None:
         batch.count()
-        threading.Event().wait(1)
+        threading.Event().wait(1.5)
 
-    summary = run(start(words, sinks.foreach_batch(slow), name="slow", mode="complete"), idle=0.4)
+    summary = run(start(words, sinks.foreach_batch(slow), name="slow", mode="complete"), idle=1)
     assert summary.queries[0].input_rows == 6
 
 
