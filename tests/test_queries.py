@@ -359,6 +359,22 @@ def test_what_a_file_source_hides_is_logged_and_in_the_summary(
     assert any(message.startswith(expected) for message in caplog.messages)
 
 
+def test_a_batch_from_before_the_run_is_counted(
+    spark: SparkSession, folder: Path, until: Callable[..., None]
+) -> None:
+    feeds.drip([("0.txt", "a\n")], folder)
+    query = start(sources.text(spark, str(folder)), sinks.memory("before"))
+    until(lambda: query.recentProgress)
+    until(lambda: not query.status["isTriggerActive"])
+
+    def land(batch: StreamingQueryProgress) -> None:
+        if batch.batchId == 0:
+            feeds.drip([("1.txt", "b\n")], folder)
+
+    summary = run(query, max_batches=2, run_for=15, on_batch=land)
+    assert (summary.queries[0].batches, summary.queries[0].input_rows) == (2, 2)
+
+
 @pytest.mark.slow
 def test_transform_with_state_gets_the_state_store_that_it_needs(
     spark: SparkSession, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -56,8 +56,8 @@ def run(
         *queries: running queries of one session.
         run_for: seconds after which the run ends.
         idle: seconds without an input row after which the run ends.
-        max_batches: the run ends when each query has committed so many in it; one more may be through by
-            then, as Spark begins the next batch by itself.
+        max_batches: the run ends when each query has committed so many since its start; one more may be
+            through by then, as Spark begins the next batch by itself.
         stop_file: a path; the run ends within about half a second after a file appears there.
         grace: seconds that the batch in flight may take to commit before it is cut.
         on_batch: called in this thread after each batch with Spark's own progress record.
@@ -125,6 +125,8 @@ class _Run:
             with _shutdown.jvm_waits_for(self._inbox, grace + 10), _waiting.signals_posted_to(self._inbox):
                 if manager is not None:
                     manager.addListener(listener)
+                # First what was before the listener: later batches would make it seem counted.
+                self._catch_up()
                 for run_id, query in self._queries.items():
                     _waiting.in_thread("await", partial(self._await, run_id, query))
                 ended_by = self._wait()
@@ -254,7 +256,7 @@ class _Run:
             self._on_batch(progress)
 
     def _catch_up(self) -> None:
-        """Record the batches whose events had not arrived when their query ended."""
+        """Record the batches whose events did not come: from before the run, or when their query ended."""
         for query in self._queries.values():
             for progress in query.recentProgress:
                 if progress.durationMs.get("addBatch") is not None:
