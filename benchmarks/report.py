@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import subprocess
+import textwrap
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -128,7 +129,8 @@ def draw(tables: Sequence[dict[str, Any]], path: Path) -> None:
         bars = axis.barh(names, middles, xerr=spread, color=colors, height=0.7, ecolor="black")
         axis.bar_label(bars, [f" {_number(middle)}" for middle in middles], padding=4)
         unit = f"{table['unit']}, more is better" if table["higher"] else table["unit"]
-        axis.set_title(f"{table['title']} ({unit})", loc="left", fontsize=10)
+        axis.set_title(textwrap.fill(f"{table['title']} ({unit})", 50), loc="left", fontsize=10)
+        axis.locator_params(axis="x", nbins=5)
         axis.margins(x=0.15)
         axis.set_xlim(left=0)
         axis.spines[["top", "right"]].set_visible(False)

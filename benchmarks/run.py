@@ -40,6 +40,7 @@ def run(name: str, *, scale: float, runs: int | None, engines: bool) -> dict[str
         say(f"{name}: {table.title}")
         tables.append(measure(replace(table, programs=programs), runs, say))
     size = " --full" if scale >= 1 else ""
+    size += f" --runs {runs}" if runs and scale >= 1 else ""
     return {
         "name": name,
         "about": (BENCHMARKS[name].__doc__ or "").strip(),

@@ -95,36 +95,26 @@ def sql(scale: float) -> Iterator[Table]:
         env = tuned("local") if file == "tuned.py" else {}
         return Program(name, (HERE / "sql" / file, target, files), env=env, figure=rate, reads=table_in(url))
 
+    def table(where: str, programs: list[Program], goal: str) -> Table:
+        title = f"{rows:,} rows into {where}"
+        return Table(title, programs, truth, unit="rows/s", runs=2, goal=goal, higher=True)
+
     data.HOME.mkdir(parents=True, exist_ok=True)
     path = str(data.HOME / "sales.db")
     url = f"sqlite:///{path}"
     forget(url)  # what an interrupted run left
-    yield Table(
-        f"{rows:,} rows into SQLite",
-        [
-            program("kit, exactly once", "kit.py", url, url),
-            program("hand-tuned, at least once", "tuned.py", path, url),
-            program("naive (toPandas, to_sql)", "naive.py", path, url),
-        ],
-        truth,
-        unit="rows/s",
-        runs=2,
-        goal="at least 120,000 rows/s",
-        higher=True,
-    )
+    into_sqlite = [
+        program("kit, exactly once", "kit.py", url, url),
+        program("hand-tuned, at least once", "tuned.py", path, url),
+        program("naive (toPandas, to_sql)", "naive.py", path, url),
+    ]
+    yield table("SQLite", into_sqlite, "at least 120,000 rows/s")
     url = postgresql_url()
-    yield Table(
-        f"{rows:,} rows into PostgreSQL",
-        [
-            program("one plain COPY and a merge by hand, no Spark", "by_copy.py", url, url),
-            program("kit, exactly once", "kit.py", url, url),
-        ],
-        truth,
-        unit="rows/s",
-        runs=2,
-        goal="at least half of the COPY",
-        higher=True,
-    )
+    into_postgresql = [
+        program("one plain COPY and a merge by hand, no Spark", "by_copy.py", url, url),
+        program("kit, exactly once", "kit.py", url, url),
+    ]
+    yield table("PostgreSQL", into_postgresql, "at least half of the COPY")
 
 
 def postgresql_url() -> str:

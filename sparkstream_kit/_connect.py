@@ -8,7 +8,6 @@ import hashlib
 import importlib.util
 import logging
 import os
-import re
 import socket
 import tempfile
 import warnings
@@ -17,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparkstream_kit import serving
+from sparkstream_kit import _files, serving
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError
 from sparkstream_kit.profiles import read_profile
 
@@ -69,7 +68,7 @@ def server_path(spark: SparkSession, path: str) -> str:
 
     A server has a working folder of its own.
     """
-    if re.match(r"[a-z][a-z0-9+.-]*:", path, re.IGNORECASE) or folder(spark) is None:
+    if _files.plain(path) != path or folder(spark) is None:
         return path
     return os.path.join(Path.cwd(), path)  # noqa: PTH118 - keeps a glob and an ending slash as they are
 

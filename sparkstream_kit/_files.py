@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import re
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from importlib.abc import ResourceLoader
 
 
 def replace(target: Path, texts: Iterable[str]) -> None:
@@ -20,6 +24,34 @@ def replace(target: Path, texts: Iterable[str]) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(target)
+
+
+def plain(path: str) -> str | None:
+    """Return a local path without its `file:`, as Python writes it; None for one of another file system.
+
+    Example:
+        >>> plain("file:///data/in"), plain("data/in"), plain("s3a://bucket/in")
+        ('/data/in', 'data/in', None)
+    """
+    text = re.sub(r"^file:(//)?(?=/)", "", path)
+    return None if re.match(r"[a-z][a-z0-9+.-]*:", text, re.IGNORECASE) else text
+
+
+def pyspark_folder() -> Path | None:
+    """Return where an import would find PySpark, without the time that the import takes."""
+    found = importlib.util.find_spec("pyspark")
+    return Path(found.origin).parent if found and found.origin else None
+
+
+def of_pyspark(name: str) -> str:
+    """Return the text of a file of that PySpark, also out of the zip that `spark-submit` gives; else ""."""
+    found = importlib.util.find_spec("pyspark")
+    if found is None or found.origin is None:
+        return ""
+    with suppress(OSError):
+        loader = cast("ResourceLoader", found.loader)
+        return loader.get_data(str(Path(found.origin).with_name(name))).decode()
+    return ""
 
 
 def cache_folder() -> Path:

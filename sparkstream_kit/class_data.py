@@ -10,7 +10,6 @@ https://docs.oracle.com/en/java/javase/17/vm/class-data-sharing.html
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import re
 import shutil
@@ -20,7 +19,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparkstream_kit._files import cache_folder
+from sparkstream_kit._files import cache_folder, pyspark_folder
 from sparkstream_kit.errors import InvalidInputError, KitError
 
 __all__ = ["java_options", "warm"]
@@ -123,10 +122,9 @@ class _Archive:
 
     def keep(self, made: Path) -> None:
         """Put a new archive in place, whole or not at all; what it replaces in this environment goes."""
-        for old in (
-            self.path.parent.glob(f"{self.path.name.partition('-')[0]}-*") if _in_environment() else ()
-        ):
-            old.unlink()
+        if _in_environment():  # else others may use what lies there
+            for old in self.path.parent.glob(f"{self.path.name.partition('-')[0]}-*"):
+                old.unlink()
         size = made.stat().st_size
         made.replace(self.path)
         self._note.write_text(str(size), "utf-8")
@@ -154,8 +152,7 @@ def _java_home() -> Path | None:
 
 def _spark_jars() -> Path | None:
     home = os.environ.get("SPARK_HOME")
-    found = importlib.util.find_spec("pyspark")
-    root = Path(home) if home else Path(found.origin).parent if found and found.origin else None
+    root = Path(home) if home else pyspark_folder()
     return root / "jars" if root and (root / "jars").is_dir() else None
 
 
@@ -163,12 +160,12 @@ def _run_streams() -> None:
     """Run a small stream of each common kind: what the JVM loads for them is what the archive will hold."""
     from pyspark.sql import functions as F
 
-    from sparkstream_kit import feeds, get_session, quarantine, run, sinks, sources, start, windows
+    from sparkstream_kit import feeds, quarantine, run, sinks, sources, spark_session, start, windows
 
     columns = "OrderID BIGINT, OrderDate STRING, Quantity INT, DiscountPct STRING, Rate DECIMAL(12,2)"
     with (
         tempfile.TemporaryDirectory(prefix="sparkstream-") as folder,
-        get_session("sparkstream warm", profile="local") as spark,
+        spark_session("sparkstream warm", profile="local") as spark,
     ):
         feeds.drip(feeds.sales_files(2, rows=50, seed=0), f"{folder}/in")
         lines = sources.text(spark, f"{folder}/in", max_files_per_trigger=1)

@@ -7,28 +7,43 @@ from __future__ import annotations
 
 import atexit
 import hashlib
-import importlib.util
 import re
 from contextlib import ExitStack
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sparkstream_kit import _files
 from sparkstream_kit.class_data import java_options
 from sparkstream_kit.errors import InvalidInputError, hint
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-__all__ = ["PROFILES", "log4j2_file", "parse_properties", "read_profile", "submit_properties"]
+__all__ = [
+    "PROFILES",
+    "STATE_STORE",
+    "STATE_STORES",
+    "log4j2_file",
+    "parse_properties",
+    "read_profile",
+    "submit_properties",
+]
 
 PROFILES = ("cluster", "local", "test")
+
+STATE_STORE = "spark.sql.streaming.stateStore.providerClass"
+# By the names that people use: https://spark.apache.org/docs/latest/structured-streaming-programming-guide.html
+STATE_STORES = {
+    "memory": "org.apache.spark.sql.execution.streaming.state.HDFSBackedStateStoreProvider",
+    "rocksdb": "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider",
+}
 
 # What Spark 4.1 has put in another package, and where it was before.
 _MOVED = (".streaming.checkpointing.FileSystemBased", ".streaming.FileSystemBased")
 
-_files = ExitStack()
-atexit.register(_files.close)
+_opened = ExitStack()
+atexit.register(_opened.close)
 
 
 def _resource(name: str) -> Traversable:
@@ -39,7 +54,7 @@ def _resource(name: str) -> Traversable:
 
 def log4j2_file() -> Path:
     """Return the kit's log4j2.properties as a real file (out of a zip, a copy that goes at exit)."""
-    return _files.enter_context(resources.as_file(_resource("log4j2.properties")))
+    return _opened.enter_context(resources.as_file(_resource("log4j2.properties")))
 
 
 def parse_properties(text: str, origin: str) -> dict[str, str]:
@@ -100,9 +115,7 @@ def _for_this_spark(settings: dict[str, str]) -> dict[str, str]:
 
 def _spark_version() -> str:
     """Return the version of the PySpark that an import would find, without the second that it takes."""
-    found = importlib.util.find_spec("pyspark")
-    file = Path(found.origin).parent / "version.py" if found and found.origin else None
-    text = file.read_text("utf-8") if file and file.is_file() else ""
+    text = _files.of_pyspark("version.py")
     version = re.search(r"""^__version__.*["'](.+)["']""", text, re.MULTILINE)
     return version[1] if version else ""
 

@@ -229,10 +229,8 @@ def _environment(home: str, token: str, java_options: str) -> dict[str, str]:
 
 def _java_options(folder: Path) -> str:
     """Return what the server's JVM is started with, beside the profile's own options."""
-    log4j2 = profiles.log4j2_file().as_uri()
-    return (
-        f"{class_data.java_options()} -Dlog4j2.configurationFile={log4j2} -Djava.io.tmpdir={folder / 'tmp'}"
-    )
+    log4j2 = f"-Dlog4j2.configurationFile={profiles.log4j2_file().as_uri()}"
+    return " ".join(filter(None, [class_data.java_options(), log4j2, f"-Djava.io.tmpdir={folder / 'tmp'}"]))
 
 
 def _await(server: subprocess.Popen[bytes], log: subprocess.Popen[bytes], port: int) -> None:

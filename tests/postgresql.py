@@ -14,10 +14,9 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import NoReturn
 
 import psycopg
-import pytest
+from conftest import missing
 
 _LIMIT = 60
 
@@ -110,13 +109,7 @@ def server() -> Server:
     """Return the server of this test run, started when it is first asked for; skip where there is none."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[4]))
     if not found:
-        _skip("needs PostgreSQL: apt-get install --no-install-recommends postgresql")
+        missing("needs PostgreSQL: apt-get install --no-install-recommends postgresql")
     if os.geteuid() == 0 and shutil.which("setpriv") is None:
-        _skip("needs setpriv, to run PostgreSQL as another user than root")
+        missing("needs setpriv, to run PostgreSQL as another user than root")
     return Server(found[-1].parent)
-
-
-def _skip(reason: str) -> NoReturn:
-    if "CI_NO_SKIPS" in os.environ:
-        pytest.fail(reason)
-    pytest.skip(reason)

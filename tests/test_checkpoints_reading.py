@@ -6,12 +6,14 @@ import json
 import os
 import re
 import shutil
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from checkpoint_queries import CHANGELOG, FORMAT_V2, ROCKSDB, land, run, stream, totals
+from conftest import ON_4_0
 from pyspark.errors import StreamingQueryException
 
 from sparkstream_kit import checkpoints
@@ -248,7 +250,9 @@ def test_spark_fails_on_each_and_the_way_out_leads_back_to_exact_totals(
     broken = shutil.copytree(checkpoint, checkpoint.with_name("broken"))
     land(made[0], 6)
     try:
-        with pytest.raises(Exception, match="."):
+        # Spark 4.0 makes up a new id in silence, and goes on.
+        silent = ON_4_0 and (name, what) == ("metadata", "is missing")
+        with nullcontext() if silent else pytest.raises(Exception, match="."):
             run(totals(spark, made[0]), broken)
         if name == "metadata":
             (checkpoint / ".metadata.crc").unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import re
 import shutil
 import signal
@@ -214,6 +215,17 @@ def test_an_end_has_its_code_and_one_line(
     monkeypatch.setattr(sys, "argv", ["jobs/job.py"])
     assert ends(error) == code
     assert capsys.readouterr() == ("", line)
+
+
+def test_what_a_job_logs_itself_is_shown_whatever_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    @jobflags.exit_codes
+    def main(_argv: Any) -> int:
+        logging.getLogger().error(ValueError("no text, and no reason to fail"))
+        logging.getLogger("psycopg").warning("error ignored terminating %r", "a copy")
+        return 0
+
+    assert main([]) == 0
+    assert caplog.messages == ["no text, and no reason to fail"]
 
 
 def test_an_error_of_spark_is_its_innermost_cause_on_one_line(

@@ -50,6 +50,7 @@ BAD = {
     "junk": "not 12 fields",
     "," * 30_000: "not 12 fields",  # Spark's own parser fails the query at 20,480
     GOOD + "\uffff,more": "U+FFFF, which is no character",  # where Spark's own parser ends
+    GOOD.replace("P1", '"P\0001"'): "a NUL character",  # which Spark's own parser leaves out
     GOOD.replace("7.50,", ","): "SaleAmount: empty",
     GOOD.replace("7.50,", '"",'): "SaleAmount: empty",
     GOOD.replace("P1", ""): "ProductKey: empty",
@@ -194,6 +195,14 @@ def test_bytes_that_are_no_text_are_bad_and_kept_as_they_are(spark: SparkSession
     bad = bad_rows(frame).selectExpr("_reason", "CAST(_raw AS BINARY) AS bytes").collect()
     assert bad == [("not valid UTF-8", bytearray(line))]
     assert good_rows(frame).count() == 1
+
+
+def test_a_quote_that_is_open_at_the_end_is_seen_whatever_the_number_of_quotes(spark: SparkSession) -> None:
+    """Spark's own parser takes the rest of the line for its value, and says nothing."""
+    lines = spark.createDataFrame([('1"#,1,"',), ('1"#,1,"x',), ('1"#,"x',), ('1"",1,"x"',)], "line STRING")
+    rows = parse_csv(lines, from_ddl("a STRING, b INT, c STRING")).collect()
+    assert [row["_reason"] for row in rows] == ["not 3 fields"] * 3 + [None]
+    assert rows[3][:3] == ('1""', 1, "x")
 
 
 def test_a_null_line_is_bad(spark: SparkSession) -> None:

@@ -9,13 +9,14 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from pyspark.sql import Row
+from pyspark.sql import GroupedData, Row
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 from pyspark.sql.streaming.stateful_processor import StatefulProcessor, StatefulProcessorHandle
 
 from sparkstream_kit import feeds, quarantine, run, schemas, sinks, sources, start
 from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed
+from sparkstream_kit.sources import sockets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,7 +51,14 @@ def test_a_finite_input_is_read_to_its_end_and_every_batch_is_reported(words: Da
 def test_a_progress_comes_from_the_jvm_as_one_text(words: DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     # PySpark's own way asks for each value of it, and takes several times as long.
     asked: list[object] = []
-    monkeypatch.setattr(StreamingQueryProgress, "fromJObject", asked.append)
+    by_values = StreamingQueryProgress.fromJObject
+
+    def ask(given: Any) -> StreamingQueryProgress:
+        if threading.current_thread() is not threading.main_thread():  # where the JVM calls listeners
+            asked.append(given)
+        return by_values(given)
+
+    monkeypatch.setattr(StreamingQueryProgress, "fromJObject", ask)
     seen: list[object] = []
     run(start(words, sinks.memory("texts"), mode="complete", availableNow=True), on_batch=seen.append)
     assert seen
@@ -375,6 +383,19 @@ def test_a_batch_from_before_the_run_is_counted(
     assert (summary.queries[0].batches, summary.queries[0].input_rows) == (2, 2)
 
 
+def test_a_socket_that_was_read_before_the_run_is_the_end_of_input(
+    spark: SparkSession, until: Callable[..., None]
+) -> None:
+    with feeds.LineServer(lambda: iter(["a", "b"]), port=0) as server:
+        lines = sources.socket_lines(spark, server.host, server.port)
+        query = start(lines, sinks.memory("read_before"))
+        until(lambda: sum(progress.numInputRows for progress in query.recentProgress) == 2)
+        server.wait_served(1)
+    until(lambda: not sockets.is_being_read(spark, [(server.host, server.port)]))
+    assert run(query, run_for=20).ended_by == "end of input"
+
+
+@pytest.mark.skipif(not hasattr(GroupedData, "transformWithState"), reason="for pandas only on Spark 4.0")
 @pytest.mark.slow
 def test_transform_with_state_gets_the_state_store_that_it_needs(
     spark: SparkSession, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -96,6 +97,7 @@ def test_latest_shows_the_last_batch_also_after_a_restart(
         F.lit(None).cast("string").alias("nothing"),
         F.lit("2020-01-01 00:00:00.123456").cast("timestamp_ntz").alias("ntz"),
         F.lit("a line\u2028 and its rest").alias("text"),
+        F.lit("1582-10-10").cast("date").alias("new_calendar"),  # Java's old one has no such day
     )
     finish(totals, sinks.latest("kept"), "complete", checkpoint=tmp_path)
     first = spark.table("kept")
@@ -103,6 +105,7 @@ def test_latest_shows_the_last_batch_also_after_a_restart(
     rows = first.collect()
     assert [(row.v, row.t.microsecond, row.nothing) for row in rows] == [(Decimal("1.50"), 123456, None)] * 2
     assert rows[0].ntz.microsecond == 123456
+    assert rows[0].new_calendar == date(1582, 10, 10)
     spark.catalog.dropTempView("kept")
 
     # No new file, no new batch: the table is there all the same, with every value as it was.
@@ -110,6 +113,21 @@ def test_latest_shows_the_last_batch_also_after_a_restart(
     again = spark.table("kept")
     assert again.schema.simpleString() == totals.schema.simpleString()
     assert again.collect() == rows
+
+
+@pytest.mark.classic_only("a server counts no jobs for its clients")
+def test_to_read_a_latest_table_runs_no_job(spark: SparkSession, stream: DataFrame) -> None:
+    """Rows that Python gives to Spark are read by one, which is the longest part of a first result."""
+    finish(stream.groupBy("k").count(), sinks.latest("read"), "complete")
+    context = spark.sparkContext
+    context.setJobGroup("reading", "of a latest table")
+    try:
+        assert spark.sql("SELECT count FROM read WHERE k > 0").collect()
+        assert not context.statusTracker().getJobIdsForGroup("reading")
+        assert spark.range(3).selectExpr("rand() AS r").collect()
+        assert context.statusTracker().getJobIdsForGroup("reading")
+    finally:
+        context.setLocalProperty("spark.jobGroup.id", None)  # type: ignore[arg-type]
 
 
 def test_latest_without_a_checkpoint_is_empty_until_the_first_batch(

@@ -175,6 +175,14 @@ def test_other_sources_and_other_file_systems_are_passed_over(spark: SparkSessio
     assert findings(str(tmp_path / "missing")) == []
 
 
+def test_what_spark_removes_at_this_moment_is_no_finding(stream: Stream) -> None:
+    """As it does with a temporary checkpoint when its query ends."""
+    stream.land("1.txt", "a")
+    stream.read()
+    (stream.checkpoint / "offsets" / "0").unlink()
+    assert stream.findings() == []
+
+
 def test_a_damaged_log_is_said_and_does_not_end_the_run(stream: Stream) -> None:
     stream.land("1.txt", "a")
     stream.read()

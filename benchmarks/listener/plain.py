@@ -7,24 +7,10 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from typing import Any
 
+from clock import milliseconds, timed
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.listener import JStreamingQueryListener, StreamingQueryListener
-
-milliseconds: list[float] = []
-
-
-def timed(callback: Callable[..., None]) -> Callable[..., None]:
-    """Put a clock around what Python does when the JVM calls it with a batch's progress."""
-
-    def call(*args: Any) -> None:
-        started = time.perf_counter()
-        callback(*args)
-        milliseconds.append((time.perf_counter() - started) * 1000)
-
-    return call
 
 
 class Nothing(StreamingQueryListener):

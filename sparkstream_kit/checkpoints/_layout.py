@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sparkstream_kit import _files
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -55,8 +56,8 @@ class Plan:
 
 def local(path: str | Path) -> Path | None:
     """Return a checkpoint's local path, or None if it is on another file system."""
-    text = re.sub(r"^file:(//)?(?=/)", "", str(path))
-    return None if re.match(r"[a-z][a-z0-9+.-]*:", text, re.IGNORECASE) else Path(text)
+    text = _files.plain(str(path))
+    return None if text is None else Path(text)
 
 
 def checkpoint(path: str | Path) -> Path:

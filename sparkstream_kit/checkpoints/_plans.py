@@ -94,6 +94,10 @@ def stable_lines(frame: DataFrame, mode: str) -> list[str]:
 
 def keeps_states_by_name(frame: DataFrame) -> bool:
     """Say whether a query has states with names of their own (`transformWithState`)."""
+    if _connect.is_connect(frame.sparkSession):  # what was asked for says it too, and asks no server
+        connect: Any = frame
+        plan = str(connect._plan.to_proto(connect.sparkSession.client))  # noqa: SLF001
+        return re.search(r"^\s*transform_with_state_info \{", plan, re.MULTILINE) is not None
     return re.search(r"^\W*TransformWithState", _analyzed_plan(frame), re.MULTILINE) is not None
 
 

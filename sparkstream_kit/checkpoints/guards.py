@@ -13,6 +13,7 @@ from sparkstream_kit.checkpoints.checking import damage
 from sparkstream_kit.checkpoints.fingerprints import differences, fingerprint
 from sparkstream_kit.checkpoints.locks import Lock, local_path, lock
 from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.profiles import STATE_STORE
 from sparkstream_kit.sources import watch
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _FILE_MANAGER = "spark.sql.streaming.checkpointFileManagerClass"
 # What a checkpoint keeps over a restart, whatever the session has: Spark's key, and what it is.
 _KEPT = {
     "spark.sql.shuffle.partitions": "number of state partitions",
-    "spark.sql.streaming.stateStore.providerClass": "state store",
+    STATE_STORE: "state store",
 }
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
 import socket
 import threading
 from contextlib import suppress
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from py4j.protocol import Py4JError, Py4JJavaError
 
-from sparkstream_kit import _connect, _waiting
+from sparkstream_kit import _connect, _files, _waiting
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -144,9 +143,8 @@ def local_path(spark: SparkSession, location: str) -> Path | None:
     On Spark Connect it does only where `sparkstream serve` has started the server.
     """
     if _connect.is_connect(spark):
-        plain = re.sub(r"^file:(//)?(?=/)", "", _connect.server_path(spark, location))
-        here = _connect.folder(spark) is not None and plain.startswith("/")
-        return Path(plain) if here else None
+        plain = _files.plain(location) if _connect.folder(spark) is not None else None
+        return None if plain is None else Path(plain).absolute()
     jvm: Any = spark._jvm  # noqa: SLF001 - classic only, and only here and below
     uri = jvm.org.apache.hadoop.fs.Path(location).toUri()
     if (uri.getScheme() or _default_scheme(spark)) != "file":

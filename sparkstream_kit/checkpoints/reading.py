@@ -15,6 +15,7 @@ from sparkstream_kit.checkpoints import _inputs, _layout, _state, _words
 from sparkstream_kit.checkpoints._layout import DamagedError
 from sparkstream_kit.checkpoints.checking import damage
 from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.profiles import STATE_STORE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -154,7 +155,7 @@ def show(path: str | Path) -> Checkpoint:
     watermark = commit.get("nextBatchWatermarkMs")
     readable = _layout.last_plan(root)
     settings = readable.query.get("conf", {}) if readable else {}
-    provider = settings.get("spark.sql.streaming.stateStore.providerClass", "unknown").rpartition(".")[2]
+    provider = settings.get(STATE_STORE, "unknown").rpartition(".")[2]
     return Checkpoint(
         path=root,
         query_id=_tried(_layout.query_id, root),

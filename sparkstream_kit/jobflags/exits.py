@@ -66,7 +66,7 @@ def exit_codes(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int
 
 def _not_raised_as_well(record: logging.LogRecord) -> bool:
     """Leave out what py4j logs on the root logger of a JVM that has gone, and psycopg of a lost server."""
-    return "py4j" not in record.pathname and not record.msg.startswith("error ignored terminating")
+    return "py4j" not in record.pathname and not str(record.msg).startswith("error ignored terminating")
 
 
 class _Signalled(BaseException):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparkstream_kit.errors import InvalidInputError, check_file
-from sparkstream_kit.profiles import read_profile
+from sparkstream_kit.profiles import STATE_STORE, STATE_STORES, read_profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,13 +30,6 @@ __all__ = [
 ]
 
 _LAST_PORT = 65535
-
-# https://spark.apache.org/docs/latest/structured-streaming-programming-guide.html#state-store
-_STORES = "org.apache.spark.sql.execution.streaming.state"
-_STATE_STORES = {
-    "memory": f"{_STORES}.HDFSBackedStateStoreProvider",
-    "rocksdb": f"{_STORES}.RocksDBStateStoreProvider",
-}
 
 
 def seconds(text: str) -> float:
@@ -152,9 +145,9 @@ def state_store(text: str) -> dict[str, str]:
         >>> list(state_store("rocksdb"))
         ['spark.sql.streaming.stateStore.providerClass']
     """
-    if text not in _STATE_STORES:
-        raise argparse.ArgumentTypeError(f"{text!r} is no state store; give memory or rocksdb")
-    return {"spark.sql.streaming.stateStore.providerClass": _STATE_STORES[text]}
+    if text not in STATE_STORES:
+        raise argparse.ArgumentTypeError(f"{text!r} is no state store; give {' or '.join(STATE_STORES)}")
+    return {STATE_STORE: STATE_STORES[text]}
 
 
 def output_file(*suffixes: str) -> Callable[[str], Path]:

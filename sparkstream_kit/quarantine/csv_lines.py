@@ -36,6 +36,9 @@ _TYPES = (
 # Spark's parser fails the query at a line with more fields than this (its option maxColumns).
 _MOST_FIELDS = 20_000
 
+# A field that is added to each line: a quote that is open at the end takes it into its value.
+_LAST = "end"
+
 # What from_csv takes for the end of a line, as a line feed can be in a value.
 _END = "\uffff"
 
@@ -50,11 +53,12 @@ def parse_csv(
 ) -> DataFrame:
     """Parse lines of CSV without a header; each line gives one row, good or bad.
 
-    A line is bad when it is not valid UTF-8 or has the noncharacter U+FFFF in it, when it has another number
-    of fields than the schema has columns, when its quotes are not in pairs, when a value in any column does
-    not parse as the column's type, when a decimal or a timestamp has more digits than the column holds (it
-    would be rounded), when a number is too big for its type, or when a column that the schema says is NOT
-    NULL is empty. Values in quotes may hold the separator and doubled quotes (RFC 4180), but no line feed.
+    A line is bad when it is not valid UTF-8 or has U+FFFF or U+0000 in it, when it has another number of
+    fields than the schema has columns, when its quotes are not in pairs or one is open at its end, when a
+    value in any column does not parse as the column's type, when a decimal or a timestamp has more digits
+    than the column holds (it would be rounded), when a number is too big for its type, or when a column that
+    the schema says is NOT NULL is empty. Values in quotes may hold the separator and doubled quotes (RFC
+    4180), but no line feed.
 
     Args:
         lines: a DataFrame, streaming or static, whose first column is the line (string), such as that of
@@ -81,11 +85,13 @@ def parse_csv(
     line = F.col(f"`{lines.columns[0]}`")
     texts = ", ".join(f"c{index} STRING" for index in range(len(schema.fields)))
     options = {"sep": sep, "quote": '"', "escape": '"', "columnNameOfCorruptRecord": "corrupt"}
+    # A step of its own: Spark would work it out for each use.
+    unreadable = _unreadable(line, sep, len(schema.fields)).alias("unreadable")
+    frame = lines.select(line.alias(RAW), unreadable)
     # Every column is asked for as text: Spark then parses all of them, and loses nothing.
-    few = (F.octet_length(line) < _MOST_FIELDS) | (_count(line, sep) < _MOST_FIELDS)
-    # What follows its end of a line from_csv drops, and mixes into the next line.
-    read = F.from_csv(F.when(few & ~line.contains(_END), line), f"{texts}, corrupt STRING", options)
-    frame = lines.select(line.alias(RAW), read.alias("read"))
+    whole = F.when(F.col("unreadable").isNull(), F.concat(RAW, F.lit(sep + _LAST)))
+    read = F.from_csv(whole, f"{texts}, last STRING, corrupt STRING", options)
+    frame = frame.select(RAW, "unreadable", read.alias("read"))
 
     formats: dict[type, str | None] = {DateType: date_format, TimestampType: timestamp_format}
     values, problems = [], []
@@ -97,21 +103,30 @@ def parse_csv(
             problems.append(F.when(text.isNotNull() & value.isNull(), what))
         if not field.nullable:
             problems.append(F.when(text.isNull() | (F.trim(text) == ""), f"{field.name}: empty"))
-    reason = F.coalesce(*_of_line(len(values)), *problems)
-    return parsed(frame.select(RAW, "read", *values), schema.names, reason)
+    ours = F.equal_null("read.last", F.lit(_LAST))
+    another = F.col("read.corrupt").isNotNull() | ~ours | (F.trim(RAW) == "")
+    problems = [F.col("unreadable"), F.when(another, _not_so_many(len(values))), *problems]
+    return parsed(frame.select(RAW, "unreadable", "read", *values), schema.names, F.coalesce(*problems))
 
 
-def _of_line(fields: int) -> list[Column]:
-    """Return what can be wrong with a line as a whole."""
-    raw = F.col(RAW)
-    read = F.col("read").isNull() | F.col("read.corrupt").isNotNull()
-    return [
+def _unreadable(raw: Column, sep: str, fields: int) -> Column:
+    """Return why a line must not reach Spark's parser, or null."""
+    return F.coalesce(
         F.when(~F.is_valid_utf8(raw), "not valid UTF-8"),
+        # What follows it is dropped, and mixed into the next line.
         F.when(raw.contains(_END), "U+FFFF, which is no character"),
+        # It would be left out of a value in quotes.
+        F.when(raw.contains("\0"), "a NUL character"),
         # An open quote would take the rest of the line into its value, and be gone from it.
         F.when(raw.contains('"') & (_count(raw, '"') % 2 == 1), "unbalanced quote"),
-        F.when(read | (F.trim(raw) == ""), f"not {fields} fields"),
-    ]
+        F.when(
+            (F.octet_length(raw) >= _MOST_FIELDS) & (_count(raw, sep) >= _MOST_FIELDS), _not_so_many(fields)
+        ),
+    )
+
+
+def _not_so_many(fields: int) -> str:
+    return f"not {fields} fields"
 
 
 def _count(text: Column, part: str) -> Column:

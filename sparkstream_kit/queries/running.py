@@ -116,6 +116,7 @@ class _Run:
         self._warnings: dict[str, str] = {}  # what was found, and the query that it was found at
         self._next_look = self._inbox.started
         self._ended: set[str] = set()
+        self._sockets: dict[str, list[tuple[str, int]]] = {}  # of each query with a batch through
 
     def to_end(self, grace: float) -> RunSummary:
         """Wait, let the batch in flight commit, stop every query, and say what was done."""
@@ -156,21 +157,17 @@ class _Run:
     def _wait(self) -> str:
         """Return why the run ends."""
         open_queries = set(self._queries)
-        sockets_of: dict[str, list[tuple[str, int]]] = {}
         while open_queries:
             reason, wake_after = self._over(open_queries)
             if reason:
                 return reason
-            if any(sockets_of.values()):
+            if any(self._sockets.values()):
                 wake_after = min(_waiting.LOOK_EVERY, wake_after or _waiting.LOOK_EVERY)
             kind, what = self._inbox.next(wake_after=wake_after)
             if kind == "stop":
                 return str(what)
             if kind == "progress":
                 self._record(what)
-                run_id = str(what.runId)
-                if run_id not in sockets_of:
-                    sockets_of[run_id] = sockets.addresses(self._queries[run_id], what)
                 if time.monotonic() >= self._next_look:
                     self._look_at_files()
             elif kind == "ended":
@@ -178,7 +175,7 @@ class _Run:
                 self._ended.add(what)
                 if self._queries[what].exception() is not None:
                     return "failure"
-            self._end_read_sockets(sockets_of)
+            self._end_read_sockets()
         return "end of input"
 
     def _over(self, open_queries: set[str]) -> tuple[str | None, float | None]:
@@ -193,12 +190,11 @@ class _Run:
             self._last_row, left = time.monotonic(), idle
         return (f"{idle:g} s without a row" if left <= 0 else None), left
 
-    def _end_read_sockets(self, sockets_of: dict[str, list[tuple[str, int]]]) -> None:
+    def _end_read_sockets(self) -> None:
         """End the queries whose sockets have closed: Spark would go on waiting for them."""
-        for run_id, addresses in sockets_of.items():
-            # A socket is connected to in the first batch: before that there is no reader to miss.
+        for run_id, addresses in self._sockets.items():
             if addresses and not self._is_being_read(run_id, addresses):
-                sockets_of[run_id] = []
+                self._sockets[run_id] = []
                 _waiting.in_thread("last-lines", partial(asking.finish_input, self._queries[run_id]))
 
     def _is_being_read(self, run_id: str, addresses: list[tuple[str, int]]) -> bool:
@@ -247,11 +243,15 @@ class _Run:
         return not stopping.is_alive()
 
     def _record(self, progress: StreamingQueryProgress) -> None:
-        if not self._tallies[str(progress.runId)].add(progress):
+        run_id = str(progress.runId)
+        if not self._tallies[run_id].add(progress):
             return
         if progress.numInputRows > 0:
             self._last_row = time.monotonic()
-        asking.bring_printed(self._queries[str(progress.runId)])
+        if run_id not in self._sockets:
+            # A socket is connected to in the first batch: before that there is no reader to miss.
+            self._sockets[run_id] = sockets.addresses(self._queries[run_id], progress)
+        asking.bring_printed(self._queries[run_id])
         if self._on_batch is not None:
             self._on_batch(progress)
 

@@ -10,6 +10,7 @@ from sparkstream_kit import _connect
 from sparkstream_kit.checkpoints._plans import keeps_states_by_name
 from sparkstream_kit.checkpoints.guards import guard
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
+from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 from sparkstream_kit.queries import asking
 from sparkstream_kit.sinks import builtin, printed
 from sparkstream_kit.sinks.base import MODES
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["start"]
 
-_ROCKSDB = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
-_STATE_STORE = "spark.sql.streaming.stateStore.providerClass"
 _TRIGGERS = ("availableNow", "continuous", "once", "processingTime", "realTime")
 
 
@@ -124,15 +123,15 @@ def _fitting_state_store(frame: DataFrame) -> Iterator[None]:
     https://spark.apache.org/docs/latest/streaming/structured-streaming-transform-with-state.html
     """
     spark = frame.sparkSession
-    given = spark.conf.get(_STATE_STORE) or ""
-    if given.endswith("RocksDBStateStoreProvider") or not keeps_states_by_name(frame):
+    given = spark.conf.get(STATE_STORE) or ""
+    if given == STATE_STORES["rocksdb"] or not keeps_states_by_name(frame):
         yield
         return
-    spark.conf.set(_STATE_STORE, _ROCKSDB)
+    spark.conf.set(STATE_STORE, STATE_STORES["rocksdb"])
     try:
         yield
     finally:
-        spark.conf.set(_STATE_STORE, given)
+        spark.conf.set(STATE_STORE, given)
 
 
 def _check_sink(sink: Sink, mode: str, checkpoint: str | Path | None) -> None:

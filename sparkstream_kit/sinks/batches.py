@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-import re
 from dataclasses import replace
 from functools import partial, reduce
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from sparkstream_kit import _connect, _files
+from sparkstream_kit.checkpoints.locks import local_path
 from sparkstream_kit.errors import InvalidInputError, check_file
 from sparkstream_kit.sinks import texts
 from sparkstream_kit.sinks.base import MODES, Sink, written
@@ -20,7 +20,6 @@ from sparkstream_kit.sinks.base import MODES, Sink, written
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pyspark.sql import DataFrame
     from pyspark.sql.types import StructType
 
 __all__ = ["fan_out", "foreach_batch", "latest", "snapshot"]
@@ -113,7 +112,7 @@ def latest(table: str) -> Sink:
     def bind(frame: DataFrame, checkpoint: str | None) -> Sink:
         kept = _kept_at(frame.sparkSession, checkpoint, table)
         lines = _lines(kept) if kept is not None and kept.exists() else []
-        _show(frame.sparkSession, table, lines, frame.schema)
+        _shown_again(frame, lines).createOrReplaceTempView(table)
         return make(partial(_write_latest, table, frame.sparkSession, kept), None)
 
     def make(
@@ -192,9 +191,8 @@ def _kept_at(spark: SparkSession, checkpoint: str | None, table: str) -> Path | 
     """Return where a table's rows are kept: in the checkpoint's folder, where Spark ignores them."""
     if checkpoint is None:
         return None
-    path = re.sub(r"^file:(//)?(?=/)", "", checkpoint)
-    elsewhere = _connect.is_connect(spark) and _connect.folder(spark) is None
-    if elsewhere or re.match(r"[a-z][a-z0-9+.-]+:", path, re.IGNORECASE):
+    path = local_path(spark, checkpoint)
+    if path is None:
         _log.warning("table %s is empty until the first batch: checkpoint %s is not local", table, checkpoint)
         return None
     return Path(path, "sparkstream-kit", f"{table}.jsonl")
@@ -208,17 +206,46 @@ def _lines(kept: Path) -> list[str]:
 def _write_latest(
     table: str, spark: SparkSession | None, kept: Path | None, batch: DataFrame, _batch_id: int
 ) -> None:
-    lines = [row[0] for row in batch.select(F.to_json(F.struct("*"), _JSON)).collect()]
+    if _connect.is_connect(batch.sparkSession):
+        lines = _as_json(batch)
+        rows = _parsed(batch.sparkSession, lines, batch.schema)  # the very session of the client
+    else:
+        # The frame belongs to a clone of the session, whose views nobody else sees.
+        rows = _in_driver(spark or SparkSession.builder.getOrCreate(), batch)
+        lines = _as_json(rows) if kept is not None else []
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         _files.replace(kept, (line + "\n" for line in lines))
-    if _connect.is_connect(batch.sparkSession):
-        spark = batch.sparkSession  # the very session of the client
-    # Else the frame belongs to a clone of the session, whose views nobody else sees.
-    _show(spark or SparkSession.builder.getOrCreate(), table, lines, batch.schema)
+    rows.createOrReplaceTempView(table)
 
 
-def _show(spark: SparkSession, table: str, lines: list[str], schema: StructType) -> None:
+def _shown_again(frame: DataFrame, lines: list[str]) -> DataFrame:
+    """Return what a query's table has before its first batch: the kept rows, or none."""
+    spark = frame.sparkSession
+    if lines or _connect.is_connect(spark):
+        return _parsed(spark, lines, frame.schema)
+    jvm: Any = spark._jvm  # noqa: SLF001
+    return _of_java(spark, jvm.java.util.ArrayList(), frame)
+
+
+def _in_driver(spark: SparkSession, batch: DataFrame) -> DataFrame:
+    """Return a frame of the batch's rows, computed once and kept in the driver's JVM."""
+    # Java's old calendar lacks ten days of 1582; which one a frame uses is fixed when it is made.
+    batch.sparkSession.conf.set("spark.sql.datetime.java8API.enabled", "true")
+    java: Any = batch.select("*")._jdf  # noqa: SLF001
+    return _of_java(spark, java.collectAsList(), batch)
+
+
+def _of_java(spark: SparkSession, rows: Any, like: DataFrame) -> DataFrame:
+    """Return a frame of rows that the JVM has; to read what createDataFrame makes in Python takes a job."""
+    session, java = cast("Any", spark)._jsparkSession, cast("Any", like)._jdf  # noqa: SLF001
+    return DataFrame(session.createDataFrame(rows, java.schema()), spark)
+
+
+def _as_json(rows: DataFrame) -> list[str]:
+    return [row[0] for row in rows.select(F.to_json(F.struct("*"), _JSON)).collect()]
+
+
+def _parsed(spark: SparkSession, lines: list[str], schema: StructType) -> DataFrame:
     rows = spark.createDataFrame([(line,) for line in lines], "value STRING")
-    parsed = rows.select(F.from_json("value", schema, _JSON).alias("row")).select("row.*")
-    parsed.createOrReplaceTempView(table)
+    return rows.select(F.from_json("value", schema, _JSON).alias("row")).select("row.*")

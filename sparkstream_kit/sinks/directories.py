@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from functools import partial
 from pathlib import Path
@@ -54,8 +53,8 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
         sparkstream_kit.errors.InvalidInputError: batch_files s3a://bucket/rows: only a local path has a ...
     """
     reject_unknown("file format", [format], _FILE_FORMATS)
-    plain = re.sub(r"^file:(//)?(?=/)", "", str(path))
-    if re.match(r"[a-z][a-z0-9+.-]+:", plain, re.IGNORECASE):
+    plain = _files.plain(str(path))
+    if plain is None:
         raise InvalidInputError(
             f"batch_files {path}: only a local path has a rename that is atomic; use sinks.files, "
             "read through Spark"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pyspark.errors import AnalysisException
 
+from sparkstream_kit import _connect
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def of_batch(batch: DataFrame, checkpoint: str | None) -> str:
         InvalidInputError: the frame is no batch of a query, or a batch on Spark Connect without checkpoint.
     """
     spark = batch.sparkSession
-    if not type(spark).__module__.startswith("pyspark.sql.connect"):
+    if not _connect.is_connect(spark):
         found = spark.sparkContext.getLocalProperty("sql.streaming.queryId")
         fix = "it writes the batches of a running query"
     else:

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
+from sparkstream_kit._files import plain
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -62,7 +64,7 @@ def findings(checkpoint: str, sources: Sequence[str] = ()) -> list[str]:
         >>> findings("s3a://bucket/checkpoint")
         []
     """
-    root = _local(checkpoint)
+    root = plain(checkpoint)
     if root is None:
         return []
     found = []
@@ -70,6 +72,8 @@ def findings(checkpoint: str, sources: Sequence[str] = ()) -> list[str]:
     for number in range(max([len(sources), *(number + 1 for number in kept)])):
         try:
             planned = _planned(Path(root), number)
+        except FileNotFoundError:
+            continue  # Spark removes it at this moment: old entries, or a whole temporary checkpoint
         except (ValueError, LookupError, OSError) as err:
             found.append(f"{root}: what source {number} has read cannot be told: {err}")
             continue
@@ -118,12 +122,6 @@ def _some(paths: Sequence[str]) -> str:
     return f"{shown} and {len(paths) - _SHOWN:,} more" if len(paths) > _SHOWN else shown
 
 
-def _local(path: str) -> str | None:
-    """Return a local path as Python writes it; None for any other."""
-    plain = re.sub(r"^file:(//)?(?=/)", "", path)
-    return None if re.match(r"[a-z][a-z0-9+.-]+:", plain, re.IGNORECASE) else plain
-
-
 def _planned(root: Path, source: int) -> dict[str, _Planned]:
     """Return the local files in a source's log; none where it is the log of another kind of source."""
     log = root / "sources" / str(source)
@@ -160,7 +158,7 @@ def _committed(root: Path, source: int) -> int:
 def _folders(description: str) -> set[str]:
     """Return the folders that a file source reads; none for a pattern that Python lacks, such as {a,b}."""
     found = re.fullmatch(r"FileStreamSource\[(.*)\]", description)
-    path = _local(found[1]) if found else None
+    path = plain(found[1]) if found else None
     if path is None:
         return set()
     return {path} if Path(path).is_dir() else {str(folder) for folder in Path("/").glob(path.lstrip("/"))}
