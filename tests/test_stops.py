@@ -118,6 +118,42 @@ sys.exit(sales_totals.main())
 """
 
 
+RESET = """
+import os, signal, sys
+from sparkstream_kit import _shutdown, _waiting, get_session
+from sparkstream_kit.jobflags import exit_codes
+
+class Unread:
+    def __init__(self, socket):
+        self._socket = socket
+    def __getattr__(self, name):
+        return getattr(self._socket, name)
+    def sendall(self, data):
+        self._socket.sendall(data + b"x" * 100_000 * (b"halt" in data))
+
+@exit_codes
+def main(argv):
+    gateway = get_session("reset").sparkContext._gateway
+    inbox = _waiting.Inbox(run_for=None, stop_file=None)
+    with _shutdown.jvm_waits_for(inbox, 30):
+        os.kill(gateway.proc.pid, signal.SIGTERM)
+        print(inbox.get(30))
+    connection = gateway._gateway_client.get_thread_connection()
+    connection.socket = Unread(connection.socket)
+    return 0
+
+sys.exit(main([]))
+"""
+
+
+def test_a_jvm_that_goes_with_unread_bytes_is_no_error_to_show() -> None:
+    # What it has not read makes the system reset the connection; without that, its end is an empty answer.
+    ended = subprocess.run([sys.executable, "-c", RESET], capture_output=True, text=True, timeout=60)
+    assert "a signal to the JVM" in ended.stdout
+    assert [line for line in ended.stderr.splitlines() if "incubator" not in line] == []
+    assert ended.returncode == 0
+
+
 @pytest.mark.slow
 def test_a_signal_to_the_group_ends_a_dstream_cleanly(tmp_path: Path) -> None:
     with feeds.LineServer(feeds.random_lines(1), rate=20) as server:

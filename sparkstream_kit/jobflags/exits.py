@@ -56,9 +56,9 @@ def exit_codes(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int
                 code = _run(main, argv)
         finally:
             logging.disable(logging.NOTSET)
+            _shutdown.job_ends(code)  # the JVM may go in here, and py4j would log it
             for logger in loggers:
                 logger.removeFilter(_not_raised_as_well)
-            _shutdown.job_ends(code)
         return code
 
     return wrapped
