@@ -18,13 +18,13 @@ test: setup ## run the tests on two cores
 	@$(ENTER) python -m pytest -n 3 --dist loadgroup -m "not slow"
 
 test-slow: setup ## run the tests that take long: the notebook, the README's commands, a small cluster
-	@$(ENTER) python -m pytest -n 2 --dist loadgroup -m slow
+	@$(ENTER) python -m pytest -n 3 --dist loadgroup -m slow
 
 test-connect: setup ## run the tests of sources, sinks, windows, queries and jobs a second time, on Spark Connect
 	@$(ENTER) bash scripts/test-connect.sh
 
 faults: setup ## kill, damage and fill up what runs, and see that no row is lost (ROUNDS=N for more kills)
-	@$(ENTER) python -m pytest tests/faults -n 2 --dist worksteal
+	@$(ENTER) python -m pytest tests/faults -n 3 --dist worksteal
 
 bench: setup ## measure the kit beside other ways, on a tenth of the data: ten minutes on two cores that do nothing else
 	@bash scripts/postgresql.sh
