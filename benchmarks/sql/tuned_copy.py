@@ -1,7 +1,7 @@
 """A million rows into PostgreSQL in plain PySpark tuned by hand, without a ledger.
 
-A batch is collected as Arrow, and goes by one COPY and a merge in one transaction; a batch that is replayed is
-written twice. All of it is in the driver's memory.
+A batch is collected into the driver's memory, and goes by one COPY and a merge in one transaction; a batch that
+is replayed is written twice.
 Run: tuned_copy.py URL FOLDER_OF_PARQUET
 """
 
