@@ -1,7 +1,7 @@
 """A million rows into PostgreSQL in plain PySpark tuned by hand, without a ledger.
 
-A batch is collected into the driver's memory and goes by one COPY and a merge in one transaction; replayed, it is
-written twice.
+A batch is collected into the driver's memory, and goes by one COPY and a merge in one transaction.
+A batch that is replayed is written twice.
 Run: tuned_copy.py URL FOLDER_OF_PARQUET
 """
 
