@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 def replace(target: Path, texts: Iterable[str]) -> None:
     """Put a file in place whole: written beside it, flushed to the disk, renamed."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8", newline="") as file:
-        file.writelines(texts)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(target)
+    try:
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            file.writelines(texts)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)  # each try of a supervisor's would fill a full disk further
+        raise
 
 
 def plain(path: str) -> str | None:

@@ -56,7 +56,7 @@ def test_snapshot_writes_exact_csv_and_json(result: DataFrame, tmp_path: Path) -
         ]
     parsed = json.loads((tmp_path / "r.json").read_text(), parse_float=Decimal)
     assert [(row["k"], row["v"], row["t"]) for row in parsed] == [
-        ("a,1", Decimal("1.10"), "2020-01-01T00:00:00.123Z"),
+        ("a,1", Decimal("1.10"), "2020-01-01T00:00:00.123456Z"),
         ('b"2', Decimal("20.00"), None),
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["r.csv", "r.json"]
@@ -85,6 +85,7 @@ def test_a_snapshot_that_cannot_be_written_leaves_the_old_one(
     with pytest.raises(OSError, match="disk full"):
         write(result, 0)
     assert target.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["r.csv"]
 
 
 def test_latest_shows_the_last_batch_also_after_a_restart(
@@ -262,7 +263,7 @@ def test_what_a_sink_cannot_do_it_says(tmp_path: Path) -> None:
         (sinks.fan_out, "fan_out() needs at least one sink"),
         (
             lambda: sinks.fan_out(sinks.latest("t"), sinks.memory("m")),
-            "fan_out() takes sinks that work batch by batch (snapshot, latest, foreach_batch), not memory",
+            "fan_out() takes sinks that work batch by batch (such as latest, sql_table, foreach_batch), not",
         ),
         (lambda: sinks.console().of(lambda batch: batch), "of() takes sinks that work batch by batch"),
     ]

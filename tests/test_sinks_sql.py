@@ -18,9 +18,10 @@ from pyspark.sql import functions as F
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, QueryFailed
+from sparkstream_kit.sinks.sql import rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
@@ -142,6 +143,56 @@ def test_two_parts_into_one_table_are_refused(url: str) -> None:
     part = sinks.sql_table(url, "t").of(lambda batch: batch.where("n = 1"))
     with pytest.raises(InvalidInputError, match=r"fan_out\(\): two sinks write to table t in .*; union"):
         sinks.fan_out(part, part)
+    with pytest.raises(InvalidInputError, match=r"fan_out\(\): two sinks write to table t in .*; union"):
+        sinks.fan_out(sinks.fan_out(part, sinks.foreach_batch(lambda *_: None)), part)
+
+
+def test_one_name_in_two_schemas_is_two_tables() -> None:
+    url = "postgresql+psycopg://kit@host/db"
+    north, south = (sinks.sql_table(url, f"{schema}.t") for schema in ("north", "south"))
+    assert len(sinks.fan_out(north, south).targets) == 2
+    with pytest.raises(InvalidInputError, match="two sinks write to table t in"):
+        sinks.fan_out(sinks.sql_table(url, "t"), sinks.sql_table(url, "public.t"))
+
+
+@pytest.mark.parametrize("how", ["insert", "replace"])
+def test_of_two_new_queries_on_one_table_the_later_is_refused(
+    stream: DataFrame, url: str, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    #   one:                [ batch 0, committed ]
+    #   two:  [ batch 0 computed …                 … loaded ]  refused
+    batch = stream.sparkSession.createDataFrame([("a", 1)], "k STRING, n INT")
+    one, two = (sinks.sql_table(url, "t", how=how).bind(stream, None).write for _ in range(2))
+    assert one is not None
+    assert two is not None
+    load = rows.load
+
+    def load_after_the_other(*args: Any) -> None:
+        monkeypatch.setattr(rows, "load", load)
+        one(batch, 0)
+        load(*args)
+
+    monkeypatch.setattr(rows, "load", load_after_the_other)
+    with pytest.raises(InvalidInputError, match="was written by another query .* up to its batch 0"):
+        two(batch, 0)
+    assert sql(url, "SELECT k, n FROM t") == [("a", 1)]
+    one(batch, 1)  # and goes on
+
+
+def test_rows_that_spark_had_to_compute_again_are_not_taken_for_the_first_ones(spark: SparkSession) -> None:
+    def now(parts: Iterator[Any]) -> Iterator[Any]:
+        import time
+
+        import pyarrow as pa
+
+        for part in parts:
+            made = pa.array([time.time_ns()] * part.num_rows)
+            yield pa.RecordBatch.from_arrays([made], ["at"])
+
+    with rows.encoded(spark.range(5).mapInArrow(now, "at LONG"), "sqlite") as blobs:
+        spark.catalog.clearCache()  # as when a worker goes with what it kept
+        with pytest.raises(KitError, match="a worker lost rows of this batch"):
+            list(blobs)
 
 
 def test_a_reader_never_sees_half_a_batch(spark: SparkSession, url: str, tmp_path: Path) -> None:

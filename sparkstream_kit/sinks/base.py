@@ -28,7 +28,7 @@ class Sink:
         delivery: its delivery promise, in words.
         needs_checkpoint: rows that it has written stay, so that a query must know which they are.
         advice: what to do when another output mode is wanted.
-        target: what it writes to, if two sinks of one query must not share it.
+        targets: what it writes to, and two sinks of one query must not share.
         query_name: the name that it gives its query, if it gives one.
         to_table: the catalog's table for `writer.toTable(…)`, if it is one.
         configure: sets a DataStreamWriter up; out of the repr, because options can hold passwords.
@@ -43,7 +43,7 @@ class Sink:
     delivery: str
     needs_checkpoint: bool = False
     advice: str = "choose another output mode or another sink"
-    target: str | None = None
+    targets: tuple[str, ...] = ()
     query_name: str | None = None
     to_table: str | None = None
     configure: Callable[[DataStreamWriter], DataStreamWriter] | None = field(default=None, repr=False)
@@ -97,7 +97,7 @@ def written(sink: Sink, caller: str) -> Callable[[DataFrame, int], None]:
     """
     if sink.write is None:
         raise InvalidInputError(
-            f"{caller} takes sinks that work batch by batch (snapshot, latest, foreach_batch), not "
-            f"{sink.kind}; start a query of its own for {sink.kind}"
+            f"{caller} takes sinks that work batch by batch (such as latest, sql_table, foreach_batch), "
+            f"not {sink.kind}; start a query of its own for {sink.kind}"
         )
     return sink.write

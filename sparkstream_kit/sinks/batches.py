@@ -26,13 +26,6 @@ __all__ = ["fan_out", "foreach_batch", "latest", "snapshot"]
 
 _log = logging.getLogger(__name__)
 
-# Every value there and back: nulls as nulls, timestamps to the microsecond.
-_JSON = {
-    "ignoreNullFields": "false",
-    "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
-    "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
-}
-
 
 def foreach_batch(write: Callable[[DataFrame, int], None]) -> Sink:
     """Call a function of your own with each batch and its id.
@@ -73,11 +66,7 @@ def snapshot(path: str | Path) -> Sink:
     target = check_file("snapshot", path, *formats).absolute()
 
     def bind(frame: DataFrame, _checkpoint: str | None) -> Sink:
-        if _connect.is_connect(frame.sparkSession) and _connect.folder(frame.sparkSession) is None:
-            raise InvalidInputError(
-                f"snapshot {path} would be a file on the Spark Connect server; use sinks.latest, or a "
-                "server on this machine (sparkstream serve)"
-            )
+        _connect.check_here(frame.sparkSession, f"snapshot {path}", "sinks.latest")
         return replace(made, binder=None)
 
     made = Sink(
@@ -113,22 +102,18 @@ def latest(table: str) -> Sink:
         kept = _kept_at(frame.sparkSession, checkpoint, table)
         lines = _lines(kept) if kept is not None and kept.exists() else []
         _shown_again(frame, lines).createOrReplaceTempView(table)
-        return make(partial(_write_latest, table, frame.sparkSession, kept), None)
+        return replace(unbound, write=partial(_write_latest, table, frame.sparkSession, kept), binder=None)
 
-    def make(
-        write: Callable[[DataFrame, int], None], binder: Callable[[DataFrame, str | None], Sink] | None
-    ) -> Sink:
-        return Sink(
-            kind="latest",
-            modes=("complete",),
-            delivery="the last batch's result, whole",
-            advice="the table is the whole result: use complete, or sinks.memory for append",
-            write=write,
-            views={table: lambda frame: frame},
-            binder=binder,
-        )
-
-    return make(partial(_write_latest, table, None, None), bind)
+    unbound = Sink(
+        kind="latest",
+        modes=("complete",),
+        delivery="the last batch's result, whole",
+        advice="the table is the whole result: use complete, or sinks.memory for append",
+        write=partial(_write_latest, table, None, None),
+        views={table: lambda frame: frame},
+        binder=bind,
+    )
+    return unbound
 
 
 def fan_out(*sinks: Sink) -> Sink:
@@ -160,7 +145,7 @@ def fan_out(*sinks: Sink) -> Sink:
         asked = "; ".join(f"{sink.kind} supports {', '.join(sink.modes)}" for sink in sinks)
         raise InvalidInputError(f"fan_out(): no output mode fits all sinks: {asked}; start two queries")
 
-    targets = [sink.target for sink in sinks if sink.target]
+    targets = [target for sink in sinks for target in sink.targets]
     for target in targets:
         if targets.count(target) > 1:
             # The second would find the batch in the ledger, and keep nothing of its part.
@@ -179,6 +164,7 @@ def fan_out(*sinks: Sink) -> Sink:
         modes=tuple(modes),
         delivery="; ".join(dict.fromkeys(f"{sink.kind}: {sink.delivery}" for sink in sinks)),
         needs_checkpoint=any(sink.needs_checkpoint for sink in sinks),
+        targets=tuple(targets),
         write=write,
         views={view: part for sink in sinks for view, part in sink.views.items()}
         if all(sink.views for sink in sinks)
@@ -243,9 +229,9 @@ def _of_java(spark: SparkSession, rows: Any, like: DataFrame) -> DataFrame:
 
 
 def _as_json(rows: DataFrame) -> list[str]:
-    return [row[0] for row in rows.select(F.to_json(F.struct("*"), _JSON)).collect()]
+    return [row[0] for row in rows.select(F.to_json(F.struct("*"), texts.JSON)).collect()]
 
 
 def _parsed(spark: SparkSession, lines: list[str], schema: StructType) -> DataFrame:
     rows = spark.createDataFrame([(line,) for line in lines], "value STRING")
-    return rows.select(F.from_json("value", schema, _JSON).alias("row")).select("row.*")
+    return rows.select(F.from_json("value", schema, texts.JSON).alias("row")).select("row.*")

@@ -147,7 +147,7 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
     return Sink(
         kind="table",
         modes=("append",) if format in _FILE_FORMATS else ("append", "complete"),
-        delivery="exactly once, read through Spark",
+        delivery="exactly once, read through Spark" if format in _FILE_FORMATS else f"that of {format}",
         needs_checkpoint=True,
         advice="use append, or sinks.snapshot for a complete result",
         to_table=name,

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparkstream_kit import _files
+from sparkstream_kit import _connect, _files
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.sinks import identity
 from sparkstream_kit.sinks.base import MODES, Sink
 from sparkstream_kit.sinks.builtin import _FILE_FORMATS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from pyspark.sql import DataFrame
 
@@ -44,7 +45,8 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
 
     Raises:
         InvalidInputError: an unknown format, or a path that is not local; when the query starts, a folder
-            with rows that this query has not written, or a column `batch`.
+            with rows that this query has not written, or on a Spark Connect server elsewhere, or a column
+            `batch`.
 
     Example:
         >>> batch_files("s3a://bucket/rows")
@@ -62,26 +64,23 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
     folder = Path(plain).absolute()
 
     def bind(frame: DataFrame, checkpoint: str | None) -> Sink:
+        _connect.check_here(frame.sparkSession, f"batch_files {path}", "sinks.files")
         if "batch" in (name.lower() for name in frame.columns):
             raise InvalidInputError("batch_files: column batch has the name of the directories; rename it")
         if checkpoint is not None:
             _refuse_another_query(folder, identity.of_checkpoint(frame.sparkSession, checkpoint))
-        return make(partial(_write, folder, format, options, checkpoint), None)
+        return replace(unbound, write=partial(_write, folder, format, options, checkpoint), binder=None)
 
-    def make(
-        write: Callable[[DataFrame, int], None], binder: Callable[[DataFrame, str | None], Sink] | None
-    ) -> Sink:
-        return Sink(
-            kind="batch_files",
-            modes=MODES,
-            delivery="exactly once",
-            needs_checkpoint=True,
-            target=f"folder {folder}",
-            write=write,
-            binder=binder,
-        )
-
-    return make(partial(_write, folder, format, options, None), bind)
+    unbound = Sink(
+        kind="batch_files",
+        modes=MODES,
+        delivery="exactly once",
+        needs_checkpoint=True,
+        targets=(f"folder {folder}",),
+        write=partial(_write, folder, format, options, None),
+        binder=bind,
+    )
+    return unbound
 
 
 def _refuse_another_query(folder: Path, query_id: str | None) -> None:

@@ -11,7 +11,14 @@ from pyspark.sql import functions as F
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-__all__ = ["as_csv", "as_json", "cells"]
+__all__ = ["JSON", "as_csv", "as_json", "cells"]
+
+# Every value there and back: nulls as nulls, timestamps to the microsecond.
+JSON = {
+    "ignoreNullFields": "false",
+    "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
+    "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
+}
 
 
 def cells(frame: DataFrame) -> list[tuple[str | None, ...]]:
@@ -31,5 +38,5 @@ def as_csv(frame: DataFrame) -> str:
 
 def as_json(frame: DataFrame) -> str:
     """Return one JSON array with an object a line; decimals are numbers, written in full."""
-    objects = frame.select(F.to_json(F.struct("*"), {"ignoreNullFields": "false"})).collect()
+    objects = frame.select(F.to_json(F.struct("*"), JSON)).collect()
     return "[\n" + ",\n".join("  " + row[0] for row in objects) + "\n]\n" if objects else "[]\n"

@@ -93,13 +93,15 @@ def _refuse_rows_of_others(connection: Connection, target: Target, table: sa.Tab
         )
 
 
-def advance(connection: Connection, target: Target, query_id: str, batch_id: int) -> None:
+def advance(connection: Connection, target: Target, table: sa.Table, query_id: str, batch_id: int) -> None:
     """Write in the ledger that a batch is in the table; the transaction decides whether both come true.
 
-    It is the first statement on what others share: from here on a second driver of the query waits.
+    It is the first statement on what others share: from here on a second driver of the query waits, and so
+    does another query with its first batch.
 
     Raises:
-        InvalidInputError: another driver has written the batch in the meantime.
+        InvalidInputError: another driver has written the batch in the meantime, or another query has begun
+            to write to the table, or has taken it over.
     """
     ledger = _ledger(target)
     own = (ledger.c.table_name == target.name) & (ledger.c.query_id == query_id)
@@ -110,6 +112,13 @@ def advance(connection: Connection, target: Target, query_id: str, batch_id: int
         raise InvalidInputError(
             f"batch {batch_id} was written by another driver of this query in the meantime; stop one of them"
         )
+    if connection.dialect.name == "postgresql":
+        # SQLite has let one transaction alone get here. A lock of the ledger would stop those that go on.
+        key = sa.func.hashtextextended(f"{_NAME} {target.schema}.{target.name}", 0)
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
+    if not target.take_over:
+        # Asked in `prepare`, too; but while this batch was computed, another query may have come.
+        _refuse_rows_of_others(connection, target, table, f"{target.name} in {shown(target.url)}")
     if target.how == "replace":
         # The rows of others go, and so do their claims: they cannot go on as if their rows were there.
         connection.execute(sa.delete(ledger).where(ledger.c.table_name == target.name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 import pyarrow as pa
 from pyspark.sql import functions as F
 from pyspark.sql.types import BinaryType
+
+from sparkstream_kit.errors import KitError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["consume", "encoded", "load"]
 
+_LOST = "a worker lost rows of this batch on their way into the table; nothing of it was written: start again"
 _PART = 16 * 1024 * 1024  # bytes that the driver's JVM is asked for at a time; it needs a few times as much
 
 
@@ -45,18 +49,27 @@ def encoded(batch: DataFrame, dialect: str) -> Iterator[Iterator[bytes]]:
     blobs = frame.mapInArrow(encode_all, "blob BINARY").withColumn("number", F.monotonically_increasing_id())
     blobs = blobs.persist()  # in memory, and on disk what does not fit
     try:
-        sizes = sorted(tuple(row) for row in blobs.select("number", F.length("blob")).collect())
-        yield _fetched(blobs, sizes)
+        made = blobs.select("number", F.length("blob"), F.crc32("blob")).collect()
+        yield _fetched(blobs, sorted(tuple(row) for row in made))
     finally:
         blobs.unpersist()
 
 
-def _fetched(blobs: DataFrame, sizes: list[tuple[int, int]]) -> Iterator[bytes]:
-    for first, last in _parts(sizes):
+def _fetched(blobs: DataFrame, made: list[tuple[int, int, int]]) -> Iterator[bytes]:
+    """Give the blobs that were made, or fail: one that a worker has lost is computed again.
+
+    After a shuffle its rows may come in another order then, and be in another blob.
+    """
+    sums = {number: checksum for number, _, checksum in made}
+    for first, last in _parts([(number, size) for number, size, _ in made]):
         # The numbers that Spark keeps of what it has on disk let it skip all else.
-        part = blobs.where(F.col("number").between(first, last)).select("blob").coalesce(1)
-        for row in part.toLocalIterator():
-            yield bytes(row[0])
+        part = blobs.where(F.col("number").between(first, last)).select("number", "blob").coalesce(1)
+        for number, blob in part.toLocalIterator():
+            if sums.pop(number, None) != zlib.crc32(blob):
+                raise KitError(_LOST)
+            yield bytes(blob)
+    if sums:
+        raise KitError(_LOST)
 
 
 def _parts(sizes: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:

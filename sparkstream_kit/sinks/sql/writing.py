@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,8 +18,6 @@ from sparkstream_kit.sinks.sql import columns, ledger, rows
 from sparkstream_kit.sinks.sql.databases import connected, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pyspark.sql import DataFrame
     from pyspark.sql.types import StructType
     from sqlalchemy.engine import URL, Connection
@@ -40,6 +38,11 @@ class Target:
     keys: tuple[str, ...]
     take_over: bool
 
+    @property
+    def full_name(self) -> str:
+        """The table's name with its schema, where that is not the one that the database takes by itself."""
+        return self.name if self.schema in (None, "public") else f"{self.schema}.{self.name}"
+
     def table(self, schema: StructType) -> sa.Table:
         """Return the table as a query with this schema makes it."""
         return sa.Table(self.name, sa.MetaData(), *columns.columns(schema, self.keys), schema=self.schema)
@@ -54,23 +57,19 @@ def sink(target: Target, mode: str) -> Sink:
         query_id = known if checkpoint is None else identity.of_checkpoint(frame.sparkSession, checkpoint)
         with connected(target.url) as connection:
             ledger.prepare(connection, target, target.table(frame.schema), query_id)
-        return make(partial(_write, target, checkpoint, known), None)
+        return replace(unbound, write=partial(_write, target, checkpoint, known), binder=None)
 
-    def make(
-        write: Callable[[DataFrame, int], None], binder: Callable[[DataFrame, str | None], Sink] | None
-    ) -> Sink:
-        return Sink(
-            kind="sql_table",
-            modes=(mode,),
-            delivery="exactly once",
-            needs_checkpoint=target.how != "replace",
-            advice="use how='insert' for append, 'upsert' with keys for update, 'replace' for complete",
-            target=f"table {target.name} in {shown(target.url)}",
-            write=write,
-            binder=binder,
-        )
-
-    return make(partial(_write, target, None, None), bind)
+    unbound = Sink(
+        kind="sql_table",
+        modes=(mode,),
+        delivery="exactly once",
+        needs_checkpoint=target.how != "replace",
+        advice="use how='insert' for append, 'upsert' with keys for update, 'replace' for complete",
+        targets=(f"table {target.full_name} in {shown(target.url)}",),
+        write=partial(_write, target, None, None),
+        binder=bind,
+    )
+    return unbound
 
 
 def _write(
@@ -95,7 +94,7 @@ def _write(
         stage = _stage(table)
         stage.create(connection)
         rows.load(connection, stage, blobs)
-        ledger.advance(connection, target, query_id, batch_id)
+        ledger.advance(connection, target, table, query_id, batch_id)
         _merge(connection, target, table, stage, batch_id)
         connection.commit()
 
