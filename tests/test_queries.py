@@ -6,16 +6,19 @@ import os
 import signal
 import socket
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from pyspark.sql import GroupedData, Row
 from pyspark.sql import functions as F
+from pyspark.sql.datasource import DataSource, SimpleDataSourceStreamReader
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 from pyspark.sql.streaming.stateful_processor import StatefulProcessor, StatefulProcessorHandle
 
 from sparkstream_kit import feeds, quarantine, run, schemas, sinks, sources, start
 from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed
+from sparkstream_kit.queries.summary import RunSummary
 from sparkstream_kit.sources import sockets
 
 if TYPE_CHECKING:
@@ -136,6 +139,34 @@ def test_a_batch_that_takes_longer_than_idle_is_no_idleness(words: DataFrame) ->
     assert summary.queries[0].input_rows == 6
 
 
+@pytest.mark.classic_only("Spark Connect asks a source in another way, and is as slow")
+def test_a_first_look_that_takes_longer_than_idle_is_no_idleness(spark: SparkSession) -> None:
+    #  [ where does it begin? 2 s ]  batch 0  1 s without a row: end
+    class Slow(SimpleDataSourceStreamReader):  # in here, so that it is sent to the workers whole
+        def initialOffset(self) -> dict[str, int]:
+            threading.Event().wait(2)
+            return {"at": 0}
+
+        def read(self, start: dict[str, int]) -> tuple[Iterator[tuple[int]], dict[str, int]]:
+            return iter([(1,)] if start["at"] == 0 else []), {"at": 1}
+
+        def readBetweenOffsets(self, start: dict[str, int], end: dict[str, int]) -> Iterator[tuple[int]]:
+            return iter([(1,)] if start != end else [])
+
+    class SlowSource(DataSource):
+        @classmethod
+        def name(cls) -> str:
+            return "slow_to_begin"
+
+        def simpleStreamReader(self, schema: object) -> Slow:
+            return Slow()
+
+    spark.dataSource.register(SlowSource)
+    frame = spark.readStream.format("slow_to_begin").schema("n INT").load()
+    summary = run(start(frame, sinks.memory("slow_to_begin")), idle=1)
+    assert (summary.ended_by, summary.queries[0].input_rows) == ("1 s without a row", 1)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_run_and_the_handlers_are_put_back(
     spark: SparkSession, number: signal.Signals
@@ -208,11 +239,54 @@ def test_grace_bounds_how_long_a_batch_may_hold_up_the_stop(
         checkpoint=tmp_path / "ckpt",
     )
     other = start(endless(spark), sinks.memory("beside"))
-    with pytest.raises(QueryFailed, match="query stuck failed: it did not stop, because the function"):
+    began = time.monotonic()
+    with pytest.raises(QueryFailed, match="query stuck failed: it did not stop, because the fun") as failed:
         run(query, other, stop_file=stop, grace=0.5)
+    assert time.monotonic() - began < 30, "as long as without a grace"
     assert not other.isActive
+    assert isinstance(failed.value.summary, RunSummary)
     release.touch()
     until(lambda: not query.isActive)
+
+
+@pytest.mark.classic_only("the server of Spark Connect ends a function that hangs")
+def test_a_query_that_hangs_takes_no_grace_from_another_and_hides_no_failure(
+    spark: SparkSession, folder: Path, tmp_path: Path, until: Callable[..., None]
+) -> None:
+    #  stop file:           │                         grace is over │
+    #  hangs:   [ begins …                                                 … is released at the end ]
+    #  ticks:   [ ] [ ] [ ] [ ]  stopped
+    #  fails:   [ begins …   ] no such shop
+    stop, release = tmp_path / "stop", tmp_path / "release"
+    feeds.drip([("1.txt", "a\n")], folder)
+
+    late: list[int] = []
+
+    def hang(_batch: DataFrame, _batch_id: int) -> None:
+        until(release.exists)
+
+    def tick(_batch: DataFrame, batch_id: int) -> None:
+        if stop.exists():
+            late.append(batch_id)
+        threading.Event().wait(0.2)
+
+    def fail(_batch: DataFrame, _batch_id: int) -> None:
+        until(stop.exists)
+        raise ValueError("no such shop")
+
+    lines = sources.text(spark, str(folder))
+    hangs = start(lines, sinks.foreach_batch(hang), name="hangs")
+    ticks = start(endless(spark), sinks.foreach_batch(tick), name="ticks")
+    fails = start(lines, sinks.foreach_batch(fail), name="fails")
+    until(lambda: ticks.lastProgress and hangs.status["isTriggerActive"] and fails.status["isTriggerActive"])
+    stop.touch()
+    try:
+        with pytest.raises(QueryFailed, match="query fails failed: .*no such shop"):
+            run(hangs, ticks, fails, stop_file=stop, grace=8)
+        assert len(late) <= 4
+    finally:
+        release.touch()
+    until(lambda: not hangs.isActive)
     assert not (tmp_path / "ckpt" / "commits" / "0").exists()
 
 
@@ -379,7 +453,7 @@ def test_a_batch_from_before_the_run_is_counted(
         if batch.batchId == 0:
             feeds.drip([("1.txt", "b\n")], folder)
 
-    summary = run(query, max_batches=2, run_for=15, on_batch=land)
+    summary = run(query, max_batches=2, run_for=60, on_batch=land)
     assert (summary.queries[0].batches, summary.queries[0].input_rows) == (2, 2)
 
 
@@ -392,7 +466,7 @@ def test_a_socket_that_was_read_before_the_run_is_the_end_of_input(
         until(lambda: sum(progress.numInputRows for progress in query.recentProgress) == 2)
         server.wait_served(1)
     until(lambda: not sockets.is_being_read(spark, [(server.host, server.port)]))
-    assert run(query, run_for=20).ended_by == "end of input"
+    assert run(query, run_for=60).ended_by == "end of input"
 
 
 @pytest.mark.skipif(not hasattr(GroupedData, "transformWithState"), reason="for pandas only on Spark 4.0")

@@ -39,6 +39,7 @@ __all__ = [
     "forget",
     "in_batch",
     "last_batch",
+    "looks_for_first_rows",
     "manager",
     "note",
     "session",
@@ -140,6 +141,13 @@ def last_batch(query: StreamingQuery) -> int | None:
     """Return the id of the last batch that Spark has committed in this run of a query."""
     progress = query.lastProgress
     return None if progress is None else progress.batchId
+
+
+def looks_for_first_rows(query: StreamingQuery) -> bool:
+    """Say whether a query has not yet come to know if there is input, as in a large folder."""
+    status = query.status
+    starting = status["isTriggerActive"] or status["message"].startswith("Initializing")
+    return bool(starting and query.isActive and query.lastProgress is None)
 
 
 def in_batch(query: StreamingQuery) -> bool:

@@ -136,17 +136,22 @@ class _Run:
             stuck = [name for run_id, name in self._names.items() if not self._stop(run_id)]
             if manager is not None:
                 manager.removeListener(listener)
-        if stuck:
-            raise QueryFailed(
-                f"query {', '.join(stuck)}",
-                "it did not stop, because the function of its batch still runs; it ends with this process",
-            )
+        while (post := self._inbox.get(timeout=0))[0] != "look":
+            if post[0] == "progress":  # of more batches than Spark remembers, if `on_batch` was slow
+                self._record(post[1])
         self._catch_up()
         self._look_at_files()
         for query in self._queries.values():
             asking.bring_printed(query)  # of a batch that failed
             asking.forget(query)
-        return self._summarise(ended_by)
+        summary = self._summarise(ended_by)
+        if stuck:
+            raise QueryFailed(
+                f"query {', '.join(stuck)}",
+                "it did not stop, because the function of its batch still runs; it ends with this process",
+                summary,
+            )
+        return summary
 
     def _await(self, run_id: str, query: StreamingQuery) -> None:
         # The error is asked of the query itself, in `_summarise`.
@@ -186,8 +191,11 @@ class _Run:
         if idle is None:
             return None, None
         left = self._last_row + idle - time.monotonic()
-        if left <= 0 and any(self._has_rows_on_their_way(query) for query in self._queries.values()):
-            self._last_row, left = time.monotonic(), idle
+        if left <= 0:
+            if any(asking.looks_for_first_rows(query) for query in self._queries.values()):
+                return None, _waiting.LOOK_EVERY
+            if any(self._has_rows_on_their_way(query) for query in self._queries.values()):
+                self._last_row, left = time.monotonic(), idle
         return (f"{idle:g} s without a row" if left <= 0 else None), left
 
     def _end_read_sockets(self) -> None:
@@ -222,25 +230,40 @@ class _Run:
 
     def _drain(self, deadline: float) -> None:
         """Stop each query once its batch in flight has committed, or at the deadline."""
-        for run_id, query in self._queries.items():
-            if run_id in self._ended:
-                continue
-            before = asking.last_batch(query)
-            while (
-                asking.in_batch(query) and asking.last_batch(query) == before and time.monotonic() < deadline
-            ):
+        before = {
+            run_id: asking.last_batch(query)
+            for run_id, query in self._queries.items()
+            if run_id not in self._ended
+        }
+        while before:
+            for run_id, last in list(before.items()):
+                query = self._queries[run_id]
+                through = not asking.in_batch(query) or asking.last_batch(query) != last
+                if through or time.monotonic() >= deadline:
+                    del before[run_id]
+                    self._stop(run_id)
+            if before:
                 kind, what = self._inbox.get(timeout=0.05)
                 if kind == "progress":
                     self._record(what)
-            self._stop(run_id)
 
     def _stop(self, run_id: str) -> bool:
         """Stop a query and say whether it has; Spark waits for as long as a Python function of it runs."""
         if run_id in self._ended:
             return True
-        stopping = _waiting.in_thread("stop", self._queries[run_id].stop)
+        query = self._queries[run_id]
+
+        def stop() -> None:
+            with suppress(Exception):  # Spark's own limit of time, or no JVM: both show below
+                query.stop()
+
+        stopping = _waiting.in_thread("stop", stop)
         stopping.join(_STOP_LIMIT)
-        return not stopping.is_alive()
+        if stopping.is_alive():
+            return False
+        with suppress(Exception):  # with the JVM, or the session, the query has gone
+            return not query.isActive
+        return True
 
     def _record(self, progress: StreamingQueryProgress) -> None:
         run_id = str(progress.runId)
