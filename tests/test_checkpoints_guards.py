@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -78,12 +79,30 @@ def test_a_swapped_group_key_is_refused_in_words_and_accepted_with_the_flag(
         total("State")
 
 
-def test_what_is_noted(total: Callable[..., Totals], tmp_path: Path, spark: SparkSession) -> None:
+def test_what_is_noted(total: Callable[..., Totals], tmp_path: Path) -> None:
     total("State")
     query = noted(tmp_path / "ckpt")
     assert query.pop("fingerprint").startswith("Aggregate [State#0]")
-    assert query.keys() == {"name", "mode", "kit", "spark"}
-    assert (query["name"], query["mode"], query["spark"]) == ("totals", "complete", spark.version)
+    assert query == {"name": "totals", "mode": "complete"}
+
+
+def test_a_query_that_could_not_start_has_not_changed_whose_checkpoint_it_is(
+    spark: SparkSession, total: Callable[..., Totals], folder: Path, tmp_path: Path
+) -> None:
+    total("State")
+    before = noted(tmp_path / "ckpt")
+    other = sources.text(spark, str(folder)).groupBy("value").count()
+
+    def unreachable(_frame: DataFrame, _checkpoint: str | None) -> sinks.Sink:
+        raise InvalidInputError("the database cannot be reached")
+
+    sink = dataclasses.replace(sinks.foreach_batch(lambda *_: None), binder=unreachable)
+    with pytest.raises(InvalidInputError, match="cannot be reached"):
+        start(
+            other, sink, name="other", mode="update", checkpoint=tmp_path / "ckpt", allow_changed_query=True
+        )
+    assert noted(tmp_path / "ckpt") == before
+    assert total("State") == {"CA": 2}
 
 
 def test_the_same_query_goes_on_without_a_word(
@@ -110,7 +129,9 @@ def test_a_checkpoint_from_before_the_kit_is_adopted_and_that_is_said(
 def test_a_checkpoint_without_a_batch_is_anyones(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
     rows = sources.text(spark, str(folder))
     for frame in (rows.groupBy("value").count(), rows.groupBy(F.upper("value")).count()):
-        guards.guard(frame, str(tmp_path / "ckpt"), "totals", "update").release()  # type: ignore[union-attr]
+        with guards.guard(frame, str(tmp_path / "ckpt"), "totals", "update") as held:
+            assert held is not None
+        held.release()
 
 
 def test_settings_that_the_checkpoint_overrules_are_said(
@@ -174,7 +195,8 @@ def test_damage_is_named_before_spark_trips_over_it(total: Callable[..., Totals]
 
 
 def test_without_a_checkpoint_nothing_is_asked(spark: SparkSession) -> None:
-    assert guards.guard(sources.rate(spark), None, "none", "append") is None
+    with guards.guard(sources.rate(spark), None, "none", "append") as held:
+        assert held is None
 
 
 @pytest.mark.parametrize("master", ["spark://host:7077", "yarn", "k8s://https://host"])
@@ -183,8 +205,9 @@ def test_a_local_path_is_refused_where_other_nodes_must_reach_it(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, master: str, scheme: str
 ) -> None:
     pretend_master(spark, monkeypatch, master)
+    guard = guards.guard(sources.rate(spark), f"{scheme}{tmp_path}/ckpt", "far", "append")
     with pytest.raises(InvalidInputError, match=f"is a folder of one machine, but the master is {master}, "):
-        guards.guard(sources.rate(spark), f"{scheme}{tmp_path}/ckpt", "far", "append")
+        guard.__enter__()
     assert not (tmp_path / "ckpt").exists()
 
 
@@ -193,8 +216,8 @@ def test_a_local_path_is_right_where_all_is_on_one_machine(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, master: str
 ) -> None:
     pretend_master(spark, monkeypatch, master)
-    held = guards.guard(sources.rate(spark), str(tmp_path), "near", "append")
-    assert held is not None
+    with guards.guard(sources.rate(spark), str(tmp_path), "near", "append") as held:
+        assert held is not None
     held.release()
 
 
@@ -258,10 +281,11 @@ def test_on_connect_the_query_is_noted_through_spark(
     # And a classic session reads what is noted there, and goes on.
     rows = sources.json(spark, str(folder), schema="State STRING, ProductKey STRING, n INT")
     by_state, by_product = (rows.groupBy(key).agg(F.sum("n")) for key in ("State", "ProductKey"))
+    guard = guards.guard(by_state, str(checkpoint), "totals", "complete")
     with pytest.raises(InvalidInputError, match="groups by State; the checkpoint's query groups by Product"):
-        guards.guard(by_state, str(checkpoint), "totals", "complete")
-    held = guards.guard(by_product, str(checkpoint), "totals", "update")
-    assert held is not None
+        guard.__enter__()
+    with guards.guard(by_product, str(checkpoint), "totals", "update") as held:
+        assert held is not None
     held.release()
     assert noted(checkpoint)["mode"] == "update"
 
@@ -278,8 +302,8 @@ def test_a_planned_file_that_has_gone_is_said_before_its_batch_comes_again(
     with pytest.raises(QueryFailed, match="no such shop"):
         run(start(frame, sinks.foreach_batch(fail), name="gone", checkpoint=tmp_path / "ckpt"))
     (folder / "0.txt").unlink()
-    held = guards.guard(frame, str(tmp_path / "ckpt"), "gone", "append")
-    assert held is not None
+    with guards.guard(frame, str(tmp_path / "ckpt"), "gone", "append") as held:
+        assert held is not None
     held.release()
     assert (
         f"query gone: {folder}/0.txt: planned for a batch that was not committed, and gone: " in caplog.text

@@ -1,4 +1,4 @@
-"""One driver a checkpoint: the lock is the JVM's, and goes with the query or with the JVM."""
+"""One driver a checkpoint: the lock is the JVM's (on Connect this Python's), and goes with the query."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def begin(spark: SparkSession, checkpoint: Path, name: str = "one") -> Streaming
 
 
 def is_free(checkpoint: Path) -> bool:
-    """Say whether another process than the JVM could lock the checkpoint."""
+    """Say whether somebody else could lock the checkpoint."""
     with (checkpoint / "sparkstream-kit" / "lock").open("r+b") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -91,6 +91,7 @@ def test_a_start_that_spark_refuses_frees_the_checkpoint(spark: SparkSession, tm
     assert is_free(tmp_path)
 
 
+@pytest.mark.classic_only("Spark Connect has no JVM in reach")
 def test_a_lock_of_another_python_in_this_jvm_is_not_lost_by_looking(
     spark: SparkSession, tmp_path: Path
 ) -> None:
@@ -117,6 +118,7 @@ def test_a_folder_that_cannot_be_written_is_refused(spark: SparkSession, tmp_pat
         lock(spark, str(tmp_path), "one")
 
 
+@pytest.mark.classic_only("Spark Connect has no JVM in reach")
 def test_which_paths_are_local(spark: SparkSession, tmp_path: Path) -> None:
     for written in (f"{tmp_path}/a b", f"file:{tmp_path}/a b", f"file://{tmp_path}/a b"):
         assert local_path(spark, written) == tmp_path / "a b"

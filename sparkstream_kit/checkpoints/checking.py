@@ -59,7 +59,8 @@ def check(path: str | Path) -> list[Problem]:
 def damage(path: str | Path) -> str | None:
     """Say in one line why Spark could not go on from a checkpoint, or return None.
 
-    It looks at what a restart reads and at nothing else: a few files, in milliseconds.
+    It looks at what a restart reads and at nothing else: the last plans, the logs of file sources, and of the
+    state the last snapshot and each change since then, which are as many as partitions times batches.
 
     Args:
         path: the checkpoint, which need not exist yet. On a path that is not local nothing is looked at.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sparkstream_kit import _connect
@@ -17,6 +17,8 @@ from sparkstream_kit.profiles import STATE_STORE
 from sparkstream_kit.sources import watch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pyspark.sql import DataFrame, SparkSession
 
 __all__ = ["guard"]
@@ -32,10 +34,14 @@ _KEPT = {
 }
 
 
+@contextmanager
 def guard(
     frame: DataFrame, checkpoint: str | None, name: str, mode: str, *, allow_changed_query: bool = False
-) -> Lock | None:
+) -> Iterator[Lock | None]:
     """Check that a query may go on from a checkpoint, lock it, and note in it which query uses it.
+
+    The query is started in the `with` block, and noted at its end: one that could not start has not changed
+    whose checkpoint it is, and the lock is released.
 
     Refused are a local path that other nodes cannot reach, a checkpoint that another live driver uses, a
     damaged one, and one that a different query wrote. A checkpoint from before the kit is adopted, with a
@@ -43,8 +49,8 @@ def guard(
     on with the checkpoint's and says nothing. So is what its file sources have lost (see `sources.watch`),
     such as a planned file that has gone: its batch would come again without its rows.
 
-    On Spark Connect nothing is locked, and the look at files is left out where they are the server's: where
-    not `sparkstream serve` has started it.
+    On Spark Connect nothing is locked or looked at where the files are the server's: where not
+    `sparkstream serve` has started it.
 
     Args:
         frame: the query's streaming DataFrame.
@@ -53,26 +59,31 @@ def guard(
         mode: its output mode.
         allow_changed_query: go on although a different query wrote the checkpoint, and note the new one.
 
-    Returns:
+    Yields:
         The lock, for the caller to release or to give to the query; None where none is needed.
 
     Raises:
         InvalidInputError: a refusal; the message has the way out.
     """
     if checkpoint is None:
-        return None
+        yield None
+        return
     spark = frame.sparkSession
     _check_reach(spark, checkpoint)
     _check_file_manager(spark, checkpoint)
     held = lock(spark, checkpoint, name)
     try:
         _check_whole(spark, checkpoint, name)
-        _check_query(frame, checkpoint, name, mode, allow_changed_query=allow_changed_query)
+        query = {"name": name, "mode": mode, "fingerprint": fingerprint(frame, mode)}
+        kept = _records.read_query(spark, checkpoint)
+        _check_query(spark, checkpoint, query, kept, allow_changed_query=allow_changed_query)
+        yield held
+        if query != kept:
+            _records.write_query(spark, checkpoint, query)
     except BaseException:
         if held is not None:
             held.release()
         raise
-    return held
 
 
 def _check_reach(spark: SparkSession, checkpoint: str) -> None:
@@ -113,36 +124,32 @@ def _check_whole(spark: SparkSession, checkpoint: str, name: str) -> None:
 
 
 def _check_query(
-    frame: DataFrame, checkpoint: str, name: str, mode: str, *, allow_changed_query: bool
+    spark: SparkSession,
+    checkpoint: str,
+    query: dict[str, str],
+    kept: dict[str, str] | None,
+    *,
+    allow_changed_query: bool,
 ) -> None:
-    """Refuse a checkpoint of a different query, and note this one in it."""
-    spark = frame.sparkSession
-    kept, offsets = _records.read_query(spark, checkpoint), _records.last_offsets(spark, checkpoint)
-    query = {
-        "name": name,
-        "mode": mode,
-        "fingerprint": fingerprint(frame, mode),
-        "kit": _kit_version(),
-        "spark": spark.version,
-    }
-    if offsets is not None:
-        if kept is None:
-            _log.warning(
-                "checkpoint %s is from before the kit: query %s is taken for the one that wrote it, and "
-                "noted; from now on a different query is refused",
-                checkpoint,
-                name,
-            )
-        elif not allow_changed_query and (found := _differences(kept, query)):
-            raise InvalidInputError(
-                f"checkpoint {checkpoint} was written by a different query: {name} {', and '.join(found)}. "
-                "Give it a checkpoint of its own; or, to go on with the state that is there, "
-                "start(…, allow_changed_query=True)"
-            )
-        if query["fingerprint"]:
-            _say_what_stays(spark, checkpoint, name, offsets)
-    if query != kept:
-        _records.write_query(spark, checkpoint, query)
+    """Refuse a checkpoint of a different query."""
+    offsets, name = _records.last_offsets(spark, checkpoint), query["name"]
+    if offsets is None:
+        return
+    if kept is None:
+        _log.warning(
+            "checkpoint %s is from before the kit: query %s is taken for the one that wrote it, and "
+            "noted; from now on a different query is refused",
+            checkpoint,
+            name,
+        )
+    elif not allow_changed_query and (found := _differences(kept, query)):
+        raise InvalidInputError(
+            f"checkpoint {checkpoint} was written by a different query: {name} {', and '.join(found)}. "
+            "Give it a checkpoint of its own; or, to go on with the state that is there, "
+            "start(…, allow_changed_query=True)"
+        )
+    if query["fingerprint"]:
+        _say_what_stays(spark, checkpoint, name, offsets)
 
 
 def _differences(kept: dict[str, str], query: dict[str, str]) -> list[str]:
@@ -173,10 +180,3 @@ def _say_what_stays(spark: SparkSession, checkpoint: str, name: str, offsets: st
                 key,
                 wanted,
             )
-
-
-def _kit_version() -> str:
-    try:
-        return importlib.metadata.version("sparkstream-kit")
-    except importlib.metadata.PackageNotFoundError:  # a zip of --py-files
-        return "unknown"

@@ -2,7 +2,8 @@
 
 Spark notices two drivers only when both have run the same batch. The lock belongs to the JVM and not to
 Python: after a SIGKILL of Python the JVM lives on for up to two seconds, and writes. When it has gone the
-lock has gone, too, and there is nothing to clean up.
+lock has gone, too, and there is nothing to clean up. On Spark Connect, where no JVM is in reach, it belongs
+to the client: a killed client's query runs on, and the next start of it on that server ends it first.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import fcntl
 import json
 import os
 import socket
+import struct
 import threading
 from contextlib import suppress
 from datetime import datetime
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from py4j.protocol import Py4JError, Py4JJavaError
+from pyspark.errors import PySparkException
 
 from sparkstream_kit import _connect, _files, _waiting
 from sparkstream_kit.errors import InvalidInputError
@@ -40,7 +43,7 @@ class Lock:
     def __init__(self, key: str, file: Any, java_lock: Any, name: str) -> None:
         self.name = name
         self._key = key
-        self._file = file
+        self._file = file  # of the JVM's, or of this Python's
         self._java_lock = java_lock  # without this reference the JVM would forget that it has the lock
         self._query: StreamingQuery | None = None
 
@@ -62,25 +65,23 @@ class Lock:
             if _held.get(self._key) is self:
                 del _held[self._key]
                 with suppress(Py4JError, OSError):  # the JVM has gone, and the lock with it
-                    self._file.setLength(0)
                     self._file.close()
 
     def in_use(self) -> bool:
         """Say whether the query that has the lock is starting or running."""
         try:
             return self._query is None or self._query.isActive
-        except (Py4JError, OSError):  # its JVM has gone
+        except (Py4JError, PySparkException, OSError):  # its JVM or its session has gone
             return False
 
 
 def lock(spark: SparkSession, location: str, name: str) -> Lock | None:
     """Lock a checkpoint for one query, until `release`.
 
-    On Spark Connect a checkpoint that another driver has is refused, but none is locked: a query belongs to
-    the server, and Spark lets a second start on its checkpoint take over from the first. A checkpoint on a
-    remote file system is not locked either, nor one that two machines share: there Spark's own log ends one
-    of two drivers, after both may have written the same batch, and only a sink that keeps a ledger writes it
-    once.
+    A checkpoint on a remote file system is not locked, nor one that two machines share: there Spark's own
+    log ends one of two drivers, after both may have written the same batch, and only a sink that keeps a
+    ledger writes it once. On Spark Connect that is so for each server that this machine's
+    `sparkstream serve` has not started.
 
     Args:
         spark: the session of the query.
@@ -88,7 +89,7 @@ def lock(spark: SparkSession, location: str, name: str) -> Lock | None:
         name: the query's name, for the message to others.
 
     Returns:
-        The lock; None on Spark Connect and for a remote checkpoint.
+        The lock; None for a checkpoint that is not a folder of this machine.
 
     Raises:
         InvalidInputError: another query has it, of this process or of another; or the folder cannot be
@@ -105,9 +106,7 @@ def lock(spark: SparkSession, location: str, name: str) -> Lock | None:
             f"checkpoint {location} cannot be written: {err.strerror}: {err.filename}; give another folder"
         ) from err
     key = os.path.realpath(file)
-    if _connect.is_connect(spark):
-        _refuse_held(file, location)
-        return None
+    locked = _locked_here if _connect.is_connect(spark) else _locked
     with _mutex:
         holder = _held.get(key)
         if holder is not None:
@@ -117,17 +116,8 @@ def lock(spark: SparkSession, location: str, name: str) -> Lock | None:
                     "end that one first, or give this query a checkpoint of its own"
                 )
             holder.release()
-        _held[key] = Lock(key, *_locked(spark, file, location, name), name)
+        _held[key] = Lock(key, *locked(spark, file, location, name), name)
         return _held[key]
-
-
-def _refuse_held(file: Path, location: str) -> None:
-    """Refuse a checkpoint that another driver has; no lock of ours is lost by looking, as we have none."""
-    with file.open("a") as looked:
-        try:
-            fcntl.lockf(looked, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as err:
-            raise _in_use(file, location) from err
 
 
 def _in_use(file: Path, location: str) -> InvalidInputError:
@@ -158,8 +148,30 @@ def _default_scheme(spark: SparkSession) -> str:
     return default.partition(":")[0]
 
 
+def _locked_here(spark: SparkSession, path: Path, location: str, name: str) -> tuple[Any, Any]:
+    """Return the open file, which this Python has locked: against the locks of JVMs and of other Pythons."""
+    del spark
+    # Of the open file, and not of the process: else any look at the lock from here would undo it.
+    whole = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    file: Any = None
+    try:
+        file = path.open("ab")
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, whole)
+    except BlockingIOError as err:
+        file.close()
+        raise _in_use(path, location) from err
+    except OSError as err:
+        raise InvalidInputError(
+            f"checkpoint {location} cannot be locked: {err.strerror}: {err.filename}; give another folder"
+        ) from err
+    file.truncate(0)
+    file.write(_said(name, None))
+    file.flush()
+    return file, None
+
+
 def _locked(spark: SparkSession, path: Path, location: str, name: str) -> tuple[Any, Any]:
-    """Return the open file and its lock, which lasts until the file is closed."""
+    """Return the JVM's open file and its lock, which lasts until the file is closed."""
     jvm: Any = spark._jvm  # noqa: SLF001
     file: Any = None
     try:
@@ -179,19 +191,23 @@ def _locked(spark: SparkSession, path: Path, location: str, name: str) -> tuple[
     if got is None:
         file.close()
         raise _in_use(path, location)
-    since = datetime.now().astimezone().isoformat(" ", "seconds")
-    jvm_pid = jvm.java.lang.ProcessHandle.current().pid()
-    holder = {"query": name, "pid": os.getpid(), "jvm": jvm_pid, "host": socket.gethostname(), "since": since}
     file.setLength(0)
-    file.write(json.dumps(holder).encode())
+    file.write(_said(name, jvm.java.lang.ProcessHandle.current().pid()))
     return file, got
+
+
+def _said(name: str, jvm: int | None) -> bytes:
+    """Return what the holder of a lock writes down of itself."""
+    since = datetime.now().astimezone().isoformat(" ", "seconds")
+    holder = {"query": name, "pid": os.getpid(), "jvm": jvm, "host": socket.gethostname(), "since": since}
+    return json.dumps(holder).encode()
 
 
 def _holder(path: Path) -> str:
     """Return who has a lock, as the holder wrote it down; it may be doing so right now."""
     try:
-        return "query {query} of process {pid} (JVM {jvm}) on {host} since {since}".format(
-            **json.loads(path.read_text("utf-8"))
-        )
+        holder = json.loads(path.read_text("utf-8"))
+        through = "Spark Connect" if holder["jvm"] is None else f"JVM {holder['jvm']}"
+        return "query {query} of process {pid} ({}) on {host} since {since}".format(through, **holder)
     except (OSError, ValueError, KeyError):
         return "another process"

@@ -51,7 +51,7 @@ def start(
         mode: `append`, `update` or `complete`.
         checkpoint: the folder that the query goes on from, which is this query's alone
             (`checkpoints.guard`); without one a temporary one is used, which Spark removes when the query
-            ends.
+            ends (after a failure, too, with the kit's profiles).
         allow_changed_query: go on with the state in the checkpoint although a different query wrote it.
         **trigger: one of Spark's own words: `processingTime="5 seconds"`, `availableNow=True`, ….
 
@@ -93,19 +93,20 @@ def _start(
     allow_changed_query: bool,
 ) -> StreamingQuery:
     spark = frame.sparkSession
-    held = guard(frame, location, name, mode, allow_changed_query=allow_changed_query)
+    query = None
     try:
-        views = _views_of_memory(sink, spark, name, location)
-        bound = builtin.memory(name) if views else printed.kept(sink.bind(frame, location), spark, name)
-        writer = bound(frame.writeStream).queryName(name).outputMode(mode)
-        if location is not None:
-            writer = writer.option("checkpointLocation", location)
-        if trigger:
-            writer = writer.trigger(**trigger)
-        query = writer.toTable(sink.to_table) if sink.to_table else writer.start()
+        with guard(frame, location, name, mode, allow_changed_query=allow_changed_query) as held:
+            views = _views_of_memory(sink, spark, name, location)
+            bound = builtin.memory(name) if views else printed.kept(sink.bind(frame, location), spark, name)
+            writer = bound(frame.writeStream).queryName(name).outputMode(mode)
+            if location is not None:
+                writer = writer.option("checkpointLocation", location)
+            if trigger:
+                writer = writer.trigger(**trigger)
+            query = writer.toTable(sink.to_table) if sink.to_table else writer.start()
     except BaseException:
-        if held is not None:
-            held.release()
+        if query is not None:
+            query.stop()  # it could not be noted
         raise
     if held is not None:
         held.until_end_of(query)
