@@ -14,7 +14,7 @@ import warnings
 import zipfile
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sparkstream_kit import _files, serving
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError
@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-__all__ = ["attach", "folder", "is_connect", "of_session", "remote_url", "server_path"]
+__all__ = ["attach", "check_here", "folder", "is_connect", "of_session", "remote_url", "server_path"]
 
 _log = logging.getLogger(__name__)
 
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _ANSWER_LIMIT = 5.0  # seconds that a server may take to accept a connection
 
 _folders: dict[str, Path | None] = {}  # by session: the folder of a server of `sparkstream serve`
@@ -55,7 +56,7 @@ def folder(spark: SparkSession) -> Path | None:
     if session not in _folders:
         said = spark.conf.get(serving.FOLDER_KEY, None)
         # The same path may be another folder, on another machine; who is attached is known by an id.
-        _folders[session] = Path(said) if said and Path(said, "clients", session).exists() else None
+        _folders[session] = Path(said) if said and os.path.exists(f"{said}/clients/{session}") else None  # noqa: PTH110 - also of another user
     return _folders[session]
 
 
@@ -73,6 +74,19 @@ def server_path(spark: SparkSession, path: str) -> str:
     return os.path.join(Path.cwd(), path)  # noqa: PTH118 - keeps a glob and an ending slash as they are
 
 
+def check_here(spark: SparkSession, what: str, instead: str) -> None:
+    """Refuse to write a local file, named by `what`, where it would be the server's own.
+
+    Raises:
+        InvalidInputError: the session's server is not one of `sparkstream serve` on this machine.
+    """
+    if is_connect(spark) and folder(spark) is None:
+        raise InvalidInputError(
+            f"{what} would be on the Spark Connect server; use {instead}, or a server on this machine "
+            "(sparkstream serve)"
+        )
+
+
 def attach(url: str, app_name: str, profile: str | None, conf: Mapping[str, str]) -> SparkSession:
     """Return a session on the server, with the settings that can apply to one session.
 
@@ -87,14 +101,21 @@ def attach(url: str, app_name: str, profile: str | None, conf: Mapping[str, str]
     missing = [name for name in ("pandas", "pyarrow", "grpc") if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingExtraError("Spark Connect", "connect")
+    from pyspark import SparkContext
     from pyspark.errors import PySparkException, PySparkImportError
     from pyspark.sql import SparkSession
 
     settings: dict[str, Any] | None = None if profile is None else read_profile(profile)
     host, port = _address(url)
     _check_listening(host, port)
+    if SparkContext._active_spark_context is not None:  # noqa: SLF001 - no public question for this
+        raise InvalidInputError(
+            f"a session of this process runs, and {url.partition('/;')[0]} is asked for; call spark.stop() "
+            "first, or unset SPARK_REMOTE"
+        )
+    if (running := _running(url, host, port)) is not None:
+        return cast("SparkSession", running)
     own = _own_url(url, host, port)
-    running = SparkSession.getActiveSession()
     try:
         spark: SparkSession = SparkSession.builder.remote(own or url).appName(app_name).getOrCreate()
     except PySparkImportError as err:
@@ -102,8 +123,6 @@ def attach(url: str, app_name: str, profile: str | None, conf: Mapping[str, str]
     except PySparkException as err:
         _refused(url, err)
         raise
-    if running is spark:
-        return spark
     if own is not None:
         _register(spark, own, port)
     if settings is None and folder(spark) is None:
@@ -132,11 +151,27 @@ def _address(url: str) -> tuple[str, int]:
     host, _, port = url.removeprefix("sc://").partition("/")[0].rpartition(":")
     if not url.startswith("sc://") or not (host or port):
         raise InvalidInputError(
-            f"SPARK_REMOTE={url} is no address of a Connect server, such as sc://localhost"
+            f"SPARK_REMOTE={url.partition('/;')[0]} is no address of a Connect server, such as sc://localhost"
         )
     if not port.isdigit():
         host, port = f"{host}:{port}".strip(":"), str(serving.PORT)
     return host.strip("[]"), int(port)
+
+
+def _running(url: str, host: str, port: int) -> Any:
+    """Return this process's session, in whichever thread it was made; refuse one of another server."""
+    from pyspark.sql.connect.session import SparkSession
+
+    running: Any = SparkSession.getActiveSession() or SparkSession._get_default_session()  # noqa: SLF001
+    if running is None:
+        return None
+    of = _address(f"sc://{running.client._builder.endpoint}")  # noqa: SLF001 - no public question for this
+    if of[1] != port or (of[0] != host and not {of[0], host} <= _LOOPBACK):
+        raise InvalidInputError(
+            f"a session of the server at {of[0]} port {of[1]} runs, and {url.partition('/;')[0]} is asked "
+            "for; call spark.stop() first"
+        )
+    return running
 
 
 def _check_listening(host: str, port: int) -> None:
@@ -152,13 +187,13 @@ def _check_listening(host: str, port: int) -> None:
 
 def _own_url(url: str, host: str, port: int) -> str | None:
     """Return the address with the token of the server that `serve` has started there, if it has."""
-    if host not in {"localhost", "127.0.0.1", "::1"} or "token=" in url:
+    if host not in _LOOPBACK or "token=" in url:
         return None
     try:
         if serving.status(port) is None:
             return None
         token = (serving.folder_of(port) / "token").read_text("utf-8")
-    except (OSError, RuntimeError):  # no home folder
+    except OSError:
         return None
     options = url.removeprefix("sc://").partition("/")[2].strip(";")
     # By this name alone Spark's client sends a token without TLS, as the loopback needs none.
@@ -215,6 +250,9 @@ def _send_kit(spark: Any) -> None:
     Each content has a name of its own, so that after an edit the next session runs the edited code.
     """
     root = Path(__file__).parent
+    if (zipped := getattr(__spec__.loader, "archive", None)) is not None:  # of --py-files
+        spark.addArtifacts(zipped, pyfile=True)
+        return
     sources = sorted(path for path in root.rglob("*.py"))
     digest = hashlib.sha256()
     for path in sources:

@@ -39,14 +39,14 @@ def java_options() -> str:
     """
     try:
         archive = _Archive.of_this_launch()
-    except InvalidInputError:  # no home folder: there is no archive either
-        return ""
-    if archive is None or not archive.usable():
+        if archive is None or not archive.usable():
+            return ""
+    except (InvalidInputError, OSError):  # no home folder, or files out of reach: there is no archive either
         return ""
     renewing = "-XX:+AutoCreateSharedArchive " if archive.renews_itself else ""
     # Without its check sums verified, a damaged archive crashes the JVM; to verify them costs nothing that
-    # could be measured.
-    return f"{renewing}-XX:SharedArchiveFile={archive.path} -XX:+VerifySharedSpaces {_QUIET}"
+    # could be measured. Spark's launcher splits the options at blanks.
+    return f'{renewing}"-XX:SharedArchiveFile={archive.path}" -XX:+VerifySharedSpaces {_QUIET}'
 
 
 def warm() -> Path:
@@ -67,7 +67,7 @@ def warm() -> Path:
     with tempfile.TemporaryDirectory(dir=archive.path.parent, prefix=".warm-") as folder:
         made = Path(folder, "made.jsa")
         environment = {key: value for key, value in os.environ.items() if key != "SPARK_REMOTE"}
-        environment["SPARK_SUBMIT_OPTS"] = f"-XX:ArchiveClassesAtExit={made} {_QUIET}"
+        environment["SPARK_SUBMIT_OPTS"] = f'"-XX:ArchiveClassesAtExit={made}" {_QUIET}'
         try:
             # Its output ends when its JVM has: that one writes the archive after Python is gone.
             done = subprocess.run(
@@ -98,14 +98,15 @@ class _Archive:
     @classmethod
     def of_this_launch(cls) -> _Archive | None:
         """Return the archive, there or not, of the Java and the Spark that a launch from here would take."""
-        java, jars = _java_home(), _spark_jars()
+        java, jars = _java(), _spark_jars()
         if java is None or jars is None:
             return None
-        release = (java / "release").read_text("utf-8") if (java / "release").is_file() else ""
+        file = java.parent.parent / "release"
+        release = file.read_text("utf-8") if file.is_file() else ""
         version = re.search(r'^JAVA_VERSION="(\d+)', release, re.MULTILINE)
         major = int(version[1]) if version else 0
         parts = [str(java), release, os.environ.get("SPARK_CONF_DIR", ""), str(jars)]
-        for file in (java / "bin" / "java", *sorted(jars.glob("*.jar"))):
+        for file in (java, *sorted(jars.glob("*.jar"))):
             stat = file.stat()
             parts.append(f"{file.name} {stat.st_size} {stat.st_mtime_ns}")
         key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
@@ -124,7 +125,7 @@ class _Archive:
         """Put a new archive in place, whole or not at all; what it replaces in this environment goes."""
         if _in_environment():  # else others may use what lies there
             for old in self.path.parent.glob(f"{self.path.name.partition('-')[0]}-*"):
-                old.unlink()
+                old.unlink(missing_ok=True)  # another `warm` may be at it
         size = made.stat().st_size
         made.replace(self.path)
         self._note.write_text(str(size), "utf-8")
@@ -143,11 +144,11 @@ def _folder() -> Path:
     return Path(sys.prefix, "share", "sparkstream-kit") if _in_environment() else cache_folder()
 
 
-def _java_home() -> Path | None:
-    """Return the home of the Java that Spark's own scripts would start."""
+def _java() -> Path | None:
+    """Return the Java that Spark's own scripts would start."""
     home = os.environ.get("JAVA_HOME")
     java = f"{home}/bin/java" if home else shutil.which("java")
-    return Path(os.path.realpath(java)).parent.parent if java and Path(java).exists() else None
+    return Path(os.path.realpath(java)) if java and Path(java).exists() else None
 
 
 def _spark_jars() -> Path | None:

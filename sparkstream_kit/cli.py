@@ -1,6 +1,6 @@
 """The command `sparkstream`, a thin face on the modules: feeds, checkpoints, settings, schemas, a server.
 
-Results go to standard output, all else to standard error. Only `schema` and `serve` start Spark.
+Results go to standard output, all else to standard error. Only `schema`, `serve` and `warm` start Spark.
 """
 
 from __future__ import annotations
@@ -162,7 +162,8 @@ def _warm() -> None:
         typer.echo(class_data.warm())
     except OSError as err:
         raise InvalidInputError(
-            f"cannot write the archive: {err}; give it room, or another folder by XDG_CACHE_HOME"
+            f"cannot write the archive: {err}; give it room (outside of an environment, XDG_CACHE_HOME names "
+            "another folder)"
         ) from err
 
 

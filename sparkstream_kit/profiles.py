@@ -154,17 +154,16 @@ def submit_properties(profile: str, folder: Path) -> Path:
         InvalidInputError: as for `read_profile`.
     """
     settings = read_profile(profile)
+    folder.mkdir(parents=True, exist_ok=True)
     if profile != "cluster":
-        folder.mkdir(parents=True, exist_ok=True)
         log4j2 = folder / "log4j2.properties"
-        log4j2.write_bytes(log4j2_file().read_bytes())
+        _files.replace(log4j2, [log4j2_file().read_text("utf-8")])  # whole: a JVM may read it right now
         flag = f'"-Dlog4j2.configurationFile={log4j2.resolve().as_uri()}"'
         given = settings.get("spark.driver.extraJavaOptions", "")
         options = (java_options(), given, flag)
         settings["spark.driver.extraJavaOptions"] = " ".join(option for option in options if option)
     body = "".join(f"{key} {value}\n" for key, value in settings.items())
-    folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256(body.encode()).hexdigest()[:8]
     path = folder / f"{Path(profile).stem}-{digest}.conf"
-    path.write_text(body, "utf-8")
+    _files.replace(path, [body])
     return path

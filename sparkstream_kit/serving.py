@@ -1,11 +1,12 @@
 """A warm server: Spark's own Connect server on this machine's loopback, which jobs attach to by SPARK_REMOTE.
 
 Each server has a folder of its own in the user's cache folder, which only the user can enter: its access
-token, its log, its warehouse, who it is and who is attached. Standard library only, and Linux only.
+token, its log, its warehouse, who it is and who is attached. Linux only.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -71,8 +72,8 @@ class Server:
 
 
 def folder_of(port: int) -> Path:
-    """Return the folder of the server on a port."""
-    return _files.cache_folder() / f"connect-{port}"
+    """Return the folder of this machine's server on a port; machines may share a home folder."""
+    return _files.cache_folder() / f"connect-{socket.gethostname()}-{port}"
 
 
 def status(port: int = PORT) -> Server | None:
@@ -81,7 +82,7 @@ def status(port: int = PORT) -> Server | None:
         server = Server(**json.loads((folder_of(port) / "server.json").read_text("utf-8")))
     except (OSError, ValueError, TypeError):
         return None
-    return server if _started(server.pid) == server.started else None
+    return server if server.started and _started(server.pid) == server.started else None
 
 
 def serve(port: int = PORT, profile: str = "local") -> Server:
@@ -103,6 +104,9 @@ def serve(port: int = PORT, profile: str = "local") -> Server:
     profile = profile if profile in profiles.PROFILES else str(Path(profile).absolute())
     with _alone(port) as folder:
         running = status(port)
+        if running is not None and not _answers(port):
+            _end(running)  # whoever started it was killed before it answered
+            running = None
         if running is not None:
             if running.profile != profile:
                 raise InvalidInputError(
@@ -110,18 +114,19 @@ def serve(port: int = PORT, profile: str = "local") -> Server:
                     f"(sparkstream serve --stop --port {port}), or give another --port"
                 )
             return running
-        if _answers(port):
-            raise InvalidInputError(f"port {port} is taken by another program; give another --port")
         _clear(folder)
-        process, log = _launch(folder, port, settings)
+        with _reserved(port) as reserved:
+            process, log = _launch(folder, port, settings, reserved)
         try:
+            # Noted at once: should this process be killed now, the server can still be ended.
+            server = Server(port, profile, process.pid, _started(process.pid))
+            _files.replace(folder / "server.json", [json.dumps(asdict(server))])
             _await(process, log, port)
         except BaseException:
             process.kill()
             process.wait()
+            _clear(folder)
             raise
-        server = Server(port, profile, process.pid, _started(process.pid))
-        _files.replace(folder / "server.json", [json.dumps(asdict(server))])
     return server
 
 
@@ -130,12 +135,17 @@ def stop(port: int = PORT) -> Server | None:
     with _alone(port) as folder:
         server = status(port)
         if server is not None:
-            os.kill(server.pid, signal.SIGTERM)
-            if not _gone(server, _STOP_LIMIT):
-                os.kill(server.pid, signal.SIGKILL)
-                _gone(server, _STOP_LIMIT)
+            _end(server)
         _clear(folder)
     return server
+
+
+def _end(server: Server) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):  # just gone
+            os.kill(server.pid, number)
+        if _gone(server, _STOP_LIMIT):
+            return
 
 
 @contextmanager
@@ -145,13 +155,38 @@ def _alone(port: int) -> Iterator[Path]:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
-        with (folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield folder
+        lock = (folder / "lock").open("w")
     except OSError as err:
         raise InvalidInputError(
             f"cannot keep a server's files: {err}; set XDG_CACHE_HOME to a folder"
         ) from err
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
+
+
+@contextmanager
+def _reserved(port: int) -> Iterator[list[int]]:
+    """Take the port on the loopback of IPv6 for the server to inherit: nobody can listen there then.
+
+    A client must name `localhost` to send its token without TLS, and may try IPv6 first.
+
+    Raises:
+        InvalidInputError: somebody else has the port.
+    """
+    taken = InvalidInputError(f"port {port} is taken by another program; give another --port")
+    if _answers(port):
+        raise taken
+    try:
+        held = socket.socket(socket.AF_INET6)
+        held.bind(("::1", port))
+    except OSError as err:
+        if err.errno == errno.EADDRINUSE:
+            raise taken from None
+        yield []  # no IPv6 here
+        return
+    with held:
+        yield [held.fileno()]
 
 
 def _clear(folder: Path) -> None:
@@ -163,7 +198,7 @@ def _clear(folder: Path) -> None:
 
 
 def _launch(
-    folder: Path, port: int, profile: dict[str, str]
+    folder: Path, port: int, profile: dict[str, str], inherited: list[int]
 ) -> tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]]:
     """Start the server, and what writes its log."""
     from pyspark.find_spark_home import _find_spark_home
@@ -196,41 +231,35 @@ def _launch(
         )
     server = subprocess.Popen(
         [*command, "spark-internal"],
-        env=_environment(home, token, _java_options(folder)),
+        env=_environment(home, token, folder),
         stdin=subprocess.DEVNULL,
         stdout=filtered.stdin,
         stderr=subprocess.STDOUT,
         start_new_session=True,
+        pass_fds=inherited,
     )
     if filtered.stdin is not None:
         filtered.stdin.close()  # it ends with the last that writes to it
     return server, filtered
 
 
-def _environment(home: str, token: str, java_options: str) -> dict[str, str]:
+def _environment(home: str, token: str, folder: Path) -> dict[str, str]:
     """Return the server's environment, which its Python workers have too; others cannot see into it."""
-    env = {
-        key: value
-        for key, value in os.environ.items()
-        if not key.startswith(("SPARK_REMOTE", "PYSPARK_GATEWAY"))
-    }
-    env.pop("SPARK_CONNECT_MODE_ENABLED", None)
+    of_client = ("SPARK_REMOTE", "SPARK_CONNECT_MODE_ENABLED", "PYSPARK_GATEWAY")
+    env = {key: value for key, value in os.environ.items() if not key.startswith(of_client)}
     # This folder by its name: Spark starts the Pythons of UDFs in one of each session's own.
     path = [str(Path(__file__).parent.parent), str(Path.cwd()), env.get("PYTHONPATH", "")]
-    options = [env.get("SPARK_SUBMIT_OPTS", ""), java_options]
+    log4j2 = f"-Dlog4j2.configurationFile={profiles.log4j2_file().as_uri()}"
+    temporary = f'"-Djava.io.tmpdir={folder / "tmp"}"'
+    options = [env.get("SPARK_SUBMIT_OPTS", ""), class_data.java_options(), log4j2, temporary]
     return env | {
+        "SPARK_LOCAL_IP": "127.0.0.1",  # where Spark's web pages listen, which ask for no token
         "SPARK_HOME": home,
         "PYSPARK_PYTHON": sys.executable,
         "PYTHONPATH": ":".join(filter(None, path)),
-        "SPARK_SUBMIT_OPTS": " ".join(filter(None, options)),
+        "SPARK_SUBMIT_OPTS": " ".join(options),
         _TOKEN: token,
     }
-
-
-def _java_options(folder: Path) -> str:
-    """Return what the server's JVM is started with, beside the profile's own options."""
-    log4j2 = f"-Dlog4j2.configurationFile={profiles.log4j2_file().as_uri()}"
-    return " ".join(filter(None, [class_data.java_options(), log4j2, f"-Djava.io.tmpdir={folder / 'tmp'}"]))
 
 
 def _await(server: subprocess.Popen[bytes], log: subprocess.Popen[bytes], port: int) -> None:

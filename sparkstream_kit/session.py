@@ -30,8 +30,14 @@ __all__ = ["get_session", "is_local", "spark_session"]
 _log = logging.getLogger(__name__)
 
 # What the JVM must know when it starts: later, Spark ignores these and still claims to have them.
-_LAUNCH_KEYS = ("spark.driver.", "spark.jars", "spark.submit.", "spark.files", "spark.archives")
-_RUNTIME_DRIVER_KEYS = ("spark.driver.host", "spark.driver.bindAddress", "spark.driver.maxResultSize")
+_LAUNCH_KEYS = (
+    "spark.driver.defaultJavaOptions",
+    "spark.driver.extra",
+    "spark.driver.memory",
+    "spark.driver.userClassPathFirst",
+    "spark.jars",
+    "spark.submit.",
+)
 
 
 def get_session(
@@ -76,9 +82,11 @@ def get_session(
     if SparkContext._active_spark_context is not None:  # noqa: SLF001 - no public question for this
         return _adjust(SparkSession.builder.getOrCreate(), explicit)
 
-    _launch_jvm({**(settings or {}), **explicit}, quiet=profile != "cluster")
+    named = {**(settings or {}), **explicit}
+    master = named.get("spark.master", "local[*]")
+    _launch_jvm(named, quiet=profile != "cluster" and is_local(master))
     given = _given_by_launch()
-    master = given.get("spark.master") or explicit.get("spark.master") or "local[*]"
+    master = given.get("spark.master", master)
     if settings is None:
         settings = read_profile("local" if is_local(master) else "cluster")
     wanted = {**settings, **explicit}
@@ -131,7 +139,7 @@ def _text(value: object) -> str:
 
 
 def _is_launch_key(key: str) -> bool:
-    return key.startswith(_LAUNCH_KEYS) and key not in _RUNTIME_DRIVER_KEYS
+    return key.startswith(_LAUNCH_KEYS)
 
 
 def _launch_jvm(wanted: Mapping[str, str], *, quiet: bool) -> None:
@@ -145,7 +153,9 @@ def _launch_jvm(wanted: Mapping[str, str], *, quiet: bool) -> None:
                 launch.set(key, value)
         options = os.environ.get("SPARK_SUBMIT_OPTS", "")
         more = [] if "SharedArchiveFile" in options else [class_data.java_options()]
-        if quiet and "log4j" not in options and not _has_own_log4j2():
+        # A master that is given otherwise may be a cluster, whose lost executors are worth a line.
+        elsewhere = "spark.master" in defaults or "master" in os.environ.get("PYSPARK_SUBMIT_ARGS", "")
+        if quiet and not elsewhere and "log4j" not in options and not _has_own_log4j2():
             more.append(f"-Dlog4j2.configurationFile={log4j2_file().as_uri()}")
         os.environ["SPARK_SUBMIT_OPTS"] = " ".join([options, *more]).strip()
         try:
@@ -156,6 +166,10 @@ def _launch_jvm(wanted: Mapping[str, str], *, quiet: bool) -> None:
             raise InvalidInputError(
                 "Spark's Java machine did not start (its own words are above); it needs Java 17 or newer: "
                 "install one (Debian: apt-get install openjdk-17-jre-headless) or set JAVA_HOME"
+            ) from err
+        except FileNotFoundError as err:
+            raise InvalidInputError(
+                f"Spark cannot be started: {err.filename} does not exist; correct or unset SPARK_HOME"
             ) from err
         finally:
             if options:
@@ -184,13 +198,18 @@ def _know_own_name() -> None:
 
 def _keys_of_spark_defaults() -> set[str]:
     """Return what the installation's spark-defaults.conf sets, which a launch flag would beat."""
-    home = os.environ.get("SPARK_CONF_DIR") or (
-        f"{os.environ['SPARK_HOME']}/conf" if "SPARK_HOME" in os.environ else None
-    )
-    path = Path(home, "spark-defaults.conf") if home else None
+    folder = _conf_folder()
+    path = folder / "spark-defaults.conf" if folder else None
     # Spark reads it more leniently than the kit reads a profile: no line of it is an error here.
     text = path.read_text("utf-8", errors="replace") if path and path.is_file() else ""
     return set(re.findall(r"^\s*(spark\.[^\s=:]+)", text, re.MULTILINE))
+
+
+def _conf_folder() -> Path | None:
+    """Return the folder of the installation's settings, as Spark's own scripts find it."""
+    if given := os.environ.get("SPARK_CONF_DIR"):
+        return Path(given)
+    return Path(os.environ["SPARK_HOME"], "conf") if os.environ.get("SPARK_HOME") else None
 
 
 def _given_by_launch() -> dict[str, str]:
@@ -228,9 +247,9 @@ def _silence_jvm(given: Mapping[str, str]) -> None:
 
 
 def _has_own_log4j2() -> bool:
-    """Say whether the installation's conf folder brings log settings (spark-submit always names one)."""
-    folder = Path(os.environ.get("SPARK_CONF_DIR", "-"))
-    return any(folder.glob("log4j2.*"))
+    """Say whether the installation brings log settings."""
+    folder = _conf_folder()
+    return folder is not None and any(folder.glob("log4j2.*"))
 
 
 def _adjust(spark: SparkSession, explicit: Mapping[str, str]) -> SparkSession:

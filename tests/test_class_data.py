@@ -44,7 +44,7 @@ def made(size: int = 100) -> Path:
 def test_an_archive_is_for_its_java_and_its_spark(java: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert class_data.java_options() == ""
     archive = made()
-    assert f"-XX:SharedArchiveFile={archive} " in class_data.java_options()
+    assert f'"-XX:SharedArchiveFile={archive}" ' in class_data.java_options()
     assert class_data.warm() == archive  # there already
 
     with monkeypatch.context() as other:
@@ -70,7 +70,7 @@ def test_a_newer_java_renews_its_archive(java: Path) -> None:
     (java / "release").write_text(RELEASE.format("21.0.1"))
     archive = made()
     assert class_data.java_options().startswith(
-        f"-XX:+AutoCreateSharedArchive -XX:SharedArchiveFile={archive} "
+        f'-XX:+AutoCreateSharedArchive "-XX:SharedArchiveFile={archive}" '
     )
     os.truncate(archive, 99)
     assert "-XX:+AutoCreateSharedArchive" in class_data.java_options()
@@ -83,6 +83,25 @@ def test_without_a_java_there_is_none(java: Path) -> None:
         InvalidInputError, match="no Java was found: install Java 17 or newer, or set JAVA_HOME"
     ):
         class_data.warm()
+
+
+def test_what_is_out_of_reach_costs_no_session(
+    java: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As jenv and asdf put a script in the place of Java.
+    (tmp_path / "shims").mkdir()
+    (tmp_path / "shims" / "java").write_text("#!/bin/sh\n")
+    (tmp_path / "shims" / "java").chmod(0o755)
+    with monkeypatch.context() as shimmed:
+        shimmed.delenv("JAVA_HOME")
+        shimmed.setenv("PATH", str(tmp_path / "shims"), prepend=os.pathsep)
+        assert class_data.java_options() == ""
+    made()
+    jars = tmp_path / "spark" / "jars"
+    jars.mkdir(parents=True)
+    (jars / "gone.jar").symlink_to(tmp_path / "nowhere")
+    monkeypatch.setenv("SPARK_HOME", str(tmp_path / "spark"))
+    assert class_data.java_options() == ""
 
 
 def test_what_went_wrong_in_the_training_run_is_said(java: Path) -> None:

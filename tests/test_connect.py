@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -39,7 +40,7 @@ def attached(
     [
         ("sc://127.0.0.1:1", "no Spark Connect server answers at 127.0.0.1 port 1 (Connection refused); "),
         ("sc://127.0.0.1:1/;use_ssl=true", "no Spark Connect server answers at 127.0.0.1 port 1 "),
-        ("localhost:15002", "SPARK_REMOTE=localhost:15002 is no address of a Connect server, such as sc://"),
+        ("localhost:15002/;token=x", "SPARK_REMOTE=localhost:15002 is no address of a Connect server, such"),
     ],
 )
 def test_an_address_without_a_server_is_refused_at_once(
@@ -49,6 +50,19 @@ def test_an_address_without_a_server_is_refused_at_once(
     with pytest.raises(InvalidInputError) as raised:
         get_session("x")
     assert str(raised.value).startswith(said)
+
+
+def test_a_session_of_this_process_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    spark = request.getfixturevalue("spark")  # classic, from before SPARK_REMOTE is set
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("SPARK_REMOTE", f"sc://127.0.0.1:{server.getsockname()[1]}/;token=secret")
+        with pytest.raises(
+            InvalidInputError, match=r"a session of this process runs, and sc://127.0.0.1:\d+ is"
+        ):
+            get_session("x")
+    assert spark.range(2).count() == 2
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,6 +87,35 @@ except InvalidInputError as err:
     print(err)
 spark.stop()
 """
+
+
+TWICE = """
+import socket, threading
+from sparkstream_kit import get_session
+from sparkstream_kit.errors import InvalidInputError
+spark = get_session("first", conf={"spark.sql.shuffle.partitions": "3"})
+found = []
+thread = threading.Thread(target=lambda: found.append(get_session("second")))
+thread.start()
+thread.join()
+print(found[0] is spark, spark.conf.get("spark.sql.shuffle.partitions"))
+with socket.create_server(("127.0.0.1", 0)) as other:
+    try:
+        get_session("third", conf={"spark.remote": f"sc://127.0.0.1:{other.getsockname()[1]}"})
+    except InvalidInputError as err:
+        print(err)
+"""
+
+
+@pytest.mark.slow
+def test_a_session_that_runs_is_the_same_in_every_thread_and_of_one_server(
+    connect: str, tmp_path: Path
+) -> None:
+    done = attached(connect, tmp_path, TWICE)
+    same, refused = done.stdout.splitlines()
+    assert same == "True 3"
+    port = connect.rpartition(":")[2]
+    assert refused.startswith(f"a session of the server at localhost port {port} runs, and sc://127.0.0.1:")
 
 
 @pytest.mark.slow

@@ -46,7 +46,8 @@ def test_a_port_that_is_taken_is_one_line(cache: Path, capsys: pytest.CaptureFix
 
 
 def test_no_server_and_a_stale_one_are_told(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    left = cache / "connect-19"
+    left = serving.folder_of(19)
+    assert left.parent == cache
     left.mkdir(parents=True)
     # This very process, begun at another time: the pid was given again.
     server = serving.Server(19, "local", os.getpid(), "before")
@@ -84,8 +85,42 @@ def test_a_server_that_ends_at_its_start_says_why(cache: Path, tmp_path: Path) -
     assert str(raised.value).startswith(
         "the server ended at its start: SparkException: Master must either be "
     )
-    assert str(raised.value).endswith(f"; see {cache}/connect-{port}/server.log")
+    assert str(raised.value).endswith(f"; see {serving.folder_of(port)}/server.log")
+    assert serving.folder_of(port).parent == cache
     assert serving.status(port) is None
+    assert not (serving.folder_of(port) / "token").exists()
+
+
+CUT_SHORT = "import sys\nfrom sparkstream_kit import serving\nserving.serve(int(sys.argv[1]))"
+
+
+@pytest.mark.slow
+def test_a_start_that_is_killed_leaves_no_server_that_nobody_can_end(
+    cache: Path, until: Callable[..., None]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    starting = subprocess.Popen([sys.executable, "-c", CUT_SHORT, str(port)])
+    log = serving.folder_of(port) / "server.log"
+    until(lambda: log.exists() and log.stat().st_size > 0)  # Java's first word, seconds before it answers
+    starting.kill()
+    starting.wait()
+    server = serving.stop(port)
+    assert server is not None
+    assert serving._started(server.pid) == ""  # noqa: SLF001 - gone, or dead and not yet buried
+    assert serving.status(port) is None
+
+
+@pytest.mark.slow
+def test_nobody_else_can_be_localhost_on_the_server_s_port(connect: str) -> None:
+    # By IPv6, which a client may try first: it would be given the token.
+    try:
+        other = socket.socket(socket.AF_INET6)
+        other.bind(("::1", 0))
+    except OSError:
+        pytest.skip("no IPv6 on this machine")
+    with other, socket.socket(socket.AF_INET6) as another, pytest.raises(OSError, match="in use"):
+        another.bind(("::1", port_of(connect)))
 
 
 @pytest.mark.slow
@@ -150,6 +185,32 @@ def test_a_client_without_the_token_is_refused(connect: str, tmp_path: Path) -> 
     token = (serving.folder_of(port_of(connect)) / "token").read_text()
     let_in = attached(connect, tmp_path, BARE, connect, SPARK_CONNECT_AUTHENTICATE_TOKEN=token)
     assert let_in.stdout == "3\n", let_in.stderr
+
+
+ELSEWHERE = """
+from sparkstream_kit import sinks, sources, spark_session, start
+from sparkstream_kit.errors import InvalidInputError
+with spark_session("elsewhere") as spark:
+    for sink, mode in ((sinks.batch_files("out"), "append"), (sinks.snapshot("out.csv"), "complete")):
+        frame = sources.rate(spark)
+        try:
+            start(frame.groupBy("value").count() if mode == "complete" else frame, sink, name="q", mode=mode,
+                  checkpoint="ckpt")
+        except InvalidInputError as err:
+            print(err)
+"""
+
+
+@pytest.mark.slow
+def test_local_files_are_not_written_on_a_server_that_is_not_ours(connect: str, tmp_path: Path) -> None:
+    token = (serving.folder_of(port_of(connect)) / "token").read_text()
+    given = {"SPARK_CONNECT_AUTHENTICATE_TOKEN": token, "XDG_CACHE_HOME": str(tmp_path)}
+    done = attached(connect, tmp_path, ELSEWHERE, **given)
+    assert done.stdout.splitlines() == [
+        f"{what} would be on the Spark Connect server; use {instead}, or a server on this machine "
+        "(sparkstream serve)"
+        for what, instead in (("batch_files out", "sinks.files"), ("snapshot out.csv", "sinks.latest"))
+    ], done.stderr
 
 
 EDITED = """

@@ -210,6 +210,16 @@ seen["cluster"] = settings(
 )
 """
 
+# A cluster's log says which executors were lost, and its workers have a Python of their own.
+OWN_FILE = """
+import os
+os.environ.pop("PYSPARK_PYTHON", None)
+spark = get_session("plain", profile="own.conf")
+seen["cluster"] = settings(spark, "spark.master", "spark.sql.shuffle.partitions")
+seen["log"] = spark._jvm.java.lang.System.getProperty("log4j2.configurationFile")
+seen["workers"] = os.environ.get("PYSPARK_PYTHON")
+"""
+
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[str]]:
@@ -240,6 +250,14 @@ def test_the_profile_of_any_other_master_is_cluster(tmp_path: Path) -> None:
         "spark.sql.shuffle.partitions": "200",
         "spark.sql.session.timeZone": "UTC",
     }
+
+
+@pytest.mark.slow
+def test_a_master_in_a_profile_of_one_s_own_counts_as_any_other(tmp_path: Path) -> None:
+    (tmp_path / "own.conf").write_text("spark.master local-cluster[1,1,1024]\nspark.ui.enabled false\n")
+    seen, _ = run([sys.executable], tmp_path, OWN_FILE)
+    assert seen["cluster"]["spark.master"] == "local-cluster[1,1,1024]"
+    assert (seen["log"], seen["workers"]) == (None, None)
 
 
 @pytest.mark.slow
