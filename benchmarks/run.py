@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--no-engines", action="store_true", help="Spark alone: installs nothing")
     parser.add_argument(
-        "--page", type=Path, help="put tables and chart into this page, with earlier results of others"
+        "--page", type=Path, help="put the figures into this page, its chart and its .json, beside others"
     )
     args = parser.parse_args(argv)
     if unknown := set(args.names) - set(BENCHMARKS):
@@ -76,16 +76,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     # spark-submit and sparkstream of this environment, and the python3 that they look for.
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     scale, runs = (1.0, args.runs) if args.full else (args.scale, args.runs or 1)
-    kept = data.HOME / "results" / f"{scale:g}"
-    kept.mkdir(parents=True, exist_ok=True)
     for name in args.names or BENCHMARKS:
         found = run(name, scale=scale, runs=runs, engines=not args.no_engines)
-        (kept / f"{name}.json").write_text(json.dumps(found), "utf-8")
         print(f"### {name}\n\n" + "\n".join(map(report.markdown, found["tables"])), flush=True)
-    if args.page:
-        files = [kept / f"{name}.json" for name in BENCHMARKS]
-        results = [json.loads(file.read_text("utf-8")) for file in files if file.exists()]
-        report.write_page(args.page, results, args.page.with_suffix(".svg"))
+        if args.page:
+            kept = args.page.with_suffix(".json")
+            results = json.loads(kept.read_text("utf-8")) if kept.exists() else {}
+            results[name] = found
+            kept.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+            ordered = [results[known] for known in BENCHMARKS if known in results]
+            report.write_page(args.page, ordered, args.page.with_suffix(".svg"))
     return 0
 
 
