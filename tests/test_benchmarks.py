@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -52,12 +53,17 @@ def test_a_wrong_name_is_refused() -> None:
 def test_a_benchmark_fills_table_page_and_chart(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- figures: begin -->\nold\n<!-- figures: end -->\nafter\n")
+    row = {"name": "kit", "figures": [3.0], "cpu": [4.0], "rates": [], "note": ""}
+    table = {"title": "Of before", "unit": "ms", "goal": "", "higher": False, "others": 0.0, "rows": [row]}
+    before = {"name": "batch", "about": "", "command": "", "date": "", "tables": [table]}
+    (tmp_path / "page.json").write_text(json.dumps({"batch": before}))
     command = [*RUN, "listener", "--runs", "1", "--page", str(page)]
     env = {**os.environ, "BENCH_DIR": str(tmp_path)}
     subprocess.run(command, env=env, capture_output=True, text=True, check=True)
     lines = page.read_text().splitlines()
     assert (lines[0], lines[-1], "old" in lines) == ("before", "after", False)
     rows = [line.split(" | ") for line in lines if line.startswith(("| kit", "| plain"))]
-    assert [row[0] for row in rows] == ["| kit", "| plain PySpark, one that does nothing"]
+    assert [row[0] for row in rows] == ["| kit", "| kit", "| plain PySpark, one that does nothing"]
+    assert rows[0][1] == "3", "what was measured before is not lost"
     assert all(float(row[1]) > 0 and row[3] == "1" for row in rows)
     assert (tmp_path / "page.svg").read_text().startswith("<?xml")
