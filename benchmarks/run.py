@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import data
 import report
 from latencies import batch, listener, overhead, start, suite, waiting
 from running import measure
