@@ -71,7 +71,7 @@ def test_csv_is_exact(frame: DataFrame) -> None:
 def test_json_is_exact(frame: DataFrame) -> None:
     found = json.loads(render(frame, "json"), parse_float=Decimal)
     assert found == [
-        {"a key": "a,b", "amount": Decimal("12345678901234567890.10"), "at": "2024-01-31T10:30:00.000Z"},
+        {"a key": "a,b", "amount": Decimal("12345678901234567890.10"), "at": "2024-01-31T10:30:00.000000Z"},
         {"a key": None, "amount": Decimal("-0.05"), "at": None},
     ]
     assert json.loads(render(frame.where("false"), "json")) == []
