@@ -19,11 +19,12 @@ import pytest
 import sparkstream_kit
 from sparkstream_kit import serving
 from sparkstream_kit.class_data import java_options
+from sparkstream_kit.profiles import read_profile
 
 ROOT = Path(__file__).parent.parent
 
 # Every JVM that a test starts lives for seconds: the quick compiler alone will do.
-os.environ["SPARK_SUBMIT_OPTS"] = f"-XX:TieredStopAtLevel=1 -XX:+UseSerialGC {java_options()}"
+os.environ["SPARK_SUBMIT_OPTS"] = f"{read_profile('test')['spark.driver.extraJavaOptions']} {java_options()}"
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -84,6 +85,19 @@ def test_an_unknown_profile_gets_the_known_ones(name: str, message: str) -> None
     with pytest.raises(InvalidInputError) as error:
         read_profile(name)
     assert str(error.value).startswith(message)
+
+
+def test_the_quick_compiler_has_as_much_room_for_code_as_java_gives_both() -> None:
+    # A warm server for tests had filled the 48 MB that Java gives it alone.
+    home = os.environ.get("JAVA_HOME")
+    java = f"{home}/bin/java" if home else "java"
+
+    def room(options: str) -> str:
+        command = [java, *options.split(), "-XX:+PrintFlagsFinal", "-version"]
+        flags = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return next(line.split()[3] for line in flags.splitlines() if " ReservedCodeCacheSize " in line)
+
+    assert room(read_profile("test")["spark.driver.extraJavaOptions"]) == room("")
 
 
 def test_the_file_for_spark_submit_has_the_profile_and_the_quiet_log(tmp_path: Path) -> None:
