@@ -89,9 +89,10 @@ def machine() -> str:
 
 def write_page(page: Path, results: Sequence[dict[str, Any]], chart: Path) -> None:
     """Put the figures between the page's markers, and the chart beside it."""
-    parts = [machine(), f"![Medians of the benchmarks]({chart.name})"]
+    parts = [f"![Medians of the benchmarks]({chart.name})"]
     for result in results:
         parts.append(f"### {result['name']}\n\n`{result['command']}`, {result['date']}: {result['about']}")
+        parts.append(result["machine"])
         parts += [markdown(table).rstrip() for table in result["tables"]]
     text = page.read_text("utf-8")
     before, rest = text.split(_BEGIN)
@@ -125,12 +126,12 @@ def draw(tables: Sequence[dict[str, Any]], path: Path) -> None:
             [max(row["figures"]) - middle for middle, row in zip(middles, rows, strict=True)],
         ]
         colors = ["tab:orange" if row["name"].startswith("kit") else "tab:gray" for row in rows]
-        names = [row["name"] for row in rows]
+        names = [textwrap.fill(row["name"], 30) for row in rows]
         bars = axis.barh(names, middles, xerr=spread, color=colors, height=0.7, ecolor="black")
         axis.bar_label(bars, [f" {_number(middle)}" for middle in middles], padding=4)
         unit = f"{table['unit']}, more is better" if table["higher"] else table["unit"]
         axis.set_title(textwrap.fill(f"{table['title']} ({unit})", 50), loc="left", fontsize=10)
-        axis.locator_params(axis="x", nbins=5)
+        axis.locator_params(axis="x", nbins=3)
         axis.margins(x=0.15)
         axis.set_xlim(left=0)
         axis.spines[["top", "right"]].set_visible(False)

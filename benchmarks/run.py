@@ -45,6 +45,7 @@ def run(name: str, *, scale: float, runs: int | None, engines: bool) -> dict[str
         "about": (BENCHMARKS[name].__doc__ or "").strip(),
         "command": f"python benchmarks/run.py {name}{size}",
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "machine": report.machine(),
         "tables": tables,
     }
 

@@ -113,7 +113,7 @@ def sql(scale: float) -> Iterator[Table]:
     into_postgresql = [
         program("one plain COPY and a merge by hand, no Spark", "by_copy.py", url, url),
         program("kit, exactly once", "kit.py", url, url),
-        program("hand-tuned: collected, one COPY and a merge, at least once", "tuned_copy.py", url, url),
+        program("hand-tuned, one COPY, at least once", "tuned_copy.py", url, url),
     ]
     yield table("PostgreSQL", into_postgresql, "at least half of the COPY by hand")
 

@@ -55,7 +55,7 @@ def test_a_benchmark_fills_table_page_and_chart(tmp_path: Path) -> None:
     page.write_text("before\n<!-- figures: begin -->\nold\n<!-- figures: end -->\nafter\n")
     row = {"name": "kit", "figures": [3.0], "cpu": [4.0], "rates": [], "note": ""}
     table = {"title": "Of before", "unit": "ms", "goal": "", "higher": False, "others": 0.0, "rows": [row]}
-    before = {"name": "batch", "about": "", "command": "", "date": "", "tables": [table]}
+    before = {"name": "batch", "about": "", "command": "", "date": "", "machine": "", "tables": [table]}
     (tmp_path / "page.json").write_text(json.dumps({"batch": before}))
     command = [*RUN, "listener", "--runs", "1", "--page", str(page)]
     env = {**os.environ, "BENCH_DIR": str(tmp_path)}
