@@ -32,7 +32,9 @@ def moves(root: Path, to: int, kept: Plan, *, last: int) -> list[Path]:
     if not done:
         return []
     logs = [file for log, until in _logs(root, kept) for file in _after(log, until)]
-    return [*_state.newer(root, to + 1), *logs, *done]
+    # A checksum alone would not be missed: the first move must be of what a restart reads.
+    state = sorted(_state.newer(root, to + 1), key=lambda file: file.suffix == ".crc")
+    return [*state, *logs, *done]
 
 
 def _after(log: Path, number: int) -> list[Path]:
