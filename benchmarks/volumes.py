@@ -92,7 +92,7 @@ def sql(scale: float) -> Iterator[Table]:
         return float(rows / run.result["seconds"])
 
     def program(name: str, file: str, target: str, url: str) -> Program:
-        env = tuned("local") if file.startswith("tuned") else {}
+        env = tuned("local") if file == "tuned.py" else {}
         return Program(name, (HERE / "sql" / file, target, files), env=env, figure=rate, reads=table_in(url))
 
     def table(where: str, programs: list[Program], goal: str) -> Table:
@@ -105,7 +105,7 @@ def sql(scale: float) -> Iterator[Table]:
     forget(url)  # what an interrupted run left
     into_sqlite = [
         program("kit, exactly once", "kit.py", url, url),
-        program("hand-tuned, at least once", "tuned.py", path, url),
+        program("hand-tuned, at least once", "tuned.py", url, url),
         program("naive (toPandas, to_sql)", "naive.py", path, url),
     ]
     yield table("SQLite", into_sqlite, "at least 120,000 rows/s")
@@ -113,7 +113,7 @@ def sql(scale: float) -> Iterator[Table]:
     into_postgresql = [
         program("one plain COPY and a merge by hand, no Spark", "by_copy.py", url, url),
         program("kit, exactly once", "kit.py", url, url),
-        program("hand-tuned, one COPY, at least once", "tuned_copy.py", url, url),
+        program("hand-tuned, one COPY, at least once", "tuned.py", url, url),
     ]
     yield table("PostgreSQL", into_postgresql, "at least half of the COPY by hand")
 
