@@ -83,10 +83,9 @@ def get_session(
         return _adjust(SparkSession.builder.getOrCreate(), explicit)
 
     named = {**(settings or {}), **explicit}
-    master = named.get("spark.master", "local[*]")
-    _launch_jvm(named, quiet=profile != "cluster" and is_local(master))
+    _launch_jvm(named, quiet=profile != "cluster")
     given = _given_by_launch()
-    master = given.get("spark.master", master)
+    master = given.get("spark.master") or named.get("spark.master", "local[*]")
     if settings is None:
         settings = read_profile("local" if is_local(master) else "cluster")
     wanted = {**settings, **explicit}
@@ -98,7 +97,7 @@ def get_session(
 
     chosen = {"spark.app.name": app_name, "spark.master": master, **wanted}
     applied: dict[str, Any] = {
-        key: chosen[key] for key in chosen if key not in given and not _is_launch_key(key)
+        key: chosen[key] for key in chosen if key not in given and not key.startswith(_LAUNCH_KEYS)
     }
     _start_context(applied)
     spark: SparkSession = SparkSession.builder.config(map=applied).getOrCreate()
@@ -138,24 +137,21 @@ def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _is_launch_key(key: str) -> bool:
-    return key.startswith(_LAUNCH_KEYS)
-
-
 def _launch_jvm(wanted: Mapping[str, str], *, quiet: bool) -> None:
     """Start the JVM (under spark-submit: meet it) with the settings that only its start can take."""
     if SparkContext._gateway is None and "PYSPARK_GATEWAY_PORT" not in os.environ:  # noqa: SLF001
         _know_own_name()
-        defaults = _keys_of_spark_defaults()
+        defaults = _spark_defaults()
         launch = SparkConf(loadDefaults=False)
         for key, value in wanted.items():
-            if _is_launch_key(key) and key not in defaults:
+            if key.startswith(_LAUNCH_KEYS) and key not in defaults:
                 launch.set(key, value)
         options = os.environ.get("SPARK_SUBMIT_OPTS", "")
         more = [] if "SharedArchiveFile" in options else [class_data.java_options()]
-        # A master that is given otherwise may be a cluster, whose lost executors are worth a line.
-        elsewhere = "spark.master" in defaults or "master" in os.environ.get("PYSPARK_SUBMIT_ARGS", "")
-        if quiet and not elsewhere and "log4j" not in options and not _has_own_log4j2():
+        asked = re.search(r"\bmaster[\s=]+['\"]?([^\s'\"]+)", os.environ.get("PYSPARK_SUBMIT_ARGS", ""))
+        master = (asked and asked[1]) or ({**wanted, **defaults}).get("spark.master", "local[*]")
+        # On a cluster, lost executors are worth a line.
+        if quiet and is_local(master) and "log4j" not in options and not _has_own_log4j2():
             more.append(f"-Dlog4j2.configurationFile={log4j2_file().as_uri()}")
         os.environ["SPARK_SUBMIT_OPTS"] = " ".join([options, *more]).strip()
         try:
@@ -196,13 +192,13 @@ def _know_own_name() -> None:
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
 
 
-def _keys_of_spark_defaults() -> set[str]:
+def _spark_defaults() -> dict[str, str]:
     """Return what the installation's spark-defaults.conf sets, which a launch flag would beat."""
     folder = _conf_folder()
     path = folder / "spark-defaults.conf" if folder else None
     # Spark reads it more leniently than the kit reads a profile: no line of it is an error here.
     text = path.read_text("utf-8", errors="replace") if path and path.is_file() else ""
-    return set(re.findall(r"^\s*(spark\.[^\s=:]+)", text, re.MULTILINE))
+    return dict(re.findall(r"^\s*(spark\.[^\s=:]+)[ \t=:]*(.*?)\s*$", text, re.MULTILINE))
 
 
 def _conf_folder() -> Path | None:
@@ -276,7 +272,7 @@ def _report_losers(spark: SparkSession, explicit: Mapping[str, str], given: Mapp
     """Warn of entries of `conf` that the launch overruled, and of `spark.sql` keys that Spark lacks."""
     for key, value in explicit.items():
         actual = given.get(key)
-        if actual is None and _is_launch_key(key):
+        if actual is None and key.startswith(_LAUNCH_KEYS):
             _log.warning(
                 "conf %s=%s is not in force: the JVM must know it when it starts; "
                 "give it to spark-submit, or call get_session first in a new process",

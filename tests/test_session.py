@@ -106,11 +106,12 @@ warned.clear()
 spark.stop()
 spark = get_session("second", profile="test", conf={
     "spark.driver.memory": "700m", "spark.driver.extraJavaOptions": "-Dkit.test=2", "spark.ui.enabled": False,
+    "spark.driver.blockManager.port": "0",
 })
 seen["second"] = settings(
     spark, "spark.sql.shuffle.partitions", "spark.sql.ansi.enabled", "spark.sql.adaptive.enabled",
     "spark.sql.streaming.stopTimeout", "spark.executor.heartbeatInterval", "spark.sql.shufle.partitions",
-    "spark.driver.memory", "spark.driver.extraJavaOptions", "spark.app.name",
+    "spark.driver.memory", "spark.driver.extraJavaOptions", "spark.app.name", "spark.driver.blockManager.port",
 )
 """
 SHUFFLE = "spark.sql.shuffle.partitions"
@@ -185,6 +186,7 @@ def test_a_session_after_stop_has_nothing_of_the_one_before(launched: dict[str, 
 
 def test_what_only_a_starting_jvm_can_take_is_not_claimed_later(launched: dict[str, Any]) -> None:
     assert launched["second"]["spark.driver.memory"] == "600m"
+    assert launched["second"]["spark.driver.blockManager.port"] == "0"  # which Spark's context takes
     assert "kit.test=2" not in launched["second"]["spark.driver.extraJavaOptions"]
     lost = "WARNING conf {} is not in force: the launch gave {}, which wins"
     assert launched["warned"] == [
@@ -258,6 +260,25 @@ def test_a_master_in_a_profile_of_one_s_own_counts_as_any_other(tmp_path: Path) 
     seen, _ = run([sys.executable], tmp_path, OWN_FILE)
     assert seen["cluster"]["spark.master"] == "local-cluster[1,1,1024]"
     assert (seen["log"], seen["workers"]) == (None, None)
+
+
+MASTER_BY_LAUNCH = """
+spark = get_session("plain", conf={"spark.ui.enabled": False})
+seen["log"] = spark._jvm.java.lang.System.getProperty("log4j2.configurationFile")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("master", "quiet"), [("local[1]", True), ("local-cluster[1,1,1024]", False)])
+@pytest.mark.parametrize("where", ["arguments", "defaults"])
+def test_the_log_is_quiet_from_the_start_where_the_launch_has_a_local_master(
+    tmp_path: Path, where: str, master: str, quiet: bool
+) -> None:
+    (tmp_path / "spark-defaults.conf").write_text(f"spark.master = {master}\n" if where == "defaults" else "")
+    arguments = f"--master {master} pyspark-shell" if where == "arguments" else "pyspark-shell"
+    given = {"PYSPARK_SUBMIT_ARGS": arguments, "SPARK_CONF_DIR": str(tmp_path)}
+    seen, _ = run([sys.executable], tmp_path, MASTER_BY_LAUNCH, **given)
+    assert (seen["log"] is not None) == quiet
 
 
 @pytest.mark.slow
