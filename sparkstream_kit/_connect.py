@@ -249,17 +249,22 @@ def _send_kit(spark: Any) -> None:
 
     Each content has a name of its own, so that after an edit the next session runs the edited code.
     """
-    root = Path(__file__).parent
-    if (zipped := getattr(__spec__.loader, "archive", None)) is not None:  # of --py-files
-        spark.addArtifacts(zipped, pyfile=True)
-        return
-    sources = sorted(path for path in root.rglob("*.py"))
-    digest = hashlib.sha256()
-    for path in sources:
-        digest.update(path.read_bytes())
+    sources = _own_sources()
+    digest = hashlib.sha256(b"".join(sources.values()))
     with tempfile.TemporaryDirectory(prefix="sparkstream-") as folder:
         archive = Path(folder, f"sparkstream_kit-{digest.hexdigest()[:16]}.zip")
         with zipfile.ZipFile(archive, "w") as made:
-            for path in sources:
-                made.write(path, path.relative_to(root.parent))
+            for name, source in sources.items():
+                made.writestr(name, source)
         spark.addArtifacts(str(archive), pyfile=True)
+
+
+def _own_sources() -> dict[str, bytes]:
+    """Return the kit's modules by their paths, out of its folder or of the zip of `--py-files`."""
+    root = Path(__file__).parent
+    zipped = getattr(__spec__.loader, "archive", None)
+    if zipped is None:
+        return {str(path.relative_to(root.parent)): path.read_bytes() for path in sorted(root.rglob("*.py"))}
+    with zipfile.ZipFile(zipped) as archive:
+        names = [name for name in archive.namelist() if name.startswith(f"{root.name}/")]
+        return {name: archive.read(name) for name in names if name.endswith(".py")}

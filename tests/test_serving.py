@@ -5,11 +5,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ import pytest
 from conftest import command, environment
 from test_connect import attached
 
+import sparkstream_kit
 from sparkstream_kit import cli, serving
 from sparkstream_kit.errors import InvalidInputError
 
@@ -37,8 +40,17 @@ def port_of(url: str) -> int:
     return int(url.rpartition(":")[2])
 
 
-def test_a_port_that_is_taken_is_one_line(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_a_port_that_is_taken_is_one_line(
+    cache: Path, address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        taken = socket.create_server(
+            (address, 0), family=socket.AF_INET6 if ":" in address else socket.AF_INET
+        )
+    except OSError:
+        pytest.skip("no IPv6 on this machine")
+    with taken as other:
         port = other.getsockname()[1]
         assert cli.main(["serve", "--port", str(port)]) == 2
     said = f"sparkstream: port {port} is taken by another program; give another --port\n"
@@ -105,10 +117,13 @@ def test_a_start_that_is_killed_leaves_no_server_that_nobody_can_end(
     until(lambda: log.exists() and log.stat().st_size > 0)  # Java's first word, seconds before it answers
     starting.kill()
     starting.wait()
-    server = serving.stop(port)
-    assert server is not None
-    assert serving._started(server.pid) == ""  # noqa: SLF001 - gone, or dead and not yet buried
-    assert serving.status(port) is None
+    left = serving.status(port)
+    assert left is not None
+    server = serving.serve(port, "test")
+    assert server.pid != left.pid
+    assert serving.stop(port) == server
+    for each in (left, server):
+        assert serving._started(each.pid) == ""  # noqa: SLF001 - gone, or dead and not yet buried
 
 
 @pytest.mark.slow
@@ -211,6 +226,37 @@ def test_local_files_are_not_written_on_a_server_that_is_not_ours(connect: str, 
         "(sparkstream serve)"
         for what, instead in (("batch_files out", "sinks.files"), ("snapshot out.csv", "sinks.latest"))
     ], done.stderr
+
+
+SENT = """
+from pyspark.sql import functions as F
+import sparkstream_kit
+from sparkstream_kit import spark_session
+
+def where(_):
+    from sparkstream_kit import sinks
+    return sinks.__file__
+
+with spark_session("sent") as spark:
+    print(sparkstream_kit.__file__)
+    print(spark.range(1).select(F.udf(where)("id")).collect()[0][0])
+"""
+
+
+@pytest.mark.slow
+def test_a_server_elsewhere_is_sent_the_kit_out_of_its_zip_too(connect: str, tmp_path: Path) -> None:
+    package = Path(sparkstream_kit.__file__).parent
+    with zipfile.ZipFile(tmp_path / "kit.zip", "w") as archive:
+        for file in package.rglob("*.py"):
+            archive.write(file, file.relative_to(package.parent))
+        for file in (package.parent / "conf").iterdir():
+            archive.write(file, f"sparkstream_kit/conf/{file.name}")
+    token = (serving.folder_of(port_of(connect)) / "token").read_text()
+    given = {"SPARK_CONNECT_AUTHENTICATE_TOKEN": token, "XDG_CACHE_HOME": str(tmp_path)}
+    done = attached(connect, tmp_path, SENT, PYTHONPATH=str(tmp_path / "kit.zip"), **given)
+    ours, theirs = done.stdout.splitlines()
+    assert ours.startswith(f"{tmp_path}/kit.zip/"), done.stderr
+    assert re.search(r"/sparkstream_kit-\w{16}\.zip/sparkstream_kit/sinks/__init__\.py$", theirs)
 
 
 EDITED = """

@@ -3,7 +3,7 @@
 Spark notices two drivers only when both have run the same batch. The lock belongs to the JVM and not to
 Python: after a SIGKILL of Python the JVM lives on for up to two seconds, and writes. When it has gone the
 lock has gone, too, and there is nothing to clean up. On Spark Connect, where no JVM is in reach, it belongs
-to the client: a killed client's query runs on, and the next start of it on that server ends it first.
+to the client: a killed client's query runs on until the next client of that server comes, and ends then.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import os
 import socket
 import struct
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.errors import PySparkException
@@ -106,7 +106,6 @@ def lock(spark: SparkSession, location: str, name: str) -> Lock | None:
             f"checkpoint {location} cannot be written: {err.strerror}: {err.filename}; give another folder"
         ) from err
     key = os.path.realpath(file)
-    locked = _locked_here if _connect.is_connect(spark) else _locked
     with _mutex:
         holder = _held.get(key)
         if holder is not None:
@@ -116,7 +115,11 @@ def lock(spark: SparkSession, location: str, name: str) -> Lock | None:
                     "end that one first, or give this query a checkpoint of its own"
                 )
             holder.release()
-        _held[key] = Lock(key, *locked(spark, file, location, name), name)
+        if _connect.is_connect(spark):
+            opened, java_lock = _locked_here(file, location, name), None
+        else:
+            opened, java_lock = _locked(spark, file, location, name)
+        _held[key] = Lock(key, opened, java_lock, name)
         return _held[key]
 
 
@@ -148,26 +151,24 @@ def _default_scheme(spark: SparkSession) -> str:
     return default.partition(":")[0]
 
 
-def _locked_here(spark: SparkSession, path: Path, location: str, name: str) -> tuple[Any, Any]:
+def _locked_here(path: Path, location: str, name: str) -> BinaryIO:
     """Return the open file, which this Python has locked: against the locks of JVMs and of other Pythons."""
-    del spark
     # Of the open file, and not of the process: else any look at the lock from here would undo it.
     whole = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-    file: Any = None
     try:
-        file = path.open("ab")
-        fcntl.fcntl(file, fcntl.F_OFD_SETLK, whole)
+        with ExitStack() as stack:
+            file = stack.enter_context(path.open("ab", buffering=0))
+            fcntl.fcntl(file, fcntl.F_OFD_SETLK, whole)
+            stack.pop_all()
     except BlockingIOError as err:
-        file.close()
         raise _in_use(path, location) from err
     except OSError as err:
         raise InvalidInputError(
-            f"checkpoint {location} cannot be locked: {err.strerror}: {err.filename}; give another folder"
+            f"checkpoint {location} cannot be locked: {err.strerror}; give another folder"
         ) from err
     file.truncate(0)
     file.write(_said(name, None))
-    file.flush()
-    return file, None
+    return file
 
 
 def _locked(spark: SparkSession, path: Path, location: str, name: str) -> tuple[Any, Any]:
