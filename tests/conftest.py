@@ -95,7 +95,6 @@ def folder(tmp_path: Path) -> Path:
 # Of Spark's versions that the kit supports; `scripts/versions.sh` runs the tests on them.
 ON_4_0 = pyspark.__version__.startswith("4.0.")
 BEFORE_4_2 = pyspark.__version__.startswith(("4.0.", "4.1."))
-not_on_4_0 = pytest.mark.skipif(ON_4_0, reason="PySpark 4.0 does this otherwise")
 
 Job = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from checkpoint_queries import CHANGELOG, FORMAT_V2, ROCKSDB, Batches, land, run, stream, totals
-from conftest import not_on_4_0
+from conftest import ON_4_0
 
 from sparkstream_kit import checkpoints
 from sparkstream_kit.checkpoints.reading import damage
@@ -307,7 +307,7 @@ def test_a_copy_with_a_new_id_goes_on_as_another_query(
     assert checkpoints.check(copy) == []
 
 
-@not_on_4_0  # which has transformWithState for pandas only
+@pytest.mark.skipif(ON_4_0, reason="transformWithState is for pandas only on Spark 4.0")
 @pytest.mark.slow
 def test_a_copy_of_transform_with_state_does_not_need_the_original(
     spark: SparkSession, tmp_path: Path

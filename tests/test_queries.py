@@ -139,6 +139,28 @@ def test_a_batch_that_takes_longer_than_idle_is_no_idleness(words: DataFrame) ->
     assert summary.queries[0].input_rows == 6
 
 
+def test_batches_that_spark_has_forgotten_are_counted_if_their_reader_was_slow(
+    spark: SparkSession, words: DataFrame, tmp_path: Path, until: Callable[..., None]
+) -> None:
+    #  batches   0 1 2
+    #  on_batch  [ 0 … stop file ]  the run is over, and 1 and 2 are not yet seen
+    key = "spark.sql.streaming.numRecentProgressUpdates"
+    former = spark.conf.get(key)
+    spark.conf.set(key, "1")
+    try:
+        query = start(words, sinks.memory("forgotten"), mode="complete")
+    finally:
+        spark.conf.set(key, former or "100")
+
+    def slow(batch: StreamingQueryProgress) -> None:
+        if batch.batchId == 0:
+            until(lambda: query.lastProgress and query.lastProgress.batchId == 2)
+            (tmp_path / "stop").touch()
+
+    summary = run(query, stop_file=tmp_path / "stop", on_batch=slow)
+    assert (summary.queries[0].batches, summary.queries[0].input_rows) == (3, 6)
+
+
 @pytest.mark.classic_only("Spark Connect asks a source in another way, and is as slow")
 def test_a_first_look_that_takes_longer_than_idle_is_no_idleness(spark: SparkSession) -> None:
     #  [ where does it begin? 2 s ]  batch 0  1 s without a row: end

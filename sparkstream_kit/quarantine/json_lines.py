@@ -72,7 +72,7 @@ def parse_json(
     A number in quotes is no number, but for a decimal: quotes are how many writers keep its digits. A number
     without quotes is no string. In structs, arrays and maps the same holds for each value in them, but
     fields that a nested struct of the schema does not have are passed over. Half of a surrogate
-    pair is read as `?` by Spark 4.0; later ones find that such a line is not valid.
+    pair is read as `?` before Spark 4.2, which finds that such a line is not valid.
 
     Args:
         lines: a DataFrame, streaming or static, whose first column is the line (string), such as that of
