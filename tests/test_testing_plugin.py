@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, environment
 
-TEMPLATE = ROOT / "tests" / "template" / "test_totals.py"
+TEMPLATE = [ROOT / "examples" / name for name in ("hourly_sales.py", "test_hourly_sales.py")]
 
 FAILS = """
 import time
@@ -39,7 +39,8 @@ def test_an_empty_folder_and_the_installed_package(
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(site), str(wheel)]
     subprocess.run(pip, check=True, capture_output=True)
     empty.mkdir()
-    shutil.copy(TEMPLATE, empty)
+    for file in TEMPLATE:
+        shutil.copy(file, empty)
     (empty / "test_fails.py").write_text(FAILS)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", *workers],
@@ -53,6 +54,7 @@ def test_an_empty_folder_and_the_installed_package(
     assert "\n1 failed, 4 passed in " in done.stdout, done.stdout + done.stderr
     assert "FAILED test_fails.py::test_fails" in done.stdout
     files = {path.name for path in empty.iterdir()}
-    assert files - {".hypothesis"} == {"test_fails.py", "test_totals.py"}  # hypothesis's own cache stays
+    expected = {"test_fails.py", *(file.name for file in TEMPLATE)}
+    assert files - {".hypothesis"} == expected  # hypothesis's own cache stays
     left = [path.name for path in Path(temporary["TMPDIR"]).iterdir()]
     assert [name for name in left if name.startswith("sparkstream")] == []
