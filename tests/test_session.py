@@ -111,7 +111,8 @@ spark = get_session("second", profile="test", conf={
 seen["second"] = settings(
     spark, "spark.sql.shuffle.partitions", "spark.sql.ansi.enabled", "spark.sql.adaptive.enabled",
     "spark.sql.streaming.stopTimeout", "spark.executor.heartbeatInterval", "spark.sql.shufle.partitions",
-    "spark.driver.memory", "spark.driver.extraJavaOptions", "spark.app.name", "spark.driver.blockManager.port",
+    "spark.driver.memory", "spark.driver.extraJavaOptions", "spark.app.name",
+    "spark.driver.blockManager.port",
 )
 """
 SHUFFLE = "spark.sql.shuffle.partitions"
