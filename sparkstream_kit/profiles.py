@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparkstream_kit import _files
-from sparkstream_kit.class_data import java_options
+from sparkstream_kit._archive import java_options
 from sparkstream_kit.errors import InvalidInputError, hint
 
 if TYPE_CHECKING:

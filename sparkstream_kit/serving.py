@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sparkstream_kit import _files, class_data, profiles
+from sparkstream_kit import _archive, _files, profiles
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ def _environment(home: str, token: str, folder: Path) -> dict[str, str]:
     path = [str(Path(__file__).parent.parent), str(Path.cwd()), env.get("PYTHONPATH", "")]
     log4j2 = f"-Dlog4j2.configurationFile={profiles.log4j2_file().as_uri()}"
     temporary = f'"-Djava.io.tmpdir={folder / "tmp"}"'
-    options = [env.get("SPARK_SUBMIT_OPTS", ""), class_data.java_options(), log4j2, temporary]
+    options = [env.get("SPARK_SUBMIT_OPTS", ""), _archive.java_options(), log4j2, temporary]
     return env | {
         "SPARK_LOCAL_IP": "127.0.0.1",  # where Spark's web pages listen, which ask for no token
         "SPARK_HOME": home,

@@ -18,7 +18,7 @@ from pyspark.errors import PySparkRuntimeError
 from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
-from sparkstream_kit import _connect, _waiting, class_data
+from sparkstream_kit import _archive, _connect, _waiting
 from sparkstream_kit.errors import InvalidInputError, hint
 from sparkstream_kit.profiles import log4j2_file, read_profile
 
@@ -147,7 +147,7 @@ def _launch_jvm(wanted: Mapping[str, str], *, quiet: bool) -> None:
             if key.startswith(_LAUNCH_KEYS) and key not in defaults:
                 launch.set(key, value)
         options = os.environ.get("SPARK_SUBMIT_OPTS", "")
-        more = [] if "SharedArchiveFile" in options else [class_data.java_options()]
+        more = [] if "SharedArchiveFile" in options else [_archive.java_options()]
         asked = re.search(r"\bmaster[\s=]+['\"]?([^\s'\"]+)", os.environ.get("PYSPARK_SUBMIT_ARGS", ""))
         master = (asked and asked[1]) or ({**wanted, **defaults}).get("spark.master", "local[*]")
         # On a cluster, lost executors are worth a line.

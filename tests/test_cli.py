@@ -379,7 +379,7 @@ def test_a_value_that_is_none_names_its_flag_on_one_line(args: list[str]) -> Non
 
 
 def test_a_bug_keeps_its_trace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sparkstream_kit.cli.submit_properties", lambda *_: 1 / 0)
+    monkeypatch.setattr("sparkstream_kit.cli.app.submit_properties", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["conf", "local"])
 
@@ -388,7 +388,7 @@ def test_ctrl_c_elsewhere_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> N
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sparkstream_kit.cli.submit_properties", interrupt)
+    monkeypatch.setattr("sparkstream_kit.cli.app.submit_properties", interrupt)
     assert main(["conf", "local"]) == 130
 
 

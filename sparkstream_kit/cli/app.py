@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from sparkstream_kit import _waiting, checkpoints, class_data, feeds, serving
+from sparkstream_kit import _waiting, checkpoints, feeds, serving
 from sparkstream_kit._files import cache_folder
+from sparkstream_kit.cli.warm import warm
 from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, reject_unknown
 from sparkstream_kit.profiles import submit_properties
 
@@ -159,7 +160,7 @@ def _warm() -> None:
     """Make Spark start faster on this machine. Keeps what Java loads of Spark in an archive of 160 MB."""
     _say("running a few small streams for Java to learn from")
     try:
-        typer.echo(class_data.warm())
+        typer.echo(warm())
     except OSError as err:
         raise InvalidInputError(
             f"cannot write the archive: {err}; give it room (outside of an environment, XDG_CACHE_HOME names "

@@ -13,21 +13,16 @@ import hashlib
 import os
 import re
 import shutil
-import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from sparkstream_kit._files import cache_folder, pyspark_folder
-from sparkstream_kit.errors import InvalidInputError, KitError
-
-__all__ = ["java_options", "warm"]
+from sparkstream_kit.errors import InvalidInputError
 
 _RENEWS_ITSELF = 19  # the first Java that does
 # Why an archive is left aside interests nobody who runs a job.
-_QUIET = "-Xlog:cds=off -Xlog:cds+dynamic=off"
-_LIMIT = 300.0  # seconds that the training run may take
+QUIET = "-Xlog:cds=off -Xlog:cds+dynamic=off"
 
 
 def java_options() -> str:
@@ -38,7 +33,7 @@ def java_options() -> str:
         True
     """
     try:
-        archive = _Archive.of_this_launch()
+        archive = Archive.of_this_launch()
         if archive is None or not archive.usable():
             return ""
     except (InvalidInputError, OSError):  # no home folder, or files out of reach: there is no archive either
@@ -46,57 +41,18 @@ def java_options() -> str:
     renewing = "-XX:+AutoCreateSharedArchive " if archive.renews_itself else ""
     # Without its check sums verified, a damaged archive crashes the JVM; to verify them costs nothing that
     # could be measured. Spark's launcher splits the options at blanks.
-    return f'{renewing}"-XX:SharedArchiveFile={archive.path}" -XX:+VerifySharedSpaces {_QUIET}'
-
-
-def warm() -> Path:
-    """Make the archive for the Java and the Spark of this environment, if need be, and return its path.
-
-    A small stream of each common kind runs in a process of its own, for the JVM to learn from.
-
-    Raises:
-        InvalidInputError: no Java was found.
-        KitError: the JVM has made no archive; the message has its own words.
-    """
-    archive = _Archive.of_this_launch()
-    if archive is None:
-        raise InvalidInputError("no Java was found: install Java 17 or newer, or set JAVA_HOME")
-    if archive.usable():
-        return archive.path
-    archive.path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=archive.path.parent, prefix=".warm-") as folder:
-        made = Path(folder, "made.jsa")
-        environment = {key: value for key, value in os.environ.items() if key != "SPARK_REMOTE"}
-        environment["SPARK_SUBMIT_OPTS"] = f'"-XX:ArchiveClassesAtExit={made}" {_QUIET}'
-        try:
-            # Its output ends when its JVM has: that one writes the archive after Python is gone.
-            done = subprocess.run(
-                [sys.executable, "-c", "from sparkstream_kit import class_data as c; c._run_streams()"],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=_LIMIT,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as err:
-            raise KitError(f"no class-data archive after {_LIMIT:g} s; see if a Spark job runs here") from err
-        if done.returncode or not made.exists():
-            words = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()] or ["nothing"]
-            raise KitError(f"no class-data archive; the last words of its training run: {words[-1].strip()}")
-        archive.keep(made)
-    return archive.path
+    return f'{renewing}"-XX:SharedArchiveFile={archive.path}" -XX:+VerifySharedSpaces {QUIET}'
 
 
 @dataclass(frozen=True)
-class _Archive:
+class Archive:
     """An archive's path, which names all that it depends on, so that what is stale is not even found."""
 
     path: Path
     renews_itself: bool
 
     @classmethod
-    def of_this_launch(cls) -> _Archive | None:
+    def of_this_launch(cls) -> Archive | None:
         """Return the archive, there or not, of the Java and the Spark that a launch from here would take."""
         java, jars = _java(), _spark_jars()
         if java is None or jars is None:
@@ -155,31 +111,3 @@ def _spark_jars() -> Path | None:
     home = os.environ.get("SPARK_HOME")
     root = Path(home) if home else pyspark_folder()
     return root / "jars" if root and (root / "jars").is_dir() else None
-
-
-def _run_streams() -> None:
-    """Run a small stream of each common kind: what the JVM loads for them is what the archive will hold."""
-    from pyspark.sql import functions as F
-
-    from sparkstream_kit import feeds, quarantine, run, sinks, sources, spark_session, start, windows
-
-    columns = "OrderID BIGINT, OrderDate STRING, Quantity INT, DiscountPct STRING, Rate DECIMAL(12,2)"
-    with (
-        tempfile.TemporaryDirectory(prefix="sparkstream-") as folder,
-        spark_session("sparkstream warm", profile="local") as spark,
-    ):
-        feeds.drip(feeds.sales_files(2, rows=50, seed=0), f"{folder}/in")
-        lines = sources.text(spark, f"{folder}/in", max_files_per_trigger=1)
-        rows = sources.csv(spark, f"{folder}/in", schema=columns)
-        parsed = quarantine.parse_csv(lines, rows.schema)
-        totals = rows.groupBy("Quantity").agg(F.sum("Rate").alias("total"), F.count("*").alias("orders"))
-        timed = rows.withColumn("time", F.timestamp_seconds("OrderID")).withWatermark("time", "1 minute")
-        hourly = windows.flatten(timed.groupBy(windows.tumbling("time", "1 hour")).count())
-        good, clean = quarantine.good_rows(parsed), sinks.batch_files(f"{folder}/good")
-        run(
-            start(totals, sinks.latest("totals"), name="totals", mode="complete", availableNow=True),
-            start(hourly, sinks.console(), name="hourly", mode="update", availableNow=True),
-            start(good, clean, name="good", checkpoint=f"{folder}/checkpoint", availableNow=True),
-        )
-        spark.sql("SELECT * FROM totals ORDER BY total").toJSON().collect()
-        spark.read.parquet(f"{folder}/good").write.json(f"{folder}/json")
