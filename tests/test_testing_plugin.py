@@ -14,12 +14,21 @@ TEMPLATE = [ROOT / "examples" / name for name in ("hourly_sales.py", "test_hourl
 
 FAILS = """
 import time
+from sparkstream_kit.testing import run_script
+
 def test_fails(stream):
     assert time.tzname == ("UTC", "UTC")
     source = stream("n INT")
     query = stream.query(source.to_df())
     source.add_data([(1,)])
     assert query.step()[0].rows == [(2,)]
+
+def test_gives_a_word_for_a_number(stream):
+    stream("n INT").add_data([("one",)])
+
+def test_expects_other_rows(stream):
+    source = stream("n INT")
+    run_script(stream.query(source.to_df()), [(source, [(1,)], [(2,)])])
 
 def test_saves(spark):
     assert spark.streams.active == []
@@ -51,8 +60,9 @@ def test_an_empty_folder_and_the_installed_package(
         timeout=300,
         check=False,
     )
-    assert "\n1 failed, 4 passed in " in done.stdout, done.stdout + done.stderr
+    assert "\n3 failed, 4 passed in " in done.stdout, done.stdout + done.stderr
     assert "FAILED test_fails.py::test_fails" in done.stdout
+    assert "sparkstream_kit/testing/" not in done.stdout, "the kit's own lines are left out"
     files = {path.name for path in empty.iterdir()}
     expected = {"test_fails.py", *(file.name for file in TEMPLATE)}
     assert files - {".hypothesis"} == expected  # hypothesis's own cache stays
