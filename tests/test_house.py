@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 import sparkstream_kit
 
@@ -85,3 +88,13 @@ def test_modules_and_functions_are_short(name: str) -> None:
     assert code_lines(PATHS[name], TREES[name]) <= MOST_LINES["module"]
     for function in functions:
         assert code_lines(PATHS[name], function) <= MOST_LINES["function"], function.name
+
+
+def test_the_map_of_the_rooms_is_drawn_as_the_code_is() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "architecture.py", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
