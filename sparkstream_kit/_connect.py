@@ -87,7 +87,7 @@ def check_here(spark: SparkSession, what: str, instead: str) -> None:
         )
 
 
-def attach(url: str, app_name: str, profile: str | None, conf: Mapping[str, str]) -> SparkSession:
+def attach(url: str, app_name: str, profile: str | Path | None, conf: Mapping[str, str]) -> SparkSession:
     """Return a session on the server, with the settings that can apply to one session.
 
     The server has its own master, memory and static settings: of the profile these are left out, and an

@@ -7,7 +7,8 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sparkstream_kit.errors import MissingExtraError, check_file, reject_unknown
+from sparkstream_kit._arguments import check
+from sparkstream_kit.errors import InvalidInputError, MissingExtraError, check_file, reject_unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -26,10 +27,16 @@ def render(frame: DataFrame, form: str) -> str:
         form: `table` (aligned columns), `csv` (with a header line) or `json` (an array of objects).
 
     Raises:
-        InvalidInputError: an unknown form.
+        InvalidInputError: an unknown form, or a frame that streams.
     """
+    check(render, locals())
     from sparkstream_kit.sinks import texts
 
+    if frame.isStreaming:
+        raise InvalidInputError(
+            "render() shows a static DataFrame, and this one is streaming; show the table of its query: "
+            "start(frame, sinks.latest('name'), mode='complete'), then render(spark.table('name'), 'table')"
+        )
     reject_unknown("form", [form], ["csv", "json", "table"])
     if form == "csv":
         return texts.as_csv(frame)
@@ -133,6 +140,7 @@ def check_chart(path: str | Path) -> Path:
         ...
         sparkstream_kit.errors.InvalidInputError: chart totals.gif: the name must end in .png
     """
+    check(check_chart, locals())
     target = check_file("chart", path, ".png")
     if importlib.util.find_spec("matplotlib") is None:
         raise MissingExtraError("a chart", "charts")
@@ -153,6 +161,7 @@ def chart(values: Sequence[tuple[str, float]], title: str, path: str | Path | No
     Raises:
         MissingExtraError, InvalidInputError: as for `check_chart`.
     """
+    check(chart, locals())
     target = None if path is None else check_chart(path)
     if importlib.util.find_spec("matplotlib") is None:
         raise MissingExtraError("a chart", "charts")

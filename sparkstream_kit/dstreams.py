@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from pyspark.streaming import StreamingContext, StreamingListener
 
 from sparkstream_kit import _causes, _connect, _files, _shutdown, _waiting
+from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed
 from sparkstream_kit.sources import sockets
 
@@ -58,6 +59,7 @@ def streaming_context(spark: SparkSession, batch_interval: float) -> Iterator[St
     Raises:
         InvalidInputError: the interval is shorter than a millisecond, or a session of Spark Connect.
     """
+    check(streaming_context, locals())
     if _connect.is_connect(spark):
         raise InvalidInputError(
             "DStreams need a Spark session of this process, and this one is on Spark Connect; "
@@ -124,6 +126,7 @@ def run(
         InputUnavailable: nobody listens on the port of a socket stream.
         QueryFailed: a batch failed.
     """
+    check(run, locals())
     _check_cores(ssc)
     inbox = _waiting.Inbox(run_for=run_for, stop_file=stop_file)
     ssc.addStreamingListener(_Receivers(inbox))
@@ -160,6 +163,7 @@ def running_counts(pairs: DStream[tuple[Any, int]], *, snapshot: str | Path | No
     Raises:
         InvalidInputError: the snapshot is not one of the kit's.
     """
+    check(running_counts, locals())
     kept = None if snapshot is None else Path(snapshot)
     initial = _read_counts(kept) if kept is not None and kept.exists() else []
     first = pairs.context().sparkContext.parallelize(initial) if initial else None
@@ -184,6 +188,7 @@ def windowed_counts(pairs: DStream[tuple[Any, int]], window: float, slide: float
     Returns:
         A DStream of (key, sum), once every `slide`.
     """
+    check(windowed_counts, locals())
     return pairs.reduceByKeyAndWindow(
         _add,
         _subtract,
@@ -208,6 +213,7 @@ def foreach_partition(
             empty partition. It and `send` are pickled: make the connection inside, do not bring one along.
         send: called with the connection and a record.
     """
+    check(foreach_partition, locals())
 
     def send_partition(records: Iterable[Any]) -> None:
         iterator = iter(records)

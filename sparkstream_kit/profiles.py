@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from sparkstream_kit import _files
 from sparkstream_kit._archive import java_options
+from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError, hint
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def _spark_version() -> str:
     return version[1] if version else ""
 
 
-def read_profile(profile: str) -> dict[str, str]:
+def read_profile(profile: str | Path) -> dict[str, str]:
     """Return the settings of a profile.
 
     Args:
@@ -137,7 +138,8 @@ def read_profile(profile: str) -> dict[str, str]:
         ...
         sparkstream_kit.errors.InvalidInputError: unknown profile locale; did you mean local?; known: ...
     """
-    return _for_this_spark(parse_properties(_text(profile), profile))
+    check(read_profile, locals())
+    return _for_this_spark(parse_properties(_text(str(profile)), str(profile)))
 
 
 def submit_properties(profile: str, folder: Path) -> Path:
@@ -153,6 +155,7 @@ def submit_properties(profile: str, folder: Path) -> Path:
     Raises:
         InvalidInputError: as for `read_profile`.
     """
+    check(submit_properties, locals())
     settings = read_profile(profile)
     folder.mkdir(parents=True, exist_ok=True)
     if profile != "cluster":

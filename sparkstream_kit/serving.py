@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparkstream_kit import _archive, _files, profiles
+from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -73,11 +74,13 @@ class Server:
 
 def folder_of(port: int) -> Path:
     """Return the folder of this machine's server on a port; machines may share a home folder."""
+    check(folder_of, locals())
     return _files.cache_folder() / f"connect-{socket.gethostname()}-{port}"
 
 
 def status(port: int = PORT) -> Server | None:
     """Return the server that runs on a port; None if `serve` has started none there, or it has ended."""
+    check(status, locals())
     try:
         server = Server(**json.loads((folder_of(port) / "server.json").read_text("utf-8")))
     except (OSError, ValueError, TypeError):
@@ -98,6 +101,7 @@ def serve(port: int = PORT, profile: str = "local") -> Server:
     Raises:
         InvalidInputError: another profile is served there, the port is taken, or the server did not start.
     """
+    check(serve, locals())
     if not 0 < port <= _LAST_PORT:
         raise InvalidInputError(f"port must be from 1 to {_LAST_PORT}, not {port}")
     settings = profiles.read_profile(profile)
@@ -132,6 +136,7 @@ def serve(port: int = PORT, profile: str = "local") -> Server:
 
 def stop(port: int = PORT) -> Server | None:
     """End the server on a port, with all that runs on it; return which it was, None if none runs."""
+    check(stop, locals())
     with _alone(port) as folder:
         server = status(port)
         if server is not None:

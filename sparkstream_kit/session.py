@@ -19,6 +19,7 @@ from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from sparkstream_kit import _archive, _connect, _waiting
+from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError, hint
 from sparkstream_kit.profiles import log4j2_file, read_profile
 
@@ -41,7 +42,7 @@ _LAUNCH_KEYS = (
 
 
 def get_session(
-    app_name: str, *, profile: str | None = None, conf: Mapping[str, Any] | None = None
+    app_name: str, *, profile: str | Path | None = None, conf: Mapping[str, Any] | None = None
 ) -> SparkSession:
     """Return the running session, or start one with the settings of a profile.
 
@@ -73,6 +74,7 @@ def get_session(
         ...
         sparkstream_kit.errors.InvalidInputError: unknown profile lokal; did you mean local?; known: ...
     """
+    check(get_session, locals())
     explicit = {key: _text(value) for key, value in (conf or {}).items()}
     remote = _connect.remote_url(explicit)
     if remote is not None:
@@ -107,7 +109,7 @@ def get_session(
 
 @contextmanager
 def spark_session(
-    app_name: str, *, profile: str | None = None, conf: Mapping[str, Any] | None = None
+    app_name: str, *, profile: str | Path | None = None, conf: Mapping[str, Any] | None = None
 ) -> Iterator[SparkSession]:
     """Give the session of `get_session`, and stop it at the end of the `with` block.
 

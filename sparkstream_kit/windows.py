@@ -13,6 +13,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import DataType, StructType, TimestampNTZType, TimestampType
 
+from sparkstream_kit._arguments import check, said
 from sparkstream_kit.errors import InvalidInputError, hint
 
 __all__ = ["flatten", "session", "sliding", "to_microseconds", "tumbling"]
@@ -46,8 +47,8 @@ def tumbling(time: str | Column, length: _Duration, *, offset: _Duration | None 
         A column `window`: struct<start: timestamp, end: timestamp>, the end not included.
 
     Raises:
-        InvalidInputError: a duration cannot be read, `length` is not positive, or `offset` is not shorter
-            than `length`.
+        InvalidInputError: `time` is neither a name nor a Column, a duration cannot be read, `length` is not
+            positive, or `offset` is not shorter than `length`.
 
     Example:
         >>> tumbling("time", "10 s")
@@ -55,9 +56,10 @@ def tumbling(time: str | Column, length: _Duration, *, offset: _Duration | None 
         ...
         sparkstream_kit.errors.InvalidInputError: cannot read length '10 s'; write it like '10 seconds', ...
     """
+    check(tumbling, locals())
     size = _positive("length", length)
     shift = _offset(offset, "length", length, size)
-    return F.window(_time(time), _interval(size), _interval(size), _interval(shift))
+    return F.window(time, _interval(size), _interval(size), _interval(shift))
 
 
 def sliding(
@@ -77,8 +79,8 @@ def sliding(
         A column `window`: struct<start: timestamp, end: timestamp>, the end not included.
 
     Raises:
-        InvalidInputError: a duration cannot be read, `length` or `slide` is not positive, `slide` is longer
-            than `length`, or `offset` is not shorter than `slide`.
+        InvalidInputError: `time` is neither a name nor a Column, a duration cannot be read, `length` or
+            `slide` is not positive, `slide` is longer than `length`, or `offset` is not shorter than `slide`.
 
     Example:
         >>> sliding("time", "10 seconds", "20 seconds")
@@ -86,13 +88,14 @@ def sliding(
         ...
         sparkstream_kit.errors.InvalidInputError: slide 20 seconds is longer than length 10 seconds; rows ...
     """
+    check(sliding, locals())
     size, step = _positive("length", length), _positive("slide", slide)
     if step > size:
         raise InvalidInputError(
             f"slide {slide} is longer than length {length}; rows between windows would be lost; slide less"
         )
     shift = _offset(offset, "slide", slide, step)
-    return F.window(_time(time), _interval(size), _interval(step), _interval(shift))
+    return F.window(time, _interval(size), _interval(step), _interval(shift))
 
 
 def session(time: str | Column, gap: _Duration) -> Column:
@@ -110,7 +113,7 @@ def session(time: str | Column, gap: _Duration) -> Column:
         plus `gap`.
 
     Raises:
-        InvalidInputError: `gap` cannot be read or is not positive.
+        InvalidInputError: `time` is neither a name nor a Column, or `gap` cannot be read or is not positive.
 
     Example:
         >>> session("time", "0 seconds")
@@ -118,7 +121,8 @@ def session(time: str | Column, gap: _Duration) -> Column:
         ...
         sparkstream_kit.errors.InvalidInputError: gap must be longer than zero, not 0 seconds
     """
-    return F.session_window(_time(time), _interval(_positive("gap", gap)))
+    check(session, locals())
+    return F.session_window(time, _interval(_positive("gap", gap)))
 
 
 def flatten(df: DataFrame, column: str = "window") -> DataFrame:
@@ -143,6 +147,7 @@ def flatten(df: DataFrame, column: str = "window") -> DataFrame:
 
             flatten(sales.groupBy(tumbling("time", "1 hour"), "key").count())  # start, end, key, count
     """
+    check(flatten, locals())
     if column not in df.columns:
         windows = ", ".join(f.name for f in df.schema if _is_window(f.dataType))
         known = f"; the window columns are: {windows or 'none'}"
@@ -163,12 +168,6 @@ def flatten(df: DataFrame, column: str = "window") -> DataFrame:
     window = F.col(_quoted(column))
     parts = [window["start"].alias("start"), window["end"].alias("end", metadata=watermark)]
     return df.select(*(c for n in df.columns for c in (parts if n == column else [F.col(_quoted(n))])))
-
-
-def _time(time: str | Column) -> str | Column:
-    if not isinstance(time, (str, Column)):
-        raise InvalidInputError(f"time must be a column name or a Column, not {time!r}")
-    return time
 
 
 def _positive(what: str, duration: _Duration) -> int:
@@ -203,13 +202,18 @@ def to_microseconds(what: str, duration: _Duration) -> int:
         >>> to_microseconds("size", "1 hour 30 minutes")
         5400000000
     """
+    check(to_microseconds, locals())
+    if not isinstance(duration, str | timedelta):
+        raise InvalidInputError(
+            f"{what} is {said(duration)}; give a duration, such as '10 seconds' or timedelta(seconds=10)"
+        )
     wrong = InvalidInputError(
         f"cannot read {what} {duration!r}; write it like '10 seconds', '1 hour 30 minutes', '0.5 seconds' "
         "or timedelta(seconds=10)"
     )
     if isinstance(duration, timedelta):
         total = duration // timedelta(microseconds=1)
-    elif isinstance(duration, str):
+    else:
         words = duration.lower().removeprefix("interval ").split()
         if not words or len(words) % 2:
             raise wrong
@@ -222,8 +226,6 @@ def to_microseconds(what: str, duration: _Duration) -> int:
             if unit not in _MICROSECONDS or not re.fullmatch(r"[+-]?\d{1,19}" + fraction, number, re.ASCII):
                 raise wrong
             total += int(Decimal(number) * _MICROSECONDS[unit])
-    else:
-        raise wrong
     if abs(total) > _LONGEST:
         raise InvalidInputError(f"{what} {duration} is too long; Spark's longest is {_LONGEST} microseconds")
     return total

@@ -405,7 +405,10 @@ def test_a_finished_query_goes_on_from_its_checkpoint(
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"procesingTime": "1 second"}, "unknown trigger procesingTime; did you mean processingTime?"),
+        (
+            {"procesingTime": "1 second"},
+            "unknown keyword of start() procesingTime; did you mean processingTime?",
+        ),
         ({"mode": "complet"}, "unknown output mode complet; did you mean complete?"),
         ({"mode": "update"}, "sink memory supports output mode append and complete, not update; use"),
         ({"name": "other"}, "sink memory names its query t, because"),

@@ -106,7 +106,7 @@ def test_schema_of_takes_type_names_and_data_types() -> None:
         ("strng", "cannot read column a: type 'strng'; did you mean string?"),
         ("x INT", "column a: type 'x INT' is not one type; write 'struct<...>' for columns"),
         ("decimal(0,0)", "column a: decimal(0,0) does not exist; precision is 1 to 38, scale 0 to precision"),
-        (str, "column a has type <class 'str'>; give a name such as 'string', or a DataType"),
+        (str, "column a is the class str; give a type's name, such as 'string', or a DataType"),
     ],
 )
 @pytest.mark.usefixtures("spark")
@@ -327,7 +327,8 @@ def test_require_refuses_an_unknown_keyword_and_text() -> None:
     )
     text: Any = "a INT"
     assert message_of(lambda: diff(SALES, text)) == (
-        "expected a schema or a DataFrame, not 'a INT'; from_ddl() reads text"
+        "schemas.diff(): expected is the string 'a INT'; read it first: "
+        "schemas.from_ddl('name STRING, amount INT')"
     )
 
 

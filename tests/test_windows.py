@@ -226,8 +226,8 @@ def test_flatten_says_what_is_wrong(
             "is too long; Spark's longest is 9223372036854775807 microseconds",
         ),
         (lambda: session("t", "200000000 days"), "gap 200000000 days is too long; Spark's longest is"),
-        (lambda: tumbling(5, "1 hour"), "time must be a column name or a Column, not 5"),  # type: ignore[arg-type]
-        (lambda: tumbling("t", 10), "cannot read length 10; write it like '10 seconds',"),  # type: ignore[arg-type]
+        (lambda: tumbling(5, "1 hour"), "windows.tumbling(): time is 5; give a Column or a string"),  # type: ignore[arg-type]
+        (lambda: tumbling("t", 10), "length is 10; give a duration, such as '10 seconds' or"),  # type: ignore[arg-type]
     ],
 )
 def test_a_wrong_window_says_what_is_wrong(call: Callable[[], object], message: str) -> None:

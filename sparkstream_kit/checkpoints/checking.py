@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sparkstream_kit import _arguments
 from sparkstream_kit.checkpoints import _inputs, _layout, _state
 from sparkstream_kit.checkpoints._layout import DamagedError, Plan
 from sparkstream_kit.errors import InvalidInputError
@@ -45,6 +46,7 @@ def check(path: str | Path) -> list[Problem]:
     Raises:
         InvalidInputError: no checkpoint, or one of a newer Spark's format.
     """
+    _arguments.check(check, locals())
     root = _layout.checkpoint(path)
     found: dict[Path, Problem] = {}
     way_out = None

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sparkstream_kit import _files
+from sparkstream_kit._arguments import check
 from sparkstream_kit.checkpoints import _inputs, _layout, _moving, _words
 from sparkstream_kit.checkpoints._layout import KIT
 from sparkstream_kit.checkpoints.checking import following, newest_whole, obstacle
@@ -45,6 +46,7 @@ def clone(source: str | Path, target: str | Path, *, new_id: bool = False) -> Pa
         ...
         sparkstream_kit.errors.InvalidInputError: no checkpoint ckpt/totals; give the folder that ...
     """
+    check(clone, locals())
     root, copy = _layout.checkpoint(source), _layout.local(target)
     if copy is None:
         raise InvalidInputError(f"{target} is not a local path; give one, and copy it from there")
@@ -181,6 +183,7 @@ def rewind(path: str | Path, *, to: int, apply: bool = False) -> Rewind:
         ...
         sparkstream_kit.errors.InvalidInputError: no checkpoint ckpt/totals; give the folder that ...
     """
+    check(rewind, locals())
     root = _layout.checkpoint(path)
     with _layout.alone(root, change=apply):
         _check_batch(root, to)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sparkstream_kit._arguments import check
 from sparkstream_kit.checkpoints import _inputs, _layout, _state, _words
 from sparkstream_kit.checkpoints._layout import DamagedError
 from sparkstream_kit.checkpoints.checking import damage
@@ -146,6 +147,7 @@ def show(path: str | Path) -> Checkpoint:
         ...
         sparkstream_kit.errors.InvalidInputError: no checkpoint ckpt/totals; give the folder that ...
     """
+    check(show, locals())
     root = _layout.checkpoint(path)
     plans, commits = (_layout.numbered(root / name) for name in ("offsets", "commits"))
     committed, planned = max(commits, default=None), max(plans, default=None)

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.feeds.iterables import paced
 
@@ -51,6 +52,7 @@ def drip(
         ...     [path.name for path in drip(sales_files(2, rows=10, seed=1), folder)]
         ['sales-1-0001.csv', 'sales-1-0002.csv']
     """
+    check(drip, locals())
     if not every >= 0:
         raise InvalidInputError(f"every is {every} seconds; give 0 or more")
     target, landed = Path(folder), list[Path]()

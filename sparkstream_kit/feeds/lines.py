@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.feeds.iterables import Again, count_to
 
@@ -35,6 +36,7 @@ def text_lines(path: str | os.PathLike[str]) -> Iterable[str]:
         >>> next(iter(text_lines(__file__)))[3:25]
         'Lines of text for the '
     """
+    check(text_lines, locals())
     file = Path(path)
     if not file.is_file():
         raise InvalidInputError(f"no file {file}; give the path of a UTF-8 text file")

@@ -10,6 +10,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.feeds.iterables import Again, paced
 
@@ -55,6 +56,7 @@ class LineServer:
         port: int = 0,
         rate: float | None = None,
     ) -> None:
+        check(LineServer, locals())
         self._lines: Iterable[str] = Again(lines) if callable(lines) else lines
         if isinstance(lines, str) or iter(self._lines) is self._lines:
             what = f"lines is one {type(lines).__name__}, which is not read line by line anew for each client"

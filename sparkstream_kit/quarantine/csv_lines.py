@@ -20,6 +20,7 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
+from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.quarantine.rows import RAW, check_names, parsed, typed
 
@@ -76,6 +77,7 @@ def parse_csv(
     Raises:
         InvalidInputError: a column type that CSV cannot hold, or a column named `_reason` or `_raw`.
     """
+    check(parse_csv, locals())
     check_names(schema)
     for field in schema.fields:
         if not isinstance(field.dataType, _TYPES):

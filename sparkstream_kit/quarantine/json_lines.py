@@ -26,6 +26,7 @@ from pyspark.sql.types import (
     VariantType,
 )
 
+from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.quarantine.rows import RAW, check_names, finite, parsed, quoted, typed
 
@@ -91,6 +92,7 @@ def parse_json(
     Raises:
         InvalidInputError: a column type that JSON cannot hold, or a column named `_reason` or `_raw`.
     """
+    check(parse_json, locals())
     check_names(schema)
     for field in schema.fields:
         _check(field.name, field.dataType)

@@ -17,6 +17,7 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
+from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -49,11 +50,13 @@ _numbers = count(1)
 
 def good_rows(rows: DataFrame) -> DataFrame:
     """Return the good rows of `parse_csv` or `parse_json`, with the columns of the schema alone."""
+    check(good_rows, locals())
     return rows.where(F.col(REASON).isNull()).drop(REASON, RAW)
 
 
 def bad_rows(rows: DataFrame) -> DataFrame:
     """Return the bad rows of `parse_csv` or `parse_json`: `_reason` (string) and `_raw` (string)."""
+    check(bad_rows, locals())
     return rows.where(F.col(REASON).isNotNull()).select(REASON, RAW)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from py4j.protocol import Py4JNetworkError
 
 from sparkstream_kit import _causes, _shutdown, _waiting
+from sparkstream_kit._arguments import check, is_a
 from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed
 from sparkstream_kit.queries import asking
 from sparkstream_kit.queries.summary import QuerySummary, RunSummary, Tally
@@ -73,12 +74,14 @@ def run(
     if not queries:
         raise InvalidInputError("run() needs at least one query: run(start(frame, sink, name='totals'))")
     try:
+        check(run, locals())
         limits = _Limits(idle, max_batches)
         inbox = _waiting.Inbox(run_for=run_for, idle=idle, stop_file=stop_file)
         return _Run(queries, inbox, on_batch, limits).to_end(grace)
     except InvalidInputError:
         for query in queries:
-            query.stop()
+            if is_a("StreamingQuery", query):  # and not a session, say, which can be stopped too
+                query.stop()
         raise
     except (Py4JNetworkError, ConnectionError) as err:
         raise QueryFailed("run", "Spark's JVM ended before the run did") from err

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import _connect
+from sparkstream_kit._arguments import check, said
 from sparkstream_kit.checkpoints._plans import keeps_states_by_name
 from sparkstream_kit.checkpoints.guards import guard
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 from sparkstream_kit.queries import asking
 from sparkstream_kit.sinks import builtin, printed
-from sparkstream_kit.sinks.base import MODES
+from sparkstream_kit.windows import to_microseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["start"]
 
 _TRIGGERS = ("availableNow", "continuous", "once", "processingTime", "realTime")
+_FLAGS = ("availableNow", "once")  # the triggers that have no duration
 
 
 def start(
@@ -53,24 +56,27 @@ def start(
             (`checkpoints.guard`); without one a temporary one is used, which Spark removes when the query
             ends (after a failure, too, with the kit's profiles).
         allow_changed_query: go on with the state in the checkpoint although a different query wrote it.
-        **trigger: one of Spark's own words: `processingTime="5 seconds"`, `availableNow=True`, ….
+        **trigger: one of Spark's own words: `processingTime="5 seconds"` (or a `timedelta`),
+            `availableNow=True`, ….
 
     Returns:
         Spark's own StreamingQuery, running.
 
     Raises:
-        InvalidInputError: a frame that does not stream, an unknown trigger, an output mode that the sink
-            does not support, a missing name or checkpoint, a query of this name that already runs, or a
-            checkpoint that is in use, damaged, of a different query, or out of reach of the other nodes.
+        InvalidInputError: an argument of another type, a frame that does not stream, a trigger that cannot
+            be read, an output mode that the sink does not support, a missing name or checkpoint, a query of
+            this name that already runs, or a checkpoint that is in use, damaged, of a different query, or out
+            of reach of the other nodes.
 
     Example:
         >>> from sparkstream_kit import sinks
-        >>> start(None, sinks.files("out"), name="totals", mode="complete")
+        >>> start(None, sinks.console(), name="totals")
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: sink files supports output mode append, not complete; ...
+        sparkstream_kit.errors.InvalidInputError: start(): frame is None; give a DataFrame ...
     """
-    reject_unknown("trigger", trigger, _TRIGGERS)
+    check(start, locals())
+    trigger = _trigger(trigger)
     _check_sink(sink, mode, checkpoint)
     if not frame.isStreaming:
         raise InvalidInputError(
@@ -135,10 +141,31 @@ def _fitting_state_store(frame: DataFrame) -> Iterator[None]:
         spark.conf.set(STATE_STORE, given)
 
 
+def _trigger(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the trigger as Spark takes it, which reads no `timedelta` and some wrong words too late."""
+    if "trigger" in given:
+        raise InvalidInputError(
+            f"start(): trigger is {said(given['trigger'])}; give Spark's own keyword in its place, such as "
+            "processingTime='5 seconds' or availableNow=True"
+        )
+    reject_unknown("keyword of start()", given, [*(start.__kwdefaults__ or ()), *_TRIGGERS])
+    if len(given) > 1:
+        raise InvalidInputError(
+            f"start() takes one trigger, not {' and '.join(given)}; leave out all but one"
+        )
+    for word, value in given.items():
+        if word in _FLAGS and value is not True:
+            raise InvalidInputError(f"start(): {word} is {said(value)}; give {word}=True, or leave it out")
+        if word not in _FLAGS and (microseconds := to_microseconds(word, value)) < 0:
+            raise InvalidInputError(f"start(): {word} is {value}; give 0 seconds or more")
+        if isinstance(value, timedelta):
+            return {word: f"{microseconds} microseconds"}
+    return given
+
+
 def _check_sink(sink: Sink, mode: str, checkpoint: str | Path | None) -> None:
     """Refuse what the sink cannot do."""
     if mode not in sink.modes:
-        reject_unknown("output mode", [mode], MODES)
         raise InvalidInputError(
             f"sink {sink.kind} supports output mode {' and '.join(sink.modes)}, not {mode}; {sink.advice}"
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pyspark.sql import DataFrame
 from pyspark.sql import types as T
 
+from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def diff(
         >>> diff(schema_of(key="string", amount="double"), schema_of(key="string", amount="decimal(12,2)"))
         ['amount is double, expected decimal(12,2)']
     """
+    check(diff, locals())
     ignored = {"null": ignore_nullable, "order": ignore_column_order, "extra": ignore_extra}
     found = _struct_diff("", _schema(actual), _schema(expected))
     return [line for kind, line in found if not ignored.get(kind)]
@@ -85,12 +87,8 @@ def require(actual: _Frame, expected: DataFrame | T.StructType, **ignore: bool) 
     return actual
 
 
-def _schema(given: object) -> T.StructType:
-    if isinstance(given, DataFrame):
-        return given.schema
-    if not isinstance(given, T.StructType):
-        raise InvalidInputError(f"expected a schema or a DataFrame, not {given!r}; from_ddl() reads text")
-    return given
+def _schema(given: DataFrame | T.StructType) -> T.StructType:
+    return given.schema if isinstance(given, DataFrame) else given
 
 
 def _struct_diff(prefix: str, actual: T.StructType, expected: T.StructType) -> Iterator[tuple[str, str]]:

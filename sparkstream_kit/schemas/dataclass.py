@@ -11,6 +11,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from pyspark.sql import types as T
 
+from sparkstream_kit._arguments import said
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.schemas.ddl import decimal_type
 
@@ -52,7 +53,7 @@ def from_dataclass(cls: type[Any]) -> T.StructType:
         [('key', 'string', False), ('amount', 'decimal(12,2)', True)]
     """
     if not (inspect.isclass(cls) and dataclasses.is_dataclass(cls)):
-        raise InvalidInputError(f"from_dataclass needs a dataclass (the class itself), not {cls!r}")
+        raise InvalidInputError(f"from_dataclass needs a dataclass (the class itself), not {said(cls)}")
     return _struct(cls, cls.__name__, ())
 
 

@@ -7,6 +7,7 @@ import re
 from pyspark.errors import PySparkException, PySparkRuntimeError
 from pyspark.sql import types as T
 
+from sparkstream_kit._arguments import check, said
 from sparkstream_kit.errors import InvalidInputError, hint
 
 __all__ = ["decimal_type", "from_ddl", "reason", "schema_of"]
@@ -56,6 +57,7 @@ def from_ddl(ddl: str) -> T.StructType:
         >>> from_ddl("a INT, b DECIMAL(12,2)").simpleString()
         'struct<a:int,b:decimal(12,2)>'
     """
+    check(from_ddl, locals())
     schema = _flat_columns(ddl) or _spark_type(ddl, "DDL")
     if not isinstance(schema, T.StructType) or not schema.fields:
         raise InvalidInputError(f"DDL {ddl!r} names no columns; write it like 'a INT, b DECIMAL(12,2)'")
@@ -107,7 +109,7 @@ def _named_type(name: str, given: str | T.DataType) -> T.DataType:
         return given
     if not isinstance(given, str):
         raise InvalidInputError(
-            f"column {name} has type {given!r}; give a name such as 'string', or a DataType"
+            f"column {name} is {said(given)}; give a type's name, such as 'string', or a DataType"
         )
     dtype = _flat_type(given, f"column {name}") or _spark_type(given, f"column {name}: type")
     if isinstance(dtype, T.StructType) and not given.lower().lstrip().startswith("struct"):

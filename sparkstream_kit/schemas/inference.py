@@ -10,6 +10,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import types as T
 
 from sparkstream_kit import _connect
+from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.schemas.ddl import reason
 
@@ -51,6 +52,7 @@ def infer(
 
             print(to_code(infer(spark, "samples/", header=True)))
     """
+    check(infer, locals())
     reject_unknown("format", [format], _FORMATS)
     inferring = {"inferSchema": True} if format == "csv" else {}
     there = _connect.server_path(spark, str(path))
@@ -85,6 +87,7 @@ def to_code(schema: T.StructType) -> str:
         )
         <BLANKLINE>
     """
+    check(to_code, locals())
     used: set[str] = set()
     body = _code(schema, "", used)
     return f"from pyspark.sql.types import {', '.join(sorted(used))}\n\nSCHEMA = {body}\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Sink:
 
     def __call__(self, writer: DataStreamWriter) -> DataStreamWriter:
         """Return the writer, configured for this sink."""
+        check(Sink.__call__, locals())
         if self.write is not None:
             writer = writer.foreachBatch(self.write)
         if self.configure is not None:
@@ -61,6 +63,7 @@ class Sink:
 
     def bind(self, frame: DataFrame, checkpoint: str | None) -> Sink:
         """Return the sink that belongs to one query; `start` calls this."""
+        check(Sink.bind, locals())
         return self if self.binder is None else self.binder(frame, checkpoint)
 
     def of(self, part: Callable[[DataFrame], DataFrame]) -> Sink:
@@ -72,6 +75,7 @@ class Sink:
         Raises:
             InvalidInputError: the sink is Spark's own.
         """
+        check(Sink.of, locals())
         write = written(self, "of()")
         return replace(
             self,

@@ -12,6 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from sparkstream_kit import _connect, _files
+from sparkstream_kit._arguments import check
 from sparkstream_kit.checkpoints.locks import local_path
 from sparkstream_kit.errors import InvalidInputError, check_file
 from sparkstream_kit.sinks import texts
@@ -39,6 +40,7 @@ def foreach_batch(write: Callable[[DataFrame, int], None]) -> Sink:
     Args:
         write: a function of the batch's DataFrame and its id.
     """
+    check(foreach_batch, locals())
     return Sink(kind="foreach_batch", modes=MODES, delivery="at least once", write=write)
 
 
@@ -62,6 +64,7 @@ def snapshot(path: str | Path) -> Sink:
         ...
         sparkstream_kit.errors.InvalidInputError: snapshot totals.xml: the name must end in .csv or .json
     """
+    check(snapshot, locals())
     formats = {".csv": texts.as_csv, ".json": texts.as_json}
     target = check_file("snapshot", path, *formats).absolute()
 
@@ -97,6 +100,7 @@ def latest(table: str) -> Sink:
         >>> latest("totals").modes
         ('complete',)
     """
+    check(latest, locals())
 
     def bind(frame: DataFrame, checkpoint: str | None) -> Sink:
         kept = _kept_at(frame.sparkSession, checkpoint, table)
@@ -137,6 +141,7 @@ def fan_out(*sinks: Sink) -> Sink:
         ...
         sparkstream_kit.errors.InvalidInputError: fan_out() takes sinks that work batch by batch ...
     """
+    check(fan_out, locals())
     if not sinks:
         raise InvalidInputError("fan_out() needs at least one sink")
     writes = [written(sink, "fan_out()") for sink in sinks]

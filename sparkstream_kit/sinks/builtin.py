@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from pyspark.sql import types as T
 
 from sparkstream_kit import _connect
+from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import reject_unknown
 from sparkstream_kit.sinks import texts
 from sparkstream_kit.sinks.base import MODES, Sink
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from pyspark.sql import DataFrame
 
@@ -38,6 +40,7 @@ def console(*, rows: int = 20, truncate: bool = False) -> Sink:
         >>> console().modes
         ('append', 'complete', 'update')
     """
+    check(console, locals())
     made = Sink(
         kind="console",
         modes=MODES,
@@ -80,6 +83,7 @@ def memory(table: str) -> Sink:
         >>> memory("counts").query_name
         'counts'
     """
+    check(memory, locals())
     return Sink(
         kind="memory",
         modes=("append", "complete"),
@@ -90,7 +94,13 @@ def memory(table: str) -> Sink:
     )
 
 
-def files(path: str, *, format: str = "parquet", partition_by: Sequence[str] = (), **options: Any) -> Sink:  # noqa: A002 - Spark's own word
+def files(
+    path: str | Path,
+    *,
+    format: str = "parquet",  # noqa: A002 - Spark's own word
+    partition_by: Sequence[str] = (),
+    **options: Any,
+) -> Sink:
     """Append rows to a folder of files.
 
     Delivery: exactly once from replayable sources, for readers that go through Spark: it honours the
@@ -111,6 +121,7 @@ def files(path: str, *, format: str = "parquet", partition_by: Sequence[str] = (
         ...
         sparkstream_kit.errors.InvalidInputError: unknown file format parqet; did you mean parquet?
     """
+    check(files, locals())
     reject_unknown("file format", [format], _FILE_FORMATS)
     return Sink(
         kind="files",
@@ -119,7 +130,7 @@ def files(path: str, *, format: str = "parquet", partition_by: Sequence[str] = (
         needs_checkpoint=True,
         advice="use append, or sinks.snapshot for a complete result",
         configure=lambda writer: (
-            writer.format(format).option("path", path).options(**options).partitionBy(*partition_by)
+            writer.format(format).option("path", str(path)).options(**options).partitionBy(*partition_by)
         ),
         binder=lambda frame, _: files(
             _connect.server_path(frame.sparkSession, str(path)),
@@ -144,6 +155,7 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
         partition_by: partition columns of a new table.
         **options: further options of the format, by its own names.
     """
+    check(table, locals())
     return Sink(
         kind="table",
         modes=("append",) if format in _FILE_FORMATS else ("append", "complete"),

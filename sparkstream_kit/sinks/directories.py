@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import _connect, _files
+from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.sinks import identity
 from sparkstream_kit.sinks.base import MODES, Sink
@@ -54,6 +55,7 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
         ...
         sparkstream_kit.errors.InvalidInputError: batch_files s3a://bucket/rows: only a local path has a ...
     """
+    check(batch_files, locals())
     reject_unknown("file format", [format], _FILE_FORMATS)
     plain = _files.plain(str(path))
     if plain is None:

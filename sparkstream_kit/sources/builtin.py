@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.errors import AnalysisException
 
+from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def rate(spark: SparkSession, *, rows_per_second: int = 1, **options: Any) -> Da
     Raises:
         InvalidInputError: the rate is not positive.
     """
+    check(rate, locals())
     if rows_per_second < 1:
         raise InvalidInputError(f"rows_per_second must be 1 or more, not {rows_per_second}")
     return spark.readStream.format("rate").option("rowsPerSecond", rows_per_second).options(**options).load()
@@ -47,6 +49,7 @@ def table(spark: SparkSession, name: str, **options: Any) -> DataFrame:
     Raises:
         InvalidInputError: the catalog has no such table.
     """
+    check(table, locals())
     try:
         frame = spark.readStream.options(**options).table(name)
         frame.schema  # noqa: B018 - Connect looks for the table only now

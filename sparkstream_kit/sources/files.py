@@ -16,9 +16,13 @@ from typing import TYPE_CHECKING, Any
 from pyspark.errors import AnalysisException
 
 from sparkstream_kit import _connect
+from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
+from sparkstream_kit.schemas import from_ddl
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import StructType
 
@@ -29,7 +33,7 @@ _BYTES = 256 * 1024**2
 
 def csv(
     spark: SparkSession,
-    path: str,
+    path: str | Path,
     *,
     schema: StructType | str,
     max_files_per_trigger: int | None = None,
@@ -52,14 +56,15 @@ def csv(
         A streaming DataFrame with the columns of `schema`.
 
     Raises:
-        InvalidInputError: the folder does not exist, or a keyword is misspelt.
+        InvalidInputError: the folder does not exist, the schema cannot be read, or a keyword is misspelt.
     """
+    check(csv, locals())
     return _read(spark, "csv", path, schema, max_files_per_trigger, options)
 
 
 def json(
     spark: SparkSession,
-    path: str,
+    path: str | Path,
     *,
     schema: StructType | str,
     max_files_per_trigger: int | None = None,
@@ -70,48 +75,52 @@ def json(
     A renamed field is null, not an error. Arguments, result and errors are those of `csv`; `options` are
     those of Spark's JSON reader (`multiLine=True`).
     """
+    check(json, locals())
     return _read(spark, "json", path, schema, max_files_per_trigger, options)
 
 
 def parquet(
     spark: SparkSession,
-    path: str,
+    path: str | Path,
     *,
     schema: StructType | str,
     max_files_per_trigger: int | None = None,
     **options: Any,
 ) -> DataFrame:
     """Stream the rows of Parquet files; replayable. Arguments, result and errors are those of `csv`."""
+    check(parquet, locals())
     return _read(spark, "parquet", path, schema, max_files_per_trigger, options)
 
 
 def orc(
     spark: SparkSession,
-    path: str,
+    path: str | Path,
     *,
     schema: StructType | str,
     max_files_per_trigger: int | None = None,
     **options: Any,
 ) -> DataFrame:
     """Stream the rows of ORC files; replayable. Arguments, result and errors are those of `csv`."""
+    check(orc, locals())
     return _read(spark, "orc", path, schema, max_files_per_trigger, options)
 
 
 def text(
-    spark: SparkSession, path: str, *, max_files_per_trigger: int | None = None, **options: Any
+    spark: SparkSession, path: str | Path, *, max_files_per_trigger: int | None = None, **options: Any
 ) -> DataFrame:
     """Stream the lines of text files; replayable. Arguments and errors are those of `csv`.
 
     Returns:
         A streaming DataFrame with one column, `value` (string): a line without its line end.
     """
+    check(text, locals())
     return _read(spark, "text", path, "value STRING", max_files_per_trigger, options)
 
 
 def _read(
     spark: SparkSession,
     file_format: str,
-    path: str,
+    path: str | Path,
     schema: StructType | str,
     max_files: int | None,
     options: dict[str, Any],
@@ -119,7 +128,8 @@ def _read(
     # Spark's own options have no underscore in their names: such a word is one of ours, misspelt.
     misspelt = [name for name in options if "_" in name]
     reject_unknown(f"keyword of sources.{file_format}()", misspelt, ["max_files_per_trigger", "schema"])
-    reader = spark.readStream.format(file_format).schema(schema).options(**options)
+    columns = from_ddl(schema) if isinstance(schema, str) else schema
+    reader = spark.readStream.format(file_format).schema(columns).options(**options)
     if max_files is not None:
         if max_files < 1:
             raise InvalidInputError(f"max_files_per_trigger must be 1 or more, not {max_files}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pyspark import SparkContext
 
 from sparkstream_kit import _connect
+from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def socket_lines(spark: SparkSession, host: str, port: int, **options: Any) -> D
         InvalidInputError: the port is not a port number. A port that nobody listens on shows when the
             query starts its first batch: `run` then raises `InputUnavailable`.
     """
+    check(socket_lines, locals())
     if not 1 <= port <= _LAST_PORT:
         raise InvalidInputError(f"port must be from 1 to {_LAST_PORT}, not {port}")
     reader = spark.readStream.format("socket").option("host", host).option("port", port)

@@ -8,6 +8,7 @@ from functools import cache, cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from sparkstream_kit._arguments import check, said
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, reject_unknown
 from sparkstream_kit.testing import _rows
 from sparkstream_kit.testing.harness import streams
@@ -44,6 +45,7 @@ def run_script(query: Query, script: Iterable[tuple[Source, Iterable[Any], Itera
     Raises:
         AssertionError: a step delivered other rows; the message shows its batches.
     """
+    check(run_script, locals())
     names = query.frame.columns
     for number, (source, rows, expected_rows) in enumerate(script, start=1):
         source.add_data(rows)
@@ -90,13 +92,15 @@ def assert_stream_equals_batch(
         InvalidInputError: no rows, an unknown mode or column, or update mode without keys.
         MissingExtraError: hypothesis or pyarrow is not installed.
     """
+    check(assert_stream_equals_batch, locals())
     from sparkstream_kit import _connect
 
-    reject_unknown("output mode", [mode], ("append", "complete", "update"))
     if (mode == "update") != bool(keys):
         raise InvalidInputError(
             f"keys={list(keys)} in {mode} mode; name the result's key columns in update mode, and only there"
         )
+    if rows.isStreaming:
+        raise InvalidInputError("rows is a streaming DataFrame; give a static one, which can be split")
     fed = rows.collect()
     if not fed:
         raise InvalidInputError("rows is empty; give a static DataFrame with some rows to feed")
@@ -115,8 +119,19 @@ def _event_time(
 
     if watermark is None:
         return None, timedelta(0)
-    column, delay = watermark
-    reject_unknown("event-time column", [column], rows.columns)
+    match watermark:
+        case (str(column), delay):
+            reject_unknown("event-time column", [column], rows.columns)
+        case _:
+            given = ", ".join(map(said, watermark)) if isinstance(watermark, tuple) else said(watermark)
+            raise InvalidInputError(
+                f"watermark is {given}; give the event-time column's name and the delay: ('time', '1 minute')"
+            )
+    kind = rows.schema[column].dataType.simpleString()
+    if not kind.startswith("timestamp"):
+        raise InvalidInputError(
+            f"event-time column {column} is {kind}; make it a timestamp first: F.to_timestamp({column!r})"
+        )
     return column, timedelta(microseconds=to_microseconds("delay", delay))
 
 

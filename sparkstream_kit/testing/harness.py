@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sparkstream_kit._arguments import check
 from sparkstream_kit.testing import _rows
 from sparkstream_kit.testing.queries import Query
 
@@ -38,6 +39,7 @@ def streams(spark: SparkSession) -> Iterator[Streams]:
     Args:
         spark: the session, with the time zone that Python has (the fixture `spark` makes both UTC).
     """
+    check(streams, locals())
     # Spark's maintenance thread may write to a state store while its folder goes: that fails no test.
     with tempfile.TemporaryDirectory(prefix="sparkstream-test-", ignore_cleanup_errors=True) as folder:
         made = Streams(spark, Path(folder))
@@ -69,6 +71,7 @@ class Streams:
         Args:
             schema: its columns, as DDL or as a `StructType`.
         """
+        check(Streams.__call__, locals())
         folder = self.folder / f"source-{len(self._sources)}"
         folder.mkdir()
         self._sources.append(Source(self._spark, self._types(schema), folder, self._times))
@@ -83,6 +86,7 @@ class Streams:
             sink: a sink that works batch by batch, to be tested along: it gets each batch, and a batch that
                 it fails on is not in the result of the step.
         """
+        check(Streams.query, locals())
         folder = self.folder / f"query-{len(self._queries)}"
         (folder / "batches").mkdir(parents=True)
         self._queries.append(Query(frame, mode, sink, folder, self._publish))
@@ -97,7 +101,10 @@ class Streams:
         """Return the columns' types as Spark's and as Arrow's; only Spark knows, and it takes a while."""
         key = schema if isinstance(schema, str) else schema.json()
         if key not in self._schemas:
-            empty = self._spark.createDataFrame([], schema)
+            from sparkstream_kit.schemas import from_ddl
+
+            columns = from_ddl(schema) if isinstance(schema, str) else schema
+            empty = self._spark.createDataFrame([], columns)
             self._schemas[key] = (empty.schema, empty.toArrow().schema)
         return self._schemas[key]
 

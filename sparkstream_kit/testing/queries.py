@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ class Query:
         Args:
             frame: another DataFrame to go on with, such as that of the next version of a job.
         """
+        check(Query.restart, locals())
         if self._running is not None:
             self._running.stop()
             self._running = None

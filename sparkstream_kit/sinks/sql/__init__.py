@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, reject_unknown
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def sql_table(
         ...
         sparkstream_kit.errors.InvalidInputError: an SQLite database without a file is lost at once; ...
     """
+    check(sql_table, locals())
     try:
         for needed in ("pandas", "pyarrow"):  # Spark's mapInArrow asks for both, and only in the first batch
             import_module(needed)

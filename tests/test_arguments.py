@@ -1,0 +1,547 @@
+"""Wrong objects for the arguments of every public call; `inspect` finds the calls and their arguments."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import pkgutil
+import re
+from contextlib import AbstractContextManager, ExitStack
+from datetime import timedelta
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import IntegerType, StructField, StructType
+
+import sparkstream_kit
+from sparkstream_kit import (
+    _connect,
+    display,
+    dstreams,
+    feeds,
+    get_session,
+    quarantine,
+    run,
+    sinks,
+    sources,
+    start,
+    testing,
+    windows,
+)
+from sparkstream_kit._arguments import said
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+# Whose arguments are no objects of a caller's: texts of a command line, and what all others stand on.
+LEFT_OUT = {"cli", "errors", "jobflags"}
+# What only the kit makes: their constructors take what it has checked.
+MADE_HERE = {"Query", "Source", "Streams"}
+
+# What people confuse, by the parameter's name; and by its type, whatever its name.
+NAMES = {
+    *(
+        "app_name",
+        "backup",
+        "checkpoint",
+        "ddl",
+        "folder",
+        "format",
+        "frame",
+        "gap",
+        "host",
+        "length",
+        "mode",
+    ),
+    *("name", "offset", "path", "port", "profile", "schema", "sink", "slide", "snapshot", "source", "spark"),
+    *("stop_file", "table", "target", "time", "trigger", "url", "watermark"),
+}
+CALLED = {"function", "session class", "schema class"}
+# The things below that each type of a signature takes.
+TAKES = {
+    "Callable[[Any, Any], object]": CALLED,
+    "Callable[[DataFrame, int], None]": CALLED,
+    "Callable[[DataFrame], DataFrame]": CALLED,
+    "Callable[[Path], object] | None": CALLED | {"none"},
+    "Callable[[StreamingQueryProgress], None] | None": CALLED | {"none"},
+    "Callable[[], AbstractContextManager[Any]]": CALLED,
+    "DStream[Any]": {"stream"},
+    "DStream[tuple[Any, int]]": {"stream"},
+    "DataFrame": {"frame"},
+    "DataFrame | None": {"frame", "none"},
+    "DataFrame | T.StructType": {"frame", "schema"},
+    "DataStreamWriter": {"writer"},
+    "Path": {"path"},
+    "Query": {"query"},
+    "Sink": {"sink"},
+    "Sink | None": {"sink", "none"},
+    "SparkSession": {"session"},
+    "StreamingContext": {"context"},
+    "StreamingQuery": {"ended"},
+    "StructType": {"schema"},
+    "StructType | str": {"schema", "string"},
+    "T.StructType": {"schema"},
+    "_Duration": {"string", "duration"},
+    "_Duration | None": {"string", "duration", "none"},
+    "_Frame": {"frame", "schema"},
+    "bool": {"flag"},
+    "float": {"number"},
+    "float | None": {"number", "none"},
+    "int": {"number"},
+    "int | None": {"number", "none"},
+    "str": {"string"},
+    "str | Column": {"string", "column"},
+    "str | None": {"string", "none"},
+    "str | Path": {"string", "path"},
+    "str | Path | None": {"string", "path", "none"},
+    "str | StructType": {"schema", "string"},
+    "str | os.PathLike[str]": {"string", "path"},
+    "Sequence[str]": {"names"},
+    "Mapping[str, Any] | None": {"mapping", "none"},
+}
+# Confused under some names only.
+PLAIN = {
+    *("Mapping[str, Any] | None", "Sequence[str]", "bool", "float", "float | None", "int", "int | None"),
+    *("str", "str | None"),
+}
+# What no look at a type can tell, with something to give where it is wanted.
+NOT_LOOKED_AT: dict[str, Any] = {
+    "Collection[int]": (),
+    "Sequence[Sequence[str | None]]": [],
+    "Any": None,  # options and triggers, which have tests of their own
+    "Iterable[str] | Callable[[], Iterable[str]]": [],
+    "Iterable[tuple[Source, Iterable[Any], Iterable[Any]]]": [],
+    "Iterable[tuple[str, str | bytes]]": [],
+    "Sequence[tuple[str, float]]": [],
+    "threading.Event | None": None,
+    "tuple[str, str | timedelta] | None": None,  # a test of its own, too
+}
+# What is said of each thing.
+SAID = {
+    "none": "None",
+    "number": "5",
+    "flag": "True",
+    "duration": "a timedelta",
+    "string": "the string 'in'",
+    "names": "a list",
+    "mapping": "a dict",
+    "path": "a PosixPath",
+    "function": "the function sinks.memory",
+    "module": "the module sinks",
+    "session": "a SparkSession",
+    "session class": "the class SparkSession",
+    "builder": "a Builder",
+    "frame": "a DataFrame",
+    "pandas": "a pandas.DataFrame",
+    "reader": "a DataStreamReader",
+    "writer": "a DataStreamWriter",
+    "groups": "a GroupedData",
+    "column": "a Column",
+    "schema": "a StructType",
+    "schema class": "the class StructType",
+    "field": "a StructField",
+    "sink": "a Sink",
+    "ended": "a StreamingQuery",
+    "query": "a Query",
+    "context": "a StreamingContext",
+    "stream": "a DStream",
+}
+
+
+class Argument(NamedTuple):
+    """A parameter of a public call."""
+
+    call: str
+    function: Callable[..., Any]
+    name: str
+    takes: str
+
+
+def public_calls() -> dict[str, Callable[..., Any]]:
+    """Return the functions, and the constructors and methods of classes, that the package's rooms export."""
+    found: dict[str, Callable[..., Any]] = {}
+    rooms = {room.name for room in pkgutil.iter_modules(sparkstream_kit.__path__) if room.name[0] != "_"}
+    for room in sorted(rooms - LEFT_OUT):
+        module = import_module(f"sparkstream_kit.{room}")
+        for name in module.__all__:
+            each = getattr(module, name)
+            if inspect.isfunction(each):
+                found[f"{room}.{name}"] = each
+            elif inspect.isclass(each):
+                if not dataclasses.is_dataclass(each) and name not in MADE_HERE:
+                    found[f"{room}.{name}"] = each
+                methods = {key: value for key, value in vars(each).items() if inspect.isfunction(value)}
+                for key in [key for key in methods if key == "__call__" or key[0] != "_"]:
+                    found[f"{room}.{name}.{key}"] = methods[key]
+    return found
+
+
+def arguments() -> list[Argument]:
+    """Return all parameters of each public call that has one which people confuse."""
+    found = []
+    for call, function in public_calls().items():
+        own = [
+            Argument(call, function, name, str(parameter.annotation))
+            for name, parameter in inspect.signature(function).parameters.items()
+            if parameter.annotation is not parameter.empty
+        ]
+        if any(each.name in NAMES or each.takes in set(TAKES) - PLAIN for each in own):
+            found += own
+    return found
+
+
+@pytest.fixture(scope="module")
+def things(spark: SparkSession) -> Iterator[dict[str, Any]]:
+    """What people give, by the names of `SAID`, and the objects whose methods are called."""
+    frame = sources.rate(spark)
+    ended = start(frame, sinks.memory("confused"))
+    ended.stop()
+    with ExitStack() as stack:
+        stream = stack.enter_context(testing.streams(spark))
+        made: dict[str, Any] = {
+            "none": None,
+            "number": 5,
+            "flag": True,
+            "duration": timedelta(1),
+            "string": "in",
+            "names": ["in"],
+            "mapping": {"in": 1},
+            "path": Path("in"),
+            "function": sinks.memory,
+            "module": sinks,
+            "session": spark,
+            "session class": SparkSession,
+            "builder": SparkSession.builder,
+            "frame": frame,
+            "pandas": spark.range(1).toPandas(),
+            "reader": spark.readStream,
+            "writer": frame.writeStream,
+            "groups": frame.groupBy("value"),
+            "column": F.col("in"),
+            "schema": frame.schema,
+            "schema class": StructType,
+            "field": StructField("in", IntegerType()),
+            "sink": sinks.console(),
+            "ended": ended,
+            "query": stream.query(frame),
+        }
+        if not _connect.is_connect(spark):
+            made["context"] = stack.enter_context(dstreams.streaming_context(spark, 1))
+            made["stream"] = made["context"].queueStream([[("a", 1)]])
+        yield made | {"Query": made["query"], "Sink": made["sink"], "Streams": stream}
+
+
+def call_with(argument: Argument, value: object, things: dict[str, Any], stack: ExitStack) -> None:
+    """Make the call with one argument as given, and with the others as they should be."""
+    in_place, by_name = [], {}
+    for name, parameter in inspect.signature(argument.function).parameters.items():
+        if name == "self":
+            in_place.append(things[argument.call.split(".")[1]])
+            continue
+        if name == argument.name:
+            given = value
+        elif parameter.default is not parameter.empty or parameter.kind is parameter.VAR_KEYWORD:
+            continue
+        elif parameter.annotation in NOT_LOOKED_AT:
+            given = NOT_LOOKED_AT[parameter.annotation]
+        else:
+            given = things[min(TAKES[parameter.annotation] - {"none"}, key=list(SAID).index)]
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            in_place.append(given)
+        else:
+            by_name[name] = given
+    made = argument.function(*in_place, **by_name)
+    if isinstance(made, AbstractContextManager):
+        stack.enter_context(made)
+
+
+LOOKED_AT = [each for each in arguments() if each.takes not in NOT_LOOKED_AT and each.name != "ignore"]
+
+
+@pytest.mark.parametrize("argument", LOOKED_AT, ids=lambda each: f"{each.call}-{each.name}")
+def test_each_wrong_object_is_one_line_that_says_what_was_given(
+    argument: Argument, things: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "context" not in things and argument.call.startswith("dstreams."):
+        pytest.skip("there are no DStreams on Spark Connect")
+    monkeypatch.chdir(tmp_path)
+    name = argument.name
+    if argument[::2] == ("windows.to_microseconds", "duration"):
+        name = "in"  # as it is told to name it
+    for wrong in [each for each in SAID if each in things and each not in TAKES[argument.takes]]:
+        with ExitStack() as stack, pytest.raises(InvalidInputError) as caught:
+            call_with(argument, things[wrong], things, stack)
+        message = str(caught.value)
+        assert re.match(rf"([\w.]+\(\): )?{name} is {re.escape(SAID[wrong])}; \w+", message), message
+        assert "\n" not in message
+
+
+def test_no_argument_of_a_public_call_has_a_type_that_is_not_looked_at() -> None:
+    assert len(LOOKED_AT) > 150
+    unknown = {each.takes for each in arguments()} - set(TAKES) - set(NOT_LOOKED_AT)
+    assert unknown == set(), "say in TAKES what such an argument takes"
+
+
+# Untyped, for wrong objects.
+kit: Any = SimpleNamespace(
+    display=display,
+    feeds=feeds,
+    get_session=get_session,
+    quarantine=quarantine,
+    run=run,
+    sinks=sinks,
+    sources=sources,
+    start=start,
+    windows=windows,
+)
+START = "start(): "
+DDL = "schemas.from_ddl('name STRING, amount INT')"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (
+            lambda t: kit.start(t.frame, sinks.memory),
+            START + "sink is the function sinks.memory; call it: sinks.memory(…)",
+        ),
+        (
+            lambda t: kit.start(t.frame, "console"),
+            START + "sink is the string 'console'; did you mean sinks.console(…)?",
+        ),
+        (
+            lambda t: kit.start(t.frame, "kafka"),
+            START + "sink is the string 'kafka'; give a sink, such as sinks.console()",
+        ),
+        (
+            lambda t: kit.start(t.frame.writeStream, sinks.console()),
+            START + "frame is a DataStreamWriter; give the DataFrame itself, without .writeStream",
+        ),
+        (
+            lambda t: kit.start(sinks.console(), t.frame),
+            START + "frame is a Sink; swap it with sink: start(frame, sink)",
+        ),
+        (
+            lambda t: kit.start(t.frame.toPandas, sinks.console()),
+            START + "frame is the function DataFrame.toPandas; call it: DataFrame.toPandas(…)",
+        ),
+        (
+            lambda t: kit.start(None, sinks.console()),
+            START + "frame is None; give a DataFrame (a function without a return gives None)",
+        ),
+        (
+            lambda t: kit.start(t.pandas, sinks.console()),
+            START + "frame is a pandas.DataFrame; make it a DataFrame of Spark's: spark.createDataFrame(…)",
+        ),
+        (
+            lambda t: kit.start(t.frame, sinks.console(), mode="Append"),
+            "unknown output mode Append; did you mean append?",
+        ),
+        (
+            lambda t: kit.start(t.frame, sinks.console(), mode="compelte"),
+            "unknown output mode compelte; did you mean complete?",
+        ),
+        (
+            lambda t: kit.start(t.frame, sinks.console(), checkpoint=5),
+            START + "checkpoint is 5; give a path",
+        ),
+        (
+            lambda t: kit.start(t.frame, sinks.console(), checkpoint=""),
+            START + "checkpoint is an empty string; give a path",
+        ),
+        (
+            lambda t: kit.start(t.frame, sinks.console(), trigger="5 seconds"),
+            START + "trigger is the string '5 seconds'; give Spark's own keyword in its place, such as "
+            "processingTime='5 seconds' or availableNow=True",
+        ),
+        (
+            lambda t: kit.start(t.frame, sinks.console(), chekpoint="in"),
+            "unknown keyword of start() chekpoint; did you mean checkpoint?",
+        ),
+        (
+            lambda t: kit.start(t.frame, sinks.console(), processingTime=5),
+            "processingTime is 5; give a duration, such as '10 seconds' or timedelta(seconds=10)",
+        ),
+        (
+            lambda t: kit.start(t.frame, sinks.console(), processingTime="5"),
+            (
+                "cannot read processingTime '5'; write it like '10 seconds', '1 hour 30 minutes', "
+                "'0.5 seconds' or timedelta(seconds=10)"
+            ),
+        ),
+        (
+            lambda t: kit.start(t.frame, sinks.console(), processingTime=timedelta(-1)),
+            START + "processingTime is -1 day, 0:00:00; give 0 seconds or more",
+        ),
+        (
+            lambda t: kit.start(t.frame, sinks.console(), availableNow="yes"),
+            START + "availableNow is the string 'yes'; give availableNow=True, or leave it out",
+        ),
+        (
+            lambda t: kit.start(t.frame, sinks.console(), availableNow=True, processingTime="1 second"),
+            "start() takes one trigger, not availableNow and processingTime; leave out all but one",
+        ),
+        (
+            lambda t: kit.run([t.ended]),
+            "run(): queries is a list; give them one by one, or with a star: *queries",
+        ),
+        (
+            lambda t: kit.run(t.frame),
+            "run(): queries is a DataFrame; start it first: start(frame, sink, name='totals')",
+        ),
+        (
+            lambda t: kit.sources.text("in", t.session),
+            "sources.text(): spark is the string 'in'; swap it with path: sources.text(spark, path)",
+        ),
+        (
+            lambda t: kit.sources.text(SparkSession, "in"),
+            "sources.text(): spark is the class SparkSession; give a session, such as get_session('name')",
+        ),
+        (
+            lambda t: kit.sources.text(SparkSession.builder, "in"),
+            "sources.text(): spark is a Builder; end it with .getOrCreate()",
+        ),
+        (
+            lambda t: kit.sources.text(SparkSession.builder.getOrCreate, "in"),
+            (
+                "sources.text(): spark is the function SparkSession.Builder.getOrCreate; "
+                "call it: SparkSession.Builder.getOrCreate(…)"
+            ),
+        ),
+        (
+            lambda t: kit.sources.csv(t.session, "in", schema=[t.field]),
+            "sources.csv(): schema is a list; make it a StructType: StructType([…])",
+        ),
+        (
+            lambda t: kit.sources.csv(t.session, "in", schema=t.field),
+            "sources.csv(): schema is a StructField; put it in a StructType: StructType([…])",
+        ),
+        (
+            lambda t: kit.sources.csv(t.session, "in", schema=t.frame),
+            "sources.csv(): schema is a DataFrame; give its .schema",
+        ),
+        (
+            lambda t: kit.sources.csv(t.session, "in", schema=5),
+            f"sources.csv(): schema is 5; give a string or a StructType, such as {DDL}",
+        ),
+        (
+            lambda t: kit.sources.csv(t.session, "in", schema="n INTT"),
+            "cannot read DDL 'n INTT': Unsupported data type \"INTT\" (line 1, pos 2)",
+        ),
+        (
+            lambda t: kit.quarantine.parse_csv(t.frame, "n INT"),
+            f"quarantine.parse_csv(): schema is the string 'n INT'; read it first: {DDL}",
+        ),
+        (
+            lambda t: kit.sources.socket_lines(t.session, "localhost", "9999"),
+            "sources.socket_lines(): port is the string '9999'; give a number: int('9999')",
+        ),
+        (
+            lambda t: kit.sources.socket_lines(t.session, 9999, "localhost"),
+            (
+                "sources.socket_lines(): host is 9999; swap it with port: "
+                "sources.socket_lines(spark, host, port)"
+            ),
+        ),
+        (
+            lambda t: kit.feeds.LineServer([], port="9999"),
+            "feeds.LineServer(): port is the string '9999'; give a number: int('9999')",
+        ),
+        (
+            lambda t: kit.sinks.files("out", partition_by="day"),
+            "sinks.files(): partition_by is the string 'day'; put it in a list: ['name']",
+        ),
+        (
+            lambda t: kit.sinks.console()(t.frame),
+            "sinks.Sink(): writer is a DataFrame; give its .writeStream",
+        ),
+        (
+            lambda t: kit.sinks.fan_out([sinks.latest("a")]),
+            "sinks.fan_out(): sinks is a list; give them one by one, or with a star: *sinks",
+        ),
+        (
+            lambda t: kit.windows.tumbling("t", 5),
+            "length is 5; give a duration, such as '10 seconds' or timedelta(seconds=10)",
+        ),
+        (
+            lambda t: kit.windows.flatten(t.frame, F.col("window")),
+            "windows.flatten(): column is a Column; give the column's name",
+        ),
+        (
+            lambda t: kit.display.render(t.frame, "table"),
+            (
+                "render() shows a static DataFrame, and this one is streaming; show the table of its query: "
+                "start(frame, sinks.latest('name'), mode='complete'), then "
+                "render(spark.table('name'), 'table')"
+            ),
+        ),
+        (
+            lambda t: kit.get_session("name", conf="spark.ui.port=1"),
+            "get_session(): conf is the string 'spark.ui.port=1'; give a dict",
+        ),
+    ],
+)
+def test_what_people_confuse_has_its_own_fix(
+    things: dict[str, Any], wrong: Callable[[SimpleNamespace], Any], message: str
+) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        wrong(SimpleNamespace(**things))
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("watermark", "message"),
+    [
+        ("time", "watermark is the string 'time'; give the event-time column's name and the delay: ("),
+        (
+            (F.col, "1 hour"),
+            "watermark is the function col, the string '1 hour'; give the event-time column's",
+        ),
+        (
+            ("value", "1 hour"),
+            "event-time column value is bigint; make it a timestamp first: F.to_timestamp('value')",
+        ),
+        (("timestamp", 5), "delay is 5; give a duration, such as '10 seconds' or timedelta(seconds=10)"),
+    ],
+)
+def test_a_watermark_is_a_timestamp_and_a_delay(spark: SparkSession, watermark: Any, message: str) -> None:
+    rows = spark.range(1).selectExpr("id AS value", "timestamp_seconds(id) AS timestamp")
+    with pytest.raises(InvalidInputError) as caught:
+        testing.assert_stream_equals_batch(lambda frame: frame, rows, watermark=watermark)
+    assert str(caught.value).startswith(message)
+
+
+def test_a_stream_is_not_split_into_streams(things: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInputError, match="rows is a streaming DataFrame; give a static one"):
+        testing.assert_stream_equals_batch(lambda frame: frame, things["frame"])
+
+
+def test_a_file_is_no_checkpoint(things: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        InvalidInputError, match=f"checkpoint {tmp_path}/file cannot be written: Not a directory"
+    ):
+        start(things["frame"], sinks.memory("file"), checkpoint=tmp_path / "file")
+
+
+def test_a_value_is_said_shortly_and_without_a_password() -> None:
+    assert said("postgresql://me:se/c:r@et@host/name") == "the string 'postgresql://me:***@host/name'"
+    assert said(str.join) == "the function str.join"
+    assert said(lambda: None) == "the function <lambda>"
+    assert said("x" * 100) == f"the string '{'x' * 60}…'"
+
+
+def test_what_fits_is_taken_as_it_was(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
+    lines = sources.text(spark, folder, max_files_per_trigger=1)
+    query = start(
+        lines, sinks.files(tmp_path / "out"), name="n", checkpoint=tmp_path / "c", processingTime=timedelta(0)
+    )
+    query.processAllAvailable()
+    query.stop()
+    assert (tmp_path / "out" / "_spark_metadata").is_dir()
