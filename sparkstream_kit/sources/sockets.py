@@ -9,6 +9,7 @@ from pyspark import SparkContext
 
 from sparkstream_kit import _connect
 from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.sources import _options
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -36,13 +37,21 @@ def socket_lines(spark: SparkSession, host: str, port: int, **options: Any) -> D
         A streaming DataFrame with one column, `value` (string): a line without its line end.
 
     Raises:
-        InvalidInputError: the port is not a port number. A port that nobody listens on shows when the
+        InvalidInputError: the port is not a port number, the host is one, or an option is misspelt. A port that nobody listens on shows when the
             query starts its first batch: `run` then raises `InputUnavailable`.
     """
     if not 1 <= port <= _LAST_PORT:
         raise InvalidInputError(f"port must be from 1 to {_LAST_PORT}, not {port}")
+    _check_host(host)
+    _options.check("socket_lines", options, ["host", "port"], "socket")
     reader = spark.readStream.format("socket").option("host", host).option("port", port)
     return reader.options(**options).load()
+
+
+def _check_host(host: str) -> None:
+    """Refuse a bare number, which a system would take for an address."""
+    if str(host).isdigit():
+        raise InvalidInputError(f"host {host} is a number, perhaps a port; give the host and then the port")
 
 
 def addresses(query: StreamingQuery, progress: StreamingQueryProgress | None = None) -> list[tuple[str, int]]:
