@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +11,8 @@ from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pyspark.sql import DataFrame, SparkSession
 
 FORMATS = ["text", "csv", "json", "parquet", "orc"]
@@ -103,7 +104,9 @@ def test_one_that_lands_while_the_query_runs_waits_for_its_next_start(
     assert written.of(read(spark, form, folder)) == list(range(3 + len(NAMES)))
 
 
-def test_a_file_without_a_row_doubles_nothing_either(spark: SparkSession, folder: Path, written: Rows) -> None:
+def test_a_file_without_a_row_doubles_nothing_either(
+    spark: SparkSession, folder: Path, written: Rows
+) -> None:
     land(spark, "text", folder, ["a", "b"])
     (folder / "c[1]").touch()
     frame = read(spark, "text", folder)
@@ -113,7 +116,12 @@ def test_a_file_without_a_row_doubles_nothing_either(spark: SparkSession, folder
 @pytest.mark.parametrize("name", ["pro[j] 1", "a*", "{x}", "back\\slash", "why?"])
 @pytest.mark.parametrize("relative", [False, True])
 def test_a_folder_of_such_a_name(
-    spark: SparkSession, tmp_path: Path, written: Rows, monkeypatch: pytest.MonkeyPatch, name: str, relative: bool
+    spark: SparkSession,
+    tmp_path: Path,
+    written: Rows,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    relative: bool,
 ) -> None:
     folder = tmp_path / name / "in"
     land(spark, "text", folder, ["a", "b", "c"])
@@ -150,7 +158,14 @@ def test_a_pattern_that_matches_nothing_yet_is_said(
 
 @pytest.mark.parametrize(
     ("pattern", "wanted"),
-    [("*.csv", [0, 2]), ("?.csv", [0]), ("*\\[*", [2]), ("[ab]*", [0, 1]), ("[^b]*", [0, 2]), ("{b,x*}", [1, 2])],
+    [
+        ("*.csv", [0, 2]),
+        ("?.csv", [0]),
+        ("*\\[*", [2]),
+        ("[ab]*", [0, 1]),
+        ("[^b]*", [0, 2]),
+        ("{b,x*}", [1, 2]),
+    ],
 )
 @pytest.mark.parametrize("late", [False, True])
 def test_the_users_own_pattern_for_names_holds(

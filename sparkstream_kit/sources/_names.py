@@ -1,4 +1,4 @@
-r"""Names of files and folders that Spark misreads, and options of its file source with which it reads them right.
+r"""Names of files and folders that Spark misreads, and options of its file source that mend it.
 
 Spark takes a path with one of `* ? [ ] { } \` for a pattern. In a batch of several files each such name makes
 it read all the others once more (SPARK-58518, Spark 3.4.1 and later); in a batch of its own the file is read
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-__all__ = ["MISREAD", "options_for", "spark_path"]
+__all__ = ["left_out", "options_for", "spark_path"]
 
 _log = logging.getLogger(__name__)
 
 _PATTERN = r"*?[]{}\ ".strip()
-MISREAD = re.compile(r"[*?\[\]{}\\:]")  # in the name of a local file
+_left_out: dict[str, str] = {}  # by the path of a source of this process, for which characters in a name
 _LONGEST_NAME = 255  # of a file, on every local file system
 _NOT_A_FOLDER = "input {} is a file; give the folder that it is in"
 
@@ -82,23 +82,35 @@ def options_for(spark: SparkSession, path: str, options: dict[str, Any]) -> dict
     options = {name.lower(): value for name, value in options.items()}
     local = _local(spark, path) is not None
     alone = str(options.get("maxfilespertrigger")) == "1" or _is_recursive(options)
+    where = os.path.abspath(_files.plain(path) or path)  # noqa: PTH100
+    _left_out.pop(where, None)
     # The base of partition folders was given to it because its own name looks like a pattern.
-    found = [str(options["basepath"])] if "\\" in path and "basepath" in options else _misread(spark, path, options)
+    found = (
+        [str(options["basepath"])]
+        if "\\" in path and "basepath" in options
+        else _misread(spark, path, options)
+    )
     if not found:
         chars = (":" if local else "") + ("" if alone else _PATTERN)
         kept = _leaving_out(chars, str(options.get("pathglobfilter", "*"))) if chars else None
         if kept is not None:
+            _left_out[where] = chars
             return {"pathGlobFilter": kept}
         if alone or not chars:
             return {}
     elif not alone:
         _log.warning(
-            "%s is read one file a batch: beside %s Spark would count the other files of a batch twice; a name "
-            "without * ? [ ] { } \\ and : avoids this",
+            "%s is read one file a batch: beside %s Spark would count the other files of a batch twice; "
+            "give it a name without * ? [ ] { } \\ and :",
             path,
             found[0],
         )
     return ({} if alone else {"maxFilesPerTrigger": 1}) | (_WITHOUT_CHECKSUMS if local and found else {})
+
+
+def left_out(path: str) -> str:
+    """Return the characters for which a source of this process leaves a file out of a path that it reads."""
+    return _left_out.get(path, "")
 
 
 def _local(spark: SparkSession, path: str) -> str | None:
@@ -125,7 +137,7 @@ def _misread(spark: SparkSession, path: str, options: dict[str, Any]) -> list[st
     local = _local(spark, path)
     if local is None or set(local) & set("{}\\"):  # Python's patterns lack these
         return [name for name in _by_spark(spark, path, options) if _is_pattern(name)]
-    tops = glob.glob(local)
+    tops = glob.glob(local)  # noqa: PTH207 - of an absolute path or a relative one
     if not tops and _is_pattern(local):
         _log.warning("input %s: nothing matches this pattern yet", path)
     found = [
@@ -145,7 +157,9 @@ def _files_under(top: str, *, recursive: bool) -> Iterator[str]:
     if os.path.isfile(top):  # noqa: PTH113
         yield top
     for root, folders, files in os.walk(top, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith((".", "_")) and (recursive or "=" in name)]
+        folders[:] = [
+            name for name in folders if not name.startswith((".", "_")) and (recursive or "=" in name)
+        ]
         yield from (os.path.join(root, name) for name in files if not name.startswith((".", "_")))  # noqa: PTH118
 
 

@@ -22,8 +22,8 @@ _FILES = """basePath cleanSource discardCachedInputRatio fileNameOnly ignoreCorr
     latestFirst maxBytesPerTrigger maxCachedFiles maxFileAge maxFilesPerTrigger pathGlobFilter
     recursiveFileLookup sourceArchiveDir"""
 _LINES = "compression encoding lineSep"
-_VALUES = """charset columnNameOfCorruptRecord dateFormat enableDateTimeParsingFallback inferSchema locale mode
-    multiLine samplingRatio singleVariantColumn timeFormat timeZone timestampFormat timestampNTZFormat"""
+_VALUES = """charset columnNameOfCorruptRecord dateFormat enableDateTimeParsingFallback inferSchema locale
+    mode multiLine samplingRatio singleVariantColumn timeFormat timeZone timestampFormat timestampNTZFormat"""
 _KNOWN = {
     "csv": f"""{_FILES} {_LINES} {_VALUES} charToEscapeQuoteEscaping codec columnPruning comment delimiter
         emptyValue enforceSchema escape escapeQuotes extension header ignoreLeadingWhiteSpace
@@ -46,7 +46,7 @@ _NEAR = 0.8
 def check(source: str, given: Iterable[str], keywords: Iterable[str], kind: str | None = None) -> None:
     """Refuse a misspelt option; one that nothing is known of is passed on to Spark, with a warning.
 
-    A name with a dot, such as `fs.s3a.endpoint`, goes to Hadoop. A table's options are those of its own format.
+    A name with a dot, such as `fs.s3a.endpoint`, goes to Hadoop. A table has the options of its own format.
 
     Args:
         source: the function of `sources`, such as "csv".

@@ -7,9 +7,9 @@ read, but for partition folders (`day=1`) and with `recursiveFileLookup=True`.
 
 A batch takes files until it has 256 MiB of them, so that a backlog is read neither a file at a time, which
 takes several times as long, nor all at once; `max_files_per_trigger` counts files instead, and
-`maxBytesPerTrigger=64 * 1024**2` is another amount. Where a name has one of `* ? [ ] { } \`, the source takes one
-file a batch, as Spark would count the others of its batch twice (SPARK-58518); a file of such a name that lands
-while the query runs is read after the query's next start.
+`maxBytesPerTrigger=64 * 1024**2` is another amount. Where a file's name has one of `* ? [ ] { } \`, the
+source takes one file a batch, as Spark would count the others of its batch twice (SPARK-58518). A file of
+such a name that lands while the query runs is read after the query's next start.
 """
 
 from __future__ import annotations

@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.listener import StreamingQueryProgress
     from pyspark.sql.streaming.query import StreamingQuery
 
-__all__ = ["addresses", "is_being_read", "nobody_listens", "refused", "socket_lines"]
+__all__ = [
+    "addresses",
+    "is_being_read",
+    "nobody_listens",
+    "refused",
+    "socket_lines",
+    "unavailable",
+    "unknown_host",
+]
 
 _LAST_PORT = 65535
 
@@ -37,8 +45,9 @@ def socket_lines(spark: SparkSession, host: str, port: int, **options: Any) -> D
         A streaming DataFrame with one column, `value` (string): a line without its line end.
 
     Raises:
-        InvalidInputError: the port is not a port number, the host is one, or an option is misspelt. A port that nobody listens on shows when the
-            query starts its first batch: `run` then raises `InputUnavailable`.
+        InvalidInputError: the port is not a port number, the host is a number, or an option is misspelt. That
+            the host is not known or nobody listens shows when the query starts its first batch: `run` then
+            raises `InputUnavailable`.
     """
     if not 1 <= port <= _LAST_PORT:
         raise InvalidInputError(f"port must be from 1 to {_LAST_PORT}, not {port}")
@@ -93,6 +102,24 @@ def is_being_read(spark: SparkSession, of: list[tuple[str, int]]) -> bool:
     else:
         return True
     return any(f"TextSocketSource({host}, {port})" in threads for host, port in of)
+
+
+def unavailable(peers: list[tuple[str, int]], failure: str) -> str | None:
+    """Return what to say of a query that could not connect to its socket; None for any other failure."""
+    found = re.search(
+        r"^(?:Caused by: )?java\.net\.(Connect|UnknownHost|NoRouteToHost)Exception\b", failure, re.MULTILINE
+    )
+    if not peers or found is None:
+        return None
+    host, port = peers[0]
+    if found[1] == "Connect":
+        return nobody_listens(f"{host}:{port}")
+    return unknown_host(host) if found[1] == "UnknownHost" else f"no route to host {host}; check its address"
+
+
+def unknown_host(host: str) -> str:
+    """Return what to say of a host name that no name service knows."""
+    return f"unknown host {host}; correct the name, or give the address"
 
 
 def nobody_listens(address: str) -> str:
