@@ -29,7 +29,7 @@ def transform(lines: DataFrame) -> DataFrame:
 def flags() -> argparse.ArgumentParser:
     """Return the job's command line."""
     parser = jobflags.parser(__doc__, "--profile", "--run-for", "--idle", "--trigger", "--stop-file")
-    parser.add_argument("host", metavar="HOST", nargs="?", default="localhost")
+    parser.add_argument("host", metavar="HOST", nargs="?", type=jobflags.host, default="localhost")
     parser.add_argument("port", metavar="PORT", nargs="?", type=jobflags.port, default=9999)
     parser.add_argument(
         "--database",
@@ -48,6 +48,7 @@ def flags() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the counts of each batch go to standard output, everything else to standard error."""
     args = flags().parse_args(argv)
+    jobflags.check_needs(args, "--take-over", "--database")
 
     from sparkstream_kit import run, sinks, sources, spark_session, start
 
