@@ -19,7 +19,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparkstream_kit._files import cache_folder, pyspark_folder
+from sparkstream_kit import _files
 from sparkstream_kit.errors import InvalidInputError, KitError
 
 __all__ = ["java_options", "warm"]
@@ -63,7 +63,7 @@ def warm() -> Path:
         raise InvalidInputError("no Java was found: install Java 17 or newer, or set JAVA_HOME")
     if archive.usable():
         return archive.path
-    archive.path.parent.mkdir(parents=True, exist_ok=True)
+    _files.private_folder(archive.path.parent)
     with tempfile.TemporaryDirectory(dir=archive.path.parent, prefix=".warm-") as folder:
         made = Path(folder, "made.jsa")
         environment = {key: value for key, value in os.environ.items() if key != "SPARK_REMOTE"}
@@ -127,8 +127,9 @@ class _Archive:
             for old in self.path.parent.glob(f"{self.path.name.partition('-')[0]}-*"):
                 old.unlink(missing_ok=True)  # another `warm` may be at it
         size = made.stat().st_size
+        made.chmod(0o600)  # who could write it could run what they like in our JVMs
         made.replace(self.path)
-        self._note.write_text(str(size), "utf-8")
+        _files.replace(self._note, [str(size)], private=True)
 
     @property
     def _note(self) -> Path:
@@ -141,7 +142,7 @@ def _in_environment() -> bool:
 
 def _folder() -> Path:
     """Return where archives are: in the virtual environment, with which they go, or in the user's cache."""
-    return Path(sys.prefix, "share", "sparkstream-kit") if _in_environment() else cache_folder()
+    return Path(sys.prefix, "share", "sparkstream-kit") if _in_environment() else _files.cache_folder()
 
 
 def _java() -> Path | None:
@@ -153,7 +154,7 @@ def _java() -> Path | None:
 
 def _spark_jars() -> Path | None:
     home = os.environ.get("SPARK_HOME")
-    root = Path(home) if home else pyspark_folder()
+    root = Path(home) if home else _files.pyspark_folder()
     return root / "jars" if root and (root / "jars").is_dir() else None
 
 

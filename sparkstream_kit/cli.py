@@ -57,17 +57,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _app() -> Any:
     if typer is None:
         raise MissingExtraError("sparkstream", "cli")
-    plain: Any = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
+    plain: Any = {
+        "add_completion": False,
+        "pretty_exceptions_enable": False,
+        "rich_markup_mode": None,
+        "context_settings": {"help_option_names": ["-h", "--help"]},
+    }
     app = typer.Typer(
         **plain,
         help="Input for Spark streams, their checkpoints, settings, schemas as code, a warm Spark.",
     )
     app.callback(invoke_without_command=True)(_options)
     feed = typer.Typer(**plain, help="Make input for a stream.")
+    feed.callback(invoke_without_command=True)(_help)
     feed.command("lines")(_lines)
     feed.command("sales")(_sales)
     app.add_typer(feed, name="feed")
     checkpoint = typer.Typer(**plain, help="See into a checkpoint, copy it, go back in it.")
+    checkpoint.callback(invoke_without_command=True)(_help)
     checkpoint.command("show")(_show)
     checkpoint.command("check")(_check)
     checkpoint.command("clone")(_clone)
@@ -93,8 +100,14 @@ def _options(
         found = importlib.metadata.distributions(name="sparkstream-kit")
         typer.echo(f"sparkstream {next((kit.version for kit in found), 'of a checkout')}")
         raise typer.Exit
+    _help(context)
+
+
+def _help(context: typer.Context) -> None:
+    """Print the help where a command is missing, as an error: a script that calls it so is wrong."""
     if context.invoked_subcommand is None:
-        raise InvalidInputError("Missing command; see --help")
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(2)
 
 
 def _lines(
@@ -269,3 +282,7 @@ def _stopped_by_signal(stop: Callable[[], None]) -> Iterator[None]:
 
 def _say(what: object) -> None:
     sys.stderr.write(f"sparkstream: {what}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
