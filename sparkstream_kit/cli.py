@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from sparkstream_kit import _waiting, checkpoints, class_data, feeds, serving
 from sparkstream_kit._files import cache_folder
-from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, reject_unknown
+from sparkstream_kit.errors import (
+    InvalidInputError,
+    KitError,
+    MissingExtraError,
+    reject_unknown,
+    without_secrets,
+)
 from sparkstream_kit.profiles import submit_properties
 
 try:
@@ -116,7 +122,7 @@ def _lines(
     port: Annotated[int, _flag("PORT", "Port to listen on; 0 takes a free one.")] = 9999,
     file: Annotated[Path | None, _flag("FILE", "Send the lines of this UTF-8 file.")] = None,
     seed: Annotated[int | None, _flag("N", "Send made-up lines, by a seed.  [default: 0]")] = None,
-    count: Annotated[int | None, _flag("N", "Lines a client (all; made-up ones: no end).", min=0)] = None,
+    count: Annotated[int | None, _flag("N", "Lines a client (all; made-up ones: no end).", min=1)] = None,
     rate: Annotated[float | None, _flag("LINES", "Lines a second (as fast as a client reads).")] = None,
     clients: Annotated[int | None, _flag("N", "End after serving so many (never).", min=1)] = None,
 ) -> None:
@@ -133,7 +139,7 @@ def _lines(
 def _sales(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where files land; made if missing.")],
     *,
-    files: Annotated[int | None, _flag("N", "How many files (no end).")] = None,
+    files: Annotated[int | None, _flag("N", "How many files (no end).", min=1)] = None,
     rows: Annotated[int, _flag("N", "Rows in each file.")] = 100,
     seed: Annotated[int, _flag("N", "The same seed gives the same files.")] = 0,
     every: Annotated[float, _flag("SECONDS", "Time from one file to the next.")] = 1.0,
@@ -281,7 +287,7 @@ def _stopped_by_signal(stop: Callable[[], None]) -> Iterator[None]:
 
 
 def _say(what: object) -> None:
-    sys.stderr.write(f"sparkstream: {what}\n")
+    sys.stderr.write(f"sparkstream: {without_secrets(str(what))}\n")
 
 
 if __name__ == "__main__":

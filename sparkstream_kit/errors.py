@@ -79,8 +79,9 @@ def without_secrets(text: str) -> str:
         >>> without_secrets("sc://host:15002/;token=hush cannot be had")
         'sc://host:15002/;token=*** cannot be had'
     """
-    # Up to the last @, though one in a password should be written %40: to hide too much does no harm.
-    text = re.sub(r"(://[^\s/:@]*:)\S*@", r"\1***@", text)
+    # Up to the last @, though one in a password should be written %40: to hide too much does no harm. As a
+    # path, a URL has lost a slash.
+    text = re.sub(r"(:/{1,2}[^\s/:@]*:)\S*@", r"\1***@", text)
     return re.sub(r"(?i)((?:password|passwd|pwd|token|secret|access[._]?key)=)[^\s&;,'\"]+", r"\1***", text)
 
 

@@ -110,7 +110,7 @@ def serve(port: int = PORT, profile: str = "local") -> Server:
             if running.profile != profile:
                 raise InvalidInputError(
                     f"a server with profile {running.profile} runs on port {port}; end it first "
-                    f"(sparkstream serve --stop --port {port}), or give another --port"
+                    f"(sparkstream serve --stop --port {port}), or give another port"
                 )
             return running
         _clear(folder)
@@ -172,7 +172,7 @@ def _reserved(port: int) -> Iterator[list[int]]:
     Raises:
         InvalidInputError: somebody else has the port.
     """
-    taken = InvalidInputError(f"port {port} is taken by another program; give another --port")
+    taken = InvalidInputError(f"port {port} is taken by another program; give another port")
     if _answers(port):
         raise taken
     try:

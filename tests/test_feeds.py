@@ -197,7 +197,7 @@ def test_a_pace_does_not_drift() -> None:
 def test_a_taken_port_is_named() -> None:
     with LineServer(["a"]) as first, pytest.raises(InvalidInputError) as caught:
         LineServer(["b"], port=first.port)
-    fix = "choose another with --port or stop what listens there"
+    fix = "choose another port or stop what listens there"
     assert str(caught.value) == f"port {first.port} on 127.0.0.1 is taken; {fix}"
 
 

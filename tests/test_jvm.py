@@ -154,15 +154,13 @@ esac
 JAVA_11 = (
     "{ echo 'Error: LinkageError occurred while loading main class org.apache.spark.launcher.Main'; echo "
     "'java.lang.UnsupportedClassVersionError: org/apache/spark/launcher/Main has been compiled by a more "
-    "recent version of the Java Runtime (class file version 61.0), this version of the Java Runtime only recognizes "
-    "class file versions up to 55.0'; } >&2; exit 1"
+    "recent version of the Java Runtime (class file version 61.0), this version of the Java Runtime only "
+    "recognizes class file versions up to 55.0'; } >&2; exit 1"
 )
 REAL = 'exec {}/bin/java "$@"'.format(os.environ.get("JAVA_HOME", ""))
 NEEDS = (
     "and Spark needs Java 17 or newer; install one (Debian: apt-get install openjdk-17-jre-headless) "
     "or set JAVA_HOME"
-)
-    "Spark needs 17 or newer; install one (Debian: apt-get install openjdk-17-jre-headless) or set JAVA_HOME"
 )
 STOPPED = "Spark's Java machine did not start: "
 
