@@ -395,8 +395,6 @@ def test_the_package_runs_as_a_module(module: str, tmp_path: Path) -> None:
         ("feed lines --file /nope", "no file /nope; give the path of a UTF-8 text file"),
         ("feed lines --rate 0", "rate is 0.0 lines a second; give a number above 0, or leave it out"),
         ("feed sales", "Missing argument 'FOLDER'; see --help"),
-        ("feed sales x --files 0", "Invalid value for '--files': Input should be greater than or equal to 1; see --help"),
-        ("feed lines --count 0", "Invalid value for '--count': Input should be greater than or equal to 1; see --help"),
         ("feed sales x --rows 0", "rows is 0; give 1 row a file or more"),
         ("feed sales x --every -1", "every is -1.0 seconds; give 0 or more"),
         ("conf /nope", "unknown profile /nope; known: cluster, local, test, or the path of a file"),
@@ -410,6 +408,16 @@ def test_the_package_runs_as_a_module(module: str, tmp_path: Path) -> None:
 def test_a_mistake_is_one_line(args: str, line: str, tmp_path: Path) -> None:
     done = run(*args.split(), cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"sparkstream: {line}\n")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("args", ["feed sales x --files 0", "feed lines --count 0", "feed lines --clients 0"])
+def test_what_would_do_nothing_is_a_mistake(args: str, tmp_path: Path) -> None:
+    done = run(*args.split(), cwd=tmp_path)
+    flag = args.split()[-2]
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"sparkstream: Invalid value for '{flag}': ")
+    assert done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 

@@ -138,7 +138,7 @@ def test_no_argument_of_the_library_is_repeated_with_its_password(spark: SparkSe
         lambda: sinks.sql_table(URL.replace("postgresql", "mysql"), "t"),
         lambda: sinks.sql_table(URL, "t", how=URL),
         lambda: start(frame, sinks.memory("m"), mode=URL, name="x"),
-        lambda: start(frame, sinks.memory("m"), name="x", **{URL: True}),
+        lambda: start(frame, sinks.memory("m"), name="x", **{URL: True}),  # type: ignore[arg-type]
         lambda: schemas.from_ddl(URL),
         lambda: feeds.text_lines(URL),
     ]
