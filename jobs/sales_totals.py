@@ -78,7 +78,8 @@ def flags() -> argparse.ArgumentParser:
         metavar="URL",
         type=jobflags.database,
         help="also keep the totals in the table sales_totals, replaced whole after each batch: "
-        "sqlite:///totals.db, postgresql+psycopg://user@host/name (its password in PGPASSWORD or ~/.pgpass)",
+        "sqlite:///totals.db, postgresql+psycopg://user@host/name (its password in PGPASSWORD or "
+        "~/.pgpass), or env:NAME for the variable of the environment that holds it",
     )
     parser.add_argument(
         "--take-over", action="store_true", help="replace the table even if another query wrote it"

@@ -36,7 +36,8 @@ def flags() -> argparse.ArgumentParser:
         metavar="URL",
         type=jobflags.database,
         help="keep the counts in the table word_counts instead, replaced whole after each batch: "
-        "sqlite:///counts.db, postgresql+psycopg://user@host/name (its password in PGPASSWORD or ~/.pgpass)",
+        "sqlite:///counts.db, postgresql+psycopg://user@host/name (its password in PGPASSWORD or "
+        "~/.pgpass), or env:NAME for the variable of the environment that holds it",
     )
     parser.add_argument(
         "--take-over", action="store_true", help="replace the table even if another run wrote it"

@@ -19,7 +19,7 @@ def rooms(package: Path) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for path in sorted(package.rglob("*.py")):
         room = path.relative_to(package).parts[0].removesuffix(".py")
-        if room != "__init__":
+        if not room.startswith("__"):
             uses = _imported(ast.parse(path.read_text("utf-8")), package)
             found.setdefault(room, set()).update(uses - {room})
     return found

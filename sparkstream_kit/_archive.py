@@ -17,7 +17,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparkstream_kit._files import cache_folder, pyspark_folder
+from sparkstream_kit import _files
 from sparkstream_kit.errors import InvalidInputError
 
 _RENEWS_ITSELF = 19  # the first Java that does
@@ -83,8 +83,9 @@ class Archive:
             for old in self.path.parent.glob(f"{self.path.name.partition('-')[0]}-*"):
                 old.unlink(missing_ok=True)  # another `warm` may be at it
         size = made.stat().st_size
+        made.chmod(0o600)  # who could write it could run what they like in our JVMs
         made.replace(self.path)
-        self._note.write_text(str(size), "utf-8")
+        _files.replace(self._note, [str(size)], private=True)
 
     @property
     def _note(self) -> Path:
@@ -97,7 +98,7 @@ def _in_environment() -> bool:
 
 def _folder() -> Path:
     """Return where archives are: in the virtual environment, with which they go, or in the user's cache."""
-    return Path(sys.prefix, "share", "sparkstream-kit") if _in_environment() else cache_folder()
+    return Path(sys.prefix, "share", "sparkstream-kit") if _in_environment() else _files.cache_folder()
 
 
 def _java() -> Path | None:
@@ -109,5 +110,5 @@ def _java() -> Path | None:
 
 def _spark_jars() -> Path | None:
     home = os.environ.get("SPARK_HOME")
-    root = Path(home) if home else pyspark_folder()
+    root = Path(home) if home else _files.pyspark_folder()
     return root / "jars" if root and (root / "jars").is_dir() else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from types import ModuleType
@@ -178,8 +179,7 @@ def _fix(name: str, value: object, kinds: list[str], *, variadic: bool) -> str:
     if inspect.isroutine(value):
         return f"call it: {_name(value)}(…)"
     if isinstance(value, str) and "Sink" in kinds:
-        from sparkstream_kit import sinks
-
+        sinks = sys.modules["sparkstream_kit.sinks"]  # loaded by whatever takes a sink
         if near := hint(value, sinks.__all__):
             return near.removeprefix("; ").replace("mean ", "mean sinks.").replace("?", "(…)?")
     if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?", value) and {"int", "float"} & set(kinds):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from conftest import environment, missing
 
-from sparkstream_kit import _archive
+from sparkstream_kit import _archive, _files
 from sparkstream_kit.cli.warm import warm
 from sparkstream_kit.errors import InvalidInputError, KitError
 
@@ -35,7 +35,7 @@ def made(size: int = 100) -> Path:
     """Put an archive in place, as the end of `warm` does."""
     archive = _archive.Archive.of_this_launch()  # `warm` itself takes a minute
     assert archive is not None
-    archive.path.parent.mkdir(parents=True, exist_ok=True)
+    _files.private_folder(archive.path.parent)
     new = archive.path.with_name("new")
     new.write_bytes(bytes(size))
     archive.keep(new)
@@ -56,6 +56,17 @@ def test_an_archive_is_for_its_java_and_its_spark(java: Path, monkeypatch: pytes
     newer = made()
     assert not archive.exists()  # 160 MB that nothing would read again
     assert str(newer) in _archive.java_options()
+
+
+def test_nobody_else_can_reach_an_archive(java: Path) -> None:
+    before = os.umask(0)
+    try:
+        archive = made()
+    finally:
+        os.umask(before)
+    ours = [archive.parent.parent, archive.parent, *archive.parent.iterdir()]
+    assert len(ours) == 4
+    assert not [path for path in ours if path.stat().st_mode & 0o077]
 
 
 def test_an_archive_that_is_cut_short_is_left_aside(java: Path) -> None:

@@ -24,7 +24,7 @@ EXTRAS = {
     "sparkstream_kit.sinks.sql.__init__": {"pandas", "pyarrow"},
     "sparkstream_kit.sinks.sql.databases": {"psycopg", "sqlalchemy"},
     "sparkstream_kit.sinks.sql.rows": {"pyarrow", "sqlalchemy"},
-    "sparkstream_kit.testing._rows": {"pyarrow"},
+    "sparkstream_kit.testing._rows": {"pyarrow", "pytest"},
     "sparkstream_kit.testing.comparing": {"hypothesis"},
     "sparkstream_kit.testing.plugin": {"pytest"},
 }

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from sparkstream_kit._archive import QUIET, Archive
+from sparkstream_kit._files import private_folder
 from sparkstream_kit.errors import InvalidInputError, KitError
 
 __all__ = ["warm"]
@@ -30,7 +31,7 @@ def warm() -> Path:
         raise InvalidInputError("no Java was found: install Java 17 or newer, or set JAVA_HOME")
     if archive.usable():
         return archive.path
-    archive.path.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(archive.path.parent)
     with tempfile.TemporaryDirectory(dir=archive.path.parent, prefix=".warm-") as folder:
         made = Path(folder, "made.jsa")
         environment = {key: value for key, value in os.environ.items() if key != "SPARK_REMOTE"}

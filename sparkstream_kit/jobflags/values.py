@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._files import plain
-from sparkstream_kit.errors import InvalidInputError, check_file
+from sparkstream_kit.errors import InvalidInputError, check_file, without_secrets
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES, read_profile
 
 if TYPE_CHECKING:
@@ -165,17 +165,35 @@ def profile(text: str) -> str:
 
 
 def database(text: str) -> str:
-    """Read a database's URL; one that is wrong is not shown, as it may hold a password.
+    """Read a database's URL, or the name of an environment variable that holds it, as env:NAME.
+
+    Everyone on the machine can see a command line, and Spark's web page shows it: a password is refused
+    there. A URL that is wrong is not shown, as it may hold one.
 
     Example:
         >>> database("sqlite:///totals.db")
         'sqlite:///totals.db'
+        >>> database("postgresql://kit:hush@host/db")
+        Traceback (most recent call last):
+        ...
+        argparse.ArgumentTypeError: others can see a password on the command line; leave it out and set ...
     """
-    if not re.match(r"\w+(\+\w+)?://", text):
+    url = text
+    if text.startswith("env:"):
+        name = text.removeprefix("env:")
+        url = os.environ.get(name, "")
+        if not url:
+            raise argparse.ArgumentTypeError(f"the environment variable {name} is not set; put the URL there")
+    elif without_secrets(text) != text:
+        raise argparse.ArgumentTypeError(
+            "others can see a password on the command line; leave it out and set PGPASSWORD or ~/.pgpass, or "
+            "put the URL into an environment variable and give env:NAME"
+        )
+    if not re.match(r"\w+(\+\w+)?://", url):
         raise argparse.ArgumentTypeError(
             "this is not a URL, such as sqlite:///totals.db or postgresql+psycopg://user@host/name"
         )
-    return text
+    return url
 
 
 def state_store(text: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from pyspark import SparkContext
 from sparkstream_kit import _connect
 from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.profiles import is_local
 from sparkstream_kit.sources import _options
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def is_being_read(spark: SparkSession, of: list[tuple[str, int]]) -> bool:
     if not _connect.is_connect(spark):
         jvm: Any = SparkContext._jvm  # noqa: SLF001
         threads = jvm.java.lang.Thread.getAllStackTraces().keySet().toString()
-    elif str(spark.conf.get("spark.master", None)).startswith("local"):
+    elif is_local(str(spark.conf.get("spark.master", None))):
         # A query is run by the JVM that has the threads, where it is its own executor.
         threads = spark.sql("SELECT reflect('java.lang.Thread', 'getAllStackTraces')").collect()[0][0]
     else:
