@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from py4j.protocol import Py4JNetworkError
 
 from sparkstream_kit import _causes, _shutdown, _waiting
-from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed
+from sparkstream_kit.checkpoints.checking import damage
+from sparkstream_kit.errors import CheckpointDamaged, InputUnavailable, InvalidInputError, QueryFailed
 from sparkstream_kit.queries import asking
 from sparkstream_kit.queries.summary import QuerySummary, RunSummary, Tally
 from sparkstream_kit.sources import sockets, watch
@@ -68,6 +69,7 @@ def run(
     Raises:
         QueryFailed: a query failed; the others have been stopped. It carries the summary.
         InputUnavailable: a query's socket could not be connected to.
+        CheckpointDamaged: a query could not go on from its checkpoint; the message names the file.
         InvalidInputError: no queries, or a time or number that is not positive.
     """
     if not queries:
@@ -306,5 +308,15 @@ class _Run:
             if peers and (cause.startswith(of_java) or f"Caused by: {of_java}" in str(error)):
                 text = sockets.nobody_listens("{}:{}".format(*peers[0]))
                 raise InputUnavailable(name, text, summary) from error
+            if damaged := self._damaged(run_id):
+                raise CheckpointDamaged(name, f"{damaged} (Spark: {cause})", summary) from error
             raise QueryFailed(name, cause, summary) from error
         return summary
+
+    def _damaged(self, run_id: str) -> str | None:
+        """Say which file of a checkpoint is damaged, where no batch has come through since the start.
+
+        The start looks at what is quickly read; what else is wrong, Spark says in words of its own.
+        """
+        checkpoint = None if self._tallies[run_id].batches else asking.checkpoint(self._queries[run_id])
+        return None if checkpoint is None else damage(checkpoint, whole=True)
