@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
+    "CheckpointDamaged",
     "InputUnavailable",
     "InvalidInputError",
     "KitError",
@@ -66,6 +67,12 @@ class QueryFailed(KitError):  # noqa: N818 - the name says what happened, as Spa
 
 class InputUnavailable(QueryFailed):
     """A query failed because its input cannot be had, such as a port that nobody listens on."""
+
+    exit_code = 2
+
+
+class CheckpointDamaged(QueryFailed):
+    """A query failed at its start, because a file of its checkpoint is not what Spark wrote."""
 
     exit_code = 2
 

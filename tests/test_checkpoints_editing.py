@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from checkpoint_queries import CHANGELOG, FORMAT_V2, ROCKSDB, Batches, land, run, stream, totals
-from conftest import ON_4_0
+from conftest import ON_4_0, environment
 
 from sparkstream_kit import checkpoints
 from sparkstream_kit.checkpoints.reading import damage
@@ -184,6 +185,32 @@ def test_a_rewind_can_be_undone_until_the_next_start(checkpoint: Path) -> None:
     assert tree(checkpoint) == before
 
 
+@pytest.mark.parametrize("name", ["my data", "it's [1] & $HOME"])
+def test_a_command_to_copy_takes_any_path(checkpoint: Path, tmp_path: Path, name: str) -> None:
+    folder = checkpoint.rename(tmp_path / name)
+    before = tree(folder)
+    (folder / "state/0/0/6.delta").rename(tmp_path / "away")
+    line = damage(folder)
+    assert line is not None
+    back, look = re.findall("sparkstream checkpoint .*?(?=; all that is wrong|$)", line)
+    assert copied(back).returncode == 0
+    looked = copied(look)
+    assert (looked.returncode, looked.stdout.endswith(f"{back}\n")) == (1, True)
+    done = copied(f"{back} --apply")
+    assert damage(folder) is None
+    *_, undo = done.stdout.splitlines()
+    assert copied(undo).returncode == 0
+    (tmp_path / "away").rename(folder / "state/0/0/6.delta")
+    assert tree(folder) == before
+
+
+def copied(command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as a user does who copies it."""
+    return subprocess.run(  # noqa: S602 - that is the point
+        command, shell=True, env=environment(), capture_output=True, text=True, check=False
+    )
+
+
 def test_to_where_it_is_already_changes_nothing(checkpoint: Path) -> None:
     before = tree(checkpoint)
     assert (
@@ -340,7 +367,7 @@ def test_a_copy_of_transform_with_state_does_not_need_the_original(
     line = damage(tmp_path / "moved by hand")
     assert line is not None
     assert "state/0/_metadata/v2/0 names " in line
-    assert f"sparkstream checkpoint clone {tmp_path / 'moved by hand'} COPY" in line
+    assert line.endswith(f"sparkstream checkpoint clone '{tmp_path / 'moved by hand'}' COPY")
     land(tmp_path / "in", 1)
     assert run(counted, copy, **ROCKSDB) == [(1, [["a", "2"], ["b", "2"], ["c", "2"]])]
 

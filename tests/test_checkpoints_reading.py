@@ -6,7 +6,8 @@ import json
 import os
 import re
 import shutil
-from contextlib import nullcontext
+import zipfile
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -168,6 +169,7 @@ def test_a_path_may_be_a_uri(checkpoint: Path) -> None:
 
 def test_a_newer_format_is_not_taken_for_damage(checkpoint: Path) -> None:
     (checkpoint / "offsets/5").write_text("v9\n{}\n{}")
+    (checkpoint / "offsets/.5.crc").unlink()
     assert damage(checkpoint) is None
     with pytest.raises(InvalidInputError, match="has format v9, which this version of the kit does not know"):
         checkpoints.check(checkpoint)
@@ -196,16 +198,16 @@ WRITE_ID = (
 )
 DAMAGES = [
     ("metadata", empty, "is empty", WRITE_ID),
-    ("metadata", cut, "is cut off", WRITE_ID),
+    ("metadata", cut, "is cut off or changed", WRITE_ID),
     ("metadata", Path.unlink, "is missing", WRITE_ID),
     ("offsets/5", empty, "is empty", RESTORE),
-    ("offsets/5", cut, "is cut off", RESTORE),
+    ("offsets/5", cut, "is cut off or changed", RESTORE),
     ("offsets/5", Path.unlink, "is missing", RESTORE),
-    ("offsets/4", cut, "is cut off", RESTORE.replace("4", "3")),
+    ("offsets/4", cut, "is cut off or changed", RESTORE.replace("4", "3")),
     ("offsets/4", Path.unlink, "is missing", RESTORE.replace("4", "3")),
     ("commits/5", empty, "is empty", RESTORE),
-    ("commits/5", cut, "is cut off", RESTORE),
-    ("sources/0/5", cut, "is cut off", RESTORE),
+    ("commits/5", cut, "is cut off or changed", RESTORE),
+    ("sources/0/5", cut, "is cut off or changed", RESTORE),
     ("sources/0/5", Path.unlink, "is missing", RESTORE),
     ("sources/0/3", Path.unlink, "is missing", RESTORE.replace("4", "2")),
     ("state/0/0/6.delta", empty, "is empty", RESTORE),
@@ -307,11 +309,88 @@ def test_a_change_by_hand_is_for_check_alone(checkpoint: Path) -> None:
     assert damage(checkpoint) is None
     (problem,) = checkpoints.check(checkpoint)
     assert str(problem) == (
-        f"{file} was changed after Spark wrote it (the checksum in .5.crc says so); "
-        "restore it from a backup, or delete the .crc if that was meant"
+        f"{file} was changed after Spark wrote it (delete .5.crc, its checksum, if that was meant); "
+        f"restore it from a backup, or go back: sparkstream checkpoint rewind {checkpoint} --to 4"
     )
     (checkpoint / "offsets/.5.crc").unlink()
     assert checkpoints.check(checkpoint) == []
+
+
+def test_names_that_are_no_numbers_belong_to_the_source(checkpoint: Path) -> None:
+    before = str(checkpoints.show(checkpoint)).partition("size")
+    # Such as a connector keeps, beside or in place of a log.
+    for name in ("sources/0/shard-commit", "sources/1/shard-commit/0", "sources/_metadata", "offsets/7x"):
+        (checkpoint / name).mkdir(parents=True)
+    for name in ("sources/0/_metadata", "sources/0/.9x.crc", "sources/_metadata/3", "commits/note.txt"):
+        (checkpoint / name).write_text("mine")
+    assert (damage(checkpoint), checkpoints.check(checkpoint)) == (None, [])
+    assert str(checkpoints.show(checkpoint)).partition("size")[0] == before[0]
+    assert str(checkpoints.rewind(checkpoint, to=4)).startswith(f"{checkpoint}: batch 5 runs again")
+
+
+def test_a_watermark_that_python_has_no_date_for_is_left_out(checkpoint: Path) -> None:
+    file = checkpoint / "commits/5"
+    file.write_text('v1\n{"nextBatchWatermarkMs":999999999999999}')
+    assert checkpoints.show(checkpoint).watermark is None
+    file.write_text('v1\n{"nextBatchWatermarkMs":1700000000000}')
+    assert "watermark   2023-11-14 22:13:20 UTC\n" in str(checkpoints.show(checkpoint))
+
+
+# What is in the files: changed in ways that no checksum file is there to tell.
+CONTENTS = [
+    ("metadata", b"\xff", "is not text"),
+    ("metadata", b"[]", "does not hold a query's id"),
+    ("offsets/5", b"v1\n5\n{}", "is not what Spark wrote"),
+    ("offsets/5", b'v1\n{"conf":5}\n{}', "is not what Spark wrote"),
+    ("offsets/5", b'v1\n{"conf":{}}\n{"logOffset":null}', "is not what Spark wrote"),
+    ("offsets/5", b'v1\n{"conf":{}}\n{"logOffset":1e999}', "is not what Spark wrote"),
+    ("offsets/5", b'v1\n{"conf":{}}\n{"logOffset":', "is cut off or changed"),
+    ("commits/5", b"v1\n[]", "is not what Spark wrote"),
+    ("commits/5", b'v1\n{"nextBatchWatermarkMs":"x"}', "is not what Spark wrote"),
+    ("commits/5", b'v2\n{"stateUniqueIds":{"0":5}}', "is not what Spark wrote"),
+    ("sources/0/5", b"v1\n\xff}", None),
+    ("sources/0/5", b"v1\n[5]}", None),
+    ("sources/0/5", b'v1\n{"path":null,"batchId":{}}', None),
+    ("state/0/_metadata/metadata", b'v1\n{"operatorInfo":5,"stateStoreInfo":[]}', None),
+    ("state/0/_metadata/metadata", b"v1\n\xff", None),
+    ("sparkstream-kit/query.json", b"[]", None),
+]
+
+
+@pytest.mark.parametrize(("name", "data", "what"), CONTENTS)
+def test_no_content_of_a_file_is_a_stack_trace(
+    checkpoint: Path, name: str, data: bytes, what: str | None
+) -> None:
+    file = checkpoint / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(data)
+    file.with_name(f".{file.name}.crc").unlink(missing_ok=True)
+    line = damage(checkpoint)
+    assert (
+        line is None
+        if what is None
+        else str(line).startswith(f"checkpoint {checkpoint} is damaged: {name} {what}")
+    )
+    checkpoints.check(checkpoint)
+    str(checkpoints.show(checkpoint))
+    with suppress(InvalidInputError):
+        checkpoints.rewind(checkpoint, to=4)
+
+
+def test_a_zip_of_the_state_that_is_none_is_told(checkpoint: Path) -> None:
+    (checkpoint / "state/0/0/6.delta").unlink()
+    file = checkpoint / "state/0/0/6.zip"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as made:
+        made.writestr("metadata", 'v1\n{"sstFiles":[]}')
+    whole = file.read_bytes()
+    assert damage(checkpoint) is None
+    for at in range(len(whole)):
+        for bit in (1, 128):
+            file.write_bytes(whole[:at] + bytes([whole[at] ^ bit]) + whole[at + 1 :])
+            said = damage(checkpoint)  # what is not the content's may be wrong and do no harm
+            assert said is None or "state/0/0/6.zip " in said
+    file.write_bytes(whole[:-30])
+    assert "state/0/0/6.zip is not what Spark wrote" in str(damage(checkpoint))
 
 
 @pytest.fixture

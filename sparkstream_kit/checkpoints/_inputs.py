@@ -11,9 +11,23 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from sparkstream_kit.checkpoints._layout import DamagedError, Plan, as_json, last_plan, lines, numbered, plan
+from sparkstream_kit.checkpoints._layout import (
+    DamagedError,
+    Plan,
+    as_json,
+    check_unchanged,
+    last_plan,
+    lines,
+    numbered,
+    plan,
+    reading,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _END = 1 << 16
 
@@ -38,10 +52,43 @@ class Input:
         return self.path is not None and not self.path.exists()
 
 
+def log_numbers(root: Path, of: Plan) -> tuple[int, ...]:
+    """Return the number of each source's log, in the order of the plan.
+
+    A DataFrame that is read twice, as in a join with itself, stands twice in the plan and has one log.
+    """
+    logs = numbered(root / "sources")
+    until = [of.files_until(place) for place in range(len(of.offsets))]
+    each = tuple(range(len(until)))
+    if all(place in logs for place in each if until[place] is not None):
+        return each
+    newest = {number: max(numbered(log), default=-1) for number, log in logs.items()}
+    furthest = max(last for last in until if last is not None)
+    for reached in (newest, dict.fromkeys(logs, furthest)):  # a log may have lost its end
+        for found in _shared(list(zip(of.offsets, until, strict=True)), reached, ()):
+            if set(logs) <= set(found):
+                return found
+    return each
+
+
+def _shared(
+    places: list[tuple[str | None, int | None]], reached: dict[int, int], found: tuple[int, ...]
+) -> Iterator[tuple[int, ...]]:
+    """Yield which logs sources may have: each its own that reaches its offset, or that of an equal one."""
+    if len(found) == len(places):
+        yield found
+        return
+    offset, last = places[len(found)]
+    equal = [log for log, (other, _) in zip(found, places, strict=False) if other == offset]
+    for log in dict.fromkeys((max(found, default=-1) + 1, *equal)):
+        if log in equal or last is None or reached.get(log, -1) >= last:
+            yield from _shared(places, reached, (*found, log))
+
+
 def file_logs(root: Path, of: Plan) -> list[tuple[Path, int]]:
     """Return the log of each file source, with the last offset that a plan reads."""
-    until = {source: of.files_until(source) for source in range(len(of.offsets))}
-    return [(root / "sources" / str(source), last) for source, last in until.items() if last is not None]
+    until = {log: of.files_until(place) for place, log in enumerate(log_numbers(root, of))}
+    return [(root / "sources" / str(log), last) for log, last in until.items() if last is not None]
 
 
 def log_files(log: Path, until: int) -> list[Path]:
@@ -61,14 +108,14 @@ def log_files(log: Path, until: int) -> list[Path]:
 
 def check_log_file(file: Path) -> None:
     """Raise DamagedError if a file of a file source's log is empty or cut off; only its ends are read."""
-    with file.open("rb") as opened:
+    with reading(file), file.open("rb") as opened:
         head = opened.read(_END)
         opened.seek(max(file.stat().st_size - _END, 0))
         tail = opened.read().rstrip(b"\n").rpartition(b"\n")[2]
     if not head:
         raise DamagedError(file, "is empty")
     if not head.startswith(b"v1\n") or not tail.endswith(b"}"):
-        raise DamagedError(file, "is cut off")
+        raise DamagedError(file, "is cut off or changed")
 
 
 def whole_plan(root: Path, batch: int) -> Plan:
@@ -77,10 +124,13 @@ def whole_plan(root: Path, batch: int) -> Plan:
     Raises:
         DamagedError: the plan, or a log of a file source that it reads.
     """
-    found = plan(root / "offsets" / str(batch))
+    file = root / "offsets" / str(batch)
+    found = plan(file)
+    check_unchanged(file)
     for log, until in file_logs(root, found):
-        for file in log_files(log, until):
-            check_log_file(file)
+        for each in log_files(log, until):
+            check_log_file(each)
+            check_unchanged(each)
     return found
 
 
@@ -94,7 +144,10 @@ def inputs(log: Path, after: int, until: int) -> list[Input]:
     for file in log_files(log, until):
         if file.suffix or int(file.name) > after:
             parsed = [(line, as_json(file, line)) for line in lines(file, "v1") if line]
-            found[file] = [Input(entry["path"], int(entry["batchId"]), line) for line, entry in parsed]
+            with reading(file):
+                found[file] = [
+                    Input(str(entry["path"]), int(entry["batchId"]), line) for line, entry in parsed
+                ]
     return [entry for each in found.values() for entry in each if after < entry.offset <= until]
 
 

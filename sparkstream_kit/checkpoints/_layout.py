@@ -13,6 +13,8 @@ from __future__ import annotations
 import fcntl
 import json
 import re
+import struct
+import zipfile
 import zlib
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,11 +25,17 @@ from sparkstream_kit import _files
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 KIT = "sparkstream-kit"
 _LOG_NAME = re.compile(r"(\d+)(\.compact)?")
+_CRC_HEAD = 8
 _SMALL = 1 << 20  # a file up to this many bytes is read to compare its checksum
+# What Python raises for a file that is not what it seems to be.
+_NONSENSE = (
+    *(ArithmeticError, AttributeError, EOFError, LookupError, RuntimeError, TypeError, ValueError),
+    *(struct.error, zipfile.BadZipFile, zlib.error),
+)
 
 
 class DamagedError(Exception):
@@ -38,6 +46,33 @@ class DamagedError(Exception):
         self.file = file
         self.what = what
         self.fix = fix
+
+
+@contextmanager
+def reading(file: Path) -> Iterator[None]:
+    """Turn whatever goes wrong while a file is read and understood into a DamagedError that names it."""
+    try:
+        yield
+    except InvalidInputError:
+        raise
+    except FileNotFoundError:
+        raise DamagedError(file, "is missing") from None
+    except IsADirectoryError:
+        raise DamagedError(file, "is a folder") from None
+    except OSError as err:
+        raise DamagedError(file, f"cannot be read ({err.strerror})") from None
+    except UnicodeDecodeError:
+        raise DamagedError(file, "is not text") from None
+    except _NONSENSE:
+        raise DamagedError(file, "is not what Spark wrote") from None
+
+
+def tried(read: Callable[[Path], object], file: Path) -> Iterator[DamagedError]:
+    """Yield what reading a file raises, if it is damaged."""
+    try:
+        read(file)
+    except DamagedError as err:
+        yield err
 
 
 @dataclass(frozen=True)
@@ -91,22 +126,18 @@ def lines(file: Path, *versions: str) -> list[str]:
     """Return the lines of a log's file after its version.
 
     Raises:
-        DamagedError: the file is missing, empty or cut off.
+        DamagedError: the file is missing, empty, cut off or changed.
         InvalidInputError: it is of a version that a newer Spark may have written.
     """
-    try:
+    with reading(file):
         text = file.read_bytes().decode()
-    except FileNotFoundError:
-        raise DamagedError(file, "is missing") from None
-    except UnicodeDecodeError:
-        raise DamagedError(file, "is not text") from None
     if not text.strip():
         raise DamagedError(file, "is empty")
     version, *rest = text.split("\n")
-    if re.fullmatch(r"v\d+", version) and version not in versions:
+    if re.fullmatch(r"v\d+", version) and version not in versions and not checksum_differs(file):
         raise InvalidInputError(f"{file} has format {version}, which this version of the kit does not know")
     if version not in versions or not rest:
-        raise DamagedError(file, "is cut off")
+        raise DamagedError(file, "is cut off or changed")
     return rest
 
 
@@ -114,26 +145,22 @@ def as_json(file: Path, line: str) -> Any:
     """Return what a line of a log holds.
 
     Raises:
-        DamagedError: the line is cut off.
+        DamagedError: the line is cut off or changed.
     """
     try:
         return json.loads(line)
     except ValueError:
-        what = "is cut off" if line.startswith("{") else "is not what Spark wrote"
-        raise DamagedError(file, what) from None
+        raise DamagedError(file, "is cut off or changed") from None
 
 
-def query_id(root: Path) -> str:
-    """Return the id of the checkpoint's query.
+def query_id(file: Path) -> str:
+    """Return the id of the checkpoint's query, which `metadata` holds.
 
     Raises:
         DamagedError: it cannot be read.
     """
-    file = root / "metadata"
-    try:
-        text = file.read_text("utf-8")
-    except FileNotFoundError:
-        raise DamagedError(file, "is missing") from None
+    with reading(file):
+        text = file.read_bytes().decode()
     if not text.strip():
         raise DamagedError(file, "is empty")
     found = as_json(file, text)
@@ -149,23 +176,31 @@ def plan(file: Path) -> Plan:
         DamagedError, InvalidInputError: as for `lines`.
     """
     query, *offsets = lines(file, "v1")
-    found = as_json(file, query)
     if not offsets:
-        raise DamagedError(file, "is cut off")
-    for offset in offsets:
-        if offset.startswith(("{", "[")):
-            as_json(file, offset)
-    return Plan(found, tuple(None if offset == "-" else offset for offset in offsets))
+        raise DamagedError(file, "is cut off or changed")
+    for line in (query, *(offset for offset in offsets if offset.startswith(("{", "[")))):
+        as_json(file, line)
+    with reading(file):
+        settings = dict(as_json(file, query))
+        settings["conf"] = dict(settings.get("conf", {}))
+        found = Plan(settings, tuple(None if offset == "-" else offset for offset in offsets))
+        for source in range(len(offsets)):
+            found.files_until(source)
+    return found
 
 
 def commit(file: Path) -> dict[str, Any]:
-    """Return what `commits/N` says.
+    """Return what `commits/N` says; its `stateUniqueIds` are of each operator, partition and store.
 
     Raises:
         DamagedError, InvalidInputError: as for `lines`.
     """
-    found: dict[str, Any] = as_json(file, lines(file, "v1", "v2")[0])
-    return found
+    found = as_json(file, lines(file, "v1", "v2")[0])
+    with reading(file):
+        ids = (found.get("stateUniqueIds") or {}).items()
+        found["stateUniqueIds"] = {each: [frozenset(stores) for stores in parts] for each, parts in ids}
+        found["nextBatchWatermarkMs"] = int(found.get("nextBatchWatermarkMs", 0))
+        return dict(found)
 
 
 def last_plan(root: Path) -> Plan | None:
@@ -176,26 +211,38 @@ def last_plan(root: Path) -> Plan | None:
     return None
 
 
-def checksum_differs(file: Path) -> bool:
+def checksum_differs(file: Path, *, whole: bool = False) -> bool:
     """Return whether a file is not what Hadoop's `.NAME.crc` beside it says; False without one.
 
     The checksum file holds "crc", a zero byte, the bytes a checksum covers, and a CRC-32 for each such part.
+    Hadoop reads on without a checksum file that has another head.
+
+    Args:
+        file: the file.
+        whole: read a large file, too, and do not only compare its size.
     """
     try:
         sums = file.with_name(f".{file.name}.crc").read_bytes()
         size = file.stat().st_size
-    except FileNotFoundError:
+        step = int.from_bytes(sums[4:8], "big")
+        if len(sums) < _CRC_HEAD or sums[:4] != b"crc\0":
+            return False
+        if not 0 < step <= _SMALL or len(sums) - _CRC_HEAD != 4 * -(-size // step):
+            return True
+        if size > _SMALL and not whole:
+            return False
+        with file.open("rb") as opened:
+            parts = (zlib.crc32(part).to_bytes(4, "big") for part in iter(lambda: opened.read(step), b""))
+            return b"".join(parts) != sums[_CRC_HEAD:]
+    except OSError:  # of the file itself, whoever reads it says what is wrong
         return False
-    step = int.from_bytes(sums[4:8], "big")
-    if sums[:4] != b"crc\0" or not step:
-        return False
-    if len(sums) - 8 != 4 * -(-size // step):
-        return True
-    if size > _SMALL:
-        return False
-    data = file.read_bytes()
-    parts = (zlib.crc32(data[at : at + step]).to_bytes(4, "big") for at in range(0, len(data), step))
-    return b"".join(parts) != sums[8:]
+
+
+def check_unchanged(file: Path) -> None:
+    """Raise DamagedError if a file is not what its checksum says."""
+    if checksum_differs(file, whole=True):
+        what = f"was changed after Spark wrote it (delete .{file.name}.crc, its checksum, if that was meant)"
+        raise DamagedError(file, what)
 
 
 @contextmanager
@@ -209,7 +256,7 @@ def alone(root: Path, *, change: bool) -> Iterator[None]:
     if change:
         file.parent.mkdir(exist_ok=True)
         file.touch()
-    if not file.exists():
+    if not file.is_file():
         yield
         return
     with file.open("r+b" if change else "rb") as held:

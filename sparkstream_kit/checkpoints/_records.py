@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import zlib
 from typing import TYPE_CHECKING
 
-from pyspark.errors import AnalysisException
+from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import functions as F
 
-from sparkstream_kit import _files
+from sparkstream_kit import _causes, _files
+from sparkstream_kit.checkpoints._layout import numbered
 from sparkstream_kit.checkpoints.locks import local_path
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-__all__ = ["last_offsets", "read_query", "write_query"]
+__all__ = ["last_settings", "read_query", "write_query"]
 
 _QUERY = "sparkstream-kit/query.json"  # a file, or a folder of one when Spark has written it
 
@@ -25,29 +28,40 @@ def read_query(spark: SparkSession, checkpoint: str) -> dict[str, str] | None:
     """Return what `write_query` has kept; None if nothing.
 
     Raises:
-        InvalidInputError: it is no JSON.
+        InvalidInputError: it is not what was kept.
     """
     local = local_path(spark, checkpoint)
-    if local is None:
-        files = _through_spark(spark, f"{checkpoint}/{_QUERY}")
-        text = files.first() if files is not None else None
-        kept = text.value if text is not None else ""
-    else:
+    try:
+        if local is None:
+            files = _through_spark(spark, f"{checkpoint}/{_QUERY}")
+            row = files.first() if files is not None else None
+            return None if row is None else _query(row.value)
         file = local / _QUERY
         parts = sorted(file.glob("part-*")) if file.is_dir() else [file]
-        kept = "".join(part.read_text("utf-8") for part in parts if part.exists())
-    try:
-        return dict(json.loads(kept)) if kept else None
-    except ValueError as err:
+        return _query("".join(part.read_text("utf-8") for part in parts)) if file.exists() else None
+    except (OSError, TypeError, ValueError, LookupError, PySparkException) as err:
+        reason = _causes.innermost(err) if isinstance(err, PySparkException) else "not what the kit wrote"
         raise InvalidInputError(
-            f"checkpoint file {checkpoint}/{_QUERY} is damaged: {err}; put it back, or delete it, and the "
+            f"checkpoint file {checkpoint}/{_QUERY} is damaged: {reason}; put it back, or delete it, and the "
             "query that starts next is taken for the one that wrote the checkpoint"
         ) from err
 
 
+def _query(text: str) -> dict[str, str]:
+    """Return what a text says of a query, or raise what Python does for another text."""
+    kept = dict(json.loads(text))
+    if kept.pop("crc32", None) not in {None, _checksum(kept)}:  # versions before this one wrote none
+        raise ValueError(text)
+    return kept | {name: "" + kept[name] for name in ("name", "mode", "fingerprint")}
+
+
+def _checksum(query: dict[str, str]) -> str:
+    return f"{zlib.crc32(json.dumps(query).encode()):08x}"
+
+
 def write_query(spark: SparkSession, checkpoint: str, query: dict[str, str]) -> None:
     """Keep which query uses the checkpoint."""
-    text = json.dumps(query)
+    text = json.dumps(query | {"crc32": _checksum(query)})
     local = local_path(spark, checkpoint)
     if local is None:
         rows = spark.createDataFrame([(text,)], "value STRING").coalesce(1)
@@ -59,24 +73,50 @@ def write_query(spark: SparkSession, checkpoint: str, query: dict[str, str]) -> 
     _files.replace(file, [text + "\n"])
 
 
-def last_offsets(spark: SparkSession, checkpoint: str) -> str | None:
-    """Return the text of the newest file of planned offsets; None if no batch was ever planned."""
+def last_settings(spark: SparkSession, checkpoint: str) -> dict[str, str] | None:
+    """Return the settings that the newest batch was planned with; None if no batch was ever planned.
+
+    Raises:
+        InvalidInputError: its plan cannot be read.
+    """
     local = local_path(spark, checkpoint)
-    if local is not None:
-        names = [path.name for path in (local / "offsets").glob("*") if path.name.isdigit()]
-        return (local / "offsets" / max(names, key=int)).read_text("utf-8") if names else None
-    files = _through_spark(spark, f"{checkpoint}/offsets")
-    if files is None:
-        return None
-    batch = F.col("_metadata.file_name").try_cast("bigint")
-    row = files.where(batch.isNotNull()).orderBy(batch.desc()).first()
-    return None if row is None else str(row.value)
+    what, text = "offsets", None
+    try:
+        if local is not None:
+            plans = numbered(local / "offsets")
+            newest = max(plans, default=None)
+            text = None if newest is None else plans[newest].read_text("utf-8")
+        else:
+            files = _through_spark(spark, f"{checkpoint}/offsets")
+            batch = F.col("_metadata.file_name").try_cast("bigint").alias("batch")
+            rows = files.select(batch, "value").where("batch IS NOT NULL") if files is not None else None
+            row = None if rows is None else rows.orderBy(F.desc("batch")).first()
+            newest, text = (None, None) if row is None else row
+        if text is None:
+            return None
+        what = f"offsets/{newest}"
+        version, settings, _ = text.split("\n", 2)
+        # Another version is a newer Spark's.
+        return dict(json.loads(settings).get("conf", {})) if version == "v1" else {}
+    except (OSError, AttributeError, TypeError, ValueError) as err:
+        reason = "is cut off or changed"
+        raise _damaged(checkpoint, f"{what} {reason}") from err
+    except PySparkException as err:
+        raise _damaged(checkpoint, f"{what} cannot be read ({_causes.innermost(err)})") from err
+
+
+def _damaged(checkpoint: str, what: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"checkpoint {checkpoint} is damaged: {what}; restore it from a backup, start anew on another, or "
+        "copy it to a local path, where sparkstream checkpoint check COPY says which batch to go back to"
+    )
 
 
 def _through_spark(spark: SparkSession, path: str) -> DataFrame | None:
     """Return a folder's files as rows of their text; None if there is no such folder."""
     try:
-        files = spark.read.text(path, wholetext=True)
+        # Spark takes a path for a pattern.
+        files = spark.read.text(re.sub(r"([][{}*?\\])", r"\\\1", path), wholetext=True)
         files.schema  # noqa: B018 - Connect looks for the path only now
     except AnalysisException as err:
         if err.getCondition() != "PATH_NOT_FOUND":

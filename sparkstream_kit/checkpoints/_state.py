@@ -1,6 +1,7 @@
 """The state of a checkpoint: which operators, and whether a version of it can be loaded.
 
 state/O/_metadata/metadata     the operator's name and stores; transformWithState has _metadata/v2/N instead
+state/O/0/_metadata/schema     the types of its keys and values
 state/O/P/V.delta, V.snapshot  version V of partition P, by the HDFS-backed provider (batch N makes N + 1)
 state/O/P/V.zip, V.changelog   the same by RocksDB; the zip names files of SSTs/
 state/O/P/V_ID.…               the same in state format v2, where commits/N names the ID
@@ -12,19 +13,32 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import zipfile
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparkstream_kit.checkpoints._layout import DamagedError, as_json, checksum_differs, lines, numbered
+from sparkstream_kit.checkpoints._layout import (
+    DamagedError,
+    as_json,
+    checksum_differs,
+    lines,
+    numbered,
+    reading,
+    tried,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
 _FILE = re.compile(r"(\d+)(?:_([0-9a-f-]{36}))?\.(delta|snapshot|changelog|zip)(?:\.crc)*")
 _LZ4 = b"LZ4Block"
-_WHOLE = ("snapshot", "zip")  # hold a whole version; the others what changed since the version before
+_STRUCT = b'"type":"struct","fields":['
+_SCHEMAS = ("*/_metadata/schema", "*/*/_metadata/schema", "_stateSchema/*/[0-9]*", "_metadata/v2/[0-9]*")
+_COMPLETE = ("snapshot", "zip")  # hold a whole version; the others what changed since the version before
 
 
 @dataclass(frozen=True)
@@ -52,16 +66,35 @@ def operators(root: Path) -> list[Operator]:
 def _operator(folder: Path) -> Operator:
     described = list(numbered(folder / "_metadata" / "v2").values())
     file = described[-1] if described else folder / "_metadata" / "metadata"
+    there = numbered(folder)
     try:
-        found = as_json(file, lines(file, "v1", "v2")[0])
-        stores = found["stateStoreInfo"]
-        name = found["operatorInfo"]["operatorName"]
-        return Operator(folder, name, tuple(s["storeName"] for s in stores), stores[0]["numPartitions"])
-    except (DamagedError, KeyError, IndexError):
-        partitions = numbered(folder)
-        inner = next((p for p in partitions.values() if p.is_dir()), folder)
-        stores = tuple(sorted(p.name for p in inner.iterdir() if p.is_dir() and p.name[0] not in "_S"))
-        return Operator(folder, "unknown", stores or ("default",), len(partitions))
+        _sound(file, whole=False)
+        with reading(file):
+            found = as_json(file, lines(file, "v1", "v2")[0])
+            stores = found["stateStoreInfo"]
+            name = str(found["operatorInfo"]["operatorName"])
+            partitions = 1 if _has_one_partition(folder, name, there) else int(stores[0]["numPartitions"])
+            return Operator(folder, name, tuple(str(store["storeName"]) for store in stores), partitions)
+    except DamagedError:  # Spark does without it
+        inner = next((path for path in there.values() if path.is_dir()), None)
+        found = [path.name for path in inner.iterdir() if path.is_dir()] if inner else []
+        stores = tuple(sorted(store for store in found if store[0] not in "_S"))
+        return Operator(folder, "unknown", stores or ("default",), max(there, default=0) + 1)
+
+
+def _has_one_partition(folder: Path, name: str, there: Collection[int]) -> bool:
+    """Say whether an operator has all rows in one partition, as one without keys has.
+
+    Of such an operator, too, Spark writes down that it has as many as `spark.sql.shuffle.partitions`.
+    """
+    if any(partition > 0 for partition in there):
+        return False
+    schema = folder / "0" / "_metadata" / "schema"
+    with suppress(OSError):
+        keys = schema.read_bytes().partition(b"{")[2]
+        if name != "globalLimit" and keys.startswith(_STRUCT + b"{") and not checksum_differs(schema):
+            return False
+    return (folder / "0").is_dir()
 
 
 def newer(root: Path, version: int) -> list[Path]:
@@ -75,28 +108,30 @@ def newer(root: Path, version: int) -> list[Path]:
     return found + [file for file, match in described if match and int(match[1]) > version]
 
 
-def lost(root: Path, version: int, commit: dict[str, Any]) -> Iterator[DamagedError]:
+def lost(root: Path, version: int, commit: dict[str, Any], *, whole: bool = False) -> Iterator[DamagedError]:
     """Yield what stands in the way of loading a version of the state, a file each.
 
     Args:
         root: the checkpoint.
         version: the version; 0 is the empty state before the first batch.
         commit: what the commit of batch `version - 1` says, for the ids of state format v2.
+        whole: read large files, too, and the schemas.
     """
-    ids = commit.get("stateUniqueIds") or {}
+    ids = commit.get("stateUniqueIds", {})
     for operator in operators(root):
-        of_operator = ids.get(operator.folder.name)
+        of_partition = dict(enumerate(ids.get(operator.folder.name, ())))
         for partition, folder in operator.folders():
-            of_store = of_operator[partition] if of_operator else ()
-            try:
-                _chain(folder, version, frozenset(of_store))
-            except DamagedError as err:
-                yield err
+            store_ids = of_partition.get(partition, ())
+            yield from tried(partial(_chain, version=version, ids=store_ids, whole=whole), folder)
+        for pattern in _SCHEMAS if whole else ():
+            for file in operator.folder.glob(pattern):
+                yield from tried(partial(_sound, whole=whole), file)
     for folder in root.glob("state/*/_metadata/v2"):
-        yield from _moved(root, list(numbered(folder).values())[-1:])
+        for file in list(numbered(folder).values())[-1:]:
+            yield from tried(partial(_check_moved, root=root), file)
 
 
-def _chain(folder: Path, version: int, ids: Collection[str]) -> None:
+def _chain(folder: Path, version: int, ids: Collection[str], *, whole: bool) -> None:
     """Raise DamagedError for a file that is missing between a version and the last one held whole before."""
     found: dict[int, dict[str, list[Path]]] = {}
     for path in folder.iterdir() if folder.is_dir() else ():
@@ -107,35 +142,51 @@ def _chain(folder: Path, version: int, ids: Collection[str]) -> None:
             found.setdefault(int(match[1]), {}).setdefault(match[3], []).append(path)
     for number in range(version, 0, -1):
         kinds = found.get(number, {})
-        whole = [kind for kind in _WHOLE if kind in kinds]
+        complete = [kind for kind in _COMPLETE if kind in kinds]
         changes = [kind for kind in ("delta", "changelog") if kind in kinds]
-        if not whole and not changes:
+        if not complete and not changes:
             used = {kind for each in found.values() for kind in each} or {"delta"}
             kind = next(k for k in ("delta", "changelog", "zip", "snapshot") if k in used)
-            raise DamagedError(folder / f"{number}.{kind}", "is missing")
-        for path in kinds[(whole or changes)[0]]:
-            _intact(path)
-        if whole:
+            named = (
+                f"{number}_{'*' if number < version or len(ids) > 1 else min(ids)}" if ids else str(number)
+            )
+            raise DamagedError(folder / f"{named}.{kind}", "is missing")
+        for path in kinds[(complete or changes)[0]]:
+            _check_version(path, whole=whole)
+            own_checksum = path.with_name(f"{path.name}.crc")  # beside that of Hadoop, .NAME.crc
+            if whole and own_checksum.exists():
+                _sound(own_checksum, whole=whole)
+        if complete:
             return
 
 
-def _intact(file: Path) -> None:
-    if not file.stat().st_size:
-        raise DamagedError(file, "is empty")
-    if checksum_differs(file) or _lz4_has_no_end(file):
-        raise DamagedError(file, "is cut off or changed")
-    if file.suffix == ".zip":
-        try:
+def _sound(file: Path, *, whole: bool) -> None:
+    """Raise DamagedError for a file that is empty, a folder, or not what its checksum says."""
+    with reading(file):
+        if file.is_dir():
+            raise DamagedError(file, "is a folder")
+        if not file.stat().st_size:
+            raise DamagedError(file, "is empty")
+        if checksum_differs(file, whole=whole):
+            raise DamagedError(file, "is cut off or changed")
+
+
+def _check_version(file: Path, *, whole: bool) -> None:
+    _sound(file, whole=whole)
+    with reading(file):
+        if _lz4_has_no_end(file):
+            raise DamagedError(file, "is cut off or changed")
+        if file.suffix == ".zip":
             with zipfile.ZipFile(file) as held:
                 parts = json.loads(held.read("metadata").decode().partition("\n")[2])["sstFiles"]
-        except (KeyError, ValueError, zipfile.BadZipFile):
-            raise DamagedError(file, "is not what Spark wrote") from None
-        for part in parts:
-            needed = file.parent / "SSTs" / part["dfsSstFileName"]
-            if not needed.exists():
-                raise DamagedError(needed, f"is missing, of which {file.name} is made")
-            if needed.stat().st_size != part["sizeBytes"]:
-                raise DamagedError(needed, "is cut off or changed")
+            for part in parts:
+                needed = file.parent / "SSTs" / str(part["dfsSstFileName"])
+                if not needed.exists():
+                    raise DamagedError(needed, f"is missing, of which {file.name} is made")
+                if needed.stat().st_size != part["sizeBytes"]:
+                    raise DamagedError(needed, "is cut off or changed")
+                if whole:
+                    _sound(needed, whole=whole)
 
 
 def _lz4_has_no_end(file: Path) -> bool:
@@ -153,15 +204,15 @@ def _lz4_has_no_end(file: Path) -> bool:
     return not (end.startswith(_LZ4) and end.endswith(bytes(12)))
 
 
-def _moved(root: Path, described: list[Path]) -> Iterator[DamagedError]:
-    """Yield an error if the schemas of transformWithState lay elsewhere: Spark keeps their full paths."""
-    for file in described:
-        for path in re.findall(r'"file:(/[^"]*/_stateSchema/[^"]*)"', file.read_text("utf-8")):
-            if not Path(path).exists():
-                yield DamagedError(
-                    file,
-                    f"names {path}, which does not exist",
-                    "a folder that was moved or copied by hand becomes whole by a copy: "
-                    f"sparkstream checkpoint clone {root} COPY",
-                )
-                return
+def _check_moved(file: Path, root: Path) -> None:
+    """Raise DamagedError if the schemas of transformWithState lay elsewhere: Spark keeps their full paths."""
+    with reading(file):
+        text = file.read_bytes().decode()
+    for path in re.findall(r'"file:(/[^"]*/_stateSchema/[^"]*)"', text):
+        if not Path(path).exists():
+            raise DamagedError(
+                file,
+                f"names {path}, which does not exist",
+                "a folder that was moved or copied by hand becomes whole by a copy: "
+                f"sparkstream checkpoint clone {shlex.quote(str(root))} COPY",
+            )

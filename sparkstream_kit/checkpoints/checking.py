@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sparkstream_kit import _arguments
 from sparkstream_kit.checkpoints import _inputs, _layout, _state
-from sparkstream_kit.checkpoints._layout import DamagedError, Plan
+from sparkstream_kit.checkpoints._layout import DamagedError, Plan, tried
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+T = TypeVar("T")
 
 __all__ = ["Problem", "check", "damage", "following", "newest_whole", "obstacle"]
 
@@ -50,7 +53,7 @@ def check(path: str | Path) -> list[Problem]:
     root = _layout.checkpoint(path)
     found: dict[Path, Problem] = {}
     way_out = None
-    for error in _restart(root):
+    for error in _restart(root, whole=True):
         way_out = way_out or _way_out(root)
         found.setdefault(error.file, Problem(error.file, error.what, error.fix or way_out))
     for error in (*_older(root), *_gone(root)):
@@ -58,7 +61,7 @@ def check(path: str | Path) -> list[Problem]:
     return list(found.values())
 
 
-def damage(path: str | Path) -> str | None:
+def damage(path: str | Path, *, whole: bool = False) -> str | None:
     """Say in one line why Spark could not go on from a checkpoint, or return None.
 
     It looks at what a restart reads and at nothing else: the last plans, the logs of file sources, and of the
@@ -66,6 +69,7 @@ def damage(path: str | Path) -> str | None:
 
     Args:
         path: the checkpoint, which need not exist yet. On a path that is not local nothing is looked at.
+        whole: read all that a restart reads, and compare it with its checksums.
 
     Example:
         >>> damage("a/folder/that/is/not/there/yet")
@@ -74,20 +78,25 @@ def damage(path: str | Path) -> str | None:
     if root is None or not root.is_dir():
         return None
     try:
-        error = next(_restart(root), None)
+        error = next(_restart(root, whole=whole), None)
         if error is None:
             return None
-        fix = error.fix or f"{_way_out(root)}; all that is wrong: sparkstream checkpoint check {root}"
+        fix = error.fix or f"{_way_out(root)}; all that is wrong: {_command('check', root)}"
     except InvalidInputError:  # a newer format, which may well be whole
         return None
     return f"checkpoint {root} is damaged: {error.file.relative_to(root)} {error.what}; {fix}"
+
+
+def _command(name: str, root: Path) -> str:
+    """Return a command on a checkpoint, to be copied."""
+    return f"sparkstream checkpoint {name} {shlex.quote(str(root))}"
 
 
 def _way_out(root: Path) -> str:
     batch = newest_whole(root)
     if batch is None:
         return "restore it from a backup, or start anew on another checkpoint"
-    return f"restore it from a backup, or go back: sparkstream checkpoint rewind {root} --to {batch}"
+    return f"restore it from a backup, or go back: {_command('rewind', root)} --to {batch}"
 
 
 def newest_whole(root: Path) -> int | None:
@@ -98,14 +107,14 @@ def newest_whole(root: Path) -> int | None:
 def obstacle(root: Path, batch: int) -> DamagedError | None:
     """Return why Spark could not go on from the end of a batch, or None."""
     try:
-        commit = _layout.commit(root / "commits" / str(batch))
+        commit = _whole(_layout.commit)(root / "commits" / str(batch))
         _inputs.whole_plan(root, batch)
         # Spark reads two plans, the last one and the one before it.
         if batch and following(root, batch) is None:
-            _layout.plan(root / "offsets" / str(batch - 1))
+            _whole(_layout.plan)(root / "offsets" / str(batch - 1))
     except DamagedError as err:
         return err
-    return next(_state.lost(root, batch + 1, commit), None)
+    return next(_state.lost(root, batch + 1, commit, whole=True), None)
 
 
 def following(root: Path, batch: int) -> Plan | None:
@@ -115,18 +124,25 @@ def following(root: Path, batch: int) -> Plan | None:
     return None
 
 
-def _tried(read: Callable[[Path], object], file: Path) -> Iterator[DamagedError]:
-    try:
-        read(file)
-    except DamagedError as err:
-        yield err
+def _whole(read: Callable[[Path], T]) -> Callable[[Path], T]:
+    """Return a function that also compares what it reads with its checksum."""
+
+    def read_whole(file: Path) -> T:
+        found = read(file)
+        _layout.check_unchanged(file)
+        return found
+
+    return read_whole
 
 
-def _restart(root: Path) -> Iterator[DamagedError]:
+def _restart(root: Path, *, whole: bool) -> Iterator[DamagedError]:
     """Yield what a restart would trip over."""
+    plan = _whole(_layout.plan) if whole else _layout.plan
+    commit = _whole(_layout.commit) if whole else _layout.commit
+    query_id = _whole(_layout.query_id) if whole else _layout.query_id
     plans, commits = (list(_layout.numbered(root / name)) for name in ("offsets", "commits"))
     if plans or commits or (root / "metadata").exists():
-        for err in _tried(_layout.query_id, root):
+        for err in tried(query_id, root / "metadata"):
             fix = (
                 'restore it; or delete .metadata.crc and write {"id": "…"} into metadata, with the id from '
                 "the query's progress or a sink's ledger"
@@ -135,22 +151,23 @@ def _restart(root: Path) -> Iterator[DamagedError]:
     done = max(commits, default=-1)
     last = max(done, *plans, -1)
     for batch in range(max(last - 1, 0), last + 1):
-        yield from _tried(_layout.plan, root / "offsets" / str(batch))
+        yield from tried(plan, root / "offsets" / str(batch))
     ended = {}
     if commits:
         try:
-            ended = _layout.commit(root / "commits" / str(done))
+            ended = commit(root / "commits" / str(done))
         except DamagedError as err:
             yield err
-    yield from _logs(root)
-    for log in (root / "offsets", root / "commits", *root.glob("sources/*")):
+    yield from _logs(root, whole=whole)
+    for log in (root / "offsets", root / "commits", *_layout.numbered(root / "sources").values()):
         yield from _orphans(log)
-    yield from _state.lost(root, done + 1, ended)
+    yield from _state.lost(root, done + 1, ended, whole=whole)
 
 
-def _logs(root: Path) -> Iterator[DamagedError]:
+def _logs(root: Path, *, whole: bool) -> Iterator[DamagedError]:
     """Yield what is wrong with the logs of file sources, of which a restart reads all since a compaction."""
     plan = _layout.last_plan(root)
+    read = _whole(_inputs.check_log_file) if whole else _inputs.check_log_file
     for log, planned in _inputs.file_logs(root, plan) if plan else ():
         try:
             files = _inputs.log_files(log, max(planned, *_layout.numbered(log), -1))
@@ -158,7 +175,7 @@ def _logs(root: Path) -> Iterator[DamagedError]:
             yield err
         else:
             for file in files:
-                yield from _tried(_inputs.check_log_file, file)
+                yield from tried(read, file)
 
 
 def _orphans(log: Path) -> Iterator[DamagedError]:
@@ -177,15 +194,12 @@ def _older(root: Path) -> Iterator[DamagedError]:
         found = _layout.numbered(root / name)
         for batch in range(min(found, default=0), max(found, default=-1) + 1):
             fix = f"a restart does not need it, but batch {batch} cannot be rewound to"
-            for err in _tried(read, root / name / str(batch)):
+            for err in tried(_whole(read), root / name / str(batch)):
                 yield DamagedError(err.file, err.what, fix)
-    for name in ("offsets/[0-9]*", "commits/[0-9]*", "sources/*/[0-9]*"):
-        for file in sorted(root.glob(name)):
-            if _layout.checksum_differs(file):
-                what = f"was changed after Spark wrote it (the checksum in .{file.name}.crc says so)"
-                yield DamagedError(
-                    file, what, "restore it from a backup, or delete the .crc if that was meant"
-                )
+    for log in _layout.numbered(root / "sources").values():
+        for file in _layout.numbered(log).values():
+            for err in tried(_layout.check_unchanged, file):
+                yield DamagedError(err.file, err.what, "restore it from a backup")
 
 
 def _gone(root: Path) -> Iterator[DamagedError]:

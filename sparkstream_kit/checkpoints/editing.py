@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import uuid
 from dataclasses import dataclass
@@ -123,7 +124,8 @@ class Rewind:
         number = _words.count(sum(file.suffix != ".crc" for file in self.moved), "file")
         if self.applied:
             lines += [f"Moved {number}. To undo it, before the next start:"]
-            return "\n".join([*lines, f"  cp -a {self.backup}/. {self.path}/"])
+            kept = shlex.quote(f"{self.backup}/.")
+            return "\n".join([*lines, f"  cp -a {kept} {shlex.quote(f'{self.path}/')}"])
         return "\n".join([*lines, f"Nothing is changed yet; --apply moves {number} to", f"  {self.backup}"])
 
     def _rows(self) -> list[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from sparkstream_kit import _connect
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+
+from sparkstream_kit import _causes, _connect
 from sparkstream_kit.checkpoints import _records
 from sparkstream_kit.checkpoints.checking import damage
 from sparkstream_kit.checkpoints.fingerprints import differences, fingerprint
@@ -77,12 +79,25 @@ def guard(
         query = {"name": name, "mode": mode, "fingerprint": fingerprint(frame, mode)}
         kept = _records.read_query(spark, checkpoint)
         _check_query(spark, checkpoint, query, kept, allow_changed_query=allow_changed_query)
-        yield held
+        with _explained(spark, checkpoint):
+            yield held
         if query != kept:
             _records.write_query(spark, checkpoint, query)
     except BaseException:
         if held is not None:
             held.release()
+        raise
+
+
+@contextmanager
+def _explained(spark: SparkSession, checkpoint: str) -> Iterator[None]:
+    """Say which file of the checkpoint is damaged, if that made Spark fail: it has other words for it."""
+    try:
+        yield
+    except (Py4JError, PySparkException) as err:
+        local = local_path(spark, checkpoint)
+        if local is not None and (found := damage(local, whole=True)):
+            raise InvalidInputError(f"{found} (Spark: {_causes.innermost(err)})") from err
         raise
 
 
@@ -132,8 +147,8 @@ def _check_query(
     allow_changed_query: bool,
 ) -> None:
     """Refuse a checkpoint of a different query."""
-    offsets, name = _records.last_offsets(spark, checkpoint), query["name"]
-    if offsets is None:
+    settings, name = _records.last_settings(spark, checkpoint), query["name"]
+    if settings is None:
         return
     if kept is None:
         _log.warning(
@@ -149,7 +164,7 @@ def _check_query(
             "start(…, allow_changed_query=True)"
         )
     if query["fingerprint"]:
-        _say_what_stays(spark, checkpoint, name, offsets)
+        _say_what_stays(spark, checkpoint, name, settings)
 
 
 def _differences(kept: dict[str, str], query: dict[str, str]) -> list[str]:
@@ -163,10 +178,8 @@ def _differences(kept: dict[str, str], query: dict[str, str]) -> list[str]:
     return found
 
 
-def _say_what_stays(spark: SparkSession, checkpoint: str, name: str, offsets: str) -> None:
+def _say_what_stays(spark: SparkSession, checkpoint: str, name: str, settings: dict[str, str]) -> None:
     """Warn of settings that the checkpoint overrules, which Spark does without a word."""
-    # The second line of an offsets file has the settings that the batch was planned with.
-    settings = json.loads(offsets.split("\n")[1]).get("conf", {})
     for key, what in _KEPT.items():
         stays, wanted = settings.get(key), spark.conf.get(key)
         if stays is not None and stays != wanted:

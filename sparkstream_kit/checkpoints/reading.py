@@ -160,7 +160,7 @@ def show(path: str | Path) -> Checkpoint:
     provider = settings.get(STATE_STORE, "unknown").rpartition(".")[2]
     return Checkpoint(
         path=root,
-        query_id=_tried(_layout.query_id, root),
+        query_id=_tried(_layout.query_id, root / "metadata"),
         name=_name(root),
         committed=committed,
         committed_at=None if committed is None else _at(commits[committed].stat().st_mtime),
@@ -189,11 +189,12 @@ def _tried(read: Callable[[Path], Any], file: Path | None) -> Any:
 
 
 def _source(root: Path, number: int, ended: _layout.Plan | None, last: _layout.Plan) -> Source:
-    committed, planned = (plan.offsets[number] if plan else None for plan in (ended, last))
+    committed = ended.offsets[number] if ended and number < len(ended.offsets) else None
+    planned = last.offsets[number]
     until = last.files_until(number)
     if until is None:
         return Source(None, committed, planned, ())
-    log = root / "sources" / str(number)
+    log = root / "sources" / str(_inputs.log_numbers(root, last)[number])
     before = ended.files_until(number) if ended else None
     after = -1 if before is None else before
     try:
@@ -216,8 +217,8 @@ def _in_use(root: Path) -> bool:
 def _name(root: Path) -> str | None:
     """Return the query's name, which `start` keeps in the checkpoint."""
     try:
-        name = json.loads((root / _layout.KIT / "query.json").read_text("utf-8")).get("name")
-    except (OSError, ValueError):
+        name = dict(json.loads((root / _layout.KIT / "query.json").read_text("utf-8"))).get("name")
+    except (OSError, TypeError, ValueError):
         return None
     return name and str(name)
 
@@ -233,5 +234,9 @@ def _sizes(root: Path) -> dict[str, int]:
     return dict(sizes.most_common())
 
 
-def _at(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
+def _at(seconds: float) -> datetime | None:
+    """Return a moment; None for one that Python has no date for, such as the year 20000."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (OSError, OverflowError, ValueError):
+        return None

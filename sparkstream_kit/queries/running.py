@@ -13,7 +13,8 @@ from py4j.protocol import Py4JNetworkError
 
 from sparkstream_kit import _causes, _shutdown, _waiting
 from sparkstream_kit._arguments import check, is_a
-from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed
+from sparkstream_kit.checkpoints.checking import damage
+from sparkstream_kit.errors import CheckpointDamaged, InputUnavailable, InvalidInputError, QueryFailed
 from sparkstream_kit.queries import asking
 from sparkstream_kit.queries.summary import QuerySummary, RunSummary, Tally
 from sparkstream_kit.sources import sockets, watch
@@ -69,6 +70,7 @@ def run(
     Raises:
         QueryFailed: a query failed; the others have been stopped. It carries the summary.
         InputUnavailable: a query's socket could not be connected to.
+        CheckpointDamaged: a query could not go on from its checkpoint; the message names the file.
         InvalidInputError: no queries, or a time or number that is not positive.
     """
     if not queries:
@@ -308,5 +310,15 @@ class _Run:
             name, cause = f"query {self._names[run_id]}", _causes.innermost(error)
             if said := sockets.unavailable(sockets.refused(query, str(error)), f"{cause}\n{error}"):
                 raise InputUnavailable(name, said, summary) from error
+            if damaged := self._damaged(run_id):
+                raise CheckpointDamaged(name, f"{damaged} (Spark: {cause})", summary) from error
             raise QueryFailed(name, cause, summary) from error
         return summary
+
+    def _damaged(self, run_id: str) -> str | None:
+        """Say which file of a checkpoint is damaged, where no batch has come through since the start.
+
+        The start looks at what is quickly read; what else is wrong, Spark says in words of its own.
+        """
+        checkpoint = None if self._tallies[run_id].batches else asking.checkpoint(self._queries[run_id])
+        return None if checkpoint is None else damage(checkpoint, whole=True)

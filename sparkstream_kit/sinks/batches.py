@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import zlib
 from dataclasses import replace
 from functools import partial, reduce
 from pathlib import Path
@@ -13,6 +15,7 @@ from pyspark.sql import functions as F
 
 from sparkstream_kit import _connect, _files
 from sparkstream_kit._arguments import check
+from sparkstream_kit.checkpoints._layout import numbered
 from sparkstream_kit.checkpoints.locks import local_path
 from sparkstream_kit.errors import InvalidInputError, check_file
 from sparkstream_kit.sinks import texts
@@ -104,7 +107,7 @@ def latest(table: str) -> Sink:
 
     def bind(frame: DataFrame, checkpoint: str | None) -> Sink:
         kept = _kept_at(frame.sparkSession, checkpoint, table)
-        lines = _lines(kept) if kept is not None and kept.exists() else []
+        lines = [] if kept is None else _lines(kept, table, frame.columns)
         _shown_again(frame, lines).createOrReplaceTempView(table)
         return replace(unbound, write=partial(_write_latest, table, frame.sparkSession, kept), binder=None)
 
@@ -186,12 +189,42 @@ def _kept_at(spark: SparkSession, checkpoint: str | None, table: str) -> Path | 
     if path is None:
         _log.warning("table %s is empty until the first batch: checkpoint %s is not local", table, checkpoint)
         return None
-    return Path(path, "sparkstream-kit", f"{table}.jsonl")
+    return Path(path, "sparkstream-kit", f"{table}.rows")
 
 
-def _lines(kept: Path) -> list[str]:
-    """Return the kept rows; a line ends at a line feed alone, as a value may hold Unicode's other ends."""
-    return [line for line in kept.read_bytes().decode().split("\n") if line]
+def _lines(kept: Path, table: str, columns: list[str]) -> list[str]:
+    """Return the kept rows; none of a query with other columns, which this checkpoint had before.
+
+    Raises:
+        InvalidInputError: they are not what was kept.
+    """
+    former = kept.with_suffix(".jsonl")  # as versions before this one kept them: without a checksum
+    file = kept if kept.exists() or not former.exists() else former
+    if not file.exists():
+        if numbered(kept.parent.parent / "commits"):
+            _log.warning("table %s is empty until the next batch: no rows of it are kept in %s", table, kept)
+        return []
+    try:
+        text = file.read_bytes().decode()
+        head, _, rows = (_head(text), "", text) if file == former else text.partition("\n")
+        # A line ends at a line feed alone, as a value may hold Unicode's other ends.
+        lines = [line for line in rows.split("\n") if line]
+        fitting = all(list(json.loads(line)) == columns for line in (lines if file == former else lines[:1]))
+        if head != _head(rows) or (file == former and not fitting):
+            raise ValueError  # noqa: TRY301 - one message for all that can be wrong
+    except (OSError, TypeError, ValueError) as err:
+        raise InvalidInputError(
+            f"the kept rows of table {table} are damaged: {file} is not what was written; put it back, or "
+            "delete it, and the table is empty until the next batch"
+        ) from err
+    if not fitting:
+        _log.warning("table %s is empty until the next batch: %s has other columns", table, file)
+    return lines if fitting else []
+
+
+def _head(rows: str) -> str:
+    """Return the first line of a file of kept rows, their checksum."""
+    return f"crc32 {zlib.crc32(rows.encode()):08x}"
 
 
 def _write_latest(
@@ -206,7 +239,9 @@ def _write_latest(
         lines = _as_json(rows) if kept is not None else []
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        _files.replace(kept, (line + "\n" for line in lines))
+        rows_text = "".join(line + "\n" for line in lines)
+        _files.replace(kept, [_head(rows_text) + "\n", rows_text])
+        kept.with_suffix(".jsonl").unlink(missing_ok=True)
     rows.createOrReplaceTempView(table)
 
 

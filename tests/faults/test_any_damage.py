@@ -1,0 +1,229 @@
+"""Any file of a checkpoint damaged in any way: one line with the file and the way out, or the truth.
+
+A case is a copy of a checkpoint of three batches with one damaged file; the query is started on it, and the
+commands look at it. SEED=N damages other bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from checkpoint_queries import FORMAT_V2, ROCKSDB, land, totals
+
+from sparkstream_kit import cli, run, sinks, start
+from sparkstream_kit.jobflags import exit_codes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.streaming.query import StreamingQuery
+
+    Job = Callable[[Path], tuple[int, str, str]]
+    Damage = Callable[[Path, random.Random], None]
+
+SEED = int(os.environ.get("SEED", "0"))
+STORES: dict[str, dict[str, str]] = {"hdfs": {}, "zips": ROCKSDB, "format-v2": FORMAT_V2}
+KEPT, QUERY = "sparkstream-kit/shown.rows", "sparkstream-kit/query.json"
+WAY_OUT = "; (restore it|delete|put it back|put the file back|give another)"
+
+
+def cut(file: Path, dice: random.Random) -> None:
+    file.write_bytes(file.read_bytes()[: dice.randrange(max(file.stat().st_size, 1))])
+
+
+def empty(file: Path, dice: random.Random) -> None:
+    file.write_bytes(b"")
+
+
+def flip(file: Path, dice: random.Random) -> None:
+    data = bytearray(file.read_bytes())
+    if data:
+        data[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
+    file.write_bytes(data)
+
+
+def remove(file: Path, dice: random.Random) -> None:
+    file.unlink()
+
+
+def replace_by_a_folder(file: Path, dice: random.Random) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+DAMAGES: Sequence[Damage] = (cut, empty, flip, remove, replace_by_a_folder)
+
+
+@pytest.fixture(scope="module", params=STORES)
+def session(spark: SparkSession, request: pytest.FixtureRequest) -> SparkSession:
+    """A session with one of the state stores, and two partitions."""
+    own = spark.newSession()
+    for key, value in (STORES[request.param] | {"spark.sql.shuffle.partitions": "2"}).items():
+        own.conf.set(key, value)
+    return own
+
+
+@pytest.fixture(scope="module")
+def made(session: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A folder of three files, and the checkpoint of a query that has summed them."""
+    folder = tmp_path_factory.mktemp("made")
+    land(folder / "in", 0, 1, 2)
+    run(query(totals(session, folder / "in"), folder / "check [1] point"))
+    return folder / "in", folder / "check [1] point"
+
+
+def query(frame: DataFrame, checkpoint: Path) -> StreamingQuery:
+    sink = sinks.latest("shown")
+    return start(frame, sink, name="sums", mode="complete", checkpoint=checkpoint, availableNow=True)
+
+
+@pytest.fixture
+def job(
+    session: SparkSession, made: tuple[Path, Path], capfd: pytest.CaptureFixture[str]
+) -> Callable[[Path], tuple[int, str, str]]:
+    """Run the query as a job does; return its exit code, standard output and standard error."""
+
+    def run_job(checkpoint: Path) -> tuple[int, str, str]:
+        def main(_: object) -> int:
+            run(query(totals(session, made[0]), checkpoint))
+            sys.stdout.write(f"{sorted(map(tuple, session.table('shown').collect()))}\n")
+            return 0
+
+        capfd.readouterr()
+        return (exit_codes(main)(), *capfd.readouterr())
+
+    return run_job
+
+
+@pytest.fixture
+def one_more(made: tuple[Path, Path]) -> Iterator[str]:
+    """Land a fourth file, and return what the job prints when it has read it."""
+    land(made[0], 3)
+    yield "[('a', 60), ('b', 64), ('c', 68)]\n"
+    (made[0] / "3 é%.json").unlink()
+
+
+READ = "[('a', 30), ('b', 33), ('c', 36)]\n"  # without the fourth file
+
+
+def files(checkpoint: Path) -> tuple[list[str], list[str]]:
+    """Return the files of a checkpoint, and those of Hadoop's checksums."""
+    found = sorted(str(path.relative_to(checkpoint)) for path in checkpoint.rglob("*") if path.is_file())
+    checksums = [name for name in found if re.search(r"(^|/)\.", name)]
+    return [name for name in found if name not in checksums], checksums
+
+
+def told(checkpoint: Path, name: str, result: tuple[int, str, str]) -> bool:
+    """Say whether a job has ended with one line that names a file, or the one that its checksum is of."""
+    code, output, errors = result
+    of_checksum = re.sub(r"(^|/)\.(.*)\.crc$", r"\1\2", name)
+    without_id = re.sub(r"(\d_)[0-9a-f-]{36}", r"\1*", name)  # only an older batch knows the file's id
+    named = any(known in errors for known in (name, of_checksum, without_id))
+    return (
+        (code, output, errors.count("\n")) == (2, "", 1) and named and re.search(WAY_OUT, errors) is not None
+    )
+
+
+def looked_at(checkpoint: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """See that no command ends in a stack trace, which is what it would raise here."""
+    path = str(checkpoint)
+    for command in (["show", path], ["check", path], ["rewind", path, "--to", "1"]):
+        assert cli.main(["checkpoint", *command]) in {0, 1, 2}
+    capfd.readouterr()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_any_file_damaged_in_any_way_is_told_or_harmless(
+    made: tuple[Path, Path],
+    one_more: str,
+    job: Job,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    damage: Damage,
+) -> None:
+    dice = random.Random(SEED)  # noqa: S311
+    names, checksums = files(made[1])
+    names += dice.sample(checksums, 6)
+    assert {
+        "metadata",
+        "offsets/2",
+        "commits/2",
+        "sources/0/0",
+        "state/0/0/_metadata/schema",
+        KEPT,
+        QUERY,
+    } < {*names}
+    number_told = 0
+    for number, name in enumerate(names):
+        copy = shutil.copytree(made[1], tmp_path / f"copy {number}")
+        damage(copy / name, dice)
+        looked_at(copy, capfd)
+        result = job(copy)
+        number_told += told(copy, name, result)
+        assert told(copy, name, result) or result == (0, one_more, ""), (SEED, name, result)
+        shutil.rmtree(copy)
+    assert number_told > len(names) // 5  # not all is harmless
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", "[]", "5", "null", "", '{"name": 1, "mode": "m", "fingerprint": ""}', "\xff"]
+)
+def test_a_note_of_the_query_that_is_none_is_told(
+    made: tuple[Path, Path], job: Job, tmp_path: Path, capfd: pytest.CaptureFixture[str], text: str
+) -> None:
+    copy = shutil.copytree(made[1], tmp_path / "copy")
+    (copy / QUERY).write_bytes(text.encode("latin-1"))
+    looked_at(copy, capfd)
+    assert told(copy, QUERY, job(copy)), job(copy)
+
+
+def test_rows_that_are_shown_again_are_those_that_were_kept(
+    made: tuple[Path, Path], job: Job, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    dice = random.Random(SEED)  # noqa: S311
+    copy = shutil.copytree(made[1], tmp_path / "copy")
+    assert job(copy) == (0, READ, "")
+    kept = (copy / KEPT).read_bytes()
+    for damage in (cut, empty, replace_by_a_folder, *[flip] * 40):
+        damage(copy / KEPT, dice)
+        assert told(copy, KEPT, job(copy)), (SEED, damage, (copy / KEPT).read_bytes(), kept)
+        if (copy / KEPT).is_dir():
+            (copy / KEPT).rmdir()
+        (copy / KEPT).write_bytes(kept)
+    (copy / KEPT).unlink()
+    caplog.clear()
+    assert job(copy) == (0, "[]\n", "")
+    assert (
+        f"table shown is empty until the next batch: no rows of it are kept in {copy / KEPT}" in caplog.text
+    )
+
+
+def test_rows_that_a_version_before_kept_are_shown_or_told(
+    made: tuple[Path, Path], job: Job, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(made[1], tmp_path / "copy")
+    (copy / KEPT).unlink()
+    former = (copy / KEPT).with_suffix(".jsonl")
+    rows = [{"key": "a", "sum(n)": 30}, {"key": "b", "sum(n)": 33}, {"key": "c", "sum(n)": 36}]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    former.write_text(text)
+    assert job(copy) == (0, READ, "")
+    for wrong in (
+        b'{"a":1}\n',
+        b"[]\n",
+        b"5\n",
+        b"\xff\n",
+        text[:-5].encode(),
+        text.replace("key", "kez").encode(),
+    ):
+        former.write_bytes(wrong)
+        assert told(copy, former.name, job(copy)), wrong

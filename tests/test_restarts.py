@@ -1,0 +1,308 @@
+"""Every stateful operator goes on from its checkpoint, in as many partitions as users have."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from checkpoint_queries import land, stream
+from conftest import ON_4_0
+from pyspark.sql import functions as F
+
+from sparkstream_kit import checkpoints, run, sinks, start
+from sparkstream_kit.checkpoints.checking import damage
+from sparkstream_kit.profiles import STATE_STORE, STATE_STORES, read_profile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+    Rows = list[list[str]]
+    Build = Callable[[SparkSession, Path], DataFrame]
+
+PARTITIONS = "spark.sql.shuffle.partitions"
+
+
+@pytest.fixture
+def as_local(spark: SparkSession) -> SparkSession:
+    """A session with the settings of the profile `local`, which has two partitions."""
+    own = spark.newSession()
+    for key, value in read_profile("local").items():
+        if key.startswith("spark.sql.") and own.conf.isModifiable(key):
+            own.conf.set(key, value)
+    assert own.conf.get(PARTITIONS) == "2"
+    return own
+
+
+def go_on(frame: DataFrame, checkpoint: Path, mode: str) -> Rows:
+    """Start the query on its checkpoint, let it come to the end of its input, and return what came out."""
+    found: Rows = []
+
+    def keep(batch: DataFrame, _batch_id: int) -> None:
+        found.extend([str(value) for value in row] for row in batch.collect())
+
+    sink = sinks.foreach_batch(keep)
+    run(start(frame, sink, name="again", mode=mode, checkpoint=checkpoint, availableNow=True))
+    return found
+
+
+# --- the operators: each with its output mode; rows of three keys come a minute after those before them
+
+
+def timed(spark: SparkSession, folder: Path) -> DataFrame:
+    return stream(spark, folder).withWatermark("time", "1 minute")
+
+
+def joined(spark: SparkSession, folder: Path, how: str) -> DataFrame:
+    right = stream(spark, folder.with_name("right")).where("key < 'c'")
+    right = right.selectExpr("key AS k", "n AS m", "time AS at").withWatermark("at", "1 minute")
+    near = "key = k AND at BETWEEN time AND time + INTERVAL 1 minute"
+    return timed(spark, folder).join(right, F.expr(near), how)
+
+
+def counted_in_pandas(spark: SparkSession, folder: Path) -> DataFrame:
+    import pandas as pd  # type: ignore[import-untyped]
+    from pyspark.sql.streaming.state import GroupStateTimeout
+
+    def count(key: Any, frames: Iterator[Any], state: Any) -> Iterator[Any]:
+        number = (state.get[0] if state.exists else 0) + sum(len(frame) for frame in frames)
+        state.update((number,))
+        yield pd.DataFrame({"key": [key[0]], "n": [number]})
+
+    return (
+        stream(spark, folder)
+        .groupBy("key")
+        .applyInPandasWithState(count, "key STRING, n INT", "n INT", "update", GroupStateTimeout.NoTimeout)
+    )
+
+
+def transformed(spark: SparkSession, folder: Path, *, in_pandas: bool) -> DataFrame:
+    import pandas as pd
+    from pyspark.sql import Row
+    from pyspark.sql.streaming.stateful_processor import StatefulProcessor
+
+    class Count(StatefulProcessor):
+        def init(self, handle: Any) -> None:
+            self.seen = handle.getValueState("seen", "n INT")
+
+        def handleInputRows(self, key: Any, rows: Any, timerValues: Any) -> Any:  # noqa: N803 - Spark's
+            more = sum(len(frame) for frame in rows) if in_pandas else len(list(rows))
+            number = (self.seen.get()[0] if self.seen.exists() else 0) + more
+            self.seen.update((number,))
+            yield pd.DataFrame({"key": [key[0]], "n": [number]}) if in_pandas else Row(key=key[0], n=number)
+
+        def close(self) -> None:
+            pass
+
+    keyed = stream(spark, folder).groupBy("key")
+    how = keyed.transformWithStateInPandas if in_pandas else keyed.transformWithState
+    return how(Count(), "key STRING, n INT", "Update", "None")
+
+
+def windowed(spark: SparkSession, folder: Path) -> DataFrame:
+    return timed(spark, folder).groupBy(F.window("time", "2 minutes"), "key").agg(F.sum("n").alias("n"))
+
+
+OPERATORS: dict[str, tuple[str, Build]] = {
+    "sum of all": ("update", lambda spark, folder: stream(spark, folder).agg(F.sum("n"))),
+    "count of all": ("complete", lambda spark, folder: stream(spark, folder).groupBy().count()),
+    "sum by key": ("update", lambda spark, folder: stream(spark, folder).groupBy("key").agg(F.sum("n"))),
+    "sum by window": ("append", windowed),
+    "window of windows": (
+        "append",
+        lambda spark, folder: (
+            windowed(spark, folder).groupBy(F.window("window", "4 minutes")).agg(F.sum("n"))
+        ),
+    ),
+    "session windows": (
+        "append",
+        lambda spark, folder: (
+            timed(spark, folder).groupBy(F.session_window("time", "30 seconds"), "key").count()
+        ),
+    ),
+    "limit": ("append", lambda spark, folder: stream(spark, folder).select("key", "n").limit(7)),
+    "limit of totals": (
+        "complete",
+        lambda spark, folder: stream(spark, folder).groupBy("key").count().orderBy("key").limit(2),
+    ),
+    "dropDuplicates": ("append", lambda spark, folder: stream(spark, folder).dropDuplicates(["key"])),
+    "dropDuplicates in time": (
+        "append",
+        lambda spark, folder: timed(spark, folder).dropDuplicates(["key", "time"]),
+    ),
+    "dropDuplicatesWithinWatermark": (
+        "append",
+        lambda spark, folder: timed(spark, folder).dropDuplicatesWithinWatermark(["key"]),
+    ),
+    "count of the distinct": (
+        "update",
+        lambda spark, folder: stream(spark, folder).select("key").distinct().groupBy().count(),
+    ),
+    **{
+        f"{how} join": ("append", functools.partial(joined, how=how))
+        for how in ("inner", "left_outer", "right_outer", "full_outer", "left_semi")
+    },
+    "applyInPandasWithState": ("update", counted_in_pandas),
+    "transformWithStateInPandas": ("update", functools.partial(transformed, in_pandas=True)),
+    "transformWithState": ("update", functools.partial(transformed, in_pandas=False)),
+}
+IN_ONE_PARTITION: dict[str, list[int | None]] = {
+    "sum of all": [1],
+    "count of all": [1],
+    "limit": [1],
+    "limit of totals": [1, None],
+    "count of the distinct": [1, None],
+}
+TIMES = [(0, 1), (2, 3), (4, 5)]  # the files that land before each start
+
+
+@pytest.fixture(scope="module")
+def truth(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Rows]:
+    """Return what plain Spark gives for an operator in one partition, in a query that is never stopped."""
+    own = spark.newSession()
+    own.conf.set(STATE_STORE, STATE_STORES["rocksdb"])
+    return functools.cache(lambda operator: without_a_stop(own, operator, tmp_path_factory.mktemp("truth")))
+
+
+def without_a_stop(spark: SparkSession, operator: str, folder: Path) -> Rows:
+    mode, build = OPERATORS[operator]
+    found: Rows = []
+
+    def keep(batch: DataFrame, _batch_id: int) -> None:
+        found.extend([str(value) for value in row] for row in batch.collect())
+
+    for name in ("in", "right"):
+        (folder / name).mkdir()
+    query = build(spark, folder / "in").writeStream.foreachBatch(keep).outputMode(mode).start()
+    try:
+        for files in TIMES:
+            for name in ("right", "in"):
+                land(folder / name, *files)
+            query.processAllAvailable()
+    finally:
+        query.stop()
+    assert found
+    return sorted(found)
+
+
+@pytest.mark.parametrize("partitions", [2, 3])
+@pytest.mark.parametrize("store", ["memory", "rocksdb"])
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.slow
+def test_every_operator_goes_on_as_if_it_had_not_been_stopped(
+    truth: Callable[[str], Rows],
+    as_local: SparkSession,
+    tmp_path: Path,
+    operator: str,
+    store: str,
+    partitions: int,
+) -> None:
+    if ON_4_0 and operator == "transformWithState":
+        pytest.skip("for pandas only on Spark 4.0")
+    mode, build = OPERATORS[operator]
+    as_local.conf.set(PARTITIONS, partitions)
+    as_local.conf.set(STATE_STORE, STATE_STORES[store])  # transformWithState gets RocksDB from `start`
+    checkpoint, found = tmp_path / "check point", []
+    for files in TIMES:
+        for name in ("right", "in"):
+            land(tmp_path / name, *files)
+        found += go_on(build(as_local, tmp_path / "in"), checkpoint, mode)
+        assert checkpoints.check(checkpoint) == []
+    assert sorted(found) == truth(operator)
+    states = checkpoints.show(checkpoint).states
+    expected = IN_ONE_PARTITION.get(operator, [None] * len(states))
+    assert [state.partitions for state in states] == [known or partitions for known in expected]
+    real_damage_is_told(checkpoint)
+
+
+def real_damage_is_told(checkpoint: Path) -> None:
+    """Take away the newest file of each partition of each store in turn, and the partition as a whole."""
+    named = (
+        (re.match(r"(\d+)[._].*(delta|changelog)$", file.name), file)
+        for file in checkpoint.glob("state/**/*")
+    )
+    newest = dict(sorted((file.parent, (int(match[1]), file)) for match, file in named if match))
+    assert newest
+    for folder, (version, file) in newest.items():
+        for lost in (file, folder):
+            lost.rename(checkpoint / "away")
+            said = damage(checkpoint)
+            (checkpoint / "away").rename(lost)
+            assert f" {folder.relative_to(checkpoint)}/{version}." in str(said)
+    assert damage(checkpoint) is None
+
+
+@pytest.mark.parametrize("operator", ["sum of all", "limit"])
+def test_an_operator_in_one_partition_goes_on_with_the_profile_local(
+    as_local: SparkSession, tmp_path: Path, operator: str
+) -> None:
+    mode, build = OPERATORS[operator]
+    found = []
+    for number in (0, 1, 2):
+        land(tmp_path / "in", number)
+        found.append(go_on(build(as_local, tmp_path / "in"), tmp_path / "checkpoint", mode))
+    assert (
+        found
+        == {
+            "sum of all": [[["3"]], [["36"]], [["99"]]],
+            "limit": [
+                [["a", "0"], ["b", "1"], ["c", "2"]],
+                [["a", "10"], ["b", "11"], ["c", "12"]],
+                [["a", "20"]],
+            ],
+        }[operator]
+    )
+    assert checkpoints.check(tmp_path / "checkpoint") == []
+    assert checkpoints.show(tmp_path / "checkpoint").states[0].partitions == 1
+    real_damage_is_told(tmp_path / "checkpoint")
+
+
+def test_a_lost_partition_of_two_is_not_taken_for_an_operator_that_has_one(
+    as_local: SparkSession, tmp_path: Path
+) -> None:
+    mode, build = OPERATORS["sum by key"]
+    land(tmp_path / "in", 0)
+    go_on(build(as_local, tmp_path / "in"), tmp_path / "checkpoint", mode)
+    real_damage_is_told(tmp_path / "checkpoint")
+
+
+@pytest.mark.parametrize("order", ["aab", "aba", "abb"])
+def test_a_frame_that_is_read_twice_goes_on(as_local: SparkSession, tmp_path: Path, order: str) -> None:
+    """It stands twice in Spark's plans, and has one log; a source that comes after it has the next one."""
+    folders = {name: tmp_path / name for name in "ab"}
+    checkpoint, found = tmp_path / "checkpoint", []
+    for landing in ({"a": (0, 1), "b": (0,)}, {"a": (), "b": (1, 2, 3)}, {"a": (2,), "b": ()}):
+        for name, numbers in landing.items():
+            land(folders[name], *numbers)
+        frames = {name: stream(as_local, folder).select("n") for name, folder in folders.items()}
+        union = functools.reduce(lambda one, other: one.union(other), [frames[name] for name in order])
+        found += go_on(union, checkpoint, "append")
+        assert checkpoints.check(checkpoint) == []
+        seen = [source.folder for source in checkpoints.show(checkpoint).sources]
+        assert seen == [str(folders[name]) for name in order]
+    read = {"a": (0, 1, 2), "b": (0, 1, 2, 3)}
+    expected = [10 * number + i for name in order for number in read[name] for i in range(3)]
+    assert sorted(int(row[0]) for row in found) == sorted(expected)
+    checkpoints.rewind(checkpoint, to=1, apply=True)
+    assert checkpoints.check(checkpoint) == []
+    for name in "ab":
+        last = max(checkpoint.glob(f"sources/{'ab'.index(name)}/[0-9]*"), key=lambda path: int(path.name))
+        last.rename(tmp_path / "away")
+        assert f"sources/{'ab'.index(name)}/{last.name} is missing" in str(damage(checkpoint))
+        (tmp_path / "away").rename(last)
+
+
+def test_a_join_with_itself_goes_on(as_local: SparkSession, tmp_path: Path) -> None:
+    for number in (0, 1):
+        land(tmp_path / "in", number)
+        rows = timed(as_local, tmp_path / "in")
+        pairs = rows.select("key", "time", "n").join(
+            rows.selectExpr("key", "time", "n AS m"), ["key", "time"]
+        )
+        found = go_on(pairs, tmp_path / "checkpoint", "append")
+        assert sorted(int(row[-1]) for row in found) == [10 * number + i for i in range(3)]
+        assert checkpoints.check(tmp_path / "checkpoint") == []
