@@ -264,4 +264,27 @@ def alone(root: Path, *, change: bool) -> Iterator[None]:
             fcntl.lockf(held, (fcntl.LOCK_EX if change else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except OSError:
             raise InvalidInputError(f"checkpoint {root} is in use; end its query first") from None
+        if left := left_running(held.read()):  # of this very file: to close another one would unlock it
+            raise InvalidInputError(f"checkpoint {root} is in use by {left}")
         yield
+
+
+def left_running(said: bytes) -> str | None:
+    """Say which query a killed client of `sparkstream serve` has left running, by what its lock file says.
+
+    The client's own lock went with it. What it wrote there did not, and the server runs the query until the
+    next client comes.
+    """
+    try:
+        holder = json.loads(said)
+        client = Path(holder["client"])
+        server = json.loads((client.parent.parent / "server.json").read_text("utf-8"))["pid"]
+        program = Path(f"/proc/{server}/cmdline").read_bytes()
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    if not client.exists() or b"SparkConnectServer" not in program:
+        return None
+    return (
+        f"query {holder['query']}, which runs on in the Spark Connect server (process {server}) although its "
+        "client was killed; end it: run any job there, or sparkstream serve --stop"
+    )

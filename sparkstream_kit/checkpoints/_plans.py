@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import compress
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from sparkstream_kit import _connect
 from sparkstream_kit.errors import KitError
@@ -16,9 +17,10 @@ from sparkstream_kit.errors import KitError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pyspark.sql import DataFrame
+__all__ = ["file_paths", "keeps_states_by_name", "stable_lines", "time_zone", "top_level"]
 
-__all__ = ["keeps_states_by_name", "stable_lines", "top_level"]
+# To ask for a plan takes some milliseconds, on Spark Connect some tens; a DataFrame's never changes.
+_texts: WeakKeyDictionary[DataFrame, str] = WeakKeyDictionary()
 
 # They change no row: other names, hints, where rows are, and observations beside the plan.
 _TRANSPARENT = re.compile(
@@ -64,13 +66,11 @@ class _Node:
 
 def stable_lines(frame: DataFrame, mode: str) -> list[str]:
     """Return the plan from the topmost stateful operator down, indented; nothing if none keeps state."""
-    nodes = _parse(_analyzed_plan(frame))
-    top = _topmost_stateful(nodes, mode)
-    if top is None:
+    nodes = _stateful_part(frame, mode)
+    if not nodes:
         return []
     zone = re.escape(frame.sparkSession.conf.get("spark.sql.session.timeZone") or "")
     unstable = [*_UNSTABLE, (re.compile(rf"(?:, )?\bSome\({zone}\)"), "")]
-    nodes = nodes[top : _end(nodes, top)]
     joins = any(_is_stateful_join(nodes, at) for at in range(len(nodes)))
     pruning = _Pruning(
         whole=any(_WHOLE_ROWS.match(node.text) for node in nodes),
@@ -90,6 +90,29 @@ def stable_lines(frame: DataFrame, mode: str) -> list[str]:
             continue
         lines.append("  " * (node.depth - nodes[0].depth - len(left_out)) + text)
     return lines
+
+
+def _stateful_part(frame: DataFrame, mode: str) -> list[_Node]:
+    """Return the plan from the topmost stateful operator down; nothing if none keeps state."""
+    nodes = _parse(_analyzed_plan(frame))
+    top = _topmost_stateful(nodes, mode)
+    return [] if top is None else nodes[top : _end(nodes, top)]
+
+
+def time_zone(frame: DataFrame, mode: str) -> dict[str, str]:
+    """Return the session's time zone, as a note, if what a query keeps depends on it, such as a date."""
+    zone = frame.sparkSession.conf.get("spark.sql.session.timeZone") or ""
+    used = any(f"Some({zone})" in node.text for node in _stateful_part(frame, mode))
+    return {"time zone": zone} if used else {}
+
+
+def file_paths(frame: DataFrame) -> list[str | None]:
+    """Return the path of each source, in the order in which a checkpoint numbers them; None for no files."""
+    nodes = _parse(_analyzed_plan(frame))
+    # A source that two branches share stands in the plan twice, and is one.
+    texts = dict.fromkeys(node.text for node in nodes if node.text.startswith("Streaming"))
+    found = [re.search(r"\bFileSource\[(.*?)\], \[", text) for text in texts]
+    return [each[1] if each else None for each in found]
 
 
 def keeps_states_by_name(frame: DataFrame) -> bool:
@@ -216,6 +239,12 @@ def _without(unstable: list[tuple[re.Pattern[str], str]], text: str) -> str:
 
 
 def _analyzed_plan(frame: DataFrame) -> str:
+    if frame not in _texts:
+        _texts[frame] = _ask_for_plan(frame)
+    return _texts[frame]
+
+
+def _ask_for_plan(frame: DataFrame) -> str:
     # The public `explain("extended")` says the same, but on classic it plans the whole query first, which
     # takes a new JVM half a second, and it prints.
     plan: Any = frame

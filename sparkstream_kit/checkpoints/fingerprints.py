@@ -11,6 +11,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from sparkstream_kit.checkpoints import _plans
+from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.windows import to_microseconds
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -44,14 +46,54 @@ def fingerprint(frame: DataFrame, mode: str) -> str:
     Returns:
         Lines of Spark's analyzed plan, made stable; empty for a query that keeps no state.
     """
+    return _canonical("\n".join(_plans.stable_lines(frame, mode)))
+
+
+def _canonical(text: str) -> str:
+    """Return a fingerprint in the form in which two are compared, also one that an older version has kept.
+
+    What says the same in other words is said in one way: an interval of 300 seconds is one of 5 minutes, the
+    options of `from_csv` stand in one order, and steps that change nothing are left out.
+    """
+    lines: list[str] = []
+    left_out: list[int] = []  # depths of the steps that are
+    given = text.split("\n")
+    for at, line in enumerate(given):
+        step = line.lstrip()
+        depth = len(line) - len(step)
+        while left_out and left_out[-1] >= depth:
+            left_out.pop()
+        if step == "Filter true" or _renames_nothing(step, given[at + 1 : at + 2]):
+            left_out.append(depth)
+            continue
+        step = re.sub(r"\bcast\(([^()]+) as interval\)", _interval, step)
+        step = re.sub(r"(?:\(\w+,[^()]*\), )+\(\w+,[^()]*\)(?=, )", _in_order, step)
+        step = re.sub(r"\w+(?=#\d)", lambda name: name[0].lower(), step)
+        lines.append(" " * (depth - 2 * len(left_out)) + step)
     numbers: dict[tuple[str, str], str] = {}
 
     def renumbered(found: re.Match[str]) -> str:
         name, number = found.groups()
         return name + numbers.setdefault((name[0], number), str(len(numbers)))
 
-    lines = _plans.stable_lines(frame, mode)
     return re.sub(r"(#|CTERelationDef |CTERelationRef )(\d+)", renumbered, "\n".join(lines))
+
+
+def _renames_nothing(step: str, below: list[str]) -> bool:
+    """Say whether a step hands on the columns of a source as they are, as `unionByName` does."""
+    columns = re.fullmatch(r"Project (\[[^\[\]]*\])", step)
+    return bool(columns and below and below[0].lstrip() in {f"Stream {columns[1]}", f"Table {columns[1]}"})
+
+
+def _interval(found: re.Match[str]) -> str:
+    try:
+        return f"cast({to_microseconds('gap', found[1])} microseconds as interval)"
+    except InvalidInputError:  # an expression, or months
+        return found[0]
+
+
+def _in_order(found: re.Match[str]) -> str:
+    return ", ".join(sorted(re.findall(r"\(\w+,[^()]*\)", found[0])))
 
 
 def differences(old: str, new: str) -> list[str]:
@@ -68,6 +110,7 @@ def differences(old: str, new: str) -> list[str]:
         >>> differences("Aggregate [ProductKey#1], [ProductKey#1]", "Aggregate [State#1], [State#1]")
         ["groups by State; the checkpoint's query groups by ProductKey"]
     """
+    old, new = _canonical(old), _canonical(new)
     if old == new:
         return []
     here, there = Counter(_phrases(new)), Counter(_phrases(old))

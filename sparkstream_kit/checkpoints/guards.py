@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
 from sparkstream_kit import _causes, _connect
-from sparkstream_kit.checkpoints import _records
+from sparkstream_kit.checkpoints import _records, origins
+from sparkstream_kit.checkpoints._plans import file_paths, time_zone
 from sparkstream_kit.checkpoints.checking import damage
 from sparkstream_kit.checkpoints.fingerprints import differences, fingerprint
 from sparkstream_kit.checkpoints.locks import Lock, local_path, lock
@@ -19,11 +21,12 @@ from sparkstream_kit.profiles import STATE_STORE
 from sparkstream_kit.sources import watch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
 
-__all__ = ["guard"]
+__all__ = ["Guarded", "guard"]
 
 _log = logging.getLogger(__name__)
 
@@ -36,17 +39,38 @@ _KEPT = {
 }
 
 
+@dataclass(frozen=True)
+class Guarded:
+    """A checkpoint that a query may use.
+
+    Attributes:
+        lock: for the caller to give to the query; None where none is needed.
+        note: keeps in the checkpoint which query uses it; to be called when the query has started.
+    """
+
+    lock: Lock | None
+    note: Callable[[], None]
+
+
 @contextmanager
 def guard(
-    frame: DataFrame, checkpoint: str | None, name: str, mode: str, *, allow_changed_query: bool = False
-) -> Iterator[Lock | None]:
-    """Check that a query may go on from a checkpoint, lock it, and note in it which query uses it.
+    frame: DataFrame,
+    checkpoint: str | None,
+    name: str,
+    mode: str,
+    *,
+    allow_changed_query: bool = False,
+    moved: Mapping[str, str | Path] | None = None,
+) -> Iterator[Guarded]:
+    """Check that a query may go on from a checkpoint, and lock it.
 
-    The query is started in the `with` block, and noted at its end: one that could not start has not changed
-    whose checkpoint it is, and the lock is released.
+    The query is started and noted in the `with` block: one that could not start has not changed whose
+    checkpoint it is. After an error in the block the lock is released; a query that runs by then must have
+    been stopped.
 
     Refused are a local path that other nodes cannot reach, a checkpoint that another live driver uses, a
-    damaged one, and one that a different query wrote. A checkpoint from before the kit is adopted, with a
+    damaged one, one that a different query wrote, and one whose file sources have read other folders (see
+    `origins`). A checkpoint from before the kit is adopted, with a
     warning. Shuffle partitions or a state store that differ from the checkpoint's are a warning: Spark goes
     on with the checkpoint's and says nothing. So is what its file sources have lost (see `sources.watch`),
     such as a planned file that has gone: its batch would come again without its rows.
@@ -60,29 +84,36 @@ def guard(
         name: the query's name.
         mode: its output mode.
         allow_changed_query: go on although a different query wrote the checkpoint, and note the new one.
+        moved: folders of input files that have moved since, as {old: new}.
 
     Yields:
-        The lock, for the caller to release or to give to the query; None where none is needed.
+        The lock, and what notes the query.
 
     Raises:
         InvalidInputError: a refusal; the message has the way out.
     """
     if checkpoint is None:
-        yield None
+        yield Guarded(None, lambda: None)
         return
     spark = frame.sparkSession
     _check_reach(spark, checkpoint)
-    _check_file_manager(spark, checkpoint)
     held = lock(spark, checkpoint, name)
     try:
-        _check_whole(spark, checkpoint, name)
+        local = local_path(spark, checkpoint)
+        _check_whole(local)
         query = {"name": name, "mode": mode, "fingerprint": fingerprint(frame, mode)}
+        query |= time_zone(frame, mode)
         kept = _records.read_query(spark, checkpoint)
         _check_query(spark, checkpoint, query, kept, allow_changed_query=allow_changed_query)
-        with _explained(spark, checkpoint):
-            yield held
-        if query != kept:
-            _records.write_query(spark, checkpoint, query)
+        if local is not None:
+            _check_inputs(frame, local, name, None if allow_changed_query else moved or {})
+
+        def note() -> None:
+            if query != kept:
+                _records.write_query(spark, checkpoint, query)
+
+        with _fitting_file_manager(spark, checkpoint), _explained(spark, checkpoint):
+            yield Guarded(held, note)
     except BaseException:
         if held is not None:
             held.release()
@@ -113,29 +144,40 @@ def _check_reach(spark: SparkSession, checkpoint: str) -> None:
         )
 
 
-def _check_file_manager(spark: SparkSession, checkpoint: str) -> None:
-    """Leave a checkpoint on another file system to Spark's own way of writing, whatever the profile has."""
-    foreign = _connect.is_connect(spark) and _connect.folder(spark) is None
-    if foreign or local_path(spark, checkpoint) is not None:
-        return
-    if str(spark.conf.get(_FILE_MANAGER, "")).endswith(".FileSystemBasedCheckpointFileManager"):
-        spark.conf.unset(_FILE_MANAGER)
-        _log.warning(
-            "checkpoint %s is not on a local disk: it is written in Spark's own way, and not by %s",
-            checkpoint,
-            _FILE_MANAGER,
-        )
-
-
-def _check_whole(spark: SparkSession, checkpoint: str, name: str) -> None:
-    """Refuse a damaged checkpoint in clearer words than Spark has, and say which input files have gone."""
-    local = local_path(spark, checkpoint)
-    if local is None:
-        return
-    if found := damage(local):
+def _check_whole(local: Path | None) -> None:
+    """Refuse a damaged checkpoint in clearer words than Spark has."""
+    if local is not None and (found := damage(local)):
         raise InvalidInputError(found)
+
+
+def _check_inputs(frame: DataFrame, local: Path, name: str, moved: Mapping[str, str | Path] | None) -> None:
+    """Refuse other folders than those that were read (with None: take them); say which files have gone."""
+    if moved is not None:
+        for move in origins.find_moves(frame.sparkSession, local, file_paths(frame), moved):
+            origins.rewrite(move)
     for line in watch.findings(str(local), said=set(watch.PASSED_OVER)):  # `run` says these
         _log.warning("query %s: %s", name, line)
+
+
+@contextmanager
+def _fitting_file_manager(spark: SparkSession, checkpoint: str) -> Iterator[None]:
+    """Leave a checkpoint on another file system to Spark's own way of writing, whatever the profile has."""
+    foreign = _connect.is_connect(spark) and _connect.folder(spark) is None
+    given = str(spark.conf.get(_FILE_MANAGER, ""))
+    only_local = given.endswith(".FileSystemBasedCheckpointFileManager")
+    if foreign or not only_local or local_path(spark, checkpoint) is not None:
+        yield
+        return
+    _log.warning(
+        "checkpoint %s is not on a local disk: it is written in Spark's own way, and not by %s",
+        checkpoint,
+        _FILE_MANAGER,
+    )
+    spark.conf.unset(_FILE_MANAGER)
+    try:
+        yield
+    finally:
+        spark.conf.set(_FILE_MANAGER, given)
 
 
 def _check_query(
@@ -152,8 +194,8 @@ def _check_query(
         return
     if kept is None:
         _log.warning(
-            "checkpoint %s is from before the kit: query %s is taken for the one that wrote it, and "
-            "noted; from now on a different query is refused",
+            "checkpoint %s was not written by sparkstream-kit; assuming it belongs to query %s. Other queries "
+            "will be refused from now on.",
             checkpoint,
             name,
         )
@@ -170,6 +212,9 @@ def _check_query(
 def _differences(kept: dict[str, str], query: dict[str, str]) -> list[str]:
     """Say in words what makes a query another than the one that was noted."""
     found = differences(kept["fingerprint"], query["fingerprint"])
+    zone, former = query.get("time zone"), kept.get("time zone")
+    if zone and former and zone != former:
+        found.append(f"computes dates and hours in the time zone {zone}; the checkpoint's query in {former}")
     if query["mode"] == "complete" != kept["mode"] and "EventTimeWatermark" in query["fingerprint"]:
         found.append(
             f"has mode complete; mode {kept['mode']} has dropped from the state what the watermark had "
@@ -184,8 +229,8 @@ def _say_what_stays(spark: SparkSession, checkpoint: str, name: str, settings: d
         stays, wanted = settings.get(key), spark.conf.get(key)
         if stays is not None and stays != wanted:
             _log.warning(
-                "query %s keeps the %s of checkpoint %s, which is %s: %s=%s is not in force; it takes a new "
-                "checkpoint to change it",
+                "query %s uses the %s stored in checkpoint %s (%s); your setting %s=%s has no effect. Start "
+                "from a new checkpoint to change it.",
                 name,
                 what,
                 checkpoint,

@@ -3,7 +3,8 @@
 Spark notices two drivers only when both have run the same batch. The lock belongs to the JVM and not to
 Python: after a SIGKILL of Python the JVM lives on for up to two seconds, and writes. When it has gone the
 lock has gone, too, and there is nothing to clean up. On Spark Connect, where no JVM is in reach, it belongs
-to the client: a killed client's query runs on until the next client of that server comes, and ends then.
+to the client: a killed client's query runs on until the next client of that server comes, and ends then;
+until then the checkpoint is refused to others (`left_running`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.errors import PySparkException
 
 from sparkstream_kit import _connect, _files, _waiting
+from sparkstream_kit.checkpoints._layout import left_running
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -65,7 +67,18 @@ class Lock:
             if _held.get(self._key) is self:
                 del _held[self._key]
                 with suppress(Py4JError, OSError):  # the JVM has gone, and the lock with it
+                    if self.is_here:
+                        self._file.truncate(0)  # the query has ended: nothing is left running
                     self._file.close()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this Python holds the lock, and not its JVM."""
+        return self._java_lock is None
+
+    def close(self) -> None:
+        """Close this process's copy of the file."""
+        self._file.close()
 
     def in_use(self) -> bool:
         """Say whether the query that has the lock is starting or running."""
@@ -116,7 +129,7 @@ def lock(spark: SparkSession, location: str, name: str) -> Lock | None:
                 )
             holder.release()
         if _connect.is_connect(spark):
-            opened, java_lock = _locked_here(file, location, name), None
+            opened, java_lock = _locked_here(spark, file, location, name), None
         else:
             opened, java_lock = _locked(spark, file, location, name)
         _held[key] = Lock(key, opened, java_lock, name)
@@ -151,7 +164,7 @@ def _default_scheme(spark: SparkSession) -> str:
     return default.partition(":")[0]
 
 
-def _locked_here(path: Path, location: str, name: str) -> BinaryIO:
+def _locked_here(spark: Any, path: Path, location: str, name: str) -> BinaryIO:
     """Return the open file, which this Python has locked: against the locks of JVMs and of other Pythons."""
     # Of the open file, and not of the process: else any look at the lock from here would undo it.
     whole = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
@@ -159,6 +172,7 @@ def _locked_here(path: Path, location: str, name: str) -> BinaryIO:
         with ExitStack() as stack:
             file = stack.enter_context(path.open("ab", buffering=0))
             fcntl.fcntl(file, fcntl.F_OFD_SETLK, whole)
+            _check_left(path, location)
             stack.pop_all()
     except BlockingIOError as err:
         raise _in_use(path, location) from err
@@ -167,7 +181,8 @@ def _locked_here(path: Path, location: str, name: str) -> BinaryIO:
             f"checkpoint {location} cannot be locked: {err.strerror}; give another folder"
         ) from err
     file.truncate(0)
-    file.write(_said(name, None))
+    # By this file the server knows that the client lives.
+    file.write(_said(name, None, client=f"{_connect.folder(spark)}/clients/{spark.session_id}"))
     return file
 
 
@@ -192,16 +207,38 @@ def _locked(spark: SparkSession, path: Path, location: str, name: str) -> tuple[
     if got is None:
         file.close()
         raise _in_use(path, location)
+    try:
+        _check_left(path, location)
+    except InvalidInputError:
+        file.close()
+        raise
     file.setLength(0)
     file.write(_said(name, jvm.java.lang.ProcessHandle.current().pid()))
     return file, got
 
 
-def _said(name: str, jvm: int | None) -> bytes:
+def _check_left(path: Path, location: str) -> None:
+    """Refuse a checkpoint on which a server runs the query of a killed client."""
+    if left := left_running(path.read_bytes()):
+        raise InvalidInputError(f"checkpoint {location} is in use by {left}")
+
+
+def _said(name: str, jvm: int | None, **more: str) -> bytes:
     """Return what the holder of a lock writes down of itself."""
     since = datetime.now().astimezone().isoformat(" ", "seconds")
     holder = {"query": name, "pid": os.getpid(), "jvm": jvm, "host": socket.gethostname(), "since": since}
-    return json.dumps(holder).encode()
+    return json.dumps(holder | more).encode()
+
+
+def _forget_in_child() -> None:
+    """Leave a forked child none of its parent's locks, which it would hold after the parent's death."""
+    for held in _held.values():
+        if held.is_here:
+            held.close()
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)
 
 
 def _holder(path: Path) -> str:

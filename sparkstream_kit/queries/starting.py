@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import threading
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+
+from pyspark.errors import AnalysisException
 
 from sparkstream_kit import _connect
 from sparkstream_kit._arguments import check, said
@@ -29,6 +32,20 @@ if TYPE_CHECKING:
 __all__ = ["start"]
 
 _TRIGGERS = ("availableNow", "continuous", "once", "processingTime", "realTime")
+# Settings of the session change around a start: two threads must not do so at once.
+_starting = threading.RLock()
+# What Spark says of a mode that does not fit, and what to do about it:
+# https://spark.apache.org/docs/latest/streaming/apis-on-dataframes-and-datasets.html#output-modes
+_FIXES = {
+    r"(?is)append.*streaming aggregations.*without watermark": "writes a row once, when it is final, and "
+    "without a watermark a total is never final; give mode='complete' or mode='update', or group by a window "
+    "of a column that has a watermark",
+    r"(?is)complete.*no streaming aggregations": "writes the whole result after each batch, which only an "
+    "aggregation has; give mode='append', or aggregate first (groupBy(…).agg(…))",
+    r"Sorting is not supported": "cannot sort, as later rows may belong before those that are written; sort "
+    "after an aggregation in mode='complete', or leave out orderBy",
+    r"Limits are not supported": "cannot limit the rows; give mode='append', or leave out limit",
+}
 _FLAGS = ("availableNow", "once")  # the triggers that have no duration
 
 
@@ -40,6 +57,7 @@ def start(
     mode: str = "append",
     checkpoint: str | Path | None = None,
     allow_changed_query: bool = False,
+    moved: Mapping[str, str | Path] | None = None,
     **trigger: Any,
 ) -> StreamingQuery:
     """Start one named streaming query.
@@ -55,7 +73,10 @@ def start(
         checkpoint: the folder that the query goes on from, which is this query's alone
             (`checkpoints.guard`); without one a temporary one is used, which Spark removes when the query
             ends (after a failure, too, with the kit's profiles).
-        allow_changed_query: go on with the state in the checkpoint although a different query wrote it.
+        allow_changed_query: go on with the state in the checkpoint although a different query wrote it, or
+            although it has read other folders; these are then read from the start.
+        moved: folders of input files that have moved since the checkpoint was written, as {old: new}. The
+            checkpoint then knows the files by their new paths, and reads none of them again.
         **trigger: one of Spark's own words: `processingTime="5 seconds"` (or a `timedelta`),
             `availableNow=True`, ….
 
@@ -84,8 +105,20 @@ def start(
         )
     name = _name(frame, sink, name)
     location = None if checkpoint is None else _connect.server_path(frame.sparkSession, str(checkpoint))
-    with _fitting_state_store(frame):
-        return _start(frame, sink, name, mode, location, trigger, allow_changed_query=allow_changed_query)
+    try:
+        with _starting, _fitting_state_store(frame):
+            return _start(
+                frame,
+                sink,
+                name,
+                mode,
+                location,
+                trigger,
+                allow_changed_query=allow_changed_query,
+                moved=moved,
+            )
+    except AnalysisException as err:
+        raise InvalidInputError(f"query {name}: {_refused(err, mode)}") from err
 
 
 def _start(
@@ -95,32 +128,39 @@ def _start(
     mode: str,
     location: str | None,
     trigger: dict[str, Any],
-    *,
-    allow_changed_query: bool,
+    **guarding: Any,
 ) -> StreamingQuery:
     spark = frame.sparkSession
-    query = None
-    try:
-        with guard(frame, location, name, mode, allow_changed_query=allow_changed_query) as held:
-            views = _views_of_memory(sink, spark, name, location)
-            bound = builtin.memory(name) if views else printed.kept(sink.bind(frame, location), spark, name)
-            writer = bound(frame.writeStream).queryName(name).outputMode(mode)
-            if location is not None:
-                writer = writer.option("checkpointLocation", location)
-            if trigger:
-                writer = writer.trigger(**trigger)
-            query = writer.toTable(sink.to_table) if sink.to_table else writer.start()
-    except BaseException:
-        if query is not None:
-            query.stop()  # it could not be noted
-        raise
-    if held is not None:
-        held.until_end_of(query)
+    with guard(frame, location, name, mode, **guarding) as guarded:
+        views = _views_of_memory(sink, spark, name, location)
+        bound = builtin.memory(name) if views else printed.kept(sink.bind(frame, location), spark, name)
+        writer = bound(frame.writeStream).queryName(name).outputMode(mode)
+        if location is not None:
+            writer = writer.option("checkpointLocation", location)
+        if trigger:
+            writer = writer.trigger(**trigger)
+        query = writer.toTable(sink.to_table) if sink.to_table else writer.start()
+        try:
+            guarded.note()
+        except BaseException:
+            query.stop()  # before the lock is released
+            raise
+    if guarded.lock is not None:
+        guarded.lock.until_end_of(query)
     if views:
         _show(views, spark, name, query)
     if _connect.is_connect(spark):
         asking.note(query, asking.Started(spark, location, prints=bound.write is not None))
     return query
+
+
+def _refused(error: AnalysisException, mode: str) -> str:
+    """Return why Spark does not start a query, and the fix where it is known."""
+    text = str(error)
+    for words, fix in _FIXES.items():
+        if re.search(words, text):
+            return f"mode {mode} {fix}"
+    return re.sub(r"^\[[\w.]+\] | SQLSTATE: \w+|[;.]$", "", text.strip().split("\n")[0])
 
 
 @contextmanager

@@ -1,0 +1,172 @@
+"""Where a query's files come from: the folders that its sources have read, against those that it reads now.
+
+Spark numbers a query's sources and keeps what each has read under its number; it does not look at the path. A
+folder that was renamed, or two sides of a union that changed places, would be read again from the start, and
+every row would count twice.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from sparkstream_kit import _files
+from sparkstream_kit.checkpoints._inputs import file_logs, log_files
+from sparkstream_kit.checkpoints._layout import last_plan, numbered
+from sparkstream_kit.checkpoints.locks import local_path
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pyspark.sql import SparkSession
+
+__all__ = ["Move", "find_moves", "rewrite"]
+
+_log = logging.getLogger(__name__)
+
+# What Java's URI escapes in a path; Spark's log has paths in this form.
+_ESCAPED = re.compile(r'[\x00-\x20"#%<>?\[\\\]^`{|}\x7f]')
+
+
+class Move(NamedTuple):
+    """A source whose log names its files under `old`; they lie under `new`."""
+
+    log: Path
+    old: Path
+    new: Path
+
+
+def find_moves(
+    spark: SparkSession, root: Path, reads: Sequence[str | None], moved: Mapping[str, str | Path]
+) -> list[Move]:
+    """Compare the folders that a checkpoint's file sources have read with those that a query reads.
+
+    Args:
+        spark: the session, which knows what a path without a scheme means.
+        root: the checkpoint's folder.
+        reads: the path of each source of the query, in their order; None for one that reads no files.
+        moved: what has moved where, by the user's word.
+
+    Returns:
+        The logs to rewrite: for what has moved, and for a folder that is now reached by another path, such as
+        a symbolic link.
+
+    Raises:
+        InvalidInputError: a source has read another folder, and `moved` does not say that it has moved.
+    """
+    last = last_plan(root)
+    bases = [None if path is None else _base(spark, path) for path in reads]
+    wanted = {_absolute(spark, old): _absolute(spark, str(new)) for old, new in moved.items()}
+    found: dict[Path, Move] = {}
+    for log, until in file_logs(root, last) if last else ():
+        number = int(log.name)
+        base = bases[number] if number < len(bases) else None
+        for uri in _first_uris(log, until):
+            folder = Path(unquote(urlsplit(uri).path)).parent
+            if base is not None and _is_under(folder, base):
+                continue
+            move = None if base is None else _move(log, uri, folder, base, wanted)
+            if move is None:
+                raise InvalidInputError(_refusal(root, number, folder, bases))
+            found[log] = move
+    for old, new in wanted.items():
+        done = any(base is not None and (_is_under(new, base) or _is_under(base, new)) for base in bases)
+        if not done and old not in {move.old for move in found.values()}:
+            raise InvalidInputError(
+                f"checkpoint {root}: moved= says that {old} is {new} now, and the query reads neither; correct "
+                "the paths, or leave it out"
+            )
+    return list(found.values())
+
+
+def rewrite(move: Move) -> None:
+    """Name the files of a source's log under their new folder; each file of the log is replaced whole.
+
+    A crash between two of them is no harm: the next start finds the rest.
+    """
+    _log.info("checkpoint log %s: files of %s are named under %s", *move)
+    depth = len(move.old.parts) - 1
+    prefix = "file://" + _ESCAPED.sub(lambda found: f"%{ord(found[0]):02X}", str(move.new).rstrip("/"))
+    for file in numbered(move.log).values():
+        version, *lines = file.read_text("utf-8").split("\n")
+        texts = [version]
+        for line in lines:
+            entry = json.loads(line)
+            path = urlsplit(entry["path"]).path if entry["path"].startswith("file:") else ""
+            if path and _is_under(Path(unquote(path)), move.old):
+                entry["path"] = "/".join([prefix, *path.split("/")[depth + 1 :]])
+            texts.append(json.dumps(entry, separators=(",", ":"), ensure_ascii=False))
+        # First: a checksum that does not fit is damage, and none is not.
+        file.with_name(f".{file.name}.crc").unlink(missing_ok=True)
+        _files.replace(file, ["\n".join(texts)])
+
+
+def _first_uris(log: Path, until: int) -> list[str]:
+    """Return one file of each part of a log: a part is rewritten whole, and so names one folder."""
+    uris = []
+    for file in log_files(log, until):
+        with file.open(encoding="utf-8") as lines:
+            next(lines)  # the version
+            if entry := next(lines, "").strip():
+                uris.append(str(json.loads(entry)["path"]))
+    return uris
+
+
+def _move(log: Path, uri: str, folder: Path, base: Path, wanted: Mapping[Path, Path]) -> Move | None:
+    """Return how a log must be rewritten for its files to lie under the base; None if they do not."""
+    if not uri.startswith("file:"):
+        return None
+    for old, new in wanted.items():
+        if _is_under(folder, old) and _is_under(new / folder.relative_to(old), base):
+            return Move(log, old, new)
+    real, real_base = Path(os.path.realpath(folder)), Path(os.path.realpath(base))
+    if not folder.is_dir() or not _is_under(real, real_base):
+        return None
+    below = len(real.relative_to(real_base).parts)
+    return Move(log, folder.parents[below - 1] if below else folder, base)
+
+
+def _refusal(root: Path, number: int, folder: Path, bases: Sequence[Path | None]) -> str:
+    while "=" in folder.name:  # a partition folder, such as day=1
+        folder = folder.parent
+    has_read = f"checkpoint {root}: source {number} of the query that wrote it has read files of {folder}"
+    here = bases[number] if number < len(bases) else None
+    others = [
+        at for at, base in enumerate(bases) if base is not None and at != number and _is_under(folder, base)
+    ]
+    if others:
+        return (
+            f"{has_read}, which is source {others[0]} of this query; put the sources back in their order, or "
+            "give it a checkpoint of its own"
+        )
+    new = here or "no files"
+    out = f"if the files have moved: start(…, moved={{{str(folder)!r}: {str(here)!r}}}); " if here else ""
+    return (
+        f"{has_read}, and this query reads {new} there; {out}to read everything again: "
+        "start(…, allow_changed_query=True)"
+    )
+
+
+def _is_under(path: Path, folder: Path) -> bool:
+    return path == folder or folder in path.parents
+
+
+def _absolute(spark: SparkSession, path: str) -> Path:
+    """Return a path as Spark would spell it; of another file system, the part after the host."""
+    return local_path(spark, path) or Path(urlsplit(path).path)
+
+
+def _base(spark: SparkSession, path: str) -> Path:
+    """Return the folder that a source reads; of a pattern, the part before its first wildcard."""
+    spelt = _absolute(spark, re.sub(r"\\(.)", r"\1", path))
+    if spelt.is_dir():
+        return spelt
+    parts = _absolute(spark, path).parts
+    wild = next((at for at, part in enumerate(parts) if re.search(r"[*?\[{]", part)), len(parts))
+    return Path(*parts[:wild])
