@@ -108,7 +108,7 @@ def test_a_taken_port_is_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         done = run("feed", "lines", "--port", str(port))
-    fix = "choose another with --port or stop what listens there"
+    fix = "choose another port, or stop the program that listens there"
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"sparkstream: port {port} on 127.0.0.1 is taken; {fix}\n"
 
@@ -351,9 +351,9 @@ def test_a_whole_checkpoint_fits_a_terminal(checkpoint: Path, capsys: pytest.Cap
         ("feed lines --port", "Option '--port' requires an argument; see --help"),
         ("feed lines --file a --seed 1", "--file and --seed exclude each other; give one of them"),
         ("feed lines --file /nope", "no file /nope; give the path of a UTF-8 text file"),
-        ("feed lines --rate 0", "rate is 0.0 lines a second; give a number above 0, or leave it out"),
+        ("feed lines --rate 0", "rate is 0.0 lines per second; give a number above 0, or leave it out"),
         ("feed sales", "Missing argument 'FOLDER'; see --help"),
-        ("feed sales x --rows 0", "rows is 0; give 1 row a file or more"),
+        ("feed sales x --rows 0", "rows is 0; give at least 1 row per file"),
         ("feed sales x --every -1", "every is -1.0 seconds; give 0 or more"),
         ("conf /nope", "unknown profile /nope; known: cluster, local, test, or the path of a file"),
         ("checkpoint", "Missing command; see --help"),
