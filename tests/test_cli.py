@@ -108,7 +108,7 @@ def test_a_taken_port_is_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         done = run("feed", "lines", "--port", str(port))
-    fix = "choose another port, or stop the program that listens there"
+    fix = "choose another port or stop what listens there"
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"sparkstream: port {port} on 127.0.0.1 is taken; {fix}\n"
 

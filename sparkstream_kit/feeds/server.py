@@ -178,6 +178,8 @@ def _listen(host: str, port: int) -> socket.socket:
         raise InvalidInputError(f"port {port} does not exist; choose one from 0 to 65535") from err
     except OSError as err:
         if err.errno == errno.EADDRINUSE:
-            fix = "choose another port, or stop the program that listens there"
+            fix = "choose another port or stop what listens there"
             raise InvalidInputError(f"port {port} on {host} is taken; {fix}") from err
-        raise InvalidInputError(f"cannot listen: {err.strerror}; choose another host or port") from err
+        raise InvalidInputError(
+            f"cannot listen on {host} port {port}: {err.strerror}; choose another host or port"
+        ) from err
