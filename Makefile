@@ -5,7 +5,7 @@ ENTER := . .venv/bin/activate &&
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-connect faults versions bench bench-full lint typecheck format ci wheel zip
-.PHONY: picture clean setup pins
+.PHONY: notebook notebook-outputs picture clean setup pins
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
@@ -56,6 +56,13 @@ wheel: setup ## build the wheel in dist/
 zip: wheel ## build dist/sparkstream_kit.zip, for spark-submit --py-files
 	@cp dist/*.whl dist/sparkstream_kit.zip
 	@echo dist/sparkstream_kit.zip
+
+notebook: setup ## open the notebook in JupyterLab, which is installed first
+	@$(ENTER) python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/lab.txt
+	@$(ENTER) jupyter lab examples/first_stream.ipynb
+
+notebook-outputs: setup ## run the notebook and keep its outputs in the file, after a change to a cell
+	@$(ENTER) python scripts/notebook.py
 
 picture: setup ## draw the README's picture of the demo
 	@$(ENTER) python scripts/picture.py

@@ -33,7 +33,7 @@ def most_frequent(counts: DStream[tuple[str, int]]) -> DStream[tuple[str, int]]:
 def flags() -> argparse.ArgumentParser:
     """Return the job's command line."""
     parser = jobflags.parser(__doc__, "--profile", "--checkpoint", "--run-for", "--stop-file")
-    parser.add_argument("host", metavar="HOST", nargs="?", default="localhost")
+    parser.add_argument("host", metavar="HOST", nargs="?", type=jobflags.host, default="localhost")
     parser.add_argument("port", metavar="PORT", nargs="?", type=jobflags.port, default=9999)
     parser.add_argument(
         "--batch-interval", metavar="SECONDS", type=jobflags.seconds, default=2.0, help="(%(default)g)"
@@ -54,9 +54,11 @@ def flags() -> argparse.ArgumentParser:
 @jobflags.exit_codes
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the counts go to standard output, everything else to standard error."""
-    args = flags().parse_args(argv)
-    jobflags.check_multiple("--window", args.window, "--batch-interval", args.batch_interval)
-    jobflags.check_multiple("--slide", args.slide, "--batch-interval", args.batch_interval)
+    parser = flags()
+    args = parser.parse_args(argv)
+    interval = jobflags.label(parser, args, "--batch-interval")
+    for flag, value in (("--window", args.window), ("--slide", args.slide)):
+        jobflags.check_multiple(jobflags.label(parser, args, flag), value, interval, args.batch_interval)
 
     from sparkstream_kit import dstreams, spark_session
 

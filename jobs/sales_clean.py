@@ -74,7 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = flags().parse_args(argv)
     trigger = jobflags.trigger(args)
     checkpoint = args.checkpoint or str(Path(args.out_dir, "_checkpoint"))
-    jobflags.check_apart(args.input_dir, checkpoint=checkpoint, output=args.out_dir)
+    written = {"OUT_DIR": args.out_dir, "--checkpoint": args.checkpoint, "--stop-file": args.stop_file}
+    written |= {f"OUT_DIR/{name}": Path(args.out_dir, name) for name in ("good", "bad", "_checkpoint")}
+    jobflags.check_apart(args.input_dir, written)
 
     from sparkstream_kit import quarantine, run, schemas, sinks, sources, spark_session, start
 

@@ -78,7 +78,8 @@ def flags() -> argparse.ArgumentParser:
         metavar="URL",
         type=jobflags.database,
         help="also keep the totals in the table sales_totals, replaced whole after each batch: "
-        "sqlite:///totals.db, postgresql+psycopg://user@host/name (its password in PGPASSWORD or ~/.pgpass)",
+        "sqlite:///totals.db, postgresql+psycopg://user@host/name (its password in PGPASSWORD or "
+        "~/.pgpass), or env:NAME for the variable of the environment that holds it",
     )
     parser.add_argument(
         "--take-over", action="store_true", help="replace the table even if another query wrote it"
@@ -92,7 +93,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the totals go to standard output, everything else to standard error."""
     args = flags().parse_args(argv)
     trigger = jobflags.trigger(args)
-    jobflags.check_apart(args.input_dir, checkpoint=args.checkpoint, snapshot=args.snapshot)
+    names = ("--checkpoint", "--snapshot", "--database", "--chart", "--stop-file")
+    written = {name: getattr(args, name[2:].replace("-", "_")) for name in names}
+    jobflags.check_apart(args.input_dir, written)
+    jobflags.check_needs(args, "--take-over", "--database")
     chart = display.check_chart(args.chart) if args.chart else None
 
     from sparkstream_kit import run, sinks, sources, spark_session, start

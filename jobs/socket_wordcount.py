@@ -29,14 +29,15 @@ def transform(lines: DataFrame) -> DataFrame:
 def flags() -> argparse.ArgumentParser:
     """Return the job's command line."""
     parser = jobflags.parser(__doc__, "--profile", "--run-for", "--idle", "--trigger", "--stop-file")
-    parser.add_argument("host", metavar="HOST", nargs="?", default="localhost")
+    parser.add_argument("host", metavar="HOST", nargs="?", type=jobflags.host, default="localhost")
     parser.add_argument("port", metavar="PORT", nargs="?", type=jobflags.port, default=9999)
     parser.add_argument(
         "--database",
         metavar="URL",
         type=jobflags.database,
         help="keep the counts in the table word_counts instead, replaced whole after each batch: "
-        "sqlite:///counts.db, postgresql+psycopg://user@host/name (its password in PGPASSWORD or ~/.pgpass)",
+        "sqlite:///counts.db, postgresql+psycopg://user@host/name (its password in PGPASSWORD or "
+        "~/.pgpass), or env:NAME for the variable of the environment that holds it",
     )
     parser.add_argument(
         "--take-over", action="store_true", help="replace the table even if another run wrote it"
@@ -48,6 +49,7 @@ def flags() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the counts of each batch go to standard output, everything else to standard error."""
     args = flags().parse_args(argv)
+    jobflags.check_needs(args, "--take-over", "--database")
 
     from sparkstream_kit import run, sinks, sources, spark_session, start
 

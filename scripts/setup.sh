@@ -21,6 +21,7 @@ pins() {
     export_pins() { uv export --quiet --project "$copy" --no-emit-project --no-annotate --no-header "$@"; }
     export_pins --only-group build >requirements/build.txt
     export_pins --all-extras --group dev >requirements/dev.txt
+    export_pins --only-group lab >requirements/lab.txt
     rm -r "$copy"
 }
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from types import ModuleType
 from typing import Any
 
-from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown
+from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown, without_secrets
 
 _SHOWN = 60  # characters of a string
 _CHOICES = {"mode": ("output mode", ("append", "complete", "update"))}
@@ -126,7 +127,7 @@ def said(value: object) -> str:
     if value is None or isinstance(value, bool | Real):
         return str(value)
     if isinstance(value, str):
-        text = re.sub(r"(://[^:@/]*:).*@", r"\1***@", value)
+        text = without_secrets(value)  # before it is cut: half a password is one, too
         shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
         return f"the string {shown!r}" if text else "an empty string"
     for what, told in (("class", isinstance(value, type)), ("module", isinstance(value, ModuleType))):
@@ -178,8 +179,7 @@ def _fix(name: str, value: object, kinds: list[str], *, variadic: bool) -> str:
     if inspect.isroutine(value):
         return f"call it: {_name(value)}(…)"
     if isinstance(value, str) and "Sink" in kinds:
-        from sparkstream_kit import sinks
-
+        sinks = sys.modules["sparkstream_kit.sinks"]  # loaded by whatever takes a sink
         if near := hint(value, sinks.__all__):
             return near.removeprefix("; ").replace("mean ", "mean sinks.").replace("?", "(…)?")
     if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?", value) and {"int", "float"} & set(kinds):

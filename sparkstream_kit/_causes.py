@@ -7,6 +7,11 @@ from typing import Any
 
 _TRACEBACK = "Traceback (most recent call last):"
 _JAVA_CAUSE = re.compile(r"^(?:: |Caused by: )(?:[\w$]+\.)*([\w$]+(?:: .*)?)$", re.MULTILINE)
+# What Java and Spark's scripts say of every start that fails, beside the cause.
+_SAYS_NOTHING = re.compile(
+    r"^Error occurred during initialization of VM|^Error: Could not create the Java Virtual Machine|"
+    r"^Error: A fatal exception has occurred|CMD: bad array subscript"
+)
 
 
 def innermost(error: BaseException) -> str:
@@ -47,3 +52,12 @@ def one_line(text: str) -> str:
     else:
         lines = [line for line in text.splitlines() if line.strip()]
     return lines[0].strip() if lines else text.strip()
+
+
+def of_log(text: str) -> str:
+    """Return the line of a log that says most: the innermost cause, the first error, or the last line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not _SAYS_NOTHING.search(line)]
+    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
+    errors = [line for line in lines if re.search(r"Error|Exception|error:|not found", line)]
+    said = next(iter([*causes[-1:], *errors[:1], *lines[-1:]]), "without a word")
+    return re.sub(r'^(Exception in thread "[^"]*" )?(\w+\.)*(?=\w+(Error|Exception)\b)', "", said)

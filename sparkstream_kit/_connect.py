@@ -9,6 +9,7 @@ import importlib.util
 import logging
 import os
 import socket
+import sys
 import tempfile
 import warnings
 import zipfile
@@ -17,15 +18,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from sparkstream_kit import _files, serving
+from sparkstream_kit._settings import shown
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError
-from sparkstream_kit.profiles import read_profile
+from sparkstream_kit.profiles import is_local, read_profile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pyspark.sql import SparkSession
 
-__all__ = ["attach", "check_here", "folder", "is_connect", "of_session", "remote_url", "server_path"]
+__all__ = [
+    "attach",
+    "check_here",
+    "current",
+    "folder",
+    "is_connect",
+    "of_session",
+    "remote_url",
+    "server_path",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -126,9 +137,7 @@ def attach(url: str, app_name: str, profile: str | Path | None, conf: Mapping[st
     if own is not None:
         _register(spark, own, port)
     if settings is None and folder(spark) is None:
-        settings = read_profile(
-            "local" if str(spark.conf.get("spark.master", None)).startswith("local") else "cluster"
-        )
+        settings = read_profile("local" if is_local(str(spark.conf.get("spark.master", None))) else "cluster")
     if settings := {key: value for key, value in (settings or {}).items() if key not in conf}:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of each that only a server's start can take
@@ -142,7 +151,7 @@ def of_session(conf: Mapping[str, str]) -> dict[str, str]:
     """Return the entries of `conf` that a session has of its own; the others are a warning each."""
     for key, value in conf.items():
         if not key.startswith(("spark.sql.", "spark.remote")):
-            _log.warning("conf %s=%s is not in force: the Spark Connect server has its own", key, value)
+            _log.warning("conf %s is not in force: the Spark Connect server has its own", shown(key, value))
     return {key: value for key, value in conf.items() if key.startswith("spark.sql.")}
 
 
@@ -158,11 +167,18 @@ def _address(url: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _running(url: str, host: str, port: int) -> Any:
-    """Return this process's session, in whichever thread it was made; refuse one of another server."""
+def current() -> Any:
+    """Return this process's session on Spark Connect, in whichever thread it was made, if one runs."""
+    if "pyspark.sql.connect.session" not in sys.modules:
+        return None
     from pyspark.sql.connect.session import SparkSession
 
-    running: Any = SparkSession.getActiveSession() or SparkSession._get_default_session()  # noqa: SLF001
+    return SparkSession.getActiveSession() or SparkSession._get_default_session()  # noqa: SLF001
+
+
+def _running(url: str, host: str, port: int) -> Any:
+    """Return this process's session; refuse one of another server."""
+    running = current()
     if running is None:
         return None
     of = _address(f"sc://{running.client._builder.endpoint}")  # noqa: SLF001 - no public question for this
@@ -232,7 +248,7 @@ def _register(spark: SparkSession, url: str, port: int) -> None:
             left.unlink(missing_ok=True)
     # Locked before it has a name to be found by: another client that comes now would take us for dead.
     mine = clients / session
-    held = mine.with_name(f".{session}").open("w")
+    held = _files.private_file(mine.with_name(f".{session}"))
     fcntl.flock(held, fcntl.LOCK_EX)
     mine.with_name(f".{session}").rename(mine)
 

@@ -7,7 +7,7 @@ import os
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from sparkstream_kit.errors import InvalidInputError
 
@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from importlib.abc import ResourceLoader
 
 
-def replace(target: Path, texts: Iterable[str]) -> None:
+_OWN = "sparkstream-kit"  # the folder of the kit in the user's cache, and in an environment
+
+
+def replace(target: Path, texts: Iterable[str], *, private: bool = False) -> None:
     """Put a file in place whole: written beside it, flushed to the disk, renamed."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
+        opener = _private if private else None  # which Path.open lacks
+        with open(temporary, "w", encoding="utf-8", newline="", opener=opener) as file:
             file.writelines(texts)
             file.flush()
             os.fsync(file.fileno())
@@ -28,6 +32,27 @@ def replace(target: Path, texts: Iterable[str]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)  # each try of a supervisor's would fill a full disk further
         raise
+
+
+def private_folder(path: Path) -> Path:
+    """Make a folder of the kit's own, with those above it that are missing, for this user alone."""
+    if not path.parent.exists() or path.parent.name == _OWN:
+        private_folder(path.parent)
+    path.mkdir(mode=0o700, exist_ok=True)
+    if path.name == _OWN:  # earlier versions left it to the umask
+        path.chmod(0o700)
+    return path
+
+
+def private_file(path: Path) -> BinaryIO:
+    """Open a file of the kit's own to be written anew, for this user alone."""
+    return open(path, "wb", opener=_private)
+
+
+def _private(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags, 0o600)
+    os.fchmod(descriptor, 0o600)  # it may have been there
+    return descriptor
 
 
 def plain(path: str) -> str | None:
@@ -67,6 +92,6 @@ def cache_folder() -> Path:
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
     try:
         # The XDG rules ignore a relative path.
-        return (given if given.is_absolute() else Path.home() / ".cache") / "sparkstream-kit"
+        return (given if given.is_absolute() else Path.home() / ".cache") / _OWN
     except RuntimeError as err:
         raise InvalidInputError(f"{err}; set XDG_CACHE_HOME to a folder") from err

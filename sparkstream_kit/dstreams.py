@@ -234,10 +234,14 @@ class _Receivers(StreamingListener):
         self._first = True
 
     def onReceiverStopped(self, receiverStopped: Any) -> None:  # noqa: N803 - Spark's name
-        message = receiverStopped.receiverInfo().lastErrorMessage()
+        info = receiverStopped.receiverInfo()
+        message = info.lastErrorMessage()
         address = message.rpartition("Error connecting to ")[2]
         if self._first and address != message:
-            self._inbox.post("refused", sockets.nobody_listens(address))
+            unknown = "java.net.UnknownHostException" in info.lastError()
+            host = address.rpartition(":")[0]
+            said = sockets.unknown_host(host) if unknown else sockets.nobody_listens(address)
+            self._inbox.post("refused", said)
         self._first = False
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,13 +19,20 @@ __all__ = [
     "check_file",
     "hint",
     "reject_unknown",
+    "without_secrets",
 ]
 
 
 class KitError(Exception):
-    """Base of every error that the kit raises on purpose; the message is for the user, on one line."""
+    """Base of every error that the kit raises on purpose; the message is for the user, on one line.
+
+    What an argument holds that nobody else may see is hidden in it.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(without_secrets(message))
 
 
 class InvalidInputError(KitError, ValueError):
@@ -52,7 +60,7 @@ class QueryFailed(KitError):  # noqa: N818 - the name says what happened, as Spa
 
     def __init__(self, name: str, cause: str, summary: object = None) -> None:
         super().__init__(f"{name} failed: {cause}")
-        self.cause = cause
+        self.cause = without_secrets(cause)
         self.summary = summary
 
 
@@ -60,6 +68,21 @@ class InputUnavailable(QueryFailed):
     """A query failed because its input cannot be had, such as a port that nobody listens on."""
 
     exit_code = 2
+
+
+def without_secrets(text: str) -> str:
+    """Return a text to print without the passwords of URLs in it, and without tokens and keys.
+
+    Example:
+        >>> without_secrets("unknown argument postgresql://kit:hush@host/db")
+        'unknown argument postgresql://kit:***@host/db'
+        >>> without_secrets("sc://host:15002/;token=hush cannot be had")
+        'sc://host:15002/;token=*** cannot be had'
+    """
+    # Up to the last @, though one in a password should be written %40: to hide too much does no harm. As a
+    # path, a URL has lost a slash.
+    text = re.sub(r"(:/{1,2}[^\s/:@]*:)\S*@", r"\1***@", text)
+    return re.sub(r"(?i)((?:password|passwd|pwd|token|secret|access[._]?key)=)[^\s&;,'\"]+", r"\1***", text)
 
 
 def hint(name: str, known: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ Everything here works before Spark does and without it.
 from __future__ import annotations
 
 import atexit
+import functools
 import hashlib
 import re
 from contextlib import ExitStack
@@ -14,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparkstream_kit import _files
+from sparkstream_kit._archive import java_options
 from sparkstream_kit._arguments import check
-from sparkstream_kit.class_data import java_options
 from sparkstream_kit.errors import InvalidInputError, hint
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ __all__ = [
     "PROFILES",
     "STATE_STORE",
     "STATE_STORES",
+    "is_local",
     "log4j2_file",
     "parse_properties",
     "read_profile",
@@ -53,9 +55,20 @@ def _resource(name: str) -> Traversable:
     return packaged if packaged.is_file() else Path(__file__).parent.parent / "conf" / name
 
 
+@functools.cache
 def log4j2_file() -> Path:
-    """Return the kit's log4j2.properties as a real file (out of a zip, a copy that goes at exit)."""
+    """Return the kit's log4j2.properties as a real file (out of a zip, one copy, which goes at exit)."""
     return _opened.enter_context(resources.as_file(_resource("log4j2.properties")))
+
+
+def is_local(master: str) -> bool:
+    """Say whether a master URL runs everything in the driver's own process.
+
+    Example:
+        >>> is_local("local[2]"), is_local("spark://host:7077"), is_local("local-cluster[2,1,1024]")
+        (True, False, False)
+    """
+    return master == "local" or master.startswith("local[")
 
 
 def parse_properties(text: str, origin: str) -> dict[str, str]:
@@ -150,17 +163,19 @@ def submit_properties(profile: str, folder: Path) -> Path:
 
     Args:
         profile: as for `read_profile`.
-        folder: where the file goes; made when it is missing. The same settings give the same file.
+        folder: where the file goes; made when it is missing. The same settings give the same file, which
+            only this user can read: a profile may hold keys.
 
     Raises:
         InvalidInputError: as for `read_profile`.
     """
     check(submit_properties, locals())
     settings = read_profile(profile)
-    folder.mkdir(parents=True, exist_ok=True)
+    _files.private_folder(folder)
     if profile != "cluster":
         log4j2 = folder / "log4j2.properties"
-        _files.replace(log4j2, [log4j2_file().read_text("utf-8")])  # whole: a JVM may read it right now
+        # Whole: a JVM may read it right now.
+        _files.replace(log4j2, [log4j2_file().read_text("utf-8")], private=True)
         flag = f'"-Dlog4j2.configurationFile={log4j2.resolve().as_uri()}"'
         given = settings.get("spark.driver.extraJavaOptions", "")
         options = (java_options(), given, flag)
@@ -168,5 +183,5 @@ def submit_properties(profile: str, folder: Path) -> Path:
     body = "".join(f"{key} {value}\n" for key, value in settings.items())
     digest = hashlib.sha256(body.encode()).hexdigest()[:8]
     path = folder / f"{Path(profile).stem}-{digest}.conf"
-    _files.replace(path, [body])
+    _files.replace(path, [body], private=True)
     return path

@@ -10,7 +10,6 @@ import errno
 import fcntl
 import json
 import os
-import re
 import secrets
 import shutil
 import signal
@@ -23,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sparkstream_kit import _files, class_data, profiles
+from sparkstream_kit import _archive, _causes, _files, profiles
 from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError
 
@@ -115,7 +114,7 @@ def serve(port: int = PORT, profile: str = "local") -> Server:
             if running.profile != profile:
                 raise InvalidInputError(
                     f"a server with profile {running.profile} runs on port {port}; end it first "
-                    f"(sparkstream serve --stop --port {port}), or give another --port"
+                    f"(sparkstream serve --stop --port {port}), or give another port"
                 )
             return running
         _clear(folder)
@@ -124,7 +123,7 @@ def serve(port: int = PORT, profile: str = "local") -> Server:
         try:
             # Noted at once: should this process be killed now, the server can still be ended.
             server = Server(port, profile, process.pid, _started(process.pid))
-            _files.replace(folder / "server.json", [json.dumps(asdict(server))])
+            _files.replace(folder / "server.json", [json.dumps(asdict(server))], private=True)
             _await(process, log, port)
         except BaseException:
             process.kill()
@@ -158,9 +157,8 @@ def _alone(port: int) -> Iterator[Path]:
     """Keep a second `serve` or `stop` of the same port out; give the server's folder."""
     folder = folder_of(port)
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.chmod(0o700)
-        lock = (folder / "lock").open("w")
+        _files.private_folder(folder).chmod(0o700)
+        lock = _files.private_file(folder / "lock")
     except OSError as err:
         raise InvalidInputError(
             f"cannot keep a server's files: {err}; set XDG_CACHE_HOME to a folder"
@@ -179,7 +177,7 @@ def _reserved(port: int) -> Iterator[list[int]]:
     Raises:
         InvalidInputError: somebody else has the port.
     """
-    taken = InvalidInputError(f"port {port} is taken by another program; give another --port")
+    taken = InvalidInputError(f"port {port} is taken by another program; give another port")
     if _answers(port):
         raise taken
     try:
@@ -209,12 +207,10 @@ def _launch(
     from pyspark.find_spark_home import _find_spark_home
 
     token = secrets.token_urlsafe(32)
-    # Born private: no moment in which others could read it.
-    private = os.open(folder / "token", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(private, "w", encoding="utf-8") as file:
-        file.write(token)
+    with _files.private_file(folder / "token") as file:
+        file.write(token.encode())
     for name in ("clients", "warehouse", "tmp"):
-        (folder / name).mkdir()
+        _files.private_folder(folder / name)
     settings = {"spark.master": "local[*]", "spark.app.name": "sparkstream serve"} | profile
     settings |= {
         "spark.connect.grpc.binding.address": "127.0.0.1",
@@ -225,10 +221,10 @@ def _launch(
         KIT_KEY: str(Path(__file__).parent),
     }
     conf = folder / "server.conf"
-    conf.write_text("".join(f"{key} {value}\n" for key, value in settings.items()), "utf-8")
+    _files.replace(conf, (f"{key} {value}\n" for key, value in settings.items()), private=True)
     home = _find_spark_home()
     command = [f"{home}/bin/spark-submit", "--properties-file", str(conf), "--class", _MAIN_CLASS]
-    with (folder / "server.log").open("wb") as log:
+    with _files.private_file(folder / "server.log") as log:
         # Spark's own Pythons print the address that they attach to, and its token.
         hide = ["sed", "-u", "s/token=[^ ;]*/token=(hidden)/g"]
         filtered = subprocess.Popen(
@@ -256,7 +252,7 @@ def _environment(home: str, token: str, folder: Path) -> dict[str, str]:
     path = [str(Path(__file__).parent.parent), str(Path.cwd()), env.get("PYTHONPATH", "")]
     log4j2 = f"-Dlog4j2.configurationFile={profiles.log4j2_file().as_uri()}"
     temporary = f'"-Djava.io.tmpdir={folder / "tmp"}"'
-    options = [env.get("SPARK_SUBMIT_OPTS", ""), class_data.java_options(), log4j2, temporary]
+    options = [env.get("SPARK_SUBMIT_OPTS", ""), _archive.java_options(), log4j2, temporary]
     return env | {
         "SPARK_LOCAL_IP": "127.0.0.1",  # where Spark's web pages listen, which ask for no token
         "SPARK_HOME": home,
@@ -281,18 +277,9 @@ def _await(server: subprocess.Popen[bytes], log: subprocess.Popen[bytes], port: 
         if what is not None:
             file = folder_of(port) / "server.log"
             raise InvalidInputError(
-                f"the server {what}: {_reason(file.read_text(errors='replace'))}; see {file}"
+                f"the server {what}: {_causes.of_log(file.read_text(errors='replace'))}; see {file}"
             )
         time.sleep(0.05)
-
-
-def _reason(log: str) -> str:
-    """Return the line of a log that says most: the innermost cause, the first error, or the last line."""
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
-    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
-    errors = [line for line in lines if re.search(r"Error|Exception|error:|not found", line)]
-    said = next(iter([*causes[-1:], *errors[:1], *lines[-1:]]), "without a word")
-    return re.sub(r'^(Exception in thread "[^"]*" )?(\w+\.)*(?=\w+(Error|Exception)\b)', "", said)
 
 
 def _answers(port: int) -> bool:

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import signal
-import socket
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyspark import SparkConf, SparkContext
-from pyspark.errors import PySparkRuntimeError
 from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
-from sparkstream_kit import _connect, _waiting, class_data
+from sparkstream_kit import _connect, _launch, _settings
 from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError, hint
-from sparkstream_kit.profiles import log4j2_file, read_profile
+from sparkstream_kit.profiles import is_local, log4j2_file, read_profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -30,15 +27,8 @@ __all__ = ["get_session", "is_local", "spark_session"]
 
 _log = logging.getLogger(__name__)
 
-# What the JVM must know when it starts: later, Spark ignores these and still claims to have them.
-_LAUNCH_KEYS = (
-    "spark.driver.defaultJavaOptions",
-    "spark.driver.extra",
-    "spark.driver.memory",
-    "spark.driver.userClassPathFirst",
-    "spark.jars",
-    "spark.submit.",
-)
+# What each session of this process was started with: its profile and its `conf`.
+_asked: dict[str, tuple[str | Path | None, dict[str, str]]] = {}
 
 
 def get_session(
@@ -49,7 +39,10 @@ def get_session(
     Settings take effect in this order: what the launch gave (spark-submit's flags, a properties file,
     spark-defaults, PYSPARK_SUBMIT_ARGS), then `conf`, then the profile, then Spark's defaults. An entry
     of `conf` that loses is a warning. In a session that already runs, only the runtime settings of `conf`
-    are applied.
+    are applied; another profile than the session's is a warning.
+
+    What a session on a local master listens with is for this machine alone: its ports, and Spark's web page,
+    which has no login. SPARK_LOCAL_IP in the environment puts the page on another address.
 
     With SPARK_REMOTE, or `spark.remote` in `conf`, it is a session on that Spark Connect server, whose own
     settings count as those of the launch; of a profile the runtime settings apply.
@@ -66,6 +59,7 @@ def get_session(
     Raises:
         InvalidInputError: an unknown profile, no usable Java, no Connect server at the address, or a static
             setting that differs from that of the running session.
+        KitError: Spark did not start for another reason.
         MissingExtraError: Spark Connect without the libraries of its client.
 
     Example:
@@ -76,34 +70,35 @@ def get_session(
     """
     check(get_session, locals())
     explicit = {key: _text(value) for key, value in (conf or {}).items()}
+    ran = _runs()
     remote = _connect.remote_url(explicit)
     if remote is not None:
         session = _connect.attach(remote, app_name, profile, explicit)
-        return _adjust(session, _connect.of_session(explicit))
+        explicit = _connect.of_session(explicit)
+        if not ran:
+            _asked[_identity(session)] = profile, {}
+        return _adjust(session, profile, explicit)
     settings = None if profile is None else read_profile(profile)
-    if SparkContext._active_spark_context is not None:  # noqa: SLF001 - no public question for this
-        return _adjust(SparkSession.builder.getOrCreate(), explicit)
+    if ran:
+        return _adjust(SparkSession.builder.getOrCreate(), profile, explicit)
 
     named = {**(settings or {}), **explicit}
-    _launch_jvm(named, quiet=profile != "cluster")
-    given = _given_by_launch()
-    master = given.get("spark.master") or named.get("spark.master", "local[*]")
-    if settings is None:
-        settings = read_profile("local" if is_local(master) else "cluster")
-    wanted = {**settings, **explicit}
-    if is_local(master):
-        _silence_jvm(given)
-        if "spark.pyspark.python" not in {**given, **wanted}:
-            # Spark would take whatever python3 is first on PATH, and wait 10 s for it to fail.
-            os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-
-    chosen = {"spark.app.name": app_name, "spark.master": master, **wanted}
-    applied: dict[str, Any] = {
-        key: chosen[key] for key in chosen if key not in given and not key.startswith(_LAUNCH_KEYS)
-    }
-    _start_context(applied)
+    with _launch.starting(named, quiet=profile != "cluster"):
+        given = _given_by_launch()
+        master = given.get("spark.master") or named.get("spark.master", "local[*]")
+        if settings is None:
+            settings = read_profile("local" if is_local(master) else "cluster")
+        chosen = {"spark.app.name": app_name, "spark.master": master, **settings, **explicit}
+        if is_local(master):
+            _prepare_local(given, chosen)
+        applied: dict[str, Any] = {
+            key: chosen[key] for key in chosen if key not in given and not key.startswith(_launch.LAUNCH_KEYS)
+        }
+        with _launch.web_page_on_loopback() if is_local(master) else nullcontext():
+            _start_context(applied)
     spark: SparkSession = SparkSession.builder.config(map=applied).getOrCreate()
     _report_losers(spark, explicit, given)
+    _asked[_identity(spark)] = profile, explicit
     return spark
 
 
@@ -111,70 +106,44 @@ def get_session(
 def spark_session(
     app_name: str, *, profile: str | Path | None = None, conf: Mapping[str, Any] | None = None
 ) -> Iterator[SparkSession]:
-    """Give the session of `get_session`, and stop it at the end of the `with` block.
+    """Give the session of `get_session`, and stop it at the end of the `with` block if it was started here.
 
-    A classic session is a context manager itself; one of Spark Connect is none. There its queries and views
+    One that ran before, such as a notebook's, is left running. On Spark Connect a session's queries and views
     end with it, and the server goes on.
 
     Args and errors are those of `get_session`.
     """
+    ran = _runs()
     spark = get_session(app_name, profile=profile, conf=conf)
     try:
         yield spark
     finally:
-        spark.stop()
+        if not ran:
+            spark.stop()
 
 
-def is_local(master: str) -> bool:
-    """Say whether a master URL runs everything in the driver's own process.
+def _runs() -> bool:
+    """Say whether this process has a session already."""
+    # Spark has no public question for this.
+    return SparkContext._active_spark_context is not None or _connect.current() is not None  # noqa: SLF001
 
-    Example:
-        >>> is_local("local[2]"), is_local("spark://host:7077"), is_local("local-cluster[2,1,1024]")
-        (True, False, False)
-    """
-    return master == "local" or master.startswith("local[")
+
+def _identity(spark: Any) -> str:
+    return str(spark.session_id if _connect.is_connect(spark) else spark.sparkContext.applicationId)
 
 
 def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _launch_jvm(wanted: Mapping[str, str], *, quiet: bool) -> None:
-    """Start the JVM (under spark-submit: meet it) with the settings that only its start can take."""
-    if SparkContext._gateway is None and "PYSPARK_GATEWAY_PORT" not in os.environ:  # noqa: SLF001
-        _know_own_name()
-        defaults = _spark_defaults()
-        launch = SparkConf(loadDefaults=False)
-        for key, value in wanted.items():
-            if key.startswith(_LAUNCH_KEYS) and key not in defaults:
-                launch.set(key, value)
-        options = os.environ.get("SPARK_SUBMIT_OPTS", "")
-        more = [] if "SharedArchiveFile" in options else [class_data.java_options()]
-        asked = re.search(r"\bmaster[\s=]+['\"]?([^\s'\"]+)", os.environ.get("PYSPARK_SUBMIT_ARGS", ""))
-        master = (asked and asked[1]) or ({**wanted, **defaults}).get("spark.master", "local[*]")
-        # On a cluster, lost executors are worth a line.
-        if quiet and is_local(master) and "log4j" not in options and not _has_own_log4j2():
-            more.append(f"-Dlog4j2.configurationFile={log4j2_file().as_uri()}")
-        os.environ["SPARK_SUBMIT_OPTS"] = " ".join([options, *more]).strip()
-        try:
-            # A JVM whose launch is interrupted would be left behind.
-            with _waiting.signals_after():
-                SparkContext._ensure_initialized(conf=launch)  # noqa: SLF001
-        except PySparkRuntimeError as err:
-            raise InvalidInputError(
-                "Spark's Java machine did not start (its own words are above); it needs Java 17 or newer: "
-                "install one (Debian: apt-get install openjdk-17-jre-headless) or set JAVA_HOME"
-            ) from err
-        except FileNotFoundError as err:
-            raise InvalidInputError(
-                f"Spark cannot be started: {err.filename} does not exist; correct or unset SPARK_HOME"
-            ) from err
-        finally:
-            if options:
-                os.environ["SPARK_SUBMIT_OPTS"] = options
-            else:
-                os.environ.pop("SPARK_SUBMIT_OPTS", None)
-    SparkContext._ensure_initialized()  # noqa: SLF001
+def _prepare_local(given: Mapping[str, str], chosen: dict[str, str]) -> None:
+    """Have a local session be quiet, listen on this machine only, and run the driver's own Python."""
+    _silence_jvm(given)
+    if not {"spark.driver.host", "spark.driver.bindAddress"} & {*given, *chosen}:
+        chosen |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+    if "spark.pyspark.python" not in {*given, *chosen}:
+        # Spark would take whatever python3 is first on PATH, and wait 10 s for it to fail.
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 
 
 def _start_context(conf: Mapping[str, str]) -> None:
@@ -184,30 +153,6 @@ def _start_context(conf: Mapping[str, str]) -> None:
     # Spark's own handler, which cancels the running work, is for where there was none.
     if interrupt is not signal.default_int_handler and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, interrupt)
-
-
-def _know_own_name() -> None:
-    """Name an address where this machine cannot resolve its own name: Spark's JVM would not start."""
-    try:
-        socket.gethostbyname(socket.gethostname())
-    except OSError:
-        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-
-
-def _spark_defaults() -> dict[str, str]:
-    """Return what the installation's spark-defaults.conf sets, which a launch flag would beat."""
-    folder = _conf_folder()
-    path = folder / "spark-defaults.conf" if folder else None
-    # Spark reads it more leniently than the kit reads a profile: no line of it is an error here.
-    text = path.read_text("utf-8", errors="replace") if path and path.is_file() else ""
-    return dict(re.findall(r"^\s*(spark\.[^\s=:]+)[ \t=:]*(.*?)\s*$", text, re.MULTILINE))
-
-
-def _conf_folder() -> Path | None:
-    """Return the folder of the installation's settings, as Spark's own scripts find it."""
-    if given := os.environ.get("SPARK_CONF_DIR"):
-        return Path(given)
-    return Path(os.environ["SPARK_HOME"], "conf") if os.environ.get("SPARK_HOME") else None
 
 
 def _given_by_launch() -> dict[str, str]:
@@ -229,7 +174,7 @@ def _silence_jvm(given: Mapping[str, str]) -> None:
         PySparkLogger.getLogger(name).setLevel(logging.CRITICAL)
     jvm: Any = SparkContext._jvm  # noqa: SLF001
     configured = jvm.java.lang.System.getProperty("log4j2.configurationFile")
-    if configured or "spark.log.level" in given or _has_own_log4j2():
+    if configured or "spark.log.level" in given or _launch.has_own_log4j2():
         return
     # Spark sets up logging at its first log call, over whatever was there, and prints a line about it: make
     # that call happen now, and the line go nowhere.
@@ -244,17 +189,23 @@ def _silence_jvm(given: Mapping[str, str]) -> None:
         jvm.org.apache.logging.log4j.LogManager.getContext(current).setConfigLocation(address)
 
 
-def _has_own_log4j2() -> bool:
-    """Say whether the installation brings log settings."""
-    folder = _conf_folder()
-    return folder is not None and any(folder.glob("log4j2.*"))
-
-
-def _adjust(spark: SparkSession, explicit: Mapping[str, str]) -> SparkSession:
+def _adjust(spark: SparkSession, profile: str | Path | None, explicit: Mapping[str, str]) -> SparkSession:
     """Apply runtime settings to a session that runs; refuse static ones that differ, and then apply none."""
+    of_profile, before = _asked.get(_identity(spark), (None, {}))
+    if profile not in (None, of_profile):
+        _log.warning(
+            "profile %s is not applied: a session%s runs already; call spark.stop() first",
+            profile,
+            f" with profile {of_profile}" if of_profile else "",
+        )
+    jvm = None if _connect.is_connect(spark) else SparkContext._jvm  # noqa: SLF001
     runtime = {key: value for key, value in explicit.items() if spark.conf.isModifiable(key)}
     for key, value in explicit.items():
-        if key not in runtime and (current := spark.conf.get(key, None)) != value:
+        # The same words again, as of a cell that is run twice, ask for what was said to already.
+        if key in runtime or before.get(key) == value:
+            continue
+        current = spark.conf.get(key, None)
+        if current is None or not _settings.same(key, value, current, jvm):
             for unknown in _unknown(spark, [key]):
                 raise InvalidInputError(unknown)
             fix = (
@@ -262,8 +213,9 @@ def _adjust(spark: SparkSession, explicit: Mapping[str, str]) -> SparkSession:
                 if _connect.is_connect(spark)
                 else "call spark.stop() first, then get_session again"
             )
+            has = "none" if current is None else _settings.shown_value(key, current)
             raise InvalidInputError(
-                f"{key}={value} cannot be set in the running session, which has {current or 'none'}; {fix}"
+                f"{_settings.shown(key, value)} cannot be set in the running session, which has {has}; {fix}"
             )
     for key, value in runtime.items():
         spark.conf.set(key, value)
@@ -274,15 +226,15 @@ def _report_losers(spark: SparkSession, explicit: Mapping[str, str], given: Mapp
     """Warn of entries of `conf` that the launch overruled, and of `spark.sql` keys that Spark lacks."""
     for key, value in explicit.items():
         actual = given.get(key)
-        if actual is None and key.startswith(_LAUNCH_KEYS):
+        lost = f"conf {_settings.shown(key, value)} is not in force"
+        if actual is None and key.startswith(_launch.LAUNCH_KEYS):
             _log.warning(
-                "conf %s=%s is not in force: the JVM must know it when it starts; "
+                "%s: the JVM must know it when it starts; "
                 "give it to spark-submit, or call get_session first in a new process",
-                key,
-                value,
+                lost,
             )
-        elif actual not in (None, value):
-            _log.warning("conf %s=%s is not in force: the launch gave %s, which wins", key, value, actual)
+        elif actual is not None and not _settings.same(key, value, actual, SparkContext._jvm):  # noqa: SLF001
+            _log.warning("%s: the launch gave %s, which wins", lost, _settings.shown_value(key, actual))
     for unknown in _unknown(spark, [key for key in explicit if not spark.conf.isModifiable(key)]):
         _log.warning(unknown)
 

@@ -18,7 +18,7 @@ import pytest
 
 import sparkstream_kit
 from sparkstream_kit import serving
-from sparkstream_kit.class_data import java_options
+from sparkstream_kit._archive import java_options
 from sparkstream_kit.profiles import read_profile
 
 ROOT = Path(__file__).parent.parent
@@ -51,10 +51,7 @@ def connect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the template, which a user copies unmarked, among the slow; leave out what Connect cannot run."""
-    for item in items:
-        if item.path.parent.name == "template":
-            item.add_marker(pytest.mark.slow)
+    """Leave out what Connect cannot run."""
     for item in items if "SPARK_REMOTE" in os.environ else []:
         for mark in item.iter_markers("classic_only"):
             item.add_marker(pytest.mark.skip(reason=f"classic only: {mark.args[0]}"))

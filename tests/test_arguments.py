@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 # Whose arguments are no objects of a caller's: texts of a command line, and what all others stand on.
-LEFT_OUT = {"class_data", "cli", "errors", "jobflags"}
+LEFT_OUT = {"cli", "errors", "jobflags"}
 # What only the kit makes: their constructors take what it has checked.
 MADE_HERE = {"Query", "Source", "Streams"}
 

@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from sparkstream_kit.cli import main
+from sparkstream_kit.cli.app import _app
 from sparkstream_kit.profiles import parse_properties, read_profile
 
 if TYPE_CHECKING:
@@ -338,14 +339,56 @@ def test_a_whole_checkpoint_fits_a_terminal(checkpoint: Path, capsys: pytest.Cap
     assert max(map(len, text.splitlines())) <= 80
 
 
+# --- help
+
+
+@pytest.mark.parametrize("command", ["", "feed", "checkpoint"])
+def test_a_command_that_is_missing_gets_the_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command.split(), "--help"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"Usage: {' '.join(['sparkstream', *command.split()])} [OPTIONS] COMMAND ")
+    assert main(command.split()) == 2
+    assert capsys.readouterr() == ("", text)
+
+
+def _commands(group: Any = None, *path: str) -> Iterator[list[str]]:
+    group = group or _app()
+    yield list(path)
+    for name, command in getattr(group, "commands", {}).items():
+        yield from _commands(command, *path, name)
+
+
+@pytest.mark.parametrize("command", list(_commands()), ids=" ".join)
+def test_every_command_has_h(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command, "-h"]) == 0
+    assert capsys.readouterr().out.startswith("Usage: sparkstream ")
+
+
+@pytest.mark.parametrize("module", ["sparkstream_kit", "sparkstream_kit.cli"])
+def test_the_package_runs_as_a_module(module: str, tmp_path: Path) -> None:
+    for arguments, code, said in (
+        (["--help"], 0, "Usage: sparkstream "),
+        (["fed"], 2, "sparkstream: No such"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", module, *arguments],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=2 * LIMIT,
+            check=False,
+        )
+        assert done.returncode == code
+        assert (done.stdout + done.stderr).startswith(said)
+
+
 # --- mistakes, and what must work without Spark
 
 
 @pytest.mark.parametrize(
     ("args", "line"),
     [
-        ("", "Missing command; see --help"),
-        ("feed", "Missing command; see --help"),
         ("fed", "No such command 'fed'. Did you mean 'feed'?; see --help"),
         ("feed lines --clientss 1", "No such option: --clientss (Possible options: --clients); see --help"),
         ("feed lines --port", "Option '--port' requires an argument; see --help"),
@@ -356,7 +399,6 @@ def test_a_whole_checkpoint_fits_a_terminal(checkpoint: Path, capsys: pytest.Cap
         ("feed sales x --rows 0", "rows is 0; give at least 1 row per file"),
         ("feed sales x --every -1", "every is -1.0 seconds; give 0 or more"),
         ("conf /nope", "unknown profile /nope; known: cluster, local, test, or the path of a file"),
-        ("checkpoint", "Missing command; see --help"),
         ("checkpoint show /nope", "no checkpoint /nope; give the folder that the query was started with"),
         ("checkpoint check s3:/b", "checkpoint s3:/b is not on a local path; copy it to this machine first"),
         ("checkpoint rewind x", "Missing option '--to'; see --help"),
@@ -370,6 +412,16 @@ def test_a_mistake_is_one_line(args: str, line: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("args", ["feed sales x --files 0", "feed lines --count 0", "feed lines --clients 0"])
+def test_what_would_do_nothing_is_a_mistake(args: str, tmp_path: Path) -> None:
+    done = run(*args.split(), cwd=tmp_path)
+    flag = args.split()[-2]
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"sparkstream: Invalid value for '{flag}': ")
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("args", [["--port", "abc"], ["--count", "-1"], ["--clients", "0"]])
 def test_a_value_that_is_none_names_its_flag_on_one_line(args: list[str]) -> None:
     done = run("feed", "lines", *args)
@@ -379,7 +431,7 @@ def test_a_value_that_is_none_names_its_flag_on_one_line(args: list[str]) -> Non
 
 
 def test_a_bug_keeps_its_trace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sparkstream_kit.cli.submit_properties", lambda *_: 1 / 0)
+    monkeypatch.setattr("sparkstream_kit.cli.app.submit_properties", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["conf", "local"])
 
@@ -388,7 +440,7 @@ def test_ctrl_c_elsewhere_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> N
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sparkstream_kit.cli.submit_properties", interrupt)
+    monkeypatch.setattr("sparkstream_kit.cli.app.submit_properties", interrupt)
     assert main(["conf", "local"]) == 130
 
 

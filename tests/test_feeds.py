@@ -211,7 +211,9 @@ def test_a_port_is_free_again_after_close() -> None:
 def test_addresses_that_cannot_be_had() -> None:
     with pytest.raises(InvalidInputError, match="port 70000 does not exist; choose one from 0 to 65535"):
         LineServer([], port=70_000)
-    with pytest.raises(InvalidInputError, match=r"cannot listen on 8\.8\.8\.8 port 0: .*; choose another"):
+    with pytest.raises(
+        InvalidInputError, match=r"cannot listen on 8\.8\.8\.8 port 0: .*; choose another host"
+    ):
         LineServer([], host="8.8.8.8")
 
 

@@ -47,6 +47,13 @@ SHARED = (
         (jobflags.port, "65535", 65535),
         (jobflags.existing_folder, "/", "/"),
         (jobflags.existing_folder, "hdfs://host/none", "hdfs://host/none"),
+        (jobflags.existing_folder, "hdfs:/none", "hdfs:/none"),
+        (jobflags.existing_folder, "file:/", "file:/"),
+        (jobflags.existing_folder, "file:///tmp", "file:///tmp"),
+        (jobflags.existing_folder, "/none/2026-*", "/none/2026-*"),
+        (jobflags.host, "localhost", "localhost"),
+        (jobflags.host, "127.0.0.1", "127.0.0.1"),
+        (jobflags.host, "9999.example.org", "9999.example.org"),
         (jobflags.checkpoint_folder, "/none/yet", "/none/yet"),
         (jobflags.interval, "1 minute", "1 minute"),
         (jobflags.interval, "250 milliseconds", "250 milliseconds"),
@@ -63,8 +70,17 @@ def test_a_value_is_read(read: Callable[[str], object], text: str, value: object
         (jobflags.positive_int, ["0", "-1", "1.5", "٣", "", "many"], "is not a whole number from 1"),
         (jobflags.port, ["0", "65536", "-1", "http", "٣"], "is not a port, 1 to 65535"),
         (jobflags.interval, ["5", "seconds", "5 s", "-5 seconds", "5 weeks"], "is not an interval, such as"),
-        (jobflags.existing_folder, ["/none/here"], "does not exist; create it or correct the path"),
-        (jobflags.existing_folder, [__file__], "is a file; give the folder that it is in"),
+        (jobflags.host, ["9999"], "is a number, perhaps a port; give the host and then the port"),
+        (
+            jobflags.existing_folder,
+            ["/none/here", "file:/none/here"],
+            "does not exist; create it or correct the path",
+        ),
+        (
+            jobflags.existing_folder,
+            [__file__, f"file:{__file__}"],
+            "is a file; give the folder that it is in",
+        ),
         (jobflags.checkpoint_folder, [__file__], "is a file; give a folder"),
         (jobflags.state_store, ["RocksDB", "hdfs"], "is no state store; give memory or rocksdb"),
     ],
@@ -77,6 +93,30 @@ def test_a_value_that_cannot_be_is_refused_with_what_was_given(
             read(text)
         assert text in str(error.value)
         assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "accepted"),
+    [
+        ("SPARK_REMOTE", "sc://elsewhere:15002", True),
+        ("SPARK_REMOTE", "sc://elsewhere/;token=x", True),
+        ("SPARK_REMOTE", "sc://localhost:15002", True),
+        ("HADOOP_CONF_DIR", "/etc/hadoop", True),
+        ("PYSPARK_GATEWAY_PORT", "1", True),
+        ("SPARK_LOCAL_IP", "127.0.0.1", False),
+    ],
+)
+def test_a_folder_that_spark_may_find_elsewhere_is_left_to_spark(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, accepted: bool
+) -> None:
+    for each in ("SPARK_REMOTE", "HADOOP_CONF_DIR", "YARN_CONF_DIR", "PYSPARK_GATEWAY_PORT"):
+        monkeypatch.delenv(each, raising=False)
+    monkeypatch.setenv(name, value)
+    if accepted:
+        assert jobflags.existing_folder("/data/sales") == "/data/sales"
+    else:
+        with pytest.raises(argparse.ArgumentTypeError):
+            jobflags.existing_folder("/data/sales")
 
 
 # --- the parser

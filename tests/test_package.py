@@ -18,13 +18,13 @@ MODULES = {
 PUBLIC = {name: path for name, path in MODULES.items() if "._" not in name.removesuffix(".__init__")}
 # The libraries of the extras, and the one module that may ask for each.
 EXTRAS = {
-    "sparkstream_kit.cli": {"typer", "rich", "click"},
+    "sparkstream_kit.cli.app": {"typer", "rich", "click"},
     "sparkstream_kit.display": {"matplotlib", "rich"},
     **{f"sparkstream_kit.sinks.sql.{name}": {"sqlalchemy"} for name in ("columns", "ledger", "writing")},
     "sparkstream_kit.sinks.sql.__init__": {"pandas", "pyarrow"},
     "sparkstream_kit.sinks.sql.databases": {"psycopg", "sqlalchemy"},
     "sparkstream_kit.sinks.sql.rows": {"pyarrow", "sqlalchemy"},
-    "sparkstream_kit.testing._rows": {"pyarrow"},
+    "sparkstream_kit.testing._rows": {"pyarrow", "pytest"},
     "sparkstream_kit.testing.comparing": {"hypothesis"},
     "sparkstream_kit.testing.plugin": {"pytest"},
 }

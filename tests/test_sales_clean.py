@@ -120,7 +120,12 @@ def test_the_sales_log_comes_out_whole(
     [
         (["."], "the following arguments are required: OUT_DIR"),
         (["no/such", "out"], "argument INPUT_DIR: folder no/such does not exist; create it or correct the"),
-        ([".", "out"], "--output out lies in the input folder ."),
+        ([".", "out"], "OUT_DIR out lies in the input folder ."),
+        (["in", "in"], "OUT_DIR in is the input folder in"),
+        ([".", "."], "OUT_DIR . is the input folder ."),
+        (["in", "in/out"], "OUT_DIR in/out lies in the input folder in"),
+        (["in/good", "in"], "OUT_DIR/good in/good is the input folder in/good"),
+        (["in", "out", "--stop-file", "in/stop"], "--stop-file in/stop lies in the input folder in"),
         (["in", "out", "--checkpoint", "in/ckpt"], "--checkpoint in/ckpt lies in the input folder in"),
         (["in", "out", "--dedup", "OrderID"], "unknown argument --dedup; did you mean --dedupe?"),
         (["in", "out", "--max-files-per-trigger", "0"], "'0' is not a whole number from 1"),

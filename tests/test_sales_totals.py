@@ -176,8 +176,33 @@ def test_the_sales_log_gives_its_published_totals(job: Callable[..., Any], sales
         (["jobs.txt"], "jobs.txt is a file; give the folder that it is in"),
         ([".", "--snapshot", "t.xml"], "argument --snapshot: file t.xml: the name must end in .csv or .json"),
         ([".", "--snapshot", "totals.csv"], "--snapshot totals.csv lies in the input folder ."),
-        ([".", "--checkpoint", "."], "--checkpoint . lies in the input folder ."),
+        ([".", "--checkpoint", "."], "--checkpoint . is the input folder ."),
+        (
+            [".", "--database", "sqlite:///totals.db"],
+            "--database sqlite:///totals.db lies in the input folder .",
+        ),
+        ([".", "--chart", "totals.png"], "--chart totals.png lies in the input folder ."),
+        ([".", "--stop-file", "stop"], "--stop-file stop lies in the input folder ."),
+        (
+            ["in/*", "--snapshot", "in/a/totals.csv"],
+            "--snapshot in/a/totals.csv lies in the input folder in/*",
+        ),
+        (["file:/", "--snapshot", "/totals.csv"], "--snapshot /totals.csv lies in the input folder file:/"),
+        ([".", "--take-over"], "--take-over does nothing without --database; give both, or neither"),
         ([".", "--database", "hush@host/db"], "argument --database: this is not a URL, such as sqlite:///"),
+        ([".", "--database", "env:"], "argument --database: the environment variable  is not set"),
+        (
+            [".", "--database", "env:NOT_SET"],
+            "the environment variable NOT_SET is not set; put the URL there",
+        ),
+        (
+            [".", "--database", "postgresql://kit:hush@h/d"],
+            "others can see a password on the command line; le",
+        ),
+        (
+            [".", "--database", "postgresql://h/d?password=hush"],
+            "set PGPASSWORD or ~/.pgpass, or put the URL",
+        ),
         ([".", "--chart", "c.gif"], "chart c.gif: the name must end in .png"),
     ],
 )
@@ -207,7 +232,7 @@ def test_wrong_arguments_are_one_line_before_pyspark_is_imported(
 def test_a_database_that_cannot_be_had_is_one_line_without_its_password(
     job: Callable[..., Any], folder: Path, url: str, message: str
 ) -> None:
-    done = job("python", "sales_totals", folder, "--available-now", "--database", url)
+    done = job("python", "sales_totals", folder, "--available-now", "--database", "env:KIT_URL", KIT_URL=url)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert "hush" not in done.stderr

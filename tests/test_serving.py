@@ -53,7 +53,7 @@ def test_a_port_that_is_taken_is_one_line(
     with taken as other:
         port = other.getsockname()[1]
         assert cli.main(["serve", "--port", str(port)]) == 2
-    said = f"sparkstream: port {port} is taken by another program; give another --port\n"
+    said = f"sparkstream: port {port} is taken by another program; give another port\n"
     assert capsys.readouterr().err == said
 
 

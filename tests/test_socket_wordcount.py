@@ -107,6 +107,8 @@ def test_a_port_that_nobody_listens_on_is_one_line(
 @pytest.mark.parametrize(
     ("args", "message"),
     [
+        (["9999"], "argument HOST: 9999 is a number, perhaps a port; give the host and then the port"),
+        (["--take-over"], "--take-over does nothing without --database; give both, or neither"),
         (["localhost", "70000"], "argument PORT: '70000' is not a port, 1 to 65535"),
         (["--idle", "0"], "argument --idle: '0' is not a positive number of seconds"),
         (["--checkpoint", "c"], "unknown argument --checkpoint; see --help"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import time
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pyspark.errors import StreamingQueryException
 
-from sparkstream_kit.sources.watch import findings
+from sparkstream_kit import run, sinks, sources, start
+from sparkstream_kit.sources.watch import PASSED_OVER, findings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,11 +68,12 @@ def test_a_planned_file_that_vanished_is_said_before_its_rows_are_lost(stream: S
     assert stream.findings() == []
     stream.folder.joinpath("1.txt").unlink()  # committed: it may go
     vanished = stream.folder / "2.txt"
-    vanished.rename(stream.folder / ".2.txt")
+    elsewhere = stream.folder.parent / "2.txt"
+    vanished.rename(elsewhere)
     assert stream.findings() == [
         f"{vanished}: planned for a batch that was not committed, and gone: put back, or the rows are lost"
     ]
-    stream.folder.joinpath(".2.txt").rename(vanished)
+    elsewhere.rename(vanished)
     assert stream.findings() == []
     vanished.unlink()
     assert stream.read() == 0  # this is the loss: Spark commits the batch, empty, and says nothing
@@ -145,8 +148,9 @@ def test_nothing_is_said_of_what_is_as_it_should_be(spark: SparkSession, tmp_pat
     assert stream.read() == 12
     assert (stream.checkpoint / "sources" / "0" / "9.compact").exists()
     assert stream.sources == [f"FileStreamSource[file:{stream.folder}]"]
-    for name in ("_SUCCESS", ".hidden.txt"):
+    for name in ("_SUCCESS", ".0.txt.crc", ".1.txt.part"):
         stream.land(name, age=-30 * DAY)
+    stream.land("_temporary/1.txt")
     stream.land("day=1/waiting.txt", "b")
     assert stream.findings() == []
     # Of all of these the log is read, compacted or not.
@@ -191,3 +195,144 @@ def test_a_damaged_log_is_said_and_does_not_end_the_run(stream: Stream) -> None:
     (line,) = stream.findings()
     assert line.startswith(f"{stream.checkpoint}: what source 0 has read cannot be told: ")
     assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("read", "name"),
+    [
+        ("new", "old"),
+        ("1.txt", "old"),
+        ("app.log", "app.log.1"),
+        ("app.log.2", "app.log"),
+        ("1.txt", "app.log.2026-11-02"),
+        ("1.csv.gz", "2.csv"),
+        ("1.csv", "2.csv.gz"),
+        ("app.log", "app.log.1.gz"),
+    ],
+)
+def test_an_old_file_without_an_ending_or_a_rotated_log_is_said(stream: Stream, read: str, name: str) -> None:
+    for each in (read, name):
+        path = stream.land(each, "a")
+        if each.endswith(".gz"):
+            path.write_bytes(gzip.compress(b"a\n"))
+        if each == read:
+            stream.read()
+    old = stream.folder / name
+    os.utime(old, (time.time() - 8 * DAY,) * 2)
+    stream.land("README.md", age=90 * DAY)
+    assert stream.read() == 0
+    (line,) = stream.findings()
+    assert line.startswith(f"{old}: not read, for it is 7 days older than the newest file read: set a longer")
+
+
+def test_what_spark_passes_over_for_its_name_or_place_is_said_once_a_kind(stream: Stream) -> None:
+    stream.land("1.txt", "a")
+    for name in ("_2.txt", ".3.txt", "4.txt._COPYING_", ".git/x", "_tmp/x", "more/5.txt", "more/deep/6.txt"):
+        stream.folder.joinpath(name).parent.mkdir(exist_ok=True)
+        stream.land(name, "b")
+    stream.folder.joinpath("empty").mkdir()
+    with open(os.fsencode(stream.folder) + b"/caf\xe9.txt", "w") as file:  # noqa: PTH123 - a name in latin-1
+        file.write("c\n")
+    assert stream.read() == 1
+    said: set[str] = set()
+    lines = findings(str(stream.checkpoint), stream.sources, said)
+    assert lines == [
+        f"{stream.folder}/.3.txt and 2 more: {PASSED_OVER['hidden']}",
+        rf"{stream.folder}/caf\xe9.txt: not read, as the name is not UTF-8: rename it",
+        f"{stream.folder}/more: a subfolder, which Spark reads only with recursiveFileLookup=True",
+    ]
+    stream.land(".7.txt", "d")
+    assert findings(str(stream.checkpoint), stream.sources, said) == []
+    assert stream.read(recursiveFileLookup=True) == 2
+    assert [line for line in stream.findings() if "a subfolder" in line] == []
+
+
+def test_the_checkpoint_in_the_folder_is_no_subfolder_to_say(spark: SparkSession, folder: Path) -> None:
+    stream = Stream(spark, folder, folder / "checkpoints" / "1")
+    stream.land("1.txt", "a")
+    stream.read()
+    assert stream.findings() == []
+
+
+def test_a_link_to_nothing_or_to_itself_hides_no_file_beside_it(stream: Stream) -> None:
+    for number in range(6):
+        stream.land(f"{number}.txt", "a", age=10 - number)
+
+    def fail(batch: DataFrame, batch_id: int) -> None:
+        raise ValueError("the sink is away")
+
+    with pytest.raises(StreamingQueryException, match="the sink is away"):
+        stream.read(fail, maxFilesPerTrigger=6)
+    for number in range(6):
+        stream.folder.joinpath(f"{number}.").symlink_to("nowhere" if number % 2 else f"{number}.")
+    future = stream.land("z.txt", age=-2 * DAY)
+    (line,) = stream.findings()
+    assert line.startswith(f"{future}: dated in the future")
+
+
+def test_a_file_that_goes_while_the_folder_is_looked_at_hides_no_other(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(6):
+        stream.land(f"{number}.txt", "a", age=-2 * DAY)
+
+    class Going(os.PathLike[str]):
+        """A listing whose entries are looked at when every second file has gone."""
+
+        def __enter__(self) -> list[os.DirEntry[str]]:
+            with scandir(stream.folder) as entries:
+                found = sorted(entries, key=lambda entry: entry.name)
+            for entry in found[::2]:
+                os.unlink(entry.path)  # noqa: PTH108 - it has a path, and is none
+            return found
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def __fspath__(self) -> str:
+            return str(stream.folder)
+
+    scandir = os.scandir
+    monkeypatch.setattr("os.scandir", lambda _: Going())
+    (line,) = findings(str(stream.checkpoint), [f"FileStreamSource[file:{stream.folder}]"])
+    assert line.count(".txt") == 3
+
+
+def test_other_names_in_a_sources_log_are_of_another_kind_of_source(stream: Stream) -> None:
+    path = stream.land("1.txt", "a", age=10)
+    stream.read()
+    log = stream.checkpoint / "sources" / "0"
+    (log / "shard-commit").mkdir()
+    (log / "_metadata").write_text("{}")
+    (log / "notes.compact").write_text("v1")
+    (stream.checkpoint / "sources" / "1").mkdir()
+    (stream.checkpoint / "sources" / "1" / "shard-commit").mkdir()
+    assert stream.findings() == []
+    path.write_text("changed")
+    (line,) = stream.findings()
+    assert "changed after it was read" in line
+
+
+def test_a_name_that_waits_for_the_next_start_is_said(
+    spark: SparkSession, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def count(batch: DataFrame, _: int) -> None:
+        batch.count()
+
+    def read() -> list[str]:
+        query = start(
+            frame, sinks.foreach_batch(count), name="waits", checkpoint=tmp_path / "ckpt", availableNow=True
+        )
+        return list(run(query).warnings)
+
+    stream = Stream(spark, folder, tmp_path)
+    stream.land("1.txt", "a", age=9)
+    frame = sources.text(spark, str(folder))
+    stream.land("2[1].txt", "b", age=8)
+    stream.land("3:4.txt", "c", age=7)
+    (line,) = read()
+    assert line.startswith(
+        f"query waits: {folder}/2[1].txt and 1 more: not read while this query runs, as its name"
+    )
+    frame = sources.text(spark, str(folder))
+    caplog.clear()
+    assert read() == []

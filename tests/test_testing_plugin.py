@@ -10,16 +10,25 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, environment
 
-TEMPLATE = ROOT / "tests" / "template" / "test_totals.py"
+TEMPLATE = [ROOT / "examples" / name for name in ("hourly_sales.py", "test_hourly_sales.py")]
 
 FAILS = """
 import time
+from sparkstream_kit.testing import run_script
+
 def test_fails(stream):
     assert time.tzname == ("UTC", "UTC")
     source = stream("n INT")
     query = stream.query(source.to_df())
     source.add_data([(1,)])
     assert query.step()[0].rows == [(2,)]
+
+def test_gives_a_word_for_a_number(stream):
+    stream("n INT").add_data([("one",)])
+
+def test_expects_other_rows(stream):
+    source = stream("n INT")
+    run_script(stream.query(source.to_df()), [(source, [(1,)], [(2,)])])
 
 def test_saves(spark):
     assert spark.streams.active == []
@@ -39,7 +48,8 @@ def test_an_empty_folder_and_the_installed_package(
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(site), str(wheel)]
     subprocess.run(pip, check=True, capture_output=True)
     empty.mkdir()
-    shutil.copy(TEMPLATE, empty)
+    for file in TEMPLATE:
+        shutil.copy(file, empty)
     (empty / "test_fails.py").write_text(FAILS)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", *workers],
@@ -50,9 +60,11 @@ def test_an_empty_folder_and_the_installed_package(
         timeout=300,
         check=False,
     )
-    assert "\n1 failed, 4 passed in " in done.stdout, done.stdout + done.stderr
+    assert "\n3 failed, 4 passed in " in done.stdout, done.stdout + done.stderr
     assert "FAILED test_fails.py::test_fails" in done.stdout
+    assert "sparkstream_kit/testing/" not in done.stdout, "the kit's own lines are left out"
     files = {path.name for path in empty.iterdir()}
-    assert files - {".hypothesis"} == {"test_fails.py", "test_totals.py"}  # hypothesis's own cache stays
+    expected = {"test_fails.py", *(file.name for file in TEMPLATE)}
+    assert files - {".hypothesis"} == expected  # hypothesis's own cache stays
     left = [path.name for path in Path(temporary["TMPDIR"]).iterdir()]
     assert [name for name in left if name.startswith("sparkstream")] == []

@@ -1,7 +1,7 @@
 """A million rows into a table in plain PySpark tuned by hand, without a ledger.
 
-One transaction a batch and Arrow instead of rows, all in the driver's memory; into PostgreSQL by one COPY and a
-merge. A batch that is replayed is written twice.
+One transaction a batch and Arrow instead of rows, all in the driver's memory; into PostgreSQL by one COPY and
+a merge. A batch that is replayed is written twice.
 Run: tuned.py URL FOLDER_OF_PARQUET
 """
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import socket
+import socketserver
 import struct
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit.errors import InvalidInputError
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from typing import Self
 
 __all__ = ["LineServer"]
+
+_LOOK_EVERY = 0.05  # seconds until a closed server notices
 
 
 class LineServer:
@@ -63,15 +66,15 @@ class LineServer:
                 f"rate is {rate} lines per second; give a number above 0, or leave it out"
             )
         self._period = 1 / rate if rate else 0.0
-        self._listener = _listen(host, port)
-        self.host: str = host
-        self.port: int = self._listener.getsockname()[1]
         self._closed = threading.Event()
         self._changed = threading.Condition()  # guards the next three
         self._served = 0
         self._failure: Exception | None = None
         self._clients: dict[threading.Thread, socket.socket] = {}
-        self._acceptor = threading.Thread(target=self._accept, daemon=True)
+        self._server = _listen(host, port, lambda connection, *_: self._serve(connection))
+        self.host: str = host
+        self.port: int = self._server.server_address[1]
+        self._acceptor = threading.Thread(target=self._server.serve_forever, args=[_LOOK_EVERY], daemon=True)
         self._acceptor.start()
 
     def __enter__(self) -> Self:
@@ -106,10 +109,9 @@ class LineServer:
     def close(self) -> None:
         """Stop listening and end every connection, even if its client does not read; may be called again."""
         self._closed.set()
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept(), which close() alone does not
-        self._acceptor.join(timeout=5)
-        self._listener.close()
+        self._server.shutdown()
+        self._acceptor.join()
+        self._server.server_close()
         with self._changed:
             clients = dict(self._clients)
             self._changed.notify_all()
@@ -119,19 +121,9 @@ class LineServer:
         for thread in clients:
             thread.join(timeout=5)
 
-    def _accept(self) -> None:
-        while not self._closed.is_set():
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:  # closed, the client is gone already, or too many open files for the moment
-                self._closed.wait(0.1)
-                continue
-            thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
-            with self._changed:
-                self._clients[thread] = connection
-                thread.start()
-
     def _serve(self, connection: socket.socket) -> None:
+        with self._changed:
+            self._clients[threading.current_thread()] = connection
         with connection:
             try:
                 for line in paced(self._lines, self._period, self._closed):
@@ -171,9 +163,15 @@ def _send(connection: socket.socket, line: str) -> None:
         raise _ClientLeftError from err
 
 
-def _listen(host: str, port: int) -> socket.socket:
+class _Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = 128
+
+
+def _listen(host: str, port: int, serve: Callable[..., Any]) -> _Server:
     try:
-        return socket.create_server((host, port))
+        return _Server((host, port), serve)
     except OverflowError as err:
         raise InvalidInputError(f"port {port} does not exist; choose one from 0 to 65535") from err
     except OSError as err:

@@ -4,13 +4,14 @@ Standard library only, so that a job's arguments are checked before pyspark is i
 """
 
 from sparkstream_kit.jobflags.exits import exit_codes, take_standard_streams
-from sparkstream_kit.jobflags.flags import parser, trigger
+from sparkstream_kit.jobflags.flags import check_needs, label, parser, trigger
 from sparkstream_kit.jobflags.values import (
     check_apart,
     check_multiple,
     checkpoint_folder,
     database,
     existing_folder,
+    host,
     interval,
     output_file,
     port,
@@ -23,11 +24,14 @@ from sparkstream_kit.jobflags.values import (
 __all__ = [
     "check_apart",
     "check_multiple",
+    "check_needs",
     "checkpoint_folder",
     "database",
     "existing_folder",
     "exit_codes",
+    "host",
     "interval",
+    "label",
     "output_file",
     "parser",
     "port",

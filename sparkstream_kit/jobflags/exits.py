@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from sparkstream_kit import _causes, _shutdown, _waiting
-from sparkstream_kit.errors import KitError
+from sparkstream_kit.errors import KitError, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 __all__ = ["exit_codes", "take_standard_streams"]
+
+# What the library's errors call an argument, and what the jobs do.
+_FLAGS = {"take_over=True": "--take-over"}
 
 # System calls of Linux, by the same numbers on every architecture.
 _PIDFD_OPEN = 434
@@ -85,7 +88,10 @@ def _run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None
         code = main(argv)
         sys.stdout.flush()
     except KitError as err:
-        print(f"{Path(sys.argv[0]).name}: {err}", file=sys.stderr)
+        said = str(err)
+        for argument, flag in _FLAGS.items():
+            said = said.replace(argument, flag)
+        print(f"{Path(sys.argv[0]).name}: {said}", file=sys.stderr)
         return err.exit_code
     except (KeyboardInterrupt, _Signalled) as signalled:
         name = str(signalled) or "SIGINT"
@@ -101,7 +107,7 @@ def _run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None
         cause = _cause_in_spark(err)
         if cause is None:
             raise
-        print(f"{Path(sys.argv[0]).name}: {cause}", file=sys.stderr)
+        print(f"{Path(sys.argv[0]).name}: {without_secrets(cause)}", file=sys.stderr)
         return 1
     else:
         return code

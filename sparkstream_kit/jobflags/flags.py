@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from sparkstream_kit.errors import InvalidInputError, hint
 from sparkstream_kit.jobflags.values import checkpoint_folder, interval, profile, seconds, state_store
 
-__all__ = ["parser", "trigger"]
+__all__ = ["check_needs", "label", "parser", "trigger"]
 
 _SHARED: dict[str, dict[str, Any]] = {
     "--profile": {
@@ -81,6 +81,40 @@ def parser(doc: str | None, *flags: str) -> argparse.ArgumentParser:
     for flag in flags:
         made.add_argument(flag, **_SHARED[flag])
     return made
+
+
+def label(made: argparse.ArgumentParser, args: argparse.Namespace, flag: str) -> str:
+    """Return a flag as a message names it, so that one that was not given says so.
+
+    Example:
+        >>> made = parser("A job.", "--idle")
+        >>> label(made, made.parse_args([]), "--idle")
+        'the default --idle'
+        >>> label(made, made.parse_args(["--idle", "5"]), "--idle")
+        '--idle'
+    """
+    name = _name(flag)
+    return f"the default {flag}" if getattr(args, name) == made.get_default(name) else flag
+
+
+def check_needs(args: argparse.Namespace, flag: str, needed: str) -> None:
+    """Refuse a flag that does nothing without another.
+
+    Raises:
+        InvalidInputError: `flag` is given and `needed` is not.
+
+    Example:
+        >>> check_needs(argparse.Namespace(take_over=True, database=None), "--take-over", "--database")
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: --take-over does nothing without --database; give both, or ...
+    """
+    if getattr(args, _name(flag)) and not getattr(args, _name(needed)):
+        raise InvalidInputError(f"{flag} does nothing without {needed}; give both, or neither")
+
+
+def _name(flag: str) -> str:
+    return flag.lstrip("-").replace("-", "_")
 
 
 def trigger(args: argparse.Namespace) -> dict[str, Any]:

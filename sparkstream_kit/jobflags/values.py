@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import glob
 import math
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sparkstream_kit.errors import InvalidInputError, check_file
+from sparkstream_kit._files import plain
+from sparkstream_kit.errors import InvalidInputError, check_file, without_secrets
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES, read_profile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 __all__ = [
     "check_apart",
@@ -20,6 +23,7 @@ __all__ = [
     "checkpoint_folder",
     "database",
     "existing_folder",
+    "host",
     "interval",
     "output_file",
     "port",
@@ -72,18 +76,54 @@ def port(text: str) -> int:
     return int(text)
 
 
+def host(text: str) -> str:
+    """Read the name or address of a machine; a number alone is most likely a port.
+
+    Example:
+        >>> host("localhost")
+        'localhost'
+    """
+    if text.isdigit():
+        raise argparse.ArgumentTypeError(
+            f"{text} is a number, perhaps a port; give the host and then the port"
+        )
+    return text
+
+
 def existing_folder(text: str) -> str:
-    """Read the path of a folder; a local one must exist, one with a scheme (s3a://…) is left to Spark.
+    """Read the path of a folder, or a pattern for folders; what this process can look at must exist.
+
+    A path of another file system is left to Spark, and so is one that Spark may look for elsewhere: on another
+    machine's Connect server (SPARK_REMOTE), or where a Hadoop configuration names the default file system.
 
     Example:
         >>> existing_folder("s3a://bucket/sales")
         's3a://bucket/sales'
     """
-    if Path(text).is_file():
+    local = plain(text)
+    if local is None or _is_elsewhere():
+        return text
+    if Path(local).is_file():
         raise argparse.ArgumentTypeError(f"{text} is a file; give the folder that it is in")
-    if "://" not in text and not Path(text).is_dir():
+    # What Spark takes for a pattern may match later.
+    if not Path(local).is_dir() and not set(local) & set("*?[]{}\\") and not _may_be_elsewhere(text):
         raise argparse.ArgumentTypeError(f"folder {text} does not exist; create it or correct the path")
     return text
+
+
+def _is_elsewhere() -> bool:
+    """Say whether paths are those of a Spark Connect server on another machine."""
+    server = re.match(r"sc://(\[.*?\]|[^:/;]*)", os.environ.get("SPARK_REMOTE", ""))
+    return server is not None and server[1] not in ("localhost", "127.0.0.1", "[::1]")
+
+
+def _may_be_elsewhere(path: str) -> bool:
+    """Say whether a path without a scheme may be one of another file system; only the JVM knows."""
+    # Under spark-submit and on Connect it runs already: to ask it costs little.
+    return ":" not in path and any(
+        name in os.environ
+        for name in ("HADOOP_CONF_DIR", "YARN_CONF_DIR", "PYSPARK_GATEWAY_PORT", "SPARK_REMOTE")
+    )
 
 
 def checkpoint_folder(text: str) -> str:
@@ -125,17 +165,35 @@ def profile(text: str) -> str:
 
 
 def database(text: str) -> str:
-    """Read a database's URL; one that is wrong is not shown, as it may hold a password.
+    """Read a database's URL, or the name of an environment variable that holds it, as env:NAME.
+
+    Everyone on the machine can see a command line, and Spark's web page shows it: a password is refused
+    there. A URL that is wrong is not shown, as it may hold one.
 
     Example:
         >>> database("sqlite:///totals.db")
         'sqlite:///totals.db'
+        >>> database("postgresql://kit:hush@host/db")
+        Traceback (most recent call last):
+        ...
+        argparse.ArgumentTypeError: others can see a password on the command line; leave it out and set ...
     """
-    if not re.match(r"\w+(\+\w+)?://", text):
+    url = text
+    if text.startswith("env:"):
+        name = text.removeprefix("env:")
+        url = os.environ.get(name, "")
+        if not url:
+            raise argparse.ArgumentTypeError(f"the environment variable {name} is not set; put the URL there")
+    elif without_secrets(text) != text:
+        raise argparse.ArgumentTypeError(
+            "others can see a password on the command line; leave it out and set PGPASSWORD or ~/.pgpass, or "
+            "put the URL into an environment variable and give env:NAME"
+        )
+    if not re.match(r"\w+(\+\w+)?://", url):
         raise argparse.ArgumentTypeError(
             "this is not a URL, such as sqlite:///totals.db or postgresql+psycopg://user@host/name"
         )
-    return text
+    return url
 
 
 def state_store(text: str) -> dict[str, str]:
@@ -167,27 +225,38 @@ def output_file(*suffixes: str) -> Callable[[str], Path]:
     return read
 
 
-def check_apart(input_dir: str, **outputs: str | Path | None) -> None:
+def check_apart(input_dir: str, outputs: Mapping[str, str | Path | None]) -> None:
     """Refuse to write into the input folder, where a job would read its own files.
 
     Args:
-        input_dir: the folder that the job reads.
-        **outputs: what it writes, by the name of its flag; None for what it does not.
+        input_dir: the folder that the job reads, or a pattern for folders.
+        outputs: what it writes, by the name of its argument, such as "--snapshot" or "OUT_DIR"; None for
+            what was not given.
 
     Raises:
         InvalidInputError: an output is the input folder or a file in it.
 
     Example:
-        >>> check_apart("incoming", snapshot="incoming/totals.csv")
+        >>> check_apart("incoming", {"--snapshot": "incoming/totals.csv"})
         Traceback (most recent call last):
         ...
         sparkstream_kit.errors.InvalidInputError: --snapshot incoming/totals.csv lies in the input folder ...
     """
-    folder = Path(input_dir).resolve()
+    folder = plain(input_dir)
+    if folder is None:
+        return
+    read = {Path(each).resolve() for each in [folder, *glob.glob(folder)]}  # noqa: PTH207 - of any path
     for name, path in outputs.items():
-        if path is not None and folder in (Path(path).resolve(), Path(path).resolve().parent):
+        local = None if path is None else plain(re.sub("^sqlite:///", "", str(path)))
+        if local is None:
+            continue
+        target = Path(local).resolve()
+        # A pattern may match what is made later.
+        made = any(each.match(str(Path(folder).absolute())) for each in (target, target.parent))
+        if made or {target, target.parent} & read:
+            lies = "is" if target in read else "lies in"
             raise InvalidInputError(
-                f"--{name} {path} lies in the input folder {input_dir}, and would be read; put it elsewhere"
+                f"{name} {path} {lies} the input folder {input_dir}, and would be read; put it elsewhere"
             )
 
 

@@ -117,6 +117,7 @@ class _Run:
         self._tallies = {run_id: Tally() for run_id in self._queries}
         self._last_row = self._inbox.started
         self._warnings: dict[str, str] = {}  # what was found, and the query that it was found at
+        self._passed_over: dict[str, set[str]] = {run_id: set() for run_id in self._queries}
         self._next_look = self._inbox.started
         self._ended: set[str] = set()
         self._sockets: dict[str, list[tuple[str, int]]] = {}  # of each query with a batch through
@@ -226,7 +227,8 @@ class _Run:
             checkpoint, last = asking.checkpoint(query), query.lastProgress
             if checkpoint is None or last is None:
                 continue
-            for line in watch.findings(checkpoint, [source.description for source in last.sources]):
+            sources = [source.description for source in last.sources]
+            for line in watch.findings(checkpoint, sources, self._passed_over[run_id]):
                 if line not in self._warnings:
                     self._warnings[line] = run_id
                     _log.warning("query %s: %s", self._names[run_id], line)
@@ -304,10 +306,7 @@ class _Run:
             if error is None:
                 continue
             name, cause = f"query {self._names[run_id]}", _causes.innermost(error)
-            peers = sockets.refused(query, str(error))
-            of_java = "java.net.ConnectException"
-            if peers and (cause.startswith(of_java) or f"Caused by: {of_java}" in str(error)):
-                text = sockets.nobody_listens("{}:{}".format(*peers[0]))
-                raise InputUnavailable(name, text, summary) from error
+            if said := sockets.unavailable(sockets.refused(query, str(error)), f"{cause}\n{error}"):
+                raise InputUnavailable(name, said, summary) from error
             raise QueryFailed(name, cause, summary) from error
         return summary

@@ -8,6 +8,7 @@ from pyspark.errors import AnalysisException
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.sources import _options
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -27,11 +28,12 @@ def rate(spark: SparkSession, *, rows_per_second: int = 1, **options: Any) -> Da
         A streaming DataFrame with `timestamp` (timestamp) and `value` (bigint, counting from 0).
 
     Raises:
-        InvalidInputError: the rate is not positive.
+        InvalidInputError: the rate is not positive, or an option is misspelt.
     """
     check(rate, locals())
     if rows_per_second < 1:
         raise InvalidInputError(f"rows_per_second must be 1 or more, not {rows_per_second}")
+    _options.check("rate", options, ["rows_per_second"])
     return spark.readStream.format("rate").option("rowsPerSecond", rows_per_second).options(**options).load()
 
 
@@ -47,9 +49,10 @@ def table(spark: SparkSession, name: str, **options: Any) -> DataFrame:
         A streaming DataFrame with the table's columns.
 
     Raises:
-        InvalidInputError: the catalog has no such table.
+        InvalidInputError: the catalog has no such table, or an option is misspelt.
     """
     check(table, locals())
+    _options.check("table", options, ["name"])
     try:
         frame = spark.readStream.options(**options).table(name)
         frame.schema  # noqa: B018 - Connect looks for the table only now

@@ -1,12 +1,15 @@
-"""Folders of files, read as they arrive: CSV, JSON, text, Parquet and ORC.
+r"""Folders of files, read as they arrive: CSV, JSON, text, Parquet and ORC.
 
 Spark reads each file once, in the order of modification times, and remembers it by its path: a file that is
 overwritten or appended to is not read again, and the same content under another name counts twice. Land
-files whole: write under a name that begins with a dot or underscore, then rename.
+files whole: write under a name that begins with a dot or underscore, then rename. Files in subfolders are not
+read, but for partition folders (`day=1`) and with `recursiveFileLookup=True`.
 
 A batch takes files until it has 256 MiB of them, so that a backlog is read neither a file at a time, which
 takes several times as long, nor all at once; `max_files_per_trigger` counts files instead, and
-`maxBytesPerTrigger=64 * 1024**2` is another amount.
+`maxBytesPerTrigger=64 * 1024**2` is another amount. Where a file's name has one of `* ? [ ] { } \`, the
+source takes one file a batch, as Spark would count the others of its batch twice (SPARK-58518). A file of
+such a name that lands while the query runs is read after the query's next start.
 """
 
 from __future__ import annotations
@@ -15,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.errors import AnalysisException
 
-from sparkstream_kit import _connect
 from sparkstream_kit._arguments import check
-from sparkstream_kit.errors import InvalidInputError, reject_unknown
+from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.schemas import from_ddl
+from sparkstream_kit.sources import _names, _options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,17 +49,19 @@ def csv(
 
     Args:
         spark: the session.
-        path: a folder, or a glob over folders.
+        path: a folder, or a pattern for folders, such as "in/2026-*".
         schema: the columns, as a StructType or as DDL ("ProductKey STRING, SaleAmount DECIMAL(12,2)").
         max_files_per_trigger: at most so many files a batch, in place of an amount of bytes.
-        **options: further options of Spark's CSV reader by Spark's own names (`header=True`,
-            `maxFileAge="30d"`, `pathGlobFilter="*.csv"`).
+        **options: further options of Spark's CSV reader and file source by Spark's own names (`header=True`,
+            `maxFileAge="30d"`, `pathGlobFilter="*.csv"`). An option that Spark does not know is passed on
+            with a warning.
 
     Returns:
         A streaming DataFrame with the columns of `schema`.
 
     Raises:
-        InvalidInputError: the folder does not exist, the schema cannot be read, or a keyword is misspelt.
+        InvalidInputError: the folder does not exist or is a file, the schema cannot be read, or a keyword or
+            an option is misspelt.
     """
     check(csv, locals())
     return _read(spark, "csv", path, schema, max_files_per_trigger, options)
@@ -125,19 +130,19 @@ def _read(
     max_files: int | None,
     options: dict[str, Any],
 ) -> DataFrame:
-    # Spark's own options have no underscore in their names: such a word is one of ours, misspelt.
-    misspelt = [name for name in options if "_" in name]
-    reject_unknown(f"keyword of sources.{file_format}()", misspelt, ["max_files_per_trigger", "schema"])
+    _options.check(file_format, options, ["max_files_per_trigger", "schema"])
+    if max_files is not None and max_files < 1:
+        raise InvalidInputError(f"max_files_per_trigger must be 1 or more, not {max_files}")
     columns = from_ddl(schema) if isinstance(schema, str) else schema
-    reader = spark.readStream.format(file_format).schema(columns).options(**options)
+    place, ours = _names.spark_path(spark, str(path))
     if max_files is not None:
-        if max_files < 1:
-            raise InvalidInputError(f"max_files_per_trigger must be 1 or more, not {max_files}")
-        reader = reader.option("maxFilesPerTrigger", max_files)
+        ours["maxFilesPerTrigger"] = max_files
     elif not {"maxfilespertrigger", "maxbytespertrigger"} & {name.lower() for name in options}:
-        reader = reader.option("maxBytesPerTrigger", _BYTES)
+        ours["maxBytesPerTrigger"] = _BYTES
     try:
-        frame = reader.load(_connect.server_path(spark, str(path)))
+        given = _merged(options, ours)
+        given = _merged(given, _names.options_for(spark, place, given))
+        frame = spark.readStream.format(file_format).schema(columns).options(**given).load(place)
         frame.schema  # noqa: B018 - Connect looks for the path only now
     except AnalysisException as err:
         if err.getCondition() != "PATH_NOT_FOUND":
@@ -146,3 +151,11 @@ def _read(
             f"input folder {path} does not exist; create it or correct the path"
         ) from None
     return frame
+
+
+def _merged(options: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
+    """Return the options with others in their place, whatever their upper and lower case."""
+    replaced = {name.lower() for name in others}
+    if "maxfilespertrigger" in replaced:
+        replaced.add("maxbytespertrigger")  # Spark takes one of the two
+    return {name: value for name, value in options.items() if name.lower() not in replaced} | others

@@ -10,13 +10,23 @@ from pyspark import SparkContext
 from sparkstream_kit import _connect
 from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.profiles import is_local
+from sparkstream_kit.sources import _options
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.listener import StreamingQueryProgress
     from pyspark.sql.streaming.query import StreamingQuery
 
-__all__ = ["addresses", "is_being_read", "nobody_listens", "refused", "socket_lines"]
+__all__ = [
+    "addresses",
+    "is_being_read",
+    "nobody_listens",
+    "refused",
+    "socket_lines",
+    "unavailable",
+    "unknown_host",
+]
 
 _LAST_PORT = 65535
 
@@ -37,14 +47,23 @@ def socket_lines(spark: SparkSession, host: str, port: int, **options: Any) -> D
         A streaming DataFrame with one column, `value` (string): a line without its line end.
 
     Raises:
-        InvalidInputError: the port is not a port number. A port that nobody listens on shows when the
-            query starts its first batch: `run` then raises `InputUnavailable`.
+        InvalidInputError: the port is not a port number, the host is a number, or an option is misspelt. That
+            the host is not known or nobody listens shows when the query starts its first batch: `run` then
+            raises `InputUnavailable`.
     """
     check(socket_lines, locals())
     if not 1 <= port <= _LAST_PORT:
         raise InvalidInputError(f"port must be from 1 to {_LAST_PORT}, not {port}")
+    _check_host(host)
+    _options.check("socket_lines", options, ["host", "port"], "socket")
     reader = spark.readStream.format("socket").option("host", host).option("port", port)
     return reader.options(**options).load()
+
+
+def _check_host(host: str) -> None:
+    """Refuse a bare number, which a system would take for an address."""
+    if str(host).isdigit():
+        raise InvalidInputError(f"host {host} is a number, perhaps a port; give the host and then the port")
 
 
 def addresses(query: StreamingQuery, progress: StreamingQueryProgress | None = None) -> list[tuple[str, int]]:
@@ -80,12 +99,30 @@ def is_being_read(spark: SparkSession, of: list[tuple[str, int]]) -> bool:
     if not _connect.is_connect(spark):
         jvm: Any = SparkContext._jvm  # noqa: SLF001
         threads = jvm.java.lang.Thread.getAllStackTraces().keySet().toString()
-    elif str(spark.conf.get("spark.master", None)).startswith("local"):
+    elif is_local(str(spark.conf.get("spark.master", None))):
         # A query is run by the JVM that has the threads, where it is its own executor.
         threads = spark.sql("SELECT reflect('java.lang.Thread', 'getAllStackTraces')").collect()[0][0]
     else:
         return True
     return any(f"TextSocketSource({host}, {port})" in threads for host, port in of)
+
+
+def unavailable(peers: list[tuple[str, int]], failure: str) -> str | None:
+    """Return what to say of a query that could not connect to its socket; None for any other failure."""
+    found = re.search(
+        r"^(?:Caused by: )?java\.net\.(Connect|UnknownHost|NoRouteToHost)Exception\b", failure, re.MULTILINE
+    )
+    if not peers or found is None:
+        return None
+    host, port = peers[0]
+    if found[1] == "Connect":
+        return nobody_listens(f"{host}:{port}")
+    return unknown_host(host) if found[1] == "UnknownHost" else f"no route to host {host}; check its address"
+
+
+def unknown_host(host: str) -> str:
+    """Return what to say of a host name that no name service knows."""
+    return f"unknown host {host}; correct the name, or give the address"
 
 
 def nobody_listens(address: str) -> str:

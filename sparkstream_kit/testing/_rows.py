@@ -6,15 +6,24 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from sparkstream_kit.errors import InvalidInputError, MissingExtraError, reject_unknown
+from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, reject_unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    import pytest
     from pyspark.sql.types import DataType, StructType
 
 _DIGITS = 9  # sums of doubles differ in their last digits with the order of the rows
+
+
+def fault_of_the_test(error: pytest.ExceptionInfo[BaseException]) -> bool:
+    """Say whether pytest can leave the kit's own lines out of a failure: they stand in no test."""
+    return error.errisinstance((AssertionError, KitError))
+
+
+__tracebackhide__ = fault_of_the_test
 
 
 def write_parquet(path: Path, rows: Iterable[object], schema: StructType, arrow: Any) -> None:
@@ -38,7 +47,7 @@ def write_parquet(path: Path, rows: Iterable[object], schema: StructType, arrow:
             values = [_to_arrow(record.get(field.name), field.dataType) for record in records]
             columns.append(pa.array(values, type=target.type))
         except (pa.ArrowException, AttributeError, OverflowError, TypeError, ValueError) as err:
-            raise InvalidInputError(f"{what}: {str(err).splitlines()[0]}") from err
+            raise InvalidInputError(f"{what}: {str(err).splitlines()[0]}") from None
         if not field.nullable and None in values:
             raise InvalidInputError(f"{what} is NOT NULL; {records[values.index(None)]} has no value for it")
     pq.write_table(pa.Table.from_arrays(columns, schema=arrow), path)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["assert_stream_equals_batch", "run_script"]
 
+__tracebackhide__ = _rows.fault_of_the_test
+
 _EXAMPLES = 10
 _EXAMPLES_ON_CONNECT = 5  # a query takes two seconds to start there
 _KEPT = 9  # of ten rows, on the average

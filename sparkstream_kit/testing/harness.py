@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Source", "Streams", "streams"]
 
+__tracebackhide__ = _rows.fault_of_the_test
+
 _FIRST_TIME = 1_000_000_000  # of the files, in seconds: 2001
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
 import sqlite3
 import time
@@ -126,7 +127,8 @@ def database(
     sales, checkpoint = Sales(folder / "in", rows=rows), checkpoint or folder / "ckpt"
     command: tuple[Any, ...] = (SCRIPTS / "sales_to.py", how, url, sales.folder, checkpoint)
     if how == "replace":
-        flags = ("--checkpoint", checkpoint, "--database", url, *QUICK)
+        os.environ["KIT_DATABASE"] = url  # the job takes no password from its command line
+        flags = ("--checkpoint", checkpoint, "--database", "env:KIT_DATABASE", *QUICK)
         command = (JOBS / "sales_totals.py", sales.folder, *flags)
     select = {
         "replace": 'SELECT "ProductKey", "Orders", "TotalSales" FROM sales_totals',

@@ -44,8 +44,8 @@ def sql_table(
     Delivery: exactly once from replayable sources. A query without a checkpoint is a new one at each start.
 
     Args:
-        url: `sqlite:///totals.db` or `postgresql+psycopg://user:password@host/name`. PostgreSQL's own
-            PGPASSWORD and ~/.pgpass work too, and keep the password out of the code and of process lists.
+        url: `sqlite:///totals.db` or `postgresql+psycopg://user@host/name`, with the password in
+            PostgreSQL's own PGPASSWORD or ~/.pgpass, out of sight, or after the user.
         table: the table, as `table` or `schema.table`.
         how: `insert`, `upsert` or `replace`.
         keys: of `upsert`, the columns that a row is known by; the table must be unique in them.

@@ -36,7 +36,7 @@ def parse(text: str) -> URL:
     except (ArgumentError, ValueError):
         raise InvalidInputError(
             "the database's URL cannot be read; write sqlite:///totals.db or "
-            "postgresql+psycopg://user:password@host/name, with %40 for an @ in a password"
+            "postgresql+psycopg://user@host/name, with %40 for an @ in a password"
         ) from None
     backend, _, driver = url.drivername.partition("+")
     if backend not in _DRIVERS:

@@ -80,7 +80,7 @@ def _refuse_rows_of_others(connection: Connection, target: Target, table: sa.Tab
         sa.select(ledger.c.query_id, ledger.c.batch_id).where(ledger.c.table_name == target.name).limit(1)
     ).first()
     does = {"insert": "add to", "upsert": "overwrite and add to", "replace": "replace"}[target.how]
-    accept = f"take_over=True (of a job: --take-over) to {does} its rows"
+    accept = f"take_over=True to {does} its rows"
     if other is not None:
         raise InvalidInputError(
             f"table {where} was written by another query ({other.query_id}, up to its batch "

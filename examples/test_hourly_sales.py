@@ -1,26 +1,18 @@
-"""A template: the test of a small job. Copy it; it needs `pip install 'sparkstream-kit[testing]'` alone."""
+"""The test of `hourly_sales.py`, to copy with it. It needs `pip install 'sparkstream-kit[testing]'` alone."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from pyspark.sql import functions as F
+from hourly_sales import SALES, transform
 
 from sparkstream_kit.testing import assert_stream_equals_batch, run_script
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
     from sparkstream_kit.testing import Streams
-
-SALES = "time TIMESTAMP, product STRING, amount INT"
-
-
-# Yours is in a module of its own: `from my_job import transform`.
-def transform(sales: DataFrame) -> DataFrame:
-    hours = sales.withWatermark("time", "10 minutes").groupBy(F.window("time", "1 hour"), "product")
-    return hours.agg(F.sum("amount").alias("total")).select("window.start", "product", "total")
 
 
 def at(clock: str) -> datetime:

@@ -15,9 +15,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from sparkstream_kit import _waiting, checkpoints, class_data, feeds, serving
+from sparkstream_kit import _waiting, checkpoints, feeds, serving
 from sparkstream_kit._files import cache_folder
-from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, reject_unknown
+from sparkstream_kit.cli.warm import warm
+from sparkstream_kit.errors import (
+    InvalidInputError,
+    KitError,
+    MissingExtraError,
+    reject_unknown,
+    without_secrets,
+)
 from sparkstream_kit.profiles import submit_properties
 
 try:
@@ -57,17 +64,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _app() -> Any:
     if typer is None:
         raise MissingExtraError("sparkstream", "cli")
-    plain: Any = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
+    plain: Any = {
+        "add_completion": False,
+        "pretty_exceptions_enable": False,
+        "rich_markup_mode": None,
+        "context_settings": {"help_option_names": ["-h", "--help"]},
+    }
     app = typer.Typer(
         **plain,
         help="Input for Spark streams, their checkpoints, settings, schemas as code, a warm Spark.",
     )
     app.callback(invoke_without_command=True)(_options)
     feed = typer.Typer(**plain, help="Make input for a stream.")
+    feed.callback(invoke_without_command=True)(_help)
     feed.command("lines")(_lines)
     feed.command("sales")(_sales)
     app.add_typer(feed, name="feed")
     checkpoint = typer.Typer(**plain, help="See into a checkpoint, copy it, go back in it.")
+    checkpoint.callback(invoke_without_command=True)(_help)
     checkpoint.command("show")(_show)
     checkpoint.command("check")(_check)
     checkpoint.command("clone")(_clone)
@@ -93,8 +107,14 @@ def _options(
         found = importlib.metadata.distributions(name="sparkstream-kit")
         typer.echo(f"sparkstream {next((kit.version for kit in found), 'of a checkout')}")
         raise typer.Exit
+    _help(context)
+
+
+def _help(context: typer.Context) -> None:
+    """Print the help where a command is missing, as an error: a script that calls it so is wrong."""
     if context.invoked_subcommand is None:
-        raise InvalidInputError("Missing command; see --help")
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(2)
 
 
 def _lines(
@@ -103,7 +123,7 @@ def _lines(
     port: Annotated[int, _flag("PORT", "Port to listen on; 0 takes a free one.")] = 9999,
     file: Annotated[Path | None, _flag("FILE", "Send the lines of this UTF-8 file.")] = None,
     seed: Annotated[int | None, _flag("N", "Send made-up lines, by a seed.  [default: 0]")] = None,
-    count: Annotated[int | None, _flag("N", "Lines a client (all; made-up ones: no end).", min=0)] = None,
+    count: Annotated[int | None, _flag("N", "Lines a client (all; made-up ones: no end).", min=1)] = None,
     rate: Annotated[float | None, _flag("LINES", "Lines a second (as fast as a client reads).")] = None,
     clients: Annotated[int | None, _flag("N", "End after serving so many (never).", min=1)] = None,
 ) -> None:
@@ -120,7 +140,7 @@ def _lines(
 def _sales(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where files land; made if missing.")],
     *,
-    files: Annotated[int | None, _flag("N", "How many files (no end).")] = None,
+    files: Annotated[int | None, _flag("N", "How many files (no end).", min=1)] = None,
     rows: Annotated[int, _flag("N", "Rows in each file.")] = 100,
     seed: Annotated[int, _flag("N", "The same seed gives the same files.")] = 0,
     every: Annotated[float, _flag("SECONDS", "Time from one file to the next.")] = 1.0,
@@ -159,7 +179,7 @@ def _warm() -> None:
     """Make Spark start faster on this machine. Keeps what Java loads of Spark in an archive of 160 MB."""
     _say("running a few small streams for Java to learn from")
     try:
-        typer.echo(class_data.warm())
+        typer.echo(warm())
     except OSError as err:
         raise InvalidInputError(
             f"cannot write the archive: {err}; give it room (outside of an environment, XDG_CACHE_HOME names "
@@ -268,4 +288,4 @@ def _stopped_by_signal(stop: Callable[[], None]) -> Iterator[None]:
 
 
 def _say(what: object) -> None:
-    sys.stderr.write(f"sparkstream: {what}\n")
+    sys.stderr.write(f"sparkstream: {without_secrets(str(what))}\n")

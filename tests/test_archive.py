@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from conftest import environment, missing
 
-from sparkstream_kit import class_data
+from sparkstream_kit import _archive, _files
+from sparkstream_kit.cli.warm import warm
 from sparkstream_kit.errors import InvalidInputError, KitError
 
 if TYPE_CHECKING:
@@ -32,9 +33,9 @@ def java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def made(size: int = 100) -> Path:
     """Put an archive in place, as the end of `warm` does."""
-    archive = class_data._Archive.of_this_launch()  # noqa: SLF001 - `warm` itself takes a minute
+    archive = _archive.Archive.of_this_launch()  # `warm` itself takes a minute
     assert archive is not None
-    archive.path.parent.mkdir(parents=True, exist_ok=True)
+    _files.private_folder(archive.path.parent)
     new = archive.path.with_name("new")
     new.write_bytes(bytes(size))
     archive.keep(new)
@@ -42,47 +43,58 @@ def made(size: int = 100) -> Path:
 
 
 def test_an_archive_is_for_its_java_and_its_spark(java: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert class_data.java_options() == ""
+    assert _archive.java_options() == ""
     archive = made()
-    assert f'"-XX:SharedArchiveFile={archive}" ' in class_data.java_options()
-    assert class_data.warm() == archive  # there already
+    assert f'"-XX:SharedArchiveFile={archive}" ' in _archive.java_options()
+    assert warm() == archive  # there already
 
     with monkeypatch.context() as other:
         other.setenv("SPARK_CONF_DIR", "/etc/spark")  # which begins the class path
-        assert class_data.java_options() == ""
+        assert _archive.java_options() == ""
     os.utime(java / "bin" / "java", (1, 1))  # as an update does
-    assert class_data.java_options() == ""
+    assert _archive.java_options() == ""
     newer = made()
     assert not archive.exists()  # 160 MB that nothing would read again
-    assert str(newer) in class_data.java_options()
+    assert str(newer) in _archive.java_options()
+
+
+def test_nobody_else_can_reach_an_archive(java: Path) -> None:
+    before = os.umask(0)
+    try:
+        archive = made()
+    finally:
+        os.umask(before)
+    ours = [archive.parent.parent, archive.parent, *archive.parent.iterdir()]
+    assert len(ours) == 4
+    assert not [path for path in ours if path.stat().st_mode & 0o077]
 
 
 def test_an_archive_that_is_cut_short_is_left_aside(java: Path) -> None:
     archive = made()
     os.truncate(archive, 99)
-    assert class_data.java_options() == ""
+    assert _archive.java_options() == ""
     made()
     archive.with_suffix(".jsa.size").unlink()  # killed before it was all there
-    assert class_data.java_options() == ""
+    assert _archive.java_options() == ""
 
 
 def test_a_newer_java_renews_its_archive(java: Path) -> None:
     (java / "release").write_text(RELEASE.format("21.0.1"))
     archive = made()
-    assert class_data.java_options().startswith(
+    assert _archive.java_options().startswith(
         f'-XX:+AutoCreateSharedArchive "-XX:SharedArchiveFile={archive}" '
     )
     os.truncate(archive, 99)
-    assert "-XX:+AutoCreateSharedArchive" in class_data.java_options()
+    assert "-XX:+AutoCreateSharedArchive" in _archive.java_options()
 
 
 def test_without_a_java_there_is_none(java: Path) -> None:
     shutil.rmtree(java)
-    assert class_data.java_options() == ""
+    assert _archive.java_options() == ""
     with pytest.raises(
         InvalidInputError, match="no Java was found: install Java 17 or newer, or set JAVA_HOME"
     ):
-        class_data.warm()
+        warm()
 
 
 def test_what_is_out_of_reach_costs_no_session(
@@ -95,28 +107,28 @@ def test_what_is_out_of_reach_costs_no_session(
     with monkeypatch.context() as shimmed:
         shimmed.delenv("JAVA_HOME")
         shimmed.setenv("PATH", str(tmp_path / "shims"), prepend=os.pathsep)
-        assert class_data.java_options() == ""
+        assert _archive.java_options() == ""
     made()
     jars = tmp_path / "spark" / "jars"
     jars.mkdir(parents=True)
     (jars / "gone.jar").symlink_to(tmp_path / "nowhere")
     monkeypatch.setenv("SPARK_HOME", str(tmp_path / "spark"))
-    assert class_data.java_options() == ""
+    assert _archive.java_options() == ""
 
 
 def test_what_went_wrong_in_the_training_run_is_said(java: Path) -> None:
     (java / "bin" / "java").write_text("#!/bin/sh\necho this Java is broken >&2; exit 1\n")
     (java / "bin" / "java").chmod(0o755)
     with pytest.raises(KitError, match="no class-data archive; the last words of its training run: .*Java"):
-        class_data.warm()
-    assert class_data.java_options() == ""
+        warm()
+    assert _archive.java_options() == ""
 
 
 JOB = """
 import os, sys
 from pathlib import Path
-from sparkstream_kit import class_data, get_session
-class_data._folder = lambda: Path(sys.argv[1])
+from sparkstream_kit import _archive, get_session
+_archive._folder = lambda: Path(sys.argv[1])
 os.environ["SPARK_SUBMIT_OPTS"] = f"-Xlog:class+load:file={sys.argv[2]}"
 with get_session("job", profile="test") as spark:
     print(spark.range(3).groupBy("id").count().count())
@@ -126,10 +138,10 @@ with get_session("job", profile="test") as spark:
 @pytest.mark.slow
 def test_an_archive_is_used_and_a_damaged_one_does_no_harm(tmp_path: Path) -> None:
     """As set-up has made it; then with a hole in it, which crashes a JVM that does not verify it."""
-    given = class_data.java_options()
+    given = _archive.java_options()
     if not given:
         missing("needs the archive of this environment: sparkstream warm")
-    archive = class_data.warm()
+    archive = warm()
     for path in archive.parent.glob(f"{archive.name}*"):
         shutil.copy(path, tmp_path / path.name)
     copy = tmp_path / archive.name

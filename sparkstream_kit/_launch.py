@@ -1,0 +1,287 @@
+"""Start the JVM of a session: what it must know, what it says, where it listens, why it did not start."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import re
+import resource
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from py4j.protocol import Py4JError
+from pyspark import SparkConf, SparkContext
+from pyspark.errors import PySparkException, PySparkRuntimeError
+from pyspark.java_gateway import launch_gateway
+
+from sparkstream_kit import _archive, _causes, _waiting
+from sparkstream_kit.errors import InvalidInputError, KitError
+from sparkstream_kit.profiles import is_local, log4j2_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_log = logging.getLogger(__name__)
+
+# What the JVM must know when it starts: later, Spark ignores these and still claims to have them.
+LAUNCH_KEYS = (
+    "spark.driver.defaultJavaOptions",
+    "spark.driver.extra",
+    "spark.driver.memory",
+    "spark.driver.userClassPathFirst",
+    "spark.jars",
+    "spark.submit.",
+)
+
+_LOOPBACK = "127.0.0.1"
+_FILES = 512  # Spark's JVM opens some 350 before its first query
+_HELD = 30.0  # seconds; who waits longer, for a download of spark.jars.packages, wants to see why
+_JAVA = "install one (Debian: apt-get install openjdk-17-jre-headless) or set JAVA_HOME"
+
+
+@contextmanager
+def starting(wanted: Mapping[str, str], *, quiet: bool) -> Iterator[None]:
+    """Start the JVM (under spark-submit: meet it) for a context that is started in the block.
+
+    What the JVM says until then is held back: it is passed on when the block has ended well, without Java's
+    own warnings of Spark's options. When the start has failed, its cause is the error.
+
+    Args:
+        wanted: the settings of the session; the JVM gets those that only its start can take.
+        quiet: give it the kit's log settings where the master is local.
+
+    Raises:
+        InvalidInputError: Java is missing or too old, or this machine gives it too little.
+        KitError: it did not start for another reason.
+    """
+    if sys.stderr and sys.stderr.isatty():
+        sys.stderr.write("starting Spark …\n")
+    words = None
+    if SparkContext._gateway is None and "PYSPARK_GATEWAY_PORT" not in os.environ:  # noqa: SLF001
+        words = _launch(wanted, quiet=quiet)
+    SparkContext._ensure_initialized()  # noqa: SLF001
+    try:
+        yield
+    except (Py4JError, PySparkException) as err:
+        if words is not None:
+            _log.debug("the JVM said: %s", words.drop())
+        if _too_few_files():
+            raise InvalidInputError(_too_few_files()) from err
+        raise KitError(f"Spark did not start: {_causes.innermost(err)}") from err
+    finally:
+        if words is not None:
+            words.pass_on()
+
+
+@contextmanager
+def web_page_on_loopback() -> Iterator[None]:
+    """Have the context that is started in the block show its web page to this machine alone.
+
+    Spark asks for the page's address in the JVM's environment only, and the page has no login. Under
+    spark-submit the JVM has its environment before Python runs, so that it is put there from here. An
+    address that the launch gave stays.
+    """
+    jvm: Any = SparkContext._jvm  # noqa: SLF001
+    if jvm.java.lang.System.getenv("SPARK_LOCAL_IP") is not None:
+        yield
+        return
+    held = jvm.java.lang.Class.forName("java.lang.ProcessEnvironment")
+    read_only = held.getDeclaredField("theUnmodifiableEnvironment")
+    inner = jvm.java.lang.Class.forName("java.util.Collections$UnmodifiableMap").getDeclaredField("m")
+    for field in (read_only, inner):
+        field.setAccessible(True)  # Spark opens both packages to itself and so to us
+    environment = inner.get(read_only.get(None))
+    environment.put("SPARK_LOCAL_IP", _LOOPBACK)
+    try:
+        yield
+    finally:
+        # A later context of this JVM may be one of a cluster.
+        environment.remove("SPARK_LOCAL_IP")
+
+
+def conf_folder() -> Path | None:
+    """Return the folder of the installation's settings, as Spark's own scripts find it."""
+    if given := os.environ.get("SPARK_CONF_DIR"):
+        return Path(given)
+    return Path(os.environ["SPARK_HOME"], "conf") if os.environ.get("SPARK_HOME") else None
+
+
+def has_own_log4j2() -> bool:
+    """Say whether the installation brings log settings."""
+    folder = conf_folder()
+    return folder is not None and any(folder.glob("log4j2.*"))
+
+
+def _launch(wanted: Mapping[str, str], *, quiet: bool) -> _Words:
+    """Start the JVM with the settings that only its start can take."""
+    _know_own_name()
+    defaults = _spark_defaults()
+    launch = SparkConf(loadDefaults=False)
+    for key, value in wanted.items():
+        if key.startswith(LAUNCH_KEYS) and key not in defaults:
+            launch.set(key, value)
+    options = os.environ.get("SPARK_SUBMIT_OPTS", "")
+    # By itself the JVM says on standard output, where results go, why it cannot start.
+    more = ["-XX:+DisplayVMOutputToStderr"]
+    if "SharedArchiveFile" not in options:
+        more.append(_archive.java_options())
+    asked = re.search(r"\bmaster[\s=]+['\"]?([^\s'\"]+)", os.environ.get("PYSPARK_SUBMIT_ARGS", ""))
+    master = (asked and asked[1]) or ({**wanted, **defaults}).get("spark.master", "local[*]")
+    # On a cluster, lost executors are worth a line.
+    if quiet and is_local(master) and "log4j" not in options and not has_own_log4j2():
+        more.append(f"-Dlog4j2.configurationFile={log4j2_file().as_uri()}")
+    os.environ["SPARK_SUBMIT_OPTS"] = " ".join([options, *more]).strip()
+    words = _Words()
+    try:
+        # A JVM whose launch is interrupted would be left behind.
+        with _waiting.signals_after():
+            gateway = launch_gateway(launch, {"stderr": words.end})  # type: ignore[no-untyped-call]
+            SparkContext._ensure_initialized(gateway=gateway)  # noqa: SLF001
+    except (PySparkRuntimeError, OSError) as err:
+        words.closed()
+        said = words.drop()
+        _log.debug("the JVM said: %s", said)
+        raise InvalidInputError(_why(err, said)) from err
+    finally:
+        words.closed()
+        if options:
+            os.environ["SPARK_SUBMIT_OPTS"] = options
+        else:
+            os.environ.pop("SPARK_SUBMIT_OPTS", None)
+    return words
+
+
+class _Words:
+    """What the JVM writes to standard error, through a pipe: held back while it starts, then passed on."""
+
+    def __init__(self) -> None:
+        self._pipe, self.end = os.pipe()
+        self._said = b""  # while the JVM starts
+        self._starts, self._passes = True, False
+        self._until = time.monotonic() + _HELD
+        self._lock = threading.Lock()
+        self._thread = _waiting.in_thread("what the JVM says", self._read)
+        atexit.register(self._read_rest)
+
+    def closed(self) -> None:
+        """Leave the writing end to the JVM alone: what is read ends with it."""
+        if self.end >= 0:
+            os.close(self.end)
+            self.end = -1
+
+    def pass_on(self) -> None:
+        """Pass on what has been held back, and from now on everything at once."""
+        with self._lock:
+            if not self._passes:
+                self._pass_on()
+            self._starts, self._said = False, b""
+
+    def drop(self) -> str:
+        """Return what the JVM has said, and pass none of it on; one that has ended has said all."""
+        if self.end < 0:
+            self._thread.join(1.0)
+        with self._lock:
+            said, self._said = self._said, b""
+        return said.decode(errors="replace")
+
+    def _read(self) -> None:
+        while data := os.read(self._pipe, 1 << 16):
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        with self._lock:
+            if self._starts:
+                self._said += data
+            if self._passes:
+                _to_standard_error(data)
+            elif time.monotonic() > self._until:
+                self._pass_on()
+
+    def _pass_on(self) -> None:
+        self._passes = True
+        lines = self._said.splitlines(keepends=True)
+        # Java's own, of options that Spark gives it.
+        noise = (b"WARNING: Using incubator modules: ", b"WARNING: package sun.security.action not in ")
+        _to_standard_error(b"".join(line for line in lines if not line.startswith(noise)))
+
+    def _read_rest(self) -> None:
+        """Pass on what the JVM has said before this process ends, and the thread with it."""
+        while select.select([self._pipe], [], [], 0)[0] and (data := os.read(self._pipe, 1 << 16)):
+            self._take(data)
+
+
+def _to_standard_error(data: bytes) -> None:
+    with suppress(OSError):  # closed; what the JVM says must be read all the same, or it would wait
+        while data:
+            data = data[os.write(2, data) :]
+
+
+def _why(error: Exception, said: str) -> str:
+    """Return in one line why the JVM did not start, and what to do."""
+    few = _too_few_files()
+    if few or "Too many open files" in f"{said}{error}":
+        return few or "too many files are open here; give more: ulimit -n 4096"
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return f"Spark cannot be started: {error.filename} does not exist; correct or unset SPARK_HOME"
+    if isinstance(error, OSError):
+        return f"Spark cannot be started: {error.strerror or error}; give room for temporary files (TMPDIR)"
+    return f"Spark's Java machine did not start: {_java_s_cause(error, said)}"
+
+
+def _java_s_cause(error: Exception, said: str) -> str:
+    need = f"and Spark needs Java 17 or newer; {_JAVA}"
+    if version := re.search(r"only recognizes class file versions up to (\d+)", said):
+        return f"this is Java {int(version[1]) - 44}, {need}"  # Java 17 has class files of version 61
+    if re.search(r"Unrecognized option: --|Module jdk\.incubator\.vector not found", said):
+        return f"this Java is too old or not whole, {need}"
+    if re.search(r"JAVA_HOME is not set|java: (command )?not found|java: No such file", said):
+        return f"no Java was found, {need}"
+    if number := _signal(error):
+        return f"{signal.Signals(number).name} ended it; see if this machine has too little memory"
+    fix = ""
+    if re.search(r"temp dir|tmpdir|Read-only file system|No space left", said):
+        fix = "; give it a temporary folder (SPARK_SUBMIT_OPTS=-Djava.io.tmpdir=FOLDER)"
+    return f"{_causes.of_log(said)}{fix}"
+
+
+def _too_few_files() -> str:
+    """Return in one line that a JVM of Spark's may open too few files, if so."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if limit == resource.RLIM_INFINITY or limit >= _FILES:
+        return ""
+    return f"only {limit} files may be open here, too few for Spark's Java machine; give more: ulimit -n 4096"
+
+
+def _signal(error: Exception) -> int:
+    """Return the signal that has ended the JVM; PySpark keeps its process to itself."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        process = frame.f_locals.get("proc")
+        if frame.f_code is launch_gateway.__code__ and process is not None:
+            return -int(process.wait()) if process.wait() < 0 else 0
+    return 0
+
+
+def _know_own_name() -> None:
+    """Name an address where this machine cannot resolve its own name: Spark's JVM would not start."""
+    try:
+        socket.gethostbyname(socket.gethostname())
+    except OSError:
+        os.environ.setdefault("SPARK_LOCAL_IP", _LOOPBACK)
+
+
+def _spark_defaults() -> dict[str, str]:
+    """Return what the installation's spark-defaults.conf sets, which a launch flag would beat."""
+    folder = conf_folder()
+    path = folder / "spark-defaults.conf" if folder else None
+    # Spark reads it more leniently than the kit reads a profile: no line of it is an error here.
+    text = path.read_text("utf-8", errors="replace") if path and path.is_file() else ""
+    return dict(re.findall(r"^\s*(spark\.[^\s=:]+)[ \t=:]*(.*?)\s*$", text, re.MULTILINE))

@@ -1,0 +1,73 @@
+"""Whether two texts of a setting are one to Spark, which keeps some of them in a form of its own."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from typing import Any
+from urllib.parse import unquote
+
+from sparkstream_kit.errors import without_secrets
+
+# Spark adds to these lists, such as the files of `spark.jars.packages` to the jars.
+_GROWING = ("spark.archives", "spark.files", "spark.jars", "spark.submit.pyFiles")
+_SECRET = re.compile(r"secret|password|token|access[.]?key", re.IGNORECASE)  # spark.redaction.regex
+
+
+def same(key: str, wanted: str, actual: str, jvm: Any = None) -> bool:
+    """Say whether a setting that has the value `actual` is in force as `wanted`.
+
+    Args:
+        key: the setting.
+        wanted: what was asked for.
+        actual: what Spark says of it, which may be a size, a time or a path written in another way.
+        jvm: Spark's, which knows what each of its settings holds; without one, paths alone are compared.
+
+    Example:
+        >>> same("spark.jars", "/opt/a.jar", "file:///opt/a.jar")
+        True
+        >>> same("spark.sql.warehouse.dir", "tables", "file:/elsewhere/tables")
+        False
+    """
+    if wanted == actual or _value(jvm, key, wanted) == _value(jvm, key, actual):
+        return True
+    ours, theirs = _paths(wanted), _paths(actual)
+    return ours <= theirs if key in _GROWING else ours == theirs
+
+
+def shown(key: str, value: str) -> str:
+    """Return a setting for a message, without what is secret in it.
+
+    Example:
+        >>> shown("spark.hadoop.fs.s3a.secret.key", "XYZ")
+        'spark.hadoop.fs.s3a.secret.key=(hidden)'
+    """
+    return f"{key}={shown_value(key, value)}"
+
+
+def shown_value(key: str, value: str) -> str:
+    """Return the value of a setting for a message, without what is secret in it."""
+    return "(hidden)" if _SECRET.search(key) else without_secrets(value)
+
+
+def _value(jvm: Any, key: str, text: str) -> object:
+    """Return what Spark reads in the text of a setting: a number of bytes or seconds, a list, yes or no."""
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
+
+    entry = jvm and jvm.org.apache.spark.internal.config.ConfigEntry.findEntry(key)
+    try:
+        return text if entry is None else entry.valueConverter().apply(text)
+    except (Py4JJavaError, PySparkException):  # no value that Spark would take
+        return text
+
+
+def _paths(value: str) -> set[str]:
+    """Return a list of paths as Spark writes them: absolute, without links, globs taken apart."""
+    found = set()
+    for item in filter(None, map(str.strip, value.split(","))):
+        plain = re.sub(r"^file:(//)?(?=/)", "", item)
+        path = plain if plain == item else unquote(plain)
+        found |= {os.path.realpath(each) for each in glob.glob(path) or [path]}  # noqa: PTH207 - texts
+    return found

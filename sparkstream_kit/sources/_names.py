@@ -1,0 +1,200 @@
+r"""Names of files and folders that Spark misreads, and options of its file source that mend it.
+
+Spark takes a path with one of `* ? [ ] { } \` for a pattern. In a batch of several files each such name makes
+it read all the others once more (SPARK-58518, Spark 3.4.1 and later); in a batch of its own the file is read
+once. And Hadoop cannot open a local file with a colon in its name, because it looks for a checksum beside it.
+
+So a source that finds such a name when it is made reads one file a batch. Any other source leaves such
+names out, so that one that lands while the query runs cannot spoil a batch: it is read after the next start.
+"""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from pyspark.errors import AnalysisException, IllegalArgumentException
+
+from sparkstream_kit import _connect, _files
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyspark.sql import SparkSession
+
+__all__ = ["left_out", "options_for", "spark_path"]
+
+_log = logging.getLogger(__name__)
+
+_PATTERN = r"*?[]{}\ ".strip()
+_left_out: dict[str, str] = {}  # by the path of a source of this process, for which characters in a name
+_LONGEST_NAME = 255  # of a file, on every local file system
+_NOT_A_FOLDER = "input {} is a file; give the folder that it is in"
+
+# Hadoop keeps one object for all local files, which looks for checksums; this one does not.
+_WITHOUT_CHECKSUMS = {
+    "fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
+    "fs.file.impl.disable.cache": "true",
+}
+
+
+def spark_path(spark: SparkSession, path: str) -> tuple[str, dict[str, Any]]:
+    """Return a path as Spark must be given it, and the options that go with it.
+
+    A local folder that exists is meant as it is spelt, also where its name, or that of the working folder,
+    looks like a pattern.
+
+    Raises:
+        InvalidInputError: the path is that of a local file.
+    """
+    local = _local(spark, path)
+    if local is None:
+        return path, {}
+    if os.path.isfile(local):  # noqa: PTH113 - a path of any form
+        raise InvalidInputError(_NOT_A_FOLDER.format(path))
+    if os.path.isdir(local):  # noqa: PTH112
+        whole = os.path.abspath(local)  # noqa: PTH100
+        if _is_pattern(whole):
+            # Spark itself gives the base of partition folders only where it sees no pattern.
+            return _escaped(whole), {"basePath": whole}
+    elif _is_pattern(str(Path.cwd())) and not os.path.isabs(local):  # noqa: PTH117
+        return os.path.join(_escaped(str(Path.cwd())), local), {}  # noqa: PTH118
+    return _connect.server_path(spark, path), {}
+
+
+def options_for(spark: SparkSession, path: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Return options of the file source with which each file counts once, whatever its name is.
+
+    Args:
+        spark: the session.
+        path: a path from `spark_path`.
+        options: the options of the source.
+
+    Raises:
+        InvalidInputError: there is no such folder, or it is a file.
+    """
+    options = {name.lower(): value for name, value in options.items()}
+    local = _local(spark, path) is not None
+    alone = str(options.get("maxfilespertrigger")) == "1" or _is_recursive(options)
+    where = os.path.abspath(_files.plain(path) or path)  # noqa: PTH100
+    _left_out.pop(where, None)
+    # The base of partition folders was given to it because its own name looks like a pattern.
+    found = (
+        [str(options["basepath"])]
+        if "\\" in path and "basepath" in options
+        else _misread(spark, path, options)
+    )
+    if not found:
+        chars = (":" if local else "") + ("" if alone else _PATTERN)
+        kept = _leaving_out(chars, str(options.get("pathglobfilter", "*"))) if chars else None
+        if kept is not None:
+            _left_out[where] = chars
+            return {"pathGlobFilter": kept}
+        if alone or not chars:
+            return {}
+    elif not alone:
+        _log.warning(
+            "%s is read one file a batch: beside %s Spark would count the other files of a batch twice; "
+            "give it a name without * ? [ ] { } \\ and :",
+            path,
+            found[0],
+        )
+    return ({} if alone else {"maxFilesPerTrigger": 1}) | (_WITHOUT_CHECKSUMS if local and found else {})
+
+
+def left_out(path: str) -> str:
+    """Return the characters for which a source of this process leaves a file out of a path that it reads."""
+    return _left_out.get(path, "")
+
+
+def _local(spark: SparkSession, path: str) -> str | None:
+    """Return a path that this process can look at, too; None for any other."""
+    here = not _connect.is_connect(spark) or _connect.folder(spark) is not None
+    return _files.plain(path) if here else None
+
+
+def _is_pattern(path: str) -> bool:
+    return any(char in path for char in _PATTERN)
+
+
+def _is_recursive(options: dict[str, Any]) -> bool:
+    """Say whether Spark lists each file once, as it does only then."""
+    return str(options.get("recursivefilelookup")).lower() == "true"
+
+
+def _escaped(path: str) -> str:
+    return re.sub(r"([*?\[\]{}\\])", r"\\\1", path)
+
+
+def _misread(spark: SparkSession, path: str, options: dict[str, Any]) -> list[str]:
+    """Return the files there that Spark would misread."""
+    local = _local(spark, path)
+    if local is None or set(local) & set("{}\\"):  # Python's patterns lack these
+        return [name for name in _by_spark(spark, path, options) if _is_pattern(name)]
+    tops = glob.glob(local)  # noqa: PTH207 - of an absolute path or a relative one
+    if not tops and _is_pattern(local):
+        _log.warning("input %s: nothing matches this pattern yet", path)
+    found = [
+        name
+        for top in tops
+        for name in _files_under(top, recursive=_is_recursive(options))
+        if _is_pattern(name) or ":" in name.rpartition("/")[2]
+    ]
+    if found and "pathglobfilter" in options:
+        read = set(_by_spark(spark, path, options))
+        return [name for name in found if os.path.abspath(name) in read]  # noqa: PTH100
+    return found
+
+
+def _files_under(top: str, *, recursive: bool) -> Iterator[str]:
+    """Return the files that Spark reads there: also those in partition folders (`day=1`)."""
+    if os.path.isfile(top):  # noqa: PTH113
+        yield top
+    for root, folders, files in os.walk(top, followlinks=True):
+        folders[:] = [
+            name for name in folders if not name.startswith((".", "_")) and (recursive or "=" in name)
+        ]
+        yield from (os.path.join(root, name) for name in files if not name.startswith((".", "_")))  # noqa: PTH118
+
+
+def _by_spark(spark: SparkSession, path: str, options: dict[str, Any]) -> list[str]:
+    """Return the paths of the files there, without what stands before the first folder."""
+    names = {"pathglobfilter": "pathGlobFilter", "recursivefilelookup": "recursiveFileLookup"}
+    given = {names[name]: value for name, value in options.items() if name in names}
+    if not _is_pattern(path):
+        given = {"pathGlobFilter": r"*[\*\?\[\]\{\}\\]*", "basePath": path} | given
+    try:
+        uris = spark.read.format("binaryFile").options(**given).load(path).inputFiles()
+    except AnalysisException as err:
+        if err.getCondition() != "PATH_NOT_FOUND" or not _is_pattern(path):
+            raise
+        _log.warning("input %s: nothing matches this pattern yet", path)
+        return []
+    except IllegalArgumentException as err:
+        if "'basePath' must be a directory" not in str(err):
+            raise
+        raise InvalidInputError(_NOT_A_FOLDER.format(path)) from None
+    return [unquote(re.sub(r"^[^:/]*:(//[^/]*)?", "", uri)) for uri in uris]
+
+
+def _leaving_out(chars: str, pattern: str) -> str | None:
+    """Return a pattern for `pathGlobFilter` without names that have one of these characters.
+
+    It is nested, a character deep for each of a name, as such a pattern cannot say "and so on" of a set.
+
+    Returns:
+        None for a pattern that asks for such characters, or for all but some.
+    """
+    one = "[^" + re.sub(r"(\W)", r"\\\1", chars) + "]"
+    parts = {"*": f"{{,{one}" * _LONGEST_NAME + "*" + "}" * _LONGEST_NAME, "?": one}
+    written = re.split(r"(\\.|\[[^]]*\]|[*?])", pattern)
+    for part in written[1::2]:
+        if part not in parts and (part[1:2] in "!^" or any(char in chars for char in part[1:-1] or part[1:])):
+            return None
+    return "".join(parts.get(part, part) for part in written)

@@ -1,0 +1,88 @@
+"""The options that Spark's own sources know; Spark ignores any other without a word.
+
+https://spark.apache.org/docs/latest/sql-data-sources.html and the options that Spark 4.2 registers.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from typing import TYPE_CHECKING
+
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["check"]
+
+_log = logging.getLogger(__name__)
+
+_FILES = """basePath cleanSource discardCachedInputRatio fileNameOnly ignoreCorruptFiles ignoreMissingFiles
+    latestFirst maxBytesPerTrigger maxCachedFiles maxFileAge maxFilesPerTrigger pathGlobFilter
+    recursiveFileLookup sourceArchiveDir"""
+_LINES = "compression encoding lineSep"
+_VALUES = """charset columnNameOfCorruptRecord dateFormat enableDateTimeParsingFallback inferSchema locale
+    mode multiLine samplingRatio singleVariantColumn timeFormat timeZone timestampFormat timestampNTZFormat"""
+_KNOWN = {
+    "csv": f"""{_FILES} {_LINES} {_VALUES} charToEscapeQuoteEscaping codec columnPruning comment delimiter
+        emptyValue enforceSchema escape escapeQuotes extension header ignoreLeadingWhiteSpace
+        ignoreTrailingWhiteSpace inputBufferSize maxCharsPerColumn maxColumns nanValue negativeInf nullValue
+        positiveInf preferDate quote quoteAll sep unescapedQuoteHandling""",
+    "json": f"""{_FILES} {_LINES} {_VALUES} allowBackslashEscapingAnyCharacter allowComments
+        allowNonNumericNumbers allowNumericLeadingZeros allowSingleQuotes allowUnquotedControlChars
+        allowUnquotedFieldNames dropFieldIfAllNull ignoreNullFields inferTimestamp prefersDecimal
+        primitivesAsString useUnsafeRow""",
+    "orc": f"{_FILES} compression mergeSchema",
+    "parquet": f"{_FILES} compression datetimeRebaseMode int96RebaseMode mergeSchema",
+    "rate": "numPartitions rampUpTime rowsPerSecond",
+    "socket": "host includeTimestamp port",
+    "table": _FILES,
+    "text": f"{_FILES} {_LINES} wholetext",
+}
+_NEAR = 0.8
+
+
+def check(source: str, given: Iterable[str], keywords: Iterable[str], kind: str | None = None) -> None:
+    """Refuse a misspelt option; one that nothing is known of is passed on to Spark, with a warning.
+
+    A name with a dot, such as `fs.s3a.endpoint`, goes to Hadoop. A table has the options of its own format.
+
+    Args:
+        source: the function of `sources`, such as "csv".
+        given: the names of the options.
+        keywords: the keywords of the function itself.
+        kind: Spark's name of the source, where that is another.
+
+    Raises:
+        InvalidInputError: a name that is nearly one of Spark's or of ours, or an option of another format.
+
+    Example:
+        >>> check("csv", ["headr"], ["schema"])
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: unknown keyword of sources.csv() headr; did you mean header?
+    """
+    known = {_plain(name): name for name in [*_KNOWN[kind or source].split(), *keywords]}
+    for name in given:
+        if "." in name or ("_" not in name and name.lower() in known):
+            continue
+        near = difflib.get_close_matches(_plain(name), known, n=1, cutoff=_NEAR)
+        if near:
+            raise InvalidInputError(
+                f"unknown keyword of sources.{source}() {name}; did you mean {known[near[0]]}?"
+            )
+        if source == "table":
+            continue
+        others = [other for other, names in _KNOWN.items() if name.lower() in names.lower().split()]
+        if others:
+            raise InvalidInputError(
+                f"unknown keyword of sources.{source}() {name}: it is an option of {' and '.join(others)}"
+            )
+        _log.warning(
+            "sources.%s(): Spark 4.2 has no option %s for it, and ignores what it does not know", source, name
+        )
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "")

@@ -1,0 +1,233 @@
+"""The JVM of a session: where it listens, what it says while it starts, and why it did not start."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import environment
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.xdist_group("session")
+
+# --- where it listens
+
+LISTENING = """
+import json, os, re, sys
+from pathlib import Path
+from sparkstream_kit import get_session
+from sparkstream_kit.jobflags import take_standard_streams
+
+take_standard_streams()
+spark = get_session("listens", profile=sys.argv[1] if sys.argv[1:] else None)
+spark.sparkContext.parallelize([0], 1).map(lambda _: 1).collect()
+query = spark.readStream.format("rate").load().writeStream
+query = query.foreachBatch(lambda batch, _: batch.count()).trigger(availableNow=True).start()
+query.awaitTermination()
+
+def listens(pid):
+    "Return the addresses at which a process listens, as the kernel writes them."
+    links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()]
+    found = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in links:
+                found.append(fields[1].partition(":")[0])
+    return found
+
+java = int(spark._jvm.java.lang.ProcessHandle.current().pid())
+page = spark.sparkContext.uiWebUrl
+print(json.dumps({"java": listens(java), "python": listens(os.getpid()), "page": page}))
+left = spark._jvm.java.lang.System.getenv("SPARK_LOCAL_IP")
+spark.stop()
+print(left)
+"""
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+ALL = {"00000000", "00000000000000000000000000000000"}
+
+
+def listening(folder: Path, launcher: list[str], *args: str, **env: str) -> tuple[dict[str, Any], str]:
+    script = folder / "listening.py"
+    script.write_text(LISTENING)
+    done = subprocess.run(
+        [*launcher, str(script), *args],
+        env=environment(**env),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    seen, left = done.stdout.splitlines()[-2:]
+    return json.loads(seen), left
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("profile", [[], ["own.conf"]], ids=["local", "own"])
+@pytest.mark.parametrize("launcher", [[sys.executable], ["spark-submit"]], ids=["python", "spark-submit"])
+def test_a_local_session_listens_on_this_machine_only(
+    tmp_path: Path, launcher: list[str], profile: list[str]
+) -> None:
+    (tmp_path / "own.conf").write_text("spark.sql.shuffle.partitions 2\n")
+    seen, left = listening(tmp_path, launcher, *profile)
+    assert len(seen["java"]) >= 4  # py4j's, the driver's, the blocks', the web page
+    assert {*seen["java"], *seen["python"]} <= LOOPBACK
+    assert "://127.0.0.1:" in seen["page"] or "://localhost:" in seen["page"]
+    assert left == "None"  # a later session may be one of a cluster
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [[sys.executable], ["spark-submit"]], ids=["python", "spark-submit"])
+def test_the_web_page_is_where_the_launch_puts_it(tmp_path: Path, launcher: list[str]) -> None:
+    seen, _ = listening(tmp_path, launcher, SPARK_LOCAL_IP="0.0.0.0")  # noqa: S104 - as a user may ask
+    assert set(seen["java"]) - LOOPBACK <= ALL
+    assert len(set(seen["java"]) & ALL) == 1
+
+
+# --- what it says
+
+SAYS = """
+import sys
+from sparkstream_kit import get_session
+spark = get_session("says", conf={"spark.ui.enabled": False})
+print("python", file=sys.stderr, flush=True)
+spark._jvm.java.lang.System.err.println("java")
+spark.stop()
+spark._jvm.java.lang.System.err.println("the last word")
+"""
+
+
+def test_java_s_warning_is_left_out_and_its_own_words_are_not(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SAYS],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert sorted(done.stderr.splitlines()) == ["java", "python", "the last word"]
+    assert done.stderr.endswith("the last word\n")
+
+
+def test_a_terminal_sees_that_spark_is_being_started(terminal: tuple[int, int]) -> None:
+    ours, its = terminal
+    with subprocess.Popen(
+        [sys.executable, "-c", SAYS], env=environment(), stdout=its, stderr=its, stdin=subprocess.DEVNULL
+    ) as started:
+        os.close(its)
+        seen = b""
+        try:
+            while data := os.read(ours, 4096):
+                seen += data
+        except OSError:  # its end is closed
+            pass
+    assert seen.decode().splitlines()[0] == "starting Spark …"
+    assert started.returncode == 0
+
+
+# --- why it did not start
+
+JOB = """
+import sparkstream_kit.jobflags as jobflags
+@jobflags.exit_codes
+def main(argv):
+    from sparkstream_kit import get_session
+    get_session("never", conf={"spark.ui.enabled": False, **%s})
+exit(main())
+"""
+JAVA = """#!/bin/bash
+case "$*" in
+    *launcher.Main*) %s ;;
+    *) %s ;;
+esac
+"""
+JAVA_11 = (
+    "{ echo 'Error: LinkageError occurred while loading main class org.apache.spark.launcher.Main'; echo "
+    "'java.lang.UnsupportedClassVersionError: org/apache/spark/launcher/Main has been compiled by a more "
+    "recent version of the Java Runtime (class file version 61.0), this version of the Java Runtime only "
+    "recognizes class file versions up to 55.0'; } >&2; exit 1"
+)
+REAL = 'exec {}/bin/java "$@"'.format(os.environ.get("JAVA_HOME", ""))
+NEEDS = (
+    "and Spark needs Java 17 or newer; install one (Debian: apt-get install openjdk-17-jre-headless) "
+    "or set JAVA_HOME"
+)
+STOPPED = "Spark's Java machine did not start: "
+
+
+def never(
+    *,
+    limit: str = "",
+    conf: dict[str, str] | None = None,
+    java: tuple[str, str] | None = None,
+    folder: Path,
+    **env: str,
+) -> subprocess.CompletedProcess[str]:
+    """Run what should start Spark, where it cannot."""
+    if java is not None:
+        (folder / "jdk/bin").mkdir(parents=True)
+        (folder / "jdk/bin/java").write_text(JAVA % java)
+        (folder / "jdk/bin/java").chmod(0o755)
+        env["JAVA_HOME"] = str(folder / "jdk")
+    (folder / "job.py").write_text(JOB % (conf or {}))
+    return subprocess.run(
+        ["bash", "-c", f'{limit}\nexec "$@"', "bash", sys.executable, str(folder / "job.py")],
+        env=environment(**env),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+FILES = "only {} files may be open here, too few for Spark's Java machine; give more: ulimit -n 4096"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"limit": "ulimit -n 20"}, FILES.format(20)),
+        ({"limit": "ulimit -n 64"}, FILES.format(64)),
+        ({"limit": "ulimit -n 256"}, FILES.format(256)),
+        ({"conf": {"spark.driver.memory": "900000g"}}, STOPPED + "Could not reserve enough space"),
+        ({"conf": {"spark.driver.memory": "much"}}, STOPPED + "Invalid maximum heap size: -Xmxmuch"),
+        (
+            {"SPARK_SUBMIT_OPTS": "-Djava.io.tmpdir=/proc/self"},
+            STOPPED + "NoSuchFileException: /proc/self/spark-",
+        ),
+        ({"conf": {"spark.master": "nonsense"}}, "Spark did not start: SparkException: "),
+        ({"conf": {"spark.driver.bindAddress": "203.0.113.9"}}, "Spark did not start: BindException: "),
+        ({"SPARK_HOME": "/nowhere"}, "Spark cannot be started: /nowhere/./bin/spark-submit does not exist"),
+        ({"java": (JAVA_11, "exit 1")}, f"{STOPPED}this is Java 11, {NEEDS}"),
+        (
+            {"java": ("echo 'Unrecognized option: --add-modules=x' >&2; exit 1", "exit 1")},
+            f"{STOPPED}this Java is too",
+        ),
+        (
+            {"java": (REAL, "kill -9 $$")},
+            f"{STOPPED}SIGKILL ended it; see if this machine has too little",
+        ),
+        ({"java": (REAL, "exit 3")}, f"{STOPPED}without a word"),
+        ({"java": ("exit 3", "")}, f"{STOPPED}without a word"),
+        ({"java": (REAL, "echo 'that is the cause' >&2; exit 3")}, f"{STOPPED}that is the cause"),
+        ({"JAVA_HOME": "/nowhere"}, f"{STOPPED}no Java was found, {NEEDS}"),
+    ],
+    ids=str,
+)
+def test_the_cause_is_one_line(tmp_path: Path, how: dict[str, Any], said: str) -> None:
+    done = never(folder=tmp_path, **how)
+    assert done.stderr.startswith(f"job.py: {said}"), done.stderr
+    assert (done.stderr.count("\n"), done.stdout) == (1, "")
+    assert done.returncode == (1 if said.startswith("Spark did not start") else 2)

@@ -1,0 +1,98 @@
+"""What the kit keeps for itself is this user's alone, whatever the umask and whatever was there before."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import environment
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SPARKSTREAM = [sys.executable, "-m", "sparkstream_kit"]
+
+
+def sparkstream(cache: Path, cwd: Path, *args: object) -> str:
+    """Run the command where all that is made is open to everyone, and return its output."""
+    done = subprocess.run(
+        [*SPARKSTREAM, *map(str, args)],
+        cwd=cwd,
+        env=environment(XDG_CACHE_HOME=str(cache)),
+        umask=0,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def open_to_others(folder: Path) -> list[str]:
+    """Return what others can read, write or enter in a tree; but for what Spark puts in folders of ours."""
+    found = []
+    for where, folders, files in os.walk(folder):
+        found += [path for path in (where, *(f"{where}/{name}" for name in files)) if _mode(path) & 0o077]
+        folders[:] = [name for name in folders if _mode(f"{where}/{name}") & 0o077 or name not in SPARKS]
+    return found
+
+
+SPARKS = ("tmp", "warehouse")
+
+
+def _mode(path: str) -> int:
+    return os.lstat(path).st_mode
+
+
+@pytest.mark.parametrize("before", [None, 0o777])
+def test_a_copy_of_a_private_profile_is_private(tmp_path: Path, before: int | None) -> None:
+    cache, secret = tmp_path / "cache", tmp_path / "secret.conf"
+    secret.write_text("spark.hadoop.fs.s3a.secret.key XYZ\n")
+    secret.chmod(0o600)
+    if before is not None:
+        (cache / "sparkstream-kit").mkdir(parents=True)
+        (cache / "sparkstream-kit").chmod(before)
+        (cache / "sparkstream-kit" / "log4j2.properties").touch(0o666)
+    copy = sparkstream(cache, tmp_path, "conf", secret).strip()
+    assert "XYZ" in open(copy, encoding="utf-8").read()  # noqa: PTH123, SIM115
+    assert copy.startswith(str(cache))
+    assert open_to_others(cache / "sparkstream-kit") == []
+
+
+ATTACHED = """
+import os
+from sparkstream_kit import serving, spark_session
+with spark_session("private") as spark:
+    spark.range(3).write.saveAsTable("kept")
+    port = int(spark.client._builder.endpoint.rpartition(":")[2])
+    [client] = (serving.folder_of(port) / "clients").glob("[!.]*")
+    print(oct(client.stat().st_mode))
+"""
+
+
+@pytest.mark.slow
+def test_all_that_a_server_keeps_is_private(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    said = sparkstream(cache, tmp_path, "serve", "--port", port, "--profile", "test")
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", ATTACHED],
+            env=environment(XDG_CACHE_HOME=str(cache), SPARK_REMOTE=said.partition("=")[2].strip()),
+            umask=0,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.stdout == "0o100600\n", done.stderr
+        assert len(list(cache.rglob("*"))) > 8  # token, log, settings, ...
+        assert open_to_others(cache) == []
+    finally:
+        sparkstream(cache, tmp_path, "serve", "--stop", "--port", port)

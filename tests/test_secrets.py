@@ -1,0 +1,191 @@
+"""A password, given in the wrong place or in the right one, is in nothing that the kit or Spark shows."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import socket
+import subprocess
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import postgresql
+import pytest
+from conftest import command, environment
+
+from sparkstream_kit import feeds, get_session, schemas, sinks, sources, start
+from sparkstream_kit.cli import main
+from sparkstream_kit.cli.app import _app
+from sparkstream_kit.errors import InvalidInputError, KitError, without_secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pyspark.sql import SparkSession
+
+JOBS = sorted(path.stem for path in (Path(__file__).parent.parent / "jobs").glob("*.py"))
+URL = "postgresql://kit:hush@host/db"
+
+# --- the texts
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (URL, "postgresql://kit:***@host/db"),
+        ("postgresql+psycopg://kit:hu@sh@host/db", "postgresql+psycopg://kit:***@host/db"),
+        ("no file postgresql:/kit:hush@host/db", "no file postgresql:/kit:***@host/db"),
+        ("--snapshot=s3a://:hush@bucket/a, and more", "--snapshot=s3a://:***@bucket/a, and more"),
+        ("postgresql://kit:hu/sh@host/db", "postgresql://kit:***@host/db"),
+        ("sc://host:15002/;user_id=me;token=hush;x=y", "sc://host:15002/;user_id=me;token=***;x=y"),
+        ("jdbc:postgresql://host/db?user=kit&password=hush&a=b", "jdbc:postgresql://host/db?user=kit&password=***&a=b"),
+        ("postgresql://host/db?sslpassword=hush", "postgresql://host/db?sslpassword=***"),
+    ],
+)  # fmt: skip
+def test_what_is_secret_is_left_out(text: str, shown: str) -> None:
+    assert without_secrets(text) == shown
+
+
+@pytest.mark.parametrize(
+    "text", ["sqlite:///a:b@c.db", "hdfs://namenode:8020/sales", "postgresql://kit@host:5432/db", "a@b"]
+)
+def test_what_is_not_secret_stays(text: str) -> None:
+    assert without_secrets(text) == text
+
+
+def all_errors(base: type[KitError] = KitError) -> Iterator[type[KitError]]:
+    yield base
+    for each in base.__subclasses__():
+        yield from all_errors(each)
+
+
+@pytest.mark.parametrize("error", list(all_errors()), ids=lambda error: error.__name__)
+def test_every_error_of_the_kit_leaves_it_out(error: Any) -> None:
+    arguments = [URL] * (2 if error.__init__.__code__.co_argcount > 2 else 1)
+    raised = error(*arguments)
+    assert "hush" not in f"{raised} {raised!r} {raised.args} {getattr(raised, 'cause', '')}"
+    assert "postgresql://kit:***@host/db" in str(raised)
+
+
+# --- the command lines
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_no_argument_of_a_job_is_repeated_with_its_password(job: str) -> None:
+    flags = importlib.import_module(job).flags
+    given = [["."] * 3 + [URL], [f"--{URL}"], [f"--unknown={URL}"], ["--profil", URL]]
+    for action in flags()._actions:  # noqa: SLF001 - argparse has no public list of them
+        given += [[".", "9", f"{flag}={URL}"] for flag in action.option_strings]
+        if not action.option_strings:
+            given.append([URL, URL])
+    said = []
+    for arguments in given:
+        try:
+            flags().parse_args(arguments)
+        except InvalidInputError as err:
+            said.append(str(err))
+    assert "hush" not in "\n".join(said)
+    assert len(said) > 8
+    assert sum("kit:***@host" in line for line in said) > 4
+
+
+def _commands(group: Any, *path: str) -> Iterator[tuple[list[str], Any]]:
+    if not hasattr(group, "commands"):
+        yield list(path), group
+        return
+    for name, inner in group.commands.items():
+        yield from _commands(inner, *path, name)
+
+
+@pytest.mark.parametrize(("path", "inner"), list(_commands(_app())), ids=str)
+def test_no_argument_of_a_command_is_repeated_with_its_password(
+    path: list[str],
+    inner: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    spark: SparkSession,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    ends = ["--files", "1", "--every", "0"] if path == ["feed", "sales"] else []
+    needed = ["x" for each in inner.params if each.required and not each.opts[0].startswith("-")]
+    given = [[URL, *needed], [f"--{URL}"], [*needed, URL]]
+    for each in inner.params:
+        if each.opts[0].startswith("-") and not each.is_flag and each.name != "help":
+            given.append([f"{each.opts[0]}={URL}", *needed, *ends])
+        elif each.opts[0].startswith("-"):
+            given.append([f"{each.opts[0]}={URL}", *needed])
+    if needed:
+        given.append([*[URL] * len(needed), *ends])
+    codes = [main([*path, *arguments]) for arguments in given]
+    printed = "".join(capfd.readouterr())
+    assert "hush" not in printed
+    assert codes.count(2) > len(codes) / 2
+    assert "kit:***@host" in printed
+
+
+# --- the library
+
+
+def test_no_argument_of_the_library_is_repeated_with_its_password(spark: SparkSession, folder: Path) -> None:
+    frame = sources.text(spark, str(folder))
+    calls: list[Callable[[], object]] = [
+        lambda: get_session("x", profile=URL),
+        lambda: get_session("x", conf={"spark.hadoop.fs.s3a.secret.key": "hush"}),
+        lambda: get_session("x", conf={"spark.driver.memory": URL}),
+        lambda: sinks.snapshot(URL),
+        lambda: sinks.sql_table(URL.replace("postgresql", "mysql"), "t"),
+        lambda: sinks.sql_table(URL, "t", how=URL),
+        lambda: start(frame, sinks.memory("m"), mode=URL, name="x"),
+        lambda: start(frame, sinks.memory("m"), name="x", **{URL: True}),  # type: ignore[arg-type]
+        lambda: schemas.from_ddl(URL),
+        lambda: feeds.text_lines(URL),
+    ]
+    for call in calls:
+        with pytest.raises(KitError) as raised:
+            call()
+        assert "hush" not in str(raised.value)
+
+
+# --- what Spark shows
+
+
+@pytest.mark.slow
+def test_spark_s_web_page_does_not_have_the_password(
+    tmp_path: Path, folder: Path, until: Callable[..., None]
+) -> None:
+    server = postgresql.server()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    feeds.drip(feeds.sales_files(1, rows=10, seed=1), folder)
+    submit = command("spark-submit", "sales_totals", folder, "--database", "env:KIT_DATABASE")
+    running = subprocess.Popen(
+        [submit[0], "--conf", f"spark.ui.port={port}", *submit[1:]],
+        env=environment(KIT_DATABASE=server.database()),
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        until(lambda: _read(port, "applications"), 120)
+        [application] = json.loads(_read(port, "applications"))
+        of_it = f"applications/{application['id']}"
+        until(lambda: len(json.loads(_read(port, f"{of_it}/sql"))) > 1, 120)  # it has written to the table
+        pages = [_read(port, f"{of_it}/{what}") for what in ("environment", "sql", "jobs", "stages")]
+        pages += [_read(port, what, api="") for what in ("environment/", "SQL/", "jobs/", "StreamingQuery/")]
+        assert "--database env:KIT_DATABASE" in pages[0]  # it shows the command line
+        assert all(pages)
+        assert not [page for page in pages if server.password in page]
+    finally:
+        running.terminate()
+        running.communicate(timeout=60)
+
+
+def _read(port: int, what: str, api: str = "api/v1/") -> str:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{api}{what}", timeout=10) as answer:
+            return str(answer.read().decode())
+    except OSError:
+        return ""

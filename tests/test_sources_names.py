@@ -1,0 +1,216 @@
+"""File names that Spark takes for patterns, or cannot open: every row counts once, or is said to wait."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sparkstream_kit import run, sinks, sources, start
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+FORMATS = ["text", "csv", "json", "parquet", "orc"]
+NAMES = [
+    "sales[7].csv",
+    "a*b",
+    "a?b",
+    "a[b",
+    "a]b",
+    "{a,b}.csv",
+    "a{b",
+    "a}b",
+    "a\\b",
+    "[!a].csv",
+    "a[0-9]*.csv",
+    "(copy) [1] of a & b.csv",
+    "2026-01-01T10:00:00.csv",
+    "a:[1]",
+]
+
+
+def land(spark: SparkSession, form: str, folder: Path, names: list[str], first: int = 0) -> None:
+    """Put a file of one row at each of these names; the row is its number."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(names, first):
+        if form in ("text", "csv", "json"):
+            (folder / name).write_text(f'{{"value":"{number}"}}\n' if form == "json" else f"{number}\n")
+        else:
+            made = folder.parent / "made"
+            row = spark.createDataFrame([(str(number),)], "value STRING").coalesce(1)
+            row.write.mode("overwrite").format(form).save(str(made))
+            (part,) = made.glob("part-*")
+            part.rename(folder / name)
+        os.utime(folder / name, (1_700_000_000 + number,) * 2)
+
+
+def read(spark: SparkSession, form: str, path: object, **options: Any) -> DataFrame:
+    schema = {} if form == "text" else {"schema": "value STRING"}
+    frame: DataFrame = getattr(sources, form)(spark, path, **schema, **options)
+    return frame
+
+
+class Rows:
+    """All rows that the queries of a test have written, each batch once."""
+
+    def __init__(self, spark: SparkSession, folder: Path) -> None:
+        self.spark, self.folder = spark, folder
+
+    def of(self, frame: DataFrame) -> list[int]:
+        query = start(
+            frame,
+            sinks.batch_files(self.folder / "out"),
+            name="names",
+            checkpoint=self.folder / "ckpt",
+            availableNow=True,
+        )
+        self.batches = run(query).queries[0].batches
+        return sorted(int(row.value) for row in self.spark.read.parquet(f"{self.folder}/out").collect())
+
+
+@pytest.fixture
+def written(spark: SparkSession, tmp_path: Path) -> Rows:
+    return Rows(spark, tmp_path / "written")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_row_counts_once_whatever_the_names_of_the_files_are(
+    spark: SparkSession, folder: Path, written: Rows, form: str
+) -> None:
+    land(spark, form, folder, ["a.csv", *NAMES, "b", "sales7.csv"])
+    assert written.of(read(spark, form, folder)) == list(range(len(NAMES) + 3))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_such_name_among_others(spark: SparkSession, folder: Path, written: Rows, name: str) -> None:
+    land(spark, "text", folder, ["a.csv", name, "b", "sales7.csv"])
+    assert written.of(read(spark, "text", folder, max_files_per_trigger=84)) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_one_that_lands_while_the_query_runs_waits_for_its_next_start(
+    spark: SparkSession, folder: Path, written: Rows, form: str
+) -> None:
+    land(spark, form, folder, ["a.csv", "b"])
+    frame = read(spark, form, folder)
+    land(spark, form, folder, NAMES, 2)
+    assert written.of(frame) == [0, 1]
+    land(spark, form, folder, ["last"], 2 + len(NAMES))
+    assert written.of(read(spark, form, folder)) == list(range(3 + len(NAMES)))
+
+
+def test_a_file_without_a_row_doubles_nothing_either(
+    spark: SparkSession, folder: Path, written: Rows
+) -> None:
+    land(spark, "text", folder, ["a", "b"])
+    (folder / "c[1]").touch()
+    frame = read(spark, "text", folder)
+    assert written.of(frame) == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["pro[j] 1", "a*", "{x}", "back\\slash", "why?"])
+@pytest.mark.parametrize("relative", [False, True])
+def test_a_folder_of_such_a_name(
+    spark: SparkSession,
+    tmp_path: Path,
+    written: Rows,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    relative: bool,
+) -> None:
+    folder = tmp_path / name / "in"
+    land(spark, "text", folder, ["a", "b", "c"])
+    monkeypatch.chdir(tmp_path / name)
+    assert written.of(read(spark, "text", "in" if relative else folder)) == [0, 1, 2]
+    land(spark, "text", folder, ["d"], 3)
+    assert written.of(read(spark, "text", f"file:{folder}")) == [0, 1, 2, 3]
+
+
+def test_partition_folders_in_a_folder_of_such_a_name(
+    spark: SparkSession, tmp_path: Path, written: Rows
+) -> None:
+    for day in (1, 2):
+        land(spark, "text", tmp_path / "[in]" / f"day={day}", ["a", "b[1]"], 2 * day)
+    frame = read(spark, "text", tmp_path / "[in]")
+    assert frame.columns == ["value", "day"]
+    assert written.of(frame) == [2, 3, 4, 5]
+
+
+def test_a_pattern_stays_a_pattern(spark: SparkSession, tmp_path: Path, written: Rows) -> None:
+    for number, day in enumerate(("[1]", "2", "3")):
+        land(spark, "text", tmp_path / "in" / f"day {day}", ["a", "b"], 2 * number)
+    assert written.of(read(spark, "text", tmp_path / "in" / "day*[13]*")) == [0, 1, 4, 5]
+    assert written.of(read(spark, "text", tmp_path / "in" / "day {2,3,\\[1\\]}")) == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_pattern_that_matches_nothing_yet_is_said(
+    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for pattern in ("no*", "{no,none}"):
+        read(spark, "text", tmp_path / pattern)
+        assert caplog.messages.pop() == f"input {tmp_path / pattern}: nothing matches this pattern yet"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "wanted"),
+    [
+        ("*.csv", [0, 2]),
+        ("?.csv", [0]),
+        ("*\\[*", [2]),
+        ("[ab]*", [0, 1]),
+        ("[^b]*", [0, 2]),
+        ("{b,x*}", [1, 2]),
+    ],
+)
+@pytest.mark.parametrize("late", [False, True])
+def test_the_users_own_pattern_for_names_holds(
+    spark: SparkSession, folder: Path, written: Rows, pattern: str, wanted: list[int], late: bool
+) -> None:
+    land(spark, "text", folder, ["a.csv", "b"])
+    frames = [read(spark, "text", folder, pathGlobFilter=pattern)] if late else []
+    land(spark, "text", folder, ["x[1].csv"], 2)
+    frames.append(read(spark, "text", folder, pathglobfilter=pattern))
+    assert [written.of(frame) for frame in frames][-1] == wanted
+
+
+def test_a_source_with_subfolders_needs_no_batches_of_one_file(
+    spark: SparkSession, folder: Path, written: Rows
+) -> None:
+    land(spark, "text", folder, ["a", "b[1]"])
+    land(spark, "text", folder / "more", ["c", "d*"], 2)
+    assert written.of(read(spark, "text", folder, recursiveFileLookup=True)) == [0, 1, 2, 3]
+    assert written.batches == 1
+
+
+def test_batches_are_of_many_files_where_no_name_is_misread(
+    spark: SparkSession, folder: Path, written: Rows, caplog: pytest.LogCaptureFixture
+) -> None:
+    land(spark, "text", folder, ["a", "ü 100% #1 & (2) ^$+,~", "n" * 255])
+    assert written.of(read(spark, "text", folder)) == [0, 1, 2]
+    assert (written.batches, caplog.messages) == (1, [])
+
+
+def test_one_file_a_batch_is_said_with_the_name(
+    spark: SparkSession, folder: Path, written: Rows, caplog: pytest.LogCaptureFixture
+) -> None:
+    land(spark, "text", folder, ["a", "sales[7].csv", "c"])
+    assert written.of(read(spark, "text", folder, maxBytesPerTrigger="1g")) == [0, 1, 2]
+    assert written.batches == 3
+    assert f"{folder} is read one file a batch: beside {folder}/sales[7].csv Spark would count" in caplog.text
+    caplog.clear()
+    read(spark, "text", folder, max_files_per_trigger=1)
+    assert caplog.messages == []
+
+
+def test_a_file_where_a_folder_is_asked(spark: SparkSession, folder: Path) -> None:
+    land(spark, "text", folder, ["sales[1].csv"])
+    path = folder / "sales[1].csv"
+    for form in FORMATS:
+        with pytest.raises(InvalidInputError) as error:
+            read(spark, form, path)
+        assert str(error.value) == f"input {path} is a file; give the folder that it is in"
