@@ -4,7 +4,7 @@ Standard library only, so that a job's arguments are checked before pyspark is i
 """
 
 from sparkstream_kit.jobflags.exits import exit_codes, take_standard_streams
-from sparkstream_kit.jobflags.flags import parser, trigger
+from sparkstream_kit.jobflags.flags import check_bad_rows, parser, trigger
 from sparkstream_kit.jobflags.values import (
     check_apart,
     check_multiple,
@@ -13,6 +13,7 @@ from sparkstream_kit.jobflags.values import (
     existing_folder,
     interval,
     output_file,
+    percent,
     port,
     positive_int,
     profile,
@@ -22,6 +23,7 @@ from sparkstream_kit.jobflags.values import (
 
 __all__ = [
     "check_apart",
+    "check_bad_rows",
     "check_multiple",
     "checkpoint_folder",
     "database",
@@ -30,6 +32,7 @@ __all__ = [
     "interval",
     "output_file",
     "parser",
+    "percent",
     "port",
     "positive_int",
     "profile",

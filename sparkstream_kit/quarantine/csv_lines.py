@@ -203,7 +203,7 @@ def _are_names(texts: list[Column], names: list[str]) -> Column:
 
 
 def _not_so_many(fields: int) -> str:
-    return f"not {fields} fields"
+    return f"not {fields} field{'' if fields == 1 else 's'}"
 
 
 def _count(text: Column, part: str) -> Column:
