@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 _TRACEBACK = "Traceback (most recent call last):"
+_RAISED_IN_SQL = re.compile(r"^\w+: \[USER_RAISED_EXCEPTION\] (.*?)( SQLSTATE: \w+)?$")
 _JAVA_CAUSE = re.compile(r"^(?:: |Caused by: )(?:[\w$]+\.)*([\w$]+(?:: .*)?)$", re.MULTILINE)
 # What Java and Spark's scripts say of every start that fails, beside the cause.
 _SAYS_NOTHING = re.compile(
@@ -42,6 +43,8 @@ def one_line(text: str) -> str:
         ...     ": org.apache.spark.SparkException: failed\nCaused by: java.io.IOException: No space left"
         ... )
         'IOException: No space left'
+        >>> one_line("SparkRuntimeException: [USER_RAISED_EXCEPTION] no such shop SQLSTATE: P0001")
+        'no such shop'
     """
     if _TRACEBACK in text:
         text = text.rpartition(_TRACEBACK)[2]
@@ -51,7 +54,7 @@ def one_line(text: str) -> str:
         lines = [line for line in text.splitlines() if line.strip() and not line[0].isspace()]
     else:
         lines = [line for line in text.splitlines() if line.strip()]
-    return lines[0].strip() if lines else text.strip()
+    return _RAISED_IN_SQL.sub(r"\1", lines[0].strip()) if lines else text.strip()
 
 
 def of_log(text: str) -> str:
