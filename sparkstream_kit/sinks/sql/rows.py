@@ -30,8 +30,8 @@ _PART = 16 * 1024 * 1024  # bytes that the driver's JVM is asked for at a time; 
 def encoded(batch: DataFrame, dialect: str) -> Iterator[Iterator[bytes]]:
     """Compute all of a batch as blobs, kept by the workers; give the blobs in the order of the rows.
 
-    Nothing of the database is held while Spark computes. Of a partition, `toLocalIterator` would bring all to
-    the driver's JVM at once, which hangs when it is out of memory: hence parts by their size.
+    Nothing of the database is held while Spark computes. A whole partition could be too much for the driver's
+    JVM, which hangs when it is out of memory: hence parts by their size.
     """
     copy = dialect == "postgresql"
     frame = _with_hex(batch) if copy else batch
@@ -64,7 +64,8 @@ def _fetched(blobs: DataFrame, made: list[tuple[int, int, int]]) -> Iterator[byt
     for first, last in _parts([(number, size) for number, size, _ in made]):
         # The numbers that Spark keeps of what it has on disk let it skip all else.
         part = blobs.where(F.col("number").between(first, last)).select("number", "blob").coalesce(1)
-        for number, blob in part.toLocalIterator():
+        # Not by toLocalIterator: Spark never forgets its jobs, with plan and session, a megabyte a batch.
+        for number, blob in part.collect():
             if sums.pop(number, None) != zlib.crc32(blob):
                 raise KitError(_LOST)
             yield bytes(blob)
