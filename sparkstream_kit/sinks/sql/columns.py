@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
     from sqlalchemy.types import TypeEngine
 
-__all__ = ["check", "columns"]
+__all__ = ["check", "check_names", "columns"]
+
+_LONGEST = 63  # bytes of a name in PostgreSQL
 
 _TYPES: dict[type[T.DataType], TypeEngine[Any]] = {
     T.BinaryType: sa.LargeBinary(),
@@ -50,6 +52,20 @@ def columns(schema: T.StructType, keys: Sequence[str] = ()) -> list[sa.Column[An
         sa.Column(field.name, _type(field), primary_key=field.name in keys, autoincrement=False)
         for field in schema
     ]
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Refuse a name that PostgreSQL would cut, so that nothing is found by it again.
+
+    Raises:
+        InvalidInputError: a schema's, table's or column's name is too long.
+    """
+    for name in names:
+        if len(name.encode()) > _LONGEST:
+            raise InvalidInputError(
+                f"sql_table: PostgreSQL cuts names at {_LONGEST} bytes, and {name} has {len(name.encode())}; "
+                "rename it"
+            )
 
 
 def _type(field: T.StructField) -> TypeEngine[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import uuid
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -44,7 +45,13 @@ class Target:
         return self.name if self.schema in (None, "public") else f"{self.schema}.{self.name}"
 
     def table(self, schema: StructType) -> sa.Table:
-        """Return the table as a query with this schema makes it."""
+        """Return the table as a query with this schema makes it.
+
+        Raises:
+            InvalidInputError: a name or a type that the database cannot hold, or a key that is no column.
+        """
+        if self.url.get_backend_name() == "postgresql":
+            columns.check_names([self.schema or "", self.name, *schema.names])
         return sa.Table(self.name, sa.MetaData(), *columns.columns(schema, self.keys), schema=self.schema)
 
 
@@ -83,12 +90,18 @@ def _write(
             ledger.prepare(connection, target, table, query_id)
     if last is not None and batch_id < last:
         raise InvalidInputError(_gone_back(target, query_id, batch_id, last))
+    accepted = target.how == "replace" or (
+        last is None and target.take_over
+    )  # by replace, nothing is missing
+    if batch_id > (-1 if last is None else last) + 1 and not accepted:
+        raise InvalidInputError(_lacking(target, checkpoint, query_id, batch_id, last))
     if batch_id == last:
         _log.info("batch %d is in table %s already", batch_id, target.name)
         rows.consume(batch)
         return
+    dialect = target.url.get_backend_name()
     with (
-        rows.encoded(batch, target.url.get_backend_name()) as blobs,
+        rows.encoded(batch, dialect, f"batch {batch_id} for table {target.name}") as blobs,
         connected(target.url) as connection,
     ):
         stage = _stage(table)
@@ -105,6 +118,23 @@ def _gone_back(target: Target, query_id: str, batch_id: int, last: int) -> str:
         f"batch {batch_id} comes again, but table {target.name} has all batches up to {last}: the checkpoint "
         f"was rewound or restored; to write batches {batch_id} to {last} again, {remove}run "
         + ledger.statement_back_to(target, query_id, batch_id - 1)
+    )
+
+
+def _lacking(target: Target, checkpoint: str | None, query_id: str, batch_id: int, last: int | None) -> str:
+    """Say that the table lacks batches of the query, and how it gets them, or goes on without them."""
+    where = f"table {target.name} in {shown(target.url)}"
+    if last is None:
+        return (
+            f"batch {batch_id} comes, but {where} has no batch of this query: it has written them elsewhere, "
+            "or the database was put back from an older backup; start with a new checkpoint folder to write "
+            "all rows, or give take_over=True (of a job: --take-over) to go on without the earlier ones"
+        )
+    folder = shlex.quote(checkpoint or "CHECKPOINT")
+    return (
+        f"batch {batch_id} comes, but {where} has this query's batches up to {last} only, as after a restore "
+        f"from an older backup; to write the missing ones, run sparkstream checkpoint rewind {folder} --to "
+        f"{last}; to go on without their rows, run {ledger.statement_back_to(target, query_id, batch_id - 1)}"
     )
 
 
