@@ -6,7 +6,7 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sparkstream_kit import _connect
+from sparkstream_kit import _causes, _connect
 from sparkstream_kit.checkpoints._plans import keeps_states_by_name
 from sparkstream_kit.checkpoints.guards import guard
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
@@ -104,9 +104,11 @@ def _start(
             if trigger:
                 writer = writer.trigger(**trigger)
             query = writer.toTable(sink.to_table) if sink.to_table else writer.start()
-    except BaseException:
+    except BaseException as err:
         if query is not None:
             query.stop()  # it could not be noted
+        elif missing := _causes.missing_source(err):
+            raise InvalidInputError(missing) from None
         raise
     if held is not None:
         held.until_end_of(query)
