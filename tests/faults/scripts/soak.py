@@ -61,10 +61,11 @@ def held(spark: SparkSession) -> dict[str, float]:
     jvm: Any = spark._jvm  # noqa: SLF001
     gc.collect()
     jvm.java.lang.System.gc()
-    heap = jvm.java.lang.management.ManagementFactory.getMemoryMXBean().getHeapMemoryUsage()
+    pools = jvm.java.lang.management.ManagementFactory.getMemoryPoolMXBeans()
+    after = [pool.getCollectionUsage() for pool in pools]  # as it was after the collection; null of no heap
     pids = os.getpid(), jvm.java.lang.ProcessHandle.current().pid()
     return {
-        "megabytes": heap.getUsed() / 1e6,
+        "megabytes": sum(usage.getUsed() for usage in after if usage is not None) / 1e6,
         "descriptors": sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids),  # noqa: PTH208
         "threads": sum(len(os.listdir(f"/proc/{pid}/task")) for pid in pids),  # noqa: PTH208
         "files": sum(len(files) for _, _, files in os.walk(tempfile.gettempdir())),
