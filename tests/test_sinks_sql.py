@@ -443,6 +443,20 @@ def test_a_database_without_any_batch_of_a_query_needs_the_flag(
     assert sql(url, "SELECT k FROM t ORDER BY k") == [("d",), ("e",)]
 
 
+@pytest.mark.parametrize("how", CASES)
+def test_any_name_will_do(stream: DataFrame, url: str, tmp_path: Path, how: str) -> None:
+    # Words that SQLite or PostgreSQL keeps for itself, and what needs quotes.
+    mode, _, _, expected = CASES[how]
+    frame = (stream if how == "insert" else totals(stream)).toDF("nothing", "do")
+    more = {"keys": ["nothing"]} if how == "upsert" else {}
+    for table in ("nothing", "my table", 'say "x"', "select", "Mixed"):
+        for _ in range(2):
+            sink = sinks.sql_table(url, table, how=how, **more)  # type: ignore[arg-type]
+            finish(frame, sink, tmp_path / table, mode)
+        quoted = '"' + table.replace('"', '""') + '"'
+        assert sorted(sql(url, f'SELECT "nothing", "do" FROM {quoted}')) == sorted(expected)  # noqa: S608
+
+
 HARD = {
     "nul": (b"a\0b", "a\0b", r"a\x00b"),
     "not UTF-8": (b"Stra\xdfe \xf0\x9f", r"Stra\xdfe \xf0\x9f", r"Stra\xdfe \xf0\x9f"),

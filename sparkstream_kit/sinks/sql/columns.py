@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from pyspark.sql import types as T
-from sqlalchemy.schema import CreateColumn
 
 from sparkstream_kit.errors import InvalidInputError
 
@@ -48,8 +47,9 @@ def columns(schema: T.StructType, keys: Sequence[str] = ()) -> list[sa.Column[An
                 f"sql_table: key {key} is not a column; columns: {', '.join(schema.names)}"
             )
     return [
-        # An integer key is the user's own, not one that the database counts.
-        sa.Column(field.name, _type(field), primary_key=field.name in keys, autoincrement=False)
+        # An integer key is the user's own, not one that the database counts. Names have quotes, as SQLAlchemy
+        # does not know all words that a database keeps for itself.
+        sa.Column(field.name, _type(field), primary_key=field.name in keys, autoincrement=False, quote=True)
         for field in schema
     ]
 
@@ -95,7 +95,7 @@ def check(connection: Connection, table: sa.Table, where: str) -> None:
     """
     inspector = sa.inspect(connection)
     found = {str(c["name"]): c["type"] for c in inspector.get_columns(table.name, schema=table.schema)}
-    missing = [str(CreateColumn(c).compile(connection)) for c in table.columns if c.name not in found]
+    missing = [f"{c.name} {c.type.compile(connection.dialect)}" for c in table.columns if c.name not in found]
     extra = [name for name in found if name not in table.columns]
     other = [
         f"{column.name} is {found[column.name].compile(connection.dialect)} "

@@ -52,7 +52,8 @@ class Target:
         """
         if self.url.get_backend_name() == "postgresql":
             columns.check_names([self.schema or "", self.name, *schema.names])
-        return sa.Table(self.name, sa.MetaData(), *columns.columns(schema, self.keys), schema=self.schema)
+        made = columns.columns(schema, self.keys)
+        return sa.Table(self.name, sa.MetaData(), *made, schema=self.schema, quote=True, quote_schema=True)
 
 
 def sink(target: Target, mode: str) -> Sink:
@@ -143,7 +144,7 @@ def _stage(table: sa.Table) -> sa.Table:
     return sa.Table(
         "sparkstream_stage",
         sa.MetaData(),
-        *(sa.Column(column.name, column.type) for column in table.columns),
+        *(sa.Column(column.name, column.type, quote=True) for column in table.columns),
         prefixes=["TEMPORARY"],
         postgresql_on_commit="DROP",
     )
@@ -162,10 +163,11 @@ def _merge(connection: Connection, target: Target, table: sa.Table, stage: sa.Ta
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     insert = dialect.insert(table).from_select(names, every)
     values = {name: insert.excluded[name] for name in names if name not in target.keys}
+    keys = [table.c[key] for key in target.keys]
     if values:
-        merged = insert.on_conflict_do_update(index_elements=list(target.keys), set_=values)
+        merged = insert.on_conflict_do_update(index_elements=keys, set_=values)
     else:
-        merged = insert.on_conflict_do_nothing(index_elements=list(target.keys))
+        merged = insert.on_conflict_do_nothing(index_elements=keys)
     connection.execute(merged)
 
 
