@@ -309,6 +309,26 @@ def test_any_column_name_will_do(spark: SparkSession, folder: Path, tmp_path: Pa
         assert database.execute("SELECT * FROM t").fetchall() == [tuple(expected.values())]
 
 
+def test_batches_without_rows_are_no_gap(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
+    hours = [f"2024-01-01T{hour:02}:00:00\n" for hour in (0, 1, 2, 9)]
+    times = sources.csv(spark, str(folder), schema="t TIMESTAMP", max_files_per_trigger=1)
+    counts = times.withWatermark("t", "1 hour").groupBy("t").count()
+    url = f"sqlite:///{tmp_path}/t.db"
+    nothing = sinks.sql_table(url, "nothing").of(lambda batch: batch.where("count > 1"))
+    sink = sinks.fan_out(
+        sinks.sql_table(url, "t"), nothing, sinks.batch_files(tmp_path / "out", format="json")
+    )
+    for number, hour in enumerate(hours):
+        feeds.drip([(f"{number}.csv", hour)], folder)
+        finish(counts, sink, checkpoint=tmp_path / "ckpt")
+    # Each file is a batch, and each that moves the watermark is followed by one that has no input.
+    assert max(path.name for path in (tmp_path / "out").glob("batch=*")) == "batch=000007"
+    assert spark.read.json(str(tmp_path / "out")).count() == 3
+    with closing(sqlite3.connect(tmp_path / "t.db")) as database:
+        assert database.execute("SELECT count(*) FROM t").fetchall() == [(3,)]
+        assert database.execute("SELECT batch_id FROM sparkstream_ledger").fetchall() == [(7,), (7,)]
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
