@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from sparkstream_kit import _causes, _shutdown, _waiting
-from sparkstream_kit.errors import KitError, without_secrets
+from sparkstream_kit.errors import InvalidInputError, KitError, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -104,11 +104,12 @@ def _run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None
             # As with `head`: nothing more to say, and nowhere to say it.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             return 0
-        cause = _cause_in_spark(err)
+        missing = _causes.missing_source(err)
+        cause = missing or _cause_in_spark(err)
         if cause is None:
             raise
         print(f"{Path(sys.argv[0]).name}: {without_secrets(cause)}", file=sys.stderr)
-        return 1
+        return 1 if missing is None else InvalidInputError.exit_code
     else:
         return code
 

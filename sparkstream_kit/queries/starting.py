@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from sparkstream_kit import _connect
+from sparkstream_kit import _causes, _connect
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit.checkpoints._plans import keeps_states_by_name
 from sparkstream_kit.checkpoints.guards import guard
@@ -110,9 +110,11 @@ def _start(
             if trigger:
                 writer = writer.trigger(**trigger)
             query = writer.toTable(sink.to_table) if sink.to_table else writer.start()
-    except BaseException:
+    except BaseException as err:
         if query is not None:
             query.stop()  # it could not be noted
+        elif missing := _causes.missing_source(err):
+            raise InvalidInputError(missing) from None
         raise
     if held is not None:
         held.until_end_of(query)

@@ -78,10 +78,10 @@ class Driver:
         self._process.poll()  # else the first of them would stay as a zombie
         return living(self.pid)
 
-    def ended(self) -> int:
+    def ended(self, limit: float = LIMIT) -> int:
         """Wait until it ends by itself and leaves nothing running; return its exit code."""
         try:
-            code = self._process.wait(LIMIT)
+            code = self._process.wait(limit)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self._script} has not ended:\n{self.errors}") from None
         self.gone()
