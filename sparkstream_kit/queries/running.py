@@ -15,6 +15,7 @@ from sparkstream_kit import _causes, _shutdown, _waiting
 from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed
 from sparkstream_kit.queries import asking
 from sparkstream_kit.queries.summary import QuerySummary, RunSummary, Tally
+from sparkstream_kit.sinks import callbacks
 from sparkstream_kit.sources import sockets, watch
 
 if TYPE_CHECKING:
@@ -144,6 +145,7 @@ class _Run:
         for query in self._queries.values():
             asking.bring_printed(query)  # of a batch that failed
             asking.forget(query)
+        callbacks.close_ended()
         summary = self._summarise(ended_by)
         if stuck:
             raise QueryFailed(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from sparkstream_kit import _connect
 from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.sinks import callbacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -54,7 +56,8 @@ class Sink:
     def __call__(self, writer: DataStreamWriter) -> DataStreamWriter:
         """Return the writer, configured for this sink."""
         if self.write is not None:
-            writer = writer.foreachBatch(self.write)
+            in_this_process = not _connect.is_connect(writer)
+            writer = writer.foreachBatch(callbacks.called_back(self.write) if in_this_process else self.write)
         if self.configure is not None:
             writer = self.configure(writer)
         return writer
