@@ -17,15 +17,17 @@ if TYPE_CHECKING:
 
     from sparkstream_kit._waiting import Inbox
 
+_SIGNALLED = 128  # exit codes from here on are those of signals, which the JVM gives by itself
 _PRIORITY = 1000  # Hadoop runs hooks from the highest priority to the lowest; Spark's own are at 30 to 90
 
 
 class _Job:
-    """A job's `main` while it runs: the hooks that wait for its end, and whether a run has begun in it."""
+    """A job's `main` while it runs: the hooks that wait for its end, and what has begun in it."""
 
     def __init__(self) -> None:
         self.hooks: list[_Hook] = []
         self.has_run = False
+        self.holds_jvm = False
 
 
 _job: _Job | None = None  # None when no job's `main` runs, as in a notebook
@@ -67,7 +69,7 @@ class _Hook:
         with suppress(Py4JError, ConnectionError):  # gone by now, or told to go just now
             if not self._called:
                 self._manager().removeShutdownHook(self._thread)
-            elif exit_code is not None:
+            elif exit_code is not None and exit_code < _SIGNALLED:
                 # Else spark-submit's exit code would be that of the signal, although the stop was clean.
                 self._delete_temporary_files()
                 self._jvm.java.lang.Runtime.getRuntime().halt(exit_code)
@@ -107,6 +109,8 @@ def jvm_waits_for(inbox: Inbox, limit: float) -> Iterator[None]:
     if SparkContext._gateway is None:  # noqa: SLF001 - Connect: no JVM of ours
         yield
         return
+    if _job is not None:
+        _job.holds_jvm = True
     hook = _Hook(inbox, limit)
     try:
         yield
@@ -126,6 +130,11 @@ def job_begins() -> None:
 def job_has_run() -> bool:
     """Say whether the job has come to its run."""
     return _job is not None and _job.has_run
+
+
+def job_holds_jvm() -> bool:
+    """Say whether the job has come to its run in a JVM of this process, which ends with it."""
+    return _job is not None and _job.holds_jvm
 
 
 def job_ends(exit_code: int) -> None:

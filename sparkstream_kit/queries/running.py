@@ -29,6 +29,8 @@ __all__ = ["run"]
 
 _log = logging.getLogger(__name__)
 
+# The exit codes of a clean stop that did not succeed; a JVM that Python has started is deaf to SIGINT.
+_CUT = {"SIGINT": 130, "SIGTERM": 143, "a signal to the JVM": 143}
 _STOP_LIMIT = 5.0  # seconds that Spark may take to stop a query
 _LOOK_AT_FILES = 60.0  # seconds from one look at the input files to the next
 
@@ -308,5 +310,8 @@ class _Run:
             if peers and (cause.startswith(of_java) or f"Caused by: {of_java}" in str(error)):
                 text = sockets.nobody_listens("{}:{}".format(*peers[0]))
                 raise InputUnavailable(name, text, summary) from error
-            raise QueryFailed(name, cause, summary) from error
+            failed = QueryFailed(name, cause, summary)
+            # The signal may have hit a process that Spark had started for the batch.
+            failed.exit_code = _CUT.get(ended_by, failed.exit_code)
+            raise failed from error
         return summary
