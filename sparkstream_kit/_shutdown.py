@@ -8,7 +8,11 @@ only: on Connect the server is not ours to hold.
 from __future__ import annotations
 
 import shutil
+import socket
+import sys
 import threading
+import time
+import traceback
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
     from sparkstream_kit._waiting import Inbox
 
 _SIGNALLED = 128  # exit codes from here on are those of signals, which the JVM gives by itself
+_DYING = 1.0  # seconds that a JVM which no longer answers may take to end
 _PRIORITY = 1000  # Hadoop runs hooks from the highest priority to the lowest; Spark's own are at 30 to 90
 
 
@@ -119,6 +124,30 @@ def jvm_waits_for(inbox: Inbox, limit: float) -> Iterator[None]:
             hook.release()
         else:
             _job.hooks.append(hook)
+
+
+def jvm_has_ended(err: BaseException) -> bool:
+    """Say whether an error is that the JVM of this process has gone: its port takes no connection then."""
+    of_a_connection = isinstance(err, OSError) or type(err).__module__.startswith("py4j")
+    if not of_a_connection or "pyspark" not in sys.modules:
+        return False
+    from pyspark import SparkContext
+
+    gateway: Any = SparkContext._gateway  # noqa: SLF001
+    if gateway is None:
+        return False
+    modules = {frame.f_globals.get("__name__") for frame, _ in traceback.walk_tb(err.__traceback__)}
+    port = gateway.gateway_parameters
+    # Its calls may end before its port does.
+    end = time.monotonic() + (_DYING if "py4j.java_gateway" in modules else 0)
+    while True:
+        try:
+            socket.create_connection((port.address, port.port)).close()
+        except OSError:
+            return True
+        if time.monotonic() >= end:
+            return False
+        time.sleep(0.05)
 
 
 def job_begins() -> None:

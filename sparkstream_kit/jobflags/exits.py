@@ -11,7 +11,6 @@ import os
 import select
 import signal
 import sys
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -164,9 +163,7 @@ def _cause_in_spark(err: Exception) -> str | None:
     """Return a line for an error that came from Spark, None for any other."""
     if type(err).__module__.startswith("pyspark.errors") or type(err).__name__ == "Py4JJavaError":
         return _causes.innermost(err)
-    modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(err.__traceback__)]
-    lost = type(err).__module__.startswith("py4j") or isinstance(err, ConnectionError)
-    return "Spark's JVM ended before the job did" if lost and "py4j.java_gateway" in modules else None
+    return "Spark's JVM ended before the job did" if _shutdown.jvm_has_ended(err) else None
 
 
 def _reader_is_gone() -> bool:

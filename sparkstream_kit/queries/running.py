@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from py4j.protocol import Py4JNetworkError
+from py4j.protocol import Py4JError
 
 from sparkstream_kit import _causes, _shutdown, _waiting
 from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed
@@ -83,7 +83,9 @@ def run(
         for query in queries:
             query.stop()
         raise
-    except (Py4JNetworkError, ConnectionError) as err:
+    except (Py4JError, OSError) as err:
+        if not _shutdown.jvm_has_ended(err):
+            raise
         raise QueryFailed("run", "Spark's JVM ended before the run did") from err
 
 
@@ -136,7 +138,7 @@ class _Run:
                 ended_by = self._wait()
                 self._drain(time.monotonic() + grace)
         finally:
-            stuck = [name for run_id, name in self._names.items() if not self._stop(run_id)]
+            stuck = {self._names[run_id]: run_id for run_id in self._names if not self._stop(run_id)}
             if manager is not None:
                 manager.removeListener(listener)
         while (post := self._inbox.get(timeout=0))[0] != "look":
@@ -150,9 +152,10 @@ class _Run:
         callbacks.close_ended()
         summary = self._summarise(ended_by)
         if stuck:
+            why = dict.fromkeys(asking.why_it_runs(self._queries[run_id]) for run_id in stuck.values())
             raise QueryFailed(
                 f"query {', '.join(stuck)}",
-                "it did not stop, because the function of its batch still runs; it ends with this process",
+                f"it did not stop, because {' and '.join(why)}; it ends with this process",
                 summary,
             )
         return summary
@@ -205,13 +208,9 @@ class _Run:
     def _end_read_sockets(self) -> None:
         """End the queries whose sockets have closed: Spark would go on waiting for them."""
         for run_id, addresses in self._sockets.items():
-            if addresses and not self._is_being_read(run_id, addresses):
+            if addresses and not asking.is_being_read(self._queries[run_id], addresses):
                 self._sockets[run_id] = []
                 _waiting.in_thread("last-lines", partial(asking.finish_input, self._queries[run_id]))
-
-    def _is_being_read(self, run_id: str, addresses: list[tuple[str, int]]) -> bool:
-        spark = asking.session(self._queries[run_id])
-        return spark is None or sockets.is_being_read(spark, addresses)
 
     def _has_rows_on_their_way(self, query: StreamingQuery) -> bool:
         """Say whether a batch is in flight, or through but not recorded yet: both can outlast `idle`."""
