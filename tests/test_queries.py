@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
+from pyspark import SparkContext
 from pyspark.sql import GroupedData, Row
 from pyspark.sql import functions as F
 from pyspark.sql.datasource import DataSource, SimpleDataSourceStreamReader
@@ -244,6 +247,29 @@ def test_a_first_look_that_takes_longer_than_idle_is_no_idleness(spark: SparkSes
     assert (summary.ended_by, summary.queries[0].input_rows) == ("1 s without a row", 1)
 
 
+@pytest.mark.classic_only("the server of Spark Connect ends what hangs")
+def test_a_query_that_hangs_without_a_function_is_not_put_down_to_one(
+    spark: SparkSession, tmp_path: Path, until: Callable[..., None]
+) -> None:
+    # A pipe in place of a file: to open it waits, and no interruption reaches there, as none reaches Kafka's
+    # client where no broker answers.
+    (tmp_path / "metadata").write_text('{"id":"00000000-0000-0000-0000-000000000000"}')
+    (tmp_path / "offsets").mkdir()
+    os.mkfifo(tmp_path / "offsets" / "0")
+    writer = endless(spark).writeStream.format("noop").queryName("hangs")
+    query = writer.option("checkpointLocation", str(tmp_path)).start()
+    try:
+        with pytest.raises(QueryFailed) as failed:
+            run(query, run_for=1)
+        assert str(failed.value) == (
+            "query hangs failed: it did not stop, because Spark still waits, as for a source that does not "
+            "answer (it says: Initializing sources); it ends with this process"
+        )
+    finally:
+        (tmp_path / "offsets" / "0").write_text("")
+    until(lambda: not query.isActive)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_run_and_the_handlers_are_put_back(
     spark: SparkSession, number: signal.Signals
@@ -400,6 +426,58 @@ def test_an_error_in_on_batch_stops_the_query(spark: SparkSession, words: DataFr
     assert not query.isActive
 
 
+def refuse() -> None:
+    raise ConnectionRefusedError(111, "Connection refused")
+
+
+def no_such_method() -> None:
+    jvm: Any = SparkContext._jvm  # noqa: SLF001
+    jvm.java.lang.System.noSuchMethod()
+
+
+def no_such_file() -> None:
+    jvm: Any = SparkContext._jvm  # noqa: SLF001
+    jvm.java.io.FileReader("/not/there")
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.classic_only("the JVM of this process")
+@pytest.mark.parametrize(
+    ("broken", "raised"),
+    [
+        (refuse, ConnectionRefusedError),
+        (lambda: (_ for _ in ()).throw(BrokenPipeError("the dashboard has gone")), BrokenPipeError),
+        (lambda: (_ for _ in ()).throw(TimeoutError("the database")), TimeoutError),
+        (lambda: open("/not/there"), FileNotFoundError),  # noqa: PTH123, SIM115
+        (no_such_method, Py4JError),
+        (no_such_file, Py4JJavaError),
+        (lambda: (_ for _ in ()).throw(Py4JNetworkError("of a gateway of your own")), Py4JNetworkError),
+        (lambda: (_ for _ in ()).throw(InvalidInputError("yours")), InvalidInputError),
+        (interrupt, KeyboardInterrupt),
+        (lambda: sys.exit(7), SystemExit),
+    ],
+)
+def test_what_on_batch_raises_is_what_run_raises(
+    words: DataFrame,
+    broken: Callable[[], object],
+    raised: type[BaseException],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    query = start(words, sinks.memory("raises"), mode="complete")
+
+    def on_batch(_: StreamingQueryProgress) -> None:
+        broken()
+
+    with pytest.raises(raised) as caught:
+        run(query, on_batch=on_batch)
+    assert type(caught.value) is raised
+    assert not query.isActive
+    assert "WARN" not in capfd.readouterr().err
+
+
 def serve_once(text: bytes, *, until_closed: threading.Event | None = None) -> int:
     """Serve one client, and only one: a second connection would wait for ever."""
     server = socket.create_server(("127.0.0.1", 0), backlog=1)
@@ -426,6 +504,17 @@ def test_a_socket_that_its_peer_closes_is_the_end_of_input(spark: SparkSession, 
     summary = run(query, run_for=60)
     assert summary.ended_by == "end of input"
     assert [row.value for row in spark.table("closed").collect()] == ["first", "last, without a line end"]
+
+
+@pytest.mark.classic_only("the JVM of this process")
+def test_a_socket_that_closes_ends_a_run_in_another_thread(
+    spark: SparkSession, until: Callable[..., None]
+) -> None:
+    port, done = serve_once(b"one\n"), []
+    query = start(sources.socket_lines(spark, "127.0.0.1", port), sinks.memory("elsewhere"))
+    threading.Thread(target=lambda: done.append(run(query, run_for=60).ended_by)).start()
+    until(lambda: done, 90)
+    assert done == ["end of input"]
 
 
 def test_a_refused_connection_says_what_to_start(spark: SparkSession) -> None:

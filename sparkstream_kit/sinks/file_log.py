@@ -43,7 +43,7 @@ def check(spark: SparkSession, what: str, folder: str, checkpoint: str) -> None:
     """
     names = _names(spark, folder)
     if names is None:
-        if _records.last_offsets(spark, checkpoint) is None and _has_files(spark, folder):
+        if _records.last_settings(spark, checkpoint) is None and _has_files(spark, folder):
             raise _of_others(what, "has files already")
         return
     written = _newest(_names(spark, f"{folder}/{_LOG}"))
