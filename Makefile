@@ -4,7 +4,7 @@
 ENTER := . .venv/bin/activate &&
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-connect faults versions bench bench-full lint typecheck format ci wheel zip
+.PHONY: help demo test test-slow test-connect faults soak versions bench bench-full lint typecheck format ci wheel zip
 .PHONY: notebook notebook-outputs picture clean setup pins
 
 help: ## list these targets
@@ -25,6 +25,9 @@ test-connect: setup ## run the tests of sources, sinks, windows, queries and job
 
 faults: setup ## kill, damage and fill up what runs, and see that no row is lost (ROUNDS=N for more kills)
 	@$(ENTER) python -m pytest tests/faults -n 3 --dist worksteal
+
+soak: setup ## write 2,000 batches to each sink, and see that the driver holds no more after them (an hour or more)
+	@$(ENTER) BATCHES=2000 python -m pytest tests/faults/test_soak.py -n 2 --dist worksteal -rP
 
 bench: setup ## measure the kit beside other ways, on a tenth of the data: ten minutes on two cores that do nothing else
 	@bash scripts/postgresql.sh

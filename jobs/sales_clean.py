@@ -1,7 +1,8 @@
 """Sales files in, typed rows out: good rows in OUT_DIR/good, bad lines with the reason in OUT_DIR/bad.
 
-The files are headerless CSV of the twelve sales columns. Each batch becomes one directory of Parquet in
-either folder, put in place whole; every line is a row in one of them, and nothing is rounded or nulled.
+The files are CSV of the twelve sales columns, without headers or with --header. Each batch becomes one
+directory of Parquet in either folder, put in place whole; every line is a row in one of them, and nothing is
+rounded or nulled.
 Guarantee: every line exactly once, for every reader, over stops and restarts on the same OUT_DIR.
 Run: spark-submit jobs/sales_clean.py INPUT_DIR OUT_DIR
 """
@@ -25,24 +26,25 @@ SALES = """OrderID BIGINT, OrderDate DATE, Quantity INT, DiscountPct DECIMAL(9,4
     ProductKey STRING NOT NULL, RowCount INT, ProfitMargin DECIMAL(9,4)"""
 
 
-def transform(lines: DataFrame, dedupe: Sequence[str] = ()) -> DataFrame:
-    """Return the sales columns, _reason (string, null in a good row) and _raw (string: the line)."""
+def transform(lines: DataFrame, dedupe: Sequence[str] = (), *, header: bool = False) -> DataFrame:
+    """Return the sales columns, and the columns of `quarantine` that say why a line is bad."""
     from pyspark.sql import functions as F
 
     from sparkstream_kit import quarantine, schemas
 
-    rows = quarantine.parse_csv(lines, schemas.from_ddl(SALES), date_format="M/d/yy")
+    rows = quarantine.parse_csv(lines, schemas.from_ddl(SALES), date_format="M/d/yy", header=header)
     if not dedupe:
         return rows
     # In a bad row all columns are null: it is the line that must not come twice.
-    line = F.when(F.col(quarantine.REASON).isNotNull(), F.col(quarantine.RAW))
+    line = F.coalesce(quarantine.BYTES, F.col(quarantine.RAW).cast("binary"))
+    line = F.when(F.col(quarantine.REASON).isNotNull(), line)
     return rows.withColumn("_line", line).dropDuplicates([*dedupe, "_line"]).drop("_line")
 
 
 def flags() -> argparse.ArgumentParser:
     """Return the job's command line."""
     limits = ("--available-now", "--run-for", "--idle", "--stop-file")
-    parser = jobflags.parser(__doc__, "--profile", "--trigger", *limits)
+    parser = jobflags.parser(__doc__, "--profile", "--trigger", *limits, "--header", "--max-bad")
     parser.add_argument("input_dir", metavar="INPUT_DIR", type=jobflags.existing_folder)
     parser.add_argument("out_dir", metavar="OUT_DIR", help="a local folder, of this job alone")
     parser.add_argument(
@@ -85,13 +87,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     with spark_session("sales-clean", profile=args.profile) as spark:
         lines = sources.text(spark, args.input_dir, max_files_per_trigger=args.max_files_per_trigger)
         query = start(
-            transform(lines, args.dedupe),
+            transform(lines, args.dedupe, header=args.header),
             sinks.fan_out(good.of(quarantine.good_rows), bad.of(quarantine.bad_rows)),
             name="sales_clean",
             checkpoint=checkpoint,
             **trigger,
         )
-        print(run(query, run_for=args.run_for, idle=args.idle, stop_file=args.stop_file), file=sys.stderr)
+        summary = run(query, run_for=args.run_for, idle=args.idle, stop_file=args.stop_file)
+    print(summary, file=sys.stderr)
+    jobflags.check_bad_rows(summary, args.max_bad)
     return 0
 
 

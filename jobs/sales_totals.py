@@ -1,6 +1,7 @@
 """Totals by product of a folder of sales files, kept up to date as files arrive.
 
-The files are headerless CSV of the twelve sales columns. Lines that cannot be read are counted, by reason.
+The files are CSV of the twelve sales columns, without headers or with --header. Lines that cannot be read
+are counted, by reason.
 Guarantee: every line counts exactly once, over stops and restarts on the same --checkpoint.
 Run: spark-submit jobs/sales_totals.py INPUT_DIR
 """
@@ -24,40 +25,36 @@ SALES = """OrderID BIGINT, OrderDate DATE, Quantity INT, DiscountPct DECIMAL(9,4
     ProductKey STRING NOT NULL, RowCount INT, ProfitMargin DECIMAL(9,4)"""
 
 
-def transform(lines: DataFrame) -> DataFrame:
-    """Return ProductKey (string), Orders (bigint) and TotalSales (decimal(22,2)), biggest first."""
-    return totals(count_lines(lines))
-
-
-def count_lines(lines: DataFrame) -> DataFrame:
+def transform(lines: DataFrame, *, header: bool = False) -> DataFrame:
     """Return a row for each product, and for each Problem that lines have; the only state of the job."""
     from pyspark.sql import functions as F
 
     from sparkstream_kit import quarantine, schemas
 
-    parsed = quarantine.parse_csv(lines, schemas.from_ddl(SALES), date_format="M/d/yy")
+    parsed = quarantine.parse_csv(lines, schemas.from_ddl(SALES), date_format="M/d/yy", header=header)
     return parsed.groupBy("ProductKey", F.col(quarantine.REASON).alias("Problem")).agg(
         F.count("*").alias("Orders"), F.sum("SaleAmount").alias("TotalSales")
     )
 
 
 def totals(counted: DataFrame) -> DataFrame:
-    """Return the part of `count_lines` that is the result."""
+    """Return the result: ProductKey (string), Orders (bigint) and TotalSales (decimal), biggest first."""
     good = counted.where("Problem IS NULL").select("ProductKey", "Orders", "TotalSales")
     # One task sorts these few rows; over several partitions Spark runs a job to sample them first.
     return good.coalesce(1).orderBy("TotalSales", "ProductKey", ascending=[False, True])
 
 
 def problems(counted: DataFrame) -> DataFrame:
-    """Return the part of `count_lines` that could not be read: Problem (string), Lines (bigint)."""
+    """Return what could not be read: Problem (string), Lines (bigint)."""
     bad = counted.where("Problem IS NOT NULL").selectExpr("Problem", "Orders AS Lines")
     return bad.coalesce(1).orderBy("Problem")
 
 
 def flags() -> argparse.ArgumentParser:
     """Return the job's command line."""
-    limits = ("--available-now", "--run-for", "--idle", "--stop-file")
-    parser = jobflags.parser(__doc__, "--profile", "--state-store", "--checkpoint", "--trigger", *limits)
+    limits = ("--available-now", "--run-for", "--idle", "--stop-file", "--max-bad")
+    settings = ("--profile", "--state-store", "--checkpoint", "--trigger", "--header")
+    parser = jobflags.parser(__doc__, *settings, *limits)
     parser.add_argument("input_dir", metavar="INPUT_DIR", type=jobflags.existing_folder)
     parser.add_argument(
         "--max-files-per-trigger",
@@ -110,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with spark_session("sales-totals", profile=args.profile, conf=args.state_store) as spark:
         lines = sources.text(spark, args.input_dir, max_files_per_trigger=args.max_files_per_trigger)
         query = start(
-            count_lines(lines),
+            transform(lines, header=args.header),
             sinks.fan_out(*outputs),
             name="sales_totals",
             mode="complete",
@@ -131,6 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if chart:
             display.chart(values(spark), "Total sales by product", chart)
         print(display.render(spark.sql("SELECT * FROM sales_stream"), args.format), end="")
+    jobflags.check_bad_rows(summary, args.max_bad)
     return 0
 
 
@@ -142,7 +140,7 @@ def values(spark: SparkSession) -> list[tuple[str, float]]:
 
 def picture(spark: SparkSession, batch: StreamingQueryProgress) -> str:
     """Return the live picture after a batch."""
-    return f"batch {batch.batchId}: {batch.numInputRows:,} new lines\n\n{display.bars(values(spark))}\n"
+    return f"batch {batch.batchId}, new lines: {batch.numInputRows:,}\n\n{display.bars(values(spark))}\n"
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ def transform(lines: DataFrame) -> DataFrame:
     from pyspark.sql import functions as F
 
     words = lines.select(F.explode(F.split("value", r"\s+")).alias("word")).where("word != ''")
-    return words.groupBy("word").count().orderBy("count", "word", ascending=[False, True])
+    # Over several partitions Spark would count each batch twice: once to find out how to sort it.
+    return words.groupBy("word").count().coalesce(1).orderBy("count", "word", ascending=[False, True])
 
 
 def flags() -> argparse.ArgumentParser:

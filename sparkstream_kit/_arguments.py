@@ -15,7 +15,7 @@ from numbers import Integral, Real
 from types import ModuleType
 from typing import Any
 
-from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown
+from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown, without_secrets
 
 _SHOWN = 60  # characters of a string
 _CHOICES = {"mode": ("output mode", ("append", "complete", "update"))}
@@ -127,7 +127,7 @@ def said(value: object) -> str:
     if value is None or isinstance(value, bool | Real):
         return str(value)
     if isinstance(value, str):
-        text = re.sub(r"(://[^:@/]*:).*@", r"\1***@", value)
+        text = without_secrets(value)  # before it is cut: half a password is one, too
         shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
         return f"the string {shown!r}" if text else "an empty string"
     for what, told in (("class", isinstance(value, type)), ("module", isinstance(value, ModuleType))):

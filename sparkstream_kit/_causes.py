@@ -5,7 +5,20 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from sparkstream_kit.errors import hint
+
+_NO_SOURCE = re.compile(r"Failed to find (?:the )?data source: ([^\s,]+?)\.(?:\s|$)")
+_OWN_SOURCES = ("console", "csv", "json", "memory", "noop", "orc", "parquet", "rate", "socket", "text", "xml")
+# Spark's own come in Spark's version, others in one of theirs.
+_PACKAGES = {
+    "avro": "org.apache.spark:spark-avro_2.13:{}",
+    "delta": "io.delta:delta-spark_2.13:VERSION",
+    "kafka": "org.apache.spark:spark-sql-kafka-0-10_2.13:{}",
+    "mongodb": "org.mongodb.spark:mongo-spark-connector_2.13:VERSION",
+}
+
 _TRACEBACK = "Traceback (most recent call last):"
+_RAISED_IN_SQL = re.compile(r"^\w+: \[USER_RAISED_EXCEPTION\] (.*?)( SQLSTATE: \w+)?$")
 _JAVA_CAUSE = re.compile(r"^(?:: |Caused by: )(?:[\w$]+\.)*([\w$]+(?:: .*)?)$", re.MULTILINE)
 # What Java and Spark's scripts say of every start that fails, beside the cause.
 _SAYS_NOTHING = re.compile(
@@ -31,6 +44,29 @@ def innermost(error: BaseException) -> str:
     return one_line(f"{java.getClass().getSimpleName()}: {java.getMessage() or 'no message'}")
 
 
+def missing_source(error: BaseException) -> str | None:
+    """Return a line that says what to install, if an error is that Spark does not have a data source.
+
+    Example:
+        >>> missing_source(ValueError("Failed to find the data source: parqet. Make sure the provider …"))
+        'Spark has no data source parqet; did you mean parquet?'
+    """
+    found = _NO_SOURCE.search(str(error))
+    if found is None:
+        return None
+    name = found[1]
+    said = f"Spark has no data source {name}"
+    if near := hint(name, _OWN_SOURCES):
+        return said + near
+    import pyspark  # loaded: the error is Spark's
+
+    package = _PACKAGES.get(name.lower(), "ITS-PACKAGE").format(pyspark.__version__)
+    return (
+        f"{said}; launch with spark-submit --packages {package}, or give get_session(…, "
+        f"conf={{'spark.jars.packages': '{package}'}}) before Spark runs"
+    )
+
+
 def one_line(text: str) -> str:
     r"""Return the line of `text` that says what went wrong: of a Python traceback, its last.
 
@@ -42,6 +78,8 @@ def one_line(text: str) -> str:
         ...     ": org.apache.spark.SparkException: failed\nCaused by: java.io.IOException: No space left"
         ... )
         'IOException: No space left'
+        >>> one_line("SparkRuntimeException: [USER_RAISED_EXCEPTION] no such shop SQLSTATE: P0001")
+        'no such shop'
     """
     if _TRACEBACK in text:
         text = text.rpartition(_TRACEBACK)[2]
@@ -51,7 +89,7 @@ def one_line(text: str) -> str:
         lines = [line for line in text.splitlines() if line.strip() and not line[0].isspace()]
     else:
         lines = [line for line in text.splitlines() if line.strip()]
-    return lines[0].strip() if lines else text.strip()
+    return _RAISED_IN_SQL.sub(r"\1", lines[0].strip()) if lines else text.strip()
 
 
 def of_log(text: str) -> str:

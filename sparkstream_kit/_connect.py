@@ -51,8 +51,8 @@ def remote_url(conf: Mapping[str, str]) -> str | None:
     return conf.get("spark.remote") or os.environ.get("SPARK_REMOTE")
 
 
-def is_connect(spark: SparkSession) -> bool:
-    """Say whether a session is one of Spark Connect, which has no JVM in reach."""
+def is_connect(spark: object) -> bool:
+    """Say whether a session, or what was made from it, is of Spark Connect, which has no JVM in reach."""
     return ".connect." in type(spark).__module__
 
 

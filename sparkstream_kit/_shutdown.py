@@ -8,7 +8,11 @@ only: on Connect the server is not ours to hold.
 from __future__ import annotations
 
 import shutil
+import socket
+import sys
 import threading
+import time
+import traceback
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +21,18 @@ if TYPE_CHECKING:
 
     from sparkstream_kit._waiting import Inbox
 
+_SIGNALLED = 128  # exit codes from here on are those of signals, which the JVM gives by itself
+_DYING = 1.0  # seconds that a JVM which no longer answers may take to end
 _PRIORITY = 1000  # Hadoop runs hooks from the highest priority to the lowest; Spark's own are at 30 to 90
 
 
 class _Job:
-    """A job's `main` while it runs: the hooks that wait for its end, and whether a run has begun in it."""
+    """A job's `main` while it runs: the hooks that wait for its end, and what has begun in it."""
 
     def __init__(self) -> None:
         self.hooks: list[_Hook] = []
         self.has_run = False
+        self.holds_jvm = False
 
 
 _job: _Job | None = None  # None when no job's `main` runs, as in a notebook
@@ -67,7 +74,7 @@ class _Hook:
         with suppress(Py4JError, ConnectionError):  # gone by now, or told to go just now
             if not self._called:
                 self._manager().removeShutdownHook(self._thread)
-            elif exit_code is not None:
+            elif exit_code is not None and exit_code < _SIGNALLED:
                 # Else spark-submit's exit code would be that of the signal, although the stop was clean.
                 self._delete_temporary_files()
                 self._jvm.java.lang.Runtime.getRuntime().halt(exit_code)
@@ -107,6 +114,8 @@ def jvm_waits_for(inbox: Inbox, limit: float) -> Iterator[None]:
     if SparkContext._gateway is None:  # noqa: SLF001 - Connect: no JVM of ours
         yield
         return
+    if _job is not None:
+        _job.holds_jvm = True
     hook = _Hook(inbox, limit)
     try:
         yield
@@ -115,6 +124,30 @@ def jvm_waits_for(inbox: Inbox, limit: float) -> Iterator[None]:
             hook.release()
         else:
             _job.hooks.append(hook)
+
+
+def jvm_has_ended(err: BaseException) -> bool:
+    """Say whether an error is that the JVM of this process has gone: its port takes no connection then."""
+    of_a_connection = isinstance(err, OSError) or type(err).__module__.startswith("py4j")
+    if not of_a_connection or "pyspark" not in sys.modules:
+        return False
+    from pyspark import SparkContext
+
+    gateway: Any = SparkContext._gateway  # noqa: SLF001
+    if gateway is None:
+        return False
+    modules = {frame.f_globals.get("__name__") for frame, _ in traceback.walk_tb(err.__traceback__)}
+    port = gateway.gateway_parameters
+    # Its calls may end before its port does.
+    end = time.monotonic() + (_DYING if "py4j.java_gateway" in modules else 0)
+    while True:
+        try:
+            socket.create_connection((port.address, port.port)).close()
+        except OSError:
+            return True
+        if time.monotonic() >= end:
+            return False
+        time.sleep(0.05)
 
 
 def job_begins() -> None:
@@ -126,6 +159,11 @@ def job_begins() -> None:
 def job_has_run() -> bool:
     """Say whether the job has come to its run."""
     return _job is not None and _job.has_run
+
+
+def job_holds_jvm() -> bool:
+    """Say whether the job has come to its run in a JVM of this process, which ends with it."""
+    return _job is not None and _job.holds_jvm
 
 
 def job_ends(exit_code: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 # How often a stop file is looked for, and a socket's reader: neither can wake the waiting thread.
 LOOK_EVERY = 0.5
 
+_STOPS = (signal.SIGINT, signal.SIGTERM)
 _SAME_STOP = 1.0  # seconds in which a repeated signal belongs to the first
 
 
@@ -72,39 +74,51 @@ def in_thread(name: str, function: Callable[[], object]) -> threading.Thread:
     return thread
 
 
-@contextmanager
-def signals_to(handle: Callable[[str], object]) -> Iterator[None]:
+class signals_to:  # noqa: N801 - a context manager, used as a function
     """Call `handle` with "SIGINT" or "SIGTERM" when it arrives, and put the former handlers back at the end.
 
-    A second signal goes to the former handler, so that an impatient Ctrl-C works; but not within a second of
-    the first, as `timeout` and the like signal a process and its group. Outside the main thread, where
-    Python allows no handlers, nothing is changed.
+    A second signal goes to `again`, by default to the former handler, so that an impatient Ctrl-C works; but
+    not within a second of the first, also if that came in a block inside this one, as `timeout` and the like
+    signal a process and its group. Outside the main thread, where Python allows no handlers, nothing is
+    changed.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    former: dict[int, Any] = {}
 
-    def put_back() -> None:
-        while former:
-            signal.signal(*former.popitem())
+    def __init__(self, handle: Callable[[str], object], again: Callable[[str], object] | None = None) -> None:
+        self._handle = handle
+        self._again = again
+        self._former: dict[int, Any] = {}
+        self._handled = False
+        self._heard = -math.inf  # when the last stop was asked for
 
-    first: list[float] = []
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in _STOPS:
+                self._former[number] = signal.signal(number, self._receive)
 
-    def receive(number: int, _frame: object) -> None:
-        if not first:
-            first.append(time.monotonic())
-            handle(signal.Signals(number).name)
-        elif time.monotonic() - first[0] > _SAME_STOP:
-            put_back()
+    def __exit__(self, *_raised: object) -> None:
+        for former in self._former.values():
+            outer = getattr(former, "__self__", None)
+            if isinstance(outer, signals_to):
+                outer._heard = max(outer._heard, self._heard)  # noqa: SLF001 - of this class
+        self._put_back()
+
+    def _put_back(self) -> None:
+        while self._former:
+            signal.signal(*self._former.popitem())
+
+    def _receive(self, number: int, _frame: object) -> None:
+        name, now = signal.Signals(number).name, time.monotonic()
+        if now - self._heard <= _SAME_STOP:
+            return
+        self._heard = now
+        if not self._handled:
+            self._handled = True
+            self._handle(name)
+        elif self._again is not None:
+            self._again(name)
+        else:
+            self._put_back()
             signal.raise_signal(number)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        former[number] = signal.signal(number, receive)
-    try:
-        yield
-    finally:
-        put_back()
 
 
 def signals_posted_to(inbox: Inbox) -> AbstractContextManager[None]:
@@ -115,10 +129,14 @@ def signals_posted_to(inbox: Inbox) -> AbstractContextManager[None]:
 @contextmanager
 def signals_after() -> Iterator[None]:
     """Keep SIGINT and SIGTERM back until the block has ended."""
-    kept: list[str] = []
+    kept: list[int] = []
+    former = {}
+    if threading.current_thread() is threading.main_thread():
+        former = {number: signal.signal(number, lambda got, _: kept.append(got)) for number in _STOPS}
     try:
-        with signals_to(kept.append):
-            yield
+        yield
     finally:
-        for name in kept:
-            signal.raise_signal(signal.Signals[name])
+        for number, handler in former.items():
+            signal.signal(number, handler)
+        for got in kept:
+            signal.raise_signal(got)

@@ -93,14 +93,14 @@ def bars(values: Sequence[tuple[str, float]], *, width: int = 80) -> str:
         b  █████▌       2.00
     """
     label_width = max((len(label) for label, _ in values), default=0)
-    number_width = max((len(f"{value:,.2f}") for _, value in values), default=0)
+    number_width = max((len(f"{value:.2f}") for _, value in values), default=0)
     room = max(width - label_width - number_width - 4, 4)
     most = max((value for _, value in values), default=0) or 1
     lines = []
     for label, value in values:
         eighths = round(max(value, 0) / most * room * 8)
         bar = "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
-        lines.append(f"{label:<{label_width}}  {bar:<{room}}  {value:>{number_width},.2f}")
+        lines.append(f"{label:<{label_width}}  {bar:<{room}}  {value:>{number_width}.2f}")
     return "\n".join(lines)
 
 

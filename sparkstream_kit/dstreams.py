@@ -17,11 +17,14 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
+from pyspark.sql import SparkSession
 from pyspark.streaming import StreamingContext, StreamingListener
 
 from sparkstream_kit import _causes, _connect, _files, _shutdown, _waiting
 from sparkstream_kit._arguments import check
+from sparkstream_kit.checkpoints import locks
 from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed
 from sparkstream_kit.sources import sockets
 
@@ -30,7 +33,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from pyspark import RDD
-    from pyspark.sql import SparkSession
     from pyspark.streaming import DStream
 
 __all__ = ["foreach_partition", "run", "running_counts", "streaming_context", "windowed_counts"]
@@ -38,6 +40,7 @@ __all__ = ["foreach_partition", "run", "running_counts", "streaming_context", "w
 _log = logging.getLogger(__name__)
 _BATCH_LIMIT = 5.0  # seconds that a batch may take to end after its context
 _keeping = threading.Lock()  # held while counts are kept
+_locks: WeakKeyDictionary[StreamingContext, list[locks.Lock]] = WeakKeyDictionary()  # of snapshots
 _JVM_LIMIT = 3600  # seconds; a graceful stop takes as long as it takes, and a second signal cuts it
 
 
@@ -80,9 +83,16 @@ def streaming_context(spark: SparkSession, batch_interval: float) -> Iterator[St
     try:
         yield ssc
     finally:
-        ssc.stop(stopSparkContext=False)
-        _let_batch_end(ssc)
+        _end(ssc)
         shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def _end(ssc: StreamingContext, *, graceful: bool = False) -> None:
+    """Stop a context, and give its snapshots free when nothing writes them any more."""
+    ssc.stop(stopSparkContext=False, stopGraceFully=graceful)
+    _let_batch_end(ssc)
+    for lock in _locks.pop(ssc, []):
+        lock.release()
 
 
 def _let_batch_end(ssc: StreamingContext) -> None:
@@ -108,7 +118,8 @@ def run(
 ) -> str:
     """Start a StreamingContext, wait for its end, and stop it; call it in the main thread.
 
-    It ends after `run_for` seconds, when the stop file appears, or on SIGINT or SIGTERM.
+    It ends after `run_for` seconds, when the stop file appears, or on SIGINT or SIGTERM. Whatever
+    happens, the context is stopped afterwards.
 
     Args:
         ssc: a context whose streams are set up, not started yet.
@@ -127,21 +138,23 @@ def run(
         QueryFailed: a batch failed.
     """
     check(run, locals())
-    _check_cores(ssc)
-    inbox = _waiting.Inbox(run_for=run_for, stop_file=stop_file)
-    ssc.addStreamingListener(_Receivers(inbox))
-    ssc.start()
-    with _shutdown.jvm_waits_for(inbox, _JVM_LIMIT), _waiting.signals_posted_to(inbox):
-        _waiting.in_thread("await", partial(_await, ssc, inbox))
-        kind, what = inbox.next()
-        while kind == "look":
+    kind, what = "failed", None
+    try:
+        _check_cores(ssc)
+        inbox = _waiting.Inbox(run_for=run_for, stop_file=stop_file)
+        ssc.addStreamingListener(_Receivers(inbox))
+        ssc.start()
+        with _shutdown.jvm_waits_for(inbox, _JVM_LIMIT), _waiting.signals_posted_to(inbox):
+            _waiting.in_thread("await", partial(_await, ssc, inbox))
             kind, what = inbox.next()
+            while kind == "look":
+                kind, what = inbox.next()
+    finally:
+        _end(ssc, graceful=graceful and kind == "stop")
     if kind == "refused":
         raise InputUnavailable("DStream", what)
     if kind == "failed":
         raise QueryFailed("DStream", _causes.innermost(what)) from what
-    ssc.stop(stopSparkContext=False, stopGraceFully=graceful)
-    _let_batch_end(ssc)
     return str(what)
 
 
@@ -153,23 +166,25 @@ def running_counts(pairs: DStream[tuple[Any, int]], *, snapshot: str | Path | No
 
     Args:
         pairs: keys (string, number or boolean) and whole numbers.
-        snapshot: a local file that holds the counts, one JSON array `[key, count]` a line. It is read now,
-            and replaced after each batch before the batch is shown, atomically. Spark's own recovery
-            (`StreamingContext.getOrCreate`) would bring back the old host, interval and globals with them.
+        snapshot: a local file that holds the counts, one JSON array `[key, count]` in each line, and in the
+            last line how many keys there are. It is read now, and replaced after each batch before the batch
+            is shown, atomically. Spark's own recovery (`StreamingContext.getOrCreate`) would bring back the
+            old host, interval and globals with them.
 
     Returns:
         A DStream of (key, count) with all keys in every batch.
 
     Raises:
-        InvalidInputError: the snapshot is not one of the kit's.
+        InvalidInputError: the snapshot is damaged or not one of the kit's, or another driver keeps it.
     """
     check(running_counts, locals())
     kept = None if snapshot is None else Path(snapshot)
+    if kept is not None:
+        _lock(pairs.context(), kept)
     initial = _read_counts(kept) if kept is not None and kept.exists() else []
     first = pairs.context().sparkContext.parallelize(initial) if initial else None
     counts = pairs.updateStateByKey(_add_all, initialRDD=first)
     if kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
         counts.foreachRDD(lambda rdd: _keep_counts(kept, rdd))  # a lambda: Spark looks at its code
     return counts
 
@@ -282,17 +297,46 @@ def _add_all(values: Iterable[int], total: int | None) -> int:
     return (total or 0) + sum(values)
 
 
+def _lock(ssc: StreamingContext, path: Path) -> None:
+    """Have no other driver keep this snapshot for as long as the context runs."""
+    for other in [other for other in _locks if other._jssc.getState().toString() == "STOPPED"]:  # noqa: SLF001
+        for lock in _locks.pop(other):
+            lock.release()
+    spark = SparkSession.builder.getOrCreate()
+    try:
+        held = locks.lock(spark, f"file://{path.absolute()}.lock", "running_counts")
+    except InvalidInputError as err:
+        raise InvalidInputError(f"snapshot {path}: {err}") from err
+    if held is not None:  # always, for a path of this machine
+        _locks.setdefault(ssc, []).append(held)
+
+
 def _read_counts(path: Path) -> list[tuple[Any, int]]:
     try:
-        lines = [line for line in path.read_bytes().decode().split("\n") if line]
-        return [(key, count) for key, count in map(json.loads, lines)]
-    except (ValueError, TypeError) as err:
+        return _counts(path.read_bytes().decode())
+    except (OSError, ValueError, TypeError) as err:
         raise InvalidInputError(
-            f"snapshot {path} does not hold counts ({err}); give another file, or remove it to begin at zero"
+            f"snapshot {path} does not hold counts, or not all of them ({err}); restore it from a backup, "
+            "give another file, or remove it to begin at zero"
         ) from err
+
+
+def _counts(text: str) -> list[tuple[Any, int]]:
+    *lines, last = map(json.loads, text.removesuffix("\n").split("\n"))
+    counts = {key: count for key, count in lines if type(count) is int}
+    if last != {"keys": len(lines)} or len(counts) != len(lines):
+        raise ValueError("its last line does not fit the lines before it")
+    return list(counts.items())
 
 
 def _keep_counts(path: Path, rdd: RDD[tuple[Any, int]]) -> None:
     """Replace the snapshot by the counts of a batch."""
+
+    def lines() -> Iterator[str]:
+        keys = 0
+        for keys, pair in enumerate(rdd.toLocalIterator(), 1):  # noqa: B007 - counted
+            yield json.dumps(pair, ensure_ascii=False) + "\n"
+        yield json.dumps({"keys": keys}) + "\n"  # what was cut off shows
+
     with _keeping:
-        _files.replace(path, (json.dumps(pair, ensure_ascii=False) + "\n" for pair in rdd.toLocalIterator()))
+        _files.replace(path, lines())

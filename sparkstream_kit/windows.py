@@ -86,13 +86,14 @@ def sliding(
         >>> sliding("time", "10 seconds", "20 seconds")
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: slide 20 seconds is longer than length 10 seconds; rows ...
+        sparkstream_kit.errors.InvalidInputError: slide 20 seconds is longer than length 10 seconds: rows ...
     """
     check(sliding, locals())
     size, step = _positive("length", length), _positive("slide", slide)
     if step > size:
         raise InvalidInputError(
-            f"slide {slide} is longer than length {length}; rows between windows would be lost; slide less"
+            f"slide {slide} is longer than length {length}: rows between windows would be lost; "
+            "give a shorter slide"
         )
     shift = _offset(offset, "slide", slide, step)
     return F.window(time, _interval(size), _interval(step), _interval(shift))
@@ -161,7 +162,9 @@ def flatten(df: DataFrame, column: str = "window") -> DataFrame:
     others = [name for name in df.columns if name != column]
     taken = [name for name in others if name.lower() in ("start", "end")]  # Spark's names have no case
     if taken:
-        raise InvalidInputError(f"column {taken[0]} exists already beside {column}; rename or drop it first")
+        raise InvalidInputError(
+            f"column {taken[0]} exists already; rename or drop it, because flatten() adds start and end"
+        )
     # A struct's fields lose the watermark. Only `end` may have it back: Spark allows one event-time column,
     # and by `start` it would take the rows of a window that has just closed for late ones and drop them.
     watermark = {k: v for k, v in field.metadata.items() if k == _WATERMARK}
@@ -183,7 +186,7 @@ def _offset(offset: _Duration | None, what: str, step: _Duration, step_size: int
     if abs(shift) >= step_size:
         raise InvalidInputError(
             f"offset {offset} must be shorter than {what} {step}; "
-            f"take off whole {what}s until it is, the windows stay the same"
+            f"subtract the {what} until it is: the windows stay the same"
         )
     return shift
 

@@ -532,6 +532,7 @@ def test_a_file_is_no_checkpoint(things: dict[str, Any], tmp_path: Path) -> None
 
 def test_a_value_is_said_shortly_and_without_a_password() -> None:
     assert said("postgresql://me:se/c:r@et@host/name") == "the string 'postgresql://me:***@host/name'"
+    assert said(f"postgresql://me:{'x' * 100}@host/name") == "the string 'postgresql://me:***@host/name'"
     assert said(str.join) == "the function str.join"
     assert said(lambda: None) == "the function <lambda>"
     assert said("x" * 100) == f"the string '{'x' * 60}…'"

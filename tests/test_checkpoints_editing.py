@@ -156,8 +156,8 @@ sources hold then, and by maxFilesPerTrigger and the like.
 What the sinks make of it:
   sql_table, batch_files   refuse a batch that they have, and say how to set
                            them back; from a backup of then they go on exactly
-  files, table             skip batches 2 to 5 by number: rows are lost where
-                           the batches are cut anew; give them a new folder
+  files, table             refuse, as Spark would skip batches 2 to 5 by number:
+                           start anew with another folder and another checkpoint
   snapshot, latest         replace what they have
   foreach_batch, others    get the rows a second time
 

@@ -50,6 +50,11 @@ def serve(lines: list[str]) -> Iterator[feeds.LineServer]:
         end.set()
 
 
+def counts_in(snapshot: Path) -> dict[str, int]:
+    """Return the counts of a snapshot, without its last line."""
+    return dict(json.loads(line) for line in snapshot.read_text().splitlines()[:-1])
+
+
 def has_b(wanted: int, rows: dict[str, int]) -> bool:
     return rows.get("b") == wanted
 
@@ -93,16 +98,73 @@ def test_running_counts_go_on_from_their_snapshot(spark: SparkSession, tmp_path:
             counts = dstreams.running_counts(pairs, snapshot=snapshot)
             counts.foreachRDD(until(stop, partial(has_b, wanted)))
             assert dstreams.run(ssc, stop_file=stop, run_for=60) == f"stop file {stop}"
-        kept = dict(json.loads(line) for line in snapshot.read_text().splitlines())
+        kept = counts_in(snapshot)
         assert kept == {"b": wanted, '\u00e9 quote"': round_number}
 
 
-def test_a_snapshot_that_is_none_is_refused(spark: SparkSession, tmp_path: Path) -> None:
-    (tmp_path / "counts.jsonl").write_text("no json")
+WHOLE = b'["a", 3]\n["b", 12]\n{"keys": 2}\n'
+DAMAGE = {
+    "emptied": b"",
+    "cut in a line": WHOLE[:14],
+    "cut after a line": WHOLE[:9],
+    "cut after a number": WHOLE[:16],
+    "without its last line": WHOLE[:19],
+    "a line lost": WHOLE[9:],
+    "a line twice": WHOLE[:9] + WHOLE,
+    "not UTF-8": b"\xff" + WHOLE[1:],
+    "no JSON": b"no json",
+    "other JSON": b'{"a": 3}\n{"keys": 1}\n',
+    "a number": b"5\n",
+    "a list too short": b'["a"]\n{"keys": 1}\n',
+    "a count that is none": b'["a", "x"]\n{"keys": 1}\n',
+    "a key that is none": b'[["a"], 1]\n{"keys": 1}\n',
+}
+
+
+@pytest.mark.parametrize("damage", [*DAMAGE, "a folder"])
+def test_a_damaged_snapshot_is_said_and_is_no_new_start(
+    spark: SparkSession, tmp_path: Path, damage: str
+) -> None:
+    snapshot = tmp_path / "counts.jsonl"
+    if damage == "a folder":
+        snapshot.mkdir()
+    else:
+        snapshot.write_bytes(DAMAGE[damage])
     with dstreams.streaming_context(spark, 0.5) as ssc:
         pairs = ssc.textFileStream(str(tmp_path)).map(lambda line: (line, 1))
-        with pytest.raises(InvalidInputError, match="does not hold counts .*; give another file"):
+        with pytest.raises(InvalidInputError, match="does not hold counts, or not .*; restore it") as refused:
+            dstreams.running_counts(pairs, snapshot=snapshot)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_snapshot_has_one_driver_at_a_time(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "counts.jsonl").write_bytes(WHOLE)
+    for _ in range(2):  # it is free again when its context has ended
+        with dstreams.streaming_context(spark, 0.5) as ssc:
+            pairs = ssc.textFileStream(str(tmp_path)).map(lambda line: (line, 1))
             dstreams.running_counts(pairs, snapshot=tmp_path / "counts.jsonl")
+            dstreams.running_counts(pairs, snapshot=tmp_path / "others.jsonl")
+            with pytest.raises(InvalidInputError, match=r"snapshot .*counts.jsonl: .* is in use by query"):
+                dstreams.running_counts(pairs, snapshot=tmp_path / "counts.jsonl")
+
+
+@pytest.mark.slow
+def test_of_two_jobs_on_one_checkpoint_the_second_is_refused(tmp_path: Path, job: Callable[..., Any]) -> None:
+    with feeds.LineServer(feeds.random_lines(1), rate=20) as server:
+        flags = (server.host, server.port, "--checkpoint", tmp_path / "kept")
+        first = subprocess.Popen(
+            command("python", "dstream_wordcount", *flags),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert first.stdout is not None
+        next(line for line in first.stdout if line.startswith("('since"))
+        second = job("python", "dstream_wordcount", *flags, "--run-for", 5)
+        first.terminate()
+        _, errors = first.communicate(timeout=60)
+    assert (second.returncode, first.returncode) == (2, 0), second.stderr + errors
+    assert "counts.jsonl.lock is in use by query running_counts of process" in second.stderr
 
 
 @pytest.mark.slow
@@ -173,6 +235,33 @@ def test_a_failing_batch_ends_the_run_with_its_cause(spark: SparkSession) -> Non
     assert StreamingContext.getActive() is None
 
 
+@contextmanager
+def own_context(spark: SparkSession) -> Iterator[StreamingContext]:
+    """A context that the kit has not made."""
+    with pytest.warns(FutureWarning, match="DStream"):
+        ssc = StreamingContext(spark.sparkContext, 1)
+    yield ssc
+    state = ssc._jssc.getState().toString()  # noqa: SLF001
+    ssc.stop(stopSparkContext=False)
+    assert state == "STOPPED"
+
+
+def test_run_stops_its_context_also_when_it_raises(spark: SparkSession, tmp_path: Path) -> None:
+    with own_context(spark) as ssc, feeds.LineServer(feeds.random_lines(1), rate=20) as server:
+        numbers = ssc.socketTextStream(server.host, server.port).map(lambda line: 1 // len(line[:0]))
+        numbers.foreachRDD(lambda rdd: rdd.foreach(print))
+        with pytest.raises(QueryFailed, match="ZeroDivisionError"):
+            dstreams.run(ssc, run_for=60)
+    with own_context(spark) as ssc:
+        ssc.socketTextStream("127.0.0.1", 1).foreachRDD(lambda rdd: None)
+        with pytest.raises(InputUnavailable):
+            dstreams.run(ssc, run_for=60)
+    with own_context(spark) as ssc:
+        ssc.textFileStream(str(tmp_path)).foreachRDD(lambda rdd: None)
+        with pytest.raises(InvalidInputError, match="run_for"):
+            dstreams.run(ssc, run_for=-1)
+
+
 def test_a_port_that_nobody_listens_on_ends_the_run(spark: SparkSession) -> None:
     with dstreams.streaming_context(spark, 0.5) as ssc:
         ssc.socketTextStream("127.0.0.1", 1).foreachRDD(lambda rdd: None)
@@ -212,9 +301,7 @@ def test_the_job_counts_by_batch_in_all_and_by_window_and_goes_on(
         address = (server.host, server.port)
         first = job("spark-submit", "dstream_wordcount", *address, *flags, "--run-for", 7, "--graceful")
         assert first.returncode == 0, first.stderr
-        kept = dict(
-            json.loads(line) for line in (tmp_path / "kept" / "counts.jsonl").read_text().splitlines()
-        )
+        kept = counts_in(tmp_path / "kept" / "counts.jsonl")
         second = job(
             *("python", "dstream_wordcount", *address, *flags, "--run-for", 15),
             *("--save-as", tmp_path / "saved" / "batch"),

@@ -219,7 +219,7 @@ def test_addresses_that_cannot_be_had() -> None:
 
 @pytest.mark.parametrize("rate", [0, -1, float("nan")])
 def test_a_rate_is_above_0(rate: float) -> None:
-    with pytest.raises(InvalidInputError, match=f"rate is {rate} lines a second; give a number above 0"):
+    with pytest.raises(InvalidInputError, match=f"rate is {rate} lines per second; give a number above 0"):
         LineServer(["a"], rate=rate)
 
 
@@ -374,7 +374,7 @@ def test_counts_that_make_no_sense_are_refused_when_called() -> None:
         random_lines(1, count=-1)
     with pytest.raises(InvalidInputError, match="count is -1"):
         sales_files(-1, rows=1, seed=1)
-    with pytest.raises(InvalidInputError, match="rows is 0; give 1 row a file or more"):
+    with pytest.raises(InvalidInputError, match="rows is 0; give at least 1 row per file"):
         sales_files(1, rows=0, seed=1)
 
 
@@ -441,7 +441,8 @@ def test_a_failed_landing_leaves_nothing(step: str, tmp_path: Path, monkeypatch:
 def test_a_name_that_is_there_is_refused_and_kept(tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_text("first\n")
     with pytest.raises(
-        InvalidInputError, match=r"b\.csv exists, and Spark reads a name only once; give a new name"
+        InvalidInputError,
+        match=r"b\.csv exists already, and Spark reads a file name only once; give a new name",
     ):
         drip([("a.csv", "1\n"), ("b.csv", "second\n")], tmp_path)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
@@ -452,7 +453,7 @@ def test_a_name_that_is_there_is_refused_and_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [".a.csv", "_a.csv", "sub/a.csv", "../a.csv", ""])
 def test_a_name_that_spark_skips_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match="is no name that Spark reads; give one without /"):
+    with pytest.raises(InvalidInputError, match="cannot be used; give one without /"):
         drip([(name, "1\n")], tmp_path)
 
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+import pandas as pd  # type: ignore[import-untyped]
+import pyarrow.parquet as pq
 import pytest
 from chispa import assert_df_equality
 
-from sparkstream_kit import sinks, start
-from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.quarantine import bad_rows, good_rows, parse_csv
+from sparkstream_kit import run, sinks, start
+from sparkstream_kit.errors import InvalidInputError, QueryFailed
+from sparkstream_kit.quarantine import bad_rows, good_rows, parse_csv, parse_json
 from sparkstream_kit.schemas import from_ddl
 from sparkstream_kit.sources import text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
@@ -50,7 +54,6 @@ BAD = {
     "junk": "not 12 fields",
     "," * 30_000: "not 12 fields",  # Spark's own parser fails the query at 20,480
     GOOD + "\uffff,more": "U+FFFF, which is no character",  # where Spark's own parser ends
-    GOOD.replace("P1", '"P\0001"'): "a NUL character",  # which Spark's own parser leaves out
     GOOD.replace("7.50,", ","): "SaleAmount: empty",
     GOOD.replace("7.50,", '"",'): "SaleAmount: empty",
     GOOD.replace("P1", ""): "ProductKey: empty",
@@ -69,6 +72,11 @@ BAD = {
     GOOD.replace("0.2500", '"0.2500'): "unbalanced quote",
     GOOD.replace("Ohio", '"Ohio'): "unbalanced quote",
     GOOD.replace("Ohio", '"Ohio" "'): "unbalanced quote",
+    # Spark's own parser takes the quotes into the value, or drops the blank.
+    GOOD.replace("Ohio", '","abc'): "misplaced quote",
+    GOOD.replace("Ohio", '""abc'): "misplaced quote",
+    GOOD.replace("Ohio", '""""abc'): "misplaced quote",
+    GOOD.replace("Ohio", '"Ohio" '): "misplaced quote",
 }
 
 
@@ -136,11 +144,11 @@ def test_each_type_is_read(spark: SparkSession) -> None:
     ddl = ", ".join(f"c{n} {kind}" for n, (kind, _, _) in enumerate(READ))
     line = ",".join(given for _, given, _ in READ)
     frame = parse_csv(spark.createDataFrame([(line,)], "value string"), from_ddl(ddl))
-    assert frame.collect() == [(*[value for _, _, value in READ], None, line)]
+    assert frame.collect() == [(*[value for _, _, value in READ], None, line, None, None)]
 
 
 def test_another_separator_and_patterns(spark: SparkSession) -> None:
-    frame = spark.createDataFrame([("31.01.2024;31.01.2024 10:30;1,5", 1)], "`a line` string, other int")
+    frame = spark.createDataFrame([("31.01.2024;31.01.2024 10:30;1,5",)], "`a line` string")
     schema = from_ddl("d DATE, t TIMESTAMP, s STRING")
     good = good_rows(
         parse_csv(frame, schema, date_format="dd.MM.yyyy", timestamp_format="dd.MM.yyyy HH:mm", sep=";")
@@ -149,11 +157,47 @@ def test_another_separator_and_patterns(spark: SparkSession) -> None:
     assert_df_equality(good, spark.createDataFrame(expected, schema))
 
 
+def test_a_separator_of_any_characters(spark: SparkSession) -> None:
+    """Spark's own parser gives `1` and two quotes more for the first."""
+    for sep in ("e1", "||", "😀", ".*"):
+        lines = spark.createDataFrame([(f'1.5,{sep}1"x"',), (f'"a{sep}""b"{sep}c',)], "line STRING")
+        rows = parse_csv(lines, from_ddl("a STRING, b STRING"), sep=sep).collect()
+        assert [row[:3] for row in rows] == [("1.5,", '1"x"', None), (f'a{sep}"b', "c", None)]
+
+
+@pytest.mark.parametrize("sep", ["", '"', "a\n", "\\", "\\t"])
+def test_a_separator_that_cannot_be_is_refused(spark: SparkSession, sep: str) -> None:
+    with pytest.raises(InvalidInputError, match="give one character or more, but no quote, backslash"):
+        parse_csv(spark.range(1).selectExpr("'a' AS value"), from_ddl("a INT"), sep=sep)
+
+
+def test_of_the_digits_of_a_second_none_is_cut(spark: SparkSession) -> None:
+    times = {
+        "2024-01-31T10:30:00.123456789": None,
+        "2024-01-31T10:30:00.1234561": None,
+        "2024-01-31T10:30:00.123456000": 123456,
+        "2024-01-31T10:30:00.1234560": 123456,
+        "2024-01-31T10:30:00.12": 120000,
+    }
+    lines = spark.createDataFrame([(line,) for line in times], "line STRING")
+    as_json = spark.createDataFrame([(f'{{"t":"{line}"}}',) for line in times], "line STRING")
+    for pattern in ("yyyy-MM-dd'T'HH:mm:ss.SSSSSSSSS", "yyyy-MM-dd'T'HH[:mm][:ss][.SSSSSSSSS]"):
+        for frame in (
+            parse_csv(lines, from_ddl("t TIMESTAMP"), timestamp_format=pattern),
+            parse_json(as_json, from_ddl("t TIMESTAMP"), timestamp_format=pattern),
+        ):
+            found = [(row.t and row.t.microsecond, row["_reason"]) for row in frame.collect()]
+            assert found == [(value, None if value else "t: not a timestamp") for value in times.values()]
+    quoted = spark.createDataFrame([("SSSSSSSS 2024-01-31",)], "line STRING")
+    (row,) = parse_csv(quoted, from_ddl("d DATE"), date_format="'SSSSSSSS' yyyy-MM-dd").collect()
+    assert row.d == date(2024, 1, 31)
+
+
 # --- bad rows
 
 
 def test_a_bad_line_is_kept_with_its_reason(spark: SparkSession, folder: Path) -> None:
-    rows = parsed(spark, folder, *BAD, GOOD).collect()
+    rows = parsed(spark, folder, *BAD, GOOD).drop("_bytes", "_file").collect()
     assert rows == [*[(*[None] * 12, reason, line) for line, reason in BAD.items()], (*GOOD_ROW, None, GOOD)]
 
 
@@ -169,8 +213,15 @@ NOT_READ = {
     "DECIMAL(5,0)": ["1.0", ".5", "."],  # a cast makes .5 a 1
     "DECIMAL(5,2)": [".", ".555", "1000", "1e1", "1E-9", "1.505 "],
     # A cast drops a time, and makes a time alone today; the last is no date of Python's.
-    "DATE": ["2023-02-29", "2024-01-31 10:00", "12:30", "2024-1", "+12024-01-01"],
-    "TIMESTAMP": ["2024-01-31 25:00:00", "12:30", "2024", "now", "2024-01-31 10:00:00.1234567"],
+    "DATE": ["2023-02-29", "2024-01-31 10:00", "12:30", "2024-1", "+12024-01-01", "0000-01-01"],
+    "TIMESTAMP": [
+        "0000-12-31 23:59:59",
+        "2024-01-31 25:00:00",
+        "12:30",
+        "2024",
+        "now",
+        "2024-01-31 10:00:00.1234567",
+    ],
 }
 
 
@@ -188,26 +239,155 @@ def test_a_value_that_does_not_parse_is_bad_also_where_the_query_does_not_use_it
     assert good_rows(frame).select("used").collect() == []
 
 
-def test_bytes_that_are_no_text_are_bad_and_kept_as_they_are(spark: SparkSession, folder: Path) -> None:
-    line = GOOD.encode().replace(b"Ohio", b"Z\xfcrich")
-    (folder / "latin1.csv").write_bytes(line + b"\n" + GOOD.encode())
-    frame = parse_csv(spark.read.text(str(folder)), SALES, date_format="M/d/yy")
-    bad = bad_rows(frame).selectExpr("_reason", "CAST(_raw AS BINARY) AS bytes").collect()
-    assert bad == [("not valid UTF-8", bytearray(line))]
-    assert good_rows(frame).count() == 1
+# Lines that most readers of text refuse, and the reason that they have as CSV and as JSON.
+NO_TEXT = {
+    b'{"a":"Z\xfcrich"}': ("not valid UTF-8",) * 2,
+    b'{"a":"Zu\x88rich"}': ("not valid UTF-8",) * 2,  # replaced, it is the same as that before
+    b'\xff\xfe{\x00"\x00a\x00"\x00:\x001\x00}\x00': ("not valid UTF-8",) * 2,  # UTF-16
+    b'{"a":"\xed\xa0\x80"}': ("not valid UTF-8",) * 2,  # half of a surrogate pair
+    b'{"a":"x\x00y"}': ("a NUL character", "not valid JSON, or a field twice"),
+}
+
+
+@pytest.mark.parametrize(("kind", "parse"), [(0, parse_csv), (1, parse_json)])
+def test_every_reader_reads_every_bad_line_exactly(
+    spark: SparkSession, folder: Path, tmp_path: Path, kind: int, parse: Callable[..., DataFrame]
+) -> None:
+    (folder / "lines.txt").write_bytes(b"\n".join([*NO_TEXT, "{Zürich".encode()]))
+    frame = parse(text(spark, str(folder)), from_ddl("a STRING NOT NULL, b STRING"))
+    out, database = tmp_path / "out", tmp_path / "bad.db"
+    sink = sinks.fan_out(sinks.batch_files(out), sinks.sql_table(f"sqlite:///{database}", "bad"))
+    run(start(bad_rows(frame), sink, name="bad", checkpoint=tmp_path / "ckpt", availableNow=True))
+
+    (file,) = out.glob("batch=*/*.parquet")
+    table = pq.read_table(file, partitioning=None)
+    table.validate(full=True)
+    with sqlite3.connect(database) as connection:
+        in_sql = connection.execute("SELECT _reason, _raw, _bytes, _file FROM bad").fetchall()
+    for rows in (
+        [tuple(row.values()) for row in table.to_pylist()],
+        list(pd.read_parquet(file).itertuples(index=False, name=None)),
+        in_sql,
+        [tuple(row) for row in spark.read.parquet(str(file)).collect()],
+    ):
+        found = {bytes(row[2] or row[1].encode()): row[0] for row in rows}
+        assert found == {
+            **{line: reasons[kind] for line, reasons in NO_TEXT.items()},
+            "{Zürich".encode(): ("not 2 fields", "not valid JSON, or a field twice")[kind],
+        }
+        assert {row[3] for row in rows} == {f"{folder}/lines.txt"}
+        assert all("\ufffd" in row[1] and "\0" not in row[1] for row in rows if row[2])
+
+
+def test_no_good_row_has_bytes_that_are_no_text(spark: SparkSession) -> None:
+    """Wherever they stand in the line; on Spark before 4.2 half of a surrogate pair is `?`."""
+    lines = [
+        *(b'{"a":{"k\xff":"1"}}', b'{"a":{"k":"\xc3"}}', b'{"\xff":1}', b'{"a":{"k":["\xf0\x9f"]}}'),
+        *(rb'{"a":{"\ud800":"1"}}', rb'{"a":{"k":"\udfff\ud83d"}}'),
+    ]
+    frame = spark.createDataFrame([(line,) for line in lines], "line BINARY").selectExpr(
+        "CAST(line AS STRING)"
+    )
+    for ddl in ("a MAP<STRING, STRING>", "a VARIANT", "a STRUCT<k: STRING>", "b INT"):
+        for row in good_rows(parse_json(frame, from_ddl(ddl))).selectExpr("to_json(struct(*))").collect():
+            assert "\ufffd" not in row[0]  # and PySpark could read it
+    assert good_rows(parse_csv(frame, from_ddl("a STRING, b STRING"), sep=":")).count() == 0
+
+
+# --- what stands beside the line
+
+
+def test_a_bad_row_says_its_file(spark: SparkSession, folder: Path) -> None:
+    names = ["a b+c%20[7].csv", "ü#1.csv"]
+    for name in names:
+        (folder / name).write_text(f"{GOOD}\njunk\n")
+    for frame in (spark.read.text(str(folder)), text(spark, str(folder), max_files_per_trigger=1)):
+        both = parse_csv(frame.where("true"), SALES, date_format="M/d/yy")
+        rows = (streamed(both) if both.isStreaming else both).orderBy("_file").collect()
+        found = [(row["_file"], row["_raw"]) for row in rows]
+        assert found == [*[(None, GOOD)] * 2, *[(f"{folder}/{name}", "junk") for name in names]]
+
+
+def test_the_other_columns_are_kept(spark: SparkSession) -> None:
+    """As those of Kafka; the time keeps its watermark."""
+    lines = (
+        spark.readStream.format("rate").load().selectExpr("'1' AS value", "timestamp AS `a.b`", "value AS v0")
+    )
+    frame = parse_csv(lines.withWatermark("`a.b`", "1 minute"), from_ddl("n INT"))
+    assert frame.columns == ["n", "_reason", "_raw", "_bytes", "_file", "a.b", "v0"]
+    assert good_rows(frame).columns == ["n", "a.b", "v0"]
+    assert bad_rows(frame).columns == ["_reason", "_raw", "_bytes", "_file", "a.b", "v0"]
+    assert good_rows(frame).schema["a.b"].metadata == {"spark.watermarkDelayMs": 60_000}
+
+    static = spark.createDataFrame([("1", 7), ("x", 8)], "value STRING, `a.b` INT")
+    assert good_rows(parse_csv(static, from_ddl("n INT"))).collect() == [(1, 7)]
+    as_json = spark.createDataFrame([('{"n":1}', 7), ("x", 8)], "value STRING, `a.b` INT")
+    rows = parse_json(as_json, from_ddl("n INT"))
+    assert (good_rows(rows).collect(), bad_rows(rows).collect()[0][-1]) == ([(1, 7)], 8)
+
+
+@pytest.mark.parametrize("parse", [parse_csv, parse_json])
+def test_two_columns_of_one_name_are_refused(spark: SparkSession, parse: Callable[..., DataFrame]) -> None:
+    for name, message in (("_FILE", "_FILE: the name is taken"), ("N", "N: both the schema and the lines")):
+        lines = spark.createDataFrame([("1", 1)], f"value STRING, {name} INT")
+        with pytest.raises(InvalidInputError, match=message):
+            parse(lines, from_ddl("n INT"))
+
+
+# --- headers
+
+
+HEADER = ",".join(SALES.names)
+
+
+def test_a_header_is_counted_and_is_no_row(spark: SparkSession, folder: Path) -> None:
+    for number, header in enumerate([HEADER, HEADER.upper(), '"' + HEADER.replace(",", '","') + '"']):
+        (folder / f"{number}.csv").write_text(f"{header}\n{GOOD}\njunk\n")
+    (folder / "none.csv").write_text(f"{GOOD}\n")
+    frame = parse_csv(text(spark, str(folder)), SALES, date_format="M/d/yy", header=True)
+    query = start(frame, sinks.memory("headed"), availableNow=True)
+    query.awaitTermination()
+    rows = spark.table("headed").collect()
+    assert [row["_raw"] for row in rows if row["_reason"]] == ["junk"] * 3
+    assert len(rows) == 7
+    assert counted(query) == [(7, 3, 3, 0)]
+    assert "_header" not in frame.columns
+
+
+def test_without_header_it_is_a_bad_row_that_looks_like_one(spark: SparkSession, folder: Path) -> None:
+    other = HEADER.replace("OrderID", "Order number")
+    write(folder, HEADER, GOOD, other, GOOD.replace(",3,", ",three,"), "junk")
+    for header, expected in ((False, (5, 4, 0, 2)), (True, (4, 3, 1, 1))):
+        frame = parse_csv(text(spark, str(folder)), SALES, date_format="M/d/yy", header=header)
+        query = start(frame, sinks.memory("unheaded"), availableNow=True)
+        query.awaitTermination()
+        assert counted(query) == [expected]
+        assert spark.table("unheaded").count() == expected[0]
+
+
+def test_a_header_in_another_order_fails_the_query_with_its_file(spark: SparkSession, folder: Path) -> None:
+    moved = HEADER.lower().replace("orderid,orderdate", "orderdate,orderid")
+    write(folder, moved, GOOD)
+    frame = parse_csv(text(spark, str(folder)), SALES, date_format="M/d/yy", header=True)
+    with pytest.raises(QueryFailed) as failed:
+        run(start(good_rows(frame).select("Region"), sinks.memory("moved"), name="moved", availableNow=True))
+    assert str(failed.value) == (
+        f"query moved failed: the header of {folder}/lines.csv has the columns in another order than the "
+        f"schema, which has {', '.join(SALES.names)}; it is {moved}"
+    )
 
 
 def test_a_quote_that_is_open_at_the_end_is_seen_whatever_the_number_of_quotes(spark: SparkSession) -> None:
     """Spark's own parser takes the rest of the line for its value, and says nothing."""
     lines = spark.createDataFrame([('1"#,1,"',), ('1"#,1,"x',), ('1"#,"x',), ('1"",1,"x"',)], "line STRING")
     rows = parse_csv(lines, from_ddl("a STRING, b INT, c STRING")).collect()
-    assert [row["_reason"] for row in rows] == ["not 3 fields"] * 3 + [None]
+    assert [row["_reason"] for row in rows] == ["misplaced quote"] * 3 + [None]
     assert rows[3][:3] == ('1""', 1, "x")
 
 
 def test_a_null_line_is_bad(spark: SparkSession) -> None:
     frame = parse_csv(spark.createDataFrame([(None,)], "value string"), SALES)
-    assert bad_rows(frame).collect() == [("not 12 fields", None)]
+    assert bad_rows(frame).collect() == [("not 12 fields", None, None, None)]
 
 
 def test_a_bad_line_does_not_fail_the_query_in_either_ansi_mode(spark: SparkSession, folder: Path) -> None:
@@ -256,8 +436,12 @@ def test_a_stream_and_a_static_read_give_the_same(spark: SparkSession, folder: P
 
 def observed(query: StreamingQuery) -> list[tuple[int, int]]:
     """Return rows and bad rows of each parse in each batch."""
-    progress = query.recentProgress
-    return [(row.rows, row.bad_rows) for each in progress for row in each.observedMetrics.values()]
+    return [(rows, bad) for rows, bad, *_ in counted(query)]
+
+
+def counted(query: StreamingQuery) -> list[tuple[int, ...]]:
+    """Return rows, bad rows, headers and bad rows like headers of each parse in each batch."""
+    return [tuple(row) for each in query.recentProgress for row in each.observedMetrics.values()]
 
 
 def test_progress_counts_rows_and_bad_rows_whatever_is_selected(spark: SparkSession, folder: Path) -> None:
@@ -315,6 +499,7 @@ def test_a_batch_for_two_sinks_is_counted_once_and_counted_on_after_a_restart(
         ("a INT, b ARRAY<INT>", r"column b: CSV cannot hold array<int>; read it as a string"),
         ("a BINARY", r"column a: CSV cannot hold binary; read it as a string"),
         ("_raw STRING", r"column _raw: the name is taken by the kit; rename the column"),
+        ("_Bytes STRING", r"column _Bytes: the name is taken by the kit; rename the column"),
         ("_reason STRING", r"column _reason: the name is taken by the kit; rename the column"),
     ],
 )

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
+from pyspark import SparkContext
 from pyspark.sql import GroupedData, Row
 from pyspark.sql import functions as F
 from pyspark.sql.datasource import DataSource, SimpleDataSourceStreamReader
@@ -18,7 +21,7 @@ from pyspark.sql.streaming.stateful_processor import StatefulProcessor, Stateful
 
 from sparkstream_kit import feeds, quarantine, run, schemas, sinks, sources, start
 from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed
-from sparkstream_kit.queries.summary import RunSummary
+from sparkstream_kit.queries.summary import QuerySummary, RunSummary
 from sparkstream_kit.sources import sockets
 
 if TYPE_CHECKING:
@@ -112,15 +115,70 @@ def test_the_summary_counts_what_went_out_what_was_late_and_what_is_kept(
     (counts,) = run(start(once, sinks.memory("once"), availableNow=True)).queries
     assert (counts.input_rows, counts.output_rows, counts.late_rows, counts.state_rows) == (4, 3, 1, 0)
     assert counts.rows_per_second == counts.input_rows / counts.busy_seconds
-    assert "4 rows in, 3 rows out, 1 late rows dropped, 0 rows in state, " in str(counts)
+    assert "4 rows in, 3 rows out, at least 1 late row or group dropped, 0 rows in state, " in str(counts)
 
 
-def test_bad_rows_are_counted_from_what_quarantine_observes(spark: SparkSession, folder: Path) -> None:
-    feeds.drip([("0.txt", "1\nx\n2\n"), ("1.txt", "y\n")], folder)
+def test_late_rows_of_an_aggregation_are_said_to_be_more(spark: SparkSession, folder: Path) -> None:
+    """Spark drops them after it has counted each task's: here 1,000 of one minute are one group."""
+    rows = ["2026-01-01 00:10\n", "2026-01-01 00:11\n", "2026-01-01 00:05\n" * 1000]
+    for number, text in enumerate(rows):
+        feeds.drip([(f"{number}.csv", text)], folder)
+        os.utime(folder / f"{number}.csv", (number, number))
+    times = sources.csv(spark, str(folder), schema="at TIMESTAMP", max_files_per_trigger=1)
+    counts = times.withWatermark("at", "0 seconds").groupBy(F.window("at", "1 minute")).count()
+    summary = run(start(counts, sinks.memory("late"), availableNow=True))
+    assert "1,002 rows in, " in str(summary)
+    assert ", at least 1 late row or group dropped, " in str(summary)
+
+
+def test_each_number_has_its_word() -> None:
+    def said(number: int) -> str:
+        counts = dict.fromkeys(["batches", "input_rows", "output_rows", "late_rows", "parsed_rows"], number)
+        more = dict.fromkeys(["bad_rows", "header_rows", "like_header_rows", "state_rows"], number)
+        query = QuerySummary("q", "id", last_batch=7, busy_seconds=1.0, **counts, **more)
+        return str(RunSummary("end of input", 1.0, (query,)))
+
+    assert said(1) == (
+        "q: 1 batch, 1 row in, 1 row out, at least 1 late row or group dropped, 1 header line, 1 bad row, "
+        "1 row in state, 1 row/s, last batch committed: 7\n"
+        "hint: 1 bad row of query q looks like a header; parse with header=True (of a job: --header)\n"
+        "ended after 1.0 s by: end of input"
+    )
+    assert said(2000) == (
+        "q: 2,000 batches, 2,000 rows in, 2,000 rows out, at least 2,000 late rows or groups dropped, "
+        "2,000 header lines, 2,000 bad rows, 2,000 rows in state, 2,000 rows/s, last batch committed: 7\n"
+        "hint: 2,000 bad rows of query q look like headers; parse with header=True (of a job: --header)\n"
+        "ended after 1.0 s by: end of input"
+    )
+    assert said(0) == (
+        "q: 0 batches, 0 rows in, 0 rows out, 0 late rows dropped, 0 bad rows, 0 rows in state, 0 rows/s, "
+        "last batch committed: 7\nended after 1.0 s by: end of input"
+    )
+
+
+@pytest.mark.parametrize(("partitions", "sort"), [(1, True), (2, False), (2, True), (3, True)])
+def test_rows_in_state_are_counted_once_also_if_a_sort_computes_them_twice(
+    spark: SparkSession, words: DataFrame, partitions: int, *, sort: bool
+) -> None:
+    was = spark.conf.get("spark.sql.shuffle.partitions")
+    spark.conf.set("spark.sql.shuffle.partitions", partitions)
+    try:
+        frame = words.orderBy("word") if sort else words
+        (query,) = run(start(frame, sinks.memory("sorted"), mode="complete", availableNow=True)).queries
+        assert query.state_rows == spark.table("sorted").count()
+    finally:
+        spark.conf.set("spark.sql.shuffle.partitions", was or "1")
+
+
+def test_good_bad_and_header_lines_are_counted_from_what_quarantine_observes(
+    spark: SparkSession, folder: Path
+) -> None:
+    feeds.drip([("0.txt", "n\n1\nx\n2\n"), ("1.txt", "n\ny\n")], folder)
     lines = sources.text(spark, str(folder), max_files_per_trigger=1)
-    parsed = quarantine.parse_csv(lines, schemas.from_ddl("n INT"))
-    summary = run(start(quarantine.good_rows(parsed), sinks.memory("good"), availableNow=True))
-    assert summary.queries[0].bad_rows == 2
+    parsed = quarantine.parse_csv(lines, schemas.from_ddl("n INT"), header=True)
+    (query,) = run(start(quarantine.good_rows(parsed), sinks.memory("good"), availableNow=True)).queries
+    assert (query.input_rows, query.parsed_rows, query.bad_rows, query.header_rows) == (6, 4, 2, 2)
+    assert ", 2 header lines, 2 bad rows, " in str(query)
 
 
 def test_idle_counts_from_the_last_row(words: DataFrame) -> None:
@@ -187,6 +245,29 @@ def test_a_first_look_that_takes_longer_than_idle_is_no_idleness(spark: SparkSes
     frame = spark.readStream.format("slow_to_begin").schema("n INT").load()
     summary = run(start(frame, sinks.memory("slow_to_begin")), idle=1)
     assert (summary.ended_by, summary.queries[0].input_rows) == ("1 s without a row", 1)
+
+
+@pytest.mark.classic_only("the server of Spark Connect ends what hangs")
+def test_a_query_that_hangs_without_a_function_is_not_put_down_to_one(
+    spark: SparkSession, tmp_path: Path, until: Callable[..., None]
+) -> None:
+    # A pipe in place of a file: to open it waits, and no interruption reaches there, as none reaches Kafka's
+    # client where no broker answers.
+    (tmp_path / "metadata").write_text('{"id":"00000000-0000-0000-0000-000000000000"}')
+    (tmp_path / "offsets").mkdir()
+    os.mkfifo(tmp_path / "offsets" / "0")
+    writer = endless(spark).writeStream.format("noop").queryName("hangs")
+    query = writer.option("checkpointLocation", str(tmp_path)).start()
+    try:
+        with pytest.raises(QueryFailed) as failed:
+            run(query, run_for=1)
+        assert str(failed.value) == (
+            "query hangs failed: it did not stop, because Spark still waits, as for a source that does not "
+            "answer (it says: Initializing sources); it ends with this process"
+        )
+    finally:
+        (tmp_path / "offsets" / "0").write_text("")
+    until(lambda: not query.isActive)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -345,6 +426,58 @@ def test_an_error_in_on_batch_stops_the_query(spark: SparkSession, words: DataFr
     assert not query.isActive
 
 
+def refuse() -> None:
+    raise ConnectionRefusedError(111, "Connection refused")
+
+
+def no_such_method() -> None:
+    jvm: Any = SparkContext._jvm  # noqa: SLF001
+    jvm.java.lang.System.noSuchMethod()
+
+
+def no_such_file() -> None:
+    jvm: Any = SparkContext._jvm  # noqa: SLF001
+    jvm.java.io.FileReader("/not/there")
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.classic_only("the JVM of this process")
+@pytest.mark.parametrize(
+    ("broken", "raised"),
+    [
+        (refuse, ConnectionRefusedError),
+        (lambda: (_ for _ in ()).throw(BrokenPipeError("the dashboard has gone")), BrokenPipeError),
+        (lambda: (_ for _ in ()).throw(TimeoutError("the database")), TimeoutError),
+        (lambda: open("/not/there"), FileNotFoundError),  # noqa: PTH123, SIM115
+        (no_such_method, Py4JError),
+        (no_such_file, Py4JJavaError),
+        (lambda: (_ for _ in ()).throw(Py4JNetworkError("of a gateway of your own")), Py4JNetworkError),
+        (lambda: (_ for _ in ()).throw(InvalidInputError("yours")), InvalidInputError),
+        (interrupt, KeyboardInterrupt),
+        (lambda: sys.exit(7), SystemExit),
+    ],
+)
+def test_what_on_batch_raises_is_what_run_raises(
+    words: DataFrame,
+    broken: Callable[[], object],
+    raised: type[BaseException],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    query = start(words, sinks.memory("raises"), mode="complete")
+
+    def on_batch(_: StreamingQueryProgress) -> None:
+        broken()
+
+    with pytest.raises(raised) as caught:
+        run(query, on_batch=on_batch)
+    assert type(caught.value) is raised
+    assert not query.isActive
+    assert "WARN" not in capfd.readouterr().err
+
+
 def serve_once(text: bytes, *, until_closed: threading.Event | None = None) -> int:
     """Serve one client, and only one: a second connection would wait for ever."""
     server = socket.create_server(("127.0.0.1", 0), backlog=1)
@@ -371,6 +504,17 @@ def test_a_socket_that_its_peer_closes_is_the_end_of_input(spark: SparkSession, 
     summary = run(query, run_for=60)
     assert summary.ended_by == "end of input"
     assert [row.value for row in spark.table("closed").collect()] == ["first", "last, without a line end"]
+
+
+@pytest.mark.classic_only("the JVM of this process")
+def test_a_socket_that_closes_ends_a_run_in_another_thread(
+    spark: SparkSession, until: Callable[..., None]
+) -> None:
+    port, done = serve_once(b"one\n"), []
+    query = start(sources.socket_lines(spark, "127.0.0.1", port), sinks.memory("elsewhere"))
+    threading.Thread(target=lambda: done.append(run(query, run_for=60).ended_by)).start()
+    until(lambda: done, 90)
+    assert done == ["end of input"]
 
 
 def test_a_refused_connection_says_what_to_start(spark: SparkSession) -> None:

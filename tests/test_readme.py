@@ -55,7 +55,7 @@ def test_the_shell_commands_run_one_after_the_other(tmp_path: Path) -> None:
     printed = (tmp_path / "out").read_text()
     for line in (
         "ProductKey             Orders  TotalSales",
-        "sales_clean: 1 batches, 500 rows in, 0 bad rows, ",
+        "sales_clean: 1 batch, 500 rows in, 0 bad rows, ",
         "|word |count|",
         "('since the beginning', 'ka', ",
     ):

@@ -87,6 +87,26 @@ def test_dedupe_keeps_one_row_over_batches_restarts_and_replays(
             (out / "_checkpoint" / "commits" / commit).unlink()
 
 
+def test_dedupe_keeps_bad_lines_that_differ_only_in_bytes_that_are_no_text(
+    spark: SparkSession, folder: Path, tmp_path: Path
+) -> None:
+    lines = [b"Z\xfcrich", b"Z\xe4rich", b"Z\xfcrich", b"Z\xef\xbf\xbdrich"]
+    (folder / "1.csv").write_bytes(b"\n".join(lines))
+    clean(spark, folder, tmp_path / "out", dedupe=["OrderID", "ProductKey"])
+    bad = written(spark, tmp_path / "out", "bad").collect()
+    assert sorted(bytes(row["_bytes"] or row["_raw"].encode()) for row in bad) == sorted(set(lines))
+
+
+def test_a_folder_of_something_else_is_said_in_the_last_line(
+    job: Callable[..., Any], folder: Path, tmp_path: Path
+) -> None:
+    feeds.drip([("a.csv", "some\nother\n"), ("b.csv", "text\n")], folder)
+    done = job("python", "sales_clean", folder, tmp_path / "out", "--available-now")
+    assert done.returncode == 0, done.stderr
+    assert "3 rows in, 3 bad rows" in done.stderr
+    assert done.stderr.splitlines()[-1] == "no line could be read: is this the right folder?"
+
+
 @pytest.mark.slow
 def test_a_restart_goes_on_and_writes_no_line_twice(
     job: Callable[..., Any], spark: SparkSession, folder: Path, tmp_path: Path

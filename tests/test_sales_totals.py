@@ -17,7 +17,7 @@ import sales_totals
 from chispa import assert_df_equality
 from conftest import left_behind
 
-from sparkstream_kit import feeds, run, sinks, sources, start
+from sparkstream_kit import feeds, run, schemas, sinks, sources, start
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,12 +38,13 @@ def rows(text: str) -> list[list[str]]:
 
 def test_the_same_transform_on_a_static_read_gives_the_same_table(spark: SparkSession, folder: Path) -> None:
     feeds.drip(feeds.sales_files(3, rows=50, seed=1), folder)
-    static = sales_totals.transform(spark.read.text(str(folder)))
+    static = sales_totals.totals(sales_totals.transform(spark.read.text(str(folder))))
     assert [[str(value) for value in row] for row in static.collect()] == truth(150, 1)
     assert static.schema.simpleString() == "struct<ProductKey:string,Orders:bigint,TotalSales:decimal(22,2)>"
 
     streamed = sales_totals.transform(sources.text(spark, str(folder), max_files_per_trigger=1))
-    run(start(streamed, sinks.latest("sales_stream"), name="same", mode="complete", availableNow=True))
+    sink = sinks.latest("sales_stream").of(sales_totals.totals)
+    run(start(streamed, sink, name="same", mode="complete", availableNow=True))
     assert_df_equality(spark.table("sales_stream"), static, ignore_nullable=True)
 
 
@@ -61,7 +62,7 @@ BAD = {
 @pytest.mark.parametrize("problem", BAD)
 def test_a_bad_line_is_counted_and_not_summed(spark: SparkSession, problem: str) -> None:
     lines = spark.createDataFrame([(line,) for line in [*BAD[problem], GOOD.format(amount="2.50", key="a")]])
-    counted = sales_totals.count_lines(lines)
+    counted = sales_totals.transform(lines)
     assert [tuple(row) for row in sales_totals.totals(counted).collect()] == [("a", 1, Decimal("2.50"))]
     assert [tuple(row) for row in sales_totals.problems(counted).collect()] == [(problem.strip(), 1)]
 
@@ -77,6 +78,34 @@ def test_under_spark_submit_standard_output_holds_the_result_and_nothing_else(
     assert rows(done.stdout) == truth(100, 2)
     assert "sales_totals: 4 batches, 100 rows in, " in done.stderr
     assert ", 0 bad rows, " in done.stderr
+
+
+@pytest.mark.connect
+def test_headers_are_no_data_and_too_many_bad_lines_are_a_failure_after_the_result(
+    job: Callable[..., Any], folder: Path
+) -> None:
+    header = ",".join(schemas.from_ddl(sales_totals.SALES).names)
+    for name, text in feeds.sales_files(3, rows=25, seed=2):
+        feeds.drip(
+            [(name, f"{header.upper()}\n{text}" + ("junk\n" if name.endswith("1.csv") else ""))], folder
+        )
+    flags = ("--available-now", "--format", "csv", "--header", "--max-bad", "1.3%")
+    done = job("python", "sales_totals", folder, *flags)
+    assert done.returncode == 1
+    assert rows(done.stdout) == truth(75, 2)
+    assert "3 batches, 79 rows in, 3 header lines, 1 bad row, " in done.stderr
+    last = "sales_totals.py: 1 of 76 lines are bad (1.3%); --max-bad is 1.3%"
+    assert done.stderr.splitlines()[-1] == last
+
+
+@pytest.mark.slow
+@pytest.mark.connect
+def test_a_header_without_its_flag_gives_a_hint(job: Callable[..., Any], folder: Path) -> None:
+    header = ",".join(schemas.from_ddl(sales_totals.SALES).names)
+    feeds.drip([(name, f"{header}\n{text}") for name, text in feeds.sales_files(2, rows=49, seed=2)], folder)
+    done = job("python", "sales_totals", folder, "--available-now", "--format", "csv", "--max-bad", "2%")
+    assert (done.returncode, rows(done.stdout)) == (0, truth(98, 2)), done.stderr
+    assert "hint: 2 bad rows of query sales_totals look like headers; parse with header=True" in done.stderr
 
 
 @pytest.mark.slow
@@ -137,7 +166,7 @@ def test_the_live_table_is_drawn_on_a_terminal_under_spark_submit(
     while chunk := _read(screen):
         shown += chunk
     assert process.wait(60) == 0
-    assert "batch 1: 10 new lines" in shown.decode()
+    assert "batch 1, new lines: 10" in shown.decode()
     assert "█" in shown.decode()
     assert (tmp_path / "out").read_text().startswith("ProductKey ")
 
@@ -171,6 +200,11 @@ def test_the_sales_log_gives_its_published_totals(job: Callable[..., Any], sales
         ([".", "--run-for", "soon"], "argument --run-for: 'soon' is not a positive number of seconds"),
         ([".", "--max-files-per-trigger", "0"], "'0' is not a whole number from 1"),
         ([".", "--format", "xml"], "argument --format: invalid choice: 'xml'"),
+        (
+            [".", "--max-bad", "1"],
+            "argument --max-bad: '1' is not a percentage from 0% to 100%, such as 1% or",
+        ),
+        ([".", "--max-bad", "101%"], "argument --max-bad: '101%' is not a percentage from 0% to 100%"),
         ([".", "--trigger", "5 parsecs"], "'5 parsecs' is not an interval, such as '5 seconds'"),
         ([".", "--trigger", "5 seconds", "--available-now"], "--available-now and --trigger exclude"),
         (["jobs.txt"], "jobs.txt is a file; give the folder that it is in"),

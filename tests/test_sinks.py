@@ -5,15 +5,18 @@ from __future__ import annotations
 import csv
 import json
 import os
+import sqlite3
+from contextlib import closing
 from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+import pyspark
 import pytest
 from chispa import assert_df_equality
 from pyspark.sql import functions as F
 
-from sparkstream_kit import feeds, run, sinks, sources, start
+from sparkstream_kit import display, feeds, jobflags, run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -253,6 +256,137 @@ def test_every_sink_works_without_the_kit(spark: SparkSession, stream: DataFrame
 def test_a_sink_keeps_its_options_out_of_its_repr() -> None:
     assert "hush" not in repr(sinks.files("out", format="csv", password="hush"))  # noqa: S106 - the point
     assert "delivery='exactly once, read through Spark'" in repr(sinks.files("out"))
+
+
+@pytest.mark.parametrize("kind", ["batch_files", "latest", "snapshot", "sql_table"])
+def test_fan_out_refuses_two_sinks_with_one_target_by_whatever_name(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    names = {
+        "batch_files": [f"{tmp_path}/out", f"file://{tmp_path}/link/out"],
+        "latest": ["Totals", "totals"],
+        "snapshot": [f"{tmp_path}/out.csv", f"{tmp_path}/link/out.csv"],
+        "sql_table": [f"sqlite:///{tmp_path}/t.db", f"sqlite:///{tmp_path}/link/t.db"],
+    }[kind]
+    more = {"table": "t", "how": "replace"} if kind == "sql_table" else {}
+    made = [getattr(sinks, kind)(name, **more) for name in (*names, names[0])]
+    for one, two in ((made[0], made[1]), (made[0], made[2].of(lambda batch: batch.where("k > 1")))):
+        with pytest.raises(
+            InvalidInputError, match=r"fan_out\(\): two sinks write to (folder|view|file|table) "
+        ):
+            sinks.fan_out(one, two)
+    # Each declares what it writes to, but for a function, of which nobody knows.
+    assert all(sink.targets for sink in made)
+    assert sinks.fan_out(*[sinks.foreach_batch(print)] * 2).targets == ()
+
+
+NAMES = ["a`b", "c.d", "e f", "`", 'g"h', "i'j", "Ü"]
+
+
+def test_any_column_name_will_do(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
+    row = {name: number for number, name in enumerate(NAMES)}
+    spark.createDataFrame([tuple(row.values())], NAMES).write.parquet(str(folder / "1"))
+    schema = spark.read.parquet(str(folder / "1")).schema
+    frame = spark.readStream.schema(schema).parquet(str(folder / "*"))
+    keys = [F.col("`" + name.replace("`", "``") + "`") for name in NAMES]
+    totals = frame.groupBy(keys).count()
+    sink = sinks.fan_out(
+        sinks.snapshot(tmp_path / "r.csv"),
+        sinks.snapshot(tmp_path / "r.json"),
+        sinks.latest("any_name"),
+        sinks.batch_files(tmp_path / "out"),
+        sinks.sql_table(f"sqlite:///{tmp_path}/t.db", "t", how="replace"),
+    )
+    finish(totals, sink, "complete", checkpoint=tmp_path / "ckpt")
+    expected = row | {"count": 1}
+    with (tmp_path / "r.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [list(expected), [str(value) for value in expected.values()]]
+    assert json.loads((tmp_path / "r.json").read_text()) == [expected]
+    finish(totals, sink, "complete", checkpoint=tmp_path / "ckpt")
+    assert [shown.asDict() for shown in spark.table("any_name").collect()] == [expected]
+    assert display.render(totals.sparkSession.table("any_name"), "table").startswith(f"{NAMES[0]}  ")
+    assert spark.read.parquet(str(tmp_path / "out")).drop("batch").columns == list(expected)
+    with closing(sqlite3.connect(tmp_path / "t.db")) as database:
+        assert database.execute("SELECT * FROM t").fetchall() == [tuple(expected.values())]
+
+
+def test_batches_without_rows_are_no_gap(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
+    hours = [f"2024-01-01T{hour:02}:00:00\n" for hour in (0, 1, 2, 9)]
+    times = sources.csv(spark, str(folder), schema="t TIMESTAMP", max_files_per_trigger=1)
+    counts = times.withWatermark("t", "1 hour").groupBy("t").count()
+    url = f"sqlite:///{tmp_path}/t.db"
+    nothing = sinks.sql_table(url, "nothing").of(lambda batch: batch.where("count > 1"))
+    sink = sinks.fan_out(
+        sinks.sql_table(url, "t"), nothing, sinks.batch_files(tmp_path / "out", format="json")
+    )
+    for number, hour in enumerate(hours):
+        feeds.drip([(f"{number}.csv", hour)], folder)
+        finish(counts, sink, checkpoint=tmp_path / "ckpt")
+    # Each file is a batch, and each that moves the watermark is followed by one that has no input.
+    assert max(path.name for path in (tmp_path / "out").glob("batch=*")) == "batch=000007"
+    assert spark.read.json(str(tmp_path / "out")).count() == 3
+    with closing(sqlite3.connect(tmp_path / "t.db")) as database:
+        assert database.execute("SELECT count(*) FROM t").fetchall() == [(3,)]
+        assert database.execute("SELECT batch_id FROM sparkstream_ledger").fetchall() == [(7,), (7,)]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "delta",
+            "Spark has no data source delta; launch with spark-submit --packages io.delta:delta-spark_2.13",
+        ),
+        (
+            "kafka",
+            f"--packages org.apache.spark:spark-sql-kafka-0-10_2.13:{pyspark.__version__}, or give get_ses",
+        ),
+        (
+            "avro",
+            f"conf={{'spark.jars.packages': 'org.apache.spark:spark-avro_2.13:{pyspark.__version__}'}}) bef",
+        ),
+        (
+            "org.example.Nobody",
+            "Spark has no data source org.example.Nobody; launch with spark-submit --packages",
+        ),
+        ("parqet", "Spark has no data source parqet; did you mean parquet?"),
+    ],
+)
+def test_a_format_that_spark_does_not_have_is_one_line_with_its_package(
+    spark: SparkSession,
+    stream: DataFrame,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    message: str,
+) -> None:
+    configured = sinks.Sink(
+        kind="other", modes=("append",), delivery="its own", configure=lambda writer: writer.format(name)
+    )
+    for sink in (sinks.table("no_such", format=name), configured):
+        with pytest.raises(InvalidInputError) as caught:
+            start(stream, sink, name="q", checkpoint=tmp_path / f"{sink.kind}")
+        assert message in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+    @jobflags.exit_codes
+    def job(argv: object) -> int:
+        spark.readStream.format(name).load("no_such").isStreaming  # noqa: B018 - Connect looks for it only now
+        return 0
+
+    assert job([]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_snapshot_takes_the_local_paths_that_spark_takes(result: DataFrame, tmp_path: Path) -> None:
+    write = sinks.snapshot(f"file://{tmp_path}/r.csv").write
+    assert write is not None
+    write(result, 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["r.csv"]
+    for path in ("s3a://bucket/r.csv", "hdfs:/r.json"):
+        with pytest.raises(
+            InvalidInputError, match=f"snapshot {path}: only a local file is replaced whole; give"
+        ):
+            sinks.snapshot(path)
 
 
 def test_what_a_sink_cannot_do_it_says(tmp_path: Path) -> None:

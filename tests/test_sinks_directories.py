@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from pyspark.sql import functions as F
 
 from sparkstream_kit import feeds, run, sinks, sources, start
+from sparkstream_kit.checkpoints.editing import rewind
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 
 if TYPE_CHECKING:
@@ -109,6 +113,61 @@ def test_a_checkpoint_that_went_back_is_refused_with_the_way_on(stream: DataFram
         (out / f"batch={number:06}").rename(tmp_path / f"{number}")
     finish(stream, sink, checkpoint)
     assert plain_read(out) == [1, 2, 3, 4, 5, 6]
+
+
+def test_directories_that_have_gone_are_refused_with_the_way_back(stream: DataFrame, tmp_path: Path) -> None:
+    out, checkpoint = tmp_path / "out of here", tmp_path / "my ckpt"
+    sink = sinks.batch_files(out, format="json")
+    finish(stream, sink, checkpoint)
+    for number in (1, 2):
+        shutil.rmtree(out / f"batch={number:06}")
+    feeds.drip([("4.csv", "7\n")], tmp_path / "in")
+    message = (
+        f"batch 3 comes, but {out} has the directories up to batch=000000 only; put the missing ones back, "
+        f"or run sparkstream checkpoint rewind '{checkpoint}' --to 0; to go on without their rows, run mkdir "
+    )
+    for _ in range(2):
+        with pytest.raises(QueryFailed, match=message):
+            finish(stream, sink, checkpoint)
+    assert plain_read(out) == [1, 2]
+    rewind(checkpoint, to=0, apply=True)
+    finish(stream, sink, checkpoint)
+    assert plain_read(out) == [1, 2, 3, 4, 5, 6, 7]
+
+    shutil.rmtree(out / "batch=000000")  # an older one, which a reader may have taken away
+    feeds.drip([("5.csv", "8\n")], tmp_path / "in")
+    finish(stream, sink, checkpoint)
+    assert plain_read(out) == [3, 4, 5, 6, 7, 8]
+
+
+@pytest.mark.parametrize(
+    "left",
+    ["nothing", *(pytest.param(name, marks=pytest.mark.slow) for name in ("the folder", "the marker"))],
+)
+def test_a_folder_that_has_gone_is_refused_with_the_way_on(
+    stream: DataFrame, tmp_path: Path, left: str
+) -> None:
+    out, checkpoint = tmp_path / "out of here", tmp_path / "ckpt"
+    sink = sinks.batch_files(out, format="json")
+    finish(stream, sink, checkpoint)
+    for path in out.glob("*" if left == "the folder" else "batch=*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if left == "nothing":
+        shutil.rmtree(out)
+    feeds.drip([("4.csv", "7\n")], tmp_path / "in")
+    for _ in range(2):
+        with pytest.raises(
+            QueryFailed, match="has no directory of a batch; put them back; to go on"
+        ) as failed:
+            finish(stream, sink, checkpoint)
+    way_on = re.search(r"run (mkdir '.*')", failed.value.cause)
+    assert way_on is not None
+    subprocess.run(way_on[1], shell=True, check=True)  # noqa: S602 - as a user would paste it
+    for number in (5, 6):
+        finish(stream, sink, checkpoint)
+        feeds.drip([(f"{number}.csv", f"{number + 3}\n")], tmp_path / "in")
+    assert plain_read(out) == [7, 8]
+    assert {row.n for row in stream.sparkSession.read.json(str(out)).collect()} == {7, 8}
 
 
 def test_what_it_cannot_do_it_says(stream: DataFrame, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from conftest import environment
 from pyspark.sql import functions as F
 
 from sparkstream_kit import feeds, run, sinks, sources, start
+from sparkstream_kit.checkpoints.editing import rewind
 from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, QueryFailed
 from sparkstream_kit.sinks.sql import rows
 
@@ -189,7 +190,7 @@ def test_rows_that_spark_had_to_compute_again_are_not_taken_for_the_first_ones(s
             made = pa.array([time.time_ns()] * part.num_rows)
             yield pa.RecordBatch.from_arrays([made], ["at"])
 
-    with rows.encoded(spark.range(5).mapInArrow(now, "at LONG"), "sqlite") as blobs:
+    with rows.encoded(spark.range(5).mapInArrow(now, "at LONG"), "sqlite", "batch 0") as blobs:
         spark.catalog.clearCache()  # as when a worker goes with what it kept
         with pytest.raises(KitError, match="a worker lost rows of this batch"):
             list(blobs)
@@ -372,6 +373,187 @@ def test_a_checkpoint_that_went_back_is_refused_with_the_way_on(
     sql(url, way_on[1])
     finish(totals(stream), sink, checkpoint, "update")
     assert sql(url, "SELECT k, total FROM t ORDER BY k") == CASES["upsert"][3]
+
+
+def put_back(url: str) -> None:
+    """Give the table and the ledger back what they had after batch 0."""
+    sql(url, "UPDATE sparkstream_ledger SET batch_id = 0")
+    sql(url, "DELETE FROM t")
+    sql(url, "INSERT INTO t VALUES ('a', 1), ('b', 1)")
+
+
+@pytest.mark.parametrize("how", ["insert", "upsert"])
+def test_a_database_put_back_from_an_older_backup_is_refused_with_the_way_back(
+    stream: DataFrame, url: str, tmp_path: Path, how: str
+) -> None:
+    mode, more, select, _ = CASES[how]
+    frame, checkpoint = stream if how == "insert" else totals(stream), tmp_path / "my ckpt"
+    sink = sinks.sql_table(url, "t", how=how, **more)  # type: ignore[arg-type]
+    finish(frame, sink, checkpoint, mode)
+    put_back(url)
+    feeds.drip([("4.csv", "d,10\n")], tmp_path / "in")
+    message = (
+        "batch 3 comes, but table t in .* has this query's batches up to 0 only, .*; to write the missing "
+        f"ones, run sparkstream checkpoint rewind '{checkpoint}' --to 0; to go on without their rows, "
+        "run (UPDATE .*')"
+    )
+    for _ in range(2):
+        with pytest.raises(QueryFailed) as failed:
+            finish(frame, sink, checkpoint, mode)
+    on = re.search(message, failed.value.cause)
+    assert on is not None
+    assert sql(url, select) == [("a", 1), ("b", 1)]
+    rewind(checkpoint, to=0, apply=True)
+    finish(frame, sink, checkpoint, mode)
+    assert sorted(sql(url, select)) == sorted([*CASES[how][3], ("d", 10)])
+
+    put_back(url)
+    feeds.drip([("5.csv", "e,10\n")], tmp_path / "in")
+    with pytest.raises(QueryFailed, match="batch 4 comes, but .* up to 0 only") as failed:
+        finish(frame, sink, checkpoint, mode)
+    sql(url, re.search(message.replace("batch 3", "batch 4"), failed.value.cause)[1])  # type: ignore[index]
+    finish(frame, sink, checkpoint, mode)
+    assert sorted(sql(url, select)) == [("a", 1), ("b", 1), ("e", 10)]
+
+
+def test_a_whole_result_makes_good_what_an_older_backup_lacks(
+    stream: DataFrame, url: str, tmp_path: Path
+) -> None:
+    sink = sinks.sql_table(url, "t", how="replace")
+    finish(totals(stream), sink, tmp_path / "ckpt", "complete")
+    put_back(url)
+    feeds.drip([("4.csv", "d,10\n")], tmp_path / "in")
+    finish(totals(stream), sink, tmp_path / "ckpt", "complete")
+    assert sql(url, "SELECT k, total FROM t ORDER BY k") == [*TOTALS, ("d", 10)]
+    assert sql(url, "SELECT batch_id FROM sparkstream_ledger") == [(3,)]
+
+
+def test_a_database_without_any_batch_of_a_query_needs_the_flag(
+    stream: DataFrame, url: str, tmp_path: Path
+) -> None:
+    other = f"sqlite:///{tmp_path}/other.db"
+    finish(stream, sinks.sql_table(other, "t"), tmp_path / "ckpt")
+    feeds.drip([("4.csv", "d,10\n")], tmp_path / "in")
+    for _ in range(2):
+        with pytest.raises(QueryFailed, match="batch 3 comes, but table t in .* has no batch of this query"):
+            finish(stream, sinks.sql_table(url, "t"), tmp_path / "ckpt")
+    finish(stream, sinks.sql_table(url, "t", take_over=True), tmp_path / "ckpt")
+    feeds.drip([("5.csv", "e,10\n")], tmp_path / "in")
+    finish(stream, sinks.sql_table(url, "t"), tmp_path / "ckpt")
+    assert sql(url, "SELECT k FROM t ORDER BY k") == [("d",), ("e",)]
+
+
+@pytest.mark.parametrize("how", CASES)
+def test_any_name_will_do(stream: DataFrame, url: str, tmp_path: Path, how: str) -> None:
+    # Words that SQLite or PostgreSQL keeps for itself, and what needs quotes.
+    mode, _, _, expected = CASES[how]
+    frame = (stream if how == "insert" else totals(stream)).toDF("nothing", "do")
+    more = {"keys": ["nothing"]} if how == "upsert" else {}
+    for table in ("nothing", "my table", 'say "x"', "select", "Mixed"):
+        for _ in range(2):
+            sink = sinks.sql_table(url, table, how=how, **more)  # type: ignore[arg-type]
+            finish(frame, sink, tmp_path / table, mode)
+        quoted = '"' + table.replace('"', '""') + '"'
+        assert sorted(sql(url, f'SELECT "nothing", "do" FROM {quoted}')) == sorted(expected)  # noqa: S608
+
+
+HARD = {
+    "nul": (b"a\0b", "a\0b", r"a\x00b"),
+    "not UTF-8": (b"Stra\xdfe \xf0\x9f", r"Stra\xdfe \xf0\x9f", r"Stra\xdfe \xf0\x9f"),
+    "a surrogate": (b"\xed\xa0\x80", r"\xed\xa0\x80", r"\xed\xa0\x80"),
+    "all at once": (b"\0\t\\N\n\xff", "\0\t\\N\n\\xff", "\\x00\t\\N\n\\xff"),
+    "nothing wrong": ("naïve \U0001f600".encode(), "naïve \U0001f600", "naïve \U0001f600"),
+}
+
+
+@pytest.mark.parametrize("how", CASES)
+def test_no_text_stops_a_query(
+    spark: SparkSession, url: str, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    rows = [(name, raw) for name, (raw, _, _) in HARD.items()]
+    spark.createDataFrame([*rows, ("null", None)], "k STRING, v BINARY").write.parquet(str(folder / "1"))
+    read = spark.readStream.schema("k STRING, v BINARY").parquet(str(folder / "*"))
+    mode, more, _, _ = CASES[how]
+    frame = read.select("k", F.expr("CAST(v AS STRING)").alias("v"))
+    frame = frame if how == "insert" else frame.groupBy("k").agg(F.max("v").alias("v"))
+    finish(frame, sinks.sql_table(url, "t", how=how, **more), tmp_path / "ckpt", mode)  # type: ignore[arg-type]
+    place = 1 if url.startswith("sqlite") else 2
+    expected = {"null": None} | {name: each[place] for name, each in HARD.items()}
+    assert dict(sql(url, "SELECT k, v FROM t")) == expected
+    changed = 3 if url.startswith("sqlite") else 4
+    assert (
+        f"batch 0 for table t: {changed} values are changed: bytes that are not UTF-8 become" in caplog.text
+    )
+
+
+TIMES = {
+    "-5877641-06-23": "-infinity",
+    "-4713-12-31": "-infinity",
+    "-4712-01-01": "4713-01-01{} BC",
+    "-0001-02-28": "0002-02-28{} BC",
+    "0000-02-29": "0001-02-29{} BC",
+    "0000-12-31": "0001-12-31{} BC",
+    "0001-01-01": "0001-01-01{}",
+    "9999-12-31": "9999-12-31{}",
+    "+10000-01-01": "10000-01-01{}",
+    "+294247-01-01": "294247-01-01{}",
+    "+5881580-07-11": "infinity",
+}
+
+
+def test_no_time_stops_a_query(spark: SparkSession, url: str, folder: Path, tmp_path: Path) -> None:
+    days = spark.createDataFrame([(k,) for k in TIMES], "k STRING").selectExpr("k", "CAST(k AS DATE) AS d")
+    held = F.length("k") < 14  # beyond it a timestamp has no place in Spark either
+    stamps = [F.when(held, F.col("d").cast(kind)).alias(kind) for kind in ("timestamp", "timestamp_ntz")]
+    days.select("*", *stamps).write.parquet(str(folder / "1"))
+    schema = "k STRING, d DATE, timestamp TIMESTAMP, timestamp_ntz TIMESTAMP_NTZ"
+    frame = spark.readStream.schema(schema).parquet(str(folder / "*"))
+    finish(frame, sinks.sql_table(url, "t"), tmp_path / "ckpt")
+    found = {row[0]: row[1:] for row in sql(url, "SELECT k, CAST(d AS TEXT), CAST(timestamp AS TEXT), "
+                                            "CAST(timestamp_ntz AS TEXT) FROM t")}  # fmt: skip
+    for name, text in TIMES.items():
+        if url.startswith("sqlite"):
+            plain = name.removeprefix("+")
+            day, instant, clock = plain, f"{plain} 00:00:00.000000", f"{plain} 00:00:00.000000"
+        else:
+            day, instant, clock = text.format(""), text.format(" 00:00:00+00"), text.format(" 00:00:00")
+        expected = (day, None, None) if len(name) >= 14 else (day, instant, clock)
+        assert found[name] == expected, name
+
+
+def test_a_decimal_in_sqlite_has_all_its_digits(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
+    feeds.drip([("1.csv", "0.000000000000000001\n0\n-12.5\n\n")], folder)
+    frame = sources.csv(spark, str(folder), schema="v DECIMAL(38,18)", ignoreLeadingWhiteSpace=True)
+    finish(frame, sinks.sql_table(f"sqlite:///{tmp_path}/t.db", "t"), tmp_path / "ckpt")
+    texts = [("-12.500000000000000000",), ("0.000000000000000000",), ("0.000000000000000001",)]
+    assert sorted(sql(f"sqlite:///{tmp_path}/t.db", "SELECT v FROM t WHERE v IS NOT NULL")) == texts
+
+
+def test_a_name_that_postgresql_would_cut_is_refused(stream: DataFrame, tmp_path: Path) -> None:
+    url = postgresql.server().database()
+    long, fits = "ä" * 32, "ä" * 31 + "a"
+    for frame, table in (
+        (stream, long),
+        (stream, f"{long}.t"),
+        (stream.withColumnRenamed("n", long), "t"),
+    ):
+        with pytest.raises(
+            InvalidInputError, match=f"PostgreSQL cuts names at 63 bytes, and {long} has 64; rename"
+        ):
+            finish(frame, sinks.sql_table(url, table), tmp_path / "no")
+    for _ in range(2):  # and is found again
+        finish(stream.withColumnRenamed("n", fits), sinks.sql_table(url, fits), tmp_path / "ckpt")
+    assert sql(url, f'SELECT count(*) FROM "{fits}"') == [(6,)]  # noqa: S608 - a constant
+    finish(stream, sinks.sql_table(f"sqlite:///{tmp_path}/t.db", long), tmp_path / "lite")
+
+
+@pytest.mark.parametrize("name", ["sparkstream_stage", "SPARKSTREAM_LEDGER", "s.sparkstream_ledger"])
+def test_the_kits_own_names_are_refused(name: str) -> None:
+    own = name.rpartition(".")[2]
+    with pytest.raises(
+        InvalidInputError, match=f"the kit needs the name {own} for a table of its own; use another"
+    ):
+        sinks.sql_table("sqlite:///t.db", name)
 
 
 def test_a_table_that_is_gone_is_said(stream: DataFrame, url: str, tmp_path: Path) -> None:

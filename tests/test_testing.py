@@ -143,7 +143,7 @@ def test_a_time_with_a_zone_is_that_instant(stream: Streams) -> None:
         ("tea", "row 'tea' does not fit the columns product, amount, extra; give tuples of 3, dicts or Rows"),
         (("tea", 1), "row ('tea', 1) does not fit the columns product, amount, extra; give tuples of 3"),
         ({"product": "tea", "amout": 1}, "unknown column amout; did you mean amount?"),
-        (("tea", 1.5, None), "column amount (int): 1.5 is no whole number"),
+        (("tea", 1.5, None), "column amount (int): 1.5 is not a whole number"),
         (("tea", 2**31, None), "column amount (int): "),
         ((None, 1, None), "column product (string) is NOT NULL; {'product': None, 'amount': 1, "),
         ((1, 1, None), "column product (string): "),
@@ -194,7 +194,7 @@ def test_the_last_batch_comes_again_with_the_same_id_and_rows_to_a_sink_too(
 ) -> None:
     naive = tmp_path / "naive"
     query = stream.query(totals(sales.to_df()), mode="update", sink=written_by(naive))
-    with pytest.raises(InvalidInputError, match="no batch is committed that could come again"):
+    with pytest.raises(InvalidInputError, match="no batch has been committed yet that could"):
         query.replay()
     sales.add_data([("tea", 1)])
     sales.add_data([("tea", 2)])
@@ -360,10 +360,10 @@ def test_without_a_watermark_windows_that_stay_open_are_missing(spark: SparkSess
     ("options", "said"),
     [
         ({"mode": "updte"}, "unknown output mode updte; did you mean update?"),
-        ({"mode": "update"}, r"keys=\[\] in update mode; name the result's key columns"),
+        ({"mode": "update"}, r"keys=\[\] in update mode; give the result's key columns"),
         (
             {"keys": ["product"]},
-            r"keys=\['product'\] in append mode; name the result's key columns in update",
+            r"keys=\['product'\] in append mode; give the result's key columns in update",
         ),
         ({"mode": "update", "keys": ["prod"]}, "unknown key column prod; did you mean product?"),
         ({"watermark": ("tim", "1 hour")}, "unknown event-time column tim; known: amount, product"),

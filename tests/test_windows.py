@@ -177,7 +177,7 @@ def test_flatten_takes_timestamps_without_a_zone_and_odd_names(spark: SparkSessi
         (
             lambda df: df.withColumnRenamed("key", "END"),
             "window",
-            "column END exists already beside window; ren",
+            "column END exists already; rename",
         ),
         (
             lambda df: df.select(F.struct(F.lit(1).alias("start"), F.lit(2).alias("end")).alias("w")),
@@ -201,7 +201,7 @@ def test_flatten_says_what_is_wrong(
     [
         (
             lambda: sliding("t", "10 seconds", "20 seconds"),
-            "slide 20 seconds is longer than length 10 seconds; rows between windows would be lost; slide",
+            "slide 20 seconds is longer than length 10 seconds: rows between windows would be lost; give",
         ),
         (lambda: tumbling("t", "0 seconds"), "length must be longer than zero, not 0 seconds"),
         (
@@ -212,11 +212,11 @@ def test_flatten_says_what_is_wrong(
         (lambda: session("t", "0 minutes"), "gap must be longer than zero, not 0 minutes"),
         (
             lambda: tumbling("t", "1 hour", offset="60 minutes"),
-            "offset 60 minutes must be shorter than length 1 hour; take off whole lengths until it is, the",
+            "offset 60 minutes must be shorter than length 1 hour; subtract the length until it is: the",
         ),
         (
             lambda: sliding("t", "10 seconds", "5 seconds", offset="-5 seconds"),
-            "offset -5 seconds must be shorter than slide 5 seconds; take off whole slides until it is, the",
+            "offset -5 seconds must be shorter than slide 5 seconds; subtract the slide until it is: the",
         ),
         (lambda: tumbling("t", "1 month"), "length 1 month: a month has no fixed length; write it in days"),
         (lambda: session("t", "2 years"), "gap 2 years: a year has no fixed length; write it in days"),

@@ -26,6 +26,9 @@ _texts: WeakKeyDictionary[DataFrame, str] = WeakKeyDictionary()
 _TRANSPARENT = re.compile(
     r"(SubqueryAlias|View|ResolvedHint|UnresolvedHint|CollectMetrics|Repartition\w*|RebalancePartitions)\b"
 )
+# How the quarantine parses is the kit's; what a user has decided of it is in the name.
+_PARSE = re.compile(r"SubqueryAlias sparkstream_((?:csv|json)_[0-9a-f]{12})\b")
+_LINES = "SubqueryAlias sparkstream_lines"
 _STATEFUL = re.compile(
     r"(Aggregate|Deduplicate\w*|Distinct|FlatMapGroups\w*WithState|TransformWithState\w*)\b"
 )
@@ -79,11 +82,20 @@ def stable_lines(frame: DataFrame, mode: str) -> list[str]:
     )
     lines: list[str] = []
     left_out: list[int] = []  # depths of the nodes above that are not shown
+    ours = 0  # up to here, nodes are the kit's own
     for at, node in enumerate(nodes):
         while left_out and left_out[-1] >= node.depth:
             left_out.pop()
         text = node.text
-        if _end(nodes, at) == at + 1 and not text.startswith("CTERelationRef"):
+        if parse := _PARSE.match(text):
+            below = range(at + 1, _end(nodes, at))
+            ours = next((other for other in below if nodes[other].text.startswith(_LINES)), at)
+            pruning.use(" ".join(each.text for each in nodes[at:ours]))
+            text = f"Parse {parse[1]}"
+        elif at < ours:
+            left_out.append(node.depth)
+            continue
+        elif _end(nodes, at) == at + 1 and not text.startswith("CTERelationRef"):
             text = pruning.of_leaf(node)
         elif _TRANSPARENT.match(text) or not (text := pruning.of(_without(unstable, text))):
             left_out.append(node.depth)
@@ -156,8 +168,12 @@ class _Pruning:
             text = f"Project [{', '.join(kept)}]" if kept else ""
         elif not self._whole and text.startswith("Expand ["):
             text = self._of_expand(text)
-        self._used.update(re.findall(r"#(\d+)", text))
+        self.use(text)
         return text
+
+    def use(self, text: str) -> None:
+        """Take the columns of a text as used."""
+        self._used.update(re.findall(r"#(\d+)", text))
 
     def of_leaf(self, node: _Node) -> str:
         """Return a source's columns; its kind, path and options are no part of the state."""

@@ -17,10 +17,11 @@ def count(number: int, what: str) -> str:
     """Return a number of things.
 
     Example:
-        >>> count(1, "file"), count(2000, "file")
-        ('1 file', '2,000 files')
+        >>> count(1, "file"), count(2000, "file"), count(2, "batch")
+        ('1 file', '2,000 files', '2 batches')
     """
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    many = f"{what}es" if what.endswith("ch") else f"{what}s"
+    return f"{number:,} {what if number == 1 else many}"
 
 
 def size(number: float) -> str:

@@ -149,8 +149,8 @@ class Rewind:
             known = [
                 "  sql_table, batch_files   refuse a batch that they have, and say how to set",
                 "                           them back; from a backup of then they go on exactly",
-                f"  files, table             skip {again} by number: rows are lost where",
-                "                           the batches are cut anew; give them a new folder",
+                f"  files, table             refuse, as Spark would skip {again} by number:",
+                "                           start anew with another folder and another checkpoint",
             ]
         return [
             "What the sinks make of it:",

@@ -28,6 +28,8 @@ _VERBS = {
     "Stream": "reads a stream of",
     "Table": "reads a table of",
 }
+# How versions before this one parsed lines of CSV and JSON: from its first step to that which reads the line.
+_PARSE = re.compile(r"Project \[CASE WHEN isnull\(_reason#\d+\) THEN v\d+#(?:.*\n)+?.* AS _raw#\d+.*")
 _LONG = 160  # characters of one difference
 
 
@@ -56,20 +58,17 @@ def _canonical(text: str) -> str:
     options of `from_csv` stand in one order, and steps that change nothing are left out.
     """
     lines: list[str] = []
-    left_out: list[int] = []  # depths of the steps that are
-    given = text.split("\n")
+    above: list[tuple[int, bool]] = []  # the steps that a line is under: how deep, and whether it is shown
+    given = _PARSE.sub("Parse", text).split("\n")
     for at, line in enumerate(given):
         step = line.lstrip()
         depth = len(line) - len(step)
-        while left_out and left_out[-1] >= depth:
-            left_out.pop()
-        if step == "Filter true" or _renames_nothing(step, given[at + 1 : at + 2]):
-            left_out.append(depth)
-            continue
-        step = re.sub(r"\bcast\(([^()]+) as interval\)", _interval, step)
-        step = re.sub(r"(?:\(\w+,[^()]*\), )+\(\w+,[^()]*\)(?=, )", _in_order, step)
-        step = re.sub(r"\w+(?=#\d)", lambda name: name[0].lower(), step)
-        lines.append(" " * (depth - 2 * len(left_out)) + step)
+        while above and above[-1][0] >= depth:
+            above.pop()
+        indent = "  " * sum(shown for _, shown in above)
+        above.append((depth, step != "Filter true" and not _renames_nothing(step, given[at + 1 : at + 2])))
+        if above[-1][1]:
+            lines.append(indent + _in_one_way(step))
     numbers: dict[tuple[str, str], str] = {}
 
     def renumbered(found: re.Match[str]) -> str:
@@ -77,6 +76,13 @@ def _canonical(text: str) -> str:
         return name + numbers.setdefault((name[0], number), str(len(numbers)))
 
     return re.sub(r"(#|CTERelationDef |CTERelationRef )(\d+)", renumbered, "\n".join(lines))
+
+
+def _in_one_way(step: str) -> str:
+    step = re.sub(r"\bcast\(([^()]+) as interval\)", _interval, step)
+    step = re.sub(r"(?:\(\w+,[^()]*\), )+\(\w+,[^()]*\)(?=, )", _in_order, step)
+    step = re.sub(r"(?<=^Stream \[)_metadata#\d+(, )?", "", step)  # the file of a line
+    return re.sub(r"\w+(?=#\d)", lambda name: name[0].lower(), step)
 
 
 def _renames_nothing(step: str, below: list[str]) -> bool:
@@ -111,6 +117,8 @@ def differences(old: str, new: str) -> list[str]:
         ["groups by State; the checkpoint's query groups by ProductKey"]
     """
     old, new = _canonical(old), _canonical(new)
+    if re.search(r"^ *Parse$", old, re.MULTILINE):  # by which settings, it does not say
+        new = re.sub(r"(?m)^( *Parse) \w+$", r"\1", new)
     if old == new:
         return []
     here, there = Counter(_phrases(new)), Counter(_phrases(old))
@@ -149,6 +157,10 @@ def _of_line(line: str) -> list[tuple[str, str]]:
         return [("computes", _window(part)) for part in _plans.top_level(rest[1:-1])]
     if operator == "EventTimeWatermark":
         return [("has a watermark of", f"{parts[-1]} on {rest.partition(':')[0]}")]
+    if operator == "Parse":
+        return [
+            ("parses", f"lines of {rest.partition('_')[0]} by schema and formats {rest.partition('_')[2]}")
+        ]
     verb = _VERBS.get(operator, f"runs {operator} on")
     return [(verb, _window(rest.strip("[]")))] if operator else []
 
@@ -166,7 +178,10 @@ def _window(expression: str) -> str:
         shift = re.search(r"- (\d+)\) % ", expression)
         offset = f" from {int(shift[1]) / 1e6:g} s" if shift and int(shift[1]) else ""
         return f"windows of {lengths}{offset} on {time[1]}"
-    return f"session windows with a gap of {gap[1]} on {time[1]}" if gap else expression
+    if gap is None:
+        return expression
+    fixed = re.fullmatch(r"(\d+) microseconds", gap[1])
+    return f"session windows with a gap of {f'{int(fixed[1]) / 1e6:g} s' if fixed else gap[1]} on {time[1]}"
 
 
 def _shortened(text: str, other: str) -> str:

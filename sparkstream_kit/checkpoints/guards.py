@@ -194,8 +194,8 @@ def _check_query(
         return
     if kept is None:
         _log.warning(
-            "checkpoint %s was not written by sparkstream-kit; assuming it belongs to query %s. Other queries "
-            "will be refused from now on.",
+            "checkpoint %s was not written by sparkstream-kit; assuming it belongs to query %s. Other "
+            "queries will be refused from now on.",
             checkpoint,
             name,
         )

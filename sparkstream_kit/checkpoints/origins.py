@@ -79,8 +79,8 @@ def find_moves(
         done = any(base is not None and (_is_under(new, base) or _is_under(base, new)) for base in bases)
         if not done and old not in {move.old for move in found.values()}:
             raise InvalidInputError(
-                f"checkpoint {root}: moved= says that {old} is {new} now, and the query reads neither; correct "
-                "the paths, or leave it out"
+                f"checkpoint {root}: moved= says that {old} is {new} now, and the query reads neither; "
+                "correct the paths, or leave it out"
             )
     return list(found.values())
 

@@ -73,10 +73,13 @@ def _land(folder: Path, name: str, content: bytes, stamp: int) -> Path:
     path, hidden = folder / name, folder / f".{name}.part"
     if path.name != name or name.startswith((".", "_")):
         raise InvalidInputError(
-            f"{name!r} is no name that Spark reads; give one without / and a leading . or _"
+            f"file name {name!r} cannot be used; give one without / that does not begin with . or _, "
+            "as Spark skips those"
         )
     if path.exists():
-        raise InvalidInputError(f"{path} exists, and Spark reads a name only once; give a new name or folder")
+        raise InvalidInputError(
+            f"{path} exists already, and Spark reads a file name only once; give a new name or folder"
+        )
     try:
         with hidden.open("wb") as file:
             file.write(content)

@@ -124,7 +124,7 @@ def sales_files(count: int | None, *, rows: int, seed: int) -> Iterable[tuple[st
     """
     numbers = count_to(count)
     if rows < 1:
-        raise InvalidInputError(f"rows is {rows}; give 1 row a file or more")
+        raise InvalidInputError(f"rows is {rows}; give at least 1 row per file")
 
     def make() -> Iterator[tuple[str, str]]:
         source = iter(sales_rows(None, seed=seed))

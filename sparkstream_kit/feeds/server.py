@@ -10,7 +10,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from sparkstream_kit._arguments import check
+from sparkstream_kit._arguments import check, said
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.feeds.iterables import Again, paced
 
@@ -38,7 +38,7 @@ class LineServer:
             once); None sends as fast as the client reads.
 
     Raises:
-        InvalidInputError: the port is taken or cannot be had, the rate is not above 0, or only the first
+        InvalidInputError: the port is taken or cannot be used, the rate is not above 0, or only the first
             client would get the lines.
 
     Example:
@@ -59,10 +59,12 @@ class LineServer:
         check(LineServer, locals())
         self._lines: Iterable[str] = Again(lines) if callable(lines) else lines
         if isinstance(lines, str) or iter(self._lines) is self._lines:
-            what = f"lines is one {type(lines).__name__}, which is not read line by line anew for each client"
+            what = f"lines is {said(lines)}, which cannot be read line by line again for each client"
             raise InvalidInputError(f"{what}; give a list of lines or a function that returns an iterator")
         if rate is not None and not rate > 0:
-            raise InvalidInputError(f"rate is {rate} lines a second; give a number above 0, or leave it out")
+            raise InvalidInputError(
+                f"rate is {rate} lines per second; give a number above 0, or leave it out"
+            )
         self._period = 1 / rate if rate else 0.0
         self._closed = threading.Event()
         self._changed = threading.Condition()  # guards the next three

@@ -4,7 +4,7 @@ Standard library only, so that a job's arguments are checked before pyspark is i
 """
 
 from sparkstream_kit.jobflags.exits import exit_codes, take_standard_streams
-from sparkstream_kit.jobflags.flags import check_needs, label, parser, trigger
+from sparkstream_kit.jobflags.flags import check_bad_rows, check_needs, label, parser, trigger
 from sparkstream_kit.jobflags.values import (
     check_apart,
     check_multiple,
@@ -14,6 +14,7 @@ from sparkstream_kit.jobflags.values import (
     host,
     interval,
     output_file,
+    percent,
     port,
     positive_int,
     profile,
@@ -23,6 +24,7 @@ from sparkstream_kit.jobflags.values import (
 
 __all__ = [
     "check_apart",
+    "check_bad_rows",
     "check_multiple",
     "check_needs",
     "checkpoint_folder",
@@ -34,6 +36,7 @@ __all__ = [
     "label",
     "output_file",
     "parser",
+    "percent",
     "port",
     "positive_int",
     "profile",

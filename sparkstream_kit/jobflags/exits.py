@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import functools
 import io
@@ -10,12 +11,11 @@ import os
 import select
 import signal
 import sys
-import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from sparkstream_kit import _causes, _shutdown, _waiting
-from sparkstream_kit.errors import KitError, without_secrets
+from sparkstream_kit.errors import InvalidInputError, KitError, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,7 +38,8 @@ def exit_codes(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int
     trace: it is a bug.
 
     Before the run there is nothing to commit, and a signal ends the job at once. Under spark-submit the JVM
-    then sets the exit code, 130 or 143, if it got the signal too.
+    then sets the exit code, 130 or 143, if it got the signal too. A signal that comes after that, and more
+    than a second later, ends the process where it is.
 
     Args:
         main: takes the arguments (None: those of the process) and returns the exit code.
@@ -53,18 +54,30 @@ def exit_codes(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int
         loggers = logging.getLogger(), logging.getLogger("psycopg")
         for logger in loggers:
             logger.addFilter(_not_raised_as_well)
-        code = 1
+        stop, former = _Stop(), sys.unraisablehook
+        sys.unraisablehook = stop.unraisable
         try:
-            with _waiting.signals_to(_unwind):
-                code = _run(main, argv)
+            with _waiting.signals_to(stop.unwind, again=stop.leave):
+                try:
+                    _run(main, argv, stop)
+                finally:
+                    # The JVM may go in here, and py4j would log it.
+                    _shutdown.job_ends(stop.code)
         finally:
+            sys.unraisablehook = former
             logging.disable(logging.NOTSET)
-            _shutdown.job_ends(code)  # the JVM may go in here, and py4j would log it
             for logger in loggers:
                 logger.removeFilter(_not_raised_as_well)
-        return code
+        atexit.register(_ignore_signals)
+        return stop.code
 
     return wrapped
+
+
+def _ignore_signals() -> None:
+    """Let a process that ends do so with its exit code; before its end Python takes its handlers away."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _not_raised_as_well(record: logging.LogRecord) -> bool:
@@ -72,54 +85,98 @@ def _not_raised_as_well(record: logging.LogRecord) -> bool:
     return "py4j" not in record.pathname and not str(record.msg).startswith("error ignored terminating")
 
 
-class _Signalled(BaseException):
-    """A signal outside of a run."""
+class _Signalled(KeyboardInterrupt):
+    """A signal outside of a run; at a KeyboardInterrupt py4j drops the connection, whose answer is unread."""
 
 
-def _unwind(name: str) -> NoReturn:
-    """End the job from where it is, so that temporary folders go and no JVM is left behind."""
-    # The JVM may have got the signal too: what is said of losing it is no news.
-    logging.disable(logging.CRITICAL)
-    raise _Signalled(name)
+class _Stop:
+    """What a job's signals do outside of its run."""
+
+    def __init__(self) -> None:
+        self.name: str | None = None  # of the signal that the job is being ended by
+        self.code = 1  # of the job, if nothing else ends it
+        self.over = False
+
+    def end(self, code: int) -> None:
+        """Take the exit code; from here on the job ends by itself, and no signal changes it."""
+        self.code, self.over = code, True
+
+    def unwind(self, name: str) -> None:
+        """End the job from where it is, so that temporary folders go and no query is left behind."""
+        if self.over:
+            return
+        if _shutdown.job_holds_jvm():
+            self.leave(
+                name
+            )  # the queries end with the JVM; to cut off what it does would be told as an error
+        # The JVM may have got the signal too: what is said of losing it is no news.
+        logging.disable(logging.CRITICAL)
+        self.name = name
+        raise _Signalled(name)
+
+    def leave(self, name: str) -> NoReturn:
+        """End the process here and now."""
+        if os.isatty(2):
+            os.write(2, b"\x1b[?25h")  # a live picture hides the cursor
+        os._exit(self.code if self.over else 128 + signal.Signals[name])
+
+    def unraisable(self, unraisable: Any) -> None:
+        """Leave where Python would drop the signal and go on, as in the destructor of an object."""
+        if isinstance(unraisable.exc_value, _Signalled):
+            self.leave(str(unraisable.exc_value))
+        sys.__unraisablehook__(unraisable)
 
 
-def _run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None) -> int:
+def _run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None, stop: _Stop) -> None:
+    """Run a job to its exit code, which is in `stop` then."""
     try:
-        code = main(argv)
-        sys.stdout.flush()
-    except KitError as err:
-        said = str(err)
-        for argument, flag in _FLAGS.items():
-            said = said.replace(argument, flag)
-        print(f"{Path(sys.argv[0]).name}: {said}", file=sys.stderr)
-        return err.exit_code
-    except (KeyboardInterrupt, _Signalled) as signalled:
-        name = str(signalled) or "SIGINT"
-        if _shutdown.job_has_run():
-            return 128 + signal.Signals[name]
-        print(f"{Path(sys.argv[0]).name}: stopped by {name} before it began to run", file=sys.stderr)
-        return 0
-    except Exception as err:
-        if isinstance(err, BrokenPipeError) and _reader_is_gone():
-            # As with `head`: nothing more to say, and nowhere to say it.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            return 0
-        cause = _cause_in_spark(err)
-        if cause is None:
+        try:
+            code = main(argv)
+            sys.stdout.flush()
+            stop.end(code)
+        except Exception as err:
+            # What follows a signal comes of it: a call into the JVM was cut off, or a query failed.
+            if stop.name is not None:
+                raise
+            _end_with(err, stop)
+    except BaseException as err:
+        name = stop.name or ("SIGINT" if isinstance(err, KeyboardInterrupt) else None)
+        if name is None or isinstance(err, SystemExit):
             raise
-        print(f"{Path(sys.argv[0]).name}: {without_secrets(cause)}", file=sys.stderr)
-        return 1
-    else:
-        return code
+        stop.end(128 + signal.Signals[name] if _shutdown.job_has_run() else 0)
+        if not _shutdown.job_has_run():
+            print(f"{Path(sys.argv[0]).name}: stopped by {name} before it began to run", file=sys.stderr)
+
+
+def _end_with(err: Exception, stop: _Stop) -> None:
+    """End a job that has failed; an error that is nobody's to mend but ours goes on."""
+    if isinstance(err, BrokenPipeError) and _reader_is_gone():
+        # As with `head`: nothing more to say, and nowhere to say it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        stop.end(0)
+        return
+    missing = _causes.missing_source(err)
+    line = _said(err) if isinstance(err, KitError) else missing or _cause_in_spark(err)
+    if line is None:
+        raise err
+    failed = InvalidInputError.exit_code if missing else 1
+    stop.end(err.exit_code if isinstance(err, KitError) else failed)
+    print(f"{Path(sys.argv[0]).name}: {without_secrets(line)}", file=sys.stderr)
+
+
+def _said(err: KitError) -> str:
+    """Return an error's line with the flags of jobs in place of the arguments that they give."""
+    said = str(err)
+    for argument, flag in _FLAGS.items():
+        said = said.replace(argument, flag)
+    return said
 
 
 def _cause_in_spark(err: Exception) -> str | None:
     """Return a line for an error that came from Spark, None for any other."""
     if type(err).__module__.startswith("pyspark.errors") or type(err).__name__ == "Py4JJavaError":
         return _causes.innermost(err)
-    modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(err.__traceback__)]
-    lost = type(err).__module__.startswith("py4j") or isinstance(err, ConnectionError)
-    return "Spark's JVM ended before the job did" if lost and "py4j.java_gateway" in modules else None
+    return "Spark's JVM ended before the job did" if _shutdown.jvm_has_ended(err) else None
 
 
 def _reader_is_gone() -> bool:

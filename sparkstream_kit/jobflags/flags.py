@@ -5,12 +5,24 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from sparkstream_kit.errors import InvalidInputError, hint
-from sparkstream_kit.jobflags.values import checkpoint_folder, interval, profile, seconds, state_store
+from sparkstream_kit.errors import InvalidInputError, KitError, hint
+from sparkstream_kit.jobflags.values import (
+    checkpoint_folder,
+    interval,
+    percent,
+    profile,
+    seconds,
+    state_store,
+)
 
-__all__ = ["check_needs", "label", "parser", "trigger"]
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from sparkstream_kit.queries.summary import RunSummary
+
+__all__ = ["check_bad_rows", "check_needs", "label", "parser", "trigger"]
 
 _SHARED: dict[str, dict[str, Any]] = {
     "--profile": {
@@ -35,6 +47,16 @@ _SHARED: dict[str, dict[str, Any]] = {
         "metavar": "NAME",
         "type": state_store,
         "help": "memory, or rocksdb for state that may outgrow it (by the profile)",
+    },
+    "--header": {
+        "action": "store_true",
+        "help": "The files have headers: leave out each line that holds the column names in their order.",
+    },
+    "--max-bad": {
+        "metavar": "PERCENT",
+        "type": percent,
+        "help": "At the end, fail with exit code 1 if more of the run's lines are bad, such as 1%%. "
+        "Default: never.",
     },
     "--stop-file": {"metavar": "PATH", "help": "stop cleanly when a file appears here"},
 }
@@ -133,3 +155,26 @@ def trigger(args: argparse.Namespace) -> dict[str, Any]:
     if available_now:
         return {"availableNow": True}
     return {"processingTime": args.trigger} if args.trigger else {}
+
+
+def check_bad_rows(summary: RunSummary, max_bad: Decimal | None) -> None:
+    """Say at the end of a job if no line could be read, or raise if more were bad than `--max-bad` allows.
+
+    Args:
+        summary: of the job's run.
+        max_bad: the percentage that `--max-bad` gives, or None.
+
+    Raises:
+        KitError: more of the run's lines are bad; a job ends with exit code 1.
+    """
+    lines = sum(query.parsed_rows or 0 for query in summary.queries)
+    bad = sum(query.bad_rows or 0 for query in summary.queries)
+    if max_bad is not None and bad * 100 > max_bad * lines:
+        raise KitError(f"{bad:,} of {lines:,} lines are bad ({_share(bad, lines)}); --max-bad is {max_bad}%")
+    if lines and bad == lines:
+        sys.stderr.write("no line could be read: is this the right folder?\n")
+
+
+def _share(part: int, whole: int) -> str:
+    percentage = part * 100 / whole
+    return f"{percentage:.1f}%" if percentage >= 1 else f"{percentage:.2g}%"

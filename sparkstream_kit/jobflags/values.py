@@ -7,6 +7,7 @@ import glob
 import math
 import os
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ __all__ = [
     "host",
     "interval",
     "output_file",
+    "percent",
     "port",
     "positive_int",
     "profile",
@@ -62,6 +64,18 @@ def positive_int(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
     return int(text)
+
+
+def percent(text: str) -> Decimal:
+    """Read a percentage, 0% to 100%.
+
+    Example:
+        >>> percent("0.5%")
+        Decimal('0.5')
+    """
+    if not re.fullmatch(r"\d+(\.\d+)?%", text, re.ASCII) or Decimal(text[:-1]) > 100:  # noqa: PLR2004 - all
+        raise argparse.ArgumentTypeError(f"{text!r} is not a percentage from 0% to 100%, such as 1% or 0.5%")
+    return Decimal(text[:-1])
 
 
 def port(text: str) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from functools import reduce
+from operator import and_
 from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
@@ -22,9 +25,11 @@ from pyspark.sql.types import (
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.quarantine.rows import RAW, check_names, parsed, typed
+from sparkstream_kit.quarantine.rows import FILE, RAW, beside, between_marks, parsed, quoted, readable, typed
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pyspark.sql import Column, DataFrame
 
 __all__ = ["parse_csv"]
@@ -37,11 +42,11 @@ _TYPES = (
 # Spark's parser fails the query at a line with more fields than this (its option maxColumns).
 _MOST_FIELDS = 20_000
 
-# A field that is added to each line: a quote that is open at the end takes it into its value.
-_LAST = "end"
-
 # What from_csv takes for the end of a line, as a line feed can be in a value.
 _END = "\uffff"
+
+# Given to from_csv in place of a separator of several characters, beside which it misreads quotes.
+_SEP = "\ufffe"
 
 
 def parse_csv(
@@ -51,84 +56,173 @@ def parse_csv(
     date_format: str | None = None,
     timestamp_format: str | None = None,
     sep: str = ",",
+    header: bool = False,
 ) -> DataFrame:
-    """Parse lines of CSV without a header; each line gives one row, good or bad.
+    """Parse lines of CSV; each line gives one row, good or bad.
 
     A line is bad when it is not valid UTF-8 or has U+FFFF or U+0000 in it, when it has another number of
-    fields than the schema has columns, when its quotes are not in pairs or one is open at its end, when a
-    value in any column does not parse as the column's type, when a decimal or a timestamp has more digits
-    than the column holds (it would be rounded), when a number is too big for its type, or when a column that
-    the schema says is NOT NULL is empty. Values in quotes may hold the separator and doubled quotes (RFC
-    4180), but no line feed.
+    fields than the schema has columns, when its quotes are not in pairs, when a quote that begins a value
+    is not closed at the value's end, when a value in any column does not parse as the column's type, when a
+    decimal or a timestamp has more digits than the column holds (it would be rounded), when a number is too
+    big for its type, when a date is not in the years 1 to 9999, or when a column that the schema says is NOT
+    NULL is empty. Values in quotes may hold the separator and doubled quotes (RFC 4180), but no line feed.
 
     Args:
         lines: a DataFrame, streaming or static, whose first column is the line (string), such as that of
-            `sources.text`.
+            `sources.text`. Its other columns are kept.
         schema: the columns in their order; numbers, decimals, strings, booleans, dates and timestamps.
         date_format: the pattern of dates, such as "M/d/yy" (Spark's datetime patterns; default ISO).
-        timestamp_format: the same for timestamps.
-        sep: the separator.
+        timestamp_format: the same for timestamps. Digits of a second after the sixth must be zeros.
+        sep: the separator, one character or more.
+        header: count a line that holds the schema's column names in their order (case ignored) as a header,
+            and leave it out. A line that holds them in another order fails the query.
 
     Returns:
-        The columns of `schema` (all null in a bad row), then `_reason` (string: null in a good row, else
-        such as "SaleAmount: not a decimal(12,2)", with no value in it, so that it can be grouped by), then
-        `_raw` (string: the line). Spark's progress counts them, as `run`'s summary does.
+        The columns of `schema` (all null in a bad row), then
+
+        - `_reason` (string): null in a good row, else such as "SaleAmount: not a decimal(12,2)", with no
+          value in it, so that it can be grouped by;
+        - `_raw` (string): the line. What most readers refuse in a text is U+FFFD here: bytes that are not
+          UTF-8, and U+0000;
+        - `_bytes` (binary): the line exactly, where `_raw` is not; else null;
+        - `_file` (string): the file of a bad line; null in a good row, or if the line is not from a file;
+
+        then the other columns of `lines`. Spark's progress counts the rows, as `run`'s summary does.
 
     Raises:
-        InvalidInputError: a column type that CSV cannot hold, or a column named `_reason` or `_raw`.
+        InvalidInputError: a column type that CSV cannot hold, two columns of one name, a column named as one
+            of the four above, or a separator that CSV cannot have.
     """
     check(parse_csv, locals())
-    check_names(schema)
+    _check(schema, sep)
+    formats: dict[type, str | None] = {DateType: date_format, TimestampType: timestamp_format}
+    return between_marks(
+        lambda lines: _parse(lines, schema, formats, sep, header=header),
+        lines,
+        "csv",
+        schema,
+        date_format=date_format,
+        timestamp_format=timestamp_format,
+        sep=sep,
+        header=header,
+    )
+
+
+def _parse(
+    lines: DataFrame, schema: StructType, formats: Mapping[type, str | None], sep: str, *, header: bool
+) -> DataFrame:
+    file, *others = beside(lines, schema)
+    line = F.col(quoted(lines.columns[0]))
+    # A step of its own: Spark would work it out for each use.
+    unreadable = _unreadable(line, sep, len(schema)).alias("_unreadable")
+    frame = lines.select(line.alias(RAW), file, unreadable, *others)
+    frame = frame.select(RAW, FILE, "_unreadable", _fields(sep, len(schema)).alias("_read"), *others)
+
+    texts = [F.col(f"_read.c{index}") for index in range(len(schema))]
+    if _is_long(sep):
+        texts = [F.replace(text, F.lit(_SEP), F.lit(sep)) for text in texts]
+    values, problems, words = [], [], []
+    for index, (field, text) in enumerate(zip(schema.fields, texts, strict=True)):
+        value, kind = F.col(f"_v{index}"), field.dataType
+        values.append(typed(text, kind, formats.get(type(kind))).alias(f"_v{index}"))
+        if not isinstance(kind, StringType):
+            what = f"{field.name}: not a {kind.simpleString()}"
+            problems.append(F.when(text.isNotNull() & value.isNull(), what))
+            words.append(value.isNull() & text.rlike(r"^\D*\p{L}"))
+        if not field.nullable:
+            problems.append(F.when(text.isNull() | (F.trim(text) == ""), f"{field.name}: empty"))
+    whole = F.col("_unreadable").isNull() & F.col("_read.corrupt").isNull()
+    reason = F.coalesce("_unreadable", F.when(~whole, _not_so_many(len(schema))), *problems)
+
+    # Words in place of all numbers and dates. (In one such column alone, a value may be wrong for once.)
+    is_header = F.when(reduce(and_, words), F.lit(False)) if len(words) > 1 else F.lit(None).cast("boolean")
+    if header:
+        named = whole & _are_names(texts, schema.names)
+        is_header = F.when(named, F.lit(True)).otherwise(is_header)
+        reason = F.when(~named, reason)
+    return parsed(
+        frame.select(RAW, FILE, "_unreadable", "_read", *values, *others),
+        schema.names,
+        others,
+        reason,
+        is_header,
+    )
+
+
+def _check(schema: StructType, sep: str) -> None:
     for field in schema.fields:
         if not isinstance(field.dataType, _TYPES):
             raise InvalidInputError(
                 f"column {field.name}: CSV cannot hold {field.dataType.simpleString()}; read it as a string"
             )
-    line = F.col(f"`{lines.columns[0]}`")
-    texts = ", ".join(f"c{index} STRING" for index in range(len(schema.fields)))
-    options = {"sep": sep, "quote": '"', "escape": '"', "columnNameOfCorruptRecord": "corrupt"}
-    # A step of its own: Spark would work it out for each use.
-    unreadable = _unreadable(line, sep, len(schema.fields)).alias("unreadable")
-    frame = lines.select(line.alias(RAW), unreadable)
-    # Every column is asked for as text: Spark then parses all of them, and loses nothing.
-    whole = F.when(F.col("unreadable").isNull(), F.concat(RAW, F.lit(sep + _LAST)))
-    read = F.from_csv(whole, f"{texts}, last STRING, corrupt STRING", options)
-    frame = frame.select(RAW, "unreadable", read.alias("read"))
-
-    formats: dict[type, str | None] = {DateType: date_format, TimestampType: timestamp_format}
-    values, problems = [], []
-    for index, field in enumerate(schema.fields):
-        text, value, kind = F.col(f"read.c{index}"), F.col(f"v{index}"), field.dataType
-        values.append(typed(text, kind, formats.get(type(kind))).alias(f"v{index}"))
-        if not isinstance(kind, StringType):
-            what = f"{field.name}: not a {kind.simpleString()}"
-            problems.append(F.when(text.isNotNull() & value.isNull(), what))
-        if not field.nullable:
-            problems.append(F.when(text.isNull() | (F.trim(text) == ""), f"{field.name}: empty"))
-    ours = F.equal_null("read.last", F.lit(_LAST))
-    another = F.col("read.corrupt").isNotNull() | ~ours | (F.trim(RAW) == "")
-    problems = [F.col("unreadable"), F.when(another, _not_so_many(len(values))), *problems]
-    return parsed(frame.select(RAW, "unreadable", "read", *values), schema.names, F.coalesce(*problems))
+    if not sep or set(sep) & set('"\\\r\n\0'):
+        raise InvalidInputError(
+            f"sep is {sep!r}; give one character or more, but no quote, backslash or end of a line"
+        )
 
 
 def _unreadable(raw: Column, sep: str, fields: int) -> Column:
     """Return why a line must not reach Spark's parser, or null."""
+    quotes, mark = raw.contains('"'), _SEP if _is_long(sep) else sep
+    text = _with_one_sep(raw, sep)
+    value = rf'(?:"[^"]*+(?:""[^"]*+)*+"|(?!")[^{re.escape(mark)}]*+)'
+    ours = [_END, _SEP] if _is_long(sep) else [_END]
     return F.coalesce(
+        F.when(F.coalesce(F.trim(raw), F.lit("")) == "", _not_so_many(fields)),
         F.when(~F.is_valid_utf8(raw), "not valid UTF-8"),
-        # What follows it is dropped, and mixed into the next line.
-        F.when(raw.contains(_END), "U+FFFF, which is no character"),
+        # What follows the first is dropped, and mixed into the next line.
+        *(F.when(raw.contains(one), f"U+{ord(one):X}, which is no character") for one in ours),
         # It would be left out of a value in quotes.
         F.when(raw.contains("\0"), "a NUL character"),
-        # An open quote would take the rest of the line into its value, and be gone from it.
-        F.when(raw.contains('"') & (_count(raw, '"') % 2 == 1), "unbalanced quote"),
+        # Often the half of a value with a line feed in it.
+        F.when(quotes & (_count(raw, '"') % 2 == 1), "unbalanced quote"),
+        # Spark's parser would take the quotes, or the rest of the line, into the value.
+        F.when(quotes & ~text.rlike(rf"^{value}(?:{re.escape(mark)}{value})*+\z"), "misplaced quote"),
         F.when(
             (F.octet_length(raw) >= _MOST_FIELDS) & (_count(raw, sep) >= _MOST_FIELDS), _not_so_many(fields)
         ),
     )
 
 
+def _fields(sep: str, count: int) -> Column:
+    """Return the fields of a readable line as c0, c1, …, and `corrupt`, null where it has so many."""
+    options = {
+        "sep": _SEP if _is_long(sep) else sep,
+        "quote": '"',
+        "escape": '"',
+        "columnNameOfCorruptRecord": "corrupt",
+    }
+    # Every column is asked for as text: Spark then parses all of them, and loses nothing.
+    names = ", ".join(f"c{index} STRING" for index in range(count))
+    text = F.when(F.col("_unreadable").isNull(), _with_one_sep(F.col(RAW), sep))
+    return F.from_csv(text, f"{names}, corrupt STRING", options)
+
+
+def _is_long(sep: str) -> bool:
+    return len(sep.encode("utf-16-le")) > 2  # noqa: PLR2004 - bytes of a character of Java's
+
+
+def _with_one_sep(text: Column, sep: str) -> Column:
+    return F.replace(text, F.lit(sep), F.lit(_SEP)) if _is_long(sep) else text
+
+
+def _are_names(texts: list[Column], names: list[str]) -> Column:
+    """Say whether a line's fields are the columns' names; fail where they are, in another order."""
+    lowered = [F.lower(F.trim(text)) for text in texts]
+    wanted = [F.lower(F.lit(name)) for name in names]
+    same = reduce(and_, [F.equal_null(text, name) for text, name in zip(lowered, wanted, strict=True)])
+    moved = lowered[0].isin(wanted) & (F.array_sort(F.array(*lowered)) == F.array_sort(F.array(*wanted)))
+    error = F.concat(
+        F.lit("the header of "),
+        F.coalesce(readable(F.col(FILE)), F.lit("the input")),
+        F.lit(f" has the columns in another order than the schema, which has {', '.join(names)}; it is "),
+        F.col(RAW),
+    )
+    return F.when(~same & moved, F.raise_error(error).cast("boolean")).otherwise(same)
+
+
 def _not_so_many(fields: int) -> str:
-    return f"not {fields} fields"
+    return f"not {fields} field{'' if fields == 1 else 's'}"
 
 
 def _count(text: Column, part: str) -> Column:

@@ -28,7 +28,7 @@ from pyspark.sql.types import (
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.quarantine.rows import RAW, check_names, finite, parsed, quoted, typed
+from sparkstream_kit.quarantine.rows import FILE, RAW, beside, between_marks, finite, parsed, quoted, typed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,8 +50,14 @@ _TYPES = (
     VariantType,
 )
 
-# Spark's parser stops at the end of the first value, and does not look at what follows.
-_END = "the end of the line"
+# Spark's parser stops at the end of the first value, and does not look at what follows: so each line is put
+# into an array, before one of these. A line that closes the array itself must hold the first, as it is or
+# with \u0074 and the like for its letters; and it cannot end in both.
+_END, _OTHER_END = "the end of the line", "the other end"
+
+# VARIANT keeps a number as decimal digits, or, if it has an exponent, as a double.
+_TEXT_OF_JSON = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_DECIMAL_DIGITS, _DOUBLE_DIGITS, _SMALLEST_DOUBLE = 38, 17, 2.2250738585072014e-308
 
 
 def parse_json(
@@ -75,55 +81,108 @@ def parse_json(
     fields that a nested struct of the schema does not have are passed over. Half of a surrogate
     pair is read as `?` before Spark 4.2, which finds that such a line is not valid.
 
+    VARIANT holds numbers of up to 38 digits, and those with an exponent as a double, of up to 17 digits. With
+    a VARIANT in the schema, a line that has any other number, in whichever field, is bad.
+
     Args:
         lines: a DataFrame, streaming or static, whose first column is the line (string), such as that of
-            `sources.text`.
+            `sources.text`. Its other columns are kept.
         schema: the columns, each a field of the object by its exact name: those that CSV can hold, structs,
-            arrays, maps with string keys, and `VARIANT` for any JSON value (which Spark keeps with up to 38
-            digits a number).
+            arrays, maps with string keys, and `VARIANT` for any JSON value.
         date_format: the pattern of dates, such as "M/d/yy" (Spark's datetime patterns; default ISO).
-        timestamp_format: the same for timestamps.
+        timestamp_format: the same for timestamps. Digits of a second after the sixth must be zeros.
         refuse_unknown: a line is bad also when it has a field that the schema does not have.
 
     Returns:
-        As `parse_csv`: the columns of `schema` (all null in a bad row), then `_reason` (string), such as
-        "SaleAmount: not a decimal(12,2)" or "SaleAmount: missing", then `_raw` (string: the line).
+        As `parse_csv`: the columns of `schema` (all null in a bad row), then `_reason`, such as
+        "SaleAmount: not a decimal(12,2)" or "SaleAmount: missing", `_raw`, `_bytes` and `_file`, then the
+        other columns of `lines`.
 
     Raises:
-        InvalidInputError: a column type that JSON cannot hold, or a column named `_reason` or `_raw`.
+        InvalidInputError: a column type that JSON cannot hold, or a name as in `parse_csv`.
     """
     check(parse_json, locals())
-    check_names(schema)
     for field in schema.fields:
         _check(field.name, field.dataType)
-    line = F.col(quoted(lines.columns[0]))
-    read = F.try_parse_json(F.concat(F.lit("["), line, F.lit(f',"{_END}"]')))
-    whole = F.try_variant_get("read", "$[0]", _fields(schema)).alias("whole")
-    frame = lines.select(line.alias(RAW), read.alias("read")).select(RAW, "read", whole)
-
     formats: dict[type, str | None] = {DateType: date_format, TimestampType: timestamp_format}
+    return between_marks(
+        lambda lines: _parse(lines, schema, formats, refuse_unknown=refuse_unknown),
+        lines,
+        "json",
+        schema,
+        date_format=date_format,
+        timestamp_format=timestamp_format,
+        refuse_unknown=refuse_unknown,
+    )
+
+
+def _parse(
+    lines: DataFrame, schema: StructType, formats: Mapping[type, str | None], *, refuse_unknown: bool
+) -> DataFrame:
+    file, *others = beside(lines, schema)
+    line = F.col(quoted(lines.columns[0]))
+    frame = lines.select(line.alias(RAW), file, _wrapped(line, _END).alias("_read"), *others)
+    whole = F.try_variant_get("_read", "$[0]", _fields(schema)).alias("_whole")
+    frame = frame.select(RAW, FILE, "_read", whole, *others)
+
     values, problems = [], []
     for index, field in enumerate(schema.fields):
-        piece, kind = F.col("whole").getField(field.name), field.dataType
+        piece, kind = F.col("_whole").getField(field.name), field.dataType
         value, exact = _read(piece, kind, formats)
         nested = isinstance(kind, (ArrayType, MapType, StructType))
-        values.append((F.when(exact, value) if nested else value).alias(f"v{index}"))
+        values.append((F.when(exact, value) if nested else value).alias(f"_v{index}"))
         if not field.nullable:
             problems.append(F.when(_absent(piece), f"{field.name}: missing"))
         what = f"{field.name}: not a {kind.simpleString()}"
-        problems.append(F.when(F.col(f"v{index}").isNull() & ~_absent(piece), what))
+        problems.append(F.when(F.col(f"_v{index}").isNull() & ~_absent(piece), what))
     if refuse_unknown:
-        names = F.map_keys(F.try_variant_get("read", "$[0]", "MAP<STRING, VARIANT>"))
+        names = F.map_keys(F.try_variant_get("_read", "$[0]", "MAP<STRING, VARIANT>"))
         unknown = F.exists(names, lambda name: ~name.isin(schema.names))
         problems.insert(0, F.when(unknown, "a field that the schema does not have"))
-    one = F.col("whole").isNotNull() & F.equal_null(F.try_variant_get("read", "$[1]", "STRING"), F.lit(_END))
+    if _has_variant(schema):
+        problems.insert(0, F.when(_has_other_number(F.col(RAW)), "a number that VARIANT cannot hold"))
+    suspect = F.col(RAW).contains(_END) | F.col(RAW).contains("\\u00")
+    ends = _ends(F.col("_read"), _END) & (~suspect | _ends(_wrapped(F.col(RAW), _OTHER_END), _OTHER_END))
     reason = F.coalesce(
         F.when(~F.is_valid_utf8(RAW), "not valid UTF-8"),
-        F.when(F.col("read").isNull(), "not valid JSON, or a field twice"),
-        F.when(~one, "not one JSON object"),
+        F.when(F.col("_read").isNull(), "not valid JSON, or a field twice"),
+        F.when(F.col("_whole").isNull() | ~ends, "not one JSON object"),
         *problems,
     )
-    return parsed(frame.select(RAW, "read", "whole", *values), schema.names, reason)
+    frame = frame.select(RAW, FILE, "_read", "_whole", *values, *others)
+    return parsed(frame, schema.names, others, reason)
+
+
+def _wrapped(line: Column, end: str) -> Column:
+    return F.try_parse_json(F.concat(F.lit("["), line, F.lit(f',"{end}"]')))
+
+
+def _ends(read: Column, end: str) -> Column:
+    """Say whether a line is one value: whether its end comes next."""
+    return F.equal_null(F.try_variant_get(read, "$[1]", "STRING"), F.lit(end))
+
+
+def _has_variant(kind: DataType) -> bool:
+    if isinstance(kind, StructType):
+        return any(_has_variant(field.dataType) for field in kind.fields)
+    if isinstance(kind, ArrayType):
+        return _has_variant(kind.elementType)
+    return _has_variant(kind.valueType) if isinstance(kind, MapType) else isinstance(kind, VariantType)
+
+
+def _has_other_number(line: Column) -> Column:
+    """Say whether a line of JSON has a number that VARIANT would round, or make zero or infinite."""
+    bare = F.regexp_replace(line, _TEXT_OF_JSON, "")
+
+    def other(number: Column) -> Column:
+        digits = F.regexp_replace(number, r"[eE].*|\.", "")
+        size = F.abs(number.cast("double"))
+        fits = (size >= _SMALLEST_DOUBLE) & (size < float("inf")) | ~digits.rlike("[1-9]")
+        is_double = number.rlike("[eE]")
+        most = F.when(is_double, F.lit(_DOUBLE_DIGITS)).otherwise(F.lit(_DECIMAL_DIGITS))
+        return (F.length(digits) > most) | is_double & ~fits
+
+    return F.exists(F.regexp_extract_all(bare, F.lit(r"\d[\d.]*(?:[eE][+-]?\d+)?"), F.lit(0)), other)
 
 
 def _check(name: str, kind: DataType) -> None:

@@ -1,10 +1,14 @@
-"""What both parsers share: the two columns beside the values, texts as typed values, and the count."""
+"""What both parsers share: the columns beside the values, texts as typed values, and the counts."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from itertools import count
 from typing import TYPE_CHECKING
 
+from pyspark.errors import AnalysisException
 from pyspark.sql import functions as F
 from pyspark.sql.types import (
     DataType,
@@ -21,65 +25,156 @@ from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pyspark.sql import Column, DataFrame
 
 __all__ = [
+    "BYTES",
+    "FILE",
     "OBSERVED",
     "RAW",
     "REASON",
     "bad_rows",
-    "check_names",
+    "beside",
+    "between_marks",
     "finite",
     "good_rows",
     "parsed",
     "quoted",
+    "readable",
     "typed",
 ]
 
 REASON = "_reason"
 RAW = "_raw"
+BYTES = "_bytes"
+FILE = "_file"
 OBSERVED = "sparkstream_quarantine"
 
 # What a cast takes and should not: Java's 1d, 1f and 0x1p3; a clock time alone, which becomes today.
 _JAVA_FLOAT = r"(?i)[\d.][df]\s*$|0x"
 _ISO_DATE = r"^\s*\d{4}-\d\d?-\d\d?"
 
+# The years that Python, PostgreSQL and others can read.
+_FIRST, _LAST = "0001-01-01", "9999-12-31 23:59:59.999999"
+
+# Of a pattern: a text in quotes, or more digits of a second than a timestamp holds.
+_TOO_FINE = r"('[^']*')|S{7,}"
+
 # Two parses in one query must not have the same name; the number is no part of what a checkpoint knows.
 _numbers = count(1)
 
+# Names for the plan: what lies between the two is how the kit parses, and no part of what a user decides.
+_LINES = "sparkstream_lines"
+
+
+def between_marks(
+    parse: Callable[[DataFrame], DataFrame],
+    lines: DataFrame,
+    kind: str,
+    schema: StructType,
+    **settings: object,
+) -> DataFrame:
+    """Return what a parse makes of lines, with its settings in a name that the query's fingerprint holds."""
+    columns = [(field.name, field.dataType.simpleString(), field.nullable) for field in schema.fields]
+    digest = hashlib.sha256(json.dumps([columns, settings], sort_keys=True).encode()).hexdigest()
+    made: DataFrame = parse(lines.alias(_LINES)).alias(f"sparkstream_{kind}_{digest[:12]}")
+    return made
+
 
 def good_rows(rows: DataFrame) -> DataFrame:
-    """Return the good rows of `parse_csv` or `parse_json`, with the columns of the schema alone."""
+    """Return the good rows of `parse_csv` or `parse_json`: the schema's columns and the others of `lines`."""
     check(good_rows, locals())
-    return rows.where(F.col(REASON).isNull()).drop(REASON, RAW)
+    return rows.where(F.col(REASON).isNull()).drop(REASON, RAW, BYTES, FILE)
 
 
 def bad_rows(rows: DataFrame) -> DataFrame:
-    """Return the bad rows of `parse_csv` or `parse_json`: `_reason` (string) and `_raw` (string)."""
-    check(bad_rows, locals())
-    return rows.where(F.col(REASON).isNotNull()).select(REASON, RAW)
+    """Return the bad rows of `parse_csv` or `parse_json`.
 
-
-def check_names(schema: StructType) -> None:
-    """Refuse a schema that has a column of the name of one of ours."""
-    for name in schema.names:
-        if name in (RAW, REASON):
-            raise InvalidInputError(f"column {name}: the name is taken by the kit; rename the column")
-
-
-def parsed(frame: DataFrame, names: list[str], reason: Column) -> DataFrame:
-    """Return the values v0, v1, … of a frame (all null in a bad row), the reason and the raw line, counted.
-
-    Spark's progress then has, in `observedMetrics`, how many `rows` and `bad_rows` went through each parse;
-    as with its input rows, a batch that is computed twice counts twice.
+    Returns:
+        `_reason`, `_raw`, `_bytes` and `_file`, as `parse_csv` says, and the other columns of `lines`.
     """
+    check(bad_rows, locals())
+    names = rows.columns[rows.columns.index(REASON) :]
+    return rows.where(F.col(REASON).isNotNull()).select(*map(quoted, names))
+
+
+def beside(lines: DataFrame, schema: StructType) -> list[Column]:
+    """Return the columns that go along with each line: its file, and the other columns of `lines`.
+
+    Raises:
+        InvalidInputError: two columns would have the same name.
+    """
+    others = lines.columns[1:]
+    for name in [*schema.names, *others]:
+        if name.lower() in (REASON, RAW, BYTES, FILE):
+            raise InvalidInputError(f"column {name}: the name is taken by the kit; rename the column")
+    for name in others:
+        if name.lower() in map(str.lower, schema.names):
+            raise InvalidInputError(
+                f"column {name}: both the schema and the lines have a column of that name; rename one of them"
+            )
+    return [_file(lines).alias(FILE), *(F.col(quoted(name)) for name in others)]
+
+
+def _file(lines: DataFrame) -> Column:
+    path = F.col("_metadata.file_path")
+    try:
+        lines.select(path).schema  # noqa: B018 - Connect looks for the column only now
+    except AnalysisException:
+        return F.lit(None).cast("string")  # not from files
+    return path
+
+
+def readable(file: Column) -> Column:
+    """Return Spark's URL of a file as people write it: a path if it is local."""
+    path = F.regexp_replace(file, "^file:/+", "/")
+    return F.try_url_decode(F.replace(path, F.lit("+"), F.lit("%2B")))  # in Spark's URL a plus is a plus
+
+
+def parsed(
+    frame: DataFrame, names: list[str], others: list[Column], reason: Column, header: Column | None = None
+) -> DataFrame:
+    """Return the values `_v0`, `_v1`, … of a frame (all null in a bad row) and what stands beside them.
+
+    Spark's progress then has, in `observedMetrics`, how many `rows` and `bad_rows` each parse gave, how many
+    `headers` it left out, and how many of the bad rows are `like_headers`; as with Spark's input rows, a
+    batch that is computed twice counts twice.
+
+    Args:
+        frame: has `_v0`, `_v1`, …, RAW and FILE, and the other columns of the lines.
+        names: of the values.
+        others: the other columns of the lines.
+        reason: why a row is bad; null where it is good, and of a header.
+        header: true where a line is a header, which gives no row; false where a bad line looks like one.
+    """
+    header = F.lit(None).cast("boolean") if header is None else header
+    values = [f"_v{index}" for index in range(len(names))]
     # Steps of their own: Spark would work out each value a second time for the reason, and the reason for
     # each column.
-    checked = frame.select(*[f"v{index}" for index in range(len(names))], reason.alias(REASON), RAW)
+    frame = frame.select(*values, reason.alias(REASON), RAW, FILE, header.alias("_header"), *others)
     good = F.col(REASON).isNull()
-    columns = [F.when(good, F.col(f"v{index}")).alias(name) for index, name in enumerate(names)]
-    counts = (F.count("*").alias("rows"), F.count(REASON).alias("bad_rows"))
-    return checked.select(*columns, REASON, RAW).observe(f"{OBSERVED}_{next(_numbers)}", *counts)
+    no_text = ~good & (~F.is_valid_utf8(RAW) | F.col(RAW).contains("\0"))
+    text = F.replace(F.make_valid_utf8(RAW), F.lit("\0"), F.lit("\ufffd"))
+    frame = frame.select(
+        *[F.when(good, F.col(value)).alias(name) for value, name in zip(values, names, strict=True)],
+        REASON,
+        F.when(no_text, text).otherwise(F.col(RAW)).alias(RAW),
+        F.when(no_text, F.col(RAW).cast("binary")).alias(BYTES),
+        F.when(~good, readable(F.col(FILE))).alias(FILE),
+        "_header",
+        *others,
+    )
+    no_header = ~F.equal_null("_header", F.lit(True))
+    counts = (
+        F.count_if(no_header).alias("rows"),
+        F.count(REASON).alias("bad_rows"),
+        F.count_if("_header").alias("headers"),
+        F.count_if(~F.col("_header")).alias("like_headers"),
+    )
+    frame = frame.observe(f"{OBSERVED}_{next(_numbers)}", *counts)
+    return frame.where(no_header).drop("_header")
 
 
 def quoted(name: str) -> str:
@@ -91,13 +186,14 @@ def typed(text: Column, kind: DataType, pattern: str | None) -> Column:
     """Return a text as a value of a type, or null where it does not parse without loss."""
     if isinstance(kind, StringType):
         return text
-    if isinstance(kind, (DateType, TimestampType)) and pattern:
-        return F.try_to_timestamp(text, F.lit(pattern)).cast(kind)
     fits, value = F.lit(True), text.try_cast(kind)
-    if isinstance(kind, DateType):
-        fits = text.rlike(_ISO_DATE + r"\s*$")
-    elif isinstance(kind, TimestampType):
-        fits = text.rlike(_ISO_DATE + r"([ T](?!.*\.\d{7}).*)?$")
+    if isinstance(kind, (DateType, TimestampType)):
+        if pattern:
+            value = F.try_to_timestamp(text, F.lit(re.sub(_TOO_FINE, _no_finer, pattern))).cast(kind)
+        else:
+            rest = r"\s*$" if isinstance(kind, DateType) else r"([ T](?!.*\.\d{7}).*)?$"
+            fits = text.rlike(_ISO_DATE + rest)
+        fits = fits & value.between(F.lit(_FIRST).cast(kind), F.lit(_LAST).cast(kind))
     elif isinstance(kind, DecimalType):
         # A cast rounds what the scale cannot hold: such a text is not a value of this type. (A regular
         # expression that says the same takes as long as the cast.)
@@ -108,6 +204,12 @@ def typed(text: Column, kind: DataType, pattern: str | None) -> Column:
         # A cast makes what is too big infinite.
         fits = ~text.rlike(_JAVA_FLOAT) & (finite(value) | text.rlike("(?i)inf|nan"))
     return F.when(fits, value)
+
+
+def _no_finer(found: re.Match[str]) -> str:
+    """Return what reads the digits that a timestamp holds, then zeros only: Spark would cut others."""
+    zeros = len(found[0]) - len("SSSSSS")
+    return found[1] or "SSSSSS" + "['0'" * zeros + "]" * zeros
 
 
 def finite(value: Column) -> Column:

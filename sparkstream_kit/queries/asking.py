@@ -19,6 +19,7 @@ from pyspark.sql.streaming.query import StreamingQueryManager
 
 from sparkstream_kit import _connect
 from sparkstream_kit.sinks import printed
+from sparkstream_kit.sources import sockets
 
 if TYPE_CHECKING:
     from pyspark.sql.streaming.listener import (
@@ -38,11 +39,13 @@ __all__ = [
     "finish_input",
     "forget",
     "in_batch",
+    "is_being_read",
     "last_batch",
     "looks_for_first_rows",
     "manager",
     "note",
     "session",
+    "why_it_runs",
 ]
 
 
@@ -154,6 +157,22 @@ def in_batch(query: StreamingQuery) -> bool:
     """Say whether a batch is in flight."""
     status = query.status
     return query.isActive and status["isTriggerActive"] and status["isDataAvailable"]
+
+
+def why_it_runs(query: StreamingQuery) -> str:
+    """Say what a query is at that did not stop when it was told to."""
+    status = query.status
+    if status["isTriggerActive"] and status["isDataAvailable"]:
+        return "the function of its batch still runs"
+    return f"Spark still waits, as for a source that does not answer (it says: {status['message']})"
+
+
+def is_being_read(query: StreamingQuery, addresses: list[tuple[str, int]]) -> bool:
+    """Say whether Spark still reads one of a query's sockets, as far as that can be told."""
+    if hasattr(query, "_jsq"):
+        return sockets.is_being_read(None, addresses)
+    spark = session(query)
+    return spark is None or sockets.is_being_read(spark, addresses)
 
 
 def finish_input(query: StreamingQuery) -> None:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from py4j.protocol import Py4JNetworkError
+from py4j.protocol import Py4JError
 
 from sparkstream_kit import _causes, _shutdown, _waiting
 from sparkstream_kit._arguments import check, is_a
@@ -17,6 +17,7 @@ from sparkstream_kit.checkpoints.checking import damage
 from sparkstream_kit.errors import CheckpointDamaged, InputUnavailable, InvalidInputError, QueryFailed
 from sparkstream_kit.queries import asking
 from sparkstream_kit.queries.summary import QuerySummary, RunSummary, Tally
+from sparkstream_kit.sinks import callbacks
 from sparkstream_kit.sources import sockets, watch
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ __all__ = ["run"]
 
 _log = logging.getLogger(__name__)
 
+# The exit codes of a clean stop that did not succeed; a JVM that Python has started is deaf to SIGINT.
+_CUT = {"SIGINT": 130, "SIGTERM": 143, "a signal to the JVM": 143}
 _STOP_LIMIT = 5.0  # seconds that Spark may take to stop a query
 _LOOK_AT_FILES = 60.0  # seconds from one look at the input files to the next
 
@@ -85,7 +88,9 @@ def run(
             if is_a("StreamingQuery", query):  # and not a session, say, which can be stopped too
                 query.stop()
         raise
-    except (Py4JNetworkError, ConnectionError) as err:
+    except (Py4JError, OSError) as err:
+        if not _shutdown.jvm_has_ended(err):
+            raise
         raise QueryFailed("run", "Spark's JVM ended before the run did") from err
 
 
@@ -139,7 +144,7 @@ class _Run:
                 ended_by = self._wait()
                 self._drain(time.monotonic() + grace)
         finally:
-            stuck = [name for run_id, name in self._names.items() if not self._stop(run_id)]
+            stuck = {self._names[run_id]: run_id for run_id in self._names if not self._stop(run_id)}
             if manager is not None:
                 manager.removeListener(listener)
         while (post := self._inbox.get(timeout=0))[0] != "look":
@@ -150,11 +155,13 @@ class _Run:
         for query in self._queries.values():
             asking.bring_printed(query)  # of a batch that failed
             asking.forget(query)
+        callbacks.close_ended()
         summary = self._summarise(ended_by)
         if stuck:
+            why = dict.fromkeys(asking.why_it_runs(self._queries[run_id]) for run_id in stuck.values())
             raise QueryFailed(
                 f"query {', '.join(stuck)}",
-                "it did not stop, because the function of its batch still runs; it ends with this process",
+                f"it did not stop, because {' and '.join(why)}; it ends with this process",
                 summary,
             )
         return summary
@@ -207,13 +214,9 @@ class _Run:
     def _end_read_sockets(self) -> None:
         """End the queries whose sockets have closed: Spark would go on waiting for them."""
         for run_id, addresses in self._sockets.items():
-            if addresses and not self._is_being_read(run_id, addresses):
+            if addresses and not asking.is_being_read(self._queries[run_id], addresses):
                 self._sockets[run_id] = []
                 _waiting.in_thread("last-lines", partial(asking.finish_input, self._queries[run_id]))
-
-    def _is_being_read(self, run_id: str, addresses: list[tuple[str, int]]) -> bool:
-        spark = asking.session(self._queries[run_id])
-        return spark is None or sockets.is_being_read(spark, addresses)
 
     def _has_rows_on_their_way(self, query: StreamingQuery) -> bool:
         """Say whether a batch is in flight, or through but not recorded yet: both can outlast `idle`."""
@@ -312,7 +315,10 @@ class _Run:
                 raise InputUnavailable(name, said, summary) from error
             if damaged := self._damaged(run_id):
                 raise CheckpointDamaged(name, f"{damaged} (Spark: {cause})", summary) from error
-            raise QueryFailed(name, cause, summary) from error
+            failed = QueryFailed(name, cause, summary)
+            # The signal may have hit a process that Spark had started for the batch.
+            failed.exit_code = _CUT.get(ended_by, failed.exit_code)
+            raise failed from error
         return summary
 
     def _damaged(self, run_id: str) -> str | None:

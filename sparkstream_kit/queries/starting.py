@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.errors import AnalysisException
 
-from sparkstream_kit import _connect
+from sparkstream_kit import _causes, _connect
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit.checkpoints._plans import keeps_states_by_name
 from sparkstream_kit.checkpoints.guards import guard
@@ -117,8 +117,12 @@ def start(
                 allow_changed_query=allow_changed_query,
                 moved=moved,
             )
-    except AnalysisException as err:
-        raise InvalidInputError(f"query {name}: {_refused(err, mode)}") from err
+    except Exception as err:
+        if missing := _causes.missing_source(err):
+            raise InvalidInputError(missing) from None
+        if isinstance(err, AnalysisException):
+            raise InvalidInputError(f"query {name}: {_refused(err, mode)}") from err
+        raise
 
 
 def _start(

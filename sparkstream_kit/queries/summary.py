@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sparkstream_kit.checkpoints._words import count
+
 if TYPE_CHECKING:
-    from pyspark.sql.streaming.listener import StreamingQueryProgress
+    from pyspark.sql.streaming.listener import StateOperatorProgress, StreamingQueryProgress
 
 __all__ = ["QuerySummary", "RunSummary", "Tally"]
 
@@ -22,10 +24,13 @@ class QuerySummary:
         input_rows: rows read in these batches; filters that the source applies itself come before.
         last_batch: the id of the last batch committed in this run, or None.
         output_rows: rows written, or None where the sink does not report them (any `foreachBatch`).
-        late_rows: rows dropped because they came after the watermark, or None without a watermark; after a
-            partial aggregation Spark counts groups, not rows.
-        bad_rows: rows that `quarantine` found bad, or None where the query does not use it. A batch that is
-            computed twice counts twice.
+        late_rows: what was dropped because it came after the watermark, or None without a watermark. In an
+            aggregation Spark counts the late groups of each task, not their rows: there may be many more.
+        parsed_rows: rows that `quarantine` gave, good and bad, or None where the query does not use it. A
+            batch that is computed twice counts twice, also in the next three.
+        bad_rows: of these, the bad ones.
+        header_rows: lines that `quarantine` left out as headers; they are none of the above.
+        like_header_rows: of the bad rows, those that look like a header.
         state_rows: rows that the query keeps in state after the last batch, or None without state.
         busy_seconds: how long its batches took, all together.
     """
@@ -37,7 +42,10 @@ class QuerySummary:
     last_batch: int | None
     output_rows: int | None = None
     late_rows: int | None = None
+    parsed_rows: int | None = None
     bad_rows: int | None = None
+    header_rows: int | None = None
+    like_header_rows: int | None = None
     state_rows: int | None = None
     busy_seconds: float = 0.0
 
@@ -48,18 +56,24 @@ class QuerySummary:
 
     def __str__(self) -> str:
         """Return one readable line."""
-        counts = {
-            "batches": self.batches,
-            "rows in": self.input_rows,
-            "rows out": self.output_rows,
-            "late rows dropped": self.late_rows,
-            "bad rows": self.bad_rows,
-            "rows in state": self.state_rows,
-            "rows/s": None if self.rows_per_second is None else round(self.rows_per_second),
-        }
-        done = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count is not None)
+        done = [count(self.batches, "batch"), f"{count(self.input_rows, 'row')} in"]
+        if self.output_rows is not None:
+            done.append(f"{count(self.output_rows, 'row')} out")
+        if self.late_rows:
+            groups = "group" if self.late_rows == 1 else "groups"
+            done.append(f"at least {count(self.late_rows, 'late row')} or {groups} dropped")
+        elif self.late_rows == 0:
+            done.append("0 late rows dropped")
+        if self.header_rows:
+            done.append(count(self.header_rows, "header line"))
+        if self.bad_rows is not None:
+            done.append(count(self.bad_rows, "bad row"))
+        if self.state_rows is not None:
+            done.append(f"{count(self.state_rows, 'row')} in state")
+        if self.rows_per_second is not None:
+            done.append(f"{count(round(self.rows_per_second), 'row')}/s")
         last = "none" if self.last_batch is None else self.last_batch
-        return f"{self.name}: {done}, last batch committed: {last}"
+        return f"{self.name}: {', '.join(done)}, last batch committed: {last}"
 
 
 @dataclass(frozen=True)
@@ -80,9 +94,15 @@ class RunSummary:
     warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Return a line a query and a warning, and one for the run."""
+        """Return a line for each query and each warning, and one for the run."""
         lines = [str(query) for query in self.queries]
         lines += [f"warning: {warning}" for warning in self.warnings]
+        for query in self.queries:
+            if query.like_header_rows:
+                found = count(query.like_header_rows, "bad row")
+                looks = "looks like a header" if query.like_header_rows == 1 else "look like headers"
+                fix = "parse with header=True (of a job: --header)"
+                lines.append(f"hint: {found} of query {query.name} {looks}; {fix}")
         return "\n".join([*lines, f"ended after {self.seconds:.1f} s by: {self.ended_by}"])
 
 
@@ -95,7 +115,10 @@ class Tally:
     last_batch: int | None = None
     output_rows: int | None = None
     late_rows: int | None = None
+    parsed_rows: int | None = None
     bad_rows: int | None = None
+    header_rows: int | None = None
+    like_header_rows: int | None = None
     state_rows: int | None = None
     busy_seconds: float = 0.0
 
@@ -109,14 +132,26 @@ class Tally:
         self.busy_seconds += progress.durationMs.get("triggerExecution", 0) / 1000
         if progress.sink.numOutputRows >= 0:  # -1: the sink does not say
             self.output_rows = (self.output_rows or 0) + progress.sink.numOutputRows
-        if progress.stateOperators:
-            self.state_rows = sum(operator.numRowsTotal for operator in progress.stateOperators)
+        operators = [(operator, _times_computed(operator)) for operator in progress.stateOperators]
+        if operators:
+            self.state_rows = sum(operator.numRowsTotal // times for operator, times in operators)
         if "watermark" in progress.eventTime:
-            late = sum(operator.numRowsDroppedByWatermark for operator in progress.stateOperators)
+            late = sum(operator.numRowsDroppedByWatermark // times for operator, times in operators)
             self.late_rows = (self.late_rows or 0) + late
         for name, metrics in progress.observedMetrics.items():
             if name.startswith("sparkstream_quarantine"):
                 # On Connect the row is the values under the names of Spark's message.
-                bad = metrics["values"][1] if "values" in metrics else metrics["bad_rows"]
+                counts = metrics["values"] if "values" in metrics else metrics  # noqa: SIM401 - a Row has no get
+                rows, bad, headers, like = counts
+                self.parsed_rows = (self.parsed_rows or 0) + rows
                 self.bad_rows = (self.bad_rows or 0) + bad
+                self.header_rows = (self.header_rows or 0) + headers
+                self.like_header_rows = (self.like_header_rows or 0) + like
         return True
+
+
+def _times_computed(operator: StateOperatorProgress) -> int:
+    """Return how often a batch's state was computed, as twice for a sort: Spark adds up the counts of all."""
+    if operator.operatorName == "symmetricHashJoin":  # it has four stores a partition
+        return 1
+    return max(1, operator.numStateStoreInstances // max(1, operator.numShufflePartitions))

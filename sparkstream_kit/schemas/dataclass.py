@@ -60,7 +60,8 @@ def from_dataclass(cls: type[Any]) -> T.StructType:
 def _struct(cls: type[Any], path: str, outer: tuple[type, ...]) -> T.StructType:
     if cls in outer:
         raise InvalidInputError(
-            f"{path}: {cls.__name__} contains itself, as no Spark schema can; hold a key instead"
+            f"{path}: {cls.__name__} contains itself, which Spark's types cannot; "
+            "keep a key of the other row instead"
         )
     try:
         hints = get_type_hints(cls, include_extras=True)

@@ -114,7 +114,7 @@ def _named_type(name: str, given: str | T.DataType) -> T.DataType:
     dtype = _flat_type(given, f"column {name}") or _spark_type(given, f"column {name}: type")
     if isinstance(dtype, T.StructType) and not given.lower().lstrip().startswith("struct"):
         raise InvalidInputError(
-            f"column {name}: type {given!r} is not one type; write 'struct<...>' for columns"
+            f"column {name}: {given!r} is not a type; write 'struct<name: type>' for nested columns"
         )
     return dtype
 

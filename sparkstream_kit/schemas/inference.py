@@ -45,7 +45,7 @@ def infer(
         The inferred schema, all nullable.
 
     Raises:
-        InvalidInputError: the path or the format does not exist, or no schema can be had from the files.
+        InvalidInputError: the path or the format does not exist, or the files have no rows or no schema.
 
     Example:
         In a session::
@@ -61,7 +61,9 @@ def infer(
     except (PySparkException, Py4JJavaError) as error:
         raise InvalidInputError(f"cannot infer a {format} schema from {path}: {reason(error)}") from error
     if schema.names in ([], ["_corrupt_record"]):
-        raise InvalidInputError(f"cannot infer a {format} schema from {path}: there is no {format} row in it")
+        raise InvalidInputError(
+            f"cannot infer a {format} schema from {path}: it has no {format} rows; give a file that has some"
+        )
     return schema
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from sparkstream_kit import _connect
 from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.sinks import callbacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -56,7 +58,8 @@ class Sink:
         """Return the writer, configured for this sink."""
         check(Sink.__call__, locals())
         if self.write is not None:
-            writer = writer.foreachBatch(self.write)
+            in_this_process = not _connect.is_connect(writer)
+            writer = writer.foreachBatch(callbacks.called_back(self.write) if in_this_process else self.write)
         if self.configure is not None:
             writer = self.configure(writer)
         return writer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import zlib
 from dataclasses import replace
 from functools import partial, reduce
@@ -59,7 +60,7 @@ def snapshot(path: str | Path) -> Sink:
         path: a local file whose name ends in `.csv` (with a header line) or `.json` (one array of objects).
 
     Raises:
-        InvalidInputError: another ending, or the folder does not exist.
+        InvalidInputError: another ending, a path that is not local, or a folder that does not exist.
 
     Example:
         >>> snapshot("totals.xml")
@@ -69,7 +70,12 @@ def snapshot(path: str | Path) -> Sink:
     """
     check(snapshot, locals())
     formats = {".csv": texts.as_csv, ".json": texts.as_json}
-    target = check_file("snapshot", path, *formats).absolute()
+    plain = _files.plain(str(path))
+    if plain is None:
+        raise InvalidInputError(
+            f"snapshot {path}: only a local file is replaced whole; give a local path, or use sinks.latest"
+        )
+    target = check_file("snapshot", plain, *formats).absolute()
 
     def bind(frame: DataFrame, _checkpoint: str | None) -> Sink:
         _connect.check_here(frame.sparkSession, f"snapshot {path}", "sinks.latest")
@@ -80,6 +86,7 @@ def snapshot(path: str | Path) -> Sink:
         modes=("complete",),
         delivery="the last batch's result, whole",
         advice="a snapshot replaces the whole result: use complete",
+        targets=(f"file {os.path.realpath(target)}",),
         write=lambda batch, _: _files.replace(target, [formats[target.suffix](batch)]),
         binder=bind,
     )
@@ -116,6 +123,7 @@ def latest(table: str) -> Sink:
         modes=("complete",),
         delivery="the last batch's result, whole",
         advice="the table is the whole result: use complete, or sinks.memory for append",
+        targets=(f"view {table.lower()}",),  # Spark's names have no case
         write=partial(_write_latest, table, None, None),
         views={table: lambda frame: frame},
         binder=bind,
@@ -134,8 +142,8 @@ def fan_out(*sinks: Sink) -> Sink:
         *sinks: sinks that work batch by batch.
 
     Raises:
-        InvalidInputError: no sink, one of Spark's own, two that write to the same table or folder, or no
-            output mode that all of them support.
+        InvalidInputError: no sink, one of Spark's own, two that write to the same table, view, folder or
+            file, or no output mode that all of them support.
 
     Example:
         >>> from sparkstream_kit import sinks
@@ -156,7 +164,7 @@ def fan_out(*sinks: Sink) -> Sink:
     targets = [target for sink in sinks for target in sink.targets]
     for target in targets:
         if targets.count(target) > 1:
-            # The second would find the batch in the ledger, and keep nothing of its part.
+            # The second would find the batch in the ledger and keep nothing, or replace the first.
             raise InvalidInputError(f"fan_out(): two sinks write to {target}; union their rows in the query")
 
     def write(batch: DataFrame, batch_id: int) -> None:

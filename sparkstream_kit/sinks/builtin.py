@@ -11,14 +11,14 @@ from pyspark.sql import types as T
 from sparkstream_kit import _connect
 from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import reject_unknown
-from sparkstream_kit.sinks import texts
+from sparkstream_kit.sinks import file_log, texts
 from sparkstream_kit.sinks.base import MODES, Sink
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
 __all__ = ["console", "files", "memory", "table"]
 
@@ -106,6 +106,9 @@ def files(
     Delivery: exactly once from replayable sources, for readers that go through Spark: it honours the
     folder's `_spark_metadata`. Reading `part-*` as plain files can count rows twice after a crash.
 
+    The folder belongs to one query and one checkpoint: Spark skips each batch whose number stands in
+    `_spark_metadata`, whichever query wrote it, and does not say so.
+
     Args:
         path: the folder.
         format: `csv`, `json`, `orc`, `parquet` or `text`.
@@ -113,7 +116,8 @@ def files(
         **options: further options of Spark's writer, by Spark's own names.
 
     Raises:
-        InvalidInputError: an unknown format.
+        InvalidInputError: an unknown format; when the query starts, a folder with files that this query has
+            not written, or whose batches are not those of the checkpoint.
 
     Example:
         >>> files("out", format="parqet")
@@ -123,6 +127,13 @@ def files(
     """
     check(files, locals())
     reject_unknown("file format", [format], _FILE_FORMATS)
+
+    def bind(frame: DataFrame, checkpoint: str | None) -> Sink:
+        there = _connect.server_path(frame.sparkSession, str(path))
+        if checkpoint is not None:
+            file_log.check(frame.sparkSession, f"files: folder {path}", there, checkpoint)
+        return files(there, format=format, partition_by=partition_by, **options)
+
     return Sink(
         kind="files",
         modes=("append",),
@@ -132,12 +143,7 @@ def files(
         configure=lambda writer: (
             writer.format(format).option("path", str(path)).options(**options).partitionBy(*partition_by)
         ),
-        binder=lambda frame, _: files(
-            _connect.server_path(frame.sparkSession, str(path)),
-            format=format,
-            partition_by=partition_by,
-            **options,
-        ),
+        binder=bind,
     )
 
 
@@ -149,14 +155,29 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
     Delivery: exactly once from replayable sources when read through Spark, for file formats; the format's
     own promise for others.
 
+    A table of files belongs to one query and one checkpoint, as the folder of `sinks.files` does: rows that
+    were in it before would no longer be shown.
+
     Args:
         name: the table, as `table` or `schema.table`.
         format: the format of a new table.
         partition_by: partition columns of a new table.
         **options: further options of the format, by its own names.
+
+    Raises:
+        InvalidInputError: when the query starts, a table of files with rows that this query has not written,
+            or whose batches are not those of the checkpoint; a format that this Spark does not have.
     """
     check(table, locals())
-    return Sink(
+
+    def bind(frame: DataFrame, checkpoint: str | None) -> Sink:
+        spark = frame.sparkSession
+        folder = _folder_of_files(spark, name) if spark.catalog.tableExists(name) else options.get("path")
+        if folder is not None and checkpoint is not None and format in _FILE_FORMATS:
+            file_log.check(spark, f"table {name}: folder {folder}", folder, checkpoint)
+        return made
+
+    made = Sink(
         kind="table",
         modes=("append",) if format in _FILE_FORMATS else ("append", "complete"),
         delivery="exactly once, read through Spark" if format in _FILE_FORMATS else f"that of {format}",
@@ -164,4 +185,12 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
         advice="use append, or sinks.snapshot for a complete result",
         to_table=name,
         configure=lambda writer: writer.format(format).options(**options).partitionBy(*partition_by),
+        binder=bind,
     )
+    return made
+
+
+def _folder_of_files(spark: SparkSession, name: str) -> str | None:
+    """Return the folder of a table whose rows are files that Spark itself writes; None for another table."""
+    said = {row.col_name: row.data_type for row in spark.sql(f"DESCRIBE TABLE EXTENDED {name}").collect()}
+    return said.get("Location") if str(said.get("Provider")).lower() in _FILE_FORMATS else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
 from dataclasses import replace
 from functools import partial
@@ -35,7 +37,9 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
     The folder is on a local path, for only there is a rename atomic; on a cluster all nodes must share it. It
     belongs to one query, whose id is in its file `_sparkstream_query`. A batch before the last one comes
     only from a checkpoint that was rewound or restored: Spark may cut its batches in another way then, and
-    the query fails until the later directories have been removed.
+    the query fails until the later directories have been removed. It fails too when directories have gone
+    that it has written, the last one or all: the message says how to write them again, or to go on without
+    them. Older directories may go.
 
     Delivery: exactly once from replayable sources, for every reader.
 
@@ -78,7 +82,7 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
         modes=MODES,
         delivery="exactly once",
         needs_checkpoint=True,
-        targets=(f"folder {folder}",),
+        targets=(f"folder {os.path.realpath(folder)}",),
         write=partial(_write, folder, format, options, None),
         binder=bind,
     )
@@ -92,11 +96,16 @@ def _refuse_another_query(folder: Path, query_id: str | None) -> None:
         return
     if owner is not None:
         whose = f"was written by another query ({owner}); start on that query's checkpoint"
-    elif folder.is_dir() and any(not name.name.startswith((".", "_")) for name in folder.iterdir()):
+    elif folder.is_dir() and any(_is_somebodys(path) for path in folder.iterdir()):
         whose = "has files that no query of the kit has written"
     else:
         return
     raise InvalidInputError(f"batch_files: folder {folder} {whose}, use another folder, or remove this one")
+
+
+def _is_somebodys(path: Path) -> bool:
+    """Say whether this may be somebody's rows: not the rest of a crash, and not an empty directory."""
+    return not path.name.startswith((".", "_")) and not (path.is_dir() and not any(path.iterdir()))
 
 
 def _write(
@@ -111,7 +120,7 @@ def _write(
     _refuse_another_query(folder, query_id)
     folder.mkdir(parents=True, exist_ok=True)
     names = {path.name for path in folder.iterdir()}  # looked at once: there are as many as batches
-    _refuse_going_back(folder, names, batch_id)
+    _refuse_another_batch(folder, names, checkpoint, batch_id)
     if _MARKER not in names:
         _files.replace(folder / _MARKER, [query_id + "\n"])
     for name in names:
@@ -126,11 +135,21 @@ def _write(
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _refuse_going_back(folder: Path, names: Iterable[str], batch_id: int) -> None:
+def _refuse_another_batch(folder: Path, names: Iterable[str], checkpoint: str | None, batch_id: int) -> None:
+    """Refuse a batch that is neither the last one nor the one after it."""
     there = (name.removeprefix("batch=") for name in names if name.startswith("batch="))
     last = max((int(number) for number in there if number.isdecimal()), default=-1)
     if batch_id < last:
         raise InvalidInputError(
             f"batch {batch_id} comes again, but {folder} has all batches up to {last}: the checkpoint was "
             f"rewound or restored; to write them again, remove the directories from batch={batch_id:06} on"
+        )
+    if batch_id > last + 1:
+        has = "no directory of a batch" if last < 0 else f"the directories up to batch={last:06} only"
+        rewind = f"sparkstream checkpoint rewind {shlex.quote(checkpoint or 'CHECKPOINT')} --to {last}"
+        back = f"put the missing ones back, or run {rewind}" if last >= 0 else "put them back"
+        left_out = shlex.quote(str(folder / f"batch={batch_id - 1:06}"))
+        raise InvalidInputError(
+            f"batch {batch_id} comes, but {folder} has {has}; {back}; to go on without their rows, run "
+            f"mkdir {left_out}"
         )

@@ -23,8 +23,10 @@ JSON = {
 
 def cells(frame: DataFrame) -> list[tuple[str | None, ...]]:
     """Return all rows as Spark's own texts: decimals in full, times in the session's time zone."""
-    columns = [F.col(f"`{name}`").cast("string").alias(name) for name in frame.columns]
-    return [tuple(row) for row in frame.select(columns).collect()]
+    plain = frame.toDF(*(f"c{number}" for number in range(len(frame.columns))))  # whatever is in their names
+    return [
+        tuple(row) for row in plain.select([F.col(name).cast("string") for name in plain.columns]).collect()
+    ]
 
 
 def as_csv(frame: DataFrame) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.errors import AnalysisException
 
+from sparkstream_kit import _causes
 from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sources import _options
@@ -49,15 +50,18 @@ def table(spark: SparkSession, name: str, **options: Any) -> DataFrame:
         A streaming DataFrame with the table's columns.
 
     Raises:
-        InvalidInputError: the catalog has no such table, or an option is misspelt.
+        InvalidInputError: the catalog has no such table, Spark does not have its format, or an option is
+            misspelt.
     """
     check(table, locals())
     _options.check("table", options, ["name"])
     try:
         frame = spark.readStream.options(**options).table(name)
         frame.schema  # noqa: B018 - Connect looks for the table only now
-    except AnalysisException as err:
-        if err.getCondition() != "TABLE_OR_VIEW_NOT_FOUND":
+    except Exception as err:
+        if missing := _causes.missing_source(err):
+            raise InvalidInputError(f"table {name}: {missing}") from None
+        if not isinstance(err, AnalysisException) or err.getCondition() != "TABLE_OR_VIEW_NOT_FOUND":
             raise
         raise InvalidInputError(
             f"table {name} is not in the catalog; create it or correct the name"

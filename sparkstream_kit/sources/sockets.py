@@ -90,13 +90,13 @@ def _said(text: str) -> list[tuple[str, int]]:
     return [(host, int(port)) for host, port in dict.fromkeys(found)]
 
 
-def is_being_read(spark: SparkSession, of: list[tuple[str, int]]) -> bool:
+def is_being_read(spark: SparkSession | None, of: list[tuple[str, int]]) -> bool:
     """Say whether Spark still reads one of these sockets; call it once the first batch is through.
 
     Spark's reader is a JVM thread that ends when the peer has closed. The port itself is not asked: a
-    server may serve one client only.
+    server may serve one client only. The JVM of this process needs no session to be asked.
     """
-    if not _connect.is_connect(spark):
+    if spark is None or not _connect.is_connect(spark):
         jvm: Any = SparkContext._jvm  # noqa: SLF001
         threads = jvm.java.lang.Thread.getAllStackTraces().keySet().toString()
     elif is_local(str(spark.conf.get("spark.master", None))):

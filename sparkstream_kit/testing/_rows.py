@@ -67,7 +67,7 @@ def _to_arrow(value: Any, kind: DataType) -> Any:
     if isinstance(kind, T.MapType):
         return [(_to_arrow(key, kind.keyType), _to_arrow(v, kind.valueType)) for key, v in value.items()]
     if isinstance(kind, T.IntegralType) and isinstance(value, float):
-        raise InvalidInputError(f"{value} is no whole number")  # pyarrow would cut it
+        raise InvalidInputError(f"{value} is not a whole number")  # pyarrow would cut it
     # As createDataFrame does it: a time without a zone is one of Python's own time zone.
     return kind.toInternal(value) if isinstance(kind, T.TimestampType) else value
 

@@ -97,7 +97,8 @@ def assert_stream_equals_batch(
 
     if (mode == "update") != bool(keys):
         raise InvalidInputError(
-            f"keys={list(keys)} in {mode} mode; name the result's key columns in update mode, and only there"
+            f"keys={list(keys)} in {mode} mode; give the result's key columns in update mode, "
+            "and leave keys out in the other modes"
         )
     if rows.isStreaming:
         raise InvalidInputError("rows is a streaming DataFrame; give a static one, which can be split")

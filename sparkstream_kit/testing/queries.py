@@ -123,7 +123,9 @@ class Query:
         commits = self._checkpoint / "commits"
         last = max((int(path.name) for path in commits.glob("[0-9]*")), default=None)
         if last is None:
-            raise InvalidInputError("no batch is committed that could come again; add_data and step first")
+            raise InvalidInputError(
+                "no batch has been committed yet that could come again; call add_data() and step() first"
+            )
         (commits / str(last)).unlink()
         (commits / f".{last}.crc").unlink(missing_ok=True)
 
@@ -146,8 +148,8 @@ class Query:
         found = [pickle.loads(path.read_bytes()) for path in new]  # noqa: S301 - the recorder's own
         if lost := [batch_id for batch_id, _ in found if batch_id not in self._progress]:
             raise InvalidInputError(
-                f"{len(found)} batches in one step, and Spark keeps the progress of too few to show batch "
-                f"{lost[0]}; step more often, or set spark.sql.streaming.numRecentProgressUpdates"
+                f"this step ran {len(found)} batches, and Spark forgot the progress of batch {lost[0]}; "
+                "step more often, or give spark.sql.streaming.numRecentProgressUpdates a higher number"
             )
         return [Batch(batch_id, rows, self._progress[batch_id]) for batch_id, rows in found]
 

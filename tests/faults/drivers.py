@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from signal import SIGCONT, SIGKILL, SIGSTOP
+from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -78,10 +78,10 @@ class Driver:
         self._process.poll()  # else the first of them would stay as a zombie
         return living(self.pid)
 
-    def ended(self) -> int:
+    def ended(self, limit: float = LIMIT) -> int:
         """Wait until it ends by itself and leaves nothing running; return its exit code."""
         try:
-            code = self._process.wait(LIMIT)
+            code = self._process.wait(limit)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self._script} has not ended:\n{self.errors}") from None
         self.gone()
@@ -97,6 +97,15 @@ class Driver:
             os.killpg(self.pid, number)
         else:
             os.kill(self._pid_of(whom), number)
+
+    def hears(self) -> bool:
+        """Say whether the job in Python has got so far that it handles SIGTERM."""
+        for process in self.living():
+            if not process.is_java and process.command.split()[1:2] == [self._script]:
+                status = Path(f"/proc/{process.pid}/status").read_text()
+                caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+                return bool(caught >> (SIGTERM - 1) & 1)
+        return False
 
     def kill(self, whom: str) -> None:
         """Kill, let what was frozen go on, and wait until the rest has ended by itself."""

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import random
+import time
 from pathlib import Path
 from signal import Signals
 from typing import TYPE_CHECKING
 
 import pytest
-from faults.drivers import SCRIPTS, no_stack_trace, until
+from faults.drivers import JOBS, SCRIPTS, no_stack_trace, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from faults.drivers import Driver
     from faults.sales import Sales
+
+ROUNDS = int(os.environ.get("ROUNDS", "16"))  # of two signals at random times
+SEED = 9
 
 
 @pytest.mark.parametrize(
@@ -70,4 +76,32 @@ def test_a_jvm_that_python_has_started_is_deaf_to_sigint(
     until((commits / "1").exists, lambda: driver.errors)
     driver.signal(Signals.SIGTERM, "python")
     assert driver.ended() == 0, driver.errors
+    no_stack_trace(driver)
+
+
+@pytest.mark.parametrize("number", range(ROUNDS))
+def test_two_signals_at_any_time_are_a_stop_or_a_short_one(
+    number: int, launch: Callable[..., Driver], sales: Sales, tmp_path: Path
+) -> None:
+    #  the job:   imports    session    query    first batch     batches ...
+    #  signals:        |<- 0.05 to 2 s ->|
+    chance = random.Random(f"{SEED} {number}")  # noqa: S311
+    launcher = ("python", "python", "spark-submit")[number % 3]
+    whom = chance.choice(["python", "group"])
+    sales.land(3)
+    job = (JOBS / "sales_totals.py", sales.folder, "--checkpoint", tmp_path / "ckpt")
+    driver = launch(launcher, *job)
+    if number % 2:
+        until((tmp_path / "ckpt" / "commits" / "0").exists, lambda: driver.errors)
+        time.sleep(chance.uniform(0, 1))
+    else:
+        until(driver.hears, lambda: driver.errors)
+        time.sleep(chance.uniform(0, 6))
+    first, second = chance.choices([Signals.SIGINT, Signals.SIGTERM], k=2)
+    gap = chance.uniform(0.05, 2)
+    driver.signal(first, whom)
+    time.sleep(gap)
+    if driver.running:
+        driver.signal(second, whom)
+    assert driver.ended() in {0, 130, 143}, (first, second, gap, driver.errors)
     no_stack_trace(driver)

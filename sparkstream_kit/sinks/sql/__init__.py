@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 
 __all__ = ["sql_table"]
 
+_OWN = ("sparkstream_ledger", "sparkstream_stage")
 _MODES = {"insert": "append", "upsert": "update", "replace": "complete"}
 
 
 def sql_table(
     url: str, table: str, *, how: str = "insert", keys: Sequence[str] = (), take_over: bool = False
 ) -> Sink:
-    """Write each batch to a table of SQLite or PostgreSQL, in one transaction with a ledger row.
+    r"""Write each batch to a table of SQLite or PostgreSQL, in one transaction with a ledger row.
 
     `insert` adds the rows of append mode. `upsert` adds or overwrites the rows of update mode by their keys.
     `replace` makes the table the whole result of complete mode: rows that are gone from the result go from
@@ -31,10 +32,17 @@ def sql_table(
     decimals and no times: there decimals are exact texts (order by `CAST(total AS REAL)`), timestamps are
     texts in UTC, and NaN is null. Names keep their case, so that PostgreSQL wants quotes: "ProductKey".
 
+    No value stops a query. Bytes that are not UTF-8, and for PostgreSQL a NUL character too, are written as
+    `\xff` and `\x00`; a warning says in how many texts. PostgreSQL keeps the year 0 as 1 BC, and a date
+    beyond its range (4713 BC to 5874897) as `infinity` or `-infinity`.
+
     Beside the table, `sparkstream_ledger` keeps the last batch of each query. A batch that it knows comes
     again after a crash, and is skipped. A batch before that one comes only from a checkpoint that was rewound
     or restored: Spark may cut its batches in another way then, so that neither to skip nor to write them is
-    right, and the query fails with the statement that lets it write them again.
+    right, and the query fails with the statement that lets it write them again. A batch that leaves out some
+    comes when the database was put back from a backup, or when the query has written elsewhere before: by
+    `insert` and `upsert` the query fails, and the message says how to write the missing batches or to go on
+    without them. By `replace` the next batch is the whole result, and nothing is missing.
 
     Spark computes the batch first, onto the workers' disks; then the rows pass through the driver in small
     parts into a temporary table, and from there into the table: the driver's memory stays bounded. The
@@ -49,12 +57,13 @@ def sql_table(
         table: the table, as `table` or `schema.table`.
         how: `insert`, `upsert` or `replace`.
         keys: of `upsert`, the columns that a row is known by; the table must be unique in them.
-        take_over: write to the table although another query has written to it, or somebody else.
+        take_over: write to the table although another query has written to it, or somebody else, or
+            although earlier batches of this query are not in it.
 
     Raises:
         InvalidInputError: a URL, a table or keys that cannot be used; when the query starts, a database
-            that cannot be reached, a column that SQL cannot hold, a table with other columns or with rows
-            that this query has not written.
+            that cannot be reached, a column that SQL cannot hold, a name of more than PostgreSQL's 63 bytes,
+            a table with other columns or with rows that this query has not written.
         MissingExtraError: SQLAlchemy, pyarrow, pandas or the database's driver is not installed.
 
     Example:
@@ -80,6 +89,10 @@ def sql_table(
             f"keys=['shop']); given: how={how!r}, keys={list(keys)}"
         )
     schema, _, name = table.rpartition(".")
+    if name.lower() in _OWN:
+        raise InvalidInputError(
+            f"sql_table: the kit needs the name {name} for a table of its own; use another"
+        )
     return writing.sink(
         writing.Target(parse(url), schema or None, name, how, tuple(keys), take_over), _MODES[how]
     )

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from pyspark.sql import types as T
-from sqlalchemy.schema import CreateColumn
 
 from sparkstream_kit.errors import InvalidInputError
 
@@ -16,7 +15,9 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
     from sqlalchemy.types import TypeEngine
 
-__all__ = ["check", "columns"]
+__all__ = ["check", "check_names", "columns"]
+
+_LONGEST = 63  # bytes of a name in PostgreSQL
 
 _TYPES: dict[type[T.DataType], TypeEngine[Any]] = {
     T.BinaryType: sa.LargeBinary(),
@@ -46,10 +47,25 @@ def columns(schema: T.StructType, keys: Sequence[str] = ()) -> list[sa.Column[An
                 f"sql_table: key {key} is not a column; columns: {', '.join(schema.names)}"
             )
     return [
-        # An integer key is the user's own, not one that the database counts.
-        sa.Column(field.name, _type(field), primary_key=field.name in keys, autoincrement=False)
+        # An integer key is the user's own, not one that the database counts. Names have quotes, as SQLAlchemy
+        # does not know all words that a database keeps for itself.
+        sa.Column(field.name, _type(field), primary_key=field.name in keys, autoincrement=False, quote=True)
         for field in schema
     ]
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Refuse a name that PostgreSQL would cut, so that nothing is found by it again.
+
+    Raises:
+        InvalidInputError: a schema's, table's or column's name is too long.
+    """
+    for name in names:
+        if len(name.encode()) > _LONGEST:
+            raise InvalidInputError(
+                f"sql_table: PostgreSQL cuts names at {_LONGEST} bytes, and {name} has {len(name.encode())}; "
+                "rename it"
+            )
 
 
 def _type(field: T.StructField) -> TypeEngine[Any]:
@@ -79,7 +95,7 @@ def check(connection: Connection, table: sa.Table, where: str) -> None:
     """
     inspector = sa.inspect(connection)
     found = {str(c["name"]): c["type"] for c in inspector.get_columns(table.name, schema=table.schema)}
-    missing = [str(CreateColumn(c).compile(connection)) for c in table.columns if c.name not in found]
+    missing = [f"{c.name} {c.type.compile(connection.dialect)}" for c in table.columns if c.name not in found]
     extra = [name for name in found if name not in table.columns]
     other = [
         f"{column.name} is {found[column.name].compile(connection.dialect)} "

@@ -55,7 +55,7 @@ def parse(text: str) -> URL:
         raise InvalidInputError(
             "an SQLite database without a file is lost at once; name one, such as sqlite:///totals.db"
         )
-    file = Path(str(url.database)).absolute()
+    file = Path(str(url.database)).resolve()  # by one name, whatever links lead to it
     if not file.parent.is_dir():
         raise InvalidInputError(f"database {file}: folder {file.parent} does not exist; create it")
     return url.set(database=str(file))

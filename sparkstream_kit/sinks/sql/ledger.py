@@ -127,7 +127,7 @@ def advance(connection: Connection, target: Target, table: sa.Table, query_id: s
 
 
 def statement_back_to(target: Target, query_id: str, batch_id: int) -> str:
-    """Return the statement by which a user makes the ledger forget the batches after this one."""
+    """Return the statement by which a user makes this batch the last one that the ledger knows."""
     ledger = _ledger(target)
     own = (ledger.c.table_name == target.name) & (ledger.c.query_id == query_id)
     statement = sa.update(ledger).where(own).values(batch_id=batch_id)

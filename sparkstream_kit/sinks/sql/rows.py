@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import zlib
 from contextlib import contextmanager
 from itertools import chain
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from pyspark.sql import functions as F
 from pyspark.sql.types import BinaryType
 
 from sparkstream_kit.errors import KitError
+from sparkstream_kit.sinks.sql import encoding
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from pyspark.sql import DataFrame
     from sqlalchemy import Table
@@ -22,35 +24,48 @@ if TYPE_CHECKING:
 
 __all__ = ["consume", "encoded", "load"]
 
+_log = logging.getLogger(__name__)
+
 _LOST = "a worker lost rows of this batch on their way into the table; nothing of it was written: start again"
+_CHANGED = {
+    "postgresql": r"bytes that are not UTF-8 become \xff, NUL characters \x00, times out of range infinity",
+    "sqlite": r"bytes that are not UTF-8 become \xff",
+}
 _PART = 16 * 1024 * 1024  # bytes that the driver's JVM is asked for at a time; it needs a few times as much
 
 
 @contextmanager
-def encoded(batch: DataFrame, dialect: str) -> Iterator[Iterator[bytes]]:
+def encoded(batch: DataFrame, dialect: str, what: str) -> Iterator[Iterator[bytes]]:
     """Compute all of a batch as blobs, kept by the workers; give the blobs in the order of the rows.
 
-    Nothing of the database is held while Spark computes. Of a partition, `toLocalIterator` would bring all to
-    the driver's JVM at once, which hangs when it is out of memory: hence parts by their size.
+    Values that the database cannot hold are changed so that it can, with a warning about `what` is written.
+
+    Nothing of the database is held while Spark computes. A whole partition could be too much for the driver's
+    JVM, which hangs when it is out of memory: hence parts by their size.
     """
     copy = dialect == "postgresql"
     frame = _with_hex(batch) if copy else batch
-    encode = _as_copy_text() if copy else _as_ipc()
+    encode = encoding.as_copy_text() if copy else encoding.as_ipc()
 
     def encode_all(parts: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         import pyarrow as pa
 
         for part in parts:
             if part.num_rows:
-                yield pa.RecordBatch.from_arrays([pa.array([encode(part)], pa.binary())], ["blob"])
+                blob, changed = encode(part)
+                yield pa.RecordBatch.from_pydict({"blob": [blob], "changed": [changed]})
 
     # mapInArrow looks columns up by name, where a dot is a field of a struct.
     frame = frame.toDF(*(f"c{number}" for number in range(len(frame.columns))))
-    blobs = frame.mapInArrow(encode_all, "blob BINARY").withColumn("number", F.monotonically_increasing_id())
+    blobs = frame.mapInArrow(encode_all, "blob BINARY, changed BIGINT").withColumn(
+        "number", F.monotonically_increasing_id()
+    )
     blobs = blobs.persist()  # in memory, and on disk what does not fit
     try:
-        made = blobs.select("number", F.length("blob"), F.crc32("blob")).collect()
-        yield _fetched(blobs, sorted(tuple(row) for row in made))
+        made = blobs.select("number", F.length("blob"), F.crc32("blob"), "changed").collect()
+        if changed := sum(row.changed for row in made):
+            _log.warning("%s: %d values are changed: %s", what, changed, _CHANGED[dialect])
+        yield _fetched(blobs, sorted(tuple(row)[:3] for row in made))
     finally:
         blobs.unpersist()
 
@@ -64,7 +79,8 @@ def _fetched(blobs: DataFrame, made: list[tuple[int, int, int]]) -> Iterator[byt
     for first, last in _parts([(number, size) for number, size, _ in made]):
         # The numbers that Spark keeps of what it has on disk let it skip all else.
         part = blobs.where(F.col("number").between(first, last)).select("number", "blob").coalesce(1)
-        for number, blob in part.toLocalIterator():
+        # Not by toLocalIterator: Spark never forgets its jobs, with plan and session, a megabyte a batch.
+        for number, blob in part.collect():
             if sums.pop(number, None) != zlib.crc32(blob):
                 raise KitError(_LOST)
             yield bytes(blob)
@@ -105,31 +121,6 @@ def consume(batch: DataFrame) -> None:
     batch.write.format("noop").mode("append").save()
 
 
-def _as_ipc() -> Callable[[pa.RecordBatch], bytes]:
-    """Return the function that makes a blob for SQLite; nested, so that workers do not need the kit."""
-
-    def encode(part: pa.RecordBatch) -> bytes:
-        import pyarrow as pa
-
-        columns = []
-        for column in part.columns:
-            if pa.types.is_timestamp(column.type):
-                # Without its zone, an instant is what it is in UTC.
-                plain = column.cast(pa.timestamp("us")).cast(pa.string())
-            elif pa.types.is_decimal(column.type) or pa.types.is_date(column.type):
-                plain = column.cast(pa.string())
-            else:
-                plain = column
-            columns.append(plain)
-        sink = pa.BufferOutputStream()
-        ready = pa.RecordBatch.from_arrays(columns, names=part.schema.names)
-        with pa.ipc.new_stream(sink, ready.schema) as writer:
-            writer.write_batch(ready)
-        return cast("bytes", sink.getvalue().to_pybytes())
-
-    return encode
-
-
 def _tuples(blobs: Iterator[bytes]) -> Iterator[tuple[Any, ...]]:
     parts = (pa.ipc.open_stream(blob).read_next_batch() for blob in blobs)
     # Without a step of Python's own for each row.
@@ -143,31 +134,3 @@ def _with_hex(batch: DataFrame) -> DataFrame:
         column = F.col("`" + field.name.replace("`", "``") + "`")
         columns.append(F.concat(F.lit("\\x"), F.hex(column)) if field.dataType == BinaryType() else column)
     return batch.select(columns)
-
-
-def _as_copy_text() -> Callable[[pa.RecordBatch], bytes]:
-    r"""Return the function that makes a blob of COPY's text format.
-
-    Not of its CSV format, where before PostgreSQL 18 a line `\.` ends the data, also within a quoted text.
-    """
-
-    def encode(part: pa.RecordBatch) -> bytes:
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        texts = []
-        for column in part.columns:
-            values = column
-            if pa.types.is_timestamp(column.type) and column.type.tz:
-                values = column.cast(pa.timestamp("us", "UTC"))  # its text ends in Z
-            text = values.cast(pa.string())
-            free = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-            if free and pc.any(pc.match_substring_regex(text, r"[\\\n\r\t]")).as_py():
-                for raw, escaped in (("\\", "\\\\"), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t")):
-                    text = pc.replace_substring(text, raw, escaped)
-            texts.append(text)
-        lines = pc.binary_join_element_wise(*texts, "\t", null_handling="replace", null_replacement="\\N")
-        whole = pc.binary_join(pa.ListArray.from_arrays([0, len(lines)], lines), "\n")[0]
-        return cast("bytes", whole.as_buffer().to_pybytes() + b"\n")
-
-    return encode

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import uuid
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -44,8 +45,15 @@ class Target:
         return self.name if self.schema in (None, "public") else f"{self.schema}.{self.name}"
 
     def table(self, schema: StructType) -> sa.Table:
-        """Return the table as a query with this schema makes it."""
-        return sa.Table(self.name, sa.MetaData(), *columns.columns(schema, self.keys), schema=self.schema)
+        """Return the table as a query with this schema makes it.
+
+        Raises:
+            InvalidInputError: a name or a type that the database cannot hold, or a key that is no column.
+        """
+        if self.url.get_backend_name() == "postgresql":
+            columns.check_names([self.schema or "", self.name, *schema.names])
+        made = columns.columns(schema, self.keys)
+        return sa.Table(self.name, sa.MetaData(), *made, schema=self.schema, quote=True, quote_schema=True)
 
 
 def sink(target: Target, mode: str) -> Sink:
@@ -83,12 +91,18 @@ def _write(
             ledger.prepare(connection, target, table, query_id)
     if last is not None and batch_id < last:
         raise InvalidInputError(_gone_back(target, query_id, batch_id, last))
+    accepted = target.how == "replace" or (
+        last is None and target.take_over
+    )  # by replace, nothing is missing
+    if batch_id > (-1 if last is None else last) + 1 and not accepted:
+        raise InvalidInputError(_lacking(target, checkpoint, query_id, batch_id, last))
     if batch_id == last:
         _log.info("batch %d is in table %s already", batch_id, target.name)
         rows.consume(batch)
         return
+    dialect = target.url.get_backend_name()
     with (
-        rows.encoded(batch, target.url.get_backend_name()) as blobs,
+        rows.encoded(batch, dialect, f"batch {batch_id} for table {target.name}") as blobs,
         connected(target.url) as connection,
     ):
         stage = _stage(table)
@@ -108,12 +122,29 @@ def _gone_back(target: Target, query_id: str, batch_id: int, last: int) -> str:
     )
 
 
+def _lacking(target: Target, checkpoint: str | None, query_id: str, batch_id: int, last: int | None) -> str:
+    """Say that the table lacks batches of the query, and how it gets them, or goes on without them."""
+    where = f"table {target.name} in {shown(target.url)}"
+    if last is None:
+        return (
+            f"batch {batch_id} comes, but {where} has no batch of this query: it has written them elsewhere, "
+            "or the database was put back from an older backup; start with a new checkpoint folder to write "
+            "all rows, or give take_over=True (of a job: --take-over) to go on without the earlier ones"
+        )
+    folder = shlex.quote(checkpoint or "CHECKPOINT")
+    return (
+        f"batch {batch_id} comes, but {where} has this query's batches up to {last} only, as after a restore "
+        f"from an older backup; to write the missing ones, run sparkstream checkpoint rewind {folder} --to "
+        f"{last}; to go on without their rows, run {ledger.statement_back_to(target, query_id, batch_id - 1)}"
+    )
+
+
 def _stage(table: sa.Table) -> sa.Table:
     """Return a temporary table of this connection: the rows come slowly, and shared ones stay free."""
     return sa.Table(
         "sparkstream_stage",
         sa.MetaData(),
-        *(sa.Column(column.name, column.type) for column in table.columns),
+        *(sa.Column(column.name, column.type, quote=True) for column in table.columns),
         prefixes=["TEMPORARY"],
         postgresql_on_commit="DROP",
     )
@@ -132,10 +163,11 @@ def _merge(connection: Connection, target: Target, table: sa.Table, stage: sa.Ta
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     insert = dialect.insert(table).from_select(names, every)
     values = {name: insert.excluded[name] for name in names if name not in target.keys}
+    keys = [table.c[key] for key in target.keys]
     if values:
-        merged = insert.on_conflict_do_update(index_elements=list(target.keys), set_=values)
+        merged = insert.on_conflict_do_update(index_elements=keys, set_=values)
     else:
-        merged = insert.on_conflict_do_nothing(index_elements=list(target.keys))
+        merged = insert.on_conflict_do_nothing(index_elements=keys)
     connection.execute(merged)
 
 

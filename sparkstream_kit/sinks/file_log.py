@@ -1,0 +1,108 @@
+"""Whether a query may append files to a folder: Spark's log of the folder, held against the checkpoint.
+
+In `_spark_metadata` Spark notes each batch that is in the folder. Without a word it skips a batch whose
+number stands there, whichever query wrote it, and its readers show no file that is not noted. Where an
+earlier batch is missing, the query fails some batches later, for good.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from pyspark.errors import AnalysisException
+
+from sparkstream_kit import _connect
+from sparkstream_kit.checkpoints import _records
+from sparkstream_kit.checkpoints.locks import local_path
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pyspark.sql import SparkSession
+
+__all__ = ["check"]
+
+_LOG = "_spark_metadata"
+
+
+def check(spark: SparkSession, what: str, folder: str, checkpoint: str) -> None:
+    """Refuse a folder in which Spark would skip batches of the query, or that lacks some, or hides files.
+
+    On a Spark Connect server elsewhere only the first start of a query is checked, for a folder with files.
+
+    Args:
+        spark: the session.
+        what: the folder, for messages.
+        folder: where the files are, on any file system.
+        checkpoint: the query's.
+
+    Raises:
+        InvalidInputError: a refusal, with the way out.
+    """
+    names = _names(spark, folder)
+    if names is None:
+        if _records.last_settings(spark, checkpoint) is None and _has_files(spark, folder):
+            raise _of_others(what, "has files already")
+        return
+    written = _newest(_names(spark, f"{folder}/{_LOG}"))
+    planned, committed = (_newest(_names(spark, f"{checkpoint}/{log}")) for log in ("offsets", "commits"))
+    if planned < 0 <= written:
+        raise _of_others(what, f"has the batches of another query, up to its batch {written}")
+    if planned < 0 and any(not name.startswith((".", "_")) for name in names):
+        raise _of_others(what, "has files that no query has written")
+    if written > planned:
+        raise InvalidInputError(
+            f"{what} has batches up to {written}, and checkpoint {checkpoint} was rewound or restored to "
+            f"batch {planned}: Spark would skip what comes between by its number, whatever is in it; start "
+            "anew with another folder and another checkpoint"
+        )
+    if written < committed:
+        has = f"batches up to {written} only" if written >= 0 else "no batch of a query"
+        raise InvalidInputError(
+            f"{what} has {has}, and checkpoint {checkpoint} has committed batches up to {committed}: the "
+            "others are missing; put the folder back as it was, or start anew with another folder and "
+            "another checkpoint"
+        )
+
+
+def _of_others(what: str, has: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"{what} {has}, which Spark would take for this query's, or no longer show; start on the checkpoint "
+        "of the query that wrote them, use another folder, or remove this one"
+    )
+
+
+def _names(spark: SparkSession, folder: str) -> list[str] | None:
+    """Return the names in a folder, none if it is missing; None where only a server elsewhere can look."""
+    local = local_path(spark, folder)
+    if local is not None:
+        return [path.name for path in local.iterdir()] if local.is_dir() else []
+    if _connect.is_connect(spark):
+        return None
+    jvm: Any = spark._jvm  # noqa: SLF001 - classic only
+    path = jvm.org.apache.hadoop.fs.Path(folder)
+    files = path.getFileSystem(spark._jsc.hadoopConfiguration())  # noqa: SLF001
+    return [found.getPath().getName() for found in files.listStatus(path)] if files.exists(path) else []
+
+
+def _newest(names: Iterable[str] | None) -> int:
+    """Return the highest batch of one of Spark's logs; -1 if it has none."""
+    return max(
+        (int(name.split(".")[0]) for name in names or () if re.fullmatch(r"\d+(\.compact)?", name)),
+        default=-1,
+    )
+
+
+def _has_files(spark: SparkSession, folder: str) -> bool:
+    try:
+        # Of any format, and without a job.
+        files = (
+            spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(folder).inputFiles()
+        )
+    except AnalysisException as err:
+        if err.getCondition() != "PATH_NOT_FOUND":
+            raise
+        return False
+    return bool(files)

@@ -1,0 +1,113 @@
+"""Many small batches into one sink, and what the driver holds after some of them.
+
+Each time a line of JSON in FOLDER/looks: the batch, the JVM's heap in megabytes after a full collection, and
+the open descriptors, threads and temporary files of Python and its JVM.
+Run: python soak.py SINK URL FOLDER LOOK [LOOK ...]    SINK: see `make`; LOOK: after how many batches to look
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparkstream_kit import jobflags
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pyspark.sql import DataFrame, SparkSession
+
+    from sparkstream_kit.sinks import Sink
+
+KEPT = ("sql.ui.retainedExecutions", "ui.retainedJobs", "ui.retainedStages", "ui.retainedTasks")
+LOOKS = 5  # at the same time: what comes and goes with a batch is not counted
+
+
+def make(kind: str, url: str, folder: str) -> tuple[str, Sink]:
+    """Return a sink with its output mode."""
+    from sparkstream_kit import sinks
+
+    def collect(batch: DataFrame, _batch_id: int) -> None:
+        batch.collect()
+
+    made: dict[str, Callable[[], tuple[str, Sink]]] = {
+        "batch_files": lambda: ("append", sinks.batch_files(f"{folder}/out")),
+        "console": lambda: ("complete", sinks.console()),
+        "fan_out": lambda: (
+            "complete",
+            sinks.fan_out(sinks.latest("t"), sinks.sql_table(url, "t", how="replace")),
+        ),
+        "files": lambda: ("append", sinks.files(f"{folder}/out")),
+        "foreach_batch": lambda: ("update", sinks.foreach_batch(collect)),
+        "latest": lambda: ("complete", sinks.latest("t")),
+        "memory": lambda: ("complete", sinks.memory("t")),
+        "snapshot": lambda: ("complete", sinks.snapshot(f"{folder}/out.csv")),
+        "sql_table-insert": lambda: ("append", sinks.sql_table(url, "t")),
+        "sql_table-replace": lambda: ("complete", sinks.sql_table(url, "t", how="replace")),
+        "sql_table-upsert": lambda: ("update", sinks.sql_table(url, "t", how="upsert", keys=["k"])),
+        "table": lambda: ("append", sinks.table("t", path=f"{folder}/out")),
+    }
+    return made[kind]()
+
+
+def held(spark: SparkSession) -> dict[str, float]:
+    """Return what this process and its JVM hold now."""
+    jvm: Any = spark._jvm  # noqa: SLF001
+    gc.collect()
+    jvm.java.lang.System.gc()
+    pools = jvm.java.lang.management.ManagementFactory.getMemoryPoolMXBeans()
+    after = [pool.getCollectionUsage() for pool in pools]  # as it was after the collection; null of no heap
+    pids = os.getpid(), jvm.java.lang.ProcessHandle.current().pid()
+    return {
+        "megabytes": sum(usage.getUsed() for usage in after if usage is not None) / 1e6,
+        "descriptors": sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids),  # noqa: PTH208
+        "threads": sum(len(os.listdir(f"/proc/{pid}/task")) for pid in pids),  # noqa: PTH208
+        "files": sum(len(files) for _, _, files in os.walk(tempfile.gettempdir())),
+    }
+
+
+@jobflags.exit_codes
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run until the last look."""
+    kind, url, folder, *looks = sys.argv[1:] if argv is None else argv
+
+    from pyspark.sql import functions as F
+
+    from sparkstream_kit import get_session, start
+
+    conf = {f"spark.{name}": "50" for name in KEPT} | {
+        "spark.master": "local[2]",
+        "spark.sql.warehouse.dir": f"{folder}/warehouse",
+        # A full collection takes what is only held softly, too.
+        "spark.driver.extraJavaOptions": "-XX:SoftRefLRUPolicyMSPerMB=0",
+    }
+    with get_session("soak", profile="local", conf=conf) as spark:
+        rate = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 10).load()
+        frame = rate.select((F.col("value") % 7).alias("k"), F.col("value").cast("string").alias("v"))
+        mode, sink = make(kind, url, folder)
+        if mode != "append":
+            frame = frame.groupBy("k").agg(F.max("v").alias("v"))
+        name = sink.query_name or "soak"
+        query = start(frame, sink, name=name, mode=mode, checkpoint=f"{folder}/ckpt")
+        for look in map(int, looks):
+            while query.lastProgress is None or query.lastProgress["batchId"] < look:
+                query.awaitTermination(1)  # raises if it failed
+            found = []
+            for _ in range(LOOKS):
+                found.append(held(spark))
+                time.sleep(0.2)
+            least = {name: min(each[name] for each in found) for name in found[0]}
+            with Path(folder, "looks").open("a") as file:
+                file.write(json.dumps({"batch": look, **least}) + "\n")
+        query.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

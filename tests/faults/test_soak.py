@@ -1,0 +1,46 @@
+"""Many batches: nothing that a driver holds grows with their number."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from faults.drivers import SCRIPTS
+
+from sparkstream_kit import sinks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import postgresql
+    from faults.drivers import Driver
+
+FIRST = 100  # batches after which Spark keeps no more of its executions, logs and progress than before
+LAST = int(os.environ.get("BATCHES", "300"))
+MAY_GROW = {"megabytes": 10, "descriptors": 10, "threads": 20, "files": 10}  # a few come and go with a batch
+KINDS = (
+    *(name for name in sinks.__all__ if name not in ("Sink", "sql_table")),
+    *(f"sql_table-{how}" for how in ("insert", "replace", "upsert")),
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "database"), [*((kind, "sqlite") for kind in KINDS), ("sql_table-insert", "postgresql")]
+)
+def test_a_driver_holds_no_more_after_many_batches(
+    kind: str, database: str, tmp_path: Path, launch: Callable[..., Driver], request: pytest.FixtureRequest
+) -> None:
+    if database == "postgresql":
+        server: postgresql.Server = request.getfixturevalue("server")
+        url = server.database()
+    else:
+        url = f"sqlite:///{tmp_path}/totals.db"
+    driver = launch("python", SCRIPTS / "soak.py", kind, url, tmp_path, FIRST, LAST)
+    assert driver.ended(limit=120 + 2 * LAST) == 0, driver.errors
+    first, last = map(json.loads, (tmp_path / "looks").read_text().splitlines())
+    print(f"{kind}, {database}: {first} {last}")  # noqa: T201 - `make soak` shows it
+    grown = {name: last[name] - first[name] for name in MAY_GROW}
+    assert all(grown[name] < limit for name, limit in MAY_GROW.items()), (first, last)

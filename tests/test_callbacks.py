@@ -1,0 +1,227 @@
+"""The function of a batch as the JVM calls it: cut off by a stop without a word, and nothing left open."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import environment
+from pyspark import SparkContext
+
+from sparkstream_kit import feeds, run, sinks, sources, start
+from sparkstream_kit.errors import QueryFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.streaming.query import StreamingQuery
+
+    from sparkstream_kit.sinks import Sink
+
+pytestmark = pytest.mark.classic_only("on Spark Connect the server's Python runs the function")
+
+
+def plain(batch: DataFrame, _batch_id: int) -> None:
+    batch.collect()
+
+
+def chained(batch: DataFrame, _batch_id: int) -> None:
+    try:
+        batch.collect()
+    except Exception as err:
+        raise ValueError("the shop is closed") from err
+
+
+def writes(batch: DataFrame, _batch_id: int) -> None:
+    batch.write.format("noop").mode("overwrite").save()
+
+
+SINKS: dict[str, Callable[[Path], Sink]] = {
+    "a function": lambda _: sinks.foreach_batch(plain),
+    "a function that writes": lambda _: sinks.foreach_batch(writes),
+    "a function that raises its own error": lambda _: sinks.foreach_batch(chained),
+    "latest": lambda _: sinks.latest("cut_off"),
+    "snapshot": lambda path: sinks.snapshot(path / "cut.csv"),
+    "batch_files": lambda path: sinks.batch_files(path / "out"),
+    "sql_table": lambda path: sinks.sql_table(f"sqlite:///{path}/cut.db", "cut", how="replace"),
+    "fan_out": lambda path: sinks.fan_out(sinks.latest("cut_off"), sinks.snapshot(path / "cut.json")),
+}
+
+
+class Gate:
+    """A part of a batch's function: it holds the batch until the test lets it go on."""
+
+    def __init__(self) -> None:
+        self.begun, self.open = threading.Event(), threading.Event()
+
+    def hold(self, batch: DataFrame) -> DataFrame:
+        if not batch.isStreaming:  # `of` asks for the columns first
+            self.begun.set()
+            self.open.wait(60)
+        return batch
+
+    def stop_in_mid_batch(self, query: StreamingQuery, until: Callable[..., None]) -> None:
+        """Stop the query while its batch is held, and then let the batch go on."""
+        until(self.begun.is_set)
+        stopping = threading.Thread(target=query.stop)
+        stopping.start()
+        until(lambda: is_interrupted("stream execution thread for cut"))
+        self.open.set()
+        stopping.join(60)
+        assert not stopping.is_alive()
+
+
+def is_interrupted(name: str) -> bool:
+    jvm: Any = SparkContext._jvm  # noqa: SLF001
+    threads = jvm.java.lang.Thread.getAllStackTraces().keySet()
+    return any(thread.isInterrupted() for thread in threads if thread.getName().startswith(name))
+
+
+@pytest.fixture
+def counts(spark: SparkSession, folder: Path) -> DataFrame:
+    feeds.drip([("0.txt", "a\nb\n")], folder)
+    return sources.text(spark, str(folder)).groupBy("value").count()
+
+
+@pytest.mark.parametrize("sink", SINKS)
+def test_a_stop_in_mid_batch_is_no_error(
+    sink: str, counts: DataFrame, tmp_path: Path, until: Callable[..., None]
+) -> None:
+    gate = Gate()
+    query = start(
+        counts,
+        SINKS[sink](tmp_path).of(gate.hold),
+        name="cut",
+        mode="update" if sink == "batch_files" else "complete",
+        checkpoint=tmp_path / "ckpt",
+    )
+    gate.stop_in_mid_batch(query, until)
+    # Its last word where Spark knows the stop; a stack that overflows on the way there leaves another.
+    assert query.status["message"] == "Stopped"
+    assert query.exception() is None
+    assert not (tmp_path / "ckpt" / "commits" / "0").exists()
+
+
+def reads_what_is_not_there(_batch: DataFrame, _batch_id: int) -> None:
+    jvm: Any = SparkContext._jvm  # noqa: SLF001
+    jvm.java.io.FileReader("/not/there")
+
+
+def not_there(batch: DataFrame, batch_id: int) -> None:
+    """Raise, for one call into the JVM, as many frames of Java as a call of Spark has."""
+    try:
+        reads_what_is_not_there(batch, batch_id)
+    except Exception as err:
+        raise RuntimeError(str(err) * 20) from err
+
+
+def test_an_error_of_java_during_a_stop_is_the_failure_that_it_is(
+    counts: DataFrame, until: Callable[..., None]
+) -> None:
+    gate = Gate()
+    query = start(counts, sinks.foreach_batch(not_there).of(gate.hold), name="cut", mode="complete")
+    gate.stop_in_mid_batch(query, until)
+    with pytest.raises(QueryFailed, match="query cut failed: FileNotFoundException: /not/there"):
+        run(query)
+
+
+def test_an_error_of_java_in_a_batch_is_one_line(counts: DataFrame) -> None:
+    query = start(counts, sinks.foreach_batch(reads_what_is_not_there), name="absent", mode="complete")
+    with pytest.raises(QueryFailed) as failed:
+        run(query)
+    assert str(failed.value) == (
+        "query absent failed: FileNotFoundException: /not/there (No such file or directory)"
+    )
+
+
+def descriptors(process: object) -> int:
+    return len(list(Path(f"/proc/{process}/fd").iterdir()))
+
+
+def in_use() -> dict[str, int]:
+    """Return how many threads and descriptors this process and its JVM have."""
+    gateway: Any = SparkContext._gateway  # noqa: SLF001
+    java = gateway.jvm.java.lang
+    names = [thread.getName() for thread in java.Thread.getAllStackTraces().keySet()]
+    return {
+        "threads": threading.active_count(),
+        "descriptors": descriptors("self"),
+        "descriptors of the JVM": descriptors(java.ProcessHandle.current().pid()),
+        # Others are of Spark's own pools, each with a limit.
+        "threads of the JVM": sum(name.startswith(("Thread-", "stream execution")) for name in names),
+    }
+
+
+@pytest.mark.slow
+def test_ended_queries_leave_no_thread_and_no_descriptor(
+    spark: SparkSession, folder: Path, tmp_path: Path, until: Callable[..., None]
+) -> None:
+    feeds.drip([("0.txt", "a\n")], folder)
+    lines = sources.text(spark, str(folder))
+
+    def start_and_end(number: int) -> None:
+        query = start(
+            lines, sinks.foreach_batch(plain), name=f"one{number}", checkpoint=tmp_path / f"{number}"
+        )
+        if number % 2:
+            run(query, max_batches=1)
+        else:
+            query.processAllAvailable()
+            query.stop()
+
+    for number in range(4):  # what the first ones leave is there for all
+        start_and_end(number)
+    before = in_use()
+    for number in range(4, 34):
+        start_and_end(number)
+    # The last one's may be open until the next one starts; without the mend each of them is.
+    until(lambda: all(now <= before[what] + 5 for what, now in in_use().items()), 20)
+
+
+SCRIPT = """
+import sys, threading
+from sparkstream_kit import get_session, sinks, sources, start
+
+spark = get_session("stops")
+begun, stopped = threading.Event(), threading.Event()
+
+def hold(batch):
+    if not batch.isStreaming:
+        begun.set()
+        stopped.wait(60)
+    return batch
+
+lines = sources.rate(spark, rows_per_second=50).groupBy("value").count()
+for sink in (sinks.latest("t"), sinks.foreach_batch(lambda batch, _: batch.collect())):
+    begun.clear()
+    stopped.clear()
+    query = start(lines, sink.of(hold), name="q", mode="complete")
+    begun.wait(60)
+    stopping = threading.Thread(target=query.stop)
+    stopping.start()
+    while query.isActive:
+        pass
+    stopped.set()
+    stopping.join()
+spark.stop()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["python", "spark-submit"])
+def test_a_stop_in_mid_batch_prints_nothing(launcher: str, tmp_path: Path) -> None:
+    script = tmp_path / "stops.py"
+    script.write_text(SCRIPT)
+    environ = environment()
+    launch = [str(Path(sys.executable).with_name(launcher)), str(script)]
+    done = subprocess.run(
+        launch, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=180, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for word in ("StackOverflow", "Traceback", "\tat ", "Exception"):
+        assert word not in done.stdout + done.stderr, done.stderr

@@ -1,0 +1,223 @@
+"""`sinks.files` and `sinks.table`: no batch that Spark would skip, lose or hide without a word."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import environment
+
+from sparkstream_kit import feeds, run, sinks, sources, start
+from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.sinks import file_log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pyspark.sql import DataFrame, SparkSession
+
+
+@pytest.fixture
+def stream(spark: SparkSession, folder: Path) -> DataFrame:
+    """Three batches of a row: 1; 2; 3."""
+    feeds.drip([(f"{n}.csv", f"{n}\n") for n in (1, 2, 3)], folder)
+    return sources.csv(spark, str(folder), schema="n INT", max_files_per_trigger=1)
+
+
+def finish(frame: DataFrame, sink: sinks.Sink, checkpoint: object) -> None:
+    run(start(frame, sink, name="q", checkpoint=str(checkpoint), availableNow=True))
+
+
+Made = tuple["Callable[[], sinks.Sink]", "Callable[[], list[int]]", "Path"]
+
+
+@pytest.fixture(
+    params=["files", *(pytest.param(n, marks=pytest.mark.slow) for n in ("table", "table with path"))]
+)
+def made(request: pytest.FixtureRequest, spark: SparkSession, tmp_path: Path) -> Iterator[Made]:
+    """A sink, what Spark reads back from it, and its folder."""
+    out = tmp_path / "out [of] here"
+    if request.param == "files":
+        yield lambda: sinks.files(str(out)), lambda: shown(spark.read.parquet(f"file:{escaped(out)}")), out
+        return
+    name = f"t_{tmp_path.name}".replace("-", "_")
+    path = {"path": str(tmp_path / "out of here")} if "path" in request.param else {}
+    warehouse = str(spark.conf.get("spark.sql.warehouse.dir")).removeprefix("file:")
+    out = tmp_path / "out of here" if path else Path(warehouse, name)
+    yield lambda: sinks.table(name, **path), lambda: shown(spark.table(name)), out
+    spark.sql(f"DROP TABLE IF EXISTS {name}")
+
+
+def escaped(path: Path) -> str:
+    return str(path).replace("[", r"\[").replace("]", r"\]")
+
+
+def shown(frame: DataFrame) -> list[int]:
+    return sorted(row.n for row in frame.collect())
+
+
+@pytest.mark.classic_only("the server's warehouse is not known here")
+def test_what_an_earlier_query_wrote_is_refused(stream: DataFrame, made: Made, tmp_path: Path) -> None:
+    sink, read, _ = made
+    finish(stream, sink(), tmp_path / "first")
+    message = (
+        "has the batches of another query, up to its batch 2, which Spark would take .*; start on the chec"
+    )
+    with pytest.raises(InvalidInputError, match=message):
+        finish(stream, sink(), tmp_path / "second")
+    feeds.drip([("4.csv", "4\n")], tmp_path / "in")
+    finish(stream, sink(), tmp_path / "first")
+    assert read() == [1, 2, 3, 4]
+
+
+@pytest.mark.classic_only("the server's warehouse is not known here")
+def test_batches_that_come_again_are_not_refused(stream: DataFrame, made: Made, tmp_path: Path) -> None:
+    sink, read, _ = made
+    finish(stream, sink(), tmp_path / "ckpt")
+    for name in ("2", ".2.crc"):
+        (tmp_path / "ckpt" / "commits" / name).unlink()
+    finish(stream, sink(), tmp_path / "ckpt")
+    assert read() == [1, 2, 3]
+
+
+@pytest.mark.classic_only("the server's warehouse is not known here")
+def test_a_folder_that_has_gone_or_gone_back_is_refused(
+    stream: DataFrame, made: Made, tmp_path: Path
+) -> None:
+    sink, _, out = made
+    finish(stream, sink(), tmp_path / "ckpt")
+    for name in ("2", ".2.crc"):
+        (out / "_spark_metadata" / name).unlink()
+    message = (
+        "has batches up to 1 only, and checkpoint .* has committed batches up to 2: the others are missing"
+    )
+    with pytest.raises(InvalidInputError, match=message):
+        finish(stream, sink(), tmp_path / "ckpt")
+    shutil.rmtree(out)
+    with pytest.raises(
+        InvalidInputError, match="has no batch of a query, and checkpoint .* up to 2: the others"
+    ):
+        finish(stream, sink(), tmp_path / "ckpt")
+
+
+@pytest.mark.classic_only("the server's warehouse is not known here")
+def test_a_checkpoint_that_went_back_is_refused(stream: DataFrame, made: Made, tmp_path: Path) -> None:
+    sink, read, _ = made
+    finish(stream, sink(), tmp_path / "ckpt")
+    for name in ("2", ".2.crc"):
+        (tmp_path / "ckpt" / "commits" / name).unlink()
+        (tmp_path / "ckpt" / "offsets" / name).unlink()
+    with pytest.raises(
+        InvalidInputError, match="has batches up to 2, and checkpoint .* or restored to batch 1"
+    ):
+        finish(stream, sink(), tmp_path / "ckpt")
+    assert read() == [1, 2, 3]
+
+
+def test_files_of_no_query_are_refused_which_spark_would_no_longer_show(
+    spark: SparkSession, stream: DataFrame, tmp_path: Path
+) -> None:
+    spark.createDataFrame([(100,)], "n INT").write.parquet(str(tmp_path / "out"))
+    with pytest.raises(InvalidInputError, match="out has files that no query has written, which Spark would"):
+        finish(stream, sinks.files(str(tmp_path / "out")), tmp_path / "ckpt")
+    spark.sql("CREATE TABLE rows_before (n INT) USING parquet")
+    try:
+        spark.sql("INSERT INTO rows_before VALUES (100)")
+        with pytest.raises(
+            InvalidInputError, match="table rows_before: .* has files that no query has written"
+        ):
+            finish(stream, sinks.table("rows_before"), tmp_path / "ckpt")
+        assert shown(spark.table("rows_before")) == [100]
+    finally:
+        spark.sql("DROP TABLE rows_before")
+
+
+def test_what_a_query_left_that_wrote_no_batch_is_no_obstacle(
+    spark: SparkSession, stream: DataFrame, tmp_path: Path
+) -> None:
+    (tmp_path / "out" / "_spark_metadata").mkdir(parents=True)
+    finish(stream, sinks.files(str(tmp_path / "out")), tmp_path / "ckpt")
+    assert shown(spark.read.parquet(str(tmp_path / "out"))) == [1, 2, 3]
+
+
+def test_batches_without_rows_count(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
+    # Windows are closed by batches of their own, which have no input; the last ones have no output either.
+    lines = [f"2024-01-01T{hour:02}:00:00\n" for hour in range(4)]
+    feeds.drip([(f"{n}.csv", line) for n, line in enumerate(lines)], folder)
+    times = sources.csv(spark, str(folder), schema="t TIMESTAMP", max_files_per_trigger=1)
+    hours = times.withWatermark("t", "1 hour").groupBy("t").count()
+    for _ in range(3):
+        finish(hours, sinks.files(str(tmp_path / "out")), tmp_path / "ckpt")
+    feeds.drip([("9.csv", "2024-01-01T09:00:00\n")], folder)
+    finish(hours, sinks.files(str(tmp_path / "out")), tmp_path / "ckpt")
+    assert spark.read.parquet(str(tmp_path / "out")).count() == 4
+    with pytest.raises(InvalidInputError, match="has the batches of another query"):
+        finish(hours.where("count > 1"), sinks.files(str(tmp_path / "out")), tmp_path / "new")
+
+
+@pytest.mark.classic_only("a server reads its own mount table")
+def test_it_is_so_on_every_file_system(spark: SparkSession, stream: DataFrame, tmp_path: Path) -> None:
+    hadoop = spark._jsc.hadoopConfiguration()  # noqa: SLF001
+    mount = tmp_path.name.replace("_", "-")
+    hadoop.set(f"fs.viewfs.mounttable.{mount}.link./data", f"file://{tmp_path}")
+    there = f"viewfs://{mount}/data"
+    finish(stream, sinks.files(f"{there}/out"), f"{there}/first")
+    finish(stream, sinks.files(f"{there}/out"), f"{there}/first")
+    with pytest.raises(InvalidInputError, match="has the batches of another query, up to its batch 2"):
+        finish(stream, sinks.files(f"{there}/out"), f"{there}/second")
+
+
+CONNECTED = """
+import sys
+from sparkstream_kit import _connect, get_session, sinks, sources, start
+from sparkstream_kit.errors import InvalidInputError
+
+home = sys.argv[1]
+spark = get_session("connected")
+stream = sources.csv(spark, f"{home}/in", schema="n INT", max_files_per_trigger=1)
+
+def finish(sink, checkpoint):
+    try:
+        start(stream, sink, name="q", checkpoint=checkpoint, availableNow=True).awaitTermination()
+        print("done")
+    except InvalidInputError as err:
+        print(err)
+
+for where in ("here", "elsewhere"):
+    if where == "elsewhere":
+        _connect.folder = lambda _: None  # as of a server that `sparkstream serve` has not started here
+    for sink in (sinks.files(f"{home}/{where}"), sinks.table(f"t_{where}", path=f"{home}/t_{where}")):
+        for checkpoint in ("first", "first", "second"):
+            finish(sink, f"{home}/{where}-{sink.kind}-{checkpoint}")
+    spark.sql(f"DROP TABLE t_{where}")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.connect
+@pytest.mark.xdist_group("connect")
+def test_it_is_so_on_spark_connect(connect: str, folder: Path, tmp_path: Path) -> None:
+    feeds.drip([(f"{n}.csv", f"{n}\n") for n in (1, 2, 3)], folder)
+    (tmp_path / "script.py").write_text(CONNECTED)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "script.py", str(tmp_path)],
+        env=environment(SPARK_REMOTE=connect),
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert [line == "done" for line in said] == [True, True, False] * 4, said
+    assert all("has the batches of another query, up to its batch 2" in line for line in (said[2], said[5]))
+    assert all("has files already, which Spark would" in line for line in (said[8], said[11]))
+
+
+def test_compact_entries_count_too() -> None:
+    assert file_log._newest(["8", "9.compact", ".9.compact.crc", "10.tmp"]) == 9  # noqa: SLF001
+    assert file_log._newest([]) == file_log._newest(None) == -1  # noqa: SLF001
