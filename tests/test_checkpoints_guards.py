@@ -7,19 +7,22 @@ import json
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import environment
 from pyspark.sql import functions as F
+from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 
 from sparkstream_kit import feeds, run, sinks, sources, start
-from sparkstream_kit.checkpoints import guards
+from sparkstream_kit.checkpoints import _records, guards
+from sparkstream_kit.checkpoints.locks import Lock
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
-from sparkstream_kit.profiles import read_profile
+from sparkstream_kit.profiles import STATE_STORE, read_profile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
@@ -53,6 +56,18 @@ def total(spark: SparkSession, folder: Path, tmp_path: Path) -> Callable[..., To
         return found
 
     return total_by
+
+
+class Keeps(StatefulProcessor):
+    def init(self, handle: Any) -> None:
+        pass
+
+    def handleInputRows(self, key: Any, rows: Any, timer_values: Any) -> Iterator[Any]:
+        return iter(())
+
+
+def applied(frame: DataFrame) -> DataFrame:
+    return frame.groupBy("value").transformWithStateInPandas(Keeps(), "value LONG", "Update", "None")
 
 
 def noted(checkpoint: Path) -> dict[str, str]:
@@ -122,7 +137,7 @@ def test_a_checkpoint_from_before_the_kit_is_adopted_and_that_is_said(
     assert total("State") == {"CA": 2}
     (said,) = caplog.messages
     assert said.startswith(
-        f"checkpoint {tmp_path}/ckpt is from before the kit: query totals is taken for the"
+        f"checkpoint {tmp_path}/ckpt was not written by sparkstream-kit; assuming it belongs to query totals."
     )
     with pytest.raises(InvalidInputError, match="written by a different query"):
         total("ProductKey")
@@ -131,9 +146,9 @@ def test_a_checkpoint_from_before_the_kit_is_adopted_and_that_is_said(
 def test_a_checkpoint_without_a_batch_is_anyones(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
     rows = sources.text(spark, str(folder))
     for frame in (rows.groupBy("value").count(), rows.groupBy(F.upper("value")).count()):
-        with guards.guard(frame, str(tmp_path / "ckpt"), "totals", "update") as held:
-            assert held is not None
-        held.release()
+        with guards.guard(frame, str(tmp_path / "ckpt"), "totals", "update") as guarded:
+            assert guarded.lock is not None
+        guarded.lock.release()
 
 
 def test_settings_that_the_checkpoint_overrules_are_said(
@@ -151,13 +166,13 @@ def test_settings_that_the_checkpoint_overrules_are_said(
         for key, value in former.items():
             spark.conf.set(key, value)
     partitions, store = caplog.messages
-    stays = f"of checkpoint {tmp_path}/ckpt, which is"
+    stored = f"stored in checkpoint {tmp_path}/ckpt"
     assert partitions == (
-        f"query totals keeps the number of state partitions {stays} 1: spark.sql.shuffle.partitions=3 is not "
-        "in force; it takes a new checkpoint to change it"
+        f"query totals uses the number of state partitions {stored} (1); your setting "
+        "spark.sql.shuffle.partitions=3 has no effect. Start from a new checkpoint to change it."
     )
     assert store.startswith(
-        f"query totals keeps the state store {stays} {rocks.replace('RocksDB', 'HDFSBacked')}"
+        f"query totals uses the state store {stored} ({rocks.replace('RocksDB', 'HDFSBacked')}); "
     )
 
 
@@ -197,8 +212,8 @@ def test_damage_is_named_before_spark_trips_over_it(total: Callable[..., Totals]
 
 
 def test_without_a_checkpoint_nothing_is_asked(spark: SparkSession) -> None:
-    with guards.guard(sources.rate(spark), None, "none", "append") as held:
-        assert held is None
+    with guards.guard(sources.rate(spark), None, "none", "append") as guarded:
+        assert guarded.lock is None
 
 
 @pytest.mark.parametrize("master", ["spark://host:7077", "yarn", "k8s://https://host"])
@@ -218,9 +233,9 @@ def test_a_local_path_is_right_where_all_is_on_one_machine(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, master: str
 ) -> None:
     pretend_master(spark, monkeypatch, master)
-    with guards.guard(sources.rate(spark), str(tmp_path), "near", "append") as held:
-        assert held is not None
-    held.release()
+    with guards.guard(sources.rate(spark), str(tmp_path), "near", "append") as guarded:
+        assert guarded.lock is not None
+    guarded.lock.release()
 
 
 def pretend_master(spark: SparkSession, monkeypatch: pytest.MonkeyPatch, master: str) -> None:
@@ -237,7 +252,7 @@ import sys, logging
 from pyspark.sql import functions as F
 from sparkstream_kit import get_session, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
-from sparkstream_kit.profiles import read_profile
+from sparkstream_kit.profiles import STATE_STORE, read_profile
 logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stdout)
 folder, checkpoint = sys.argv[1:]
 spark = get_session("attached", profile="test", conf={"spark.sql.shuffle.partitions": "1"})
@@ -286,10 +301,87 @@ def test_on_connect_the_query_is_noted_through_spark(
     guard = guards.guard(by_state, str(checkpoint), "totals", "complete")
     with pytest.raises(InvalidInputError, match="groups by State; the checkpoint's query groups by Product"):
         guard.__enter__()
-    with guards.guard(by_product, str(checkpoint), "totals", "update") as held:
-        assert held is not None
-    held.release()
+    with guards.guard(by_product, str(checkpoint), "totals", "update") as guarded:
+        assert guarded.lock is not None
+    guarded.lock.release()
     assert noted(checkpoint)["mode"] == "update"
+
+
+def test_a_query_that_cannot_be_noted_is_stopped_before_its_lock_is_released(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[str]] = []
+    release = Lock.release
+
+    def fail(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    def released(self: Lock) -> None:
+        seen.append([query.name for query in spark.streams.active])
+        release(self)
+
+    monkeypatch.setattr(_records, "write_query", fail)
+    monkeypatch.setattr(Lock, "release", released)
+    with pytest.raises(OSError, match="No space left"):
+        start(sources.rate(spark), sinks.console(), name="unnoted", checkpoint=tmp_path / "ckpt")
+    assert seen == [[]]
+
+
+def test_dates_of_another_time_zone_are_refused(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
+    key = "spark.sql.session.timeZone"
+    feeds.drip([("1.txt", "1\n")], folder)
+
+    def days(zone: str) -> None:
+        spark.conf.set(key, zone)
+        lines = sources.text(spark, str(folder))
+        by_day = lines.groupBy(F.to_date(F.timestamp_seconds(F.col("value").cast("int")))).count()
+        checkpoint = tmp_path / "ckpt"
+        run(
+            start(
+                by_day, sinks.console(), name="d", mode="complete", checkpoint=checkpoint, availableNow=True
+            )
+        )
+
+    former = spark.conf.get(key)
+    try:
+        days("UTC")
+        days("UTC")
+        with pytest.raises(
+            InvalidInputError, match="in the time zone Asia/Tokyo; the checkpoint's query in UTC"
+        ):
+            days("Asia/Tokyo")
+    finally:
+        spark.conf.set(key, former or "UTC")
+
+
+@pytest.mark.slow
+def test_two_threads_that_start_queries_do_not_change_each_others_settings(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    #  one thread starts queries that need RocksDB, the other ones that have what the session has
+    pytest.importorskip("pandas")
+    rate = sources.rate(spark)
+    keyed = applied(rate)
+    given = spark.conf.get(STATE_STORE)
+
+    def begin(number: int) -> str:
+        frame = keyed if number % 2 else rate.groupBy("value").count()
+        query = start(
+            frame,
+            sinks.console(),
+            name=f"q{number}",
+            mode="update",
+            checkpoint=tmp_path / str(number),
+            once=True,
+        )
+        query.awaitTermination()
+        offsets = (tmp_path / str(number) / "offsets" / "0").read_text().split("\n")[1]
+        return str(json.loads(offsets)["conf"][STATE_STORE]).rpartition(".")[2]
+
+    with ThreadPoolExecutor(4) as pool:
+        stores = list(pool.map(begin, range(6)))
+    assert [store.startswith("RocksDB") for store in stores] == [False, True] * 3
+    assert spark.conf.get(STATE_STORE) == given
 
 
 def test_a_planned_file_that_has_gone_is_said_before_its_batch_comes_again(
@@ -304,9 +396,9 @@ def test_a_planned_file_that_has_gone_is_said_before_its_batch_comes_again(
     with pytest.raises(QueryFailed, match="no such shop"):
         run(start(frame, sinks.foreach_batch(fail), name="gone", checkpoint=tmp_path / "ckpt"))
     (folder / "0.txt").unlink()
-    with guards.guard(frame, str(tmp_path / "ckpt"), "gone", "append") as held:
-        assert held is not None
-    held.release()
+    with guards.guard(frame, str(tmp_path / "ckpt"), "gone", "append") as guarded:
+        assert guarded.lock is not None
+    guarded.lock.release()
     assert (
         f"query gone: {folder}/0.txt: planned for a batch that was not committed, and gone: " in caplog.text
     )
@@ -317,11 +409,13 @@ def test_a_checkpoint_that_is_not_on_a_local_disk_is_written_in_sparks_own_way(
 ) -> None:
     key = "spark.sql.streaming.checkpointFileManagerClass"
     own = spark.newSession()  # the others of the test run keep theirs
-    own.conf.set(key, read_profile("local")[key])
-    guards._check_file_manager(own, str(tmp_path))  # noqa: SLF001
-    assert own.conf.get(key) == read_profile("local")[key]
+    local = read_profile("local")[key]
+    own.conf.set(key, local)
+    with guards._fitting_file_manager(own, str(tmp_path)):  # noqa: SLF001
+        assert own.conf.get(key) == local
     assert not caplog.messages
-    guards._check_file_manager(own, "hdfs://namenode/ckpt")  # noqa: SLF001
-    assert own.conf.get(key, None) != read_profile("local")[key]
+    with guards._fitting_file_manager(own, "hdfs://namenode/ckpt"):  # noqa: SLF001
+        assert own.conf.get(key, None) != local
+    assert own.conf.get(key) == local  # for the queries that come after it
     [said] = caplog.messages
     assert said.startswith("checkpoint hdfs://namenode/ckpt is not on a local disk: ")

@@ -17,11 +17,16 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 
+from sparkstream_kit import quarantine, sources
 from sparkstream_kit.checkpoints.fingerprints import differences, fingerprint
+from sparkstream_kit.schemas import from_ddl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+RECORDED: dict[str, str] = json.loads(
+    (Path(__file__).parent / "recorded" / "fingerprints-9cdd21d.json").read_text("utf-8")
+)
 SCHEMA = "State STRING, ProductKey STRING, Amount DOUBLE, n INT, time TIMESTAMP, tags ARRAY<STRING>"
 HERE = str(Path(__file__).parent)  # a file source wants a folder that is there
 
@@ -146,7 +151,7 @@ CHANGES: dict[str, tuple[Build, Build, str]] = {
     "session gap": (
         lambda s: timed(s).groupBy(F.session_window("time", "1 minute"), "State").count(),
         lambda s: timed(s).groupBy(F.session_window("time", "5 minutes"), "State").count(),
-        "session windows with a gap of 5 minutes on time",
+        "session windows with a gap of 300 s on time",
     ),
     "watermark": (
         lambda s: timed(s).groupBy("State").count(),
@@ -298,6 +303,57 @@ SAME: dict[str, tuple[Build, Build]] = {
     "another stateless query": (sales, lambda s: sales(s).where("n > 1").select("State")),
 }
 
+# name -> two queries that say the same in other words; their texts may differ
+IN_OTHER_WORDS: dict[str, tuple[Build, Build]] = {
+    "the gap of a session": (
+        lambda s: timed(s).groupBy(F.session_window("time", "5 minutes"), "State").count(),
+        lambda s: timed(s).groupBy(F.session_window("time", "300 seconds"), "State").count(),
+    ),
+    "the delay of a watermark": (
+        lambda s: timed(s).groupBy("State").count(),
+        lambda s: timed(s, "600 seconds").groupBy("State").count(),
+    ),
+    "the case of a column": (totals, lambda s: sales(s).groupBy("STATE").agg(F.sum("amount").alias("total"))),
+    "a filter that keeps every row": (
+        totals,
+        lambda s: sales(s).where("true").groupBy("State").agg(F.sum("Amount").alias("total")),
+    ),
+    "a union by name": (
+        lambda s: sales(s).union(sales(s)).groupBy("State").count(),
+        lambda s: sales(s).unionByName(sales(s)).groupBy("State").count(),
+    ),
+    "the order of the options of from_csv": (
+        lambda s: csv_of(s, {"sep": ";", "mode": "PERMISSIVE", "quote": "'"}),
+        lambda s: csv_of(s, {"quote": "'", "sep": ";", "mode": "PERMISSIVE"}),
+    ),
+}
+
+
+def csv_of(spark: SparkSession, options: dict[str, str]) -> DataFrame:
+    lines = spark.readStream.text(HERE)
+    return lines.select(F.from_csv("value", "n INT", options).alias("row")).groupBy("row.n").count()
+
+
+def parsed(spark: SparkSession, format: str = "csv", **settings: Any) -> DataFrame:  # noqa: A002
+    parse = quarantine.parse_csv if format == "csv" else quarantine.parse_json
+    columns = "a BIGINT, d DATE, p STRING NOT NULL, x DECIMAL(12,2)"
+    return parse(sources.text(spark, HERE), from_ddl(columns), **settings)
+
+
+def by_reason(rows: DataFrame) -> DataFrame:
+    counts = F.count("*").alias("Orders"), F.sum("x").alias("t")
+    return rows.groupBy("p", F.col("_reason").alias("Problem")).agg(*counts)
+
+
+US = {"date_format": "M/d/yy"}
+
+# The queries of `recorded/` that are not among the above.
+PARSES: dict[str, Build] = {
+    "csv by reason": lambda s: by_reason(parsed(s, **US)),
+    "csv good rows, deduplicated": lambda s: quarantine.good_rows(parsed(s, **US)).dropDuplicates(["a", "p"]),
+    "json by key": lambda s: quarantine.good_rows(parsed(s, "json")).groupBy("p").count(),
+}
+
 # What has no pair, and is compared between classic and Connect alone.
 ALONE: dict[str, Build] = {
     "rollup": lambda s: sales(s).rollup("State", "n").count(),
@@ -340,7 +396,7 @@ def all_fingerprints(spark: SparkSession) -> dict[str, str]:
         for name, pair in pairs.items()
         for number, build in enumerate(pair)
     }
-    return found | {name: fingerprint(build(spark), "update") for name, build in ALONE.items()}
+    return found | {name: fingerprint(build(spark), "update") for name, build in (ALONE | PARSES).items()}
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -369,6 +425,48 @@ def test_neither_ansi_mode_nor_time_zone_counts(spark: SparkSession, key: str, v
         assert fingerprint(build(spark), "append") == before
     finally:
         spark.conf.set(key, former or "")
+
+
+@pytest.mark.parametrize("name", IN_OTHER_WORDS)
+def test_the_same_in_other_words_is_the_same_query(spark: SparkSession, name: str) -> None:
+    one, other = (fingerprint(build(spark), "append") for build in IN_OTHER_WORDS[name])
+    assert differences(one, other) == differences(other, one) == []
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_a_checkpoint_of_an_earlier_version_is_accepted(spark: SparkSession, name: str) -> None:
+    build = PARSES[name] if name in PARSES else (CHANGES.get(name) or SAME[name])[0]
+    mode = "append" if "limit on" in name or "dedup" in name else "update"
+    assert differences(RECORDED[name], fingerprint(build(spark), mode)) == []
+
+
+@pytest.mark.parametrize("name", PARSES)
+def test_what_is_done_with_parsed_lines_counts_in_a_checkpoint_of_an_earlier_version(
+    spark: SparkSession, name: str
+) -> None:
+    other = parsed(spark).groupBy("a").count()
+    assert differences(RECORDED[name], fingerprint(other, "update")) != []
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"date_format": "d/M/yy"},
+        {"date_format": "M/d/yy", "sep": ";"},
+        {"date_format": "M/d/yy", "header": True},
+    ],
+    ids=str,
+)
+def test_how_lines_are_parsed_counts_by_what_the_user_says(
+    spark: SparkSession, settings: dict[str, Any]
+) -> None:
+    one, other = (
+        fingerprint(by_reason(parsed(spark, **given)), "update")
+        for given in ({"date_format": "M/d/yy"}, settings)
+    )
+    [said] = differences(one, other)
+    assert said.startswith("parses lines of csv by schema and formats ")
+    assert "_read" not in one, "how the kit parses is no part of it"
 
 
 def test_a_limit_keeps_state_in_append_mode_alone(spark: SparkSession) -> None:

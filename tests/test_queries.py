@@ -43,6 +43,44 @@ def endless(spark: SparkSession) -> DataFrame:
     return sources.rate(spark, rows_per_second=50)
 
 
+REFUSED: dict[str, tuple[str, Callable[[DataFrame], DataFrame], str]] = {
+    "an aggregation without a watermark": (
+        "append",
+        lambda rows: rows.groupBy("value").count(),
+        "mode append writes a row once, when it is final, and without a watermark a total is never final; give",
+    ),
+    "no aggregation": (
+        "complete",
+        lambda rows: rows,
+        "mode complete writes the whole result after each batch, which only an aggregation has; give mode='app",
+    ),
+    "a sort": (
+        "append",
+        lambda rows: rows.orderBy("value"),
+        "mode append cannot sort, as later rows may belong before those that are written; sort after an aggreg",
+    ),
+    "a limit": (
+        "update",
+        lambda rows: rows.limit(3),
+        "mode update cannot limit the rows; give mode='append', or leave out limit",
+    ),
+    "an outer join without watermarks": (
+        "append",
+        lambda rows: rows.join(rows.toDF("other"), F.col("value") == F.col("other"), "left"),
+        "Stream-stream LeftOuter join between two streaming DataFrame/Datasets is not supported without a wat",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_spark_cannot_do_in_a_mode_is_one_line_with_the_fix(spark: SparkSession, what: str) -> None:
+    mode, build, said = REFUSED[what]
+    with pytest.raises(InvalidInputError) as caught:
+        start(build(sources.rate(spark).select("value")), sinks.console(), name="q", mode=mode)
+    assert str(caught.value).startswith(f"query q: {said}")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_finite_input_is_read_to_its_end_and_every_batch_is_reported(words: DataFrame) -> None:
     seen: list[int] = []
     query = start(words, sinks.memory("to_end"), mode="complete", availableNow=True)

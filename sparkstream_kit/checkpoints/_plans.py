@@ -122,8 +122,8 @@ def file_paths(frame: DataFrame) -> list[str | None]:
     """Return the path of each source, in the order in which a checkpoint numbers them; None for no files."""
     nodes = _parse(_analyzed_plan(frame))
     # A source that two branches share stands in the plan twice, and is one.
-    texts = dict.fromkeys(node.text for node in nodes if node.text.startswith("Streaming"))
-    found = [re.search(r"\bFileSource\[(.*?)\], \[", text) for text in texts]
+    texts = dict.fromkeys(node.text for node in nodes if node.text.startswith(("Streaming", "FileSource[")))
+    found = [re.search(r"\bFileSource\[(.*?)\](?:, \[|$)", text) for text in texts]
     return [each[1] if each else None for each in found]
 
 

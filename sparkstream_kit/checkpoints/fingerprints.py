@@ -78,11 +78,15 @@ def _canonical(text: str) -> str:
     return re.sub(r"(#|CTERelationDef |CTERelationRef )(\d+)", renumbered, "\n".join(lines))
 
 
+def _caseless(text: str) -> str:
+    """Return a text with the names of columns in lower case, as Spark compares them."""
+    return re.sub(r"\w+(?=#\d)", lambda name: name[0].lower(), text)
+
+
 def _in_one_way(step: str) -> str:
     step = re.sub(r"\bcast\(([^()]+) as interval\)", _interval, step)
     step = re.sub(r"(?:\(\w+,[^()]*\), )+\(\w+,[^()]*\)(?=, )", _in_order, step)
-    step = re.sub(r"(?<=^Stream \[)_metadata#\d+(, )?", "", step)  # the file of a line
-    return re.sub(r"\w+(?=#\d)", lambda name: name[0].lower(), step)
+    return re.sub(r"(?<=^Stream \[)_metadata#\d+(, )?", "", step)  # the file of a line
 
 
 def _renames_nothing(step: str, below: list[str]) -> bool:
@@ -119,7 +123,7 @@ def differences(old: str, new: str) -> list[str]:
     old, new = _canonical(old), _canonical(new)
     if re.search(r"^ *Parse$", old, re.MULTILINE):  # by which settings, it does not say
         new = re.sub(r"(?m)^( *Parse) \w+$", r"\1", new)
-    if old == new:
+    if _caseless(old) == _caseless(new):
         return []
     here, there = Counter(_phrases(new)), Counter(_phrases(old))
     here, there = here - there, there - here

@@ -106,7 +106,7 @@ def guard(
         kept = _records.read_query(spark, checkpoint)
         _check_query(spark, checkpoint, query, kept, allow_changed_query=allow_changed_query)
         if local is not None:
-            _check_inputs(frame, local, name, None if allow_changed_query else moved or {})
+            _check_inputs(frame, local, name, moved or {}, forget=allow_changed_query)
 
         def note() -> None:
             if query != kept:
@@ -150,11 +150,12 @@ def _check_whole(local: Path | None) -> None:
         raise InvalidInputError(found)
 
 
-def _check_inputs(frame: DataFrame, local: Path, name: str, moved: Mapping[str, str | Path] | None) -> None:
-    """Refuse other folders than those that were read (with None: take them); say which files have gone."""
-    if moved is not None:
-        for move in origins.find_moves(frame.sparkSession, local, file_paths(frame), moved):
-            origins.rewrite(move)
+def _check_inputs(
+    frame: DataFrame, local: Path, name: str, moved: Mapping[str, str | Path], *, forget: bool
+) -> None:
+    """Refuse other folders than those that were read, or forget these; say which files have gone."""
+    for move in origins.find_moves(frame.sparkSession, local, file_paths(frame), moved, forget=forget):
+        origins.rewrite(move)
     for line in watch.findings(str(local), said=set(watch.PASSED_OVER)):  # `run` says these
         _log.warning("query %s: %s", name, line)
 

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -30,20 +31,30 @@ __all__ = ["Move", "find_moves", "rewrite"]
 
 _log = logging.getLogger(__name__)
 
+_FORMER = ".sparkstream-former"
+
 # What Java's URI escapes in a path; Spark's log has paths in this form.
-_ESCAPED = re.compile(r'[\x00-\x20"#%<>?\[\\\]^`{|}\x7f]')
+_IN_URIS = re.compile(r'[\x00-\x20"#%<>?\[\\\]^`{|}\x7f]')
 
 
 class Move(NamedTuple):
-    """A source whose log names its files under `old`; they lie under `new`."""
+    """A source whose log names its files under `old`; they lie under `new`.
+
+    Without `old`, what has been read elsewhere is to be forgotten: all files under `new` are new ones.
+    """
 
     log: Path
-    old: Path
+    old: Path | None
     new: Path
 
 
 def find_moves(
-    spark: SparkSession, root: Path, reads: Sequence[str | None], moved: Mapping[str, str | Path]
+    spark: SparkSession,
+    root: Path,
+    reads: Sequence[str | None],
+    moved: Mapping[str, str | Path],
+    *,
+    forget: bool = False,
 ) -> list[Move]:
     """Compare the folders that a checkpoint's file sources have read with those that a query reads.
 
@@ -52,13 +63,15 @@ def find_moves(
         root: the checkpoint's folder.
         reads: the path of each source of the query, in their order; None for one that reads no files.
         moved: what has moved where, by the user's word.
+        forget: take another folder for a new one, and read it from the start.
 
     Returns:
-        The logs to rewrite: for what has moved, and for a folder that is now reached by another path, such as
-        a symbolic link.
+        The logs to rewrite: for what has moved, for a folder that is now reached by another path, such as a
+        symbolic link, and for what is to be forgotten.
 
     Raises:
-        InvalidInputError: a source has read another folder, and `moved` does not say that it has moved.
+        InvalidInputError: a source has read another folder, and `moved` does not say that it has moved; or a
+            folder is to be forgotten of which a batch is not committed yet.
     """
     last = last_plan(root)
     bases = [None if path is None else _base(spark, path) for path in reads]
@@ -67,11 +80,14 @@ def find_moves(
     for log, until in file_logs(root, last) if last else ():
         number = int(log.name)
         base = bases[number] if number < len(bases) else None
-        for uri in _first_uris(log, until):
+        for uri in _newest_uris(log, until):
             folder = Path(unquote(urlsplit(uri).path)).parent
             if base is not None and _is_under(folder, base):
                 continue
             move = None if base is None else _move(log, uri, folder, base, wanted)
+            if move is None and forget and base is not None:
+                move = Move(log, None, base)
+                _check_committed(root, folder)
             if move is None:
                 raise InvalidInputError(_refusal(root, number, folder, bases))
             found[log] = move
@@ -91,31 +107,44 @@ def rewrite(move: Move) -> None:
     A crash between two of them is no harm: the next start finds the rest.
     """
     _log.info("checkpoint log %s: files of %s are named under %s", *move)
-    depth = len(move.old.parts) - 1
-    prefix = "file://" + _ESCAPED.sub(lambda found: f"%{ord(found[0]):02X}", str(move.new).rstrip("/"))
+    base = _escaped(str(move.new).rstrip("/"))
     for file in numbered(move.log).values():
         version, *lines = file.read_text("utf-8").split("\n")
         texts = [version]
         for line in lines:
             entry = json.loads(line)
             path = urlsplit(entry["path"]).path if entry["path"].startswith("file:") else ""
-            if path and _is_under(Path(unquote(path)), move.old):
-                entry["path"] = "/".join([prefix, *path.split("/")[depth + 1 :]])
+            if move.old is None and not _is_under(Path(unquote(path)), move.new):
+                # A name under the folder, for Spark fails at others; and one that no new file will have.
+                entry["path"] = f"file://{base}/{_FORMER}{path}"
+            elif move.old is not None and _is_under(Path(unquote(path)), move.old):
+                entry["path"] = "/".join([f"file://{base}", *path.split("/")[len(move.old.parts) :]])
             texts.append(json.dumps(entry, separators=(",", ":"), ensure_ascii=False))
         # First: a checksum that does not fit is damage, and none is not.
         file.with_name(f".{file.name}.crc").unlink(missing_ok=True)
         _files.replace(file, ["\n".join(texts)])
 
 
-def _first_uris(log: Path, until: int) -> list[str]:
-    """Return one file of each part of a log: a part is rewritten whole, and so names one folder."""
-    uris = []
-    for file in log_files(log, until):
-        with file.open(encoding="utf-8") as lines:
-            next(lines)  # the version
-            if entry := next(lines, "").strip():
-                uris.append(str(json.loads(entry)["path"]))
-    return uris
+def _escaped(path: str) -> str:
+    return _IN_URIS.sub(lambda found: f"%{ord(found[0]):02X}", path)
+
+
+def _check_committed(root: Path, folder: Path) -> None:
+    """Refuse to forget files of a batch that would come again: without them."""
+    planned, committed = (max(numbered(root / log), default=-1) for log in ("offsets", "commits"))
+    if committed < planned:
+        raise InvalidInputError(
+            f"checkpoint {root}: batch {planned} was planned with files of {folder} and is not committed; "
+            "start the query once more on that folder, or rewind: sparkstream checkpoint rewind "
+            f"{shlex.quote(str(root))} --to {committed}"
+        )
+
+
+def _newest_uris(log: Path, until: int) -> list[str]:
+    """Return the newest file of each part of a log: a part is rewritten whole, and so names one folder."""
+    newest = [file.read_bytes().rstrip(b"\n").rpartition(b"\n")[2] for file in log_files(log, until)]
+    uris = [str(json.loads(line)["path"]) for line in newest if line.startswith(b"{")]
+    return [uri for uri in uris if f"/{_FORMER}/" not in uri]
 
 
 def _move(log: Path, uri: str, folder: Path, base: Path, wanted: Mapping[Path, Path]) -> Move | None:

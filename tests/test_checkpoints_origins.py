@@ -1,0 +1,152 @@
+"""A query goes on with the files that it has read, and with no others, wherever they lie by now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pyspark.sql import functions as F
+
+from sparkstream_kit import run, sinks, sources, start
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+Sum = Callable[..., int]
+
+
+def land(folder: Path, name: str, number: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(f'{{"n":{number}}}\n')
+
+
+@pytest.fixture(params=["1", "3"], ids=["1 partition", "3 partitions"])
+def total(spark: SparkSession, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Sum]:
+    """Sum up all files of some folders, one source each, from the checkpoint `my ckpt`."""
+    key = "spark.sql.shuffle.partitions"
+    former = spark.conf.get(key)
+    spark.conf.set(key, request.param)
+
+    def sum_of(*folders: Path | str, **options: Any) -> int:
+        frame: DataFrame | None = None
+        for folder in folders:
+            rows = sources.json(spark, folder, schema="n INT")
+            frame = rows if frame is None else frame.union(rows)
+        assert frame is not None
+        sums = frame.agg(F.sum("n").alias("n"))
+        checkpoint = tmp_path / "my ckpt"
+        run(
+            start(
+                sums,
+                sinks.latest("sums"),
+                name="sums",
+                mode="complete",
+                checkpoint=checkpoint,
+                availableNow=True,
+                **options,
+            )
+        )
+        return int(spark.table("sums").first().n)  # type: ignore[union-attr]
+
+    yield sum_of
+    spark.conf.set(key, former or "1")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("a", "b"), ("my data", "the [new] {data} é%20+"), ("deep/in/here", "up")]
+)
+def test_a_folder_that_has_moved_is_refused_until_it_is_said_and_then_exact(
+    total: Sum, tmp_path: Path, before: str, after: str
+) -> None:
+    old, new = tmp_path / before, tmp_path / after
+    for number in range(12):  # more than ten batches: Spark packs its log
+        land(old, f"{number}.json", 1)
+        if number in {0, 10, 11}:
+            assert total(old) == number + 1
+    old.rename(new)
+    land(new, "late.json", 1000)
+    with pytest.raises(InvalidInputError) as caught:
+        total(new)
+    assert str(caught.value) == (
+        f"checkpoint {tmp_path}/my ckpt: source 0 of the query that wrote it has read files of {old}, and "
+        f"this query reads {new} there; if the files have moved: start(…, moved={{{str(old)!r}: "
+        f"{str(new)!r}}}); to read everything again: start(…, allow_changed_query=True)"
+    )
+    assert total(new, moved={str(old): new}) == 1012
+    land(new, "later.json", 1)
+    assert total(new, moved={str(old): new}) == 1013  # said again: nothing is left to do
+    assert total(new) == 1013
+
+
+def test_a_link_to_the_same_folder_is_the_same_folder(total: Sum, tmp_path: Path) -> None:
+    folder, link = tmp_path / "folder", tmp_path / "current"
+    link.symlink_to(folder)
+    for number, path in enumerate([folder, link, folder, f"{tmp_path}/nowhere/../folder", f"file:{link}"]):
+        land(folder, f"{number}.json", 1)
+        (tmp_path / "nowhere").mkdir(exist_ok=True)
+        assert total(path) == number + 1
+
+
+def test_sources_in_another_order_are_refused(total: Sum, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    land(one, "1.json", 1)
+    land(two, "1.json", 10)
+    assert total(one, two) == 11
+    land(two, "2.json", 100)
+    with pytest.raises(InvalidInputError, match="one, which is source 1 of this query; put the sources back"):
+        total(two, one)
+    assert total(one, two) == 111
+
+
+def test_another_folder_is_read_from_the_start_if_that_is_asked_for(total: Sum, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    land(one, "1.json", 1)
+    land(two, "1.json", 10)
+    assert total(one) == 1
+    assert total(two, allow_changed_query=True) == 11
+    land(two, "2.json", 100)
+    assert total(two) == 111
+    with pytest.raises(InvalidInputError, match=f"has read files of {two}, and this query reads {one} the"):
+        total(one)
+    assert total(one, allow_changed_query=True) == 112
+
+
+def test_files_of_a_batch_that_will_come_again_are_not_forgotten(total: Sum, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder, number in ((one, 1), (two, 10)):
+        land(folder, "1.json", number)
+    assert total(one) == 1
+    land(one, "2.json", 1)
+    assert total(one) == 2
+    (tmp_path / "my ckpt" / "commits" / "1").unlink()
+    (tmp_path / "my ckpt" / "commits" / ".1.crc").unlink(missing_ok=True)
+    with pytest.raises(
+        InvalidInputError, match="batch 1 was planned with files of .*/one and is not committed"
+    ):
+        total(two, allow_changed_query=True)
+    assert total(one) == 2
+    assert total(two, allow_changed_query=True) == 12
+
+
+def test_partition_folders_and_patterns_lie_under_what_is_read(total: Sum, tmp_path: Path) -> None:
+    land(tmp_path / "in" / "day=1", "1.json", 1)
+    assert total(tmp_path / "in") == 1
+    land(tmp_path / "in" / "day=2", "1.json", 1)
+    assert total(tmp_path / "in") == 2
+    assert total(f"{tmp_path}/i*") == 2
+    (tmp_path / "in").rename(tmp_path / "out")
+    with pytest.raises(InvalidInputError, match=f"has read files of {tmp_path}/in, and"):
+        total(tmp_path / "out")
+    assert total(tmp_path / "out", moved={f"{tmp_path}/in": f"{tmp_path}/out"}) == 2
+
+
+def test_a_move_that_is_none_is_refused(total: Sum, tmp_path: Path) -> None:
+    land(tmp_path / "in", "1.json", 1)
+    assert total(tmp_path / "in") == 1
+    with pytest.raises(InvalidInputError, match="says that /nowhere is /x now, and the query reads neither"):
+        total(tmp_path / "in", moved={"/nowhere": "/x"})
