@@ -47,17 +47,17 @@ REFUSED: dict[str, tuple[str, Callable[[DataFrame], DataFrame], str]] = {
     "an aggregation without a watermark": (
         "append",
         lambda rows: rows.groupBy("value").count(),
-        "mode append writes a row once, when it is final, and without a watermark a total is never final; give",
+        "mode append writes a row once, when it is final, and without a watermark a total is never final",
     ),
     "no aggregation": (
         "complete",
         lambda rows: rows,
-        "mode complete writes the whole result after each batch, which only an aggregation has; give mode='app",
+        "mode complete writes the whole result after each batch, which only an aggregation has",
     ),
     "a sort": (
         "append",
         lambda rows: rows.orderBy("value"),
-        "mode append cannot sort, as later rows may belong before those that are written; sort after an aggreg",
+        "mode append cannot sort, as later rows may belong before those that are written",
     ),
     "a limit": (
         "update",
@@ -67,7 +67,7 @@ REFUSED: dict[str, tuple[str, Callable[[DataFrame], DataFrame], str]] = {
     "an outer join without watermarks": (
         "append",
         lambda rows: rows.join(rows.toDF("other"), F.col("value") == F.col("other"), "left"),
-        "Stream-stream LeftOuter join between two streaming DataFrame/Datasets is not supported without a wat",
+        "Stream-stream LeftOuter join between two streaming DataFrame/Datasets is not supported",
     ),
 }
 

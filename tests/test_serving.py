@@ -20,7 +20,7 @@ from conftest import command, environment
 from test_connect import attached
 
 import sparkstream_kit
-from sparkstream_kit import cli, serving
+from sparkstream_kit import checkpoints, cli, serving
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -323,6 +323,20 @@ def test_what_a_killed_client_has_left_ends_when_the_next_one_comes(
 
     before = count()
     until(lambda: count() > before)  # it runs on, which is Spark's way
+    # Until then its checkpoint is refused to others: they would write to it at the same time.
+    left = "in use by query endless, which runs on in the Spark Connect server"
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "out"), str(tmp_path / "ckpt")],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert left in done.stderr
+    with pytest.raises(InvalidInputError, match=left):
+        checkpoints.rewind(tmp_path / "ckpt", to=0, apply=True)
+    assert checkpoints.show(tmp_path / "ckpt").in_use
     done = attached(connect, tmp_path, "from sparkstream_kit import get_session\nget_session('next').stop()")
     assert done.returncode == 0, done.stderr
     after = count()
@@ -337,6 +351,7 @@ def test_what_a_killed_client_has_left_ends_when_the_next_one_comes(
     assert count() <= after + 1
     clients = serving.folder_of(port_of(connect)) / "clients"
     assert not list(clients.iterdir())
+    assert not checkpoints.show(tmp_path / "ckpt").in_use
 
 
 LEAVES = """
