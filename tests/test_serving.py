@@ -75,7 +75,8 @@ def test_no_server_and_a_stale_one_are_told(cache: Path, capsys: pytest.CaptureF
     ("wrong", "said"),
     [
         (["--profile", "lokal"], "unknown profile lokal; did you mean local?"),
-        (["--port", "0"], "port must be from 1 to 65535, not 0"),
+        (["--port", "0"], "port must be from 1024 to 65535, not 0"),
+        (["--port", "9"], "port must be from 1024 to 65535, not 9"),
         (["--stop", "--status"], "--stop and --status exclude each other; give one of them"),
     ],
 )
@@ -84,6 +85,12 @@ def test_wrong_arguments(
 ) -> None:
     assert cli.main(["serve", *wrong]) == 2
     assert said in capsys.readouterr().err
+    assert not cache.exists()
+
+
+def test_a_look_at_a_server_that_never_was_leaves_nothing(cache: Path) -> None:
+    assert (serving.status(19019), serving.stop(19019)) == (None, None)
+    assert not cache.exists()
 
 
 @pytest.mark.slow
