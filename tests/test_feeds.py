@@ -212,7 +212,7 @@ def test_addresses_that_cannot_be_had() -> None:
     with pytest.raises(InvalidInputError, match="port 70000 does not exist; choose one from 0 to 65535"):
         LineServer([], port=70_000)
     with pytest.raises(
-        InvalidInputError, match=r"cannot listen: .*8\.8\.8\.8.*; choose another --host or --port"
+        InvalidInputError, match=r"cannot listen: .*8\.8\.8\.8.*; choose another host or port"
     ):
         LineServer([], host="8.8.8.8")
 
