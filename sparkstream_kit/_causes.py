@@ -58,7 +58,7 @@ def of_log(text: str) -> str:
     r"""Return the line of a log that says most: the innermost cause, the first error, or the last line.
 
     Example:
-        >>> of_log("10:00:00 ERROR Server: Error at its start\njava.lang.IllegalStateException: no port\n\tat x")
+        >>> of_log("ERROR Server: Error at its start\njava.lang.IllegalStateException: no port\n\tat x")
         'IllegalStateException: no port'
     """
     lines = [line.strip() for line in text.splitlines() if line.strip() and not _SAYS_NOTHING.search(line)]

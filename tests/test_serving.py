@@ -235,6 +235,53 @@ def test_local_files_are_not_written_on_a_server_that_is_not_ours(connect: str, 
     ], done.stderr
 
 
+INNER = """
+import logging
+from sparkstream_kit import spark_session
+logging.basicConfig(format="%(message)s")
+with spark_session("outer", profile="local") as outer:
+    with spark_session("again", profile="local") as inner:
+        assert inner is outer
+    with spark_session("inner", profile="cluster") as inner:
+        assert inner is outer
+    print(outer.range(3).count())
+"""
+
+
+@pytest.mark.slow
+def test_an_inner_block_leaves_the_outer_one_s_session(connect: str, tmp_path: Path) -> None:
+    done = attached(connect, tmp_path, INNER)
+    assert (done.stdout, done.returncode) == ("3\n", 0), done.stderr
+    said = (
+        "profile cluster is not applied: a session with profile local runs already; call spark.stop() first"
+    )
+    assert done.stderr.splitlines() == [said]
+
+
+OF_A_CLUSTER = """
+from sparkstream_kit import spark_session
+from sparkstream_kit.sources import sockets
+with spark_session("of a cluster") as spark:
+    print(spark.conf.get("spark.sql.shuffle.partitions"), sockets.is_being_read(spark, [("nobody", 1)]))
+"""
+
+
+@pytest.mark.slow
+def test_local_cluster_is_a_cluster_by_connect_too(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.conf").write_text("spark.master local-cluster[1,1,1024]\n")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = serving.serve(port, str(tmp_path / "own.conf"))
+    try:
+        # The kit of somebody else, who was given the token: the profile is by the master.
+        token = (serving.folder_of(port) / "token").read_text()
+        given = {"SPARK_CONNECT_AUTHENTICATE_TOKEN": token, "XDG_CACHE_HOME": str(tmp_path)}
+        done = attached(server.url, tmp_path, OF_A_CLUSTER, **given)
+        assert done.stdout == "200 True\n", done.stderr
+    finally:
+        serving.stop(port)
+
+
 SENT = """
 from pyspark.sql import functions as F
 import sparkstream_kit
