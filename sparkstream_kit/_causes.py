@@ -93,9 +93,15 @@ def one_line(text: str) -> str:
 
 
 def of_log(text: str) -> str:
-    """Return the line of a log that says most: the innermost cause, the first error, or the last line."""
+    r"""Return the line of a log that says most: the innermost cause, the first error, or the last line.
+
+    Example:
+        >>> of_log("ERROR Server: Error at its start\njava.lang.IllegalStateException: no port\n\tat x")
+        'IllegalStateException: no port'
+    """
     lines = [line.strip() for line in text.splitlines() if line.strip() and not _SAYS_NOTHING.search(line)]
     causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
+    thrown = [line for line in lines if re.match(r"([\w$]+\.)+[\w$]*(Error|Exception)\b", line)]
     errors = [line for line in lines if re.search(r"Error|Exception|error:|not found", line)]
-    said = next(iter([*causes[-1:], *errors[:1], *lines[-1:]]), "without a word")
+    said = next(iter([*causes[-1:], *thrown[:1], *errors[:1], *lines[-1:]]), "without a word")
     return re.sub(r'^(Exception in thread "[^"]*" )?(\w+\.)*(?=\w+(Error|Exception)\b)', "", said)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import re
 import resource
-import select
 import signal
 import socket
 import sys
@@ -161,7 +159,10 @@ def _launch(wanted: Mapping[str, str], *, quiet: bool) -> _Words:
 
 
 class _Words:
-    """What the JVM writes to standard error, through a pipe: held back while it starts, then passed on."""
+    """What the JVM writes to standard error, through a pipe: held back while it starts, then passed on.
+
+    What it says after this process has ended goes nowhere.
+    """
 
     def __init__(self) -> None:
         self._pipe, self.end = os.pipe()
@@ -170,7 +171,6 @@ class _Words:
         self._until = time.monotonic() + _HELD
         self._lock = threading.Lock()
         self._thread = _waiting.in_thread("what the JVM says", self._read)
-        atexit.register(self._read_rest)
 
     def closed(self) -> None:
         """Leave the writing end to the JVM alone: what is read ends with it."""
@@ -212,11 +212,6 @@ class _Words:
         # Java's own, of options that Spark gives it.
         noise = (b"WARNING: Using incubator modules: ", b"WARNING: package sun.security.action not in ")
         _to_standard_error(b"".join(line for line in lines if not line.startswith(noise)))
-
-    def _read_rest(self) -> None:
-        """Pass on what the JVM has said before this process ends, and the thread with it."""
-        while select.select([self._pipe], [], [], 0)[0] and (data := os.read(self._pipe, 1 << 16)):
-            self._take(data)
 
 
 def _to_standard_error(data: bytes) -> None:

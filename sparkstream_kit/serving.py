@@ -41,7 +41,7 @@ _MAIN_CLASS = "org.apache.spark.sql.connect.service.SparkConnectServer"
 _TOKEN = "SPARK_CONNECT_AUTHENTICATE_TOKEN"  # noqa: S105 - the name of Spark's variable
 _START_LIMIT = 120.0
 _STOP_LIMIT = 15.0
-_LAST_PORT = 65535
+_FIRST_PORT, _LAST_PORT = 1024, 65535  # that Spark would serve on
 
 
 @dataclass(frozen=True)
@@ -94,15 +94,15 @@ def serve(port: int = PORT, profile: str = "local") -> Server:
     client for a token, which `get_session` reads from a file that only this user can read.
 
     Args:
-        port: a free port of loopback.
+        port: a free port of loopback, 1024 to 65535.
         profile: as for `get_session`; it is the profile of every session that names none.
 
     Raises:
         InvalidInputError: another profile is served there, the port is taken, or the server did not start.
     """
     check(serve, locals())
-    if not 0 < port <= _LAST_PORT:
-        raise InvalidInputError(f"port must be from 1 to {_LAST_PORT}, not {port}")
+    if not _FIRST_PORT <= port <= _LAST_PORT:
+        raise InvalidInputError(f"port must be from {_FIRST_PORT} to {_LAST_PORT}, not {port}")
     settings = profiles.read_profile(profile)
     profile = profile if profile in profiles.PROFILES else str(Path(profile).absolute())
     with _alone(port) as folder:
@@ -136,6 +136,8 @@ def serve(port: int = PORT, profile: str = "local") -> Server:
 def stop(port: int = PORT) -> Server | None:
     """End the server on a port, with all that runs on it; return which it was, None if none runs."""
     check(stop, locals())
+    if not folder_of(port).exists():
+        return None
     with _alone(port) as folder:
         server = status(port)
         if server is not None:

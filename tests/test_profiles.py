@@ -136,7 +136,8 @@ def test_profiles_are_found_in_a_zip(tmp_path: Path) -> None:
             file.write(path, f"sparkstream_kit/conf/{path.name}")
     code = (
         "import sparkstream_kit.profiles as p; f = p.log4j2_file(); "
-        "print(p.__file__, p.read_profile('test')['spark.sql.shuffle.partitions'], f.is_file(), f)"
+        "print(p.__file__, p.read_profile('test')['spark.sql.shuffle.partitions'], "
+        "f.is_file() and f == p.log4j2_file(), f)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -169,10 +169,10 @@ def test_spark_s_web_page_does_not_have_the_password(
         stdout=subprocess.DEVNULL,
     )
     try:
-        until(lambda: _read(port, "applications"), 120)
+        until(lambda: '"id"' in _read(port, "applications"), 120)
         [application] = json.loads(_read(port, "applications"))
         of_it = f"applications/{application['id']}"
-        until(lambda: len(json.loads(_read(port, f"{of_it}/sql"))) > 1, 120)  # it has written to the table
+        until(lambda: _read(port, f"{of_it}/sql").count('"COMPLETED"') > 1, 120)  # a batch is through
         pages = [_read(port, f"{of_it}/{what}") for what in ("environment", "sql", "jobs", "stages")]
         pages += [_read(port, what, api="") for what in ("environment/", "SQL/", "jobs/", "StreamingQuery/")]
         assert "--database env:KIT_DATABASE" in pages[0]  # it shows the command line

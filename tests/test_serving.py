@@ -75,7 +75,8 @@ def test_no_server_and_a_stale_one_are_told(cache: Path, capsys: pytest.CaptureF
     ("wrong", "said"),
     [
         (["--profile", "lokal"], "unknown profile lokal; did you mean local?"),
-        (["--port", "0"], "port must be from 1 to 65535, not 0"),
+        (["--port", "0"], "port must be from 1024 to 65535, not 0"),
+        (["--port", "9"], "port must be from 1024 to 65535, not 9"),
         (["--stop", "--status"], "--stop and --status exclude each other; give one of them"),
     ],
 )
@@ -84,6 +85,12 @@ def test_wrong_arguments(
 ) -> None:
     assert cli.main(["serve", *wrong]) == 2
     assert said in capsys.readouterr().err
+    assert not cache.exists()
+
+
+def test_a_look_at_a_server_that_never_was_leaves_nothing(cache: Path) -> None:
+    assert (serving.status(19019), serving.stop(19019)) == (None, None)
+    assert not cache.exists()
 
 
 @pytest.mark.slow
@@ -226,6 +233,53 @@ def test_local_files_are_not_written_on_a_server_that_is_not_ours(connect: str, 
         "(sparkstream serve)"
         for what, instead in (("batch_files out", "sinks.files"), ("snapshot out.csv", "sinks.latest"))
     ], done.stderr
+
+
+INNER = """
+import logging
+from sparkstream_kit import spark_session
+logging.basicConfig(format="%(message)s")
+with spark_session("outer", profile="local") as outer:
+    with spark_session("again", profile="local") as inner:
+        assert inner is outer
+    with spark_session("inner", profile="cluster") as inner:
+        assert inner is outer
+    print(outer.range(3).count())
+"""
+
+
+@pytest.mark.slow
+def test_an_inner_block_leaves_the_outer_one_s_session(connect: str, tmp_path: Path) -> None:
+    done = attached(connect, tmp_path, INNER)
+    assert (done.stdout, done.returncode) == ("3\n", 0), done.stderr
+    said = (
+        "profile cluster is not applied: a session with profile local runs already; call spark.stop() first"
+    )
+    assert done.stderr.splitlines() == [said]
+
+
+OF_A_CLUSTER = """
+from sparkstream_kit import spark_session
+from sparkstream_kit.sources import sockets
+with spark_session("of a cluster") as spark:
+    print(spark.conf.get("spark.sql.shuffle.partitions"), sockets.is_being_read(spark, [("nobody", 1)]))
+"""
+
+
+@pytest.mark.slow
+def test_local_cluster_is_a_cluster_by_connect_too(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.conf").write_text("spark.master local-cluster[1,1,1024]\n")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = serving.serve(port, str(tmp_path / "own.conf"))
+    try:
+        # The kit of somebody else, who was given the token: the profile is by the master.
+        token = (serving.folder_of(port) / "token").read_text()
+        given = {"SPARK_CONNECT_AUTHENTICATE_TOKEN": token, "XDG_CACHE_HOME": str(tmp_path)}
+        done = attached(server.url, tmp_path, OF_A_CLUSTER, **given)
+        assert done.stdout == "200 True\n", done.stderr
+    finally:
+        serving.stop(port)
 
 
 SENT = """
