@@ -134,7 +134,7 @@ def test_the_sales_log_comes_out_whole(
 def test_wrong_arguments_are_one_line_before_pyspark_is_imported(
     job: Callable[..., Any], no_pyspark: dict[str, str], tmp_path: Path, args: list[str], message: str
 ) -> None:
-    (tmp_path / "home" / "in").mkdir()
+    (tmp_path / "home" / "in" / "good").mkdir(parents=True)
     done = job("python", "sales_clean", *args, **no_pyspark)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("sales_clean.py: ")

@@ -44,7 +44,7 @@ _WITHOUT_CHECKSUMS = {
 }
 
 
-def spark_path(spark: SparkSession, path: str) -> tuple[str, dict[str, str]]:
+def spark_path(spark: SparkSession, path: str) -> tuple[str, dict[str, Any]]:
     """Return a path as Spark must be given it, and the options that go with it.
 
     A local folder that exists is meant as it is spelt, also where its name, or that of the working folder,
