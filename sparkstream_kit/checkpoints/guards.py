@@ -117,7 +117,7 @@ def _check_whole(spark: SparkSession, checkpoint: str, name: str) -> None:
     local = local_path(spark, checkpoint)
     if local is None:
         return
-    if found := damage(local):
+    if found := damage(local) or watch.doubled(str(local)):
         raise InvalidInputError(found)
     for line in watch.findings(str(local), said=set(watch.PASSED_OVER)):  # `run` says these
         _log.warning("query %s: %s", name, line)
