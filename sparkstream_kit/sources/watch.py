@@ -149,11 +149,10 @@ def doubled(checkpoint: str) -> str | None:
             pending = [path for path, file in planned.items() if not file.committed]
             found = [path for path in pending if _names.is_pattern(path) and not _names.is_read_once(path)]
             if found and len(pending) > 1:
-                done = max((int(each.name) for each in root.glob("commits/[0-9]*")), default=None)
-                rewind = f"go back before it: sparkstream checkpoint rewind {checkpoint} --to {done}"
                 return (
-                    f"{_shown(found[0])}: planned for a batch of several files, of which Spark would count the "
-                    f"others twice; {'start anew on another checkpoint' if done is None else rewind}"
+                    f"{_shown(found[0])}: planned for a batch of several files, of which Spark would count "
+                    "the others twice; give the source recursiveFileLookup=True for this start, with which Spark "
+                    "counts each file once and reads subfolders, too; or start anew on another checkpoint"
                 )
     return None
 
