@@ -150,9 +150,10 @@ def doubled(checkpoint: str) -> str | None:
             found = [path for path in pending if _names.is_pattern(path) and not _names.is_read_once(path)]
             if found and len(pending) > 1:
                 return (
-                    f"{_shown(found[0])}: planned for a batch of several files, of which Spark would count "
-                    "the others twice; give the source recursiveFileLookup=True for this start, with which Spark "
-                    "counts each file once and reads subfolders, too; or start anew on another checkpoint"
+                    f"{_shown(found[0])}: planned for a batch of several files, of which Spark would "
+                    "count the others twice; give the source recursiveFileLookup=True for this start, with "
+                    "which Spark counts each file once and reads subfolders, too; or start anew on another "
+                    "checkpoint"
                 )
     return None
 
