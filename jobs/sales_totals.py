@@ -90,11 +90,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the totals go to standard output, everything else to standard error."""
     args = flags().parse_args(argv)
     trigger = jobflags.trigger(args)
+    chart = display.check_chart(args.chart) if args.chart else None
     names = ("--checkpoint", "--snapshot", "--database", "--chart", "--stop-file")
     written = {name: getattr(args, name[2:].replace("-", "_")) for name in names}
     jobflags.check_apart(args.input_dir, written)
     jobflags.check_needs(args, "--take-over", "--database")
-    chart = display.check_chart(args.chart) if args.chart else None
 
     from sparkstream_kit import run, sinks, sources, spark_session, start
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 import tempfile
 import threading
@@ -253,10 +254,9 @@ class _Receivers(StreamingListener):
         message = info.lastErrorMessage()
         address = message.rpartition("Error connecting to ")[2]
         if self._first and address != message:
-            unknown = "java.net.UnknownHostException" in info.lastError()
-            host = address.rpartition(":")[0]
-            said = sockets.unknown_host(host) if unknown else sockets.nobody_listens(address)
-            self._inbox.post("refused", said)
+            self._inbox.post("refused", sockets.nobody_listens(address))
+        elif self._first and (unknown := re.search(r"UnknownHostException: ([^\s:]+)", info.lastError())):
+            self._inbox.post("refused", sockets.unknown_host(unknown[1]))
         self._first = False
 
 

@@ -169,7 +169,7 @@ def no_pyspark(tmp_path: Path) -> dict[str, str]:
     """An environment in which importing pyspark fails: what runs there never needed it."""
     (tmp_path / "fake").mkdir()
     (tmp_path / "fake" / "pyspark.py").write_text("raise SystemExit('pyspark was imported')")
-    return {"PYTHONPATH": str(tmp_path / "fake")}
+    return {"PYTHONPATH": f"{tmp_path / 'fake'}:{Path(sparkstream_kit.__file__).parent.parent}"}
 
 
 @pytest.fixture

@@ -269,6 +269,13 @@ def test_a_port_that_nobody_listens_on_ends_the_run(spark: SparkSession) -> None
             dstreams.run(ssc, run_for=60)
 
 
+def test_a_host_that_is_not_known_ends_the_run(spark: SparkSession) -> None:
+    with dstreams.streaming_context(spark, 0.5) as ssc:
+        ssc.socketTextStream("no-such-host.invalid", 1).foreachRDD(lambda rdd: None)
+        with pytest.raises(InputUnavailable, match="unknown host no-such-host.invalid; correct the name"):
+            dstreams.run(ssc, run_for=60)
+
+
 def test_receivers_that_would_hold_all_cores_are_an_error_with_the_fix(spark: SparkSession) -> None:
     with dstreams.streaming_context(spark, 0.5) as ssc:
         for port in (1, 2):
@@ -325,8 +332,11 @@ def test_the_job_counts_by_batch_in_all_and_by_window_and_goes_on(
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--batch-interval", "3"], "--window 20 is not a multiple of --batch-interval 3; use 18 or 21"),
-        (["--slide", "5"], "--slide 5 is not a multiple of --batch-interval 2; use 4 or 6"),
+        (
+            ["--batch-interval", "3"],
+            "the default --window 20 is not a multiple of --batch-interval 3; use 18 or 21",
+        ),
+        (["--slide", "5"], "--slide 5 is not a multiple of the default --batch-interval 2; use 4 or 6"),
         (["--window", "-1"], "argument --window: '-1' is not a positive number of seconds"),
     ],
 )

@@ -135,6 +135,24 @@ def test_the_sales_log_comes_out_whole(
     assert written(spark, tmp_path / "out", "bad").count() == 0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sales[7].csv", "sales:7.csv"])
+def test_a_file_name_that_spark_misreads_doubles_no_line(
+    job: Callable[..., Any], spark: SparkSession, folder: Path, tmp_path: Path, name: str
+) -> None:
+    lines = [GOOD.format(id=number, amount="1.10", key="tea") for number in range(4)]
+    feeds.drip([(f"{number}.csv", f"{line}\n") for number, line in enumerate(lines)], folder)
+    (folder / "2.csv").rename(folder / name)
+    done = job("python", "sales_clean", folder, tmp_path / "out", "--available-now")
+    assert done.returncode == 0, done.stderr
+    assert " 4 rows in" in done.stderr
+    good = spark.read.parquet(f"{tmp_path}/out/good").collect()
+    assert sorted(row.OrderID for row in good) == [0, 1, 2, 3]
+    done = job("python", "sales_totals", folder, "--available-now", "--max-files-per-trigger", 84)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].split() == ["tea", "4", "4.40"]
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -154,7 +172,7 @@ def test_the_sales_log_comes_out_whole(
 def test_wrong_arguments_are_one_line_before_pyspark_is_imported(
     job: Callable[..., Any], no_pyspark: dict[str, str], tmp_path: Path, args: list[str], message: str
 ) -> None:
-    (tmp_path / "home" / "in").mkdir()
+    (tmp_path / "home" / "in" / "good").mkdir(parents=True)
     done = job("python", "sales_clean", *args, **no_pyspark)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("sales_clean.py: ")

@@ -218,8 +218,8 @@ def test_the_sales_log_gives_its_published_totals(job: Callable[..., Any], sales
         ([".", "--chart", "totals.png"], "--chart totals.png lies in the input folder ."),
         ([".", "--stop-file", "stop"], "--stop-file stop lies in the input folder ."),
         (
-            ["in/*", "--snapshot", "in/a/totals.csv"],
-            "--snapshot in/a/totals.csv lies in the input folder in/*",
+            ["in/*", "--checkpoint", "in/a/ckpt"],
+            "--checkpoint in/a/ckpt lies in the input folder in/*",
         ),
         (["file:/", "--snapshot", "/totals.csv"], "--snapshot /totals.csv lies in the input folder file:/"),
         ([".", "--take-over"], "--take-over does nothing without --database; give both, or neither"),

@@ -13,6 +13,7 @@ from chispa import assert_df_equality
 from conftest import left_behind
 
 from sparkstream_kit import feeds, run, sinks, sources, start
+from sparkstream_kit.errors import InputUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,6 +103,14 @@ def test_a_port_that_nobody_listens_on_is_one_line(
     assert f"nothing listens on 127.0.0.1:{port}; start the server first, such as nc -lk {port}" in ours[0]
     assert "\tat " not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_host_that_is_not_known_is_input_that_cannot_be_had(spark: SparkSession) -> None:
+    query = start(sources.socket_lines(spark, "no-such-host.invalid", 9999), sinks.memory("unknown"))
+    with pytest.raises(InputUnavailable) as error:
+        run(query)
+    text = "query unknown failed: unknown host no-such-host.invalid; correct the name, or give the address"
+    assert (str(error.value), error.value.exit_code) == (text, 2)
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,57 @@ def test_rate_and_table(spark: SparkSession) -> None:
         spark.sql("DROP TABLE events")
 
 
+@pytest.mark.parametrize("form", ["csv", "json", "orc", "parquet", "text"])
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("maxFilesPerTriger", "maxFilesPerTrigger"),
+        ("maxfileage_", "maxFileAge"),
+        ("max_bytes_per_trigger", "maxBytesPerTrigger"),
+        ("recursiveFilelokup", "recursiveFileLookup"),
+        ("max_file_per_trigger", "max_files_per_trigger"),
+        ("compresion", "compression"),
+    ],
+)
+def test_a_misspelt_option_is_refused(
+    spark: SparkSession, folder: Path, form: str, name: str, near: str
+) -> None:
+    schema = {} if form == "text" else {"schema": "n INT"}
+    with pytest.raises(InvalidInputError) as caught:
+        getattr(sources, form)(spark, str(folder), **schema, **{name: 1})
+    assert str(caught.value) == f"unknown keyword of sources.{form}() {name}; did you mean {near}?"
+
+
+@pytest.mark.parametrize(
+    ("form", "options"),
+    [
+        ("csv", {"header": True, "SEP": ";", "nullValue": "-", "maxFileAge": "30d", "mode": "FAILFAST"}),
+        ("json", {"multiLine": True, "allowComments": True, "timeZone": "UTC"}),
+        ("text", {"wholetext": True, "lineSep": ",", "pathGlobFilter": "*.txt"}),
+        ("parquet", {"mergeSchema": True, "parquet.filter.dictionary.enabled": False}),
+        ("orc", {"mergeSchema": True, "fs.s3a.connection.maximum": 5, "latestFirst": True}),
+    ],
+)
+def test_sparks_own_options_and_those_of_hadoop_pass(
+    spark: SparkSession,
+    folder: Path,
+    caplog: pytest.LogCaptureFixture,
+    form: str,
+    options: dict[str, Any],
+) -> None:
+    schema = {} if form == "text" else {"schema": "n INT"}
+    assert getattr(sources, form)(spark, str(folder), **schema, **options).isStreaming
+    assert caplog.messages == []
+
+
+def test_an_option_that_nothing_is_known_of_passes_with_a_warning(
+    spark: SparkSession, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    feeds.drip([("1.txt", "one\n")], folder)
+    assert rows(spark, sources.text(spark, str(folder), zebra=1))[0] == [("one",)]
+    assert caplog.messages[0].startswith("sources.text(): Spark 4.2 has no option zebra for it")
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -90,6 +141,30 @@ def test_rate_and_table(spark: SparkSession) -> None:
         (
             lambda spark: sources.text(spark, ".", max_files_per_trigger=0),
             "max_files_per_trigger must be 1 or more, not 0",
+        ),
+        (
+            lambda spark: sources.csv(spark, ".", schema="n INT", headr=True),
+            "unknown keyword of sources.csv() headr; did you mean header?",
+        ),
+        (
+            lambda spark: sources.text(spark, ".", header=True),
+            "unknown keyword of sources.text() header: it is an option of csv",
+        ),
+        (
+            lambda spark: sources.rate(spark, rowPerSecond=2),
+            "unknown keyword of sources.rate() rowPerSecond; did you mean rowsPerSecond?",
+        ),
+        (
+            lambda spark: sources.socket_lines(spark, "localhost", 9999, includeTimestmp=True),
+            "unknown keyword of sources.socket_lines() includeTimestmp; did you mean includeTimestamp?",
+        ),
+        (
+            lambda spark: sources.table(spark, "t", maxFilesPerTriger=1),
+            "unknown keyword of sources.table() maxFilesPerTriger; did you mean maxFilesPerTrigger?",
+        ),
+        (
+            lambda spark: sources.socket_lines(spark, "9999", 9999),
+            "host 9999 is a number, perhaps a port; give the host and then the port",
         ),
         (lambda spark: sources.rate(spark, rows_per_second=0), "rows_per_second must be 1 or more, not 0"),
         (

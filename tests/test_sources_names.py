@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pyspark.errors import StreamingQueryException
 
 from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame, SparkSession
 
-FORMATS = ["text", "csv", "json", "parquet", "orc"]
+FORMATS = [
+    "text",
+    *(pytest.param(form, marks=pytest.mark.slow) for form in ("csv", "json", "parquet", "orc")),
+]
 NAMES = [
     "sales[7].csv",
     "a*b",
@@ -86,6 +90,7 @@ def test_a_row_counts_once_whatever_the_names_of_the_files_are(
     assert written.of(read(spark, form, folder)) == list(range(len(NAMES) + 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_one_such_name_among_others(spark: SparkSession, folder: Path, written: Rows, name: str) -> None:
     land(spark, "text", folder, ["a.csv", name, "b", "sales7.csv"])
@@ -210,7 +215,45 @@ def test_one_file_a_batch_is_said_with_the_name(
 def test_a_file_where_a_folder_is_asked(spark: SparkSession, folder: Path) -> None:
     land(spark, "text", folder, ["sales[1].csv"])
     path = folder / "sales[1].csv"
-    for form in FORMATS:
+    for form in ("text", "csv", "json", "parquet", "orc"):
         with pytest.raises(InvalidInputError) as error:
             read(spark, form, path)
         assert str(error.value) == f"input {path} is a file; give the folder that it is in"
+
+
+@pytest.mark.parametrize("commits", [0, 1])
+def test_a_batch_that_plain_spark_has_planned_so_is_refused_with_the_way_out(
+    spark: SparkSession, folder: Path, written: Rows, commits: int
+) -> None:
+    def fail(batch: DataFrame, _: int) -> None:
+        raise ValueError(batch.count())
+
+    checkpoint = written.folder / "ckpt"
+    if commits:
+        land(spark, "text", folder, ["a"])
+        assert written.of(read(spark, "text", folder)) == [0]
+    land(spark, "text", folder, ["b", "c[1]", "d"], commits)
+    plain = spark.readStream.text(str(folder)).writeStream.foreachBatch(fail).trigger(availableNow=True)
+    with pytest.raises(StreamingQueryException, match="ValueError: 5"):  # three, in truth
+        plain.option("checkpointLocation", str(checkpoint)).start().awaitTermination()
+    (folder / "c[1]").rename(folder / "c")  # it would still be doubled
+    with pytest.raises(InvalidInputError) as error:
+        written.of(read(spark, "text", folder))
+    assert str(error.value).startswith(f"{folder}/c[1]: planned for a batch of several files, of which Spark")
+    again = read(spark, "text", folder, recursiveFileLookup=True)
+    assert written.of(again) == list(range(commits + 3))
+    assert written.of(read(spark, "text", folder)) == list(range(commits + 3))
+
+
+@pytest.mark.classic_only("the mount table is a setting of the JVM")
+def test_another_file_system(spark: SparkSession, folder: Path, written: Rows) -> None:
+    key = "fs.viewfs.mounttable.names.link./in"
+    spark.sparkContext._jsc.hadoopConfiguration().set(key, f"file:{folder}")  # noqa: SLF001
+    land(spark, "text", folder, ["a", "b"])
+    frame = read(spark, "text", "viewfs://names/in")
+    land(spark, "text", folder, ["c[1]", "d"], 2)
+    assert written.of(frame) == [0, 1, 3]
+    assert written.of(read(spark, "text", "viewfs://names/in/")) == [0, 1, 2, 3]
+    for name, message in {"a": "is a file; give the folder that", "no": "does not exist; create it"}.items():
+        with pytest.raises(InvalidInputError, match=f"^input (folder )?viewfs://names/in/{name} {message}"):
+            read(spark, "text", f"viewfs://names/in/{name}")

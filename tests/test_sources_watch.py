@@ -319,9 +319,8 @@ def test_a_name_that_waits_for_the_next_start_is_said(
         batch.count()
 
     def read() -> list[str]:
-        query = start(
-            frame, sinks.foreach_batch(count), name="waits", checkpoint=tmp_path / "ckpt", availableNow=True
-        )
+        sink = sinks.foreach_batch(count)
+        query = start(frame, sink, name="waits", checkpoint=tmp_path / "ckpt", availableNow=True)
         return list(run(query).warnings)
 
     stream = Stream(spark, folder, tmp_path)

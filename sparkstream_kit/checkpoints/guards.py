@@ -146,7 +146,7 @@ def _check_reach(spark: SparkSession, checkpoint: str) -> None:
 
 def _check_whole(local: Path | None) -> None:
     """Refuse a damaged checkpoint in clearer words than Spark has."""
-    if local is not None and (found := damage(local)):
+    if local is not None and (found := damage(local) or watch.doubled(str(local))):
         raise InvalidInputError(found)
 
 

@@ -107,8 +107,8 @@ def host(text: str) -> str:
 def existing_folder(text: str) -> str:
     """Read the path of a folder, or a pattern for folders; what this process can look at must exist.
 
-    A path of another file system is left to Spark, and so is one that Spark may look for elsewhere: on another
-    machine's Connect server (SPARK_REMOTE), or where a Hadoop configuration names the default file system.
+    A path of another file system is left to Spark, and so is one that Spark may look for elsewhere: on the
+    machine of a Connect server (SPARK_REMOTE), or where a Hadoop configuration names another file system.
 
     Example:
         >>> existing_folder("s3a://bucket/sales")

@@ -28,12 +28,14 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-__all__ = ["left_out", "options_for", "spark_path"]
+__all__ = ["is_pattern", "is_read_once", "left_out", "options_for", "spark_path"]
 
 _log = logging.getLogger(__name__)
 
 _PATTERN = r"*?[]{}\ ".strip()
-_left_out: dict[str, str] = {}  # by the path of a source of this process, for which characters in a name
+# By the path of each source of this process: for which characters in a name a file waits; None where Spark
+# lists the files so that each is read once.
+_left_out: dict[str, str | None] = {}
 _LONGEST_NAME = 255  # of a file, on every local file system
 _NOT_A_FOLDER = "input {} is a file; give the folder that it is in"
 
@@ -60,10 +62,10 @@ def spark_path(spark: SparkSession, path: str) -> tuple[str, dict[str, Any]]:
         raise InvalidInputError(_NOT_A_FOLDER.format(path))
     if os.path.isdir(local):  # noqa: PTH112
         whole = os.path.abspath(local)  # noqa: PTH100
-        if _is_pattern(whole):
+        if is_pattern(whole):
             # Spark itself gives the base of partition folders only where it sees no pattern.
             return _escaped(whole), {"basePath": whole}
-    elif _is_pattern(str(Path.cwd())) and not os.path.isabs(local):  # noqa: PTH117
+    elif is_pattern(str(Path.cwd())) and not os.path.isabs(local):  # noqa: PTH117
         return os.path.join(_escaped(str(Path.cwd())), local), {}  # noqa: PTH118
     return _connect.server_path(spark, path), {}
 
@@ -83,7 +85,7 @@ def options_for(spark: SparkSession, path: str, options: dict[str, Any]) -> dict
     local = _local(spark, path) is not None
     alone = str(options.get("maxfilespertrigger")) == "1" or _is_recursive(options)
     where = os.path.abspath(_files.plain(path) or path)  # noqa: PTH100
-    _left_out.pop(where, None)
+    _left_out[where] = None if _is_recursive(options) else ""
     # The base of partition folders was given to it because its own name looks like a pattern.
     found = (
         [str(options["basepath"])]
@@ -94,7 +96,8 @@ def options_for(spark: SparkSession, path: str, options: dict[str, Any]) -> dict
         chars = (":" if local else "") + ("" if alone else _PATTERN)
         kept = _leaving_out(chars, str(options.get("pathglobfilter", "*"))) if chars else None
         if kept is not None:
-            _left_out[where] = chars
+            if not _is_recursive(options):
+                _left_out[where] = chars
             return {"pathGlobFilter": kept}
         if alone or not chars:
             return {}
@@ -110,7 +113,14 @@ def options_for(spark: SparkSession, path: str, options: dict[str, Any]) -> dict
 
 def left_out(path: str) -> str:
     """Return the characters for which a source of this process leaves a file out of a path that it reads."""
-    return _left_out.get(path, "")
+    return _left_out.get(path) or ""
+
+
+def is_read_once(path: str) -> bool:
+    """Say whether Spark counts a file once in any batch, as far as a source of this process tells."""
+    recursive = [folder for folder, chars in _left_out.items() if chars is None]
+    # The files of a batch with partition columns are listed once, too.
+    return "=" in path.rpartition("/")[0] or any(path.startswith(f"{folder}/") for folder in recursive)
 
 
 def _local(spark: SparkSession, path: str) -> str | None:
@@ -119,7 +129,7 @@ def _local(spark: SparkSession, path: str) -> str | None:
     return _files.plain(path) if here else None
 
 
-def _is_pattern(path: str) -> bool:
+def is_pattern(path: str) -> bool:
     return any(char in path for char in _PATTERN)
 
 
@@ -136,15 +146,15 @@ def _misread(spark: SparkSession, path: str, options: dict[str, Any]) -> list[st
     """Return the files there that Spark would misread."""
     local = _local(spark, path)
     if local is None or set(local) & set("{}\\"):  # Python's patterns lack these
-        return [name for name in _by_spark(spark, path, options) if _is_pattern(name)]
+        return [name for name in _by_spark(spark, path, options) if is_pattern(name)]
     tops = glob.glob(local)  # noqa: PTH207 - of an absolute path or a relative one
-    if not tops and _is_pattern(local):
+    if not tops and is_pattern(local):
         _log.warning("input %s: nothing matches this pattern yet", path)
     found = [
         name
         for top in tops
         for name in _files_under(top, recursive=_is_recursive(options))
-        if _is_pattern(name) or ":" in name.rpartition("/")[2]
+        if is_pattern(name) or ":" in name.rpartition("/")[2]
     ]
     if found and "pathglobfilter" in options:
         read = set(_by_spark(spark, path, options))
@@ -167,12 +177,12 @@ def _by_spark(spark: SparkSession, path: str, options: dict[str, Any]) -> list[s
     """Return the paths of the files there, without what stands before the first folder."""
     names = {"pathglobfilter": "pathGlobFilter", "recursivefilelookup": "recursiveFileLookup"}
     given = {names[name]: value for name, value in options.items() if name in names}
-    if not _is_pattern(path):
+    if not is_pattern(path):
         given = {"pathGlobFilter": r"*[\*\?\[\]\{\}\\]*", "basePath": path} | given
     try:
         uris = spark.read.format("binaryFile").options(**given).load(path).inputFiles()
     except AnalysisException as err:
-        if err.getCondition() != "PATH_NOT_FOUND" or not _is_pattern(path):
+        if err.getCondition() != "PATH_NOT_FOUND" or not is_pattern(path):
             raise
         _log.warning("input %s: nothing matches this pattern yet", path)
         return []

@@ -63,9 +63,13 @@ def check(source: str, given: Iterable[str], keywords: Iterable[str], kind: str 
         ...
         sparkstream_kit.errors.InvalidInputError: unknown keyword of sources.csv() headr; did you mean header?
     """
-    known = {_plain(name): name for name in [*_KNOWN[kind or source].split(), *keywords]}
+    ours, sparks = (
+        {_plain(name): name for name in names} for names in (keywords, _KNOWN[kind or source].split())
+    )
     for name in given:
-        if "." in name or ("_" not in name and name.lower() in known):
+        # Who writes an underscore means one of ours, where both have the word.
+        known = sparks | ours if "_" in name else ours | sparks
+        if "." in name or name.lower() in {spark.lower() for spark in sparks.values()}:
             continue
         near = difflib.get_close_matches(_plain(name), known, n=1, cutoff=_NEAR)
         if near:

@@ -21,7 +21,7 @@ from sparkstream_kit.sources import _names
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["PASSED_OVER", "findings"]
+__all__ = ["PASSED_OVER", "doubled", "findings"]
 
 _DAY = 86_400_000  # all times here are milliseconds, as in the log
 _CLOCKS_DIFFER = 3_600_000
@@ -135,6 +135,27 @@ def findings(checkpoint: str, sources: Sequence[str] = (), said: set[str] | None
         found += _lines(planned, there.files, int(time.time() * 1000))
         found += _of_passed_over(there.passed_over, planned, root, said)
     return found
+
+
+def doubled(checkpoint: str) -> str | None:
+    """Say which file makes Spark count others twice when it repeats the batch that was not committed.
+
+    The kit plans no such batch; plain Spark does, and the plan stays when the file gets another name.
+    """
+    root = Path(checkpoint)
+    for log in sorted(root.glob("sources/[0-9]*")):
+        with suppress(ValueError, LookupError, OSError):  # `findings` says these
+            planned = _planned(root, int(log.name))
+            pending = [path for path, file in planned.items() if not file.committed]
+            found = [path for path in pending if _names.is_pattern(path) and not _names.is_read_once(path)]
+            if found and len(pending) > 1:
+                return (
+                    f"{_shown(found[0])}: planned for a batch of several files, of which Spark would "
+                    "count the others twice; give the source recursiveFileLookup=True for this start, with "
+                    "which Spark counts each file once and reads subfolders, too; or start anew on another "
+                    "checkpoint"
+                )
+    return None
 
 
 def _leave_out_misread(there: _There, planned: dict[str, _Planned], description: str) -> None:
