@@ -12,7 +12,6 @@ import json
 import os
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from sparkstream_kit.sinks import Sink
 
 KEPT = ("sql.ui.retainedExecutions", "ui.retainedJobs", "ui.retainedStages", "ui.retainedTasks")
-LOOKS = 5  # at the same time: what comes and goes with a batch is not counted
+LOOKS = 5  # batches to look at, and at least as often: what comes and goes with a batch is not counted
 
 
 def make(kind: str, url: str, folder: str) -> tuple[str, Sink]:
@@ -95,13 +94,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             frame = frame.groupBy("k").agg(F.max("v").alias("v"))
         name = sink.query_name or "soak"
         query = start(frame, sink, name=name, mode=mode, checkpoint=f"{folder}/ckpt")
+
+        def last_batch() -> int:
+            query.awaitTermination(1)  # raises if it failed
+            return -1 if query.lastProgress is None else int(query.lastProgress["batchId"])
+
         for look in map(int, looks):
-            while query.lastProgress is None or query.lastProgress["batchId"] < look:
-                query.awaitTermination(1)  # raises if it failed
-            found = []
-            for _ in range(LOOKS):
+            while last_batch() < look:
+                pass
+            found = [held(spark)]
+            while last_batch() < look + LOOKS or len(found) < LOOKS:
                 found.append(held(spark))
-                time.sleep(0.2)
             least = {name: min(each[name] for each in found) for name in found[0]}
             with Path(folder, "looks").open("a") as file:
                 file.write(json.dumps({"batch": look, **least}) + "\n")
