@@ -23,6 +23,7 @@ EXTRAS = {
     **{f"sparkstream_kit.sinks.sql.{name}": {"sqlalchemy"} for name in ("columns", "ledger", "writing")},
     "sparkstream_kit.sinks.sql.__init__": {"pandas", "pyarrow"},
     "sparkstream_kit.sinks.sql.databases": {"psycopg", "sqlalchemy"},
+    "sparkstream_kit.sinks.sql.encoding": {"pyarrow"},
     "sparkstream_kit.sinks.sql.rows": {"pyarrow", "sqlalchemy"},
     "sparkstream_kit.testing._rows": {"pyarrow", "pytest"},
     "sparkstream_kit.testing.comparing": {"hypothesis"},

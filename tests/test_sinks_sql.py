@@ -717,7 +717,9 @@ def test_a_database_that_stops_in_mid_transaction_fails_the_query_and_a_restart_
     url, checkpoint = server.database(), tmp_path / "ckpt"
     finish(stream, sinks.sql_table(url, "t"), checkpoint)
     feeds.drip([("4.csv", "a,10\n")], tmp_path / "in")
-    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'INSERT INTO t %'"
+    waiting = (
+        "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'INSERT INTO \"t\" %'"
+    )
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     with engine.connect() as other:
         # Rows can be staged and the ledger row written, but not the table.

@@ -12,7 +12,6 @@ import json
 import os
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from sparkstream_kit.sinks import Sink
 
 KEPT = ("sql.ui.retainedExecutions", "ui.retainedJobs", "ui.retainedStages", "ui.retainedTasks")
-LOOKS = 5  # at the same time: what comes and goes with a batch is not counted
+LOOKS = 5  # one after the other: what a collection finds unused, Spark's cleaner lets go of for the next one
 
 
 def make(kind: str, url: str, folder: str) -> tuple[str, Sink]:
@@ -94,18 +93,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if mode != "append":
             frame = frame.groupBy("k").agg(F.max("v").alias("v"))
         name = sink.query_name or "soak"
-        query = start(frame, sink, name=name, mode=mode, checkpoint=f"{folder}/ckpt")
         for look in map(int, looks):
+            query = start(frame, sink, name=name, mode=mode, checkpoint=f"{folder}/ckpt")
             while query.lastProgress is None or query.lastProgress["batchId"] < look:
                 query.awaitTermination(1)  # raises if it failed
-            found = []
-            for _ in range(LOOKS):
-                found.append(held(spark))
-                time.sleep(0.2)
+            query.stop()  # what a batch holds while it runs is not counted
+            found = [held(spark) for _ in range(LOOKS)]
             least = {name: min(each[name] for each in found) for name in found[0]}
             with Path(folder, "looks").open("a") as file:
                 file.write(json.dumps({"batch": look, **least}) + "\n")
-        query.stop()
     return 0
 
 
