@@ -154,7 +154,6 @@ IN_ONE_PARTITION: dict[str, list[int | None]] = {
     "sum of all": [1],
     "count of all": [1],
     "limit": [1],
-    "limit of totals": [1, None],
     "count of the distinct": [1, None],
 }
 TIMES = [(0, 1), (2, 3), (4, 5)]  # the files that land before each start

@@ -127,8 +127,8 @@ def lost(root: Path, version: int, commit: dict[str, Any], *, whole: bool = Fals
             for file in operator.folder.glob(pattern):
                 yield from tried(partial(_sound, whole=whole), file)
     for folder in root.glob("state/*/_metadata/v2"):
-        for file in list(numbered(folder).values())[-1:]:
-            yield from tried(partial(_check_moved, root=root), file)
+        file = max(numbered(folder).items(), default=(0, folder / "0"))[1]
+        yield from tried(partial(_check_described, root=root), file)
 
 
 def _chain(folder: Path, version: int, ids: Collection[str], *, whole: bool) -> None:
@@ -204,11 +204,11 @@ def _lz4_has_no_end(file: Path) -> bool:
     return not (end.startswith(_LZ4) and end.endswith(bytes(12)))
 
 
-def _check_moved(file: Path, root: Path) -> None:
-    """Raise DamagedError if the schemas of transformWithState lay elsewhere: Spark keeps their full paths."""
-    with reading(file):
-        text = file.read_bytes().decode()
-    for path in re.findall(r'"file:(/[^"]*/_stateSchema/[^"]*)"', text):
+def _check_described(file: Path, root: Path) -> None:
+    """Raise DamagedError if what transformWithState cannot do without is not there, or lies elsewhere."""
+    text = lines(file, "v1", "v2")[0]
+    as_json(file, text)
+    for path in re.findall(r'"file:(/[^"]*/_stateSchema/[^"]*)"', text):  # in full, as Spark keeps them
         if not Path(path).exists():
             raise DamagedError(
                 file,
