@@ -213,7 +213,7 @@ def test_damage_on_another_file_system_is_one_line(far: tuple[SparkSession, str,
 
     def count() -> int:
         rows = sources.text(spark, str(folder)).groupBy("value").count()
-        sink = sinks.foreach_batch(lambda batch, _: batch.collect() and None)
+        sink = sinks.console()
         query = start(rows, sink, name="far", mode="update", checkpoint=checkpoint, availableNow=True)
         return run(query).queries[0].batches
 
