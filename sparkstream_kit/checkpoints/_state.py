@@ -15,7 +15,6 @@ import os
 import re
 import shlex
 import zipfile
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -83,18 +82,20 @@ def _operator(folder: Path) -> Operator:
 
 
 def _has_one_partition(folder: Path, name: str, there: Collection[int]) -> bool:
-    """Say whether an operator has all rows in one partition, as one without keys has.
+    """Say whether an operator has all rows in one partition: a limit, or an aggregate without keys.
 
     Of such an operator, too, Spark writes down that it has as many as `spark.sql.shuffle.partitions`.
     """
-    if any(partition > 0 for partition in there):
+    if name == "globalLimit":
+        return True
+    if name != "stateStoreSave" or any(partition > 0 for partition in there):
         return False
     schema = folder / "0" / "_metadata" / "schema"
-    with suppress(OSError):
-        keys = schema.read_bytes().partition(b"{")[2]
-        if name != "globalLimit" and keys.startswith(_STRUCT + b"{") and not checksum_differs(schema):
-            return False
-    return (folder / "0").is_dir()
+    try:
+        has_keys = schema.read_bytes().partition(b"{")[2].startswith(_STRUCT + b"{")
+    except OSError:
+        return 0 in there
+    return not has_keys or checksum_differs(schema)
 
 
 def newer(root: Path, version: int) -> list[Path]:
