@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shlex
+import stat
 import zipfile
 from dataclasses import dataclass
 from functools import partial
@@ -164,9 +165,10 @@ def _chain(folder: Path, version: int, ids: Collection[str], *, whole: bool) -> 
 def _sound(file: Path, *, whole: bool) -> None:
     """Raise DamagedError for a file that is empty, a folder, or not what its checksum says."""
     with reading(file):
-        if file.is_dir():
+        found = file.stat()
+        if stat.S_ISDIR(found.st_mode):
             raise DamagedError(file, "is a folder")
-        if not file.stat().st_size:
+        if not found.st_size:
             raise DamagedError(file, "is empty")
         if checksum_differs(file, whole=whole):
             raise DamagedError(file, "is cut off or changed")
