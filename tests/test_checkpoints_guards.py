@@ -71,7 +71,9 @@ def applied(frame: DataFrame) -> DataFrame:
 
 
 def noted(checkpoint: Path) -> dict[str, str]:
-    kept = json.loads((checkpoint / "sparkstream-kit" / "query.json").read_text())
+    note = checkpoint / "sparkstream-kit" / "query.json"
+    [file] = note.glob("part-*") if note.is_dir() else [note]
+    kept = json.loads(file.read_text())
     assert kept.pop("crc32")
     return dict(kept)
 
@@ -209,6 +211,51 @@ def test_damage_is_named_before_spark_trips_over_it(total: Callable[..., Totals]
     (tmp_path / "ckpt" / "sparkstream-kit" / "query.json").write_text('{"name": ')
     with pytest.raises(InvalidInputError, match="query.json is damaged: .*; put it back, or delete it"):
         total("State")
+
+
+@pytest.fixture
+def far(spark: SparkSession, tmp_path: Path) -> Iterator[tuple[SparkSession, str, Path]]:
+    """A session, a checkpoint that is on no local path for it, and where its files are all the same."""
+    conf = spark._jsc.hadoopConfiguration()  # noqa: SLF001 - as core-site.xml of a cluster would set it
+    (tmp_path / "far").mkdir()
+    conf.set("fs.viewfs.mounttable.kit.link./far", (tmp_path / "far").as_uri())
+    yield spark.newSession(), "viewfs://kit/far/my [1] ckpt", tmp_path / "far" / "my [1] ckpt"
+    conf.unset("fs.viewfs.mounttable.kit.link./far")
+
+
+def test_damage_on_another_file_system_is_one_line(far: tuple[SparkSession, str, Path], folder: Path) -> None:
+    spark, checkpoint, files = far
+
+    def count() -> int:
+        rows = sources.text(spark, str(folder)).groupBy("value").count()
+        sink = sinks.console()
+        query = start(rows, sink, name="far", mode="update", checkpoint=checkpoint, availableNow=True)
+        return run(query).queries[0].batches
+
+    feeds.drip([("0.txt", "a\n")], folder)
+    assert count() == 1
+    assert noted(files)["name"] == "far"  # a folder of Spark's
+    feeds.drip([("1.txt", "a\n")], folder)
+    assert count() == 1
+    plan = files / "offsets/1"
+    whole = plan.read_bytes()
+    plan.with_name(".1.crc").unlink()
+    for wrong in (b"", b"v1", b"v1\n", whole[:100], b"v1\n[]\n5", whole[:50] + b"\xff" + whole[51:]):
+        plan.write_bytes(wrong)
+        with pytest.raises(InvalidInputError) as caught:
+            count()
+        assert str(caught.value).startswith(
+            f"checkpoint {checkpoint} is damaged: offsets/1 is cut off or changed; restore it"
+        )
+    plan.write_bytes(whole)
+    [part] = (files / "sparkstream-kit/query.json").glob("part-*")
+    note = part.read_bytes()
+    for wrong in (b"{}", b"[]", note[:-10], note[:20] + bytes([note[20] ^ 1]) + note[21:]):
+        part.write_bytes(wrong)
+        with pytest.raises(InvalidInputError) as caught:
+            count()
+        assert f"checkpoint file {checkpoint}/sparkstream-kit/query.json is damaged: " in str(caught.value)
+        assert "\n" not in str(caught.value)
 
 
 def test_without_a_checkpoint_nothing_is_asked(spark: SparkSession) -> None:

@@ -607,10 +607,13 @@ def test_a_query_needs_a_name_a_stream_and_no_namesake(spark: SparkSession, word
         start(words, sinks.console(), mode="complete")
     with pytest.raises(InvalidInputError, match="does not stream; read it with spark.readStream"):
         start(spark.range(1), sinks.console(), name="static")
-    query = start(endless(spark), sinks.memory("twice"))
-    with pytest.raises(InvalidInputError, match="a query named twice already runs; end it first"):
-        start(endless(spark), sinks.memory("twice"))
-    query.stop()
+    query = start(endless(spark), sinks.console(), name="it's on")
+    with pytest.raises(InvalidInputError) as caught:
+        start(endless(spark), sinks.console(), name="it's on")
+    said, _, code = str(caught.value).partition("; end it first: ")
+    assert said == "a query named it's on already runs"
+    eval(code, {"spark": spark})  # noqa: S307 - as a user does who copies it
+    assert not query.isActive
 
 
 def test_run_refuses_what_cannot_end(spark: SparkSession) -> None:

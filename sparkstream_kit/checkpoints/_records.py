@@ -8,8 +8,8 @@ import shutil
 import zlib
 from typing import TYPE_CHECKING
 
+from py4j.protocol import Py4JError
 from pyspark.errors import AnalysisException, PySparkException
-from pyspark.sql import functions as F
 
 from sparkstream_kit import _causes, _files
 from sparkstream_kit.checkpoints._layout import numbered
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["last_settings", "read_query", "write_query"]
 
+_OF_SPARK = (Py4JError, PySparkException)
 _QUERY = "sparkstream-kit/query.json"  # a file, or a folder of one when Spark has written it
 
 
@@ -35,12 +36,12 @@ def read_query(spark: SparkSession, checkpoint: str) -> dict[str, str] | None:
         if local is None:
             files = _through_spark(spark, f"{checkpoint}/{_QUERY}")
             row = files.first() if files is not None else None
-            return None if row is None else _query(row.value)
+            return None if row is None else _query(row.content.decode())
         file = local / _QUERY
         parts = sorted(file.glob("part-*")) if file.is_dir() else [file]
         return _query("".join(part.read_text("utf-8") for part in parts)) if file.exists() else None
-    except (OSError, TypeError, ValueError, LookupError, PySparkException) as err:
-        reason = _causes.innermost(err) if isinstance(err, PySparkException) else "not what the kit wrote"
+    except (OSError, TypeError, ValueError, LookupError, *_OF_SPARK) as err:
+        reason = _causes.innermost(err) if isinstance(err, _OF_SPARK) else "not what the kit wrote"
         raise InvalidInputError(
             f"checkpoint file {checkpoint}/{_QUERY} is damaged: {reason}; put it back, or delete it, and the "
             "query that starts next is taken for the one that wrote the checkpoint"
@@ -80,29 +81,29 @@ def last_settings(spark: SparkSession, checkpoint: str) -> dict[str, str] | None
         InvalidInputError: its plan cannot be read.
     """
     local = local_path(spark, checkpoint)
-    what, text = "offsets", None
+    if local is not None:
+        batches = list(numbered(local / "offsets"))
+    else:
+        files = _through_spark(spark, f"{checkpoint}/offsets")
+        names = [] if files is None else [file.rpartition("/")[2] for file in files.inputFiles()]
+        batches = [int(name) for name in names if name.isdigit()]
+    if not batches:
+        return None
+    plan = f"offsets/{max(batches)}"
     try:
         if local is not None:
-            plans = numbered(local / "offsets")
-            newest = max(plans, default=None)
-            text = None if newest is None else plans[newest].read_text("utf-8")
+            text = (local / plan).read_text("utf-8")
         else:
-            files = _through_spark(spark, f"{checkpoint}/offsets")
-            batch = F.col("_metadata.file_name").try_cast("bigint").alias("batch")
-            rows = files.select(batch, "value").where("batch IS NOT NULL") if files is not None else None
-            row = None if rows is None else rows.orderBy(F.desc("batch")).first()
-            newest, text = (None, None) if row is None else row
-        if text is None:
-            return None
-        what = f"offsets/{newest}"
+            files = _through_spark(spark, f"{checkpoint}/{plan}")
+            row = None if files is None else files.first()
+            text = "" if row is None else row.content.decode()
         version, settings, _ = text.split("\n", 2)
         # Another version is a newer Spark's.
         return dict(json.loads(settings).get("conf", {})) if version == "v1" else {}
     except (OSError, AttributeError, TypeError, ValueError) as err:
-        reason = "is cut off or changed"
-        raise _damaged(checkpoint, f"{what} {reason}") from err
-    except PySparkException as err:
-        raise _damaged(checkpoint, f"{what} cannot be read ({_causes.innermost(err)})") from err
+        raise _damaged(checkpoint, f"{plan} is cut off or changed") from err
+    except _OF_SPARK as err:
+        raise _damaged(checkpoint, f"{plan} cannot be read ({_causes.innermost(err)})") from err
 
 
 def _damaged(checkpoint: str, what: str) -> InvalidInputError:
@@ -113,10 +114,10 @@ def _damaged(checkpoint: str, what: str) -> InvalidInputError:
 
 
 def _through_spark(spark: SparkSession, path: str) -> DataFrame | None:
-    """Return a folder's files as rows of their text; None if there is no such folder."""
+    """Return a folder's files as rows with their content; None if there is no such folder."""
     try:
         # Spark takes a path for a pattern.
-        files = spark.read.text(re.sub(r"([][{}*?\\])", r"\\\1", path), wholetext=True)
+        files = spark.read.format("binaryFile").load(re.sub(r"([][{}*?\\])", r"\\\1", path))
         files.schema  # noqa: B018 - Connect looks for the path only now
     except AnalysisException as err:
         if err.getCondition() != "PATH_NOT_FOUND":

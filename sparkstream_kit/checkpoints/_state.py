@@ -14,8 +14,8 @@ import json
 import os
 import re
 import shlex
+import stat
 import zipfile
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -83,18 +83,20 @@ def _operator(folder: Path) -> Operator:
 
 
 def _has_one_partition(folder: Path, name: str, there: Collection[int]) -> bool:
-    """Say whether an operator has all rows in one partition, as one without keys has.
+    """Say whether an operator has all rows in one partition: a limit, or an aggregate without keys.
 
     Of such an operator, too, Spark writes down that it has as many as `spark.sql.shuffle.partitions`.
     """
-    if any(partition > 0 for partition in there):
+    if name == "globalLimit":
+        return True
+    if name != "stateStoreSave" or any(partition > 0 for partition in there):
         return False
     schema = folder / "0" / "_metadata" / "schema"
-    with suppress(OSError):
-        keys = schema.read_bytes().partition(b"{")[2]
-        if name != "globalLimit" and keys.startswith(_STRUCT + b"{") and not checksum_differs(schema):
-            return False
-    return (folder / "0").is_dir()
+    try:
+        has_keys = schema.read_bytes().partition(b"{")[2].startswith(_STRUCT + b"{")
+    except OSError:
+        return 0 in there
+    return not has_keys or checksum_differs(schema)
 
 
 def newer(root: Path, version: int) -> list[Path]:
@@ -127,8 +129,8 @@ def lost(root: Path, version: int, commit: dict[str, Any], *, whole: bool = Fals
             for file in operator.folder.glob(pattern):
                 yield from tried(partial(_sound, whole=whole), file)
     for folder in root.glob("state/*/_metadata/v2"):
-        for file in list(numbered(folder).values())[-1:]:
-            yield from tried(partial(_check_moved, root=root), file)
+        file = max(numbered(folder).items(), default=(0, folder / "0"))[1]
+        yield from tried(partial(_check_described, root=root), file)
 
 
 def _chain(folder: Path, version: int, ids: Collection[str], *, whole: bool) -> None:
@@ -163,9 +165,10 @@ def _chain(folder: Path, version: int, ids: Collection[str], *, whole: bool) -> 
 def _sound(file: Path, *, whole: bool) -> None:
     """Raise DamagedError for a file that is empty, a folder, or not what its checksum says."""
     with reading(file):
-        if file.is_dir():
+        found = file.stat()
+        if stat.S_ISDIR(found.st_mode):
             raise DamagedError(file, "is a folder")
-        if not file.stat().st_size:
+        if not found.st_size:
             raise DamagedError(file, "is empty")
         if checksum_differs(file, whole=whole):
             raise DamagedError(file, "is cut off or changed")
@@ -204,11 +207,11 @@ def _lz4_has_no_end(file: Path) -> bool:
     return not (end.startswith(_LZ4) and end.endswith(bytes(12)))
 
 
-def _check_moved(file: Path, root: Path) -> None:
-    """Raise DamagedError if the schemas of transformWithState lay elsewhere: Spark keeps their full paths."""
-    with reading(file):
-        text = file.read_bytes().decode()
-    for path in re.findall(r'"file:(/[^"]*/_stateSchema/[^"]*)"', text):
+def _check_described(file: Path, root: Path) -> None:
+    """Raise DamagedError if what transformWithState cannot do without is not there, or lies elsewhere."""
+    text = lines(file, "v1", "v2")[0]
+    as_json(file, text)
+    for path in re.findall(r'"file:(/[^"]*/_stateSchema/[^"]*)"', text):  # in full, as Spark keeps them
         if not Path(path).exists():
             raise DamagedError(
                 file,

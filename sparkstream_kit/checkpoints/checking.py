@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 __all__ = ["Problem", "check", "damage", "following", "newest_whole", "obstacle"]
 
@@ -124,10 +124,10 @@ def following(root: Path, batch: int) -> Plan | None:
     return None
 
 
-def _whole(read: Callable[[Path], T]) -> Callable[[Path], T]:
+def _whole(read: Callable[[Path], _T]) -> Callable[[Path], _T]:
     """Return a function that also compares what it reads with its checksum."""
 
-    def read_whole(file: Path) -> T:
+    def read_whole(file: Path) -> _T:
         found = read(file)
         _layout.check_unchanged(file)
         return found

@@ -266,6 +266,6 @@ def _name(frame: DataFrame, sink: Sink, name: str | None) -> str:
     if any(query.name == chosen for query in frame.sparkSession.streams.active):
         raise InvalidInputError(
             f"a query named {chosen} already runs; end it first: "
-            f"[q.stop() for q in spark.streams.active if q.name == '{chosen}']"
+            f"[q.stop() for q in spark.streams.active if q.name == {chosen!r}]"
         )
     return chosen
