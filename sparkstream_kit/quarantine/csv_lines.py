@@ -24,7 +24,7 @@ from pyspark.sql.types import (
 )
 
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.quarantine.rows import FILE, RAW, beside, parsed, quoted, readable, typed
+from sparkstream_kit.quarantine.rows import FILE, RAW, beside, is_missing, parsed, quoted, readable, typed
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -108,7 +108,7 @@ def parse_csv(
         values.append(typed(text, kind, formats.get(type(kind))).alias(f"_v{index}"))
         if not isinstance(kind, StringType):
             what = f"{field.name}: not a {kind.simpleString()}"
-            problems.append(F.when(text.isNotNull() & value.isNull(), what))
+            problems.append(F.when(text.isNotNull() & is_missing(value, kind), what))
             words.append(value.isNull() & text.rlike(r"^\D*\p{L}"))
         if not field.nullable:
             problems.append(F.when(text.isNull() | (F.trim(text) == ""), f"{field.name}: empty"))
