@@ -25,7 +25,17 @@ from pyspark.sql.types import (
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.quarantine.rows import FILE, RAW, beside, between_marks, parsed, quoted, readable, typed
+from sparkstream_kit.quarantine.rows import (
+    FILE,
+    RAW,
+    beside,
+    between_marks,
+    is_missing,
+    parsed,
+    quoted,
+    readable,
+    typed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -127,7 +137,7 @@ def _parse(
         values.append(typed(text, kind, formats.get(type(kind))).alias(f"_v{index}"))
         if not isinstance(kind, StringType):
             what = f"{field.name}: not a {kind.simpleString()}"
-            problems.append(F.when(text.isNotNull() & value.isNull(), what))
+            problems.append(F.when(text.isNotNull() & is_missing(value, kind), what))
             words.append(value.isNull() & text.rlike(r"^\D*\p{L}"))
         if not field.nullable:
             problems.append(F.when(text.isNull() | (F.trim(text) == ""), f"{field.name}: empty"))

@@ -28,7 +28,17 @@ from pyspark.sql.types import (
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.quarantine.rows import FILE, RAW, beside, between_marks, finite, parsed, quoted, typed
+from sparkstream_kit.quarantine.rows import (
+    FILE,
+    RAW,
+    beside,
+    between_marks,
+    finite,
+    is_missing,
+    parsed,
+    quoted,
+    typed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -134,7 +144,7 @@ def _parse(
         if not field.nullable:
             problems.append(F.when(_absent(piece), f"{field.name}: missing"))
         what = f"{field.name}: not a {kind.simpleString()}"
-        problems.append(F.when(F.col(f"_v{index}").isNull() & ~_absent(piece), what))
+        problems.append(F.when(is_missing(F.col(f"_v{index}"), kind) & ~_absent(piece), what))
     if refuse_unknown:
         names = F.map_keys(F.try_variant_get("_read", "$[0]", "MAP<STRING, VARIANT>"))
         unknown = F.exists(names, lambda name: ~name.isin(schema.names))
@@ -225,7 +235,7 @@ def _read(
         value, exact = _read_all(piece, kind, formats)
     else:
         value = _scalar(piece, kind, formats.get(type(kind)))
-        exact = value.isNotNull()
+        exact = ~is_missing(value, kind)
     return value, (_absent(piece) | exact if nullable else exact)
 
 

@@ -40,6 +40,7 @@ __all__ = [
     "between_marks",
     "finite",
     "good_rows",
+    "is_missing",
     "parsed",
     "quoted",
     "readable",
@@ -193,7 +194,6 @@ def typed(text: Column, kind: DataType, pattern: str | None) -> Column:
         else:
             rest = r"\s*$" if isinstance(kind, DateType) else r"([ T](?!.*\.\d{7}).*)?$"
             fits = text.rlike(_ISO_DATE + rest)
-        fits = fits & value.between(F.lit(_FIRST).cast(kind), F.lit(_LAST).cast(kind))
     elif isinstance(kind, DecimalType):
         # A cast rounds what the scale cannot hold: such a text is not a value of this type. (A regular
         # expression that says the same takes as long as the cast.)
@@ -204,6 +204,17 @@ def typed(text: Column, kind: DataType, pattern: str | None) -> Column:
         # A cast makes what is too big infinite.
         fits = ~text.rlike(_JAVA_FLOAT) & (finite(value) | text.rlike("(?i)inf|nan"))
     return F.when(fits, value)
+
+
+def is_missing(value: Column, kind: DataType) -> Column:
+    """Say whether a value did not parse, or is of a year that others cannot read.
+
+    A step after `typed`, on the column that has its value: Spark would parse the text for each look at it.
+    """
+    missing = value.isNull()
+    if isinstance(kind, (DateType, TimestampType)):
+        return missing | ~value.between(F.lit(_FIRST).cast(kind), F.lit(_LAST).cast(kind))
+    return missing
 
 
 def _no_finer(found: re.Match[str]) -> str:
