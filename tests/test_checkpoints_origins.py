@@ -25,7 +25,7 @@ def land(folder: Path, name: str, number: int) -> None:
     (folder / name).write_text(f'{{"n":{number}}}\n')
 
 
-@pytest.fixture(params=["1", "3"], ids=["1 partition", "3 partitions"])
+@pytest.fixture(params=["2", pytest.param("3", marks=pytest.mark.slow)], ids=["2 partitions", "3 partitions"])
 def total(spark: SparkSession, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Sum]:
     """Sum up all files of some folders, one source each, from the checkpoint `my ckpt`."""
     key = "spark.sql.shuffle.partitions"

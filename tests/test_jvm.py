@@ -105,6 +105,7 @@ spark._jvm.java.lang.System.err.println("the last word")
 """
 
 
+@pytest.mark.slow
 def test_java_s_warning_is_left_out_and_its_own_words_are_not(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SAYS],
@@ -119,6 +120,7 @@ def test_java_s_warning_is_left_out_and_its_own_words_are_not(tmp_path: Path) ->
     assert done.stderr.endswith("the last word\n")
 
 
+@pytest.mark.slow
 def test_a_terminal_sees_that_spark_is_being_started(terminal: tuple[int, int]) -> None:
     ours, its = terminal
     with subprocess.Popen(

@@ -354,6 +354,7 @@ def test_a_header_is_counted_and_is_no_row(spark: SparkSession, folder: Path) ->
     assert "_header" not in frame.columns
 
 
+@pytest.mark.slow
 def test_without_header_it_is_a_bad_row_that_looks_like_one(spark: SparkSession, folder: Path) -> None:
     other = HEADER.replace("OrderID", "Order number")
     write(folder, HEADER, GOOD, other, GOOD.replace(",3,", ",three,"), "junk")

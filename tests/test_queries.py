@@ -285,6 +285,7 @@ def test_a_first_look_that_takes_longer_than_idle_is_no_idleness(spark: SparkSes
     assert (summary.ended_by, summary.queries[0].input_rows) == ("1 s without a row", 1)
 
 
+@pytest.mark.slow
 @pytest.mark.classic_only("the server of Spark Connect ends what hangs")
 def test_a_query_that_hangs_without_a_function_is_not_put_down_to_one(
     spark: SparkSession, tmp_path: Path, until: Callable[..., None]

@@ -97,6 +97,7 @@ def test_dedupe_keeps_bad_lines_that_differ_only_in_bytes_that_are_no_text(
     assert sorted(bytes(row["_bytes"] or row["_raw"].encode()) for row in bad) == sorted(set(lines))
 
 
+@pytest.mark.slow
 def test_a_folder_of_something_else_is_said_in_the_last_line(
     job: Callable[..., Any], folder: Path, tmp_path: Path
 ) -> None:

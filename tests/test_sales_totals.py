@@ -80,6 +80,7 @@ def test_under_spark_submit_standard_output_holds_the_result_and_nothing_else(
     assert ", 0 bad rows, " in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.connect
 def test_headers_are_no_data_and_too_many_bad_lines_are_a_failure_after_the_result(
     job: Callable[..., Any], folder: Path

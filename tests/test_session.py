@@ -398,6 +398,7 @@ seen["partitions"] = spark.conf.get("spark.sql.shuffle.partitions")
 """
 
 
+@pytest.mark.slow
 def test_the_same_call_again_asks_for_nothing_new(tmp_path: Path) -> None:
     seen, _ = run([sys.executable], tmp_path, TWICE)
     assert seen["warned"] == []

@@ -309,6 +309,7 @@ def test_any_column_name_will_do(spark: SparkSession, folder: Path, tmp_path: Pa
         assert database.execute("SELECT * FROM t").fetchall() == [tuple(expected.values())]
 
 
+@pytest.mark.slow
 def test_batches_without_rows_are_no_gap(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
     hours = [f"2024-01-01T{hour:02}:00:00\n" for hour in (0, 1, 2, 9)]
     times = sources.csv(spark, str(folder), schema="t TIMESTAMP", max_files_per_trigger=1)

@@ -443,6 +443,7 @@ def test_a_database_without_any_batch_of_a_query_needs_the_flag(
     assert sql(url, "SELECT k FROM t ORDER BY k") == [("d",), ("e",)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", CASES)
 def test_any_name_will_do(stream: DataFrame, url: str, tmp_path: Path, how: str) -> None:
     # Words that SQLite or PostgreSQL keeps for itself, and what needs quotes.

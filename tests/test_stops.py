@@ -71,8 +71,8 @@ def test_a_signal_ends_a_query_cleanly(
 @pytest.mark.parametrize(
     ("number", "reached"),
     [
-        (Signal.SIGINT, "sparkstream_kit.session"),
-        pytest.param(Signal.SIGTERM, "sparkstream_kit.session", marks=pytest.mark.slow),
+        (Signal.SIGINT, "sparkstream_kit._launch"),
+        pytest.param(Signal.SIGTERM, "sparkstream_kit._launch", marks=pytest.mark.slow),
         pytest.param(Signal.SIGINT, "pyspark.sql.session", marks=pytest.mark.slow),
         pytest.param(Signal.SIGTERM, "pyspark.sql.session", marks=pytest.mark.slow),
     ],
@@ -103,7 +103,7 @@ def test_a_signal_before_the_run_ends_the_job_at_once(
     until(lambda: not living(process.pid))
 
 
-WATCHED_FUNCTIONS = {"sparkstream_kit.session": "_launch_jvm", "pyspark.sql.session": "__init__"}
+WATCHED_FUNCTIONS = {"sparkstream_kit._launch": "_launch", "pyspark.sql.session": "__init__"}
 WATCHED = """
 import sys, threading
 sys.path.insert(0, {jobs!r})
@@ -114,7 +114,7 @@ def watch(frame, event, _):
         print("reached", flush=True)
 import sales_totals
 sys.setprofile(watch)
-sys.exit(sales_totals.main())
+sys.exit(sales_totals.main([sys.argv[1], "--run-for", "60"]))  # should it never get there
 """
 
 

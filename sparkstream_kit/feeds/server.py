@@ -178,4 +178,6 @@ def _listen(host: str, port: int, serve: Callable[..., Any]) -> _Server:
         if err.errno == errno.EADDRINUSE:
             fix = "choose another port or stop what listens there"
             raise InvalidInputError(f"port {port} on {host} is taken; {fix}") from err
-        raise InvalidInputError(f"cannot listen: {err.strerror}; choose another host or port") from err
+        raise InvalidInputError(
+            f"cannot listen on {host} port {port}: {err.strerror}; choose another host or port"
+        ) from err
