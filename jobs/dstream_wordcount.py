@@ -36,17 +36,33 @@ def flags() -> argparse.ArgumentParser:
     parser.add_argument("host", metavar="HOST", nargs="?", type=jobflags.host, default="localhost")
     parser.add_argument("port", metavar="PORT", nargs="?", type=jobflags.port, default=9999)
     parser.add_argument(
-        "--batch-interval", metavar="SECONDS", type=jobflags.seconds, default=2.0, help="(%(default)g)"
+        "--batch-interval",
+        metavar="SECONDS",
+        type=jobflags.seconds,
+        default=2.0,
+        help="Time from one batch to the next. Default: %(default)g.",
     )
     parser.add_argument(
-        "--window", metavar="SECONDS", type=jobflags.seconds, default=20.0, help="length (%(default)g)"
+        "--window",
+        metavar="SECONDS",
+        type=jobflags.seconds,
+        default=20.0,
+        help="Length of the window. Default: %(default)g.",
     )
     parser.add_argument(
-        "--slide", metavar="SECONDS", type=jobflags.seconds, default=10.0, help="of the window (%(default)g)"
+        "--slide",
+        metavar="SECONDS",
+        type=jobflags.seconds,
+        default=10.0,
+        help="Time from one window to the next. Default: %(default)g.",
     )
-    parser.add_argument("--save-as", metavar="PREFIX", help="also write each batch's counts as text files")
     parser.add_argument(
-        "--graceful", action="store_true", help="process all that was received first; can take long"
+        "--save-as", metavar="PREFIX", help="Also write the counts of each batch as text files."
+    )
+    parser.add_argument(
+        "--graceful",
+        action="store_true",
+        help="Process everything received before stopping; this can take long.",
     )
     return parser
 

@@ -46,26 +46,26 @@ def flags() -> argparse.ArgumentParser:
     limits = ("--available-now", "--run-for", "--idle", "--stop-file")
     parser = jobflags.parser(__doc__, "--profile", "--trigger", *limits, "--header", "--max-bad")
     parser.add_argument("input_dir", metavar="INPUT_DIR", type=jobflags.existing_folder)
-    parser.add_argument("out_dir", metavar="OUT_DIR", help="a local folder, of this job alone")
+    parser.add_argument("out_dir", metavar="OUT_DIR", help="A local folder that only this job writes to.")
     parser.add_argument(
         "--checkpoint",
         metavar="DIR",
         type=jobflags.checkpoint_folder,
-        help="go on from this folder, which belongs to the output (OUT_DIR/_checkpoint)",
+        help="Keep progress in this folder and resume from it. Default: OUT_DIR/_checkpoint.",
     )
     parser.add_argument(
         "--max-files-per-trigger",
         metavar="N",
         type=jobflags.positive_int,
-        help="files a batch (all that are there)",
+        help="The most files that one batch reads. Default: all that are there.",
     )
     parser.add_argument(
         "--dedupe",
         metavar="COLUMNS",
         type=lambda text: text.split(","),
         default=[],
-        help="keep one of the rows that are equal in these columns, such as OrderID,ProductKey, and one of "
-        "equal bad lines; the state then holds each of them for ever, in memory",
+        help="Keep one of the rows that are equal in these columns, such as OrderID,ProductKey, and one of "
+        "equal bad lines. The state then keeps each of them in memory, without end.",
     )
     return parser
 

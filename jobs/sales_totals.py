@@ -61,27 +61,30 @@ def flags() -> argparse.ArgumentParser:
         metavar="N",
         type=jobflags.positive_int,
         default=1,
-        help="files a batch (1: easy to follow, but a backlog of many files takes several times as long)",
+        help="The most files that one batch reads. Default: 1, which is easy to follow; with more, a backlog "
+        "is read several times faster.",
     )
-    parser.add_argument("--format", choices=["table", "csv", "json"], default="table", help="of the result")
+    parser.add_argument(
+        "--format", choices=["table", "csv", "json"], default="table", help="Format of the result."
+    )
     parser.add_argument(
         "--snapshot",
         metavar="FILE",
         type=jobflags.output_file(".csv", ".json"),
-        help="also replace a .csv or .json file after each batch; without a batch it stays as it is",
+        help="Also write the result to this .csv or .json file, replaced whole after each batch.",
     )
     parser.add_argument(
         "--database",
         metavar="URL",
         type=jobflags.database,
-        help="also keep the totals in the table sales_totals, replaced whole after each batch: "
-        "sqlite:///totals.db, postgresql+psycopg://user@host/name (its password in PGPASSWORD or "
-        "~/.pgpass), or env:NAME for the variable of the environment that holds it",
+        help="Also keep the totals in the table sales_totals, replaced whole after each batch. URL is "
+        "sqlite:///totals.db, postgresql+psycopg://user@host/name (password in PGPASSWORD or ~/.pgpass), or "
+        "env:NAME to read it from the environment variable NAME.",
     )
     parser.add_argument(
-        "--take-over", action="store_true", help="replace the table even if another query wrote it"
+        "--take-over", action="store_true", help="Replace the table even if another query wrote it."
     )
-    parser.add_argument("--chart", metavar="FILE.png", help="draw the totals at the end")
+    parser.add_argument("--chart", metavar="FILE.png", help="Draw the totals as a picture at the end.")
     return parser
 
 

@@ -36,12 +36,12 @@ def flags() -> argparse.ArgumentParser:
         "--database",
         metavar="URL",
         type=jobflags.database,
-        help="keep the counts in the table word_counts instead, replaced whole after each batch: "
-        "sqlite:///counts.db, postgresql+psycopg://user@host/name (its password in PGPASSWORD or "
-        "~/.pgpass), or env:NAME for the variable of the environment that holds it",
+        help="Keep the counts in the table word_counts instead, replaced whole after each batch. URL is "
+        "sqlite:///counts.db, postgresql+psycopg://user@host/name (password in PGPASSWORD or ~/.pgpass), or "
+        "env:NAME to read it from the environment variable NAME.",
     )
     parser.add_argument(
-        "--take-over", action="store_true", help="replace the table even if another run wrote it"
+        "--take-over", action="store_true", help="Replace the table even if another run wrote it."
     )
     return parser
 

@@ -165,8 +165,9 @@ def left_behind(temporary: dict[str, str]) -> list[str]:
 
 
 @pytest.fixture
-def no_pyspark(tmp_path: Path) -> dict[str, str]:
+def no_pyspark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """An environment in which importing pyspark fails: what runs there never needed it."""
+    monkeypatch.delenv("SPARK_REMOTE", raising=False)  # a server would have to say whether a folder is there
     (tmp_path / "fake").mkdir()
     (tmp_path / "fake" / "pyspark.py").write_text("raise SystemExit('pyspark was imported')")
     return {"PYTHONPATH": f"{tmp_path / 'fake'}:{Path(sparkstream_kit.__file__).parent.parent}"}

@@ -154,8 +154,9 @@ From batch 3 on Spark plans anew: the same rows, cut into batches by what the
 sources hold then, and by maxFilesPerTrigger and the like.
 
 What the sinks make of it:
-  sql_table, batch_files   refuse a batch that they have, and say how to set
-                           them back; from a backup of then they go on exactly
+  sql_table, batch_files   reject batches they already hold and tell you how to
+                           reset; restored from a backup of that moment, they
+                           continue exactly once
   files, table             refuse, as Spark would skip batches 2 to 5 by number:
                            start anew with another folder and another checkpoint
   snapshot, latest         replace what they have

@@ -32,7 +32,7 @@ _LINES = "SubqueryAlias sparkstream_lines"
 _STATEFUL = re.compile(
     r"(Aggregate|Deduplicate\w*|Distinct|FlatMapGroups\w*WithState|TransformWithState\w*)\b"
 )
-# In these every column of the rows below counts, by its place and not by its name.
+# These operators depend on all columns below them, by position: prune nothing.
 _WHOLE_ROWS = re.compile(r"(Union|Intersect|Except|Distinct|WithCTE|TransformWithState\w*)\b")
 
 # Functions that show Spark's ANSI setting as a last argument; an argument holds brackets to the third level.
@@ -77,7 +77,7 @@ def stable_lines(frame: DataFrame, mode: str) -> list[str]:
     joins = any(_is_stateful_join(nodes, at) for at in range(len(nodes)))
     pruning = _Pruning(
         whole=any(_WHOLE_ROWS.match(node.text) for node in nodes),
-        # A join keeps rows. What is computed in them shows above it, where this does not look, if at all.
+        # A join stores whole rows, so every computed column below it counts, even one that nothing uses.
         every_alias=joins and not nodes[0].text.startswith("Aggregate"),
     )
     lines: list[str] = []

@@ -147,8 +147,9 @@ class Rewind:
             ]
         else:
             known = [
-                "  sql_table, batch_files   refuse a batch that they have, and say how to set",
-                "                           them back; from a backup of then they go on exactly",
+                "  sql_table, batch_files   reject batches they already hold and tell you how to",
+                "                           reset; restored from a backup of that moment, they",
+                "                           continue exactly once",
                 f"  files, table             refuse, as Spark would skip {again} by number:",
                 "                           start anew with another folder and another checkpoint",
             ]

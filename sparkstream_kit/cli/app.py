@@ -72,7 +72,7 @@ def _app() -> Any:
     }
     app = typer.Typer(
         **plain,
-        help="Input for Spark streams, their checkpoints, settings, schemas as code, a warm Spark.",
+        help="Tools for Spark streams: input to try them on, checkpoints, settings, schemas, a warm server.",
     )
     app.callback(invoke_without_command=True)(_options)
     feed = typer.Typer(**plain, help="Make input for a stream.")
@@ -80,7 +80,7 @@ def _app() -> Any:
     feed.command("lines")(_lines)
     feed.command("sales")(_sales)
     app.add_typer(feed, name="feed")
-    checkpoint = typer.Typer(**plain, help="See into a checkpoint, copy it, go back in it.")
+    checkpoint = typer.Typer(**plain, help="Look into a checkpoint, copy it, or go back to an earlier batch.")
     checkpoint.callback(invoke_without_command=True)(_help)
     checkpoint.command("show")(_show)
     checkpoint.command("check")(_check)
@@ -122,10 +122,21 @@ def _lines(
     host: Annotated[str, _flag("ADDRESS", "Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, _flag("PORT", "Port to listen on; 0 takes a free one.")] = 9999,
     file: Annotated[Path | None, _flag("FILE", "Send the lines of this UTF-8 file.")] = None,
-    seed: Annotated[int | None, _flag("N", "Send made-up lines, by a seed.  [default: 0]")] = None,
-    count: Annotated[int | None, _flag("N", "Lines a client (all; made-up ones: no end).", min=1)] = None,
-    rate: Annotated[float | None, _flag("LINES", "Lines a second (as fast as a client reads).")] = None,
-    clients: Annotated[int | None, _flag("N", "End after serving so many (never).", min=1)] = None,
+    seed: Annotated[
+        int | None, _flag("N", "Send generated lines; the same seed gives the same lines.  [default: 0]")
+    ] = None,
+    count: Annotated[
+        int | None,
+        _flag(
+            "N", "Lines to send to each client. Default: the whole file; generated lines never end.", min=1
+        ),
+    ] = None,
+    rate: Annotated[
+        float | None, _flag("LINES", "Lines a second for each client. Default: as fast as the client reads.")
+    ] = None,
+    clients: Annotated[
+        int | None, _flag("N", "Stop after serving this many clients. Default: never.", min=1)
+    ] = None,
 ) -> None:
     """Serve lines on a TCP socket. Each client gets all, whenever it connects; Ctrl-C ends it."""
     if file is not None and seed is not None:
@@ -138,12 +149,14 @@ def _lines(
 
 
 def _sales(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where files land; made if missing.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder for the files; created if missing.")
+    ],
     *,
-    files: Annotated[int | None, _flag("N", "How many files (no end).", min=1)] = None,
+    files: Annotated[int | None, _flag("N", "Number of files. Default: no end.", min=1)] = None,
     rows: Annotated[int, _flag("N", "Rows in each file.")] = 100,
     seed: Annotated[int, _flag("N", "The same seed gives the same files.")] = 0,
-    every: Annotated[float, _flag("SECONDS", "Time from one file to the next.")] = 1.0,
+    every: Annotated[float, _flag("SECONDS", "Seconds from one file to the next.")] = 1.0,
     truth: Annotated[Path | None, _flag("FILE", "Write the true totals here at the end, as CSV.")] = None,
 ) -> None:
     """Land CSV files of sales in a folder. One by one, each of them whole; Ctrl-C ends it."""
@@ -164,7 +177,9 @@ def _sales(
             csv.writer(out, lineterminator="\n").writerows([("ProductKey", "Orders", "TotalSales"), *totals])
 
 
-def _conf(profile: Annotated[str, typer.Argument(metavar="PROFILE", help="A name or a file.")]) -> None:
+def _conf(
+    profile: Annotated[str, typer.Argument(metavar="PROFILE", help="A profile's name or path.")],
+) -> None:
     """Write a profile for spark-submit, and print its path. PROFILE is local, test, cluster or a file.
 
     spark-submit --properties-file "$(sparkstream conf local)" jobs/x.py
@@ -209,7 +224,7 @@ def _show(folder: Annotated[str, typer.Argument(metavar="DIR", help=_CHECKPOINT)
 
 
 def _check(folder: Annotated[str, typer.Argument(metavar="DIR", help=_CHECKPOINT)]) -> int:
-    """Say what is wrong with a checkpoint, a line a problem. Exit code 1 if there is one."""
+    """Report what is wrong with a checkpoint, one line for each problem. Exit code 1 if there is one."""
     problems = checkpoints.check(folder)
     typer.echo("\n".join(map(str, problems)) or f"{folder}: no problem found")
     return 1 if problems else 0
@@ -219,7 +234,7 @@ def _clone(
     source: Annotated[str, typer.Argument(metavar="SRC", help=_CHECKPOINT)],
     target: Annotated[str, typer.Argument(metavar="DST", help="Where the copy goes; must not exist.")],
     *,
-    new_id: Annotated[bool, typer.Option("--new-id", help="Make it another query for sinks.")] = False,
+    new_id: Annotated[bool, typer.Option("--new-id", help="Give the copy a new query id.")] = False,
 ) -> None:
     """Copy a checkpoint that no query uses, whole or not at all."""
     copy = checkpoints.show(checkpoints.clone(source, target, new_id=new_id))
@@ -235,7 +250,9 @@ def _rewind(
     folder: Annotated[str, typer.Argument(metavar="DIR", help=_CHECKPOINT)],
     *,
     to: Annotated[int, _flag("N", "The batch that becomes the last committed one.")],
-    apply: Annotated[bool, typer.Option("--apply", help="Do it; else only say what it would do.")] = False,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Do it. Without this flag, only show what would happen.")
+    ] = False,
 ) -> None:
     """Go back to the end of batch N: what came after it runs again. Can be undone until the next start."""
     typer.echo(checkpoints.rewind(folder, to=to, apply=apply))
@@ -243,12 +260,14 @@ def _rewind(
 
 def _serve(
     *,
-    profile: Annotated[str, _flag("NAME", "Settings: local, test, cluster or a file.")] = "local",
-    port: Annotated[int, _flag("PORT", "A free port of loopback.")] = serving.PORT,
+    profile: Annotated[str, _flag("NAME", "Settings profile: local, test, cluster or a path.")] = "local",
+    port: Annotated[int, _flag("PORT", "Port to listen on, on this machine only.")] = serving.PORT,
     status: Annotated[
-        bool, typer.Option("--status", help="Only say whether it runs; exit code 1 if not.")
+        bool, typer.Option("--status", help="Only report whether a server runs; exit code 1 if not.")
     ] = False,
-    stop: Annotated[bool, typer.Option("--stop", help="End it, with all that runs on it.")] = False,
+    stop: Annotated[
+        bool, typer.Option("--stop", help="Stop the server and everything that runs on it.")
+    ] = False,
 ) -> int:
     """Keep a warm Spark in the background. What attaches to it, by Spark Connect, starts in a second.
 

@@ -28,25 +28,33 @@ _SHARED: dict[str, dict[str, Any]] = {
     "--profile": {
         "metavar": "NAME",
         "type": profile,
-        "help": "settings: local, test, cluster or a file (by the master)",
+        "help": "Settings profile: local, test, cluster or a path. Default: chosen from the master.",
     },
     "--checkpoint": {
         "metavar": "DIR",
         "type": checkpoint_folder,
-        "help": "go on from this folder (a temporary one, removed at the end)",
+        "help": "Keep progress in this folder and resume from it. Default: a temporary folder.",
     },
-    "--run-for": {"metavar": "SECONDS", "type": seconds, "help": "stop cleanly after so long (never)"},
-    "--idle": {"metavar": "SECONDS", "type": seconds, "help": "stop after so long without a row (never)"},
-    "--available-now": {"action": "store_true", "help": "read what is there, then end"},
+    "--run-for": {
+        "metavar": "SECONDS",
+        "type": seconds,
+        "help": "Stop cleanly after this many seconds. Default: run until stopped.",
+    },
+    "--idle": {
+        "metavar": "SECONDS",
+        "type": seconds,
+        "help": "Stop after this many seconds without a row. Default: never.",
+    },
+    "--available-now": {"action": "store_true", "help": "Read the input that is there, then end."},
     "--trigger": {
         "metavar": "INTERVAL",
         "type": interval,
-        "help": 'start a batch every so often, such as "5 seconds" (at once)',
+        "help": 'Time from one batch to the next, such as "5 seconds". Default: no wait.',
     },
     "--state-store": {
         "metavar": "NAME",
         "type": state_store,
-        "help": "memory, or rocksdb for state that may outgrow it (by the profile)",
+        "help": "memory, or rocksdb for state larger than memory. Default: what the profile says.",
     },
     "--header": {
         "action": "store_true",
@@ -58,7 +66,7 @@ _SHARED: dict[str, dict[str, Any]] = {
         "help": "At the end, fail with exit code 1 if more of the run's lines are bad, such as 1%%. "
         "Default: never.",
     },
-    "--stop-file": {"metavar": "PATH", "help": "stop cleanly when a file appears here"},
+    "--stop-file": {"metavar": "PATH", "help": "Stop cleanly when a file appears at this path."},
 }
 
 
@@ -170,7 +178,7 @@ def check_bad_rows(summary: RunSummary, max_bad: Decimal | None) -> None:
     lines = sum(query.parsed_rows or 0 for query in summary.queries)
     bad = sum(query.bad_rows or 0 for query in summary.queries)
     if max_bad is not None and bad * 100 > max_bad * lines:
-        raise KitError(f"{bad:,} of {lines:,} lines are bad ({_share(bad, lines)}); --max-bad is {max_bad}%")
+        raise KitError(f"bad lines: {bad:,} of {lines:,} ({_share(bad, lines)}); --max-bad is {max_bad}%")
     if lines and bad == lines:
         sys.stderr.write("no line could be read: is this the right folder?\n")
 

@@ -137,7 +137,8 @@ class _Run:
             with _shutdown.jvm_waits_for(self._inbox, grace + 10), _waiting.signals_posted_to(self._inbox):
                 if manager is not None:
                     manager.addListener(listener)
-                # First what was before the listener: later batches would make it seem counted.
+                # Count the batches from before the listener first: once a later one is counted, earlier ones
+                # look like duplicates.
                 self._catch_up()
                 for run_id, query in self._queries.items():
                     _waiting.in_thread("await", partial(self._await, run_id, query))

@@ -29,7 +29,7 @@ class Sink:
         kind: the sink's name, for messages.
         modes: the output modes that it supports.
         delivery: its delivery promise, in words.
-        needs_checkpoint: rows that it has written stay, so that a query must know which they are.
+        needs_checkpoint: without a checkpoint a restart would write the same rows again.
         advice: what to do when another output mode is wanted.
         targets: what it writes to, and two sinks of one query must not share.
         query_name: the name that it gives its query, if it gives one.

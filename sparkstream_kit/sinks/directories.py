@@ -36,9 +36,9 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
 
     The folder is on a local path, for only there is a rename atomic; on a cluster all nodes must share it. It
     belongs to one query, whose id is in its file `_sparkstream_query`. A batch before the last one comes
-    only from a checkpoint that was rewound or restored: Spark may cut its batches in another way then, and
-    the query fails until the later directories have been removed. It fails too when directories have gone
-    that it has written, the last one or all: the message says how to write them again, or to go on without
+    only from a checkpoint that was rewound or restored: Spark may then split the input differently, and
+    the query fails until the later directories have been removed. It also fails when the last directory or
+    all of them have gone: the message says how to write them again, or to go on without
     them. Older directories may go.
 
     Delivery: exactly once from replayable sources, for every reader.

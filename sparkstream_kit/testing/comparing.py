@@ -75,8 +75,8 @@ def assert_stream_equals_batch(
     random too, so that the smallest input that fails is found. They are seeded: a run repeats the last one's.
 
     With a watermark, orders are such that no row is late. In append mode Spark emits the last windows only
-    when a later row closes them: there all rows come once more at the end, ten years later, and what only
-    these give is not compared.
+    when a later row closes them. To close them, all rows are fed once more with event times ten years later;
+    results that only these produce are ignored.
 
     Args:
         transform: a function of one DataFrame, streaming or not.

@@ -38,8 +38,8 @@ def sql_table(
 
     Beside the table, `sparkstream_ledger` keeps the last batch of each query. A batch that it knows comes
     again after a crash, and is skipped. A batch before that one comes only from a checkpoint that was rewound
-    or restored: Spark may cut its batches in another way then, so that neither to skip nor to write them is
-    right, and the query fails with the statement that lets it write them again. A batch that leaves out some
+    or restored. Spark may then split the input differently, so these batches can be neither skipped nor
+    written again safely: the query fails, and the message contains the SQL that resets the ledger. A gap
     comes when the database was put back from a backup, or when the query has written elsewhere before: by
     `insert` and `upsert` the query fails, and the message says how to write the missing batches or to go on
     without them. By `replace` the next batch is the whole result, and nothing is missing.
