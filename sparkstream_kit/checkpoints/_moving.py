@@ -32,8 +32,8 @@ def moves(root: Path, to: int, kept: Plan, *, last: int) -> list[Path]:
     if not done:
         return []
     logs = [file for log, until in _logs(root, kept) for file in _after(log, until)]
-    # A data file before its .crc: an interrupted rewind must leave a missing file, which a restart notices, and
-    # not a missing checksum, which it does not.
+    # A data file before its .crc: an interrupted rewind must leave a missing file, which a restart notices,
+    # and not a missing checksum, which it does not.
     state = sorted(_state.newer(root, to + 1), key=lambda file: file.suffix == ".crc")
     return [*state, *logs, *done]
 

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["Lock", "local_path", "lock"]
 
 _mutex = threading.RLock()
-# By the lock file's real path. Look here before opening the file: POSIX drops a process's locks when it closes
-# any descriptor of that file.
+# By the lock file's real path. Look here before opening the file: POSIX drops a process's locks when it
+# closes any descriptor of that file.
 _held: dict[str, Lock] = {}
 _never_closed: list[Any] = []  # files that another Python of the same JVM has locked, for the same reason
 
