@@ -252,7 +252,12 @@ def _register(spark: SparkSession, url: str, port: int) -> None:
     fcntl.flock(held, fcntl.LOCK_EX)
     mine.with_name(f".{session}").rename(mine)
 
+    # A forked child would keep the lock of a client that is dead, and end its session when it exits.
+    os.register_at_fork(after_in_child=held.close)
+
     def leave() -> None:
+        if held.closed:
+            return
         spark.stop()
         mine.unlink(missing_ok=True)
         held.close()

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -58,15 +59,14 @@ def total(spark: SparkSession, folder: Path, tmp_path: Path) -> Callable[..., To
     return total_by
 
 
-class Keeps(StatefulProcessor):
-    def init(self, handle: Any) -> None:
-        pass
-
-    def handleInputRows(self, key: Any, rows: Any, timer_values: Any) -> Iterator[Any]:
-        return iter(())
-
-
 def applied(frame: DataFrame) -> DataFrame:
+    class Keeps(StatefulProcessor):  # in here, for Spark's workers to get it whole: they cannot import tests
+        def init(self, handle: Any) -> None:
+            pass
+
+        def handleInputRows(self, key: Any, rows: Any, timer_values: Any) -> Iterator[Any]:
+            return iter(())
+
     return frame.groupBy("value").transformWithStateInPandas(Keeps(), "value LONG", "Update", "None")
 
 
@@ -96,6 +96,25 @@ def test_a_swapped_group_key_is_refused_in_words_and_accepted_with_the_flag(
         InvalidInputError, match="groups by State; the checkpoint's query groups by ProductKey"
     ):
         total("State")
+
+
+def test_in_a_session_that_is_case_sensitive_another_case_is_another_key(
+    spark: SparkSession, folder: Path, tmp_path: Path
+) -> None:
+    feeds.drip([("1.json", '{"k":"small","K":"great"}\n')], folder)
+    own = spark.newSession()
+    own.conf.set("spark.sql.caseSensitive", "true")
+    rows = sources.json(own, str(folder), schema="k STRING, K STRING")
+
+    def count(key: str) -> None:
+        checkpoint = tmp_path / "ckpt"
+        counts = rows.groupBy(key).count()
+        run(start(counts, sinks.console(), name="c", mode="update", checkpoint=checkpoint, availableNow=True))
+
+    count("k")
+    with pytest.raises(InvalidInputError, match="groups by K; the checkpoint's query groups by k"):
+        count("K")
+    count("k")
 
 
 def test_what_is_noted(total: Callable[..., Totals], tmp_path: Path) -> None:
@@ -218,9 +237,10 @@ def far(spark: SparkSession, tmp_path: Path) -> Iterator[tuple[SparkSession, str
     """A session, a checkpoint that is on no local path for it, and where its files are all the same."""
     conf = spark._jsc.hadoopConfiguration()  # noqa: SLF001 - as core-site.xml of a cluster would set it
     (tmp_path / "far").mkdir()
-    conf.set("fs.viewfs.mounttable.kit.link./far", (tmp_path / "far").as_uri())
-    yield spark.newSession(), "viewfs://kit/far/my [1] ckpt", tmp_path / "far" / "my [1] ckpt"
-    conf.unset("fs.viewfs.mounttable.kit.link./far")
+    host = f"kit{uuid.uuid4().hex}"  # Hadoop keeps a file system by its host
+    conf.set(f"fs.viewfs.mounttable.{host}.link./far", (tmp_path / "far").as_uri())
+    yield spark.newSession(), f"viewfs://{host}/far/my [1] ckpt", tmp_path / "far" / "my [1] ckpt"
+    conf.unset(f"fs.viewfs.mounttable.{host}.link./far")
 
 
 def test_damage_on_another_file_system_is_one_line(far: tuple[SparkSession, str, Path], folder: Path) -> None:
@@ -256,6 +276,21 @@ def test_damage_on_another_file_system_is_one_line(far: tuple[SparkSession, str,
             count()
         assert f"checkpoint file {checkpoint}/sparkstream-kit/query.json is damaged: " in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_a_note_on_another_file_system_is_kept_until_the_next_is_there(
+    far: tuple[SparkSession, str, Path],
+) -> None:
+    spark, checkpoint, files = far
+    notes = [{"name": name, "mode": "update", "fingerprint": ""} for name in ("first", "second", "third")]
+    parts: list[set[Path]] = []
+    for note in notes:
+        _records.write_query(spark, checkpoint, note)
+        assert _records.read_query(spark, checkpoint) == note
+        parts.append(set((files / "sparkstream-kit/query.json").glob("part-*")))
+    assert parts[0] < parts[1] < parts[2]  # nothing is removed before the new one is written
+    # What a Spark of another machine has noted is read as a local checkpoint, too.
+    assert _records.read_query(spark, str(files)) == notes[-1]
 
 
 def test_without_a_checkpoint_nothing_is_asked(spark: SparkSession) -> None:
@@ -350,6 +385,7 @@ def test_on_connect_the_query_is_noted_through_spark(
         guard.__enter__()
     with guards.guard(by_product, str(checkpoint), "totals", "update") as guarded:
         assert guarded.lock is not None
+        guarded.note()
     guarded.lock.release()
     assert noted(checkpoint)["mode"] == "update"
 

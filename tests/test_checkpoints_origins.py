@@ -77,9 +77,9 @@ def test_a_folder_that_has_moved_is_refused_until_it_is_said_and_then_exact(
         f"this query reads {new} there; if the files have moved: start(…, moved={{{str(old)!r}: "
         f"{str(new)!r}}}); to read everything again: start(…, allow_changed_query=True)"
     )
-    assert total(new, moved={str(old): new}) == 1012
+    assert total(new, moved={old: new}) == 1012  # paths as `Path`
     land(new, "later.json", 1)
-    assert total(new, moved={str(old): new}) == 1013  # said again: nothing is left to do
+    assert total(new, moved={old: new}) == 1013  # said again: nothing is left to do
     assert total(new) == 1013
 
 
@@ -143,6 +143,26 @@ def test_partition_folders_and_patterns_lie_under_what_is_read(total: Sum, tmp_p
     with pytest.raises(InvalidInputError, match=f"has read files of {tmp_path}/in, and"):
         total(tmp_path / "out")
     assert total(tmp_path / "out", moved={f"{tmp_path}/in": f"{tmp_path}/out"}) == 2
+
+
+def test_every_folder_of_a_pattern_is_looked_at(total: Sum, tmp_path: Path) -> None:
+    #   one batch, one file of the log:  in/a/1.json, in/b/2.json  ── only the last one is under in/b
+    ins, other = tmp_path / "in", tmp_path / "other"
+    for folder, number in (("a", 1), ("b", 10)):
+        land(ins / folder, f"{number}.json", number)
+    assert total(f"{ins}/*") == 11
+    with pytest.raises(InvalidInputError, match=f"has read files of {ins}/a, and this query reads {ins}/b "):
+        total(ins / "b")
+    other.mkdir()
+    for folder in ("a", "b"):
+        (ins / folder).rename(other / f"{folder}-1")
+    land(other / "a-1", "3.json", 100)
+    both = {ins / "a": other / "a-1", ins / "b": other / "b-1"}
+    with pytest.raises(InvalidInputError, match=f"has read files of {ins}/b, and"):
+        total(f"{other}/*", moved={ins / "a": other / "a-1"})
+    assert total(f"{other}/*", moved=both) == 111
+    land(other / "b-1", "4.json", 1000)
+    assert total(other / "b-1", allow_changed_query=True) == 1111  # a-1 is forgotten, b-1 is not
 
 
 def test_a_move_that_is_none_is_refused(total: Sum, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 
 from sparkstream_kit import quarantine, sources
+from sparkstream_kit.checkpoints._plans import time_zone
 from sparkstream_kit.checkpoints.fingerprints import differences, fingerprint
 from sparkstream_kit.schemas import from_ddl
 
@@ -314,6 +315,10 @@ IN_OTHER_WORDS: dict[str, tuple[Build, Build]] = {
         lambda s: timed(s, "600 seconds").groupBy("State").count(),
     ),
     "the case of a column": (totals, lambda s: sales(s).groupBy("STATE").agg(F.sum("amount").alias("total"))),
+    "the case of a column in a name that Spark has made": (
+        lambda s: sales(s).groupBy("State").agg(F.sum("Amount"), F.max("n")),
+        lambda s: sales(s).groupBy("state").agg(F.sum("AMOUNT"), F.max("N")),
+    ),
     "a filter that keeps every row": (
         totals,
         lambda s: sales(s).where("true").groupBy("State").agg(F.sum("Amount").alias("total")),
@@ -431,6 +436,43 @@ def test_neither_ansi_mode_nor_time_zone_counts(spark: SparkSession, key: str, v
 def test_the_same_in_other_words_is_the_same_query(spark: SparkSession, name: str) -> None:
     one, other = (fingerprint(build(spark), "append") for build in IN_OTHER_WORDS[name])
     assert differences(one, other) == differences(other, one) == []
+
+
+def test_the_case_of_a_column_counts_where_the_session_says_so() -> None:
+    one, other = (f"Aggregate [{key}#0], [{key}#0]\n  Stream [{key}#0]" for key in "kK")
+    assert differences(one, other) == []
+    assert differences(one, other, caseless=False) == ["groups by K; the checkpoint's query groups by k"]
+
+
+# Whether what the query keeps depends on the session's time zone.
+ZONED: dict[str, tuple[Build, bool]] = {
+    "a date": (lambda s: sales(s).groupBy(F.to_date("time").alias("day")).count(), True),
+    "a cast to a date": (lambda s: sales(s).groupBy(F.col("time").cast("date").alias("day")).count(), True),
+    "an hour": (lambda s: sales(s).groupBy(F.hour("time").alias("hour")).count(), True),
+    "a window": (lambda s: windowed(s, "1 day"), False),
+    "no time": (totals, False),
+    "lines without a timestamp": (lambda s: parsed(s, **US).groupBy("p").count(), False),
+    "JSON without a timestamp": (lambda s: parsed(s, "json").groupBy("p").count(), False),
+    "a timestamp in lines": (lambda s: timed_lines(s, "csv"), True),
+    "a timestamp in lines by a pattern": (
+        lambda s: timed_lines(s, "csv", timestamp_format="M/d/yy HH:mm"),
+        True,
+    ),
+    "a timestamp in JSON": (lambda s: timed_lines(s, "json"), True),
+}
+
+
+def timed_lines(spark: SparkSession, kind: str, **settings: Any) -> DataFrame:
+    parse = quarantine.parse_csv if kind == "csv" else quarantine.parse_json
+    return (
+        parse(sources.text(spark, HERE), from_ddl("t TIMESTAMP, p STRING"), **settings).groupBy("t").count()
+    )
+
+
+@pytest.mark.parametrize("name", ZONED)
+def test_the_time_zone_is_noted_where_the_state_depends_on_it(spark: SparkSession, name: str) -> None:
+    build, depends = ZONED[name]
+    assert bool(time_zone(build(spark), "update")) is depends
 
 
 @pytest.mark.parametrize("name", RECORDED)

@@ -345,18 +345,22 @@ def test_after_an_edit_the_next_run_uses_the_edited_code(connect: str, tmp_path:
 
 
 ENDLESS = """
-import sys
+import multiprocessing, signal, sys
 from sparkstream_kit import get_session, run, sinks, sources, start
 spark = get_session("killed")
 ticks = sources.rate(spark, rows_per_second=5)
 query = start(ticks, sinks.files(sys.argv[1]), name="endless", checkpoint=sys.argv[2])
+# A forked child, which outlives the client: it must keep neither the checkpoint's lock nor the client's own.
+child = multiprocessing.get_context("fork").Process(target=signal.pause)
+child.start()
+print(child.pid, flush=True)
 run(query, on_batch=lambda _: print("runs", flush=True))
 """
 
 
 @pytest.mark.slow
 def test_what_a_killed_client_has_left_ends_when_the_next_one_comes(
-    connect: str, tmp_path: Path, until: Callable[..., None]
+    connect: str, tmp_path: Path, until: Callable[..., None], request: pytest.FixtureRequest
 ) -> None:
     script = tmp_path / "endless.py"
     script.write_text(ENDLESS)
@@ -367,6 +371,8 @@ def test_what_a_killed_client_has_left_ends_when_the_next_one_comes(
         text=True,
     )
     assert client.stdout is not None
+    child = int(client.stdout.readline())
+    request.addfinalizer(lambda: os.kill(child, signal.SIGKILL))
     assert client.stdout.readline() == "runs\n"
     client.send_signal(signal.SIGKILL)
     client.wait()

@@ -88,8 +88,7 @@ def stable_lines(frame: DataFrame, mode: str) -> list[str]:
             left_out.pop()
         text = node.text
         if parse := _PARSE.match(text):
-            below = range(at + 1, _end(nodes, at))
-            ours = next((other for other in below if nodes[other].text.startswith(_LINES)), at)
+            ours = _end_of_parse(nodes, at)
             pruning.use(" ".join(each.text for each in nodes[at:ours]))
             text = f"Parse {parse[1]}"
         elif at < ours:
@@ -114,8 +113,27 @@ def _stateful_part(frame: DataFrame, mode: str) -> list[_Node]:
 def time_zone(frame: DataFrame, mode: str) -> dict[str, str]:
     """Return the session's time zone, as a note, if what a query keeps depends on it, such as a date."""
     zone = frame.sparkSession.conf.get("spark.sql.session.timeZone") or ""
-    used = any(f"Some({zone})" in node.text for node in _stateful_part(frame, mode))
-    return {"time zone": zone} if used else {}
+    nodes = _stateful_part(frame, mode)
+    ours = 0  # up to here, nodes are the kit's own
+    for at, node in enumerate(nodes):
+        if _PARSE.match(node.text):
+            ours = _end_of_parse(nodes, at)
+        # To parse texts takes a zone, and only a timestamp of theirs depends on it.
+        used = "as timestamp)" in node.text if at < ours else _uses_zone(node.text, zone)
+        if used:
+            return {"time zone": zone}
+    return {}
+
+
+def _uses_zone(text: str, zone: str) -> bool:
+    """Say whether a step depends on the session's time zone; Spark does not print it in a cast to a date."""
+    return f"Some({zone})" in text or "as date)" in text
+
+
+def _end_of_parse(nodes: list[_Node], at: int) -> int:
+    """Return the index of the lines that a parse of the quarantine reads."""
+    below = range(at + 1, _end(nodes, at))
+    return next((other for other in below if nodes[other].text.startswith(_LINES)), at)
 
 
 def file_paths(frame: DataFrame) -> list[str | None]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from py4j.protocol import Py4JError
 from pyspark.errors import AnalysisException, PySparkException
+from pyspark.sql import functions as F
 
 from sparkstream_kit import _causes, _files
 from sparkstream_kit.checkpoints._layout import numbered
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["last_settings", "read_query", "write_query"]
 
 _OF_SPARK = (Py4JError, PySparkException)
-_QUERY = "sparkstream-kit/query.json"  # a file, or a folder of one when Spark has written it
+_QUERY = "sparkstream-kit/query.json"  # a file; when Spark has written it, a folder: the newest file counts
 
 
 def read_query(spark: SparkSession, checkpoint: str) -> dict[str, str] | None:
@@ -35,11 +36,11 @@ def read_query(spark: SparkSession, checkpoint: str) -> dict[str, str] | None:
     try:
         if local is None:
             files = _through_spark(spark, f"{checkpoint}/{_QUERY}")
-            row = files.first() if files is not None else None
+            row = files.orderBy(F.desc("modificationTime")).first() if files is not None else None
             return None if row is None else _query(row.content.decode())
         file = local / _QUERY
-        parts = sorted(file.glob("part-*")) if file.is_dir() else [file]
-        return _query("".join(part.read_text("utf-8") for part in parts)) if file.exists() else None
+        notes = sorted(file.glob("part-*"), key=lambda note: note.stat().st_mtime_ns) or [file]
+        return _query(notes[-1].read_text("utf-8")) if file.exists() else None
     except (OSError, TypeError, ValueError, LookupError, *_OF_SPARK) as err:
         reason = _causes.innermost(err) if isinstance(err, _OF_SPARK) else "not what the kit wrote"
         raise InvalidInputError(
@@ -66,7 +67,8 @@ def write_query(spark: SparkSession, checkpoint: str, query: dict[str, str]) -> 
     local = local_path(spark, checkpoint)
     if local is None:
         rows = spark.createDataFrame([(text,)], "value STRING").coalesce(1)
-        rows.write.mode("overwrite").text(f"{checkpoint}/{_QUERY}")
+        # Beside the former note, as to overwrite it would first remove it: a crash would leave none.
+        rows.write.mode("append").text(f"{checkpoint}/{_QUERY}")
         return
     file = local / _QUERY
     if file.is_dir():

@@ -80,7 +80,7 @@ def _canonical(text: str) -> str:
 
 def _caseless(text: str) -> str:
     """Return a text with the names of columns in lower case, as Spark compares them."""
-    return re.sub(r"\w+(?=#\d)", lambda name: name[0].lower(), text)
+    return re.sub(r"(?<= AS ).*?(?=#\d)|\w+(?=#\d)", lambda name: name[0].lower(), text)
 
 
 def _in_one_way(step: str) -> str:
@@ -106,12 +106,13 @@ def _in_order(found: re.Match[str]) -> str:
     return ", ".join(sorted(re.findall(r"\(\w+,[^()]*\)", found[0])))
 
 
-def differences(old: str, new: str) -> list[str]:
+def differences(old: str, new: str, *, caseless: bool = True) -> list[str]:
     """Say in words how this query's fingerprint differs from that of a checkpoint.
 
     Args:
         old: the fingerprint of the checkpoint's query.
         new: the fingerprint of this one.
+        caseless: whether `k` and `K` are one column, as they are unless `spark.sql.caseSensitive` is on.
 
     Returns:
         One phrase a difference; none for equal fingerprints.
@@ -123,7 +124,7 @@ def differences(old: str, new: str) -> list[str]:
     old, new = _canonical(old), _canonical(new)
     if re.search(r"^ *Parse$", old, re.MULTILINE):  # by which settings, it does not say
         new = re.sub(r"(?m)^( *Parse) \w+$", r"\1", new)
-    if _caseless(old) == _caseless(new):
+    if old == new or (caseless and _caseless(old) == _caseless(new)):
         return []
     here, there = Counter(_phrases(new)), Counter(_phrases(old))
     here, there = here - there, there - here

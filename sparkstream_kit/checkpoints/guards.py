@@ -60,7 +60,7 @@ def guard(
     mode: str,
     *,
     allow_changed_query: bool = False,
-    moved: Mapping[str, str | Path] | None = None,
+    moved: Mapping[str | Path, str | Path] | None = None,
 ) -> Iterator[Guarded]:
     """Check that a query may go on from a checkpoint, and lock it.
 
@@ -151,7 +151,7 @@ def _check_whole(local: Path | None) -> None:
 
 
 def _check_inputs(
-    frame: DataFrame, local: Path, name: str, moved: Mapping[str, str | Path], *, forget: bool
+    frame: DataFrame, local: Path, name: str, moved: Mapping[str | Path, str | Path], *, forget: bool
 ) -> None:
     """Refuse other folders than those that were read, or forget these; say which files have gone."""
     for move in origins.find_moves(frame.sparkSession, local, file_paths(frame), moved, forget=forget):
@@ -200,7 +200,7 @@ def _check_query(
             checkpoint,
             name,
         )
-    elif not allow_changed_query and (found := _differences(kept, query)):
+    elif not allow_changed_query and (found := _differences(spark, kept, query)):
         raise InvalidInputError(
             f"checkpoint {checkpoint} was written by a different query: {name} {', and '.join(found)}. "
             "Give it a checkpoint of its own; or, to go on with the state that is there, "
@@ -210,9 +210,10 @@ def _check_query(
         _say_what_stays(spark, checkpoint, name, settings)
 
 
-def _differences(kept: dict[str, str], query: dict[str, str]) -> list[str]:
+def _differences(spark: SparkSession, kept: dict[str, str], query: dict[str, str]) -> list[str]:
     """Say in words what makes a query another than the one that was noted."""
-    found = differences(kept["fingerprint"], query["fingerprint"])
+    caseless = spark.conf.get("spark.sql.caseSensitive") != "true"
+    found = differences(kept["fingerprint"], query["fingerprint"], caseless=caseless)
     zone, former = query.get("time zone"), kept.get("time zone")
     if zone and former and zone != former:
         found.append(f"computes dates and hours in the time zone {zone}; the checkpoint's query in {former}")

@@ -33,6 +33,9 @@ _log = logging.getLogger(__name__)
 
 _FORMER = ".sparkstream-former"
 
+# A file in a log, one a line; a URI has no quote in it.
+_PATHS = re.compile(r'^\{"path":"([^"]*)"', re.MULTILINE)
+
 # What Java's URI escapes in a path; Spark's log has paths in this form.
 _IN_URIS = re.compile(r'[\x00-\x20"#%<>?\[\\\]^`{|}\x7f]')
 
@@ -52,7 +55,7 @@ def find_moves(
     spark: SparkSession,
     root: Path,
     reads: Sequence[str | None],
-    moved: Mapping[str, str | Path],
+    moved: Mapping[str | Path, str | Path],
     *,
     forget: bool = False,
 ) -> list[Move]:
@@ -75,13 +78,13 @@ def find_moves(
     """
     last = last_plan(root)
     bases = [None if path is None else _base(spark, path) for path in reads]
-    wanted = {_absolute(spark, old): _absolute(spark, str(new)) for old, new in moved.items()}
-    found: dict[Path, Move] = {}
+    wanted = {_absolute(spark, str(old)): _absolute(spark, str(new)) for old, new in moved.items()}
+    found: dict[tuple[Path, Path | None], Move] = {}
     for log, until in file_logs(root, last) if last else ():
         number = int(log.name)
         base = bases[number] if number < len(bases) else None
-        for uri in _newest_uris(log, until):
-            folder = Path(unquote(urlsplit(uri).path)).parent
+        for uri in _folders(log, until):
+            folder = Path(unquote(urlsplit(uri).path))
             if base is not None and _is_under(folder, base):
                 continue
             move = None if base is None else _move(log, uri, folder, base, wanted)
@@ -90,7 +93,7 @@ def find_moves(
                 _check_committed(root, folder)
             if move is None:
                 raise InvalidInputError(_refusal(root, number, folder, bases))
-            found[log] = move
+            found[log, move.old] = move
     for old, new in wanted.items():
         done = any(base is not None and (_is_under(new, base) or _is_under(base, new)) for base in bases)
         if not done and old not in {move.old for move in found.values()}:
@@ -98,7 +101,8 @@ def find_moves(
                 f"checkpoint {root}: moved= says that {old} is {new} now, and the query reads neither; "
                 "correct the paths, or leave it out"
             )
-    return list(found.values())
+    # What is to be forgotten last: it is all that lies elsewhere by then.
+    return sorted(found.values(), key=lambda move: move.old is None)
 
 
 def rewrite(move: Move) -> None:
@@ -140,11 +144,14 @@ def _check_committed(root: Path, folder: Path) -> None:
         )
 
 
-def _newest_uris(log: Path, until: int) -> list[str]:
-    """Return the newest file of each part of a log: a part is rewritten whole, and so names one folder."""
-    newest = [file.read_bytes().rstrip(b"\n").rpartition(b"\n")[2] for file in log_files(log, until)]
-    uris = [str(json.loads(line)["path"]) for line in newest if line.startswith(b"{")]
-    return [uri for uri in uris if f"/{_FORMER}/" not in uri]
+def _folders(log: Path, until: int) -> list[str]:
+    """Return the URIs of the folders in a log, each once: a pattern may have read several."""
+    uris = {
+        path.rpartition("/")[0]
+        for file in log_files(log, until)
+        for path in _PATHS.findall(file.read_text("utf-8"))
+    }
+    return sorted(uri for uri in uris if f"/{_FORMER}/" not in f"{uri}/")
 
 
 def _move(log: Path, uri: str, folder: Path, base: Path, wanted: Mapping[Path, Path]) -> Move | None:

@@ -57,7 +57,7 @@ def start(
     mode: str = "append",
     checkpoint: str | Path | None = None,
     allow_changed_query: bool = False,
-    moved: Mapping[str, str | Path] | None = None,
+    moved: Mapping[str | Path, str | Path] | None = None,
     **trigger: Any,
 ) -> StreamingQuery:
     """Start one named streaming query.
