@@ -81,6 +81,8 @@ def damage(path: str | Path, *, whole: bool = False) -> str | None:
         error = next(_restart(root, whole=whole), None)
         if error is None:
             return None
+        # A file that is wrong can make others look missing: its checksum tells which one it is.
+        error = next(_restart(root, whole=True), error)
         fix = error.fix or f"{_way_out(root)}; all that is wrong: {_command('check', root)}"
     except InvalidInputError:  # a newer format, which may well be whole
         return None

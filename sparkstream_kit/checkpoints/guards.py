@@ -154,7 +154,11 @@ def _check_inputs(
     frame: DataFrame, local: Path, name: str, moved: Mapping[str | Path, str | Path], *, forget: bool
 ) -> None:
     """Refuse other folders than those that were read, or forget these; say which files have gone."""
-    for move in origins.find_moves(frame.sparkSession, local, file_paths(frame), moved, forget=forget):
+    try:
+        moves = origins.find_moves(frame.sparkSession, local, file_paths(frame), moved, forget=forget)
+    except InvalidInputError as err:
+        raise InvalidInputError(damage(local, whole=True) or str(err)) from err
+    for move in moves:
         origins.rewrite(move)
     for line in watch.findings(str(local), said=set(watch.PASSED_OVER)):  # `run` says these
         _log.warning("query %s: %s", name, line)

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 KEPT = ("sql.ui.retainedExecutions", "ui.retainedJobs", "ui.retainedStages", "ui.retainedTasks")
 LOOKS = 5  # one after the other: what a collection finds unused, Spark's cleaner lets go of for the next one
+MOST_LOOKS = 100
 
 
 def make(kind: str, url: str, folder: str) -> tuple[str, Sink]:
@@ -98,7 +100,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             while query.lastProgress is None or query.lastProgress["batchId"] < look:
                 query.awaitTermination(1)  # raises if it failed
             query.stop()  # what a batch holds while it runs is not counted
-            found = [held(spark) for _ in range(LOOKS)]
+            found = [held(spark)]
+            # Spark's cleaner removes the files of what a collection has found unused, in its own time.
+            while len(found) < LOOKS or (
+                found[-1]["files"] < found[-LOOKS]["files"] and len(found) < MOST_LOOKS
+            ):
+                time.sleep(0.2)
+                found.append(held(spark))
             least = {name: min(each[name] for each in found) for name in found[0]}
             with Path(folder, "looks").open("a") as file:
                 file.write(json.dumps({"batch": look, **least}) + "\n")
