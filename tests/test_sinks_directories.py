@@ -6,8 +6,10 @@ import json
 import re
 import shutil
 import subprocess
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import functions as F
 
@@ -58,6 +60,16 @@ def test_a_batch_that_comes_again_replaces_its_directory(stream: DataFrame, tmp_
     assert sorted(path.name for path in out.iterdir()) == names
     rows = stream.sparkSession.read.json(str(out)).orderBy("n").collect()
     assert [(row.n, row.batch) for row in rows] == [(1, 0), (2, 0), (3, 1), (4, 1), (5, 2), (6, 2)]
+
+
+@pytest.mark.parametrize("year", [1, 1024, 9999])
+def test_other_readers_find_every_timestamp_as_it_is(spark: SparkSession, folder: Path, year: int) -> None:
+    feeds.drip([("1.csv", f"{year:04}-02-03 04:05:06.789012\n")], folder)
+    times = sources.csv(spark, folder, schema="time TIMESTAMP")
+    out = folder.parent / "out"
+    finish(times, sinks.batch_files(out), folder.parent / "ckpt")
+    [[time]] = [pq.read_table(part)["time"].to_pylist() for part in out.glob("batch=0*/*.parquet")]
+    assert time.replace(tzinfo=None) == datetime(year, 2, 3, 4, 5, 6, 789012)  # noqa: DTZ001 - in UTC
 
 
 def test_no_half_batch_is_ever_seen(stream: DataFrame, tmp_path: Path) -> None:
