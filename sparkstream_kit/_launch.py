@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import re
 import resource
+import select
 import signal
 import socket
 import sys
@@ -171,6 +173,17 @@ class _Words:
         self._until = time.monotonic() + _HELD
         self._lock = threading.Lock()
         self._thread = _waiting.in_thread("what the JVM says", self._read)
+        atexit.register(self._settle)
+
+    def _settle(self) -> None:
+        """Give what the JVM has said by now a second to be passed on; the thread ends with this process."""
+        end = time.monotonic() + 1
+        while (
+            self._thread.is_alive() and time.monotonic() < end and select.select([self._pipe], [], [], 0)[0]
+        ):
+            time.sleep(0.01)
+        with self._lock:
+            pass  # the last words are out
 
     def closed(self) -> None:
         """Leave the writing end to the JVM alone: what is read ends with it."""
