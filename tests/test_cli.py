@@ -447,7 +447,7 @@ def test_ctrl_c_elsewhere_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> N
 def test_help_says_units_and_defaults_in_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["feed", "sales", "--help"]) == 0
     text = capsys.readouterr().out
-    assert "--every SECONDS  Time from one file to the next.  [default: 1.0]\n" in text
+    assert "--every SECONDS  Seconds from one file to the next.  [default: 1.0]\n" in text
     assert "\x1b" not in text
     assert "─" not in text
 
