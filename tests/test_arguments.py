@@ -104,7 +104,7 @@ TAKES = {
     "str | os.PathLike[str]": {"string", "path"},
     "Sequence[str]": {"names"},
     "Mapping[str, Any] | None": {"mapping", "none"},
-    "Mapping[str, str | Path] | None": {"mapping", "none"},
+    "Mapping[str | Path, str | Path] | None": {"mapping", "none"},
 }
 # Confused under some names only.
 PLAIN = {

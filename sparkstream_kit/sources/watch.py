@@ -118,8 +118,7 @@ def findings(checkpoint: str, sources: Sequence[str] = (), said: set[str] | None
         return []
     found: list[str] = []
     said = set() if said is None else said
-    kept = [int(path.name) for path in Path(root).glob("sources/*") if path.name.isdigit()]
-    for number in range(max([len(sources), *(number + 1 for number in kept)])):
+    for number in range(max([len(sources), *(number + 1 for number in _numbers(Path(root)))])):
         description = sources[number] if number < len(sources) else ""
         there = _There()
         try:
@@ -143,9 +142,9 @@ def doubled(checkpoint: str) -> str | None:
     The kit plans no such batch; plain Spark does, and the plan stays when the file gets another name.
     """
     root = Path(checkpoint)
-    for log in sorted(root.glob("sources/[0-9]*")):
+    for number in _numbers(root):
         with suppress(ValueError, LookupError, OSError):  # `findings` says these
-            planned = _planned(root, int(log.name))
+            planned = _planned(root, number)
             pending = [path for path, file in planned.items() if not file.committed]
             found = [path for path in pending if _names.is_pattern(path) and not _names.is_read_once(path)]
             if found and len(pending) > 1:
@@ -156,6 +155,15 @@ def doubled(checkpoint: str) -> str | None:
                     "checkpoint"
                 )
     return None
+
+
+def _numbers(root: Path) -> list[int]:
+    """Return the numbers of the sources that keep a log; Spark may be removing a temporary checkpoint."""
+    try:
+        names = os.listdir(root / "sources")  # noqa: PTH208 - in one step
+    except FileNotFoundError:
+        return []
+    return sorted(int(name) for name in names if name.isdigit())
 
 
 def _leave_out_misread(there: _There, planned: dict[str, _Planned], description: str) -> None:
