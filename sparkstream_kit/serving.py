@@ -120,14 +120,13 @@ def serve(port: int = PORT, profile: str = "local") -> Server:
         _clear(folder)
         with _reserved(port) as reserved:
             process, log = _launch(folder, port, settings, reserved)
+        server = Server(port, profile, process.pid, _started(process.pid))
         try:
             # Noted at once: should this process be killed now, the server can still be ended.
-            server = Server(port, profile, process.pid, _started(process.pid))
             _files.replace(folder / "server.json", [json.dumps(asdict(server))], private=True)
             _await(process, log, port)
         except BaseException:
-            process.kill()
-            process.wait()
+            _end(server)
             _clear(folder)
             raise
     return server
@@ -147,10 +146,11 @@ def stop(port: int = PORT) -> Server | None:
 
 
 def _end(server: Server) -> None:
+    """End a server and its children: spark-submit works out its command in a process of its own."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):  # just gone
-            os.kill(server.pid, number)
-        if _gone(server, _STOP_LIMIT):
+            os.killpg(server.pid, number)
+        if _gone(server.pid, _STOP_LIMIT):
             return
 
 
@@ -289,15 +289,25 @@ def _answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _gone(server: Server, limit: float) -> bool:
+def _gone(group: int, limit: float) -> bool:
+    """Wait until no process of a group holds a file or a port any more."""
     end = time.monotonic() + limit
     while time.monotonic() < end:
-        if _started(server.pid) != server.started:
-            return True
         with suppress(ChildProcessError):  # it is ours to bury only where this process has started it
-            os.waitpid(server.pid, os.WNOHANG)
+            os.waitpid(group, os.WNOHANG)
+        if not any(_holds(process, group) for process in Path("/proc").glob("[0-9]*")):
+            return True
         time.sleep(0.05)
     return False
+
+
+def _holds(process: Path, group: int) -> bool:
+    """Return whether a process is of the group and has a thread that runs; its first may be dead."""
+    try:
+        state, _, its_group = (process / "stat").read_text("utf-8").rpartition(")")[2].split()[:3]
+        return its_group == str(group) and (state != "Z" or len(list((process / "task").iterdir())) > 1)
+    except OSError:  # it has ended just now
+        return False
 
 
 def _started(pid: int) -> str:

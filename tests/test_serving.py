@@ -133,6 +133,39 @@ def test_a_start_that_is_killed_leaves_no_server_that_nobody_can_end(
         assert serving._started(each.pid) == ""  # noqa: SLF001 - gone, or dead and not yet buried
 
 
+# The first thread ends and the other runs on, as in a Java that is being killed; so does a child.
+ENDS_LAST = """
+import ctypes, os, subprocess, sys, threading
+{also}
+threading.Thread(target=sys.stdin.read).start()
+print(flush=True)
+{ends}
+"""
+
+
+@pytest.mark.parametrize(
+    ("also", "ends"),
+    [("", "ctypes.CDLL(None).syscall(60, 0)"), ("subprocess.Popen(['cat'])", "os._exit(0)")],
+    ids=["a thread", "a child"],
+)
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the number of a system call")
+def test_a_server_has_ended_when_nothing_of_it_runs(also: str, ends: str, until: Callable[..., None]) -> None:
+    ending = subprocess.Popen(
+        [sys.executable, "-c", ENDS_LAST.format(also=also, ends=ends)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert ending.stdin is not None
+    assert ending.stdout is not None
+    with ending.stdin, ending.stdout:
+        ending.stdout.readline()
+        until(lambda: serving._started(ending.pid) == "")  # noqa: SLF001
+        assert not serving._gone(ending.pid, 0.3)  # noqa: SLF001
+        serving._end(serving.Server(1, "test", ending.pid, ""))  # noqa: SLF001
+        assert serving._gone(ending.pid, 0.3)  # noqa: SLF001
+
+
 @pytest.mark.slow
 def test_nobody_else_can_be_localhost_on_the_server_s_port(connect: str) -> None:
     # By IPv6, which a client may try first: it would be given the token.
