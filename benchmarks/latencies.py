@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import data
 from running import HERE, ROOT, Measured, Program, ProgramError, Table, properties, tuned
 
-from sparkstream_kit import serving
+from sparkstream_kit.server import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

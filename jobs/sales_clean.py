@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         lines = sources.text(spark, args.input_dir, max_files_per_trigger=args.max_files_per_trigger)
         query = start(
             transform(lines, args.dedupe, header=args.header),
-            sinks.fan_out(good.of(quarantine.good_rows), bad.of(quarantine.bad_rows)),
+            sinks.fan_out(good.taking(quarantine.good_rows), bad.taking(quarantine.bad_rows)),
             name="sales_clean",
             checkpoint=checkpoint,
             **trigger,

@@ -101,12 +101,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from sparkstream_kit import run, sinks, sources, spark_session, start
 
-    outputs = [sinks.latest("sales_stream").of(totals), sinks.latest("sales_problems").of(problems)]
+    outputs = [sinks.latest("sales_stream").taking(totals), sinks.latest("sales_problems").taking(problems)]
     if args.snapshot:
-        outputs.append(sinks.snapshot(args.snapshot).of(totals))
+        outputs.append(sinks.snapshot(args.snapshot).taking(totals))
     if args.database:
         table = sinks.sql_table(args.database, "sales_totals", how="replace", take_over=args.take_over)
-        outputs.append(table.of(totals))
+        outputs.append(table.taking(totals))
     with spark_session("sales-totals", profile=args.profile, conf=args.state_store) as spark:
         lines = sources.text(spark, args.input_dir, max_files_per_trigger=args.max_files_per_trigger)
         query = start(

@@ -88,7 +88,7 @@ class signals_to:  # noqa: N801 - a context manager, used as a function
         self._again = again
         self._former: dict[int, Any] = {}
         self._handled = False
-        self._heard = -math.inf  # when the last stop was asked for
+        self.heard = -math.inf  # when the last stop was asked for
 
     def __enter__(self) -> None:
         if threading.current_thread() is threading.main_thread():
@@ -99,7 +99,7 @@ class signals_to:  # noqa: N801 - a context manager, used as a function
         for former in self._former.values():
             outer = getattr(former, "__self__", None)
             if isinstance(outer, signals_to):
-                outer._heard = max(outer._heard, self._heard)  # noqa: SLF001 - of this class
+                outer.heard = max(outer.heard, self.heard)
         self._put_back()
 
     def _put_back(self) -> None:
@@ -108,9 +108,9 @@ class signals_to:  # noqa: N801 - a context manager, used as a function
 
     def _receive(self, number: int, _frame: object) -> None:
         name, now = signal.Signals(number).name, time.monotonic()
-        if now - self._heard <= _SAME_STOP:
+        if now - self.heard <= _SAME_STOP:
             return
-        self._heard = now
+        self.heard = now
         if not self._handled:
             self._handled = True
             self._handle(name)

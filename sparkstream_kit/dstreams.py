@@ -11,7 +11,6 @@ import logging
 import re
 import shutil
 import tempfile
-import threading
 import time
 import warnings
 from contextlib import contextmanager
@@ -23,11 +22,13 @@ from weakref import WeakKeyDictionary
 from pyspark.sql import SparkSession
 from pyspark.streaming import StreamingContext, StreamingListener
 
-from sparkstream_kit import _causes, _connect, _files, _shutdown, _waiting
+from sparkstream_kit import _causes, _files, _waiting
 from sparkstream_kit._arguments import check
+from sparkstream_kit._spark import dstream, shutdown, sockets
+from sparkstream_kit._spark.files import locate
+from sparkstream_kit._spark.session import refuse_dstreams
 from sparkstream_kit.checkpoints import locks
 from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed
-from sparkstream_kit.sources import sockets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -40,7 +41,6 @@ __all__ = ["foreach_partition", "run", "running_counts", "streaming_context", "w
 
 _log = logging.getLogger(__name__)
 _BATCH_LIMIT = 5.0  # seconds that a batch may take to end after its context
-_keeping = threading.Lock()  # held while counts are kept
 _locks: WeakKeyDictionary[StreamingContext, list[locks.Lock]] = WeakKeyDictionary()  # of snapshots
 _JVM_LIMIT = 3600  # seconds; a graceful stop takes as long as it takes, and a second signal cuts it
 
@@ -64,11 +64,7 @@ def streaming_context(spark: SparkSession, batch_interval: float) -> Iterator[St
         InvalidInputError: the interval is shorter than a millisecond, or a session of Spark Connect.
     """
     check(streaming_context, locals())
-    if _connect.is_connect(spark):
-        raise InvalidInputError(
-            "DStreams need a Spark session of this process, and this one is on Spark Connect; "
-            "unset SPARK_REMOTE"
-        )
+    refuse_dstreams(spark)
     if batch_interval < 0.001:  # noqa: PLR2004 - Spark's Duration counts milliseconds
         raise InvalidInputError(f"batch_interval must be 0.001 s or more, not {batch_interval}")
     leftover = StreamingContext.getActive()
@@ -97,17 +93,15 @@ def _end(ssc: StreamingContext, *, graceful: bool = False) -> None:
 
 
 def _let_batch_end(ssc: StreamingContext) -> None:
-    """Wait for what a stop has left of a batch: its jobs, under which no session should stop, and its counts.
+    """Wait for what a stop has left of a batch: its jobs, what it prints, and the counts that it keeps.
 
-    Spark itself waits for two seconds, and then goes on as if nothing were left.
+    Spark itself waits for two seconds, and then goes on as if nothing were left: counts that come late could
+    go over those of the next context.
     """
     tracker = ssc.sparkContext.statusTracker()
     end = time.monotonic() + _BATCH_LIMIT
-    while tracker.getActiveJobsIds() and time.monotonic() < end:
+    while (tracker.getActiveJobsIds() or dstream.runs_batch()) and time.monotonic() < end:
         time.sleep(0.05)
-    # Else counts that come late could go over those of the next context.
-    if _keeping.acquire(timeout=_BATCH_LIMIT):
-        _keeping.release()
 
 
 def run(
@@ -145,7 +139,7 @@ def run(
         inbox = _waiting.Inbox(run_for=run_for, stop_file=stop_file)
         ssc.addStreamingListener(_Receivers(inbox))
         ssc.start()
-        with _shutdown.jvm_waits_for(inbox, _JVM_LIMIT), _waiting.signals_posted_to(inbox):
+        with shutdown.jvm_waits_for(inbox, _JVM_LIMIT), _waiting.signals_posted_to(inbox):
             _waiting.in_thread("await", partial(_await, ssc, inbox))
             kind, what = inbox.next()
             while kind == "look":
@@ -272,7 +266,7 @@ def _await(ssc: StreamingContext, inbox: _waiting.Inbox) -> None:
 def _check_cores(ssc: StreamingContext) -> None:
     """Refuse what Spark runs without a word and without a batch: receivers that hold all the cores."""
     context = ssc.sparkContext
-    receivers = len(ssc._jssc.ssc().graph().getReceiverInputStreams())  # noqa: SLF001
+    receivers = dstream.receivers(ssc)
     cores = context.defaultParallelism
     if str(context.master).startswith("local") and 0 < cores <= receivers:
         raise InvalidInputError(
@@ -299,12 +293,12 @@ def _add_all(values: Iterable[int], total: int | None) -> int:
 
 def _lock(ssc: StreamingContext, path: Path) -> None:
     """Have no other driver keep this snapshot for as long as the context runs."""
-    for other in [other for other in _locks if other._jssc.getState().toString() == "STOPPED"]:  # noqa: SLF001
+    for other in [other for other in _locks if dstream.has_stopped(other)]:
         for lock in _locks.pop(other):
             lock.release()
     spark = SparkSession.builder.getOrCreate()
     try:
-        held = locks.lock(spark, f"file://{path.absolute()}.lock", "running_counts")
+        held = locks.lock(spark, locate(spark, f"file://{path.absolute()}.lock"), "running_counts")
     except InvalidInputError as err:
         raise InvalidInputError(f"snapshot {path}: {err}") from err
     if held is not None:  # always, for a path of this machine
@@ -338,5 +332,4 @@ def _keep_counts(path: Path, rdd: RDD[tuple[Any, int]]) -> None:
             yield json.dumps(pair, ensure_ascii=False) + "\n"
         yield json.dumps({"keys": keys}) + "\n"  # what was cut off shows
 
-    with _keeping:
-        _files.replace(path, lines())
+    _files.replace(path, lines())

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyspark import SparkConf, SparkContext
-from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
-from sparkstream_kit import _connect, _launch, _settings
 from sparkstream_kit._arguments import check
+from sparkstream_kit._spark import launch, settings
+from sparkstream_kit._spark.session import identity, restart, runs
 from sparkstream_kit.errors import InvalidInputError, hint
-from sparkstream_kit.profiles import is_local, log4j2_file, read_profile
+from sparkstream_kit.profiles import is_local, read_profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -70,35 +70,35 @@ def get_session(
     """
     check(get_session, locals())
     explicit = {key: _text(value) for key, value in (conf or {}).items()}
-    ran = _runs()
-    remote = _connect.remote_url(explicit)
-    if remote is not None:
-        session = _connect.attach(remote, app_name, profile, explicit)
-        explicit = _connect.of_session(explicit)
+    ran = runs()
+    if remote := explicit.get("spark.remote") or os.environ.get("SPARK_REMOTE"):
+        from sparkstream_kit.server import attach
+
+        session = attach.attach(remote, app_name, profile, explicit)
         if not ran:
-            _asked[_identity(session)] = profile, {}
-        return _adjust(session, profile, explicit)
-    settings = None if profile is None else read_profile(profile)
+            _asked[identity(session)] = profile, {}
+        return _adjust(session, profile, attach.of_session(explicit))
+    profiled = None if profile is None else read_profile(profile)
     if ran:
         return _adjust(SparkSession.builder.getOrCreate(), profile, explicit)
 
-    named = {**(settings or {}), **explicit}
-    with _launch.starting(named, quiet=profile != "cluster"):
+    named = {**(profiled or {}), **explicit}
+    with launch.starting(named, quiet=profile != "cluster"):
         given = _given_by_launch()
         master = given.get("spark.master") or named.get("spark.master", "local[*]")
-        if settings is None:
-            settings = read_profile("local" if is_local(master) else "cluster")
-        chosen = {"spark.app.name": app_name, "spark.master": master, **settings, **explicit}
+        if profiled is None:
+            profiled = read_profile("local" if is_local(master) else "cluster")
+        chosen = {"spark.app.name": app_name, "spark.master": master, **profiled, **explicit}
         if is_local(master):
             _prepare_local(given, chosen)
         applied: dict[str, Any] = {
-            key: chosen[key] for key in chosen if key not in given and not key.startswith(_launch.LAUNCH_KEYS)
+            key: chosen[key] for key in chosen if key not in given and not key.startswith(launch.LAUNCH_KEYS)
         }
-        with _launch.web_page_on_loopback() if is_local(master) else nullcontext():
+        with launch.web_page_on_loopback() if is_local(master) else nullcontext():
             _start_context(applied)
     spark: SparkSession = SparkSession.builder.config(map=applied).getOrCreate()
     _report_losers(spark, explicit, given)
-    _asked[_identity(spark)] = profile, explicit
+    _asked[identity(spark)] = profile, explicit
     return spark
 
 
@@ -113,7 +113,7 @@ def spark_session(
 
     Args and errors are those of `get_session`.
     """
-    ran = _runs()
+    ran = runs()
     spark = get_session(app_name, profile=profile, conf=conf)
     try:
         yield spark
@@ -122,23 +122,13 @@ def spark_session(
             spark.stop()
 
 
-def _runs() -> bool:
-    """Say whether this process has a session already."""
-    # Spark has no public question for this.
-    return SparkContext._active_spark_context is not None or _connect.current() is not None  # noqa: SLF001
-
-
-def _identity(spark: Any) -> str:
-    return str(spark.session_id if _connect.is_connect(spark) else spark.sparkContext.applicationId)
-
-
 def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _prepare_local(given: Mapping[str, str], chosen: dict[str, str]) -> None:
     """Have a local session be quiet, listen on this machine only, and run the driver's own Python."""
-    _silence_jvm(given)
+    launch.silence_jvm(has_level="spark.log.level" in given)
     if not {"spark.driver.host", "spark.driver.bindAddress"} & {*given, *chosen}:
         chosen |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
     if "spark.pyspark.python" not in {*given, *chosen}:
@@ -167,55 +157,28 @@ def _given_by_launch() -> dict[str, str]:
     return {key: value for key, value in given.items() if value not in filled_in.get(key, ())}
 
 
-def _silence_jvm(given: Mapping[str, str]) -> None:
-    """Put the kit's log settings in force, unless the launch brought settings of its own."""
-    for name in ("DataFrameQueryContextLogger", "SQLQueryContextLogger"):
-        # They print the stack trace of each error that is raised as an exception all the same.
-        PySparkLogger.getLogger(name).setLevel(logging.CRITICAL)
-    jvm: Any = SparkContext._jvm  # noqa: SLF001
-    configured = jvm.java.lang.System.getProperty("log4j2.configurationFile")
-    if configured or "spark.log.level" in given or _launch.has_own_log4j2():
-        return
-    # Spark sets up logging at its first log call, over whatever was there, and prints a line about it: make
-    # that call happen now, and the line go nowhere.
-    errors = jvm.java.lang.System.err
-    jvm.java.lang.System.setErr(jvm.java.io.PrintStream(jvm.java.io.OutputStream.nullOutputStream()))
-    try:
-        jvm.org.apache.spark.sql.types.StructType.fromDDL("a INT")
-    finally:
-        jvm.java.lang.System.setErr(errors)
-    address = jvm.java.net.URI(log4j2_file().as_uri())
-    for current in (True, False):
-        jvm.org.apache.logging.log4j.LogManager.getContext(current).setConfigLocation(address)
-
-
 def _adjust(spark: SparkSession, profile: str | Path | None, explicit: Mapping[str, str]) -> SparkSession:
     """Apply runtime settings to a session that runs; refuse static ones that differ, and then apply none."""
-    of_profile, before = _asked.get(_identity(spark), (None, {}))
+    of_profile, before = _asked.get(identity(spark), (None, {}))
     if profile not in (None, of_profile):
         _log.warning(
             "profile %s is not applied: a session%s runs already; call spark.stop() first",
             profile,
             f" with profile {of_profile}" if of_profile else "",
         )
-    jvm = None if _connect.is_connect(spark) else SparkContext._jvm  # noqa: SLF001
     runtime = {key: value for key, value in explicit.items() if spark.conf.isModifiable(key)}
     for key, value in explicit.items():
         # The same words again, as of a cell that is run twice, ask for what was said to already.
         if key in runtime or before.get(key) == value:
             continue
         current = spark.conf.get(key, None)
-        if current is None or not _settings.same(key, value, current, jvm):
+        if current is None or not settings.same(key, value, current, spark):
             for unknown in _unknown(spark, [key]):
                 raise InvalidInputError(unknown)
-            fix = (
-                "start the Connect server with it"
-                if _connect.is_connect(spark)
-                else "call spark.stop() first, then get_session again"
-            )
-            has = "none" if current is None else _settings.shown_value(key, current)
+            has = "none" if current is None else settings.shown_value(key, current)
             raise InvalidInputError(
-                f"{_settings.shown(key, value)} cannot be set in the running session, which has {has}; {fix}"
+                f"{settings.shown(key, value)} cannot be set in the running session, which has {has}; "
+                f"{restart(spark)}"
             )
     for key, value in runtime.items():
         spark.conf.set(key, value)
@@ -226,15 +189,15 @@ def _report_losers(spark: SparkSession, explicit: Mapping[str, str], given: Mapp
     """Warn of entries of `conf` that the launch overruled, and of `spark.sql` keys that Spark lacks."""
     for key, value in explicit.items():
         actual = given.get(key)
-        lost = f"conf {_settings.shown(key, value)} is not in force"
-        if actual is None and key.startswith(_launch.LAUNCH_KEYS):
+        lost = f"conf {settings.shown(key, value)} is not in force"
+        if actual is None and key.startswith(launch.LAUNCH_KEYS):
             _log.warning(
                 "%s: the JVM must know it when it starts; "
                 "give it to spark-submit, or call get_session first in a new process",
                 lost,
             )
-        elif actual is not None and not _settings.same(key, value, actual, SparkContext._jvm):  # noqa: SLF001
-            _log.warning("%s: the launch gave %s, which wins", lost, _settings.shown_value(key, actual))
+        elif actual is not None and not settings.same(key, value, actual, spark):
+            _log.warning("%s: the launch gave %s, which wins", lost, settings.shown_value(key, actual))
     for unknown in _unknown(spark, [key for key in explicit if not spark.conf.isModifiable(key)]):
         _log.warning(unknown)
 

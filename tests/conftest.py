@@ -17,9 +17,9 @@ import pyspark
 import pytest
 
 import sparkstream_kit
-from sparkstream_kit import serving
 from sparkstream_kit._archive import java_options
 from sparkstream_kit.profiles import read_profile
+from sparkstream_kit.server import serving
 
 ROOT = Path(__file__).parent.parent
 

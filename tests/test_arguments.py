@@ -20,7 +20,6 @@ from pyspark.sql.types import IntegerType, StructField, StructType
 
 import sparkstream_kit
 from sparkstream_kit import (
-    _connect,
     display,
     dstreams,
     feeds,
@@ -34,6 +33,7 @@ from sparkstream_kit import (
     windows,
 )
 from sparkstream_kit._arguments import said
+from sparkstream_kit._spark import session
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ def things(spark: SparkSession) -> Iterator[dict[str, Any]]:
             "ended": ended,
             "query": stream.query(frame),
         }
-        if not _connect.is_connect(spark):
+        if not session.is_connect(spark):
             made["context"] = stack.enter_context(dstreams.streaming_context(spark, 1))
             made["stream"] = made["context"].queueStream([[("a", 1)]])
         yield made | {"Query": made["query"], "Sink": made["sink"], "Streams": stream}

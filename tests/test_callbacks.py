@@ -95,7 +95,7 @@ def test_a_stop_in_mid_batch_is_no_error(
     gate = Gate()
     query = start(
         counts,
-        SINKS[sink](tmp_path).of(gate.hold),
+        SINKS[sink](tmp_path).taking(gate.hold),
         name="cut",
         mode="update" if sink == "batch_files" else "complete",
         checkpoint=tmp_path / "ckpt",
@@ -123,7 +123,7 @@ def test_an_error_of_java_during_a_stop_is_the_failure_that_it_is(
     counts: DataFrame, until: Callable[..., None]
 ) -> None:
     gate = Gate()
-    query = start(counts, sinks.foreach_batch(not_there).of(gate.hold), name="cut", mode="complete")
+    query = start(counts, sinks.foreach_batch(not_there).taking(gate.hold), name="cut", mode="complete")
     gate.stop_in_mid_batch(query, until)
     with pytest.raises(QueryFailed, match="query cut failed: FileNotFoundException: /not/there"):
         run(query)
@@ -199,7 +199,7 @@ lines = sources.rate(spark, rows_per_second=50).groupBy("value").count()
 for sink in (sinks.latest("t"), sinks.foreach_batch(lambda batch, _: batch.collect())):
     begun.clear()
     stopped.clear()
-    query = start(lines, sink.of(hold), name="q", mode="complete")
+    query = start(lines, sink.taking(hold), name="q", mode="complete")
     begun.wait(60)
     stopping = threading.Thread(target=query.stop)
     stopping.start()

@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 
 from sparkstream_kit import feeds, run, sinks, sources, start
+from sparkstream_kit._spark.files import Location, locate
 from sparkstream_kit.checkpoints import _records, guards
 from sparkstream_kit.checkpoints.locks import Lock
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
@@ -131,10 +132,10 @@ def test_a_query_that_could_not_start_has_not_changed_whose_checkpoint_it_is(
     before = noted(tmp_path / "ckpt")
     other = sources.text(spark, str(folder)).groupBy("value").count()
 
-    def unreachable(_frame: DataFrame, _checkpoint: str | None) -> sinks.Sink:
+    def unreachable(_frame: DataFrame, _location: Location | None) -> None:
         raise InvalidInputError("the database cannot be reached")
 
-    sink = dataclasses.replace(sinks.foreach_batch(lambda *_: None), binder=unreachable)
+    sink = dataclasses.replace(sinks.foreach_batch(lambda *_: None), open=unreachable)
     with pytest.raises(InvalidInputError, match="cannot be reached"):
         start(
             other, sink, name="other", mode="update", checkpoint=tmp_path / "ckpt", allow_changed_query=True
@@ -167,7 +168,7 @@ def test_a_checkpoint_from_before_the_kit_is_adopted_and_that_is_said(
 def test_a_checkpoint_without_a_batch_is_anyones(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
     rows = sources.text(spark, str(folder))
     for frame in (rows.groupBy("value").count(), rows.groupBy(F.upper("value")).count()):
-        with guards.guard(frame, str(tmp_path / "ckpt"), "totals", "update") as guarded:
+        with guards.guard(frame, locate(spark, tmp_path / "ckpt"), "totals", "update") as guarded:
             assert guarded.lock is not None
         guarded.lock.release()
 
@@ -285,12 +286,12 @@ def test_a_note_on_another_file_system_is_kept_until_the_next_is_there(
     notes = [{"name": name, "mode": "update", "fingerprint": ""} for name in ("first", "second", "third")]
     parts: list[set[Path]] = []
     for note in notes:
-        _records.write_query(spark, checkpoint, note)
-        assert _records.read_query(spark, checkpoint) == note
+        _records.write_query(spark, locate(spark, checkpoint), note)
+        assert _records.read_query(spark, locate(spark, checkpoint)) == note
         parts.append(set((files / "sparkstream-kit/query.json").glob("part-*")))
     assert parts[0] < parts[1] < parts[2]  # nothing is removed before the new one is written
     # What a Spark of another machine has noted is read as a local checkpoint, too.
-    assert _records.read_query(spark, str(files)) == notes[-1]
+    assert _records.read_query(spark, locate(spark, files)) == notes[-1]
 
 
 def test_without_a_checkpoint_nothing_is_asked(spark: SparkSession) -> None:
@@ -304,7 +305,7 @@ def test_a_local_path_is_refused_where_other_nodes_must_reach_it(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, master: str, scheme: str
 ) -> None:
     pretend_master(spark, monkeypatch, master)
-    guard = guards.guard(sources.rate(spark), f"{scheme}{tmp_path}/ckpt", "far", "append")
+    guard = guards.guard(sources.rate(spark), locate(spark, f"{scheme}{tmp_path}/ckpt"), "far", "append")
     with pytest.raises(InvalidInputError, match=f"is a folder of one machine, but the master is {master}, "):
         guard.__enter__()
     assert not (tmp_path / "ckpt").exists()
@@ -315,7 +316,7 @@ def test_a_local_path_is_right_where_all_is_on_one_machine(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, master: str
 ) -> None:
     pretend_master(spark, monkeypatch, master)
-    with guards.guard(sources.rate(spark), str(tmp_path), "near", "append") as guarded:
+    with guards.guard(sources.rate(spark), locate(spark, tmp_path), "near", "append") as guarded:
         assert guarded.lock is not None
     guarded.lock.release()
 
@@ -380,10 +381,10 @@ def test_on_connect_the_query_is_noted_through_spark(
     # And a classic session reads what is noted there, and goes on.
     rows = sources.json(spark, str(folder), schema="State STRING, ProductKey STRING, n INT")
     by_state, by_product = (rows.groupBy(key).agg(F.sum("n")) for key in ("State", "ProductKey"))
-    guard = guards.guard(by_state, str(checkpoint), "totals", "complete")
+    guard = guards.guard(by_state, locate(spark, checkpoint), "totals", "complete")
     with pytest.raises(InvalidInputError, match="groups by State; the checkpoint's query groups by Product"):
         guard.__enter__()
-    with guards.guard(by_product, str(checkpoint), "totals", "update") as guarded:
+    with guards.guard(by_product, locate(spark, checkpoint), "totals", "update") as guarded:
         assert guarded.lock is not None
         guarded.note()
     guarded.lock.release()
@@ -479,7 +480,7 @@ def test_a_planned_file_that_has_gone_is_said_before_its_batch_comes_again(
     with pytest.raises(QueryFailed, match="no such shop"):
         run(start(frame, sinks.foreach_batch(fail), name="gone", checkpoint=tmp_path / "ckpt"))
     (folder / "0.txt").unlink()
-    with guards.guard(frame, str(tmp_path / "ckpt"), "gone", "append") as guarded:
+    with guards.guard(frame, locate(spark, tmp_path / "ckpt"), "gone", "append") as guarded:
         assert guarded.lock is not None
     guarded.lock.release()
     assert (
@@ -494,10 +495,10 @@ def test_a_checkpoint_that_is_not_on_a_local_disk_is_written_in_sparks_own_way(
     own = spark.newSession()  # the others of the test run keep theirs
     local = read_profile("local")[key]
     own.conf.set(key, local)
-    with guards._fitting_file_manager(own, str(tmp_path)):  # noqa: SLF001
+    with guards._fitting_file_manager(own, locate(own, tmp_path)):  # noqa: SLF001
         assert own.conf.get(key) == local
     assert not caplog.messages
-    with guards._fitting_file_manager(own, "hdfs://namenode/ckpt"):  # noqa: SLF001
+    with guards._fitting_file_manager(own, locate(own, "hdfs://namenode/ckpt")):  # noqa: SLF001
         assert own.conf.get(key, None) != local
     assert own.conf.get(key) == local  # for the queries that come after it
     [said] = caplog.messages

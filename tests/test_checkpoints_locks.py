@@ -13,7 +13,8 @@ import pytest
 from conftest import environment
 
 from sparkstream_kit import run, sinks, sources, start
-from sparkstream_kit.checkpoints.locks import local_path, lock
+from sparkstream_kit._spark.files import locate
+from sparkstream_kit.checkpoints.locks import lock
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def test_a_lock_of_another_python_in_this_jvm_is_not_lost_by_looking(
     file = jvm.java.io.RandomAccessFile(str(tmp_path / "sparkstream-kit" / "lock"), "rw")
     held = file.getChannel().tryLock()
     with pytest.raises(InvalidInputError, match="is in use by another session of this JVM"):
-        lock(spark, str(tmp_path), "two")
+        lock(spark, locate(spark, tmp_path), "two")
     assert not is_free(tmp_path)
     assert held.isValid()
     file.close()
@@ -132,25 +133,25 @@ def test_a_folder_that_cannot_be_written_is_refused(spark: SparkSession, tmp_pat
     with pytest.raises(
         InvalidInputError, match="cannot be written: Not a directory: .*; give another folder"
     ):
-        lock(spark, str(tmp_path / "file"), "one")
+        lock(spark, locate(spark, tmp_path / "file"), "one")
     (tmp_path / "sparkstream-kit" / "lock").mkdir(parents=True)
     with pytest.raises(InvalidInputError, match="cannot be locked: .*Is a directory.*; give another folder"):
-        lock(spark, str(tmp_path), "one")
+        lock(spark, locate(spark, tmp_path), "one")
 
 
 @pytest.mark.classic_only("Spark Connect has no JVM in reach")
 def test_which_paths_are_local(spark: SparkSession, tmp_path: Path) -> None:
     for written in (f"{tmp_path}/a b", f"file:{tmp_path}/a b", f"file://{tmp_path}/a b"):
-        assert local_path(spark, written) == tmp_path / "a b"
-    assert str(local_path(spark, "a/b")).endswith("/a/b")
+        assert locate(spark, written).folder == tmp_path / "a b"
+    assert str(locate(spark, "a/b").folder).endswith("/a/b")
     for remote in ("hdfs://host/a", "s3a://bucket/a", "dbfs:/a"):
-        assert local_path(spark, remote) is None
-        assert lock(spark, remote, "one") is None
+        assert locate(spark, remote).folder is None
+        assert lock(spark, locate(spark, remote), "one") is None
     conf = spark._jsc.hadoopConfiguration()  # noqa: SLF001 - as core-site.xml of a cluster would set it
     former = conf.get("fs.defaultFS")
     try:
         conf.set("fs.defaultFS", "hdfs://host:8020")
-        assert local_path(spark, "/a") is None
+        assert locate(spark, "/a").folder is None
     finally:
         conf.set("fs.defaultFS", former)
 

@@ -17,7 +17,7 @@ PACKAGE = Path(sparkstream_kit.__file__).parent
 # Rooms that a `--py-files` zip could leave out; every other room is the core.
 EXTRAS = {"__main__", "cli", "connectors", "feeds", "monitoring", "server", "testing"}
 # Where the core opens an extra, each when the caller asks for what lies behind it.
-DOORS: set[tuple[str, str]] = set()
+DOORS = {("sparkstream_kit.session", "sparkstream_kit.server.attach")}
 MOST_LINES = {"module": 250, "function": 50}
 
 

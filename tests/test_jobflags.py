@@ -334,8 +334,8 @@ def test_a_signal_outside_of_a_run(name: str, has_run: bool, tmp_path: Path) -> 
     # After the run a result may be cut short; before it there is nothing to lose.
     body = f"""
         import os, signal, time
-        from sparkstream_kit import _shutdown
-        _shutdown._job.has_run = {has_run}
+        from sparkstream_kit._spark import shutdown
+        shutdown._job.has_run = {has_run}
         os.kill(os.getpid(), signal.{name})
         time.sleep(60)
     """

@@ -476,7 +476,7 @@ def test_a_batch_for_two_sinks_is_counted_once_and_counted_on_after_a_restart(
         once = frame.dropDuplicates(["ProductKey", "_raw"])
         query = start(
             once,
-            sinks.fan_out(good.of(good_rows), bad.of(bad_rows)),
+            sinks.fan_out(good.taking(good_rows), bad.taking(bad_rows)),
             name="clean",
             checkpoint=tmp_path / "ckpt",
             availableNow=True,

@@ -31,7 +31,7 @@ def clean(spark: SparkSession, folder: Path, out: Path, dedupe: Sequence[str] = 
     good, bad = sinks.batch_files(out / "good"), sinks.batch_files(out / "bad")
     query = start(
         sales_clean.transform(sources.text(spark, str(folder), max_files_per_trigger=1), dedupe),
-        sinks.fan_out(good.of(quarantine.good_rows), bad.of(quarantine.bad_rows)),
+        sinks.fan_out(good.taking(quarantine.good_rows), bad.taking(quarantine.bad_rows)),
         name="clean",
         checkpoint=out / "_checkpoint",
         availableNow=True,

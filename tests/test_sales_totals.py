@@ -43,7 +43,7 @@ def test_the_same_transform_on_a_static_read_gives_the_same_table(spark: SparkSe
     assert static.schema.simpleString() == "struct<ProductKey:string,Orders:bigint,TotalSales:decimal(22,2)>"
 
     streamed = sales_totals.transform(sources.text(spark, str(folder), max_files_per_trigger=1))
-    sink = sinks.latest("sales_stream").of(sales_totals.totals)
+    sink = sinks.latest("sales_stream").taking(sales_totals.totals)
     run(start(streamed, sink, name="same", mode="complete", availableNow=True))
     assert_df_equality(spark.table("sales_stream"), static, ignore_nullable=True)
 

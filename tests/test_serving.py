@@ -20,8 +20,9 @@ from conftest import command, environment
 from test_connect import attached
 
 import sparkstream_kit
-from sparkstream_kit import checkpoints, cli, serving
+from sparkstream_kit import checkpoints, cli
 from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.server import serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,7 +111,7 @@ def test_a_server_that_ends_at_its_start_says_why(cache: Path, tmp_path: Path) -
     assert not (serving.folder_of(port) / "token").exists()
 
 
-CUT_SHORT = "import sys\nfrom sparkstream_kit import serving\nserving.serve(int(sys.argv[1]))"
+CUT_SHORT = "import sys\nfrom sparkstream_kit.server import serving\nserving.serve(int(sys.argv[1]))"
 
 
 @pytest.mark.slow
@@ -293,7 +294,7 @@ def test_an_inner_block_leaves_the_outer_one_s_session(connect: str, tmp_path: P
 
 OF_A_CLUSTER = """
 from sparkstream_kit import spark_session
-from sparkstream_kit.sources import sockets
+from sparkstream_kit._spark import sockets
 with spark_session("of a cluster") as spark:
     print(spark.conf.get("spark.sql.shuffle.partitions"), sockets.is_being_read(spark, [("nobody", 1)]))
 """

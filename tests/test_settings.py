@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from pyspark import SparkContext
 
-from sparkstream_kit._settings import same, shown
+from sparkstream_kit._spark.settings import same, shown
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 
 from sparkstream_kit import display, feeds, jobflags, run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.sinks.base import opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,8 +49,7 @@ def finish(frame: DataFrame, sink: sinks.Sink, mode: str = "append", **more: obj
 
 def test_snapshot_writes_exact_csv_and_json(result: DataFrame, tmp_path: Path) -> None:
     for name in ("r.csv", "r.json"):
-        write = sinks.snapshot(tmp_path / name).write
-        assert write is not None
+        write = opened(sinks.snapshot(tmp_path / name), result, None)
         write(result, 0)
     with (tmp_path / "r.csv").open(newline="") as file:
         assert list(csv.reader(file)) == [
@@ -67,8 +67,7 @@ def test_snapshot_writes_exact_csv_and_json(result: DataFrame, tmp_path: Path) -
 
 def test_an_empty_result_is_still_a_whole_file(result: DataFrame, tmp_path: Path) -> None:
     for name, text in (("r.csv", "k,v,t\n"), ("r.json", "[]\n")):
-        write = sinks.snapshot(tmp_path / name).write
-        assert write is not None
+        write = opened(sinks.snapshot(tmp_path / name), result, None)
         write(result.limit(0), 0)
         assert (tmp_path / name).read_text() == text
 
@@ -78,8 +77,7 @@ def test_a_snapshot_that_cannot_be_written_leaves_the_old_one(
 ) -> None:
     target = tmp_path / "r.csv"
     target.write_text("old")
-    write = sinks.snapshot(target).write
-    assert write is not None
+    write = opened(sinks.snapshot(target), result, None)
 
     def full(_: int) -> None:
         raise OSError("disk full")
@@ -183,7 +181,7 @@ def test_the_console_shows_each_batch(stream: DataFrame, capfd: pytest.CaptureFi
 
 def test_latest_of_a_query_without_checkpoint(spark: SparkSession, stream: DataFrame) -> None:
     counts = stream.groupBy("k").count()
-    big = sinks.latest("only_big").of(lambda batch: batch.where("k > 1"))
+    big = sinks.latest("only_big").taking(lambda batch: batch.where("k > 1"))
     finish(counts, sinks.fan_out(sinks.latest("all_of_it"), big), "complete")
     assert spark.table("all_of_it").count() == 2
     assert [tuple(row) for row in spark.table("only_big").collect()] == [(2, 1)]
@@ -221,8 +219,8 @@ def test_a_sink_computes_a_batch_once(stream: DataFrame, tmp_path: Path, kind: s
 def test_of_gives_a_sink_its_part_of_each_batch(
     spark: SparkSession, stream: DataFrame, tmp_path: Path
 ) -> None:
-    big = sinks.latest("big").of(lambda batch: batch.where("k > 1"))
-    small = sinks.snapshot(tmp_path / "small.csv").of(lambda batch: batch.where("k <= 1").select("k"))
+    big = sinks.latest("big").taking(lambda batch: batch.where("k > 1"))
+    small = sinks.snapshot(tmp_path / "small.csv").taking(lambda batch: batch.where("k <= 1").select("k"))
     finish(stream.groupBy("k").count(), sinks.fan_out(big, small), "complete", checkpoint=tmp_path / "ckpt")
     assert [tuple(row) for row in spark.table("big").collect()] == [(2, 1)]
     assert (tmp_path / "small.csv").read_text() == "k\n1\n"
@@ -255,7 +253,7 @@ def test_every_sink_works_without_the_kit(spark: SparkSession, stream: DataFrame
 
 def test_a_sink_keeps_its_options_out_of_its_repr() -> None:
     assert "hush" not in repr(sinks.files("out", format="csv", password="hush"))  # noqa: S106 - the point
-    assert "delivery='exactly once, read through Spark'" in repr(sinks.files("out"))
+    assert "promise='exactly once, read through Spark'" in repr(sinks.files("out"))
 
 
 @pytest.mark.parametrize("kind", ["batch_files", "latest", "snapshot", "sql_table"])
@@ -269,14 +267,14 @@ def test_fan_out_refuses_two_sinks_with_one_target_by_whatever_name(tmp_path: Pa
     }[kind]
     more = {"table": "t", "how": "replace"} if kind == "sql_table" else {}
     made = [getattr(sinks, kind)(name, **more) for name in (*names, names[0])]
-    for one, two in ((made[0], made[1]), (made[0], made[2].of(lambda batch: batch.where("k > 1")))):
+    for one, two in ((made[0], made[1]), (made[0], made[2].taking(lambda batch: batch.where("k > 1")))):
         with pytest.raises(
             InvalidInputError, match=r"fan_out\(\): two sinks write to (folder|view|file|table) "
         ):
             sinks.fan_out(one, two)
     # Each declares what it writes to, but for a function, of which nobody knows.
-    assert all(sink.targets for sink in made)
-    assert sinks.fan_out(*[sinks.foreach_batch(print)] * 2).targets == ()
+    assert all(sink.writes_to for sink in made)
+    assert sinks.fan_out(*[sinks.foreach_batch(print)] * 2).writes_to == ()
 
 
 NAMES = ["a`b", "c.d", "e f", "`", 'g"h', "i'j", "Ü"]
@@ -315,7 +313,7 @@ def test_batches_without_rows_are_no_gap(spark: SparkSession, folder: Path, tmp_
     times = sources.csv(spark, str(folder), schema="t TIMESTAMP", max_files_per_trigger=1)
     counts = times.withWatermark("t", "1 hour").groupBy("t").count()
     url = f"sqlite:///{tmp_path}/t.db"
-    nothing = sinks.sql_table(url, "nothing").of(lambda batch: batch.where("count > 1"))
+    nothing = sinks.sql_table(url, "nothing").taking(lambda batch: batch.where("count > 1"))
     sink = sinks.fan_out(
         sinks.sql_table(url, "t"), nothing, sinks.batch_files(tmp_path / "out", format="json")
     )
@@ -361,7 +359,7 @@ def test_a_format_that_spark_does_not_have_is_one_line_with_its_package(
     message: str,
 ) -> None:
     configured = sinks.Sink(
-        kind="other", modes=("append",), delivery="its own", configure=lambda writer: writer.format(name)
+        kind="other", modes=("append",), promise="its own", configure=lambda writer: writer.format(name)
     )
     for sink in (sinks.table("no_such", format=name), configured):
         with pytest.raises(InvalidInputError) as caught:
@@ -379,8 +377,7 @@ def test_a_format_that_spark_does_not_have_is_one_line_with_its_package(
 
 
 def test_a_snapshot_takes_the_local_paths_that_spark_takes(result: DataFrame, tmp_path: Path) -> None:
-    write = sinks.snapshot(f"file://{tmp_path}/r.csv").write
-    assert write is not None
+    write = opened(sinks.snapshot(f"file://{tmp_path}/r.csv"), result, None)
     write(result, 0)
     assert [path.name for path in tmp_path.iterdir()] == ["r.csv"]
     for path in ("s3a://bucket/r.csv", "hdfs:/r.json"):
@@ -400,7 +397,10 @@ def test_what_a_sink_cannot_do_it_says(tmp_path: Path) -> None:
             lambda: sinks.fan_out(sinks.latest("t"), sinks.memory("m")),
             "fan_out() takes sinks that work batch by batch (such as latest, sql_table, foreach_batch), not",
         ),
-        (lambda: sinks.console().of(lambda batch: batch), "of() takes sinks that work batch by batch"),
+        (
+            lambda: sinks.console().taking(lambda batch: batch),
+            "taking() takes sinks that work batch by batch",
+        ),
     ]
     for wrong, message in refused:
         with pytest.raises(InvalidInputError) as caught:

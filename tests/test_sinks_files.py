@@ -173,7 +173,8 @@ def test_it_is_so_on_every_file_system(spark: SparkSession, stream: DataFrame, t
 
 CONNECTED = """
 import sys
-from sparkstream_kit import _connect, get_session, sinks, sources, start
+from sparkstream_kit import get_session, sinks, sources, start
+from sparkstream_kit._spark import files, session
 from sparkstream_kit.errors import InvalidInputError
 
 home = sys.argv[1]
@@ -189,7 +190,8 @@ def finish(sink, checkpoint):
 
 for where in ("here", "elsewhere"):
     if where == "elsewhere":
-        _connect.folder = lambda _: None  # as of a server that `sparkstream serve` has not started here
+        # As of a server that `sparkstream serve` has not started here.
+        files.server_folder = session.server_folder = lambda _: None
     for sink in (sinks.files(f"{home}/{where}"), sinks.table(f"t_{where}", path=f"{home}/t_{where}")):
         for checkpoint in ("first", "first", "second"):
             finish(sink, f"{home}/{where}-{sink.kind}-{checkpoint}")

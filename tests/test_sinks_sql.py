@@ -19,6 +19,7 @@ from pyspark.sql import functions as F
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.checkpoints.editing import rewind
 from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, QueryFailed
+from sparkstream_kit.sinks.base import opened
 from sparkstream_kit.sinks.sql import rows
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def test_a_stateful_batch_that_comes_again_is_read_to_its_end(
 def test_rows_that_are_gone_from_the_result_go_from_the_table(
     stream: DataFrame, url: str, tmp_path: Path
 ) -> None:
-    small = sinks.sql_table(url, "t", how="replace").of(lambda batch: batch.where("total < 4"))
+    small = sinks.sql_table(url, "t", how="replace").taking(lambda batch: batch.where("total < 4"))
     seen: list[list[tuple[Any, ...]]] = []
     look = sinks.foreach_batch(lambda *_: seen.append(sql(url, "SELECT k, total FROM t ORDER BY k")))
     finish(totals(stream), sinks.fan_out(small, look), tmp_path / "ckpt", "complete")
@@ -127,7 +128,7 @@ def test_a_crash_between_two_tables_leaves_both_exact(stream: DataFrame, url: st
     sink = sinks.fan_out(
         sinks.sql_table(url, "first"),
         sinks.foreach_batch(between),
-        sinks.sql_table(second, "second").of(lambda batch: batch.select("n")),
+        sinks.sql_table(second, "second").taking(lambda batch: batch.select("n")),
     )
     with pytest.raises(QueryFailed, match="killed between the two"):
         finish(stream, sink, tmp_path / "ckpt")
@@ -137,11 +138,11 @@ def test_a_crash_between_two_tables_leaves_both_exact(stream: DataFrame, url: st
     assert sql(url, "SELECT count(*), sum(n) FROM first") == [(6, 12)]
     assert sql(second, "SELECT count(*), sum(n) FROM second") == [(6, 12)]
     assert sink.needs_checkpoint
-    assert sink.delivery == "sql_table: exactly once; foreach_batch: at least once"
+    assert sink.promise == "sql_table: exactly once; foreach_batch: at least once"
 
 
 def test_two_parts_into_one_table_are_refused(url: str) -> None:
-    part = sinks.sql_table(url, "t").of(lambda batch: batch.where("n = 1"))
+    part = sinks.sql_table(url, "t").taking(lambda batch: batch.where("n = 1"))
     with pytest.raises(InvalidInputError, match=r"fan_out\(\): two sinks write to table t in .*; union"):
         sinks.fan_out(part, part)
     with pytest.raises(InvalidInputError, match=r"fan_out\(\): two sinks write to table t in .*; union"):
@@ -151,7 +152,7 @@ def test_two_parts_into_one_table_are_refused(url: str) -> None:
 def test_one_name_in_two_schemas_is_two_tables() -> None:
     url = "postgresql+psycopg://kit@host/db"
     north, south = (sinks.sql_table(url, f"{schema}.t") for schema in ("north", "south"))
-    assert len(sinks.fan_out(north, south).targets) == 2
+    assert len(sinks.fan_out(north, south).writes_to) == 2
     with pytest.raises(InvalidInputError, match="two sinks write to table t in"):
         sinks.fan_out(sinks.sql_table(url, "t"), sinks.sql_table(url, "public.t"))
 
@@ -163,9 +164,7 @@ def test_of_two_new_queries_on_one_table_the_later_is_refused(
     #   one:                [ batch 0, committed ]
     #   two:  [ batch 0 computed …                 … loaded ]  refused
     batch = stream.sparkSession.createDataFrame([("a", 1)], "k STRING, n INT")
-    one, two = (sinks.sql_table(url, "t", how=how).bind(stream, None).write for _ in range(2))
-    assert one is not None
-    assert two is not None
+    one, two = (opened(sinks.sql_table(url, "t", how=how), stream, None) for _ in range(2))
     load = rows.load
 
     def load_after_the_other(*args: Any) -> None:
@@ -348,8 +347,7 @@ def test_without_the_kit_it_is_as_exact_and_as_careful(stream: DataFrame, url: s
     query = without_the_kit(stream, sinks.sql_table(url, "t"), tmp_path / "second")
     with pytest.raises(Exception, match="was written by another query"):
         query.processAllAvailable()
-    write = sinks.sql_table(url, "t").write
-    assert write is not None
+    write = opened(sinks.sql_table(url, "t"), stream.sparkSession.range(1), None)
     with pytest.raises(InvalidInputError, match="cannot tell which query a batch is of; it writes"):
         write(stream.sparkSession.range(1), 0)
 
@@ -758,7 +756,7 @@ spark = get_session("connected")
 stream = sources.csv(spark, str(home / "in"), schema="k STRING, n INT", max_files_per_trigger=1)
 totals = stream.groupBy("k").agg({"n": "sum"}).withColumnRenamed("sum(n)", "total")
 both = sinks.fan_out(
-    sinks.sql_table(url, "kept", how="replace").of(lambda batch: batch.where("total > 3")),
+    sinks.sql_table(url, "kept", how="replace").taking(lambda batch: batch.where("total > 3")),
     sinks.batch_files(home / "out", format="json"),
 )
 for _ in range(2):

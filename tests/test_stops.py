@@ -71,8 +71,8 @@ def test_a_signal_ends_a_query_cleanly(
 @pytest.mark.parametrize(
     ("number", "reached"),
     [
-        (Signal.SIGINT, "sparkstream_kit._launch"),
-        pytest.param(Signal.SIGTERM, "sparkstream_kit._launch", marks=pytest.mark.slow),
+        (Signal.SIGINT, "sparkstream_kit._spark.launch"),
+        pytest.param(Signal.SIGTERM, "sparkstream_kit._spark.launch", marks=pytest.mark.slow),
         pytest.param(Signal.SIGINT, "pyspark.sql.session", marks=pytest.mark.slow),
         pytest.param(Signal.SIGTERM, "pyspark.sql.session", marks=pytest.mark.slow),
     ],
@@ -103,7 +103,7 @@ def test_a_signal_before_the_run_ends_the_job_at_once(
     until(lambda: not living(process.pid))
 
 
-WATCHED_FUNCTIONS = {"sparkstream_kit._launch": "_launch", "pyspark.sql.session": "__init__"}
+WATCHED_FUNCTIONS = {"sparkstream_kit._spark.launch": "_launch", "pyspark.sql.session": "__init__"}
 WATCHED = """
 import sys, threading
 sys.path.insert(0, {jobs!r})
@@ -120,7 +120,8 @@ sys.exit(sales_totals.main([sys.argv[1], "--run-for", "60"]))  # should it never
 
 RESET = """
 import os, signal, sys
-from sparkstream_kit import _shutdown, _waiting, get_session
+from sparkstream_kit import _waiting, get_session
+from sparkstream_kit._spark import shutdown
 from sparkstream_kit.jobflags import exit_codes
 
 class Unread:
@@ -135,7 +136,7 @@ class Unread:
 def main(argv):
     gateway = get_session("reset").sparkContext._gateway
     inbox = _waiting.Inbox(run_for=None, stop_file=None)
-    with _shutdown.jvm_waits_for(inbox, 30):
+    with shutdown.jvm_waits_for(inbox, 30):
         os.kill(gateway.proc.pid, signal.SIGTERM)
         print(inbox.get(30))
     connection = gateway._gateway_client.get_thread_connection()

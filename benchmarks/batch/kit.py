@@ -17,7 +17,7 @@ kind, profile, folder, batches = sys.argv[1:]
 noop = sinks.Sink(
     kind="noop",
     modes=("append", "update"),
-    delivery="none",
+    promise="none",
     configure=lambda writer: writer.format("noop"),
 )
 with get_session("batch", profile=profile) as spark, tempfile.TemporaryDirectory() as checkpoint:

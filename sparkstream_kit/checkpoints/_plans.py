@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import compress
-from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING
 
-from pyspark.sql import DataFrame, SparkSession
-
-from sparkstream_kit import _connect
-from sparkstream_kit.errors import KitError
+from sparkstream_kit._spark.plan import analyzed_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pyspark.sql import DataFrame
 
-__all__ = ["file_paths", "keeps_states_by_name", "stable_lines", "time_zone", "top_level"]
-
-# To ask for a plan takes some milliseconds, on Spark Connect some tens; a DataFrame's never changes.
-_texts: WeakKeyDictionary[DataFrame, str] = WeakKeyDictionary()
+__all__ = ["file_paths", "stable_lines", "time_zone", "top_level"]
 
 # They change no row: other names, hints, where rows are, and observations beside the plan.
 _TRANSPARENT = re.compile(
@@ -105,7 +97,7 @@ def stable_lines(frame: DataFrame, mode: str) -> list[str]:
 
 def _stateful_part(frame: DataFrame, mode: str) -> list[_Node]:
     """Return the plan from the topmost stateful operator down; nothing if none keeps state."""
-    nodes = _parse(_analyzed_plan(frame))
+    nodes = _parse(analyzed_plan(frame))
     top = _topmost_stateful(nodes, mode)
     return [] if top is None else nodes[top : _end(nodes, top)]
 
@@ -138,20 +130,11 @@ def _end_of_parse(nodes: list[_Node], at: int) -> int:
 
 def file_paths(frame: DataFrame) -> list[str | None]:
     """Return the path of each source, in the order in which a checkpoint numbers them; None for no files."""
-    nodes = _parse(_analyzed_plan(frame))
+    nodes = _parse(analyzed_plan(frame))
     # A source that two branches share stands in the plan twice, and is one.
     texts = dict.fromkeys(node.text for node in nodes if node.text.startswith(("Streaming", "FileSource[")))
     found = [re.search(r"\bFileSource\[(.*?)\](?:, \[|$)", text) for text in texts]
     return [each[1] if each else None for each in found]
-
-
-def keeps_states_by_name(frame: DataFrame) -> bool:
-    """Say whether a query has states with names of their own (`transformWithState`)."""
-    if _connect.is_connect(frame.sparkSession):  # what was asked for says it too, and asks no server
-        connect: Any = frame
-        plan = str(connect._plan.to_proto(connect.sparkSession.client))  # noqa: SLF001
-        return re.search(r"^\s*transform_with_state_info \{", plan, re.MULTILINE) is not None
-    return re.search(r"^\W*TransformWithState", _analyzed_plan(frame), re.MULTILINE) is not None
 
 
 def top_level(text: str) -> list[str]:
@@ -270,44 +253,3 @@ def _without(unstable: list[tuple[re.Pattern[str], str]], text: str) -> str:
     while text != before:
         before, text = text, _ANSI_FLAG.sub(r"\1(\2)", text)
     return text
-
-
-def _analyzed_plan(frame: DataFrame) -> str:
-    if frame not in _texts:
-        _texts[frame] = _ask_for_plan(frame)
-    return _texts[frame]
-
-
-def _ask_for_plan(frame: DataFrame) -> str:
-    # The public `explain("extended")` says the same, but on classic it plans the whole query first, which
-    # takes a new JVM half a second, and it prints.
-    plan: Any = frame
-    with _unshortened(frame.sparkSession):
-        if not _connect.is_connect(frame.sparkSession):
-            return str(plan._jdf.queryExecution().analyzed().toString()).rstrip("\n")  # noqa: SLF001
-        explained = plan._explain_string(extended=True)  # noqa: SLF001
-    analyzed = explained.partition("\n== Analyzed Logical Plan ==\n")[2]
-    # Its first line is the schema.
-    lines = analyzed.partition("\n== Optimized Logical Plan ==\n")[0].strip("\n").split("\n")[1:]
-    if not lines:
-        raise KitError(
-            f"Spark {frame.sparkSession.version} explains a plan in a form that the kit does not know, and "
-            "its checkpoint cannot be guarded; start without the kit: sink(frame.writeStream).start()"
-        )
-    return "\n".join(lines)
-
-
-@contextmanager
-def _unshortened(spark: SparkSession) -> Iterator[None]:
-    """Let Spark print all columns, not the first 25; it asks the session that is active in this thread."""
-    key = "spark.sql.debug.maxToStringFields"
-    former = [
-        (each, each.conf.get(key) or "25") for each in {spark, SparkSession.getActiveSession() or spark}
-    ]
-    for session, _ in former:
-        session.conf.set(key, "100000")
-    try:
-        yield
-    finally:
-        for session, value in former:
-            session.conf.set(key, value)

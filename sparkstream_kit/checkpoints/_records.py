@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import zlib
 from typing import TYPE_CHECKING
 
 from py4j.protocol import Py4JError
-from pyspark.errors import AnalysisException, PySparkException
+from pyspark.errors import PySparkException
 from pyspark.sql import functions as F
 
 from sparkstream_kit import _causes, _files
-from sparkstream_kit.checkpoints._layout import numbered
-from sparkstream_kit.checkpoints.locks import local_path
+from sparkstream_kit._spark import files
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
+
+    from sparkstream_kit._spark.files import Location
 
 __all__ = ["last_settings", "read_query", "write_query"]
 
@@ -26,21 +26,20 @@ _OF_SPARK = (Py4JError, PySparkException)
 _QUERY = "sparkstream-kit/query.json"  # a file; when Spark has written it, a folder: the newest file counts
 
 
-def read_query(spark: SparkSession, checkpoint: str) -> dict[str, str] | None:
+def read_query(spark: SparkSession, checkpoint: Location) -> dict[str, str] | None:
     """Return what `write_query` has kept; None if nothing.
 
     Raises:
         InvalidInputError: it is not what was kept.
     """
-    local = local_path(spark, checkpoint)
     try:
-        if local is None:
-            files = _through_spark(spark, f"{checkpoint}/{_QUERY}")
-            row = files.orderBy(F.desc("modificationTime")).first() if files is not None else None
+        if checkpoint.folder is None:
+            notes = files.through_spark(spark, f"{checkpoint}/{_QUERY}")
+            row = None if notes is None else notes.orderBy(F.desc("modificationTime")).first()
             return None if row is None else _query(row.content.decode())
-        file = local / _QUERY
-        notes = sorted(file.glob("part-*"), key=lambda note: note.stat().st_mtime_ns) or [file]
-        return _query(notes[-1].read_text("utf-8")) if file.exists() else None
+        file = checkpoint.folder / _QUERY
+        parts = sorted(file.glob("part-*"), key=lambda part: part.stat().st_mtime_ns) or [file]
+        return _query(parts[-1].read_text("utf-8")) if file.exists() else None
     except (OSError, TypeError, ValueError, LookupError, *_OF_SPARK) as err:
         reason = _causes.innermost(err) if isinstance(err, _OF_SPARK) else "not what the kit wrote"
         raise InvalidInputError(
@@ -61,45 +60,36 @@ def _checksum(query: dict[str, str]) -> str:
     return f"{zlib.crc32(json.dumps(query).encode()):08x}"
 
 
-def write_query(spark: SparkSession, checkpoint: str, query: dict[str, str]) -> None:
+def write_query(spark: SparkSession, checkpoint: Location, query: dict[str, str]) -> None:
     """Keep which query uses the checkpoint."""
     text = json.dumps(query | {"crc32": _checksum(query)})
-    local = local_path(spark, checkpoint)
-    if local is None:
+    if checkpoint.folder is None:
         rows = spark.createDataFrame([(text,)], "value STRING").coalesce(1)
         # Beside the former note, as to overwrite it would first remove it: a crash would leave none.
         rows.write.mode("append").text(f"{checkpoint}/{_QUERY}")
         return
-    file = local / _QUERY
+    file = checkpoint.folder / _QUERY
     if file.is_dir():
         shutil.rmtree(file)
     _files.replace(file, [text + "\n"])
 
 
-def last_settings(spark: SparkSession, checkpoint: str) -> dict[str, str] | None:
+def last_settings(spark: SparkSession, checkpoint: Location) -> dict[str, str] | None:
     """Return the settings that the newest batch was planned with; None if no batch was ever planned.
 
     Raises:
         InvalidInputError: its plan cannot be read.
     """
-    local = local_path(spark, checkpoint)
-    if local is not None:
-        batches = list(numbered(local / "offsets"))
-    else:
-        files = _through_spark(spark, f"{checkpoint}/offsets")
-        names = [] if files is None else [file.rpartition("/")[2] for file in files.inputFiles()]
-        batches = [int(name) for name in names if name.isdigit()]
+    names = files.names(spark, checkpoint, "offsets")
+    if names is None:
+        plans = files.through_spark(spark, f"{checkpoint}/offsets")
+        names = [] if plans is None else [file.rpartition("/")[2] for file in plans.inputFiles()]
+    batches = [int(name) for name in names if name.isdecimal()]
     if not batches:
         return None
     plan = f"offsets/{max(batches)}"
     try:
-        if local is not None:
-            text = (local / plan).read_text("utf-8")
-        else:
-            files = _through_spark(spark, f"{checkpoint}/{plan}")
-            row = None if files is None else files.first()
-            text = "" if row is None else row.content.decode()
-        version, settings, _ = text.split("\n", 2)
+        version, settings, _ = (files.content(spark, checkpoint, plan) or "").split("\n", 2)
         # Another version is a newer Spark's.
         return dict(json.loads(settings).get("conf", {})) if version == "v1" else {}
     except (OSError, AttributeError, TypeError, ValueError) as err:
@@ -108,21 +98,8 @@ def last_settings(spark: SparkSession, checkpoint: str) -> dict[str, str] | None
         raise _damaged(checkpoint, f"{plan} cannot be read ({_causes.innermost(err)})") from err
 
 
-def _damaged(checkpoint: str, what: str) -> InvalidInputError:
+def _damaged(checkpoint: Location, what: str) -> InvalidInputError:
     return InvalidInputError(
         f"checkpoint {checkpoint} is damaged: {what}; restore it from a backup, start anew on another, or "
         "copy it to a local path, where sparkstream checkpoint check COPY says which batch to go back to"
     )
-
-
-def _through_spark(spark: SparkSession, path: str) -> DataFrame | None:
-    """Return a folder's files as rows with their content; None if there is no such folder."""
-    try:
-        # Spark takes a path for a pattern.
-        files = spark.read.format("binaryFile").load(re.sub(r"([][{}*?\\])", r"\\\1", path))
-        files.schema  # noqa: B018 - Connect looks for the path only now
-    except AnalysisException as err:
-        if err.getCondition() != "PATH_NOT_FOUND":
-            raise
-        return None
-    return files

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
-from sparkstream_kit import _causes, _connect
+from sparkstream_kit import _causes
+from sparkstream_kit._spark.files import written_by_server
 from sparkstream_kit.checkpoints import _records, origins
 from sparkstream_kit.checkpoints._plans import file_paths, time_zone
 from sparkstream_kit.checkpoints.checking import damage
 from sparkstream_kit.checkpoints.fingerprints import differences, fingerprint
-from sparkstream_kit.checkpoints.locks import Lock, local_path, lock
+from sparkstream_kit.checkpoints.locks import Lock, lock
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.profiles import STATE_STORE
 from sparkstream_kit.sources import watch
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
+
+    from sparkstream_kit._spark.files import Location
 
 __all__ = ["Guarded", "guard"]
 
@@ -55,7 +58,7 @@ class Guarded:
 @contextmanager
 def guard(
     frame: DataFrame,
-    checkpoint: str | None,
+    checkpoint: Location | None,
     name: str,
     mode: str,
     *,
@@ -99,20 +102,19 @@ def guard(
     _check_reach(spark, checkpoint)
     held = lock(spark, checkpoint, name)
     try:
-        local = local_path(spark, checkpoint)
-        _check_whole(local)
+        _check_whole(checkpoint)
         query = {"name": name, "mode": mode, "fingerprint": fingerprint(frame, mode)}
         query |= time_zone(frame, mode)
         kept = _records.read_query(spark, checkpoint)
         _check_query(spark, checkpoint, query, kept, allow_changed_query=allow_changed_query)
-        if local is not None:
-            _check_inputs(frame, local, name, moved or {}, forget=allow_changed_query)
+        if checkpoint.folder is not None:
+            _check_inputs(frame, checkpoint.folder, name, moved or {}, forget=allow_changed_query)
 
         def note() -> None:
             if query != kept:
                 _records.write_query(spark, checkpoint, query)
 
-        with _fitting_file_manager(spark, checkpoint), _explained(spark, checkpoint):
+        with _fitting_file_manager(spark, checkpoint), _explained(checkpoint):
             yield Guarded(held, note)
     except BaseException:
         if held is not None:
@@ -121,32 +123,32 @@ def guard(
 
 
 @contextmanager
-def _explained(spark: SparkSession, checkpoint: str) -> Iterator[None]:
+def _explained(checkpoint: Location) -> Iterator[None]:
     """Say which file of the checkpoint is damaged, if that made Spark fail: it has other words for it."""
     try:
         yield
     except (Py4JError, PySparkException) as err:
-        local = local_path(spark, checkpoint)
-        if local is not None and (found := damage(local, whole=True)):
+        if checkpoint.folder is not None and (found := damage(checkpoint.folder, whole=True)):
             raise InvalidInputError(f"{found} (Spark: {_causes.innermost(err)})") from err
         raise
 
 
-def _check_reach(spark: SparkSession, checkpoint: str) -> None:
+def _check_reach(spark: SparkSession, checkpoint: Location) -> None:
     """Refuse a folder of this machine where the state is written by others."""
     master = spark.conf.get("spark.master", None) or "local"
     if master.startswith("local"):  # local-cluster too has all its nodes on this machine
         return
-    if checkpoint.startswith("file:") or local_path(spark, checkpoint) is not None:
+    if checkpoint.text.startswith("file:") or checkpoint.folder is not None:
         raise InvalidInputError(
             f"checkpoint {checkpoint} is a folder of one machine, but the master is {master}, whose nodes "
             "all write to it; give a path that they share, such as hdfs://namenode/checkpoints or s3a://bucket/ckpt"
         )
 
 
-def _check_whole(local: Path | None) -> None:
+def _check_whole(checkpoint: Location) -> None:
     """Refuse a damaged checkpoint in clearer words than Spark has."""
-    if local is not None and (found := damage(local) or watch.doubled(str(local))):
+    folder = checkpoint.folder
+    if folder is not None and (found := damage(folder) or watch.doubled(str(folder))):
         raise InvalidInputError(found)
 
 
@@ -165,17 +167,16 @@ def _check_inputs(
 
 
 @contextmanager
-def _fitting_file_manager(spark: SparkSession, checkpoint: str) -> Iterator[None]:
+def _fitting_file_manager(spark: SparkSession, checkpoint: Location) -> Iterator[None]:
     """Leave a checkpoint on another file system to Spark's own way of writing, whatever the profile has."""
-    foreign = _connect.is_connect(spark) and _connect.folder(spark) is None
     given = str(spark.conf.get(_FILE_MANAGER, ""))
     only_local = given.endswith(".FileSystemBasedCheckpointFileManager")
-    if foreign or not only_local or local_path(spark, checkpoint) is not None:
+    if not only_local or checkpoint.folder is not None or written_by_server(spark):
         yield
         return
     _log.warning(
         "checkpoint %s is not on a local disk: it is written in Spark's own way, and not by %s",
-        checkpoint,
+        checkpoint.text,
         _FILE_MANAGER,
     )
     spark.conf.unset(_FILE_MANAGER)
@@ -187,7 +188,7 @@ def _fitting_file_manager(spark: SparkSession, checkpoint: str) -> Iterator[None
 
 def _check_query(
     spark: SparkSession,
-    checkpoint: str,
+    checkpoint: Location,
     query: dict[str, str],
     kept: dict[str, str] | None,
     *,
@@ -201,7 +202,7 @@ def _check_query(
         _log.warning(
             "checkpoint %s was not written by sparkstream-kit; assuming it belongs to query %s. Other "
             "queries will be refused from now on.",
-            checkpoint,
+            checkpoint.text,
             name,
         )
     elif not allow_changed_query and (found := _differences(spark, kept, query)):
@@ -211,7 +212,7 @@ def _check_query(
             "start(…, allow_changed_query=True)"
         )
     if query["fingerprint"]:
-        _say_what_stays(spark, checkpoint, name, settings)
+        _say_what_stays(spark, checkpoint.text, name, settings)
 
 
 def _differences(spark: SparkSession, kept: dict[str, str], query: dict[str, str]) -> list[str]:

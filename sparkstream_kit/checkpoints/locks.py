@@ -9,45 +9,45 @@ until then the checkpoint is refused to others (`left_running`).
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
-import struct
 import threading
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING
 
-from py4j.protocol import Py4JError, Py4JJavaError
+from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
-from sparkstream_kit import _connect, _files, _waiting
+from sparkstream_kit import _waiting
+from sparkstream_kit._spark import lockfile
 from sparkstream_kit.checkpoints._layout import left_running
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pyspark.sql import SparkSession
     from pyspark.sql.streaming.query import StreamingQuery
 
-__all__ = ["Lock", "local_path", "lock"]
+    from sparkstream_kit._spark.files import Location
+
+__all__ = ["Lock", "lock"]
 
 _mutex = threading.RLock()
 # By the lock file's real path. Look here before opening the file: POSIX drops a process's locks when it
 # closes any descriptor of that file.
 _held: dict[str, Lock] = {}
-_never_closed: list[Any] = []  # files that another Python of the same JVM has locked, for the same reason
 
 
 class Lock:
     """A held lock; it belongs to a query once `until_end_of` has been called."""
 
-    def __init__(self, key: str, file: Any, java_lock: Any, name: str) -> None:
+    def __init__(self, key: str, file: lockfile.LockFile, name: str) -> None:
         self.name = name
+        self.file = file
         self._key = key
-        self._file = file  # of the JVM's, or of this Python's
-        self._java_lock = java_lock  # without this reference the JVM would forget that it has the lock
         self._query: StreamingQuery | None = None
 
     def until_end_of(self, query: StreamingQuery) -> None:
@@ -67,19 +67,7 @@ class Lock:
         with _mutex:
             if _held.get(self._key) is self:
                 del _held[self._key]
-                with suppress(Py4JError, OSError):  # the JVM has gone, and the lock with it
-                    if self.is_here:
-                        self._file.truncate(0)  # the query has ended: nothing is left running
-                    self._file.close()
-
-    @property
-    def is_here(self) -> bool:
-        """Whether this Python holds the lock, and not its JVM."""
-        return self._java_lock is None
-
-    def close(self) -> None:
-        """Close this process's copy of the file."""
-        self._file.close()
+                self.file.release()
 
     def in_use(self) -> bool:
         """Say whether the query that has the lock is starting or running."""
@@ -89,7 +77,7 @@ class Lock:
             return False
 
 
-def lock(spark: SparkSession, location: str, name: str) -> Lock | None:
+def lock(spark: SparkSession, location: Location, name: str) -> Lock | None:
     """Lock a checkpoint for one query, until `release`.
 
     A checkpoint on a remote file system is not locked, nor one that two machines share: there Spark's own
@@ -109,133 +97,57 @@ def lock(spark: SparkSession, location: str, name: str) -> Lock | None:
         InvalidInputError: another query has it, of this process or of another; or the folder cannot be
             written.
     """
-    path = local_path(spark, location)
-    if path is None:
+    if location.folder is None:
         return None
-    file = path / "sparkstream-kit" / "lock"
+    path = location.folder / "sparkstream-kit" / "lock"
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as err:
         raise InvalidInputError(
             f"checkpoint {location} cannot be written: {err.strerror}: {err.filename}; give another folder"
         ) from err
-    key = os.path.realpath(file)
+    key = os.path.realpath(path)
     with _mutex:
-        holder = _held.get(key)
-        if holder is not None:
+        if (holder := _held.get(key)) is not None:
             if holder.in_use():
                 raise InvalidInputError(
                     f"checkpoint {location} is in use by query {holder.name} of this process; "
                     "end that one first, or give this query a checkpoint of its own"
                 )
             holder.release()
-        if _connect.is_connect(spark):
-            opened, java_lock = _locked_here(spark, file, location, name), None
-        else:
-            opened, java_lock = _locked(spark, file, location, name)
-        _held[key] = Lock(key, opened, java_lock, name)
+        _held[key] = Lock(key, _take(spark, path, location.text, name), name)
         return _held[key]
 
 
-def _in_use(file: Path, location: str) -> InvalidInputError:
-    return InvalidInputError(
-        f"checkpoint {location} is in use by {_holder(file)}; end it (its JVM takes up to two seconds "
-        "more), or give this query a checkpoint of its own"
-    )
-
-
-def local_path(spark: SparkSession, location: str) -> Path | None:
-    """Return where a checkpoint lies on this machine; None if it does not.
-
-    On Spark Connect it does only where `sparkstream serve` has started the server.
-    """
-    if _connect.is_connect(spark):
-        plain = _files.plain(location) if _connect.folder(spark) is not None else None
-        return None if plain is None else Path(plain).absolute()
-    jvm: Any = spark._jvm  # noqa: SLF001 - classic only, and only here and below
-    uri = jvm.org.apache.hadoop.fs.Path(location).toUri()
-    if (uri.getScheme() or _default_scheme(spark)) != "file":
-        return None
-    return Path(jvm.java.io.File(uri.getPath()).getAbsolutePath())
-
-
-def _default_scheme(spark: SparkSession) -> str:
-    """Return the scheme of a path without one."""
-    default: str = spark._jsc.hadoopConfiguration().get("fs.defaultFS", "file:///")  # noqa: SLF001
-    return default.partition(":")[0]
-
-
-def _locked_here(spark: Any, path: Path, location: str, name: str) -> BinaryIO:
-    """Return the open file, which this Python has locked: against the locks of JVMs and of other Pythons."""
-    # Of the open file, and not of the process: else any look at the lock from here would undo it.
-    whole = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+def _take(spark: SparkSession, path: Path, location: str, name: str) -> lockfile.LockFile:
+    """Return the locked file, in which stands who holds it."""
     try:
-        with ExitStack() as stack:
-            file = stack.enter_context(path.open("ab", buffering=0))
-            fcntl.fcntl(file, fcntl.F_OFD_SETLK, whole)
-            _check_left(path, location)
-            stack.pop_all()
-    except BlockingIOError as err:
-        raise _in_use(path, location) from err
+        file = lockfile.take(spark, path)
+    except lockfile.LockedError as err:
+        by, fix = _holder(path), "end it (its JVM takes up to two seconds more)"
+        if err.of_this_jvm:
+            by, fix = "another session of this JVM", "end its query first"
+        raise InvalidInputError(
+            f"checkpoint {location} is in use by {by}; {fix}, or give this query a checkpoint of its own"
+        ) from err
     except OSError as err:
         raise InvalidInputError(
-            f"checkpoint {location} cannot be locked: {err.strerror}; give another folder"
+            f"checkpoint {location} cannot be locked: {err.strerror or err}; give another folder"
         ) from err
-    file.truncate(0)
-    # By this file the server knows that the client lives.
-    file.write(_said(name, None, client=f"{_connect.folder(spark)}/clients/{spark.session_id}"))
-    return file
-
-
-def _locked(spark: SparkSession, path: Path, location: str, name: str) -> tuple[Any, Any]:
-    """Return the JVM's open file and its lock, which lasts until the file is closed."""
-    jvm: Any = spark._jvm  # noqa: SLF001
-    file: Any = None
-    try:
-        file = jvm.java.io.RandomAccessFile(str(path), "rw")
-        got = file.getChannel().tryLock()
-    except Py4JJavaError as err:
-        if "OverlappingFileLock" in err.java_exception.getClass().getName():
-            _never_closed.append(file)
-            raise InvalidInputError(
-                f"checkpoint {location} is in use by another session of this JVM; end its query first, or "
-                "give this query a checkpoint of its own"
-            ) from err
-        reason = err.java_exception.getMessage()
-        raise InvalidInputError(
-            f"checkpoint {location} cannot be locked: {reason}; give another folder"
-        ) from err
-    if got is None:
+    if left := left_running(path.read_bytes()):  # a server runs the query of a killed client
         file.close()
-        raise _in_use(path, location)
-    try:
-        _check_left(path, location)
-    except InvalidInputError:
-        file.close()
-        raise
-    file.setLength(0)
-    file.write(_said(name, jvm.java.lang.ProcessHandle.current().pid()))
-    return file, got
-
-
-def _check_left(path: Path, location: str) -> None:
-    """Refuse a checkpoint on which a server runs the query of a killed client."""
-    if left := left_running(path.read_bytes()):
         raise InvalidInputError(f"checkpoint {location} is in use by {left}")
-
-
-def _said(name: str, jvm: int | None, **more: str) -> bytes:
-    """Return what the holder of a lock writes down of itself."""
     since = datetime.now().astimezone().isoformat(" ", "seconds")
-    holder = {"query": name, "pid": os.getpid(), "jvm": jvm, "host": socket.gethostname(), "since": since}
-    return json.dumps(holder | more).encode()
+    says = {"query": name, "pid": os.getpid(), "host": socket.gethostname(), "since": since, **file.holder}
+    file.write(json.dumps(says).encode())
+    return file
 
 
 def _forget_in_child() -> None:
     """Leave a forked child none of its parent's locks, which it would hold after the parent's death."""
     for held in _held.values():
-        if held.is_here:
-            held.close()
+        if held.file.is_here:
+            held.file.close()
     _held.clear()
 
 

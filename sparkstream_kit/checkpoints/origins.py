@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from sparkstream_kit import _files
+from sparkstream_kit._spark.files import locate
 from sparkstream_kit.checkpoints._inputs import file_logs, log_files
 from sparkstream_kit.checkpoints._layout import last_plan, numbered
-from sparkstream_kit.checkpoints.locks import local_path
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def _is_under(path: Path, folder: Path) -> bool:
 
 def _absolute(spark: SparkSession, path: str) -> Path:
     """Return a path as Spark would spell it; of another file system, the part after the host."""
-    return local_path(spark, path) or Path(urlsplit(path).path)
+    return locate(spark, path).folder or Path(urlsplit(path).path)
 
 
 def _base(spark: SparkSession, path: str) -> Path:

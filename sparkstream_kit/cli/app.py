@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from sparkstream_kit import _waiting, checkpoints, feeds, serving
+from sparkstream_kit import _waiting, checkpoints, feeds
+from sparkstream_kit import server as serving
 from sparkstream_kit._files import cache_folder
 from sparkstream_kit.cli.warm import warm
 from sparkstream_kit.errors import (

@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from sparkstream_kit import _causes, _shutdown, _waiting
+from sparkstream_kit import _causes, _waiting
+from sparkstream_kit._spark import shutdown
 from sparkstream_kit.errors import InvalidInputError, KitError, without_secrets
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def exit_codes(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int
         take_standard_streams()
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(line_buffering=True)  # a result in a pipe is seen when it is there
-        _shutdown.job_begins()
+        shutdown.job_begins()
         loggers = logging.getLogger(), logging.getLogger("psycopg")
         for logger in loggers:
             logger.addFilter(_not_raised_as_well)
@@ -62,7 +63,7 @@ def exit_codes(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int
                     _run(main, argv, stop)
                 finally:
                     # The JVM may go in here, and py4j would log it.
-                    _shutdown.job_ends(stop.code)
+                    shutdown.job_ends(stop.code)
         finally:
             sys.unraisablehook = former
             logging.disable(logging.NOTSET)
@@ -105,7 +106,7 @@ class _Stop:
         """End the job from where it is, so that temporary folders go and no query is left behind."""
         if self.over:
             return
-        if _shutdown.job_holds_jvm():
+        if shutdown.job_holds_jvm():
             self.leave(
                 name
             )  # the queries end with the JVM; to cut off what it does would be told as an error
@@ -143,8 +144,8 @@ def _run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None
         name = stop.name or ("SIGINT" if isinstance(err, KeyboardInterrupt) else None)
         if name is None or isinstance(err, SystemExit):
             raise
-        stop.end(128 + signal.Signals[name] if _shutdown.job_has_run() else 0)
-        if not _shutdown.job_has_run():
+        stop.end(128 + signal.Signals[name] if shutdown.job_has_run() else 0)
+        if not shutdown.job_has_run():
             print(f"{Path(sys.argv[0]).name}: stopped by {name} before it began to run", file=sys.stderr)
 
 
@@ -176,7 +177,7 @@ def _cause_in_spark(err: Exception) -> str | None:
     """Return a line for an error that came from Spark, None for any other."""
     if type(err).__module__.startswith("pyspark.errors") or type(err).__name__ == "Py4JJavaError":
         return _causes.innermost(err)
-    return "Spark's JVM ended before the job did" if _shutdown.jvm_has_ended(err) else None
+    return "Spark's JVM ended before the job did" if shutdown.jvm_has_ended(err) else None
 
 
 def _reader_is_gone() -> bool:

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 
 from py4j.protocol import Py4JError
 
-from sparkstream_kit import _causes, _shutdown, _waiting
+from sparkstream_kit import _causes, _waiting
 from sparkstream_kit._arguments import check, is_a
+from sparkstream_kit._spark import query as asking
+from sparkstream_kit._spark import shutdown, sockets
+from sparkstream_kit._spark.batch import close_ended
 from sparkstream_kit.checkpoints.checking import damage
 from sparkstream_kit.errors import CheckpointDamaged, InputUnavailable, InvalidInputError, QueryFailed
-from sparkstream_kit.queries import asking
 from sparkstream_kit.queries.summary import QuerySummary, RunSummary, Tally
-from sparkstream_kit.sinks import callbacks
-from sparkstream_kit.sources import sockets, watch
+from sparkstream_kit.sources import watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,7 +90,7 @@ def run(
                 query.stop()
         raise
     except (Py4JError, OSError) as err:
-        if not _shutdown.jvm_has_ended(err):
+        if not shutdown.jvm_has_ended(err):
             raise
         raise QueryFailed("run", "Spark's JVM ended before the run did") from err
 
@@ -134,7 +135,7 @@ class _Run:
         manager = asking.manager(next(iter(self._queries.values())))
         listener = asking.ProgressTo(self._inbox, set(self._queries))
         try:
-            with _shutdown.jvm_waits_for(self._inbox, grace + 10), _waiting.signals_posted_to(self._inbox):
+            with shutdown.jvm_waits_for(self._inbox, grace + 10), _waiting.signals_posted_to(self._inbox):
                 if manager is not None:
                     manager.addListener(listener)
                 # Count the batches from before the listener first: once a later one is counted, earlier ones
@@ -156,7 +157,7 @@ class _Run:
         for query in self._queries.values():
             asking.bring_printed(query)  # of a batch that failed
             asking.forget(query)
-        callbacks.close_ended()
+        close_ended()
         summary = self._summarise(ended_by)
         if stuck:
             why = dict.fromkeys(asking.why_it_runs(self._queries[run_id]) for run_id in stuck.values())

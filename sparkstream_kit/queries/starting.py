@@ -10,23 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.errors import AnalysisException
 
-from sparkstream_kit import _causes, _connect
+from sparkstream_kit import _causes
 from sparkstream_kit._arguments import check, said
-from sparkstream_kit.checkpoints._plans import keeps_states_by_name
+from sparkstream_kit._spark import batch
+from sparkstream_kit._spark import query as asking
+from sparkstream_kit._spark.files import locate
+from sparkstream_kit._spark.plan import keeps_states_by_name
 from sparkstream_kit.checkpoints.guards import guard
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
-from sparkstream_kit.queries import asking
-from sparkstream_kit.sinks import builtin, printed
+from sparkstream_kit.queries import memory
 from sparkstream_kit.windows import to_microseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
     from pyspark.sql.streaming.query import StreamingQuery
 
+    from sparkstream_kit._spark.files import Location
     from sparkstream_kit.sinks import Sink
 
 __all__ = ["start"]
@@ -104,7 +107,7 @@ def start(
             f"query {name or sink.kind}: the DataFrame does not stream; read it with spark.readStream"
         )
     name = _name(frame, sink, name)
-    location = None if checkpoint is None else _connect.server_path(frame.sparkSession, str(checkpoint))
+    location = None if checkpoint is None else locate(frame.sparkSession, checkpoint)
     try:
         with _starting, _fitting_state_store(frame):
             return _start(
@@ -130,17 +133,23 @@ def _start(
     sink: Sink,
     name: str,
     mode: str,
-    location: str | None,
+    location: Location | None,
     trigger: dict[str, Any],
     **guarding: Any,
 ) -> StreamingQuery:
     spark = frame.sparkSession
     with guard(frame, location, name, mode, **guarding) as guarded:
-        views = _views_of_memory(sink, spark, name, location)
-        bound = builtin.memory(name) if views else printed.kept(sink.bind(frame, location), spark, name)
-        writer = bound(frame.writeStream).queryName(name).outputMode(mode)
+        write = None if sink.open is None else sink.open(frame, location)
+        views = memory.views_of(sink, spark, name, location)
+        writer = frame.writeStream.queryName(name).outputMode(mode)
+        if views:
+            writer = writer.format("memory")
+        elif write is not None:
+            writer = batch.hand_over(writer, batch.keep_printed(write, spark, name))
+        else:
+            writer = sink(writer)
         if location is not None:
-            writer = writer.option("checkpointLocation", location)
+            writer = writer.option("checkpointLocation", location.text)
         if trigger:
             writer = writer.trigger(**trigger)
         query = writer.toTable(sink.to_table) if sink.to_table else writer.start()
@@ -152,9 +161,8 @@ def _start(
     if guarded.lock is not None:
         guarded.lock.until_end_of(query)
     if views:
-        _show(views, spark, name, query)
-    if _connect.is_connect(spark):
-        asking.note(query, asking.Started(spark, location, prints=bound.write is not None))
+        memory.show(views, spark, name, query)
+    asking.note(query, spark, location, prints=write is not None and not views)
     return query
 
 
@@ -218,39 +226,6 @@ def _check_sink(sink: Sink, mode: str, checkpoint: str | Path | None) -> None:
             f"sink {sink.kind} needs a checkpoint: without one a restart would append every row again; "
             "give start(…, checkpoint='folder')"
         )
-
-
-def _views_of_memory(
-    sink: Sink, spark: SparkSession, name: str, location: str | None
-) -> dict[str, Callable[[DataFrame], DataFrame]]:
-    """Return the views that make the sink on Connect, over Spark's memory sink; none if that cannot be.
-
-    A function of a batch would first start a Python at the server, for two seconds. Memory forgets what it
-    had at a restart, so that it is for queries that have none; and its table has the query's name, until the
-    views are made, which must be free.
-    """
-    if not sink.views or not _connect.is_connect(spark) or location is not None:
-        return {}
-    free = re.fullmatch(r"\w+", name) and name not in sink.views and not spark.catalog.tableExists(name)
-    return dict(sink.views) if free else {}
-
-
-def _show(
-    views: Mapping[str, Callable[[DataFrame], DataFrame]],
-    spark: SparkSession,
-    name: str,
-    query: StreamingQuery,
-) -> None:
-    """Make the views of a query's table in memory, whose own name is free again then."""
-    try:
-        for view, part in views.items():
-            # In one partition, as memory has it in two and an order would shuffle it: 50 ms, not 200.
-            part(spark.table(name).coalesce(1)).createOrReplaceTempView(view)
-    except BaseException:
-        query.stop()
-        raise
-    finally:
-        spark.catalog.dropTempView(name)
 
 
 def _name(frame: DataFrame, sink: Sink, name: str | None) -> str:

@@ -9,8 +9,8 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import types as T
 
-from sparkstream_kit import _connect
 from sparkstream_kit._arguments import check
+from sparkstream_kit._spark.files import path_for
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.schemas.ddl import reason
 
@@ -55,7 +55,7 @@ def infer(
     check(infer, locals())
     reject_unknown("format", [format], _FORMATS)
     inferring = {"inferSchema": True} if format == "csv" else {}
-    there = _connect.server_path(spark, str(path))
+    there = path_for(spark, str(path))
     try:
         schema = spark.read.format(format).options(**{**inferring, **options}).load(there).schema
     except (PySparkException, Py4JJavaError) as error:

@@ -5,9 +5,10 @@ sinks.console()(frame.writeStream).start()
 """
 
 from sparkstream_kit.sinks.base import Sink
-from sparkstream_kit.sinks.batches import fan_out, foreach_batch, latest, snapshot
+from sparkstream_kit.sinks.batches import fan_out, foreach_batch, snapshot
 from sparkstream_kit.sinks.builtin import console, files, memory, table
 from sparkstream_kit.sinks.directories import batch_files
+from sparkstream_kit.sinks.latest import latest
 from sparkstream_kit.sinks.sql import sql_table
 
 __all__ = [

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from sparkstream_kit import _connect
 from sparkstream_kit._arguments import check
+from sparkstream_kit._spark.batch import hand_over
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.sinks import callbacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -16,9 +15,14 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
     from pyspark.sql.streaming.readwriter import DataStreamWriter
 
-__all__ = ["MODES", "Sink", "written"]
+    from sparkstream_kit._spark.files import Location
+
+    Write = Callable[[DataFrame, int], None]
+
+__all__ = ["FILE_FORMATS", "MODES", "Sink", "check_writes_batches", "opened"]
 
 MODES = ("append", "complete", "update")
+FILE_FORMATS = ("csv", "json", "orc", "parquet", "text")  # that Spark itself writes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,48 +32,40 @@ class Sink:
     Attributes:
         kind: the sink's name, for messages.
         modes: the output modes that it supports.
-        delivery: its delivery promise, in words.
+        promise: its delivery promise, in words.
+        after_rewind: what becomes of the batches that come again after `sparkstream checkpoint rewind`.
         needs_checkpoint: without a checkpoint a restart would write the same rows again.
         advice: what to do when another output mode is wanted.
-        targets: what it writes to, and two sinks of one query must not share.
+        writes_to: the tables, views, folders and files that it writes, which two sinks of one query must not
+            share.
         query_name: the name that it gives its query, if it gives one.
         to_table: the catalog's table for `writer.toTable(…)`, if it is one.
-        configure: sets a DataStreamWriter up; out of the repr, because options can hold passwords.
-        write: of a sink that works batch by batch, the function of a batch's DataFrame and id; it can be
-            used alone. None for a sink of Spark's own.
+        configure: of a sink of Spark's own, sets a DataStreamWriter up; out of the repr, because options can
+            hold passwords.
+        open: checks what a query with this streaming DataFrame and checkpoint would meet, and returns the
+            function that writes a batch by its DataFrame and id. Of a sink of Spark's own it may return None.
         views: of a sink that only shows the last batch, the views that show it, and which part of it.
-        binder: makes the sink of one query from its streaming DataFrame and its checkpoint.
     """
 
     kind: str
     modes: tuple[str, ...]
-    delivery: str
+    promise: str
+    after_rewind: str = "gets their rows a second time"
     needs_checkpoint: bool = False
     advice: str = "choose another output mode or another sink"
-    targets: tuple[str, ...] = ()
+    writes_to: tuple[str, ...] = ()
     query_name: str | None = None
     to_table: str | None = None
     configure: Callable[[DataStreamWriter], DataStreamWriter] | None = field(default=None, repr=False)
-    write: Callable[[DataFrame, int], None] | None = field(default=None, repr=False)
+    open: Callable[[DataFrame, Location | None], Write | None] | None = field(default=None, repr=False)
     views: Mapping[str, Callable[[DataFrame], DataFrame]] = field(default_factory=dict, repr=False)
-    binder: Callable[[DataFrame, str | None], Sink] | None = field(default=None, repr=False)
 
     def __call__(self, writer: DataStreamWriter) -> DataStreamWriter:
         """Return the writer, configured for this sink."""
         check(Sink.__call__, locals())
-        if self.write is not None:
-            in_this_process = not _connect.is_connect(writer)
-            writer = writer.foreachBatch(callbacks.called_back(self.write) if in_this_process else self.write)
-        if self.configure is not None:
-            writer = self.configure(writer)
-        return writer
+        return self.configure(writer) if self.configure is not None else hand_over(writer, _open_late(self))
 
-    def bind(self, frame: DataFrame, checkpoint: str | None) -> Sink:
-        """Return the sink that belongs to one query; `start` calls this."""
-        check(Sink.bind, locals())
-        return self if self.binder is None else self.binder(frame, checkpoint)
-
-    def of(self, part: Callable[[DataFrame], DataFrame]) -> Sink:
+    def taking(self, part: Callable[[DataFrame], DataFrame]) -> Sink:
         """Return a sink that gets `part(batch)` of each batch; for sinks that work batch by batch.
 
         Args:
@@ -78,16 +74,15 @@ class Sink:
         Raises:
             InvalidInputError: the sink is Spark's own.
         """
-        check(Sink.of, locals())
-        write = written(self, "of()")
-        return replace(
-            self,
-            write=lambda batch, batch_id: write(part(batch), batch_id),
-            views={view: _after(part, shown) for view, shown in self.views.items()},
-            binder=lambda frame, checkpoint: replace(
-                self.bind(part(frame), checkpoint).of(part), binder=None
-            ),
-        )
+        check(Sink.taking, locals())
+        check_writes_batches(self, "taking()")
+
+        def open_part(frame: DataFrame, location: Location | None) -> Write | None:
+            write = opened(self, part(frame), location)
+            return lambda batch, batch_id: write(part(batch), batch_id)
+
+        views = {view: _after(part, shown) for view, shown in self.views.items()}
+        return replace(self, open=open_part, views=views)
 
 
 def _after(
@@ -96,15 +91,34 @@ def _after(
     return lambda frame: then(first(frame))
 
 
-def written(sink: Sink, caller: str) -> Callable[[DataFrame, int], None]:
-    """Return the sink's `write`.
+def _open_late(sink: Sink) -> Write:
+    """Return what writes the batches of a query that `start` has not started: opened with the first one."""
+    writes: list[Write] = []
+
+    def write(batch: DataFrame, batch_id: int) -> None:
+        if not writes:
+            writes.append(opened(sink, batch, None))
+        writes[0](batch, batch_id)
+
+    return write
+
+
+def opened(sink: Sink, frame: DataFrame, location: Location | None) -> Write:
+    """Return what writes the batches of a sink that works batch by batch."""
+    write = None if sink.open is None else sink.open(frame, location)
+    if write is None:
+        raise InvalidInputError(f"sink {sink.kind} writes no single batch; start a query of its own for it")
+    return write
+
+
+def check_writes_batches(sink: Sink, caller: str) -> None:
+    """Refuse a sink that does not work batch by batch.
 
     Raises:
-        InvalidInputError: the sink is Spark's own, and writes no single batch.
+        InvalidInputError: the sink is Spark's own.
     """
-    if sink.write is None:
+    if sink.configure is not None:
         raise InvalidInputError(
             f"{caller} takes sinks that work batch by batch (such as latest, sql_table, foreach_batch), "
             f"not {sink.kind}; start a query of its own for {sink.kind}"
         )
-    return sink.write

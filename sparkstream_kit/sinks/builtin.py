@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import types as T
 
-from sparkstream_kit import _connect
 from sparkstream_kit._arguments import check
+from sparkstream_kit._spark.files import locate, path_of_writer
+from sparkstream_kit._spark.session import prints_here
 from sparkstream_kit.errors import reject_unknown
 from sparkstream_kit.sinks import file_log, texts
-from sparkstream_kit.sinks.base import MODES, Sink
+from sparkstream_kit.sinks.base import FILE_FORMATS, MODES, Sink
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.streaming.readwriter import DataStreamWriter
+
+    from sparkstream_kit._spark.files import Location
 
 __all__ = ["console", "files", "memory", "table"]
 
-_FILE_FORMATS = ("csv", "json", "orc", "parquet", "text")
+_AFTER_REWIND = (
+    "keeps a batch that comes with the same rows once; others it refuses, as Spark would skip them by their "
+    "number: start anew with another folder and another checkpoint"
+)
 
 
 def console(*, rows: int = 20, truncate: bool = False) -> Sink:
@@ -41,20 +47,16 @@ def console(*, rows: int = 20, truncate: bool = False) -> Sink:
         ('append', 'complete', 'update')
     """
     check(console, locals())
-    made = Sink(
+    here = partial(_print, rows, truncate)
+    return Sink(
         kind="console",
         modes=MODES,
-        delivery="at least once",
+        promise="at least once",
+        after_rewind="prints the batches that come again",
         configure=lambda writer: (
             writer.format("console").option("numRows", rows).option("truncate", truncate)
         ),
-    )
-    here = partial(_print, rows, truncate)
-    return replace(
-        made,
-        binder=lambda frame, _: (
-            replace(made, configure=None, write=here) if _connect.is_connect(frame.sparkSession) else made
-        ),
+        open=lambda frame, _: None if prints_here(frame.sparkSession) else here,
     )
 
 
@@ -87,7 +89,7 @@ def memory(table: str) -> Sink:
     return Sink(
         kind="memory",
         modes=("append", "complete"),
-        delivery="none over a restart",
+        promise="none over a restart",
         advice="use sinks.foreach_batch for update mode",
         query_name=table,
         configure=lambda writer: writer.format("memory").queryName(table),
@@ -126,24 +128,26 @@ def files(
         sparkstream_kit.errors.InvalidInputError: unknown file format parqet; did you mean parquet?
     """
     check(files, locals())
-    reject_unknown("file format", [format], _FILE_FORMATS)
+    reject_unknown("file format", [format], FILE_FORMATS)
 
-    def bind(frame: DataFrame, checkpoint: str | None) -> Sink:
-        there = _connect.server_path(frame.sparkSession, str(path))
-        if checkpoint is not None:
-            file_log.check(frame.sparkSession, f"files: folder {path}", there, checkpoint)
-        return files(there, format=format, partition_by=partition_by, **options)
+    def open_folder(frame: DataFrame, location: Location | None) -> None:
+        if location is not None:
+            spark = frame.sparkSession
+            file_log.check(spark, f"files: folder {path}", locate(spark, path), location)
+
+    def configure(writer: DataStreamWriter) -> DataStreamWriter:
+        there = path_of_writer(writer, str(path))
+        return writer.format(format).option("path", there).options(**options).partitionBy(*partition_by)
 
     return Sink(
         kind="files",
         modes=("append",),
-        delivery="exactly once, read through Spark",
+        promise="exactly once, read through Spark",
+        after_rewind=_AFTER_REWIND,
         needs_checkpoint=True,
         advice="use append, or sinks.snapshot for a complete result",
-        configure=lambda writer: (
-            writer.format(format).option("path", str(path)).options(**options).partitionBy(*partition_by)
-        ),
-        binder=bind,
+        configure=configure,
+        open=open_folder,
     )
 
 
@@ -170,27 +174,28 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
     """
     check(table, locals())
 
-    def bind(frame: DataFrame, checkpoint: str | None) -> Sink:
+    of_files = format in FILE_FORMATS
+
+    def open_table(frame: DataFrame, location: Location | None) -> None:
         spark = frame.sparkSession
         folder = _folder_of_files(spark, name) if spark.catalog.tableExists(name) else options.get("path")
-        if folder is not None and checkpoint is not None and format in _FILE_FORMATS:
-            file_log.check(spark, f"table {name}: folder {folder}", folder, checkpoint)
-        return made
+        if folder is not None and location is not None and of_files:
+            file_log.check(spark, f"table {name}: folder {folder}", locate(spark, folder), location)
 
-    made = Sink(
+    return Sink(
         kind="table",
-        modes=("append",) if format in _FILE_FORMATS else ("append", "complete"),
-        delivery="exactly once, read through Spark" if format in _FILE_FORMATS else f"that of {format}",
+        modes=("append",) if of_files else ("append", "complete"),
+        promise="exactly once, read through Spark" if of_files else f"that of {format}",
+        after_rewind=_AFTER_REWIND if of_files else f"does what {format} does",
         needs_checkpoint=True,
         advice="use append, or sinks.snapshot for a complete result",
         to_table=name,
         configure=lambda writer: writer.format(format).options(**options).partitionBy(*partition_by),
-        binder=bind,
+        open=open_table,
     )
-    return made
 
 
 def _folder_of_files(spark: SparkSession, name: str) -> str | None:
     """Return the folder of a table whose rows are files that Spark itself writes; None for another table."""
     said = {row.col_name: row.data_type for row in spark.sql(f"DESCRIBE TABLE EXTENDED {name}").collect()}
-    return said.get("Location") if str(said.get("Provider")).lower() in _FILE_FORMATS else None
+    return said.get("Location") if str(said.get("Provider")).lower() in FILE_FORMATS else None

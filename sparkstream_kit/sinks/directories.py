@@ -5,22 +5,24 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparkstream_kit import _connect, _files
+from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
+from sparkstream_kit._spark.batch import query_id, query_of
+from sparkstream_kit._spark.files import refuse_elsewhere
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
-from sparkstream_kit.sinks import identity
-from sparkstream_kit.sinks.base import MODES, Sink
-from sparkstream_kit.sinks.builtin import _FILE_FORMATS
+from sparkstream_kit.sinks.base import FILE_FORMATS, MODES, Sink
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pyspark.sql import DataFrame
+
+    from sparkstream_kit._spark.files import Location
+    from sparkstream_kit.sinks.base import Write
 
 __all__ = ["batch_files"]
 
@@ -60,7 +62,7 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
         sparkstream_kit.errors.InvalidInputError: batch_files s3a://bucket/rows: only a local path has a ...
     """
     check(batch_files, locals())
-    reject_unknown("file format", [format], _FILE_FORMATS)
+    reject_unknown("file format", [format], FILE_FORMATS)
     plain = _files.plain(str(path))
     if plain is None:
         raise InvalidInputError(
@@ -69,30 +71,31 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
         )
     folder = Path(plain).absolute()
 
-    def bind(frame: DataFrame, checkpoint: str | None) -> Sink:
-        _connect.check_here(frame.sparkSession, f"batch_files {path}", "sinks.files")
+    def open_folder(frame: DataFrame, location: Location | None) -> Write:
+        spark = frame.sparkSession
+        refuse_elsewhere(spark, f"batch_files {path}", "sinks.files")
         if "batch" in (name.lower() for name in frame.columns):
             raise InvalidInputError("batch_files: column batch has the name of the directories; rename it")
-        if checkpoint is not None:
-            _refuse_another_query(folder, identity.of_checkpoint(frame.sparkSession, checkpoint))
-        return replace(unbound, write=partial(_write, folder, format, options, checkpoint), binder=None)
+        if location is not None:
+            _refuse_another_query(folder, query_of(spark, location))
+        return partial(_write, folder, format, options, location)
 
-    unbound = Sink(
+    return Sink(
         kind="batch_files",
         modes=MODES,
-        delivery="exactly once",
+        promise="exactly once",
+        after_rewind="keeps a batch that comes with the same rows once; others it refuses, and says which "
+        "directories to remove first; a folder restored from a backup of that moment goes on exactly once",
         needs_checkpoint=True,
-        targets=(f"folder {os.path.realpath(folder)}",),
-        write=partial(_write, folder, format, options, None),
-        binder=bind,
+        writes_to=(f"folder {os.path.realpath(folder)}",),
+        open=open_folder,
     )
-    return unbound
 
 
-def _refuse_another_query(folder: Path, query_id: str | None) -> None:
+def _refuse_another_query(folder: Path, query: str | None) -> None:
     marker = folder / _MARKER
     owner = marker.read_text("utf-8").strip() if marker.exists() else None
-    if owner is not None and owner == query_id:
+    if owner is not None and owner == query:
         return
     if owner is not None:
         whose = f"was written by another query ({owner}); start on that query's checkpoint"
@@ -112,17 +115,17 @@ def _write(
     folder: Path,
     file_format: str,
     options: dict[str, Any],
-    checkpoint: str | None,
+    location: Location | None,
     batch: DataFrame,
     batch_id: int,
 ) -> None:
-    query_id = identity.of_batch(batch, checkpoint)
-    _refuse_another_query(folder, query_id)
+    query = query_id(batch, location)
+    _refuse_another_query(folder, query)
     folder.mkdir(parents=True, exist_ok=True)
     names = {path.name for path in folder.iterdir()}  # looked at once: there are as many as batches
-    _refuse_another_batch(folder, names, checkpoint, batch_id)
+    _refuse_another_batch(folder, names, location.text if location else "CHECKPOINT", batch_id)
     if _MARKER not in names:
-        _files.replace(folder / _MARKER, [query_id + "\n"])
+        _files.replace(folder / _MARKER, [query + "\n"])
     for name in names:
         if name.startswith(".batch="):  # left by a crash
             shutil.rmtree(folder / name)
@@ -135,7 +138,7 @@ def _write(
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _refuse_another_batch(folder: Path, names: Iterable[str], checkpoint: str | None, batch_id: int) -> None:
+def _refuse_another_batch(folder: Path, names: Iterable[str], checkpoint: str, batch_id: int) -> None:
     """Refuse a batch that is neither the last one nor the one after it."""
     there = (name.removeprefix("batch=") for name in names if name.startswith("batch="))
     last = max((int(number) for number in there if number.isdecimal()), default=-1)
@@ -146,7 +149,7 @@ def _refuse_another_batch(folder: Path, names: Iterable[str], checkpoint: str | 
         )
     if batch_id > last + 1:
         has = "no directory of a batch" if last < 0 else f"the directories up to batch={last:06} only"
-        rewind = f"sparkstream checkpoint rewind {shlex.quote(checkpoint or 'CHECKPOINT')} --to {last}"
+        rewind = f"sparkstream checkpoint rewind {shlex.quote(checkpoint)} --to {last}"
         back = f"put the missing ones back, or run {rewind}" if last >= 0 else "put them back"
         left_out = shlex.quote(str(folder / f"batch={batch_id - 1:06}"))
         raise InvalidInputError(

@@ -8,13 +8,12 @@ earlier batch is missing, the query fails some batches later, for good.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pyspark.errors import AnalysisException
 
-from sparkstream_kit import _connect
+from sparkstream_kit._spark import files
 from sparkstream_kit.checkpoints import _records
-from sparkstream_kit.checkpoints.locks import local_path
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -22,12 +21,14 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
+    from sparkstream_kit._spark.files import Location
+
 __all__ = ["check"]
 
 _LOG = "_spark_metadata"
 
 
-def check(spark: SparkSession, what: str, folder: str, checkpoint: str) -> None:
+def check(spark: SparkSession, what: str, folder: Location, checkpoint: Location) -> None:
     """Refuse a folder in which Spark would skip batches of the query, or that lacks some, or hides files.
 
     On a Spark Connect server elsewhere only the first start of a query is checked, for a folder with files.
@@ -41,13 +42,13 @@ def check(spark: SparkSession, what: str, folder: str, checkpoint: str) -> None:
     Raises:
         InvalidInputError: a refusal, with the way out.
     """
-    names = _names(spark, folder)
+    names = files.names(spark, folder)
     if names is None:
-        if _records.last_settings(spark, checkpoint) is None and _has_files(spark, folder):
+        if _records.last_settings(spark, checkpoint) is None and _has_files(spark, folder.text):
             raise _of_others(what, "has files already")
         return
-    written = _newest(_names(spark, f"{folder}/{_LOG}"))
-    planned, committed = (_newest(_names(spark, f"{checkpoint}/{log}")) for log in ("offsets", "commits"))
+    written = _newest(files.names(spark, folder, _LOG))
+    planned, committed = (_newest(files.names(spark, checkpoint, log)) for log in ("offsets", "commits"))
     if planned < 0 <= written:
         raise _of_others(what, f"has the batches of another query, up to its batch {written}")
     if planned < 0 and any(not name.startswith((".", "_")) for name in names):
@@ -74,19 +75,6 @@ def _of_others(what: str, has: str) -> InvalidInputError:
     )
 
 
-def _names(spark: SparkSession, folder: str) -> list[str] | None:
-    """Return the names in a folder, none if it is missing; None where only a server elsewhere can look."""
-    local = local_path(spark, folder)
-    if local is not None:
-        return [path.name for path in local.iterdir()] if local.is_dir() else []
-    if _connect.is_connect(spark):
-        return None
-    jvm: Any = spark._jvm  # noqa: SLF001 - classic only
-    path = jvm.org.apache.hadoop.fs.Path(folder)
-    files = path.getFileSystem(spark._jsc.hadoopConfiguration())  # noqa: SLF001
-    return [found.getPath().getName() for found in files.listStatus(path)] if files.exists(path) else []
-
-
 def _newest(names: Iterable[str] | None) -> int:
     """Return the highest batch of one of Spark's logs; -1 if it has none."""
     return max(
@@ -98,11 +86,9 @@ def _newest(names: Iterable[str] | None) -> int:
 def _has_files(spark: SparkSession, folder: str) -> bool:
     try:
         # Of any format, and without a job.
-        files = (
-            spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(folder).inputFiles()
-        )
+        reader = spark.read.format("binaryFile").option("recursiveFileLookup", "true")
+        return bool(reader.load(folder).inputFiles())
     except AnalysisException as err:
         if err.getCondition() != "PATH_NOT_FOUND":
             raise
         return False
-    return bool(files)

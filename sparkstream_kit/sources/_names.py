@@ -20,7 +20,8 @@ from urllib.parse import unquote
 
 from pyspark.errors import AnalysisException, IllegalArgumentException
 
-from sparkstream_kit import _connect, _files
+from sparkstream_kit import _files
+from sparkstream_kit._spark.files import path_for, written_by_server
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def spark_path(spark: SparkSession, path: str) -> tuple[str, dict[str, Any]]:
             return _escaped(whole), {"basePath": whole}
     elif is_pattern(str(Path.cwd())) and not os.path.isabs(local):  # noqa: PTH117
         return os.path.join(_escaped(str(Path.cwd())), local), {}  # noqa: PTH118
-    return _connect.server_path(spark, path), {}
+    return path_for(spark, path), {}
 
 
 def options_for(spark: SparkSession, path: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -125,7 +126,7 @@ def is_read_once(path: str) -> bool:
 
 def _local(spark: SparkSession, path: str) -> str | None:
     """Return a path that this process can look at, too; None for any other."""
-    here = not _connect.is_connect(spark) or _connect.folder(spark) is not None
+    here = not written_by_server(spark)
     return _files.plain(path) if here else None
 
 

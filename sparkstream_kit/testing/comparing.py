@@ -26,7 +26,7 @@ __all__ = ["assert_stream_equals_batch", "run_script"]
 __tracebackhide__ = _rows.fault_of_the_test
 
 _EXAMPLES = 10
-_EXAMPLES_ON_CONNECT = 5  # a query takes two seconds to start there
+_SLOW_EXAMPLES = 5  # where a query takes two seconds to start
 _KEPT = 9  # of ten rows, on the average
 _CUTS = 3  # at most four batches an example: they are what takes the time
 _FAR = timedelta(days=3650)  # later than the end of any window of the rows
@@ -93,7 +93,7 @@ def assert_stream_equals_batch(
         MissingExtraError: hypothesis or pyarrow is not installed.
     """
     check(assert_stream_equals_batch, locals())
-    from sparkstream_kit import _connect
+    from sparkstream_kit._spark.session import starts_python_for_batches
 
     if (mode == "update") != bool(keys):
         raise InvalidInputError(
@@ -107,7 +107,7 @@ def assert_stream_equals_batch(
         raise InvalidInputError("rows is empty; give a static DataFrame with some rows to feed")
     event_time, delay = _event_time(rows, watermark)
     if examples is None:
-        examples = _EXAMPLES_ON_CONNECT if _connect.is_connect(rows.sparkSession) else _EXAMPLES
+        examples = _SLOW_EXAMPLES if starts_python_for_batches(rows.sparkSession) else _EXAMPLES
     with streams(rows.sparkSession) as stream:
         _search(_Trial(stream, transform, rows, fed, mode, tuple(keys), event_time, delay), examples)
 

@@ -48,9 +48,9 @@ def spark() -> Iterator[SparkSession]:
 @contextmanager
 def _own_tables(spark: SparkSession) -> Iterator[None]:
     """On a server, which goes on after the run, keep the run's tables in a database that goes with it."""
-    from sparkstream_kit import _connect
+    from sparkstream_kit._spark.session import outlives_process
 
-    if not _connect.is_connect(spark):
+    if not outlives_process(spark):
         yield
         return
     name = f"pytest_{uuid.uuid4().hex}"

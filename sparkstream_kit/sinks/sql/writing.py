@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import shlex
 import uuid
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from sparkstream_kit._spark.batch import query_id as query_of_batch
+from sparkstream_kit._spark.batch import query_of
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.sinks import identity
 from sparkstream_kit.sinks.base import Sink
 from sparkstream_kit.sinks.sql import columns, ledger, rows
 from sparkstream_kit.sinks.sql.databases import connected, shown
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
     from pyspark.sql.types import StructType
     from sqlalchemy.engine import URL, Connection
+
+    from sparkstream_kit._spark.files import Location
+    from sparkstream_kit.sinks.base import Write
 
 __all__ = ["Target", "sink"]
 
@@ -59,31 +63,33 @@ class Target:
 def sink(target: Target, mode: str) -> Sink:
     """Return the sink of `sinks.sql_table`."""
 
-    def bind(frame: DataFrame, checkpoint: str | None) -> Sink:
+    def open_table(frame: DataFrame, location: Location | None) -> Write:
+        if not frame.isStreaming:  # a query without `start`: its first batch says which query it is
+            return partial(_write, target, None, None)
         # Nothing goes on without a checkpoint: any new id will do, and Connect has no other.
-        known = str(uuid.uuid4()) if checkpoint is None else None
-        query_id = known if checkpoint is None else identity.of_checkpoint(frame.sparkSession, checkpoint)
+        known = str(uuid.uuid4()) if location is None else None
+        query_id = known if location is None else query_of(frame.sparkSession, location)
         with connected(target.url) as connection:
             ledger.prepare(connection, target, target.table(frame.schema), query_id)
-        return replace(unbound, write=partial(_write, target, checkpoint, known), binder=None)
+        return partial(_write, target, location, known)
 
-    unbound = Sink(
+    return Sink(
         kind="sql_table",
         modes=(mode,),
-        delivery="exactly once",
+        promise="exactly once",
+        after_rewind="keeps a batch that comes with the same rows once; others it refuses, and says how to "
+        "reset its ledger; a database restored from a backup of that moment goes on exactly once",
         needs_checkpoint=target.how != "replace",
         advice="use how='insert' for append, 'upsert' with keys for update, 'replace' for complete",
-        targets=(f"table {target.full_name} in {shown(target.url)}",),
-        write=partial(_write, target, None, None),
-        binder=bind,
+        writes_to=(f"table {target.full_name} in {shown(target.url)}",),
+        open=open_table,
     )
-    return unbound
 
 
 def _write(
-    target: Target, checkpoint: str | None, known: str | None, batch: DataFrame, batch_id: int
+    target: Target, location: Location | None, known: str | None, batch: DataFrame, batch_id: int
 ) -> None:
-    query_id = known or identity.of_batch(batch, checkpoint)
+    query_id = known or query_of_batch(batch, location)
     table = target.table(batch.schema)
     with connected(target.url) as connection:
         last = ledger.last_batch(connection, target, query_id)
@@ -95,7 +101,7 @@ def _write(
         last is None and target.take_over
     )  # by replace, nothing is missing
     if batch_id > (-1 if last is None else last) + 1 and not accepted:
-        raise InvalidInputError(_lacking(target, checkpoint, query_id, batch_id, last))
+        raise InvalidInputError(_lacking(target, location, query_id, batch_id, last))
     if batch_id == last:
         _log.info("batch %d is in table %s already", batch_id, target.name)
         rows.consume(batch)
@@ -122,7 +128,9 @@ def _gone_back(target: Target, query_id: str, batch_id: int, last: int) -> str:
     )
 
 
-def _lacking(target: Target, checkpoint: str | None, query_id: str, batch_id: int, last: int | None) -> str:
+def _lacking(
+    target: Target, location: Location | None, query_id: str, batch_id: int, last: int | None
+) -> str:
     """Say that the table lacks batches of the query, and how it gets them, or goes on without them."""
     where = f"table {target.name} in {shown(target.url)}"
     if last is None:
@@ -131,7 +139,7 @@ def _lacking(target: Target, checkpoint: str | None, query_id: str, batch_id: in
             "or the database was put back from an older backup; start with a new checkpoint folder to write "
             "all rows, or give take_over=True (of a job: --take-over) to go on without the earlier ones"
         )
-    folder = shlex.quote(checkpoint or "CHECKPOINT")
+    folder = shlex.quote(location.text if location else "CHECKPOINT")
     return (
         f"batch {batch_id} comes, but {where} has this query's batches up to {last} only, as after a restore "
         f"from an older backup; to write the missing ones, run sparkstream checkpoint rewind {folder} --to "

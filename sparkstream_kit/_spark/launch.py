@@ -22,6 +22,7 @@ from py4j.protocol import Py4JError
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkException, PySparkRuntimeError
 from pyspark.java_gateway import launch_gateway
+from pyspark.logger import PySparkLogger
 
 from sparkstream_kit import _archive, _causes, _waiting
 from sparkstream_kit.errors import InvalidInputError, KitError
@@ -66,9 +67,9 @@ def starting(wanted: Mapping[str, str], *, quiet: bool) -> Iterator[None]:
     if sys.stderr and sys.stderr.isatty():
         sys.stderr.write("starting Spark …\n")
     words = None
-    if SparkContext._gateway is None and "PYSPARK_GATEWAY_PORT" not in os.environ:  # noqa: SLF001
+    if SparkContext._gateway is None and "PYSPARK_GATEWAY_PORT" not in os.environ:
         words = _launch(wanted, quiet=quiet)
-    SparkContext._ensure_initialized()  # noqa: SLF001
+    SparkContext._ensure_initialized()
     try:
         yield
     except (Py4JError, PySparkException) as err:
@@ -90,7 +91,7 @@ def web_page_on_loopback() -> Iterator[None]:
     spark-submit the JVM has its environment before Python runs, so that it is put there from here. An
     address that the launch gave stays.
     """
-    jvm: Any = SparkContext._jvm  # noqa: SLF001
+    jvm: Any = SparkContext._jvm
     if jvm.java.lang.System.getenv("SPARK_LOCAL_IP") is not None:
         yield
         return
@@ -115,7 +116,28 @@ def conf_folder() -> Path | None:
     return Path(os.environ["SPARK_HOME"], "conf") if os.environ.get("SPARK_HOME") else None
 
 
-def has_own_log4j2() -> bool:
+def silence_jvm(*, has_level: bool) -> None:
+    """Put the kit's log settings in force, unless the launch brought settings or a level of its own."""
+    for name in ("DataFrameQueryContextLogger", "SQLQueryContextLogger"):
+        # They print the stack trace of each error that is raised as an exception all the same.
+        PySparkLogger.getLogger(name).setLevel(logging.CRITICAL)
+    jvm: Any = SparkContext._jvm
+    if has_level or _has_own_log4j2() or jvm.java.lang.System.getProperty("log4j2.configurationFile"):
+        return
+    # Spark sets up logging at its first log call, over whatever was there, and prints a line about it: make
+    # that call happen now, and the line go nowhere.
+    errors = jvm.java.lang.System.err
+    jvm.java.lang.System.setErr(jvm.java.io.PrintStream(jvm.java.io.OutputStream.nullOutputStream()))
+    try:
+        jvm.org.apache.spark.sql.types.StructType.fromDDL("a INT")
+    finally:
+        jvm.java.lang.System.setErr(errors)
+    address = jvm.java.net.URI(log4j2_file().as_uri())
+    for current in (True, False):
+        jvm.org.apache.logging.log4j.LogManager.getContext(current).setConfigLocation(address)
+
+
+def _has_own_log4j2() -> bool:
     """Say whether the installation brings log settings."""
     folder = conf_folder()
     return folder is not None and any(folder.glob("log4j2.*"))
@@ -137,7 +159,7 @@ def _launch(wanted: Mapping[str, str], *, quiet: bool) -> _Words:
     asked = re.search(r"\bmaster[\s=]+['\"]?([^\s'\"]+)", os.environ.get("PYSPARK_SUBMIT_ARGS", ""))
     master = (asked and asked[1]) or ({**wanted, **defaults}).get("spark.master", "local[*]")
     # On a cluster, lost executors are worth a line.
-    if quiet and is_local(master) and "log4j" not in options and not has_own_log4j2():
+    if quiet and is_local(master) and "log4j" not in options and not _has_own_log4j2():
         more.append(f"-Dlog4j2.configurationFile={log4j2_file().as_uri()}")
     os.environ["SPARK_SUBMIT_OPTS"] = " ".join([options, *more]).strip()
     words = _Words()
@@ -145,7 +167,7 @@ def _launch(wanted: Mapping[str, str], *, quiet: bool) -> _Words:
         # A JVM whose launch is interrupted would be left behind.
         with _waiting.signals_after():
             gateway = launch_gateway(launch, {"stderr": words.end})  # type: ignore[no-untyped-call]
-            SparkContext._ensure_initialized(gateway=gateway)  # noqa: SLF001
+            SparkContext._ensure_initialized(gateway=gateway)
     except (PySparkRuntimeError, OSError) as err:
         words.closed()
         said = words.drop()

@@ -1,7 +1,7 @@
-"""A warm server: Spark's own Connect server on this machine's loopback, which jobs attach to by SPARK_REMOTE.
+"""Extra: a warm server, Spark's own Connect server on this machine's loopback.
 
-Each server has a folder of its own in the user's cache folder, which only the user can enter: its access
-token, its log, its warehouse, who it is and who is attached. Linux only.
+Jobs attach to it by SPARK_REMOTE. Each server has a folder of its own in the user's cache folder, which only
+the user can enter: its access token, its log, its warehouse, who it is and who is attached. Linux only.
 """
 
 from __future__ import annotations
@@ -24,18 +24,15 @@ from typing import TYPE_CHECKING
 
 from sparkstream_kit import _archive, _causes, _files, profiles
 from sparkstream_kit._arguments import check
+from sparkstream_kit._spark import FOLDER_KEY, KIT_KEY
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["FOLDER_KEY", "KIT_KEY", "PORT", "Server", "folder_of", "serve", "status", "stop"]
+__all__ = ["PORT", "Server", "folder_of", "serve", "status", "stop"]
 
 PORT = 15002  # Spark's own default
-
-# What the server says of itself in its settings, for the kit of a client to compare.
-FOLDER_KEY = "spark.sparkstream.server.folder"
-KIT_KEY = "spark.sparkstream.server.kit"
 
 _MAIN_CLASS = "org.apache.spark.sql.connect.service.SparkConnectServer"
 _TOKEN = "SPARK_CONNECT_AUTHENTICATE_TOKEN"  # noqa: S105 - the name of Spark's variable
@@ -220,7 +217,7 @@ def _launch(
         "spark.sql.warehouse.dir": (folder / "warehouse").as_uri(),
         "spark.local.dir": str(folder / "tmp"),
         FOLDER_KEY: str(folder),
-        KIT_KEY: str(Path(__file__).parent),
+        KIT_KEY: str(Path(__file__).parent.parent),
     }
     conf = folder / "server.conf"
     _files.replace(conf, (f"{key} {value}\n" for key, value in settings.items()), private=True)
@@ -251,7 +248,7 @@ def _environment(home: str, token: str, folder: Path) -> dict[str, str]:
     of_client = ("SPARK_REMOTE", "SPARK_CONNECT_MODE_ENABLED", "PYSPARK_GATEWAY")
     env = {key: value for key, value in os.environ.items() if not key.startswith(of_client)}
     # This folder by its name: Spark starts the Pythons of UDFs in one of each session's own.
-    path = [str(Path(__file__).parent.parent), str(Path.cwd()), env.get("PYTHONPATH", "")]
+    path = [str(Path(__file__).parent.parent.parent), str(Path.cwd()), env.get("PYTHONPATH", "")]
     log4j2 = f"-Dlog4j2.configurationFile={profiles.log4j2_file().as_uri()}"
     temporary = f'"-Djava.io.tmpdir={folder / "tmp"}"'
     options = [env.get("SPARK_SUBMIT_OPTS", ""), _archive.java_options(), log4j2, temporary]

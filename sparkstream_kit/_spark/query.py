@@ -17,9 +17,9 @@ from pyspark.sql.streaming.listener import (
 )
 from pyspark.sql.streaming.query import StreamingQueryManager
 
-from sparkstream_kit import _connect
-from sparkstream_kit.sinks import printed
-from sparkstream_kit.sources import sockets
+from sparkstream_kit._spark import sockets
+from sparkstream_kit._spark.batch import bring_printed as _bring
+from sparkstream_kit._spark.session import is_connect
 
 if TYPE_CHECKING:
     from pyspark.sql.streaming.listener import (
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     )
     from pyspark.sql.streaming.query import StreamingQuery
 
+    from sparkstream_kit._spark.files import Location
     from sparkstream_kit._waiting import Inbox
 
 __all__ = [
     "ProgressTo",
-    "Started",
     "bring_printed",
     "checkpoint",
     "finish_input",
@@ -74,7 +74,7 @@ class ProgressTo(StreamingQueryListener):
     def _jlistener(self) -> Any:
         """Return this listener as the JVM has it; Connect never asks."""
         if not hasattr(self, "_jlistenerobj"):
-            wrapper = SparkContext._jvm.PythonStreamingQueryListenerWrapper  # type: ignore[union-attr]  # noqa: SLF001
+            wrapper = SparkContext._jvm.PythonStreamingQueryListenerWrapper  # type: ignore[union-attr]
             self._jlistenerobj = wrapper(_ByJson(self))
         return self._jlistenerobj
 
@@ -91,7 +91,7 @@ class _ByJson(JStreamingQueryListener):
 def manager(query: StreamingQuery) -> StreamingQueryManager | None:
     """Return what Spark tells listeners of a query by: that of its own session, whichever is active."""
     if hasattr(query, "_jsq"):
-        return StreamingQueryManager(query._jsq.sparkSession().streams())  # noqa: SLF001
+        return StreamingQueryManager(query._jsq.sparkSession().streams())
     spark = session(query)
     return None if spark is None else spark.streams
 
@@ -103,20 +103,22 @@ def session(query: StreamingQuery) -> SparkSession | None:
 
 
 @dataclass(frozen=True)
-class Started:
-    """What `start` knows of a query on Connect, which cannot be asked for it."""
+class _Started:
+    """What `start` knows of a query on Connect; of its checkpoint, only one that is on this machine."""
 
     spark: SparkSession
     checkpoint: str | None
     prints: bool
 
 
-_started: dict[str, Started] = {}  # by run
+_started: dict[str, _Started] = {}  # by run
 
 
-def note(query: StreamingQuery, started: Started) -> None:
-    """Keep what `start` knows, until `forget`."""
-    _started[str(query.runId)] = started
+def note(query: StreamingQuery, spark: SparkSession, location: Location | None, *, prints: bool) -> None:
+    """Keep what `start` knows of a query that cannot be asked for it, until `forget`."""
+    if is_connect(spark):
+        here = location is not None and location.folder is not None
+        _started[str(query.runId)] = _Started(spark, location.text if location and here else None, prints)
 
 
 def forget(query: StreamingQuery) -> None:
@@ -128,16 +130,15 @@ def bring_printed(query: StreamingQuery) -> None:
     """Print here what the query's functions have printed at the server."""
     started = _started.get(str(query.runId))
     if started is not None and started.prints:
-        printed.bring(started.spark, str(query.name))
+        _bring(started.spark, str(query.name))
 
 
 def checkpoint(query: StreamingQuery) -> str | None:
     """Return where a query's checkpoint is; on Connect only one that is on this machine, too."""
     if not hasattr(query, "_jsq"):
         started = _started.get(str(query.runId))
-        here = started is not None and _connect.folder(started.spark) is not None
-        return started.checkpoint if started is not None and here else None
-    return str(query._jsq.streamingQuery().resolvedCheckpointRoot())  # noqa: SLF001
+        return None if started is None else started.checkpoint
+    return str(query._jsq.streamingQuery().resolvedCheckpointRoot())
 
 
 def last_batch(query: StreamingQuery) -> int | None:

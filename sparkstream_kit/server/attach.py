@@ -1,4 +1,4 @@
-"""A session on a Spark Connect server: which of the settings can apply there, and what it must be sent."""
+"""Extra: a session on a Spark Connect server: which settings can apply there, and what it must be sent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import importlib.util
 import logging
 import os
 import socket
-import sys
 import tempfile
 import warnings
 import zipfile
@@ -17,10 +16,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from sparkstream_kit import _files, serving
-from sparkstream_kit._settings import shown
+from sparkstream_kit import _files
+from sparkstream_kit._spark import KIT_KEY
+from sparkstream_kit._spark.session import current, endpoint, identity, runs_here, server_folder
+from sparkstream_kit._spark.settings import shown
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError
 from sparkstream_kit.profiles import is_local, read_profile
+from sparkstream_kit.server import serving
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,13 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "attach",
-    "check_here",
-    "current",
-    "folder",
-    "is_connect",
     "of_session",
     "remote_url",
-    "server_path",
 ]
 
 _log = logging.getLogger(__name__)
@@ -43,59 +40,10 @@ _log = logging.getLogger(__name__)
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _ANSWER_LIMIT = 5.0  # seconds that a server may take to accept a connection
 
-_folders: dict[str, Path | None] = {}  # by session: the folder of a server of `sparkstream serve`
-
 
 def remote_url(conf: Mapping[str, str]) -> str | None:
     """Return the address of the Connect server that `conf` or SPARK_REMOTE names, if one does."""
     return conf.get("spark.remote") or os.environ.get("SPARK_REMOTE")
-
-
-def is_connect(spark: object) -> bool:
-    """Say whether a session, or what was made from it, is of Spark Connect, which has no JVM in reach."""
-    return ".connect." in type(spark).__module__
-
-
-def folder(spark: SparkSession) -> Path | None:
-    """Return the folder of the session's server, if `sparkstream serve` has started it on this machine.
-
-    What is a local path here is one there, too; of any other server the files are its own.
-    """
-    if not is_connect(spark):
-        return None
-    session = _session_id(spark)
-    if session not in _folders:
-        said = spark.conf.get(serving.FOLDER_KEY, None)
-        # The same path may be another folder, on another machine; who is attached is known by an id.
-        _folders[session] = Path(said) if said and os.path.exists(f"{said}/clients/{session}") else None  # noqa: PTH110 - also of another user
-    return _folders[session]
-
-
-def _session_id(spark: Any) -> str:
-    return str(spark.session_id)
-
-
-def server_path(spark: SparkSession, path: str) -> str:
-    """Return a path so that the session's Spark finds what this process calls so.
-
-    A server has a working folder of its own.
-    """
-    if _files.plain(path) != path or folder(spark) is None:
-        return path
-    return os.path.join(Path.cwd(), path)  # noqa: PTH118 - keeps a glob and an ending slash as they are
-
-
-def check_here(spark: SparkSession, what: str, instead: str) -> None:
-    """Refuse to write a local file, named by `what`, where it would be the server's own.
-
-    Raises:
-        InvalidInputError: the session's server is not one of `sparkstream serve` on this machine.
-    """
-    if is_connect(spark) and folder(spark) is None:
-        raise InvalidInputError(
-            f"{what} would be on the Spark Connect server; use {instead}, or a server on this machine "
-            "(sparkstream serve)"
-        )
 
 
 def attach(url: str, app_name: str, profile: str | Path | None, conf: Mapping[str, str]) -> SparkSession:
@@ -112,14 +60,13 @@ def attach(url: str, app_name: str, profile: str | Path | None, conf: Mapping[st
     missing = [name for name in ("pandas", "pyarrow", "grpc") if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingExtraError("Spark Connect", "connect")
-    from pyspark import SparkContext
     from pyspark.errors import PySparkException, PySparkImportError
     from pyspark.sql import SparkSession
 
     settings: dict[str, Any] | None = None if profile is None else read_profile(profile)
     host, port = _address(url)
     _check_listening(host, port)
-    if SparkContext._active_spark_context is not None:  # noqa: SLF001 - no public question for this
+    if runs_here():
         raise InvalidInputError(
             f"a session of this process runs, and {url.partition('/;')[0]} is asked for; call spark.stop() "
             "first, or unset SPARK_REMOTE"
@@ -136,13 +83,13 @@ def attach(url: str, app_name: str, profile: str | Path | None, conf: Mapping[st
         raise
     if own is not None:
         _register(spark, own, port)
-    if settings is None and folder(spark) is None:
+    if settings is None and server_folder(spark) is None:
         settings = read_profile("local" if is_local(str(spark.conf.get("spark.master", None))) else "cluster")
     if settings := {key: value for key, value in (settings or {}).items() if key not in conf}:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of each that only a server's start can take
             SparkSession.builder.remote(own or url).config(map=settings).getOrCreate()
-    if folder(spark) is None or spark.conf.get(serving.KIT_KEY, None) != str(Path(__file__).parent):
+    if server_folder(spark) is None or spark.conf.get(KIT_KEY, None) != str(Path(__file__).parent.parent):
         _send_kit(spark)
     return spark
 
@@ -167,21 +114,12 @@ def _address(url: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def current() -> Any:
-    """Return this process's session on Spark Connect, in whichever thread it was made, if one runs."""
-    if "pyspark.sql.connect.session" not in sys.modules:
-        return None
-    from pyspark.sql.connect.session import SparkSession
-
-    return SparkSession.getActiveSession() or SparkSession._get_default_session()  # noqa: SLF001
-
-
 def _running(url: str, host: str, port: int) -> Any:
     """Return this process's session; refuse one of another server."""
     running = current()
     if running is None:
         return None
-    of = _address(f"sc://{running.client._builder.endpoint}")  # noqa: SLF001 - no public question for this
+    of = _address(f"sc://{endpoint(running)}")
     if of[1] != port or (of[0] != host and not {of[0], host} <= _LOOPBACK):
         raise InvalidInputError(
             f"a session of the server at {of[0]} port {of[1]} runs, and {url.partition('/;')[0]} is asked "
@@ -234,7 +172,7 @@ def _register(spark: SparkSession, url: str, port: int) -> None:
     """Note who is attached, and end what killed clients have left: the server would run it for ever."""
     from pyspark.sql.connect.client import SparkConnectClient
 
-    session = _session_id(spark)
+    session = identity(spark)
     clients = serving.folder_of(port) / "clients"
     if not clients.is_dir():
         return
@@ -282,7 +220,7 @@ def _send_kit(spark: Any) -> None:
 
 def _own_sources() -> dict[str, bytes]:
     """Return the kit's modules by their paths, out of its folder or of the zip of `--py-files`."""
-    root = Path(__file__).parent
+    root = Path(__file__).parent.parent
     zipped = getattr(__spec__.loader, "archive", None)
     if zipped is None:
         return {str(path.relative_to(root.parent)): path.read_bytes() for path in sorted(root.rglob("*.py"))}

@@ -49,7 +49,7 @@ class _Hook:
         self._limit = limit
         self._released = threading.Event()
         self._called = False
-        gateway: Any = SparkContext._gateway  # noqa: SLF001
+        gateway: Any = SparkContext._gateway
         ensure_callback_server_started(gateway)  # type: ignore[no-untyped-call]
         self._gateway = gateway
         self._jvm = gateway.jvm
@@ -111,7 +111,7 @@ def jvm_waits_for(inbox: Inbox, limit: float) -> Iterator[None]:
 
     if _job is not None:
         _job.has_run = True
-    if SparkContext._gateway is None:  # noqa: SLF001 - Connect: no JVM of ours
+    if SparkContext._gateway is None:  # Connect: no JVM of ours
         yield
         return
     if _job is not None:
@@ -133,7 +133,7 @@ def jvm_has_ended(err: BaseException) -> bool:
         return False
     from pyspark import SparkContext
 
-    gateway: Any = SparkContext._gateway  # noqa: SLF001
+    gateway: Any = SparkContext._gateway
     if gateway is None:
         return False
     modules = {frame.f_globals.get("__name__") for frame, _ in traceback.walk_tb(err.__traceback__)}

@@ -5,24 +5,33 @@ from __future__ import annotations
 import glob
 import os
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from py4j.protocol import Py4JJavaError
+from pyspark import SparkContext
+from pyspark.errors import PySparkException
+
+from sparkstream_kit._spark.session import is_connect
 from sparkstream_kit.errors import without_secrets
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 # Spark adds to these lists, such as the files of `spark.jars.packages` to the jars.
 _GROWING = ("spark.archives", "spark.files", "spark.jars", "spark.submit.pyFiles")
 _SECRET = re.compile(r"secret|password|token|access[.]?key", re.IGNORECASE)  # spark.redaction.regex
 
 
-def same(key: str, wanted: str, actual: str, jvm: Any = None) -> bool:
+def same(key: str, wanted: str, actual: str, spark: SparkSession | None = None) -> bool:
     """Say whether a setting that has the value `actual` is in force as `wanted`.
 
     Args:
         key: the setting.
         wanted: what was asked for.
         actual: what Spark says of it, which may be a size, a time or a path written in another way.
-        jvm: Spark's, which knows what each of its settings holds; without one, paths alone are compared.
+        spark: a session, whose JVM knows what each of its settings holds; without one in reach, paths alone
+            are compared.
 
     Example:
         >>> same("spark.jars", "/opt/a.jar", "file:///opt/a.jar")
@@ -30,7 +39,10 @@ def same(key: str, wanted: str, actual: str, jvm: Any = None) -> bool:
         >>> same("spark.sql.warehouse.dir", "tables", "file:/elsewhere/tables")
         False
     """
-    if wanted == actual or _value(jvm, key, wanted) == _value(jvm, key, actual):
+    if wanted == actual:
+        return True
+    jvm = None if spark is None or is_connect(spark) else SparkContext._jvm
+    if jvm is not None and _value(jvm, key, wanted) == _value(jvm, key, actual):
         return True
     ours, theirs = _paths(wanted), _paths(actual)
     return ours <= theirs if key in _GROWING else ours == theirs
@@ -53,10 +65,7 @@ def shown_value(key: str, value: str) -> str:
 
 def _value(jvm: Any, key: str, text: str) -> object:
     """Return what Spark reads in the text of a setting: a number of bytes or seconds, a list, yes or no."""
-    from py4j.protocol import Py4JJavaError
-    from pyspark.errors import PySparkException
-
-    entry = jvm and jvm.org.apache.spark.internal.config.ConfigEntry.findEntry(key)
+    entry = jvm.org.apache.spark.internal.config.ConfigEntry.findEntry(key)
     try:
         return text if entry is None else entry.valueConverter().apply(text)
     except (Py4JJavaError, PySparkException):  # no value that Spark would take

@@ -1,0 +1,147 @@
+"""Where a path of Spark's lies, and what is there: looked at on this machine, or through Spark."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyspark.errors import AnalysisException
+
+from sparkstream_kit import _files
+from sparkstream_kit._spark.session import is_connect, server_folder
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+__all__ = [
+    "Location",
+    "content",
+    "locate",
+    "names",
+    "path_for",
+    "path_of_writer",
+    "refuse_elsewhere",
+    "through_spark",
+    "written_by_server",
+]
+
+
+@dataclass(frozen=True)
+class Location:
+    """A folder that Spark reads or writes.
+
+    Attributes:
+        text: the path as Spark is given it.
+        folder: the same folder on this machine; None if it is elsewhere.
+    """
+
+    text: str
+    folder: Path | None
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def locate(spark: SparkSession, path: str | Path) -> Location:
+    """Return where a path lies for a session.
+
+    On Spark Connect it is on this machine only where `sparkstream serve` has started the server.
+    """
+    text = path_for(spark, str(path))
+    plain = _files.plain(text)
+    if is_connect(spark):
+        here = plain is not None and server_folder(spark) is not None
+        return Location(text, Path(str(plain)).absolute() if here else None)
+    if plain is None or (plain == text and _default_scheme(spark) != "file"):
+        return Location(text, None)
+    if not os.path.isabs(plain):  # noqa: PTH117 - a text
+        jvm: Any = spark._jvm
+        plain = jvm.java.io.File(plain).getAbsolutePath()  # the JVM's working folder, not Python's
+    return Location(text, Path("/" + os.path.normpath(plain).lstrip("/")))  # Hadoop takes `..` out of a path
+
+
+def _default_scheme(spark: Any) -> str:
+    """Return the scheme of a path without one."""
+    default: str = spark._jsc.hadoopConfiguration().get("fs.defaultFS", "file:///")
+    return default.partition(":")[0]
+
+
+def path_for(spark: SparkSession, path: str) -> str:
+    """Return a path so that the session's Spark finds what this process calls so.
+
+    A server has a working folder of its own.
+    """
+    if _files.plain(path) != path or server_folder(spark) is None:
+        return path
+    return os.path.join(Path.cwd(), path)  # noqa: PTH118 - keeps a glob and an ending slash as they are
+
+
+def path_of_writer(writer: Any, path: str) -> str:
+    """Return a path as `path_for` does, for the session of a DataStreamWriter."""
+    return path_for(writer._session if is_connect(writer) else writer._spark, path)
+
+
+def refuse_elsewhere(spark: SparkSession, what: str, instead: str) -> None:
+    """Refuse to write a local file, named by `what`, where it would be the server's own.
+
+    Raises:
+        InvalidInputError: the session's server is not one of `sparkstream serve` on this machine.
+    """
+    if written_by_server(spark):
+        raise InvalidInputError(
+            f"{what} would be on the Spark Connect server; use {instead}, or a server on this machine "
+            "(sparkstream serve)"
+        )
+
+
+def written_by_server(spark: SparkSession) -> bool:
+    """Say whether the files of a session's queries are those of a server elsewhere."""
+    return is_connect(spark) and server_folder(spark) is None
+
+
+def names(spark: Any, location: Location, name: str = "") -> list[str] | None:
+    """Return the names in a folder, or in a folder of it, also on another file system; none if it is missing.
+
+    Returns:
+        None where only a server elsewhere can look.
+    """
+    if location.folder is not None:
+        folder = location.folder / name
+        return [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    if is_connect(spark):
+        return None
+    path = spark._jvm.org.apache.hadoop.fs.Path(f"{location.text}/{name}" if name else location.text)
+    files = path.getFileSystem(spark._jsc.hadoopConfiguration())
+    return [found.getPath().getName() for found in files.listStatus(path)] if files.exists(path) else []
+
+
+def content(spark: SparkSession, location: Location, name: str) -> str | None:
+    """Return the text of a file in a folder; None if there is no such file.
+
+    Raises:
+        OSError: it cannot be read.
+        UnicodeDecodeError: it is no text.
+    """
+    if location.folder is not None:
+        file = location.folder / name
+        return file.read_bytes().decode() if file.exists() else None
+    files = through_spark(spark, f"{location.text}/{name}")
+    row = None if files is None else files.first()
+    return None if row is None else bytes(row.content).decode()
+
+
+def through_spark(spark: SparkSession, path: str) -> DataFrame | None:
+    """Return the files of a folder, or one file, as rows of Spark's `binaryFile`; None if it is missing."""
+    try:
+        # Spark takes a path for a pattern.
+        files = spark.read.format("binaryFile").load(re.sub(r"([][{}*?\\])", r"\\\1", path))
+        files.schema  # noqa: B018 - Connect looks for the path only now
+    except AnalysisException as err:
+        if err.getCondition() != "PATH_NOT_FOUND":
+            raise
+        return None
+    return files
