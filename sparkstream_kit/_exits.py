@@ -1,4 +1,8 @@
-"""How a job ends: its exit code, one line for an error, and its own standard streams."""
+"""How a job ends: one line for an error, the exit code, and nothing but results on standard output.
+
+spark-submit merges standard output and standard error, and gives a job no way to tell them apart. Therefore
+`take_standard_streams` asks Linux for the streams of the launch, by system calls that Python does not name.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 __all__ = ["exit_codes", "take_standard_streams"]
-
-# What the library's errors call an argument, and what the jobs do.
-_FLAGS = {"take_over=True": "--take-over"}
 
 # System calls of Linux, by the same numbers on every architecture.
 _PIDFD_OPEN = 434
@@ -156,20 +157,15 @@ def _end_with(err: Exception, stop: _Stop) -> None:
         stop.end(0)
         return
     missing = _causes.missing_source(err)
-    line = _said(err) if isinstance(err, KitError) else missing or _cause_in_spark(err)
+    if isinstance(err, KitError):
+        line: str | None = str(err).replace("take_over=True", "--take-over")  # as jobs call it
+    else:
+        line = missing or _cause_in_spark(err)
     if line is None:
         raise err
     failed = InvalidInputError.exit_code if missing else 1
     stop.end(err.exit_code if isinstance(err, KitError) else failed)
     print(f"{Path(sys.argv[0]).name}: {without_secrets(line)}", file=sys.stderr)
-
-
-def _said(err: KitError) -> str:
-    """Return an error's line with the flags of jobs in place of the arguments that they give."""
-    said = str(err)
-    for argument, flag in _FLAGS.items():
-        said = said.replace(argument, flag)
-    return said
 
 
 def _cause_in_spark(err: Exception) -> str | None:
