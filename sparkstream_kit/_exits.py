@@ -18,8 +18,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from sparkstream_kit import _causes, _shutdown, _waiting
-from sparkstream_kit.errors import InvalidInputError, KitError, without_secrets
+from sparkstream_kit import _shutdown, _waiting
+from sparkstream_kit.errors import KitError, innermost_cause, missing_source, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -107,9 +107,8 @@ class _Stop:
         if self.over:
             return
         if _shutdown.job_holds_jvm():
-            self.leave(
-                name
-            )  # the queries end with the JVM; to cut off what it does would be told as an error
+            # The queries end with the JVM; to cut off what it does would be told as an error.
+            self.leave(name)
         # The JVM may have got the signal too: what is said of losing it is no news.
         logging.disable(logging.CRITICAL)
         self.name = name
@@ -156,22 +155,22 @@ def _end_with(err: Exception, stop: _Stop) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         stop.end(0)
         return
-    missing = _causes.missing_source(err)
     if isinstance(err, KitError):
-        line: str | None = str(err).replace("take_over=True", "--take-over")  # as jobs call it
+        code, line = err.exit_code, str(err).replace("take_over=True", "--take-over")  # as jobs call it
+    elif missing := missing_source(err):
+        code, line = 2, missing
+    elif cause := _cause_in_spark(err):
+        code, line = 1, cause
     else:
-        line = missing or _cause_in_spark(err)
-    if line is None:
         raise err
-    failed = InvalidInputError.exit_code if missing else 1
-    stop.end(err.exit_code if isinstance(err, KitError) else failed)
+    stop.end(code)
     print(f"{Path(sys.argv[0]).name}: {without_secrets(line)}", file=sys.stderr)
 
 
 def _cause_in_spark(err: Exception) -> str | None:
     """Return a line for an error that came from Spark, None for any other."""
     if type(err).__module__.startswith("pyspark.errors") or type(err).__name__ == "Py4JJavaError":
-        return _causes.innermost(err)
+        return innermost_cause(err)
     return "Spark's JVM ended before the job did" if _shutdown.jvm_has_ended(err) else None
 
 

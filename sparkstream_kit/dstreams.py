@@ -23,10 +23,10 @@ from weakref import WeakKeyDictionary
 from pyspark.sql import SparkSession
 from pyspark.streaming import StreamingContext, StreamingListener
 
-from sparkstream_kit import _causes, _connect, _files, _shutdown, _waiting
+from sparkstream_kit import _connect, _files, _shutdown, _waiting
 from sparkstream_kit._arguments import check
 from sparkstream_kit.checkpoints import locks
-from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed
+from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed, innermost_cause
 from sparkstream_kit.sources import sockets
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def run(
     if kind == "refused":
         raise InputUnavailable("DStream", what)
     if kind == "failed":
-        raise QueryFailed("DStream", _causes.innermost(what)) from what
+        raise QueryFailed("DStream", innermost_cause(what)) from what
     return str(what)
 
 

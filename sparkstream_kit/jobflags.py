@@ -102,9 +102,7 @@ OUTPUT = {
         "help": "Format of the result on standard output. Default: %(default)s.",
     },
     "--snapshot": _value(
-        "FILE",
-        str,
-        "Also write the result to this .csv or .json file, replaced whole after each batch.",
+        "FILE", str, "Also write the result to this .csv or .json file, replaced whole after each batch."
     ),
     "--database": _value(
         "URL",
@@ -120,9 +118,7 @@ OUTPUT = {
 # How the query runs, and what ends it.
 RUN = {
     "--profile": _value(
-        "NAME",
-        str,
-        "Settings profile: local, test, cluster or a path. Default: chosen from the master.",
+        "NAME", str, "Settings profile: local, test, cluster or a path. Default: chosen from the master."
     ),
     "--state-store": _value(
         "NAME",
