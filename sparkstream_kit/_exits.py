@@ -32,15 +32,15 @@ _PIDFD_GETFD = 438
 
 
 def exit_codes(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
-    """Wrap a job's `main`: its own standard streams, one line for an error, and the exit code.
+    """Wrap a job's `main`, so that it ends with the right exit code, and with one line if it failed.
 
-    0 ended as asked, by a signal too; 1 a query failed; 2 wrong arguments or input that cannot be had; 130
-    and 143 a second signal, which cuts a clean stop short. An error that is not the user's keeps its stack
-    trace: it is a bug.
+    The codes are 0 for a job that ended as asked, also by a signal; 1 for a query that failed; 2 for wrong
+    arguments, or input that cannot be read; 130 and 143 for a second signal, which cuts a clean stop short.
+    An error that is not the user's keeps its stack trace: it is a bug.
 
     Before the run there is nothing to commit, and a signal ends the job at once. Under spark-submit the JVM
-    then sets the exit code, 130 or 143, if it got the signal too. A signal that comes after that, and more
-    than a second later, ends the process where it is.
+    then sets the exit code, 130 or 143, if it received the signal too. A second signal, more than a second
+    after the first, ends the process at once.
 
     Args:
         main: takes the arguments (None: those of the process) and returns the exit code.
@@ -109,7 +109,7 @@ class _Stop:
         if _shutdown.job_holds_jvm():
             # The queries end with the JVM; to cut off what it does would be told as an error.
             self.leave(name)
-        # The JVM may have got the signal too: what is said of losing it is no news.
+        # The JVM may have received the signal too: that it is lost is then no news.
         logging.disable(logging.CRITICAL)
         self.name = name
         raise _Signalled(name)

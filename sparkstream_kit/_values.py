@@ -44,6 +44,7 @@ def positive_int(text: str) -> int:
 
 
 def number_of_files(text: str) -> int | None:
+    """Read a whole number from 1, or "all"."""
     return None if text == "all" else positive_int(text)
 
 
@@ -84,6 +85,7 @@ def host(text: str) -> str:
 
 
 def interval(text: str) -> str:
+    """Read the time from one batch to the next, in the words of Spark's trigger."""
     if not re.fullmatch(r"\s*\d+ *(milliseconds?|seconds?|minutes?|hours?)\s*", text):
         raise ArgumentTypeError(f"{text!r} is not an interval, such as '5 seconds' or '1 minute'")
     return text

@@ -76,7 +76,7 @@ class QueryFailed(KitError):  # noqa: N818 - the rule above
 
 
 class InputUnavailable(QueryFailed):
-    """A query failed because its input cannot be had, such as a port that nobody listens on."""
+    """A query failed because its input cannot be read, such as a port that nobody listens on."""
 
     exit_code = 2
 

@@ -11,16 +11,10 @@ from typing import TYPE_CHECKING
 
 from py4j.protocol import Py4JError
 
-from sparkstream_kit import _shutdown, _waiting
+from sparkstream_kit import _shutdown, _waiting, errors
 from sparkstream_kit._arguments import check, is_a
 from sparkstream_kit.checkpoints.checking import damage
-from sparkstream_kit.errors import (
-    CheckpointDamaged,
-    InputUnavailable,
-    InvalidInputError,
-    QueryFailed,
-    innermost_cause,
-)
+from sparkstream_kit.errors import CheckpointDamaged, InputUnavailable, InvalidInputError, QueryFailed
 from sparkstream_kit.queries import asking
 from sparkstream_kit.queries.summary import QuerySummary, RunSummary, Tally
 from sparkstream_kit.sinks import callbacks
@@ -317,7 +311,7 @@ class _Run:
             error = query.exception()
             if error is None:
                 continue
-            name, cause = f"query {self._names[run_id]}", innermost_cause(error)
+            name, cause = f"query {self._names[run_id]}", errors.innermost_cause(error)
             if said := sockets.unavailable(sockets.refused(query, str(error)), f"{cause}\n{error}"):
                 raise InputUnavailable(name, said, summary) from error
             if damaged := self._damaged(run_id):
