@@ -65,8 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         print(summary, file=sys.stderr)
         counted = spark.table("counted")
-        for row in counted.where("Problem IS NOT NULL").orderBy("Problem").collect():
-            print(f"bad lines: {row.Orders:,} ({row.Problem})", file=sys.stderr)
+        problems = counted.where("Problem IS NOT NULL").select("Problem", "Orders")
+        for problem, lines in sorted(problems.collect()):
+            print(f"bad lines: {lines:,} ({problem})", file=sys.stderr)
         if args.chart:
             values = totals(counted).select("ProductKey", "TotalSales").collect()
             display.chart(values, "Total sales by product", args.chart)

@@ -51,11 +51,11 @@ __all__ = [
     "take_standard_streams",
 ]
 
-# Flags whose value is a file or folder that the job writes, or looks at.
+# Flags whose file or folder may not be in the input folder.
 _WRITTEN = ("--checkpoint", "--snapshot", "--database", "--chart", "--stop-file")
 
 
-# --- the shared flags by their groups; a job may also take single ones
+# --- the shared flags by their groups, of which a job may also take single ones
 
 
 def _value(metavar: str, read: Callable[[str], Any], says: str, **more: Any) -> dict[str, Any]:
@@ -201,11 +201,11 @@ class _Parser(ArgumentParser):
 
 def _check(given: Mapping[str, Any]) -> None:
     """Refuse values that cannot be used, and shared flags that do not go together."""
-    if given.get("--profile"):
+    if given.get("--profile") is not None:
         read_profile(given["--profile"])
-    if given.get("--snapshot"):
+    if given.get("--snapshot") is not None:
         check_file("--snapshot", given["--snapshot"], ".csv", ".json")
-    if given.get("--chart"):
+    if given.get("--chart") is not None:
         display.check_chart(given["--chart"])
     if given.get("--available-now") and given.get("--trigger"):
         raise InvalidInputError("--available-now and --trigger exclude each other; give one of them")
