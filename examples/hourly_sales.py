@@ -31,24 +31,14 @@ def transform(sales: DataFrame) -> DataFrame:
 @jobflags.exit_codes
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the changed totals of each batch go to standard output."""
-    flags = ("--checkpoint", "--available-now", "--trigger", "--run-for", "--stop-file")
-    parser = jobflags.parser(__doc__, *flags)
-    parser.add_argument("input_dir", metavar="INPUT_DIR", type=jobflags.existing_folder)
-    args = parser.parse_args(argv)
+    args = jobflags.parser(__doc__, "INPUT_DIR", *jobflags.RUN).parse_args(argv)
 
     from sparkstream_kit import run, sinks, sources, spark_session, start
 
-    with spark_session("hourly-sales") as spark:
-        sales = sources.json(spark, args.input_dir, schema=SALES)
-        query = start(
-            transform(sales),
-            sinks.console(),
-            name="hourly_sales",
-            mode="update",
-            checkpoint=args.checkpoint,
-            **jobflags.trigger(args),
-        )
-        print(run(query, run_for=args.run_for, stop_file=args.stop_file), file=sys.stderr)
+    with spark_session("hourly-sales", profile=args.profile, conf=args.state_store) as spark:
+        totals = transform(sources.json(spark, args.input_dir, schema=SALES))
+        query = start(totals, sinks.console(), name="hourly_sales", mode="update", **jobflags.for_start(args))
+        print(run(query, **jobflags.for_run(args)), file=sys.stderr)
     return 0
 
 

@@ -14,10 +14,15 @@ from typing import TYPE_CHECKING
 from sparkstream_kit import jobflags
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
 
     from pyspark.streaming import DStream
+
+TIMES = {
+    "--batch-interval": (2.0, "Time from one batch to the next. Default: %(default)g."),
+    "--window": (20.0, "Length of the window. Default: %(default)g."),
+    "--slide": (10.0, "Time from one window to the next. Default: %(default)g."),
+}
 
 
 def transform(lines: DStream[str]) -> DStream[tuple[str, int]]:
@@ -30,51 +35,20 @@ def most_frequent(counts: DStream[tuple[str, int]]) -> DStream[tuple[str, int]]:
     return counts.transform(lambda rdd: rdd.sortBy(lambda pair: (-pair[1], pair[0]), numPartitions=1))
 
 
-def flags() -> argparse.ArgumentParser:
-    """Return the job's command line."""
-    parser = jobflags.parser(__doc__, "--profile", "--checkpoint", "--run-for", "--stop-file")
-    parser.add_argument("host", metavar="HOST", nargs="?", type=jobflags.host, default="localhost")
-    parser.add_argument("port", metavar="PORT", nargs="?", type=jobflags.port, default=9999)
-    parser.add_argument(
-        "--batch-interval",
-        metavar="SECONDS",
-        type=jobflags.seconds,
-        default=2.0,
-        help="Time from one batch to the next. Default: %(default)g.",
-    )
-    parser.add_argument(
-        "--window",
-        metavar="SECONDS",
-        type=jobflags.seconds,
-        default=20.0,
-        help="Length of the window. Default: %(default)g.",
-    )
-    parser.add_argument(
-        "--slide",
-        metavar="SECONDS",
-        type=jobflags.seconds,
-        default=10.0,
-        help="Time from one window to the next. Default: %(default)g.",
-    )
-    parser.add_argument(
-        "--save-as", metavar="PREFIX", help="Also write the counts of each batch as text files."
-    )
-    parser.add_argument(
-        "--graceful",
-        action="store_true",
-        help="Process everything received before stopping; this can take long.",
-    )
-    return parser
-
-
 @jobflags.exit_codes
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the counts go to standard output, everything else to standard error."""
-    parser = flags()
+    limits = ("--run-for", "--stop-file")
+    parser = jobflags.parser(__doc__, *jobflags.SERVER, "--profile", "--checkpoint", *limits)
+    for flag, (default, says) in TIMES.items():
+        parser.add_argument(flag, metavar="SECONDS", type=jobflags.seconds, default=default, help=says)
+    says = "Also write the counts of each batch as text files."
+    parser.add_argument("--save-as", metavar="PREFIX", help=says)
+    says = "Process everything received before stopping; this can take long."
+    parser.add_argument("--graceful", action="store_true", help=says)
     args = parser.parse_args(argv)
-    interval = jobflags.label(parser, args, "--batch-interval")
-    for flag, value in (("--window", args.window), ("--slide", args.slide)):
-        jobflags.check_multiple(jobflags.label(parser, args, flag), value, interval, args.batch_interval)
+    for flag in ("--window", "--slide"):
+        jobflags.check_multiple(parser, args, flag, "--batch-interval")
 
     from sparkstream_kit import dstreams, spark_session
 
@@ -92,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         most_frequent(in_batch).pprint()
         most_frequent(running).map(lambda pair: ("since the beginning", *pair)).pprint()
         most_frequent(windowed).map(lambda pair: (f"in {args.window:g} s", *pair)).pprint()
-        ended_by = dstreams.run(ssc, run_for=args.run_for, stop_file=args.stop_file, graceful=args.graceful)
+        ended_by = dstreams.run(ssc, graceful=args.graceful, **jobflags.for_run(args))
         print(f"ended by: {ended_by}", file=sys.stderr)
     return 0
 

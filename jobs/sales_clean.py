@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from sparkstream_kit import errors, jobflags
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
 
     from pyspark.sql import DataFrame
@@ -41,59 +40,34 @@ def transform(lines: DataFrame, dedupe: Sequence[str] = (), *, header: bool = Fa
     return rows.withColumn("_line", line).dropDuplicates([*dedupe, "_line"]).drop("_line")
 
 
-def flags() -> argparse.ArgumentParser:
-    """Return the job's command line."""
-    limits = ("--available-now", "--run-for", "--idle", "--stop-file")
-    parser = jobflags.parser(__doc__, "--profile", "--trigger", *limits, "--header", "--max-bad")
-    parser.add_argument("input_dir", metavar="INPUT_DIR", type=jobflags.existing_folder)
-    parser.add_argument("out_dir", metavar="OUT_DIR", help="A local folder that only this job writes to.")
-    parser.add_argument(
-        "--checkpoint",
-        metavar="DIR",
-        type=jobflags.checkpoint_folder,
-        help="Keep progress in this folder and resume from it. Default: OUT_DIR/_checkpoint.",
-    )
-    parser.add_argument(
-        "--max-files-per-trigger",
-        metavar="N",
-        type=jobflags.positive_int,
-        help="The most files that one batch reads. Default: all that are there.",
-    )
-    parser.add_argument(
-        "--dedupe",
-        metavar="COLUMNS",
-        type=lambda text: text.split(","),
-        default=[],
-        help="Keep one of the rows that are equal in these columns, such as OrderID,ProductKey, and one of "
-        "equal bad lines. The state then keeps each of them in memory, without end.",
-    )
-    return parser
-
-
 @jobflags.exit_codes
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the rows go to OUT_DIR, and how many they were to standard error."""
-    args = flags().parse_args(argv)
-    trigger = jobflags.trigger(args)
-    checkpoint = args.checkpoint or str(Path(args.out_dir, "_checkpoint"))
-    written = {"OUT_DIR": args.out_dir, "--checkpoint": args.checkpoint, "--stop-file": args.stop_file}
-    written |= {f"OUT_DIR/{name}": Path(args.out_dir, name) for name in ("good", "bad", "_checkpoint")}
-    jobflags.check_apart(args.input_dir, written)
+    flags = ("--profile", "--trigger", "--available-now", "--run-for", "--idle", "--stop-file")
+    parser = jobflags.parser(__doc__, *jobflags.INPUT, *flags)
+    parser.add_argument("out_dir", metavar="OUT_DIR", help="A local folder that only this job writes to.")
+    says = "Keep progress in this folder and resume from it. Default: OUT_DIR/_checkpoint."
+    parser.add_argument("--checkpoint", metavar="DIR", type=jobflags.checkpoint_folder, help=says)
+    says = (
+        "Keep one of the rows that are equal in these columns, such as OrderID,ProductKey, and one of equal "
+        "bad lines. The state then keeps each of them in memory, without end."
+    )
+    parser.add_argument("--dedupe", metavar="A,B", type=lambda text: text.split(","), default=[], help=says)
+    args = parser.parse_args(argv)
+    out = Path(args.out_dir)
+    args.checkpoint = args.checkpoint or str(out / "_checkpoint")
+    written = {"OUT_DIR": out, "OUT_DIR/good": out / "good", "OUT_DIR/bad": out / "bad"}
+    jobflags.check_apart(args.input_dir, {**written, "--checkpoint": args.checkpoint})
 
-    from sparkstream_kit import quarantine, run, schemas, sinks, sources, spark_session, start
+    from sparkstream_kit import quarantine, run, schemas, sinks, spark_session, start
 
     errors.reject_unknown("column of --dedupe", args.dedupe, schemas.from_ddl(SALES).names)
-    good, bad = (sinks.batch_files(Path(args.out_dir, name)) for name in ("good", "bad"))
+    good = sinks.batch_files(out / "good").taking(quarantine.good_rows)
+    bad = sinks.batch_files(out / "bad").taking(quarantine.bad_rows)
     with spark_session("sales-clean", profile=args.profile) as spark:
-        lines = sources.text(spark, args.input_dir, max_files_per_trigger=args.max_files_per_trigger)
-        query = start(
-            transform(lines, args.dedupe, header=args.header),
-            sinks.fan_out(good.taking(quarantine.good_rows), bad.taking(quarantine.bad_rows)),
-            name="sales_clean",
-            checkpoint=checkpoint,
-            **trigger,
-        )
-        summary = run(query, run_for=args.run_for, idle=args.idle, stop_file=args.stop_file)
+        rows = transform(jobflags.lines(spark, args), args.dedupe, header=args.header)
+        query = start(rows, sinks.fan_out(good, bad), name="sales_clean", **jobflags.for_start(args))
+        summary = run(query, **jobflags.for_run(args))
     print(summary, file=sys.stderr)
     jobflags.check_bad_rows(summary, args.max_bad)
     return 0

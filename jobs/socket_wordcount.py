@@ -1,5 +1,6 @@
 """Count the words of the lines that a TCP server sends, most frequent first.
 
+They go to standard output after each batch; with --database, to a table in its place.
 Guarantee: at most once, because a socket cannot send again. It ends when the server closes the connection.
 Run: nc -lk 9999 (or: sparkstream feed lines), then: spark-submit jobs/socket_wordcount.py localhost 9999
 """
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING
 from sparkstream_kit import jobflags
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
 
     from pyspark.sql import DataFrame
@@ -27,46 +27,19 @@ def transform(lines: DataFrame) -> DataFrame:
     return words.groupBy("word").count().coalesce(1).orderBy("count", "word", ascending=[False, True])
 
 
-def flags() -> argparse.ArgumentParser:
-    """Return the job's command line."""
-    parser = jobflags.parser(__doc__, "--profile", "--run-for", "--idle", "--trigger", "--stop-file")
-    parser.add_argument("host", metavar="HOST", nargs="?", type=jobflags.host, default="localhost")
-    parser.add_argument("port", metavar="PORT", nargs="?", type=jobflags.port, default=9999)
-    parser.add_argument(
-        "--database",
-        metavar="URL",
-        type=jobflags.database,
-        help="Keep the counts in the table word_counts instead, replaced whole after each batch. URL is "
-        "sqlite:///counts.db, postgresql+psycopg://user@host/name (password in PGPASSWORD or ~/.pgpass), or "
-        "env:NAME to read it from the environment variable NAME.",
-    )
-    parser.add_argument(
-        "--take-over", action="store_true", help="Replace the table even if another run wrote it."
-    )
-    return parser
-
-
 @jobflags.exit_codes
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the counts of each batch go to standard output, everything else to standard error."""
-    args = flags().parse_args(argv)
-    jobflags.check_needs(args, "--take-over", "--database")
+    flags = ("--profile", "--trigger", "--run-for", "--idle", "--stop-file", "--database", "--take-over")
+    args = jobflags.parser(__doc__, *jobflags.SERVER, *flags, table="word_counts").parse_args(argv)
 
     from sparkstream_kit import run, sinks, sources, spark_session, start
 
-    sink = sinks.console()
-    if args.database:
-        sink = sinks.sql_table(args.database, "word_counts", how="replace", take_over=args.take_over)
+    [sink] = jobflags.outputs(args) or [sinks.console()]
     with spark_session("socket-wordcount", profile=args.profile) as spark:
-        query = start(
-            transform(sources.socket_lines(spark, args.host, args.port)),
-            sink,
-            name="socket_wordcount",
-            mode="complete",
-            **jobflags.trigger(args),
-        )
-        summary = run(query, run_for=args.run_for, idle=args.idle, stop_file=args.stop_file)
-        print(summary, file=sys.stderr)
+        counts = transform(sources.socket_lines(spark, args.host, args.port))
+        query = start(counts, sink, name="socket_wordcount", mode="complete", **jobflags.for_start(args))
+        print(run(query, **jobflags.for_run(args)), file=sys.stderr)
     return 0
 
 

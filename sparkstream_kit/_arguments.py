@@ -10,7 +10,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from types import ModuleType
 from typing import Any
@@ -18,49 +18,47 @@ from typing import Any
 from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown, without_secrets
 
 _SHOWN = 60  # characters of a string
-_CHOICES = {"mode": ("output mode", ("append", "complete", "update"))}
-
-# What to give, by the type in the signature.
-_KINDS = {
-    "Callable": "a function",
-    "Column": "a Column",
-    "DStream": "a DStream",
-    "DataFrame": "a DataFrame",
-    "DataStreamWriter": "a DataFrame's writeStream",
-    "DataType": "a DataType",
-    "Mapping": "a dict",
-    "None": "None",
-    "Path": "a path",
-    "PathLike": "a path",
-    "Query": "what stream.query(…) returns",
-    "Sequence[str]": "a list of strings",
-    "Sink": "a sink, such as sinks.console()",
-    "SparkSession": "a session, such as get_session('name')",
-    "StreamingContext": "a StreamingContext",
-    "StreamingQuery": "a query that start(…) returned",
-    "StructType": "a StructType, such as schemas.from_ddl('name STRING, amount INT')",
-    "bool": "True or False",
-    "float": "a number",
-    "int": "a whole number",
-    "str": "a string",
-}
+_MODES = ("append", "complete", "update")
 _PATHS = {"Path", "PathLike"}
 _EVERYDAY = ("queries.", "session.")  # what these hold is in the package itself
 
-# All other kinds are classes of Spark's and of the kit's.
-_PYTHON: dict[str, Callable[[Any], bool]] = {
-    "Callable": lambda value: callable(value) and not is_a("Sink", value),
-    "Mapping": lambda value: isinstance(value, Mapping),
-    "None": lambda value: value is None,
-    "Path": lambda value: isinstance(value, os.PathLike),
-    "PathLike": lambda value: isinstance(value, os.PathLike),
-    "Sequence[str]": lambda value: (
-        isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(v, str) for v in value)
-    ),
-    "bool": lambda value: isinstance(value, bool),
-    "float": lambda value: isinstance(value, Real) and not isinstance(value, bool),
-    "int": lambda value: isinstance(value, Integral) and not isinstance(value, bool),
-    "str": lambda value: isinstance(value, str),
+
+def _is(*types: type) -> Callable[[Any], bool]:
+    """Return a look at a value's type, to which True is no number."""
+    return lambda value: isinstance(value, types) and (not isinstance(value, bool) or bool in types)
+
+
+def _is_function(value: Any) -> bool:
+    return callable(value) and not is_a("Sink", value)
+
+
+def _is_strings(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str) and all(map(_is(str), value))
+
+
+# By the type in the signature: what to give, and how to know it; None for a class of Spark's or of the kit's.
+_KINDS: dict[str, tuple[str, Callable[[Any], bool] | None]] = {
+    "Callable": ("a function", _is_function),
+    "Column": ("a Column", None),
+    "DStream": ("a DStream", None),
+    "DataFrame": ("a DataFrame", None),
+    "DataStreamWriter": ("a DataFrame's writeStream", None),
+    "DataType": ("a DataType", None),
+    "Mapping": ("a dict", _is(Mapping)),
+    "None": ("None", _is(type(None))),
+    "Path": ("a path", _is(os.PathLike)),
+    "PathLike": ("a path", _is(os.PathLike)),
+    "Query": ("what stream.query(…) returns", None),
+    "Sequence[str]": ("a list of strings", _is_strings),
+    "Sink": ("a sink, such as sinks.console()", None),
+    "SparkSession": ("a session, such as get_session('name')", None),
+    "StreamingContext": ("a StreamingContext", None),
+    "StreamingQuery": ("a query that start(…) returned", None),
+    "StructType": ("a StructType, such as schemas.from_ddl('name STRING, amount INT')", None),
+    "bool": ("True or False", _is(bool)),
+    "float": ("a number", _is(Real)),
+    "int": ("a whole number", _is(Integral)),
+    "str": ("a string", _is(str)),
 }
 
 # The fix where it is known, by what is wanted and by the type that was given.
@@ -104,17 +102,14 @@ def check(call: Callable[..., Any], given: Mapping[str, Any]) -> None:
         ...
         sparkstream_kit.errors.InvalidInputError: feeds.text_lines(): path is 5; give a path
     """
-    parameters = inspect.signature(call).parameters
-    for name in [name for name in parameters if name in given]:
-        kinds = _kinds(parameters[name])
-        variadic = parameters[name].kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        values = given[name] if variadic else [given[name]]
-        for value in (values.values() if isinstance(values, dict) else values) if kinds else ():
+    for name, parameter in inspect.signature(call).parameters.items():
+        kinds = _kinds(parameter)
+        for value in _values(parameter, given[name]) if kinds and name in given else ():
             if not _fits(value, kinds):
-                fix = _swap(call, name, given) or _fix(name, value, kinds, variadic=variadic)
+                fix = _swap(call, name, given) or _fix(parameter, value, kinds)
                 raise InvalidInputError(f"{_name(call)}(): {name} is {said(value)}; {fix}")
-            if name in _CHOICES:
-                reject_unknown(_CHOICES[name][0], [value], _CHOICES[name][1])
+            if name == "mode":
+                reject_unknown("output mode", [value], _MODES)
 
 
 def said(value: object) -> str:
@@ -130,9 +125,10 @@ def said(value: object) -> str:
         text = without_secrets(value)  # before it is cut: half a password is one, too
         shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
         return f"the string {shown!r}" if text else "an empty string"
-    for what, told in (("class", isinstance(value, type)), ("module", isinstance(value, ModuleType))):
-        if told:
-            return f"the {what} {value.__name__.removeprefix('sparkstream_kit.')}"  # type: ignore[attr-defined]
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if isinstance(value, ModuleType):
+        return f"the module {value.__name__.removeprefix('sparkstream_kit.')}"
     if inspect.isroutine(value):
         return f"the function {_name(value)}"
     name = _type(value)
@@ -147,10 +143,18 @@ def _kinds(parameter: inspect.Parameter) -> list[str]:
     return kinds if all(kind in _KINDS for kind in kinds) else []
 
 
+def _values(parameter: inspect.Parameter, given: Any) -> Iterable[Any]:
+    """Return what was given for a parameter, of which `*names` and `**names` take many."""
+    if parameter.kind is parameter.VAR_KEYWORD:
+        return list(given.values())
+    return list(given) if parameter.kind is parameter.VAR_POSITIONAL else [given]
+
+
 def _fits(value: object, kinds: list[str]) -> bool:
     if isinstance(value, str) and not value and not _PATHS.isdisjoint(kinds):
         return False
-    return any(_PYTHON[kind](value) if kind in _PYTHON else is_a(kind, value) for kind in kinds)
+    looks = {kind: _KINDS[kind][1] for kind in kinds}
+    return any(is_a(kind, value) if look is None else look(value) for kind, look in looks.items())
 
 
 def is_a(name: str, value: object) -> bool:
@@ -173,9 +177,9 @@ def _swap(call: Callable[..., Any], name: str, given: Mapping[str, Any]) -> str:
     return ""
 
 
-def _fix(name: str, value: object, kinds: list[str], *, variadic: bool) -> str:
-    if variadic and isinstance(value, list | tuple):
-        return f"give them one by one, or with a star: *{name}"
+def _fix(parameter: inspect.Parameter, value: object, kinds: list[str]) -> str:
+    if parameter.kind is parameter.VAR_POSITIONAL and isinstance(value, list | tuple):
+        return f"give them one by one, or with a star: *{parameter.name}"
     if inspect.isroutine(value):
         return f"call it: {_name(value)}(…)"
     if isinstance(value, str) and "Sink" in kinds:
@@ -184,11 +188,11 @@ def _fix(name: str, value: object, kinds: list[str], *, variadic: bool) -> str:
             return near.removeprefix("; ").replace("mean ", "mean sinks.").replace("?", "(…)?")
     if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?", value) and {"int", "float"} & set(kinds):
         return f"give a number: {'int' if 'int' in kinds else 'float'}({value!r})"
-    known = [_FIXES[kind, _type(value)] for kind in kinds if (kind, _type(value)) in _FIXES]
-    if known:
-        return known[0]
+    for kind in kinds:
+        if (kind, _type(value)) in _FIXES:
+            return _FIXES[kind, _type(value)]
     left_unsaid = {"None", "str"} if not _PATHS.isdisjoint(kinds) else {"None"}
-    words = {_KINDS[kind] for kind in kinds if kind not in left_unsaid}
+    words = {_KINDS[kind][0] for kind in kinds if kind not in left_unsaid}
     return "give " + " or ".join(sorted(words, key=lambda word: (len(word), word)))  # an example last
 
 

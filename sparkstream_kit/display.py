@@ -81,7 +81,7 @@ def table(
 
 
 def bars(values: Sequence[tuple[str, float]], *, width: int = 80) -> str:
-    """Return labelled horizontal bars, one a line, the longest as wide as fits.
+    """Return labelled horizontal bars, one on each line; the longest fills the width.
 
     Args:
         values: labels and numbers from 0.
@@ -142,9 +142,13 @@ def check_chart(path: str | Path) -> Path:
     """
     check(check_chart, locals())
     target = check_file("chart", path, ".png")
+    _require_matplotlib()
+    return target
+
+
+def _require_matplotlib() -> None:
     if importlib.util.find_spec("matplotlib") is None:
         raise MissingExtraError("a chart", "charts")
-    return target
 
 
 def chart(values: Sequence[tuple[str, float]], title: str, path: str | Path | None = None) -> Any:
@@ -163,8 +167,7 @@ def chart(values: Sequence[tuple[str, float]], title: str, path: str | Path | No
     """
     check(chart, locals())
     target = None if path is None else check_chart(path)
-    if importlib.util.find_spec("matplotlib") is None:
-        raise MissingExtraError("a chart", "charts")
+    _require_matplotlib()
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 0.6 + 0.32 * max(len(values), 3)), layout="constrained")

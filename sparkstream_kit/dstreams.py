@@ -22,13 +22,13 @@ from weakref import WeakKeyDictionary
 from pyspark.sql import SparkSession
 from pyspark.streaming import StreamingContext, StreamingListener
 
-from sparkstream_kit import _causes, _files, _waiting
+from sparkstream_kit import _files, _waiting
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark import dstream, shutdown, sockets
 from sparkstream_kit._spark.files import locate
 from sparkstream_kit._spark.session import refuse_dstreams
 from sparkstream_kit.checkpoints import locks
-from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed
+from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed, innermost_cause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -149,7 +149,7 @@ def run(
     if kind == "refused":
         raise InputUnavailable("DStream", what)
     if kind == "failed":
-        raise QueryFailed("DStream", _causes.innermost(what)) from what
+        raise QueryFailed("DStream", innermost_cause(what)) from what
     return str(what)
 
 

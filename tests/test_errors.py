@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from sparkstream_kit.errors import (
@@ -62,3 +65,9 @@ def test_an_unknown_name_without_a_near_one_gets_all_that_are_known() -> None:
     reject_unknown("mode", ["append", "update"], iter(["update", "append"]))
     with pytest.raises(InvalidInputError, match=r"^unknown mode zzz; known: append, update$"):
         reject_unknown("mode", ["append", "zzz"], ["update", "append"])
+
+
+def test_errors_load_no_pyspark() -> None:
+    script = "import sys, sparkstream_kit.errors; print('pyspark' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import environment
 
-from sparkstream_kit import jobflags
+from sparkstream_kit import _values, jobflags
 from sparkstream_kit.errors import InputUnavailable, InvalidInputError, MissingExtraError, QueryFailed
 from sparkstream_kit.profiles import submit_properties
 
@@ -25,15 +25,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-SHARED = (
-    "--profile",
-    "--checkpoint",
-    "--run-for",
-    "--idle",
-    "--available-now",
-    "--trigger",
-    "--stop-file",
-)
+SHARED = (*jobflags.INPUT, *jobflags.SERVER, *jobflags.OUTPUT, *jobflags.RUN)
 
 # --- types
 
@@ -43,20 +35,20 @@ SHARED = (
     [
         (jobflags.seconds, "60", 60.0),
         (jobflags.seconds, "0.5", 0.5),
-        (jobflags.positive_int, "12", 12),
-        (jobflags.port, "65535", 65535),
+        (_values.positive_int, "12", 12),
+        (_values.port, "65535", 65535),
         (jobflags.existing_folder, "/", "/"),
         (jobflags.existing_folder, "hdfs://host/none", "hdfs://host/none"),
         (jobflags.existing_folder, "hdfs:/none", "hdfs:/none"),
         (jobflags.existing_folder, "file:/", "file:/"),
         (jobflags.existing_folder, "file:///tmp", "file:///tmp"),
         (jobflags.existing_folder, "/none/2026-*", "/none/2026-*"),
-        (jobflags.host, "localhost", "localhost"),
-        (jobflags.host, "127.0.0.1", "127.0.0.1"),
-        (jobflags.host, "9999.example.org", "9999.example.org"),
+        (_values.host, "localhost", "localhost"),
+        (_values.host, "127.0.0.1", "127.0.0.1"),
+        (_values.host, "9999.example.org", "9999.example.org"),
         (jobflags.checkpoint_folder, "/none/yet", "/none/yet"),
-        (jobflags.interval, "1 minute", "1 minute"),
-        (jobflags.interval, "250 milliseconds", "250 milliseconds"),
+        (_values.interval, "1 minute", "1 minute"),
+        (_values.interval, "250 milliseconds", "250 milliseconds"),
     ],
 )
 def test_a_value_is_read(read: Callable[[str], object], text: str, value: object) -> None:
@@ -67,10 +59,10 @@ def test_a_value_is_read(read: Callable[[str], object], text: str, value: object
     ("read", "texts", "message"),
     [
         (jobflags.seconds, ["0", "-1", "nan", "inf", "soon", ""], "is not a positive number of seconds"),
-        (jobflags.positive_int, ["0", "-1", "1.5", "٣", "", "many"], "is not a whole number from 1"),
-        (jobflags.port, ["0", "65536", "-1", "http", "٣"], "is not a port, 1 to 65535"),
-        (jobflags.interval, ["5", "seconds", "5 s", "-5 seconds", "5 weeks"], "is not an interval, such as"),
-        (jobflags.host, ["9999"], "is a number, perhaps a port; give the host and then the port"),
+        (_values.positive_int, ["0", "-1", "1.5", "٣", "", "many"], "is not a whole number from 1"),
+        (_values.port, ["0", "65536", "-1", "http", "٣"], "is not a port, 1 to 65535"),
+        (_values.interval, ["5", "seconds", "5 s", "-5 seconds", "5 weeks"], "is not an interval, such as"),
+        (_values.host, ["9999"], "is a number, perhaps a port; give the host and then the port"),
         (
             jobflags.existing_folder,
             ["/none/here", "file:/none/here"],
@@ -82,7 +74,7 @@ def test_a_value_is_read(read: Callable[[str], object], text: str, value: object
             "is a file; give the folder that it is in",
         ),
         (jobflags.checkpoint_folder, [__file__], "is a file; give a folder"),
-        (jobflags.state_store, ["RocksDB", "hdfs"], "is no state store; give memory or rocksdb"),
+        (_values.state_store, ["RocksDB", "hdfs"], "is no state store; give memory or rocksdb"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_with_what_was_given(
@@ -123,34 +115,27 @@ def test_a_folder_that_spark_may_find_elsewhere_is_left_to_spark(
 
 
 def parse(*words: str) -> Any:
-    parser = jobflags.parser("A job.", *SHARED)
-    parser.add_argument("folder", type=jobflags.existing_folder)
-    parser.add_argument("--format", choices=["csv", "json"])
+    parser = jobflags.parser("A job.", "INPUT_DIR", *jobflags.OUTPUT, *jobflags.RUN)
+    parser.add_argument("--how", choices=["this", "that"])
     return parser.parse_args(list(words))
 
 
 def test_the_shared_flags_are_read() -> None:
-    args = parse(
-        "/",
-        "--profile=test",
-        "--checkpoint",
-        "c",
-        "--run-for",
-        "1.5",
-        "--idle",
-        "2",
-        "--trigger",
-        "5 seconds",
-    )
-    assert (args.folder, args.profile, args.checkpoint, args.run_for, args.idle) == (
-        "/",
-        "test",
-        "c",
-        1.5,
-        2.0,
-    )
-    assert (args.available_now, args.trigger, args.stop_file) == (False, "5 seconds", None)
-    assert parse("--", "/").folder == "/"
+    times = ("--run-for", "1.5", "--idle", "2", "--trigger", "5 seconds")
+    args = parse("/", "--profile=test", "--checkpoint", "c", *times)
+    assert (args.input_dir, args.profile, args.checkpoint) == ("/", "test", "c")
+    assert (args.run_for, args.idle, args.available_now, args.trigger) == (1.5, 2.0, False, "5 seconds")
+    assert (args.format, args.stop_file, args.database) == ("table", None, None)
+    assert parse("--", "/").input_dir == "/"
+
+
+def test_a_job_has_defaults_of_its_own() -> None:
+    files = "--max-files-per-trigger"
+    assert jobflags.parser("A job.", files).parse_args([]).max_files_per_trigger is None
+    parser = jobflags.parser("A job.", files, max_files_per_trigger=1)
+    assert parser.parse_args([]).max_files_per_trigger == 1
+    assert parser.parse_args([files, "all"]).max_files_per_trigger is None
+    assert "Default: 1." in " ".join(parser.format_help().split())
 
 
 @pytest.mark.parametrize(
@@ -161,7 +146,7 @@ def test_the_shared_flags_are_read() -> None:
         (["/", "--chekpoint=x"], "unknown argument --chekpoint; did you mean --checkpoint?; see --help"),
         (["/", "--run", "60"], "unknown argument --run; did you mean --run-for?; see --help"),
         (["/", "more"], "unknown argument more; see --help"),
-        ([], "the following arguments are required: folder; see --help"),
+        ([], "the following arguments are required: INPUT_DIR; see --help"),
         (["/", "--idle"], "argument --idle: expected one argument; see --help"),
         (
             ["/", "--run-for", "x"],
@@ -169,7 +154,7 @@ def test_the_shared_flags_are_read() -> None:
         ),
         (
             ["/none"],
-            "argument folder: folder /none does not exist; create it or correct the path; see --help",
+            "argument INPUT_DIR: folder /none does not exist; create it or correct the path; see --help",
         ),
     ],
 )
@@ -180,37 +165,79 @@ def test_arguments_that_cannot_be_are_one_line(words: list[str], message: str) -
 
 
 def test_an_unknown_choice_names_those_there_are() -> None:
-    with pytest.raises(InvalidInputError, match=r"^argument --format: invalid choice: 'xml' \(.*csv.*json"):
-        parse("/", "--format", "xml")
+    with pytest.raises(InvalidInputError, match=r"^argument --how: invalid choice: 'xml' \(.*this.*that"):
+        parse("/", "--how", "xml")
 
 
 def test_help_shows_the_docstring_and_ends_with_0(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
-        parse("--help")
+        jobflags.parser("A job.", *SHARED, table="totals").parse_args(["--help"])
     assert end.value.code == 0
-    out = capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
     assert "A job." in out
     assert all(flag in out for flag in SHARED)
-
-
-def test_the_trigger_is_in_sparks_words() -> None:
-    assert jobflags.trigger(parse("/")) == {}
-    assert jobflags.trigger(parse("/", "--available-now")) == {"availableNow": True}
-    assert jobflags.trigger(parse("/", "--trigger", "1 minute")) == {"processingTime": "1 minute"}
-    with pytest.raises(InvalidInputError, match="--available-now and --trigger exclude each other"):
-        jobflags.trigger(parse("/", "--available-now", "--trigger", "1 minute"))
+    assert "Keep the result in the table totals of this database" in out
 
 
 @pytest.mark.parametrize(
-    ("value", "of", "use"),
-    [(20, 10, None), (0.3, 0.1, None), (25, 10, "use 20 or 30"), (5, 10, "use 10"), (1, 0.0001, "use 0.001")],
+    ("words", "message"),
+    [
+        (["--trigger", "1 minute", "--available-now"], "--available-now and --trigger exclude each other"),
+        (["--take-over"], "--take-over does nothing without --database; give both, or neither"),
+        (["--stop-file", "/stop"], "--stop-file /stop lies in the input folder /, and would be read"),
+        (["--snapshot", ""], "--snapshot : the name must end in .csv or .json"),
+        (["--snapshot", "/none/t.csv"], "--snapshot /none/t.csv: folder /none does not exist; create it"),
+    ],
 )
-def test_a_time_is_a_multiple_of_the_interval(value: float, of: float, use: str | None) -> None:
+def test_shared_flags_are_checked_together(words: list[str], message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        parse("/", *words)
+
+
+def test_a_flag_of_the_jobs_own_is_not_checked_as_a_shared_one() -> None:
+    parser = jobflags.parser("A job.")
+    parser.add_argument("--chart", default="x.gif")
+    assert parser.parse_args([]).chart == "x.gif"
+
+
+def test_flags_become_keywords_of_start_and_run() -> None:
+    assert jobflags.for_start(parse("/")) == {"checkpoint": None}
+    assert jobflags.for_start(parse("/", "--available-now")) == {"checkpoint": None, "availableNow": True}
+    args = parse("/", "--checkpoint", "c", "--trigger", "1 minute", "--run-for", "1", "--stop-file", "end")
+    assert jobflags.for_start(args) == {"checkpoint": "c", "processingTime": "1 minute"}
+    assert jobflags.for_run(args) == {"run_for": 1.0, "idle": None, "stop_file": "end"}
+
+
+def test_output_flags_become_sinks(tmp_path: Path) -> None:
+    assert jobflags.outputs(parse("/")) == []
+    given = ("--snapshot", f"{tmp_path}/t.csv", "--database", f"sqlite:///{tmp_path}/t.db")
+    assert [sink.kind for sink in jobflags.outputs(parse("/", *given))] == ["snapshot", "sql_table"]
+    without = jobflags.parser("A job.", "--run-for").parse_args([])
+    assert jobflags.outputs(without) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "use"),
+    [
+        (["--window", "20", "--every", "10"], None),
+        (["--window", "0.3", "--every", "0.1"], None),
+        (["--window", "25"], "--window 25 is not a multiple of the default --every 10; use 20 or 30"),
+        (["--every", "8"], "the default --window 20 is not a multiple of --every 8; use 16 or 24"),
+        (["--window", "5"], "--window 5 is not a multiple of the default --every 10; use 10"),
+        (["--every", "0.0001"], "--every 0.0001 is less than a millisecond; use 0.001 or more"),
+    ],
+)
+def test_a_time_is_a_multiple_of_the_interval(words: list[str], use: str | None) -> None:
+    parser = jobflags.parser("A job.")
+    for flag, default in (("--window", 20.0), ("--every", 10.0)):
+        parser.add_argument(flag, type=jobflags.seconds, default=default)
+    args = parser.parse_args(words)
     if use is None:
-        jobflags.check_multiple("--window", value, "--batch-interval", of)
+        jobflags.check_multiple(parser, args, "--window", "--every")
     else:
-        with pytest.raises(InvalidInputError, match=rf"{use}( or more)?$"):
-            jobflags.check_multiple("--window", value, "--batch-interval", of)
+        with pytest.raises(InvalidInputError) as error:
+            jobflags.check_multiple(parser, args, "--window", "--every")
+        assert str(error.value) == use
 
 
 # --- exit codes

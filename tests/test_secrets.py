@@ -71,18 +71,33 @@ def test_every_error_of_the_kit_leaves_it_out(error: Any) -> None:
 # --- the command lines
 
 
+def _parser_of(job: str) -> Any:
+    """Return the parser that a job's `main` makes, at its first use."""
+
+    class Made(Exception):  # noqa: N818 - no error
+        pass
+
+    def end(parser: Any, *_: object) -> None:
+        raise Made(parser)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Made) as made:
+        patch.setattr("sparkstream_kit.jobflags._Parser.parse_args", end)
+        importlib.import_module(job).main([])
+    return made.value.args[0]
+
+
 @pytest.mark.parametrize("job", JOBS)
 def test_no_argument_of_a_job_is_repeated_with_its_password(job: str) -> None:
-    flags = importlib.import_module(job).flags
+    parser = _parser_of(job)
     given = [["."] * 3 + [URL], [f"--{URL}"], [f"--unknown={URL}"], ["--profil", URL]]
-    for action in flags()._actions:  # noqa: SLF001 - argparse has no public list of them
+    for action in parser._actions:  # noqa: SLF001 - argparse has no public list of them
         given += [[".", "9", f"{flag}={URL}"] for flag in action.option_strings]
         if not action.option_strings:
             given.append([URL, URL])
     said = []
     for arguments in given:
         try:
-            flags().parse_args(arguments)
+            parser.parse_args(arguments)
         except InvalidInputError as err:
             said.append(str(err))
     assert "hush" not in "\n".join(said)

@@ -24,8 +24,8 @@ from pyspark.errors import PySparkException, PySparkRuntimeError
 from pyspark.java_gateway import launch_gateway
 from pyspark.logger import PySparkLogger
 
-from sparkstream_kit import _archive, _causes, _waiting
-from sparkstream_kit.errors import InvalidInputError, KitError
+from sparkstream_kit import _archive, _waiting
+from sparkstream_kit.errors import InvalidInputError, KitError, cause_in_log, innermost_cause
 from sparkstream_kit.profiles import is_local, log4j2_file
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def starting(wanted: Mapping[str, str], *, quiet: bool) -> Iterator[None]:
             _log.debug("the JVM said: %s", words.drop())
         if _too_few_files():
             raise InvalidInputError(_too_few_files()) from err
-        raise KitError(f"Spark did not start: {_causes.innermost(err)}") from err
+        raise KitError(f"Spark did not start: {innermost_cause(err)}") from err
     finally:
         if words is not None:
             words.pass_on()
@@ -280,7 +280,7 @@ def _java_s_cause(error: Exception, said: str) -> str:
     fix = ""
     if re.search(r"temp dir|tmpdir|Read-only file system|No space left", said):
         fix = "; give it a temporary folder (SPARK_SUBMIT_OPTS=-Djava.io.tmpdir=FOLDER)"
-    return f"{_causes.of_log(said)}{fix}"
+    return f"{cause_in_log(said)}{fix}"
 
 
 def _too_few_files() -> str:

@@ -11,9 +11,9 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as F
 
-from sparkstream_kit import _causes, _files
+from sparkstream_kit import _files
 from sparkstream_kit._spark import files
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.errors import InvalidInputError, innermost_cause
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -41,7 +41,7 @@ def read_query(spark: SparkSession, checkpoint: Location) -> dict[str, str] | No
         parts = sorted(file.glob("part-*"), key=lambda part: part.stat().st_mtime_ns) or [file]
         return _query(parts[-1].read_text("utf-8")) if file.exists() else None
     except (OSError, TypeError, ValueError, LookupError, *_OF_SPARK) as err:
-        reason = _causes.innermost(err) if isinstance(err, _OF_SPARK) else "not what the kit wrote"
+        reason = innermost_cause(err) if isinstance(err, _OF_SPARK) else "not what the kit wrote"
         raise InvalidInputError(
             f"checkpoint file {checkpoint}/{_QUERY} is damaged: {reason}; put it back, or delete it, and the "
             "query that starts next is taken for the one that wrote the checkpoint"
@@ -95,7 +95,7 @@ def last_settings(spark: SparkSession, checkpoint: Location) -> dict[str, str] |
     except (OSError, AttributeError, TypeError, ValueError) as err:
         raise _damaged(checkpoint, f"{plan} is cut off or changed") from err
     except _OF_SPARK as err:
-        raise _damaged(checkpoint, f"{plan} cannot be read ({_causes.innermost(err)})") from err
+        raise _damaged(checkpoint, f"{plan} cannot be read ({innermost_cause(err)})") from err
 
 
 def _damaged(checkpoint: Location, what: str) -> InvalidInputError:

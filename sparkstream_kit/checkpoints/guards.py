@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
-from sparkstream_kit import _causes
 from sparkstream_kit._spark.files import written_by_server
 from sparkstream_kit.checkpoints import _records, origins
 from sparkstream_kit.checkpoints._plans import file_paths, time_zone
 from sparkstream_kit.checkpoints.checking import damage
 from sparkstream_kit.checkpoints.fingerprints import differences, fingerprint
 from sparkstream_kit.checkpoints.locks import Lock, lock
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.errors import InvalidInputError, innermost_cause
 from sparkstream_kit.profiles import STATE_STORE
 from sparkstream_kit.sources import watch
 
@@ -129,7 +128,7 @@ def _explained(checkpoint: Location) -> Iterator[None]:
         yield
     except (Py4JError, PySparkException) as err:
         if checkpoint.folder is not None and (found := damage(checkpoint.folder, whole=True)):
-            raise InvalidInputError(f"{found} (Spark: {_causes.innermost(err)})") from err
+            raise InvalidInputError(f"{found} (Spark: {innermost_cause(err)})") from err
         raise
 
 

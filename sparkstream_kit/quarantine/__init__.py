@@ -6,7 +6,7 @@ the last of two fields of one name, ignores what follows an object on its line, 
 
 parsed = quarantine.parse_csv(sources.text(spark, "in/"), schema)
 good, bad = sinks.batch_files("out/good"), sinks.batch_files("out/bad")
-sink = sinks.fan_out(good.of(quarantine.good_rows), bad.of(quarantine.bad_rows))  # both in one batch
+sink = sinks.fan_out(good.taking(quarantine.good_rows), bad.taking(quarantine.bad_rows))  # both in one batch
 """
 
 from sparkstream_kit.quarantine.csv_lines import parse_csv

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from py4j.protocol import Py4JError
 
-from sparkstream_kit import _causes, _waiting
+from sparkstream_kit import _waiting, errors
 from sparkstream_kit._arguments import check, is_a
 from sparkstream_kit._spark import query as asking
 from sparkstream_kit._spark import shutdown, sockets
@@ -312,7 +312,7 @@ class _Run:
             error = query.exception()
             if error is None:
                 continue
-            name, cause = f"query {self._names[run_id]}", _causes.innermost(error)
+            name, cause = f"query {self._names[run_id]}", errors.innermost_cause(error)
             if said := sockets.unavailable(sockets.refused(query, str(error)), f"{cause}\n{error}"):
                 raise InputUnavailable(name, said, summary) from error
             if damaged := self._damaged(run_id):

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.errors import AnalysisException
 
-from sparkstream_kit import _causes
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit._spark import batch
 from sparkstream_kit._spark import query as asking
 from sparkstream_kit._spark.files import locate
 from sparkstream_kit._spark.plan import keeps_states_by_name
 from sparkstream_kit.checkpoints.guards import guard
-from sparkstream_kit.errors import InvalidInputError, reject_unknown
+from sparkstream_kit.errors import InvalidInputError, missing_source, reject_unknown
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 from sparkstream_kit.queries import memory
 from sparkstream_kit.windows import to_microseconds
@@ -121,7 +120,7 @@ def start(
                 moved=moved,
             )
     except Exception as err:
-        if missing := _causes.missing_source(err):
+        if missing := missing_source(err):
             raise InvalidInputError(missing) from None
         if isinstance(err, AnalysisException):
             raise InvalidInputError(f"query {name}: {_refused(err, mode)}") from err

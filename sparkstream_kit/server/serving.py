@@ -22,10 +22,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sparkstream_kit import _archive, _causes, _files, profiles
+from sparkstream_kit import _archive, _files, profiles
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark import FOLDER_KEY, KIT_KEY
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.errors import InvalidInputError, cause_in_log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -276,7 +276,7 @@ def _await(server: subprocess.Popen[bytes], log: subprocess.Popen[bytes], port: 
         if what is not None:
             file = folder_of(port) / "server.log"
             raise InvalidInputError(
-                f"the server {what}: {_causes.of_log(file.read_text(errors='replace'))}; see {file}"
+                f"the server {what}: {cause_in_log(file.read_text(errors='replace'))}; see {file}"
             )
         time.sleep(0.05)
 

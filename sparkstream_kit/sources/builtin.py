@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.errors import AnalysisException
 
-from sparkstream_kit import _causes
 from sparkstream_kit._arguments import check
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.errors import InvalidInputError, missing_source
 from sparkstream_kit.sources import _options
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def table(spark: SparkSession, name: str, **options: Any) -> DataFrame:
         frame = spark.readStream.options(**options).table(name)
         frame.schema  # noqa: B018 - Connect looks for the table only now
     except Exception as err:
-        if missing := _causes.missing_source(err):
+        if missing := missing_source(err):
             raise InvalidInputError(f"table {name}: {missing}") from None
         if not isinstance(err, AnalysisException) or err.getCondition() != "TABLE_OR_VIEW_NOT_FOUND":
             raise

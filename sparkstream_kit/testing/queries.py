@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit.errors import InvalidInputError, QueryFailed
+from sparkstream_kit.errors import InvalidInputError, QueryFailed, innermost_cause
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,15 +86,13 @@ class Query:
         """
         from pyspark.errors import StreamingQueryException
 
-        from sparkstream_kit import _causes
-
         self._publish()
         query = self._running = self._running or self._start()
         try:
             query.processAllAvailable()
         except StreamingQueryException as err:
             self._running = None
-            raise QueryFailed(self._name, _causes.innermost(err)) from err
+            raise QueryFailed(self._name, innermost_cause(err)) from err
         finally:
             self._progress.update({progress.batchId: progress for progress in query.recentProgress})
         return self._delivered()

@@ -21,10 +21,11 @@ SALES = """OrderID BIGINT, OrderDate STRING, Quantity INT, DiscountPct STRING, R
 @jobflags.exit_codes
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the query."""
-    parser = jobflags.parser(__doc__, "--available-now", "--trigger")
+    parser = jobflags.parser(
+        __doc__, "--max-files-per-trigger", "--available-now", "--trigger", max_files_per_trigger=1
+    )
     for name in ("how", "target", "input_dir", "checkpoint"):
         parser.add_argument(name)
-    parser.add_argument("--max-files-per-trigger", type=int, default=1)
     parser.add_argument("--key", default="ProductKey")
     parser.add_argument("--allow-changed-query", action="store_true")
     args = parser.parse_args(argv)
@@ -55,9 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             sink,
             name="sales_to",
             mode=mode,
-            checkpoint=args.checkpoint,
             allow_changed_query=args.allow_changed_query,
-            **jobflags.trigger(args),
+            **jobflags.for_start(args),
         )
         sys.stderr.write(f"{run(query)}\n")
     return 0

@@ -1,4 +1,8 @@
-"""How a job ends: its exit code, one line for an error, and its own standard streams."""
+"""How a job ends: one line for an error, the exit code, and nothing but results on standard output.
+
+spark-submit merges standard output and standard error, and gives a job no way to tell them apart. Therefore
+`take_standard_streams` asks Linux for the streams of the launch, by system calls that Python does not name.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +18,19 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from sparkstream_kit import _causes, _waiting
+from sparkstream_kit import _waiting
 from sparkstream_kit._spark import shutdown
-from sparkstream_kit.errors import InvalidInputError, KitError, without_secrets
+from sparkstream_kit.errors import (
+    KitError,
+    innermost_cause,
+    missing_source,
+    without_secrets,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 __all__ = ["exit_codes", "take_standard_streams"]
-
-# What the library's errors call an argument, and what the jobs do.
-_FLAGS = {"take_over=True": "--take-over"}
 
 # System calls of Linux, by the same numbers on every architecture.
 _PIDFD_OPEN = 434
@@ -32,15 +38,15 @@ _PIDFD_GETFD = 438
 
 
 def exit_codes(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
-    """Wrap a job's `main`: its own standard streams, one line for an error, and the exit code.
+    """Wrap a job's `main`, so that it ends with the right exit code, and with one line if it failed.
 
-    0 ended as asked, by a signal too; 1 a query failed; 2 wrong arguments or input that cannot be had; 130
-    and 143 a second signal, which cuts a clean stop short. An error that is not the user's keeps its stack
-    trace: it is a bug.
+    The codes are 0 for a job that ended as asked, also by a signal; 1 for a query that failed; 2 for wrong
+    arguments, or input that cannot be read; 130 and 143 for a second signal, which cuts a clean stop short.
+    An error that is not the user's keeps its stack trace: it is a bug.
 
     Before the run there is nothing to commit, and a signal ends the job at once. Under spark-submit the JVM
-    then sets the exit code, 130 or 143, if it got the signal too. A signal that comes after that, and more
-    than a second later, ends the process where it is.
+    then sets the exit code, 130 or 143, if it received the signal too. A second signal, more than a second
+    after the first, ends the process at once.
 
     Args:
         main: takes the arguments (None: those of the process) and returns the exit code.
@@ -107,10 +113,9 @@ class _Stop:
         if self.over:
             return
         if shutdown.job_holds_jvm():
-            self.leave(
-                name
-            )  # the queries end with the JVM; to cut off what it does would be told as an error
-        # The JVM may have got the signal too: what is said of losing it is no news.
+            # The queries end with the JVM; to cut off what it does would be told as an error.
+            self.leave(name)
+        # The JVM may have received the signal too: that it is lost is then no news.
         logging.disable(logging.CRITICAL)
         self.name = name
         raise _Signalled(name)
@@ -156,27 +161,22 @@ def _end_with(err: Exception, stop: _Stop) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         stop.end(0)
         return
-    missing = _causes.missing_source(err)
-    line = _said(err) if isinstance(err, KitError) else missing or _cause_in_spark(err)
-    if line is None:
+    if isinstance(err, KitError):
+        code, line = err.exit_code, str(err).replace("take_over=True", "--take-over")  # as jobs call it
+    elif missing := missing_source(err):
+        code, line = 2, missing
+    elif cause := _cause_in_spark(err):
+        code, line = 1, cause
+    else:
         raise err
-    failed = InvalidInputError.exit_code if missing else 1
-    stop.end(err.exit_code if isinstance(err, KitError) else failed)
+    stop.end(code)
     print(f"{Path(sys.argv[0]).name}: {without_secrets(line)}", file=sys.stderr)
-
-
-def _said(err: KitError) -> str:
-    """Return an error's line with the flags of jobs in place of the arguments that they give."""
-    said = str(err)
-    for argument, flag in _FLAGS.items():
-        said = said.replace(argument, flag)
-    return said
 
 
 def _cause_in_spark(err: Exception) -> str | None:
     """Return a line for an error that came from Spark, None for any other."""
     if type(err).__module__.startswith("pyspark.errors") or type(err).__name__ == "Py4JJavaError":
-        return _causes.innermost(err)
+        return innermost_cause(err)
     return "Spark's JVM ended before the job did" if shutdown.jvm_has_ended(err) else None
 
 

@@ -1,0 +1,170 @@
+"""Readers of flag values, for argparse's `type=`: each takes a text, and says what is wrong with it."""
+
+from __future__ import annotations
+
+import os
+import re
+from argparse import ArgumentTypeError
+from decimal import Decimal
+from pathlib import Path
+
+from sparkstream_kit._files import plain
+from sparkstream_kit.errors import without_secrets
+from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
+
+_LAST_PORT = 65535
+
+
+def seconds(text: str) -> float:
+    """Read a positive number of seconds.
+
+    Example:
+        >>> seconds("1.5")
+        1.5
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise ArgumentTypeError(f"{text!r} is not a positive number of seconds, such as 60 or 0.5")
+    return value
+
+
+def positive_int(text: str) -> int:
+    """Read a whole number from 1.
+
+    Example:
+        >>> positive_int("3")
+        3
+    """
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def number_of_files(text: str) -> int | None:
+    """Read a whole number from 1, or "all"."""
+    return None if text == "all" else positive_int(text)
+
+
+def percent(text: str) -> Decimal:
+    """Read a percentage, 0% to 100%.
+
+    Example:
+        >>> percent("0.5%")
+        Decimal('0.5')
+    """
+    if not re.fullmatch(r"\d+(\.\d+)?%", text, re.ASCII) or Decimal(text[:-1]) > 100:  # noqa: PLR2004 - all
+        raise ArgumentTypeError(f"{text!r} is not a percentage from 0% to 100%, such as 1% or 0.5%")
+    return Decimal(text[:-1])
+
+
+def port(text: str) -> int:
+    """Read a TCP port, 1 to 65535.
+
+    Example:
+        >>> port("9999")
+        9999
+    """
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= _LAST_PORT):
+        raise ArgumentTypeError(f"{text!r} is not a port, 1 to {_LAST_PORT}")
+    return int(text)
+
+
+def host(text: str) -> str:
+    """Read the name or address of a machine; a number alone is most likely a port.
+
+    Example:
+        >>> host("localhost")
+        'localhost'
+    """
+    if text.isdigit():
+        raise ArgumentTypeError(f"{text} is a number, perhaps a port; give the host and then the port")
+    return text
+
+
+def interval(text: str) -> str:
+    """Read the time from one batch to the next, in the words of Spark's trigger."""
+    if not re.fullmatch(r"\s*\d+ *(milliseconds?|seconds?|minutes?|hours?)\s*", text):
+        raise ArgumentTypeError(f"{text!r} is not an interval, such as '5 seconds' or '1 minute'")
+    return text
+
+
+def existing_folder(text: str) -> str:
+    """Read the path of a folder, or a pattern for folders; what this process can look at must exist.
+
+    A path of another file system is left to Spark, and so is one that Spark may look for elsewhere: on the
+    machine of a Connect server (SPARK_REMOTE), or where a Hadoop configuration names another file system.
+
+    Example:
+        >>> existing_folder("s3a://bucket/sales")
+        's3a://bucket/sales'
+    """
+    local = plain(text)
+    if local is None or _is_elsewhere():
+        return text
+    if Path(local).is_file():
+        raise ArgumentTypeError(f"{text} is a file; give the folder that it is in")
+    # What Spark takes for a pattern may match later.
+    if not Path(local).is_dir() and not set(local) & set("*?[]{}\\") and not _may_be_elsewhere(text):
+        raise ArgumentTypeError(f"folder {text} does not exist; create it or correct the path")
+    return text
+
+
+def _is_elsewhere() -> bool:
+    """Say whether paths are those of a Spark Connect server on another machine."""
+    server = re.match(r"sc://(\[.*?\]|[^:/;]*)", os.environ.get("SPARK_REMOTE", ""))
+    return server is not None and server[1] not in ("localhost", "127.0.0.1", "[::1]")
+
+
+def _may_be_elsewhere(path: str) -> bool:
+    """Say whether a path without a scheme may be one of another file system; only the JVM knows."""
+    # Under spark-submit and on Connect it runs already: to ask it costs little.
+    return ":" not in path and any(
+        name in os.environ
+        for name in ("HADOOP_CONF_DIR", "YARN_CONF_DIR", "PYSPARK_GATEWAY_PORT", "SPARK_REMOTE")
+    )
+
+
+def checkpoint_folder(text: str) -> str:
+    """Read the path of a checkpoint: a folder, or nothing yet.
+
+    Example:
+        >>> checkpoint_folder("ckpt/totals")
+        'ckpt/totals'
+    """
+    if Path(text).exists() and not Path(text).is_dir():
+        raise ArgumentTypeError(f"checkpoint {text} is a file; give a folder")
+    return text
+
+
+def state_store(text: str) -> dict[str, str]:
+    """Read where a query keeps its state, as settings for `get_session`."""
+    if text not in STATE_STORES:
+        raise ArgumentTypeError(f"{text!r} is no state store; give {' or '.join(STATE_STORES)}")
+    return {STATE_STORE: STATE_STORES[text]}
+
+
+def database(text: str) -> str:
+    """Read a database's URL, or the name of an environment variable that holds it, as env:NAME.
+
+    Everyone on the machine can see a command line, and Spark's web page shows it: a password is refused
+    there. A URL that is wrong is not shown, as it may hold one.
+    """
+    url = text
+    if text.startswith("env:"):
+        name = text.removeprefix("env:")
+        url = os.environ.get(name, "")
+        if not url:
+            raise ArgumentTypeError(f"the environment variable {name} is not set; put the URL there")
+    elif without_secrets(text) != text:
+        raise ArgumentTypeError(
+            "others can see a password on the command line; leave it out and set PGPASSWORD or ~/.pgpass, or "
+            "put the URL into an environment variable and give env:NAME"
+        )
+    if not re.match(r"\w+(\+\w+)?://", url):
+        raise ArgumentTypeError(
+            "this is not a URL, such as sqlite:///totals.db or postgresql+psycopg://user@host/name"
+        )
+    return url

@@ -1,0 +1,356 @@
+"""The command line of jobs: flags that mean the same in every job, checked before PySpark is imported.
+
+A job names the flags that it can honour, one by one or as a group: `*INPUT`, `*OUTPUT`, `*RUN`. `lines` turns
+the input flags into a stream, and `outputs` the output flags into sinks. `exit_codes` is how a job ends.
+"""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import math
+import re
+import sys
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from sparkstream_kit import _values, display
+from sparkstream_kit._exits import exit_codes, take_standard_streams
+from sparkstream_kit._files import plain
+from sparkstream_kit._values import checkpoint_folder, existing_folder, seconds
+from sparkstream_kit.errors import InvalidInputError, KitError, check_file, hint
+from sparkstream_kit.profiles import read_profile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from decimal import Decimal
+
+    from pyspark.sql import DataFrame, SparkSession
+
+    from sparkstream_kit.queries.summary import RunSummary
+    from sparkstream_kit.sinks import Sink
+
+__all__ = [
+    "INPUT",
+    "OUTPUT",
+    "RUN",
+    "SERVER",
+    "check_apart",
+    "check_bad_rows",
+    "check_multiple",
+    "checkpoint_folder",
+    "existing_folder",
+    "exit_codes",
+    "for_run",
+    "for_start",
+    "lines",
+    "outputs",
+    "parser",
+    "seconds",
+    "take_standard_streams",
+]
+
+# Flags whose file or folder may not be in the input folder.
+_WRITTEN = ("--checkpoint", "--snapshot", "--database", "--chart", "--stop-file")
+
+
+# --- the shared flags by their groups, of which a job may also take single ones
+
+
+def _value(metavar: str, read: Callable[[str], Any], says: str, **more: Any) -> dict[str, Any]:
+    return {"metavar": metavar, "type": read, "help": says, **more}
+
+
+def _switch(says: str) -> dict[str, Any]:
+    return {"action": "store_true", "help": says}
+
+
+# Lines of text to read; `lines` makes the stream.
+INPUT = {
+    "INPUT_DIR": _value("INPUT_DIR", existing_folder, "A folder of text files, or a pattern for folders."),
+    "--max-files-per-trigger": _value(
+        "N",
+        _values.number_of_files,
+        "The most files that one batch reads, or all; with more, a backlog is read several times faster. "
+        "Default: %(default)s.",
+        default="all",
+    ),
+    "--header": _switch(
+        "The files have headers: leave out each line that holds the column names in their order."
+    ),
+    "--max-bad": _value(
+        "PERCENT",
+        _values.percent,
+        "At the end, fail with exit code 1 if more of the run's lines are bad, such as 1%%. Default: never.",
+    ),
+}
+
+# A server to read lines from.
+SERVER = {
+    "HOST": _value(
+        "HOST", _values.host, "The server's name. Default: %(default)s.", nargs="?", default="localhost"
+    ),
+    "PORT": _value("PORT", _values.port, "The server's port. Default: %(default)s.", nargs="?", default=9999),
+}
+
+# Where the result goes; `outputs` makes the sinks.
+OUTPUT = {
+    "--format": {
+        "choices": ["table", "csv", "json"],
+        "default": "table",
+        "help": "Format of the result on standard output. Default: %(default)s.",
+    },
+    "--snapshot": _value(
+        "FILE", str, "Also write the result to this .csv or .json file, replaced whole after each batch."
+    ),
+    "--database": _value(
+        "URL",
+        _values.database,
+        "Keep the result in the table TABLE of this database, replaced whole after each batch. URL is "
+        "sqlite:///results.db, postgresql+psycopg://user@host/name (password in PGPASSWORD or ~/.pgpass), or "
+        "env:NAME to read it from the environment variable NAME.",
+    ),
+    "--take-over": _switch("Replace the table even if another query wrote it."),
+    "--chart": _value("FILE.png", str, "Draw the result as a picture at the end."),
+}
+
+# How the query runs, and what ends it.
+RUN = {
+    "--profile": _value(
+        "NAME", str, "Settings profile: local, test, cluster or a path. Default: chosen from the master."
+    ),
+    "--state-store": _value(
+        "NAME",
+        _values.state_store,
+        "memory, or rocksdb for state larger than memory. Default: what the profile says.",
+    ),
+    "--checkpoint": _value(
+        "DIR",
+        checkpoint_folder,
+        "Keep progress in this folder and resume from it. Default: a temporary folder.",
+    ),
+    "--trigger": _value(
+        "INTERVAL",
+        _values.interval,
+        'Time from one batch to the next, such as "5 seconds". Default: no wait.',
+    ),
+    "--available-now": _switch("Read the input that is there, then end."),
+    "--run-for": _value(
+        "SECONDS", seconds, "Stop cleanly after this many seconds. Default: run until stopped."
+    ),
+    "--idle": _value("SECONDS", seconds, "Stop after this many seconds without a row. Default: never."),
+    "--stop-file": _value("PATH", str, "Stop cleanly when a file appears at this path."),
+}
+
+
+# --- from the command line to arguments
+
+
+def parser(doc: str | None, *flags: str, table: str = "result", **defaults: Any) -> ArgumentParser:
+    """Return an argument parser with the named shared flags; a job adds arguments of its own to it.
+
+    Args:
+        doc: the job's docstring, which becomes the text of `--help`.
+        *flags: which of the shared flags the job can honour, such as "INPUT_DIR", "--run-for" or `*RUN`.
+        table: the name of the table that `--database` writes.
+        **defaults: defaults of the job's own, such as `max_files_per_trigger=1`.
+
+    Returns:
+        An `argparse.ArgumentParser` that raises `InvalidInputError` where the usual one would exit, also for
+        flags that do not go together.
+
+    Example:
+        >>> parser("A job.", "--run-for").parse_args(["--run-for", "60"]).run_for
+        60.0
+        >>> parser("A job.", "--run-for").parse_args(["--run-fro", "60"])
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: unknown argument --run-fro; did you mean --run-for?; ...
+    """
+    made = _Parser(description=doc, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
+    made.shared = flags
+    known = {**INPUT, **SERVER, **OUTPUT, **RUN}
+    for flag in flags:
+        says = known[flag]["help"].replace("TABLE", table)
+        made.add_argument(flag if flag.startswith("--") else _name(flag), **{**known[flag], "help": says})
+    made.set_defaults(table=table, **defaults)
+    return made
+
+
+class _Parser(ArgumentParser):
+    shared: Sequence[str] = ()
+
+    def error(self, message: str) -> NoReturn:
+        raise InvalidInputError(f"{message}; see --help")
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        given = sys.argv[1:] if args is None else list(args)
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        # First, for argparse would take the value of a misspelt flag as one of the job's arguments.
+        for word in itertools.takewhile(lambda word: word != "--", given):
+            name = word.partition("=")[0]
+            if name.startswith("--") and name not in flags:
+                raise InvalidInputError(f"unknown argument {name}{hint(name, flags)}; see --help")
+        parsed, rest = self.parse_known_args(given, namespace)
+        if rest:
+            raise InvalidInputError(f"unknown argument {rest[0]}; see --help")
+        _check({flag: getattr(parsed, _name(flag)) for flag in self.shared})
+        return parsed
+
+
+def _check(given: Mapping[str, Any]) -> None:
+    """Refuse values that cannot be used, and shared flags that do not go together."""
+    if given.get("--profile") is not None:
+        read_profile(given["--profile"])
+    if given.get("--snapshot") is not None:
+        check_file("--snapshot", given["--snapshot"], ".csv", ".json")
+    if given.get("--chart") is not None:
+        display.check_chart(given["--chart"])
+    if given.get("--available-now") and given.get("--trigger"):
+        raise InvalidInputError("--available-now and --trigger exclude each other; give one of them")
+    if given.get("--take-over") and not given.get("--database"):
+        raise InvalidInputError("--take-over does nothing without --database; give both, or neither")
+    if "INPUT_DIR" in given:
+        check_apart(given["INPUT_DIR"], {flag: given.get(flag) for flag in _WRITTEN})
+
+
+def _name(flag: str) -> str:
+    """Return the name of a flag's value among the arguments."""
+    return flag.removeprefix("--").replace("-", "_").lower()
+
+
+def check_apart(input_dir: str, outputs: Mapping[str, str | Path | None]) -> None:
+    """Refuse to write into the input folder, where a job would read its own files.
+
+    For the shared flags, the parser does this. A job does it for an output of its own.
+
+    Args:
+        input_dir: the folder that the job reads, or a pattern for folders.
+        outputs: what it writes, by the name of its argument, such as "OUT_DIR"; None for what was not given.
+
+    Raises:
+        InvalidInputError: an output is the input folder or a file in it.
+
+    Example:
+        >>> check_apart("incoming", {"--snapshot": "incoming/totals.csv"})
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: --snapshot incoming/totals.csv lies in the input folder ...
+    """
+    folder = plain(input_dir)
+    if folder is None:
+        return
+    read = {Path(each).resolve() for each in [folder, *glob.glob(folder)]}  # noqa: PTH207 - of any path
+    for name, path in outputs.items():
+        local = None if path is None else plain(re.sub("^sqlite:///", "", str(path)))
+        if local is None:
+            continue
+        target = Path(local).resolve()
+        # A pattern may match what is made later.
+        made = any(each.match(str(Path(folder).absolute())) for each in (target, target.parent))
+        if made or {target, target.parent} & read:
+            lies = "is" if target in read else "lies in"
+            raise InvalidInputError(
+                f"{name} {path} {lies} the input folder {input_dir}, and would be read; put it elsewhere"
+            )
+
+
+def check_multiple(made: ArgumentParser, args: Namespace, flag: str, of_flag: str) -> None:
+    """Refuse a time that is not a whole multiple of another, and name the nearest that are.
+
+    Args:
+        made: the job's parser, which knows the defaults.
+        args: the job's arguments.
+        flag: the flag that gives the time, such as "--window".
+        of_flag: the flag that gives the other time, such as "--batch-interval".
+
+    Raises:
+        InvalidInputError: the time is not a multiple, to the millisecond, or the other is less than one.
+    """
+    value, of = getattr(args, _name(flag)), getattr(args, _name(of_flag))
+    if round(of * 1000) == 0:
+        raise InvalidInputError(f"{of_flag} {of:g} is less than a millisecond; use 0.001 or more")
+    if round(value * 1000) % round(of * 1000):
+        below = math.floor(value / of)
+        near = " or ".join(f"{number * of:g}" for number in (below, below + 1) if number)
+        said, of_said = (
+            f"the default {each}" if getattr(args, _name(each)) == made.get_default(_name(each)) else each
+            for each in (flag, of_flag)
+        )
+        raise InvalidInputError(f"{said} {value:g} is not a multiple of {of_said} {of:g}; use {near}")
+
+
+# --- from arguments to a query
+
+
+def lines(spark: SparkSession, args: Namespace) -> DataFrame:
+    """Return the stream that the input flags ask for.
+
+    Returns:
+        A streaming DataFrame with one column, `value` (string): a line without its line end.
+    """
+    from sparkstream_kit import sources
+
+    return sources.text(spark, args.input_dir, max_files_per_trigger=args.max_files_per_trigger)
+
+
+def outputs(args: Namespace, part: Callable[[DataFrame], DataFrame] | None = None) -> list[Sink]:
+    """Return the sinks that `--snapshot` and `--database` ask for, for a query in complete mode.
+
+    Args:
+        args: the job's arguments.
+        part: what these sinks get of each batch, a function of it; None gives them the whole batch.
+    """
+    from sparkstream_kit import sinks
+
+    asked = []
+    if getattr(args, "snapshot", None):
+        asked.append(sinks.snapshot(args.snapshot))
+    if getattr(args, "database", None):
+        asked.append(sinks.sql_table(args.database, args.table, how="replace", take_over=args.take_over))
+    return asked if part is None else [sink.taking(part) for sink in asked]
+
+
+def for_start(args: Namespace) -> dict[str, Any]:
+    """Return what `--checkpoint`, `--available-now` and `--trigger` ask for, as keywords of `start`.
+
+    Example:
+        >>> for_start(Namespace(checkpoint="ckpt", trigger="5 seconds"))
+        {'checkpoint': 'ckpt', 'processingTime': '5 seconds'}
+    """
+    given = vars(args)
+    keywords = {"checkpoint": given.get("checkpoint")}
+    if given.get("available_now"):
+        return keywords | {"availableNow": True}
+    return keywords | ({"processingTime": given["trigger"]} if given.get("trigger") else {})
+
+
+def for_run(args: Namespace) -> dict[str, Any]:
+    """Return what `--run-for`, `--idle` and `--stop-file` ask for, as keywords of `run`.
+
+    Example:
+        >>> for_run(Namespace(input_dir="in", run_for=60.0, stop_file=None))
+        {'run_for': 60.0, 'stop_file': None}
+    """
+    return {name: value for name, value in vars(args).items() if name in ("run_for", "idle", "stop_file")}
+
+
+def check_bad_rows(summary: RunSummary, max_bad: Decimal | None) -> None:
+    """Say at the end of a job if no line could be read, or raise if more were bad than `--max-bad` allows.
+
+    Args:
+        summary: of the job's run.
+        max_bad: the percentage that `--max-bad` gives, or None.
+
+    Raises:
+        KitError: more of the run's lines are bad; a job ends with exit code 1.
+    """
+    parsed = sum(query.parsed_rows or 0 for query in summary.queries)
+    bad = sum(query.bad_rows or 0 for query in summary.queries)
+    if max_bad is not None and bad * 100 > max_bad * parsed:
+        percentage = bad * 100 / parsed
+        share = f"{percentage:.1f}%" if percentage >= 1 else f"{percentage:.2g}%"
+        raise KitError(f"bad lines: {bad:,} of {parsed:,} ({share}); --max-bad is {max_bad}%")
+    if parsed and bad == parsed:
+        sys.stderr.write("no line could be read: is this the right folder?\n")
