@@ -27,7 +27,6 @@ from sparkstream_kit import _causes, _connect, _files, _shutdown, _waiting
 from sparkstream_kit._arguments import check
 from sparkstream_kit.checkpoints import locks
 from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed
-from sparkstream_kit.sources import sockets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -254,9 +253,9 @@ class _Receivers(StreamingListener):
         message = info.lastErrorMessage()
         address = message.rpartition("Error connecting to ")[2]
         if self._first and address != message:
-            self._inbox.post("refused", sockets.nobody_listens(address))
+            self._inbox.post("refused", _causes.nobody_listens(address))
         elif self._first and (unknown := re.search(r"UnknownHostException: ([^\s:]+)", info.lastError())):
-            self._inbox.post("refused", sockets.unknown_host(unknown[1]))
+            self._inbox.post("refused", _causes.unknown_host(unknown[1]))
         self._first = False
 
 

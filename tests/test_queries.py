@@ -21,8 +21,8 @@ from pyspark.sql.streaming.stateful_processor import StatefulProcessor, Stateful
 
 from sparkstream_kit import feeds, quarantine, run, schemas, sinks, sources, start
 from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed
+from sparkstream_kit.queries import sockets
 from sparkstream_kit.queries.summary import QuerySummary, RunSummary
-from sparkstream_kit.sources import sockets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

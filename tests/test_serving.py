@@ -293,7 +293,7 @@ def test_an_inner_block_leaves_the_outer_one_s_session(connect: str, tmp_path: P
 
 OF_A_CLUSTER = """
 from sparkstream_kit import spark_session
-from sparkstream_kit.sources import sockets
+from sparkstream_kit.queries import sockets
 with spark_session("of a cluster") as spark:
     print(spark.conf.get("spark.sql.shuffle.partitions"), sockets.is_being_read(spark, [("nobody", 1)]))
 """

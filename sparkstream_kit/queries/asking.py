@@ -18,8 +18,8 @@ from pyspark.sql.streaming.listener import (
 from pyspark.sql.streaming.query import StreamingQueryManager
 
 from sparkstream_kit import _connect
+from sparkstream_kit.queries import sockets
 from sparkstream_kit.sinks import printed
-from sparkstream_kit.sources import sockets
 
 if TYPE_CHECKING:
     from pyspark.sql.streaming.listener import (

@@ -15,10 +15,10 @@ from sparkstream_kit import _causes, _shutdown, _waiting
 from sparkstream_kit._arguments import check, is_a
 from sparkstream_kit.checkpoints.checking import damage
 from sparkstream_kit.errors import CheckpointDamaged, InputUnavailable, InvalidInputError, QueryFailed
-from sparkstream_kit.queries import asking
+from sparkstream_kit.queries import asking, sockets
 from sparkstream_kit.queries.summary import QuerySummary, RunSummary, Tally
 from sparkstream_kit.sinks import callbacks
-from sparkstream_kit.sources import sockets, watch
+from sparkstream_kit.sources import watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -312,7 +312,7 @@ class _Run:
             if error is None:
                 continue
             name, cause = f"query {self._names[run_id]}", _causes.innermost(error)
-            if said := sockets.unavailable(sockets.refused(query, str(error)), f"{cause}\n{error}"):
+            if said := sockets.unavailable(query, f"{cause}\n{error}"):
                 raise InputUnavailable(name, said, summary) from error
             if damaged := self._damaged(run_id):
                 raise CheckpointDamaged(name, f"{damaged} (Spark: {cause})", summary) from error
