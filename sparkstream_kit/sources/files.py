@@ -134,14 +134,13 @@ def _read(
     if max_files is not None and max_files < 1:
         raise InvalidInputError(f"max_files_per_trigger must be 1 or more, not {max_files}")
     columns = from_ddl(schema) if isinstance(schema, str) else schema
-    place, ours = _names.spark_path(spark, str(path))
     if max_files is not None:
-        ours["maxFilesPerTrigger"] = max_files
+        options = _merged(options, {"maxFilesPerTrigger": max_files})
     elif not {"maxfilespertrigger", "maxbytespertrigger"} & {name.lower() for name in options}:
-        ours["maxBytesPerTrigger"] = _BYTES
+        options = options | {"maxBytesPerTrigger": _BYTES}
     try:
+        place, ours = _names.readable(spark, str(path), options)
         given = _merged(options, ours)
-        given = _merged(given, _names.options_for(spark, place, given))
         frame = spark.readStream.format(file_format).schema(columns).options(**given).load(place)
         frame.schema  # noqa: B018 - Connect looks for the path only now
     except AnalysisException as err:
