@@ -82,9 +82,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from sparkstream_kit import quarantine, run, schemas, sinks, sources, spark_session, start
 
-    errors.reject_unknown("column of --dedupe", args.dedupe, schemas.from_ddl(SALES).names)
     good, bad = (sinks.batch_files(Path(args.out_dir, name)) for name in ("good", "bad"))
     with spark_session("sales-clean", profile=args.profile) as spark:
+        errors.reject_unknown("column of --dedupe", args.dedupe, schemas.from_ddl(SALES).names)
         lines = sources.text(spark, args.input_dir, max_files_per_trigger=args.max_files_per_trigger)
         query = start(
             transform(lines, args.dedupe, header=args.header),

@@ -12,6 +12,7 @@ import pandas as pd  # type: ignore[import-untyped]
 import pyarrow.parquet as pq
 import pytest
 from chispa import assert_df_equality
+from pyspark.sql.types import StructType
 
 from sparkstream_kit import run, sinks, start
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
@@ -26,10 +27,20 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.query import StreamingQuery
 
-SALES = from_ddl(
-    """OrderID BIGINT, OrderDate DATE, Quantity INT, DiscountPct DECIMAL(9,4), Rate DECIMAL(12,2),
-    SaleAmount DECIMAL(12,2) NOT NULL, CustomerName STRING, State STRING, Region STRING,
-    ProductKey STRING NOT NULL, RowCount INT, ProfitMargin DECIMAL(9,4)"""
+SALES = (
+    StructType()
+    .add("OrderID", "long")
+    .add("OrderDate", "date")
+    .add("Quantity", "integer")
+    .add("DiscountPct", "decimal(9,4)")
+    .add("Rate", "decimal(12,2)")
+    .add("SaleAmount", "decimal(12,2)", nullable=False)
+    .add("CustomerName", "string")
+    .add("State", "string")
+    .add("Region", "string")
+    .add("ProductKey", "string", nullable=False)
+    .add("RowCount", "integer")
+    .add("ProfitMargin", "decimal(9,4)")
 )
 GOOD = '1,1/31/24,3,0.1000,2.50,7.50,"Ann ""Red"" Lee, Jr.",Ohio,Midwest,P1,1,0.2500'
 GOOD_ROW = (

@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pyspark.errors import AnalysisException
+from pyspark.sql.types import StringType, StructType
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.types import StructType
 
 __all__ = ["csv", "json", "orc", "parquet", "text"]
 
 _BYTES = 256 * 1024**2
+_LINES = StructType().add("value", StringType())
 
 
 def csv(
@@ -119,7 +120,7 @@ def text(
         A streaming DataFrame with one column, `value` (string): a line without its line end.
     """
     check(text, locals())
-    return _read(spark, "text", path, "value STRING", max_files_per_trigger, options)
+    return _read(spark, "text", path, _LINES, max_files_per_trigger, options)
 
 
 def _read(
