@@ -66,6 +66,16 @@ def plain(path: str) -> str | None:
     return None if re.match(r"[a-z][a-z0-9+.-]*:", text, re.IGNORECASE) else text
 
 
+def escaped(path: str) -> str:
+    r"""Return a path for Spark's readers, which take it for a pattern otherwise.
+
+    Example:
+        >>> print(escaped("/in/sales[7]"))
+        /in/sales\[7\]
+    """
+    return re.sub(r"([*?\[\]{}\\])", r"\\\1", path)
+
+
 def pyspark_folder() -> Path | None:
     """Return where an import would find PySpark, without the time that the import takes."""
     found = importlib.util.find_spec("pyspark")

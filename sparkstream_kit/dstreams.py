@@ -24,11 +24,18 @@ from pyspark.streaming import StreamingContext, StreamingListener
 
 from sparkstream_kit import _files, _waiting
 from sparkstream_kit._arguments import check
-from sparkstream_kit._spark import dstream, shutdown, sockets
+from sparkstream_kit._spark import dstream, shutdown
 from sparkstream_kit._spark.files import locate
 from sparkstream_kit._spark.session import refuse_dstreams
 from sparkstream_kit.checkpoints import locks
-from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed, innermost_cause
+from sparkstream_kit.errors import (
+    InputUnavailable,
+    InvalidInputError,
+    QueryFailed,
+    innermost_cause,
+    nobody_listens,
+    unknown_host,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -248,9 +255,9 @@ class _Receivers(StreamingListener):
         message = info.lastErrorMessage()
         address = message.rpartition("Error connecting to ")[2]
         if self._first and address != message:
-            self._inbox.post("refused", sockets.nobody_listens(address))
+            self._inbox.post("refused", nobody_listens(address))
         elif self._first and (unknown := re.search(r"UnknownHostException: ([^\s:]+)", info.lastError())):
-            self._inbox.post("refused", sockets.unknown_host(unknown[1]))
+            self._inbox.post("refused", unknown_host(unknown[1]))
         self._first = False
 
 

@@ -269,3 +269,19 @@ def cause_in_log(text: str) -> str:
     errors = [line for line in lines if re.search(r"Error|Exception|error:|not found", line)]
     said = next(iter([*causes[-1:], *thrown[:1], *errors[:1], *lines[-1:]]), "without a word")
     return re.sub(r'^(Exception in thread "[^"]*" )?(\w+\.)*(?=\w+(Error|Exception)\b)', "", said)
+
+
+def unknown_host(host: str) -> str:
+    """Return a line that says that no name service knows a host."""
+    return f"unknown host {host}; correct the name, or give the address"
+
+
+def nobody_listens(address: str) -> str:
+    """Return a line that says that a connection to `host:port` was refused.
+
+    Example:
+        >>> nobody_listens("localhost:9999")
+        'connection refused: nothing listens on localhost:9999; start the server first, such as nc -lk 9999'
+    """
+    port = address.rpartition(":")[2]
+    return f"connection refused: nothing listens on {address}; start the server first, such as nc -lk {port}"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import random
 import sqlite3
 from datetime import date, datetime
 from decimal import Decimal
+from itertools import product
 from typing import TYPE_CHECKING
 
 import pandas as pd  # type: ignore[import-untyped]
 import pyarrow.parquet as pq
 import pytest
 from chispa import assert_df_equality
+from pyspark.sql.types import StructType
 
 from sparkstream_kit import run, sinks, start
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
@@ -26,10 +29,20 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.query import StreamingQuery
 
-SALES = from_ddl(
-    """OrderID BIGINT, OrderDate DATE, Quantity INT, DiscountPct DECIMAL(9,4), Rate DECIMAL(12,2),
-    SaleAmount DECIMAL(12,2) NOT NULL, CustomerName STRING, State STRING, Region STRING,
-    ProductKey STRING NOT NULL, RowCount INT, ProfitMargin DECIMAL(9,4)"""
+SALES = (
+    StructType()
+    .add("OrderID", "long")
+    .add("OrderDate", "date")
+    .add("Quantity", "integer")
+    .add("DiscountPct", "decimal(9,4)")
+    .add("Rate", "decimal(12,2)")
+    .add("SaleAmount", "decimal(12,2)", nullable=False)
+    .add("CustomerName", "string")
+    .add("State", "string")
+    .add("Region", "string")
+    .add("ProductKey", "string", nullable=False)
+    .add("RowCount", "integer")
+    .add("ProfitMargin", "decimal(9,4)")
 )
 GOOD = '1,1/31/24,3,0.1000,2.50,7.50,"Ann ""Red"" Lee, Jr.",Ohio,Midwest,P1,1,0.2500'
 GOOD_ROW = (
@@ -199,6 +212,22 @@ def test_of_the_digits_of_a_second_none_is_cut(spark: SparkSession) -> None:
 def test_a_bad_line_is_kept_with_its_reason(spark: SparkSession, folder: Path) -> None:
     rows = parsed(spark, folder, *BAD, GOOD).drop("_bytes", "_file").collect()
     assert rows == [*[(*[None] * 12, reason, line) for line, reason in BAD.items()], (*GOOD_ROW, None, GOOD)]
+
+
+@pytest.mark.parametrize("sep", [",", "||"])
+def test_quotes_are_read_as_python_reads_them_in_every_short_line(spark: SparkSession, sep: str) -> None:
+    expected: dict[str, list[str] | str] = {}
+    for line in ("".join(chars) for size in range(1, 8) for chars in product('",a', repeat=size)):
+        try:
+            (values,) = csv.reader([line], strict=True)
+        except csv.Error:
+            values = []
+        wrong = "unbalanced quote" if line.count('"') % 2 else "" if values else "misplaced quote"
+        wrong = wrong or ("" if len(values) == 3 else "not 3 fields")
+        expected[line.replace(",", sep)] = wrong or [value.replace(",", sep) for value in values]
+    lines = spark.createDataFrame([(line,) for line in expected], "line STRING")
+    rows = parse_csv(lines, from_ddl("a STRING, b STRING, c STRING"), sep=sep).collect()
+    assert {row["_raw"]: row["_reason"] or [value or "" for value in row[:3]] for row in rows} == expected
 
 
 NOT_READ = {

@@ -81,6 +81,7 @@ def test_under_spark_submit_standard_output_holds_the_result_and_nothing_else(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("spark")
 @pytest.mark.connect
 def test_headers_are_no_data_and_too_many_bad_lines_are_a_failure_after_the_result(
     job: Callable[..., Any], folder: Path
@@ -101,6 +102,7 @@ def test_headers_are_no_data_and_too_many_bad_lines_are_a_failure_after_the_resu
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("spark")
 @pytest.mark.connect
 def test_a_header_without_its_flag_gives_a_hint(job: Callable[..., Any], folder: Path) -> None:
     header = ",".join(schemas.from_ddl(sales_totals.SALES).names)

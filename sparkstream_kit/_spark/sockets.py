@@ -1,4 +1,4 @@
-"""The sockets that a query reads, and what Spark does not say of them: has the peer closed?"""
+"""The sockets of running queries: which there are, and whether Spark still reads them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pyspark import SparkContext
 
 from sparkstream_kit._spark.session import is_connect
+from sparkstream_kit.errors import nobody_listens, unknown_host
 from sparkstream_kit.profiles import is_local
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.listener import StreamingQueryProgress
     from pyspark.sql.streaming.query import StreamingQuery
 
-__all__ = ["addresses", "is_being_read", "nobody_listens", "refused", "unavailable", "unknown_host"]
+__all__ = ["addresses", "is_being_read", "unavailable"]
 
 
 def addresses(query: StreamingQuery, progress: StreamingQueryProgress | None = None) -> list[tuple[str, int]]:
@@ -29,11 +30,6 @@ def addresses(query: StreamingQuery, progress: StreamingQueryProgress | None = N
             options = leaf.extraOptions()
             found.append((options.get("host"), int(options.get("port"))))
     return found
-
-
-def refused(query: StreamingQuery, failure: str) -> list[tuple[str, int]]:
-    """Return the sockets of a query that has failed, by what Spark says of the failure."""
-    return addresses(query) or _said(failure)
 
 
 def _said(text: str) -> list[tuple[str, int]]:
@@ -59,30 +55,22 @@ def is_being_read(spark: SparkSession | None, of: list[tuple[str, int]]) -> bool
     return any(f"TextSocketSource({host}, {port})" in threads for host, port in of)
 
 
-def unavailable(peers: list[tuple[str, int]], failure: str) -> str | None:
-    """Return what to say of a query that could not connect to its socket; None for any other failure."""
+def unavailable(query: StreamingQuery, failure: str) -> str | None:
+    """Return a line that says why a query could not connect to its socket; None for any other failure.
+
+    Args:
+        query: the query.
+        failure: what Spark says of the failure.
+    """
     found = re.search(
         r"^(?:Caused by: )?java\.net\.(Connect|UnknownHost|NoRouteToHost)Exception\b", failure, re.MULTILINE
     )
+    peers = addresses(query) or _said(failure)
     if not peers or found is None:
         return None
     host, port = peers[0]
     if found[1] == "Connect":
         return nobody_listens(f"{host}:{port}")
-    return unknown_host(host) if found[1] == "UnknownHost" else f"no route to host {host}; check its address"
-
-
-def unknown_host(host: str) -> str:
-    """Return what to say of a host name that no name service knows."""
-    return f"unknown host {host}; correct the name, or give the address"
-
-
-def nobody_listens(address: str) -> str:
-    """Return what to say of a refused connection to `host:port`.
-
-    Example:
-        >>> nobody_listens("localhost:9999")
-        'connection refused: nothing listens on localhost:9999; start the server first, such as nc -lk 9999'
-    """
-    port = address.rpartition(":")[2]
-    return f"connection refused: nothing listens on {address}; start the server first, such as nc -lk {port}"
+    if found[1] == "UnknownHost":
+        return unknown_host(host)
+    return f"no route to host {host}; check its address"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.feeds.iterables import paced
+from sparkstream_kit.feeds.lines import paced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

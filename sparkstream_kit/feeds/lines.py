@@ -1,24 +1,56 @@
-"""Lines of text for the line server: those of a file, or made-up ones."""
+"""Lines of text, from a file or made up, and what all feeds share: iterables to read again, and a pace."""
 
 from __future__ import annotations
 
 import itertools
 import random
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.feeds.iterables import Again, count_to
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator
+    import threading
+    from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["random_lines", "text_lines", "zipf"]
+__all__ = ["Again", "count_to", "paced", "random_lines", "text_lines", "zipf"]
+
+_T = TypeVar("_T")
 
 _SYLLABLES = ("ka", "lo", "mi", "ren", "tu", "sha", "vo", "pel", "dri", "no", "zu", "bem")
 _WORDS = (*_SYLLABLES, *(first + second for first in _SYLLABLES for second in _SYLLABLES))
+
+
+class Again(Generic[_T]):
+    """What `make` returns, made anew for each iteration."""
+
+    def __init__(self, make: Callable[[], Iterable[_T]]) -> None:
+        self._make = make
+
+    def __iter__(self) -> Iterator[_T]:
+        return iter(self._make())
+
+
+def paced(
+    items: Iterable[_T], period: float, stop: threading.Event, clock: Callable[[], float] = time.monotonic
+) -> Iterator[_T]:
+    """Give an item each `period` seconds until `stop`, counted from the start: delays do not add up."""
+    start = clock()
+    for number, item in enumerate(items):
+        wait = start + number * period - clock()
+        if stop.wait(wait) if wait > 0 else stop.is_set():
+            return
+        yield item
+
+
+def count_to(end: int | None) -> Iterable[int]:
+    """Count from 0 up to `end`, or for ever."""
+    if end is not None and end < 0:
+        raise InvalidInputError(f"count is {end}; give 0 or more, or None for no end")
+    return Again(itertools.count) if end is None else range(end)
 
 
 def zipf(ranks: int) -> list[float]:
@@ -34,7 +66,7 @@ def text_lines(path: str | os.PathLike[str]) -> Iterable[str]:
 
     Example:
         >>> next(iter(text_lines(__file__)))[3:25]
-        'Lines of text for the '
+        'Lines of text, from a '
     """
     check(text_lines, locals())
     file = Path(path)

@@ -12,8 +12,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING
 
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.feeds.iterables import Again, count_to
-from sparkstream_kit.feeds.lines import zipf
+from sparkstream_kit.feeds.lines import Again, count_to, zipf
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.feeds.iterables import Again, paced
+from sparkstream_kit.feeds.lines import Again, paced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -126,12 +126,7 @@ class LineServer:
             self._clients[threading.current_thread()] = connection
         with connection:
             try:
-                for line in paced(self._lines, self._period, self._closed):
-                    _send(connection, line)
-                if not self._closed.is_set():
-                    self._finish(connection)
-            except _ClientLeftError:
-                pass
+                self._send(connection)
             except Exception as err:  # noqa: BLE001 - wait_served raises whatever the caller's lines raised
                 # Closing becomes a reset, so that a part of the lines does not look like all of them.
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -140,7 +135,16 @@ class LineServer:
             del self._clients[threading.current_thread()]
             self._changed.notify_all()
 
-    def _finish(self, connection: socket.socket) -> None:
+    def _send(self, connection: socket.socket) -> None:
+        """Send all lines, at the rate, unless the client leaves or the server is closed."""
+        for line in paced(self._lines, self._period, self._closed):
+            data = (line.removesuffix("\n") + "\n").encode()
+            try:
+                connection.sendall(data)
+            except OSError:
+                return  # the client has left
+        if self._closed.is_set():
+            return
         with suppress(OSError):
             connection.shutdown(socket.SHUT_WR)
             with self._changed:
@@ -149,18 +153,6 @@ class LineServer:
             # Closing with unread input would send a reset, and the client would lose lines on their way.
             while connection.recv(65536):
                 pass
-
-
-class _ClientLeftError(Exception):
-    """A line could not be sent: told apart from an OSError that making the line raised."""
-
-
-def _send(connection: socket.socket, line: str) -> None:
-    data = (line.removesuffix("\n") + "\n").encode()
-    try:
-        connection.sendall(data)
-    except OSError as err:
-        raise _ClientLeftError from err
 
 
 class _Server(socketserver.ThreadingTCPServer):

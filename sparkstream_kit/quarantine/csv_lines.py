@@ -8,34 +8,11 @@ from operator import and_
 from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
-from pyspark.sql.types import (
-    BooleanType,
-    ByteType,
-    DateType,
-    DecimalType,
-    DoubleType,
-    FloatType,
-    IntegerType,
-    LongType,
-    ShortType,
-    StringType,
-    StructType,
-    TimestampType,
-)
+from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.quarantine.rows import (
-    FILE,
-    RAW,
-    beside,
-    between_marks,
-    is_missing,
-    parsed,
-    quoted,
-    readable,
-    typed,
-)
+from sparkstream_kit.quarantine.rows import FILE, RAW, SCALARS, is_missing, parsed, readable, typed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,11 +20,6 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
 __all__ = ["parse_csv"]
-
-_TYPES = (
-    *(BooleanType, ByteType, DateType, DecimalType, DoubleType, FloatType),
-    *(IntegerType, LongType, ShortType, StringType, TimestampType),
-)
 
 # Spark's parser fails the query at a line with more fields than this (its option maxColumns).
 _MOST_FIELDS = 20_000
@@ -58,10 +30,13 @@ _END = "\uffff"
 # Given to from_csv in place of a separator of several characters, beside which it misreads quotes.
 _SEP = "\ufffe"
 
+# A field after the last one, which no readable line can hold: where it is read tells how many there are.
+_AFTER_LAST = "\0"
+
 
 def parse_csv(
     lines: DataFrame,
-    schema: StructType,
+    schema: T.StructType,
     *,
     date_format: str | None = None,
     timestamp_format: str | None = None,
@@ -104,44 +79,44 @@ def parse_csv(
             of the four above, or a separator that CSV cannot have.
     """
     check(parse_csv, locals())
-    _check(schema, sep)
-    formats: dict[type, str | None] = {DateType: date_format, TimestampType: timestamp_format}
-    return between_marks(
-        lambda lines: _parse(lines, schema, formats, sep, header=header),
-        lines,
-        "csv",
-        schema,
-        date_format=date_format,
-        timestamp_format=timestamp_format,
-        sep=sep,
-        header=header,
-    )
+    for field in schema.fields:
+        if not isinstance(field.dataType, SCALARS):
+            raise InvalidInputError(
+                f"column {field.name}: CSV cannot hold {field.dataType.simpleString()}; read it as a string"
+            )
+    if not sep or set(sep) & set('"\\\r\n\0'):
+        raise InvalidInputError(
+            f"sep is {sep!r}; give one character or more, but no quote, backslash or end of a line"
+        )
+    patterns = {"date_format": date_format, "timestamp_format": timestamp_format}
+    formats: dict[type, str | None] = {T.DateType: date_format, T.TimestampType: timestamp_format}
+
+    def read(frame: DataFrame) -> tuple[DataFrame, Column, Column | None]:
+        return _read(frame, schema, formats, sep, header=header)
+
+    return parsed(lines, schema, read, "csv", **patterns, sep=sep, header=header)
 
 
-def _parse(
-    lines: DataFrame, schema: StructType, formats: Mapping[type, str | None], sep: str, *, header: bool
-) -> DataFrame:
-    file, *others = beside(lines, schema)
-    line = F.col(quoted(lines.columns[0]))
-    # A step of its own: Spark would work it out for each use.
-    unreadable = _unreadable(line, sep, len(schema)).alias("_unreadable")
-    frame = lines.select(line.alias(RAW), file, unreadable, *others)
-    frame = frame.select(RAW, FILE, "_unreadable", _fields(sep, len(schema)).alias("_read"), *others)
-
-    texts = [F.col(f"_read.c{index}") for index in range(len(schema))]
+def _read(
+    frame: DataFrame, schema: T.StructType, formats: Mapping[type, str | None], sep: str, *, header: bool
+) -> tuple[DataFrame, Column, Column | None]:
+    # Steps of their own: Spark would work each out for every use.
+    frame = frame.select("*", _unreadable(F.col(RAW), sep, len(schema)).alias("_unreadable"))
+    frame = frame.select("*", _fields(sep, len(schema)).alias("_read"))
+    *texts, after_last = [F.col(f"_read.c{index}") for index in range(len(schema) + 1)]
     if _is_long(sep):
         texts = [F.replace(text, F.lit(_SEP), F.lit(sep)) for text in texts]
     values, problems, words = [], [], []
     for index, (field, text) in enumerate(zip(schema.fields, texts, strict=True)):
         value, kind = F.col(f"_v{index}"), field.dataType
         values.append(typed(text, kind, formats.get(type(kind))).alias(f"_v{index}"))
-        if not isinstance(kind, StringType):
+        if not isinstance(kind, T.StringType):
             what = f"{field.name}: not a {kind.simpleString()}"
             problems.append(F.when(text.isNotNull() & is_missing(value, kind), what))
             words.append(value.isNull() & text.rlike(r"^\D*\p{L}"))
         if not field.nullable:
             problems.append(F.when(text.isNull() | (F.trim(text) == ""), f"{field.name}: empty"))
-    whole = F.col("_unreadable").isNull() & F.col("_read.corrupt").isNull()
+    whole = F.equal_null(after_last, F.lit(_AFTER_LAST))
     reason = F.coalesce("_unreadable", F.when(~whole, _not_so_many(len(schema))), *problems)
 
     # Words in place of all numbers and dates. (In one such column alone, a value may be wrong for once.)
@@ -150,62 +125,50 @@ def _parse(
         named = whole & _are_names(texts, schema.names)
         is_header = F.when(named, F.lit(True)).otherwise(is_header)
         reason = F.when(~named, reason)
-    return parsed(
-        frame.select(RAW, FILE, "_unreadable", "_read", *values, *others),
-        schema.names,
-        others,
-        reason,
-        is_header,
-    )
-
-
-def _check(schema: StructType, sep: str) -> None:
-    for field in schema.fields:
-        if not isinstance(field.dataType, _TYPES):
-            raise InvalidInputError(
-                f"column {field.name}: CSV cannot hold {field.dataType.simpleString()}; read it as a string"
-            )
-    if not sep or set(sep) & set('"\\\r\n\0'):
-        raise InvalidInputError(
-            f"sep is {sep!r}; give one character or more, but no quote, backslash or end of a line"
-        )
+    return frame.select("*", *values), reason, is_header
 
 
 def _unreadable(raw: Column, sep: str, fields: int) -> Column:
     """Return why a line must not reach Spark's parser, or null."""
-    quotes, mark = raw.contains('"'), _SEP if _is_long(sep) else sep
-    text = _with_one_sep(raw, sep)
-    value = rf'(?:"[^"]*+(?:""[^"]*+)*+"|(?!")[^{re.escape(mark)}]*+)'
-    ours = [_END, _SEP] if _is_long(sep) else [_END]
+    no_characters = [_END, _SEP] if _is_long(sep) else [_END]
+    separators = F.regexp_count(raw, F.lit(re.escape(sep)))
     return F.coalesce(
         F.when(F.coalesce(F.trim(raw), F.lit("")) == "", _not_so_many(fields)),
         F.when(~F.is_valid_utf8(raw), "not valid UTF-8"),
         # What follows the first is dropped, and mixed into the next line.
-        *(F.when(raw.contains(one), f"U+{ord(one):X}, which is no character") for one in ours),
+        *(F.when(raw.contains(one), f"U+{ord(one):X}, which is no character") for one in no_characters),
         # It would be left out of a value in quotes.
         F.when(raw.contains("\0"), "a NUL character"),
-        # Often the half of a value with a line feed in it.
-        F.when(quotes & (_count(raw, '"') % 2 == 1), "unbalanced quote"),
-        # Spark's parser would take the quotes, or the rest of the line, into the value.
-        F.when(quotes & ~text.rlike(rf"^{value}(?:{re.escape(mark)}{value})*+\z"), "misplaced quote"),
-        F.when(
-            (F.octet_length(raw) >= _MOST_FIELDS) & (_count(raw, sep) >= _MOST_FIELDS), _not_so_many(fields)
-        ),
+        _misquoted(raw, sep),
+        F.when((F.octet_length(raw) >= _MOST_FIELDS) & (separators >= _MOST_FIELDS), _not_so_many(fields)),
     )
 
 
+def _misquoted(raw: Column, sep: str) -> Column:
+    """Return what is wrong with the quotes of a line, or null."""
+    mark = re.escape(_SEP if _is_long(sep) else sep)
+    value = rf'(?<![^{mark}])"[^"]*+(?:""[^"]*+)*+"(?![^{mark}])'
+    # Where all quotes are around values or doubled in them, no more is asked; it is so in most lines.
+    usual = rf'^[^"]*+(?:{value}[^"]*+)*+\z'
+    # A value that does not begin with a quote may hold some.
+    any_that_is_read = rf'^[^"]*+(?:(?:{value}|(?<=[^{mark}])")[^"]*+)*+\z'
+    text = _with_one_sep(raw, sep)
+    # The first is often the half of a value with a line feed in it. In the other case, Spark's parser would
+    # take the quotes, or the rest of the line, into the value.
+    wrong = F.when(F.regexp_count(raw, F.lit('"')) % 2 == 1, "unbalanced quote")
+    wrong = wrong.when(~text.rlike(any_that_is_read), "misplaced quote")
+    return F.when(raw.contains('"') & ~text.rlike(usual), wrong)
+
+
 def _fields(sep: str, count: int) -> Column:
-    """Return the fields of a readable line as c0, c1, …, and `corrupt`, null where it has so many."""
-    options = {
-        "sep": _SEP if _is_long(sep) else sep,
-        "quote": '"',
-        "escape": '"',
-        "columnNameOfCorruptRecord": "corrupt",
-    }
+    """Return the fields of a readable line as c0, c1, …, with one after the last."""
+    mark = _SEP if _is_long(sep) else sep
     # Every column is asked for as text: Spark then parses all of them, and loses nothing.
-    names = ", ".join(f"c{index} STRING" for index in range(count))
-    text = F.when(F.col("_unreadable").isNull(), _with_one_sep(F.col(RAW), sep))
-    return F.from_csv(text, f"{names}, corrupt STRING", options)
+    names = ", ".join(f"c{index} STRING" for index in range(count + 1))
+    line = F.concat(_with_one_sep(F.col(RAW), sep), F.lit(mark + _AFTER_LAST))
+    return F.from_csv(
+        F.when(F.col("_unreadable").isNull(), line), names, {"sep": mark, "quote": '"', "escape": '"'}
+    )
 
 
 def _is_long(sep: str) -> bool:
@@ -233,9 +196,3 @@ def _are_names(texts: list[Column], names: list[str]) -> Column:
 
 def _not_so_many(fields: int) -> str:
     return f"not {fields} field{'' if fields == 1 else 's'}"
-
-
-def _count(text: Column, part: str) -> Column:
-    # In bytes: to count letters takes a look at each.
-    without = F.octet_length(F.replace(text, F.lit(part)))
-    return (F.octet_length(text) - without) / len(part.encode())

@@ -7,38 +7,11 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
-from pyspark.sql.types import (
-    ArrayType,
-    BooleanType,
-    ByteType,
-    DataType,
-    DateType,
-    DecimalType,
-    DoubleType,
-    FloatType,
-    IntegerType,
-    LongType,
-    MapType,
-    ShortType,
-    StringType,
-    StructType,
-    TimestampType,
-    VariantType,
-)
+from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.quarantine.rows import (
-    FILE,
-    RAW,
-    beside,
-    between_marks,
-    finite,
-    is_missing,
-    parsed,
-    quoted,
-    typed,
-)
+from sparkstream_kit.quarantine.rows import RAW, SCALARS, finite, is_missing, parsed, quoted, typed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,19 +19,6 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 __all__ = ["parse_json"]
-
-_NUMBERS = (ByteType, IntegerType, LongType, ShortType)
-_TYPES = (
-    BooleanType,
-    DateType,
-    DecimalType,
-    DoubleType,
-    FloatType,
-    *_NUMBERS,
-    StringType,
-    TimestampType,
-    VariantType,
-)
 
 # Spark's parser stops at the end of the first value, and does not look at what follows: so each line is put
 # into an array, before one of these. A line that closes the array itself must hold the first, as it is or
@@ -72,7 +32,7 @@ _DECIMAL_DIGITS, _DOUBLE_DIGITS, _SMALLEST_DOUBLE = 38, 17, 2.2250738585072014e-
 
 def parse_json(
     lines: DataFrame,
-    schema: StructType,
+    schema: T.StructType,
     *,
     date_format: str | None = None,
     timestamp_format: str | None = None,
@@ -114,32 +74,27 @@ def parse_json(
     check(parse_json, locals())
     for field in schema.fields:
         _check(field.name, field.dataType)
-    formats: dict[type, str | None] = {DateType: date_format, TimestampType: timestamp_format}
-    return between_marks(
-        lambda lines: _parse(lines, schema, formats, refuse_unknown=refuse_unknown),
-        lines,
-        "json",
-        schema,
-        date_format=date_format,
-        timestamp_format=timestamp_format,
-        refuse_unknown=refuse_unknown,
-    )
+    patterns = {"date_format": date_format, "timestamp_format": timestamp_format}
+    formats: dict[type, str | None] = {T.DateType: date_format, T.TimestampType: timestamp_format}
+
+    def read(frame: DataFrame) -> tuple[DataFrame, Column, Column | None]:
+        return _read_lines(frame, schema, formats, refuse_unknown=refuse_unknown)
+
+    return parsed(lines, schema, read, "json", **patterns, refuse_unknown=refuse_unknown)
 
 
-def _parse(
-    lines: DataFrame, schema: StructType, formats: Mapping[type, str | None], *, refuse_unknown: bool
-) -> DataFrame:
-    file, *others = beside(lines, schema)
-    line = F.col(quoted(lines.columns[0]))
-    frame = lines.select(line.alias(RAW), file, _wrapped(line, _END).alias("_read"), *others)
-    whole = F.try_variant_get("_read", "$[0]", _fields(schema)).alias("_whole")
-    frame = frame.select(RAW, FILE, "_read", whole, *others)
+def _read_lines(
+    frame: DataFrame, schema: T.StructType, formats: Mapping[type, str | None], *, refuse_unknown: bool
+) -> tuple[DataFrame, Column, Column | None]:
+    # Steps of their own: Spark would work each out for every use.
+    frame = frame.select("*", _wrapped(F.col(RAW), _END).alias("_read"))
+    frame = frame.select("*", F.try_variant_get("_read", "$[0]", _fields(schema)).alias("_whole"))
 
     values, problems = [], []
     for index, field in enumerate(schema.fields):
         piece, kind = F.col("_whole").getField(field.name), field.dataType
         value, exact = _read(piece, kind, formats)
-        nested = isinstance(kind, (ArrayType, MapType, StructType))
+        nested = isinstance(kind, (T.ArrayType, T.MapType, T.StructType))
         values.append((F.when(exact, value) if nested else value).alias(f"_v{index}"))
         if not field.nullable:
             problems.append(F.when(_absent(piece), f"{field.name}: missing"))
@@ -159,8 +114,7 @@ def _parse(
         F.when(F.col("_whole").isNull() | ~ends, "not one JSON object"),
         *problems,
     )
-    frame = frame.select(RAW, FILE, "_read", "_whole", *values, *others)
-    return parsed(frame, schema.names, others, reason)
+    return frame.select("*", *values), reason, None
 
 
 def _wrapped(line: Column, end: str) -> Column:
@@ -172,12 +126,12 @@ def _ends(read: Column, end: str) -> Column:
     return F.equal_null(F.try_variant_get(read, "$[1]", "STRING"), F.lit(end))
 
 
-def _has_variant(kind: DataType) -> bool:
-    if isinstance(kind, StructType):
+def _has_variant(kind: T.DataType) -> bool:
+    if isinstance(kind, T.StructType):
         return any(_has_variant(field.dataType) for field in kind.fields)
-    if isinstance(kind, ArrayType):
+    if isinstance(kind, T.ArrayType):
         return _has_variant(kind.elementType)
-    return _has_variant(kind.valueType) if isinstance(kind, MapType) else isinstance(kind, VariantType)
+    return _has_variant(kind.valueType) if isinstance(kind, T.MapType) else isinstance(kind, T.VariantType)
 
 
 def _has_other_number(line: Column) -> Column:
@@ -195,21 +149,21 @@ def _has_other_number(line: Column) -> Column:
     return F.exists(F.regexp_extract_all(bare, F.lit(r"\d[\d.]*(?:[eE][+-]?\d+)?"), F.lit(0)), other)
 
 
-def _check(name: str, kind: DataType) -> None:
-    if isinstance(kind, StructType):
+def _check(name: str, kind: T.DataType) -> None:
+    if isinstance(kind, T.StructType):
         for field in kind.fields:
             _check(f"{name}.{field.name}", field.dataType)
-    elif isinstance(kind, ArrayType):
+    elif isinstance(kind, T.ArrayType):
         _check(name, kind.elementType)
-    elif isinstance(kind, MapType) and isinstance(kind.keyType, StringType):
+    elif isinstance(kind, T.MapType) and isinstance(kind.keyType, T.StringType):
         _check(name, kind.valueType)
-    elif not isinstance(kind, _TYPES):
+    elif not isinstance(kind, (*SCALARS, T.VariantType)):
         raise InvalidInputError(
             f"column {name}: JSON cannot hold {kind.simpleString()}; read it as a string or as VARIANT"
         )
 
 
-def _fields(kind: StructType) -> str:
+def _fields(kind: T.StructType) -> str:
     """Return the type that takes an object apart and leaves its values as they are."""
     return f"STRUCT<{', '.join(quoted(name) + ': VARIANT' for name in kind.names)}>"
 
@@ -219,10 +173,10 @@ def _absent(piece: Column) -> Column:
 
 
 def _read(
-    piece: Column, kind: DataType, formats: Mapping[type, str | None], *, nullable: bool = True
+    piece: Column, kind: T.DataType, formats: Mapping[type, str | None], *, nullable: bool = True
 ) -> tuple[Column, Column]:
     """Return a JSON value as a type, and whether that is the very same value (or null, where it may be)."""
-    if isinstance(kind, StructType):
+    if isinstance(kind, T.StructType):
         whole = F.try_variant_get(piece, "$", _fields(kind))
         parts = [
             _read(whole.getField(each.name), each.dataType, formats, nullable=each.nullable)
@@ -231,7 +185,7 @@ def _read(
         named = [value.alias(name) for (value, _), name in zip(parts, kind.names, strict=True)]
         value = F.when(whole.isNotNull(), F.struct(*named))
         exact = reduce(Column.__and__, [same for _, same in parts], whole.isNotNull())
-    elif isinstance(kind, (ArrayType, MapType)):
+    elif isinstance(kind, (T.ArrayType, T.MapType)):
         value, exact = _read_all(piece, kind, formats)
     else:
         value = _scalar(piece, kind, formats.get(type(kind)))
@@ -240,10 +194,10 @@ def _read(
 
 
 def _read_all(
-    piece: Column, kind: ArrayType | MapType, formats: Mapping[type, str | None]
+    piece: Column, kind: T.ArrayType | T.MapType, formats: Mapping[type, str | None]
 ) -> tuple[Column, Column]:
     """Return the same of all elements of an array, or of all values of a map."""
-    if isinstance(kind, ArrayType):
+    if isinstance(kind, T.ArrayType):
         inner, nullable = kind.elementType, kind.containsNull
     else:
         inner, nullable = kind.valueType, kind.valueContainsNull
@@ -254,26 +208,26 @@ def _read_all(
     def exact(one: Column) -> Column:
         return _read(one, inner, formats, nullable=nullable)[1]
 
-    if isinstance(kind, ArrayType):
+    if isinstance(kind, T.ArrayType):
         pieces = F.try_variant_get(piece, "$", "ARRAY<VARIANT>")
         return F.transform(pieces, value), F.forall(pieces, exact)
     pieces = F.try_variant_get(piece, "$", "MAP<STRING, VARIANT>")
     return F.transform_values(pieces, lambda _, one: value(one)), F.forall(F.map_values(pieces), exact)
 
 
-def _scalar(piece: Column, kind: DataType, pattern: str | None) -> Column:
+def _scalar(piece: Column, kind: T.DataType, pattern: str | None) -> Column:
     """Return a JSON value as a type, or null where it is absent or not exactly one of that type."""
     shape = F.schema_of_variant(piece)
     text = F.when(shape == "STRING", F.try_variant_get(piece, "$", "STRING"))
     value = F.try_variant_get(piece, "$", kind.simpleString())
-    if isinstance(kind, VariantType):
+    if isinstance(kind, T.VariantType):
         return piece
-    if isinstance(kind, (DateType, StringType, TimestampType)):
+    if isinstance(kind, (T.DateType, T.StringType, T.TimestampType)):
         return typed(text, kind, pattern)
-    if isinstance(kind, DecimalType):
+    if isinstance(kind, T.DecimalType):
         scales = "|".join(map(str, range(kind.scale + 1)))
         fits = shape.rlike(rf"^(BIGINT|DECIMAL\(\d+,({scales})\))$")
         return F.when(fits, value).otherwise(typed(text, kind, None))
-    if isinstance(kind, (DoubleType, FloatType)):
+    if isinstance(kind, (T.DoubleType, T.FloatType)):
         return F.when(shape.rlike("^(BIGINT|DECIMAL.*|DOUBLE)$") & finite(value), value)
-    return F.when(shape == ("BOOLEAN" if isinstance(kind, BooleanType) else "BIGINT"), value)
+    return F.when(shape == ("BOOLEAN" if isinstance(kind, T.BooleanType) else "BIGINT"), value)

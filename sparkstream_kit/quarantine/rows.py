@@ -10,16 +10,7 @@ from typing import TYPE_CHECKING
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import functions as F
-from pyspark.sql.types import (
-    DataType,
-    DateType,
-    DecimalType,
-    DoubleType,
-    FloatType,
-    StringType,
-    StructType,
-    TimestampType,
-)
+from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError
@@ -35,9 +26,8 @@ __all__ = [
     "OBSERVED",
     "RAW",
     "REASON",
+    "SCALARS",
     "bad_rows",
-    "beside",
-    "between_marks",
     "finite",
     "good_rows",
     "is_missing",
@@ -53,6 +43,12 @@ BYTES = "_bytes"
 FILE = "_file"
 OBSERVED = "sparkstream_quarantine"
 
+# The types that a text can be.
+SCALARS = (
+    *(T.BooleanType, T.ByteType, T.DateType, T.DecimalType, T.DoubleType, T.FloatType),
+    *(T.IntegerType, T.LongType, T.ShortType, T.StringType, T.TimestampType),
+)
+
 # What a cast takes and should not: Java's 1d, 1f and 0x1p3; a clock time alone, which becomes today.
 _JAVA_FLOAT = r"(?i)[\d.][df]\s*$|0x"
 _ISO_DATE = r"^\s*\d{4}-\d\d?-\d\d?"
@@ -67,21 +63,7 @@ _TOO_FINE = r"('[^']*')|S{7,}"
 _numbers = count(1)
 
 # Names for the plan: what lies between the two is how the kit parses, and no part of what a user decides.
-_LINES = "sparkstream_lines"
-
-
-def between_marks(
-    parse: Callable[[DataFrame], DataFrame],
-    lines: DataFrame,
-    kind: str,
-    schema: StructType,
-    **settings: object,
-) -> DataFrame:
-    """Return what a parse makes of lines, with its settings in a name that the query's fingerprint holds."""
-    columns = [(field.name, field.dataType.simpleString(), field.nullable) for field in schema.fields]
-    digest = hashlib.sha256(json.dumps([columns, settings], sort_keys=True).encode()).hexdigest()
-    made: DataFrame = parse(lines.alias(_LINES)).alias(f"sparkstream_{kind}_{digest[:12]}")
-    return made
+_LINES, _PARSED = "sparkstream_lines", "sparkstream_{}_{}"
 
 
 def good_rows(rows: DataFrame) -> DataFrame:
@@ -101,22 +83,76 @@ def bad_rows(rows: DataFrame) -> DataFrame:
     return rows.where(F.col(REASON).isNotNull()).select(*map(quoted, names))
 
 
-def beside(lines: DataFrame, schema: StructType) -> list[Column]:
-    """Return the columns that go along with each line: its file, and the other columns of `lines`.
+def parsed(
+    lines: DataFrame,
+    schema: T.StructType,
+    read: Callable[[DataFrame], tuple[DataFrame, Column, Column | None]],
+    kind: str,
+    **settings: object,
+) -> DataFrame:
+    """Return the values of each line (all null in a bad row) and what stands beside them.
+
+    Spark's progress then has, in `observedMetrics`, how many `rows` and `bad_rows` each parse gave, how many
+    `headers` it left out, and how many of the bad rows are `like_headers`; as with Spark's input rows, a
+    batch that is computed twice counts twice.
+
+    Args:
+        lines: as in `parse_csv`.
+        schema: the columns.
+        read: adds the values as `_v0`, `_v1`, … to a frame that has each line as RAW. It returns the frame;
+            why a row is bad (null where it is good, and of a header); and whether a line is a header, which
+            gives no row (false where a bad line looks like one), or None where headers are not looked for.
+        kind: of the parse, for its name in the plan.
+        settings: what the user decides; a query's fingerprint holds a digest of it.
 
     Raises:
         InvalidInputError: two columns would have the same name.
     """
-    others = lines.columns[1:]
-    for name in [*schema.names, *others]:
+    others = _others(lines, schema)
+    line, path = F.col(quoted(lines.columns[0])).alias(RAW), _file(lines).alias(FILE)
+    frame, reason, header = read(lines.alias(_LINES).select(line, path, *others))
+    # Steps of their own: Spark would work out each value a second time for the reason, and the reason for
+    # each column.
+    values = [f"_v{index}" for index in range(len(schema))]
+    header = F.lit(None).cast("boolean") if header is None else header
+    frame = frame.select(*values, reason.alias(REASON), RAW, FILE, header.alias("_header"), *others)
+    good = F.col(REASON).isNull()
+    no_text = ~good & (~F.is_valid_utf8(RAW) | F.col(RAW).contains("\0"))
+    text = F.replace(F.make_valid_utf8(RAW), F.lit("\0"), F.lit("\ufffd"))
+    frame = frame.select(
+        *[F.when(good, F.col(value)).alias(name) for value, name in zip(values, schema.names, strict=True)],
+        REASON,
+        F.when(no_text, text).otherwise(F.col(RAW)).alias(RAW),
+        F.when(no_text, F.col(RAW).cast("binary")).alias(BYTES),
+        F.when(~good, readable(F.col(FILE))).alias(FILE),
+        "_header",
+        *others,
+    )
+    no_header = ~F.equal_null("_header", F.lit(True))
+    frame = frame.observe(
+        f"{OBSERVED}_{next(_numbers)}",
+        F.count_if(no_header).alias("rows"),
+        F.count(REASON).alias("bad_rows"),
+        F.count_if("_header").alias("headers"),
+        F.count_if(~F.col("_header")).alias("like_headers"),
+    )
+    columns = [(field.name, field.dataType.simpleString(), field.nullable) for field in schema.fields]
+    digest = hashlib.sha256(json.dumps([columns, settings], sort_keys=True).encode()).hexdigest()
+    return frame.where(no_header).drop("_header").alias(_PARSED.format(kind, digest[:12]))
+
+
+def _others(lines: DataFrame, schema: T.StructType) -> list[Column]:
+    """Return the columns of lines beside the line itself."""
+    names = lines.columns[1:]
+    for name in [*schema.names, *names]:
         if name.lower() in (REASON, RAW, BYTES, FILE):
             raise InvalidInputError(f"column {name}: the name is taken by the kit; rename the column")
-    for name in others:
+    for name in names:
         if name.lower() in map(str.lower, schema.names):
             raise InvalidInputError(
                 f"column {name}: both the schema and the lines have a column of that name; rename one of them"
             )
-    return [_file(lines).alias(FILE), *(F.col(quoted(name)) for name in others)]
+    return [F.col(quoted(name)) for name in names]
 
 
 def _file(lines: DataFrame) -> Column:
@@ -134,85 +170,41 @@ def readable(file: Column) -> Column:
     return F.try_url_decode(F.replace(path, F.lit("+"), F.lit("%2B")))  # in Spark's URL a plus is a plus
 
 
-def parsed(
-    frame: DataFrame, names: list[str], others: list[Column], reason: Column, header: Column | None = None
-) -> DataFrame:
-    """Return the values `_v0`, `_v1`, … of a frame (all null in a bad row) and what stands beside them.
-
-    Spark's progress then has, in `observedMetrics`, how many `rows` and `bad_rows` each parse gave, how many
-    `headers` it left out, and how many of the bad rows are `like_headers`; as with Spark's input rows, a
-    batch that is computed twice counts twice.
-
-    Args:
-        frame: has `_v0`, `_v1`, …, RAW and FILE, and the other columns of the lines.
-        names: of the values.
-        others: the other columns of the lines.
-        reason: why a row is bad; null where it is good, and of a header.
-        header: true where a line is a header, which gives no row; false where a bad line looks like one.
-    """
-    header = F.lit(None).cast("boolean") if header is None else header
-    values = [f"_v{index}" for index in range(len(names))]
-    # Steps of their own: Spark would work out each value a second time for the reason, and the reason for
-    # each column.
-    frame = frame.select(*values, reason.alias(REASON), RAW, FILE, header.alias("_header"), *others)
-    good = F.col(REASON).isNull()
-    no_text = ~good & (~F.is_valid_utf8(RAW) | F.col(RAW).contains("\0"))
-    text = F.replace(F.make_valid_utf8(RAW), F.lit("\0"), F.lit("\ufffd"))
-    frame = frame.select(
-        *[F.when(good, F.col(value)).alias(name) for value, name in zip(values, names, strict=True)],
-        REASON,
-        F.when(no_text, text).otherwise(F.col(RAW)).alias(RAW),
-        F.when(no_text, F.col(RAW).cast("binary")).alias(BYTES),
-        F.when(~good, readable(F.col(FILE))).alias(FILE),
-        "_header",
-        *others,
-    )
-    no_header = ~F.equal_null("_header", F.lit(True))
-    counts = (
-        F.count_if(no_header).alias("rows"),
-        F.count(REASON).alias("bad_rows"),
-        F.count_if("_header").alias("headers"),
-        F.count_if(~F.col("_header")).alias("like_headers"),
-    )
-    frame = frame.observe(f"{OBSERVED}_{next(_numbers)}", *counts)
-    return frame.where(no_header).drop("_header")
-
-
 def quoted(name: str) -> str:
     """Return a name as SQL takes it, whatever is in it."""
     return "`" + name.replace("`", "``") + "`"
 
 
-def typed(text: Column, kind: DataType, pattern: str | None) -> Column:
+def typed(text: Column, kind: T.DataType, pattern: str | None) -> Column:
     """Return a text as a value of a type, or null where it does not parse without loss."""
-    if isinstance(kind, StringType):
+    if isinstance(kind, T.StringType):
         return text
     fits, value = F.lit(True), text.try_cast(kind)
-    if isinstance(kind, (DateType, TimestampType)):
+    if isinstance(kind, (T.DateType, T.TimestampType)):
         if pattern:
             value = F.try_to_timestamp(text, F.lit(re.sub(_TOO_FINE, _no_finer, pattern))).cast(kind)
         else:
-            rest = r"\s*$" if isinstance(kind, DateType) else r"([ T](?!.*\.\d{7}).*)?$"
+            rest = r"\s*$" if isinstance(kind, T.DateType) else r"([ T](?!.*\.\d{7}).*)?$"
             fits = text.rlike(_ISO_DATE + rest)
-    elif isinstance(kind, DecimalType):
+    elif isinstance(kind, T.DecimalType):
         # A cast rounds what the scale cannot hold: such a text is not a value of this type. (A regular
         # expression that says the same takes as long as the cast.)
         point = F.instr(text, ".")
         short = (point == 0) | (F.octet_length(F.rtrim(text)) - point <= kind.scale)
         fits = short & ~text.contains("e") & ~text.contains("E")
-    elif isinstance(kind, (DoubleType, FloatType)):
+    elif isinstance(kind, (T.DoubleType, T.FloatType)):
         # A cast makes what is too big infinite.
         fits = ~text.rlike(_JAVA_FLOAT) & (finite(value) | text.rlike("(?i)inf|nan"))
     return F.when(fits, value)
 
 
-def is_missing(value: Column, kind: DataType) -> Column:
+def is_missing(value: Column, kind: T.DataType) -> Column:
     """Say whether a value did not parse, or is of a year that others cannot read.
 
     A step after `typed`, on the column that has its value: Spark would parse the text for each look at it.
     """
     missing = value.isNull()
-    if isinstance(kind, (DateType, TimestampType)):
+    if isinstance(kind, (T.DateType, T.TimestampType)):
         return missing | ~value.between(F.lit(_FIRST).cast(kind), F.lit(_LAST).cast(kind))
     return missing
 

@@ -313,7 +313,7 @@ class _Run:
             if error is None:
                 continue
             name, cause = f"query {self._names[run_id]}", errors.innermost_cause(error)
-            if said := sockets.unavailable(sockets.refused(query, str(error)), f"{cause}\n{error}"):
+            if said := sockets.unavailable(query, f"{cause}\n{error}"):
                 raise InputUnavailable(name, said, summary) from error
             if damaged := self._damaged(run_id):
                 raise CheckpointDamaged(name, f"{damaged} (Spark: {cause})", summary) from error

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-__all__ = ["is_pattern", "is_read_once", "left_out", "options_for", "spark_path"]
+__all__ = ["is_pattern", "is_read_once", "left_out", "readable"]
 
 _log = logging.getLogger(__name__)
 
@@ -47,69 +47,52 @@ _WITHOUT_CHECKSUMS = {
 }
 
 
-def spark_path(spark: SparkSession, path: str) -> tuple[str, dict[str, Any]]:
-    """Return a path as Spark must be given it, and the options that go with it.
+def readable(spark: SparkSession, path: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return a path as Spark must be given it, and options with which each file counts once.
 
     A local folder that exists is meant as it is spelt, also where its name, or that of the working folder,
     looks like a pattern.
 
-    Raises:
-        InvalidInputError: the path is that of a local file.
-    """
-    local = _local(spark, path)
-    if local is None:
-        return path, {}
-    if os.path.isfile(local):  # noqa: PTH113 - a path of any form
-        raise InvalidInputError(_NOT_A_FOLDER.format(path))
-    if os.path.isdir(local):  # noqa: PTH112
-        whole = os.path.abspath(local)  # noqa: PTH100
-        if is_pattern(whole):
-            # Spark itself gives the base of partition folders only where it sees no pattern.
-            return _escaped(whole), {"basePath": whole}
-    elif is_pattern(str(Path.cwd())) and not os.path.isabs(local):  # noqa: PTH117
-        return os.path.join(_escaped(str(Path.cwd())), local), {}  # noqa: PTH118
-    return path_for(spark, path), {}
-
-
-def options_for(spark: SparkSession, path: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Return options of the file source with which each file counts once, whatever its name is.
-
     Args:
         spark: the session.
-        path: a path from `spark_path`.
-        options: the options of the source.
+        path: the path as the user wrote it.
+        options: the other options of the source.
 
     Raises:
-        InvalidInputError: there is no such folder, or it is a file.
+        InvalidInputError: there is a file at that path.
     """
     options = {name.lower(): value for name, value in options.items()}
-    local = _local(spark, path) is not None
-    alone = str(options.get("maxfilespertrigger")) == "1" or _is_recursive(options)
-    where = os.path.abspath(_files.plain(path) or path)  # noqa: PTH100
-    _left_out[where] = None if _is_recursive(options) else ""
-    # The base of partition folders was given to it because its own name looks like a pattern.
-    found = (
-        [str(options["basepath"])]
-        if "\\" in path and "basepath" in options
-        else _misread(spark, path, options)
-    )
-    if not found:
-        chars = (":" if local else "") + ("" if alone else _PATTERN)
-        kept = _leaving_out(chars, str(options.get("pathglobfilter", "*"))) if chars else None
-        if kept is not None:
-            if not _is_recursive(options):
-                _left_out[where] = chars
-            return {"pathGlobFilter": kept}
-        if alone or not chars:
-            return {}
-    elif not alone:
+    local, here = _local(spark, path), str(Path.cwd())
+    place, ours = path_for(spark, path), dict[str, Any]()
+    if local is not None:
+        whole = os.path.abspath(local)  # noqa: PTH100 - a path of any form
+        if os.path.isfile(local):  # noqa: PTH113
+            raise InvalidInputError(_NOT_A_FOLDER.format(path))
+        if os.path.isdir(local) and is_pattern(whole):  # noqa: PTH112
+            # Spark itself gives the base of partition folders only where it sees no pattern.
+            place, ours = _files.escaped(whole), {"basePath": whole}
+        elif is_pattern(here) and not os.path.isabs(local):  # noqa: PTH117
+            place = os.path.join(_files.escaped(here), local)  # noqa: PTH118
+    found = list(ours.values()) or _misread(spark, place, options)
+    recursive = _is_recursive(options)
+    alone = recursive or str(options.get("maxfilespertrigger")) == "1"
+    # No file of such a name is to come into a batch while the query runs.
+    chars = "" if found else (":" if local is not None else "") + ("" if alone else _PATTERN)
+    kept = _leaving_out(chars, str(options.get("pathglobfilter", "*"))) if chars else None
+    where = os.path.abspath(_files.plain(place) or place)  # noqa: PTH100
+    _left_out[where] = None if recursive else chars if kept else ""
+    if kept:
+        return place, {"pathGlobFilter": kept}
+    if found and not alone:
         _log.warning(
             "%s is read one file a batch: beside %s Spark would count the other files of a batch twice; "
             "give it a name without * ? [ ] { } \\ and :",
             path,
             found[0],
         )
-    return ({} if alone else {"maxFilesPerTrigger": 1}) | (_WITHOUT_CHECKSUMS if local and found else {})
+    if not alone:
+        ours["maxFilesPerTrigger"] = 1
+    return place, ours | (_WITHOUT_CHECKSUMS if local is not None and found else {})
 
 
 def left_out(path: str) -> str:
@@ -124,23 +107,19 @@ def is_read_once(path: str) -> bool:
     return "=" in path.rpartition("/")[0] or any(path.startswith(f"{folder}/") for folder in recursive)
 
 
+def is_pattern(path: str) -> bool:
+    return _files.escaped(path) != path
+
+
 def _local(spark: SparkSession, path: str) -> str | None:
     """Return a path that this process can look at, too; None for any other."""
     here = not written_by_server(spark)
     return _files.plain(path) if here else None
 
 
-def is_pattern(path: str) -> bool:
-    return any(char in path for char in _PATTERN)
-
-
 def _is_recursive(options: dict[str, Any]) -> bool:
     """Say whether Spark lists each file once, as it does only then."""
     return str(options.get("recursivefilelookup")).lower() == "true"
-
-
-def _escaped(path: str) -> str:
-    return re.sub(r"([*?\[\]{}\\])", r"\\\1", path)
 
 
 def _misread(spark: SparkSession, path: str, options: dict[str, Any]) -> list[str]:
@@ -151,12 +130,8 @@ def _misread(spark: SparkSession, path: str, options: dict[str, Any]) -> list[st
     tops = glob.glob(local)  # noqa: PTH207 - of an absolute path or a relative one
     if not tops and is_pattern(local):
         _log.warning("input %s: nothing matches this pattern yet", path)
-    found = [
-        name
-        for top in tops
-        for name in _files_under(top, recursive=_is_recursive(options))
-        if is_pattern(name) or ":" in name.rpartition("/")[2]
-    ]
+    files = [name for top in tops for name in _files_under(top, recursive=_is_recursive(options))]
+    found = [name for name in files if is_pattern(name) or ":" in name.rpartition("/")[2]]
     if found and "pathglobfilter" in options:
         read = set(_by_spark(spark, path, options))
         return [name for name in found if os.path.abspath(name) in read]  # noqa: PTH100
@@ -176,10 +151,11 @@ def _files_under(top: str, *, recursive: bool) -> Iterator[str]:
 
 def _by_spark(spark: SparkSession, path: str, options: dict[str, Any]) -> list[str]:
     """Return the paths of the files there, without what stands before the first folder."""
-    names = {"pathglobfilter": "pathGlobFilter", "recursivefilelookup": "recursiveFileLookup"}
-    given = {names[name]: value for name, value in options.items() if name in names}
+    given: dict[str, Any] = {}
     if not is_pattern(path):
-        given = {"pathGlobFilter": r"*[\*\?\[\]\{\}\\]*", "basePath": path} | given
+        given = {"pathglobfilter": r"*[\*\?\[\]\{\}\\]*", "basepath": path}
+    for name in {"pathglobfilter", "recursivefilelookup"} & set(options):
+        given[name] = options[name]
     try:
         uris = spark.read.format("binaryFile").options(**given).load(path).inputFiles()
     except AnalysisException as err:

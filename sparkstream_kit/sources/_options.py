@@ -36,14 +36,14 @@ _KNOWN = {
     "orc": f"{_FILES} compression mergeSchema",
     "parquet": f"{_FILES} compression datetimeRebaseMode int96RebaseMode mergeSchema",
     "rate": "numPartitions rampUpTime rowsPerSecond",
-    "socket": "host includeTimestamp port",
+    "socket_lines": "host includeTimestamp port",
     "table": _FILES,
     "text": f"{_FILES} {_LINES} wholetext",
 }
 _NEAR = 0.8
 
 
-def check(source: str, given: Iterable[str], keywords: Iterable[str], kind: str | None = None) -> None:
+def check(source: str, given: Iterable[str], keywords: Iterable[str]) -> None:
     """Refuse a misspelt option; one that nothing is known of is passed on to Spark, with a warning.
 
     A name with a dot, such as `fs.s3a.endpoint`, goes to Hadoop. A table has the options of its own format.
@@ -52,7 +52,6 @@ def check(source: str, given: Iterable[str], keywords: Iterable[str], kind: str 
         source: the function of `sources`, such as "csv".
         given: the names of the options.
         keywords: the keywords of the function itself.
-        kind: Spark's name of the source, where that is another.
 
     Raises:
         InvalidInputError: a name that is nearly one of Spark's or of ours, or an option of another format.
@@ -63,26 +62,20 @@ def check(source: str, given: Iterable[str], keywords: Iterable[str], kind: str 
         ...
         sparkstream_kit.errors.InvalidInputError: unknown keyword of sources.csv() headr; did you mean header?
     """
-    ours, sparks = (
-        {_plain(name): name for name in names} for names in (keywords, _KNOWN[kind or source].split())
-    )
+    ours = {_plain(name): name for name in keywords}
+    sparks = {_plain(name): name for name in _KNOWN[source].split()}
     for name in given:
+        if "." in name or name.lower() in sparks:
+            continue
         # Who writes an underscore means one of ours, where both have the word.
         known = sparks | ours if "_" in name else ours | sparks
-        if "." in name or name.lower() in {spark.lower() for spark in sparks.values()}:
-            continue
-        near = difflib.get_close_matches(_plain(name), known, n=1, cutoff=_NEAR)
-        if near:
-            raise InvalidInputError(
-                f"unknown keyword of sources.{source}() {name}; did you mean {known[near[0]]}?"
-            )
+        wrong = f"unknown keyword of sources.{source}() {name}"
+        if near := difflib.get_close_matches(_plain(name), known, n=1, cutoff=_NEAR):
+            raise InvalidInputError(f"{wrong}; did you mean {known[near[0]]}?")
         if source == "table":
             continue
-        others = [other for other, names in _KNOWN.items() if name.lower() in names.lower().split()]
-        if others:
-            raise InvalidInputError(
-                f"unknown keyword of sources.{source}() {name}: it is an option of {' and '.join(others)}"
-            )
+        if others := [other for other, names in _KNOWN.items() if name.lower() in names.lower().split()]:
+            raise InvalidInputError(f"{wrong}: it is an option of {' and '.join(others)}")
         _log.warning(
             "sources.%s(): Spark 4.2 has no option %s for it, and ignores what it does not know", source, name
         )

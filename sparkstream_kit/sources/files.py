@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pyspark.errors import AnalysisException
+from pyspark.sql.types import StringType, StructType
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.types import StructType
 
 __all__ = ["csv", "json", "orc", "parquet", "text"]
 
 _BYTES = 256 * 1024**2
+_LINES = StructType().add("value", StringType())
 
 
 def csv(
@@ -119,7 +120,7 @@ def text(
         A streaming DataFrame with one column, `value` (string): a line without its line end.
     """
     check(text, locals())
-    return _read(spark, "text", path, "value STRING", max_files_per_trigger, options)
+    return _read(spark, "text", path, _LINES, max_files_per_trigger, options)
 
 
 def _read(
@@ -134,14 +135,13 @@ def _read(
     if max_files is not None and max_files < 1:
         raise InvalidInputError(f"max_files_per_trigger must be 1 or more, not {max_files}")
     columns = from_ddl(schema) if isinstance(schema, str) else schema
-    place, ours = _names.spark_path(spark, str(path))
     if max_files is not None:
-        ours["maxFilesPerTrigger"] = max_files
+        options = _merged(options, {"maxFilesPerTrigger": max_files})
     elif not {"maxfilespertrigger", "maxbytespertrigger"} & {name.lower() for name in options}:
-        ours["maxBytesPerTrigger"] = _BYTES
+        options = options | {"maxBytesPerTrigger": _BYTES}
     try:
+        place, ours = _names.readable(spark, str(path), options)
         given = _merged(options, ours)
-        given = _merged(given, _names.options_for(spark, place, given))
         frame = spark.readStream.format(file_format).schema(columns).options(**given).load(place)
         frame.schema  # noqa: B018 - Connect looks for the path only now
     except AnalysisException as err:

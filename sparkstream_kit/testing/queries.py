@@ -73,7 +73,6 @@ class Query:
         self._batches = folder / "batches"
         self._name = f"{folder.parent.name}-{folder.name}"  # queries of several tests may share a session
         self._running: StreamingQuery | None = None
-        self._seen: set[Path] = set()
         self._progress: dict[int, StreamingQueryProgress] = {}
 
     def step(self) -> list[Batch]:
@@ -141,9 +140,10 @@ class Query:
         return start(self.frame, sink, name=self._name, mode=self._mode, checkpoint=self._checkpoint)
 
     def _delivered(self) -> list[Batch]:
-        new = sorted({path for path in self._batches.iterdir() if path.name[0] != "."} - self._seen)
-        self._seen.update(new)
-        found = [pickle.loads(path.read_bytes()) for path in new]  # noqa: S301 - the recorder's own
+        found = []
+        for path in sorted(self._batches.glob("[!.]*")):
+            found.append(pickle.loads(path.read_bytes()))  # noqa: S301 - the recorder's own
+            path.unlink()
         if lost := [batch_id for batch_id, _ in found if batch_id not in self._progress]:
             raise InvalidInputError(
                 f"this step ran {len(found)} batches, and Spark forgot the progress of batch {lost[0]}; "

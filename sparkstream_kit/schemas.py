@@ -1,0 +1,424 @@
+"""Build, compare, require and infer schemas; all of them are plain `StructType` objects."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import decimal
+import inspect
+import json
+import re
+import types
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException, PySparkRuntimeError
+from pyspark.sql import DataFrame
+from pyspark.sql import types as T
+
+from sparkstream_kit._arguments import check, said
+from sparkstream_kit._spark.files import path_for
+from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    from pyspark.sql import SparkSession
+
+__all__ = ["diff", "from_dataclass", "from_ddl", "infer", "require", "schema_of", "to_code"]
+
+_Frame = TypeVar("_Frame", DataFrame, T.StructType)
+
+_IGNORE = ("ignore_column_order", "ignore_extra", "ignore_nullable")
+
+# What a type that Spark does not know may be a misspelling of.
+_TYPE_NAMES = """bigint binary boolean byte date decimal double float int integer long short smallint string
+    timestamp timestamp_ntz tinyint"""
+
+_PYTHON_TYPES: dict[Any, T.DataType] = {
+    bool: T.BooleanType(),
+    bytes: T.BinaryType(),
+    dt.date: T.DateType(),
+    dt.datetime: T.TimestampType(),
+    float: T.DoubleType(),
+    int: T.LongType(),
+    str: T.StringType(),
+}
+
+
+def from_ddl(ddl: str) -> T.StructType:
+    """Return the schema that a DDL text describes.
+
+    Spark's own parser reads the text. It lives in the JVM or the Connect server, so a session must be there.
+
+    Args:
+        ddl: the columns, as in `CREATE TABLE`: `name TYPE [NOT NULL], ...` (Spark SQL guide, "Data Types").
+
+    Returns:
+        The columns with the names, the order and the nullability of the text.
+
+    Raises:
+        InvalidInputError: `ddl` is not DDL text or has no column, or no session runs.
+
+    Example:
+        In a session::
+
+            from_ddl("ProductKey STRING NOT NULL, SaleAmount DECIMAL(12,2)")
+    """
+    check(from_ddl, locals())
+    schema = _parsed(ddl, "DDL")
+    if not isinstance(schema, T.StructType) or not schema.fields:
+        raise InvalidInputError(f"DDL {ddl!r} names no columns; write it like 'a INT, b DECIMAL(12,2)'")
+    return schema
+
+
+def schema_of(**columns: str | T.DataType) -> T.StructType:
+    """Return the schema with these columns, in this order, all nullable.
+
+    Args:
+        **columns: a type for each column name: a `DataType`, or a DDL type name ("string", "decimal(12,2)"),
+            which needs a running session.
+
+    Returns:
+        One nullable column for each keyword.
+
+    Raises:
+        InvalidInputError: a type cannot be read; the message names the column.
+
+    Example:
+        >>> schema_of(ProductKey=T.StringType(), SaleAmount=T.DecimalType(12, 2)).simpleString()
+        'struct<ProductKey:string,SaleAmount:decimal(12,2)>'
+    """
+    schema = T.StructType()
+    for name, given in columns.items():
+        schema.add(name, given if isinstance(given, T.DataType) else _named_type(name, given))
+    return schema
+
+
+def _named_type(name: str, given: object) -> T.DataType:
+    if not isinstance(given, str):
+        raise InvalidInputError(
+            f"column {name} is {said(given)}; give a type's name, such as 'string', or a DataType"
+        )
+    dtype = _parsed(given, f"column {name}: type")
+    if isinstance(dtype, T.StructType) and not given.lower().lstrip().startswith("struct"):
+        raise InvalidInputError(
+            f"column {name}: {given!r} is not a type; write 'struct<name: type>' for nested columns"
+        )
+    return dtype
+
+
+def _parsed(text: str, what: str) -> T.DataType:
+    near = hint(text, _TYPE_NAMES.split()) if text.isidentifier() else ""
+    try:
+        return T.DataType.fromDDL(text)
+    except PySparkRuntimeError as error:
+        raise InvalidInputError(
+            f"only a running Spark can read {what} {text!r}; start a session first"
+        ) from error
+    except PySparkException as error:
+        raise InvalidInputError(f"cannot read {what} {text!r}{near or ': ' + _reason(error)}") from error
+
+
+def from_dataclass(cls: type[Any]) -> T.StructType:
+    """Return the schema of a dataclass: a column for each field.
+
+    `str`, `int` (long), `float` (double), `bool`, `bytes`, `date`, `datetime` (timestamp), `list[T]`,
+    `dict[K, V]` and dataclasses stand for themselves; `Annotated[Decimal, (12, 2)]` gives precision and
+    scale; `Annotated[int, IntegerType()]` gives any other Spark type. `X | None` is nullable, others are not.
+
+    Args:
+        cls: a dataclass, whose annotations may be strings (`from __future__ import annotations`).
+
+    Returns:
+        The columns, named as the fields are.
+
+    Raises:
+        InvalidInputError: `cls` is not a dataclass, contains itself, or has a field of another type.
+
+    Example:
+        >>> @dataclasses.dataclass
+        ... class Sale:
+        ...     key: str
+        ...     amount: Annotated[decimal.Decimal, (12, 2)] | None
+        >>> [(f.name, f.dataType.simpleString(), f.nullable) for f in from_dataclass(Sale)]
+        [('key', 'string', False), ('amount', 'decimal(12,2)', True)]
+    """
+    if not (inspect.isclass(cls) and dataclasses.is_dataclass(cls)):
+        raise InvalidInputError(f"from_dataclass needs a dataclass (the class itself), not {said(cls)}")
+    return _struct(cls, cls.__name__, ())
+
+
+def _struct(cls: type[Any], path: str, outer: tuple[type, ...]) -> T.StructType:
+    if cls in outer:
+        raise InvalidInputError(
+            f"{path}: {cls.__name__} contains itself, which Spark's types cannot; "
+            "keep a key of the other row instead"
+        )
+    try:
+        hints = get_type_hints(cls, include_extras=True)
+    except NameError as error:
+        raise InvalidInputError(
+            f"{path}: the annotation {error.name} is not defined at run time; import it outside TYPE_CHECKING"
+        ) from error
+    schema = T.StructType()
+    for field in dataclasses.fields(cls):
+        schema.add(field.name, *_from_hint(hints[field.name], f"{path}.{field.name}", (*outer, cls)))
+    return schema
+
+
+def _from_hint(given: Any, path: str, outer: tuple[type, ...], *extras: Any) -> tuple[T.DataType, bool]:
+    """Return the Spark type of an annotation, and whether it may be null; `extras` is what annotates it."""
+    origin, args = get_origin(given), get_args(given)
+    if origin is Annotated:
+        return _from_hint(args[0], path, outer, *args[1:], *extras)
+    if origin in (Union, types.UnionType) and len(args) == 2 and types.NoneType in args:  # noqa: PLR2004 - X | None
+        return _from_hint(args[args[0] is types.NoneType], path, outer, *extras)[0], True
+    chosen = next((extra for extra in extras if isinstance(extra, T.DataType)), None)
+    return chosen or _bare_type(given, path, outer, extras), False
+
+
+def _bare_type(given: Any, path: str, outer: tuple[type, ...], extras: tuple[Any, ...]) -> T.DataType:
+    """Return the Spark type of an annotation without its `Annotated` and its `| None`."""
+    origin, args = get_origin(given), get_args(given)
+    if given is decimal.Decimal:
+        return _annotated_decimal(path, extras)
+    if origin is list and args:
+        return T.ArrayType(*_from_hint(args[0], f"{path}.element", outer))
+    if origin is dict and args:
+        key, key_nullable = _from_hint(args[0], f"{path}.key", outer)
+        if key_nullable:
+            raise InvalidInputError(
+                f"{path}.key may be None, which Spark's maps do not allow; drop the '| None'"
+            )
+        return T.MapType(key, *_from_hint(args[1], f"{path}.value", outer))
+    if isinstance(given, type) and dataclasses.is_dataclass(given):
+        return _struct(given, path, outer)
+    if given not in _PYTHON_TYPES:
+        shown = given.__name__ if isinstance(given, type) and not origin else str(given)
+        raise InvalidInputError(
+            f"{path} has type {shown}; allowed are str, int, float, bool, bytes, date, datetime, "
+            "Annotated[Decimal, (12, 2)], list[T], dict[K, V], dataclasses, Annotated[T, DataType], X | None"
+        )
+    return _PYTHON_TYPES[given]
+
+
+def _annotated_decimal(path: str, extras: tuple[Any, ...]) -> T.DecimalType:
+    for extra in extras:
+        match extra:
+            case (int(precision), int(scale)):
+                if precision not in range(1, 39) or scale not in range(precision + 1):
+                    raise InvalidInputError(
+                        f"{path}: decimal({precision},{scale}) does not exist; precision is 1 to 38, scale 0 "
+                        "to precision"
+                    )
+                return T.DecimalType(precision, scale)
+    raise InvalidInputError(f"{path}: Decimal needs precision and scale; write Annotated[Decimal, (12, 2)]")
+
+
+def diff(
+    actual: DataFrame | T.StructType,
+    expected: DataFrame | T.StructType,
+    *,
+    ignore_nullable: bool = True,
+    ignore_column_order: bool = False,
+    ignore_extra: bool = False,
+) -> list[str]:
+    """Return what differs between two schemas, a readable line for each difference.
+
+    Names are compared exactly; column metadata (comments) is not compared.
+
+    Args:
+        actual: the schema there is, or a DataFrame that has it.
+        expected: the schema there should be, or a DataFrame that has it.
+        ignore_nullable: do not compare nullability, which file sources drop anyway.
+        ignore_column_order: do not compare the order of the columns.
+        ignore_extra: allow columns that `expected` lacks.
+
+    Returns:
+        The lines, none if the schemas agree. Nested columns are dotted: `items.element.price`.
+
+    Raises:
+        InvalidInputError: an argument is neither a schema nor a DataFrame.
+
+    Example:
+        >>> diff(schema_of(amount=T.DoubleType()), schema_of(amount=T.DecimalType(12, 2)))
+        ['amount is double, expected decimal(12,2)']
+    """
+    check(diff, locals())
+    ignored = {"null": ignore_nullable, "order": ignore_column_order, "extra": ignore_extra}
+    found = _struct_diff("", _schema(actual), _schema(expected))
+    return [line for kind, line in found if not ignored.get(kind)]
+
+
+def require(actual: _Frame, expected: DataFrame | T.StructType, **ignore: bool) -> _Frame:
+    """Return `actual` if its schema is the expected one, so that it chains: `df.transform(require, SALES)`.
+
+    Args:
+        actual: a DataFrame, static or streaming, or a schema.
+        expected: the schema that it must have, or a DataFrame that has it.
+        **ignore: the `ignore_...` keywords of `diff`.
+
+    Returns:
+        `actual`, untouched.
+
+    Raises:
+        InvalidInputError: the schemas differ; the message holds the lines of `diff`.
+
+    Example:
+        >>> require(schema_of(saleAmount=T.LongType()), schema_of(SaleAmount=T.LongType()), ignore_extra=True)
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: schema differs: missing SaleAmount bigint; did you mean ...
+    """
+    reject_unknown("keyword of require()", ignore, _IGNORE)
+    lines = diff(actual, expected, **ignore)
+    if lines:
+        before = "\n  - " if len(lines) > 1 else " "
+        raise InvalidInputError("schema differs:" + "".join(before + line for line in lines))
+    return actual
+
+
+def _schema(given: DataFrame | T.StructType) -> T.StructType:
+    return given.schema if isinstance(given, DataFrame) else given
+
+
+def _struct_diff(prefix: str, actual: T.StructType, expected: T.StructType) -> Iterator[tuple[str, str]]:
+    """Yield the kind of each difference, for `diff` to leave out, and its line."""
+    has, wants = {f.name: f for f in actual}, {f.name: f for f in expected}
+    extra = [name for name in has if name not in wants]
+    for name, want in wants.items():
+        path = prefix + name
+        if name not in has:
+            yield "missing", f"missing {path} {want.dataType.simpleString()}{hint(name, extra)}"
+            continue
+        yield from _type_diff(path, has[name].dataType, want.dataType)
+        yield from _null_diff(path, has[name].nullable, want.nullable)
+    for name in extra:
+        yield "extra", f"unexpected {prefix}{name} {has[name].dataType.simpleString()}"
+    for name in has:
+        if actual.names.count(name) > 1:
+            yield "twice", f"{prefix}{name} appears twice"
+    got, order = [n for n in has if n in wants], [n for n in wants if n in has]
+    if got != order:
+        where = f" in {prefix.rstrip('.')}" if prefix else ""
+        yield "order", f"order{where} is {', '.join(got)}; expected {', '.join(order)}"
+
+
+def _type_diff(path: str, actual: T.DataType, expected: T.DataType) -> Iterator[tuple[str, str]]:
+    if isinstance(actual, T.StructType) and isinstance(expected, T.StructType):
+        yield from _struct_diff(f"{path}.", actual, expected)
+    elif isinstance(actual, T.ArrayType) and isinstance(expected, T.ArrayType):
+        yield from _type_diff(f"{path}.element", actual.elementType, expected.elementType)
+        yield from _null_diff(f"{path}.element", actual.containsNull, expected.containsNull)
+    elif isinstance(actual, T.MapType) and isinstance(expected, T.MapType):
+        yield from _type_diff(f"{path}.key", actual.keyType, expected.keyType)
+        yield from _type_diff(f"{path}.value", actual.valueType, expected.valueType)
+        yield from _null_diff(f"{path}.value", actual.valueContainsNull, expected.valueContainsNull)
+    elif actual != expected:
+        yield "type", f"{path} is {actual.simpleString()}, expected {expected.simpleString()}"
+
+
+def _null_diff(path: str, actual: bool, expected: bool) -> Iterator[tuple[str, str]]:
+    if actual != expected:
+        said = {True: "nullable", False: "not null"}
+        yield "null", f"{path} is {said[actual]}, expected {said[expected]}"
+
+
+def infer(
+    spark: SparkSession,
+    path: str | os.PathLike[str],
+    *,
+    format: str = "csv",  # noqa: A002 - Spark's own word
+    **options: Any,
+) -> T.StructType:
+    """Return the schema that Spark infers from sample files; `print(to_code(...))` gives code to paste.
+
+    CSV and JSON are read to the end. Money comes out as `double`: make it a decimal in the pasted code.
+
+    Args:
+        spark: the session, classic or Connect.
+        path: a file, a folder or a glob.
+        format: csv, json, orc or parquet.
+        **options: Spark's reader options (`header=True`, `sep=";"`, `samplingRatio=0.1`).
+
+    Returns:
+        The inferred schema, all nullable.
+
+    Raises:
+        InvalidInputError: the path or the format does not exist, or the files have no rows or no schema.
+
+    Example:
+        In a session::
+
+            print(to_code(infer(spark, "samples/", header=True)))
+    """
+    check(infer, locals())
+    reject_unknown("format", [format], ("csv", "json", "orc", "parquet"))
+    inferring = {"inferSchema": True} if format == "csv" else {}
+    there = path_for(spark, str(path))
+    try:
+        schema = spark.read.format(format).options(**{**inferring, **options}).load(there).schema
+    except (PySparkException, Py4JJavaError) as error:
+        raise InvalidInputError(f"cannot infer a {format} schema from {path}: {_reason(error)}") from error
+    if schema.names in ([], ["_corrupt_record"]):
+        raise InvalidInputError(
+            f"cannot infer a {format} schema from {path}: it has no {format} rows; give a file that has some"
+        )
+    return schema
+
+
+def to_code(schema: T.StructType) -> str:
+    """Return Python source that sets `SCHEMA` to an equal schema, one column a line, with PySpark alone.
+
+    Args:
+        schema: the schema to write down.
+
+    Returns:
+        The source text, imports first.
+
+    Example:
+        >>> print(to_code(schema_of(key=T.StringType(), tags=T.ArrayType(T.LongType()))))
+        from pyspark.sql.types import ArrayType, LongType, StringType, StructField, StructType
+        <BLANKLINE>
+        SCHEMA = StructType(
+            [
+                StructField("key", StringType()),
+                StructField("tags", ArrayType(LongType())),
+            ]
+        )
+        <BLANKLINE>
+    """
+    check(to_code, locals())
+    used: set[str] = set()
+    body = _code(schema, "", used)
+    return f"from pyspark.sql.types import {', '.join(sorted(used))}\n\nSCHEMA = {body}\n"
+
+
+def _code(dtype: T.DataType, indent: str, used: set[str]) -> str:
+    used.add(type(dtype).__name__)
+    if isinstance(dtype, T.ArrayType):
+        nulls = "" if dtype.containsNull else ", containsNull=False"
+        return f"ArrayType({_code(dtype.elementType, indent, used)}{nulls})"
+    if isinstance(dtype, T.MapType):
+        nulls = "" if dtype.valueContainsNull else ", valueContainsNull=False"
+        key, value = _code(dtype.keyType, indent, used), _code(dtype.valueType, indent, used)
+        return f"MapType({key}, {value}{nulls})"
+    if not isinstance(dtype, T.StructType) or not dtype.fields:
+        return repr(dtype)
+    used.add("StructField")
+    inner, lines = indent + 8 * " ", []
+    for field in dtype:
+        nulls = "" if field.nullable else ", nullable=False"
+        notes = f", metadata={field.metadata!r}" if field.metadata else ""
+        name = json.dumps(field.name, ensure_ascii=False)
+        lines.append(f"{inner}StructField({name}, {_code(field.dataType, inner, used)}{nulls}{notes}),\n")
+    return f"StructType(\n{indent}    [\n{''.join(lines)}{indent}    ]\n{indent})"
+
+
+def _reason(error: Exception) -> str:
+    """Return Spark's own sentence without its error class, its SQLSTATE and its stack."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    line = next((x for x in lines if re.search(r"\[[A-Z_.]+\]", x)), lines[0] if lines else repr(error))
+    return re.sub(r"^.*?\[[A-Z_.]+\] |\.? SQLSTATE: \w+", "", line).rstrip(".")
