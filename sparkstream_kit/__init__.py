@@ -9,12 +9,13 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sparkstream_kit.queries import run, start
+    from sparkstream_kit.queries import start
+    from sparkstream_kit.runs import run
     from sparkstream_kit.session import get_session, spark_session
 
 __all__ = ["get_session", "run", "spark_session", "start"]
 
-_HOMES = {"get_session": "session", "run": "queries", "spark_session": "session", "start": "queries"}
+_HOMES = {"get_session": "session", "run": "runs", "spark_session": "session", "start": "queries"}
 
 
 def __getattr__(name: str) -> object:

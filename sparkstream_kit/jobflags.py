@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame, SparkSession
 
-    from sparkstream_kit.queries.summary import RunSummary
+    from sparkstream_kit.progress import RunSummary
     from sparkstream_kit.sinks import Sink
 
 __all__ = [

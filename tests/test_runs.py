@@ -22,7 +22,7 @@ from pyspark.sql.streaming.stateful_processor import StatefulProcessor, Stateful
 from sparkstream_kit import feeds, quarantine, run, schemas, sinks, sources, start
 from sparkstream_kit._spark import sockets
 from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed
-from sparkstream_kit.queries.summary import QuerySummary, RunSummary
+from sparkstream_kit.progress import QuerySummary, RunSummary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

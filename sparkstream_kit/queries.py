@@ -15,17 +15,17 @@ from sparkstream_kit._spark import batch
 from sparkstream_kit._spark import query as asking
 from sparkstream_kit._spark.files import locate
 from sparkstream_kit._spark.plan import keeps_states_by_name
+from sparkstream_kit._spark.session import starts_python_for_batches
 from sparkstream_kit.checkpoints.guards import guard
 from sparkstream_kit.errors import InvalidInputError, missing_source, reject_unknown
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
-from sparkstream_kit.queries import memory
 from sparkstream_kit.windows import to_microseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.query import StreamingQuery
 
     from sparkstream_kit._spark.files import Location
@@ -139,7 +139,7 @@ def _start(
     spark = frame.sparkSession
     with guard(frame, location, name, mode, **guarding) as guarded:
         write = None if sink.open is None else sink.open(frame, location)
-        views = memory.views_of(sink, spark, name, location)
+        views = _views_of_memory(sink, spark, name, location)
         writer = frame.writeStream.queryName(name).outputMode(mode)
         if views:
             writer = writer.format("memory")
@@ -160,7 +160,7 @@ def _start(
     if guarded.lock is not None:
         guarded.lock.until_end_of(query)
     if views:
-        memory.show(views, spark, name, query)
+        _show(views, spark, name, query)
     asking.note(query, spark, location, prints=write is not None and not views)
     return query
 
@@ -225,6 +225,39 @@ def _check_sink(sink: Sink, mode: str, checkpoint: str | Path | None) -> None:
             f"sink {sink.kind} needs a checkpoint: without one a restart would append every row again; "
             "give start(…, checkpoint='folder')"
         )
+
+
+def _views_of_memory(
+    sink: Sink, spark: SparkSession, name: str, location: Location | None
+) -> Mapping[str, Callable[[DataFrame], DataFrame]]:
+    """Return the views that make a sink over Spark's memory sink; none if that cannot be.
+
+    A function of a batch would first start a Python at the server, for two seconds. Memory forgets what it
+    had at a restart, so that it is for queries that have none; and its table has the query's name, until the
+    views are made, which must be free.
+    """
+    if not sink.views or location is not None or not starts_python_for_batches(spark):
+        return {}
+    free = re.fullmatch(r"\w+", name) and name not in sink.views and not spark.catalog.tableExists(name)
+    return sink.views if free else {}
+
+
+def _show(
+    views: Mapping[str, Callable[[DataFrame], DataFrame]],
+    spark: SparkSession,
+    name: str,
+    query: StreamingQuery,
+) -> None:
+    """Make the views of a query's table in memory, whose own name is free again then."""
+    try:
+        for view, part in views.items():
+            # In one partition, as memory has it in two and an order would shuffle it: 50 ms, not 200.
+            part(spark.table(name).coalesce(1)).createOrReplaceTempView(view)
+    except BaseException:
+        query.stop()
+        raise
+    finally:
+        spark.catalog.dropTempView(name)
 
 
 def _name(frame: DataFrame, sink: Sink, name: str | None) -> str:

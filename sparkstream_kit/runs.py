@@ -18,7 +18,7 @@ from sparkstream_kit._spark import shutdown, sockets
 from sparkstream_kit._spark.batch import close_ended
 from sparkstream_kit.checkpoints.checking import damage
 from sparkstream_kit.errors import CheckpointDamaged, InputUnavailable, InvalidInputError, QueryFailed
-from sparkstream_kit.queries.summary import QuerySummary, RunSummary, Tally
+from sparkstream_kit.progress import QuerySummary, RunSummary, Tally
 from sparkstream_kit.sources import watch
 
 if TYPE_CHECKING:
