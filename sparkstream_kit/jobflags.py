@@ -15,10 +15,10 @@ from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from sparkstream_kit import _values, display
+from sparkstream_kit import _flag_values, display
 from sparkstream_kit._exits import exit_codes, take_standard_streams
 from sparkstream_kit._files import plain
-from sparkstream_kit._values import checkpoint_folder, existing_folder, seconds
+from sparkstream_kit._flag_values import checkpoint_folder, existing_folder, seconds
 from sparkstream_kit.errors import InvalidInputError, KitError, check_file, hint
 from sparkstream_kit.profiles import read_profile
 
@@ -71,7 +71,7 @@ INPUT = {
     "INPUT_DIR": _value("INPUT_DIR", existing_folder, "A folder of text files, or a pattern for folders."),
     "--max-files-per-trigger": _value(
         "N",
-        _values.number_of_files,
+        _flag_values.number_of_files,
         "The most files that one batch reads, or all; with more, a backlog is read several times faster. "
         "Default: %(default)s.",
         default="all",
@@ -81,7 +81,7 @@ INPUT = {
     ),
     "--max-bad": _value(
         "PERCENT",
-        _values.percent,
+        _flag_values.percent,
         "At the end, fail with exit code 1 if more of the run's lines are bad, such as 1%%. Default: never.",
     ),
 }
@@ -89,9 +89,11 @@ INPUT = {
 # A server to read lines from.
 SERVER = {
     "HOST": _value(
-        "HOST", _values.host, "The server's name. Default: %(default)s.", nargs="?", default="localhost"
+        "HOST", _flag_values.host, "The server's name. Default: %(default)s.", nargs="?", default="localhost"
     ),
-    "PORT": _value("PORT", _values.port, "The server's port. Default: %(default)s.", nargs="?", default=9999),
+    "PORT": _value(
+        "PORT", _flag_values.port, "The server's port. Default: %(default)s.", nargs="?", default=9999
+    ),
 }
 
 # Where the result goes; `outputs` makes the sinks.
@@ -106,7 +108,7 @@ OUTPUT = {
     ),
     "--database": _value(
         "URL",
-        _values.database,
+        _flag_values.database,
         "Keep the result in the table TABLE of this database, replaced whole after each batch. URL is "
         "sqlite:///results.db, postgresql+psycopg://user@host/name (password in PGPASSWORD or ~/.pgpass), or "
         "env:NAME to read it from the environment variable NAME.",
@@ -122,7 +124,7 @@ RUN = {
     ),
     "--state-store": _value(
         "NAME",
-        _values.state_store,
+        _flag_values.state_store,
         "memory, or rocksdb for state larger than memory. Default: what the profile says.",
     ),
     "--checkpoint": _value(
@@ -132,7 +134,7 @@ RUN = {
     ),
     "--trigger": _value(
         "INTERVAL",
-        _values.interval,
+        _flag_values.interval,
         'Time from one batch to the next, such as "5 seconds". Default: no wait.',
     ),
     "--available-now": _switch("Read the input that is there, then end."),

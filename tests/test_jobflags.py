@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import environment
 
-from sparkstream_kit import _values, jobflags
+from sparkstream_kit import _flag_values, jobflags
 from sparkstream_kit.errors import InputUnavailable, InvalidInputError, MissingExtraError, QueryFailed
 from sparkstream_kit.profiles import submit_properties
 
@@ -35,20 +35,20 @@ SHARED = (*jobflags.INPUT, *jobflags.SERVER, *jobflags.OUTPUT, *jobflags.RUN)
     [
         (jobflags.seconds, "60", 60.0),
         (jobflags.seconds, "0.5", 0.5),
-        (_values.positive_int, "12", 12),
-        (_values.port, "65535", 65535),
+        (_flag_values.positive_int, "12", 12),
+        (_flag_values.port, "65535", 65535),
         (jobflags.existing_folder, "/", "/"),
         (jobflags.existing_folder, "hdfs://host/none", "hdfs://host/none"),
         (jobflags.existing_folder, "hdfs:/none", "hdfs:/none"),
         (jobflags.existing_folder, "file:/", "file:/"),
         (jobflags.existing_folder, "file:///tmp", "file:///tmp"),
         (jobflags.existing_folder, "/none/2026-*", "/none/2026-*"),
-        (_values.host, "localhost", "localhost"),
-        (_values.host, "127.0.0.1", "127.0.0.1"),
-        (_values.host, "9999.example.org", "9999.example.org"),
+        (_flag_values.host, "localhost", "localhost"),
+        (_flag_values.host, "127.0.0.1", "127.0.0.1"),
+        (_flag_values.host, "9999.example.org", "9999.example.org"),
         (jobflags.checkpoint_folder, "/none/yet", "/none/yet"),
-        (_values.interval, "1 minute", "1 minute"),
-        (_values.interval, "250 milliseconds", "250 milliseconds"),
+        (_flag_values.interval, "1 minute", "1 minute"),
+        (_flag_values.interval, "250 milliseconds", "250 milliseconds"),
     ],
 )
 def test_a_value_is_read(read: Callable[[str], object], text: str, value: object) -> None:
@@ -59,10 +59,14 @@ def test_a_value_is_read(read: Callable[[str], object], text: str, value: object
     ("read", "texts", "message"),
     [
         (jobflags.seconds, ["0", "-1", "nan", "inf", "soon", ""], "is not a positive number of seconds"),
-        (_values.positive_int, ["0", "-1", "1.5", "٣", "", "many"], "is not a whole number from 1"),
-        (_values.port, ["0", "65536", "-1", "http", "٣"], "is not a port, 1 to 65535"),
-        (_values.interval, ["5", "seconds", "5 s", "-5 seconds", "5 weeks"], "is not an interval, such as"),
-        (_values.host, ["9999"], "is a number, perhaps a port; give the host and then the port"),
+        (_flag_values.positive_int, ["0", "-1", "1.5", "٣", "", "many"], "is not a whole number from 1"),
+        (_flag_values.port, ["0", "65536", "-1", "http", "٣"], "is not a port, 1 to 65535"),
+        (
+            _flag_values.interval,
+            ["5", "seconds", "5 s", "-5 seconds", "5 weeks"],
+            "is not an interval, such as",
+        ),
+        (_flag_values.host, ["9999"], "is a number, perhaps a port; give the host and then the port"),
         (
             jobflags.existing_folder,
             ["/none/here", "file:/none/here"],
@@ -74,7 +78,7 @@ def test_a_value_is_read(read: Callable[[str], object], text: str, value: object
             "is a file; give the folder that it is in",
         ),
         (jobflags.checkpoint_folder, [__file__], "is a file; give a folder"),
-        (_values.state_store, ["RocksDB", "hdfs"], "is no state store; give memory or rocksdb"),
+        (_flag_values.state_store, ["RocksDB", "hdfs"], "is no state store; give memory or rocksdb"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_with_what_was_given(
