@@ -15,7 +15,7 @@ from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.quarantine.rows import FILE, RAW, SCALARS, is_missing, parsed, readable, typed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pyspark.sql import Column, DataFrame
 
@@ -100,11 +100,15 @@ def parse_csv(
 def _read(
     frame: DataFrame, schema: T.StructType, formats: Mapping[type, str | None], sep: str, *, header: bool
 ) -> tuple[DataFrame, Column, Column | None]:
+    mark, line = sep, F.col(RAW)
+    if len(sep.encode("utf-16-le")) > 2:  # noqa: PLR2004 - bytes of a character of Java's
+        mark, line = _SEP, F.replace(line, F.lit(sep), F.lit(_SEP))
     # Steps of their own: Spark would work each out for every use.
-    frame = frame.select("*", _unreadable(F.col(RAW), sep, len(schema)).alias("_unreadable"))
-    frame = frame.select("*", _fields(sep, len(schema)).alias("_read"))
+    unreadable = _unreadable(line, mark, len(schema), [_END, _SEP] if mark != sep else [_END])
+    frame = frame.select("*", unreadable.alias("_unreadable"))
+    frame = frame.select("*", _fields(line, mark, len(schema)).alias("_read"))
     *texts, after_last = [F.col(f"_read.c{index}") for index in range(len(schema) + 1)]
-    if _is_long(sep):
+    if mark != sep:
         texts = [F.replace(text, F.lit(_SEP), F.lit(sep)) for text in texts]
     values, problems, words = [], [], []
     for index, (field, text) in enumerate(zip(schema.fields, texts, strict=True)):
@@ -128,10 +132,9 @@ def _read(
     return frame.select("*", *values), reason, is_header
 
 
-def _unreadable(raw: Column, sep: str, fields: int) -> Column:
+def _unreadable(line: Column, mark: str, fields: int, no_characters: Sequence[str]) -> Column:
     """Return why a line must not reach Spark's parser, or null."""
-    no_characters = [_END, _SEP] if _is_long(sep) else [_END]
-    separators = F.regexp_count(raw, F.lit(re.escape(sep)))
+    raw, marks = F.col(RAW), F.regexp_count(line, F.lit(re.escape(mark)))
     return F.coalesce(
         F.when(F.coalesce(F.trim(raw), F.lit("")) == "", _not_so_many(fields)),
         F.when(~F.is_valid_utf8(raw), "not valid UTF-8"),
@@ -139,44 +142,33 @@ def _unreadable(raw: Column, sep: str, fields: int) -> Column:
         *(F.when(raw.contains(one), f"U+{ord(one):X}, which is no character") for one in no_characters),
         # It would be left out of a value in quotes.
         F.when(raw.contains("\0"), "a NUL character"),
-        _misquoted(raw, sep),
-        F.when((F.octet_length(raw) >= _MOST_FIELDS) & (separators >= _MOST_FIELDS), _not_so_many(fields)),
+        F.when(raw.contains('"'), _misquoted(line, re.escape(mark))),
+        F.when((F.octet_length(raw) >= _MOST_FIELDS) & (marks >= _MOST_FIELDS), _not_so_many(fields)),
     )
 
 
-def _misquoted(raw: Column, sep: str) -> Column:
+def _misquoted(line: Column, mark: str) -> Column:
     """Return what is wrong with the quotes of a line, or null."""
-    mark = re.escape(_SEP if _is_long(sep) else sep)
     value = rf'(?<![^{mark}])"[^"]*+(?:""[^"]*+)*+"(?![^{mark}])'
-    # Where all quotes are around values or doubled in them, no more is asked; it is so in most lines.
+    # In most lines all quotes are around a value or doubled in it.
     usual = rf'^[^"]*+(?:{value}[^"]*+)*+\z'
-    # A value that does not begin with a quote may hold some.
-    any_that_is_read = rf'^[^"]*+(?:(?:{value}|(?<=[^{mark}])")[^"]*+)*+\z'
-    text = _with_one_sep(raw, sep)
-    # The first is often the half of a value with a line feed in it. In the other case, Spark's parser would
-    # take the quotes, or the rest of the line, into the value.
-    wrong = F.when(F.regexp_count(raw, F.lit('"')) % 2 == 1, "unbalanced quote")
-    wrong = wrong.when(~text.rlike(any_that_is_read), "misplaced quote")
-    return F.when(raw.contains('"') & ~text.rlike(usual), wrong)
+    # A value that does not begin with a quote may hold some, too.
+    with_quotes_within = rf'^[^"]*+(?:(?:{value}|(?<=[^{mark}])")[^"]*+)*+\z'
+    return (
+        F.when(line.rlike(usual), None)
+        # Often the half of a value with a line feed in it.
+        .when(F.regexp_count(line, F.lit('"')) % 2 == 1, "unbalanced quote")
+        # Spark's parser would take the quotes, or the rest of the line, into the value.
+        .when(~line.rlike(with_quotes_within), "misplaced quote")
+    )
 
 
-def _fields(sep: str, count: int) -> Column:
+def _fields(line: Column, mark: str, count: int) -> Column:
     """Return the fields of a readable line as c0, c1, …, with one after the last."""
-    mark = _SEP if _is_long(sep) else sep
     # Every column is asked for as text: Spark then parses all of them, and loses nothing.
     names = ", ".join(f"c{index} STRING" for index in range(count + 1))
-    line = F.concat(_with_one_sep(F.col(RAW), sep), F.lit(mark + _AFTER_LAST))
-    return F.from_csv(
-        F.when(F.col("_unreadable").isNull(), line), names, {"sep": mark, "quote": '"', "escape": '"'}
-    )
-
-
-def _is_long(sep: str) -> bool:
-    return len(sep.encode("utf-16-le")) > 2  # noqa: PLR2004 - bytes of a character of Java's
-
-
-def _with_one_sep(text: Column, sep: str) -> Column:
-    return F.replace(text, F.lit(sep), F.lit(_SEP)) if _is_long(sep) else text
+    marked = F.when(F.col("_unreadable").isNull(), F.concat(line, F.lit(mark + _AFTER_LAST)))
+    return F.from_csv(marked, names, {"sep": mark, "quote": '"', "escape": '"'})
 
 
 def _are_names(texts: list[Column], names: list[str]) -> Column:
