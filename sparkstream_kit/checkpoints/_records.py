@@ -13,7 +13,7 @@ from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import functions as F
 
 from sparkstream_kit import _causes, _files
-from sparkstream_kit.checkpoints._layout import numbered
+from sparkstream_kit.checkpoints.layout import numbered
 from sparkstream_kit.checkpoints.locks import local_path
 from sparkstream_kit.errors import InvalidInputError
 

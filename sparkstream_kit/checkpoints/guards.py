@@ -11,14 +11,13 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
 from sparkstream_kit import _causes, _connect
-from sparkstream_kit.checkpoints import _records, origins
+from sparkstream_kit.checkpoints import _records, losses, origins
 from sparkstream_kit.checkpoints._plans import file_paths, time_zone
-from sparkstream_kit.checkpoints.checking import damage
 from sparkstream_kit.checkpoints.fingerprints import differences, fingerprint
 from sparkstream_kit.checkpoints.locks import Lock, local_path, lock
+from sparkstream_kit.checkpoints.problems import damage
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.profiles import STATE_STORE
-from sparkstream_kit.sources import watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -70,10 +69,10 @@ def guard(
 
     Refused are a local path that other nodes cannot reach, a checkpoint that another live driver uses, a
     damaged one, one that a different query wrote, and one whose file sources have read other folders (see
-    `origins`). A checkpoint from before the kit is adopted, with a
-    warning. Shuffle partitions or a state store that differ from the checkpoint's are a warning: Spark goes
-    on with the checkpoint's and says nothing. So is what its file sources have lost (see `sources.watch`),
-    such as a planned file that has gone: its batch would come again without its rows.
+    `origins`). A checkpoint from before the kit is adopted, with a warning. Shuffle partitions or a state
+    store that differ from the checkpoint's are a warning: Spark goes on with the checkpoint's and says
+    nothing. So is what its file sources have lost (see `losses`), such as a planned file that has gone: its
+    batch would come again without its rows.
 
     On Spark Connect nothing is locked or looked at where the files are the server's: where not
     `sparkstream serve` has started it.
@@ -146,7 +145,7 @@ def _check_reach(spark: SparkSession, checkpoint: str) -> None:
 
 def _check_whole(local: Path | None) -> None:
     """Refuse a damaged checkpoint in clearer words than Spark has."""
-    if local is not None and (found := damage(local) or watch.doubled(str(local))):
+    if local is not None and (found := damage(local) or losses.doubled(str(local))):
         raise InvalidInputError(found)
 
 
@@ -160,7 +159,7 @@ def _check_inputs(
         raise InvalidInputError(damage(local, whole=True) or str(err)) from err
     for move in moves:
         origins.rewrite(move)
-    for line in watch.findings(str(local), said=set(watch.PASSED_OVER)):  # `run` says these
+    for line in losses.findings(str(local), said=set(losses.PASSED_OVER)):  # `run` says these
         _log.warning("query %s: %s", name, line)
 
 

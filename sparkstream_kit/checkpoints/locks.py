@@ -24,7 +24,7 @@ from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.errors import PySparkException
 
 from sparkstream_kit import _connect, _files, _waiting
-from sparkstream_kit.checkpoints._layout import left_running
+from sparkstream_kit.checkpoints.layout import left_running
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:

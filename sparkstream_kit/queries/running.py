@@ -13,12 +13,13 @@ from py4j.protocol import Py4JError
 
 from sparkstream_kit import _causes, _shutdown, _waiting
 from sparkstream_kit._arguments import check, is_a
-from sparkstream_kit.checkpoints.checking import damage
+from sparkstream_kit.checkpoints import losses
+from sparkstream_kit.checkpoints.problems import damage
 from sparkstream_kit.errors import CheckpointDamaged, InputUnavailable, InvalidInputError, QueryFailed
 from sparkstream_kit.queries import asking
 from sparkstream_kit.queries.summary import QuerySummary, RunSummary, Tally
 from sparkstream_kit.sinks import callbacks
-from sparkstream_kit.sources import sockets, watch
+from sparkstream_kit.sources import sockets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +55,7 @@ def run(
     query is being stopped may be cut, and comes again whole when the query is started on its checkpoint.
     Whatever happens, no query of the run is active afterwards (but one whose batch function hangs, which is
     an error), and the signal handlers are as before. What file sources lose or hide in silence (see
-    `sources.watch`) is logged as a warning, and is in the summary; on Spark Connect the files are the
+    `checkpoints.losses`) is logged as a warning, and is in the summary; on Spark Connect the files are the
     server's, and are not looked at.
 
     Args:
@@ -234,7 +235,7 @@ class _Run:
             if checkpoint is None or last is None:
                 continue
             sources = [source.description for source in last.sources]
-            for line in watch.findings(checkpoint, sources, self._passed_over[run_id]):
+            for line in losses.findings(checkpoint, sources, self._passed_over[run_id]):
                 if line not in self._warnings:
                     self._warnings[line] = run_id
                     _log.warning("query %s: %s", self._names[run_id], line)

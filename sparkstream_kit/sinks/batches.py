@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 
 from sparkstream_kit import _connect, _files
 from sparkstream_kit._arguments import check
-from sparkstream_kit.checkpoints._layout import numbered
+from sparkstream_kit.checkpoints.layout import numbered
 from sparkstream_kit.checkpoints.locks import local_path
 from sparkstream_kit.errors import InvalidInputError, check_file
 from sparkstream_kit.sinks import texts
