@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sparkstream_kit.checkpoints._words import count
+from sparkstream_kit.checkpoints.contents import count
 
 if TYPE_CHECKING:
     from pyspark.sql.streaming.listener import StateOperatorProgress, StreamingQueryProgress
@@ -85,7 +85,7 @@ class RunSummary:
             row", "stop file PATH", "SIGINT", "SIGTERM", "a signal to the JVM" or "failure".
         seconds: how long it ran.
         queries: one summary a query, in the order given.
-        warnings: what its sources lost or hid without an error, one line each (see `sources.watch`).
+        warnings: what its sources lost or hid without an error, one line each (see `checkpoints.losses`).
     """
 
     ended_by: str

@@ -19,6 +19,7 @@ from sparkstream_kit._spark.session import starts_python_for_batches
 from sparkstream_kit.checkpoints.guards import guard
 from sparkstream_kit.errors import InvalidInputError, missing_source, reject_unknown
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
+from sparkstream_kit.sinks.base import rewind_notes
 from sparkstream_kit.windows import to_microseconds
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ def start(
                 mode,
                 location,
                 trigger,
+                sinks=rewind_notes(sink),
                 allow_changed_query=allow_changed_query,
                 moved=moved,
             )

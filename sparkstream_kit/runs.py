@@ -16,10 +16,10 @@ from sparkstream_kit._arguments import check, is_a
 from sparkstream_kit._spark import query as asking
 from sparkstream_kit._spark import shutdown, sockets
 from sparkstream_kit._spark.batch import close_ended
-from sparkstream_kit.checkpoints.checking import damage
+from sparkstream_kit.checkpoints import losses
+from sparkstream_kit.checkpoints.problems import damage
 from sparkstream_kit.errors import CheckpointDamaged, InputUnavailable, InvalidInputError, QueryFailed
 from sparkstream_kit.progress import QuerySummary, RunSummary, Tally
-from sparkstream_kit.sources import watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +55,7 @@ def run(
     query is being stopped may be cut, and comes again whole when the query is started on its checkpoint.
     Whatever happens, no query of the run is active afterwards (but one whose batch function hangs, which is
     an error), and the signal handlers are as before. What file sources lose or hide in silence (see
-    `sources.watch`) is logged as a warning, and is in the summary; on Spark Connect the files are the
+    `checkpoints.losses`) is logged as a warning, and is in the summary; on Spark Connect the files are the
     server's, and are not looked at.
 
     Args:
@@ -235,7 +235,7 @@ class _Run:
             if checkpoint is None or last is None:
                 continue
             sources = [source.description for source in last.sources]
-            for line in watch.findings(checkpoint, sources, self._passed_over[run_id]):
+            for line in losses.findings(checkpoint, sources, self._passed_over[run_id]):
                 if line not in self._warnings:
                     self._warnings[line] = run_id
                     _log.warning("query %s: %s", self._names[run_id], line)

@@ -323,7 +323,9 @@ def test_checkpoint_clone_says_what_the_copy_is_to_sinks(
 def test_checkpoint_rewind_asks_for_apply(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rewind = ["checkpoint", "rewind", str(checkpoint), "--to", "0"]
     assert main(rewind) == 0
-    assert "\nNothing is changed yet; --apply moves 4 files to\n" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "\nNothing is changed yet. The rewind moves 4 files to\n" in out
+    assert out.endswith("\nRun the command with --apply to do it.\n")
     assert (checkpoint / "commits/2").exists()
     assert main([*rewind, "--apply"]) == 0
     out = capsys.readouterr().out

@@ -12,7 +12,7 @@ from conftest import ON_4_0
 from pyspark.sql import functions as F
 
 from sparkstream_kit import checkpoints, run, sinks, start
-from sparkstream_kit.checkpoints.checking import damage
+from sparkstream_kit.checkpoints.problems import damage
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES, read_profile
 
 if TYPE_CHECKING:

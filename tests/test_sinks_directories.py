@@ -14,7 +14,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from sparkstream_kit import feeds, run, sinks, sources, start
-from sparkstream_kit.checkpoints.editing import rewind
+from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from conftest import environment
 from pyspark.sql import functions as F
 
 from sparkstream_kit import feeds, run, sinks, sources, start
-from sparkstream_kit.checkpoints.editing import rewind
+from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, QueryFailed
 from sparkstream_kit.sinks.base import opened
 from sparkstream_kit.sinks.sql import rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
@@ -26,7 +26,7 @@ _OF_SPARK = (Py4JError, PySparkException)
 _QUERY = "sparkstream-kit/query.json"  # a file; when Spark has written it, a folder: the newest file counts
 
 
-def read_query(spark: SparkSession, checkpoint: Location) -> dict[str, str] | None:
+def read_query(spark: SparkSession, checkpoint: Location) -> dict[str, Any] | None:
     """Return what `write_query` has kept; None if nothing.
 
     Raises:
@@ -48,7 +48,7 @@ def read_query(spark: SparkSession, checkpoint: Location) -> dict[str, str] | No
         ) from err
 
 
-def _query(text: str) -> dict[str, str]:
+def _query(text: str) -> dict[str, Any]:
     """Return what a text says of a query, or raise what Python does for another text."""
     kept = dict(json.loads(text))
     if kept.pop("crc32", None) not in {None, _checksum(kept)}:  # versions before this one wrote none
@@ -56,11 +56,11 @@ def _query(text: str) -> dict[str, str]:
     return kept | {name: "" + kept[name] for name in ("name", "mode", "fingerprint")}
 
 
-def _checksum(query: dict[str, str]) -> str:
+def _checksum(query: dict[str, Any]) -> str:
     return f"{zlib.crc32(json.dumps(query).encode()):08x}"
 
 
-def write_query(spark: SparkSession, checkpoint: Location, query: dict[str, str]) -> None:
+def write_query(spark: SparkSession, checkpoint: Location, query: dict[str, Any]) -> None:
     """Keep which query uses the checkpoint."""
     text = json.dumps(query | {"crc32": _checksum(query)})
     if checkpoint.folder is None:

@@ -30,6 +30,12 @@ _VERBS = {
 }
 # How versions before this one parsed lines of CSV and JSON: from its first step to that which reads the line.
 _PARSE = re.compile(r"Project \[CASE WHEN isnull\(_reason#\d+\) THEN v\d+#(?:.*\n)+?.* AS _raw#\d+.*")
+# What Spark makes of window() and session_window(); lengths are in microseconds.
+_TIME = r"precisetimestampconversion\((?P<time>[^(),]+), TimestampType, LongType.*"
+_WINDOW = re.compile(
+    _TIME + r"?- (?P<start>\d+)\) % (?P<slide>\d+)\).*\+ (?P<length>\d+)\), LongType, TimestampType"
+)
+_SESSION = re.compile(_TIME + r"\+ cast\((?P<gap>.+?) as interval\)")
 _LONG = 160  # characters of one difference
 
 
@@ -157,9 +163,9 @@ def _of_line(line: str) -> list[tuple[str, str]]:
         keys = _plans.top_level(parts[0][1:-1])
         results = [part for part in _plans.top_level(parts[-1][1:-1]) if part not in keys]
         by = ("groups by", ", ".join(keys) or "nothing")
-        return [by, *(("computes", _window(part)) for part in results)]
+        return [by, *(("computes", _in_words(part)) for part in results)]
     if operator == "Project":
-        return [("computes", _window(part)) for part in _plans.top_level(rest[1:-1])]
+        return [("computes", _in_words(part)) for part in _plans.top_level(rest[1:-1])]
     if operator == "EventTimeWatermark":
         return [("has a watermark of", f"{parts[-1]} on {rest.partition(':')[0]}")]
     if operator == "Parse":
@@ -167,26 +173,19 @@ def _of_line(line: str) -> list[tuple[str, str]]:
             ("parses", f"lines of {rest.partition('_')[0]} by schema and formats {rest.partition('_')[2]}")
         ]
     verb = _VERBS.get(operator, f"runs {operator} on")
-    return [(verb, _window(rest.strip("[]")))] if operator else []
+    return [(verb, _in_words(rest.strip("[]")))] if operator else []
 
 
-def _window(expression: str) -> str:
-    """Return a window's arithmetic as its lengths in seconds, and any other expression as it is."""
-    slide = re.search(r"% (\d+)\)", expression)
-    length = re.search(r"\+ (\d+)\), LongType, TimestampType", expression)
-    time = re.search(r"precisetimestampconversion\(([^(),]+), TimestampType, LongType", expression)
-    gap = re.search(r"\+ cast\((.+?) as interval\)", expression)
-    if "precisetimestampconversion" not in expression or time is None:
-        return expression
-    if slide and length:
-        lengths = f"{int(length[1]) / 1e6:g} s every {int(slide[1]) / 1e6:g} s"
-        shift = re.search(r"- (\d+)\) % ", expression)
-        offset = f" from {int(shift[1]) / 1e6:g} s" if shift and int(shift[1]) else ""
-        return f"windows of {lengths}{offset} on {time[1]}"
-    if gap is None:
-        return expression
-    fixed = re.fullmatch(r"(\d+) microseconds", gap[1])
-    return f"session windows with a gap of {f'{int(fixed[1]) / 1e6:g} s' if fixed else gap[1]} on {time[1]}"
+def _in_words(expression: str) -> str:
+    """Return a window with its lengths in seconds, and any other expression as it is."""
+    if window := _WINDOW.search(expression):
+        time = window["time"]
+        start, slide, length = (f"{int(window[name]) / 1e6:g} s" for name in ("start", "slide", "length"))
+        return f"windows of {length} every {slide}{'' if start == '0 s' else f' from {start}'} on {time}"
+    if session := _SESSION.search(expression):
+        gap = re.sub(r"(\d+) microseconds", lambda found: f"{int(found[1]) / 1e6:g} s", session["gap"])
+        return f"session windows with a gap of {gap} on {session['time']}"
+    return expression
 
 
 def _shortened(text: str, other: str) -> str:
@@ -196,4 +195,4 @@ def _shortened(text: str, other: str) -> str:
     pairs = enumerate(zip(text, other, strict=False))
     start = max(0, next((at for at, (one, two) in pairs if one != two), 0) - 20)
     end = start + _LONG
-    return ("…" if start else "") + text[start:end] + ("…" if end < len(text) else "")
+    return f"…{text[start:end]}" + ("…" if end < len(text) else "")

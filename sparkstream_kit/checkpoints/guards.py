@@ -5,23 +5,22 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
 from sparkstream_kit._spark.files import written_by_server
-from sparkstream_kit.checkpoints import _records, origins
+from sparkstream_kit.checkpoints import _records, losses, origins
 from sparkstream_kit.checkpoints._plans import file_paths, time_zone
-from sparkstream_kit.checkpoints.checking import damage
 from sparkstream_kit.checkpoints.fingerprints import differences, fingerprint
 from sparkstream_kit.checkpoints.locks import Lock, lock
+from sparkstream_kit.checkpoints.problems import damage
 from sparkstream_kit.errors import InvalidInputError, innermost_cause
 from sparkstream_kit.profiles import STATE_STORE
-from sparkstream_kit.sources import watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
@@ -61,6 +60,7 @@ def guard(
     name: str,
     mode: str,
     *,
+    sinks: Sequence[str] = (),
     allow_changed_query: bool = False,
     moved: Mapping[str | Path, str | Path] | None = None,
 ) -> Iterator[Guarded]:
@@ -72,10 +72,10 @@ def guard(
 
     Refused are a local path that other nodes cannot reach, a checkpoint that another live driver uses, a
     damaged one, one that a different query wrote, and one whose file sources have read other folders (see
-    `origins`). A checkpoint from before the kit is adopted, with a
-    warning. Shuffle partitions or a state store that differ from the checkpoint's are a warning: Spark goes
-    on with the checkpoint's and says nothing. So is what its file sources have lost (see `sources.watch`),
-    such as a planned file that has gone: its batch would come again without its rows.
+    `origins`). A checkpoint from before the kit is adopted, with a warning. Shuffle partitions or a state
+    store that differ from the checkpoint's are a warning: Spark goes on with the checkpoint's and says
+    nothing. So is what its file sources have lost (see `losses`), such as a planned file that has gone: its
+    batch would come again without its rows.
 
     On Spark Connect nothing is locked or looked at where the files are the server's: where not
     `sparkstream serve` has started it.
@@ -85,6 +85,7 @@ def guard(
         checkpoint: the folder; without one there is nothing to guard.
         name: the query's name.
         mode: its output mode.
+        sinks: what each of its sinks makes of a rewind, to be noted for `rewind`.
         allow_changed_query: go on although a different query wrote the checkpoint, and note the new one.
         moved: folders of input files that have moved since, as {old: new}.
 
@@ -110,8 +111,9 @@ def guard(
             _check_inputs(frame, checkpoint.folder, name, moved or {}, forget=allow_changed_query)
 
         def note() -> None:
-            if query != kept:
-                _records.write_query(spark, checkpoint, query)
+            noted = {**query, "sinks": list(sinks)}
+            if noted != kept:
+                _records.write_query(spark, checkpoint, noted)
 
         with _fitting_file_manager(spark, checkpoint), _explained(checkpoint):
             yield Guarded(held, note)
@@ -147,7 +149,7 @@ def _check_reach(spark: SparkSession, checkpoint: Location) -> None:
 def _check_whole(checkpoint: Location) -> None:
     """Refuse a damaged checkpoint in clearer words than Spark has."""
     folder = checkpoint.folder
-    if folder is not None and (found := damage(folder) or watch.doubled(str(folder))):
+    if folder is not None and (found := damage(folder) or losses.doubled(str(folder))):
         raise InvalidInputError(found)
 
 
@@ -161,7 +163,7 @@ def _check_inputs(
         raise InvalidInputError(damage(local, whole=True) or str(err)) from err
     for move in moves:
         origins.rewrite(move)
-    for line in watch.findings(str(local), said=set(watch.PASSED_OVER)):  # `run` says these
+    for line in losses.findings(str(local), said=set(losses.PASSED_OVER)):  # `run` says these
         _log.warning("query %s: %s", name, line)
 
 
@@ -189,7 +191,7 @@ def _check_query(
     spark: SparkSession,
     checkpoint: Location,
     query: dict[str, str],
-    kept: dict[str, str] | None,
+    kept: dict[str, Any] | None,
     *,
     allow_changed_query: bool,
 ) -> None:
@@ -214,7 +216,7 @@ def _check_query(
         _say_what_stays(spark, checkpoint.text, name, settings)
 
 
-def _differences(spark: SparkSession, kept: dict[str, str], query: dict[str, str]) -> list[str]:
+def _differences(spark: SparkSession, kept: dict[str, Any], query: dict[str, str]) -> list[str]:
     """Say in words what makes a query another than the one that was noted."""
     caseless = spark.conf.get("spark.sql.caseSensitive") != "true"
     found = differences(kept["fingerprint"], query["fingerprint"], caseless=caseless)

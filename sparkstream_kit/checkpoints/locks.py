@@ -22,7 +22,7 @@ from pyspark.errors import PySparkException
 
 from sparkstream_kit import _waiting
 from sparkstream_kit._spark import lockfile
-from sparkstream_kit.checkpoints._layout import left_running
+from sparkstream_kit.checkpoints.layout import left_running
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ every row would count twice.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -16,10 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from sparkstream_kit import _files
 from sparkstream_kit._spark.files import locate
-from sparkstream_kit.checkpoints._inputs import file_logs, log_files
-from sparkstream_kit.checkpoints._layout import last_plan, numbered
+from sparkstream_kit.checkpoints.inputs import file_logs, inputs, log_file, write_log_file
+from sparkstream_kit.checkpoints.layout import last_plan, numbered
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -32,9 +30,6 @@ __all__ = ["Move", "find_moves", "rewrite"]
 _log = logging.getLogger(__name__)
 
 _FORMER = ".sparkstream-former"
-
-# A file in a log, one a line; a URI has no quote in it.
-_PATHS = re.compile(r'^\{"path":"([^"]*)"', re.MULTILINE)
 
 # What Java's URI escapes in a path; Spark's log has paths in this form.
 _IN_URIS = re.compile(r'[\x00-\x20"#%<>?\[\\\]^`{|}\x7f]')
@@ -76,18 +71,17 @@ def find_moves(
         InvalidInputError: a source has read another folder, and `moved` does not say that it has moved; or a
             folder is to be forgotten of which a batch is not committed yet.
     """
-    last = last_plan(root)
-    bases = [None if path is None else _base(spark, path) for path in reads]
+    bases = {number: _base(spark, path) for number, path in enumerate(reads) if path is not None}
     wanted = {_absolute(spark, str(old)): _absolute(spark, str(new)) for old, new in moved.items()}
     found: dict[tuple[Path, Path | None], Move] = {}
-    for log, until in file_logs(root, last) if last else ():
+    for log, until in file_logs(root, last_plan(root)).items():
         number = int(log.name)
-        base = bases[number] if number < len(bases) else None
+        base = bases.get(number)
         for uri in _folders(log, until):
             folder = Path(unquote(urlsplit(uri).path))
-            if base is not None and _is_under(folder, base):
+            if base is not None and folder.is_relative_to(base):
                 continue
-            move = None if base is None else _move(log, uri, folder, base, wanted)
+            move = _move(log, uri, folder, base, wanted)
             if move is None and forget and base is not None:
                 move = Move(log, None, base)
                 _check_committed(root, folder)
@@ -95,7 +89,7 @@ def find_moves(
                 raise InvalidInputError(_refusal(root, number, folder, bases))
             found[log, move.old] = move
     for old, new in wanted.items():
-        done = any(base is not None and (_is_under(new, base) or _is_under(base, new)) for base in bases)
+        done = any(new.is_relative_to(base) or base.is_relative_to(new) for base in bases.values())
         if not done and old not in {move.old for move in found.values()}:
             raise InvalidInputError(
                 f"checkpoint {root}: moved= says that {old} is {new} now, and the query reads neither; "
@@ -111,22 +105,19 @@ def rewrite(move: Move) -> None:
     A crash between two of them is no harm: the next start finds the rest.
     """
     _log.info("checkpoint log %s: files of %s are named under %s", *move)
-    base = _escaped(str(move.new).rstrip("/"))
     for file in numbered(move.log).values():
-        version, *lines = file.read_text("utf-8").split("\n")
-        texts = [version]
-        for line in lines:
-            entry = json.loads(line)
-            path = urlsplit(entry["path"]).path if entry["path"].startswith("file:") else ""
-            if move.old is None and not _is_under(Path(unquote(path)), move.new):
-                # A name under the folder, for Spark fails at others; and one that no new file will have.
-                entry["path"] = f"file://{base}/{_FORMER}{path}"
-            elif move.old is not None and _is_under(Path(unquote(path)), move.old):
-                entry["path"] = "/".join([f"file://{base}", *path.split("/")[len(move.old.parts) :]])
-            texts.append(json.dumps(entry, separators=(",", ":"), ensure_ascii=False))
-        # First: a checksum that does not fit is damage, and none is not.
-        file.with_name(f".{file.name}.crc").unlink(missing_ok=True)
-        _files.replace(file, ["\n".join(texts)])
+        write_log_file(file, [found._replace(uri=_renamed(found.uri, move)) for found in log_file(file)])
+
+
+def _renamed(uri: str, move: Move) -> str:
+    path = urlsplit(uri).path if uri.startswith("file:") else ""
+    base = f"file://{_escaped(str(move.new).rstrip('/'))}"
+    if move.old is None and not Path(unquote(path)).is_relative_to(move.new):
+        # A name under the folder, for Spark fails at others; and one that no new file will have.
+        return f"{base}/{_FORMER}{path}"
+    if move.old is not None and Path(unquote(path)).is_relative_to(move.old):
+        return "/".join([base, *path.split("/")[len(move.old.parts) :]])
+    return uri
 
 
 def _escaped(path: str) -> str:
@@ -146,36 +137,30 @@ def _check_committed(root: Path, folder: Path) -> None:
 
 def _folders(log: Path, until: int) -> list[str]:
     """Return the URIs of the folders in a log, each once: a pattern may have read several."""
-    uris = {
-        path.rpartition("/")[0]
-        for file in log_files(log, until)
-        for path in _PATHS.findall(file.read_text("utf-8"))
-    }
+    uris = {file.uri.rpartition("/")[0] for file in inputs(log, until=until)}
     return sorted(uri for uri in uris if f"/{_FORMER}/" not in f"{uri}/")
 
 
-def _move(log: Path, uri: str, folder: Path, base: Path, wanted: Mapping[Path, Path]) -> Move | None:
+def _move(log: Path, uri: str, folder: Path, base: Path | None, wanted: Mapping[Path, Path]) -> Move | None:
     """Return how a log must be rewritten for its files to lie under the base; None if they do not."""
-    if not uri.startswith("file:"):
+    if base is None or not uri.startswith("file:"):
         return None
     for old, new in wanted.items():
-        if _is_under(folder, old) and _is_under(new / folder.relative_to(old), base):
+        if folder.is_relative_to(old) and (new / folder.relative_to(old)).is_relative_to(base):
             return Move(log, old, new)
     real, real_base = Path(os.path.realpath(folder)), Path(os.path.realpath(base))
-    if not folder.is_dir() or not _is_under(real, real_base):
+    if not folder.is_dir() or not real.is_relative_to(real_base):
         return None
     below = len(real.relative_to(real_base).parts)
     return Move(log, folder.parents[below - 1] if below else folder, base)
 
 
-def _refusal(root: Path, number: int, folder: Path, bases: Sequence[Path | None]) -> str:
+def _refusal(root: Path, number: int, folder: Path, bases: dict[int, Path]) -> str:
     while "=" in folder.name:  # a partition folder, such as day=1
         folder = folder.parent
     has_read = f"checkpoint {root}: source {number} of the query that wrote it has read files of {folder}"
-    here = bases[number] if number < len(bases) else None
-    others = [
-        at for at, base in enumerate(bases) if base is not None and at != number and _is_under(folder, base)
-    ]
+    here = bases.get(number)
+    others = [at for at, base in bases.items() if at != number and folder.is_relative_to(base)]
     if others:
         return (
             f"{has_read}, which is source {others[0]} of this query; put the sources back in their order, or "
@@ -187,10 +172,6 @@ def _refusal(root: Path, number: int, folder: Path, bases: Sequence[Path | None]
         f"{has_read}, and this query reads {new} there; {out}to read everything again: "
         "start(…, allow_changed_query=True)"
     )
-
-
-def _is_under(path: Path, folder: Path) -> bool:
-    return path == folder or folder in path.parents
 
 
 def _absolute(spark: SparkSession, path: str) -> Path:

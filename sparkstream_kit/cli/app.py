@@ -256,7 +256,10 @@ def _rewind(
     ] = False,
 ) -> None:
     """Go back to the end of batch N: what came after it runs again. Can be undone until the next start."""
-    typer.echo(checkpoints.rewind(folder, to=to, apply=apply))
+    found = checkpoints.rewind(folder, to=to, apply=apply)
+    typer.echo(found)
+    if found.moved and not apply:
+        typer.echo("Run the command with --apply to do it.")
 
 
 def _serve(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Write = Callable[[DataFrame, int], None]
 
-__all__ = ["FILE_FORMATS", "MODES", "Sink", "check_writes_batches", "opened"]
+__all__ = ["FILE_FORMATS", "MODES", "Sink", "check_writes_batches", "opened", "rewind_notes"]
 
 MODES = ("append", "complete", "update")
 FILE_FORMATS = ("csv", "json", "orc", "parquet", "text")  # that Spark itself writes
@@ -45,6 +45,7 @@ class Sink:
         open: checks what a query with this streaming DataFrame and checkpoint would meet, and returns the
             function that writes a batch by its DataFrame and id. Of a sink of Spark's own it may return None.
         views: of a sink that only shows the last batch, the views that show it, and which part of it.
+        parts: of a sink that hands its batches to others, these.
     """
 
     kind: str
@@ -59,6 +60,7 @@ class Sink:
     configure: Callable[[DataStreamWriter], DataStreamWriter] | None = field(default=None, repr=False)
     open: Callable[[DataFrame, Location | None], Write | None] | None = field(default=None, repr=False)
     views: Mapping[str, Callable[[DataFrame], DataFrame]] = field(default_factory=dict, repr=False)
+    parts: tuple[Sink, ...] = field(default=(), repr=False)
 
     def __call__(self, writer: DataStreamWriter) -> DataStreamWriter:
         """Return the writer, configured for this sink."""
@@ -109,6 +111,13 @@ def opened(sink: Sink, frame: DataFrame, location: Location | None) -> Write:
     if write is None:
         raise InvalidInputError(f"sink {sink.kind} writes no single batch; start a query of its own for it")
     return write
+
+
+def rewind_notes(sink: Sink) -> list[str]:
+    """Return what a sink, and each that it hands its batches to, makes of a rewind: a sentence each."""
+    if sink.parts:
+        return list(dict.fromkeys(note for part in sink.parts for note in rewind_notes(part)))
+    return [f"{sink.kind} {sink.after_rewind}"]
 
 
 def check_writes_batches(sink: Sink, caller: str) -> None:

@@ -141,10 +141,10 @@ def fan_out(*sinks: Sink) -> Sink:
         kind="fan_out(" + ", ".join(sink.kind for sink in sinks) + ")",
         modes=tuple(modes),
         promise="; ".join(dict.fromkeys(f"{sink.kind}: {sink.promise}" for sink in sinks)),
-        after_rewind="; ".join(dict.fromkeys(f"{sink.kind} {sink.after_rewind}" for sink in sinks)),
         needs_checkpoint=any(sink.needs_checkpoint for sink in sinks),
         writes_to=tuple(targets),
         open=open_all,
+        parts=sinks,
         views={view: part for sink in sinks for view, part in sink.views.items()}
         if all(sink.views for sink in sinks)
         else {},

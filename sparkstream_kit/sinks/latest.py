@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark import batch as spark_batch
-from sparkstream_kit.checkpoints._layout import numbered
+from sparkstream_kit.checkpoints.layout import numbered
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks import texts
 from sparkstream_kit.sinks.base import Sink

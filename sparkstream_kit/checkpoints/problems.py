@@ -5,20 +5,24 @@ from __future__ import annotations
 import shlex
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import _arguments
-from sparkstream_kit.checkpoints import _inputs, _layout, _state
-from sparkstream_kit.checkpoints._layout import DamagedError, Plan, tried
+from sparkstream_kit.checkpoints import inputs, layout, state
+from sparkstream_kit.checkpoints.layout import DamagedError, Plan, numbered, tried, unchanged
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-_T = TypeVar("_T")
 
 __all__ = ["Problem", "check", "damage", "following", "newest_whole", "obstacle"]
+
+_WRITE_ID = (
+    'restore it; or delete .metadata.crc and write {"id": "…"} into metadata, with the id from the query\'s '
+    "progress or a sink's ledger"
+)
 
 
 @dataclass(frozen=True)
@@ -50,31 +54,28 @@ def check(path: str | Path) -> list[Problem]:
         InvalidInputError: no checkpoint, or one of a newer Spark's format.
     """
     _arguments.check(check, locals())
-    root = _layout.checkpoint(path)
+    root = layout.checkpoint(path)
+    errors = list(_restart(root, whole=True))
+    way_out = _way_out(root) if errors else ""
     found: dict[Path, Problem] = {}
-    way_out = None
-    for error in _restart(root, whole=True):
-        way_out = way_out or _way_out(root)
+    for error in (*errors, *_older(root), *_gone(root)):
         found.setdefault(error.file, Problem(error.file, error.what, error.fix or way_out))
-    for error in (*_older(root), *_gone(root)):
-        found.setdefault(error.file, Problem(error.file, error.what, error.fix))
     return list(found.values())
 
 
 def damage(path: str | Path, *, whole: bool = False) -> str | None:
     """Say in one line why Spark could not go on from a checkpoint, or return None.
 
-    It looks at what a restart reads and at nothing else: the last plans, the logs of file sources, and of the
-    state the last snapshot and each change since then, which are as many as partitions times batches.
-
     Args:
         path: the checkpoint, which need not exist yet. On a path that is not local nothing is looked at.
-        whole: read all that a restart reads, and compare it with its checksums.
+        whole: read all that a restart reads, and compare it with its checksums: for when Spark has failed,
+            as it does on each of these. Without it, the plans and the commit are read, and of all other files
+            it is only seen that they are there, which takes some milliseconds.
 
     Example:
         >>> damage("a/folder/that/is/not/there/yet")
     """
-    root = _layout.local(path)
+    root = layout.local(path)
     if root is None or not root.is_dir():
         return None
     try:
@@ -103,86 +104,72 @@ def _way_out(root: Path) -> str:
 
 def newest_whole(root: Path) -> int | None:
     """Return the last batch that a checkpoint can be rewound to, or None."""
-    return next((n for n in reversed(_layout.numbered(root / "commits")) if obstacle(root, n) is None), None)
+    return next((n for n in reversed(numbered(root / "commits")) if obstacle(root, n) is None), None)
 
 
 def obstacle(root: Path, batch: int) -> DamagedError | None:
     """Return why Spark could not go on from the end of a batch, or None."""
     try:
-        commit = _whole(_layout.commit)(root / "commits" / str(batch))
-        _inputs.whole_plan(root, batch)
+        commit = unchanged(layout.commit, root / "commits" / str(batch))
+        _whole_plan(root, batch)
         # Spark reads two plans, the last one and the one before it.
         if batch and following(root, batch) is None:
-            _whole(_layout.plan)(root / "offsets" / str(batch - 1))
+            unchanged(layout.plan, root / "offsets" / str(batch - 1))
     except DamagedError as err:
         return err
-    return next(_state.lost(root, batch + 1, commit, whole=True), None)
+    return next(state.lost(root, batch + 1, commit, whole=True), None)
 
 
 def following(root: Path, batch: int) -> Plan | None:
     """Return the plan of the batch after a batch, if Spark can follow it."""
     with suppress(DamagedError):
-        return _inputs.whole_plan(root, batch + 1)
+        return _whole_plan(root, batch + 1)
     return None
 
 
-def _whole(read: Callable[[Path], _T]) -> Callable[[Path], _T]:
-    """Return a function that also compares what it reads with its checksum."""
-
-    def read_whole(file: Path) -> _T:
-        found = read(file)
-        _layout.check_unchanged(file)
-        return found
-
-    return read_whole
+def _whole_plan(root: Path, batch: int) -> Plan:
+    """Return the plan of a batch, if it and the logs of file sources that it reads are whole."""
+    found = unchanged(layout.plan, root / "offsets" / str(batch))
+    for log, until in inputs.file_logs(root, found).items():
+        for file in inputs.log_files(log, until):
+            unchanged(inputs.log_file, file)
+    return found
 
 
 def _restart(root: Path, *, whole: bool) -> Iterator[DamagedError]:
     """Yield what a restart would trip over."""
-    plan = _whole(_layout.plan) if whole else _layout.plan
-    commit = _whole(_layout.commit) if whole else _layout.commit
-    query_id = _whole(_layout.query_id) if whole else _layout.query_id
-    plans, commits = (list(_layout.numbered(root / name)) for name in ("offsets", "commits"))
+
+    def tried_of(read: Callable[[Path], object], *files: Path) -> Iterator[DamagedError]:
+        for file in files:
+            yield from tried(partial(unchanged, read) if whole else read, file)
+
+    plans, commits = (list(numbered(root / name)) for name in ("offsets", "commits"))
     if plans or commits or (root / "metadata").exists():
-        for err in tried(query_id, root / "metadata"):
-            fix = (
-                'restore it; or delete .metadata.crc and write {"id": "…"} into metadata, with the id from '
-                "the query's progress or a sink's ledger"
-            )
-            yield DamagedError(err.file, err.what, fix)
+        for err in tried_of(layout.query_id, root / "metadata"):
+            yield DamagedError(err.file, err.what, _WRITE_ID)
     done = max(commits, default=-1)
     last = max(done, *plans, -1)
-    for batch in range(max(last - 1, 0), last + 1):
-        yield from tried(plan, root / "offsets" / str(batch))
-    ended = {}
+    yield from tried_of(layout.plan, *(root / "offsets" / str(n) for n in range(max(last - 1, 0), last + 1)))
+    ended: dict[str, Any] = {}
     if commits:
+        yield from tried_of(layout.commit, root / "commits" / str(done))
+        with suppress(DamagedError):
+            ended = layout.commit(root / "commits" / str(done))
+    for log, planned in inputs.file_logs(root, layout.last_plan(root)).items():
         try:
-            ended = commit(root / "commits" / str(done))
-        except DamagedError as err:
-            yield err
-    yield from _logs(root, whole=whole)
-    for log in (root / "offsets", root / "commits", *_layout.numbered(root / "sources").values()):
-        yield from _orphans(log)
-    yield from _state.lost(root, done + 1, ended, whole=whole)
-
-
-def _logs(root: Path, *, whole: bool) -> Iterator[DamagedError]:
-    """Yield what is wrong with the logs of file sources, of which a restart reads all since a compaction."""
-    plan = _layout.last_plan(root)
-    read = _whole(_inputs.check_log_file) if whole else _inputs.check_log_file
-    for log, planned in _inputs.file_logs(root, plan) if plan else ():
-        try:
-            files = _inputs.log_files(log, max(planned, *_layout.numbered(log), -1))
+            files = inputs.log_files(log, max(planned, *numbered(log), -1))
         except DamagedError as err:
             yield err
         else:
-            for file in files:
-                yield from tried(read, file)
+            yield from tried_of(inputs.log_file, *files) if whole else ()
+    for log in (root / "offsets", root / "commits", *numbered(root / "sources").values()):
+        yield from _orphans(log)
+    yield from state.lost(root, done + 1, ended, whole=whole)
 
 
 def _orphans(log: Path) -> Iterator[DamagedError]:
     """Yield the files that Spark cannot write again: it takes what is left of them for another query's."""
-    last = max(_layout.numbered(log), default=-1)
+    last = max(numbered(log), default=-1)
     for file in log.glob(".*.crc"):
         number = file.name.split(".")[1]
         if number.isdigit() and int(number) > last:
@@ -192,22 +179,22 @@ def _orphans(log: Path) -> Iterator[DamagedError]:
 
 def _older(root: Path) -> Iterator[DamagedError]:
     """Yield what is wrong with files that a restart does not read, and what differs from its checksum."""
-    for name, read in (("offsets", _layout.plan), ("commits", _layout.commit)):
-        found = _layout.numbered(root / name)
+    for name, read in (("offsets", layout.plan), ("commits", layout.commit)):
+        found = numbered(root / name)
         for batch in range(min(found, default=0), max(found, default=-1) + 1):
             fix = f"a restart does not need it, but batch {batch} cannot be rewound to"
-            for err in tried(_whole(read), root / name / str(batch)):
+            for err in tried(partial(unchanged, read), root / name / str(batch)):
                 yield DamagedError(err.file, err.what, fix)
-    for log in _layout.numbered(root / "sources").values():
-        for file in _layout.numbered(log).values():
-            for err in tried(_layout.check_unchanged, file):
+    for log in numbered(root / "sources").values():
+        for file in numbered(log).values():
+            for err in tried(layout.check_unchanged, file):
                 yield DamagedError(err.file, err.what, "restore it from a backup")
 
 
 def _gone(root: Path) -> Iterator[DamagedError]:
     """Yield the input files that the next batches would read and that no longer exist."""
-    done = max(_layout.numbered(root / "commits"), default=-1)
-    for file in _inputs.pending(root, done):
-        if file.gone and file.path:
+    done = max(numbered(root / "commits"), default=-1)
+    for file in inputs.pending(root, done):
+        if file.gone:
             fix = "put it back first: without it Spark runs the batch with no error and without its rows"
-            yield DamagedError(file.path, "is planned to be read and has gone", fix)
+            yield DamagedError(Path(str(file.path)), "is planned to be read and has gone", fix)

@@ -3,8 +3,8 @@
 metadata       {"id": the query's id}
 offsets/N      the plan of batch N: "v1", a line about the query, a line for each source
 commits/N      batch N is done: "v1" (or "v2", with the ids of the state's files), a line
-sources/I/     what source I keeps; for a file source see `_inputs`
-state/         see `_state`
+sources/I/     what source I keeps; for a file source see `inputs`
+state/         see `state`
 sparkstream-kit/   the kit's own; Spark ignores it
 """
 
@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import re
-import struct
-import zipfile
 import zlib
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sparkstream_kit import _files
 from sparkstream_kit.errors import InvalidInputError
@@ -27,25 +27,27 @@ from sparkstream_kit.errors import InvalidInputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+_T = TypeVar("_T")
+
 KIT = "sparkstream-kit"
+_MISSING = "is missing"
 _LOG_NAME = re.compile(r"(\d+)(\.compact)?")
-_CRC_HEAD = 8
-_SMALL = 1 << 20  # a file up to this many bytes is read to compare its checksum
-# What Python raises for a file that is not what it seems to be.
-_NONSENSE = (
-    *(ArithmeticError, AttributeError, EOFError, LookupError, RuntimeError, TypeError, ValueError),
-    *(struct.error, zipfile.BadZipFile, zlib.error),
-)
+_LONGEST_PART = 1 << 20  # bytes; Hadoop's checksums cover 512
 
 
-class DamagedError(Exception):
+class DamagedError(InvalidInputError):
     """The `file` is not what Spark wrote: `what` is wrong with it, and the `fix` where it is known."""
 
-    def __init__(self, file: Path, what: str, fix: str = "") -> None:
+    def __init__(self, file: Path, what: str = "is cut off or changed", fix: str = "") -> None:
         super().__init__(f"{file} {what}")
         self.file = file
         self.what = what
         self.fix = fix
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether there is no such file."""
+        return self.what == _MISSING
 
 
 @contextmanager
@@ -56,15 +58,11 @@ def reading(file: Path) -> Iterator[None]:
     except InvalidInputError:
         raise
     except FileNotFoundError:
-        raise DamagedError(file, "is missing") from None
-    except IsADirectoryError:
-        raise DamagedError(file, "is a folder") from None
+        raise DamagedError(file, _MISSING) from None
     except OSError as err:
         raise DamagedError(file, f"cannot be read ({err.strerror})") from None
-    except UnicodeDecodeError:
-        raise DamagedError(file, "is not text") from None
-    except _NONSENSE:
-        raise DamagedError(file, "is not what Spark wrote") from None
+    except Exception as err:  # whatever Python raises for a text or an archive that is none
+        raise DamagedError(file) from err
 
 
 def tried(read: Callable[[Path], object], file: Path) -> Iterator[DamagedError]:
@@ -77,16 +75,17 @@ def tried(read: Callable[[Path], object], file: Path) -> Iterator[DamagedError]:
 
 @dataclass(frozen=True)
 class Plan:
-    """What `offsets/N` says: the query's settings, and the offset up to which it reads each source."""
+    """What `offsets/N` says of a batch; each source has its place in both tuples.
 
-    query: dict[str, Any]
+    Attributes:
+        conf: the settings that the batch was planned with.
+        offsets: up to where it reads each source, in Spark's words; None for one without rows yet.
+        files: of a file source, the last entry of its log that it reads; None for another source.
+    """
+
+    conf: dict[str, Any]
     offsets: tuple[str | None, ...]
-
-    def files_until(self, source: int) -> int | None:
-        """Return the last offset of a file source's log that this batch reads; None for another source."""
-        text = self.offsets[source] if source < len(self.offsets) else None
-        value = json.loads(text) if text and text.startswith("{") else None
-        return int(value["logOffset"]) if isinstance(value, dict) and set(value) == {"logOffset"} else None
+    files: tuple[int | None, ...]
 
 
 def local(path: str | Path) -> Path | None:
@@ -112,14 +111,21 @@ def checkpoint(path: str | Path) -> Path:
 
 
 def numbered(folder: Path) -> dict[int, Path]:
-    """Return the files of one of Spark's logs by their number, in order."""
-    names = [path for path in folder.iterdir() if _LOG_NAME.fullmatch(path.name)] if folder.is_dir() else []
+    """Return the files of one of Spark's logs by their number, in order; none where there is no folder."""
+    names: list[str] = []
+    with suppress(FileNotFoundError, NotADirectoryError):  # Spark may be removing a temporary checkpoint
+        names = os.listdir(folder)  # noqa: PTH208 - in one step
+    found = [folder / name for name in names if _LOG_NAME.fullmatch(name)]
     # K.compact after K, so that it wins.
-    return {int(path.name.split(".")[0]): path for path in sorted(names, key=_order)}
+    return {int(file.stem): file for file in sorted(found, key=lambda file: (int(file.stem), file.suffix))}
 
 
-def _order(path: Path) -> tuple[int, int]:
-    return int(path.name.split(".")[0]), len(path.name)
+def _text(file: Path) -> str:
+    with reading(file):
+        text = file.read_bytes().decode()
+    if not text.strip():
+        raise DamagedError(file, "is empty")
+    return text
 
 
 def lines(file: Path, *versions: str) -> list[str]:
@@ -129,28 +135,12 @@ def lines(file: Path, *versions: str) -> list[str]:
         DamagedError: the file is missing, empty, cut off or changed.
         InvalidInputError: it is of a version that a newer Spark may have written.
     """
-    with reading(file):
-        text = file.read_bytes().decode()
-    if not text.strip():
-        raise DamagedError(file, "is empty")
-    version, *rest = text.split("\n")
+    version, *rest = _text(file).split("\n")
     if re.fullmatch(r"v\d+", version) and version not in versions and not checksum_differs(file):
         raise InvalidInputError(f"{file} has format {version}, which this version of the kit does not know")
     if version not in versions or not rest:
-        raise DamagedError(file, "is cut off or changed")
+        raise DamagedError(file)
     return rest
-
-
-def as_json(file: Path, line: str) -> Any:
-    """Return what a line of a log holds.
-
-    Raises:
-        DamagedError: the line is cut off or changed.
-    """
-    try:
-        return json.loads(line)
-    except ValueError:
-        raise DamagedError(file, "is cut off or changed") from None
 
 
 def query_id(file: Path) -> str:
@@ -159,11 +149,9 @@ def query_id(file: Path) -> str:
     Raises:
         DamagedError: it cannot be read.
     """
+    text = _text(file)
     with reading(file):
-        text = file.read_bytes().decode()
-    if not text.strip():
-        raise DamagedError(file, "is empty")
-    found = as_json(file, text)
+        found = json.loads(text)
     if not isinstance(found, dict) or not isinstance(found.get("id"), str):
         raise DamagedError(file, "does not hold a query's id")
     return str(found["id"])
@@ -175,18 +163,19 @@ def plan(file: Path) -> Plan:
     Raises:
         DamagedError, InvalidInputError: as for `lines`.
     """
-    query, *offsets = lines(file, "v1")
-    if not offsets:
-        raise DamagedError(file, "is cut off or changed")
-    for line in (query, *(offset for offset in offsets if offset.startswith(("{", "[")))):
-        as_json(file, line)
+    query, *texts = lines(file, "v1")
+    if not texts:
+        raise DamagedError(file)
+    offsets = tuple(None if text == "-" else text for text in texts)
     with reading(file):
-        settings = dict(as_json(file, query))
-        settings["conf"] = dict(settings.get("conf", {}))
-        found = Plan(settings, tuple(None if offset == "-" else offset for offset in offsets))
-        for source in range(len(offsets)):
-            found.files_until(source)
-    return found
+        conf = dict(json.loads(query).get("conf", {}))
+        return Plan(conf, offsets, tuple(_files_until(offset) for offset in offsets))
+
+
+def _files_until(offset: str | None) -> int | None:
+    """Return the entry of a file source's log that an offset names; None for that of another source."""
+    value = json.loads(offset) if offset and offset.startswith(("{", "[")) else None
+    return int(value["logOffset"]) if isinstance(value, dict) and set(value) == {"logOffset"} else None
 
 
 def commit(file: Path) -> dict[str, Any]:
@@ -195,8 +184,9 @@ def commit(file: Path) -> dict[str, Any]:
     Raises:
         DamagedError, InvalidInputError: as for `lines`.
     """
-    found = as_json(file, lines(file, "v1", "v2")[0])
+    text = lines(file, "v1", "v2")[0]
     with reading(file):
+        found = json.loads(text)
         ids = (found.get("stateUniqueIds") or {}).items()
         found["stateUniqueIds"] = {each: [frozenset(stores) for stores in parts] for each, parts in ids}
         found["nextBatchWatermarkMs"] = int(found.get("nextBatchWatermarkMs", 0))
@@ -211,38 +201,53 @@ def last_plan(root: Path) -> Plan | None:
     return None
 
 
-def checksum_differs(file: Path, *, whole: bool = False) -> bool:
+def checksum_differs(file: Path) -> bool:
     """Return whether a file is not what Hadoop's `.NAME.crc` beside it says; False without one.
 
     The checksum file holds "crc", a zero byte, the bytes a checksum covers, and a CRC-32 for each such part.
     Hadoop reads on without a checksum file that has another head.
-
-    Args:
-        file: the file.
-        whole: read a large file, too, and do not only compare its size.
     """
     try:
         sums = file.with_name(f".{file.name}.crc").read_bytes()
-        size = file.stat().st_size
-        step = int.from_bytes(sums[4:8], "big")
-        if len(sums) < _CRC_HEAD or sums[:4] != b"crc\0":
+        head, step = sums[:4], int.from_bytes(sums[4:8], "big")
+        if head != b"crc\0" or len(sums) < len(head) + 4:
             return False
-        if not 0 < step <= _SMALL or len(sums) - _CRC_HEAD != 4 * -(-size // step):
+        if not 0 < step <= _LONGEST_PART:
             return True
-        if size > _SMALL and not whole:
-            return False
         with file.open("rb") as opened:
-            parts = (zlib.crc32(part).to_bytes(4, "big") for part in iter(lambda: opened.read(step), b""))
-            return b"".join(parts) != sums[_CRC_HEAD:]
+            parts = iter(partial(opened.read, step), b"")
+            return sums[8:] != b"".join(zlib.crc32(part).to_bytes(4, "big") for part in parts)
     except OSError:  # of the file itself, whoever reads it says what is wrong
         return False
 
 
 def check_unchanged(file: Path) -> None:
     """Raise DamagedError if a file is not what its checksum says."""
-    if checksum_differs(file, whole=True):
+    if checksum_differs(file):
         what = f"was changed after Spark wrote it (delete .{file.name}.crc, its checksum, if that was meant)"
         raise DamagedError(file, what)
+
+
+def unchanged(read: Callable[[Path], _T], file: Path) -> _T:
+    """Return what a file says, if its checksum agrees."""
+    found = read(file)
+    check_unchanged(file)
+    return found
+
+
+def replace(file: Path, text: str) -> None:
+    """Write a file of Spark's anew, as a whole."""
+    # First: a checksum that does not fit is damage, and none is not.
+    file.with_name(f".{file.name}.crc").unlink(missing_ok=True)
+    _files.replace(file, [text])
+
+
+def note(root: Path) -> dict[str, Any]:
+    """Return what `start` has noted of the checkpoint's query; nothing if that cannot be read."""
+    try:
+        return dict(json.loads((root / KIT / "query.json").read_text("utf-8")))
+    except (OSError, TypeError, ValueError):
+        return {}
 
 
 @contextmanager

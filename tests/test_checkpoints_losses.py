@@ -8,10 +8,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from checkpoint_queries import land
+from checkpoint_queries import run as batches_of
+from checkpoint_queries import stream as stream_of
 from pyspark.errors import StreamingQueryException
 
-from sparkstream_kit import run, sinks, sources, start
-from sparkstream_kit.sources.watch import PASSED_OVER, findings
+from sparkstream_kit import checkpoints, run, sinks, sources, start
+from sparkstream_kit.checkpoints.losses import PASSED_OVER, findings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,6 +81,26 @@ def test_a_planned_file_that_vanished_is_said_before_its_rows_are_lost(stream: S
     vanished.unlink()
     assert stream.read() == 0  # this is the loss: Spark commits the batch, empty, and says nothing
     assert stream.findings() == []
+
+
+def test_a_source_after_a_frame_that_is_read_twice_has_its_own_log(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    """The frame stands twice in Spark's plan, and has one log."""
+    land(tmp_path / "a", 0)
+    land(tmp_path / "b", *range(3))
+    twice, after = (stream_of(spark, tmp_path / name).select("n") for name in "ab")
+    checkpoint = tmp_path / "checkpoint"
+    batches_of(twice.union(twice).union(after), checkpoint, "append")
+    seen = checkpoints.show(checkpoint)
+    assert [source.committed for source in seen.sources] == ["0", "0", "2"]
+    sources = [f"FileStreamSource[file:{tmp_path}/{name}]" for name in "ab"]
+    last = max((tmp_path / "b").iterdir())
+    last.unlink()  # it is read, and committed
+    assert findings(str(checkpoint), sources) == []
+    (checkpoint / "commits/2").unlink()
+    (line,) = findings(str(checkpoint), sources)
+    assert line.startswith(f"{last}: planned for a batch that was not committed, and gone")
 
 
 @pytest.mark.parametrize("change", ["overwritten", "appended to", "replaced"])

@@ -17,7 +17,7 @@ from checkpoint_queries import CHANGELOG, FORMAT_V2, ROCKSDB, Batches, land, run
 from conftest import ON_4_0, environment
 
 from sparkstream_kit import checkpoints
-from sparkstream_kit.checkpoints.reading import damage
+from sparkstream_kit.checkpoints.problems import damage
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -154,16 +154,12 @@ From batch 3 on Spark plans anew: the same rows, cut into batches by what the
 sources hold then, and by maxFilesPerTrigger and the like.
 
 What the sinks make of it:
-  sql_table, batch_files   reject batches they already hold and tell you how to
-                           reset; restored from a backup of that moment, they
-                           continue exactly once
-  files, table             refuse, as Spark would skip batches 2 to 5 by number:
-                           start anew with another folder and another checkpoint
-  snapshot, latest         replace what they have
-  foreach_batch, others    get the rows a second time
+  sinks that keep a record of their batches reject those they already hold, and
+    tell you how to reset it
+  all others get the rows a second time
 
 """
-        f"Nothing is changed yet; --apply moves 14 files to\n  {seen.backup}"
+        f"Nothing is changed yet. The rewind moves 14 files to\n  {seen.backup}"
     )
     assert not seen.applied
 
@@ -171,9 +167,22 @@ What the sinks make of it:
 def test_the_last_batch_alone_comes_again_exactly(checkpoint: Path) -> None:
     text = str(checkpoints.rewind(checkpoint, to=4))
     assert f"{checkpoint}: batch 5 runs again, with 1 file:\n" in text
-    assert "\nBatch 5 comes with the same rows as before.\n\nWhat the sinks" in text
-    assert "know batch 5 by its number, and keep it once" in text
-    assert "lost" not in text
+    assert (
+        "\nBatch 5 comes with the same rows as before.\n"
+        "A sink that keeps a record of its batches knows it by its number, and keeps it\n"
+        "once; any other gets the rows a second time.\n"
+    ) in text
+    assert "What the sinks" not in text
+
+
+def test_a_rewind_says_what_the_sinks_have_said_of_it(checkpoint: Path) -> None:
+    (checkpoint / "sparkstream-kit").mkdir()
+    note = checkpoint / "sparkstream-kit/query.json"
+    note.write_text(json.dumps({"name": "totals", "sinks": ["latest totals: replaces what it has"]}))
+    text = str(checkpoints.rewind(checkpoint, to=1))
+    assert "\n\nWhat the sinks make of it:\n  latest totals: replaces what it has\n\nNothing" in text
+    note.write_text(json.dumps({"sinks": "not a list"}))
+    assert checkpoints.rewind(checkpoint, to=1).sinks == ()
 
 
 def test_a_rewind_can_be_undone_until_the_next_start(checkpoint: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from contextlib import suppress
@@ -12,16 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit.checkpoints import _inputs, _layout, _state, _words
-from sparkstream_kit.checkpoints._layout import DamagedError
-from sparkstream_kit.checkpoints.checking import damage
+from sparkstream_kit.checkpoints import layout
+from sparkstream_kit.checkpoints.inputs import Input, inputs, log_numbers
+from sparkstream_kit.checkpoints.layout import DamagedError, Plan, numbered
+from sparkstream_kit.checkpoints.problems import damage
+from sparkstream_kit.checkpoints.state import State, states
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.profiles import STATE_STORE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["Checkpoint", "Source", "State", "damage", "show"]
+__all__ = ["Checkpoint", "Source", "State", "show"]
+
+_SHOWN = 5  # files that are named; of more the number is said
 
 
 @dataclass(frozen=True)
@@ -38,34 +40,13 @@ class Source:
     folder: str | None
     committed: str | None
     planned: str | None
-    replayed: tuple[_inputs.Input, ...]
+    replayed: tuple[Input, ...]
 
     def __str__(self) -> str:
         what = f"files of {self.folder}, " if self.folder else ""
-        done = "nothing read yet" if self.committed is None else f"offset {_words.short(self.committed)}"
+        done = "nothing read yet" if self.committed is None else f"offset {_short(self.committed)}"
         more = self.planned is not None and self.planned != self.committed
-        return f"{what}{done}" + (f", planned to {_words.short(str(self.planned))}" if more else "")
-
-
-@dataclass(frozen=True)
-class State:
-    """One stateful operator of a query.
-
-    Attributes:
-        operator: Spark's name for it.
-        stores: the names of its state stores.
-        provider: what keeps it (HDFSBacked, RocksDB).
-        partitions: how many, whatever `spark.sql.shuffle.partitions` says now.
-    """
-
-    operator: str
-    stores: tuple[str, ...]
-    provider: str
-    partitions: int
-
-    def __str__(self) -> str:
-        stores = f"{len(self.stores)} stores, " if len(self.stores) > 1 else ""
-        return f"{self.operator}, {stores}{_words.count(self.partitions, 'partition')}, {self.provider}"
+        return f"{what}{done}" + (f", planned to {_short(str(self.planned))}" if more else "")
 
 
 @dataclass(frozen=True)
@@ -104,18 +85,18 @@ class Checkpoint:
 
     def __str__(self) -> str:
         open_plan = self.planned is not None and self.planned != self.committed
-        biggest = [f"{name} {_words.size(size)}" for name, size in list(self.sizes.items())[:3]]
+        biggest = [f"{name} {_size(size)}" for name, size in list(self.sizes.items())[:3]]
         facts = [
             ("checkpoint", self.path),
             ("query", ", ".join(filter(None, (self.name, self.query_id))) or "unknown"),
             ("in use", self.in_use and "a query of the kit is running on it"),
-            ("committed", self.committed_at and f"batch {self.committed}, {_words.time(self.committed_at)}"),
+            ("committed", self.committed_at and f"batch {self.committed}, {_time(self.committed_at)}"),
             ("planned", open_plan and f"batch {self.planned}, not committed"),
             ("kept", self.oldest is not None and f"batches {self.oldest} to {self.planned}"),
-            ("watermark", self.watermark and _words.time(self.watermark)),
+            ("watermark", self.watermark and _time(self.watermark)),
             *((f"source {number}", source) for number, source in enumerate(self.sources)),
             *((f"state {number}", state) for number, state in enumerate(self.states)),
-            ("size", f"{_words.size(sum(self.sizes.values()))}, of it {', '.join(biggest)}"),
+            ("size", f"{_size(sum(self.sizes.values()))}, of it {', '.join(biggest)}"),
         ]
         shown = [f"{name:<12}{value}" for name, value in facts if value]
         return "\n".join([*shown, "", *self._restart(open_plan=open_plan)])
@@ -128,8 +109,8 @@ class Checkpoint:
             following = 0 if self.planned is None else self.planned + 1
             return [f"A restart runs nothing again; the next batch is {following}."]
         files = [file for source in self.sources for file in source.replayed]
-        said = f", with {_words.count(len(files), 'file')}:" if files else "."
-        return [f"A restart runs batch {self.planned} again{said}", *_words.files(files)]
+        said = f", with {count(len(files), 'file')}:" if files else "."
+        return [f"A restart runs batch {self.planned} again{said}", *file_lines(files)]
 
 
 def show(path: str | Path) -> Checkpoint:
@@ -148,79 +129,66 @@ def show(path: str | Path) -> Checkpoint:
         sparkstream_kit.errors.InvalidInputError: no checkpoint ckpt/totals; give the folder that ...
     """
     check(show, locals())
-    root = _layout.checkpoint(path)
-    plans, commits = (_layout.numbered(root / name) for name in ("offsets", "commits"))
-    committed, planned = max(commits, default=None), max(plans, default=None)
-    last = _tried(_layout.plan, plans.get(-1 if planned is None else planned))
-    ended = None if committed is None else _tried(_layout.plan, plans.get(committed))
-    commit = _tried(_layout.commit, commits.get(-1 if committed is None else committed)) or {}
+    root = layout.checkpoint(path)
+    plans, commits = (numbered(root / name) for name in ("offsets", "commits"))
+    planned, done = max(plans, default=-1), max(commits, default=-1)
+    last, ended = (_tried(layout.plan, root / "offsets" / str(batch)) for batch in (planned, done))
+    commit = _tried(layout.commit, root / "commits" / str(done)) or {}
     watermark = commit.get("nextBatchWatermarkMs")
-    readable = _layout.last_plan(root)
-    settings = readable.query.get("conf", {}) if readable else {}
-    provider = settings.get(STATE_STORE, "unknown").rpartition(".")[2]
+    name = layout.note(root).get("name")
     return Checkpoint(
         path=root,
-        query_id=_tried(_layout.query_id, root / "metadata"),
-        name=_name(root),
-        committed=committed,
-        committed_at=None if committed is None else _at(commits[committed].stat().st_mtime),
-        planned=planned,
+        query_id=_tried(layout.query_id, root / "metadata"),
+        name=name and str(name),
+        committed=done if commits else None,
+        committed_at=_at(commits[done].stat().st_mtime) if commits else None,
+        planned=planned if plans else None,
         oldest=min(plans, default=None),
         watermark=_at(watermark / 1000) if watermark else None,
-        sources=tuple(
-            _source(root, number, ended, last) for number in range(len(last.offsets) if last else 0)
-        ),
-        states=tuple(
-            State(found.name, found.stores, provider.removesuffix("StateStoreProvider"), found.partitions)
-            for found in _state.operators(root)
-        ),
+        sources=tuple(_sources(root, ended, last)) if last else (),
+        states=tuple(states(root)),
         sizes=_sizes(root),
         in_use=_in_use(root),
-        damage=damage(root),
+        damage=damage(root, whole=True),
     )
 
 
-def _tried(read: Callable[[Path], Any], file: Path | None) -> Any:
+def _tried(read: Callable[[Path], Any], file: Path) -> Any:
     """Return what a file says, or None if it is missing or damaged: `damage` says which and why."""
-    try:
-        return None if file is None else read(file)
-    except DamagedError:
-        return None
+    with suppress(DamagedError):
+        return read(file)
+    return None
 
 
-def _source(root: Path, number: int, ended: _layout.Plan | None, last: _layout.Plan) -> Source:
-    committed = ended.offsets[number] if ended and number < len(ended.offsets) else None
-    planned = last.offsets[number]
-    until = last.files_until(number)
-    if until is None:
-        return Source(None, committed, planned, ())
-    log = root / "sources" / str(_inputs.log_numbers(root, last)[number])
-    before = ended.files_until(number) if ended else None
-    after = -1 if before is None else before
-    try:
-        replayed = _inputs.inputs(log, after, until) if until > after else []
-        newest = (replayed or _inputs.inputs(log, until - 1, until))[-1]
-    except (DamagedError, IndexError):
-        return Source("?", committed, planned, ())
-    folder = str(newest.path.parent) if newest.path else newest.uri.rpartition("/")[0]
-    return Source(folder, None if before is None else str(before), str(until), tuple(replayed))
+def _sources(root: Path, ended: Plan | None, last: Plan) -> Iterator[Source]:
+    """Yield the sources, in the order of the plan."""
+    nothing = (None,) * len(last.offsets)
+    before = ended or Plan({}, nothing, nothing)
+    offsets = zip(before.offsets, last.offsets, strict=False)
+    files = zip(log_numbers(root, last), before.files, last.files, strict=False)
+    for (committed, planned), (log, read, until) in zip(offsets, files, strict=False):
+        found = None
+        if until is not None:
+            found = _file_source(root / "sources" / str(log), -1 if read is None else read, until)
+        yield found or Source(None if until is None else "?", committed, planned, ())
+
+
+def _file_source(log: Path, read: int, until: int) -> Source | None:
+    """Return a source of files; None if its log cannot be read."""
+    with suppress(DamagedError, IndexError):
+        replayed = inputs(log, read, until)
+        newest = (replayed or inputs(log, until - 1, until))[-1]
+        folder = (newest.path or newest.uri).rpartition("/")[0]
+        return Source(folder, None if read < 0 else str(read), str(until), tuple(replayed))
+    return None
 
 
 def _in_use(root: Path) -> bool:
     try:
-        with _layout.alone(root, change=False):
+        with layout.alone(root, change=False):
             return False
     except InvalidInputError:
         return True
-
-
-def _name(root: Path) -> str | None:
-    """Return the query's name, which `start` keeps in the checkpoint."""
-    try:
-        name = dict(json.loads((root / _layout.KIT / "query.json").read_text("utf-8"))).get("name")
-    except (OSError, TypeError, ValueError):
-        return None
-    return name and str(name)
 
 
 def _sizes(root: Path) -> dict[str, int]:
@@ -240,3 +208,47 @@ def _at(seconds: float) -> datetime | None:
         return datetime.fromtimestamp(seconds, UTC)
     except (OSError, OverflowError, ValueError):
         return None
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _short(text: str, room: int = 60) -> str:
+    return text if len(text) <= room else f"{text[: room - 1]}…"
+
+
+def count(number: int, what: str) -> str:
+    """Return a number of things.
+
+    Example:
+        >>> count(1, "file"), count(2000, "file"), count(2, "batch")
+        ('1 file', '2,000 files', '2 batches')
+    """
+    many = f"{what}es" if what.endswith("ch") else f"{what}s"
+    return f"{number:,} {what if number == 1 else many}"
+
+
+def _size(number: float) -> str:
+    """Return a number of bytes.
+
+    Example:
+        >>> _size(999), _size(2048), _size(50 << 20)
+        ('999 B', '2.0 KiB', '50 MiB')
+    """
+    units = iter(("B", "KiB", "MiB", "GiB"))
+    unit, step = next(units), 1024
+    while number >= step and unit != "GiB":
+        number, unit = number / step, next(units)
+    return f"{number:,.{int(unit != 'B' and number < 10)}f} {unit}"  # noqa: PLR2004 - two digits
+
+
+def file_lines(found: Sequence[Input]) -> list[str]:
+    """Return a line for each of the first files, with its size, and one for the rest."""
+    lines = []
+    for file in found[:_SHOWN]:
+        told = "" if file.path is None else "gone" if file.gone else _size(Path(file.path).stat().st_size)
+        lines.append(f"  {told:>8}  {file.path or file.uri}")
+    if len(found) > _SHOWN:
+        lines.append(f"            and {len(found) - _SHOWN:,} more")
+    return lines

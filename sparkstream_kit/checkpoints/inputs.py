@@ -1,0 +1,161 @@
+"""The log of a file source: which files it has found, and which of them a batch has read.
+
+sources/I/K            the files that entry K of source I added, a line of JSON each
+sources/I/K.compact    the same, and all that came before it, whose own files Spark removes when the batches
+                       that need them are no longer kept
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import unquote
+
+from sparkstream_kit.checkpoints.layout import (
+    DamagedError,
+    Plan,
+    last_plan,
+    lines,
+    numbered,
+    plan,
+    reading,
+    replace,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+# As Spark writes it; a URI has no quote in it.
+_LINE = re.compile(r'\{"path":"([^"]*)","timestamp":(-?\d+),"batchId":(\d+)\}')
+
+
+class Input(NamedTuple):
+    """A file that a file source has found.
+
+    Attributes:
+        entry: the entry of the log that added it.
+        time: when it was changed last, in milliseconds since 1970.
+        uri: where it lies.
+    """
+
+    entry: int
+    time: int
+    uri: str
+
+    @property
+    def path(self) -> str | None:
+        """The file's local path; None if it lies elsewhere."""
+        return unquote(self.uri.removeprefix("file://")) if self.uri.startswith("file:///") else None
+
+    @property
+    def gone(self) -> bool:
+        """A local file that no longer exists."""
+        return self.path is not None and not os.path.exists(self.path)  # noqa: PTH110 - of many files
+
+
+def log_numbers(root: Path, of: Plan) -> tuple[int, ...]:
+    """Return the number of each source's log, in the order of the plan.
+
+    A DataFrame that is read twice, as in a join with itself, stands twice in the plan and has one log.
+    """
+    logs = numbered(root / "sources")
+    each = tuple(range(len(of.files)))
+    if all(place in logs for place in each if of.files[place] is not None):
+        return each
+    newest = {number: max(numbered(log), default=-1) for number, log in logs.items()}
+    furthest = max(last for last in of.files if last is not None)
+    for reached in (newest, dict.fromkeys(logs, furthest)):  # a log may have lost its end
+        for found in _shared(of, reached, ()):
+            if set(logs) <= set(found):
+                return found
+    return each
+
+
+def _shared(of: Plan, reached: dict[int, int], found: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Yield which logs sources may have: each its own that reaches its offset, or that of an equal one."""
+    if len(found) == len(of.offsets):
+        yield found
+        return
+    offset, last = of.offsets[len(found)], of.files[len(found)]
+    equal = [log for log, other in zip(found, of.offsets, strict=False) if other == offset]
+    for log in dict.fromkeys((max(found, default=-1) + 1, *equal)):
+        if log in equal or last is None or reached.get(log, -1) >= last:
+            yield from _shared(of, reached, (*found, log))
+
+
+def file_logs(root: Path, of: Plan | None) -> dict[Path, int]:
+    """Return the log of each file source, with the last entry that a plan reads; none without a plan."""
+    if of is None:
+        return {}
+    found = zip(log_numbers(root, of), of.files, strict=True)
+    return {root / "sources" / str(log): last for log, last in found if last is not None}
+
+
+def committed(root: Path) -> dict[Path, int]:
+    """Return the log of each file source, with the last entry that the committed batches have read.
+
+    Raises:
+        DamagedError, InvalidInputError: the plan of the last committed batch cannot be read.
+    """
+    done = max(numbered(root / "commits"), default=-1)
+    return file_logs(root, plan(root / "offsets" / str(done))) if done >= 0 else {}
+
+
+def log_files(log: Path, until: int) -> list[Path]:
+    """Return the files that together hold a file source's log up to an entry.
+
+    Raises:
+        DamagedError: one of them is missing.
+    """
+    found = numbered(log)
+    first = max((number for number, file in found.items() if file.suffix and number <= until), default=0)
+    missing = next((number for number in range(first, until + 1) if number not in found), None)
+    if missing is not None:
+        raise DamagedError(log / str(missing), "is missing")
+    return [found[number] for number in range(first, until + 1)]
+
+
+def log_file(file: Path) -> list[Input]:
+    """Return the inputs in a file of a file source's log.
+
+    Raises:
+        DamagedError, InvalidInputError: as for `lines`.
+    """
+    texts = [text for text in lines(file, "v1") if text]
+    found = [match for match in map(_LINE.fullmatch, texts) if match]
+    if len(found) < len(texts):
+        raise DamagedError(file)
+    with reading(file):
+        return [Input(int(match[3]), int(match[2]), match[1]) for match in found]
+
+
+def write_log_file(file: Path, found: Iterable[Input]) -> None:
+    """Write a file of a file source's log anew."""
+    texts = [f'{{"path":"{each.uri}","timestamp":{each.time},"batchId":{each.entry}}}' for each in found]
+    replace(file, "\n".join(["v1", *texts]))
+
+
+def inputs(log: Path, after: int = -1, until: int | None = None) -> list[Input]:
+    """Return the files that a file source's log added after one entry and up to another, or to its end.
+
+    Raises:
+        DamagedError, InvalidInputError: as for `lines`.
+    """
+    last = max(numbered(log), default=-1) if until is None else until
+    if last <= after:
+        return []
+    files = [file for file in log_files(log, last) if file.suffix or int(file.name) > after]
+    return [found for file in files for found in log_file(file) if after < found.entry <= last]
+
+
+def pending(root: Path, batch: int) -> list[Input]:
+    """Return the files that were found after the end of a batch; a damaged log counts as empty."""
+    found: list[Input] = []
+    for log in file_logs(root, last_plan(root)):
+        with suppress(DamagedError):
+            ended = file_logs(root, plan(root / "offsets" / str(batch)) if batch >= 0 else None)
+            found += inputs(log, ended.get(log, -1))
+    return found

@@ -1,0 +1,209 @@
+"""`rewind`: a checkpoint as it was some batches ago."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import textwrap
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from sparkstream_kit._arguments import check
+from sparkstream_kit.checkpoints import layout, state
+from sparkstream_kit.checkpoints.contents import count, file_lines
+from sparkstream_kit.checkpoints.inputs import Input, file_logs, pending
+from sparkstream_kit.checkpoints.layout import KIT, Plan, numbered
+from sparkstream_kit.checkpoints.problems import following, newest_whole, obstacle
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Rewind", "rewind"]
+
+_NAME = re.compile(r"\.?(\d+)(?:\.compact)?(?:\.crc)?")
+_SINKS = (  # where the checkpoint has no note of its query's sinks
+    "sinks that keep a record of their batches reject those they already hold, and tell you how to reset it",
+    "all others get the rows a second time",
+)
+
+
+@dataclass(frozen=True)
+class Rewind:
+    """What a rewind does, or would do; as text, for people.
+
+    Attributes:
+        path: the checkpoint.
+        to: the batch that becomes the last committed one.
+        last: the last batch that it had planned or committed. Those from `to + 1` to `last` run again.
+        same: whether the plan of batch `to + 1` is kept, so that it comes again with the same rows.
+        inputs: the files that the sources find again.
+        moved: the files that leave the checkpoint, with their checksums.
+        backup: where the moved files are, or would be.
+        sinks: what the query's sinks make of it, a sentence for each, as `start` has noted it.
+        applied: whether it was done.
+    """
+
+    path: Path
+    to: int
+    last: int
+    same: bool
+    inputs: tuple[Input, ...]
+    moved: tuple[Path, ...]
+    backup: Path
+    sinks: tuple[str, ...]
+    applied: bool
+
+    def __str__(self) -> str:
+        if not self.moved:
+            return f"{self.path} is at batch {self.to}; nothing to rewind"
+        again = _batches(self.to + 1, self.last)
+        files = f", with {count(len(self.inputs), 'file')}:" if self.inputs else "."
+        lines = [f"{self.path}: {again} run{'s' * (self.last == self.to + 1)} again{files}"]
+        lines += [*file_lines(self.inputs), "", *self._rows(), ""]
+        number = count(sum(file.suffix != ".crc" for file in self.moved), "file")
+        if self.applied:
+            kept = shlex.quote(f"{self.backup}/.")
+            lines += [f"Moved {number}. To undo it, before the next start:"]
+            lines += [f"  cp -a {kept} {shlex.quote(f'{self.path}/')}"]
+        else:
+            lines += [f"Nothing is changed yet. The rewind moves {number} to", f"  {self.backup}"]
+        return "\n".join(lines)
+
+    def _rows(self) -> list[str]:
+        """Say which rows come again, and what the sinks make of them."""
+        first, anew = self.to + 1, self.to + 1 + self.same
+        lines = [f"Batch {first} comes with the same rows as before."] if self.same else []
+        if anew > self.last:
+            return [
+                *lines,
+                "A sink that keeps a record of its batches knows it by its number, and keeps it",
+                "once; any other gets the rows a second time.",
+            ]
+        return [
+            *lines,
+            f"From batch {anew} on Spark plans anew: the same rows, cut into batches by what the",
+            "sources hold then, and by maxFilesPerTrigger and the like.",
+            "",
+            "What the sinks make of it:",
+            *(line for sink in self.sinks or _SINKS for line in _wrapped(sink)),
+        ]
+
+
+def rewind(path: str | Path, *, to: int, apply: bool = False) -> Rewind:
+    """Make a batch the last committed one, so that the query runs what came after it again.
+
+    The plan of the batch after it stays, and brings the same rows; what follows is planned anew. Offsets,
+    commits and state after it, and the later entries of file sources' logs, move into the checkpoint's
+    folder `sparkstream-kit/rewound-TIME`. A file that Spark had left there would be read again: an old
+    snapshot of the state, for one, as if it belonged to the new batches.
+
+    Delivery: what the sinks make of a batch that comes again is in the text of what is returned.
+
+    Args:
+        path: a checkpoint on a local path that no query uses.
+        to: the batch.
+        apply: do it; else only what it would do is returned.
+
+    Raises:
+        InvalidInputError: no checkpoint, or one in use; a batch that is not committed, or is no longer kept,
+            or whose files are not whole; an input file that would come again and has gone.
+
+    Example:
+        >>> rewind("ckpt/totals", to=12)
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: no checkpoint ckpt/totals; give the folder that ...
+    """
+    check(rewind, locals())
+    root = layout.checkpoint(path)
+    with layout.alone(root, change=apply):
+        _check_batch(root, to)
+        after = following(root, to)
+        kept = after or layout.plan(root / "offsets" / str(to))
+        moved = _moves(root, to, kept, last=to + (after is not None))
+        found = Rewind(
+            path=root,
+            to=to,
+            last=max((*numbered(root / "offsets"), *numbered(root / "commits"))),
+            same=after is not None,
+            inputs=tuple(pending(root, to)),
+            moved=tuple(moved),
+            backup=root / KIT / f"rewound-{datetime.now(UTC):%Y%m%dT%H%M%S}",
+            sinks=_sentences(root),
+            applied=apply,
+        )
+        for file in moved if apply else ():
+            target = found.backup / file.relative_to(root)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.rename(target)
+    return found
+
+
+def _check_batch(root: Path, to: int) -> None:
+    """Refuse a batch that cannot be gone back to."""
+    commits = numbered(root / "commits")
+    if not commits:
+        raise InvalidInputError(f"no batch of {root} is committed; there is nothing to rewind")
+    refused = f"{root} cannot be rewound to batch {to}"
+    if not min(commits) <= to <= max(commits):
+        raise InvalidInputError(f"{refused}: it keeps {_batches(min(commits), max(commits))}")
+    error = obstacle(root, to)
+    if error:
+        other = newest_whole(root)
+        fix = "no other is whole" if other is None else f"the newest that is whole is batch {other}"
+        raise InvalidInputError(f"{refused}: {error}; {fix}")
+    gone = [file for file in pending(root, to) if file.gone]
+    if gone:
+        raise InvalidInputError(
+            f"{refused}: {count(len(gone), 'input file')} that would come again cannot be had, first "
+            f"{gone[0].path}, which has gone; put it back, or rewind to a later batch"
+        )
+
+
+def _moves(root: Path, to: int, kept: Plan, *, last: int) -> list[Path]:
+    """Return the files that leave the checkpoint, with their checksums.
+
+    The commits go last: a restart after an interrupted rewind fails, and the rewind can be run again.
+    """
+    done = [*_after(root / "offsets", last), *_after(root / "commits", to)]
+    if not done:
+        return []
+    until = file_logs(root, kept)
+    logs = file_logs(root, layout.last_plan(root) or kept)
+    entries = [file for log in logs for file in _after(log, until.get(log, -1))]
+    # A data file before its .crc: an interrupted rewind must leave a missing file, which a restart notices,
+    # and not a missing checksum, which it does not.
+    versions = sorted(state.newer(root, to + 1), key=lambda file: file.suffix == ".crc")
+    return [*versions, *entries, *done]
+
+
+def _after(log: Path, number: int) -> list[Path]:
+    """Return a log's files after a number, the last one first and each behind its checksum.
+
+    A checksum whose file is lost is among them: Spark takes it for a file that another query has written.
+    """
+    named = ((_NAME.fullmatch(file.name), file) for file in log.glob("*"))
+    found = [(int(match[1]), match[0].startswith("."), file) for match, file in named if match]
+    return [file for each, _, file in sorted(found, reverse=True) if each > number]
+
+
+def _sentences(root: Path) -> tuple[str, ...]:
+    """Return what the sinks of the checkpoint's query make of a rewind, as `start` has noted it."""
+    noted = layout.note(root).get("sinks")
+    return tuple(map(str, noted)) if isinstance(noted, list) else ()
+
+
+def _wrapped(sentence: str) -> list[str]:
+    return textwrap.wrap(sentence, 80, initial_indent="  ", subsequent_indent="    ")
+
+
+def _batches(first: int, last: int) -> str:
+    """Return a range of batches.
+
+    Example:
+        >>> _batches(3, 3), _batches(3, 5)
+        ('batch 3', 'batches 3 to 5')
+    """
+    return f"batch {first}" if first == last else f"batches {first} to {last}"
