@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -11,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyspark
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["get_session", "is_local", "spark_session"]
 
 _log = logging.getLogger(__name__)
+
+_NEWEST_TESTED = (4, 3)  # of Spark; `make versions` runs the tests on it
 
 # What each session of this process was started with: its profile and its `conf`.
 _asked: dict[str, tuple[str | Path | None, dict[str, str]]] = {}
@@ -71,6 +75,8 @@ def get_session(
     check(get_session, locals())
     explicit = {key: _text(value) for key, value in (conf or {}).items()}
     ran = runs()
+    if not ran:
+        _warn_of_newer_spark(pyspark.__version__)
     if remote := explicit.get("spark.remote") or os.environ.get("SPARK_REMOTE"):
         from sparkstream_kit.server import attach
 
@@ -120,6 +126,13 @@ def spark_session(
     finally:
         if not ran:
             spark.stop()
+
+
+def _warn_of_newer_spark(version: str) -> None:
+    feature = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+    if feature > _NEWEST_TESTED:
+        tested = ".".join(map(str, _NEWEST_TESTED))
+        _log.warning("Spark %s is newer than %s, the newest that the kit is tested with", version, tested)
 
 
 def _text(value: object) -> str:

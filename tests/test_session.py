@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import environment
 
-from sparkstream_kit import get_session, sources, spark_session
+from sparkstream_kit import get_session, session, sources, spark_session
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -496,3 +496,14 @@ def test_an_unreadable_profile_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "damaged.conf").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InvalidInputError, match=r"^profile .*damaged\.conf cannot be read: .*$"):
         get_session("x", profile=str(tmp_path / "damaged.conf"))
+
+
+@pytest.mark.parametrize(
+    ("version", "said"), [("4.3.1.dev0", ""), ("4.10.0", "newer than 4.3"), ("5.0", "newer")]
+)
+def test_a_spark_newer_than_the_tested_ones_is_one_warning(
+    caplog: pytest.LogCaptureFixture, version: str, said: str
+) -> None:
+    session._warn_of_newer_spark(version)  # noqa: SLF001
+    assert len(caplog.messages) == bool(said)
+    assert said in caplog.text
