@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -78,6 +79,23 @@ def test_the_core_imports_no_extra() -> None:
         if room(importer) not in EXTRAS and room(module) in EXTRAS
     }
     assert opened == DOORS
+
+
+@pytest.mark.parametrize("name", sorted(name for name in TREES if room(name) != "_spark"))
+def test_one_room_alone_reaches_into_spark(name: str) -> None:
+    text = PATHS[name].read_text("utf-8")
+    assert "SLF001" not in text  # ruff refuses what others keep to themselves, but in `_spark`
+    assert not re.search(r"\._(jvm|jsc|jdf|jsq|jsparkSession|gateway|active_spark_context)\b", text)
+    assert "is_connect" not in text
+
+
+def test_an_import_loads_little() -> None:
+    count = "import sys; print(sum(name.startswith('sparkstream_kit') for name in sys.modules))"
+    for what, most in (("import sparkstream_kit", 1), ("from sparkstream_kit import sinks", 10)):
+        done = subprocess.run(
+            [sys.executable, "-c", f"{what}\n{count}"], capture_output=True, text=True, check=True
+        )
+        assert int(done.stdout) <= most, what
 
 
 @pytest.mark.parametrize("name", sorted(TREES))
