@@ -86,21 +86,25 @@ def _shared(of: Plan, reached: dict[int, int], found: tuple[int, ...]) -> Iterat
             yield from _shared(of, reached, (*found, log))
 
 
-def file_logs(root: Path, of: Plan | None) -> dict[Path, int]:
-    """Return the log of each file source, with the last entry that a plan reads; none without a plan."""
-    if of is None:
-        return {}
+def file_logs(root: Path, of: Plan) -> dict[Path, int]:
+    """Return the log of each file source, with the last entry that a plan reads."""
     found = zip(log_numbers(root, of), of.files, strict=True)
     return {root / "sources" / str(log): last for log, last in found if last is not None}
 
 
-def committed(root: Path) -> dict[Path, int]:
-    """Return the log of each file source, with the last entry that the committed batches have read.
+def planned(root: Path) -> dict[Path, int]:
+    """Return the log of each file source, with the last entry that a batch was planned with."""
+    last = last_plan(root)
+    return file_logs(root, last) if last else {}
+
+
+def committed(root: Path, batch: int | None = None) -> dict[Path, int]:
+    """Return the log of each file source, with the last entry that a batch has read: the last committed one.
 
     Raises:
-        DamagedError, InvalidInputError: the plan of the last committed batch cannot be read.
+        DamagedError, InvalidInputError: the plan of the batch cannot be read.
     """
-    done = max(numbered(root / "commits"), default=-1)
+    done = max(numbered(root / "commits"), default=-1) if batch is None else batch
     return file_logs(root, plan(root / "offsets" / str(done))) if done >= 0 else {}
 
 
@@ -154,8 +158,7 @@ def inputs(log: Path, after: int = -1, until: int | None = None) -> list[Input]:
 def pending(root: Path, batch: int) -> list[Input]:
     """Return the files that were found after the end of a batch; a damaged log counts as empty."""
     found: list[Input] = []
-    for log in file_logs(root, last_plan(root)):
+    for log in planned(root):
         with suppress(DamagedError):
-            ended = file_logs(root, plan(root / "offsets" / str(batch)) if batch >= 0 else None)
-            found += inputs(log, ended.get(log, -1))
+            found += inputs(log, committed(root, batch).get(log, -1))
     return found

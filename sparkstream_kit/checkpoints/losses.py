@@ -96,7 +96,7 @@ def doubled(checkpoint: str) -> str | None:
     root = Path(checkpoint)
     with suppress(InvalidInputError):  # `findings` says these
         committed = inputs.committed(root)
-        for log in inputs.file_logs(root, layout.last_plan(root)):
+        for log in inputs.planned(root):
             pending = inputs.inputs(log, committed.get(log, -1))
             paths = [path for path in (file.path for file in pending) if path and _names.is_pattern(path)]
             found = [path for path in paths if not _names.is_read_once(path)]
@@ -115,13 +115,10 @@ class _Source:
 
     def __init__(self, root: Path, number: int, path: str | None) -> None:
         log = root / "sources" / str(number)
-        has_files = log in inputs.file_logs(root, layout.last_plan(root))
         self.root = root
         self.committed = inputs.committed(root).get(log, -1)
-        self.planned: dict[str, Input] = {}
-        for file in inputs.inputs(log) if has_files else ():
-            if path_of_file := file.path:
-                self.planned[path_of_file] = file
+        found = inputs.inputs(log) if log in inputs.planned(root) else ()
+        self.planned = {local: file for file in found if (local := file.path)}
         self.there: dict[str, int] = {}  # files with their times
         self.passed_over: dict[str, list[str]] = {kind: [] for kind in PASSED_OVER}
         self.folders = {planned.rpartition("/")[0] for planned in self.planned}

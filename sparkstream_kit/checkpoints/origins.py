@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from sparkstream_kit._spark.files import locate
-from sparkstream_kit.checkpoints.inputs import file_logs, inputs, log_file, write_log_file
-from sparkstream_kit.checkpoints.layout import last_plan, numbered
+from sparkstream_kit.checkpoints.inputs import inputs, log_file, planned, write_log_file
+from sparkstream_kit.checkpoints.layout import numbered
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def find_moves(
     bases = {number: _base(spark, path) for number, path in enumerate(reads) if path is not None}
     wanted = {_absolute(spark, str(old)): _absolute(spark, str(new)) for old, new in moved.items()}
     found: dict[tuple[Path, Path | None], Move] = {}
-    for log, until in file_logs(root, last_plan(root)).items():
+    for log, until in planned(root).items():
         number = int(log.name)
         base = bases.get(number)
         for uri in _folders(log, until):
@@ -126,12 +126,12 @@ def _escaped(path: str) -> str:
 
 def _check_committed(root: Path, folder: Path) -> None:
     """Refuse to forget files of a batch that would come again: without them."""
-    planned, committed = (max(numbered(root / log), default=-1) for log in ("offsets", "commits"))
-    if committed < planned:
+    last, done = (max(numbered(root / log), default=-1) for log in ("offsets", "commits"))
+    if done < last:
         raise InvalidInputError(
-            f"checkpoint {root}: batch {planned} was planned with files of {folder} and is not committed; "
+            f"checkpoint {root}: batch {last} was planned with files of {folder} and is not committed; "
             "start the query once more on that folder, or rewind: sparkstream checkpoint rewind "
-            f"{shlex.quote(str(root))} --to {committed}"
+            f"{shlex.quote(str(root))} --to {done}"
         )
 
 

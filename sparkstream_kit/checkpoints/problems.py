@@ -1,4 +1,4 @@
-"""What is wrong with a checkpoint: before Spark says it in its own words, or loses rows without a word."""
+"""What is wrong with the files of a checkpoint, and the way out; for those of its input see `losses`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sparkstream_kit import _arguments
 from sparkstream_kit.checkpoints import inputs, layout, state
@@ -48,7 +48,7 @@ def check(path: str | Path) -> list[Problem]:
         path: a checkpoint on a local path.
 
     Returns:
-        The problems, one a file; an empty list if there is none.
+        The problems, one for each file; an empty list if there is none.
 
     Raises:
         InvalidInputError: no checkpoint, or one of a newer Spark's format.
@@ -110,14 +110,14 @@ def newest_whole(root: Path) -> int | None:
 def obstacle(root: Path, batch: int) -> DamagedError | None:
     """Return why Spark could not go on from the end of a batch, or None."""
     try:
-        commit = unchanged(layout.commit, root / "commits" / str(batch))
+        unchanged(layout.commit, root / "commits" / str(batch))
         _whole_plan(root, batch)
         # Spark reads two plans, the last one and the one before it.
         if batch and following(root, batch) is None:
             unchanged(layout.plan, root / "offsets" / str(batch - 1))
     except DamagedError as err:
         return err
-    return next(state.lost(root, batch + 1, commit, whole=True), None)
+    return next(state.lost(root, batch + 1, whole=True), None)
 
 
 def following(root: Path, batch: int) -> Plan | None:
@@ -139,32 +139,29 @@ def _whole_plan(root: Path, batch: int) -> Plan:
 def _restart(root: Path, *, whole: bool) -> Iterator[DamagedError]:
     """Yield what a restart would trip over."""
 
-    def tried_of(read: Callable[[Path], object], *files: Path) -> Iterator[DamagedError]:
+    def errors_of(read: Callable[[Path], object], *files: Path) -> Iterator[DamagedError]:
         for file in files:
             yield from tried(partial(unchanged, read) if whole else read, file)
 
     plans, commits = (list(numbered(root / name)) for name in ("offsets", "commits"))
     if plans or commits or (root / "metadata").exists():
-        for err in tried_of(layout.query_id, root / "metadata"):
+        for err in errors_of(layout.query_id, root / "metadata"):
             yield DamagedError(err.file, err.what, _WRITE_ID)
     done = max(commits, default=-1)
     last = max(done, *plans, -1)
-    yield from tried_of(layout.plan, *(root / "offsets" / str(n) for n in range(max(last - 1, 0), last + 1)))
-    ended: dict[str, Any] = {}
+    yield from errors_of(layout.plan, *(root / "offsets" / str(n) for n in range(max(last - 1, 0), last + 1)))
     if commits:
-        yield from tried_of(layout.commit, root / "commits" / str(done))
-        with suppress(DamagedError):
-            ended = layout.commit(root / "commits" / str(done))
-    for log, planned in inputs.file_logs(root, layout.last_plan(root)).items():
+        yield from errors_of(layout.commit, root / "commits" / str(done))
+    for log, planned in inputs.planned(root).items():
         try:
             files = inputs.log_files(log, max(planned, *numbered(log), -1))
         except DamagedError as err:
             yield err
         else:
-            yield from tried_of(inputs.log_file, *files) if whole else ()
+            yield from errors_of(inputs.log_file, *files) if whole else ()
     for log in (root / "offsets", root / "commits", *numbered(root / "sources").values()):
         yield from _orphans(log)
-    yield from state.lost(root, done + 1, ended, whole=whole)
+    yield from state.lost(root, done + 1, whole=whole)
 
 
 def _orphans(log: Path) -> Iterator[DamagedError]:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from sparkstream_kit.checkpoints.layout import (
     DamagedError,
     checksum_differs,
+    commit,
     last_plan,
     lines,
     numbered,
@@ -126,16 +127,17 @@ def newer(root: Path, version: int) -> list[Path]:
     return found
 
 
-def lost(root: Path, version: int, commit: dict[str, Any], *, whole: bool) -> Iterator[DamagedError]:
+def lost(root: Path, version: int, *, whole: bool) -> Iterator[DamagedError]:
     """Yield what stands in the way of loading a version of the state.
 
     Args:
         root: the checkpoint.
         version: the version; 0 is the empty state before the first batch.
-        commit: what the commit of batch `version - 1` says, for the ids of state format v2.
         whole: read the files, too, and do not only see that they are there.
     """
-    ids = commit.get("stateUniqueIds", {})
+    ids: dict[str, Any] = {}  # of state format v2
+    with suppress(DamagedError):
+        ids = commit(root / "commits" / str(version - 1))["stateUniqueIds"]
     for state in states(root):
         of_partition = dict(enumerate(ids.get(state.folder.name, ())))
         for partition, store in product(range(state.partitions), state.stores):
