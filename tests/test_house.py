@@ -16,8 +16,8 @@ import sparkstream_kit
 PACKAGE = Path(sparkstream_kit.__file__).parent
 # Rooms that a `--py-files` zip could leave out; every other room is the core.
 EXTRAS = {"__main__", "cli", "connectors", "feeds", "monitoring", "server", "testing"}
-# Where the core opens an extra, each when the caller asks for what lies behind it.
-DOORS: set[tuple[str, str]] = set()
+# Where the core opens an extra, each when the caller asks for what lies behind it: a module and a room.
+DOORS = {("sparkstream_kit.sinks", "connectors"), ("sparkstream_kit.sources", "connectors")}
 MOST_LINES = {"module": 250, "function": 50}
 
 
@@ -46,7 +46,14 @@ def imported(node: ast.AST) -> set[str]:
     return (found & set(TREES)).union(*map(imported, ast.iter_child_nodes(node)))
 
 
-IMPORTS = {name: imported(tree) - {name} for name, tree in TREES.items()}
+def imported_by_name(tree: ast.Module) -> set[str]:
+    """Return the kit's modules whose full names are texts in a module that uses `importlib`."""
+    if "import importlib" not in ast.unparse(tree):
+        return set()
+    return {str(node.value) for node in ast.walk(tree) if isinstance(node, ast.Constant)} & set(TREES)
+
+
+IMPORTS = {name: (imported(tree) | imported_by_name(tree)) - {name} for name, tree in TREES.items()}
 
 
 def code_lines(path: Path, node: ast.AST) -> int:
@@ -72,12 +79,12 @@ def test_imports_run_in_no_circle() -> None:
 
 def test_the_core_imports_no_extra() -> None:
     opened = {
-        (importer, module)
+        (importer, room(module))
         for importer, modules in IMPORTS.items()
         for module in modules
         if room(importer) not in EXTRAS and room(module) in EXTRAS
     }
-    assert opened == DOORS
+    assert opened - DOORS == set()
 
 
 @pytest.mark.parametrize("name", sorted(TREES))

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import uuid
+from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, reject_unknown
+from sparkstream_kit.sinks import identity
+from sparkstream_kit.sinks.base import Sink
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sparkstream_kit.sinks.base import Sink
+    from pyspark.sql import DataFrame
+
+    from sparkstream_kit.connectors.sql.table import Target
 
 __all__ = ["sql_table"]
 
@@ -78,8 +85,8 @@ def sql_table(
     try:
         for needed in ("pandas", "pyarrow"):  # Spark's mapInArrow asks for both, and only in the first batch
             import_module(needed)
-        from sparkstream_kit.sinks.sql import writing
-        from sparkstream_kit.sinks.sql.databases import parse
+        from sparkstream_kit.connectors.sql import database
+        from sparkstream_kit.connectors.sql.table import Target
     except ModuleNotFoundError as err:
         raise MissingExtraError("sinks.sql_table", "sql") from err
     reject_unknown("way to write (how=)", [how], _MODES)
@@ -93,6 +100,37 @@ def sql_table(
         raise InvalidInputError(
             f"sql_table: the kit needs the name {name} for a table of its own; use another"
         )
-    return writing.sink(
-        writing.Target(parse(url), schema or None, name, how, tuple(keys), take_over), _MODES[how]
+    return _sink(Target(database.parse(url), schema or None, name, how, tuple(keys), take_over))
+
+
+sql_table.__module__ = "sparkstream_kit.sinks"  # where users find it: messages name it so
+
+
+def _sink(target: Target) -> Sink:
+    from sparkstream_kit.connectors.sql.table import prepare
+
+    def bind(frame: DataFrame, checkpoint: str | None) -> Sink:
+        # Nothing goes on without a checkpoint: any new id will do, and Connect has no other.
+        known = str(uuid.uuid4()) if checkpoint is None else None
+        prepare(target, frame.schema, known or identity.of_checkpoint(frame.sparkSession, str(checkpoint)))
+        return replace(unbound, write=partial(_write, target, checkpoint, known), binder=None)
+
+    unbound = Sink(
+        kind="sql_table",
+        modes=(_MODES[target.how],),
+        delivery="exactly once",
+        needs_checkpoint=target.how != "replace",
+        advice="use how='insert' for append, 'upsert' with keys for update, 'replace' for complete",
+        targets=(target.where,),
+        write=partial(_write, target, None, None),
+        binder=bind,
     )
+    return unbound
+
+
+def _write(
+    target: Target, checkpoint: str | None, known: str | None, batch: DataFrame, batch_id: int
+) -> None:
+    from sparkstream_kit.connectors.sql import table
+
+    table.write(target, known or identity.of_batch(batch, checkpoint), checkpoint, batch, batch_id)
