@@ -26,7 +26,9 @@ __all__ = [
     "hint",
     "innermost_cause",
     "missing_source",
+    "nobody_listens",
     "reject_unknown",
+    "unknown_host",
     "without_secrets",
 ]
 

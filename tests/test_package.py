@@ -19,12 +19,11 @@ PUBLIC = {name: path for name, path in MODULES.items() if "._" not in name.remov
 # The libraries of the extras, and the one module that may ask for each.
 EXTRAS = {
     "sparkstream_kit.cli.app": {"typer", "rich", "click"},
+    "sparkstream_kit.connectors.sql.__init__": {"pandas", "pyarrow"},
+    "sparkstream_kit.connectors.sql.database": {"psycopg", "sqlalchemy"},
+    "sparkstream_kit.connectors.sql.rows": {"pyarrow", "sqlalchemy"},
+    "sparkstream_kit.connectors.sql.table": {"sqlalchemy"},
     "sparkstream_kit.display": {"matplotlib", "rich"},
-    **{f"sparkstream_kit.sinks.sql.{name}": {"sqlalchemy"} for name in ("columns", "ledger", "writing")},
-    "sparkstream_kit.sinks.sql.__init__": {"pandas", "pyarrow"},
-    "sparkstream_kit.sinks.sql.databases": {"psycopg", "sqlalchemy"},
-    "sparkstream_kit.sinks.sql.encoding": {"pyarrow"},
-    "sparkstream_kit.sinks.sql.rows": {"pyarrow", "sqlalchemy"},
     "sparkstream_kit.testing._rows": {"pyarrow", "pytest"},
     "sparkstream_kit.testing.comparing": {"hypothesis"},
     "sparkstream_kit.testing.plugin": {"pytest"},
@@ -108,6 +107,19 @@ def test_what_is_needed_before_spark_does_not_import_it(module: str) -> None:
     env = {"PYTHONPATH": str(PACKAGE.parent)}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_a_connector_is_opened_when_it_is_first_asked_for() -> None:
+    code = (
+        "import sys; from sparkstream_kit import sinks; seen = set(sys.modules); sinks.sql_table; "
+        "names = {'sparkstream_kit.connectors', 'sqlalchemy', 'pyarrow', 'pandas'}; "
+        "print(sorted(names & seen), sorted(names & set(sys.modules)))"
+    )
+    env = {"PYTHONPATH": str(PACKAGE.parent)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("[] ['sparkstream_kit.connectors']\n", "")
+    with pytest.raises(AttributeError, match="has no attribute 'sql_tabel'"):
+        getattr(sparkstream_kit.sinks, "sql_tabel")  # noqa: B009
 
 
 def test_the_everyday_calls_and_the_modules_are_attributes_of_the_package() -> None:

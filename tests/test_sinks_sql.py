@@ -18,9 +18,9 @@ from pyspark.sql import functions as F
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.checkpoints import rewind
+from sparkstream_kit.connectors.sql import rows
 from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, QueryFailed
 from sparkstream_kit.sinks.base import opened
-from sparkstream_kit.sinks.sql import rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -189,10 +189,10 @@ def test_rows_that_spark_had_to_compute_again_are_not_taken_for_the_first_ones(s
             made = pa.array([time.time_ns()] * part.num_rows)
             yield pa.RecordBatch.from_arrays([made], ["at"])
 
-    with rows.encoded(spark.range(5).mapInArrow(now, "at LONG"), "sqlite", "batch 0") as blobs:
+    with rows.kept(spark.range(5).mapInArrow(now, "at LONG")) as parts:
         spark.catalog.clearCache()  # as when a worker goes with what it kept
         with pytest.raises(KitError, match="a worker lost rows of this batch"):
-            list(blobs)
+            list(parts)
 
 
 def test_a_reader_never_sees_half_a_batch(spark: SparkSession, url: str, tmp_path: Path) -> None:
@@ -656,7 +656,7 @@ def test_what_does_not_fit_together_is_said() -> None:
     [("sqlalchemy", "sql"), ("pyarrow", "sql"), ("pandas", "sql"), ("psycopg", "postgresql")],
 )
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, missing: str, extra: str) -> None:
-    for name in [name for name in sys.modules if name.startswith("sparkstream_kit.sinks.sql.")]:
+    for name in [name for name in sys.modules if name.startswith("sparkstream_kit.connectors.sql.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(MissingExtraError, match=rf"pip install 'sparkstream-kit\[{extra}\]'"):

@@ -21,7 +21,7 @@ from sparkstream_kit.errors import InvalidInputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["Checkpoint", "Source", "State", "show"]
+__all__ = ["Checkpoint", "Source", "State", "count", "file_lines", "show"]
 
 _SHOWN = 5  # files that are named; of more the number is said
 

@@ -28,6 +28,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+__all__ = [
+    "Input",
+    "committed",
+    "file_logs",
+    "inputs",
+    "log_file",
+    "log_files",
+    "log_numbers",
+    "pending",
+    "planned",
+    "write_log_file",
+]
+
 # As Spark writes it; a URI has no quote in it.
 _LINE = re.compile(r'\{"path":"([^"]*)","timestamp":(-?\d+),"batchId":(\d+)\}')
 

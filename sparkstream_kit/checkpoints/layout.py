@@ -27,6 +27,29 @@ from sparkstream_kit.errors import InvalidInputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+__all__ = [
+    "KIT",
+    "DamagedError",
+    "Plan",
+    "alone",
+    "check_unchanged",
+    "checkpoint",
+    "checksum_differs",
+    "commit",
+    "last_plan",
+    "left_running",
+    "lines",
+    "local",
+    "note",
+    "numbered",
+    "plan",
+    "query_id",
+    "reading",
+    "replace",
+    "tried",
+    "unchanged",
+]
+
 _T = TypeVar("_T")
 
 KIT = "sparkstream-kit"

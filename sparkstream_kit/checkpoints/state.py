@@ -37,6 +37,8 @@ from sparkstream_kit.profiles import STATE_STORE
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
+__all__ = ["State", "lost", "newer", "states"]
+
 _FILE = re.compile(r"(\d+)(?:_([0-9a-f-]{36}))?\.(delta|snapshot|changelog|zip)(?:\.crc)*")
 _METADATA = re.compile(r"\.?(\d+)(\.crc)?")
 _SCHEMAS = ("*/_metadata/schema", "*/*/_metadata/schema", "_stateSchema/*/[0-9]*", "_metadata/v2/[0-9]*")

@@ -2,14 +2,23 @@
 
 start(frame, sinks.console(), name="totals", mode="complete")
 sinks.console()(frame.writeStream).start()
+
+A sink is imported when it is first used; one of another system comes from `sparkstream_kit.connectors`.
 """
 
-from sparkstream_kit.sinks.base import Sink
-from sparkstream_kit.sinks.batches import fan_out, foreach_batch, snapshot
-from sparkstream_kit.sinks.builtin import console, files, memory, table
-from sparkstream_kit.sinks.directories import batch_files
-from sparkstream_kit.sinks.latest import latest
-from sparkstream_kit.sinks.sql import sql_table
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sparkstream_kit._lazy import attributes
+
+if TYPE_CHECKING:
+    from sparkstream_kit.connectors.sql import sql_table
+    from sparkstream_kit.sinks.base import Sink
+    from sparkstream_kit.sinks.batches import fan_out, foreach_batch, snapshot
+    from sparkstream_kit.sinks.builtin import console, files, memory, table
+    from sparkstream_kit.sinks.directories import batch_files
+    from sparkstream_kit.sinks.last_result import latest
 
 __all__ = [
     "Sink",
@@ -24,3 +33,20 @@ __all__ = [
     "sql_table",
     "table",
 ]
+
+__getattr__ = attributes(
+    __name__,
+    {
+        "Sink": "sparkstream_kit.sinks.base",
+        "batch_files": "sparkstream_kit.sinks.directories",
+        "console": "sparkstream_kit.sinks.builtin",
+        "fan_out": "sparkstream_kit.sinks.batches",
+        "files": "sparkstream_kit.sinks.builtin",
+        "foreach_batch": "sparkstream_kit.sinks.batches",
+        "latest": "sparkstream_kit.sinks.last_result",
+        "memory": "sparkstream_kit.sinks.builtin",
+        "snapshot": "sparkstream_kit.sinks.batches",
+        "sql_table": "sparkstream_kit.connectors.sql",
+        "table": "sparkstream_kit.sinks.builtin",
+    },
+)

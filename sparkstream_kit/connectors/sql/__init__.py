@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import uuid
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
+from sparkstream_kit._spark.batch import query_id, query_of
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, reject_unknown
+from sparkstream_kit.sinks.base import Sink
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sparkstream_kit.sinks.base import Sink
+    from pyspark.sql import DataFrame
+
+    from sparkstream_kit._spark.files import Location
+    from sparkstream_kit.connectors.sql.table import Target
+    from sparkstream_kit.sinks.base import Write
 
 __all__ = ["sql_table"]
 
@@ -78,8 +86,8 @@ def sql_table(
     try:
         for needed in ("pandas", "pyarrow"):  # Spark's mapInArrow asks for both, and only in the first batch
             import_module(needed)
-        from sparkstream_kit.sinks.sql import writing
-        from sparkstream_kit.sinks.sql.databases import parse
+        from sparkstream_kit.connectors.sql import database
+        from sparkstream_kit.connectors.sql.table import Target
     except ModuleNotFoundError as err:
         raise MissingExtraError("sinks.sql_table", "sql") from err
     reject_unknown("way to write (how=)", [how], _MODES)
@@ -93,6 +101,40 @@ def sql_table(
         raise InvalidInputError(
             f"sql_table: the kit needs the name {name} for a table of its own; use another"
         )
-    return writing.sink(
-        writing.Target(parse(url), schema or None, name, how, tuple(keys), take_over), _MODES[how]
+    return _sink(Target(database.parse(url), schema or None, name, how, tuple(keys), take_over))
+
+
+sql_table.__module__ = "sparkstream_kit.sinks"  # where users find it: messages name it so
+
+
+def _sink(target: Target) -> Sink:
+    def open_table(frame: DataFrame, location: Location | None) -> Write:
+        from sparkstream_kit.connectors.sql.table import prepare
+
+        if not frame.isStreaming:  # a query without `start`: its first batch says which query it is
+            return partial(_write, target, None, None)
+        # Nothing goes on without a checkpoint: any new id will do, and Connect has no other.
+        known = str(uuid.uuid4()) if location is None else None
+        prepare(target, frame.schema, known if location is None else query_of(frame.sparkSession, location))
+        return partial(_write, target, location, known)
+
+    return Sink(
+        kind="sql_table",
+        modes=(_MODES[target.how],),
+        promise="exactly once",
+        after_rewind="keeps a batch that comes with the same rows once; others it refuses, and says how to "
+        "reset its ledger; a database restored from a backup of that moment goes on exactly once",
+        needs_checkpoint=target.how != "replace",
+        advice="use how='insert' for append, 'upsert' with keys for update, 'replace' for complete",
+        writes_to=(target.where,),
+        open=open_table,
     )
+
+
+def _write(
+    target: Target, location: Location | None, known: str | None, batch: DataFrame, batch_id: int
+) -> None:
+    from sparkstream_kit.connectors.sql import table
+
+    checkpoint = None if location is None else location.text
+    table.write(target, known or query_id(batch, location), checkpoint, batch, batch_id)

@@ -1,0 +1,223 @@
+"""One batch into one table: staged, then merged with its entry in the ledger in one transaction."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.schema import CreateTable
+
+from sparkstream_kit.connectors.ledger import Ledger
+from sparkstream_kit.connectors.sql import database, rows
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+    from pyspark.sql.types import StructType
+    from sqlalchemy.engine import URL, Connection
+
+__all__ = ["Target", "prepare", "write"]
+
+_LEDGER = "sparkstream_ledger"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the rows go, and how."""
+
+    url: URL = field(repr=False)
+    schema: str | None
+    name: str
+    how: str
+    keys: tuple[str, ...]
+    take_over: bool
+
+    @property
+    def where(self) -> str:
+        """The table and its database, for messages and to tell two targets apart."""
+        # The schema `public` is the one that PostgreSQL takes by itself.
+        name = self.name if self.schema in (None, "public") else f"{self.schema}.{self.name}"
+        return f"table {name} in {database.shown(self.url)}"
+
+    def table(self, schema: StructType) -> sa.Table:
+        """Return the table as a query with this schema makes it.
+
+        Raises:
+            InvalidInputError: a name or a type that the database cannot hold, or a key that is no column.
+        """
+        if self.url.get_backend_name() == "postgresql":
+            database.check_names([self.schema or "", self.name, *schema.names])
+        made = database.columns(schema, self.keys)
+        return sa.Table(self.name, sa.MetaData(), *made, schema=self.schema, quote=True, quote_schema=True)
+
+    def ledger(self, connection: Connection, table: sa.Table) -> Ledger:
+        """Return the rules for this table."""
+        store = _Store(connection, table)
+        return Ledger(store, f"table {self.name}", self.where, self.how, self.take_over)
+
+
+class _Store:
+    """The ledger as a table beside the rows."""
+
+    def __init__(self, connection: Connection, table: sa.Table) -> None:
+        self._connection, self._table = connection, table
+        self.ledger = sa.Table(
+            _LEDGER,
+            sa.MetaData(),
+            sa.Column("table_name", sa.String(255), primary_key=True),
+            sa.Column("query_id", sa.String(64), primary_key=True),
+            sa.Column("batch_id", sa.BigInteger, nullable=False),
+            schema=table.schema,
+        )
+        self._here = self.ledger.c.table_name == table.name
+
+    def last_batch(self, query_id: str | None) -> int | None:
+        if not sa.inspect(self._connection).has_table(_LEDGER, schema=self.ledger.schema):
+            return None
+        own = sa.select(self.ledger.c.batch_id).where(self._here, self.ledger.c.query_id == query_id)
+        return self._connection.execute(own).scalar()
+
+    def any_query(self) -> tuple[str, int] | None:
+        some = sa.select(self.ledger.c.query_id, self.ledger.c.batch_id).where(self._here).limit(1)
+        found = self._connection.execute(some).first()
+        return None if found is None else (found.query_id, found.batch_id)
+
+    def has_rows(self) -> bool:
+        some = sa.select(sa.literal(1)).select_from(self._table).limit(1)
+        return self._connection.execute(some).first() is not None
+
+    def advance(self, query_id: str, batch_id: int) -> bool:
+        earlier = self.ledger.c.batch_id < batch_id
+        moved = self._connection.execute(self._set(query_id, batch_id).where(earlier))
+        return bool(moved.rowcount)
+
+    def add(self, query_id: str, batch_id: int) -> None:
+        values = {"table_name": self._table.name, "query_id": query_id, "batch_id": batch_id}
+        self._connection.execute(sa.insert(self.ledger).values(values))
+
+    def forget(self) -> None:
+        self._connection.execute(sa.delete(self.ledger).where(self._here))
+
+    def lock(self) -> None:
+        if self._connection.dialect.name == "postgresql":
+            # SQLite has let one transaction alone get here. A lock of the ledger would stop those that go on.
+            key = sa.func.hashtextextended(f"{_LEDGER} {self._table.schema}.{self._table.name}", 0)
+            self._connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
+
+    def set_back(self, query_id: str, batch_id: int) -> str:
+        statement = self._set(query_id, batch_id).compile(compile_kwargs={"literal_binds": True})
+        return " ".join(str(statement).split())
+
+    def _set(self, query_id: str, batch_id: int) -> sa.Update:
+        own = self._here & (self.ledger.c.query_id == query_id)
+        return sa.update(self.ledger).where(own).values(batch_id=batch_id)
+
+
+def prepare(target: Target, schema: StructType, query_id: str | None) -> None:
+    """Make the table and the ledger where they are missing, and see that this query may write to the table.
+
+    Args:
+        target: where the rows go.
+        schema: of the query's rows.
+        query_id: the query; None when it has not been started before.
+
+    Raises:
+        InvalidInputError: the table has other columns, has rows that this query did not write, or is gone.
+    """
+    table = target.table(schema)
+    with database.connected(target.url) as connection:
+        store = _Store(connection, table)
+        ledger = target.ledger(connection, table)
+        connection.execute(CreateTable(store.ledger, if_not_exists=True))
+        if sa.inspect(connection).has_table(table.name, schema=table.schema):
+            database.check_columns(connection, table, target.where)
+            ledger.check_owner(query_id)
+        else:
+            ledger.check_lost(query_id)
+            connection.execute(CreateTable(table, if_not_exists=True))
+            store.forget()
+        connection.commit()
+
+
+def write(target: Target, query_id: str, checkpoint: str | None, batch: DataFrame, batch_id: int) -> None:
+    """Write a batch of a query, once.
+
+    Args:
+        target: where the rows go.
+        query_id: the query.
+        checkpoint: its folder, for messages.
+        batch: the rows.
+        batch_id: the batch's number.
+
+    Raises:
+        InvalidInputError: the ledger's rules refuse the batch, or its rows have no keys to be known by.
+        KitError: the database reported an error, or a worker lost rows.
+    """
+    table = target.table(batch.schema)
+    with database.connected(target.url) as connection:
+        ledger = target.ledger(connection, table)
+        is_new = ledger.store.last_batch(query_id) is None
+        is_written = ledger.is_written(query_id, batch_id, checkpoint)
+    if is_new:
+        prepare(target, batch.schema, query_id)
+    if is_written:
+        _log.info("batch %d is in table %s already", batch_id, target.name)
+        # Read all the same: a stateful query fails when its batch is not read.
+        batch.write.format("noop").mode("append").save()
+        return
+    # Spark computes the batch first: nothing of the database is held meanwhile.
+    with rows.kept(batch) as parts, database.connected(target.url) as connection:
+        stage = _stage(table)
+        stage.create(connection)
+        changed = rows.load(connection, stage, parts)
+        if changed:
+            kinds = rows.CHANGED[connection.dialect.name]
+            _log.warning(
+                "batch %d for table %s: %d values are changed: %s", batch_id, target.name, changed, kinds
+            )
+        target.ledger(connection, table).advance(query_id, batch_id)
+        _merge(connection, target, table, stage, batch_id)
+        connection.commit()
+
+
+def _stage(table: sa.Table) -> sa.Table:
+    """Return a temporary table of this connection: the rows come slowly, and shared ones stay free."""
+    return sa.Table(
+        "sparkstream_stage",
+        sa.MetaData(),
+        *(sa.Column(column.name, column.type, quote=True) for column in table.columns),
+        prefixes=["TEMPORARY"],
+        postgresql_on_commit="DROP",
+    )
+
+
+def _merge(connection: Connection, target: Target, table: sa.Table, stage: sa.Table, batch_id: int) -> None:
+    if target.how == "replace":
+        connection.execute(sa.delete(table))
+    names = [column.name for column in table.columns]
+    # SQLite cannot tell ON CONFLICT from a join's ON without a WHERE.
+    every = sa.select(*stage.columns).where(sa.true())
+    if target.how != "upsert":
+        connection.execute(sa.insert(table).from_select(names, every))
+        return
+    _check_keys(connection, target, stage, batch_id)
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    insert = dialect.insert(table).from_select(names, every)
+    keys, values = [table.c[key] for key in target.keys], {name: insert.excluded[name] for name in names}
+    connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=values))
+
+
+def _check_keys(connection: Connection, target: Target, stage: sa.Table, batch_id: int) -> None:
+    """Refuse keys that do not tell rows apart: null equals nothing, and of two rows one would be lost."""
+    keys = [stage.c[key] for key in target.keys]
+    named = f"batch {batch_id} for table {target.name}: key {', '.join(target.keys)}"
+    some = sa.select(sa.literal(1)).select_from(stage).limit(1)
+    if connection.execute(some.where(sa.or_(*(key.is_(None) for key in keys)))).first() is not None:
+        raise InvalidInputError(f"{named} is null; fill it with F.coalesce, or leave such rows out")
+    if connection.execute(some.group_by(*keys).having(sa.func.count() > 1)).first() is not None:
+        raise InvalidInputError(f"{named} is the same in two rows; use the columns that the query groups by")
