@@ -122,7 +122,8 @@ def test_what_is_noted(total: Callable[..., Totals], tmp_path: Path) -> None:
     total("State")
     query = noted(tmp_path / "ckpt")
     assert query.pop("fingerprint").startswith("Aggregate [State#0]")
-    assert query == {"name": "totals", "mode": "complete"}
+    again = "foreach_batch gets the rows a second time"
+    assert query == {"name": "totals", "mode": "complete", "sinks": [again]}
 
 
 def test_a_query_that_could_not_start_has_not_changed_whose_checkpoint_it_is(

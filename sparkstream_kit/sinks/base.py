@@ -51,7 +51,7 @@ class Sink:
     kind: str
     modes: tuple[str, ...]
     promise: str
-    after_rewind: str = "gets their rows a second time"
+    after_rewind: str = "gets the rows a second time"
     needs_checkpoint: bool = False
     advice: str = "choose another output mode or another sink"
     writes_to: tuple[str, ...] = ()
