@@ -477,6 +477,8 @@ def test_the_time_zone_is_noted_where_the_state_depends_on_it(spark: SparkSessio
 
 @pytest.mark.parametrize("name", RECORDED)
 def test_a_checkpoint_of_an_earlier_version_is_accepted(spark: SparkSession, name: str) -> None:
+    if ON_4_0 and name == "key of transformWithState":
+        pytest.skip("transformWithState is for pandas only on Spark 4.0")
     build = PARSES[name] if name in PARSES else (CHANGES.get(name) or SAME[name])[0]
     mode = "append" if "limit on" in name or "dedup" in name else "update"
     assert differences(RECORDED[name], fingerprint(build(spark), mode)) == []
