@@ -20,7 +20,7 @@ from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown, with
 _SHOWN = 60  # characters of a string
 _MODES = ("append", "complete", "update")
 _PATHS = {"Path", "PathLike"}
-_EVERYDAY = ("queries.", "session.")  # what these hold is in the package itself
+_EVERYDAY = ("queries.", "runs.", "session.")  # what these hold is in the package itself
 
 
 def _is(*types: type) -> Callable[[Any], bool]:

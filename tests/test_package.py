@@ -51,6 +51,8 @@ def defined(module: ast.Module) -> list[str]:
 
 def exported(module: ast.Module) -> list[str] | None:
     for node in module.body:
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "__all__":
+            return [] if node.value is None else list(ast.literal_eval(node.value))
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             value: list[str] = ast.literal_eval(node.value)
             return value
