@@ -12,7 +12,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import data
-from running import HERE, ROOT, Measured, Program, ProgramError, Table, properties, tuned
+from running import HERE, ROOT, Limit, Measured, Program, ProgramError, Table, properties, tuned
 
 from sparkstream_kit.server import serving
 
@@ -55,7 +55,12 @@ def start(scale: float) -> Iterator[Table]:
         ],
         truth,
         runs=3,
-        goal="at most 4.5 s in local, 3.5 s in test; naive takes at least 3.5 and 4.5 times as long",
+        limits=(
+            Limit("kit, local", 4.5),
+            Limit("kit, local", 1.1, LOCAL),
+            Limit("kit, test", 3.5),
+            Limit("kit, test", 1.1, TEST),
+        ),
     )
     yield Table(
         "First result from process start, under spark-submit with the properties file",
@@ -67,26 +72,32 @@ def start(scale: float) -> Iterator[Table]:
         ],
         truth,
         runs=3,
-        goal="at most 5 s in local, 4 s in test",
+        limits=(Limit("kit, local", 5), Limit("kit, local", 0.5, LOCAL, seconds=True), Limit("kit, test", 4)),
     )
     if has_command("serve"):
         with warm_server() as remote:
             attached = program("kit, attached", *kit, env=remote)
-            one_test = under_pytest(
-                "one streaming test, attached", HERE / "start" / "one_test.py", tests=1, env=remote
+            one_test, plain_test = (
+                under_pytest(f"one streaming test, {name}", HERE / "start" / file, tests=1, env=remote)
+                for name, file in (("kit", "one_test.py"), ("plain PySpark", "plain_test.py"))
             )
-            for program_to_warm in (attached, one_test):
+            for program_to_warm in (attached, one_test, plain_test):
                 with suppress(ProgramError):  # the table will say it
                     program_to_warm.run()
-            goal = "at most 1.2 s"
+            by_hand = "plain PySpark, attached"
             yield Table(
                 "First result from process start, attached to a warm server",
-                [attached, program("plain PySpark, attached", *plain, env=remote)],
+                [attached, program(by_hand, *plain, env=remote)],
                 truth,
                 runs=3,
-                goal=goal,
+                limits=(Limit("kit, attached", 1.2, by_hand),),
             )
-            yield Table("pytest, attached to a warm server", [one_test], runs=3, goal=goal)
+            yield Table(
+                "pytest, attached to a warm server",
+                [one_test, plain_test],
+                runs=3,
+                limits=(Limit(one_test.name, 1.5, plain_test.name),),
+            )
 
 
 def first_result(run: Measured) -> float:
@@ -130,10 +141,7 @@ def warm_server() -> Iterator[dict[str, str]]:
 def batch(scale: float) -> Iterator[Table]:
     """A micro-batch of twelve rows from a CSV file: the median after the first third (the JVM warms up)."""
     batches = 60 if scale >= 1 else 30
-    goals = {
-        "sum": "at most 115 ms in local, 80 ms in test",
-        "stateless": "at most 75 ms in local, 45 ms in test",
-    }
+    bounds = {"sum": (115, 80), "stateless": (75, 45)}
     for kind, title in (("sum", "Micro-batch, sum by key"), ("stateless", "Micro-batch, stateless")):
 
         def kit(profile: str) -> Program:
@@ -155,7 +163,10 @@ def batch(scale: float) -> Iterator[Table]:
             truth=12,
             unit="ms",
             runs=2,
-            goal=goals[kind],
+            limits=[
+                Limit(f"kit, {profile}", bound)
+                for profile, bound in zip(("local", "test"), bounds[kind], strict=True)
+            ],
         )
 
 
@@ -198,7 +209,7 @@ def overhead(scale: float) -> Iterator[Table]:
         truth,
         unit="CPU s",
         runs=10,
-        goal="kit at most 1.05",
+        limits=(Limit("kit", 1.05, "hand-tuned"),),
     )
     yield Table(
         "60 batches of twelve rows, sum by key",
@@ -209,7 +220,7 @@ def overhead(scale: float) -> Iterator[Table]:
         truth=12,
         unit="CPU s",
         runs=10,
-        goal="kit at most 1.05",
+        limits=(Limit("kit", 1.05, "hand-tuned"),),
     )
 
 
@@ -232,7 +243,7 @@ def listener(scale: float) -> Iterator[Table]:
         truth=60,
         unit="ms",
         runs=2,
-        goal="kit at most 5 ms",
+        limits=(Limit("kit", 5),),
     )
 
 
@@ -248,7 +259,7 @@ def suite(scale: float) -> Iterator[Table]:
             under_pytest("naive (3 run, 27 more of the last one's time)", plain, tests=3, of=30, runs=1),
         ],
         runs=2,
-        goal="at most 18 s",
+        limits=(Limit("kit's harness", 18), Limit("kit's harness", 0.5, TEST, seconds=True)),
     )
 
 

@@ -41,6 +41,7 @@ def markdown(table: dict[str, Any]) -> str:
     rated = any(row["rates"] for row in table["rows"])
     head = ["", f"median, {table['unit']}", "min–max", "runs", "ratio to the first", "CPU, s"]
     head += ["million rows/s/core"] if rated else []
+    head += ["goal", "met"] if table.get("limits") else []
     lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
     first = table["rows"][0]["figures"]
     for row in table["rows"]:
@@ -52,11 +53,37 @@ def markdown(table: dict[str, Any]) -> str:
         cells += [str(len(figures)), _ratio(figures, first), f"{median(row['cpu']):.1f}"]
         if rated:
             cells.append(f"{median(row['rates']) / 1e6:.2f}" if row["rates"] else "")
+        cells += _goals(row, table) if table.get("limits") else []
         lines.append(f"| {' | '.join(cells)} |")
-    goal = f"Goal: {table['goal']}.\n\n" if table["goal"] else ""
     disturbed = f"\nOther processes took up to {table['others']:.0%} of the machine meanwhile.\n"
     noise = disturbed if table["others"] > _QUIET else ""
-    return f"**{table['title']}**\n\n{goal}" + "\n".join(lines) + f"\n{noise}"
+    return f"**{table['title']}**\n\n" + "\n".join(lines) + f"\n{noise}"
+
+
+def _goals(row: dict[str, Any], table: dict[str, Any]) -> list[str]:
+    """Return what was asked of a row, and whether its medians meet it."""
+    figures = {each["name"]: each["figures"] for each in table["rows"]}
+    asked, met = [], []
+    for limit in table["limits"]:
+        if limit["row"] != row["name"] or not figures.get(limit["beside"], row["figures"]):
+            continue
+        at_least = table["higher"] or limit["rate"]
+        unit, beside = f" {table['unit']}", ""
+        if limit["rate"]:
+            found, unit = median(row["rates"]) / 1e6, " million rows/s/core"
+        elif limit["beside"]:
+            pairs = list(zip(row["figures"], figures[limit["beside"]], strict=False))
+            apart = limit["seconds"]
+            found = median(one - other if apart else one / other for one, other in pairs)
+            unit, beside = (
+                (unit, f" more than {limit['beside']}") if apart else ("", f" times {limit['beside']}")
+            )
+        else:
+            found = median(row["figures"])
+        asked.append(f"{'at least' if at_least else 'at most'} {_number(limit['bound'])}{unit}{beside}")
+        kept = found >= limit["bound"] if at_least else found <= limit["bound"]
+        met.append("yes" if kept else f"**no**, {_number(found)}")
+    return ["; ".join(asked), "; ".join(met)]
 
 
 def _ratio(figures: Sequence[float], first: Sequence[float]) -> str:

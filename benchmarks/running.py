@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -126,6 +126,25 @@ class Program:
 
 
 @dataclass(frozen=True)
+class Limit:
+    """What was asked of one program of a table.
+
+    Attributes:
+        row: the program.
+        bound: at most this, or at least this where a higher figure is the better one.
+        beside: the program that it is held against, round by round; without one, the bound is of the figure.
+        seconds: the bound is of the difference to `beside`, and not of the ratio.
+        rate: it is of the million rows that a core takes in a second, of which more is better.
+    """
+
+    row: str
+    bound: float
+    beside: str = ""
+    seconds: bool = False
+    rate: bool = False
+
+
+@dataclass(frozen=True)
 class Table:
     """Programs that do the same job, to be run in turn.
 
@@ -137,7 +156,7 @@ class Table:
         runs: how often each program runs.
         rows: input rows, for the rate a core: over the seconds from the session's start to the result.
         inputs: a folder that is read once before each run, so that nobody pays for a cold disk.
-        goal: what was asked for, in words.
+        limits: what was asked of the programs.
         higher: a higher figure is the better one.
     """
 
@@ -148,7 +167,7 @@ class Table:
     runs: int = 3
     rows: int = 0
     inputs: Path | None = None
-    goal: str = ""
+    limits: Sequence[Limit] = ()
     higher: bool = False
 
 
@@ -185,7 +204,8 @@ def measure(table: Table, runs: int | None, say: Callable[[str], None]) -> dict[
                 row["rates"].append(table.rows / run.query[0] / (os.cpu_count() or 1))
             figure = f"{row['figures'][-1]:.3g} {table.unit}"
             say(f"  {program.name}: {figure}, CPU {run.cpu:.1f} s, others {run.others:.0%}")
-    kept = {key: getattr(table, key) for key in ("title", "unit", "goal", "higher")}
+    kept = {key: getattr(table, key) for key in ("title", "unit", "higher")}
+    kept["limits"] = [asdict(limit) for limit in table.limits]
     return {**kept, "others": others, "rows": list(rows.values())}
 
 

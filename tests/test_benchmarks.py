@@ -6,11 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import report
-from running import Program, Table, measure
+from running import Limit, Program, Table, measure
 
 RUN = [sys.executable, str(Path(__file__).parent.parent / "benchmarks" / "run.py")]
 
@@ -41,6 +42,31 @@ def test_the_interval_is_that_of_the_sign_test() -> None:
     assert report.interval([5, 1, 4, 2, 3]) is None  # of five values even all of them hold 93.8 % only
     assert report.interval([5, 1, 4, 2, 3, 0]) == (0, 5)
     assert report.interval(range(10)) == (1, 8)
+
+
+def test_a_goal_is_said_to_be_met_or_by_how_much_it_is_not() -> None:
+    figures = {"kit": [1.2, 1.3, 9.0], "hand": [1.0, 1.0, 1.0], "not here": []}
+    rows = [
+        {"name": name, "figures": of, "cpu": of, "rates": [6e5], "note": ""} for name, of in figures.items()
+    ]
+    limits = [
+        Limit("kit", 1.25),
+        Limit("kit", 1.3, "hand"),
+        Limit("kit", 0.2, "hand", seconds=True),
+        Limit("kit", 0.5, rate=True),
+        Limit("kit", 1, "not here"),
+    ]
+    table = {"title": "T", "unit": "s", "higher": False, "others": 0.0, "rows": rows}
+    text = report.markdown(table | {"limits": [asdict(limit) for limit in limits]})
+    kit, hand = (line.split(" | ")[-2:] for line in text.splitlines()[4:6])
+    asked = (
+        "at most 1.25 s",
+        "at most 1.3 times hand",
+        "at most 0.2 s more than hand",
+        "at least 0.5 million rows/s/core",
+    )
+    assert kit == ["; ".join(asked), "**no**, 1.3; yes; **no**, 0.3; yes |"]
+    assert hand == ["", " |"]
 
 
 def test_a_wrong_name_is_refused() -> None:
