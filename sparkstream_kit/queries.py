@@ -140,8 +140,8 @@ def _start(
 ) -> StreamingQuery:
     spark = frame.sparkSession
     with guard(frame, location, name, mode, **guarding) as guarded:
-        write = None if sink.open is None else sink.open(frame, location)
         views = _views_of_memory(sink, spark, name, location)
+        write = None if views or sink.open is None else sink.open(frame, location)
         writer = frame.writeStream.queryName(name).outputMode(mode)
         if views:
             writer = writer.format("memory")
@@ -163,7 +163,7 @@ def _start(
         guarded.lock.until_end_of(query)
     if views:
         _show(views, spark, name, query)
-    asking.note(query, spark, location, prints=write is not None and not views)
+    asking.note(query, spark, location, prints=write is not None)
     return query
 
 
