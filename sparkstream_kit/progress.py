@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit.checkpoints.contents import count
+from sparkstream_kit.quarantine.rows import OBSERVED
 
 if TYPE_CHECKING:
     from pyspark.sql.streaming.listener import StateOperatorProgress, StreamingQueryProgress
 
-__all__ = ["QuerySummary", "RunSummary", "Tally"]
+__all__ = ["QuerySummary", "RunSummary"]
+
+# What the quarantine's observation of a batch counts, in its order.
+_PARSED = ("parsed_rows", "bad_rows", "header_rows", "like_header_rows")
 
 
 @dataclass(frozen=True)
@@ -37,9 +41,9 @@ class QuerySummary:
 
     name: str
     query_id: str
-    batches: int
-    input_rows: int
-    last_batch: int | None
+    batches: int = 0
+    input_rows: int = 0
+    last_batch: int | None = None
     output_rows: int | None = None
     late_rows: int | None = None
     parsed_rows: int | None = None
@@ -53,6 +57,32 @@ class QuerySummary:
     def rows_per_second(self) -> float | None:
         """Input rows over the time that the batches took; None before the first batch."""
         return self.input_rows / self.busy_seconds if self.busy_seconds else None
+
+    def with_batch(self, progress: StreamingQueryProgress) -> QuerySummary:
+        """Return the summary with one more batch; itself if it has counted that one already."""
+        if self.last_batch is not None and progress.batchId <= self.last_batch:
+            return self
+        counted: dict[str, Any] = {
+            "batches": self.batches + 1,
+            "input_rows": self.input_rows + progress.numInputRows,
+            "last_batch": progress.batchId,
+            "busy_seconds": self.busy_seconds + progress.durationMs.get("triggerExecution", 0) / 1000,
+        }
+        if progress.sink.numOutputRows >= 0:  # -1: the sink does not say
+            counted["output_rows"] = (self.output_rows or 0) + progress.sink.numOutputRows
+        operators = [(operator, _times_computed(operator)) for operator in progress.stateOperators]
+        if operators:
+            counted["state_rows"] = sum(operator.numRowsTotal // times for operator, times in operators)
+        if "watermark" in progress.eventTime:
+            late = sum(operator.numRowsDroppedByWatermark // times for operator, times in operators)
+            counted["late_rows"] = (self.late_rows or 0) + late
+        for name, metrics in progress.observedMetrics.items():
+            if name.startswith(OBSERVED):
+                # On Connect the row is the values under the names of Spark's message.
+                values = metrics["values"] if "values" in metrics else metrics  # noqa: SIM401 - a Row has no get
+                for kind, rows in zip(_PARSED, values, strict=True):
+                    counted[kind] = counted.get(kind, getattr(self, kind) or 0) + rows
+        return replace(self, **counted)
 
     def __str__(self) -> str:
         """Return one readable line."""
@@ -104,50 +134,6 @@ class RunSummary:
                 fix = "parse with header=True (of a job: --header)"
                 lines.append(f"hint: {found} of query {query.name} {looks}; {fix}")
         return "\n".join([*lines, f"ended after {self.seconds:.1f} s by: {self.ended_by}"])
-
-
-@dataclass
-class Tally:
-    """The counts of one query, batch by batch."""
-
-    batches: int = 0
-    input_rows: int = 0
-    last_batch: int | None = None
-    output_rows: int | None = None
-    late_rows: int | None = None
-    parsed_rows: int | None = None
-    bad_rows: int | None = None
-    header_rows: int | None = None
-    like_header_rows: int | None = None
-    state_rows: int | None = None
-    busy_seconds: float = 0.0
-
-    def add(self, progress: StreamingQueryProgress) -> bool:
-        """Count a batch, once; say whether it was new."""
-        if self.last_batch is not None and progress.batchId <= self.last_batch:
-            return False
-        self.last_batch = progress.batchId
-        self.batches += 1
-        self.input_rows += progress.numInputRows
-        self.busy_seconds += progress.durationMs.get("triggerExecution", 0) / 1000
-        if progress.sink.numOutputRows >= 0:  # -1: the sink does not say
-            self.output_rows = (self.output_rows or 0) + progress.sink.numOutputRows
-        operators = [(operator, _times_computed(operator)) for operator in progress.stateOperators]
-        if operators:
-            self.state_rows = sum(operator.numRowsTotal // times for operator, times in operators)
-        if "watermark" in progress.eventTime:
-            late = sum(operator.numRowsDroppedByWatermark // times for operator, times in operators)
-            self.late_rows = (self.late_rows or 0) + late
-        for name, metrics in progress.observedMetrics.items():
-            if name.startswith("sparkstream_quarantine"):
-                # On Connect the row is the values under the names of Spark's message.
-                counts = metrics["values"] if "values" in metrics else metrics  # noqa: SIM401 - a Row has no get
-                rows, bad, headers, like = counts
-                self.parsed_rows = (self.parsed_rows or 0) + rows
-                self.bad_rows = (self.bad_rows or 0) + bad
-                self.header_rows = (self.header_rows or 0) + headers
-                self.like_header_rows = (self.like_header_rows or 0) + like
-        return True
 
 
 def _times_computed(operator: StateOperatorProgress) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from sparkstream_kit._spark.batch import close_ended
 from sparkstream_kit.checkpoints import losses
 from sparkstream_kit.checkpoints.problems import damage
 from sparkstream_kit.errors import CheckpointDamaged, InputUnavailable, InvalidInputError, QueryFailed
-from sparkstream_kit.progress import QuerySummary, RunSummary, Tally
+from sparkstream_kit.progress import QuerySummary, RunSummary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,7 +122,9 @@ class _Run:
         self._limits = limits
         self._queries = {str(query.runId): query for query in queries}
         self._names = {run_id: query.name or query.id for run_id, query in self._queries.items()}
-        self._tallies = {run_id: Tally() for run_id in self._queries}
+        self._done = {
+            run_id: QuerySummary(self._names[run_id], query.id) for run_id, query in self._queries.items()
+        }
         self._last_row = self._inbox.started
         self._warnings: dict[str, str] = {}  # what was found, and the query that it was found at
         self._passed_over: dict[str, set[str]] = {run_id: set() for run_id in self._queries}
@@ -201,7 +203,7 @@ class _Run:
     def _over(self, open_queries: set[str]) -> tuple[str | None, float | None]:
         """Return why the run is over by its limits, or None and the seconds until `idle` may say so."""
         limit, idle = self._limits.max_batches, self._limits.idle
-        if limit is not None and all(self._tallies[run_id].batches >= limit for run_id in open_queries):
+        if limit is not None and all(self._done[run_id].batches >= limit for run_id in open_queries):
             return "max_batches are through", None
         if idle is None:
             return None, None
@@ -223,7 +225,7 @@ class _Run:
     def _has_rows_on_their_way(self, query: StreamingQuery) -> bool:
         """Say whether a batch is in flight, or through but not recorded yet: both can outlast `idle`."""
         last = query.lastProgress
-        seen = self._tallies[str(query.runId)].last_batch
+        seen = self._done[str(query.runId)].last_batch
         recorded = last is None or last.numInputRows == 0 or (seen is not None and last.batchId <= seen)
         return not recorded or asking.in_batch(query)
 
@@ -279,7 +281,8 @@ class _Run:
 
     def _record(self, progress: StreamingQueryProgress) -> None:
         run_id = str(progress.runId)
-        if not self._tallies[run_id].add(progress):
+        before, self._done[run_id] = self._done[run_id], self._done[run_id].with_batch(progress)
+        if self._done[run_id] is before:
             return
         if progress.numInputRows > 0:
             self._last_row = time.monotonic()
@@ -302,10 +305,7 @@ class _Run:
         summary = RunSummary(
             ended_by,
             time.monotonic() - self._inbox.started,
-            tuple(
-                QuerySummary(self._names[run_id], query.id, **asdict(self._tallies[run_id]))
-                for run_id, query in self._queries.items()
-            ),
+            tuple(self._done.values()),
             tuple(f"query {self._names[run_id]}: {line}" for line, run_id in self._warnings.items()),
         )
         for run_id, query in self._queries.items():
@@ -328,5 +328,5 @@ class _Run:
 
         The start looks at what is quickly read; what else is wrong, Spark says in words of its own.
         """
-        checkpoint = None if self._tallies[run_id].batches else asking.checkpoint(self._queries[run_id])
+        checkpoint = None if self._done[run_id].batches else asking.checkpoint(self._queries[run_id])
         return None if checkpoint is None else damage(checkpoint, whole=True)
