@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from pyspark.errors import AnalysisException
 
 from sparkstream_kit._arguments import check, said
-from sparkstream_kit._spark import batch
 from sparkstream_kit._spark import query as asking
+from sparkstream_kit._spark.batch import hand_over
 from sparkstream_kit._spark.files import locate
 from sparkstream_kit._spark.plan import keeps_states_by_name
+from sparkstream_kit._spark.printing import keep_printed
 from sparkstream_kit._spark.session import starts_python_for_batches
 from sparkstream_kit.checkpoints.guards import guard
 from sparkstream_kit.errors import InvalidInputError, missing_source, reject_unknown
@@ -71,7 +72,7 @@ def start(
     Args:
         frame: a streaming DataFrame.
         sink: from `sparkstream_kit.sinks`; its docstring states the delivery promise.
-        name: the query's name, in progress, errors and Spark's UI; a memory or latest table gives its own.
+        name: the query's name, in progress, errors and Spark's UI; `sinks.memory` gives its table's.
         mode: `append`, `update` or `complete`.
         checkpoint: the folder that the query goes on from, which is this query's alone
             (`checkpoints.guard`); without one a temporary one is used, which Spark removes when the query
@@ -117,7 +118,7 @@ def start(
                 mode,
                 location,
                 trigger,
-                sinks=rewind_notes(sink),
+                rewind_notes=rewind_notes(sink),
                 allow_changed_query=allow_changed_query,
                 moved=moved,
             )
@@ -146,7 +147,7 @@ def _start(
         if views:
             writer = writer.format("memory")
         elif write is not None:
-            writer = batch.hand_over(writer, batch.keep_printed(write, spark, name))
+            writer = hand_over(writer, keep_printed(write, spark, name))
         else:
             writer = sink(writer)
         if location is not None:
@@ -224,7 +225,7 @@ def _check_sink(sink: Sink, mode: str, checkpoint: str | Path | None) -> None:
         )
     if sink.needs_checkpoint and checkpoint is None:
         raise InvalidInputError(
-            f"sink {sink.kind} needs a checkpoint: without one a restart would append every row again; "
+            f"sink {sink.kind} needs a checkpoint: without one a restart would write every row again; "
             "give start(…, checkpoint='folder')"
         )
 
@@ -235,12 +236,15 @@ def _views_of_memory(
     """Return the views that make a sink over Spark's memory sink; none if that cannot be.
 
     A function of a batch would first start a Python at the server, for two seconds. Memory forgets what it
-    had at a restart, so that it is for queries that have none; and its table has the query's name, until the
-    views are made, which must be free.
+    had at a restart, so that it is for queries without a checkpoint. Until the views are made its table has
+    the query's name, so that no other table may have that name.
     """
     if not sink.views or location is not None or not starts_python_for_batches(spark):
         return {}
-    free = re.fullmatch(r"\w+", name) and name not in sink.views and not spark.catalog.tableExists(name)
+    taken = name.lower() in map(str.lower, sink.views) or spark.catalog.tableExists(
+        name
+    )  # names have no case
+    free = re.fullmatch(r"\w+", name) and not taken
     return sink.views if free else {}
 
 
@@ -271,7 +275,7 @@ def _name(frame: DataFrame, sink: Sink, name: str | None) -> str:
         )
     chosen = sink.query_name or name
     if not chosen:
-        raise InvalidInputError(f"a query needs a name: start(…, sinks.{sink.kind}(…), name='totals')")
+        raise InvalidInputError("a query needs a name: start(…, name='totals')")
     if any(query.name == chosen for query in frame.sparkSession.streams.active):
         raise InvalidInputError(
             f"a query named {chosen} already runs; end it first: "

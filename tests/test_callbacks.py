@@ -60,7 +60,7 @@ class Gate:
         self.begun, self.open = threading.Event(), threading.Event()
 
     def hold(self, batch: DataFrame) -> DataFrame:
-        if not batch.isStreaming:  # `of` asks for the columns first
+        if not batch.isStreaming:  # `taking` asks for the columns first
             self.begun.set()
             self.open.wait(60)
         return batch

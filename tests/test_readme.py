@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import ROOT
 
+from sparkstream_kit import sinks
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -29,6 +31,12 @@ def test_ci_runs_the_commands_that_set_up_everything() -> None:
     assert set(BLOCKS[0].split("\n")) - {""} == CI
     ci = (ROOT / ".ci" / "run").read_text("utf-8")
     assert all(re.search(rf"^stage {line}\b", ci, re.MULTILINE) for line in CI)
+
+
+@pytest.mark.parametrize("name", [name for name in sinks.__all__ if name != "Sink"])
+def test_each_sink_stands_in_the_table_of_promises_once(name: str) -> None:
+    table = README.partition("## What is promised\n")[2].partition("\n**")[0]
+    assert table.count(f"`sinks.{name}`") == 1, "enter it in the README, in the row of its promise"
 
 
 @pytest.mark.slow

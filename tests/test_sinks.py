@@ -216,7 +216,7 @@ def test_a_sink_computes_a_batch_once(stream: DataFrame, tmp_path: Path, kind: s
     assert sorted((tmp_path / "computed").read_text().split()) == ["1", "1", "2"][mode != "complete" :]
 
 
-def test_of_gives_a_sink_its_part_of_each_batch(
+def test_taking_gives_a_sink_its_part_of_each_batch(
     spark: SparkSession, stream: DataFrame, tmp_path: Path
 ) -> None:
     big = sinks.latest("big").taking(lambda batch: batch.where("k > 1"))

@@ -1,4 +1,4 @@
-"""The function of a batch: how Spark calls it, whose batch it gets, and where what it prints and shows goes.
+"""The function of a batch: how Spark calls it, and whose batch it gets.
 
 On a classic session the JVM calls it in this process: a stop ends it quietly, and nothing of it stays open.
 On Spark Connect it runs in a Python of the server.
@@ -6,20 +6,15 @@ On Spark Connect it runs in a Python of the server.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import io
 import json
-import sys
 import threading
 import traceback
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from py4j.clientserver import ClientServer
 from py4j.java_gateway import JavaObject
 from py4j.protocol import Py4JError
 from pyspark import SparkContext
-from pyspark.sql import DataFrame
 
 from sparkstream_kit._spark import files
 from sparkstream_kit._spark.session import is_connect
@@ -28,23 +23,14 @@ from sparkstream_kit.errors import InvalidInputError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.readwriter import DataStreamWriter
 
     from sparkstream_kit._spark.files import Location
 
     Write = Callable[[DataFrame, int], None]
 
-__all__ = [
-    "bring_printed",
-    "close_ended",
-    "hand_over",
-    "in_driver",
-    "keep_printed",
-    "none_of",
-    "query_id",
-    "query_of",
-]
+__all__ = ["close_ended", "hand_over", "id_in_checkpoint", "id_of_batch"]
 
 # Spark takes a failed batch for a stopped one if the exception's text has the first of these and, after it,
 # one of the others. Its pattern overflows the JVM's stack on some thousand characters (SPARK-48717).
@@ -121,7 +107,7 @@ def _closed(thread: Any, client: Any, connection: Any) -> bool:
     return True
 
 
-def query_of(spark: SparkSession, location: Location) -> str | None:
+def id_in_checkpoint(spark: SparkSession, location: Location) -> str | None:
     """Return Spark's id of the query that wrote a checkpoint; None before a query's first start."""
     try:
         text = files.content(spark, location, "metadata")
@@ -130,7 +116,7 @@ def query_of(spark: SparkSession, location: Location) -> str | None:
         return None  # a damaged file is for Spark, or for `start`, to refuse
 
 
-def query_id(batch: DataFrame, location: Location | None) -> str:
+def id_of_batch(batch: DataFrame, location: Location | None) -> str:
     """Return Spark's id of the query that a batch belongs to; its checkpoint keeps it over restarts.
 
     Raises:
@@ -141,74 +127,8 @@ def query_id(batch: DataFrame, location: Location | None) -> str:
         found = spark.sparkContext.getLocalProperty("sql.streaming.queryId")
         fix = "it writes the batches of a running query"
     else:
-        found = None if location is None else query_of(spark, location)
+        found = None if location is None else id_in_checkpoint(spark, location)
         fix = "on Spark Connect start the query with start(frame, sink, checkpoint='folder')"
     if not found:
         raise InvalidInputError(f"this sink cannot tell which query a batch is of; {fix}")
     return str(found)
-
-
-def keep_printed(write: Write, spark: SparkSession, name: str) -> Write:
-    """Return the function of the query `name` so that `bring_printed` prints here what it prints.
-
-    On Spark Connect its texts are kept in views, one a batch; here they are printed at once.
-    """
-    if not is_connect(spark):
-        return write
-    prefix = _views(name)
-
-    def keep(batch: DataFrame, batch_id: int) -> None:
-        text = io.StringIO()
-        try:
-            with contextlib.redirect_stdout(text):
-                write(batch, batch_id)
-        finally:
-            if printed := text.getvalue():
-                # The server's Python has the very session of the client, and so its views.
-                rows = batch.sparkSession.createDataFrame([(printed,)], "text STRING")
-                rows.createOrReplaceTempView(f"{prefix}{batch_id}")
-
-    return keep
-
-
-def bring_printed(spark: SparkSession, name: str) -> None:
-    """Print what the query `name` has printed since the last time, to this process's standard output."""
-    prefix = _views(name)
-    found = [row.viewName for row in spark.sql(f"SHOW VIEWS LIKE '{prefix}*'").collect()]
-    for view in sorted(found, key=lambda view: int(view.removeprefix(prefix))):
-        sys.stdout.write(spark.table(view).collect()[0].text)
-        sys.stdout.flush()
-        spark.catalog.dropTempView(view)
-
-
-def _views(name: str) -> str:
-    """Return how the names of a query's views begin: one a batch, with its printed text as the only row."""
-    return f"sparkstream_{hashlib.sha256(name.encode()).hexdigest()[:12]}_"
-
-
-def in_driver(spark: SparkSession, batch: DataFrame) -> DataFrame | None:
-    """Return a frame of `spark` with the batch's rows, computed once and kept in the driver's JVM.
-
-    The batch's own frame belongs to a clone of the session, whose views nobody else sees.
-
-    Returns:
-        None on Spark Connect, where no driver is in reach.
-    """
-    if is_connect(spark):
-        return None
-    # Java's old calendar lacks ten days of 1582; which one a frame uses is fixed when it is made.
-    batch.sparkSession.conf.set("spark.sql.datetime.java8API.enabled", "true")
-    java: Any = batch.select("*")._jdf
-    return _of_java(spark, java.collectAsList(), batch)
-
-
-def none_of(frame: DataFrame) -> DataFrame | None:
-    """Return a frame of no rows with the columns of `frame`, without a job; None on Spark Connect."""
-    spark: Any = frame.sparkSession
-    return None if is_connect(spark) else _of_java(spark, spark._jvm.java.util.ArrayList(), frame)
-
-
-def _of_java(spark: SparkSession, rows: Any, like: DataFrame) -> DataFrame:
-    """Return a frame of rows that the JVM has; to read what createDataFrame makes in Python takes a job."""
-    session, java = cast("Any", spark)._jsparkSession, cast("Any", like)._jdf
-    return DataFrame(session.createDataFrame(rows, java.schema()), spark)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Location",
+    "are_elsewhere",
     "content",
     "locate",
     "names",
@@ -26,7 +26,6 @@ __all__ = [
     "path_of_writer",
     "refuse_elsewhere",
     "through_spark",
-    "written_by_server",
 ]
 
 
@@ -91,23 +90,28 @@ def refuse_elsewhere(spark: SparkSession, what: str, instead: str) -> None:
     Raises:
         InvalidInputError: the session's server is not one of `sparkstream serve` on this machine.
     """
-    if written_by_server(spark):
+    if are_elsewhere(spark):
         raise InvalidInputError(
             f"{what} would be on the Spark Connect server; use {instead}, or a server on this machine "
             "(sparkstream serve)"
         )
 
 
-def written_by_server(spark: SparkSession) -> bool:
-    """Say whether the files of a session's queries are those of a server elsewhere."""
+def are_elsewhere(spark: SparkSession) -> bool:
+    """Say whether the files of a session's queries are those of a server on another machine."""
     return is_connect(spark) and server_folder(spark) is None
 
 
 def names(spark: Any, location: Location, name: str = "") -> list[str] | None:
-    """Return the names in a folder, or in a folder of it, also on another file system; none if it is missing.
+    """Return the names in a folder, also on another file system.
+
+    Args:
+        spark: the session.
+        location: the folder.
+        name: a folder in it to look into instead.
 
     Returns:
-        None where only a server elsewhere can look.
+        The names, an empty list for a folder that is missing; None where only a server elsewhere can look.
     """
     if location.folder is not None:
         folder = location.folder / name
@@ -138,7 +142,7 @@ def through_spark(spark: SparkSession, path: str) -> DataFrame | None:
     """Return the files of a folder, or one file, as rows of Spark's `binaryFile`; None if it is missing."""
     try:
         # Spark takes a path for a pattern.
-        files = spark.read.format("binaryFile").load(re.sub(r"([][{}*?\\])", r"\\\1", path))
+        files = spark.read.format("binaryFile").load(_files.escaped(path))
         files.schema  # noqa: B018 - Connect looks for the path only now
     except AnalysisException as err:
         if err.getCondition() != "PATH_NOT_FOUND":

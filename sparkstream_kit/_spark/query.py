@@ -17,8 +17,7 @@ from pyspark.sql.streaming.listener import (
 )
 from pyspark.sql.streaming.query import StreamingQueryManager
 
-from sparkstream_kit._spark import sockets
-from sparkstream_kit._spark.batch import bring_printed as _bring
+from sparkstream_kit._spark import printing, sockets
 from sparkstream_kit._spark.session import is_connect
 
 if TYPE_CHECKING:
@@ -130,7 +129,7 @@ def bring_printed(query: StreamingQuery) -> None:
     """Print here what the query's functions have printed at the server."""
     started = _started.get(str(query.runId))
     if started is not None and started.prints:
-        _bring(started.spark, str(query.name))
+        printing.bring_printed(started.spark, str(query.name))
 
 
 def checkpoint(query: StreamingQuery) -> str | None:

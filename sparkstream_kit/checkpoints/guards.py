@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
-from sparkstream_kit._spark.files import written_by_server
+from sparkstream_kit._spark.files import are_elsewhere
 from sparkstream_kit.checkpoints import _records, losses, origins
 from sparkstream_kit.checkpoints._plans import file_paths, time_zone
 from sparkstream_kit.checkpoints.fingerprints import differences, fingerprint
@@ -60,7 +60,7 @@ def guard(
     name: str,
     mode: str,
     *,
-    sinks: Sequence[str] = (),
+    rewind_notes: Sequence[str] = (),
     allow_changed_query: bool = False,
     moved: Mapping[str | Path, str | Path] | None = None,
 ) -> Iterator[Guarded]:
@@ -85,7 +85,7 @@ def guard(
         checkpoint: the folder; without one there is nothing to guard.
         name: the query's name.
         mode: its output mode.
-        sinks: what each of its sinks makes of a rewind, to be noted for `rewind`.
+        rewind_notes: what each of its sinks makes of a rewind, to be noted for `checkpoints.rewind`.
         allow_changed_query: go on although a different query wrote the checkpoint, and note the new one.
         moved: folders of input files that have moved since, as {old: new}.
 
@@ -111,7 +111,7 @@ def guard(
             _check_inputs(frame, checkpoint.folder, name, moved or {}, forget=allow_changed_query)
 
         def note() -> None:
-            noted = {**query, "sinks": list(sinks)}
+            noted = {**query, "sinks": list(rewind_notes)}
             if noted != kept:
                 _records.write_query(spark, checkpoint, noted)
 
@@ -172,7 +172,7 @@ def _fitting_file_manager(spark: SparkSession, checkpoint: Location) -> Iterator
     """Leave a checkpoint on another file system to Spark's own way of writing, whatever the profile has."""
     given = str(spark.conf.get(_FILE_MANAGER, ""))
     only_local = given.endswith(".FileSystemBasedCheckpointFileManager")
-    if not only_local or checkpoint.folder is not None or written_by_server(spark):
+    if not only_local or checkpoint.folder is not None or are_elsewhere(spark):
         yield
         return
     _log.warning(

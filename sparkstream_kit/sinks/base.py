@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
     from pyspark.sql.streaming.readwriter import DataStreamWriter
 
+    from sparkstream_kit._spark.batch import Write
     from sparkstream_kit._spark.files import Location
-
-    Write = Callable[[DataFrame, int], None]
 
 __all__ = ["FILE_FORMATS", "MODES", "Sink", "check_writes_batches", "opened", "rewind_notes"]
 
@@ -42,9 +41,12 @@ class Sink:
         to_table: the catalog's table for `writer.toTable(…)`, if it is one.
         configure: of a sink of Spark's own, sets a DataStreamWriter up; out of the repr, because options can
             hold passwords.
-        open: checks what a query with this streaming DataFrame and checkpoint would meet, and returns the
-            function that writes a batch by its DataFrame and id. Of a sink of Spark's own it may return None.
-        views: of a sink that only shows the last batch, the views that show it, and which part of it.
+        open: checks what a query would meet, and returns the function that writes a batch by its DataFrame
+            and id. It is called with the query's DataFrame and checkpoint; for a query that `start` has not
+            started, with the first batch and None. On Spark Connect the function is pickled. Of a sink of
+            Spark's own, `open` only checks, and returns None.
+        views: of a sink that shows the last batch alone: by the name of each view, the function that makes
+            its rows of the batch.
         parts: of a sink that hands its batches to others, these.
     """
 
@@ -62,8 +64,16 @@ class Sink:
     views: Mapping[str, Callable[[DataFrame], DataFrame]] = field(default_factory=dict, repr=False)
     parts: tuple[Sink, ...] = field(default=(), repr=False)
 
+    def __post_init__(self) -> None:
+        if self.configure is None and self.open is None:
+            raise InvalidInputError(f"sink {self.kind} writes nowhere; give it configure= or open=")
+
     def __call__(self, writer: DataStreamWriter) -> DataStreamWriter:
-        """Return the writer, configured for this sink."""
+        """Return the writer, configured for this sink.
+
+        What only `start` checks is left out then: the output mode, that there is a checkpoint where one is
+        needed, and of a sink of Spark's own that its folder or table is not another query's.
+        """
         check(Sink.__call__, locals())
         return self.configure(writer) if self.configure is not None else hand_over(writer, _open_late(self))
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame
 
+    from sparkstream_kit._spark.batch import Write
     from sparkstream_kit._spark.files import Location
-    from sparkstream_kit.sinks.base import Write
 
 __all__ = ["fan_out", "foreach_batch", "snapshot"]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
-from sparkstream_kit._spark.batch import query_id, query_of
+from sparkstream_kit._spark.batch import id_in_checkpoint, id_of_batch
 from sparkstream_kit._spark.files import refuse_elsewhere
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.sinks.base import FILE_FORMATS, MODES, Sink
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame
 
+    from sparkstream_kit._spark.batch import Write
     from sparkstream_kit._spark.files import Location
-    from sparkstream_kit.sinks.base import Write
 
 __all__ = ["batch_files"]
 
@@ -77,7 +77,7 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
         if "batch" in (name.lower() for name in frame.columns):
             raise InvalidInputError("batch_files: column batch has the name of the directories; rename it")
         if location is not None:
-            _refuse_another_query(folder, query_of(spark, location))
+            _refuse_another_query(folder, id_in_checkpoint(spark, location))
         return partial(_write, folder, format, options, location)
 
     return Sink(
@@ -119,7 +119,7 @@ def _write(
     batch: DataFrame,
     batch_id: int,
 ) -> None:
-    query = query_id(batch, location)
+    query = id_of_batch(batch, location)
     _refuse_another_query(folder, query)
     folder.mkdir(parents=True, exist_ok=True)
     names = {path.name for path in folder.iterdir()}  # looked at once: there are as many as batches

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pyspark.errors import AnalysisException
 
+from sparkstream_kit._files import escaped
 from sparkstream_kit._spark import files
 from sparkstream_kit.checkpoints import _records
 from sparkstream_kit.errors import InvalidInputError
@@ -87,7 +88,7 @@ def _has_files(spark: SparkSession, folder: str) -> bool:
     try:
         # Of any format, and without a job.
         reader = spark.read.format("binaryFile").option("recursiveFileLookup", "true")
-        return bool(reader.load(folder).inputFiles())
+        return bool(reader.load(escaped(folder)).inputFiles())
     except AnalysisException as err:
         if err.getCondition() != "PATH_NOT_FOUND":
             raise

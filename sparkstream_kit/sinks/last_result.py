@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
-from sparkstream_kit._spark import batch as spark_batch
+from sparkstream_kit._spark.frames import in_driver, none_of
 from sparkstream_kit.checkpoints.layout import numbered
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks import texts
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
     from pyspark.sql.types import StructType
 
+    from sparkstream_kit._spark.batch import Write
     from sparkstream_kit._spark.files import Location
-    from sparkstream_kit.sinks.base import Write
 
 __all__ = ["latest"]
 
@@ -56,12 +56,12 @@ def latest(table: str) -> Sink:
         spark = frame.sparkSession if frame.isStreaming else SparkSession.builder.getOrCreate()
         kept = _kept_at(location, table)
         lines = [] if kept is None else _lines(kept, table, frame.columns)
-        before = None if lines else spark_batch.none_of(frame)
+        before = None if lines else none_of(frame)
         shown = _parsed(spark, lines, frame.schema) if before is None else before
         shown.createOrReplaceTempView(table)
 
         def write(batch: DataFrame, _batch_id: int) -> None:
-            rows = spark_batch.in_driver(spark, batch)
+            rows = in_driver(spark, batch)
             lines = _as_json(batch if rows is None else rows) if rows is None or kept is not None else []
             if kept is not None:
                 kept.parent.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ from urllib.parse import unquote
 from pyspark.errors import AnalysisException, IllegalArgumentException
 
 from sparkstream_kit import _files
-from sparkstream_kit._spark.files import path_for, written_by_server
+from sparkstream_kit._spark.files import are_elsewhere, path_for
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def is_pattern(path: str) -> bool:
 
 def _local(spark: SparkSession, path: str) -> str | None:
     """Return a path that this process can look at, too; None for any other."""
-    here = not written_by_server(spark)
+    here = not are_elsewhere(spark)
     return _files.plain(path) if here else None
 
 

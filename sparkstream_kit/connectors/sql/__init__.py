@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._spark.batch import query_id, query_of
+from sparkstream_kit._spark.batch import id_in_checkpoint, id_of_batch
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, reject_unknown
 from sparkstream_kit.sinks.base import Sink
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame
 
+    from sparkstream_kit._spark.batch import Write
     from sparkstream_kit._spark.files import Location
     from sparkstream_kit.connectors.sql.table import Target
-    from sparkstream_kit.sinks.base import Write
 
 __all__ = ["sql_table"]
 
@@ -115,7 +115,11 @@ def _sink(target: Target) -> Sink:
             return partial(_write, target, None, None)
         # Nothing goes on without a checkpoint: any new id will do, and Connect has no other.
         known = str(uuid.uuid4()) if location is None else None
-        prepare(target, frame.schema, known if location is None else query_of(frame.sparkSession, location))
+        prepare(
+            target,
+            frame.schema,
+            known if location is None else id_in_checkpoint(frame.sparkSession, location),
+        )
         return partial(_write, target, location, known)
 
     return Sink(
@@ -137,4 +141,4 @@ def _write(
     from sparkstream_kit.connectors.sql import table
 
     checkpoint = None if location is None else location.text
-    table.write(target, known or query_id(batch, location), checkpoint, batch, batch_id)
+    table.write(target, known or id_of_batch(batch, location), checkpoint, batch, batch_id)
