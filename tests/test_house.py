@@ -91,7 +91,7 @@ def test_the_core_imports_no_extra() -> None:
 @pytest.mark.parametrize("name", sorted(name for name in TREES if room(name) != "_spark"))
 def test_one_room_alone_reaches_into_spark(name: str) -> None:
     text = PATHS[name].read_text("utf-8")
-    # What ruff refuses elsewhere, what calls into the JVM begin with, and the question for the kind of session.
+    # What ruff refuses elsewhere, what calls into the JVM begin with, the question for the kind of session.
     private = r"SLF001|\._(?:jvm|jsc|jdf|jsq|jsparkSession|gateway|active_spark_context)\b|is_connect"
     found = re.findall(private, text)
     assert found == [], f"a question to the JVM or about Spark Connect is a function in {PACKAGE}/_spark"

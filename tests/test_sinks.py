@@ -216,6 +216,20 @@ def test_a_sink_computes_a_batch_once(stream: DataFrame, tmp_path: Path, kind: s
     assert sorted((tmp_path / "computed").read_text().split()) == ["1", "1", "2"][mode != "complete" :]
 
 
+def test_a_view_whose_name_is_the_query_s_but_for_the_case_stays(
+    spark: SparkSession, stream: DataFrame
+) -> None:
+    counts = stream.groupBy("k").count()
+    query = start(counts, sinks.latest("All_Totals"), name="all_totals", mode="complete", availableNow=True)
+    query.awaitTermination()
+    assert spark.table("All_Totals").count() == 2
+
+
+def test_a_sink_that_writes_nowhere_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="sink mine writes nowhere; give it configure= or open="):
+        sinks.Sink(kind="mine", modes=("append",), promise="none")
+
+
 def test_taking_gives_a_sink_its_part_of_each_batch(
     spark: SparkSession, stream: DataFrame, tmp_path: Path
 ) -> None:

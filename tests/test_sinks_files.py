@@ -223,3 +223,10 @@ def test_it_is_so_on_spark_connect(connect: str, folder: Path, tmp_path: Path) -
 def test_compact_entries_count_too() -> None:
     assert file_log._newest(["8", "9.compact", ".9.compact.crc", "10.tmp"]) == 9  # noqa: SLF001
     assert file_log._newest([]) == file_log._newest(None) == -1  # noqa: SLF001
+
+
+def test_files_in_a_folder_that_looks_like_a_pattern_are_seen(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "out[1]").mkdir()
+    assert not file_log._has_files(spark, f"{tmp_path}/out[1]")  # noqa: SLF001
+    (tmp_path / "out[1]" / "somebody's.csv").write_text("a\n")
+    assert file_log._has_files(spark, f"{tmp_path}/out[1]")  # noqa: SLF001
