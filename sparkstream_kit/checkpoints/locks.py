@@ -138,7 +138,7 @@ def _take(spark: SparkSession, path: Path, location: str, name: str) -> lockfile
         file.close()
         raise InvalidInputError(f"checkpoint {location} is in use by {left}")
     since = datetime.now().astimezone().isoformat(" ", "seconds")
-    says = {"query": name, "pid": os.getpid(), "host": socket.gethostname(), "since": since, **file.holder}
+    says = {"query": name, "pid": os.getpid(), **file.holder, "host": socket.gethostname(), "since": since}
     file.write(json.dumps(says).encode())
     return file
 
