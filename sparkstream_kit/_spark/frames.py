@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 
 from sparkstream_kit._spark.session import is_connect
 
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+__all__ = ["in_driver", "none_of", "session_with_views"]
 
-__all__ = ["in_driver", "none_of"]
+
+def session_with_views(frame: DataFrame) -> SparkSession:
+    """Return the session whose views the user sees: on a classic session a batch's own is a clone of it."""
+    if frame.isStreaming or is_connect(frame.sparkSession):
+        return frame.sparkSession
+    return SparkSession.builder.getOrCreate()
 
 
 def in_driver(spark: SparkSession, batch: DataFrame) -> DataFrame | None:

@@ -7,12 +7,11 @@ import logging
 import zlib
 from typing import TYPE_CHECKING
 
-from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
-from sparkstream_kit._spark.frames import in_driver, none_of
+from sparkstream_kit._spark.frames import in_driver, none_of, session_with_views
 from sparkstream_kit.checkpoints.layout import numbered
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks import texts
@@ -21,7 +20,7 @@ from sparkstream_kit.sinks.base import Sink
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import StructType
 
     from sparkstream_kit._spark.batch import Write
@@ -52,8 +51,7 @@ def latest(table: str) -> Sink:
     check(latest, locals())
 
     def open_view(frame: DataFrame, location: Location | None) -> Write:
-        # A batch's own session is a clone, whose views nobody else sees.
-        spark = frame.sparkSession if frame.isStreaming else SparkSession.builder.getOrCreate()
+        spark = session_with_views(frame)
         kept = _kept_at(location, table)
         lines = [] if kept is None else _lines(kept, table, frame.columns)
         before = None if lines else none_of(frame)
