@@ -16,7 +16,7 @@ import pytest
 from checkpoint_queries import CHANGELOG, FORMAT_V2, ROCKSDB, Batches, land, run, stream, totals
 from conftest import ON_4_0, environment
 
-from sparkstream_kit import checkpoints
+from sparkstream_kit import checkpoints, sinks, start
 from sparkstream_kit.checkpoints.problems import damage
 from sparkstream_kit.errors import InvalidInputError
 
@@ -154,9 +154,9 @@ From batch 3 on Spark plans anew: the same rows, cut into batches by what the
 sources hold then, and by maxFilesPerTrigger and the like.
 
 What the sinks make of it:
-  sinks that keep a record of their batches reject those they already hold, and
-    tell you how to reset it
-  all others get the rows a second time
+  one that keeps a record of its batches keeps a batch with the same rows once,
+    and refuses others
+  any other gets the rows a second time, or replaces what it has
 
 """
         f"Nothing is changed yet. The rewind moves 14 files to\n  {seen.backup}"
@@ -168,11 +168,10 @@ def test_the_last_batch_alone_comes_again_exactly(checkpoint: Path) -> None:
     text = str(checkpoints.rewind(checkpoint, to=4))
     assert f"{checkpoint}: batch 5 runs again, with 1 file:\n" in text
     assert (
-        "\nBatch 5 comes with the same rows as before.\n"
-        "A sink that keeps a record of its batches knows it by its number, and keeps it\n"
-        "once; any other gets the rows a second time.\n"
+        "\nBatch 5 comes with the same rows as before.\n\nWhat the sinks make of it:\n"
+        "  one that keeps a record of its batches keeps a batch with the same rows once,\n"
     ) in text
-    assert "What the sinks" not in text
+    assert "plans anew" not in text
 
 
 def test_a_rewind_says_what_the_sinks_have_said_of_it(checkpoint: Path) -> None:
@@ -183,6 +182,20 @@ def test_a_rewind_says_what_the_sinks_have_said_of_it(checkpoint: Path) -> None:
     assert "\n\nWhat the sinks make of it:\n  latest totals: replaces what it has\n\nNothing" in text
     note.write_text(json.dumps({"sinks": "not a list"}))
     assert checkpoints.rewind(checkpoint, to=1).sinks == ()
+
+
+def test_start_notes_what_each_sink_makes_of_a_rewind(spark: SparkSession, tmp_path: Path) -> None:
+    land(tmp_path / "in", *range(3))
+    database = sinks.sql_table(f"sqlite:///{tmp_path}/totals.db", "totals", how="replace")
+    sink = sinks.fan_out(sinks.latest("rewound"), database, sinks.snapshot(tmp_path / "totals.csv"))
+    frame = totals(spark, tmp_path / "in").withColumnRenamed("sum(n)", "n")
+    query = start(
+        frame, sink, name="totals", mode="complete", checkpoint=tmp_path / "checkpoint", availableNow=True
+    )
+    query.awaitTermination()
+    seen = checkpoints.rewind(tmp_path / "checkpoint", to=0)
+    assert [note.split()[0] for note in seen.sinks] == ["latest", "sql_table", "snapshot"]
+    assert " ".join(seen.sinks[1].split()[:5]) in str(seen)
 
 
 def test_a_rewind_can_be_undone_until_the_next_start(checkpoint: Path) -> None:

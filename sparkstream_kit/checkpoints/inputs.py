@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Input",
+    "check_ends",
     "committed",
     "file_logs",
     "inputs",
@@ -40,6 +41,8 @@ __all__ = [
     "planned",
     "write_log_file",
 ]
+
+_END = 1 << 16  # bytes that are read of each end of a file
 
 # As Spark writes it; a URI has no quote in it.
 _LINE = re.compile(r'\{"path":"([^"]*)","timestamp":(-?\d+),"batchId":(\d+)\}')
@@ -147,6 +150,18 @@ def log_file(file: Path) -> list[Input]:
         raise DamagedError(file)
     with reading(file):
         return [Input(int(match[3]), int(match[2]), match[1]) for match in found]
+
+
+def check_ends(file: Path) -> None:
+    """Raise DamagedError if a file of a file source's log is empty or cut off; only its ends are read."""
+    with reading(file), file.open("rb") as opened:
+        head = opened.read(_END)
+        opened.seek(max(file.stat().st_size - _END, 0))
+        tail = opened.read().rstrip(b"\n")
+    if not head:
+        raise DamagedError(file, "is empty")
+    if not head.startswith(b"v1\n") or not tail.endswith(b"}"):
+        raise DamagedError(file)
 
 
 def write_log_file(file: Path, found: Iterable[Input]) -> None:

@@ -55,7 +55,7 @@ _T = TypeVar("_T")
 KIT = "sparkstream-kit"
 _MISSING = "is missing"
 _LOG_NAME = re.compile(r"(\d+)(\.compact)?")
-_LONGEST_PART = 1 << 20  # bytes; Hadoop's checksums cover 512
+_SMALL = 1 << 20  # bytes; Hadoop's checksums cover 512
 
 
 class DamagedError(InvalidInputError):
@@ -224,19 +224,26 @@ def last_plan(root: Path) -> Plan | None:
     return None
 
 
-def checksum_differs(file: Path) -> bool:
+def checksum_differs(file: Path, *, whole: bool = True) -> bool:
     """Return whether a file is not what Hadoop's `.NAME.crc` beside it says; False without one.
 
     The checksum file holds "crc", a zero byte, the bytes a checksum covers, and a CRC-32 for each such part.
     Hadoop reads on without a checksum file that has another head.
+
+    Args:
+        file: the file.
+        whole: read a large file, too, and do not only compare its size.
     """
     try:
         sums = file.with_name(f".{file.name}.crc").read_bytes()
         head, step = sums[:4], int.from_bytes(sums[4:8], "big")
         if head != b"crc\0" or len(sums) < len(head) + 4:
             return False
-        if not 0 < step <= _LONGEST_PART:
+        size = file.stat().st_size
+        if not 0 < step <= _SMALL or len(sums) - 8 != 4 * -(-size // step):
             return True
+        if size > _SMALL and not whole:
+            return False
         with file.open("rb") as opened:
             parts = iter(partial(opened.read, step), b"")
             return sums[8:] != b"".join(zlib.crc32(part).to_bytes(4, "big") for part in parts)

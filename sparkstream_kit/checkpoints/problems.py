@@ -68,9 +68,8 @@ def damage(path: str | Path, *, whole: bool = False) -> str | None:
 
     Args:
         path: the checkpoint, which need not exist yet. On a path that is not local nothing is looked at.
-        whole: read all that a restart reads, and compare it with its checksums: for when Spark has failed,
-            as it does on each of these. Without it, the plans and the commit are read, and of all other files
-            it is only seen that they are there, which takes some milliseconds.
+        whole: read all that a restart reads, and compare it with its checksums. Without it, large files are
+            looked at by their sizes and ends only, which takes some milliseconds.
 
     Example:
         >>> damage("a/folder/that/is/not/there/yet")
@@ -158,7 +157,7 @@ def _restart(root: Path, *, whole: bool) -> Iterator[DamagedError]:
         except DamagedError as err:
             yield err
         else:
-            yield from errors_of(inputs.log_file, *files) if whole else ()
+            yield from errors_of(inputs.log_file if whole else inputs.check_ends, *files)
     for log in (root / "offsets", root / "commits", *numbered(root / "sources").values()):
         yield from _orphans(log)
     yield from state.lost(root, done + 1, whole=whole)

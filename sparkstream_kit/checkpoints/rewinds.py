@@ -24,8 +24,8 @@ __all__ = ["Rewind", "rewind"]
 
 _NAME = re.compile(r"\.?(\d+)(?:\.compact)?(?:\.crc)?")
 _SINKS = (  # where the checkpoint has no note of its query's sinks
-    "sinks that keep a record of their batches reject those they already hold, and tell you how to reset it",
-    "all others get the rows a second time",
+    "one that keeps a record of its batches keeps a batch with the same rows once, and refuses others",
+    "any other gets the rows a second time, or replaces what it has",
 )
 
 
@@ -75,20 +75,13 @@ class Rewind:
         """Say which rows come again, and what the sinks make of them."""
         first, anew = self.to + 1, self.to + 1 + self.same
         lines = [f"Batch {first} comes with the same rows as before."] if self.same else []
-        if anew > self.last:
-            return [
-                *lines,
-                "A sink that keeps a record of its batches knows it by its number, and keeps it",
-                "once; any other gets the rows a second time.",
+        if anew <= self.last:
+            lines += [
+                f"From batch {anew} on Spark plans anew: the same rows, cut into batches by what the",
+                "sources hold then, and by maxFilesPerTrigger and the like.",
             ]
-        return [
-            *lines,
-            f"From batch {anew} on Spark plans anew: the same rows, cut into batches by what the",
-            "sources hold then, and by maxFilesPerTrigger and the like.",
-            "",
-            "What the sinks make of it:",
-            *(line for sink in self.sinks or _SINKS for line in _wrapped(sink)),
-        ]
+        lines += ["", "What the sinks make of it:"]
+        return lines + [line for sink in self.sinks or _SINKS for line in _wrapped(sink)]
 
 
 def rewind(path: str | Path, *, to: int, apply: bool = False) -> Rewind:

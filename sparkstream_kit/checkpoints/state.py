@@ -85,7 +85,7 @@ def _state(folder: Path, provider: str) -> State:
     file = described[-1] if described else folder / "_metadata" / "metadata"
     there = numbered(folder)
     try:
-        _check_sound(file)
+        _check_sound(file, whole=False)
         text = lines(file, "v1", "v2")[0]
         with reading(file):
             found = json.loads(text)
@@ -135,7 +135,7 @@ def lost(root: Path, version: int, *, whole: bool) -> Iterator[DamagedError]:
     Args:
         root: the checkpoint.
         version: the version; 0 is the empty state before the first batch.
-        whole: read the files, too, and do not only see that they are there.
+        whole: read large files, too, and the schemas; without it their sizes and ends are looked at.
     """
     ids: dict[str, Any] = {}  # of state format v2
     with suppress(DamagedError):
@@ -149,11 +149,11 @@ def lost(root: Path, version: int, *, whole: bool) -> Iterator[DamagedError]:
             except DamagedError as err:
                 yield err
                 continue
-            for file in needed if whole else ():
-                yield from tried(_check_version, file)
+            for file in needed:
+                yield from tried(partial(_check_version, whole=whole), file)
         for pattern in _SCHEMAS if whole else ():
             for file in state.folder.glob(pattern):
-                yield from tried(_check_sound, file)
+                yield from tried(partial(_check_sound, whole=whole), file)
     for folder in root.glob("state/*/_metadata/v2"):
         file = max(numbered(folder).items(), default=(0, folder / "0"))[1]
         yield from tried(partial(_check_described, root=root), file)
@@ -186,21 +186,21 @@ def _needed(folder: Path, version: int, ids: Collection[str]) -> list[Path]:
     return needed
 
 
-def _check_sound(file: Path) -> None:
+def _check_sound(file: Path, *, whole: bool) -> None:
     """Raise DamagedError for a file that is empty, a folder, or not what its checksum says."""
     with reading(file), file.open("rb") as opened:
         if not opened.read(1):
             raise DamagedError(file, "is empty")
-        if checksum_differs(file):
+        if checksum_differs(file, whole=whole):
             raise DamagedError(file)
 
 
-def _check_version(file: Path) -> None:
+def _check_version(file: Path, *, whole: bool) -> None:
     """Raise DamagedError if a file with a version of the state, or one that belongs to it, is not whole."""
-    _check_sound(file)
+    _check_sound(file, whole=whole)
     own_checksum = file.with_name(f"{file.name}.crc")  # beside that of Hadoop, .NAME.crc
-    if own_checksum.exists():
-        _check_sound(own_checksum)
+    if whole and own_checksum.exists():
+        _check_sound(own_checksum, whole=whole)
     with reading(file), file.open("rb") as opened:
         head, size = opened.read(len(_LZ4)), opened.seek(0, os.SEEK_END)
         opened.seek(max(size - len(_LZ4) - 13, 0))
@@ -210,10 +210,10 @@ def _check_version(file: Path) -> None:
         if _LZ4.startswith(head) and not (end.startswith(_LZ4) and end.endswith(bytes(12))):
             raise DamagedError(file)
         if file.suffix == ".zip":
-            _check_parts(file)
+            _check_parts(file, whole=whole)
 
 
-def _check_parts(file: Path) -> None:
+def _check_parts(file: Path, *, whole: bool) -> None:
     """Raise DamagedError if a file that RocksDB's zip of a version names is missing, or not whole."""
     with zipfile.ZipFile(file) as held:
         parts = json.loads(held.read("metadata").decode().partition("\n")[2])["sstFiles"]
@@ -223,7 +223,8 @@ def _check_parts(file: Path) -> None:
             raise DamagedError(needed, f"is missing, of which {file.name} is made")
         if needed.stat().st_size != part["sizeBytes"]:
             raise DamagedError(needed)
-        _check_sound(needed)
+        if whole:
+            _check_sound(needed, whole=whole)
 
 
 def _check_described(file: Path, root: Path) -> None:
