@@ -241,11 +241,10 @@ def _views_of_memory(
     """
     if not sink.views or location is not None or not starts_python_for_batches(spark):
         return {}
-    taken = name.lower() in map(str.lower, sink.views) or spark.catalog.tableExists(
-        name
-    )  # names have no case
-    free = re.fullmatch(r"\w+", name) and not taken
-    return sink.views if free else {}
+    views = {view.lower() for view in sink.views}  # Spark's names have no case
+    if not re.fullmatch(r"\w+", name) or name.lower() in views or spark.catalog.tableExists(name):
+        return {}
+    return sink.views
 
 
 def _show(

@@ -108,6 +108,7 @@ def is_read_once(path: str) -> bool:
 
 
 def is_pattern(path: str) -> bool:
+    """Say whether Spark takes a path for a pattern."""
     return _files.escaped(path) != path
 
 
