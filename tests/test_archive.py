@@ -151,7 +151,7 @@ def test_an_archive_is_used_and_a_damaged_one_does_no_harm(tmp_path: Path) -> No
         loaded = tmp_path / "loaded"
         command = [sys.executable, "-c", JOB, str(tmp_path), str(loaded)]
         done = subprocess.run(
-            command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300, check=False
+            command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120, check=False
         )
         errors = [line for line in done.stderr.splitlines() if not line.startswith("WARNING: ")]
         assert (done.returncode, done.stdout, errors) == (0, "3\n", [])

@@ -30,7 +30,7 @@ def attached(
         env=environment(SPARK_REMOTE=url, **env),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=120,
         check=False,
     )
 

@@ -289,7 +289,7 @@ def test_local_1_is_refused_under_spark_submit(tmp_path: Path) -> None:
     with feeds.LineServer(["a"]) as server:
         launch = command("spark-submit", "dstream_wordcount", server.host, server.port)
         launch[1:1] = ["--master", "local[1]"]
-        done = subprocess.run(launch, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(launch, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
     assert "master local[1] has 1 core(s), and 1 receiver(s) need one each" in done.stderr
 

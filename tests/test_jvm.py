@@ -62,7 +62,7 @@ def listening(folder: Path, launcher: list[str], *args: str, **env: str) -> tupl
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -112,7 +112,7 @@ def test_java_s_warning_is_left_out_and_its_own_words_are_not(tmp_path: Path) ->
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0
@@ -188,7 +188,7 @@ def never(
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=120,
         check=False,
     )
 

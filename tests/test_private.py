@@ -89,7 +89,7 @@ def test_all_that_a_server_keeps_is_private(tmp_path: Path) -> None:
             umask=0,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=120,
             check=False,
         )
         assert done.stdout == "0o100600\n", done.stderr

@@ -425,7 +425,7 @@ def test_what_a_killed_client_has_left_ends_when_the_next_one_comes(
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=120,
     )
     assert left in done.stderr
     with pytest.raises(InvalidInputError, match=left):
@@ -472,7 +472,7 @@ def test_a_failed_test_run_leaves_nothing_for_the_next(
             env=environment(SPARK_REMOTE=connect),
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=120,
             check=False,
         )
         assert "as planned" in done.stdout, done.stdout
