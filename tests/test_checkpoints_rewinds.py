@@ -198,6 +198,28 @@ def test_start_notes_what_each_sink_makes_of_a_rewind(spark: SparkSession, tmp_p
     assert " ".join(seen.sinks[1].split()[:5]) in str(seen)
 
 
+def test_a_checkpoint_is_free_once_its_query_has_ended(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`awaitTermination` returns before the thread that unlocks has run; here that thread never runs."""
+    monkeypatch.setattr("sparkstream_kit._waiting.in_thread", lambda *_: None)
+    land(tmp_path / "in", *range(3))
+    kept = tmp_path / "checkpoint"
+    for _ in range(2):
+        query = start(
+            totals(spark, tmp_path / "in"),
+            sinks.latest("free"),
+            name="totals",
+            mode="complete",
+            checkpoint=kept,
+            availableNow=True,
+        )
+        query.awaitTermination()
+        assert not checkpoints.show(kept).in_use
+        checkpoints.clone(kept, tmp_path / f"copy-{query.runId}")
+        checkpoints.rewind(kept, to=0, apply=True)
+
+
 def test_a_rewind_can_be_undone_until_the_next_start(checkpoint: Path) -> None:
     before = tree(checkpoint)
     done = checkpoints.rewind(checkpoint, to=2, apply=True)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sparkstream_kit import _files
+from sparkstream_kit.checkpoints import _held
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -294,6 +295,10 @@ def alone(root: Path, *, change: bool) -> Iterator[None]:
     if not file.is_file():
         yield
         return
+    if (holder := _held.not_ended(os.path.realpath(file))) is not None:
+        raise InvalidInputError(
+            f"checkpoint {root} is in use by query {holder.name} of this process; end it first"
+        )
     with file.open("r+b" if change else "rb") as held:
         try:
             fcntl.lockf(held, (fcntl.LOCK_EX if change else fcntl.LOCK_SH) | fcntl.LOCK_NB)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import threading
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from pyspark.errors import PySparkException
 
 from sparkstream_kit import _waiting
 from sparkstream_kit._spark import lockfile
+from sparkstream_kit.checkpoints import _held
 from sparkstream_kit.checkpoints.layout import left_running
 from sparkstream_kit.errors import InvalidInputError
 
@@ -34,11 +34,6 @@ if TYPE_CHECKING:
     from sparkstream_kit._spark.files import Location
 
 __all__ = ["Lock", "lock"]
-
-_mutex = threading.RLock()
-# By the lock file's real path. Look here before opening the file: POSIX drops a process's locks when it
-# closes any descriptor of that file.
-_held: dict[str, Lock] = {}
 
 
 class Lock:
@@ -64,9 +59,9 @@ class Lock:
 
     def release(self) -> None:
         """Let another query have the checkpoint; a second call does nothing."""
-        with _mutex:
-            if _held.get(self._key) is self:
-                del _held[self._key]
+        with _held.mutex:
+            if _held.by_path.get(self._key) is self:
+                del _held.by_path[self._key]
                 self.file.release()
 
     def in_use(self) -> bool:
@@ -107,16 +102,14 @@ def lock(spark: SparkSession, location: Location, name: str) -> Lock | None:
             f"checkpoint {location} cannot be written: {err.strerror}: {err.filename}; give another folder"
         ) from err
     key = os.path.realpath(path)
-    with _mutex:
-        if (holder := _held.get(key)) is not None:
-            if holder.in_use():
-                raise InvalidInputError(
-                    f"checkpoint {location} is in use by query {holder.name} of this process; "
-                    "end that one first, or give this query a checkpoint of its own"
-                )
-            holder.release()
-        _held[key] = Lock(key, _take(spark, path, location.text, name), name)
-        return _held[key]
+    with _held.mutex:
+        if (holder := _held.not_ended(key)) is not None:
+            raise InvalidInputError(
+                f"checkpoint {location} is in use by query {holder.name} of this process; "
+                "end that one first, or give this query a checkpoint of its own"
+            )
+        held = _held.by_path[key] = Lock(key, _take(spark, path, location.text, name), name)
+        return held
 
 
 def _take(spark: SparkSession, path: Path, location: str, name: str) -> lockfile.LockFile:
@@ -145,10 +138,10 @@ def _take(spark: SparkSession, path: Path, location: str, name: str) -> lockfile
 
 def _forget_in_child() -> None:
     """Leave a forked child none of its parent's locks, which it would hold after the parent's death."""
-    for held in _held.values():
+    for held in _held.by_path.values():
         if held.file.is_here:
             held.file.close()
-    _held.clear()
+    _held.by_path.clear()
 
 
 os.register_at_fork(after_in_child=_forget_in_child)
