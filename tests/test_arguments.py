@@ -87,6 +87,8 @@ TAKES = {
     "StructType": {"schema"},
     "StructType | str": {"schema", "string"},
     "T.StructType": {"schema"},
+    "Duration": {"string", "duration"},
+    "Duration | None": {"string", "duration", "none"},
     "_Duration": {"string", "duration"},
     "_Duration | None": {"string", "duration", "none"},
     "_Frame": {"frame", "schema"},
