@@ -46,7 +46,7 @@ def transform(
 def totals(counted: DataFrame) -> DataFrame:
     """Return the result: the keys, Rows and Total, by key."""
     good = counted.where("_reason IS NULL").drop("_reason").coalesce(1)  # few rows: one task sorts them
-    return good.orderBy(*good.columns[:-2])
+    return good.orderBy(*range(1, len(good.columns) - 1))  # by place: any names
 
 
 @jobflags.exit_codes
@@ -63,10 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     sink = sinks.fan_out(sinks.latest("counted"), *jobflags.outputs(args, part=totals))
     with spark_session("file-totals", profile=args.profile, conf=args.state_store) as spark:
-        schema = schemas.from_ddl(args.schema)
-        rows = transform(
-            jobflags.lines(spark, args), schema, args.key.split(","), args.value, header=args.header
-        )
+        lines, keys = jobflags.lines(spark, args), args.key.split(",")
+        rows = transform(lines, schemas.from_ddl(args.schema), keys, args.value, header=args.header)
         query = start(rows, sink, name="file_totals", mode="complete", **jobflags.for_start(args))
         summary = run(query, **jobflags.for_run(args))
         print(summary, file=sys.stderr)

@@ -36,9 +36,9 @@ def transform(
     posts = quarantine.parse_json(lines.select(line), schemas.from_ddl(POSTS))
     posts = windows.with_watermark(posts, "created_at", delay).where(F.col(quarantine.REASON).isNull())
     found = F.coalesce(F.col("tags")["name"], F.regexp_extract_all("text", F.lit(TAG), F.lit(1)))
-    # Lower of upper, as lower alone leaves "straße" and "STRASSE" apart.
-    tags = F.array_distinct(F.transform(found, lambda tag: F.lower(F.upper(tag))))
-    once = posts.dropDuplicatesWithinWatermark(["id"]).select("created_at", F.explode(tags).alias("tag"))
+    # In two steps, as lower alone leaves "straße" and "STRASSE" apart, and Spark takes lower(upper()) for it.
+    tags = F.array_distinct(F.transform(F.transform(found, F.upper), F.lower))
+    once = posts.dropDuplicates(["id", "created_at"]).select("created_at", F.explode(tags).alias("tag"))
     groups = once.groupBy(windows.sliding("created_at", window, slide), "tag")
     return windows.flatten(groups.agg(F.count("*").alias("posts")))
 
