@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sparkstream_kit.sinks import Sink
 
 __all__ = [
+    "FOLDER",
     "INPUT",
     "OUTPUT",
     "RUN",
@@ -52,7 +53,7 @@ __all__ = [
 ]
 
 # Flags whose file or folder may not be in the input folder.
-_WRITTEN = ("--checkpoint", "--snapshot", "--database", "--chart", "--stop-file")
+_WRITTEN = ("OUT_DIR", "--checkpoint", "--snapshot", "--database", "--chart", "--stop-file")
 
 
 # --- the shared flags by their groups, of which a job may also take single ones
@@ -117,6 +118,9 @@ OUTPUT = {
     "--chart": _value("FILE.png", str, "Draw the result as a picture at the end."),
 }
 
+# A folder for all that the job writes, with its progress in OUT_DIR/_checkpoint.
+FOLDER = {"OUT_DIR": _value("OUT_DIR", str, "A local folder that only this job writes to.")}
+
 # How the query runs, and what ends it.
 RUN = {
     "--profile": _value(
@@ -172,9 +176,10 @@ def parser(doc: str | None, *flags: str, table: str = "result", **defaults: Any)
     """
     made = _Parser(description=doc, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
     made.shared = flags
-    known = {**INPUT, **SERVER, **OUTPUT, **RUN}
+    known = {**INPUT, **SERVER, **OUTPUT, **FOLDER, **RUN}
+    folder = "OUT_DIR/_checkpoint" if "OUT_DIR" in flags else "a temporary folder"
     for flag in flags:
-        says = known[flag]["help"].replace("TABLE", table)
+        says = known[flag]["help"].replace("TABLE", table).replace("a temporary folder", folder)
         made.add_argument(flag if flag.startswith("--") else _name(flag), **{**known[flag], "help": says})
     made.set_defaults(table=table, **defaults)
     return made
@@ -197,6 +202,8 @@ class _Parser(ArgumentParser):
         parsed, rest = self.parse_known_args(given, namespace)
         if rest:
             raise InvalidInputError(f"unknown argument {rest[0]}; see --help")
+        if "OUT_DIR" in self.shared and parsed.checkpoint is None:
+            parsed.checkpoint = str(Path(parsed.out_dir, "_checkpoint"))
         _check({flag: getattr(parsed, _name(flag)) for flag in self.shared})
         return parsed
 

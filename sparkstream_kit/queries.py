@@ -50,6 +50,13 @@ _FIXES = {
     "after an aggregation in mode='complete', or leave out orderBy",
     r"Limits are not supported": "cannot limit the rows; give mode='append', or leave out limit",
 }
+# What a query of `transformWithState` gets: the state store without which Spark refuses it, and a form of its
+# values in which the next version of the job can have one field more.
+# https://spark.apache.org/docs/latest/streaming/structured-streaming-transform-with-state.html
+_FOR_STATES_BY_NAME = {
+    STATE_STORE: STATE_STORES["rocksdb"],
+    "spark.sql.streaming.stateStore.encodingFormat": "avro",
+}
 _FLAGS = ("availableNow", "once")  # the triggers that have no duration
 
 
@@ -66,8 +73,9 @@ def start(
 ) -> StreamingQuery:
     """Start one named streaming query.
 
-    A query with `transformWithState` gets the RocksDB state store, without which Spark refuses it; any other
-    has what the session has (`spark.sql.streaming.stateStore.providerClass`). A checkpoint keeps its own.
+    A query with `transformWithState` gets the RocksDB state store, without which Spark refuses it, with its
+    values in Avro, so that a later version of the job can add fields; any other has what the session has
+    (`spark.sql.streaming.stateStore.providerClass`). A checkpoint keeps its own.
 
     Args:
         frame: a streaming DataFrame.
@@ -179,20 +187,19 @@ def _refused(error: AnalysisException, mode: str) -> str:
 
 @contextmanager
 def _fitting_state_store(frame: DataFrame) -> Iterator[None]:
-    """Give a query that needs RocksDB for its state just that, whatever the session has for others.
-
-    https://spark.apache.org/docs/latest/streaming/structured-streaming-transform-with-state.html
-    """
+    """Give a query that needs RocksDB for its state just that, whatever the session has for others."""
     spark = frame.sparkSession
-    given = spark.conf.get(STATE_STORE) or ""
-    if given == STATE_STORES["rocksdb"] or not keeps_states_by_name(frame):
+    given = {key: spark.conf.get(key) or "" for key in _FOR_STATES_BY_NAME}
+    if given == _FOR_STATES_BY_NAME or not keeps_states_by_name(frame):
         yield
         return
-    spark.conf.set(STATE_STORE, STATE_STORES["rocksdb"])
+    for key, value in _FOR_STATES_BY_NAME.items():
+        spark.conf.set(key, value)
     try:
         yield
     finally:
-        spark.conf.set(STATE_STORE, given)
+        for key, value in given.items():
+            spark.conf.set(key, value)
 
 
 def _trigger(given: dict[str, Any]) -> dict[str, Any]:
