@@ -36,6 +36,14 @@ def add_feeds(feed: typer.Typer) -> None:
     feed.command("lines")(_lines)
     feed.command("sales")(_sales)
     feed.command("replay")(_replay)
+    doc = "Land CSV files of a shop's events."
+    feed.command("events")(
+        _generator("events", feeds.event_rows, feeds.event_truth, doc, line=feeds.csv_line, keeps_late=True)
+    )
+    doc = "Land posts of two networks as JSON lines."
+    feed.command("posts")(
+        _generator("posts", feeds.post_rows, feeds.post_truth, doc, time="created_at", line=feeds.post_line)
+    )
 
 
 def _generator(
@@ -48,6 +56,7 @@ def _generator(
     line: Callable[[Any], str] = feeds.json_line,
     shares: Sequence[str] = _SHARES,
     delay: str = "10 minutes",
+    keeps_late: bool = False,
 ) -> Callable[..., None]:
     """Return the command that lands files of a generator's rows, and writes the truth beside them at the end.
 
@@ -60,6 +69,7 @@ def _generator(
         line: writes a row as a line: `feeds.json_line`, `feeds.csv_line` or one of the generator's own.
         shares: which ways to disturb make sense for the data.
         delay: the watermark's delay that the job has by default.
+        keeps_late: the job counts late rows, too, so that the truth does.
     """
 
     def command(**given: Any) -> None:
@@ -74,11 +84,18 @@ def _generator(
             seed=seed,
             **{"delay": delay} | given,
         ).first(files * size)
-        ending = "csv" if line is feeds.csv_line else "json" if line is feeds.json_line else "log"
+        ending = (
+            "csv"
+            if line is feeds.csv_line
+            else "json"
+            if line in (feeds.json_line, feeds.post_line)
+            else "log"
+        )
         names = f"{name}-{seed}-{{}}.{ending}"
         landed = _land(feeds.line_files(map(line, made.arriving), rows=size, name=names), folder, every)
         found = made.first(len(landed) * size)
-        answer = {"truth": truth(found.counted), "counted": len(found.counted)}
+        counted = found.counted + (found.late if keeps_late else [])
+        answer: dict[str, Any] = {"truth": truth(counted), "counted": len(counted)}
         answer |= {share: getattr(found, share) for share in shares}
         text = json.dumps(answer, ensure_ascii=False, default=str, indent=1)
         _files.replace(folder / _TRUTH, [text, "\n"])
