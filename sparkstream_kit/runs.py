@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -46,6 +46,7 @@ def run(
     stop_file: str | Path | None = None,
     grace: float = 30,
     on_batch: Callable[[StreamingQueryProgress], None] | None = None,
+    drain: bool = False,
 ) -> RunSummary:
     """Wait for queries and end them well; call it in the main thread, where signals arrive.
 
@@ -67,6 +68,9 @@ def run(
         stop_file: a path; the run ends within about half a second after a file appears there.
         grace: seconds that the batch in flight may take to commit before it is cut.
         on_batch: called in this thread after each batch with Spark's own progress record.
+        drain: at the end of input, run one more batch of each query, which reads nothing and closes every
+            window: what waited for the watermark is written. The input has ended then: `start` refuses the
+            checkpoint afterwards, unless it is rewound.
 
     Returns:
         What was done, query by query.
@@ -75,7 +79,8 @@ def run(
         QueryFailed: a query failed; the others have been stopped. It carries the summary.
         InputUnavailable: a query's socket could not be connected to.
         CheckpointDamaged: a query could not go on from its checkpoint; the message names the file.
-        InvalidInputError: no queries, or a time or number that is not positive.
+        InvalidInputError: no queries, a time or number that is not positive, or `drain` for a query that
+            `start` has not started with a checkpoint on a local path.
     """
     if not queries:
         raise InvalidInputError("run() needs at least one query: run(start(frame, sink, name='totals'))")
@@ -83,7 +88,11 @@ def run(
         check(run, locals())
         limits = _Limits(idle, max_batches)
         inbox = _waiting.Inbox(run_for=run_for, idle=idle, stop_file=stop_file)
-        return _Run(queries, inbox, on_batch, limits).to_end(grace)
+        drains = [_drain_of(query) for query in queries] if drain else []
+        summary = _Run(queries, inbox, on_batch, limits).to_end(grace)
+        if summary.ended_by != "end of input":
+            return summary
+        return _drained(summary, drains, on_batch, grace)
     except InvalidInputError:
         for query in queries:
             if is_a("StreamingQuery", query):  # and not a session, say, which can be stopped too
@@ -93,6 +102,40 @@ def run(
         if not shutdown.jvm_has_ended(err):
             raise
         raise QueryFailed("run", "Spark's JVM ended before the run did") from err
+
+
+def _drain_of(query: StreamingQuery) -> asking.Drain:
+    if found := asking.drain(query):
+        return found
+    raise InvalidInputError(
+        f"run(drain=True): query {query.name or query.id} has no checkpoint on a local path, from which its "
+        "last batch could run; give start(…, checkpoint='folder')"
+    )
+
+
+def _drained(
+    summary: RunSummary,
+    drains: list[asking.Drain],
+    on_batch: Callable[[StreamingQueryProgress], None] | None,
+    grace: float,
+) -> RunSummary:
+    """Run the last batch of each query that still holds something, and add it to the summary."""
+    for number, drain in enumerate(drains):
+        if (query := drain()) is None:
+            continue
+        inbox = _waiting.Inbox(run_for=None, stop_file=None)
+        last = _Run((query,), inbox, on_batch, _Limits(None, None), before=summary.queries[number]).to_end(
+            grace
+        )
+        summary = replace(
+            last,
+            seconds=summary.seconds + last.seconds,
+            queries=(*summary.queries[:number], *last.queries, *summary.queries[number + 1 :]),
+            warnings=tuple(dict.fromkeys([*summary.warnings, *last.warnings])),
+        )
+        if last.ended_by != "end of input":
+            break
+    return summary
 
 
 @dataclass(frozen=True)
@@ -116,6 +159,7 @@ class _Run:
         inbox: _waiting.Inbox,
         on_batch: Callable[[StreamingQueryProgress], None] | None,
         limits: _Limits,
+        before: QuerySummary | None = None,
     ) -> None:
         self._inbox = inbox
         self._on_batch = on_batch
@@ -123,7 +167,8 @@ class _Run:
         self._queries = {str(query.runId): query for query in queries}
         self._names = {run_id: query.name or query.id for run_id, query in self._queries.items()}
         self._done = {
-            run_id: QuerySummary(self._names[run_id], query.id) for run_id, query in self._queries.items()
+            run_id: before or QuerySummary(self._names[run_id], query.id, mode=asking.mode(query))
+            for run_id, query in self._queries.items()
         }
         self._last_row = self._inbox.started
         self._warnings: dict[str, str] = {}  # what was found, and the query that it was found at
