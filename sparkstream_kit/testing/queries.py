@@ -95,11 +95,25 @@ class Query:
         check(Query.step, locals())
         self._publish()
         found = self._processed(self._running or self._start())
-        if watermark is not None:
-            self.restart()
-            endings.plan_empty_batch(self._checkpoint, self._milliseconds(watermark))
-            found += self._processed(self._start())
-        return found
+        return found if watermark is None else found + self._move(self._milliseconds(watermark))
+
+    def drain(self) -> list[Batch]:
+        """Process all that was added and end the input, as `run(drain=True)` does; return the batches.
+
+        The last batch emits what waits for the watermark, such as open windows. No step can follow.
+
+        Raises:
+            QueryFailed, InvalidInputError: as for `step`.
+        """
+        return self.step() + self._move(endings.END)
+
+    def _move(self, watermark: int) -> list[Batch]:
+        """Run a batch without data at a watermark, in milliseconds."""
+        self.restart()
+        if not any((self._checkpoint / "commits").glob("[0-9]*")):
+            raise InvalidInputError("no batch has run yet, whose watermark could move; call add_data() first")
+        endings.plan_empty_batch(self._checkpoint, watermark)
+        return self._processed(self._start())
 
     def _processed(self, query: StreamingQuery) -> list[Batch]:
         from pyspark.errors import StreamingQueryException
@@ -120,7 +134,7 @@ class Query:
             if isinstance(watermark, str) and re.fullmatch(r"\d\d?:\d\d(:\d\d(\.\d+)?)?", watermark):
                 last = layout.last_plan(self._checkpoint)
                 day = datetime.fromtimestamp((last.watermark if last else 0) / 1000)  # noqa: DTZ006 - as rows are
-                watermark = f"{day:%Y-%m-%d} {watermark:0>5}"
+                watermark = f"{day:%Y-%m-%d} {'0' * (watermark[1] == ':')}{watermark}"
             time = datetime.fromisoformat(watermark) if isinstance(watermark, str) else watermark
         except ValueError as err:
             raise InvalidInputError(
