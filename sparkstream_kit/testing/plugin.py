@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from pyspark.sql import SparkSession
 
@@ -61,6 +61,19 @@ def _own_tables(spark: SparkSession) -> Iterator[None]:
     finally:
         spark.catalog.setCurrentDatabase("default")
         spark.sql(f"DROP DATABASE {name} CASCADE")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Draw the timeline of a streaming test that fails below its report."""
+    report = yield
+    if call.when == "call" and report.failed:
+        streams = getattr(item, "funcargs", {}).get("stream")
+        if drawn := streams.timeline() if hasattr(streams, "timeline") else "":
+            report.sections.append(("streams", drawn))
+    return report
 
 
 @pytest.fixture
