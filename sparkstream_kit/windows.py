@@ -12,7 +12,6 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.types import (
     DataType,
-    NumericType,
     StringType,
     StructType,
     TimestampNTZType,
@@ -22,7 +21,7 @@ from pyspark.sql.types import (
 from sparkstream_kit import _explained
 from sparkstream_kit._arguments import check
 from sparkstream_kit._durations import Duration, delay_of, positive, sizes, to_microseconds
-from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown
+from sparkstream_kit.errors import InvalidInputError, hint, no_timestamp, reject_unknown
 from sparkstream_kit.quarantine.rows import REASON, count_bad, quoted
 
 if TYPE_CHECKING:
@@ -191,25 +190,12 @@ def _check_event_time(frame: DataFrame, time: str) -> None:
         raise InvalidInputError(f"there is no column {time}{hint(time, frame.columns) or known}")
     kind = frame.schema[time].dataType
     if not isinstance(kind, TimestampType):
-        raise InvalidInputError(
-            f"event-time column {time} is {kind.simpleString()}, not a timestamp; make it one first: "
-            f"frame.withColumn({time!r}, {_as_timestamp(time, kind)})"
-        )
+        raise InvalidInputError(no_timestamp(time, kind.simpleString()))
     if marked := [field.name for field in frame.schema if _WATERMARK in field.metadata]:
         raise InvalidInputError(
-            f"the DataFrame already has a watermark, on column {marked[0]}; Spark allows one in a query: "
-            "call with_watermark once, on what the source gives"
+            f"the DataFrame already has a watermark, on column {marked[0]}; call with_watermark once, "
+            "on what the source gives"
         )
-
-
-def _as_timestamp(time: str, kind: DataType) -> str:
-    """Return the expression that makes a timestamp of a column, as it is written in Python."""
-    name = time if _PLAIN_NAME.fullmatch(time) else quoted(time)
-    if isinstance(kind, NumericType):
-        return f"F.timestamp_seconds({name!r})"
-    if isinstance(kind, StringType):
-        return f"F.to_timestamp({name!r})"
-    return f"F.col({name!r}).cast('timestamp')"
 
 
 def _without_far_times(frame: DataFrame, time: str, bound: int, ahead: str) -> DataFrame:
