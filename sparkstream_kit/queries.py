@@ -21,7 +21,7 @@ from sparkstream_kit._spark.printing import keep_printed
 from sparkstream_kit._spark.session import starts_python_for_batches
 from sparkstream_kit.checkpoints import endings
 from sparkstream_kit.checkpoints.guards import guard
-from sparkstream_kit.errors import InvalidInputError, missing_source, reject_unknown
+from sparkstream_kit.errors import InvalidInputError, missing_source, reject_unknown, wrong_event_time
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 from sparkstream_kit.sinks.base import rewind_notes
 from sparkstream_kit.windows import to_microseconds
@@ -48,7 +48,7 @@ _starting = threading.RLock()
 _FIXES = {
     r"(?is)append.*streaming aggregations.*without watermark": "writes a row once, when it is final, and "
     "without a watermark a total is never final; give mode='complete' or mode='update', or group by a window "
-    "of a column that has a watermark",
+    "of the event time, after windows.with_watermark(frame, 'time', '10 minutes')",
     r"(?is)complete.*no streaming aggregations": "writes the whole result after each batch, which only an "
     "aggregation has; give mode='append', or aggregate first (groupBy(…).agg(…))",
     r"Sorting is not supported": "cannot sort, as later rows may belong before those that are written; sort "
@@ -149,8 +149,8 @@ def _started(
         with _starting, _fitting_state_store(asked.frame):
             return _start(asked, trigger, drain=drain, rewind_notes=rewind_notes(asked.sink), **guarding)
     except Exception as err:
-        if missing := missing_source(err):
-            raise InvalidInputError(missing) from None
+        if known := missing_source(err) or wrong_event_time(err):
+            raise InvalidInputError(known) from None
         if isinstance(err, AnalysisException):
             raise InvalidInputError(f"query {name}: {_refused(err, mode)}") from err
         raise

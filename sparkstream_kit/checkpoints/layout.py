@@ -49,6 +49,7 @@ __all__ = [
     "replace",
     "tried",
     "unchanged",
+    "watermark",
 ]
 
 _T = TypeVar("_T")
@@ -197,6 +198,22 @@ def plan(file: Path) -> Plan:
         said = json.loads(query)
         files = tuple(_files_until(offset) for offset in offsets)
         return Plan(dict(said.get("conf", {})), offsets, files, int(said.get("batchWatermarkMs", 0)))
+
+
+def watermark(text: str) -> int:
+    r"""Return the watermark of a batch in milliseconds since 1970, which the text of `offsets/N` says.
+
+    Raises:
+        ValueError: the text is cut off or changed.
+
+    Example:
+        >>> watermark('v1\n{"batchWatermarkMs":1767225600000,"conf":{}}\n{"logOffset":0}')
+        1767225600000
+    """
+    try:
+        return int(json.loads(text.split("\n")[1])["batchWatermarkMs"])
+    except (LookupError, TypeError) as err:
+        raise ValueError("no watermark in it") from err
 
 
 def _files_until(offset: str | None) -> int | None:

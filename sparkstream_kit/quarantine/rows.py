@@ -28,6 +28,7 @@ __all__ = [
     "REASON",
     "SCALARS",
     "bad_rows",
+    "count_bad",
     "finite",
     "good_rows",
     "is_missing",
@@ -73,13 +74,14 @@ def good_rows(rows: DataFrame) -> DataFrame:
 
 
 def bad_rows(rows: DataFrame) -> DataFrame:
-    """Return the bad rows of `parse_csv` or `parse_json`.
+    """Return the bad rows of `parse_csv` or `parse_json`, and those that `windows.with_watermark` found.
 
     Returns:
-        `_reason`, `_raw`, `_bytes` and `_file`, as `parse_csv` says, and the other columns of `lines`.
+        `_reason`, `_raw`, `_bytes` and `_file`, as `parse_csv` says, and the other columns of `lines`; all
+        columns where there is no `_raw`.
     """
     check(bad_rows, locals())
-    names = rows.columns[rows.columns.index(REASON) :]
+    names = rows.columns[rows.columns.index(REASON) :] if RAW in rows.columns else rows.columns
     return rows.where(F.col(REASON).isNotNull()).select(*map(quoted, names))
 
 
@@ -139,6 +141,14 @@ def parsed(
     columns = [(field.name, field.dataType.simpleString(), field.nullable) for field in schema.fields]
     digest = hashlib.sha256(json.dumps([columns, settings], sort_keys=True).encode()).hexdigest()
     return frame.where(no_header).drop("_header").alias(_PARSED.format(kind, digest[:12]))
+
+
+def count_bad(frame: DataFrame, bad: Column) -> DataFrame:
+    """Let Spark's progress count rows as bad that a later step than the parse has found to be so."""
+    none = F.count_if(F.lit(False))
+    counts = {"rows": none, "bad_rows": F.count_if(bad), "headers": none, "like_headers": none}
+    named = [count.alias(name) for name, count in counts.items()]
+    return frame.observe(f"{OBSERVED}_{next(_numbers)}", *named)
 
 
 def _others(lines: DataFrame, schema: T.StructType) -> list[Column]:
