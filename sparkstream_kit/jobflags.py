@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from sparkstream_kit import _flag_values, display
 from sparkstream_kit._exits import exit_codes, take_standard_streams
 from sparkstream_kit._files import plain
-from sparkstream_kit._flag_values import checkpoint_folder, existing_folder, seconds
+from sparkstream_kit._flag_values import checkpoint_folder, database, existing_folder, seconds
 from sparkstream_kit.errors import InvalidInputError, KitError, check_file, hint
 from sparkstream_kit.profiles import read_profile
 
@@ -43,6 +43,7 @@ __all__ = [
     "check_bad_rows",
     "check_multiple",
     "checkpoint_folder",
+    "database",
     "existing_folder",
     "exit_codes",
     "for_run",
@@ -111,7 +112,7 @@ OUTPUT = {
     ),
     "--database": _value(
         "URL",
-        _flag_values.database,
+        database,
         "Keep the result in the table TABLE of this database, replaced whole after each batch. URL is "
         "sqlite:///results.db, postgresql+psycopg://user@host/name (password in PGPASSWORD or ~/.pgpass), or "
         "env:NAME to read it from the environment variable NAME.",

@@ -5,8 +5,10 @@ from its start any number of times. A seed gives the same data on every Python (
 """
 
 from sparkstream_kit.feeds.disturbing import Disturbed, disturb
+from sparkstream_kit.feeds.events import event_rows, event_truth
 from sparkstream_kit.feeds.files import csv_line, drip, json_line, line_files
 from sparkstream_kit.feeds.lines import random_lines, text_lines
+from sparkstream_kit.feeds.posts import post_line, post_rows, post_truth
 from sparkstream_kit.feeds.replaying import replay, replay_files
 from sparkstream_kit.feeds.sales import sales_files, sales_rows, sales_totals
 from sparkstream_kit.feeds.server import LineServer
@@ -17,8 +19,13 @@ __all__ = [
     "csv_line",
     "disturb",
     "drip",
+    "event_rows",
+    "event_truth",
     "json_line",
     "line_files",
+    "post_line",
+    "post_rows",
+    "post_truth",
     "random_lines",
     "replay",
     "replay_files",
