@@ -19,6 +19,8 @@ PUBLIC = {name: path for name, path in MODULES.items() if "._" not in name.remov
 # The libraries of the extras, and the one module that may ask for each.
 EXTRAS = {
     "sparkstream_kit.cli.app": {"typer", "rich", "click"},
+    "sparkstream_kit.cli.common": {"typer"},
+    "sparkstream_kit.cli.feeding": {"typer"},
     "sparkstream_kit.connectors.sql.__init__": {"pandas", "pyarrow"},
     "sparkstream_kit.connectors.sql.database": {"psycopg", "sqlalchemy"},
     "sparkstream_kit.connectors.sql.rows": {"pyarrow", "sqlalchemy"},

@@ -5,26 +5,23 @@ Results go to standard output, all else to standard error. Only `schema`, `serve
 
 from __future__ import annotations
 
-import csv
 import importlib.metadata
-import itertools
 import re
-import sys
-import threading
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from sparkstream_kit import _waiting, checkpoints, feeds
+from sparkstream_kit import checkpoints
 from sparkstream_kit import server as serving
 from sparkstream_kit._files import cache_folder
+from sparkstream_kit.cli.common import flag as _flag
+from sparkstream_kit.cli.common import say as _say
+from sparkstream_kit.cli.feeding import add_feeds
 from sparkstream_kit.cli.warm import warm
 from sparkstream_kit.errors import (
     InvalidInputError,
     KitError,
     MissingExtraError,
     reject_unknown,
-    without_secrets,
 )
 from sparkstream_kit.profiles import submit_properties
 
@@ -34,7 +31,7 @@ except ImportError:  # main() says what to install
     typer = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
 
 __all__ = ["main"]
 _CHECKPOINT = "A checkpoint on a local path."
@@ -78,8 +75,7 @@ def _app() -> Any:
     app.callback(invoke_without_command=True)(_options)
     feed = typer.Typer(**plain, help="Make input for a stream.")
     feed.callback(invoke_without_command=True)(_help)
-    feed.command("lines")(_lines)
-    feed.command("sales")(_sales)
+    add_feeds(feed)
     app.add_typer(feed, name="feed")
     checkpoint = typer.Typer(**plain, help="Look into a checkpoint, copy it, or go back to an earlier batch.")
     checkpoint.callback(invoke_without_command=True)(_help)
@@ -93,10 +89,6 @@ def _app() -> Any:
     app.command("serve")(_serve)
     app.command("warm")(_warm)
     return typer.main.get_command(app)
-
-
-def _flag(metavar: str, text: str, **more: Any) -> Any:
-    return typer.Option(metavar=metavar, help=text, **more)
 
 
 def _options(
@@ -116,66 +108,6 @@ def _help(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), err=True)
         raise typer.Exit(2)
-
-
-def _lines(
-    *,
-    host: Annotated[str, _flag("ADDRESS", "Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, _flag("PORT", "Port to listen on; 0 takes a free one.")] = 9999,
-    file: Annotated[Path | None, _flag("FILE", "Send the lines of this UTF-8 file.")] = None,
-    seed: Annotated[
-        int | None, _flag("N", "Send generated lines; the same seed gives the same lines.  [default: 0]")
-    ] = None,
-    count: Annotated[
-        int | None,
-        _flag(
-            "N", "Lines to send to each client. Default: the whole file; generated lines never end.", min=1
-        ),
-    ] = None,
-    rate: Annotated[
-        float | None, _flag("LINES", "Lines a second for each client. Default: as fast as the client reads.")
-    ] = None,
-    clients: Annotated[
-        int | None, _flag("N", "Stop after serving this many clients. Default: never.", min=1)
-    ] = None,
-) -> None:
-    """Serve lines on a TCP socket. Each client gets all, whenever it connects; Ctrl-C ends it."""
-    if file is not None and seed is not None:
-        raise InvalidInputError("--file and --seed exclude each other; give one of them")
-    lines = feeds.random_lines(seed or 0) if file is None else feeds.text_lines(file)
-    server = feeds.LineServer(lambda: itertools.islice(lines, count), host=host, port=port, rate=rate)
-    with server, _stopped_by_signal(server.close):
-        _say(f"listening on {server.host} port {server.port}; stop with Ctrl-C")
-        server.wait_served(clients)
-
-
-def _sales(
-    folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Folder for the files; created if missing.")
-    ],
-    *,
-    files: Annotated[int | None, _flag("N", "Number of files. Default: no end.", min=1)] = None,
-    rows: Annotated[int, _flag("N", "Rows in each file.")] = 100,
-    seed: Annotated[int, _flag("N", "The same seed gives the same files.")] = 0,
-    every: Annotated[float, _flag("SECONDS", "Seconds from one file to the next.")] = 1.0,
-    truth: Annotated[Path | None, _flag("FILE", "Write the true totals here at the end, as CSV.")] = None,
-) -> None:
-    """Land CSV files of sales in a folder. One by one, each of them whole; Ctrl-C ends it."""
-    if truth and truth.resolve().is_relative_to(folder.resolve()):
-        raise InvalidInputError(f"--truth {truth} would be read as input in {folder}; put it elsewhere")
-    try:
-        if truth:
-            truth.open("a").close()  # said now, not after the last file
-    except OSError as err:
-        raise InvalidInputError(f"cannot write --truth {truth} ({err.strerror}); give another file") from err
-    stop = threading.Event()
-    made = feeds.sales_files(files, rows=rows, seed=seed)
-    with _stopped_by_signal(stop.set):
-        landed = feeds.drip(made, folder, every=every, stop=stop, on_file=lambda path: _say(f"landed {path}"))
-    if truth:
-        totals = feeds.sales_totals(feeds.sales_rows(len(landed) * rows, seed=seed))
-        with truth.open("w", encoding="utf-8", newline="") as out:
-            csv.writer(out, lineterminator="\n").writerows([("ProductKey", "Orders", "TotalSales"), *totals])
 
 
 def _conf(
@@ -294,21 +226,3 @@ def _serve(
     _say(f"port {port}, profile {server.profile}, process {server.pid}, log {server.log}; to attach to it:")
     typer.echo(f"export SPARK_REMOTE={server.url}")
     return 0
-
-
-@contextmanager
-def _stopped_by_signal(stop: Callable[[], None]) -> Iterator[None]:
-    """Call `stop` at SIGINT or SIGTERM, in a thread: in a handler it could wait for what it interrupted."""
-    inbox = _waiting.Inbox(run_for=None, stop_file=None)
-
-    def wait() -> None:
-        inbox.get(None)
-        stop()
-
-    _waiting.in_thread("stop", wait)
-    with _waiting.signals_posted_to(inbox):
-        yield
-
-
-def _say(what: object) -> None:
-    sys.stderr.write(f"sparkstream: {without_secrets(str(what))}\n")

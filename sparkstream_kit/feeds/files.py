@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import itertools
+import json
 import os
 import threading
 import time
@@ -10,12 +14,69 @@ from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.feeds.lines import paced
+from sparkstream_kit.feeds.lines import Again, paced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-__all__ = ["drip"]
+__all__ = ["csv_line", "drip", "json_line", "line_files"]
+
+
+def csv_line(row: Mapping[str, object] | str) -> str:
+    r"""Write a row's values as a line of CSV, without its field names; a text, such as a bad row, stays.
+
+    A quote in a value is doubled (RFC 4180), which Spark reads with the option escape='"'. None is empty.
+
+    Example:
+        >>> csv_line({"id": 7, "name": 'Bo "Bear" Lee', "price": None}), csv_line("not a row: 1 {")
+        ('7,"Bo ""Bear"" Lee",', 'not a row: 1 {')
+    """
+    if isinstance(row, str):
+        return row
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(row.values())
+    return text.getvalue()
+
+
+def json_line(row: Mapping[str, object] | str) -> str:
+    r"""Write a row as a line of JSON; a text, such as a bad row, stays. A datetime becomes an ISO text.
+
+    Example:
+        >>> json_line({"time": 1469501107, "action": "Öffnen"}), json_line("not a row: 1 {")
+        ('{"time": 1469501107, "action": "Öffnen"}', 'not a row: 1 {')
+    """
+    return row if isinstance(row, str) else json.dumps(row, ensure_ascii=False, default=str)
+
+
+def line_files(lines: Iterable[str], *, rows: int, name: str) -> Iterable[tuple[str, str]]:
+    r"""Cut lines into files of `rows` lines each: (name, text) pairs for `drip`; the last may be shorter.
+
+    Args:
+        lines: without newlines.
+        rows: how many lines a file holds.
+        name: a pattern for the files' names, in which {} is the number of the file: "clicks-{}.json".
+
+    Raises:
+        InvalidInputError: there is not a line in a file, or the pattern has no place for the number.
+
+    Example:
+        >>> list(line_files(["a", "b", "c"], rows=2, name="letters-{}.txt"))
+        [('letters-0001.txt', 'a\nb\n'), ('letters-0002.txt', 'c\n')]
+    """
+    check(line_files, locals())
+    if rows < 1:
+        raise InvalidInputError(f"rows is {rows}; give at least 1 row per file")
+    if "{}" not in name:
+        raise InvalidInputError(f"name {name!r} has no {{}} for the number of the file; give 'rows-{{}}.csv'")
+
+    def make() -> Iterator[tuple[str, str]]:
+        rest = iter(lines)
+        for number in itertools.count(1):
+            if not (part := [f"{line}\n" for line in itertools.islice(rest, rows)]):
+                return
+            yield name.replace("{}", f"{number:04}"), "".join(part)
+
+    return Again(make)
 
 
 def drip(

@@ -1,0 +1,183 @@
+"""The commands that land a generator's files with the truth beside them, and those that replay a file."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import typer
+
+from sparkstream_kit import feeds
+from sparkstream_kit.cli import feeding, main
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+REPLAY = [sys.executable, "-m", "sparkstream_kit", "feed", "replay"]
+LIMIT = 30  # seconds that a test waits for what takes less than one
+
+
+def ticks(count: int, *, seed: int) -> list[dict[str, Any]]:
+    return [{"time": 60 * n, "n": n + seed} for n in range(count)]
+
+
+def total(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
+    return {"sum": sum(row["n"] for row in rows)}
+
+
+def command(*args: object, **more: Any) -> None:
+    """Run the command of a generator as `sparkstream feed ticks …` would."""
+    app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
+    app.command()(feeding._generator("ticks", ticks, total, "Land ticks.", **more))  # noqa: SLF001
+    typer.main.get_command(app)(list(map(str, args)), standalone_mode=False)
+
+
+def landed(folder: Path) -> list[Any]:
+    """Return the rows of the files that Spark reads; a bad line stays a text."""
+    rows: list[Any] = []
+    for path in sorted(folder.glob("[!_.]*")):
+        lines = path.read_text("utf-8").splitlines()
+        rows += [line if line.startswith("not a row") else json.loads(line) for line in lines]
+    return rows
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+SHARES = ("--late", 0.1, "--duplicates", 0.1, "--bad", 0.05, "--ahead", 0.05)
+
+
+def test_the_truth_beside_the_files_is_of_what_they_hold(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    command(folder, "--files", 6, "--rows", 50, "--every", 0, "--seed", 3, *SHARES)
+    wanted = ["_truth.json", *(f"ticks-3-000{n}.json" for n in range(1, 7))]
+    assert names(folder) == wanted
+    rows, truth = landed(folder), json.loads((folder / "_truth.json").read_text("utf-8"))
+    assert len(rows) == 300
+    assert [row for row in rows if isinstance(row, str)] == truth["bad"] != []
+    assert [row for row in rows if not isinstance(row, str) and row["time"] > 4e9] == truth["ahead"] != []
+    for row in truth["late"] + truth["duplicates"] + truth["bad"] + truth["ahead"]:
+        rows.remove(row)
+    assert truth["late"]
+    assert (truth["counted"], truth["truth"]) == (len(rows), total(rows))
+
+
+CODE = """
+import sys
+sys.path.insert(0, {tests!r})
+from test_cli_feeding import command
+command(*sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(("number", "every"), [(signal.SIGINT, "0.01"), (signal.SIGTERM, "3600")])
+def test_a_signal_ends_the_feed_with_the_truth_of_what_landed(
+    tmp_path: Path, number: signal.Signals, every: str
+) -> None:
+    folder = tmp_path / "in"
+    code = CODE.format(tests=str(Path(__file__).parent))
+    args = [folder, "--files", 1000, "--rows", 20, "--every", every, "--bad", 0.1]
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, args)], stderr=subprocess.PIPE, text=True
+    ) as feed:
+        assert feed.stderr
+        assert feed.stderr.readline() == f"sparkstream: landed {folder / 'ticks-0-0001.json'}\n"
+        feed.send_signal(number)
+        rest = feed.communicate(timeout=LIMIT)[1]
+    assert feed.returncode == 0, rest
+    truth = json.loads((folder / "_truth.json").read_text("utf-8"))
+    rows = [row for row in landed(folder) if not isinstance(row, str)]
+    assert (truth["counted"], truth["truth"]) == (len(rows), total(rows))
+    assert 0 < len(rows) < 20_000
+
+
+def test_a_command_has_the_shares_that_make_sense_for_its_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(Exception, match="No such option: --late"):
+        command(tmp_path / "in", "--late", 0.1, shares=("bad",))
+    command("--help", shares=("bad", "ahead"))
+    text = capsys.readouterr().out
+    assert "--bad SHARE" in text
+    assert "--duplicates" not in text
+    assert "--delay" not in text  # nothing that it does would depend on it
+    command("--help", delay="3 hours")
+    assert "[default: 3 hours]" in capsys.readouterr().out
+    command(tmp_path / "in", "--files", 1, "--every", 0, shares=("bad",), line=feeds.csv_line)
+    assert {*json.loads((tmp_path / "in/_truth.json").read_text())} == {"truth", "counted", "bad"}
+    assert (tmp_path / "in/ticks-0-0001.csv").read_text().startswith("0,0\n60,1\n")
+
+
+def test_what_would_not_be_counted_is_refused_before_the_first_file(tmp_path: Path) -> None:
+    (tmp_path / "old.json").write_text("{}\n")
+    with pytest.raises(
+        InvalidInputError, match=r"holds old\.json already, which _truth\.json would not count"
+    ):
+        command(tmp_path, "--files", 1)
+    with pytest.raises(InvalidInputError, match=r"cannot use .*old\.json \(Not a directory\)"):
+        command(tmp_path / "old.json", "--files", 1)
+    with pytest.raises(InvalidInputError, match="no row can be late"):
+        command(tmp_path / "in", "--files", 1, "--late", 1)
+    with pytest.raises(Exception, match="less than or equal to 1|in the range"):
+        command(tmp_path / "in", "--late", 2)
+    assert names(tmp_path) == ["old.json"]
+
+
+# --- feed replay
+
+
+def test_replay_lands_the_rows_of_a_file_and_says_which_were_out_of_order(tmp_path: Path) -> None:
+    file, folder = tmp_path / "trips.csv", tmp_path / "in"
+    file.write_text("id,time\n1,0\n2,\n3,86400\n4,50\n")
+    done = subprocess.run(
+        [*REPLAY, file, folder, "--time", "time", "--speed", "864000", "--every", "0.05"],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+    said = (
+        f"of 4 lines of {file}, 1 have no readable time and 1 an earlier time than a line before them; "
+        "each came right after the line before it"
+    )
+    assert sorted(done.stderr.splitlines()) == [
+        *(f"sparkstream: landed {folder}/trips-000{n}.csv" for n in (1, 2)),
+        f"sparkstream: {said}",
+    ]
+    assert [path.read_text() for path in sorted(folder.iterdir())] == [
+        "id,time\n1,0\n2,\n",
+        "id,time\n3,86400\n4,50\n",
+    ]
+
+
+def test_a_signal_ends_replay(tmp_path: Path) -> None:
+    file, folder = tmp_path / "trips.csv", tmp_path / "in"
+    file.write_text("time\n0\n36000\n")
+    with subprocess.Popen(
+        [*REPLAY, file, folder, "--time", "time", "--every", "0.1"],
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as feed:
+        assert feed.stderr
+        assert feed.stderr.readline() == f"sparkstream: landed {folder}/trips-0001.csv\n"
+        feed.send_signal(signal.SIGINT)
+        assert feed.communicate(timeout=LIMIT)[1] == ""
+    assert feed.returncode == 0
+    assert [path.name for path in folder.iterdir()] == ["trips-0001.csv"]
+
+
+def test_replay_refuses_a_wrong_column_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "trips.csv"
+    file.write_text("id,time\n1,0\n")
+    assert main(["feed", "replay", str(file), str(tmp_path / "in"), "--time", "tme"]) == 2
+    assert capsys.readouterr().err == f"sparkstream: {file} has no column 'tme'; did you mean time?\n"
+    assert main(["feed", "replay", str(file), str(tmp_path / "in")]) == 2
+    assert capsys.readouterr().err == "sparkstream: Missing option '--time'; see --help\n"
