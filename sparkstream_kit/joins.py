@@ -98,7 +98,7 @@ def within(
     the state until the watermark says that no partner can come, and drops rows that are later than the
     watermark. Pairs come with the batch that completes them. A row without a partner comes in an outer join
     only when the watermark has passed its bound *and* a further batch runs: at the end of an input the last
-    ones stay in the state, unless the query is drained (`start(…, drain=True)`).
+    ones stay in the state, unless the query is drained (`run(query, drain=True)`).
 
     A row whose key is null matches nothing. A row whose time is null is left out, also of outer joins: no
     watermark would ever pass it, so it would stay in the state for ever. Only append mode is possible.

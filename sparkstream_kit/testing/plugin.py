@@ -11,7 +11,7 @@ import time
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from sparkstream_kit.testing.harness import Streams
 
-__all__ = ["spark", "stream"]
+__all__ = ["pytest_runtest_makereport", "spark", "stream"]
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +70,7 @@ def pytest_runtest_makereport(
     """Draw the timeline of a streaming test that fails below its report."""
     report = yield
     if call.when == "call" and report.failed:
-        streams = getattr(item, "funcargs", {}).get("stream")
+        streams: Any = getattr(item, "funcargs", {}).get("stream")
         if drawn := streams.timeline() if hasattr(streams, "timeline") else "":
             report.sections.append(("streams", drawn))
     return report
