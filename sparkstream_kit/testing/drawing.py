@@ -30,7 +30,8 @@ def drawn(sources: Sequence[Source], queries: Sequence[Query]) -> str:
         marks = [mark for source in sources for mark in _rows(source, query)]
         picture = draw(_windows(query), marks, watermark=moved[-1])
         timelines.append(
-            f"query {number}: its rows, windows and watermark (! is a row that the watermark had passed)\n\n{picture}"
+            f"query {number}: its rows, windows and watermark (! is a row that the watermark had passed)\n\n"
+            f"{picture}"
         )
     return "\n\n".join(timelines)
 
