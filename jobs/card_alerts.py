@@ -1,7 +1,6 @@
 """Alerts on card payments: many in a minute, far from the card's own mean, impossible travel.
 
-The files are CSV: card,time,merchant,category,amount,lat,lon. Lines that are no payment, and payments that
-come 10 minutes later than newer ones, are left out and counted.
+The files are CSV: card,time,merchant,category,amount,lat,lon. Other lines and late payments are counted.
 Guarantee: every alert exactly once in OUT_DIR, over stops and restarts on the same OUT_DIR.
 Run: spark-submit jobs/card_alerts.py INPUT_DIR OUT_DIR
 """
@@ -49,11 +48,11 @@ class Travel:
         return Place(here), alert if km / hours > self.kmh else None
 
 
-def transform(lines: DataFrame, delay: str = "10 minutes") -> DataFrame:
+def transform(lines: DataFrame, watermark: str = "10 minutes") -> DataFrame:
     """Return the alerts: card, time, payment (a struct of all columns), rule, score and reason."""
     from sparkstream_kit import quarantine, schemas, windows
 
-    rows = windows.with_watermark(quarantine.parse_csv(lines, schemas.from_ddl(PAYMENTS)), "time", delay)
+    rows = windows.with_watermark(quarantine.parse_csv(lines, schemas.from_ddl(PAYMENTS)), "time", watermark)
     paid = quarantine.good_rows(rows).selectExpr("card", "time", "struct(*) AS payment")
     rules = Often(most=4, within="1 minute"), Travel(), ZScore(sigmas=8, warmup=10, of="amount")
     return alert_when(paid, "card", "time", "payment", rules)
@@ -62,14 +61,15 @@ def transform(lines: DataFrame, delay: str = "10 minutes") -> DataFrame:
 @jobflags.exit_codes
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the alerts go to standard output and OUT_DIR, everything else to standard error."""
-    flags = [flag for flag in (*jobflags.INPUT, "OUT_DIR", *jobflags.RUN) if flag != "--state-store"]
+    flags = (*jobflags.INPUT, "OUT_DIR", *jobflags.EVENT_TIME, *jobflags.RUN_BY_KEY)
     args = jobflags.parser(__doc__, *flags, max_files_per_trigger=1).parse_args(argv)
 
     from sparkstream_kit import run, sinks, spark_session, start
 
     sink = sinks.fan_out(sinks.batch_files(args.out_dir), sinks.foreach_batch(display.show))
     with spark_session("card-alerts", profile=args.profile) as spark:
-        query = start(transform(jobflags.lines(spark, args)), sink, name="cards", **jobflags.for_start(args))
+        alerts = transform(jobflags.lines(spark, args), args.watermark)
+        query = start(alerts, sink, name="card_alerts", **jobflags.for_start(args))
         summary = run(query, **jobflags.for_run(args))
     print(summary, file=sys.stderr)
     jobflags.check_bad_rows(summary, args.max_bad)

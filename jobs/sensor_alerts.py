@@ -31,12 +31,12 @@ def parse(lines: DataFrame) -> DataFrame:
 
 
 def transform(
-    lines: DataFrame, *, delay: str = "2 minutes", silent: str = "10 minutes", sigmas: float = 8
+    lines: DataFrame, *, watermark: str = "2 minutes", silent: str = "10 minutes", sigmas: float = 8
 ) -> DataFrame:
     """Return the alerts: device, time, temperature, rule, score and reason."""
     from sparkstream_kit import quarantine, state, windows
 
-    readings = quarantine.good_rows(windows.with_watermark(parse(lines), "time", delay))
+    readings = quarantine.good_rows(windows.with_watermark(parse(lines), "time", watermark))
     rules = state.Ewma(alpha=0.05, sigmas=sigmas), state.Silent(silent)
     return state.alert_when(readings, "device", "time", "temperature", rules)
 
@@ -44,14 +44,14 @@ def transform(
 @jobflags.exit_codes
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the alerts go to standard output and OUT_DIR, everything else to standard error."""
-    flags = ["INPUT_DIR", "OUT_DIR", "--max-files-per-trigger", "--max-bad", *jobflags.RUN]
-    flags.remove("--state-store")  # it takes RocksDB
-    parser = jobflags.parser(__doc__, *flags, max_files_per_trigger=1)
+    flags = ("INPUT_DIR", "OUT_DIR", "--max-files-per-trigger", "--max-bad", *jobflags.EVENT_TIME)
+    more = {"max_files_per_trigger": 1, "watermark": "2 minutes"}
+    parser = jobflags.parser(__doc__, *flags, *jobflags.RUN_BY_KEY, **more)
     parser.add_argument(
         "--sigmas", type=float, default=8, help="Deviations that alert. Default: %(default)s."
     )
-    for flag, default in {"--silent": "10 minutes", "--delay": "2 minutes"}.items():
-        parser.add_argument(flag, metavar="DURATION", default=default, help="Default: %(default)s.")
+    says = "A device is silent after this time. Default: %(default)s."
+    parser.add_argument("--silent", metavar="DURATION", default="10 minutes", help=says)
     args = parser.parse_args(argv)
     out, progress = Path(args.out_dir), Path(args.checkpoint)
 
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     with spark_session("sensor-alerts", profile=args.profile) as spark:
         lines, how = jobflags.lines(spark, args), jobflags.for_start(args)
-        alerts = transform(lines, delay=args.delay, silent=args.silent, sigmas=args.sigmas)
+        alerts = transform(lines, watermark=args.watermark, silent=args.silent, sigmas=args.sigmas)
         told = sinks.fan_out(sinks.batch_files(out / "alerts"), sinks.foreach_batch(display.show))
         bad, kept = quarantine.bad_rows(parse(lines)), sinks.batch_files(out / "bad")
         first = start(alerts, told, name="alerts", **how | {"checkpoint": progress / "alerts"})

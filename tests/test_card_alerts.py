@@ -69,7 +69,8 @@ def test_a_stream_gives_what_a_batch_gives(spark: SparkSession) -> None:
     first = datetime(2024, 6, 1)  # noqa: DTZ001
     frame = spark.createDataFrame(
         [("40", first + timedelta(minutes=m), "Cinema, Ltd", "x", a, lat, 0.5) for m, a, lat in rows],
-        "card STRING, time TIMESTAMP, merchant STRING, category STRING, amount DOUBLE, lat DOUBLE, lon DOUBLE",
+        "card STRING, time TIMESTAMP, merchant STRING, category STRING, amount DOUBLE, "
+        "lat DOUBLE, lon DOUBLE",
     )
 
     def transform(payments: DataFrame) -> DataFrame:
