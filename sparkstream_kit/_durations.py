@@ -9,7 +9,7 @@ from decimal import Decimal
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit.errors import InvalidInputError
 
-__all__ = ["Duration", "offset_of", "positive", "to_microseconds"]
+__all__ = ["Duration", "delay_of", "positive", "sizes", "to_microseconds"]
 
 Duration = str | timedelta
 
@@ -33,15 +33,38 @@ def positive(what: str, duration: Duration) -> int:
     return size
 
 
-def offset_of(offset: Duration | None, what: str, step: Duration, step_size: int) -> int:
-    """Check Spark's rule that |offset| is less than the step from window to window."""
-    shift = 0 if offset is None else to_microseconds("offset", offset)
-    if abs(shift) >= step_size:
+def delay_of(what: str, duration: Duration) -> int:
+    """Read the delay of a watermark, in microseconds; Spark counts it in whole milliseconds."""
+    size = to_microseconds(what, duration)
+    if size < _MICROSECONDS["millisecond"]:
         raise InvalidInputError(
-            f"offset {offset} must be shorter than {what} {step}; "
+            f"{what} is {duration}; with less than a millisecond Spark drops the rows that are as new as the "
+            "newest; give '1 millisecond', or how late rows may be, such as '10 minutes'"
+        )
+    return size
+
+
+def sizes(length: Duration, slide: Duration | None, offset: Duration | None) -> tuple[int, int, int]:
+    """Read what windows are made by: their length, the step from one to the next, and the offset.
+
+    Raises:
+        InvalidInputError: one of them cannot be read or does not fit the others, by Spark's rules.
+    """
+    size = positive("length", length)
+    what, given = ("length", length) if slide is None else ("slide", slide)
+    step = positive(what, given)
+    if step > size:
+        raise InvalidInputError(
+            f"slide {slide} is longer than length {length}: rows between windows would be lost; "
+            "give a shorter slide"
+        )
+    shift = 0 if offset is None else to_microseconds("offset", offset)
+    if abs(shift) >= step:
+        raise InvalidInputError(
+            f"offset {offset} must be shorter than {what} {given}; "
             f"subtract the {what} until it is: the windows stay the same"
         )
-    return shift
+    return size, step, shift
 
 
 def to_microseconds(what: str, duration: Duration) -> int:

@@ -1,7 +1,8 @@
 """The command line of jobs: flags that mean the same in every job, checked before PySpark is imported.
 
-A job names the flags that it can honour, one by one or as a group: `*INPUT`, `*OUTPUT`, `*RUN`. `lines` turns
-the input flags into a stream, and `outputs` the output flags into sinks. `exit_codes` is how a job ends.
+A job names the flags that it can honour, one by one or as a group: `*INPUT`, `*OUTPUT`, `*EVENT_TIME`,
+`*RUN`. `lines` turns the input flags into a stream, and `outputs` the output flags into sinks. `exit_codes`
+is how a job ends.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import itertools
 import math
 import re
 import sys
+import tempfile
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -32,9 +34,12 @@ if TYPE_CHECKING:
     from sparkstream_kit.sinks import Sink
 
 __all__ = [
+    "EVENT_TIME",
+    "FOLDER",
     "INPUT",
     "OUTPUT",
     "RUN",
+    "RUN_BY_KEY",
     "SERVER",
     "check_apart",
     "check_bad_rows",
@@ -53,7 +58,7 @@ __all__ = [
 ]
 
 # Flags whose file or folder may not be in the input folder.
-_WRITTEN = ("--checkpoint", "--snapshot", "--database", "--chart", "--stop-file")
+_WRITTEN = ("OUT_DIR", "--checkpoint", "--snapshot", "--database", "--chart", "--stop-file")
 
 
 # --- the shared flags by their groups, of which a job may also take single ones
@@ -118,6 +123,24 @@ OUTPUT = {
     "--chart": _value("FILE.png", str, "Draw the result as a picture at the end."),
 }
 
+# A folder for all that the job writes, with its progress in OUT_DIR/_checkpoint.
+FOLDER = {"OUT_DIR": _value("OUT_DIR", str, "A local folder that only this job writes to.")}
+
+# How late a row may come, and what becomes of the last windows.
+EVENT_TIME = {
+    "--watermark": _value(
+        "DELAY",
+        _flag_values.delay,
+        'How much later than newer rows a row may come, in event time, such as "10 minutes". '
+        "Default: %(default)s.",
+        default="10 minutes",
+    ),
+    "--drain": _switch(
+        "At the end of the input, write what still waits for the watermark, such as open windows. The "
+        "checkpoint takes no more rows then."
+    ),
+}
+
 # How the query runs, and what ends it.
 RUN = {
     "--profile": _value(
@@ -146,6 +169,9 @@ RUN = {
     "--stop-file": _value("PATH", str, "Stop cleanly when a file appears at this path."),
 }
 
+# The same for a query by keys (`transformWithState`), whose state is always in RocksDB.
+RUN_BY_KEY = {flag: how for flag, how in RUN.items() if flag != "--state-store"}
+
 
 # --- from the command line to arguments
 
@@ -173,9 +199,10 @@ def parser(doc: str | None, *flags: str, table: str = "result", **defaults: Any)
     """
     made = _Parser(description=doc, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
     made.shared = flags
-    known = {**INPUT, **SERVER, **OUTPUT, **RUN}
+    known = {**INPUT, **SERVER, **OUTPUT, **EVENT_TIME, **FOLDER, **RUN}
+    folder = "OUT_DIR/_checkpoint" if "OUT_DIR" in flags else "a temporary folder"
     for flag in flags:
-        says = known[flag]["help"].replace("TABLE", table)
+        says = known[flag]["help"].replace("TABLE", table).replace("a temporary folder", folder)
         made.add_argument(flag if flag.startswith("--") else _name(flag), **{**known[flag], "help": says})
     made.set_defaults(table=table, **defaults)
     return made
@@ -198,6 +225,8 @@ class _Parser(ArgumentParser):
         parsed, rest = self.parse_known_args(given, namespace)
         if rest:
             raise InvalidInputError(f"unknown argument {rest[0]}; see --help")
+        if "OUT_DIR" in self.shared and parsed.checkpoint is None:
+            parsed.checkpoint = str(Path(parsed.out_dir, "_checkpoint"))
         _check({flag: getattr(parsed, _name(flag)) for flag in self.shared})
         return parsed
 
@@ -212,6 +241,8 @@ def _check(given: Mapping[str, Any]) -> None:
         display.check_chart(given["--chart"])
     if given.get("--available-now") and given.get("--trigger"):
         raise InvalidInputError("--available-now and --trigger exclude each other; give one of them")
+    if given.get("--drain") and not given.get("--available-now"):
+        raise InvalidInputError("--drain is for the end of the input; give --available-now, too")
     if given.get("--take-over") and not given.get("--database"):
         raise InvalidInputError("--take-over does nothing without --database; give both, or neither")
     if "INPUT_DIR" in given:
@@ -323,6 +354,10 @@ def for_start(args: Namespace) -> dict[str, Any]:
         {'checkpoint': 'ckpt', 'processingTime': '5 seconds'}
     """
     given = vars(args)
+    if given.get("drain") and not given.get("checkpoint"):
+        # Spark removes a temporary one when the query ends, and the last batch comes after that.
+        args.temporary = tempfile.TemporaryDirectory(prefix="sparkstream-", ignore_cleanup_errors=True)
+        args.checkpoint = given["checkpoint"] = args.temporary.name
     keywords = {"checkpoint": given.get("checkpoint")}
     if given.get("available_now"):
         return keywords | {"availableNow": True}
@@ -330,13 +365,14 @@ def for_start(args: Namespace) -> dict[str, Any]:
 
 
 def for_run(args: Namespace) -> dict[str, Any]:
-    """Return what `--run-for`, `--idle` and `--stop-file` ask for, as keywords of `run`.
+    """Return what `--run-for`, `--idle`, `--stop-file` and `--drain` ask for, as keywords of `run`.
 
     Example:
         >>> for_run(Namespace(input_dir="in", run_for=60.0, stop_file=None))
         {'run_for': 60.0, 'stop_file': None}
     """
-    return {name: value for name, value in vars(args).items() if name in ("run_for", "idle", "stop_file")}
+    known = ("run_for", "idle", "stop_file", "drain")
+    return {name: value for name, value in vars(args).items() if name in known}
 
 
 def check_bad_rows(summary: RunSummary, max_bad: Decimal | None) -> None:

@@ -12,22 +12,24 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.types import (
     DataType,
-    NumericType,
     StringType,
     StructType,
     TimestampNTZType,
     TimestampType,
 )
 
+from sparkstream_kit import _explained
 from sparkstream_kit._arguments import check
-from sparkstream_kit._durations import Duration, offset_of, positive, to_microseconds
-from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown
+from sparkstream_kit._durations import Duration, delay_of, positive, sizes, to_microseconds
+from sparkstream_kit.errors import InvalidInputError, hint, no_timestamp, reject_unknown
 from sparkstream_kit.quarantine.rows import REASON, count_bad, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import datetime
 
 __all__ = [
+    "explain",
     "flatten",
     "session",
     "sliding",
@@ -38,7 +40,6 @@ __all__ = [
 ]
 
 _WATERMARK = "spark.watermarkDelayMs"  # EventTimeWatermark.delayKey: how Spark marks the event-time column
-_MILLISECOND = 1_000  # in microseconds; a watermark is a whole number of milliseconds
 _PLAIN_NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
 # Names of columns that are there for a moment.
 _EVENT_TIME, _NUMBER = "sparkstream_event_time", "sparkstream_number"
@@ -67,9 +68,8 @@ def tumbling(time: str | Column, length: Duration, *, offset: Duration | None = 
         sparkstream_kit.errors.InvalidInputError: cannot read length '10 s'; write it like '10 seconds', ...
     """
     check(tumbling, locals())
-    size = positive("length", length)
-    shift = offset_of(offset, "length", length, size)
-    return F.window(time, _interval(size), _interval(size), _interval(shift))
+    size, step, shift = sizes(length, None, offset)
+    return F.window(time, _interval(size), _interval(step), _interval(shift))
 
 
 def sliding(
@@ -99,13 +99,8 @@ def sliding(
         sparkstream_kit.errors.InvalidInputError: slide 20 seconds is longer than length 10 seconds: rows ...
     """
     check(sliding, locals())
-    size, step = positive("length", length), positive("slide", slide)
-    if step > size:
-        raise InvalidInputError(
-            f"slide {slide} is longer than length {length}: rows between windows would be lost; "
-            "give a shorter slide"
-        )
-    shift = offset_of(offset, "slide", slide, step)
+    positive("slide", slide)
+    size, step, shift = sizes(length, slide, offset)
     return F.window(time, _interval(size), _interval(step), _interval(shift))
 
 
@@ -174,13 +169,8 @@ def with_watermark(
             events.groupBy(tumbling("time", "1 hour"), "action").count()
     """
     check(with_watermark, locals())
-    behind = to_microseconds("delay", delay)
+    behind = delay_of("delay", delay)
     bound = None if ahead is None else to_microseconds("ahead", ahead)
-    if behind < _MILLISECOND:
-        raise InvalidInputError(
-            f"delay is {delay}; with less than a millisecond Spark drops the rows that are as new as the "
-            "newest; give '1 millisecond', or how late rows may be, such as '10 minutes'"
-        )
     if bound is not None and bound < 0:
         raise InvalidInputError(f"ahead is {ahead}; give '0 seconds' or more, or None for no bound")
     _check_event_time(frame, time)
@@ -200,25 +190,12 @@ def _check_event_time(frame: DataFrame, time: str) -> None:
         raise InvalidInputError(f"there is no column {time}{hint(time, frame.columns) or known}")
     kind = frame.schema[time].dataType
     if not isinstance(kind, TimestampType):
-        raise InvalidInputError(
-            f"event-time column {time} is {kind.simpleString()}, not a timestamp; make it one first: "
-            f"frame.withColumn({time!r}, {_as_timestamp(time, kind)})"
-        )
+        raise InvalidInputError(no_timestamp(time, kind.simpleString()))
     if marked := [field.name for field in frame.schema if _WATERMARK in field.metadata]:
         raise InvalidInputError(
-            f"the DataFrame already has a watermark, on column {marked[0]}; Spark allows one in a query: "
-            "call with_watermark once, on what the source gives"
+            f"the DataFrame already has a watermark, on column {marked[0]}; call with_watermark once, "
+            "on what the source gives"
         )
-
-
-def _as_timestamp(time: str, kind: DataType) -> str:
-    """Return the expression that makes a timestamp of a column, as it is written in Python."""
-    name = time if _PLAIN_NAME.fullmatch(time) else quoted(time)
-    if isinstance(kind, NumericType):
-        return f"F.timestamp_seconds({name!r})"
-    if isinstance(kind, StringType):
-        return f"F.to_timestamp({name!r})"
-    return f"F.col({name!r}).cast('timestamp')"
 
 
 def _without_far_times(frame: DataFrame, time: str, bound: int, ahead: str) -> DataFrame:
@@ -232,6 +209,48 @@ def _without_far_times(frame: DataFrame, time: str, bound: int, ahead: str) -> D
     found, former = F.when(is_far, says), F.col(REASON) if reasons else F.lit(None).cast("string")
     counted = count_bad(frame, is_far & former.isNull())
     return counted.withColumns({time: F.when(~is_far, value), REASON: F.coalesce(former, found)})
+
+
+def explain(
+    *,
+    length: Duration,
+    slide: Duration | None = None,
+    watermark: Duration | None = None,
+    at: str | datetime | None = None,
+    offset: Duration | None = None,
+) -> str:
+    """Return a picture and a few lines: which windows a row falls in, and when it is too late for them.
+
+    Needs no session. `sparkstream windows explain` prints the same.
+
+    Args:
+        length: of the windows, as in `tumbling`.
+        slide: from one window's start to the next one's, as in `sliding`.
+        watermark: the delay, as in `with_watermark`; without it no window closes.
+        at: when the row happened, in UTC: "12:47", "2026-01-14 12:47:30" or a `datetime`. Windows that do
+            not start at the same times each day need the day. Default: an example.
+        offset: as in `tumbling`.
+
+    Returns:
+        Lines of at most 80 columns. A window is [---), and closes at the time of the | behind it.
+
+    Raises:
+        InvalidInputError: as in `sliding` and `with_watermark`, or the time cannot be read.
+
+    Example:
+        >>> text = explain(length="1 hour", slide="30 minutes", watermark="10 minutes", at="12:47")
+        >>> for line in text.splitlines()[4:11]:
+        ...     print(line)
+        row 12:47                                    x
+        12:00 to 13:00  [------------------------------------).....|
+        12:30 to 13:30                     [------------------------------------).....|
+        <BLANKLINE>
+        It falls in 2 windows. Each closes when the query has seen a row this new:
+          12:00 to 13:00   13:10
+          12:30 to 13:30   13:40
+    """
+    check(explain, locals())
+    return _explained.explain(length, slide, watermark, at, offset)
 
 
 def flatten(df: DataFrame, column: str = "window") -> DataFrame:

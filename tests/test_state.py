@@ -75,7 +75,8 @@ def test_split_late_hands_every_type_on_as_it_is(stream: Streams) -> None:
     frame = source.to_df().withWatermark("time", "10 seconds")
     told = state.split_late(frame, "time").drop("late", "watermark")
     assert told.schema.simpleString() == source.schema.simpleString()
-    source.add_data([value, (None,) * len(value)])
+    both: list[Any] = [value, (None,) * len(value)]
+    source.add_data(both)
     given = stream.query(frame).step()
     query = stream.query(told)
     assert sorted(rows(query.step()), key=str) == sorted(rows(given), key=str)

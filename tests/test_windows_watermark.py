@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from chispa import assert_df_equality
+from pyspark.errors import AnalysisException
 from pyspark.sql import functions as F
 
-from sparkstream_kit import quarantine, schemas, sinks, windows
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit import quarantine, schemas, sinks, start, windows
+from sparkstream_kit.errors import InvalidInputError, wrong_event_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -199,11 +200,30 @@ def test_the_fixes_in_the_messages_work(spark: SparkSession) -> None:
         assert windows.with_watermark(fixed, name, "1 minute").count() == 1
 
 
+@pytest.mark.parametrize("column", ["number", "a.b"])
+def test_a_window_of_no_timestamp_is_told_with_its_fix(spark: SparkSession, column: str) -> None:
+    quoted = f"`{column}`"
+    for window in (windows.tumbling(quoted, "1 hour"), windows.session(F.col(quoted), "1 hour")):
+        with pytest.raises(AnalysisException) as error:
+            _ = typed(spark).groupBy(window).count().schema  # where Spark finds it
+        line = wrong_event_time(error.value)
+        assert line is not None
+        assert f"event-time column {column} is " in line
+        fixed = eval(line.partition("make it one first: ")[2], {"frame": typed(spark), "F": F})  # noqa: S307
+        assert fixed.groupBy(windows.tumbling(quoted, "1 hour")).count().collect() == []
+
+
+def test_a_query_that_cannot_start_without_a_watermark_says_how_to_get_one(stream: Streams) -> None:
+    hourly = stream("time TIMESTAMP").to_df().groupBy(windows.tumbling("time", "1 hour")).count()
+    with pytest.raises(InvalidInputError, match="after windows.with_watermark.frame, 'time', '10 minutes'"):
+        start(hourly, sinks.foreach_batch(print), name="hourly")
+
+
 def test_a_second_watermark_is_refused_at_the_call(stream: Streams) -> None:
     source = stream("time TIMESTAMP, other TIMESTAMP, `_reason` STRING, n INT")
     once = windows.with_watermark(source.to_df(), "time", "1 minute")
     for time in ("time", "other"):
-        with pytest.raises(InvalidInputError, match="already has a watermark, on column time; Spark allows"):
+        with pytest.raises(InvalidInputError, match="already has a watermark, on column time; call with_w"):
             windows.with_watermark(once, time, "1 minute")
     wrong = source.to_df().drop("_reason").withColumnRenamed("n", "_REASON")
     with pytest.raises(InvalidInputError, match="column _reason is no text; the kit writes its reasons"):

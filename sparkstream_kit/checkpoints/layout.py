@@ -106,11 +106,13 @@ class Plan:
         conf: the settings that the batch was planned with.
         offsets: up to where it reads each source, in Spark's words; None for one without rows yet.
         files: of a file source, the last entry of its log that it reads; None for another source.
+        watermark: in milliseconds since 1970; 0 before the first one, and without one.
     """
 
     conf: dict[str, Any]
     offsets: tuple[str | None, ...]
     files: tuple[int | None, ...]
+    watermark: int
 
 
 def local(path: str | Path) -> Path | None:
@@ -193,8 +195,9 @@ def plan(file: Path) -> Plan:
         raise DamagedError(file)
     offsets = tuple(None if text == "-" else text for text in texts)
     with reading(file):
-        conf = dict(json.loads(query).get("conf", {}))
-        return Plan(conf, offsets, tuple(_files_until(offset) for offset in offsets))
+        said = json.loads(query)
+        files = tuple(_files_until(offset) for offset in offsets)
+        return Plan(dict(said.get("conf", {})), offsets, files, int(said.get("batchWatermarkMs", 0)))
 
 
 def watermark(text: str) -> int:

@@ -8,6 +8,7 @@ import itertools
 import json
 import logging
 import threading
+from datetime import timedelta
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,6 +45,10 @@ def add_feeds(feed: typer.Typer) -> None:
     feed.command("posts")(
         _generator("posts", feeds.post_rows, feeds.post_truth, doc, time="created_at", line=feeds.post_line)
     )
+    feed.command("ads")(_ads())
+    feed.command("cards")(_cards())
+    feed.command("messages")(_messages())
+    feed.command("sensors")(_sensors())
 
 
 def _generator(
@@ -110,6 +115,54 @@ def _generator(
     command.__signature__ = flags.replace(parameters=kept)  # type: ignore[attr-defined]
     command.__annotations__, command.__doc__ = {}, doc
     return command
+
+
+def _ads() -> Callable[..., None]:
+    """Return the command for `jobs/ad_join.py`."""
+    doc = """Land JSON lines of views of ads and clicks on them, for jobs/ad_join.py.
+
+    Three views in ten are clicked, and four in five of these clicks come within 10 minutes, which the truth
+    counts: a list of ad, time of the view, and time of the click or null.
+    """
+
+    def truth(rows: list[dict[str, Any]]) -> object:
+        return feeds.ads_truth(rows, within=timedelta(minutes=10))
+
+    return _generator("ads", feeds.ads_rows, truth, doc, time="event_time", shares=("late", "bad"))
+
+
+def _messages() -> Callable[..., None]:
+    """Return the command for `jobs/score_posts.py`."""
+    doc = """Land JSON lines of short texts labelled ham or spam, for jobs/score_posts.py.
+
+    The truth is the likelier label of each text by the odds that made it, which no model can better.
+    """
+    return _generator("messages", feeds.messages_rows, feeds.messages_truth, doc, shares=("bad",))
+
+
+def _sensors() -> Callable[..., None]:
+    """Return the command for `jobs/sensor_alerts.py`."""
+    doc = """Land JSON lines of temperatures, for jobs/sensor_alerts.py.
+
+    The truth is each spike and each silence: device, time, what. It ends two minutes before the last reading,
+    where the job's watermark stands.
+    """
+
+    def truth(rows: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+        return feeds.sensors_truth(rows, delay=timedelta(minutes=2))
+
+    shares = ("late", "bad", "ahead")
+    return _generator("sensors", feeds.sensors_rows, truth, doc, shares=shares, delay="2 minutes")
+
+
+def _cards() -> Callable[..., None]:
+    """Return the command for `jobs/card_alerts.py`."""
+    doc = """Land CSV lines of card payments, for jobs/card_alerts.py.
+
+    The truth is each fraud among them: card, time, what. The job finds the last ones with --drain.
+    """
+    shares = ("late", "bad", "ahead")
+    return _generator("cards", feeds.cards_rows, feeds.cards_truth, doc, line=feeds.csv_line, shares=shares)
 
 
 def _share(text: str) -> Any:

@@ -15,14 +15,42 @@ from typing import TYPE_CHECKING
 from sparkstream_kit._lazy import attributes
 
 if TYPE_CHECKING:
+    from sparkstream_kit.state.alerts import alert_when
     from sparkstream_kit.state.late import once, split_late
+    from sparkstream_kit.state.rules import Alert, Ewma, Jump, Often, Rule, Silent, ZScore
+    from sparkstream_kit.state.values import as_of, last_by_key, running
 
-__all__ = ["once", "split_late"]
+__all__ = [
+    "Alert",
+    "Ewma",
+    "Jump",
+    "Often",
+    "Rule",
+    "Silent",
+    "ZScore",
+    "alert_when",
+    "as_of",
+    "last_by_key",
+    "once",
+    "running",
+    "split_late",
+]
 
 __getattr__ = attributes(
     __name__,
     {
+        "Alert": "sparkstream_kit.state.rules",
+        "Ewma": "sparkstream_kit.state.rules",
+        "Jump": "sparkstream_kit.state.rules",
+        "Often": "sparkstream_kit.state.rules",
+        "Rule": "sparkstream_kit.state.rules",
+        "Silent": "sparkstream_kit.state.rules",
+        "ZScore": "sparkstream_kit.state.rules",
+        "alert_when": "sparkstream_kit.state.alerts",
+        "as_of": "sparkstream_kit.state.values",
+        "last_by_key": "sparkstream_kit.state.values",
         "once": "sparkstream_kit.state.late",
+        "running": "sparkstream_kit.state.values",
         "split_late": "sparkstream_kit.state.late",
     },
 )
