@@ -39,11 +39,11 @@ def add_feeds(feed: typer.Typer) -> None:
     feed.command("replay")(_replay)
     doc = "Land CSV files of a shop's events."
     feed.command("events")(
-        _generator("events", feeds.event_rows, feeds.event_truth, doc, line=feeds.csv_line, keeps_late=True)
+        _generator("events", feeds.events_rows, feeds.events_truth, doc, line=feeds.csv_line, keeps_late=True)
     )
     doc = "Land posts of two networks as JSON lines."
     feed.command("posts")(
-        _generator("posts", feeds.post_rows, feeds.post_truth, doc, time="created_at", line=feeds.post_line)
+        _generator("posts", feeds.posts_rows, feeds.posts_truth, doc, time="created_at", line=feeds.posts_line)
     )
     feed.command("ads")(_ads())
     feed.command("cards")(_cards())
@@ -93,7 +93,7 @@ def _generator(
             "csv"
             if line is feeds.csv_line
             else "json"
-            if line in (feeds.json_line, feeds.post_line)
+            if line in (feeds.json_line, feeds.posts_line)
             else "log"
         )
         names = f"{name}-{seed}-{{}}.{ending}"
