@@ -36,6 +36,15 @@ def add_feeds(feed: typer.Typer) -> None:
     feed.command("lines")(_lines)
     feed.command("sales")(_sales)
     feed.command("replay")(_replay)
+    feed.command("actions")(
+        _generator(
+            "actions",
+            feeds.actions_rows,
+            feeds.actions_truth,
+            "Land JSON lines of actions with their times. The truth is their count by hour and action.",
+            shares=("late", "bad", "ahead"),
+        )
+    )
 
 
 def _generator(

@@ -4,6 +4,7 @@ The makers of lines, rows and files check their arguments when they are called; 
 from its start any number of times. A seed gives the same data on every Python (a test holds the digests).
 """
 
+from sparkstream_kit.feeds.actions import actions_rows, actions_truth
 from sparkstream_kit.feeds.disturbing import Disturbed, disturb
 from sparkstream_kit.feeds.files import csv_line, drip, json_line, line_files
 from sparkstream_kit.feeds.lines import random_lines, text_lines
@@ -14,6 +15,8 @@ from sparkstream_kit.feeds.server import LineServer
 __all__ = [
     "Disturbed",
     "LineServer",
+    "actions_rows",
+    "actions_truth",
     "csv_line",
     "disturb",
     "drip",
