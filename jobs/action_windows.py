@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from sparkstream_kit import quarantine, run, sinks, sources, spark_session, start
 
-    # Each batch is one file: in their order, no row is late a second time.
+    # In files of one batch each no row is late a second time, and a batch that comes again is known.
     rows = sinks.batch_files(out / "rows").taking(lambda batch: quarantine.good_rows(batch).coalesce(1))
     late = sinks.batch_files(out / "late").taking(quarantine.good_rows)
     sink = sinks.fan_out(rows, sinks.batch_files(out / "bad").taking(quarantine.bad_rows))
