@@ -45,6 +45,16 @@ def add_feeds(feed: typer.Typer) -> None:
             shares=("late", "bad", "ahead"),
         )
     )
+    feed.command("logs")(
+        _generator(
+            "access",
+            feeds.log_rows,
+            lambda rows: {"errors": feeds.log_errors(rows), "sessions": feeds.log_sessions(rows)},
+            "Land lines of a web server's log. The truth has the errors by path and minute, and the sessions.",
+            line=feeds.log_line,
+            shares=("bad", "ahead"),
+        )
+    )
 
 
 def _generator(

@@ -8,6 +8,7 @@ from sparkstream_kit.feeds.actions import actions_rows, actions_truth
 from sparkstream_kit.feeds.disturbing import Disturbed, disturb
 from sparkstream_kit.feeds.files import csv_line, drip, json_line, line_files
 from sparkstream_kit.feeds.lines import random_lines, text_lines
+from sparkstream_kit.feeds.logs import log_errors, log_line, log_rows, log_sessions
 from sparkstream_kit.feeds.replaying import replay, replay_files
 from sparkstream_kit.feeds.sales import sales_files, sales_rows, sales_totals
 from sparkstream_kit.feeds.server import LineServer
@@ -22,6 +23,10 @@ __all__ = [
     "drip",
     "json_line",
     "line_files",
+    "log_errors",
+    "log_line",
+    "log_rows",
+    "log_sessions",
     "random_lines",
     "replay",
     "replay_files",
