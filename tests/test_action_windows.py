@@ -119,7 +119,12 @@ def test_update_and_complete_come_to_the_same_counts(
 
 
 @pytest.mark.parametrize(
-    ("mode", "keys"), [("append", []), ("update", ["start", "action"]), ("complete", [])]
+    ("mode", "keys"),
+    [
+        ("append", []),
+        pytest.param("update", ["start", "action"], marks=pytest.mark.slow),
+        pytest.param("complete", [], marks=pytest.mark.slow),
+    ],
 )
 def test_any_split_and_order_gives_what_a_batch_run_gives(
     spark: SparkSession, mode: str, keys: list[str]
