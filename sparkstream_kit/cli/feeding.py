@@ -43,12 +43,33 @@ def add_feeds(feed: typer.Typer) -> None:
     )
     doc = "Land posts of two networks as JSON lines."
     feed.command("posts")(
-        _generator("posts", feeds.posts_rows, feeds.posts_truth, doc, time="created_at", line=feeds.posts_line)
+        _generator(
+            "posts", feeds.posts_rows, feeds.posts_truth, doc, time="created_at", line=feeds.posts_line
+        )
     )
     feed.command("ads")(_ads())
     feed.command("cards")(_cards())
     feed.command("messages")(_messages())
     feed.command("sensors")(_sensors())
+    feed.command("actions")(
+        _generator(
+            "actions",
+            feeds.actions_rows,
+            feeds.actions_truth,
+            "Land JSON lines of actions with their times. The truth is their count by hour and action.",
+            shares=("late", "bad", "ahead"),
+        )
+    )
+    feed.command("logs")(
+        _generator(
+            "access",
+            feeds.log_rows,
+            lambda rows: {"errors": feeds.log_errors(rows), "sessions": feeds.log_sessions(rows)},
+            "Land lines of a web server's log. The truth has the errors by path and minute, and the sessions.",
+            line=feeds.log_line,
+            shares=("bad", "ahead"),
+        )
+    )
 
 
 def _generator(
