@@ -13,7 +13,7 @@ from math import asin, cos, radians, sin, sqrt
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import display, jobflags
-from sparkstream_kit.state import Alert, Often, ZScore, alert_when
+from sparkstream_kit.state import Alert, Often, ZScore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,12 +50,12 @@ class Travel:
 
 def transform(lines: DataFrame, watermark: str = "10 minutes") -> DataFrame:
     """Return the alerts: card, time, payment (a struct of all columns), rule, score and reason."""
-    from sparkstream_kit import quarantine, schemas, windows
+    from sparkstream_kit import quarantine, schemas, state, windows
 
     rows = windows.with_watermark(quarantine.parse_csv(lines, schemas.from_ddl(PAYMENTS)), "time", watermark)
     paid = quarantine.good_rows(rows).selectExpr("card", "time", "struct(*) AS payment")
     rules = Often(most=4, within="1 minute"), Travel(), ZScore(sigmas=8, warmup=10, of="amount")
-    return alert_when(paid, "card", "time", "payment", rules)
+    return state.alert_when(paid, "card", "time", "payment", rules)
 
 
 @jobflags.exit_codes

@@ -16,7 +16,7 @@ from sparkstream_kit._arguments import check, said
 from sparkstream_kit._spark import query as asking
 from sparkstream_kit._spark.batch import hand_over
 from sparkstream_kit._spark.files import locate
-from sparkstream_kit._spark.plan import keeps_states_by_name
+from sparkstream_kit._spark.plan import keeps_other_states, keeps_states_by_name
 from sparkstream_kit._spark.printing import keep_printed
 from sparkstream_kit._spark.session import starts_python_for_batches
 from sparkstream_kit.checkpoints import endings
@@ -55,13 +55,7 @@ _FIXES = {
     "after an aggregation in mode='complete', or leave out orderBy",
     r"Limits are not supported": "cannot limit the rows; give mode='append', or leave out limit",
 }
-# What a query of `transformWithState` gets: the state store without which Spark refuses it, and a form of its
-# values in which the next version of the job can have one field more.
-# https://spark.apache.org/docs/latest/streaming/structured-streaming-transform-with-state.html
-_FOR_STATES_BY_NAME = {
-    STATE_STORE: STATE_STORES["rocksdb"],
-    "spark.sql.streaming.stateStore.encodingFormat": "avro",
-}
+_ENCODING = "spark.sql.streaming.stateStore.encodingFormat"
 _FLAGS = ("availableNow", "once")  # the triggers that have no duration
 
 
@@ -78,8 +72,9 @@ def start(
 ) -> StreamingQuery:
     """Start one named streaming query.
 
-    A query with `transformWithState` gets the RocksDB state store, without which Spark refuses it, with its
-    values in Avro, so that a later version of the job can add fields; any other has what the session has
+    A query with `transformWithState` gets the RocksDB state store, without which Spark refuses it, and where
+    no other operator keeps state its values in Avro, to which a later version of the job can add fields; any
+    other query has what the session has
     (`spark.sql.streaming.stateStore.providerClass`). A checkpoint keeps its own.
 
     Args:
@@ -219,13 +214,21 @@ def _refused(error: AnalysisException, mode: str) -> str:
 
 @contextmanager
 def _fitting_state_store(frame: DataFrame) -> Iterator[None]:
-    """Give a query that needs RocksDB for its state just that, whatever the session has for others."""
-    spark = frame.sparkSession
-    given = {key: spark.conf.get(key) or "" for key in _FOR_STATES_BY_NAME}
-    if given == _FOR_STATES_BY_NAME or not keeps_states_by_name(frame):
+    """Give a query of `transformWithState` what that needs, whatever the session has for others.
+
+    Without RocksDB Spark refuses it. With its values in Avro the next version of the job can have one field
+    more, but Spark has Avro for no other operator that keeps state.
+    https://spark.apache.org/docs/latest/streaming/structured-streaming-transform-with-state.html
+    """
+    if not keeps_states_by_name(frame):
         yield
         return
-    for key, value in _FOR_STATES_BY_NAME.items():
+    spark = frame.sparkSession
+    wanted = {STATE_STORE: STATE_STORES["rocksdb"]}
+    if not keeps_other_states(frame):
+        wanted[_ENCODING] = "avro"
+    given = {key: spark.conf.get(key) or "" for key in wanted}
+    for key, value in wanted.items():
         spark.conf.set(key, value)
     try:
         yield

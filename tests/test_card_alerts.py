@@ -63,8 +63,8 @@ def test_frauds_found_are_frauds_injected_over_kills_and_restarts(stream: Stream
 
 def test_a_stream_gives_what_a_batch_gives(spark: SparkSession) -> None:
     rows = [
-        *((minute, 10.0 + minute % 3, 40.7) for minute in range(0, 24, 2)), (24, 900.0, 40.7), (30, 10.0, -33.9),
-        *((40 + part / 10, 10.0, 40.7) for part in range(5)),
+        *((minute, 10.0 + minute % 3, 40.7) for minute in range(0, 24, 2)),
+        (24, 900.0, 40.7), (30, 10.0, -33.9), *((40 + part / 10, 10.0, 40.7) for part in range(5)),
     ]  # fmt: skip
     first = datetime(2024, 6, 1)  # noqa: DTZ001
     frame = spark.createDataFrame(

@@ -1,4 +1,4 @@
-"""The job `sensor_alerts`: it finds the spikes and silences that were put into the readings, and no others."""
+"""The job `sensor_alerts`: it finds the spikes and silences put into the readings, and no others."""
 
 from __future__ import annotations
 

@@ -68,7 +68,9 @@ def test_alerts_come_in_event_time_over_kills_and_restarts(stream: Streams) -> N
     reasons = {(row[0], row.rule): row.reason for row in found if row[1] < at(31)}
     assert reasons["a", "Jump"] == "90 is 69 above 21, the value before (limit 10)"
     assert reasons["b", "Silent"] == "no row since 2026-01-01 00:00:05 UTC, for more than 20 seconds"
-    assert last[-1].progress.stateOperators[0].numRowsTotal
+    source.add_data([("a", at(60), 1e9)])
+    [late] = query.step()
+    assert (late.rows, late.late_rows) == ([], 1)
 
 
 def test_alerts_of_a_stream_are_those_of_a_batch(spark: SparkSession) -> None:

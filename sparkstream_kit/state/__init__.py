@@ -3,6 +3,14 @@
 late = state.split_late(events, "time").where("late")
 alerts = state.alert_when(events, "device", "time", "temperature", state.ZScore(sigmas=5))
 
+What is wanted, and what does it:
+
+- know which rows are late, and what they missed: `split_late`, or `sinks.by_watermark` for large volumes;
+- drop rows that come twice: `once`; where late rows may go, too, `dropDuplicatesWithinWatermark` is faster;
+- an alert for each strange value or silence of a key: `alert_when`;
+- statistics of a key up to each row: `running`; one result for each key or window: Spark's own `groupBy`;
+- the row of the key before: `last_by_key`; the last row of another stream: `as_of`.
+
 They need Spark 4.1 or later with pandas, pyarrow and protobuf, and the RocksDB state store, which `start`
 sets. Rows pass through Python, some 15,000 a second and core. Where Spark's own aggregates do (`groupBy`
 with `avg` or `stddev`), use these: they are four times as fast.

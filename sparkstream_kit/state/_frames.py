@@ -9,7 +9,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from sparkstream_kit.errors import InvalidInputError, reject_unknown
+from sparkstream_kit.errors import InvalidInputError, no_timestamp, reject_unknown
 from sparkstream_kit.quarantine.rows import quoted
 
 if TYPE_CHECKING:
@@ -47,10 +47,7 @@ def place_of_time(caller: str, frame: DataFrame, name: str, *, watermark: bool =
     at = place_of(caller, frame, name)
     field = frame.schema[at]
     if not isinstance(field.dataType, T.TimestampType):
-        raise InvalidInputError(
-            f"{caller}: column {name} is {field.dataType.simpleString()}; make it a timestamp first, such as "
-            f"by F.to_timestamp({name!r})"
-        )
+        raise InvalidInputError(f"{caller}: {no_timestamp(name, field.dataType.simpleString())}")
     if watermark and frame.isStreaming and WATERMARK not in field.metadata:
         others = [each.name for each in frame.schema if WATERMARK in each.metadata]
         instead = f" (column {others[0]} has it)" if others else ""

@@ -4,14 +4,16 @@ A rule has
 
 - `state`: a dataclass whose fields all have defaults: `state()` is what is known of a key before its first
   row. Fields are `str`, `int`, `float`, `bool` or lists of them. A field may be added later: what the
-  checkpoint has kept without it goes on with its default.
+  checkpoint has kept without it goes on with its default (not where an aggregation, a deduplication or a
+  join stands in the same query, for which Spark keeps no state in Avro).
 - `step(state, time, value)`: returns the next state, and an `Alert` or None. The time is in seconds since
   1970. The value is that of the column; a struct comes as a dict, in which times are microseconds.
 
 A rule that also speaks when no row comes has
 
 - `due(state)`: the time at which it wants to be asked if no row comes until then, or None;
-- `expire(state)`: returns the next state and the `Alert` of that time.
+- `expire(state)`: returns the next state and the `Alert` of that time. At the end of a static or drained
+  input it is asked until nothing is due any more, so one row must not lead to alerts without end.
 
 Such a rule also gets rows without a value, with `value` None.
 """
