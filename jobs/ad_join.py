@@ -40,7 +40,7 @@ def transform(lines: DataFrame, *, delay: str = "10 minutes", within: str = "10 
     events = quarantine.good_rows(parse(lines)).withWatermark("event_time", delay)
 
     def of(kind: str) -> DataFrame:
-        # With the time in it, the filter stays above the watermark, which so counts events of either kind.
+        # With the time in it, Spark filters above the watermark, which else would be that of one kind alone.
         return events.where(F.when(F.col("event_type") == kind, F.col("event_time")).isNotNull())
 
     views = of("view").drop("event_type", "ip_address").withColumnRenamed("event_time", "shown_at")
