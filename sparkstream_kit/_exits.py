@@ -25,6 +25,7 @@ from sparkstream_kit.errors import (
     innermost_cause,
     missing_source,
     without_secrets,
+    wrong_event_time,
 )
 
 if TYPE_CHECKING:
@@ -163,8 +164,8 @@ def _end_with(err: Exception, stop: _Stop) -> None:
         return
     if isinstance(err, KitError):
         code, line = err.exit_code, str(err).replace("take_over=True", "--take-over")  # as jobs call it
-    elif missing := missing_source(err):
-        code, line = 2, missing
+    elif known := missing_source(err) or wrong_event_time(err):
+        code, line = 2, known
     elif cause := _cause_in_spark(err):
         code, line = 1, cause
     else:

@@ -91,6 +91,13 @@ def interval(text: str) -> str:
     return text
 
 
+def delay(text: str) -> str:
+    """Read how late a row may come; with no delay at all, Spark drops rows as new as the newest."""
+    if not re.fullmatch(r"\s*[1-9]\d* *(milliseconds?|seconds?|minutes?|hours?|days?)\s*", text):
+        raise ArgumentTypeError(f"{text!r} is not a delay, such as '10 minutes' or '2 days'")
+    return text
+
+
 def existing_folder(text: str) -> str:
     """Read the path of a folder, or a pattern for folders; what this process can look at must exist.
 

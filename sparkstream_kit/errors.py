@@ -26,10 +26,12 @@ __all__ = [
     "hint",
     "innermost_cause",
     "missing_source",
+    "no_timestamp",
     "nobody_listens",
     "reject_unknown",
     "unknown_host",
     "without_secrets",
+    "wrong_event_time",
 ]
 
 
@@ -183,6 +185,10 @@ _PACKAGES = {
     "mongodb": "org.mongodb.spark:mongo-spark-connector_2.13:VERSION",
 }
 
+# What a window is asked of, and of which type it is.
+_NO_TIMESTAMP = re.compile(r'Cannot resolve "(?:session)?window\(.*however "(.*)" has the type "(.*?)"')
+_NUMBER = re.compile(r"(tiny|small|big)?int|float|double|decimal.*")
+
 _TRACEBACK = "Traceback (most recent call last):"
 _RAISED_IN_SQL = re.compile(r"^\w+: \[USER_RAISED_EXCEPTION\] (.*?)( SQLSTATE: \w+)?$")
 _JAVA_CAUSE = re.compile(r"^(?:: |Caused by: )(?:[\w$]+\.)*([\w$]+(?:: .*)?)$", re.MULTILINE)
@@ -230,6 +236,31 @@ def missing_source(error: BaseException) -> str | None:
     return (
         f"{said}; launch with spark-submit --packages {package}, or give get_session(…, "
         f"conf={{'spark.jars.packages': '{package}'}}) before Spark runs"
+    )
+
+
+def wrong_event_time(error: BaseException) -> str | None:
+    """Return a line with the fix, if an error is that a window was asked of a column that is no timestamp.
+
+    Example:
+        >>> error = ValueError('Cannot resolve "window(n, …)" …, however "n" has the type "INT"')
+        >>> (wrong_event_time(error) or "").partition("; ")[0]
+        'event-time column n is int, not a timestamp'
+    """
+    found = _NO_TIMESTAMP.search(str(error))
+    return None if found is None else no_timestamp(found[1], found[2].lower())
+
+
+def no_timestamp(column: str, kind: str) -> str:
+    """Return a line that says that an event-time column is of another type, and how to mend that."""
+    name = column if re.fullmatch(r"\w+", column) else "`" + column.replace("`", "``") + "`"
+    if _NUMBER.fullmatch(kind):
+        made = f"F.timestamp_seconds({name!r})"
+    else:
+        made = f"F.to_timestamp({name!r})" if kind == "string" else f"F.col({name!r}).cast('timestamp')"
+    return (
+        f"event-time column {column} is {kind}, not a timestamp; make it one first: "
+        f"frame.withColumn({column!r}, {made})"
     )
 
 

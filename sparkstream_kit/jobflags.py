@@ -1,7 +1,8 @@
 """The command line of jobs: flags that mean the same in every job, checked before PySpark is imported.
 
-A job names the flags that it can honour, one by one or as a group: `*INPUT`, `*OUTPUT`, `*RUN`. `lines` turns
-the input flags into a stream, and `outputs` the output flags into sinks. `exit_codes` is how a job ends.
+A job names the flags that it can honour, one by one or as a group: `*INPUT`, `*OUTPUT`, `*EVENT_TIME`,
+`*RUN`. `lines` turns the input flags into a stream, and `outputs` the output flags into sinks. `exit_codes`
+is how a job ends.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import itertools
 import math
 import re
 import sys
+import tempfile
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from sparkstream_kit import _flag_values, display
 from sparkstream_kit._exits import exit_codes, take_standard_streams
 from sparkstream_kit._files import plain
-from sparkstream_kit._flag_values import checkpoint_folder, existing_folder, seconds
+from sparkstream_kit._flag_values import checkpoint_folder, database, existing_folder, seconds
 from sparkstream_kit.errors import InvalidInputError, KitError, check_file, hint
 from sparkstream_kit.profiles import read_profile
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from sparkstream_kit.sinks import Sink
 
 __all__ = [
+    "EVENT_TIME",
     "INPUT",
     "OUTPUT",
     "RUN",
@@ -40,6 +43,7 @@ __all__ = [
     "check_bad_rows",
     "check_multiple",
     "checkpoint_folder",
+    "database",
     "existing_folder",
     "exit_codes",
     "for_run",
@@ -108,13 +112,28 @@ OUTPUT = {
     ),
     "--database": _value(
         "URL",
-        _flag_values.database,
+        database,
         "Keep the result in the table TABLE of this database, replaced whole after each batch. URL is "
         "sqlite:///results.db, postgresql+psycopg://user@host/name (password in PGPASSWORD or ~/.pgpass), or "
         "env:NAME to read it from the environment variable NAME.",
     ),
     "--take-over": _switch("Replace the table even if another query wrote it."),
     "--chart": _value("FILE.png", str, "Draw the result as a picture at the end."),
+}
+
+# How late a row may come, and what becomes of the last windows.
+EVENT_TIME = {
+    "--watermark": _value(
+        "DELAY",
+        _flag_values.delay,
+        'How much later than newer rows a row may come, in event time, such as "10 minutes". '
+        "Default: %(default)s.",
+        default="10 minutes",
+    ),
+    "--drain": _switch(
+        "At the end of the input, write what still waits for the watermark, such as open windows. The "
+        "checkpoint takes no more rows then."
+    ),
 }
 
 # How the query runs, and what ends it.
@@ -172,7 +191,7 @@ def parser(doc: str | None, *flags: str, table: str = "result", **defaults: Any)
     """
     made = _Parser(description=doc, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
     made.shared = flags
-    known = {**INPUT, **SERVER, **OUTPUT, **RUN}
+    known = {**INPUT, **SERVER, **OUTPUT, **EVENT_TIME, **RUN}
     for flag in flags:
         says = known[flag]["help"].replace("TABLE", table)
         made.add_argument(flag if flag.startswith("--") else _name(flag), **{**known[flag], "help": says})
@@ -211,6 +230,8 @@ def _check(given: Mapping[str, Any]) -> None:
         display.check_chart(given["--chart"])
     if given.get("--available-now") and given.get("--trigger"):
         raise InvalidInputError("--available-now and --trigger exclude each other; give one of them")
+    if given.get("--drain") and not given.get("--available-now"):
+        raise InvalidInputError("--drain is for the end of the input; give --available-now, too")
     if given.get("--take-over") and not given.get("--database"):
         raise InvalidInputError("--take-over does nothing without --database; give both, or neither")
     if "INPUT_DIR" in given:
@@ -322,6 +343,10 @@ def for_start(args: Namespace) -> dict[str, Any]:
         {'checkpoint': 'ckpt', 'processingTime': '5 seconds'}
     """
     given = vars(args)
+    if given.get("drain") and not given.get("checkpoint"):
+        # Spark removes a temporary one when the query ends, and the last batch comes after that.
+        args.temporary = tempfile.TemporaryDirectory(prefix="sparkstream-", ignore_cleanup_errors=True)
+        args.checkpoint = given["checkpoint"] = args.temporary.name
     keywords = {"checkpoint": given.get("checkpoint")}
     if given.get("available_now"):
         return keywords | {"availableNow": True}
@@ -329,13 +354,14 @@ def for_start(args: Namespace) -> dict[str, Any]:
 
 
 def for_run(args: Namespace) -> dict[str, Any]:
-    """Return what `--run-for`, `--idle` and `--stop-file` ask for, as keywords of `run`.
+    """Return what `--run-for`, `--idle`, `--stop-file` and `--drain` ask for, as keywords of `run`.
 
     Example:
         >>> for_run(Namespace(input_dir="in", run_for=60.0, stop_file=None))
         {'run_for': 60.0, 'stop_file': None}
     """
-    return {name: value for name, value in vars(args).items() if name in ("run_for", "idle", "stop_file")}
+    known = ("run_for", "idle", "stop_file", "drain")
+    return {name: value for name, value in vars(args).items() if name in known}
 
 
 def check_bad_rows(summary: RunSummary, max_bad: Decimal | None) -> None:

@@ -98,7 +98,7 @@ def within(
     the state until the watermark says that no partner can come, and drops rows that are later than the
     watermark. Pairs come with the batch that completes them. A row without a partner comes in an outer join
     only when the watermark has passed its bound *and* a further batch runs: at the end of an input the last
-    ones stay in the state, unless the query is drained (`start(…, drain=True)`).
+    ones stay in the state, unless the query is drained (`run(query, drain=True)`).
 
     Where both are parts of one stream, let the filters that part them read the time, too, as in
     `jobs/ad_join.py`: Spark else filters first, and the watermark is that of one of the parts alone.

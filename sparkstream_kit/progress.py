@@ -35,7 +35,10 @@ class QuerySummary:
         bad_rows: of these, the bad ones.
         header_rows: lines that `quarantine` left out as headers; they are none of the above.
         like_header_rows: of the bad rows, those that look like a header.
+        mode: its output mode, or None for a query that `start` has not started.
         state_rows: rows that the query keeps in state after the last batch, or None without state.
+        waiting_rows: of these, how many at most wait for the watermark before they are written, such as open
+            windows and unmatched rows of a join; None in another mode than append, and without a watermark.
         busy_seconds: how long its batches took, all together.
     """
 
@@ -44,6 +47,7 @@ class QuerySummary:
     batches: int = 0
     input_rows: int = 0
     last_batch: int | None = None
+    mode: str | None = None
     output_rows: int | None = None
     late_rows: int | None = None
     parsed_rows: int | None = None
@@ -51,6 +55,7 @@ class QuerySummary:
     header_rows: int | None = None
     like_header_rows: int | None = None
     state_rows: int | None = None
+    waiting_rows: int | None = None
     busy_seconds: float = 0.0
 
     @property
@@ -76,6 +81,10 @@ class QuerySummary:
         if "watermark" in progress.eventTime:
             late = sum(operator.numRowsDroppedByWatermark // times for operator, times in operators)
             counted["late_rows"] = (self.late_rows or 0) + late
+            # What is kept to find duplicates is never written, and update mode has written open windows.
+            kept = [each for each in operators if not each[0].operatorName.startswith("dedupe")]
+            if self.mode == "append":
+                counted["waiting_rows"] = sum(each.numRowsTotal // times for each, times in kept)
         for name, metrics in progress.observedMetrics.items():
             if name.startswith(OBSERVED):
                 # On Connect the row is the values under the names of Spark's message.
@@ -128,6 +137,11 @@ class RunSummary:
         lines = [str(query) for query in self.queries]
         lines += [f"warning: {warning}" for warning in self.warnings]
         for query in self.queries:
+            if query.waiting_rows and self.ended_by == "end of input":
+                kept = count(query.waiting_rows, "row")
+                what = "what waits there for the watermark, such as open windows, is not in the output"
+                fix = "to write it at the end of the input: run(…, drain=True) (of a job: --drain)"
+                lines.append(f"hint: query {query.name} has {kept} in state; {what}; {fix}")
             if query.like_header_rows:
                 found = count(query.like_header_rows, "bad row")
                 looks = "looks like a header" if query.like_header_rows == 1 else "look like headers"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +19,9 @@ from sparkstream_kit._spark.files import locate
 from sparkstream_kit._spark.plan import keeps_states_by_name
 from sparkstream_kit._spark.printing import keep_printed
 from sparkstream_kit._spark.session import starts_python_for_batches
+from sparkstream_kit.checkpoints import endings
 from sparkstream_kit.checkpoints.guards import guard
-from sparkstream_kit.errors import InvalidInputError, missing_source, reject_unknown
+from sparkstream_kit.errors import InvalidInputError, missing_source, reject_unknown, wrong_event_time
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 from sparkstream_kit.sinks.base import rewind_notes
 from sparkstream_kit.windows import to_microseconds
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["start"]
 
+_log = logging.getLogger(__name__)
+
 _TRIGGERS = ("availableNow", "continuous", "once", "processingTime", "realTime")
 # Settings of the session change around a start: two threads must not do so at once.
 _starting = threading.RLock()
@@ -43,7 +48,7 @@ _starting = threading.RLock()
 _FIXES = {
     r"(?is)append.*streaming aggregations.*without watermark": "writes a row once, when it is final, and "
     "without a watermark a total is never final; give mode='complete' or mode='update', or group by a window "
-    "of a column that has a watermark",
+    "of the event time, after windows.with_watermark(frame, 'time', '10 minutes')",
     r"(?is)complete.*no streaming aggregations": "writes the whole result after each batch, which only an "
     "aggregation has; give mode='append', or aggregate first (groupBy(…).agg(…))",
     r"Sorting is not supported": "cannot sort, as later rows may belong before those that are written; sort "
@@ -109,41 +114,57 @@ def start(
         )
     name = _name(frame, sink, name)
     location = None if checkpoint is None else locate(frame.sparkSession, checkpoint)
+    asked = _Asked(frame, sink, name, mode, location)
+    return _started(asked, trigger, allow_changed_query=allow_changed_query, moved=moved)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a query is started with, and started with once more to end a finite input."""
+
+    frame: DataFrame
+    sink: Sink
+    name: str
+    mode: str
+    location: Location | None
+
+    def drain(self) -> StreamingQuery | None:
+        """Start the query for its last batch, which reads nothing and closes every window.
+
+        Returns:
+            None where there is nothing to close: no state, mode `complete`, which has written all of it, or
+            that batch has run.
+        """
+        root = self.location.folder if self.location else None
+        if self.mode == "complete" or root is None or not (root / "state").is_dir() or endings.drained(root):
+            return None
+        return _started(self, {"once": True}, drain=True)
+
+
+def _started(
+    asked: _Asked, trigger: dict[str, Any], *, drain: bool = False, **guarding: Any
+) -> StreamingQuery:
+    name, mode = asked.name, asked.mode
     try:
-        with _starting, _fitting_state_store(frame):
-            return _start(
-                frame,
-                sink,
-                name,
-                mode,
-                location,
-                trigger,
-                rewind_notes=rewind_notes(sink),
-                allow_changed_query=allow_changed_query,
-                moved=moved,
-            )
+        with _starting, _fitting_state_store(asked.frame):
+            return _start(asked, trigger, drain=drain, rewind_notes=rewind_notes(asked.sink), **guarding)
     except Exception as err:
-        if missing := missing_source(err):
-            raise InvalidInputError(missing) from None
+        if known := missing_source(err) or wrong_event_time(err):
+            raise InvalidInputError(known) from None
         if isinstance(err, AnalysisException):
             raise InvalidInputError(f"query {name}: {_refused(err, mode)}") from err
         raise
 
 
-def _start(
-    frame: DataFrame,
-    sink: Sink,
-    name: str,
-    mode: str,
-    location: Location | None,
-    trigger: dict[str, Any],
-    **guarding: Any,
-) -> StreamingQuery:
-    spark = frame.sparkSession
-    with guard(frame, location, name, mode, **guarding) as guarded:
+def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool, **guarding: Any) -> StreamingQuery:
+    frame, sink, name = asked.frame, asked.sink, asked.name
+    location, spark = asked.location, frame.sparkSession
+    with guard(frame, location, name, asked.mode, **guarding) as guarded:
+        if location is not None and location.folder is not None:
+            trigger = _last_batch(location.folder, name, trigger, plan=drain)
         views = _views_of_memory(sink, spark, name, location)
         write = None if views or sink.open is None else sink.open(frame, location)
-        writer = frame.writeStream.queryName(name).outputMode(mode)
+        writer = frame.writeStream.queryName(name).outputMode(asked.mode)
         if views:
             writer = writer.format("memory")
         elif write is not None:
@@ -164,8 +185,19 @@ def _start(
         guarded.lock.until_end_of(query)
     if views:
         _show(views, spark, name, query)
-    asking.note(query, spark, location, prints=write is not None)
+    asking.note(query, spark, asked.mode, location, asked.drain, prints=write is not None)
     return query
+
+
+def _last_batch(root: Path, name: str, trigger: dict[str, Any], *, plan: bool) -> dict[str, Any]:
+    """Return the trigger to start with: a batch that ends the input is run alone, and reads nothing."""
+    if plan:
+        endings.plan_empty_batch(root, endings.END)
+    elif endings.is_being_drained(root):
+        _log.warning("query %s: writes its last windows, which was cut off; it reads no new input", name)
+    else:
+        return trigger
+    return {"once": True}
 
 
 def _refused(error: AnalysisException, mode: str) -> str:

@@ -1,4 +1,4 @@
-"""Event-time windows as plain Columns with checked arguments, for batch and streaming alike.
+"""Event time with checked arguments, for batch and streaming alike: windows, watermarks, the top rows.
 
 The rules are those of the Structured Streaming guide, "Window Operations on Event Time".
 """
@@ -6,35 +6,46 @@ The rules are those of the Structured Streaming guide, "Window Operations on Eve
 from __future__ import annotations
 
 import re
-from datetime import timedelta
-from decimal import Decimal
+from typing import TYPE_CHECKING
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
-from pyspark.sql.types import DataType, StructType, TimestampNTZType, TimestampType
+from pyspark.sql.types import (
+    DataType,
+    StringType,
+    StructType,
+    TimestampNTZType,
+    TimestampType,
+)
 
-from sparkstream_kit._arguments import check, said
-from sparkstream_kit.errors import InvalidInputError, hint
+from sparkstream_kit import _explained
+from sparkstream_kit._arguments import check
+from sparkstream_kit._durations import Duration, delay_of, positive, sizes, to_microseconds
+from sparkstream_kit.errors import InvalidInputError, hint, no_timestamp, reject_unknown
+from sparkstream_kit.quarantine.rows import REASON, count_bad, quoted
 
-__all__ = ["flatten", "session", "sliding", "to_microseconds", "tumbling"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
 
-_Duration = str | timedelta
+__all__ = [
+    "explain",
+    "flatten",
+    "session",
+    "sliding",
+    "to_microseconds",
+    "top",
+    "tumbling",
+    "with_watermark",
+]
 
-_MICROSECONDS = {
-    "microsecond": 1,
-    "millisecond": 10**3,
-    "second": 10**6,
-    "minute": 60 * 10**6,
-    "hour": 3600 * 10**6,
-    "day": 86_400 * 10**6,
-    "week": 7 * 86_400 * 10**6,
-}
-_NO_FIXED_LENGTH = ("month", "quarter", "year")
-_LONGEST = 2**63 - 1  # Spark holds an interval as a 64-bit number of microseconds, about 292,000 years
 _WATERMARK = "spark.watermarkDelayMs"  # EventTimeWatermark.delayKey: how Spark marks the event-time column
+_PLAIN_NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
+# Names of columns that are there for a moment.
+_EVENT_TIME, _NUMBER = "sparkstream_event_time", "sparkstream_number"
 
 
-def tumbling(time: str | Column, length: _Duration, *, offset: _Duration | None = None) -> Column:
+def tumbling(time: str | Column, length: Duration, *, offset: Duration | None = None) -> Column:
     """Return the window of `length` that a row's time falls into; windows touch and never overlap.
 
     Args:
@@ -57,13 +68,12 @@ def tumbling(time: str | Column, length: _Duration, *, offset: _Duration | None 
         sparkstream_kit.errors.InvalidInputError: cannot read length '10 s'; write it like '10 seconds', ...
     """
     check(tumbling, locals())
-    size = _positive("length", length)
-    shift = _offset(offset, "length", length, size)
-    return F.window(time, _interval(size), _interval(size), _interval(shift))
+    size, step, shift = sizes(length, None, offset)
+    return F.window(time, _interval(size), _interval(step), _interval(shift))
 
 
 def sliding(
-    time: str | Column, length: _Duration, slide: _Duration, *, offset: _Duration | None = None
+    time: str | Column, length: Duration, slide: Duration, *, offset: Duration | None = None
 ) -> Column:
     """Return the windows of `length`, one every `slide`, that a row's time falls into.
 
@@ -89,17 +99,12 @@ def sliding(
         sparkstream_kit.errors.InvalidInputError: slide 20 seconds is longer than length 10 seconds: rows ...
     """
     check(sliding, locals())
-    size, step = _positive("length", length), _positive("slide", slide)
-    if step > size:
-        raise InvalidInputError(
-            f"slide {slide} is longer than length {length}: rows between windows would be lost; "
-            "give a shorter slide"
-        )
-    shift = _offset(offset, "slide", slide, step)
+    positive("slide", slide)
+    size, step, shift = sizes(length, slide, offset)
     return F.window(time, _interval(size), _interval(step), _interval(shift))
 
 
-def session(time: str | Column, gap: _Duration) -> Column:
+def session(time: str | Column, gap: Duration) -> Column:
     """Return the session that a row's time falls into: a run of rows less than `gap` apart.
 
     Spark itself drops every row, without a word, when the gap is not positive or cannot be read. For a gap
@@ -123,7 +128,129 @@ def session(time: str | Column, gap: _Duration) -> Column:
         sparkstream_kit.errors.InvalidInputError: gap must be longer than zero, not 0 seconds
     """
     check(session, locals())
-    return F.session_window(time, _interval(_positive("gap", gap)))
+    return F.session_window(time, _interval(positive("gap", gap)))
+
+
+def with_watermark(
+    frame: DataFrame, time: str, delay: Duration, *, ahead: Duration | None = "1 hour"
+) -> DataFrame:
+    """Return `frame` with a watermark on its event-time column, which rows from the future do not move.
+
+    The watermark of a batch is the latest event time that the query saw before it, minus `delay`. Spark
+    drops what is older, so one row of the year 2099 would make every later row a late one. Therefore a row
+    dated further than `ahead` past the batch's own `current_timestamp`, which a batch that comes again keeps,
+    is a bad row: it keeps its other values, its event time becomes null, and its `_reason` says what it was.
+
+    Rows whose event time is null fall out of windows. To keep them, write them aside before aggregating: in a
+    query of their own, or in one query without an aggregation by
+    `sinks.fan_out(good.taking(quarantine.good_rows), bad.taking(quarantine.bad_rows))`. The summary of `run`
+    counts them as bad rows in any case.
+
+    Args:
+        frame: static or streaming. A static one gets no watermark, for Spark has none there, but it gets
+            `_reason`, so that a batch run gives what the stream gives.
+        time: the event-time column (timestamp).
+        delay: how late a row may be, at least "1 millisecond".
+        ahead: how far in the future a row may be; None lets every row move the watermark and adds nothing.
+
+    Returns:
+        The same columns and rows. Unless `ahead` is None there is also `_reason` (string, at the end): null,
+        or such as "time: 2099-01-01 00:00:00 is more than 1 hour ahead". Where `quarantine` has already made
+        a `_reason`, it stays in its place, and what it says of a row is kept.
+
+    Raises:
+        InvalidInputError: there is no such column or it is no timestamp, `delay` is less than a millisecond,
+            `ahead` is negative, the frame already has a watermark, or its `_reason` is no text.
+
+    Example:
+        In a session::
+
+            events = with_watermark(events, "time", "10 minutes")
+            events.groupBy(tumbling("time", "1 hour"), "action").count()
+    """
+    check(with_watermark, locals())
+    behind = delay_of("delay", delay)
+    bound = None if ahead is None else to_microseconds("ahead", ahead)
+    if bound is not None and bound < 0:
+        raise InvalidInputError(f"ahead is {ahead}; give '0 seconds' or more, or None for no bound")
+    _check_event_time(frame, time)
+    if bound is not None:
+        frame = _without_far_times(frame, time, bound, str(ahead))
+    if _PLAIN_NAME.fullmatch(time):
+        return frame.withWatermark(time, _interval(behind))
+    # How Spark reads other names depends on its version.
+    plain = frame.withColumnRenamed(time, _EVENT_TIME).withWatermark(_EVENT_TIME, _interval(behind))
+    return plain.withColumnRenamed(_EVENT_TIME, time)
+
+
+def _check_event_time(frame: DataFrame, time: str) -> None:
+    """Refuse a column that cannot have a watermark."""
+    if time not in frame.columns:
+        known = f"; the columns are: {', '.join(frame.columns)}"
+        raise InvalidInputError(f"there is no column {time}{hint(time, frame.columns) or known}")
+    kind = frame.schema[time].dataType
+    if not isinstance(kind, TimestampType):
+        raise InvalidInputError(no_timestamp(time, kind.simpleString()))
+    if marked := [field.name for field in frame.schema if _WATERMARK in field.metadata]:
+        raise InvalidInputError(
+            f"the DataFrame already has a watermark, on column {marked[0]}; call with_watermark once, "
+            "on what the source gives"
+        )
+
+
+def _without_far_times(frame: DataFrame, time: str, bound: int, ahead: str) -> DataFrame:
+    """Return `frame` with null for the times that are too far ahead, and their reason."""
+    reasons = [field for field in frame.schema if field.name.lower() == REASON]
+    if any(not isinstance(field.dataType, StringType) for field in reasons):
+        raise InvalidInputError(f"column {REASON} is no text; the kit writes its reasons there: rename it")
+    value = F.col(quoted(time))
+    is_far = value > F.current_timestamp() + F.expr(f"INTERVAL {bound} MICROSECONDS")
+    says = F.concat(F.lit(f"{time}: "), value.cast("string"), F.lit(f" is more than {ahead} ahead"))
+    found, former = F.when(is_far, says), F.col(REASON) if reasons else F.lit(None).cast("string")
+    counted = count_bad(frame, is_far & former.isNull())
+    return counted.withColumns({time: F.when(~is_far, value), REASON: F.coalesce(former, found)})
+
+
+def explain(
+    *,
+    length: Duration,
+    slide: Duration | None = None,
+    watermark: Duration | None = None,
+    at: str | datetime | None = None,
+    offset: Duration | None = None,
+) -> str:
+    """Return a picture and a few lines: which windows a row falls in, and when it is too late for them.
+
+    Needs no session. `sparkstream windows explain` prints the same.
+
+    Args:
+        length: of the windows, as in `tumbling`.
+        slide: from one window's start to the next one's, as in `sliding`.
+        watermark: the delay, as in `with_watermark`; without it no window closes.
+        at: when the row happened, in UTC: "12:47", "2026-01-14 12:47:30" or a `datetime`. Windows that do
+            not start at the same times each day need the day. Default: an example.
+        offset: as in `tumbling`.
+
+    Returns:
+        Lines of at most 80 columns. A window is [---), and closes at the time of the | behind it.
+
+    Raises:
+        InvalidInputError: as in `sliding` and `with_watermark`, or the time cannot be read.
+
+    Example:
+        >>> text = explain(length="1 hour", slide="30 minutes", watermark="10 minutes", at="12:47")
+        >>> for line in text.splitlines()[4:11]:
+        ...     print(line)
+        row 12:47                                    x
+        12:00 to 13:00  [------------------------------------).....|
+        12:30 to 13:30                     [------------------------------------).....|
+        <BLANKLINE>
+        It falls in 2 windows. Each closes when the query has seen a row this new:
+          12:00 to 13:00   13:10
+          12:30 to 13:30   13:40
+    """
+    check(explain, locals())
+    return _explained.explain(length, slide, watermark, at, offset)
 
 
 def flatten(df: DataFrame, column: str = "window") -> DataFrame:
@@ -168,70 +295,62 @@ def flatten(df: DataFrame, column: str = "window") -> DataFrame:
     # A struct's fields lose the watermark. Only `end` may have it back: Spark allows one event-time column,
     # and by `start` it would take the rows of a window that has just closed for late ones and drop them.
     watermark = {k: v for k, v in field.metadata.items() if k == _WATERMARK}
-    window = F.col(_quoted(column))
+    window = F.col(quoted(column))
     parts = [window["start"].alias("start"), window["end"].alias("end", metadata=watermark)]
-    return df.select(*(c for n in df.columns for c in (parts if n == column else [F.col(_quoted(n))])))
+    return df.select(*(c for n in df.columns for c in (parts if n == column else [F.col(quoted(n))])))
 
 
-def _positive(what: str, duration: _Duration) -> int:
-    size = to_microseconds(what, duration)
-    if size <= 0:
-        raise InvalidInputError(f"{what} must be longer than zero, not {duration}")
-    return size
+def top(n: int, *, by: str, each: Sequence[str] = ()) -> Callable[[DataFrame], DataFrame]:
+    """Return a function that keeps the `n` rows of a batch with the highest `by`, for a batch-by-batch sink.
 
-
-def _offset(offset: _Duration | None, what: str, step: _Duration, step_size: int) -> int:
-    """Check Spark's rule that |offset| is less than the step from window to window."""
-    shift = 0 if offset is None else to_microseconds("offset", offset)
-    if abs(shift) >= step_size:
-        raise InvalidInputError(
-            f"offset {offset} must be shorter than {what} {step}; "
-            f"subtract the {what} until it is: the windows stay the same"
-        )
-    return shift
-
-
-def to_microseconds(what: str, duration: _Duration) -> int:
-    """Read a duration exactly, by the part of Spark's interval grammar that has a fixed length.
+    Spark sorts no stream, but the batches of one. With a query that aggregates in mode complete, whose batch
+    is the whole result, this is its top: `sinks.latest("trends").taking(windows.top(10, by="count"))`.
 
     Args:
-        what: what the duration is, for the message.
-        duration: such as "10 seconds", "1 hour 30 minutes" or a `timedelta`.
+        n: how many rows to keep, at least 1.
+        by: the column that decides; null is lowest.
+        each: columns for each of whose values `n` rows are kept, such as ["start"]; without any, `n` in all.
+
+    Returns:
+        A function of a DataFrame, static or one batch of a stream. It gives rows of the same columns, ordered
+        by `each`, then the highest `by` first. Rows that are equal in these are ordered by the other columns
+        (maps and variants have no order), so that a batch that comes again gives the same rows.
 
     Raises:
-        InvalidInputError: it cannot be read, or its length is not fixed, such as that of a month.
+        InvalidInputError: `n` is less than 1; of the function, a column that is not there or has no order.
 
     Example:
-        >>> to_microseconds("size", "1 hour 30 minutes")
-        5400000000
+        >>> top(0, by="count")
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: n is 0; give 1 or more
     """
-    check(to_microseconds, locals())
-    if not isinstance(duration, str | timedelta):
-        raise InvalidInputError(
-            f"{what} is {said(duration)}; give a duration, such as '10 seconds' or timedelta(seconds=10)"
-        )
-    wrong = InvalidInputError(
-        f"cannot read {what} {duration!r}; write it like '10 seconds', '1 hour 30 minutes', '0.5 seconds' "
-        "or timedelta(seconds=10)"
-    )
-    if isinstance(duration, timedelta):
-        total = duration // timedelta(microseconds=1)
-    else:
-        words = duration.lower().removeprefix("interval ").split()
-        if not words or len(words) % 2:
-            raise wrong
-        total = 0
-        for number, name in zip(words[::2], words[1::2], strict=True):
-            unit = name.removesuffix("s")
-            if unit in _NO_FIXED_LENGTH:
-                raise InvalidInputError(f"{what} {duration}: a {unit} has no fixed length; write it in days")
-            fraction = r"(\.\d{1,6})?" if unit == "second" else ""  # as in Spark, and nothing finer is kept
-            if unit not in _MICROSECONDS or not re.fullmatch(r"[+-]?\d{1,19}" + fraction, number, re.ASCII):
-                raise wrong
-            total += int(Decimal(number) * _MICROSECONDS[unit])
-    if abs(total) > _LONGEST:
-        raise InvalidInputError(f"{what} {duration} is too long; Spark's longest is {_LONGEST} microseconds")
-    return total
+    check(top, locals())
+    if n < 1:
+        raise InvalidInputError(f"n is {n}; give 1 or more")
+
+    def keep(batch: DataFrame) -> DataFrame:
+        reject_unknown("column", [by, *each], batch.columns)
+        for name in (by, *each):
+            if not _has_order(batch.schema[name].dataType):
+                kind = batch.schema[name].dataType.simpleString()
+                raise InvalidInputError(f"column {name} is {kind}, which has no order; give another column")
+        groups = [F.col(quoted(name)) for name in each]
+        others = [field for field in batch.schema if field.name not in (by, *each)]
+        ties = [F.col(quoted(field.name)) for field in others if _has_order(field.dataType)]
+        order = [F.col(quoted(by)).desc_nulls_last(), *ties]
+        if not groups:
+            return batch.orderBy(*order).limit(n)
+        number = F.row_number().over(Window.partitionBy(*groups).orderBy(*order))
+        kept = batch.select("*", number.alias(_NUMBER)).where(F.col(_NUMBER) <= n)
+        return kept.orderBy(*groups, _NUMBER).drop(_NUMBER)
+
+    return keep
+
+
+def _has_order(kind: DataType) -> bool:
+    """Say whether Spark can sort by a column: not by a map or a variant, or by what holds one."""
+    return not re.search(r"\b(map<|variant\b)", kind.simpleString())
 
 
 def _interval(microseconds: int) -> str:
@@ -244,7 +363,3 @@ def _is_window(dtype: DataType) -> bool:
         and dtype.names == ["start", "end"]
         and all(isinstance(f.dataType, (TimestampType, TimestampNTZType)) for f in dtype)
     )
-
-
-def _quoted(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"

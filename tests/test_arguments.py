@@ -87,6 +87,8 @@ TAKES = {
     "StructType": {"schema"},
     "StructType | str": {"schema", "string"},
     "T.StructType": {"schema"},
+    "Duration": {"string", "duration"},
+    "Duration | None": {"string", "duration", "none"},
     "_Duration": {"string", "duration"},
     "_Duration | None": {"string", "duration", "none"},
     "_Frame": {"frame", "schema"},
@@ -120,6 +122,7 @@ NOT_LOOKED_AT: dict[str, Any] = {
     "Iterable[tuple[Source, Iterable[Any], Iterable[Any]]]": [],
     "Iterable[tuple[str, str | bytes]]": [],
     "Sequence[tuple[str, float]]": [],
+    "str | datetime | None": None,  # a time that is told in a line if it cannot be read
     "threading.Event | None": None,
     "tuple[str, str | timedelta] | None": None,  # a test of its own, too
 }

@@ -171,8 +171,12 @@ def test_late_rows_of_an_aggregation_are_said_to_be_more(spark: SparkSession, fo
 
 def test_each_number_has_its_word() -> None:
     def said(number: int) -> str:
-        counts = dict.fromkeys(["batches", "input_rows", "output_rows", "late_rows", "parsed_rows"], number)
-        more = dict.fromkeys(["bad_rows", "header_rows", "like_header_rows", "state_rows"], number)
+        counts: dict[str, Any] = dict.fromkeys(
+            ["batches", "input_rows", "output_rows", "late_rows", "parsed_rows"], number
+        )
+        more: dict[str, Any] = dict.fromkeys(
+            ["bad_rows", "header_rows", "like_header_rows", "state_rows"], number
+        )
         query = QuerySummary("q", "id", last_batch=7, busy_seconds=1.0, **counts, **more)
         return str(RunSummary("end of input", 1.0, (query,)))
 

@@ -21,6 +21,8 @@ from sparkstream_kit._spark import printing, sockets
 from sparkstream_kit._spark.session import is_connect
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pyspark.sql.streaming.listener import (
         QueryIdleEvent,
         QueryStartedEvent,
@@ -31,10 +33,13 @@ if TYPE_CHECKING:
     from sparkstream_kit._spark.files import Location
     from sparkstream_kit._waiting import Inbox
 
+    Drain = Callable[[], StreamingQuery | None]
+
 __all__ = [
     "ProgressTo",
     "bring_printed",
     "checkpoint",
+    "drain",
     "finish_input",
     "forget",
     "in_batch",
@@ -42,6 +47,7 @@ __all__ = [
     "last_batch",
     "looks_for_first_rows",
     "manager",
+    "mode",
     "note",
     "session",
     "why_it_runs",
@@ -96,33 +102,63 @@ def manager(query: StreamingQuery) -> StreamingQueryManager | None:
 
 
 def session(query: StreamingQuery) -> SparkSession | None:
-    """Return the session to ask about a query: on Connect its own, if `start` has started it."""
+    """Return the session to ask about a query: its own, if `start` has started it."""
     started = _started.get(str(query.runId))
     return SparkSession.getActiveSession() if started is None else started.spark
 
 
 @dataclass(frozen=True)
 class _Started:
-    """What `start` knows of a query on Connect; of its checkpoint, only one that is on this machine."""
+    """What `start` knows of a query.
+
+    Attributes:
+        spark: its session.
+        mode: its output mode.
+        checkpoint: only one that is on this machine.
+        prints: whether its functions print at a server.
+        drain: starts it once more, for its last batch.
+    """
 
     spark: SparkSession
+    mode: str
     checkpoint: str | None
     prints: bool
+    drain: Drain | None
 
 
 _started: dict[str, _Started] = {}  # by run
 
 
-def note(query: StreamingQuery, spark: SparkSession, location: Location | None, *, prints: bool) -> None:
+def note(
+    query: StreamingQuery,
+    spark: SparkSession,
+    mode: str,
+    location: Location | None,
+    drain: Drain,
+    *,
+    prints: bool,
+) -> None:
     """Keep what `start` knows of a query that cannot be asked for it, until `forget`."""
-    if is_connect(spark):
-        here = location is not None and location.folder is not None
-        _started[str(query.runId)] = _Started(spark, location.text if location and here else None, prints)
+    here = location.text if location is not None and location.folder is not None else None
+    prints = prints and is_connect(spark)
+    _started[str(query.runId)] = _Started(spark, mode, here, prints, drain if here else None)
 
 
 def forget(query: StreamingQuery) -> None:
     """Drop what was kept: the run is over."""
     _started.pop(str(query.runId), None)
+
+
+def mode(query: StreamingQuery) -> str | None:
+    """Return the output mode of a query that `start` has started."""
+    started = _started.get(str(query.runId))
+    return None if started is None else started.mode
+
+
+def drain(query: StreamingQuery) -> Drain | None:
+    """Return what starts a query once more for its last batch, if its checkpoint is on this machine."""
+    started = _started.get(str(query.runId))
+    return None if started is None else started.drain
 
 
 def bring_printed(query: StreamingQuery) -> None:

@@ -1,6 +1,6 @@
 """The locks on checkpoints that queries of this process hold.
 
-Look here before opening a lock file: POSIX drops a process's locks when it closes any descriptor of that file.
+Look here before opening a lock file: POSIX drops a process's locks when it closes any descriptor of it.
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ def _tried(read: Callable[[Path], Any], file: Path) -> Any:
 def _sources(root: Path, ended: Plan | None, last: Plan) -> Iterator[Source]:
     """Yield the sources, in the order of the plan."""
     nothing = (None,) * len(last.offsets)
-    before = ended or Plan({}, nothing, nothing)
+    before = ended or Plan({}, nothing, nothing, 0)
     offsets = zip(before.offsets, last.offsets, strict=False)
     files = zip(log_numbers(root, last), before.files, last.files, strict=False)
     for (committed, planned), (log, read, until) in zip(offsets, files, strict=False):

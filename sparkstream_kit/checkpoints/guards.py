@@ -11,7 +11,7 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
 from sparkstream_kit._spark.files import are_elsewhere
-from sparkstream_kit.checkpoints import _records, losses, origins
+from sparkstream_kit.checkpoints import _records, endings, losses, origins
 from sparkstream_kit.checkpoints._plans import file_paths, time_zone
 from sparkstream_kit.checkpoints.fingerprints import differences, fingerprint
 from sparkstream_kit.checkpoints.locks import Lock, lock
@@ -71,11 +71,11 @@ def guard(
     been stopped.
 
     Refused are a local path that other nodes cannot reach, a checkpoint that another live driver uses, a
-    damaged one, one that a different query wrote, and one whose file sources have read other folders (see
-    `origins`). A checkpoint from before the kit is adopted, with a warning. Shuffle partitions or a state
-    store that differ from the checkpoint's are a warning: Spark goes on with the checkpoint's and says
-    nothing. So is what its file sources have lost (see `losses`), such as a planned file that has gone: its
-    batch would come again without its rows.
+    damaged one, a drained one (see `run`), one that a different query wrote, and one whose file sources have
+    read other folders (see `origins`). A checkpoint from before the kit is adopted, with a warning. Shuffle
+    partitions or a state store that differ from the checkpoint's are a warning: Spark goes on with the
+    checkpoint's and says nothing. So is what its file sources have lost (see `losses`), such as a planned
+    file that has gone: its batch would come again without its rows.
 
     On Spark Connect nothing is locked or looked at where the files are the server's: where not
     `sparkstream serve` has started it.
@@ -147,9 +147,11 @@ def _check_reach(spark: SparkSession, checkpoint: Location) -> None:
 
 
 def _check_whole(checkpoint: Location) -> None:
-    """Refuse a damaged checkpoint in clearer words than Spark has."""
+    """Refuse a damaged checkpoint in clearer words than Spark has, and one that has come to its end."""
     folder = checkpoint.folder
-    if folder is not None and (found := damage(folder) or losses.doubled(str(folder))):
+    if folder is not None and (
+        found := damage(folder) or losses.doubled(str(folder)) or endings.drained(folder)
+    ):
         raise InvalidInputError(found)
 
 

@@ -49,6 +49,7 @@ __all__ = [
     "replace",
     "tried",
     "unchanged",
+    "watermark",
 ]
 
 _T = TypeVar("_T")
@@ -105,11 +106,13 @@ class Plan:
         conf: the settings that the batch was planned with.
         offsets: up to where it reads each source, in Spark's words; None for one without rows yet.
         files: of a file source, the last entry of its log that it reads; None for another source.
+        watermark: in milliseconds since 1970; 0 before the first one, and without one.
     """
 
     conf: dict[str, Any]
     offsets: tuple[str | None, ...]
     files: tuple[int | None, ...]
+    watermark: int
 
 
 def local(path: str | Path) -> Path | None:
@@ -192,8 +195,25 @@ def plan(file: Path) -> Plan:
         raise DamagedError(file)
     offsets = tuple(None if text == "-" else text for text in texts)
     with reading(file):
-        conf = dict(json.loads(query).get("conf", {}))
-        return Plan(conf, offsets, tuple(_files_until(offset) for offset in offsets))
+        said = json.loads(query)
+        files = tuple(_files_until(offset) for offset in offsets)
+        return Plan(dict(said.get("conf", {})), offsets, files, int(said.get("batchWatermarkMs", 0)))
+
+
+def watermark(text: str) -> int:
+    r"""Return the watermark of a batch in milliseconds since 1970, which the text of `offsets/N` says.
+
+    Raises:
+        ValueError: the text is cut off or changed.
+
+    Example:
+        >>> watermark('v1\n{"batchWatermarkMs":1767225600000,"conf":{}}\n{"logOffset":0}')
+        1767225600000
+    """
+    try:
+        return int(json.loads(text.split("\n")[1])["batchWatermarkMs"])
+    except (LookupError, TypeError) as err:
+        raise ValueError("no watermark in it") from err
 
 
 def _files_until(offset: str | None) -> int | None:

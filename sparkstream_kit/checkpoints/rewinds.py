@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sparkstream_kit._arguments import check
 from sparkstream_kit.checkpoints import layout, state
 from sparkstream_kit.checkpoints.contents import count, file_lines
+from sparkstream_kit.checkpoints.endings import END
 from sparkstream_kit.checkpoints.inputs import Input, file_logs, pending
 from sparkstream_kit.checkpoints.layout import KIT, Plan, numbered
 from sparkstream_kit.checkpoints.problems import following, newest_whole, obstacle
@@ -114,6 +115,8 @@ def rewind(path: str | Path, *, to: int, apply: bool = False) -> Rewind:
     with layout.alone(root, change=apply):
         _check_batch(root, to)
         after = following(root, to)
+        if after is not None and after.watermark >= END:
+            after = None  # that batch has ended the input, which is to go on
         kept = after or layout.plan(root / "offsets" / str(to))
         moved = _moves(root, to, kept, last=to + (after is not None))
         found = Rewind(

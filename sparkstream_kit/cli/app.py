@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from sparkstream_kit import checkpoints
+from sparkstream_kit import _explained, checkpoints
 from sparkstream_kit import server as serving
 from sparkstream_kit._files import cache_folder
 from sparkstream_kit.cli.common import flag as _flag
@@ -70,7 +70,7 @@ def _app() -> Any:
     }
     app = typer.Typer(
         **plain,
-        help="Tools for Spark streams: input to try them on, checkpoints, settings, schemas, a warm server.",
+        help="Tools for Spark streams: input, checkpoints, windows, settings, schemas, a warm server.",
     )
     app.callback(invoke_without_command=True)(_options)
     feed = typer.Typer(**plain, help="Make input for a stream.")
@@ -84,6 +84,10 @@ def _app() -> Any:
     checkpoint.command("clone")(_clone)
     checkpoint.command("rewind")(_rewind)
     app.add_typer(checkpoint, name="checkpoint")
+    windows = typer.Typer(**plain, help="Event time, explained.")
+    windows.callback(invoke_without_command=True)(_help)
+    windows.command("explain")(_explain)
+    app.add_typer(windows, name="windows")
     app.command("conf")(_conf)
     app.command("schema")(_schema)
     app.command("serve")(_serve)
@@ -108,6 +112,26 @@ def _help(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), err=True)
         raise typer.Exit(2)
+
+
+def _explain(
+    *,
+    length: Annotated[str, _flag("DURATION", 'Length of the windows, such as "1 hour".')],
+    slide: Annotated[
+        str | None, _flag("DURATION", "From one window's start to the next one's. Default: the length.")
+    ] = None,
+    watermark: Annotated[
+        str | None, _flag("DURATION", 'How late rows may be, such as "10 minutes". Default: no watermark.')
+    ] = None,
+    at: Annotated[
+        str | None, _flag("TIME", 'When the row happened, in UTC: 12:47 or "2026-01-14 12:47:30".')
+    ] = None,
+    offset: Annotated[
+        str | None, _flag("DURATION", "Moves the windows' starts off 1970-01-01 00:00 UTC.")
+    ] = None,
+) -> None:
+    """Draw the windows of a row. Says when each closes, and when the row is too late for it."""
+    typer.echo(_explained.explain(length, slide, watermark, at, offset))
 
 
 def _conf(

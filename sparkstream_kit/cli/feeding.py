@@ -37,6 +37,14 @@ def add_feeds(feed: typer.Typer) -> None:
     feed.command("lines")(_lines)
     feed.command("sales")(_sales)
     feed.command("replay")(_replay)
+    doc = "Land CSV files of a shop's events."
+    feed.command("events")(
+        _generator("events", feeds.event_rows, feeds.event_truth, doc, line=feeds.csv_line)
+    )
+    doc = "Land posts of two networks as JSON lines."
+    feed.command("posts")(
+        _generator("posts", feeds.post_rows, feeds.post_truth, doc, time="created_at", line=feeds.post_line)
+    )
     feed.command("ads")(_ads())
     feed.command("messages")(_messages())
 
@@ -77,7 +85,13 @@ def _generator(
             seed=seed,
             **{"delay": delay} | given,
         ).first(files * size)
-        ending = "csv" if line is feeds.csv_line else "json" if line is feeds.json_line else "log"
+        ending = (
+            "csv"
+            if line is feeds.csv_line
+            else "json"
+            if line in (feeds.json_line, feeds.post_line)
+            else "log"
+        )
         names = f"{name}-{seed}-{{}}.{ending}"
         landed = _land(feeds.line_files(map(line, made.arriving), rows=size, name=names), folder, every)
         found = made.first(len(landed) * size)

@@ -28,6 +28,7 @@ __all__ = [
     "REASON",
     "SCALARS",
     "bad_rows",
+    "count_bad",
     "finite",
     "good_rows",
     "is_missing",
@@ -73,13 +74,14 @@ def good_rows(rows: DataFrame) -> DataFrame:
 
 
 def bad_rows(rows: DataFrame) -> DataFrame:
-    """Return the bad rows of `parse_csv` or `parse_json`.
+    """Return the bad rows of `parse_csv` or `parse_json`, and those that `windows.with_watermark` found.
 
     Returns:
-        `_reason`, `_raw`, `_bytes` and `_file`, as `parse_csv` says, and the other columns of `lines`.
+        `_reason`, `_raw`, `_bytes` and `_file`, as `parse_csv` says, and the other columns of `lines`; all
+        columns where there is no `_raw`.
     """
     check(bad_rows, locals())
-    names = rows.columns[rows.columns.index(REASON) :]
+    names = rows.columns[rows.columns.index(REASON) :] if RAW in rows.columns else rows.columns
     return rows.where(F.col(REASON).isNotNull()).select(*map(quoted, names))
 
 
@@ -139,6 +141,43 @@ def parsed(
     columns = [(field.name, field.dataType.simpleString(), field.nullable) for field in schema.fields]
     digest = hashlib.sha256(json.dumps([columns, settings], sort_keys=True).encode()).hexdigest()
     return frame.where(no_header).drop("_header").alias(_PARSED.format(kind, digest[:12]))
+
+
+def mark_bad(rows: DataFrame, reason: Column) -> DataFrame:
+    """Give a reason to good rows that break a rule of your own, one that no column's type can say.
+
+    The rows keep their values; `bad_rows` has them then, and the summary of `run` counts them.
+
+    Args:
+        rows: what `parse_csv` or `parse_json` returned.
+        reason: why a row is bad (string), or null where it is good.
+
+    Returns:
+        The same columns; `_reason` is that of the parse where it has one, else `reason`.
+
+    Raises:
+        InvalidInputError: there is no column `_reason`.
+
+    Example:
+        In a session::
+
+            rows = quarantine.mark_bad(rows, F.when(F.col("price") < 0, "price: below 0"))
+    """
+    check(mark_bad, locals())
+    if REASON not in rows.columns:
+        raise InvalidInputError(
+            f"mark_bad() needs the column {REASON}; give what parse_csv or parse_json returned"
+        )
+    counted = count_bad(rows, F.col(REASON).isNull() & reason.isNotNull())
+    return counted.withColumn(REASON, F.coalesce(REASON, reason))
+
+
+def count_bad(frame: DataFrame, bad: Column) -> DataFrame:
+    """Let Spark's progress count rows as bad that a later step than the parse has found to be so."""
+    none = F.count_if(F.lit(False))
+    counts = {"rows": none, "bad_rows": F.count_if(bad), "headers": none, "like_headers": none}
+    named = [count.alias(name) for name, count in counts.items()]
+    return frame.observe(f"{OBSERVED}_{next(_numbers)}", *named)
 
 
 def _others(lines: DataFrame, schema: T.StructType) -> list[Column]:

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from sparkstream_kit.sinks.batches import fan_out, foreach_batch, snapshot
     from sparkstream_kit.sinks.builtin import console, files, memory, table
     from sparkstream_kit.sinks.directories import batch_files
+    from sparkstream_kit.sinks.gate import by_watermark
     from sparkstream_kit.sinks.last_result import latest
 
 __all__ = [
     "Sink",
     "batch_files",
+    "by_watermark",
     "console",
     "fan_out",
     "files",
@@ -39,6 +41,7 @@ __getattr__ = attributes(
     {
         "Sink": "sparkstream_kit.sinks.base",
         "batch_files": "sparkstream_kit.sinks.directories",
+        "by_watermark": "sparkstream_kit.sinks.gate",
         "console": "sparkstream_kit.sinks.builtin",
         "fan_out": "sparkstream_kit.sinks.batches",
         "files": "sparkstream_kit.sinks.builtin",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import reduce
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from sparkstream_kit.sinks import texts
 from sparkstream_kit.sinks.base import MODES, Sink, check_writes_batches, opened
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from pyspark.sql import DataFrame
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from sparkstream_kit._spark.batch import Write
     from sparkstream_kit._spark.files import Location
 
-__all__ = ["fan_out", "foreach_batch", "snapshot"]
+__all__ = ["fan_out", "foreach_batch", "snapshot", "together"]
 
 
 def foreach_batch(write: Callable[[DataFrame, int], None]) -> Sink:
@@ -111,18 +112,6 @@ def fan_out(*sinks: Sink) -> Sink:
     check(fan_out, locals())
     if not sinks:
         raise InvalidInputError("fan_out() needs at least one sink")
-    for sink in sinks:
-        check_writes_batches(sink, "fan_out()")
-    modes = reduce(lambda common, sink: [m for m in common if m in sink.modes], sinks, list(MODES))
-    if not modes:
-        asked = "; ".join(f"{sink.kind} supports {', '.join(sink.modes)}" for sink in sinks)
-        raise InvalidInputError(f"fan_out(): no output mode fits all sinks: {asked}; start two queries")
-
-    targets = [target for sink in sinks for target in sink.writes_to]
-    for target in targets:
-        if targets.count(target) > 1:
-            # The second would find the batch in the ledger and keep nothing, or replace the first.
-            raise InvalidInputError(f"fan_out(): two sinks write to {target}; union their rows in the query")
 
     def open_all(frame: DataFrame, location: Location | None) -> Write:
         writes = [opened(sink, frame, location) for sink in sinks]
@@ -137,15 +126,41 @@ def fan_out(*sinks: Sink) -> Sink:
 
         return write
 
+    views = {view: part for sink in sinks for view, part in sink.views.items()}
+    return replace(together("fan_out", sinks, open_all), views=views if all(s.views for s in sinks) else {})
+
+
+def together(
+    call: str, sinks: Sequence[Sink], open_all: Callable[[DataFrame, Location | None], Write]
+) -> Sink:
+    """Return the sink that hands its batches to others.
+
+    Args:
+        call: the function that makes it.
+        sinks: the others.
+        open_all: opens them, and returns what writes a batch to them.
+
+    Raises:
+        InvalidInputError: as for `fan_out`.
+    """
+    for sink in sinks:
+        check_writes_batches(sink, f"{call}()")
+    modes = reduce(lambda common, sink: [m for m in common if m in sink.modes], sinks, list(MODES))
+    if not modes:
+        asked = "; ".join(f"{sink.kind} supports {', '.join(sink.modes)}" for sink in sinks)
+        raise InvalidInputError(f"{call}(): no output mode fits all sinks: {asked}; start two queries")
+
+    targets = [target for sink in sinks for target in sink.writes_to]
+    for target in targets:
+        if targets.count(target) > 1:
+            # The second would find the batch in the ledger and keep nothing, or replace the first.
+            raise InvalidInputError(f"{call}(): two sinks write to {target}; union their rows in the query")
     return Sink(
-        kind="fan_out(" + ", ".join(sink.kind for sink in sinks) + ")",
+        kind=f"{call}(" + ", ".join(sink.kind for sink in sinks) + ")",
         modes=tuple(modes),
         promise="; ".join(dict.fromkeys(f"{sink.kind}: {sink.promise}" for sink in sinks)),
         needs_checkpoint=any(sink.needs_checkpoint for sink in sinks),
         writes_to=tuple(targets),
         open=open_all,
-        parts=sinks,
-        views={view: part for sink in sinks for view, part in sink.views.items()}
-        if all(sink.views for sink in sinks)
-        else {},
+        parts=tuple(sinks),
     )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
+from sparkstream_kit.checkpoints import endings, layout
 from sparkstream_kit.errors import InvalidInputError, QueryFailed, innermost_cause
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ class Query:
 
     Attributes:
         frame: the DataFrame that it runs.
+        batches: all that it has delivered.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Query:
     ) -> None:
         self._publish = publish
         self.frame = frame
+        self.batches: list[Batch] = []
         self._mode = mode
         self._sink = sink
         self._checkpoint = folder / "checkpoint"
@@ -75,18 +79,48 @@ class Query:
         self._running: StreamingQuery | None = None
         self._progress: dict[int, StreamingQueryProgress] = {}
 
-    def step(self) -> list[Batch]:
+    def step(self, *, watermark: str | datetime | None = None) -> list[Batch]:
         """Process all that was added, and return the batches of it, in order.
 
         A batch that moves the watermark is followed by one without data, which emits what is closed by it.
 
+        Args:
+            watermark: then move the watermark to this time, such as "2026-01-31 12:10", or "12:10" for the
+                day that it is at. No row is needed for that, so that none is in the results: a batch without
+                data emits what the watermark closes.
+
         Raises:
             QueryFailed: a batch failed; the next step tries it again.
+            InvalidInputError: a time that cannot be read, or that the watermark has passed; or no batch has
+                run yet.
         """
+        check(Query.step, locals())
+        self._publish()
+        found = self._processed(self._running or self._start())
+        return found if watermark is None else found + self._move(self._milliseconds(watermark))
+
+    def drain(self) -> list[Batch]:
+        """Process all that was added and end the input, as `run(drain=True)` does; return the batches.
+
+        The last batch emits what waits for the watermark, such as open windows. No step can follow.
+
+        Raises:
+            QueryFailed, InvalidInputError: as for `step`.
+        """
+        return self.step() + self._move(endings.END)
+
+    def _move(self, watermark: int) -> list[Batch]:
+        """Run a batch without data at a watermark, in milliseconds."""
+        self.restart()
+        if not any((self._checkpoint / "commits").glob("[0-9]*")):
+            raise InvalidInputError("no batch has run yet, whose watermark could move; call add_data() first")
+        endings.plan_empty_batch(self._checkpoint, watermark)
+        return self._processed(self._start())
+
+    def _processed(self, query: StreamingQuery) -> list[Batch]:
         from pyspark.errors import StreamingQueryException
 
-        self._publish()
-        query = self._running = self._running or self._start()
+        self._running = query
         try:
             query.processAllAvailable()
         except StreamingQueryException as err:
@@ -95,6 +129,20 @@ class Query:
         finally:
             self._progress.update({progress.batchId: progress for progress in query.recentProgress})
         return self._delivered()
+
+    def _milliseconds(self, watermark: str | datetime) -> int:
+        """Return a time as milliseconds since 1970; one without a day is of the watermark's day."""
+        try:
+            if isinstance(watermark, str) and re.fullmatch(r"\d\d?:\d\d(:\d\d(\.\d+)?)?", watermark):
+                last = layout.last_plan(self._checkpoint)
+                day = datetime.fromtimestamp((last.watermark if last else 0) / 1000)  # noqa: DTZ006 - as rows are
+                watermark = f"{day:%Y-%m-%d} {'0' * (watermark[1] == ':')}{watermark}"
+            time = datetime.fromisoformat(watermark) if isinstance(watermark, str) else watermark
+        except ValueError as err:
+            raise InvalidInputError(
+                f"step(): watermark is {watermark!r}; give a time, such as '12:10' or '2026-01-31 12:10'"
+            ) from err
+        return int(time.timestamp() * 1000)
 
     def restart(self, frame: DataFrame | None = None) -> None:
         """Stop the query; the next step starts it on its checkpoint.
@@ -149,7 +197,9 @@ class Query:
                 f"this step ran {len(found)} batches, and Spark forgot the progress of batch {lost[0]}; "
                 "step more often, or give spark.sql.streaming.numRecentProgressUpdates a higher number"
             )
-        return [Batch(batch_id, rows, self._progress[batch_id]) for batch_id, rows in found]
+        delivered = [Batch(batch_id, rows, self._progress[batch_id]) for batch_id, rows in found]
+        self.batches += delivered
+        return delivered
 
 
 def _recorder(folder: str) -> Callable[[DataFrame, int], None]:

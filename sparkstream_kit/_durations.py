@@ -1,0 +1,110 @@
+"""Durations as the kit's calls take them, read exactly; nothing here needs Spark."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from decimal import Decimal
+
+from sparkstream_kit._arguments import check, said
+from sparkstream_kit.errors import InvalidInputError
+
+__all__ = ["Duration", "delay_of", "positive", "sizes", "to_microseconds"]
+
+Duration = str | timedelta
+
+_MICROSECONDS = {
+    "microsecond": 1,
+    "millisecond": 10**3,
+    "second": 10**6,
+    "minute": 60 * 10**6,
+    "hour": 3600 * 10**6,
+    "day": 86_400 * 10**6,
+    "week": 7 * 86_400 * 10**6,
+}
+_NO_FIXED_LENGTH = ("month", "quarter", "year")
+_LONGEST = 2**63 - 1  # Spark holds an interval as a 64-bit number of microseconds, about 292,000 years
+
+
+def positive(what: str, duration: Duration) -> int:
+    size = to_microseconds(what, duration)
+    if size <= 0:
+        raise InvalidInputError(f"{what} must be longer than zero, not {duration}")
+    return size
+
+
+def delay_of(what: str, duration: Duration) -> int:
+    """Read the delay of a watermark, in microseconds; Spark counts it in whole milliseconds."""
+    size = to_microseconds(what, duration)
+    if size < _MICROSECONDS["millisecond"]:
+        raise InvalidInputError(
+            f"{what} is {duration}; with less than a millisecond Spark drops the rows that are as new as the "
+            "newest; give '1 millisecond', or how late rows may be, such as '10 minutes'"
+        )
+    return size
+
+
+def sizes(length: Duration, slide: Duration | None, offset: Duration | None) -> tuple[int, int, int]:
+    """Read what windows are made by: their length, the step from one to the next, and the offset.
+
+    Raises:
+        InvalidInputError: one of them cannot be read or does not fit the others, by Spark's rules.
+    """
+    size = positive("length", length)
+    what, given = ("length", length) if slide is None else ("slide", slide)
+    step = positive(what, given)
+    if step > size:
+        raise InvalidInputError(
+            f"slide {slide} is longer than length {length}: rows between windows would be lost; "
+            "give a shorter slide"
+        )
+    shift = 0 if offset is None else to_microseconds("offset", offset)
+    if abs(shift) >= step:
+        raise InvalidInputError(
+            f"offset {offset} must be shorter than {what} {given}; "
+            f"subtract the {what} until it is: the windows stay the same"
+        )
+    return size, step, shift
+
+
+def to_microseconds(what: str, duration: Duration) -> int:
+    """Read a duration exactly, by the part of Spark's interval grammar that has a fixed length.
+
+    Args:
+        what: what the duration is, for the message.
+        duration: such as "10 seconds", "1 hour 30 minutes" or a `timedelta`.
+
+    Raises:
+        InvalidInputError: it cannot be read, or its length is not fixed, such as that of a month.
+
+    Example:
+        >>> to_microseconds("size", "1 hour 30 minutes")
+        5400000000
+    """
+    check(to_microseconds, locals())
+    if not isinstance(duration, str | timedelta):
+        raise InvalidInputError(
+            f"{what} is {said(duration)}; give a duration, such as '10 seconds' or timedelta(seconds=10)"
+        )
+    wrong = InvalidInputError(
+        f"cannot read {what} {duration!r}; write it like '10 seconds', '1 hour 30 minutes', '0.5 seconds' "
+        "or timedelta(seconds=10)"
+    )
+    if isinstance(duration, timedelta):
+        total = duration // timedelta(microseconds=1)
+    else:
+        words = duration.lower().removeprefix("interval ").split()
+        if not words or len(words) % 2:
+            raise wrong
+        total = 0
+        for number, name in zip(words[::2], words[1::2], strict=True):
+            unit = name.removesuffix("s")
+            if unit in _NO_FIXED_LENGTH:
+                raise InvalidInputError(f"{what} {duration}: a {unit} has no fixed length; write it in days")
+            fraction = r"(\.\d{1,6})?" if unit == "second" else ""  # as in Spark, and nothing finer is kept
+            if unit not in _MICROSECONDS or not re.fullmatch(r"[+-]?\d{1,19}" + fraction, number, re.ASCII):
+                raise wrong
+            total += int(Decimal(number) * _MICROSECONDS[unit])
+    if abs(total) > _LONGEST:
+        raise InvalidInputError(f"{what} {duration} is too long; Spark's longest is {_LONGEST} microseconds")
+    return total

@@ -1,0 +1,76 @@
+"""A batch that reads no rows and moves only the watermark: how the last windows of a finite input close.
+
+Spark reruns a batch that is in `offsets` and not in `commits`, just as it was planned. So a batch planned
+here, with the offsets of the last one and a later watermark, makes every operator write what that watermark
+closes. https://spark.apache.org/docs/latest/streaming/apis-on-dataframes-and-datasets.html#handling-late-data-and-watermarking
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING
+
+from sparkstream_kit import _files
+from sparkstream_kit.checkpoints import layout
+from sparkstream_kit.checkpoints.layout import numbered
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["END", "drained", "is_being_drained", "plan_empty_batch"]
+
+END = 253_402_300_799_000  # 9999-12-31 23:59:59 UTC in milliseconds; Python reads no later year
+
+
+def plan_empty_batch(root: Path, watermark: int) -> int:
+    """Plan one more batch, which reads nothing; to be run by Spark's trigger `once`, which reads no more.
+
+    Args:
+        root: a checkpoint that no query runs on.
+        watermark: of the batch, in milliseconds since 1970.
+
+    Returns:
+        The batch's number.
+
+    Raises:
+        InvalidInputError: there is no committed batch, the last one is not committed, or its watermark is
+            later.
+    """
+    plans = numbered(root / "offsets")
+    last = max(plans, default=-1)
+    if last not in numbered(root / "commits"):
+        raise InvalidInputError(
+            f"checkpoint {root} has no batch that is committed after all others; run its query first"
+        )
+    before = layout.plan(plans[last]).watermark
+    if watermark < before:
+        raise InvalidInputError(
+            f"the watermark is at {before} ms already, and cannot go back to {watermark} ms"
+        )
+    query, *offsets = layout.lines(plans[last], "v1")
+    now = int(time.time() * 1000)
+    planned = json.dumps({**json.loads(query), "batchWatermarkMs": watermark, "batchTimestampMs": now})
+    _files.replace(root / "offsets" / str(last + 1), ["\n".join(["v1", planned, *offsets])])
+    return last + 1
+
+
+def is_being_drained(root: Path) -> bool:
+    """Say whether the last batch of a finite input is planned and not yet committed."""
+    plans = numbered(root / "offsets")
+    last = max(plans, default=-1)
+    return last >= 0 and last not in numbered(root / "commits") and layout.plan(plans[last]).watermark >= END
+
+
+def drained(root: Path) -> str | None:
+    """Say that a checkpoint has written its last windows; None if it has not."""
+    last = layout.last_plan(root)
+    if last is None or last.watermark < END or is_being_drained(root):
+        return None
+    number = max(numbered(root / "commits"))
+    return (
+        f"checkpoint {root} was drained: batch {number} has written the windows that were open, so that rows "
+        "that come now would be too late for it. Give a new checkpoint; or, to write these windows again "
+        f"later, with more rows: sparkstream checkpoint rewind {root} --to {number - 1}"
+    )

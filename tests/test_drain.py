@@ -1,0 +1,218 @@
+"""`run(drain=True)`: the last windows of a finite input, exactly as a batch computes them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pyspark.sql import functions as F
+
+from sparkstream_kit import checkpoints, feeds, run, sinks, sources, start, windows
+from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+    from sparkstream_kit.progress import RunSummary
+
+SCHEMA = "time LONG, key STRING, n INT"
+# Not from 0 on: before the first watermark, Spark takes a row of 1970-01-01 00:00 for late.
+ROWS = [(1200 + second, "ab"[second % 2], second % 7) for second in range(0, 600, 7)]
+
+
+@pytest.fixture
+def settings(spark: SparkSession) -> Iterator[Callable[[dict[str, str]], None]]:
+    """Set what the session has, and set it back."""
+    before: dict[str, str | None] = {}
+
+    def change(given: dict[str, str]) -> None:
+        for name, value in given.items():
+            before[name] = spark.conf.get(name, None)
+            spark.conf.set(name, value)
+
+    yield change
+    for name, value in before.items():
+        if value is None:
+            spark.conf.unset(name)
+        else:
+            spark.conf.set(name, value)
+
+
+def land(folder: Path, rows: list[tuple[int, str, int]], *, files: int = 2) -> None:
+    size = -(-len(rows) // files)
+    named = dict.fromkeys(p.name for p in folder.glob("*.json")) if folder.exists() else {}
+    texts = [
+        "".join(
+            json.dumps(dict(zip(("time", "key", "n"), row, strict=True))) + "\n"
+            for row in rows[at : at + size]
+        )
+        for at in range(0, len(rows), size)
+    ]
+    feeds.drip(((f"{len(named) + number}.json", text) for number, text in enumerate(texts)), folder)
+
+
+def timed(rows: DataFrame) -> DataFrame:
+    return rows.withColumn("at", F.timestamp_seconds("time")).withWatermark("at", "100 seconds")
+
+
+def by_window(rows: DataFrame) -> DataFrame:
+    counts = timed(rows).groupBy(windows.tumbling("at", "200 seconds"), "key")
+    return windows.flatten(counts.agg(F.count("*").alias("rows"), F.avg("n").alias("mean")))
+
+
+def by_session(rows: DataFrame) -> DataFrame:
+    gaps = timed(rows).where("time % 100 < 50").groupBy(windows.session("at", "20 seconds"), "key")
+    return windows.flatten(gaps.agg(F.sum("n").alias("sum")), "session_window")
+
+
+def by_two_windows(rows: DataFrame) -> DataFrame:
+    longer = windows.tumbling(F.window_time("window"), "400 seconds")
+    small = timed(rows).groupBy(windows.tumbling("at", "200 seconds"), "key").count()
+    return windows.flatten(small.groupBy(longer).agg(F.sum("count").alias("rows")))
+
+
+def unmatched(rows: DataFrame) -> DataFrame:
+    left = timed(rows.where("key = 'a'")).select("at", (F.col("n") % 2).alias("i"))
+    right = timed(rows.where("key = 'b' AND time % 3 = 0")).select(F.col("at").alias("later"), F.col("n"))
+    bound = F.expr("i = n % 2 AND later BETWEEN at AND at + INTERVAL 30 SECONDS")
+    return left.join(right, bound, "left").drop("later", "i", "n")
+
+
+def values(rows: list[Any]) -> list[tuple[str, ...]]:
+    return sorted(tuple(map(str, row)) for row in rows)
+
+
+class Written:
+    """What a query's batches brought, by their number; a batch that comes again replaces itself."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.sink = sinks.batch_files(folder)
+
+    def rows(self, spark: SparkSession) -> list[tuple[str, ...]]:
+        return values(spark.read.parquet(str(self.folder)).drop("batch").collect())
+
+
+def ended(
+    spark: SparkSession, tmp_path: Path, transform: Callable[[DataFrame], DataFrame], **more: Any
+) -> tuple[RunSummary, Written]:
+    written = Written(tmp_path / "out")
+    rows = sources.json(spark, str(tmp_path / "in"), schema=SCHEMA, max_files_per_trigger=1)
+    query = start(transform(rows), written.sink, name="ends", checkpoint=tmp_path / "ckpt", availableNow=True)
+    return run(query, **more), written
+
+
+def batch(
+    spark: SparkSession, tmp_path: Path, transform: Callable[[DataFrame], DataFrame]
+) -> list[tuple[str, ...]]:
+    return values(transform(spark.read.schema(SCHEMA).json(str(tmp_path / "in"))).collect())
+
+
+@pytest.mark.parametrize(
+    ("transform", "store", "partitions"),
+    [
+        (by_window, "memory", 3),
+        (by_session, "rocksdb", 1),
+        (by_two_windows, "memory", 1),
+        (unmatched, "rocksdb", 3),
+    ],
+)
+def test_drained_windows_are_those_of_a_batch(
+    spark: SparkSession,
+    tmp_path: Path,
+    transform: Callable[[DataFrame], DataFrame],
+    store: str,
+    partitions: int,
+    settings: Callable[[dict[str, str]], None],
+) -> None:
+    settings({STATE_STORE: STATE_STORES[store], "spark.sql.shuffle.partitions": str(partitions)})
+    land(tmp_path / "in", ROWS)
+    summary, written = ended(spark, tmp_path, transform, drain=True)
+    assert written.rows(spark) == batch(spark, tmp_path, transform)
+    assert (summary.queries[0].input_rows, summary.ended_by) == (len(ROWS), "end of input")
+    assert "hint" not in str(summary)
+
+
+def test_windows_that_stay_open_are_named_and_can_be_drained_later(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    land(tmp_path / "in", ROWS)
+    whole = batch(spark, tmp_path, by_window)
+    summary, written = ended(spark, tmp_path, by_window)
+    before = len(written.rows(spark))
+    assert summary.queries[0].waiting_rows == len(whole) - before > 0
+    assert f"hint: query ends has {len(whole) - before} rows in state" in str(summary)
+
+    summary, written = ended(spark, tmp_path, by_window, drain=True)
+    assert written.rows(spark) == whole
+    assert max(row[1] for row in whole) == "1970-01-01 00:30:00"
+    assert (summary.queries[0].batches, summary.queries[0].input_rows) == (1, 0)
+
+
+def test_what_comes_after_the_last_batch_is_refused_and_not_lost(spark: SparkSession, tmp_path: Path) -> None:
+    land(tmp_path / "in", ROWS)
+    ended(spark, tmp_path, by_window, drain=True)
+    land(tmp_path / "in", [(1810, "a", 1)], files=1)
+    with pytest.raises(InvalidInputError) as caught:
+        ended(spark, tmp_path, by_window, drain=True)
+    assert "was drained: batch " in str(caught.value)
+    number = int(str(caught.value).rpartition(" ")[2])
+    checkpoints.rewind(tmp_path / "ckpt", to=number, apply=True)
+    next((tmp_path / "out").glob(f"batch=*{number + 1}")).rename(tmp_path / "set aside")
+    _, written = ended(spark, tmp_path, by_window, drain=True)
+    assert written.rows(spark) == batch(spark, tmp_path, by_window)
+
+
+def test_a_drain_that_was_cut_off_is_finished_before_new_input_is_read(
+    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    land(tmp_path / "in", ROWS)
+    whole = batch(spark, tmp_path, by_window)
+    ended(spark, tmp_path, by_window, drain=True)
+    last = max((tmp_path / "ckpt" / "commits").glob("[0-9]*"), key=lambda path: int(path.name))
+    last.unlink()  # as after a kill between the sink and the commit
+    last.with_name(f".{last.name}.crc").unlink(missing_ok=True)
+    land(tmp_path / "in", [(1810, "a", 1)], files=1)
+    summary, written = ended(spark, tmp_path, by_window, drain=True)
+    assert "writes its last windows, which was cut off; it reads no new input" in caplog.text
+    assert (summary.queries[0].batches, summary.queries[0].input_rows) == (1, 0)
+    assert written.rows(spark) == whole
+
+
+@pytest.mark.parametrize("mode", ["update", "complete"])
+def test_modes_that_have_written_open_windows_write_nothing_more(
+    spark: SparkSession, tmp_path: Path, mode: str
+) -> None:
+    land(tmp_path / "in", ROWS)
+    seen: list[int] = []
+    rows = sources.json(spark, str(tmp_path / "in"), schema=SCHEMA)
+    sink = sinks.foreach_batch(lambda rows, _: seen.append(len(rows.collect())))
+    query = start(by_window(rows), sink, name="ends", mode=mode, checkpoint=tmp_path / "c", availableNow=True)
+    summary = run(query, drain=True)
+    assert seen[0] == len(batch(spark, tmp_path, by_window))
+    assert not any(seen[1:]) or mode == "complete"
+    assert summary.queries[0].waiting_rows is None
+
+
+def test_a_query_that_cannot_be_drained_is_refused(spark: SparkSession, tmp_path: Path) -> None:
+    land(tmp_path / "in", ROWS)
+    rows = sources.json(spark, str(tmp_path / "in"), schema=SCHEMA)
+    query = start(by_window(rows), sinks.memory("nowhere"), availableNow=True)
+    with pytest.raises(
+        InvalidInputError, match=r"query nowhere has no checkpoint .*give start\(…, checkpoint="
+    ):
+        run(query, drain=True)
+    assert not query.isActive
+
+
+def test_a_stream_without_state_has_nothing_to_drain(spark: SparkSession, tmp_path: Path) -> None:
+    land(tmp_path / "in", ROWS)
+    for _ in range(2):
+        summary, written = ended(spark, tmp_path, lambda rows: rows, drain=True)
+    assert summary.queries[0].batches == 0
+    assert len(written.rows(spark)) == len(ROWS)

@@ -1,0 +1,105 @@
+"""`sinks.by_watermark`: each row to one of two sinks, by the watermark in the checkpoint."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sparkstream_kit import sinks, start
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+    from sparkstream_kit.testing import Streams
+
+# Rows of each batch, in seconds; the watermark is 10 seconds behind the newest row of the batches before.
+BATCHES: list[list[int | None]] = [[100], [200, None], [150, 201], [151, 190, 300], [290, 291, 400]]
+LATE = {150: 190, 151: 191, 190: 191, 290: 290}  # and the watermark that each has missed
+
+
+def at(second: float) -> datetime:
+    return datetime(2026, 1, 1) + timedelta(seconds=second)  # noqa: DTZ001 - in UTC
+
+
+def gate(out: Path, time: str = "time") -> sinks.Sink:
+    return sinks.by_watermark(
+        time, on_time=sinks.batch_files(out / "rows"), late=sinks.batch_files(out / "late")
+    )
+
+
+def written(spark: SparkSession, out: Path) -> tuple[list[Any], dict[Any, Any]]:
+    """Return the times of the rows that were on time, and the watermark that each late one has missed."""
+    rows, late = (spark.read.parquet(str(out / name)).collect() for name in ("rows", "late"))
+    return sorted(str(row[0]) for row in rows), {row[0]: row["watermark"] for row in late}
+
+
+def test_each_row_goes_one_way_over_a_kill_and_a_restart(
+    spark: SparkSession, stream: Streams, tmp_path: Path
+) -> None:
+    source = stream("`a time.` TIMESTAMP, n INT")
+    frame = source.to_df().withWatermark("`a time.`", "10 seconds")
+    query = stream.query(frame, sink=gate(tmp_path, "a time."))
+    for number, batch in enumerate(BATCHES):
+        source.add_data([(None if second is None else at(second), number) for second in batch])
+        query.step()
+        if number == 2:
+            query.replay()
+        if number == 3:
+            query.kill_before_commit()
+    rows, late = written(spark, tmp_path)
+    on_time = [second for batch in BATCHES for second in batch if second not in LATE]
+    assert rows == sorted("None" if second is None else str(at(second)) for second in on_time)
+    assert late == {at(second): at(missed) for second, missed in LATE.items()}
+    assert spark.read.parquet(str(tmp_path / "rows")).columns == ["a time.", "n", "batch"]
+
+
+def test_late_is_what_the_watermarks_of_the_checkpoint_say(
+    spark: SparkSession, stream: Streams, tmp_path: Path
+) -> None:
+    source = stream("time TIMESTAMP, n INT")
+    frame = source.to_df().withWatermark("time", "10 seconds")
+    for batch in BATCHES:  # all at once: no batch without data comes between two
+        source.add_data([(None if second is None else at(second), 0) for second in batch])
+    query = stream.query(frame, sink=gate(tmp_path))
+    batches = query.step()
+    checkpoint = stream.folder / "query-0" / "checkpoint" / "offsets"
+    expected = {}
+    for delivered in batches:
+        plan = (checkpoint / str(delivered.batch_id)).read_text().split("\n")[1]
+        watermark = datetime(1970, 1, 1) + timedelta(milliseconds=json.loads(plan)["batchWatermarkMs"])  # noqa: DTZ001
+        for row in delivered.rows:
+            if row.time is not None and row.time <= watermark:
+                expected[row.time] = watermark
+    assert expected == {at(second): at(missed) for second, missed in LATE.items()}
+    assert written(spark, tmp_path)[1] == expected
+
+
+def test_what_cannot_work_is_one_line(spark: SparkSession, stream: Streams, tmp_path: Path) -> None:
+    source = stream("time TIMESTAMP, n INT")
+    frame = source.to_df().withWatermark("time", "10 seconds")
+
+    def refused(frame: DataFrame, sink: sinks.Sink, **more: Any) -> str:
+        with pytest.raises(InvalidInputError) as error:
+            start(frame, sink, name="gate", **{"checkpoint": tmp_path / "ckpt", **more})
+        return str(error.value)
+
+    sink = gate(tmp_path)
+    own = sinks.foreach_batch(lambda batch, _: batch.foreach(print))
+    printed = sinks.by_watermark("time", on_time=own, late=own)
+    assert "supports output mode append, not update" in refused(frame, sink, mode="update")
+    assert "has no watermark; give it one first: windows.with_watermark(" in refused(source.to_df(), sink)
+    assert "unknown column in by_watermark() tim; did you mean time?" in refused(frame, gate(tmp_path, "tim"))
+    assert "column n is int; make it a timestamp" in refused(frame, gate(tmp_path, "n"))
+    assert "column Watermark exists already" in refused(frame.withColumn("Watermark", frame.n), sink)
+    assert "needs a checkpoint" in refused(frame, sink, checkpoint=None)
+    assert "give start(…, checkpoint='folder')" in refused(frame, printed, checkpoint=None)
+    with pytest.raises(InvalidInputError, match=r"by_watermark\(\) takes sinks that work batch by batch"):
+        sinks.by_watermark("time", on_time=sinks.console(), late=sinks.files("x"))
+    with pytest.raises(InvalidInputError, match="append mode, which latest does not support"):
+        sinks.by_watermark("time", on_time=own, late=sinks.latest("late"))

@@ -1,0 +1,193 @@
+"""`state.split_late` and `state.once`: what becomes of late rows and of rows that come again."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from pyspark.sql import functions as F
+
+from sparkstream_kit import state, windows
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyspark.sql import DataFrame, SparkSession
+
+    from sparkstream_kit.testing import Streams
+    from sparkstream_kit.testing.queries import Batch
+
+# Rows of each batch, in seconds; the watermark is 10 seconds behind the newest row of the batches before.
+BATCHES: list[list[int | None]] = [[100], [200, None], [150, 201], [151, 190, 300], [290, 291, 400]]
+LATE = {150: 190, 151: 191, 190: 191, 290: 290}  # and the watermark that each has missed
+
+
+def at(second: float | None) -> Any:
+    return None if second is None else datetime(2026, 1, 1) + timedelta(seconds=second)  # noqa: DTZ001 - in UTC
+
+
+def rows(batches: list[Batch]) -> list[Any]:
+    return [row for batch in batches for row in batch.rows]
+
+
+@pytest.fixture(params=[1, 3])
+def partitions(request: pytest.FixtureRequest, spark: SparkSession) -> Any:
+    """One shuffle partition, and three."""
+    spark.conf.set("spark.sql.shuffle.partitions", request.param)
+    yield request.param
+    spark.conf.set("spark.sql.shuffle.partitions", 1)
+
+
+def test_split_late_flags_exactly_the_rows_at_or_before_the_watermark(
+    stream: Streams, partitions: int
+) -> None:
+    source = stream("`a time.` TIMESTAMP, `n``o` INT")
+    frame = source.to_df().withWatermark("`a time.`", "10 seconds")
+    told = state.split_late(frame, "a time.", by="n`o" if partitions == 1 else None)
+    assert told.columns == ["a time.", "n`o", "late", "watermark"]
+    query = stream.query(told)
+    for number, batch in enumerate(BATCHES):
+        source.add_data([(at(second), number) for second in batch])
+    first = query.step()  # one batch right after the other
+    assert sorted((row[0], row[1]) for row in rows(first) if row[0]) == sorted(
+        (at(second), number) for number, batch in enumerate(BATCHES) for second in batch if second
+    )
+    assert {row[0]: row.watermark for row in rows(first) if row.late} == {
+        at(second): at(missed) for second, missed in LATE.items()
+    }
+    assert [tuple(row) for row in rows(first) if row[0] is None] == [(None, 1, False, None)]
+    assert sum(batch.progress.stateOperators[0].numRowsTotal for batch in first) == 0
+    [again, *_] = query.replay()
+    assert sorted(again.rows) == sorted(next(b for b in first if b.batch_id == again.batch_id).rows)
+
+
+def test_split_late_hands_every_type_on_as_it_is(stream: Streams) -> None:
+    source = stream(
+        "time TIMESTAMP, day DATE, price DECIMAL(20,6), raw BINARY, m MAP<STRING, TIMESTAMP>, "
+        "s STRUCT<`x.y`: ARRAY<TIMESTAMP>, d: DATE>, f FLOAT, ntz TIMESTAMP_NTZ, list ARRAY<MAP<INT, DATE>>"
+    )
+    value: tuple[Any, ...] = (
+        at(1.000001), date(1, 1, 1), None, b"\x00\xff", {"a": at(2)}, ([at(3), None], date(9999, 12, 31)),
+        float("inf"), at(4), [{1: date(2020, 2, 29)}, None],
+    )  # fmt: skip
+    frame = source.to_df().withWatermark("time", "10 seconds")
+    told = state.split_late(frame, "time").drop("late", "watermark")
+    assert told.schema.simpleString() == source.schema.simpleString()
+    source.add_data([value, (None,) * len(value)])
+    given = stream.query(frame).step()
+    query = stream.query(told)
+    assert sorted(rows(query.step()), key=str) == sorted(rows(given), key=str)
+
+
+def test_windows_after_split_late_count_exactly_the_others(stream: Streams) -> None:
+    source = stream("time TIMESTAMP")
+    told = state.split_late(source.to_df().withWatermark("time", "10 seconds"), "time")
+    counts = told.where("NOT late").groupBy(windows.tumbling("time", "100 seconds")).count()
+    query = stream.query(windows.flatten(counts))
+    for batch in [*BATCHES, [2000]]:
+        source.add_data([(at(second),) for second in batch])
+    counted = {(row.start - at(0)).seconds: row["count"] for row in rows(query.step())}
+    assert counted == {100: 1, 200: 3, 300: 1, 400: 1}  # 150, 151, 190 and 290 are late
+    # Windows alone drop a row when its window has closed, not when the row is late.
+    unsplit = told.groupBy(windows.tumbling("time", "100 seconds")).count()
+    assert sum(row["count"] for row in rows(stream.query(unsplit).step())) == 10
+
+
+def test_a_static_frame_has_no_late_row(spark: SparkSession) -> None:
+    static = spark.createDataFrame([(at(1), 1), (at(-(10**9)), 2)], "time TIMESTAMP, n INT")
+    assert [(row.n, row.late, row.watermark) for row in state.split_late(static, "time").collect()] == [
+        (1, False, None),
+        (2, False, None),
+    ]
+
+
+def test_once_keeps_the_first_row_of_an_id_and_late_rows_that_are_no_duplicates(
+    stream: Streams, partitions: int
+) -> None:
+    source = stream("`an id` STRING, time TIMESTAMP, n INT")
+    frame = source.to_df().withWatermark("time", "10 seconds")
+    query = stream.query(state.once(frame, ["an id"], "time", timedelta(seconds=30)))
+    assert query.frame.columns == ["an id", "time", "n"]
+
+    def kept(*batch: tuple[str | None, int | None, int]) -> list[int]:
+        source.add_data([(name, at(second), n) for name, second, n in batch])
+        return sorted(row.n for row in rows(query.step()))
+
+    assert partitions
+    # The first by time, then by the whole row; a row without an id or a time is nobody's duplicate.
+    assert kept(("a", 102, 1), ("a", 100, 3), ("a", 100, 2), ("b", 100, 4)) == [2, 4]
+    assert kept((None, 100, 5), (None, 100, 6), ("a", None, 7), ("a", None, 8), ("c", 99, 0)) == [
+        0,
+        5,
+        6,
+        7,
+        8,
+    ]
+    assert sorted(row.n for row in rows(query.replay())) == [0, 5, 6, 7, 8]
+    query.kill_before_commit()
+    assert kept(("c", 99, 0)) == [0, 5, 6, 7, 8]
+    assert kept(("a", 130, 9), ("b", 131, 10), ("a", 71, 11)) == [10]  # 130 is 30 from 100: within
+    query.restart()
+    assert kept(("z", 300, 12)) == [12]
+    # The watermark is at 290: all but z is forgotten, a late row of any other id passes, and so once.
+    assert kept(("d", 150, 13), ("d", 150, 14), ("a", 100, 15), ("z", 299, 16)) == [13, 15]
+
+
+def test_the_state_of_once_falls_when_the_watermark_has_passed(stream: Streams) -> None:
+    source = stream("id BIGINT, time TIMESTAMP")
+    query = stream.query(
+        state.once(source.to_df().withWatermark("time", "10 seconds"), "id", "time", "30 seconds")
+    )
+    source.add_data([(n % 10_000, at(n / 1000)) for n in range(20_000)])
+    [full, *_] = query.step()
+    assert (len(full.rows), full.progress.stateOperators[0].numRowsTotal) == (10_000, 10_000)
+    source.add_data([(-1, at(100))])
+    assert query.step()[-1].progress.stateOperators[0].numRowsTotal == 1
+
+
+def test_once_on_a_static_frame_keeps_the_same_rows(spark: SparkSession) -> None:
+    data = [("a", 0, 1), ("a", 20, 2), ("a", 31, 3), ("b", 5, 4), (None, 5, 5), (None, 5, 6), ("b", None, 7)]
+    static = spark.createDataFrame([(k, at(t), n) for k, t, n in data], "k STRING, time TIMESTAMP, n INT")
+    kept = state.once(static, "k", "time", "30 seconds").collect()
+    assert sorted(row.n for row in kept) == [1, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda f: state.split_late(f, "tme"), "unknown column in split_late() tme; did you mean time?"),
+        (
+            lambda f: state.split_late(f, "other"),
+            "other has no watermark (column time has it); give it one fi",
+        ),
+        (lambda f: state.split_late(f, "n"), "split_late(): column n is int; make it a timestamp first"),
+        (lambda f: state.split_late(f, "time", by="m"), "unknown column in split_late() m"),
+        (
+            lambda f: state.split_late(f.withColumn("Late", F.lit(1)), "time"),
+            "column Late exists already; rena",
+        ),
+        (lambda f: state.split_late(f.select("*", "time"), "time"), "two columns are named time; rename one"),
+        (
+            lambda _: state.split_late(cast("Any", 5), "time"),
+            "state.split_late(): frame is 5; give a DataFrame",
+        ),
+        (lambda f: state.once(f, "id", "time", "1 hour"), "unknown column in once() id"),
+        (lambda f: state.once(f, [], "time", "1 hour"), "once() needs at least one id"),
+        (lambda f: state.once(f, "n", "time", "1 hr"), "cannot read within '1 hr'"),
+        (lambda f: state.once(f, "n", "time", "0 hours"), "within must be longer than zero, not 0 hours"),
+        (
+            lambda f: state.once(f, "n", "other", "1 hour"),
+            "column other has no watermark (column time has it)",
+        ),
+    ],
+)
+def test_what_cannot_work_is_one_line(
+    stream: Streams, call: Callable[[Any], DataFrame], message: str
+) -> None:
+    frame = stream("time TIMESTAMP, other TIMESTAMP, n INT").to_df().withWatermark("time", "10 seconds")
+    with pytest.raises(InvalidInputError) as error:
+        call(frame)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)

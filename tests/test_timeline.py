@@ -1,0 +1,220 @@
+"""The timeline: the windows and the closing times that it says are those of Spark, in 80 columns of text."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pyspark.sql import functions as F
+
+from sparkstream_kit import windows
+from sparkstream_kit._timeline import Mark, Span, draw
+from sparkstream_kit.cli import main
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from sparkstream_kit.testing.harness import Streams
+
+LENGTHS = {
+    "100 microseconds": ["100 microseconds", "30 microseconds"],
+    "10 milliseconds": ["10 milliseconds", "4 milliseconds"],
+    "90 seconds": ["90 seconds", "1 second", "50 seconds"],
+    "1 hour": ["1 hour", "30 minutes", "25 minutes"],
+    "7 hours": ["7 hours", "2 hours"],
+    "1 day 12 hours": ["1 day", "12 hours"],
+    "1 week": ["1 week", "1 day"],
+}
+SHAPES = [(length, slide) for length, slides in LENGTHS.items() for slide in slides]
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def shown(text: str) -> list[tuple[str, str]]:
+    """Return the windows that a text lists, as start and end."""
+    listed = re.findall(r"^  (\S.*?) to (\S.*?)(?:   .*)?$", text, re.MULTILINE)
+    return [(start, end if len(end) > 15 or " " in end else start[:11] + end) for start, end in listed]
+
+
+def test_the_windows_are_those_that_spark_gives(spark: SparkSession) -> None:
+    random = Random(1)  # noqa: S311 - test data
+    # Of more than eight windows not all are listed.
+    sizes = [[windows.to_microseconds("", each) for each in shape] for shape in SHAPES]
+    steps = {shape: step for shape, (size, step) in zip(SHAPES, sizes, strict=True) if size // step < 8}
+    shifts = {
+        shape: timedelta(microseconds=random.randrange(-step + 1, step)) for shape, step in steps.items()
+    }
+    cases = [
+        (shape, at("1990-01-01") + timedelta(seconds=random.random() * 1e9))
+        for shape in shifts
+        for _ in "123"
+    ]
+    rows = spark.createDataFrame(
+        [(number, " by ".join(shape), row) for number, (shape, row) in enumerate(cases)],
+        "number INT, shape STRING, row TIMESTAMP",
+    )
+    parts = [
+        rows.where(F.col("shape") == " by ".join(shape)).select(
+            "number", windows.sliding("row", *shape, offset=shift).alias("window")
+        )
+        for shape, shift in shifts.items()
+    ]
+    united = reduce(lambda one, other: one.union(other), parts)
+    truth: dict[int, set[tuple[datetime, datetime]]] = {}
+    for number, window in united.collect():
+        truth.setdefault(number, set()).add((window["start"], window["end"]))
+    for number, (shape, row) in enumerate(cases):
+        text = windows.explain(length=shape[0], slide=shape[1], offset=shifts[shape], at=row)
+        said = {(datetime.fromisoformat(start), datetime.fromisoformat(end)) for start, end in shown(text)}
+        assert said == truth[number], text
+
+
+def test_a_window_closes_by_the_time_that_is_said_and_not_a_millisecond_before(stream: Streams) -> None:
+    text = windows.explain(length="1 hour", watermark="10 minutes", at="2026-01-14 12:47")
+    [closes] = re.findall(r"12:00 to 13:00   (.*)", text)
+    [late] = re.findall(r"is late once a\srow of\s(\S+\s\S+)\shas", text)
+    assert (closes, " ".join(late.split())) == ("2026-01-14 13:10", "2026-01-14 12:57")
+    seen = datetime.fromisoformat(closes)
+    row = at("2026-01-14 12:47")
+
+    source = stream("time TIMESTAMP")
+    rows = windows.with_watermark(source.to_df(), "time", "10 minutes")
+    query = stream.query(rows.groupBy(windows.tumbling("time", "1 hour")).count())
+    source.add_data([(row,), (seen - timedelta(milliseconds=1),)])
+    source.add_data([(row,)])
+    assert [batch.rows for batch in query.step() if batch.rows] == []
+    source.add_data([(seen,), (row,)])  # in one batch with what closes the window, a row still counts
+    [[(window, count)]] = [batch.rows for batch in query.step() if batch.rows]
+    assert (window["start"], count) == (at("2026-01-14 12:00"), 3)
+    source.add_data([(row,)])  # too late
+    assert [batch.late_rows for batch in query.step()] == [1]
+
+
+@pytest.mark.parametrize("watermark", [None, "1 millisecond", "10 minutes", "2 weeks"])
+@pytest.mark.parametrize(("length", "slide"), SHAPES)
+def test_no_line_is_wider_than_80_columns(length: str, slide: str, watermark: str | None) -> None:
+    for row in (None, "2026-03-01 23:59:59.999999", at("2026-01-01")):
+        text = windows.explain(length=length, slide=slide, watermark=watermark, at=row)
+        assert max(map(len, text.splitlines())) <= 80
+        pictures = [line for line in text.splitlines() if re.search(r" \[-*\)", line)]
+        assert 1 <= len(pictures) <= 8
+        closing = [line for line in pictures if line.endswith(("|", ">"))]
+        assert closing == ([] if watermark is None else pictures)
+
+
+def test_times_without_a_day_stay_so_and_say_when_the_day_changes() -> None:
+    text = windows.explain(length="1 hour", slide="30 minutes", watermark="30 minutes", at="23:47")
+    assert "  23:00 to 00:00   00:30 the next day\n  23:30 to 00:30   01:00 the next day\n" in text
+    assert not re.search(r"\d\d-\d\d", text)
+
+
+def test_a_time_with_a_zone_is_told_in_utc() -> None:
+    for given in (datetime(2026, 1, 14, 12, 47, tzinfo=UTC), "2026-01-14 14:47+02:00"):
+        assert windows.explain(length="1 hour", at=given).startswith("A row of 2026-01-14 12:47 in windows")
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"length": "1 hr"}, "cannot read length '1 hr'; write it like '10 seconds'"),
+    ({"slide": "2 hours"}, "slide 2 hours is longer than length 1 hour: rows between windows would be lost"),
+    ({"offset": "1 hour"}, "offset 1 hour must be shorter than length 1 hour; subtract"),
+    ({"watermark": "0 seconds"}, "watermark is 0 seconds; with less than a millisecond Spark drops"),
+    ({"at": "25:00"}, "cannot read the time '25:00'; write it like '12:47' or '2026-01-14 12:47:30'"),
+    ({"at": "noon"}, "cannot read the time 'noon'"),
+    (
+        {"length": "7 hours", "at": "12:47"},
+        "windows start every 7 hours, each day at other times; give the day, too: '2026-01-14 12:47'",
+    ),
+    ({"length": "90000000 days"}, "windows of 90000000 days reach out of the years 1 to 9999; give shorter"),
+    ({"at": "0001-01-01 00:30", "length": "1 week"}, "windows of 1 week reach out of the years 1 to 9999"),
+    ({"watermark": "3000000 days"}, "reach out of the years 1 to 9999"),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), WRONG)
+def test_what_cannot_be_drawn_is_one_line(
+    given: dict[str, Any], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(InvalidInputError, match=re.escape(message)):
+        windows.explain(**{"length": "1 hour", **given})
+    flags = [word for name, value in {"length": "1 hour", **given}.items() for word in (f"--{name}", value)]
+    assert main(["windows", "explain", *flags]) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert message in said.err
+
+
+def test_the_command_prints_the_same_without_importing_pyspark(no_pyspark: dict[str, str]) -> None:
+    flags = ["--length", "1 hour", "--slide", "30 minutes", "--watermark", "10 minutes", "--at", "12:47"]
+    done = subprocess.run(
+        [sys.executable, "-m", "sparkstream_kit.cli", "windows", "explain", *flags],
+        env={**os.environ, **no_pyspark},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    said = windows.explain(length="1 hour", slide="30 minutes", watermark="10 minutes", at="12:47")
+    assert done.stdout == said + "\n"
+
+
+# --- drawing for others
+
+NOON = at("2026-01-14 12:00")
+
+
+def minutes(number: float) -> datetime:
+    return NOON + timedelta(minutes=number)
+
+
+def test_rows_in_one_place_are_counted_and_a_late_one_shows() -> None:
+    spans = [Span("an hour", NOON, minutes(60))]
+    marks = [Mark("tea", minutes(0))] * 3 + [Mark("tea", minutes(30))] + [Mark("tea", minutes(59.9))] * 12
+    marks += [Mark("ink", minutes(30)), Mark("ink", minutes(30), late=True)]
+    lines = draw(spans, marks, width=73).splitlines()
+    assert lines[2] == "tea         3" + " " * 29 + "x" + " " * 28 + "+"
+    assert lines[3] == "ink" + " " * 39 + "!"
+
+
+def test_a_row_far_from_all_windows_leaves_the_scale_as_it_is() -> None:
+    spans = [Span("12:00", NOON, minutes(60)), Span("13:00", minutes(60), minutes(120))]
+    far = at("2099-01-01")
+    drawn = draw(spans, [Mark("rows", minutes(5)), Mark("rows", far)], watermark=far)
+    assert "12:30" in drawn
+    rows = next(line for line in drawn.splitlines() if line.startswith("rows"))
+    assert rows.endswith("  2099-01-01 00:00:00 >")
+    assert drawn.endswith("  2099-01-01 00:00:00 ^")
+    assert max(map(len, drawn.splitlines())) <= 80
+
+
+def test_of_many_windows_the_first_and_the_last_are_drawn() -> None:
+    spans = [Span(f"w{number}", minutes(number), minutes(number + 1)) for number in range(1200)]
+    lines = draw(spans, most=5).splitlines()
+    assert [line.split(" [")[0].strip() for line in lines[2:]] == [
+        "w0",
+        "w1",
+        "… 1,196 more",
+        "w1198",
+        "w1199",
+    ]
+
+
+def test_rows_alone_and_one_moment_can_be_drawn_and_nothing_is_nothing() -> None:
+    assert draw([]) == ""
+    assert draw([], [Mark("rows", NOON)]).splitlines()[2] == "rows        x"
+    assert draw([], watermark=NOON).splitlines()[-1].startswith("watermark   ^ 12:00")
+
+
+def test_names_that_are_long_or_empty_fit() -> None:
+    lines = draw([Span("x" * 99, NOON, minutes(1)), Span("", NOON, minutes(1))], width=80).splitlines()
+    assert lines[2].startswith("x" * 35 + "…  [")
+    assert {len(line) for line in lines[2:]} == {len(lines[2])}
