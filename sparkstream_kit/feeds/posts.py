@@ -9,6 +9,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from sparkstream_kit._arguments import check
 from sparkstream_kit.feeds.lines import Again, count_to, zipf
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ def posts_truth(
         [('2024-05-01T12:00:00Z', 'spark', 99), ('2024-05-01T12:00:00Z', 'café', 62),
          ('2024-05-01T12:10:00Z', 'café', 67), ('2024-05-01T12:10:00Z', 'データ', 37)]
     """
+    check(posts_truth, locals())
     counts: dict[int, Counter[str]] = {}
     for row in rows:
         second = int(datetime.fromisoformat(row["created_at"]).timestamp())
