@@ -107,9 +107,8 @@ def posts_truth(
         ones by their text.
 
     Example:
-        >>> posts_truth(posts_rows(500, seed=1), n=2, length=600, slide=600)
-        [('2024-05-01T12:00:00Z', 'spark', 99), ('2024-05-01T12:00:00Z', 'café', 62),
-         ('2024-05-01T12:10:00Z', 'café', 67), ('2024-05-01T12:10:00Z', 'データ', 37)]
+        >>> posts_truth(posts_rows(500, seed=1), n=1, length=600, slide=600)
+        [('2024-05-01T12:00:00Z', 'spark', 99), ('2024-05-01T12:10:00Z', 'café', 67)]
     """
     check(posts_truth, locals())
     counts: dict[int, Counter[str]] = {}
