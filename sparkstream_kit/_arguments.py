@@ -46,6 +46,7 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool] | None]] = {
     "DataType": ("a DataType", None),
     "Mapping": ("a dict", _is(Mapping)),
     "None": ("None", _is(type(None))),
+    "Part": ("what models.scorer(…) returns", None),
     "Path": ("a path", _is(os.PathLike)),
     "PathLike": ("a path", _is(os.PathLike)),
     "Query": ("what stream.query(…) returns", None),

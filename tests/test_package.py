@@ -26,8 +26,11 @@ EXTRAS = {
     "sparkstream_kit.connectors.sql.rows": {"pyarrow", "sqlalchemy"},
     "sparkstream_kit.connectors.sql.table": {"sqlalchemy"},
     "sparkstream_kit.display": {"matplotlib", "rich"},
+    "sparkstream_kit.models.estimators": {"joblib", "sklearn"},
+    "sparkstream_kit.models.scoring": {"pandas"},
     "sparkstream_kit.testing._rows": {"pyarrow", "pytest"},
     "sparkstream_kit.testing.comparing": {"hypothesis"},
+    "sparkstream_kit.testing.drawing": {"pyarrow"},
     "sparkstream_kit.testing.plugin": {"pytest"},
 }
 CORE = {"pyspark", "py4j", "sparkstream_kit", *sys.stdlib_module_names}

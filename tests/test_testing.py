@@ -110,6 +110,27 @@ def test_the_watermark_moves_without_a_row(stream: Streams) -> None:
     assert [batch.rows for batch in query.drain()] == [[(at(10), "c", 1)]]
 
 
+def test_rows_windows_and_the_watermark_are_drawn(stream: Streams) -> None:
+    events = stream(EVENTS)
+    counts = events.to_df().withWatermark("time", "10 seconds").groupBy(F.window("time", "10 seconds"))
+    query = stream.query(counts.count())
+    stream.query(stream("n INT").to_df()).step()  # it has no watermark, and so no timeline
+    events.add_data([(at(1), "a"), (at(2), "b"), (at(30), "a")])
+    query.step()
+    events.add_data([(at(12), "b"), (None, "b"), (at(34), "b")])
+    query.step(watermark="0:00:40")
+    title, _, *lines = stream.timeline().splitlines()
+    assert title == "query 0: its rows, windows and watermark (! is a row that the watermark had passed)"
+    assert [line.split()[:3] for line in lines[2:]] == [
+        ["time,", "added", "0"],
+        ["time,", "added", "1"],
+        ["00:00:00", "to", "00:00:10"],
+        ["00:00:30", "to", "00:00:40"],
+        ["watermark", "00:00:40", "^"],
+    ]
+    assert [line[22:].strip().replace(" ", "") for line in lines[2:4]] == ["xxx", "!x"]
+
+
 def test_what_two_sources_get_before_a_step_meets_in_one_batch(stream: Streams, sales: Source) -> None:
     prices = stream("product STRING, price DECIMAL(8,2)")
     query = stream.query(sales.to_df().join(prices.to_df(), "product"))

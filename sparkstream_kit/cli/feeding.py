@@ -8,6 +8,7 @@ import itertools
 import json
 import logging
 import threading
+from datetime import timedelta
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,6 +37,20 @@ def add_feeds(feed: typer.Typer) -> None:
     feed.command("lines")(_lines)
     feed.command("sales")(_sales)
     feed.command("replay")(_replay)
+    doc = "Land CSV files of a shop's events."
+    feed.command("events")(
+        _generator("events", feeds.events_rows, feeds.events_truth, doc, line=feeds.csv_line, keeps_late=True)
+    )
+    doc = "Land posts of two networks as JSON lines."
+    feed.command("posts")(
+        _generator(
+            "posts", feeds.posts_rows, feeds.posts_truth, doc, time="created_at", line=feeds.posts_line
+        )
+    )
+    feed.command("ads")(_ads())
+    feed.command("cards")(_cards())
+    feed.command("messages")(_messages())
+    feed.command("sensors")(_sensors())
     feed.command("actions")(
         _generator(
             "actions",
@@ -67,6 +82,7 @@ def _generator(
     line: Callable[[Any], str] = feeds.json_line,
     shares: Sequence[str] = _SHARES,
     delay: str = "10 minutes",
+    keeps_late: bool = False,
 ) -> Callable[..., None]:
     """Return the command that lands files of a generator's rows, and writes the truth beside them at the end.
 
@@ -79,6 +95,7 @@ def _generator(
         line: writes a row as a line: `feeds.json_line`, `feeds.csv_line` or one of the generator's own.
         shares: which ways to disturb make sense for the data.
         delay: the watermark's delay that the job has by default.
+        keeps_late: the job counts late rows, too, so that the truth does.
     """
 
     def command(**given: Any) -> None:
@@ -93,11 +110,18 @@ def _generator(
             seed=seed,
             **{"delay": delay} | given,
         ).first(files * size)
-        ending = "csv" if line is feeds.csv_line else "json" if line is feeds.json_line else "log"
+        ending = (
+            "csv"
+            if line is feeds.csv_line
+            else "json"
+            if line in (feeds.json_line, feeds.posts_line)
+            else "log"
+        )
         names = f"{name}-{seed}-{{}}.{ending}"
         landed = _land(feeds.line_files(map(line, made.arriving), rows=size, name=names), folder, every)
         found = made.first(len(landed) * size)
-        answer = {"truth": truth(found.counted), "counted": len(found.counted)}
+        counted = found.counted + (found.late if keeps_late else [])
+        answer: dict[str, Any] = {"truth": truth(counted), "counted": len(counted)}
         answer |= {share: getattr(found, share) for share in shares}
         text = json.dumps(answer, ensure_ascii=False, default=str, indent=1)
         _files.replace(folder / _TRUTH, [text, "\n"])
@@ -112,6 +136,54 @@ def _generator(
     command.__signature__ = flags.replace(parameters=kept)  # type: ignore[attr-defined]
     command.__annotations__, command.__doc__ = {}, doc
     return command
+
+
+def _ads() -> Callable[..., None]:
+    """Return the command for `jobs/ad_join.py`."""
+    doc = """Land JSON lines of views of ads and clicks on them, for jobs/ad_join.py.
+
+    Three views in ten are clicked, and four in five of these clicks come within 10 minutes, which the truth
+    counts: a list of ad, time of the view, and time of the click or null.
+    """
+
+    def truth(rows: list[dict[str, Any]]) -> object:
+        return feeds.ads_truth(rows, within=timedelta(minutes=10))
+
+    return _generator("ads", feeds.ads_rows, truth, doc, time="event_time", shares=("late", "bad", "ahead"))
+
+
+def _messages() -> Callable[..., None]:
+    """Return the command for `jobs/score_posts.py`."""
+    doc = """Land JSON lines of short texts labelled ham or spam, for jobs/score_posts.py.
+
+    The truth is the likelier label of each text by the odds that made it, which no model can better.
+    """
+    return _generator("messages", feeds.messages_rows, feeds.messages_truth, doc, shares=("bad",))
+
+
+def _sensors() -> Callable[..., None]:
+    """Return the command for `jobs/sensor_alerts.py`."""
+    doc = """Land JSON lines of temperatures, for jobs/sensor_alerts.py.
+
+    The truth is each spike and each silence: device, time, what. It ends two minutes before the last reading,
+    where the job's watermark stands.
+    """
+
+    def truth(rows: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+        return feeds.sensors_truth(rows, delay=timedelta(minutes=2))
+
+    shares = ("late", "bad", "ahead")
+    return _generator("sensors", feeds.sensors_rows, truth, doc, shares=shares, delay="2 minutes")
+
+
+def _cards() -> Callable[..., None]:
+    """Return the command for `jobs/card_alerts.py`."""
+    doc = """Land CSV lines of card payments, for jobs/card_alerts.py.
+
+    The truth is each fraud among them: card, time, what. The job finds the last ones with --drain.
+    """
+    shares = ("late", "bad", "ahead")
+    return _generator("cards", feeds.cards_rows, feeds.cards_truth, doc, line=feeds.csv_line, shares=shares)
 
 
 def _share(text: str) -> Any:

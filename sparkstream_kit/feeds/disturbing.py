@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit._arguments import check, said
+from sparkstream_kit._durations import to_microseconds
 from sparkstream_kit.errors import InvalidInputError, hint
 from sparkstream_kit.feeds._times import in_far_year, microseconds
 
@@ -128,8 +129,6 @@ def disturb(
             raise InvalidInputError(f"{name} is {share}; give a share of the rows from 0 to 1, such as 0.05")
     if rows_per_file < 1:
         raise InvalidInputError(f"rows_per_file is {rows_per_file}; give at least 1 row per file")
-    from sparkstream_kit.windows import to_microseconds
-
     wait = to_microseconds("delay", delay) // 1000 * 1000
     if wait <= 0:
         raise InvalidInputError(f"delay must be at least a millisecond, not {delay}")

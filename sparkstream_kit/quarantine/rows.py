@@ -143,6 +143,35 @@ def parsed(
     return frame.where(no_header).drop("_header").alias(_PARSED.format(kind, digest[:12]))
 
 
+def mark_bad(rows: DataFrame, reason: Column) -> DataFrame:
+    """Give a reason to good rows that break a rule of your own, one that no column's type can say.
+
+    The rows keep their values; `bad_rows` has them then, and the summary of `run` counts them.
+
+    Args:
+        rows: what `parse_csv` or `parse_json` returned.
+        reason: why a row is bad (string), or null where it is good.
+
+    Returns:
+        The same columns; `_reason` is that of the parse where it has one, else `reason`.
+
+    Raises:
+        InvalidInputError: there is no column `_reason`.
+
+    Example:
+        In a session::
+
+            rows = quarantine.mark_bad(rows, F.when(F.col("price") < 0, "price: below 0"))
+    """
+    check(mark_bad, locals())
+    if REASON not in rows.columns:
+        raise InvalidInputError(
+            f"mark_bad() needs the column {REASON}; give what parse_csv or parse_json returned"
+        )
+    counted = count_bad(rows, F.col(REASON).isNull() & reason.isNotNull())
+    return counted.withColumn(REASON, F.coalesce(REASON, reason))
+
+
 def count_bad(frame: DataFrame, bad: Column) -> DataFrame:
     """Let Spark's progress count rows as bad that a later step than the parse has found to be so."""
     none = F.count_if(F.lit(False))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sparkstream_kit._spark.batch import Write
     from sparkstream_kit._spark.files import Location
 
-__all__ = ["FILE_FORMATS", "MODES", "Sink", "check_writes_batches", "opened", "rewind_notes"]
+__all__ = ["FILE_FORMATS", "MODES", "Part", "Sink", "check_writes_batches", "opened", "rewind_notes"]
 
 MODES = ("append", "complete", "update")
 FILE_FORMATS = ("csv", "json", "orc", "parquet", "text")  # that Spark itself writes
@@ -77,17 +77,20 @@ class Sink:
         check(Sink.__call__, locals())
         return self.configure(writer) if self.configure is not None else hand_over(writer, _open_late(self))
 
-    def taking(self, part: Callable[[DataFrame], DataFrame]) -> Sink:
+    def taking(self, part: Callable[[DataFrame], DataFrame] | Part) -> Sink:
         """Return a sink that gets `part(batch)` of each batch; for sinks that work batch by batch.
 
         Args:
-            part: a function of the batch, such as `lambda batch: batch.where("total > 0")`.
+            part: a function of the batch, such as `lambda batch: batch.where("total > 0")`, or what
+                `models.scorer` or `joins.reloading` returns.
 
         Raises:
             InvalidInputError: the sink is Spark's own.
         """
         check(Sink.taking, locals())
         check_writes_batches(self, "taking()")
+        if isinstance(part, Part):
+            return replace(self, open=_open_part(self, part), views={})  # views know no batch's id
 
         def open_part(frame: DataFrame, location: Location | None) -> Write | None:
             write = opened(self, part(frame), location)
@@ -95,6 +98,28 @@ class Sink:
 
         views = {view: _after(part, shown) for view, shown in self.views.items()}
         return replace(self, open=open_part, views=views)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a sink takes of each batch where that depends on more than its rows; for `Sink.taking`.
+
+    Attributes:
+        open: is called with the query's checkpoint, or None without one, when the sink is opened. It returns
+            the function of a batch and its id; without an id (None) only the columns are asked for. On
+            Spark Connect that function is pickled.
+    """
+
+    open: Callable[[Location | None], Callable[[DataFrame, int | None], DataFrame]]
+
+
+def _open_part(sink: Sink, part: Part) -> Callable[[DataFrame, Location | None], Write]:
+    def open_part(frame: DataFrame, location: Location | None) -> Write:
+        take = part.open(location)
+        write = opened(sink, take(frame, None), location)
+        return lambda batch, batch_id: write(take(batch, batch_id), batch_id)
+
+    return open_part
 
 
 def _after(

@@ -97,6 +97,12 @@ class Streams:
         for query in self._queries:
             query.restart()
 
+    def timeline(self) -> str:
+        """Return a drawing of the rows, windows and watermark of each query that has one."""
+        from sparkstream_kit.testing.drawing import drawn
+
+        return drawn(self._sources, self._queries)
+
     def _types(self, schema: str | StructType) -> tuple[StructType, Any]:
         """Return the columns' types as Spark's and as Arrow's; only Spark knows, and it takes a while."""
         key = schema if isinstance(schema, str) else schema.json()
@@ -160,6 +166,10 @@ class Source:
         """Return the source as a streaming DataFrame; all columns are nullable, as Spark makes them."""
         reader = self._spark.readStream.schema(self.schema).option("maxFilesPerTrigger", 1)
         return reader.parquet(self._folder.as_uri())
+
+    def files(self) -> list[Path]:
+        """Return the files of the batches, in their order."""
+        return sorted(self._folder.glob("[!.]*.parquet"), key=lambda path: int(path.stem))
 
     def publish(self) -> None:
         """Let queries see what was added; a step does so for all sources."""

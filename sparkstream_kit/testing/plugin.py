@@ -11,18 +11,18 @@ import time
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from pyspark.sql import SparkSession
 
     from sparkstream_kit.testing.harness import Streams
 
-__all__ = ["spark", "stream"]
+__all__ = ["pytest_runtest_makereport", "spark", "stream"]
 
 
 @pytest.fixture(scope="session")
@@ -61,6 +61,19 @@ def _own_tables(spark: SparkSession) -> Iterator[None]:
     finally:
         spark.catalog.setCurrentDatabase("default")
         spark.sql(f"DROP DATABASE {name} CASCADE")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Draw the timeline of a streaming test that fails below its report."""
+    report = yield
+    if call.when == "call" and report.failed:
+        streams: Any = getattr(item, "funcargs", {}).get("stream")
+        if drawn := streams.timeline() if hasattr(streams, "timeline") else "":
+            report.sections.append(("streams", drawn))
+    return report
 
 
 @pytest.fixture

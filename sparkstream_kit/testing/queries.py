@@ -57,6 +57,7 @@ class Query:
 
     Attributes:
         frame: the DataFrame that it runs.
+        batches: all that it has delivered.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Query:
     ) -> None:
         self._publish = publish
         self.frame = frame
+        self.batches: list[Batch] = []
         self._mode = mode
         self._sink = sink
         self._checkpoint = folder / "checkpoint"
@@ -195,7 +197,9 @@ class Query:
                 f"this step ran {len(found)} batches, and Spark forgot the progress of batch {lost[0]}; "
                 "step more often, or give spark.sql.streaming.numRecentProgressUpdates a higher number"
             )
-        return [Batch(batch_id, rows, self._progress[batch_id]) for batch_id, rows in found]
+        delivered = [Batch(batch_id, rows, self._progress[batch_id]) for batch_id, rows in found]
+        self.batches += delivered
+        return delivered
 
 
 def _recorder(folder: str) -> Callable[[DataFrame, int], None]:

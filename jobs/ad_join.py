@@ -1,0 +1,80 @@
+"""Views of ads with the click that each got in time, or none, in OUT_DIR/views; bad lines in OUT_DIR/bad.
+
+The files are JSON lines with the fields of the Yahoo streaming benchmark; a showing has its own ad_id. A view
+without a click is written when the watermark has passed its bound, or by --drain. Late rows are only counted.
+Guarantee: every view exactly once, for every reader, over stops and restarts on the same OUT_DIR.
+Run: spark-submit jobs/ad_join.py INPUT_DIR OUT_DIR
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sparkstream_kit import jobflags
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyspark.sql import DataFrame
+
+EVENTS = """user_id STRING, page_id STRING, ad_id STRING NOT NULL, ad_type STRING,
+    event_type STRING NOT NULL, event_time TIMESTAMP NOT NULL, ip_address STRING"""
+
+
+def parse(lines: DataFrame, delay: str) -> DataFrame:
+    """Return the events, with a watermark, and the columns of `quarantine` that say why a line is bad."""
+    from sparkstream_kit import quarantine, schemas, windows
+
+    events = quarantine.parse_json(lines, schemas.from_ddl(EVENTS))
+    return windows.with_watermark(events, "event_time", delay)
+
+
+def transform(lines: DataFrame, *, delay: str = "10 minutes", within: str = "10 minutes") -> DataFrame:
+    """Return each view: ad_id, user_id, page_id, ad_type, shown_at, and clicked_at, null without a click."""
+    from pyspark.sql import functions as F
+
+    from sparkstream_kit import joins, quarantine
+
+    events = quarantine.good_rows(parse(lines, delay))
+
+    def of(kind: str) -> DataFrame:
+        # With the time in it, Spark filters above the watermark, which else would be that of one kind alone.
+        return events.where(F.when(F.col("event_type") == kind, F.col("event_time")).isNotNull())
+
+    views = of("view").drop("event_type", "ip_address").withColumnRenamed("event_time", "shown_at")
+    clicks = of("click").select("ad_id", F.col("event_time").alias("clicked_at"))
+    bound = {"left_time": "shown_at", "right_time": "clicked_at", "within": within}
+    return joins.within(views, clicks, on="ad_id", how="left", **bound)
+
+
+@jobflags.exit_codes
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job: the rows go to OUT_DIR, and how many they were to standard error."""
+    flags = ("INPUT_DIR", "--max-files-per-trigger", "--max-bad", *jobflags.EVENT_TIME, "--profile")
+    flags = (*flags, "--state-store", "--trigger", "--available-now", "--run-for", "--idle", "--stop-file")
+    parser = jobflags.parser(__doc__, *flags, max_files_per_trigger=1)
+    parser.add_argument("out_dir", metavar="OUT_DIR", help="A local folder that only this job writes to.")
+    parser.add_argument("--checkpoint", metavar="DIR", help="Resume from it. Default: OUT_DIR/_checkpoint.")
+    parser.add_argument("--within", metavar="TIME", default="10 minutes", help="From a view to its click.")
+    args = parser.parse_args(argv)
+    out, checkpoint = Path(args.out_dir), Path(args.checkpoint or Path(args.out_dir, "_checkpoint"))
+    jobflags.check_apart(args.input_dir, {"OUT_DIR": out, "--checkpoint": checkpoint})
+
+    from sparkstream_kit import quarantine, run, sinks, spark_session, start
+
+    with spark_session("ad-join", profile=args.profile, conf=args.state_store) as spark:
+        lines, queries = jobflags.lines(spark, args), []
+        views = transform(lines, delay=args.watermark, within=args.within)
+        for name, frame in {"views": views, "bad": quarantine.bad_rows(parse(lines, args.watermark))}.items():
+            args.checkpoint, sink = checkpoint / name, sinks.batch_files(out / name)
+            queries.append(start(frame, sink, name=f"ad_join_{name}", **jobflags.for_start(args)))
+        summary = run(*queries, **jobflags.for_run(args))
+    print(summary, file=sys.stderr)
+    jobflags.check_bad_rows(summary, args.max_bad)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

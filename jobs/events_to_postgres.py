@@ -1,0 +1,78 @@
+"""Events of a shop from CSV files into a table: checked, each once, and all of a batch or nothing of it.
+
+The columns are event_id, time, user, product, type and price. What cannot be read, has an unknown type, a
+price below 0 or a time ahead of the clock is a row of the table events_bad, with the reason. An event that
+comes again within --within of the first is left out; late events are kept.
+Guarantee: every event exactly once, over stops and restarts on the same --checkpoint.
+Run: spark-submit jobs/events_to_postgres.py INPUT_DIR --database URL --checkpoint DIR
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from sparkstream_kit import jobflags
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyspark.sql import DataFrame
+
+EVENTS = """event_id STRING NOT NULL, time TIMESTAMP NOT NULL, user STRING NOT NULL, product STRING NOT NULL,
+    type STRING NOT NULL, price DECIMAL(10,2) NOT NULL"""
+TYPES = ["view", "cart", "purchase"]
+
+
+def transform(
+    lines: DataFrame, *, watermark: str = "10 minutes", within: str = "1 hour", header: bool = False
+) -> DataFrame:
+    """Return the events, each once, and the columns of `quarantine` that say why a line is bad."""
+    from pyspark.sql import functions as F
+
+    from sparkstream_kit import quarantine, schemas, state, windows
+
+    rows = quarantine.parse_csv(lines, schemas.from_ddl(EVENTS), header=header)
+    wrong = F.when(~F.col("type").isin(TYPES), f"type: none of {', '.join(TYPES)}")
+    rows = quarantine.mark_bad(rows, wrong.when(F.col("price") < 0, "price: below 0"))
+    rows = windows.with_watermark(rows, "time", watermark)
+    # A bad row passes `once`: it is told by a column of its own, which is null then.
+    good = F.col(quarantine.REASON).isNull()
+    marked = rows.withColumn("_id", F.when(good, F.col("event_id")))
+    return state.once(marked, "_id", "time", within).drop("_id")
+
+
+@jobflags.exit_codes
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job: the rows go to the database, and how many they were to standard error."""
+    flags = ("--watermark", "--profile", "--trigger", "--available-now", "--run-for", "--idle", "--stop-file")
+    parser = jobflags.parser(__doc__, *jobflags.INPUT, *flags)
+    says = "The database to add the rows to, as in sales_totals.py; it needs --checkpoint."
+    parser.add_argument("--database", metavar="URL", type=jobflags.database, required=True, help=says)
+    says = "Keep progress in this folder and resume from it."
+    parser.add_argument(
+        "--checkpoint", metavar="DIR", type=jobflags.checkpoint_folder, required=True, help=says
+    )
+    parser.add_argument("--table", default="events", help="The table of the good rows. Default: %(default)s.")
+    says = "Leave out an event that comes again within this time. Default: %(default)s."
+    parser.add_argument("--within", metavar="DURATION", default="1 hour", help=says)
+    args = parser.parse_args(argv)
+    jobflags.check_apart(args.input_dir, {"--database": args.database, "--checkpoint": args.checkpoint})
+
+    from sparkstream_kit import quarantine, run, sinks, spark_session, start
+
+    good = sinks.sql_table(args.database, args.table).taking(quarantine.good_rows)
+    bad = sinks.sql_table(args.database, f"{args.table}_bad").taking(quarantine.bad_rows)
+    with spark_session("events-to-postgres", profile=args.profile) as spark:
+        rows = transform(
+            jobflags.lines(spark, args), watermark=args.watermark, within=args.within, header=args.header
+        )
+        query = start(rows, sinks.fan_out(good, bad), name=args.table, **jobflags.for_start(args))
+        summary = run(query, **jobflags.for_run(args))
+    print(summary, file=sys.stderr)
+    jobflags.check_bad_rows(summary, args.max_bad)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

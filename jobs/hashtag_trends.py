@@ -1,0 +1,78 @@
+"""The hashtags that most posts of the last minutes have, window by window, as the windows close.
+
+The posts are lines of JSON: statuses of Mastodon, or {"data": {"id", "text", "created_at"}} of the X API v2.
+A post that comes again counts once. The summary counts what is later than --watermark, or no post.
+Guarantee: every post counts exactly once in --database, over restarts on the same --checkpoint.
+Run: spark-submit jobs/hashtag_trends.py INPUT_DIR
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from sparkstream_kit import display, jobflags
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyspark.sql import DataFrame
+
+POSTS = "id STRING NOT NULL, created_at TIMESTAMP NOT NULL, text STRING, tags ARRAY<STRUCT<name: STRING>>"
+# The rules of twitter-text: letters, marks, digits and underscores, of which one is a letter or a mark.
+TAG = r"""(?x) (?<! [\p{L}\p{M}\p{Nd}_&/] ) [\#\uFF03] (?! [\uFE0F\u20E3] )
+    (?= [\p{Nd}_]*+ [\p{L}\p{M}] ) ( [\p{L}\p{M}\p{Nd}_]++ ) (?! [\#\uFF03] | :// )"""
+
+
+def transform(
+    lines: DataFrame, *, window: str = "10 minutes", slide: str = "1 minute", watermark: str = "10 minutes"
+) -> DataFrame:
+    """Return start, end (timestamp), tag (string) and posts (bigint) of each tag in each window."""
+    from pyspark.sql import functions as F
+
+    from sparkstream_kit import quarantine, schemas, windows
+
+    line = F.coalesce(F.get_json_object("value", "$.data"), "value").alias("value")
+    posts = quarantine.parse_json(lines.select(line), schemas.from_ddl(POSTS))
+    posts = windows.with_watermark(posts, "created_at", watermark).where(F.col(quarantine.REASON).isNull())
+    found = F.coalesce(F.col("tags")["name"], F.regexp_extract_all("text", F.lit(TAG), F.lit(1)))
+    # In two steps, as lower alone leaves "straße" and "STRASSE" apart, and Spark takes lower(upper()) for it.
+    tags = F.array_distinct(F.transform(F.transform(found, F.upper), F.lower))
+    once = posts.dropDuplicates(["id", "created_at"]).select("created_at", F.explode(tags).alias("tag"))
+    groups = once.groupBy(windows.sliding("created_at", window, slide), "tag")
+    return windows.flatten(groups.agg(F.count("*").alias("posts")))
+
+
+@jobflags.exit_codes
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job: the trends go to standard output, everything else to standard error."""
+    flags = ("INPUT_DIR", "--max-files-per-trigger", "--max-bad", *jobflags.EVENT_TIME, *jobflags.RUN)
+    parser = jobflags.parser(__doc__, *flags)
+    says = "Also write to the table hashtag_trends of this database; needs --checkpoint."
+    parser.add_argument("--database", metavar="URL", type=jobflags.database, help=says)
+    says = "How many tags of each window. Default: %(default)s."
+    parser.add_argument("--top", metavar="N", type=int, default=10, help=says)
+    says = "The length of a window. Default: %(default)s."
+    parser.add_argument("--window", metavar="DURATION", default="10 minutes", help=says)
+    says = "From one window's start to the next one's. Default: %(default)s."
+    parser.add_argument("--slide", metavar="DURATION", default="1 minute", help=says)
+    args = parser.parse_args(argv)
+    jobflags.check_apart(args.input_dir, {"--database": args.database})
+
+    from sparkstream_kit import run, sinks, spark_session, start, windows
+
+    top = windows.top(args.top, by="posts", each=["start", "end"])
+    tables = [sinks.sql_table(args.database, "hashtag_trends")] if args.database else []
+    sink = sinks.fan_out(*(each.taking(top) for each in (*tables, sinks.foreach_batch(display.show))))
+    with spark_session("hashtag-trends", profile=args.profile, conf=args.state_store) as spark:
+        lines = jobflags.lines(spark, args)
+        trends = transform(lines, window=args.window, slide=args.slide, watermark=args.watermark)
+        query = start(trends, sink, name="hashtag_trends", **jobflags.for_start(args))
+        summary = run(query, **jobflags.for_run(args))
+    print(summary, file=sys.stderr)
+    jobflags.check_bad_rows(summary, args.max_bad)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""Posts scored by a model as they arrive, in OUT_DIR/scored; bad lines with the reason in OUT_DIR/bad.
+
+The files are JSON lines: id, time, text and, where it is known, label (ham or spam). MODEL is a folder of
+versions. `--train LIBRARY` adds one, and a job that scores takes it with its next batch.
+Guarantee: every post exactly once, for every reader; one that comes again is scored by the same version.
+Run: spark-submit jobs/score_posts.py LABELLED_DIR MODEL --train spark, then INPUT_DIR MODEL OUT_DIR
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from sparkstream_kit import jobflags
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+POSTS = "id STRING NOT NULL, time TIMESTAMP NOT NULL, label STRING, text STRING NOT NULL"
+NAMED = "SELECT id, time, label, text, if(index = 1, 'spam', 'ham') AS prediction FROM __THIS__"
+
+
+def transform(lines: DataFrame) -> DataFrame:
+    """Return the posts, and the columns of `quarantine` that say why a line is bad."""
+    from sparkstream_kit import quarantine, schemas
+
+    return quarantine.parse_json(lines, schemas.from_ddl(POSTS))
+
+
+def train(posts: DataFrame, library: str) -> Any:
+    """Return a model of the words, of pyspark.ml or of scikit-learn, whose `prediction` is a label."""
+    if library == "sklearn":
+        from sklearn import feature_extraction, linear_model, pipeline
+
+        words = feature_extraction.text.HashingVectorizer(n_features=4096, alternate_sign=False)
+        model = pipeline.make_pipeline(words, linear_model.SGDClassifier(loss="log_loss", random_state=0))
+        return model.fit(*zip(*posts.select("text", "label").collect(), strict=True))
+    from pyspark.ml import Pipeline, classification, feature
+
+    words = feature.RegexTokenizer(inputCol="text", outputCol="words")
+    counts = feature.HashingTF(inputCol="words", outputCol="features", numFeatures=1024)
+    bayes = classification.NaiveBayes(labelCol="answer", predictionCol="index", smoothing=0.1)
+    stages = [words, counts, bayes, feature.SQLTransformer(statement=NAMED)]
+    return Pipeline(stages=stages).fit(posts.selectExpr("*", "double(label = 'spam') AS answer"))
+
+
+@jobflags.exit_codes
+def main(argv: Any = None) -> int:
+    """Run the job: the rows go to OUT_DIR, and how many they were to standard error."""
+    flags = ("--max-files-per-trigger", "--profile", "--available-now", "--run-for")
+    parser = jobflags.parser(__doc__, "INPUT_DIR", *flags)
+    parser.add_argument("model", metavar="MODEL", help="A local folder of versions of a model.")
+    parser.add_argument("out_dir", metavar="OUT_DIR", nargs="?", help="For this job's rows alone.")
+    parser.add_argument("--checkpoint", metavar="DIR", help="Resume from it. Default: OUT_DIR/_checkpoint.")
+    parser.add_argument("--train", choices=["spark", "sklearn"], help="Learn a version from INPUT_DIR.")
+    parser.add_argument("--learn", action="store_true", help="Learn from each batch too (scikit-learn).")
+    args = parser.parse_args(argv)
+    if bool(args.train) == bool(args.out_dir):
+        parser.error("give OUT_DIR to score, or --train to train")
+    from sparkstream_kit import models, quarantine, run, sinks, spark_session, start
+
+    with spark_session("score-posts", profile=args.profile) as spark:
+        if args.train:
+            known = quarantine.good_rows(transform(spark.read.text(args.input_dir))).where("label > ''")
+            models.publish(train(known, args.train), args.model)
+            return 0
+        bad = sinks.batch_files(f"{args.out_dir}/bad").taking(quarantine.bad_rows)
+        scored = sinks.batch_files(f"{args.out_dir}/scored")
+        parts = [scored.taking(models.scorer(args.model, features="text"))]
+        if args.learn:
+            parts.append(models.learner(args.model, features="text", label="label", classes=["ham", "spam"]))
+        sink = sinks.fan_out(sinks.fan_out(*parts).taking(quarantine.good_rows), bad)
+        how = jobflags.for_start(args) | {"checkpoint": args.checkpoint or f"{args.out_dir}/_checkpoint"}
+        query = start(transform(jobflags.lines(spark, args)), sink, name="score_posts", **how)
+        print(run(query, **jobflags.for_run(args)), file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,317 @@
+"""Joins of a stream with a table, and of two streams within a time bound; batch and streaming alike.
+
+The rules are those of the Structured Streaming guide, "Join Operations". Each function takes DataFrames and
+returns one. A table that changes while the stream runs is joined by `reloading`.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import zlib
+from datetime import timedelta
+from functools import reduce
+from typing import TYPE_CHECKING
+
+from pyspark.sql import functions as F
+from pyspark.sql.types import NumericType, TimestampNTZType, TimestampType
+
+from sparkstream_kit._arguments import check
+from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown
+from sparkstream_kit.sinks.base import Part
+from sparkstream_kit.sinks.pins import folder_for, pinned, versions_in_use
+from sparkstream_kit.windows import to_microseconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from pyspark.sql import Column, DataFrame, SparkSession
+
+    from sparkstream_kit._spark.files import Location
+
+
+__all__ = ["reloading", "with_table", "within"]
+
+_Duration = str | timedelta
+
+# What Spark supports for a stream with a table, and for two streams in append mode.
+_WITH_TABLE = ("inner", "left", "left_anti", "left_semi")
+_WITHIN = ("full", "inner", "left", "left_semi", "right")
+_WATERMARK = "spark.watermarkDelayMs"  # EventTimeWatermark.delayKey: how Spark marks the event-time column
+
+
+def with_table(
+    stream: DataFrame, table: DataFrame, *, on: str | Sequence[str], how: str = "left"
+) -> DataFrame:
+    """Add the columns of a table to each row of a stream, by equal keys.
+
+    It keeps no state, and rows are not delayed. A row whose key is null matches nothing. A key that the table
+    has twice gives two rows. Spark may keep to the files that the table had when it was read: for a table
+    that changes while the stream runs use `reloading`.
+
+    Args:
+        stream: static or streaming.
+        table: static.
+        on: the key column, or several of them, that both have by the same names and with the same types.
+        how: "left" keeps rows that match nothing, with nulls; "inner" leaves them out; "left_semi" and
+            "left_anti" give the rows that match, or do not match, without the table's columns.
+
+    Returns:
+        The columns of `stream`, then those of `table` without the keys.
+
+    Raises:
+        InvalidInputError: `table` is a stream, a key is not in both or has different types in them, another
+            column is in both, or `how` is none of these.
+
+    Example:
+        In a session::
+
+            with_table(sales, merchants, on="merchant")  # every sale, with its merchant's columns
+    """
+    check(with_table, locals())
+    reject_unknown("how of joins.with_table()", [how], _WITH_TABLE)
+    if table.isStreaming:
+        raise InvalidInputError(
+            "joins.with_table(): table is a stream; read it with spark.read, or use joins.within"
+        )
+    keys = _keys({"stream": stream, "table": table}, on)
+    if how in ("inner", "left"):
+        _refuse_clash({"stream": stream, "table": table}, keys)
+    return _joined(stream, table, keys, how)
+
+
+def within(
+    left: DataFrame,
+    right: DataFrame,
+    *,
+    on: str | Sequence[str],
+    left_time: str,
+    right_time: str,
+    within: _Duration,
+    before: _Duration = "0 seconds",
+    how: str = "inner",
+) -> DataFrame:
+    """Join rows of two streams with equal keys, where the right row is at most `within` later.
+
+    A pair has `left_time - before <= right_time <= left_time + within`. Spark keeps the rows of both sides in
+    the state until the watermark says that no partner can come, and drops rows that are later than the
+    watermark. Pairs come with the batch that completes them. A row without a partner comes in an outer join
+    only when the watermark has passed its bound *and* a further batch runs: at the end of an input the last
+    ones stay in the state, unless the query is drained (`run(query, drain=True)`).
+
+    Where both are parts of one stream, let the filters that part them read the time, too, as in
+    `jobs/ad_join.py`: Spark else filters first, and the watermark is that of one of the parts alone.
+
+    A row whose key is null matches nothing. A row whose time is null is left out, also of outer joins: no
+    watermark would ever pass it, so it would stay in the state for ever. Only append mode is possible.
+
+    Args:
+        left: with a watermark on `left_time`, or a static DataFrame.
+        right: with a watermark on `right_time`, or a static DataFrame where `left` is one.
+        on: the key column, or several of them, that both have by the same names and with the same types.
+        left_time: the time column of `left` (timestamp).
+        right_time: the time column of `right` (timestamp).
+        within: how much later than left's time right's may be: "10 minutes" or a `timedelta`.
+        before: how much earlier it may be.
+        how: "inner" for pairs alone; "left", "right" and "full" also keep rows of that side, or both, that
+            have no partner, with nulls; "left_semi" gives the left rows that have one.
+
+    Returns:
+        The columns of `left`, then those of `right` without the keys. Both time columns keep their
+        watermarks; before a window over one of them drop the other, because Spark allows one.
+
+    Raises:
+        InvalidInputError: only one of them is a stream, a stream has no watermark on its time column, a time
+            column is no timestamp, a key is not in both or has different types in them, another column is in
+            both, a duration cannot be read or is below zero, or `how` is none of these.
+
+    Example:
+        In a session::
+
+            within(views, clicks, on="ad_id", left_time="shown_at", right_time="clicked_at",
+                   within="10 minutes", how="left")  # every view, with its click if one came in time
+    """
+    check(globals()["within"], locals())  # here the name is the argument's
+    reject_unknown("how of joins.within()", [how], _WITHIN)
+    if left.isStreaming != right.isStreaming:
+        static = "right" if left.isStreaming else "left"
+        raise InvalidInputError(
+            f"joins.within(): {static} does not stream; read it with spark.readStream, or use "
+            "joins.with_table"
+        )
+    bounds = [_bound("before", before), _bound("within", within)]
+    keys = _keys({"left": left, "right": right}, on)
+    _check_time("left", left, left_time)
+    _check_time("right", right, right_time)
+    _refuse_clash({"left": left, "right": right}, keys)
+    early, late = (_column(name) for name in (left_time, right_time))
+    return _joined(
+        left.where(early.isNotNull()),
+        right.where(late.isNotNull()),
+        keys,
+        how,
+        late >= early - F.expr(f"INTERVAL {bounds[0]} MICROSECONDS"),
+        late <= early + F.expr(f"INTERVAL {bounds[1]} MICROSECONDS"),
+    )
+
+
+def reloading(
+    name: str, read: Callable[[SparkSession], DataFrame], *, on: str | Sequence[str], how: str = "left"
+) -> Part:
+    """Join each batch with a table as it is then, for tables that change while the stream runs.
+
+    `sink.taking(joins.reloading(…))` does so before a sink that works batch by batch. For each batch the
+    table is read anew. Its rows are copied beside the checkpoint, unless they are those of the copy that is
+    there, and the batch is joined with the copy: a batch that comes again after a crash is joined with the
+    same rows. So it is for tables of some thousand rows. Copies are removed as Spark removes its commits.
+
+    In a query without a checkpoint, which no batch outlives, nothing is copied.
+
+    Args:
+        name: the name of the table, for the copies; one for each table of the query.
+        read: reads the table, with the session that it is given:
+            `lambda spark: spark.read.csv("merchants.csv", header=True)`.
+        on: as in `with_table`.
+        how: as in `with_table`.
+
+    Returns:
+        What `Sink.taking` takes. Batches come out as from `with_table`.
+
+    Raises:
+        InvalidInputError: as `with_table` when the query starts; or the checkpoint is not on a local path.
+
+    Example:
+        In a session::
+
+            merchants = joins.reloading("merchants", read, on="merchant")
+            start(sales, sinks.batch_files("out").taking(merchants), name="sales", checkpoint="ckpt")
+    """
+    check(reloading, locals())
+    reject_unknown("how of joins.reloading()", [how], _WITH_TABLE)
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise InvalidInputError(
+            f"joins.reloading(): name {name!r} names a folder; use letters, digits, - and _"
+        )
+
+    def open_part(location: Location | None) -> Callable[[DataFrame, int | None], DataFrame]:
+        def take(batch: DataFrame, batch_id: int | None) -> DataFrame:
+            spark = batch.sparkSession
+            if location is None or batch_id is None:
+                return with_table(batch, read(spark), on=on, how=how)
+            what, copies = f"table {name}", folder_for(location, f"table {name}", f"tables/{name}")
+            version = pinned(location, batch_id, what, lambda: _copied(read(spark), copies))
+            used = {version, *versions_in_use(location, what)}
+            for path in copies.iterdir():
+                if path.name not in used:
+                    shutil.rmtree(path)
+            return with_table(batch, spark.read.parquet((copies / version).as_uri()), on=on, how=how)
+
+        return take
+
+    return Part(open_part)
+
+
+def _copied(table: DataFrame, copies: Path) -> str:
+    """Copy a table to a folder whose name tells its rows, and return the name."""
+    new = copies / ".new"
+    table.coalesce(1).write.mode("overwrite").parquet(new.as_uri())
+    copy = table.sparkSession.read.parquet(new.as_uri())
+    # The rows in any order: as many, with the same sum of their hashes.
+    each = F.xxhash64(F.to_json(F.struct(*(_column(name) for name in copy.columns))))
+    sums = copy.select(F.count("*"), F.sum(each.cast("decimal(38,0)"))).first()
+    kinds = zlib.crc32(copy.schema.json().encode())
+    name = f"{kinds:08x}-{sums[0]}-{sums[1] or 0}" if sums else ""
+    if (copies / name).exists():
+        shutil.rmtree(new)
+    else:
+        new.rename(copies / name)
+    return name
+
+
+def _joined(
+    left: DataFrame, right: DataFrame, keys: list[tuple[str, str]], how: str, *more: Column
+) -> DataFrame:
+    """Join by keys that have names of their own on the right, so that every column has one name alone."""
+    inner = {theirs: f"_right_{number}_{theirs}" for number, (_, theirs) in enumerate(keys)}
+    renamed = right.select(*(_column(name).alias(inner.get(name, name)) for name in right.columns))
+    equal = [_column(ours) == _column(inner[theirs]) for ours, theirs in keys]
+    if how == "full" and left.isStreaming:
+        equal += [_column(ours).isNotNull() for ours, _ in keys]  # Spark 4.2 joins null to null there
+    both = left.join(renamed, reduce(lambda one, other: one & other, [*equal, *more]), how)
+    if how in ("left_semi", "left_anti"):
+        return both
+    sources = {ours: _key(how, _column(ours), _column(inner[theirs])) for ours, theirs in keys}
+    ours = [sources[name].alias(name) if name in sources else _column(name) for name in left.columns]
+    return both.select(*ours, *(_column(name) for name in right.columns if name not in inner))
+
+
+def _key(how: str, left: Column, right: Column) -> Column:
+    """Return the key of a joined row, of whose sides one may be missing."""
+    return {"right": right, "full": F.coalesce(left, right)}.get(how, left)
+
+
+def _keys(sides: dict[str, DataFrame], on: str | Sequence[str]) -> list[tuple[str, str]]:
+    """Return the names of each key in both frames, as they write them."""
+    names = [on] if isinstance(on, str) else list(on)
+    if not names:
+        raise InvalidInputError("on is an empty list; give the name of a column that both sides have")
+    found = [tuple(_name(side, frame, name) for side, frame in sides.items()) for name in names]
+    (first, left), (second, right) = sides.items()
+    for ours, theirs in found:
+        one, other = left.schema[ours].dataType, right.schema[theirs].dataType
+        if one != other and not (isinstance(one, NumericType) and isinstance(other, NumericType)):
+            kinds = f"{one.simpleString()} in {first} and {other.simpleString()} in {second}"
+            raise InvalidInputError(f"key {ours} is {kinds}; cast one of them to the type of the other")
+    return [(ours, theirs) for ours, theirs in found]
+
+
+def _name(side: str, frame: DataFrame, name: str) -> str:
+    """Return a column's name as the frame writes it."""
+    same = [each for each in frame.columns if each.lower() == name.lower()]  # Spark's names have no case
+    if name in same:
+        return name
+    if len(same) != 1:
+        known = f"; its columns are: {', '.join(frame.columns)}"
+        raise InvalidInputError(f"{side} has no column {name}{hint(name, frame.columns) or known}")
+    return same[0]
+
+
+def _refuse_clash(sides: dict[str, DataFrame], keys: list[tuple[str, str]]) -> None:
+    """Refuse a column that is in both and is no key."""
+    (first, left), (second, right) = sides.items()
+    taken = {name.lower() for name in left.columns}
+    for name in right.columns:
+        if name.lower() in taken and name not in (theirs for _, theirs in keys):
+            raise InvalidInputError(
+                f"column {name} is in {first} and in {second}; rename one of them: "
+                f"{second}.withColumnRenamed({name!r}, '{second}_{name}'), or add it to on"
+            )
+
+
+def _check_time(side: str, frame: DataFrame, name: str) -> None:
+    """Refuse a time column that is missing, is no timestamp, or on a stream has no watermark."""
+    field = frame.schema[_name(side, frame, name)]
+    if not isinstance(field.dataType, TimestampType | TimestampNTZType):
+        raise InvalidInputError(
+            f"{side}_time {name} is {field.dataType.simpleString()}; make it a timestamp first, such as with "
+            "F.to_timestamp or F.timestamp_seconds"
+        )
+    if frame.isStreaming and _WATERMARK not in field.metadata:
+        others = [each.name for each in frame.schema if _WATERMARK in each.metadata]
+        has = f" (column {others[0]} has it)" if others else ""
+        raise InvalidInputError(
+            f"{side} has no watermark on {name}{has}, so its rows would stay in the state for ever; give it "
+            f"one: windows.with_watermark({side}, {name!r}, '10 minutes')"
+        )
+
+
+def _bound(what: str, duration: _Duration) -> int:
+    size = to_microseconds(what, duration)
+    if size < 0:
+        raise InvalidInputError(f"{what} must be zero or longer, not {duration}")
+    return size
+
+
+def _column(name: str) -> Column:
+    return F.col("`" + name.replace("`", "``") + "`")

@@ -1,0 +1,94 @@
+"""Models of scikit-learn: from bytes and to bytes, and what learns in them."""
+
+from __future__ import annotations
+
+import io
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyspark.sql import functions as F
+
+from sparkstream_kit._arguments import said
+from sparkstream_kit.errors import InvalidInputError, MissingExtraError, hint, innermost_cause
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyspark.sql import Column, DataFrame
+
+__all__ = ["column", "last_step", "pickled", "refuse_missing", "refuse_taken", "sklearn_model", "unpickled"]
+
+
+@lru_cache(maxsize=4)  # of each worker of Spark's, which serves many tasks
+def unpickled(data: bytes) -> Any:
+    """Return the model that the bytes of a file hold; this runs what is pickled in them."""
+    try:
+        import joblib
+        import sklearn  # noqa: F401 - what the pickle names
+    except ImportError as err:
+        raise MissingExtraError("a model of scikit-learn", "sklearn") from err
+    return joblib.load(io.BytesIO(data))
+
+
+def pickled(model: Any) -> bytes:
+    """Return the bytes of a file that holds a model."""
+    try:
+        import joblib
+    except ImportError as err:
+        raise MissingExtraError("a model of scikit-learn", "sklearn") from err
+    buffer = io.BytesIO()
+    joblib.dump(model, buffer)
+    return buffer.getvalue()
+
+
+def sklearn_model(file: Path | str) -> Any:
+    """Read a model of scikit-learn anew: what is learned to it must not show in another reader's."""
+    if not isinstance(file, Path):
+        raise InvalidInputError(
+            f"{file} is a model of pyspark.ml, which cannot learn; give one of scikit-learn"
+        )
+    try:
+        model = unpickled.__wrapped__(file.read_bytes())
+    except MissingExtraError:
+        raise
+    except Exception as err:
+        raise InvalidInputError(
+            f"cannot read the model in {file} ({innermost_cause(err)}); write it by models.publish, or by "
+            "joblib.dump(model, file)"
+        ) from err
+    if not hasattr(model, "predict"):
+        raise InvalidInputError(
+            f"{file} holds {said(model)}, which cannot predict; give a model of scikit-learn"
+        )
+    return model
+
+
+def last_step(model: Any) -> tuple[Any, Any]:
+    """Return the steps before the last one, None without any, and the last one, which learns."""
+    steps, last = (model[:-1], model[-1]) if hasattr(model, "steps") else (None, model)
+    if not hasattr(last, "partial_fit"):
+        raise InvalidInputError(
+            f"{said(last)} has no partial_fit and cannot learn from batches; choose one that has, such as "
+            "SGDClassifier"
+        )
+    return (steps if steps is not None and len(steps) else None), last
+
+
+def refuse_missing(frame: DataFrame, names: Sequence[str]) -> None:
+    """Refuse a frame that lacks a column."""
+    for name in names:
+        if name.lower() not in (each.lower() for each in frame.columns):  # Spark's names have no case
+            known = f"; its columns are: {', '.join(frame.columns)}"
+            raise InvalidInputError(f"there is no column {name}{hint(name, frame.columns) or known}")
+
+
+def refuse_taken(frame: DataFrame, name: str) -> None:
+    """Refuse a frame that has a column which scoring adds."""
+    if name in (each.lower() for each in frame.columns):
+        raise InvalidInputError(f"column {name} exists already; rename or drop it, because scoring adds it")
+
+
+def column(name: str) -> Column:
+    """Return a column by its name, whatever is in it."""
+    return F.col("`" + name.replace("`", "``") + "`")
