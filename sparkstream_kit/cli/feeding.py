@@ -65,7 +65,7 @@ def add_feeds(feed: typer.Typer) -> None:
             "access",
             feeds.log_rows,
             lambda rows: {"errors": feeds.log_errors(rows), "sessions": feeds.log_sessions(rows)},
-            "Land lines of a web server's log. The truth: errors by path and minute, and sessions by host.",
+            "Land lines of a web server's log. The truth: errors by path and minute, and sessions.",
             line=feeds.log_line,
             shares=("bad", "ahead"),
         )
