@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import statistics
 import subprocess
 import sys
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import pytest
 from pyspark.sql import functions as F
 
-import sparkstream_kit
 from sparkstream_kit import state
 from sparkstream_kit._spark.pickling import by_value
 from sparkstream_kit.errors import InvalidInputError
@@ -23,6 +22,7 @@ from sparkstream_kit.testing import assert_stream_equals_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
 
@@ -141,17 +141,25 @@ def test_a_rule_of_ones_own_goes_on_when_its_state_has_gained_a_field(stream: St
     assert (alert.score, alert.reason) == (3.0, "3 at d")
 
 
-def test_a_rule_of_a_script_reaches_a_worker_that_does_not_have_the_script(tmp_path: Path) -> None:
-    (tmp_path / "rules").write_bytes(by_value([Often(most=0)]))
-    code = (
-        "import pickle; [rule] = pickle.load(open('rules', 'rb')); "
-        "print(rule.step(rule.state(), 5, {'place': 'x'})[1].reason)"
+def test_a_rule_of_a_script_reaches_a_worker_that_does_not_have_the_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "script").mkdir()
+    (tmp_path / "script" / "own_rules.py").write_text(
+        "from dataclasses import dataclass, replace\n"
+        "@dataclass(frozen=True)\nclass Known:\n    count: int = 0\n"
+        "@dataclass(frozen=True)\nclass Own:\n    most: int\n    state = Known\n"
+        "    def step(self, known, time, value):\n        return replace(known, count=LEAST + time), None\n"
+        "LEAST = 2\n"
     )
-    env = {"PYTHONPATH": str(Path(sparkstream_kit.__file__).parent.parent)}
+    monkeypatch.syspath_prepend(tmp_path / "script")
+    own_rules = importlib.import_module("own_rules")
+    (tmp_path / "rules").write_bytes(by_value([own_rules.Own(most=0)]))
+    code = "import pickle; [rule] = pickle.load(open('rules', 'rb')); print(rule.step(rule.state(), 5, None))"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code], cwd=tmp_path, env={}, capture_output=True, text=True, check=False
     )
-    assert (done.stdout, done.stderr) == ("1 at x\n", "")
+    assert (done.stdout, done.stderr) == ("(Known(count=7), None)\n", "")
 
 
 def test_by_arrival_a_row_answers_at_once(stream: Streams) -> None:
