@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
+import json
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +13,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from sparkstream_kit import feeds
+from sparkstream_kit.cli.app import main
 from sparkstream_kit.testing import assert_stream_equals_batch
 
 if TYPE_CHECKING:
@@ -111,7 +115,20 @@ def test_wrong_arguments_are_one_line_before_pyspark_is_imported(
         assert message in done.stderr
 
 
+def test_the_command_lands_payments_and_their_truth(tmp_path: Path) -> None:
+    fed = tmp_path / "in"
+    assert main(["feed", "cards", str(fed), "--files", "2", "--rows", "900", "--every", "0"]) == 0
+    lines = [line for file in sorted(fed.glob("c*")) for line in file.read_text().splitlines()]
+    names = ("card", "time", "merchant", "category", "amount", "lat", "lon")
+    rows = [dict(zip(names, values, strict=True)) for values in csv.reader(lines)]
+    told = json.loads((fed / "_truth.json").read_text())["truth"]
+    assert list(map(tuple, told)) == feeds.cards_truth(rows) != []
+    assert rows == list(feeds.cards_rows(1800, seed=0))
+
+
 def test_the_feed_is_the_same_again() -> None:
     made = list(feeds.cards_rows(500, seed=9))
     assert made == list(feeds.cards_rows(600, seed=9))[:500]
     assert [row["time"] for row in made] == sorted(row["time"] for row in made)
+    digest = hashlib.sha256(repr(made).encode()).hexdigest()  # another one: known truth has changed
+    assert digest[:16] == "06a9adaa7b6a622e"
