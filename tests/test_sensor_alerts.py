@@ -58,6 +58,7 @@ def test_alerts_found_are_alerts_injected_over_kills_and_restarts(stream: Stream
     assert "deviations above the moving mean " in next(row.reason for row in alerts if row.rule == "Ewma")
 
 
+@pytest.mark.slow
 def test_a_stream_gives_what_a_batch_gives(spark: SparkSession) -> None:
     rows = [
         *(("d1", minute, 20.0 + minute % 2) for minute in range(26)), ("d1", 26, 60.0),
