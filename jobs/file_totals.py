@@ -34,8 +34,7 @@ def transform(
         raise errors.InvalidInputError(f"--key: the result has a column {taken.pop()}; rename it in --schema")
     kind = schema[value].dataType
     if not isinstance(kind, T.NumericType):
-        fix = "give a column of numbers, or its type in --schema"
-        raise errors.InvalidInputError(f"--value {value} is {kind.simpleString()}, which has no sum; {fix}")
+        raise errors.InvalidInputError(f"--value {value} is {kind.simpleString()}; give a column of numbers")
     rows = quarantine.parse_csv(lines, schema, header=header)
     *groups, amount = (F.col("`" + name.replace("`", "``") + "`") for name in [*keys, value])
     if isinstance(kind, T.IntegralType):
@@ -46,7 +45,8 @@ def transform(
 def totals(counted: DataFrame) -> DataFrame:
     """Return the result: the keys, Rows and Total, by key."""
     good = counted.where("_reason IS NULL").drop("_reason").coalesce(1)  # few rows: one task sorts them
-    return good.orderBy(*range(1, len(good.columns) - 1))  # by place: any names
+    plain = good.toDF(*(f"c{place}" for place in range(len(good.columns))))  # for names with dots and quotes
+    return plain.orderBy(*plain.columns[:-2]).toDF(*good.columns)
 
 
 @jobflags.exit_codes

@@ -114,7 +114,7 @@ def closed(rows: Sequence[dict[str, Any]], delay: int, **more: int) -> list[tupl
     last = max(datetime.fromisoformat(row["created_at"]) for row in rows) - timedelta(seconds=delay)
     return [
         found
-        for found in feeds.post_truth(rows, **more)
+        for found in feeds.posts_truth(rows, **more)
         if datetime.fromisoformat(found[0]) + timedelta(seconds=more["length"]) <= last
     ]
 
@@ -132,14 +132,16 @@ def test_the_trends_are_those_that_the_feed_knows_over_a_kill_and_a_replay(
     spark: SparkSession, stream: Streams
 ) -> None:
     posts = feeds.disturb(
-        feeds.post_rows(700, seed=5), time="created_at", delay="5 minutes", seed=1, **SHARES
+        feeds.posts_rows(700, seed=5), time="created_at", delay="5 minutes", seed=1, **SHARES
     )
     assert min(posts.kinds.count(kind) for kind in ("late", "duplicate", "bad", "ahead")) > 8
     source = stream("value STRING")
     query = stream.query(
-        hashtag_trends.transform(source.to_df(), window="5 minutes", slide="150 seconds", delay="5 minutes")
+        hashtag_trends.transform(
+            source.to_df(), window="5 minutes", slide="150 seconds", watermark="5 minutes"
+        )
     )
-    lines = [(feeds.post_line(row),) for row in posts.arriving]
+    lines = [(feeds.posts_line(row),) for row in posts.arriving]
     files = [lines[first : first + 100] for first in range(0, len(lines), 100)]
     for file in files[:5]:
         source.add_data(file)
@@ -158,10 +160,10 @@ def test_the_trends_are_those_that_the_feed_knows_over_a_kill_and_a_replay(
 def test_the_state_falls_when_windows_close(stream: Streams) -> None:
     source = stream("value STRING")
     query = stream.query(hashtag_trends.transform(source.to_df()))
-    rows = list(feeds.post_rows(20_000, seed=1))
+    rows = list(feeds.posts_rows(20_000, seed=1))
     kept = []
     for first in range(0, 20_000, 4000):
-        source.add_data([(feeds.post_line(row),) for row in rows[first : first + 4000]])
+        source.add_data([(feeds.posts_line(row),) for row in rows[first : first + 4000]])
         last = query.step()[-1]
         kept.append(sum(part.numRowsTotal for part in last.progress.stateOperators))
     # Ten minutes of delay and ten of a window hold 600 posts, and 20 windows of 20 tags.
@@ -171,9 +173,9 @@ def test_the_state_falls_when_windows_close(stream: Streams) -> None:
 @pytest.mark.slow
 def test_the_job_goes_on_where_it_stopped(job: Callable[..., Any], folder: Path, tmp_path: Path) -> None:
     posts = feeds.disturb(
-        feeds.post_rows(800, seed=2), time="created_at", rows_per_file=200, seed=2, **SHARES
+        feeds.posts_rows(800, seed=2), time="created_at", rows_per_file=200, seed=2, **SHARES
     )
-    files = list(feeds.line_files(map(feeds.post_line, posts.arriving), rows=200, name="posts-{}.json"))
+    files = list(feeds.line_files(map(feeds.posts_line, posts.arriving), rows=200, name="posts-{}.json"))
     table = f"sqlite:///{tmp_path}/trends.db"
     flags = (
         "--available-now",
@@ -185,12 +187,12 @@ def test_the_job_goes_on_where_it_stopped(job: Callable[..., Any], folder: Path,
         tmp_path / "ckpt",
     )
     printed = ""
-    for part in (files[:2], files[2:]):
+    for part, more in ((files[:2], ()), (files[2:], ("--drain",))):
         feeds.drip(part, folder)
-        done = job("python", "hashtag_trends", folder, *flags, "--top", 3, "--database", table)
+        done = job("python", "hashtag_trends", folder, *flags, *more, "--top", 3, "--database", table)
         assert done.returncode == 0, done.stderr
         printed += done.stdout
-    truth = closed(posts.counted, 600, n=3, length=600, slide=60)
+    truth = feeds.posts_truth(posts.counted, n=3, length=600, slide=60)
     found = [line.split() for line in printed.splitlines()]
     assert [(f"{day}T{clock}Z", tag, int(count)) for day, clock, _, _, tag, count in found] == truth
     with closing(sqlite3.connect(tmp_path / "trends.db")) as database:
@@ -205,7 +207,7 @@ def test_the_job_goes_on_where_it_stopped(job: Callable[..., Any], folder: Path,
     [
         (["--top", "0"], "n is 0; give 1 or more"),
         (["--window", "soon"], "cannot read length 'soon'"),
-        (["--delay", "0 seconds"], "delay is 0 seconds; with less than a millisecond"),
+        (["--watermark", "soon"], "--watermark"),
     ],
 )
 def test_flags_that_make_no_sense_cost_one_line(

@@ -39,16 +39,37 @@ def add_feeds(feed: typer.Typer) -> None:
     feed.command("replay")(_replay)
     doc = "Land CSV files of a shop's events."
     feed.command("events")(
-        _generator("events", feeds.event_rows, feeds.event_truth, doc, line=feeds.csv_line, keeps_late=True)
+        _generator("events", feeds.events_rows, feeds.events_truth, doc, line=feeds.csv_line, keeps_late=True)
     )
     doc = "Land posts of two networks as JSON lines."
     feed.command("posts")(
-        _generator("posts", feeds.post_rows, feeds.post_truth, doc, time="created_at", line=feeds.post_line)
+        _generator(
+            "posts", feeds.posts_rows, feeds.posts_truth, doc, time="created_at", line=feeds.posts_line
+        )
     )
     feed.command("ads")(_ads())
     feed.command("cards")(_cards())
     feed.command("messages")(_messages())
     feed.command("sensors")(_sensors())
+    feed.command("actions")(
+        _generator(
+            "actions",
+            feeds.actions_rows,
+            feeds.actions_truth,
+            "Land JSON lines of actions with their times. The truth is their count by hour and action.",
+            shares=("late", "bad", "ahead"),
+        )
+    )
+    feed.command("logs")(
+        _generator(
+            "access",
+            feeds.log_rows,
+            lambda rows: {"errors": feeds.log_errors(rows), "sessions": feeds.log_sessions(rows)},
+            "Land lines of a web server's log. The truth: errors by path and minute, and sessions.",
+            line=feeds.log_line,
+            shares=("bad", "ahead"),
+        )
+    )
 
 
 def _generator(
@@ -93,7 +114,7 @@ def _generator(
             "csv"
             if line is feeds.csv_line
             else "json"
-            if line in (feeds.json_line, feeds.post_line)
+            if line in (feeds.json_line, feeds.posts_line)
             else "log"
         )
         names = f"{name}-{seed}-{{}}.{ending}"
@@ -128,7 +149,7 @@ def _ads() -> Callable[..., None]:
     def truth(rows: list[dict[str, Any]]) -> object:
         return feeds.ads_truth(rows, within=timedelta(minutes=10))
 
-    return _generator("ads", feeds.ads_rows, truth, doc, time="event_time", shares=("late", "bad"))
+    return _generator("ads", feeds.ads_rows, truth, doc, time="event_time", shares=("late", "bad", "ahead"))
 
 
 def _messages() -> Callable[..., None]:
