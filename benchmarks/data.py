@@ -69,6 +69,16 @@ def events(count: int) -> tuple[Path, list[list[Any]]]:
     return folder, json.loads((folder / "truth.json").read_text())
 
 
+def lines(feed: str, line: Callable[[Any], str], rows: int, files: int) -> Path:
+    """Return a folder of files with the first rows of `feeds.FEED_rows`, each written as a line."""
+
+    def make(folder: Path) -> None:
+        made = map(line, getattr(feeds, f"{feed}_rows")(rows, seed=1))
+        feeds.drip(feeds.line_files(made, rows=rows // files, name="{}.txt"), folder)
+
+    return _made(f"{feed}-{rows}-lines", make)
+
+
 def _made(name: str, make: Callable[[Path], None]) -> Path:
     """Return the folder, made once, whole or not at all."""
     folder, unfinished = HOME / "data" / name, HOME / "data" / f".{name}"

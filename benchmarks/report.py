@@ -41,6 +41,8 @@ def markdown(table: dict[str, Any]) -> str:
     rated = any(row["rates"] for row in table["rows"])
     head = ["", f"median, {table['unit']}", "min–max", "runs", "ratio to the first", "CPU, s"]
     head += ["million rows/s/core"] if rated else []
+    more = list(dict.fromkeys(name for row in table["rows"] for name in row.get("more", ())))
+    head += more
     head += ["goal", "met"] if table.get("limits") else []
     lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
     first = table["rows"][0]["figures"]
@@ -53,6 +55,7 @@ def markdown(table: dict[str, Any]) -> str:
         cells += [str(len(figures)), _ratio(figures, first), f"{median(row['cpu']):.1f}"]
         if rated:
             cells.append(f"{median(row['rates']) / 1e6:.2f}" if row["rates"] else "")
+        cells += [_number(row["more"][name]) for name in more]
         cells += _goals(row, table) if table.get("limits") else []
         lines.append(f"| {' | '.join(cells)} |")
     disturbed = f"\nOther processes took up to {table['others']:.0%} of the machine meanwhile.\n"

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import report
 from latencies import batch, listener, overhead, start, suite, waiting
 from running import measure
+from templates import jobs
 from volumes import quarantine, sql, throughput, yahoo
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 BENCHMARKS = {
     each.__name__: each
-    for each in (start, batch, throughput, yahoo, sql, overhead, quarantine, listener, suite, waiting)
+    for each in (start, batch, throughput, yahoo, sql, overhead, quarantine, jobs, listener, suite, waiting)
 }
 
 

@@ -158,6 +158,7 @@ class Table:
         inputs: a folder that is read once before each run, so that nobody pays for a cold disk.
         limits: what was asked of the programs.
         higher: a higher figure is the better one.
+        more: further columns, each a number of a run; of several runs the highest.
     """
 
     title: str
@@ -169,6 +170,7 @@ class Table:
     inputs: Path | None = None
     limits: Sequence[Limit] = ()
     higher: bool = False
+    more: Mapping[str, Callable[[Measured], float]] = field(default_factory=dict)
 
 
 def measure(table: Table, runs: int | None, say: Callable[[str], None]) -> dict[str, Any]:
@@ -199,6 +201,8 @@ def measure(table: Table, runs: int | None, say: Callable[[str], None]) -> dict[
                 continue
             row["figures"].append(program.figure(run))
             row["cpu"].append(run.cpu)
+            for name, number_of in table.more.items():
+                row.setdefault("more", {})[name] = max(number_of(run), row.get("more", {}).get(name, 0.0))
             others = max(others, run.others)
             if table.rows and any(text == UP for _, _, text in run.lines):
                 row["rates"].append(table.rows / run.query[0] / (os.cpu_count() or 1))

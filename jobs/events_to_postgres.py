@@ -25,7 +25,7 @@ TYPES = ["view", "cart", "purchase"]
 
 
 def transform(
-    lines: DataFrame, *, delay: str = "10 minutes", within: str = "1 hour", header: bool = False
+    lines: DataFrame, *, watermark: str = "10 minutes", within: str = "1 hour", header: bool = False
 ) -> DataFrame:
     """Return the events, each once, and the columns of `quarantine` that say why a line is bad."""
     from pyspark.sql import functions as F
@@ -35,7 +35,7 @@ def transform(
     rows = quarantine.parse_csv(lines, schemas.from_ddl(EVENTS), header=header)
     wrong = F.when(~F.col("type").isin(TYPES), f"type: none of {', '.join(TYPES)}")
     rows = quarantine.mark_bad(rows, wrong.when(F.col("price") < 0, "price: below 0"))
-    rows = windows.with_watermark(rows, "time", delay)
+    rows = windows.with_watermark(rows, "time", watermark)
     # A bad row passes `once`: it is told by a column of its own, which is null then.
     good = F.col(quarantine.REASON).isNull()
     marked = rows.withColumn("_id", F.when(good, F.col("event_id")))
@@ -45,7 +45,7 @@ def transform(
 @jobflags.exit_codes
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the rows go to the database, and how many they were to standard error."""
-    flags = ("--profile", "--trigger", "--available-now", "--run-for", "--idle", "--stop-file")
+    flags = ("--watermark", "--profile", "--trigger", "--available-now", "--run-for", "--idle", "--stop-file")
     parser = jobflags.parser(__doc__, *jobflags.INPUT, *flags)
     says = "The database to add the rows to, as in sales_totals.py; it needs --checkpoint."
     parser.add_argument("--database", metavar="URL", type=jobflags.database, required=True, help=says)
@@ -54,8 +54,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--checkpoint", metavar="DIR", type=jobflags.checkpoint_folder, required=True, help=says
     )
     parser.add_argument("--table", default="events", help="The table of the good rows. Default: %(default)s.")
-    says = "How late the newest rows may make others. Default: %(default)s."
-    parser.add_argument("--delay", metavar="DURATION", default="10 minutes", help=says)
     says = "Leave out an event that comes again within this time. Default: %(default)s."
     parser.add_argument("--within", metavar="DURATION", default="1 hour", help=says)
     args = parser.parse_args(argv)
@@ -67,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     bad = sinks.sql_table(args.database, f"{args.table}_bad").taking(quarantine.bad_rows)
     with spark_session("events-to-postgres", profile=args.profile) as spark:
         rows = transform(
-            jobflags.lines(spark, args), delay=args.delay, within=args.within, header=args.header
+            jobflags.lines(spark, args), watermark=args.watermark, within=args.within, header=args.header
         )
         query = start(rows, sinks.fan_out(good, bad), name=args.table, **jobflags.for_start(args))
         summary = run(query, **jobflags.for_run(args))

@@ -34,8 +34,7 @@ def transform(
         raise errors.InvalidInputError(f"--key: the result has a column {taken.pop()}; rename it in --schema")
     kind = schema[value].dataType
     if not isinstance(kind, T.NumericType):
-        fix = "give a column of numbers, or its type in --schema"
-        raise errors.InvalidInputError(f"--value {value} is {kind.simpleString()}, which has no sum; {fix}")
+        raise errors.InvalidInputError(f"--value {value} is {kind.simpleString()}; give a column of numbers")
     rows = quarantine.parse_csv(lines, schema, header=header)
     *groups, amount = (F.col("`" + name.replace("`", "``") + "`") for name in [*keys, value])
     if isinstance(kind, T.IntegralType):
@@ -46,7 +45,8 @@ def transform(
 def totals(counted: DataFrame) -> DataFrame:
     """Return the result: the keys, Rows and Total, by key."""
     good = counted.where("_reason IS NULL").drop("_reason").coalesce(1)  # few rows: one task sorts them
-    return good.orderBy(*good.columns[:-2])
+    plain = good.toDF(*(f"c{place}" for place in range(len(good.columns))))  # for names with dots and quotes
+    return plain.orderBy(*plain.columns[:-2]).toDF(*good.columns)
 
 
 @jobflags.exit_codes
@@ -63,10 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     sink = sinks.fan_out(sinks.latest("counted"), *jobflags.outputs(args, part=totals))
     with spark_session("file-totals", profile=args.profile, conf=args.state_store) as spark:
-        schema = schemas.from_ddl(args.schema)
-        rows = transform(
-            jobflags.lines(spark, args), schema, args.key.split(","), args.value, header=args.header
-        )
+        lines, keys = jobflags.lines(spark, args), args.key.split(",")
+        rows = transform(lines, schemas.from_ddl(args.schema), keys, args.value, header=args.header)
         query = start(rows, sink, name="file_totals", mode="complete", **jobflags.for_start(args))
         summary = run(query, **jobflags.for_run(args))
         print(summary, file=sys.stderr)

@@ -1,7 +1,7 @@
 """The hashtags that most posts of the last minutes have, window by window, as the windows close.
 
 The posts are lines of JSON: statuses of Mastodon, or {"data": {"id", "text", "created_at"}} of the X API v2.
-A post that comes again counts once. The summary counts what is later than --delay, or no post.
+A post that comes again counts once. The summary counts what is later than --watermark, or no post.
 Guarantee: every post counts exactly once in --database, over restarts on the same --checkpoint.
 Run: spark-submit jobs/hashtag_trends.py INPUT_DIR
 """
@@ -25,7 +25,7 @@ TAG = r"""(?x) (?<! [\p{L}\p{M}\p{Nd}_&/] ) [\#\uFF03] (?! [\uFE0F\u20E3] )
 
 
 def transform(
-    lines: DataFrame, *, window: str = "10 minutes", slide: str = "1 minute", delay: str = "10 minutes"
+    lines: DataFrame, *, window: str = "10 minutes", slide: str = "1 minute", watermark: str = "10 minutes"
 ) -> DataFrame:
     """Return start, end (timestamp), tag (string) and posts (bigint) of each tag in each window."""
     from pyspark.sql import functions as F
@@ -34,30 +34,28 @@ def transform(
 
     line = F.coalesce(F.get_json_object("value", "$.data"), "value").alias("value")
     posts = quarantine.parse_json(lines.select(line), schemas.from_ddl(POSTS))
-    posts = windows.with_watermark(posts, "created_at", delay).where(F.col(quarantine.REASON).isNull())
+    posts = windows.with_watermark(posts, "created_at", watermark).where(F.col(quarantine.REASON).isNull())
     found = F.coalesce(F.col("tags")["name"], F.regexp_extract_all("text", F.lit(TAG), F.lit(1)))
-    # Lower of upper, as lower alone leaves "straße" and "STRASSE" apart.
-    tags = F.array_distinct(F.transform(found, lambda tag: F.lower(F.upper(tag))))
-    once = posts.dropDuplicatesWithinWatermark(["id"]).select("created_at", F.explode(tags).alias("tag"))
+    # In two steps, as lower alone leaves "straße" and "STRASSE" apart, and Spark takes lower(upper()) for it.
+    tags = F.array_distinct(F.transform(F.transform(found, F.upper), F.lower))
+    once = posts.dropDuplicates(["id", "created_at"]).select("created_at", F.explode(tags).alias("tag"))
     groups = once.groupBy(windows.sliding("created_at", window, slide), "tag")
     return windows.flatten(groups.agg(F.count("*").alias("posts")))
-
-
-def show(batch: DataFrame, _: int) -> None:
-    """Print the rows of the windows that have closed."""
-    if rows := display.render(batch, "table").splitlines()[2:]:
-        print(*rows, sep="\n", flush=True)
 
 
 @jobflags.exit_codes
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the trends go to standard output, everything else to standard error."""
-    parser = jobflags.parser(__doc__, "INPUT_DIR", "--max-files-per-trigger", "--max-bad", *jobflags.RUN)
+    flags = ("INPUT_DIR", "--max-files-per-trigger", "--max-bad", *jobflags.EVENT_TIME, *jobflags.RUN)
+    parser = jobflags.parser(__doc__, *flags)
     says = "Also write to the table hashtag_trends of this database; needs --checkpoint."
     parser.add_argument("--database", metavar="URL", type=jobflags.database, help=says)
-    parser.add_argument("--top", metavar="N", type=int, default=10, help="Tags of a window. Default: 10.")
-    for flag, default in {"--window": "10 minutes", "--slide": "1 minute", "--delay": "10 minutes"}.items():
-        parser.add_argument(flag, metavar="DURATION", default=default, help="Default: %(default)s.")
+    says = "How many tags of each window. Default: %(default)s."
+    parser.add_argument("--top", metavar="N", type=int, default=10, help=says)
+    says = "The length of a window. Default: %(default)s."
+    parser.add_argument("--window", metavar="DURATION", default="10 minutes", help=says)
+    says = "From one window's start to the next one's. Default: %(default)s."
+    parser.add_argument("--slide", metavar="DURATION", default="1 minute", help=says)
     args = parser.parse_args(argv)
     jobflags.check_apart(args.input_dir, {"--database": args.database})
 
@@ -65,10 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     top = windows.top(args.top, by="posts", each=["start", "end"])
     tables = [sinks.sql_table(args.database, "hashtag_trends")] if args.database else []
-    sink = sinks.fan_out(*(each.taking(top) for each in (*tables, sinks.foreach_batch(show))))
+    sink = sinks.fan_out(*(each.taking(top) for each in (*tables, sinks.foreach_batch(display.show))))
     with spark_session("hashtag-trends", profile=args.profile, conf=args.state_store) as spark:
         lines = jobflags.lines(spark, args)
-        trends = transform(lines, window=args.window, slide=args.slide, delay=args.delay)
+        trends = transform(lines, window=args.window, slide=args.slide, watermark=args.watermark)
         query = start(trends, sink, name="hashtag_trends", **jobflags.for_start(args))
         summary = run(query, **jobflags.for_run(args))
     print(summary, file=sys.stderr)

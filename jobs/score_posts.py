@@ -40,7 +40,7 @@ def train(posts: DataFrame, library: str) -> Any:
     words = feature.RegexTokenizer(inputCol="text", outputCol="words")
     counts = feature.HashingTF(inputCol="words", outputCol="features", numFeatures=1024)
     bayes = classification.NaiveBayes(labelCol="answer", predictionCol="index", smoothing=0.1)
-    stages = [words, counts, bayes, feature.SQLTransformer(statement=NAMED)]
+    stages: Any = [words, counts, bayes, feature.SQLTransformer(statement=NAMED)]
     return Pipeline(stages=stages).fit(posts.selectExpr("*", "double(label = 'spam') AS answer"))
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame
 
-__all__ = ["bars", "chart", "check_chart", "live", "render", "table"]
+__all__ = ["bars", "chart", "check_chart", "live", "render", "show", "table"]
 
 
 def render(frame: DataFrame, form: str) -> str:
@@ -43,6 +43,18 @@ def render(frame: DataFrame, form: str) -> str:
     if form == "json":
         return texts.as_json(frame)
     return table(frame.columns, texts.cells(frame), right=_numeric(frame))
+
+
+def show(batch: DataFrame, batch_id: int) -> None:
+    """Print the rows of a batch, a line each and no head; for `sinks.foreach_batch(display.show)`.
+
+    Args:
+        batch: whose rows fit in the driver's memory.
+        batch_id: its number, which is not shown.
+    """
+    check(show, locals())
+    if rows := render(batch, "table").splitlines()[2:]:
+        print(*rows, sep="\n", flush=True)
 
 
 def _numeric(frame: DataFrame) -> set[int]:

@@ -35,9 +35,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EVENT_TIME",
+    "FOLDER",
     "INPUT",
     "OUTPUT",
     "RUN",
+    "RUN_BY_KEY",
     "SERVER",
     "check_apart",
     "check_bad_rows",
@@ -56,7 +58,7 @@ __all__ = [
 ]
 
 # Flags whose file or folder may not be in the input folder.
-_WRITTEN = ("--checkpoint", "--snapshot", "--database", "--chart", "--stop-file")
+_WRITTEN = ("OUT_DIR", "--checkpoint", "--snapshot", "--database", "--chart", "--stop-file")
 
 
 # --- the shared flags by their groups, of which a job may also take single ones
@@ -121,6 +123,9 @@ OUTPUT = {
     "--chart": _value("FILE.png", str, "Draw the result as a picture at the end."),
 }
 
+# A folder for all that the job writes, with its progress in OUT_DIR/_checkpoint.
+FOLDER = {"OUT_DIR": _value("OUT_DIR", str, "A local folder that only this job writes to.")}
+
 # How late a row may come, and what becomes of the last windows.
 EVENT_TIME = {
     "--watermark": _value(
@@ -164,6 +169,9 @@ RUN = {
     "--stop-file": _value("PATH", str, "Stop cleanly when a file appears at this path."),
 }
 
+# The same for a query by keys (`transformWithState`), whose state is always in RocksDB.
+RUN_BY_KEY = {flag: how for flag, how in RUN.items() if flag != "--state-store"}
+
 
 # --- from the command line to arguments
 
@@ -191,9 +199,10 @@ def parser(doc: str | None, *flags: str, table: str = "result", **defaults: Any)
     """
     made = _Parser(description=doc, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
     made.shared = flags
-    known = {**INPUT, **SERVER, **OUTPUT, **EVENT_TIME, **RUN}
+    known = {**INPUT, **SERVER, **OUTPUT, **EVENT_TIME, **FOLDER, **RUN}
+    folder = "OUT_DIR/_checkpoint" if "OUT_DIR" in flags else "a temporary folder"
     for flag in flags:
-        says = known[flag]["help"].replace("TABLE", table)
+        says = known[flag]["help"].replace("TABLE", table).replace("a temporary folder", folder)
         made.add_argument(flag if flag.startswith("--") else _name(flag), **{**known[flag], "help": says})
     made.set_defaults(table=table, **defaults)
     return made
@@ -216,6 +225,8 @@ class _Parser(ArgumentParser):
         parsed, rest = self.parse_known_args(given, namespace)
         if rest:
             raise InvalidInputError(f"unknown argument {rest[0]}; see --help")
+        if "OUT_DIR" in self.shared and parsed.checkpoint is None:
+            parsed.checkpoint = str(Path(parsed.out_dir, "_checkpoint"))
         _check({flag: getattr(parsed, _name(flag)) for flag in self.shared})
         return parsed
 

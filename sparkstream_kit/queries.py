@@ -16,7 +16,7 @@ from sparkstream_kit._arguments import check, said
 from sparkstream_kit._spark import query as asking
 from sparkstream_kit._spark.batch import hand_over
 from sparkstream_kit._spark.files import locate
-from sparkstream_kit._spark.plan import keeps_states_by_name
+from sparkstream_kit._spark.plan import keeps_other_states, keeps_states_by_name
 from sparkstream_kit._spark.printing import keep_printed
 from sparkstream_kit._spark.session import starts_python_for_batches
 from sparkstream_kit.checkpoints import endings
@@ -55,6 +55,7 @@ _FIXES = {
     "after an aggregation in mode='complete', or leave out orderBy",
     r"Limits are not supported": "cannot limit the rows; give mode='append', or leave out limit",
 }
+_ENCODING = "spark.sql.streaming.stateStore.encodingFormat"
 _FLAGS = ("availableNow", "once")  # the triggers that have no duration
 
 
@@ -71,8 +72,10 @@ def start(
 ) -> StreamingQuery:
     """Start one named streaming query.
 
-    A query with `transformWithState` gets the RocksDB state store, without which Spark refuses it; any other
-    has what the session has (`spark.sql.streaming.stateStore.providerClass`). A checkpoint keeps its own.
+    A query with `transformWithState` gets the RocksDB state store, without which Spark refuses it, and where
+    no other operator keeps state its values in Avro, to which a later version of the job can add fields; any
+    other query has what the session has
+    (`spark.sql.streaming.stateStore.providerClass`). A checkpoint keeps its own.
 
     Args:
         frame: a streaming DataFrame.
@@ -211,20 +214,27 @@ def _refused(error: AnalysisException, mode: str) -> str:
 
 @contextmanager
 def _fitting_state_store(frame: DataFrame) -> Iterator[None]:
-    """Give a query that needs RocksDB for its state just that, whatever the session has for others.
+    """Give a query of `transformWithState` what that needs, whatever the session has for others.
 
+    Without RocksDB Spark refuses it. With its values in Avro the next version of the job can have one field
+    more, but Spark has Avro for no other operator that keeps state.
     https://spark.apache.org/docs/latest/streaming/structured-streaming-transform-with-state.html
     """
-    spark = frame.sparkSession
-    given = spark.conf.get(STATE_STORE) or ""
-    if given == STATE_STORES["rocksdb"] or not keeps_states_by_name(frame):
+    if not keeps_states_by_name(frame):
         yield
         return
-    spark.conf.set(STATE_STORE, STATE_STORES["rocksdb"])
+    spark = frame.sparkSession
+    wanted = {STATE_STORE: STATE_STORES["rocksdb"]}
+    if not keeps_other_states(frame):
+        wanted[_ENCODING] = "avro"
+    given = {key: spark.conf.get(key) or "" for key in wanted}
+    for key, value in wanted.items():
+        spark.conf.set(key, value)
     try:
         yield
     finally:
-        spark.conf.set(STATE_STORE, given)
+        for key, value in given.items():
+            spark.conf.set(key, value)
 
 
 def _trigger(given: dict[str, Any]) -> dict[str, Any]:

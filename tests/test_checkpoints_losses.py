@@ -171,7 +171,7 @@ def test_nothing_is_said_of_what_is_as_it_should_be(spark: SparkSession, tmp_pat
     assert stream.read() == 12
     assert (stream.checkpoint / "sources" / "0" / "9.compact").exists()
     assert stream.sources == [f"FileStreamSource[file:{stream.folder}]"]
-    for name in ("_SUCCESS", ".0.txt.crc", ".1.txt.part"):
+    for name in ("_SUCCESS", "_truth.json", ".0.txt.crc", ".1.txt.part"):
         stream.land(name, age=-30 * DAY)
     stream.land("_temporary/1.txt")
     stream.land("day=1/waiting.txt", "b")

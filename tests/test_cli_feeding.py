@@ -130,6 +130,21 @@ def test_what_would_not_be_counted_is_refused_before_the_first_file(tmp_path: Pa
     assert names(tmp_path) == ["old.json"]
 
 
+def test_the_feeds_of_the_jobs_land_what_their_truth_says(tmp_path: Path) -> None:
+    flags = ["--files", "4", "--rows", "60", "--every", "0", "--late", "0.05", "--bad", "0.02"]
+    for name, time in (("events", "time"), ("posts", "created_at")):
+        assert main(["feed", name, str(tmp_path / name), *flags, "--delay", "2 minutes"]) == 0
+        truth = json.loads((tmp_path / name / "_truth.json").read_text("utf-8"))
+        assert truth["late"]
+        assert truth["bad"]
+        assert all(row[time] for row in truth["late"])
+        if name == "events":  # its job keeps late rows
+            assert sum(events for _, events, _ in truth["truth"]) == truth["counted"]
+            assert truth["counted"] + len(truth["bad"]) == 240
+        else:
+            assert truth["counted"] + len(truth["late"]) + len(truth["bad"]) == 240
+
+
 # --- feed replay
 
 

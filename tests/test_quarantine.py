@@ -14,11 +14,12 @@ import pandas as pd  # type: ignore[import-untyped]
 import pyarrow.parquet as pq
 import pytest
 from chispa import assert_df_equality
+from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from sparkstream_kit import run, sinks, start
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
-from sparkstream_kit.quarantine import bad_rows, good_rows, parse_csv, parse_json
+from sparkstream_kit.quarantine import bad_rows, good_rows, mark_bad, parse_csv, parse_json
 from sparkstream_kit.schemas import from_ddl
 from sparkstream_kit.sources import text
 
@@ -485,6 +486,26 @@ def test_progress_counts_rows_and_bad_rows_whatever_is_selected(spark: SparkSess
     assert observed(query) == [(4, 2)]
     (name,) = query.recentProgress[0].observedMetrics
     assert name.startswith("sparkstream_quarantine")
+
+
+def test_a_rule_of_ones_own_makes_rows_bad_and_counts_them(spark: SparkSession, folder: Path) -> None:
+    (folder / "1.csv").write_text("a,1\nb,-1\nc,x\nd,-2\n")
+    rows = parse_csv(text(spark, str(folder)), from_ddl("k STRING, n INT"))
+    marked = mark_bad(rows, F.when(F.col("n") < 0, "n: below 0"))
+    assert marked.columns == rows.columns
+    summary = run(start(marked, sinks.memory("marked"), availableNow=True))
+    found = spark.table("marked")
+    assert [tuple(row) for row in good_rows(found).collect()] == [("a", 1)]
+    assert [(row["_reason"], row["_raw"]) for row in bad_rows(found).sort("_raw").collect()] == [
+        ("n: below 0", "b,-1"),
+        ("n: not a int", "c,x"),
+        ("n: below 0", "d,-2"),
+    ]
+    assert (summary.queries[0].parsed_rows, summary.queries[0].bad_rows) == (4, 3)
+    with pytest.raises(
+        InvalidInputError, match="mark_bad\\(\\) needs the column _reason; give what parse_csv or"
+    ):
+        mark_bad(found.select("k"), F.lit(None))
 
 
 def test_two_parses_in_one_query_are_counted_each(spark: SparkSession, folder: Path) -> None:

@@ -95,7 +95,7 @@ def test_what_cannot_work_is_one_line(spark: SparkSession, stream: Streams, tmp_
     assert "supports output mode append, not update" in refused(frame, sink, mode="update")
     assert "has no watermark; give it one first: windows.with_watermark(" in refused(source.to_df(), sink)
     assert "unknown column in by_watermark() tim; did you mean time?" in refused(frame, gate(tmp_path, "tim"))
-    assert "column n is int; make it a timestamp" in refused(frame, gate(tmp_path, "n"))
+    assert "event-time column n is int, not a timestamp" in refused(frame, gate(tmp_path, "n"))
     assert "column Watermark exists already" in refused(frame.withColumn("Watermark", frame.n), sink)
     assert "needs a checkpoint" in refused(frame, sink, checkpoint=None)
     assert "give start(…, checkpoint='folder')" in refused(frame, printed, checkpoint=None)

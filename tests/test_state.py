@@ -66,16 +66,20 @@ def test_split_late_flags_exactly_the_rows_at_or_before_the_watermark(
 def test_split_late_hands_every_type_on_as_it_is(stream: Streams) -> None:
     source = stream(
         "time TIMESTAMP, day DATE, price DECIMAL(20,6), raw BINARY, m MAP<STRING, TIMESTAMP>, "
-        "s STRUCT<`x.y`: ARRAY<TIMESTAMP>, d: DATE>, f FLOAT, ntz TIMESTAMP_NTZ, list ARRAY<MAP<INT, DATE>>"
+        "s STRUCT<`x.y`: ARRAY<TIMESTAMP>, d: DATE>, f FLOAT, ntz TIMESTAMP_NTZ, list ARRAY<MAP<INT, DATE>>, "
+        "far BIGINT"
     )
     value: tuple[Any, ...] = (
         at(1.000001), date(1, 1, 1), None, b"\x00\xff", {"a": at(2)}, ([at(3), None], date(9999, 12, 31)),
-        float("inf"), at(4), [{1: date(2020, 2, 29)}, None],
+        float("inf"), at(4), [{1: date(2020, 2, 29)}, None], 3 * 10**17,
     )  # fmt: skip
     frame = source.to_df().withWatermark("time", "10 seconds")
-    told = state.split_late(frame, "time").drop("late", "watermark")
+    far = F.timestamp_micros("far")  # the year 11476, which no Python has
+    told = state.split_late(frame.withColumn("far", far), "time").drop("late", "watermark")
+    told = told.withColumn("far", F.unix_micros("far"))
     assert told.schema.simpleString() == source.schema.simpleString()
-    source.add_data([value, (None,) * len(value)])
+    both: list[Any] = [value, (None,) * len(value)]
+    source.add_data(both)
     given = stream.query(frame).step()
     query = stream.query(told)
     assert sorted(rows(query.step()), key=str) == sorted(rows(given), key=str)
@@ -86,7 +90,8 @@ def test_windows_after_split_late_count_exactly_the_others(stream: Streams) -> N
     told = state.split_late(source.to_df().withWatermark("time", "10 seconds"), "time")
     counts = told.where("NOT late").groupBy(windows.tumbling("time", "100 seconds")).count()
     query = stream.query(windows.flatten(counts))
-    for batch in [*BATCHES, [2000]]:
+    last: list[int | None] = [2000]
+    for batch in [*BATCHES, last]:
         source.add_data([(at(second),) for second in batch])
     counted = {(row.start - at(0)).seconds: row["count"] for row in rows(query.step())}
     assert counted == {100: 1, 200: 3, 300: 1, 400: 1}  # 150, 151, 190 and 290 are late
@@ -162,7 +167,7 @@ def test_once_on_a_static_frame_keeps_the_same_rows(spark: SparkSession) -> None
             lambda f: state.split_late(f, "other"),
             "other has no watermark (column time has it); give it one fi",
         ),
-        (lambda f: state.split_late(f, "n"), "split_late(): column n is int; make it a timestamp first"),
+        (lambda f: state.split_late(f, "n"), "split_late(): event-time column n is int, not a"),
         (lambda f: state.split_late(f, "time", by="m"), "unknown column in split_late() m"),
         (
             lambda f: state.split_late(f.withColumn("Late", F.lit(1)), "time"),

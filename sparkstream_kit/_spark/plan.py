@@ -15,7 +15,7 @@ from sparkstream_kit.errors import KitError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["analyzed_plan", "keeps_states_by_name"]
+__all__ = ["analyzed_plan", "keeps_other_states", "keeps_states_by_name"]
 
 # To ask for a plan takes some milliseconds, on Spark Connect some tens; a DataFrame's never changes.
 _texts: WeakKeyDictionary[DataFrame, str] = WeakKeyDictionary()
@@ -28,6 +28,12 @@ def keeps_states_by_name(frame: DataFrame) -> bool:
         plan = str(connect._plan.to_proto(connect.sparkSession.client))
         return re.search(r"^\s*transform_with_state_info \{", plan, re.MULTILINE) is not None
     return re.search(r"^\W*TransformWithState", analyzed_plan(frame), re.MULTILINE) is not None
+
+
+def keeps_other_states(frame: DataFrame) -> bool:
+    """Say whether a query of `transformWithState` may have another operator that keeps state."""
+    others = "Aggregate|Deduplicate|Distinct|FlatMapGroups|GlobalLimit|Join"
+    return re.search(rf"^\W*({others})", analyzed_plan(frame), re.MULTILINE) is not None
 
 
 def analyzed_plan(frame: DataFrame) -> str:

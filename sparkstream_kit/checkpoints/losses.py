@@ -49,6 +49,9 @@ PASSED_OVER = {
     "would misread its batch: rename it, or start the query again",
 }
 
+# Files beside the data that are not meant to be read: of Spark's jobs, and of `sparkstream feed`.
+_MEANT_TO_BE = ("_SUCCESS", "_truth.json")
+
 
 def findings(checkpoint: str, sources: Sequence[str] = (), said: set[str] | None = None) -> list[str]:
     """Say what a query's file sources have lost or hidden, or are about to; one line for each danger.
@@ -145,7 +148,7 @@ class _Source:
             if not hidden and _has_files(entry.path) and not self._reads_below(entry.path):
                 self.passed_over["subfolder"].append(entry.path)
         elif hidden:
-            if entry.name != "_SUCCESS" and not entry.name.endswith(_STAGED):
+            if entry.name not in _MEANT_TO_BE and not entry.name.endswith(_STAGED):
                 self.passed_over["hidden"].append(entry.path)
         elif _shown(entry.name) != entry.name:
             self.passed_over["undecodable"].append(entry.path)

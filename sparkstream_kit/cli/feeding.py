@@ -39,14 +39,37 @@ def add_feeds(feed: typer.Typer) -> None:
     feed.command("replay")(_replay)
     doc = "Land CSV files of a shop's events."
     feed.command("events")(
-        _generator("events", feeds.event_rows, feeds.event_truth, doc, line=feeds.csv_line)
+        _generator("events", feeds.events_rows, feeds.events_truth, doc, line=feeds.csv_line, keeps_late=True)
     )
     doc = "Land posts of two networks as JSON lines."
     feed.command("posts")(
-        _generator("posts", feeds.post_rows, feeds.post_truth, doc, time="created_at", line=feeds.post_line)
+        _generator(
+            "posts", feeds.posts_rows, feeds.posts_truth, doc, time="created_at", line=feeds.posts_line
+        )
     )
     feed.command("ads")(_ads())
+    feed.command("cards")(_cards())
     feed.command("messages")(_messages())
+    feed.command("sensors")(_sensors())
+    feed.command("actions")(
+        _generator(
+            "actions",
+            feeds.actions_rows,
+            feeds.actions_truth,
+            "Land JSON lines of actions with their times. The truth is their count by hour and action.",
+            shares=("late", "bad", "ahead"),
+        )
+    )
+    feed.command("logs")(
+        _generator(
+            "access",
+            feeds.log_rows,
+            lambda rows: {"errors": feeds.log_errors(rows), "sessions": feeds.log_sessions(rows)},
+            "Land lines of a web server's log. The truth: errors by path and minute, and sessions.",
+            line=feeds.log_line,
+            shares=("bad", "ahead"),
+        )
+    )
 
 
 def _generator(
@@ -59,6 +82,7 @@ def _generator(
     line: Callable[[Any], str] = feeds.json_line,
     shares: Sequence[str] = _SHARES,
     delay: str = "10 minutes",
+    keeps_late: bool = False,
 ) -> Callable[..., None]:
     """Return the command that lands files of a generator's rows, and writes the truth beside them at the end.
 
@@ -71,6 +95,7 @@ def _generator(
         line: writes a row as a line: `feeds.json_line`, `feeds.csv_line` or one of the generator's own.
         shares: which ways to disturb make sense for the data.
         delay: the watermark's delay that the job has by default.
+        keeps_late: the job counts late rows, too, so that the truth does.
     """
 
     def command(**given: Any) -> None:
@@ -89,13 +114,14 @@ def _generator(
             "csv"
             if line is feeds.csv_line
             else "json"
-            if line in (feeds.json_line, feeds.post_line)
+            if line in (feeds.json_line, feeds.posts_line)
             else "log"
         )
         names = f"{name}-{seed}-{{}}.{ending}"
         landed = _land(feeds.line_files(map(line, made.arriving), rows=size, name=names), folder, every)
         found = made.first(len(landed) * size)
-        answer = {"truth": truth(found.counted), "counted": len(found.counted)}
+        counted = found.counted + (found.late if keeps_late else [])
+        answer: dict[str, Any] = {"truth": truth(counted), "counted": len(counted)}
         answer |= {share: getattr(found, share) for share in shares}
         text = json.dumps(answer, ensure_ascii=False, default=str, indent=1)
         _files.replace(folder / _TRUTH, [text, "\n"])
@@ -133,6 +159,31 @@ def _messages() -> Callable[..., None]:
     The truth is the likelier label of each text by the odds that made it, which no model can better.
     """
     return _generator("messages", feeds.messages_rows, feeds.messages_truth, doc, shares=("bad",))
+
+
+def _sensors() -> Callable[..., None]:
+    """Return the command for `jobs/sensor_alerts.py`."""
+    doc = """Land JSON lines of temperatures, for jobs/sensor_alerts.py.
+
+    The truth is each spike and each silence: device, time, what. It ends two minutes before the last reading,
+    where the job's watermark stands.
+    """
+
+    def truth(rows: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+        return feeds.sensors_truth(rows, delay=timedelta(minutes=2))
+
+    shares = ("late", "bad", "ahead")
+    return _generator("sensors", feeds.sensors_rows, truth, doc, shares=shares, delay="2 minutes")
+
+
+def _cards() -> Callable[..., None]:
+    """Return the command for `jobs/card_alerts.py`."""
+    doc = """Land CSV lines of card payments, for jobs/card_alerts.py.
+
+    The truth is each fraud among them: card, time, what. The job finds the last ones with --drain.
+    """
+    shares = ("late", "bad", "ahead")
+    return _generator("cards", feeds.cards_rows, feeds.cards_truth, doc, line=feeds.csv_line, shares=shares)
 
 
 def _share(text: str) -> Any:

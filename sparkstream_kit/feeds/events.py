@@ -13,7 +13,7 @@ from sparkstream_kit.feeds.lines import Again, count_to, zipf
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["event_rows", "event_truth"]
+__all__ = ["events_rows", "events_truth"]
 
 _START = datetime(2024, 3, 1, 9, tzinfo=UTC)
 _PRODUCTS = (
@@ -22,7 +22,7 @@ _PRODUCTS = (
 )  # fmt: skip
 
 
-def event_rows(count: int | None, *, seed: int) -> Iterable[dict[str, str]]:
+def events_rows(count: int | None, *, seed: int) -> Iterable[dict[str, str]]:
     """Make the events of a shop: dicts of texts, as they stand in a CSV file.
 
     event_id (unique in a seed), time (ISO 8601 in UTC, at most 12 seconds after the one before), user,
@@ -36,7 +36,7 @@ def event_rows(count: int | None, *, seed: int) -> Iterable[dict[str, str]]:
         InvalidInputError: the count is below 0.
 
     Example:
-        >>> for row in event_rows(2, seed=1):
+        >>> for row in events_rows(2, seed=1):
         ...     print(*row.values(), sep=", ")
         1-0000001, 2024-03-01T09:00:01Z, user-382, chess set, view, 29.99
         1-0000002, 2024-03-01T09:00:07Z, user-326, desk lamp, cart, 22.50
@@ -61,14 +61,14 @@ def event_rows(count: int | None, *, seed: int) -> Iterable[dict[str, str]]:
     return Again(make)
 
 
-def event_truth(rows: Iterable[Mapping[str, str]]) -> list[tuple[str, int, Decimal]]:
-    """Compute the true totals of rows from `event_rows`, exactly and without Spark.
+def events_truth(rows: Iterable[Mapping[str, str]]) -> list[tuple[str, int, Decimal]]:
+    """Compute the true totals of rows from `events_rows`, exactly and without Spark.
 
     Returns:
         (type, number of events, sum of their prices) for each type, by type.
 
     Example:
-        >>> for kind, events, total in event_truth(event_rows(1000, seed=1)):
+        >>> for kind, events, total in events_truth(events_rows(1000, seed=1)):
         ...     print(kind, events, total)
         cart 198 10472.13
         purchase 99 5928.19

@@ -14,7 +14,7 @@ from sparkstream_kit.feeds.lines import Again, count_to, zipf
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["post_line", "post_rows", "post_truth"]
+__all__ = ["posts_line", "posts_rows", "posts_truth"]
 
 _START = datetime(2024, 5, 1, 12, tzinfo=UTC)
 # Cased and caseless scripts, marks that are no letters, digits first, an underscore, a letter that grows.
@@ -28,8 +28,8 @@ _NO_TAGS = (
 )  # fmt: skip
 
 
-def post_rows(count: int | None, *, seed: int) -> Iterable[dict[str, Any]]:
-    """Make posts: dicts that `post_line` writes in the shape of their network.
+def posts_rows(count: int | None, *, seed: int) -> Iterable[dict[str, Any]]:
+    """Make posts: dicts that `posts_line` writes in the shape of their network.
 
     id (text, unique in a seed), created_at (ISO 8601 in UTC, at most 4 seconds after the one before), network
     ("x" or "mastodon"), text, and tags: the hashtags in the text as they are counted, each once. In the text
@@ -44,7 +44,7 @@ def post_rows(count: int | None, *, seed: int) -> Iterable[dict[str, Any]]:
         InvalidInputError: the count is below 0.
 
     Example:
-        >>> row = list(post_rows(3, seed=2))[2]
+        >>> row = list(posts_rows(3, seed=2))[2]
         >>> row["text"], row["tags"]
         ('issue #42 #ÅNGSTRÖM', ['ångström'])
     """
@@ -70,14 +70,14 @@ def post_rows(count: int | None, *, seed: int) -> Iterable[dict[str, Any]]:
     return Again(make)
 
 
-def post_line(row: Mapping[str, Any] | str) -> str:
+def posts_line(row: Mapping[str, Any] | str) -> str:
     """Write a post as its network's API gives it, as a line of JSON; a text, such as a bad row, stays.
 
     The fields are those of a post of the X API v2 with `created_at`, and of a Mastodon status.
 
     Example:
         >>> row = {"id": "7", "created_at": "2024-05-01T12:00:00.000Z", "text": "hi", "network": "x"}
-        >>> post_line(row)
+        >>> posts_line(row)
         '{"data": {"id": "7", "text": "hi", "created_at": "2024-05-01T12:00:00.000Z"}}'
     """
     if isinstance(row, str):
@@ -90,10 +90,10 @@ def post_line(row: Mapping[str, Any] | str) -> str:
     return json.dumps(status, ensure_ascii=False)
 
 
-def post_truth(
+def posts_truth(
     rows: Iterable[Mapping[str, Any]], *, n: int = 10, length: int = 600, slide: int = 60
 ) -> list[tuple[str, str, int]]:
-    """Compute the true top tags of posts from `post_rows` in windows that slide over them, without Spark.
+    """Compute the true top tags of posts from `posts_rows` in windows that slide over them, without Spark.
 
     Args:
         rows: the posts.
@@ -106,7 +106,7 @@ def post_truth(
         ones by their text.
 
     Example:
-        >>> post_truth(post_rows(500, seed=1), n=2, length=600, slide=600)
+        >>> posts_truth(posts_rows(500, seed=1), n=2, length=600, slide=600)
         [('2024-05-01T12:00:00Z', 'spark', 99), ('2024-05-01T12:00:00Z', 'café', 62),
          ('2024-05-01T12:10:00Z', 'café', 67), ('2024-05-01T12:10:00Z', 'データ', 37)]
     """

@@ -11,6 +11,18 @@ sink = sinks.fan_out(good.taking(quarantine.good_rows), bad.taking(quarantine.ba
 
 from sparkstream_kit.quarantine.csv_lines import parse_csv
 from sparkstream_kit.quarantine.json_lines import parse_json
+from sparkstream_kit.quarantine.log_lines import parse_log
 from sparkstream_kit.quarantine.rows import BYTES, FILE, RAW, REASON, bad_rows, good_rows, mark_bad
 
-__all__ = ["BYTES", "FILE", "RAW", "REASON", "bad_rows", "good_rows", "mark_bad", "parse_csv", "parse_json"]
+__all__ = [
+    "BYTES",
+    "FILE",
+    "RAW",
+    "REASON",
+    "bad_rows",
+    "good_rows",
+    "mark_bad",
+    "parse_csv",
+    "parse_json",
+    "parse_log",
+]

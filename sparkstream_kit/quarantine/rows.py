@@ -32,6 +32,7 @@ __all__ = [
     "finite",
     "good_rows",
     "is_missing",
+    "mark_bad",
     "parsed",
     "quoted",
     "readable",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 from functools import partial
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["batch_files"]
 
+# A part of Spark's file names that differs with each write. Without it a batch that comes again has the names
+# that it had, and a stream that reads the folder knows them.
+_OF_ONE_WRITE = re.compile(r"-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _MARKER = "_sparkstream_query"  # readers skip what begins with _ or . (but _name=value only with a dot)
 
 
@@ -35,6 +39,9 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
     A directory appears whole, by a rename; one that comes again after a crash replaces the first. Any
     reader counts each row once, also one that does not go through Spark, and `spark.read` shows the batch's
     number as the column `batch`. In update and complete mode a directory holds what its batch gave.
+
+    A second stream may read the folder. It reads a batch that comes again only once if the batch is one file:
+    `batch_files(…).taking(lambda batch: batch.coalesce(1))`.
 
     The folder is on a local path, for only there is a rename atomic; on a cluster all nodes must share it. It
     belongs to one query, whose id is in its file `_sparkstream_query`. A batch before the last one comes
@@ -132,6 +139,8 @@ def _write(
     target = folder / f"batch={batch_id:06}"
     hidden, old = folder / f".{target.name}", folder / f".{target.name}.old"
     batch.write.format(file_format).options(**options).save(f"file://{hidden}")
+    for file in list(hidden.iterdir()):
+        file.rename(file.with_name(_OF_ONE_WRITE.sub("", file.name)))
     if target.exists():
         target.rename(old)
     hidden.rename(target)

@@ -3,6 +3,14 @@
 late = state.split_late(events, "time").where("late")
 alerts = state.alert_when(events, "device", "time", "temperature", state.ZScore(sigmas=5))
 
+What is wanted, and what does it:
+
+- know which rows are late, and what they missed: `split_late`, or `sinks.by_watermark` for large volumes;
+- drop rows that come twice: `once`; where late rows may go, too, `dropDuplicatesWithinWatermark` is faster;
+- an alert for each strange value or silence of a key: `alert_when`;
+- statistics of a key up to each row: `running`; one result for each key or window: Spark's own `groupBy`;
+- the row of the key before: `last_by_key`; the last row of another stream: `as_of`.
+
 They need Spark 4.1 or later with pandas, pyarrow and protobuf, and the RocksDB state store, which `start`
 sets. Rows pass through Python, some 15,000 a second and core. Where Spark's own aggregates do (`groupBy`
 with `avg` or `stddev`), use these: they are four times as fast.
@@ -15,14 +23,42 @@ from typing import TYPE_CHECKING
 from sparkstream_kit._lazy import attributes
 
 if TYPE_CHECKING:
+    from sparkstream_kit.state.alerts import alert_when
     from sparkstream_kit.state.late import once, split_late
+    from sparkstream_kit.state.rules import Alert, Ewma, Jump, Often, Rule, Silent, ZScore
+    from sparkstream_kit.state.values import as_of, last_by_key, running
 
-__all__ = ["once", "split_late"]
+__all__ = [
+    "Alert",
+    "Ewma",
+    "Jump",
+    "Often",
+    "Rule",
+    "Silent",
+    "ZScore",
+    "alert_when",
+    "as_of",
+    "last_by_key",
+    "once",
+    "running",
+    "split_late",
+]
 
 __getattr__ = attributes(
     __name__,
     {
+        "Alert": "sparkstream_kit.state.rules",
+        "Ewma": "sparkstream_kit.state.rules",
+        "Jump": "sparkstream_kit.state.rules",
+        "Often": "sparkstream_kit.state.rules",
+        "Rule": "sparkstream_kit.state.rules",
+        "Silent": "sparkstream_kit.state.rules",
+        "ZScore": "sparkstream_kit.state.rules",
+        "alert_when": "sparkstream_kit.state.alerts",
+        "as_of": "sparkstream_kit.state.values",
+        "last_by_key": "sparkstream_kit.state.values",
         "once": "sparkstream_kit.state.late",
+        "running": "sparkstream_kit.state.values",
         "split_late": "sparkstream_kit.state.late",
     },
 )

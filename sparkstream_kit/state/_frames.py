@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyspark
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from sparkstream_kit.errors import InvalidInputError, reject_unknown
+from sparkstream_kit.errors import InvalidInputError, no_timestamp, reject_unknown
+from sparkstream_kit.quarantine.rows import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pyspark.sql import GroupedData
     from pyspark.sql.streaming.stateful_processor import StatefulProcessor
@@ -34,7 +35,7 @@ def place_of(caller: str, frame: DataFrame, name: str) -> int:
 
 def column(name: str) -> Column:
     """Return a column by its name, whatever is in it."""
-    return F.col("`" + name.replace("`", "``") + "`")
+    return F.col(quoted(name))
 
 
 def place_of_time(caller: str, frame: DataFrame, name: str, *, watermark: bool = True) -> int:
@@ -46,10 +47,7 @@ def place_of_time(caller: str, frame: DataFrame, name: str, *, watermark: bool =
     at = place_of(caller, frame, name)
     field = frame.schema[at]
     if not isinstance(field.dataType, T.TimestampType):
-        raise InvalidInputError(
-            f"{caller}: column {name} is {field.dataType.simpleString()}; make it a timestamp first, such as "
-            f"by F.to_timestamp({name!r})"
-        )
+        raise InvalidInputError(f"{caller}: {no_timestamp(name, field.dataType.simpleString())}")
     if watermark and frame.isStreaming and WATERMARK not in field.metadata:
         others = [each.name for each in frame.schema if WATERMARK in each.metadata]
         instead = f" (column {others[0]} has it)" if others else ""
@@ -71,15 +69,24 @@ def check_free(caller: str, names: Sequence[str], added: Sequence[str]) -> None:
             )
 
 
-def packed(frame: DataFrame) -> DataFrame:
+def packed(frame: DataFrame, mark: Mapping[int, dict[str, Any]] | None = None) -> DataFrame:
     """Return the frame with columns named c0, c1, …, and times and dates in them as whole numbers.
 
     Python's times have no zone of their own, so that of the two hours at the end of summer time it keeps one,
-    and no year after 9999. No column has a watermark any more, so that Spark drops no late rows.
+    and no year after 9999.
+
+    Args:
+        frame: static or streaming.
+        mark: by the place of a column, its metadata. Without it no column has a watermark any more, so that
+            Spark drops no late rows before a processor sees them.
     """
     plain = frame.toDF(*(f"c{at}" for at in range(len(frame.columns))))
+    metadata = mark or {}
     return plain.select(
-        *(_pack(F.col(field.name), field.dataType).alias(field.name) for field in plain.schema)
+        *(
+            _pack(F.col(field.name), field.dataType).alias(field.name, metadata=metadata.get(at, {}))
+            for at, field in enumerate(plain.schema)
+        )
     )
 
 
@@ -109,6 +116,14 @@ def processed(
             "upgrade to Spark 4.1 or later"
         )
     return groups.transformWithState(processor, output, "Append", "EventTime" if streaming else "None")
+
+
+def check_number(call: str, field: T.StructField) -> None:
+    """Refuse a column that holds no numbers."""
+    if not isinstance(field.dataType, T.NumericType):
+        raise InvalidInputError(
+            f"{call}: column {field.name} is {field.dataType.simpleString()}, not a number; cast it first"
+        )
 
 
 def is_hashable(dtype: T.DataType) -> bool:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     )
 
 MILLI = 1000  # microseconds; Spark's watermarks and timers are in milliseconds
-_PROTOCOL = 5  # of pickle, fixed: a state outlives the Python that wrote it
+PROTOCOL = 5  # of pickle, fixed: a state outlives the Python that wrote it
 
 
 class Handler(Protocol):
@@ -87,7 +87,7 @@ class Ordered(StatefulProcessor):
             else:
                 placed.append(tuple(row))
         if placed and self._waits:
-            self._waiting.appendList([(pickle.dumps(row, _PROTOCOL),) for row in placed])
+            self._waiting.appendList([(pickle.dumps(row, PROTOCOL),) for row in placed])
             self._wake(placed[0][self._at])
         elif placed:
             found += self._handled(key, placed, None)
@@ -104,9 +104,10 @@ class Ordered(StatefulProcessor):
         waiting = [pickle.loads(each[0]) for each in self._waiting.get()] if self._waits else []  # noqa: S301 - our own
         passed = [row for row in waiting if row[self._at] <= now]
         if passed:
-            rest = [row for row in waiting if row[self._at] > now]
-            self._waiting.put([(pickle.dumps(row, _PROTOCOL),) for row in rest])
-            waiting = rest
+            waiting = [row for row in waiting if row[self._at] > now]
+            self._waiting.clear()
+        if passed and waiting:  # Spark takes no empty list
+            self._waiting.put([(pickle.dumps(row, PROTOCOL),) for row in waiting])
         found = self._handled(key, in_order(passed, self._at), now)
         if waiting:
             self._wake(min(row[self._at] for row in waiting))

@@ -10,10 +10,10 @@ from pyspark.sql import types as T
 from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 
 from sparkstream_kit._arguments import check
+from sparkstream_kit._durations import to_microseconds
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.state import _frames
 from sparkstream_kit.state._ordered import MILLI, in_order, timer_at
-from sparkstream_kit.windows import to_microseconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Sales input that lands bit by bit, and what is in it, computed without Spark."""
+"""Input that lands bit by bit, and what is in it, computed without Spark."""
 
 from __future__ import annotations
 
@@ -43,3 +43,25 @@ class Sales:
         """Return (ProductKey, Orders, TotalSales) by key, of the first files or of all that have landed."""
         rows = self._rows * (self.files if files is None else files)
         return sorted(feeds.sales_totals(feeds.sales_rows(rows, seed=SEED)))
+
+
+class Events(Sales):
+    """A folder of files of a shop's events; each has a line that cannot be read, and an event twice."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, broken=True)
+        lines = map(feeds.csv_line, feeds.events_rows(None, seed=SEED))
+        self._series = iter(feeds.line_files(lines, rows=self._rows, name="events-{}.csv"))
+        self._last = ""
+
+    def land(self, files: int) -> None:
+        """Land the next files, each with the last event of the file before."""
+        for name, text in itertools.islice(self._series, files):
+            self.files += 1
+            feeds.drip([(name, f"{self._last}{text}broken,{self.files}\n")], self.folder)
+            self._last = text.splitlines(keepends=True)[-1]
+
+    def totals(self, files: int | None = None) -> Totals:
+        """Return (type, events, sum of prices) by type, of the first files or of all that have landed."""
+        rows = self._rows * (self.files if files is None else files)
+        return feeds.events_truth(feeds.events_rows(rows, seed=SEED))

@@ -12,12 +12,13 @@ from collections import defaultdict
 from contextlib import closing
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pyarrow.parquet as pq
 from faults.drivers import JOBS, SCRIPTS, no_stack_trace
-from faults.sales import Sales
+from faults.sales import Events, Sales
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -147,6 +148,33 @@ def database(
         return sorted((key, orders, Decimal(total)) for key, orders, total in rows)
 
     return sales, Target((*command, *ONE_FILE), checkpoint, (Sink(last, totals, sales.totals),))
+
+
+def events(folder: Path, url: str) -> tuple[Sales, Target]:
+    """The job `events_to_postgres`: the events, each once, in one table, and bad lines in another."""
+    shop, checkpoint = Events(folder / "in"), folder / "ckpt"
+    os.environ["KIT_DATABASE"] = url  # the job takes no password from its command line
+
+    def last(table: str) -> int:
+        ledger = f"SELECT max(batch_id) FROM sparkstream_ledger WHERE table_name = '{table}'"  # noqa: S608 - ours
+        rows = query(url, ledger)
+        return -1 if not rows or rows[0][0] is None else int(rows[0][0])
+
+    def good() -> Totals:
+        return added_up(
+            (kind, Decimal(price)) for kind, price in query(url, "SELECT type, price FROM events")
+        )
+
+    def bad() -> Totals:
+        rows = (raw.partition(",") for (raw,) in query(url, "SELECT _raw FROM events_bad"))
+        return added_up((key, Decimal(number)) for key, _, number in rows)
+
+    flags = ("--checkpoint", checkpoint, "--database", "env:KIT_DATABASE", *QUICK, *ONE_FILE)
+    both = (
+        Sink(partial(last, "events"), good, shop.totals),
+        Sink(partial(last, "events_bad"), bad, shop.broken),
+    )
+    return shop, Target((JOBS / "events_to_postgres.py", shop.folder, *flags), checkpoint, both)
 
 
 def finish(target: Target, launch: Callable[..., Driver]) -> None:

@@ -41,7 +41,7 @@ KILLS = [(point, "group") for point in POINTS]
 # Python alone: its JVM outlives it, for seconds.
 ALSO = [*KILLS, ("before the commit", "python")]
 
-JOBS = ["files", "sqlite", "postgresql"]
+JOBS = ["files", "sqlite", "postgresql", "events"]
 SINKS = ["spark-files", "sqlite-upsert", "postgresql-insert"]
 
 
@@ -52,6 +52,8 @@ def killed(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Sales, Targe
         return targets.clean_files(tmp_path)
     if request.param == "spark-files":
         return targets.spark_files(tmp_path, request.getfixturevalue("spark"))
+    if request.param == "events":
+        return targets.events(tmp_path, request.getfixturevalue("server").database())
     kind, _, how = request.param.partition("-")
     if kind == "sqlite":
         return targets.database(tmp_path, f"sqlite:///{tmp_path}/totals.db", how or "replace")
@@ -87,7 +89,7 @@ def test_killed_at_random_times(
 ) -> None:
     sales, target = killed
     pick = random.Random(f"{SEED} {request.node.callspec.id}")  # noqa: S311 - times, not secrets
-    for _ in range(-(-ROUNDS // 3)):
+    for _ in range(-(-ROUNDS // len(JOBS))):
         sales.land(3)
         launcher, victim = pick.choice(["python", "spark-submit"]), pick.choice(["group", "python", "jvm"])
         driver = launch(launcher, *target.command)

@@ -1,0 +1,98 @@
+"""Tables about the jobs of `jobs/`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import data
+from running import HERE, ROOT, Measured, Program, Table
+
+from sparkstream_kit import feeds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["jobs"]
+
+ROWS = 1_000_000
+BATCHES = 10  # one file in each
+JOBS = ROOT / "jobs"
+
+
+@dataclass(frozen=True)
+class Job:
+    """How a job runs.
+
+    Attributes:
+        feed: the generator of its rows, `feeds.FEED_rows`.
+        args: after its input folder; `{work}` is an empty folder, and `{model}` that of a model.
+        line: what writes a row as a line: `feeds.LINE`.
+        train: it needs a model, which it makes itself from a part of its input.
+    """
+
+    feed: str
+    args: tuple[str, ...] = ()
+    line: str = "json_line"
+    train: bool = False
+
+
+OUT = ("{work}/out",)
+TOTALS = "event_id STRING, time TIMESTAMP, user STRING, product STRING, type STRING, price DECIMAL(10,2)"
+RUNS = {
+    "action_windows": Job("actions", OUT),
+    "log_errors": Job("log", OUT, "log_line"),
+    "sensor_alerts": Job("sensors", OUT),
+    "card_alerts": Job("cards", OUT, "csv_line"),
+    "hashtag_trends": Job("posts", line="posts_line"),
+    "ad_join": Job("ads", OUT),
+    "score_posts": Job("messages", ("{model}", *OUT), train=True),
+    "events_to_postgres": Job(
+        "events", ("--database", "sqlite:///{work}/shop.db", "--checkpoint", "{work}/ckpt"), "csv_line"
+    ),
+    "file_totals": Job("events", ("--schema", TOTALS, "--key", "type", "--value", "price"), "csv_line"),
+}
+
+
+def jobs(scale: float) -> Iterator[Table]:
+    """Each job with its own feed, one file in each of ten batches: rows a second from the session's start."""
+    count = int(ROWS * scale)
+
+    def rate(run: Measured) -> float:
+        return count / run.query[0]
+
+    def read(run: Measured) -> bool:
+        # A job that joins its input with itself, or has a query for what is bad, reads it more than once.
+        return bool(run.result["rows"]) and run.result["rows"] % count == 0
+
+    for name, job in RUNS.items():
+        if not (JOBS / f"{name}.py").exists():
+            continue
+        folder = data.lines(job.feed, getattr(feeds, job.line), count, BATCHES)
+        model = folder.with_name(f"{folder.name}-model")
+        if job.train and not model.exists():
+            train(name, data.lines(job.feed, getattr(feeds, job.line), BATCHES * 100, BATCHES), model)
+        args = [part.replace("{model}", str(model)) for part in job.args]
+        command: list[str | Path] = [HERE / "jobs" / "job.py", name, folder, *args, "--available-now"]
+        yield Table(
+            f"{name}, {count:,} rows",
+            [Program(name, [*command, "--max-files-per-trigger", "1"], figure=rate, reads=read)],
+            truth=True,
+            unit="rows/s",
+            runs=2,
+            inputs=folder,
+            higher=True,
+            more={
+                "rows in state, at most": lambda run: float(run.result["state"]),
+                "memory, MiB": lambda run: float(run.result["memory"]),
+            },
+        )
+
+
+def train(name: str, folder: Path, model: Path) -> None:
+    """Make the model with which a job scores."""
+    command: list[str | Path] = [sys.executable, JOBS / f"{name}.py", folder, model, "--train", "spark"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

@@ -1,0 +1,80 @@
+"""Actions counted by the hour in which they happened; rows that come too late are kept aside, never lost.
+
+The files are JSON lines such as {"time": 1469501107, "action": "Open"}. A first query sorts the lines into
+OUT_DIR/rows, OUT_DIR/late (with the watermark that they missed) and OUT_DIR/bad (with the reason). A second
+one counts the rows into OUT_DIR/counts, a directory for each batch: in mode append windows that have closed,
+in mode update windows that have changed, in mode complete all windows; there no row is late.
+Guarantee: every line is in one of the three folders once, and counts once, over stops and restarts.
+Run: spark-submit jobs/action_windows.py INPUT_DIR OUT_DIR --available-now --drain
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sparkstream_kit import jobflags
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyspark.sql import DataFrame
+
+
+def events(lines: DataFrame, watermark: str) -> DataFrame:
+    """Return the time (timestamp) and action of each line, and why a line is bad."""
+    from sparkstream_kit import quarantine, schemas, windows
+
+    rows = quarantine.parse_json(lines, schemas.from_ddl("time BIGINT NOT NULL, action STRING NOT NULL"))
+    return windows.with_watermark(rows.withColumn("time", rows.time.cast("timestamp")), "time", watermark)
+
+
+def transform(rows: DataFrame, watermark: str, slide: str = "1 hour") -> DataFrame:
+    """Return start, end, action and count, in windows of an hour that start every `slide`."""
+    from sparkstream_kit import windows
+
+    marked = windows.with_watermark(rows, "time", watermark, ahead=None)
+    return windows.flatten(marked.groupBy(windows.sliding("time", "1 hour", slide), "action").count())
+
+
+@jobflags.exit_codes
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job: the rows and counts go to OUT_DIR, and how many they were to standard error."""
+    flags = ("--trigger", "--available-now", "--run-for", "--idle", "--stop-file", "--max-bad", "--profile")
+    parser = jobflags.parser(__doc__, "INPUT_DIR", "--max-files-per-trigger", *jobflags.EVENT_TIME, *flags)
+    parser.add_argument("out_dir", metavar="OUT_DIR", type=Path, help="A local folder of this job alone.")
+    says = "The output mode: append, update or complete. Default: %(default)s."
+    parser.add_argument("--mode", choices=["append", "update", "complete"], default="append", help=says)
+    says = "From one window's start to the next one's, such as \"30 minutes\". Default: %(default)s."
+    parser.add_argument("--slide", metavar="DURATION", default="1 hour", help=says)
+    args = parser.parse_args(argv)
+    out: Path = args.out_dir
+    jobflags.check_apart(args.input_dir, {"OUT_DIR": out, "OUT_DIR/rows": out / "rows"})
+
+    from sparkstream_kit import quarantine, run, sinks, sources, spark_session, start
+
+    # In files of one batch each no row is late a second time, and a batch that comes again is known.
+    rows = sinks.batch_files(out / "rows").taking(lambda batch: quarantine.good_rows(batch).coalesce(1))
+    late = sinks.batch_files(out / "late").taking(quarantine.good_rows)
+    sink = sinks.fan_out(rows, sinks.batch_files(out / "bad").taking(quarantine.bad_rows))
+    if args.mode != "complete":
+        sink = sinks.by_watermark("time", on_time=sink, late=late)
+    (out / "rows").mkdir(parents=True, exist_ok=True)
+    with spark_session("action-windows", profile=args.profile) as spark:
+        args.checkpoint = str(out / "_checkpoint" / "rows")
+        found = events(jobflags.lines(spark, args), args.watermark)
+        queries = [start(found, sink, name="action_rows", **jobflags.for_start(args))]
+        summaries = [run(queries.pop())] if args.available_now else []
+        args.checkpoint = str(out / "_checkpoint" / "counts")
+        counts = sources.parquet(spark, out / "rows", schema="time TIMESTAMP, action STRING")
+        counts, sink = transform(counts, args.watermark, args.slide), sinks.batch_files(out / "counts")
+        queries.append(start(counts, sink, name="action_counts", mode=args.mode, **jobflags.for_start(args)))
+        summaries.append(run(*queries, **jobflags.for_run(args)))
+    print(*summaries, sep="\n", file=sys.stderr)
+    jobflags.check_bad_rows(summaries[0], args.max_bad)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""Alerts on card payments: many in a minute, far from the card's own mean, impossible travel.
+
+The files are CSV: card,time,merchant,category,amount,lat,lon. Other lines and late payments are counted.
+Guarantee: every alert exactly once in OUT_DIR, over stops and restarts on the same OUT_DIR.
+Run: spark-submit jobs/card_alerts.py INPUT_DIR OUT_DIR
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from math import asin, cos, radians, sin, sqrt
+from typing import TYPE_CHECKING, Any
+
+from sparkstream_kit import display, jobflags
+from sparkstream_kit.state import Alert, Often, ZScore
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyspark.sql import DataFrame
+
+PAYMENTS = """card STRING NOT NULL, time TIMESTAMP NOT NULL, merchant STRING, category STRING,
+    amount DECIMAL(12,2) NOT NULL, lat DOUBLE NOT NULL, lon DOUBLE NOT NULL"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """When and where a card has paid last: in seconds, and in radians."""
+
+    last: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Travel:
+    """Faster than `kmh` on a ball: R. W. Sinnott, "Virtues of the Haversine" (1984)."""
+
+    kmh: float = 1000
+    state = Place
+
+    def step(self, state: Place, time: float, value: Any) -> tuple[Place, Alert | None]:
+        """Return the new place, and an alert if it is too far from the last one."""
+        here = [time, radians(value["lat"]), radians(value["lon"])]
+        then, lat, lon = state.last or here
+        half = sin((here[1] - lat) / 2) ** 2 + cos(lat) * cos(here[1]) * sin((here[2] - lon) / 2) ** 2
+        km, hours = 2 * 6371 * asin(sqrt(half)), max(time - then, 180) / 3600  # a city is crossed at once
+        alert = Alert(km / hours, f"{km:,.0f} km in {hours:.1f} hours: {km / hours:,.0f} km/h")
+        return Place(here), alert if km / hours > self.kmh else None
+
+
+def transform(lines: DataFrame, watermark: str = "10 minutes") -> DataFrame:
+    """Return the alerts: card, time, payment (a struct of all columns), rule, score and reason."""
+    from sparkstream_kit import quarantine, schemas, state, windows
+
+    rows = windows.with_watermark(quarantine.parse_csv(lines, schemas.from_ddl(PAYMENTS)), "time", watermark)
+    paid = quarantine.good_rows(rows).selectExpr("card", "time", "struct(*) AS payment")
+    rules = Often(most=4, within="1 minute"), Travel(), ZScore(sigmas=8, warmup=10, of="amount")
+    return state.alert_when(paid, "card", "time", "payment", rules)
+
+
+@jobflags.exit_codes
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job: the alerts go to standard output and OUT_DIR, everything else to standard error."""
+    flags = (*jobflags.INPUT, "OUT_DIR", *jobflags.EVENT_TIME, *jobflags.RUN_BY_KEY)
+    args = jobflags.parser(__doc__, *flags, max_files_per_trigger=1).parse_args(argv)
+
+    from sparkstream_kit import run, sinks, spark_session, start
+
+    sink = sinks.fan_out(sinks.batch_files(args.out_dir), sinks.foreach_batch(display.show))
+    with spark_session("card-alerts", profile=args.profile) as spark:
+        alerts = transform(jobflags.lines(spark, args), args.watermark)
+        query = start(alerts, sink, name="card_alerts", **jobflags.for_start(args))
+        summary = run(query, **jobflags.for_run(args))
+    print(summary, file=sys.stderr)
+    jobflags.check_bad_rows(summary, args.max_bad)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

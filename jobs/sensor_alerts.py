@@ -1,0 +1,74 @@
+"""Alerts on temperatures: far from a device's moving mean, or a device that went silent.
+
+The files are JSON lines with device, time and temperature. Alerts are printed and kept in OUT_DIR/alerts,
+other lines in OUT_DIR/bad. Readings are looked at in the order of their times, once the watermark has passed
+them; later ones are dropped, and counted. A feed that stops altogether is no silence (see --idle).
+Guarantee: every alert exactly once in OUT_DIR, over stops and restarts on the same OUT_DIR.
+Run: spark-submit jobs/sensor_alerts.py INPUT_DIR OUT_DIR
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sparkstream_kit import display, jobflags
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyspark.sql import DataFrame
+
+READINGS = "device STRING NOT NULL, time TIMESTAMP NOT NULL, temperature DOUBLE"
+
+
+def parse(lines: DataFrame) -> DataFrame:
+    """Return the readings, and the columns of `quarantine` that say why a line is bad."""
+    from sparkstream_kit import quarantine, schemas
+
+    return quarantine.parse_json(lines, schemas.from_ddl(READINGS))
+
+
+def transform(
+    lines: DataFrame, *, watermark: str = "2 minutes", silent: str = "10 minutes", sigmas: float = 8
+) -> DataFrame:
+    """Return the alerts: device, time, temperature, rule, score and reason."""
+    from sparkstream_kit import quarantine, state, windows
+
+    readings = quarantine.good_rows(windows.with_watermark(parse(lines), "time", watermark))
+    rules = state.Ewma(alpha=0.05, sigmas=sigmas), state.Silent(silent)
+    return state.alert_when(readings, "device", "time", "temperature", rules)
+
+
+@jobflags.exit_codes
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job: the alerts go to standard output and OUT_DIR, everything else to standard error."""
+    flags = ("INPUT_DIR", "OUT_DIR", "--max-files-per-trigger", "--max-bad", *jobflags.EVENT_TIME)
+    parser = jobflags.parser(__doc__, *flags, *jobflags.RUN_BY_KEY, max_files_per_trigger=1)
+    parser.set_defaults(watermark="2 minutes")
+    parser.add_argument(
+        "--sigmas", type=float, default=8, help="Deviations that alert. Default: %(default)s."
+    )
+    says = "A device is silent after this time. Default: %(default)s."
+    parser.add_argument("--silent", metavar="DURATION", default="10 minutes", help=says)
+    args = parser.parse_args(argv)
+    out, progress = Path(args.out_dir), Path(args.checkpoint)
+
+    from sparkstream_kit import quarantine, run, sinks, spark_session, start
+
+    with spark_session("sensor-alerts", profile=args.profile) as spark:
+        lines, how = jobflags.lines(spark, args), jobflags.for_start(args)
+        alerts = transform(lines, watermark=args.watermark, silent=args.silent, sigmas=args.sigmas)
+        told = sinks.fan_out(sinks.batch_files(out / "alerts"), sinks.foreach_batch(display.show))
+        bad, kept = quarantine.bad_rows(parse(lines)), sinks.batch_files(out / "bad")
+        first = start(alerts, told, name="alerts", **how | {"checkpoint": progress / "alerts"})
+        second = start(bad, kept, name="bad_readings", **how | {"checkpoint": progress / "bad"})
+        summary = run(first, second, **jobflags.for_run(args))
+    print(summary, file=sys.stderr)
+    jobflags.check_bad_rows(summary, args.max_bad)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

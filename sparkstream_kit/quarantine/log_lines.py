@@ -1,0 +1,97 @@
+"""Lines of web server logs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from sparkstream_kit._arguments import check
+from sparkstream_kit.quarantine.rows import RAW, is_missing, parsed
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+__all__ = ["parse_log"]
+
+_SCHEMA = T.StructType(
+    [
+        T.StructField("host", T.StringType()),
+        T.StructField("user", T.StringType()),
+        T.StructField("time", T.TimestampType()),
+        T.StructField("request", T.StringType()),
+        T.StructField("status", T.IntegerType()),
+        T.StructField("bytes", T.LongType()),
+        T.StructField("referer", T.StringType()),
+        T.StructField("agent", T.StringType()),
+    ]
+)
+_FIELDS = 7
+# A request may hold quotes: it ends at the first one that two words and the line's end, or a quote, follow.
+_LINE = r'(?s)^(\S+) \S+ ([^\[]*)\[([^\]]*)\] "(.*?)" (\S++) (\S++)(?: (".*))?\s*$'
+_LAST_TWO = r'(?s)^"(.*?)" "(.*)"$'
+_TIME = "dd/MMM/yyyy:HH:mm:ss Z"
+
+
+def parse_log(lines: DataFrame) -> DataFrame:
+    """Parse lines of a web server's log, in the common or the combined format; each line gives one row.
+
+    A line is bad when it is not valid UTF-8, when it is not of the format, when its time cannot be read, when
+    its status is not a number of three digits, or when its bytes are neither a number nor "-". A request may
+    hold quotes. The formats are those of Apache HTTP Server, "Log Files", section "Access Log".
+
+    Args:
+        lines: a DataFrame, streaming or static, whose first column is the line (string), such as that of
+            `sources.text`. Its other columns are kept.
+
+    Returns:
+        host (string: a name or an address), user (string), time (timestamp), request (string), status (int),
+        bytes (bigint), and of a combined line referer and agent (string); what is "-" is null. Then, as in
+        `parse_csv`, `_reason`, such as "status: not a number", `_raw`, `_bytes` and `_file`, and the other
+        columns of `lines`. Spark's progress counts the rows, as `run`'s summary does.
+
+    Raises:
+        InvalidInputError: `lines` has another column of one of these names.
+
+    Example:
+        In a session::
+
+            requests = quarantine.parse_log(sources.text(spark, "logs/"))
+            errors = requests.where("status >= 400")
+    """
+    check(parse_log, locals())
+    return parsed(lines, _SCHEMA, _read, "log")
+
+
+def _read(frame: DataFrame) -> tuple[DataFrame, Column, Column | None]:
+    # Steps of their own: Spark would work each out for every use. One search finds all fields; a line holds
+    # no line feed, and only one that is of the format becomes so many parts.
+    found = F.regexp_replace(RAW, _LINE, "\n".join(f"${number + 1}" for number in range(_FIELDS)))
+    frame = frame.select("*", F.when(F.is_valid_utf8(RAW), F.split(found, "\n")).alias("_parts"))
+    host, user, time, request, status, size, rest = (F.get("_parts", F.lit(n)) for n in range(_FIELDS))
+    last = F.rtrim(rest)
+    last_two = F.when(
+        F.endswith(last, F.lit('"')), F.split(F.regexp_replace(last, _LAST_TWO, "$1\n$2"), "\n")
+    )
+    frame = frame.select(
+        "*",
+        F.try_to_timestamp(time, F.lit(_TIME)).alias("_v2"),
+        F.when(status.rlike("^[1-9][0-9]{2}$"), status).cast("int").alias("_v4"),
+        F.when(size.rlike("^[0-9]{1,18}$"), size).cast("bigint").alias("_v5"),
+        F.when(F.size(last_two) == 2, last_two).alias("_last_two"),  # noqa: PLR2004 - referer and agent
+    )
+    reason = (
+        F.when(F.col("_parts").isNull(), "not valid UTF-8")
+        .when(F.size("_parts") != _FIELDS, "not a log line")
+        .when(is_missing(F.col("_v2"), T.TimestampType()), "time: not a timestamp")
+        .when(F.col("_v4").isNull(), "status: not a number")
+        .when(F.col("_v5").isNull() & (size != "-"), "bytes: neither a number nor -")
+    )
+    texts = {0: host, 1: F.trim(user), 3: request}
+    texts |= {6: F.get("_last_two", F.lit(0)), 7: F.get("_last_two", F.lit(1))}
+    return (
+        frame.select("*", *(F.nullif(text, F.lit("-")).alias(f"_v{n}") for n, text in texts.items())),
+        reason,
+        None,
+    )

@@ -1,0 +1,236 @@
+"""The job `action_windows`: each line is a row, late or bad exactly once, and each row counts once."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import action_windows
+import pytest
+from pyspark.sql import functions as F
+
+from sparkstream_kit import feeds, windows
+from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.testing import assert_stream_equals_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+    from sparkstream_kit.feeds import Disturbed
+    from sparkstream_kit.testing.harness import Streams
+
+SIZE = 40  # lines in a file
+FLAGS = ("--available-now", "--max-files-per-trigger", "1")
+
+
+def in_this_session(*args: object) -> None:
+    """Run the job's main without what ends a process."""
+    assert action_windows.main.__wrapped__([str(arg) for arg in args]) == 0  # type: ignore[attr-defined]
+
+
+def disturbed() -> Disturbed:
+    rows = feeds.actions_rows(240, seed=3)
+    return feeds.disturb(rows, time="time", late=0.05, bad=0.03, ahead=0.03, rows_per_file=SIZE, seed=4)
+
+
+def land(lines: Iterable[str], folder: Path, *, skip: int = 0, files: int = 99) -> None:
+    made = list(feeds.line_files(lines, rows=SIZE, name="actions-{}.json"))
+    feeds.drip(made[skip : skip + files], folder)
+
+
+def seconds(time: datetime) -> int:
+    return int(time.replace(tzinfo=UTC).timestamp())
+
+
+def found(spark: SparkSession, folder: Path, columns: str = "time, action") -> list[tuple[Any, ...]]:
+    rows = spark.read.parquet(str(folder)).selectExpr(*columns.split(", ")).collect()
+    return sorted(tuple(seconds(v) if isinstance(v, datetime) else v for v in row) for row in rows)
+
+
+def as_tuples(rows: Iterable[dict[str, Any]]) -> list[tuple[int, str]]:
+    return sorted((row["time"], row["action"]) for row in rows)
+
+
+def counts(written: DataFrame) -> list[tuple[str, str, int]]:
+    rows = written.select(F.col("start").cast("string"), "action", "count").collect()
+    return sorted((row[0], row[1], row[2]) for row in rows)
+
+
+def late_by_the_checkpoint(arriving: Any, checkpoint: Path) -> list[tuple[int, str, int]]:
+    """Compute the late rows from the watermark that each batch had, one file in each batch."""
+    late = []
+    for batch in range(-(-len(arriving) // SIZE)):
+        text = (checkpoint / "offsets" / str(batch)).read_text().splitlines()[1]
+        watermark = json.loads(text)["batchWatermarkMs"]
+        rows = [row for row in arriving[batch * SIZE : (batch + 1) * SIZE] if not isinstance(row, str)]
+        missed = [row for row in rows if row["time"] * 1000 <= watermark]
+        late += [(row["time"], row["action"], watermark // 1000) for row in missed]
+    return sorted(late)
+
+
+def test_late_rows_are_exactly_those_of_the_watermarks_and_the_rest_counts_once_over_a_restart_and_a_kill(
+    spark: SparkSession, folder: Path, tmp_path: Path
+) -> None:
+    out, given = tmp_path / "out", disturbed()
+    lines = [feeds.json_line(row) for row in given.arriving]
+    land(lines, folder, files=3)
+    in_this_session(folder, out, *FLAGS)
+    for query in ("rows", "counts"):  # as if the driver had been killed between the sinks and the commit
+        commits = out / "_checkpoint" / query / "commits"
+        last = max(int(path.name) for path in commits.glob("[0-9]*"))
+        for name in (str(last), f".{last}.crc"):
+            (commits / name).unlink()
+    land(lines, folder, skip=3)
+    in_this_session(folder, out, *FLAGS, "--drain")
+
+    late = found(spark, out / "late", "time, action, watermark")
+    assert late == late_by_the_checkpoint(given.arriving, out / "_checkpoint" / "rows")
+    assert [row[:2] for row in late] == as_tuples(given.late) != []
+    assert found(spark, out / "rows") == as_tuples(given.counted)
+    bad = Counter(row[0].partition(":")[0] for row in found(spark, out / "bad", "_reason"))
+    assert bad == {"not valid JSON, or a field twice": len(given.bad), "time": len(given.ahead)}
+    written = spark.read.parquet(str(out / "counts"))
+    assert counts(written) == feeds.actions_truth(given.counted)
+
+
+@pytest.mark.parametrize("mode", [pytest.param("update", marks=pytest.mark.slow), "complete"])
+def test_update_and_complete_come_to_the_same_counts(
+    spark: SparkSession, folder: Path, tmp_path: Path, mode: str
+) -> None:
+    out, given = tmp_path / "out", disturbed()
+    land(map(feeds.json_line, given.arriving), folder)
+    in_this_session(folder, out, *FLAGS, "--mode", mode, "--slide", "30 minutes")
+    written = spark.read.parquet(str(out / "counts"))
+    if mode == "complete":
+        assert not (out / "late").exists()
+        assert found(spark, out / "rows") == as_tuples([*given.counted, *given.late])
+        truth = feeds.actions_truth([*given.counted, *given.late], slide="30 minutes")
+        last = written.agg(F.max("batch")).collect()[0][0]
+        assert counts(written.where(F.col("batch") == last)) == truth
+    else:
+        assert [row[:2] for row in found(spark, out / "late")] == as_tuples(given.late)
+        last_of_each = written.groupBy("start", "action").agg(F.max_by("count", "batch").alias("count"))
+        assert counts(last_of_each) == feeds.actions_truth(given.counted, slide="30 minutes")
+
+
+@pytest.mark.parametrize(
+    ("mode", "keys"),
+    [
+        ("append", []),
+        pytest.param("update", ["start", "action"], marks=pytest.mark.slow),
+        pytest.param("complete", [], marks=pytest.mark.slow),
+    ],
+)
+def test_any_split_and_order_gives_what_a_batch_run_gives(
+    spark: SparkSession, mode: str, keys: list[str]
+) -> None:
+    rows = [
+        (datetime.fromtimestamp(row["time"], UTC), row["action"]) for row in feeds.actions_rows(12, seed=7)
+    ]
+    rows = [
+        (time.replace(tzinfo=None) + number * timedelta(minutes=9), act)
+        for number, (time, act) in enumerate(rows)
+    ]
+    assert_stream_equals_batch(
+        lambda frame: action_windows.transform(frame, "10 minutes", "30 minutes"),
+        spark.createDataFrame([*rows, (None, "none")], "time TIMESTAMP, action STRING"),
+        mode=mode,
+        keys=keys,
+        watermark=("time", "10 minutes"),
+        examples=3,
+    )
+
+
+BAD = {
+    '{"time": "1469501107", "action": "Open"}': "time: not a bigint",
+    '{"time": 1469501107.5, "action": "Open"}': "time: not a bigint",
+    '{"time": 99999999999999999999, "action": "Open"}': "time: not a bigint",
+    '{"time": 1469501107}': "action: missing",
+    '{"time": null, "action": "Open"}': "time: missing",
+    '{"time": 9223372036854775807, "action": "Open"}': "time: +294247-01-10 04:00:54.775807 is more than 1",
+    '{"time": 1469501107000, "action": "milliseconds"}': "time: +48536-",
+    "Open": "not valid JSON",
+}
+
+
+def test_what_is_no_action_is_a_bad_line_with_its_reason(spark: SparkSession) -> None:
+    lines = spark.createDataFrame([(line,) for line in [*BAD, '{"time": 1, "action": ""}']], "value STRING")
+    rows = action_windows.events(lines, "10 minutes").select("_reason", "_raw", "action").collect()
+    for (line, reason), row in zip(BAD.items(), rows[:-1], strict=True):
+        assert row["_raw"] == line
+        assert str(row["_reason"]).startswith(reason)
+    assert rows[-1]["_reason"] is None
+
+
+def test_the_state_is_bounded_by_the_windows_that_are_open(stream: Streams) -> None:
+    # 20,000 rows over 200 hours in 5 batches: each closes the windows of the one before.
+    source = stream("time TIMESTAMP, action STRING")
+    query = stream.query(action_windows.transform(source.to_df(), "10 minutes"))
+    start, kept, closed = datetime.fromisoformat("2010-01-01"), [], 0
+    for batch in range(5):
+        times = (start + timedelta(hours=40 * batch, seconds=36 * number) for number in range(4000))
+        source.add_data([(time, f"a{number % 3}") for number, time in enumerate(times)])
+        batches = query.step()
+        kept.append(batches[-1].progress.stateOperators[0].numRowsTotal)
+        closed += sum(row["count"] for each in batches for row in each.rows)
+    assert max(kept) <= 2 * 3  # windows that a row of 10 minutes ago falls in, by actions
+    assert closed == 19_900  # 100 rows are in the last hour
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["."], "the following arguments are required: OUT_DIR"),
+        ([".", "out"], "OUT_DIR out lies in the input folder ."),
+        (["in", "out", "--mode", "apend"], "argument --mode: invalid choice: 'apend'"),
+        (["in", "out", "--watermark", "0 seconds"], "--watermark"),
+        (["in", "out", "--drain"], "--drain is for the end of the input; give --available-now, too"),
+    ],
+)
+def test_wrong_arguments_are_one_line_before_pyspark_is_imported(
+    job: Callable[..., Any], no_pyspark: dict[str, str], tmp_path: Path, args: list[str], message: str
+) -> None:
+    (tmp_path / "home" / "in").mkdir(parents=True)
+    done = job("python", "action_windows", *args, **no_pyspark)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("action_windows.py: ")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_slide_that_cannot_be_is_one_line(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="slide 2 hours is longer than length 1 hour"):
+        in_this_session(folder, tmp_path / "out", "--slide", "2 hours", "--available-now")
+
+
+@pytest.mark.slow
+@pytest.mark.connect
+def test_as_a_process_of_its_own_it_goes_on_where_it_was(
+    job: Callable[..., Any], spark: SparkSession, folder: Path, tmp_path: Path
+) -> None:
+    rows = list(feeds.actions_rows(160, seed=9))
+    for number in range(2):
+        land(map(feeds.json_line, rows), folder, skip=2 * number, files=2)
+        flags = [*FLAGS, *(["--drain"] if number else [])]
+        done = job("python", "action_windows", folder, tmp_path / "out", *flags)
+        assert (done.returncode, done.stdout) == (0, ""), done.stderr
+        assert "action_rows: 2 batches, 80 rows in" in done.stderr
+    assert counts(spark.read.parquet(str(tmp_path / "out" / "counts"))) == feeds.actions_truth(rows)
+
+
+def test_the_truth_is_what_a_batch_run_counts(spark: SparkSession) -> None:
+    rows = list(feeds.actions_rows(300, seed=5))
+    assert [row["time"] for row in rows] == sorted(row["time"] for row in rows)
+    assert rows[:100] == list(feeds.actions_rows(100, seed=5))
+    frame = spark.createDataFrame(
+        [(row["time"], row["action"]) for row in rows], "seconds BIGINT, action STRING"
+    )
+    timed = frame.select(F.timestamp_seconds("seconds").alias("time"), "action")
+    for slide in ("1 hour", "30 minutes", "25 minutes"):
+        hourly = timed.groupBy(windows.sliding("time", "1 hour", slide), "action").count()
+        assert counts(windows.flatten(hourly)) == feeds.actions_truth(rows, slide=slide)

@@ -1,0 +1,168 @@
+"""The job `events_to_postgres`: each event once in a table, late ones too, and what is wrong in another.
+
+The tests of `transform` need the installed kit alone, so that they can be copied with the job.
+`tests/faults/` kills it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import events_to_postgres
+import postgresql
+import pytest
+import sqlalchemy as sa
+from pyspark.sql import functions as F
+
+from sparkstream_kit import feeds, quarantine
+from sparkstream_kit.testing import assert_stream_equals_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from decimal import Decimal
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+    from sparkstream_kit.testing import Streams
+    from sparkstream_kit.testing.queries import Batch
+
+SHARES: dict[str, Any] = {"late": 0.05, "duplicates": 0.1, "bad": 0.03, "ahead": 0.03}
+GOOD = "{id},2010-01-01T12:00:00Z,user-1,socks,view,7.99"
+
+
+def good(rows: Iterable[Any]) -> list[Any]:
+    return [row for row in rows if row[quarantine.REASON] is None]
+
+
+def delivered(batches: Iterable[Batch]) -> list[Any]:
+    return [row for batch in batches for row in batch.rows]
+
+
+def totals(rows: Iterable[Any]) -> list[tuple[str, int, Decimal]]:
+    """Count and sum events, as the feed's truth does."""
+    return feeds.events_truth([{"type": row["type"], "price": str(row["price"])} for row in rows])
+
+
+def test_what_is_wrong_with_a_line_is_said_and_nothing_is_lost(spark: SparkSession) -> None:
+    wrong = {
+        "junk": "not 6 fields",
+        GOOD.format(id=""): "event_id: empty",
+        GOOD.format(id=2).replace("7.99", "7.999"): "price: not a decimal(10,2)",
+        GOOD.format(id=3).replace("view", "steal"): "type: none of view, cart, purchase",
+        GOOD.format(id=4).replace("7.99", "-7.99"): "price: below 0",
+        GOOD.format(id=5).replace("2010", "2099"): "time: 2099-01-01 12:00:00 is more than 1 hour ahead",
+    }
+    lines = [*wrong, *wrong, GOOD.format(id=1), GOOD.format(id=1)]
+    frame = spark.createDataFrame([(line,) for line in lines], "value STRING")
+    assert (
+        spark.streams.active == []
+    )  # without a look at streams, Spark has no place for a static frame's state
+    rows = events_to_postgres.transform(frame).collect()
+    assert [row.event_id for row in good(rows)] == ["1"]
+    assert Counter((row["_raw"], row["_reason"]) for row in rows if row["_reason"]) == dict.fromkeys(
+        wrong.items(), 2
+    )
+
+
+def test_the_rows_are_those_that_the_feed_knows_over_a_kill_and_a_replay(stream: Streams) -> None:
+    events = feeds.disturb(feeds.events_rows(400, seed=5), time="time", rows_per_file=60, seed=1, **SHARES)
+    assert min(events.kinds.count(kind) for kind in ("late", "duplicate", "bad", "ahead")) > 4
+    source = stream("value STRING")
+    query = stream.query(events_to_postgres.transform(source.to_df()))
+    lines = [(feeds.csv_line(row),) for row in events.arriving]
+    files = [lines[first : first + 60] for first in range(0, len(lines), 60)]
+    for file in files[:4]:
+        source.add_data(file)
+    first = query.step()
+    query.kill_before_commit()
+    for file in files[4:]:
+        source.add_data(file)
+    again, *rest = query.step()
+    assert (again.batch_id, sorted(again.rows, key=str)) == (
+        first[-1].batch_id,
+        sorted(first[-1].rows, key=str),
+    )
+    rows = delivered([*first, *rest])
+    assert totals(good(rows)) == feeds.events_truth(events.counted + events.late)
+    assert Counter(row["_raw"] for row in rows if row["_reason"]) == Counter(
+        [*events.bad, *map(feeds.csv_line, events.ahead)]
+    )
+
+
+@pytest.mark.slow
+def test_a_stream_gives_what_a_batch_run_gives(spark: SparkSession) -> None:
+    made = [feeds.csv_line(row).replace("2024", "2010") for row in feeds.events_rows(25, seed=1)]
+    lines = spark.createDataFrame([(line,) for line in [*made, *made[:5]]], "value STRING")
+    time = F.to_timestamp(F.split("value", ",")[1])
+
+    def transform(rows: DataFrame) -> DataFrame:
+        # The line's time is that of the column, which the last rows have ten years later.
+        moved = F.regexp_replace("value", "2010[^,]*", F.date_format("time", "yyyy-MM-dd'T'HH:mm:ss'Z'"))
+        return events_to_postgres.transform(rows.select(moved.alias("value")))
+
+    rows = lines.select("value", time.alias("time"))
+    assert_stream_equals_batch(transform, rows, watermark=("time", "10 minutes"), examples=3)
+
+
+@pytest.mark.slow
+def test_the_state_falls_when_the_time_for_duplicates_is_over(stream: Streams) -> None:
+    source = stream("value STRING")
+    query = stream.query(events_to_postgres.transform(source.to_df(), within="30 minutes"))
+    rows = list(feeds.events_rows(20_000, seed=1))
+    kept = []
+    for first in range(0, 20_000, 4000):
+        source.add_data([(feeds.csv_line(row),) for row in rows[first : first + 4000]])
+        kept.append(query.step()[-1].progress.stateOperators[0].numRowsTotal)
+    # Forty minutes are 400 events; a batch is 4,000, and its ids wait for the watermark of the next.
+    assert max(kept) < 6000, kept
+    assert kept[-1] < 1000, kept
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["sqlite", "postgresql"])
+def test_the_job_goes_on_where_it_stopped(
+    where: str, job: Callable[..., Any], folder: Path, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/shop.db" if where == "sqlite" else postgresql.server().database()
+    events = feeds.disturb(feeds.events_rows(380, seed=2), time="time", rows_per_file=100, seed=2, **SHARES)
+    header = "event_id,time,user,product,type,price"
+    made = feeds.line_files(map(feeds.csv_line, events.arriving), rows=100, name="events-{}.csv")
+    files = [(name, f"{header}\n{text}") for name, text in made]
+    flags = ("--available-now", "--max-files-per-trigger", 1, "--header", "--profile", "test")
+    for part in (files[:2], files[2:], []):
+        feeds.drip(part, folder)
+        done = job(
+            "python", "events_to_postgres", folder, "--database", "env:SHOP", *flags,
+            "--checkpoint", tmp_path / "ckpt", SHOP=url,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == ""
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        rows = connection.execute(sa.text("SELECT event_id, type, price FROM events")).mappings().all()
+        bad = connection.execute(sa.text("SELECT _reason, count(*) FROM events_bad GROUP BY 1")).all()
+    engine.dispose()
+    assert totals(rows) == feeds.events_truth(events.counted + events.late)
+    assert len({row["event_id"] for row in rows}) == len(rows)
+    assert sum(count for _, count in bad) == len(events.bad) + len(events.ahead)
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        ([], "the following arguments are required: --database, --checkpoint"),
+        (["--database", "sqlite:///in/x.db"], "would be read; put it elsewhere"),
+        (["--within", "soon"], "cannot read within 'soon'"),
+    ],
+)
+@pytest.mark.usefixtures("spark")
+def test_flags_that_make_no_sense_cost_one_line(
+    flags: list[str], problem: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    given = [] if not flags else ["--database", "sqlite:///shop.db", "--checkpoint", "ckpt", *flags]
+    assert events_to_postgres.main([str(folder), "--available-now", *given]) == 2
+    assert problem in capsys.readouterr().err.splitlines()[-1]

@@ -1,0 +1,196 @@
+"""The job `log_errors`: errors and percentiles by path and minute, sessions by host, and no line lost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import log_errors
+import pytest
+from pyspark.sql import functions as F
+
+from sparkstream_kit import feeds, windows
+from sparkstream_kit.testing import assert_stream_equals_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+    from sparkstream_kit.testing.harness import Streams
+
+SIZE = 60  # lines in a file
+FLAGS = ("--available-now", "--max-files-per-trigger", "1")
+NIGHT = datetime.fromisoformat("1995-07-01 04:00:00")
+COLUMNS = "host STRING, time TIMESTAMP, request STRING, status INT, bytes BIGINT"
+
+
+def in_this_session(*args: object) -> None:
+    """Run the job's main without what ends a process."""
+    assert log_errors.main.__wrapped__([str(arg) for arg in args]) == 0  # type: ignore[attr-defined]
+
+
+def land(lines: Iterable[str], folder: Path, *, skip: int = 0, files: int = 99) -> None:
+    feeds.drip(list(feeds.line_files(lines, rows=SIZE, name="access-{}.log"))[skip : skip + files], folder)
+
+
+def as_rows(rows: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+    """Return what the generator made, as the parse gives it."""
+    return [
+        (row["host"], datetime.fromtimestamp(row["time"], UTC).replace(tzinfo=None), *list(row.values())[2:5])
+        for row in rows
+    ]
+
+
+def reported(report: DataFrame) -> list[tuple[Any, ...]]:
+    """Return the rows with their times as texts, without the end of a minute, in order."""
+    times = [F.col(name).cast("string") for name in ("start", "end")]
+    if "path" in report.columns:
+        return sorted(map(tuple, report.select(times[0], "path", "requests", "errors").collect()))
+    return sorted(map(tuple, report.select("host", *times, "requests", "errors").collect()))
+
+
+def test_the_report_is_the_truth_and_bad_lines_are_aside_over_a_restart_and_a_kill(
+    spark: SparkSession, folder: Path, tmp_path: Path
+) -> None:
+    made = feeds.log_rows(240, seed=3)
+    given = feeds.disturb(made, time="time", bad=0.03, ahead=0.03, rows_per_file=SIZE, seed=4)
+    lines, out = [feeds.log_line(row) for row in given.arriving], tmp_path / "out"
+    land(lines, folder, files=2)
+    in_this_session(folder, out, *FLAGS)
+    for query in ("bad", "errors"):  # as if the driver had been killed between the sink and the commit
+        commits = out / "_checkpoint" / query / "commits"
+        last = max(int(path.name) for path in commits.glob("[0-9]*"))
+        for name in (str(last), f".{last}.crc"):
+            (commits / name).unlink()
+    land(lines, folder, skip=2)
+    in_this_session(folder, out, *FLAGS, "--drain")
+
+    report = spark.read.parquet(str(out / "errors"))
+    truth = feeds.log_errors(given.counted)
+    assert reported(report) == [each[:4] for each in truth]
+    p95 = {row[:2]: row[2] for row in report.select(F.col("start").cast("string"), "path", "p95").collect()}
+    for start, path, _, _, sizes in truth:  # of less than a thousand sizes it is the exact one
+        assert p95[start, path] == (sizes[-(-95 * len(sizes) // 100) - 1] if sizes else None)
+    bad = spark.read.parquet(str(out / "bad")).collect()
+    assert Counter(row["_reason"].partition(":")[0] for row in bad) == {
+        "not a log line": len(given.bad),
+        "time": len(given.ahead),
+    }
+    odd = [*given.bad, *map(feeds.log_line, given.ahead)]
+    assert sorted(row["_raw"] for row in bad) == sorted(odd)
+
+
+def test_sessions_of_a_host_are_the_truth(stream: Streams) -> None:
+    made = [
+        row | {"time": row["time"] + 400 * number} for number, row in enumerate(feeds.log_rows(60, seed=5))
+    ]
+    source = stream(COLUMNS)
+    rows = windows.with_watermark(source.to_df(), "time", "10 minutes")
+    query = stream.query(log_errors.transform(rows, "sessions"))
+    source.add_data(as_rows(made[:40]))
+    got = query.step()
+    query.kill_before_commit()
+    got = [*got[:-1], *query.step()]
+    source.add_data(
+        [*as_rows(made[40:]), *as_rows([made[-1] | {"time": made[-1]["time"] + 10**6, "host": "end"}])]
+    )
+    rows_out = [row for batch in [*got, *query.step()] for row in batch.rows]
+    sessions = sorted(
+        (r["host"], str(r["start"]), str(r["end"]), r["requests"], r["errors"]) for r in rows_out
+    )
+    assert sessions == feeds.log_sessions(made)
+    assert len(sessions) > 12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("report", ["errors", "sessions"])
+def test_any_split_and_order_gives_what_a_batch_run_gives(spark: SparkSession, report: str) -> None:
+    made = [
+        row | {"time": row["time"] + 300 * number} for number, row in enumerate(feeds.log_rows(12, seed=7))
+    ]
+    assert_stream_equals_batch(
+        lambda rows: log_errors.transform(windows.with_watermark(rows, "time", "10 minutes"), report),
+        spark.createDataFrame(as_rows(made), COLUMNS),
+        watermark=("time", "10 minutes"),
+        examples=3,
+    )
+
+
+def test_percentiles_of_many_rows_lie_within_the_stated_error_and_closed_minutes_leave_the_state(
+    stream: Streams,
+) -> None:
+    # 20,000 rows of one path: 10,000 in each of two minutes, in four batches, then one that closes both.
+    random = Random(1)  # noqa: S311 - test data
+    sizes = {minute: [int(random.paretovariate(1.2) * 1000) for _ in range(10_000)] for minute in (0, 1)}
+    source = stream(COLUMNS)
+    rows = windows.with_watermark(source.to_df(), "time", "1 minute")
+    query = stream.query(log_errors.transform(rows))
+    for number in range(4):
+        minute, half = number // 2, number % 2 * 5000
+        at = NIGHT + timedelta(minutes=minute, seconds=30)
+        source.add_data([("h", at, "GET /a", 200, size) for size in sizes[minute][half : half + 5000]])
+    open_states = query.step()[-1].progress.stateOperators[0].numRowsTotal
+    source.add_data([("h", NIGHT + timedelta(hours=1), "GET /a", 200, 1)])
+    batches = query.step()
+    assert (open_states, batches[-1].progress.stateOperators[0].numRowsTotal) == (2, 1)
+    got = {row["start"].minute: row for batch in batches for row in batch.rows}
+    assert sorted(got) == [0, 1]
+    for minute, row in got.items():
+        assert row["requests"] == 10_000
+        below = sum(size < row["p95"] for size in sizes[minute])
+        up_to = sum(size <= row["p95"] for size in sizes[minute])
+        assert row["p95"] in sizes[minute]
+        assert below - 10 <= 9500 <= up_to + 10  # a thousandth of the rows
+
+
+def test_a_path_is_a_path_whatever_the_request_is(spark: SparkSession) -> None:
+    requests = {
+        "GET /a?b=1 HTTP/1.0": "/a",
+        "GET /a": "/a",
+        '\x16\x03 "odd" HTTP': '"odd"',
+        "garbage": "garbage",
+        "": "",
+        None: None,
+    }
+    rows = spark.createDataFrame([("h", NIGHT, request, 404, None) for request in requests], COLUMNS)
+    got = log_errors.transform(rows).select("path", "requests", "errors", "p95").collect()
+    assert Counter(row["path"] for row in got for _ in range(row["requests"])) == Counter(requests.values())
+    assert all(row["errors"] == row["requests"] and row["p95"] is None for row in got)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["."], "the following arguments are required: OUT_DIR"),
+        (["in", "in"], "OUT_DIR in is the input folder in"),
+        (["in", "out", "--report", "error"], "argument --report: invalid choice: 'error'"),
+    ],
+)
+def test_wrong_arguments_are_one_line_before_pyspark_is_imported(
+    job: Callable[..., Any], no_pyspark: dict[str, str], tmp_path: Path, args: list[str], message: str
+) -> None:
+    (tmp_path / "home" / "in").mkdir(parents=True)
+    done = job("python", "log_errors", *args, **no_pyspark)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.connect
+def test_as_a_process_of_its_own_it_goes_on_where_it_was(
+    job: Callable[..., Any], spark: SparkSession, folder: Path, tmp_path: Path
+) -> None:
+    rows = list(feeds.log_rows(240, seed=9))
+    out = tmp_path / "out"
+    for number in range(2):
+        land(map(feeds.log_line, rows), folder, skip=2 * number, files=2)
+        flags = [*FLAGS, "--max-bad", "0%", "--report", "sessions", *(["--drain"] if number else [])]
+        done = job("python", "log_errors", folder, out, *flags)
+        assert (done.returncode, done.stdout) == (0, ""), done.stderr
+        assert "log_bad: 2 batches, 120 rows in, 0 late rows dropped, 0 bad rows" in done.stderr
+    assert reported(spark.read.parquet(str(out / "sessions"))) == feeds.log_sessions(rows)

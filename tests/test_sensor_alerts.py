@@ -1,0 +1,122 @@
+"""The job `sensor_alerts`: it finds the spikes and silences put into the readings, and no others."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sensor_alerts
+from pyspark.sql import functions as F
+
+from sparkstream_kit import feeds
+from sparkstream_kit.testing import assert_stream_equals_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+    from sparkstream_kit.testing import Streams
+
+DELAY = timedelta(minutes=2)
+WHAT = {"Ewma": "spike", "Silent": "silence"}
+
+
+def lines(rows: Any) -> list[tuple[str]]:
+    return [(feeds.json_line(row),) for row in rows]
+
+
+def found(alerts: list[Any]) -> list[tuple[str, str, str]]:
+    """Return alerts in the form of the truth."""
+    return sorted((row.device, f"{row.time:%Y-%m-%dT%H:%M:%SZ}", WHAT[row.rule]) for row in alerts)
+
+
+def test_alerts_found_are_alerts_injected_over_kills_and_restarts(stream: Streams) -> None:
+    made = feeds.disturb(
+        feeds.sensors_rows(3000, seed=4), time="time", late=0.02, bad=0.01, ahead=0.005, delay=DELAY,
+        rows_per_file=600, seed=4,
+    )  # fmt: skip
+    assert (len(made.late) > 20, len(made.bad) > 5, len(made.ahead) > 2) == (True, True, True)
+    source = stream("value STRING")
+    query = stream.query(sensor_alerts.transform(source.to_df()))
+    alerts = []
+    for start in range(0, len(made.arriving), 600):
+        source.add_data(lines(made.arriving[start : start + 600]))
+        delivered = query.step()
+        alerts += [row for batch in delivered for row in batch.rows]
+        if start == 1200:
+            assert [batch.rows for batch in query.replay()] == [delivered[-1].rows]
+            query.restart()
+    expected = feeds.sensors_truth(made.counted, delay=DELAY)
+    assert {what for *_, what in expected} == {"spike", "silence"}
+    assert found(alerts) == sorted(expected)
+    assert "deviations above the moving mean " in next(row.reason for row in alerts if row.rule == "Ewma")
+
+
+def test_a_stream_gives_what_a_batch_gives(spark: SparkSession) -> None:
+    rows = [
+        *(("d1", minute, 20.0 + minute % 2) for minute in range(26)), ("d1", 26, 60.0),
+        *(("d2", minute, 5.0) for minute in (0, 3, 17, 18)),
+    ]  # fmt: skip
+    frame = spark.createDataFrame(
+        [(device, datetime(2024, 3, 1, 0, minute), degrees) for device, minute, degrees in rows],  # noqa: DTZ001
+        "device STRING, time TIMESTAMP, temperature DOUBLE",
+    )
+
+    def transform(readings: DataFrame) -> DataFrame:
+        return sensor_alerts.transform(readings.select(F.to_json(F.struct("*")).alias("value")))
+
+    static = found(transform(frame).collect())
+    assert ("d1", "2024-03-01T00:26:00Z", "spike") in static
+    assert ("d2", "2024-03-01T00:13:00Z", "silence") in static
+    assert_stream_equals_batch(transform, frame, watermark=("time", DELAY), examples=2)
+
+
+@pytest.mark.slow
+def test_the_job_finds_the_truth_in_two_runs_over_a_fed_folder(
+    job: Callable[..., Any], spark: SparkSession, folder: Path, tmp_path: Path
+) -> None:
+    made = feeds.disturb(feeds.sensors_rows(1500, seed=2), time="time", bad=0.01, rows_per_file=300, seed=2)
+    files = list(feeds.line_files(map(feeds.json_line, made.arriving), rows=300, name="sensors-{}.json"))
+    out = tmp_path / "out"
+    printed = ""
+    for some in (files[:3], files[3:]):
+        feeds.drip(some, folder)
+        done = job("python", "sensor_alerts", folder, out, "--available-now")
+        assert done.returncode == 0, done.stderr
+        printed += done.stdout
+    alerts = spark.read.parquet(str(out / "alerts")).collect()
+    expected = feeds.sensors_truth(made.counted, delay=DELAY)
+    assert found(alerts) == sorted(expected)
+    assert len(printed.splitlines()) == len(expected)
+    assert spark.read.parquet(str(out / "bad")).count() == len(made.bad)
+
+
+def test_wrong_arguments_are_one_line_before_pyspark_is_imported(
+    job: Callable[..., Any], no_pyspark: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "home" / "in").mkdir()
+    for args, message in (
+        (["in"], "the following arguments are required: OUT_DIR"),
+        (["in", "in/out"], "OUT_DIR in/out lies in the input folder in"),
+        (["in", "out", "--state-store", "memory"], "unknown argument --state-store"),
+    ):
+        done = job("python", "sensor_alerts", *args, **no_pyspark)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("sensor_alerts.py: ")
+        assert message in done.stderr
+
+
+def test_the_truth_of_readings_is_known() -> None:
+    rows: list[dict[str, Any]] = [
+        {"device": "d1", "time": f"2024-03-01T00:{minute:02}:00Z", "temperature": degrees}
+        for minute, degrees in ((0, 18.0), (20, 40.0), (29, 18.0))
+    ]
+    assert feeds.sensors_truth(rows) == [
+        ("d1", "2024-03-01T00:10:00Z", "silence"), ("d1", "2024-03-01T00:20:00Z", "spike"),
+    ]  # fmt: skip
+    made = list(feeds.sensors_rows(500, seed=9))
+    assert made == list(feeds.sensors_rows(600, seed=9))[:500]
+    assert [row["time"] for row in made] == sorted(row["time"] for row in made)

@@ -1,0 +1,283 @@
+"""`state.alert_when` and its rules, `running`, `last_by_key` and `as_of`: in the order of event time."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import pytest
+from pyspark.sql import functions as F
+
+import sparkstream_kit
+from sparkstream_kit import state
+from sparkstream_kit._spark.pickling import by_value
+from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.state import Alert
+from sparkstream_kit.testing import assert_stream_equals_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyspark.sql import DataFrame, SparkSession
+
+    from sparkstream_kit.testing import Streams
+    from sparkstream_kit.testing.queries import Batch
+
+
+def at(second: float | None) -> Any:
+    return None if second is None else datetime(2026, 1, 1) + timedelta(seconds=second)  # noqa: DTZ001 - in UTC
+
+
+def rows(batches: list[Batch]) -> list[Any]:
+    return [row for batch in batches for row in batch.rows]
+
+
+RULES: list[Any] = [state.ZScore(sigmas=3, warmup=3), state.Jump(by=10), state.Silent("20 seconds")]
+# Key a: a jump and back; key b: silent from 5 to 50.
+READINGS = [
+    *[("a", second, 20.0 + second % 3) for second in range(0, 60, 4)],
+    ("a", 30, 90.0), ("b", 1, 1.0), ("b", 5, 2.0), ("b", 50, 3.0),
+]  # fmt: skip
+ALERTS = {
+    ("a", 30, 90.0, "Jump"), ("a", 32, 22.0, "Jump"), ("a", 30, 90.0, "ZScore"), ("b", 25, None, "Silent"),
+}  # fmt: skip
+
+
+def told(found: list[Any]) -> set[tuple[Any, ...]]:
+    return {(row[0], (row[1] - at(0)).total_seconds(), row[2], row.rule) for row in found}
+
+
+def test_alerts_come_in_event_time_over_kills_and_restarts(stream: Streams) -> None:
+    source = stream("`the key` STRING, `a.time` TIMESTAMP, `v``l` DOUBLE")
+    frame = source.to_df().withWatermark("`a.time`", "40 seconds")
+    query = stream.query(state.alert_when(frame, "the key", "a.time", "v`l", RULES))
+    assert query.frame.columns == ["the key", "a.time", "v`l", "rule", "score", "reason"]
+    shuffled = sorted(READINGS, key=lambda reading: (reading[1] // 20, -reading[1]))  # within the delay
+    found = []
+    for start in range(0, len(shuffled), 6):
+        source.add_data([(key, at(second), value) for key, second, value in shuffled[start : start + 6]])
+        found += rows(query.step())
+        query.restart()
+    nobody = [(None, at(60), 1.0), ("a", None, 1e9), ("a", at(60), None), ("a", at(61), math.nan)]
+    source.add_data([*nobody, ("c", at(400), 1.0)])
+    last = query.step()
+    assert query.replay()[-1].rows == last[-1].rows  # once more, from the state that the batch before left
+    found += rows(last)
+    assert told(found) == ALERTS | {("a", 81, None, "Silent"), ("b", 70, None, "Silent")}
+    reasons = {(row[0], row.rule): row.reason for row in found if row[1] < at(31)}
+    assert reasons["a", "Jump"] == "90 is 69 above 21, the value before (limit 10)"
+    assert reasons["b", "Silent"] == "no row since 2026-01-01 00:00:05 UTC, for more than 20 seconds"
+    source.add_data([("a", at(60), 1e9)])
+    [late] = query.step()
+    assert (late.rows, late.late_rows) == ([], 1)
+
+
+def test_alerts_of_a_stream_are_those_of_a_batch(spark: SparkSession) -> None:
+    data = [(key, at(second), value) for key, second, value in READINGS]
+    frame = spark.createDataFrame([*data, ("b", at(5), 1e3)], "key STRING, time TIMESTAMP, value DOUBLE")
+
+    def transform(frame: DataFrame) -> DataFrame:
+        marked = frame.withWatermark("time", "30 seconds")
+        return state.alert_when(marked, "key", "time", "value", RULES)
+
+    assert told(transform(frame).collect()) >= ALERTS
+    assert_stream_equals_batch(transform, frame, watermark=("time", "30 seconds"), examples=2)
+
+
+@dataclass(frozen=True)
+class Passed:
+    """What `Often` knows."""
+
+    times: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class PassedNow:
+    """The same in the next version of the job."""
+
+    times: list[float] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
+    most: int = 3
+
+
+@dataclass(frozen=True)
+class Often:
+    """A rule of a job's own: more than `most` rows within ten seconds."""
+
+    most: int
+    state: ClassVar[type[Any]] = Passed
+
+    def step(self, state: Any, time: float, value: Any) -> tuple[Any, Alert | None]:
+        times = [each for each in state.times if each > time - 10] + [int(time)]
+        alert = Alert(len(times), f"{len(times)} at {value['place']}") if len(times) > self.most else None
+        return replace(state, times=times), alert
+
+
+@dataclass(frozen=True)
+class OftenNow(Often):
+    """Its next version, which keeps more."""
+
+    state: ClassVar[type[Any]] = PassedNow
+
+
+def test_a_rule_of_ones_own_goes_on_when_its_state_has_gained_a_field(stream: Streams) -> None:
+    source = stream("card BIGINT, time TIMESTAMP, place STRING")
+    frame = source.to_df().withWatermark("time", "1 second").withColumn("what", F.struct("place"))
+    next_rule = type("Often", (OftenNow,), {"__module__": __name__})  # a rule's state has its class's name
+    query = stream.query(state.alert_when(frame, ["card"], "time", "what", [Often(most=2)]))
+    source.add_data([(7, at(1), "a"), (7, at(2), "b")])
+    source.add_data([(8, at(5), "c")])
+    assert rows(query.step()) == []
+    query.restart(state.alert_when(frame, ["card"], "time", "what", [next_rule(most=2)]))
+    source.add_data([(7, at(8), "d"), (8, at(30), "e")])
+    [alert] = rows(query.step())
+    assert (alert.card, alert.time, alert.what.place, alert.rule) == (7, at(8), "d", "Often")
+    assert (alert.score, alert.reason) == (3.0, "3 at d")
+
+
+def test_a_rule_of_a_script_reaches_a_worker_that_does_not_have_the_script(tmp_path: Path) -> None:
+    (tmp_path / "rules").write_bytes(by_value([Often(most=0)]))
+    code = (
+        "import pickle; [rule] = pickle.load(open('rules', 'rb')); "
+        "print(rule.step(rule.state(), 5, {'place': 'x'})[1].reason)"
+    )
+    env = {"PYTHONPATH": str(Path(sparkstream_kit.__file__).parent.parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("1 at x\n", "")
+
+
+def test_by_arrival_a_row_answers_at_once(stream: Streams) -> None:
+    source = stream("key STRING, time TIMESTAMP, value INT")
+    query = stream.query(
+        state.alert_when(source.to_df(), "key", "time", "value", state.Jump(by=5), order="arrival")
+    )
+    source.add_data([("a", at(10), 1), ("a", at(20), 2)])
+    source.add_data([("a", at(5), 9)])
+    assert [(row.time, row.value, row.score) for row in rows(query.step())] == [(at(5), 9, 7.0)]
+
+
+def test_the_rows_that_wait_leave_the_state_when_the_watermark_has_passed(
+    spark: SparkSession, stream: Streams
+) -> None:
+    source = stream("key BIGINT, time TIMESTAMP, value INT")
+    frame = source.to_df().withWatermark("time", "30 seconds")
+    query = stream.query(state.running(frame, "key", "time", "value"))
+
+    def waiting() -> int:
+        reader = spark.read.format("statestore").option("stateVarName", "waiting")
+        return reader.load(str(stream.folder / "query-0" / "checkpoint")).count()
+
+    source.add_data([(n % 10, at(n / 1000), n) for n in range(20_000)])
+    assert rows(query.step()) == []
+    assert waiting() == 20_000
+    source.add_data([(10, at(60), 0)])
+    after = rows(query.step())
+    assert (len(after), waiting()) == (20_000, 1)
+    [last] = [row for row in after if row.value == 19_999]
+    values = range(9, 20_000, 10)
+    assert last.mean == pytest.approx(statistics.mean(values))
+    assert (last["count"], last.min, last.max) == (2000, 9.0, 19_999.0)
+    assert last.stddev == pytest.approx(statistics.stdev(values))
+
+
+def test_running_lag_and_as_of_are_those_of_a_batch(spark: SparkSession, stream: Streams) -> None:
+    data = [
+        ("a", 1, 5.0),
+        ("a", 3, None),
+        ("a", 2, 7.0),
+        ("b", 2, 1.0),
+        ("a", 3, 2.0),
+        (None, 9, 9.0),
+        ("a", None, 8.0),
+    ]
+    frame = spark.createDataFrame(
+        [(k, at(t), v) for k, t, v in data], "key STRING, time TIMESTAMP, value DOUBLE"
+    )
+
+    def transform(frame: DataFrame) -> DataFrame:
+        marked = frame.withWatermark("time", "5 seconds")
+        seen = state.running(marked, "key", "time", "value")
+        return state.last_by_key(seen, "key", "time", "value")
+
+    second = {row.value: row for row in transform(frame).collect() if row.key == "a" and row.time}[7.0]
+    assert (second["count"], second.mean, second.min, second.last_time, second.last_value) == (
+        2,
+        6,
+        5,
+        at(1),
+        5,
+    )
+    static = {(row.key, row.time, row.value): row for row in transform(frame).collect()}
+    assert [static["a", at(3), 2.0][name] for name in ("count", "last_value")] == [3, 7.0]
+    assert static["a", at(3), None]["count"] == 3
+    assert static[None, at(9), 9.0]["count"] is static["a", None, 8.0]["count"] is None
+    assert len(static) == len(data)
+    assert_stream_equals_batch(transform, frame, watermark=("time", "5 seconds"), examples=2)
+
+    orders, prices = (
+        stream("item STRING, time TIMESTAMP, n INT"),
+        stream("time TIMESTAMP, item STRING, price DATE"),
+    )
+    joined = state.as_of(
+        orders.to_df().withWatermark("time", "5 seconds"), prices.to_df().withWatermark("time", "9 seconds"),
+        "item", "time",
+    )  # fmt: skip
+    assert joined.columns == ["item", "time", "n", "last_time", "price"]
+    days = [datetime(2026, 1, day).date() for day in (1, 2, 3)]  # noqa: DTZ001
+    orders.add_data([("x", at(10), 1), ("x", at(20), 2), ("y", at(20), 3), ("x", at(5), 4), (None, at(5), 5)])
+    prices.add_data([(at(10), "x", days[0]), (at(21), "x", days[1]), (at(15), "x", days[2])])
+    orders.add_data([("z", at(99), 9)])
+    prices.add_data([(at(99), "z", None)])
+    found = {row.n: (row.last_time, row.price) for row in rows(stream.query(joined).step())}
+    assert found == {
+        1: (at(10), days[0]), 2: (at(15), days[2]), 3: (None, None), 4: (None, None), 5: (None, None),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda f: state.alert_when(f, "k", "time", "v", cast("Any", state.Ewma)),
+            "rule is the class Ewma; call it: Ewma()",
+        ),
+        (
+            lambda f: state.alert_when(f, "k", "time", "v", cast("Any", "x")),
+            "rule is the string 'x'; give state.Ewma(), ",
+        ),
+        (
+            lambda f: state.alert_when(f, "k", "time", "v", []),
+            "needs at least one rule, such as state.ZScore()",
+        ),
+        (lambda f: state.alert_when(f, "k", "time", "k", state.Ewma()), "column k is given twice"),
+        (lambda f: state.alert_when(f, "k", "time", "n", state.Ewma()), "column n is string, not a number"),
+        (lambda f: state.alert_when(f, "k", "at", "v", state.Ewma()), "column at has no watermark"),
+        (
+            lambda f: state.alert_when(f, "k", "time", "v", state.Ewma(), order="x"),
+            "give 'time' or 'arrival'",
+        ),
+        (lambda f: state.alert_when(f, "kk", "time", "v", state.Ewma()), "did you mean k?"),
+        (lambda f: state.running(f, [], "time", "v"), "running() needs at least one key"),
+        (lambda f: state.running(f.withColumn("mean", f.v), "k", "time", "v"), "column mean exists already"),
+        (lambda f: state.last_by_key(f, "k", "time", "x"), "unknown column in last_by_key() x"),
+        (lambda f: state.as_of(f, f, "k", "time"), "column at exists already"),
+        (lambda _: state.Ewma(alpha=2), "Ewma(): alpha is 2; give a number above 0 and at most 1"),
+        (lambda _: state.ZScore(warmup=1), "ZScore(): warmup is 1; give a number at least 2"),
+        (lambda _: state.Jump(by=cast("Any", "5")), "Jump(): by is the string '5'; give a number"),
+        (lambda _: state.Silent("0 hours"), "Silent(): after must be longer than zero"),
+    ],
+)
+def test_what_cannot_work_is_one_line(stream: Streams, call: Callable[[Any], Any], message: str) -> None:
+    source = stream("k STRING, time TIMESTAMP, at TIMESTAMP, v INT, n STRING")
+    with pytest.raises(InvalidInputError) as error:
+        call(source.to_df().withWatermark("time", "10 seconds"))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
