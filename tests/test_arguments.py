@@ -69,6 +69,8 @@ TAKES = {
     "Callable[[DataFrame, int], None]": CALLED,
     "Callable[[DataFrame], DataFrame]": CALLED,
     "Callable[[Path], object] | None": CALLED | {"none"},
+    "Callable[[DataFrame], DataFrame] | Part": CALLED,
+    "Callable[[SparkSession], DataFrame]": CALLED,
     "Callable[[StreamingQueryProgress], None] | None": CALLED | {"none"},
     "Callable[[], AbstractContextManager[Any]]": CALLED,
     "DStream[Any]": {"stream"},
@@ -106,6 +108,9 @@ TAKES = {
     "str | StructType": {"schema", "string"},
     "str | os.PathLike[str]": {"string", "path"},
     "Sequence[str]": {"names"},
+    "Sequence[str] | None": {"names", "none"},
+    "str | Sequence[str]": {"string", "names"},
+    "str | Sequence[str] | None": {"string", "names", "none"},
     "Mapping[str, Any] | None": {"mapping", "none"},
     "Mapping[str | Path, str | Path] | None": {"mapping", "none"},
 }
