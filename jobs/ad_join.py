@@ -1,8 +1,7 @@
 """Views of ads with the click that each got in time, or none, in OUT_DIR/views; bad lines in OUT_DIR/bad.
 
-The files are JSON lines with the fields of the Yahoo streaming benchmark; a view and its click have the same
-ad_id, one for each showing. A click counts if it comes within --within of its view. A view without a click is
-written when the watermark has passed its bound. Rows later than --delay are dropped, and counted.
+The files are JSON lines with the fields of the Yahoo streaming benchmark; a showing has its own ad_id. A view
+without a click is written when the watermark has passed its bound, or by --drain. Late rows are only counted.
 Guarantee: every view exactly once, for every reader, over stops and restarts on the same OUT_DIR.
 Run: spark-submit jobs/ad_join.py INPUT_DIR OUT_DIR
 """
@@ -24,11 +23,12 @@ EVENTS = """user_id STRING, page_id STRING, ad_id STRING NOT NULL, ad_type STRIN
     event_type STRING NOT NULL, event_time TIMESTAMP NOT NULL, ip_address STRING"""
 
 
-def parse(lines: DataFrame) -> DataFrame:
-    """Return the events, and the columns of `quarantine` that say why a line is bad."""
-    from sparkstream_kit import quarantine, schemas
+def parse(lines: DataFrame, delay: str) -> DataFrame:
+    """Return the events, with a watermark, and the columns of `quarantine` that say why a line is bad."""
+    from sparkstream_kit import quarantine, schemas, windows
 
-    return quarantine.parse_json(lines, schemas.from_ddl(EVENTS))
+    events = quarantine.parse_json(lines, schemas.from_ddl(EVENTS))
+    return windows.with_watermark(events, "event_time", delay)
 
 
 def transform(lines: DataFrame, *, delay: str = "10 minutes", within: str = "10 minutes") -> DataFrame:
@@ -37,27 +37,27 @@ def transform(lines: DataFrame, *, delay: str = "10 minutes", within: str = "10 
 
     from sparkstream_kit import joins, quarantine
 
-    events = quarantine.good_rows(parse(lines)).withWatermark("event_time", delay)
+    events = quarantine.good_rows(parse(lines, delay))
 
     def of(kind: str) -> DataFrame:
-        # With the time in it, the filter stays above the watermark, which so counts events of either kind.
+        # With the time in it, Spark filters above the watermark, which else would be that of one kind alone.
         return events.where(F.when(F.col("event_type") == kind, F.col("event_time")).isNotNull())
 
     views = of("view").drop("event_type", "ip_address").withColumnRenamed("event_time", "shown_at")
     clicks = of("click").select("ad_id", F.col("event_time").alias("clicked_at"))
-    times = {"left_time": "shown_at", "right_time": "clicked_at", "within": within}
-    return joins.within(views, clicks, on="ad_id", how="left", **times)
+    bound = {"left_time": "shown_at", "right_time": "clicked_at", "within": within}
+    return joins.within(views, clicks, on="ad_id", how="left", **bound)
 
 
 @jobflags.exit_codes
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the rows go to OUT_DIR, and how many they were to standard error."""
-    flags = ("INPUT_DIR", "--max-files-per-trigger", "--max-bad", "--profile", "--state-store", "--trigger")
-    parser = jobflags.parser(__doc__, *flags, "--available-now", "--run-for", max_files_per_trigger=1)
+    flags = ("INPUT_DIR", "--max-files-per-trigger", "--max-bad", *jobflags.EVENT_TIME, "--profile")
+    flags = (*flags, "--state-store", "--trigger", "--available-now", "--run-for", "--idle", "--stop-file")
+    parser = jobflags.parser(__doc__, *flags, max_files_per_trigger=1)
     parser.add_argument("out_dir", metavar="OUT_DIR", help="A local folder that only this job writes to.")
     parser.add_argument("--checkpoint", metavar="DIR", help="Resume from it. Default: OUT_DIR/_checkpoint.")
-    for flag, says in (("--within", "A click may come so much later"), ("--delay", "A row may be so late")):
-        parser.add_argument(flag, metavar="T", default="10 minutes", help=f"{says}. Default: %(default)s.")
+    parser.add_argument("--within", metavar="TIME", default="10 minutes", help="From a view to its click.")
     args = parser.parse_args(argv)
     out, checkpoint = Path(args.out_dir), Path(args.checkpoint or Path(args.out_dir, "_checkpoint"))
     jobflags.check_apart(args.input_dir, {"OUT_DIR": out, "--checkpoint": checkpoint})
@@ -66,10 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     with spark_session("ad-join", profile=args.profile, conf=args.state_store) as spark:
         lines, queries = jobflags.lines(spark, args), []
-        views = transform(lines, delay=args.delay, within=args.within)
-        for name, frame in {"views": views, "bad": quarantine.bad_rows(parse(lines))}.items():
-            how = jobflags.for_start(args) | {"checkpoint": checkpoint / name}
-            queries.append(start(frame, sinks.batch_files(out / name), name=f"ad_join_{name}", **how))
+        views = transform(lines, delay=args.watermark, within=args.within)
+        for name, frame in {"views": views, "bad": quarantine.bad_rows(parse(lines, args.watermark))}.items():
+            args.checkpoint, sink = checkpoint / name, sinks.batch_files(out / name)
+            queries.append(start(frame, sink, name=f"ad_join_{name}", **jobflags.for_start(args)))
         summary = run(*queries, **jobflags.for_run(args))
     print(summary, file=sys.stderr)
     jobflags.check_bad_rows(summary, args.max_bad)

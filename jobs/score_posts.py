@@ -38,9 +38,9 @@ def train(posts: DataFrame, library: str) -> Any:
     from pyspark.ml import Pipeline, classification, feature
 
     words = feature.RegexTokenizer(inputCol="text", outputCol="words")
-    counts = feature.HashingTF(inputCol="words", outputCol="features", numFeatures=4096)
-    bayes = classification.NaiveBayes(labelCol="answer", predictionCol="index")
-    stages = [words, counts, bayes, feature.SQLTransformer(statement=NAMED)]
+    counts = feature.HashingTF(inputCol="words", outputCol="features", numFeatures=1024)
+    bayes = classification.NaiveBayes(labelCol="answer", predictionCol="index", smoothing=0.1)
+    stages: Any = [words, counts, bayes, feature.SQLTransformer(statement=NAMED)]
     return Pipeline(stages=stages).fit(posts.selectExpr("*", "double(label = 'spam') AS answer"))
 
 

@@ -347,3 +347,26 @@ def test_wrong_durations_are_one_line_before_pyspark_is_imported(
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_two_streams_are_joined_by_key_batch_by_batch(spark: SparkSession, tmp_path: Path) -> None:
+    #          batch 0            batch 1
+    lefts = [[("tea", 1), ("ink", 2)], [("oak", 3), ("elm", 4)]]
+    rights = [[("ink", 20), ("ink", 21), ("oak", 30)], [("tea", 10), ("elm", 40)]]
+    batches: list[list[Any]] = []
+    stop = tmp_path / "stop"
+
+    def collect(rdd: Any) -> None:
+        batches.append(sorted(rdd.collect()))
+        if len(batches) == 2:
+            stop.touch()
+
+    with dstreams.streaming_context(spark, 0.5) as ssc:
+        stream1, stream2 = (
+            ssc.queueStream([spark.sparkContext.parallelize(rows) for rows in side])
+            for side in (lefts, rights)
+        )
+        stream1.join(stream2).foreachRDD(collect)
+        assert dstreams.run(ssc, stop_file=stop, run_for=60) == f"stop file {stop}"
+    # "oak" and "tea" come in both streams, but never in the same batch.
+    assert batches[:2] == [[("ink", (2, 20)), ("ink", (2, 21))], [("elm", (4, 40))]]

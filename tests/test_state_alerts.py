@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import math
 import statistics
+import subprocess
+import sys
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import pytest
 from pyspark.sql import functions as F
 
+import sparkstream_kit
 from sparkstream_kit import state
+from sparkstream_kit._spark.pickling import by_value
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.state import Alert
 from sparkstream_kit.testing import assert_stream_equals_batch
@@ -134,6 +139,19 @@ def test_a_rule_of_ones_own_goes_on_when_its_state_has_gained_a_field(stream: St
     [alert] = rows(query.step())
     assert (alert.card, alert.time, alert.what.place, alert.rule) == (7, at(8), "d", "Often")
     assert (alert.score, alert.reason) == (3.0, "3 at d")
+
+
+def test_a_rule_of_a_script_reaches_a_worker_that_does_not_have_the_script(tmp_path: Path) -> None:
+    (tmp_path / "rules").write_bytes(by_value([Often(most=0)]))
+    code = (
+        "import pickle; [rule] = pickle.load(open('rules', 'rb')); "
+        "print(rule.step(rule.state(), 5, {'place': 'x'})[1].reason)"
+    )
+    env = {"PYTHONPATH": str(Path(sparkstream_kit.__file__).parent.parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("1 at x\n", "")
 
 
 def test_by_arrival_a_row_answers_at_once(stream: Streams) -> None:

@@ -149,7 +149,7 @@ def _ads() -> Callable[..., None]:
     def truth(rows: list[dict[str, Any]]) -> object:
         return feeds.ads_truth(rows, within=timedelta(minutes=10))
 
-    return _generator("ads", feeds.ads_rows, truth, doc, time="event_time", shares=("late", "bad"))
+    return _generator("ads", feeds.ads_rows, truth, doc, time="event_time", shares=("late", "bad", "ahead"))
 
 
 def _messages() -> Callable[..., None]:

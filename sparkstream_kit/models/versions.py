@@ -51,7 +51,7 @@ def publish(model: Any, path: str | Path, version: str | None = None) -> Path:
         raise InvalidInputError(
             f"version {version!r} cannot name a file; use letters, digits, - and _, such as '2'"
         )
-    if version in versions_in(folder):
+    if version in _versions_in(folder):
         raise InvalidInputError(
             f"version {version} of {folder} exists, and batches that come again are scored by it; give "
             "another name, or models.switch to make it current"
@@ -101,7 +101,7 @@ def folder_of(path: str | Path) -> Path:
     return Path(plain).absolute()
 
 
-def versions_in(folder: Path) -> list[str]:
+def _versions_in(folder: Path) -> list[str]:
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     return sorted(name.removesuffix(FILE) for name in names if name != CURRENT and name[0] != ".")
 
@@ -110,14 +110,14 @@ def current(folder: Path) -> str:
     """Return the version in use."""
     file = folder / CURRENT
     if not file.is_file():
-        there = ", ".join(versions_in(folder))
+        there = ", ".join(_versions_in(folder))
         fix = f"models.switch({str(folder)!r}, …) with one of: {there}" if there else "models.publish"
         raise InvalidInputError(f"no model of {folder} is current; make one so by {fix}")
     return file.read_text("utf-8").strip()
 
 
 def _refuse_unknown(folder: Path, version: str) -> None:
-    if version not in (there := versions_in(folder)):
+    if version not in (there := _versions_in(folder)):
         near = hint(version, there) or f"; there are: {', '.join(there) or 'none'}"
         raise InvalidInputError(f"{folder} has no version {version!r}{near}")
 
@@ -138,7 +138,7 @@ def find(spark: SparkSession, path: str | Path, version: str | None) -> tuple[Pa
             f"no model {path}; give a folder of pyspark.ml, a file, or a folder of versions"
         )
     if version is None:
-        there = ", ".join(versions_in(folder)) or "none"
+        there = ", ".join(_versions_in(folder)) or "none"
         raise InvalidInputError(
             f"{path} is no model but a folder of versions ({there}); give version=, or use models.scorer for "
             "the one that is current"

@@ -1,0 +1,128 @@
+"""The job `ad_join`: the pairs and the unmatched views that its generator knows, late rows counted."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import ad_join
+import pytest
+
+from sparkstream_kit import feeds
+from sparkstream_kit.testing import assert_stream_equals_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from pyspark.sql import Row, SparkSession
+
+    from sparkstream_kit.testing import Streams
+
+TEN = timedelta(minutes=10)
+# A row of each kind, so late that everything before it is closed.
+LAST = [
+    {"ad_id": f"last-{kind}", "event_type": kind, "event_time": "2024-06-01T00:00:00Z"}
+    for kind in ("view", "click")
+]
+
+
+def lines(rows: Iterable[Any]) -> list[tuple[str]]:
+    return [(feeds.json_line(row),) for row in rows]
+
+
+def found(rows: Iterable[Row]) -> list[tuple[str, str, str | None]]:
+    """Return rows as the truth has them."""
+
+    def text(time: datetime | None) -> str | None:
+        return None if time is None else f"{time:%Y-%m-%dT%H:%M:%SZ}"
+
+    return sorted((row.ad_id, str(text(row.shown_at)), text(row.clicked_at)) for row in rows)
+
+
+# watermark        |---- 5 minutes ----|
+# arriving  [file 0][file 1] late: before the newest of the files before, less 5 minutes
+
+
+def test_pairs_and_unmatched_views_are_those_of_the_truth_over_a_kill_and_a_restart(stream: Streams) -> None:
+    made = feeds.disturb(
+        feeds.ads_rows(600, seed=3), time="event_time", late=0.05, bad=0.02, ahead=0.02, delay="5 minutes",
+        rows_per_file=100, seed=1,
+    )  # fmt: skip
+    assert made.late
+    assert made.bad
+    assert made.ahead
+    source = stream("value STRING")
+    query = stream.query(ad_join.transform(source.to_df(), delay="5 minutes"))
+    batches = {}
+    for start in range(0, len(made.arriving), 100):
+        source.add_data(lines(made.arriving[start : start + 100]))
+        if start == 200:
+            query.kill_before_commit()
+        if start == 400:
+            query.restart()
+        batches.update({batch.batch_id: batch for batch in query.step()})
+    assert sum(batch.late_rows for batch in batches.values()) == len(made.late)
+    source.add_data(lines(LAST))
+    batches.update({batch.batch_id: batch for batch in query.step()})
+    rows = [row for batch in batches.values() for row in batch.rows]
+    assert found(rows) == feeds.ads_truth(made.counted, within=TEN)
+    assert batches[max(batches)].progress.stateOperators[0].numRowsTotal == 2
+
+
+@pytest.mark.slow
+def test_random_splits_give_what_a_batch_run_gives_and_that_is_the_truth(spark: SparkSession) -> None:
+    rows = list(feeds.ads_rows(40, seed=5))
+    static = ad_join.transform(spark.createDataFrame(lines(rows), "value STRING"))
+    assert found(static.collect()) == feeds.ads_truth(rows, within=TEN)
+    assert sorted(static.columns) == ["ad_id", "ad_type", "clicked_at", "page_id", "shown_at", "user_id"]
+
+    timed = spark.createDataFrame(
+        [
+            (line, datetime.fromisoformat(row["event_time"]))
+            for row, (line,) in zip(rows, lines(rows), strict=True)
+        ],
+        "value STRING, time TIMESTAMP",
+    )
+
+    def transform(frame: Any) -> Any:
+        # The line's own time follows that of the row, which the harness moves to close what is open.
+        from pyspark.sql import functions as F
+
+        moved = F.concat(
+            F.regexp_extract("value", r'^(.*"event_time": ")', 1),
+            F.date_format("time", "yyyy-MM-dd'T'HH:mm:ss'Z'"),
+            F.regexp_extract("value", r'"event_time": "[^"]*(".*)$', 1),
+        )
+        return ad_join.transform(frame.select(moved.alias("value")))
+
+    assert_stream_equals_batch(transform, timed, watermark=("time", "10 minutes"), examples=3)
+
+
+@pytest.mark.slow
+@pytest.mark.connect
+def test_the_job_writes_each_view_once_over_two_runs(
+    job: Callable[..., Any], spark: SparkSession, folder: Path, tmp_path: Path
+) -> None:
+    rows = list(feeds.ads_rows(300, seed=7))
+    files = list(feeds.line_files(map(feeds.json_line, rows), rows=100, name="ads-{}.json"))
+    out, checkpoint = tmp_path / "out", tmp_path / "ckpt"
+    flags = (folder, out, "--available-now", "--checkpoint", checkpoint)
+    feeds.drip(files[:2], folder)
+    first = job("python", "ad_join", *flags)
+    assert first.returncode == 0, first.stderr
+    assert first.stdout == ""
+    feeds.drip([*files[2:], ("bad.json", "no view\n")], folder)
+    second = job("python", "ad_join", *flags, "--drain", "--max-bad", "0%")
+    assert second.returncode == 1
+    assert second.stderr.splitlines()[-1].startswith("ad_join.py: bad lines: ")
+    assert found(spark.read.parquet(str(out / "views")).collect()) == feeds.ads_truth(rows, within=TEN)
+    [bad] = spark.read.parquet(str(out / "bad")).collect()
+    assert bad["_raw"] == "no view"
+
+
+def test_wrong_arguments_end_with_2_and_one_line(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    assert ad_join.main([str(folder), str(folder)]) == 2
+    assert "OUT_DIR" in capsys.readouterr().err
+    assert json.loads(feeds.json_line(LAST[0]))["ad_id"] == "last-view"

@@ -1,0 +1,340 @@
+"""Joins: a stream with a table, two streams within a bound, a table that reloads; against plain Python."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pyspark.sql import functions as F
+
+from sparkstream_kit import joins, sinks
+from sparkstream_kit.errors import InvalidInputError, QueryFailed
+from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
+from sparkstream_kit.testing import assert_stream_equals_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+    from sparkstream_kit.testing import Streams
+
+SALES = "merchant STRING, amount INT"
+MERCHANTS = [("tea", "Ada"), ("ink", "Bo"), (None, "nobody")]
+EVENTS = "side STRING, key STRING, at TIMESTAMP, n INT"
+START = datetime(2024, 1, 1)  # noqa: DTZ001 - the session's zone is Python's
+
+
+def at(minute: float) -> datetime:
+    return START + timedelta(minutes=minute)
+
+
+def merchants(spark: SparkSession, rows: Any = MERCHANTS) -> DataFrame:
+    return spark.createDataFrame(rows, "merchant STRING, owner STRING")
+
+
+# --- a stream with a table
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ("left", [("tea", 1, "Ada"), ("tea", 2, "Ada"), ("oak", 3, None), (None, 4, None)]),
+        ("inner", [("tea", 1, "Ada"), ("tea", 2, "Ada")]),
+        ("left_semi", [("tea", 1), ("tea", 2)]),
+        ("left_anti", [("oak", 3), (None, 4)]),
+    ],
+)
+def test_a_stream_and_a_static_frame_get_the_same_columns_of_a_table(
+    spark: SparkSession, stream: Streams, how: str, expected: list[Any]
+) -> None:
+    rows = [("tea", 1), ("tea", 2), ("oak", 3), (None, 4)]
+    sales = stream(SALES)
+    static = joins.with_table(spark.createDataFrame(rows, SALES), merchants(spark), on="merchant", how=how)
+    assert sorted(map(tuple, static.collect()), key=str) == sorted(expected, key=str)
+    if how == "inner":
+        return  # the stream of one join tells as much as that of another
+    streamed = stream.query(joins.with_table(sales.to_df(), merchants(spark), on="merchant", how=how))
+    sales.add_data(rows)
+    [batch] = streamed.step()
+    assert sorted(map(tuple, batch.rows), key=str) == sorted(expected, key=str)
+    assert streamed.frame.columns == static.columns
+
+
+def test_keys_may_have_any_names_and_be_several_and_their_columns_stand_where_they_stood(
+    spark: SparkSession,
+) -> None:
+    left = spark.createDataFrame([(1, "x", 2, 3)], "`a.b` INT, `c d` STRING, `e``f` INT, g INT")
+    right = spark.createDataFrame([(9, 2, 1)], "`h.i` INT, `E``F` INT, `a.b` BIGINT")
+    joined = joins.with_table(left, right, on=["a.b", "e`f"], how="inner")
+    assert joined.columns == ["a.b", "c d", "e`f", "g", "h.i"]
+    assert [tuple(row) for row in joined.collect()] == [(1, "x", 2, 3, 9)]
+
+
+def test_what_cannot_be_joined_with_a_table_is_said_in_one_line(spark: SparkSession, stream: Streams) -> None:
+    sales, table = spark.createDataFrame([("tea", 1)], SALES), merchants(spark)
+    for given, said in (
+        ({"on": "mechant"}, "stream has no column mechant; did you mean merchant?"),
+        ({"on": "amount"}, "table has no column amount; its columns are: merchant, owner"),
+        ({"on": []}, "on is an empty list; give the name of a column that both sides have"),
+        ({"on": "merchant", "how": "outer"}, "unknown how of joins.with_table() outer; known: inner, left,"),
+    ):
+        with pytest.raises(InvalidInputError) as raised:
+            joins.with_table(sales, table, **given)
+        assert str(raised.value).startswith(said)
+        assert "\n" not in str(raised.value)
+    with pytest.raises(
+        InvalidInputError, match="key merchant is string in stream and int in table; cast one"
+    ):
+        joins.with_table(sales, table.withColumn("merchant", F.lit(1)), on="merchant")
+    clash = "column amount is in stream and in table; rename one of them: table.withColumnRenamed"
+    with pytest.raises(InvalidInputError, match=clash):
+        joins.with_table(
+            sales, table.withColumn("Amount", F.lit(1)).withColumnRenamed("Amount", "amount"), on="merchant"
+        )
+    with pytest.raises(
+        InvalidInputError, match="table is a stream; read it with spark.read, or use joins.within"
+    ):
+        joins.with_table(sales, stream(SALES).to_df(), on="merchant")
+
+
+# --- two streams
+
+
+def split(events: DataFrame) -> tuple[DataFrame, DataFrame]:
+    """Return the left and the right events, each with a column of time and one of numbers."""
+    if events.isStreaming:
+        events = events.withWatermark("at", "1 minute")
+    left, right = (
+        # With the time in it, the filter stays above the watermark.
+        events.where(F.when(F.col("side") == side, F.col("at")).isNotNull() | F.col("at").isNull())
+        .where(F.col("side") == side)
+        .select("key", F.col("at").alias(f"{side}_at"), F.col("n").alias(f"{side}_n"))
+        for side in ("l", "r")
+    )
+    return left, right
+
+
+def within(events: DataFrame, how: str, **options: Any) -> DataFrame:
+    left, right = split(events)
+    return joins.within(
+        left, right, on="key", left_time="l_at", right_time="r_at", within="5 minutes", how=how, **options
+    )
+
+
+def plain(rows: list[Any], how: str, before: float = 0) -> list[Any]:
+    """Join in Python: rows of (side, key, minute, n)."""
+    timed = [row for row in rows if row[2] is not None]
+    lefts, rights = ([row for row in timed if row[0] == side] for side in ("l", "r"))
+    pairs = [
+        (one, other)
+        for one in lefts
+        for other in rights
+        if one[1] is not None and one[1] == other[1] and -before <= other[2] - one[2] <= 5
+    ]
+    if how == "left_semi":
+        return [(one[1], at(one[2]), one[3]) for one in lefts if any(one is left for left, _ in pairs)]
+    alone_left = [
+        one for one in lefts if how in ("left", "full") and all(one is not pair[0] for pair in pairs)
+    ]
+    alone_right = [
+        one for one in rights if how in ("right", "full") and all(one is not pair[1] for pair in pairs)
+    ]
+    return [
+        *((one[1], at(one[2]), one[3], at(other[2]), other[3]) for one, other in pairs),
+        *((one[1], at(one[2]), one[3], None, None) for one in alone_left),
+        *((one[1], None, None, at(one[2]), one[3]) for one in alone_right),
+    ]
+
+
+# left  l: a1 at 1, b at 2, one without a key, one without a time
+# right r: a at 0.5 (too early), 3, 6 (the bound) and 6.1 (too late), c at 3
+ROWS = [
+    ("l", "a", 1, 1), ("l", "b", 2, 2), ("r", "a", 3, 3), ("r", "c", 3, 4), ("l", None, 2, 5),
+    ("r", None, 2, 6), ("l", "n", None, 7), ("r", "n", None, 11), ("r", "a", 0.5, 8), ("r", "a", 6, 9),
+    ("r", "a", 6.1, 10),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=[("memory", 1), ("rocksdb", 3)], ids=["memory-1", "rocksdb-3"])
+def keeping(request: pytest.FixtureRequest, spark: SparkSession) -> Iterator[None]:
+    """Run with each state store, in one partition and in three."""
+    store, partitions = request.param
+    wanted = {STATE_STORE: STATE_STORES[store], "spark.sql.shuffle.partitions": str(partitions)}
+    former = {key: spark.conf.get(key, "") or "" for key in wanted}
+    for key, value in wanted.items():
+        spark.conf.set(key, value)
+    yield
+    for key, value in former.items():
+        spark.conf.set(key, value) if value else spark.conf.unset(key)
+
+
+@pytest.mark.usefixtures("keeping")
+@pytest.mark.parametrize("how", ["full", "left_semi"])
+def test_two_streams_give_what_a_plain_join_gives_over_a_kill_and_forget_what_is_past(
+    stream: Streams, how: str
+) -> None:
+    events = stream(EVENTS)
+    query = stream.query(within(events.to_df(), how))
+    events.add_data([(side, key, None if minute is None else at(minute), n) for side, key, minute, n in ROWS])
+    first = query.step()
+    early = {row[0] for batch in first for row in batch.rows}
+    assert "a" in early
+    assert "b" not in early  # it may yet find a partner
+    query.kill_before_commit()
+    events.add_data([("l", "end", at(60), 0), ("r", "last", at(61), 0)])
+    later = query.step()
+    rows = {batch.batch_id: batch.rows for batch in [*first, *later]}  # a batch that came again counts once
+    assert sorted((tuple(row) for each in rows.values() for row in each), key=str) == sorted(
+        plain(ROWS, how), key=str
+    )
+    [state] = later[-1].progress.stateOperators
+    assert state.numRowsTotal == 2  # the two of the end; none without a time or a key
+
+
+@pytest.mark.parametrize(
+    "how", ["left", *(pytest.param(how, marks=pytest.mark.slow) for how in ("inner", "right"))]
+)
+def test_random_splits_and_orders_give_what_static_frames_give(spark: SparkSession, how: str) -> None:
+    rows = [(side, key, at(minute), n) for side, key, minute, n in ROWS if minute is not None]
+    static = spark.createDataFrame(rows, EVENTS)
+    found = within(static, how, before="30 seconds").collect()
+    assert sorted(map(tuple, found), key=str) == sorted(
+        plain([row for row in ROWS if row[2] is not None], how, before=0.5), key=str
+    )
+    assert_stream_equals_batch(
+        lambda events: within(events, how), static, watermark=("at", "1 minute"), examples=3
+    )
+
+
+def test_two_streams_without_a_watermark_or_a_bound_are_refused_with_the_fix(stream: Streams) -> None:
+    left, right = split(stream(EVENTS).to_df())
+    plain_right = stream("key STRING, r_at TIMESTAMP, moved_at TIMESTAMP, r_n INT").to_df()
+    names: dict[str, Any] = {"on": "key", "left_time": "l_at", "right_time": "r_at", "within": "5 minutes"}
+
+    def refused(right: DataFrame = right, **changes: Any) -> str:
+        with pytest.raises(InvalidInputError) as raised:
+            joins.within(left, right, **{**names, **changes})
+        assert "\n" not in str(raised.value)
+        return str(raised.value)
+
+    fix = "so its rows would stay in the state for ever; give it one: windows.with_watermark(right, 'r_at', "
+    assert refused(plain_right) == f"right has no watermark on r_at, {fix}'10 minutes')"
+    moved = plain_right.withWatermark("moved_at", "1 minute")
+    assert refused(moved) == f"right has no watermark on r_at (column moved_at has it), {fix}'10 minutes')"
+    assert refused(within=None).startswith("within is None; give a duration")
+    assert refused(within="5 min").startswith("cannot read within '5 min'")
+    assert refused(before="-1 minute") == "before must be zero or longer, not -1 minute"
+    assert refused(left_time="l_n").startswith("left_time l_n is int; make it a timestamp first")
+    assert refused(left_time="l_att") == "left has no column l_att; did you mean l_at?"
+    assert refused(how="outer").startswith("unknown how of joins.within() outer")
+    assert refused(on="k").startswith("left has no column k")
+    renamed = right.withColumnRenamed("r_n", "l_n")
+    assert refused(renamed).startswith("column l_n is in left and in right; rename one of them: right.")
+
+
+def test_a_stream_within_a_bound_of_a_static_frame_is_refused(spark: SparkSession, stream: Streams) -> None:
+    left, _ = split(stream(EVENTS).to_df())
+    _, right = split(spark.createDataFrame([], EVENTS))
+    said = "right does not stream; read it with spark.readStream, or use joins.with_table"
+    with pytest.raises(InvalidInputError, match=said):
+        joins.within(left, right, on="key", left_time="l_at", right_time="r_at", within="5 minutes")
+
+
+def test_the_state_of_a_join_falls_when_the_watermark_has_passed(stream: Streams) -> None:
+    events = stream(EVENTS)
+    query = stream.query(within(events.to_df(), "left"))
+    for hour in (0, 1):  # 20,000 rows in two hours, of which each hour's go with the next
+        events.add_data([("lr"[n % 2], f"k{n % 4999}", at(60 * hour + n / 500), n) for n in range(10_000)])
+    events.add_data([("l", "end", at(240), 0), ("r", "end", at(240), 0)])
+    sizes = [batch.progress.stateOperators[0].numRowsTotal for batch in query.step()]
+    assert max(sizes) < 12_000
+    assert sizes[-1] == 2
+
+
+# --- a table that reloads
+
+
+def test_a_batch_that_comes_again_meets_the_table_as_it_was(
+    spark: SparkSession, stream: Streams, tmp_path: Path
+) -> None:
+    file = tmp_path / "merchants.json"
+
+    def write(owner: str) -> None:
+        file.write_text(json.dumps({"merchant": "tea", "owner": owner}) + "\n")
+
+    path = str(tmp_path / "owners")
+    reloading = joins.reloading(
+        "merchants",
+        lambda session: session.read.schema("merchant STRING, owner STRING").json(str(file)),
+        on="merchant",
+    )
+    sales = stream(SALES)
+    write("Ada")
+    query = stream.query(sales.to_df(), sink=sinks.batch_files(path).taking(reloading))
+
+    def owners() -> list[tuple[int, str]]:
+        return sorted((row.batch, row.owner) for row in spark.read.parquet(path).collect())
+
+    for amount in (1, 2):
+        sales.add_data([("tea", amount)])
+        query.step()
+    write("Bo")
+    query.replay()
+    assert owners() == [(0, "Ada"), (1, "Ada")]
+    sales.add_data([("tea", 3)])
+    query.step()
+    query.restart()
+    write("Cy")
+    query.replay()
+    assert owners() == [(0, "Ada"), (1, "Ada"), (2, "Bo")]
+    copies = next(stream.folder.glob("*/checkpoint/sparkstream-kit/tables/merchants"))
+    assert len(list(copies.iterdir())) == 2  # a copy for each table, and not for each batch
+
+    pin = copies.parents[1] / "pins" / "2"
+    pin.write_text("{")
+    query.kill_before_commit()
+    with pytest.raises(
+        QueryFailed, match=r"pins/2 is damaged, which says what batch 2 was made with; put it"
+    ):
+        query.step()
+
+
+@pytest.mark.slow
+def test_pins_and_copies_go_with_sparks_commits(spark: SparkSession, stream: Streams, tmp_path: Path) -> None:
+    file = tmp_path / "merchants.json"
+    reloading = joins.reloading(
+        "merchants",
+        lambda session: session.read.schema("merchant STRING, owner STRING").json(str(file)),
+        on="merchant",
+    )
+    key = "spark.sql.streaming.minBatchesToRetain"
+    former = spark.conf.get(key)
+    spark.conf.set(key, "2")
+    try:
+        sales = stream(SALES)
+        file.write_text("")
+        query = stream.query(
+            sales.to_df(),
+            sink=sinks.foreach_batch(lambda batch, _: batch.collect()).taking(reloading),  # type: ignore[arg-type]
+        )
+        for number in range(6):
+            file.write_text(json.dumps({"merchant": "tea", "owner": str(number)}) + "\n")
+            sales.add_data([("tea", number)])
+            query.step()
+    finally:
+        spark.conf.set(key, str(former))
+    kit = next(stream.folder.glob("*/checkpoint/sparkstream-kit"))
+    commits = [path.name for path in (kit.parent / "commits").glob("[0-9]*")]
+    pins = sorted(path.name for path in (kit / "pins").iterdir())
+    assert pins == ["3", "4", "5"]
+    assert set(commits) <= set(pins)
+    assert len(list((kit / "tables" / "merchants").iterdir())) == len(pins)
+
+
+def test_a_table_that_reloads_must_have_a_name_for_a_folder() -> None:
+    with pytest.raises(InvalidInputError, match="name 'a/b' names a folder; use letters, digits, - and _"):
+        joins.reloading("a/b", lambda session: session.range(1), on="id")

@@ -1,0 +1,309 @@
+"""Models: both libraries, versions, what a replay is scored with, and what is learned once."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import missing
+from pyspark.ml import PipelineModel
+from pyspark.ml.feature import SQLTransformer
+
+from sparkstream_kit import feeds, models, sinks
+from sparkstream_kit.errors import InvalidInputError, QueryFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+    from sparkstream_kit.testing import Streams
+
+POSTS = "id STRING, time STRING, label STRING, text STRING"
+ROWS = list(feeds.messages_rows(300, seed=1))
+
+
+def says(word: str) -> PipelineModel:
+    """Return a pipeline of pyspark.ml that needs no training."""
+    statement = "SELECT *, 'WORD' AS says FROM __THIS__".replace("WORD", word)
+    return PipelineModel(stages=[SQLTransformer(statement=statement)])
+
+
+@pytest.fixture(scope="session")
+def trained() -> Callable[[int], Any]:
+    """Train a model of scikit-learn on so many posts."""
+    try:
+        from sklearn.feature_extraction.text import HashingVectorizer
+        from sklearn.linear_model import SGDClassifier
+        from sklearn.pipeline import make_pipeline
+    except ImportError:
+        missing("needs scikit-learn: pip install 'sparkstream-kit[sklearn]'")
+
+    def train(count: int) -> Any:
+        words = HashingVectorizer(n_features=256, alternate_sign=False)
+        model = make_pipeline(words, SGDClassifier(random_state=0))
+        return model.fit([row["text"] for row in ROWS[:count]], [row["label"] for row in ROWS[:count]])
+
+    return train
+
+
+def kept(stream: Streams) -> Path:
+    """Return the folder of the pins of the test's query."""
+    return next(stream.folder.glob("*/checkpoint/sparkstream-kit/pins"))
+
+
+def versions_by_batch(spark: SparkSession, path: Path) -> list[tuple[int, str]]:
+    rows = spark.read.parquet(str(path)).select("batch", "model_version").distinct().collect()
+    return sorted(map(tuple, rows))
+
+
+# --- a fixed version
+
+
+def test_a_model_of_scikit_learn_scores_streams_as_it_scores_here(
+    spark: SparkSession, stream: Streams, trained: Callable[[int], Any], tmp_path: Path
+) -> None:
+    model = trained(200)
+    models.publish(model, tmp_path / "spam", "1")
+    rows = [*ROWS[200:230], {**ROWS[0], "id": "none", "text": None}]
+    static = models.score(spark.createDataFrame(rows, POSTS), tmp_path / "spam", version="1", features="text")
+    assert static.columns == [*ROWS[0], "prediction", "model_version"]
+    expected = {row["id"]: model.predict([row["text"]])[0] for row in rows if row["text"]} | {"none": None}
+    assert {row.id: row.prediction for row in static.collect()} == expected
+    assert {row.model_version for row in static.collect()} == {"1"}
+
+    posts = stream(POSTS)
+    query = stream.query(
+        models.score(posts.to_df(), tmp_path / "spam" / "1.joblib", version="A", features="text")
+    )
+    posts.add_data(rows)
+    [batch] = query.step()
+    assert {(row.id, row.prediction) for row in batch.rows} == set(expected.items())
+    assert {row.model_version for row in batch.rows} == {"A"}
+
+
+def test_a_model_over_columns_gets_them_by_name_and_nulls_as_nan(
+    spark: SparkSession, trained: Callable[[int], Any], tmp_path: Path
+) -> None:
+    import pandas as pd  # type: ignore[import-untyped]
+    from sklearn.tree import DecisionTreeRegressor
+
+    table = pd.DataFrame({"a.b": [0.0, 1.0, 2.0, None], "c `d": [1, 1, 1, 1]})
+    models.publish(DecisionTreeRegressor(random_state=0).fit(table, [0.0, 10.0, 20.0, 99.0]), tmp_path, "1")
+    rows = [(0, 1, 0.0), (1, 1, 2.0), (2, 1, None)]
+    frame = spark.createDataFrame(rows, "id INT, `c ``d` INT, `a.b` DOUBLE")
+    scored = models.score(frame, tmp_path, version="1")
+    assert [(row.id, row.prediction) for row in scored.orderBy("id").collect()] == [
+        (0, 0.0),
+        (1, 20.0),
+        (2, 99.0),
+    ]
+    with pytest.raises(InvalidInputError, match="was fitted with the columns a.b, c `d; give features="):
+        models.score(frame, tmp_path, version="1", features=["c `d", "a.b"])
+    with pytest.raises(InvalidInputError, match="there is no column a.b; its columns are: id"):
+        models.score(frame.select("id"), tmp_path, version="1")
+
+
+def test_a_pipeline_of_pyspark_ml_scores_and_says_its_version(spark: SparkSession, tmp_path: Path) -> None:
+    models.publish(says("hello"), tmp_path / "greeting", "2024-01-01")
+    scored = models.score(spark.range(2).toDF("id"), tmp_path / "greeting", version="2024-01-01")
+    assert [tuple(row) for row in scored.orderBy("id").collect()] == [
+        (0, "hello", "2024-01-01"),
+        (1, "hello", "2024-01-01"),
+    ]
+    alone = models.score(spark.range(1).toDF("id"), tmp_path / "greeting" / "2024-01-01")
+    assert [tuple(row) for row in alone.collect()] == [(0, "hello", "2024-01-01")]
+
+
+def test_what_cannot_score_is_said_in_one_line(spark: SparkSession, tmp_path: Path) -> None:
+    frame = spark.range(1).toDF("id")
+    folder = tmp_path / "versions"
+    models.publish(says("hello"), folder, "one")
+    (folder / "broken").mkdir()
+    (folder / "torn.joblib").write_bytes(b"\x80not a pickle")
+
+    def refused(call: Callable[[], object]) -> str:
+        with pytest.raises(InvalidInputError) as raised:
+            call()
+        assert "\n" not in str(raised.value)
+        return str(raised.value)
+
+    def score(path: Path | str, version: str | None = None, given: DataFrame = frame, **more: Any) -> str:
+        return refused(lambda: models.score(given, path, version=version, **more))
+
+    assert score(tmp_path / "none").startswith(f"no model {tmp_path}/none; give a folder of pyspark.ml")
+    assert score(folder).startswith(
+        f"{folder} is no model but a folder of versions (broken, one, torn); give"
+    )
+    assert score(folder, "onne") == f"{folder} has no version 'onne'; did you mean one?"
+    assert score(folder, "broken").startswith(f"cannot read the model in file://{folder}/broken (")
+    taken = frame.withColumn("model_version", frame.id)
+    assert score(folder, "one", taken).startswith("column model_version exists already; rename or drop it")
+    twice = refused(lambda: models.publish(says("other"), folder, "one"))
+    assert twice.startswith(f"version one of {folder} exists, and batches that come again are scored by it")
+    assert refused(lambda: models.publish(says("x"), folder, "a/b")).startswith(
+        "version 'a/b' cannot name a file"
+    )
+    assert refused(lambda: models.publish(3, folder, "two")).startswith(
+        "models.publish(): model is 3; give a"
+    )
+    assert refused(lambda: models.switch(folder, "two")).startswith(
+        f"{folder} has no version 'two'; there are:"
+    )
+    assert refused(lambda: models.scorer("s3a://models/spam")).startswith(
+        "models s3a://models/spam: only on a"
+    )
+    take = models.scorer(tmp_path / "none").open(None)
+    assert refused(lambda: take(frame, None)).startswith(f"no model of {tmp_path}/none is current; make")
+
+
+def test_a_file_that_holds_no_model_is_said_in_one_line(
+    spark: SparkSession, trained: Callable[[int], Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "torn.joblib"
+    file.write_bytes(b"\x80not a pickle")
+    with pytest.raises(InvalidInputError, match="cannot read the model in .*torn.joblib .*; write it by"):
+        models.score(spark.range(1), file, features="id")
+    models.publish(trained(100), tmp_path / "spam", "1")
+    with pytest.raises(
+        InvalidInputError, match="does not say which columns it takes; give features='text' for"
+    ):
+        models.score(spark.range(1), tmp_path / "spam", version="1")
+
+
+# --- a version that changes
+
+
+def test_a_batch_that_comes_again_is_scored_by_the_version_that_it_had(
+    spark: SparkSession, stream: Streams, tmp_path: Path
+) -> None:
+    models.publish(says("ham"), tmp_path / "spam", "1")
+    models.publish(says("spam"), tmp_path / "spam", "2")
+    models.switch(tmp_path / "spam", "1")
+    out, also = tmp_path / "out", tmp_path / "also"
+    scored = sinks.fan_out(sinks.batch_files(out), sinks.batch_files(also)).taking(
+        models.scorer(tmp_path / "spam")
+    )
+    numbers = stream("n INT")
+    query = stream.query(numbers.to_df(), sink=scored)
+    for number in range(2):
+        numbers.add_data([(number,)])
+        query.step()
+    models.switch(tmp_path / "spam", "2")
+    query.replay()
+    assert versions_by_batch(spark, out) == [(0, "1"), (1, "1")]
+    numbers.add_data([(2,)])
+    query.step()
+    models.switch(tmp_path / "spam", "1")
+    query.replay()
+    assert versions_by_batch(spark, out) == versions_by_batch(spark, also) == [(0, "1"), (1, "1"), (2, "2")]
+    for row in spark.read.parquet(str(out)).collect():
+        assert row.says == {"1": "ham", "2": "spam"}[row.model_version]
+
+    # The pin is what holds it: without it the batch is scored by the version that is current now.
+    (kept(stream) / "2").unlink()
+    query.replay()
+    assert versions_by_batch(spark, out) == [(0, "1"), (1, "1"), (2, "1")]
+
+
+@pytest.mark.slow
+def test_a_scorer_whose_version_has_gone_says_so(
+    spark: SparkSession, stream: Streams, tmp_path: Path
+) -> None:
+    models.publish(says("ham"), tmp_path / "spam", "1")
+    scored = sinks.batch_files(tmp_path / "out").taking(models.scorer(tmp_path / "spam"))
+    numbers = stream("n INT")
+    query = stream.query(numbers.to_df(), sink=scored)
+    numbers.add_data([(0,)])
+    query.step()
+    models.publish(says("spam"), tmp_path / "spam", "2")
+    (tmp_path / "spam" / "1").rename(tmp_path / "gone")
+    query.kill_before_commit()
+    with pytest.raises(QueryFailed, match="spam has no version '1'; there are: 2"):
+        query.step()
+
+
+# --- a model that learns
+
+
+def test_a_batch_is_scored_then_learned_once_whatever_comes_again(
+    spark: SparkSession, stream: Streams, trained: Callable[[int], Any], tmp_path: Path
+) -> None:
+    first, path = trained(20), tmp_path / "spam"
+    unlabelled = {**ROWS[0], "id": "unlabelled", "label": None}
+    batches = [[*ROWS[at : at + 20], unlabelled] for at in (20, 40, 60)]
+
+    learner = models.learner(path, features="text", label="label", classes=["ham", "spam"], first=first)
+    scored = sinks.batch_files(tmp_path / "out").taking(models.scorer(path, features="text"))
+    posts = stream(POSTS)
+    query = stream.query(posts.to_df(), sink=sinks.fan_out(learner, scored))
+    for number, rows in enumerate(batches):
+        posts.add_data(rows)
+        query.step()
+        if number:
+            query.replay()
+        if number == 1:
+            query.restart()
+            query.replay()
+
+    # What it must be: a model that learned each batch once, and scored it before.
+    import joblib
+
+    model = trained(20)
+    for number, rows in enumerate(batches):
+        found = spark.read.parquet(str(tmp_path / "out" / f"batch={number:06}")).collect()
+        assert {row.id: row.prediction for row in found} == {
+            row["id"]: model.predict([row["text"]])[0] for row in rows
+        }
+        known = [row for row in rows if row["label"]]
+        model[-1].partial_fit(
+            model[0].transform([row["text"] for row in known]), [row["label"] for row in known]
+        )
+    learned = joblib.load(path / f"{(path / 'current').read_text().strip()}.joblib")
+    assert (learned[-1].coef_ == model[-1].coef_).all()
+    assert [version.split("-")[0] for _, version in versions_by_batch(spark, tmp_path / "out")] == [
+        "first", "learned", "learned",
+    ]  # fmt: skip
+
+    # Somebody's own version stays current, and the next batch is learned from it.
+    models.publish(trained(40), path, "mine")
+    posts.add_data(ROWS[80:90])
+    query.replay()
+    assert versions_by_batch(spark, tmp_path / "out")[-1] == (3, "mine")
+
+
+def test_what_cannot_learn_is_said_in_one_line(
+    stream: Streams, trained: Callable[[int], Any], tmp_path: Path
+) -> None:
+    from sklearn.neighbors import KNeighborsClassifier
+
+    posts = stream(POSTS).to_df()
+
+    def refused(path: Path, label: str = "label", first: Any = None) -> str:
+        learner = models.learner(path, features="text", label=label, first=first)
+        assert learner.open is not None
+        with pytest.raises(InvalidInputError) as raised:
+            learner.open(posts, None)
+        return str(raised.value)
+
+    assert refused(tmp_path / "a").startswith(
+        f"no model of {tmp_path}/a is current; make one so by models.pub"
+    )
+    assert (
+        refused(tmp_path / "b", first=trained(30), label="lable")
+        == "there is no column lable; did you mean label?"
+    )
+    said = "a sklearn.KNeighborsClassifier has no partial_fit and cannot learn from batches; choose"
+    assert refused(tmp_path / "c", first=KNeighborsClassifier()).startswith(said)
+    models.publish(says("ham"), tmp_path / "d", "1")
+    assert "is a model of pyspark.ml, which cannot learn; give one of scikit-learn" in refused(tmp_path / "d")
+
+
+def test_a_version_appears_whole_and_leaves_nothing_behind(
+    tmp_path: Path, trained: Callable[[int], Any]
+) -> None:
+    file = models.publish(trained(30), tmp_path / "spam")
+    assert sorted(os.listdir(tmp_path / "spam")) == [file.name, "current"]  # noqa: PTH208
+    assert (tmp_path / "spam" / "current").read_text() == f"{file.stem}\n"

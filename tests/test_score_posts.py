@@ -1,0 +1,133 @@
+"""The job `score_posts`: trained by either library, swapped in mid-stream, and learning on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import score_posts
+from conftest import missing
+
+from sparkstream_kit import feeds, models, quarantine, sinks
+from sparkstream_kit.testing import assert_stream_equals_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+    from sparkstream_kit.testing import Streams
+
+ROWS = list(feeds.messages_rows(700, seed=2))
+KNOWN, NEW = ROWS[:500], ROWS[500:]
+
+
+def need_sklearn() -> None:
+    try:
+        import sklearn  # noqa: F401
+    except ImportError:
+        missing("needs scikit-learn: pip install 'sparkstream-kit[sklearn]'")
+
+
+def lines(spark: SparkSession, rows: Iterable[Any]) -> DataFrame:
+    return spark.createDataFrame([(feeds.json_line(row),) for row in rows], "value STRING")
+
+
+def posts(spark: SparkSession, rows: Iterable[Any]) -> DataFrame:
+    return quarantine.good_rows(score_posts.transform(lines(spark, rows)))
+
+
+def right(labels: dict[str, str]) -> int:
+    """Count the posts of NEW whose label was found."""
+    return sum(labels[row["id"]] == row["label"] for row in NEW)
+
+
+def test_good_and_bad_lines_are_told_apart(spark: SparkSession) -> None:
+    rows = [*lines(spark, NEW[:5]).collect(), ("no post",), ('{"id": "1", "text": "x"}',)]
+    frame = spark.createDataFrame(rows, "value STRING")
+    reasons = [row["_reason"] for row in score_posts.transform(frame).collect()]
+    assert [reason is None for reason in reasons] == [True] * 5 + [False] * 2
+    assert reasons[-1] == "time: missing"
+
+
+@pytest.mark.slow
+def test_lines_are_parsed_as_in_a_batch_run_however_they_are_split(spark: SparkSession) -> None:
+    frame = lines(spark, NEW[:9])
+    assert_stream_equals_batch(lambda given: score_posts.transform(given).drop("_file"), frame, examples=2)
+
+
+@pytest.mark.slow
+def test_both_libraries_come_close_to_the_best_answer_and_take_turns_in_mid_stream(
+    spark: SparkSession, stream: Streams, tmp_path: Path
+) -> None:
+    need_sklearn()
+    spam, out = tmp_path / "spam", tmp_path / "out"
+    known = posts(spark, KNOWN)
+    models.publish(score_posts.train(known, "sklearn"), spam, "words")
+    models.publish(score_posts.train(known, "spark"), spam, "bayes")
+    scored = sinks.batch_files(out).taking(models.scorer(spam, features="text"))
+    source = stream("value STRING")
+    query = stream.query(score_posts.transform(source.to_df()), sink=scored.taking(quarantine.good_rows))
+    for number, version in enumerate(("bayes", "words", "bayes")):
+        models.switch(spam, version)
+        source.add_data(lines(spark, NEW[number * 60 : number * 60 + 60]).collect())
+        query.step()
+    models.switch(spam, "words")
+    query.replay()
+
+    found = spark.read.parquet(str(out)).collect()
+    assert {(row.batch, row.model_version) for row in found} == {(0, "bayes"), (1, "words"), (2, "bayes")}
+    best = right(dict(feeds.messages_truth(NEW)))
+    for version in ("bayes", "words"):  # the same model in a batch run, version by batch
+        truth = {
+            row.id: row.prediction
+            for row in models.score(posts(spark, NEW), spam, version=version, features="text").collect()
+        }
+        of_stream = {row.id: row.prediction for row in found if row.model_version == version}
+        assert of_stream == {key: truth[key] for key in of_stream}
+        assert best * 0.93 < right(truth) <= best + 4
+
+
+@pytest.mark.slow
+def test_the_job_trains_then_scores_and_learns_over_two_runs(
+    job: Callable[..., Any], spark: SparkSession, folder: Path, tmp_path: Path
+) -> None:
+    need_sklearn()
+    labelled, spam, out = tmp_path / "labelled", tmp_path / "spam", tmp_path / "out"
+    feeds.drip(feeds.line_files(map(feeds.json_line, KNOWN), rows=250, name="known-{}.json"), labelled)
+    trained = job("python", "score_posts", labelled, spam, "--train", "sklearn")
+    assert trained.returncode == 0, trained.stderr
+    first = (spam / "current").read_text().strip()
+
+    files = list(feeds.line_files(map(feeds.json_line, NEW), rows=50, name="new-{}.json"))
+    flags = (folder, spam, out, "--available-now", "--max-files-per-trigger", 1, "--learn", "--checkpoint")
+    for part in (files[:2], [*files[2:], ("bad.json", "no post\n")]):
+        feeds.drip(part, folder)
+        done = job("python", "score_posts", *flags, tmp_path / "ckpt")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == ""
+    found = spark.read.parquet(str(out / "scored")).collect()
+    assert sorted(row.id for row in found) == [row["id"] for row in NEW]
+    assert {row.model_version for row in found if row.batch == 0} == {first}
+    assert len({row.model_version for row in found}) == len(files)
+    assert right({row.id: row.prediction for row in found}) > len(NEW) * 0.9
+    [bad] = spark.read.parquet(str(out / "bad")).collect()
+    assert bad["_raw"] == "no post"
+
+
+@pytest.mark.slow
+def test_the_job_trains_with_pyspark_ml_by_spark_submit(
+    job: Callable[..., Any], spark: SparkSession, folder: Path, tmp_path: Path
+) -> None:
+    feeds.drip(feeds.line_files(map(feeds.json_line, KNOWN), rows=500, name="known-{}.json"), folder)
+    spam, out = tmp_path / "spam", tmp_path / "out"
+    assert job("spark-submit", "score_posts", folder, spam, "--train", "spark").returncode == 0
+    done = job("spark-submit", "score_posts", folder, spam, out, "--available-now")
+    assert done.returncode == 0, done.stderr
+    assert spark.read.parquet(str(out / "scored")).where("label = prediction").count() > 450
+
+
+def test_wrong_arguments_end_with_2_and_one_line(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    assert score_posts.main([str(folder), "models"]) == 2
+    assert "give OUT_DIR to score, or --train to train; see --help" in capsys.readouterr().err
