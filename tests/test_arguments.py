@@ -118,6 +118,8 @@ NOT_LOOKED_AT: dict[str, Any] = {
     "Collection[int]": (),
     "Sequence[Sequence[str | None]]": [],
     "Any": None,  # options and triggers, which have tests of their own
+    "Iterable[Mapping[str, Any]]": [],
+    "Iterable[dict[str, Any]]": [],
     "Iterable[str] | Callable[[], Iterable[str]]": [],
     "Iterable[tuple[Source, Iterable[Any], Iterable[Any]]]": [],
     "Iterable[tuple[str, str | bytes]]": [],
