@@ -93,6 +93,7 @@ def log_line(row: Mapping[str, Any] | str) -> str:
         >>> log_line(row)
         '::1 - - [31/Dec/1969:20:00:00 -0400] "GET /" 200 -'
     """
+    check(log_line, locals())
     if isinstance(row, str):
         return row
     at = datetime.fromtimestamp(row["time"], timezone(timedelta(hours=-4)))
@@ -112,6 +113,7 @@ def log_errors(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, int, i
         >>> [(path, requests, errors) for _, path, requests, errors, _ in log_errors(log_rows(3, seed=1))]
         [('/', 3, 0)]
     """
+    check(log_errors, locals())
     found = defaultdict(list)
     for row in rows:
         path = row["request"].split(" ")[1].partition("?")[0]
@@ -139,6 +141,7 @@ def log_sessions(
         >>> log_sessions(log_rows(1, seed=1))
         [('d104.aa.net', '1995-07-01 04:00:01', '1995-07-01 04:30:01', 1, 0)]
     """
+    check(log_sessions, locals())
     sessions: dict[str, list[list[Mapping[str, Any]]]] = defaultdict(list)
     for row in rows:
         of_host = sessions[row["host"]]
