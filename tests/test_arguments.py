@@ -89,6 +89,7 @@ TAKES = {
     "StructType": {"schema"},
     "StructType | str": {"schema", "string"},
     "T.StructType": {"schema"},
+    "Column": {"column"},
     "Duration": {"string", "duration"},
     "Duration | None": {"string", "duration", "none"},
     "_Duration": {"string", "duration"},
@@ -123,6 +124,9 @@ NOT_LOOKED_AT: dict[str, Any] = {
     "Collection[int]": (),
     "Sequence[Sequence[str | None]]": [],
     "Any": None,  # options and triggers, which have tests of their own
+    "Iterable[Mapping[str, Any]]": [],
+    "Iterable[dict[str, Any]]": [],
+    "Iterable[str]": [],
     "Iterable[str] | Callable[[], Iterable[str]]": [],
     "Iterable[tuple[Source, Iterable[Any], Iterable[Any]]]": [],
     "Iterable[tuple[str, str | bytes]]": [],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ import sensor_alerts
 from pyspark.sql import functions as F
 
 from sparkstream_kit import feeds
+from sparkstream_kit.cli.app import main
 from sparkstream_kit.testing import assert_stream_equals_batch
 
 if TYPE_CHECKING:
@@ -55,6 +58,7 @@ def test_alerts_found_are_alerts_injected_over_kills_and_restarts(stream: Stream
     assert "deviations above the moving mean " in next(row.reason for row in alerts if row.rule == "Ewma")
 
 
+@pytest.mark.slow
 def test_a_stream_gives_what_a_batch_gives(spark: SparkSession) -> None:
     rows = [
         *(("d1", minute, 20.0 + minute % 2) for minute in range(26)), ("d1", 26, 60.0),
@@ -117,6 +121,20 @@ def test_the_truth_of_readings_is_known() -> None:
     assert feeds.sensors_truth(rows) == [
         ("d1", "2024-03-01T00:10:00Z", "silence"), ("d1", "2024-03-01T00:20:00Z", "spike"),
     ]  # fmt: skip
+
+
+def test_the_command_lands_readings_and_their_truth(tmp_path: Path) -> None:
+    fed = tmp_path / "in"
+    assert main(["feed", "sensors", str(fed), "--files", "2", "--rows", "300", "--every", "0"]) == 0
+    rows = [json.loads(line) for file in sorted(fed.glob("s*")) for line in file.read_text().splitlines()]
+    told = json.loads((fed / "_truth.json").read_text())["truth"]
+    assert list(map(tuple, told)) == feeds.sensors_truth(rows, delay=DELAY)
+    assert rows == list(feeds.sensors_rows(600, seed=0))
+
+
+def test_the_feed_is_the_same_again() -> None:
     made = list(feeds.sensors_rows(500, seed=9))
     assert made == list(feeds.sensors_rows(600, seed=9))[:500]
     assert [row["time"] for row in made] == sorted(row["time"] for row in made)
+    digest = hashlib.sha256(repr(made).encode()).hexdigest()  # another one: known truth has changed
+    assert digest[:16] == "bca7f868e4da5ed3"

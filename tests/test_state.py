@@ -32,7 +32,7 @@ def rows(batches: list[Batch]) -> list[Any]:
     return [row for batch in batches for row in batch.rows]
 
 
-@pytest.fixture(params=[1, 3])
+@pytest.fixture(params=[1, pytest.param(3, marks=pytest.mark.slow)])
 def partitions(request: pytest.FixtureRequest, spark: SparkSession) -> Any:
     """One shuffle partition, and three."""
     spark.conf.set("spark.sql.shuffle.partitions", request.param)
@@ -95,9 +95,17 @@ def test_windows_after_split_late_count_exactly_the_others(stream: Streams) -> N
         source.add_data([(at(second),) for second in batch])
     counted = {(row.start - at(0)).seconds: row["count"] for row in rows(query.step())}
     assert counted == {100: 1, 200: 3, 300: 1, 400: 1}  # 150, 151, 190 and 290 are late
-    # Windows alone drop a row when its window has closed, not when the row is late.
-    unsplit = told.groupBy(windows.tumbling("time", "100 seconds")).count()
-    assert sum(row["count"] for row in rows(stream.query(unsplit).step())) == 10
+
+
+@pytest.mark.slow
+def test_windows_alone_drop_a_row_when_its_window_has_closed_and_not_when_it_is_late(stream: Streams) -> None:
+    source = stream("time TIMESTAMP")
+    told = state.split_late(source.to_df().withWatermark("time", "10 seconds"), "time")
+    query = stream.query(told.groupBy(windows.tumbling("time", "100 seconds")).count())
+    last: list[int | None] = [2000]
+    for batch in [*BATCHES, last]:
+        source.add_data([(at(second),) for second in batch])
+    assert sum(row["count"] for row in rows(query.step())) == 10  # four of them are late
 
 
 def test_a_static_frame_has_no_late_row(spark: SparkSession) -> None:
