@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
@@ -10,7 +11,7 @@ from conftest import ON_4_0
 from pyspark.sql import functions as F
 
 from sparkstream_kit import state, windows
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.errors import InvalidInputError, MissingExtraError
 from sparkstream_kit.state import _frames
 
 if TYPE_CHECKING:
@@ -182,6 +183,14 @@ def test_a_spark_without_the_operator_in_rows_is_one_line() -> None:
     without: Any = object()  # as Spark 4.0's GroupedData
     with pytest.raises(InvalidInputError, match=r"once\(\) needs transformWithState in rows.*4.1 or later$"):
         _frames.processed("once()", without, cast("Any", None), cast("Any", None), streaming=True)
+
+
+@in_rows
+def test_a_missing_library_is_one_line(stream: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = stream("id INT, time TIMESTAMP").to_df().withWatermark("time", "1 second")
+    monkeypatch.setitem(sys.modules, "pandas", cast("Any", None))
+    with pytest.raises(MissingExtraError, match=r"state.once needs .*pip install 'sparkstream-kit\[state\]'"):
+        state.once(frame, "id", "time", "1 hour")
 
 
 @pytest.mark.parametrize(
