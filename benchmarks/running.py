@@ -89,6 +89,7 @@ class Program:
         figure: what the table is about; the seconds to the result unless another is given.
         runs: at most so many; what takes a minute is not repeated like what takes a second.
         reads: the result, to compare with the truth.
+        limit: seconds for one run.
     """
 
     name: str
@@ -98,6 +99,7 @@ class Program:
     figure: Callable[[Measured], float] = lambda run: run.seconds
     runs: int = 100
     reads: Callable[[Measured], object] = _rows
+    limit: int = LIMIT
 
     def run(self) -> Measured:
         """Run it once.
@@ -110,7 +112,7 @@ class Program:
             command = [*python, *(str(part).replace("{work}", work) for part in self.command)]
             errors = Path(work, "stderr")
             done = subprocess.run(
-                [sys.executable, str(HERE / "measure.py"), str(LIMIT), str(errors), *command],
+                [sys.executable, str(HERE / "measure.py"), str(self.limit), str(errors), *command],
                 env={**os.environ, **self.env},
                 cwd=work,
                 stdout=subprocess.PIPE,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["jobs"]
 
 ROWS = 1_000_000
+LIMIT = 1200  # seconds; rows through Python take minutes
 BATCHES = 10  # one file in each
 JOBS = ROOT / "jobs"
 
@@ -79,7 +80,7 @@ def jobs(scale: float) -> Iterator[Table]:
         command: list[str | Path] = [HERE / "jobs" / "job.py", name, folder, *args, "--available-now"]
         yield Table(
             f"{name}, {count:,} rows",
-            [Program(name, [*command, "--max-files-per-trigger", "1"], figure=rate, reads=read)],
+            [Program(name, [*command, "--max-files-per-trigger", "1"], figure=rate, reads=read, limit=LIMIT)],
             truth=True,
             unit="rows/s",
             runs=2,

@@ -41,8 +41,8 @@ def transform(rows: DataFrame, watermark: str, slide: str = "1 hour") -> DataFra
 @jobflags.exit_codes
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the rows and counts go to OUT_DIR, and how many they were to standard error."""
-    flags = ("--trigger", "--available-now", "--run-for", "--idle", "--stop-file", "--max-bad", "--profile")
-    parser = jobflags.parser(__doc__, "INPUT_DIR", "--max-files-per-trigger", *jobflags.EVENT_TIME, *flags)
+    flags = (*jobflags.EVENT_TIME, *(flag for flag in jobflags.RUN if flag != "--checkpoint"), "--max-bad")
+    parser = jobflags.parser(__doc__, "INPUT_DIR", "--max-files-per-trigger", *flags)
     parser.add_argument("out_dir", metavar="OUT_DIR", type=Path, help="A local folder of this job alone.")
     says = "The output mode: append, update or complete. Default: %(default)s."
     parser.add_argument("--mode", choices=["append", "update", "complete"], default="append", help=says)
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.mode != "complete":
         sink = sinks.by_watermark("time", on_time=sink, late=late)
     (out / "rows").mkdir(parents=True, exist_ok=True)
-    with spark_session("action-windows", profile=args.profile) as spark:
+    with spark_session("action-windows", profile=args.profile, conf=args.state_store) as spark:
         args.checkpoint = str(out / "_checkpoint" / "rows")
         found = events(jobflags.lines(spark, args), args.watermark)
         queries = [start(found, sink, name="action_rows", **jobflags.for_start(args))]

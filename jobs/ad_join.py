@@ -38,13 +38,9 @@ def transform(lines: DataFrame, *, delay: str = "10 minutes", within: str = "10 
     from sparkstream_kit import joins, quarantine
 
     events = quarantine.good_rows(parse(lines, delay))
-
-    def of(kind: str) -> DataFrame:
-        # With the time in it, Spark filters above the watermark, which else would be that of one kind alone.
-        return events.where(F.when(F.col("event_type") == kind, F.col("event_time")).isNotNull())
-
-    views = of("view").drop("event_type", "ip_address").withColumnRenamed("event_time", "shown_at")
-    clicks = of("click").select("ad_id", F.col("event_time").alias("clicked_at"))
+    views = events.where("event_type = 'view'").withColumnRenamed("event_time", "shown_at")
+    views = views.drop("event_type", "ip_address")
+    clicks = events.where("event_type = 'click'").select("ad_id", F.col("event_time").alias("clicked_at"))
     bound = {"left_time": "shown_at", "right_time": "clicked_at", "within": within}
     return joins.within(views, clicks, on="ad_id", how="left", **bound)
 

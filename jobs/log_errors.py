@@ -50,8 +50,8 @@ def transform(rows: DataFrame, report: str = "errors") -> DataFrame:
 @jobflags.exit_codes
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the report goes to OUT_DIR, and how many lines it read to standard error."""
-    flags = ("--trigger", "--available-now", "--run-for", "--idle", "--stop-file", "--max-bad", "--profile")
-    parser = jobflags.parser(__doc__, "INPUT_DIR", "--max-files-per-trigger", *jobflags.EVENT_TIME, *flags)
+    flags = (*jobflags.EVENT_TIME, *(flag for flag in jobflags.RUN if flag != "--checkpoint"), "--max-bad")
+    parser = jobflags.parser(__doc__, "INPUT_DIR", "--max-files-per-trigger", *flags)
     parser.add_argument("out_dir", metavar="OUT_DIR", type=Path, help="A local folder of this job alone.")
     says = "What to report. Default: %(default)s."
     parser.add_argument("--report", choices=["errors", "sessions"], default="errors", help=says)
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from sparkstream_kit import quarantine, run, sinks, spark_session, start
 
-    with spark_session("log-errors", profile=args.profile) as spark:
+    with spark_session("log-errors", profile=args.profile, conf=args.state_store) as spark:
         rows = requests(jobflags.lines(spark, args), args.watermark)
         bad = sinks.batch_files(out / "bad").taking(quarantine.bad_rows)
         report = sinks.batch_files(out / args.report)
@@ -71,9 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             queries.append(start(frame, sink, name=f"log_{name}", **jobflags.for_start(args)))
         summary = run(*queries, **jobflags.for_run(args))
     print(summary, file=sys.stderr)
-    jobflags.check_bad_rows(
-        replace(summary, queries=summary.queries[:1]), args.max_bad
-    )  # each read all lines
+    once = replace(summary, queries=summary.queries[:1])  # both queries have read every line
+    jobflags.check_bad_rows(once, args.max_bad)
     return 0
 
 

@@ -100,8 +100,7 @@ def within(
     only when the watermark has passed its bound *and* a further batch runs: at the end of an input the last
     ones stay in the state, unless the query is drained (`run(query, drain=True)`).
 
-    Where both are parts of one stream, let the filters that part them read the time, too, as in
-    `jobs/ad_join.py`: Spark else filters first, and the watermark is that of one of the parts alone.
+    Where both are parts of one stream that has a watermark, it counts the rows of both.
 
     A row whose key is null matches nothing. A row whose time is null is left out, also of outer joins: no
     watermark would ever pass it, so it would stay in the state for ever. Only append mode is possible.

@@ -71,6 +71,18 @@ def test_pairs_and_unmatched_views_are_those_of_the_truth_over_a_kill_and_a_rest
     assert batches[max(batches)].progress.stateOperators[0].numRowsTotal == 2
 
 
+def test_the_watermark_is_that_of_all_events_and_not_of_the_clicks_alone(stream: Streams) -> None:
+    def event(kind: str, ad: str, clock: str) -> dict[str, str]:
+        return {"ad_id": ad, "event_type": kind, "event_time": f"2024-01-01T{clock}:00Z"}
+
+    source = stream("value STRING")
+    query = stream.query(ad_join.transform(source.to_df()))
+    source.add_data(lines([event("view", "a", "00:25"), event("click", "stray", "00:20")]))
+    source.add_data(lines([event("view", "b", "02:00"), event("click", "stray", "00:31")]))
+    rows = [row for batch in query.step() for row in batch.rows]
+    assert found(rows) == [("a", "2024-01-01T00:25:00Z", None)]
+
+
 @pytest.mark.slow
 def test_random_splits_give_what_a_batch_run_gives_and_that_is_the_truth(spark: SparkSession) -> None:
     rows = list(feeds.ads_rows(40, seed=5))

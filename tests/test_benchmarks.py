@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import report
+import templates
 from running import Limit, Program, Table, measure
 
 RUN = [sys.executable, str(Path(__file__).parent.parent / "benchmarks" / "run.py")]
@@ -67,6 +68,12 @@ def test_a_goal_is_said_to_be_met_or_by_how_much_it_is_not() -> None:
     )
     assert kit == ["; ".join(asked), "**no**, 1.3; yes; **no**, 0.3; yes |"]
     assert hand == ["", " |"]
+
+
+def test_each_job_that_reads_files_by_the_million_is_measured() -> None:
+    jobs = {path.stem for path in templates.JOBS.glob("*.py")}
+    others = {"dstream_wordcount", "sales_clean", "sales_totals", "socket_wordcount"}  # sockets; `throughput`
+    assert set(templates.RUNS) == jobs - others
 
 
 def test_a_wrong_name_is_refused() -> None:

@@ -196,3 +196,16 @@ def test_replay_refuses_a_wrong_column_in_a_line(tmp_path: Path, capsys: pytest.
     assert capsys.readouterr().err == f"sparkstream: {file} has no column 'tme'; did you mean time?\n"
     assert main(["feed", "replay", str(file), str(tmp_path / "in")]) == 2
     assert capsys.readouterr().err == "sparkstream: Missing option '--time'; see --help\n"
+
+
+def test_ads_and_messages_are_landed_with_their_truths(tmp_path: Path) -> None:
+    for name, time in (("ads", "event_time"), ("messages", "time")):
+        folder = tmp_path / name
+        args = [name, str(folder), "--files", "4", "--rows", "100", "--every", "0", "--bad", "0.05"]
+        assert main(["feed", *args]) == 0
+        rows = [row for row in landed(folder) if isinstance(row, dict)]
+        truth = json.loads((folder / "_truth.json").read_text())
+        assert len(rows) == truth["counted"] == 400 - len(truth["bad"])
+        assert [row[time] for row in rows] == sorted(row[time] for row in rows)
+        identity = {"ads": "ad_id", "messages": "id"}[name]
+        assert {found[0] for found in truth["truth"]} <= {row[identity] for row in rows}

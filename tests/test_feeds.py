@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import count, islice, pairwise
 from pathlib import Path
@@ -21,7 +21,12 @@ import pytest
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.feeds import (
     LineServer,
+    ads_rows,
+    ads_truth,
     drip,
+    json_line,
+    messages_rows,
+    messages_truth,
     random_lines,
     sales_files,
     sales_rows,
@@ -279,8 +284,47 @@ def test_a_seed_gives_the_same_data_on_every_python() -> None:
     """Fixed digests show a Python whose `random` draws otherwise, or a change that alters known truth."""
     lines = "\n".join(random_lines(1, count=1000))
     rows = "\n".join(",".join(row) for row in sales_rows(1000, seed=1))
+    ads = "\n".join(map(json_line, ads_rows(1000, seed=1)))
+    messages = "\n".join(map(json_line, messages_rows(1000, seed=1)))
     assert hashlib.sha256(lines.encode()).hexdigest()[:16] == "9d4e232ddaa2a240"
     assert hashlib.sha256(rows.encode()).hexdigest()[:16] == "a47a1b6ac022aa6e"
+    assert hashlib.sha256(ads.encode()).hexdigest()[:16] == "ff1cc4909ce4bcfb"
+    assert hashlib.sha256(messages.encode()).hexdigest()[:16] == "99667d33229596db"
+
+
+# --- ads and messages
+
+
+def test_ads_hold_what_they_promise() -> None:
+    rows = list(ads_rows(5000, seed=3))
+    assert rows == list(ads_rows(5000, seed=3)) == list(islice(ads_rows(None, seed=3), 5000))
+    assert rows[:100] == list(ads_rows(100, seed=3)) != list(ads_rows(100, seed=4))
+    times = [row["event_time"] for row in rows]
+    assert times == sorted(times)
+    views, clicks = (
+        [row["ad_id"] for row in rows if row["event_type"] == kind] for kind in ("view", "click")
+    )
+    assert len({*views}) == len(views)
+    assert len({*clicks}) == len(clicks)
+    assert 0.25 < len({*views} & {*clicks}) / len(views) < 0.35
+    strays = {*clicks} - {*views}
+    assert 0.01 < len(strays) / len(rows) < 0.03
+    assert all(stray.startswith("stray-3-") for stray in strays)
+    truth = ads_truth(rows, within=timedelta(minutes=10))
+    assert [ad for ad, _, _ in truth] == sorted(views)
+    in_time = [(ad, clicked) for ad, _, clicked in truth if clicked]
+    assert 0.7 < len(in_time) / len({*views} & {*clicks}) < 0.9
+    assert ads_truth(rows, within=timedelta(0)) == [(ad, shown, None) for ad, shown, _ in truth]
+
+
+def test_messages_can_be_told_apart_but_not_all_of_them() -> None:
+    rows = list(messages_rows(2000, seed=3))
+    assert rows[:100] == list(messages_rows(100, seed=3)) != list(messages_rows(100, seed=4))
+    assert [row["time"] for row in rows] == sorted(row["time"] for row in rows)
+    assert 0.25 < sum(row["label"] == "spam" for row in rows) / len(rows) < 0.35
+    assert all(4 <= len(row["text"].split()) <= 12 for row in rows)
+    best = dict(messages_truth(rows))
+    assert 0.93 < sum(best[row["id"]] == row["label"] for row in rows) / len(rows) < 0.99
 
 
 # --- sales

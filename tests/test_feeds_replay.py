@@ -87,6 +87,8 @@ def test_files_hold_the_lines_of_their_seconds_and_the_header(tmp_path: Path, fa
         (4, "trips-0001.csv", header + "".join(f"{line}\n" for line in RECORDS[:5])),
         (12, "trips-0002.csv", header + f"{RECORDS[5]}\n"),  # none for the four seconds between
     ]
+    shorter = replay_files(csv_file(tmp_path), time="time", speed=30, every=1, stop=FakeTime())
+    assert [text.count("\n") - 1 for _, text in shorter] == [2, 4, 1]  # of lines; a value has one, too
     paths = drip(replay_files(csv_file(tmp_path), time="time", speed=1e9, every=0.01), tmp_path / "in")
     assert [path.name for path in paths] == ["trips-0001.csv"]
 

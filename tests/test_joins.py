@@ -109,10 +109,9 @@ def split(events: DataFrame) -> tuple[DataFrame, DataFrame]:
     if events.isStreaming:
         events = events.withWatermark("at", "1 minute")
     left, right = (
-        # With the time in it, the filter stays above the watermark.
-        events.where(F.when(F.col("side") == side, F.col("at")).isNotNull() | F.col("at").isNull())
-        .where(F.col("side") == side)
-        .select("key", F.col("at").alias(f"{side}_at"), F.col("n").alias(f"{side}_n"))
+        events.where(F.col("side") == side).select(
+            "key", F.col("at").alias(f"{side}_at"), F.col("n").alias(f"{side}_n")
+        )
         for side in ("l", "r")
     )
     return left, right

@@ -189,7 +189,16 @@ def test_as_a_process_of_its_own_it_goes_on_where_it_was(
     out = tmp_path / "out"
     for number in range(2):
         land(map(feeds.log_line, rows), folder, skip=2 * number, files=2)
-        flags = [*FLAGS, "--max-bad", "0%", "--report", "sessions", *(["--drain"] if number else [])]
+        flags = [
+            *FLAGS,
+            "--max-bad",
+            "0%",
+            "--report",
+            "sessions",
+            "--state-store",
+            "rocksdb",
+            *(["--drain"] if number else []),
+        ]
         done = job("python", "log_errors", folder, out, *flags)
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
         assert "log_bad: 2 batches, 120 rows in, 0 late rows dropped, 0 bad rows" in done.stderr

@@ -192,3 +192,18 @@ def test_what_it_cannot_do_it_says(stream: DataFrame, tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="sink batch_files needs a checkpoint"):
         start(stream, sinks.batch_files(tmp_path / "out"), name="q")
     assert "hush" not in repr(sinks.batch_files(tmp_path, password="hush"))  # noqa: S106 - the point
+
+
+def test_a_batch_that_comes_again_keeps_the_names_and_times_of_its_files(
+    stream: DataFrame, tmp_path: Path
+) -> None:
+    # A second stream that reads the folder knows them then, and counts no row twice.
+    finish(stream, sinks.batch_files(tmp_path / "out"), tmp_path / "ckpt")
+    batch = tmp_path / "out" / "batch=000002"
+    first = {path.name: path.stat().st_mtime_ns for path in batch.iterdir()}
+    assert any(name.startswith("part-") for name in first)
+    forget_commit(tmp_path / "ckpt", 2)
+    inode = batch.stat().st_ino
+    finish(stream, sinks.batch_files(tmp_path / "out"), tmp_path / "ckpt")
+    assert batch.stat().st_ino != inode  # it was written again
+    assert {path.name: path.stat().st_mtime_ns for path in batch.iterdir()} == first

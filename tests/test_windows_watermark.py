@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 
 from sparkstream_kit import quarantine, schemas, sinks, start, windows
 from sparkstream_kit.errors import InvalidInputError, wrong_event_time
+from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,9 +50,9 @@ def test_a_row_of_2099_does_not_move_the_watermark_and_keeps_its_values(stream: 
     assert second.watermark == at("11:50")
 
 
-@pytest.mark.parametrize("partitions", [1, 3])
+@pytest.mark.parametrize(("partitions", "store"), [(1, "memory"), (3, "rocksdb")])
 def test_windows_close_by_the_rows_of_the_present_alone(
-    spark: SparkSession, stream: Streams, partitions: int
+    spark: SparkSession, stream: Streams, partitions: int, store: str
 ) -> None:
     #  windows       [12:00 - 2 rows - 13:00)[13:00 …
     #  batch 0       a            and far (2099)
@@ -60,8 +61,10 @@ def test_windows_close_by_the_rows_of_the_present_alone(
     source = stream("time TIMESTAMP, key STRING")
     rows = windows.with_watermark(source.to_df(), "time", "10 minutes")
     hourly = windows.flatten(rows.groupBy(windows.tumbling("time", "1 hour"), "key").count())
-    former = str(spark.conf.get("spark.sql.shuffle.partitions"))
-    spark.conf.set("spark.sql.shuffle.partitions", partitions)
+    wanted = {"spark.sql.shuffle.partitions": str(partitions), STATE_STORE: STATE_STORES[store]}
+    former = {key: str(spark.conf.get(key)) for key in wanted}
+    for key, value in wanted.items():
+        spark.conf.set(key, value)
     try:
         query = stream.query(hourly)
         source.add_data([(at("12:00"), "a"), (FAR, "a")])
@@ -71,7 +74,8 @@ def test_windows_close_by_the_rows_of_the_present_alone(
         source.add_data([(at("13:20"), "a")])
         given = [row for batch in query.step() for row in batch.rows]
     finally:
-        spark.conf.set("spark.sql.shuffle.partitions", former)
+        for key, value in former.items():
+            spark.conf.set(key, value)
     assert given == [(at("12:00"), at("13:00"), "a", 2)]
 
 

@@ -50,7 +50,7 @@ PASSED_OVER = {
 }
 
 # Files beside the data that are not meant to be read: of Spark's jobs, and of `sparkstream feed`.
-_MEANT_TO_BE = ("_SUCCESS", "_truth.json")
+_MEANT_TO_BE = ("_SUCCESS", "_sparkstream_query", "_truth.json")
 
 
 def findings(checkpoint: str, sources: Sequence[str] = (), said: set[str] | None = None) -> list[str]:

@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit._arguments import check, said
-from sparkstream_kit._durations import to_microseconds
+from sparkstream_kit._durations import Duration, to_microseconds
 from sparkstream_kit.errors import InvalidInputError, hint
 from sparkstream_kit.feeds._times import in_far_year, microseconds
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-    from datetime import timedelta
 
 __all__ = ["Disturbed", "disturb"]
 
@@ -69,14 +68,14 @@ class Disturbed:
 
 
 def disturb(
-    rows: Iterable[_Row],
+    rows: Iterable[dict[str, Any]],
     *,
     time: str,
     late: float = 0.0,
     duplicates: float = 0.0,
     bad: float = 0.0,
     ahead: float = 0.0,
-    delay: str | timedelta = "10 minutes",
+    delay: Duration = "10 minutes",
     rows_per_file: int = 100,
     seed: int,
 ) -> Disturbed:

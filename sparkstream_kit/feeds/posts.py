@@ -9,6 +9,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from sparkstream_kit._arguments import check
 from sparkstream_kit.feeds.lines import Again, count_to, zipf
 
 if TYPE_CHECKING:
@@ -106,10 +107,10 @@ def posts_truth(
         ones by their text.
 
     Example:
-        >>> posts_truth(posts_rows(500, seed=1), n=2, length=600, slide=600)
-        [('2024-05-01T12:00:00Z', 'spark', 99), ('2024-05-01T12:00:00Z', 'café', 62),
-         ('2024-05-01T12:10:00Z', 'café', 67), ('2024-05-01T12:10:00Z', 'データ', 37)]
+        >>> posts_truth(posts_rows(500, seed=1), n=1, length=600, slide=600)
+        [('2024-05-01T12:00:00Z', 'spark', 99), ('2024-05-01T12:10:00Z', 'café', 67)]
     """
+    check(posts_truth, locals())
     counts: dict[int, Counter[str]] = {}
     for row in rows:
         second = int(datetime.fromisoformat(row["created_at"]).timestamp())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import re
 import shlex
@@ -140,7 +141,10 @@ def _write(
     hidden, old = folder / f".{target.name}", folder / f".{target.name}.old"
     batch.write.format(file_format).options(**options).save(f"file://{hidden}")
     for file in list(hidden.iterdir()):
-        file.rename(file.with_name(_OF_ONE_WRITE.sub("", file.name)))
+        named = file.rename(file.with_name(_OF_ONE_WRITE.sub("", file.name)))
+        former = target / named.name
+        if former.exists() and filecmp.cmp(former, named, shallow=False):
+            shutil.copystat(former, named)  # a stream that has read it is not told that it has changed
     if target.exists():
         target.rename(old)
     hidden.rename(target)
