@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import card_alerts
 import pytest
+from conftest import ON_4_0
 from pyspark.sql import functions as F
 
 from sparkstream_kit import feeds
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from sparkstream_kit.testing import Streams
+
+pytestmark = pytest.mark.skipif(ON_4_0, reason="transformWithState is for pandas only on Spark 4.0")
 
 DELAY = timedelta(minutes=10)
 WHAT = {"Often": "burst", "ZScore": "amount", "Travel": "place"}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from conftest import ON_4_0
 from pyspark.sql import functions as F
 
 from sparkstream_kit import state, windows
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.errors import InvalidInputError, MissingExtraError
+from sparkstream_kit.state import _frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 
     from sparkstream_kit.testing import Streams
     from sparkstream_kit.testing.queries import Batch
+
+in_rows = pytest.mark.skipif(ON_4_0, reason="transformWithState is for pandas only on Spark 4.0")
 
 # Rows of each batch, in seconds; the watermark is 10 seconds behind the newest row of the batches before.
 BATCHES: list[list[int | None]] = [[100], [200, None], [150, 201], [151, 190, 300], [290, 291, 400]]
@@ -40,6 +45,7 @@ def partitions(request: pytest.FixtureRequest, spark: SparkSession) -> Any:
     spark.conf.set("spark.sql.shuffle.partitions", 1)
 
 
+@in_rows
 def test_split_late_flags_exactly_the_rows_at_or_before_the_watermark(
     stream: Streams, partitions: int
 ) -> None:
@@ -63,6 +69,7 @@ def test_split_late_flags_exactly_the_rows_at_or_before_the_watermark(
     assert sorted(again.rows) == sorted(next(b for b in first if b.batch_id == again.batch_id).rows)
 
 
+@in_rows
 def test_split_late_hands_every_type_on_as_it_is(stream: Streams) -> None:
     source = stream(
         "time TIMESTAMP, day DATE, price DECIMAL(20,6), raw BINARY, m MAP<STRING, TIMESTAMP>, "
@@ -85,6 +92,7 @@ def test_split_late_hands_every_type_on_as_it_is(stream: Streams) -> None:
     assert sorted(rows(query.step()), key=str) == sorted(rows(given), key=str)
 
 
+@in_rows
 def test_windows_after_split_late_count_exactly_the_others(stream: Streams) -> None:
     source = stream("time TIMESTAMP")
     told = state.split_late(source.to_df().withWatermark("time", "10 seconds"), "time")
@@ -97,6 +105,7 @@ def test_windows_after_split_late_count_exactly_the_others(stream: Streams) -> N
     assert counted == {100: 1, 200: 3, 300: 1, 400: 1}  # 150, 151, 190 and 290 are late
 
 
+@in_rows
 @pytest.mark.slow
 def test_windows_alone_drop_a_row_when_its_window_has_closed_and_not_when_it_is_late(stream: Streams) -> None:
     source = stream("time TIMESTAMP")
@@ -116,6 +125,7 @@ def test_a_static_frame_has_no_late_row(spark: SparkSession) -> None:
     ]
 
 
+@in_rows
 def test_once_keeps_the_first_row_of_an_id_and_late_rows_that_are_no_duplicates(
     stream: Streams, partitions: int
 ) -> None:
@@ -148,6 +158,7 @@ def test_once_keeps_the_first_row_of_an_id_and_late_rows_that_are_no_duplicates(
     assert kept(("d", 150, 13), ("d", 150, 14), ("a", 100, 15), ("z", 299, 16)) == [13, 15]
 
 
+@in_rows
 def test_the_state_of_once_falls_when_the_watermark_has_passed(stream: Streams) -> None:
     source = stream("id BIGINT, time TIMESTAMP")
     query = stream.query(
@@ -160,11 +171,26 @@ def test_the_state_of_once_falls_when_the_watermark_has_passed(stream: Streams) 
     assert query.step()[-1].progress.stateOperators[0].numRowsTotal == 1
 
 
+@in_rows
 def test_once_on_a_static_frame_keeps_the_same_rows(spark: SparkSession) -> None:
     data = [("a", 0, 1), ("a", 20, 2), ("a", 31, 3), ("b", 5, 4), (None, 5, 5), (None, 5, 6), ("b", None, 7)]
     static = spark.createDataFrame([(k, at(t), n) for k, t, n in data], "k STRING, time TIMESTAMP, n INT")
     kept = state.once(static, "k", "time", "30 seconds").collect()
     assert sorted(row.n for row in kept) == [1, 3, 4, 5, 6, 7]
+
+
+def test_a_spark_without_the_operator_in_rows_is_one_line() -> None:
+    without: Any = object()  # as Spark 4.0's GroupedData
+    with pytest.raises(InvalidInputError, match=r"once\(\) needs transformWithState in rows.*4.1 or later$"):
+        _frames.processed("once()", without, cast("Any", None), cast("Any", None), streaming=True)
+
+
+@in_rows
+def test_a_missing_library_is_one_line(stream: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = stream("id INT, time TIMESTAMP").to_df().withWatermark("time", "1 second")
+    monkeypatch.setitem(sys.modules, "pandas", cast("Any", None))
+    with pytest.raises(MissingExtraError, match=r"state.once needs .*pip install 'sparkstream-kit\[state\]'"):
+        state.once(frame, "id", "time", "1 hour")
 
 
 @pytest.mark.parametrize(

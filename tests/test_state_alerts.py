@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import pytest
+from conftest import ON_4_0
 from pyspark.sql import functions as F
 
 from sparkstream_kit import state
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
     from sparkstream_kit.testing import Streams
     from sparkstream_kit.testing.queries import Batch
+
+pytestmark = pytest.mark.skipif(ON_4_0, reason="transformWithState is for pandas only on Spark 4.0")
 
 
 def at(second: float | None) -> Any:

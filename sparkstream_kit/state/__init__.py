@@ -11,9 +11,9 @@ What is wanted, and what does it:
 - statistics of a key up to each row: `running`; one result for each key or window: Spark's own `groupBy`;
 - the row of the key before: `last_by_key`; the last row of another stream: `as_of`.
 
-They need Spark 4.1 or later with pandas, pyarrow and protobuf, and the RocksDB state store, which `start`
-sets. Rows pass through Python, some 15,000 a second and core. Where Spark's own aggregates do (`groupBy`
-with `avg` or `stddev`), use these: they are four times as fast.
+They need Spark 4.1 or later, the libraries of the extra `state` (pandas, pyarrow, protobuf), and the RocksDB
+state store, which `start` sets. Rows pass through Python, some 15,000 a second and core. Where Spark's own
+aggregates do (`groupBy` with `avg` or `stddev`), use these: they are four times as fast.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import pyspark
@@ -9,7 +10,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from sparkstream_kit.errors import InvalidInputError, no_timestamp, reject_unknown
+from sparkstream_kit.errors import InvalidInputError, MissingExtraError, no_timestamp, reject_unknown
 from sparkstream_kit.quarantine.rows import quoted
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pyspark.sql import GroupedData
     from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 
+_LIBRARIES = ("pandas", "pyarrow", "google.protobuf")
 WATERMARK = "spark.watermarkDelayMs"  # EventTimeWatermark.delayKey: how Spark marks the event-time column
 
 
@@ -109,13 +111,23 @@ def processed(
 
     Raises:
         InvalidInputError: this Spark has no `transformWithState` in rows.
+        MissingExtraError: a library that it needs is not installed.
     """
     if not hasattr(groups, "transformWithState"):
         raise InvalidInputError(
             f"{caller} needs transformWithState in rows, which Spark {pyspark.__version__} does not have; "
             "upgrade to Spark 4.1 or later"
         )
+    if not all(map(_is_installed, _LIBRARIES)):
+        raise MissingExtraError(f"state.{caller.removesuffix('()')}", "state")
     return groups.transformWithState(processor, output, "Append", "EventTime" if streaming else "None")
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:  # the package that it would be in
+        return False
 
 
 def check_number(call: str, field: T.StructField) -> None:
