@@ -81,10 +81,9 @@ class QuerySummary:
         if "watermark" in progress.eventTime:
             late = sum(operator.numRowsDroppedByWatermark // times for operator, times in operators)
             counted["late_rows"] = (self.late_rows or 0) + late
-            # What is kept to find duplicates is never written, and update mode has written open windows.
-            kept = [each for each in operators if not each[0].operatorName.startswith("dedupe")]
-            if self.mode == "append":
-                counted["waiting_rows"] = sum(each.numRowsTotal // times for each, times in kept)
+            if self.mode == "append":  # other modes have written the open windows
+                waits = (each.numRowsTotal // times for each, times in operators if _waits(each))
+                counted["waiting_rows"] = sum(waits)
         for name, metrics in progress.observedMetrics.items():
             if name.startswith(OBSERVED):
                 # On Connect the row is the values under the names of Spark's message.
@@ -148,6 +147,13 @@ class RunSummary:
                 fix = "parse with header=True (of a job: --header)"
                 lines.append(f"hint: {found} of query {query.name} {looks}; {fix}")
         return "\n".join([*lines, f"ended after {self.seconds:.1f} s by: {self.ended_by}"])
+
+
+def _waits(operator: StateOperatorProgress) -> bool:
+    """Say whether rows of a state wait to be written, and are not kept to know others by them."""
+    if operator.operatorName.startswith("transformWithState"):
+        return bool(operator.customMetrics.get("numListStateVars"))  # as those of `state` that wait have
+    return not operator.operatorName.startswith("dedupe")
 
 
 def _times_computed(operator: StateOperatorProgress) -> int:

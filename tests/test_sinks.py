@@ -140,8 +140,9 @@ def test_latest_without_a_checkpoint_is_empty_until_the_first_batch(
     query.stop()
 
 
+@pytest.mark.parametrize("nested", [False, True], ids=["flat", "nested"])
 def test_fan_out_computes_a_batch_once_for_all_its_sinks(
-    spark: SparkSession, stream: DataFrame, tmp_path: Path
+    spark: SparkSession, stream: DataFrame, tmp_path: Path, *, nested: bool
 ) -> None:
     computed, seen, out = (str(tmp_path / name) for name in ("computed", "seen", "out"))
 
@@ -155,10 +156,9 @@ def test_fan_out_computes_a_batch_once_for_all_its_sinks(
             file.write(f"{batch_id} {[row.k for row in batch.collect()]}\n")
 
     counted = stream.select(F.udf(count, "int", useArrow=False)("k").alias("k"))
-    both = sinks.fan_out(
-        sinks.foreach_batch(see),
-        sinks.foreach_batch(lambda batch, _: batch.write.mode("append").json(out)),
-    )
+    writes = sinks.foreach_batch(lambda batch, _: batch.write.mode("append").json(out))
+    first = sinks.foreach_batch(see)
+    both = sinks.fan_out(sinks.fan_out(first) if nested else first, writes)
     finish(counted, both)
     assert (tmp_path / "seen").read_text() == "0 [1]\n1 [2]\n"
     assert sorted(row.k for row in spark.read.json(out).collect()) == [1, 2]

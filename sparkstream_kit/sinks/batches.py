@@ -117,12 +117,15 @@ def fan_out(*sinks: Sink) -> Sink:
         writes = [opened(sink, frame, location) for sink in sinks]
 
         def write(batch: DataFrame, batch_id: int) -> None:
-            batch.persist()
+            kept = batch.is_cached  # by a fan_out that this one is part of
+            if not kept:
+                batch.persist()
             try:
                 for each in writes:
                     each(batch, batch_id)
             finally:
-                batch.unpersist()
+                if not kept:
+                    batch.unpersist()
 
         return write
 

@@ -218,7 +218,8 @@ class Silent:
 
     The alert has the time at which the silence was due, which is `after` past the key's last row, and no
     value. There is one alert for each silence, once the watermark has passed that time. So a feed that stops
-    altogether is no alert: without rows the watermark stands still. Give `run` an `idle` time for that.
+    altogether is no alert: without rows the watermark stands still. Give `run` an `idle` time for that. At
+    the end of a static or drained input every key is silent.
 
     Args:
         after: such as "10 minutes", or a `timedelta`.
