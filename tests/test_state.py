@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from conftest import ON_4_0
+from conftest import ON_4_0, environment
 from pyspark.sql import functions as F
 
 from sparkstream_kit import state, windows
@@ -230,3 +231,20 @@ def test_what_cannot_work_is_one_line(
         call(frame)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+STATIC = """
+from sparkstream_kit import spark_session, state
+with spark_session("static", profile="test") as spark:
+    rows = spark.sql("SELECT timestamp_seconds(id) AS time, id % 2 AS n FROM range(4)")
+    print(sorted(row.n for row in state.once(rows, "n", "time", "1 hour").collect()))
+"""
+
+
+@in_rows
+@pytest.mark.slow
+def test_a_session_that_has_had_no_stream_takes_a_static_frame() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", STATIC], env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "[0, 1]\n", done.stderr

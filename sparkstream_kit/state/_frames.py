@@ -82,6 +82,9 @@ def packed(frame: DataFrame, mark: Mapping[int, dict[str, Any]] | None = None) -
         mark: by the place of a column, its metadata. Without it no column has a watermark any more, so that
             Spark drops no late rows before a processor sees them.
     """
+    if not frame.isStreaming:
+        # Else Spark has nothing yet that its state stores report to, also where a batch uses them.
+        frame.sparkSession.streams  # noqa: B018
     plain = frame.toDF(*(f"c{at}" for at in range(len(frame.columns))))
     metadata = mark or {}
     return plain.select(
