@@ -73,6 +73,7 @@ def late_by_the_checkpoint(arriving: Any, checkpoint: Path) -> list[tuple[int, s
     return sorted(late)
 
 
+@pytest.mark.slow
 def test_late_rows_are_exactly_those_of_the_watermarks_and_the_rest_counts_once_over_a_restart_and_a_kill(
     spark: SparkSession, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,6 +120,7 @@ def test_update_and_complete_come_to_the_same_counts(
         assert counts(last_of_each) == feeds.actions_truth(given.counted, slide="30 minutes")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "keys"),
     [

@@ -45,6 +45,7 @@ def found(rows: Iterable[Row]) -> list[tuple[str, str, str | None]]:
 # arriving  [file 0][file 1] late: before the newest of the files before, less 5 minutes
 
 
+@pytest.mark.slow
 def test_pairs_and_unmatched_views_are_those_of_the_truth_over_a_kill_and_a_restart(stream: Streams) -> None:
     made = feeds.disturb(
         feeds.ads_rows(600, seed=3), time="event_time", late=0.05, bad=0.02, ahead=0.02, delay="5 minutes",

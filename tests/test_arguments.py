@@ -196,7 +196,7 @@ def public_calls() -> dict[str, Callable[..., Any]]:
                     found[f"{room}.{name}"] = each
                 methods = {key: value for key, value in vars(each).items() if inspect.isfunction(value)}
                 public = {key for key in methods if key == "__call__" or key[0] != "_"}
-                for key in public - (OF_RULES if room == "state" else set()):
+                for key in sorted(public - (OF_RULES if room == "state" else set())):
                     found[f"{room}.{name}.{key}"] = methods[key]
     return found
 

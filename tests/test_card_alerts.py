@@ -42,6 +42,7 @@ def by_then(rows: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
     return sorted(each for each in feeds.cards_truth(rows) if datetime.fromisoformat(each[1]) <= last)
 
 
+@pytest.mark.slow
 def test_frauds_found_are_frauds_injected_over_kills_and_restarts(stream: Streams) -> None:
     made = feeds.disturb(
         feeds.cards_rows(3000, seed=3), time="time", late=0.02, bad=0.01, ahead=0.005, delay=DELAY,

@@ -63,6 +63,7 @@ def test_what_is_wrong_with_a_line_is_said_and_nothing_is_lost(spark: SparkSessi
     )
 
 
+@pytest.mark.slow
 def test_the_rows_are_those_that_the_feed_knows_over_a_kill_and_a_replay(stream: Streams) -> None:
     events = feeds.disturb(feeds.events_rows(400, seed=5), time="time", rows_per_file=60, seed=1, **SHARES)
     assert min(events.kinds.count(kind) for kind in ("late", "duplicate", "bad", "ahead")) > 4

@@ -127,6 +127,7 @@ def shown(spark: SparkSession, batches: Sequence[Batch], n: int) -> list[tuple[s
     return [(f"{row.start:%Y-%m-%dT%H:%M:%SZ}", row.tag, row.posts) for row in rows]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("state_store")
 def test_the_trends_are_those_that_the_feed_knows_over_a_kill_and_a_replay(
     spark: SparkSession, stream: Streams

@@ -194,6 +194,7 @@ def test_two_streams_give_what_a_plain_join_gives_over_a_kill_and_forget_what_is
     assert state.numRowsTotal == 2  # the two of the end; none without a time or a key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "how", ["left", *(pytest.param(how, marks=pytest.mark.slow) for how in ("inner", "right"))]
 )
@@ -243,6 +244,7 @@ def test_a_stream_within_a_bound_of_a_static_frame_is_refused(spark: SparkSessio
         joins.within(left, right, on="key", left_time="l_at", right_time="r_at", within="5 minutes")
 
 
+@pytest.mark.slow
 def test_the_state_of_a_join_falls_when_the_watermark_has_passed(stream: Streams) -> None:
     events = stream(EVENTS)
     query = stream.query(within(events.to_df(), "left"))
@@ -257,6 +259,7 @@ def test_the_state_of_a_join_falls_when_the_watermark_has_passed(stream: Streams
 # --- a table that reloads
 
 
+@pytest.mark.slow
 def test_a_batch_that_comes_again_meets_the_table_as_it_was(
     spark: SparkSession, stream: Streams, tmp_path: Path
 ) -> None:

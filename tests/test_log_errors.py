@@ -53,6 +53,7 @@ def reported(report: DataFrame) -> list[tuple[Any, ...]]:
     return sorted(map(tuple, report.select("host", *times, "requests", "errors").collect()))
 
 
+@pytest.mark.slow
 def test_the_report_is_the_truth_and_bad_lines_are_aside_over_a_restart_and_a_kill(
     spark: SparkSession, folder: Path, tmp_path: Path
 ) -> None:

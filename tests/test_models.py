@@ -84,6 +84,7 @@ def test_a_model_of_scikit_learn_scores_streams_as_it_scores_here(
     assert {row.model_version for row in batch.rows} == {"A"}
 
 
+@pytest.mark.slow
 def test_a_model_over_columns_gets_them_by_name_and_nulls_as_nan(
     spark: SparkSession, trained: Callable[[int], Any], tmp_path: Path
 ) -> None:
@@ -176,6 +177,7 @@ def test_a_file_that_holds_no_model_is_said_in_one_line(
 # --- a version that changes
 
 
+@pytest.mark.slow
 def test_a_batch_that_comes_again_is_scored_by_the_version_that_it_had(
     spark: SparkSession, stream: Streams, tmp_path: Path
 ) -> None:
@@ -228,6 +230,7 @@ def test_a_scorer_whose_version_has_gone_says_so(
 # --- a model that learns
 
 
+@pytest.mark.slow
 def test_a_batch_is_scored_then_learned_once_whatever_comes_again(
     spark: SparkSession, stream: Streams, trained: Callable[[int], Any], tmp_path: Path
 ) -> None:

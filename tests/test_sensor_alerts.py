@@ -39,6 +39,7 @@ def found(alerts: list[Any]) -> list[tuple[str, str, str]]:
     return sorted((row.device, f"{row.time:%Y-%m-%dT%H:%M:%SZ}", WHAT[row.rule]) for row in alerts)
 
 
+@pytest.mark.slow
 def test_alerts_found_are_alerts_injected_over_kills_and_restarts(stream: Streams) -> None:
     made = feeds.disturb(
         feeds.sensors_rows(3000, seed=4), time="time", late=0.02, bad=0.01, ahead=0.005, delay=DELAY,

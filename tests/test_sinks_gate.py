@@ -39,6 +39,7 @@ def written(spark: SparkSession, out: Path) -> tuple[list[Any], dict[Any, Any]]:
     return sorted(str(row[0]) for row in rows), {row[0]: row["watermark"] for row in late}
 
 
+@pytest.mark.slow
 def test_each_row_goes_one_way_over_a_kill_and_a_restart(
     spark: SparkSession, stream: Streams, tmp_path: Path
 ) -> None:

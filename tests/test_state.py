@@ -70,6 +70,7 @@ def test_split_late_flags_exactly_the_rows_at_or_before_the_watermark(
     assert sorted(again.rows) == sorted(next(b for b in first if b.batch_id == again.batch_id).rows)
 
 
+@pytest.mark.slow
 @in_rows
 def test_split_late_hands_every_type_on_as_it_is(stream: Streams) -> None:
     source = stream(
@@ -93,6 +94,7 @@ def test_split_late_hands_every_type_on_as_it_is(stream: Streams) -> None:
     assert sorted(rows(query.step()), key=str) == sorted(rows(given), key=str)
 
 
+@pytest.mark.slow
 @in_rows
 def test_windows_after_split_late_count_exactly_the_others(stream: Streams) -> None:
     source = stream("time TIMESTAMP")
@@ -126,6 +128,7 @@ def test_a_static_frame_has_no_late_row(spark: SparkSession) -> None:
     ]
 
 
+@pytest.mark.slow
 @in_rows
 def test_once_keeps_the_first_row_of_an_id_and_late_rows_that_are_no_duplicates(
     stream: Streams, partitions: int
@@ -159,6 +162,7 @@ def test_once_keeps_the_first_row_of_an_id_and_late_rows_that_are_no_duplicates(
     assert kept(("d", 150, 13), ("d", 150, 14), ("a", 100, 15), ("z", 299, 16)) == [13, 15]
 
 
+@pytest.mark.slow
 @in_rows
 def test_the_state_of_once_falls_when_the_watermark_has_passed(stream: Streams) -> None:
     source = stream("id BIGINT, time TIMESTAMP")

@@ -131,6 +131,7 @@ class OftenNow(Often):
     state: ClassVar[type[Any]] = PassedNow
 
 
+@pytest.mark.slow
 def test_a_rule_of_ones_own_goes_on_when_its_state_has_gained_a_field(stream: Streams) -> None:
     source = stream("card BIGINT, time TIMESTAMP, place STRING")
     frame = source.to_df().withWatermark("time", "1 second").withColumn("what", F.struct("place"))
@@ -178,6 +179,7 @@ def test_by_arrival_a_row_answers_at_once(stream: Streams) -> None:
     assert [(row.time, row.value, row.score) for row in rows(query.step())] == [(at(5), 9, 7.0)]
 
 
+@pytest.mark.slow
 def test_the_rows_that_wait_leave_the_state_when_the_watermark_has_passed(
     spark: SparkSession, stream: Streams
 ) -> None:
@@ -238,6 +240,7 @@ def test_running_statistics_and_the_row_before_are_those_of_a_batch(spark: Spark
     assert_stream_equals_batch(transform, frame, watermark=("time", "5 seconds"), examples=2)
 
 
+@pytest.mark.slow
 def test_as_of_gives_the_last_right_row_at_or_before_the_left_one(stream: Streams) -> None:
     orders, prices = (
         stream("item STRING, time TIMESTAMP, n INT"),
