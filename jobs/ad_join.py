@@ -38,9 +38,13 @@ def transform(lines: DataFrame, *, delay: str = "10 minutes", within: str = "10 
     from sparkstream_kit import joins, quarantine
 
     events = quarantine.good_rows(parse(lines, delay))
-    views = events.where("event_type = 'view'").withColumnRenamed("event_time", "shown_at")
-    views = views.drop("event_type", "ip_address")
-    clicks = events.where("event_type = 'click'").select("ad_id", F.col("event_time").alias("clicked_at"))
+
+    def of(kind: str) -> DataFrame:
+        # With the time in it, the filter stays above the watermark: on Spark Connect each side has its own.
+        return events.where(F.when(F.col("event_type") == kind, F.col("event_time")).isNotNull())
+
+    views = of("view").withColumnRenamed("event_time", "shown_at").drop("event_type", "ip_address")
+    clicks = of("click").select("ad_id", F.col("event_time").alias("clicked_at"))
     bound = {"left_time": "shown_at", "right_time": "clicked_at", "within": within}
     return joins.within(views, clicks, on="ad_id", how="left", **bound)
 

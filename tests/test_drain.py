@@ -184,6 +184,7 @@ def test_a_drain_that_was_cut_off_is_finished_before_new_input_is_read(
     assert written.rows(spark) == whole
 
 
+@pytest.mark.classic_only("what a batch function sees is at the server")
 @pytest.mark.parametrize("mode", ["update", "complete"])
 def test_modes_that_have_written_open_windows_write_nothing_more(
     spark: SparkSession, tmp_path: Path, mode: str
