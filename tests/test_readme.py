@@ -57,7 +57,8 @@ def test_the_shell_commands_run_one_after_the_other(tmp_path: Path) -> None:
             start_new_session=True,
         )
     try:
-        assert shell.wait(240) == 0, (tmp_path / "out").read_text()
+        runs = len(re.findall(r"^(?:spark-submit|python) ", script, re.MULTILINE))
+        assert shell.wait(40 * runs) == 0, (tmp_path / "out").read_text()
     finally:
         os.killpg(shell.pid, signal.SIGTERM)
     printed = (tmp_path / "out").read_text()
