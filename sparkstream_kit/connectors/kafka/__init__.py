@@ -1,0 +1,3 @@
+"""Topics of Kafka: streams in and out."""
+
+__all__: list[str] = []
