@@ -1,3 +1,3 @@
-"""Topics of Kafka: streams in and out."""
+"""Topics of Kafka, as `sources.kafka` and `sinks.kafka`."""
 
 __all__: list[str] = []

@@ -183,7 +183,9 @@ def _write(target: _Target, location: Location | None, batch: DataFrame, batch_i
     if not target.row_id:
         records = _numbered(records, by="key" if target.key else _ID)
     ids = {_QUERY: F.lit(id_of_batch(batch, location)), _BATCH: F.lit(str(batch_id)), _ROW: F.col(_ID)}
-    pairs = [F.struct(F.lit(name).alias("key"), id.cast("binary").alias("value")) for name, id in ids.items()]
+    pairs = [
+        F.struct(F.lit(name).alias("key"), text.cast("binary").alias("value")) for name, text in ids.items()
+    ]
     written = records.select("key", "value", F.array(*pairs).alias("headers"))
     written.write.format("kafka").options(**target.all_options).save()
 
