@@ -130,9 +130,9 @@ class _Parser(ArgumentParser):
             if name.startswith("--") and name not in flags:
                 raise InvalidInputError(f"unknown argument {name}{hint(name, flags)}; see --help")
         from_kafka = any(re.fullmatch("--kafka(=.*)?", word, re.DOTALL) for word in given)
-        for action in self._actions if from_kafka and "--kafka" in self.shared else ():
+        for action in self._actions if "--kafka" in self.shared else ():
             if action.dest == "input_dir":
-                action.nargs = SUPPRESS  # no word is taken for it
+                action.nargs = SUPPRESS if from_kafka else None  # SUPPRESS takes no word
         parsed, rest = self.parse_known_args(given, namespace)
         if rest:
             if from_kafka and "INPUT_DIR" in self.shared and not rest[0].startswith("-"):
