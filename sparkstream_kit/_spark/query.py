@@ -23,6 +23,7 @@ from sparkstream_kit._spark.session import is_connect
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pyspark.sql import DataFrame
     from pyspark.sql.streaming.listener import (
         QueryIdleEvent,
         QueryStartedEvent,
@@ -42,6 +43,7 @@ __all__ = [
     "drain",
     "finish_input",
     "forget",
+    "frame",
     "in_batch",
     "is_being_read",
     "last_batch",
@@ -104,7 +106,7 @@ def manager(query: StreamingQuery) -> StreamingQueryManager | None:
 def session(query: StreamingQuery) -> SparkSession | None:
     """Return the session to ask about a query: its own, if `start` has started it."""
     started = _started.get(str(query.runId))
-    return SparkSession.getActiveSession() if started is None else started.spark
+    return SparkSession.getActiveSession() if started is None else started.frame.sparkSession
 
 
 @dataclass(frozen=True)
@@ -112,14 +114,14 @@ class _Started:
     """What `start` knows of a query.
 
     Attributes:
-        spark: its session.
+        frame: what it computes.
         mode: its output mode.
         checkpoint: only one that is on this machine.
         prints: whether its functions print at a server.
         drain: starts it once more, for its last batch.
     """
 
-    spark: SparkSession
+    frame: DataFrame
     mode: str
     checkpoint: str | None
     prints: bool
@@ -131,7 +133,7 @@ _started: dict[str, _Started] = {}  # by run
 
 def note(
     query: StreamingQuery,
-    spark: SparkSession,
+    frame: DataFrame,
     mode: str,
     location: Location | None,
     drain: Drain,
@@ -140,8 +142,8 @@ def note(
 ) -> None:
     """Keep what `start` knows of a query that cannot be asked for it, until `forget`."""
     here = location.text if location is not None and location.folder is not None else None
-    prints = prints and is_connect(spark)
-    _started[str(query.runId)] = _Started(spark, mode, here, prints, drain if here else None)
+    prints = prints and is_connect(frame.sparkSession)
+    _started[str(query.runId)] = _Started(frame, mode, here, prints, drain if here else None)
 
 
 def forget(query: StreamingQuery) -> None:
@@ -155,6 +157,12 @@ def mode(query: StreamingQuery) -> str | None:
     return None if started is None else started.mode
 
 
+def frame(query: StreamingQuery) -> DataFrame | None:
+    """Return what a query computes, if `start` has started it."""
+    started = _started.get(str(query.runId))
+    return None if started is None else started.frame
+
+
 def drain(query: StreamingQuery) -> Drain | None:
     """Return what starts a query once more for its last batch, if its checkpoint is on this machine."""
     started = _started.get(str(query.runId))
@@ -165,7 +173,7 @@ def bring_printed(query: StreamingQuery) -> None:
     """Print here what the query's functions have printed at the server."""
     started = _started.get(str(query.runId))
     if started is not None and started.prints:
-        printing.bring_printed(started.spark, str(query.name))
+        printing.bring_printed(started.frame.sparkSession, str(query.name))
 
 
 def checkpoint(query: StreamingQuery) -> str | None:
