@@ -75,8 +75,8 @@ def start(
 
     A query with `transformWithState` gets the RocksDB state store, without which Spark refuses it, and where
     no other operator keeps state its values in Avro, to which a later version of the job can add fields; any
-    other query has what the session has
-    (`spark.sql.streaming.stateStore.providerClass`). A checkpoint keeps its own.
+    other query has that of the session (`spark.sql.streaming.stateStore.providerClass`). A checkpoint keeps
+    the one that it was begun with.
 
     Args:
         frame: a streaming DataFrame.
@@ -198,7 +198,10 @@ def _last_batch(root: Path, name: str, trigger: dict[str, Any], *, plan: bool) -
     if plan:
         endings.plan_empty_batch(root, endings.END)
     elif endings.is_being_drained(root):
-        _log.warning("query %s: writes its last windows, which was cut off; it reads no new input", name)
+        _log.warning(
+            "query %s: it was cut off while it wrote its last windows; now it writes them, and reads no more",
+            name,
+        )
     else:
         return trigger
     return {"once": True}
