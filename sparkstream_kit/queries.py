@@ -15,7 +15,7 @@ from pyspark.errors import AnalysisException
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit._packages import missing_source
 from sparkstream_kit._spark import query as asking
-from sparkstream_kit._spark.batch import hand_over
+from sparkstream_kit._spark.batch import begin, hand_over
 from sparkstream_kit._spark.files import locate
 from sparkstream_kit._spark.plan import keeps_other_states, keeps_states_by_name
 from sparkstream_kit._spark.printing import keep_printed
@@ -179,7 +179,7 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool, **guarding: A
             writer = writer.option("checkpointLocation", location.text)
         if trigger:
             writer = writer.trigger(**trigger)
-        query = writer.toTable(sink.to_table) if sink.to_table else writer.start()
+        query = writer.toTable(sink.to_table) if sink.to_table else begin(writer)
         try:
             guarded.note()
         except BaseException:

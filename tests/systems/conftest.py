@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 from pathlib import Path
 
@@ -22,14 +21,6 @@ def connector_jars() -> Path:
     """The folder of the jars that Spark needs, named by SPARKSTREAM_JARS for all that is started."""
     os.environ["SPARKSTREAM_JARS"] = str(jars("spark"))
     return jars("spark")
-
-
-@pytest.fixture
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def jars(name: str) -> Path:
