@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,14 +43,6 @@ def spark(connector_jars: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         "systems", profile="test", **({} if "SPARK_REMOTE" in os.environ else options)
     ) as spark:
         yield spark
-
-
-@pytest.fixture
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def jars(name: str) -> Path:
