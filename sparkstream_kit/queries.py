@@ -16,7 +16,7 @@ from sparkstream_kit import _realtime
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit._packages import missing_source
 from sparkstream_kit._spark import query as asking
-from sparkstream_kit._spark.batch import hand_over
+from sparkstream_kit._spark.batch import begin, hand_over
 from sparkstream_kit._spark.files import locate
 from sparkstream_kit._spark.plan import keeps_other_states, keeps_states_by_name
 from sparkstream_kit._spark.printing import keep_printed
@@ -76,8 +76,8 @@ def start(
 
     A query with `transformWithState` gets the RocksDB state store, without which Spark refuses it, and where
     no other operator keeps state its values in Avro, to which a later version of the job can add fields; any
-    other query has what the session has
-    (`spark.sql.streaming.stateStore.providerClass`). A checkpoint keeps its own.
+    other query has that of the session (`spark.sql.streaming.stateStore.providerClass`). A checkpoint keeps
+    the one that it was begun with.
 
     Args:
         frame: a streaming DataFrame.
@@ -184,7 +184,7 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool, **guarding: A
             writer = writer.option("checkpointLocation", location.text)
         if trigger:
             writer = writer.trigger(**trigger)
-        query = writer.toTable(sink.to_table) if sink.to_table else writer.start()
+        query = writer.toTable(sink.to_table) if sink.to_table else begin(writer)
         try:
             guarded.note()
         except BaseException:
@@ -194,7 +194,7 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool, **guarding: A
         guarded.lock.until_end_of(query)
     if views:
         _show(views, spark, name, query)
-    asking.note(query, spark, asked.mode, location, asked.drain, prints=write is not None)
+    asking.note(query, frame, asked.mode, location, asked.drain, prints=write is not None)
     return query
 
 
@@ -203,7 +203,10 @@ def _last_batch(root: Path, name: str, trigger: dict[str, Any], *, plan: bool) -
     if plan:
         endings.plan_empty_batch(root, endings.END)
     elif endings.is_being_drained(root):
-        _log.warning("query %s: writes its last windows, which was cut off; it reads no new input", name)
+        _log.warning(
+            "query %s: it was cut off while it wrote its last windows; now it writes them, and reads no more",
+            name,
+        )
     else:
         return trigger
     return {"once": True}

@@ -82,6 +82,14 @@ def until() -> Callable[[Callable[[], object]], None]:
 
 
 @pytest.fixture
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """An empty input folder."""
     path = tmp_path / "in"

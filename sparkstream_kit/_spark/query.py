@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import weakref
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from py4j.protocol import Py4JError
 from pyspark import SparkContext
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.listener import (
     JStreamingQueryListener,
@@ -23,6 +26,7 @@ from sparkstream_kit._spark.session import is_connect
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pyspark.sql import DataFrame
     from pyspark.sql.streaming.listener import (
         QueryIdleEvent,
         QueryStartedEvent,
@@ -42,6 +46,7 @@ __all__ = [
     "drain",
     "finish_input",
     "forget",
+    "frame",
     "in_batch",
     "is_being_read",
     "last_batch",
@@ -104,7 +109,7 @@ def manager(query: StreamingQuery) -> StreamingQueryManager | None:
 def session(query: StreamingQuery) -> SparkSession | None:
     """Return the session to ask about a query: its own, if `start` has started it."""
     started = _started.get(str(query.runId))
-    return SparkSession.getActiveSession() if started is None else started.spark
+    return SparkSession.getActiveSession() if started is None else started.frame.sparkSession
 
 
 @dataclass(frozen=True)
@@ -112,47 +117,66 @@ class _Started:
     """What `start` knows of a query.
 
     Attributes:
-        spark: its session.
+        frame: what it computes.
         mode: its output mode.
         checkpoint: only one that is on this machine.
         prints: whether its functions print at a server.
         drain: starts it once more, for its last batch.
     """
 
-    spark: SparkSession
+    frame: DataFrame
     mode: str
     checkpoint: str | None
     prints: bool
     drain: Drain | None
 
 
-_started: dict[str, _Started] = {}  # by run
+_started: dict[str, _Started] = {}  # by run, until `forget`, or until nobody has the query any more
+_running: dict[str, StreamingQuery] = {}  # by run; whoever asks Spark for its queries may ask of these
 
 
 def note(
     query: StreamingQuery,
-    spark: SparkSession,
+    frame: DataFrame,
     mode: str,
     location: Location | None,
     drain: Drain,
     *,
     prints: bool,
 ) -> None:
-    """Keep what `start` knows of a query that cannot be asked for it, until `forget`."""
+    """Keep what `start` knows of a query that cannot be asked for it."""
+    for run_id in [run_id for run_id, other in _running.items() if not _is_active(other)]:
+        del _running[run_id]
     here = location.text if location is not None and location.folder is not None else None
-    prints = prints and is_connect(spark)
-    _started[str(query.runId)] = _Started(spark, mode, here, prints, drain if here else None)
+    prints = prints and is_connect(frame.sparkSession)
+    run_id = str(query.runId)
+    _started[run_id], _running[run_id] = _Started(frame, mode, here, prints, drain if here else None), query
+    weakref.finalize(query, _started.pop, run_id, None).atexit = False
+
+
+def _is_active(query: StreamingQuery) -> bool:
+    try:
+        return query.isActive
+    except (Py4JError, PySparkException, OSError):  # its JVM or its session has gone
+        return False
 
 
 def forget(query: StreamingQuery) -> None:
     """Drop what was kept: the run is over."""
-    _started.pop(str(query.runId), None)
+    for kept in (_started, _running):
+        kept.pop(str(query.runId), None)
 
 
 def mode(query: StreamingQuery) -> str | None:
     """Return the output mode of a query that `start` has started."""
     started = _started.get(str(query.runId))
     return None if started is None else started.mode
+
+
+def frame(query: StreamingQuery) -> DataFrame | None:
+    """Return what a query computes, if `start` has started it."""
+    started = _started.get(str(query.runId))
+    return None if started is None else started.frame
 
 
 def drain(query: StreamingQuery) -> Drain | None:
@@ -165,7 +189,7 @@ def bring_printed(query: StreamingQuery) -> None:
     """Print here what the query's functions have printed at the server."""
     started = _started.get(str(query.runId))
     if started is not None and started.prints:
-        printing.bring_printed(started.spark, str(query.name))
+        printing.bring_printed(started.frame.sparkSession, str(query.name))
 
 
 def checkpoint(query: StreamingQuery) -> str | None:

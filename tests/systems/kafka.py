@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
+from systems.conftest import jars
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -310,21 +311,7 @@ def _free_ports(number: int) -> list[int]:
     return ports
 
 
-def jars() -> Path | None:
-    """Return the folder of the broker's jars; None where they have not been fetched."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    found = Path(os.environ.get("KAFKA_JARS") or cache / "sparkstream-kit" / "systems" / "kafka")
-    return found if any(found.glob("kafka_*.jar")) else None
-
-
 @functools.cache
 def broker() -> Broker:
-    """Return the broker of this test run, started when it is first asked for; skip where there is none."""
-    from conftest import missing
-
-    found = jars()
-    if found is None:
-        missing("needs Kafka: scripts/systems.sh kafka")
-    if shutil.which("setpriv") is None:
-        missing("needs setpriv, which ends the broker with the tests")
-    return Broker(found)
+    """Return the broker of this test run, started when it is first asked for."""
+    return Broker(jars("kafka"))
