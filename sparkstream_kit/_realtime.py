@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql.streaming.readwriter import DataStreamWriter
 
+from sparkstream_kit._spark.kafka import reads_kafka
 from sparkstream_kit._spark.plan import analyzed_plan, runs_python
 from sparkstream_kit.errors import InvalidInputError
 
@@ -55,7 +56,7 @@ def check(frame: DataFrame, sink: Sink, mode: str) -> None:
         return
     plan = analyzed_plan(frame)
     instead = "; leave it out, or give processingTime='0 seconds'"
-    if not re.search(r"StreamingRelationV2 \S+, kafka,", plan):
+    if not reads_kafka(frame):
         raise InvalidInputError(
             "trigger realTime reads from Kafka only; give sources.kafka, or processingTime='0 seconds'"
         )

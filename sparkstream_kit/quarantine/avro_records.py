@@ -10,10 +10,11 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
+from sparkstream_kit._columns import column
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError
 from sparkstream_kit.quarantine._avro_schemas import in_folder, of_registry
 from sparkstream_kit.quarantine._avro_values import Decoder, check_type
-from sparkstream_kit.quarantine.rows import RAW, parsed, quoted
+from sparkstream_kit.quarantine.rows import RAW, parsed
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -96,5 +97,5 @@ def parse_avro(
         return frame.select("*", "_read.*"), F.col("_why"), None
 
     # As a string its bytes are the same, whatever they are.
-    line = F.col(quoted(first.name)).cast("string").alias(first.name)
-    return parsed(records.select(line, *(quoted(each.name) for each in others)), schema, read, "avro")
+    line = column(first.name).cast("string").alias(first.name)
+    return parsed(records.select(line, *(column(each.name) for each in others)), schema, read, "avro")

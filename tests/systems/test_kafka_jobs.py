@@ -16,13 +16,11 @@ import sales_clean
 import sales_totals
 from systems import kafka
 
-from sparkstream_kit import feeds, spark_session
+from sparkstream_kit import feeds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
-
-    from pyspark.sql import SparkSession
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +28,7 @@ def broker() -> kafka.Broker:
     return kafka.broker()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def spark(connector_jars: Path) -> Iterator[SparkSession]:
-    """The session that the jobs of this process find."""
-    conf = {"spark.master": "local[2]"}
-    with spark_session("pytest", profile="test", conf=conf, connectors=["kafka"]) as session:
-        yield session
+pytestmark = pytest.mark.usefixtures("spark")  # the jobs of this process find that session
 
 
 class Input:

@@ -22,13 +22,11 @@ from faults.drivers import until as wait
 from pyspark.sql import functions as F
 from systems import kafka
 
-from sparkstream_kit import quarantine, run, sinks, sources, spark_session, start, state, windows
+from sparkstream_kit import quarantine, run, sinks, sources, start, state, windows
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.schemas import from_ddl
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pyspark.sql import DataFrame, SparkSession
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
@@ -39,13 +37,6 @@ IDS = ("sparkstream.query", "sparkstream.batch", "sparkstream.row")
 @pytest.fixture(scope="module")
 def broker() -> kafka.Broker:
     return kafka.broker()
-
-
-@pytest.fixture(scope="module")
-def spark(connector_jars: Path) -> Iterator[SparkSession]:
-    conf = {"spark.master": "local[2]"}
-    with spark_session("pytest", profile="test", conf=conf, connectors=["kafka"]) as session:
-        yield session
 
 
 class Rows:
@@ -296,6 +287,22 @@ def test_columns_that_cannot_be_are_one_line(
     with pytest.raises(InvalidInputError) as raised:
         made.write(sinks.kafka(broker.servers, broker.topic(), **given))
     assert str(raised.value).startswith(message)
+
+
+def test_a_topic_that_is_not_there_is_one_line(broker: kafka.Broker, rows: partial[Rows]) -> None:
+    broker.topic("totals-of-the-day")
+    made = rows("shop STRING")
+    with pytest.raises(InvalidInputError) as raised:
+        made.write(sinks.kafka(broker.servers, "totals-of-the-dya"))
+    near = "did you mean totals-of-the-day?"
+    assert str(raised.value) == f"Kafka at {broker.servers} has no topic totals-of-the-dya; {near}"
+
+
+def test_no_broker_is_one_line(rows: partial[Rows], free_port: int) -> None:
+    soon: dict[str, Any] = {"kafka.default.api.timeout.ms": 2000}
+    sink = sinks.kafka(f"127.0.0.1:{free_port}", "t", **soon)
+    with pytest.raises(InvalidInputError, match="no Kafka broker at 127.0.0.1:.* has answered within 2 s"):
+        rows("shop STRING").write(sink)
 
 
 def test_a_password_is_in_no_repr(broker: kafka.Broker) -> None:

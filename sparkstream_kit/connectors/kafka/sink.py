@@ -11,15 +11,17 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
+from sparkstream_kit._columns import column
+from sparkstream_kit._spark import kafka as asking
 from sparkstream_kit._spark.batch import id_of_batch
-from sparkstream_kit.errors import InvalidInputError, reject_unknown
+from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown
 from sparkstream_kit.sinks.base import MODES, Sink
 from sparkstream_kit.sinks.texts import JSON
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pyspark.sql import Column, DataFrame
+    from pyspark.sql import Column, DataFrame, SparkSession
     from pyspark.sql.streaming.readwriter import DataStreamWriter
 
     from sparkstream_kit._spark.batch import Write
@@ -77,7 +79,8 @@ def kafka(
 
     Raises:
         InvalidInputError: an option that is set by an argument; when the query starts, a column that is not
-            there, or that cannot be a key or a value.
+            there, or that cannot be a key or a value, no broker that answers, or no such topic (on Spark
+            Connect, Spark says the last two in the first batch).
 
     Example:
         >>> kafka("localhost:9092", "totals", key="shop").promise
@@ -116,14 +119,16 @@ class _Target:
     options: Mapping[str, Any] = field(repr=False)
 
     def open(self, frame: DataFrame, location: Location | None) -> Write:
-        """Check the columns; return what writes a batch."""
+        """Check the columns and the topic; return what writes a batch."""
         self._check(frame)
+        self._check_topic(frame.sparkSession)
         return partial(_write, self, location)
 
     def stream(self, frame: DataFrame) -> DataStreamWriter:
         """Return a writer of Spark's own sink."""
         self._check(frame)
-        records = frame.select(self.key_of(frame).alias("key"), self.value_of(frame).alias("value"))
+        self._check_topic(frame.sparkSession)
+        records = frame.select(self.key_column.alias("key"), self.value_column.alias("value"))
         return records.writeStream.format("kafka").options(**self.all_options)
 
     @property
@@ -131,22 +136,34 @@ class _Target:
         """The options of Spark's writer."""
         return {**self.options, "kafka.bootstrap.servers": self.servers, "topic": self.topic}
 
-    def key_of(self, frame: DataFrame) -> Column:
-        """Return the records' key, as bytes."""
+    def _check_topic(self, spark: SparkSession) -> None:
+        """Refuse a topic that is not there; Spark would say so in the first batch, after a minute."""
+        if not asking.can_ask(spark):
+            return  # to try to read, as a source does, is not what a writer must be allowed
+        with asking.client(spark, {name: str(value) for name, value in self.all_options.items()}) as client:
+            if self.topic not in client.topics([self.topic]):
+                near = hint(self.topic, client.names()) or "; create it first, or correct the name"
+                raise InvalidInputError(f"Kafka at {self.servers} has no topic {self.topic}{near}")
+
+    @property
+    def key_column(self) -> Column:
+        """The records' key, as bytes."""
         if self.key is None:
             return F.lit(None).cast("binary")
-        return _column(frame, self.key).cast("string").cast("binary")  # bytes stay as they are
+        return column(self.key).cast("string").cast("binary")  # bytes stay as they are
 
-    def value_of(self, frame: DataFrame) -> Column:
-        """Return the records' value, as bytes."""
-        value = F.to_json(F.struct("*"), JSON) if self.value is None else _column(frame, self.value)
+    @property
+    def value_column(self) -> Column:
+        """The records' value, as bytes."""
+        value = F.to_json(F.struct("*"), JSON) if self.value is None else column(self.value)
         return value.cast("binary")
 
-    def id_of(self, frame: DataFrame) -> Column:
-        """Return what tells a record from others with another key or value, or with another `row_id`."""
+    @property
+    def id_column(self) -> Column:
+        """What tells a record from others with another key or value, or with another `row_id`."""
         if self.row_id:
-            return F.md5(F.to_json(F.struct(*(_column(frame, name) for name in self.row_id)), JSON))
-        parts = [self.key_of(frame), self.value_of(frame)]
+            return F.md5(F.to_json(F.struct(*map(column, self.row_id)), JSON))
+        parts = [self.key_column, self.value_column]
         # With their lengths, so that what ends the one cannot begin the other.
         lengths = [F.coalesce(F.octet_length(part), F.lit(-1)).cast("string") for part in parts]
         bare = [F.coalesce(part, F.lit(b"")) for part in parts]
@@ -173,13 +190,9 @@ class _Target:
             )
 
 
-def _column(frame: DataFrame, name: str) -> Column:
-    return frame["`" + name.replace("`", "``") + "`"]
-
-
 def _write(target: _Target, location: Location | None, batch: DataFrame, batch_id: int) -> None:
-    key, value = target.key_of(batch).alias("key"), target.value_of(batch).alias("value")
-    records = batch.select(key, value, target.id_of(batch).alias(_ID))
+    columns = {"key": target.key_column, "value": target.value_column, _ID: target.id_column}
+    records = batch.select(*(made.alias(name) for name, made in columns.items()))
     if not target.row_id:
         records = _numbered(records, by="key" if target.key else _ID)
     ids = {_QUERY: F.lit(id_of_batch(batch, location)), _BATCH: F.lit(str(batch_id)), _ROW: F.col(_ID)}
