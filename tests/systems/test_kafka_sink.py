@@ -146,7 +146,16 @@ def test_a_batch_that_comes_again_is_known_by_its_headers(
     assert Counter(again.values()) == {1: 30, 2: 30}
 
 
-def test_the_records_of_a_key_keep_their_order(broker: kafka.Broker, rows: partial[Rows]) -> None:
+def test_the_records_of_a_key_keep_their_order(
+    broker: kafka.Broker, spark: SparkSession, rows: partial[Rows], request: pytest.FixtureRequest
+) -> None:
+    # Several tasks, as users have.
+    for setting, value in {
+        "spark.sql.shuffle.partitions": "3",
+        "spark.sql.adaptive.enabled": "false",
+    }.items():
+        request.addfinalizer(partial(spark.conf.set, setting, spark.conf.get(setting)))
+        spark.conf.set(setting, value)
     made = rows("shop STRING, n INT")
     made.add(*({"shop": "abc"[n % 3], "n": n % 50} for n in range(900)))
     for more in ({}, {"row_id": ["shop", "n"]}):
