@@ -13,6 +13,7 @@ from sparkstream_kit import _packages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 __all__ = ["kafka"]
 
@@ -36,7 +37,13 @@ def kafka(scale: float) -> Iterator[Table]:
 
     def program(name: str, file: str, source: str, *how: str, **more: Any) -> Program:
         # Topics of its own: what one program has written is not there for the next.
-        command = (HERE / "records" / file, broker.servers, source or broker.topic(), broker.topic(), *how)
+        command: tuple[str | Path, ...] = (
+            HERE / "records" / file,
+            broker.servers,
+            source or broker.topic(),
+            broker.topic(),
+            *how,
+        )
         return Program(name, command, env=env if file == "kit.py" else hand, **{"runs": 1, **more})
 
     modes = {"real-time mode": "realTime", "micro-batches": "processingTime"}
@@ -81,9 +88,9 @@ def kafka(scale: float) -> Iterator[Table]:
 
 def median(run: Measured) -> float:
     """Return the milliseconds that half of the records took at most."""
-    return quantiles(run.result["milliseconds"], n=2)[0]
+    return float(quantiles(run.result["milliseconds"], n=2)[0])
 
 
 def p99(run: Measured) -> float:
     """Return the milliseconds that 99 of 100 records took at most."""
-    return quantiles(run.result["milliseconds"], n=100)[98]
+    return float(quantiles(run.result["milliseconds"], n=100)[98])

@@ -18,7 +18,9 @@ with get_session("records", connectors=["kafka"]) as spark, tempfile.TemporaryDi
         from travel import milliseconds
 
         mode, count = how
-        trigger = {"realTime": "5 seconds"} if mode == "realTime" else {"processingTime": "0 seconds"}
+        trigger: dict[str, Any] = (
+            {"realTime": "5 seconds"} if mode == "realTime" else {"processingTime": "0 seconds"}
+        )
         # The key is each record's own: no shuffle.
         sink = sinks.kafka(servers, made, key="key", value="value", row_id=["key"])
         query = start(records, sink, name="records", mode="update", checkpoint=checkpoint, **trigger)
