@@ -181,6 +181,11 @@ def _refusal(options: Mapping[str, str], cause: str) -> str:
         )
     if "No resolvable bootstrap urls" in cause:
         return f"Kafka: {unknown_host(servers)}"
+    if "CertPathBuilderException" in cause:
+        return (
+            f"Kafka at {servers} has a certificate that is not trusted here; give the file of it, or of its "
+            "authority: **{'kafka.ssl.truststore.type': 'PEM', 'kafka.ssl.truststore.location': …}"
+        )
     for name, value in options.items():
         if _SECRET.search(name):
             for secret in (value, *re.findall(r'"([^"]*)"|=\s*([^\s;]+)', value)):
