@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +10,11 @@ from sparkstream_kit.checkpoints.contents import count
 from sparkstream_kit.quarantine.rows import OBSERVED
 
 if TYPE_CHECKING:
-    from pyspark.sql.streaming.listener import StateOperatorProgress, StreamingQueryProgress
+    from pyspark.sql.streaming.listener import SourceProgress, StateOperatorProgress, StreamingQueryProgress
 
 __all__ = ["QuerySummary", "RunSummary"]
 
+_BEHIND = "avgOffsetsBehindLatest"  # what Spark's Kafka source reports
 # What the quarantine's observation of a batch counts, in its order.
 _PARSED = ("parsed_rows", "bad_rows", "header_rows", "like_header_rows")
 
@@ -39,6 +41,9 @@ class QuerySummary:
         state_rows: rows that the query keeps in state after the last batch, or None without state.
         waiting_rows: of these, how many at most wait for the watermark before they are written, such as open
             windows and unmatched rows of a join; None in another mode than append, and without a watermark.
+        records_behind: how many records Kafka had when the last batch was planned that no batch had read
+            yet, over all partitions; None for a query without Kafka. Without `max_offsets_per_trigger` each
+            batch takes all that is there.
         busy_seconds: how long its batches took, all together.
     """
 
@@ -56,6 +61,7 @@ class QuerySummary:
     like_header_rows: int | None = None
     state_rows: int | None = None
     waiting_rows: int | None = None
+    records_behind: int | None = None
     busy_seconds: float = 0.0
 
     @property
@@ -84,6 +90,9 @@ class QuerySummary:
             if self.mode == "append":  # other modes have written the open windows
                 waits = (each.numRowsTotal // times for each, times in operators if _waits(each))
                 counted["waiting_rows"] = sum(waits)
+        behind = [source for source in progress.sources if _BEHIND in source.metrics]
+        if behind:
+            counted["records_behind"] = sum(map(_records_behind, behind))
         for name, metrics in progress.observedMetrics.items():
             if name.startswith(OBSERVED):
                 # On Connect the row is the values under the names of Spark's message.
@@ -108,6 +117,8 @@ class QuerySummary:
             done.append(count(self.bad_rows, "bad row"))
         if self.state_rows is not None:
             done.append(f"{count(self.state_rows, 'row')} in state")
+        if self.records_behind is not None:
+            done.append(f"{count(self.records_behind, 'record')} behind")
         if self.rows_per_second is not None:
             done.append(f"{count(round(self.rows_per_second), 'row')}/s")
         last = "none" if self.last_batch is None else self.last_batch
@@ -147,6 +158,12 @@ class RunSummary:
                 fix = "parse with header=True (of a job: --header)"
                 lines.append(f"hint: {found} of query {query.name} {looks}; {fix}")
         return "\n".join([*lines, f"ended after {self.seconds:.1f} s by: {self.ended_by}"])
+
+
+def _records_behind(source: SourceProgress) -> int:
+    """Return how many records a Kafka source was behind; Spark gives the average over its partitions."""
+    ends = ast.literal_eval(source.endOffset)  # before Spark 4.2 a text of Python's, and not of JSON
+    return round(float(source.metrics[_BEHIND]) * sum(map(len, ends.values())))
 
 
 def _waits(operator: StateOperatorProgress) -> bool:

@@ -189,7 +189,7 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool, **guarding: A
         guarded.lock.until_end_of(query)
     if views:
         _show(views, spark, name, query)
-    asking.note(query, spark, asked.mode, location, asked.drain, prints=write is not None)
+    asking.note(query, frame, asked.mode, location, asked.drain, prints=write is not None)
     return query
 
 

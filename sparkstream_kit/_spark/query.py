@@ -26,6 +26,7 @@ from sparkstream_kit._spark.session import is_connect
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pyspark.sql import DataFrame
     from pyspark.sql.streaming.listener import (
         QueryIdleEvent,
         QueryStartedEvent,
@@ -45,6 +46,7 @@ __all__ = [
     "drain",
     "finish_input",
     "forget",
+    "frame",
     "in_batch",
     "is_being_read",
     "last_batch",
@@ -107,7 +109,7 @@ def manager(query: StreamingQuery) -> StreamingQueryManager | None:
 def session(query: StreamingQuery) -> SparkSession | None:
     """Return the session to ask about a query: its own, if `start` has started it."""
     started = _started.get(str(query.runId))
-    return SparkSession.getActiveSession() if started is None else started.spark
+    return SparkSession.getActiveSession() if started is None else started.frame.sparkSession
 
 
 @dataclass(frozen=True)
@@ -115,14 +117,14 @@ class _Started:
     """What `start` knows of a query.
 
     Attributes:
-        spark: its session.
+        frame: what it computes.
         mode: its output mode.
         checkpoint: only one that is on this machine.
         prints: whether its functions print at a server.
         drain: starts it once more, for its last batch.
     """
 
-    spark: SparkSession
+    frame: DataFrame
     mode: str
     checkpoint: str | None
     prints: bool
@@ -135,7 +137,7 @@ _running: dict[str, StreamingQuery] = {}  # by run; whoever asks Spark for its q
 
 def note(
     query: StreamingQuery,
-    spark: SparkSession,
+    frame: DataFrame,
     mode: str,
     location: Location | None,
     drain: Drain,
@@ -146,9 +148,9 @@ def note(
     for run_id in [run_id for run_id, other in _running.items() if not _is_active(other)]:
         del _running[run_id]
     here = location.text if location is not None and location.folder is not None else None
-    prints = prints and is_connect(spark)
+    prints = prints and is_connect(frame.sparkSession)
     run_id = str(query.runId)
-    _started[run_id], _running[run_id] = _Started(spark, mode, here, prints, drain if here else None), query
+    _started[run_id], _running[run_id] = _Started(frame, mode, here, prints, drain if here else None), query
     weakref.finalize(query, _started.pop, run_id, None).atexit = False
 
 
@@ -171,6 +173,12 @@ def mode(query: StreamingQuery) -> str | None:
     return None if started is None else started.mode
 
 
+def frame(query: StreamingQuery) -> DataFrame | None:
+    """Return what a query computes, if `start` has started it."""
+    started = _started.get(str(query.runId))
+    return None if started is None else started.frame
+
+
 def drain(query: StreamingQuery) -> Drain | None:
     """Return what starts a query once more for its last batch, if its checkpoint is on this machine."""
     started = _started.get(str(query.runId))
@@ -181,7 +189,7 @@ def bring_printed(query: StreamingQuery) -> None:
     """Print here what the query's functions have printed at the server."""
     started = _started.get(str(query.runId))
     if started is not None and started.prints:
-        printing.bring_printed(started.spark, str(query.name))
+        printing.bring_printed(started.frame.sparkSession, str(query.name))
 
 
 def checkpoint(query: StreamingQuery) -> str | None:

@@ -5,8 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from sparkstream_kit import spark_session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyspark.sql import SparkSession
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -21,6 +29,20 @@ def connector_jars() -> Path:
     """The folder of the jars that Spark needs, named by SPARKSTREAM_JARS for all that is started."""
     os.environ["SPARKSTREAM_JARS"] = str(jars("spark"))
     return jars("spark")
+
+
+@pytest.fixture(scope="session")
+def spark(connector_jars: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    """A session for the test run, with the connectors; on SPARK_REMOTE's server those that it has."""
+    local = {
+        "spark.master": "local[2]",
+        "spark.sql.warehouse.dir": tmp_path_factory.mktemp("warehouse").as_uri(),
+    }
+    options: dict[str, Any] = {"conf": local, "connectors": ["kafka", "delta"]}
+    with spark_session(
+        "systems", profile="test", **({} if "SPARK_REMOTE" in os.environ else options)
+    ) as spark:
+        yield spark
 
 
 def jars(name: str) -> Path:
