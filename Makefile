@@ -17,7 +17,7 @@ demo: setup ## watch a streaming job work on generated sales
 test: setup ## run the tests on two cores
 	@$(ENTER) python -m pytest -n 3 --dist loadgroup -m "not slow" -o faulthandler_timeout=300
 
-test-slow: setup ## run the tests that take long: the notebook, the README's commands, a small cluster
+test-slow: setup ## run the tests that take long: the notebook, the README's commands (FULL=1 for all pairs)
 	@$(ENTER) python -m pytest -n 3 --dist loadgroup -m slow
 
 test-connect: setup ## run the tests of sources, sinks, windows, queries and jobs a second time, on Spark Connect

@@ -8,6 +8,7 @@ in silence, also with `failOnDataLoss`. So the kit keeps the id that Kafka gives
 from __future__ import annotations
 
 import json
+import shlex
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -160,7 +161,8 @@ class _Source:
         if planned > done:
             raise InvalidInputError(
                 f"checkpoint {root}: batch {planned} was planned on the former topic {topics[0]} and is not "
-                f"committed; rewind first: sparkstream checkpoint rewind {root} --to {done}"
+                f"committed; rewind first: sparkstream checkpoint rewind "
+                f"{shlex.quote(str(root))} --to {done}"
             )
         file = root / "offsets" / str(done)
         query, *lines = layout.lines(file, "v1")
