@@ -15,7 +15,7 @@ with get_session("records", connectors=["kafka"]) as spark, tempfile.TemporaryDi
     records = sources.kafka(spark, servers, given)
     once: dict[str, Any] = {"name": "records", "checkpoint": checkpoint, "availableNow": True}
     if what == "latency":
-        from travel import milliseconds
+        from travel import milliseconds  # type: ignore[import-not-found]
 
         mode, count = how
         trigger: dict[str, Any] = (

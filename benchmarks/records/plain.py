@@ -28,7 +28,7 @@ with tempfile.TemporaryDirectory() as checkpoint:
         writer = out.outputMode("update" if how[:1] == ["realTime"] else "append")
     writer = writer.option("checkpointLocation", checkpoint)
     if what == "latency":
-        from travel import milliseconds
+        from travel import milliseconds  # type: ignore[import-not-found]
 
         mode, count = how
         trigger: dict[str, Any] = (

@@ -9,6 +9,7 @@ import atexit
 import base64
 import functools
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -39,8 +40,8 @@ process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners={listeners}PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners={advertised}PLAINTEXT://127.0.0.1:{port}
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL
 log.dirs={home}/data
 auto.create.topics.enable=false
@@ -77,25 +78,83 @@ class Record(NamedTuple):
     headers: list[tuple[str, bytes | None]]
 
 
+class Secure:
+    """What a broker needs to ask for TLS and a log-in with a password, and what its clients then need.
+
+    Attributes:
+        user: who may log in.
+        password: with this password, made anew each time.
+        certificate: the file of the certificate, PEM, which a client has to trust.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.user, self.password = "kit", secrets.token_hex(12)
+        self.certificate, self._store = folder / "broker.pem", folder / "broker.p12"
+        self._inner = secrets.token_hex(12)  # of the key itself, which no client knows
+        key = ("-alias", "broker", "-keystore", str(self._store), "-storepass", self._inner)
+        _keytool("-genkeypair", *key, "-keyalg", "RSA", "-dname", "CN=kit", "-ext", "san=ip:127.0.0.1")
+        _keytool("-exportcert", *key, "-rfc", "-file", str(self.certificate))
+
+    def login(self, password: str | None = None) -> str:
+        """Return what a client logs in with, as Kafka's `sasl.jaas.config`."""
+        module = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+        return f'{module} username="{self.user}" password="{password or self.password}";'
+
+    def options(self, password: str | None = None) -> dict[str, str]:
+        """Return the options with which Spark reaches the broker."""
+        return {
+            "kafka.security.protocol": "SASL_SSL",
+            "kafka.sasl.mechanism": "PLAIN",
+            "kafka.sasl.jaas.config": self.login(password),
+            "kafka.ssl.truststore.type": "PEM",
+            "kafka.ssl.truststore.location": str(self.certificate),
+        }
+
+    def settings(self, port: int) -> dict[str, str]:
+        """Return the settings of the broker's second listener."""
+        own = f'{self.login()[:-1]} user_{self.user}="{self.password}";'
+        return {
+            "listeners": f"SASL_SSL://127.0.0.1:{port},",
+            "advertised.listeners": f"SASL_SSL://127.0.0.1:{port},",
+            "sasl.enabled.mechanisms": "PLAIN",
+            "listener.name.sasl_ssl.plain.sasl.jaas.config": own,
+            "ssl.keystore.type": "PKCS12",
+            "ssl.keystore.location": str(self._store),
+            "ssl.keystore.password": self._inner,
+            "ssl.key.password": self._inner,
+        }
+
+
 class Broker:
     """A running broker, which can be stopped or killed, and started again on the same data.
 
     Attributes:
         servers: its address for clients, `127.0.0.1:PORT`.
+        secure: what a client needs at `secure_servers`, its other address, where it asks for TLS and a
+            log-in; None without one.
         admin: a client of confluent-kafka's for whatever has no method here.
     """
 
     servers: str
     admin: AdminClient
 
-    def __init__(self, jars: Path, settings: Mapping[str, object] | None = None) -> None:
+    def __init__(self, jars: Path, *, secure: bool = False) -> None:
         self._jars = jars
         self._home = Path(tempfile.mkdtemp(prefix="sparkstream-kafka-"))
         self._process: subprocess.Popen[bytes] | None = None
-        port, controller = _free_ports(2)
-        self.servers = f"127.0.0.1:{port}"
-        lines = [f"{key}={value}\n" for key, value in (settings or {}).items()]  # a later line wins
-        text = _SETTINGS.format(port=port, controller=controller, home=self._home) + "".join(lines)
+        port, controller, other = _free_ports(3)
+        self.servers, self.secure_servers = f"127.0.0.1:{port}", f"127.0.0.1:{other}"
+        self.secure = Secure(self._home) if secure else None
+        more = self.secure.settings(other) if self.secure else {}
+        first = {name: more.pop(name, "") for name in ("listeners", "advertised.listeners")}
+        text = _SETTINGS.format(
+            port=port,
+            controller=controller,
+            home=self._home,
+            listeners=first["listeners"],
+            advertised=first["advertised.listeners"],
+        )
+        text += "".join(f"{name}={value}\n" for name, value in more.items())
         (self._home / "server.properties").write_text(text)
         (self._home / "log4j2.yaml").write_text(_LOGGING)
         (self._home / "data").mkdir()
@@ -111,7 +170,7 @@ class Broker:
         """Start the broker, unless it runs, and wait until it answers."""
         if self._process is not None and self._process.poll() is None:
             return
-        java = Path(os.environ["JAVA_HOME"], "bin", "java") if "JAVA_HOME" in os.environ else "java"
+        java = _java("java")
         logging = f"-Dlog4j2.configurationFile={self._home}/log4j2.yaml"
         command = [java, *_JAVA, logging, "-cp", f"{self._jars}/*", "kafka.Kafka"]
         # Should this process be killed, the broker goes too.
@@ -295,6 +354,16 @@ class Broker:
 def _record(message: Any) -> Record:
     place = message.partition(), message.offset()
     return Record(*place, message.key(), message.value(), message.headers() or [])
+
+
+def _java(program: str) -> str:
+    home = os.environ.get("JAVA_HOME")
+    return f"{home}/bin/{program}" if home else program
+
+
+def _keytool(*args: str) -> None:
+    done = subprocess.run([_java("keytool"), *args], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def _id() -> str:
