@@ -33,7 +33,8 @@ def milliseconds(servers: str, given: str, made: str, count: int) -> list[float]
             producer.produce(given, b'{"n": %d}' % len(sent), key)
             producer.poll(0)
         for message in consumer.consume(100, 0.002):
-            if message.error() is None and message.key() in sent:
-                took.setdefault(message.key(), time.perf_counter() - sent[message.key()])
+            key = message.key() or b""
+            if message.error() is None and key in sent:
+                took.setdefault(key, time.perf_counter() - sent[key])
     consumer.close()
     return [took[b"%d" % number] * 1000 for number in range(total - count, total)]
