@@ -166,13 +166,17 @@ def test_a_broker_that_stays_away_is_one_line(
     sales = Sales(broker)
     sales.sell(10)
     # How long Spark's own client waits for each of its tries, by default a minute.
-    soon: dict[str, Any] = {"kafka.default.api.timeout.ms": 1000, "kafka.request.timeout.ms": 1000}
+    soon: dict[str, Any] = {
+        "kafka.default.api.timeout.ms": 4000,
+        "kafka.request.timeout.ms": 4000,
+        "fetchOffset.numRetries": 1,
+    }
     reader = Reader(spark, broker, sales.topic, tmp_path / "ckpt", **soon)
     until(lambda: reader.has(sales))
     broker.kill()
     with pytest.raises(QueryFailed) as failed:
         run(reader.query)
-    said = f"query reader failed: no Kafka broker at {broker.servers} has answered within 1 s; start it, "
+    said = f"query reader failed: no Kafka broker at {broker.servers} has answered within 4 s; start it, "
     assert str(failed.value).startswith(said)
     assert "\n" not in str(failed.value)
 
