@@ -8,8 +8,8 @@ in silence, also with `failOnDataLoss`. So the kit keeps the id that Kafka gives
 from __future__ import annotations
 
 import json
-import shlex
 import logging
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit._spark import files, kafka
