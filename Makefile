@@ -5,7 +5,7 @@ ENTER := . .venv/bin/activate &&
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-connect faults soak systems versions bench bench-full lint typecheck format ci wheel zip
-.PHONY: notebook notebook-outputs picture clean setup pins
+.PHONY: kafka notebook notebook-outputs picture clean setup pins
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
@@ -40,6 +40,10 @@ bench-full: setup ## measure what docs/performance.md shows, and put it there
 systems: setup ## run the tests against real systems, which they start: Kafka, Delta Lake, HDFS, a cluster
 	@bash scripts/systems.sh
 	@$(ENTER) python -m pytest tests/systems -n 2 --dist loadfile
+
+kafka: setup ## run a Kafka broker to try things on, with sales coming in
+	@bash scripts/systems.sh kafka spark
+	@$(ENTER) python scripts/kafka.py
 
 versions: setup ## run the tests that depend on it with other versions of Spark
 	@bash scripts/versions.sh

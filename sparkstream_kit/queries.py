@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.errors import AnalysisException
 
+from sparkstream_kit import _realtime
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit._packages import missing_source
 from sparkstream_kit._spark import query as asking
@@ -116,6 +117,8 @@ def start(
         raise InvalidInputError(
             f"query {name or sink.kind}: the DataFrame does not stream; read it with spark.readStream"
         )
+    if "realTime" in trigger:
+        _realtime.check(frame, sink, mode)
     name = _name(frame, sink, name)
     location = None if checkpoint is None else locate(frame.sparkSession, checkpoint)
     asked = _Asked(frame, sink, name, mode, location)
@@ -167,13 +170,15 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool, **guarding: A
         if location is not None and location.folder is not None:
             trigger = _last_batch(location.folder, name, trigger, plan=drain)
         views = _views_of_memory(sink, spark, name, location)
-        write = None if views or sink.open is None else sink.open(frame, location)
-        writer = frame.writeStream.queryName(name).outputMode(asked.mode)
+        realtime = sink.realtime if "realTime" in trigger else None
+        write = None if views or realtime or sink.open is None else sink.open(frame, location)
+        writer = frame.writeStream if realtime is None else realtime(frame)
+        writer = writer.queryName(name).outputMode(asked.mode)
         if views:
             writer = writer.format("memory")
         elif write is not None:
             writer = hand_over(writer, keep_printed(write, spark, name))
-        else:
+        elif realtime is None:
             writer = sink(writer)
         if location is not None:
             writer = writer.option("checkpointLocation", location.text)

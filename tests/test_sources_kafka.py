@@ -68,6 +68,10 @@ GIVE_OFFSETS = (
             {"kafka.bootstrap.servers": "a:1"},
             "kafka.bootstrap.servers is called servers here; give servers=…",
         ),
+        (
+            {"kafka.ssl.keystore.key": "hush"},
+            "Spark would show kafka.ssl.keystore.key in its plans; put the key",
+        ),
         ({"startin": "latest"}, "unknown keyword of sources.kafka() startin; did you mean starting?"),
         (
             {"includeHeader": True},
@@ -80,6 +84,7 @@ def test_what_cannot_be_read_is_one_line(spark: SparkSession, given: dict[str, A
         sources.kafka(spark, **({"servers": "localhost:9092", "topics": "sales"} | given))
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)
+    assert "hush" not in str(raised.value)
 
 
 def test_what_is_missing_of_spark_is_one_line(spark: SparkSession) -> None:

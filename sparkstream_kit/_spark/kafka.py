@@ -51,7 +51,8 @@ def reads_kafka(frame: DataFrame) -> bool:
 def reads(frame: DataFrame) -> dict[int, dict[str, str]]:
     """Return the options of each Kafka source of a query, by the source's number in a checkpoint.
 
-    Where Kafka cannot be asked (`can_ask`), there are none.
+    Their names are in lower case, as Spark makes no difference. Where Kafka cannot be asked (`can_ask`),
+    there are none.
     """
     if not can_ask(frame.sparkSession) or not reads_kafka(frame):
         return {}
@@ -63,7 +64,9 @@ def reads(frame: DataFrame) -> dict[int, dict[str, str]]:
         if leaf.isStreaming() and leaf not in sources:
             sources.append(leaf)
     return {
-        number: dict(source.extraOptions().asCaseSensitiveMap())
+        number: {
+            name.lower(): value for name, value in dict(source.extraOptions().asCaseSensitiveMap()).items()
+        }
         for number, source in enumerate(sources)
         if source.getClass().getSimpleName() == "StreamingRelationV2" and source.sourceName() == "kafka"
     }
@@ -127,7 +130,7 @@ def client(spark: SparkSession, options: Mapping[str, str]) -> Iterator[Client]:
     """
     jvm: Any = spark._jvm
     given = {name[6:]: value for name, value in options.items() if name.lower().startswith("kafka.")}
-    limit = int(given.get(_TIMEOUT, _LIMIT))
+    limit = _limit(options)
     settings = jvm.java.util.Properties()
     for name, value in (given | {_TIMEOUT: limit, "request.timeout.ms": limit}).items():
         settings.put(name, str(value))
@@ -149,12 +152,13 @@ def try_to_read(spark: SparkSession, options: Mapping[str, str]) -> None:
     Raises:
         InvalidInputError: no broker answers, the log-in fails, or a topic is not there.
     """
+    limit = str(_limit(options))
     own = {
         # From a time at which no record is yet up to the end.
         "startingTimestamp": str(int(time.time() * 1000) + _CENTURY),
         "startingOffsetsByTimestampStrategy": "latest",
-        f"kafka.{_TIMEOUT}": options.get(f"kafka.{_TIMEOUT}", str(_LIMIT)),
-        "kafka.request.timeout.ms": options.get(f"kafka.{_TIMEOUT}", str(_LIMIT)),
+        f"kafka.{_TIMEOUT}": limit,
+        "kafka.request.timeout.ms": limit,
         "fetchOffset.numRetries": "1",
     }
     kept = ("kafka.", "subscribe")
@@ -170,7 +174,7 @@ def try_to_read(spark: SparkSession, options: Mapping[str, str]) -> None:
 def _refusal(options: Mapping[str, str], cause: str) -> str:
     """Say in one line why Kafka cannot be asked; what is secret in the options is left out."""
     servers = options["kafka.bootstrap.servers"]
-    limit = int(options.get(f"kafka.{_TIMEOUT}", _LIMIT)) / 1000
+    limit = _limit(options) / 1000
     if "UnknownTopicOrPartition" in cause:
         topic = options.get("subscribe")
         return f"Kafka at {servers} has no topic {topic}; create it first, or correct the name"
@@ -188,7 +192,15 @@ def _refusal(options: Mapping[str, str], cause: str) -> str:
         )
     for name, value in options.items():
         if _SECRET.search(name):
-            for secret in (value, *re.findall(r'"([^"]*)"|=\s*([^\s;]+)', value)):
-                for part in (secret,) if isinstance(secret, str) else secret:
-                    cause = cause.replace(part, "***") if part else cause
+            quoted, bare = re.findall(r'"([^"]+)"', value), re.findall(r'=\s*([^\s";]+)', value)
+            for secret in (value, *quoted, *bare):
+                cause = cause.replace(secret, "***")
     return f"Kafka at {servers}: {cause}"
+
+
+def _limit(options: Mapping[str, str]) -> int:
+    """Return how many milliseconds the brokers have for an answer."""
+    given = options.get(f"kafka.{_TIMEOUT}", str(_LIMIT))
+    if not given.isdecimal():
+        raise InvalidInputError(f"kafka.{_TIMEOUT} is {given!r}; give a number of milliseconds")
+    return int(given)

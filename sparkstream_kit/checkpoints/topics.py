@@ -105,22 +105,25 @@ class _Source:
         number: int,
         options: Mapping[str, str],
     ) -> None:
-        given = {name.lower(): value for name, value in options.items()}
         self.servers = options["kafka.bootstrap.servers"]
-        self.fails_on_loss = given.get("failondataloss", "true").lower() != "false"
+        self.fails_on_loss = options.get("failondataloss", "true").lower() != "false"
         self._client = client
         self._checkpoint = checkpoint
         self._number = number
         self._batch, self.offsets = _read_until(spark, checkpoint, number)
-        names = [name.strip() for name in given.get("subscribe", "").split(",") if name.strip()]
-        names += json.loads(given.get("assign", "{}"))
-        if "subscribepattern" in given:
-            names = client.matching(given["subscribepattern"])
+        names = [name.strip() for name in options.get("subscribe", "").split(",") if name.strip()]
+        names += json.loads(options.get("assign", "{}"))
+        if "subscribepattern" in options:
+            names = client.matching(options["subscribepattern"])
         self.topics = client.topics(names)  # those that it reads now
 
     def made_again(self, noted: Mapping[str, str]) -> list[str]:
-        """Return the topics that are there under another id than noted."""
-        return [name for name, topic in self.topics.items() if name in noted and noted[name] != topic.id]
+        """Return the topics that are there under another id than noted, and that have been read."""
+        return [
+            name
+            for name, topic in self.topics.items()
+            if noted.get(name, topic.id) != topic.id and (name in self.offsets or self._batch is None)
+        ]
 
     def losses(self) -> Iterator[str]:
         """Say what the query was to read next and cannot."""

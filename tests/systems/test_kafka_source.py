@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import environment
 from systems import kafka
 
 from sparkstream_kit import run, sinks, sources, start
@@ -199,3 +204,66 @@ def test_options_that_cannot_be_used(
     with pytest.raises(InvalidInputError, match=said.replace("()", r"\(\)")) as raised:
         sources.kafka(spark, broker.servers, **given)
     assert "\n" not in str(raised.value)
+
+
+# --- on Spark Connect
+
+READER = """
+import json, logging, sys
+from sparkstream_kit import run, sinks, sources, spark_session, start
+from sparkstream_kit.errors import InvalidInputError
+
+logging.basicConfig(format="%(message)s")
+servers, topic, nobody, checkpoint = sys.argv[1:]
+with spark_session("reader", connectors=["kafka"]) as spark:
+    frame = sources.kafka(spark, servers, topic, max_offsets_per_trigger=4)
+    for _ in range(2):
+        sink = sinks.latest("totals")
+        query = start(frame.groupBy("topic").count(), sink, name="totals", mode="complete",
+            checkpoint=checkpoint, availableNow=True)
+        print(run(query).queries[0].records_behind)
+        print(spark.table("totals").first()["count"])
+    for place, name in ((servers, "no-such"), (nobody, topic)):
+        try:
+            sources.kafka(spark, place, name, **{"kafka.default.api.timeout.ms": 2000})
+        except InvalidInputError as err:
+            print(err)
+"""
+
+
+@pytest.mark.skipif("SPARK_REMOTE" in os.environ, reason="it serves for itself")
+def test_on_spark_connect_it_reads_and_refuses_the_same(
+    broker: kafka.Broker, tmp_path: Path, free_port: int
+) -> None:
+    topic = broker.topic(partitions=2)
+    broker.send(topic, ids(10))
+    program = tmp_path / "reader.py"
+    program.write_text(READER)
+    env = environment(SPARKSTREAM_JARS=os.environ["SPARKSTREAM_JARS"], XDG_CACHE_HOME=str(tmp_path / "cache"))
+
+    def call(*words: object, **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            list(map(str, words)), cwd=tmp_path, env=env | more, capture_output=True, text=True, check=False
+        )
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        nobody = f"127.0.0.1:{free.getsockname()[1]}"
+    serve = ("sparkstream", "serve", "--profile", "test", "--port", free_port)
+    try:
+        remote = call(*serve, "--connectors", "kafka").stdout.strip().partition("=")[2]
+        done = call(
+            sys.executable, program, broker.servers, topic, nobody, tmp_path / "ckpt", SPARK_REMOTE=remote
+        )
+    finally:
+        call(*serve, "--stop")
+    assert done.stdout.splitlines() == [
+        *("0", "10", "None", "10"),
+        f"Kafka at {broker.servers} has no topic no-such; create it first, or correct the name",
+        (
+            f"no Kafka broker at {nobody} has answered within 2 s; start it, correct servers, or give the "
+            "protocol that it speaks, such as **{'kafka.security.protocol': 'SASL_SSL'}"
+        ),
+    ], done.stderr
+    said = [line for line in done.stderr.splitlines() if "Kafka cannot be asked" in line]
+    assert len(said) == 2, done.stderr

@@ -15,7 +15,7 @@ from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
@@ -34,12 +34,14 @@ def ids(number: int, first: int = 0) -> list[str]:
 class Reader:
     """A query on a topic, started again and again on one checkpoint, and the ids that it has read."""
 
-    def __init__(self, spark: SparkSession, servers: str, checkpoint: Path) -> None:
+    def __init__(self, spark: SparkSession, servers: str, checkpoint: Path | str) -> None:
         self._spark, self._servers, self._checkpoint = spark, servers, checkpoint
         self.ids: list[int] = []
         self.after_batch: Callable[[], None] = lambda: None
 
-    def start(self, topic: str, *, allow_changed_query: bool = False, **options: Any) -> StreamingQuery:
+    def start(
+        self, topic: str | Sequence[str], *, allow_changed_query: bool = False, **options: Any
+    ) -> StreamingQuery:
         trigger = {"processingTime": options.pop("processingTime")} if "processingTime" in options else None
         frame = sources.kafka(self._spark, self._servers, topic, **options)
 
@@ -56,7 +58,7 @@ class Reader:
             **(trigger or {"availableNow": True}),
         )
 
-    def read(self, topic: str, **options: Any) -> list[int]:
+    def read(self, topic: str | Sequence[str], **options: Any) -> list[int]:
         """Return the ids that one run over all that is there has read."""
         self.ids.clear()
         run(self.start(topic, **options))
@@ -151,6 +153,29 @@ def test_a_topic_made_again_under_a_running_query(
         reader.read(topic)
 
 
+def test_a_topic_made_again_where_the_checkpoint_is_on_another_file_system(
+    spark: SparkSession, broker: kafka.Broker, tmp_path: Path
+) -> None:
+    host = f"kit{tmp_path.name.replace('_', '')}"
+    (tmp_path / "far").mkdir()
+    conf = spark._jsc.hadoopConfiguration()  # noqa: SLF001 - as core-site.xml of a cluster would set it
+    conf.set(f"fs.viewfs.mounttable.{host}.link./far", (tmp_path / "far").as_uri())
+    far = Reader(spark.newSession(), broker.servers, f"viewfs://{host}/far/ckpt")
+    topic = broker.topic()
+    broker.send(topic, ids(10))
+    assert far.read(topic) == list(range(10))
+    broker.send(topic, ids(20, 10))
+    broker.drop_before(topic, {0: 15})
+    with pytest.raises(InvalidInputError, match=r"deleted 5 records .* \(partition 0: 5\)"):
+        far.read(topic)
+    assert far.read(topic, failOnDataLoss=False) == list(range(15, 30))
+    broker.delete(topic)
+    broker.topic(topic)
+    for changed in (False, True):
+        with pytest.raises(InvalidInputError, match="made again .* start the query on a new checkpoint$"):
+            far.read(topic, allow_changed_query=changed)
+
+
 # --- deleted, or no longer read
 
 
@@ -166,6 +191,24 @@ def test_a_topic_that_was_deleted_under_a_running_query(
         run(query)
 
 
+def test_a_topic_that_was_given_up_and_came_again_is_read_whole(
+    spark: SparkSession, broker: kafka.Broker, tmp_path: Path
+) -> None:
+    kept, topic = broker.topic(), broker.topic()
+    pattern = f"{kept}|{topic}"
+    reader = Reader(spark, broker.servers, tmp_path / "ckpt")
+    broker.send(topic, ids(10))
+    assert len(reader.read((), pattern=pattern)) == 10
+    broker.delete(topic)
+    with pytest.raises(InvalidInputError, match=f"no longer has topic {topic}; to go on without"):
+        reader.read((), pattern=pattern)
+    broker.send(kept, ids(1, 50))
+    assert reader.read((), pattern=pattern, failOnDataLoss=False) == [50]
+    broker.topic(topic)
+    broker.send(topic, ids(20, 100))
+    assert reader.read((), pattern=pattern) == list(range(100, 120))
+
+
 def test_a_topic_that_is_no_longer_asked_for(
     spark: SparkSession, broker: kafka.Broker, tmp_path: Path
 ) -> None:
@@ -173,7 +216,7 @@ def test_a_topic_that_is_no_longer_asked_for(
     for topic in topics:
         broker.send(topic, ids(3))
     reader = Reader(spark, broker.servers, tmp_path / "ckpt")
-    assert len(reader.read(topics)) == 6  # type: ignore[arg-type]
+    assert len(reader.read(topics)) == 6
     with pytest.raises(InvalidInputError, match=f"the query no longer reads topic {topics[1]}, of which"):
         reader.read(topics[0])
     broker.send(topics[0], ids(2, 10))
