@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import ast
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from sparkstream_kit._spark.query import records_behind
 from sparkstream_kit.checkpoints.contents import count
 from sparkstream_kit.quarantine.rows import OBSERVED
 
 if TYPE_CHECKING:
-    from pyspark.sql.streaming.listener import SourceProgress, StateOperatorProgress, StreamingQueryProgress
+    from pyspark.sql.streaming.listener import StateOperatorProgress, StreamingQueryProgress
 
     from sparkstream_kit.verdicts import Verdict
 
-__all__ = ["QuerySummary", "RunSummary", "records_behind"]
+__all__ = ["QuerySummary", "RunSummary"]
 
-_BEHIND = "avgOffsetsBehindLatest"  # what Spark's Kafka source reports
 # What the quarantine's observation of a batch counts, in its order.
 _PARSED = ("parsed_rows", "bad_rows", "header_rows", "like_header_rows")
 
@@ -163,14 +162,6 @@ class RunSummary:
                 fix = "parse with header=True (of a job: --header)"
                 lines.append(f"hint: {found} of query {query.name} {looks}; {fix}")
         return "\n".join([*lines, f"ended after {self.seconds:.1f} s by: {self.ended_by}"])
-
-
-def records_behind(source: SourceProgress) -> int | None:
-    """Return how many records a source was behind, which Kafka alone says: the average of its partitions."""
-    if _BEHIND not in (source.metrics or {}):
-        return None
-    ends = ast.literal_eval(source.endOffset)  # before Spark 4.2 a text of Python's, and not of JSON
-    return round(float(source.metrics[_BEHIND]) * sum(map(len, ends.values())))
 
 
 def _waits(operator: StateOperatorProgress) -> bool:

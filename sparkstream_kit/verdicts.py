@@ -12,7 +12,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit.progress import records_behind
+from sparkstream_kit._spark.query import records_behind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

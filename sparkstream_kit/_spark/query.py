@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import weakref
 from contextlib import suppress
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         QueryIdleEvent,
         QueryStartedEvent,
         QueryTerminatedEvent,
+        SourceProgress,
     )
     from pyspark.sql.streaming.query import StreamingQuery
 
@@ -55,6 +57,7 @@ __all__ = [
     "manager",
     "mode",
     "note",
+    "records_behind",
     "session",
     "why_it_runs",
 ]
@@ -134,6 +137,7 @@ class _Started:
     interval: float | None
 
 
+_BEHIND = "avgOffsetsBehindLatest"  # what Spark's Kafka source reports
 _started: dict[str, _Started] = {}  # by run, until `forget`, or until nobody has the query any more
 _running: dict[str, StreamingQuery] = {}  # by run; whoever asks Spark for its queries may ask of these
 
@@ -254,3 +258,11 @@ def finish_input(query: StreamingQuery) -> None:
     with suppress(Exception):
         query.processAllAvailable()
         query.stop()
+
+
+def records_behind(source: SourceProgress) -> int | None:
+    """Return how many records a source was behind, which Kafka alone says: the average of its partitions."""
+    if _BEHIND not in (source.metrics or {}):
+        return None
+    ends = ast.literal_eval(source.endOffset)  # before Spark 4.2 a text of Python's, and not of JSON
+    return round(float(source.metrics[_BEHIND]) * sum(map(len, ends.values())))
