@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from sparkstream_kit.checkpoints import losses, topics
 from sparkstream_kit.checkpoints.problems import damage
 from sparkstream_kit.errors import CheckpointDamaged, InputUnavailable, InvalidInputError, QueryFailed
 from sparkstream_kit.progress import QuerySummary, RunSummary
+from sparkstream_kit.verdicts import KEPT, Record, Verdict, record, verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,6 +71,8 @@ class Run:
             run_id: before or QuerySummary(self._names[run_id], query.id, mode=asking.mode(query))
             for run_id, query in self._queries.items()
         }
+        self._records = {run_id: deque[Record](maxlen=KEPT) for run_id in self._queries}
+        self._intervals = {run_id: asking.interval(query) for run_id, query in self._queries.items()}
         self._last_row = self._inbox.started
         self._warnings: dict[str, str] = {}  # what was found, and the query that it was found at
         self._passed_over: dict[str, set[str]] = {run_id: set() for run_id in self._queries}
@@ -228,6 +232,7 @@ class Run:
         before, self._done[run_id] = self._done[run_id], self._done[run_id].with_batch(progress)
         if self._done[run_id] is before:
             return
+        self._records[run_id].append(record(progress))
         if progress.numInputRows > 0:
             self._last_row = time.monotonic()
         if run_id not in self._sockets:
@@ -249,7 +254,7 @@ class Run:
         summary = RunSummary(
             ended_by,
             time.monotonic() - self._inbox.started,
-            tuple(self._done.values()),
+            tuple(replace(done, verdicts=self._verdicts(run_id)) for run_id, done in self._done.items()),
             tuple(f"query {self._names[run_id]}: {line}" for line, run_id in self._warnings.items()),
         )
         for run_id, query in self._queries.items():
@@ -273,6 +278,10 @@ class Run:
         if frame is None or checkpoint is None or not _OF_KAFKA.search(said):
             return None
         return topics.what_is_lost(frame, checkpoint)
+
+    def _verdicts(self, run_id: str) -> tuple[Verdict, ...]:
+        """Return what the last batches of a query mean."""
+        return tuple(verdicts(list(self._records[run_id]), interval=self._intervals[run_id]))
 
     def _damaged(self, run_id: str) -> str | None:
         """Say which file of a checkpoint is damaged, where no batch has come through since the start.

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import ast
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from sparkstream_kit._spark.query import records_behind
 from sparkstream_kit.checkpoints.contents import count
 from sparkstream_kit.quarantine.rows import OBSERVED
 
 if TYPE_CHECKING:
-    from pyspark.sql.streaming.listener import SourceProgress, StateOperatorProgress, StreamingQueryProgress
+    from pyspark.sql.streaming.listener import StateOperatorProgress, StreamingQueryProgress
+
+    from sparkstream_kit.verdicts import Verdict
 
 __all__ = ["QuerySummary", "RunSummary"]
 
-_BEHIND = "avgOffsetsBehindLatest"  # what Spark's Kafka source reports
 # What the quarantine's observation of a batch counts, in its order.
 _PARSED = ("parsed_rows", "bad_rows", "header_rows", "like_header_rows")
 
@@ -45,6 +46,7 @@ class QuerySummary:
             yet, over all partitions; None for a query without Kafka. Without `max_offsets_per_trigger` each
             batch takes all that is there.
         busy_seconds: how long its batches took, all together.
+        verdicts: what its last batches mean, where something is wrong (`verdicts.verdicts` has the rules).
     """
 
     name: str
@@ -63,6 +65,7 @@ class QuerySummary:
     waiting_rows: int | None = None
     records_behind: int | None = None
     busy_seconds: float = 0.0
+    verdicts: tuple[Verdict, ...] = ()
 
     @property
     def rows_per_second(self) -> float | None:
@@ -90,9 +93,9 @@ class QuerySummary:
             if self.mode == "append":  # other modes have written the open windows
                 waits = (each.numRowsTotal // times for each, times in operators if _waits(each))
                 counted["waiting_rows"] = sum(waits)
-        behind = [source for source in progress.sources if _BEHIND in source.metrics]
+        behind = [found for source in progress.sources if (found := records_behind(source)) is not None]
         if behind:
-            counted["records_behind"] = sum(map(_records_behind, behind))
+            counted["records_behind"] = sum(behind)
         for name, metrics in progress.observedMetrics.items():
             if name.startswith(OBSERVED):
                 # On Connect the row is the values under the names of Spark's message.
@@ -143,9 +146,10 @@ class RunSummary:
     warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Return a line for each query and each warning, and one for the run."""
+        """Return a line for each query, warning and verdict, and one for the run."""
         lines = [str(query) for query in self.queries]
         lines += [f"warning: {warning}" for warning in self.warnings]
+        lines += [f"verdict: query {query.name}: {said}" for query in self.queries for said in query.verdicts]
         for query in self.queries:
             if query.waiting_rows and self.ended_by == "end of input":
                 kept = count(query.waiting_rows, "row")
@@ -158,12 +162,6 @@ class RunSummary:
                 fix = "parse with header=True (of a job: --header)"
                 lines.append(f"hint: {found} of query {query.name} {looks}; {fix}")
         return "\n".join([*lines, f"ended after {self.seconds:.1f} s by: {self.ended_by}"])
-
-
-def _records_behind(source: SourceProgress) -> int:
-    """Return how many records a Kafka source was behind; Spark gives the average over its partitions."""
-    ends = ast.literal_eval(source.endOffset)  # before Spark 4.2 a text of Python's, and not of JSON
-    return round(float(source.metrics[_BEHIND]) * sum(map(len, ends.values())))
 
 
 def _waits(operator: StateOperatorProgress) -> bool:

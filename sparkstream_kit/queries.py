@@ -194,7 +194,9 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool, **guarding: A
         guarded.lock.until_end_of(query)
     if views:
         _show(views, spark, name, query)
-    asking.note(query, frame, asked.mode, location, asked.drain, prints=write is not None)
+    interval = to_microseconds("processingTime", trigger.get("processingTime", "0 seconds")) / 1_000_000
+    prints = write is not None
+    asking.note(query, frame, asked.mode, location, asked.drain, prints=prints, interval=interval or None)
     return query
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pyspark.sql.streaming.listener import StreamingQueryProgress
 
 from sparkstream_kit import sources
 from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.progress import QuerySummary
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pyspark.sql import SparkSession
 
 GIVE_OFFSETS = (
@@ -90,3 +95,48 @@ def test_what_cannot_be_read_is_one_line(spark: SparkSession, given: dict[str, A
 def test_what_is_missing_of_spark_is_one_line(spark: SparkSession) -> None:
     with pytest.raises(InvalidInputError, match="Spark has no connector kafka; launch with spark-submit"):
         sources.kafka(spark, "localhost:9092", "sales")
+
+
+@pytest.mark.parametrize("form", [json.dumps, str])  # Spark 4.2 and later, and earlier ones
+def test_the_summary_adds_up_how_many_records_its_sources_are_behind(form: Callable[[object], str]) -> None:
+    def source(average: str, *partitions: int) -> dict[str, Any]:
+        offsets = {"sales": {str(number): end for number, end in enumerate(partitions)}}
+        metrics = {"avgOffsetsBehindLatest": average, "maxOffsetsBehindLatest": "9"}
+        return {"endOffset": form(offsets), "metrics": metrics}
+
+    files = {"endOffset": form({"logOffset": 3}), "metrics": {}}
+    found = summary([source("3.3333333333333335", 7, 8, 9), files, source("2.5", 1, 1)])
+    assert found.records_behind == 10 + 5
+    assert ", 15 records behind, " in str(found)
+    assert summary([files]).records_behind is None
+    assert "behind" not in str(summary([files]))
+
+
+def summary(sources: list[dict[str, Any]]) -> QuerySummary:
+    """Return the summary of a query of one batch."""
+    progress = RECORDED | {"sources": [RECORDED_SOURCE | source for source in sources]}
+    return QuerySummary("totals", "id").with_batch(StreamingQueryProgress.fromJson(progress))
+
+
+RECORDED_SOURCE: dict[str, Any] = {
+    "description": "KafkaV2[Subscribe[sales]]",
+    "startOffset": None,
+    "latestOffset": None,
+    "numInputRows": 5,
+    "inputRowsPerSecond": 1.0,
+    "processedRowsPerSecond": 1.0,
+}
+RECORDED: dict[str, Any] = {
+    "id": "7b62e93d-b926-4904-bf74-31b5f1176578",
+    "runId": "832d9f65-0a19-4e37-8307-4ad12d3a02d6",
+    "name": "totals",
+    "timestamp": "2026-01-14T12:47:00.000Z",
+    "batchId": 0,
+    "batchDuration": 1000,
+    "numInputRows": 5,
+    "inputRowsPerSecond": 1.0,
+    "processedRowsPerSecond": 1.0,
+    "durationMs": {"triggerExecution": 1000},
+    "stateOperators": [],
+    "sink": {"description": "noop", "numOutputRows": -1, "metrics": {}},
+}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import weakref
 from contextlib import suppress
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         QueryIdleEvent,
         QueryStartedEvent,
         QueryTerminatedEvent,
+        SourceProgress,
     )
     from pyspark.sql.streaming.query import StreamingQuery
 
@@ -48,12 +50,14 @@ __all__ = [
     "forget",
     "frame",
     "in_batch",
+    "interval",
     "is_being_read",
     "last_batch",
     "looks_for_first_rows",
     "manager",
     "mode",
     "note",
+    "records_behind",
     "session",
     "why_it_runs",
 ]
@@ -122,6 +126,7 @@ class _Started:
         checkpoint: only one that is on this machine.
         prints: whether its functions print at a server.
         drain: starts it once more, for its last batch.
+        interval: seconds from one batch to the next that its trigger asks for, if it does.
     """
 
     frame: DataFrame
@@ -129,8 +134,10 @@ class _Started:
     checkpoint: str | None
     prints: bool
     drain: Drain | None
+    interval: float | None
 
 
+_BEHIND = "avgOffsetsBehindLatest"  # what Spark's Kafka source reports
 _started: dict[str, _Started] = {}  # by run, until `forget`, or until nobody has the query any more
 _running: dict[str, StreamingQuery] = {}  # by run; whoever asks Spark for its queries may ask of these
 
@@ -143,6 +150,7 @@ def note(
     drain: Drain,
     *,
     prints: bool,
+    interval: float | None,
 ) -> None:
     """Keep what `start` knows of a query that cannot be asked for it."""
     for run_id in [run_id for run_id, other in _running.items() if not _is_active(other)]:
@@ -150,7 +158,10 @@ def note(
     here = location.text if location is not None and location.folder is not None else None
     prints = prints and is_connect(frame.sparkSession)
     run_id = str(query.runId)
-    _started[run_id], _running[run_id] = _Started(frame, mode, here, prints, drain if here else None), query
+    _started[run_id], _running[run_id] = (
+        _Started(frame, mode, here, prints, drain if here else None, interval),
+        query,
+    )
     weakref.finalize(query, _started.pop, run_id, None).atexit = False
 
 
@@ -183,6 +194,12 @@ def drain(query: StreamingQuery) -> Drain | None:
     """Return what starts a query once more for its last batch, if its checkpoint is on this machine."""
     started = _started.get(str(query.runId))
     return None if started is None else started.drain
+
+
+def interval(query: StreamingQuery) -> float | None:
+    """Return the seconds from batch to batch that a query's trigger asks for; None if it asks for none."""
+    started = _started.get(str(query.runId))
+    return None if started is None else started.interval
 
 
 def bring_printed(query: StreamingQuery) -> None:
@@ -241,3 +258,11 @@ def finish_input(query: StreamingQuery) -> None:
     with suppress(Exception):
         query.processAllAvailable()
         query.stop()
+
+
+def records_behind(source: SourceProgress) -> int | None:
+    """Return how many records a source was behind, which Kafka alone says: the average of its partitions."""
+    if _BEHIND not in (source.metrics or {}):
+        return None
+    ends = ast.literal_eval(source.endOffset)  # before Spark 4.2 a text of Python's, and not of JSON
+    return round(float(source.metrics[_BEHIND]) * sum(map(len, ends.values())))

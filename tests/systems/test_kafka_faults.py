@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -19,7 +19,8 @@ from conftest import environment
 from faults.drivers import Driver, until
 from systems import kafka
 
-from sparkstream_kit import sinks, sources, start
+from sparkstream_kit import run, sinks, sources, start
+from sparkstream_kit.errors import QueryFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -112,13 +113,15 @@ def test_a_driver_that_is_killed_at_random_times(
 class Reader:
     """A query that runs, and the ids that it has read."""
 
-    def __init__(self, spark: SparkSession, broker: kafka.Broker, topic: str, checkpoint: Path) -> None:
+    def __init__(
+        self, spark: SparkSession, broker: kafka.Broker, topic: str, checkpoint: Path, **options: Any
+    ) -> None:
         self.ids: list[int] = []
 
         def keep(batch: DataFrame, _: int) -> None:
             self.ids += [json.loads(row.value)["id"] for row in batch.collect()]
 
-        frame = sources.kafka(spark, broker.servers, topic)
+        frame = sources.kafka(spark, broker.servers, topic, **options)
         self.query = start(
             frame,
             sinks.foreach_batch(keep),
@@ -154,6 +157,28 @@ def test_a_broker_that_goes_and_comes_back(
     again = Reader(spark, broker, sales.topic, tmp_path / "ckpt")
     until(lambda: sorted(reader.ids + again.ids) == list(range(sales.number)))
     again.query.stop()
+
+
+def test_a_broker_that_stays_away_is_one_line(
+    spark: SparkSession, broker: kafka.Broker, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    request.addfinalizer(broker.start)  # whatever happens here: others need it
+    sales = Sales(broker)
+    sales.sell(10)
+    # How long Spark's own client waits for each of its tries, by default a minute.
+    soon: dict[str, Any] = {
+        "kafka.default.api.timeout.ms": 4000,
+        "kafka.request.timeout.ms": 4000,
+        "fetchOffset.numRetries": 1,
+    }
+    reader = Reader(spark, broker, sales.topic, tmp_path / "ckpt", **soon)
+    until(lambda: reader.has(sales))
+    broker.kill()
+    with pytest.raises(QueryFailed) as failed:
+        run(reader.query)
+    said = f"query reader failed: no Kafka broker at {broker.servers} has answered within 4 s; start it, "
+    assert str(failed.value).startswith(said)
+    assert "\n" not in str(failed.value)
 
 
 def test_partitions_that_are_added_in_mid_stream(
