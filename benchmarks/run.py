@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import report
+from brokers import kafka
 from latencies import batch, listener, overhead, start, suite, waiting
 from running import measure
 from templates import jobs
@@ -28,7 +29,20 @@ if TYPE_CHECKING:
 
 BENCHMARKS = {
     each.__name__: each
-    for each in (start, batch, throughput, yahoo, sql, overhead, quarantine, jobs, listener, suite, waiting)
+    for each in (
+        start,
+        batch,
+        throughput,
+        yahoo,
+        sql,
+        overhead,
+        quarantine,
+        kafka,
+        jobs,
+        listener,
+        suite,
+        waiting,
+    )
 }
 
 

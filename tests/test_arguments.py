@@ -336,8 +336,8 @@ DDL = "schemas.from_ddl('name STRING, amount INT')"
             START + "sink is the string 'console'; did you mean sinks.console(…)?",
         ),
         (
-            lambda t: kit.start(t.frame, "kafka"),
-            START + "sink is the string 'kafka'; give a sink, such as sinks.console()",
+            lambda t: kit.start(t.frame, "jdbc"),
+            START + "sink is the string 'jdbc'; give a sink, such as sinks.console()",
         ),
         (
             lambda t: kit.start(t.frame.writeStream, sinks.console()),

@@ -154,7 +154,7 @@ def test_the_records_of_a_key_keep_their_order(
         "spark.sql.shuffle.partitions": "3",
         "spark.sql.adaptive.enabled": "false",
     }.items():
-        request.addfinalizer(partial(spark.conf.set, setting, spark.conf.get(setting)))
+        request.addfinalizer(partial(spark.conf.set, setting, str(spark.conf.get(setting))))
         spark.conf.set(setting, value)
     made = rows("shop STRING, n INT")
     made.add(*({"shop": "abc"[n % 3], "n": n % 50} for n in range(900)))
