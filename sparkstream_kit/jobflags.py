@@ -124,7 +124,7 @@ OUTPUT = {
 }
 
 # A folder for all that the job writes, with its progress in OUT_DIR/_checkpoint.
-FOLDER = {"OUT_DIR": _value("OUT_DIR", str, "A local folder that only this job writes to.")}
+FOLDER = {"OUT_DIR": _value("OUT_DIR", str, "A folder that only this job writes to, local or on hdfs://.")}
 
 # How late a row may come, and what becomes of the last windows.
 EVENT_TIME = {
@@ -226,7 +226,7 @@ class _Parser(ArgumentParser):
         if rest:
             raise InvalidInputError(f"unknown argument {rest[0]}; see --help")
         if "OUT_DIR" in self.shared and parsed.checkpoint is None:
-            parsed.checkpoint = str(Path(parsed.out_dir, "_checkpoint"))
+            parsed.checkpoint = f"{parsed.out_dir.rstrip('/')}/_checkpoint"
         _check({flag: getattr(parsed, _name(flag)) for flag in self.shared})
         return parsed
 

@@ -288,11 +288,11 @@ def test_a_note_on_another_file_system_is_kept_until_the_next_is_there(
     parts: list[set[Path]] = []
     for note in notes:
         _records.write_query(spark, locate(spark, checkpoint), note)
-        assert _records.read_query(spark, locate(spark, checkpoint)) == note
+        assert _records.read_query(files) == note
         parts.append(set((files / "sparkstream-kit/query.json").glob("part-*")))
     assert parts[0] < parts[1] < parts[2]  # nothing is removed before the new one is written
     # What a Spark of another machine has noted is read as a local checkpoint, too.
-    assert _records.read_query(spark, locate(spark, files)) == notes[-1]
+    assert _records.read_query(files) == notes[-1]
 
 
 def test_without_a_checkpoint_nothing_is_asked(spark: SparkSession) -> None:

@@ -138,11 +138,15 @@ def content(spark: SparkSession, location: Location, name: str) -> str | None:
     return None if row is None else bytes(row.content).decode()
 
 
-def through_spark(spark: SparkSession, path: str) -> DataFrame | None:
-    """Return the files of a folder, or one file, as rows of Spark's `binaryFile`; None if it is missing."""
+def through_spark(spark: SparkSession, path: str, *, below: bool = False) -> DataFrame | None:
+    """Return the files of a folder, or one file, as rows of Spark's `binaryFile`; None if it is missing.
+
+    With `below` they are also those of folders in it.
+    """
     try:
         # Spark takes a path for a pattern.
-        files = spark.read.format("binaryFile").load(_files.escaped(path))
+        reader = spark.read.format("binaryFile").option("recursiveFileLookup", below)
+        files = reader.load(_files.escaped(path))
         files.schema  # noqa: B018 - Connect looks for the path only now
     except AnalysisException as err:
         if err.getCondition() != "PATH_NOT_FOUND":

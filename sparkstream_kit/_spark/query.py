@@ -141,7 +141,8 @@ def note(
     """Keep what `start` knows of a query that cannot be asked for it, until `forget`."""
     here = location.text if location is not None and location.folder is not None else None
     prints = prints and is_connect(spark)
-    _started[str(query.runId)] = _Started(spark, mode, here, prints, drain if here else None)
+    can_end = here is not None or (location is not None and not is_connect(spark))
+    _started[str(query.runId)] = _Started(spark, mode, here, prints, drain if can_end else None)
 
 
 def forget(query: StreamingQuery) -> None:
@@ -156,7 +157,7 @@ def mode(query: StreamingQuery) -> str | None:
 
 
 def drain(query: StreamingQuery) -> Drain | None:
-    """Return what starts a query once more for its last batch, if its checkpoint is on this machine."""
+    """Return what starts a query once more for its last batch, if its checkpoint can be written."""
     started = _started.get(str(query.runId))
     return None if started is None else started.drain
 

@@ -129,7 +129,10 @@ def checkpoint(path: str | Path) -> Path:
     """
     root = local(path)
     if root is None:
-        raise InvalidInputError(f"checkpoint {path} is not on a local path; copy it to this machine first")
+        raise InvalidInputError(
+            f"checkpoint {path} is not on a local path; copy it to this machine first, and put the copy "
+            "back afterwards (hdfs dfs -get, hdfs dfs -put)"
+        )
     if not root.is_dir():
         raise InvalidInputError(f"no checkpoint {path}; give the folder that the query was started with")
     if not any((root / name).exists() for name in ("metadata", "offsets", "commits")):

@@ -82,7 +82,7 @@ def learner(
             query = id_of_batch(batch, location)[:8]
             base = current(folder)
             if location is not None:
-                base = pinned(location, batch_id, f"model {folder}", lambda: base)
+                base = pinned(batch.sparkSession, location, batch_id, f"model {folder}", lambda: base)
             wanted = (column(name) for name in dict.fromkeys([*columns, label]))
             rows: Any = batch.select(*wanted).toPandas()
             rows = rows.dropna(subset=[label, features] if isinstance(features, str) else [label])
@@ -94,7 +94,7 @@ def learner(
             put(folder / f"{version}{FILE}", pickled(model))
             if current(folder) == base:  # else somebody has published another, which is to stay
                 switch(folder, version)
-            oldest = 0 if location is None else first_kept(location) - 1
+            oldest = 0 if location is None else first_kept(batch.sparkSession, location) - 1
             for old in folder.glob(f"learned-{query}-*{FILE}"):
                 if int(old.stem.rpartition("-")[2]) < oldest and old.stem != current(folder):
                     old.unlink()
