@@ -10,6 +10,7 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from sparkstream_kit.checkpoints import layout
 from sparkstream_kit.errors import InvalidInputError, innermost_cause
@@ -97,6 +98,8 @@ def _bring(spark: SparkSession, checkpoint: str, parts: Sequence[str], folder: P
         files = through_spark(spark, f"{checkpoint}/{part}", below=True)
         if files is None:
             continue
+        for uri in files.inputFiles():  # the empty ones too, of which there will be no row
+            _make(folder, part, unquote(uri), 0)
         is_small = F.col("length") <= _SMALL
         # Two readers, for a filter by the length keeps Spark from reading what is not asked for.
         small = files.where(is_small if part == "state" else F.lit(True))
@@ -106,11 +109,15 @@ def _bring(spark: SparkSession, checkpoint: str, parts: Sequence[str], folder: P
             rows = each.select(F.lit(part).alias("part"), "path", changed.alias("at"), "length", "content")
             found = rows if found is None else found.unionAll(rows)
     for part, path, changed, length, content in found.collect() if found is not None else ():
-        # What comes before the part may be spelt in another way than the checkpoint.
-        below = "" if part == "metadata" else path.rpartition(f"/{part}/")[2]
-        file = folder / part / below
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("wb") as opened:
-            opened.write(content or b"")
-            opened.truncate(length)
+        file = _make(folder, part, path, length, content or b"")
         os.utime(file, ns=(changed * 1000, changed * 1000))
+
+
+def _make(folder: Path, part: str, path: str, length: int, content: bytes = b"") -> Path:
+    # What comes before the part may be spelt in another way than the checkpoint.
+    file = folder / part / ("" if part == "metadata" else path.rpartition(f"/{part}/")[2])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("wb") as opened:
+        opened.write(content)
+        opened.truncate(length)
+    return file

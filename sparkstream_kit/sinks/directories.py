@@ -132,6 +132,7 @@ def _write(
 ) -> None:
     query = id_of_batch(batch, location)
     there = folder(batch.sparkSession, place)
+    there.make()
     names = set(there.names())  # looked at once: there are as many as batches
     _refuse_another_query(there, place, names, query)
     _refuse_another_batch(place, names, location.text if location else "CHECKPOINT", batch_id)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
+import sys
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
@@ -35,8 +37,13 @@ class Cluster:
         self.web = f"{_HOST}:{page}"
         self._address = (_HOST, port)
         quick = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
-        env = {key: value for key, value in os.environ.items() if not key.startswith(("SPARK_", "PYSPARK_"))}
+        env = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("SPARK_", "PYSPARK_", "PYTHONPATH"))
+        }
         env |= {
+            "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}",  # executors run the first python3
             "SPARK_HOME": str(_SPARK),
             "SPARK_LOCAL_IP": _HOST,
             "SPARK_DAEMON_MEMORY": "256m",
@@ -79,6 +86,20 @@ class Cluster:
                     if b"CoarseGrainedExecutorBackend" in command:
                         found.append(int(process.name))
         return found
+
+    def kill_worker(self) -> None:
+        """Kill the first worker, which takes its executors with it."""
+        self.workers[0].kill()
+
+    def kill_an_executor(self) -> None:
+        """Kill one executor."""
+        for process in self.executors()[:1]:
+            os.kill(process, signal.SIGKILL)
+
+    def kill_executors(self) -> None:
+        """Kill all executors at once."""
+        for process in self.executors():
+            os.kill(process, signal.SIGKILL)
 
     def stop(self) -> None:
         """End all; executors end with their workers."""

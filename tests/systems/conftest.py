@@ -6,8 +6,14 @@ import os
 import socket
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from systems.hadoop import Hdfs
+from systems.launching import Launcher
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -30,6 +36,24 @@ def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def hdfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hdfs]:
+    """HDFS for the test run; a test that stops its NameNode starts it again."""
+    server = Hdfs(tmp_path_factory.mktemp("hdfs"), sorted(jars("hadoop").glob("*.jar")))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Launcher]:
+    """Starts drivers of this test; what is left of them at the end is killed."""
+    (tmp_path / "home").mkdir()
+    launcher = Launcher(tmp_path / "home")
+    yield launcher
+    launcher.remove()
 
 
 def jars(name: str) -> Path:

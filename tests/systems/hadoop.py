@@ -75,12 +75,14 @@ class Hdfs(_Hadoop):
 
     Attributes:
         url: of the file system, such as hdfs://127.0.0.1:8020.
+        web: host and port of the NameNode's page.
         namenode: can be stopped or killed in the middle of things; `start` starts it again on the same data.
     """
 
     def __init__(self, home: Path, jars: Sequence[Path]) -> None:
         port, self._http, *ports = free_ports(5)
         self.url = f"hdfs://{_HOST}:{port}"
+        self.web = f"{_HOST}:{self._http}"
         site = {
             "dfs.replication": 1,
             "dfs.namenode.name.dir": (home / "name").as_uri(),
