@@ -31,8 +31,7 @@ def read_query(root: Path) -> dict[str, Any] | None:
     """
     file = root / _QUERY
     try:
-        parts = sorted(file.glob("part-*"), key=lambda part: part.stat().st_mtime_ns) or [file]
-        return _query(parts[-1].read_text("utf-8")) if file.exists() else None
+        return _query(layout.note_file(root).read_text("utf-8")) if file.exists() else None
     except (OSError, TypeError, ValueError, LookupError) as err:
         raise InvalidInputError(
             f"checkpoint file {file} is damaged: not what the kit wrote; put it back, or delete it, and the "

@@ -42,6 +42,7 @@ __all__ = [
     "lines",
     "local",
     "note",
+    "note_file",
     "numbered",
     "plan",
     "query_id",
@@ -296,10 +297,16 @@ def replace(file: Path, text: str) -> None:
     _files.replace(file, [text])
 
 
+def note_file(root: Path) -> Path:
+    """Return where `start` has noted the query; of a folder, which Spark has written, its newest file."""
+    file = root / KIT / "query.json"
+    return max(file.glob("part-*"), key=lambda part: part.stat().st_mtime_ns, default=file)
+
+
 def note(root: Path) -> dict[str, Any]:
     """Return what `start` has noted of the checkpoint's query; nothing if that cannot be read."""
     try:
-        return dict(json.loads((root / KIT / "query.json").read_text("utf-8")))
+        return dict(json.loads(note_file(root).read_text("utf-8")))
     except (OSError, TypeError, ValueError):
         return {}
 

@@ -119,12 +119,12 @@ class Hdfs(_Hadoop):
         return bool(state["NumLiveDataNodes"] >= 1 and state["FSState"] == "Operational")
 
     def put(self, path: str, content: bytes) -> None:
-        """Land a file whole: written under a name that Spark passes over, and renamed."""
+        """Land a file whole, over a former one: under a name that Spark passes over first."""
         folder, _, name = path.rpartition("/")
         options = {"overwrite": "true", "noredirect": "true"}
         where = self._web(f"{folder}/_{name}", "CREATE", "PUT", **options)["Location"]
         _answer(where, "PUT", content)
-        self._web(f"{folder}/_{name}", "RENAME", "PUT", destination=path)
+        self._web(f"{folder}/_{name}", "RENAME", "PUT", destination=path, renameoptions="OVERWRITE")
 
     def read(self, path: str) -> bytes:
         """Return what a file holds."""

@@ -62,7 +62,7 @@ class Launcher:
 
     def kit(self, *args: object) -> Driver:
         """Start the command `sparkstream`."""
-        env = environment(**LOOPBACK)
+        env = environment(SPARK_SUBMIT_OPTS=os.environ["SPARK_SUBMIT_OPTS"], **LOOPBACK)
         driver = Driver(sys.executable, Path("-m"), ["sparkstream_kit", *args], self._home, env)
         self._drivers.append(driver)
         return driver

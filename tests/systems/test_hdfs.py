@@ -102,25 +102,6 @@ def test_a_checkpoint_on_hdfs_is_looked_into_and_guarded(hdfs: Hdfs, launch: Lau
     assert said[-1] == "A restart runs nothing again; the next batch is 3."
     assert ended(checks) == f"{place}: no problem found\n"
 
-    # Another query; a folder that was renamed: both refused as on a local path.
-    other = launch.job(
-        ONE_MACHINE,
-        "file_totals",
-        sales.url,
-        *run_all,
-        "--schema",
-        "a INT, b INT",
-        "--key",
-        "a",
-        "--value",
-        "b",
-    )
-    assert f"checkpoint {place} was written by a different query: " in refused(other)
-    renamed = Sales(hdfs, "/look/renamed")
-    renamed.land(1)
-    moved = launch.job(ONE_MACHINE, "sales_totals", renamed.url, *run_all)
-    assert "source 0 of the query that wrote it has read files of /look/in" in refused(moved)
-
     # Damage is named, with the way out.
     plan = "/look/checkpoint/offsets/2"
     hdfs.put(plan, hdfs.read(plan)[:40])
