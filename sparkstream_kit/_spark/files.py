@@ -20,6 +20,7 @@ __all__ = [
     "Location",
     "are_elsewhere",
     "content",
+    "default_scheme",
     "locate",
     "names",
     "path_for",
@@ -55,7 +56,7 @@ def locate(spark: SparkSession, path: str | Path) -> Location:
     if is_connect(spark):
         here = plain is not None and server_folder(spark) is not None
         return Location(text, Path(str(plain)).absolute() if here else None)
-    if plain is None or (plain == text and _default_scheme(spark) != "file"):
+    if plain is None or (plain == text and default_scheme(spark) != "file"):
         return Location(text, None)
     if not os.path.isabs(plain):  # noqa: PTH117 - a text
         jvm: Any = spark._jvm
@@ -63,7 +64,7 @@ def locate(spark: SparkSession, path: str | Path) -> Location:
     return Location(text, Path("/" + os.path.normpath(plain).lstrip("/")))  # Hadoop takes `..` out of a path
 
 
-def _default_scheme(spark: Any) -> str:
+def default_scheme(spark: Any) -> str:
     """Return the scheme of a path without one."""
     default: str = spark._jsc.hadoopConfiguration().get("fs.defaultFS", "file:///")
     return default.partition(":")[0]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from py4j.protocol import Py4JError
 
 from sparkstream_kit import _files
+from sparkstream_kit._spark.files import default_scheme
 from sparkstream_kit._spark.session import is_connect
 from sparkstream_kit.errors import InvalidInputError, innermost_cause
 
@@ -28,6 +29,7 @@ class Folder(Protocol):
     """What the kit does in a folder; names may go into folders below."""
 
     text: str  # as Spark is given it
+    renames_in_one_step: bool
 
     def make(self) -> None:
         """Make the folder, with those above it, if it is missing."""
@@ -60,13 +62,15 @@ def is_on_hdfs(path: str) -> bool:
 
 
 def folder(spark: SparkSession, path: str) -> Folder:
-    """Return a folder to work in: one of this machine by its plain path, or one on another file system.
+    """Return a folder to work in, on this machine or on another file system.
+
+    A path without a scheme is on the default file system, as Spark takes it.
 
     Raises:
         InvalidInputError: the session is of Spark Connect, and the folder not of this machine.
     """
     plain = _files.plain(path)
-    if plain is not None:
+    if plain is not None and (plain != path or is_connect(spark) or default_scheme(spark) == "file"):
         return _Here(Path(plain))
     if is_connect(spark):
         raise InvalidInputError(
@@ -77,6 +81,8 @@ def folder(spark: SparkSession, path: str) -> Folder:
 
 
 class _Here:
+    renames_in_one_step = True
+
     def __init__(self, path: Path) -> None:
         self.text = f"file://{path}"
         self._path = path
@@ -125,6 +131,7 @@ class _There:
         self._conf = spark._jsc.hadoopConfiguration()
         self._utilities = spark._jvm.org.apache.commons.io.IOUtils
         self._files = self._tried(lambda: self._path().getFileSystem(self._conf))
+        self.renames_in_one_step = self._files.getScheme() == "hdfs"
 
     def _path(self, name: str = "") -> Any:
         return self._hadoop.fs.Path(f"{self.text}/{name}" if name else self.text)

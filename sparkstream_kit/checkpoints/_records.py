@@ -8,6 +8,8 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import _files
+from sparkstream_kit._spark.files import are_elsewhere
+from sparkstream_kit._spark.folders import folder
 from sparkstream_kit.checkpoints import layout
 from sparkstream_kit.errors import InvalidInputError
 
@@ -55,6 +57,11 @@ def write_query(spark: SparkSession, checkpoint: Location, query: dict[str, Any]
     """Keep which query uses the checkpoint."""
     text = json.dumps(query | {"crc32": _checksum(query)})
     if checkpoint.folder is None:
+        there = None if are_elsewhere(spark) else folder(spark, checkpoint.text)
+        if there is not None and there.renames_in_one_step:
+            # Without a job of Spark's: a cluster may have no core free.
+            there.write(f"{_QUERY}/part-kit", text)
+            return
         rows = spark.createDataFrame([(text,)], "value STRING").coalesce(1)
         # Beside the former note, as to overwrite it would first remove it: a crash would leave none.
         rows.write.mode("append").text(f"{checkpoint}/{_QUERY}")

@@ -87,7 +87,7 @@ def scorer(path: str | Path, *, features: str | Sequence[str] | None = None) -> 
 
     Raises:
         InvalidInputError: the path is not local, or, when the query starts, as `score`; or the checkpoint is
-            neither on a local path nor on hdfs://.
+            on a Spark Connect server elsewhere.
         MissingExtraError: scikit-learn is not installed.
 
     Example:

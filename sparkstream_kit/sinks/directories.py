@@ -73,10 +73,7 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
     reject_unknown("file format", [format], FILE_FORMATS)
     plain, text = _files.plain(str(path)), str(path)
     if plain is None and not is_on_hdfs(text):
-        raise InvalidInputError(
-            f"batch_files {path}: only a local path and hdfs:// have a rename that is atomic; use "
-            "sinks.files, read through Spark"
-        )
+        raise _without_rename(text)
     place = text.rstrip("/") if plain is None else str(Path(plain).absolute())
 
     def open_folder(frame: DataFrame, location: Location | None) -> Write:
@@ -86,6 +83,8 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
         if "batch" in (name.lower() for name in frame.columns):
             raise InvalidInputError("batch_files: column batch has the name of the directories; rename it")
         there = folder(spark, place)
+        if not there.renames_in_one_step:
+            raise _without_rename(place)
         if location is not None:
             _refuse_another_query(there, place, there.names(), id_in_checkpoint(spark, location))
         there.make()  # a second stream may start on it before the first batch
@@ -100,6 +99,13 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
         needs_checkpoint=True,
         writes_to=(f"folder {os.path.realpath(place) if plain is not None else place}",),
         open=open_folder,
+    )
+
+
+def _without_rename(path: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"batch_files {path}: only a local path and hdfs:// have a rename that is atomic; use sinks.files, "
+        "read through Spark"
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from sparkstream_kit._spark.folders import folder, is_on_hdfs
+from sparkstream_kit._spark.files import are_elsewhere
+from sparkstream_kit._spark.folders import folder
 from sparkstream_kit.checkpoints.layout import KIT
 from sparkstream_kit.errors import InvalidInputError
 
@@ -39,8 +40,8 @@ def pinned(
         choose: gives the version to take for a batch that comes for the first time.
 
     Raises:
-        InvalidInputError: the checkpoint is neither on a local path nor on hdfs://, or the file of the batch
-            is damaged.
+        InvalidInputError: the checkpoint is on a Spark Connect server elsewhere, or the file of the batch is
+            damaged.
     """
     there = _checkpoint(spark, location, what)
     found = _read(there, str(batch_id)) or {}
@@ -55,9 +56,9 @@ def pinned(
 
 
 def _checkpoint(spark: SparkSession, location: Location, what: str) -> Folder:
-    if location.folder is None and not is_on_hdfs(location.text):
+    if location.folder is None and are_elsewhere(spark):
         raise _refusal(location, what)
-    return folder(spark, location.text if location.folder is None else str(location.folder))
+    return folder(spark, location.text if location.folder is None else f"file://{location.folder}")
 
 
 def _refusal(location: Location, what: str) -> InvalidInputError:

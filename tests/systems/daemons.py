@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-LIMIT = 90.0  # seconds for anything that must happen; two cores can be busy
+LIMIT = 300.0  # seconds for anything that must happen; two cores can be busy
 
 
 class Daemon:

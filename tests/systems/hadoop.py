@@ -148,7 +148,8 @@ class Hdfs(_Hadoop):
         """Ask by WebHDFS, Hadoop's own interface for programs without Java."""
         query = urllib.parse.urlencode({"op": operation, **more})
         place = urllib.parse.quote(path)
-        return json.loads(_answer(f"http://{_HOST}:{self._http}/webhdfs/v1{place}?{query}", method))
+        answer = _answer(f"http://{_HOST}:{self._http}/webhdfs/v1{place}?{query}", method)
+        return json.loads(answer or b"null")
 
     def stop(self) -> None:
         """End both."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from systems.hadoop import Hdfs
 
 SEED = 3
+LIMIT = 400  # seconds for a driver; five processes of a cluster may share two cores with other tests
 LOOPBACK = {"SPARK_LOCAL_IP": "127.0.0.1"}  # a test's driver listens on this machine only
 # 200 shuffle partitions are for large clusters.
 SMALL = ("--conf", "spark.sql.shuffle.partitions=2", "--conf", "spark.ui.enabled=false")
@@ -129,13 +130,13 @@ def newest(hdfs: Hdfs, folder: str) -> int:
 
 def ended(driver: Driver) -> str:
     """Wait for the end of a driver that must do well, and return its output."""
-    assert driver.ended() == 0, driver.errors
+    assert driver.ended(LIMIT) == 0, driver.errors
     return driver.output
 
 
 def refused(driver: Driver, code: int = 2) -> str:
     """Wait for the end of a driver that must refuse, and return the last line that it has said."""
-    assert driver.ended() == code, driver.errors
+    assert driver.ended(LIMIT) == code, driver.errors
     assert "Traceback" not in driver.errors, driver.errors
     return driver.errors.splitlines()[-1]
 

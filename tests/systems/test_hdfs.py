@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from systems.daemons import until
-from systems.launching import Sales, cleaned, ended, newest, numbers, refused, shown, written
+from systems.launching import LIMIT, Sales, cleaned, ended, newest, numbers, refused, shown, written
 
 if TYPE_CHECKING:
     from systems.hadoop import Hdfs
@@ -106,7 +106,7 @@ def test_a_checkpoint_on_hdfs_is_looked_into_and_guarded(hdfs: Hdfs, launch: Lau
     plan = "/look/checkpoint/offsets/2"
     hdfs.put(plan, hdfs.read(plan)[:40])
     damaged = launch.kit("checkpoint", "check", place)
-    assert damaged.ended() == 1, damaged.errors
+    assert damaged.ended(LIMIT) == 1, damaged.errors
     assert damaged.output.startswith(f"{hdfs.url}{plan} is cut off or changed; ")
     again = refused(launch.job(ONE_MACHINE, "sales_totals", sales.url, *run_all))
     assert f"checkpoint {place} is damaged: offsets/2 is cut off or changed; " in again
