@@ -1,8 +1,8 @@
 """The command line of jobs: flags that mean the same in every job, checked before PySpark is imported.
 
-A job names the flags that it can honour, one by one or as a group: `*INPUT`, `*OUTPUT`, `*EVENT_TIME`,
-`*RUN`. `lines` turns the input flags into a stream, and `outputs` the output flags into sinks. `exit_codes`
-is how a job ends.
+A job names the flags that it can honour, one by one or as a group: `*INPUT`, `*SERVER`, `*OUTPUT`,
+`*FOLDER`, `*EVENT_TIME`, `*RUN`, `*RUN_BY_KEY`. `lines` turns the input flags into a stream, and `outputs`
+the output flags into sinks. `exit_codes` is how a job ends.
 """
 
 from __future__ import annotations

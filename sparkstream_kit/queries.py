@@ -76,8 +76,8 @@ def start(
 
     A query with `transformWithState` gets the RocksDB state store, without which Spark refuses it, and where
     no other operator keeps state its values in Avro, to which a later version of the job can add fields; any
-    other query has what the session has
-    (`spark.sql.streaming.stateStore.providerClass`). A checkpoint keeps its own.
+    other query has that of the session (`spark.sql.streaming.stateStore.providerClass`). A checkpoint keeps
+    the one that it was begun with.
 
     Args:
         frame: a streaming DataFrame.
@@ -206,7 +206,8 @@ def _last_batch(asked: _Asked, logs: Path, trigger: dict[str, Any], *, plan: boo
             folder(asked.frame.sparkSession, asked.location.text).write(f"offsets/{number}", text)
     elif endings.is_being_drained(logs):
         _log.warning(
-            "query %s: writes its last windows, which was cut off; it reads no new input", asked.name
+            "query %s: it was cut off while it wrote its last windows; now it writes them, and reads no more",
+            asked.name,
         )
     else:
         return trigger

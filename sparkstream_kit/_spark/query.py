@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import weakref
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from py4j.protocol import Py4JError
 from pyspark import SparkContext
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.listener import (
     JStreamingQueryListener,
@@ -126,7 +129,8 @@ class _Started:
     drain: Drain | None
 
 
-_started: dict[str, _Started] = {}  # by run
+_started: dict[str, _Started] = {}  # by run, until `forget`, or until nobody has the query any more
+_running: dict[str, StreamingQuery] = {}  # by run; whoever asks Spark for its queries may ask of these
 
 
 def note(
@@ -138,16 +142,31 @@ def note(
     *,
     prints: bool,
 ) -> None:
-    """Keep what `start` knows of a query that cannot be asked for it, until `forget`."""
+    """Keep what `start` knows of a query that cannot be asked for it."""
+    for run_id in [run_id for run_id, other in _running.items() if not _is_active(other)]:
+        del _running[run_id]
     here = location.text if location is not None and location.folder is not None else None
     prints = prints and is_connect(spark)
     can_end = here is not None or (location is not None and not is_connect(spark))
-    _started[str(query.runId)] = _Started(spark, mode, here, prints, drain if can_end else None)
+    run_id = str(query.runId)
+    _started[run_id], _running[run_id] = (
+        _Started(spark, mode, here, prints, drain if can_end else None),
+        query,
+    )
+    weakref.finalize(query, _started.pop, run_id, None).atexit = False
+
+
+def _is_active(query: StreamingQuery) -> bool:
+    try:
+        return query.isActive
+    except (Py4JError, PySparkException, OSError):  # its JVM or its session has gone
+        return False
 
 
 def forget(query: StreamingQuery) -> None:
     """Drop what was kept: the run is over."""
-    _started.pop(str(query.runId), None)
+    for kept in (_started, _running):
+        kept.pop(str(query.runId), None)
 
 
 def mode(query: StreamingQuery) -> str | None:

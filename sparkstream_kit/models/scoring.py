@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from pyspark.sql import functions as F
 
 from sparkstream_kit._arguments import check
+from sparkstream_kit._columns import column, find_column
 from sparkstream_kit.errors import InvalidInputError, innermost_cause
-from sparkstream_kit.models.estimators import column, refuse_missing, refuse_taken, sklearn_model, unpickled
+from sparkstream_kit.models.estimators import refuse_taken, sklearn_model, unpickled
 from sparkstream_kit.models.versions import current, find, folder_of
 from sparkstream_kit.sinks.base import Part
 from sparkstream_kit.sinks.pins import pinned
@@ -194,7 +195,8 @@ def _of_sklearn(file: Path, features: str | Sequence[str] | None) -> Callable[[D
     function = made(predict, _TYPES.get(kind.kind, "double") if kind is not None else "double")
 
     def transform(frame: DataFrame) -> DataFrame:
-        refuse_missing(frame, columns)
+        for name in columns:
+            find_column(frame, name)
         refuse_taken(frame, _PREDICTION)
         given = column(columns[0]) if one else F.struct(*(column(name) for name in columns))
         return frame.withColumn(_PREDICTION, function(given))
