@@ -91,10 +91,12 @@ def _bring(spark: SparkSession, checkpoint: str, parts: Sequence[str], folder: P
     """Copy the files of some parts of a checkpoint, with their times."""
     from pyspark.sql import functions as F
 
-    from sparkstream_kit._spark.files import through_spark
+    from sparkstream_kit._spark.files import Location, names, through_spark
 
     found = None
-    for part in parts:
+    # Looked at first where that can be: of what is missing Spark logs a stack trace.
+    there = names(spark, Location(checkpoint, None))
+    for part in parts if there is None else set(parts) & set(there):
         files = through_spark(spark, f"{checkpoint}/{part}", below=True)
         if files is None:
             continue

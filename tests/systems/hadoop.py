@@ -37,7 +37,8 @@ class _Hadoop:
         self.home = home
         self.conf = home / "conf"
         self.conf.mkdir(parents=True, exist_ok=True)
-        (self.conf / "log4j2.properties").write_text(_LOG)
+        # Not in `conf`: a driver that has this as its HADOOP_CONF_DIR would log so, too.
+        (home / "log4j2.properties").write_text(_LOG)
         for name, settings in files.items():
             lines = [
                 f"<property><name>{key}</name><value>{escape(str(value))}</value></property>"
@@ -51,7 +52,7 @@ class _Hadoop:
     def _command(self, main: str, *args: str) -> list[str]:
         opens = [f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in ("lang", "util")]
         options = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", *opens]
-        own = f"-Dlog4j2.configurationFile={self.conf}/log4j2.properties"
+        own = f"-Dlog4j2.configurationFile={self.home}/log4j2.properties"
         flags = ["-Djava.net.preferIPv4Stack=true", f"-Dhadoop.home.dir={self.home}", own]
         return [java(), *options, *flags, "-cp", self._classpath, main, *args]
 

@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 SEED = 3
 LIMIT = 400  # seconds for a driver; five processes of a cluster may share two cores with other tests
 LOOPBACK = {"SPARK_LOCAL_IP": "127.0.0.1"}  # a test's driver listens on this machine only
+QUICK = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"  # for JVMs that live for seconds
 SMALL = (
     *("--conf", "spark.sql.shuffle.partitions=2"),  # 200 are for large clusters
     *("--conf", "spark.ui.enabled=false"),
-    *("--conf", "spark.executor.extraJavaOptions=-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"),  # short lives
+    *("--conf", f"spark.executor.extraJavaOptions={QUICK}"),
 )
 
 

@@ -15,6 +15,7 @@ from systems.conftest import jars
 from systems.daemons import until
 from systems.hadoop import Yarn
 from systems.launching import (
+    QUICK,
     SMALL,
     Sales,
     cleaned,
@@ -113,9 +114,10 @@ def test_state_without_a_place_that_all_nodes_share_is_refused(
     sales = Sales(hdfs, "/refused/in")
     sales.land(1)
     line = refused(launch.job(cluster.url, "sales_totals", sales.url, "--available-now", kit=kit))
-    assert line.startswith(
+    told = (
         f"query sales_totals keeps state and has no checkpoint, and the master is {cluster.url}, whose nodes"
     )
+    assert told in line
     # Where HDFS is the default file system, temporary checkpoints are there.
     default = ("--conf", f"spark.hadoop.fs.defaultFS={hdfs.url}")
     command = ("--master", cluster.url, "--py-files", kit, *SMALL, *default, JOBS / "sales_totals.py")
@@ -136,7 +138,7 @@ def test_a_job_on_yarn_is_exact_in_client_and_in_cluster_mode(
         spark = Path(pyspark.__file__).parent
         flags = [
             *("--master", "yarn", "--py-files", kit, "--num-executors", 1, *SMALL),
-            *("--executor-memory", "512m", "--driver-memory", "768m"),
+            *("--executor-memory", "512m", "--driver-memory", "768m", "--driver-java-options", QUICK),
             *("--conf", f"spark.yarn.jars=local:{spark}/jars/*", "--conf", "spark.yarn.report.interval=500"),
         ]
         for key, value in {
