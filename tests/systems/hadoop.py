@@ -67,7 +67,7 @@ def _asked(port: int, path: str) -> dict[str, Any]:
 
 def _answer(url: str, method: str, content: bytes | None = None) -> bytes:
     request = urllib.request.Request(url, content, method=method)  # noqa: S310 - http:// of this machine
-    with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
         return bytes(answer.read())
 
 
@@ -117,7 +117,9 @@ class Hdfs(_Hadoop):
 
     def _ready(self) -> bool:
         state = _asked(self._http, "/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState")["beans"][0]
-        return bool(state["NumLiveDataNodes"] >= 1 and state["FSState"] == "Operational")
+        if state["NumLiveDataNodes"] < 1 or state["FSState"] != "Operational":
+            return False
+        return bool(self._web("/ready", "MKDIRS", "PUT")["boolean"])  # refused for a moment longer
 
     def put(self, path: str, content: bytes) -> None:
         """Land a file whole, over a former one: under a name that Spark passes over first."""

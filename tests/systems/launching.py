@@ -87,10 +87,10 @@ class Sales:
         self._series = iter(feeds.sales_files(None, rows=rows, seed=SEED))
         self.files = 0
 
-    def land(self, files: int) -> None:
-        """Land the next files."""
+    def land(self, files: int, *, named: str = "{}") -> None:
+        """Land the next files, each by its name in a pattern."""
         for name, text in itertools.islice(self._series, files):
-            self._hdfs.put(f"{self._folder}/{name}", text.encode())
+            self._hdfs.put(f"{self._folder}/{named.format(name)}", text.encode())
             self.files += 1
 
     def totals(self) -> Totals:

@@ -59,7 +59,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 def test_a_job_without_state_is_exact(hdfs: Hdfs, cluster: Cluster, kit: Path, launch: Launcher) -> None:
     sales, out = Sales(hdfs, "/stateless/in"), f"{hdfs.url}/stateless/out"
-    sales.land(4)
+    sales.land(3)
+    sales.land(1, named="[7] {}")  # beside such a name Spark itself counts the other files twice
     ended(launch.job(cluster.url, "sales_clean", sales.url, out, "--available-now", kit=kit))
     assert cleaned(hdfs, "/stateless/out") == sales.totals()
 
