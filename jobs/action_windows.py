@@ -41,7 +41,7 @@ def transform(rows: DataFrame, watermark: str, slide: str = "1 hour") -> DataFra
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the rows and counts go to OUT_DIR, and how many they were to standard error."""
     flags = (*jobflags.EVENT_TIME, *(flag for flag in jobflags.RUN if flag != "--checkpoint"), "--max-bad")
-    parser = jobflags.parser(__doc__, "INPUT_DIR", "--max-files-per-trigger", *flags)
+    parser = jobflags.parser(__doc__, *jobflags.LINES, *flags)
     parser.add_argument("out_dir", metavar="OUT_DIR", help="A folder of this job alone.")
     says = "The output mode: append, update or complete. Default: %(default)s."
     parser.add_argument("--mode", choices=["append", "update", "complete"], default="append", help=says)

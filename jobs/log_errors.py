@@ -50,7 +50,7 @@ def transform(rows: DataFrame, report: str = "errors") -> DataFrame:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the report goes to OUT_DIR, and how many lines it read to standard error."""
     flags = (*jobflags.EVENT_TIME, *(flag for flag in jobflags.RUN if flag != "--checkpoint"), "--max-bad")
-    parser = jobflags.parser(__doc__, "INPUT_DIR", "--max-files-per-trigger", *flags)
+    parser = jobflags.parser(__doc__, *jobflags.LINES, *flags)
     parser.add_argument("out_dir", metavar="OUT_DIR", help="A folder of this job alone.")
     says = "What to report. Default: %(default)s."
     parser.add_argument("--report", choices=["errors", "sessions"], default="errors", help=says)

@@ -43,7 +43,7 @@ def transform(
 @jobflags.exit_codes
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the alerts go to standard output and OUT_DIR, everything else to standard error."""
-    flags = ("INPUT_DIR", "OUT_DIR", "--max-files-per-trigger", "--max-bad", *jobflags.EVENT_TIME)
+    flags = (*jobflags.LINES, "OUT_DIR", "--max-bad", *jobflags.EVENT_TIME)
     parser = jobflags.parser(__doc__, *flags, *jobflags.RUN_BY_KEY, max_files_per_trigger=1)
     parser.set_defaults(watermark="2 minutes")
     parser.add_argument(

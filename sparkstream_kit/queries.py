@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.errors import AnalysisException
 
+from sparkstream_kit import _realtime
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit._packages import missing_source
 from sparkstream_kit._spark import query as asking
-from sparkstream_kit._spark.batch import hand_over
+from sparkstream_kit._spark.batch import begin, hand_over
 from sparkstream_kit._spark.files import locate, names
 from sparkstream_kit._spark.folders import folder
 from sparkstream_kit._spark.plan import keeps_other_states, keeps_states_by_name
@@ -117,6 +118,8 @@ def start(
         raise InvalidInputError(
             f"query {name or sink.kind}: the DataFrame does not stream; read it with spark.readStream"
         )
+    if "realTime" in trigger:
+        _realtime.check(frame, sink, mode)
     name = _name(frame, sink, name)
     location = None if checkpoint is None else locate(frame.sparkSession, checkpoint)
     asked = _Asked(frame, sink, name, mode, location)
@@ -171,19 +174,21 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool, **guarding: A
         if guarded.logs is not None:
             trigger = _last_batch(asked, guarded.logs, trigger, plan=drain)
         views = _views_of_memory(sink, spark, name, location)
-        write = None if views or sink.open is None else sink.open(frame, location)
-        writer = frame.writeStream.queryName(name).outputMode(asked.mode)
+        realtime = sink.realtime if "realTime" in trigger else None
+        write = None if views or realtime or sink.open is None else sink.open(frame, location)
+        writer = frame.writeStream if realtime is None else realtime(frame)
+        writer = writer.queryName(name).outputMode(asked.mode)
         if views:
             writer = writer.format("memory")
         elif write is not None:
             writer = hand_over(writer, keep_printed(write, spark, name))
-        else:
+        elif realtime is None:
             writer = sink(writer)
         if location is not None:
             writer = writer.option("checkpointLocation", location.text)
         if trigger:
             writer = writer.trigger(**trigger)
-        query = writer.toTable(sink.to_table) if sink.to_table else writer.start()
+        query = writer.toTable(sink.to_table) if sink.to_table else begin(writer)
         try:
             guarded.note()
         except BaseException:
@@ -193,7 +198,9 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool, **guarding: A
         guarded.lock.until_end_of(query)
     if views:
         _show(views, spark, name, query)
-    asking.note(query, spark, asked.mode, location, asked.drain, prints=write is not None)
+    interval = to_microseconds("processingTime", trigger.get("processingTime", "0 seconds")) / 1_000_000
+    prints = write is not None
+    asking.note(query, frame, asked.mode, location, asked.drain, prints=prints, interval=interval or None)
     return query
 
 

@@ -11,7 +11,7 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
 from sparkstream_kit._spark.files import are_elsewhere, locate
-from sparkstream_kit.checkpoints import _at_hand, _records, endings, losses, origins
+from sparkstream_kit.checkpoints import _at_hand, _records, endings, losses, origins, topics
 from sparkstream_kit.checkpoints._plans import file_paths, time_zone
 from sparkstream_kit.checkpoints.fingerprints import differences, fingerprint
 from sparkstream_kit.checkpoints.locks import Lock, lock
@@ -75,8 +75,9 @@ def guard(
     been stopped.
 
     Refused are a local path that other nodes cannot reach, a checkpoint that another live driver uses, a
-    damaged one, a drained one (see `run`), one that a different query wrote, and one whose file sources have
-    read other folders (see `origins`). A checkpoint from before the kit is adopted, with a warning. Shuffle
+    damaged one, a drained one (see `run`), one that a different query wrote, one whose file sources have
+    read other folders (see `origins`), and one whose topics in Kafka are others by now, or lack records that
+    come next (see `topics`). A checkpoint from before the kit is adopted, with a warning. Shuffle
     partitions or a state store that differ from the checkpoint's are a warning: Spark goes on with the
     checkpoint's and says nothing. So is what its file sources have lost (see `losses`), such as a planned
     file that has gone: its batch would come again without its rows.
@@ -110,11 +111,14 @@ def guard(
     try:
         with _at_hand.logs(spark, checkpoint) as logs:
             _check_whole(logs)
-            query = {"name": name, "mode": mode, "fingerprint": fingerprint(frame, mode)}
+            query: dict[str, Any] = {"name": name, "mode": mode, "fingerprint": fingerprint(frame, mode)}
             query |= time_zone(frame, mode)
             kept = _records.read_query(logs)
             _check_query(spark, checkpoint, query, kept, logs, allow_changed_query=allow_changed_query)
             _check_inputs(frame, checkpoint, logs, name, moved or {}, forget=allow_changed_query)
+            known = (kept or {}).get("topics", {})
+            if ids := topics.check(frame, checkpoint, name, known, forget=allow_changed_query):
+                query["topics"] = ids
 
             def note() -> None:
                 noted = {**query, "sinks": list(rewind_notes)}
@@ -229,7 +233,7 @@ def _fitting_file_manager(spark: SparkSession, checkpoint: Location) -> Iterator
 def _check_query(
     spark: SparkSession,
     checkpoint: Location,
-    query: dict[str, str],
+    query: dict[str, Any],
     kept: dict[str, Any] | None,
     logs: Path,
     *,
@@ -256,7 +260,7 @@ def _check_query(
         _say_what_stays(spark, checkpoint.text, name, settings)
 
 
-def _differences(spark: SparkSession, kept: dict[str, Any], query: dict[str, str]) -> list[str]:
+def _differences(spark: SparkSession, kept: dict[str, Any], query: dict[str, Any]) -> list[str]:
     """Say in words what makes a query another than the one that was noted."""
     caseless = spark.conf.get("spark.sql.caseSensitive") != "true"
     found = differences(kept["fingerprint"], query["fingerprint"], caseless=caseless)

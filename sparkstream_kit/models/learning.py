@@ -97,10 +97,8 @@ def learner(
             _files.replace(folder / f"{version}{FILE}", [pickled(model)])
             if current(folder) == base:  # else somebody has published another, which is to stay
                 switch(folder, version)
-            oldest = 0 if location is None else first_kept(batch.sparkSession, location) - 1
-            for old in folder.glob(f"learned-{query}-*{FILE}"):
-                if int(old.stem.rpartition("-")[2]) < oldest and old.stem != current(folder):
-                    old.unlink()
+            if location is not None:
+                _remove_old(folder, query, first_kept(batch.sparkSession, location) - 1)
 
         return write
 
@@ -114,6 +112,13 @@ def learner(
         writes_to=(f"folder {os.path.realpath(folder)}",),
         open=open_learner,
     )
+
+
+def _remove_old(folder: Path, query: str, first: int) -> None:
+    """Remove what a query learned before a batch, but for the version in use."""
+    for old in folder.glob(f"learned-{query}-*{FILE}"):
+        if int(old.stem.rpartition("-")[2]) < first and old.stem != current(folder):
+            old.unlink()
 
 
 def _learn(model: Any, rows: Any, labels: Any, classes: Sequence[str] | None) -> None:

@@ -187,7 +187,7 @@ def count_bad(frame: DataFrame, bad: Column) -> DataFrame:
 
 def _others(lines: DataFrame, schema: T.StructType) -> list[Column]:
     """Return the columns of lines beside the line itself."""
-    names = lines.columns[1:]
+    names = [name for name in lines.columns[1:] if name != FILE]
     for name in [*schema.names, *names]:
         if name.lower() in (REASON, RAW, BYTES, FILE):
             raise InvalidInputError(f"column {name}: the name is taken by the kit; rename the column")
@@ -200,6 +200,8 @@ def _others(lines: DataFrame, schema: T.StructType) -> list[Column]:
 
 
 def _file(lines: DataFrame) -> Column:
+    if FILE in lines.columns[1:]:
+        return F.col(FILE)
     path = F.col("_metadata.file_path")
     try:
         lines.select(path).schema  # noqa: B018 - Connect looks for the column only now

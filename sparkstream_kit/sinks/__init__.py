@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sparkstream_kit._lazy import attributes
 
 if TYPE_CHECKING:
+    from sparkstream_kit.connectors.kafka.sink import kafka
     from sparkstream_kit.connectors.sql import sql_table
     from sparkstream_kit.sinks.base import Sink
     from sparkstream_kit.sinks.batches import fan_out, foreach_batch, snapshot
@@ -29,6 +30,7 @@ __all__ = [
     "fan_out",
     "files",
     "foreach_batch",
+    "kafka",
     "latest",
     "memory",
     "snapshot",
@@ -46,6 +48,7 @@ __getattr__ = attributes(
         "fan_out": "sparkstream_kit.sinks.batches",
         "files": "sparkstream_kit.sinks.builtin",
         "foreach_batch": "sparkstream_kit.sinks.batches",
+        "kafka": "sparkstream_kit.connectors.kafka.sink",
         "latest": "sparkstream_kit.sinks.last_result",
         "memory": "sparkstream_kit.sinks.builtin",
         "snapshot": "sparkstream_kit.sinks.batches",

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING
 from sparkstream_kit._lazy import attributes
 
 if TYPE_CHECKING:
+    from sparkstream_kit.connectors.kafka.source import kafka
     from sparkstream_kit.sources.builtin import rate, socket_lines, table
     from sparkstream_kit.sources.files import csv, json, orc, parquet, text
 
-__all__ = ["csv", "json", "orc", "parquet", "rate", "socket_lines", "table", "text"]
+__all__ = ["csv", "json", "kafka", "orc", "parquet", "rate", "socket_lines", "table", "text"]
 
 __getattr__ = attributes(
     __name__,
     {
         "csv": "sparkstream_kit.sources.files",
         "json": "sparkstream_kit.sources.files",
+        "kafka": "sparkstream_kit.connectors.kafka.source",
         "orc": "sparkstream_kit.sources.files",
         "parquet": "sparkstream_kit.sources.files",
         "rate": "sparkstream_kit.sources.builtin",
