@@ -90,7 +90,7 @@ OUTPUT = {
 }
 
 # A folder for all that the job writes, with its progress in OUT_DIR/_checkpoint.
-FOLDER = {"OUT_DIR": _value("OUT_DIR", str, "A local folder that only this job writes to.")}
+FOLDER = {"OUT_DIR": _value("OUT_DIR", str, "A folder that only this job writes to, local or on hdfs://.")}
 
 # How late a row may come, and what becomes of the last windows.
 EVENT_TIME = {

@@ -139,7 +139,7 @@ class _Parser(ArgumentParser):
                 raise InvalidInputError("--kafka is in place of INPUT_DIR: leave out one of them; see --help")
             raise InvalidInputError(f"unknown argument {rest[0]}; see --help")
         if "OUT_DIR" in self.shared and parsed.checkpoint is None:
-            parsed.checkpoint = str(Path(parsed.out_dir, "_checkpoint"))
+            parsed.checkpoint = f"{parsed.out_dir.rstrip('/')}/_checkpoint"
         _check({flag: getattr(parsed, _name(flag)) for flag in self.shared})
         return parsed
 
