@@ -4,7 +4,7 @@
 ENTER := . .venv/bin/activate &&
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-connect faults soak versions bench bench-full lint typecheck format ci wheel zip
+.PHONY: help demo test test-slow test-connect faults soak systems versions bench bench-full lint typecheck format ci wheel zip
 .PHONY: notebook notebook-outputs picture clean setup pins
 
 help: ## list these targets
@@ -15,7 +15,7 @@ demo: setup ## watch a streaming job work on generated sales
 	@$(ENTER) python scripts/demo.py
 
 test: setup ## run the tests on two cores
-	@$(ENTER) python -m pytest -n 3 --dist loadgroup -m "not slow"
+	@$(ENTER) python -m pytest -n 3 --dist loadgroup -m "not slow" -o faulthandler_timeout=300
 
 test-slow: setup ## run the tests that take long: the notebook, the README's commands, a small cluster
 	@$(ENTER) python -m pytest -n 3 --dist loadgroup -m slow
@@ -27,7 +27,7 @@ faults: setup ## kill, damage and fill up what runs, and see that no row is lost
 	@$(ENTER) python -m pytest tests/faults -n 3 --dist worksteal
 
 soak: setup ## write 2,000 batches to each sink, and see that the driver holds no more after them (an hour or more)
-	@$(ENTER) BATCHES=2000 python -m pytest tests/faults/test_soak.py -n 2 --dist worksteal -rP
+	@$(ENTER) BATCHES=2000 python -m pytest tests/faults/test_soak.py -n 2 --dist worksteal -rP -o faulthandler_timeout=0
 
 bench: setup ## measure the kit beside other ways, on a tenth of the data: ten minutes on two cores that do nothing else
 	@bash scripts/postgresql.sh
@@ -36,6 +36,10 @@ bench: setup ## measure the kit beside other ways, on a tenth of the data: ten m
 bench-full: setup ## measure what docs/performance.md shows, and put it there
 	@bash scripts/postgresql.sh
 	@$(ENTER) python benchmarks/run.py --full --page docs/performance.md $(NAMES)
+
+systems: setup ## run the tests against real systems, which they start: Kafka, Delta Lake, HDFS, a cluster
+	@bash scripts/systems.sh
+	@$(ENTER) python -m pytest tests/systems -n 2 --dist loadfile
 
 versions: setup ## run the tests that depend on it with other versions of Spark
 	@bash scripts/versions.sh

@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from sparkstream_kit import run, sinks, sources, spark_session, start
 
-    with spark_session("hourly-sales", profile=args.profile, conf=args.state_store) as spark:
+    with spark_session("hourly-sales", **jobflags.for_session(args)) as spark:
         totals = transform(sources.json(spark, args.input_dir, schema=SALES))
         query = start(totals, sinks.console(), name="hourly_sales", mode="update", **jobflags.for_start(args))
         print(run(query, **jobflags.for_run(args)), file=sys.stderr)

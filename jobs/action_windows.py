@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.mode != "complete":
         sink = sinks.by_watermark("time", on_time=sink, late=late)
     (out / "rows").mkdir(parents=True, exist_ok=True)
-    with spark_session("action-windows", profile=args.profile, conf=args.state_store) as spark:
+    with spark_session("action-windows", **jobflags.for_session(args)) as spark:
         args.checkpoint = str(out / "_checkpoint" / "rows")
         found = events(jobflags.lines(spark, args), args.watermark)
         queries = [start(found, sink, name="action_rows", **jobflags.for_start(args))]

@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from sparkstream_kit import quarantine, run, sinks, spark_session, start
 
-    with spark_session("ad-join", profile=args.profile, conf=args.state_store) as spark:
+    with spark_session("ad-join", **jobflags.for_session(args)) as spark:
         lines, queries = jobflags.lines(spark, args), []
         views = transform(lines, delay=args.watermark, within=args.within)
         for name, frame in {"views": views, "bad": quarantine.bad_rows(parse(lines, args.watermark))}.items():

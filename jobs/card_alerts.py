@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from sparkstream_kit import run, sinks, spark_session, start
 
     sink = sinks.fan_out(sinks.batch_files(args.out_dir), sinks.foreach_batch(display.show))
-    with spark_session("card-alerts", profile=args.profile) as spark:
+    with spark_session("card-alerts", **jobflags.for_session(args)) as spark:
         alerts = transform(jobflags.lines(spark, args), args.watermark)
         query = start(alerts, sink, name="card_alerts", **jobflags.for_start(args))
         summary = run(query, **jobflags.for_run(args))

@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from sparkstream_kit import dstreams, spark_session
 
     with (
-        spark_session("dstream-wordcount", profile=args.profile) as spark,
+        spark_session("dstream-wordcount", **jobflags.for_session(args)) as spark,
         dstreams.streaming_context(spark, args.batch_interval) as ssc,
     ):
         words = transform(ssc.socketTextStream(args.host, args.port))

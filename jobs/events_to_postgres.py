@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     good = sinks.sql_table(args.database, args.table).taking(quarantine.good_rows)
     bad = sinks.sql_table(args.database, f"{args.table}_bad").taking(quarantine.bad_rows)
-    with spark_session("events-to-postgres", profile=args.profile) as spark:
+    with spark_session("events-to-postgres", **jobflags.for_session(args)) as spark:
         rows = transform(
             jobflags.lines(spark, args), watermark=args.watermark, within=args.within, header=args.header
         )

@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from sparkstream_kit import run, schemas, sinks, spark_session, start
 
     sink = sinks.fan_out(sinks.latest("counted"), *jobflags.outputs(args, part=totals))
-    with spark_session("file-totals", profile=args.profile, conf=args.state_store) as spark:
+    with spark_session("file-totals", **jobflags.for_session(args)) as spark:
         lines, keys = jobflags.lines(spark, args), args.key.split(",")
         rows = transform(lines, schemas.from_ddl(args.schema), keys, args.value, header=args.header)
         query = start(rows, sink, name="file_totals", mode="complete", **jobflags.for_start(args))

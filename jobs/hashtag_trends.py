@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     top = windows.top(args.top, by="posts", each=["start", "end"])
     tables = [sinks.sql_table(args.database, "hashtag_trends")] if args.database else []
     sink = sinks.fan_out(*(each.taking(top) for each in (*tables, sinks.foreach_batch(display.show))))
-    with spark_session("hashtag-trends", profile=args.profile, conf=args.state_store) as spark:
+    with spark_session("hashtag-trends", **jobflags.for_session(args)) as spark:
         lines = jobflags.lines(spark, args)
         trends = transform(lines, window=args.window, slide=args.slide, watermark=args.watermark)
         query = start(trends, sink, name="hashtag_trends", **jobflags.for_start(args))

@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from sparkstream_kit import quarantine, run, sinks, spark_session, start
 
-    with spark_session("log-errors", profile=args.profile, conf=args.state_store) as spark:
+    with spark_session("log-errors", **jobflags.for_session(args)) as spark:
         rows = requests(jobflags.lines(spark, args), args.watermark)
         bad = sinks.batch_files(out / "bad").taking(quarantine.bad_rows)
         report = sinks.batch_files(out / args.report)

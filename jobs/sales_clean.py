@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     good = sinks.batch_files(out / "good").taking(quarantine.good_rows)
     bad = sinks.batch_files(out / "bad").taking(quarantine.bad_rows)
-    with spark_session("sales-clean", profile=args.profile) as spark:
+    with spark_session("sales-clean", **jobflags.for_session(args)) as spark:
         errors.reject_unknown("column of --dedupe", args.dedupe, schemas.from_ddl(SALES).names)
         rows = transform(jobflags.lines(spark, args), args.dedupe, header=args.header)
         query = start(rows, sinks.fan_out(good, bad), name="sales_clean", **jobflags.for_start(args))

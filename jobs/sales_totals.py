@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from sparkstream_kit import run, sinks, spark_session, start
 
     sink = sinks.fan_out(sinks.latest("counted"), *jobflags.outputs(args, part=totals))
-    with spark_session("sales-totals", profile=args.profile, conf=args.state_store) as spark:
+    with spark_session("sales-totals", **jobflags.for_session(args)) as spark:
         rows = transform(jobflags.lines(spark, args), header=args.header)
         query = start(rows, sink, name="sales_totals", mode="complete", **jobflags.for_start(args))
         with display.live() as draw:

@@ -59,7 +59,7 @@ def main(argv: Any = None) -> int:
         parser.error("give OUT_DIR to score, or --train to train")
     from sparkstream_kit import models, quarantine, run, sinks, spark_session, start
 
-    with spark_session("score-posts", profile=args.profile) as spark:
+    with spark_session("score-posts", **jobflags.for_session(args)) as spark:
         if args.train:
             known = quarantine.good_rows(transform(spark.read.text(args.input_dir))).where("label > ''")
             models.publish(train(known, args.train), args.model)

@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from sparkstream_kit import quarantine, run, sinks, spark_session, start
 
-    with spark_session("sensor-alerts", profile=args.profile) as spark:
+    with spark_session("sensor-alerts", **jobflags.for_session(args)) as spark:
         lines, how = jobflags.lines(spark, args), jobflags.for_start(args)
         alerts = transform(lines, watermark=args.watermark, silent=args.silent, sigmas=args.sigmas)
         told = sinks.fan_out(sinks.batch_files(out / "alerts"), sinks.foreach_batch(display.show))

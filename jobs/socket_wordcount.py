@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from sparkstream_kit import run, sinks, sources, spark_session, start
 
     [sink] = jobflags.outputs(args) or [sinks.console()]
-    with spark_session("socket-wordcount", profile=args.profile) as spark:
+    with spark_session("socket-wordcount", **jobflags.for_session(args)) as spark:
         counts = transform(sources.socket_lines(spark, args.host, args.port))
         query = start(counts, sink, name="socket_wordcount", mode="complete", **jobflags.for_start(args))
         print(run(query, **jobflags.for_run(args)), file=sys.stderr)

@@ -14,4 +14,4 @@ tests=(sources sources_names schemas sinks windows windows_watermark runs checkp
   events_to_postgres file_totals action_windows log_errors quarantine_logs joins models ad_join score_posts drain)
 files=("${tests[@]/#/tests/test_}")
 files=("${files[@]/%/.py}")
-python -m pytest -n 3 -m "not slow or connect" "${files[@]}" "$@"
+python -m pytest -n 3 -m "not slow or connect" -o faulthandler_timeout=300 "${files[@]}" "$@"

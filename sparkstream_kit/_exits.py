@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sparkstream_kit import _waiting
+from sparkstream_kit._packages import missing_source
 from sparkstream_kit._spark import shutdown
 from sparkstream_kit.errors import (
     KitError,
     innermost_cause,
-    missing_source,
     without_secrets,
     wrong_event_time,
 )

@@ -25,7 +25,6 @@ __all__ = [
     "check_file",
     "hint",
     "innermost_cause",
-    "missing_source",
     "no_timestamp",
     "nobody_listens",
     "reject_unknown",
@@ -175,16 +174,6 @@ def check_file(what: str, path: str | Path, *suffixes: str) -> Path:
 
 # --- causes: why something in Spark failed, on one line
 
-_NO_SOURCE = re.compile(r"Failed to find (?:the )?data source: ([^\s,]+?)\.(?:\s|$)")
-_OWN_SOURCES = ("console", "csv", "json", "memory", "noop", "orc", "parquet", "rate", "socket", "text", "xml")
-# Spark's own come in Spark's version, others in one of theirs.
-_PACKAGES = {
-    "avro": "org.apache.spark:spark-avro_2.13:{}",
-    "delta": "io.delta:delta-spark_2.13:VERSION",
-    "kafka": "org.apache.spark:spark-sql-kafka-0-10_2.13:{}",
-    "mongodb": "org.mongodb.spark:mongo-spark-connector_2.13:VERSION",
-}
-
 # What a window is asked of, and of which type it is.
 _NO_TIMESTAMP = re.compile(r'Cannot resolve "(?:session)?window\(.*however "(.*)" has the type "(.*?)"')
 _NUMBER = re.compile(r"(tiny|small|big)?int|float|double|decimal.*")
@@ -214,29 +203,6 @@ def innermost_cause(error: BaseException) -> str:
     while java.getCause() is not None:
         java = java.getCause()
     return _one_line(f"{java.getClass().getSimpleName()}: {java.getMessage() or 'no message'}")
-
-
-def missing_source(error: BaseException) -> str | None:
-    """Return a line that says what to install, if an error is that Spark does not have a data source.
-
-    Example:
-        >>> missing_source(ValueError("Failed to find the data source: parqet. Make sure the provider …"))
-        'Spark has no data source parqet; did you mean parquet?'
-    """
-    found = _NO_SOURCE.search(str(error))
-    if found is None:
-        return None
-    name = found[1]
-    said = f"Spark has no data source {name}"
-    if near := hint(name, _OWN_SOURCES):
-        return said + near
-    import pyspark  # loaded: the error is Spark's
-
-    package = _PACKAGES.get(name.lower(), "ITS-PACKAGE").format(pyspark.__version__)
-    return (
-        f"{said}; launch with spark-submit --packages {package}, or give get_session(…, "
-        f"conf={{'spark.jars.packages': '{package}'}}) before Spark runs"
-    )
 
 
 def wrong_event_time(error: BaseException) -> str | None:

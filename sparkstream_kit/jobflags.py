@@ -49,6 +49,7 @@ __all__ = [
     "existing_folder",
     "exit_codes",
     "for_run",
+    "for_session",
     "for_start",
     "lines",
     "outputs",
@@ -344,6 +345,16 @@ def outputs(args: Namespace, part: Callable[[DataFrame], DataFrame] | None = Non
     if getattr(args, "database", None):
         asked.append(sinks.sql_table(args.database, args.table, how="replace", take_over=args.take_over))
     return asked if part is None else [sink.taking(part) for sink in asked]
+
+
+def for_session(args: Namespace) -> dict[str, Any]:
+    """Return what `--profile` and `--state-store` ask for, as keywords of `spark_session`.
+
+    Example:
+        >>> for_session(Namespace(profile="test"))
+        {'profile': 'test', 'conf': None}
+    """
+    return {"profile": args.profile, "conf": getattr(args, "state_store", None)}
 
 
 def for_start(args: Namespace) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pyspark.errors import AnalysisException
 
 from sparkstream_kit._arguments import check, said
+from sparkstream_kit._packages import missing_source
 from sparkstream_kit._spark import query as asking
 from sparkstream_kit._spark.batch import hand_over
 from sparkstream_kit._spark.files import locate
@@ -21,7 +22,7 @@ from sparkstream_kit._spark.printing import keep_printed
 from sparkstream_kit._spark.session import starts_python_for_batches
 from sparkstream_kit.checkpoints import endings
 from sparkstream_kit.checkpoints.guards import guard
-from sparkstream_kit.errors import InvalidInputError, missing_source, reject_unknown, wrong_event_time
+from sparkstream_kit.errors import InvalidInputError, reject_unknown, wrong_event_time
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 from sparkstream_kit.sinks.base import rewind_notes
 from sparkstream_kit.windows import to_microseconds

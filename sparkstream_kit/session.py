@@ -13,17 +13,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyspark
+from py4j.protocol import Py4JError
 from pyspark import SparkConf, SparkContext
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
+from sparkstream_kit import _packages
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark import launch, settings
-from sparkstream_kit._spark.session import identity, restart, runs
-from sparkstream_kit.errors import InvalidInputError, hint
+from sparkstream_kit._spark.session import identity, jvm_runs, restart, runs
+from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown
 from sparkstream_kit.profiles import is_local, read_profile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 __all__ = ["get_session", "is_local", "spark_session"]
 
@@ -36,7 +39,11 @@ _asked: dict[str, tuple[str | Path | None, dict[str, str]]] = {}
 
 
 def get_session(
-    app_name: str, *, profile: str | Path | None = None, conf: Mapping[str, Any] | None = None
+    app_name: str,
+    *,
+    profile: str | Path | None = None,
+    conf: Mapping[str, Any] | None = None,
+    connectors: Sequence[str] = (),
 ) -> SparkSession:
     """Return the running session, or start one with the settings of a profile.
 
@@ -56,13 +63,17 @@ def get_session(
         profile: `local`, `test`, `cluster` or the path of a file in spark-defaults format; by default
             `local` on a local master and `cluster` on any other.
         conf: further settings by Spark's own keys; True and False become `true` and `false`.
+        connectors: the systems that Spark shall know beside its own, such as `kafka` and `delta`
+            (`sparkstream connectors` lists them), with the settings that they need. Spark fetches their
+            packages in its own version, or takes their jars from the folder that SPARKSTREAM_JARS names. It
+            can do so only when it starts: spark-submit, and a Connect server, must have been given them.
 
     Returns:
         A plain `pyspark.sql.SparkSession`; `spark_session` stops it at the end of a `with` block.
 
     Raises:
-        InvalidInputError: an unknown profile, no usable Java, no Connect server at the address, or a static
-            setting that differs from that of the running session.
+        InvalidInputError: an unknown profile, no usable Java, no Connect server at the address, a static
+            setting that differs from that of the running session, or a connector that Spark does not have.
         KitError: Spark did not start for another reason.
         MissingExtraError: Spark Connect without the libraries of its client.
 
@@ -74,6 +85,16 @@ def get_session(
     """
     check(get_session, locals())
     explicit = {key: _text(value) for key, value in (conf or {}).items()}
+    reject_unknown("connector", connectors, _packages.CONNECTORS)
+    session = _session(app_name, profile, explicit, connectors)
+    for name in connectors:
+        _check_connector(session, name)
+    return session
+
+
+def _session(
+    app_name: str, profile: str | Path | None, explicit: dict[str, str], connectors: Sequence[str]
+) -> SparkSession:
     ran = runs()
     if not ran:
         _warn_of_newer_spark(pyspark.__version__)
@@ -87,7 +108,8 @@ def get_session(
     profiled = None if profile is None else read_profile(profile)
     if ran:
         return _adjust(SparkSession.builder.getOrCreate(), profile, explicit)
-
+    if connectors and not jvm_runs():
+        explicit = explicit | _packages.needed(connectors, pyspark.__version__, explicit)
     named = {**(profiled or {}), **explicit}
     with launch.starting(named, quiet=profile != "cluster"):
         given = _given_by_launch()
@@ -108,9 +130,25 @@ def get_session(
     return spark
 
 
+def _check_connector(spark: SparkSession, name: str) -> None:
+    """Refuse a session that lacks a connector, or a setting of it, before a query meets that."""
+    asked = _packages.CONNECTORS[name].settings
+    lacks = any(value not in (spark.conf.get(key, None) or "") for key, value in asked.items())
+    try:
+        _ = spark.read.format(name).load().schema
+    except (PySparkException, Py4JError) as err:  # where it is there, it asks for its options
+        lacks = lacks or _packages.missing_source(err) is not None
+    if lacks:
+        raise InvalidInputError(_packages.missing(name))
+
+
 @contextmanager
 def spark_session(
-    app_name: str, *, profile: str | Path | None = None, conf: Mapping[str, Any] | None = None
+    app_name: str,
+    *,
+    profile: str | Path | None = None,
+    conf: Mapping[str, Any] | None = None,
+    connectors: Sequence[str] = (),
 ) -> Iterator[SparkSession]:
     """Give the session of `get_session`, and stop it at the end of the `with` block if it was started here.
 
@@ -120,7 +158,7 @@ def spark_session(
     Args and errors are those of `get_session`.
     """
     ran = runs()
-    spark = get_session(app_name, profile=profile, conf=conf)
+    spark = get_session(app_name, profile=profile, conf=conf, connectors=connectors)
     try:
         yield spark
     finally:

@@ -11,7 +11,6 @@ from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-import pyspark
 import pytest
 from chispa import assert_df_equality
 from pyspark.sql import functions as F
@@ -345,17 +344,12 @@ def test_batches_without_rows_are_no_gap(spark: SparkSession, folder: Path, tmp_
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        (
-            "delta",
-            "Spark has no data source delta; launch with spark-submit --packages io.delta:delta-spark_2.13",
-        ),
-        (
-            "kafka",
-            f"--packages org.apache.spark:spark-sql-kafka-0-10_2.13:{pyspark.__version__}, or give get_ses",
-        ),
-        (
-            "avro",
-            f"conf={{'spark.jars.packages': 'org.apache.spark:spark-avro_2.13:{pyspark.__version__}'}}) bef",
+        *(
+            (
+                name,
+                f"Spark has no connector {name}; launch with spark-submit $(sparkstream connectors {name}) …",
+            )
+            for name in ("delta", "kafka", "avro")
         ),
         (
             "org.example.Nobody",

@@ -68,3 +68,43 @@ def test_an_empty_folder_and_the_installed_package(
     assert files - {".hypothesis"} == expected  # hypothesis's own cache stays
     left = [path.name for path in Path(temporary["TMPDIR"]).iterdir()]
     assert [name for name in left if name.startswith("sparkstream")] == []
+
+OWN_STREAM = """
+import pytest
+from sparkstream_kit.testing.harness import Streams
+
+class HasEveryName:
+    def __getattr__(self, name):
+        return 5
+
+@pytest.fixture
+def stream(request):
+    if request.function is test_of_a_stream_of_its_own:
+        return HasEveryName()
+    broken = Streams.__new__(Streams)
+    return broken
+
+def test_of_a_stream_of_its_own(stream):
+    assert stream is None
+
+def test_whose_streams_cannot_be_drawn(stream):
+    assert stream is None
+
+def test_that_comes_after_them():
+    pass
+"""
+
+
+def test_what_a_fixture_named_stream_is_never_ends_pytest(tmp_path: Path) -> None:
+    (tmp_path / "test_own.py").write_text(OWN_STREAM)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_own.py"],
+        cwd=tmp_path,
+        env=environment(PYTHONPATH=str(ROOT)),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "\n2 failed, 1 passed in " in done.stdout, done.stdout + done.stderr
+    assert "no timeline: AttributeError: " in done.stdout

@@ -25,6 +25,7 @@ from pyspark.java_gateway import launch_gateway
 from pyspark.logger import PySparkLogger
 
 from sparkstream_kit import _archive, _waiting
+from sparkstream_kit._spark.session import jvm_runs
 from sparkstream_kit.errors import InvalidInputError, KitError, cause_in_log, innermost_cause
 from sparkstream_kit.profiles import is_local, log4j2_file
 
@@ -67,7 +68,7 @@ def starting(wanted: Mapping[str, str], *, quiet: bool) -> Iterator[None]:
     if sys.stderr and sys.stderr.isatty():
         sys.stderr.write("starting Spark …\n")
     words = None
-    if SparkContext._gateway is None and "PYSPARK_GATEWAY_PORT" not in os.environ:
+    if not jvm_runs():
         words = _launch(wanted, quiet=quiet)
     SparkContext._ensure_initialized()
     try:

@@ -20,6 +20,7 @@ __all__ = [
     "endpoint",
     "identity",
     "is_connect",
+    "jvm_runs",
     "outlives_process",
     "prints_here",
     "refuse_dstreams",
@@ -61,6 +62,11 @@ def runs() -> bool:
 def runs_here() -> bool:
     """Say whether a classic session runs, in the JVM of this process."""
     return SparkContext._active_spark_context is not None
+
+
+def jvm_runs() -> bool:
+    """Say whether Spark's JVM runs already, as under spark-submit, and takes no more packages."""
+    return SparkContext._gateway is not None or "PYSPARK_GATEWAY_PORT" in os.environ
 
 
 def identity(spark: Any) -> str:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from sparkstream_kit import _explained, checkpoints
+from sparkstream_kit import _explained, _packages, checkpoints
 from sparkstream_kit import server as serving
 from sparkstream_kit._files import cache_folder
 from sparkstream_kit.cli.common import flag as _flag
@@ -89,6 +90,7 @@ def _app() -> Any:
     windows.command("explain")(_explain)
     app.add_typer(windows, name="windows")
     app.command("conf")(_conf)
+    app.command("connectors")(_connectors)
     app.command("schema")(_schema)
     app.command("serve")(_serve)
     app.command("warm")(_warm)
@@ -145,6 +147,21 @@ def _conf(
         typer.echo(submit_properties(profile, cache_folder()))
     except OSError as err:
         raise InvalidInputError(f"cannot write the profile: {err}; set XDG_CACHE_HOME to a folder") from err
+
+
+def _connectors(
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME…", help="Such as kafka.")] = None,
+) -> None:
+    """Print the flags by which spark-submit gives Spark some connectors. Without a NAME, list them all.
+
+    spark-submit $(sparkstream connectors kafka) job.py
+    """
+    spark = importlib.metadata.version("pyspark")
+    if names:
+        typer.echo(shlex.join(_packages.arguments(names, spark)))
+        return
+    for name, known in _packages.CONNECTORS.items():
+        typer.echo(f"{name}\t{known.of(spark) or f'no package for Spark {spark}'}")
 
 
 def _warm() -> None:
@@ -222,6 +239,9 @@ def _serve(
     *,
     profile: Annotated[str, _flag("NAME", "Settings profile: local, test, cluster or a path.")] = "local",
     port: Annotated[int, _flag("PORT", "Port to listen on, on this machine only.")] = serving.PORT,
+    connectors: Annotated[
+        str, _flag("NAMES", "What Spark shall know beside its own systems, such as kafka,delta.")
+    ] = "",
     status: Annotated[
         bool, typer.Option("--status", help="Only report whether a server runs; exit code 1 if not.")
     ] = False,
@@ -245,7 +265,7 @@ def _serve(
             return 0
     else:
         running = serving.status(port)
-        server = serving.serve(port, profile)
+        server = serving.serve(port, profile, [name for name in connectors.split(",") if name])
         _say("a server runs already" if running == server else "started a server; --stop ends it")
     _say(f"port {port}, profile {server.profile}, process {server.pid}, log {server.log}; to attach to it:")
     typer.echo(f"export SPARK_REMOTE={server.url}")

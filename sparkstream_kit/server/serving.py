@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import importlib.metadata
 import json
 import os
 import secrets
@@ -22,13 +23,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sparkstream_kit import _archive, _files, profiles
+from sparkstream_kit import _archive, _files, _packages, profiles
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark import FOLDER_KEY, KIT_KEY
 from sparkstream_kit.errors import InvalidInputError, cause_in_log
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["PORT", "Server", "folder_of", "serve", "status", "stop"]
 
@@ -50,12 +51,14 @@ class Server:
         profile: the profile that it was started with.
         pid: its process.
         started: when that process began, in the kernel's words: a pid alone may belong to another by now.
+        connectors: the systems that its Spark was given beside its own.
     """
 
     port: int
     profile: str
     pid: int
     started: str
+    connectors: Sequence[str] = ()
 
     @property
     def url(self) -> str:
@@ -84,7 +87,7 @@ def status(port: int = PORT) -> Server | None:
     return server if server.started and _started(server.pid) == server.started else None
 
 
-def serve(port: int = PORT, profile: str = "local") -> Server:
+def serve(port: int = PORT, profile: str = "local", connectors: Sequence[str] = ()) -> Server:
     """Start a server in the background, and return when it answers; one that runs already is returned.
 
     It is started in this folder and with this Python, so that its workers import what is here. It asks every
@@ -93,14 +96,17 @@ def serve(port: int = PORT, profile: str = "local") -> Server:
     Args:
         port: a free port of loopback, 1024 to 65535.
         profile: as for `get_session`; it is the profile of every session that names none.
+        connectors: the systems that its Spark shall know beside its own, as for `get_session`.
 
     Raises:
-        InvalidInputError: another profile is served there, the port is taken, or the server did not start.
+        InvalidInputError: another profile or other connectors are served there, the port is taken, or the
+            server did not start.
     """
     check(serve, locals())
     if not _FIRST_PORT <= port <= _LAST_PORT:
         raise InvalidInputError(f"port must be from {_FIRST_PORT} to {_LAST_PORT}, not {port}")
     settings = profiles.read_profile(profile)
+    settings |= _packages.needed(connectors, importlib.metadata.version("pyspark"), settings)
     profile = profile if profile in profiles.PROFILES else str(Path(profile).absolute())
     with _alone(port) as folder:
         running = status(port)
@@ -113,11 +119,16 @@ def serve(port: int = PORT, profile: str = "local") -> Server:
                     f"a server with profile {running.profile} runs on port {port}; end it first "
                     f"(sparkstream serve --stop --port {port}), or give another port"
                 )
+            if lacks := [name for name in connectors if name not in running.connectors]:
+                raise InvalidInputError(
+                    f"the server that runs on port {port} has no connector {lacks[0]}; end it first "
+                    f"(sparkstream serve --stop --port {port}), or give another port"
+                )
             return running
         _clear(folder)
         with _reserved(port) as reserved:
             process, log = _launch(folder, port, settings, reserved)
-        server = Server(port, profile, process.pid, _started(process.pid))
+        server = Server(port, profile, process.pid, _started(process.pid), tuple(connectors))
         try:
             # Noted at once: should this process be killed now, the server can still be ended.
             _files.replace(folder / "server.json", [json.dumps(asdict(server))], private=True)

@@ -1,6 +1,30 @@
-"""Streaming sources: each function takes `spark` first and returns a plain streaming DataFrame."""
+"""Streaming sources: each function takes `spark` first and returns a plain streaming DataFrame.
 
-from sparkstream_kit.sources.builtin import rate, socket_lines, table
-from sparkstream_kit.sources.files import csv, json, orc, parquet, text
+A source is imported when it is first used; one of another system comes from `sparkstream_kit.connectors`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sparkstream_kit._lazy import attributes
+
+if TYPE_CHECKING:
+    from sparkstream_kit.sources.builtin import rate, socket_lines, table
+    from sparkstream_kit.sources.files import csv, json, orc, parquet, text
 
 __all__ = ["csv", "json", "orc", "parquet", "rate", "socket_lines", "table", "text"]
+
+__getattr__ = attributes(
+    __name__,
+    {
+        "csv": "sparkstream_kit.sources.files",
+        "json": "sparkstream_kit.sources.files",
+        "orc": "sparkstream_kit.sources.files",
+        "parquet": "sparkstream_kit.sources.files",
+        "rate": "sparkstream_kit.sources.builtin",
+        "socket_lines": "sparkstream_kit.sources.builtin",
+        "table": "sparkstream_kit.sources.builtin",
+        "text": "sparkstream_kit.sources.files",
+    },
+)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from pyspark.errors import AnalysisException
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit.errors import InvalidInputError, missing_source
+from sparkstream_kit._packages import missing_source
+from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sources import _options
 
 if TYPE_CHECKING:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from sparkstream_kit.testing.harness import Streams
 
+_HARNESS = "sparkstream_kit.testing.harness"
+
 __all__ = ["pytest_runtest_makereport", "spark", "stream"]
 
 
@@ -71,8 +73,13 @@ def pytest_runtest_makereport(
     report = yield
     if call.when == "call" and report.failed:
         streams: Any = getattr(item, "funcargs", {}).get("stream")
-        if drawn := streams.timeline() if hasattr(streams, "timeline") else "":
-            report.sections.append(("streams", drawn))
+        if type(streams).__module__ == _HARNESS:  # a DataFrame has an attribute of every name
+            try:
+                drawn = streams.timeline()
+            except Exception as err:  # noqa: BLE001 - it would end pytest, and hide why the test has failed
+                drawn = f"no timeline: {type(err).__name__}: {err}"
+            if drawn:
+                report.sections.append(("streams", drawn))
     return report
 
 

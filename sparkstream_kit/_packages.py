@@ -1,0 +1,164 @@
+"""Which packages give Spark the systems that it does not have itself, and which settings each needs."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown
+
+__all__ = ["CONNECTORS", "JARS", "arguments", "missing", "missing_source", "needed"]
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+# What Spark says of a data source that it does not have, and those that it has.
+_NO_SOURCE = re.compile(r"Failed to find (?:the )?data source: ([^\s,]+?)\.(?:\s|$)")
+_OWN_SOURCES = ("console", "csv", "json", "memory", "noop", "orc", "parquet", "rate", "socket", "text", "xml")
+
+JARS = "SPARKSTREAM_JARS"  # in the environment: a folder of jars, for machines without a network
+
+
+@dataclass(frozen=True)
+class _Connector:
+    """How one system comes to Spark.
+
+    Attributes:
+        package: its Maven coordinates, where they have Spark's own version.
+        packages: its Maven coordinates by Spark's feature version, where it has versions of its own.
+        jars: what the names of its jar files begin with.
+        settings: what it needs of a session.
+    """
+
+    package: str = ""
+    packages: Mapping[str, str] = field(default_factory=dict)
+    jars: tuple[str, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, spark: str) -> str | None:
+        """Return the coordinates for a version of Spark; None where there is no such package yet."""
+        feature = ".".join(re.findall(r"\d+", spark)[:2])
+        return f"{self.package}:{spark}" if self.package else self.packages.get(feature)
+
+
+CONNECTORS = {
+    "avro": _Connector("org.apache.spark:spark-avro_2.13", jars=("spark-avro_2.13-",)),
+    "delta": _Connector(
+        packages={each: f"io.delta:delta-spark_{each}_2.13:4.4.0" for each in ("4.0", "4.1", "4.2")},
+        jars=("delta-spark_", "delta-storage-"),
+        # https://docs.delta.io/quick-start/#set-up-apache-spark-with-delta-lake
+        settings={
+            "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+            "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        },
+    ),
+    "kafka": _Connector(
+        "org.apache.spark:spark-sql-kafka-0-10_2.13",
+        jars=(
+            *("spark-sql-kafka-0-10_2.13-", "spark-token-provider-kafka-0-10_2.13-"),
+            *("kafka-clients-", "commons-pool2-"),
+        ),
+    ),
+}
+
+
+def missing_source(error: BaseException) -> str | None:
+    """Return a line that says what to install, if an error is that Spark does not have a data source.
+
+    Example:
+        >>> missing_source(ValueError("Failed to find the data source: parqet. Make sure the provider …"))
+        'Spark has no data source parqet; did you mean parquet?'
+    """
+    found = _NO_SOURCE.search(str(error))
+    if found is None:
+        return None
+    name = found[1]
+    if near := hint(name, _OWN_SOURCES):
+        return f"Spark has no data source {name}{near}"
+    if name.lower() in CONNECTORS:
+        return missing(name.lower())
+    return (
+        f"Spark has no data source {name}; launch with spark-submit --packages ITS-PACKAGE, or give "
+        "get_session(…, conf={'spark.jars.packages': 'ITS-PACKAGE'}) before Spark runs"
+    )
+
+
+def missing(name: str) -> str:
+    """Return a line that says how Spark comes to have a connector.
+
+    Example:
+        >>> missing("kafka").partition(", or")[0]
+        'Spark has no connector kafka; launch with spark-submit $(sparkstream connectors kafka) …'
+    """
+    return (
+        f"Spark has no connector {name}; launch with spark-submit $(sparkstream connectors {name}) …, or "
+        f"give get_session(…, connectors=[{name!r}]) before Spark runs"
+    )
+
+
+def needed(
+    names: Iterable[str], spark: str, given: Mapping[str, str] | None = None, *, jars: str | None = None
+) -> dict[str, str]:
+    """Return the settings of a session that has some connectors.
+
+    Args:
+        names: the connectors.
+        spark: Spark's version.
+        given: settings to which they are added, where both have a list.
+        jars: a folder with the jars of the connectors; by default SPARKSTREAM_JARS, and without that Spark
+            fetches packages.
+
+    Raises:
+        InvalidInputError: an unknown name, a connector that this Spark has no package of, or a folder
+            without one of the jars.
+
+    Example:
+        >>> needed(["kafka"], "4.2.0", {"spark.jars.packages": "a:b:1"}, jars="")
+        {'spark.jars.packages': 'a:b:1,org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0'}
+    """
+    folder = os.environ.get(JARS) if jars is None else jars
+    lists: dict[str, list[str]] = {}
+    for name in dict.fromkeys(names):
+        reject_unknown("connector", [name], CONNECTORS)
+        known = CONNECTORS[name]
+        if folder:
+            lists.setdefault("spark.jars", []).extend(_in_folder(name, Path(folder)))
+        elif found := known.of(spark):
+            lists.setdefault("spark.jars.packages", []).append(found)
+        else:
+            raise InvalidInputError(
+                f"connector {name} has no package for Spark {spark}; use Spark {max(known.packages)}, or "
+                f"name a folder with its jars: {JARS}=FOLDER"
+            )
+        for key, value in known.settings.items():
+            lists.setdefault(key, []).append(value)
+    before = given or {}
+    return {
+        key: ",".join(dict.fromkeys([*filter(None, before.get(key, "").split(",")), *values]))
+        for key, values in lists.items()
+    }
+
+
+def arguments(names: Iterable[str], spark: str) -> list[str]:
+    """Return the flags of spark-submit that give Spark some connectors."""
+    flags = {"spark.jars": "--jars", "spark.jars.packages": "--packages"}
+    settings = needed(names, spark)
+    return [
+        word
+        for key, value in settings.items()
+        for word in ([flags[key], value] if key in flags else ["--conf", f"{key}={value}"])
+    ]
+
+
+def _in_folder(name: str, folder: Path) -> list[str]:
+    """Return a connector's jars in a folder: of each the only one, or the last by its name."""
+    found = {start: sorted(folder.glob(f"{start}*.jar")) for start in CONNECTORS[name].jars}
+    if missing := [start for start, files in found.items() if not files]:
+        raise InvalidInputError(
+            f"connector {name}: {JARS}={folder} has no {missing[0]}*.jar; put it there, or unset {JARS} "
+            "to have Spark fetch it"
+        )
+    return [str(files[-1]) for files in found.values()]

@@ -1,0 +1,92 @@
+"""How connectors come to Spark: under python, spark-submit and Spark Connect, and what is said without."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SUBMIT = f"{sys.prefix}/bin/spark-submit"
+PROGRAM = """
+import sys
+from sparkstream_kit import jobflags, spark_session
+
+@jobflags.exit_codes
+def main(argv=None):
+    with spark_session("connectors", profile="test", connectors=["kafka", "delta"]) as spark:
+        path = sys.argv[1]
+        spark.range(3).write.format("delta").save(path)
+        print(spark.read.format("delta").load(path).count())
+        print(spark.read.format("kafka").option("kafka.bootstrap.servers", "localhost:1")
+            .option("subscribe", "t").load().columns)
+    return 0
+
+if __name__ == "__main__":
+    sys.exit(main())
+"""
+SHOWS = "3\n['key', 'value', 'topic', 'partition', 'offset', 'timestamp', 'timestampType']\n"
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    path = tmp_path / "program.py"
+    path.write_text(PROGRAM)
+    return path
+
+
+def test_python_gives_spark_the_jars_of_a_folder(program: Path, tmp_path: Path) -> None:
+    done = run(sys.executable, program, tmp_path / "table")
+    assert (done.returncode, done.stdout) == (0, SHOWS), done.stderr
+
+
+def test_spark_submit_takes_what_the_command_prints(program: Path, tmp_path: Path) -> None:
+    flags = run("sparkstream", "connectors", "kafka", "delta").stdout.split()
+    done = run(SUBMIT, *flags, program, tmp_path / "table")
+    assert (done.returncode, done.stdout) == (0, SHOWS), done.stderr
+
+
+def test_spark_submit_without_them_is_one_line(program: Path, tmp_path: Path) -> None:
+    done = run(SUBMIT, program, tmp_path / "table")
+    assert done.returncode == 2
+    said = (
+        "program.py: Spark has no connector kafka; launch with spark-submit $(sparkstream connectors kafka) …"
+    )
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_jars_without_their_settings_are_one_line(
+    program: Path, tmp_path: Path, connector_jars: Path
+) -> None:
+    files = ",".join(map(str, connector_jars.glob("*.jar")))
+    done = run(SUBMIT, "--jars", files, program, tmp_path / "table")
+    assert done.returncode == 2
+    assert "program.py: Spark has no connector delta; launch with spark-submit" in done.stderr
+
+
+@pytest.mark.skipif("SPARK_REMOTE" in os.environ, reason="it serves for itself")
+def test_a_warm_server_has_them_too(program: Path, tmp_path: Path, free_port: int) -> None:
+    env = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    serve = ("sparkstream", "serve", "--profile", "test", "--port", str(free_port))
+    try:
+        served = run(*serve, "--connectors", "kafka,delta", **env)
+        assert served.returncode == 0, served.stderr
+        remote = served.stdout.strip().partition("=")[2]
+        done = run(sys.executable, program, tmp_path / "table", SPARK_REMOTE=remote, **env)
+        assert (done.returncode, done.stdout) == (0, SHOWS), done.stderr
+        other = run(*serve, "--connectors", "kafka,avro", **env, SPARKSTREAM_JARS="")
+        assert other.returncode == 2
+        assert f"the server that runs on port {free_port} has no connector avro; end it first" in other.stderr
+    finally:
+        run(*serve, "--stop", **env)
+
+
+def run(*command: object, **env: str) -> subprocess.CompletedProcess[str]:
+    words = [str(word) for word in command]
+    return subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ | env)

@@ -1,0 +1,95 @@
+"""Connectors by their names: what spark-submit and a session are given, and what is said of a wrong one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sparkstream_kit import _packages, get_session
+from sparkstream_kit.cli import main
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pyspark.sql import SparkSession
+
+KAFKA = (
+    "spark-sql-kafka-0-10_2.13",
+    "spark-token-provider-kafka-0-10_2.13",
+    "kafka-clients",
+    "commons-pool2",
+)
+
+
+@pytest.mark.parametrize(
+    ("version", "package"),
+    [("4.0.1", "delta-spark_4.0_2.13"), ("4.1.0", "delta-spark_4.1_2.13"), ("4.2.0", "delta-spark_4.2_2.13")],
+)
+def test_each_spark_has_packages_of_its_own(version: str, package: str) -> None:
+    found = _packages.needed(["kafka", "delta"], version, jars="")["spark.jars.packages"]
+    assert found == f"org.apache.spark:spark-sql-kafka-0-10_2.13:{version},io.delta:{package}:4.4.0"
+
+
+def test_what_is_given_stays_and_nothing_comes_twice() -> None:
+    given = {"spark.sql.extensions": "org.example.Mine", "spark.jars.packages": "a:b:1"}
+    found = _packages.needed(["delta", "delta"], "4.2.0", given, jars="")
+    assert found["spark.sql.extensions"] == "org.example.Mine,io.delta.sql.DeltaSparkSessionExtension"
+    assert found["spark.jars.packages"] == "a:b:1,io.delta:delta-spark_4.2_2.13:4.4.0"
+
+
+def test_of_two_versions_in_a_folder_the_later_is_taken(tmp_path: Path) -> None:
+    for name in KAFKA:
+        for version in ("4.1.2", "4.2.0"):
+            (tmp_path / f"{name}-{version}.jar").touch()
+    found = _packages.needed(["kafka"], "4.2.0", jars=str(tmp_path))
+    assert found == {"spark.jars": ",".join(f"{tmp_path}/{name}-4.2.0.jar" for name in KAFKA)}
+
+
+@pytest.mark.parametrize(
+    ("names", "version", "message"),
+    [
+        (["kafak"], "4.2.0", "unknown connector kafak; did you mean kafka?"),
+        (
+            ["delta"],
+            "4.9.0",
+            "connector delta has no package for Spark 4.9.0; use Spark 4.2, or name a folder",
+        ),
+    ],
+)
+def test_what_cannot_be_had_is_one_line(names: list[str], version: str, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        _packages.needed(names, version, jars="")
+
+
+def test_a_folder_without_a_jar_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / f"{KAFKA[0]}-4.2.0.jar").touch()
+    monkeypatch.setenv("SPARKSTREAM_JARS", str(tmp_path))
+    with pytest.raises(
+        InvalidInputError, match=f"connector kafka: SPARKSTREAM_JARS={tmp_path} has no {KAFKA[1]}-"
+    ):
+        _packages.needed(["kafka"], "4.2.0")
+
+
+@pytest.mark.parametrize("name", sorted(_packages.CONNECTORS))
+def test_a_session_that_runs_without_a_connector_says_how_it_comes(spark: SparkSession, name: str) -> None:
+    with pytest.raises(
+        InvalidInputError, match=rf"Spark has no connector {name}; launch with spark-submit \$\("
+    ):
+        get_session("later", connectors=[name])
+
+
+def test_the_command_lists_connectors_and_prints_flags(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SPARKSTREAM_JARS", raising=False)
+    assert main(["connectors"]) == 0
+    assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == sorted(
+        _packages.CONNECTORS
+    )
+    assert main(["connectors", "delta"]) == 0
+    words = capsys.readouterr().out.split()
+    assert (words[0], words[2]) == ("--packages", "--conf")
+    assert main(["connectors", "kafak"]) == 2
+    assert "unknown connector kafak; did you mean kafka?" in capsys.readouterr().err
