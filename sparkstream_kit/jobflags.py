@@ -59,7 +59,7 @@ __all__ = [
 ]
 
 # Flags whose file or folder may not be in the input folder.
-_WRITTEN = ("OUT_DIR", "--checkpoint", "--snapshot", "--database", "--chart", "--stop-file")
+_WRITTEN = ("OUT_DIR", "--checkpoint", "--snapshot", "--database", "--delta", "--chart", "--stop-file")
 
 
 # --- the shared flags by their groups, of which a job may also take single ones
@@ -119,6 +119,12 @@ OUTPUT = {
         "Keep the result in the table TABLE of this database, replaced whole after each batch. URL is "
         "sqlite:///results.db, postgresql+psycopg://user@host/name (password in PGPASSWORD or ~/.pgpass), or "
         "env:NAME to read it from the environment variable NAME.",
+    ),
+    "--delta": _value(
+        "PATH",
+        str,
+        "Keep the result in the Delta table in this folder, replaced whole after each batch. The history of "
+        "the table has a commit for each batch.",
     ),
     "--take-over": _switch("Replace the table even if another query wrote it."),
     "--chart": _value("FILE.png", str, "Draw the result as a picture at the end."),
@@ -244,8 +250,8 @@ def _check(given: Mapping[str, Any]) -> None:
         raise InvalidInputError("--available-now and --trigger exclude each other; give one of them")
     if given.get("--drain") and not given.get("--available-now"):
         raise InvalidInputError("--drain is for the end of the input; give --available-now, too")
-    if given.get("--take-over") and not given.get("--database"):
-        raise InvalidInputError("--take-over does nothing without --database; give both, or neither")
+    if given.get("--take-over") and not (given.get("--database") or given.get("--delta")):
+        raise InvalidInputError("--take-over does nothing without --database or --delta; leave it out")
     if "INPUT_DIR" in given:
         check_apart(given["INPUT_DIR"], {flag: given.get(flag) for flag in _WRITTEN})
 
@@ -331,7 +337,7 @@ def lines(spark: SparkSession, args: Namespace) -> DataFrame:
 
 
 def outputs(args: Namespace, part: Callable[[DataFrame], DataFrame] | None = None) -> list[Sink]:
-    """Return the sinks that `--snapshot` and `--database` ask for, for a query in complete mode.
+    """Return the sinks that `--snapshot`, `--database` and `--delta` ask for, for a query in complete mode.
 
     Args:
         args: the job's arguments.
@@ -344,6 +350,8 @@ def outputs(args: Namespace, part: Callable[[DataFrame], DataFrame] | None = Non
         asked.append(sinks.snapshot(args.snapshot))
     if getattr(args, "database", None):
         asked.append(sinks.sql_table(args.database, args.table, how="replace", take_over=args.take_over))
+    if getattr(args, "delta", None):
+        asked.append(sinks.delta(args.delta, how="replace", take_over=args.take_over))
     return asked if part is None else [sink.taking(part) for sink in asked]
 
 

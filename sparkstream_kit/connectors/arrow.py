@@ -1,4 +1,4 @@
-"""A batch on its way through the driver: computed by Spark, kept by the workers as Arrow, fetched in parts."""
+"""A batch on its way through the driver: kept by the workers as Arrow, and fetched in parts."""
 
 from __future__ import annotations
 

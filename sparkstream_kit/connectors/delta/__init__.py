@@ -1,1 +1,1 @@
-"""Delta Lake: tables written exactly once, by Delta's writer for Spark or by delta-rs, and read as streams."""
+"""Delta: tables written exactly once, by Delta's writer for Spark or by delta-rs, and read as streams."""

@@ -6,16 +6,16 @@ import json
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
-from deltalake.exceptions import DeltaError
+from deltalake.exceptions import CommitFailedError, DeltaError
 from pyspark.sql import types as T
 
 from sparkstream_kit.connectors import arrow
-from sparkstream_kit.connectors.delta.tables import OWNERS, Commit, check_keys, nullable
+from sparkstream_kit.connectors.delta.tables import OWNERS, Commit, ConflictError, check_keys, nullable
 from sparkstream_kit.errors import InvalidInputError, KitError
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class RustTable:
         return self._known
 
     def schema(self) -> T.StructType | None:
+        """Return its columns as they are now; None if there is no table."""
         table = self._now()
         if table is not None:
             return T.StructType.fromJson(json.loads(table.schema().to_json()))
@@ -56,16 +57,20 @@ class RustTable:
         return None
 
     def owners(self) -> list[str]:
+        """Return the queries that may write to it, as it is now; none if there is no table."""
         table = self._now()
         return [] if table is None else str(table.metadata().configuration.get(OWNERS, "")).split()
 
     def last_batch(self, query: str) -> int | None:
+        """Return the last batch of a query, whoever has written it."""
         return None if self._known is None else self._known.transaction_version(_application(query))
 
     def has_rows(self) -> bool:
+        """Say whether it has rows."""
         return self._known is not None and bool(self._known.count())
 
     def create(self, schema: T.StructType) -> None:
+        """Make it, unless another driver has just done so."""
         with _in_one_line(self.place):
             try:
                 DeltaTable.create(self.place, Schema.from_json(nullable(schema)), mode="ignore")
@@ -74,27 +79,34 @@ class RustTable:
                     raise
 
     def add_columns(self, columns: list[T.StructField]) -> None:
+        """Add columns."""
         added = Schema.from_json(nullable(T.StructType(columns))).fields
         with _in_one_line(self.place):
             self._loaded().alter.add_columns(added)
 
     def own(self, queries: list[str]) -> None:
+        """Note which queries may write to it."""
         with _in_one_line(self.place):
             self._loaded().alter.set_table_properties({OWNERS: " ".join(queries)}, raise_if_not_exists=False)
 
     def write(self, batch: DataFrame, target: Target, commit: Commit) -> None:
+        """Write a batch in one commit."""
         table, properties = self._loaded(), _properties(commit)
         schema = Schema.from_json(nullable(batch.schema))
-        with arrow.kept(batch) as parts, _gathered(parts, pa.schema(schema)) as rows:
-            with _in_one_line(self.place):
-                if not rows.num_rows and target.how != "replace":
-                    _commit_alone(table, properties)
-                elif target.how == "upsert":
-                    _check_keys(rows, target, commit)
-                    _merge(table, rows, target, properties)
-                else:
-                    mode = "append" if target.how == "append" else "overwrite"
-                    write_deltalake(table, rows, mode=mode, commit_properties=properties)
+        with (
+            arrow.kept(batch) as parts,
+            _gathered(parts, pa.schema(schema)) as rows,
+            _in_one_line(self.place),
+        ):
+            if target.how == "upsert" and rows.num_rows:
+                _check_keys(rows, target, commit)
+                _merge(table, rows, target, properties)
+            elif target.how == "replace":
+                _write(table, rows, "overwrite", properties)
+            elif rows.num_rows:
+                _write(table, rows, "append", properties)
+            else:
+                _commit_alone(table, properties)
 
     def _loaded(self) -> DeltaTable:
         table = self._known or self._now()
@@ -149,6 +161,13 @@ def _gathered(parts: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa
             yield pa.ipc.open_file(mapped).read_all()
 
 
+def _write(
+    table: DeltaTable, rows: pa.Table, mode: Literal["append", "overwrite"], properties: CommitProperties
+) -> None:
+    # By `merge` the columns are matched by name, and one that only the table has is null.
+    write_deltalake(table, rows, mode=mode, schema_mode="merge", commit_properties=properties)
+
+
 def _check_keys(rows: pa.Table, target: Target, commit: Commit) -> None:
     keys = rows.select(list(target.keys))
     nulls = any(column.null_count for column in keys.columns)
@@ -170,4 +189,5 @@ def _in_one_line(folder: str) -> Iterator[None]:
         yield
     except DeltaError as err:
         line = " ".join(str(err).split())
-        raise KitError(f"Delta table {folder}: {line}") from err
+        kind = ConflictError if isinstance(err, CommitFailedError) else KitError
+        raise kind(f"Delta table {folder}: {line}") from err

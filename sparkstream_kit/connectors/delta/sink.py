@@ -27,6 +27,7 @@ __all__ = ["delta"]
 
 _MODES = {"append": "append", "upsert": "update", "replace": "complete"}
 _WRITERS = ("auto", "spark", "delta-rs")
+_TRIES = 5  # for a commit that another writer was quicker with
 _JARS = "get_session(…, connectors=['delta'])"
 
 _log = logging.getLogger(__name__)
@@ -153,7 +154,7 @@ class _Asked:
             InvalidInputError: the writer cannot be used there.
             MissingExtraError: delta-rs is not installed.
         """
-        extended = "DeltaSparkSessionExtension" in (spark.conf.get("spark.sql.extensions", "") or "")
+        extended = tables.is_extended(spark)
         writer = self.writer if self.writer != "auto" else "spark" if extended else "delta-rs"
         location = None if self.path is None else locate(spark, self.path)
         folder = location.folder if location else None
@@ -210,6 +211,16 @@ class _Writer:
         self._table: tables.Table | None = None
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
+        for left in reversed(range(_TRIES)):
+            try:
+                self._write(batch, batch_id)
+            except tables.ConflictError:
+                if not left:
+                    raise
+            else:
+                return
+
+    def _write(self, batch: DataFrame, batch_id: int) -> None:
         query = self._known or id_of_batch(batch, self._location)
         if self._table is None:
             self._table = self._place.table(batch.sparkSession)

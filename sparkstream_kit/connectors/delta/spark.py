@@ -8,13 +8,22 @@ import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pyspark.errors import AnalysisException
+from py4j.protocol import Py4JError
+from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit import _files
 from sparkstream_kit._spark.files import Location, content, names, through_spark
-from sparkstream_kit.connectors.delta.tables import OWNERS, Commit, check_keys, nullable
+from sparkstream_kit.connectors.delta.tables import (
+    GONE,
+    OWNERS,
+    Commit,
+    ConflictError,
+    check_keys,
+    nullable,
+    quoted,
+)
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -26,7 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SparkTable"]
 
-_GONE = ("DELTA_PATH_DOES_NOT_EXIST", "DELTA_TABLE_NOT_FOUND", "PATH_NOT_FOUND", "TABLE_OR_VIEW_NOT_FOUND")
 _SETTINGS = "spark.databricks.delta."
 _TRANSACTION = "txn STRUCT<appId: STRING, version: BIGINT>"
 
@@ -41,6 +49,7 @@ class SparkTable:
 
     @property
     def place(self) -> str:
+        """The table's folder."""
         return self._where().text
 
     def _where(self) -> Location:
@@ -52,27 +61,30 @@ class SparkTable:
         return self._location
 
     def _sql_name(self) -> str:
-        return "delta.`" + self.place.replace("`", "``") + "`"
+        return f"delta.{quoted(self.place)}"
 
     def schema(self) -> T.StructType | None:
+        """Return its columns as they are now; None if there is no table."""
         try:
             if self._name is not None:
                 return self._spark.table(self._name).schema
             return self._spark.read.format("delta").load(self.place).schema
         except AnalysisException as err:
-            if err.getCondition() not in _GONE:
+            if err.getCondition() not in GONE:
                 raise
         if self._location is not None and names(self._spark, self._location):
             raise InvalidInputError(f"{self.place} is no Delta table, but not empty; use another folder")
         return None
 
     def owners(self) -> list[str]:
+        """Return the queries that may write to it, as it is now; none if there is no table."""
         if self.schema() is None:
             return []
         properties = self._spark.sql(f"SHOW TBLPROPERTIES {self._sql_name()}").collect()
         return next((row.value.split() for row in properties if row.key == OWNERS), [])
 
     def last_batch(self, query: str) -> int | None:
+        """Return the last batch of a query, whoever has written it."""
         return self._written[query] if query in self._written else self._in_log(query)
 
     def _in_log(self, query: str) -> int | None:
@@ -100,9 +112,11 @@ class SparkTable:
         return None if last is None else last[1]
 
     def has_rows(self) -> bool:
+        """Say whether it has rows."""
         return not self._spark.read.format("delta").load(self.place).isEmpty()
 
     def create(self, schema: T.StructType) -> None:
+        """Make it, unless another driver has just done so."""
         columns = T.StructType.fromJson(json.loads(nullable(schema)))
         writer = self._spark.createDataFrame([], columns).write.format("delta").mode("ignore")
         try:
@@ -112,20 +126,25 @@ class SparkTable:
                 raise
 
     def add_columns(self, columns: list[T.StructField]) -> None:
-        added = ", ".join(f"`{each.name}` {each.dataType.simpleString()}" for each in columns)
+        """Add columns."""
+        added = ", ".join(f"{quoted(each.name)} {each.dataType.simpleString()}" for each in columns)
         self._spark.sql(f"ALTER TABLE {self._sql_name()} ADD COLUMNS ({added})")
 
     def own(self, queries: list[str]) -> None:
+        """Note which queries may write to it."""
         value = " ".join(queries)
-        self._spark.sql(f"ALTER TABLE {self._sql_name()} SET TBLPROPERTIES ('{OWNERS}' = '{value}')")
+        with _conflicts(self.place):
+            self._spark.sql(f"ALTER TABLE {self._sql_name()} SET TBLPROPERTIES ('{OWNERS}' = '{value}')")
 
     def write(self, batch: DataFrame, target: Target, commit: Commit) -> None:
-        if target.how == "upsert":
-            self._merge(batch, target, commit)
-        else:
-            writer = batch.write.format("delta").mode("append" if target.how == "append" else "overwrite")
-            writer = writer.option("txnAppId", commit.application).option("txnVersion", commit.batch)
-            writer.option("userMetadata", commit.metadata).save(self.place)
+        """Write a batch in one commit."""
+        with _conflicts(self.place):
+            if target.how == "upsert":
+                self._merge(batch, target, commit)
+            else:
+                writer = batch.write.format("delta").mode("append" if target.how == "append" else "overwrite")
+                writer = writer.option("txnAppId", commit.application).option("txnVersion", commit.batch)
+                writer.option("userMetadata", commit.metadata).save(self.place)
         self._written[commit.query] = commit.batch
 
     def _merge(self, batch: DataFrame, target: Target, commit: Commit) -> None:
@@ -134,8 +153,8 @@ class SparkTable:
             batch.persist()
         try:
             _check_keys(batch, target, commit)
-            same = " AND ".join(f"t.{_quoted(key)} = s.{_quoted(key)}" for key in target.keys)
-            columns = [_quoted(name) for name in batch.columns]
+            same = " AND ".join(f"t.{quoted(key)} = s.{quoted(key)}" for key in target.keys)
+            columns = [quoted(name) for name in batch.columns]
             with _as_view(batch) as view, _as_transaction(batch.sparkSession, commit):
                 batch.sparkSession.sql(
                     f"MERGE INTO {self._sql_name()} AS t USING {view} AS s ON {same} "  # noqa: S608 - quoted
@@ -148,13 +167,21 @@ class SparkTable:
                 batch.unpersist()
 
 
-def _quoted(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"
+@contextmanager
+def _conflicts(place: str) -> Iterator[None]:
+    try:
+        yield
+    except (PySparkException, Py4JError) as err:
+        # https://docs.delta.io/concurrency-control/#conflict-exceptions
+        found = re.search(r"DELTA_(CONCURRENT\w+|METADATA_CHANGED|PROTOCOL_CHANGED)", str(err))
+        if found is None:
+            raise
+        raise ConflictError(f"Delta table {place}: another writer was quicker ({found[0]})") from err
 
 
 def _check_keys(batch: DataFrame, target: Target, commit: Commit) -> None:
-    keys = [F.col(_quoted(key)) for key in target.keys]
-    null = F.lit(False)  # noqa: FBT003 - Spark's own signature
+    keys = [F.col(quoted(key)) for key in target.keys]
+    null = F.lit(False)
     for key in keys:
         null = null | key.isNull()
     row = batch.groupBy(*keys).agg(F.count("*").alias("n")).agg(F.max("n"), F.max(null)).first()

@@ -10,19 +10,39 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pyspark.sql import types as T
 
 from sparkstream_kit.connectors.ledger import Ledger
-from sparkstream_kit.errors import InvalidInputError, reject_unknown
+from sparkstream_kit.errors import InvalidInputError, KitError, reject_unknown
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
-__all__ = ["OWNERS", "Commit", "Table", "Target", "check_keys", "is_written", "nullable", "prepare"]
+__all__ = [
+    "GONE",
+    "OWNERS",
+    "Commit",
+    "ConflictError",
+    "Table",
+    "Target",
+    "check_keys",
+    "is_extended",
+    "is_written",
+    "nullable",
+    "prepare",
+    "quoted",
+]
+
+# What Spark and Delta say of a table that is not there.
+GONE = ("DELTA_PATH_DOES_NOT_EXIST", "DELTA_TABLE_NOT_FOUND", "PATH_NOT_FOUND", "TABLE_OR_VIEW_NOT_FOUND")
 
 OWNERS = "sparkstream.queries"  # the table's property with the ids of the queries that may write to it
 _NOT_IN_NAMES = " ,;{}()\n\t="  # Parquet's rule, which Delta keeps
 _KEPT = (
-    "array binary boolean byte date decimal double float integer long map short string struct timestamp "
-    "timestamp_ntz variant"
-).split()
+    *("array", "binary", "boolean", "byte", "date", "decimal", "double", "float", "integer", "long", "map"),
+    *("short", "string", "struct", "timestamp", "timestamp_ntz", "variant"),
+)
+
+
+class ConflictError(KitError):
+    """Another writer has committed to the table in the same moment, and nothing of this commit is there."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +86,7 @@ class Commit:
 
 
 class Table(Protocol):
-    """A Delta table as one of the writers sees it."""
+    """A Delta table as one of the writers sees it; what it commits can end in a ConflictError."""
 
     @property
     def place(self) -> str:
@@ -91,10 +111,20 @@ class Table(Protocol):
         """Add columns."""
 
     def own(self, queries: list[str]) -> None:
-        """Note which queries may write to it. A commit of another writer in the same moment fails."""
+        """Note which queries may write to it; of two that do so at once one has a ConflictError."""
 
     def write(self, batch: DataFrame, target: Target, commit: Commit) -> None:
         """Write a batch in one commit."""
+
+
+def is_extended(spark: SparkSession) -> bool:
+    """Say whether a session has Delta's extension, without which its jars do nothing."""
+    return "DeltaSparkSessionExtension" in (spark.conf.get("spark.sql.extensions", "") or "")
+
+
+def quoted(name: str) -> str:
+    """Return a name as SQL takes it."""
+    return "`" + name.replace("`", "``") + "`"
 
 
 def nullable(schema: T.StructType) -> str:
