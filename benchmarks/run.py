@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import report
+from lakes import delta
 from latencies import batch, listener, overhead, start, suite, waiting
 from running import measure
 from templates import jobs
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 
 BENCHMARKS = {
     each.__name__: each
-    for each in (start, batch, throughput, yahoo, sql, overhead, quarantine, jobs, listener, suite, waiting)
+    for each in (
+        *(start, batch, throughput, yahoo, sql, delta, overhead, quarantine, jobs, listener, suite),
+        waiting,
+    )
 }
 
 

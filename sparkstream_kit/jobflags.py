@@ -250,8 +250,11 @@ def _check(given: Mapping[str, Any]) -> None:
         raise InvalidInputError("--available-now and --trigger exclude each other; give one of them")
     if given.get("--drain") and not given.get("--available-now"):
         raise InvalidInputError("--drain is for the end of the input; give --available-now, too")
-    if given.get("--take-over") and not (given.get("--database") or given.get("--delta")):
-        raise InvalidInputError("--take-over does nothing without --database or --delta; leave it out")
+    kept = [flag for flag in ("--database", "--delta") if flag in given]
+    if given.get("--take-over") and not any(given[flag] for flag in kept):
+        raise InvalidInputError(
+            f"--take-over does nothing without {' or '.join(kept)}; give both, or neither"
+        )
     if "INPUT_DIR" in given:
         check_apart(given["INPUT_DIR"], {flag: given.get(flag) for flag in _WRITTEN})
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import ROOT
 from deltalake import DeltaTable
 from pyspark.sql import functions as F
 
@@ -216,7 +218,7 @@ def test_two_queries_on_a_table_that_is_not_there_yet(
         for n in (1, 2)
     ]
     run(*both)
-    assert rows(spark, out) == [("a", 1), ("a", 1), ("b", 1), ("b", 1)]
+    assert rows(spark, out) == sorted(2 * CASES["append"][2])
 
 
 def test_a_table_as_a_stream_and_its_changes(
@@ -237,7 +239,7 @@ def test_a_table_as_a_stream_and_its_changes(
     spark.sql(
         f"MERGE INTO {table} t USING (SELECT 'a' AS k, 9 AS n) s ON t.k = s.k WHEN MATCHED THEN UPDATE SET *"
     )
-    spark.sql(f"DELETE FROM {table} WHERE k = 'b'")
+    spark.sql(f"DELETE FROM {table} WHERE k = 'b'")  # noqa: S608 - ours
     columns = ("k", "n", "_change_type", "_commit_version")
     changes = sources.delta(spark, out, change_feed=True, starting_version=4)
     assert dict(changes.dtypes)["_commit_timestamp"] == "timestamp"
@@ -271,7 +273,21 @@ def test_what_is_not_there_is_one_line(spark: SparkSession, tmp_path: Path) -> N
         ({"path": "t", "startingVerson": 1}, "did you mean startingVersion?"),
     ):
         with pytest.raises(InvalidInputError) as error:
-            sources.delta(spark, **arguments)  # type: ignore[arg-type]
+            sources.delta(spark, **arguments)
         assert said in str(error.value)
     with pytest.raises(InvalidInputError, match="is no Delta table, but not empty; use another folder"):
         finish(spark.readStream.format("rate").load(), sinks.delta(tmp_path / "other"), tmp_path / "ckpt")
+
+
+def test_the_page_on_delta_runs_from_top_to_bottom(spark: SparkSession, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "delta.md").read_text("utf-8")
+    (tmp_path / "incoming").mkdir()
+    feeds.drip([("1.csv", "tea,1\nink,2\n"), ("2.csv", "tea,3\n")], tmp_path / "incoming")
+    # Spark's own working folder cannot change.
+    page = re.sub(r"\b(incoming|out/|ckpt/)", rf"{tmp_path}/\1", page)
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(block, "delta.md", "exec"), names)  # noqa: S102 - our own page
+    assert rows(spark, tmp_path / "out/totals") == [("ink", 2), ("tea", 4)]
+    log = spark.read.format("delta").load(f"{tmp_path}/out/log").select("product", "total")
+    assert sorted(map(tuple, log.collect())) == [("ink", 2), ("tea", 1), ("tea", 4)]
