@@ -120,12 +120,7 @@ OUTPUT = {
         "sqlite:///results.db, postgresql+psycopg://user@host/name (password in PGPASSWORD or ~/.pgpass), or "
         "env:NAME to read it from the environment variable NAME.",
     ),
-    "--delta": _value(
-        "PATH",
-        str,
-        "Keep the result in the Delta table in this folder, replaced whole after each batch. The history of "
-        "the table has a commit for each batch.",
-    ),
+    "--delta": _value("PATH", str, "Keep the result in this Delta table, replaced whole after each batch."),
     "--take-over": _switch("Replace the table even if another query wrote it."),
     "--chart": _value("FILE.png", str, "Draw the result as a picture at the end."),
 }
@@ -252,9 +247,8 @@ def _check(given: Mapping[str, Any]) -> None:
         raise InvalidInputError("--drain is for the end of the input; give --available-now, too")
     kept = [flag for flag in ("--database", "--delta") if flag in given]
     if given.get("--take-over") and not any(given[flag] for flag in kept):
-        raise InvalidInputError(
-            f"--take-over does nothing without {' or '.join(kept)}; give both, or neither"
-        )
+        said = f"--take-over does nothing without {' or '.join(kept)}; give both, or neither"
+        raise InvalidInputError(said)
     if "INPUT_DIR" in given:
         check_apart(given["INPUT_DIR"], {flag: given.get(flag) for flag in _WRITTEN})
 

@@ -18,7 +18,11 @@ PACKAGE = Path(sparkstream_kit.__file__).parent
 # Rooms that a `--py-files` zip could leave out; every other room is the core.
 EXTRAS = {"__main__", "cli", "connectors", "feeds", "monitoring", "server", "testing"}
 # Where the core opens an extra, each when the caller asks for what lies behind it: a module and a room.
-DOORS = {("sparkstream_kit.session", "server"), ("sparkstream_kit.sinks", "connectors")}
+DOORS = {
+    ("sparkstream_kit.session", "server"),
+    ("sparkstream_kit.sinks", "connectors"),
+    ("sparkstream_kit.sources", "connectors"),
+}
 MOST_LINES = {"module": 250, "function": 50, "job": 80}
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark.batch import id_in_checkpoint, id_of_batch
 from sparkstream_kit._spark.files import Location, locate, refuse_elsewhere
+from sparkstream_kit._spark.session import shares_settings
 from sparkstream_kit.connectors.delta import tables
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, reject_unknown
 from sparkstream_kit.sinks.base import Sink
@@ -53,8 +54,9 @@ def delta(
     Two writers keep this one promise. Delta's writer for Spark writes from the workers: for large batches,
     clusters, tables of the catalog and any file system. delta-rs writes from the driver's Python: for small
     results in a local folder, in a tenth of the time, without jars. The kit takes Spark's where the session
-    has Delta's extension (`get_session(…, connectors=["delta"])`), and else delta-rs; `writer` says
-    otherwise. They understand each other's batches, so that a query can go on with the other one.
+    has Delta's extension (`get_session(…, connectors=["delta"])`), and else delta-rs; `upsert` on Spark
+    Connect is for delta-rs alone. `writer` says otherwise. They understand each other's batches, so that a
+    query can go on with the other one.
 
     The table is made when it is missing; make it yourself for partitions or properties. An existing one must
     have the query's columns. It belongs to one query, whose id is in its property `sparkstream.queries`. With
@@ -110,7 +112,7 @@ def delta(
         )
     if table is not None and writer == "delta-rs":
         raise InvalidInputError("delta: delta-rs knows no catalog; give the table's path, or writer='spark'")
-    asked = _Asked(None if path is None else str(path), table, writer)
+    asked = _Asked(None if path is None else str(path), table, writer, how)
     target = tables.Target(f"Delta table {path or table}", how, tuple(keys), merge_schema, take_over)
 
     def open_table(frame: DataFrame, location: Location | None) -> Write:
@@ -146,6 +148,7 @@ class _Asked:
     path: str | None
     name: str | None
     writer: str
+    how: str
 
     def at(self, spark: SparkSession) -> _Place:
         """Return where that is for a session, and who writes.
@@ -155,7 +158,9 @@ class _Asked:
             MissingExtraError: delta-rs is not installed.
         """
         extended = tables.is_extended(spark)
-        writer = self.writer if self.writer != "auto" else "spark" if extended else "delta-rs"
+        # Delta takes the transaction of a MERGE from the settings: other writes must not have them meanwhile.
+        fits = extended and not (self.how == "upsert" and shares_settings(spark))
+        writer = self.writer if self.writer != "auto" else "spark" if fits else "delta-rs"
         location = None if self.path is None else locate(spark, self.path)
         folder = location.folder if location else None
         if writer == "spark":
@@ -164,10 +169,18 @@ class _Asked:
                     f"delta: writer='spark' needs a session with Delta's extension: {_JARS}; it must be the "
                     "first session of the process"
                 )
+            if not fits:
+                raise InvalidInputError(
+                    "delta: on Spark Connect writer='spark' cannot upsert: its transactions would get into "
+                    "other writes of the session; give writer='delta-rs' and a local folder"
+                )
             # With its scheme: a path without one may be on another file system for Delta than for `locate`.
             return _Place(writer, Location(f"file://{folder}", folder) if folder else location, self.name)
         if location is None:
-            raise InvalidInputError(f"delta: table {self.name} is in the catalog, which needs {_JARS}")
+            connect = "" if not extended else ", and to upsert no Spark Connect"
+            raise InvalidInputError(
+                f"delta: table {self.name} is in the catalog, which needs {_JARS}{connect}"
+            )
         if folder is None:
             refuse_elsewhere(spark, f"delta {self.path}", f"writer='spark' on a server with {_JARS}")
             raise InvalidInputError(

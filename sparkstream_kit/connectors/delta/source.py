@@ -35,7 +35,7 @@ def delta(
     *,
     table: str | None = None,
     change_feed: bool = False,
-    starting_version: int | str | None = None,
+    starting_version: int | None = None,
     max_files_per_trigger: int | None = None,
     **options: Any,
 ) -> DataFrame:
@@ -55,10 +55,10 @@ def delta(
         table: in place of a path, a table of the catalog, as `table` or `schema.table`.
         change_feed: read all changes. What is there at the start comes as inserts.
         starting_version: in place of the table as it is, read what was committed from this version of the
-            table on, or from now on: `latest`. A query that goes on from a checkpoint knows where it was.
+            table on. A query that goes on from a checkpoint knows where it was.
         max_files_per_trigger: the most files that one batch reads; Delta's default is 1,000.
         **options: further options of Delta's source, by Delta's own names (`skipChangeCommits=True`,
-            `startingTimestamp="2026-01-31"`, `maxBytesPerTrigger="64m"`, `failOnDataLoss=False`).
+            `startingVersion="latest"`, `maxBytesPerTrigger="64m"`, `failOnDataLoss=False`).
 
     Returns:
         A streaming DataFrame with the table's columns. With `change_feed` it has `_change_type` (string:
@@ -123,7 +123,7 @@ def _check_feed(spark: SparkSession, name: str) -> None:
         )
 
 
-def _check_changes(spark: SparkSession, name: str, starting_version: int | str | None) -> None:
+def _check_changes(spark: SparkSession, name: str, starting_version: int | None) -> None:
     """Say that a query cannot read commits that change rows, as far as the table's history shows any."""
     for commit in spark.sql(f"DESCRIBE HISTORY {name} LIMIT {_LOOKED_AT}").collect():
         if not _changes_rows(commit):
@@ -133,7 +133,7 @@ def _check_changes(spark: SparkSession, name: str, starting_version: int | str |
             "stream cannot read; give change_feed=True to read changes, or skipChangeCommits=True to leave "
             "out such commits"
         )
-        if isinstance(starting_version, int) and commit.version >= starting_version:
+        if starting_version is not None and commit.version >= starting_version:
             raise InvalidInputError(line)
         _log.warning("%s", line)
         return

@@ -51,9 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif args.how == "delta-append":
             sink = sinks.delta(args.target)
         else:
-            sink = sinks.sql_table(args.target, "sales_totals", how="upsert", keys=["key"])
             if args.how == "delta-upsert":
                 sink = sinks.delta(args.target, how="upsert", keys=["key"])
+            else:
+                sink = sinks.sql_table(args.target, "sales_totals", how="upsert", keys=["key"])
             totals = F.count("*").alias("orders"), F.sum("SaleAmount").alias("total")
             frame, mode = rows.groupBy(F.col(args.key).alias("key")).agg(*totals), "update"
         query = start(
