@@ -85,6 +85,7 @@ OUTPUT = {
         "sqlite:///results.db, postgresql+psycopg://user@host/name (password in PGPASSWORD or ~/.pgpass), or "
         "env:NAME to read it from the environment variable NAME.",
     ),
+    "--delta": _value("PATH", str, "Keep the result in this Delta table, replaced whole after each batch."),
     "--take-over": _switch("Replace the table even if another query wrote it."),
     "--chart": _value("FILE.png", str, "Draw the result as a picture at the end."),
 }
