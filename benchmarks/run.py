@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import report
 from brokers import kafka
+from lakes import delta
 from latencies import batch, listener, overhead, start, suite, waiting
 from running import measure
 from templates import jobs
@@ -30,17 +31,7 @@ if TYPE_CHECKING:
 BENCHMARKS = {
     each.__name__: each
     for each in (
-        start,
-        batch,
-        throughput,
-        yahoo,
-        sql,
-        overhead,
-        quarantine,
-        kafka,
-        jobs,
-        listener,
-        suite,
+        *(start, batch, throughput, yahoo, sql, delta, overhead, quarantine, kafka, jobs, listener, suite),
         waiting,
     )
 }

@@ -85,12 +85,13 @@ OUTPUT = {
         "sqlite:///results.db, postgresql+psycopg://user@host/name (password in PGPASSWORD or ~/.pgpass), or "
         "env:NAME to read it from the environment variable NAME.",
     ),
+    "--delta": _value("PATH", str, "Keep the result in this Delta table, replaced whole after each batch."),
     "--take-over": _switch("Replace the table even if another query wrote it."),
     "--chart": _value("FILE.png", str, "Draw the result as a picture at the end."),
 }
 
 # A folder for all that the job writes, with its progress in OUT_DIR/_checkpoint.
-FOLDER = {"OUT_DIR": _value("OUT_DIR", str, "A local folder that only this job writes to.")}
+FOLDER = {"OUT_DIR": _value("OUT_DIR", str, "A folder that only this job writes to, local or on hdfs://.")}
 
 # How late a row may come, and what becomes of the last windows.
 EVENT_TIME = {

@@ -72,7 +72,7 @@ __all__ = [
 _OF_KAFKA = ("--kafka", "--topic")
 
 # Flags whose file or folder may not be in the input folder.
-_WRITTEN = ("OUT_DIR", "--checkpoint", "--snapshot", "--database", "--chart", "--stop-file")
+_WRITTEN = ("OUT_DIR", "--checkpoint", "--snapshot", "--database", "--delta", "--chart", "--stop-file")
 
 
 # --- from the command line to arguments
@@ -139,7 +139,7 @@ class _Parser(ArgumentParser):
                 raise InvalidInputError("--kafka is in place of INPUT_DIR: leave out one of them; see --help")
             raise InvalidInputError(f"unknown argument {rest[0]}; see --help")
         if "OUT_DIR" in self.shared and parsed.checkpoint is None:
-            parsed.checkpoint = str(Path(parsed.out_dir, "_checkpoint"))
+            parsed.checkpoint = f"{parsed.out_dir.rstrip('/')}/_checkpoint"
         _check({flag: getattr(parsed, _name(flag)) for flag in self.shared})
         return parsed
 
@@ -156,8 +156,10 @@ def _check(given: Mapping[str, Any]) -> None:
         raise InvalidInputError("--available-now and --trigger exclude each other; give one of them")
     if given.get("--drain") and not given.get("--available-now"):
         raise InvalidInputError("--drain is for the end of the input; give --available-now, too")
-    if given.get("--take-over") and not given.get("--database"):
-        raise InvalidInputError("--take-over does nothing without --database; give both, or neither")
+    kept = [flag for flag in ("--database", "--delta") if flag in given]
+    if given.get("--take-over") and not any(given[flag] for flag in kept):
+        said = f"--take-over does nothing without {' or '.join(kept)}; give both, or neither"
+        raise InvalidInputError(said)
     if bool(given.get("--kafka")) != bool(given.get("--topic")):
         raise InvalidInputError("--kafka and --topic belong together; give both, or neither")
     if given.get("--max-offsets-per-trigger") and not given.get("--kafka"):
@@ -257,7 +259,7 @@ def lines(spark: SparkSession, args: Namespace) -> DataFrame:
 
 
 def outputs(args: Namespace, part: Callable[[DataFrame], DataFrame] | None = None) -> list[Sink]:
-    """Return the sinks that `--snapshot` and `--database` ask for, for a query in complete mode.
+    """Return the sinks that `--snapshot`, `--database` and `--delta` ask for, for a query in complete mode.
 
     Args:
         args: the job's arguments.
@@ -270,6 +272,8 @@ def outputs(args: Namespace, part: Callable[[DataFrame], DataFrame] | None = Non
         asked.append(sinks.snapshot(args.snapshot))
     if getattr(args, "database", None):
         asked.append(sinks.sql_table(args.database, args.table, how="replace", take_over=args.take_over))
+    if getattr(args, "delta", None):
+        asked.append(sinks.delta(args.delta, how="replace", take_over=args.take_over))
     return asked if part is None else [sink.taking(part) for sink in asked]
 
 

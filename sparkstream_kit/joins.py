@@ -199,8 +199,8 @@ def reloading(
             if location is None or batch_id is None:
                 return with_table(batch, read(spark), on=on, how=how)
             what, copies = f"table {name}", folder_for(location, f"table {name}", f"tables/{name}")
-            version = pinned(location, batch_id, what, lambda: _copied(read(spark), copies))
-            used = {version, *versions_in_use(location, what)}
+            version = pinned(spark, location, batch_id, what, lambda: _copied(read(spark), copies))
+            used = {version, *versions_in_use(spark, location, what)}
             for path in copies.iterdir():
                 if path.name not in used:
                     shutil.rmtree(path)

@@ -187,7 +187,7 @@ def test_help_shows_the_docstring_and_ends_with_0(capsys: pytest.CaptureFixture[
     ("words", "message"),
     [
         (["--trigger", "1 minute", "--available-now"], "--available-now and --trigger exclude each other"),
-        (["--take-over"], "--take-over does nothing without --database; give both, or neither"),
+        (["--take-over"], "--take-over does nothing without --database or --delta; give both, or neither"),
         (["--stop-file", "/stop"], "--stop-file /stop lies in the input folder /, and would be read"),
         (["--snapshot", ""], "--snapshot : the name must end in .csv or .json"),
         (["--snapshot", "/none/t.csv"], "--snapshot /none/t.csv: folder /none does not exist; create it"),

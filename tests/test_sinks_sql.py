@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.checkpoints import rewind
+from sparkstream_kit.connectors import arrow
 from sparkstream_kit.connectors.sql import rows
 from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, QueryFailed
 from sparkstream_kit.sinks.base import opened
@@ -189,7 +190,7 @@ def test_rows_that_spark_had_to_compute_again_are_not_taken_for_the_first_ones(s
             made = pa.array([time.time_ns()] * part.num_rows)
             yield pa.RecordBatch.from_arrays([made], ["at"])
 
-    with rows.kept(spark.range(5).mapInArrow(now, "at LONG")) as parts:
+    with arrow.kept(spark.range(5).mapInArrow(now, "at LONG")) as parts:
         spark.catalog.clearCache()  # as when a worker goes with what it kept
         with pytest.raises(KitError, match="a worker lost rows of this batch"):
             list(parts)

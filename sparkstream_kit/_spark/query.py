@@ -156,10 +156,12 @@ def note(
     for run_id in [run_id for run_id, other in _running.items() if not _is_active(other)]:
         del _running[run_id]
     here = location.text if location is not None and location.folder is not None else None
-    prints = prints and is_connect(frame.sparkSession)
+    spark = frame.sparkSession
+    prints = prints and is_connect(spark)
+    can_end = here is not None or (location is not None and not is_connect(spark))
     run_id = str(query.runId)
     _started[run_id], _running[run_id] = (
-        _Started(frame, mode, here, prints, drain if here else None, interval),
+        _Started(frame, mode, here, prints, drain if can_end else None, interval),
         query,
     )
     weakref.finalize(query, _started.pop, run_id, None).atexit = False
@@ -191,7 +193,7 @@ def frame(query: StreamingQuery) -> DataFrame | None:
 
 
 def drain(query: StreamingQuery) -> Drain | None:
-    """Return what starts a query once more for its last batch, if its checkpoint is on this machine."""
+    """Return what starts a query once more for its last batch, if its checkpoint can be written."""
     started = _started.get(str(query.runId))
     return None if started is None else started.drain
 

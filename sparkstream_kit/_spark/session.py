@@ -28,6 +28,7 @@ __all__ = [
     "runs",
     "runs_here",
     "server_folder",
+    "shares_settings",
     "starts_python_for_batches",
 ]
 
@@ -86,6 +87,11 @@ def prints_here(spark: SparkSession) -> bool:
 
 def starts_python_for_batches(spark: SparkSession) -> bool:
     """Say whether a Python process is started at a server before the function of a batch can be called."""
+    return is_connect(spark)
+
+
+def shares_settings(spark: SparkSession) -> bool:
+    """Say whether the function of a batch has the settings of the session, and not a copy for its query."""
     return is_connect(spark)
 
 

@@ -85,7 +85,7 @@ def learner(
             query = id_of_batch(batch, location)[:8]
             base = current(folder)
             if location is not None:
-                base = pinned(location, batch_id, f"model {folder}", lambda: base)
+                base = pinned(batch.sparkSession, location, batch_id, f"model {folder}", lambda: base)
             wanted = (column(name) for name in dict.fromkeys([*columns, label]))
             rows: Any = batch.select(*wanted).toPandas()
             rows = rows.dropna(subset=[label, features] if isinstance(features, str) else [label])
@@ -98,7 +98,7 @@ def learner(
             if current(folder) == base:  # else somebody has published another, which is to stay
                 switch(folder, version)
             if location is not None:
-                _remove_old(folder, query, first_kept(location) - 1)
+                _remove_old(folder, query, first_kept(batch.sparkSession, location) - 1)
 
         return write
 

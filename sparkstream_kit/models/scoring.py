@@ -88,7 +88,7 @@ def scorer(path: str | Path, *, features: str | Sequence[str] | None = None) -> 
 
     Raises:
         InvalidInputError: the path is not local, or, when the query starts, as `score`; or the checkpoint is
-            not on a local path.
+            on a Spark Connect server elsewhere.
         MissingExtraError: scikit-learn is not installed.
 
     Example:
@@ -107,7 +107,8 @@ def scorer(path: str | Path, *, features: str | Sequence[str] | None = None) -> 
             if location is None or batch_id is None:
                 version = current(folder)
             else:
-                version = pinned(location, batch_id, f"model {folder}", lambda: current(folder))
+                what = f"model {folder}"
+                version = pinned(batch.sparkSession, location, batch_id, what, lambda: current(folder))
             if version not in kept:
                 model, name = find(batch.sparkSession, folder, version)
                 kept.clear()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sparkstream_kit._lazy import attributes
 
 if TYPE_CHECKING:
+    from sparkstream_kit.connectors.delta.sink import delta
     from sparkstream_kit.connectors.kafka.sink import kafka
     from sparkstream_kit.connectors.sql import sql_table
     from sparkstream_kit.sinks.base import Sink
@@ -27,6 +28,7 @@ __all__ = [
     "batch_files",
     "by_watermark",
     "console",
+    "delta",
     "fan_out",
     "files",
     "foreach_batch",
@@ -45,6 +47,7 @@ __getattr__ = attributes(
         "batch_files": "sparkstream_kit.sinks.directories",
         "by_watermark": "sparkstream_kit.sinks.gate",
         "console": "sparkstream_kit.sinks.builtin",
+        "delta": "sparkstream_kit.connectors.delta.sink",
         "fan_out": "sparkstream_kit.sinks.batches",
         "files": "sparkstream_kit.sinks.builtin",
         "foreach_batch": "sparkstream_kit.sinks.batches",

@@ -29,6 +29,10 @@ _KNOWN = {
         emptyValue enforceSchema escape escapeQuotes extension header ignoreLeadingWhiteSpace
         ignoreTrailingWhiteSpace inputBufferSize maxCharsPerColumn maxColumns nanValue negativeInf nullValue
         positiveInf preferDate quote quoteAll sep unescapedQuoteHandling""",
+    # https://docs.delta.io/delta-streaming/
+    "delta": """excludeRegex failOnDataLoss ignoreChanges ignoreDeletes maxBytesPerTrigger maxFilesPerTrigger
+        readChangeFeed schemaTrackingLocation skipChangeCommits startingTimestamp startingVersion
+        withEventTimeOrder""",
     "json": f"""{_FILES} {_LINES} {_VALUES} allowBackslashEscapingAnyCharacter allowComments
         allowNonNumericNumbers allowNumericLeadingZeros allowSingleQuotes allowUnquotedControlChars
         allowUnquotedFieldNames dropFieldIfAllNull ignoreNullFields inferTimestamp prefersDecimal

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pyarrow.parquet as pq
+from deltalake import DeltaTable
 from faults.drivers import JOBS, SCRIPTS, no_stack_trace
 from faults.sales import Events, Sales
 
@@ -148,6 +149,38 @@ def database(
         return sorted((key, orders, Decimal(total)) for key, orders, total in rows)
 
     return sales, Target((*command, *ONE_FILE), checkpoint, (Sink(last, totals, sales.totals),))
+
+
+def delta(folder: Path, how: str = "replace", *, connectors: tuple[str, ...] = ()) -> tuple[Sales, Target]:
+    """A Delta table: the job `sales_totals` replaces it, `sales_to.py` appends or upserts."""
+    sales, out, checkpoint = Sales(folder / "in"), folder / "out", folder / "ckpt"
+    command: tuple[Any, ...] = (SCRIPTS / "sales_to.py", f"delta-{how}", out, sales.folder, checkpoint)
+    if how == "replace":
+        command = (JOBS / "sales_totals.py", sales.folder, "--checkpoint", checkpoint, "--delta", out, *QUICK)
+    elif connectors:
+        command = (*command, "--connectors", *connectors)
+
+    def totals() -> Totals:
+        if sink.last() < 0:
+            return []
+        table = DeltaTable(out)
+        said = [commit.get("userMetadata") for commit in reversed(table.history())]
+        assert [json.loads(each)["batch"] for each in said if each] == list(range(sink.last() + 1))
+        files = [uri.removeprefix("file://") for uri in table.file_uris()]
+        rows = [tuple(row.values()) for file in files for row in pq.read_table(file).to_pylist()]
+        return added_up(row[-2:] for row in rows) if how == "append" else sorted(rows)
+
+    sink = Sink(lambda: last_in_delta(out), totals, sales.totals)
+    return sales, Target((*command, *ONE_FILE), checkpoint, (sink,))
+
+
+def last_in_delta(table: Path) -> int:
+    """Return the last batch that is in a table, by its newest commit: opening the table would take longer."""
+    for commit in sorted((table / "_delta_log").glob("*.json"), reverse=True):
+        for line in commit.read_text().splitlines():
+            if said := json.loads(line).get("commitInfo", {}).get("userMetadata"):
+                return int(json.loads(said)["batch"])
+    return -1
 
 
 def events(folder: Path, url: str) -> tuple[Sales, Target]:

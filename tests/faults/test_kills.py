@@ -41,8 +41,8 @@ KILLS = [(point, "group") for point in POINTS]
 # Python alone: its JVM outlives it, for seconds.
 ALSO = [*KILLS, ("before the commit", "python")]
 
-JOBS = ["files", "sqlite", "postgresql", "events"]
-SINKS = ["spark-files", "sqlite-upsert", "postgresql-insert"]
+JOBS = ["files", "sqlite", "postgresql", "events", "delta"]
+SINKS = ["spark-files", "sqlite-upsert", "postgresql-insert", "delta-append", "delta-upsert"]
 
 
 @pytest.fixture
@@ -55,6 +55,8 @@ def killed(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Sales, Targe
     if request.param == "events":
         return targets.events(tmp_path, request.getfixturevalue("server").database())
     kind, _, how = request.param.partition("-")
+    if kind == "delta":
+        return targets.delta(tmp_path, how or "replace")
     if kind == "sqlite":
         return targets.database(tmp_path, f"sqlite:///{tmp_path}/totals.db", how or "replace")
     server: postgresql.Server = request.getfixturevalue("server")

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from systems.hadoop import Hdfs
+from systems.launching import Launcher
 
 from sparkstream_kit import spark_session
 
@@ -43,6 +45,24 @@ def spark(connector_jars: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         "systems", profile="test", **({} if "SPARK_REMOTE" in os.environ else options)
     ) as spark:
         yield spark
+
+
+@pytest.fixture(scope="session")
+def hdfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hdfs]:
+    """HDFS for the test run; a test that stops its NameNode starts it again."""
+    server = Hdfs(tmp_path_factory.mktemp("hdfs"), sorted(jars("hadoop").glob("*.jar")))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Launcher]:
+    """Starts drivers of this test; what is left of them at the end is killed."""
+    (tmp_path / "home").mkdir()
+    launcher = Launcher(tmp_path / "home")
+    yield launcher
+    launcher.remove()
 
 
 def jars(name: str) -> Path:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateTable
 
+from sparkstream_kit.connectors import arrow
 from sparkstream_kit.connectors.ledger import Ledger
 from sparkstream_kit.connectors.sql import database, rows
 from sparkstream_kit.errors import InvalidInputError
@@ -92,18 +93,22 @@ class _Store:
         return self._connection.execute(some).first() is not None
 
     def advance(self, query_id: str, batch_id: int) -> bool:
+        """Make this the query's last batch; False if the query has no batch yet, or this one or a later."""
         earlier = self.ledger.c.batch_id < batch_id
         moved = self._connection.execute(self._set(query_id, batch_id).where(earlier))
         return bool(moved.rowcount)
 
     def add(self, query_id: str, batch_id: int) -> None:
+        """Enter a query with its first batch here."""
         values = {"table_name": self._table.name, "query_id": query_id, "batch_id": batch_id}
         self._connection.execute(sa.insert(self.ledger).values(values))
 
     def forget(self) -> None:
+        """Remove all queries from the ledger of this target."""
         self._connection.execute(sa.delete(self.ledger).where(self._here))
 
     def lock(self) -> None:
+        """Let other queries wait with their first batch until the transaction ends."""
         if self._connection.dialect.name == "postgresql":
             # SQLite has let one transaction alone get here. A lock of the ledger would stop those that go on.
             key = sa.func.hashtextextended(f"{_LEDGER} {self._table.schema}.{self._table.name}", 0)
@@ -171,7 +176,7 @@ def write(target: Target, query_id: str, checkpoint: str | None, batch: DataFram
         batch.write.format("noop").mode("append").save()
         return
     # Spark computes the batch first: nothing of the database is held meanwhile.
-    with rows.kept(batch) as parts, database.connected(target.url) as connection:
+    with arrow.kept(batch) as parts, database.connected(target.url) as connection:
         stage = _stage(table)
         stage.create(connection)
         changed = rows.load(connection, stage, parts)
@@ -180,9 +185,33 @@ def write(target: Target, query_id: str, checkpoint: str | None, batch: DataFram
             _log.warning(
                 "batch %d for table %s: %d values are changed: %s", batch_id, target.name, changed, kinds
             )
-        target.ledger(connection, table).advance(query_id, batch_id)
+        _advance(target.ledger(connection, table), _Store(connection, table), query_id, batch_id)
         _merge(connection, target, table, stage, batch_id)
         connection.commit()
+
+
+def _advance(ledger: Ledger, store: _Store, query_id: str, batch_id: int) -> None:
+    """Enter a batch; the transaction decides whether the entry and the rows both come true.
+
+    It is the first statement on what others share: from here on a second driver of the query waits, and
+    so does another query with its first batch.
+
+    Raises:
+        InvalidInputError: another driver has written the batch in the meantime, or another query has
+            begun to write to the target, or has taken it over.
+    """
+    if store.advance(query_id, batch_id):
+        return
+    if store.last_batch(query_id) is not None:
+        raise InvalidInputError(
+            f"batch {batch_id} was written by another driver of this query in the meantime; stop one of them"
+        )
+    store.lock()
+    ledger.check_owner(query_id)  # asked at the start, too; but another query may have come since
+    if ledger.how == "replace":
+        # The rows of others go, and so do their claims: they cannot go on as if their rows were there.
+        store.forget()
+    store.add(query_id, batch_id)
 
 
 def _stage(table: sa.Table) -> sa.Table:

@@ -1,7 +1,7 @@
 """Sales into one sink: rows by `insert` and `files`, totals by a key by `upsert`.
 
-Run: python sales_to.py insert|upsert|files TARGET INPUT_DIR CHECKPOINT
-TARGET is a database's URL, or a folder.
+Run: python sales_to.py insert|upsert|files|delta-append|delta-upsert TARGET INPUT_DIR CHECKPOINT
+TARGET is a database's URL, or a folder. Into Delta goes Spark's writer with `--connectors`.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.add_argument(name)
     parser.add_argument("--key", default="ProductKey")
     parser.add_argument("--allow-changed-query", action="store_true")
+    parser.add_argument("--connectors", nargs="*", default=[])
     args = parser.parse_args(argv)
 
     from pyspark.sql import functions as F
 
     from sparkstream_kit import get_session, run, sinks, sources, start
 
-    with get_session("sales-to", profile="test") as spark:
+    with get_session("sales-to", profile="test", connectors=args.connectors) as spark:
         rows = sources.csv(
             spark,
             args.input_dir,
@@ -47,8 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             sink = sinks.files(args.target)
         elif args.how == "insert":
             sink = sinks.sql_table(args.target, "sales")
+        elif args.how == "delta-append":
+            sink = sinks.delta(args.target)
         else:
-            sink = sinks.sql_table(args.target, "sales_totals", how="upsert", keys=["key"])
+            if args.how == "delta-upsert":
+                sink = sinks.delta(args.target, how="upsert", keys=["key"])
+            else:
+                sink = sinks.sql_table(args.target, "sales_totals", how="upsert", keys=["key"])
             totals = F.count("*").alias("orders"), F.sum("SaleAmount").alias("total")
             frame, mode = rows.groupBy(F.col(args.key).alias("key")).agg(*totals), "update"
         query = start(

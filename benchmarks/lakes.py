@@ -1,0 +1,33 @@
+"""Tables about Delta Lake: a small batch by each of its writers, and by hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from running import HERE, Limit, Program, Table, tuned
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["delta"]
+
+
+def delta(scale: float) -> Iterator[Table]:
+    """Ten totals of a batch of 1,000 rows upserted into a Delta table: the median of 20 warm batches."""
+    del scale
+
+    def program(name: str, *command: str, **more: Any) -> Program:
+        file, *words = command
+        path = (str(HERE / "delta" / file), *words, "{work}/table")
+        return Program(name, path, figure=lambda run: float(run.result["seconds"]), **more)
+
+    yield Table(
+        "An upsert into a Delta table, exactly once",
+        [
+            program("kit, delta-rs", "kit.py", "delta-rs"),
+            program("kit, Delta's writer for Spark", "kit.py", "spark"),
+            program("by hand, with the kit's settings", "by_hand.py", env=tuned("local")),
+            program("by hand, with Spark's defaults", "by_hand.py", runs=1),
+        ],
+        limits=(Limit("kit, Delta's writer for Spark", 1.2, "by hand, with the kit's settings"),),
+    )

@@ -1,0 +1,193 @@
+"""The writer delta-rs: from the driver's Python into a local folder, without Spark's jars."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError
+from pyspark.sql import types as T
+
+from sparkstream_kit.connectors import arrow
+from sparkstream_kit.connectors.delta.tables import OWNERS, Commit, ConflictError, check_keys, nullable
+from sparkstream_kit.errors import InvalidInputError, KitError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyspark.sql import DataFrame
+
+    from sparkstream_kit.connectors.delta.tables import Target
+
+__all__ = ["RustTable", "set_back"]
+
+
+class RustTable:
+    """A table in a local folder."""
+
+    def __init__(self, folder: str) -> None:
+        self.place = folder
+        self._known: DeltaTable | None = None
+
+    def _now(self) -> DeltaTable | None:
+        """Return the table with what others have committed; None if there is none."""
+        if not DeltaTable.is_deltatable(self.place):
+            self._known = None
+        elif self._known is None:
+            with _in_one_line(self.place):
+                self._known = DeltaTable(self.place)
+        else:
+            self._known.update_incremental()
+        return self._known
+
+    def schema(self) -> T.StructType | None:
+        """Return its columns as they are now; None if there is no table."""
+        table = self._now()
+        if table is not None:
+            return T.StructType.fromJson(json.loads(table.schema().to_json()))
+        folder = Path(self.place)
+        if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+            raise InvalidInputError(f"{self.place} is no Delta table, but not empty; use another folder")
+        return None
+
+    def owners(self) -> list[str]:
+        """Return the queries that may write to it, as it is now; none if there is no table."""
+        table = self._now()
+        return [] if table is None else str(table.metadata().configuration.get(OWNERS, "")).split()
+
+    def last_batch(self, query: str) -> int | None:
+        """Return the last batch of a query, whoever has written it."""
+        return None if self._known is None else self._known.transaction_version(_application(query))
+
+    def has_rows(self) -> bool:
+        """Say whether it has rows."""
+        return self._known is not None and bool(self._known.count())
+
+    def create(self, schema: T.StructType) -> None:
+        """Make it, unless another driver has just done so."""
+        with _in_one_line(self.place):
+            try:
+                DeltaTable.create(self.place, Schema.from_json(nullable(schema)), mode="ignore")
+            except DeltaError:
+                if not DeltaTable.is_deltatable(self.place):  # else another query has been quicker
+                    raise
+
+    def add_columns(self, columns: list[T.StructField]) -> None:
+        """Add columns."""
+        added = Schema.from_json(nullable(T.StructType(columns))).fields
+        with _in_one_line(self.place):
+            self._loaded().alter.add_columns(added)
+
+    def own(self, queries: list[str]) -> None:
+        """Note which queries may write to it."""
+        with _in_one_line(self.place):
+            self._loaded().alter.set_table_properties({OWNERS: " ".join(queries)}, raise_if_not_exists=False)
+
+    def write(self, batch: DataFrame, target: Target, commit: Commit) -> None:
+        """Write a batch in one commit."""
+        table, properties = self._loaded(), _properties(commit)
+        schema = Schema.from_json(nullable(batch.schema))
+        with (
+            arrow.kept(batch) as parts,
+            _gathered(parts, pa.schema(schema)) as rows,
+            _in_one_line(self.place),
+        ):
+            if target.how == "upsert" and rows.num_rows:
+                _check_keys(rows, target, commit)
+                _merge(table, rows, target, properties)
+            elif target.how == "replace":
+                _write(table, rows, "overwrite", properties)
+            elif rows.num_rows:
+                _write(table, rows, "append", properties)
+            else:
+                _commit_alone(table, properties)
+
+    def _loaded(self) -> DeltaTable:
+        table = self._known or self._now()
+        if table is None:
+            raise KitError(f"the Delta table {self.place} was removed while a query writes to it")
+        return table
+
+
+def set_back(folder: str, query: str, batch: int) -> None:
+    """Make a batch the last one that a table has of a query, so that the query writes the later ones again.
+
+    The rows of the later batches stay: remove them first, where they are not written over.
+
+    Args:
+        folder: the table's folder.
+        query: the query's id, as the table's history shows it.
+        batch: the batch.
+    """
+    _commit_alone(DeltaTable(folder), _properties(Commit(query, batch)))
+
+
+def _application(query: str) -> str:
+    return Commit(query, 0).application
+
+
+def _properties(commit: Commit) -> CommitProperties:
+    return CommitProperties(
+        custom_metadata={"userMetadata": commit.metadata},
+        app_transactions=[Transaction(commit.application, commit.batch)],
+    )
+
+
+def _commit_alone(table: DeltaTable, properties: CommitProperties) -> None:
+    """Commit a batch without rows: the next one must not find a gap."""
+    table.create_write_transaction([], "append", table.schema(), commit_properties=properties)
+
+
+@contextmanager
+def _gathered(parts: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Give the rows as a table that lies in a file: memory holds what is being read of it.
+
+    delta-rs reads in threads of its own, in which Spark's jobs would not end with their query.
+    """
+    with tempfile.NamedTemporaryFile(prefix="sparkstream-", suffix=".arrow") as file:
+        with pa.ipc.new_file(file.name, schema) as writer:
+            for part in parts:
+                columns = (
+                    column.cast(field.type) for column, field in zip(part.columns, schema, strict=True)
+                )
+                writer.write_batch(pa.RecordBatch.from_arrays(list(columns), schema=schema))
+        with pa.memory_map(file.name) as mapped:
+            yield pa.ipc.open_file(mapped).read_all()
+
+
+def _write(
+    table: DeltaTable, rows: pa.Table, mode: Literal["append", "overwrite"], properties: CommitProperties
+) -> None:
+    # By `merge` the columns are matched by name, and one that only the table has is null.
+    write_deltalake(table, rows, mode=mode, schema_mode="merge", commit_properties=properties)
+
+
+def _check_keys(rows: pa.Table, target: Target, commit: Commit) -> None:
+    keys = rows.select(list(target.keys))
+    nulls = any(column.null_count for column in keys.columns)
+    counted = keys.group_by(keys.column_names).aggregate([([], "count_all")])["count_all"]
+    check_keys(target, commit, nulls=nulls, twice=pc.max(counted).as_py() > 1)
+
+
+def _merge(table: DeltaTable, rows: pa.Table, target: Target, properties: CommitProperties) -> None:
+    same = " AND ".join(f'target."{key}" = source."{key}"' for key in target.keys)
+    merging = table.merge(
+        rows, same, source_alias="source", target_alias="target", commit_properties=properties
+    )
+    merging.when_matched_update_all().when_not_matched_insert_all().execute()
+
+
+@contextmanager
+def _in_one_line(folder: str) -> Iterator[None]:
+    try:
+        yield
+    except DeltaError as err:
+        line = " ".join(str(err).split())
+        kind = ConflictError if isinstance(err, CommitFailedError) else KitError
+        raise kind(f"Delta table {folder}: {line}") from err

@@ -1,0 +1,215 @@
+"""Delta's writer for Spark: from the workers, to any file system and to tables of the catalog."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from py4j.protocol import Py4JError
+from pyspark.errors import AnalysisException, PySparkException
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from sparkstream_kit import _files
+from sparkstream_kit._spark.files import Location, content, names, through_spark
+from sparkstream_kit.connectors.delta.tables import (
+    GONE,
+    OWNERS,
+    Commit,
+    ConflictError,
+    check_keys,
+    nullable,
+    quoted,
+)
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyspark.sql import DataFrame, SparkSession
+
+    from sparkstream_kit.connectors.delta.tables import Target
+
+__all__ = ["SparkTable"]
+
+_SETTINGS = "spark.databricks.delta."
+_TRANSACTION = "txn STRUCT<appId: STRING, version: BIGINT>"
+
+
+class SparkTable:
+    """A table in a folder, or in the catalog."""
+
+    def __init__(self, spark: SparkSession, location: Location | None, name: str | None) -> None:
+        self._spark, self._name = spark, name
+        self._location = location
+        self._written: dict[str, int] = {}  # by this process: the log is read before the first batch alone
+
+    @property
+    def place(self) -> str:
+        """The table's folder."""
+        return self._where().text
+
+    def _where(self) -> Location:
+        if self._location is None:
+            detail = self._spark.sql(f"DESCRIBE DETAIL {self._name}").select("format", "location").first()
+            if detail is None or detail.format != "delta":
+                raise InvalidInputError(f"table {self._name} is no Delta table; use another")
+            self._location = Location(str(detail.location), None)
+        return self._location
+
+    def _sql_name(self) -> str:
+        return f"delta.{quoted(self.place)}"
+
+    def schema(self) -> T.StructType | None:
+        """Return its columns as they are now; None if there is no table."""
+        try:
+            if self._name is not None:
+                return self._spark.table(self._name).schema
+            return self._spark.read.format("delta").load(self.place).schema
+        except AnalysisException as err:
+            if err.getCondition() not in GONE:
+                raise
+        if self._location is not None and names(self._spark, self._location):
+            raise InvalidInputError(f"{self.place} is no Delta table, but not empty; use another folder")
+        return None
+
+    def owners(self) -> list[str]:
+        """Return the queries that may write to it, as it is now; none if there is no table."""
+        if self.schema() is None:
+            return []
+        properties = self._spark.sql(f"SHOW TBLPROPERTIES {self._sql_name()}").collect()
+        return next((row.value.split() for row in properties if row.key == OWNERS), [])
+
+    def last_batch(self, query: str) -> int | None:
+        """Return the last batch of a query, whoever has written it."""
+        return self._written[query] if query in self._written else self._in_log(query)
+
+    def _in_log(self, query: str) -> int | None:
+        """Return the version of the query's last transaction: in the newest checkpoint, or committed since.
+
+        https://github.com/delta-io/delta/blob/master/PROTOCOL.md#transaction-identifiers
+        """
+        newest = content(self._spark, self._where(), "_delta_log/_last_checkpoint")
+        since = -1 if newest is None else int(json.loads(newest)["version"])
+        log = through_spark(self._spark, f"{self.place}/_delta_log")
+        paths = [] if log is None else [str(row.path) for row in log.select("path").collect()]
+        read = self._spark.read.schema(_TRANSACTION)
+        found = []
+        for path in paths:
+            numbered = re.search(r"/(\d+)(\.checkpoint\..*)?\.(json|parquet)$", path)
+            if numbered and (int(numbered[1]) > since if not numbered[2] else int(numbered[1]) == since):
+                found.append((numbered[3], _files.escaped(path)))
+        last: tuple[str, int] | None = None
+        for kind in ("json", "parquet"):
+            if some := [path for each, path in found if each == kind]:
+                mine = read.format(kind).load(some).where(F.col("txn.appId") == Commit(query, 0).application)
+                row = mine.agg(F.max(F.struct("_metadata.file_name", "txn.version")).alias("last")).first()
+                if row is not None and row.last is not None and (last is None or tuple(row.last) > last):
+                    last = tuple(row.last)
+        return None if last is None else last[1]
+
+    def has_rows(self) -> bool:
+        """Say whether it has rows."""
+        return not self._spark.read.format("delta").load(self.place).isEmpty()
+
+    def create(self, schema: T.StructType) -> None:
+        """Make it, unless another driver has just done so."""
+        columns = T.StructType.fromJson(json.loads(nullable(schema)))
+        writer = self._spark.createDataFrame([], columns).write.format("delta").mode("ignore")
+        try:
+            writer.save(self.place) if self._name is None else writer.saveAsTable(self._name)
+        except Exception:
+            if self.schema() is None:  # else another query has been quicker
+                raise
+
+    def add_columns(self, columns: list[T.StructField]) -> None:
+        """Add columns."""
+        added = ", ".join(f"{quoted(each.name)} {each.dataType.simpleString()}" for each in columns)
+        self._spark.sql(f"ALTER TABLE {self._sql_name()} ADD COLUMNS ({added})")
+
+    def own(self, queries: list[str]) -> None:
+        """Note which queries may write to it."""
+        value = " ".join(queries)
+        with _conflicts(self.place):
+            self._spark.sql(f"ALTER TABLE {self._sql_name()} SET TBLPROPERTIES ('{OWNERS}' = '{value}')")
+
+    def write(self, batch: DataFrame, target: Target, commit: Commit) -> None:
+        """Write a batch in one commit."""
+        with _conflicts(self.place):
+            if target.how == "upsert":
+                self._merge(batch, target, commit)
+            else:
+                writer = batch.write.format("delta").mode("append" if target.how == "append" else "overwrite")
+                writer = writer.option("txnAppId", commit.application).option("txnVersion", commit.batch)
+                writer.option("userMetadata", commit.metadata).save(self.place)
+        self._written[commit.query] = commit.batch
+
+    def _merge(self, batch: DataFrame, target: Target, commit: Commit) -> None:
+        kept = batch.is_cached  # by a fan_out
+        if not kept:
+            batch.persist()
+        try:
+            _check_keys(batch, target, commit)
+            same = " AND ".join(f"t.{quoted(key)} = s.{quoted(key)}" for key in target.keys)
+            columns = [quoted(name) for name in batch.columns]
+            with _as_view(batch) as view, _as_transaction(batch.sparkSession, commit):
+                batch.sparkSession.sql(
+                    f"MERGE INTO {self._sql_name()} AS t USING {view} AS s ON {same} "  # noqa: S608 - quoted
+                    f"WHEN MATCHED THEN UPDATE SET {', '.join(f't.{name} = s.{name}' for name in columns)} "
+                    f"WHEN NOT MATCHED THEN INSERT ({', '.join(columns)}) "
+                    f"VALUES ({', '.join(f's.{name}' for name in columns)})"
+                )
+        finally:
+            if not kept:
+                batch.unpersist()
+
+
+@contextmanager
+def _conflicts(place: str) -> Iterator[None]:
+    try:
+        yield
+    except (PySparkException, Py4JError) as err:
+        # https://docs.delta.io/concurrency-control/#conflict-exceptions
+        found = re.search(r"DELTA_(CONCURRENT\w+|METADATA_CHANGED|PROTOCOL_CHANGED)", str(err))
+        if found is None:
+            raise
+        raise ConflictError(f"Delta table {place}: another writer was quicker ({found[0]})") from err
+
+
+def _check_keys(batch: DataFrame, target: Target, commit: Commit) -> None:
+    keys = [F.col(quoted(key)) for key in target.keys]
+    null = F.lit(False)
+    for key in keys:
+        null = null | key.isNull()
+    row = batch.groupBy(*keys).agg(F.count("*").alias("n")).agg(F.max("n"), F.max(null)).first()
+    check_keys(target, commit, nulls=bool(row and row[1]), twice=bool(row and (row[0] or 0) > 1))
+
+
+@contextmanager
+def _as_view(batch: DataFrame) -> Iterator[str]:
+    view = f"sparkstream_{uuid.uuid4().hex}"
+    batch.createOrReplaceTempView(view)
+    try:
+        yield view
+    finally:
+        batch.sparkSession.catalog.dropTempView(view)
+
+
+@contextmanager
+def _as_transaction(spark: SparkSession, commit: Commit) -> Iterator[None]:
+    """Have Delta take a statement for this batch of this query: for SQL there are settings alone."""
+    wanted = {
+        f"{_SETTINGS}write.txnAppId": commit.application,
+        f"{_SETTINGS}write.txnVersion": str(commit.batch),
+        f"{_SETTINGS}commitInfo.userMetadata": commit.metadata,
+    }
+    for key, value in wanted.items():
+        spark.conf.set(key, value)
+    try:
+        yield
+    finally:
+        for key in wanted:
+            spark.conf.unset(key)

@@ -1,0 +1,284 @@
+"""A Delta table whoever writes it: whose it is, which batch may come next, and which columns it can hold."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pyspark.sql import types as T
+
+from sparkstream_kit.connectors.ledger import Ledger
+from sparkstream_kit.errors import InvalidInputError, KitError, reject_unknown
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+__all__ = [
+    "GONE",
+    "OWNERS",
+    "Commit",
+    "ConflictError",
+    "Table",
+    "Target",
+    "check_keys",
+    "is_extended",
+    "is_written",
+    "nullable",
+    "prepare",
+    "quoted",
+]
+
+# What Spark and Delta say of a table that is not there.
+GONE = ("DELTA_PATH_DOES_NOT_EXIST", "DELTA_TABLE_NOT_FOUND", "PATH_NOT_FOUND", "TABLE_OR_VIEW_NOT_FOUND")
+
+OWNERS = "sparkstream.queries"  # the table's property with the ids of the queries that may write to it
+_NOT_IN_NAMES = " ,;{}()\n\t="  # Parquet's rule, which Delta keeps
+_KEPT = (
+    *("array", "binary", "boolean", "byte", "date", "decimal", "double", "float", "integer", "long", "map"),
+    *("short", "string", "struct", "timestamp", "timestamp_ntz", "variant"),
+)
+
+
+class ConflictError(KitError):
+    """Another writer has committed to the table in the same moment, and nothing of this commit is there."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the user asked for.
+
+    Attributes:
+        where: the table, for messages and to tell two targets apart.
+        how: `append`, `upsert` or `replace`.
+        keys: the columns that a row is known by.
+        merge_schema: add columns that the table lacks.
+        take_over: write although another query has written there, or earlier batches are missing.
+    """
+
+    where: str
+    how: str
+    keys: tuple[str, ...]
+    merge_schema: bool
+    take_over: bool
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What a commit says of its batch, alike by both writers."""
+
+    query: str
+    batch: int
+
+    @property
+    def application(self) -> str:
+        """The name under which Delta keeps the query's last batch.
+
+        It has the query's id: under a fixed name the batches of a new checkpoint would be taken for old ones.
+        """
+        return f"sparkstream-{self.query}"
+
+    @property
+    def metadata(self) -> str:
+        """The text in the table's history."""
+        return json.dumps({"query": self.query, "batch": self.batch})
+
+
+class Table(Protocol):
+    """A Delta table as one of the writers sees it; what it commits can end in a ConflictError."""
+
+    @property
+    def place(self) -> str:
+        """The table's folder."""
+
+    def schema(self) -> T.StructType | None:
+        """Return its columns as they are now; None if there is no table."""
+
+    def owners(self) -> list[str]:
+        """Return the queries that may write to it, as it is now; none if there is no table."""
+
+    def last_batch(self, query: str) -> int | None:
+        """Return the last batch of a query, whoever has written it."""
+
+    def has_rows(self) -> bool:
+        """Say whether it has rows."""
+
+    def create(self, schema: T.StructType) -> None:
+        """Make it, unless another driver has just done so."""
+
+    def add_columns(self, columns: list[T.StructField]) -> None:
+        """Add columns."""
+
+    def own(self, queries: list[str]) -> None:
+        """Note which queries may write to it; of two that do so at once one has a ConflictError."""
+
+    def write(self, batch: DataFrame, target: Target, commit: Commit) -> None:
+        """Write a batch in one commit."""
+
+
+def is_extended(spark: SparkSession) -> bool:
+    """Say whether a session has Delta's extension, without which its jars do nothing."""
+    return "DeltaSparkSessionExtension" in (spark.conf.get("spark.sql.extensions", "") or "")
+
+
+def quoted(name: str) -> str:
+    """Return a name as SQL takes it."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+def nullable(schema: T.StructType) -> str:
+    """Return a schema as Delta's JSON, where every value may be null: a later query may have some."""
+
+    def loosen(part: dict[str, Any]) -> dict[str, Any]:
+        return part | {key: True for key in ("nullable", "containsNull", "valueContainsNull") if key in part}
+
+    return json.dumps(json.loads(schema.json(), object_hook=loosen))
+
+
+@dataclass(frozen=True)
+class _Store:
+    """A query's view of the ledger, which is the table itself."""
+
+    table: Table
+    me: str | None
+
+    def last_batch(self, query_id: str | None) -> int | None:
+        # A query whose rows were replaced by another, which took the table over, is a stranger to it.
+        mine = query_id is not None and query_id in self.table.owners()
+        return self.table.last_batch(str(query_id)) if mine else None
+
+    def any_query(self) -> tuple[str, int] | None:
+        owners = self.table.owners()
+        written = ((other, self.table.last_batch(other)) for other in owners if self.me not in owners)
+        return next(((other, last) for other, last in written if last is not None), None)
+
+    def has_rows(self) -> bool:
+        return self.me not in self.table.owners() and self.table.has_rows()
+
+    def set_back(self, query_id: str, batch_id: int) -> str:
+        call = f"set_back({self.table.place!r}, {query_id!r}, {batch_id})"
+        imported = "from sparkstream_kit.connectors.delta.rust import set_back"
+        return "python -c " + shlex.quote(f"{imported}; {call}")
+
+
+def _ledger(target: Target, table: Table, query: str | None) -> Ledger:
+    return Ledger(_Store(table, query), target.where, target.where, target.how, target.take_over)
+
+
+def prepare(target: Target, table: Table, schema: T.StructType, query: str | None) -> None:
+    """Make the table where it is missing, and see that this query may write to it.
+
+    Args:
+        target: where the rows go, and how.
+        table: the table.
+        schema: of the query's rows.
+        query: the query; None when it has not been started before.
+
+    Raises:
+        InvalidInputError: the table has other columns, or has rows that this query did not write.
+    """
+    _check_schema(target, schema)
+    there = table.schema()
+    if there is None:
+        table.create(schema)  # first, and alone: of two that make it with their first rows one would fail
+        there = table.schema()
+    if there is None:
+        raise InvalidInputError(f"{target.where} was removed while a query started to write to it")
+    _ledger(target, table, query).check_owner(query)
+    added = _check_columns(target, schema, there)
+    if added:
+        table.add_columns(added)
+
+
+def is_written(
+    target: Target, table: Table, schema: T.StructType, query: str, batch_id: int, checkpoint: str | None
+) -> bool:
+    """Say whether a batch is in the table already; refuse one that may not be written.
+
+    Before a query's first batch the table is made and becomes the query's.
+
+    Raises:
+        InvalidInputError: the rules of the ledger refuse the batch, or as for `prepare`.
+    """
+    ledger = _ledger(target, table, query)
+    is_mine = query in table.owners()
+    if is_mine or table.schema() is not None:
+        ledger.check_owner(query)
+    written = ledger.is_written(query, batch_id, checkpoint)
+    if not is_mine:
+        prepare(target, table, schema, query)
+        table.own([*([] if target.how == "replace" else table.owners()), query])
+    return written
+
+
+def check_keys(target: Target, commit: Commit, *, nulls: bool, twice: bool) -> None:
+    """Refuse keys that do not tell the rows of a batch apart.
+
+    Raises:
+        InvalidInputError: a key is null, which equals nothing, or two rows have the same, of which one would
+            be lost.
+    """
+    named = f"batch {commit.batch} for {target.where}: key {', '.join(target.keys)}"
+    if nulls:
+        raise InvalidInputError(f"{named} is null; fill it with F.coalesce, or leave such rows out")
+    if twice:
+        raise InvalidInputError(f"{named} is the same in two rows; use the columns that the query groups by")
+
+
+def _check_schema(target: Target, schema: T.StructType) -> None:
+    reject_unknown("key", target.keys, schema.names)
+    seen: dict[str, str] = {}
+    for field in schema.fields:
+        if bad := [char for char in field.name if char in _NOT_IN_NAMES]:
+            raise InvalidInputError(
+                f"column {field.name}: Delta allows no {bad[0]!r} in a name; rename it, as in "
+                f"F.count('*').alias('orders')"
+            )
+        if other := seen.get(field.name.lower()):
+            raise InvalidInputError(f"columns {other} and {field.name}: Delta sees no case; rename one")
+        seen[field.name.lower()] = field.name
+        if kind := _not_kept(field.dataType):
+            raise InvalidInputError(
+                f"column {field.name} has the type {kind}, which Delta cannot hold; cast it, or leave it out"
+            )
+
+
+def _not_kept(kind: T.DataType) -> str | None:
+    """Return the first type within a type that Delta has not."""
+    if isinstance(kind, T.StructType):
+        inner = [field.dataType for field in kind.fields]
+    elif isinstance(kind, T.ArrayType):
+        inner = [kind.elementType]
+    else:
+        inner = [kind.keyType, kind.valueType] if isinstance(kind, T.MapType) else []
+    if kind.typeName() not in _KEPT:
+        return kind.simpleString()
+    return next((found for each in inner if (found := _not_kept(each))), None)
+
+
+def _check_columns(target: Target, schema: T.StructType, there: T.StructType) -> list[T.StructField]:
+    """Return the columns that are to be added to a table; refuse those that do not fit.
+
+    Raises:
+        InvalidInputError: a column has another type, or another case, or is missing.
+    """
+    known = {field.name.lower(): field for field in there.fields}
+    missing = []
+    for field in schema.fields:
+        has = known.get(field.name.lower())
+        if has is None:
+            missing.append(field)
+        elif has.name != field.name:
+            raise InvalidInputError(f"column {field.name} is called {has.name} in {target.where}; rename it")
+        elif has.dataType.simpleString() != field.dataType.simpleString():
+            raise InvalidInputError(
+                f"column {field.name} is {field.dataType.simpleString()}, and "
+                f"{has.dataType.simpleString()} in {target.where}; cast it, or write to another table"
+            )
+    if missing and not target.merge_schema:
+        raise InvalidInputError(
+            f"{target.where} has no column {', '.join(field.name for field in missing)}; give "
+            "merge_schema=True to add it, or leave it out"
+        )
+    return missing

@@ -1,0 +1,293 @@
+"""Delta's writer for Spark, and its tables as streams: each batch once, as delta-rs sees it, too."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import ROOT
+from deltalake import DeltaTable
+from pyspark.sql import functions as F
+
+from sparkstream_kit import feeds, get_session, run, sinks, sources, start
+from sparkstream_kit.errors import InvalidInputError, QueryFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+Rows = list[tuple[Any, ...]]
+
+
+@pytest.fixture(scope="module")
+def spark(connector_jars: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    """A session with Delta's jars."""
+    warehouse = {"spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse"))}
+    session = get_session("delta", profile="test", conf=warehouse, connectors=["delta"])
+    yield session
+    session.stop()
+
+
+@pytest.fixture
+def stream(spark: SparkSession, folder: Path) -> DataFrame:
+    """Three batches of two rows: (a, 1), (b, 1); (a, 2), (c, 2); (b, 3), (c, 3)."""
+    feeds.drip([("1.csv", "a,1\nb,1\n"), ("2.csv", "a,2\nc,2\n"), ("3.csv", "b,3\nc,3\n")], folder)
+    return sources.csv(spark, str(folder), schema="k STRING, n INT", max_files_per_trigger=1)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+def totals(stream: DataFrame) -> DataFrame:
+    return stream.groupBy("k").agg(F.sum("n").alias("total"))
+
+
+def finish(frame: DataFrame, sink: sinks.Sink, checkpoint: Path, mode: str = "append") -> None:
+    run(start(frame, sink, name="q", mode=mode, checkpoint=checkpoint, availableNow=True))
+
+
+def forget_commit(checkpoint: Path, batch_id: int) -> None:
+    """Make Spark believe that it was killed between the sink and the commit of its last batch."""
+    for name in (f"{batch_id}", f".{batch_id}.crc"):
+        (checkpoint / "commits" / name).unlink()
+
+
+def rows(spark: SparkSession, out: Path) -> Rows:
+    return sorted(tuple(row) for row in spark.read.format("delta").load(str(out)).collect())
+
+
+def batches(spark: SparkSession, out: Path) -> list[int]:
+    """Return the batches in the table's history, in which Spark and delta-rs must agree."""
+    by_rust = [commit.get("userMetadata") for commit in DeltaTable(out).history()]
+    history = spark.sql(f"DESCRIBE HISTORY delta.`{out}`").select("userMetadata").collect()
+    assert [row.userMetadata for row in history] == by_rust
+    return [json.loads(said)["batch"] for said in reversed(by_rust) if said]
+
+
+def refused(frame: DataFrame, sink: sinks.Sink, checkpoint: Path, mode: str = "append") -> str:
+    with pytest.raises((InvalidInputError, QueryFailed)) as error:
+        finish(frame, sink, checkpoint, mode)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def seen(spark: SparkSession, frame: DataFrame, checkpoint: Path, *columns: str) -> Rows:
+    """Return what a stream gives to its end."""
+    found: Rows = []
+    look = sinks.foreach_batch(lambda batch, _: found.extend(map(tuple, batch.select(*columns).collect())))
+    finish(frame, look, checkpoint)
+    return sorted(found)
+
+
+TOTALS = [("a", 3), ("b", 4), ("c", 5)]
+CASES: dict[str, tuple[str, dict[str, Any], Rows]] = {
+    "append": ("append", {}, [("a", 1), ("a", 2), ("b", 1), ("b", 3), ("c", 2), ("c", 3)]),
+    "upsert": ("update", {"keys": ["k"]}, TOTALS),
+    "replace": ("complete", {}, TOTALS),
+}
+
+
+@pytest.mark.parametrize("how", CASES)
+def test_a_batch_that_comes_again_counts_once_whoever_writes_it(
+    spark: SparkSession, stream: DataFrame, out: Path, tmp_path: Path, how: str
+) -> None:
+    mode, more, expected = CASES[how]
+    frame, checkpoint = stream if how == "append" else totals(stream), tmp_path / "ckpt"
+    finish(frame, sinks.delta(out, how=how, **more), checkpoint, mode)
+    assert rows(spark, out) == expected
+    for batch, writer in ((2, "spark"), (2, "delta-rs"), (3, "spark")):
+        forget_commit(checkpoint, batch)
+        finish(frame, sinks.delta(out, how=how, writer=writer, **more), checkpoint, mode)
+        assert rows(spark, out) == expected
+        assert batches(spark, out) == list(range(batch + 1))
+        if writer == "delta-rs":  # writes a batch itself, which Spark's writer then finds
+            feeds.drip([("4.csv", "a,10\n")], tmp_path / "in")
+            finish(frame, sinks.delta(out, how=how, writer=writer, **more), checkpoint, mode)
+            expected = sorted([*expected, ("a", 10)]) if how == "append" else [("a", 13), *TOTALS[1:]]
+
+
+def test_deltas_own_mark_holds_where_the_ledger_was_not_asked(
+    spark: SparkSession, stream: DataFrame, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As when a second driver has written the batch since this one looked.
+    from sparkstream_kit.connectors.delta import tables
+
+    for how in ("append", "upsert"):
+        mode, more, expected = CASES[how]
+        frame, table = stream if how == "append" else totals(stream), out / how
+        finish(frame, sinks.delta(table, how=how, **more), tmp_path / how, mode)
+        forget_commit(tmp_path / how, 2)
+        with monkeypatch.context() as patch:
+            patch.setattr(tables, "is_written", lambda *_: False)
+            finish(frame, sinks.delta(table, how=how, **more), tmp_path / how, mode)
+        assert rows(spark, table) == expected
+        assert batches(spark, table) == [0, 1, 2]
+
+
+def test_empty_batches_ownership_and_columns(
+    spark: SparkSession, stream: DataFrame, out: Path, tmp_path: Path
+) -> None:
+    upsert = sinks.delta(out, how="upsert", keys=["k"])
+    finish(totals(stream).where("k = 'a'"), upsert, tmp_path / "ckpt", "update")
+    assert batches(spark, out) == [0, 1, 2]
+    line = refused(totals(stream), upsert, tmp_path / "other", "update")
+    assert f"Delta table {out} was written by another query (" in line
+    assert ", up to its batch 2); start on that query's checkpoint, use another table" in line
+
+    feeds.drip([("4.csv", "a,10\n")], tmp_path / "in")
+    wider = totals(stream).where("k = 'a'").withColumn("twice", F.col("total") * 2)
+    assert f"{out} has no column twice; give merge_schema=True" in refused(
+        wider, upsert, tmp_path / "ckpt", "update"
+    )
+    wide = sinks.delta(out, how="upsert", keys=["k"], merge_schema=True)
+    run(
+        start(
+            wider,
+            wide,
+            name="q",
+            mode="update",
+            checkpoint=tmp_path / "ckpt",
+            allow_changed_query=True,
+            availableNow=True,
+        )
+    )
+    assert rows(spark, out) == [("a", 13, 26)]
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("IF(n = 3, NULL, k)", "key key is null; fill it"),
+        ("'one'", "key key is the same in two rows; use"),
+    ],
+)
+def test_keys_that_do_not_tell_rows_apart(
+    stream: DataFrame, out: Path, tmp_path: Path, key: str, said: str
+) -> None:
+    frame = stream.selectExpr(f"{key} AS key", "n")
+    assert said in refused(frame, sinks.delta(out, how="upsert", keys=["key"]), tmp_path / "ckpt", "update")
+
+
+def test_the_last_batch_is_known_after_a_checkpoint_of_the_table(
+    spark: SparkSession, stream: DataFrame, out: Path, tmp_path: Path
+) -> None:
+    spark.sql(
+        f"CREATE TABLE delta.`{out}` (k STRING, n INT) USING delta "
+        "TBLPROPERTIES (delta.checkpointInterval = 3)"
+    )
+    finish(stream, sinks.delta(out), tmp_path / "ckpt")
+    [checkpoint] = (out / "_delta_log").glob("*3.checkpoint.parquet")
+    for commit in (out / "_delta_log").glob("*.json"):
+        if commit.name[:20] <= checkpoint.name[:20]:
+            commit.unlink()
+    forget_commit(tmp_path / "ckpt", 2)
+    finish(stream, sinks.delta(out), tmp_path / "ckpt")
+    assert rows(spark, out) == CASES["append"][2]
+
+
+def test_a_table_of_the_catalog(spark: SparkSession, stream: DataFrame, tmp_path: Path) -> None:
+    finish(stream, sinks.delta(table="sold"), tmp_path / "ckpt")
+    forget_commit(tmp_path / "ckpt", 2)
+    finish(stream, sinks.delta(table="default.sold"), tmp_path / "ckpt")
+    assert spark.table("sold").count() == 6
+    read = sources.delta(spark, table="sold")
+    assert seen(spark, read, tmp_path / "ckpt2", "*") == CASES["append"][2]
+    spark.range(1).write.mode("overwrite").saveAsTable("parquet_table")
+    for call in (
+        lambda: sources.delta(spark, table="parquet_table"),
+        lambda: finish(stream, sinks.delta(table="parquet_table"), tmp_path / "ckpt3"),
+    ):
+        with pytest.raises(InvalidInputError, match="table parquet_table is no Delta table"):
+            call()
+
+
+def test_two_queries_on_a_table_that_is_not_there_yet(
+    spark: SparkSession, stream: DataFrame, out: Path, tmp_path: Path
+) -> None:
+    # By Delta alone one of them dies: DELTA_PROTOCOL_CHANGED.
+    both = [
+        start(
+            stream, sinks.delta(out, take_over=True), name=f"q{n}", checkpoint=tmp_path / f"c{n}", once=True
+        )
+        for n in (1, 2)
+    ]
+    run(*both)
+    assert rows(spark, out) == sorted(2 * CASES["append"][2])
+
+
+def test_a_table_as_a_stream_and_its_changes(
+    spark: SparkSession, out: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = f"delta.`{out}`"
+    spark.sql(f"CREATE TABLE {table} (k STRING, n INT) USING delta")
+    spark.sql(f"INSERT INTO {table} VALUES ('a', 1), ('b', 2)")  # noqa: S608
+    ckpt = tmp_path / "added"
+    assert seen(spark, sources.delta(spark, out, max_files_per_trigger=1), ckpt, "*") == [("a", 1), ("b", 2)]
+    with pytest.raises(InvalidInputError, match="to keep those from now on, run ALTER TABLE"):
+        sources.delta(spark, out, change_feed=True)
+    spark.sql(f"ALTER TABLE {table} SET TBLPROPERTIES (delta.enableChangeDataFeed = true)")
+    spark.sql(f"INSERT INTO {table} VALUES ('c', 3)")  # noqa: S608
+    assert seen(spark, sources.delta(spark, out), ckpt, "*") == [("c", 3)]
+    assert not caplog.messages
+
+    spark.sql(
+        f"MERGE INTO {table} t USING (SELECT 'a' AS k, 9 AS n) s ON t.k = s.k WHEN MATCHED THEN UPDATE SET *"
+    )
+    spark.sql(f"DELETE FROM {table} WHERE k = 'b'")  # noqa: S608 - ours
+    columns = ("k", "n", "_change_type", "_commit_version")
+    changes = sources.delta(spark, out, change_feed=True, starting_version=4)
+    assert dict(changes.dtypes)["_commit_timestamp"] == "timestamp"
+    assert seen(spark, changes, tmp_path / "changes", *columns) == [
+        ("a", 1, "update_preimage", 4),
+        ("a", 9, "update_postimage", 4),
+        ("b", 2, "delete", 5),
+    ]
+    line = "had rows changed by DELETE in version 5, which a stream cannot read; give change_feed=True"
+    with pytest.raises(InvalidInputError, match=line):
+        sources.delta(spark, out, starting_version=1)
+    whole = sources.delta(spark, out)
+    assert any(line in said for said in caplog.messages)
+    assert seen(spark, whole, tmp_path / "whole", "*") == [("a", 9), ("c", 3)]
+    skipping = sources.delta(spark, out, starting_version=1, skipChangeCommits=True)
+    assert seen(spark, skipping, tmp_path / "skip", "*") == [("a", 1), ("b", 2), ("c", 3)]
+    with pytest.raises(QueryFailed, match="skipChangeCommits") as failed:  # a change while it was away
+        seen(spark, sources.delta(spark, out), ckpt, "*")
+    assert "\n" not in str(failed.value)
+
+
+def test_what_is_not_there_is_one_line(spark: SparkSession, tmp_path: Path) -> None:
+    spark.range(1).write.parquet(str(tmp_path / "other"))
+    for arguments, said in (
+        ({"path": tmp_path / "none"}, "none does not exist; create it or correct the name"),
+        ({"path": tmp_path / "other"}, "other does not exist; create it or correct the name"),
+        ({"table": "nope"}, "Delta table nope does not exist"),
+        ({}, "give a path or a table of the catalog"),
+        ({"path": "t", "max_files_per_trigger": 0}, "must be 1 or more, not 0"),
+        ({"path": "t", "skip_change_commits": True}, "did you mean skipChangeCommits?"),
+        ({"path": "t", "startingVerson": 1}, "did you mean startingVersion?"),
+    ):
+        with pytest.raises(InvalidInputError) as error:
+            sources.delta(spark, **arguments)
+        assert said in str(error.value)
+    with pytest.raises(InvalidInputError, match="is no Delta table, but not empty; use another folder"):
+        finish(spark.readStream.format("rate").load(), sinks.delta(tmp_path / "other"), tmp_path / "ckpt")
+
+
+def test_the_page_on_delta_runs_from_top_to_bottom(spark: SparkSession, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "delta.md").read_text("utf-8")
+    (tmp_path / "incoming").mkdir()
+    feeds.drip([("1.csv", "tea,1\nink,2\n"), ("2.csv", "tea,3\n")], tmp_path / "incoming")
+    # Spark's own working folder cannot change.
+    page = re.sub(r"\b(incoming|out/|ckpt/)", rf"{tmp_path}/\1", page)
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(block, "delta.md", "exec"), names)  # noqa: S102 - our own page
+    assert rows(spark, tmp_path / "out/totals") == [("ink", 2), ("tea", 4)]
+    log = spark.read.format("delta").load(f"{tmp_path}/out/log").select("product", "total")
+    assert sorted(map(tuple, log.collect())) == [("ink", 2), ("tea", 1), ("tea", 4)]

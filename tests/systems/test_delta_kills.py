@@ -1,0 +1,70 @@
+"""Delta's writer for Spark, killed at the worst points; and a job that changes its writer."""
+
+from __future__ import annotations
+
+import os
+from itertools import cycle, islice
+from typing import TYPE_CHECKING
+
+import pytest
+from faults import targets
+from faults.conftest import launch  # noqa: F401 - a fixture
+from faults.drivers import until
+from faults.targets import finish, nothing_halved
+from faults.test_kills import POINTS, frozen_at
+
+from sparkstream_kit._packages import CONNECTORS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from faults.drivers import Driver
+
+ROUNDS = int(os.environ.get("ROUNDS", "3"))  # of kills
+
+
+@pytest.fixture
+def env(connector_jars: Path) -> dict[str, str]:
+    """What a driver needs beside what the tests of faults give it."""
+    return {"SPARKSTREAM_JARS": str(connector_jars)}
+
+
+def test_killed_at_each_point(
+    tmp_path: Path,
+    launch: Callable[..., Driver],  # noqa: F811
+    env: dict[str, str],
+) -> None:
+    sales, target = targets.delta(tmp_path, "upsert", connectors=("delta",))
+    for point in islice(cycle(POINTS), ROUNDS):
+        sales.land(2)
+        first = target.planned() + 1
+        driver = launch("python", *target.command, **env)
+        batch = frozen_at(driver, target, sales, point, first)
+        driver.kill("group")
+        assert POINTS[point](target, batch)
+        nothing_halved(target)
+    finish(target, lambda *command: launch(*command, **env))
+
+
+def test_the_job_stopped_restarted_and_killed_has_each_batch_once(
+    tmp_path: Path,
+    launch: Callable[..., Driver],  # noqa: F811
+    connector_jars: Path,
+) -> None:
+    sales, target = targets.delta(tmp_path)
+    [table] = target.sinks
+    sales.land(3)
+    stopped = launch("python", *target.command, "--run-for", 8)  # by delta-rs
+    assert stopped.ended() == 0, stopped.errors
+    nothing_halved(target)
+    sales.land(2)
+    jars = ",".join(str(jar) for jar in sorted(connector_jars.glob("delta-*.jar")))
+    flags = " ".join(f"--conf {key}={value}" for key, value in CONNECTORS["delta"].settings.items())
+    # As spark-submit $(sparkstream connectors delta) gives them: Delta's writer for Spark goes on.
+    killed = launch("python", *target.command, PYSPARK_SUBMIT_ARGS=f"--jars {jars} {flags} pyspark-shell")
+    before = table.last()
+    until(lambda: table.last() > before or not killed.running, lambda: killed.errors)
+    killed.kill("group")
+    nothing_halved(target)
+    finish(target, launch)

@@ -1,0 +1,401 @@
+"""`sinks.delta` by delta-rs, without Spark's jars: every row once, whatever is stopped, and as it was."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import shlex
+import subprocess
+import sys
+import threading
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import environment
+from deltalake import DeltaTable, write_deltalake
+from pyspark.sql import functions as F
+
+from sparkstream_kit import feeds, run, sinks, sources, start
+from sparkstream_kit.checkpoints import rewind
+from sparkstream_kit.connectors import arrow
+from sparkstream_kit.connectors.delta import rust, tables
+from sparkstream_kit.errors import InvalidInputError, MissingExtraError, QueryFailed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+Rows = list[tuple[Any, ...]]
+
+
+@pytest.fixture
+def stream(spark: SparkSession, folder: Path) -> DataFrame:
+    """Three batches of two rows: (a, 1), (b, 1); (a, 2), (c, 2); (b, 3), (c, 3)."""
+    feeds.drip([("1.csv", "a,1\nb,1\n"), ("2.csv", "a,2\nc,2\n"), ("3.csv", "b,3\nc,3\n")], folder)
+    return sources.csv(spark, str(folder), schema="k STRING, n INT", max_files_per_trigger=1)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+def totals(stream: DataFrame) -> DataFrame:
+    return stream.groupBy("k").agg(F.sum("n").alias("total"))
+
+
+def finish(frame: DataFrame, sink: sinks.Sink, checkpoint: Path | None, mode: str = "append") -> None:
+    run(start(frame, sink, name="q", mode=mode, checkpoint=checkpoint, availableNow=True))
+
+
+def forget_commit(checkpoint: Path, batch_id: int) -> None:
+    """Make Spark believe that it was killed between the sink and the commit of its last batch."""
+    for name in (f"{batch_id}", f".{batch_id}.crc"):
+        (checkpoint / "commits" / name).unlink()
+
+
+def rows(out: Path) -> Rows:
+    """Return the rows that the table has, sorted."""
+    files = [uri.removeprefix("file://") for uri in DeltaTable(out).file_uris()]
+    parts = [pq.read_table(file).to_pylist() for file in files]
+    return sorted(tuple(row.values()) for part in parts for row in part)
+
+
+def history(out: Path) -> list[int]:
+    """Return the batches in the table's history, in the order of its versions."""
+    said = [commit.get("userMetadata") for commit in DeltaTable(out).history()]
+    return [json.loads(each)["batch"] for each in reversed(said) if each]
+
+
+def refused(frame: DataFrame, sink: sinks.Sink, checkpoint: Path | None, mode: str = "append") -> str:
+    """Return the line with which a query is refused, at its start or at its next batch."""
+    with pytest.raises((InvalidInputError, QueryFailed)) as error:
+        finish(frame, sink, checkpoint, mode)
+    line = str(error.value)
+    assert "\n" not in line
+    return line
+
+
+TOTALS = [("a", 3), ("b", 4), ("c", 5)]
+CASES: dict[str, tuple[str, dict[str, Any], Rows]] = {
+    "append": ("append", {}, [("a", 1), ("a", 2), ("b", 1), ("b", 3), ("c", 2), ("c", 3)]),
+    "upsert": ("update", {"keys": ["k"]}, TOTALS),
+    "replace": ("complete", {}, TOTALS),
+}
+
+
+@pytest.mark.parametrize("how", CASES)
+def test_a_batch_that_comes_again_counts_once(stream: DataFrame, out: Path, tmp_path: Path, how: str) -> None:
+    mode, more, expected = CASES[how]
+    frame, checkpoint = stream if how == "append" else totals(stream), tmp_path / "ckpt"
+    sink = sinks.delta(out, how=how, **more)
+    finish(frame, sink, checkpoint, mode)
+    assert rows(out) == expected
+    forget_commit(checkpoint, 2)
+    finish(frame, sink, checkpoint, mode)
+    assert rows(out) == expected
+    assert history(out) == [0, 1, 2]
+    # A stateful batch that is skipped must be read to its end all the same.
+    feeds.drip([("4.csv", "a,10\n")], tmp_path / "in")
+    finish(frame, sink, checkpoint, mode)
+    assert rows(out) == (sorted([*expected, ("a", 10)]) if how == "append" else [("a", 13), *TOTALS[1:]])
+    assert history(out) == [0, 1, 2, 3]
+
+
+def test_a_crash_between_two_tables_leaves_both_exact(stream: DataFrame, out: Path, tmp_path: Path) -> None:
+    crash = [1]
+
+    def maybe(_: DataFrame, batch_id: int) -> None:
+        if batch_id in crash:
+            crash.remove(batch_id)
+            raise ValueError("crash")
+
+    both = sinks.fan_out(sinks.delta(out), sinks.foreach_batch(maybe), sinks.delta(tmp_path / "second"))
+    with pytest.raises(QueryFailed):
+        finish(stream, both, tmp_path / "ckpt")
+    finish(stream, both, tmp_path / "ckpt")
+    assert rows(out) == rows(tmp_path / "second") == CASES["append"][2]
+
+
+@pytest.mark.parametrize("how", ["append", "upsert", "replace"])
+def test_a_batch_without_rows_is_a_commit_without_files(
+    stream: DataFrame, out: Path, tmp_path: Path, how: str
+) -> None:
+    # Else the batch after it would be taken for one after a gap.
+    mode, more, _ = CASES[how]
+    frame = (stream if how == "append" else totals(stream)).where("k = 'c'")
+    finish(frame, sinks.delta(out, how=how, **more), tmp_path / "ckpt", mode)
+    assert history(out) == [0, 1, 2]
+    assert rows(out) == ([("c", 2), ("c", 3)] if how == "append" else [("c", 5)])
+    assert len(list(out.glob("*.parquet"))) == 2
+
+
+def test_the_last_batch_is_known_after_a_checkpoint_of_the_table(
+    stream: DataFrame, out: Path, tmp_path: Path
+) -> None:
+    finish(stream, sinks.delta(out), tmp_path / "ckpt")
+    DeltaTable(out).create_checkpoint()
+    for commit in (out / "_delta_log").glob("*.json"):
+        commit.unlink()
+    forget_commit(tmp_path / "ckpt", 2)
+    finish(stream, sinks.delta(out), tmp_path / "ckpt")
+    assert rows(out) == CASES["append"][2]
+
+
+def test_a_new_checkpoint_is_another_query(stream: DataFrame, out: Path, tmp_path: Path) -> None:
+    # By a fixed name of the application, Delta would skip its batches 0 to 2 without a word.
+    finish(stream, sinks.delta(out), tmp_path / "ckpt")
+    line = refused(stream, sinks.delta(out), tmp_path / "other")
+    assert f"Delta table {out} was written by another query (" in line
+    assert ", up to its batch 2); start on that query's checkpoint, use another table, or give" in line
+    finish(stream, sinks.delta(out, take_over=True), tmp_path / "other")
+    assert len(rows(out)) == 12
+    finish(stream, sinks.delta(out), tmp_path / "ckpt")  # both may go on
+    forget_commit(tmp_path / "other", 2)
+    finish(stream, sinks.delta(out), tmp_path / "other")
+    assert len(rows(out)) == 12
+
+
+def test_a_query_whose_rows_were_replaced_does_not_go_on(
+    stream: DataFrame, out: Path, tmp_path: Path
+) -> None:
+    finish(totals(stream), sinks.delta(out, how="upsert", keys=["k"]), tmp_path / "ckpt", "update")
+    taken = sinks.delta(out, how="replace", take_over=True)
+    finish(totals(stream.where("k = 'a'")), taken, tmp_path / "other", "complete")
+    assert rows(out) == [("a", 3)]
+    line = refused(totals(stream), sinks.delta(out, how="upsert", keys=["k"]), tmp_path / "ckpt", "update")
+    assert "was written by another query" in line
+
+
+def test_rows_of_somebody_else_are_kept(stream: DataFrame, out: Path, tmp_path: Path) -> None:
+    write_deltalake(out, pa.table({"k": ["x"], "n": pa.array([1], pa.int32())}))
+    line = refused(stream, sinks.delta(out), tmp_path / "ckpt")
+    assert f"Delta table {out} has rows that no query of the kit has written; use another table" in line
+    finish(stream, sinks.delta(out, take_over=True), tmp_path / "ckpt")
+    assert len(rows(out)) == 7
+
+
+def test_a_table_that_is_gone_is_not_begun_anew(stream: DataFrame, out: Path, tmp_path: Path) -> None:
+    finish(stream, sinks.delta(out), tmp_path / "ckpt")
+    out.rename(tmp_path / "elsewhere")
+    feeds.drip([("4.csv", "a,10\n")], tmp_path / "in")
+    assert "has no batch of this query" in refused(stream, sinks.delta(out), tmp_path / "ckpt")
+
+
+def test_a_gap_is_said(stream: DataFrame, out: Path, tmp_path: Path) -> None:
+    finish(stream, sinks.delta(out), tmp_path / "ckpt")
+    newest = max((out / "_delta_log").glob("*.json"))  # as in a backup from before the last batch
+    newest.unlink()
+    feeds.drip([("4.csv", "a,10\n")], tmp_path / "in")
+    line = refused(stream, sinks.delta(out), tmp_path / "ckpt")
+    assert f"batch 3 comes, but Delta table {out} has this query's batches up to 1 only" in line
+    assert f"run sparkstream checkpoint rewind {tmp_path / 'ckpt'} --to 1" in line
+
+
+def test_after_a_rewind_the_command_of_the_message_sets_the_table_back(
+    stream: DataFrame, out: Path, tmp_path: Path
+) -> None:
+    finish(stream, sinks.delta(out), tmp_path / "ckpt")
+    rewind(tmp_path / "ckpt", to=0, apply=True)
+    line = refused(stream, sinks.delta(out), tmp_path / "ckpt")
+    assert f"batch 1 comes again, but Delta table {out} has all batches up to 2" in line
+    table = DeltaTable(out)
+    table.restore(table.version() - 2)  # the rows of batches 1 and 2 go
+    _, *command = shlex.split(line.partition("then run ")[2])
+    done = subprocess.run([sys.executable, *command], env=environment(), check=False)
+    assert done.returncode == 0
+    finish(stream, sinks.delta(out), tmp_path / "ckpt")
+    assert rows(out) == CASES["append"][2]
+
+
+def test_a_column_more_is_added_only_when_asked(
+    spark: SparkSession, stream: DataFrame, out: Path, tmp_path: Path
+) -> None:
+    finish(stream, sinks.delta(out), tmp_path / "ckpt")
+    feeds.drip([("4.csv", "d,4\n")], tmp_path / "in")
+    wider = stream.withColumn("twice", F.col("n") * 2)
+    line = refused(wider, sinks.delta(out), tmp_path / "ckpt")
+    assert f"Delta table {out} has no column twice; give merge_schema=True to add it" in line
+    finish(wider, sinks.delta(out, merge_schema=True), tmp_path / "ckpt")
+    assert DeltaTable(out).schema().to_arrow().names == ["k", "n", "twice"]
+    assert ("d", 4, 8) in rows(out)
+    feeds.drip([("5.csv", "e,5\n")], tmp_path / "in")
+    finish(stream.select("n", "k"), sinks.delta(out), tmp_path / "ckpt")  # a column less is null
+    assert ("e", 5, None) in rows(out)
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"k": "k", "n": "CAST(n AS BIGINT)"}, "column n is bigint, and int in Delta table"),
+        ({"K": "k", "n": "n"}, "column K is called k in Delta table"),
+        ({"count(1)": "n"}, "column count(1): Delta allows no '(' in a name; rename it"),
+        ({"k": "k", "K": "n"}, "columns k and K: Delta sees no case; rename one"),
+        ({"k": "k", "wait": "INTERVAL '1' DAY"}, "column wait has the type interval day, which Delta cannot"),
+        ({"k": "k", "none": "array(null)"}, "column none has the type void, which Delta cannot hold"),
+    ],
+)
+def test_columns_that_do_not_fit_are_refused(
+    stream: DataFrame, out: Path, tmp_path: Path, columns: dict[str, str], said: str
+) -> None:
+    DeltaTable.create(out, pa.schema({"k": pa.string(), "n": pa.int32()}))
+    frame = stream.selectExpr(*(f"{column} AS `{name}`" for name, column in columns.items()))
+    assert said in refused(frame, sinks.delta(out), tmp_path / "ckpt")
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("IF(n = 3, NULL, k)", "key key is null; fill it"),
+        ("'one'", "key key is the same in two rows; use"),
+    ],
+)
+def test_keys_that_do_not_tell_rows_apart(
+    stream: DataFrame, out: Path, tmp_path: Path, key: str, said: str
+) -> None:
+    frame = stream.selectExpr(f"{key} AS key", "n")
+    assert said in refused(frame, sinks.delta(out, how="upsert", keys=["key"]), tmp_path / "ckpt", "update")
+
+
+def test_values_of_every_type_come_back(spark: SparkSession, folder: Path, out: Path, tmp_path: Path) -> None:
+    (folder / "1.txt").write_text("1\n")
+    (folder / "2.txt").write_text("2\n")
+    frame = sources.text(spark, folder, max_files_per_trigger=1).selectExpr(
+        "value AS key",
+        "'ü\\u0000' AS `naïve.name`",
+        "CAST(1.50 AS DECIMAL(12,2)) AS price",
+        "TIMESTAMP '2026-01-31 12:00:00.123456' AS at",
+        "TIMESTAMP_NTZ '0001-01-01 00:00:00' AS local",
+        "DATE '9999-12-31' AS day",
+        "X'00ff' AS raw",
+        "array(named_struct('x', 1, 'y', array(2.5F))) AS nested",
+        "map('m', CAST(NULL AS SMALLINT)) AS mapped",
+        "CAST('NaN' AS DOUBLE) AS nan",
+        "CAST(NULL AS BOOLEAN) AS nothing",
+    )
+    sink = sinks.delta(out, how="upsert", keys=["key", "naïve.name"])
+    finish(frame, sink, tmp_path / "ckpt", "update")
+    finish(frame, sinks.delta(tmp_path / "appended"), tmp_path / "ckpt2")
+    for table in (out, tmp_path / "appended"):
+        files = [uri.removeprefix("file://") for uri in DeltaTable(table).file_uris()]
+        found = sorted((row for file in files for row in pq.read_table(file).to_pylist()), key=str)
+        assert len(found) == 2
+        assert str(found[0].pop("nan")) == "nan"
+        assert found[0] == {
+            "key": "1",
+            "naïve.name": "ü\0",
+            "price": Decimal("1.50"),
+            "at": dt.datetime(2026, 1, 31, 12, 0, 0, 123456, tzinfo=dt.UTC),
+            "local": dt.datetime(1, 1, 1),  # noqa: DTZ001 - Spark's timestamp without a zone
+            "day": dt.date(9999, 12, 31),
+            "raw": b"\x00\xff",
+            "nested": [{"x": 1, "y": [2.5]}],
+            "mapped": [("m", None)],
+            "nothing": None,
+        }
+
+
+def test_two_queries_may_make_one_table_at_once(
+    spark: SparkSession, stream: DataFrame, out: Path, tmp_path: Path
+) -> None:
+    target = tables.Target("t", "append", (), merge_schema=False, take_over=True)
+    errors: list[Exception] = []
+    together = threading.Barrier(4)
+
+    def first() -> None:
+        together.wait()
+        try:
+            tables.prepare(target, rust.RustTable(str(out)), stream.schema, None)
+        except Exception as err:  # noqa: BLE001 - whatever it is
+            errors.append(err)
+
+    threads = [threading.Thread(target=first) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert DeltaTable(out).version() == 0
+
+
+def test_a_query_that_comes_between_is_found(stream: DataFrame, out: Path, tmp_path: Path) -> None:
+    # Both have looked at an empty table; who owns it is a commit that only one can make.
+    target = tables.Target("t", "append", (), merge_schema=False, take_over=False)
+    tables.prepare(target, rust.RustTable(str(out)), stream.schema, None)
+    one, two = rust.RustTable(str(out)), rust.RustTable(str(out))
+    assert one.owners() == two.owners() == []
+    one.own(["one"])
+    with pytest.raises(tables.ConflictError):
+        two.own(["two"])
+
+
+def test_a_batch_of_many_parts_is_whole(
+    spark: SparkSession, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrow, "_PART", 10_000)
+    rate = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 20_000).load()
+    finish_one = start(rate.select("value"), sinks.delta(out), name="q", checkpoint=tmp_path / "c", once=True)
+    run(finish_one)
+    assert rows(out) == [(number,) for number in range(20_000)]
+
+
+def test_a_query_without_start_and_without_checkpoint(stream: DataFrame, out: Path, tmp_path: Path) -> None:
+    writer = sinks.delta(out)(stream.writeStream).trigger(availableNow=True)
+    writer.option("checkpointLocation", str(tmp_path / "ckpt")).start().awaitTermination()
+    assert rows(out) == CASES["append"][2]
+    finish(totals(stream), sinks.delta(tmp_path / "again", how="replace"), None, "complete")
+    finish(totals(stream), sinks.delta(tmp_path / "again", how="replace", take_over=True), None, "complete")
+    assert rows(tmp_path / "again") == TOTALS
+
+
+def test_a_folder_of_something_else_is_left_alone(stream: DataFrame, folder: Path, tmp_path: Path) -> None:
+    assert f"{folder} is no Delta table, but not empty" in refused(
+        stream, sinks.delta(folder), tmp_path / "ckpt"
+    )
+    assert not (folder / "_delta_log").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({}, "give a path or a table of the catalog"),
+        ({"path": "t", "table": "t"}, "give a path or a table of the catalog"),
+        ({"path": "t", "how": "insert"}, "unknown way to write (how=) insert"),
+        ({"path": "t", "writer": "rust"}, "unknown writer rust"),
+        ({"path": "t", "keys": ["k"]}, "how='upsert' and keys belong together"),
+        ({"path": "t", "how": "upsert", "keys": "k"}, "put it in a list"),
+        ({"table": "t", "writer": "delta-rs"}, "delta-rs knows no catalog"),
+    ],
+)
+def test_arguments_that_cannot_be(arguments: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidInputError) as error:
+        sinks.delta(**arguments)
+    assert said in str(error.value)
+
+
+def test_what_the_session_cannot_do_is_said_at_the_start(stream: DataFrame, tmp_path: Path) -> None:
+    for sink, said in (
+        (sinks.delta("out", writer="spark"), "writer='spark' needs a session with Delta's extension"),
+        (
+            sinks.delta(table="t"),
+            "table t is in the catalog, which needs get_session(…, connectors=['delta'])",
+        ),
+        (sinks.delta("s3a://bucket/t"), "delta-rs writes to local folders alone"),
+        (sinks.delta("out", how="upsert", keys=["x"]), "unknown key x"),
+    ):
+        assert said in refused(stream, sink, tmp_path / "ckpt", sink.modes[0])
+
+
+def test_the_source_says_what_the_session_lacks(spark: SparkSession, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="Spark has no connector delta; launch with"):
+        sources.delta(spark, tmp_path)
+
+
+def test_without_the_extra(stream: DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sparkstream_kit.connectors.delta.rust", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'sparkstream-kit\[delta\]'"):
+        finish(stream, sinks.delta(tmp_path / "t"), tmp_path / "ckpt")
