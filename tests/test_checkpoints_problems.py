@@ -151,7 +151,8 @@ S3A = "org.apache.hadoop.fs.s3a.S3AFileSystem"  # a jar that Spark does not brin
     [
         (
             "s3a://bucket/ckpt",
-            f"checkpoint s3a://bucket/ckpt cannot be read: ClassNotFoundException: Class {S3A} not found",
+            f"checkpoint s3a://bucket/ckpt cannot be read (ClassNotFoundException: Class {S3A} not found); "
+            "correct the path, or copy the checkpoint to this machine",
         ),
         ("nowhere", "no checkpoint nowhere; give the folder that the query was started with"),
         (".", ". is no checkpoint (no metadata, offsets or commits in it)"),
