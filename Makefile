@@ -4,8 +4,8 @@
 ENTER := . .venv/bin/activate &&
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-connect faults soak systems versions bench bench-full lint typecheck format ci wheel zip
-.PHONY: notebook notebook-outputs picture clean setup pins
+.PHONY: help demo test test-slow test-connect faults soak systems cluster cluster-jobs versions bench bench-full lint
+.PHONY: typecheck format ci wheel zip kafka notebook notebook-outputs picture clean setup pins
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
@@ -17,7 +17,7 @@ demo: setup ## watch a streaming job work on generated sales
 test: setup ## run the tests on two cores
 	@$(ENTER) python -m pytest -n 3 --dist loadgroup -m "not slow" -o faulthandler_timeout=300
 
-test-slow: setup ## run the tests that take long: the notebook, the README's commands, a small cluster
+test-slow: setup ## run the tests that take long: the notebook, the README's commands (FULL=1 for all pairs)
 	@$(ENTER) python -m pytest -n 3 --dist loadgroup -m slow
 
 test-connect: setup ## run the tests of sources, sinks, windows, queries and jobs a second time, on Spark Connect
@@ -40,6 +40,18 @@ bench-full: setup ## measure what docs/performance.md shows, and put it there
 systems: setup ## run the tests against real systems, which they start: Kafka, Delta Lake, HDFS, a cluster
 	@bash scripts/systems.sh
 	@$(ENTER) python -m pytest tests/systems -n 2 --dist loadfile
+
+cluster: zip ## start a small cluster on this machine, Spark's own with HDFS, and say what to type next
+	@bash scripts/systems.sh hadoop
+	@$(ENTER) python scripts/cluster.py
+
+cluster-jobs: zip ## run every job on such a cluster, with all of its data on HDFS
+	@bash scripts/systems.sh hadoop
+	@$(ENTER) python -m pytest tests/systems/jobs_on_a_cluster.py
+
+kafka: setup ## run a Kafka broker to try things on, with sales coming in
+	@bash scripts/systems.sh kafka spark
+	@$(ENTER) python scripts/kafka.py
 
 versions: setup ## run the tests that depend on it with other versions of Spark
 	@bash scripts/versions.sh

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import report
+from brokers import kafka
 from lakes import delta
 from latencies import batch, listener, overhead, start, suite, waiting
 from running import measure
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 BENCHMARKS = {
     each.__name__: each
     for each in (
-        *(start, batch, throughput, yahoo, sql, delta, overhead, quarantine, jobs, listener, suite),
+        *(start, batch, throughput, yahoo, sql, delta, overhead, quarantine, kafka, jobs, listener, suite),
         waiting,
     )
 }

@@ -11,7 +11,6 @@ Run: spark-submit jobs/action_windows.py INPUT_DIR OUT_DIR --available-now --dra
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparkstream_kit import jobflags
@@ -42,33 +41,32 @@ def transform(rows: DataFrame, watermark: str, slide: str = "1 hour") -> DataFra
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the rows and counts go to OUT_DIR, and how many they were to standard error."""
     flags = (*jobflags.EVENT_TIME, *(flag for flag in jobflags.RUN if flag != "--checkpoint"), "--max-bad")
-    parser = jobflags.parser(__doc__, "INPUT_DIR", "--max-files-per-trigger", *flags)
-    parser.add_argument("out_dir", metavar="OUT_DIR", type=Path, help="A local folder of this job alone.")
+    parser = jobflags.parser(__doc__, *jobflags.LINES, *flags)
+    parser.add_argument("out_dir", metavar="OUT_DIR", help="A folder of this job alone.")
     says = "The output mode: append, update or complete. Default: %(default)s."
     parser.add_argument("--mode", choices=["append", "update", "complete"], default="append", help=says)
     says = "From one window's start to the next one's, such as \"30 minutes\". Default: %(default)s."
     parser.add_argument("--slide", metavar="DURATION", default="1 hour", help=says)
     args = parser.parse_args(argv)
-    out: Path = args.out_dir
-    jobflags.check_apart(args.input_dir, {"OUT_DIR": out, "OUT_DIR/rows": out / "rows"})
+    out = args.out_dir.rstrip("/")
+    jobflags.check_apart(args.input_dir, {"OUT_DIR": out, "OUT_DIR/rows": f"{out}/rows"})
 
     from sparkstream_kit import quarantine, run, sinks, sources, spark_session, start
 
     # In files of one batch each no row is late a second time, and a batch that comes again is known.
-    rows = sinks.batch_files(out / "rows").taking(lambda batch: quarantine.good_rows(batch).coalesce(1))
-    late = sinks.batch_files(out / "late").taking(quarantine.good_rows)
-    sink = sinks.fan_out(rows, sinks.batch_files(out / "bad").taking(quarantine.bad_rows))
+    rows = sinks.batch_files(f"{out}/rows").taking(lambda batch: quarantine.good_rows(batch).coalesce(1))
+    late = sinks.batch_files(f"{out}/late").taking(quarantine.good_rows)
+    sink = sinks.fan_out(rows, sinks.batch_files(f"{out}/bad").taking(quarantine.bad_rows))
     if args.mode != "complete":
         sink = sinks.by_watermark("time", on_time=sink, late=late)
-    (out / "rows").mkdir(parents=True, exist_ok=True)
     with spark_session("action-windows", **jobflags.for_session(args)) as spark:
-        args.checkpoint = str(out / "_checkpoint" / "rows")
+        args.checkpoint = f"{out}/_checkpoint/rows"
         found = events(jobflags.lines(spark, args), args.watermark)
         queries = [start(found, sink, name="action_rows", **jobflags.for_start(args))]
         summaries = [run(queries.pop())] if args.available_now else []
-        args.checkpoint = str(out / "_checkpoint" / "counts")
-        counts = sources.parquet(spark, out / "rows", schema="time TIMESTAMP, action STRING")
-        counts, sink = transform(counts, args.watermark, args.slide), sinks.batch_files(out / "counts")
+        args.checkpoint = f"{out}/_checkpoint/counts"
+        counts = sources.parquet(spark, f"{out}/rows", schema="time TIMESTAMP, action STRING")
+        counts, sink = transform(counts, args.watermark, args.slide), sinks.batch_files(f"{out}/counts")
         queries.append(start(counts, sink, name="action_counts", mode=args.mode, **jobflags.for_start(args)))
         summaries.append(run(*queries, **jobflags.for_run(args)))
     print(*summaries, sep="\n", file=sys.stderr)

@@ -9,7 +9,6 @@ Run: spark-submit jobs/ad_join.py INPUT_DIR OUT_DIR
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparkstream_kit import jobflags
@@ -52,14 +51,15 @@ def transform(lines: DataFrame, *, delay: str = "10 minutes", within: str = "10 
 @jobflags.exit_codes
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the rows go to OUT_DIR, and how many they were to standard error."""
-    flags = ("INPUT_DIR", "--max-files-per-trigger", "--max-bad", *jobflags.EVENT_TIME, "--profile")
+    flags = (*jobflags.LINES, "--max-bad", *jobflags.EVENT_TIME, "--profile")
     flags = (*flags, "--state-store", "--trigger", "--available-now", "--run-for", "--idle", "--stop-file")
     parser = jobflags.parser(__doc__, *flags, max_files_per_trigger=1)
-    parser.add_argument("out_dir", metavar="OUT_DIR", help="A local folder that only this job writes to.")
+    parser.add_argument("out_dir", metavar="OUT_DIR", help="A folder of this job alone.")
     parser.add_argument("--checkpoint", metavar="DIR", help="Resume from it. Default: OUT_DIR/_checkpoint.")
     parser.add_argument("--within", metavar="TIME", default="10 minutes", help="From a view to its click.")
     args = parser.parse_args(argv)
-    out, checkpoint = Path(args.out_dir), Path(args.checkpoint or Path(args.out_dir, "_checkpoint"))
+    out = args.out_dir.rstrip("/")
+    checkpoint = args.checkpoint or f"{out}/_checkpoint"
     jobflags.check_apart(args.input_dir, {"OUT_DIR": out, "--checkpoint": checkpoint})
 
     from sparkstream_kit import quarantine, run, sinks, spark_session, start
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         lines, queries = jobflags.lines(spark, args), []
         views = transform(lines, delay=args.watermark, within=args.within)
         for name, frame in {"views": views, "bad": quarantine.bad_rows(parse(lines, args.watermark))}.items():
-            args.checkpoint, sink = checkpoint / name, sinks.batch_files(out / name)
+            args.checkpoint, sink = f"{checkpoint}/{name}", sinks.batch_files(f"{out}/{name}")
             queries.append(start(frame, sink, name=f"ad_join_{name}", **jobflags.for_start(args)))
         summary = run(*queries, **jobflags.for_run(args))
     print(summary, file=sys.stderr)

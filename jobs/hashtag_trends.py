@@ -46,7 +46,7 @@ def transform(
 @jobflags.exit_codes
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the trends go to standard output, everything else to standard error."""
-    flags = ("INPUT_DIR", "--max-files-per-trigger", "--max-bad", *jobflags.EVENT_TIME, *jobflags.RUN)
+    flags = (*jobflags.LINES, "--max-bad", *jobflags.EVENT_TIME, *jobflags.RUN)
     parser = jobflags.parser(__doc__, *flags)
     says = "Also write to the table hashtag_trends of this database; needs --checkpoint."
     parser.add_argument("--database", metavar="URL", type=jobflags.database, help=says)

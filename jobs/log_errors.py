@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparkstream_kit import jobflags
@@ -51,23 +50,23 @@ def transform(rows: DataFrame, report: str = "errors") -> DataFrame:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the report goes to OUT_DIR, and how many lines it read to standard error."""
     flags = (*jobflags.EVENT_TIME, *(flag for flag in jobflags.RUN if flag != "--checkpoint"), "--max-bad")
-    parser = jobflags.parser(__doc__, "INPUT_DIR", "--max-files-per-trigger", *flags)
-    parser.add_argument("out_dir", metavar="OUT_DIR", type=Path, help="A local folder of this job alone.")
+    parser = jobflags.parser(__doc__, *jobflags.LINES, *flags)
+    parser.add_argument("out_dir", metavar="OUT_DIR", help="A folder of this job alone.")
     says = "What to report. Default: %(default)s."
     parser.add_argument("--report", choices=["errors", "sessions"], default="errors", help=says)
     args = parser.parse_args(argv)
-    out: Path = args.out_dir
-    jobflags.check_apart(args.input_dir, {"OUT_DIR": out, "OUT_DIR/bad": out / "bad"})
+    out = args.out_dir.rstrip("/")
+    jobflags.check_apart(args.input_dir, {"OUT_DIR": out, "OUT_DIR/bad": f"{out}/bad"})
 
     from sparkstream_kit import quarantine, run, sinks, spark_session, start
 
     with spark_session("log-errors", **jobflags.for_session(args)) as spark:
         rows = requests(jobflags.lines(spark, args), args.watermark)
-        bad = sinks.batch_files(out / "bad").taking(quarantine.bad_rows)
-        report = sinks.batch_files(out / args.report)
+        bad = sinks.batch_files(f"{out}/bad").taking(quarantine.bad_rows)
+        report = sinks.batch_files(f"{out}/{args.report}")
         queries = []
         for name, frame, sink in (("bad", rows, bad), (args.report, transform(rows, args.report), report)):
-            args.checkpoint = str(out / "_checkpoint" / name)
+            args.checkpoint = f"{out}/_checkpoint/{name}"
             queries.append(start(frame, sink, name=f"log_{name}", **jobflags.for_start(args)))
         summary = run(*queries, **jobflags.for_run(args))
     print(summary, file=sys.stderr)

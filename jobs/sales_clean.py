@@ -10,7 +10,6 @@ Run: spark-submit jobs/sales_clean.py INPUT_DIR OUT_DIR
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparkstream_kit import errors, jobflags
@@ -45,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the rows go to OUT_DIR, and how many they were to standard error."""
     flags = ("--profile", "--trigger", "--available-now", "--run-for", "--idle", "--stop-file")
     parser = jobflags.parser(__doc__, *jobflags.INPUT, *flags)
-    parser.add_argument("out_dir", metavar="OUT_DIR", help="A local folder that only this job writes to.")
+    parser.add_argument("out_dir", metavar="OUT_DIR", help="A folder of this job alone.")
     says = "Keep progress in this folder and resume from it. Default: OUT_DIR/_checkpoint."
     parser.add_argument("--checkpoint", metavar="DIR", type=jobflags.checkpoint_folder, help=says)
     says = (
@@ -54,15 +53,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--dedupe", metavar="A,B", type=lambda text: text.split(","), default=[], help=says)
     args = parser.parse_args(argv)
-    out = Path(args.out_dir)
-    args.checkpoint = args.checkpoint or str(out / "_checkpoint")
-    written = {"OUT_DIR": out, "OUT_DIR/good": out / "good", "OUT_DIR/bad": out / "bad"}
+    out = args.out_dir.rstrip("/")
+    args.checkpoint = args.checkpoint or f"{out}/_checkpoint"
+    written = {"OUT_DIR": out, "OUT_DIR/good": f"{out}/good", "OUT_DIR/bad": f"{out}/bad"}
     jobflags.check_apart(args.input_dir, {**written, "--checkpoint": args.checkpoint})
 
     from sparkstream_kit import quarantine, run, schemas, sinks, spark_session, start
 
-    good = sinks.batch_files(out / "good").taking(quarantine.good_rows)
-    bad = sinks.batch_files(out / "bad").taking(quarantine.bad_rows)
+    good = sinks.batch_files(f"{out}/good").taking(quarantine.good_rows)
+    bad = sinks.batch_files(f"{out}/bad").taking(quarantine.bad_rows)
     with spark_session("sales-clean", **jobflags.for_session(args)) as spark:
         errors.reject_unknown("column of --dedupe", args.dedupe, schemas.from_ddl(SALES).names)
         rows = transform(jobflags.lines(spark, args), args.dedupe, header=args.header)

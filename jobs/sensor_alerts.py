@@ -10,7 +10,6 @@ Run: spark-submit jobs/sensor_alerts.py INPUT_DIR OUT_DIR
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparkstream_kit import display, jobflags
@@ -44,7 +43,7 @@ def transform(
 @jobflags.exit_codes
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the alerts go to standard output and OUT_DIR, everything else to standard error."""
-    flags = ("INPUT_DIR", "OUT_DIR", "--max-files-per-trigger", "--max-bad", *jobflags.EVENT_TIME)
+    flags = (*jobflags.LINES, "OUT_DIR", "--max-bad", *jobflags.EVENT_TIME)
     parser = jobflags.parser(__doc__, *flags, *jobflags.RUN_BY_KEY, max_files_per_trigger=1)
     parser.set_defaults(watermark="2 minutes")
     parser.add_argument(
@@ -53,17 +52,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     says = "A device is silent after this time. Default: %(default)s."
     parser.add_argument("--silent", metavar="DURATION", default="10 minutes", help=says)
     args = parser.parse_args(argv)
-    out, progress = Path(args.out_dir), Path(args.checkpoint)
+    out, progress = args.out_dir.rstrip("/"), args.checkpoint.rstrip("/")
 
     from sparkstream_kit import quarantine, run, sinks, spark_session, start
 
     with spark_session("sensor-alerts", **jobflags.for_session(args)) as spark:
         lines, how = jobflags.lines(spark, args), jobflags.for_start(args)
         alerts = transform(lines, watermark=args.watermark, silent=args.silent, sigmas=args.sigmas)
-        told = sinks.fan_out(sinks.batch_files(out / "alerts"), sinks.foreach_batch(display.show))
-        bad, kept = quarantine.bad_rows(parse(lines)), sinks.batch_files(out / "bad")
-        first = start(alerts, told, name="alerts", **how | {"checkpoint": progress / "alerts"})
-        second = start(bad, kept, name="bad_readings", **how | {"checkpoint": progress / "bad"})
+        told = sinks.fan_out(sinks.batch_files(f"{out}/alerts"), sinks.foreach_batch(display.show))
+        bad, kept = quarantine.bad_rows(parse(lines)), sinks.batch_files(f"{out}/bad")
+        first = start(alerts, told, name="alerts", **how | {"checkpoint": f"{progress}/alerts"})
+        second = start(bad, kept, name="bad_readings", **how | {"checkpoint": f"{progress}/bad"})
         summary = run(first, second, **jobflags.for_run(args))
     print(summary, file=sys.stderr)
     jobflags.check_bad_rows(summary, args.max_bad)

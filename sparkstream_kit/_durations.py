@@ -27,6 +27,7 @@ _LONGEST = 2**63 - 1  # Spark holds an interval as a 64-bit number of microsecon
 
 
 def positive(what: str, duration: Duration) -> int:
+    """Read a duration that must be longer than zero, in microseconds."""
     size = to_microseconds(what, duration)
     if size <= 0:
         raise InvalidInputError(f"{what} must be longer than zero, not {duration}")

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 _OWN = "sparkstream-kit"  # the folder of the kit in the user's cache, and in an environment
 
 
-def replace(target: Path, texts: Iterable[str], *, private: bool = False) -> None:
+def replace(target: Path, parts: Iterable[str | bytes], *, private: bool = False) -> None:
     """Put a file in place whole: written beside it, flushed to the disk, renamed."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         opener = _private if private else None  # which Path.open lacks
-        with open(temporary, "w", encoding="utf-8", newline="", opener=opener) as file:
-            file.writelines(texts)
+        with open(temporary, "wb", opener=opener) as file:
+            file.writelines(part.encode() if isinstance(part, str) else part for part in parts)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)

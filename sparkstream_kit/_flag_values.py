@@ -84,6 +84,20 @@ def host(text: str) -> str:
     return text
 
 
+def servers(text: str) -> str:
+    """Read the addresses of servers, each with its port, with commas between them.
+
+    Example:
+        >>> servers("localhost:9092,other:9092")
+        'localhost:9092,other:9092'
+    """
+    for each in text.split(","):
+        name, _, number = each.strip().rpartition(":")
+        if not name or not number.isascii() or not number.isdigit() or int(number) > _LAST_PORT:
+            raise ArgumentTypeError(f"{each.strip()!r} is not host:port, such as localhost:9092")
+    return text
+
+
 def interval(text: str) -> str:
     """Read the time from one batch to the next, in the words of Spark's trigger."""
     if not re.fullmatch(r"\s*\d+ *(milliseconds?|seconds?|minutes?|hours?)\s*", text):

@@ -1,8 +1,8 @@
 """The command line of jobs: flags that mean the same in every job, checked before PySpark is imported.
 
-A job names the flags that it can honour, one by one or as a group: `*INPUT`, `*OUTPUT`, `*EVENT_TIME`,
-`*RUN`. `lines` turns the input flags into a stream, and `outputs` the output flags into sinks. `exit_codes`
-is how a job ends.
+A job names the flags that it can honour, one by one or as a group: `*INPUT`, `*LINES`, `*SERVER`, `*OUTPUT`,
+`*FOLDER`, `*EVENT_TIME`, `*RUN`, `*RUN_BY_KEY`. `lines` turns the input flags into a stream, and `outputs`
+the output flags into sinks. `exit_codes` is how a job ends.
 """
 
 from __future__ import annotations
@@ -13,13 +13,23 @@ import math
 import re
 import sys
 import tempfile
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from sparkstream_kit import _flag_values, display
+from sparkstream_kit import display
 from sparkstream_kit._exits import exit_codes, take_standard_streams
 from sparkstream_kit._files import plain
+from sparkstream_kit._flag_groups import (
+    EVENT_TIME,
+    FOLDER,
+    INPUT,
+    LINES,
+    OUTPUT,
+    RUN,
+    RUN_BY_KEY,
+    SERVER,
+)
 from sparkstream_kit._flag_values import checkpoint_folder, database, existing_folder, seconds
 from sparkstream_kit.errors import InvalidInputError, KitError, check_file, hint
 from sparkstream_kit.profiles import read_profile
@@ -37,6 +47,7 @@ __all__ = [
     "EVENT_TIME",
     "FOLDER",
     "INPUT",
+    "LINES",
     "OUTPUT",
     "RUN",
     "RUN_BY_KEY",
@@ -58,121 +69,10 @@ __all__ = [
     "take_standard_streams",
 ]
 
+_OF_KAFKA = ("--kafka", "--topic")
+
 # Flags whose file or folder may not be in the input folder.
 _WRITTEN = ("OUT_DIR", "--checkpoint", "--snapshot", "--database", "--delta", "--chart", "--stop-file")
-
-
-# --- the shared flags by their groups, of which a job may also take single ones
-
-
-def _value(metavar: str, read: Callable[[str], Any], says: str, **more: Any) -> dict[str, Any]:
-    return {"metavar": metavar, "type": read, "help": says, **more}
-
-
-def _switch(says: str) -> dict[str, Any]:
-    return {"action": "store_true", "help": says}
-
-
-# Lines of text to read; `lines` makes the stream.
-INPUT = {
-    "INPUT_DIR": _value("INPUT_DIR", existing_folder, "A folder of text files, or a pattern for folders."),
-    "--max-files-per-trigger": _value(
-        "N",
-        _flag_values.number_of_files,
-        "The most files that one batch reads, or all; with more, a backlog is read several times faster. "
-        "Default: %(default)s.",
-        default="all",
-    ),
-    "--header": _switch(
-        "The files have headers: leave out each line that holds the column names in their order."
-    ),
-    "--max-bad": _value(
-        "PERCENT",
-        _flag_values.percent,
-        "At the end, fail with exit code 1 if more of the run's lines are bad, such as 1%%. Default: never.",
-    ),
-}
-
-# A server to read lines from.
-SERVER = {
-    "HOST": _value(
-        "HOST", _flag_values.host, "The server's name. Default: %(default)s.", nargs="?", default="localhost"
-    ),
-    "PORT": _value(
-        "PORT", _flag_values.port, "The server's port. Default: %(default)s.", nargs="?", default=9999
-    ),
-}
-
-# Where the result goes; `outputs` makes the sinks.
-OUTPUT = {
-    "--format": {
-        "choices": ["table", "csv", "json"],
-        "default": "table",
-        "help": "Format of the result on standard output. Default: %(default)s.",
-    },
-    "--snapshot": _value(
-        "FILE", str, "Also write the result to this .csv or .json file, replaced whole after each batch."
-    ),
-    "--database": _value(
-        "URL",
-        database,
-        "Keep the result in the table TABLE of this database, replaced whole after each batch. URL is "
-        "sqlite:///results.db, postgresql+psycopg://user@host/name (password in PGPASSWORD or ~/.pgpass), or "
-        "env:NAME to read it from the environment variable NAME.",
-    ),
-    "--delta": _value("PATH", str, "Keep the result in this Delta table, replaced whole after each batch."),
-    "--take-over": _switch("Replace the table even if another query wrote it."),
-    "--chart": _value("FILE.png", str, "Draw the result as a picture at the end."),
-}
-
-# A folder for all that the job writes, with its progress in OUT_DIR/_checkpoint.
-FOLDER = {"OUT_DIR": _value("OUT_DIR", str, "A local folder that only this job writes to.")}
-
-# How late a row may come, and what becomes of the last windows.
-EVENT_TIME = {
-    "--watermark": _value(
-        "DELAY",
-        _flag_values.delay,
-        'How much later than newer rows a row may come, in event time, such as "10 minutes". '
-        "Default: %(default)s.",
-        default="10 minutes",
-    ),
-    "--drain": _switch(
-        "At the end of the input, write what still waits for the watermark, such as open windows. The "
-        "checkpoint takes no more rows then."
-    ),
-}
-
-# How the query runs, and what ends it.
-RUN = {
-    "--profile": _value(
-        "NAME", str, "Settings profile: local, test, cluster or a path. Default: chosen from the master."
-    ),
-    "--state-store": _value(
-        "NAME",
-        _flag_values.state_store,
-        "memory, or rocksdb for state larger than memory. Default: what the profile says.",
-    ),
-    "--checkpoint": _value(
-        "DIR",
-        checkpoint_folder,
-        "Keep progress in this folder and resume from it. Default: a temporary folder.",
-    ),
-    "--trigger": _value(
-        "INTERVAL",
-        _flag_values.interval,
-        'Time from one batch to the next, such as "5 seconds". Default: no wait.',
-    ),
-    "--available-now": _switch("Read the input that is there, then end."),
-    "--run-for": _value(
-        "SECONDS", seconds, "Stop cleanly after this many seconds. Default: run until stopped."
-    ),
-    "--idle": _value("SECONDS", seconds, "Stop after this many seconds without a row. Default: never."),
-    "--stop-file": _value("PATH", str, "Stop cleanly when a file appears at this path."),
-}
-
-# The same for a query by keys (`transformWithState`), whose state is always in RocksDB.
-RUN_BY_KEY = {flag: how for flag, how in RUN.items() if flag != "--state-store"}
 
 
 # --- from the command line to arguments
@@ -205,7 +105,10 @@ def parser(doc: str | None, *flags: str, table: str = "result", **defaults: Any)
     folder = "OUT_DIR/_checkpoint" if "OUT_DIR" in flags else "a temporary folder"
     for flag in flags:
         says = known[flag]["help"].replace("TABLE", table).replace("a temporary folder", folder)
-        made.add_argument(flag if flag.startswith("--") else _name(flag), **{**known[flag], "help": says})
+        more = {"required": True} if flag in _OF_KAFKA and "INPUT_DIR" not in flags else {}
+        made.add_argument(
+            flag if flag.startswith("--") else _name(flag), **{**known[flag], "help": says, **more}
+        )
     made.set_defaults(table=table, **defaults)
     return made
 
@@ -214,6 +117,8 @@ class _Parser(ArgumentParser):
     shared: Sequence[str] = ()
 
     def error(self, message: str) -> NoReturn:
+        if "required: INPUT_DIR" in message and "--kafka" in self.shared:
+            message = message.replace("INPUT_DIR", "INPUT_DIR or --kafka", 1)
         raise InvalidInputError(f"{message}; see --help")
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -224,11 +129,17 @@ class _Parser(ArgumentParser):
             name = word.partition("=")[0]
             if name.startswith("--") and name not in flags:
                 raise InvalidInputError(f"unknown argument {name}{hint(name, flags)}; see --help")
+        from_kafka = any(re.fullmatch("--kafka(=.*)?", word, re.DOTALL) for word in given)
+        for action in self._actions if "--kafka" in self.shared else ():
+            if action.dest == "input_dir":
+                action.nargs = SUPPRESS if from_kafka else None  # SUPPRESS takes no word
         parsed, rest = self.parse_known_args(given, namespace)
         if rest:
+            if from_kafka and "INPUT_DIR" in self.shared and not rest[0].startswith("-"):
+                raise InvalidInputError("--kafka is in place of INPUT_DIR: leave out one of them; see --help")
             raise InvalidInputError(f"unknown argument {rest[0]}; see --help")
         if "OUT_DIR" in self.shared and parsed.checkpoint is None:
-            parsed.checkpoint = str(Path(parsed.out_dir, "_checkpoint"))
+            parsed.checkpoint = f"{parsed.out_dir.rstrip('/')}/_checkpoint"
         _check({flag: getattr(parsed, _name(flag)) for flag in self.shared})
         return parsed
 
@@ -249,6 +160,10 @@ def _check(given: Mapping[str, Any]) -> None:
     if given.get("--take-over") and not any(given[flag] for flag in kept):
         said = f"--take-over does nothing without {' or '.join(kept)}; give both, or neither"
         raise InvalidInputError(said)
+    if bool(given.get("--kafka")) != bool(given.get("--topic")):
+        raise InvalidInputError("--kafka and --topic belong together; give both, or neither")
+    if given.get("--max-offsets-per-trigger") and not given.get("--kafka"):
+        raise InvalidInputError("--max-offsets-per-trigger does nothing without --kafka; leave it out")
     if "INPUT_DIR" in given:
         check_apart(given["INPUT_DIR"], {flag: given.get(flag) for flag in _WRITTEN})
 
@@ -258,13 +173,13 @@ def _name(flag: str) -> str:
     return flag.removeprefix("--").replace("-", "_").lower()
 
 
-def check_apart(input_dir: str, outputs: Mapping[str, str | Path | None]) -> None:
+def check_apart(input_dir: str | None, outputs: Mapping[str, str | Path | None]) -> None:
     """Refuse to write into the input folder, where a job would read its own files.
 
     For the shared flags, the parser does this. A job does it for an output of its own.
 
     Args:
-        input_dir: the folder that the job reads, or a pattern for folders.
+        input_dir: the folder that the job reads, or a pattern for folders; None where it reads from Kafka.
         outputs: what it writes, by the name of its argument, such as "OUT_DIR"; None for what was not given.
 
     Raises:
@@ -276,7 +191,7 @@ def check_apart(input_dir: str, outputs: Mapping[str, str | Path | None]) -> Non
         ...
         sparkstream_kit.errors.InvalidInputError: --snapshot incoming/totals.csv lies in the input folder ...
     """
-    folder = plain(input_dir)
+    folder = None if input_dir is None else plain(input_dir)
     if folder is None:
         return
     read = {Path(each).resolve() for each in [folder, *glob.glob(folder)]}  # noqa: PTH207 - of any path
@@ -326,10 +241,20 @@ def lines(spark: SparkSession, args: Namespace) -> DataFrame:
     """Return the stream that the input flags ask for.
 
     Returns:
-        A streaming DataFrame with one column, `value` (string): a line without its line end.
+        A streaming DataFrame with `value` (string): a line without its line end. From Kafka also with
+        `_file` (string), such as "kafka:sales/0/17" for the record 17 of partition 0, by which a bad line is
+        found again (`quarantine.parse_csv`).
+
+    Raises:
+        InvalidInputError: as for `sources.text` and `sources.kafka`.
     """
     from sparkstream_kit import sources
 
+    if getattr(args, "kafka", None):
+        most = args.max_offsets_per_trigger
+        records = sources.kafka(spark, args.kafka, args.topic, max_offsets_per_trigger=most)
+        place = "concat_ws('/', concat('kafka:', topic), partition, offset) AS _file"
+        return records.selectExpr("value", place)
     return sources.text(spark, args.input_dir, max_files_per_trigger=args.max_files_per_trigger)
 
 
@@ -353,13 +278,14 @@ def outputs(args: Namespace, part: Callable[[DataFrame], DataFrame] | None = Non
 
 
 def for_session(args: Namespace) -> dict[str, Any]:
-    """Return what `--profile` and `--state-store` ask for, as keywords of `spark_session`.
+    """Return what `--profile`, `--state-store` and `--kafka` ask for, as keywords of `spark_session`.
 
     Example:
-        >>> for_session(Namespace(profile="test"))
-        {'profile': 'test', 'conf': None}
+        >>> for_session(Namespace(profile="test", kafka="localhost:9092"))
+        {'profile': 'test', 'conf': None, 'connectors': ['kafka']}
     """
-    return {"profile": args.profile, "conf": getattr(args, "state_store", None)}
+    connectors = ["kafka"] if getattr(args, "kafka", None) else []
+    return {"profile": args.profile, "conf": getattr(args, "state_store", None), "connectors": connectors}
 
 
 def for_start(args: Namespace) -> dict[str, Any]:

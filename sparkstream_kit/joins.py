@@ -17,7 +17,8 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import NumericType, TimestampNTZType, TimestampType
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown
+from sparkstream_kit._columns import column, find_column, without_watermark
+from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.sinks.base import Part
 from sparkstream_kit.sinks.pins import folder_for, pinned, versions_in_use
 from sparkstream_kit.windows import to_microseconds
@@ -38,7 +39,6 @@ _Duration = str | timedelta
 # What Spark supports for a stream with a table, and for two streams in append mode.
 _WITH_TABLE = ("inner", "left", "left_anti", "left_semi")
 _WITHIN = ("full", "inner", "left", "left_semi", "right")
-_WATERMARK = "spark.watermarkDelayMs"  # EventTimeWatermark.delayKey: how Spark marks the event-time column
 
 
 def with_table(
@@ -144,7 +144,7 @@ def within(
     _check_time("left", left, left_time)
     _check_time("right", right, right_time)
     _refuse_clash({"left": left, "right": right}, keys)
-    early, late = (_column(name) for name in (left_time, right_time))
+    early, late = (column(name) for name in (left_time, right_time))
     return _joined(
         left.where(early.isNotNull()),
         right.where(late.isNotNull()),
@@ -199,8 +199,8 @@ def reloading(
             if location is None or batch_id is None:
                 return with_table(batch, read(spark), on=on, how=how)
             what, copies = f"table {name}", folder_for(location, f"table {name}", f"tables/{name}")
-            version = pinned(location, batch_id, what, lambda: _copied(read(spark), copies))
-            used = {version, *versions_in_use(location, what)}
+            version = pinned(spark, location, batch_id, what, lambda: _copied(read(spark), copies))
+            used = {version, *versions_in_use(spark, location, what)}
             for path in copies.iterdir():
                 if path.name not in used:
                     shutil.rmtree(path)
@@ -217,7 +217,7 @@ def _copied(table: DataFrame, copies: Path) -> str:
     table.coalesce(1).write.mode("overwrite").parquet(new.as_uri())
     copy = table.sparkSession.read.parquet(new.as_uri())
     # The rows in any order: as many, with the same sum of their hashes.
-    each = F.xxhash64(F.to_json(F.struct(*(_column(name) for name in copy.columns))))
+    each = F.xxhash64(F.to_json(F.struct(*(column(name) for name in copy.columns))))
     sums = copy.select(F.count("*"), F.sum(each.cast("decimal(38,0)"))).first()
     kinds = zlib.crc32(copy.schema.json().encode())
     name = f"{kinds:08x}-{sums[0]}-{sums[1] or 0}" if sums else ""
@@ -233,16 +233,16 @@ def _joined(
 ) -> DataFrame:
     """Join by keys that have names of their own on the right, so that every column has one name alone."""
     inner = {theirs: f"_right_{number}_{theirs}" for number, (_, theirs) in enumerate(keys)}
-    renamed = right.select(*(_column(name).alias(inner.get(name, name)) for name in right.columns))
-    equal = [_column(ours) == _column(inner[theirs]) for ours, theirs in keys]
+    renamed = right.select(*(column(name).alias(inner.get(name, name)) for name in right.columns))
+    equal = [column(ours) == column(inner[theirs]) for ours, theirs in keys]
     if how == "full" and left.isStreaming:
-        equal += [_column(ours).isNotNull() for ours, _ in keys]  # Spark 4.2 joins null to null there
+        equal += [column(ours).isNotNull() for ours, _ in keys]  # Spark 4.2 joins null to null there
     both = left.join(renamed, reduce(lambda one, other: one & other, [*equal, *more]), how)
     if how in ("left_semi", "left_anti"):
         return both
-    sources = {ours: _key(how, _column(ours), _column(inner[theirs])) for ours, theirs in keys}
-    ours = [sources[name].alias(name) if name in sources else _column(name) for name in left.columns]
-    return both.select(*ours, *(_column(name) for name in right.columns if name not in inner))
+    sources = {ours: _key(how, column(ours), column(inner[theirs])) for ours, theirs in keys}
+    ours = [sources[name].alias(name) if name in sources else column(name) for name in left.columns]
+    return both.select(*ours, *(column(name) for name in right.columns if name not in inner))
 
 
 def _key(how: str, left: Column, right: Column) -> Column:
@@ -255,7 +255,7 @@ def _keys(sides: dict[str, DataFrame], on: str | Sequence[str]) -> list[tuple[st
     names = [on] if isinstance(on, str) else list(on)
     if not names:
         raise InvalidInputError("on is an empty list; give the name of a column that both sides have")
-    found = [tuple(_name(side, frame, name) for side, frame in sides.items()) for name in names]
+    found = [tuple(find_column(frame, name, side=side) for side, frame in sides.items()) for name in names]
     (first, left), (second, right) = sides.items()
     for ours, theirs in found:
         one, other = left.schema[ours].dataType, right.schema[theirs].dataType
@@ -263,17 +263,6 @@ def _keys(sides: dict[str, DataFrame], on: str | Sequence[str]) -> list[tuple[st
             kinds = f"{one.simpleString()} in {first} and {other.simpleString()} in {second}"
             raise InvalidInputError(f"key {ours} is {kinds}; cast one of them to the type of the other")
     return [(ours, theirs) for ours, theirs in found]
-
-
-def _name(side: str, frame: DataFrame, name: str) -> str:
-    """Return a column's name as the frame writes it."""
-    same = [each for each in frame.columns if each.lower() == name.lower()]  # Spark's names have no case
-    if name in same:
-        return name
-    if len(same) != 1:
-        known = f"; its columns are: {', '.join(frame.columns)}"
-        raise InvalidInputError(f"{side} has no column {name}{hint(name, frame.columns) or known}")
-    return same[0]
 
 
 def _refuse_clash(sides: dict[str, DataFrame], keys: list[tuple[str, str]]) -> None:
@@ -290,15 +279,13 @@ def _refuse_clash(sides: dict[str, DataFrame], keys: list[tuple[str, str]]) -> N
 
 def _check_time(side: str, frame: DataFrame, name: str) -> None:
     """Refuse a time column that is missing, is no timestamp, or on a stream has no watermark."""
-    field = frame.schema[_name(side, frame, name)]
+    field = frame.schema[find_column(frame, name, side=side)]
     if not isinstance(field.dataType, TimestampType | TimestampNTZType):
         raise InvalidInputError(
             f"{side}_time {name} is {field.dataType.simpleString()}; make it a timestamp first, such as with "
             "F.to_timestamp or F.timestamp_seconds"
         )
-    if frame.isStreaming and _WATERMARK not in field.metadata:
-        others = [each.name for each in frame.schema if _WATERMARK in each.metadata]
-        has = f" (column {others[0]} has it)" if others else ""
+    if (has := without_watermark(frame, field.name)) is not None:
         raise InvalidInputError(
             f"{side} has no watermark on {name}{has}, so its rows would stay in the state for ever; give it "
             f"one: windows.with_watermark({side}, {name!r}, '10 minutes')"
@@ -310,7 +297,3 @@ def _bound(what: str, duration: _Duration) -> int:
     if size < 0:
         raise InvalidInputError(f"{what} must be zero or longer, not {duration}")
     return size
-
-
-def _column(name: str) -> Column:
-    return F.col("`" + name.replace("`", "``") + "`")

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from sparkstream_kit._spark.query import records_behind
 from sparkstream_kit.checkpoints.contents import count
 from sparkstream_kit.quarantine.rows import OBSERVED
 
 if TYPE_CHECKING:
     from pyspark.sql.streaming.listener import StateOperatorProgress, StreamingQueryProgress
+
+    from sparkstream_kit.verdicts import Verdict
 
 __all__ = ["QuerySummary", "RunSummary"]
 
@@ -39,7 +42,11 @@ class QuerySummary:
         state_rows: rows that the query keeps in state after the last batch, or None without state.
         waiting_rows: of these, how many at most wait for the watermark before they are written, such as open
             windows and unmatched rows of a join; None in another mode than append, and without a watermark.
+        records_behind: how many records Kafka had when the last batch was planned that no batch had read
+            yet, over all partitions; None for a query without Kafka. Without `max_offsets_per_trigger` each
+            batch takes all that is there.
         busy_seconds: how long its batches took, all together.
+        verdicts: what its last batches mean, where something is wrong (`verdicts.verdicts` has the rules).
     """
 
     name: str
@@ -56,7 +63,9 @@ class QuerySummary:
     like_header_rows: int | None = None
     state_rows: int | None = None
     waiting_rows: int | None = None
+    records_behind: int | None = None
     busy_seconds: float = 0.0
+    verdicts: tuple[Verdict, ...] = ()
 
     @property
     def rows_per_second(self) -> float | None:
@@ -84,6 +93,9 @@ class QuerySummary:
             if self.mode == "append":  # other modes have written the open windows
                 waits = (each.numRowsTotal // times for each, times in operators if _waits(each))
                 counted["waiting_rows"] = sum(waits)
+        behind = [found for source in progress.sources if (found := records_behind(source)) is not None]
+        if behind:
+            counted["records_behind"] = sum(behind)
         for name, metrics in progress.observedMetrics.items():
             if name.startswith(OBSERVED):
                 # On Connect the row is the values under the names of Spark's message.
@@ -108,6 +120,8 @@ class QuerySummary:
             done.append(count(self.bad_rows, "bad row"))
         if self.state_rows is not None:
             done.append(f"{count(self.state_rows, 'row')} in state")
+        if self.records_behind is not None:
+            done.append(f"{count(self.records_behind, 'record')} behind")
         if self.rows_per_second is not None:
             done.append(f"{count(round(self.rows_per_second), 'row')}/s")
         last = "none" if self.last_batch is None else self.last_batch
@@ -132,9 +146,10 @@ class RunSummary:
     warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Return a line for each query and each warning, and one for the run."""
+        """Return a line for each query, warning and verdict, and one for the run."""
         lines = [str(query) for query in self.queries]
         lines += [f"warning: {warning}" for warning in self.warnings]
+        lines += [f"verdict: query {query.name}: {said}" for query in self.queries for said in query.verdicts]
         for query in self.queries:
             if query.waiting_rows and self.ended_by == "end of input":
                 kept = count(query.waiting_rows, "row")

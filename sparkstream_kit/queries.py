@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.errors import AnalysisException
 
+from sparkstream_kit import _realtime
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit._packages import missing_source
 from sparkstream_kit._spark import query as asking
-from sparkstream_kit._spark.batch import hand_over
-from sparkstream_kit._spark.files import locate
+from sparkstream_kit._spark.batch import begin, hand_over
+from sparkstream_kit._spark.files import locate, names
+from sparkstream_kit._spark.folders import folder
 from sparkstream_kit._spark.plan import keeps_other_states, keeps_states_by_name
 from sparkstream_kit._spark.printing import keep_printed
 from sparkstream_kit._spark.session import starts_python_for_batches
-from sparkstream_kit.checkpoints import endings
+from sparkstream_kit.checkpoints import _at_hand, endings
 from sparkstream_kit.checkpoints.guards import guard
 from sparkstream_kit.errors import InvalidInputError, reject_unknown, wrong_event_time
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
@@ -75,8 +77,8 @@ def start(
 
     A query with `transformWithState` gets the RocksDB state store, without which Spark refuses it, and where
     no other operator keeps state its values in Avro, to which a later version of the job can add fields; any
-    other query has what the session has
-    (`spark.sql.streaming.stateStore.providerClass`). A checkpoint keeps its own.
+    other query has that of the session (`spark.sql.streaming.stateStore.providerClass`). A checkpoint keeps
+    the one that it was begun with.
 
     Args:
         frame: a streaming DataFrame.
@@ -116,6 +118,8 @@ def start(
         raise InvalidInputError(
             f"query {name or sink.kind}: the DataFrame does not stream; read it with spark.readStream"
         )
+    if "realTime" in trigger:
+        _realtime.check(frame, sink, mode)
     name = _name(frame, sink, name)
     location = None if checkpoint is None else locate(frame.sparkSession, checkpoint)
     asked = _Asked(frame, sink, name, mode, location)
@@ -139,9 +143,12 @@ class _Asked:
             None where there is nothing to close: no state, mode `complete`, which has written all of it, or
             that batch has run.
         """
-        root = self.location.folder if self.location else None
-        if self.mode == "complete" or root is None or not (root / "state").is_dir() or endings.drained(root):
+        spark, place = self.frame.sparkSession, self.location
+        if place is None or self.mode == "complete" or not names(spark, place, "state"):
             return None
+        with _at_hand.logs(spark, place) as logs:
+            if endings.drained(logs):
+                return None
         return _started(self, {"once": True}, drain=True)
 
 
@@ -164,22 +171,24 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool, **guarding: A
     frame, sink, name = asked.frame, asked.sink, asked.name
     location, spark = asked.location, frame.sparkSession
     with guard(frame, location, name, asked.mode, **guarding) as guarded:
-        if location is not None and location.folder is not None:
-            trigger = _last_batch(location.folder, name, trigger, plan=drain)
+        if guarded.logs is not None:
+            trigger = _last_batch(asked, guarded.logs, trigger, plan=drain)
         views = _views_of_memory(sink, spark, name, location)
-        write = None if views or sink.open is None else sink.open(frame, location)
-        writer = frame.writeStream.queryName(name).outputMode(asked.mode)
+        realtime = sink.realtime if "realTime" in trigger else None
+        write = None if views or realtime or sink.open is None else sink.open(frame, location)
+        writer = frame.writeStream if realtime is None else realtime(frame)
+        writer = writer.queryName(name).outputMode(asked.mode)
         if views:
             writer = writer.format("memory")
         elif write is not None:
             writer = hand_over(writer, keep_printed(write, spark, name))
-        else:
+        elif realtime is None:
             writer = sink(writer)
         if location is not None:
             writer = writer.option("checkpointLocation", location.text)
         if trigger:
             writer = writer.trigger(**trigger)
-        query = writer.toTable(sink.to_table) if sink.to_table else writer.start()
+        query = writer.toTable(sink.to_table) if sink.to_table else begin(writer)
         try:
             guarded.note()
         except BaseException:
@@ -189,16 +198,24 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool, **guarding: A
         guarded.lock.until_end_of(query)
     if views:
         _show(views, spark, name, query)
-    asking.note(query, spark, asked.mode, location, asked.drain, prints=write is not None)
+    interval = to_microseconds("processingTime", trigger.get("processingTime", "0 seconds")) / 1_000_000
+    prints = write is not None
+    asking.note(query, frame, asked.mode, location, asked.drain, prints=prints, interval=interval or None)
     return query
 
 
-def _last_batch(root: Path, name: str, trigger: dict[str, Any], *, plan: bool) -> dict[str, Any]:
+def _last_batch(asked: _Asked, logs: Path, trigger: dict[str, Any], *, plan: bool) -> dict[str, Any]:
     """Return the trigger to start with: a batch that ends the input is run alone, and reads nothing."""
     if plan:
-        endings.plan_empty_batch(root, endings.END)
-    elif endings.is_being_drained(root):
-        _log.warning("query %s: writes its last windows, which was cut off; it reads no new input", name)
+        number = endings.plan_empty_batch(logs, endings.END)
+        if asked.location is not None and asked.location.folder is None:  # a copy has it now
+            text = (logs / "offsets" / str(number)).read_text("utf-8")
+            folder(asked.frame.sparkSession, asked.location.text).write(f"offsets/{number}", text)
+    elif endings.is_being_drained(logs):
+        _log.warning(
+            "query %s: it was cut off while it wrote its last windows; now it writes them, and reads no more",
+            asked.name,
+        )
     else:
         return trigger
     return {"once": True}

@@ -68,7 +68,7 @@ def run(
         InputUnavailable: a query's socket could not be connected to.
         CheckpointDamaged: a query could not go on from its checkpoint; the message names the file.
         InvalidInputError: no queries, a time or number that is not positive, or `drain` for a query that
-            `start` has not started with a checkpoint on a local path.
+            `start` has not started with a checkpoint, or on a Spark Connect server elsewhere.
     """
     if not queries:
         raise InvalidInputError("run() needs at least one query: run(start(frame, sink, name='totals'))")
@@ -96,8 +96,8 @@ def _drain_of(query: StreamingQuery) -> asking.Drain:
     if found := asking.drain(query):
         return found
     raise InvalidInputError(
-        f"run(drain=True): query {query.name or query.id} has no checkpoint on a local path, from which its "
-        "last batch could run; give start(…, checkpoint='folder')"
+        f"run(drain=True): query {query.name or query.id} has no checkpoint that can be written from "
+        "here, for its last batch; give start(…, checkpoint='folder')"
     )
 
 

@@ -20,9 +20,11 @@ from pyspark.sql.types import (
 
 from sparkstream_kit import _explained
 from sparkstream_kit._arguments import check
+from sparkstream_kit._columns import WATERMARK, columns_with_watermark, find_column
+from sparkstream_kit._columns import column as named
 from sparkstream_kit._durations import Duration, delay_of, positive, sizes, to_microseconds
 from sparkstream_kit.errors import InvalidInputError, hint, no_timestamp, reject_unknown
-from sparkstream_kit.quarantine.rows import REASON, count_bad, quoted
+from sparkstream_kit.quarantine.rows import REASON, count_bad
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,7 +41,6 @@ __all__ = [
     "with_watermark",
 ]
 
-_WATERMARK = "spark.watermarkDelayMs"  # EventTimeWatermark.delayKey: how Spark marks the event-time column
 _PLAIN_NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
 # Names of columns that are there for a moment.
 _EVENT_TIME, _NUMBER = "sparkstream_event_time", "sparkstream_number"
@@ -173,6 +174,7 @@ def with_watermark(
     bound = None if ahead is None else to_microseconds("ahead", ahead)
     if bound is not None and bound < 0:
         raise InvalidInputError(f"ahead is {ahead}; give '0 seconds' or more, or None for no bound")
+    time = find_column(frame, time)
     _check_event_time(frame, time)
     if bound is not None:
         frame = _without_far_times(frame, time, bound, str(ahead))
@@ -185,13 +187,10 @@ def with_watermark(
 
 def _check_event_time(frame: DataFrame, time: str) -> None:
     """Refuse a column that cannot have a watermark."""
-    if time not in frame.columns:
-        known = f"; the columns are: {', '.join(frame.columns)}"
-        raise InvalidInputError(f"there is no column {time}{hint(time, frame.columns) or known}")
     kind = frame.schema[time].dataType
     if not isinstance(kind, TimestampType):
         raise InvalidInputError(no_timestamp(time, kind.simpleString()))
-    if marked := [field.name for field in frame.schema if _WATERMARK in field.metadata]:
+    if marked := columns_with_watermark(frame):
         raise InvalidInputError(
             f"the DataFrame already has a watermark, on column {marked[0]}; call with_watermark once, "
             "on what the source gives"
@@ -203,7 +202,7 @@ def _without_far_times(frame: DataFrame, time: str, bound: int, ahead: str) -> D
     reasons = [field for field in frame.schema if field.name.lower() == REASON]
     if any(not isinstance(field.dataType, StringType) for field in reasons):
         raise InvalidInputError(f"column {REASON} is no text; the kit writes its reasons there: rename it")
-    value = F.col(quoted(time))
+    value = named(time)
     is_far = value > F.current_timestamp() + F.expr(f"INTERVAL {bound} MICROSECONDS")
     says = F.concat(F.lit(f"{time}: "), value.cast("string"), F.lit(f" is more than {ahead} ahead"))
     found, former = F.when(is_far, says), F.col(REASON) if reasons else F.lit(None).cast("string")
@@ -294,10 +293,10 @@ def flatten(df: DataFrame, column: str = "window") -> DataFrame:
         )
     # A struct's fields lose the watermark. Only `end` may have it back: Spark allows one event-time column,
     # and by `start` it would take the rows of a window that has just closed for late ones and drop them.
-    watermark = {k: v for k, v in field.metadata.items() if k == _WATERMARK}
-    window = F.col(quoted(column))
+    watermark = {k: v for k, v in field.metadata.items() if k == WATERMARK}
+    window = named(column)
     parts = [window["start"].alias("start"), window["end"].alias("end", metadata=watermark)]
-    return df.select(*(c for n in df.columns for c in (parts if n == column else [F.col(quoted(n))])))
+    return df.select(*(c for n in df.columns for c in (parts if n == column else [named(n)])))
 
 
 def top(n: int, *, by: str, each: Sequence[str] = ()) -> Callable[[DataFrame], DataFrame]:
@@ -335,10 +334,10 @@ def top(n: int, *, by: str, each: Sequence[str] = ()) -> Callable[[DataFrame], D
             if not _has_order(batch.schema[name].dataType):
                 kind = batch.schema[name].dataType.simpleString()
                 raise InvalidInputError(f"column {name} is {kind}, which has no order; give another column")
-        groups = [F.col(quoted(name)) for name in each]
+        groups = [named(name) for name in each]
         others = [field for field in batch.schema if field.name not in (by, *each)]
-        ties = [F.col(quoted(field.name)) for field in others if _has_order(field.dataType)]
-        order = [F.col(quoted(by)).desc_nulls_last(), *ties]
+        ties = [named(field.name) for field in others if _has_order(field.dataType)]
+        order = [named(by).desc_nulls_last(), *ties]
         if not groups:
             return batch.orderBy(*order).limit(n)
         number = F.row_number().over(Window.partitionBy(*groups).orderBy(*order))

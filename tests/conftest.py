@@ -10,8 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pyspark
 import pytest
@@ -79,6 +80,24 @@ def until() -> Callable[[Callable[[], object]], None]:
             time.sleep(0.05)  # between looks, within the limit
 
     return wait
+
+
+@contextmanager
+def running(*command: object, **how: Any) -> Iterator[subprocess.Popen[str]]:
+    """Run a command beside the test; a test that fails ends it, and does not wait for it for ever."""
+    with subprocess.Popen([str(word) for word in command], text=True, **how) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 @pytest.fixture

@@ -136,6 +136,7 @@ NOT_LOOKED_AT: dict[str, Any] = {
     "Iterable[tuple[Source, Iterable[Any], Iterable[Any]]]": [],
     "Iterable[tuple[str, str | bytes]]": [],
     "Sequence[tuple[str, float]]": [],
+    "str | datetime | Mapping[str, Mapping[int, int | str]]": "earliest",  # tests of its own
     "str | datetime | None": None,  # a time that is told in a line if it cannot be read
     "threading.Event | None": None,
     "tuple[str, str | timedelta] | None": None,  # a test of its own, too
@@ -335,8 +336,8 @@ DDL = "schemas.from_ddl('name STRING, amount INT')"
             START + "sink is the string 'console'; did you mean sinks.console(…)?",
         ),
         (
-            lambda t: kit.start(t.frame, "kafka"),
-            START + "sink is the string 'kafka'; give a sink, such as sinks.console()",
+            lambda t: kit.start(t.frame, "jdbc"),
+            START + "sink is the string 'jdbc'; give a sink, such as sinks.console()",
         ),
         (
             lambda t: kit.start(t.frame.writeStream, sinks.console()),

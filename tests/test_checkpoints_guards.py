@@ -16,7 +16,7 @@ from conftest import environment
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 
-from sparkstream_kit import feeds, run, sinks, sources, start
+from sparkstream_kit import checkpoints, feeds, run, sinks, sources, start
 from sparkstream_kit._spark.files import Location, locate
 from sparkstream_kit.checkpoints import _records, guards
 from sparkstream_kit.checkpoints.locks import Lock
@@ -266,8 +266,9 @@ def test_damage_on_another_file_system_is_one_line(far: tuple[SparkSession, str,
         plan.write_bytes(wrong)
         with pytest.raises(InvalidInputError) as caught:
             count()
+        what = "is cut off or changed" if wrong else "is empty"
         assert str(caught.value).startswith(
-            f"checkpoint {checkpoint} is damaged: offsets/1 is cut off or changed; restore it"
+            f"checkpoint {checkpoint} is damaged: offsets/1 {what}; restore it"
         )
     plan.write_bytes(whole)
     [part] = (files / "sparkstream-kit/query.json").glob("part-*")
@@ -280,6 +281,42 @@ def test_damage_on_another_file_system_is_one_line(far: tuple[SparkSession, str,
         assert "\n" not in str(caught.value)
 
 
+def test_a_checkpoint_on_another_file_system_is_looked_into_and_drained(
+    far: tuple[SparkSession, str, Path], folder: Path
+) -> None:
+    spark, checkpoint, files = far
+    feeds.drip([("0.json", '{"time":"2024-01-01T00:00:10"}\n')], folder)
+    rows = sources.json(spark, str(folder), schema="time TIMESTAMP").withWatermark("time", "10 seconds")
+    counts = rows.groupBy(F.window("time", "1 minute")).count()
+    closed: list[int] = []
+
+    def count(**trigger: object) -> None:
+        sink = sinks.foreach_batch(lambda batch, _: closed.extend(row["count"] for row in batch.collect()))
+        run(start(counts, sink, name="far", checkpoint=checkpoint, availableNow=True), drain=True)
+
+    count()
+    assert closed == [1]
+    here, there = checkpoints.show(files), checkpoints.show(checkpoint)
+    assert str(there) == str(here).replace(str(files), checkpoint)
+    assert there.committed_at == here.committed_at
+    assert checkpoints.check(checkpoint) == []
+    with pytest.raises(InvalidInputError) as caught:
+        count()
+    assert str(caught.value).startswith(f"checkpoint {checkpoint} was drained: batch 2 has written the ")
+    with pytest.raises(InvalidInputError, match="is not on a local path, where the names of the files that"):
+        start(
+            sources.json(spark, str(folder.parent / "moved"), schema="time TIMESTAMP"),
+            sinks.console(),
+            name="far",
+            checkpoint=checkpoint,
+            moved={folder: folder.parent / "moved"},
+        )
+    (files / "offsets/1").write_bytes(b"")
+    (files / "offsets/.1.crc").unlink()
+    [problem] = checkpoints.check(checkpoint)
+    assert str(problem).startswith(f"{checkpoint}/offsets/1 is empty; ")
+
+
 def test_a_note_on_another_file_system_is_kept_until_the_next_is_there(
     far: tuple[SparkSession, str, Path],
 ) -> None:
@@ -288,11 +325,11 @@ def test_a_note_on_another_file_system_is_kept_until_the_next_is_there(
     parts: list[set[Path]] = []
     for note in notes:
         _records.write_query(spark, locate(spark, checkpoint), note)
-        assert _records.read_query(spark, locate(spark, checkpoint)) == note
+        assert _records.read_query(files) == note
         parts.append(set((files / "sparkstream-kit/query.json").glob("part-*")))
     assert parts[0] < parts[1] < parts[2]  # nothing is removed before the new one is written
     # What a Spark of another machine has noted is read as a local checkpoint, too.
-    assert _records.read_query(spark, locate(spark, files)) == notes[-1]
+    assert _records.read_query(files) == notes[-1]
 
 
 def test_without_a_checkpoint_nothing_is_asked(spark: SparkSession) -> None:
@@ -320,6 +357,27 @@ def test_a_local_path_is_right_where_all_is_on_one_machine(
     with guards.guard(sources.rate(spark), locate(spark, tmp_path), "near", "append") as guarded:
         assert guarded.lock is not None
     guarded.lock.release()
+
+
+def test_state_without_a_checkpoint_is_refused_where_each_node_has_a_disk_of_its_own(
+    spark: SparkSession, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_master(spark, monkeypatch, "spark://host:7077")
+    rows = sources.text(spark, str(folder))
+    advice = (
+        "query counts keeps state and has no checkpoint, and the master is spark://host:7077, whose nodes"
+    )
+    with pytest.raises(InvalidInputError, match=advice):
+        start(rows.groupBy("value").count(), sinks.console(), name="counts", mode="complete")
+    start(rows, sinks.console(), name="rows").stop()  # nothing to keep
+    conf = spark._jsc.hadoopConfiguration()  # noqa: SLF001 - as core-site.xml of a cluster would set it
+    former = conf.get("fs.defaultFS")
+    try:
+        conf.set("fs.defaultFS", "hdfs://host:8020")  # temporary checkpoints lie there, too
+        with guards.guard(rows.groupBy("value").count(), None, "counts", "complete") as guarded:
+            assert guarded.lock is None
+    finally:
+        conf.set("fs.defaultFS", former)
 
 
 def pretend_master(spark: SparkSession, monkeypatch: pytest.MonkeyPatch, master: str) -> None:

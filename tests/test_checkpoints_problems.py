@@ -143,19 +143,23 @@ def test_another_source_shows_its_offset_as_spark_wrote_it(tmp_path: Path) -> No
     assert str(seen).endswith("\nA restart runs batch 1 again.")
 
 
+S3A = "org.apache.hadoop.fs.s3a.S3AFileSystem"  # a jar that Spark does not bring
+
+
 @pytest.mark.parametrize(
     ("path", "line"),
     [
         (
             "s3a://bucket/ckpt",
-            "checkpoint s3a://bucket/ckpt is not on a local path; copy it to this machine first",
+            f"checkpoint s3a://bucket/ckpt cannot be read (ClassNotFoundException: Class {S3A} not found); "
+            "correct the path, or copy the checkpoint to this machine",
         ),
         ("nowhere", "no checkpoint nowhere; give the folder that the query was started with"),
         (".", ". is no checkpoint (no metadata, offsets or commits in it)"),
     ],
 )
 def test_what_is_no_checkpoint_is_said(
-    path: str, line: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, path: str, line: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
     with pytest.raises(InvalidInputError) as caught:

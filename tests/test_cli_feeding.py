@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import typer
+from conftest import running
 
 from sparkstream_kit import feeds
 from sparkstream_kit.cli import feeding, main
@@ -34,7 +35,7 @@ def total(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
 def command(*args: object, **more: Any) -> None:
     """Run the command of a generator as `sparkstream feed ticks …` would."""
     app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
-    app.command()(feeding._generator("ticks", ticks, total, "Land ticks.", **more))  # noqa: SLF001
+    app.command()(feeding._generator("ticks.json", ticks, total, "Land ticks.", **more))  # noqa: SLF001
     typer.main.get_command(app)(list(map(str, args)), standalone_mode=False)
 
 
@@ -84,9 +85,7 @@ def test_a_signal_ends_the_feed_with_the_truth_of_what_landed(
     folder = tmp_path / "in"
     code = CODE.format(tests=str(Path(__file__).parent))
     args = [folder, "--files", 1000, "--rows", 20, "--every", every, "--bad", 0.1]
-    with subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, args)], stderr=subprocess.PIPE, text=True
-    ) as feed:
+    with running(sys.executable, "-c", code, *args, stderr=subprocess.PIPE) as feed:
         assert feed.stderr
         assert feed.stderr.readline() == f"sparkstream: landed {folder / 'ticks-0-0001.json'}\n"
         feed.send_signal(number)
@@ -112,7 +111,7 @@ def test_a_command_has_the_shares_that_make_sense_for_its_data(
     assert "[default: 3 hours]" in capsys.readouterr().out
     command(tmp_path / "in", "--files", 1, "--every", 0, shares=("bad",), line=feeds.csv_line)
     assert {*json.loads((tmp_path / "in/_truth.json").read_text())} == {"truth", "counted", "bad"}
-    assert (tmp_path / "in/ticks-0-0001.csv").read_text().startswith("0,0\n60,1\n")
+    assert (tmp_path / "in/ticks-0-0001.json").read_text().startswith("0,0\n60,1\n")
 
 
 def test_what_would_not_be_counted_is_refused_before_the_first_file(tmp_path: Path) -> None:
@@ -176,11 +175,8 @@ def test_replay_lands_the_rows_of_a_file_and_says_which_were_out_of_order(tmp_pa
 def test_a_signal_ends_replay(tmp_path: Path) -> None:
     file, folder = tmp_path / "trips.csv", tmp_path / "in"
     file.write_text("time\n0\n36000\n")
-    with subprocess.Popen(
-        [*REPLAY, file, folder, "--time", "time", "--every", "0.1"],
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as feed:
+    words = (*REPLAY, file, folder, "--time", "time", "--every", "0.1")
+    with running(*words, stderr=subprocess.PIPE) as feed:
         assert feed.stderr
         assert feed.stderr.readline() == f"sparkstream: landed {folder}/trips-0001.csv\n"
         feed.send_signal(signal.SIGINT)

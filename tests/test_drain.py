@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from pyspark.sql import functions as F
 
 from sparkstream_kit import checkpoints, feeds, run, sinks, sources, start, windows
+from sparkstream_kit.checkpoints import endings
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
@@ -161,7 +164,12 @@ def test_what_comes_after_the_last_batch_is_refused_and_not_lost(spark: SparkSes
     with pytest.raises(InvalidInputError) as caught:
         ended(spark, tmp_path, by_window, drain=True)
     assert "was drained: batch " in str(caught.value)
-    number = int(str(caught.value).rpartition(" ")[2])
+    words = shlex.split(str(caught.value).partition("more rows: ")[2])
+    assert words[:4] == ["sparkstream", "checkpoint", "rewind", str(tmp_path / "ckpt")]
+    number = int(words[-1])
+    copy = tmp_path / "it's a [copy]"
+    shutil.copytree(tmp_path / "ckpt", copy)
+    assert str(copy) in shlex.split((endings.drained(copy) or "").partition("more rows: ")[2])
     checkpoints.rewind(tmp_path / "ckpt", to=number, apply=True)
     next((tmp_path / "out").glob(f"batch=*{number + 1}")).rename(tmp_path / "set aside")
     _, written = ended(spark, tmp_path, by_window, drain=True)
@@ -179,7 +187,9 @@ def test_a_drain_that_was_cut_off_is_finished_before_new_input_is_read(
     last.with_name(f".{last.name}.crc").unlink(missing_ok=True)
     land(tmp_path / "in", [(1810, "a", 1)], files=1)
     summary, written = ended(spark, tmp_path, by_window, drain=True)
-    assert "writes its last windows, which was cut off; it reads no new input" in caplog.text
+    assert (
+        "it was cut off while it wrote its last windows; now it writes them, and reads no more" in caplog.text
+    )
     assert (summary.queries[0].batches, summary.queries[0].input_rows) == (1, 0)
     assert written.rows(spark) == whole
 

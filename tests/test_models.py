@@ -103,7 +103,7 @@ def test_a_model_over_columns_gets_them_by_name_and_nulls_as_nan(
     ]
     with pytest.raises(InvalidInputError, match="was fitted with the columns a.b, c `d; give features="):
         models.score(frame, tmp_path, version="1", features=["c `d", "a.b"])
-    with pytest.raises(InvalidInputError, match="there is no column a.b; its columns are: id"):
+    with pytest.raises(InvalidInputError, match="there is no column a.b; the columns are: id"):
         models.score(frame.select("id"), tmp_path, version="1")
 
 

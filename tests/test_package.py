@@ -31,6 +31,8 @@ EXTRAS = {
     "sparkstream_kit.display": {"matplotlib", "rich"},
     "sparkstream_kit.models.estimators": {"joblib", "sklearn"},
     "sparkstream_kit.models.scoring": {"pandas"},
+    "sparkstream_kit.quarantine._avro_schemas": {"fastavro"},
+    "sparkstream_kit.quarantine._avro_values": {"fastavro"},
     "sparkstream_kit.testing._rows": {"pyarrow", "pytest"},
     "sparkstream_kit.testing.comparing": {"hypothesis"},
     "sparkstream_kit.testing.drawing": {"pyarrow"},

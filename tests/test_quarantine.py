@@ -327,6 +327,16 @@ def test_no_good_row_has_bytes_that_are_no_text(spark: SparkSession) -> None:
 # --- what stands beside the line
 
 
+def test_lines_may_bring_the_place_that_they_are_from(spark: SparkSession) -> None:
+    places = [("1", "kafka:sales/0/5"), ("x", "kafka:sales/0/6")]
+    rows = parse_csv(spark.createDataFrame(places, "value STRING, _file STRING"), from_ddl("n INT"))
+    assert [row.asDict() for row in good_rows(rows).collect()] == [{"n": 1}]
+    assert [(row["_raw"], row["_file"]) for row in bad_rows(rows).collect()] == [("x", "kafka:sales/0/6")]
+    other = spark.createDataFrame(places, "value STRING, _raw STRING")
+    with pytest.raises(InvalidInputError, match="column _raw: the name is taken by the kit"):
+        parse_csv(other, from_ddl("n INT"))
+
+
 def test_a_bad_row_says_its_file(spark: SparkSession, folder: Path) -> None:
     names = ["a b+c%20[7].csv", "ü#1.csv"]
     for name in names:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -191,8 +192,11 @@ def without_a_stop(spark: SparkSession, operator: str, folder: Path) -> Rows:
     return sorted(found)
 
 
-@pytest.mark.parametrize("partitions", [2, 3])
-@pytest.mark.parametrize("store", ["memory", "rocksdb"])
+# Each store and each number of partitions with every operator; all pairs of them with FULL=1.
+@pytest.mark.parametrize(
+    ("store", "partitions"),
+    [("memory", 2), ("rocksdb", 3), *([("memory", 3), ("rocksdb", 2)] if "FULL" in os.environ else [])],
+)
 @pytest.mark.parametrize("operator", OPERATORS)
 @pytest.mark.slow
 def test_every_operator_goes_on_as_if_it_had_not_been_stopped(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
 import sys
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +22,7 @@ from pyspark.sql.streaming.listener import StreamingQueryProgress
 from pyspark.sql.streaming.stateful_processor import StatefulProcessor, StatefulProcessorHandle
 
 from sparkstream_kit import feeds, quarantine, run, schemas, sinks, sources, start
+from sparkstream_kit._spark import query as asking
 from sparkstream_kit._spark import sockets
 from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed
 from sparkstream_kit.progress import QuerySummary, RunSummary
@@ -713,3 +716,25 @@ def test_transform_with_state_gets_the_state_store_that_it_needs(
     assert seen == [("a", 2), ("a", 4)]
     assert spark.conf.get("spark.sql.streaming.stateStore.providerClass") == before
     assert not caplog.messages
+
+
+def test_queries_that_are_only_started_leave_nothing_behind(
+    words: DataFrame, tmp_path: Path, until: Callable[[Callable[[], object]], None]
+) -> None:
+    frames = []
+    for number in range(3):
+        frame = words.select("*")
+        frames.append(weakref.ref(frame))
+        checkpoint = tmp_path / str(number)
+        sink = sinks.latest("latest")
+        query = start(frame, sink, name="words", mode="complete", checkpoint=checkpoint, availableNow=True)
+        query.awaitTermination()
+    assert asking.mode(query) == "complete", "it is known for as long as somebody has the query"
+    del query, frame
+    start(words, sink, name="words", mode="complete", availableNow=True).awaitTermination()
+
+    def are_gone() -> bool:  # the thread that unlocks a checkpoint may not have ended yet
+        gc.collect()
+        return not any(reference() for reference in frames)
+
+    until(are_gone)

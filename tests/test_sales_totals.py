@@ -227,7 +227,10 @@ def test_the_sales_log_gives_its_published_totals(job: Callable[..., Any], sales
             "--checkpoint in/a/ckpt lies in the input folder in/*",
         ),
         (["file:/", "--snapshot", "/totals.csv"], "--snapshot /totals.csv lies in the input folder file:/"),
-        ([".", "--take-over"], "--take-over does nothing without --database or --delta; give both, or neither"),
+        (
+            [".", "--take-over"],
+            "--take-over does nothing without --database or --delta; give both, or neither",
+        ),
         ([".", "--database", "hush@host/db"], "argument --database: this is not a URL, such as sqlite:///"),
         ([".", "--database", "env:"], "argument --database: the environment variable  is not set"),
         (

@@ -506,3 +506,36 @@ def test_a_checkpoint_that_another_driver_has_is_refused(connect: str, tmp_path:
         fcntl.lockf(held, fcntl.LOCK_EX)  # as the JVM of another driver does it
         done = attached(connect, tmp_path, GOES_ON, folder)
     assert done.stdout.startswith(f"checkpoint {tmp_path}/ckpt is in use by "), done.stderr
+
+
+SLOW = """#!/bin/sh
+case "$*" in *foreach_batch_worker*) mkdir "{mark}" 2>/dev/null && sleep 15 ;; esac
+exec {python} "$@"
+"""
+
+
+@pytest.mark.slow
+def test_a_python_that_is_slow_to_start_is_started_again(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_port: int
+) -> None:
+    slow = tmp_path / "python"
+    slow.write_text(SLOW.format(mark=tmp_path / "first", python=sys.executable))
+    slow.chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", str(slow))
+        server = serving.serve(free_port, "test")
+    try:
+        done = attached(server.url, tmp_path, COUNTS)
+    finally:
+        serving.stop(free_port)
+    assert done.stdout == "max_batches are through\n", done.stderr
+    assert "the server's Python did not start within ten seconds; trying again" in done.stderr
+
+
+COUNTS = """
+from sparkstream_kit import run, sinks, sources, spark_session, start
+with spark_session("slow") as spark:
+    sink = sinks.foreach_batch(lambda batch, batch_id: None)
+    query = start(sources.rate(spark, rows_per_second=5), sink, name="rows")
+    print(run(query, max_batches=1).ended_by)
+"""

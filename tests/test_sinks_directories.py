@@ -183,7 +183,7 @@ def test_a_folder_that_has_gone_is_refused_with_the_way_on(
 
 
 def test_what_it_cannot_do_it_says(stream: DataFrame, tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match="s3a://b/rows: only a local path has a rename"):
+    with pytest.raises(InvalidInputError, match="s3a://b/rows: only a local path and hdfs:// have a rename"):
         sinks.batch_files("s3a://b/rows")
     with pytest.raises(InvalidInputError, match="unknown file format parqet; did you mean parquet"):
         sinks.batch_files(tmp_path, format="parqet")

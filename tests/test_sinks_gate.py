@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pyspark.sql import functions as F
 
 from sparkstream_kit import sinks, start
 from sparkstream_kit.errors import InvalidInputError
@@ -104,3 +105,22 @@ def test_what_cannot_work_is_one_line(spark: SparkSession, stream: Streams, tmp_
         sinks.by_watermark("time", on_time=sinks.console(), late=sinks.files("x"))
     with pytest.raises(InvalidInputError, match="append mode, which latest does not support"):
         sinks.by_watermark("time", on_time=own, late=sinks.latest("late"))
+
+
+@pytest.mark.classic_only("what a function counts is at the server")
+def test_a_batch_is_computed_once_within_a_fan_out(stream: Streams, tmp_path: Path) -> None:
+    computed = str(tmp_path / "computed")
+
+    def count(number: int) -> int:
+        with open(computed, "a") as file:  # noqa: PTH123 - in another process, which has no import of ours
+            file.write(f"{number}\n")
+        return number
+
+    source = stream("time TIMESTAMP, n INT")
+    counting = F.udf(count, "int", useArrow=False)
+    frame = source.to_df().withWatermark("time", "10 seconds").withColumn("n", counting("n"))
+    both = sinks.fan_out(gate(tmp_path), sinks.batch_files(tmp_path / "all"))
+    query = stream.query(frame, sink=both)
+    source.add_data([(at(1), 1), (at(2), 2)])
+    query.step()
+    assert (tmp_path / "computed").read_text() == "1\n2\n"

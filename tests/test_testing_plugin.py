@@ -69,6 +69,7 @@ def test_an_empty_folder_and_the_installed_package(
     left = [path.name for path in Path(temporary["TMPDIR"]).iterdir()]
     assert [name for name in left if name.startswith("sparkstream")] == []
 
+
 OWN_STREAM = """
 import pytest
 from sparkstream_kit.testing.harness import Streams

@@ -7,6 +7,7 @@ On Spark Connect it runs in a Python of the server.
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from py4j.clientserver import ClientServer
 from py4j.java_gateway import JavaObject
 from py4j.protocol import Py4JError
 from pyspark import SparkContext
+from pyspark.errors import PySparkException
 
 from sparkstream_kit._spark import files
 from sparkstream_kit._spark.session import is_connect
@@ -24,13 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.streaming.query import StreamingQuery
     from pyspark.sql.streaming.readwriter import DataStreamWriter
 
     from sparkstream_kit._spark.files import Location
 
     Write = Callable[[DataFrame, int], None]
 
-__all__ = ["close_ended", "hand_over", "id_in_checkpoint", "id_of_batch"]
+__all__ = ["begin", "close_ended", "hand_over", "id_in_checkpoint", "id_of_batch"]
 
 # Spark takes a failed batch for a stopped one if the exception's text has the first of these and, after it,
 # one of the others. Its pattern overflows the JVM's stack on some thousand characters (SPARK-48717).
@@ -41,6 +44,9 @@ _INTERRUPTED = (
     "java.nio.channels.ClosedByInterruptException",
 )
 
+_SLOW_PYTHON, _TRIES = "Python worker failed to connect back", 3
+
+_log = logging.getLogger(__name__)
 _mutex = threading.Lock()
 # Of each query: its JVM thread, and py4j's client and connection through which that thread calls Python.
 _connections: list[tuple[Any, Any, Any]] = []
@@ -54,6 +60,22 @@ class _BatchError(Exception):
 def hand_over(writer: DataStreamWriter, write: Write) -> DataStreamWriter:
     """Return a writer that calls `write` with each batch and its id."""
     return writer.foreachBatch(write if is_connect(writer) else _called_back(write))
+
+
+def begin(writer: DataStreamWriter) -> StreamingQuery:
+    """Start a query; on Spark Connect again where Python did not start in time.
+
+    The server waits ten seconds for the Python that is to run the function of a batch, which can be too short
+    on a busy machine. It does so before it starts the query, so that nothing has happened yet.
+    """
+    for _ in range(_TRIES - 1):
+        try:
+            return writer.start()
+        except PySparkException as err:
+            if not is_connect(writer) or _SLOW_PYTHON not in str(err):
+                raise
+            _log.warning("the server's Python did not start within ten seconds; trying again")
+    return writer.start()
 
 
 def _called_back(write: Write) -> Write:

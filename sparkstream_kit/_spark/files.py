@@ -20,6 +20,7 @@ __all__ = [
     "Location",
     "are_elsewhere",
     "content",
+    "default_scheme",
     "locate",
     "names",
     "path_for",
@@ -55,7 +56,7 @@ def locate(spark: SparkSession, path: str | Path) -> Location:
     if is_connect(spark):
         here = plain is not None and server_folder(spark) is not None
         return Location(text, Path(str(plain)).absolute() if here else None)
-    if plain is None or (plain == text and _default_scheme(spark) != "file"):
+    if plain is None or (plain == text and default_scheme(spark) != "file"):
         return Location(text, None)
     if not os.path.isabs(plain):  # noqa: PTH117 - a text
         jvm: Any = spark._jvm
@@ -63,7 +64,7 @@ def locate(spark: SparkSession, path: str | Path) -> Location:
     return Location(text, Path("/" + os.path.normpath(plain).lstrip("/")))  # Hadoop takes `..` out of a path
 
 
-def _default_scheme(spark: Any) -> str:
+def default_scheme(spark: Any) -> str:
     """Return the scheme of a path without one."""
     default: str = spark._jsc.hadoopConfiguration().get("fs.defaultFS", "file:///")
     return default.partition(":")[0]
@@ -138,11 +139,15 @@ def content(spark: SparkSession, location: Location, name: str) -> str | None:
     return None if row is None else bytes(row.content).decode()
 
 
-def through_spark(spark: SparkSession, path: str) -> DataFrame | None:
-    """Return the files of a folder, or one file, as rows of Spark's `binaryFile`; None if it is missing."""
+def through_spark(spark: SparkSession, path: str, *, below: bool = False) -> DataFrame | None:
+    """Return the files of a folder, or one file, as rows of Spark's `binaryFile`; None if it is missing.
+
+    With `below` they are also those of folders in it.
+    """
     try:
         # Spark takes a path for a pattern.
-        files = spark.read.format("binaryFile").load(_files.escaped(path))
+        reader = spark.read.format("binaryFile").option("recursiveFileLookup", below)
+        files = reader.load(_files.escaped(path))
         files.schema  # noqa: B018 - Connect looks for the path only now
     except AnalysisException as err:
         if err.getCondition() != "PATH_NOT_FOUND":

@@ -15,7 +15,7 @@ from sparkstream_kit.errors import KitError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["analyzed_plan", "keeps_other_states", "keeps_states_by_name"]
+__all__ = ["analyzed_plan", "keeps_other_states", "keeps_states_by_name", "runs_python"]
 
 # To ask for a plan takes some milliseconds, on Spark Connect some tens; a DataFrame's never changes.
 _texts: WeakKeyDictionary[DataFrame, str] = WeakKeyDictionary()
@@ -34,6 +34,16 @@ def keeps_other_states(frame: DataFrame) -> bool:
     """Say whether a query of `transformWithState` may have another operator that keeps state."""
     others = "Aggregate|Deduplicate|Distinct|FlatMapGroups|GlobalLimit|Join"
     return re.search(rf"^\W*({others})", analyzed_plan(frame), re.MULTILINE) is not None
+
+
+def runs_python(frame: DataFrame) -> bool:
+    """Say whether a query calls Python functions, of single values or of many rows."""
+    given: Any = frame
+    if is_connect(frame.sparkSession):
+        plan = str(given._plan.to_proto(given.sparkSession.client))
+        return re.search(r"^\s*python_(udf|udtf|data_source) \{", plan, re.MULTILINE) is not None
+    patterns = given.sparkSession._jvm.org.apache.spark.sql.catalyst.trees.TreePattern
+    return bool(given._jdf.queryExecution().analyzed().containsPattern(patterns.PYTHON_UDF()))
 
 
 def analyzed_plan(frame: DataFrame) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import weakref
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from py4j.protocol import Py4JError
 from pyspark import SparkContext
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.listener import (
     JStreamingQueryListener,
@@ -23,10 +27,12 @@ from sparkstream_kit._spark.session import is_connect
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pyspark.sql import DataFrame
     from pyspark.sql.streaming.listener import (
         QueryIdleEvent,
         QueryStartedEvent,
         QueryTerminatedEvent,
+        SourceProgress,
     )
     from pyspark.sql.streaming.query import StreamingQuery
 
@@ -42,13 +48,16 @@ __all__ = [
     "drain",
     "finish_input",
     "forget",
+    "frame",
     "in_batch",
+    "interval",
     "is_being_read",
     "last_batch",
     "looks_for_first_rows",
     "manager",
     "mode",
     "note",
+    "records_behind",
     "session",
     "why_it_runs",
 ]
@@ -104,7 +113,7 @@ def manager(query: StreamingQuery) -> StreamingQueryManager | None:
 def session(query: StreamingQuery) -> SparkSession | None:
     """Return the session to ask about a query: its own, if `start` has started it."""
     started = _started.get(str(query.runId))
-    return SparkSession.getActiveSession() if started is None else started.spark
+    return SparkSession.getActiveSession() if started is None else started.frame.sparkSession
 
 
 @dataclass(frozen=True)
@@ -112,41 +121,63 @@ class _Started:
     """What `start` knows of a query.
 
     Attributes:
-        spark: its session.
+        frame: what it computes.
         mode: its output mode.
         checkpoint: only one that is on this machine.
         prints: whether its functions print at a server.
         drain: starts it once more, for its last batch.
+        interval: seconds from one batch to the next that its trigger asks for, if it does.
     """
 
-    spark: SparkSession
+    frame: DataFrame
     mode: str
     checkpoint: str | None
     prints: bool
     drain: Drain | None
+    interval: float | None
 
 
-_started: dict[str, _Started] = {}  # by run
+_BEHIND = "avgOffsetsBehindLatest"  # what Spark's Kafka source reports
+_started: dict[str, _Started] = {}  # by run, until `forget`, or until nobody has the query any more
+_running: dict[str, StreamingQuery] = {}  # by run; whoever asks Spark for its queries may ask of these
 
 
 def note(
     query: StreamingQuery,
-    spark: SparkSession,
+    frame: DataFrame,
     mode: str,
     location: Location | None,
     drain: Drain,
     *,
     prints: bool,
+    interval: float | None,
 ) -> None:
-    """Keep what `start` knows of a query that cannot be asked for it, until `forget`."""
+    """Keep what `start` knows of a query that cannot be asked for it."""
+    for run_id in [run_id for run_id, other in _running.items() if not _is_active(other)]:
+        del _running[run_id]
     here = location.text if location is not None and location.folder is not None else None
+    spark = frame.sparkSession
     prints = prints and is_connect(spark)
-    _started[str(query.runId)] = _Started(spark, mode, here, prints, drain if here else None)
+    can_end = here is not None or (location is not None and not is_connect(spark))
+    run_id = str(query.runId)
+    _started[run_id], _running[run_id] = (
+        _Started(frame, mode, here, prints, drain if can_end else None, interval),
+        query,
+    )
+    weakref.finalize(query, _started.pop, run_id, None).atexit = False
+
+
+def _is_active(query: StreamingQuery) -> bool:
+    try:
+        return query.isActive
+    except (Py4JError, PySparkException, OSError):  # its JVM or its session has gone
+        return False
 
 
 def forget(query: StreamingQuery) -> None:
     """Drop what was kept: the run is over."""
-    _started.pop(str(query.runId), None)
+    for kept in (_started, _running):
+        kept.pop(str(query.runId), None)
 
 
 def mode(query: StreamingQuery) -> str | None:
@@ -155,17 +186,29 @@ def mode(query: StreamingQuery) -> str | None:
     return None if started is None else started.mode
 
 
+def frame(query: StreamingQuery) -> DataFrame | None:
+    """Return what a query computes, if `start` has started it."""
+    started = _started.get(str(query.runId))
+    return None if started is None else started.frame
+
+
 def drain(query: StreamingQuery) -> Drain | None:
-    """Return what starts a query once more for its last batch, if its checkpoint is on this machine."""
+    """Return what starts a query once more for its last batch, if its checkpoint can be written."""
     started = _started.get(str(query.runId))
     return None if started is None else started.drain
+
+
+def interval(query: StreamingQuery) -> float | None:
+    """Return the seconds from batch to batch that a query's trigger asks for; None if it asks for none."""
+    started = _started.get(str(query.runId))
+    return None if started is None else started.interval
 
 
 def bring_printed(query: StreamingQuery) -> None:
     """Print here what the query's functions have printed at the server."""
     started = _started.get(str(query.runId))
     if started is not None and started.prints:
-        printing.bring_printed(started.spark, str(query.name))
+        printing.bring_printed(started.frame.sparkSession, str(query.name))
 
 
 def checkpoint(query: StreamingQuery) -> str | None:
@@ -217,3 +260,11 @@ def finish_input(query: StreamingQuery) -> None:
     with suppress(Exception):
         query.processAllAvailable()
         query.stop()
+
+
+def records_behind(source: SourceProgress) -> int | None:
+    """Return how many records a source was behind, which Kafka alone says: the average of its partitions."""
+    if _BEHIND not in (source.metrics or {}):
+        return None
+    ends = ast.literal_eval(source.endOffset)  # before Spark 4.2 a text of Python's, and not of JSON
+    return round(float(source.metrics[_BEHIND]) * sum(map(len, ends.values())))

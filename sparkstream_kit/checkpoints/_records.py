@@ -1,4 +1,4 @@
-"""What is read and kept in a checkpoint: by its files, or through Spark where only Spark reaches them."""
+"""What the kit notes in a checkpoint, and the settings that the checkpoint keeps."""
 
 from __future__ import annotations
 
@@ -7,43 +7,36 @@ import shutil
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from py4j.protocol import Py4JError
-from pyspark.errors import PySparkException
-from pyspark.sql import functions as F
-
 from sparkstream_kit import _files
-from sparkstream_kit._spark import files
-from sparkstream_kit.errors import InvalidInputError, innermost_cause
+from sparkstream_kit._spark.files import are_elsewhere
+from sparkstream_kit._spark.folders import folder
+from sparkstream_kit.checkpoints import layout
+from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pyspark.sql import SparkSession
 
     from sparkstream_kit._spark.files import Location
 
 __all__ = ["last_settings", "read_query", "write_query"]
 
-_OF_SPARK = (Py4JError, PySparkException)
 _QUERY = "sparkstream-kit/query.json"  # a file; when Spark has written it, a folder: the newest file counts
 
 
-def read_query(spark: SparkSession, checkpoint: Location) -> dict[str, Any] | None:
-    """Return what `write_query` has kept; None if nothing.
+def read_query(root: Path) -> dict[str, Any] | None:
+    """Return what `write_query` has kept in a checkpoint; None if nothing.
 
     Raises:
         InvalidInputError: it is not what was kept.
     """
+    file = root / _QUERY
     try:
-        if checkpoint.folder is None:
-            notes = files.through_spark(spark, f"{checkpoint}/{_QUERY}")
-            row = None if notes is None else notes.orderBy(F.desc("modificationTime")).first()
-            return None if row is None else _query(row.content.decode())
-        file = checkpoint.folder / _QUERY
-        parts = sorted(file.glob("part-*"), key=lambda part: part.stat().st_mtime_ns) or [file]
-        return _query(parts[-1].read_text("utf-8")) if file.exists() else None
-    except (OSError, TypeError, ValueError, LookupError, *_OF_SPARK) as err:
-        reason = innermost_cause(err) if isinstance(err, _OF_SPARK) else "not what the kit wrote"
+        return _query(layout.note_file(root).read_text("utf-8")) if file.exists() else None
+    except (OSError, TypeError, ValueError, LookupError) as err:
         raise InvalidInputError(
-            f"checkpoint file {checkpoint}/{_QUERY} is damaged: {reason}; put it back, or delete it, and the "
+            f"checkpoint file {file} is damaged: not what the kit wrote; put it back, or delete it, and the "
             "query that starts next is taken for the one that wrote the checkpoint"
         ) from err
 
@@ -64,6 +57,11 @@ def write_query(spark: SparkSession, checkpoint: Location, query: dict[str, Any]
     """Keep which query uses the checkpoint."""
     text = json.dumps(query | {"crc32": _checksum(query)})
     if checkpoint.folder is None:
+        there = None if are_elsewhere(spark) else folder(spark, checkpoint.text)
+        if there is not None and there.renames_in_one_step:
+            # Without a job of Spark's: a cluster may have no core free.
+            there.write(f"{_QUERY}/part-kit", text)
+            return
         rows = spark.createDataFrame([(text,)], "value STRING").coalesce(1)
         # Beside the former note, as to overwrite it would first remove it: a crash would leave none.
         rows.write.mode("append").text(f"{checkpoint}/{_QUERY}")
@@ -74,32 +72,22 @@ def write_query(spark: SparkSession, checkpoint: Location, query: dict[str, Any]
     _files.replace(file, [text + "\n"])
 
 
-def last_settings(spark: SparkSession, checkpoint: Location) -> dict[str, str] | None:
+def last_settings(root: Path) -> dict[str, str] | None:
     """Return the settings that the newest batch was planned with; None if no batch was ever planned.
 
     Raises:
         InvalidInputError: its plan cannot be read.
     """
-    names = files.names(spark, checkpoint, "offsets")
-    if names is None:
-        plans = files.through_spark(spark, f"{checkpoint}/offsets")
-        names = [] if plans is None else [file.rpartition("/")[2] for file in plans.inputFiles()]
-    batches = [int(name) for name in names if name.isdecimal()]
-    if not batches:
+    plans = layout.numbered(root / "offsets")
+    if not plans:
         return None
-    plan = f"offsets/{max(batches)}"
+    plan = plans[max(plans)]
     try:
-        version, settings, _ = (files.content(spark, checkpoint, plan) or "").split("\n", 2)
+        version, settings, _ = plan.read_bytes().decode().split("\n", 2)
         # Another version is a newer Spark's.
         return dict(json.loads(settings).get("conf", {})) if version == "v1" else {}
     except (OSError, AttributeError, TypeError, ValueError) as err:
-        raise _damaged(checkpoint, f"{plan} is cut off or changed") from err
-    except _OF_SPARK as err:
-        raise _damaged(checkpoint, f"{plan} cannot be read ({innermost_cause(err)})") from err
-
-
-def _damaged(checkpoint: Location, what: str) -> InvalidInputError:
-    return InvalidInputError(
-        f"checkpoint {checkpoint} is damaged: {what}; restore it from a backup, start anew on another, or "
-        "copy it to a local path, where sparkstream checkpoint check COPY says which batch to go back to"
-    )
+        raise InvalidInputError(
+            f"checkpoint {root} is damaged: offsets/{plan.name} is cut off or changed; restore it from a "
+            "backup, or start anew on another"
+        ) from err

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit.checkpoints import layout
+from sparkstream_kit.checkpoints import _at_hand, layout
 from sparkstream_kit.checkpoints.inputs import Input, inputs, log_numbers
 from sparkstream_kit.checkpoints.layout import DamagedError, Plan, numbered
 from sparkstream_kit.checkpoints.problems import damage
@@ -54,7 +54,7 @@ class Checkpoint:
     """What a checkpoint holds; as text, for people.
 
     Attributes:
-        path: the folder.
+        path: the folder; a text where it is not on a local path.
         query_id: Spark's id of the query; None if it cannot be read.
         name: the query's name, if the kit's `start` has started it.
         committed: the last committed batch; None before the first.
@@ -69,7 +69,7 @@ class Checkpoint:
         damage: why Spark could not go on from here, and the way out; None if it can.
     """
 
-    path: Path
+    path: Path | str
     query_id: str | None
     name: str | None
     committed: int | None
@@ -114,13 +114,14 @@ class Checkpoint:
 
 
 def show(path: str | Path) -> Checkpoint:
-    """Read what a checkpoint holds, without Spark.
+    """Read what a checkpoint holds, without Spark where it is on a local path.
 
     Args:
-        path: a checkpoint on a local path; its query may be running.
+        path: a checkpoint; its query may be running. On another file system, such as hdfs://namenode/ckpt,
+            Spark brings the files. Whether a query uses it cannot be told there, as nothing is locked.
 
     Raises:
-        InvalidInputError: no checkpoint, or one of a newer Spark's format.
+        InvalidInputError: no checkpoint, one of a newer Spark's format, or one that Spark cannot read.
 
     Example:
         >>> show("ckpt/totals")
@@ -129,7 +130,17 @@ def show(path: str | Path) -> Checkpoint:
         sparkstream_kit.errors.InvalidInputError: no checkpoint ckpt/totals; give the folder that ...
     """
     check(show, locals())
-    root = layout.checkpoint(path)
+    with _at_hand.whole(path) as root:
+        found = _shown(root)
+    if layout.local(path) is not None:
+        return found
+    text = str(path).rstrip("/")
+    said = found.damage and found.damage.replace(str(root), text)
+    return replace(found, path=text, damage=said)
+
+
+def _shown(root: Path) -> Checkpoint:
+    """Return what a folder holds."""
     plans, commits = (numbered(root / name) for name in ("offsets", "commits"))
     planned, done = max(plans, default=-1), max(commits, default=-1)
     last, ended = (_tried(layout.plan, root / "offsets" / str(batch)) for batch in (planned, done))

@@ -8,7 +8,9 @@ closes. https://spark.apache.org/docs/latest/streaming/apis-on-dataframes-and-da
 from __future__ import annotations
 
 import json
+import shlex
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sparkstream_kit import _files
@@ -47,7 +49,7 @@ def plan_empty_batch(root: Path, watermark: int) -> int:
     before = layout.plan(plans[last]).watermark
     if watermark < before:
         raise InvalidInputError(
-            f"the watermark is at {before} ms already, and cannot go back to {watermark} ms"
+            f"the watermark is at {_time(before)} already, and cannot go back to {_time(watermark)}"
         )
     query, *offsets = layout.lines(plans[last], "v1")
     now = int(time.time() * 1000)
@@ -72,5 +74,9 @@ def drained(root: Path) -> str | None:
     return (
         f"checkpoint {root} was drained: batch {number} has written the windows that were open, so that rows "
         "that come now would be too late for it. Give a new checkpoint; or, to write these windows again "
-        f"later, with more rows: sparkstream checkpoint rewind {root} --to {number - 1}"
+        f"later, with more rows: sparkstream checkpoint rewind {shlex.quote(str(root))} --to {number - 1}"
     )
+
+
+def _time(milliseconds: int) -> str:
+    return str(datetime.fromtimestamp(milliseconds / 1000, UTC)).replace("+00:00", " UTC")

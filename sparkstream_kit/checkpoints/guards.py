@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
-from sparkstream_kit._spark.files import are_elsewhere
-from sparkstream_kit.checkpoints import _records, endings, losses, origins
+from sparkstream_kit._spark.files import are_elsewhere, locate
+from sparkstream_kit.checkpoints import _at_hand, _records, endings, losses, origins, topics
 from sparkstream_kit.checkpoints._plans import file_paths, time_zone
 from sparkstream_kit.checkpoints.fingerprints import differences, fingerprint
 from sparkstream_kit.checkpoints.locks import Lock, lock
@@ -31,6 +31,7 @@ __all__ = ["Guarded", "guard"]
 
 _log = logging.getLogger(__name__)
 
+_CHECKPOINTS = "spark.sql.streaming.checkpointLocation"
 _FILE_MANAGER = "spark.sql.streaming.checkpointFileManagerClass"
 
 # What a checkpoint keeps over a restart, whatever the session has: Spark's key, and what it is.
@@ -46,10 +47,13 @@ class Guarded:
 
     Attributes:
         lock: for the caller to give to the query; None where none is needed.
+        logs: a folder with the checkpoint's logs, for the time of the block: its own, or a copy of them; None
+            without a checkpoint.
         note: keeps in the checkpoint which query uses it; to be called when the query has started.
     """
 
     lock: Lock | None
+    logs: Path | None
     note: Callable[[], None]
 
 
@@ -71,14 +75,16 @@ def guard(
     been stopped.
 
     Refused are a local path that other nodes cannot reach, a checkpoint that another live driver uses, a
-    damaged one, a drained one (see `run`), one that a different query wrote, and one whose file sources have
-    read other folders (see `origins`). A checkpoint from before the kit is adopted, with a warning. Shuffle
+    damaged one, a drained one (see `run`), one that a different query wrote, one whose file sources have
+    read other folders (see `origins`), and one whose topics in Kafka are others by now, or lack records that
+    come next (see `topics`). A checkpoint from before the kit is adopted, with a warning. Shuffle
     partitions or a state store that differ from the checkpoint's are a warning: Spark goes on with the
     checkpoint's and says nothing. So is what its file sources have lost (see `losses`), such as a planned
     file that has gone: its batch would come again without its rows.
 
-    On Spark Connect nothing is locked or looked at where the files are the server's: where not
-    `sparkstream serve` has started it.
+    Where a checkpoint is not on a local path, as on HDFS or on a Spark Connect server elsewhere, a copy of
+    its logs is looked at, and nothing is locked. Without a checkpoint, a query that keeps state is refused on
+    a master whose nodes share no default file system.
 
     Args:
         frame: the query's streaming DataFrame.
@@ -95,28 +101,32 @@ def guard(
     Raises:
         InvalidInputError: a refusal; the message has the way out.
     """
-    if checkpoint is None:
-        yield Guarded(None, lambda: None)
-        return
     spark = frame.sparkSession
+    if checkpoint is None:
+        _check_temporary(frame, name, mode)
+        yield Guarded(None, None, lambda: None)
+        return
     _check_reach(spark, checkpoint)
     held = lock(spark, checkpoint, name)
     try:
-        _check_whole(checkpoint)
-        query = {"name": name, "mode": mode, "fingerprint": fingerprint(frame, mode)}
-        query |= time_zone(frame, mode)
-        kept = _records.read_query(spark, checkpoint)
-        _check_query(spark, checkpoint, query, kept, allow_changed_query=allow_changed_query)
-        if checkpoint.folder is not None:
-            _check_inputs(frame, checkpoint.folder, name, moved or {}, forget=allow_changed_query)
+        with _at_hand.logs(spark, checkpoint) as logs:
+            _check_whole(logs)
+            query: dict[str, Any] = {"name": name, "mode": mode, "fingerprint": fingerprint(frame, mode)}
+            query |= time_zone(frame, mode)
+            kept = _records.read_query(logs)
+            _check_query(spark, checkpoint, query, kept, logs, allow_changed_query=allow_changed_query)
+            _check_inputs(frame, checkpoint, logs, name, moved or {}, forget=allow_changed_query)
+            known = (kept or {}).get("topics", {})
+            if ids := topics.check(frame, checkpoint, name, known, forget=allow_changed_query):
+                query["topics"] = ids
 
-        def note() -> None:
-            noted = {**query, "sinks": list(rewind_notes)}
-            if noted != kept:
-                _records.write_query(spark, checkpoint, noted)
+            def note() -> None:
+                noted = {**query, "sinks": list(rewind_notes)}
+                if noted != kept:
+                    _records.write_query(spark, checkpoint, noted)
 
-        with _fitting_file_manager(spark, checkpoint), _explained(checkpoint):
-            yield Guarded(held, note)
+            with _fitting_file_manager(spark, checkpoint), _explained(logs):
+                yield Guarded(held, logs, note)
     except BaseException:
         if held is not None:
             held.release()
@@ -124,20 +134,43 @@ def guard(
 
 
 @contextmanager
-def _explained(checkpoint: Location) -> Iterator[None]:
+def _explained(logs: Path) -> Iterator[None]:
     """Say which file of the checkpoint is damaged, if that made Spark fail: it has other words for it."""
     try:
         yield
     except (Py4JError, PySparkException) as err:
-        if checkpoint.folder is not None and (found := damage(checkpoint.folder, whole=True)):
+        if found := damage(logs, whole=True):
             raise InvalidInputError(f"{found} (Spark: {innermost_cause(err)})") from err
         raise
 
 
+def _other_master(spark: SparkSession) -> str | None:
+    """Return the session's master if it has nodes on other machines."""
+    master = spark.conf.get("spark.master", None) or "local"
+    return None if master.startswith("local") else master  # local-cluster too has all its nodes here
+
+
+def _check_temporary(frame: DataFrame, name: str, mode: str) -> None:
+    """Refuse a query that would keep its state in a temporary folder of each node's own.
+
+    Where the default file system is not the local one, Spark puts temporary checkpoints there.
+    """
+    spark = frame.sparkSession
+    master = _other_master(spark)
+    if master is None or spark.conf.get(_CHECKPOINTS, None) or locate(spark, "/").folder is None:
+        return
+    if fingerprint(frame, mode):
+        raise InvalidInputError(
+            f"query {name} keeps state and has no checkpoint, and the master is {master}, whose nodes would "
+            "each keep a part of it on a disk of their own; give a checkpoint that they share, such as "
+            f"hdfs://namenode/checkpoints/{name}, or make such a file system the default one (fs.defaultFS)"
+        )
+
+
 def _check_reach(spark: SparkSession, checkpoint: Location) -> None:
     """Refuse a folder of this machine where the state is written by others."""
-    master = spark.conf.get("spark.master", None) or "local"
-    if master.startswith("local"):  # local-cluster too has all its nodes on this machine
+    master = _other_master(spark)
+    if master is None:
         return
     if checkpoint.text.startswith("file:") or checkpoint.folder is not None:
         raise InvalidInputError(
@@ -146,26 +179,34 @@ def _check_reach(spark: SparkSession, checkpoint: Location) -> None:
         )
 
 
-def _check_whole(checkpoint: Location) -> None:
+def _check_whole(logs: Path) -> None:
     """Refuse a damaged checkpoint in clearer words than Spark has, and one that has come to its end."""
-    folder = checkpoint.folder
-    if folder is not None and (
-        found := damage(folder) or losses.doubled(str(folder)) or endings.drained(folder)
-    ):
+    if found := damage(logs) or losses.doubled(str(logs)) or endings.drained(logs):
         raise InvalidInputError(found)
 
 
 def _check_inputs(
-    frame: DataFrame, local: Path, name: str, moved: Mapping[str | Path, str | Path], *, forget: bool
+    frame: DataFrame,
+    checkpoint: Location,
+    logs: Path,
+    name: str,
+    moved: Mapping[str | Path, str | Path],
+    *,
+    forget: bool,
 ) -> None:
     """Refuse other folders than those that were read, or forget these; say which files have gone."""
     try:
-        moves = origins.find_moves(frame.sparkSession, local, file_paths(frame), moved, forget=forget)
+        moves = origins.find_moves(frame.sparkSession, logs, file_paths(frame), moved, forget=forget)
     except InvalidInputError as err:
-        raise InvalidInputError(damage(local, whole=True) or str(err)) from err
+        raise InvalidInputError(damage(logs, whole=True) or str(err)) from err
+    if moves and checkpoint.folder is None:
+        raise InvalidInputError(
+            f"checkpoint {checkpoint} is not on a local path, where the names of the files that it has read "
+            "could be changed; put the files back where they were, or start anew on another checkpoint"
+        )
     for move in moves:
         origins.rewrite(move)
-    for line in losses.findings(str(local), said=set(losses.PASSED_OVER)):  # `run` says these
+    for line in losses.findings(str(logs), said=set(losses.PASSED_OVER)):  # `run` says these
         _log.warning("query %s: %s", name, line)
 
 
@@ -192,13 +233,14 @@ def _fitting_file_manager(spark: SparkSession, checkpoint: Location) -> Iterator
 def _check_query(
     spark: SparkSession,
     checkpoint: Location,
-    query: dict[str, str],
+    query: dict[str, Any],
     kept: dict[str, Any] | None,
+    logs: Path,
     *,
     allow_changed_query: bool,
 ) -> None:
     """Refuse a checkpoint of a different query."""
-    settings, name = _records.last_settings(spark, checkpoint), query["name"]
+    settings, name = _records.last_settings(logs), query["name"]
     if settings is None:
         return
     if kept is None:
@@ -218,7 +260,7 @@ def _check_query(
         _say_what_stays(spark, checkpoint.text, name, settings)
 
 
-def _differences(spark: SparkSession, kept: dict[str, Any], query: dict[str, str]) -> list[str]:
+def _differences(spark: SparkSession, kept: dict[str, Any], query: dict[str, Any]) -> list[str]:
     """Say in words what makes a query another than the one that was noted."""
     caseless = spark.conf.get("spark.sql.caseSensitive") != "true"
     found = differences(kept["fingerprint"], query["fingerprint"], caseless=caseless)

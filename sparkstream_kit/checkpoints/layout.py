@@ -42,6 +42,7 @@ __all__ = [
     "lines",
     "local",
     "note",
+    "note_file",
     "numbered",
     "plan",
     "query_id",
@@ -129,7 +130,10 @@ def checkpoint(path: str | Path) -> Path:
     """
     root = local(path)
     if root is None:
-        raise InvalidInputError(f"checkpoint {path} is not on a local path; copy it to this machine first")
+        raise InvalidInputError(
+            f"checkpoint {path} is not on a local path; copy it to this machine first, and put the copy "
+            "back afterwards (hdfs dfs -get, hdfs dfs -put)"
+        )
     if not root.is_dir():
         raise InvalidInputError(f"no checkpoint {path}; give the folder that the query was started with")
     if not any((root / name).exists() for name in ("metadata", "offsets", "commits")):
@@ -293,10 +297,16 @@ def replace(file: Path, text: str) -> None:
     _files.replace(file, [text])
 
 
+def note_file(root: Path) -> Path:
+    """Return where `start` has noted the query; of a folder, which Spark has written, its newest file."""
+    file = root / KIT / "query.json"
+    return max(file.glob("part-*"), key=lambda part: part.stat().st_mtime_ns, default=file)
+
+
 def note(root: Path) -> dict[str, Any]:
     """Return what `start` has noted of the checkpoint's query; nothing if that cannot be read."""
     try:
-        return dict(json.loads((root / KIT / "query.json").read_text("utf-8")))
+        return dict(json.loads(note_file(root).read_text("utf-8")))
     except (OSError, TypeError, ValueError):
         return {}
 

@@ -1,6 +1,7 @@
 """The command `sparkstream`, a thin face on the modules: feeds, checkpoints, settings, schemas, a server.
 
-Results go to standard output, all else to standard error. Only `schema`, `serve` and `warm` start Spark.
+Results go to standard output, all else to standard error. Only `schema`, `serve` and `warm` start Spark, and
+`checkpoint show` and `check` on another file system.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 _CHECKPOINT = "A checkpoint on a local path."
+_ANY_CHECKPOINT = "A checkpoint. From another file system, such as hdfs://, Spark brings it."
 _FORMATS = ("csv", "json", "orc", "parquet")
 
 
@@ -192,12 +194,12 @@ def _schema(
         typer.echo(schemas.to_code(schemas.infer(spark, path, format=format, header=header)), nl=False)
 
 
-def _show(folder: Annotated[str, typer.Argument(metavar="DIR", help=_CHECKPOINT)]) -> None:
+def _show(folder: Annotated[str, typer.Argument(metavar="DIR", help=_ANY_CHECKPOINT)]) -> None:
     """Show what a checkpoint holds, and what a restart would run again. Its query may be running."""
     typer.echo(checkpoints.show(folder))
 
 
-def _check(folder: Annotated[str, typer.Argument(metavar="DIR", help=_CHECKPOINT)]) -> int:
+def _check(folder: Annotated[str, typer.Argument(metavar="DIR", help=_ANY_CHECKPOINT)]) -> int:
     """Report what is wrong with a checkpoint, one line for each problem. Exit code 1 if there is one."""
     problems = checkpoints.check(folder)
     typer.echo("\n".join(map(str, problems)) or f"{folder}: no problem found")

@@ -39,12 +39,14 @@ def add_feeds(feed: typer.Typer) -> None:
     feed.command("replay")(_replay)
     doc = "Land CSV files of a shop's events."
     feed.command("events")(
-        _generator("events", feeds.events_rows, feeds.events_truth, doc, line=feeds.csv_line, keeps_late=True)
+        _generator(
+            "events.csv", feeds.events_rows, feeds.events_truth, doc, line=feeds.csv_line, keeps_late=True
+        )
     )
     doc = "Land posts of two networks as JSON lines."
     feed.command("posts")(
         _generator(
-            "posts", feeds.posts_rows, feeds.posts_truth, doc, time="created_at", line=feeds.posts_line
+            "posts.json", feeds.posts_rows, feeds.posts_truth, doc, time="created_at", line=feeds.posts_line
         )
     )
     feed.command("ads")(_ads())
@@ -53,7 +55,7 @@ def add_feeds(feed: typer.Typer) -> None:
     feed.command("sensors")(_sensors())
     feed.command("actions")(
         _generator(
-            "actions",
+            "actions.json",
             feeds.actions_rows,
             feeds.actions_truth,
             "Land JSON lines of actions with their times. The truth is their count by hour and action.",
@@ -62,7 +64,7 @@ def add_feeds(feed: typer.Typer) -> None:
     )
     feed.command("logs")(
         _generator(
-            "access",
+            "access.log",
             feeds.log_rows,
             lambda rows: {"errors": feeds.log_errors(rows), "sessions": feeds.log_sessions(rows)},
             "Land lines of a web server's log. The truth: errors by path and minute, and sessions.",
@@ -73,7 +75,7 @@ def add_feeds(feed: typer.Typer) -> None:
 
 
 def _generator(
-    name: str,
+    file: str,
     rows: Callable[..., Iterable[dict[str, Any]]],
     truth: Callable[[list[dict[str, Any]]], object],
     doc: str,
@@ -87,7 +89,7 @@ def _generator(
     """Return the command that lands files of a generator's rows, and writes the truth beside them at the end.
 
     Args:
-        name: begins the names of the files; their ending is .csv, .json or .log, by `line`.
+        file: names the files, such as `cards.csv` for `cards-0-1.csv`, with the seed and their number.
         rows: the generator, called as `rows(count, seed=seed)`.
         truth: what a job should find, from the rows that count; what `json` cannot write becomes text.
         doc: the command's help, whose first sentence says what it lands.
@@ -97,6 +99,7 @@ def _generator(
         delay: the watermark's delay that the job has by default.
         keeps_late: the job counts late rows, too, so that the truth does.
     """
+    begins, _, ending = file.partition(".")
 
     def command(**given: Any) -> None:
         folder, files, size, every, seed = (
@@ -110,15 +113,8 @@ def _generator(
             seed=seed,
             **{"delay": delay} | given,
         ).first(files * size)
-        ending = (
-            "csv"
-            if line is feeds.csv_line
-            else "json"
-            if line in (feeds.json_line, feeds.posts_line)
-            else "log"
-        )
-        names = f"{name}-{seed}-{{}}.{ending}"
-        landed = _land(feeds.line_files(map(line, made.arriving), rows=size, name=names), folder, every)
+        name = f"{begins}-{seed}-{{}}.{ending}"
+        landed = _land(feeds.line_files(map(line, made.arriving), rows=size, name=name), folder, every)
         found = made.first(len(landed) * size)
         counted = found.counted + (found.late if keeps_late else [])
         answer: dict[str, Any] = {"truth": truth(counted), "counted": len(counted)}
@@ -149,7 +145,9 @@ def _ads() -> Callable[..., None]:
     def truth(rows: list[dict[str, Any]]) -> object:
         return feeds.ads_truth(rows, within=timedelta(minutes=10))
 
-    return _generator("ads", feeds.ads_rows, truth, doc, time="event_time", shares=("late", "bad", "ahead"))
+    return _generator(
+        "ads.json", feeds.ads_rows, truth, doc, time="event_time", shares=("late", "bad", "ahead")
+    )
 
 
 def _messages() -> Callable[..., None]:
@@ -158,7 +156,7 @@ def _messages() -> Callable[..., None]:
 
     The truth is the likelier label of each text by the odds that made it, which no model can better.
     """
-    return _generator("messages", feeds.messages_rows, feeds.messages_truth, doc, shares=("bad",))
+    return _generator("messages.json", feeds.messages_rows, feeds.messages_truth, doc, shares=("bad",))
 
 
 def _sensors() -> Callable[..., None]:
@@ -173,7 +171,7 @@ def _sensors() -> Callable[..., None]:
         return feeds.sensors_truth(rows, delay=timedelta(minutes=2))
 
     shares = ("late", "bad", "ahead")
-    return _generator("sensors", feeds.sensors_rows, truth, doc, shares=shares, delay="2 minutes")
+    return _generator("sensors.json", feeds.sensors_rows, truth, doc, shares=shares, delay="2 minutes")
 
 
 def _cards() -> Callable[..., None]:
@@ -183,7 +181,9 @@ def _cards() -> Callable[..., None]:
     The truth is each fraud among them: card, time, what. The job finds the last ones with --drain.
     """
     shares = ("late", "bad", "ahead")
-    return _generator("cards", feeds.cards_rows, feeds.cards_truth, doc, line=feeds.csv_line, shares=shares)
+    return _generator(
+        "cards.csv", feeds.cards_rows, feeds.cards_truth, doc, line=feeds.csv_line, shares=shares
+    )
 
 
 def _share(text: str) -> Any:

@@ -7,17 +7,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyspark.sql import functions as F
-
 from sparkstream_kit._arguments import said
-from sparkstream_kit.errors import InvalidInputError, MissingExtraError, hint, innermost_cause
+from sparkstream_kit.errors import InvalidInputError, MissingExtraError, innermost_cause
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from pyspark.sql import DataFrame
 
-    from pyspark.sql import Column, DataFrame
-
-__all__ = ["column", "last_step", "pickled", "refuse_missing", "refuse_taken", "sklearn_model", "unpickled"]
+__all__ = ["last_step", "pickled", "refuse_taken", "sklearn_model", "unpickled"]
 
 
 @lru_cache(maxsize=4)  # of each worker of Spark's, which serves many tasks
@@ -75,20 +71,7 @@ def last_step(model: Any) -> tuple[Any, Any]:
     return (steps if steps is not None and len(steps) else None), last
 
 
-def refuse_missing(frame: DataFrame, names: Sequence[str]) -> None:
-    """Refuse a frame that lacks a column."""
-    for name in names:
-        if name.lower() not in (each.lower() for each in frame.columns):  # Spark's names have no case
-            known = f"; its columns are: {', '.join(frame.columns)}"
-            raise InvalidInputError(f"there is no column {name}{hint(name, frame.columns) or known}")
-
-
 def refuse_taken(frame: DataFrame, name: str) -> None:
     """Refuse a frame that has a column which scoring adds."""
     if name in (each.lower() for each in frame.columns):
         raise InvalidInputError(f"column {name} exists already; rename or drop it, because scoring adds it")
-
-
-def column(name: str) -> Column:
-    """Return a column by its name, whatever is in it."""
-    return F.col("`" + name.replace("`", "``") + "`")

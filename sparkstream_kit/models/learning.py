@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
+from sparkstream_kit._columns import column, find_column
 from sparkstream_kit._spark.batch import id_of_batch
-from sparkstream_kit.models.estimators import column, last_step, pickled, refuse_missing, sklearn_model
-from sparkstream_kit.models.versions import CURRENT, FILE, current, find, folder_of, publish, put, switch
+from sparkstream_kit.models.estimators import last_step, pickled, sklearn_model
+from sparkstream_kit.models.versions import CURRENT, FILE, current, find, folder_of, publish, switch
 from sparkstream_kit.sinks.base import Sink
 from sparkstream_kit.sinks.pins import first_kept, pinned
 
@@ -75,14 +77,15 @@ def learner(
     def open_learner(frame: DataFrame, location: Location | None) -> Write:
         if first is not None and not (folder / CURRENT).exists():
             publish(first, folder, "first")
-        refuse_missing(frame, [*columns, label])
+        for name in (*columns, label):
+            find_column(frame, name)
         last_step(sklearn_model(find(frame.sparkSession, folder, current(folder))[0]))
 
         def write(batch: DataFrame, batch_id: int) -> None:
             query = id_of_batch(batch, location)[:8]
             base = current(folder)
             if location is not None:
-                base = pinned(location, batch_id, f"model {folder}", lambda: base)
+                base = pinned(batch.sparkSession, location, batch_id, f"model {folder}", lambda: base)
             wanted = (column(name) for name in dict.fromkeys([*columns, label]))
             rows: Any = batch.select(*wanted).toPandas()
             rows = rows.dropna(subset=[label, features] if isinstance(features, str) else [label])
@@ -91,13 +94,11 @@ def learner(
             model = sklearn_model(find(batch.sparkSession, folder, base)[0])
             _learn(model, rows[features if isinstance(features, str) else columns], rows[label], classes)
             version = f"learned-{query}-{batch_id:06}"
-            put(folder / f"{version}{FILE}", pickled(model))
+            _files.replace(folder / f"{version}{FILE}", [pickled(model)])
             if current(folder) == base:  # else somebody has published another, which is to stay
                 switch(folder, version)
-            oldest = 0 if location is None else first_kept(location) - 1
-            for old in folder.glob(f"learned-{query}-*{FILE}"):
-                if int(old.stem.rpartition("-")[2]) < oldest and old.stem != current(folder):
-                    old.unlink()
+            if location is not None:
+                _remove_old(folder, query, first_kept(batch.sparkSession, location) - 1)
 
         return write
 
@@ -111,6 +112,13 @@ def learner(
         writes_to=(f"folder {os.path.realpath(folder)}",),
         open=open_learner,
     )
+
+
+def _remove_old(folder: Path, query: str, first: int) -> None:
+    """Remove what a query learned before a batch, but for the version in use."""
+    for old in folder.glob(f"learned-{query}-*{FILE}"):
+        if int(old.stem.rpartition("-")[2]) < first and old.stem != current(folder):
+            old.unlink()
 
 
 def _learn(model: Any, rows: Any, labels: Any, classes: Sequence[str] | None) -> None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from pyspark.sql import functions as F
 
 from sparkstream_kit._arguments import check
+from sparkstream_kit._columns import column, find_column
 from sparkstream_kit.errors import InvalidInputError, innermost_cause
-from sparkstream_kit.models.estimators import column, refuse_missing, refuse_taken, sklearn_model, unpickled
+from sparkstream_kit.models.estimators import refuse_taken, sklearn_model, unpickled
 from sparkstream_kit.models.versions import current, find, folder_of
 from sparkstream_kit.sinks.base import Part
 from sparkstream_kit.sinks.pins import pinned
@@ -87,7 +88,7 @@ def scorer(path: str | Path, *, features: str | Sequence[str] | None = None) -> 
 
     Raises:
         InvalidInputError: the path is not local, or, when the query starts, as `score`; or the checkpoint is
-            not on a local path.
+            on a Spark Connect server elsewhere.
         MissingExtraError: scikit-learn is not installed.
 
     Example:
@@ -106,7 +107,8 @@ def scorer(path: str | Path, *, features: str | Sequence[str] | None = None) -> 
             if location is None or batch_id is None:
                 version = current(folder)
             else:
-                version = pinned(location, batch_id, f"model {folder}", lambda: current(folder))
+                what = f"model {folder}"
+                version = pinned(batch.sparkSession, location, batch_id, what, lambda: current(folder))
             if version not in kept:
                 model, name = find(batch.sparkSession, folder, version)
                 kept.clear()
@@ -193,7 +195,8 @@ def _of_sklearn(file: Path, features: str | Sequence[str] | None) -> Callable[[D
     function = made(predict, _TYPES.get(kind.kind, "double") if kind is not None else "double")
 
     def transform(frame: DataFrame) -> DataFrame:
-        refuse_missing(frame, columns)
+        for name in columns:
+            find_column(frame, name)
         refuse_taken(frame, _PREDICTION)
         given = column(columns[0]) if one else F.struct(*(column(name) for name in columns))
         return frame.withColumn(_PREDICTION, function(given))

@@ -17,7 +17,7 @@ from sparkstream_kit.models.estimators import pickled
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-__all__ = ["CURRENT", "FILE", "current", "find", "folder_of", "publish", "put", "switch"]
+__all__ = ["CURRENT", "FILE", "current", "find", "folder_of", "publish", "switch"]
 
 CURRENT, FILE = "current", ".joblib"
 
@@ -64,7 +64,7 @@ def publish(model: Any, path: str | Path, version: str | None = None) -> Path:
         hidden.rename(target)
     elif hasattr(model, "predict"):
         target = folder / f"{version}{FILE}"
-        put(target, pickled(model))
+        _files.replace(target, [pickled(model)])
     else:
         raise InvalidInputError(
             f"models.publish(): model is {said(model)}; give a fitted PipelineModel of pyspark.ml, or a "
@@ -146,16 +146,3 @@ def find(spark: SparkSession, path: str | Path, version: str | None) -> tuple[Pa
     _refuse_unknown(folder, version)
     file = folder / f"{version}{FILE}"
     return (file, version) if file.is_file() else ((folder / version).as_uri(), version)
-
-
-def put(target: Path, data: bytes) -> None:
-    """Put a file in place whole."""
-    hidden = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with hidden.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        hidden.replace(target)
-    finally:
-        hidden.unlink(missing_ok=True)

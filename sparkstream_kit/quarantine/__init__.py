@@ -9,6 +9,7 @@ good, bad = sinks.batch_files("out/good"), sinks.batch_files("out/bad")
 sink = sinks.fan_out(good.taking(quarantine.good_rows), bad.taking(quarantine.bad_rows))  # both in one batch
 """
 
+from sparkstream_kit.quarantine.avro_records import parse_avro
 from sparkstream_kit.quarantine.csv_lines import parse_csv
 from sparkstream_kit.quarantine.json_lines import parse_json
 from sparkstream_kit.quarantine.log_lines import parse_log
@@ -22,6 +23,7 @@ __all__ = [
     "bad_rows",
     "good_rows",
     "mark_bad",
+    "parse_avro",
     "parse_csv",
     "parse_json",
     "parse_log",

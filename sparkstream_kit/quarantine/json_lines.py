@@ -10,8 +10,9 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
+from sparkstream_kit._columns import quoted
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.quarantine.rows import RAW, SCALARS, finite, is_missing, parsed, quoted, typed
+from sparkstream_kit.quarantine.rows import RAW, SCALARS, finite, is_missing, parsed, typed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
+from sparkstream_kit._columns import column, quoted
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ __all__ = [
     "is_missing",
     "mark_bad",
     "parsed",
-    "quoted",
     "readable",
     "typed",
 ]
@@ -69,13 +69,17 @@ _LINES, _PARSED = "sparkstream_lines", "sparkstream_{}_{}"
 
 
 def good_rows(rows: DataFrame) -> DataFrame:
-    """Return the good rows of `parse_csv` or `parse_json`: the schema's columns and the others of `lines`."""
+    """Return the good rows of `parse_csv`, `parse_json` or `parse_log`.
+
+    Returns:
+        The schema's columns, and the other columns of `lines`.
+    """
     check(good_rows, locals())
     return rows.where(F.col(REASON).isNull()).drop(REASON, RAW, BYTES, FILE)
 
 
 def bad_rows(rows: DataFrame) -> DataFrame:
-    """Return the bad rows of `parse_csv` or `parse_json`, and those that `windows.with_watermark` found.
+    """Return the bad rows of `parse_csv`, `parse_json`, `parse_log` and `windows.with_watermark`.
 
     Returns:
         `_reason`, `_raw`, `_bytes` and `_file`, as `parse_csv` says, and the other columns of `lines`; all
@@ -112,7 +116,7 @@ def parsed(
         InvalidInputError: two columns would have the same name.
     """
     others = _others(lines, schema)
-    line, path = F.col(quoted(lines.columns[0])).alias(RAW), _file(lines).alias(FILE)
+    line, path = column(lines.columns[0]).alias(RAW), _file(lines).alias(FILE)
     frame, reason, header = read(lines.alias(_LINES).select(line, path, *others))
     # Steps of their own: Spark would work out each value a second time for the reason, and the reason for
     # each column.
@@ -150,7 +154,7 @@ def mark_bad(rows: DataFrame, reason: Column) -> DataFrame:
     The rows keep their values; `bad_rows` has them then, and the summary of `run` counts them.
 
     Args:
-        rows: what `parse_csv` or `parse_json` returned.
+        rows: what `parse_csv`, `parse_json` or `parse_log` returned.
         reason: why a row is bad (string), or null where it is good.
 
     Returns:
@@ -183,7 +187,7 @@ def count_bad(frame: DataFrame, bad: Column) -> DataFrame:
 
 def _others(lines: DataFrame, schema: T.StructType) -> list[Column]:
     """Return the columns of lines beside the line itself."""
-    names = lines.columns[1:]
+    names = [name for name in lines.columns[1:] if name != FILE]
     for name in [*schema.names, *names]:
         if name.lower() in (REASON, RAW, BYTES, FILE):
             raise InvalidInputError(f"column {name}: the name is taken by the kit; rename the column")
@@ -192,10 +196,12 @@ def _others(lines: DataFrame, schema: T.StructType) -> list[Column]:
             raise InvalidInputError(
                 f"column {name}: both the schema and the lines have a column of that name; rename one of them"
             )
-    return [F.col(quoted(name)) for name in names]
+    return [column(name) for name in names]
 
 
 def _file(lines: DataFrame) -> Column:
+    if FILE in lines.columns[1:]:
+        return F.col(FILE)
     path = F.col("_metadata.file_path")
     try:
         lines.select(path).schema  # noqa: B018 - Connect looks for the column only now
@@ -208,11 +214,6 @@ def readable(file: Column) -> Column:
     """Return Spark's URL of a file as people write it: a path if it is local."""
     path = F.regexp_replace(file, "^file:/+", "/")
     return F.try_url_decode(F.replace(path, F.lit("+"), F.lit("%2B")))  # in Spark's URL a plus is a plus
-
-
-def quoted(name: str) -> str:
-    """Return a name as SQL takes it, whatever is in it."""
-    return "`" + name.replace("`", "``") + "`"
 
 
 def typed(text: Column, kind: T.DataType, pattern: str | None) -> Column:

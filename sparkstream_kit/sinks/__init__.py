@@ -14,6 +14,7 @@ from sparkstream_kit._lazy import attributes
 
 if TYPE_CHECKING:
     from sparkstream_kit.connectors.delta.sink import delta
+    from sparkstream_kit.connectors.kafka.sink import kafka
     from sparkstream_kit.connectors.sql import sql_table
     from sparkstream_kit.sinks.base import Sink
     from sparkstream_kit.sinks.batches import fan_out, foreach_batch, snapshot
@@ -31,6 +32,7 @@ __all__ = [
     "fan_out",
     "files",
     "foreach_batch",
+    "kafka",
     "latest",
     "memory",
     "snapshot",
@@ -49,6 +51,7 @@ __getattr__ = attributes(
         "fan_out": "sparkstream_kit.sinks.batches",
         "files": "sparkstream_kit.sinks.builtin",
         "foreach_batch": "sparkstream_kit.sinks.batches",
+        "kafka": "sparkstream_kit.connectors.kafka.sink",
         "latest": "sparkstream_kit.sinks.last_result",
         "memory": "sparkstream_kit.sinks.builtin",
         "snapshot": "sparkstream_kit.sinks.batches",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark.batch import hand_over
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from sparkstream_kit._spark.files import Location
 
 __all__ = ["FILE_FORMATS", "MODES", "Part", "Sink", "check_writes_batches", "opened", "rewind_notes"]
+
+_Made = TypeVar("_Made")
 
 MODES = ("append", "complete", "update")
 FILE_FORMATS = ("csv", "json", "orc", "parquet", "text")  # that Spark itself writes
@@ -45,6 +47,8 @@ class Sink:
             and id. It is called with the query's DataFrame and checkpoint; for a query that `start` has not
             started, with the first batch and None. On Spark Connect the function is pickled. Of a sink of
             Spark's own, `open` only checks, and returns None.
+        realtime: returns the writer of a query with the trigger `realTime`, which takes no function of a
+            batch; None of a sink that cannot write so.
         views: of a sink that shows the last batch alone: by the name of each view, the function that makes
             its rows of the batch.
         parts: of a sink that hands its batches to others, these.
@@ -61,6 +65,7 @@ class Sink:
     to_table: str | None = None
     configure: Callable[[DataStreamWriter], DataStreamWriter] | None = field(default=None, repr=False)
     open: Callable[[DataFrame, Location | None], Write | None] | None = field(default=None, repr=False)
+    realtime: Callable[[DataFrame], DataStreamWriter] | None = field(default=None, repr=False)
     views: Mapping[str, Callable[[DataFrame], DataFrame]] = field(default_factory=dict, repr=False)
     parts: tuple[Sink, ...] = field(default=(), repr=False)
 
@@ -90,14 +95,16 @@ class Sink:
         check(Sink.taking, locals())
         check_writes_batches(self, "taking()")
         if isinstance(part, Part):
-            return replace(self, open=_open_part(self, part), views={})  # views know no batch's id
+            # Neither views nor rows in real time know a batch's id.
+            return replace(self, open=_open_part(self, part), realtime=None, views={})
 
         def open_part(frame: DataFrame, location: Location | None) -> Write | None:
             write = opened(self, part(frame), location)
             return lambda batch, batch_id: write(part(batch), batch_id)
 
         views = {view: _after(part, shown) for view, shown in self.views.items()}
-        return replace(self, open=open_part, views=views)
+        realtime = None if self.realtime is None else _after(part, self.realtime)
+        return replace(self, open=open_part, realtime=realtime, views=views)
 
 
 @dataclass(frozen=True)
@@ -123,8 +130,8 @@ def _open_part(sink: Sink, part: Part) -> Callable[[DataFrame, Location | None],
 
 
 def _after(
-    first: Callable[[DataFrame], DataFrame], then: Callable[[DataFrame], DataFrame]
-) -> Callable[[DataFrame], DataFrame]:
+    first: Callable[[DataFrame], DataFrame], then: Callable[[DataFrame], _Made]
+) -> Callable[[DataFrame], _Made]:
     return lambda frame: then(first(frame))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import reduce
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from sparkstream_kit.sinks import texts
 from sparkstream_kit.sinks.base import MODES, Sink, check_writes_batches, opened
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from pyspark.sql import DataFrame
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from sparkstream_kit._spark.batch import Write
     from sparkstream_kit._spark.files import Location
 
-__all__ = ["fan_out", "foreach_batch", "snapshot", "together"]
+__all__ = ["fan_out", "foreach_batch", "kept", "snapshot", "together"]
 
 
 def foreach_batch(write: Callable[[DataFrame, int], None]) -> Sink:
@@ -117,20 +118,27 @@ def fan_out(*sinks: Sink) -> Sink:
         writes = [opened(sink, frame, location) for sink in sinks]
 
         def write(batch: DataFrame, batch_id: int) -> None:
-            kept = batch.is_cached  # by a fan_out that this one is part of
-            if not kept:
-                batch.persist()
-            try:
+            with kept(batch):
                 for each in writes:
                     each(batch, batch_id)
-            finally:
-                if not kept:
-                    batch.unpersist()
 
         return write
 
     views = {view: part for sink in sinks for view, part in sink.views.items()}
     return replace(together("fan_out", sinks, open_all), views=views if all(s.views for s in sinks) else {})
+
+
+@contextmanager
+def kept(batch: DataFrame) -> Iterator[None]:
+    """Have Spark compute a batch once that is read several times, also where one such block is in another."""
+    if batch.is_cached:
+        yield
+        return
+    batch.persist()
+    try:
+        yield
+    finally:
+        batch.unpersist()
 
 
 def together(

@@ -14,7 +14,6 @@ from pyspark.errors import AnalysisException
 
 from sparkstream_kit._files import escaped
 from sparkstream_kit._spark import files
-from sparkstream_kit.checkpoints import _records
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -45,7 +44,8 @@ def check(spark: SparkSession, what: str, folder: Location, checkpoint: Location
     """
     names = files.names(spark, folder)
     if names is None:
-        if _records.last_settings(spark, checkpoint) is None and _has_files(spark, folder.text):
+        is_new = files.through_spark(spark, f"{checkpoint}/offsets") is None
+        if is_new and _has_files(spark, folder.text):
             raise _of_others(what, "has files already")
         return
     written = _newest(files.names(spark, folder, _LOG))

@@ -7,11 +7,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
+from sparkstream_kit._columns import column
 from sparkstream_kit._spark import files
 from sparkstream_kit.checkpoints.layout import watermark
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks.base import Sink, opened
-from sparkstream_kit.sinks.batches import together
+from sparkstream_kit.sinks.batches import kept, together
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -85,16 +86,11 @@ def _write(
 ) -> None:
     from pyspark.sql import functions as F
 
-    from sparkstream_kit.state import _frames
-
     text = files.content(batch.sparkSession, location, f"offsets/{batch_id}")
     if text is None:
         raise InvalidInputError(f"checkpoint {location} has no offsets/{batch_id}, which says the watermark")
     missed = F.timestamp_millis(F.lit(watermark(text)))
-    is_late = F.coalesce(_frames.column(time) <= missed, F.lit(False))
-    batch.persist()
-    try:
+    is_late = F.coalesce(column(time) <= missed, F.lit(False))
+    with kept(batch):
         on_time(batch.where(~is_late), batch_id)
         late(batch.where(is_late).withColumn("watermark", missed), batch_id)
-    finally:
-        batch.unpersist()

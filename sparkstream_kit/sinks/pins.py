@@ -5,45 +5,67 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from sparkstream_kit import _files
-from sparkstream_kit.checkpoints.layout import KIT, numbered
+from sparkstream_kit._spark.files import are_elsewhere
+from sparkstream_kit._spark.folders import folder
+from sparkstream_kit.checkpoints.layout import KIT
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from pyspark.sql import SparkSession
+
     from sparkstream_kit._spark.files import Location
+    from sparkstream_kit._spark.folders import Folder
 
 __all__ = ["first_kept", "folder_for", "pinned", "versions_in_use"]
 
+_PINS = f"{KIT}/pins"
 
-def pinned(location: Location, batch_id: int, what: str, choose: Callable[[], str]) -> str:
+
+def pinned(
+    spark: SparkSession, location: Location, batch_id: int, what: str, choose: Callable[[], str]
+) -> str:
     """Return the version of `what` that belongs to a batch: the one that it had when it first came.
 
     The version is on the disk before anything is made with it. Those of batches whose commits Spark has
     removed are removed, too.
 
     Args:
+        spark: the session of the batch.
         location: the query's checkpoint.
         batch_id: Spark's number of the batch.
         what: the thing that has versions, such as "model /models/spam".
         choose: gives the version to take for a batch that comes for the first time.
 
     Raises:
-        InvalidInputError: the checkpoint is not on a local path, or the file of the batch is damaged.
+        InvalidInputError: the checkpoint is on a Spark Connect server elsewhere, or the file of the batch is
+            damaged.
     """
-    folder = folder_for(location, what, "pins")
-    file = folder / str(batch_id)
-    found = _read(file) if file.exists() else {}
+    there = _checkpoint(spark, location, what)
+    found = _read(there, str(batch_id)) or {}
     if what not in found:
         found[what] = choose()
-        folder.mkdir(parents=True, exist_ok=True)
-        _files.replace(file, [json.dumps(found)])
-        for number, old in numbered(folder).items():
-            if number < first_kept(location):
-                old.unlink()
+        there.write(f"{_PINS}/{batch_id}", json.dumps(found))
+        oldest = first_kept(spark, location)
+        for name in there.names(_PINS):
+            if name.isdecimal() and int(name) < oldest:
+                there.remove(f"{_PINS}/{name}")
     return found[what]
+
+
+def _checkpoint(spark: SparkSession, location: Location, what: str) -> Folder:
+    if location.folder is None and are_elsewhere(spark):
+        raise _refusal(location, what)
+    return folder(spark, location.text if location.folder is None else f"file://{location.folder}")
+
+
+def _refusal(location: Location, what: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"{what}: its version for each batch is kept beside the checkpoint, and checkpoint {location} is "
+        "not on a local path; give a local one, or use a fixed version (models.score, joins.with_table)"
+    )
 
 
 def folder_for(location: Location, what: str, name: str) -> Path:
@@ -53,28 +75,29 @@ def folder_for(location: Location, what: str, name: str) -> Path:
         InvalidInputError: the checkpoint is not on a local path.
     """
     if location.folder is None:
-        raise InvalidInputError(
-            f"{what}: its version for each batch is kept beside the checkpoint, and checkpoint {location} is "
-            "not on a local path; give a local one, or use a fixed version (models.score, joins.with_table)"
-        )
+        raise _refusal(location, what)
     return location.folder / KIT / name
 
 
-def first_kept(location: Location) -> int:
+def first_kept(spark: SparkSession, location: Location) -> int:
     """Return the oldest batch whose commit is in a checkpoint; no batch before it can come again."""
-    return min(numbered(folder_for(location, "a checkpoint", "..") / "commits"), default=0)
+    names = _checkpoint(spark, location, "a checkpoint").names("commits")
+    return min((int(name) for name in names if name.isdecimal()), default=0)
 
 
-def versions_in_use(location: Location, what: str) -> set[str]:
+def versions_in_use(spark: SparkSession, location: Location, what: str) -> set[str]:
     """Return the versions of `what` that batches have, which may come again."""
-    return {_read(file).get(what, "") for file in numbered(folder_for(location, what, "pins")).values()}
+    there = _checkpoint(spark, location, what)
+    return {(_read(there, name) or {}).get(what, "") for name in there.names(_PINS) if name.isdecimal()}
 
 
-def _read(file: Path) -> dict[str, str]:
+def _read(there: Folder, batch: str) -> dict[str, str] | None:
     try:
-        return dict(json.loads(file.read_text("utf-8")))
+        text = there.read(f"{_PINS}/{batch}")
+        return None if text is None else dict(json.loads(text))
     except (OSError, TypeError, ValueError) as err:
+        file = f"{there.text.removeprefix('file://')}/{_PINS}/{batch}"
         raise InvalidInputError(
-            f"{file} is damaged, which says what batch {file.name} was made with; put it back, or delete it, "
-            "and the batch is made with what is current"
+            f"{file} is damaged, which says what batch {batch} was made with; put it back, or delete it, and "
+            "the batch is made with what is current"
         ) from err

@@ -37,6 +37,9 @@ _KNOWN = {
         allowNonNumericNumbers allowNumericLeadingZeros allowSingleQuotes allowUnquotedControlChars
         allowUnquotedFieldNames dropFieldIfAllNull ignoreNullFields inferTimestamp prefersDecimal
         primitivesAsString useUnsafeRow""",
+    "kafka": """failOnDataLoss fetchOffset.numRetries fetchOffset.retryIntervalMs groupIdPrefix includeHeaders
+        maxRecordsPerPartition maxTriggerDelay minOffsetsPerTrigger minPartitions
+        startingOffsetsByTimestampStrategy""",
     "orc": f"{_FILES} compression mergeSchema",
     "parquet": f"{_FILES} compression datetimeRebaseMode int96RebaseMode mergeSchema",
     "rate": "numPartitions rampUpTime rowsPerSecond",
@@ -50,7 +53,8 @@ _NEAR = 0.8
 def check(source: str, given: Iterable[str], keywords: Iterable[str]) -> None:
     """Refuse a misspelt option; one that nothing is known of is passed on to Spark, with a warning.
 
-    A name with a dot, such as `fs.s3a.endpoint`, goes to Hadoop. A table has the options of its own format.
+    A name with a dot, such as `fs.s3a.endpoint`, goes to Hadoop or to Kafka's client. A table has the
+    options of its own format.
 
     Args:
         source: the function of `sources`, such as "csv".

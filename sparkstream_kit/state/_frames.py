@@ -10,8 +10,8 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from sparkstream_kit._columns import without_watermark
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, no_timestamp, reject_unknown
-from sparkstream_kit.quarantine.rows import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 
 _LIBRARIES = ("pandas", "pyarrow", "google.protobuf")
-WATERMARK = "spark.watermarkDelayMs"  # EventTimeWatermark.delayKey: how Spark marks the event-time column
 
 
 def place_of(caller: str, frame: DataFrame, name: str) -> int:
@@ -35,11 +34,6 @@ def place_of(caller: str, frame: DataFrame, name: str) -> int:
     return frame.columns.index(name)
 
 
-def column(name: str) -> Column:
-    """Return a column by its name, whatever is in it."""
-    return F.col(quoted(name))
-
-
 def place_of_time(caller: str, frame: DataFrame, name: str, *, watermark: bool = True) -> int:
     """Return where the event-time column stands.
 
@@ -50,9 +44,7 @@ def place_of_time(caller: str, frame: DataFrame, name: str, *, watermark: bool =
     field = frame.schema[at]
     if not isinstance(field.dataType, T.TimestampType):
         raise InvalidInputError(f"{caller}: {no_timestamp(name, field.dataType.simpleString())}")
-    if watermark and frame.isStreaming and WATERMARK not in field.metadata:
-        others = [each.name for each in frame.schema if WATERMARK in each.metadata]
-        instead = f" (column {others[0]} has it)" if others else ""
+    if watermark and (instead := without_watermark(frame, name)) is not None:
         raise InvalidInputError(
             f"{caller}: column {name} has no watermark{instead}; give it one first: "
             f"windows.with_watermark(frame, {name!r}, '10 minutes')"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check, said
+from sparkstream_kit._columns import column
 from sparkstream_kit._spark.pickling import by_value
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.state import _frames, _typed
@@ -101,7 +102,7 @@ def alert_when(
             _frames.check_number(call, _looked_at(call, fields[-1], each.of))
 
     at, mark = len(keys), fields[len(keys)].metadata if waits else {}
-    columns = [_frames.column(name) for name in names]
+    columns = [column(name) for name in names]
     rows = _frames.packed(frame.select(*columns), mark={at: mark})
     kinds = (T.StringType(), T.DoubleType(), T.StringType())
     added = [T.StructField(name, kind) for name, kind in zip(_ADDED, kinds, strict=True)]

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from systems.hadoop import Hdfs
+from systems.launching import Launcher
+
+from sparkstream_kit import spark_session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyspark.sql import SparkSession
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -24,12 +33,36 @@ def connector_jars() -> Path:
     return jars("spark")
 
 
+@pytest.fixture(scope="session")
+def spark(connector_jars: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    """A session for the test run, with the connectors; on SPARK_REMOTE's server those that it has."""
+    local = {
+        "spark.master": "local[2]",
+        "spark.sql.warehouse.dir": tmp_path_factory.mktemp("warehouse").as_uri(),
+    }
+    options: dict[str, Any] = {"conf": local, "connectors": ["kafka", "delta"]}
+    with spark_session(
+        "systems", profile="test", **({} if "SPARK_REMOTE" in os.environ else options)
+    ) as spark:
+        yield spark
+
+
+@pytest.fixture(scope="session")
+def hdfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hdfs]:
+    """HDFS for the test run; a test that stops its NameNode starts it again."""
+    server = Hdfs(tmp_path_factory.mktemp("hdfs"), sorted(jars("hadoop").glob("*.jar")))
+    server.start()
+    yield server
+    server.stop()
+
+
 @pytest.fixture
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+def launch(tmp_path: Path) -> Iterator[Launcher]:
+    """Starts drivers of this test; what is left of them at the end is killed."""
+    (tmp_path / "home").mkdir()
+    launcher = Launcher(tmp_path / "home")
+    yield launcher
+    launcher.remove()
 
 
 def jars(name: str) -> Path:

@@ -1,0 +1,96 @@
+"""Tables about Kafka: from record to record, and a backlog."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from statistics import quantiles
+from typing import TYPE_CHECKING, Any
+
+from running import HERE, ROOT, Measured, Program, Table, properties
+
+from sparkstream_kit import _packages
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["kafka"]
+
+ROWS = 1_000_000
+TIMED = 1000  # records
+
+
+def kafka(scale: float) -> Iterator[Table]:
+    """From one topic to another with a clock at both ends, and a backlog of JSON records; one broker here."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from systems import kafka as brokers
+    from systems.conftest import jars
+
+    broker = brokers.broker()
+    env = {_packages.JARS: str(jars("spark"))}
+    given = ",".join(map(str, jars("spark").glob("*.jar")))
+    hand = env | {
+        "PYSPARK_SUBMIT_ARGS": f"--properties-file {properties('local')} --jars {given} pyspark-shell"
+    }
+    timed = str(max(200, int(TIMED * scale)))
+
+    def program(name: str, file: str, source: str, *how: str, **more: Any) -> Program:
+        # Topics of its own: what one program has written is not there for the next.
+        command: tuple[str | Path, ...] = (
+            HERE / "records" / file,
+            broker.servers,
+            source or broker.topic(),
+            broker.topic(),
+            *how,
+        )
+        return Program(name, command, env=env if file == "kit.py" else hand, **{"runs": 1, **more})
+
+    modes = {"real-time mode": "realTime", "micro-batches": "processingTime"}
+    yield Table(
+        f"Kafka to Kafka, {timed} records at 50 a second: p50 of a record",
+        [
+            program(f"{name}, {mode}", file, "", "latency", word, timed, figure=median)
+            for (mode, word), (name, file) in itertools.product(
+                modes.items(), {"kit": "kit.py", "plain PySpark": "plain.py"}.items()
+            )
+        ],
+        truth=int(timed),
+        unit="ms",
+        runs=1,
+        more={"p99, ms": p99},
+    )
+    rows = int(ROWS * scale)
+    backlog = broker.topic(partitions=2)
+    broker.send(backlog, (f'{{"id": {n}, "amount": {n % 100}}}' for n in range(rows)))
+    yield Table(
+        f"{rows:,} JSON records, count and sum",
+        [
+            program("plain PySpark, from_json", "plain.py", backlog, "sum"),
+            program("kit, quarantine.parse_json", "kit.py", backlog, "sum"),
+        ],
+        truth=[[rows, sum(n % 100 for n in range(rows))]],
+        runs=1,
+        rows=rows,
+    )
+    yield Table(
+        f"{rows:,} records, Kafka to Kafka",
+        [
+            program("plain PySpark", "plain.py", backlog, "copy"),
+            program("kit, row_id=", "kit.py", backlog, "copy", "row_id"),
+            program("kit", "kit.py", backlog, "copy"),
+        ],
+        truth=rows,
+        runs=1,
+        rows=rows,
+    )
+
+
+def median(run: Measured) -> float:
+    """Return the milliseconds that half of the records took at most."""
+    return float(quantiles(run.result["milliseconds"], n=2)[0])
+
+
+def p99(run: Measured) -> float:
+    """Return the milliseconds that 99 of 100 records took at most."""
+    return float(quantiles(run.result["milliseconds"], n=100)[98])

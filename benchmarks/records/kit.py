@@ -1,0 +1,44 @@
+"""Records of Kafka by the kit: kit.py SERVERS FROM TO latency|sum|copy [MODE COUNT|row_id]."""
+
+import json
+import sys
+import tempfile
+from typing import Any
+
+from pyspark.sql import functions as F
+
+from sparkstream_kit import get_session, quarantine, run, schemas, sinks, sources, start
+
+servers, given, made, what, *how = sys.argv[1:]
+with get_session("records", connectors=["kafka"]) as spark, tempfile.TemporaryDirectory() as checkpoint:
+    print("session is up", flush=True)
+    records = sources.kafka(spark, servers, given)
+    once: dict[str, Any] = {"name": "records", "checkpoint": checkpoint, "availableNow": True}
+    if what == "latency":
+        from travel import milliseconds  # type: ignore[import-not-found]
+
+        mode, count = how
+        trigger: dict[str, Any] = (
+            {"realTime": "5 seconds"} if mode == "realTime" else {"processingTime": "0 seconds"}
+        )
+        # The key is each record's own: no shuffle.
+        sink = sinks.kafka(servers, made, key="key", value="value", row_id=["key"])
+        query = start(records, sink, name="records", mode="update", checkpoint=checkpoint, **trigger)
+        took = milliseconds(servers, given, made, int(count))
+        query.stop()
+        result: Any = {"rows": len(took), "milliseconds": took}
+    elif what == "sum":
+        rows = quarantine.parse_json(records.select("value"), schemas.from_ddl("id INT NOT NULL, amount INT"))
+        total = quarantine.good_rows(rows).agg(F.count("*").alias("n"), F.sum("amount").alias("amount"))
+        run(start(total, sinks.latest("total"), mode="complete", **once))
+        result = {"rows": [list(row) for row in spark.table("total").collect()]}
+    else:
+        place = ["topic", "partition", "offset"] if how == ["row_id"] else []
+        run(start(records, sinks.kafka(servers, made, key="key", value="value", row_id=place), **once))
+        result = {
+            "rows": spark.read.format("kafka")
+            .options(**{"kafka.bootstrap.servers": servers, "subscribe": made})
+            .load()
+            .count()
+        }
+print(json.dumps(result))

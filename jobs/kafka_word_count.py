@@ -1,0 +1,61 @@
+"""Count the words of a Kafka topic; each count that has changed is printed, or written to the topic --to.
+
+In --to a record has the word as its key and {"word": …, "count": …} as its value, and the last record of a
+word has its count. A record that comes twice after a crash has the same headers (see `sinks.kafka`).
+Guarantee: every record counts exactly once, over stops and restarts on the same --checkpoint.
+Run: spark-submit $(sparkstream connectors kafka) jobs/kafka_word_count.py --kafka HOST:9092 --topic lines
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from sparkstream_kit import display, jobflags
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyspark.sql import DataFrame
+
+
+def transform(lines: DataFrame) -> DataFrame:
+    """Return word (string) and count (bigint) of the column `value`."""
+    from pyspark.sql import functions as F
+
+    words = lines.select(F.explode(F.split("value", r"\s+")).alias("word")).where("word != ''")
+    return words.groupBy("word").count()
+
+
+def most_frequent_first(counts: DataFrame) -> DataFrame:
+    """Return the same counts, sorted by one task: they are few."""
+    return counts.coalesce(1).orderBy("count", "word", ascending=[False, True])
+
+
+@jobflags.exit_codes
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job: the counts go to standard output or to a topic, everything else to standard error."""
+    flags = (flag for flag in jobflags.LINES if flag not in ("INPUT_DIR", "--max-files-per-trigger"))
+    parser = jobflags.parser(__doc__, *flags, *jobflags.RUN)
+    says = "Write the counts to this topic, and do not print them; needs --checkpoint."
+    parser.add_argument("--to", metavar="TOPIC", help=says)
+    args = parser.parse_args(argv)
+    if args.to and not args.checkpoint:
+        parser.error("--to needs --checkpoint: without one, every start would write all counts again")
+    if args.to == args.topic:
+        parser.error(f"--to {args.to} is the topic that is read; give another one")
+
+    from sparkstream_kit import run, sinks, spark_session, start
+
+    sink = sinks.foreach_batch(display.show).taking(most_frequent_first)
+    if args.to:
+        sink = sinks.kafka(args.kafka, args.to, key="word")
+    with spark_session("kafka-word-count", **jobflags.for_session(args)) as spark:
+        counts = transform(jobflags.lines(spark, args))
+        query = start(counts, sink, name="kafka_word_count", mode="update", **jobflags.for_start(args))
+        print(run(query, **jobflags.for_run(args)), file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

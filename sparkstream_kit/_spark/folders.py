@@ -1,0 +1,211 @@
+"""A folder that the kit itself writes, file by file: on this machine, or on HDFS, which the JVM reaches.
+
+These two have a rename that is atomic; an object store has none.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from py4j.protocol import Py4JError
+
+from sparkstream_kit import _files
+from sparkstream_kit._spark.files import default_scheme
+from sparkstream_kit._spark.session import is_connect
+from sparkstream_kit.errors import InvalidInputError, innermost_cause
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyspark.sql import SparkSession
+
+__all__ = ["Folder", "folder", "is_on_hdfs"]
+
+
+class Folder(Protocol):
+    """What the kit does in a folder; names may go into folders below."""
+
+    text: str  # as Spark is given it
+    renames_in_one_step: bool
+
+    def make(self) -> None:
+        """Make the folder, with those above it, if it is missing."""
+
+    def names(self, name: str = "") -> list[str]:
+        """Return what is there; nothing where there is no folder."""
+
+    def is_empty_folder(self, name: str) -> bool:
+        """Say whether a name is that of a folder with nothing in it."""
+
+    def read(self, name: str) -> str | None:
+        """Return the text of a file; None if it is missing."""
+
+    def write(self, name: str, text: str) -> None:
+        """Put a file in place whole, with the folder that it is in, over one that is there."""
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a file or a folder another name that nothing has."""
+
+    def remove(self, name: str) -> None:
+        """Remove a file, or a folder with all that is in it, if it is there."""
+
+    def keep_time(self, former: str, new: str) -> None:
+        """Give a file the time of a former one if both hold the same."""
+
+
+def is_on_hdfs(path: str) -> bool:
+    """Say whether a path is one of HDFS by its own words."""
+    return path.startswith("hdfs:")
+
+
+def folder(spark: SparkSession, path: str) -> Folder:
+    """Return a folder to work in, on this machine or on another file system.
+
+    A path without a scheme is on the default file system, as Spark takes it.
+
+    Raises:
+        InvalidInputError: the session is of Spark Connect, and the folder not of this machine.
+    """
+    plain = _files.plain(path)
+    if plain is not None and (plain != path or is_connect(spark) or default_scheme(spark) == "file"):
+        return _Here(Path(plain))
+    if is_connect(spark):
+        raise InvalidInputError(
+            f"{path} cannot be written file by file on Spark Connect; use a session of this process (unset "
+            "SPARK_REMOTE), or a local path"
+        )
+    return _There(spark, path)
+
+
+class _Here:
+    renames_in_one_step = True
+
+    def __init__(self, path: Path) -> None:
+        self.text = f"file://{path}"
+        self._path = path
+
+    def make(self) -> None:
+        self._path.mkdir(parents=True, exist_ok=True)
+
+    def names(self, name: str = "") -> list[str]:
+        inside = self._path / name
+        return [path.name for path in inside.iterdir()] if inside.is_dir() else []
+
+    def is_empty_folder(self, name: str) -> bool:
+        inside = self._path / name
+        return inside.is_dir() and not any(inside.iterdir())
+
+    def read(self, name: str) -> str | None:
+        file = self._path / name
+        return file.read_text("utf-8") if file.exists() else None
+
+    def write(self, name: str, text: str) -> None:
+        file = self._path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _files.replace(file, [text])
+
+    def rename(self, old: str, new: str) -> None:
+        (self._path / old).rename(self._path / new)
+
+    def remove(self, name: str) -> None:
+        gone = self._path / name
+        if gone.is_dir():
+            shutil.rmtree(gone)
+        else:
+            gone.unlink(missing_ok=True)
+
+    def keep_time(self, former: str, new: str) -> None:
+        before, now = self._path / former, self._path / new
+        if before.exists() and filecmp.cmp(before, now, shallow=False):
+            shutil.copystat(before, now)
+
+
+class _There:
+    def __init__(self, spark: Any, text: str) -> None:
+        self.text = text.rstrip("/")
+        self._hadoop = spark._jvm.org.apache.hadoop
+        self._gateway = spark.sparkContext._gateway
+        self._conf = spark._jsc.hadoopConfiguration()
+        self._utilities = spark._jvm.org.apache.commons.io.IOUtils
+        self._files = self._tried(lambda: self._path().getFileSystem(self._conf))
+        self.renames_in_one_step = self._files.getScheme() == "hdfs"
+
+    def _path(self, name: str = "") -> Any:
+        return self._hadoop.fs.Path(f"{self.text}/{name}" if name else self.text)
+
+    def _tried(self, ask: Callable[[], Any]) -> Any:
+        """Return what Hadoop answers, or raise its error in one line, as Python does for its own files."""
+        try:
+            return ask()
+        except Py4JError as err:
+            raise OSError(f"{self.text}: {innermost_cause(err)}") from err
+
+    def make(self) -> None:
+        self._tried(lambda: self._files.mkdirs(self._path()))
+
+    def names(self, name: str = "") -> list[str]:
+        path = self._path(name)
+
+        def ask() -> list[str]:
+            there = self._files.listStatus(path) if self._files.exists(path) else ()
+            return [found.getPath().getName() for found in there]
+
+        return list(self._tried(ask))
+
+    def is_empty_folder(self, name: str) -> bool:
+        path = self._path(name)
+        ask = lambda: self._files.getFileStatus(path).isDirectory() and not len(self._files.listStatus(path))  # noqa: E731
+        return bool(self._tried(ask))
+
+    def read(self, name: str) -> str | None:
+        path = self._path(name)
+
+        def ask() -> str | None:
+            if not self._files.exists(path):
+                return None
+            stream = self._files.open(path)
+            try:
+                return str(self._utilities.toString(stream, "UTF-8"))
+            finally:
+                stream.close()
+
+        return None if (found := self._tried(ask)) is None else str(found)
+
+    def write(self, name: str, text: str) -> None:
+        above, _, last = name.rpartition("/")
+        beside = self._path(f"{above}/.{last}.tmp".lstrip("/"))
+
+        def ask() -> None:
+            stream = self._files.create(beside, True)
+            stream.write(bytearray(text.encode()))
+            stream.close()
+            # Unlike FileSystem's, this one takes the place of a file that is there, in one step.
+            context = self._hadoop.fs.FileContext.getFileContext(beside.toUri(), self._conf)
+            overwrite = self._hadoop.fs.Options.Rename.OVERWRITE
+            options = self._gateway.new_array(self._hadoop.fs.Options.Rename, 1)
+            options[0] = overwrite
+            context.rename(beside, self._path(name), options)
+
+        self._tried(ask)
+
+    def rename(self, old: str, new: str) -> None:
+        if not self._tried(lambda: self._files.rename(self._path(old), self._path(new))):
+            raise OSError(f"{self.text}/{old} could not be renamed to {new}")
+
+    def remove(self, name: str) -> None:
+        self._tried(lambda: self._files.delete(self._path(name), True))
+
+    def keep_time(self, former: str, new: str) -> None:
+        before, now = self._path(former), self._path(new)
+
+        def ask() -> None:
+            if not self._files.exists(before):
+                return
+            sums = [self._files.getFileChecksum(path) for path in (before, now)]
+            if sums[0] is not None and sums[0].equals(sums[1]):
+                self._files.setTimes(now, self._files.getFileStatus(before).getModificationTime(), -1)
+
+        self._tried(ask)

@@ -1,0 +1,126 @@
+"""A checkpoint to look into from here: its own folder, or a copy of its small files.
+
+What looks into a checkpoint reads files of this machine. From another file system Spark brings them.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from sparkstream_kit.checkpoints import layout
+from sparkstream_kit.errors import InvalidInputError, innermost_cause
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pyspark.sql import SparkSession
+
+    from sparkstream_kit._spark.files import Location
+
+__all__ = ["logs", "whole"]
+
+_LOGS = ("metadata", "offsets", "commits", "sources", layout.KIT)
+_SMALL = 1 << 20  # bytes; of a larger file of the state only the size is brought
+
+
+@contextmanager
+def logs(spark: SparkSession, checkpoint: Location) -> Iterator[Path]:
+    """Give a folder with the logs of a checkpoint, for `start`: its own folder, or a copy without the state.
+
+    A copy takes one job of Spark's. Errors in the block name the checkpoint, and not the copy.
+    """
+    if checkpoint.folder is not None:
+        yield checkpoint.folder
+        return
+    with _copy(spark, checkpoint.text, *_LOGS) as folder:
+        yield folder
+
+
+@contextmanager
+def whole(path: str | Path) -> Iterator[Path]:
+    """Give a folder with all of a checkpoint, for a look into it.
+
+    On another file system Spark brings the files, which takes some seconds where no session runs: large files
+    of the state as files of the same size that hold nothing.
+
+    Raises:
+        InvalidInputError: it is not there, is no checkpoint, or cannot be read.
+    """
+    if layout.local(path) is not None:
+        yield layout.checkpoint(path)
+        return
+    from sparkstream_kit.session import spark_session
+
+    with (
+        spark_session("sparkstream checkpoint") as spark,
+        _copy(spark, str(path).rstrip("/"), *_LOGS, "state") as folder,
+    ):
+        if not any(folder.iterdir()):
+            raise InvalidInputError(
+                f"no checkpoint {path} (no metadata, offsets or commits there); give the folder that the "
+                "query was started with"
+            )
+        yield folder
+
+
+@contextmanager
+def _copy(spark: SparkSession, checkpoint: str, *parts: str) -> Iterator[Path]:
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    with tempfile.TemporaryDirectory(prefix="sparkstream-checkpoint-") as name:
+        try:
+            _bring(spark, checkpoint, parts, Path(name))
+        except (Py4JError, PySparkException) as err:
+            raise InvalidInputError(
+                f"checkpoint {checkpoint} cannot be read ({innermost_cause(err)}); correct the path, or copy "
+                "the checkpoint to this machine"
+            ) from err
+        try:
+            yield Path(name)
+        except InvalidInputError as err:
+            err.args = tuple(str(each).replace(name, checkpoint) for each in err.args)
+            raise
+
+
+def _bring(spark: SparkSession, checkpoint: str, parts: Sequence[str], folder: Path) -> None:
+    """Copy the files of some parts of a checkpoint, with their times."""
+    from pyspark.sql import functions as F
+
+    from sparkstream_kit._spark.files import Location, names, through_spark
+
+    found = None
+    # Looked at first where that can be: of what is missing Spark logs a stack trace.
+    there = names(spark, Location(checkpoint, None))
+    for part in parts if there is None else set(parts) & set(there):
+        files = through_spark(spark, f"{checkpoint}/{part}", below=True)
+        if files is None:
+            continue
+        for uri in files.inputFiles():  # the empty ones too, of which there will be no row
+            _make(folder, part, unquote(uri), 0)
+        is_small = F.col("length") <= _SMALL
+        # Two readers, for a filter by the length keeps Spark from reading what is not asked for.
+        small = files.where(is_small if part == "state" else F.lit(True))
+        large = files.where(~is_small).withColumn("content", F.lit(None).cast("binary"))
+        for each in (small, large) if part == "state" else (small,):
+            changed = F.unix_micros("modificationTime")
+            rows = each.select(F.lit(part).alias("part"), "path", changed.alias("at"), "length", "content")
+            found = rows if found is None else found.unionAll(rows)
+    for part, path, changed, length, content in found.collect() if found is not None else ():
+        file = _make(folder, part, path, length, content or b"")
+        os.utime(file, ns=(changed * 1000, changed * 1000))
+
+
+def _make(folder: Path, part: str, path: str, length: int, content: bytes = b"") -> Path:
+    # What comes before the part may be spelt in another way than the checkpoint.
+    file = folder / part / ("" if part == "metadata" else path.rpartition(f"/{part}/")[2])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("wb") as opened:
+        opened.write(content)
+        opened.truncate(length)
+    return file

@@ -1,0 +1,107 @@
+"""Spark's standalone master and workers from the installed PySpark, on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pyspark
+from systems.daemons import Daemon, free_ports
+
+_HOST = "127.0.0.1"
+_SPARK = Path(pyspark.__file__).parent
+
+
+class Cluster:
+    """A master and its workers.
+
+    Attributes:
+        url: for `--master`.
+        web: host and port of the master's page.
+        master: can be killed in the middle of things.
+        workers: so can each of these; `start` starts them again.
+    """
+
+    def __init__(self, home: Path, *, workers: int = 2, cores: int = 1, memory: str = "1g") -> None:
+        home.mkdir(parents=True, exist_ok=True)
+        self.home = home
+        port, page = free_ports(2)
+        self.url = f"spark://{_HOST}:{port}"
+        self.web = f"{_HOST}:{page}"
+        self._address = (_HOST, port)
+        quick = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+        env = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("SPARK_", "PYSPARK_", "PYTHONPATH"))
+        }
+        env |= {
+            "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}",  # executors run the first python3
+            "SPARK_HOME": str(_SPARK),
+            "SPARK_LOCAL_IP": _HOST,
+            "SPARK_DAEMON_MEMORY": "256m",
+            "SPARK_DAEMON_JAVA_OPTS": quick,
+        }
+        run = [str(_SPARK / "bin" / "spark-class")]
+        package = "org.apache.spark.deploy"
+        at = ["--host", _HOST, "--webui-port"]
+        master = [*run, f"{package}.master.Master", *at, str(page), "--port", str(port)]
+        self.master = Daemon("master", master, home / "master.log", env)
+        worker = [*run, f"{package}.worker.Worker", *at, "0", "-c", str(cores), "-m", memory]
+        self.workers = [
+            Daemon("worker", [*worker, "-d", str(home / f"w{n}"), self.url], home / f"w{n}.log", env)
+            for n in range(workers)
+        ]
+
+    def start(self) -> None:
+        """Start what does not run, and wait until the master knows all workers."""
+        self.master.start()
+        self.master.until(self._listens)
+        for worker in self.workers:
+            worker.start()
+        self.master.until(lambda: len(self._alive()) >= len(self.workers))
+
+    def _listens(self) -> bool:
+        socket.create_connection(self._address, 1).close()
+        return True
+
+    def _alive(self) -> list[Any]:
+        with urllib.request.urlopen(f"http://{self.web}/json/", timeout=5) as answer:
+            return [worker for worker in json.load(answer)["workers"] if worker["state"] == "ALIVE"]
+
+    def executors(self) -> list[int]:
+        """Return the processes of this cluster's executors, known by the folders that they run in."""
+        found = []
+        for process in Path("/proc").iterdir():
+            with suppress(OSError):  # it has just ended
+                if process.name.isdigit() and str((process / "cwd").readlink()).startswith(f"{self.home}/w"):
+                    command = (process / "cmdline").read_bytes()
+                    if b"CoarseGrainedExecutorBackend" in command:
+                        found.append(int(process.name))
+        return found
+
+    def kill_worker(self) -> None:
+        """Kill the first worker, which takes its executors with it."""
+        self.workers[0].kill()
+
+    def kill_an_executor(self) -> None:
+        """Kill one executor."""
+        for process in self.executors()[:1]:
+            os.kill(process, signal.SIGKILL)
+
+    def kill_executors(self) -> None:
+        """Kill all executors at once."""
+        for process in self.executors():
+            os.kill(process, signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End all; executors end with their workers."""
+        for daemon in (*self.workers, self.master):
+            daemon.kill()

@@ -1,0 +1,121 @@
+"""Servers as child processes: they end when this process ends, however it does, and say what they said."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+LIMIT = 300.0  # seconds for anything that must happen; two cores can be busy
+
+
+class Daemon:
+    """A server that can be stopped, killed, and started again with the same command.
+
+    Args:
+        name: what it is, for messages.
+        command: the program with its arguments.
+        log: the file that its output goes to, after what an earlier start has written.
+        env: its environment; by default this process's.
+    """
+
+    def __init__(
+        self, name: str, command: Sequence[str], log: Path, env: Mapping[str, str] | None = None
+    ) -> None:
+        self._name = name
+        # Should this process be killed, the server goes too.
+        self._command = ["setpriv", "--pdeathsig=KILL", *command]
+        self._log = log
+        self._env = env
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Return the process id."""
+        assert self._process is not None, f"{self._name} was not started"
+        return self._process.pid
+
+    @property
+    def runs(self) -> bool:
+        """Say whether the process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start the process, unless it runs; whether it is ready, its owner asks it."""
+        if self.runs:
+            return
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                cwd=self._log.parent,
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # a Ctrl-C at the terminal is for its owner, who ends it in order
+            )
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Send a signal and wait for the end."""
+        if self._process is None or not self.runs:
+            return
+        self._process.send_signal(number)
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def ended(self) -> int:
+        """Wait until it has ended by itself, and return its exit code."""
+        assert self._process is not None, f"{self._name} was not started"
+        return self._process.wait(LIMIT)
+
+    def kill(self) -> None:
+        """End the process as a crash does."""
+        self.stop(signal.SIGKILL)
+
+    def until(self, ready: Callable[[], object]) -> None:
+        """Wait until the server answers as it should."""
+        until(lambda: self._is(ready), lambda: f"{self._name} ready:\n{self.log()[-3000:]}")
+
+    def _is(self, ready: Callable[[], object]) -> bool:
+        assert self.runs, f"{self._name} has ended:\n{self.log()[-3000:]}"
+        try:
+            return bool(ready())
+        except (OSError, LookupError, ValueError):  # it does not answer yet, or half
+            return False
+
+    def log(self) -> str:
+        """Return what the server has said."""
+        return self._log.read_text(errors="replace")
+
+
+def until(condition: Callable[[], object], told: Callable[[], str], limit: float = LIMIT) -> None:
+    """Wait until a condition holds."""
+    end = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < end, f"not within {limit:g} s: {told()}"
+        time.sleep(0.05)  # between looks, within the limit
+
+
+def free_ports(number: int) -> list[int]:
+    """Return ports of this machine on which nobody listens."""
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    ports = [int(each.getsockname()[1]) for each in held]
+    for each in held:
+        each.close()
+    return ports
+
+
+def java() -> str:
+    """Return the Java that runs the servers, as Spark finds it."""
+    home = os.environ.get("JAVA_HOME")
+    return f"{home}/bin/java" if home else "java"

@@ -1,0 +1,161 @@
+"""Spark's own cluster and YARN for real, with HDFS: what a job gives there, and what it survives."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyspark
+import pytest
+from systems.cluster import Cluster
+from systems.conftest import jars
+from systems.daemons import until
+from systems.hadoop import Yarn
+from systems.launching import (
+    QUICK,
+    SMALL,
+    Sales,
+    cleaned,
+    ended,
+    newest,
+    refused,
+    shown,
+    totals_of,
+    written,
+    zipped,
+)
+
+from sparkstream_kit import feeds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from systems.hadoop import Hdfs
+    from systems.launching import Launcher
+
+ROUNDS = int(os.environ.get("ROUNDS", "3"))
+JOBS = Path(__file__).parent.parent.parent / "jobs"
+ALERTS = {"Often": "burst", "ZScore": "amount", "Travel": "place"}
+ALL = ("--available-now", "--checkpoint")
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The zip for `--py-files`."""
+    return zipped(tmp_path_factory.mktemp("dist"))
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A master and two workers."""
+    servers = Cluster(tmp_path_factory.mktemp("cluster"))
+    servers.start()
+    yield servers
+    servers.stop()
+
+
+def test_a_job_without_state_is_exact(hdfs: Hdfs, cluster: Cluster, kit: Path, launch: Launcher) -> None:
+    sales, out = Sales(hdfs, "/stateless/in"), f"{hdfs.url}/stateless/out"
+    sales.land(3)
+    sales.land(1, named="[7] {}")  # beside such a name Spark itself counts the other files twice
+    ended(launch.job(cluster.url, "sales_clean", sales.url, out, "--available-now", kit=kit))
+    assert cleaned(hdfs, "/stateless/out") == sales.totals()
+
+
+def test_a_job_with_a_python_function_is_exact(
+    hdfs: Hdfs, cluster: Cluster, kit: Path, launch: Launcher
+) -> None:
+    rows = list(feeds.cards_rows(1000, seed=4))
+    for name, text in feeds.line_files(map(feeds.csv_line, rows), rows=500, name="cards-{}.csv"):
+        hdfs.put(f"/cards/in/{name}", text.encode())
+    places = (f"{hdfs.url}/cards/in", f"{hdfs.url}/cards/out")
+    ended(launch.job(cluster.url, "card_alerts", *places, "--available-now", "--drain", kit=kit))
+    alerts = written(hdfs, "/cards/out")
+    found = sorted((row["card"], f"{row['time']:%Y-%m-%dT%H:%M:%SZ}", ALERTS[row["rule"]]) for row in alerts)
+    assert found == sorted(feeds.cards_truth(rows))
+    assert {what for *_, what in found} == set(ALERTS.values())
+
+
+def test_a_job_with_state_is_exact_when_workers_executors_and_the_master_are_killed(
+    hdfs: Hdfs, cluster: Cluster, kit: Path, launch: Launcher, tmp_path: Path
+) -> None:
+    sales, table, stop = Sales(hdfs, "/killed/in"), tmp_path / "totals.csv", tmp_path / "stop"
+    sales.land(2)
+    flags = ("--checkpoint", f"{hdfs.url}/killed/checkpoint", "--snapshot", table, "--stop-file", stop)
+    driver = launch.job(cluster.url, "sales_totals", sales.url, *flags, kit=kit)
+
+    def land_and_wait(kill: object = None) -> None:
+        planned = newest(hdfs, "/killed/checkpoint/offsets")
+        sales.land(2)
+        if callable(kill):
+            until(lambda: newest(hdfs, "/killed/checkpoint/offsets") > planned, lambda: driver.errors)
+            kill()
+        until(lambda: not driver.running or shown(table) == sales.totals(), lambda: driver.errors)
+        assert driver.running, driver.errors
+
+    land_and_wait()
+    for number in range(ROUNDS):
+        land_and_wait((cluster.kill_worker, cluster.kill_an_executor, cluster.kill_executors)[number % 3])
+        cluster.start()
+    land_and_wait(cluster.master.kill)
+    land_and_wait()
+    stop.touch()
+    assert "TotalSales" in ended(driver)
+    assert shown(table) == sales.totals()
+
+
+def test_state_without_a_place_that_all_nodes_share_is_refused(
+    hdfs: Hdfs, cluster: Cluster, kit: Path, launch: Launcher
+) -> None:
+    cluster.stop()  # its master was killed
+    cluster.start()
+    sales = Sales(hdfs, "/refused/in")
+    sales.land(1)
+    line = refused(launch.job(cluster.url, "sales_totals", sales.url, "--available-now", kit=kit))
+    told = (
+        f"query sales_totals keeps state and has no checkpoint, and the master is {cluster.url}, whose nodes"
+    )
+    assert told in line
+    # Where HDFS is the default file system, temporary checkpoints are there.
+    default = ("--conf", f"spark.hadoop.fs.defaultFS={hdfs.url}")
+    command = ("--master", cluster.url, "--py-files", kit, *SMALL, *default, JOBS / "sales_totals.py")
+    flags = ("--available-now", "--profile", "cluster", "--format", "csv")
+    driver = launch.submit(*command, "/refused/in", *flags, PYTHONPATH="")
+    assert totals_of(ended(driver)) == sales.totals()
+
+
+def test_a_job_on_yarn_is_exact_in_client_and_in_cluster_mode(
+    hdfs: Hdfs, cluster: Cluster, kit: Path, launch: Launcher, tmp_path: Path
+) -> None:
+    cluster.stop()  # it would want the same two cores
+    sales = Sales(hdfs, "/yarn/in")
+    sales.land(2)
+    yarn = Yarn(tmp_path / "yarn", sorted(jars("hadoop").glob("*.jar")), default_fs=hdfs.url)
+    yarn.start()
+    try:
+        spark = Path(pyspark.__file__).parent
+        flags = [
+            *("--master", "yarn", "--py-files", kit, "--num-executors", 1, *SMALL),
+            *("--executor-memory", "512m", "--driver-memory", "768m", "--driver-java-options", QUICK),
+            *("--conf", f"spark.yarn.jars=local:{spark}/jars/*", "--conf", "spark.yarn.report.interval=500"),
+        ]
+        for key, value in {
+            "PYSPARK_PYTHON": sys.executable,
+            "JAVA_HOME": os.environ.get("JAVA_HOME")
+            or str(Path(shutil.which("java") or "").resolve().parents[1]),
+            "SPARK_LOCAL_IP": "127.0.0.1",
+        }.items():
+            flags += ["--conf", f"spark.yarn.appMasterEnv.{key}={value}"]
+            flags += ["--conf", f"spark.executorEnv.{key}={value}"]
+        env = {"HADOOP_CONF_DIR": str(yarn.conf), "PYTHONPATH": "", "PYSPARK_PYTHON": sys.executable}
+        totals = [JOBS / "sales_totals.py", "/yarn/in", *ALL, "/yarn/checkpoint", "--format", "csv"]
+        client = launch.submit(*flags, *totals, "--profile", "cluster", **env)
+        assert totals_of(ended(client)) == sales.totals()
+        rows = [JOBS / "sales_clean.py", "/yarn/in", f"{hdfs.url}/yarn/out", "--available-now"]
+        ended(launch.submit("--deploy-mode", "cluster", *flags, *rows, "--profile", "cluster", **env))
+        assert cleaned(hdfs, "/yarn/out") == sales.totals()
+    finally:
+        yarn.stop()

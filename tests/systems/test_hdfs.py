@@ -1,0 +1,158 @@
+"""HDFS for real, a NameNode and a DataNode: jobs read it, write it, keep checkpoints on it, outlive it."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from systems.daemons import until
+from systems.launching import LIMIT, SMALL, Sales, cleaned, ended, newest, numbers, refused, shown, written
+
+if TYPE_CHECKING:
+    from systems.hadoop import Hdfs
+    from systems.launching import Launcher
+
+ROUNDS = int(os.environ.get("ROUNDS", "3"))
+ONE_MACHINE = "local[2]"
+SCRIPTS = Path(__file__).parent / "scripts"
+JOBS = Path(__file__).parent.parent.parent / "jobs"
+
+
+def test_totals_are_exact_through_a_namenode_that_stops_and_one_that_is_killed(
+    hdfs: Hdfs, launch: Launcher, tmp_path: Path
+) -> None:
+    sales, table = Sales(hdfs, "/outage/in"), tmp_path / "totals.csv"
+    sales.land(2)
+    checkpoint = ("--checkpoint", f"{hdfs.url}/outage/checkpoint")
+    command = (ONE_MACHINE, "sales_totals", sales.url, *checkpoint, "--snapshot", table)
+    driver = launch.job(*command, "--stop-file", stop := tmp_path / "stop")
+    until(lambda: not driver.running or shown(table) == sales.totals(), lambda: driver.errors)
+    for number in range(ROUNDS):
+        planned = newest(hdfs, "/outage/checkpoint/offsets")
+        sales.land(2)
+        until(lambda: newest(hdfs, "/outage/checkpoint/offsets") > planned, lambda: driver.errors)  # noqa: B023
+        if number % 2:
+            hdfs.namenode.kill()
+        else:
+            hdfs.namenode.stop()
+        hdfs.start()
+        sales.land(1)
+        until(lambda: not driver.running or shown(table) == sales.totals(), lambda: driver.errors)
+        assert driver.running, driver.errors
+    stop.touch()
+    ended(driver)
+    # Away for longer than the client tries, which here is six seconds: the next start is exact.
+    sales.land(1)
+    impatient = (
+        "--conf",
+        "spark.hadoop.dfs.client.retry.policy.spec=200,5",
+        *SMALL,
+        JOBS / "sales_totals.py",
+    )
+    driver = launch.submit("--master", ONE_MACHINE, *impatient, *command[2:], "--profile", "cluster")
+    until(lambda: not driver.running or shown(table) == sales.totals(), lambda: driver.errors)
+    hdfs.namenode.stop()
+    assert "query sales_totals failed: " in refused(driver, 1)
+    hdfs.start()
+    sales.land(1)
+    ended(launch.job(*command, "--available-now"))
+    assert shown(table) == sales.totals()
+
+
+def test_a_log_is_written_in_a_tenth_of_the_time_that_it_takes_by_default(
+    hdfs: Hdfs, launch: Launcher
+) -> None:
+    for number in range(7):
+        hdfs.put(f"/lines/{number}.txt", b"a line\n")
+    driver = launch.submit(
+        "--master",
+        ONE_MACHINE,
+        SCRIPTS / "log_writes.py",
+        f"{hdfs.url}/lines",
+        f"{hdfs.url}/lines-checkpoint",
+    )
+    took = numbers(ended(driver))
+    assert len(took) == 7
+    # By default the client waits for 400 ms before it asks a second time whether a file is whole.
+    assert statistics.median(took) < 250, took
+
+
+def test_a_job_s_rows_on_hdfs_are_exact_when_its_driver_is_killed(hdfs: Hdfs, launch: Launcher) -> None:
+    sales, out = Sales(hdfs, "/clean/in"), f"{hdfs.url}/clean/out"
+    one_file = ("--max-files-per-trigger", 1)
+    for number in range(ROUNDS):
+        sales.land(3)
+        before = newest(hdfs, "/clean/out/_checkpoint/offsets")
+        driver = launch.job(ONE_MACHINE, "sales_clean", sales.url, out, *one_file)
+        until(
+            lambda: newest(hdfs, "/clean/out/_checkpoint/offsets") > before + number % 2,  # noqa: B023
+            lambda: driver.errors,  # noqa: B023
+        )
+        driver.kill("group")
+    ended(launch.job(ONE_MACHINE, "sales_clean", sales.url, out, "--available-now"))
+    assert cleaned(hdfs, "/clean/out") == sales.totals()
+    # A batch that comes again without its commit takes the place of the first.
+    last = newest(hdfs, "/clean/out/_checkpoint/commits")
+    hdfs.remove(f"/clean/out/_checkpoint/commits/{last}")
+    ended(launch.job(ONE_MACHINE, "sales_clean", sales.url, out, "--available-now"))
+    assert cleaned(hdfs, "/clean/out") == sales.totals()
+    assert newest(hdfs, "/clean/out/_checkpoint/commits") == last
+    assert [name for name in hdfs.names("/clean/out/good") if name.startswith(".")] == []
+
+
+def test_a_checkpoint_on_hdfs_is_looked_into_and_guarded(hdfs: Hdfs, launch: Launcher) -> None:
+    sales, place = Sales(hdfs, "/look/in"), f"{hdfs.url}/look/checkpoint"
+    sales.land(3)
+    run_all = ("--available-now", "--checkpoint", place)
+    ended(launch.job(ONE_MACHINE, "sales_totals", sales.url, *run_all))
+    [shows, checks] = [launch.kit("checkpoint", command, place) for command in ("show", "check")]
+    said = ended(shows).splitlines()
+    assert said[0] == f"checkpoint  {place}"
+    assert said[1].startswith("query       sales_totals, ")
+    assert f"source 0    files of {sales.url}, offset 2" in said
+    assert "state 0     stateStoreSave, 2 partitions, RocksDB" in said
+    assert said[-1] == "A restart runs nothing again; the next batch is 3."
+    assert ended(checks) == f"{place}: no problem found\n"
+
+    # Damage is named, with the way out.
+    plan = "/look/checkpoint/offsets/2"
+    hdfs.put(plan, hdfs.read(plan)[:40])
+    damaged = launch.kit("checkpoint", "check", place)
+    assert damaged.ended(LIMIT) == 1, damaged.errors
+    assert damaged.output.startswith(f"{hdfs.url}{plan} is cut off or changed; ")
+    again = refused(launch.job(ONE_MACHINE, "sales_totals", sales.url, *run_all))
+    assert f"checkpoint {place} is damaged: offsets/2 is cut off or changed; " in again
+
+
+def test_what_cannot_be_had_on_hdfs_is_one_line(hdfs: Hdfs, launch: Launcher, tmp_path: Path) -> None:
+    commands = [("rewind", f"{hdfs.url}/x", "--to", 1), ("clone", f"{hdfs.url}/x", tmp_path / "y")]
+    for driver in [launch.kit("checkpoint", *command) for command in commands]:
+        assert f"checkpoint {hdfs.url}/x is not on a local path; copy it to this machine first, " in refused(
+            driver
+        )
+    missing = launch.kit("checkpoint", "show", f"{hdfs.url}/x")
+    assert refused(missing).startswith(
+        f"sparkstream: no checkpoint {hdfs.url}/x (no metadata, offsets or commits"
+    )
+
+
+def test_the_last_windows_close_and_late_rows_go_aside_on_hdfs(hdfs: Hdfs, launch: Launcher) -> None:
+    start, hour = 1_704_067_200, 3600  # 2024-01-01 00:00 UTC
+    #   file 0   00:10  00:50  03:00     the watermark passes 02:50
+    #   file 1   00:20 (late)  03:30     drained: the window from 03:00 is written too
+    times = [[start + 600, start + 3000, start + 3 * hour], [start + 1200, start + 3 * hour + 1800]]
+    for number, each in enumerate(times):
+        lines = "".join(json.dumps({"time": time, "action": "open"}) + "\n" for time in each)
+        hdfs.put(f"/windows/in/{number}.json", lines.encode())
+    flags = ("--available-now", "--drain", "--max-files-per-trigger", 1)
+    command = (ONE_MACHINE, "action_windows", f"{hdfs.url}/windows/in", f"{hdfs.url}/windows/out", *flags)
+    ended(launch.job(*command))
+    counts = sorted((row["start"].hour, row["count"]) for row in written(hdfs, "/windows/out/counts"))
+    assert counts == [(0, 2), (3, 2)]
+    assert [row["time"].minute for row in written(hdfs, "/windows/out/late")] == [20]
+    assert f"checkpoint {hdfs.url}/windows/out/_checkpoint/counts was drained" in refused(
+        launch.job(*command)
+    )

@@ -1,0 +1,60 @@
+"""docs/kafka.md works as it stands, one block after the other."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import fastavro
+from conftest import ROOT
+from systems import kafka
+from systems.conftest import jars
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+    from pyspark.sql import SparkSession
+
+PAGE = (ROOT / "docs" / "kafka.md").read_text("utf-8")
+PAYMENT = {
+    "type": "record",
+    "name": "Payment",
+    "fields": [
+        {"name": "id", "type": "long"},
+        {"name": "amount", "type": {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}},
+    ],
+}
+
+
+def test_the_page_runs_from_top_to_bottom(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    broker = kafka.Broker(jars("kafka"))  # of its own, whose topics have the names that the page says
+    request.addfinalizer(broker.remove)
+    for name in ("orders", "orders-dead", "payments", "totals", "shouted"):
+        broker.topic(name)
+    broker.send("orders", ['{"id":1,"shop":"a","amount":7.5}', '{"id":2,"shop":"a","amount":7.505}'])
+    value = io.BytesIO()
+    fastavro.schemaless_writer(value, fastavro.parse_schema(PAYMENT), {"id": 5, "amount": Decimal("7.50")})
+    broker.send("payments", [b"\0\0\0\0\7" + value.getvalue()])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "schemas").mkdir()
+    (tmp_path / "schemas" / "7.avsc").write_text(json.dumps(PAYMENT))
+
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
+        there = block.replace("localhost:9092", broker.servers).replace("ckpt/", f"{tmp_path}/ckpt/")
+        exec(compile(there, "docs/kafka.md", "exec"), names)  # noqa: S102 - our own page
+
+    [good] = spark.read.parquet(f"{tmp_path}/orders/good/*").drop("timestamp").collect()
+    assert (good["id"], good["amount"], good["offset"]) == (1, Decimal("7.50"), 0)
+    [letter] = broker.records("orders-dead")
+    said = json.loads(letter.value or b"")
+    assert (said["_reason"], said["partition"], said["offset"]) == ("amount: not a decimal(12,2)", 0, 1)
+    assert (tmp_path / "ckpt" / "orders" / "commits").is_dir()
+    assert [(row.id, row.amount) for row in spark.table("payments").collect()] == [(5, Decimal("7.50"))]
+    assert len(broker.records("shouted")) == 2

@@ -1,0 +1,170 @@
+"""Real-time mode from Kafka to Kafka: rows come out while a batch runs; what it cannot run is refused."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pyspark.sql import functions as F
+from systems import kafka
+
+from sparkstream_kit import quarantine, run, sinks, sources, start, state, windows
+from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.schemas import from_ddl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+NOW: dict[str, Any] = {"mode": "update", "realTime": "5 seconds"}
+INSTEAD = "leave it out, or give processingTime='0 seconds'"
+
+
+@pytest.fixture(scope="module")
+def broker() -> kafka.Broker:
+    return kafka.broker()
+
+
+def test_rows_come_out_while_the_batch_runs_and_none_is_lost_at_its_end(
+    broker: kafka.Broker, spark: SparkSession, tmp_path: Path, until: Callable[..., None]
+) -> None:
+    given, made = broker.topic(), broker.topic()
+    records = sources.kafka(spark, broker.servers, given)
+    rows = quarantine.good_rows(quarantine.parse_json(records.select("value"), from_ddl("n INT NOT NULL")))
+    sink = sinks.kafka(broker.servers, made, key="n").taking(lambda frame: frame.where("n <> 3"))
+    query = start(rows, sink, name="now", checkpoint=tmp_path / "ckpt", **NOW)
+    for number in range(5):
+        broker.send(given, [f'{{"n":{number}}}', "junk"])
+        expected = [n for n in range(number + 1) if n != 3]
+        until(lambda: sorted(written(broker, made)) == expected)  # noqa: B023 - waited for here
+    assert query.isActive
+    assert run(query, run_for=0.1).queries[0].batches <= 2
+    # What was sent while it was stopped comes by micro-batches of the same checkpoint.
+    broker.send(given, ['{"n":5}'])
+    run(start(rows, sink, name="now", checkpoint=tmp_path / "ckpt", availableNow=True))
+    assert set(written(broker, made)) == {0, 1, 2, 4, 5}
+
+
+def written(broker: kafka.Broker, topic: str) -> list[int]:
+    return [int(record.key or b"") for record in broker.records(topic)]
+
+
+REFUSED: dict[str, tuple[Callable[[DataFrame], DataFrame], str]] = {
+    "a function": (
+        lambda rows: rows.select(F.udf(str.upper)("value").alias("value")),
+        f"trigger realTime runs no Python function; {INSTEAD}",
+    ),
+    "mapInPandas": (
+        lambda rows: rows.select("value").mapInPandas(lambda parts: parts, "value STRING"),
+        f"trigger realTime runs no Python function; {INSTEAD}",
+    ),
+    "counts": (
+        lambda rows: rows.groupBy("value").count(),
+        f"trigger realTime does not run an aggregation (groupBy, distinct); {INSTEAD}",
+    ),
+    "duplicates": (
+        lambda rows: rows.dropDuplicates(["value"]),
+        f"trigger realTime does not run dropDuplicates; {INSTEAD}",
+    ),
+    "state": (
+        lambda rows: state.once(
+            windows.with_watermark(rows.drop("headers"), "timestamp", "1 minute"),
+            "value",
+            "timestamp",
+            "1 day",
+        ),
+        "trigger realTime runs no Python function",
+    ),
+    "another number of tasks": (
+        lambda rows: rows.repartition(3),
+        f"trigger realTime does not run repartition or coalesce; {INSTEAD}",
+    ),
+    "two streams": (
+        lambda rows: rows.join(rows.select(F.col("value").alias("other")), F.expr("value = other")),
+        f"trigger realTime does not join two streams; {INSTEAD}",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_it_does_not_run_is_one_line(
+    broker: kafka.Broker, spark: SparkSession, tmp_path: Path, what: str
+) -> None:
+    of, message = REFUSED[what]
+    frame = of(sources.kafka(spark, broker.servers, broker.topic()))
+    sink = sinks.kafka(broker.servers, broker.topic())
+    with pytest.raises(InvalidInputError) as raised:
+        start(frame, sink, name="now", checkpoint=tmp_path / "ckpt", **NOW)
+    assert str(raised.value).startswith(message)
+
+
+def test_a_table_may_be_joined(
+    broker: kafka.Broker, spark: SparkSession, tmp_path: Path, until: Callable[..., None]
+) -> None:
+    given, made = broker.topic(), broker.topic()
+    shops = F.broadcast(spark.createDataFrame([("a", "Zürich")], "value STRING, place STRING"))
+    rows = sources.kafka(spark, broker.servers, given).select("value").join(shops, "value")
+    sink = sinks.kafka(broker.servers, made, value="place")
+    query = start(rows, sink, name="now", checkpoint=tmp_path / "ckpt", **NOW)
+    broker.send(given, ["a", "b"])
+    until(lambda: [record.value for record in broker.records(made)] == ["Zürich".encode()])
+    query.stop()
+
+
+CONNECT = """
+import sys
+from pyspark.sql import functions as F
+from sparkstream_kit import get_session, sinks, sources, start
+servers, given, made, checkpoint = sys.argv[1:]
+spark = get_session("connect")
+rows = sources.kafka(spark, servers, given)
+sink = sinks.kafka(servers, made, value="value")
+how = {"name": "now", "checkpoint": checkpoint, "mode": "update", "realTime": "5 seconds"}
+for wrong in (rows.select(F.udf(str.upper)("value").alias("value")), rows.groupBy("value").count()):
+    try:
+        start(wrong, sink, **how)
+    except ValueError as err:
+        print(err)
+query = start(rows, sink, **how)
+sys.stdin.read()
+query.stop()
+"""
+
+
+@pytest.mark.skipif("SPARK_REMOTE" in os.environ, reason="it serves for itself")
+def test_it_runs_on_spark_connect_too(
+    broker: kafka.Broker, tmp_path: Path, free_port: int, until: Callable[..., None]
+) -> None:
+    given, made = broker.topic(), broker.topic()
+    env = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+    def done(*command: object) -> str:
+        ran = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, env=env)
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout
+
+    serve = ("sparkstream", "serve", "--profile", "test", "--port", free_port)
+    try:
+        remote = done(*serve, "--connectors", "kafka").strip().partition("=")[2]
+        words = [sys.executable, "-c", CONNECT, broker.servers, given, made, str(tmp_path / "ckpt")]
+        client = subprocess.Popen(
+            words,
+            env=env | {"SPARK_REMOTE": remote},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        broker.send(given, ["a"])
+        until(
+            lambda: [record.value for record in broker.records(made)] == [b"a"] or client.poll() is not None
+        )
+        said, _ = client.communicate("", timeout=60)
+    finally:
+        done(*serve, "--stop")
+    assert client.returncode == 0
+    assert said.splitlines() == [REFUSED["a function"][1], REFUSED["counts"][1]]

@@ -1,0 +1,57 @@
+"""`make kafka`: a broker for a user, and what it prints to type next does what it says."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from conftest import ROOT, environment
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_what_it_prints_to_type_next_reads_the_sales(tmp_path: Path) -> None:
+    env = environment(TMPDIR=str(tmp_path), SPARKSTREAM_JARS=os.environ["SPARKSTREAM_JARS"])
+    broker = subprocess.Popen(
+        [sys.executable, ROOT / "scripts" / "kafka.py"],
+        cwd=tmp_path,
+        env=env,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert broker.stdout is not None
+        printed = ""
+        while "Ctrl-C here ends" not in printed:
+            line = broker.stdout.readline()
+            assert line, "it has ended"
+            printed += line
+        typed = "\n".join(re.findall(r"^  >>> (.*)$", printed, re.MULTILINE))
+        short = typed.replace("run_for=30", "max_batches=2")
+        assert short != typed
+        done = subprocess.run(
+            [sys.executable, "-c", short],
+            cwd=tmp_path,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert '{"ProductKey": "' in done.stdout
+        broker.send_signal(signal.SIGINT)
+        assert broker.wait(60) == 0
+    finally:
+        broker.kill()
+        broker.wait()
+    host, _, port = re.findall(r"Kafka runs at (\S+)\.", printed)[0].partition(":")
+    with socket.socket() as probe:
+        assert probe.connect_ex((host, int(port))), "the broker still runs"
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("sparkstream-kafka")]

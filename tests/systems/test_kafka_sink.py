@@ -1,0 +1,355 @@
+"""`sinks.kafka`: what a record holds, and that a reader can drop what comes twice, over kills too."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from faults.drivers import Driver
+from faults.drivers import until as wait
+from pyspark.sql import functions as F
+from systems import kafka
+
+from sparkstream_kit import quarantine, run, sinks, sources, start, state, windows
+from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.schemas import from_ddl
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+ROUNDS = int(os.environ.get("ROUNDS", "3"))
+SCRIPTS = Path(__file__).parent / "scripts"
+IDS = ("sparkstream.query", "sparkstream.batch", "sparkstream.row")
+
+
+@pytest.fixture(scope="module")
+def broker() -> kafka.Broker:
+    return kafka.broker()
+
+
+class Rows:
+    """A stream of rows from JSON files, a file a batch, and the checkpoint of its query."""
+
+    def __init__(self, spark: SparkSession, home: Path, schema: str) -> None:
+        self.spark, self.folder, self.checkpoint, self.schema = spark, home / "in", home / "ckpt", schema
+        self.folder.mkdir()
+
+    def add(self, *rows: dict[str, Any]) -> None:
+        number = len(list(self.folder.iterdir()))
+        text = "".join(json.dumps(row, default=str) + "\n" for row in rows)
+        (self.folder / f"{number}.json").write_text(text)
+        os.utime(self.folder / f"{number}.json", (number, number))  # Spark reads them by their times
+
+    def write(self, sink: sinks.Sink, **more: Any) -> None:
+        frame = sources.json(self.spark, self.folder, schema=self.schema, max_files_per_trigger=1)
+        frame = more.pop("of", lambda rows: rows)(frame)
+        run(start(frame, sink, name="out", checkpoint=self.checkpoint, availableNow=True, **more))
+
+    def forget_last_commit(self) -> None:
+        """Bring the last batch again, as a crash before its commit does."""
+        last = max(int(path.name) for path in (self.checkpoint / "commits").iterdir() if path.name.isdigit())
+        for name in (f"{last}", f".{last}.crc"):
+            (self.checkpoint / "commits" / name).unlink(missing_ok=True)
+
+
+@pytest.fixture
+def rows(spark: SparkSession, tmp_path: Path) -> partial[Rows]:
+    return partial(Rows, spark, tmp_path)
+
+
+def ids(record: kafka.Record) -> tuple[str, ...]:
+    assert [name for name, _ in record.headers] == list(IDS)
+    return tuple((value or b"").decode() for _, value in record.headers)
+
+
+def test_a_record_is_the_row_as_json_and_says_which_row_it_is(
+    broker: kafka.Broker, rows: partial[Rows]
+) -> None:
+    made = rows("shop STRING, amount DECIMAL(12,2), at TIMESTAMP, raw BINARY, tags ARRAY<STRING>, n INT")
+    full = {"shop": "Zürich", "amount": "7.50", "at": "2024-02-29T10:00:00.123456Z", "raw": "AP8=", "n": 5}
+    made.add(full | {"tags": ["a", None]}, {"shop": None})
+    made.add({"shop": "b"})
+    topic = broker.topic(partitions=2)
+    made.write(sinks.kafka(broker.servers, topic, key="shop"))
+    found = broker.records(topic)
+    values = {record.key: json.loads(record.value or b"", parse_float=Decimal) for record in found}
+    assert {key: list(value) for key, value in values.items()} == {
+        key: ["shop", "amount", "at", "raw", "tags", "n"] for key in ("Zürich".encode(), None, b"b")
+    }
+    assert values["Zürich".encode()] == {
+        "shop": "Zürich",
+        "amount": Decimal("7.50"),
+        "at": "2024-02-29T10:00:00.123456Z",
+        "raw": "AP8=",
+        "tags": ["a", None],
+        "n": 5,
+    }
+    assert values[None] == dict.fromkeys(("shop", "amount", "at", "raw", "tags", "n"))
+    query = json.loads((made.checkpoint / "metadata").read_text())["id"]
+    assert sorted(ids(record)[:2] for record in found) == [(query, "0"), (query, "0"), (query, "1")]
+    assert len({ids(record) for record in found}) == 3
+
+
+def test_key_and_value_are_columns_as_they_stand(broker: kafka.Broker, rows: partial[Rows]) -> None:
+    made = rows("k INT, text STRING")
+    made.add({"k": 1, "text": "a"}, {"k": 2, "text": None})
+    cases: dict[str, tuple[Any, set[tuple[bytes | None, bytes | None]]]] = {
+        "text": (lambda frame: frame, {(b"1", b"a"), (b"2", None)}),
+        "bytes": (
+            lambda frame: frame.withColumn("bytes", F.unhex(F.lit("00FF"))),
+            {(b"1", b"\0\xff"), (b"2", b"\0\xff")},
+        ),
+    }
+    for value, (of, expected) in cases.items():
+        topic = broker.topic()
+        shutil.rmtree(made.checkpoint, ignore_errors=True)
+        made.write(sinks.kafka(broker.servers, topic, key="k", value=value), of=of)
+        assert {(record.key, record.value) for record in broker.records(topic)} == expected
+    raw = broker.topic()
+    shutil.rmtree(made.checkpoint)
+    made.write(
+        sinks.kafka(broker.servers, raw, key="raw", value="raw"),
+        of=lambda frame: frame.select(F.unhex(F.lit("00FF80")).alias("raw")),
+    )
+    assert {(record.key, record.value) for record in broker.records(raw)} == {(b"\0\xff\x80",) * 2}
+
+
+@pytest.mark.parametrize("more", [{}, {"key": "shop"}, {"key": "shop", "row_id": ["n"]}], ids=str)
+def test_a_batch_that_comes_again_is_known_by_its_headers(
+    broker: kafka.Broker, rows: partial[Rows], more: dict[str, Any]
+) -> None:
+    made = rows("shop STRING, amount INT" + (", n INT" if "row_id" in more else ""))
+    numbered = [{"shop": "ab"[n % 2], "amount": n % 3, "n": n} for n in range(60)]  # equal rows, too
+    made.add(*numbered[:30])
+    made.add(*numbered[30:])
+    topic = broker.topic(partitions=2)
+    sink = sinks.kafka(broker.servers, topic, **more)
+    made.write(sink)
+    first = Counter(map(ids, broker.records(topic)))
+    assert len(first) == 60
+    made.forget_last_commit()
+    made.write(sink)
+    again = Counter(map(ids, broker.records(topic)))
+    assert set(again) == set(first)
+    assert Counter(again.values()) == {1: 30, 2: 30}
+
+
+def test_the_records_of_a_key_keep_their_order(
+    broker: kafka.Broker, spark: SparkSession, rows: partial[Rows], request: pytest.FixtureRequest
+) -> None:
+    # Several tasks, as users have.
+    for setting, value in {
+        "spark.sql.shuffle.partitions": "3",
+        "spark.sql.adaptive.enabled": "false",
+    }.items():
+        request.addfinalizer(partial(spark.conf.set, setting, str(spark.conf.get(setting))))
+        spark.conf.set(setting, value)
+    made = rows("shop STRING, n INT")
+    made.add(*({"shop": "abc"[n % 3], "n": n % 50} for n in range(900)))
+    for more in ({}, {"row_id": ["shop", "n"]}):
+        topic = broker.topic(partitions=2)
+        shutil.rmtree(made.checkpoint, ignore_errors=True)
+        made.write(sinks.kafka(broker.servers, topic, key="shop", **more))  # type: ignore[arg-type]
+        written = defaultdict(list)
+        for record in broker.records(topic):
+            written[record.key].append(json.loads(record.value or b"")["n"])
+        assert written == {
+            shop.encode(): [n % 50 for n in range(900) if "abc"[n % 3] == shop] for shop in "abc"
+        }
+
+
+def test_changed_totals_are_written_in_update_mode(broker: kafka.Broker, rows: partial[Rows]) -> None:
+    made = rows("shop STRING, amount INT")
+    made.add({"shop": "a", "amount": 1}, {"shop": "b", "amount": 2})
+    made.add({"shop": "a", "amount": 3})
+    topic = broker.topic()
+
+    def totals(frame: DataFrame) -> DataFrame:
+        return frame.groupBy("shop").agg(F.sum("amount").alias("total"))
+
+    made.write(sinks.kafka(broker.servers, topic, key="shop"), of=totals, mode="update")
+    found = [(ids(record)[1], json.loads(record.value or b"")) for record in broker.records(topic)]
+    assert sorted((batch, *each.values()) for batch, each in found) == [
+        ("0", "a", 1),
+        ("0", "b", 2),
+        ("1", "a", 4),
+    ]
+
+
+def test_killed_and_read_by_the_recipe_each_row_is_there_once(
+    broker: kafka.Broker, spark: SparkSession, tmp_path: Path
+) -> None:
+    pick = random.Random(11)  # noqa: S311 - times, not secrets
+    topic, folder, checkpoint = broker.topic(partitions=2), tmp_path / "in", tmp_path / "ckpt"
+    folder.mkdir()
+    (tmp_path / "home").mkdir()
+    truth: Counter[tuple[str, Decimal]] = Counter()
+
+    def driver(*more: object) -> Driver:
+        to = (folder, "--to", broker.servers, topic, "--checkpoint", checkpoint)
+        script = SCRIPTS / "files_to_kafka.py"
+        return Driver(sys.executable, script, (*to, *more), tmp_path / "home", dict(os.environ))
+
+    for number in range(ROUNDS + 1):
+        rows = [(f"k{pick.randrange(7)}", Decimal(pick.randrange(4))) for _ in range(200)]
+        truth.update(rows)
+        lines = (json.dumps({"shop": shop, "amount": int(amount)}) for shop, amount in rows)
+        (folder / f"{number}.json").write_text("\n".join(lines))
+        if number == ROUNDS:
+            break
+        # In every second round the batch is written whole and not committed, else the kill comes some time.
+        begun = checkpoint / "offsets" / str(number) if number % 2 else tmp_path / f"written-{number}"
+        killed = driver(*(() if number % 2 else ("--stay", begun)))
+        try:
+            wait(begun.exists, lambda: killed.errors)  # noqa: B023 - waited for here
+            time.sleep(pick.uniform(0, 1) if number % 2 else 0)  # the moment, which no condition picks
+            os.killpg(killed.pid, signal.SIGKILL)
+            killed.gone()
+        finally:
+            killed.remove()
+    last = driver("--available-now")
+    assert last.ended() == 0, last.errors
+    written = broker.records(topic)
+    assert len(written) >= truth.total() + 200 * ((ROUNDS + 1) // 2)
+    assert len({ids(record) for record in written}) == truth.total()
+    # The recipe of docs/kafka.md.
+    records = sources.kafka(spark, broker.servers, topic)
+    once = records.dropDuplicates(["headers"]).select("value")
+    found = quarantine.parse_json(once, from_ddl("shop STRING, amount DECIMAL(12,2)"))
+    run(start(quarantine.good_rows(found), sinks.memory("read"), availableNow=True))
+    assert Counter((row["shop"], row["amount"]) for row in spark.table("read").collect()) == truth
+
+
+def test_the_recipe_with_a_bounded_state(
+    broker: kafka.Broker, spark: SparkSession, rows: partial[Rows]
+) -> None:
+    made = rows("shop STRING")
+    made.add(*({"shop": "a"} for _ in range(10)))
+    topic = broker.topic(partitions=2)
+    sink = sinks.kafka(broker.servers, topic)
+    made.write(sink)
+    made.forget_last_commit()
+    made.write(sink)
+    records = windows.with_watermark(sources.kafka(spark, broker.servers, topic), "timestamp", "10 minutes")
+    records = records.withColumn("id", F.to_json("headers"))
+    once = state.once(records, "id", "timestamp", within="1 day")
+    run(start(once.select("value"), sinks.memory("bounded"), availableNow=True))
+    assert len(broker.records(topic)) == 20
+    assert spark.table("bounded").count() == 10
+
+
+def test_bad_records_go_to_a_topic_of_their_own(
+    broker: kafka.Broker, spark: SparkSession, tmp_path: Path
+) -> None:
+    orders, dead = broker.topic(partitions=2), broker.topic()
+    broker.send(orders, ['{"id":1}', "junk", b"\xff\0", None, '{"id":"x"}'], key="k", partition=1)
+    rows = quarantine.parse_json(sources.kafka(spark, broker.servers, orders), from_ddl("id INT NOT NULL"))
+    good = sinks.batch_files(tmp_path / "good").taking(quarantine.good_rows)
+    place = ["topic", "partition", "offset"]
+    bad = sinks.kafka(broker.servers, dead, key="_reason", row_id=place).taking(quarantine.bad_rows)
+    query = start(
+        rows,
+        sinks.fan_out(good, bad),
+        name="orders",
+        checkpoint=tmp_path / "ckpt",
+        availableNow=True,
+    )
+    assert run(query).queries[0].bad_rows == 4
+    assert [row["id"] for row in spark.read.parquet(f"{tmp_path}/good/*").collect()] == [1]
+    letters = [json.loads(record.value or b"") for record in broker.records(dead)]
+    wrong = "not valid JSON, or a field twice"
+    assert sorted((each["offset"], each["_reason"], each["_raw"]) for each in letters) == [
+        (1, wrong, "junk"),
+        (2, "not valid UTF-8", "\ufffd\ufffd"),
+        (3, wrong, None),
+        (4, "id: not a int", '{"id":"x"}'),
+    ]
+    assert {(each["topic"], each["partition"], each["key"]) for each in letters} == {(orders, 1, "k")}
+    assert [each["_bytes"] for each in letters if each["offset"] == 2] == ["/wA="]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"key": "shp"}, "unknown column of sinks.kafka() shp; did you mean shop?"),
+        ({"row_id": ["m"]}, "unknown column of sinks.kafka() m; known: amount, s, shop"),
+        ({"value": "amount"}, "sinks.kafka(): value amount is decimal(12,2), not a string or binary; leave"),
+        ({"key": "s"}, "sinks.kafka(): key s is struct<a:int>, whose bytes are not plain; make it a text"),
+    ],
+)
+def test_columns_that_cannot_be_are_one_line(
+    broker: kafka.Broker, rows: partial[Rows], given: dict[str, Any], message: str
+) -> None:
+    made = rows("shop STRING, amount DECIMAL(12,2), s STRUCT<a: INT>")
+    with pytest.raises(InvalidInputError) as raised:
+        made.write(sinks.kafka(broker.servers, broker.topic(), **given))
+    assert str(raised.value).startswith(message)
+
+
+def test_a_topic_that_is_not_there_is_one_line(broker: kafka.Broker, rows: partial[Rows]) -> None:
+    broker.topic("totals-of-the-day")
+    made = rows("shop STRING")
+    with pytest.raises(InvalidInputError) as raised:
+        made.write(sinks.kafka(broker.servers, "totals-of-the-dya"))
+    near = "did you mean totals-of-the-day?"
+    assert str(raised.value) == f"Kafka at {broker.servers} has no topic totals-of-the-dya; {near}"
+
+
+def test_no_broker_is_one_line(rows: partial[Rows], free_port: int) -> None:
+    soon: dict[str, Any] = {"kafka.default.api.timeout.ms": 2000}
+    sink = sinks.kafka(f"127.0.0.1:{free_port}", "t", **soon)
+    with pytest.raises(InvalidInputError, match="no Kafka broker at 127.0.0.1:.* has answered within 2 s"):
+        rows("shop STRING").write(sink)
+
+
+def test_a_password_is_in_no_repr(broker: kafka.Broker) -> None:
+    sink = sinks.kafka(broker.servers, "t", **{"kafka.sasl.jaas.config": 'x password="hush";'})
+    assert "hush" not in repr(sink) + repr(sinks.fan_out(sink))
+
+
+CONNECT = """
+import sys
+from sparkstream_kit import get_session, run, sinks, sources, start
+servers, topic, folder, checkpoint = sys.argv[1:]
+spark = get_session("connect")
+rows = sources.json(spark, folder, schema="shop STRING, n INT")
+sink = sinks.kafka(servers, topic, key="shop")
+run(start(rows, sink, name="out", checkpoint=checkpoint, availableNow=True))
+"""
+
+
+@pytest.mark.skipif("SPARK_REMOTE" in os.environ, reason="it serves for itself")
+def test_it_writes_on_spark_connect_too(broker: kafka.Broker, tmp_path: Path, free_port: int) -> None:
+    topic, folder = broker.topic(), tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.json").write_text('{"shop":"a","n":1}\n{"shop":"a","n":1}\n')
+    env = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+    def done(*command: object, **more: str) -> str:
+        words = [str(word) for word in command]
+        ran = subprocess.run(words, capture_output=True, text=True, check=False, env=env | more)
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout
+
+    serve = ("sparkstream", "serve", "--profile", "test", "--port", free_port)
+    try:
+        remote = done(*serve, "--connectors", "kafka").strip().partition("=")[2]
+        program = (sys.executable, "-c", CONNECT, broker.servers, topic, folder, tmp_path / "ckpt")
+        done(*program, SPARK_REMOTE=remote)
+    finally:
+        done(*serve, "--stop")
+    found = broker.records(topic)
+    assert [record.value for record in found] == [b'{"shop":"a","n":1}'] * 2
+    assert len({ids(record) for record in found}) == 2

@@ -1,0 +1,263 @@
+"""Topics that were made again, deleted or cut by retention: what a query would miss is said, with numbers."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pyspark.sql import functions as F
+from systems import kafka
+
+from sparkstream_kit import run, sinks, sources, start
+from sparkstream_kit.errors import InvalidInputError, QueryFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.streaming.query import StreamingQuery
+
+
+@pytest.fixture(scope="module")
+def broker() -> kafka.Broker:
+    return kafka.broker()
+
+
+def ids(number: int, first: int = 0) -> list[str]:
+    return [json.dumps({"id": first + each}) for each in range(number)]
+
+
+class Reader:
+    """A query on a topic, started again and again on one checkpoint, and the ids that it has read."""
+
+    def __init__(self, spark: SparkSession, servers: str, checkpoint: Path | str) -> None:
+        self._spark, self._servers, self._checkpoint = spark, servers, checkpoint
+        self.ids: list[int] = []
+        self.after_batch: Callable[[], None] = lambda: None
+
+    def start(
+        self, topic: str | Sequence[str], *, allow_changed_query: bool = False, **options: Any
+    ) -> StreamingQuery:
+        trigger = {"processingTime": options.pop("processingTime")} if "processingTime" in options else None
+        frame = sources.kafka(self._spark, self._servers, topic, **options)
+
+        def keep(batch: DataFrame, _: int) -> None:
+            self.ids += [json.loads(row.value)["id"] for row in batch.collect()]
+            self.after_batch()
+
+        return start(
+            frame,
+            sinks.foreach_batch(keep),
+            name="reader",
+            checkpoint=self._checkpoint,
+            allow_changed_query=allow_changed_query,
+            **(trigger or {"availableNow": True}),
+        )
+
+    def read(self, topic: str | Sequence[str], **options: Any) -> list[int]:
+        """Return the ids that one run over all that is there has read."""
+        self.ids.clear()
+        run(self.start(topic, **options))
+        return sorted(self.ids)
+
+
+@pytest.fixture
+def reader(spark: SparkSession, broker: kafka.Broker, tmp_path: Path) -> Reader:
+    return Reader(spark, broker.servers, tmp_path / "ckpt")
+
+
+# --- made again
+
+
+def test_a_topic_that_was_made_again_while_the_query_was_stopped(
+    broker: kafka.Broker, reader: Reader
+) -> None:
+    topic = broker.topic(partitions=2)
+    broker.send(topic, ids(100))
+    assert reader.read(topic) == list(range(100))
+    broker.delete(topic)
+    broker.topic(topic, 2)
+    broker.send(topic, ids(250, 1000))  # more than were read: plain Spark skips the first, and says nothing
+
+    for _ in range(2):  # a refusal changes nothing
+        with pytest.raises(InvalidInputError, match=f"topic {topic} at .* was deleted and made again"):
+            reader.read(topic)
+    with pytest.raises(InvalidInputError, match="made again"):
+        reader.read(topic, failOnDataLoss=False)
+    assert reader.read(topic, allow_changed_query=True) == list(range(1000, 1250))
+    broker.send(topic, ids(5, 2000))
+    assert reader.read(topic) == list(range(2000, 2005))
+
+
+def test_the_state_goes_on_over_a_topic_that_was_made_again(
+    spark: SparkSession, broker: kafka.Broker, tmp_path: Path
+) -> None:
+    topics = [broker.topic(), broker.topic()]
+
+    def total() -> dict[str, int]:
+        frame = sources.kafka(spark, broker.servers, topics).groupBy("topic").agg(F.count("*").alias("n"))
+        query = start(
+            frame,
+            sinks.memory("totals"),
+            mode="complete",
+            checkpoint=tmp_path / "ckpt",
+            allow_changed_query=True,
+            availableNow=True,
+        )
+        run(query)
+        return {row.topic: row.n for row in spark.table("totals").collect()}
+
+    for topic in topics:
+        broker.send(topic, ids(30))
+    assert total() == dict.fromkeys(topics, 30)
+    broker.delete(topics[0])
+    broker.topic(topics[0])
+    for topic in topics:
+        broker.send(topic, ids(10))
+    assert total() == dict.fromkeys(topics, 40)
+
+
+def test_a_topic_that_was_made_again_on_a_plan_that_is_not_committed(
+    broker: kafka.Broker, reader: Reader, tmp_path: Path
+) -> None:
+    topic = broker.topic()
+    broker.send(topic, ids(10))
+    assert len(reader.read(topic, max_offsets_per_trigger=5)) == 10
+    commits = sorted((tmp_path / "ckpt" / "commits").glob("[0-9]*"))
+    for file in (commits[-1], commits[-1].with_name(f".{commits[-1].name}.crc")):
+        file.unlink(missing_ok=True)
+    broker.delete(topic)
+    broker.topic(topic)
+    with pytest.raises(InvalidInputError, match=r"not committed; rewind first: .* --to 0$"):
+        reader.read(topic, allow_changed_query=True)
+
+
+def test_a_topic_made_again_under_a_running_query(
+    broker: kafka.Broker, reader: Reader, until: Callable[[Callable[[], object]], None]
+) -> None:
+    topic = broker.topic()
+    broker.send(topic, ids(100))
+    query = reader.start(topic, processingTime="0 seconds")
+    until(lambda: len(reader.ids) == 100)
+    broker.delete(topic)
+    broker.topic(topic)
+    broker.send(topic, ids(30, 1000))
+    with pytest.raises(QueryFailed, match=f"query reader failed: .*topic {topic} at .* made again") as failed:
+        run(query)
+    assert "\n" not in str(failed.value)
+    with pytest.raises(InvalidInputError, match=f"topic {topic} at .* made again"):
+        reader.read(topic)
+
+
+def test_a_topic_made_again_where_the_checkpoint_is_on_another_file_system(
+    spark: SparkSession, broker: kafka.Broker, tmp_path: Path
+) -> None:
+    host = f"kit{tmp_path.name.replace('_', '')}"
+    (tmp_path / "far").mkdir()
+    conf = spark._jsc.hadoopConfiguration()  # noqa: SLF001 - as core-site.xml of a cluster would set it
+    conf.set(f"fs.viewfs.mounttable.{host}.link./far", (tmp_path / "far").as_uri())
+    far = Reader(spark.newSession(), broker.servers, f"viewfs://{host}/far/ckpt")
+    topic = broker.topic()
+    broker.send(topic, ids(10))
+    assert far.read(topic) == list(range(10))
+    broker.send(topic, ids(20, 10))
+    broker.drop_before(topic, {0: 15})
+    with pytest.raises(InvalidInputError, match=r"deleted 5 records .* \(partition 0: 5\)"):
+        far.read(topic)
+    assert far.read(topic, failOnDataLoss=False) == list(range(15, 30))
+    broker.delete(topic)
+    broker.topic(topic)
+    for changed in (False, True):
+        with pytest.raises(InvalidInputError, match="made again .* start the query on a new checkpoint$"):
+            far.read(topic, allow_changed_query=changed)
+
+
+# --- deleted, or no longer read
+
+
+def test_a_topic_that_was_deleted_under_a_running_query(
+    broker: kafka.Broker, reader: Reader, until: Callable[[Callable[[], object]], None]
+) -> None:
+    topic = broker.topic()
+    broker.send(topic, ids(10))
+    query = reader.start(topic, processingTime="0 seconds")
+    until(lambda: len(reader.ids) == 10)
+    broker.delete(topic)
+    with pytest.raises(QueryFailed, match=f"query reader failed: Kafka at .* no longer has topic {topic}"):
+        run(query)
+
+
+def test_a_topic_that_was_given_up_and_came_again_is_read_whole(
+    spark: SparkSession, broker: kafka.Broker, tmp_path: Path
+) -> None:
+    kept, topic = broker.topic(), broker.topic()
+    pattern = f"{kept}|{topic}"
+    reader = Reader(spark, broker.servers, tmp_path / "ckpt")
+    broker.send(topic, ids(10))
+    assert len(reader.read((), pattern=pattern)) == 10
+    broker.delete(topic)
+    with pytest.raises(InvalidInputError, match=f"no longer has topic {topic}; to go on without"):
+        reader.read((), pattern=pattern)
+    broker.send(kept, ids(1, 50))
+    assert reader.read((), pattern=pattern, failOnDataLoss=False) == [50]
+    broker.topic(topic)
+    broker.send(topic, ids(20, 100))
+    assert reader.read((), pattern=pattern) == list(range(100, 120))
+
+
+def test_a_topic_that_is_no_longer_asked_for(
+    spark: SparkSession, broker: kafka.Broker, tmp_path: Path
+) -> None:
+    topics = [broker.topic(), broker.topic()]
+    for topic in topics:
+        broker.send(topic, ids(3))
+    reader = Reader(spark, broker.servers, tmp_path / "ckpt")
+    assert len(reader.read(topics)) == 6
+    with pytest.raises(InvalidInputError, match=f"the query no longer reads topic {topics[1]}, of which"):
+        reader.read(topics[0])
+    broker.send(topics[0], ids(2, 10))
+    assert reader.read(topics[0], failOnDataLoss=False) == [10, 11]
+
+
+# --- retention
+
+
+def test_records_that_retention_took_while_the_query_was_stopped(
+    broker: kafka.Broker, reader: Reader, caplog: pytest.LogCaptureFixture
+) -> None:
+    topic = broker.topic(partitions=2)
+    broker.send(topic, ids(100), partition=0)
+    broker.send(topic, ids(100, 100), partition=1)
+    assert len(reader.read(topic)) == 200
+    broker.send(topic, ids(100, 1000), partition=0)
+    broker.send(topic, ids(100, 2000), partition=1)
+    broker.drop_before(topic, {0: 150, 1: 101})
+    each = r"\(partition 0: 50, partition 1: 1\)"
+    said = f"deleted 51 records of topic {topic} that the query has not read {each}"
+    with pytest.raises(InvalidInputError, match=f"{said}; to go on without: .*failOnDataLoss=False"):
+        reader.read(topic)
+    caplog.set_level(logging.WARNING)
+    expected = [*range(1050, 1100), *range(2001, 2100)]
+    assert reader.read(topic, failOnDataLoss=False) == expected
+    assert "51 records" in caplog.text
+
+
+def test_records_that_retention_took_from_a_running_query(broker: kafka.Broker, reader: Reader) -> None:
+    topic = broker.topic()
+    for first in range(0, 100, 10):
+        broker.send(topic, ids(10, first))
+    reader.after_batch = lambda: broker.drop_before(topic, {0: 90})
+    little = {"kafka.max.partition.fetch.bytes": 1}  # what a client holds already is not lost
+    with pytest.raises(QueryFailed) as failed:
+        reader.read(topic, max_offsets_per_trigger=10, **little)
+    lost = 90 - len(reader.ids)
+    assert re.fullmatch(
+        rf"query reader failed: Kafka at \S+ has deleted {lost} records of topic {topic} that the query has "
+        rf"not read \(partition 0: {lost}\); to go on without: sources.kafka\(…, failOnDataLoss=False\)",
+        str(failed.value),
+    )
+    assert sorted(reader.ids) == list(range(len(reader.ids)))

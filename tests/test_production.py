@@ -1,0 +1,82 @@
+"""What docs/production.md tells an operator to put in place does what the page says."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import ROOT, environment, missing
+from faults.sales import Sales
+from systems.launching import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+PAGE = (ROOT / "docs" / "production.md").read_text("utf-8")
+
+
+def block(kind: str) -> str:
+    [found] = re.findall(rf"```{kind}\n(.*?)```", PAGE, re.DOTALL)
+    return str(found)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder as the page has it in /srv/sales, with the jobs and the environment of this checkout."""
+    for name, target in (("jobs", ROOT / "jobs"), (".venv", sys.prefix)):
+        (tmp_path / name).symlink_to(target)
+    return tmp_path
+
+
+def test_systemd_understands_the_unit(place: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        missing("needs systemd-analyze: apt-get install systemd")
+    unit = place / "sales-totals.service"
+    user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
+    unit.write_text(block("ini").replace("/srv/sales", str(place)).replace("User=stream", f"User={user}"))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    unit.write_text(unit.read_text().replace("KillMode=mixed", "KillMode=gently"))
+    told = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, check=False
+    )
+    assert "kill mode" in told.stderr  # it does look
+
+
+@pytest.mark.slow
+def test_the_line_for_cron_runs_one_job_at_a_time_and_goes_on_after_a_kill(
+    place: Path, until: Callable[[Callable[[], object]], None]
+) -> None:
+    *times, line = block("cron").strip().split(" ", 5)
+    assert times == ["*"] * 5
+    # The flag is for jobs that end by themselves.
+    line = line.replace("/srv/sales", str(place)).replace("ckpt", "ckpt --max-files-per-trigger 1")
+    endless = line.replace(" --available-now", "")
+    sales = Sales(place / "incoming")
+    sales.land(2)
+
+    def start(command: str) -> subprocess.Popen[bytes]:
+        # As cron does: with a short PATH, without a terminal.
+        env = environment(PATH="/usr/bin:/bin", JAVA_HOME=os.environ.get("JAVA_HOME", ""))
+        return subprocess.Popen(["/bin/sh", "-c", command], env=env, cwd="/", start_new_session=True)
+
+    first = start(endless)
+    try:
+        until(lambda: shown(place / "totals.csv") == sales.totals())
+        assert start(line).wait(30) == 1  # the lock is taken, and nothing else happens
+        assert (place / "job.log").read_text() == ""
+    finally:
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+    sales.land(1)
+    until(lambda: start(line).wait(120) == 0)  # the JVM of the killed one lives for a moment, and is refused
+    assert shown(place / "totals.csv") == sales.totals()

@@ -1,0 +1,284 @@
+"""Records of Avro: what is good, what is bad and why, and where their schemas come from."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import socket
+import sys
+import threading
+import uuid
+from collections import Counter
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import fastavro
+import pytest
+
+from sparkstream_kit.errors import InvalidInputError, MissingExtraError, innermost_cause
+from sparkstream_kit.quarantine import bad_rows, good_rows, parse_avro
+from sparkstream_kit.quarantine._avro_schemas import of_registry
+from sparkstream_kit.schemas import from_ddl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+
+def field(name: str, kind: Any) -> dict[str, Any]:
+    return {"name": name, "type": ["null", kind], "default": None}
+
+
+def logical(kind: str, name: str, **more: Any) -> dict[str, Any]:
+    return {"type": kind, "logicalType": name, **more}
+
+
+WRITTEN = {
+    "type": "record",
+    "name": "Payment",
+    "fields": [
+        {"name": "id", "type": "long"},
+        field("amount", logical("bytes", "decimal", precision=20, scale=4)),
+        field("share", "double"),
+        field("ratio", "double"),
+        field("paid", "boolean"),
+        field("name", "string"),
+        field("raw", "bytes"),
+        field("kind", {"type": "enum", "name": "Kind", "symbols": ["CARD", "CASH"]}),
+        field("uid", logical("string", "uuid")),
+        field("day", logical("int", "date")),
+        field("at", logical("long", "timestamp-micros")),
+        field("here", logical("long", "local-timestamp-millis")),
+        field("prices", {"type": "array", "items": ["null", "long"]}),
+        field("counts", {"type": "map", "values": "int"}),
+        field(
+            "place", {"type": "record", "name": "Place", "fields": [field("x", "int"), field("n", "long")]}
+        ),
+        field("unread", "string"),
+    ],
+}
+OTHER = {"type": "record", "name": "Other", "fields": [field("id", "string"), field("amount", "double")]}
+PAYMENTS = """id INT NOT NULL, amount DECIMAL(5,2), share DOUBLE, ratio FLOAT, paid BOOLEAN, name STRING,
+    raw BINARY, kind STRING, uid STRING, day DATE, at TIMESTAMP, here TIMESTAMP_NTZ, prices ARRAY<BIGINT>,
+    counts MAP<STRING, INT>, place STRUCT<x: INT NOT NULL, n: BIGINT>"""
+UID = uuid.UUID("12345678-1234-5678-1234-567812345678")
+WHEN = datetime(2024, 2, 29, 10, 0, 0, 123456)  # noqa: DTZ001 - as PySpark gives it
+GOOD: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"id": 1}, {}),
+    ({"id": 1, "unread": "x"}, {}),
+    ({"id": 2**31 - 1, "amount": Decimal("7.5")}, {"amount": Decimal("7.50")}),
+    ({"id": 1, "amount": Decimal("-999.9900")}, {"amount": Decimal("-999.99")}),
+    ({"id": 1, "share": 0.1, "ratio": 0.5}, {"share": 0.1, "ratio": 0.5}),
+    ({"id": 1, "paid": False, "name": "Zürich 東\0", "raw": b"\0\xff"}, {"paid": False, "raw": b"\0\xff"}),
+    ({"id": 1, "kind": "CASH", "uid": UID}, {"kind": "CASH", "uid": str(UID)}),
+    ({"id": 1, "day": date(2024, 2, 29)}, {"day": date(2024, 2, 29)}),
+    ({"id": 1, "at": WHEN.replace(tzinfo=UTC)}, {"at": WHEN}),
+    ({"id": 1, "here": WHEN.replace(microsecond=5000)}, {"here": WHEN.replace(microsecond=5000)}),
+    ({"id": 1, "prices": [1, None], "counts": {"a": 3}}, {"prices": [1, None], "counts": {"a": 3}}),
+    ({"id": 1, "place": {"x": 1}}, {"place": (1, None)}),
+]
+UNFIT: list[tuple[dict[str, Any], str]] = [
+    ({"id": 2**31}, "id: not a int"),
+    ({"id": 1, "amount": Decimal("7.505")}, "amount: not a decimal(5,2)"),
+    ({"id": 1, "amount": Decimal(1000)}, "amount: not a decimal(5,2)"),
+    ({"id": 1, "ratio": 1e39}, "ratio: not a float"),
+    ({"id": 1, "place": {"n": 1}}, "place: not a struct<x:int,n:bigint>"),
+]
+
+
+def record(value: object, schema: dict[str, Any] = WRITTEN, number: int = 7) -> bytes:
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, fastavro.parse_schema(schema), value)
+    return b"\0" + number.to_bytes(4, "big") + out.getvalue()
+
+
+BAD: list[tuple[bytes | None, str]] = [
+    *((record(value), reason) for value, reason in UNFIT),
+    (record({"id": "1"}, OTHER, 8), "id: not a int"),
+    (record({"amount": 1.5}, OTHER, 8), "id: missing"),
+    (None, "no value"),
+    (b"", "not Avro with a schema id"),
+    (b"\0\0\0\0", "not Avro with a schema id"),
+    (b"\1" + record({"id": 1})[1:], "not Avro with a schema id"),
+    (b'{"id": 1}', "not Avro with a schema id"),
+    (record({"id": 1}, number=99), "unknown schema id"),
+    (record({"id": 1})[:-1], "not valid for its schema"),
+    (record({"id": 1}) + b"\0", "not valid for its schema"),
+    (record(5, {"type": "long"}, 9), "not a record with fields"),
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for number, schema in {7: WRITTEN, 8: OTHER, 9: "long"}.items():
+        (tmp_path / f"{number}.avsc").write_text(json.dumps(schema))
+    (tmp_path / "payment.avsc").write_text("its name is no id")
+    return tmp_path
+
+
+def frame(spark: SparkSession, *records: bytes | None) -> DataFrame:
+    rows = [(bytearray(each) if each is not None else None, n) for n, each in enumerate(records)]
+    return spark.createDataFrame(rows, "value BINARY, offset INT")
+
+
+def test_good_records_are_rows_with_typed_columns(spark: SparkSession, folder: Path) -> None:
+    rows = parse_avro(frame(spark, *(record(value) for value, _ in GOOD)), from_ddl(PAYMENTS), schemas=folder)
+    assert rows.where("_reason IS NOT NULL").collect() == []
+    found = good_rows(rows)
+    assert found.drop("offset").schema == from_ddl(PAYMENTS.replace(" NOT NULL", "", 1))
+    got = found.orderBy("offset").collect()
+    for row, (written, expected) in zip(got, GOOD, strict=True):
+        assert row["id"] == written["id"]
+        assert row["name"] == written.get("name")
+        assert {name: row[name] for name in expected} == expected
+
+
+def test_bad_records_keep_their_bytes_and_say_why(spark: SparkSession, folder: Path) -> None:
+    rows = parse_avro(frame(spark, *(each for each, _ in BAD)), from_ddl(PAYMENTS), schemas=folder)
+    assert good_rows(rows).count() == 0
+    assert rows.select("id", "amount").distinct().collect() == [(None, None)]
+    found = bad_rows(rows).orderBy("offset").collect()
+    assert [row["_reason"] for row in found] == [reason for _, reason in BAD]
+    for row, (given, _) in zip(found, BAD, strict=True):
+        raw = None if row["_raw"] is None else row["_raw"].encode()
+        assert given == (raw if row["_bytes"] is None else row["_bytes"])
+
+
+def test_whatever_the_bytes_are_a_record_is_one_row(spark: SparkSession, folder: Path) -> None:
+    pick, whole = random.Random(5), record(GOOD[5][0] | {"prices": [1, 2], "counts": {"a": 1}})  # noqa: S311
+    damaged = []
+    for _ in range(500):
+        some = bytearray(whole)
+        for _ in range(pick.randint(1, 4)):
+            some[pick.randrange(5, len(some))] = pick.randrange(256)
+        damaged.append(bytes(some[: pick.choice([len(some), pick.randrange(len(some))])]))
+    rows = parse_avro(frame(spark, *damaged), from_ddl(PAYMENTS), schemas=folder).collect()
+    assert sorted(row["offset"] for row in rows) == list(range(500))
+    reasons = Counter(row["_reason"] for row in rows)
+    assert reasons["not valid for its schema"] > 100, reasons
+
+
+class Registry(BaseHTTPRequestHandler):
+    """The one call of a schema registry."""
+
+    asked: list[tuple[str, str | None]]
+    fails = False
+
+    def do_GET(self) -> None:
+        self.asked.append((self.path, self.headers["Authorization"]))
+        number = int(self.path.removeprefix("/apis/schemas/ids/"))
+        answers: dict[int, Any] = {
+            7: {"schema": json.dumps(WRITTEN)},
+            8: {"schema": json.dumps(OTHER), "schemaType": "AVRO"},
+            9: {"schema": '"long"'},
+            10: {"schema": "message M {}", "schemaType": "PROTOBUF"},
+            11: {"schema": json.dumps({"type": "record", "name": "R", "fields": [field("x", "other.Type")]})},
+        }
+        known = number in answers and not self.fails
+        self.send_response(503 if self.fails else 200 if known else 404)
+        self.end_headers()
+        self.wfile.write(json.dumps(answers[number] if known else {"error_code": 40403}).encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Registry]]:
+    """A registry of this test alone; its `url` is in it."""
+    handler = type("Handler", (Registry,), {"asked": []})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        handler.url = f"http://kit:h%40sh@127.0.0.1:{server.server_port}/apis/"  # type: ignore[attr-defined]
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield handler
+        server.shutdown()
+        thread.join()
+
+
+def test_a_registry_is_asked_once_for_each_id(spark: SparkSession, registry: Any) -> None:
+    more = [
+        (record({"id": 1}, number=10), "a schema that cannot be read"),
+        (record({"id": 1}, number=11), "a schema that cannot be read"),
+    ]
+    for _ in range(2):  # the second time from what the workers know
+        records = frame(spark, *[record(value) for value, _ in GOOD] * 3, *(each for each, _ in BAD + more))
+        rows = parse_avro(records.coalesce(1), from_ddl(PAYMENTS), registry=registry.url)
+        found = rows.orderBy("offset").collect()
+        reasons = [None] * 3 * len(GOOD) + [reason for _, reason in BAD + more]
+        assert [row["_reason"] for row in found] == reasons
+    login = "Basic a2l0OmhAc2g="
+    asked = Counter(registry.asked)
+    assert set(asked) == {(f"/apis/schemas/ids/{number}", login) for number in (7, 8, 9, 10, 11, 99)}
+    assert max(asked.values()) <= 2  # a worker or two
+
+
+def test_a_registry_that_fails_ends_the_query_and_its_password_is_nowhere(
+    spark: SparkSession, registry: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        free_port = free.getsockname()[1]
+    registry.fails = True
+    for url, said in {
+        registry.url: "answers 503",
+        f"http://kit:h%40sh@127.0.0.1:{free_port}": "cannot be reached: [Errno 111] Connection refused",
+    }.items():
+        rows = parse_avro(frame(spark, record({"id": 1})), from_ddl(PAYMENTS), registry=url)
+        with pytest.raises(Exception, match="schema registry") as raised:
+            rows.collect()
+        cause = innermost_cause(raised.value)
+        assert f"schema registry {of_registry(url).place} {said}" in cause
+        rows.explain(True)
+        assert "h@sh" not in f"{raised.value}{raised.getrepr()}{capsys.readouterr()}"
+
+
+@pytest.mark.parametrize(
+    ("schema", "given", "message"),
+    [
+        ("id INT", {}, "parse_avro() takes schemas='folder' or registry='http://host:8081'; give one"),
+        ("id INT", {"schemas": "a", "registry": "http://b"}, "parse_avro() takes schemas='folder' or"),
+        ("id INT", {"schemas": "/none"}, "schemas /none: there is no such folder; create it or correct"),
+        ("id INT", {"registry": "localhost:8081"}, "registry 'localhost:8081' is no address, such as http"),
+        ("id INT", {"registry": "http://host:port"}, "registry 'http://host:port' is no address, such as"),
+        ("id VARIANT", {"registry": "http://host"}, "column id: Avro cannot hold variant; use another type"),
+        ("a STRUCT<b: ARRAY<INTERVAL DAY>>", {"registry": "http://host"}, "column a.b: Avro cannot hold"),
+        ("_raw INT", {"registry": "http://host"}, "column _raw: the name is taken by the kit; rename"),
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    spark: SparkSession, schema: str, given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidInputError) as raised:
+        parse_avro(frame(spark, b""), from_ddl(schema), **given)
+    assert str(raised.value).startswith(message)
+
+
+def test_files_that_are_no_schemas_are_one_line(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "payment.avsc").write_text('"long"')
+    with pytest.raises(InvalidInputError, match="no file there is named by the id of its schema; name them"):
+        parse_avro(frame(spark, b""), from_ddl("id INT"), schemas=tmp_path)
+    for text in ("", "{}", '{"type": "record"}', '"other.Type"', "[1]"):
+        (tmp_path / "1.avsc").write_text(text)
+        with pytest.raises(
+            InvalidInputError, match=r"schema .*/1\.avsc cannot be read: .*; correct the file"
+        ):
+            parse_avro(frame(spark, b""), from_ddl("id INT"), schemas=tmp_path)
+
+
+def test_text_is_not_avro(spark: SparkSession, folder: Path) -> None:
+    with pytest.raises(InvalidInputError, match="reads the first column, and value is string, not binary"):
+        parse_avro(spark.createDataFrame([("a",)], "value STRING"), from_ddl("id INT"), schemas=folder)
+
+
+def test_without_fastavro_one_line_says_what_to_install(
+    spark: SparkSession, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "fastavro", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'sparkstream-kit\[avro\]'"):
+        parse_avro(frame(spark, b""), from_ddl("id INT"), schemas=folder)

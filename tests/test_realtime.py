@@ -1,0 +1,58 @@
+"""Spark's real-time mode: what it cannot run is refused in one line, before the query starts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import ON_4_0
+
+from sparkstream_kit import sinks, sources, start
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pyspark.sql import SparkSession
+
+KAFKA = sinks.kafka("localhost:9092", "out")
+ANY = sinks.foreach_batch(lambda _, __: None)
+BATCHES = "; give sinks.kafka, or processingTime='0 seconds'"
+
+
+@pytest.mark.skipif(ON_4_0, reason="this Spark has no real-time mode")
+@pytest.mark.parametrize(
+    ("sink", "mode", "message"),
+    [
+        (
+            ANY,
+            "update",
+            f"trigger realTime cannot write to foreach_batch: it has no batches to hand over{BATCHES}",
+        ),
+        (sinks.console(), "update", "trigger realTime cannot write to console: it has no batches to hand"),
+        (
+            sinks.fan_out(KAFKA, ANY),
+            "update",
+            "trigger realTime cannot write to fan_out(kafka, foreach_batch)",
+        ),
+        (KAFKA, "append", "trigger realTime writes in mode update, not append; give mode='update'"),
+        (KAFKA, "update", "trigger realTime reads from Kafka only; give sources.kafka, or processingTime="),
+    ],
+)
+def test_what_it_does_not_run_is_one_line(
+    spark: SparkSession, tmp_path: Path, sink: sinks.Sink, mode: str, message: str
+) -> None:
+    how: dict[str, Any] = {"name": "now", "checkpoint": tmp_path / "ckpt", "realTime": "5 seconds"}
+    with pytest.raises(InvalidInputError) as raised:
+        start(sources.rate(spark), sink, mode=mode, **how)
+    assert str(raised.value).startswith(message)
+    assert not (tmp_path / "ckpt").exists()
+
+
+@pytest.mark.skipif(not ON_4_0, reason="this Spark has a real-time mode")
+def test_a_spark_without_it_is_one_line(spark: SparkSession, tmp_path: Path) -> None:
+    how: dict[str, Any] = {"name": "now", "checkpoint": tmp_path / "ckpt", "realTime": "5 seconds"}
+    with pytest.raises(
+        InvalidInputError, match="trigger realTime is in Spark 4.1 and later, and this is 4.0"
+    ):
+        start(sources.rate(spark), KAFKA, mode="update", **how)

@@ -1,0 +1,142 @@
+"""What `sources.kafka` refuses before it asks anybody; with a broker: tests/systems/test_kafka_source.py."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pyspark.sql.streaming.listener import StreamingQueryProgress
+
+from sparkstream_kit import sources
+from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.progress import QuerySummary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyspark.sql import SparkSession
+
+GIVE_OFFSETS = (
+    "give 'earliest', 'latest', a datetime, or for topics by name their offsets: {'sales': {0: 25}}"
+)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"topics": ()},
+            "sources.kafka() takes topics or a pattern: sources.kafka(spark, servers, 'sales') or ",
+        ),
+        ({"pattern": "sales-.*"}, "sources.kafka() takes topics or a pattern: "),
+        (
+            {"topics": "sales, returns"},
+            "topic 'sales, returns' has a comma; give a list: ['sales', 'returns']",
+        ),
+        ({"topics": "sales-.*"}, "topic 'sales-.*' is no name of a topic, which has letters, digits, dots, "),
+        (
+            {"servers": "localhost"},
+            "servers 'localhost': 'localhost' is not host:port; give servers such as ",
+        ),
+        ({"servers": "a:1,b"}, "servers 'a:1,b': 'b' is not host:port"),
+        ({"starting": "erliest"}, "starting is the string 'erliest'; did you mean earliest?"),
+        ({"starting": 5}, f"sources.kafka(): starting is 5; {GIVE_OFFSETS}"),
+        ({"starting": {0: 5}}, "starting: 0 is 5; give its offsets, such as {0: 25}"),
+        ({"starting": {"sales": {}}}, "starting: sales is a dict; give its offsets"),
+        (
+            {"starting": {"sales": {"0": 5}}},
+            "starting: partition 0 of sales is 5; give the number of a partition",
+        ),
+        ({"starting": {"sales": {0: True}}}, "starting: partition 0 of sales is True; give the number"),
+        ({"starting": {"sales": {0: -3}}}, "starting: partition 0 of sales is -3; give the number"),
+        (
+            {"starting": {"sales": {0: "end"}}},
+            "starting: partition 0 of sales is the string 'end'; give the ",
+        ),
+        (
+            {"starting": {"other": {0: 5}}},
+            "starting names the topics other, and the source reads sales; give ",
+        ),
+        (
+            {"starting": datetime(9999, 1, 1, tzinfo=UTC)},
+            "starting is 9999-01-01 00:00:00+00:00, which is yet ",
+        ),
+        ({"max_offsets_per_trigger": 0}, "max_offsets_per_trigger must be 1 or more, not 0"),
+        (
+            {"startingOffsets": "latest"},
+            "sources.kafka(): startingOffsets is called starting here; give starting=",
+        ),
+        ({"subscribe": "sales"}, "sources.kafka(): subscribe is called topics here; give topics=…"),
+        (
+            {"kafka.bootstrap.servers": "a:1"},
+            "kafka.bootstrap.servers is called servers here; give servers=…",
+        ),
+        (
+            {"kafka.ssl.keystore.key": "hush"},
+            "Spark would show kafka.ssl.keystore.key in its plans; put the key",
+        ),
+        ({"startin": "latest"}, "unknown keyword of sources.kafka() startin; did you mean starting?"),
+        (
+            {"includeHeader": True},
+            "unknown keyword of sources.kafka() includeHeader; did you mean includeHeaders?",
+        ),
+    ],
+)
+def test_what_cannot_be_read_is_one_line(spark: SparkSession, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidInputError) as raised:
+        sources.kafka(spark, **({"servers": "localhost:9092", "topics": "sales"} | given))
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert "hush" not in str(raised.value)
+
+
+def test_what_is_missing_of_spark_is_one_line(spark: SparkSession) -> None:
+    with pytest.raises(InvalidInputError, match="Spark has no connector kafka; launch with spark-submit"):
+        sources.kafka(spark, "localhost:9092", "sales")
+
+
+@pytest.mark.parametrize("form", [json.dumps, str])  # Spark 4.2 and later, and earlier ones
+def test_the_summary_adds_up_how_many_records_its_sources_are_behind(form: Callable[[object], str]) -> None:
+    def source(average: str, *partitions: int) -> dict[str, Any]:
+        offsets = {"sales": {str(number): end for number, end in enumerate(partitions)}}
+        metrics = {"avgOffsetsBehindLatest": average, "maxOffsetsBehindLatest": "9"}
+        return {"endOffset": form(offsets), "metrics": metrics}
+
+    files = {"endOffset": form({"logOffset": 3}), "metrics": {}}
+    found = summary([source("3.3333333333333335", 7, 8, 9), files, source("2.5", 1, 1)])
+    assert found.records_behind == 10 + 5
+    assert ", 15 records behind, " in str(found)
+    assert summary([files]).records_behind is None
+    assert "behind" not in str(summary([files]))
+
+
+def summary(sources: list[dict[str, Any]]) -> QuerySummary:
+    """Return the summary of a query of one batch."""
+    progress = RECORDED | {"sources": [RECORDED_SOURCE | source for source in sources]}
+    return QuerySummary("totals", "id").with_batch(StreamingQueryProgress.fromJson(progress))
+
+
+RECORDED_SOURCE: dict[str, Any] = {
+    "description": "KafkaV2[Subscribe[sales]]",
+    "startOffset": None,
+    "latestOffset": None,
+    "numInputRows": 5,
+    "inputRowsPerSecond": 1.0,
+    "processedRowsPerSecond": 1.0,
+}
+RECORDED: dict[str, Any] = {
+    "id": "7b62e93d-b926-4904-bf74-31b5f1176578",
+    "runId": "832d9f65-0a19-4e37-8307-4ad12d3a02d6",
+    "name": "totals",
+    "timestamp": "2026-01-14T12:47:00.000Z",
+    "batchId": 0,
+    "batchDuration": 1000,
+    "numInputRows": 5,
+    "inputRowsPerSecond": 1.0,
+    "processedRowsPerSecond": 1.0,
+    "durationMs": {"triggerExecution": 1000},
+    "stateOperators": [],
+    "sink": {"description": "noop", "numOutputRows": -1, "metrics": {}},
+}

@@ -1,0 +1,134 @@
+"""Verdicts from the progress of three queries, as Spark gave it, and from what was changed in one field."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pyspark.sql.streaming.listener import StreamingQueryProgress
+
+from sparkstream_kit import feeds, run, sinks, sources, start
+from sparkstream_kit.verdicts import Record, record, verdicts
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+LINES = Path(__file__).with_name("recorded").joinpath("progress.jsonl").read_text("utf-8").splitlines()
+
+
+def recorded(name: str) -> list[Record]:
+    """Return the batches of a query: `action_windows`, `sales_clean` or `score_payments`."""
+    found = (json.loads(line) for line in LINES)
+    return [record(StreamingQueryProgress.fromJson(each)) for each in found if each["name"] == name]
+
+
+def said(records: list[Record], **more: Any) -> list[str]:
+    return [str(each) for each in verdicts(records, **more)]
+
+
+def test_a_query_that_keeps_up_has_no_verdict() -> None:
+    assert said(recorded("action_windows")) == []
+
+
+def test_state_that_grows_without_a_watermark() -> None:
+    batches = recorded("score_payments")
+    (text,) = said(batches)
+    assert text.startswith("its state grows without a watermark, over 25 batches from 1")
+    assert said([replace(each, has_watermark=True, watermark=each.at) for each in batches]) == []
+    # Totals by key: each batch brings fewer new keys.
+    full = [replace(each, state_rows=1000 - 700 // (number + 1)) for number, each in enumerate(batches)]
+    assert said(full) == []
+
+
+def test_every_tenth_batch_of_a_file_sink() -> None:
+    batches = recorded("sales_clean")
+    (text,) = said(batches)
+    assert text.startswith("every tenth batch takes 0.")
+    assert said([replace(each, to_files=False) for each in batches]) == []
+    assert said([replace(each, batch=each.batch + 3) for each in batches]) == [], "no batch that ends in 9"
+
+
+@pytest.mark.parametrize(
+    ("interval", "level", "text"),
+    [
+        (
+            0.5,
+            "bad",
+            "slower than its trigger: batches take ",
+        ),
+        (1.0, "warn", "busy for "),
+        (2.0, None, ""),
+        (None, None, ""),
+    ],
+)
+def test_the_trigger_s_interval(interval: float | None, level: str | None, text: str) -> None:
+    found = verdicts(recorded("action_windows"), interval=interval)
+    assert [(each.level, each.text[: len(text)]) for each in found] == ([(level, text)] if level else [])
+
+
+@pytest.mark.parametrize(
+    ("backlog", "text"),
+    [
+        (
+            lambda n: 100 + 20 * n,
+            "falling behind: over 25 batches, what waits in its sources has grown from 1",
+        ),
+        (lambda n: 100 + n % 2, None),
+        (lambda n: 600 - 20 * n, None),
+        (lambda n: 0, None),
+        (lambda n: None, None),
+    ],
+)
+def test_what_waits(backlog: Any, text: str | None) -> None:
+    batches = [replace(each, backlog=backlog(n)) for n, each in enumerate(recorded("action_windows"))]
+    assert [each[: len(text or "")] for each in said(batches)] == ([text] if text else [])
+
+
+def test_the_watermark() -> None:
+    batches = recorded("action_windows")
+    ahead = replace(batches[-1], watermark=batches[-1].at + timedelta(days=365))
+    assert said([*batches[:-1], ahead])[0].startswith("its watermark is at 2027-11-21 01:16 UTC, ahead")
+    still = [replace(each, watermark=batches[0].watermark) for each in batches]
+    assert said(still)[0].startswith("its watermark has stood still at 2026-11-21 01:15:3")
+    assert said(still[:9]) == [], "too few batches to say anything"
+    never = [replace(each, watermark=None) for each in batches]
+    assert said(never)[0].startswith("its watermark has not moved yet, over 25 batches with rows:")
+    assert said([replace(each, rows=0) for each in still]) == [], "nothing arrives"
+
+
+def test_many_partitions_for_few_rows() -> None:
+    batches = recorded("action_windows")
+    assert said([replace(each, partitions=200) for each in batches])[0].startswith(
+        "200 partitions for 6 rows"
+    )
+    assert said([replace(each, partitions=200, state_rows=1000) for each in batches]) == []
+    assert said([replace(each, partitions=16) for each in batches]) == []
+
+
+def test_the_worst_comes_first() -> None:
+    batches = [replace(each, partitions=200) for each in recorded("action_windows")]
+    assert [each.level for each in verdicts(batches, interval=0.5)] == ["bad", "warn"]
+
+
+def test_a_backlog_is_read_out_of_files_and_kafka() -> None:
+    progress = json.loads(LINES[0])
+    source = progress["sources"][0]
+    source["metrics"] = {"numFilesOutstanding": "7", "numBytesOutstanding": "700"}
+    assert record(StreamingQueryProgress.fromJson(progress)).backlog == 7
+    source["metrics"] = {"avgOffsetsBehindLatest": "2.5", "maxOffsetsBehindLatest": "4"}
+    source["endOffset"] = {"sales": {"0": 10, "1": 12}}
+    assert record(StreamingQueryProgress.fromJson(progress)).backlog == 5
+
+
+def test_the_summary_of_a_run_has_them(spark: SparkSession, folder: Path) -> None:
+    feeds.drip([(f"{number}.txt", "a line\n") for number in range(11)], folder)
+    lines = sources.text(spark, folder, max_files_per_trigger=1)
+    sink = sinks.foreach_batch(lambda batch, _: batch.write.format("noop").mode("append").save())
+    summary = run(start(lines, sink, name="slow", processingTime="0.01 seconds"), max_batches=11)
+    (found,) = summary.queries[0].verdicts
+    assert f"\nverdict: query slow: {found}\n" in str(summary)
+    assert found.text.startswith("slower than its trigger: batches take ")
