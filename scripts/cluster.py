@@ -40,7 +40,8 @@ The folder of input is one that all workers see, as they are on this machine; a 
 
 def main() -> int:
     """Start the servers, say what to type next, and wait for the end."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background has the first one ignored
+        signal.signal(number, signal.default_int_handler)
     home = Path(tempfile.mkdtemp(prefix="sparkstream-cluster-"))
     os.environ["PATH"] = f"{sys.prefix}/bin:{os.environ['PATH']}"  # the workers' Python is this one
     hdfs = Hdfs(home / "hdfs", sorted(jars("hadoop").glob("*.jar")))

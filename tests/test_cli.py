@@ -402,7 +402,6 @@ def test_the_package_runs_as_a_module(module: str, tmp_path: Path) -> None:
         ("feed sales x --every -1", "every is -1.0 seconds; give 0 or more"),
         ("conf /nope", "unknown profile /nope; known: cluster, local, test, or the path of a file"),
         ("checkpoint show /nope", "no checkpoint /nope; give the folder that the query was started with"),
-        ("checkpoint check s3:/b", "checkpoint s3:/b is not on a local path; copy it to this machine first"),
         ("checkpoint rewind x", "Missing option '--to'; see --help"),
         ("schema /nope", "/nope does not exist; give the path of a file, a folder or a glob"),
         ("schema . --format cvs", "unknown --format cvs; did you mean csv?"),

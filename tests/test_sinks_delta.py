@@ -158,6 +158,10 @@ def test_a_new_checkpoint_is_another_query(stream: DataFrame, out: Path, tmp_pat
     forget_commit(tmp_path / "other", 2)
     finish(stream, sinks.delta(out), tmp_path / "other")
     assert len(rows(out)) == 12
+    feeds.drip([("4.csv", "d,4\n")], tmp_path / "in")
+    finish(stream, sinks.delta(out), tmp_path / "ckpt")
+    finish(stream, sinks.delta(out), tmp_path / "other")  # its batch of the same number is another one
+    assert rows(out)[-2:] == [("d", 4), ("d", 4)]
 
 
 def test_a_query_whose_rows_were_replaced_does_not_go_on(

@@ -78,7 +78,8 @@ def _copy(spark: SparkSession, checkpoint: str, *parts: str) -> Iterator[Path]:
             _bring(spark, checkpoint, parts, Path(name))
         except (Py4JError, PySparkException) as err:
             raise InvalidInputError(
-                f"checkpoint {checkpoint} cannot be read: {innermost_cause(err)}"
+                f"checkpoint {checkpoint} cannot be read ({innermost_cause(err)}); correct the path, or copy "
+                "the checkpoint to this machine"
             ) from err
         try:
             yield Path(name)
