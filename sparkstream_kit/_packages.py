@@ -53,6 +53,9 @@ CONNECTORS = {
         settings={
             "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
             "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+            # By its default two queries of a session could write the same commit of a table on a local path:
+            # https://docs.delta.io/delta-storage/ (its rename replaces a file there).
+            "spark.delta.logStore.file.impl": "io.delta.storage.LocalLogStore",
         },
     ),
     "kafka": _Connector(

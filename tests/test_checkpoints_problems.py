@@ -143,6 +143,7 @@ def test_another_source_shows_its_offset_as_spark_wrote_it(tmp_path: Path) -> No
     assert str(seen).endswith("\nA restart runs batch 1 again.")
 
 
+FIX = "correct the path, or copy the checkpoint to this machine"
 S3A = "org.apache.hadoop.fs.s3a.S3AFileSystem"  # a jar that Spark does not bring
 
 
@@ -150,9 +151,8 @@ S3A = "org.apache.hadoop.fs.s3a.S3AFileSystem"  # a jar that Spark does not brin
     ("path", "line"),
     [
         (
-            "s3a://bucket/ckpt",
-            f"checkpoint s3a://bucket/ckpt cannot be read (ClassNotFoundException: Class {S3A} not found); "
-            "correct the path, or copy the checkpoint to this machine",
+            "s3a://b",
+            f"checkpoint s3a://b cannot be read (ClassNotFoundException: Class {S3A} not found); {FIX}",
         ),
         ("nowhere", "no checkpoint nowhere; give the folder that the query was started with"),
         (".", ". is no checkpoint (no metadata, offsets or commits in it)"),

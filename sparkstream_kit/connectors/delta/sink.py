@@ -53,7 +53,7 @@ def delta(
 
     Two writers keep this one promise. Delta's writer for Spark writes from the workers: for large batches,
     clusters, tables of the catalog and any file system. delta-rs writes from the driver's Python: for small
-    results in a local folder, in a tenth of the time, without jars. The kit takes Spark's where the session
+    results in a local folder, which it writes sooner, without jars. The kit takes Spark's where the session
     has Delta's extension (`get_session(…, connectors=["delta"])`), and else delta-rs; `upsert` on Spark
     Connect is for delta-rs alone. `writer` says otherwise. They understand each other's batches, so that a
     query can go on with the other one.
