@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 
-from sparkstream_kit import sources
+from sparkstream_kit import sinks, sources
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.progress import QuerySummary
 
@@ -140,3 +140,10 @@ RECORDED: dict[str, Any] = {
     "stateOperators": [],
     "sink": {"description": "noop", "numOutputRows": -1, "metrics": {}},
 }
+
+
+def test_a_sink_is_given_no_key_either_that_spark_would_show() -> None:
+    with pytest.raises(
+        InvalidInputError, match=r"sinks.kafka\(\): Spark would show kafka.ssl.keystore.key in"
+    ):
+        sinks.kafka("localhost:9092", "sales", **{"kafka.ssl.keystore.key": "hush"})

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame, SparkSession
 
-__all__ = ["Client", "Topic", "can_ask", "client", "reads", "reads_kafka", "try_to_read"]
+__all__ = ["Client", "Topic", "can_ask", "client", "reads", "reads_kafka", "refuse_shown", "try_to_read"]
 
 _LIMIT = 10_000  # milliseconds that the brokers have for an answer; Kafka's own clients wait for a minute
 _TIMEOUT = "default.api.timeout.ms"
@@ -35,6 +35,20 @@ class Topic(NamedTuple):
 
     id: str
     partitions: tuple[int, ...]
+
+
+def refuse_shown(caller: str, options: Mapping[str, object]) -> None:
+    """Refuse a secret that Spark would show, as it hides only what has a word like `password` in its name.
+
+    Raises:
+        InvalidInputError: a private key among the options.
+    """
+    for name in options:
+        if name.lower() == "kafka.ssl.keystore.key":
+            raise InvalidInputError(
+                f"{caller}: Spark would show {name} in its plans; put the key into a file, and give "
+                "kafka.ssl.keystore.location"
+            )
 
 
 def can_ask(spark: SparkSession) -> bool:

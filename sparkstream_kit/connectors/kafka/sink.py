@@ -90,6 +90,7 @@ def kafka(
     for name, argument in (("kafka.bootstrap.servers", "servers"), ("topic", "topic")):
         if name in {given.lower() for given in options}:
             raise InvalidInputError(f"sinks.kafka(): {name} is set by the argument {argument}; leave it out")
+    asking.refuse_shown("sinks.kafka()", options)
     target = _Target(servers, topic, key, value, tuple(row_id), options)
     return Sink(
         kind="kafka",

@@ -101,11 +101,7 @@ def kafka(
     for name in options:
         if ours := _OURS.get(name.lower()):
             raise InvalidInputError(f"sources.kafka(): {name} is called {ours} here; give {ours}=…")
-        if name.lower() == "kafka.ssl.keystore.key":
-            raise InvalidInputError(
-                f"sources.kafka(): Spark would show {name} in its plans; put the key into a file, and give "
-                "kafka.ssl.keystore.location"
-            )
+    asking.refuse_shown("sources.kafka()", options)
     _options.check("kafka", options, [*(kafka.__kwdefaults__ or ()), "servers", "topics"])
     if max_offsets_per_trigger is not None and max_offsets_per_trigger < 1:
         raise InvalidInputError(f"max_offsets_per_trigger must be 1 or more, not {max_offsets_per_trigger}")
