@@ -187,7 +187,7 @@ def test_an_output_that_cannot_be_is_one_line_before_a_session_starts(
     (tmp_path / "home" / "in").mkdir()
     done = job("python", "sales_clean", "in", "s3a://bucket/out", JAVA_HOME=str(tmp_path / "no-java"))
     assert done.returncode == 2
-    assert "only a local path has a rename that is atomic" in done.stderr
+    assert "only a local path and hdfs:// have a rename that is atomic" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

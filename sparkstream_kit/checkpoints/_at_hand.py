@@ -77,10 +77,10 @@ def _copy(spark: SparkSession, checkpoint: str, *parts: str) -> Iterator[Path]:
         try:
             _bring(spark, checkpoint, parts, Path(name))
         except (Py4JError, PySparkException) as err:
-            raise InvalidInputError(
-                f"checkpoint {checkpoint} cannot be read ({innermost_cause(err)}); correct the path, or copy "
-                "the checkpoint to this machine"
-            ) from err
+            cause, fix = innermost_cause(err), "correct the path, or copy the checkpoint to this machine"
+            if cause.startswith("ChecksumException"):
+                fix = "put the file back from a backup, or start anew on another checkpoint"
+            raise InvalidInputError(f"checkpoint {checkpoint} cannot be read ({cause}); {fix}") from err
         try:
             yield Path(name)
         except InvalidInputError as err:

@@ -207,7 +207,7 @@ def _sizes(root: Path) -> dict[str, int]:
     sizes: Counter[str] = Counter()
     for folder, _, names in os.walk(root):
         part = Path(folder).relative_to(root).parts
-        for name in names if part else ():
+        for name in (each for each in names if part and not each.startswith(".")):  # but for checksums
             with suppress(FileNotFoundError):  # of a running query
                 sizes[part[0]] += Path(folder, name).stat().st_size
     return dict(sizes.most_common())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["RustTable", "set_back"]
 
+_LOG = "_delta_log"
+_MAKING = 5.0  # seconds that a first commit may take; then nobody makes it any more
+
 
 class RustTable:
     """A table in a local folder."""
@@ -48,12 +52,21 @@ class RustTable:
 
     def schema(self) -> T.StructType | None:
         """Return its columns as they are now; None if there is no table."""
-        table = self._now()
+        table = self._now() or self._being_made()
         if table is not None:
             return T.StructType.fromJson(json.loads(table.schema().to_json()))
         folder = Path(self.place)
-        if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        if folder.is_file() or (folder.is_dir() and any(each.name != _LOG for each in folder.iterdir())):
             raise InvalidInputError(f"{self.place} is no Delta table, but not empty; use another folder")
+        return None
+
+    def _being_made(self) -> DeltaTable | None:
+        """Return the table that another query makes just now: its log is there before its first commit."""
+        end = time.monotonic() + _MAKING
+        while Path(self.place, _LOG).is_dir() and time.monotonic() < end:
+            if (table := self._now()) is not None:
+                return table
+            time.sleep(0.02)
         return None
 
     def owners(self) -> list[str]:
@@ -70,7 +83,20 @@ class RustTable:
         return self._known is not None and bool(self._known.count())
 
     def create(self, schema: T.StructType) -> None:
-        """Make it, unless another driver has just done so."""
+        """Make it, unless another driver has just done so.
+
+        delta-rs would make it again over one that is made at the same time: who makes the folder of the log
+        makes the table.
+        """
+        try:
+            Path(self.place, _LOG).mkdir(parents=True)
+        except FileExistsError:
+            if self._being_made() is not None:
+                return
+        except OSError as err:
+            raise InvalidInputError(
+                f"Delta table {self.place} cannot be made ({err.strerror}); give another folder"
+            ) from err
         with _in_one_line(self.place):
             try:
                 DeltaTable.create(self.place, Schema.from_json(nullable(schema)), mode="ignore")
