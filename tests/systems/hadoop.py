@@ -119,7 +119,8 @@ class Hdfs(_Hadoop):
         state = _asked(self._http, "/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState")["beans"][0]
         if state["NumLiveDataNodes"] < 1 or state["FSState"] != "Operational":
             return False
-        return bool(self._web("/ready", "MKDIRS", "PUT")["boolean"])  # refused for a moment longer
+        self.put("/ready/file", b"ready")  # refused for a moment longer, until the DataNode is known again
+        return True
 
     def put(self, path: str, content: bytes) -> None:
         """Land a file whole, over a former one: under a name that Spark passes over first."""

@@ -11,25 +11,15 @@ from conftest import ROOT
 from deltalake import DeltaTable
 from pyspark.sql import functions as F
 
-from sparkstream_kit import feeds, get_session, run, sinks, sources, start
+from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
 
 Rows = list[tuple[Any, ...]]
-
-
-@pytest.fixture(scope="module")
-def spark(connector_jars: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    """A session with Delta's jars."""
-    warehouse = {"spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse"))}
-    session = get_session("delta", profile="test", conf=warehouse, connectors=["delta"])
-    yield session
-    session.stop()
 
 
 @pytest.fixture
