@@ -87,7 +87,7 @@ class Run:
         try:
             with shutdown.jvm_waits_for(self._inbox, grace + 10), _waiting.signals_posted_to(self._inbox):
                 if manager is not None:
-                    manager.addListener(listener)
+                    asking.listen(manager, listener)
                 # Count the batches from before the listener first: once a later one is counted, earlier ones
                 # look like duplicates.
                 self._catch_up()
@@ -98,7 +98,7 @@ class Run:
         finally:
             stuck = {self._names[run_id]: run_id for run_id in self._names if not self._stop(run_id)}
             if manager is not None:
-                manager.removeListener(listener)
+                asking.stop_listening(manager, listener)
         while (post := self._inbox.get(timeout=0))[0] != "look":
             if post[0] == "progress":  # of more batches than Spark remembers, if `on_batch` was slow
                 self._record(post[1])

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,6 +25,7 @@ from pyspark.sql.streaming.stateful_processor import StatefulProcessor, Stateful
 from sparkstream_kit import feeds, quarantine, run, schemas, sinks, sources, start
 from sparkstream_kit._spark import query as asking
 from sparkstream_kit._spark import sockets
+from sparkstream_kit._waiting import Inbox
 from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed
 from sparkstream_kit.progress import QuerySummary, RunSummary
 
@@ -738,3 +740,20 @@ def test_queries_that_are_only_started_leave_nothing_behind(
         return not any(reference() for reference in frames)
 
     until(are_gone)
+
+
+@pytest.mark.skipif("SPARK_REMOTE" not in os.environ, reason="of Spark Connect alone")
+def test_events_that_come_while_a_run_ends_do_not_hold_it(spark: SparkSession) -> None:
+    rows = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 1).load()
+    query = rows.writeStream.format("noop").start()
+    try:
+        for _ in range(20):
+            listener = asking.ProgressTo(Inbox(run_for=None, stop_file=None), set())
+            asking.listen(spark.streams, listener)
+            end = partial(asking.stop_listening, spark.streams, listener)
+            ending = threading.Thread(target=end, daemon=True)
+            ending.start()
+            ending.join(30)
+            assert not ending.is_alive()
+    finally:
+        query.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import threading
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass
@@ -53,12 +54,14 @@ __all__ = [
     "interval",
     "is_being_read",
     "last_batch",
+    "listen",
     "looks_for_first_rows",
     "manager",
     "mode",
     "note",
     "records_behind",
     "session",
+    "stop_listening",
     "why_it_runs",
 ]
 
@@ -110,6 +113,44 @@ def manager(query: StreamingQuery) -> StreamingQueryManager | None:
     return None if spark is None else spark.streams
 
 
+def listen(manager: StreamingQueryManager, listener: StreamingQueryListener) -> None:
+    """Have Spark tell a listener what its queries do."""
+    with _listening:
+        manager.addListener(listener)
+
+
+def stop_listening(manager: StreamingQueryManager, listener: StreamingQueryListener) -> None:
+    """Have Spark tell a listener no more; what has happened until now has been told.
+
+    On Spark Connect PySpark's own way waits for the thread that tells, and holds the lock that this thread
+    needs for an event that comes just then: both would wait for ever.
+    """
+    bus: Any = getattr(manager, "_sqlb", None)
+    with _listening:
+        if bus is None:
+            manager.removeListener(listener)
+            return
+        with bus._lock:
+            teller = bus._execution_thread
+            if bus._listener_bus != [listener] or teller is None:
+                bus._listener_bus[:] = [each for each in bus._listener_bus if each is not listener]
+                return
+        _end_telling(bus)
+        teller.join()
+        with bus._lock:
+            bus._listener_bus.clear()
+            bus._execution_thread = None
+
+
+def _end_telling(bus: Any) -> None:
+    """Ask the server to end the stream of events."""
+    from pyspark.sql.connect.proto import Command
+
+    command = Command()
+    command.streaming_query_listener_bus_command.remove_listener_bus_listener = True
+    bus._sqm._session.client.execute_command(command)
+
+
 def session(query: StreamingQuery) -> SparkSession | None:
     """Return the session to ask about a query: its own, if `start` has started it."""
     started = _started.get(str(query.runId))
@@ -137,6 +178,7 @@ class _Started:
     interval: float | None
 
 
+_listening = threading.Lock()  # one thread at a time changes who listens
 _BEHIND = "avgOffsetsBehindLatest"  # what Spark's Kafka source reports
 _started: dict[str, _Started] = {}  # by run, until `forget`, or until nobody has the query any more
 _running: dict[str, StreamingQuery] = {}  # by run; whoever asks Spark for its queries may ask of these
