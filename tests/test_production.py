@@ -54,7 +54,7 @@ def test_systemd_understands_the_unit(place: Path) -> None:
 
 @pytest.mark.slow
 def test_the_line_for_cron_runs_one_job_at_a_time_and_goes_on_after_a_kill(
-    place: Path, until: Callable[[Callable[[], object]], None]
+    place: Path, until: Callable[..., None]
 ) -> None:
     *times, line = block("cron").strip().split(" ", 5)
     assert times == ["*"] * 5
@@ -71,12 +71,14 @@ def test_the_line_for_cron_runs_one_job_at_a_time_and_goes_on_after_a_kill(
 
     first = start(endless)
     try:
-        until(lambda: shown(place / "totals.csv") == sales.totals())
+        until(lambda: shown(place / "totals.csv") == sales.totals(), 180)
         assert start(line).wait(30) == 1  # the lock is taken, and nothing else happens
         assert (place / "job.log").read_text() == ""
     finally:
         os.killpg(first.pid, signal.SIGKILL)
         first.wait()
     sales.land(1)
-    until(lambda: start(line).wait(120) == 0)  # the JVM of the killed one lives for a moment, and is refused
+    until(
+        lambda: start(line).wait(120) == 0, 180
+    )  # the JVM of the killed one lives for a moment, and is refused
     assert shown(place / "totals.csv") == sales.totals()

@@ -64,7 +64,7 @@ class Checkpoint:
         watermark: the time that the watermark had reached at the last commit, if the query has one.
         sources: the sources, in the order of the plan.
         states: the stateful operators.
-        sizes: bytes on disk, by folder, the most first.
+        sizes: bytes by folder, the most first, without checksums.
         in_use: whether a query runs on it that the kit's `start` has started on this machine.
         damage: why Spark could not go on from here, and the way out; None if it can.
     """
