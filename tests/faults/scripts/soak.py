@@ -2,7 +2,8 @@
 
 Each time a line of JSON in FOLDER/looks: the batch, the JVM's heap in megabytes after a full collection, and
 the open descriptors, threads and temporary files of Python and its JVM.
-Run: python soak.py SINK URL FOLDER LOOK [LOOK ...]    SINK: see `make`; LOOK: after how many batches to look
+Run: python soak.py SINK URL FOLDER LOOK [LOOK ...]    SINK: see `make`; URL: a database, or the brokers of
+Kafka; LOOK: after how many batches to look
 """
 
 from __future__ import annotations
@@ -39,13 +40,25 @@ def make(kind: str, url: str, folder: str) -> tuple[str, Sink]:
 
     made: dict[str, Callable[[], tuple[str, Sink]]] = {
         "batch_files": lambda: ("append", sinks.batch_files(f"{folder}/out")),
+        "by_watermark": lambda: (
+            "append",
+            sinks.by_watermark(
+                "timestamp",
+                on_time=sinks.batch_files(f"{folder}/out"),
+                late=sinks.batch_files(f"{folder}/late"),
+            ),
+        ),
         "console": lambda: ("complete", sinks.console()),
+        "delta-append": lambda: ("append", sinks.delta(f"{folder}/out")),
+        "delta-replace": lambda: ("complete", sinks.delta(f"{folder}/out", how="replace")),
+        "delta-upsert": lambda: ("update", sinks.delta(f"{folder}/out", how="upsert", keys=["k"])),
         "fan_out": lambda: (
             "complete",
             sinks.fan_out(sinks.latest("t"), sinks.sql_table(url, "t", how="replace")),
         ),
         "files": lambda: ("append", sinks.files(f"{folder}/out")),
         "foreach_batch": lambda: ("update", sinks.foreach_batch(collect)),
+        "kafka": lambda: ("append", sinks.kafka(url, "soak", value="v")),
         "latest": lambda: ("complete", sinks.latest("t")),
         "memory": lambda: ("complete", sinks.memory("t")),
         "snapshot": lambda: ("complete", sinks.snapshot(f"{folder}/out.csv")),
@@ -88,9 +101,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A full collection takes what is only held softly, too.
         "spark.driver.extraJavaOptions": "-XX:SoftRefLRUPolicyMSPerMB=0",
     }
-    with get_session("soak", profile="local", conf=conf) as spark:
+    connectors = os.environ.get("CONNECTORS", "").split()  # "delta" has the table written by Spark
+    with get_session("soak", profile="local", conf=conf, connectors=connectors) as spark:
         rate = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 10).load()
-        frame = rate.select((F.col("value") % 7).alias("k"), F.col("value").cast("string").alias("v"))
+        key, value = (F.col("value") % 7).alias("k"), F.col("value").cast("string").alias("v")
+        frame = rate.select(key, value)
+        if kind == "by_watermark":
+            frame = rate.select(key, value, "timestamp").withWatermark("timestamp", "1 second")
         mode, sink = make(kind, url, folder)
         if mode != "append":
             frame = frame.groupBy("k").agg(F.max("v").alias("v"))

@@ -1,0 +1,41 @@
+"""Many batches into the sinks of real systems: nothing that a driver holds grows with their number."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from faults.conftest import launch  # noqa: F401 - a fixture
+from faults.drivers import SCRIPTS
+from faults.test_soak import FIRST, LAST, holds_no_more
+from systems import kafka
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from faults.drivers import Driver
+
+
+@pytest.mark.parametrize(
+    ("kind", "connectors"),
+    [
+        *(
+            (f"delta-{how}", connectors)
+            for how in ("append", "replace", "upsert")
+            for connectors in ("", "delta")
+        ),
+        ("kafka", "kafka"),
+    ],
+)
+def test_a_driver_holds_no_more_after_many_batches(
+    kind: str,
+    connectors: str,
+    tmp_path: Path,
+    launch: Callable[..., Driver],  # noqa: F811
+    connector_jars: Path,
+) -> None:
+    servers = kafka.broker().servers if kind == "kafka" else "none"
+    env = {"SPARKSTREAM_JARS": str(connector_jars), "CONNECTORS": connectors}
+    driver = launch("python", SCRIPTS / "soak.py", kind, servers, tmp_path, FIRST, LAST, **env)
+    holds_no_more(driver, tmp_path)
