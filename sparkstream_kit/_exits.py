@@ -12,6 +12,7 @@ import functools
 import io
 import logging
 import os
+import re
 import select
 import signal
 import sys
@@ -36,6 +37,9 @@ __all__ = ["exit_codes", "take_standard_streams"]
 # System calls of Linux, by the same numbers on every architecture.
 _PIDFD_OPEN = 434
 _PIDFD_GETFD = 438
+
+# What gRPC says, and no Spark, when the server ends: between two calls, or within one.
+_CUT_OFF = re.compile(r"StatusCode\.(UNAVAILABLE|CANCELLED)|Application error processing RPC")
 
 
 def exit_codes(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
@@ -176,6 +180,8 @@ def _end_with(err: Exception, stop: _Stop) -> None:
 
 def _cause_in_spark(err: Exception) -> str | None:
     """Return a line for an error that came from Spark, None for any other."""
+    if type(err).__name__ == "SparkConnectGrpcException" and _CUT_OFF.search(str(err)):
+        return "the Spark Connect server ended before the job did, or can no longer be reached"
     if type(err).__module__.startswith("pyspark.errors") or type(err).__name__ == "Py4JJavaError":
         return innermost_cause(err)
     return "Spark's JVM ended before the job did" if shutdown.jvm_has_ended(err) else None

@@ -532,6 +532,43 @@ def test_a_python_that_is_slow_to_start_is_started_again(
     assert "the server's Python did not start within ten seconds; trying again" in done.stderr
 
 
+@pytest.mark.slow
+def test_a_run_whose_server_ends_says_so_in_one_line(cache: Path, tmp_path: Path, free_port: int) -> None:
+    server = serving.serve(free_port, "test")
+    try:
+        with subprocess.Popen(
+            [sys.executable, "-c", ENDLESS],
+            cwd=tmp_path,
+            env=environment(SPARK_REMOTE=server.url),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as job:
+            assert job.stdout is not None
+            assert job.stdout.readline() == "a batch\n"
+            serving.stop(free_port)
+            _, errors = job.communicate(timeout=200)  # PySpark alone would take more than ten minutes
+    finally:
+        serving.stop(free_port)
+    assert errors == "-c: the Spark Connect server ended before the job did, or can no longer be reached\n"
+    assert job.returncode == 1
+
+
+ENDLESS = """
+import sys
+from sparkstream_kit import jobflags, run, sinks, sources, spark_session, start
+
+@jobflags.exit_codes
+def main(argv=None):
+    with spark_session("endless") as spark:
+        sink = sinks.foreach_batch(lambda batch, batch_id: None)
+        query = start(sources.rate(spark), sink, name="rows")
+        run(query, on_batch=lambda progress: print("a batch", flush=True))
+    return 0
+
+sys.exit(main())
+"""
+
 COUNTS = """
 from sparkstream_kit import run, sinks, sources, spark_session, start
 with spark_session("slow") as spark:

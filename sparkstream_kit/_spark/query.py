@@ -135,7 +135,8 @@ def stop_listening(manager: StreamingQueryManager, listener: StreamingQueryListe
             if bus._listener_bus != [listener] or teller is None:
                 bus._listener_bus[:] = [each for each in bus._listener_bus if each is not listener]
                 return
-        _end_telling(bus)
+        with suppress(Exception):  # the server has gone, and with it the stream of events
+            _end_telling(bus)
         teller.join()
         with bus._lock:
             bus._listener_bus.clear()

@@ -39,6 +39,7 @@ _log = logging.getLogger(__name__)
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _ANSWER_LIMIT = 5.0  # seconds that a server may take to accept a connection
+_TRIES = 5  # to reach a server that has ended: half a minute, with PySpark's own pauses
 
 
 def remote_url(conf: Mapping[str, str]) -> str | None:
@@ -83,6 +84,7 @@ def attach(url: str, app_name: str, profile: str | Path | None, conf: Mapping[st
         raise
     if own is not None:
         _register(spark, own, port)
+        _notice_an_end(spark)
     if settings is None and server_folder(spark) is None:
         settings = read_profile("local" if is_local(str(spark.conf.get("spark.master", None))) else "cluster")
     if settings := {key: value for key, value in (settings or {}).items() if key not in conf}:
@@ -100,6 +102,15 @@ def of_session(conf: Mapping[str, str]) -> dict[str, str]:
         if not key.startswith(("spark.sql.", "spark.remote")):
             _log.warning("conf %s is not in force: the Spark Connect server has its own", shown(key, value))
     return {key: value for key, value in conf.items() if key.startswith("spark.sql.")}
+
+
+def _notice_an_end(spark: Any) -> None:
+    """Have a run end soon after its server, which is on this machine; PySpark would try for ten minutes."""
+    from pyspark.sql.connect.client.retries import DefaultPolicy
+
+    spark.client.set_retry_policies([DefaultPolicy(max_retries=_TRIES)])
+    # The threads of PySpark that notice it, too, warn with a stack trace.
+    warnings.filterwarnings("ignore", r"\[RETRIES_EXCEEDED\]|StreamingQueryListenerBus Handler", UserWarning)
 
 
 def _address(url: str) -> tuple[str, int]:
