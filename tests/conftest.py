@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pyspark
 import pytest
@@ -21,6 +21,9 @@ import sparkstream_kit
 from sparkstream_kit._archive import java_options
 from sparkstream_kit.profiles import read_profile
 from sparkstream_kit.server import serving
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 ROOT = Path(__file__).parent.parent
 
@@ -199,3 +202,12 @@ def sales_log() -> Path:
     if not path.is_dir():
         pytest.skip("needs the sales log in ../shared/data")
     return path
+
+
+def pretend_master(spark: SparkSession, monkeypatch: pytest.MonkeyPatch, master: str) -> None:
+    """Let the running session say that it has another master; a real one takes a cluster."""
+    conf = type(spark.conf)
+    former = conf.get
+    monkeypatch.setattr(
+        conf, "get", lambda of, key, *default: master if key == "spark.master" else former(of, key, *default)
+    )

@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import environment
+from conftest import environment, pretend_master
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 
@@ -387,15 +387,6 @@ def test_state_without_a_checkpoint_is_refused_where_each_node_has_a_disk_of_its
             assert guarded.lock is None
     finally:
         conf.set("fs.defaultFS", former)
-
-
-def pretend_master(spark: SparkSession, monkeypatch: pytest.MonkeyPatch, master: str) -> None:
-    """Let the running session say that it has another master; a real one takes a cluster."""
-    conf = type(spark.conf)
-    former = conf.get
-    monkeypatch.setattr(
-        conf, "get", lambda of, key, *default: master if key == "spark.master" else former(of, key, *default)
-    )
 
 
 CONNECT = """

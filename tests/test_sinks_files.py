@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import environment
+from conftest import environment, pretend_master
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError
@@ -230,3 +230,29 @@ def test_files_in_a_folder_that_looks_like_a_pattern_are_seen(spark: SparkSessio
     assert not file_log._has_files(spark, f"{tmp_path}/out[1]")  # noqa: SLF001
     (tmp_path / "out[1]" / "somebody's.csv").write_text("a\n")
     assert file_log._has_files(spark, f"{tmp_path}/out[1]")  # noqa: SLF001
+
+
+@pytest.mark.classic_only("a master is pretended in this process")
+@pytest.mark.parametrize("kind", ["files", "batch_files", "table"])
+def test_a_local_path_that_each_node_has_for_itself_is_refused(
+    spark: SparkSession, stream: DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    def sink(path: str) -> sinks.Sink:
+        name = f"n_{tmp_path.name}".replace("-", "_")
+        return sinks.table(name, path=path) if kind == "table" else getattr(sinks, kind)(path)
+
+    with monkeypatch.context() as pretended:
+        pretend_master(spark, pretended, "spark://host:7077")
+        for path in (f"{tmp_path}/out", "out"):
+            opened = sink(path).open
+            assert opened is not None
+            with pytest.raises(
+                InvalidInputError,
+                match=f"{path} is a local path, but the master is spark://host:7077, whose nodes would .*, "
+                rf"if they share this folder, file:///.*out$",
+            ):
+                opened(stream, None)
+            assert not (tmp_path / "out").exists()
+        opened = sink(f"file://{tmp_path}/out").open
+        assert opened is not None
+        opened(stream, None)  # the nodes share it

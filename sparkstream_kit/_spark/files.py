@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pyspark.errors import AnalysisException
 
 from sparkstream_kit import _files
-from sparkstream_kit._spark.session import is_connect, server_folder
+from sparkstream_kit._spark.session import is_connect, other_master, server_folder
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ __all__ = [
     "path_for",
     "path_of_writer",
     "refuse_elsewhere",
+    "refuse_many_disks",
     "through_spark",
 ]
 
@@ -95,6 +96,23 @@ def refuse_elsewhere(spark: SparkSession, what: str, instead: str) -> None:
         raise InvalidInputError(
             f"{what} would be on the Spark Connect server; use {instead}, or a server on this machine "
             "(sparkstream serve)"
+        )
+
+
+def refuse_many_disks(spark: SparkSession, what: str, path: str) -> None:
+    """Refuse to write rows, named by `what`, to a local path that each node of a cluster has for itself.
+
+    `file:///…` says that the nodes share the folder.
+
+    Raises:
+        InvalidInputError: the session's master has nodes on other machines.
+    """
+    master = other_master(spark)
+    if master is not None and _files.plain(path) == path and locate(spark, path).folder is not None:
+        raise InvalidInputError(
+            f"{what} {path} is a local path, but the master is {master}, whose nodes would each write a part "
+            "of the rows to a disk of their own; give a path that they share, such as hdfs://namenode/rows, "
+            f"or, if they share this folder, file://{os.path.abspath(path)}"  # noqa: PTH100 - a text
         )
 
 

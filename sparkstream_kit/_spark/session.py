@@ -21,6 +21,7 @@ __all__ = [
     "identity",
     "is_connect",
     "jvm_runs",
+    "other_master",
     "outlives_process",
     "prints_here",
     "refuse_dstreams",
@@ -73,6 +74,12 @@ def jvm_runs() -> bool:
 def identity(spark: Any) -> str:
     """Return what tells a session from another one of this process."""
     return str(spark.session_id if is_connect(spark) else spark.sparkContext.applicationId)
+
+
+def other_master(spark: SparkSession) -> str | None:
+    """Return the session's master if it has nodes on other machines."""
+    master = spark.conf.get("spark.master", None) or "local"
+    return None if master.startswith("local") else master  # local-cluster too has all its nodes here
 
 
 def outlives_process(spark: SparkSession) -> bool:

@@ -11,6 +11,7 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
 from sparkstream_kit._spark.files import are_elsewhere, locate
+from sparkstream_kit._spark.session import other_master
 from sparkstream_kit.checkpoints import _at_hand, _records, endings, losses, origins, topics
 from sparkstream_kit.checkpoints._plans import file_paths, time_zone
 from sparkstream_kit.checkpoints.fingerprints import differences, fingerprint
@@ -144,19 +145,13 @@ def _explained(logs: Path) -> Iterator[None]:
         raise
 
 
-def _other_master(spark: SparkSession) -> str | None:
-    """Return the session's master if it has nodes on other machines."""
-    master = spark.conf.get("spark.master", None) or "local"
-    return None if master.startswith("local") else master  # local-cluster too has all its nodes here
-
-
 def _check_temporary(frame: DataFrame, name: str, mode: str) -> None:
     """Refuse a query that would keep its state in a temporary folder of each node's own.
 
     Where the default file system is not the local one, Spark puts temporary checkpoints there.
     """
     spark = frame.sparkSession
-    master = _other_master(spark)
+    master = other_master(spark)
     if master is None or spark.conf.get(_CHECKPOINTS, None) or locate(spark, "/").folder is None:
         return
     if fingerprint(frame, mode):
@@ -169,7 +164,7 @@ def _check_temporary(frame: DataFrame, name: str, mode: str) -> None:
 
 def _check_reach(spark: SparkSession, checkpoint: Location) -> None:
     """Refuse a folder of this machine where the state is written by others."""
-    master = _other_master(spark)
+    master = other_master(spark)
     if master is None:
         return
     if checkpoint.text.startswith("file:") or checkpoint.folder is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._spark.files import locate, path_of_writer
+from sparkstream_kit._spark.files import locate, path_of_writer, refuse_many_disks
 from sparkstream_kit._spark.session import prints_here
 from sparkstream_kit.errors import reject_unknown
 from sparkstream_kit.sinks import file_log, texts
@@ -119,7 +119,7 @@ def files(
 
     Raises:
         InvalidInputError: an unknown format; when the query starts, a folder with files that this query has
-            not written, or whose batches are not those of the checkpoint.
+            not written, whose batches are not those of the checkpoint, or of each node of a cluster.
 
     Example:
         >>> files("out", format="parqet")
@@ -131,8 +131,9 @@ def files(
     reject_unknown("file format", [format], FILE_FORMATS)
 
     def open_folder(frame: DataFrame, location: Location | None) -> None:
+        spark = frame.sparkSession
+        refuse_many_disks(spark, "files", str(path))
         if location is not None:
-            spark = frame.sparkSession
             file_log.check(spark, f"files: folder {path}", locate(spark, path), location)
 
     def configure(writer: DataStreamWriter) -> DataStreamWriter:
@@ -178,6 +179,8 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
 
     def open_table(frame: DataFrame, location: Location | None) -> None:
         spark = frame.sparkSession
+        if "path" in options:
+            refuse_many_disks(spark, f"table {name}:", options["path"])
         folder = _folder_of_files(spark, name) if spark.catalog.tableExists(name) else options.get("path")
         if folder is not None and location is not None and of_files:
             file_log.check(spark, f"table {name}: folder {folder}", locate(spark, folder), location)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark.batch import id_in_checkpoint, id_of_batch
-from sparkstream_kit._spark.files import refuse_elsewhere
+from sparkstream_kit._spark.files import refuse_elsewhere, refuse_many_disks
 from sparkstream_kit._spark.folders import folder, is_on_hdfs
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.sinks.base import FILE_FORMATS, MODES, Sink
@@ -44,12 +44,12 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
     A second stream may read the folder. It reads a batch that comes again only once if the batch is one file:
     `batch_files(…).taking(lambda batch: batch.coalesce(1))`.
 
-    The folder is on a local path, which on a cluster all nodes must share, or on hdfs://: only there is a
-    rename atomic. It belongs to one query, whose id is in its file `_sparkstream_query`. A batch before the
-    last one comes only from a checkpoint that was rewound or restored: Spark may then split the input
-    differently, and the query fails until the later directories have been removed. It also fails when the
-    last directory or all of them have gone: the message says how to write them again, or to go on without
-    them. Older directories may go.
+    The folder is on a local path or on hdfs://: only there is a rename atomic. On a cluster a local path is
+    one that all nodes share, and is given as `file:///…`. The folder belongs to one query, whose id is in its
+    file `_sparkstream_query`. A batch before the last one comes only from a checkpoint that was rewound or
+    restored: Spark may then split the input differently, and the query fails until the later directories have
+    been removed. It also fails when the last directory or all of them have gone: the message says how to
+    write them again, or to go on without them. Older directories may go.
 
     Delivery: exactly once from replayable sources, for every reader.
 
@@ -60,8 +60,8 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
 
     Raises:
         InvalidInputError: an unknown format, or a path that is neither local nor hdfs://; when the query
-            starts, a folder with rows that this query has not written, or on a Spark Connect server
-            elsewhere, or a column `batch`.
+            starts, a folder with rows that this query has not written, on a Spark Connect server
+            elsewhere, or of each node of a cluster, or a column `batch`.
 
     Example:
         >>> batch_files("s3a://bucket/rows")
@@ -80,6 +80,7 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
         spark = frame.sparkSession
         if plain is not None:
             refuse_elsewhere(spark, f"batch_files {path}", "sinks.files")
+            refuse_many_disks(spark, "batch_files", text)
         if "batch" in (name.lower() for name in frame.columns):
             raise InvalidInputError("batch_files: column batch has the name of the directories; rename it")
         there = folder(spark, place)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark.batch import id_in_checkpoint, id_of_batch
-from sparkstream_kit._spark.files import Location, locate, refuse_elsewhere
+from sparkstream_kit._spark.files import Location, locate, refuse_elsewhere, refuse_many_disks
 from sparkstream_kit._spark.session import shares_settings
 from sparkstream_kit.connectors.delta import tables
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, reject_unknown
@@ -85,9 +85,9 @@ def delta(
             earlier batches of this query are not in it.
 
     Raises:
-        InvalidInputError: a table, keys or a writer that cannot be used; when the query starts, a folder
-            that holds something else, a column that Delta cannot hold, a table with other columns or with
-            rows that this query has not written.
+        InvalidInputError: a table, keys or a writer that cannot be used; when the query starts, a folder that
+            holds something else or is of each node of a cluster, a column that Delta cannot hold, a table
+            with other columns or with rows that this query has not written.
         MissingExtraError: delta-rs is needed, and not installed.
 
     Example:
@@ -174,6 +174,8 @@ class _Asked:
                     "delta: on Spark Connect writer='spark' cannot upsert: its transactions would get into "
                     "other writes of the session; give writer='delta-rs' and a local folder"
                 )
+            if self.path is not None:
+                refuse_many_disks(spark, "delta", self.path)
             # With its scheme: a path without one may be on another file system for Delta than for `locate`.
             return _Place(writer, Location(f"file://{folder}", folder) if folder else location, self.name)
         if location is None:
