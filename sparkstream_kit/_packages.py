@@ -102,27 +102,25 @@ def missing(name: str) -> str:
     )
 
 
-def needed(
-    names: Iterable[str], spark: str, given: Mapping[str, str] | None = None, *, jars: str | None = None
-) -> dict[str, str]:
+def needed(names: Iterable[str], spark: str, given: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the settings of a session that has some connectors.
+
+    SPARKSTREAM_JARS in the environment is a folder with their jars; without it Spark fetches packages.
 
     Args:
         names: the connectors.
         spark: Spark's version.
         given: settings to which they are added, where both have a list.
-        jars: a folder with the jars of the connectors; by default SPARKSTREAM_JARS, and without that Spark
-            fetches packages.
 
     Raises:
         InvalidInputError: an unknown name, a connector that this Spark has no package of, or a folder
             without one of the jars.
 
     Example:
-        >>> needed(["kafka"], "4.2.0", {"spark.jars.packages": "a:b:1"}, jars="")
+        >>> needed(["kafka"], "4.2.0", {"spark.jars.packages": "a:b:1"})
         {'spark.jars.packages': 'a:b:1,org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0'}
     """
-    folder = os.environ.get(JARS) if jars is None else jars
+    folder = os.environ.get(JARS)
     lists: dict[str, list[str]] = {}
     for name in dict.fromkeys(names):
         reject_unknown("connector", [name], CONNECTORS)

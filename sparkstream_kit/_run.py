@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections import deque
 from contextlib import suppress
@@ -34,7 +33,6 @@ _log = logging.getLogger(__name__)
 # The exit codes of a clean stop that did not succeed; a JVM that Python has started is deaf to SIGINT.
 _CUT = {"SIGINT": 130, "SIGTERM": 143, "a signal to the JVM": 143}
 _STOP_LIMIT = 5.0  # seconds that Spark may take to stop a query
-_OF_KAFKA = re.compile(r"failOnDataLoss|KAFKA_|org\.apache\.kafka|TopicPartition|OffsetOutOfRange")
 _LOOK_AT_FILES = 60.0  # seconds from one look at the input files to the next
 
 
@@ -65,14 +63,12 @@ class Run:
         self._on_batch = on_batch
         self._limits = limits
         self._queries = {str(query.runId): query for query in queries}
-        self._frames = {run_id: asking.frame(query) for run_id, query in self._queries.items()}
         self._names = {run_id: query.name or query.id for run_id, query in self._queries.items()}
         self._done = {
             run_id: before or QuerySummary(self._names[run_id], query.id, mode=asking.mode(query))
             for run_id, query in self._queries.items()
         }
         self._records = {run_id: deque[Record](maxlen=KEPT) for run_id in self._queries}
-        self._intervals = {run_id: asking.interval(query) for run_id, query in self._queries.items()}
         self._last_row = self._inbox.started
         self._warnings: dict[str, str] = {}  # what was found, and the query that it was found at
         self._passed_over: dict[str, set[str]] = {run_id: set() for run_id in self._queries}
@@ -106,9 +102,12 @@ class Run:
         self._look_at_files()
         for query in self._queries.values():
             asking.bring_printed(query)  # of a batch that failed
-            asking.forget(query)
         close_ended()
-        summary = self._summarise(ended_by)
+        try:
+            summary = self._summarise(ended_by)
+        finally:
+            for query in self._queries.values():
+                asking.forget(query)
         if stuck:
             why = dict.fromkeys(asking.why_it_runs(self._queries[run_id]) for run_id in stuck.values())
             raise QueryFailed(
@@ -266,22 +265,17 @@ class Run:
                 raise InputUnavailable(name, said, summary) from error
             if damaged := self._damaged(run_id):
                 raise CheckpointDamaged(name, f"{damaged} (Spark: {cause})", summary) from error
-            failed = QueryFailed(name, self._lost(run_id, f"{cause}\n{error}") or cause, summary)
+            lost = topics.what_is_lost(asking.frame(query), asking.checkpoint(query), f"{cause}\n{error}")
+            failed = QueryFailed(name, lost or cause, summary)
             # The signal may have hit a process that Spark had started for the batch.
             failed.exit_code = _CUT.get(ended_by, failed.exit_code)
             raise failed from error
         return summary
 
-    def _lost(self, run_id: str, said: str) -> str | None:
-        """Say what Kafka has no longer, or that it is down, where Spark says that in words of its own."""
-        frame, checkpoint = self._frames[run_id], asking.checkpoint(self._queries[run_id])
-        if frame is None or checkpoint is None or not _OF_KAFKA.search(said):
-            return None
-        return topics.what_is_lost(frame, checkpoint)
-
     def _verdicts(self, run_id: str) -> tuple[Verdict, ...]:
         """Return what the last batches of a query mean."""
-        return tuple(verdicts(list(self._records[run_id]), interval=self._intervals[run_id]))
+        interval = asking.interval(self._queries[run_id])
+        return tuple(verdicts(list(self._records[run_id]), interval=interval))
 
     def _damaged(self, run_id: str) -> str | None:
         """Say which file of a checkpoint is damaged, where no batch has come through since the start.

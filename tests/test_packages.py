@@ -23,27 +23,36 @@ KAFKA = (
 )
 
 
+@pytest.fixture(autouse=True)
+def no_jars(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a folder of jars, whatever the machine has; a test may name one."""
+    monkeypatch.delenv(_packages.JARS, raising=False)
+
+
 @pytest.mark.parametrize(
     ("version", "package"),
     [("4.0.1", "delta-spark_4.0_2.13"), ("4.1.0", "delta-spark_4.1_2.13"), ("4.2.0", "delta-spark_4.2_2.13")],
 )
 def test_each_spark_has_packages_of_its_own(version: str, package: str) -> None:
-    found = _packages.needed(["kafka", "delta"], version, jars="")["spark.jars.packages"]
+    found = _packages.needed(["kafka", "delta"], version)["spark.jars.packages"]
     assert found == f"org.apache.spark:spark-sql-kafka-0-10_2.13:{version},io.delta:{package}:4.4.0"
 
 
 def test_what_is_given_stays_and_nothing_comes_twice() -> None:
     given = {"spark.sql.extensions": "org.example.Mine", "spark.jars.packages": "a:b:1"}
-    found = _packages.needed(["delta", "delta"], "4.2.0", given, jars="")
+    found = _packages.needed(["delta", "delta"], "4.2.0", given)
     assert found["spark.sql.extensions"] == "org.example.Mine,io.delta.sql.DeltaSparkSessionExtension"
     assert found["spark.jars.packages"] == "a:b:1,io.delta:delta-spark_4.2_2.13:4.4.0"
 
 
-def test_of_two_versions_in_a_folder_the_later_is_taken(tmp_path: Path) -> None:
+def test_of_two_versions_in_a_folder_the_later_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in KAFKA:
         for version in ("4.1.2", "4.2.0"):
             (tmp_path / f"{name}-{version}.jar").touch()
-    found = _packages.needed(["kafka"], "4.2.0", jars=str(tmp_path))
+    monkeypatch.setenv(_packages.JARS, str(tmp_path))
+    found = _packages.needed(["kafka"], "4.2.0")
     assert found == {"spark.jars": ",".join(f"{tmp_path}/{name}-4.2.0.jar" for name in KAFKA)}
 
 
@@ -60,7 +69,7 @@ def test_of_two_versions_in_a_folder_the_later_is_taken(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_had_is_one_line(names: list[str], version: str, message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
-        _packages.needed(names, version, jars="")
+        _packages.needed(names, version)
 
 
 def test_a_folder_without_a_jar_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

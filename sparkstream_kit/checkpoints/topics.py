@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shlex
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ __all__ = ["check", "what_is_lost"]
 
 _log = logging.getLogger(__name__)
 
+# What of a failure speaks of Kafka.
+_OF_KAFKA = re.compile(r"failOnDataLoss|KAFKA_|org\.apache\.kafka|TopicPartition|OffsetOutOfRange")
 _GO_ON = "to go on without: sources.kafka(…, failOnDataLoss=False)"
 _Ids = dict[str, dict[str, str]]  # of the topics of each source, by its number
 
@@ -74,8 +77,13 @@ def check(
     return ids
 
 
-def what_is_lost(frame: DataFrame, checkpoint: str) -> str | None:
-    """Say what Kafka no longer has of what a query was to read next; None if that is not why it failed."""
+def what_is_lost(frame: DataFrame | None, checkpoint: str | None, error: str) -> str | None:
+    """Say what Kafka no longer has of what a query was to read next, or that it is down.
+
+    Spark says both in words of its own. None if that is not why the query failed.
+    """
+    if frame is None or checkpoint is None or not _OF_KAFKA.search(error):
+        return None
     spark = frame.sparkSession
     if not kafka.can_ask(spark):
         return None
@@ -164,8 +172,8 @@ class _Source:
         if planned > done:
             raise InvalidInputError(
                 f"checkpoint {root}: batch {planned} was planned on the former topic {topics[0]} and is not "
-                f"committed; rewind first: sparkstream checkpoint rewind "
-                f"{shlex.quote(str(root))} --to {done}"
+                f"committed; rewind first: "
+                f"sparkstream checkpoint rewind {shlex.quote(str(root))} --to {done}"
             )
         file = root / "offsets" / str(done)
         query, *lines = layout.lines(file, "v1")
