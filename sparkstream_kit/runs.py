@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from py4j.protocol import Py4JError
 
@@ -15,13 +17,15 @@ from sparkstream_kit._spark import shutdown
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from pyspark.sql.streaming.listener import StreamingQueryProgress
     from pyspark.sql.streaming.query import StreamingQuery
 
     from sparkstream_kit.progress import RunSummary
+
+    _OnBatch = Callable[[StreamingQueryProgress], None]
 
 __all__ = ["run"]
 
@@ -35,6 +39,9 @@ def run(
     grace: float = 30,
     on_batch: Callable[[StreamingQueryProgress], None] | None = None,
     drain: bool = False,
+    show: str | None = None,
+    ui: int | None = None,
+    record: str | Path | None = None,
 ) -> RunSummary:
     """Wait for queries and end them well; call it in the main thread, where signals arrive.
 
@@ -59,6 +66,9 @@ def run(
         drain: at the end of input, run one more batch of each query, which reads nothing and closes every
             window: what waited for the watermark is written. The input has ended then: `start` refuses the
             checkpoint afterwards, unless it is rewound.
+        show: `terminal`: show on standard error what the queries do, and what that means.
+        ui: show the same on a page of this machine, at this port; 0 for a free one.
+        record: a file that gets each batch as a line of JSON; `sparkstream watch FILE` shows it.
 
     Returns:
         What was done, query by query.
@@ -77,10 +87,11 @@ def run(
         limits = Limits(idle, max_batches)
         inbox = _waiting.Inbox(run_for=run_for, idle=idle, stop_file=stop_file)
         drains = [_drain_of(query) for query in queries] if drain else []
-        summary = Run(queries, inbox, on_batch, limits).to_end(grace)
-        if summary.ended_by != "end of input":
-            return summary
-        return _drained(summary, drains, on_batch, grace)
+        with _shown(queries, on_batch, inbox, show=show, ui=ui, record=record) as told:
+            summary = Run(queries, inbox, told, limits).to_end(grace)
+            if summary.ended_by != "end of input":
+                return summary
+            return _drained(summary, drains, told, grace)
     except InvalidInputError:
         for query in queries:
             if is_a("StreamingQuery", query):  # and not a session, say, which can be stopped too
@@ -90,6 +101,26 @@ def run(
         if not shutdown.jvm_has_ended(err):
             raise
         raise QueryFailed("run", "Spark's JVM ended before the run did") from err
+
+
+@contextmanager
+def _shown(
+    queries: tuple[StreamingQuery, ...], on_batch: _OnBatch | None, inbox: _waiting.Inbox, **asked: Any
+) -> Iterator[_OnBatch | None]:
+    """Open the faces that were asked for; yield what to call with each batch."""
+    if all(value is None for value in asked.values()):
+        yield on_batch
+        return
+    from sparkstream_kit.monitoring import faces
+
+    with faces.watching(queries, stop=partial(inbox.post, "stop"), **asked) as shown:
+
+        def told(progress: StreamingQueryProgress) -> None:
+            shown(progress)
+            if on_batch is not None:
+                on_batch(progress)
+
+        yield told
 
 
 def _drain_of(query: StreamingQuery) -> asking.Drain:
@@ -104,7 +135,7 @@ def _drain_of(query: StreamingQuery) -> asking.Drain:
 def _drained(
     summary: RunSummary,
     drains: list[asking.Drain],
-    on_batch: Callable[[StreamingQueryProgress], None] | None,
+    on_batch: _OnBatch | None,
     grace: float,
 ) -> RunSummary:
     """Run the last batch of each query that still holds something, and add it to the summary."""

@@ -19,6 +19,7 @@ PACKAGE = Path(sparkstream_kit.__file__).parent
 EXTRAS = {"__main__", "cli", "connectors", "feeds", "monitoring", "server", "testing"}
 # Where the core opens an extra, each when the caller asks for what lies behind it: a module and a room.
 DOORS = {
+    ("sparkstream_kit.runs", "monitoring"),
     ("sparkstream_kit.session", "server"),
     ("sparkstream_kit.sinks", "connectors"),
     ("sparkstream_kit.sources", "connectors"),

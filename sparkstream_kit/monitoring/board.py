@@ -1,0 +1,212 @@
+"""What the queries of a run have done and do now: one record of a batch, one board, many faces."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from sparkstream_kit._arguments import check
+from sparkstream_kit._spark import query as asking
+from sparkstream_kit.progress import QuerySummary
+from sparkstream_kit.verdicts import Record, Verdict, record, verdicts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pyspark.sql.streaming.listener import StreamingQueryProgress
+    from pyspark.sql.streaming.query import StreamingQuery
+
+__all__ = ["SHOWN", "Batch", "Board", "Picture"]
+
+SHOWN = 300  # batches of a query that a face can show
+_SILENT = 10.0  # seconds without a batch, beyond what its trigger asks for, that are worth a word
+_FIRST = 10.0  # seconds that a first batch may take, which starts much
+# The parts of a batch by Spark's names, folded to four that people know.
+_PLANNING = ("queryPlanning", "getBatch")
+_LOG_WRITES = ("walCommit", "commitBatch", "commitOffsets")
+_LOOKING = ("latestOffset",)
+
+
+@dataclass(frozen=True)
+class Batch(Record):
+    """One batch, as faces show it: a `Record` with what charts need.
+
+    Attributes:
+        work: seconds in which its rows were read, computed and written.
+        planning: seconds in which Spark planned that.
+        log_writes: seconds in which Spark wrote the checkpoint's logs.
+        looking: seconds in which Spark looked for new input.
+        rows_out: rows written; None where the sink does not say.
+        state_bytes: the memory that its state takes; None without state.
+        late: rows or groups that it dropped as late; None without a watermark.
+        bad: bad rows that `quarantine` found in it; None where the query does not use that.
+    """
+
+    work: float = 0.0
+    planning: float = 0.0
+    log_writes: float = 0.0
+    looking: float = 0.0
+    rows_out: int | None = None
+    state_bytes: int | None = None
+    late: int | None = None
+    bad: int | None = None
+
+    @property
+    def lag(self) -> float | None:
+        """Seconds from the watermark to the batch's begin; None without a watermark."""
+        return None if self.watermark is None else (self.at - self.watermark).total_seconds()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A query at one moment.
+
+    Attributes:
+        name: the query's name.
+        run_id: Spark's id of this start of the query.
+        active: whether the run goes on.
+        interval: seconds from one batch to the next that its trigger asks for; None without one.
+        summary: what it has done in this run.
+        batches: the last ones, at most 300, in order.
+        verdicts: what they mean, the worst first.
+    """
+
+    name: str
+    run_id: str
+    active: bool
+    interval: float | None
+    summary: QuerySummary
+    batches: tuple[Batch, ...]
+    verdicts: tuple[Verdict, ...]
+
+
+class Board:
+    """Keeps the last batches of each query; one thread adds to it, and any number of others look at it."""
+
+    def __init__(self) -> None:
+        self._queries: dict[str, _Query] = {}
+        self._changed = threading.Condition()
+        self._version = 0
+        self._ended = False
+
+    def watch(self, queries: Iterable[StreamingQuery]) -> None:
+        """Add queries, before their first batch."""
+        with self._changed:
+            for query in queries:
+                name = query.name or query.id
+                summary = QuerySummary(name, query.id, mode=asking.mode(query))
+                self._queries[str(query.runId)] = _Query(summary, asking.interval(query))
+            self._tell()
+
+    def add(self, progress: StreamingQueryProgress) -> None:
+        """Add a batch; of a query that is not watched, such as one that is read from a file, that too."""
+        check(Board.add, locals())
+        run_id = str(progress.runId)
+        with self._changed:
+            if run_id not in self._queries:
+                self._queries[run_id] = _Query(
+                    QuerySummary(progress.name or str(progress.id), str(progress.id)), None
+                )
+            if self._queries[run_id].add(progress):
+                self._tell()
+
+    def end(self) -> None:
+        """Say that no more batches come."""
+        with self._changed:
+            self._ended = True
+            self._tell()
+
+    @property
+    def ended(self) -> bool:
+        """Whether no more batches come."""
+        return self._ended
+
+    def wait(self, seen: int, limit: float) -> int:
+        """Wait until there is something new, at most so many seconds.
+
+        Args:
+            seen: what this function returned last; 0 before.
+            limit: seconds.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._version > seen, limit)
+            return self._version
+
+    def pictures(self, now: datetime | None = None) -> list[Picture]:
+        """Return each query as it is now, the one with the worst verdict first.
+
+        Args:
+            now: the moment that they are shown at; by default the clock's.
+        """
+        with self._changed:
+            kept = [
+                (run_id, query.summary, tuple(query.batches), query.interval, query.since)
+                for run_id, query in self._queries.items()
+            ]
+            ended = self._ended
+        moment = now or datetime.now(UTC)
+        made = []
+        for run_id, summary, batches, interval, since in kept:
+            said = verdicts(batches, interval=interval)
+            if not ended and (silent := _silent(batches, since, interval, moment)):
+                said.insert(0, silent)
+            made.append(Picture(summary.name, run_id, not ended, interval, summary, batches, tuple(said)))
+        return sorted(made, key=lambda each: _rank(each.verdicts))
+
+    def _tell(self) -> None:
+        self._version += 1
+        self._changed.notify_all()
+
+
+class _Query:
+    """What the board keeps of a query."""
+
+    def __init__(self, summary: QuerySummary, interval: float | None) -> None:
+        self.summary = summary
+        self.interval = interval
+        self.since = datetime.now(UTC)
+        self.batches: deque[Batch] = deque(maxlen=SHOWN)
+
+    def add(self, progress: StreamingQueryProgress) -> bool:
+        """Add a batch, and say whether it is a new one."""
+        before, self.summary = self.summary, self.summary.with_batch(progress)
+        if self.summary is before:
+            return False
+        times, states, out = progress.durationMs, progress.stateOperators, progress.sink.numOutputRows
+        self.batches.append(
+            Batch(
+                **vars(record(progress)),
+                work=times.get("addBatch", 0) / 1000,
+                planning=sum(times.get(part, 0) for part in _PLANNING) / 1000,
+                log_writes=sum(times.get(part, 0) for part in _LOG_WRITES) / 1000,
+                looking=sum(times.get(part, 0) for part in _LOOKING) / 1000,
+                rows_out=out if out >= 0 else None,
+                state_bytes=sum(state.memoryUsedBytes for state in states) if states else None,
+                late=_more(before.late_rows, self.summary.late_rows),
+                bad=_more(before.bad_rows, self.summary.bad_rows),
+            )
+        )
+        return True
+
+
+def _more(before: int | None, now: int | None) -> int | None:
+    return None if now is None else now - (before or 0)
+
+
+def _silent(
+    batches: tuple[Batch, ...], since: datetime, interval: float | None, now: datetime
+) -> Verdict | None:
+    """Say that a query has had no batch for long, although it runs."""
+    last = batches[-1] if batches else None
+    quiet = (now - (last.at if last else since)).total_seconds() - (last.seconds if last else 0)
+    if quiet <= _SILENT + 2 * max(interval or 0, last.seconds if last else _FIRST):
+        return None
+    return Verdict("warn", f"no batch for {quiet:,.0f} s: no new rows have come, or a batch takes long")
+
+
+def _rank(said: tuple[Verdict, ...]) -> int:
+    levels = [verdict.level for verdict in said]
+    return 0 if "bad" in levels else 1 if "warn" in levels else 2

@@ -1,0 +1,77 @@
+"""The faces of a run that `run(…, show=, ui=, record=)` asks for."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from sparkstream_kit.errors import reject_unknown
+from sparkstream_kit.monitoring.board import Board
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from pyspark.sql.streaming.listener import StreamingQueryProgress
+    from pyspark.sql.streaming.query import StreamingQuery
+
+    Told = Callable[[StreamingQueryProgress], None]
+
+__all__ = ["watching"]
+
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def watching(
+    queries: Sequence[StreamingQuery],
+    *,
+    stop: Callable[[str], None],
+    show: str | None = None,
+    ui: int | None = None,
+    record: str | Path | None = None,
+) -> Iterator[Told]:
+    """Open the faces of a run, and close them at its end.
+
+    Args:
+        queries: those of the run.
+        stop: ends the run, with what it was ended by.
+        show: `terminal`: a picture of the run on standard error.
+        ui: the port of a page; 0 for one that is free.
+        record: a file that gets each batch.
+
+    Yields:
+        A function to call with each batch. An error in a face is logged, and the run goes on without it.
+    """
+    if show is not None:
+        reject_unknown("face (show=)", [show], ["terminal"])
+    board = Board()
+    board.watch(queries)
+    told: list[Told] = [board.add]
+    with ExitStack() as faces:
+        if record is not None:
+            from sparkstream_kit.monitoring import recorder
+
+            told.append(faces.enter_context(recorder.recording(record, queries)))
+        if ui is not None:
+            from sparkstream_kit.monitoring import page
+
+            faces.enter_context(page.served(board, queries, port=ui, stop=stop))
+        if show is not None:
+            from sparkstream_kit.monitoring import terminal
+
+            faces.enter_context(terminal.shown(board))
+
+        def tell(progress: StreamingQueryProgress) -> None:
+            for each in list(told):
+                try:
+                    each(progress)
+                except Exception as err:  # noqa: BLE001 - said, and the run goes on
+                    told.remove(each)
+                    _log.warning("the run goes on without one of its faces: %s: %s", type(err).__name__, err)
+
+        try:
+            yield tell
+        finally:
+            board.end()

@@ -1,0 +1,71 @@
+"""The board: what every face shows, from progress that real queries had."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from pyspark.sql.streaming.listener import StreamingQueryProgress
+
+from sparkstream_kit.monitoring.board import SHOWN, Board
+
+LINES = (Path(__file__).parent / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
+
+
+@pytest.fixture
+def board() -> Board:
+    """A board with the recorded batches of three queries."""
+    made = Board()
+    for line in LINES:
+        made.add(StreamingQueryProgress.fromJson(json.loads(line)))
+    return made
+
+
+def test_each_query_has_its_batches_and_its_totals(board: Board) -> None:
+    told = [json.loads(line) for line in LINES]
+    pictures = {each.name: each for each in board.pictures()}
+    assert set(pictures) == {each["name"] for each in told}
+    for name, picture in pictures.items():
+        mine = [each for each in told if each["name"] == name]
+        assert [batch.batch for batch in picture.batches] == [each["batchId"] for each in mine][-SHOWN:]
+        assert picture.summary.input_rows == sum(each["numInputRows"] for each in mine)
+        for batch, each in zip(picture.batches, mine, strict=True):
+            parts = batch.work + batch.planning + batch.log_writes + batch.looking
+            assert 0 < parts <= batch.seconds + 0.01
+            assert batch.work == each["durationMs"]["addBatch"] / 1000
+        for total, one in (("late_rows", "late"), ("bad_rows", "bad")):
+            counts = [getattr(batch, one) for batch in picture.batches]
+            known = getattr(picture.summary, total)
+            assert (None if known is None else sum(counts)) == known
+
+
+def test_the_worst_comes_first_and_silence_is_said(board: Board) -> None:
+    last = max(batch.at for picture in board.pictures() for batch in picture.batches)
+    assert not any("no batch" in str(said) for each in board.pictures(last) for said in each.verdicts)
+    later = board.pictures(last + timedelta(minutes=2))
+    assert all(each.verdicts[0].text.startswith("no batch for 1") for each in later)
+    board.end()
+    levels = [[said.level for said in each.verdicts] for each in board.pictures(last + timedelta(minutes=2))]
+    assert levels == sorted(levels, key=lambda each: ("bad" not in each, "warn" not in each))
+    assert not any(each.active for each in board.pictures())
+
+
+def test_who_waits_is_told_of_a_batch_once(board: Board) -> None:
+    seen = board.wait(0, 0)
+    board.add(StreamingQueryProgress.fromJson(json.loads(LINES[0])))
+    assert board.wait(seen, 0) == seen, "a batch that it has"
+    board.end()
+    assert board.wait(seen, 0) > seen
+
+
+def test_no_query_has_more_than_it_can_show() -> None:
+    board = Board()
+    progress = json.loads(LINES[0])
+    for number in range(SHOWN + 10):
+        board.add(StreamingQueryProgress.fromJson(progress | {"batchId": number}))
+    [picture] = board.pictures(datetime.now(UTC))
+    assert len(picture.batches) == SHOWN
+    assert picture.summary.batches == SHOWN + 10
+    assert picture.summary.input_rows == (SHOWN + 10) * progress["numInputRows"], "totals never fall"
