@@ -108,6 +108,14 @@ EVENT_TIME = {
     ),
 }
 
+# What is seen of a query that runs.
+WATCH = {
+    "--show": _switch(
+        "Show on standard error what the query does: rows a second, the time of its batches, and what is "
+        "wrong. In a terminal as a picture in place (needs the extra cli), elsewhere as lines."
+    ),
+}
+
 # How the query runs, and what ends it.
 RUN = {
     "--profile": _value(
@@ -134,6 +142,7 @@ RUN = {
     ),
     "--idle": _value("SECONDS", seconds, "Stop after this many seconds without a row. Default: never."),
     "--stop-file": _value("PATH", str, "Stop cleanly when a file appears at this path."),
+    **WATCH,
 }
 
 # The same for a query by keys (`transformWithState`), whose state is always in RocksDB.
