@@ -108,6 +108,12 @@ EVENT_TIME = {
     ),
 }
 
+# What shows the run; for each job whose queries `run` waits for.
+SHOW = {
+    "--ui": _switch("Show what the queries do on a page of this machine, at a free port."),
+    "--ui-port": _value("PORT", _flag_values.port, "The same, at this port."),
+}
+
 # How the query runs, and what ends it.
 RUN = {
     "--profile": _value(
@@ -134,6 +140,7 @@ RUN = {
     ),
     "--idle": _value("SECONDS", seconds, "Stop after this many seconds without a row. Default: never."),
     "--stop-file": _value("PATH", str, "Stop cleanly when a file appears at this path."),
+    **SHOW,
 }
 
 # The same for a query by keys (`transformWithState`), whose state is always in RocksDB.
