@@ -30,8 +30,8 @@ def transform(lines: DataFrame) -> DataFrame:
 @jobflags.exit_codes
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the counts of each batch go to standard output, everything else to standard error."""
-    flags = ("--profile", "--trigger", "--run-for", "--idle", "--stop-file", "--database", "--take-over")
-    flags = (*jobflags.SERVER, *flags, *jobflags.SHOW)
+    flags = ("--profile", "--trigger", "--run-for", "--idle", "--stop-file", *jobflags.SHOW)
+    flags = (*jobflags.SERVER, *flags, "--database", "--take-over")
     args = jobflags.parser(__doc__, *flags, table="word_counts").parse_args(argv)
 
     from sparkstream_kit import run, sinks, sources, spark_session, start
