@@ -62,7 +62,11 @@ def live(
     else:
         query = _started(cast("DataFrame", shown), name, mode, trigger)
     frame, table = asking.frame(query), asking.table(query)
-    run(query, run_for=run_for, idle=idle, max_batches=max_batches, show="notebook")
+    try:
+        run(query, run_for=run_for, idle=idle, max_batches=max_batches, show="notebook")
+    except KeyboardInterrupt:  # before or after `run` takes it for the end of the run
+        query.stop()
+        raise
     return None if frame is None or table is None else frame.sparkSession.table(table)
 
 
