@@ -107,6 +107,13 @@ def test_a_crash_between_two_tables_leaves_both_exact(stream: DataFrame, out: Pa
     assert rows(out) == rows(tmp_path / "second") == CASES["append"][2]
 
 
+@pytest.mark.parametrize("name", ["order", "a.b", 'a"b', "a'b", "a`b", "Käse"])
+def test_a_key_may_have_any_name(stream: DataFrame, out: Path, tmp_path: Path, name: str) -> None:
+    named = totals(stream).withColumnRenamed("k", name)
+    finish(named, sinks.delta(out, how="upsert", keys=[name]), tmp_path / "ckpt", "update")
+    assert rows(out) == [("a", 3), ("b", 4), ("c", 5)]
+
+
 @pytest.mark.parametrize("how", ["append", "upsert", "replace"])
 def test_a_batch_without_rows_is_a_commit_without_files(
     stream: DataFrame, out: Path, tmp_path: Path, how: str
