@@ -1,6 +1,6 @@
 """Many batches into the sinks of real systems: nothing that a driver holds grows with their number.
 
-`make soak` runs it; pytest does not collect this file by itself: Delta's writer takes a second or more a batch.
+`make soak` runs it; pytest collects it only by its name: Delta takes a second or more a batch.
 """
 
 from __future__ import annotations
