@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkstream_kit._spark.session import is_connect
@@ -15,6 +14,8 @@ from sparkstream_kit.errors import KitError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pyspark.errors import AnalysisException
 
 __all__ = [
     "analyzed_plan",
