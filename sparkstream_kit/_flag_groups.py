@@ -134,6 +134,7 @@ RUN = {
     ),
     "--idle": _value("SECONDS", seconds, "Stop after this many seconds without a row. Default: never."),
     "--stop-file": _value("PATH", str, "Stop cleanly when a file appears at this path."),
+    "--dry-run": _switch("Check everything, print what would run, and end; nothing is read or written."),
 }
 
 # The same for a query by keys (`transformWithState`), whose state is always in RocksDB.
