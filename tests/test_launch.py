@@ -50,6 +50,7 @@ def test_the_wheel_holds_the_kit_and_conf_and_no_jobs(wheel: Path) -> None:
         "conf/test.conf",
         "conf/cluster.conf",
         "conf/log4j2.properties",
+        *(f"monitoring/web/{path.name}" for path in (ROOT / "sparkstream_kit/monitoring/web").iterdir()),
     ):
         assert f"sparkstream_kit/{name}" in names
 
