@@ -31,7 +31,8 @@ faults: setup ## kill, damage and fill up what runs, and see that no row is lost
 	@$(ENTER) python -m pytest tests/faults -n 3 --dist worksteal
 
 soak: setup ## write 2,000 batches to each sink, and see that the driver holds no more after them (an hour or more)
-	@$(ENTER) BATCHES=2000 python -m pytest tests/faults/test_soak.py -n 2 --dist worksteal -rP -o faulthandler_timeout=0
+	@bash scripts/systems.sh kafka spark
+	@$(ENTER) BATCHES=2000 python -m pytest tests/faults/test_soak.py tests/systems/soak.py -n 2 --dist worksteal -rP -o faulthandler_timeout=0
 
 bench: setup ## measure the kit beside other ways, on a tenth of the data: ten minutes on two cores that do nothing else
 	@bash scripts/postgresql.sh

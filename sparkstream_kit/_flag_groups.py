@@ -110,6 +110,10 @@ EVENT_TIME = {
 
 # What shows the run; for each job whose queries `run` waits for.
 SHOW = {
+    "--show": _switch(
+        "Show on standard error what the queries do: rows a second, the time of their batches, and what is "
+        "wrong. In a terminal as a picture in place (needs the extra cli), elsewhere as lines."
+    ),
     "--ui": _switch("Show what the queries do on a page of this machine, at a free port."),
     "--ui-port": _value("PORT", _flag_values.port, "The same, at this port."),
 }
@@ -140,6 +144,7 @@ RUN = {
     ),
     "--idle": _value("SECONDS", seconds, "Stop after this many seconds without a row. Default: never."),
     "--stop-file": _value("PATH", str, "Stop cleanly when a file appears at this path."),
+    "--dry-run": _switch("Check everything, print what would run, and end; nothing is read or written."),
     **SHOW,
 }
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CheckpointDamaged",
+    "DryRun",
     "InputUnavailable",
     "InvalidInputError",
     "KitError",
@@ -62,6 +63,12 @@ class MissingExtraError(KitError, ImportError):
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} needs an optional library; run: pip install 'sparkstream-kit[{extra}]'")
+
+
+class DryRun(KitError):  # noqa: N818 - the rule above
+    """A dry run has come to where its queries would run; a job prints what would run, and ends with 0."""
+
+    exit_code = 0
 
 
 class QueryFailed(KitError):  # noqa: N818 - the rule above

@@ -291,34 +291,38 @@ def for_session(args: Namespace) -> dict[str, Any]:
 
 
 def for_start(args: Namespace) -> dict[str, Any]:
-    """Return what `--checkpoint`, `--available-now` and `--trigger` ask for, as keywords of `start`.
+    """Return what the flags that are about a start ask for, as keywords of `start`.
 
     Example:
         >>> for_start(Namespace(checkpoint="ckpt", trigger="5 seconds"))
         {'checkpoint': 'ckpt', 'processingTime': '5 seconds'}
     """
     given = vars(args)
-    if given.get("drain") and not given.get("checkpoint"):
+    if given.get("drain") and not given.get("checkpoint") and not given.get("dry_run"):
         # Spark removes a temporary one when the query ends, and the last batch comes after that.
         args.temporary = tempfile.TemporaryDirectory(prefix="sparkstream-", ignore_cleanup_errors=True)
         args.checkpoint = given["checkpoint"] = args.temporary.name
-    keywords = {"checkpoint": given.get("checkpoint")}
+    keywords: dict[str, Any] = {"checkpoint": given.get("checkpoint")}
+    if given.get("dry_run"):
+        keywords["dry_run"] = True
     if given.get("available_now"):
         return keywords | {"availableNow": True}
     return keywords | ({"processingTime": given["trigger"]} if given.get("trigger") else {})
 
 
 def for_run(args: Namespace) -> dict[str, Any]:
-    """Return what `--run-for`, `--idle`, `--stop-file`, `--drain` and `--ui` ask for, as keywords of `run`.
+    """Return what `--run-for`, `--idle`, `--stop-file`, `--drain` and `*SHOW` ask for, as keywords of `run`.
 
     Example:
         >>> for_run(Namespace(input_dir="in", run_for=60.0, stop_file=None))
         {'run_for': 60.0, 'stop_file': None}
-        >>> for_run(Namespace(ui=True, ui_port=None)), for_run(Namespace(ui=False, ui_port=8080))
-        ({'ui': 0}, {'ui': 8080})
+        >>> for_run(Namespace(ui=True, ui_port=None)), for_run(Namespace(show=True, ui=False, ui_port=8080))
+        ({'ui': 0}, {'show': 'terminal', 'ui': 8080})
     """
     known = ("run_for", "idle", "stop_file", "drain")
     keywords = {name: value for name, value in vars(args).items() if name in known}
+    if getattr(args, "show", False):
+        keywords["show"] = "terminal"
     if getattr(args, "ui_port", None):
         return keywords | {"ui": args.ui_port}
     return keywords | ({"ui": 0} if getattr(args, "ui", False) else {})

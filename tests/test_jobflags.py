@@ -130,6 +130,8 @@ def test_the_shared_flags_are_read() -> None:
     assert (args.input_dir, args.profile, args.checkpoint) == ("/", "test", "c")
     assert (args.run_for, args.idle, args.available_now, args.trigger) == (1.5, 2.0, False, "5 seconds")
     assert (args.format, args.stop_file, args.database) == ("table", None, None)
+    assert "show" not in jobflags.for_run(args)
+    assert jobflags.for_run(parse("/", "--show"))["show"] == "terminal"
     assert parse("--", "/").input_dir == "/"
 
 

@@ -72,6 +72,7 @@ class Picture:
         summary: what it has done in this run.
         batches: the last ones, at most 300, in order.
         verdicts: what they mean, the worst first.
+        since: when it was started.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Picture:
     summary: QuerySummary
     batches: tuple[Batch, ...]
     verdicts: tuple[Verdict, ...]
+    since: datetime
 
 
 class Board:
@@ -153,7 +155,9 @@ class Board:
             said = verdicts(batches, interval=interval)
             if not ended and (silent := _silent(batches, since, interval, moment)):
                 said.insert(0, silent)
-            made.append(Picture(summary.name, run_id, not ended, interval, summary, batches, tuple(said)))
+            made.append(
+                Picture(summary.name, run_id, not ended, interval, summary, batches, tuple(said), since)
+            )
         return sorted(made, key=lambda each: _rank(each.verdicts))
 
     def _tell(self) -> None:

@@ -29,6 +29,7 @@ __all__ = [
     "REASON",
     "SCALARS",
     "bad_rows",
+    "check_type",
     "count_bad",
     "finite",
     "good_rows",
@@ -214,6 +215,29 @@ def readable(file: Column) -> Column:
     """Return Spark's URL of a file as people write it: a path if it is local."""
     path = F.regexp_replace(file, "^file:/+", "/")
     return F.try_url_decode(F.replace(path, F.lit("+"), F.lit("%2B")))  # in Spark's URL a plus is a plus
+
+
+def check_type(name: str, kind: T.DataType, also: tuple[type[T.DataType], ...], otherwise: str) -> None:
+    """Refuse a type of a column that no value of a format with objects and lists has.
+
+    Args:
+        name: the column, for the message.
+        kind: its type.
+        also: the types that the format has beside those of texts.
+        otherwise: the format, as in "JSON cannot hold {type}; read it as a string".
+
+    Raises:
+        InvalidInputError: with the column.
+    """
+    if isinstance(kind, T.StructType):
+        for field in kind.fields:
+            check_type(f"{name}.{field.name}", field.dataType, also, otherwise)
+    elif isinstance(kind, T.ArrayType):
+        check_type(name, kind.elementType, also, otherwise)
+    elif isinstance(kind, T.MapType) and isinstance(kind.keyType, T.StringType):
+        check_type(name, kind.valueType, also, otherwise)
+    elif not isinstance(kind, (*SCALARS, *also)):
+        raise InvalidInputError(f"column {name}: {otherwise.format(type=kind.simpleString())}")
 
 
 def typed(text: Column, kind: T.DataType, pattern: str | None) -> Column:
