@@ -17,7 +17,8 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from sparkstream_kit.errors import KitError, innermost_cause
+from sparkstream_kit.errors import KitError, MissingExtraError, innermost_cause
+from sparkstream_kit.monitoring._metrics import scraped
 from sparkstream_kit.monitoring._pictures import Sent
 
 if TYPE_CHECKING:
@@ -158,6 +159,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(HTTPStatus.OK, *self.server.files[path])
         elif path == "/events":
             self._events()
+        elif path == "/metrics":
+            self._metrics()
         elif path == "/stop":
             self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, "to end the run: POST /stop, with the token")
         else:
@@ -196,6 +199,12 @@ class _Handler(BaseHTTPRequestHandler):
         self._head(HTTPStatus.OK, "text/event-stream")
         self.server.page.tell(self._send)
 
+    def _metrics(self) -> None:
+        try:
+            self._answer(HTTPStatus.OK, *scraped(self.server.page.board, self.headers.get("Accept", "")))
+        except MissingExtraError as err:
+            self._refuse(HTTPStatus.NOT_IMPLEMENTED, str(err))
+
     def _send(self, text: str) -> None:
         # A browser says nothing more here: what can be read is the end of its connection.
         if select.select([self.connection], [], [], 0)[0]:
@@ -211,7 +220,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _head(self, status: HTTPStatus, kind: str, length: int | None = None) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        self.send_header("Content-Type", kind if "charset=" in kind else f"{kind}; charset=utf-8")
         if length is not None:
             self.send_header("Content-Length", str(length))
         self.send_header("Connection", "close")
