@@ -114,6 +114,9 @@ SHOW = {
         "Show on standard error what the queries do: rows a second, the time of their batches, and what is "
         "wrong. In a terminal as a picture in place (needs the extra cli), elsewhere as lines."
     ),
+    "--record": _value(
+        "FILE", str, "Append each batch to this file, as a line of JSON; sparkstream watch FILE shows it."
+    ),
     "--ui": _switch("Show what the queries do on a page of this machine, at a free port."),
     "--ui-port": _value("PORT", _flag_values.port, "The same, at this port."),
 }

@@ -74,7 +74,16 @@ __all__ = [
 _OF_KAFKA = ("--kafka", "--topic")
 
 # Flags whose file or folder may not be in the input folder.
-_WRITTEN = ("OUT_DIR", "--checkpoint", "--snapshot", "--database", "--delta", "--chart", "--stop-file")
+_WRITTEN = (
+    "OUT_DIR",
+    "--checkpoint",
+    "--snapshot",
+    "--database",
+    "--delta",
+    "--chart",
+    "--stop-file",
+    "--record",
+)
 
 
 # --- from the command line to arguments
@@ -321,6 +330,8 @@ def for_run(args: Namespace) -> dict[str, Any]:
     """
     known = ("run_for", "idle", "stop_file", "drain")
     keywords = {name: value for name, value in vars(args).items() if name in known}
+    if getattr(args, "record", None) is not None:
+        keywords["record"] = args.record
     if getattr(args, "show", False):
         keywords["show"] = "terminal"
     if getattr(args, "ui_port", None):
