@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 LINES = (Path(__file__).parent / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
 TOLD = [json.loads(line) for line in LINES]
 LABELS = ("query", "part", "level")
+OTHER = "11111111-1111-4111-8111-111111111111"  # an id of Spark's
 OPEN = "application/openmetrics-text; version=1.0.0"
 NAME = 'a "quoted" \\ name\nof two lines {query="x"} 1'
 
@@ -72,7 +73,7 @@ def test_totals_do_not_fall_however_long_a_run_is_and_however_often_a_query_star
     for number in range(SHOWN + 10):
         board.add(StreamingQueryProgress.fromJson(TOLD[0] | {"batchId": number}))
     assert values(board)[key] == (SHOWN + 10) * rows
-    again = {"runId": "11111111-1111-4111-8111-111111111111", "timestamp": "2030-01-01T00:00:00.000Z"}
+    again = {"id": OTHER, "runId": OTHER, "timestamp": "2030-01-01T00:00:00.000Z"}
     board.add(StreamingQueryProgress.fromJson(TOLD[0] | again))
     assert values(board)[key] == (SHOWN + 11) * rows
     assert values(board)["sparkstream_last_batch_id", TOLD[0]["name"]] == TOLD[0]["batchId"]

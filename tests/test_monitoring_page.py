@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import threading
 import zipfile
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr
 from http.client import HTTPConnection, HTTPResponse
 from importlib import import_module
 from pathlib import Path
@@ -24,7 +25,7 @@ from pyspark.sql.streaming.listener import StreamingQueryProgress
 import sparkstream_kit
 from sparkstream_kit import run, sinks, start
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
-from sparkstream_kit.monitoring import _requests
+from sparkstream_kit.monitoring import _requests, recorder
 from sparkstream_kit.monitoring._results import Results, bars
 from sparkstream_kit.monitoring.board import Board
 from sparkstream_kit.monitoring.page import served
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 LINES = (Path(__file__).parent / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
 FIRST = json.loads(LINES[0])
 WEB = Path(sparkstream_kit.__file__).parent / "monitoring" / "web"
+OTHER = "11111111-1111-4111-8111-111111111111"  # an id of Spark's
 SCRIPT = "<script>alert(1)</script>"
 
 
@@ -53,7 +55,10 @@ class Served:
         self.board = Board()
         self.stops: list[str] = []
         self.stack = ExitStack()
-        self.address = self.stack.enter_context(served(self.board, [], port=0, stop=self.stops.append))
+        said = io.StringIO()
+        with redirect_stderr(said):
+            self.tell = self.stack.enter_context(served(self.board, [], port=0, stop=self.stops.append))
+        self.address = said.getvalue().split()[4]
         self.port = int(self.address.split(":")[2].split("/")[0])
         self.token = self.address.partition("#token=")[2]
 
@@ -130,6 +135,7 @@ def page(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
         ("GET", "/", {"Host": "[::1]:9"}, 200),
         ("GET", "/", {"Host": "evil.example"}, 403),
         ("GET", "/events", {"Host": "evil.example:80"}, 403),
+        ("GET", "/record", {"Host": "evil.example"}, 403),
         ("GET", "/page.js", {"Host": "localhost.evil.example"}, 403),
         ("GET", "/", {"Host": "evil.example@localhost"}, 403),
         ("GET", "/", {"Host": ""}, 403),
@@ -239,7 +245,7 @@ def test_many_batches_come_in_few_pictures(page: Served) -> None:
 
 def test_a_query_that_is_started_again_is_shown_alone(page: Served) -> None:
     page.board.add(progress(batchId=5))
-    again = {"runId": "11111111-1111-4111-8111-111111111111", "timestamp": "2030-01-01T00:00:00.000Z"}
+    again = {"id": OTHER, "runId": OTHER, "timestamp": "2030-01-01T00:00:00.000Z"}
     with events(page.port) as stream:
         [before] = picture(stream)["queries"]
         page.board.add(progress(batchId=6, **again))
@@ -274,6 +280,26 @@ def test_an_error_of_the_run_is_told() -> None:
         said = picture_with(stream, lambda each: each["ended"])["ended"]
     assert said.startswith("the run has ended by an error: query totals failed: no such shop")
     assert "hush" not in said
+
+
+def test_a_recording_is_followed_from_elsewhere(page: Served) -> None:
+    page.tell(progress(batchId=1))
+    page.tell(progress(batchId=2))
+    board = Board()
+    with connection(page.port) as to:
+        to.request("GET", "/record")
+        with to.getresponse() as stream:
+            reading = threading.Thread(target=recorder.follow, args=(map(bytes.decode, stream), board))
+            reading.start()
+            seen = board.wait(0, 30)
+            while not board.pictures() or board.pictures()[0].summary.batches < 2:
+                seen = board.wait(seen, 30)
+            page.tell(progress(batchId=3))
+            page.end()
+            reading.join(30)
+    [found] = board.pictures()
+    assert [each.batch for each in found.batches] == [1, 2, 3]
+    assert board.ended
 
 
 # --- what must not harm the run
@@ -327,8 +353,9 @@ from sparkstream_kit.monitoring import page
 from sparkstream_kit.monitoring.board import Board
 assert "kit.zip" in page.__file__
 board = Board()
-with page.served(board, [], port=0, stop=print) as address:
-    to = HTTPConnection("127.0.0.1", int(address.split(":")[2].split("/")[0]))
+import contextlib, io
+with contextlib.redirect_stderr(io.StringIO()) as said, page.served(board, [], port=0, stop=print):
+    to = HTTPConnection("127.0.0.1", int(said.getvalue().split(":")[3].split("/")[0]))
     to.request("GET", "/uplot.js")
     print(len(to.getresponse().read()))
     board.end()

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 RECORDED = Path(__file__).parent.parent / "recorded" / "progress.jsonl"
 TOLD = [json.loads(line) for line in RECORDED.read_text("utf-8").splitlines()]
 OF_WINDOWS = [each for each in TOLD if each["name"] == "action_windows"]
+OTHER = "11111111-1111-4111-8111-111111111111"  # an id of Spark's
 SCRIPT = "<script>document.title = 'taken over'</script><img src=x onerror=alert(1)>"
-AGAIN = {"runId": "11111111-1111-4111-8111-111111111111", "timestamp": "2030-01-01T00:00:00.000Z"}
+AGAIN = {"id": OTHER, "runId": OTHER, "timestamp": "2030-01-01T00:00:00.000Z"}
 
 
 class Shown:
