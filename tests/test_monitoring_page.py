@@ -286,10 +286,17 @@ def test_a_recording_is_followed_from_elsewhere(page: Served) -> None:
     page.tell(progress(batchId=1))
     page.tell(progress(batchId=2))
     board = Board()
+    lines: list[str] = []
+
+    def read(stream: HTTPResponse) -> Iterator[str]:
+        for line in stream:
+            lines.append(line.decode())
+            yield lines[-1]
+
     with connection(page.port) as to:
         to.request("GET", "/record")
         with to.getresponse() as stream:
-            reading = threading.Thread(target=recorder.follow, args=(map(bytes.decode, stream), board))
+            reading = threading.Thread(target=recorder.follow, args=(read(stream), board))
             reading.start()
             seen = board.wait(0, 30)
             while not board.pictures() or board.pictures()[0].summary.batches < 2:
@@ -300,6 +307,7 @@ def test_a_recording_is_followed_from_elsewhere(page: Served) -> None:
     [found] = board.pictures()
     assert [each.batch for each in found.batches] == [1, 2, 3]
     assert board.ended
+    assert sum("batchId" in line for line in lines) == 3, "each once"
 
 
 # --- what must not harm the run
