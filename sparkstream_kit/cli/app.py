@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from sparkstream_kit import _explained, _packages, checkpoints
 from sparkstream_kit import server as serving
 from sparkstream_kit._files import cache_folder
-from sparkstream_kit.cli import projects
+from sparkstream_kit.cli import doctor, projects
 from sparkstream_kit.cli.common import flag as _flag
 from sparkstream_kit.cli.common import say as _say
 from sparkstream_kit.cli.feeding import add_feeds
@@ -93,6 +93,7 @@ def _app() -> Any:
     windows.command("explain")(_explain)
     app.add_typer(windows, name="windows")
     app.command("new")(_new)
+    app.command("doctor")(_doctor)
     app.command("conf")(_conf)
     app.command("connectors")(_connectors)
     app.command("schema")(_schema)
@@ -136,6 +137,15 @@ def _new(
     _say(f"made {made.folder}; to run the job, and its test:")
     for line in (f"cd {made.folder}", *made.commands):
         _say(f"    {line}")
+
+
+def _doctor() -> int:
+    """Look at what streams need of this machine. A line for each thing; exit code 1 if one is bad."""
+    found = []
+    for each in doctor.examine():
+        typer.echo(each)
+        found.append(each.level)
+    return 1 if "bad" in found else 0
 
 
 def _explain(
