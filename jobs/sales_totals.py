@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with spark_session("sales-totals", **jobflags.for_session(args)) as spark:
         rows = transform(jobflags.lines(spark, args), header=args.header)
         query = start(rows, sink, name="sales_totals", mode="complete", **jobflags.for_start(args))
-        with display.live() as draw:
+        with display.live(not args.show) as draw:
             summary = run(
                 query, on_batch=lambda batch: draw(lambda: picture(spark, batch)), **jobflags.for_run(args)
             )

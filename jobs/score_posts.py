@@ -47,7 +47,7 @@ def train(posts: DataFrame, library: str) -> Any:
 @jobflags.exit_codes
 def main(argv: Any = None) -> int:
     """Run the job: the rows go to OUT_DIR, and how many they were to standard error."""
-    flags = ("--profile", "--available-now", "--run-for", "--dry-run")
+    flags = ("--profile", "--available-now", "--run-for", "--dry-run", *jobflags.SHOW)
     parser = jobflags.parser(__doc__, *jobflags.LINES, *flags)
     parser.add_argument("model", metavar="MODEL", help="A local folder of versions of a model.")
     parser.add_argument("out_dir", metavar="OUT_DIR", nargs="?", help="For this job's rows alone.")

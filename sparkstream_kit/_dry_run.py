@@ -5,9 +5,8 @@ What a sink makes when it is opened, such as its folder, it makes only if `makin
 
 from __future__ import annotations
 
-import shutil
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,12 +77,17 @@ def meant(text: str) -> str:
 
 @contextmanager
 def undone(path: Path | None) -> Iterator[None]:
-    """Remove a file or folder after the block, and the folders above it, that the block has made."""
-    missing = None if path is None else [each for each in (path, *path.parents) if not each.exists()]
+    """Remove an empty file or folder after the block, and the folders above it, that the block has made.
+
+    What is not empty stays: a job that was started meanwhile has made it.
+    """
+    missing = [] if path is None else [each for each in (path, *path.parents) if not each.exists()]
     try:
         yield
     finally:
-        if missing and missing[-1].is_dir():
-            shutil.rmtree(missing[-1])
-        elif missing and missing[-1].exists():
-            missing[-1].unlink()
+        for each in missing:
+            if each.is_dir():
+                with suppress(OSError):  # not empty
+                    each.rmdir()
+            elif each.exists() and not each.stat().st_size:
+                each.unlink()

@@ -108,6 +108,19 @@ EVENT_TIME = {
     ),
 }
 
+# What shows the run; for each job whose queries `run` waits for.
+SHOW = {
+    "--show": _switch(
+        "Show on standard error what the queries do: rows a second, the time of their batches, and what is "
+        "wrong. In a terminal as a picture in place (needs the extra cli), elsewhere as lines."
+    ),
+    "--record": _value(
+        "FILE", str, "Append each batch to this file, as a line of JSON; sparkstream watch FILE shows it."
+    ),
+    "--ui": _switch("Show what the queries do on a page of this machine, at a free port."),
+    "--ui-port": _value("PORT", _flag_values.port, "The same, at this port."),
+}
+
 # How the query runs, and what ends it.
 RUN = {
     "--profile": _value(
@@ -135,6 +148,7 @@ RUN = {
     "--idle": _value("SECONDS", seconds, "Stop after this many seconds without a row. Default: never."),
     "--stop-file": _value("PATH", str, "Stop cleanly when a file appears at this path."),
     "--dry-run": _switch("Check everything, print what would run, and end; nothing is read or written."),
+    **SHOW,
 }
 
 # The same for a query by keys (`transformWithState`), whose state is always in RocksDB.

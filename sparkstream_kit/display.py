@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -117,15 +118,19 @@ def bars(values: Sequence[tuple[str, float]], *, width: int = 80) -> str:
 
 
 @contextmanager
-def live() -> Iterator[Callable[[Callable[[], str]], None]]:
+def live(wanted: bool = True) -> Iterator[Callable[[Callable[[], str]], None]]:
     """Draw a picture on standard error again and again in place, if that is a terminal; else draw nothing.
+
+    Args:
+        wanted: False draws nothing, as where `run(…, show="terminal")` draws there.
 
     Yields:
         A function that takes a function of the picture's text, and calls it only when there is a terminal
         to draw on. With rich (the extra `cli`) the picture stays in place; without it, each follows the one
-        before.
+        before; until the first, it counts the seconds that Spark's first batch takes.
     """
-    if not sys.stderr.isatty():
+    check(live, locals())
+    if not wanted or not sys.stderr.isatty():
         yield lambda _picture: None
     elif importlib.util.find_spec("rich") is None:
         yield lambda picture: print(f"\n{picture()}", file=sys.stderr)
@@ -134,9 +139,29 @@ def live() -> Iterator[Callable[[Callable[[], str]], None]]:
         from rich.live import Live
         from rich.text import Text
 
-        console = Console(stderr=True)
-        with Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as view:
-            yield lambda picture: view.update(Text(picture(), no_wrap=True), refresh=True)
+        began, drawn = time.monotonic(), list[str]()
+
+        def current() -> Text:
+            waits = f"starting Spark's first batch … {time.monotonic() - began:.0f} s"
+            return Text(drawn[0] if drawn else waits, no_wrap=True)
+
+        view = Live(
+            get_renderable=current,
+            console=Console(stderr=True),
+            refresh_per_second=1,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+        def draw(picture: Callable[[], str]) -> None:
+            drawn[:] = [picture()]
+            view.refresh()
+
+        with view:
+            try:
+                yield draw
+            finally:
+                drawn = drawn or [""]  # no batch has come
 
 
 def check_chart(path: str | Path) -> Path:

@@ -1,8 +1,8 @@
 """The command line of jobs: flags that mean the same in every job, checked before PySpark is imported.
 
 A job names the flags that it can honour, one by one or as a group: `*INPUT`, `*LINES`, `*SERVER`, `*OUTPUT`,
-`*FOLDER`, `*EVENT_TIME`, `*RUN`, `*RUN_BY_KEY`. `lines` turns the input flags into a stream, and `outputs`
-the output flags into sinks. `exit_codes` is how a job ends.
+`*FOLDER`, `*EVENT_TIME`, `*RUN` (with `*SHOW` in it), `*RUN_BY_KEY`, `*SHOW`. `lines` turns the input flags
+into a stream, and `outputs` the output flags into sinks. `exit_codes` is how a job ends.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from sparkstream_kit._flag_groups import (
     RUN,
     RUN_BY_KEY,
     SERVER,
+    SHOW,
 )
 from sparkstream_kit._flag_values import checkpoint_folder, database, existing_folder, seconds
 from sparkstream_kit.errors import InvalidInputError, KitError, check_file, hint
@@ -52,6 +53,7 @@ __all__ = [
     "RUN",
     "RUN_BY_KEY",
     "SERVER",
+    "SHOW",
     "check_apart",
     "check_bad_rows",
     "check_multiple",
@@ -72,7 +74,16 @@ __all__ = [
 _OF_KAFKA = ("--kafka", "--topic")
 
 # Flags whose file or folder may not be in the input folder.
-_WRITTEN = ("OUT_DIR", "--checkpoint", "--snapshot", "--database", "--delta", "--chart", "--stop-file")
+_WRITTEN = (
+    "OUT_DIR",
+    "--checkpoint",
+    "--snapshot",
+    "--database",
+    "--delta",
+    "--chart",
+    "--stop-file",
+    "--record",
+)
 
 
 # --- from the command line to arguments
@@ -309,14 +320,23 @@ def for_start(args: Namespace) -> dict[str, Any]:
 
 
 def for_run(args: Namespace) -> dict[str, Any]:
-    """Return what `--run-for`, `--idle`, `--stop-file` and `--drain` ask for, as keywords of `run`.
+    """Return what `--run-for`, `--idle`, `--stop-file`, `--drain` and `*SHOW` ask for, as keywords of `run`.
 
     Example:
         >>> for_run(Namespace(input_dir="in", run_for=60.0, stop_file=None))
         {'run_for': 60.0, 'stop_file': None}
+        >>> for_run(Namespace(ui=True, ui_port=None)), for_run(Namespace(show=True, ui=False, ui_port=8080))
+        ({'ui': 0}, {'show': 'terminal', 'ui': 8080})
     """
     known = ("run_for", "idle", "stop_file", "drain")
-    return {name: value for name, value in vars(args).items() if name in known}
+    keywords = {name: value for name, value in vars(args).items() if name in known}
+    if getattr(args, "record", None) is not None:
+        keywords["record"] = args.record
+    if getattr(args, "show", False):
+        keywords["show"] = "terminal"
+    if getattr(args, "ui_port", None):
+        return keywords | {"ui": args.ui_port}
+    return keywords | ({"ui": 0} if getattr(args, "ui", False) else {})
 
 
 def check_bad_rows(summary: RunSummary, max_bad: Decimal | None) -> None:

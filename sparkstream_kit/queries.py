@@ -210,8 +210,16 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool, **guarding: A
     if views:
         _show(views, spark, name, query)
     interval = to_microseconds("processingTime", trigger.get("processingTime", "0 seconds")) / 1_000_000
-    prints = write is not None
-    asking.note(query, frame, asked.mode, location, asked.drain, prints=prints, interval=interval or None)
+    asking.note(
+        query,
+        frame,
+        asked.mode,
+        location,
+        asked.drain,
+        prints=write is not None,
+        interval=interval or None,
+        targets=sink.writes_to,
+    )
     return query
 
 

@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT
 from pyspark.sql import functions as F
 
-from sparkstream_kit import feeds, models, run, sinks, sources, start
+from sparkstream_kit import _dry_run, feeds, models, run, sinks, sources, start
 from sparkstream_kit._packages import missing
 from sparkstream_kit.errors import DryRun, InvalidInputError
 
@@ -283,3 +283,14 @@ def test_a_model_is_not_trained_in_a_dry_run(
     assert code == 2
     assert "to train, which has no --dry-run" in capsys.readouterr().err
     assert not (tmp_path / "m").exists()
+
+
+def test_what_a_job_makes_meanwhile_is_not_removed(tmp_path: Path) -> None:
+    with _dry_run.undone(tmp_path / "a" / "b" / "lock"):
+        (tmp_path / "a" / "b").mkdir(parents=True)
+        (tmp_path / "a" / "b" / "lock").touch()
+        (tmp_path / "a" / "rows").write_text("of a job that was started just now")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["rows"]
+    with _dry_run.undone(tmp_path / "c" / "d" / "lock"):
+        (tmp_path / "c" / "d").mkdir(parents=True)
+    assert not (tmp_path / "c").exists()

@@ -130,6 +130,8 @@ def test_the_shared_flags_are_read() -> None:
     assert (args.input_dir, args.profile, args.checkpoint) == ("/", "test", "c")
     assert (args.run_for, args.idle, args.available_now, args.trigger) == (1.5, 2.0, False, "5 seconds")
     assert (args.format, args.stop_file, args.database) == ("table", None, None)
+    assert "show" not in jobflags.for_run(args)
+    assert jobflags.for_run(parse("/", "--show"))["show"] == "terminal"
     assert parse("--", "/").input_dir == "/"
 
 
@@ -210,6 +212,9 @@ def test_flags_become_keywords_of_start_and_run() -> None:
     args = parse("/", "--checkpoint", "c", "--trigger", "1 minute", "--run-for", "1", "--stop-file", "end")
     assert jobflags.for_start(args) == {"checkpoint": "c", "processingTime": "1 minute"}
     assert jobflags.for_run(args) == {"run_for": 1.0, "idle": None, "stop_file": "end"}
+    assert jobflags.for_run(parse("/", "--ui"))["ui"] == 0
+    for given in (["--ui-port", "8080"], ["--ui", "--ui-port", "8080"]):
+        assert jobflags.for_run(parse("/", *given))["ui"] == 8080
 
 
 def test_output_flags_become_sinks(tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ def test_the_wheel_holds_the_kit_with_its_settings_and_jobs(wheel: Path) -> None
             for path in (ROOT / "jobs").rglob("*")
             if path.suffix in (".py", ".md")
         ),
+        *(f"monitoring/web/{path.name}" for path in (ROOT / "sparkstream_kit/monitoring/web").iterdir()),
     ):
         assert f"sparkstream_kit/{name}" in names
     assert not [name for name in names if "__pycache__" in name]

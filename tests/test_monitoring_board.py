@@ -60,6 +60,16 @@ def test_who_waits_is_told_of_a_batch_once(board: Board) -> None:
     assert board.wait(seen, 0) > seen
 
 
+def test_a_query_that_is_started_once_more_is_the_same_one() -> None:
+    board = Board()
+    progress = json.loads(LINES[0])
+    drained = progress | {"runId": "00000000-0000-0000-0000-000000000001", "batchId": progress["batchId"] + 1}
+    for each in (progress, drained):
+        board.add(StreamingQueryProgress.fromJson(each))
+    [picture] = board.pictures()
+    assert picture.summary.batches == len(picture.batches) == 2
+
+
 def test_no_query_has_more_than_it_can_show() -> None:
     board = Board()
     progress = json.loads(LINES[0])

@@ -62,6 +62,7 @@ __all__ = [
     "records_behind",
     "session",
     "stop_listening",
+    "targets",
     "why_it_runs",
 ]
 
@@ -169,6 +170,7 @@ class _Started:
         prints: whether its functions print at a server.
         drain: starts it once more, for its last batch.
         interval: seconds from one batch to the next that its trigger asks for, if it does.
+        targets: what its sink writes to, as in `Sink.writes_to`.
     """
 
     frame: DataFrame
@@ -177,6 +179,7 @@ class _Started:
     prints: bool
     drain: Drain | None
     interval: float | None
+    targets: tuple[str, ...]
 
 
 _listening = threading.Lock()  # one thread at a time changes who listens
@@ -194,6 +197,7 @@ def note(
     *,
     prints: bool,
     interval: float | None,
+    targets: tuple[str, ...],
 ) -> None:
     """Keep what `start` knows of a query that cannot be asked for it."""
     for run_id in [run_id for run_id, other in _running.items() if not _is_active(other)]:
@@ -204,7 +208,7 @@ def note(
     can_end = here is not None or (location is not None and not is_connect(spark))
     run_id = str(query.runId)
     _started[run_id], _running[run_id] = (
-        _Started(frame, mode, here, prints, drain if can_end else None, interval),
+        _Started(frame, mode, here, prints, drain if can_end else None, interval, targets),
         query,
     )
     weakref.finalize(query, _started.pop, run_id, None).atexit = False
@@ -245,6 +249,12 @@ def interval(query: StreamingQuery) -> float | None:
     """Return the seconds from batch to batch that a query's trigger asks for; None if it asks for none."""
     started = _started.get(str(query.runId))
     return None if started is None else started.interval
+
+
+def targets(query: StreamingQuery) -> tuple[str, ...]:
+    """Return what the sink of a query writes to, such as "view totals", if `start` has started it."""
+    started = _started.get(str(query.runId))
+    return () if started is None else started.targets
 
 
 def bring_printed(query: StreamingQuery) -> None:

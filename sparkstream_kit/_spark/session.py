@@ -31,6 +31,7 @@ __all__ = [
     "server_folder",
     "shares_settings",
     "starts_python_for_batches",
+    "web_page",
 ]
 
 
@@ -100,6 +101,11 @@ def starts_python_for_batches(spark: SparkSession) -> bool:
 def shares_settings(spark: SparkSession) -> bool:
     """Say whether the function of a batch has the settings of the session, and not a copy for its query."""
     return is_connect(spark)
+
+
+def web_page(spark: SparkSession) -> str | None:
+    """Return the address of Spark's own page; None where it is off, or is the page of a server."""
+    return None if is_connect(spark) else spark.sparkContext.uiWebUrl
 
 
 def restart(spark: SparkSession) -> str:

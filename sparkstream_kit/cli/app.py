@@ -20,6 +20,7 @@ from sparkstream_kit.cli.common import flag as _flag
 from sparkstream_kit.cli.common import say as _say
 from sparkstream_kit.cli.feeding import add_feeds
 from sparkstream_kit.cli.warm import warm
+from sparkstream_kit.cli.watching import watch
 from sparkstream_kit.errors import (
     InvalidInputError,
     KitError,
@@ -74,7 +75,7 @@ def _app() -> Any:
     }
     app = typer.Typer(
         **plain,
-        help="Tools for Spark streams: input, checkpoints, windows, settings, schemas, a warm server.",
+        help="Tools for Spark streams: input, runs, checkpoints, windows, settings, schemas, a warm server.",
     )
     app.callback(invoke_without_command=True)(_options)
     feed = typer.Typer(**plain, help="Make input for a stream.")
@@ -99,6 +100,7 @@ def _app() -> Any:
     app.command("schema")(_schema)
     app.command("serve")(_serve)
     app.command("warm")(_warm)
+    app.command("watch")(watch)
     return typer.main.get_command(app)
 
 

@@ -72,6 +72,7 @@ class Picture:
         summary: what it has done in this run.
         batches: the last ones, at most 300, in order.
         verdicts: what they mean, the worst first.
+        since: when it was started.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Picture:
     summary: QuerySummary
     batches: tuple[Batch, ...]
     verdicts: tuple[Verdict, ...]
+    since: datetime
 
 
 class Board:
@@ -94,22 +96,46 @@ class Board:
 
     def watch(self, queries: Iterable[StreamingQuery]) -> None:
         """Add queries, before their first batch."""
+        for query in queries:
+            summary = QuerySummary(query.name or query.id, query.id, mode=asking.mode(query))
+            self.expect(str(query.runId), summary, asking.interval(query))
+
+    def expect(
+        self, run_id: str, summary: QuerySummary, interval: float | None, since: datetime | None = None
+    ) -> None:
+        """Add a query, before its first batch.
+
+        Args:
+            run_id: Spark's id of this start of the query.
+            summary: what it has done before.
+            interval: seconds from one batch to the next that its trigger asks for; None without one.
+            since: when it was started; by default now.
+        """
         with self._changed:
-            for query in queries:
-                name = query.name or query.id
-                summary = QuerySummary(name, query.id, mode=asking.mode(query))
-                self._queries[str(query.runId)] = _Query(summary, asking.interval(query))
+            self._queries[run_id] = _Query(summary, interval, since or datetime.now(UTC))
+            self._tell()
+
+    def clear(self) -> None:
+        """Forget what was, for another run."""
+        with self._changed:
+            self._queries.clear()
+            self._ended = False
             self._tell()
 
     def add(self, progress: StreamingQueryProgress) -> None:
-        """Add a batch; of a query that is not watched, such as one that is read from a file, that too."""
+        """Add a batch, of a query that nobody has said to expect, too.
+
+        A query that was started once more, as for its last batch, is the same one.
+        """
         check(Board.add, locals())
-        run_id = str(progress.runId)
+        run_id, query_id = str(progress.runId), str(progress.id)
         with self._changed:
             if run_id not in self._queries:
-                self._queries[run_id] = _Query(
-                    QuerySummary(progress.name or str(progress.id), str(progress.id)), None
-                )
+                same = (key for key, each in self._queries.items() if each.summary.query_id == query_id)
+                run_id = next(same, run_id)
+            if run_id not in self._queries:
+                summary = QuerySummary(progress.name or query_id, query_id)
+                self._queries[run_id] = _Query(summary, None, datetime.now(UTC))
             if self._queries[run_id].add(progress):
                 self._tell()
 
@@ -153,7 +179,9 @@ class Board:
             said = [*verdicts(batches, interval=interval), *of_rules(summary.broken)]
             if not ended and (silent := _silent(batches, since, interval, moment)):
                 said.insert(0, silent)
-            made.append(Picture(summary.name, run_id, not ended, interval, summary, batches, tuple(said)))
+            made.append(
+                Picture(summary.name, run_id, not ended, interval, summary, batches, tuple(said), since)
+            )
         return sorted(made, key=lambda each: _rank(each.verdicts))
 
     def _tell(self) -> None:
@@ -164,10 +192,10 @@ class Board:
 class _Query:
     """What the board keeps of a query."""
 
-    def __init__(self, summary: QuerySummary, interval: float | None) -> None:
+    def __init__(self, summary: QuerySummary, interval: float | None, since: datetime) -> None:
         self.summary = summary
         self.interval = interval
-        self.since = datetime.now(UTC)
+        self.since = since
         self.batches: deque[Batch] = deque(maxlen=SHOWN)
 
     def add(self, progress: StreamingQueryProgress) -> bool:

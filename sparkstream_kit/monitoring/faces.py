@@ -57,7 +57,7 @@ def watching(
         if ui is not None:
             from sparkstream_kit.monitoring import page
 
-            faces.enter_context(page.served(board, queries, port=ui, stop=stop))
+            told.append(faces.enter_context(page.served(board, queries, port=ui, stop=stop)))
         if show is not None:
             from sparkstream_kit.monitoring import terminal
 

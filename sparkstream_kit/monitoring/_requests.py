@@ -1,0 +1,284 @@
+"""What the page's server answers: who may ask, for what, and with which headers."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import secrets
+import select
+import socketserver
+import sys
+import threading
+from collections import deque
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from sparkstream_kit.errors import KitError, MissingExtraError, innermost_cause
+from sparkstream_kit.monitoring._metrics import scraped
+from sparkstream_kit.monitoring._pictures import Sent
+from sparkstream_kit.monitoring.recorder import batch_line, end_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pyspark.sql.streaming.listener import StreamingQueryProgress
+
+    from sparkstream_kit.monitoring._results import Results
+    from sparkstream_kit.monitoring.board import Board
+
+__all__ = ["LOOPBACK", "Page", "Server"]
+
+LOOPBACK = "127.0.0.1"
+_log = logging.getLogger(__name__)
+# By what a browser of this machine asks. The port is not compared, as it may be forwarded from another one.
+_HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?", re.IGNORECASE)
+_EVERY = 0.25  # seconds from one picture to the next, at least
+_BEAT = 2.0  # and at most: silence is a verdict too, and a browser that has gone is noticed
+_RECORDED = 200  # batches that who comes late to a recording still gets
+_LAST_WORDS = 2.0  # seconds that an open page may take to be told how the run ended
+_FILES = {
+    "/": ("index.html", "text/html"),
+    "/page.js": ("page.js", "text/javascript"),
+    "/page.css": ("page.css", "text/css"),
+    "/uplot.js": ("uplot.js", "text/javascript"),
+    "/uplot.css": ("uplot.css", "text/css"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+_HEADERS = {
+    # No script, style, picture or connection but from this very server, and in no other site's frame.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+@dataclass
+class Page:
+    """What a page shows, and what it can do.
+
+    Attributes:
+        board: the queries.
+        results: what they have written last.
+        stop: ends the run, with what it was ended by.
+        spark: the address of Spark's own page.
+        begin: the line that a recording of the run begins with.
+        token: what `POST /stop` asks for.
+        ended: how the run has ended; empty while it goes on.
+        over: set when the run has ended.
+    """
+
+    board: Board
+    results: Results
+    stop: Callable[[str], None]
+    spark: str | None = None
+    begin: str = ""
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(16), repr=False)
+    ended: str = ""
+    over: threading.Event = field(default_factory=threading.Event)
+    _failure: str = ""
+    _last: deque[StreamingQueryProgress] = field(default_factory=lambda: deque(maxlen=_RECORDED))
+    _added: int = 0
+    _readers: int = 0
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def end(self, how: str) -> None:
+        """Tell who watches how the run has ended, and wait for that a little."""
+        self.ended = how
+        self.over.set()
+        with self._changed:
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._readers, _LAST_WORDS)
+
+    def add(self, progress: StreamingQueryProgress) -> None:
+        """Keep a batch for who records the run."""
+        with self._changed:
+            self._last.append(progress)
+            self._added += 1
+            self._changed.notify_all()
+
+    @contextmanager
+    def read(self) -> Iterator[None]:
+        """Count who reads, so that the run's end waits for them a little."""
+        with self._changed:
+            self._readers += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._readers -= 1
+                self._changed.notify_all()
+
+    def pictures(self) -> Iterator[str]:
+        """Yield what is new for a browser, until the run ends."""
+        sent, seen = Sent(self.results), -1  # the first picture comes at once
+        while True:
+            seen = self.board.wait(seen, _BEAT)
+            if last := self.board.ended:
+                self.over.wait(_LAST_WORDS)
+            yield self._picture(sent)
+            if last:
+                return
+            self.over.wait(_EVERY)
+
+    def recording(self) -> Iterator[str]:
+        """Yield lines of a recording, from the last batches on until the run ends; empty ones in silence."""
+        yield self.begin
+        seen = 0
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._added > seen or self.over.is_set(), _BEAT)  # noqa: B023 - at once
+                new, seen, over = self._added - seen, self._added, self.over.is_set()
+                told = list(self._last)[-new:] if new else []
+            yield "".join(map(batch_line, told)) or "\n"
+            if over:
+                yield end_line()
+                return
+
+    def _picture(self, sent: Sent) -> str:
+        """Return what is new as JSON; an error is shown in its place, and logged once."""
+        try:
+            return sent.text(self.board.pictures(), ended=self.ended, spark=self.spark)
+        except Exception as err:  # noqa: BLE001 - said, and the run goes on
+            return self._failed(err)
+
+    def _failed(self, err: Exception) -> str:
+        said = innermost_cause(err)
+        if said != self._failure:
+            self._failure = said
+            _log.warning("the page of the run shows no queries: %s", said)
+        return json.dumps({"error": said, "ended": self.ended})
+
+
+class Server(ThreadingHTTPServer):
+    """Serves a page to this machine alone, a thread for each browser."""
+
+    daemon_threads = True
+
+    def __init__(self, port: int, page: Page) -> None:
+        self.page = page
+        folder = resources.files("sparkstream_kit.monitoring") / "web"  # in a zip, too
+        self.files = {path: ((folder / name).read_bytes(), kind) for path, (name, kind) in _FILES.items()}
+        super().__init__((LOOPBACK, port), _Handler)
+
+    def server_bind(self) -> None:
+        """Take the port; the usual way also asks the machine's name servers for a name."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = LOOPBACK, self.socket.getsockname()[1]
+
+    def handle_error(self, *_: Any) -> None:
+        """Say what went wrong, but not that a browser has gone."""
+        err = sys.exception() if sys.version_info >= (3, 12) else sys.exc_info()[1]
+        if not isinstance(err, OSError):
+            _log.warning("the page of the run could not answer: %s: %s", type(err).__name__, err)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Server
+    protocol_version = "HTTP/1.1"
+    server_version, sys_version = "sparkstream", ""
+    timeout = 20  # seconds that a browser may neither send nor take anything
+
+    def do_GET(self) -> None:
+        """Answer with a file or with the stream of pictures."""
+        if not self._is_of_this_machine():
+            return
+        path = urlsplit(self.path).path
+        if path in self.server.files:
+            self._answer(HTTPStatus.OK, *self.server.files[path])
+        elif path == "/events":
+            told = self.server.page.pictures()
+            self._stream("text/event-stream", (f"data: {text}\n\n" for text in told))
+        elif path == "/record":
+            self._stream("application/jsonl", self.server.page.recording())
+        elif path == "/metrics":
+            self._metrics()
+        elif path == "/stop":
+            self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, "to end the run: POST /stop, with the token")
+        else:
+            self._refuse(HTTPStatus.NOT_FOUND, "there is nothing at this address; the page is at /")
+
+    def do_POST(self) -> None:
+        """End the run."""
+        if not self._is_of_this_machine():
+            return
+        if urlsplit(self.path).path != "/stop":
+            self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, "only /stop takes a POST")
+            return
+        origin = self.headers.get("Origin")  # each browser says so; a script of this machine does not
+        if origin not in (None, f"http://{self.headers['Host']}"):
+            self._refuse(HTTPStatus.FORBIDDEN, "a page of another site may not end the run")
+            return
+        given = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        if not secrets.compare_digest(given.encode(), self.server.page.token.encode()):
+            self._refuse(
+                HTTPStatus.UNAUTHORIZED,
+                "to end the run takes the token of the address that it printed: Authorization: Bearer TOKEN",
+            )
+            return
+        self.server.page.stop("the web page")
+        self._answer(HTTPStatus.ACCEPTED, b"the run ends after the batch in flight\n", "text/plain")
+
+    def _is_of_this_machine(self) -> bool:
+        """Refuse a page of another site whose name was made to mean this machine (DNS rebinding)."""
+        hosts = self.headers.get_all("Host", [])
+        if len(hosts) == 1 and _HOST.fullmatch(hosts[0]):
+            return True
+        self._refuse(HTTPStatus.FORBIDDEN, "ask by the printed address: 127.0.0.1 or localhost")
+        return False
+
+    def _stream(self, kind: str, texts: Iterator[str]) -> None:
+        """Send texts until they end, or until the reader has gone."""
+        self._head(HTTPStatus.OK, kind)
+        with self.server.page.read():
+            for text in texts:
+                # A reader says nothing more here: what can be read is the end of its connection.
+                if select.select([self.connection], [], [], 0)[0]:
+                    return
+                self.wfile.write(text.encode())
+
+    def _metrics(self) -> None:
+        try:
+            self._answer(HTTPStatus.OK, *scraped(self.server.page.board, self.headers.get("Accept", "")))
+        except MissingExtraError as err:
+            self._refuse(HTTPStatus.NOT_IMPLEMENTED, str(err))
+
+    def _answer(self, status: HTTPStatus, body: bytes, kind: str) -> None:
+        self._head(status, kind, length=len(body))
+        self.wfile.write(body)
+
+    def _refuse(self, status: HTTPStatus, why: str) -> None:
+        self._answer(status, f"{why}\n".encode(), "text/plain")
+
+    def _head(self, status: HTTPStatus, kind: str, length: int | None = None) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind if "charset=" in kind else f"{kind}; charset=utf-8")
+        if length is not None:
+            self.send_header("Content-Length", str(length))
+        self.send_header("Connection", "close")
+        for name, value in _HEADERS.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def send_error(self, code: int, *_: Any) -> None:
+        """Answer a request that is none, in text; the usual page of it repeats what was asked."""
+        status = HTTPStatus(code)
+        if status == HTTPStatus.NOT_IMPLEMENTED:
+            status = HTTPStatus.METHOD_NOT_ALLOWED
+        self._refuse(status, status.phrase)
+
+    def log_message(self, *_: object) -> None:
+        """Log no requests."""
+
+
+def one_line(err: BaseException) -> str:
+    """Return how a run has ended that raised an error."""
+    return str(err) if isinstance(err, KitError) else innermost_cause(err)

@@ -1,0 +1,476 @@
+"""The page's server, without a browser: who may ask, what it sends, and that its failures stop no run."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+import threading
+import zipfile
+from contextlib import ExitStack, contextmanager, redirect_stderr
+from http.client import HTTPConnection, HTTPResponse
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import ROOT
+from pyspark.sql import functions as F
+from pyspark.sql.streaming.listener import StreamingQueryProgress
+
+import sparkstream_kit
+from sparkstream_kit import run, sinks, start
+from sparkstream_kit.errors import InvalidInputError, QueryFailed
+from sparkstream_kit.monitoring import _requests, recorder
+from sparkstream_kit.monitoring._results import Results, bars
+from sparkstream_kit.monitoring.board import Board
+from sparkstream_kit.monitoring.page import served
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pyspark.sql import SparkSession
+    from pyspark.sql.streaming.listener import StreamingQueryProgress as Progress
+
+LINES = (Path(__file__).parent / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
+FIRST = json.loads(LINES[0])
+WEB = Path(sparkstream_kit.__file__).parent / "monitoring" / "web"
+OTHER = "11111111-1111-4111-8111-111111111111"  # an id of Spark's
+SCRIPT = "<script>alert(1)</script>"
+
+
+def progress(**changes: Any) -> Progress:
+    """The first recorded batch, changed."""
+    return StreamingQueryProgress.fromJson(FIRST | changes)
+
+
+class Served:
+    """A board with its page, and what its stop function was called with."""
+
+    def __init__(self) -> None:
+        self.board = Board()
+        self.stops: list[str] = []
+        self.stack = ExitStack()
+        said = io.StringIO()
+        with redirect_stderr(said):
+            self.tell = self.stack.enter_context(served(self.board, [], port=0, stop=self.stops.append))
+        self.address = said.getvalue().split()[4]
+        self.port = int(self.address.split(":")[2].split("/")[0])
+        self.token = self.address.partition("#token=")[2]
+
+    def ask(self, path: str = "/", method: str = "GET", **headers: str) -> tuple[int, str, dict[str, str]]:
+        """Return the status, text and headers of an answer; `Host_` adds a second Host header."""
+        with connection(self.port) as to:
+            to.putrequest(method, path, skip_host="Host" in headers)
+            for name, value in headers.items():
+                to.putheader(name.rstrip("_"), value)
+            to.endheaders()
+            answer = to.getresponse()
+            return answer.status, answer.read().decode(), dict(answer.getheaders())
+
+    def end(self) -> None:
+        self.board.end()
+        self.stack.close()
+
+
+@contextmanager
+def connection(port: int) -> Iterator[HTTPConnection]:
+    to = HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        yield to
+    finally:
+        to.close()
+
+
+@contextmanager
+def events(port: int) -> Iterator[HTTPResponse]:
+    """The stream of pictures."""
+    with connection(port) as to:
+        to.request("GET", "/events")
+        with to.getresponse() as stream:
+            yield stream
+
+
+def picture(stream: HTTPResponse) -> Any:
+    """The next picture of a stream; None at its end."""
+    line = stream.readline()
+    if not line:
+        return None
+    assert line.startswith(b"data: "), line
+    assert stream.readline() == b"\n"
+    return json.loads(line[len(b"data: ") :])
+
+
+def picture_with(stream: HTTPResponse, what: Callable[[Any], object]) -> Any:
+    """The next picture of a stream that has something; the stream's timeout is the limit."""
+    while (found := picture(stream)) is not None:
+        if what(found):
+            return found
+    raise AssertionError("the stream has ended")
+
+
+@pytest.fixture
+def page(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    """A page of an empty board, which shows ten times as often that it lives."""
+    monkeypatch.setattr(_requests, "_BEAT", 0.2)
+    made = Served()
+    yield made
+    made.end()
+
+
+# --- who may ask, and for what
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("GET", "/", {}, 200),
+        ("GET", "/?token=x", {}, 200),
+        ("GET", "/", {"Host": "localhost"}, 200),
+        ("GET", "/", {"Host": "LOCALHOST:9"}, 200),  # a forwarded port
+        ("GET", "/", {"Host": "[::1]:9"}, 200),
+        ("GET", "/", {"Host": "evil.example"}, 403),
+        ("GET", "/events", {"Host": "evil.example:80"}, 403),
+        ("GET", "/record", {"Host": "evil.example"}, 403),
+        ("GET", "/page.js", {"Host": "localhost.evil.example"}, 403),
+        ("GET", "/", {"Host": "evil.example@localhost"}, 403),
+        ("GET", "/", {"Host": ""}, 403),
+        ("GET", "/", {"Host": "localhost", "Host_": "evil.example"}, 403),
+        ("POST", "/stop", {"Host": "evil.example", "Authorization": "TOKEN"}, 403),
+        ("GET", "/nothing", {}, 404),
+        ("GET", "/../page.py", {}, 404),
+        ("GET", "/uplot-licence.txt", {}, 404),
+        ("GET", "/stop", {"Authorization": "TOKEN"}, 405),
+        ("POST", "/", {"Authorization": "TOKEN"}, 405),
+        ("PUT", "/stop", {"Authorization": "TOKEN"}, 405),
+        ("OPTIONS", "/stop", {"Origin": "http://evil.example"}, 405),
+        ("POST", "/stop", {}, 401),
+        ("POST", "/stop?token=TOKEN", {}, 401),
+        ("POST", "/stop", {"Authorization": "Bearer wrong"}, 401),
+        ("POST", "/stop", {"Authorization": "Bearer \xe4"}, 401),
+        ("POST", "/stop", {"Authorization": "TOKEN", "Origin": "http://evil.example"}, 403),
+        ("POST", "/stop", {"Authorization": "TOKEN", "Origin": "null"}, 403),
+        ("POST", "/stop", {"Authorization": "TOKEN", "Origin": "http://127.0.0.1:1"}, 403),
+        ("POST", "/stop", {"Authorization": "TOKEN", "Origin": "OWN"}, 202),
+        ("POST", "/stop", {"Authorization": "TOKEN"}, 202),
+    ],
+)
+def test_who_may_ask_for_what(
+    page: Served, method: str, path: str, headers: dict[str, str], status: int
+) -> None:
+    sent = {
+        name: value.replace("TOKEN", f"Bearer {page.token}").replace("OWN", f"http://127.0.0.1:{page.port}")
+        for name, value in headers.items()
+    }
+    found, text, answered = page.ask(path.replace("TOKEN", page.token), method, **sent)
+    assert found == status, text
+    assert page.stops == (["the web page"] if status == 202 else [])
+    assert "default-src 'none'" in answered["Content-Security-Policy"]
+    assert "unsafe" not in answered["Content-Security-Policy"]
+    assert answered["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert answered["X-Content-Type-Options"] == "nosniff"
+    assert not any(name.startswith("Access-Control") for name in answered)
+    assert page.token not in text
+
+
+def test_nobody_elsewhere_reaches_it(page: Served) -> None:
+    listening = Path("/proc/net/tcp").read_text("utf-8")
+    [address] = re.findall(rf"(\w+):{page.port:04X} 00000000:0000 0A", listening)
+    assert address == "0100007F"  # 127.0.0.1, and not 0.0.0.0
+    assert f":{page.port:04X} " not in Path("/proc/net/tcp6").read_text("utf-8")
+
+
+def test_two_runs_have_two_tokens(page: Served) -> None:
+    other = Served()
+    assert len({page.token, other.token}) == 2
+    assert len(page.token) > 20
+    other.end()
+
+
+def test_what_is_no_request_is_answered_without_an_echo(page: Served) -> None:
+    with connection(page.port) as to:
+        to.connect()
+        to.sock.sendall(b"<script>alert(1)</script>\r\n\r\n")
+        said = to.sock.makefile("rb").read()
+    assert b"400" in said.splitlines()[0] or said
+    assert b"<script>" not in said
+
+
+def test_no_file_of_the_page_names_another_host() -> None:
+    files = {path.name: path.read_text("utf-8") for path in WEB.iterdir()}
+    assert {"index.html", "page.js", "page.css", "uplot.js", "uplot.css", "uplot-licence.txt"} <= set(files)
+    for name, text in files.items():
+        assert (
+            re.findall(r"(?:https?:)?//[\w.-]+\.\w+/", text.replace("http://www.w3.org/2000/svg", "")) == []
+        ), name
+    assert "innerHTML" not in files["page.js"]
+    assert "MIT" in files["uplot-licence.txt"]
+
+
+# --- what it sends
+
+
+def test_a_browser_is_sent_each_batch_once(page: Served) -> None:
+    page.board.add(progress(batchId=1))
+    page.board.add(progress(batchId=2))
+    with events(page.port) as stream:
+        assert stream.getheader("Content-Type") == "text/event-stream; charset=utf-8"
+        told = picture(stream)
+        assert told["first"]
+        assert [each["id"] for each in told["queries"][0]["batches"]] == [1, 2]
+        assert not picture(stream)["queries"][0]["batches"], "a sign of life"
+        page.board.add(progress(batchId=3))
+        told = picture_with(stream, lambda each: each["queries"][0]["batches"])
+        assert not told["first"]
+        assert [each["id"] for each in told["queries"][0]["batches"]] == [3]
+        with events(page.port) as another:
+            assert len(picture(another)["queries"][0]["batches"]) == 3
+
+
+def test_many_batches_come_in_few_pictures(page: Served) -> None:
+    with events(page.port) as stream:
+        picture(stream)
+        for number in range(200):
+            page.board.add(progress(batchId=number))
+        told, pictures = 0, 0
+        while told < 200:
+            pictures += 1
+            told += sum(len(each["batches"]) for each in picture(stream)["queries"])
+    assert pictures <= 3
+
+
+def test_a_query_that_is_started_again_is_shown_alone(page: Served) -> None:
+    page.board.add(progress(batchId=5))
+    again = {"id": OTHER, "runId": OTHER, "timestamp": "2030-01-01T00:00:00.000Z"}
+    with events(page.port) as stream:
+        [before] = picture(stream)["queries"]
+        page.board.add(progress(batchId=6, **again))
+        [after] = picture_with(stream, lambda each: each["queries"][0]["run"] != before["run"])["queries"]
+    assert [each["id"] for each in after["batches"]] == [6]
+
+
+def test_a_name_is_text_however_it_looks(page: Served) -> None:
+    page.board.add(progress(name=f"{SCRIPT}\n\ndata: x"))
+    with events(page.port) as stream:
+        assert picture(stream)["queries"][0]["name"] == f"{SCRIPT}\n\ndata: x"
+
+
+def test_the_end_is_told_before_the_server_ends(page: Served) -> None:
+    page.board.add(progress())
+    with events(page.port) as stream:
+        assert picture(stream)["ended"] == ""
+        page.end()
+        assert picture_with(stream, lambda each: each["ended"])["ended"] == "the run has ended"
+        assert picture(stream) is None
+    with pytest.raises(ConnectionRefusedError):
+        page.ask()
+
+
+def test_an_error_of_the_run_is_told() -> None:
+    page = Served()
+    with events(page.port) as stream:
+        picture(stream)
+        page.board.end()
+        with pytest.raises(QueryFailed), page.stack:
+            raise QueryFailed("query totals", "no such shop at postgresql://me:hush@host/db")
+        said = picture_with(stream, lambda each: each["ended"])["ended"]
+    assert said.startswith("the run has ended by an error: query totals failed: no such shop")
+    assert "hush" not in said
+
+
+def test_a_recording_is_followed_from_elsewhere(page: Served) -> None:
+    page.tell(progress(batchId=1))
+    page.tell(progress(batchId=2))
+    board = Board()
+    with connection(page.port) as to:
+        to.request("GET", "/record")
+        with to.getresponse() as stream:
+            reading = threading.Thread(target=recorder.follow, args=(map(bytes.decode, stream), board))
+            reading.start()
+            seen = board.wait(0, 30)
+            while not board.pictures() or board.pictures()[0].summary.batches < 2:
+                seen = board.wait(seen, 30)
+            page.tell(progress(batchId=3))
+            page.end()
+            reading.join(30)
+    [found] = board.pictures()
+    assert [each.batch for each in found.batches] == [1, 2, 3]
+    assert board.ended
+
+
+# --- what must not harm the run
+
+
+def test_an_error_in_the_board_is_shown_and_said_once(
+    page: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    page.board.add(progress(batchId=1))
+    with events(page.port) as stream:
+        picture(stream)
+        with monkeypatch.context() as broken, caplog.at_level(logging.WARNING):
+            broken.setattr(Board, "pictures", lambda _: {"here": []}["gone"])
+            page.board.add(progress(batchId=2))
+            for _ in range(2):
+                assert "KeyError" in picture_with(stream, lambda each: "error" in each)["error"]
+        assert [each.name for each in caplog.records] == ["sparkstream_kit.monitoring._requests"]
+        told = picture_with(stream, lambda each: "queries" in each)
+        assert [each["id"] for each in told["queries"][0]["batches"]] == [2], "and goes on"
+
+
+def test_a_browser_that_has_gone_leaves_no_thread(
+    page: Served, until: Callable[[Callable[[], object]], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    before = threading.active_count()
+    with events(page.port) as stream:
+        picture(stream)
+        assert threading.active_count() > before
+    until(lambda: threading.active_count() <= before)
+    assert not caplog.records
+
+
+def test_a_port_that_is_taken_is_one_line(page: Served) -> None:
+    with pytest.raises(
+        InvalidInputError, match=rf"port {page.port} .* is taken; give another one, or run\(…, ui=0\)"
+    ):
+        served(Board(), [], port=page.port, stop=print).__enter__()
+    with pytest.raises(InvalidInputError, match="ui=65536 is no port; give one from 1 to 65535, or 0"):
+        served(Board(), [], port=65536, stop=print).__enter__()
+
+
+def test_it_works_from_a_zip(tmp_path: Path) -> None:
+    package = Path(sparkstream_kit.__file__).parent
+    with zipfile.ZipFile(tmp_path / "kit.zip", "w") as made:
+        for path in package.rglob("*"):
+            if "__pycache__" not in path.parts:
+                made.write(path, path.relative_to(package.parent))
+    code = """
+from http.client import HTTPConnection
+from sparkstream_kit.monitoring import page
+from sparkstream_kit.monitoring.board import Board
+assert "kit.zip" in page.__file__
+board = Board()
+import contextlib, io
+with contextlib.redirect_stderr(io.StringIO()) as said, page.served(board, [], port=0, stop=print):
+    to = HTTPConnection("127.0.0.1", int(said.getvalue().split(":")[3].split("/")[0]))
+    to.request("GET", "/uplot.js")
+    print(len(to.getresponse().read()))
+    board.end()
+"""
+    env = {**os.environ, "PYTHONPATH": str(tmp_path / "kit.zip")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (int(done.stdout or 0), done.returncode) == ((WEB / "uplot.js").stat().st_size, 0), done.stderr
+
+
+# --- with a query
+
+
+def test_a_run_is_shown_with_its_result_and_ended_by_the_page(
+    spark: SparkSession, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "1.txt").write_text("tea\nink\ntea\n")
+    counted = spark.readStream.text(str(folder)).groupBy("value").agg(F.count("*").alias("n"))
+    query = start(counted.orderBy("value"), sinks.latest("shown"), name=SCRIPT, mode="complete")
+    pictures: list[Any] = []
+
+    def look(port: int, token: str) -> None:
+        with events(port) as stream:
+            pictures.append(picture_with(stream, lambda each: "result" in each["queries"][0]))
+            with connection(port) as to:
+                to.request("POST", "/stop", headers={"Authorization": f"Bearer {token}"})
+                assert to.getresponse().status == 202
+            pictures.append(picture_with(stream, lambda each: each["ended"]))
+
+    threads: list[threading.Thread] = []
+
+    def begin(_: Progress) -> None:
+        if not threads:
+            [(port, token)] = re.findall(r"127\.0\.0\.1:(\d+)/#token=(\S+)", capsys.readouterr().err)
+            threads.append(threading.Thread(target=look, args=(int(port), token)))
+            threads[0].start()
+
+    summary = run(query, ui=0, on_batch=begin, run_for=120)
+    threads[0].join()
+    assert summary.ended_by == "the web page"
+    [shown] = pictures[0]["queries"]
+    assert shown["name"] == SCRIPT
+    result = shown["result"]
+    assert (result["columns"], result["numeric"]) == (["value", "n"], [False, True])
+    assert result["rows"] == [["ink", "1"], ["tea", "2"]]
+    assert result["bars"] == [["tea", "2", 1.0], ["ink", "1", 0.5]]
+    assert pictures[1]["ended"] == "the run has ended"
+
+
+@pytest.mark.classic_only("counts the jobs of this process")
+def test_the_rows_of_latest_cost_no_job(spark: SparkSession, folder: Path) -> None:
+    (folder / "1.txt").write_text("tea\nink\ntea\n")
+    counted = spark.readStream.text(str(folder)).groupBy("value").count().orderBy("value")
+    query = start(counted, sinks.latest("shown"), name="shown_q", mode="complete", availableNow=True)
+    results = Results({"shown_q": (spark, "view shown")})
+    run(query)
+    spark.sparkContext.setJobGroup("looks", "at the result")
+    found = results.of("shown_q", 1, last=True)
+    assert found is not None
+    assert found.rows == [("ink", "1"), ("tea", "2")]
+    assert not spark.sparkContext.statusTracker().getJobIdsForGroup("looks")
+    assert results.of("shown_q", 1, last=True) is found, "no second look without a batch"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("totals.csv", 'shop,code,n\n"a, b",007,12345678901234567890.10\n,008,2\n'),
+        (
+            "totals.json",
+            (
+                '[\n  {"shop":"a, b","code":"007","n":12345678901234567890.10},\n'
+                '  {"shop":null,"code":"008","n":2}\n]\n'
+            ),
+        ),
+    ],
+)
+def test_a_snapshot_is_read_as_it_is(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    found = Results({"q": (None, f"file {tmp_path / name}")}).of("q", 1, last=False)
+    assert found is not None
+    assert (found.place, found.columns, found.numeric) == (
+        f"file {name}",
+        ["shop", "code", "n"],
+        [False, False, True],
+    )
+    assert list(map(list, found.rows)) == [["a, b", "007", "12345678901234567890.10"], [None, "008", "2"]]
+    assert [each[:2] for each in found.bars] == [
+        ("a, b · 007", "12345678901234567890.10"),
+        ("NULL · 008", "2"),
+    ]
+
+
+def test_a_result_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+    found = Results({"q": (None, f"file {tmp_path}/gone.csv")}).of("q", 1, last=False)
+    assert found is not None
+    assert "FileNotFoundError" in str(found.problem)
+
+
+def test_bars_of_what_has_no_bar() -> None:
+    assert bars([False], [("a",)]) == []
+    assert bars([False, True], [("a", None), ("b", "NaN")]) == []
+    assert bars([False, True], [("a", "-1")]) == [("a", "-1", 0.0)]
+    assert bars([True, True], [("1", "2")]) == [("1", "2", 1.0)]
+
+
+# --- of a job
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "jobs").glob("*.py")))
+def test_every_job_whose_queries_run_waits_for_has_a_page(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        import_module(name).main(["--help"])
+    has_page = "--ui-port PORT" in capsys.readouterr().out
+    assert has_page == (name != "dstream_wordcount"), "DStreams have no progress to show"

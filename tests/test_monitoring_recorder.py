@@ -1,0 +1,243 @@
+"""The flight recorder: what a run writes, and what `sparkstream watch` makes of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import ROOT, running
+from pyspark.sql import functions as F
+from pyspark.sql.streaming.listener import StreamingQueryProgress
+
+from sparkstream_kit import feeds, quarantine, run, schemas, sinks, sources, start
+from sparkstream_kit.cli import main
+from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.monitoring import recorder
+from sparkstream_kit.monitoring.board import Board
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyspark.sql import SparkSession
+
+RECORDED = (Path(__file__).parent / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
+WATCH = [sys.executable, "-m", "sparkstream_kit.cli", "watch"]
+
+
+def head(*progress: str) -> str:
+    """The first line of a recording of the queries whose batches are given."""
+    told = {each["runId"]: each for each in map(json.loads, progress)}
+    queries = [
+        {"name": each["name"], "id": each["id"], "runId": run_id, "mode": "append", "interval": None}
+        for run_id, each in told.items()
+    ]
+    first = {"recording": 1, "by": "a test", "at": "2026-11-21T01:00:00.000+00:00", "queries": queries}
+    return json.dumps(first) + "\n"
+
+
+def whole_file(path: Path, *, ended: bool = True) -> Path:
+    end = [recorder.end_line()] if ended else []
+    path.write_text("".join([head(*RECORDED), *(f"{line}\n" for line in RECORDED), *end]), "utf-8")
+    return path
+
+
+def board_of(text: str) -> Board:
+    board = Board()
+    recorder.follow(text.splitlines(keepends=True), board)
+    return board
+
+
+def recorded_run(spark: SparkSession, folder: Path, path: Path, name: str) -> Any:
+    """Run a query with bad lines and state, and record it."""
+    lines = sources.text(spark, str(folder), max_files_per_trigger=1)
+    rows = quarantine.parse_csv(lines, schemas.from_ddl("a INT, b STRING"))
+    counts = rows.groupBy("b").agg(F.count("*").alias("n"))
+    query = start(counts, sinks.memory(name), mode="complete", availableNow=True)
+    return run(query, record=path).queries[0]
+
+
+def test_a_recording_gives_the_board_that_the_run_had(
+    spark: SparkSession, folder: Path, tmp_path: Path
+) -> None:
+    feeds.drip([(f"{n}.csv", f"{n},x\nno number,y\n") for n in range(3)], folder)
+    path = tmp_path / "run.jsonl"
+    done = recorded_run(spark, folder, path, "first_one")
+    board = board_of(path.read_text("utf-8"))
+    [picture] = board.pictures()
+    assert board.ended
+    assert (picture.name, picture.summary.query_id) == ("first_one", done.query_id)
+    assert picture.summary.mode == "complete"
+    for count in ("batches", "input_rows", "bad_rows", "state_rows", "last_batch"):
+        assert getattr(picture.summary, count) == getattr(done, count), count
+    assert picture.summary.bad_rows == 3
+
+    # The next run appends to the same file, and is the one that is shown.
+    again = recorded_run(spark, folder, path, "second_one")
+    assert [each.summary.query_id for each in board_of(path.read_text("utf-8")).pictures()] == [
+        again.query_id
+    ]
+    assert len(re.findall('"recording":1', path.read_text("utf-8"))) == 2
+
+
+def test_after_a_kill_the_torn_line_is_left_out_and_the_next_run_begins_a_line(
+    spark: SparkSession, folder: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "killed.jsonl"
+    path.write_text("".join([head(RECORDED[0]), RECORDED[0] + "\n", RECORDED[1][:200]]), "utf-8")
+    board = board_of(path.read_text("utf-8"))
+    assert [picture.summary.batches for picture in board.pictures()] == [1]
+    assert not board.ended
+    feeds.drip([("1.csv", "1,x\n")], folder)
+    recorded_run(spark, folder, path, "after_kill")
+    assert [picture.name for picture in board_of(path.read_text("utf-8")).pictures()] == ["after_kill"]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda path: path / "none" / "r.jsonl",
+            r"cannot write the recording .*/none/r\.jsonl \(No such file",
+        ),
+        (lambda path: path, r"cannot write the recording .* \(Is a directory\)"),
+        (
+            lambda path: other(path / "data.csv"),
+            r"data\.csv holds something else than recordings; give another",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_refused_and_the_query_is_stopped(
+    spark: SparkSession, folder: Path, tmp_path: Path, make: Callable[[Path], Path], message: str
+) -> None:
+    query = start(sources.text(spark, str(folder)), sinks.memory("not_recorded"))
+    with pytest.raises(InvalidInputError, match=message):
+        run(query, record=make(tmp_path))
+    assert not query.isActive
+    assert not (tmp_path / "data.csv").exists() or (tmp_path / "data.csv").read_text() == "a,b\n1,2\n"
+
+
+def other(path: Path) -> Path:
+    path.write_text("a,b\n1,2\n")
+    return path
+
+
+def test_a_disk_that_is_full_is_said_once_and_ends_no_query(
+    spark: SparkSession, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    feeds.drip(((f"{n}.txt", "a\n") for n in range(3)), folder)
+    query = start(
+        sources.text(spark, str(folder), max_files_per_trigger=1), sinks.memory("full"), availableNow=True
+    )
+    real = os.write
+    with pytest.MonkeyPatch.context() as patch:  # /dev/full is no file of a recording
+        patch.setattr(os, "write", lambda file, data: real(file, data[:9] if b"batchId" in data else data))
+        summary = run(query, record=folder.parent / "full.jsonl")
+    assert summary.queries[0].batches == 3
+    said = [record.message for record in caplog.records if "faces" in record.message]
+    assert len(said) == 1
+    assert "no room for a batch in" in said[0]
+    assert "end" not in (folder.parent / "full.jsonl").read_text().splitlines()[-1]
+
+
+def test_no_password_of_an_address_is_in_a_recording() -> None:
+    told = json.loads(RECORDED[0])
+    told["sources"][0]["description"] = "FileStreamSource[s3a://me:hush@store/sales]"
+    line = recorder.batch_line(StreamingQueryProgress.fromJson(told))
+    assert "hush" not in line
+    assert "s3a://me:***@store/sales" in line
+    assert line.count("\n") == 1
+
+
+# --- watch
+
+
+def test_a_run_that_has_ended_is_printed_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = whole_file(tmp_path / "run.jsonl")
+    assert main(["watch", str(path)]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    names = [picture.name for picture in board_of(path.read_text("utf-8")).pictures()]
+    lines = out.splitlines()
+    assert lines[0].split()[:2] == ["query", "batch"]
+    assert [line.split()[0] for line in lines[1:4]] == names
+    assert lines[4].startswith(f"● {names[0]}: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "cannot read {} (No such file or directory); give what --record wrote"),
+        ("", "{}: line 1 is not the first one of a recording; give a file that --record has written"),
+        (
+            "a,b\n1,2\n",
+            "{}: line 1 is not the first one of a recording; give a file that --record has written",
+        ),
+        (RECORDED[0] + "\n", "{}: line 1 is not the first one of a recording; give a file that --record has"),
+        (
+            head(RECORDED[0]).replace('"recording": 1', '"recording": 9'),
+            "{}: it was recorded by another version of the kit; use that one",
+        ),
+        (
+            head(RECORDED[0]) + '{"batchId": 1}\n' + recorder.end_line(),
+            "{}: line 2 is no progress that can be read; give a file that --record has written",
+        ),
+    ],
+)
+def test_what_is_no_recording_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None, message: str
+) -> None:
+    path = tmp_path / "f"
+    if text is not None:
+        path.write_text(text, "utf-8")
+    assert main(["watch", str(path)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"sparkstream: {message.format(path)}")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_run_that_goes_on_is_followed_until_its_end_line(tmp_path: Path) -> None:
+    path = tmp_path / "growing.jsonl"
+    path.write_text(head(*RECORDED) + RECORDED[0] + "\n", "utf-8")
+    with running(*WATCH, path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as watch:
+        assert watch.stdout
+        first = next(iter(watch.stdout))
+        with path.open("a") as file:
+            for line in RECORDED[1:]:
+                for part in (line[:100], line[100:] + "\n"):  # half a line is none
+                    file.write(part)
+                    file.flush()
+            file.write(recorder.end_line())
+        out, err = watch.communicate(timeout=60)
+        assert (watch.returncode, err) == (0, "")
+    assert any(name in first for name in ("action_windows", "sales_clean", "score_payments"))
+    for picture in board_of(path.read_text("utf-8")).pictures():
+        assert f"{picture.name}: batch {picture.batches[-1].batch} in " in out
+
+
+@pytest.mark.slow
+def test_of_a_killed_run_it_says_since_when_nothing_came_and_ctrl_c_ends_it(tmp_path: Path) -> None:
+    path = whole_file(tmp_path / "killed.jsonl", ended=False)
+    os.utime(path, (1, 1))
+    with running(*WATCH, path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as watch:
+        assert watch.stdout
+        assert watch.stderr
+        said = next(iter(watch.stderr))
+        shown = list(islice(watch.stdout, 2))
+        watch.send_signal(signal.SIGINT)
+        watch.communicate(timeout=60)
+        assert watch.returncode == 0
+    assert said == (
+        "sparkstream: nothing has come since 1970-01-01 00:00:01 UTC: the run waits, or it was killed; "
+        "Ctrl-C ends this\n"
+    )
+    assert any(": batch " in line for line in shown)

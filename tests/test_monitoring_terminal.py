@@ -1,0 +1,192 @@
+"""The terminal's face: a picture in place as wide as the terminal, lines elsewhere, and no harm to a run."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import logging
+import os
+import sys
+import termios
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyte
+import pytest
+from pyspark.sql.streaming.listener import StreamingQueryProgress
+
+from sparkstream_kit import feeds, run, sinks, sources, start
+from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.monitoring import terminal as face
+from sparkstream_kit.monitoring.board import Board
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyspark.sql import SparkSession
+
+LINES = (Path(__file__).parent / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
+
+
+def filled() -> Board:
+    """A board with the recorded batches of three queries, one of them with a verdict that is bad."""
+    board = Board()
+    for line in LINES:
+        board.add(StreamingQueryProgress.fromJson(json.loads(line)))
+    board.end()
+    return board
+
+
+def screen(ends: tuple[int, int], columns: int, draw: Callable[[Any], object]) -> list[str]:
+    """Draw on a terminal, and return what stands there then."""
+    ours, its = ends
+    termios.tcsetwinsize(its, (30, columns))
+    text = b""
+
+    def read() -> None:
+        nonlocal text
+        while not text.endswith(b"END"):
+            text += os.read(ours, 65536)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    with os.fdopen(its, "w") as stream:
+        draw(stream)
+        stream.write("END")
+        stream.flush()
+        reader.join(30)
+    os.close(ours)
+    seen = pyte.Screen(columns, 30)
+    pyte.ByteStream(seen).feed(text.removesuffix(b"END"))
+    return [line.rstrip() for line in seen.display if line.strip()]
+
+
+def drawn(board: Board, stream: Any) -> None:
+    with face.shown(board, stream):
+        pass
+
+
+@pytest.fixture
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("LINES", "30")
+
+
+@pytest.mark.parametrize("columns", [80, 100, 140])
+@pytest.mark.usefixtures("plain_environment")
+def test_the_picture_fits_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, terminal: tuple[int, int], columns: int
+) -> None:
+    board = filled()
+    monkeypatch.setenv("COLUMNS", str(columns))  # rich asks the process's own terminal
+    lines = screen(terminal, columns, lambda stream: drawn(board, stream))
+    heads = ["query", "batch", "rows/s", "in", "rows/s", "done"]
+    assert lines[0].split()[:6] == heads
+    assert {"state", "late", "bad"} >= set(lines[0].split()) & {"state", "late", "bad"} != set()
+    assert "behind" not in lines[0], "no query needs the column"
+    names = [picture.name for picture in board.pictures()]
+    assert [line.split()[0] for line in lines[1:4]] == names, "the worst first, each name whole"
+    assert lines[4].startswith(f"● {names[0]}: ")
+    assert any(block in lines[1] for block in "▁▂▃▄▅▆▇█") == (columns >= 100)
+    latest = {picture.name: picture.batches[-1] for picture in board.pictures()}
+    for line, name in zip(lines[1:4], names, strict=True):
+        assert line.split()[1] == str(latest[name].batch)
+
+
+@pytest.mark.usefixtures("plain_environment")
+def test_before_the_first_batch_it_says_what_spark_does(terminal: tuple[int, int]) -> None:
+    board = Board()
+    progress = json.loads(LINES[0])
+    board.add(StreamingQueryProgress.fromJson(progress))
+    [query] = board._queries.values()  # noqa: SLF001 - a query that is watched has no batch yet
+    query.batches.clear()
+    query.since = datetime.now(UTC) - timedelta(seconds=7)
+    lines = screen(terminal, 100, lambda stream: drawn(board, stream))
+    assert lines[2] == f"○ {progress['name']}: starting Spark's first batch … 7 s"
+    assert lines[1].split()[:2] == [progress["name"], "-"]
+
+
+def test_where_there_is_no_terminal_each_query_has_a_line_when_something_has_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: pytest.fail("rich was asked for"))
+    board, out = Board(), io.StringIO()
+    with face.shown(board, out):
+        for line in LINES:
+            board.add(StreamingQueryProgress.fromJson(json.loads(line)))
+        board.end()
+    said = out.getvalue().splitlines()
+    numbers = [line for line in said if ": batch " in line]
+    for picture in board.pictures():
+        assert len([line for line in numbers if line.startswith(picture.name)]) in (1, 2, 3), "within 5 s"
+        last = next(line for line in reversed(numbers) if line.startswith(picture.name))
+        assert last.startswith(f"{picture.name}: batch {picture.batches[-1].batch} in ")
+        for verdict in picture.verdicts:
+            assert f"{picture.name}: verdict: {verdict}" in said
+
+
+def test_without_rich_a_terminal_has_lines(
+    monkeypatch: pytest.MonkeyPatch, terminal: tuple[int, int]
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "rich" else found(name))
+    lines = screen(terminal, 100, lambda stream: drawn(filled(), stream))
+    assert not any("rows/s in  " in line for line in lines)
+    assert sum(": batch " in line for line in lines) == 3
+
+
+def test_an_error_in_the_picture_is_said_once_and_ends_no_query(
+    spark: SparkSession, folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("no room")
+
+    monkeypatch.setattr(face, "_lines", broken)
+    feeds.drip(feeds.sales_files(3, rows=5, seed=1), folder)
+    lines = sources.text(spark, str(folder), max_files_per_trigger=1)
+    query = start(lines, sinks.memory("shown"), availableNow=True)
+    with caplog.at_level(logging.WARNING):
+        summary = run(query, show="terminal")
+    assert summary.queries[0].batches == 3
+    said = [record.message for record in caplog.records if "picture" in record.message]
+    assert said == ["the run goes on without its picture: RuntimeError: no room"]
+
+
+def test_a_run_is_shown_on_standard_error(
+    spark: SparkSession, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    feeds.drip(feeds.sales_files(3, rows=5, seed=1), folder)
+    lines = sources.text(spark, str(folder), max_files_per_trigger=1)
+    run(start(lines, sinks.memory("seen"), availableNow=True), show="terminal")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "seen: starting Spark's first batch … 0 s\n" in err
+    last = err.splitlines()[-1]
+    assert last.startswith("seen: batch 2 in ")
+    assert " rows/s done" in last
+
+
+def test_an_unknown_face_is_refused_and_the_query_is_stopped(spark: SparkSession, folder: Path) -> None:
+    query = start(sources.text(spark, str(folder)), sinks.memory("refused"))
+    with pytest.raises(InvalidInputError, match=r"unknown face \(show=\) terminl; did you mean terminal\?"):
+        run(query, show="terminl")
+    assert not query.isActive
+
+
+@pytest.mark.usefixtures("plain_environment")
+def test_what_is_printed_meanwhile_stays_readable_above_the_picture(
+    monkeypatch: pytest.MonkeyPatch, terminal: tuple[int, int]
+) -> None:
+    def printing(stream: Any) -> None:
+        monkeypatch.setattr(sys, "stderr", stream)
+        with face.shown(filled()):
+            sys.stderr.write("a warning\n")
+        monkeypatch.undo()
+
+    lines = screen(terminal, 100, printing)
+    assert "a warning" in lines
+    assert sum(line.startswith("query ") for line in lines) == 1, "the picture stands there once"
