@@ -24,7 +24,20 @@ from sparkstream_kit.server import serving
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Finding", "examine"]
+__all__ = [
+    "Finding",
+    "clock",
+    "connectors",
+    "disks",
+    "examine",
+    "host",
+    "java",
+    "ports",
+    "python",
+    "remote",
+    "time_zone",
+    "versions",
+]
 
 _LIMIT = 20.0  # seconds that a Java or a Python may take to say its version
 _JAVAS = (17, 21)  # https://spark.apache.org/docs/latest/#downloading
