@@ -4,8 +4,8 @@
 ENTER := . .venv/bin/activate &&
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-connect faults soak systems cluster cluster-jobs versions bench bench-full lint
-.PHONY: typecheck format ci wheel zip kafka notebook notebook-outputs picture clean setup pins
+.PHONY: help demo test test-slow test-connect browser screenshots faults soak systems cluster cluster-jobs
+.PHONY: versions bench bench-full lint typecheck format ci wheel zip kafka notebook notebook-outputs picture clean setup pins
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
@@ -23,11 +23,16 @@ test-slow: setup ## run the tests that take long: the notebook, the README's com
 test-connect: setup ## run the tests of sources, sinks, windows, queries and jobs a second time, on Spark Connect
 	@$(ENTER) bash scripts/test-connect.sh
 
+browser: setup ## run the tests of the page of a run in Chromium, which is installed first
+	@bash scripts/browser.sh
+	@$(ENTER) python -m pytest tests/browser
+
 faults: setup ## kill, damage and fill up what runs, and see that no row is lost (ROUNDS=N for more kills)
 	@$(ENTER) python -m pytest tests/faults -n 3 --dist worksteal
 
 soak: setup ## write 2,000 batches to each sink, and see that the driver holds no more after them (an hour or more)
-	@$(ENTER) BATCHES=2000 python -m pytest tests/faults/test_soak.py -n 2 --dist worksteal -rP -o faulthandler_timeout=0
+	@bash scripts/systems.sh kafka spark
+	@$(ENTER) BATCHES=2000 python -m pytest tests/faults/test_soak.py tests/systems/soak.py -n 2 --dist worksteal -rP -o faulthandler_timeout=0
 
 bench: setup ## measure the kit beside other ways, on a tenth of the data: ten minutes on two cores that do nothing else
 	@bash scripts/postgresql.sh
@@ -85,6 +90,10 @@ notebook-outputs: setup ## run the notebooks and keep their outputs in the files
 
 picture: setup ## draw the README's picture of the demo
 	@$(ENTER) python scripts/picture.py
+
+screenshots: setup ## draw the README's pictures of the page of a run
+	@bash scripts/browser.sh
+	@$(ENTER) python scripts/screenshots.py
 
 clean: ## remove what builds, tests and runs left (the environment stays; remove .venv by hand)
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache spark-warehouse metastore_db derby.log

@@ -51,9 +51,9 @@ def transform(lines: DataFrame, *, delay: str = "10 minutes", within: str = "10 
 @jobflags.exit_codes
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the rows go to OUT_DIR, and how many they were to standard error."""
-    flags = (*jobflags.LINES, "--max-bad", *jobflags.EVENT_TIME, "--profile")
-    flags = (*flags, "--state-store", "--trigger", "--available-now", "--run-for", "--idle", "--stop-file")
-    parser = jobflags.parser(__doc__, *flags, *jobflags.SHOW, max_files_per_trigger=1)
+    run_flags = (flag for flag in jobflags.RUN if flag != "--checkpoint")
+    flags = (*jobflags.LINES, "--max-bad", *jobflags.EVENT_TIME, *run_flags)
+    parser = jobflags.parser(__doc__, *flags, max_files_per_trigger=1)
     parser.add_argument("out_dir", metavar="OUT_DIR", help="A folder of this job alone.")
     parser.add_argument("--checkpoint", metavar="DIR", help="Resume from it. Default: OUT_DIR/_checkpoint.")
     parser.add_argument("--within", metavar="TIME", default="10 minutes", help="From a view to its click.")

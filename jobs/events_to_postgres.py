@@ -45,8 +45,8 @@ def transform(
 @jobflags.exit_codes
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the rows go to the database, and how many they were to standard error."""
-    flags = ("--watermark", "--profile", "--trigger", "--available-now", "--run-for", "--idle", "--stop-file")
-    parser = jobflags.parser(__doc__, *jobflags.INPUT, *flags, *jobflags.SHOW)
+    flags = (flag for flag in jobflags.RUN if flag not in ("--checkpoint", "--state-store"))
+    parser = jobflags.parser(__doc__, *jobflags.INPUT, "--watermark", *flags)
     says = "The database to add the rows to, as in sales_totals.py; it needs --checkpoint."
     parser.add_argument("--database", metavar="URL", type=jobflags.database, required=True, help=says)
     says = "Keep progress in this folder and resume from it."

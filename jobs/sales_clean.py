@@ -42,8 +42,8 @@ def transform(lines: DataFrame, dedupe: Sequence[str] = (), *, header: bool = Fa
 @jobflags.exit_codes
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the rows go to OUT_DIR, and how many they were to standard error."""
-    flags = ("--profile", "--trigger", "--available-now", "--run-for", "--idle", "--stop-file")
-    parser = jobflags.parser(__doc__, *jobflags.INPUT, *flags, *jobflags.SHOW)
+    flags = (flag for flag in jobflags.RUN if flag not in ("--checkpoint", "--state-store"))
+    parser = jobflags.parser(__doc__, *jobflags.INPUT, *flags)
     parser.add_argument("out_dir", metavar="OUT_DIR", help="A folder of this job alone.")
     says = "Keep progress in this folder and resume from it. Default: OUT_DIR/_checkpoint."
     parser.add_argument("--checkpoint", metavar="DIR", type=jobflags.checkpoint_folder, help=says)

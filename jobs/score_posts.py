@@ -47,7 +47,7 @@ def train(posts: DataFrame, library: str) -> Any:
 @jobflags.exit_codes
 def main(argv: Any = None) -> int:
     """Run the job: the rows go to OUT_DIR, and how many they were to standard error."""
-    flags = ("--profile", "--available-now", "--run-for", *jobflags.SHOW)
+    flags = ("--profile", "--available-now", "--run-for", "--dry-run", *jobflags.SHOW)
     parser = jobflags.parser(__doc__, *jobflags.LINES, *flags)
     parser.add_argument("model", metavar="MODEL", help="A local folder of versions of a model.")
     parser.add_argument("out_dir", metavar="OUT_DIR", nargs="?", help="For this job's rows alone.")
@@ -55,8 +55,8 @@ def main(argv: Any = None) -> int:
     parser.add_argument("--train", choices=["spark", "sklearn"], help="Learn a version from INPUT_DIR.")
     parser.add_argument("--learn", action="store_true", help="Learn from each batch too (scikit-learn).")
     args = parser.parse_args(argv)
-    if bool(args.train) == bool(args.out_dir) or (args.train and args.kafka):
-        parser.error("give OUT_DIR to score, or INPUT_DIR and --train to train")
+    if bool(args.train) == bool(args.out_dir) or (args.train and (args.kafka or args.dry_run)):
+        parser.error("give OUT_DIR to score, or INPUT_DIR and --train to train, which has no --dry-run")
     from sparkstream_kit import models, quarantine, run, sinks, spark_session, start
 
     with spark_session("score-posts", **jobflags.for_session(args)) as spark:

@@ -30,9 +30,9 @@ def transform(lines: DataFrame) -> DataFrame:
 @jobflags.exit_codes
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the counts of each batch go to standard output, everything else to standard error."""
-    flags = ("--profile", "--trigger", "--run-for", "--idle", "--stop-file", *jobflags.SHOW)
-    flags = (*jobflags.SERVER, *flags, "--database", "--take-over")
-    args = jobflags.parser(__doc__, *flags, table="word_counts").parse_args(argv)
+    left_out = ("--checkpoint", "--state-store", "--available-now")  # a socket cannot send again
+    flags = (*(flag for flag in jobflags.RUN if flag not in left_out), "--database", "--take-over")
+    args = jobflags.parser(__doc__, *jobflags.SERVER, *flags, table="word_counts").parse_args(argv)
 
     from sparkstream_kit import run, sinks, sources, spark_session, start
 

@@ -23,6 +23,7 @@ from sparkstream_kit import _waiting
 from sparkstream_kit._packages import missing_source
 from sparkstream_kit._spark import shutdown
 from sparkstream_kit.errors import (
+    DryRun,
     KitError,
     innermost_cause,
     without_secrets,
@@ -175,6 +176,9 @@ def _end_with(err: Exception, stop: _Stop) -> None:
     else:
         raise err
     stop.end(code)
+    if isinstance(err, DryRun):
+        print(line)  # what was asked for
+        return
     print(f"{Path(sys.argv[0]).name}: {without_secrets(line)}", file=sys.stderr)
 
 

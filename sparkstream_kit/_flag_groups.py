@@ -147,6 +147,7 @@ RUN = {
     ),
     "--idle": _value("SECONDS", seconds, "Stop after this many seconds without a row. Default: never."),
     "--stop-file": _value("PATH", str, "Stop cleanly when a file appears at this path."),
+    "--dry-run": _switch("Check everything, print what would run, and end; nothing is read or written."),
     **SHOW,
 }
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CheckpointDamaged",
+    "DryRun",
     "InputUnavailable",
     "InvalidInputError",
     "KitError",
@@ -62,6 +63,12 @@ class MissingExtraError(KitError, ImportError):
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} needs an optional library; run: pip install 'sparkstream-kit[{extra}]'")
+
+
+class DryRun(KitError):  # noqa: N818 - the rule above
+    """A dry run has come to where its queries would run; a job prints what would run, and ends with 0."""
+
+    exit_code = 0
 
 
 class QueryFailed(KitError):  # noqa: N818 - the rule above
@@ -179,7 +186,7 @@ _NO_TIMESTAMP = re.compile(r'Cannot resolve "(?:session)?window\(.*however "(.*)
 _NUMBER = re.compile(r"(tiny|small|big)?int|float|double|decimal.*")
 
 _TRACEBACK = "Traceback (most recent call last):"
-_RAISED_IN_SQL = re.compile(r"^\w+: \[USER_RAISED_EXCEPTION\] (.*?)( SQLSTATE: \w+)?$")
+_RAISED_IN_SQL = re.compile(r"^[\w.]+: \[USER_RAISED_EXCEPTION\] (.*?)( SQLSTATE: \w+)?$")
 _JAVA_CAUSE = re.compile(r"^(?:: |Caused by: )(?:[\w$]+\.)*([\w$]+(?:: .*)?)$", re.MULTILINE)
 # What Java and Spark's scripts say of every start that fails, beside the cause.
 _SAYS_NOTHING = re.compile(
@@ -242,6 +249,8 @@ def _one_line(text: str) -> str:
         ... )
         'IOException: No space left'
         >>> _one_line("SparkRuntimeException: [USER_RAISED_EXCEPTION] no such shop SQLSTATE: P0001")
+        'no such shop'
+        >>> _one_line("a.b.SparkRuntimeException: [USER_RAISED_EXCEPTION] no such shop SQLSTATE: P0001")
         'no such shop'
     """
     if _TRACEBACK in text:

@@ -300,18 +300,20 @@ def for_session(args: Namespace) -> dict[str, Any]:
 
 
 def for_start(args: Namespace) -> dict[str, Any]:
-    """Return what `--checkpoint`, `--available-now` and `--trigger` ask for, as keywords of `start`.
+    """Return what the flags that are about a start ask for, as keywords of `start`.
 
     Example:
         >>> for_start(Namespace(checkpoint="ckpt", trigger="5 seconds"))
         {'checkpoint': 'ckpt', 'processingTime': '5 seconds'}
     """
     given = vars(args)
-    if given.get("drain") and not given.get("checkpoint"):
+    if given.get("drain") and not given.get("checkpoint") and not given.get("dry_run"):
         # Spark removes a temporary one when the query ends, and the last batch comes after that.
         args.temporary = tempfile.TemporaryDirectory(prefix="sparkstream-", ignore_cleanup_errors=True)
         args.checkpoint = given["checkpoint"] = args.temporary.name
-    keywords = {"checkpoint": given.get("checkpoint")}
+    keywords: dict[str, Any] = {"checkpoint": given.get("checkpoint")}
+    if given.get("dry_run"):
+        keywords["dry_run"] = True
     if given.get("available_now"):
         return keywords | {"availableNow": True}
     return keywords | ({"processingTime": given["trigger"]} if given.get("trigger") else {})

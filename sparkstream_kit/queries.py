@@ -15,11 +15,12 @@ from pyspark.errors import AnalysisException
 from sparkstream_kit import _realtime
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit._packages import missing_source
+from sparkstream_kit._planning import planned
 from sparkstream_kit._spark import query as asking
 from sparkstream_kit._spark.batch import begin, hand_over
 from sparkstream_kit._spark.files import locate, names
 from sparkstream_kit._spark.folders import folder
-from sparkstream_kit._spark.plan import keeps_other_states, keeps_states_by_name
+from sparkstream_kit._spark.plan import keeps_other_states, keeps_states_by_name, refused
 from sparkstream_kit._spark.printing import keep_printed
 from sparkstream_kit._spark.session import starts_python_for_batches
 from sparkstream_kit.checkpoints import _at_hand, endings
@@ -46,18 +47,6 @@ _log = logging.getLogger(__name__)
 _TRIGGERS = ("availableNow", "continuous", "once", "processingTime", "realTime")
 # Settings of the session change around a start: two threads must not do so at once.
 _starting = threading.RLock()
-# What Spark says of a mode that does not fit, and what to do about it:
-# https://spark.apache.org/docs/latest/streaming/apis-on-dataframes-and-datasets.html#output-modes
-_FIXES = {
-    r"(?is)append.*streaming aggregations.*without watermark": "writes a row once, when it is final, and "
-    "without a watermark a total is never final; give mode='complete' or mode='update', or group by a window "
-    "of the event time, after windows.with_watermark(frame, 'time', '10 minutes')",
-    r"(?is)complete.*no streaming aggregations": "writes the whole result after each batch, which only an "
-    "aggregation has; give mode='append', or aggregate first (groupBy(…).agg(…))",
-    r"Sorting is not supported": "cannot sort, as later rows may belong before those that are written; sort "
-    "after an aggregation in mode='complete', or leave out orderBy",
-    r"Limits are not supported": "cannot limit the rows; give mode='append', or leave out limit",
-}
 _ENCODING = "spark.sql.streaming.stateStore.encodingFormat"
 _FLAGS = ("availableNow", "once")  # the triggers that have no duration
 
@@ -71,6 +60,7 @@ def start(
     checkpoint: str | Path | None = None,
     allow_changed_query: bool = False,
     moved: Mapping[str | Path, str | Path] | None = None,
+    dry_run: bool = False,
     **trigger: Any,
 ) -> StreamingQuery:
     """Start one named streaming query.
@@ -92,11 +82,14 @@ def start(
             although it has read other folders; these are then read from the start.
         moved: folders of input files that have moved since the checkpoint was written, as {old: new}. The
             checkpoint then knows the files by their new paths, and reads none of them again.
+        dry_run: make all checks, start nothing and leave nothing behind. On Spark Connect a plan that Spark
+            itself refuses in this output mode shows only at a start.
         **trigger: one of Spark's own words: `processingTime="5 seconds"` (or a `timedelta`),
             `availableNow=True`, ….
 
     Returns:
-        Spark's own StreamingQuery, running.
+        Spark's own StreamingQuery, running. Of a dry run what would run, as a text to print: mode, sink and
+        its promise, checkpoint, input and trigger; `run` ends with it (`errors.DryRun`).
 
     Raises:
         InvalidInputError: an argument of another type, a frame that does not stream, a trigger that cannot
@@ -123,6 +116,19 @@ def start(
     name = _name(frame, sink, name)
     location = None if checkpoint is None else locate(frame.sparkSession, checkpoint)
     asked = _Asked(frame, sink, name, mode, location)
+    if dry_run:
+        with _said_in_words(asked), _starting, _fitting_state_store(frame):
+            found: Any = planned(
+                frame,
+                sink,
+                name,
+                mode,
+                location,
+                trigger,
+                allow_changed_query=allow_changed_query,
+                moved=moved,
+            )
+            return found  # type: ignore[no-any-return]
     return _started(asked, trigger, allow_changed_query=allow_changed_query, moved=moved)
 
 
@@ -155,15 +161,20 @@ class _Asked:
 def _started(
     asked: _Asked, trigger: dict[str, Any], *, drain: bool = False, **guarding: Any
 ) -> StreamingQuery:
-    name, mode = asked.name, asked.mode
+    with _said_in_words(asked), _starting, _fitting_state_store(asked.frame):
+        return _start(asked, trigger, drain=drain, rewind_notes=rewind_notes(asked.sink), **guarding)
+
+
+@contextmanager
+def _said_in_words(asked: _Asked) -> Iterator[None]:
+    """Put in one line what Spark says of a query that it does not start."""
     try:
-        with _starting, _fitting_state_store(asked.frame):
-            return _start(asked, trigger, drain=drain, rewind_notes=rewind_notes(asked.sink), **guarding)
+        yield
     except Exception as err:
         if known := missing_source(err) or wrong_event_time(err):
             raise InvalidInputError(known) from None
         if isinstance(err, AnalysisException):
-            raise InvalidInputError(f"query {name}: {_refused(err, mode)}") from err
+            raise InvalidInputError(f"query {asked.name}: {refused(err, asked.mode)}") from err
         raise
 
 
@@ -227,15 +238,6 @@ def _last_batch(asked: _Asked, logs: Path, trigger: dict[str, Any], *, plan: boo
     else:
         return trigger
     return {"once": True}
-
-
-def _refused(error: AnalysisException, mode: str) -> str:
-    """Return why Spark does not start a query, and the fix where it is known."""
-    text = str(error)
-    for words, fix in _FIXES.items():
-        if re.search(words, text):
-            return f"mode {mode} {fix}"
-    return re.sub(r"^\[[\w.]+\] | SQLSTATE: \w+|[;.]$", "", text.strip().split("\n")[0])
 
 
 @contextmanager

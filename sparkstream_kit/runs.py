@@ -11,10 +11,11 @@ from py4j.protocol import Py4JError
 
 from sparkstream_kit import _waiting
 from sparkstream_kit._arguments import check, is_a
+from sparkstream_kit._dry_run import Planned
 from sparkstream_kit._run import Limits, Run
 from sparkstream_kit._spark import query as asking
 from sparkstream_kit._spark import shutdown
-from sparkstream_kit.errors import InvalidInputError, QueryFailed
+from sparkstream_kit.errors import DryRun, InvalidInputError, QueryFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -84,9 +85,13 @@ def run(
     if not queries:
         raise InvalidInputError("run() needs at least one query: run(start(frame, sink, name='totals'))")
     try:
-        check(run, locals())
+        planned = [query for query in queries if isinstance(query, Planned)]
+        check(run, locals() | ({"queries": ()} if planned else {}))
         limits = Limits(idle, max_batches)
         inbox = _waiting.Inbox(run_for=run_for, idle=idle, stop_file=stop_file)
+        if planned:
+            passed = "a dry run: all checks have passed, and nothing is started"
+            raise DryRun("\n".join([passed, *map(str, planned)]))
         drains = [_drain_of(query) for query in queries] if drain else []
         with _shown(queries, on_batch, inbox, show=show, ui=ui, record=record) as told:
             summary = Run(queries, inbox, told, limits).to_end(grace)

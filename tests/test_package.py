@@ -34,6 +34,7 @@ EXTRAS = {
     "sparkstream_kit.models.estimators": {"joblib", "sklearn"},
     "sparkstream_kit.models.scoring": {"pandas"},
     "sparkstream_kit.monitoring.terminal": {"rich"},
+    "sparkstream_kit.monitoring._metrics": {"prometheus_client"},
     "sparkstream_kit.quarantine._avro_schemas": {"fastavro"},
     "sparkstream_kit.quarantine._avro_values": {"fastavro"},
     "sparkstream_kit.testing._rows": {"pyarrow", "pytest"},

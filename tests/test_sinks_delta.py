@@ -17,6 +17,7 @@ import pytest
 from conftest import environment
 from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import functions as F
+from sink_streams import finish, forget_commit, three_batches, totals
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.checkpoints import rewind
@@ -35,27 +36,12 @@ Rows = list[tuple[Any, ...]]
 @pytest.fixture
 def stream(spark: SparkSession, folder: Path) -> DataFrame:
     """Three batches of two rows: (a, 1), (b, 1); (a, 2), (c, 2); (b, 3), (c, 3)."""
-    feeds.drip([("1.csv", "a,1\nb,1\n"), ("2.csv", "a,2\nc,2\n"), ("3.csv", "b,3\nc,3\n")], folder)
-    return sources.csv(spark, str(folder), schema="k STRING, n INT", max_files_per_trigger=1)
+    return three_batches(spark, folder)
 
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     return tmp_path / "out"
-
-
-def totals(stream: DataFrame) -> DataFrame:
-    return stream.groupBy("k").agg(F.sum("n").alias("total"))
-
-
-def finish(frame: DataFrame, sink: sinks.Sink, checkpoint: Path | None, mode: str = "append") -> None:
-    run(start(frame, sink, name="q", mode=mode, checkpoint=checkpoint, availableNow=True))
-
-
-def forget_commit(checkpoint: Path, batch_id: int) -> None:
-    """Make Spark believe that it was killed between the sink and the commit of its last batch."""
-    for name in (f"{batch_id}", f".{batch_id}.crc"):
-        (checkpoint / "commits" / name).unlink()
 
 
 def rows(out: Path) -> Rows:
@@ -119,6 +105,13 @@ def test_a_crash_between_two_tables_leaves_both_exact(stream: DataFrame, out: Pa
         finish(stream, both, tmp_path / "ckpt")
     finish(stream, both, tmp_path / "ckpt")
     assert rows(out) == rows(tmp_path / "second") == CASES["append"][2]
+
+
+@pytest.mark.parametrize("name", ["order", "a.b", 'a"b', "a'b", "a`b", "Käse"])
+def test_a_key_may_have_any_name(stream: DataFrame, out: Path, tmp_path: Path, name: str) -> None:
+    named = totals(stream).withColumnRenamed("k", name)
+    finish(named, sinks.delta(out, how="upsert", keys=[name]), tmp_path / "ckpt", "update")
+    assert rows(out) == [("a", 3), ("b", 4), ("c", 5)]
 
 
 @pytest.mark.parametrize("how", ["append", "upsert", "replace"])

@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 from conftest import environment
 from pyspark.sql import functions as F
+from sink_streams import finish, forget_commit, three_batches, totals
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.checkpoints import rewind
@@ -48,22 +49,7 @@ def sql(url: str, statement: str) -> list[tuple[Any, ...]]:
 @pytest.fixture
 def stream(spark: SparkSession, folder: Path) -> DataFrame:
     """Three batches of two rows: (a, 1), (b, 1); (a, 2), (c, 2); (b, 3), (c, 3)."""
-    feeds.drip([("1.csv", "a,1\nb,1\n"), ("2.csv", "a,2\nc,2\n"), ("3.csv", "b,3\nc,3\n")], folder)
-    return sources.csv(spark, str(folder), schema="k STRING, n INT", max_files_per_trigger=1)
-
-
-def totals(stream: DataFrame) -> DataFrame:
-    return stream.groupBy("k").agg(F.sum("n").alias("total"))
-
-
-def finish(frame: DataFrame, sink: sinks.Sink, checkpoint: Path | None, mode: str = "append") -> None:
-    run(start(frame, sink, name="q", mode=mode, checkpoint=checkpoint, availableNow=True))
-
-
-def forget_commit(checkpoint: Path, batch_id: int) -> None:
-    """Make Spark believe that it was killed between the sink and the commit of its last batch."""
-    for name in (f"{batch_id}", f".{batch_id}.crc"):
-        (checkpoint / "commits" / name).unlink()
+    return three_batches(spark, folder)
 
 
 TOTALS = [("a", 3), ("b", 4), ("c", 5)]

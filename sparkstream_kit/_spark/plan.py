@@ -15,7 +15,30 @@ from sparkstream_kit.errors import KitError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["analyzed_plan", "keeps_other_states", "keeps_states_by_name", "runs_python"]
+    from pyspark.errors import AnalysisException
+
+__all__ = [
+    "analyzed_plan",
+    "check_mode",
+    "inputs",
+    "keeps_other_states",
+    "keeps_states_by_name",
+    "refused",
+    "runs_python",
+]
+
+# What Spark says of a mode that does not fit, and what to do about it:
+# https://spark.apache.org/docs/latest/streaming/apis-on-dataframes-and-datasets.html#output-modes
+_FIXES = {
+    r"(?is)append.*streaming aggregations.*without watermark": "writes a row once, when it is final, and "
+    "without a watermark a total is never final; give mode='complete' or mode='update', or group by a window "
+    "of the event time, after windows.with_watermark(frame, 'time', '10 minutes')",
+    r"(?is)complete.*no streaming aggregations": "writes the whole result after each batch, which only an "
+    "aggregation has; give mode='append', or aggregate first (groupBy(…).agg(…))",
+    r"Sorting is not supported": "cannot sort, as later rows may belong before those that are written; sort "
+    "after an aggregation in mode='complete', or leave out orderBy",
+    r"Limits are not supported": "cannot limit the rows; give mode='append', or leave out limit",
+}
 
 # To ask for a plan takes some milliseconds, on Spark Connect some tens; a DataFrame's never changes.
 _texts: WeakKeyDictionary[DataFrame, str] = WeakKeyDictionary()
@@ -44,6 +67,64 @@ def runs_python(frame: DataFrame) -> bool:
         return re.search(r"^\s*python_(udf|udtf|data_source) \{", plan, re.MULTILINE) is not None
     patterns = given.sparkSession._jvm.org.apache.spark.sql.catalyst.trees.TreePattern
     return bool(given._jdf.queryExecution().analyzed().containsPattern(patterns.PYTHON_UDF()))
+
+
+def check_mode(frame: DataFrame, mode: str) -> None:
+    """Have Spark refuse a plan that does not fit an output mode, as it does when a query starts.
+
+    On Spark Connect only a start tells.
+
+    Raises:
+        AnalysisException: in Spark's own words.
+    """
+    spark: Any = frame.sparkSession
+    if is_connect(spark):
+        return
+    modes = spark._jvm.org.apache.spark.sql.streaming.OutputMode
+    checker = spark._jvm.org.apache.spark.sql.catalyst.analysis.UnsupportedOperationChecker
+    plan: Any = frame
+    checker.checkForStreaming(plan._jdf.queryExecution().analyzed(), getattr(modes, mode.capitalize())())
+
+
+def refused(error: AnalysisException, mode: str) -> str:
+    """Return why Spark does not start a query, and the fix where it is known."""
+    text = str(error)
+    for words, fix in _FIXES.items():
+        if re.search(words, text):
+            return f"mode {mode} {fix}"
+    return re.sub(r"^\[[\w.]+\] | SQLSTATE: \w+|[;.]$", "", text.strip().split("\n")[0])
+
+
+def inputs(frame: DataFrame) -> list[str]:
+    """Say what a query reads: folders, topics, a server; each once, and nothing that may be a password."""
+    return list(dict.fromkeys(_said(name, options) for name, options in _sources(frame)))
+
+
+def _sources(frame: Any) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the name of each source, with its options by their names in lower case."""
+    if is_connect(frame.sparkSession):
+        for line in analyzed_plan(frame).split("\n"):
+            if found := re.search(r"(FileSource\[.*?\])(?:, \[|$)", line):
+                yield found[1], {}
+            elif found := re.search(r"StreamingRelationV2 [^,]*, ([^,]*), [^,]*, \[(.*?)\], \[", line):
+                pairs = (pair.partition("=") for pair in found[2].split(", "))
+                yield found[1], {key.lower(): value for key, _, value in pairs}
+        return
+    leaves = frame._jdf.queryExecution().analyzed().collectLeaves()
+    for leaf in map(leaves.apply, range(leaves.size())):
+        if leaf.isStreaming():
+            of_files = leaf.getClass().getSimpleName() == "StreamingRelation"
+            given = {} if of_files else dict(leaf.extraOptions().asCaseSensitiveMap())
+            yield leaf.sourceName(), {key.lower(): value for key, value in given.items()}
+
+
+def _said(name: str, options: dict[str, str]) -> str:
+    if found := re.fullmatch(r"FileSource\[(.*)\]", name, re.DOTALL):
+        return f"files of {found[1]}"
+    if name == "kafka":
+        topics = options.get("subscribe") or options.get("subscribepattern") or options.get("assign")
+        return f"topic {topics} of Kafka at {options.get('kafka.bootstrap.servers')}"
+    return f"{name} {options['host']}:{options['port']}" if {"host", "port"} <= {*options} else name
 
 
 def analyzed_plan(frame: DataFrame) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
+from sparkstream_kit import _dry_run
 from sparkstream_kit._spark.files import are_elsewhere, locate
 from sparkstream_kit._spark.session import other_master
 from sparkstream_kit.checkpoints import _at_hand, _records, endings, losses, origins, topics
@@ -200,7 +201,8 @@ def _check_inputs(
             "could be changed; put the files back where they were, or start anew on another checkpoint"
         )
     for move in moves:
-        origins.rewrite(move)
+        if _dry_run.making():
+            origins.rewrite(move)
     for line in losses.findings(str(logs), said=set(losses.PASSED_OVER)):  # `run` says these
         _log.warning("query %s: %s", name, line)
 

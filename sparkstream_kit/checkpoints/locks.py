@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
-from sparkstream_kit import _waiting
+from sparkstream_kit import _dry_run, _waiting
 from sparkstream_kit._spark import lockfile
 from sparkstream_kit.checkpoints import _held
 from sparkstream_kit.checkpoints.layout import left_running
@@ -132,7 +132,8 @@ def _take(spark: SparkSession, path: Path, location: str, name: str) -> lockfile
         raise InvalidInputError(f"checkpoint {location} is in use by {left}")
     since = datetime.now().astimezone().isoformat(" ", "seconds")
     says = {"query": name, "pid": os.getpid(), **file.holder, "host": socket.gethostname(), "since": since}
-    file.write(json.dumps(says).encode())
+    if _dry_run.making():
+        file.write(json.dumps(says).encode())
     return file
 
 

@@ -13,6 +13,7 @@ import re
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from sparkstream_kit import _dry_run
 from sparkstream_kit._spark import files, kafka
 from sparkstream_kit.checkpoints import layout
 from sparkstream_kit.errors import InvalidInputError
@@ -175,6 +176,8 @@ class _Source:
                 f"committed; rewind first: "
                 f"sparkstream checkpoint rewind {shlex.quote(str(root))} --to {done}"
             )
+        if not _dry_run.making():
+            return True
         file = root / "offsets" / str(done)
         query, *lines = layout.lines(file, "v1")
         left = {name: parts for name, parts in self.offsets.items() if name not in topics}

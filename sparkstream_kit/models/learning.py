@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from sparkstream_kit import _files
+from sparkstream_kit import _dry_run, _files
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import column, find_column
 from sparkstream_kit._spark.batch import id_of_batch
@@ -76,6 +76,8 @@ def learner(
 
     def open_learner(frame: DataFrame, location: Location | None) -> Write:
         if first is not None and not (folder / CURRENT).exists():
+            if not _dry_run.making():
+                return lambda *_: None
             publish(first, folder, "first")
         for name in (*columns, label):
             find_column(frame, name)

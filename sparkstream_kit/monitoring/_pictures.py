@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sparkstream_kit.monitoring._results import Result, Results
     from sparkstream_kit.monitoring.board import Batch, Picture
 
-__all__ = ["Sent"]
+__all__ = ["Sent", "newest_runs"]
 
 
 class Sent:
@@ -37,7 +37,7 @@ class Sent:
             "first": self._first,
             "ended": ended,
             "spark": spark,
-            "queries": [self._query(each, last=bool(ended)) for each in _newest_runs(pictures)],
+            "queries": [self._query(each, last=bool(ended)) for each in newest_runs(pictures)],
         }
         self._first = False
         return json.dumps(told)
@@ -62,7 +62,7 @@ class Sent:
         return query
 
 
-def _newest_runs(pictures: Sequence[Picture]) -> list[Picture]:
+def newest_runs(pictures: Sequence[Picture]) -> list[Picture]:
     """Return of each query its last start: `run(…, drain=True)` starts it once more."""
     newest: dict[str, Picture] = {}
     for each in pictures:

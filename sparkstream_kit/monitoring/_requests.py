@@ -6,10 +6,11 @@ import json
 import logging
 import re
 import secrets
-import select
 import socketserver
 import sys
 import threading
+from collections import deque
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,11 +18,15 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from sparkstream_kit.errors import KitError, innermost_cause
+from sparkstream_kit.errors import KitError, MissingExtraError, innermost_cause
+from sparkstream_kit.monitoring._metrics import scraped
 from sparkstream_kit.monitoring._pictures import Sent
+from sparkstream_kit.monitoring.recorder import batch_line, end_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    from pyspark.sql.streaming.listener import StreamingQueryProgress
 
     from sparkstream_kit.monitoring._results import Results
     from sparkstream_kit.monitoring.board import Board
@@ -34,6 +39,7 @@ _log = logging.getLogger(__name__)
 _HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?", re.IGNORECASE)
 _EVERY = 0.25  # seconds from one picture to the next, at least
 _BEAT = 2.0  # and at most: silence is a verdict too, and a browser that has gone is noticed
+_RECORDED = 200  # batches that who comes late to a recording still gets
 _LAST_WORDS = 2.0  # seconds that an open page may take to be told how the run ended
 _FILES = {
     "/": ("index.html", "text/html"),
@@ -63,6 +69,7 @@ class Page:
         results: what they have written last.
         stop: ends the run, with what it was ended by.
         spark: the address of Spark's own page.
+        begin: the line that a recording of the run begins with.
         token: what `POST /stop` asks for.
         ended: how the run has ended; empty while it goes on.
         over: set when the run has ended.
@@ -72,10 +79,13 @@ class Page:
     results: Results
     stop: Callable[[str], None]
     spark: str | None = None
+    begin: str = ""
     token: str = field(default_factory=lambda: secrets.token_urlsafe(16), repr=False)
     ended: str = ""
     over: threading.Event = field(default_factory=threading.Event)
     _failure: str = ""
+    _last: deque[StreamingQueryProgress] = field(default_factory=lambda: deque(maxlen=_RECORDED))
+    _added: int = 0
     _readers: int = 0
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -84,36 +94,64 @@ class Page:
         self.ended = how
         self.over.set()
         with self._changed:
+            self._changed.notify_all()
             self._changed.wait_for(lambda: not self._readers, _LAST_WORDS)
 
-    def tell(self, send: Callable[[str], None]) -> None:
-        """Send pictures to a browser until the run ends, or until the browser has gone (OSError)."""
-        sent, seen = Sent(self.results), -1  # the first picture comes at once
+    def add(self, progress: StreamingQueryProgress) -> None:
+        """Keep a batch for who records the run."""
+        with self._changed:
+            self._last.append(progress)
+            self._added += 1
+            self._changed.notify_all()
+
+    @contextmanager
+    def read(self) -> Iterator[None]:
+        """Count who reads, so that the run's end waits for them a little."""
         with self._changed:
             self._readers += 1
         try:
-            while True:
-                seen = self.board.wait(seen, _BEAT)
-                if last := self.board.ended:
-                    self.over.wait(_LAST_WORDS)
-                send(self._picture(sent))
-                if last:
-                    return
-                self.over.wait(_EVERY)
+            yield
         finally:
             with self._changed:
                 self._readers -= 1
                 self._changed.notify_all()
 
+    def pictures(self) -> Iterator[str]:
+        """Yield what is new for a browser, until the run ends."""
+        sent, seen = Sent(self.results), -1  # the first picture comes at once
+        while True:
+            seen = self.board.wait(seen, _BEAT)
+            if last := self.board.ended:
+                self.over.wait(_LAST_WORDS)
+            yield self._picture(sent)
+            if last:
+                return
+            self.over.wait(_EVERY)
+
+    def recording(self) -> Iterator[str]:
+        """Yield lines of a recording, from the last batches on until the run ends; empty ones in silence."""
+        yield self.begin
+        seen = 0
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._added > seen or self.over.is_set(), _BEAT)  # noqa: B023 - at once
+                new, seen, over = self._added - seen, self._added, self.over.is_set()
+                told = list(self._last)[-new:] if new else []
+            yield "".join(map(batch_line, told)) or "\n"
+            if over:
+                yield end_line()
+                return
+
     def _picture(self, sent: Sent) -> str:
         """Return what is new as JSON; an error is shown in its place, and logged once."""
+        if self.board.problem:
+            return self._failed(self.board.problem)
         try:
             return sent.text(self.board.pictures(), ended=self.ended, spark=self.spark)
         except Exception as err:  # noqa: BLE001 - said, and the run goes on
-            return self._failed(err)
+            return self._failed(innermost_cause(err))
 
-    def _failed(self, err: Exception) -> str:
-        said = innermost_cause(err)
+    def _failed(self, said: str) -> str:
         if said != self._failure:
             self._failure = said
             _log.warning("the page of the run shows no queries: %s", said)
@@ -157,7 +195,12 @@ class _Handler(BaseHTTPRequestHandler):
         if path in self.server.files:
             self._answer(HTTPStatus.OK, *self.server.files[path])
         elif path == "/events":
-            self._events()
+            told = self.server.page.pictures()
+            self._stream("text/event-stream", (f"data: {text}\n\n" for text in told))
+        elif path == "/record":
+            self._stream("application/jsonl", self.server.page.recording())
+        elif path == "/metrics":
+            self._metrics()
         elif path == "/stop":
             self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, "to end the run: POST /stop, with the token")
         else:
@@ -192,15 +235,18 @@ class _Handler(BaseHTTPRequestHandler):
         self._refuse(HTTPStatus.FORBIDDEN, "ask by the printed address: 127.0.0.1 or localhost")
         return False
 
-    def _events(self) -> None:
-        self._head(HTTPStatus.OK, "text/event-stream")
-        self.server.page.tell(self._send)
+    def _stream(self, kind: str, texts: Iterator[str]) -> None:
+        """Send texts until they end, or until the reader has gone."""
+        self._head(HTTPStatus.OK, kind)
+        with self.server.page.read():
+            for text in texts:
+                self.wfile.write(text.encode())
 
-    def _send(self, text: str) -> None:
-        # A browser says nothing more here: what can be read is the end of its connection.
-        if select.select([self.connection], [], [], 0)[0]:
-            raise ConnectionAbortedError
-        self.wfile.write(f"data: {text}\n\n".encode())
+    def _metrics(self) -> None:
+        try:
+            self._answer(HTTPStatus.OK, *scraped(self.server.page.board, self.headers.get("Accept", "")))
+        except MissingExtraError as err:
+            self._refuse(HTTPStatus.NOT_IMPLEMENTED, str(err))
 
     def _answer(self, status: HTTPStatus, body: bytes, kind: str) -> None:
         self._head(status, kind, length=len(body))
@@ -211,7 +257,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _head(self, status: HTTPStatus, kind: str, length: int | None = None) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        self.send_header("Content-Type", kind if "charset=" in kind else f"{kind}; charset=utf-8")
         if length is not None:
             self.send_header("Content-Length", str(length))
         self.send_header("Connection", "close")

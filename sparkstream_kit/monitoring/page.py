@@ -14,10 +14,12 @@ from sparkstream_kit._spark.session import web_page
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.monitoring._requests import LOOPBACK, Page, Server, one_line
 from sparkstream_kit.monitoring._results import Results, places
+from sparkstream_kit.monitoring.recorder import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from pyspark.sql.streaming.listener import StreamingQueryProgress
     from pyspark.sql.streaming.query import StreamingQuery
 
     from sparkstream_kit.monitoring.board import Board
@@ -35,7 +37,7 @@ def served(
     *,
     port: int,
     stop: Callable[[str], None],
-) -> Iterator[str]:
+) -> Iterator[Callable[[StreamingQueryProgress], None]]:
     """Show a run on a page of this machine until the block ends; its address goes to standard error.
 
     Nobody on another machine can open the page: its server listens on the loopback interface alone. Everybody
@@ -49,7 +51,7 @@ def served(
         stop: ends the run, with what it was ended by.
 
     Yields:
-        The address, with the token.
+        A function to call with each batch, for who records the run from elsewhere (`/record`).
 
     Raises:
         InvalidInputError: the port is taken or not allowed.
@@ -57,7 +59,7 @@ def served(
     check(served, locals())
     frames = [frame for query in queries if (frame := asking.frame(query)) is not None]
     spark = web_page(frames[0].sparkSession) if frames else None
-    page = Page(board, Results(places(queries)), stop, spark)
+    page = Page(board, Results(places(queries)), stop, spark, first_line(queries))
     with _open(port, page) as server:
         thread = _waiting.in_thread("page", lambda: server.serve_forever(_LOOK))
         address = f"http://{LOOPBACK}:{server.server_port}/#token={page.token}"
@@ -65,7 +67,7 @@ def served(
         sys.stderr.write(f"page of this run: {address}{others}\n")
         how = "the run has ended"
         try:
-            yield address
+            yield page.add
         except BaseException as err:
             how = f"the run has ended by an error: {one_line(err)}"
             raise

@@ -13,11 +13,9 @@ from uuid import UUID
 
 from pyspark.sql import types as T
 
-from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.quarantine._avro_schemas import Schemas, schema_of
-from sparkstream_kit.quarantine.rows import SCALARS
 
-__all__ = ["Decoder", "check_type"]
+__all__ = ["Decoder"]
 
 _HEADER = 5  # bytes: zero, and the id of the schema
 _INTEGERS: dict[type[T.DataType], int] = {
@@ -90,23 +88,6 @@ class Decoder:
             except _UnfitError:
                 raise _BadError(f"{field.name}: not a {field.dataType.simpleString()}") from None
         return values
-
-
-def check_type(name: str, kind: T.DataType) -> None:
-    """Refuse a type of a column that no value of Avro has.
-
-    Raises:
-        InvalidInputError: with the column.
-    """
-    if isinstance(kind, T.StructType):
-        for field in kind.fields:
-            check_type(f"{name}.{field.name}", field.dataType)
-    elif isinstance(kind, T.ArrayType):
-        check_type(name, kind.elementType)
-    elif isinstance(kind, T.MapType) and isinstance(kind.keyType, T.StringType):
-        check_type(name, kind.valueType)
-    elif not isinstance(kind, (*SCALARS, T.BinaryType, T.TimestampNTZType)):
-        raise InvalidInputError(f"column {name}: Avro cannot hold {kind.simpleString()}; use another type")
 
 
 def _fitted(value: Any, kind: T.DataType) -> Any:

@@ -13,13 +13,15 @@ from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import column
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError
 from sparkstream_kit.quarantine._avro_schemas import in_folder, of_registry
-from sparkstream_kit.quarantine._avro_values import Decoder, check_type
-from sparkstream_kit.quarantine.rows import RAW, parsed
+from sparkstream_kit.quarantine._avro_values import Decoder
+from sparkstream_kit.quarantine.rows import RAW, check_type, parsed
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
 __all__ = ["parse_avro"]
+
+_OTHERWISE = "Avro cannot hold {type}; use another type"
 
 
 def parse_avro(
@@ -76,7 +78,7 @@ def parse_avro(
     except ModuleNotFoundError as err:
         raise MissingExtraError("quarantine.parse_avro", "avro") from err
     for field in schema.fields:
-        check_type(field.name, field.dataType)
+        check_type(field.name, field.dataType, (T.BinaryType, T.TimestampNTZType), _OTHERWISE)
     first, *others = records.schema
     if not isinstance(first.dataType, T.BinaryType):
         raise InvalidInputError(

@@ -11,8 +11,7 @@ from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import quoted
-from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.quarantine.rows import RAW, SCALARS, finite, is_missing, parsed, typed
+from sparkstream_kit.quarantine.rows import RAW, check_type, finite, is_missing, parsed, typed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +24,8 @@ __all__ = ["parse_json"]
 # into an array, before one of these. A line that closes the array itself must hold the first, as it is or
 # with \u0074 and the like for its letters; and it cannot end in both.
 _END, _OTHER_END = "the end of the line", "the other end"
+
+_OTHERWISE = "JSON cannot hold {type}; read it as a string or as VARIANT"
 
 # VARIANT keeps a number as decimal digits, or, if it has an exponent, as a double.
 _TEXT_OF_JSON = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
@@ -74,7 +75,7 @@ def parse_json(
     """
     check(parse_json, locals())
     for field in schema.fields:
-        _check(field.name, field.dataType)
+        check_type(field.name, field.dataType, (T.VariantType,), _OTHERWISE)
     patterns = {"date_format": date_format, "timestamp_format": timestamp_format}
     formats: dict[type, str | None] = {T.DateType: date_format, T.TimestampType: timestamp_format}
 
@@ -148,20 +149,6 @@ def _has_other_number(line: Column) -> Column:
         return (F.length(digits) > most) | is_double & ~fits
 
     return F.exists(F.regexp_extract_all(bare, F.lit(r"\d[\d.]*(?:[eE][+-]?\d+)?"), F.lit(0)), other)
-
-
-def _check(name: str, kind: T.DataType) -> None:
-    if isinstance(kind, T.StructType):
-        for field in kind.fields:
-            _check(f"{name}.{field.name}", field.dataType)
-    elif isinstance(kind, T.ArrayType):
-        _check(name, kind.elementType)
-    elif isinstance(kind, T.MapType) and isinstance(kind.keyType, T.StringType):
-        _check(name, kind.valueType)
-    elif not isinstance(kind, (*SCALARS, T.VariantType)):
-        raise InvalidInputError(
-            f"column {name}: JSON cannot hold {kind.simpleString()}; read it as a string or as VARIANT"
-        )
 
 
 def _fields(kind: T.StructType) -> str:

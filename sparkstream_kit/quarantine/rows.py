@@ -17,7 +17,7 @@ from sparkstream_kit._columns import column, quoted
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from pyspark.sql import Column, DataFrame
 
@@ -27,9 +27,12 @@ __all__ = [
     "OBSERVED",
     "RAW",
     "REASON",
+    "RULES",
     "SCALARS",
     "bad_rows",
+    "check_type",
     "count_bad",
+    "count_rules",
     "finite",
     "good_rows",
     "is_missing",
@@ -44,6 +47,7 @@ RAW = "_raw"
 BYTES = "_bytes"
 FILE = "_file"
 OBSERVED = "sparkstream_quarantine"
+RULES = "sparkstream_rules"
 
 # The types that a text can be.
 SCALARS = (
@@ -177,12 +181,25 @@ def mark_bad(rows: DataFrame, reason: Column) -> DataFrame:
     return counted.withColumn(REASON, F.coalesce(REASON, reason))
 
 
-def count_bad(frame: DataFrame, bad: Column) -> DataFrame:
-    """Let Spark's progress count rows as bad that a later step than the parse has found to be so."""
+def count_bad(frame: DataFrame, bad: Column, *, rows: Column | None = None) -> DataFrame:
+    """Let Spark's progress count rows as bad that a later step than the parse has found to be so.
+
+    Args:
+        frame: the rows.
+        bad: which of them are bad.
+        rows: how many there are, where no parse has counted them.
+    """
     none = F.count_if(F.lit(False))
-    counts = {"rows": none, "bad_rows": F.count_if(bad), "headers": none, "like_headers": none}
-    named = [count.alias(name) for name, count in counts.items()]
+    counts = {"rows": rows, "bad_rows": F.count_if(bad), "headers": None, "like_headers": None}
+    named = [(none if each is None else each).alias(name) for name, each in counts.items()]
     return frame.observe(f"{OBSERVED}_{next(_numbers)}", *named)
+
+
+def count_rules(frame: DataFrame, broken: Mapping[str, Column]) -> DataFrame:
+    """Let Spark's progress count the rows that break each rule of `expect`."""
+    return frame.observe(
+        f"{RULES}_{next(_numbers)}", *[F.count_if(rows).alias(rule) for rule, rows in broken.items()]
+    )
 
 
 def _others(lines: DataFrame, schema: T.StructType) -> list[Column]:
@@ -214,6 +231,29 @@ def readable(file: Column) -> Column:
     """Return Spark's URL of a file as people write it: a path if it is local."""
     path = F.regexp_replace(file, "^file:/+", "/")
     return F.try_url_decode(F.replace(path, F.lit("+"), F.lit("%2B")))  # in Spark's URL a plus is a plus
+
+
+def check_type(name: str, kind: T.DataType, also: tuple[type[T.DataType], ...], otherwise: str) -> None:
+    """Refuse a type of a column that no value of a format with objects and lists has.
+
+    Args:
+        name: the column, for the message.
+        kind: its type.
+        also: the types that the format has beside those of texts.
+        otherwise: the format, as in "JSON cannot hold {type}; read it as a string".
+
+    Raises:
+        InvalidInputError: with the column.
+    """
+    if isinstance(kind, T.StructType):
+        for field in kind.fields:
+            check_type(f"{name}.{field.name}", field.dataType, also, otherwise)
+    elif isinstance(kind, T.ArrayType):
+        check_type(name, kind.elementType, also, otherwise)
+    elif isinstance(kind, T.MapType) and isinstance(kind.keyType, T.StringType):
+        check_type(name, kind.valueType, also, otherwise)
+    elif not isinstance(kind, (*SCALARS, *also)):
+        raise InvalidInputError(f"column {name}: {otherwise.format(type=kind.simpleString())}")
 
 
 def typed(text: Column, kind: T.DataType, pattern: str | None) -> Column:

@@ -58,7 +58,7 @@ class Server:
     profile: str
     pid: int
     started: str
-    connectors: Sequence[str] = ()
+    connectors: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:
@@ -81,7 +81,8 @@ def status(port: int = PORT) -> Server | None:
     """Return the server that runs on a port; None if `serve` has started none there, or it has ended."""
     check(status, locals())
     try:
-        server = Server(**json.loads((folder_of(port) / "server.json").read_text("utf-8")))
+        noted = json.loads((folder_of(port) / "server.json").read_text("utf-8"))
+        server = Server(**noted | {"connectors": tuple(noted.get("connectors", ()))})
     except (OSError, ValueError, TypeError):
         return None
     return server if server.started and _started(server.pid) == server.started else None

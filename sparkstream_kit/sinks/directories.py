@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparkstream_kit import _files
+from sparkstream_kit import _dry_run, _files
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark.batch import id_in_checkpoint, id_of_batch
 from sparkstream_kit._spark.files import refuse_elsewhere, refuse_many_disks
@@ -88,7 +88,10 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
             raise _without_rename(place)
         if location is not None:
             _refuse_another_query(there, place, there.names(), id_in_checkpoint(spark, location))
-        there.make()  # a second stream may start on it before the first batch
+        if _dry_run.making():
+            there.make()  # a second stream may start on it before the first batch
+        else:
+            _dry_run.would_make(place)
         return partial(_write, place, format, options, location)
 
     return Sink(

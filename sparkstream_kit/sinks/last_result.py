@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
 
-from sparkstream_kit import _files
+from sparkstream_kit import _dry_run, _files
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark.frames import in_driver, none_of, session_with_views
 from sparkstream_kit.checkpoints.layout import numbered
@@ -56,7 +56,8 @@ def latest(table: str) -> Sink:
         lines = [] if kept is None else _lines(kept, table, frame.columns)
         before = None if lines else none_of(frame)
         shown = _parsed(spark, lines, frame.schema) if before is None else before
-        shown.createOrReplaceTempView(table)
+        if _dry_run.making():
+            shown.createOrReplaceTempView(table)
 
         def write(batch: DataFrame, _batch_id: int) -> None:
             rows = in_driver(spark, batch)

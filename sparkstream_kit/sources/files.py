@@ -20,6 +20,7 @@ from pyspark.errors import AnalysisException
 from pyspark.sql.types import StringType, StructType
 
 from sparkstream_kit._arguments import check
+from sparkstream_kit._dry_run import stand_in
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.schemas import from_ddl
 from sparkstream_kit.sources import _names, _options
@@ -140,7 +141,7 @@ def _read(
     elif not {"maxfilespertrigger", "maxbytespertrigger"} & {name.lower() for name in options}:
         options = options | {"maxBytesPerTrigger": _BYTES}
     try:
-        place, ours = _names.readable(spark, str(path), options)
+        place, ours = _names.readable(spark, stand_in(str(path)) or str(path), options)
         given = _merged(options, ours)
         frame = spark.readStream.format(file_format).schema(columns).options(**given).load(place)
         frame.schema  # noqa: B018 - Connect looks for the path only now

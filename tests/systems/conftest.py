@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from systems.cluster import Cluster
 from systems.hadoop import Hdfs
-from systems.launching import Launcher
+from systems.launching import Launcher, zipped
 
 from sparkstream_kit import spark_session
 
@@ -54,6 +55,21 @@ def hdfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hdfs]:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A master and two workers, for a module."""
+    servers = Cluster(tmp_path_factory.mktemp("cluster"))
+    servers.start()
+    yield servers
+    servers.stop()
+
+
+@pytest.fixture(scope="session")
+def kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The zip for `--py-files`."""
+    return zipped(tmp_path_factory.mktemp("dist"))
 
 
 @pytest.fixture

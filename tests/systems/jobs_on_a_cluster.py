@@ -18,15 +18,14 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, environment
-from systems.cluster import Cluster
-from systems.launching import SMALL, ended, written, zipped
+from systems.launching import SMALL, ended, written
 
 from sparkstream_kit import feeds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
+    from systems.cluster import Cluster
     from systems.hadoop import Hdfs
     from systems.launching import Launcher
 
@@ -61,19 +60,6 @@ CASES = [
     ),
     Case("log_errors", ("logs", *MANY, "--bad", "0.02"), DRAIN, ("errors", "bad"), keeps=False),
 ]
-
-
-@pytest.fixture(scope="module")
-def kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return zipped(tmp_path_factory.mktemp("dist"))
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    servers = Cluster(tmp_path_factory.mktemp("cluster"))
-    servers.start()
-    yield servers
-    servers.stop()
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyspark
-import pytest
-from systems.cluster import Cluster
 from systems.conftest import jars
 from systems.daemons import until
 from systems.hadoop import Yarn
@@ -25,14 +23,12 @@ from systems.launching import (
     shown,
     totals_of,
     written,
-    zipped,
 )
 
 from sparkstream_kit import feeds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from systems.cluster import Cluster
     from systems.hadoop import Hdfs
     from systems.launching import Launcher
 
@@ -40,21 +36,6 @@ ROUNDS = int(os.environ.get("ROUNDS", "3"))
 JOBS = Path(__file__).parent.parent.parent / "jobs"
 ALERTS = {"Often": "burst", "ZScore": "amount", "Travel": "place"}
 ALL = ("--available-now", "--checkpoint")
-
-
-@pytest.fixture(scope="module")
-def kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The zip for `--py-files`."""
-    return zipped(tmp_path_factory.mktemp("dist"))
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A master and two workers."""
-    servers = Cluster(tmp_path_factory.mktemp("cluster"))
-    servers.start()
-    yield servers
-    servers.stop()
 
 
 def test_a_job_without_state_is_exact(hdfs: Hdfs, cluster: Cluster, kit: Path, launch: Launcher) -> None:

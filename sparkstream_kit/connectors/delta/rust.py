@@ -16,7 +16,14 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from pyspark.sql import types as T
 
 from sparkstream_kit.connectors import arrow
-from sparkstream_kit.connectors.delta.tables import OWNERS, Commit, ConflictError, check_keys, nullable
+from sparkstream_kit.connectors.delta.tables import (
+    OWNERS,
+    Commit,
+    ConflictError,
+    check_keys,
+    nullable,
+    quoted,
+)
 from sparkstream_kit.errors import InvalidInputError, KitError
 
 if TYPE_CHECKING:
@@ -202,11 +209,13 @@ def _check_keys(rows: pa.Table, target: Target, commit: Commit) -> None:
 
 
 def _merge(table: DeltaTable, rows: pa.Table, target: Target, properties: CommitProperties) -> None:
-    same = " AND ".join(f'target."{key}" = source."{key}"' for key in target.keys)
+    same = " AND ".join(f"target.{quoted(key)} = source.{quoted(key)}" for key in target.keys)
+    # One by one: for all of them at once delta-rs takes no name with a backtick.
+    columns = {quoted(name): f"source.{quoted(name)}" for name in rows.column_names}
     merging = table.merge(
         rows, same, source_alias="source", target_alias="target", commit_properties=properties
     )
-    merging.when_matched_update_all().when_not_matched_insert_all().execute()
+    merging.when_matched_update(columns).when_not_matched_insert(columns).execute()
 
 
 @contextmanager

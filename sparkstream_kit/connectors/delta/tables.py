@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pyspark.sql import types as T
 
+from sparkstream_kit import _dry_run
 from sparkstream_kit.connectors.ledger import Ledger
 from sparkstream_kit.errors import InvalidInputError, KitError, reject_unknown
 
@@ -180,6 +181,8 @@ def prepare(target: Target, table: Table, schema: T.StructType, query: str | Non
     """
     _check_schema(target, schema)
     there = table.schema()
+    if there is None and not _dry_run.making():
+        return
     if there is None:
         table.create(schema)  # first, and alone: of two that make it with their first rows one would fail
         there = table.schema()
@@ -187,7 +190,7 @@ def prepare(target: Target, table: Table, schema: T.StructType, query: str | Non
         raise InvalidInputError(f"{target.where} was removed while a query started to write to it")
     _ledger(target, table, query).check_owner(query)
     added = _check_columns(target, schema, there)
-    if added:
+    if added and _dry_run.making():
         table.add_columns(added)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateTable
 
+from sparkstream_kit import _dry_run
 from sparkstream_kit.connectors import arrow
 from sparkstream_kit.connectors.ledger import Ledger
 from sparkstream_kit.connectors.sql import database, rows
@@ -135,7 +137,13 @@ def prepare(target: Target, schema: StructType, query_id: str | None) -> None:
         InvalidInputError: the table has other columns, has rows that this query did not write, or is gone.
     """
     table = target.table(schema)
-    with database.connected(target.url) as connection:
+    made = Path(str(target.url.database)) if target.url.get_backend_name() == "sqlite" else None
+    with (
+        _dry_run.undone(None if _dry_run.making() else made),
+        database.connected(target.url) as connection,
+    ):
+        if made is not None and not _dry_run.making():
+            connection.exec_driver_sql("BEGIN")  # Python's driver would make tables outside of a transaction
         store = _Store(connection, table)
         ledger = target.ledger(connection, table)
         connection.execute(CreateTable(store.ledger, if_not_exists=True))
@@ -146,7 +154,8 @@ def prepare(target: Target, schema: StructType, query_id: str | None) -> None:
             ledger.check_lost(query_id)
             connection.execute(CreateTable(table, if_not_exists=True))
             store.forget()
-        connection.commit()
+        if _dry_run.making():
+            connection.commit()
 
 
 def write(target: Target, query_id: str, checkpoint: str | None, batch: DataFrame, batch_id: int) -> None:

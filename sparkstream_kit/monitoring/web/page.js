@@ -22,7 +22,7 @@ function short(value) {
 }
 
 function lasting(seconds) {
-  if (seconds == null) return ["–", ""];
+  if (!seconds) return [seconds == null ? "–" : "0", ""];
   const units = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
   const [unit, size] = units.find(([, least]) => Math.abs(seconds) >= 2 * least) || units[3];
   if (unit === "s" && Math.abs(seconds) < 1) return [short(Math.round(seconds * 1000)), "ms"];
@@ -38,7 +38,7 @@ function memory(bytes) {
 
 // What a chart shows: its title, what its numbers are, whether a few high values may be cut, and its series.
 // A series is a name, a colour, and its value of a batch (null where there is none) with the one before.
-const PARTS = [["work", "one"], ["planning", "three"], ["log writes", "four"], ["looking for input", "five"]];
+const PARTS = [["work", "one"], ["planning", "three"], ["log writes", "four"], ["looking", "five"]]; // for new input
 const CHARTS = {
   rate: {
     title: "Rows a second", cut: true,
@@ -64,15 +64,14 @@ function top97(values) {
 }
 
 function draw(figure, shown, series) {
-  const caption = make("figcaption", {}, make("b", { textContent: shown.title }));
-  if (series.length > 1) caption.append(...[...series].reverse().map(([name, tint]) => make("span", { textContent: name, className: tint })));
-  figure.append(caption);
+  const names = shown.stacked ? [...series].reverse() : series;
+  figure.append(make("figcaption", {}, make("b", { textContent: shown.title }), make("div", {}, ...names.map(([name, tint]) => make("span", { textContent: name, className: tint })))));
   const axis = { stroke: () => colour("soft"), grid: { stroke: () => colour("grid"), width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
   const stepped = uPlot.paths.stepped({ align: 1 });
   const height = 132;
   const chart = new uPlot({
-    width: figure.clientWidth || 300, height, padding: [8, 12, 0, 0],
-    cursor: { y: false, points: { show: false }, drag: { x: false, y: false } },
+    width: figure.clientWidth || 300, height, padding: [8, 26, 0, 0],
+    legend: { show: false }, cursor: { y: false, points: { show: false }, drag: { x: false, y: false } },
     scales: {
       x: { time: true },
       y: { range: (u, _least, most) => [0, ((shown.cut ? Math.max(...u.data.slice(1).map((one) => top97(one) || 0)) : most) || 1) * 1.06] },
@@ -153,7 +152,7 @@ function numbers(card, totals, last) {
     ["time of a batch", ...lasting(last.seconds)],
     ["rows so far", short(totals.rows), ""],
   ];
-  if (last.state != null) all.push(["rows in state", short(last.state), memory(last.memory)]);
+  if (last.state != null) all.push(["rows in state", short(last.state), `in ${memory(last.memory)}`]);
   if (last.lag != null) all.push(["watermark", ...(last.lag < 0 ? [lasting(-last.lag)[0], `${lasting(-last.lag)[1]} ahead`] : [lasting(last.lag)[0], `${lasting(last.lag)[1]} behind`])]);
   if (last.waiting != null) all.push(["waiting", short(last.waiting), ""]);
   if (totals.late != null) all.push(["late, dropped", short(totals.late), ""]);
@@ -175,7 +174,7 @@ function table(card, result) {
   const bars = make("div", { className: "bars" }, ...result.bars.flatMap(([label, value, share]) => {
     const bar = make("b");
     bar.style.width = `${100 * share}%`;
-    return [make("span", { textContent: label, title: label }), bar, make("span", { className: "number", textContent: value })];
+    return [make("span", { textContent: label, title: label }), bar, make("span", { className: "number", textContent: value.replace(/^-?\d+/, (digits) => digits.replace(/\B(?=(\d{3})+$)/g, ",")) })];
   }));
   const top = card.result.querySelector(".scroll")?.scrollTop || 0;
   card.result.hidden = false;

@@ -2,8 +2,8 @@
 
 Each time a line of JSON in FOLDER/looks: the batch, the JVM's heap in megabytes after a full collection, and
 the open descriptors, threads and temporary files of Python and its JVM.
-Run: python soak.py SINK URL FOLDER LOOK [LOOK ...]    SINK: see `make`; URL: a database, or the brokers of
-Kafka; LOOK: after how many batches to look
+Run: python soak.py SINK URL FOLDER LOOK [LOOK ...]    SINK: see `make`; URL: a database, or BROKERS/TOPIC
+of Kafka; LOOK: after how many batches to look
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def make(kind: str, url: str, folder: str) -> tuple[str, Sink]:
         ),
         "files": lambda: ("append", sinks.files(f"{folder}/out")),
         "foreach_batch": lambda: ("update", sinks.foreach_batch(collect)),
-        "kafka": lambda: ("append", sinks.kafka(url, "soak", value="v")),
+        "kafka": lambda: ("append", sinks.kafka(*url.split("/"), value="v")),
         "latest": lambda: ("complete", sinks.latest("t")),
         "memory": lambda: ("complete", sinks.memory("t")),
         "snapshot": lambda: ("complete", sinks.snapshot(f"{folder}/out.csv")),

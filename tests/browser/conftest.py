@@ -1,0 +1,61 @@
+"""The page in a real browser: `make browser`; not a part of `make test`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from browser.tabs import Tab
+from conftest import missing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+    from pathlib import Path
+
+    from selenium.webdriver import Chrome
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave these tests out unless they are asked for by their path: they need Chromium."""
+    return None if any("browser" in arg for arg in config.args) else True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Make a skip a failure where CI says so: what was not run has shown nothing."""
+    report = yield
+    if report.skipped and "CI_NO_SKIPS" in os.environ:
+        report.outcome = "failed"
+    return report
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Chrome]:
+    """One headless Chromium for the test run, which keeps a log of its requests and of its console."""
+    driver = shutil.which("chromedriver")
+    if driver is None or shutil.which("chromium") is None:
+        missing("needs Chromium and its driver: bash scripts/browser.sh")
+    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install selenium")
+    options = webdriver.ChromeOptions()
+    for word in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-dev-shm-usage",
+        "--disable-background-networking",
+    ):
+        options.add_argument(word)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    with webdriver.Chrome(options, webdriver.ChromeService(driver)) as browser:
+        browser.set_script_timeout(30)
+        yield browser
+
+
+@pytest.fixture
+def tab(chromium: Chrome, until: Callable[[Callable[[], object]], None]) -> Iterator[Tab]:
+    """An empty tab of a wide and light screen."""
+    made = Tab(chromium, until)
+    made.emulate(1280)
+    yield made
+    chromium.get("about:blank")

@@ -1,0 +1,208 @@
+"""What a person sees on the page of a run, and what the browser does for it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import threading
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from browser.tabs import Tab, nothing_else
+from conftest import command, environment, running
+from pyspark.sql.streaming.listener import StreamingQueryProgress
+
+from sparkstream_kit import feeds
+from sparkstream_kit.monitoring._requests import Page, Server
+from sparkstream_kit.monitoring._results import Results
+from sparkstream_kit.monitoring.board import Board
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+RECORDED = Path(__file__).parent.parent / "recorded" / "progress.jsonl"
+TOLD = [json.loads(line) for line in RECORDED.read_text("utf-8").splitlines()]
+OF_WINDOWS = [each for each in TOLD if each["name"] == "action_windows"]
+OTHER = "11111111-1111-4111-8111-111111111111"  # an id of Spark's
+SCRIPT = "<script>document.title = 'taken over'</script><img src=x onerror=alert(1)>"
+AGAIN = {"id": OTHER, "runId": OTHER, "timestamp": "2030-01-01T00:00:00.000Z"}
+
+
+class Shown:
+    """A page with the recorded queries, and its server."""
+
+    def __init__(self, result: Path) -> None:
+        self.result = result
+        self.result.write_text('shop,n\ntea,12345\n"<b>ink</b>",2\n')
+        self.page = Page(Board(), Results({"action_windows": (None, f"file {result}")}), self.stops.append)
+        self.server = Server(0, self.page)
+        self.port = self.server.server_port
+        self.address = f"http://127.0.0.1:{self.port}/#token={self.page.token}"
+
+    stops: list[str] = []  # noqa: RUF012 - set anew by the fixture
+
+    def add(self, told: dict[str, Any], **changes: Any) -> None:
+        self.page.board.add(StreamingQueryProgress.fromJson({**told, **changes}))
+
+
+@pytest.fixture
+def shown(tmp_path: Path) -> Iterator[Shown]:
+    Shown.stops = []
+    made = Shown(tmp_path / "totals.csv")
+    with made.server:
+        thread = threading.Thread(target=made.server.serve_forever, args=(0.1,))
+        thread.start()
+        yield made
+        made.page.board.end()
+        made.page.end("the run has ended")
+        made.server.shutdown()
+        thread.join()
+
+
+def test_a_page_shows_what_the_queries_do_and_follows_them(shown: Shown, tab: Tab) -> None:
+    for each in TOLD:
+        shown.add(each)
+    tab.browser.get(shown.address)
+    with nothing_else(tab, shown.port):
+        names = tab.until("h2", lambda found: len(found) == 3)
+        worst_first = [each.name for each in shown.page.board.pictures()]
+        assert names == worst_first
+        assert tab.texts("#state") == ["live"]
+        chips = tab.texts(".verdicts li")
+        assert any("every tenth batch" in each for each in chips)
+        charts = {
+            name: tab.run(
+                "return Object.keys(CHARTS).filter(each => cards.get(arguments[0]).charts[each].chart)", name
+            )
+            for name in names
+        }
+        assert charts["sales_clean"] == ["rate", "parts"]
+        assert charts["score_payments"] == ["rate", "parts", "state"]
+        assert charts["action_windows"] == ["rate", "parts", "state", "lag"]
+        assert tab.run("return [...document.querySelectorAll('canvas')].every(each => each.width > 200)")
+        assert tab.texts("td") == ["tea", "12345", "<b>ink</b>", "2"]
+        assert tab.texts(".bars span") == ["tea", "12,345", "<b>ink</b>", "2"]
+        last = OF_WINDOWS[-1]
+        shown.result.write_text("shop,n\ntea,12346\n")
+        shown.add(last, batchId=last["batchId"] + 1, numInputRows=1)
+        tab.until("article small", lambda found: f"batch {last['batchId'] + 1}" in found)
+        tab.until("td", lambda found: found == ["tea", "12346"])
+
+
+def test_a_query_that_is_started_again_begins_a_new_chart(shown: Shown, tab: Tab) -> None:
+    for each in OF_WINDOWS:
+        shown.add(each)
+    tab.browser.get(shown.address)
+    count = "return cards.get('action_windows')?.charts.rate?.chart.data[0].length || 0"
+    tab.until("small", lambda _: tab.run(count) == len(OF_WINDOWS))
+    shown.add(OF_WINDOWS[0], **AGAIN)
+    tab.until("small", lambda _: tab.run(count) == 1)
+    assert tab.texts("h2") == ["action_windows"]
+
+
+def test_what_a_job_says_is_text(shown: Shown, tab: Tab) -> None:
+    shown.result.write_text(f'"{SCRIPT}",n\n"{SCRIPT}",2\n')
+    shown.page.results = Results({SCRIPT: (None, f"file {shown.result}")})
+    shown.page.spark = "javascript:alert(1)"
+    shown.add(OF_WINDOWS[0], name=SCRIPT)
+    tab.browser.get(shown.address)
+    with nothing_else(tab, shown.port):
+        tab.until("td", lambda found: found == [SCRIPT, "2"])
+        assert tab.texts("h2") == [SCRIPT]
+        assert tab.texts("th")[0] == SCRIPT
+        assert tab.run("return [document.scripts.length, document.images.length, document.title]") == [
+            2,
+            0,
+            "sparkstream",
+        ]
+        assert tab.run("return document.getElementById('spark').hidden")
+
+
+def test_an_error_is_shown_and_the_end_too(shown: Shown, tab: Tab, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown.add(OF_WINDOWS[0])
+    tab.browser.get(shown.address)
+    tab.until("h2", len)
+    with monkeypatch.context() as broken:
+        broken.setattr(Board, "pictures", lambda _: {"here": []}["gone"])
+        tab.until("#problem", lambda found: "KeyError" in found[0])
+    tab.until("#problem", lambda found: not found[0])
+    shown.page.board.end()
+    shown.page.end("the run has ended")
+    tab.until("#state", lambda found: found == ["the run has ended"])
+    assert tab.run("return document.getElementById('stop').hidden")
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_it_fits_a_phone_and_a_screen_by_day_and_by_night(shown: Shown, tab: Tab, width: int) -> None:
+    for each in TOLD:
+        shown.add(each)
+    shown.add(OF_WINDOWS[0], name="a_query_with_a_name_that_is_much_longer_than_any_phone_is_wide", **AGAIN)
+    tab.emulate(width)
+    tab.browser.get(shown.address)
+    tab.until("figure canvas", lambda found: len(found) >= 9)
+    back, canvas = "getComputedStyle(document.body).backgroundColor", "document.querySelector('canvas')"
+    looks = f"return [{back}, {canvas}.toDataURL()]"
+    light = tab.run(looks)
+    assert tab.run("return document.documentElement.scrollWidth") <= width
+    lefts = "[...document.querySelectorAll('figure:not([hidden])')].map(each => each.offsetLeft)"
+    assert (len(set(tab.run(f"return {lefts}"))) == 1) == (width == 390)
+    tab.emulate(width, "dark")
+    tab.until("h2", lambda _: all(now != before for now, before in zip(tab.run(looks), light, strict=True)))
+    assert tab.run("return document.documentElement.scrollWidth") <= width
+
+
+def test_without_the_token_there_is_no_button(shown: Shown, tab: Tab) -> None:
+    shown.add(OF_WINDOWS[0])
+    tab.browser.get(shown.address.partition("#")[0])
+    tab.until("h2", len)
+    assert tab.run("return document.getElementById('stop').hidden")
+    assert tab.run("return fetch('stop', {method: 'POST'}).then(answer => answer.status)") == 401
+    assert shown.stops == []
+
+
+def test_a_job_is_watched_killed_started_again_and_ended(
+    folder: Path, tab: Tab, free_port: int, until: Callable[[Callable[[], object]], None]
+) -> None:
+    feed = iter(feeds.sales_files(None, rows=20, seed=1))
+    list(feeds.drip(islice(feed, 2), folder, every=0) or ())
+    job = (*command("python", "sales_totals", folder), "--ui-port", free_port)
+    how = {"env": environment(), "stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL}
+    with running(*job, **how) as first:
+        tab.browser.get(address(first))
+        tab.until("td", lambda found: len(found) > 8)
+        assert tab.texts("h2") == ["sales_totals"]
+        assert tab.texts("h3") == [f"Result view counted: {len(tab.texts('tbody tr'))} rows"]
+        first.kill()
+        tab.until("#state", lambda found: found[0].startswith("no connection: the job has been killed"))
+    with running(*job, **how) as second:
+        new = address(second)
+        tab.until("#state", lambda found: found == ["live"])
+        stop_twice(tab)
+        tab.until("#stop", lambda found: found == ["Not stopped: open the address that this run printed"])
+        tab.browser.get("about:blank")
+        tab.browser.get(new)
+        tab.until("td", len)
+        stop_twice(tab)
+        tab.until("#state", lambda found: found == ["the run has ended"])
+        said = second.communicate(timeout=60)[1]
+    assert second.returncode == 0
+    assert "by: the web page" in said
+
+
+def address(process: subprocess.Popen[str]) -> str:
+    """The address that a job prints."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if found := re.search(r"http://127\.0\.0\.1:\d+/#token=\S+", line):
+            return found[0]
+    raise AssertionError("the job has printed no address")
+
+
+def stop_twice(tab: Tab) -> None:
+    tab.until("#stop", lambda found: found == ["Stop the run"])
+    tab.run("document.getElementById('stop').click()")
+    tab.until("#stop", lambda found: found == ["Click again to stop"])
+    tab.run("document.getElementById('stop').click()")

@@ -1,0 +1,296 @@
+"""`start(…, dry_run=True)` and `--dry-run`: every check is made, nothing is started, nothing is left."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import ROOT
+from pyspark.sql import functions as F
+
+from sparkstream_kit import _dry_run, feeds, models, run, sinks, sources, start
+from sparkstream_kit._packages import missing
+from sparkstream_kit.errors import DryRun, InvalidInputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+    from sparkstream_kit.sinks import Sink
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Return all that lies below a folder, each file with a digest of its bytes."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        for path in folder.rglob("*")
+    }
+
+
+@pytest.fixture
+def lines(spark: SparkSession, folder: Path) -> DataFrame:
+    """A stream of three lines: one file."""
+    (folder / "a.txt").write_text("tea\nink\ntea\n")
+    return sources.text(spark, str(folder))
+
+
+def test_it_says_what_would_run_and_run_ends_with_it(lines: DataFrame, folder: Path, tmp_path: Path) -> None:
+    counts = lines.groupBy("value").count()
+    before = tree(tmp_path)
+    how: Any = {"name": "counts", "mode": "complete", "checkpoint": tmp_path / "ckpt", "dry_run": True}
+    planned = start(counts, sinks.snapshot(tmp_path / "t.csv"), processingTime="5 seconds", **how)
+    said = f"""query counts
+  mode       complete
+  sink       snapshot to file {tmp_path}/t.csv: the last batch's result, whole
+  checkpoint {tmp_path}/ckpt (new)
+  input      files of {folder}
+  trigger    a batch every 5 seconds"""
+    assert str(planned) == said
+    with pytest.raises(DryRun) as end:
+        run(planned, run_for=5)
+    assert str(end.value) == f"a dry run: all checks have passed, and nothing is started\n{said}"
+    assert end.value.exit_code == 0
+    assert lines.sparkSession.streams.active == []
+    assert tree(tmp_path) == before
+
+
+def test_it_goes_on_where_the_checkpoint_stands_and_leaves_it_as_it_is(
+    lines: DataFrame, tmp_path: Path
+) -> None:
+    sink, how = (
+        sinks.batch_files(tmp_path / "out"),
+        dict[str, Any](name="lines", checkpoint=tmp_path / "ckpt"),
+    )
+    run(start(lines, sink, availableNow=True, **how))
+    before = tree(tmp_path)
+    planned = start(lines, sink, availableNow=True, dry_run=True, **how)
+    assert f"checkpoint {tmp_path}/ckpt (it goes on after batch 0)" in str(planned)
+    assert "trigger    the input that is there, then it ends" in str(planned)
+    assert tree(tmp_path) == before
+    run(start(lines, sink, availableNow=True, **how))  # the lock is free
+
+
+def test_a_file_that_has_moved_is_found_and_no_log_is_rewritten(
+    spark: SparkSession, lines: DataFrame, folder: Path, tmp_path: Path
+) -> None:
+    how: Any = {"name": "lines", "checkpoint": tmp_path / "ckpt"}
+    run(start(lines, sinks.batch_files(tmp_path / "out"), availableNow=True, **how))
+    moved = folder.rename(tmp_path / "moved")
+    before = tree(tmp_path)
+    again = sources.text(spark, str(moved))
+    start(again, sinks.batch_files(tmp_path / "out"), moved={folder: moved}, dry_run=True, **how)
+    assert tree(tmp_path) == before
+
+
+def targets(folder: Path) -> dict[str, Sink]:
+    return {
+        "batch_files": sinks.batch_files(folder / "new/rows"),
+        "delta": sinks.delta(folder / "table", writer="delta-rs", how="replace"),
+        "latest": sinks.latest("shown"),
+        "sql_table": sinks.sql_table(f"sqlite:///{folder}/t.db", "rows", how="replace"),
+    }
+
+
+@pytest.mark.parametrize("kind", ["batch_files", "delta", "latest", "sql_table"])
+def test_a_sink_makes_nothing(kind: str, lines: DataFrame, tmp_path: Path) -> None:
+    before = tree(tmp_path)
+    counts, sink = lines.groupBy("value").count(), targets(tmp_path)[kind]
+    how: Any = {"name": "counts", "mode": "complete"}
+    start(counts, sink, checkpoint=tmp_path / "a/b/ckpt", dry_run=True, **how)
+    assert tree(tmp_path) == before
+    assert not lines.sparkSession.catalog.tableExists("shown")
+
+
+def test_a_database_with_tables_stays_as_it_is(lines: DataFrame, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "t.db") as database:
+        database.execute("CREATE TABLE others (n INT)")
+    before = tree(tmp_path)
+    start(
+        lines,
+        sinks.sql_table(f"sqlite:///{tmp_path}/t.db", "rows", how="insert"),
+        name="rows",
+        checkpoint=tmp_path / "ckpt",
+        dry_run=True,
+    )
+    assert tree(tmp_path) == before
+    with sqlite3.connect(tmp_path / "t.db") as database:
+        assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("others",)]
+
+
+def refused(lines: DataFrame, folder: Path) -> dict[str, dict[str, Any]]:
+    """Return arguments that `start` refuses, each for another reason."""
+    with sqlite3.connect(folder / "t.db") as database:
+        database.execute("CREATE TABLE rows (value TEXT)")
+        database.execute("INSERT INTO rows VALUES ('of somebody')")
+    (folder / "mine").mkdir()
+    (folder / "mine/file").write_text("of somebody")
+    (folder / "file").write_text("no folder")
+    rows = sinks.batch_files(folder / "rows")
+    return {
+        "mode": {"sink": sinks.latest("t"), "mode": "append"},
+        "no checkpoint": {"sink": rows, "checkpoint": None},
+        "table": {"sink": sinks.sql_table(f"sqlite:///{folder}/t.db", "rows")},
+        "folder": {"sink": sinks.batch_files(folder / "mine")},
+        "checkpoint": {"sink": rows, "checkpoint": folder / "file/ckpt"},
+        "another query": {"sink": rows, "frame": lines.groupBy("value").count(), "mode": "update"},
+        "trigger": {"sink": rows, "processingTime": "-1 second"},
+        "no stream": {"sink": rows, "frame": lines.sparkSession.range(1)},
+    }
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["mode", "no checkpoint", "table", "folder", "checkpoint", "another query", "trigger", "no stream"],
+)
+def test_it_refuses_what_a_start_refuses(what: str, lines: DataFrame, tmp_path: Path) -> None:
+    distinct = lines.groupBy("value").agg(F.max("value").alias("last"))
+    if what == "another query":
+        run(
+            start(
+                distinct,
+                sinks.console(),
+                name="q",
+                mode="update",
+                availableNow=True,
+                checkpoint=tmp_path / "ckpt",
+            )
+        )
+    given: dict[str, Any] = {"frame": lines, "name": "q", "checkpoint": tmp_path / "ckpt"} | refused(
+        lines, tmp_path
+    )[what]
+    before = tree(tmp_path)
+    with pytest.raises(InvalidInputError) as dry:
+        start(**given, dry_run=True)
+    assert tree(tmp_path) == before
+    with pytest.raises(InvalidInputError) as real:
+        start(**given)
+    assert str(dry.value) == str(real.value)
+
+
+@pytest.mark.classic_only("only a start tells")
+def test_it_refuses_what_spark_itself_refuses(lines: DataFrame) -> None:
+    counts = lines.groupBy("value").count()
+    with pytest.raises(InvalidInputError, match="query q: mode append writes a row once, when it is final"):
+        start(counts, sinks.console(), name="q", dry_run=True)
+
+
+def test_other_inputs_are_named_without_their_passwords(spark: SparkSession, free_port: int) -> None:
+    rate = spark.readStream.format("rate").load().selectExpr("string(value) AS value")
+    both = sources.socket_lines(spark, "localhost", free_port).union(rate).union(rate)
+    planned = str(start(both, sinks.console(), name="both", dry_run=True))
+    assert f"  input      socket localhost:{free_port}\n  input      rate\n" in planned
+    assert "checkpoint a temporary one, removed at the end" in planned
+
+
+# --- the jobs
+
+JOBS = sorted(path.stem for path in (ROOT / "jobs").glob("*.py") if not path.stem.startswith("dstream"))
+GIVEN: dict[str, str] = {
+    "action_windows": "IN OUT --drain --available-now",
+    "ad_join": "IN OUT --trigger 5_seconds",
+    "card_alerts": "IN OUT",
+    "events_to_postgres": "IN --database sqlite:///TMP/e.db --checkpoint TMP/ckpt",
+    "file_totals": "IN --schema shop_STRING,price_INT --key shop --value price --checkpoint TMP/ckpt",
+    "hashtag_trends": "IN --database sqlite:///TMP/e.db --checkpoint TMP/ckpt",
+    "kafka_word_count": "--kafka localhost:9 --topic lines",
+    "log_errors": "IN OUT",
+    "sales_clean": "IN OUT",
+    "sales_totals": "IN --snapshot TMP/t.csv --delta TMP/delta",
+    "score_posts": "IN MODEL OUT",
+    "sensor_alerts": "IN OUT --idle 5",
+    "socket_wordcount": "localhost 9",
+}
+QUERIES = {
+    "action_windows": ["action_rows"],  # with --available-now the second one comes after the first has run
+    "ad_join": ["ad_join_views", "ad_join_bad"],
+    "events_to_postgres": ["events"],
+    "log_errors": ["log_bad", "log_errors"],
+    "sensor_alerts": ["alerts", "bad_readings"],
+}
+
+
+def arguments(name: str, folder: Path, tmp_path: Path) -> list[str]:
+    places = {"IN": folder, "OUT": tmp_path / "out", "MODEL": tmp_path / "model", "TMP": tmp_path}
+    words = GIVEN[name].split()
+    for place, path in places.items():
+        words = [str(path) if word == place else word.replace(f"{place}/", f"{path}/") for word in words]
+    return [
+        word.replace("_", " ") if name == "file_totals" and "_STRING" in word else word.replace("5_s", "5 s")
+        for word in words
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", JOBS)
+def test_each_job_says_what_would_run_and_leaves_nothing(
+    name: str, spark: SparkSession, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if name == "score_posts":
+        posts = spark.createDataFrame(
+            [tuple(row.values()) for row in feeds.messages_rows(50, seed=1)],
+            "id STRING, time STRING, label STRING, text STRING",
+        )
+        models.publish(import_module(name).train(posts, "sklearn"), tmp_path / "model")
+    main, before = import_module(name).main, tree(tmp_path)
+    code = main([*arguments(name, folder, tmp_path), "--dry-run"])
+    out, err = capsys.readouterr()
+    assert tree(tmp_path) == before
+    if name == "kafka_word_count":  # the session of the tests has no connector: as in a run
+        assert (code, out) == (2, "")
+        assert err.strip().endswith(missing("kafka"))
+        return
+    assert (code, err) == (0, "")
+    said = [line.removeprefix("query ") for line in out.splitlines() if line.startswith("query ")]
+    assert said == QUERIES.get(name, [name])
+    assert out.startswith("a dry run: all checks have passed, and nothing is started\n")
+    assert spark.streams.active == []
+
+
+def test_the_second_query_of_a_job_may_read_what_the_first_would_write(
+    spark: SparkSession, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = import_module("action_windows").main([str(folder), f"{tmp_path}/out", "--dry-run"])
+    out = capsys.readouterr().out
+    assert (code, out.count("\nquery ")) == (0, 2)
+    assert f"  input      files of {tmp_path}/out/rows\n" in out
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_refused_input_ends_a_dry_run_as_it_ends_a_run(
+    spark: SparkSession, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out/good").mkdir(parents=True)
+    (tmp_path / "out/good/file").write_text("of somebody")
+
+    def end(flag: str) -> tuple[int, str, str]:
+        code: int = import_module("sales_clean").main([str(folder), f"{tmp_path}/out", flag])
+        return code, *capsys.readouterr()
+
+    code, out, err = end("--dry-run")
+    assert (code, out) == (2, "")
+    assert "has files that no query of the kit has written" in err
+    assert end("--available-now") == (code, out, err)
+
+
+def test_a_model_is_not_trained_in_a_dry_run(
+    spark: SparkSession, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = import_module("score_posts").main([str(folder), f"{tmp_path}/m", "--train", "spark", "--dry-run"])
+    assert code == 2
+    assert "to train, which has no --dry-run" in capsys.readouterr().err
+    assert not (tmp_path / "m").exists()
+
+
+def test_what_a_job_makes_meanwhile_is_not_removed(tmp_path: Path) -> None:
+    with _dry_run.undone(tmp_path / "a" / "b" / "lock"):
+        (tmp_path / "a" / "b").mkdir(parents=True)
+        (tmp_path / "a" / "b" / "lock").touch()
+        (tmp_path / "a" / "rows").write_text("of a job that was started just now")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["rows"]
+    with _dry_run.undone(tmp_path / "c" / "d" / "lock"):
+        (tmp_path / "c" / "d").mkdir(parents=True)
+    assert not (tmp_path / "c").exists()

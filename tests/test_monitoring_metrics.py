@@ -1,0 +1,102 @@
+"""What a scraper reads of a run, by the library's own strict parser."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from prometheus_client.openmetrics import parser as openmetrics
+from prometheus_client.parser import text_string_to_metric_families as older
+from pyspark.sql.streaming.listener import StreamingQueryProgress
+
+from sparkstream_kit.monitoring._metrics import scraped
+from sparkstream_kit.monitoring.board import SHOWN, Board
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from prometheus_client import Metric
+
+LINES = (Path(__file__).parent / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
+TOLD = [json.loads(line) for line in LINES]
+LABELS = ("query", "part", "level")
+OTHER = "11111111-1111-4111-8111-111111111111"  # an id of Spark's
+OPEN = "application/openmetrics-text; version=1.0.0"
+NAME = 'a "quoted" \\ name\nof two lines {query="x"} 1'
+
+
+def values(board: Board, accept: str = OPEN) -> dict[tuple[str, ...], float]:
+    """Every sample by its name and the values of its labels."""
+    text, kind = scraped(board, accept)
+    assert kind.startswith(accept.partition(";")[0] or "text/plain")
+    parse: Callable[[str], Iterable[Metric]] = (
+        openmetrics.text_string_to_metric_families if accept == OPEN else older
+    )
+    return {
+        (sample.name, *(sample.labels[name] for name in LABELS if name in sample.labels)): sample.value
+        for family in parse(text.decode())
+        for sample in family.samples
+    }
+
+
+@pytest.mark.parametrize("accept", [OPEN, ""])
+def test_each_query_has_its_totals_and_its_last_batch(accept: str) -> None:
+    board = Board()
+    for each in TOLD:
+        board.add(StreamingQueryProgress.fromJson(each))
+    found = values(board, accept)
+    for name in {each["name"] for each in TOLD}:
+        mine = [each for each in TOLD if each["name"] == name]
+        assert found["sparkstream_batches_total", name] == len(mine)
+        assert found["sparkstream_input_rows_total", name] == sum(each["numInputRows"] for each in mine)
+        assert found["sparkstream_last_batch_id", name] == mine[-1]["batchId"]
+        work = found["sparkstream_last_batch_part_seconds", name, "work"]
+        assert work == mine[-1]["durationMs"]["addBatch"] / 1000
+        states = sum(state["numRowsTotal"] for state in mine[-1]["stateOperators"])
+        assert found.get(("sparkstream_state_rows", name), 0) == states
+    assert ("sparkstream_state_rows", "sales_clean") not in found, "it has none"
+    assert found["sparkstream_verdicts", "sales_clean", "warn"] >= 1
+
+
+def test_a_name_can_hold_anything() -> None:
+    board = Board()
+    board.add(StreamingQueryProgress.fromJson(TOLD[0] | {"name": NAME}))
+    assert values(board)["sparkstream_batches_total", NAME] == 1
+
+
+def test_totals_do_not_fall_however_long_a_run_is_and_however_often_a_query_starts() -> None:
+    board, rows = Board(), TOLD[0]["numInputRows"]
+    key = ("sparkstream_input_rows_total", TOLD[0]["name"])
+    for number in range(SHOWN + 10):
+        board.add(StreamingQueryProgress.fromJson(TOLD[0] | {"batchId": number}))
+    assert values(board)[key] == (SHOWN + 10) * rows
+    again = {"id": OTHER, "runId": OTHER, "timestamp": "2030-01-01T00:00:00.000Z"}
+    board.add(StreamingQueryProgress.fromJson(TOLD[0] | again))
+    assert values(board)[key] == (SHOWN + 11) * rows
+    assert values(board)["sparkstream_last_batch_id", TOLD[0]["name"]] == TOLD[0]["batchId"]
+
+
+def test_before_the_first_batch_there_are_no_gauges() -> None:
+    assert values(Board()) == {}
+
+
+def test_without_the_library_the_path_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    from test_monitoring_page import Served
+
+    page = Served()
+    page.board.add(StreamingQueryProgress.fromJson(TOLD[0]))
+    status, text, headers = page.ask("/metrics", Accept=OPEN)
+    assert status == 200
+    assert headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0; charset=utf-8")
+    assert text.endswith("# EOF\n")
+    assert page.ask("/metrics", Host="evil.example")[0] == 403
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    status, text, _ = page.ask("/metrics")
+    assert (status, text) == (
+        501,
+        "/metrics needs an optional library; run: pip install 'sparkstream-kit[metrics]'\n",
+    )
+    page.end()
