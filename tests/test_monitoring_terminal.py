@@ -129,6 +129,23 @@ def test_where_there_is_no_terminal_each_query_has_a_line_when_something_has_cha
             assert f"{picture.name}: verdict: {verdict}" in said
 
 
+def test_a_log_is_not_flooded(monkeypatch: pytest.MonkeyPatch) -> None:
+    board, out, over = Board(), io.StringIO(), threading.Event()
+
+    def changes(*_: object) -> Any:
+        for line in LINES:  # within a second
+            board.add(StreamingQueryProgress.fromJson(json.loads(line)))
+            yield board.pictures()
+        over.set()
+        yield board.pictures()
+
+    monkeypatch.setattr(face, "_changes", changes)
+    face._write(board, out, over)  # noqa: SLF001
+    numbers = [line for line in out.getvalue().splitlines() if ": batch " in line]
+    assert len(LINES) > 70
+    assert len(numbers) == 2 * 3, "the first and the last of each query"
+
+
 def test_without_rich_a_terminal_has_lines(
     monkeypatch: pytest.MonkeyPatch, terminal: tuple[int, int]
 ) -> None:
@@ -181,9 +198,21 @@ def test_an_unknown_face_is_refused_and_the_query_is_stopped(spark: SparkSession
 def test_what_is_printed_meanwhile_stays_readable_above_the_picture(
     monkeypatch: pytest.MonkeyPatch, terminal: tuple[int, int]
 ) -> None:
+    board, asked = filled(), 0
+    first_is_drawn, pictures = threading.Event(), board.pictures
+
+    def counted() -> Any:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            first_is_drawn.set()
+        return pictures()
+
     def printing(stream: Any) -> None:
         monkeypatch.setattr(sys, "stderr", stream)
-        with face.shown(filled()):
+        monkeypatch.setattr(board, "pictures", counted)
+        with face.shown(board):
+            assert first_is_drawn.wait(30)
             sys.stderr.write("a warning\n")
         monkeypatch.undo()
 
