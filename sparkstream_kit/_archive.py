@@ -54,7 +54,7 @@ class Archive:
     @classmethod
     def of_this_launch(cls) -> Archive | None:
         """Return the archive, there or not, of the Java and the Spark that a launch from here would take."""
-        java, jars = _java(), _spark_jars()
+        java, jars = find_java(), _spark_jars()
         if java is None or jars is None:
             return None
         file = java.parent.parent / "release"
@@ -101,7 +101,7 @@ def _folder() -> Path:
     return Path(sys.prefix, "share", "sparkstream-kit") if _in_environment() else _files.cache_folder()
 
 
-def _java() -> Path | None:
+def find_java() -> Path | None:
     """Return the Java that Spark's own scripts would start."""
     home = os.environ.get("JAVA_HOME")
     java = f"{home}/bin/java" if home else shutil.which("java")

@@ -18,7 +18,7 @@ from sparkstream_kit.checkpoints import losses, topics
 from sparkstream_kit.checkpoints.problems import damage
 from sparkstream_kit.errors import CheckpointDamaged, InputUnavailable, InvalidInputError, QueryFailed
 from sparkstream_kit.progress import QuerySummary, RunSummary
-from sparkstream_kit.verdicts import KEPT, Record, Verdict, record, verdicts
+from sparkstream_kit.verdicts import KEPT, Record, Verdict, of_rules, record, verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -253,7 +253,7 @@ class Run:
         summary = RunSummary(
             ended_by,
             time.monotonic() - self._inbox.started,
-            tuple(replace(done, verdicts=self._verdicts(run_id)) for run_id, done in self._done.items()),
+            tuple(replace(done, verdicts=self._verdicts(each, done)) for each, done in self._done.items()),
             tuple(f"query {self._names[run_id]}: {line}" for line, run_id in self._warnings.items()),
         )
         for run_id, query in self._queries.items():
@@ -272,10 +272,10 @@ class Run:
             raise failed from error
         return summary
 
-    def _verdicts(self, run_id: str) -> tuple[Verdict, ...]:
+    def _verdicts(self, run_id: str, done: QuerySummary) -> tuple[Verdict, ...]:
         """Return what the last batches of a query mean."""
         interval = asking.interval(self._queries[run_id])
-        return tuple(verdicts(list(self._records[run_id]), interval=interval))
+        return (*verdicts(list(self._records[run_id]), interval=interval), *of_rules(done.broken))
 
     def _damaged(self, run_id: str) -> str | None:
         """Say which file of a checkpoint is damaged, where no batch has come through since the start.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit._spark.query import records_behind
 from sparkstream_kit.checkpoints.contents import count
-from sparkstream_kit.quarantine.rows import OBSERVED
+from sparkstream_kit.quarantine.rows import OBSERVED, RULES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pyspark.sql.streaming.listener import StateOperatorProgress, StreamingQueryProgress
 
     from sparkstream_kit.verdicts import Verdict
@@ -46,6 +48,7 @@ class QuerySummary:
             yet, over all partitions; None for a query without Kafka. Without `max_offsets_per_trigger` each
             batch takes all that is there.
         busy_seconds: how long its batches took, all together.
+        broken: by each rule of `quarantine.expect`, how many rows broke it; empty without rules.
         verdicts: what its last batches mean, where something is wrong (`verdicts.verdicts` has the rules).
     """
 
@@ -65,6 +68,7 @@ class QuerySummary:
     waiting_rows: int | None = None
     records_behind: int | None = None
     busy_seconds: float = 0.0
+    broken: Mapping[str, int] = field(default_factory=dict, hash=False)
     verdicts: tuple[Verdict, ...] = ()
 
     @property
@@ -96,13 +100,24 @@ class QuerySummary:
         behind = [found for source in progress.sources if (found := records_behind(source)) is not None]
         if behind:
             counted["records_behind"] = sum(behind)
-        for name, metrics in progress.observedMetrics.items():
-            if name.startswith(OBSERVED):
-                # On Connect the row is the values under the names of Spark's message.
-                values = metrics["values"] if "values" in metrics else metrics  # noqa: SIM401 - a Row has no get
-                for kind, rows in zip(_PARSED, values, strict=True):
-                    counted[kind] = counted.get(kind, getattr(self, kind) or 0) + rows
+        counted |= self._observed(progress)
         return replace(self, **counted)
+
+    def _observed(self, progress: StreamingQueryProgress) -> dict[str, Any]:
+        """Return what `quarantine` has counted, with one more batch."""
+        counted: dict[str, Any] = {}
+        for name, metrics in progress.observedMetrics.items():
+            # On Connect the row may be the values alone, under the names of Spark's message.
+            alone = metrics["values"] if "values" in metrics else None  # noqa: SIM401 - a Row has no get
+            if name.startswith(OBSERVED):
+                for kind, rows in zip(_PARSED, alone or metrics, strict=True):
+                    counted[kind] = counted.get(kind, getattr(self, kind) or 0) + rows
+            elif name.startswith(RULES):
+                broken = counted.setdefault("broken", dict(self.broken))
+                named = metrics.asDict() if alone is None else {f"rule {at}": n for at, n in enumerate(alone)}
+                for rule, rows in named.items():
+                    broken[rule] = broken.get(rule, 0) + rows
+        return counted
 
     def __str__(self) -> str:
         """Return one readable line."""

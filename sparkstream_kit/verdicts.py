@@ -15,11 +15,11 @@ from sparkstream_kit._arguments import check
 from sparkstream_kit._spark.query import records_behind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pyspark.sql.streaming.listener import SourceProgress, StreamingQueryProgress
 
-__all__ = ["KEPT", "Record", "Verdict", "record", "verdicts"]
+__all__ = ["KEPT", "Record", "Verdict", "of_rules", "record", "verdicts"]
 
 KEPT = 40  # batches that a verdict can be about
 _FEWEST = 10  # before that, a query is starting
@@ -150,6 +150,25 @@ def verdicts(records: Sequence[Record], *, interval: float | None = None) -> lis
         _compacting(last),
     ]
     return sorted((each for each in found if each), key=lambda each: each.level != "bad")
+
+
+def of_rules(broken: Mapping[str, int]) -> list[Verdict]:
+    """Say which rules of `quarantine.expect` were broken, the one with the most rows first.
+
+    Args:
+        broken: by each rule, how many rows broke it (`QuerySummary.broken`).
+
+    Example:
+        >>> [str(each) for each in of_rules({"amount > 0": 3, "shop IS NOT NULL": 0})]
+        ['rule amount > 0: 3 rows break it']
+    """
+    check(of_rules, locals())
+    most_first = sorted(broken.items(), key=lambda each: -each[1])
+    return [
+        Verdict("warn", f"rule {rule}: {rows:,} {'row breaks' if rows == 1 else 'rows break'} it")
+        for rule, rows in most_first
+        if rows
+    ]
 
 
 def _falling_behind(last: list[Record]) -> Verdict | None:

@@ -117,6 +117,7 @@ TAKES = {
     "str | Sequence[str] | None": {"string", "names", "none"},
     "Mapping[str, Any] | None": {"mapping", "none"},
     "Mapping[str | Path, str | Path] | None": {"mapping", "none"},
+    "Mapping[str, str]": {"mapping"},
 }
 # Confused under some names only.
 PLAIN = {

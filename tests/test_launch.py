@@ -41,7 +41,7 @@ def launch(*args: object, cwd: Path, **env: str) -> subprocess.CompletedProcess[
     )
 
 
-def test_the_wheel_holds_the_kit_and_conf_and_no_jobs(wheel: Path) -> None:
+def test_the_wheel_holds_the_kit_with_its_settings_and_jobs(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"sparkstream_kit"}
     for name in (
@@ -50,9 +50,46 @@ def test_the_wheel_holds_the_kit_and_conf_and_no_jobs(wheel: Path) -> None:
         "conf/test.conf",
         "conf/cluster.conf",
         "conf/log4j2.properties",
+        *(
+            str(path.relative_to(ROOT))
+            for path in (ROOT / "jobs").rglob("*")
+            if path.suffix in (".py", ".md")
+        ),
         *(f"monitoring/web/{path.name}" for path in (ROOT / "sparkstream_kit/monitoring/web").iterdir()),
     ):
         assert f"sparkstream_kit/{name}" in names
+    assert not [name for name in names if "__pycache__" in name]
+
+
+@pytest.mark.parametrize("zipped", [False, True], ids=["installed", "zip"])
+def test_a_job_of_ones_own_is_made_from_the_wheel_alone(wheel: Path, tmp_path: Path, zipped: bool) -> None:
+    site = tmp_path / "site"
+    if not zipped:
+        zipfile.ZipFile(wheel).extractall(site)
+    new = (sys.executable, "-P", "-m", "sparkstream_kit.cli", "new", "my-job", "--like", "sales_clean")
+    done = launch(*new, cwd=tmp_path, PYTHONPATH=str(wheel if zipped else site))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "my-job/my_job.py").read_text() == (
+        (ROOT / "jobs/sales_clean.py")
+        .read_text()
+        .replace("jobs/sales_clean", "my_job")
+        .replace("sales_clean", "my_job")
+        .replace("sales-clean", "my-job")
+    )
+
+
+@pytest.mark.slow
+def test_a_job_of_ones_own_runs_beside_nothing_but_the_wheel(wheel: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)  # with the entry of the pytest plugin
+    new = launch(
+        sys.executable, "-m", "sparkstream_kit.cli", "new", "my-job", cwd=tmp_path, PYTHONPATH=str(site)
+    )
+    assert new.returncode == 0, new.stderr
+    for command in (("my_job.py", "data", "--available-now", "--format", "csv"), ("-m", "pytest", "-q")):
+        done = launch(sys.executable, *command, cwd=tmp_path / "my-job", PYTHONPATH=str(site))
+        assert done.returncode == 0, done.stderr + done.stdout
+        assert done.stdout.startswith("ProductKey,Orders,TotalSales\n") or "2 passed" in done.stdout
 
 
 @pytest.mark.slow

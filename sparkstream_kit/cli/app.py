@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from sparkstream_kit import _explained, _packages, checkpoints
 from sparkstream_kit import server as serving
 from sparkstream_kit._files import cache_folder
+from sparkstream_kit.cli import doctor, projects
 from sparkstream_kit.cli.common import flag as _flag
 from sparkstream_kit.cli.common import say as _say
 from sparkstream_kit.cli.feeding import add_feeds
@@ -92,6 +93,8 @@ def _app() -> Any:
     windows.callback(invoke_without_command=True)(_help)
     windows.command("explain")(_explain)
     app.add_typer(windows, name="windows")
+    app.command("new")(_new)
+    app.command("doctor")(_doctor)
     app.command("conf")(_conf)
     app.command("connectors")(_connectors)
     app.command("schema")(_schema)
@@ -118,6 +121,33 @@ def _help(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), err=True)
         raise typer.Exit(2)
+
+
+def _new(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The folder to make, and the job's name: such as my-job.")
+    ],
+    *,
+    like: Annotated[
+        str, _flag("JOB", f"The job to begin with: {', '.join(projects.LIKE)}.")
+    ] = projects.DEFAULT,
+) -> None:
+    """Make a folder with a job of your own: a copy of one of the kit's, its test, sample data, a README."""
+    made = projects.make(name, like.removesuffix(".py").replace("-", "_"))
+    for file in made.files:
+        typer.echo(f"{made.folder}/{file}")
+    _say(f"made {made.folder}; to run the job, and its test:")
+    for line in (f"cd {made.folder}", *made.commands):
+        _say(f"    {line}")
+
+
+def _doctor() -> int:
+    """Look at what streams need of this machine. A line for each thing; exit code 1 if one is bad."""
+    found = []
+    for each in doctor.examine():
+        typer.echo(each)
+        found.append(each.level)
+    return 1 if "bad" in found else 0
 
 
 def _explain(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark import query as asking
 from sparkstream_kit.progress import QuerySummary
-from sparkstream_kit.verdicts import Record, Verdict, record, verdicts
+from sparkstream_kit.verdicts import Record, Verdict, of_rules, record, verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -181,7 +181,7 @@ class Board:
         moment = now or datetime.now(UTC)
         made = []
         for run_id, summary, batches, interval, since in kept:
-            said = verdicts(batches, interval=interval)
+            said = [*verdicts(batches, interval=interval), *of_rules(summary.broken)]
             if not ended and (silent := _silent(batches, since, interval, moment)):
                 said.insert(0, silent)
             made.append(

@@ -14,6 +14,7 @@ from sparkstream_kit.quarantine.csv_lines import parse_csv
 from sparkstream_kit.quarantine.json_lines import parse_json
 from sparkstream_kit.quarantine.log_lines import parse_log
 from sparkstream_kit.quarantine.rows import BYTES, FILE, RAW, REASON, bad_rows, good_rows, mark_bad
+from sparkstream_kit.quarantine.rules import expect
 
 __all__ = [
     "BYTES",
@@ -21,6 +22,7 @@ __all__ = [
     "RAW",
     "REASON",
     "bad_rows",
+    "expect",
     "good_rows",
     "mark_bad",
     "parse_avro",

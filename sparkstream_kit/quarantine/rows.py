@@ -17,7 +17,7 @@ from sparkstream_kit._columns import column, quoted
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from pyspark.sql import Column, DataFrame
 
@@ -27,10 +27,12 @@ __all__ = [
     "OBSERVED",
     "RAW",
     "REASON",
+    "RULES",
     "SCALARS",
     "bad_rows",
     "check_type",
     "count_bad",
+    "count_rules",
     "finite",
     "good_rows",
     "is_missing",
@@ -45,6 +47,7 @@ RAW = "_raw"
 BYTES = "_bytes"
 FILE = "_file"
 OBSERVED = "sparkstream_quarantine"
+RULES = "sparkstream_rules"
 
 # The types that a text can be.
 SCALARS = (
@@ -178,12 +181,25 @@ def mark_bad(rows: DataFrame, reason: Column) -> DataFrame:
     return counted.withColumn(REASON, F.coalesce(REASON, reason))
 
 
-def count_bad(frame: DataFrame, bad: Column) -> DataFrame:
-    """Let Spark's progress count rows as bad that a later step than the parse has found to be so."""
+def count_bad(frame: DataFrame, bad: Column, *, rows: Column | None = None) -> DataFrame:
+    """Let Spark's progress count rows as bad that a later step than the parse has found to be so.
+
+    Args:
+        frame: the rows.
+        bad: which of them are bad.
+        rows: how many there are, where no parse has counted them.
+    """
     none = F.count_if(F.lit(False))
-    counts = {"rows": none, "bad_rows": F.count_if(bad), "headers": none, "like_headers": none}
-    named = [count.alias(name) for name, count in counts.items()]
+    counts = {"rows": rows, "bad_rows": F.count_if(bad), "headers": None, "like_headers": None}
+    named = [(none if each is None else each).alias(name) for name, each in counts.items()]
     return frame.observe(f"{OBSERVED}_{next(_numbers)}", *named)
+
+
+def count_rules(frame: DataFrame, broken: Mapping[str, Column]) -> DataFrame:
+    """Let Spark's progress count the rows that break each rule of `expect`."""
+    return frame.observe(
+        f"{RULES}_{next(_numbers)}", *[F.count_if(rows).alias(rule) for rule, rows in broken.items()]
+    )
 
 
 def _others(lines: DataFrame, schema: T.StructType) -> list[Column]:

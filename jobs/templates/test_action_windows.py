@@ -1,0 +1,39 @@
+"""The test of `action_windows.py`, to change with it: rows in, and what must come out of them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from action_windows import events, transform
+
+if TYPE_CHECKING:
+    from sparkstream_kit.testing import Streams
+
+
+def at(clock: str) -> datetime:
+    return datetime.fromisoformat(f"2016-07-26 {clock}")
+
+
+def line(clock: str, action: str) -> tuple[str]:
+    seconds = at(clock).replace(tzinfo=UTC).timestamp()
+    return (f'{{"time": {seconds:.0f}, "action": "{action}"}}',)
+
+
+def test_an_hour_is_counted_when_the_watermark_has_passed_it(stream: Streams) -> None:
+    rows = stream("time TIMESTAMP, action STRING")
+    query = stream.query(transform(rows.to_df(), "10 minutes"))
+    rows.add_data([(at("08:10"), "Open"), (at("08:50"), "Open"), (at("08:55"), "Close")])
+    rows.add_data([(at("09:11"), "Open")])  # the watermark is at 09:01: the first hour has closed
+    found = [row for batch in query.step() for row in batch.rows]
+    assert sorted(found) == [(at("08:00"), at("09:00"), "Close", 1), (at("08:00"), at("09:00"), "Open", 2)]
+    rows.add_data([(at("08:59"), "Open")])  # too late for its hour
+    late = query.step()[-1]
+    assert (late.rows, late.late_rows) == ([], 1)
+
+
+def test_a_line_that_is_no_action_has_a_reason(stream: Streams) -> None:
+    lines = stream("value STRING")
+    query = stream.query(events(lines.to_df(), "10 minutes").select("action", "_reason"))
+    lines.add_data([line("08:10", "Open"), ("{}",)])
+    assert query.step()[0].rows == [("Open", None), (None, "time: missing")]

@@ -1,0 +1,314 @@
+"""`sparkstream doctor`: looks at what a stream needs of this machine, without starting Spark."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
+
+from sparkstream_kit import _archive, _packages
+from sparkstream_kit.profiles import read_profile
+from sparkstream_kit.server import serving
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = [
+    "Finding",
+    "clock",
+    "connectors",
+    "disks",
+    "examine",
+    "host",
+    "java",
+    "ports",
+    "python",
+    "remote",
+    "time_zone",
+    "versions",
+]
+
+_LIMIT = 20.0  # seconds that a Java or a Python may take to say its version
+_JAVAS = (17, 21)  # https://spark.apache.org/docs/latest/#downloading
+_OLDEST_SPARK, _OLDEST_PYTHON = (4, 0, 1), (3, 11)
+_UI, _TRIES = 4040, 16  # Spark tries so many more ports for its page
+_LEAST, _LITTLE = 1, 5  # GB of free disk
+_OFF = 2.0  # seconds between the clock and a new file's time; some file systems know only even seconds
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at: `ok`, `warn` or `bad`, what was found, and the fix if it is wrong."""
+
+    level: str
+    what: str
+    found: str
+    fix: str = ""
+
+    def __str__(self) -> str:
+        """Return a line of columns."""
+        return f"{self.level:<6}{self.what:<14}{self.found}{self.fix and f'; {self.fix}'}"
+
+
+def examine() -> Iterator[Finding]:
+    """Look at everything, and yield what was found."""
+    looks: list[Callable[[], Iterator[Finding]]] = [
+        *(java, python, versions, connectors, ports, disks, clock, time_zone, remote)
+    ]
+    for look in looks:
+        yield from look()
+
+
+def java() -> Iterator[Finding]:
+    """Look for the Java that Spark's scripts would start, and ask it for its version."""
+    fix = "install Java 17 or 21, and set JAVA_HOME to its folder if it is not the first on PATH"
+    home, found = os.environ.get("JAVA_HOME"), _archive.find_java()
+    if found is None:
+        where = f"JAVA_HOME={home} has no bin/java" if home else "there is no java on PATH"
+        yield Finding("bad", "Java", where, fix)
+        return
+    said = _asked(str(found), "-XshowSettings:properties", "-version")
+    text = re.search(r"java\.specification\.version = (?:1\.)?(\d+)", said) or re.search(
+        r'version "(?:1\.)?(\d+)', said
+    )
+    if text is None:
+        yield Finding("bad", "Java", f"{found} does not say its version", fix)
+        return
+    version = int(text[1])
+    level = "ok" if version in _JAVAS else "bad" if version < min(_JAVAS) else "warn"
+    fixes = {"bad": f"Spark 4 cannot run on it; {fix}", "warn": "Spark is tested on Java 17 and 21"}
+    yield Finding(level, "Java", f"{version} at {found}", fixes.get(level, ""))
+
+
+def python() -> Iterator[Finding]:
+    """Compare the driver's Python with the one that Spark would start for its workers."""
+    own = ".".join(map(str, sys.version_info[:2]))
+    level, fix = ("ok", "") if sys.version_info >= _OLDEST_PYTHON else ("bad", "the kit needs 3.11 or newer")
+    yield Finding(level, "Python", f"{own} at {sys.executable}", fix)
+    given = os.environ.get("PYSPARK_PYTHON")
+    if given is None:
+        yield Finding("ok", "workers", "the driver's own, in a local session (PYSPARK_PYTHON is not set)")
+        return
+    said = _asked(given, "-c", "import sys; print('%d.%d' % sys.version_info[:2])").strip()
+    fix = "set it to a Python of the same version on all machines, or unset it"
+    if not re.fullmatch(r"\d+\.\d+", said):
+        yield Finding("bad", "workers", f"PYSPARK_PYTHON={given} is no Python that can be run", fix)
+    elif said != own:
+        yield Finding(
+            "bad", "workers", f"PYSPARK_PYTHON={given} is Python {said}, the driver's is {own}", fix
+        )
+    else:
+        yield Finding("ok", "workers", f"{said} at {given} (PYSPARK_PYTHON)")
+
+
+def versions() -> Iterator[Finding]:
+    """Look at the versions of PySpark and the kit, and at a Spark of SPARK_HOME."""
+    yield Finding("ok", "the kit", _version("sparkstream-kit") or "of a checkout")
+    spark = _spark()
+    if spark is None:
+        yield Finding("bad", "PySpark", "it is not installed", "run: pip install pyspark")
+        return
+    known = _numbers(spark) >= _OLDEST_SPARK
+    oldest = ".".join(map(str, _OLDEST_SPARK))
+    fix = "" if known else f"the kit needs {oldest} or newer: pip install --upgrade pyspark"
+    yield Finding("ok" if known else "bad", "PySpark", spark, fix)
+    home = os.environ.get("SPARK_HOME")
+    jars = sorted(Path(home, "jars").glob("spark-core_2.13-*.jar")) if home else []
+    if home and not jars:
+        yield Finding("bad", "SPARK_HOME", f"{home} has no Spark 4 in jars/", "correct it, or unset it")
+    elif home and (there := jars[-1].stem.rpartition("-")[2]) != spark:
+        fix = f"unset it, or pip install pyspark=={there}"
+        yield Finding("bad", "SPARK_HOME", f"{home} is Spark {there}, and PySpark is {spark}", fix)
+    elif home:
+        yield Finding("ok", "SPARK_HOME", f"Spark {spark} at {home}")
+
+
+def connectors() -> Iterator[Finding]:
+    """Look at the jars in the folder that SPARKSTREAM_JARS names, connector by connector."""
+    folder, spark = os.environ.get(_packages.JARS), _spark() or ""
+    if not folder:
+        yield Finding("ok", "connectors", f"Spark fetches their packages ({_packages.JARS} is not set)")
+        return
+    if not Path(folder).is_dir():
+        fix = "correct it, or unset it to have Spark fetch packages"
+        yield Finding("bad", "connectors", f"{_packages.JARS}={folder} is no folder", fix)
+        return
+    for name, known in _packages.CONNECTORS.items():
+        jars = {start: sorted(Path(folder).glob(f"{start}*.jar")) for start in known.jars}
+        missing = [start for start, files in jars.items() if not files]
+        others = [
+            files[-1].name for start, files in jars.items() if files and not _fits(files[-1], start, spark)
+        ]
+        if len(missing) == len(jars):
+            yield Finding("ok", name, f"no jar of it in {folder}: it cannot be used there")
+        elif missing:
+            fix = f"put it there (of Spark {spark}: {known.of(spark)} with what it needs)"
+            yield Finding("bad", name, f"{folder} has no {missing[0]}*.jar, but others of {name}", fix)
+        elif others:
+            fix = f"replace it by that of Spark {spark}: {known.of(spark)}"
+            yield Finding("bad", name, f"{others[0]} in {folder} is for another Spark than {spark}", fix)
+        else:
+            yield Finding("ok", name, f"complete in {folder}")
+
+
+def _fits(jar: Path, start: str, spark: str) -> bool:
+    """Say whether a jar is for a version of Spark, as far as its name tells."""
+    if start.startswith("spark-"):
+        return jar.name == f"{start}{spark}.jar"
+    built_for = re.match(r"delta-spark_(\d+\.\d+)_", jar.name)
+    return built_for is None or spark.startswith(f"{built_for[1]}.")
+
+
+def ports(ui: int = _UI, server: int = serving.PORT) -> Iterator[Finding]:
+    """Look whether the ports of Spark's page and of the warm server are free, and at the machine's name."""
+    free = next((port for port in range(ui, ui + _TRIES + 1) if _is_free(port)), None)
+    if free is None:
+        fix = "end some of the sessions, or give conf={'spark.ui.enabled': 'false'}"
+        yield Finding("bad", "Spark's page", f"ports {ui} to {ui + _TRIES} are taken: no session starts", fix)
+    elif free != ui:
+        yield Finding("warn", "Spark's page", f"port {ui} is taken, so that the next session has {free}")
+    else:
+        yield Finding("ok", "Spark's page", f"port {ui} is free")
+    if _is_free(server):
+        yield Finding("ok", "warm server", f"port {server} is free (sparkstream serve)")
+    elif running := serving.status(server):
+        yield Finding("ok", "warm server", f"it runs on port {server}, profile {running.profile}")
+    else:
+        fix = "give another: sparkstream serve --port PORT"
+        yield Finding("warn", "warm server", f"port {server} is taken by another program", fix)
+    yield host(socket.gethostname())
+
+
+def host(name: str) -> Finding:
+    """Look whether the machine knows its own name, without which Spark's JVM does not start."""
+    if given := os.environ.get("SPARK_LOCAL_IP"):
+        return Finding("ok", "host name", f"SPARK_LOCAL_IP={given}")
+    try:
+        return Finding("ok", "host name", f"{name} is {socket.gethostbyname(name)}")
+    except OSError:
+        fix = "add it to /etc/hosts, or set SPARK_LOCAL_IP=127.0.0.1"
+        return Finding("bad", "host name", f"no address is known for {name}", fix)
+
+
+def disks(least: float = _LEAST, little: float = _LITTLE) -> Iterator[Finding]:
+    """Look at the disks of temporary files, and of what Spark's workers put aside; in GB."""
+    local = os.environ.get("SPARK_LOCAL_DIRS", "")
+    places = [
+        ("temporary", tempfile.gettempdir()),
+        *(("local dir", each) for each in local.split(",") if each),
+    ]
+    for what, place in places:
+        folder = Path(place)
+        if not folder.is_dir() or not os.access(folder, os.W_OK):
+            fix = "make it, with the right to write" + (", or correct SPARK_LOCAL_DIRS" if local else "")
+            yield Finding("bad", what, f"{place} is no folder to write in", fix)
+            continue
+        free = shutil.disk_usage(folder).free / 1e9
+        level = "bad" if free < least else "warn" if free < little else "ok"
+        fix = "" if level == "ok" else "make room, or set TMPDIR and SPARK_LOCAL_DIRS to a larger disk"
+        yield Finding(level, what, f"{free:.1f} GB free in {place}", fix)
+
+
+def clock(now: Callable[[], float] = time.time) -> Iterator[Finding]:
+    """Compare the clock with the time that a new file gets: Spark reads files in the order of their times."""
+    with tempfile.NamedTemporaryFile(prefix="sparkstream-") as file:
+        before = now()
+        file.write(b".")
+        file.flush()
+        off = Path(file.name).stat().st_mtime - before
+        folder = Path(file.name).parent
+    if abs(off) <= _OFF:
+        yield Finding("ok", "clock", f"a new file in {folder} has the time of the clock")
+        return
+    fix = "set the clocks of this machine and of its file server (chrony, ntpd)"
+    way = "ahead of" if off > 0 else "behind"
+    yield Finding("bad", "clock", f"a new file in {folder} is {abs(off):.0f} s {way} the clock", fix)
+
+
+def time_zone() -> Iterator[Finding]:
+    """Compare the time zone of this machine's Python with that of the profiles' sessions."""
+    session = read_profile("local")["spark.sql.session.timeZone"]
+    here = datetime.now().astimezone()
+    if not here.utcoffset() and session == "UTC":
+        yield Finding("ok", "time zone", f"sessions and Python have {session}")
+        return
+    fix = "export TZ=UTC, or compare times that have a zone"
+    said = (
+        f"sessions have {session}, Python has {here.tzname()} ({here:%z}): collect() gives times of Python's"
+    )
+    yield Finding("warn", "time zone", said, fix)
+
+
+def remote() -> Iterator[Finding]:
+    """Look whether a server listens where SPARK_REMOTE points."""
+    given = os.environ.get("SPARK_REMOTE")
+    if not given:
+        yield Finding("ok", "SPARK_REMOTE", "not set: sessions are of their own process")
+        return
+    try:
+        url = urlsplit(given)
+        name, port = url.hostname, url.port or serving.PORT
+    except ValueError:
+        name, port = None, 0
+    if not given.startswith("sc://") or not name:
+        fix = "set it to sc://host:port, or unset it"
+        yield Finding("bad", "SPARK_REMOTE", "it is no address of Spark Connect", fix)
+    elif importlib.util.find_spec("grpc") is None:
+        fix = "run: pip install 'sparkstream-kit[connect]'"
+        yield Finding("bad", "SPARK_REMOTE", "what Spark Connect needs is not installed", fix)
+    elif not _listens(name, port):
+        fix = 'start one: eval "$(sparkstream serve)"; or unset SPARK_REMOTE'
+        yield Finding("bad", "SPARK_REMOTE", f"no server listens on {name}:{port}", fix)
+    else:
+        yield Finding("ok", "SPARK_REMOTE", f"a server listens on {name}:{port}")
+
+
+def _spark() -> str | None:
+    return _version("pyspark")
+
+
+def _version(package: str) -> str | None:
+    return next((found.version for found in importlib.metadata.distributions(name=package)), None)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
+
+
+def _asked(*command: str) -> str:
+    """Return what a program says; "" if it cannot be run."""
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_LIMIT, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout + done.stderr
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _listens(name: str, port: int) -> bool:
+    try:
+        socket.create_connection((name, port), timeout=2).close()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,178 @@
+"""`sparkstream new`: a folder with a copy of a job, its test, sample data and a README."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import keyword
+import re
+import shutil
+import sys
+import tempfile
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sparkstream_kit import feeds
+from sparkstream_kit.errors import InvalidInputError, reject_unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from importlib.resources.abc import Traversable
+
+__all__ = ["DEFAULT", "LIKE", "Project", "make"]
+
+DEFAULT = "sales_totals"
+_ROWS = 200  # of sample data, in two files
+_SEED = 1
+
+
+class _Like(NamedTuple):
+    """A job to copy: its sample data and how it is run on them.
+
+    Attributes:
+        data: the name of a file of sample data, with {} for its number.
+        rows: the generator of the data, called as `rows(count, seed=seed)`.
+        line: writes a row as a line.
+        run: the command that runs the job on the data, with {job} for its file.
+        extras: the kit's extras that it needs beside `testing`.
+        needs: what else, for the README.
+    """
+
+    data: str
+    rows: Callable[..., Iterable[Any]]
+    line: Callable[[Any], str]
+    run: str
+    extras: tuple[str, ...] = ()
+    needs: str = ""
+
+
+def _words(count: int, *, seed: int) -> Iterable[str]:
+    return itertools.islice(feeds.random_lines(seed), count)
+
+
+def _sales(count: int, *, seed: int) -> Iterable[str]:
+    return (line for _, text in feeds.sales_files(1, rows=count, seed=seed) for line in text.splitlines())
+
+
+_ON_DATA = "python {job} data --available-now"
+_INTO = "python {job} data out --available-now"
+_TOTALS = (
+    'python {job} data --available-now --key product --value price --schema "event_id STRING, '
+    'time TIMESTAMP, user STRING, product STRING, type STRING, price DECIMAL(10,2)"'
+)
+LIKE = {
+    "action_windows": _Like("actions-{}.json", feeds.actions_rows, feeds.json_line, f"{_INTO} --drain"),
+    "ad_join": _Like("ads-{}.json", feeds.ads_rows, feeds.json_line, f"{_INTO} --drain"),
+    "card_alerts": _Like("cards-{}.csv", feeds.cards_rows, feeds.csv_line, f"{_INTO} --drain", ("state",)),
+    "events_to_postgres": _Like(
+        *("events-{}.csv", feeds.events_rows, feeds.csv_line),
+        f"{_ON_DATA} --database sqlite:///events.db --checkpoint ckpt",
+        ("sql", "state"),
+    ),
+    "file_totals": _Like("events-{}.csv", feeds.events_rows, feeds.csv_line, _TOTALS),
+    "hashtag_trends": _Like("posts-{}.json", feeds.posts_rows, feeds.posts_line, f"{_ON_DATA} --drain"),
+    "kafka_word_count": _Like(
+        *("lines-{}.txt", _words, str),
+        "spark-submit $(sparkstream connectors kafka) {job} --kafka localhost:9092 --topic lines",
+        ("cli",),
+        ", which are for a topic `lines` of a broker",
+    ),
+    "log_errors": _Like("access-{}.log", feeds.log_rows, feeds.log_line, f"{_INTO} --drain"),
+    "sales_clean": _Like("sales-{}.csv", _sales, str, _INTO),
+    "sales_totals": _Like("sales-{}.csv", _sales, str, _ON_DATA),
+    "score_posts": _Like(
+        *("messages-{}.json", feeds.messages_rows, feeds.json_line),
+        "python {job} data model --train sklearn && python {job} data model out --available-now",
+        ("sklearn",),
+    ),
+    "sensor_alerts": _Like(
+        "sensors-{}.json", feeds.sensors_rows, feeds.json_line, f"{_INTO} --drain", ("state",)
+    ),
+    "socket_wordcount": _Like(
+        *("lines-{}.txt", _words, str),
+        "sparkstream feed lines --file data/lines-1.txt --clients 1 & python {job} localhost 9999",
+        ("cli",),
+    ),
+}
+
+
+class Project(NamedTuple):
+    """What was made: the folder, and the two commands that its README has."""
+
+    folder: Path
+    files: list[str]
+    commands: list[str]
+
+
+def make(name: str, like: str = DEFAULT) -> Project:
+    """Make a folder with a copy of a job, its test, sample data and a README; whole or not at all.
+
+    Raises:
+        InvalidInputError: a name that is no name for a Python module, or that one has already; a job that
+            there is not; or the folder exists.
+    """
+    reject_unknown("job of --like", [like], LIKE)
+    folder = Path(name)
+    if folder.exists() or folder.is_symlink():
+        raise InvalidInputError(f"{name} exists already; give another name, or remove it")
+    module = _module(name)
+    known, job = LIKE[like], f"{module}.py"
+    commands = [known.run.format(job=job), "python -m pytest"]
+    readme = _template("templates/README.md").format(
+        name=name,
+        like=like,
+        job=job,
+        extras=",".join(sorted({"testing", *known.extras})),
+        needs=known.needs,
+        run=commands[0],
+        test=commands[1],
+    )
+    try:
+        with tempfile.TemporaryDirectory(dir=".", prefix=".new-", ignore_cleanup_errors=True) as beside:
+            made = Path(beside, name)
+            made.mkdir()
+            _write(made / job, _renamed(_template(f"{like}.py"), like, module))
+            _write(made / f"test_{job}", _renamed(_template(f"templates/test_{like}.py"), like, module))
+            _write(made / "README.md", readme)
+            (made / "data").mkdir()
+            lines = [known.line(row) for row in known.rows(_ROWS, seed=_SEED)]
+            for number, part in enumerate((lines[: _ROWS // 2], lines[_ROWS // 2 :]), 1):
+                _write(made / "data" / known.data.format(number), "".join(f"{line}\n" for line in part))
+            files = sorted(str(path.relative_to(made)) for path in made.rglob("*") if path.is_file())
+            shutil.move(made, folder)
+    except OSError as err:
+        raise InvalidInputError(f"cannot make {name} ({err.strerror}); go to a folder to write in") from err
+    return Project(folder, files, commands)
+
+
+def _module(name: str) -> str:
+    """Return the module's name, which nothing else may have that the job or pytest would import."""
+    module = name.replace("-", "_")
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", module) or keyword.iskeyword(module):
+        raise InvalidInputError(
+            f"{name} is no name for a job; use letters a to z, digits and -, such as my-job"
+        )
+    taken = module in sys.stdlib_module_names or importlib.util.find_spec(module) is not None
+    if taken or module.startswith("test_"):
+        raise InvalidInputError(f"{name}: a Python module {module} would hide another one; give another name")
+    return module
+
+
+def _template(name: str) -> str:
+    """Return a file of `jobs/`: from the wheel or zip first, from the checkout next."""
+    packaged: Traversable = resources.files("sparkstream_kit") / "jobs"
+    folder = packaged if packaged.is_dir() else Path(__file__).parents[2] / "jobs"
+    for part in name.split("/"):
+        folder = folder / part
+    return folder.read_text("utf-8")
+
+
+def _renamed(text: str, job: str, module: str) -> str:
+    """Return a template with the names of the new job."""
+    text = text.replace(f"jobs/{job}.py", f"{module}.py").replace(job, module)
+    return text.replace(job.replace("_", "-"), module.replace("_", "-"))
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, "utf-8")

@@ -1,0 +1,258 @@
+"""`sparkstream doctor`: each thing that can be wrong is made wrong, and found, with its fix."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import missing
+
+from sparkstream_kit.cli import doctor, main
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def healthy(monkeypatch: pytest.MonkeyPatch, zone: None) -> None:
+    """An environment in which nothing is set that could be wrong."""
+    for name in ("PYSPARK_PYTHON", "SPARKSTREAM_JARS", "SPARK_HOME", "SPARK_LOCAL_DIRS", "SPARK_REMOTE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let Python read the time zone anew, and again after the test."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "UTC")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+def program(path: Path, script: str) -> Path:
+    """Make a program out of a script for the shell."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+def lines(found: Iterable[doctor.Finding]) -> list[str]:
+    return [f"{each.level}: {each.found}" + (f"; {each.fix}" if each.fix else "") for each in found]
+
+
+def java_that_says(folder: Path, version: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    java = program(folder / "jdk/bin/java", f"echo 'openjdk version \"{version}\"' >&2")
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", f"{java.parent}:{os.environ['PATH']}")
+    return java
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        (
+            "1.8.0_392",
+            "bad: 8 at {}; Spark 4 cannot run on it; install Java 17 or 21, and set JAVA_HOME to its",
+        ),
+        ("11.0.2", "bad: 11 at {}; Spark 4 cannot run on it; install Java 17 or 21"),
+        ("17.0.9", "ok: 17 at {}"),
+        ("21", "ok: 21 at {}"),
+        ("23.0.1", "warn: 23 at {}; Spark is tested on Java 17 and 21"),
+        ("none", "bad: {} does not say its version; install Java 17 or 21"),
+    ],
+)
+def test_the_java_on_the_path(
+    version: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    java = java_that_says(tmp_path, version, monkeypatch)
+    [line] = lines(doctor.java())
+    assert line.startswith(said.format(java))
+
+
+def test_no_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    assert lines(doctor.java())[0].startswith(
+        f"bad: JAVA_HOME={tmp_path} has no bin/java; install Java 17 or 21"
+    )
+    monkeypatch.delenv("JAVA_HOME")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert lines(doctor.java())[0].startswith("bad: there is no java on PATH; install Java 17 or 21")
+
+
+def test_the_python_of_the_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = ".".join(map(str, sys.version_info[:2]))
+    assert lines(doctor.python())[0] == f"ok: {own} at {sys.executable}"
+    assert lines(doctor.python())[1].startswith("ok: the driver's own, in a local session")
+    for python, said in {
+        sys.executable: f"ok: {own} at {sys.executable} (PYSPARK_PYTHON)",
+        str(program(tmp_path / "old", "echo 3.7")): f"is Python 3.7, the driver's is {own}; set it to",
+        str(program(tmp_path / "broken", "exit 1")): "is no Python that can be run; set it to",
+        str(tmp_path / "none"): "bad: PYSPARK_PYTHON={} is no Python that can be run",
+    }.items():
+        monkeypatch.setenv("PYSPARK_PYTHON", python)
+        assert said.format(python) in lines(doctor.python())[1]
+
+
+def test_a_spark_home_of_another_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spark = doctor._spark() or missing("needs an installed PySpark")  # noqa: SLF001
+    assert [each.level for each in doctor.versions()] == ["ok", "ok"]
+    monkeypatch.setenv("SPARK_HOME", str(tmp_path))
+    assert lines(doctor.versions())[-1] == f"bad: {tmp_path} has no Spark 4 in jars/; correct it, or unset it"
+    (tmp_path / "jars").mkdir()
+    jar = tmp_path / "jars/spark-core_2.13-4.0.9.jar"
+    jar.touch()
+    assert lines(doctor.versions())[-1] == (
+        f"bad: {tmp_path} is Spark 4.0.9, and PySpark is {spark}; unset it, or pip install pyspark==4.0.9"
+    )
+    jar.rename(jar.with_name(f"spark-core_2.13-{spark}.jar"))
+    assert lines(doctor.versions())[-1] == f"ok: Spark {spark} at {tmp_path}"
+
+
+def test_the_jars_of_connectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spark = doctor._spark() or missing("needs an installed PySpark")  # noqa: SLF001
+    assert lines(doctor.connectors()) == ["ok: Spark fetches their packages (SPARKSTREAM_JARS is not set)"]
+    jars = tmp_path / "jars"
+    monkeypatch.setenv("SPARKSTREAM_JARS", str(jars))
+    assert lines(doctor.connectors())[0].startswith(f"bad: SPARKSTREAM_JARS={jars} is no folder; correct it")
+    jars.mkdir()
+    assert [each.level for each in doctor.connectors()] == ["ok", "ok", "ok"]
+    for name in (
+        "spark-avro_2.13-3.5.0.jar",
+        "delta-spark_3.5_2.13-4.4.0.jar",
+        "delta-storage-4.4.0.jar",
+        f"spark-sql-kafka-0-10_2.13-{spark}.jar",
+        "kafka-clients-3.9.1.jar",
+        "commons-pool2-2.12.jar",
+    ):
+        (jars / name).touch()
+    avro, delta, kafka = lines(doctor.connectors())
+    assert avro == (
+        f"bad: spark-avro_2.13-3.5.0.jar in {jars} is for another Spark than {spark}; replace it by that of "
+        f"Spark {spark}: org.apache.spark:spark-avro_2.13:{spark}"
+    )
+    assert delta.startswith(
+        f"bad: delta-spark_3.5_2.13-4.4.0.jar in {jars} is for another Spark than {spark}"
+    )
+    assert kafka.startswith(
+        f"bad: {jars} has no spark-token-provider-kafka-0-10_2.13-*.jar, but others of kafka;"
+    )
+    (jars / f"spark-token-provider-kafka-0-10_2.13-{spark}.jar").touch()
+    assert lines(doctor.connectors())[2] == f"ok: complete in {jars}"
+
+
+def test_ports_that_are_taken() -> None:
+    with ExitStack() as taken:
+        first = taken.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
+        page, server, _ = doctor.ports(first, first)
+        assert (page.level, server.level) == ("warn", "warn")
+        assert page.found.startswith(f"port {first} is taken, so that the next session has ")
+        assert server.found == f"port {first} is taken by another program"
+        assert server.fix == "give another: sparkstream serve --port PORT"
+
+
+def test_every_port_of_the_page_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(doctor, "_TRIES", 0)
+        page = next(doctor.ports(port))
+    assert page.level == "bad"
+    assert page.fix == "end some of the sessions, or give conf={'spark.ui.enabled': 'false'}"
+
+
+def test_ports_that_are_free(free_port: int) -> None:
+    page, server, _ = doctor.ports(free_port, free_port)
+    assert (page.level, page.found) == ("ok", f"port {free_port} is free")
+    assert (server.level, server.found) == ("ok", f"port {free_port} is free (sparkstream serve)")
+
+
+def test_a_machine_that_does_not_know_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SPARK_LOCAL_IP", raising=False)
+    found = doctor.host("no-such-host.invalid")
+    assert (found.level, found.found) == ("bad", "no address is known for no-such-host.invalid")
+    assert found.fix == "add it to /etc/hosts, or set SPARK_LOCAL_IP=127.0.0.1"
+    assert doctor.host("localhost").level == "ok"
+    monkeypatch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
+    assert doctor.host("no-such-host.invalid").level == "ok"
+
+
+def test_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [each.level for each in doctor.disks(0, 0)] == ["ok"]
+    assert [each.level for each in doctor.disks(0, 1e9)] == ["warn"]
+    [full] = doctor.disks(1e9)
+    assert (full.level, full.fix) == ("bad", "make room, or set TMPDIR and SPARK_LOCAL_DIRS to a larger disk")
+    monkeypatch.setenv("SPARK_LOCAL_DIRS", f"{tmp_path},{tmp_path}/none")
+    _, there, gone = doctor.disks(0, 0)
+    assert (there.level, there.what) == ("ok", "local dir")
+    assert (gone.level, gone.found) == ("bad", f"{tmp_path}/none is no folder to write in")
+    assert gone.fix == "make it, with the right to write, or correct SPARK_LOCAL_DIRS"
+
+
+@pytest.mark.parametrize(("off", "way"), [(-3600, "ahead of"), (3600, "behind")])
+def test_a_clock_that_differs_from_that_of_the_files(off: float, way: str) -> None:
+    assert [each.level for each in doctor.clock()] == ["ok"]
+    [found] = doctor.clock(lambda: time.time() + off)  # the machine's own clock is not ours to set
+    assert found.level == "bad"
+    assert f"is 3600 s {way} the clock" in found.found
+
+
+def test_a_machine_in_another_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert lines(doctor.time_zone()) == ["ok: sessions and Python have UTC"]
+    monkeypatch.setenv("TZ", "CET-1")
+    time.tzset()
+    [found] = doctor.time_zone()
+    assert found.level == "warn"
+    assert found.found == "sessions have UTC, Python has CET (+0100): collect() gives times of Python's"
+    assert found.fix == "export TZ=UTC, or compare times that have a zone"
+
+
+def test_a_remote_without_a_server(free_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert lines(doctor.remote()) == ["ok: not set: sessions are of their own process"]
+    monkeypatch.setenv("SPARK_REMOTE", f"sc://localhost:{free_port}/;token=hush")
+    [found] = doctor.remote()
+    assert (found.level, found.found) == ("bad", f"no server listens on localhost:{free_port}")
+    assert found.fix == 'start one: eval "$(sparkstream serve)"; or unset SPARK_REMOTE'
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        monkeypatch.setenv("SPARK_REMOTE", f"sc://localhost:{port}")
+        assert lines(doctor.remote()) == [f"ok: a server listens on localhost:{port}"]
+    for wrong in ("localhost:15002", "sc://", "sc://host:port"):
+        monkeypatch.setenv("SPARK_REMOTE", wrong)
+        assert lines(doctor.remote()) == [
+            "bad: it is no address of Spark Connect; set it to sc://host:port, or unset it"
+        ]
+
+
+def test_the_command_prints_columns_and_says_by_its_exit_code_if_all_is_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    java_that_says(tmp_path, "17.0.9", monkeypatch)
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    names = [line[6:20].strip() for line in out]
+    assert names == [
+        "Java",
+        "Python",
+        "workers",
+        "the kit",
+        "PySpark",
+        "connectors",
+        "Spark's page",
+        "warm server",
+        "host name",
+        "temporary",
+        "clock",
+        "time zone",
+        "SPARK_REMOTE",
+    ]
+    assert {line[:6].strip() for line in out} <= {"ok", "warn"}
+    java_that_says(tmp_path / "second", "11", monkeypatch)
+    assert main(["doctor"]) == 1
+    assert capsys.readouterr().out.startswith("bad   Java          11 at ")

@@ -1,0 +1,173 @@
+"""`sparkstream new`: a project of one's own from each job, whose test passes and whose job runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import ROOT, environment, running
+
+from sparkstream_kit import feeds
+from sparkstream_kit.cli import main, projects
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+JOBS = sorted(path.stem for path in (ROOT / "jobs").glob("*.py") if not path.stem.startswith("dstream"))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_every_job_of_structured_streaming_can_be_begun_with() -> None:
+    assert sorted(projects.LIKE) == JOBS
+
+
+def test_a_project_is_a_job_its_test_sample_data_and_two_commands(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["new", "my-first-job"]) == 0
+    files = ["README.md", "data/sales-1.csv", "data/sales-2.csv", "my_first_job.py", "test_my_first_job.py"]
+    out, err = capsys.readouterr()
+    assert out.split() == [f"my-first-job/{name}" for name in files]
+    assert sorted(str(path.relative_to(here)) for path in here.rglob("*") if path.is_file()) == out.split()
+    commands = ["python my_first_job.py data --available-now", "python -m pytest"]
+    readme = (here / "my-first-job/README.md").read_text()
+    assert re.findall(r"```bash\n(.*)\n```", readme) == commands
+    assert [line.split(":", 1)[1].strip() for line in err.splitlines()[1:]] == ["cd my-first-job", *commands]
+    rows = [
+        line for n in (1, 2) for line in (here / f"my-first-job/data/sales-{n}.csv").read_text().splitlines()
+    ]
+    assert len(rows) == 200
+    assert rows == next(iter(feeds.sales_files(1, rows=200, seed=1)))[1].splitlines()
+
+
+@pytest.mark.parametrize("like", JOBS)
+def test_a_copy_has_names_of_its_own(like: str, here: Path) -> None:
+    made = projects.make("my-job", like)
+    for path in ("my_job.py", "test_my_job.py"):
+        text = (made.folder / path).read_text()
+        compile(text, path, "exec")
+        assert like not in text
+        assert like.replace("_", "-") not in text
+    assert "{" not in (made.folder / "README.md").read_text()
+    assert sum(path.name.split("-")[0] in str(path) for path in (made.folder / "data").iterdir()) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["there"], "there exists already; give another name, or remove it"),
+        (["file"], "file exists already; give another name, or remove it"),
+        (["x", "--like", "sales_total"], "unknown job of --like sales_total; did you mean sales_totals?"),
+        (
+            ["x", "--like", "dstream_wordcount"],
+            "unknown job of --like dstream_wordcount; did you mean socket_w",
+        ),
+        (["json"], "json: a Python module json would hide another one; give another name"),
+        (["pyspark"], "pyspark: a Python module pyspark would hide another one; give another name"),
+        (["../x"], "../x is no name for a job; use letters a to z, digits and -, such as my-job"),
+        (["2-fast"], "2-fast is no name for a job; use letters a to z, digits and -, such as my-job"),
+        (["class"], "class is no name for a job; use letters a to z, digits and -, such as my-job"),
+    ],
+)
+def test_what_cannot_be_made_is_one_line(
+    words: list[str], line: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "there").mkdir()
+    (here / "file").touch()
+    assert main(["new", *words]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith(f"sparkstream: {line}")
+    assert sorted(path.name for path in here.iterdir()) == ["file", "there"]
+
+
+def test_a_folder_is_made_whole_or_not_at_all(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(projects, "_write", full)  # a full disk, at the first file
+    with pytest.raises(InvalidInputError, match=r"cannot make x \(No space left on device\); go to a folder"):
+        projects.make("x")
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("remote", [False, True], ids=["classic", "connect"])
+def test_the_tests_of_all_projects_pass(remote: bool, here: Path, request: pytest.FixtureRequest) -> None:
+    for like in JOBS:
+        projects.make(f"my-{like.replace('_', '-')}", like)
+    given = {"SPARK_REMOTE": request.getfixturevalue("connect")} if remote else {}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error::UserWarning"],
+        cwd=here,
+        env=environment(**given),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    tests = sum(path.read_text().count("\ndef test_") for path in here.glob("*/test_*.py"))
+    assert re.search(rf"\n{tests} passed in", done.stdout)
+    assert tests >= len(JOBS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("like", [job for job in JOBS if "socket" not in job and "kafka" not in job])
+def test_the_command_of_each_readme_runs_the_job_on_its_data(
+    like: str,
+    here: Path,
+    spark: SparkSession,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    made, places = projects.make("my-job", like), ("data", "out", "model", "ckpt")
+    made = made._replace(folder=made.folder.resolve())
+    monkeypatch.chdir(made.folder)
+    spec = importlib.util.spec_from_file_location("my_job", "my_job.py")
+    assert spec is not None
+    assert spec.loader is not None
+    job = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "my_job", job)
+    spec.loader.exec_module(job)
+    for command in made.commands[0].split(" && "):
+        python, script, *words = shlex.split(command)
+        assert (python, script) == ("python", "my_job.py")
+        # The JVM of these tests has a working folder of its own.
+        words = [str(made.folder / word) if word in places else word for word in words]
+        assert job.main(words) == 0, capsys.readouterr().err
+    assert " rows in," in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_command_with_a_server_runs_the_job_on_its_data(here: Path) -> None:
+    made = projects.make("my-words", "socket_wordcount")
+    with running(
+        "bash",
+        "-c",
+        made.commands[0],
+        cwd=made.folder,
+        env=environment() | {"PATH": path()},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as job:
+        out, err = job.communicate(timeout=180)
+    assert job.returncode == 0, err
+    assert "count" in out
+
+
+def path() -> str:
+    return f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -1,0 +1,188 @@
+"""`quarantine.expect`: rules on data, what becomes of rows that break one, and how they are counted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pyspark.errors import PySparkException
+
+from sparkstream_kit import quarantine, run, sinks, sources, start
+from sparkstream_kit.errors import InvalidInputError, QueryFailed
+from sparkstream_kit.schemas import from_ddl
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+SCHEMA = "shop STRING, amount INT"
+ROWS = [("north", 3), ("north", -1), ("south", 0), (None, 5), ("south", None)]
+
+
+@pytest.fixture
+def sales(spark: SparkSession) -> DataFrame:
+    return spark.createDataFrame(ROWS, SCHEMA)
+
+
+def parsed(spark: SparkSession, folder: Path, *lines: str) -> DataFrame:
+    """Return a stream of parsed lines: a file each."""
+    for number, line in enumerate(lines):
+        (folder / f"{number}.csv").write_text(f"{line}\n")
+    return quarantine.parse_csv(sources.text(spark, str(folder), max_files_per_trigger=1), from_ddl(SCHEMA))
+
+
+def reasons(frame: DataFrame) -> list[tuple[Any, ...]]:
+    return [(row.shop, row.amount, row["_reason"]) for row in frame.collect()]
+
+
+def test_a_broken_rule_is_a_reason_and_null_breaks_it(sales: DataFrame) -> None:
+    rules = {"amount > 0": "quarantine", "shop IS NOT NULL": "quarantine", "amount < 4": "warn"}
+    found = quarantine.expect(sales, rules)
+    assert found.columns == ["shop", "amount", "_reason"]
+    assert reasons(found) == [
+        ("north", 3, None),
+        ("north", -1, "breaks amount > 0"),
+        ("south", 0, "breaks amount > 0"),
+        (None, 5, "breaks shop IS NOT NULL"),
+        ("south", None, "breaks amount > 0"),
+    ]
+    assert quarantine.good_rows(found).collect() == [("north", 3)]
+    assert quarantine.bad_rows(found).collect()[0] == ("north", -1, "breaks amount > 0")
+    assert quarantine.bad_rows(found).count() == 4
+
+
+def test_null_passes_where_the_rule_says_so(sales: DataFrame) -> None:
+    found = quarantine.expect(sales, {"amount IS NULL OR amount > 0": "quarantine"})
+    assert [row.amount for row in quarantine.good_rows(found).collect()] == [3, 5, None]
+
+
+def test_the_first_broken_rule_gives_the_reason(sales: DataFrame) -> None:
+    found = quarantine.expect(sales, {"amount >\n  3": "quarantine", "amount > 0": "quarantine"})
+    assert {reason for *_, reason in reasons(found)} == {None, "breaks amount > 3"}
+
+
+def test_rules_that_only_warn_change_nothing(sales: DataFrame) -> None:
+    found = quarantine.expect(sales, {"amount > 0": "warn"})
+    assert found.columns == sales.columns
+    assert found.collect() == sales.collect()
+
+
+def test_a_row_that_breaks_a_rule_of_failing_fails_a_static_frame_too(sales: DataFrame) -> None:
+    with pytest.raises(PySparkException) as error:
+        quarantine.expect(sales, {"amount > 0": "fail"}).collect()
+    assert "rule amount > 0: at least 1 row breaks it, and it says 'fail'; mend the data" in str(error.value)
+    assert quarantine.expect(sales, {"coalesce(amount, 0) > -2": "fail"}).count() == len(ROWS)
+
+
+def test_columns_of_any_name_can_be_in_a_rule(spark: SparkSession) -> None:
+    frame = spark.createDataFrame([(1, 2)], "`a.b` INT, `_rule` INT")
+    found = quarantine.expect(frame, {"`a.b` > 1": "quarantine", "_rule = 2": "fail"})
+    assert [row["_reason"] for row in found.collect()] == ["breaks `a.b` > 1"]
+
+
+# --- streams
+
+
+def test_the_summary_counts_by_rule_and_says_it_in_words(spark: SparkSession, folder: Path) -> None:
+    rows = parsed(spark, folder, "north,3", "north,-1", "no row", "south,-2", ",7")
+    rules = {"amount > 0": "quarantine", "shop <> ''": "warn", "amount < 100": "fail"}
+    found = quarantine.expect(rows, rules)
+    query = start(found, sinks.console(), name="sales", availableNow=True)
+    summary = run(query)
+    [done] = summary.queries
+    assert done.broken == {"amount > 0": 2, "shop <> ''": 1, "amount < 100": 0}
+    assert (done.parsed_rows, done.bad_rows) == (5, 3)  # a line that cannot be read breaks no rule
+    said = [str(verdict) for verdict in done.verdicts]
+    assert said == ["rule amount > 0: 2 rows break it", "rule shop <> '': 1 row breaks it"]
+    assert "verdict: query sales: rule amount > 0: 2 rows break it" in str(summary)
+
+
+def test_good_and_bad_rows_of_a_stream_are_apart(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
+    rows = parsed(spark, folder, "north,3", "north,-1", "no row")
+    good, bad = sinks.batch_files(tmp_path / "good"), sinks.batch_files(tmp_path / "bad")
+    sink = sinks.fan_out(good.taking(quarantine.good_rows), bad.taking(quarantine.bad_rows))
+    found = quarantine.expect(rows, {"amount > 0": "quarantine"})
+    run(start(found, sink, name="sales", checkpoint=tmp_path / "ckpt", availableNow=True))
+    assert spark.read.parquet(str(tmp_path / "good")).drop("batch").collect() == [("north", 3)]
+    written = spark.read.parquet(str(tmp_path / "bad")).collect()
+    assert sorted((row["_reason"], row["_raw"]) for row in written) == [
+        ("breaks amount > 0", "north,-1"),
+        ("not 2 fields", "no row"),
+    ]
+
+
+def test_rows_that_no_parse_has_counted_are_counted(spark: SparkSession, folder: Path) -> None:
+    (folder / "a.json").write_text('{"amount": 3}\n{"amount": -1}\n')
+    rows = sources.json(spark, str(folder), schema="amount INT")
+    first = quarantine.expect(rows, {"amount > 0": "quarantine"})
+    both = quarantine.expect(first, {"amount > 2": "warn", "amount > 0": "warn"})
+    [done] = run(start(both, sinks.console(), name="rows", availableNow=True)).queries
+    assert (done.parsed_rows, done.bad_rows) == (2, 1)
+    assert done.broken == {"amount > 0": 1, "amount > 2": 0}  # a row with a reason is not looked at again
+
+
+def test_a_query_fails_before_its_batch_is_written(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
+    rows = quarantine.good_rows(parsed(spark, folder, "north,3", "north,-1"))
+    total = quarantine.expect(rows, {"amount > 0": "fail"}).where("shop = 'none'")  # behind the rule
+    query = start(
+        total,
+        sinks.batch_files(tmp_path / "out"),
+        name="sales",
+        checkpoint=tmp_path / "ckpt",
+        availableNow=True,
+    )
+    with pytest.raises(QueryFailed) as error:
+        run(query)
+    assert str(error.value) == (
+        "query sales failed: rule amount > 0: at least 1 row breaks it, and it says 'fail'; mend the data, "
+        "or give the rule 'quarantine' to set such rows aside"
+    )
+    assert (tmp_path / "out/batch=000000").exists()
+    assert not (tmp_path / "out/batch=000001").exists()
+    assert sorted(path.name for path in (tmp_path / "ckpt/commits").glob("[0-9]*")) == ["0"]
+
+
+def test_a_rule_that_is_changed_or_added_keeps_the_checkpoint_of_a_query_without_state(
+    spark: SparkSession, folder: Path, tmp_path: Path
+) -> None:
+    for rule in ("amount > 0", "amount > 1"):
+        rows = quarantine.expect(parsed(spark, folder, "north,3"), {rule: "quarantine"})
+        sink = sinks.batch_files(tmp_path / "out")
+        run(start(rows, sink, name="sales", checkpoint=tmp_path / "ckpt", availableNow=True))
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("rules", "line"),
+    [
+        ({}, "expect() needs a rule, such as {'amount > 0': 'quarantine'}"),
+        (
+            {"amount > 0": "quarantin"},
+            "unknown word for rule amount > 0: quarantin; did you mean quarantine?",
+        ),
+        ({"amount > 0": 3}, "unknown word for rule amount > 0: 3; known: fail, quarantine, warn"),
+        (
+            {"amuont > 0": "warn"},
+            "expect(): rule amuont > 0: there is no column amuont; did you mean amount?",
+        ),
+        ({"x > 0": "warn"}, "expect(): rule x > 0: there is no column x; the columns are: shop, amount"),
+        (
+            {"amount": "warn"},
+            "expect(): rule amount is int, and no condition; compare it, such as amount > 0",
+        ),
+        (
+            {"amount >": "warn"},
+            "expect(): rule amount > cannot be used: Syntax error at or near end of input",
+        ),
+        ({"amonut(shop)": "warn"}, "expect(): rule amonut(shop) cannot be used: Cannot resolve routine"),
+        ({"sum(amount) > 0": "warn"}, "expect(): rule sum(amount) > 0 cannot be used: "),
+    ],
+)
+def test_what_is_no_rule_is_one_line(rules: Any, line: str, sales: DataFrame) -> None:
+    with pytest.raises(InvalidInputError) as error:
+        quarantine.expect(sales, rules)
+    assert str(error.value).startswith(line)
+    assert "\n" not in str(error.value)
