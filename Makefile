@@ -81,11 +81,11 @@ zip: wheel ## build dist/sparkstream_kit.zip, for spark-submit --py-files
 	@cp dist/*.whl dist/sparkstream_kit.zip
 	@echo dist/sparkstream_kit.zip
 
-notebook: setup ## open the notebook in JupyterLab, which is installed first
+notebook: setup ## open the notebooks in JupyterLab, which is installed first
 	@$(ENTER) python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/lab.txt
-	@$(ENTER) jupyter lab examples/first_stream.ipynb
+	@$(ENTER) jupyter lab examples/first_stream.ipynb examples/event_time.ipynb
 
-notebook-outputs: setup ## run the notebook and keep its outputs in the file, after a change to a cell
+notebook-outputs: setup ## run the notebooks and keep their outputs in the files, after a change to a cell
 	@$(ENTER) python scripts/notebook.py
 
 picture: setup ## draw the README's picture of the demo

@@ -1,4 +1,4 @@
-"""Run the notebook and keep its outputs in its file, so that those who only read it see them."""
+"""Run the notebooks and keep their outputs in their files, so that those who only read them see them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-NOTEBOOK = Path(__file__).parent.parent / "examples" / "first_stream.ipynb"
+EXAMPLES = Path(__file__).parent.parent / "examples"
 
 if __name__ == "__main__":
-    notebook = nbformat.read(NOTEBOOK, as_version=4)  # type: ignore[no-untyped-call]
-    with tempfile.TemporaryDirectory() as folder:
-        client = NotebookClient(notebook, record_timing=False, resources={"metadata": {"path": folder}})
-        client.execute()
-    nbformat.write(notebook, NOTEBOOK)  # type: ignore[no-untyped-call]
+    for path in sorted(EXAMPLES.glob("*.ipynb")):
+        notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+        with tempfile.TemporaryDirectory() as folder:
+            client = NotebookClient(notebook, record_timing=False, resources={"metadata": {"path": folder}})
+            client.execute()
+        nbformat.write(notebook, path)  # type: ignore[no-untyped-call]

@@ -109,7 +109,7 @@ def check(call: Callable[..., Any], given: Mapping[str, Any]) -> None:
             if not _fits(value, kinds):
                 fix = _swap(call, name, given) or _fix(parameter, value, kinds)
                 raise InvalidInputError(f"{_name(call)}(): {name} is {said(value)}; {fix}")
-            if name == "mode":
+            if name == "mode" and value is not None:
                 reject_unknown("output mode", [value], _MODES)
 
 

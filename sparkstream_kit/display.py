@@ -8,6 +8,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from sparkstream_kit import _html
 from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, check_file, reject_unknown
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 __all__ = ["bars", "chart", "check_chart", "live", "render", "show", "table"]
+
+_SHOWN = 50  # rows of a frame
 
 
 def render(frame: DataFrame, form: str) -> str:
@@ -46,16 +49,38 @@ def render(frame: DataFrame, form: str) -> str:
     return table(frame.columns, texts.cells(frame), right=_numeric(frame))
 
 
-def show(batch: DataFrame, batch_id: int) -> None:
-    """Print the rows of a batch, a line each and no head; for `sinks.foreach_batch(display.show)`.
+def show(frame: DataFrame, batch_id: int | None = None) -> None:
+    """Show the first 50 rows of a DataFrame: in a notebook as a table with bars, elsewhere as text.
+
+    `sinks.foreach_batch(display.show)` prints all rows of each batch, a line each and no head.
 
     Args:
-        batch: whose rows fit in the driver's memory.
-        batch_id: its number, which is not shown.
+        frame: a static DataFrame; `monitoring.live` shows one that streams.
+        batch_id: of a batch, its number, which is not shown; the batch's rows fit in the driver's memory.
+
+    Raises:
+        InvalidInputError: the frame streams.
     """
     check(show, locals())
-    if rows := render(batch, "table").splitlines()[2:]:
-        print(*rows, sep="\n", flush=True)
+    if batch_id is not None:
+        if lines := render(frame, "table").splitlines()[2:]:
+            print(*lines, sep="\n", flush=True)
+        return
+    if frame.isStreaming:
+        raise InvalidInputError(
+            "display.show() shows a static DataFrame, and this one is streaming; monitoring.live(frame, "
+            "run_for=20) starts it and shows what comes"
+        )
+    from sparkstream_kit.sinks import texts
+
+    found, right = texts.cells(frame.limit(_SHOWN + 1)), _numeric(frame)
+    rows, said = found[:_SHOWN], f"the first {_SHOWN} rows\n" if len(found) > _SHOWN else ""
+    text = table(frame.columns, rows, right=right) + said
+    if not _html.in_notebook():
+        print(text, end="", flush=True)
+        return
+    made = _html.table(frame.columns, [i in right for i in range(len(frame.columns))], rows)
+    _html.show({"text/plain": text, "text/html": f"{made}<small>{said}</small>"}, raw=True)
 
 
 def _numeric(frame: DataFrame) -> set[int]:

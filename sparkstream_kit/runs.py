@@ -67,7 +67,8 @@ def run(
         drain: at the end of input, run one more batch of each query, which reads nothing and closes every
             window: what waited for the watermark is written. The input has ended then: `start` refuses the
             checkpoint afterwards, unless it is rewound.
-        show: `terminal`: show on standard error what the queries do, and what that means.
+        show: `terminal`: show on standard error what the queries do, and what that means; `notebook`: the
+            same and the results beneath the cell (`monitoring.live` starts the query, too).
         ui: show the same on a page of this machine, at this port; 0 for a free one.
         record: a file that gets each batch as a line of JSON; `sparkstream watch FILE` shows it.
 

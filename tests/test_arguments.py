@@ -80,6 +80,7 @@ TAKES = {
     "DStream[tuple[Any, int]]": {"stream"},
     "DataFrame": {"frame"},
     "DataFrame | None": {"frame", "none"},
+    "DataFrame | StreamingQuery": {"frame", "ended"},
     "DataFrame | T.StructType": {"frame", "schema"},
     "DataStreamWriter": {"writer"},
     "Path": {"path"},

@@ -145,7 +145,7 @@ def test_an_error_in_the_picture_is_said_once_and_ends_no_query(
     def broken(*_: object) -> None:
         raise RuntimeError("no room")
 
-    monkeypatch.setattr(face, "_lines", broken)
+    monkeypatch.setattr(face, "lines", broken)
     feeds.drip(feeds.sales_files(3, rows=5, seed=1), folder)
     lines = sources.text(spark, str(folder), max_files_per_trigger=1)
     query = start(lines, sinks.memory("shown"), availableNow=True)

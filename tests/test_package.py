@@ -29,6 +29,7 @@ EXTRAS = {
     "sparkstream_kit.connectors.sql.database": {"psycopg", "sqlalchemy"},
     "sparkstream_kit.connectors.sql.rows": {"pyarrow", "sqlalchemy"},
     "sparkstream_kit.connectors.sql.table": {"sqlalchemy"},
+    "sparkstream_kit._html": {"IPython"},
     "sparkstream_kit.display": {"matplotlib", "rich"},
     "sparkstream_kit.models.estimators": {"joblib", "sklearn"},
     "sparkstream_kit.models.scoring": {"pandas"},

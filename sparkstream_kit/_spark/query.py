@@ -62,6 +62,7 @@ __all__ = [
     "records_behind",
     "session",
     "stop_listening",
+    "table",
     "targets",
     "why_it_runs",
 ]
@@ -183,6 +184,7 @@ class _Started:
 
 
 _listening = threading.Lock()  # one thread at a time changes who listens
+_TABLES = ("memory", "view")  # of `sinks.memory` and `sinks.latest`
 _BEHIND = "avgOffsetsBehindLatest"  # what Spark's Kafka source reports
 _started: dict[str, _Started] = {}  # by run, until `forget`, or until nobody has the query any more
 _running: dict[str, StreamingQuery] = {}  # by run; whoever asks Spark for its queries may ask of these
@@ -255,6 +257,12 @@ def targets(query: StreamingQuery) -> tuple[str, ...]:
     """Return what the sink of a query writes to, such as "view totals", if `start` has started it."""
     started = _started.get(str(query.runId))
     return () if started is None else started.targets
+
+
+def table(query: StreamingQuery) -> str | None:
+    """Return the name by which the session has the rows of a query; None if it has them not."""
+    names = [name for kind, _, name in (each.partition(" ") for each in targets(query)) if kind in _TABLES]
+    return names[0] if names else None
 
 
 def bring_printed(query: StreamingQuery) -> None:

@@ -88,14 +88,22 @@ class Results:
             return self._found.get(name)
 
 
-def places(queries: Iterable[StreamingQuery]) -> dict[str, tuple[SparkSession | None, str]]:
-    """Return by the name of each query where its result is, if the driver has that: `view totals`."""
+def places(
+    queries: Iterable[StreamingQuery], *, memory: bool = False
+) -> dict[str, tuple[SparkSession | None, str]]:
+    """Return by the name of each query where its result is, if the driver has that: `view totals`.
+
+    Args:
+        queries: of a run.
+        memory: with the tables of `sinks.memory`, for which a small Spark job runs at each look.
+    """
     found: dict[str, tuple[SparkSession | None, str]] = {}
     for query in queries:
         frame = asking.frame(query)
-        shown = [place for place in asking.targets(query) if _is_shown(place)]
+        targets = asking.targets(query)
+        shown = [place for place in targets if _is_shown(place) or (memory and place.startswith("memory "))]
         if frame is not None and shown:
-            in_session = shown[0].startswith("view ")
+            in_session = shown[0].startswith(("memory ", "view "))
             found[query.name or query.id] = frame.sparkSession if in_session else None, shown[0]
     return found
 
@@ -107,9 +115,12 @@ def _is_shown(place: str) -> bool:
 
 def _look(number: int, spark: SparkSession | None, place: str) -> Result:
     name = place.partition(" ")[2]
-    shown = f"file {Path(name).name}" if place.startswith("file ") else place
+    shown = f"file {Path(name).name}" if place.startswith("file ") else place.replace("memory ", "table ", 1)
     try:
-        columns, numeric, rows = _of_file(Path(name)) if spark is None else _of_view(spark, name)
+        newest = place.startswith("memory ")
+        columns, numeric, rows = (
+            _of_file(Path(name)) if spark is None else _of_view(spark, name, newest=newest)
+        )
     except Exception as err:  # noqa: BLE001 - shown in its place, and the run goes on
         return Result(number, shown, problem=f"it cannot be read: {innermost_cause(err)}")
     first, more = rows[:_ROWS], len(rows) > _ROWS
@@ -119,10 +130,11 @@ def _look(number: int, spark: SparkSession | None, place: str) -> Result:
 _Table = tuple[list[str], list[bool], list["_Row"]]
 
 
-def _of_view(spark: SparkSession, name: str) -> _Table:
-    """Return the first rows of a view; one of `sinks.latest` holds rows, so that no job runs for them."""
+def _of_view(spark: SparkSession, name: str, *, newest: bool) -> _Table:
+    """Return the first rows of a view, or its last ones; `sinks.latest` holds rows, for which no job runs."""
     quoted = f"`{name.replace('`', '``')}`"
-    frame = spark.table(quoted).limit(_ROWS + 1)
+    frame = spark.table(quoted)
+    frame = frame.offset(max(frame.count() - _ROWS, 0)) if newest else frame.limit(_ROWS + 1)
     numeric = [_NUMERIC.fullmatch(kind) is not None for _, kind in frame.dtypes]
     return frame.columns, numeric, list(texts.cells(frame))
 

@@ -37,7 +37,7 @@ def watching(
     Args:
         queries: those of the run.
         stop: ends the run, with what it was ended by.
-        show: `terminal`: a picture of the run on standard error.
+        show: `terminal`: a picture of the run on standard error; `notebook`: one beneath the cell.
         ui: the port of a page; 0 for one that is free.
         record: a file that gets each batch.
 
@@ -45,7 +45,7 @@ def watching(
         A function to call with each batch. An error in a face is logged, and the run goes on without it.
     """
     if show is not None:
-        reject_unknown("face (show=)", [show], ["terminal"])
+        reject_unknown("face (show=)", [show], ["notebook", "terminal"])
     board = Board()
     board.watch(queries)
     told: list[Told] = [board.add]
@@ -58,10 +58,14 @@ def watching(
             from sparkstream_kit.monitoring import page
 
             told.append(faces.enter_context(page.served(board, queries, port=ui, stop=stop)))
-        if show is not None:
+        if show == "terminal":
             from sparkstream_kit.monitoring import terminal
 
             faces.enter_context(terminal.shown(board))
+        if show == "notebook":
+            from sparkstream_kit.monitoring import notebook
+
+            faces.enter_context(notebook.shown(board, queries))
 
         def tell(progress: StreamingQueryProgress) -> None:
             for each in list(told):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     _Value = Callable[[Picture], float | None]
 
-__all__ = ["report", "shown"]
+__all__ = ["lines", "report", "shown"]
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 _STYLES = {"bad": "bold red", "warn": "yellow", "ok": "green"}
 # What a query may have: the head of the column, how a line calls it, and the number.
 _COLUMNS: tuple[tuple[str, str, _Value], ...] = (
-    ("state rows", "rows in state", lambda each: each.batches[-1].state_rows),
+    ("state rows", "rows in state", lambda each: each.summary.state_rows),
     ("behind", "behind", lambda each: each.batches[-1].backlog),
     ("late", "late", lambda each: each.summary.late_rows),
     ("bad", "bad", lambda each: each.summary.bad_rows),
@@ -74,7 +74,7 @@ def report(pictures: Sequence[Picture], out: TextIO) -> None:
     """
     now = datetime.now(UTC)
     if importlib.util.find_spec("rich") is None:
-        out.writelines(f"{line}\n" for each in pictures for line in _lines(each, now))
+        out.writelines(f"{line}\n" for each in pictures for line in lines(each, now))
     else:
         from rich.console import Console
 
@@ -149,16 +149,16 @@ class _Drawn:
 
     def _beneath(self, grid: Any, text: Any) -> Iterator[Any]:
         """Return the lines beneath the table: what is not through yet, and the verdicts, the worst first."""
-        lines = grid.grid(padding=(0, 1, 0, 0))
+        rows = grid.grid(padding=(0, 1, 0, 0))
         for each in self._pictures:
             if not each.batches:
-                lines.add_row(text("○", "dim"), text(f"{each.name}: {_numbers.starting(each, self._now)}"))
+                rows.add_row(text("○", "dim"), text(f"{each.name}: {_numbers.starting(each, self._now)}"))
         said = [(each.name, verdict) for each in self._pictures for verdict in each.verdicts]
         for name, verdict in sorted(said, key=lambda pair: pair[1].level != "bad"):
             words = text.assemble((f"{name}: ", "bold"), str(verdict))
-            lines.add_row(text("●", _STYLES[verdict.level]), words)
-        if lines.row_count:
-            yield lines
+            rows.add_row(text("●", _STYLES[verdict.level]), words)
+        if rows.row_count:
+            yield rows
 
 
 def _needed(pictures: Sequence[Picture]) -> list[tuple[str, str, _Value]]:
@@ -209,11 +209,11 @@ def _write(board: Board, out: TextIO, over: threading.Event) -> None:
             changed = (each.summary.batches, kinds, bool(each.batches) or each.active)
             if changed != what and (over.is_set() or now - when >= _LINES_EVERY):
                 said[each.run_id] = changed, now
-                out.writelines(f"{line}\n" for line in _lines(each, datetime.now(UTC)))
+                out.writelines(f"{line}\n" for line in lines(each, datetime.now(UTC)))
                 out.flush()
 
 
-def _lines(picture: Picture, now: datetime) -> list[str]:
+def lines(picture: Picture, now: datetime) -> list[str]:
     """Return a query's numbers on one line, and its verdicts on a line each."""
     if picture.batches:
         last = picture.batches[-1]

@@ -92,6 +92,7 @@ def memory(table: str) -> Sink:
         promise="none over a restart",
         advice="use sinks.foreach_batch for update mode",
         query_name=table,
+        writes_to=(f"memory {table}",),
         configure=lambda writer: writer.format("memory").queryName(table),
     )
 

@@ -1,0 +1,195 @@
+"""The notebook's face of a run: results, progress and verdicts in the cell's own output, updated in place."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from sparkstream_kit import _html, _waiting, display
+from sparkstream_kit.monitoring import _numbers, terminal
+from sparkstream_kit.monitoring._numbers import short
+from sparkstream_kit.monitoring._results import Results, places
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pyspark.sql.streaming.query import StreamingQuery
+
+    from sparkstream_kit.monitoring._results import Result
+    from sparkstream_kit.monitoring.board import Board, Picture
+
+__all__ = ["shown"]
+
+_log = logging.getLogger(__name__)
+
+_EVERY = 0.5  # seconds from one picture to the next, at least
+_TICK = 1.0  # and at most, until the first batch is through
+_END_LIMIT = 10.0  # seconds that the last picture may take
+_ROWS = 20  # of a result
+_CHARTED = 120  # batches
+_COLOURS = {"bad": "#d64545", "warn": "#c98a1b", "ok": _html.GREEN}
+
+
+@contextmanager
+def shown(board: Board, queries: Sequence[StreamingQuery]) -> Iterator[None]:
+    """Show a board and the results of its queries beneath the cell until the block ends.
+
+    Outside of a notebook it is the terminal's face. An error in it is logged, and ends it alone.
+
+    Args:
+        board: of a run.
+        queries: those of the run; results are shown of `sinks.latest`, `sinks.memory` and `sinks.snapshot`.
+    """
+    if not _html.in_notebook():
+        with terminal.shown(board):
+            yield
+        return
+    cell, over = _Cell(board, Results(places(queries, memory=True))), threading.Event()
+    handle = _html.show(cell.now(), display_id=True)
+    thread = _waiting.in_thread("notebook", partial(_update, cell, handle, over))
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(_END_LIMIT)
+
+
+def _update(cell: _Cell, handle: Any, over: threading.Event) -> None:
+    try:
+        seen = 0
+        while not over.wait(_EVERY):
+            version = cell.board.wait(seen, _TICK)
+            if version > seen or not cell.all_begun():
+                seen = version
+                handle.update(cell.now())
+        handle.update(cell.now(last=True))
+    except Exception as err:  # noqa: BLE001 - said, and the run goes on
+        _log.warning("the run goes on without its picture: %s: %s", type(err).__name__, err)
+
+
+class _Cell:
+    """What stands beneath a cell."""
+
+    def __init__(self, board: Board, results: Results) -> None:
+        self.board = board
+        self._results = results
+
+    def all_begun(self) -> bool:
+        """Say whether each query has had a batch: until then, seconds are counted."""
+        return all(each.batches for each in self.board.pictures())
+
+    def now(self, *, last: bool = False) -> _Shown:
+        """Return the picture of this moment."""
+        return _Shown(
+            [
+                (each, self._results.of(each.name, each.summary.batches, last=last))
+                for each in self.board.pictures()
+            ],
+            datetime.now(UTC),
+        )
+
+
+class _Shown:
+    """A picture as Jupyter takes it: HTML, and text where that is not shown."""
+
+    def __init__(self, queries: Sequence[tuple[Picture, Result | None]], now: datetime) -> None:
+        self._queries = queries
+        self._now = now
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        text, html = [], []
+        for picture, result in self._queries:
+            text.append("\n".join([*_table_text(result), *terminal.lines(picture, self._now)]))
+            html.append(self._html(picture, result))
+        return {"text/plain": "\n\n".join(text), "text/html": "<hr>".join(html)}
+
+    def _html(self, picture: Picture, result: Result | None) -> str:
+        parts = [_table_html(result)] if result is not None else []
+        level = _COLOURS[_numbers.level(picture)]
+        head = f'<b style="color:{level}">{escape(picture.name)}</b>'
+        if picture.batches:
+            state = "" if picture.active else " · ended"
+            parts.append(
+                f'<div style="margin-top:8px">{head} · batch {picture.batches[-1].batch}{state}</div>'
+            )
+            parts.append(_progress(picture))
+        else:
+            parts.append(f"<div>{head} · {escape(_numbers.starting(picture, self._now))}</div>")
+        parts += [
+            f'<div><span style="color:{_COLOURS[each.level]}">●</span> {escape(str(each))}</div>'
+            for each in picture.verdicts
+        ]
+        return f'<div style="line-height:1.5">{"".join(parts)}</div>'
+
+
+def _progress(picture: Picture) -> str:
+    """Return the numbers of a query in one row, with charts of those that move."""
+    batches = picture.batches[-_CHARTED:]
+    last, done = batches[-1], picture.summary
+    rows, times = [each.rows for each in batches], [each.seconds for each in batches]
+    cells = [
+        ("rows/s in", short(_numbers.arriving(batches)), _chart(rows, _html.BLUE)),
+        ("rows/s done", short(_numbers.done(batches)), ""),
+        ("batch", f"{last.seconds:.2f} s", _chart(times, _html.VIOLET)),
+        ("rows so far", f"{done.input_rows:,}", ""),
+    ]
+    if done.state_rows is not None:
+        states = [each.state_rows or 0 for each in batches]
+        cells.append(("rows in state", f"{done.state_rows:,}", _chart(states, _html.GREEN)))
+    if last.has_watermark:
+        mark = "none yet" if last.watermark is None else f"{last.watermark:%Y-%m-%d %H:%M:%S}"
+        cells.append(("watermark (UTC)", mark, ""))
+    cells += [
+        (words, f"{count:,}", "")
+        for words, count in (
+            ("waiting", last.backlog),
+            ("late, dropped", done.late_rows),
+            ("bad rows", done.bad_rows),
+        )
+        if count is not None
+    ]
+    return '<div style="display:flex;flex-wrap:wrap;gap:4px 24px">' + "".join(map(_number, cells)) + "</div>"
+
+
+def _number(cell: tuple[str, str, str]) -> str:
+    words, value, chart = cell
+    return f'<div><small style="opacity:.7">{words}</small><br><b>{value}</b><br>{chart}</div>'
+
+
+def _chart(values: Sequence[float], colour: str) -> str:
+    return _html.line(values, _numbers.height(values), colour) if len(values) > 1 else ""
+
+
+# --- results
+
+
+def _cut(result: Result) -> tuple[Sequence[Sequence[str | None]], str]:
+    """Return the rows that are shown, and what is said of the others."""
+    if len(result.rows) <= _ROWS:
+        return result.rows, ""
+    newest = result.place.startswith("table ")  # one of `sinks.memory` grows at its end
+    rows = result.rows[-_ROWS:] if newest else result.rows[:_ROWS]
+    return rows, f"the {'last' if newest else 'first'} {_ROWS} rows of {result.place}"
+
+
+def _table_html(result: Result) -> str:
+    if result.problem is not None:
+        return f"<div>{escape(result.place)}: {escape(result.problem)}</div>"
+    rows, said = _cut(result)
+    beneath = f'<small style="opacity:.7">{escape(said)}</small>' if said else ""
+    return _html.table(result.columns, result.numeric, rows) + beneath
+
+
+def _table_text(result: Result | None) -> list[str]:
+    if result is None:
+        return []
+    if result.problem is not None:
+        return [f"{result.place}: {result.problem}"]
+    rows, said = _cut(result)
+    right = {place for place, number in enumerate(result.numeric) if number}
+    return [display.table(result.columns, rows, right=right) + said]

@@ -1,0 +1,136 @@
+"""The notebook's face without a kernel: what is escaped, what goes wrong, and `live` where no cell is.
+
+`tests/test_notebook.py` has it in a real kernel.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from pyspark.sql import functions as F
+from pyspark.sql.streaming.listener import StreamingQueryProgress
+
+from sparkstream_kit import _html, display, feeds, monitoring, sinks, sources, start
+from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.monitoring import notebook
+from sparkstream_kit.monitoring._results import Result, Results
+from sparkstream_kit.monitoring.board import Board
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+LINES = (Path(__file__).parent / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
+EVIL = "<script>alert('1')</script>"
+
+
+def test_every_value_is_escaped() -> None:
+    board = Board()
+    for line in LINES:
+        board.add(StreamingQueryProgress.fromJson(json.loads(line) | {"name": EVIL}))
+    rows = [(EVIL, "1"), (None, "-3"), ("a", None), ("b", "NaN")]
+    results = [Result(1, EVIL, (EVIL, "n"), (False, True), rows), Result(1, EVIL, problem=EVIL), None]
+    made = notebook._Shown(list(zip(board.pictures(), results, strict=True)), datetime.now(UTC))  # noqa: SLF001
+    bundle = made._repr_mimebundle_()
+    assert "<script" not in bundle["text/html"]
+    assert bundle["text/html"].count("&lt;script&gt;") == 7
+    assert bundle["text/html"].count("<rect") == 1, "a bar for what is above 0"
+    assert EVIL in bundle["text/plain"]
+    assert "NULL" in bundle["text/plain"]
+
+
+def test_what_a_query_has_is_shown_and_nothing_else() -> None:
+    board = Board()
+    for line in LINES:
+        board.add(StreamingQueryProgress.fromJson(json.loads(line)))
+    for each in board.pictures():
+        html = notebook._Shown([(each, None)], datetime.now(UTC))._repr_mimebundle_()["text/html"]  # noqa: SLF001
+        assert ("rows in state" in html) == (each.batches[-1].state_rows is not None)
+        assert ("watermark (UTC)" in html) == each.batches[-1].has_watermark
+        assert ("late, dropped" in html) == (each.summary.late_rows is not None)
+        assert all(_escaped(str(verdict)) in html for verdict in each.verdicts)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("'", "&#x27;")
+
+
+def test_an_error_in_the_picture_is_said_once_and_ends_it_alone(caplog: pytest.LogCaptureFixture) -> None:
+    class Handle:
+        def update(self, _: object) -> None:
+            raise RuntimeError("no kernel")
+
+    over = threading.Event()
+    over.set()
+    cell = notebook._Cell(Board(), Results({}))  # noqa: SLF001
+    with caplog.at_level(logging.WARNING):
+        notebook._update(cell, Handle(), over)  # noqa: SLF001
+    assert [record.message for record in caplog.records] == [
+        "the run goes on without its picture: RuntimeError: no kernel"
+    ]
+
+
+def test_live_starts_a_query_for_an_aggregation_and_returns_its_rows(
+    spark: SparkSession, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    feeds.drip(((f"{n}.txt", f"a\nb\n{n}\n") for n in range(3)), folder)
+    lines = sources.text(spark, str(folder), max_files_per_trigger=1)
+    counts = lines.groupBy("value").agg(F.count("*").alias("n"))
+    found = monitoring.live(counts, name="counted_live", availableNow=True)
+    assert found is not None
+    assert {row["value"]: row["n"] for row in found.collect()} == {"a": 3, "b": 3, "0": 1, "1": 1, "2": 1}
+    assert spark.table("counted_live").count() == 5
+    assert "counted_live: batch 2 in " in capsys.readouterr().err, "no cell: as in a terminal"
+
+
+def test_live_starts_a_query_for_other_rows_and_takes_one_that_runs(
+    spark: SparkSession, folder: Path
+) -> None:
+    feeds.drip(((f"{n}.txt", "a\nb\n") for n in range(2)), folder)
+    lines = sources.text(spark, str(folder), max_files_per_trigger=1)
+    found = monitoring.live(lines, name="rows_live", max_batches=2)
+    assert found is not None
+    assert found.count() == 4
+    query = start(lines, sinks.memory("running_live"))
+    again = monitoring.live(query, max_batches=2)
+    assert again is not None
+    assert again.count() == 4
+    assert not query.isActive
+    files = sinks.files(folder.parent / "out")
+    other = start(lines, files, name="no_rows", checkpoint=folder.parent / "ckpt", availableNow=True)
+    assert monitoring.live(other) is None
+
+
+def test_a_frame_that_does_not_stream_is_refused(spark: SparkSession) -> None:
+    with pytest.raises(InvalidInputError, match=r"show it with display\.show\(frame\)$"):
+        monitoring.live(spark.range(3))
+    with pytest.raises(InvalidInputError, match=r"live\(\): shown is a GroupedData; end it with an aggreg"):
+        monitoring.live(spark.range(3).groupBy("id"))  # type: ignore[arg-type]
+
+
+# --- display.show
+
+
+def test_a_static_frame_is_shown_as_text_where_no_notebook_is(
+    spark: SparkSession, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = spark.range(60).selectExpr("id", "concat('n', id) AS name")
+    display.show(frame)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == ["id  name", "--  ----", " 0  n0"]
+    assert len(lines) == 2 + 50 + 1
+    assert lines[-1] == "the first 50 rows"
+    display.show(frame.limit(2), 7)
+    assert capsys.readouterr().out == " 0  n0\n 1  n1\n"
+    with pytest.raises(InvalidInputError, match=r"monitoring\.live\(frame, run_for=20\) starts it"):
+        display.show(sources.rate(spark))
+
+
+def test_a_table_of_html_has_no_bar_where_no_column_holds_numbers() -> None:
+    assert "<rect" not in _html.table(["a"], [False], [["1"]])
+    assert _html.table(["a"], [True], []).count("<td") == 0
