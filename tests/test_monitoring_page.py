@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from contextlib import ExitStack, contextmanager, redirect_stderr
 from http.client import HTTPConnection, HTTPResponse, RemoteDisconnected
@@ -107,11 +108,12 @@ def picture(stream: HTTPResponse) -> Any:
 
 
 def picture_with(stream: HTTPResponse, what: Callable[[Any], object]) -> Any:
-    """The next picture of a stream that has something; the stream's timeout is the limit."""
-    while (found := picture(stream)) is not None:
+    """The next picture of a stream that has something, within a minute."""
+    end = time.monotonic() + 60
+    while (found := picture(stream)) is not None and time.monotonic() < end:
         if what(found):
             return found
-    raise AssertionError("the stream has ended")
+    raise AssertionError(f"no such picture; the last one was {found}")
 
 
 @pytest.fixture
