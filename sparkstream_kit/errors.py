@@ -250,8 +250,8 @@ def _one_line(text: str) -> str:
         'IOException: No space left'
         >>> _one_line("SparkRuntimeException: [USER_RAISED_EXCEPTION] no such shop SQLSTATE: P0001")
         'no such shop'
-        >>> _one_line("a.SparkException: (STREAM_FAILED) [USER_RAISED_EXCEPTION] no such shop SQLSTATE: P0001")
-        'no such shop'
+        >>> _one_line("SparkException: (STREAM_FAILED) [USER_RAISED_EXCEPTION] no shop SQLSTATE: P0001")
+        'no shop'
     """
     if _TRACEBACK in text:
         text = text.rpartition(_TRACEBACK)[2]
