@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["batch", "listener", "overhead", "start", "suite", "waiting"]
+__all__ = ["batch", "listener", "monitoring", "overhead", "start", "suite", "waiting"]
 
 TOTALS = ROOT / "jobs" / "sales_totals.py"
 ROWS = 1_000_000
@@ -245,6 +245,36 @@ def listener(scale: float) -> Iterator[Table]:
         runs=2,
         limits=(Limit("kit", 5),),
     )
+
+
+def monitoring(scale: float) -> Iterator[Table]:
+    """What watching a run takes: a batch in the run's own thread, and of CPU, at 100 batches a second."""
+    count = 1000 if scale >= 1 else 300
+    recorded = ROOT / "tests" / "recorded" / "progress.jsonl"
+
+    def program(name: str, face: str) -> Program:
+        return Program(
+            name,
+            (HERE / "monitoring" / "face.py", face, str(count), recorded),
+            figure=lambda run: float(run.result["microseconds"]),
+        )
+
+    more = {"CPU, µs a batch": lambda run: float(run.result["cpu"])}
+    yield Table(
+        "A batch in the run's thread",
+        [
+            program("board alone", "board"),
+            program("--show, as lines", "lines"),
+            program("--record", "record"),
+            program("--ui, nobody watches", "page"),
+            program("--ui, one browser", "browser"),
+        ],
+        truth=count,
+        unit="µs",
+        limits=(Limit("board alone", 100), Limit("--ui, nobody watches", 100)),
+        more=more,
+    )
+    yield Table("A scrape of /metrics", [program("--ui", "scrape")], truth=count, unit="µs")
 
 
 def suite(scale: float) -> Iterator[Table]:

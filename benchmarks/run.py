@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import report
 from brokers import kafka
 from lakes import delta
-from latencies import batch, listener, overhead, start, suite, waiting
+from latencies import batch, listener, monitoring, overhead, start, suite, waiting
 from running import measure
 from templates import jobs
 from volumes import quarantine, sql, throughput, yahoo
@@ -32,7 +32,7 @@ BENCHMARKS = {
     each.__name__: each
     for each in (
         *(start, batch, throughput, yahoo, sql, delta, overhead, quarantine, kafka, jobs, listener, suite),
-        waiting,
+        *(waiting, monitoring),
     )
 }
 

@@ -12,7 +12,7 @@ export SPARK_REMOTE
 tests=(sources sources_names schemas sinks windows windows_watermark runs checkpoints_locks testing state state_alerts
   sinks_gate sensor_alerts card_alerts sales_totals sales_clean socket_wordcount feeds_disturb hashtag_trends
   events_to_postgres file_totals action_windows log_errors quarantine_avro quarantine_logs joins models ad_join
-  score_posts drain dry_run quarantine_rules)
+  score_posts drain dry_run monitoring_page quarantine_rules)
 files=("${tests[@]/#/tests/test_}")
 files=("${files[@]/%/.py}")
 python -m pytest -n 3 -m "not slow or connect" -o faulthandler_timeout=300 "${files[@]}" "$@"

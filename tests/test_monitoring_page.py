@@ -12,7 +12,7 @@ import sys
 import threading
 import zipfile
 from contextlib import ExitStack, contextmanager, redirect_stderr
-from http.client import HTTPConnection, HTTPResponse
+from http.client import HTTPConnection, HTTPResponse, RemoteDisconnected
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,9 +25,9 @@ from pyspark.sql.streaming.listener import StreamingQueryProgress
 import sparkstream_kit
 from sparkstream_kit import run, sinks, start
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
-from sparkstream_kit.monitoring import _requests, recorder
+from sparkstream_kit.monitoring import _requests, faces, recorder
 from sparkstream_kit.monitoring._results import Results, bars
-from sparkstream_kit.monitoring.board import Board
+from sparkstream_kit.monitoring.board import Board, Picture
 from sparkstream_kit.monitoring.page import served
 
 if TYPE_CHECKING:
@@ -270,6 +270,23 @@ def test_the_end_is_told_before_the_server_ends(page: Served) -> None:
         page.ask()
 
 
+def test_the_end_waits_a_little_for_who_is_being_told(page: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[bool] = []
+    real = Board.pictures
+
+    def slow(board: Board) -> list[Picture]:
+        if board.ended:
+            threading.Event().wait(0.5)  # a machine that does much else
+            told.append(True)
+        return real(board)
+
+    with events(page.port) as stream:
+        picture(stream)
+        monkeypatch.setattr(Board, "pictures", slow)
+        page.end()
+        assert told
+
+
 def test_an_error_of_the_run_is_told() -> None:
     page = Served()
     with events(page.port) as stream:
@@ -286,10 +303,17 @@ def test_a_recording_is_followed_from_elsewhere(page: Served) -> None:
     page.tell(progress(batchId=1))
     page.tell(progress(batchId=2))
     board = Board()
+    lines: list[str] = []
+
+    def read(stream: HTTPResponse) -> Iterator[str]:
+        for line in stream:
+            lines.append(line.decode())
+            yield lines[-1]
+
     with connection(page.port) as to:
         to.request("GET", "/record")
         with to.getresponse() as stream:
-            reading = threading.Thread(target=recorder.follow, args=(map(bytes.decode, stream), board))
+            reading = threading.Thread(target=recorder.follow, args=(read(stream), board))
             reading.start()
             seen = board.wait(0, 30)
             while not board.pictures() or board.pictures()[0].summary.batches < 2:
@@ -300,6 +324,7 @@ def test_a_recording_is_followed_from_elsewhere(page: Served) -> None:
     [found] = board.pictures()
     assert [each.batch for each in found.batches] == [1, 2, 3]
     assert board.ended
+    assert sum("batchId" in line for line in lines) == 3, "each once"
 
 
 # --- what must not harm the run
@@ -321,6 +346,20 @@ def test_an_error_in_the_board_is_shown_and_said_once(
         assert [each["id"] for each in told["queries"][0]["batches"]] == [2], "and goes on"
 
 
+def test_a_batch_that_the_board_cannot_take_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("no such part")
+
+    monkeypatch.setattr(Board, "add", fail)
+    with faces.watching([], stop=print, ui=0) as tell:
+        tell(progress())
+        [port] = re.findall(r"127\.0\.0\.1:(\d+)", capsys.readouterr().err)
+        with events(int(port)) as stream:
+            assert picture(stream) == {"error": "ValueError: no such part", "ended": ""}
+
+
 def test_a_browser_that_has_gone_leaves_no_thread(
     page: Served, until: Callable[[Callable[[], object]], None], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -330,6 +369,19 @@ def test_a_browser_that_has_gone_leaves_no_thread(
         assert threading.active_count() > before
     until(lambda: threading.active_count() <= before)
     assert not caplog.records
+
+
+def test_an_answer_that_fails_is_one_line_in_the_log(
+    page: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("no such metric")
+
+    monkeypatch.setattr(_requests, "scraped", fail)
+    with pytest.raises(RemoteDisconnected):
+        page.ask("/metrics")
+    assert caplog.messages == ["the page of the run could not answer: ValueError: no such metric"]
+    assert page.ask()[0] == 200
 
 
 def test_a_port_that_is_taken_is_one_line(page: Served) -> None:
@@ -350,7 +402,7 @@ def test_it_works_from_a_zip(tmp_path: Path) -> None:
     code = """
 from http.client import HTTPConnection
 from sparkstream_kit.monitoring import page
-from sparkstream_kit.monitoring.board import Board
+from sparkstream_kit.monitoring.board import Board, Picture
 assert "kit.zip" in page.__file__
 board = Board()
 import contextlib, io
@@ -375,7 +427,7 @@ def test_a_run_is_shown_with_its_result_and_ended_by_the_page(
 ) -> None:
     (folder / "1.txt").write_text("tea\nink\ntea\n")
     counted = spark.readStream.text(str(folder)).groupBy("value").agg(F.count("*").alias("n"))
-    query = start(counted.orderBy("value"), sinks.latest("shown"), name=SCRIPT, mode="complete")
+    query = start(counted.orderBy("value"), sinks.latest("shown"), name="run_shown", mode="complete")
     pictures: list[Any] = []
 
     def look(port: int, token: str) -> None:
@@ -398,7 +450,7 @@ def test_a_run_is_shown_with_its_result_and_ended_by_the_page(
     threads[0].join()
     assert summary.ended_by == "the web page"
     [shown] = pictures[0]["queries"]
-    assert shown["name"] == SCRIPT
+    assert shown["name"] == "run_shown"
     result = shown["result"]
     assert (result["columns"], result["numeric"]) == (["value", "n"], [False, True])
     assert result["rows"] == [["ink", "1"], ["tea", "2"]]

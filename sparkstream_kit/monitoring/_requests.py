@@ -6,7 +6,6 @@ import json
 import logging
 import re
 import secrets
-import select
 import socketserver
 import sys
 import threading
@@ -145,13 +144,14 @@ class Page:
 
     def _picture(self, sent: Sent) -> str:
         """Return what is new as JSON; an error is shown in its place, and logged once."""
+        if self.board.problem:
+            return self._failed(self.board.problem)
         try:
             return sent.text(self.board.pictures(), ended=self.ended, spark=self.spark)
         except Exception as err:  # noqa: BLE001 - said, and the run goes on
-            return self._failed(err)
+            return self._failed(innermost_cause(err))
 
-    def _failed(self, err: Exception) -> str:
-        said = innermost_cause(err)
+    def _failed(self, said: str) -> str:
         if said != self._failure:
             self._failure = said
             _log.warning("the page of the run shows no queries: %s", said)
@@ -240,9 +240,6 @@ class _Handler(BaseHTTPRequestHandler):
         self._head(HTTPStatus.OK, kind)
         with self.server.page.read():
             for text in texts:
-                # A reader says nothing more here: what can be read is the end of its connection.
-                if select.select([self.connection], [], [], 0)[0]:
-                    return
                 self.wfile.write(text.encode())
 
     def _metrics(self) -> None:

@@ -86,13 +86,18 @@ class Picture:
 
 
 class Board:
-    """Keeps the last batches of each query; one thread adds to it, and any number of others look at it."""
+    """Keeps the last batches of each query; one thread adds to it, and any number of others look at it.
+
+    Attributes:
+        problem: why no more batches are added, if that has failed.
+    """
 
     def __init__(self) -> None:
         self._queries: dict[str, _Query] = {}
         self._changed = threading.Condition()
         self._version = 0
         self._ended = False
+        self.problem = ""
 
     def watch(self, queries: Iterable[StreamingQuery]) -> None:
         """Add queries, before their first batch."""

@@ -69,7 +69,10 @@ def watching(
                     each(progress)
                 except Exception as err:  # noqa: BLE001 - said, and the run goes on
                     told.remove(each)
-                    _log.warning("the run goes on without one of its faces: %s: %s", type(err).__name__, err)
+                    said = f"{type(err).__name__}: {err}"
+                    if each == board.add:
+                        board.problem = said
+                    _log.warning("the run goes on without one of its faces: %s", said)
 
         try:
             yield tell
