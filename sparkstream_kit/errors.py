@@ -186,7 +186,7 @@ _NO_TIMESTAMP = re.compile(r'Cannot resolve "(?:session)?window\(.*however "(.*)
 _NUMBER = re.compile(r"(tiny|small|big)?int|float|double|decimal.*")
 
 _TRACEBACK = "Traceback (most recent call last):"
-_RAISED_IN_SQL = re.compile(r"^[\w.]+: \[USER_RAISED_EXCEPTION\] (.*?)( SQLSTATE: \w+)?$")
+_RAISED_IN_SQL = re.compile(r"^[\w.]+: (?:\(\w+\) )?\[USER_RAISED_EXCEPTION\] (.*?)( SQLSTATE: \w+)?$")
 _JAVA_CAUSE = re.compile(r"^(?:: |Caused by: )(?:[\w$]+\.)*([\w$]+(?:: .*)?)$", re.MULTILINE)
 # What Java and Spark's scripts say of every start that fails, beside the cause.
 _SAYS_NOTHING = re.compile(
@@ -250,8 +250,8 @@ def _one_line(text: str) -> str:
         'IOException: No space left'
         >>> _one_line("SparkRuntimeException: [USER_RAISED_EXCEPTION] no such shop SQLSTATE: P0001")
         'no such shop'
-        >>> _one_line("a.b.SparkRuntimeException: [USER_RAISED_EXCEPTION] no such shop SQLSTATE: P0001")
-        'no such shop'
+        >>> _one_line("SparkException: (STREAM_FAILED) [USER_RAISED_EXCEPTION] no shop SQLSTATE: P0001")
+        'no shop'
     """
     if _TRACEBACK in text:
         text = text.rpartition(_TRACEBACK)[2]

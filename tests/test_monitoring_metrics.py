@@ -83,10 +83,13 @@ def test_before_the_first_batch_there_are_no_gauges() -> None:
     assert values(Board()) == {}
 
 
-def test_without_the_library_the_path_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_library_the_path_says_what_to_install(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from test_monitoring_page import Served
 
     page = Served()
+    request.addfinalizer(page.end)
     page.board.add(StreamingQueryProgress.fromJson(TOLD[0]))
     status, text, headers = page.ask("/metrics", Accept=OPEN)
     assert status == 200
@@ -99,4 +102,3 @@ def test_without_the_library_the_path_says_what_to_install(monkeypatch: pytest.M
         501,
         "/metrics needs an optional library; run: pip install 'sparkstream-kit[metrics]'\n",
     )
-    page.end()

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from contextlib import ExitStack, contextmanager, redirect_stderr
 from http.client import HTTPConnection, HTTPResponse, RemoteDisconnected
@@ -24,6 +25,7 @@ from pyspark.sql.streaming.listener import StreamingQueryProgress
 
 import sparkstream_kit
 from sparkstream_kit import run, sinks, start
+from sparkstream_kit.cli import main
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.monitoring import _requests, faces, recorder
 from sparkstream_kit.monitoring._results import Results, bars
@@ -106,11 +108,12 @@ def picture(stream: HTTPResponse) -> Any:
 
 
 def picture_with(stream: HTTPResponse, what: Callable[[Any], object]) -> Any:
-    """The next picture of a stream that has something; the stream's timeout is the limit."""
-    while (found := picture(stream)) is not None:
+    """The next picture of a stream that has something, within a minute."""
+    end = time.monotonic() + 60
+    while (found := picture(stream)) is not None and time.monotonic() < end:
         if what(found):
             return found
-    raise AssertionError("the stream has ended")
+    raise AssertionError(f"no such picture; the last one was {found}")
 
 
 @pytest.fixture
@@ -325,6 +328,47 @@ def test_a_recording_is_followed_from_elsewhere(page: Served) -> None:
     assert [each.batch for each in found.batches] == [1, 2, 3]
     assert board.ended
     assert sum("batchId" in line for line in lines) == 3, "each once"
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_watch_follows_the_page_of_a_run(
+    page: Served, killed: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page.tell(progress(batchId=7))
+    if killed:
+        monkeypatch.setattr(_requests, "end_line", lambda: "")
+    ending = threading.Thread(target=page.end)  # once `watch` reads: the page waits for its readers
+    monkeypatch.setattr(recorder, "follow", _and_then(recorder.follow, ending.start))
+    assert main(["watch", page.address]) == 0
+    ending.join()
+    out, err = capsys.readouterr()
+    assert "batch 7" in out
+    assert ("the page has gone: the job was killed" in err) == killed
+    assert page.token not in out + err
+
+
+def _and_then(follow: Callable[..., None], start: Callable[[], None]) -> Callable[..., None]:
+    def lines_with_a_start(lines: Iterator[str], board: Board) -> None:
+        def told() -> Iterator[str]:
+            for line in lines:
+                yield line
+                if "batchId" in line:
+                    start()
+
+        follow(told(), board)
+
+    return lines_with_a_start
+
+
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1:1/#token=hush", "http://[::1", "http://127.0.0.1:99999/", "http://"]
+)
+def test_watch_says_in_a_line_that_there_is_no_page(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["watch", address]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "hush" not in said
+    assert "give the address that --ui of a running job prints" in said
 
 
 # --- what must not harm the run

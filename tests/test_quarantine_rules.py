@@ -88,14 +88,14 @@ def test_the_summary_counts_by_rule_and_says_it_in_words(spark: SparkSession, fo
     rows = parsed(spark, folder, "north,3", "north,-1", "no row", "south,-2", ",7")
     rules = {"amount > 0": "quarantine", "shop <> ''": "warn", "amount < 100": "fail"}
     found = quarantine.expect(rows, rules)
-    query = start(found, sinks.console(), name="sales", availableNow=True)
+    query = start(found, sinks.memory("ruled"), availableNow=True)
     summary = run(query)
     [done] = summary.queries
     assert done.broken == {"amount > 0": 2, "shop <> ''": 1, "amount < 100": 0}
     assert (done.parsed_rows, done.bad_rows) == (5, 3)  # a line that cannot be read breaks no rule
     said = [str(verdict) for verdict in done.verdicts]
     assert said == ["rule amount > 0: 2 rows break it", "rule shop <> '': 1 row breaks it"]
-    assert "verdict: query sales: rule amount > 0: 2 rows break it" in str(summary)
+    assert "verdict: query ruled: rule amount > 0: 2 rows break it" in str(summary)
 
 
 def test_good_and_bad_rows_of_a_stream_are_apart(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_rows_that_no_parse_has_counted_are_counted(spark: SparkSession, folder:
     rows = sources.json(spark, str(folder), schema="amount INT")
     first = quarantine.expect(rows, {"amount > 0": "quarantine"})
     both = quarantine.expect(first, {"amount > 2": "warn", "amount > 0": "warn"})
-    [done] = run(start(both, sinks.console(), name="rows", availableNow=True)).queries
+    [done] = run(start(both, sinks.memory("ruled"), availableNow=True)).queries
     assert (done.parsed_rows, done.bad_rows) == (2, 1)
     assert done.broken == {"amount > 0": 1, "amount > 2": 0}  # a row with a reason is not looked at again
 
@@ -127,7 +127,7 @@ def test_a_query_fails_before_its_batch_is_written(spark: SparkSession, folder: 
     total = quarantine.expect(rows, {"amount > 0": "fail"}).where("shop = 'none'")  # behind the rule
     query = start(
         total,
-        sinks.batch_files(tmp_path / "out"),
+        sinks.files(tmp_path / "out"),
         name="sales",
         checkpoint=tmp_path / "ckpt",
         availableNow=True,
@@ -138,8 +138,7 @@ def test_a_query_fails_before_its_batch_is_written(spark: SparkSession, folder: 
         "query sales failed: rule amount > 0: at least 1 row breaks it, and it says 'fail'; mend the data, "
         "or give the rule 'quarantine' to set such rows aside"
     )
-    assert (tmp_path / "out/batch=000000").exists()
-    assert not (tmp_path / "out/batch=000001").exists()
+    assert sorted(path.name for path in (tmp_path / "out/_spark_metadata").glob("[0-9]*")) == ["0"]
     assert sorted(path.name for path in (tmp_path / "ckpt/commits").glob("[0-9]*")) == ["0"]
 
 
@@ -148,7 +147,7 @@ def test_a_rule_that_is_changed_or_added_keeps_the_checkpoint_of_a_query_without
 ) -> None:
     for rule in ("amount > 0", "amount > 1"):
         rows = quarantine.expect(parsed(spark, folder, "north,3"), {rule: "quarantine"})
-        sink = sinks.batch_files(tmp_path / "out")
+        sink = sinks.files(tmp_path / "out")
         run(start(rows, sink, name="sales", checkpoint=tmp_path / "ckpt", availableNow=True))
 
 

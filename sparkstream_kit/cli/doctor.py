@@ -62,10 +62,7 @@ class Finding(NamedTuple):
 
 def examine() -> Iterator[Finding]:
     """Look at everything, and yield what was found."""
-    looks: list[Callable[[], Iterator[Finding]]] = [
-        *(java, python, versions, connectors, ports, disks, clock, time_zone, remote)
-    ]
-    for look in looks:
+    for look in (java, python, versions, connectors, ports, disks, clock, time_zone, remote):
         yield from look()
 
 

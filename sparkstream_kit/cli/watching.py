@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,23 +19,34 @@ except ImportError:  # main() says what to install
     typer = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from sparkstream_kit.monitoring.board import Board
 
 __all__ = ["watch"]
 
 _LOOK_EVERY = 0.25  # seconds from one look into a file to the next
+_SILENT = 20.0  # seconds without a line after which a page has gone
+_PRINTED = "give the address that --ui of a running job prints"
 _QUIET = 10.0  # seconds without a line that are worth a word
 
 
 def watch(
-    what: Annotated[str, typer.Argument(metavar="FILE", help="What --record FILE of a job writes.")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|ADDRESS",
+            help="What --record FILE of a job writes, or the address that --ui of a running one prints.",
+        ),
+    ],
 ) -> None:
-    """Show a run as --show does, from its recording. Follows a run that goes on; Ctrl-C ends it."""
+    """Show a run as --show does, from a recording or a page. Follows one that goes on; Ctrl-C ends this."""
     from sparkstream_kit.monitoring import recorder, terminal
     from sparkstream_kit.monitoring.board import Board
 
+    if what.startswith("http://"):
+        _watch_page(what.partition("#")[0])
+        return
     path, board, stop = Path(what), Board(), threading.Event()
     try:
         if recorder.has_ended(path):
@@ -56,6 +68,41 @@ def watch(
         raise InvalidInputError(f"cannot read {what} ({err.strerror}); give what --record wrote") from err
     except InvalidInputError as err:
         raise InvalidInputError(f"{what}: {err}") from err
+
+
+def _watch_page(address: str) -> None:
+    """Show the run of a page; `address` is without its token, which only the end of a run takes."""
+    from http.client import HTTPConnection, HTTPException
+    from urllib.parse import urlsplit
+
+    from sparkstream_kit.monitoring import recorder, terminal
+    from sparkstream_kit.monitoring.board import Board
+
+    board, stop = Board(), threading.Event()
+    try:
+        place = urlsplit(address)
+        page = HTTPConnection(place.hostname or "", place.port, timeout=_SILENT)
+        page.request("GET", "/record")
+        lines = page.getresponse()
+        if lines.status != HTTPStatus.OK:
+            raise InvalidInputError(f"{address} is no page of a run; {_PRINTED}")
+        with lines, stopped_by_signal(stop.set), terminal.shown(board, sys.stdout):
+            # There is a line each two seconds, be it an empty one.
+            recorder.follow((line.decode() for line in lines if not stop.is_set()), board)
+    except (OSError, HTTPException, ValueError) as err:
+        if isinstance(err, InvalidInputError):
+            raise
+        if not board.pictures():
+            raise InvalidInputError(f"cannot read {address} ({err}); {_PRINTED}") from err
+    if not board.ended and not stop.is_set():
+        say("the page has gone: the job was killed, or cannot be reached any more")
+
+
+def _until(stop: threading.Event, lines: Iterable[bytes]) -> Iterator[str]:
+    for line in lines:
+        if stop.is_set():
+            return
+        yield line.decode()
 
 
 def _begin(path: Path) -> Iterator[str]:
