@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from sparkstream_kit._spark.query import records_behind
+from sparkstream_kit._spark.query import records_behind, times_computed
 from sparkstream_kit.checkpoints.contents import count
 from sparkstream_kit.quarantine.rows import OBSERVED, RULES
 
@@ -88,7 +88,7 @@ class QuerySummary:
         }
         if progress.sink.numOutputRows >= 0:  # -1: the sink does not say
             counted["output_rows"] = (self.output_rows or 0) + progress.sink.numOutputRows
-        operators = [(operator, _times_computed(operator)) for operator in progress.stateOperators]
+        operators = [(operator, times_computed(operator)) for operator in progress.stateOperators]
         if operators:
             counted["state_rows"] = sum(operator.numRowsTotal // times for operator, times in operators)
         if "watermark" in progress.eventTime:
@@ -184,10 +184,3 @@ def _waits(operator: StateOperatorProgress) -> bool:
     if operator.operatorName.startswith("transformWithState"):
         return bool(operator.customMetrics.get("numListStateVars"))  # as those of `state` that wait have
     return not operator.operatorName.startswith("dedupe")
-
-
-def _times_computed(operator: StateOperatorProgress) -> int:
-    """Return how often a batch's state was computed, as twice for a sort: Spark adds up the counts of all."""
-    if operator.operatorName == "symmetricHashJoin":  # it has four stores a partition
-        return 1
-    return max(1, operator.numStateStoreInstances // max(1, operator.numShufflePartitions))

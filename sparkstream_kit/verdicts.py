@@ -12,7 +12,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._spark.query import records_behind
+from sparkstream_kit._spark.query import records_behind, times_computed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -91,7 +91,7 @@ def record(progress: StreamingQueryProgress) -> Record:
         seconds=progress.durationMs.get("triggerExecution", 0) / 1000,
         rows=progress.numInputRows,
         backlog=sum(waiting) if waiting else None,
-        state_rows=sum(state.numRowsTotal for state in states) if states else None,
+        state_rows=sum(state.numRowsTotal // times_computed(state) for state in states) if states else None,
         partitions=max(state.numShufflePartitions for state in states) if states else None,
         watermark=watermark if watermark and watermark > datetime(1970, 1, 1, tzinfo=UTC) else None,
         has_watermark=watermark is not None,

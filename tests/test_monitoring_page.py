@@ -24,7 +24,8 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 
 import sparkstream_kit
-from sparkstream_kit import run, sinks, start
+from sparkstream_kit import feeds, run, sinks, sources, start
+from sparkstream_kit.checkpoints.layout import page_file
 from sparkstream_kit.cli import main
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.monitoring import _requests, faces, recorder
@@ -369,6 +370,35 @@ def test_watch_says_in_a_line_that_there_is_no_page(address: str, capsys: pytest
     assert said.count("\n") == 1
     assert "hush" not in said
     assert "give the address that --ui of a running job prints" in said
+
+
+@pytest.mark.classic_only("a checkpoint of this machine")
+def test_watch_finds_the_page_by_the_checkpoint_of_its_job(
+    spark: SparkSession, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    feeds.drip([("1.txt", "a line\n")], folder)
+    checkpoint = str(tmp_path / "my [1] ckpt")
+    noted: list[str] = []
+    codes: list[int] = []
+    threads: list[threading.Thread] = []
+
+    def look(_: object) -> None:
+        noted.append(page_file(Path(checkpoint)).read_text())
+        # In a thread, as it goes on until the run ends, which waits for this function.
+        threads.append(threading.Thread(target=lambda: codes.append(main(["watch", checkpoint]))))
+        threads[0].start()
+
+    query = start(sources.text(spark, folder), sinks.console(), name="lines", checkpoint=checkpoint)
+    run(query, ui=0, max_batches=1, on_batch=look)
+    threads[0].join(60)
+    assert codes == [0]
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", noted[0]), "without the token"
+    capsys.readouterr()
+    assert main(["watch", checkpoint]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(
+        f"sparkstream: no job with a page runs on a checkpoint {checkpoint}; start it with"
+    )
 
 
 # --- what must not harm the run

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         QueryStartedEvent,
         QueryTerminatedEvent,
         SourceProgress,
+        StateOperatorProgress,
     )
     from pyspark.sql.streaming.query import StreamingQuery
 
@@ -64,6 +65,7 @@ __all__ = [
     "stop_listening",
     "table",
     "targets",
+    "times_computed",
     "why_it_runs",
 ]
 
@@ -329,3 +331,10 @@ def records_behind(source: SourceProgress) -> int | None:
         return None
     ends = ast.literal_eval(source.endOffset)  # before Spark 4.2 a text of Python's, and not of JSON
     return round(float(source.metrics[_BEHIND]) * sum(map(len, ends.values())))
+
+
+def times_computed(operator: StateOperatorProgress) -> int:
+    """Return how often a batch's state was computed, as twice for a sort: Spark adds up the counts of all."""
+    if operator.operatorName == "symmetricHashJoin":  # it has four stores a partition
+        return 1
+    return max(1, operator.numStateStoreInstances // max(1, operator.numShufflePartitions))

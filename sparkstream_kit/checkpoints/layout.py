@@ -44,6 +44,7 @@ __all__ = [
     "note",
     "note_file",
     "numbered",
+    "page_file",
     "plan",
     "query_id",
     "reading",
@@ -301,6 +302,11 @@ def note_file(root: Path) -> Path:
     """Return where `start` has noted the query; of a folder, which Spark has written, its newest file."""
     file = root / KIT / "query.json"
     return max(file.glob("part-*"), key=lambda part: part.stat().st_mtime_ns, default=file)
+
+
+def page_file(root: Path) -> Path:
+    """Return where a run notes the address of its page, for `sparkstream watch CHECKPOINT`."""
+    return root / KIT / "page"
 
 
 def note(root: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from sparkstream_kit.checkpoints import layout
 from sparkstream_kit.cli.common import say, stopped_by_signal
 from sparkstream_kit.errors import InvalidInputError
 
@@ -19,7 +20,7 @@ except ImportError:  # main() says what to install
     typer = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from sparkstream_kit.monitoring.board import Board
 
@@ -35,8 +36,8 @@ def watch(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="FILE|ADDRESS",
-            help="What --record FILE of a job writes, or the address that --ui of a running one prints.",
+            metavar="FILE|ADDRESS|CHECKPOINT",
+            help="What --record FILE of a job writes; of one with --ui, its address or its checkpoint.",
         ),
     ],
 ) -> None:
@@ -44,6 +45,8 @@ def watch(
     from sparkstream_kit.monitoring import recorder, terminal
     from sparkstream_kit.monitoring.board import Board
 
+    if Path(what).is_dir():
+        what = _address_of(Path(what))
     if what.startswith("http://"):
         _watch_page(what.partition("#")[0])
         return
@@ -68,6 +71,17 @@ def watch(
         raise InvalidInputError(f"cannot read {what} ({err.strerror}); give what --record wrote") from err
     except InvalidInputError as err:
         raise InvalidInputError(f"{what}: {err}") from err
+
+
+def _address_of(checkpoint: Path) -> str:
+    """Return the address of the page of the job that runs on a checkpoint."""
+    try:
+        return layout.page_file(checkpoint).read_text("utf-8")
+    except OSError as err:
+        raise InvalidInputError(
+            f"no job with a page runs on a checkpoint {checkpoint}; start it with --ui, or give what "
+            "--record wrote"
+        ) from err
 
 
 def _watch_page(address: str) -> None:
@@ -96,13 +110,6 @@ def _watch_page(address: str) -> None:
             raise InvalidInputError(f"cannot read {address} ({err}); {_PRINTED}") from err
     if not board.ended and not stop.is_set():
         say("the page has gone: the job was killed, or cannot be reached any more")
-
-
-def _until(stop: threading.Event, lines: Iterable[bytes]) -> Iterator[str]:
-    for line in lines:
-        if stop.is_set():
-            return
-        yield line.decode()
 
 
 def _begin(path: Path) -> Iterator[str]:

@@ -14,9 +14,9 @@ from sparkstream_kit.progress import QuerySummary
 from sparkstream_kit.verdicts import Record, Verdict, of_rules, record, verdicts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    from pyspark.sql.streaming.listener import StreamingQueryProgress
+    from pyspark.sql.streaming.listener import StateOperatorProgress, StreamingQueryProgress
     from pyspark.sql.streaming.query import StreamingQuery
 
 __all__ = ["SHOWN", "Batch", "Board", "Picture"]
@@ -208,7 +208,7 @@ class _Query:
         before, self.summary = self.summary, self.summary.with_batch(progress)
         if self.summary is before:
             return False
-        times, states, out = progress.durationMs, progress.stateOperators, progress.sink.numOutputRows
+        times, out = progress.durationMs, progress.sink.numOutputRows
         self.batches.append(
             Batch(
                 **vars(record(progress)),
@@ -217,12 +217,17 @@ class _Query:
                 log_writes=sum(times.get(part, 0) for part in _LOG_WRITES) / 1000,
                 looking=sum(times.get(part, 0) for part in _LOOKING) / 1000,
                 rows_out=out if out >= 0 else None,
-                state_bytes=sum(state.memoryUsedBytes for state in states) if states else None,
+                state_bytes=_bytes(progress.stateOperators),
                 late=_more(before.late_rows, self.summary.late_rows),
                 bad=_more(before.bad_rows, self.summary.bad_rows),
             )
         )
         return True
+
+
+def _bytes(states: Sequence[StateOperatorProgress]) -> int | None:
+    """Return the memory of a state; None without one."""
+    return sum(each.memoryUsedBytes // asking.times_computed(each) for each in states) if states else None
 
 
 def _more(before: int | None, now: int | None) -> int | None:

@@ -11,6 +11,7 @@ from sparkstream_kit import _waiting
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark import query as asking
 from sparkstream_kit._spark.session import web_page
+from sparkstream_kit.checkpoints import layout
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.monitoring._requests import LOOPBACK, Page, Server, one_line
 from sparkstream_kit.monitoring._results import Results, places
@@ -18,6 +19,7 @@ from sparkstream_kit.monitoring.recorder import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from pyspark.sql.streaming.listener import StreamingQueryProgress
     from pyspark.sql.streaming.query import StreamingQuery
@@ -66,15 +68,26 @@ def served(
         others = f" (Spark's own page: {spark})" if spark else ""
         sys.stderr.write(f"page of this run: {address}{others}\n")
         how = "the run has ended"
+        files = [layout.page_file(root) for query in queries if (root := _kept(query)) is not None]
+        for file in files:
+            file.write_text(address.partition("#")[0], "utf-8")
         try:
             yield page.add
         except BaseException as err:
             how = f"the run has ended by an error: {one_line(err)}"
             raise
         finally:
+            for file in files:
+                file.unlink(missing_ok=True)
             page.end(how)
             server.shutdown()
             thread.join()
+
+
+def _kept(query: StreamingQuery) -> Path | None:
+    """Return the checkpoint of a query, where that is a folder of this machine which `start` has made."""
+    root = layout.local(asking.checkpoint(query) or "")
+    return root if root is not None and layout.page_file(root).parent.is_dir() else None
 
 
 def _open(port: int, page: Page) -> Server:
