@@ -222,7 +222,7 @@ def lines(picture: Picture, now: datetime) -> list[str]:
             f"batch {last.batch:,} in {last.seconds:.1f} s",
             f"{short(_numbers.arriving(picture.batches))} rows/s in",
             f"{short(_numbers.done(picture.batches))} rows/s done",
-            *(f"{short(value)} {words}" for words, value in known if value is not None),
+            *(f"{words}: {short(value)}" for words, value in known if value is not None),
         ]
     else:
         told = [_numbers.starting(picture, now)]
