@@ -130,4 +130,7 @@ def test_the_job_trains_with_pyspark_ml_by_spark_submit(
 
 def test_wrong_arguments_end_with_2_and_one_line(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     assert score_posts.main([str(folder), "models"]) == 2
-    assert "give OUT_DIR to score, or INPUT_DIR and --train to train; see --help" in capsys.readouterr().err
+    assert (
+        "give OUT_DIR to score, or INPUT_DIR and --train to train, which has no --dry-run; see --help"
+        in capsys.readouterr().err
+    )
