@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,8 +55,13 @@ def connect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             serving.stop(port)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out what Connect cannot run."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what Connect cannot run, and with PART=1/2 or 2/2 the other half of the tests."""
+    if part := os.environ.get("PART"):
+        number, parts = map(int, part.split("/"))
+        mine = {item: zlib.crc32(item.nodeid.encode()) % parts == number - 1 for item in items}
+        config.hook.pytest_deselected(items=[item for item in items if not mine[item]])
+        items[:] = [item for item in items if mine[item]]
     for item in items if "SPARK_REMOTE" in os.environ else []:
         for mark in item.iter_markers("classic_only"):
             item.add_marker(pytest.mark.skip(reason=f"classic only: {mark.args[0]}"))
