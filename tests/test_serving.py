@@ -537,7 +537,7 @@ def test_a_run_whose_server_ends_says_so_in_one_line(cache: Path, tmp_path: Path
     server = serving.serve(free_port, "test")
     try:
         with subprocess.Popen(
-            [sys.executable, "-c", ENDLESS],
+            [sys.executable, "-c", RUNS_ON],
             cwd=tmp_path,
             env=environment(SPARK_REMOTE=server.url),
             stdout=subprocess.PIPE,
@@ -554,7 +554,7 @@ def test_a_run_whose_server_ends_says_so_in_one_line(cache: Path, tmp_path: Path
     assert job.returncode == 1
 
 
-ENDLESS = """
+RUNS_ON = """
 import sys
 from sparkstream_kit import jobflags, run, sinks, sources, spark_session, start
 
