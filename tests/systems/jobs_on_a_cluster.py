@@ -51,7 +51,7 @@ CASES = [
     Case("sales_totals", ("sales", *MANY), (*NOW, "--format", "csv")),
     Case("sales_clean", ("sales", *MANY), NOW, ("good", "bad")),
     Case("sensor_alerts", ("sensors", *MANY, "--late", "0.02", "--bad", "0.01"), DRAIN, ("alerts", "bad")),
-    Case("card_alerts", ("cards", *MANY), DRAIN, ("",)),
+    Case("card_alerts", ("cards", "--every", "0", "--files", "4", "--rows", "1000"), DRAIN, ("",)),
     Case("hashtag_trends", ("posts", *MANY, "--duplicates", "0.1"), (*DRAIN, "--slide", "10 minutes")),
     Case("file_totals", ("events", *MANY), (*NOW, "--schema", EVENTS, "--key", "type", "--value", "price")),
     Case("ad_join", ("ads", "--files", "4", "--every", "0"), DRAIN, ("views", "bad")),
@@ -128,7 +128,10 @@ def test_posts_are_scored(hdfs: Hdfs, cluster: Cluster, kit: Path, launch: Launc
 
 @pytest.mark.parametrize(
     ("name", "flags"),
-    [("socket_wordcount", ()), ("dstream_wordcount", ("--run-for", "40", "--batch-interval", "4"))],
+    [
+        ("socket_wordcount", ()),
+        ("dstream_wordcount", ("--run-for", "40", "--batch-interval", "4", "--slide", "8")),
+    ],
 )
 def test_words_of_a_socket(
     name: str,
