@@ -47,8 +47,8 @@ def test_the_worst_comes_first_and_silence_is_said(board: Board) -> None:
     later = board.pictures(last + timedelta(minutes=2))
     assert all(each.verdicts[0].text.startswith("no batch for 1") for each in later)
     board.end()
-    levels = [[said.level for said in each.verdicts] for each in board.pictures(last + timedelta(minutes=2))]
-    assert levels == sorted(levels, key=lambda each: ("bad" not in each, "warn" not in each))
+    levels = [each.level for each in board.pictures(last + timedelta(minutes=2))]
+    assert levels == sorted(levels, key=["bad", "warn", "ok"].index)
     assert not any(each.active for each in board.pictures())
 
 
@@ -79,3 +79,16 @@ def test_no_query_has_more_than_it_can_show() -> None:
     assert len(picture.batches) == SHOWN
     assert picture.summary.batches == SHOWN + 10
     assert picture.summary.input_rows == (SHOWN + 10) * progress["numInputRows"], "totals never fall"
+
+
+def test_silence_does_not_come_before_what_is_worse(board: Board) -> None:
+    told = [each for each in map(json.loads, LINES) if each["name"] == "action_windows"]
+    ahead = "2099-01-01T00:00:00.000Z"
+    for number, each in enumerate(told * 2, 1000):
+        more = {"batchId": number, "eventTime": each["eventTime"] | {"watermark": ahead}}
+        board.add(StreamingQueryProgress.fromJson(each | more))
+    worst = board.pictures(datetime(2027, 1, 1, tzinfo=UTC))[0]
+    assert worst.name == "action_windows"
+    assert worst.level == "bad"
+    assert [said.level for said in worst.verdicts] == ["bad", *["warn"] * (len(worst.verdicts) - 1)]
+    assert str(worst.verdicts[1]).startswith("no batch for ")

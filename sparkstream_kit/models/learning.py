@@ -88,8 +88,7 @@ def learner(
             base = current(folder)
             if location is not None:
                 base = pinned(batch.sparkSession, location, batch_id, f"model {folder}", lambda: base)
-            wanted = (column(name) for name in dict.fromkeys([*columns, label]))
-            rows: Any = batch.select(*wanted).toPandas()
+            rows: Any = batch.select(*map(column, dict.fromkeys([*columns, label]))).toPandas()
             rows = rows.dropna(subset=[label, features] if isinstance(features, str) else [label])
             if rows.empty:
                 return

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from sparkstream_kit.monitoring.board import Batch, Picture
 
-__all__ = ["arriving", "done", "height", "level", "rate", "short", "starting"]
+__all__ = ["arriving", "done", "height", "rate", "short", "starting"]
 
 _LAST = 5  # batches that a rate is of: one alone jumps
 _UNITS = ((1e12, 1e9, "G"), (1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))
@@ -55,12 +55,6 @@ def height(values: Sequence[float]) -> float:
     """Return the top of a small chart: a cold first batch of seconds must not flatten all others."""
     most = max(values, default=0.0)
     return min(most, 3 * median(values)) or most if values else 0.0
-
-
-def level(picture: Picture) -> str:
-    """Return how a query does: `bad`, `warn` or `ok`."""
-    levels = [verdict.level for verdict in picture.verdicts]
-    return "bad" if "bad" in levels else "warn" if levels else "ok"
 
 
 def starting(picture: Picture, now: datetime) -> str:

@@ -23,6 +23,7 @@ __all__ = ["SHOWN", "Batch", "Board", "Picture"]
 
 SHOWN = 300  # batches of a query that a face can show
 _SILENT = 10.0  # seconds without a batch, beyond what its trigger asks for, that are worth a word
+_LEVELS = ("bad", "warn", "ok")
 _FIRST = 10.0  # seconds that a first batch may take, which starts much
 # The parts of a batch by Spark's names, folded to four that people know.
 _PLANNING = ("queryPlanning", "getBatch")
@@ -83,6 +84,11 @@ class Picture:
     batches: tuple[Batch, ...]
     verdicts: tuple[Verdict, ...]
     since: datetime
+
+    @property
+    def level(self) -> str:
+        """How the query does: `bad`, `warn` or `ok`, as its worst verdict."""
+        return self.verdicts[0].level if self.verdicts else "ok"
 
 
 class Board:
@@ -181,13 +187,13 @@ class Board:
         moment = now or datetime.now(UTC)
         made = []
         for run_id, summary, batches, interval, since in kept:
+            silent = None if ended else _silent(batches, since, interval, moment)
             said = [*verdicts(batches, interval=interval), *of_rules(summary.broken)]
-            if not ended and (silent := _silent(batches, since, interval, moment)):
-                said.insert(0, silent)
+            said = sorted([silent, *said] if silent else said, key=lambda each: each.level != "bad")
             made.append(
                 Picture(summary.name, run_id, not ended, interval, summary, batches, tuple(said), since)
             )
-        return sorted(made, key=lambda each: _rank(each.verdicts))
+        return sorted(made, key=lambda each: _LEVELS.index(each.level))
 
     def _tell(self) -> None:
         self._version += 1
@@ -243,8 +249,3 @@ def _silent(
     if quiet <= _SILENT + 2 * max(interval or 0, last.seconds if last else _FIRST):
         return None
     return Verdict("warn", f"no batch for {quiet:,.0f} s: no new rows have come, or a batch takes long")
-
-
-def _rank(said: tuple[Verdict, ...]) -> int:
-    levels = [verdict.level for verdict in said]
-    return 0 if "bad" in levels else 1 if "warn" in levels else 2

@@ -110,7 +110,7 @@ class _Shown:
 
     def _html(self, picture: Picture, result: Result | None) -> str:
         parts = [_table_html(result)] if result is not None else []
-        level = _COLOURS[_numbers.level(picture)]
+        level = _COLOURS[picture.level]
         head = f'<b style="color:{level}">{escape(picture.name)}</b>'
         if picture.batches:
             state = "" if picture.active else " · ended"

@@ -177,7 +177,7 @@ def _row(picture: Picture, sparks: int, kept: list[tuple[str, str, _Value]]) -> 
     batches = picture.batches
     last = batches[-1] if batches else None
     return [
-        Text(picture.name, _STYLES[_numbers.level(picture)], overflow="ellipsis"),
+        Text(picture.name, _STYLES[picture.level], overflow="ellipsis"),
         f"{last.batch:,}" if last else "-",
         short(_numbers.arriving(batches)),
         short(_numbers.done(batches)),
