@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +17,7 @@ from pyspark.sql.streaming.listener import StreamingQueryProgress
 
 from sparkstream_kit import _html, display, feeds, monitoring, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.monitoring import notebook
+from sparkstream_kit.monitoring import _drawing, notebook
 from sparkstream_kit.monitoring._results import Result, Results
 from sparkstream_kit.monitoring.board import Board
 
@@ -65,11 +64,12 @@ def test_an_error_in_the_picture_is_said_once_and_ends_it_alone(caplog: pytest.L
         def update(self, _: object) -> None:
             raise RuntimeError("no kernel")
 
-    over = threading.Event()
-    over.set()
     cell = notebook._Cell(Board(), Results({}))  # noqa: SLF001
-    with caplog.at_level(logging.WARNING):
-        notebook._update(cell, Handle(), over)  # noqa: SLF001
+    with (
+        caplog.at_level(logging.WARNING),
+        _drawing.drawing(lambda over: notebook._update(cell, Handle(), over)),  # noqa: SLF001
+    ):
+        pass
     assert [record.message for record in caplog.records] == [
         "the run goes on without its picture: RuntimeError: no kernel"
     ]

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from sparkstream_kit import _html, _waiting, display
+from sparkstream_kit import _html, display
 from sparkstream_kit.monitoring import _numbers, terminal
+from sparkstream_kit.monitoring._drawing import drawing
 from sparkstream_kit.monitoring._numbers import short
 from sparkstream_kit.monitoring._results import Results, places
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Iterator, Sequence
 
     from pyspark.sql.streaming.query import StreamingQuery
@@ -25,11 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["shown"]
 
-_log = logging.getLogger(__name__)
-
 _EVERY = 0.5  # seconds from one picture to the next, at least
 _TICK = 1.0  # and at most, until the first batch is through
-_END_LIMIT = 10.0  # seconds that the last picture may take
 _ROWS = 20  # of a result
 _CHARTED = 120  # batches
 _COLOURS = {"bad": "#d64545", "warn": "#c98a1b", "ok": _html.GREEN}
@@ -49,27 +46,20 @@ def shown(board: Board, queries: Sequence[StreamingQuery]) -> Iterator[None]:
         with terminal.shown(board):
             yield
         return
-    cell, over = _Cell(board, Results(places(queries, memory=True))), threading.Event()
+    cell = _Cell(board, Results(places(queries, memory=True)))
     handle = _html.show(cell.now(), display_id=True)
-    thread = _waiting.in_thread("notebook", partial(_update, cell, handle, over))
-    try:
+    with drawing(partial(_update, cell, handle)):
         yield
-    finally:
-        over.set()
-        thread.join(_END_LIMIT)
 
 
 def _update(cell: _Cell, handle: Any, over: threading.Event) -> None:
-    try:
-        seen = 0
-        while not over.wait(_EVERY):
-            version = cell.board.wait(seen, _TICK)
-            if version > seen or not cell.all_begun():
-                seen = version
-                handle.update(cell.now())
-        handle.update(cell.now(last=True))
-    except Exception as err:  # noqa: BLE001 - said, and the run goes on
-        _log.warning("the run goes on without its picture: %s: %s", type(err).__name__, err)
+    seen = 0
+    while not over.wait(_EVERY):
+        version = cell.board.wait(seen, _TICK)
+        if version > seen or not cell.all_begun():
+            seen = version
+            handle.update(cell.now())
+    handle.update(cell.now(last=True))
 
 
 class _Cell:

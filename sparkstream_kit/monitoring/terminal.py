@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 import os
 import re
 import sys
-import threading
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO
 
-from sparkstream_kit import _waiting
 from sparkstream_kit._arguments import check
 from sparkstream_kit.monitoring import _numbers
+from sparkstream_kit.monitoring._drawing import drawing
 from sparkstream_kit.monitoring._numbers import short
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Iterator, Sequence
 
     from sparkstream_kit.monitoring.board import Board, Picture
@@ -28,12 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["lines", "report", "shown"]
 
-_log = logging.getLogger(__name__)
-
 _EVERY = 0.25  # seconds from one picture to the next, at least
 _TICK = 1.0  # and at most: the picture counts the seconds of what does not come
 _LINES_EVERY = 5.0  # seconds from one line of a query to the next: a log is kept
-_END_LIMIT = 5.0  # seconds that the last picture may take
 _WIDE = 100  # columns of a terminal that has room for sparklines
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _STYLES = {"bad": "bold red", "warn": "yellow", "ok": "green"}
@@ -56,13 +52,8 @@ def shown(board: Board, out: TextIO | None = None) -> Iterator[None]:
             `cli`); anything else a line for each query when something has changed, every 5 s at most.
     """
     check(shown, locals())
-    over, stream = threading.Event(), out or sys.stderr
-    thread = _waiting.in_thread("show", partial(_show, board, stream, over))
-    try:
+    with drawing(partial(_show, board, out or sys.stderr)):
         yield
-    finally:
-        over.set()
-        thread.join(_END_LIMIT)
 
 
 def report(pictures: Sequence[Picture], out: TextIO) -> None:
@@ -82,14 +73,11 @@ def report(pictures: Sequence[Picture], out: TextIO) -> None:
 
 
 def _show(board: Board, out: TextIO, over: threading.Event) -> None:
-    try:
-        dumb = os.environ.get("TERM") in ("dumb", "unknown")
-        if out.isatty() and not dumb and importlib.util.find_spec("rich") is not None:
-            _draw(board, out, over)
-        else:
-            _write(board, out, over)
-    except Exception as err:  # noqa: BLE001 - said, and the run goes on
-        _log.warning("the run goes on without its picture: %s: %s", type(err).__name__, err)
+    dumb = os.environ.get("TERM") in ("dumb", "unknown")
+    if out.isatty() and not dumb and importlib.util.find_spec("rich") is not None:
+        _draw(board, out, over)
+    else:
+        _write(board, out, over)
 
 
 def _changes(board: Board, over: threading.Event) -> Iterator[list[Picture]]:
