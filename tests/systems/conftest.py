@@ -22,11 +22,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent.parent
 
 
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave these tests out unless they are asked for by their path: they start servers."""
-    return None if any("systems" in arg for arg in config.args) else True
-
-
 @pytest.fixture(scope="session", autouse=True)
 def connector_jars() -> Path:
     """The folder of the jars that Spark needs, named by SPARKSTREAM_JARS for all that is started."""
