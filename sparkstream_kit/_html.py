@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["BLUE", "GREEN", "VIOLET", "in_notebook", "line", "show", "table"]
+__all__ = ["BLUE", "GREEN", "VIOLET", "in_notebook", "last_number", "line", "show", "table"]
 
 BLUE, GREEN, VIOLET = "#3b7de0", "#1f9d6f", "#8f7ee0"
 _CELL = "padding:1px 12px 1px 0;white-space:pre;vertical-align:middle"
@@ -73,13 +73,18 @@ def _cell(value: str | None) -> str:
 
 def _lengths(numeric: Sequence[bool], rows: Sequence[Sequence[str | None]]) -> list[float]:
     """Return the length of each row's bar, from 0 to 1; zeros where no column holds numbers."""
-    if True not in numeric:
+    place = last_number(numeric)
+    if place is None:
         return [0.0] * len(rows)
-    place = len(numeric) - 1 - list(reversed(numeric)).index(True)
     values = [float(row[place] or "nan") for row in rows]
     values = [value if math.isfinite(value) and value > 0 else 0.0 for value in values]
     most = max(values, default=0.0) or 1.0
     return [value / most for value in values]
+
+
+def last_number(numeric: Sequence[bool]) -> int | None:
+    """Return the place of the last column that holds numbers, of which bars are drawn; None without one."""
+    return max((place for place, number in enumerate(numeric) if number), default=None)
 
 
 def _bar(length: float) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown
 
-__all__ = ["CONNECTORS", "JARS", "arguments", "missing", "missing_source", "needed"]
+__all__ = ["CONNECTORS", "JARS", "arguments", "jars_in", "missing", "missing_source", "needed"]
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -154,9 +154,14 @@ def arguments(names: Iterable[str], spark: str) -> list[str]:
     ]
 
 
+def jars_in(folder: Path, name: str) -> dict[str, list[Path]]:
+    """Return a connector's jars in a folder, by what each name begins with."""
+    return {start: sorted(folder.glob(f"{start}*.jar")) for start in CONNECTORS[name].jars}
+
+
 def _in_folder(name: str, folder: Path) -> list[str]:
     """Return a connector's jars in a folder: of each the only one, or the last by its name."""
-    found = {start: sorted(folder.glob(f"{start}*.jar")) for start in CONNECTORS[name].jars}
+    found = jars_in(folder, name)
     if missing := [start for start, files in found.items() if not files]:
         raise InvalidInputError(
             f"connector {name}: {JARS}={folder} has no {missing[0]}*.jar; put it there, or unset {JARS} "

@@ -141,7 +141,7 @@ def connectors() -> Iterator[Finding]:
         yield Finding("bad", "connectors", f"{_packages.JARS}={folder} is no folder", fix)
         return
     for name, known in _packages.CONNECTORS.items():
-        jars = {start: sorted(Path(folder).glob(f"{start}*.jar")) for start in known.jars}
+        jars = _packages.jars_in(Path(folder), name)
         missing = [start for start, files in jars.items() if not files]
         others = [
             files[-1].name for start, files in jars.items() if files and not _fits(files[-1], start, spark)

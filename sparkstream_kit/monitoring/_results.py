@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sparkstream_kit._html import last_number
 from sparkstream_kit._spark import query as asking
 from sparkstream_kit.errors import innermost_cause
 from sparkstream_kit.sinks import texts
@@ -176,9 +177,9 @@ def bars(numeric: Sequence[bool], rows: Sequence[_Row]) -> list[tuple[str, str, 
         >>> bars([False, True, True], [("ink", "1", "2.5"), ("tea", "1", "5")])
         [('tea', '5', 1.0), ('ink', '2.5', 0.5)]
     """
-    if True not in numeric:
+    value = last_number(numeric)
+    if value is None:
         return []
-    value = len(numeric) - 1 - list(reversed(numeric)).index(True)
     words = [place for place, is_number in enumerate(numeric) if not is_number]
     words = words or [place for place in range(len(numeric)) if place != value][:1]
     known = [(float(row[value] or "nan"), row) for row in rows]
