@@ -389,12 +389,8 @@ def test_a_server_that_is_killed_in_mid_stream_and_comes_back(
 PAGE = (ROOT / "docs" / "mongodb.md").read_text("utf-8")
 
 
-def test_the_page_runs_from_top_to_bottom(
-    spark: SparkSession, shop: Shop, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_the_page_runs_from_top_to_bottom(spark: SparkSession, shop: Shop, url: str, tmp_path: Path) -> None:
     feeds.drip([("1.csv", "apples,5\npears,2\n"), ("2.csv", "apples,7\n")], tmp_path / "incoming")
-    (tmp_path / "lines").mkdir()
     names: dict[str, Any] = {}
     over = threading.Event()
 
@@ -405,6 +401,9 @@ def test_the_page_runs_from_top_to_bottom(
     with feeds.LineServer(lines) as served:
         for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
             there = block.replace("mongodb://localhost:27017/shop", url).replace("9999", str(served.port))
+            there = there.replace('"incoming"', f'"{tmp_path}/incoming"').replace(
+                "ckpt/", f"{tmp_path}/ckpt/"
+            )
             exec(compile(there, "docs/mongodb.md", "exec"), names)  # noqa: S102 - our own page
         over.set()
     [document] = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
