@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from pyspark.sql import functions as F
 from sink_streams import finish, forget_commit, three_batches, totals
 from systems.conftest import jars
 from systems.mongodb import Server
+from test_callbacks import Gate
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.checkpoints import rewind
@@ -178,15 +180,29 @@ def test_what_an_older_driver_has_still_on_its_way_changes_nothing(shop: Shop, u
 
 def test_of_two_queries_that_begin_in_one_moment_one_is_refused(shop: Shop, url: str) -> None:
     address = server.parse(url, None, "t")
-    target = collection.Target(address, "t", "append", (), take_over=False)
     with server.connected(address) as database:
-        one, other = (collection._Store(database, target) for _ in range(2))  # noqa: SLF001
-        one.check("one")
-        other.check("other")
-        one.begin("one", 0)
-        with pytest.raises(InvalidInputError, match="was written by another query"):
-            other.begin("other", 0)
-    assert list(ledger(shop)) == ["one"]
+        for number in range(20):
+            target = collection.Target(address, f"t{number}", "append", (), take_over=False)
+            shop.create_collection(target.name)  # of two that do so at once, this server fails one
+            together = threading.Barrier(2)
+
+            def begin(
+                query: str, target: collection.Target = target, together: threading.Barrier = together
+            ) -> bool:
+                store = collection._Store(database, target)  # noqa: SLF001
+                store.check(query)
+                together.wait(60)
+                try:
+                    store.begin(query, 0)
+                except InvalidInputError as err:
+                    assert "was written by another query" in str(err)  # noqa: PT017
+                    return False
+                return True
+
+            with ThreadPoolExecutor(2) as both:
+                began = dict(zip(("one", "other"), both.map(begin, ("one", "other")), strict=True))
+            assert list(ledger(shop, target.name)) == [query for query, has in began.items() if has]
+            assert sum(began.values()) == 1
 
 
 @pytest.mark.parametrize("name", ["order", 'a"b', "a'b", "a`b", "Käse", "_id", "count(1)"])
@@ -289,20 +305,22 @@ def test_after_a_rewind_the_command_of_the_message_leads_to_the_truth(
     stream: DataFrame, shop: Shop, url: str, tmp_path: Path
 ) -> None:
     checkpoint = tmp_path / "ckpt"
+    feeds.drip([("4.csv", "a,10\n"), ("5.csv", "a,11\n")], tmp_path / "in")
     finish(stream, sinks.mongodb(url, "t"), checkpoint)
     assert "mongodb keeps a batch that comes with the same rows once" in str(rewind(checkpoint, to=0))
     rewind(checkpoint, to=0, apply=True)
     all_at_once = stream.sparkSession.readStream.schema(stream.schema).csv(str(tmp_path / "in"))
     line = refused(all_at_once, sinks.mongodb(url, "t"), checkpoint)
-    assert "batch 1 comes again, but collection t has all batches up to 2: the checkpoint was rewound" in line
+    assert "batch 1 comes again, but collection t has all batches up to 4: the checkpoint was rewound" in line
     command = re.search(
         r'run db\.getSiblingDB\("(\w+)"\)\.sparkstream_ledger\.updateOne\((.*), (.*)\)$', line
     )
     assert command is not None, line
     assert command[1] == shop.name
     shop["sparkstream_ledger"].update_one(json.loads(command[2]), json.loads(command[3]))
-    finish(all_at_once, sinks.mongodb(url, "t"), checkpoint)
-    assert rows(shop) == ROWS
+    finish(all_at_once, sinks.mongodb(url, "t"), checkpoint)  # three files in one batch, and no more batches
+    assert ledger(shop).popitem()[1]["batch"] == 2
+    assert rows(shop) == sorted([*ROWS, ("a", 10), ("a", 11)])
 
 
 def test_missing_batches_are_refused(stream: DataFrame, shop: Shop, url: str, tmp_path: Path) -> None:
@@ -441,6 +459,30 @@ try:
 except InvalidInputError as err:
     print(err)
 """
+
+
+def test_a_dry_run_and_a_stop_in_mid_batch_leave_nothing_behind(
+    stream: DataFrame, shop: Shop, url: str, tmp_path: Path, until: Callable[..., None]
+) -> None:
+    sink = sinks.mongodb(url, "t")
+    start(stream, sink, name="q", checkpoint=tmp_path / "ckpt", dry_run=True)
+    assert shop.list_collection_names() == []
+    gate = Gate()
+    query = start(stream, sink.taking(gate.hold), name="cut", checkpoint=tmp_path / "ckpt")
+    gate.stop_in_mid_batch(query, until)
+    assert query.exception() is None
+    finish(stream, sink, tmp_path / "ckpt")
+    assert rows(shop) == ROWS
+
+
+def test_a_query_that_start_has_not_started_writes_too(
+    stream: DataFrame, shop: Shop, url: str, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        writer = sinks.mongodb(url, "t")(stream.writeStream).trigger(availableNow=True)
+        writer.option("checkpointLocation", str(tmp_path / "ckpt")).start().awaitTermination()
+        forget_commit(tmp_path / "ckpt", 2)
+    assert rows(shop) == ROWS
 
 
 def test_on_spark_connect_it_is_the_same(

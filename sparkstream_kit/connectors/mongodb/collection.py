@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import bson
 from bson.raw_bson import RawBSONDocument
 from pymongo import InsertOne, ReplaceOne, ReturnDocument
-from pymongo.errors import BulkWriteError, CollectionInvalid, DuplicateKeyError
+from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 
 from sparkstream_kit.connectors import arrow
 from sparkstream_kit.connectors.ledger import Ledger
@@ -38,7 +38,7 @@ __all__ = ["Target", "prepare", "write"]
 
 _ROWS = 1000  # documents that are made and sent at a time
 _TRIES = 5  # for a document that another query writes in the same moment
-_DUPLICATE = 11000
+_DUPLICATE, _EXISTS = 11000, 48  # codes of the server: a key, a collection
 _LARGEST = 16 * 1024 * 1024  # bytes of a document
 _UNTIL = "0"  # sorts right after the slash in what documents are known by
 
@@ -130,11 +130,13 @@ class _Store:
         """Enter a query before its first batch here; of two that do so at once one is refused."""
         queries = self._queries()
         try:
-            self._database.create_collection(self.rows.name)
-            # The rows of others are gone, and so are their claims.
-            self._ledger.delete_one({**self._me, "queries": queries})
-        except CollectionInvalid:  # it is there
+            self._database.create_collection(self.rows.name, check_exists=False)
+        except OperationFailure as err:
+            if err.code != _EXISTS:
+                raise
             self.rules.check_owner(query_id)
+        else:  # the rows of others are gone, and so are their claims
+            self._ledger.delete_one({**self._me, "queries": queries})
         try:
             self._ledger.insert_one({**self._me, "queries": {query_id: first}})
         except DuplicateKeyError:
