@@ -25,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     url, incoming, folder, *rest = sys.argv[1:] if argv is None else argv
     how: dict[str, Any] = {"availableNow": True} if rest else {"processingTime": "0 seconds"}
     with spark_session("sales-to-mongodb", profile="test") as spark:
-        sales = sources.csv(spark, incoming, schema=SALES, max_files_per_trigger=1, escape='"')
+        files = 1000 if rest else 1  # a batch
+        sales = sources.csv(spark, incoming, schema=SALES, max_files_per_trigger=files, escape='"')
         rows = start(
             sales.select("OrderID", "ProductKey", "SaleAmount"),
             # The rows of a batch that comes again come in another order.
