@@ -1,9 +1,5 @@
 """The feeder: reads a stream of posts without end and keeps them in a spool, over cuts, stalls and limits.
 
-When to ask again is as X's documentation has it ("Handling disconnections"): at once after a connection that
-had been up; 0.25, 0.5, … 16 seconds after one that failed; 5, 10, … 320 seconds after an error of the server;
-and after "too many requests" when the server's header says, or after 1, 2, 4, … 15 minutes.
-
 What was missed meanwhile: Mastodon's timelines are read from the last post on (`min_id`, "timelines API
 methods"); a server of events is asked by `Last-Event-ID` ("Server-sent events" in the HTML standard); a URL
 of X with `backfill_minutes` brings what is younger ("Recovery and redundancy"). Where there is nothing of
@@ -14,7 +10,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import re
 import socket
 import threading
 import time
@@ -23,8 +18,9 @@ from functools import partial
 from queue import Empty, Queue
 from sqlite3 import Error as DatabaseError
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from sparkstream_kit.connectors.posts.again import timeline_of, wait_after
 from sparkstream_kit.connectors.posts.defaults import EVERY, STALL
 from sparkstream_kit.connectors.posts.intake import Intake
 from sparkstream_kit.connectors.posts.spool import Spool
@@ -46,7 +42,7 @@ if TYPE_CHECKING:
 
     from sparkstream_kit.connectors.posts.spool import Facts
 
-__all__ = ["Feeder", "timeline_of", "wait_after"]
+__all__ = ["Feeder"]
 
 _FAILED = (OSError, http.client.HTTPException)
 _BRIEF = 5.0  # seconds: what ends sooner has not been up
@@ -55,51 +51,6 @@ _PAGE = 40  # posts, the most that Mastodon gives at once
 _REMEMBERED = 1000  # ids, of which the highest may have come some posts ago
 _PATIENCE = 5.0  # seconds until a timeline is asked again, and for a reader to end
 _LOOK_EVERY = 0.1  # seconds until a stop is seen
-
-
-def wait_after(error: Exception | None, failures: int) -> float:
-    """Return how many seconds to wait before the next connection.
-
-    Args:
-        error: what ended the last one; None for a connection that ended without an error.
-        failures: how many in a row have failed, or ended within 5 seconds.
-
-    Example:
-        >>> [wait_after(OSError(), failures) for failures in (0, 1, 2, 100)]
-        [0.0, 0.25, 0.5, 16.0]
-        >>> [wait_after(TurnedAway(503, "", None), failures) for failures in (1, 2, 9)]
-        [5.0, 10.0, 320.0]
-        >>> [wait_after(TurnedAway(429, "", wait), 1) for wait in (None, 7.0)]
-        [60.0, 7.0]
-    """
-    if not failures:
-        return 0.0
-    if not isinstance(error, TurnedAway):
-        return min(0.25 * failures, 16.0)
-    doubled = 2.0 ** min(failures - 1, 10)
-    if error.wait is not None:
-        return max(error.wait, 1.0)
-    return min(60.0 * doubled, 900.0) if error.limited else min(5.0 * doubled, 320.0)
-
-
-def timeline_of(url: str) -> str | None:
-    """Return the timeline that has the posts of a stream of Mastodon's; None for any other URL.
-
-    Example:
-        >>> timeline_of("https://mastodon.example/api/v1/streaming/public/local")
-        'https://mastodon.example/api/v1/timelines/public?local=true'
-        >>> timeline_of("https://mastodon.example/api/v1/streaming/hashtag?tag=spark")
-        'https://mastodon.example/api/v1/timelines/tag/spark'
-    """
-    parts = urlsplit(url)
-    found = re.fullmatch(r"(.*/api/v1)/streaming/(public|hashtag)(?:/(local|remote))?", parts.path)
-    query = dict(parse_qsl(parts.query))
-    if not found or (found[2] == "hashtag" and "tag" not in query):
-        return None
-    path = f"{found[1]}/timelines/" + ("public" if found[2] == "public" else f"tag/{query.pop('tag')}")
-    if found[3]:
-        query[found[3]] = "true"
-    return urlunsplit(parts._replace(path=path, query=urlencode(query)))
 
 
 class Feeder:
