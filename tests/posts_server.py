@@ -205,7 +205,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def timeline(self, query: dict[str, str]) -> None:
         """Answer with the posts right after `min_id`, the newest first."""
         site, limit = self.site, min(int(query.get("limit", 20)), 40)
-        if site.hostile and random.random() < 0.1:  # noqa: S311
+        if site.hostile and random.random() < 0.03:  # noqa: S311
             self.whole(429, {"error": "Too many requests"}, X_RateLimit_Reset=_iso(time.time() + 1))
             return
         after = int(query.get("min_id", 0))

@@ -19,7 +19,7 @@ from conftest import running
 from posts_server import TOKEN, PostsServer, Site, streaming, tweet
 from pyspark.sql import functions as F
 
-from sparkstream_kit import sinks, sources, start
+from sparkstream_kit import jobflags, sinks, sources, start
 from sparkstream_kit.cli import main
 from sparkstream_kit.connectors.posts.feeder import Feeder
 from sparkstream_kit.connectors.posts.spool import Facts, Spool
@@ -106,7 +106,8 @@ def test_lines_of_json_are_kept_whole_and_once(
     ending = {
         "errors": [{"title": "operational-disconnect", "detail": "Disconnected for operational reasons."}]
     }
-    parts = ["\r\n", *(f"{line}\r\n" for line in sent), "no json\r\n", "[1]\r\n", b"\xff\r\n", '{"a": 1}\r\n']
+    parts: list[str | bytes] = ["\r\n", *(f"{line}\r\n" for line in sent)]
+    parts += ["no json\r\n", "[1]\r\n", b"\xff\r\n", '{"a": 1}\r\n']
     half = tweet(site, 2)[:40]
     site.answers = [streaming(LINES, [*parts, json.dumps(ending) + "\r\n", half], cut=True)]
     with fed(server.x, tmp_path / "spool") as feed:
@@ -513,7 +514,7 @@ def test_the_feeder_works_while_a_query_reads_its_spool(
         name="ids",
         checkpoint=tmp_path / "ckpt",
     )
-    until(lambda: len(ids) > 50)
+    until(lambda: len(ids) > 200)  # of four seconds, in which the feeder sees the query
     query.stop()
     until(lambda: site.counts.get("gone"))  # it has left
     query = start(frame.select("id"), sinks.memory("later"), name="later")
@@ -571,6 +572,19 @@ def test_flags_that_do_not_go_together_are_one_line(
     said = capsys.readouterr().err
     assert line in said
     assert "hush" not in said
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_dry_run_asks_no_server(
+    spark: SparkSession, server: PostsServer, site: Site, tmp_path: Path, *, there: bool
+) -> None:
+    spool = tmp_path / "spool"
+    if there:
+        spool.mkdir()
+    given = ["--url", server.x, "--spool", str(spool), "--dry-run"]
+    args = jobflags.parser("A job.", *jobflags.LINES, *jobflags.POSTS, *jobflags.RUN).parse_args(given)
+    assert jobflags.lines(spark, args).columns == ["value"]
+    assert (site.asked, spool.exists()) == ([], there)
 
 
 def test_the_raw_post_is_what_the_job_reads(spark: SparkSession, folder: Path) -> None:

@@ -62,10 +62,32 @@ def rows(file: Path) -> list[dict[str, Any]]:
     return list(pq.read_table(file, partitioning=None).to_pylist())
 
 
-def has_grown(spool: Path, before: int) -> bool:
-    return len(list(spool.glob("posts-*.jsonl"))) > before
+def wait_for_posts(feed: subprocess.Popen[str], spool: Path, number: int, *, caught_up: bool = False) -> None:
+    """Wait until a spool has so many posts, and perhaps until nothing is to be fetched any more."""
+
+    def there() -> bool:
+        assert feed.poll() is None, feed.communicate()
+        return len(numbers(spool)) >= number and not (caught_up and facts(spool)["behind"])
+
+    until(there, lambda: f"{number} posts in {spool}")
 
 
+def wait_for_batch(driver: Driver, folder: Path, number: int, *, caught_up: bool = False) -> None:
+    """Wait until a driver has committed a batch, and perhaps until nothing is to be fetched any more."""
+
+    def there() -> bool:
+        assert driver.running, driver.errors
+        committed = (folder / "ckpt" / "commits" / str(number)).exists()
+        return committed and not (caught_up and facts(folder / "spool")["behind"])
+
+    until(there, lambda: driver.errors)
+
+
+PIPES: dict[str, Any] = {
+    "stdout": subprocess.PIPE,
+    "stderr": subprocess.PIPE,
+    "env": environment(POSTS_TOKEN=TOKEN),
+}
 MASTODON = pytest.param(posts_server.federated, "mastodon", id="mastodon")
 
 
@@ -83,20 +105,18 @@ def test_a_feeder_that_is_killed_at_random_times(
 ) -> None:
     spool, pick = tmp_path / "spool", random.Random(14)  # noqa: S311 - times, not secrets
     words = [sys.executable, "-m", "sparkstream_kit", "feed", "posts", getattr(server, network), spool]
-    more = ["--every", 0.1, "--stall", 1]
     said = ""
     for round_ in range(ROUNDS + 1):
         site.hostile = round_ < ROUNDS
-        files = len(list(spool.glob("posts-*.jsonl")))
-        env = environment(POSTS_TOKEN=TOKEN)
-        with running(*words, *more, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=env) as feed:
-            until(lambda files=files: has_grown(spool, files) or feed.poll() is not None, feed.communicate)
+        enough = len(numbers(spool)) + 50
+        with running(*words, "--every", 0.1, "--stall", 1, **PIPES) as feed:
+            wait_for_posts(feed, spool, enough)
             if round_ < ROUNDS:
                 time.sleep(pick.uniform(0, 3))  # the moment of the kill, which no condition picks
                 feed.kill()
             else:
-                mark = site.published() + RATE
-                until(lambda mark=mark: max(numbers(spool)) > mark and not facts(spool)["behind"], feed.poll)
+                wait_for_posts(feed, spool, enough, caught_up=True)
+                wait_for_posts(feed, spool, len(numbers(spool)) + RATE)
                 feed.send_signal(signal.SIGTERM)
             said += "".join(feed.communicate())
             assert feed.returncode == (-signal.SIGKILL if round_ < ROUNDS else 0), said
@@ -112,7 +132,7 @@ def test_a_feeder_that_is_killed_at_random_times(
         assert counted["missed"] + counted["about"] == len(missing) > 0
     else:
         assert counted["missed"] == 0
-        assert counted["about"] == pytest.approx(len(missing), rel=0.5)
+        assert counted["about"] == pytest.approx(len(missing), rel=0.5, abs=RATE)
         assert f"about {counted['about']:,} posts missed" in said
     assert TOKEN not in said
     assert not any(TOKEN.encode() in path.read_bytes() for path in spool.iterdir())
@@ -140,17 +160,10 @@ def test_a_driver_that_is_killed_with_its_feeder(
     pick, url = random.Random(15), getattr(server, network)  # noqa: S311 - times, not secrets
     (tmp_path / "spool").mkdir()
     for round_ in range(ROUNDS):
-        before = len(list((tmp_path / "ckpt" / "commits").glob("[0-9]*")))
         site.hostile = round_ < ROUNDS - 1
+        done = len(list((tmp_path / "ckpt" / "commits").glob("[0-9]*")))
         driver = launch(url, tmp_path)
-        until(
-            lambda before=before, driver=driver: (
-                len(list((tmp_path / "ckpt" / "commits").glob("[0-9]*"))) > before or not driver.running
-            ),
-            lambda driver=driver: driver.errors,
-        )
-        if round_ == ROUNDS - 1:
-            until(lambda: not facts(tmp_path / "spool")["behind"], lambda driver=driver: driver.errors)
+        wait_for_batch(driver, tmp_path, done + 1, caught_up=not site.hostile)
         time.sleep(pick.uniform(0, 2))  # the moment of the kill, which no condition picks
         driver.kill(pick.choice(["group", "python"]))
         assert TOKEN not in driver.output + driver.errors
@@ -178,8 +191,7 @@ def test_on_spark_connect_the_feeder_is_in_the_client(
     env = environment(SPARK_REMOTE=connect, POSTS_TOKEN=TOKEN, HOME=str(tmp_path))
     driver = Driver("python", SCRIPT, (getattr(server, network), tmp_path), tmp_path, env)
     try:
-        commits = tmp_path / "ckpt" / "commits"
-        until(lambda: (commits / "1").exists() or not driver.running, lambda: driver.errors)
+        wait_for_batch(driver, tmp_path, 1)
         driver.signal(signal.SIGTERM, "python")
         assert driver.ended() == 0, driver.errors
     finally:
@@ -211,8 +223,6 @@ def test_the_trends_of_a_stream_are_those_of_its_posts(
         *window,
     )
     url = getattr(server, network)
-    checked = job("python", "hashtag_trends", "--url", url, "--dry-run", POSTS_TOKEN=TOKEN)
-    assert (checked.returncode, site.asked) == (0, []), checked.stderr
     fed = ("--url", url, "--spool", spool, "--run-for", 8)
     done = job("python", "hashtag_trends", *fed, *given, POSTS_TOKEN=TOKEN)
     assert done.returncode == 0, done.stderr

@@ -263,20 +263,21 @@ class Feeder:
             to_end: nothing more can be missed after this reading.
         """
         self._ask_at, self._failed = time.monotonic() + _PATIENCE, True
-        # What is read again after this begins some pages before its end: a post may rank before others that
+        # What is read again after this begins some posts before its end: a post may rank before others that
         # came sooner.
-        trail = deque([self._behind], _OVERLAP // _PAGE + 1)
+        read = deque([self._behind], _OVERLAP)
+        full = 0
         try:
-            while not self._stop.is_set() and (page := self._page(trail[-1])):
-                newest = max((post.id for post in page), key=_by_age)
-                for post in sorted(page, key=lambda post: _by_age(post.id)):
+            while not self._stop.is_set() and (page := self._page(read[-1])):
+                for post in page:
                     self._recent.append(post.id)
                     self._do(self._intake.take, post, later=True)
-                if newest == trail[-1]:
-                    break
-                trail.append(newest)
-                self._behind = trail[0]
+                read.extend(post.id for post in page)
+                self._behind = read[0]
                 self._do(self._intake.left_at, self._behind)
+                full = max(full, len(page))  # a server may give fewer posts than it is asked for
+                if len(page) < full:
+                    break
         except TurnedAway as err:
             if err.passes:
                 self._ask_at = time.monotonic() + wait_after(err, 1)
@@ -296,8 +297,9 @@ class Feeder:
         page = fetch(url, self._token, timeout=self._stall)
         if not isinstance(page, list):
             raise TurnedAway(200, f"{self._timeline} is no timeline", None)
-        posts = [post for post in page if isinstance(post, dict)]
-        return [Message("post", id_of(post), json.dumps(post).encode()) for post in posts if id_of(post)]
+        posts = {id_of(post): post for post in page if isinstance(post, dict)}
+        newer = sorted((each for each in posts if each and _by_age(each) > _by_age(after)), key=_by_age)
+        return [Message("post", each, json.dumps(posts[each]).encode()) for each in newer]
 
 
 def _by_age(post: str) -> tuple[int, str]:

@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 # What X ("data dictionary: Post") and Mastodon ("Status") call what a post has.
 _POST = """id STRING, created_at TIMESTAMP, text STRING, content STRING, tags ARRAY<STRUCT<name: STRING>>,
     entities STRUCT<hashtags: ARRAY<STRUCT<tag: STRING>>>"""
-_LOOK_EVERY = 2.0  # seconds from one look at the queries to the next
+_LOOK_EVERY = 1.0  # seconds from one look at the queries to the next
 _PATIENCE = 10.0  # seconds for a feeder to keep what has come
 _AGAIN = 16.0  # seconds until a feeder that could not go on is made anew
 _feeding: dict[Path, _Feeding] = {}  # by spool
