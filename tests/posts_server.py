@@ -31,6 +31,7 @@ class Site:
         rate: posts a second.
         ids: the id of each post by its number, as the network makes them.
         hostile: connections are limited, cut in the middle of a line, stalled, and posts come twice.
+        closed: the timeline answers that it is asked too often.
         answers: for the next connections to a stream, what each gets in place of the posts; a function that
             is given the handler.
     """
@@ -38,6 +39,7 @@ class Site:
     rate: float = 0.0
     ids: Callable[[int], int] = lambda number: 10**17 + number
     hostile: bool = False
+    closed: bool = False
     answers: list[Callable[[Handler], object]] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
@@ -205,7 +207,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def timeline(self, query: dict[str, str]) -> None:
         """Answer with the posts right after `min_id`, the newest first."""
         site, limit = self.site, min(int(query.get("limit", 20)), 40)
-        if site.hostile and random.random() < 0.03:  # noqa: S311
+        if site.closed or (site.hostile and random.random() < 0.03):  # noqa: S311
             self.whole(429, {"error": "Too many requests"}, X_RateLimit_Reset=_iso(time.time() + 1))
             return
         after = int(query.get("min_id", 0))

@@ -183,6 +183,30 @@ def test_what_came_meanwhile_is_fetched_also_what_ranks_before_it(tmp_path: Path
     assert facts.missed == facts.about == 0
 
 
+def test_what_is_yet_to_be_fetched_is_known_to_the_next_feeder(tmp_path: Path, until: Any) -> None:
+    site = Site(rate=500, ids=posts_server.federated)
+    server = PostsServer(site)
+    number = {str(site.ids(each)): each for each in range(60_000)}
+    with fed(server.mastodon, tmp_path) as feed:
+        until(lambda: feed.feeder.facts.posts > 100)
+    before = site.published()
+    until(lambda: site.published() > before + 100)
+    site.closed = True
+    with fed(server.mastodon, tmp_path) as feed:
+        posts = feed.feeder.facts.posts
+        until(lambda: feed.feeder.facts.posts > posts + 400)  # more than are read again anyway
+        assert str(feed.stop()).endswith("what was missed last is fetched at the next start")
+    site.closed = False
+    with fed(server.mastodon, tmp_path) as feed:
+        until(lambda: "fetched that had been missed" in "".join(feed.said))
+        fetched = feed.feeder.facts.posts
+        until(lambda: feed.feeder.facts.posts > fetched + 200)
+        feed.stop()
+    server.close()
+    got = [number[post["id"]] for post in read(tmp_path)]
+    assert set(range(got[0], max(got) + 1)) - set(got) == set()
+
+
 @pytest.mark.parametrize(("ids", "exact"), [(posts_server.numbered, True), (posts_server.scattered, False)])
 def test_what_cannot_be_fetched_is_counted_by_number_or_by_time(
     tmp_path: Path, until: Any, ids: Callable[[int], int], *, exact: bool

@@ -19,7 +19,7 @@ from sparkstream_kit._waiting import in_thread
 from sparkstream_kit.connectors.posts.defaults import EVERY, STALL, TOKEN
 from sparkstream_kit.connectors.posts.feeder import Feeder
 from sparkstream_kit.connectors.posts.wire import Token, is_url
-from sparkstream_kit.errors import InvalidInputError, KitError
+from sparkstream_kit.errors import InvalidInputError, KitError, innermost_cause
 from sparkstream_kit.sources.files import text
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class _Feeding:
             if self._is_wanted():
                 stop = threading.Event()
                 feeding = in_thread("feed", partial(self._feed, stop))
-                while self._goes_on() and self._is_wanted():
+                while self._goes_on() and self._is_wanted() and feeding.is_alive():
                     self._over.wait(_LOOK_EVERY)
                 stop.set()
                 feeding.join(_PATIENCE)
@@ -186,10 +186,10 @@ class _Feeding:
     def _is_wanted(self) -> bool:
         try:
             active = [self._is_read_by(query) for query in self.spark.streams.active]
-        except Exception as err:
+        except Exception as err:  # noqa: BLE001 - of Spark's JVM or of a server, which may have gone
             if self._goes_on():
-                raise
-            _log.debug("the session has ended: %s", err)
+                self._say(f"Spark does not say which queries run ({innermost_cause(err)}); the feeder ends")
+            self._over.set()
             return False
         self._read_before |= True in active
         return not self._read_before or any(each is not False for each in active)
