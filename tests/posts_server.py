@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.server
 import json
 import random
+import ssl
 import threading
 import time
 import urllib.parse
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
 TOKEN = "sesame-open-7f3a"  # noqa: S105 - of this server alone
 START = 1_700_000_000_000  # milliseconds since 1970, of the first post
@@ -237,14 +239,24 @@ def streaming(kind: str, parts: Iterable[str | bytes], *, cut: bool = False) -> 
 
 
 class PostsServer:
-    """The server, on a free port, in threads of this process."""
+    """The server, on a free port, in threads of this process.
 
-    def __init__(self, site: Site) -> None:
+    Args:
+        site: what it has.
+        certificate: a file with a certificate for `localhost` and its key; the server then speaks TLS.
+    """
+
+    def __init__(self, site: Site, certificate: Path | None = None) -> None:
         self.site = site
         handler = type("SiteHandler", (Handler,), {"site": site})
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+            self.url = f"https://localhost:{self._server.server_address[1]}"
         self.x = f"{self.url}/2/tweets/search/stream"
         self.mastodon = f"{self.url}/api/v1/streaming/public"
         threading.Thread(target=self._server.serve_forever, args=[0.05], daemon=True).start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import hashtag_trends
 import posts_server
 import pytest
-from conftest import running
+from conftest import missing, running
 from posts_server import TOKEN, PostsServer, Site, streaming, tweet
 from pyspark.sql import functions as F
 
@@ -437,6 +438,30 @@ def test_a_token_that_is_missing_wrong_or_in_the_wrong_place_is_one_line_without
     )
     assert said(f"http://me:{wrong}@host/").startswith("others can see a token in a URL; leave it out")
     assert said("http://api.example/stream", wrong).endswith("to everyone on the way; give https://")
+
+
+def test_a_certificate_is_verified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until: Any, site: Site
+) -> None:
+    if shutil.which("openssl") is None:
+        missing("needs openssl")
+    key, certificate, both = tmp_path / "key", tmp_path / "certificate", tmp_path / "both"
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
+    made += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(made, check=True, capture_output=True)
+    both.write_text(key.read_text() + certificate.read_text())
+    site.rate = 50
+    server = PostsServer(site, both)
+    line = f"{server.x} cannot be read: its certificate is not to be trusted: self-signed certificate"
+    with pytest.raises(InvalidInputError, match=line):
+        Fed(server.x, tmp_path / "spool")
+    assert site.asked == []  # the token was not sent
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with pytest.raises(InvalidInputError, match="is not to be trusted: .*not valid for '127.0.0.1'"):
+        Fed(server.x.replace("localhost", "127.0.0.1"), tmp_path / "spool")
+    with fed(server.x, tmp_path / "spool") as feed:
+        until(lambda: feed.feeder.facts.posts)
+    server.close()
 
 
 @pytest.mark.usefixtures("token")
