@@ -1,4 +1,4 @@
-"""The query of `plain.py` through the kit: session, source, sink, start and run, and no check of the lines."""
+"""The query of `plain.py` through the kit: session, source, sink, start and run, without a check of lines."""
 
 import csv
 import sys
