@@ -208,6 +208,19 @@ def test_what_is_yet_to_be_fetched_is_known_to_the_next_feeder(tmp_path: Path, u
     assert set(range(got[0], max(got) + 1)) - set(got) == set()
 
 
+def test_a_stop_in_the_middle_of_a_timeline_leaves_the_rest_to_be_fetched(
+    server: PostsServer, tmp_path: Path
+) -> None:
+    feeder = Feeder(server.mastodon, tmp_path, token=KNOWN, say=print)
+    feeder._behind = "7"  # noqa: SLF001 - at this moment no stop can be timed from outside
+    feeder._stop.set()  # noqa: SLF001
+    feeder._catch_up(to_end=True)  # noqa: SLF001
+    assert feeder._behind == "7"  # noqa: SLF001
+    stop = threading.Event()
+    stop.set()
+    feeder.run(stop)
+
+
 @pytest.mark.parametrize(("ids", "exact"), [(posts_server.numbered, True), (posts_server.scattered, False)])
 def test_what_cannot_be_fetched_is_counted_by_number_or_by_time(
     tmp_path: Path, until: Any, ids: Callable[[int], int], *, exact: bool
@@ -394,6 +407,7 @@ def test_a_feeder_that_is_stopped_keeps_what_has_come_and_says_what_was_done(
     [
         ("/none", "there is nothing at {url} (404 Not Found); correct the address: Not found"),
         ("/page", "{url} is a page of HTML, not a stream of posts"),
+        ("/whole", "{url} is a whole document, not a stream of posts"),
         ("/rules", "{url} answers 409 Conflict: The stream has no rules"),
     ],
 )
@@ -403,6 +417,7 @@ def test_a_server_that_has_no_stream_is_one_line(
     url = f"{server.url}{path}" if path == "/none" else server.x
     answers: dict[str, Callable[[posts_server.Handler], object]] = {
         "/page": lambda handler: handler.whole(200, "<html>", "text/html; charset=utf-8"),
+        "/whole": lambda handler: handler.whole(200, [{"id": "1"}]),
         "/rules": lambda handler: handler.whole(
             409, {"title": "Conflict", "detail": "The stream has no rules"}
         ),

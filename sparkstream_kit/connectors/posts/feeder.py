@@ -104,7 +104,7 @@ class Feeder:
         self._stream: Stream | None = None
         try:
             self._stream = self._first()
-        except InvalidInputError:
+        except BaseException:
             self._spool.close()
             raise
 
@@ -286,6 +286,8 @@ class Feeder:
             self._timeline, to_end = None, True
         except _FAILED:
             return  # it is asked again with what comes next
+        if self._stop.is_set():  # perhaps in the middle: the next feeder goes on
+            return
         self._failed = False
         if to_end:
             self._behind = ""

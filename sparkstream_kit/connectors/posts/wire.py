@@ -168,9 +168,10 @@ class Stream:
         self._event = event
         kind = self._response.headers.get_content_type() if "content-type" in self._response.headers else ""
         self._events = kind == "text/event-stream"
-        if not self._events and kind not in _STREAMS:
+        whole = self._response.length is not None  # a stream does not say how long it is
+        if whole or not (self._events or kind in _STREAMS):
             self.close()
-            page = "a page of HTML" if "html" in kind else kind
+            page = "a page of HTML" if "html" in kind else "a whole document" if whole else kind
             raise TurnedAway(200, f"{without_secrets(url)} is {page}, not a stream of posts", None)
 
     def close(self) -> None:
