@@ -21,6 +21,7 @@ EXTRAS = {
     "sparkstream_kit.cli.app": {"typer", "rich", "click"},
     "sparkstream_kit.cli.common": {"typer"},
     "sparkstream_kit.cli.feeding": {"typer"},
+    "sparkstream_kit.cli.posting": {"typer"},
     "sparkstream_kit.cli.watching": {"typer"},
     "sparkstream_kit.connectors.arrow": {"pyarrow"},
     "sparkstream_kit.connectors.delta.rust": {"deltalake", "pyarrow"},
