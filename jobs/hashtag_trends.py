@@ -3,7 +3,7 @@
 The posts are lines of JSON: statuses of Mastodon, or {"data": {"id", "text", "created_at"}} of the X API v2.
 A post that comes again counts once. The summary counts what is later than --watermark, or no post.
 Guarantee: every post counts exactly once in --database, over restarts on the same --checkpoint.
-Run: spark-submit jobs/hashtag_trends.py INPUT_DIR
+Run: spark-submit jobs/hashtag_trends.py INPUT_DIR      or in its place: --url URL --spool DIR
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def transform(
 @jobflags.exit_codes
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the trends go to standard output, everything else to standard error."""
-    flags = (*jobflags.LINES, "--max-bad", *jobflags.EVENT_TIME, *jobflags.RUN)
+    flags = (*jobflags.LINES, *jobflags.POSTS, "--max-bad", *jobflags.EVENT_TIME, *jobflags.RUN)
     parser = jobflags.parser(__doc__, *flags)
     says = "Also write to the table hashtag_trends of this database; needs --checkpoint."
     parser.add_argument("--database", metavar="URL", type=jobflags.database, help=says)
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     says = "From one window's start to the next one's. Default: %(default)s."
     parser.add_argument("--slide", metavar="DURATION", default="1 minute", help=says)
     args = parser.parse_args(argv)
-    jobflags.check_apart(args.input_dir, {"--database": args.database})
+    jobflags.check_apart(args.input_dir or args.spool, {"--database": args.database})
 
     from sparkstream_kit import run, sinks, spark_session, start, windows
 

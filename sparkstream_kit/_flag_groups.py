@@ -45,7 +45,22 @@ LINES = {
     ),
 }
 
-# The same, where lines can be headers, and bad.
+# Posts over HTTP, in the place of the above.
+POSTS = {
+    "--url": _value(
+        "URL",
+        _flag_values.url,
+        "Read posts from this stream of X, of Mastodon or of a server like them, in place of INPUT_DIR. A "
+        "token is taken from the environment variable POSTS_TOKEN.",
+    ),
+    "--spool": _value(
+        "DIR",
+        str,
+        "With --url, keep the posts in this folder, from which they are read. Default: a temporary folder.",
+    ),
+}
+
+# The same as LINES, where lines can be headers, and bad.
 INPUT = {
     **LINES,
     "--header": _switch(

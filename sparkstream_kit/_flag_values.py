@@ -98,6 +98,22 @@ def servers(text: str) -> str:
     return text
 
 
+def url(text: str) -> str:
+    """Read a URL of HTTP. Everyone on the machine can see a command line: a token in it is refused.
+
+    Example:
+        >>> url("https://api.x.com/2/tweets/sample/stream")
+        'https://api.x.com/2/tweets/sample/stream'
+    """
+    if without_secrets(text) != text:
+        raise ArgumentTypeError(
+            "others can see a token on the command line; leave it out, and put it into POSTS_TOKEN"
+        )
+    if not re.match("https?://", text, re.IGNORECASE):
+        raise ArgumentTypeError(f"{text!r} is no URL, such as https://api.x.com/2/tweets/sample/stream")
+    return text
+
+
 def interval(text: str) -> str:
     """Read the time from one batch to the next, in the words of Spark's trigger."""
     if not re.fullmatch(r"\s*\d+ *(milliseconds?|seconds?|minutes?|hours?)\s*", text):

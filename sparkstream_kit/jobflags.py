@@ -1,8 +1,8 @@
 """The command line of jobs: flags that mean the same in every job, checked before PySpark is imported.
 
-A job names the flags that it can honour, one by one or as a group: `*INPUT`, `*LINES`, `*SERVER`, `*OUTPUT`,
-`*FOLDER`, `*EVENT_TIME`, `*RUN` (with `*SHOW` in it), `*RUN_BY_KEY`, `*SHOW`. `lines` turns the input flags
-into a stream, and `outputs` the output flags into sinks. `exit_codes` is how a job ends.
+A job names the flags that it can honour, one by one or as a group: `*INPUT`, `*LINES`, `*POSTS`, `*SERVER`,
+`*OUTPUT`, `*FOLDER`, `*EVENT_TIME`, `*RUN` (with `*SHOW` in it), `*RUN_BY_KEY`, `*SHOW`. `lines` turns the
+input flags into a stream, and `outputs` the output flags into sinks. `exit_codes` is how a job ends.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sparkstream_kit import display
+from sparkstream_kit._dry_run import would_make
 from sparkstream_kit._exits import exit_codes, take_standard_streams
 from sparkstream_kit._files import plain
 from sparkstream_kit._flag_groups import (
@@ -26,6 +27,7 @@ from sparkstream_kit._flag_groups import (
     INPUT,
     LINES,
     OUTPUT,
+    POSTS,
     RUN,
     RUN_BY_KEY,
     SERVER,
@@ -50,6 +52,7 @@ __all__ = [
     "INPUT",
     "LINES",
     "OUTPUT",
+    "POSTS",
     "RUN",
     "RUN_BY_KEY",
     "SERVER",
@@ -72,6 +75,7 @@ __all__ = [
 ]
 
 _OF_KAFKA = ("--kafka", "--topic")
+_INSTEAD = ("--kafka", "--url")  # of INPUT_DIR
 
 # Flags whose file or folder may not be in the input folder.
 _WRITTEN = (
@@ -112,7 +116,7 @@ def parser(doc: str | None, *flags: str, table: str = "result", **defaults: Any)
     """
     made = _Parser(description=doc, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
     made.shared = flags
-    known = {**INPUT, **SERVER, **OUTPUT, **EVENT_TIME, **FOLDER, **RUN}
+    known = {**INPUT, **POSTS, **SERVER, **OUTPUT, **EVENT_TIME, **FOLDER, **RUN}
     folder = "OUT_DIR/_checkpoint" if "OUT_DIR" in flags else "a temporary folder"
     for flag in flags:
         says = known[flag]["help"].replace("TABLE", table).replace("a temporary folder", folder)
@@ -128,8 +132,10 @@ class _Parser(ArgumentParser):
     shared: Sequence[str] = ()
 
     def error(self, message: str) -> NoReturn:
-        if "required: INPUT_DIR" in message and "--kafka" in self.shared:
-            message = message.replace("INPUT_DIR", "INPUT_DIR or --kafka", 1)
+        if "required: INPUT_DIR" in message and (
+            others := [flag for flag in _INSTEAD if flag in self.shared]
+        ):
+            message = message.replace("INPUT_DIR", " or ".join(["INPUT_DIR", *others]), 1)
         raise InvalidInputError(f"{message}; see --help")
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -140,14 +146,17 @@ class _Parser(ArgumentParser):
             name = word.partition("=")[0]
             if name.startswith("--") and name not in flags:
                 raise InvalidInputError(f"unknown argument {name}{hint(name, flags)}; see --help")
-        from_kafka = any(re.fullmatch("--kafka(=.*)?", word, re.DOTALL) for word in given)
-        for action in self._actions if "--kafka" in self.shared else ():
+        shared = [flag for flag in _INSTEAD if flag in self.shared]
+        instead = [flag for flag in shared if any(word.partition("=")[0] == flag for word in given)]
+        for action in self._actions if shared else ():
             if action.dest == "input_dir":
-                action.nargs = SUPPRESS if from_kafka else None  # SUPPRESS takes no word
+                action.nargs = SUPPRESS if instead else None  # SUPPRESS takes no word
         parsed, rest = self.parse_known_args(given, namespace)
         if rest:
-            if from_kafka and "INPUT_DIR" in self.shared and not rest[0].startswith("-"):
-                raise InvalidInputError("--kafka is in place of INPUT_DIR: leave out one of them; see --help")
+            if instead and "INPUT_DIR" in self.shared and not rest[0].startswith("-"):
+                raise InvalidInputError(
+                    f"{instead[0]} is in place of INPUT_DIR: leave out one of them; see --help"
+                )
             raise InvalidInputError(f"unknown argument {rest[0]}; see --help")
         if "OUT_DIR" in self.shared and parsed.checkpoint is None:
             parsed.checkpoint = f"{parsed.out_dir.rstrip('/')}/_checkpoint"
@@ -163,20 +172,41 @@ def _check(given: Mapping[str, Any]) -> None:
         check_file("--snapshot", given["--snapshot"], ".csv", ".json")
     if given.get("--chart") is not None:
         display.check_chart(given["--chart"])
-    if given.get("--available-now") and given.get("--trigger"):
-        raise InvalidInputError("--available-now and --trigger exclude each other; give one of them")
+    _check_pairs(given)
+    if given.get("--url"):
+        _check_url(given)
+    for place in ("INPUT_DIR", "--spool"):
+        if place in given:
+            check_apart(given[place], {flag: given.get(flag) for flag in _WRITTEN})
+
+
+def _check_pairs(given: Mapping[str, Any]) -> None:
     if given.get("--drain") and not given.get("--available-now"):
         raise InvalidInputError("--drain is for the end of the input; give --available-now, too")
     kept = [flag for flag in ("--database", "--delta") if flag in given]
     if given.get("--take-over") and not any(given[flag] for flag in kept):
         said = f"--take-over does nothing without {' or '.join(kept)}; give both, or neither"
         raise InvalidInputError(said)
+    for one, other in (("--available-now", "--trigger"), ("--kafka", "--url")):
+        if given.get(one) and given.get(other):
+            raise InvalidInputError(f"{one} and {other} exclude each other; give one of them")
     if bool(given.get("--kafka")) != bool(given.get("--topic")):
         raise InvalidInputError("--kafka and --topic belong together; give both, or neither")
-    if given.get("--max-offsets-per-trigger") and not given.get("--kafka"):
-        raise InvalidInputError("--max-offsets-per-trigger does nothing without --kafka; leave it out")
-    if "INPUT_DIR" in given:
-        check_apart(given["INPUT_DIR"], {flag: given.get(flag) for flag in _WRITTEN})
+    for flag, of_flag in (("--max-offsets-per-trigger", "--kafka"), ("--spool", "--url")):
+        if given.get(flag) and not given.get(of_flag):
+            raise InvalidInputError(f"{flag} does nothing without {of_flag}; leave it out")
+
+
+def _check_url(given: Mapping[str, Any]) -> None:
+    if given.get("--available-now"):
+        raise InvalidInputError(
+            "--available-now ends with what is there, and --url waits for what comes; give --run-for, or the "
+            "folder of an earlier --spool as INPUT_DIR"
+        )
+    if given.get("--checkpoint") and not given.get("--spool"):
+        raise InvalidInputError(
+            "--url with --checkpoint needs --spool, a folder that a restart finds again; give it"
+        )
 
 
 def _name(flag: str) -> str:
@@ -254,12 +284,15 @@ def lines(spark: SparkSession, args: Namespace) -> DataFrame:
     Returns:
         A streaming DataFrame with `value` (string): a line without its line end. From Kafka also with
         `_file` (string), such as "kafka:sales/0/17" for the record 17 of partition 0, by which a bad line is
-        found again (`quarantine.parse_csv`).
+        found again (`quarantine.parse_csv`). From a URL a line is a post.
 
     Raises:
-        InvalidInputError: as for `sources.text` and `sources.kafka`.
+        InvalidInputError: as for `sources.text`, `sources.kafka` and `sources.posts`.
     """
     from sparkstream_kit import sources
+
+    if getattr(args, "url", None):
+        return _posts(spark, args)
 
     if getattr(args, "kafka", None):
         most = args.max_offsets_per_trigger
@@ -267,6 +300,19 @@ def lines(spark: SparkSession, args: Namespace) -> DataFrame:
         place = "concat_ws('/', concat('kafka:', topic), partition, offset) AS _file"
         return records.selectExpr("value", place)
     return sources.text(spark, args.input_dir, max_files_per_trigger=args.max_files_per_trigger)
+
+
+def _posts(spark: SparkSession, args: Namespace) -> DataFrame:
+    from sparkstream_kit import sources
+
+    if args.spool is None:
+        args.temporary_spool = tempfile.TemporaryDirectory(prefix="sparkstream-", ignore_cleanup_errors=True)
+        args.spool = args.temporary_spool.name
+    most = args.max_files_per_trigger
+    if args.dry_run:
+        would_make(args.spool)
+        return sources.posts(spark, args.spool, max_files_per_trigger=most).select("value")
+    return sources.posts(spark, args.url, spool=args.spool, max_files_per_trigger=most).select("value")
 
 
 def outputs(args: Namespace, part: Callable[[DataFrame], DataFrame] | None = None) -> list[Sink]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "current",
     "endpoint",
+    "has_ended",
     "identity",
     "is_connect",
     "jvm_runs",
@@ -65,6 +66,11 @@ def runs() -> bool:
 def runs_here() -> bool:
     """Say whether a classic session runs, in the JVM of this process."""
     return SparkContext._active_spark_context is not None
+
+
+def has_ended(spark: Any) -> bool:
+    """Say whether a session has been stopped."""
+    return bool(spark.is_stopped) if is_connect(spark) else spark.sparkContext._jsc is None
 
 
 def jvm_runs() -> bool:

@@ -16,6 +16,7 @@ from sparkstream_kit import _files, feeds
 from sparkstream_kit.cli.common import flag as _flag
 from sparkstream_kit.cli.common import say as _say
 from sparkstream_kit.cli.common import stopped_by_signal as _stopped_by_signal
+from sparkstream_kit.cli.posting import posts_command
 from sparkstream_kit.errors import InvalidInputError
 
 try:
@@ -44,11 +45,10 @@ def add_feeds(feed: typer.Typer) -> None:
         )
     )
     doc = "Land posts of two networks as JSON lines."
-    feed.command("posts")(
-        _generator(
-            "posts.json", feeds.posts_rows, feeds.posts_truth, doc, time="created_at", line=feeds.posts_line
-        )
+    generated = _generator(
+        "posts.json", feeds.posts_rows, feeds.posts_truth, doc, time="created_at", line=feeds.posts_line
     )
+    feed.command("posts")(posts_command(generated))
     feed.command("ads")(_ads())
     feed.command("cards")(_cards())
     feed.command("messages")(_messages())

@@ -12,10 +12,23 @@ from sparkstream_kit._lazy import attributes
 if TYPE_CHECKING:
     from sparkstream_kit.connectors.delta.source import delta
     from sparkstream_kit.connectors.kafka.source import kafka
+    from sparkstream_kit.connectors.posts.source import posts
     from sparkstream_kit.sources.builtin import rate, socket_lines, table
     from sparkstream_kit.sources.files import csv, json, orc, parquet, text
 
-__all__ = ["csv", "delta", "json", "kafka", "orc", "parquet", "rate", "socket_lines", "table", "text"]
+__all__ = [
+    "csv",
+    "delta",
+    "json",
+    "kafka",
+    "orc",
+    "parquet",
+    "posts",
+    "rate",
+    "socket_lines",
+    "table",
+    "text",
+]
 
 __getattr__ = attributes(
     __name__,
@@ -26,6 +39,7 @@ __getattr__ = attributes(
         "kafka": "sparkstream_kit.connectors.kafka.source",
         "orc": "sparkstream_kit.sources.files",
         "parquet": "sparkstream_kit.sources.files",
+        "posts": "sparkstream_kit.connectors.posts.source",
         "rate": "sparkstream_kit.sources.builtin",
         "socket_lines": "sparkstream_kit.sources.builtin",
         "table": "sparkstream_kit.sources.builtin",

@@ -7,13 +7,14 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, pretend_master
 from deltalake import DeltaTable
 from pyspark.sql import functions as F
 from sink_streams import finish, forget_commit, three_batches, totals
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
+from sparkstream_kit.sinks.base import opened
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -148,6 +149,21 @@ def test_keys_that_do_not_tell_rows_apart(
 ) -> None:
     frame = stream.selectExpr(f"{key} AS key", "n")
     assert said in refused(frame, sinks.delta(out, how="upsert", keys=["key"]), tmp_path / "ckpt", "update")
+
+
+def test_a_key_may_have_any_name(spark: SparkSession, stream: DataFrame, out: Path, tmp_path: Path) -> None:
+    names = ["order", "a.b", 'a"b', "a'b", "a`b", "Käse"]
+    named = totals(stream).select(*[F.col("k").alias(name) for name in names], "total")
+    finish(named, sinks.delta(out, how="upsert", keys=names, writer="spark"), tmp_path / "ckpt", "update")
+    assert rows(spark, out) == [(*[key] * len(names), total) for key, total in TOTALS]
+
+
+def test_a_disk_of_each_node_is_refused(
+    spark: SparkSession, stream: DataFrame, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_master(spark, monkeypatch, "spark://host:7077")
+    with pytest.raises(InvalidInputError, match=f"delta {out} is a local path, but the master is"):
+        opened(sinks.delta(out, writer="spark"), stream, None)
 
 
 def test_the_last_batch_is_known_after_a_checkpoint_of_the_table(

@@ -1,0 +1,313 @@
+"""The feeder: reads a stream of posts without end and keeps them in a spool, over cuts, stalls and limits.
+
+What was missed meanwhile: Mastodon's timelines are read from the last post on (`min_id`, "timelines API
+methods"); a server of events is asked by `Last-Event-ID` ("Server-sent events" in the HTML standard); a URL
+of X with `backfill_minutes` brings what is younger ("Recovery and redundancy"). Where there is nothing of
+this kind, the posts are gone, and their number is told.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+import time
+from collections import deque
+from functools import partial
+from queue import Empty, Queue
+from sqlite3 import Error as DatabaseError
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from sparkstream_kit.connectors.posts.again import timeline_of, wait_after
+from sparkstream_kit.connectors.posts.defaults import EVERY, STALL
+from sparkstream_kit.connectors.posts.intake import Intake
+from sparkstream_kit.connectors.posts.spool import Spool
+from sparkstream_kit.connectors.posts.wire import (
+    Message,
+    Stream,
+    Token,
+    TurnedAway,
+    check_url,
+    fetch,
+    id_of,
+    why,
+)
+from sparkstream_kit.errors import InvalidInputError, nobody_listens, unknown_host
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+
+    from sparkstream_kit.connectors.posts.spool import Facts
+
+__all__ = ["Feeder"]
+
+_FAILED = (OSError, http.client.HTTPException)
+_BRIEF = 5.0  # seconds: what ends sooner has not been up
+_OVERLAP = 200  # posts: a post of another server gets its place among the ids by when it was written
+_PAGE = 40  # posts, the most that Mastodon gives at once
+_REMEMBERED = 1000  # ids, of which the highest may have come some posts ago
+_PATIENCE = 5.0  # seconds until a timeline is asked again, and for a reader to end
+_LOOK_EVERY = 0.1  # seconds until a stop is seen
+
+
+class Feeder:
+    """Keeps the posts of a stream in a spool, until it is told to stop.
+
+    Its first connection is made here, so that a wrong address or token is said at once; from then on it tries
+    again, whatever happens.
+
+    Args:
+        url: of the stream.
+        folder: the spool.
+        token: for the server.
+        timeline: a URL that gives the posts after `min_id`, as Mastodon's do; by default that of the stream.
+        every: seconds from one file to the next.
+        stall: seconds without anything from the server, after which the connection counts as dead.
+        say: is told what a user should know, a line for each.
+
+    Raises:
+        InvalidInputError: the server cannot be reached or is no stream, the token is refused, or the folder
+            cannot be written or has a feeder.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        folder: str | os.PathLike[str],
+        *,
+        token: Token,
+        timeline: str | None = None,
+        every: float = EVERY,
+        stall: float = STALL,
+        say: Callable[[str], object],
+    ) -> None:
+        for each in (url, *([timeline] if timeline else [])):
+            check_url(each, token)
+        for name, seconds in (("every", every), ("stall", stall)):
+            if not seconds > 0:
+                raise InvalidInputError(f"{name} is {seconds} seconds; give a number above 0")
+        self._url, self._token, self._stall, self._every, self._say = url, token, stall, every, say
+        self._timeline = timeline or timeline_of(url)
+        self._inbox: Queue[Callable[[], object]] = Queue(10_000)  # a slow disk slows the reading down
+        self._stop = threading.Event()
+        self._spool = Spool(folder)
+        self._intake = Intake(self._spool, say)
+        self._event = self._spool.facts.event
+        self._behind = self._spool.facts.behind
+        self._recent = deque(self._spool.latest(_REMEMBERED), _REMEMBERED)
+        self._ask_at, self._failed = 0.0, False  # of the timeline
+        self._refusal: TurnedAway | None = None  # of the first connection, if it may do better later
+        self._unwritten = ""
+        self._stream: Stream | None = None
+        try:
+            self._stream = self._first()
+        except BaseException:
+            self._spool.close()
+            raise
+
+    @property
+    def facts(self) -> Facts:
+        """What is known of the spool."""
+        return self._spool.facts
+
+    def _first(self) -> Stream | None:
+        """Return the first connection; None where the server asks to wait."""
+        host = urlsplit(self._url)
+        try:
+            return self._connected()
+        except TurnedAway as err:
+            if not err.passes:
+                raise InvalidInputError(err.line) from None
+            self._refusal = err
+            self._say(self._again(err, 1))
+        except ConnectionRefusedError:
+            port = host.port or (443 if host.scheme == "https" else 80)
+            line = nobody_listens(f"{host.hostname}:{port}").partition("; ")[0]
+            raise InvalidInputError(f"{line}; correct the address") from None
+        except _FAILED as err:
+            if isinstance(err, socket.gaierror):
+                raise InvalidInputError(unknown_host(str(host.hostname))) from None
+            raise InvalidInputError(f"{self._url} cannot be read: {why(err)}") from None
+        return None
+
+    def _connected(self) -> Stream:
+        return Stream(self._url, self._token, stall=self._stall, event=self._event or None)
+
+    # --- in the thread that calls: what has come goes into the spool
+
+    def run(self, stop: threading.Event) -> Facts:
+        """Feed until `stop` is set, keep what has come, and return what was done."""
+        self._stop = stop
+        reader = threading.Thread(target=self._read, name="sparkstream-posts", daemon=True)
+        reader.start()
+        try:
+            while not stop.is_set():
+                self._take_for(self._every)
+                self._land()
+            end = time.monotonic() + _PATIENCE
+            while reader.is_alive() and time.monotonic() < end:
+                self._hang_up()  # again, as it may just have connected
+                reader.join(_LOOK_EVERY)
+                self._take_rest()
+            self._take_rest()
+            self._intake.closed()
+            self._land()
+        finally:
+            stop.set()
+            self._hang_up()
+            self._spool.close()
+        return self.facts
+
+    def _take_for(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0 and not self._stop.is_set():
+            try:
+                take = self._inbox.get(timeout=min(left, _LOOK_EVERY))
+            except Empty:
+                continue
+            take()
+
+    def _take_rest(self) -> None:
+        while not self._inbox.empty():
+            self._inbox.get()()
+
+    def _land(self) -> None:
+        try:
+            self._intake.land()
+            self._unwritten = ""
+        except (OSError, DatabaseError) as err:
+            line = f"cannot write in {self._spool.folder} ({getattr(err, 'strerror', None) or err})"
+            if self._stop.is_set():
+                raise InvalidInputError(f"{line}; the posts of the last moments are lost") from err
+            if line != self._unwritten:
+                self._say(f"{line}; it is tried again")
+            self._unwritten = line
+
+    def _hang_up(self) -> None:
+        if (stream := self._stream) is not None:
+            stream.close()
+
+    # --- in a thread of its own: the connections
+
+    def _do(self, function: Callable[..., object], *args: object, **more: object) -> None:
+        self._inbox.put(partial(function, *args, **more))
+
+    def _read(self) -> None:
+        try:
+            self._connect_again_and_again()
+        except BaseException as err:  # noqa: BLE001 - raised in the thread that waits
+            self._do(_raised, err)
+
+    def _connect_again_and_again(self) -> None:
+        error: Exception | None = self._refusal
+        failures = 1 if error else 0
+        self._stop.wait(wait_after(error, failures))
+        while not self._stop.is_set():
+            error, began = None, time.monotonic()
+            try:
+                self._stream = self._stream or self._connected()
+                if not self._stop.is_set():
+                    self._follow(self._stream)
+            except (TurnedAway, *_FAILED) as err:
+                error = err
+            if self._stream is not None:
+                self._stream.close()
+                self._stream = None
+                self._do(self._intake.closed)
+            if self._stop.is_set():
+                return
+            up = time.monotonic() - began >= _BRIEF and not isinstance(error, TurnedAway)
+            failures = 0 if up else failures + 1
+            self._do(self._say, self._again(error, failures))
+            self._stop.wait(wait_after(error, failures))
+
+    def _again(self, error: Exception | None, failures: int) -> str:
+        wait = wait_after(error, failures)
+        ended = "the connection has ended" + (f": {why(error)}" if error else "")
+        line = error.line if isinstance(error, TurnedAway) else ended
+        return f"{line}; next try {f'in {wait:,.1f} s' if wait else 'now'}"
+
+    def _follow(self, stream: Stream) -> None:
+        """Hand on what a connection brings until it ends."""
+        self._do(self._intake.opened, self._resumes)
+        if self._timeline and self._recent:
+            # The highest ids but some: among the last to come may be one from hours ago.
+            highest = sorted(self._recent, key=_by_age)[-_OVERLAP:]
+            self._behind = self._behind or highest[0]
+            self._do(self._intake.left_at, self._behind)
+            self._catch_up()
+        for message in stream.messages():
+            if message.kind == "post":
+                self._recent.append(message.id)
+                self._event = message.event or self._event
+            self._do(self._intake.take, message)
+            # Mastodon answers a little before it listens for new posts: what came between is in the timeline
+            # once the stream has brought something.
+            is_post = message.kind == "post"
+            if self._behind and ((is_post and not self._failed) or time.monotonic() >= self._ask_at):
+                self._catch_up(to_end=is_post)
+
+    def _resumes(self, seconds: float) -> bool:
+        """Say whether the server sends again what was missed in a time without a connection."""
+        query = {name.lower(): value for name, value in parse_qsl(urlsplit(self._url).query)}
+        minutes = query.get("backfill_minutes", query.get("backfillminutes", ""))
+        return bool(self._timeline or self._event) or (minutes.isdecimal() and seconds <= 60 * int(minutes))
+
+    def _catch_up(self, *, to_end: bool = False) -> None:
+        """Read the timeline from where it was left.
+
+        Args:
+            to_end: nothing more can be missed after this reading.
+        """
+        self._ask_at, self._failed = time.monotonic() + _PATIENCE, True
+        # What is read again after this begins some posts before its end: a post may rank before others that
+        # came sooner.
+        read = deque([self._behind], _OVERLAP)
+        full = 0
+        try:
+            while not self._stop.is_set() and (page := self._page(read[-1])):
+                for post in page:
+                    self._recent.append(post.id)
+                    self._do(self._intake.take, post, later=True)
+                read.extend(post.id for post in page)
+                self._behind = read[0]
+                self._do(self._intake.left_at, self._behind)
+                full = max(full, len(page))  # a server may give fewer posts than it is asked for
+                if len(page) < full:
+                    break
+        except TurnedAway as err:
+            if err.passes:
+                self._ask_at = time.monotonic() + wait_after(err, 1)
+                return
+            self._do(self._intake.not_fetched, err.line)
+            self._timeline, to_end = None, True
+        except _FAILED:
+            return  # it is asked again with what comes next
+        if self._stop.is_set():  # perhaps in the middle: the next feeder goes on
+            return
+        self._failed = False
+        if to_end:
+            self._behind = ""
+            self._do(self._intake.left_at, "")
+
+    def _page(self, after: str) -> list[Message]:
+        asked = urlencode({"min_id": after, "limit": _PAGE})
+        url = f"{self._timeline}{'&' if '?' in str(self._timeline) else '?'}{asked}"
+        page = fetch(url, self._token, timeout=self._stall)
+        if not isinstance(page, list):
+            raise TurnedAway(200, f"{self._timeline} is no timeline", None)
+        posts = {id_of(post): post for post in page if isinstance(post, dict)}
+        newer = sorted((each for each in posts if each and _by_age(each) > _by_age(after)), key=_by_age)
+        return [Message("post", each, json.dumps(posts[each]).encode()) for each in newer]
+
+
+def _by_age(post: str) -> tuple[int, str]:
+    """Return a key that sorts ids as the numbers that they are."""
+    return len(post), post
+
+
+def _raised(error: BaseException) -> None:
+    raise error

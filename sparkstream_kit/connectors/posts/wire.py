@@ -1,0 +1,395 @@
+"""One connection to a server of posts: what is asked, what the answer means, and the posts in it.
+
+Two formats are read, and the answer's Content-Type says which:
+
+- lines of JSON, as the X API v2 sends them: an object a line, and an empty line at least every 20 seconds to
+  show that the connection lives ("Consuming streaming data", "Handling disconnections" in X's documentation);
+- server-sent events, as Mastodon sends them: `event: update` and `data: {…}`, and lines that begin with a
+  colon to show that the connection lives ("streaming API methods" in Mastodon's documentation; the format is
+  "Server-sent events" in the HTML standard).
+"""
+
+from __future__ import annotations
+
+import email.utils
+import http.client
+import json
+import re
+import socket
+import ssl
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin, urlsplit
+
+from sparkstream_kit.errors import InvalidInputError, without_secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["Message", "Stream", "Token", "TurnedAway", "check_url", "fetch", "id_of", "is_url", "why"]
+
+_LONGEST = 16 * 1024**2  # bytes of a line: a post has some kilobytes
+_REDIRECTS = 3
+_TOO_MANY = (420, 429)
+_HERE = ("localhost", "127.0.0.1", "::1")
+_STREAMS = ("application/json", "application/jsonl", "application/x-ndjson", "application/stream+json",
+            "application/x-json-stream", "text/plain", "")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Token:
+    """A bearer token from the environment, which no message shows.
+
+    Attributes:
+        name: of the environment variable.
+        value: the token; None where the variable is not set.
+    """
+
+    name: str
+    value: str | None = field(default=None, repr=False)
+
+    def hidden(self, text: str) -> str:
+        """Return a text of the server's without the token, should it repeat it."""
+        return without_secrets(text.replace(self.value, "***") if self.value else text)
+
+    def headers(self) -> dict[str, str]:
+        """Return the header of a request that gives the token."""
+        if not self.value:
+            return {}
+        if not re.fullmatch(r"[!-~]+", self.value):
+            raise InvalidInputError(
+                f"the token in {self.name} has a space, a line end or a letter that no token has; set it anew"
+            )
+        return {"Authorization": f"Bearer {self.value}"}
+
+
+@dataclass(frozen=True)
+class Message:
+    """A thing that a stream has sent.
+
+    Attributes:
+        kind: "post", "beat" (the connection lives), "other" (a message that is no post) or "unreadable".
+        id: the post's.
+        line: the post as it came, as one line of JSON.
+        event: of a server-sent event, the id from which the server can go on.
+        says: what a message of the server's says, such as why it will end the connection.
+    """
+
+    kind: str
+    id: str = ""
+    line: bytes = b""
+    event: str | None = None
+    says: str = ""
+
+
+class TurnedAway(Exception):  # noqa: N818 - it says what has happened, as `QueryFailed` does
+    """The server has answered with something other than a stream.
+
+    Attributes:
+        status: the HTTP status.
+        line: what to tell the user.
+        wait: seconds after which the server wants to be asked again; None if it does not say.
+    """
+
+    def __init__(self, status: int, line: str, wait: float | None) -> None:
+        super().__init__(line)
+        self.status = status
+        self.line = line
+        self.wait = wait
+
+    @property
+    def limited(self) -> bool:
+        """Say whether the server has been asked too often."""
+        return self.status in _TOO_MANY
+
+    @property
+    def passes(self) -> bool:
+        """Say whether the same request may do better later."""
+        return self.limited or self.status >= http.client.INTERNAL_SERVER_ERROR
+
+
+def is_url(text: str) -> bool:
+    """Say whether a text is a URL of HTTP."""
+    return re.match(r"https?:/", text, re.IGNORECASE) is not None
+
+
+def check_url(url: str, token: Token) -> None:
+    """Refuse a URL that cannot be asked, or that would show the token to others.
+
+    Example:
+        >>> check_url("api.x.com/2/tweets/sample/stream", Token("POSTS_TOKEN"))
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: api.x.com/2/tweets/sample/stream is no URL; did you mean ...
+    """
+    if without_secrets(url) != url:
+        raise InvalidInputError(
+            f"others can see a token in a URL; leave it out, and put it into the environment variable "
+            f"{token.name}"
+        )
+    if not is_url(url):
+        raise InvalidInputError(f"{url} is no URL; did you mean https://{url.partition('://')[2] or url}?")
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+        str(host).encode("idna")
+    except ValueError:
+        host = None
+    if not host or not re.fullmatch(r"[!-~]+", url):
+        raise InvalidInputError(
+            f"{url!r} is no URL of a server, such as https://api.x.com/2/tweets/search/stream"
+        )
+    if token.headers() and parts.scheme.lower() == "http" and host not in _HERE:
+        raise InvalidInputError(f"{url} would show the token to everyone on the way; give https://")
+
+
+class Stream:
+    """An open connection to a stream of posts; `messages` gives what comes.
+
+    Args:
+        url: of the stream.
+        token: for the server.
+        stall: seconds without anything from the server, after which the connection counts as dead.
+        event: the id of the last server-sent event, from which the server is to go on.
+
+    Raises:
+        TurnedAway: the server answers with something else.
+        OSError, http.client.HTTPException: the server cannot be reached, or answers no HTTP.
+    """
+
+    def __init__(self, url: str, token: Token, *, stall: float, event: str | None = None) -> None:
+        wanted = {"Accept": "text/event-stream, application/x-ndjson;q=0.9, application/json;q=0.8"}
+        # "Last-Event-ID" in the HTML standard.
+        again = {"Last-Event-ID": event} if event else {}
+        self._response, self._socket = _answer(url, token, wanted | again, stall)
+        self._event = event
+        kind = self._response.headers.get_content_type() if "content-type" in self._response.headers else ""
+        self._events = kind == "text/event-stream"
+        whole = self._response.length is not None  # a stream does not say how long it is
+        if whole or not (self._events or kind in _STREAMS):
+            self.close()
+            page = "a page of HTML" if "html" in kind else "a whole document" if whole else kind
+            raise TurnedAway(200, f"{without_secrets(url)} is {page}, not a stream of posts", None)
+
+    def close(self) -> None:
+        """End the connection, also while another thread reads from it."""
+        with suppress(OSError):  # it has ended already
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def messages(self) -> Iterator[Message]:
+        """Yield what comes, until the connection ends. A half line or a half event at its end is left out.
+
+        Raises:
+            OSError, http.client.HTTPException: the connection was cut, or nothing came for too long.
+        """
+        yield from map(self._message, self._from_events() if self._events else self._from_lines())
+
+    def _lines(self) -> Iterator[bytes]:
+        while (line := self._response.readline(_LONGEST)).endswith(b"\n"):
+            yield line.rstrip(b"\r\n")
+        if len(line) >= _LONGEST:
+            raise http.client.HTTPException(f"a line is longer than {_LONGEST:,} bytes")
+
+    def _from_lines(self) -> Iterator[bytes | None]:
+        """Yield each line; None for an empty one."""
+        for line in self._lines():
+            yield line.strip() or None
+
+    def _from_events(self) -> Iterator[bytes | None]:
+        """Yield the data of each event that is a post; None for anything else."""
+        name, data = b"", list[bytes]()
+        for line in self._lines():
+            field_name, _, value = line.partition(b":")
+            value = value.removeprefix(b" ")
+            if not line:
+                # Mastodon also tells of edits and deletions, which are no new posts.
+                if data and name in (b"", b"message", b"update"):
+                    yield b" ".join(data)
+                elif data:
+                    yield None
+                name, data = b"", []
+            elif not field_name:
+                yield None  # a comment
+            elif field_name == b"event":
+                name = value
+            elif field_name == b"data":
+                data.append(value)
+            elif field_name == b"id" and b"\0" not in value:
+                self._event = value.decode("latin-1") or None
+
+    def _message(self, data: bytes | None) -> Message:
+        if data is None:
+            return Message("beat")
+        try:
+            found = json.loads(data)
+            text = data.decode().replace("\r", " ").replace("\n", " ")  # in JSON these are white space
+        except (ValueError, RecursionError):
+            return Message("unreadable")
+        if not isinstance(found, dict):
+            return Message("unreadable")
+        if post := id_of(found):
+            return Message("post", post, text.encode(), self._event)
+        return Message("other", says=_says(found))
+
+
+def id_of(post: Mapping[str, Any]) -> str:
+    """Return the id of a post of X ({"data": {"id": …}}) or of Mastodon ({"id": …}); "" for anything else.
+
+    Example:
+        >>> id_of({"data": {"id": "7"}}), id_of({"id": 8}), id_of({"errors": []})
+        ('7', '8', '')
+    """
+    data = post.get("data")
+    found = (data if isinstance(data, dict) else post).get("id")
+    if not isinstance(found, str | int) or isinstance(found, bool):
+        return ""
+    return str(found).encode(errors="backslashreplace").decode()  # JSON can hold halves of characters
+
+
+def fetch(url: str, token: Token, *, timeout: float) -> Any:
+    """Return the JSON at a URL, such as a page of a timeline.
+
+    Raises:
+        TurnedAway: the server answers with something else.
+        OSError, http.client.HTTPException: the server cannot be reached.
+    """
+    response, connection = _answer(url, token, {"Accept": "application/json"}, timeout)
+    try:
+        return json.loads(response.read())
+    except ValueError:
+        raise TurnedAway(200, f"{url} is no JSON", None) from None
+    finally:
+        connection.close()
+
+
+def _answer(
+    url: str, token: Token, headers: Mapping[str, str], timeout: float
+) -> tuple[http.client.HTTPResponse, socket.socket]:
+    """Return the answer to a request and the connection that it comes by."""
+    asked = url
+    for _ in range(_REDIRECTS):
+        response, connection = _ask(asked, {**headers, **token.headers()}, timeout)
+        if response.status == http.client.OK:
+            return response, connection
+        where = response.getheader("Location")
+        try:
+            if where is None or not 300 <= response.status < 400:  # noqa: PLR2004 - a redirection
+                raise _turned_away(response, url, token)
+        finally:
+            connection.close()
+        # Mastodon sends from its own name to that of its streams, which may be streaming.NAME.
+        asked = _followed(asked, urljoin(asked, where))
+    raise TurnedAway(response.status, f"{url} only leads from one address to the next", None)
+
+
+def _ask(
+    url: str, headers: Mapping[str, str], timeout: float
+) -> tuple[http.client.HTTPResponse, socket.socket]:
+    parts = urlsplit(url)
+    # Its default context verifies the certificate and the name in it.
+    kind = http.client.HTTPSConnection if parts.scheme.lower() == "https" else http.client.HTTPConnection
+    connection = kind(str(parts.hostname), parts.port, timeout=timeout)
+    connection.connect()
+    opened: socket.socket = connection.sock  # the connection itself forgets it when the answer ends with it
+    try:
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        connection.request("GET", target, headers={"User-Agent": "sparkstream-kit", **headers})
+        return connection.getresponse(), opened
+    except BaseException:
+        opened.close()
+        raise
+
+
+def _followed(url: str, where: str) -> str:
+    """Return where a redirection leads, if the token may go there."""
+    old, new = urlsplit(url), urlsplit(where)
+    near = new.hostname == old.hostname or str(new.hostname).endswith(f".{old.hostname}")
+    if not near or (old.scheme, new.scheme) == ("https", "http"):
+        raise TurnedAway(301, f"{url} leads to {without_secrets(where)}; give that, if you trust it", None)
+    return where
+
+
+def _turned_away(response: http.client.HTTPResponse, url: str, token: Token) -> TurnedAway:
+    said = f"{response.status} {response.reason}".strip()
+    try:
+        body = json.loads(response.read(4096))
+        detail = _says(body) if isinstance(body, dict) else ""
+    except (ValueError, RecursionError, OSError, http.client.HTTPException):
+        detail = ""
+    status = response.status
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    if status == http.client.UNAUTHORIZED and not token.value:
+        line = f"{url} asks for a token ({said}); put it into the environment variable {token.name}"
+    elif status in (http.client.UNAUTHORIZED, http.client.FORBIDDEN):
+        refused = f"the token in {token.name}" if token.value else "a request without a token"
+        line = f"{url} refuses {refused} ({said})"
+    elif status == http.client.NOT_FOUND:
+        line = f"there is nothing at {url} ({said}); correct the address"
+    else:
+        line = f"{url} answers {said}"
+    return TurnedAway(status, line + (f": {token.hidden(detail)}" if detail else ""), _wait(headers))
+
+
+def _says(body: Mapping[str, Any]) -> str:
+    """Return what a message of the server's says, on one line: X has `detail`, Mastodon `error`."""
+    errors = body.get("errors")
+    for part in (body, *(errors if isinstance(errors, list) else [])):
+        for name in ("detail", "message", "error_description", "error", "title"):
+            if isinstance(part, dict) and isinstance(found := part.get(name), str) and found:
+                return " ".join(without_secrets(found).split())[:200]
+    return ""
+
+
+def _wait(headers: Mapping[str, str]) -> float | None:
+    """Return after how many seconds the server wants to be asked again.
+
+    `retry-after` is seconds or a date (RFC 9110); the reset of a limit is seconds since 1970 at X
+    ("Rate limits") and a time in ISO 8601 at Mastodon ("Rate limits").
+
+    Example:
+        >>> _wait({"retry-after": "7"}), _wait({"x-rate-limit-reset": "0"}), _wait({})
+        (7.0, 0.0, None)
+    """
+    given = next(
+        (
+            headers[name]
+            for name in ("retry-after", "x-rate-limit-reset", "x-ratelimit-reset")
+            if name in headers
+        ),
+        None,
+    )
+    if given is None:
+        return None
+    moment: float | None = None
+    if re.fullmatch(r"\d+(\.\d+)?", given):
+        if "retry-after" in headers:
+            return float(given)
+        moment = float(given)
+    else:
+        with suppress(ValueError):
+            moment = email.utils.parsedate_to_datetime(given).timestamp()
+        with suppress(ValueError):
+            moment = datetime.fromisoformat(given).timestamp()
+    return None if moment is None else max(0.0, moment - time.time())
+
+
+def why(err: Exception) -> str:
+    """Say in a few words why a connection failed or ended.
+
+    Example:
+        >>> why(TimeoutError("timed out")), why(ConnectionRefusedError(111, "Connection refused"))
+        ('nothing came any more', 'Connection refused')
+    """
+    if isinstance(err, TimeoutError):
+        return "nothing came any more"
+    if isinstance(err, ssl.SSLCertVerificationError):
+        return f"its certificate is not to be trusted: {err.verify_message}"
+    if isinstance(err, http.client.IncompleteRead):
+        return "it was cut off"
+    if isinstance(err, OSError) and err.strerror:
+        return err.strerror
+    return str(err) or type(err).__name__

@@ -1,0 +1,35 @@
+"""The ids of the posts of a URL, in a directory of Parquet for each batch."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from sparkstream_kit import jobflags, run, sinks, sources, spark_session, start
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@jobflags.exit_codes
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run until a signal; with a third argument over what the spool has, and without the feeder."""
+    url, folder, *rest = sys.argv[1:] if argv is None else argv
+    with spark_session("posts-ids", profile="test") as spark:
+        if rest:
+            posts = sources.posts(spark, f"{folder}/spool")
+        else:
+            posts = sources.posts(spark, url, spool=f"{folder}/spool", every=0.2, stall=1)
+        query = start(
+            posts.select("id"),
+            sinks.batch_files(f"{folder}/ids"),
+            name="ids",
+            checkpoint=f"{folder}/ckpt",
+            **({"availableNow": True} if rest else {"processingTime": "0 seconds"}),
+        )
+        print(run(query))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,277 @@
+"""Feeder and driver killed while a server cuts, stalls, repeats and limits: no post twice or lost unsaid."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import posts_server
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT, environment, running
+from faults.drivers import Driver, until
+from posts_server import TOKEN, PostsServer, Site
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROUNDS = int(os.environ.get("ROUNDS", "3"))  # of kills
+SCRIPT = Path(__file__).parent / "scripts" / "posts_ids.py"
+RATE = 200
+
+
+@pytest.fixture
+def site(request: pytest.FixtureRequest) -> Site:
+    """A site that misbehaves, of which a test says how its ids are made."""
+    return Site(rate=RATE, ids=request.param, hostile=True)
+
+
+@pytest.fixture
+def server(site: Site) -> Iterator[PostsServer]:
+    server = PostsServer(site)
+    yield server
+    server.close()
+
+
+def numbers(spool: Path) -> list[int]:
+    """Return the posts of a spool by their numbers, in the order in which they came."""
+    lines = [line for file in sorted(spool.glob("posts-*.jsonl")) for line in file.read_text().splitlines()]
+    return [int(re.findall(r"post (\d+) ", line)[0]) for line in lines]
+
+
+def facts(spool: Path) -> dict[str, Any]:
+    """Return what the feeders have counted."""
+    with closing(sqlite3.connect(f"file:{spool}/_feed.db?mode=ro", uri=True)) as database:
+        return dict(json.loads(database.execute("SELECT facts FROM facts").fetchone()[0]))
+
+
+def rows(file: Path) -> list[dict[str, Any]]:
+    """Return the rows of a file of Parquet."""
+    return list(pq.read_table(file, partitioning=None).to_pylist())
+
+
+def wait_for_posts(feed: subprocess.Popen[str], spool: Path, number: int, *, caught_up: bool = False) -> None:
+    """Wait until a spool has so many posts, and perhaps until nothing is to be fetched any more."""
+
+    def there() -> bool:
+        assert feed.poll() is None, feed.communicate()
+        return len(numbers(spool)) >= number and not (caught_up and facts(spool)["behind"])
+
+    until(there, lambda: f"{number} posts in {spool}")
+
+
+def wait_for_batch(driver: Driver, folder: Path, number: int, *, caught_up: bool = False) -> None:
+    """Wait until a driver has committed a batch, and perhaps until nothing is to be fetched any more."""
+
+    def there() -> bool:
+        assert driver.running, driver.errors
+        committed = (folder / "ckpt" / "commits" / str(number)).exists()
+        return committed and not (caught_up and facts(folder / "spool")["behind"])
+
+    until(there, lambda: driver.errors)
+
+
+PIPES: dict[str, Any] = {
+    "stdout": subprocess.PIPE,
+    "stderr": subprocess.PIPE,
+    "env": environment(POSTS_TOKEN=TOKEN),
+}
+MASTODON = pytest.param(posts_server.federated, "mastodon", id="mastodon")
+
+
+@pytest.mark.parametrize(
+    ("site", "network"),
+    [
+        pytest.param(posts_server.numbered, "x", id="x-numbered"),
+        pytest.param(posts_server.scattered, "x", id="x"),
+        MASTODON,
+    ],
+    indirect=["site"],
+)
+def test_a_feeder_that_is_killed_at_random_times(
+    site: Site, server: PostsServer, tmp_path: Path, network: str
+) -> None:
+    spool, pick = tmp_path / "spool", random.Random(14)  # noqa: S311 - times, not secrets
+    words = [sys.executable, "-m", "sparkstream_kit", "feed", "posts", getattr(server, network), spool]
+    said = ""
+    for round_ in range(ROUNDS + 1):
+        site.hostile = round_ < ROUNDS
+        enough = len(numbers(spool)) + 50
+        with running(*words, "--every", 0.1, "--stall", 1, **PIPES) as feed:
+            wait_for_posts(feed, spool, enough)
+            if round_ < ROUNDS:
+                time.sleep(pick.uniform(0, 3))  # the moment of the kill, which no condition picks
+                feed.kill()
+            else:
+                wait_for_posts(feed, spool, enough, caught_up=True)
+                wait_for_posts(feed, spool, len(numbers(spool)) + RATE)
+                feed.send_signal(signal.SIGTERM)
+            said += "".join(feed.communicate())
+            assert feed.returncode == (-signal.SIGKILL if round_ < ROUNDS else 0), said
+
+    got, counted = numbers(spool), facts(spool)
+    assert len(got) == len(set(got)) == counted["posts"]
+    missing = set(range(got[0], max(got) + 1)) - set(got)
+    assert counted["cuts"] >= ROUNDS
+    if network == "mastodon":
+        assert missing == set()
+        assert (counted["missed"], counted["about"]) == (0, 0)
+    elif site.ids is posts_server.numbered:
+        assert counted["missed"] + counted["about"] == len(missing) > 0
+    else:
+        assert counted["missed"] == 0
+        assert counted["about"] == pytest.approx(len(missing), rel=0.5, abs=RATE)
+        assert f"about {counted['about']:,} posts missed" in said
+    assert TOKEN not in said
+    assert not any(TOKEN.encode() in path.read_bytes() for path in spool.iterdir())
+
+
+@pytest.fixture
+def launch(tmp_path: Path, temporary: dict[str, str]) -> Iterator[Callable[..., Driver]]:
+    """Start a driver as a process of its own; what is left of it at the end is killed."""
+    drivers: list[Driver] = []
+
+    def start(*args: object) -> Driver:
+        given = environment(**temporary, POSTS_TOKEN=TOKEN)
+        drivers.append(Driver("python", SCRIPT, args, tmp_path, given))
+        return drivers[-1]
+
+    yield start
+    for driver in drivers:
+        driver.remove()
+
+
+@pytest.mark.parametrize(("site", "network"), [MASTODON], indirect=["site"])
+def test_a_driver_that_is_killed_with_its_feeder(
+    site: Site, server: PostsServer, launch: Callable[..., Driver], tmp_path: Path, network: str
+) -> None:
+    pick, url = random.Random(15), getattr(server, network)  # noqa: S311 - times, not secrets
+    (tmp_path / "spool").mkdir()
+    for round_ in range(ROUNDS):
+        site.hostile = round_ < ROUNDS - 1
+        done = len(list((tmp_path / "ckpt" / "commits").glob("[0-9]*")))
+        driver = launch(url, tmp_path)
+        wait_for_batch(driver, tmp_path, done + 1, caught_up=not site.hostile)
+        time.sleep(pick.uniform(0, 2))  # the moment of the kill, which no condition picks
+        driver.kill(pick.choice(["group", "python"]))
+        assert TOKEN not in driver.output + driver.errors
+    at_end = site.published()
+    last = launch(url, tmp_path, "--over-what-is-there")
+    assert last.ended() == 0, last.errors
+
+    read = [row["id"] for file in (tmp_path / "ids").glob("batch=*/*.parquet") for row in rows(file)]
+    number = {str(site.ids(each)): each for each in range(at_end)}
+    spooled = numbers(tmp_path / "spool")
+    assert sorted(number[each] for each in read) == sorted(spooled)
+    assert len(read) == len(set(read))
+    late = 100  # numbers: what came last can rank before what a timeline brought sooner
+    assert set(range(spooled[0], max(spooled) - late)) - set(spooled) == set()
+    for file in (tmp_path / "ckpt").rglob("*"):
+        assert not file.is_file() or TOKEN.encode() not in file.read_bytes()
+
+
+@pytest.mark.parametrize(("site", "network"), [MASTODON], indirect=["site"])
+def test_on_spark_connect_the_feeder_is_in_the_client(
+    site: Site, server: PostsServer, tmp_path: Path, network: str, connect: str
+) -> None:
+    site.hostile = False
+    (tmp_path / "spool").mkdir()
+    env = environment(SPARK_REMOTE=connect, POSTS_TOKEN=TOKEN, HOME=str(tmp_path))
+    driver = Driver("python", SCRIPT, (getattr(server, network), tmp_path), tmp_path, env)
+    try:
+        wait_for_batch(driver, tmp_path, 1)
+        driver.signal(signal.SIGTERM, "python")
+        assert driver.ended() == 0, driver.errors
+    finally:
+        driver.remove()
+    last = Driver("python", SCRIPT, ("", tmp_path, "--over-what-is-there"), tmp_path, env)
+    assert last.ended() == 0, last.errors
+    read = [row["id"] for file in (tmp_path / "ids").glob("batch=*/*.parquet") for row in rows(file)]
+    number = {str(site.ids(each)): each for each in range(site.published())}
+    assert sorted(number[each] for each in read) == sorted(numbers(tmp_path / "spool"))
+    assert len(read) > 100
+
+
+@pytest.mark.parametrize(("site", "network"), [MASTODON], indirect=["site"])
+def test_the_trends_of_a_stream_are_those_of_its_posts(
+    site: Site, server: PostsServer, job: Callable[..., Any], tmp_path: Path, network: str
+) -> None:
+    site.hostile = False
+    spool, table = tmp_path / "spool", f"sqlite:///{tmp_path}/trends.db"
+    window = ("--window", "2 seconds", "--slide", "2 seconds", "--watermark", "1 second")
+    given = (
+        "--profile",
+        "test",
+        "--checkpoint",
+        tmp_path / "ckpt",
+        "--database",
+        table,
+        "--top",
+        20,
+        *window,
+    )
+    url = getattr(server, network)
+    fed = ("--url", url, "--spool", spool, "--run-for", 8)
+    done = job("python", "hashtag_trends", *fed, *given, POSTS_TOKEN=TOKEN)
+    assert done.returncode == 0, done.stderr
+    assert f"posts of {url}: " in done.stderr  # what the feeder has done
+    assert TOKEN not in done.stdout + done.stderr
+    done = job("python", "hashtag_trends", spool, *given, "--available-now", "--drain")
+    assert done.returncode == 0, done.stderr
+    truth = Counter[tuple[int, str]]()
+    posts = numbers(spool)
+    for number in posts:
+        truth[(posts_server.START + 5 * number) // 2000 * 2000, f"tag{number % 7}"] += 1
+    with closing(sqlite3.connect(tmp_path / "trends.db")) as database:
+        found = database.execute("SELECT start, tag, posts FROM hashtag_trends").fetchall()
+    assert len(posts) > 200
+    assert {(_milliseconds(start), tag): count for start, tag, count in found} == truth
+
+
+def _milliseconds(text: str) -> int:
+    return round(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
+
+
+@pytest.mark.parametrize(("site", "network"), [MASTODON], indirect=["site"])
+def test_the_page_runs_from_top_to_bottom(
+    site: Site, server: PostsServer, tmp_path: Path, network: str, until: Any
+) -> None:
+    site.hostile = False
+    page = (ROOT / "docs" / "posts.md").read_text("utf-8").replace("https://mastodon.example", server.url)
+    program = tmp_path / "page.py"
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    program.write_text("\n".join(blocks).replace("run_for=10", "run_for=4"))
+    env = environment(POSTS_TOKEN=TOKEN)
+    [command] = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    with running(*command.split(), cwd=tmp_path, env=env, stderr=subprocess.PIPE) as feed:
+        until(lambda: list((tmp_path / "spool").glob("posts-*")) or feed.poll() is not None)
+        feed.send_signal(signal.SIGTERM)
+        assert feed.communicate()[1].startswith(
+            f"sparkstream: feeding spool with the posts of {server.mastodon}"
+        )
+    before = len(numbers(tmp_path / "spool"))
+    done = subprocess.run(
+        [sys.executable, program],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    counted = int(done.stdout.splitlines()[-1])
+    assert before < counted <= len(numbers(tmp_path / "spool"))  # the feeder went on meanwhile
+    assert len([row for file in (tmp_path / "tags").glob("batch=*/*.parquet") for row in rows(file)]) > before

@@ -1,0 +1,658 @@
+"""Posts over HTTP: what a feeder makes of what servers send, and what Spark reads of its spool."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import hashtag_trends
+import posts_server
+import pytest
+from conftest import missing, running
+from posts_server import TOKEN, PostsServer, Site, streaming, tweet
+from pyspark.sql import functions as F
+
+from sparkstream_kit import jobflags, sinks, sources, start
+from sparkstream_kit.cli import main
+from sparkstream_kit.connectors.posts.feeder import Feeder
+from sparkstream_kit.connectors.posts.spool import Facts, Spool
+from sparkstream_kit.connectors.posts.wire import Message, Token
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from pyspark.sql import SparkSession
+
+LIMIT = 30  # seconds that a test waits for what takes less than one
+LINES = "application/json; charset=utf-8"
+EVENTS = "text/event-stream"
+KNOWN = Token("POSTS_TOKEN", TOKEN)
+
+
+@pytest.fixture
+def site() -> Site:
+    """A site of which a test says what it sends."""
+    return Site()
+
+
+@pytest.fixture
+def server(site: Site) -> Iterator[PostsServer]:
+    server = PostsServer(site)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The token in the environment."""
+    monkeypatch.setenv("POSTS_TOKEN", TOKEN)
+
+
+def read(folder: Path) -> list[Any]:
+    """Return the posts of the files that Spark reads."""
+    lines = [line for path in sorted(folder.glob("[!_.]*")) for line in path.read_text("utf-8").split("\n")]
+    return [json.loads(line) for line in lines if line]
+
+
+class Fed:
+    """A feeder at work in a thread."""
+
+    def __init__(self, url: str, folder: Path, **given: Any) -> None:
+        self.said: list[str] = []
+        self.folder = folder
+        self.feeder = Feeder(
+            url, folder, token=KNOWN, **{"every": 0.05, "stall": 5, "say": self.said.append, **given}
+        )
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        self.feeder.run(self._stop)
+
+    def stop(self) -> Facts:
+        self._stop.set()
+        self._thread.join(LIMIT)
+        assert not self._thread.is_alive()
+        return self.feeder.facts
+
+
+@contextmanager
+def fed(url: str, folder: Path, **given: Any) -> Iterator[Fed]:
+    at_work = Fed(url, folder, **given)
+    try:
+        yield at_work
+    finally:
+        at_work.stop()
+
+
+# --- the formats
+
+
+def test_lines_of_json_are_kept_whole_and_once(
+    site: Site, server: PostsServer, tmp_path: Path, until: Any
+) -> None:
+    odd = json.dumps({"data": {"id": 9007199254740993, "text": "line\u2028end \ud83d"}})
+    sent = [tweet(site, 0), tweet(site, 1), tweet(site, 0), odd]
+    ending = {
+        "errors": [{"title": "operational-disconnect", "detail": "Disconnected for operational reasons."}]
+    }
+    parts: list[str | bytes] = ["\r\n", *(f"{line}\r\n" for line in sent)]
+    parts += ["no json\r\n", "[1]\r\n", b"\xff\r\n", '{"a": 1}\r\n']
+    half = tweet(site, 2)[:40]
+    site.answers = [streaming(LINES, [*parts, json.dumps(ending) + "\r\n", half], cut=True)]
+    with fed(server.x, tmp_path / "spool") as feed:
+        until(lambda: site.counts.get("cut") and feed.feeder.facts.others == 2)
+        facts = feed.stop()
+    assert read(feed.folder) == [json.loads(line) for line in (sent[0], sent[1], odd)]
+    [file] = feed.folder.glob("posts-*.jsonl")
+    assert file.read_text("utf-8").split("\n")[0] == sent[0]  # not only the same JSON, but as it came
+    assert (facts.posts, facts.repeats, facts.unreadable, facts.others) == (3, 1, 3, 2)
+    assert "the server says: Disconnected for operational reasons." in feed.said
+
+
+def test_events_are_kept_and_edits_deletions_and_comments_are_not(
+    server: PostsServer, site: Site, tmp_path: Path, until: Any
+) -> None:
+    parts = [
+        ":)\n",
+        'event: update\ndata: {"id": "1", "content": "a"}\n\n',
+        ":thump\n",
+        "event: delete\ndata: 1\n\n",
+        'event: status.update\ndata: {"id": "5"}\n\n',
+        'data: {"id": "2",\r\n', 'data:"content": "b"}\r\n\r\n',
+        'event: update\ndata: {"id": "3"}\n\nevent: update\ndata: {"id": "half"}\n',
+    ]  # fmt: skip
+    site.answers = [streaming(EVENTS, parts)]
+    with fed(server.mastodon, tmp_path) as feed:
+        until(lambda: feed.feeder.facts.posts == 3)
+        feed.stop()
+    assert read(tmp_path) == [{"id": "1", "content": "a"}, {"id": "2", "content": "b"}, {"id": "3"}]
+    assert [path.name for path in tmp_path.iterdir() if path.name[0] not in "p_"] == []
+
+
+def test_a_server_of_events_is_asked_to_go_on_where_it_was_cut(
+    server: PostsServer, site: Site, tmp_path: Path, until: Any
+) -> None:
+    url = f"{server.url}/open"
+    first = ['id: 41\ndata: {"id": "a"}\n\n', 'id: 42\ndata: {"id": "b"}\n\n']
+    again = ['id: 42\ndata: {"id": "b"}\n\n', 'id: 43\ndata: {"id": "c"}\n\n']
+    site.answers = [streaming(EVENTS, first, cut=True), streaming(EVENTS, again, cut=True)]
+    with fed(url, tmp_path) as feed:
+        until(lambda: feed.feeder.facts.posts == 3)
+    before = len(site.asked)
+    with fed(url, tmp_path):  # another process, at another time
+        until(lambda: len(site.asked) > before)
+    asked = [headers.get("Last-Event-ID") for _, headers in site.asked]
+    assert (asked[0], asked[1], asked[-1]) == (None, "42", "43")
+    assert [post["id"] for post in read(tmp_path)] == ["a", "b", "c"]
+    assert not any("posts were missed" in line for line in feed.said)
+
+
+# --- what is missed
+
+
+def test_what_came_meanwhile_is_fetched_also_what_ranks_before_it(tmp_path: Path, until: Any) -> None:
+    site = Site(rate=500, ids=posts_server.federated)
+    server = PostsServer(site)
+    number = {str(site.ids(each)): each for each in range(60_000)}
+    with fed(server.mastodon, tmp_path) as feed:
+        until(lambda: feed.feeder.facts.posts > 400)
+    before = site.published()
+    until(lambda: site.published() > before + 100)
+    with fed(server.mastodon, tmp_path) as feed:
+        until(lambda: feed.feeder.facts.later > 100 and not feed.feeder.facts.behind)
+        until(lambda: "fetched that had been missed" in "".join(feed.said))
+        fetched = feed.feeder.facts.posts  # the stream brings what ranks before the end of the timeline
+        until(lambda: feed.feeder.facts.posts > fetched + 200)
+        facts = feed.stop()
+    server.close()
+    got = [number[post["id"]] for post in read(tmp_path)]
+    wanted = set(range(got[0], max(got) + 1))
+    assert wanted - set(got) == set()
+    assert len(got) == len(set(got)) == facts.posts
+    assert facts.missed == facts.about == 0
+
+
+def test_what_is_yet_to_be_fetched_is_known_to_the_next_feeder(tmp_path: Path, until: Any) -> None:
+    site = Site(rate=500, ids=posts_server.federated)
+    server = PostsServer(site)
+    number = {str(site.ids(each)): each for each in range(60_000)}
+    with fed(server.mastodon, tmp_path) as feed:
+        until(lambda: feed.feeder.facts.posts > 100)
+    before = site.published()
+    until(lambda: site.published() > before + 100)
+    site.closed = True
+    with fed(server.mastodon, tmp_path) as feed:
+        posts = feed.feeder.facts.posts
+        until(lambda: feed.feeder.facts.posts > posts + 400)  # more than are read again anyway
+        assert str(feed.stop()).endswith("what was missed last is fetched at the next start")
+    site.closed = False
+    with fed(server.mastodon, tmp_path) as feed:
+        until(lambda: "fetched that had been missed" in "".join(feed.said))
+        fetched = feed.feeder.facts.posts
+        until(lambda: feed.feeder.facts.posts > fetched + 200)
+        feed.stop()
+    server.close()
+    got = [number[post["id"]] for post in read(tmp_path)]
+    assert set(range(got[0], max(got) + 1)) - set(got) == set()
+
+
+def test_a_stop_in_the_middle_of_a_timeline_leaves_the_rest_to_be_fetched(
+    server: PostsServer, tmp_path: Path
+) -> None:
+    feeder = Feeder(server.mastodon, tmp_path, token=KNOWN, say=print)
+    feeder._behind = "7"  # noqa: SLF001 - at this moment no stop can be timed from outside
+    feeder._stop.set()  # noqa: SLF001
+    feeder._catch_up(to_end=True)  # noqa: SLF001
+    assert feeder._behind == "7"  # noqa: SLF001
+    stop = threading.Event()
+    stop.set()
+    feeder.run(stop)
+
+
+@pytest.mark.parametrize(("ids", "exact"), [(posts_server.numbered, True), (posts_server.scattered, False)])
+def test_what_cannot_be_fetched_is_counted_by_number_or_by_time(
+    tmp_path: Path, until: Any, ids: Callable[[int], int], *, exact: bool
+) -> None:
+    site = Site(rate=300, ids=ids)
+    server = PostsServer(site)
+    with fed(server.x, tmp_path) as feed:
+        until(lambda: feed.feeder.facts.posts > 300)
+    with fed(server.x, tmp_path) as again:
+        before = again.feeder.facts.posts
+        until(lambda: again.feeder.facts.posts > before)
+        facts = again.stop()
+    server.close()
+    got = [int(post["data"]["text"].split()[1]) for post in read(tmp_path)]
+    missed = max(got) - min(got) + 1 - len(got)
+    assert missed > 0
+    if exact:
+        assert (facts.missed, facts.about) == (missed, 0)
+        assert f"{missed:,} posts were missed, which the server does not send again" in "".join(again.said)
+    else:
+        assert facts.missed == 0
+        assert facts.about == pytest.approx(missed, rel=0.5, abs=50)
+    assert (facts.cuts, facts.later) == (1, 0)
+    assert "missed" in str(facts)
+
+
+def test_a_timeline_that_is_not_there_is_said_and_what_was_missed_is_counted(
+    server: PostsServer, site: Site, tmp_path: Path, until: Any
+) -> None:
+    site.rate, site.ids = 300, posts_server.scattered
+    with fed(server.x, tmp_path, timeline=f"{server.url}/none") as feed:
+        until(lambda: feed.feeder.facts.posts > 300)
+    with fed(server.x, tmp_path, timeline=f"{server.url}/none") as feed:
+        until(lambda: feed.feeder.facts.about > 0)
+    assert f"there is nothing at {server.url}/none?min_id=" in "".join(feed.said)
+
+
+@pytest.mark.parametrize(("minutes", "promised"), [(5, True), (0, False)])
+def test_a_backfill_of_x_closes_a_gap_of_its_length(
+    site: Site, server: PostsServer, tmp_path: Path, until: Any, minutes: int, *, promised: bool
+) -> None:
+    site.answers = [
+        streaming(LINES, [f"{tweet(site, n)}\r\n" for n in range(first, first + 40)], cut=True)
+        for first in (0, 30)
+    ]
+    with fed(f"{server.x}?backfill_minutes={minutes}", tmp_path) as feed:
+        until(lambda: feed.feeder.facts.posts == 70)
+        until(lambda: any(line.startswith("connected again") for line in feed.said))
+        facts = feed.stop()
+    asked = any("the server is asked for what was missed" in line for line in feed.said)
+    assert (asked, facts.repeats) == (promised, 10)
+
+
+# --- when the server is asked again
+
+
+def test_a_limit_is_waited_out_as_the_server_says(
+    site: Site, server: PostsServer, tmp_path: Path, until: Any
+) -> None:
+    def limited(handler: posts_server.Handler) -> None:
+        handler.whole(429, {"title": "ConnectionException", "detail": "TooManyConnections"}, Retry_After="1")
+
+    def overloaded(handler: posts_server.Handler) -> None:
+        handler.whole(503, "<html>", "text/html", Retry_After="2")
+
+    site.answers = [limited, overloaded, streaming(LINES, [tweet(site, 0) + "\r\n"])]
+    with fed(server.x, tmp_path) as feed:
+        until(lambda: feed.feeder.facts.posts == 1)
+    assert feed.said[0] == f"{server.x} answers 429 Too Many Requests: TooManyConnections; next try in 1.0 s"
+    assert feed.said[1] == f"{server.x} answers 503 Service Unavailable; next try in 2.0 s"
+
+
+def test_a_connection_by_which_nothing_comes_is_given_up(
+    site: Site, server: PostsServer, tmp_path: Path, until: Any
+) -> None:
+    silent = threading.Event()
+
+    def stalled(handler: posts_server.Handler) -> None:
+        handler.begin(LINES)
+        silent.wait(LIMIT)
+
+    site.answers = [stalled, streaming(LINES, [tweet(site, 0) + "\r\n"])]
+    with fed(server.x, tmp_path, stall=0.3) as feed:
+        until(lambda: feed.feeder.facts.posts == 1)
+    silent.set()
+    assert feed.said[0] == "the connection has ended: nothing came any more; next try in 0.2 s"
+
+
+def test_a_redirection_is_followed_on_the_same_host_and_the_token_goes_nowhere_else(
+    site: Site, server: PostsServer, tmp_path: Path, until: Any
+) -> None:
+    other = PostsServer(Site())
+    away = other.x.replace("127.0.0.1", "localhost")
+    sent = streaming(LINES, [tweet(site, 0) + "\r\n"])
+    site.answers = [lambda handler: handler.whole(301, "", Location="/open"), sent]
+    with fed(server.x, tmp_path / "near") as feed:
+        until(lambda: feed.feeder.facts.posts == 1)
+    site.answers = [lambda handler: handler.whole(301, "", Location=away)]
+    with pytest.raises(InvalidInputError, match=f"{server.x} leads to {away}; give that, if you trust it"):
+        Fed(server.x, tmp_path / "far")
+    other.close()
+    assert other.site.asked == []
+
+
+# --- the spool
+
+
+def test_each_point_at_which_a_feeder_can_die_leaves_each_post_once(tmp_path: Path) -> None:
+    line = b'{"id": "1"}'
+    spool = Spool(tmp_path)
+    assert spool.add(Message("post", "1", line))
+    landed = spool.land()
+    assert landed
+    spool.close()
+    # It died before the file got its name: the database has the post.
+    landed.rename(tmp_path / f".{landed.name}")
+    # And before another file was in the database: nobody has its post.
+    (tmp_path / f".posts-{2**42}.jsonl").write_bytes(b'{"id": "2"}\n{"id')
+    again = Spool(tmp_path)
+    assert [path.name for path in tmp_path.glob("*.jsonl")] == [landed.name]
+    assert list(tmp_path.glob(".posts*")) == []
+    assert not again.add(Message("post", "1", line))
+    assert again.add(Message("post", "2", b'{"id": "2"}'))
+    second = again.land()
+    assert second
+    assert second.name > landed.name
+    landed.unlink()  # as Spark does with what it has read, where it is told to
+    again.close()
+    last = Spool(tmp_path)
+    assert not last.add(Message("post", "1", line))
+    assert last.facts.posts == 2
+    last.close()
+
+
+def test_a_folder_that_cannot_be_written_for_a_while_loses_nothing(
+    site: Site, server: PostsServer, tmp_path: Path, until: Any
+) -> None:
+    site.rate = 200
+    folder, away = tmp_path / "spool", tmp_path / "away"
+    with fed(server.x, folder) as feed:
+        until(lambda: feed.feeder.facts.files)
+        folder.rename(away)
+        until(lambda: any("it is tried again" in line for line in feed.said))
+        away.rename(folder)
+        files = feed.feeder.facts.files
+        until(lambda: feed.feeder.facts.files > files)
+        feed.stop()
+    got = [int(post["data"]["text"].split()[1]) for post in read(folder)]
+    assert got == list(range(got[0], got[0] + len(got)))
+    assert feed.said == [f"cannot write in {folder} (No such file or directory); it is tried again"]
+
+
+def test_a_feeder_that_is_stopped_keeps_what_has_come_and_says_what_was_done(
+    server: PostsServer, site: Site, tmp_path: Path, until: Any
+) -> None:
+    site.rate = 100
+    words = [sys.executable, "-m", "sparkstream_kit", "feed", "posts", server.x, tmp_path / "spool"]
+    env = {**os.environ, "MINE": TOKEN}
+    with running(*words, "--every", 3600, "--token-env", "MINE", stderr=subprocess.PIPE, env=env) as feed:
+        assert feed.stderr
+        said = feed.stderr.readline()
+        before = site.published()
+        until(lambda: site.published() > before + 100)
+        feed.send_signal(signal.SIGTERM)
+        rest = feed.communicate(timeout=LIMIT)[1]
+    assert (feed.returncode, said) == (
+        0,
+        f"sparkstream: feeding {tmp_path}/spool with the posts of {server.x}; stop with Ctrl-C\n",
+    )
+    got = read(tmp_path / "spool")
+    files = len(list((tmp_path / "spool").glob("posts-*")))
+    assert rest == f"sparkstream: {len(got):,} posts in {files} file{'s' * (files > 1)}\n"
+    assert len(got) > 50
+    kept = b"".join(path.read_bytes() for path in (tmp_path / "spool").iterdir())
+    assert TOKEN.encode() not in kept
+
+
+# --- what is wrong is one line
+
+
+@pytest.mark.usefixtures("token")
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("/none", "there is nothing at {url} (404 Not Found); correct the address: Not found"),
+        ("/page", "{url} is a page of HTML, not a stream of posts"),
+        ("/whole", "{url} is a whole document, not a stream of posts"),
+        ("/rules", "{url} answers 409 Conflict: The stream has no rules"),
+    ],
+)
+def test_a_server_that_has_no_stream_is_one_line(
+    path: str, line: str, site: Site, server: PostsServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"{server.url}{path}" if path == "/none" else server.x
+    answers: dict[str, Callable[[posts_server.Handler], object]] = {
+        "/page": lambda handler: handler.whole(200, "<html>", "text/html; charset=utf-8"),
+        "/whole": lambda handler: handler.whole(200, [{"id": "1"}]),
+        "/rules": lambda handler: handler.whole(
+            409, {"title": "Conflict", "detail": "The stream has no rules"}
+        ),
+    }
+    site.answers = [answers[path]] if path in answers else []
+    assert main(["feed", "posts", url, str(tmp_path / "spool")]) == 2
+    assert capsys.readouterr().err == f"sparkstream: {line.format(url=url)}\n"
+
+
+def test_a_token_that_is_missing_wrong_or_in_the_wrong_place_is_one_line_without_it(
+    server: PostsServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, wrong = str(tmp_path / "spool"), "not-this-one-99"
+
+    def said(url: str = server.x, given: str | None = None) -> str:
+        monkeypatch.delenv("POSTS_TOKEN", raising=False)
+        if given is not None:
+            monkeypatch.setenv("POSTS_TOKEN", given)
+        assert main(["feed", "posts", url, spool]) == 2
+        text = capsys.readouterr().err
+        assert text.count("\n") == 1
+        assert wrong not in text
+        return text.removeprefix("sparkstream: ").rstrip("\n")
+
+    asks = f"{server.x} asks for a token (401 Unauthorized); put it into the environment variable POSTS_TOKEN"
+    assert said() == f"{asks}: Unauthorized: None"
+    refuses = f"{server.x} refuses the token in POSTS_TOKEN (401 Unauthorized)"
+    assert said(given=wrong) == f"{refuses}: Unauthorized: Bearer ***"
+    assert said(server.mastodon, wrong).endswith("(401 Unauthorized): Invalid access token")
+    assert said(given=f"{wrong} {wrong}").startswith("the token in POSTS_TOKEN has a space, a line end")
+    assert said(f"{server.x}?access_token={wrong}").startswith(
+        "others can see a token in a URL; leave it out"
+    )
+    assert said(f"http://me:{wrong}@host/").startswith("others can see a token in a URL; leave it out")
+    assert said("http://api.example/stream", wrong).endswith("to everyone on the way; give https://")
+
+
+def test_a_certificate_is_verified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until: Any, site: Site
+) -> None:
+    if shutil.which("openssl") is None:
+        missing("needs openssl")
+    key, certificate, both = tmp_path / "key", tmp_path / "certificate", tmp_path / "both"
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
+    made += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(made, check=True, capture_output=True)
+    both.write_text(key.read_text() + certificate.read_text())
+    site.rate = 50
+    server = PostsServer(site, both)
+    line = f"{server.x} cannot be read: its certificate is not to be trusted: self-signed certificate"
+    with pytest.raises(InvalidInputError, match=line):
+        Fed(server.x, tmp_path / "spool")
+    assert site.asked == []  # the token was not sent
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with pytest.raises(InvalidInputError, match="is not to be trusted: .*not valid for '127.0.0.1'"):
+        Fed(server.x.replace("localhost", "127.0.0.1"), tmp_path / "spool")
+    with fed(server.x, tmp_path / "spool") as feed:
+        until(lambda: feed.feeder.facts.posts)
+    server.close()
+
+
+@pytest.mark.usefixtures("token")
+def test_words_that_make_no_sense_are_one_line(
+    server: PostsServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], free_port: int
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    spool = str(tmp_path / "spool")
+    nobody = f"connection refused: nothing listens on 127.0.0.1:{free_port}; correct the address"
+    for words, line in (
+        (
+            ["api.x.com/2/stream", spool],
+            "api.x.com/2/stream is no URL; did you mean https://api.x.com/2/stream?",
+        ),
+        (["https://[x", spool], "'https://[x' is no URL of a server, such as https://"),
+        ([server.x], f"give a folder for the posts after the URL: feed posts {server.x} FOLDER"),
+        ([server.x, spool, spool], "feed posts takes a URL and a folder, not 3 words; see --help"),
+        ([server.x, spool, "--files", "3"], "--files is not for these posts; leave it out with a URL"),
+        ([spool, "--stall", "3"], "--stall is not for these posts; give a URL before the folder"),
+        ([server.x, spool, "--stall", "0"], "stall is 0.0 seconds; give a number above 0"),
+        ([server.x, str(file)], f"cannot write in {file} (File exists); give a folder for the posts"),
+        ([server.x, f"{file}/in"], f"cannot write in {file}/in (Not a directory); give a folder"),
+        ([f"http://127.0.0.1:{free_port}/", spool], nobody),
+        (["http://no-such-host.invalid/", spool], "http://no-such-host.invalid/ would show the token"),
+        (["https://no-such-host.invalid/", spool], "unknown host no-such-host.invalid; correct the name"),
+        ([server.url.replace("http:", "https:"), spool], "cannot be read: "),
+    ):
+        assert main(["feed", "posts", *words]) == 2
+        said = capsys.readouterr().err
+        assert line in said
+        assert said.count("\n") == 1, said
+
+
+def test_a_spool_has_one_feeder(server: PostsServer, tmp_path: Path) -> None:
+    line = f"process {os.getpid()} fills {tmp_path} already; stop it"
+    with fed(server.x, tmp_path), pytest.raises(InvalidInputError, match=line):
+        Fed(server.x, tmp_path)
+    with fed(server.x, tmp_path):
+        pass  # the first has let it go
+
+
+def test_a_database_that_is_damaged_is_one_line(server: PostsServer, tmp_path: Path) -> None:
+    (tmp_path / "_feed.db").write_text("not a database" * 100)
+    with pytest.raises(
+        InvalidInputError, match=r"_feed\.db is damaged \(file is not a database\); remove it"
+    ):
+        Fed(server.x, tmp_path)
+    (tmp_path / "_feed.db").unlink()
+    with fed(server.x, tmp_path):
+        pass
+
+
+# --- as a source
+
+
+def test_the_columns_of_both_networks(spark: SparkSession, folder: Path) -> None:
+    entities = {"hashtags": [{"start": 0, "end": 6, "tag": "spark"}]}
+    moment = "2010-01-01T12:00:00.000Z"
+    tweet = {"data": {"id": "1", "created_at": moment, "text": "#spark", "entities": entities}}
+    status = {
+        "id": "2",
+        "created_at": moment,
+        "content": "<p>#a #b</p>",
+        "tags": [{"name": "a"}, {"name": "b"}],
+    }
+    lines = [json.dumps(each) for each in (tweet, status, {"data": {"id": "3", "text": "x"}})]
+    (folder / "posts-1.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    frame = sources.posts(spark, folder)
+    assert frame.schema.simpleString() == (
+        "struct<id:string,created_at:timestamp,text:string,tags:array<string>,value:string>"
+    )
+    query = start(frame, sinks.memory("both"), availableNow=True)
+    query.awaitTermination()
+    noon = datetime(2010, 1, 1, 12)  # noqa: DTZ001 - in UTC
+    assert [tuple(row) for row in spark.table("both").orderBy("id").collect()] == [
+        ("1", noon, "#spark", ["spark"], lines[0]),
+        ("2", noon, "<p>#a #b</p>", ["a", "b"], lines[1]),
+        ("3", None, "x", None, lines[2]),
+    ]
+
+
+@pytest.mark.usefixtures("token")
+def test_the_feeder_works_while_a_query_reads_its_spool(
+    spark: SparkSession, server: PostsServer, site: Site, tmp_path: Path, until: Any
+) -> None:
+    site.rate = 50
+    frame = sources.posts(spark, server.x, spool=tmp_path / "spool", every=0.1)
+    # For another query, the same feeder.
+    again = sources.posts(spark, server.x, spool=tmp_path / "spool", every=0.1)
+    assert len(site.asked) == 1
+    assert again.schema == frame.schema
+    with pytest.raises(InvalidInputError, match=f"is filled from {server.x} already; give another folder"):
+        sources.posts(spark, server.mastodon, spool=tmp_path / "spool")
+    ids: list[str] = []
+    query = start(
+        frame.select("id"),
+        sinks.foreach_batch(lambda batch, _: ids.extend(row.id for row in batch.collect())),
+        name="ids",
+        checkpoint=tmp_path / "ckpt",
+    )
+    until(lambda: len(ids) > 200)  # of four seconds, in which the feeder sees the query
+    query.stop()
+    until(lambda: site.counts.get("gone"))  # it has left
+    query = start(frame.select("id"), sinks.memory("later"), name="later")
+    until(lambda: len(site.asked) == 2)  # and come back
+    query.stop()
+    until(lambda: site.counts["gone"] == 2)
+    read_now = {post["data"]["id"] for post in read(tmp_path / "spool")}
+    assert len(ids) == len(set(ids))
+    assert set(ids) <= read_now
+
+
+def test_a_source_that_cannot_be_had_is_one_line(
+    spark: SparkSession, server: PostsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("POSTS_TOKEN", raising=False)
+    with pytest.raises(InvalidInputError, match="need a folder; give spool='posts', the same at each start"):
+        sources.posts(spark, server.x)
+    with pytest.raises(
+        InvalidInputError, match=r"asks for a token \(401 Unauthorized\); put it into .* OTHER"
+    ):
+        sources.posts(spark, server.x, spool=tmp_path / "spool", token_env="OTHER")  # noqa: S106 - a name
+    with pytest.raises(InvalidInputError, match="is no URL; did you mean https://api.x.com"):
+        sources.posts(spark, "api.x.com/2/tweets/sample/stream", spool=tmp_path / "spool")
+    with pytest.raises(InvalidInputError, match=f"input folder {tmp_path}/none does not exist"):
+        sources.posts(spark, tmp_path / "none").schema  # noqa: B018
+
+
+# --- the flags of jobs
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["--url", "api.x.com/2"], "'api.x.com/2' is no URL, such as https://"),
+        (["--url", "https://x.com/?token=hush"], "others can see a token on the command line; leave it out"),
+        (["in", "--url", "https://x.com/"], "--url is in place of INPUT_DIR: leave out one of them"),
+        (["--url", "https://x.com/", "--kafka", "a:1", "--topic", "t"], "--kafka and --url exclude each"),
+        (["--url", "https://x.com/", "--available-now"], "--url waits for what comes; give --run-for"),
+        (["--url", "https://x.com/", "--checkpoint", "c"], "--url with --checkpoint needs --spool"),
+        (["in", "--spool", "s"], "--spool does nothing without --url; leave it out"),
+        (["--url", "https://x.com/", "--spool", "s", "--record", "s/r"], "--record s/r lies in the input"),
+        ([], "the following arguments are required: INPUT_DIR or --kafka or --url; see --help"),
+    ],
+)  # fmt: skip
+def test_flags_that_do_not_go_together_are_one_line(
+    flags: list[str],
+    line: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    assert hashtag_trends.main(flags) == 2
+    said = capsys.readouterr().err
+    assert line in said
+    assert "hush" not in said
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_dry_run_asks_no_server(
+    spark: SparkSession, server: PostsServer, site: Site, tmp_path: Path, *, there: bool
+) -> None:
+    spool = tmp_path / "spool"
+    if there:
+        spool.mkdir()
+    given = ["--url", server.x, "--spool", str(spool), "--dry-run"]
+    args = jobflags.parser("A job.", *jobflags.LINES, *jobflags.POSTS, *jobflags.RUN).parse_args(given)
+    assert jobflags.lines(spark, args).columns == ["value"]
+    assert (site.asked, spool.exists()) == ([], there)
+
+
+def test_the_raw_post_is_what_the_job_reads(spark: SparkSession, folder: Path) -> None:
+    (folder / "posts-1.jsonl").write_text(tweet(Site(), 3) + "\n")
+    lines = spark.read.text(str(folder)).select(F.col("value"))
+    [row] = hashtag_trends.transform(lines, window="1 minute", slide="1 minute").collect()
+    assert (row.tag, row.posts) == ("tag3", 1)
