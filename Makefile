@@ -31,7 +31,7 @@ faults: setup ## kill, damage and fill up what runs, and see that no row is lost
 	@$(ENTER) python -m pytest tests/faults -n 3 --dist worksteal
 
 soak: setup ## write 2,000 batches to each sink, and see that the driver holds no more after them (an hour or more)
-	@bash scripts/systems.sh kafka spark
+	@bash scripts/systems.sh kafka mongodb spark
 	@$(ENTER) BATCHES=2000 python -m pytest tests/faults/test_soak.py tests/systems/soak.py -n 2 --dist worksteal -rP -o faulthandler_timeout=0
 
 bench: setup ## measure the kit beside other ways, on a tenth of the data: ten minutes on two cores that do nothing else
@@ -42,7 +42,7 @@ bench-full: setup ## measure what docs/performance.md shows, and put it there
 	@bash scripts/databases.sh
 	@$(ENTER) python benchmarks/run.py --full --page docs/performance.md $(NAMES)
 
-systems: setup ## run the tests against real systems, which they start: Kafka, Delta Lake, HDFS, S3, a cluster
+systems: setup ## run the tests against real systems, which they start: Kafka, Delta Lake, MongoDB, Flume, HDFS, S3, a cluster
 	@bash scripts/systems.sh
 	@$(ENTER) python -m pytest tests/systems -n 2 --dist loadfile
 

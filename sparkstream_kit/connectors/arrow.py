@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["kept"]
 
-_LOST = "a worker lost rows of this batch on their way into the table; nothing of it was written: start again"
+_LOST = "a worker lost rows of this batch on their way; start again, and the batch comes once more"
 _PART = 32 * 1024 * 1024  # bytes that the driver's JVM is asked for at a time; it needs a few times as much
 
 

@@ -1,7 +1,7 @@
 """The rules of a ledger: which batch a sink may write next, free of any database.
 
 A sink that writes exactly once keeps a ledger beside its rows: the last batch of each query, written in one
-transaction with the rows of that batch. A `Store` reads it in one system; `Ledger` decides.
+transaction with the rows of that batch, or after them. A `Store` reads it in one system; `Ledger` decides.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ class Ledger:
         where: the same with its database.
         how: `insert` or `append`, `upsert` or `replace`.
         take_over: write although another query has written there, or earlier batches are missing.
+        what: what a target is called in its system.
+        removes: the sink removes the rows of batches that it writes again by itself.
     """
 
     store: Store
@@ -48,6 +50,8 @@ class Ledger:
     where: str
     how: str
     take_over: bool
+    what: str = "table"
+    removes: bool = False
 
     def check_owner(self, query_id: str | None) -> None:
         """Refuse a target with rows that this query has not written.
@@ -58,7 +62,7 @@ class Ledger:
         if self.take_over or self.store.last_batch(query_id) is not None:
             return
         does = {"upsert": "overwrite and add to", "replace": "replace"}.get(self.how, "add to")
-        accept = f"use another table, or give take_over=True to {does} its rows"
+        accept = f"use another {self.what}, or give take_over=True to {does} its rows"
         if other := self.store.any_query():
             raise InvalidInputError(
                 f"{self.where} was written by another query ({other[0]}, up to its batch {other[1]}); start "
@@ -77,7 +81,7 @@ class Ledger:
         if last is not None and self.how != "replace":
             raise InvalidInputError(
                 f"{self.where} is gone, but this query has written its batches up to {last} to it; restore "
-                "the table, or start with another checkpoint folder"
+                f"the {self.what}, or start with another checkpoint folder"
             )
 
     def is_written(self, query_id: str, batch_id: int, checkpoint: str | None) -> bool:
@@ -88,7 +92,8 @@ class Ledger:
         """
         last = self.store.last_batch(query_id)
         if last is not None and batch_id < last:
-            remove = "remove their rows from the table, then " if self.how in ("insert", "append") else ""
+            adds = self.how in ("insert", "append") and not self.removes
+            remove = f"remove their rows from the {self.what}, then " if adds else ""
             raise InvalidInputError(
                 f"batch {batch_id} comes again, but {self.name} has all batches up to {last}: the checkpoint "
                 f"was rewound or restored; to write batches {batch_id} to {last} again, {remove}run "
@@ -99,8 +104,9 @@ class Ledger:
         if last is None and batch_id > 0 and not self.take_over:
             raise InvalidInputError(
                 f"batch {batch_id} comes, but {self.where} has no batch of this query: it has written them "
-                "elsewhere, or the table was put back from an older backup; start with a new checkpoint "
-                "folder to write all rows, or give take_over=True to go on without the earlier ones"
+                f"elsewhere, or the {self.what} was put back from an older backup; start with a new "
+                "checkpoint folder to write all rows, or give take_over=True to go on without the "
+                "earlier ones"
             )
         if last is not None and batch_id > last + 1:
             folder = shlex.quote(checkpoint or "CHECKPOINT")

@@ -15,6 +15,7 @@ from sparkstream_kit._lazy import attributes
 if TYPE_CHECKING:
     from sparkstream_kit.connectors.delta.sink import delta
     from sparkstream_kit.connectors.kafka.sink import kafka
+    from sparkstream_kit.connectors.mongodb import mongodb
     from sparkstream_kit.connectors.sql import sql_table
     from sparkstream_kit.sinks.base import Sink
     from sparkstream_kit.sinks.batches import fan_out, foreach_batch, snapshot
@@ -35,6 +36,7 @@ __all__ = [
     "kafka",
     "latest",
     "memory",
+    "mongodb",
     "snapshot",
     "sql_table",
     "table",
@@ -54,6 +56,7 @@ __getattr__ = attributes(
         "kafka": "sparkstream_kit.connectors.kafka.sink",
         "latest": "sparkstream_kit.sinks.last_result",
         "memory": "sparkstream_kit.sinks.builtin",
+        "mongodb": "sparkstream_kit.connectors.mongodb",
         "snapshot": "sparkstream_kit.sinks.batches",
         "sql_table": "sparkstream_kit.connectors.sql",
         "table": "sparkstream_kit.sinks.builtin",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FIRST = 100  # batches after which Spark keeps no more of its executions, logs and progress than before
 LAST = int(os.environ.get("BATCHES", "160"))  # what leaks with each batch shows in sixty
 MAY_GROW = {"megabytes": 10, "descriptors": 10, "threads": 20, "files": 10}  # a few come and go with a batch
-SYSTEMS = ("delta", "kafka")  # with what they need: tests/systems/soak.py
+SYSTEMS = ("delta", "kafka", "mongodb")  # with what they need: tests/systems/soak.py
 SPARKS = () if "BATCHES" in os.environ else ("files", "memory", "table")  # own sinks: in `make soak` alone
 KINDS = (
     *(name for name in sinks.__all__ if name not in ("Sink", "sql_table", *SYSTEMS, *SPARKS)),

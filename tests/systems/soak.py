@@ -12,6 +12,8 @@ from faults.conftest import launch  # noqa: F401 - a fixture
 from faults.drivers import SCRIPTS
 from faults.test_soak import FIRST, LAST, holds_no_more
 from systems import kafka
+from systems.conftest import jars
+from systems.mongodb import Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
             for connectors in ("", "delta")
         ),
         ("kafka", "kafka"),
+        ("mongodb-append", ""),
+        ("mongodb-upsert", ""),
     ],
 )
 def test_a_driver_holds_no_more_after_many_batches(
@@ -37,11 +41,17 @@ def test_a_driver_holds_no_more_after_many_batches(
     tmp_path: Path,
     launch: Callable[..., Driver],  # noqa: F811
     connector_jars: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
     url = "none"
     if kind == "kafka":
         broker = kafka.broker()
         url = f"{broker.servers}/{broker.topic()}"
+    if kind.startswith("mongodb"):
+        mongodb = Server(tmp_path, jars("mongodb"))
+        request.addfinalizer(mongodb.remove)
+        mongodb.start()
+        url = mongodb.url(mongodb.database())
     env = {"SPARKSTREAM_JARS": str(connector_jars), "CONNECTORS": connectors}
     driver = launch("python", SCRIPTS / "soak.py", kind, url, tmp_path, FIRST, LAST, **env)
     holds_no_more(driver, tmp_path, batch=10)

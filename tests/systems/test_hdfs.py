@@ -7,7 +7,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from conftest import ROOT
+from systems.conftest import jars
 from systems.daemons import until
+from systems.flume import Agent
 from systems.launching import LIMIT, SMALL, Sales, cleaned, ended, newest, numbers, refused, shown, written
 
 if TYPE_CHECKING:
@@ -153,3 +156,21 @@ def test_the_last_windows_close_and_late_rows_go_aside_on_hdfs(hdfs: Hdfs, launc
     assert f"checkpoint {hdfs.url}/windows/out/_checkpoint/counts was drained" in refused(
         launch.job(*command)
     )
+
+
+def test_a_flume_agent_lands_whole_files(hdfs: Hdfs, tmp_path: Path) -> None:
+    conf = ROOT / "examples" / "flume" / "flume.conf"
+    agent = Agent(tmp_path / "agent", jars("flume"), conf, f"{hdfs.url}/flume")
+    lines = [f"line {number}" for number in range(300)]
+
+    def landed() -> list[str]:
+        names = [name for name in hdfs.names("/flume") if not name.startswith("_")]
+        return [line for name in sorted(names) for line in hdfs.read(f"/flume/{name}").decode().splitlines()]
+
+    agent.start()
+    try:
+        agent.send(lines)
+        until(lambda: len(landed()) >= len(lines), agent.daemon.log)
+    finally:
+        agent.daemon.kill()
+    assert landed() == lines

@@ -3,7 +3,7 @@
 Each time a line of JSON in FOLDER/looks: the batch, the JVM's heap in megabytes after a full collection, and
 the open descriptors, threads and temporary files of Python and its JVM.
 Run: python soak.py SINK URL FOLDER LOOK [LOOK ...]    SINK: see `make`; URL: a database, or BROKERS/TOPIC
-of Kafka; LOOK: after how many batches to look
+of Kafka, or a database of MongoDB; LOOK: after how many batches to look
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ def make(kind: str, url: str, folder: str) -> tuple[str, Sink]:
         "kafka": lambda: ("append", sinks.kafka(*url.split("/"), value="v")),
         "latest": lambda: ("complete", sinks.latest("t")),
         "memory": lambda: ("complete", sinks.memory("t")),
+        "mongodb-append": lambda: ("append", sinks.mongodb(url, "t")),
+        "mongodb-upsert": lambda: ("update", sinks.mongodb(url, "t", how="upsert", keys=["k"])),
         "snapshot": lambda: ("complete", sinks.snapshot(f"{folder}/out.csv")),
         "sql_table-insert": lambda: ("append", sinks.sql_table(url, "t")),
         "sql_table-replace": lambda: ("complete", sinks.sql_table(url, "t", how="replace")),

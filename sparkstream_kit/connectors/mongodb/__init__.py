@@ -1,0 +1,145 @@
+"""Collections of MongoDB, each batch written once by conditions in the documents and a ledger beside them."""
+
+from __future__ import annotations
+
+import uuid
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from sparkstream_kit._arguments import check
+from sparkstream_kit._spark.batch import id_in_checkpoint, id_of_batch
+from sparkstream_kit.errors import InvalidInputError, MissingExtraError, reject_unknown
+from sparkstream_kit.sinks.base import Sink
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyspark.sql import DataFrame
+
+    from sparkstream_kit._spark.batch import Write
+    from sparkstream_kit._spark.files import Location
+    from sparkstream_kit.connectors.mongodb.collection import Target
+
+__all__ = ["mongodb"]
+
+_MODES = {"append": "append", "upsert": "update"}
+
+
+def mongodb(
+    url: str,
+    collection: str,
+    *,
+    database: str | None = None,
+    how: str = "append",
+    keys: Sequence[str] = (),
+    take_over: bool = False,
+) -> Sink:
+    r"""Write each row as a document of a MongoDB collection, by pymongo.
+
+    `append` adds the rows of append mode; `_id` is then `QUERY/BATCH/ROW`. `upsert` adds or replaces the
+    documents of update mode by their keys; `_id` is then the key, or a document of the keys where they are
+    several, sorted by name. Columns keep their names. The field `sparkstream` says which query and batch have
+    written a document, and with which number of its writes.
+
+    No transaction is used, so that any server will do. The collection `sparkstream_ledger` of the same
+    database keeps the last whole batch of each query. A batch that it knows comes again after a crash, and is
+    skipped. One that was cut off is written again, in whatever order its rows come: each document takes the
+    newer write and refuses the older one, also of a driver that was thought dead. Until then a reader can see
+    a part of a batch, or of a batch that is written again some rows in their former order. A batch before the
+    last one comes only from a checkpoint that was rewound or restored: the query fails, and the message
+    contains the command that lets it write them again. It also fails when batches are missing, as in a
+    database from an older backup.
+
+    A decimal is a Decimal128; a date and a timestamp are a date of MongoDB, which has milliseconds, in UTC;
+    a struct is a document, an array an array. A map is an array of `{key, value}`, as a field's name could
+    not hold every key. Microseconds are cut off, and bytes that are not UTF-8 become `\xff`: a warning says
+    how many values of a batch were changed. Where a name or a type cannot be held (`a.b`, `$x`, an interval,
+    a decimal of more than 34 digits) the query does not start.
+
+    Spark computes the batch first, onto the workers' disks; then the rows pass through the driver in small
+    parts. The workers need the extra too, but not the server's address. On Spark Connect the server's Python
+    needs the kit and the extra, and both it and the client reach MongoDB by this URL.
+
+    Delivery: exactly once from replayable sources. A query without a checkpoint is a new one at each start.
+    Writes are acknowledged by the majority of a replica set, unless the URL has a `w` of its own.
+
+    Args:
+        url: `mongodb://user:password@host:27017/shop`, or `mongodb+srv://…`, with MongoDB's own options. The
+            server must answer within 10 seconds, or within the URL's `serverSelectionTimeoutMS`.
+        collection: the collection, which is made when it is missing.
+        database: the database, where the URL names none, or another one.
+        how: `append` or `upsert`.
+        keys: of `upsert`, the columns that a row is known by; no two rows of a batch may have the same.
+        take_over: write to the collection although another query has written to it, or somebody else, or
+            although earlier batches of this query are not in it.
+
+    Raises:
+        InvalidInputError: a URL, a name or keys that cannot be used; when the query starts, a server that
+            does not answer or refuses the log-in, a column that MongoDB cannot hold, a collection with
+            documents that this query has not written.
+        MissingExtraError: pymongo, pyarrow or pandas is not installed.
+
+    Example:
+        >>> mongodb("mongodb://localhost/shop", "totals", how="upsert", keys=["product"]).modes
+        ('update',)
+        >>> mongodb("mongodb://localhost", "totals")
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: mongodb: the URL names no database; write ...
+    """
+    check(mongodb, locals())
+    try:
+        for needed in ("pandas", "pyarrow"):  # Spark's mapInArrow asks for both, and only in the first batch
+            import_module(needed)
+        from sparkstream_kit.connectors.mongodb.collection import Target
+        from sparkstream_kit.connectors.mongodb.server import parse
+    except ModuleNotFoundError as err:
+        raise MissingExtraError("sinks.mongodb", "mongodb") from err
+    reject_unknown("way to write (how=)", [how], _MODES)
+    if (how == "upsert") != bool(keys):
+        raise InvalidInputError(
+            "mongodb: how='upsert' and keys belong together: mongodb(url, 'totals', how='upsert', "
+            f"keys=['shop']); given: how={how!r}, keys={list(keys)}"
+        )
+    return _sink(
+        Target(parse(url, database, collection), collection, how, tuple(sorted(set(keys))), take_over)
+    )
+
+
+mongodb.__module__ = "sparkstream_kit.sinks"  # where users find it: messages name it so
+
+
+def _sink(target: Target) -> Sink:
+    def open_collection(frame: DataFrame, location: Location | None) -> Write:
+        from sparkstream_kit.connectors.mongodb.collection import prepare
+
+        if not frame.isStreaming:  # a query without `start`: its first batch says which query it is
+            return partial(_write, target, None, None)
+        # Nothing goes on without a checkpoint: any new id will do, and Connect has no other.
+        known = str(uuid.uuid4()) if location is None else None
+        query = known if location is None else id_in_checkpoint(frame.sparkSession, location)
+        prepare(target, frame.schema, query)
+        return partial(_write, target, location, known)
+
+    return Sink(
+        kind="mongodb",
+        modes=(_MODES[target.how],),
+        promise="exactly once",
+        after_rewind="keeps a batch that comes with the same rows once; others it refuses, and says how to "
+        "set its ledger back; by append it then removes the documents of those batches itself",
+        needs_checkpoint=True,
+        advice="use how='append' for append, 'upsert' with keys for update; a complete result is kept up to "
+        "date by update, too",
+        writes_to=(target.where,),
+        open=open_collection,
+    )
+
+
+def _write(
+    target: Target, location: Location | None, known: str | None, batch: DataFrame, batch_id: int
+) -> None:
+    from sparkstream_kit.connectors.mongodb import collection
+
+    checkpoint = None if location is None else location.text
+    collection.write(target, known or id_of_batch(batch, location), checkpoint, batch, batch_id)

@@ -1,0 +1,317 @@
+"""One batch into one collection: each document by a condition, and the ledger before and after them.
+
+A query counts its writes: `begin` gives each try of a batch a higher number than all before, and each
+document keeps the number that has written it. A document is written only over one with a lower number. So
+whatever an older try still has on its way to the server is refused where a newer one has been, and
+overwritten where it has not: when a try has written all of its rows, the collection has exactly these.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import bson
+from bson.raw_bson import RawBSONDocument
+from pymongo import InsertOne, ReplaceOne, ReturnDocument
+from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
+
+from sparkstream_kit.connectors import arrow
+from sparkstream_kit.connectors.ledger import Ledger
+from sparkstream_kit.connectors.mongodb import server
+from sparkstream_kit.connectors.mongodb.documents import OWN, Encoder, check_schema
+from sparkstream_kit.errors import InvalidInputError, KitError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pymongo.database import Database
+    from pyspark.sql import DataFrame
+    from pyspark.sql.types import StructType
+
+    _Document = dict[str, Any]
+
+__all__ = ["Target", "prepare", "write"]
+
+_ROWS = 1000  # documents that are made and sent at a time
+_TRIES = 5  # for a document that another query writes in the same moment
+_DUPLICATE, _EXISTS = 11000, 48  # codes of the server: a key, a collection
+_LARGEST = 16 * 1024 * 1024  # bytes of a document
+_UNTIL = "0"  # sorts right after the slash in what documents are known by
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the rows go, and how."""
+
+    address: server.Address
+    name: str
+    how: str
+    keys: tuple[str, ...]
+    take_over: bool
+
+    @property
+    def where(self) -> str:
+        """The collection and its database, for messages and to tell two targets apart."""
+        return f"collection {self.name} in {self.address.shown}"
+
+
+class _Store:
+    """The ledger: one document for each collection, with the queries that write to it."""
+
+    def __init__(self, database: Database[_Document], target: Target) -> None:
+        self._database, self._target = database, target
+        self._ledger, self.rows = database[server.LEDGER], database[target.name]
+        self._me = {"_id": target.name}
+
+    @property
+    def rules(self) -> Ledger:
+        """The rules for this collection."""
+        target = self._target
+        name = f"collection {target.name}"
+        return Ledger(self, name, target.where, target.how, target.take_over, what="collection", removes=True)
+
+    def _queries(self) -> dict[str, dict[str, int]]:
+        found = self._ledger.find_one(self._me)
+        return {} if found is None else dict(found["queries"])
+
+    def last_batch(self, query_id: str | None) -> int | None:
+        found = self._queries().get(str(query_id))
+        return None if found is None else found["batch"]  # -1 in its first batch
+
+    def any_query(self) -> tuple[str, int] | None:
+        return next(((query, max(each["batch"], 0)) for query, each in self._queries().items()), None)
+
+    def has_rows(self) -> bool:
+        return self.rows.find_one({}, {"_id": True}) is not None
+
+    def set_back(self, query_id: str, batch_id: int) -> str:
+        change = {"$set": {f"queries.{query_id}.batch": batch_id}}
+        database = f"db.getSiblingDB({json.dumps(self._database.name)})"
+        return f"{database}.{server.LEDGER}.updateOne({json.dumps(self._me)}, {json.dumps(change)})"
+
+    def check(self, query_id: str | None) -> None:
+        """Refuse a collection that is not this query's, or that is gone.
+
+        Raises:
+            InvalidInputError: the ledger's rules refuse it.
+        """
+        if self.rows.name in self._database.list_collection_names():
+            self.rules.check_owner(query_id)
+        else:
+            self.rules.check_lost(query_id)
+
+    def begin(self, query_id: str, batch_id: int) -> int:
+        """Begin to write a batch; return the number of this write, higher than all before of the query.
+
+        Raises:
+            InvalidInputError: another driver has written the batch in the meantime, or another query has
+                begun to write to the collection.
+        """
+        entry = f"queries.{query_id}"
+        while True:
+            begun = self._ledger.find_one_and_update(
+                {**self._me, f"{entry}.batch": {"$lt": batch_id}},
+                {"$inc": {f"{entry}.write": 1}},
+                return_document=ReturnDocument.AFTER,
+            )
+            if begun is not None:
+                return int(begun["queries"][query_id]["write"])
+            if self.last_batch(query_id) is not None:
+                raise InvalidInputError(_other_driver(batch_id))
+            self._claim(query_id, {"batch": batch_id - 1, "write": 0})
+
+    def _claim(self, query_id: str, first: dict[str, int]) -> None:
+        """Enter a query before its first batch here; of two that do so at once one is refused."""
+        queries = self._queries()
+        try:
+            self._database.create_collection(self.rows.name, check_exists=False)
+        except OperationFailure as err:
+            if err.code != _EXISTS:
+                raise
+            self.rules.check_owner(query_id)
+        else:  # the rows of others are gone, and so are their claims
+            self._ledger.delete_one({**self._me, "queries": queries})
+        try:
+            self._ledger.insert_one({**self._me, "queries": {query_id: first}})
+        except DuplicateKeyError:
+            self.rules.check_owner(query_id)
+            new = {**self._me, f"queries.{query_id}": {"$exists": False}}
+            self._ledger.update_one(new, {"$set": {f"queries.{query_id}": first}})
+
+    def finish(self, query_id: str, batch_id: int, number: int) -> None:
+        """Make a batch the query's last one.
+
+        Raises:
+            InvalidInputError: another driver has begun to write it in the meantime.
+        """
+        entry = f"queries.{query_id}"
+        done = self._ledger.update_one(
+            {**self._me, f"{entry}.write": number}, {"$set": {f"{entry}.batch": batch_id}}
+        )
+        if not done.matched_count:
+            raise InvalidInputError(_other_driver(batch_id))
+
+
+def _other_driver(batch_id: int) -> str:
+    return f"batch {batch_id} was written by another driver of this query in the meantime; stop one of them"
+
+
+def prepare(target: Target, schema: StructType, query_id: str | None) -> None:
+    """See that a query may write its rows to the collection; make nothing.
+
+    Raises:
+        InvalidInputError: MongoDB cannot hold the columns, or the collection is not this query's.
+    """
+    check_schema(schema, target.keys)
+    with server.connected(target.address) as database:
+        _Store(database, target).check(query_id)
+
+
+def write(target: Target, query_id: str, checkpoint: str | None, batch: DataFrame, batch_id: int) -> None:
+    """Write a batch of a query, once.
+
+    Raises:
+        InvalidInputError: the ledger's rules refuse the batch, or its rows have no keys to be known by.
+        KitError: the server reported an error, or a worker lost rows.
+    """
+    check_schema(batch.schema, target.keys)
+    with server.connected(target.address) as database:
+        store = _Store(database, target)
+        store.check(query_id)
+        if store.rules.is_written(query_id, batch_id, checkpoint):
+            _log.info("batch %d is in %s already", batch_id, target.where)
+            # Read all the same: a stateful query fails when its batch is not read.
+            batch.write.format("noop").mode("append").save()
+            return
+        with arrow.kept(batch) as parts:
+            encoder = Encoder(batch.schema)
+            writer = _Writer(target, store, query_id, batch_id)
+            if target.how == "append":
+                writer.clear()
+            for part in parts:
+                for first in range(0, part.num_rows, _ROWS):
+                    writer.send(encoder.documents(part.slice(first, _ROWS)))
+        store.finish(query_id, batch_id, writer.number)
+    if encoder.changed:
+        _log.warning(
+            r"batch %d, %s: %d values are changed: microseconds are cut, bytes not of UTF-8 become \xff",
+            batch_id,
+            target.where,
+            encoder.changed,
+        )
+
+
+class _Made(NamedTuple):
+    """A document: what it is known by, and its bytes."""
+
+    known: Any
+    raw: RawBSONDocument
+
+
+class _Writer:
+    """One try of one batch."""
+
+    def __init__(self, target: Target, store: _Store, query_id: str, batch_id: int) -> None:
+        self.number = store.begin(query_id, batch_id)
+        self._target, self._rows = target, store.rows
+        self._query, self._batch = query_id, batch_id
+        self._sent = 0
+
+    def clear(self) -> None:
+        """Remove what former tries have written of this batch, and of later ones before a rewind."""
+        this = {"$gte": f"{self._query}/{self._batch:09}/", "$lt": f"{self._query}{_UNTIL}"}
+        self._rows.delete_many({"_id": this, f"{OWN}.write": {"$lt": self.number}})
+
+    def send(self, rows: Iterator[_Document]) -> None:
+        """Write the documents of some rows."""
+        documents = [self._document(row) for row in rows]
+        if self._target.how == "append":
+            # The first try of a batch finds none of them there.
+            documents = self._refused([InsertOne(each.raw) for each in documents], documents)
+        for _ in range(_TRIES):
+            if not documents:
+                return
+            documents = self._refused([self._replace(each) for each in documents], documents)
+            self._explain(documents)
+        raise KitError(f"other writers change {self._target.where} faster than this query; stop one of them")
+
+    def _document(self, row: _Document) -> _Made:
+        own = {OWN: {"query": self._query, "batch": self._batch, "write": self.number}}
+        if self._target.how == "append":
+            known = f"{self._query}/{self._batch:09}/{self._sent:012}"
+            self._sent += 1
+            return self._encoded(known, {**row, **own})
+        keys = {key: row[key] for key in self._target.keys}
+        if None in keys.values():
+            raise InvalidInputError(f"{self._named} is null; fill it with F.coalesce, or leave such rows out")
+        return self._encoded(keys if len(keys) > 1 else next(iter(keys.values())), {**row, **own})
+
+    def _encoded(self, known: object, fields: _Document) -> _Made:
+        raw = bson.encode({"_id": known, **fields})
+        if len(raw) > _LARGEST:
+            widest = max(fields, key=lambda name: len(bson.encode({name: fields[name]})))
+            raise InvalidInputError(
+                f"batch {self._batch} for {self._target.where}: a row makes a document of {len(raw):,} "
+                f"bytes, most of them in column {widest}, and MongoDB holds {_LARGEST:,}; leave such rows "
+                "out, or split them"
+            )
+        return _Made(known, RawBSONDocument(raw))
+
+    def _replace(self, document: _Made) -> ReplaceOne[Any]:
+        older = [{f"{OWN}.query": {"$ne": self._query}}, {f"{OWN}.write": {"$lt": self.number}}]
+        # Where none fits, an insert is tried, which the server refuses if there is a newer one.
+        return ReplaceOne({"_id": document.known, "$or": older}, document.raw, upsert=True)
+
+    def _refused(self, changes: Sequence[Any], documents: list[_Made]) -> list[_Made]:
+        """Send changes; return the documents whose `_id` is there already.
+
+        Raises:
+            InvalidInputError: another unique index refuses one.
+            KitError: the server refuses one.
+        """
+        try:
+            self._rows.bulk_write(changes, ordered=False)
+        except BulkWriteError as err:
+            for each in err.details["writeErrors"]:
+                self._check(each)
+            if late := err.details.get("writeConcernErrors"):
+                said = server.cause(late[0].get("errmsg"), self._target.address)
+                raise KitError(f"{self._target.where}: rows are not on enough servers: {said}") from None
+            return [documents[each["index"]] for each in err.details["writeErrors"]]
+        return []
+
+    def _check(self, error: _Document) -> None:
+        """Let pass that a document of this `_id` is there; its values are not for messages."""
+        said = str(error.get("errmsg"))
+        if error.get("code") != _DUPLICATE:
+            said = server.cause(said, self._target.address)
+            raise KitError(
+                f"{self._target.where} refuses a document of batch {self._batch}: {said}"
+            ) from None
+        index = re.search(r"index: (\S+)", said)
+        if index is not None and not index[1].endswith("_id_"):
+            raise InvalidInputError(
+                f"{self._target.where} has a unique index {index[1]}, in which a row of batch {self._batch} "
+                "is the same as another document (E11000); drop the index, or make it the key: how='upsert'"
+            ) from None
+
+    def _explain(self, documents: list[_Made]) -> None:
+        """Refuse documents that this try, or a newer one of this query, has written already."""
+        for each in documents:
+            own = (self._rows.find_one({"_id": each.known}, {OWN: True}) or {}).get(OWN, {})
+            if own.get("query") == self._query and own["write"] == self.number:
+                raise InvalidInputError(
+                    f"{self._named} is the same in two rows; use the columns that the query groups by"
+                )
+            if own.get("query") == self._query and own["write"] > self.number:
+                raise InvalidInputError(_other_driver(self._batch))
+
+    @property
+    def _named(self) -> str:
+        return f"batch {self._batch} for {self._target.where}: key {', '.join(self._target.keys)}"

@@ -1,0 +1,72 @@
+"""A Flume agent on this machine, with a configuration file of the examples."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyspark
+from systems.daemons import Daemon, free_ports, java
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_SPARK_JARS = Path(pyspark.__file__).parent / "jars"
+_FROM_SPARK = ("hadoop-client-api", "hadoop-client-runtime", "log4j-api", "log4j-core", "log4j-1.2-api")
+_SMALL = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+_LOG = """rootLogger.level = warn
+rootLogger.appenderRef.console.ref = console
+appender.console.type = Console
+appender.console.name = console
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %d %p %c{1} %m%n
+"""
+
+
+class Agent:
+    """An agent; it can be killed and started again.
+
+    Args:
+        home: for its channel and its log.
+        jars: its folder of jars.
+        conf: its configuration file, with an agent of the name `agent`.
+        incoming: the folder that it lands files in, with file:// or hdfs://.
+
+    Attributes:
+        logs: the folder whose files `*.log` it follows.
+        port: where it takes lines by TCP.
+    """
+
+    def __init__(self, home: Path, jars: Path, conf: Path, incoming: str) -> None:
+        [self.port] = free_ports(1)
+        self.logs = home / "logs"
+        self.logs.mkdir(parents=True)
+        (home / "log4j2.properties").write_text(_LOG)
+        spark = [jar for name in _FROM_SPARK for jar in sorted(_SPARK_JARS.glob(f"{name}*.jar"))]
+        classpath = ":".join([f"{jars}/*", *map(str, spark)])
+        says = f"-Dlog4j2.configurationFile={home}/log4j2.properties"
+        main = ["org.apache.flume.node.Application", "-n", "agent", "-f", str(conf), "--no-reload-conf"]
+        own = {"INCOMING": incoming, "SPOOL": f"{home}/spool", "LOGS": str(self.logs), "PORT": str(self.port)}
+        self.daemon = Daemon(
+            "Flume", [java(), *_SMALL, says, "-cp", classpath, *main], home / "flume.log", os.environ | own
+        )
+
+    def start(self) -> None:
+        """Start it, and wait until it takes lines."""
+        self.daemon.start()
+        self.daemon.until(self._listens)
+
+    def _listens(self) -> bool:
+        socket.create_connection(("127.0.0.1", self.port), 1).close()
+        return True
+
+    def send(self, lines: Sequence[str]) -> None:
+        """Send lines, and wait until its channel has each of them."""
+        with socket.create_connection(("127.0.0.1", self.port)) as client, client.makefile("rw") as stream:
+            for line in lines:
+                stream.write(f"{line}\n")
+            stream.flush()
+            for line in lines:
+                assert stream.readline() == "OK\n", line

@@ -1,0 +1,59 @@
+"""A server of MongoDB's protocol on this machine, with its data in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+from systems.daemons import Daemon, free_ports, java
+
+if TYPE_CHECKING:
+    from pymongo.database import Database
+
+_MAIN = Path(__file__).parent / "MongoMain.java"
+_SMALL = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+
+
+class Server:
+    """The server; it can be stopped, killed, and started again on the same data.
+
+    Attributes:
+        host: host and port.
+    """
+
+    def __init__(self, home: Path, jars: Path) -> None:
+        [port] = free_ports(1)
+        self.host = f"127.0.0.1:{port}"
+        command = [java(), *_SMALL, "-cp", f"{jars}/*", str(_MAIN), str(port), str(home / "data.mv")]
+        self.daemon = Daemon("MongoDB", command, home / "mongodb.log")
+        self._client: MongoClient[dict[str, Any]] = MongoClient(
+            self.host, directConnection=True, connect=False, serverSelectionTimeoutMS=1000
+        )
+        self._databases = 0
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self.daemon.start()
+        self.daemon.until(self._answers)
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self._client.admin.command("ping"))
+        except PyMongoError:
+            return False
+
+    def database(self) -> Database[dict[str, Any]]:
+        """Return a database of its own for a test."""
+        self._databases += 1
+        return self._client[f"test{self._databases}"]
+
+    def url(self, database: Database[dict[str, Any]]) -> str:
+        """Return the URL of a database."""
+        return f"mongodb://{self.host}/{database.name}?directConnection=true"
+
+    def remove(self) -> None:
+        """End it."""
+        self._client.close()
+        self.daemon.kill()

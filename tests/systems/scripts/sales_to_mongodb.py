@@ -1,0 +1,51 @@
+"""Two queries on one folder of sales: the rows appended to a collection, and totals by order upserted.
+
+Run: python sales_to_mongodb.py URL INPUT_DIR FOLDER [--available-now]
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from pyspark.sql import functions as F
+
+from sparkstream_kit import jobflags, run, sinks, sources, spark_session, start
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SALES = """OrderID BIGINT, OrderDate STRING, Quantity INT, DiscountPct STRING, Rate STRING,
+    SaleAmount DECIMAL(12,2), CustomerName STRING, State STRING, Region STRING, ProductKey STRING"""
+
+
+@jobflags.exit_codes
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run until a signal, or with a fourth argument over all that is there."""
+    url, incoming, folder, *rest = sys.argv[1:] if argv is None else argv
+    how: dict[str, Any] = {"availableNow": True} if rest else {"processingTime": "0 seconds"}
+    with spark_session("sales-to-mongodb", profile="test") as spark:
+        files = 1000 if rest else 1  # a batch
+        sales = sources.csv(spark, incoming, schema=SALES, max_files_per_trigger=files, escape='"')
+        rows = start(
+            sales.select("OrderID", "ProductKey", "SaleAmount"),
+            # The rows of a batch that comes again come in another order.
+            sinks.mongodb(url, "rows").taking(lambda batch: batch.orderBy(F.rand())),
+            name="rows",
+            checkpoint=f"{folder}/ckpt-rows",
+            **how,
+        )
+        totals = start(
+            sales.groupBy("OrderID").agg(F.count("*").alias("rows"), F.sum("SaleAmount").alias("total")),
+            sinks.mongodb(url, "totals", how="upsert", keys=["OrderID"]),
+            name="totals",
+            mode="update",
+            checkpoint=f"{folder}/ckpt-totals",
+            **how,
+        )
+        print(run(rows, totals))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,553 @@
+"""`sinks.mongodb` and its page on a real server: each row once, whatever is killed, and as it was."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from bson import Decimal128
+from conftest import ROOT, environment
+from faults.conftest import launch  # noqa: F401 - a fixture
+from pyspark.sql import functions as F
+from sink_streams import finish, forget_commit, three_batches, totals
+from systems.conftest import jars
+from systems.mongodb import Server
+from test_callbacks import Gate
+
+from sparkstream_kit import feeds, run, sinks, sources, start
+from sparkstream_kit.checkpoints import rewind
+from sparkstream_kit.connectors.mongodb import collection, server
+from sparkstream_kit.errors import InvalidInputError, QueryFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from faults.drivers import Driver
+    from pymongo.database import Database
+    from pyspark.sql import DataFrame, SparkSession
+
+    Shop = Database[dict[str, Any]]
+
+ROUNDS = int(os.environ.get("ROUNDS", "3"))  # of kills
+ROWS_OF_A_FILE = 1500  # so that a batch takes a second, and kills hit it
+SCRIPT = Path(__file__).parent / "scripts" / "sales_to_mongodb.py"
+
+
+@pytest.fixture(scope="module")
+def mongodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    made = Server(tmp_path_factory.mktemp("mongodb"), jars("mongodb"))
+    made.start()
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def shop(mongodb: Server) -> Shop:
+    """A database of its own."""
+    return mongodb.database()
+
+
+@pytest.fixture
+def url(mongodb: Server, shop: Shop) -> str:
+    return mongodb.url(shop)
+
+
+@pytest.fixture
+def stream(spark: SparkSession, folder: Path) -> DataFrame:
+    """Three batches of two rows: (a, 1), (b, 1); (a, 2), (c, 2); (b, 3), (c, 3)."""
+    return three_batches(spark, folder)
+
+
+def rows(shop: Shop, name: str = "t") -> list[tuple[Any, ...]]:
+    """Return the rows that a collection has, sorted."""
+    found = shop[name].find({}, {"_id": False, "sparkstream": False})
+    return sorted(tuple(each.values()) for each in found)
+
+
+def ledger(shop: Shop, name: str = "t") -> dict[str, dict[str, int]]:
+    found = shop["sparkstream_ledger"].find_one({"_id": name})
+    return {} if found is None else found["queries"]
+
+
+def refused(frame: DataFrame, sink: sinks.Sink, checkpoint: Path | None, mode: str = "append") -> str:
+    """Return the line with which a query is refused, at its start or at its next batch."""
+    with pytest.raises((InvalidInputError, QueryFailed)) as error:
+        finish(frame, sink, checkpoint, mode)
+    line = str(error.value)
+    assert "\n" not in line
+    return line
+
+
+ROWS = [("a", 1), ("a", 2), ("b", 1), ("b", 3), ("c", 2), ("c", 3)]
+TOTALS = [("a", 3), ("b", 4), ("c", 5)]
+CASES: dict[str, tuple[str, dict[str, Any], list[tuple[Any, ...]]]] = {
+    "append": ("append", {}, ROWS),
+    "upsert": ("update", {"how": "upsert", "keys": ["k"]}, TOTALS),
+}
+
+
+@pytest.mark.parametrize("how", CASES)
+def test_a_batch_that_comes_again_changes_nothing(
+    stream: DataFrame, shop: Shop, url: str, tmp_path: Path, how: str
+) -> None:
+    mode, more, expected = CASES[how]
+    frame, checkpoint = stream if how == "append" else totals(stream), tmp_path / "ckpt"
+    sink = sinks.mongodb(url, "t", **more)
+    finish(frame, sink, checkpoint, mode)
+    assert rows(shop) == expected
+    before = list(shop["t"].find())
+    forget_commit(checkpoint, 2)
+    finish(frame, sink, checkpoint, mode)
+    assert list(shop["t"].find()) == before
+    # A stateful batch that is skipped must be read to its end all the same.
+    feeds.drip([("4.csv", "a,10\n")], tmp_path / "in")
+    finish(frame, sink, checkpoint, mode)
+    assert rows(shop) == (sorted([*expected, ("a", 10)]) if how == "append" else [("a", 13), *TOTALS[1:]])
+    assert [each["batch"] for each in ledger(shop).values()] == [3]
+
+
+@pytest.mark.parametrize("how", CASES)
+def test_a_batch_that_was_cut_off_is_exact_though_its_rows_come_in_another_order(
+    spark: SparkSession,
+    folder: Path,
+    shop: Shop,
+    url: str,
+    tmp_path: Path,
+    how: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The first try ends after the rows 0 to 1999; the second one writes the rows 2499 to 0.
+    feeds.drip([("1.csv", "".join(f"k{number},{number}\n" for number in range(2500)))], folder)
+    frame = sources.csv(spark, str(folder), schema="k STRING, n INT")
+    more = CASES[how][1]
+    mode = "append" if how == "append" else "update"
+    frame = frame if how == "append" else frame.groupBy("k").agg(F.sum("n").alias("n"))
+    sent: list[int] = []
+    send = collection._Writer.send  # noqa: SLF001 - cut off within a batch
+
+    def cut_off(writer: Any, documents: Any) -> None:
+        send(writer, documents)
+        sent.append(1)
+        if len(sent) == 2:
+            raise ValueError("cut off")
+
+    def sorted_by(*by: Any) -> sinks.Sink:
+        return sinks.mongodb(url, "t", **more).taking(lambda batch: batch.orderBy(*by))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(collection._Writer, "send", cut_off)  # noqa: SLF001
+        with pytest.raises(QueryFailed, match="cut off"):
+            finish(frame, sorted_by("n"), tmp_path / "ckpt", mode)
+    assert shop["t"].count_documents({}) == 2000
+    finish(frame, sorted_by(F.desc("n")), tmp_path / "ckpt", mode)
+    assert rows(shop) == sorted((f"k{number}", number) for number in range(2500))
+    assert {each["sparkstream"]["write"] for each in shop["t"].find()} == {2}
+
+
+@pytest.mark.parametrize("how", CASES)
+def test_what_an_older_driver_has_still_on_its_way_changes_nothing(shop: Shop, url: str, how: str) -> None:
+    more = CASES[how][1]
+    address = server.parse(url, None, "t")
+    target = collection.Target(address, "t", how, tuple(more.get("keys", ())), take_over=False)
+    with server.connected(address) as database:
+        store = collection._Store(database, target)  # noqa: SLF001 - two drivers, step by step
+        older = collection._Writer(target, store, "q", 0)  # noqa: SLF001
+        newer = collection._Writer(target, store, "q", 0)  # noqa: SLF001
+        older.send(iter([{"k": "a", "n": 1}]))
+        newer.send(iter([{"k": "b", "n": 2}, {"k": "a", "n": 1}]))  # the same rows, in another order
+        with pytest.raises(InvalidInputError, match="written by another driver of this query"):
+            older.send(iter([{"k": "b", "n": 2}]))
+        if how == "append":
+            older.clear()
+        assert rows(shop) == [("a", 1), ("b", 2)]
+        with pytest.raises(InvalidInputError, match="written by another driver of this query"):
+            store.finish("q", 0, older.number)
+        store.finish("q", 0, newer.number)
+    assert ledger(shop) == {"q": {"batch": 0, "write": 2}}
+
+
+def test_of_two_queries_that_begin_in_one_moment_one_is_refused(shop: Shop, url: str) -> None:
+    address = server.parse(url, None, "t")
+    with server.connected(address) as database:
+        for number in range(20):
+            target = collection.Target(address, f"t{number}", "append", (), take_over=False)
+            shop.create_collection(target.name)  # of two that do so at once, this server fails one
+            together = threading.Barrier(2)
+
+            def begin(
+                query: str, target: collection.Target = target, together: threading.Barrier = together
+            ) -> bool:
+                store = collection._Store(database, target)  # noqa: SLF001
+                store.check(query)
+                together.wait(60)
+                try:
+                    store.begin(query, 0)
+                except InvalidInputError as err:
+                    assert "was written by another query" in str(err)  # noqa: PT017
+                    return False
+                return True
+
+            with ThreadPoolExecutor(2) as both:
+                began = dict(zip(("one", "other"), both.map(begin, ("one", "other")), strict=True))
+            assert list(ledger(shop, target.name)) == [query for query, has in began.items() if has]
+            assert sum(began.values()) == 1
+
+
+@pytest.mark.parametrize("name", ["order", 'a"b', "a'b", "a`b", "Käse", "_id", "count(1)"])
+def test_a_key_may_have_any_name_without_dot_and_dollar(
+    stream: DataFrame, shop: Shop, url: str, tmp_path: Path, name: str
+) -> None:
+    named = totals(stream).withColumnRenamed("k", name)
+    finish(named, sinks.mongodb(url, "t", how="upsert", keys=[name]), tmp_path / "ckpt", "update")
+    found = sorted(shop["t"].find(), key=lambda each: str(each["_id"]))
+    assert [(each["_id"], each[name], each["total"]) for each in found] == [
+        ("a", "a", 3),
+        ("b", "b", 4),
+        ("c", "c", 5),
+    ]
+
+
+def test_several_keys_are_a_document_in_the_order_of_their_names(
+    stream: DataFrame, shop: Shop, url: str, tmp_path: Path
+) -> None:
+    counts = stream.groupBy("k", "n").count()
+    finish(counts, sinks.mongodb(url, "t", how="upsert", keys=["n", "k"]), tmp_path / "ckpt", "update")
+    assert sorted(list(each["_id"].items()) for each in shop["t"].find()) == [
+        [("k", k), ("n", n)] for k, n in ROWS
+    ]
+    # The same keys in another order are the same documents.
+    feeds.drip([("4.csv", "a,1\n")], tmp_path / "in")
+    finish(counts, sinks.mongodb(url, "t", how="upsert", keys=["k", "n"]), tmp_path / "ckpt", "update")
+    assert rows(shop)[0] == ("a", 1, 2)
+    assert shop["t"].count_documents({}) == 6
+
+
+def test_values_of_all_types_are_as_they_were(
+    stream: DataFrame, shop: Shop, url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    columns = {
+        "day": "DATE'2026-01-14'",
+        "at": "TIMESTAMP'2026-01-14 12:00:00.123456'",
+        "price": "CAST(7.5 AS DECIMAL(12,2))",
+        "raw": "X'00FF'",
+        "tags": "map('a.b', 1, '$x', 2)",
+        "list": "array(1, null)",
+        "part": "struct(n AS n, CAST(null AS STRING) AS s)",
+        "none": "CAST(null AS INT)",
+        "nan": "double('NaN')",
+        "big": "9007199254740993L",
+    }
+    frame = stream.where("n = 1 AND k = 'a'").selectExpr(
+        *(f"{sql} AS {name}" for name, sql in columns.items())
+    )
+    finish(frame, sinks.mongodb(url, "t"), tmp_path / "ckpt")
+    [found] = shop["t"].find({}, {"_id": False, "sparkstream": False})
+    assert str(found.pop("nan")) == "nan"
+    assert found == {
+        "day": dt.datetime(2026, 1, 14),  # noqa: DTZ001 - pymongo gives UTC without a zone
+        "at": dt.datetime(2026, 1, 14, 12, 0, 0, 123_000),  # noqa: DTZ001
+        "price": Decimal128("7.50"),
+        "raw": b"\x00\xff",
+        "tags": [{"key": "a.b", "value": 1}, {"key": "$x", "value": 2}],
+        "list": [1, None],
+        "part": {"n": 1, "s": None},
+        "none": None,
+        "big": 9_007_199_254_740_993,
+    }
+    assert "batch 0, collection t in mongodb://" in caplog.text
+    assert "1 values are changed: microseconds are cut" in caplog.text
+
+
+def test_a_collection_belongs_to_one_query(stream: DataFrame, shop: Shop, url: str, tmp_path: Path) -> None:
+    finish(stream, sinks.mongodb(url, "t"), tmp_path / "ckpt")
+    line = refused(stream, sinks.mongodb(url, "t"), tmp_path / "other")  # a new checkpoint is a new query
+    assert "was written by another query (" in line
+    assert "use another collection, or give take_over=True to add to its rows" in line
+    finish(stream, sinks.mongodb(url, "t", take_over=True), tmp_path / "other")
+    assert rows(shop) == sorted(ROWS * 2)
+    feeds.drip([("4.csv", "a,10\n")], tmp_path / "in")  # both may go on
+    for checkpoint in ("ckpt", "other"):
+        finish(stream, sinks.mongodb(url, "t"), tmp_path / checkpoint)
+    assert rows(shop) == sorted([*ROWS * 2, ("a", 10), ("a", 10)])
+    shop["t"].drop()
+    assert "is gone, but this query has written its batches up to 3 to it; restore the collection" in refused(
+        stream, sinks.mongodb(url, "t"), tmp_path / "ckpt"
+    )
+    finish(stream, sinks.mongodb(url, "t"), tmp_path / "new")  # the rows of others are gone, and their claims
+    assert len(ledger(shop)) == 1
+
+
+def test_documents_of_somebody_else_are_refused_or_taken_over(
+    stream: DataFrame, shop: Shop, url: str, tmp_path: Path
+) -> None:
+    shop["t"].insert_many([{"_id": "a", "mine": 1}, {"_id": "z", "mine": 2}])
+    upsert = {"how": "upsert", "keys": ["k"]}
+    line = refused(totals(stream), sinks.mongodb(url, "t", **upsert), tmp_path / "ckpt", "update")  # type: ignore[arg-type]
+    assert "has rows that no query of the kit has written; use another collection" in line
+    finish(totals(stream), sinks.mongodb(url, "t", take_over=True, **upsert), tmp_path / "ckpt", "update")  # type: ignore[arg-type]
+    assert shop["t"].find_one_and_delete({"_id": "z"}) == {"_id": "z", "mine": 2}
+    assert rows(shop) == TOTALS
+
+
+def test_after_a_rewind_the_command_of_the_message_leads_to_the_truth(
+    stream: DataFrame, shop: Shop, url: str, tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "ckpt"
+    feeds.drip([("4.csv", "a,10\n"), ("5.csv", "a,11\n")], tmp_path / "in")
+    finish(stream, sinks.mongodb(url, "t"), checkpoint)
+    assert "mongodb keeps a batch that comes with the same rows once" in str(rewind(checkpoint, to=0))
+    rewind(checkpoint, to=0, apply=True)
+    all_at_once = stream.sparkSession.readStream.schema(stream.schema).csv(str(tmp_path / "in"))
+    line = refused(all_at_once, sinks.mongodb(url, "t"), checkpoint)
+    assert "batch 1 comes again, but collection t has all batches up to 4: the checkpoint was rewound" in line
+    command = re.search(
+        r'run db\.getSiblingDB\("(\w+)"\)\.sparkstream_ledger\.updateOne\((.*), (.*)\)$', line
+    )
+    assert command is not None, line
+    assert command[1] == shop.name
+    shop["sparkstream_ledger"].update_one(json.loads(command[2]), json.loads(command[3]))
+    finish(all_at_once, sinks.mongodb(url, "t"), checkpoint)  # three files in one batch, and no more batches
+    assert ledger(shop).popitem()[1]["batch"] == 2
+    assert rows(shop) == sorted([*ROWS, ("a", 10), ("a", 11)])
+
+
+def test_missing_batches_are_refused(stream: DataFrame, shop: Shop, url: str, tmp_path: Path) -> None:
+    finish(stream, sinks.mongodb(url, "t"), tmp_path / "ckpt")
+    [query] = ledger(shop)
+    shop["sparkstream_ledger"].update_one({"_id": "t"}, {"$set": {f"queries.{query}.batch": 1}})  # a backup's
+    feeds.drip([("4.csv", "a,10\n")], tmp_path / "in")
+    line = refused(stream, sinks.mongodb(url, "t"), tmp_path / "ckpt")
+    assert "batch 3 comes, but collection t in mongodb://" in line
+    assert f"rewind {tmp_path}/ckpt --to 1;" in line
+    finish(stream, sinks.mongodb(url, "u"), tmp_path / "ckpt2")
+    feeds.drip([("5.csv", "a,10\n")], tmp_path / "in")
+    line = refused(stream, sinks.mongodb(url, "elsewhere"), tmp_path / "ckpt2")
+    assert "has no batch of this query: it has written them elsewhere" in line
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("IF(k = 'a', null, k)", "key key is null; fill it with F.coalesce"),
+        ("'same'", "key key is the same in two rows; use the columns that the query groups by"),
+    ],
+)
+def test_keys_that_do_not_tell_rows_apart(
+    stream: DataFrame, url: str, tmp_path: Path, key: str, said: str
+) -> None:
+    frame = totals(stream).selectExpr(f"{key} AS key", "total")
+    assert said in refused(
+        frame, sinks.mongodb(url, "t", how="upsert", keys=["key"]), tmp_path / "c", "update"
+    )
+
+
+def test_a_unique_index_that_refuses_a_row_is_named_without_its_value(
+    stream: DataFrame, shop: Shop, url: str, tmp_path: Path
+) -> None:
+    shop["t"].create_index("k", unique=True, name="once")
+    line = refused(stream, sinks.mongodb(url, "t"), tmp_path / "ckpt")
+    assert "has a unique index" in line
+    assert "in which a row of batch 1 is the same as another document (E11000)" in line
+    shop["t"].drop_index("once")
+    finish(stream, sinks.mongodb(url, "t"), tmp_path / "ckpt")
+    assert rows(shop) == ROWS
+
+
+def test_a_document_of_more_than_16_mb_is_one_line(stream: DataFrame, url: str, tmp_path: Path) -> None:
+    frame = stream.selectExpr("k", "IF(n = 2, repeat('x', 17000000), 'x') AS payload")
+    line = refused(frame, sinks.mongodb(url, "t"), tmp_path / "ckpt")
+    assert "a row makes a document of 17,000,185 bytes, most of them in column payload, and MongoDB" in line
+
+
+def test_a_log_in_that_the_server_refuses_is_one_line_without_the_password(
+    stream: DataFrame, url: str, tmp_path: Path
+) -> None:
+    line = refused(stream, sinks.mongodb(url.replace("://", "://kit:hush@"), "t"), tmp_path / "ckpt")
+    assert line.startswith("MongoDB at mongodb://127.0.0.1:")
+    assert "hush" not in line
+
+
+def test_a_server_that_is_killed_in_mid_stream_and_comes_back(
+    stream: DataFrame, tmp_path: Path, until: Callable[..., None]
+) -> None:
+    own = Server(tmp_path / "mongodb", jars("mongodb"))
+    (tmp_path / "mongodb").mkdir()
+    own.start()
+    try:
+        shop = own.database()
+        url = own.url(shop) + "&serverSelectionTimeoutMS=1000"
+        sink = sinks.mongodb(url, "t")
+        finish(stream, sink, tmp_path / "ckpt")
+        query = start(stream, sink, name="q", checkpoint=tmp_path / "ckpt")
+        own.daemon.kill()
+        feeds.drip([("4.csv", "a,10\n")], tmp_path / "in")
+        with pytest.raises(QueryFailed) as failed:
+            run(query)
+        assert "MongoDB at mongodb://127.0.0.1:" in failed.value.cause
+        assert "\n" not in failed.value.cause
+        own.start()
+        finish(stream, sink, tmp_path / "ckpt")
+        assert rows(shop) == sorted([*ROWS, ("a", 10)])
+    finally:
+        own.remove()
+
+
+PAGE = (ROOT / "docs" / "mongodb.md").read_text("utf-8")
+
+
+def test_the_page_runs_from_top_to_bottom(spark: SparkSession, shop: Shop, url: str, tmp_path: Path) -> None:
+    feeds.drip([("1.csv", "apples,5\npears,2\n"), ("2.csv", "apples,7\n")], tmp_path / "incoming")
+    names: dict[str, Any] = {}
+    over = threading.Event()
+
+    def lines() -> Iterator[str]:
+        yield from ["a b", "a"]
+        over.wait(60)  # a receiver whose peer closes connects again, and gets them again
+
+    with feeds.LineServer(lines) as served:
+        for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
+            there = block.replace("mongodb://localhost:27017/shop", url).replace("9999", str(served.port))
+            there = there.replace('"incoming"', f'"{tmp_path}/incoming"').replace(
+                "ckpt/", f"{tmp_path}/ckpt/"
+            )
+            exec(compile(there, "docs/mongodb.md", "exec"), names)  # noqa: S102 - our own page
+        over.set()
+    [document] = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
+    [apples] = shop["totals"].find({"_id": "apples"})
+    shown = json.loads(document)
+    assert {**apples, "sparkstream": None} == {**shown, "sparkstream": None}
+    assert apples["sparkstream"].keys() == shown["sparkstream"].keys()
+    assert [each["_id"] for each in names["whole"]] == ["apples", "pears"]
+    found = {each["_id"]: each["count"] for each in shop["words"].find()}
+    assert found.keys() == {"a", "b"}
+    names["MongoClient"](url).close()
+
+
+CONNECTED = """
+import sys
+from pathlib import Path
+from sparkstream_kit import get_session, sinks, sources, start
+from sparkstream_kit.errors import InvalidInputError
+url, home = sys.argv[1], Path(sys.argv[2])
+
+def finish(frame, sink, checkpoint, mode):
+    query = start(frame, sink, name="q", mode=mode, checkpoint=checkpoint, availableNow=True)
+    query.awaitTermination()
+
+spark = get_session("connected")
+stream = sources.csv(spark, str(home / "in"), schema="k STRING, n INT", max_files_per_trigger=1)
+totals = stream.groupBy("k").agg({"n": "sum"}).withColumnRenamed("sum(n)", "total")
+for _ in range(2):
+    finish(stream, sinks.mongodb(url, "rows"), home / "a", "append")
+    finish(totals, sinks.mongodb(url, "totals", how="upsert", keys=["k"]), home / "b", "update")
+    for name in ("a/commits/2", "a/commits/.2.crc", "b/commits/2", "b/commits/.2.crc"):
+        (home / name).unlink()
+try:
+    finish(stream, sinks.mongodb(url, "rows"), home / "c", "append")
+except InvalidInputError as err:
+    print(err)
+"""
+
+
+def test_a_dry_run_and_a_stop_in_mid_batch_leave_nothing_behind(
+    stream: DataFrame, shop: Shop, url: str, tmp_path: Path, until: Callable[..., None]
+) -> None:
+    sink = sinks.mongodb(url, "t")
+    start(stream, sink, name="q", checkpoint=tmp_path / "ckpt", dry_run=True)
+    assert shop.list_collection_names() == []
+    gate = Gate()
+    query = start(stream, sink.taking(gate.hold), name="cut", checkpoint=tmp_path / "ckpt")
+    gate.stop_in_mid_batch(query, until)
+    assert query.exception() is None
+    finish(stream, sink, tmp_path / "ckpt")
+    assert rows(shop) == ROWS
+
+
+def test_a_query_that_start_has_not_started_writes_too(
+    stream: DataFrame, shop: Shop, url: str, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        writer = sinks.mongodb(url, "t")(stream.writeStream).trigger(availableNow=True)
+        writer.option("checkpointLocation", str(tmp_path / "ckpt")).start().awaitTermination()
+        forget_commit(tmp_path / "ckpt", 2)
+    assert rows(shop) == ROWS
+
+
+def test_on_spark_connect_it_is_the_same(
+    connect: str, stream: DataFrame, shop: Shop, url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "script.py").write_text(CONNECTED)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "script.py", url, str(tmp_path)],
+        env=environment(SPARK_REMOTE=connect),
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "collection rows in mongodb://" in done.stdout
+    assert "was written by another query" in done.stdout
+    assert (rows(shop, "rows"), rows(shop, "totals")) == (ROWS, TOTALS)
+
+
+def test_killed_in_the_middle_of_batches_counts_and_sums_are_exact(
+    shop: Shop,
+    url: str,
+    folder: Path,
+    tmp_path: Path,
+    launch: Callable[..., Driver],  # noqa: F811
+) -> None:
+    series = iter(feeds.sales_files(None, rows=ROWS_OF_A_FILE, seed=3))
+    pick = random.Random(20)  # noqa: S311 - times, not secrets
+    files = cut_off = 0
+
+    def writes() -> int:
+        return sum(each["write"] for name in ("rows", "totals") for each in ledger(shop, name).values())
+
+    def unfinished() -> bool:
+        """Say whether documents are there of a batch that the ledger does not know as whole."""
+        return any(
+            shop[name].find_one({"sparkstream.batch": {"$gt": each["batch"]}}) is not None
+            for name in ("rows", "totals")
+            for each in ledger(shop, name).values()
+        )
+
+    for _ in range(ROUNDS):
+        feeds.drip([next(series) for _ in range(2)], folder)
+        files += 2
+        before = writes()
+        driver = launch("python", SCRIPT, url, folder, tmp_path)
+        while writes() == before:
+            assert driver.running, driver.errors
+            time.sleep(0.01)  # between looks
+        time.sleep(pick.uniform(0, 1.5))  # the moment of the kill, which no condition picks
+        driver.kill("group")
+        cut_off += unfinished()
+    last = launch("python", SCRIPT, url, folder, tmp_path, "--available-now")
+    assert last.ended(limit=120 + 20 * ROUNDS) == 0, last.errors
+    truth: dict[int, list[Decimal]] = {}
+    for row in feeds.sales_rows(files * ROWS_OF_A_FILE, seed=3):
+        truth.setdefault(int(row[0]), []).append(Decimal(row[5]))
+    amounts: dict[int, list[Decimal]] = {}
+    for each in shop["rows"].find():
+        amounts.setdefault(each["OrderID"], []).append(each["SaleAmount"].to_decimal())
+    assert {order: sorted(each) for order, each in amounts.items()} == {
+        order: sorted(each) for order, each in truth.items()
+    }
+    assert {each["_id"]: (each["rows"], each["total"].to_decimal()) for each in shop["totals"].find()} == {
+        order: (len(each), sum(each)) for order, each in truth.items()
+    }
+    assert cut_off, "no kill was in the middle of a batch: let it write more rows"

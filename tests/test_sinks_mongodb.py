@@ -1,0 +1,245 @@
+"""`sinks.mongodb` without a server: its arguments, columns that it refuses, values as MongoDB has them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import socket
+import sys
+import time
+import traceback
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import bson
+import pyarrow as pa
+import pytest
+from bson.codec_options import CodecOptions
+from bson.datetime_ms import DatetimeMS
+from pyspark.sql import types as T
+
+from sparkstream_kit import sinks, start
+from sparkstream_kit.connectors.mongodb import documents, server
+from sparkstream_kit.errors import InvalidInputError, MissingExtraError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pyspark.sql import SparkSession
+
+pytestmark = pytest.mark.usefixtures("spark")  # Spark reads DDL in its JVM
+
+URL = "mongodb://kit:hush@localhost/shop"
+TYPED: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True)
+
+
+def parsed(ddl: str) -> T.StructType:
+    made = T.StructType.fromDDL(ddl)
+    assert isinstance(made, T.StructType)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("postgresql://kit:hush@host/db", "t"), "this is no URL of MongoDB; write mongodb://user@host"),
+        (
+            ("mongodb://kit:hu/sh@host/shop", "t"),
+            "the URL cannot be read; write mongodb://user@host:27017/shop",
+        ),
+        (("mongodb://host:no/shop", "t"), "the URL cannot be read"),
+        (("mongodb://kit:hush@host", "t"), "the URL names no database; write mongodb://host:27017/shop, or"),
+        (
+            ("mongodb://kit:hush@host/shop?w=0", "t"),
+            "with w=0 the server does not say whether it has written",
+        ),
+        ((URL, "sparkstream_ledger"), "the kit needs the name sparkstream_ledger"),
+        ((URL, "a$b"), "MongoDB takes no collection of the name 'a$b'"),
+        ((URL, "system.users"), "MongoDB takes no collection of the name 'system.users'"),
+        ((URL, ""), "MongoDB takes no collection of the name ''"),
+    ],
+)
+def test_an_address_that_cannot_be_used(arguments: tuple[str, str], message: str) -> None:
+    with pytest.raises(InvalidInputError) as error:
+        sinks.mongodb(*arguments)
+    assert message in str(error.value)
+    assert "hush" not in "".join(traceback.format_exception(error.value))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"how": "replace"}, "unknown way to write (how=) replace; known: append, upsert"),
+        ({"how": "upsert"}, "how='upsert' and keys belong together"),
+        ({"keys": ["k"]}, "how='upsert' and keys belong together"),
+        ({"keys": "k", "how": "upsert"}, "keys is the string 'k'; put it in a list"),
+        ({"database": "my.shop"}, "MongoDB takes no database of the name my.shop"),
+    ],
+)
+def test_arguments_that_do_not_fit(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInputError) as error:
+        sinks.mongodb(URL, "totals", **arguments)
+    assert message in str(error.value)
+
+
+def test_the_password_is_in_no_text_of_the_sink() -> None:
+    url = "mongodb+srv://kit:hush@cluster.example.org/?tlsCertificateKeyFilePassword=hush"
+    for sink in (sinks.mongodb(URL, "t"), sinks.mongodb(url, "t", database="shop")):
+        assert "hush" not in repr(sink)
+        assert sink.writes_to[0].endswith("/shop")
+
+
+def test_without_pymongo_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sparkstream_kit.connectors.mongodb.server", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'sparkstream-kit\[mongodb\]'"):
+        sinks.mongodb(URL, "t")
+
+
+@pytest.mark.parametrize(
+    ("ddl", "message"),
+    [
+        ("`a.b` INT", "column 'a.b': MongoDB cannot find a field again whose name is empty, has a dot"),
+        ("`$x` INT", "column '$x': MongoDB cannot find"),
+        ("s STRUCT<`a.b`: INT>", "in column s the field 'a.b': MongoDB cannot find"),
+        ("m MAP<STRING, ARRAY<STRUCT<`$`: INT>>>", "in column m the field '$': MongoDB cannot find"),
+        ("wait INTERVAL DAY", "column wait has the type interval day, which MongoDB cannot hold"),
+        ("v VARIANT", "column v has the type variant, which MongoDB cannot hold"),
+        ("d DECIMAL(38,18)", "cast it: F.col('d').cast('decimal(34,18)')"),
+        ("d DECIMAL(38,38)", "cast it: F.col('d').cast('decimal(34,34)')"),
+        ("sparkstream INT", "the kit needs the name sparkstream for a field of its own"),
+        ("_id INT", "a column _id is the document's key: give how='upsert', keys=['_id']"),
+        ("n INT, n INT", "column n comes twice"),
+    ],
+)
+def test_columns_that_mongodb_cannot_hold(ddl: str, message: str) -> None:
+    with pytest.raises(InvalidInputError) as error:
+        documents.check_schema(parsed(ddl), ())
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("ddl", "keys", "message"),
+    [
+        ("n INT", ["m"], "unknown key m; known: n"),
+        ("k ARRAY<INT>", ["k"], "key k is array<int>, which MongoDB does not take for a key"),
+        ("_id INT, k INT", ["_id", "k"], "a column _id is the document's key"),
+    ],
+)
+def test_keys_that_mongodb_cannot_hold(ddl: str, keys: list[str], message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        documents.check_schema(parsed(ddl), keys)
+
+
+VALUES: list[tuple[str, pa.Array, list[Any]]] = [
+    ("v INT", pa.array([1, None], pa.int32()), [1, None]),
+    ("v BIGINT", pa.array([1, 2**40], pa.int64()), [1, 2**40]),
+    ("v STRING", pa.array(["a\0b", "Käse"]), ["a\0b", "Käse"]),
+    ("v BINARY", pa.array([b"\xff\0"]), [b"\xff\0"]),
+    ("v DECIMAL(34,2)", pa.array([Decimal("-7.50")], pa.decimal128(34, 2)), [bson.Decimal128("-7.50")]),
+    ("v DATE", pa.array([dt.date(2026, 1, 14)]), [dt.datetime(2026, 1, 14, tzinfo=dt.UTC)]),
+    (
+        "v TIMESTAMP",
+        pa.array([1_768_348_800_123_000], pa.timestamp("us", "Europe/Berlin")),
+        [dt.datetime(2026, 1, 14, 0, 0, 0, 123_000, dt.UTC)],
+    ),
+    ("v TIMESTAMP_NTZ", pa.array([0], pa.timestamp("us")), [dt.datetime(1970, 1, 1, tzinfo=dt.UTC)]),
+    (
+        "v ARRAY<DATE>",
+        pa.array([[dt.date(1970, 1, 2), None], None]),
+        [[dt.datetime(1970, 1, 2, tzinfo=dt.UTC), None], None],
+    ),
+    ("v ARRAY<INT>", pa.array([[1, 2], []], pa.list_(pa.int32())), [[1, 2], []]),
+    (
+        "v STRUCT<n: BIGINT, s: STRUCT<d: DECIMAL(3,1)>>",
+        pa.array(
+            [{"n": 1, "s": {"d": Decimal("1.5")}}, {"n": None, "s": None}, None],
+            pa.struct([("n", pa.int64()), ("s", pa.struct([("d", pa.decimal128(3, 1))]))]),
+        ),
+        [{"n": 1, "s": {"d": bson.Decimal128("1.5")}}, {"n": None, "s": None}, None],
+    ),
+    (
+        "v MAP<STRING, DATE>",
+        pa.array(
+            [[("a.b", dt.date(1970, 1, 1)), ("$", None), ("", None)]], pa.map_(pa.string(), pa.date32())
+        ),
+        [
+            [
+                {"key": "a.b", "value": dt.datetime(1970, 1, 1, tzinfo=dt.UTC)},
+                {"key": "$", "value": None},
+                {"key": "", "value": None},
+            ]
+        ],
+    ),
+]
+
+
+def encoded(ddl: str, column: pa.Array) -> tuple[list[Any], int]:
+    """Return values as a reader has them again, and how many were changed."""
+    encoder = documents.Encoder(parsed(ddl))
+    made = encoder.documents(pa.RecordBatch.from_arrays([column], ["c0"]))
+    read = [bson.decode(bson.encode(each), codec_options=TYPED)["v"] for each in made]
+    return read, encoder.changed
+
+
+@pytest.mark.parametrize(("ddl", "column", "expected"), VALUES, ids=[ddl for ddl, _, _ in VALUES])
+def test_a_value_comes_back_as_it_was(ddl: str, column: pa.Array, expected: list[Any]) -> None:
+    assert encoded(ddl, column) == (expected, 0)
+
+
+def test_nan_and_infinity_are_kept() -> None:
+    [nan, infinity], changed = encoded("v DOUBLE", pa.array([float("nan"), float("-inf")]))
+    assert (nan != nan, infinity, changed) == (True, float("-inf"), 0)  # noqa: PLR0124 - only NaN is not itself
+
+
+def test_what_is_cut_or_changed_is_counted() -> None:
+    times = pa.array([-1, 999, 2000], pa.timestamp("us", "UTC"))
+    read, changed = encoded("v TIMESTAMP", times)
+    assert [each.timestamp() for each in read] == [-0.001, 0.0, 0.002]
+    assert changed == 2
+    raw = pa.array([[b"a\xff", b"b"]], pa.list_(pa.binary())).cast(pa.list_(pa.string()), safe=False)
+    assert encoded("v ARRAY<STRING>", raw) == ([["a\\xff", "b"]], 1)
+
+
+def test_years_that_python_does_not_have_are_kept() -> None:
+    column = pa.array([-800_000, 3_000_000], pa.int32()).cast(pa.date32())
+    [first, last] = documents.Encoder(parsed("v DATE")).documents(
+        pa.RecordBatch.from_arrays([column], ["c0"])
+    )
+    assert (first["v"], last["v"]) == (DatetimeMS(-800_000 * 86_400_000), DatetimeMS(3_000_000 * 86_400_000))
+
+
+def test_a_server_that_does_not_answer_is_one_line_in_time(spark: SparkSession, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    url = f"mongodb://kit:hush@127.0.0.1:{port}/shop?serverSelectionTimeoutMS=500"
+    rate = spark.readStream.format("rate").load().select("value")
+    began = time.monotonic()
+    with pytest.raises(InvalidInputError) as error:
+        start(rate, sinks.mongodb(url, "t"), name="q", checkpoint=tmp_path / "ckpt")
+    assert time.monotonic() - began < 5
+    line = str(error.value)
+    assert line.startswith(f"MongoDB at mongodb://127.0.0.1:{port}/shop does not answer: 127.0.0.1:{port}: ")
+    assert line.endswith("Connection refused; start it, or correct the URL")
+
+
+def test_ten_seconds_are_the_limit_where_the_url_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+
+    class Stop(Exception):  # noqa: N818 - no error
+        pass
+
+    def client(url: str, **options: Any) -> None:
+        given.update(options)
+        raise Stop
+
+    monkeypatch.setattr(server, "MongoClient", client)
+    with pytest.raises(Stop), server.connected(server.parse("mongodb://h/shop", None, "t")):
+        pass
+    assert (given["serverSelectionTimeoutMS"], given["w"]) == (10_000, "majority")
+
+
+def test_what_the_server_says_has_no_secret() -> None:
+    url = "mongodb://kit:hu%40sh@host/shop?authMechanismProperties=AWS_SESSION_TOKEN:hidden"
+    address = server.parse(url, None, "t")
+    said = server.cause("bad hu%40sh, hu@sh and AWS_SESSION_TOKEN:hidden (configured timeouts: 5)", address)
+    assert said == "bad ***, *** and ***"
