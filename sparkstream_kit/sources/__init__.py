@@ -12,10 +12,23 @@ from sparkstream_kit._lazy import attributes
 if TYPE_CHECKING:
     from sparkstream_kit.connectors.delta.source import delta
     from sparkstream_kit.connectors.kafka.source import kafka
+    from sparkstream_kit.connectors.kinesis.source import kinesis
     from sparkstream_kit.sources.builtin import rate, socket_lines, table
     from sparkstream_kit.sources.files import csv, json, orc, parquet, text
 
-__all__ = ["csv", "delta", "json", "kafka", "orc", "parquet", "rate", "socket_lines", "table", "text"]
+__all__ = [
+    "csv",
+    "delta",
+    "json",
+    "kafka",
+    "kinesis",
+    "orc",
+    "parquet",
+    "rate",
+    "socket_lines",
+    "table",
+    "text",
+]
 
 __getattr__ = attributes(
     __name__,
@@ -24,6 +37,7 @@ __getattr__ = attributes(
         "delta": "sparkstream_kit.connectors.delta.source",
         "json": "sparkstream_kit.sources.files",
         "kafka": "sparkstream_kit.connectors.kafka.source",
+        "kinesis": "sparkstream_kit.connectors.kinesis.source",
         "orc": "sparkstream_kit.sources.files",
         "parquet": "sparkstream_kit.sources.files",
         "rate": "sparkstream_kit.sources.builtin",

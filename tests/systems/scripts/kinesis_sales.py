@@ -1,0 +1,47 @@
+"""Two queries on one stream: its records in a directory a batch, and totals by region in a table of SQLite."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from pyspark.sql import functions as F
+
+from sparkstream_kit import jobflags, run, sinks, sources, spark_session, start
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@jobflags.exit_codes
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run until a signal, or with a fourth argument over all that is there."""
+    endpoint, stream, folder, *rest = sys.argv[1:] if argv is None else argv
+    trigger = {"availableNow": True} if rest else {"processingTime": "0 seconds"}
+    with spark_session("kinesis-sales", profile="test") as spark:
+        lines = sources.kinesis(
+            spark, stream, endpoint=endpoint, region="us-east-1", max_records_per_trigger=200
+        )
+        sales = lines.select(F.from_json("value", "id BIGINT, region STRING, cents BIGINT").alias("sale"))
+        sales = sales.select("sale.*")
+        rows = start(
+            sales,
+            sinks.batch_files(f"{folder}/rows"),
+            name="rows",
+            checkpoint=f"{folder}/ckpt-rows",
+            **trigger,
+        )
+        totals = start(
+            sales.groupBy("region").agg(F.count("*").alias("sales"), F.sum("cents").alias("cents")),
+            sinks.sql_table(f"sqlite:///{folder}/totals.db", "totals", how="replace"),
+            name="totals",
+            mode="complete",
+            checkpoint=f"{folder}/ckpt-totals",
+            **trigger,
+        )
+        print(run(rows, totals))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
