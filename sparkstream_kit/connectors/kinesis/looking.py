@@ -55,17 +55,21 @@ class Ahead:
 
     Attributes:
         now: the service's clock at the last look, in seconds.
-        until: records that arrive later are left for another run.
     """
 
     def __init__(self, service: Service, now: float) -> None:
         self.now = now
-        self.until = float("inf")
+        self._until = float("inf")
         self._service = service
         self._tracks: dict[str, _Track] = {}
         self._shards: dict[str, Shard] = {}
         self._listed_at = self._rests_until = float("-inf")
         self._turn = 0
+
+    def leave_out(self, since: float) -> None:
+        """Take no record that arrives at this time or later."""
+        self._until = since
+        self._tracks.clear()
 
     def shards(self) -> dict[str, Shard]:
         """Return the shards of the stream."""
@@ -120,7 +124,7 @@ class Ahead:
     def _take(self, page: Page, track: _Track, look: _Look) -> int:
         """Take a page's records; return their number."""
         arrived = [record["ApproximateArrivalTimestamp"].timestamp() for record in page.records]
-        taken = len(list(takewhile(lambda at: at < self.until, arrived)))
+        taken = len(list(takewhile(lambda at: at < self._until, arrived)))
         self.now = max(self.now, page.now)
         track.over = taken < len(arrived)
         track.iterator = page.iterator

@@ -140,9 +140,11 @@ def ranges(start: Offset, end: Offset) -> list[Range]:
     Spark does not keep the start of a query's first batch. If that batch comes again, another start of it may
     have been worked out; so what has not been read begins where the end says.
     """
+    is_first = not start["shards"] and not start["seen"]
+    fresh = {"after": (end if is_first else start)["from"], "records": 0}
     found = []
     for name, shard in end["shards"].items():
-        former = start["shards"].get(name, {"after": end["from"], "records": 0})
+        former = start["shards"].get(name, fresh)
         if records := shard["records"] - former["records"]:
             found.append(Range(name, former["after"], shard["after"], records))
     return found

@@ -118,7 +118,7 @@ class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
     def prepareForTriggerAvailableNow(self) -> None:
         """Leave out what arrives later; for Spark 4.2 and later."""
         # The service tells its time to the second below.
-        self._state().ahead.until = self._service.describe().now + 1
+        self._state().ahead.leave_out(since=self._service.describe().now + 1)
 
     def latestOffset(self, start: Offset | None = None, limit: Any = None) -> Offset:
         """Return the end of the next batch; Spark 4.0 and 4.1 give neither its start nor a limit."""
@@ -156,9 +156,9 @@ class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
             InvalidInputError: not all of them are there any more.
         """
         shard, after, until, records = partition.value
-        left, iterator = records, self._service.iterator(shard, after)
-        while iterator and left:
-            page = self._service.page(iterator, left)
+        number, iterator = 0, self._service.iterator(shard, after)
+        while iterator and number < records:
+            page = self._service.page(iterator, records - number)
             if page is None:  # it has expired
                 iterator = self._service.iterator(shard, after)
                 continue
@@ -167,13 +167,13 @@ class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
                 if int(record["SequenceNumber"]) > int(until):
                     iterator = None
                     break
-                after, left = record["SequenceNumber"], left - 1
+                after, number = record["SequenceNumber"], number + 1
                 arrived = record["ApproximateArrivalTimestamp"].astimezone(UTC)
                 yield record["Data"], record["PartitionKey"], after, shard, arrived
-        if left:
+        if after != until or number != records:
             self._lose(
-                f"stream {self._service.stream} no longer has {left:,} of the {records:,} records of "
-                f"{shard} that belong to a batch: it has deleted them, or is another stream of this name"
+                f"stream {self._service.stream} no longer has all {records:,} records of {shard} that belong "
+                f"to a batch, but {number:,}: it has deleted them, or is another stream of this name"
             )
 
     # --- how
