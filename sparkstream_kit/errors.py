@@ -249,8 +249,8 @@ def _one_line(text: str) -> str:
         ...     ": org.apache.spark.SparkException: failed\nCaused by: java.io.IOException: No space left"
         ... )
         'IOException: No space left'
-        >>> _one_line("Traceback (most recent call last):\n  File x\nsparkstream_kit.errors.KitError: no stream")
-        'no stream'
+        >>> _one_line("Traceback (most recent call last):\n  File x\nsparkstream_kit.errors.KitError: gone")
+        'gone'
         >>> _one_line("SparkRuntimeException: [USER_RAISED_EXCEPTION] no such shop SQLSTATE: P0001")
         'no such shop'
         >>> _one_line("SparkException: (STREAM_FAILED) [USER_RAISED_EXCEPTION] no shop SQLSTATE: P0001")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import re
+import sys
 from collections import defaultdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -22,10 +25,12 @@ from sparkstream_kit.connectors.kinesis.offsets import (
     ranges,
     readable,
 )
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.connectors.kinesis.service import Service
+from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from pyspark.sql import SparkSession
 
@@ -143,16 +148,14 @@ def test_each_record_is_read_once_and_after_those_of_the_shards_before_its_own(s
         offset = end
         return True
 
-    for _ in range(200):
-        chance = pick.random()
-        if chance < 0.6:
-            tree.put()
-        elif chance < 0.7:
-            tree.reshard()
-        elif chance < 0.72:
-            tree.expire(offset)
-        else:
-            batch(most=3)
+    steps: list[Callable[[], object]] = [
+        tree.put,
+        tree.reshard,
+        lambda: tree.expire(offset),
+        lambda: batch(3),
+    ]
+    for step in pick.choices(steps, weights=(60, 10, 2, 28), k=200):
+        step()
     quiet = 0
     while quiet < 100:  # a look may find nothing by chance
         quiet = 0 if batch(most=50) else quiet + 1
@@ -191,3 +194,29 @@ def test_what_has_been_read_until_is_what_holds_for_each_shard() -> None:
     assert moved(begin, {"a": Found("17", 3, False, 50.0)}, two)["seen"] == 0
     both = {"a": Found("17", 3, False, 50.0), "b": Found("", 0, False, 70.0)}
     assert moved(begin, both, two)["seen"] == 50
+
+
+def asked(**given: Any) -> str:
+    """Return in which words a stream cannot be asked for."""
+    place = {"region": "us-east-1", "endpoint": "http://127.0.0.1:9"} | given
+    with pytest.raises(KitError) as raised:
+        Service("sales", retry_for=0, **place).describe()
+    return str(raised.value)
+
+
+def test_what_boto3_lacks_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert asked().startswith("no AWS credentials where Spark's workers run; set AWS_ACCESS_KEY_ID and ")
+    assert asked(region=None) == "no region for Kinesis; give region='eu-central-1', or set AWS_REGION"
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "kit")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+    said = (
+        "Kinesis at http://127.0.0.1:10 cannot be reached (EndpointConnectionError), and has not done better"
+    )
+    assert asked(endpoint="http://127.0.0.1:10").startswith(said)
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    with pytest.raises(MissingExtraError, match=re.escape("pip install 'sparkstream-kit[kinesis]'")):
+        Service("sales", "us-east-1", "http://127.0.0.1:11", 0).describe()

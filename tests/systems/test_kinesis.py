@@ -1,15 +1,18 @@
-"""`sources.kinesis` on a server: each record once over kills, replays, splits, merges and an absent server."""
+"""`sources.kinesis` on a server: each record once over kills, replays, reshards and an absent server."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -469,12 +472,21 @@ def test_what_it_gives_and_shows(spark: SparkSession, server: Server, tmp_path: 
     assert (bytes(row.value), row.partition_key, row.shard_id) == (b"an order", "tea", "shardId-000000000000")
     assert len(row.sequence_number) == 56
     assert abs(row.approximate_arrival_timestamp.timestamp() - time.time()) < 60
+    assert query.lastProgress is not None
     source = json.loads(query.lastProgress.json)["sources"][0]
     assert source["latestOffset"]["seconds_behind"] <= 2
     assert f'offset {{"stream": "{stream}", "records": 1, ' in str(checkpoints.show(folder))
     texts = [file.read_text(errors="replace") for file in folder.rglob("*") if file.is_file()]
-    texts += [str(query.lastProgress.json), frame._jdf.queryExecution().toString()]  # type: ignore[operator]
+    texts += [str(query.lastProgress.json), explained(frame)]
     assert "hush-kinesis" not in "".join(texts)
+
+
+def explained(frame: DataFrame) -> str:
+    """Return Spark's plans of a frame."""
+    shown = io.StringIO()
+    with redirect_stdout(shown):
+        frame.explain("extended")
+    return shown.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -493,3 +505,58 @@ def test_what_cannot_be_read_is_one_line(
     assert said in str(raised.value)
     assert str(raised.value).startswith("sources.kinesis(): ")
     assert "\n" not in str(raised.value)
+
+
+COUNT = """
+import sys
+from sparkstream_kit import run, sinks, sources, spark_session, start
+from sparkstream_kit.errors import KitError
+
+url, stream, folder = sys.argv[1:]
+with spark_session("count", profile="test") as spark:
+    try:
+        rows = sources.kinesis(spark, stream, endpoint=url, region="us-east-1", retry_for=5)
+        sink = sinks.batch_files(f"{folder}/rows")
+        run(start(rows.select("value"), sink, name="count", checkpoint=f"{folder}/ckpt", availableNow=True))
+        print(spark.read.parquet(f"{folder}/rows/*").count())
+    except KitError as err:
+        print(type(err).__name__, err)
+"""
+
+
+def counted(server: Server, folder: Path, *command: object, **env: str) -> str:
+    """Return what a program prints that counts the records of a new stream."""
+    folder.mkdir()
+    (folder / "count.py").write_text(COUNT)
+    sales = Sales(server)
+    sales.sell(30)
+    given = [*map(str, command), "count.py", server.url, sales.stream, str(folder)]
+    kept = {name: value for name, value in (environment() | env).items() if value}
+    done = subprocess.run(given, cwd=folder, env=kept, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stdout, done.stderr
+    return done.stdout.strip().splitlines()[-1]
+
+
+def test_the_workers_have_the_kit_from_py_files(server: Server, tmp_path: Path, kit: Path) -> None:
+    submit = (f"{sys.prefix}/bin/spark-submit", "--master", "local[2]", "--py-files", kit)
+    assert counted(server, tmp_path / "run", *submit, PYTHONPATH="") == "30"
+
+
+@pytest.mark.skipif("SPARK_REMOTE" in os.environ, reason="it serves for itself")
+def test_on_spark_connect(server: Server, tmp_path: Path, free_port: int) -> None:
+    env = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    serve = ["sparkstream", "serve", "--profile", "test", "--port", str(free_port)]
+    try:
+        served = subprocess.run(serve, env=environment() | env, capture_output=True, text=True, check=True)
+        remote = served.stdout.strip().partition("=")[2]
+        assert counted(server, tmp_path / "run", sys.executable, SPARK_REMOTE=remote, **env) == "30"
+    finally:
+        subprocess.run([*serve, "--stop"], env=environment() | env, capture_output=True, check=False)
+
+
+def test_without_boto3_it_is_one_line(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "boto3.py").write_text("raise ImportError('not installed')")
+    path = f"{tmp_path / 'none'}:{environment()['PYTHONPATH']}"
+    said = "sources.kinesis() needs an optional library; run: pip install 'sparkstream-kit[kinesis]'"
+    assert counted(server, tmp_path / "run", sys.executable, PYTHONPATH=path) == f"MissingExtraError {said}"

@@ -1,4 +1,4 @@
-"""The look ahead into the shards of a stream, by which the next batch is cut; nothing of it is kept on disk."""
+"""The look ahead into the shards of a stream, by which the next batch is cut; it keeps nothing on disk."""
 
 from __future__ import annotations
 

@@ -156,7 +156,8 @@ class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
             InvalidInputError: not all of them are there any more.
         """
         shard, after, until, records = partition.value
-        number, iterator = 0, self._service.iterator(shard, after)
+        iterator: str | None = self._service.iterator(shard, after)
+        number = 0
         while iterator and number < records:
             page = self._service.page(iterator, records - number)
             if page is None:  # it has expired

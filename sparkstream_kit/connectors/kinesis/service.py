@@ -1,8 +1,7 @@
-"""The calls to Kinesis, by boto3: tried again while the service throttles or is away, and told in one line."""
+"""The calls to Kinesis, by boto3: tried again while it throttles or is away, and refused in one line."""
 
 from __future__ import annotations
 
-import functools
 import random
 import sys
 import time
@@ -41,6 +40,16 @@ _LOG_IN = {
     "SignatureDoesNotMatch",
     "UnrecognizedClientException",
 }
+
+
+class _Clients(dict[tuple[str | None, str | None], Any]):
+    """The open clients of a process, by region and endpoint; to another process none of them goes."""
+
+    def __reduce__(self) -> Any:
+        return _Clients, ()
+
+
+_clients = _Clients()
 
 
 class Stream(NamedTuple):
@@ -127,9 +136,9 @@ class Service:
         if answer is None:
             return None
         records = answer["Records"]
-        behind = answer.get("MillisBehindLatest") or len(records) == asked
-        iterator = answer.get("NextShardIterator")
-        return Page(records, iterator, iterator is None or not behind, _clock(answer))
+        behind = bool(answer.get("MillisBehindLatest")) or len(records) == asked
+        following: str | None = answer.get("NextShardIterator")
+        return Page(records, following, following is None or not behind, _clock(answer))
 
     @property
     def where(self) -> str:
@@ -168,8 +177,8 @@ class Service:
                 raise InvalidInputError(self._unusable(err)) from None
             if time.monotonic() + wait > end:
                 raise KitError(
-                    f"Kinesis at {self.where} {why}, and has not done better for {self._retry_for:g} s; start "
-                    "it, correct the endpoint, or wait longer: sources.kinesis(…, retry_for=seconds)"
+                    f"Kinesis at {self.where} {why}, and has not done better for {self._retry_for:g} s; "
+                    "start it, correct the endpoint, or wait longer: sources.kinesis(…, retry_for=seconds)"
                 )
             time.sleep(wait * random.uniform(0.5, 1))  # noqa: S311 - so that not all come again at once
             wait = min(2 * wait, _LONGEST_WAIT)
@@ -184,8 +193,8 @@ class Service:
             )
         if "did not come from this stream" in said:
             return (
-                f"stream {self.stream} was deleted and made again after the query had read it; start on a new "
-                "checkpoint"
+                f"stream {self.stream} was deleted and made again after the query had read it; start on a "
+                "new checkpoint"
             )
         if code in ("AccessDeniedException", "AccessDenied"):
             return (
@@ -212,14 +221,16 @@ class Service:
         return f"stream {self.stream}: {kind}: {_first_line(error)}"
 
 
-@functools.cache
 def _client(region: str | None, endpoint: str | None) -> Any:
     """Return the client of this process; a Python worker keeps it for the next batches."""
+    if (region, endpoint) in _clients:
+        return _clients[region, endpoint]
     # It shall not try by itself: `call` does, for as long as it was told.
     waits = {"connect_timeout": _CONNECT, "read_timeout": _ANSWER}
     config = _library("botocore.config").Config(retries={"total_max_attempts": 1}, **waits)
     client = _library("boto3").client
-    return client("kinesis", region_name=region, endpoint_url=endpoint, config=config)
+    made = client("kinesis", region_name=region, endpoint_url=endpoint, config=config)
+    return _clients.setdefault((region, endpoint), made)
 
 
 def _library(name: str) -> Any:

@@ -12,6 +12,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import functions as F
 
 from sparkstream_kit._arguments import check, said
+from sparkstream_kit._spark.pickling import modules_by_value
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, hint, innermost_cause
 
 if TYPE_CHECKING:
@@ -44,12 +45,12 @@ def kinesis(
         lines = sources.kinesis(spark, "sales", region="eu-central-1")
         sales = quarantine.parse_json(lines, SALES)
 
-    Offsets are sequence numbers, shard by shard, and a batch has one partition for each shard. Shards that are
-    split or merged are followed: a new one is read once its parents have been read to their ends. Refused are
-    a stream that was deleted and made again after the query had read it, and a restart after which records
+    Offsets are sequence numbers, shard by shard, and a batch has one partition for each shard. Shards that
+    are split or merged are followed: a new one is read once its parents have been read to their ends. Refused
+    are a stream that was deleted and made again after the query had read it, and a start after which records
     may have been deleted before they were read.
 
-    Needs the extra `kinesis` where Spark's Python workers run, and there boto3 looks for credentials: in the
+    Needs the extra `kinesis` where Spark's Python workers run. There boto3 looks for credentials: in the
     environment that Spark was started with, `~/.aws`, or the machine's role. They are in no option, plan or
     checkpoint. AWS_REGION and AWS_ENDPOINT_URL count as boto3 has them.
 
@@ -70,8 +71,8 @@ def kinesis(
 
     Returns:
         A streaming DataFrame with `value` (string, or binary), `partition_key` (string), `sequence_number`
-        (string: 56 digits), `shard_id` (string) and `approximate_arrival_timestamp` (timestamp). A record that
-        the Kinesis Producer Library has put together of several is one row: they are not taken apart.
+        (string: 56 digits), `shard_id` (string) and `approximate_arrival_timestamp` (timestamp). A record
+        that the Kinesis Producer Library has put together of several is one row: they are not taken apart.
 
     Raises:
         InvalidInputError: in one line: there is no such stream, no region or no credentials, AWS denies it,
@@ -83,12 +84,13 @@ def kinesis(
         >>> kinesis(None, "sales")
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: sources.kinesis(): spark is None; give a session, such as ...
+        sparkstream_kit.errors.InvalidInputError: sources.kinesis(): spark is None; give a session, ...
     """
     check(kinesis, locals())
     if not _NAME.fullmatch(stream):
         raise InvalidInputError(
-            f"stream {stream!r} is no name of a stream, which has letters, digits, dots, underscores and dashes"
+            f"stream {stream!r} is no name of a stream, which has letters, digits, dots, underscores and "
+            "dashes"
         )
     if max_records_per_trigger < 1:
         raise InvalidInputError(f"max_records_per_trigger must be 1 or more, not {max_records_per_trigger}")
@@ -117,7 +119,7 @@ def kinesis(
 kinesis.__module__ = "sparkstream_kit.sources"  # where users find it: messages name it so
 
 
-def _starting(starting: str | datetime) -> str:
+def _starting(starting: object) -> str:
     """Return where to begin, as offsets have it; or "latest", which is worked out when the query starts."""
     if isinstance(starting, str) and starting in _WORDS:
         return "" if starting == "earliest" else starting
@@ -126,7 +128,7 @@ def _starting(starting: str | datetime) -> str:
         if moment > datetime.now(UTC):
             raise InvalidInputError(f"starting is {starting}, which is yet to come; give starting='latest'")
         return f"@{moment.timestamp()}"
-    fix = hint(starting, _WORDS) if isinstance(starting, str) else ""
+    fix = hint(str(starting), _WORDS)
     raise InvalidInputError(
         f"sources.kinesis(): starting is {said(starting)}{fix or '; give earliest, latest or a datetime'}"
     )
@@ -134,13 +136,16 @@ def _starting(starting: str | datetime) -> str:
 
 def _loaded(spark: SparkSession, options: dict[str, str]) -> DataFrame:
     """Return Spark's own frame; what its worker refuses, in one line."""
-    from sparkstream_kit.connectors.kinesis.reader import NAME, KinesisSource
+    from sparkstream_kit import errors
+    from sparkstream_kit.connectors.kinesis import looking, offsets, reader, service
 
     if spark not in _registered:
-        spark.dataSource.register(KinesisSource)
+        # Spark does not give the worker that plans a stream the files of --py-files.
+        with modules_by_value((errors, looking, offsets, reader, service)):
+            spark.dataSource.register(reader.KinesisSource)
         _registered.add(spark)
     try:
-        frame = spark.readStream.format(NAME).options(**options).load()
+        frame = spark.readStream.format(reader.NAME).options(**options).load()
         frame.schema  # noqa: B018 - Connect asks the worker only now
     except PySparkException as err:
         cause = innermost_cause(err)

@@ -1,4 +1,4 @@
-"""Two queries on one stream: its records in a directory a batch, and totals by region in a table of SQLite."""
+"""Two queries on one stream: its records in a directory a batch, and totals by region in SQLite."""
 
 from __future__ import annotations
 
