@@ -210,7 +210,7 @@ def test_what_boto3_lacks_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert asked().startswith("no AWS credentials where Spark's workers run; set AWS_ACCESS_KEY_ID and ")
-    assert asked(region=None) == "no region for Kinesis; give region='eu-central-1', or set AWS_REGION"
+    assert asked(region=None).startswith("no region for Kinesis; give region='eu-central-1', or set AWS_")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "kit")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
     said = (

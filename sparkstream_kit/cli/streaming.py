@@ -37,7 +37,7 @@ def feed_kinesis(
         int | None, _flag("SHARDS", "Make the stream first, with so many shards, if it is not there.", min=1)
     ] = None,
     truth: Annotated[Path | None, _flag("FILE", "Write the true totals here at the end, as CSV.")] = None,
-    region: Annotated[str | None, _flag("NAME", "The stream's region. Default: AWS_REGION.")] = None,
+    region: Annotated[str | None, _flag("NAME", "The stream's region. Default: AWS_DEFAULT_REGION.")] = None,
     endpoint: Annotated[
         str | None, _flag("URL", "Address of another service, such as http://localhost:4567.")
     ] = None,

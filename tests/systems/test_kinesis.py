@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
 import random
+import re
 import sqlite3
 import subprocess
 import sys
@@ -14,16 +16,17 @@ import time
 from collections import Counter
 from contextlib import closing, redirect_stdout
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import environment
+from conftest import ROOT, environment
 from faults.drivers import Driver, until
 from systems.kinesis import REGION, Server
 
-from sparkstream_kit import checkpoints, run, sinks, sources, start
+from sparkstream_kit import checkpoints, cli, feeds, run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 
 if TYPE_CHECKING:
@@ -493,7 +496,7 @@ def explained(frame: DataFrame) -> str:
     ("given", "said"),
     [
         ({"stream": "nowhere"}, "has no stream nowhere"),
-        ({"region": None}, "no region for Kinesis; give region='eu-central-1', or set AWS_REGION"),
+        ({"region": None}, "no region for Kinesis; give region='eu-central-1', or set AWS_DEFAULT_REGION"),
     ],
 )
 def test_what_cannot_be_read_is_one_line(
@@ -560,3 +563,29 @@ def test_without_boto3_it_is_one_line(server: Server, tmp_path: Path) -> None:
     path = f"{tmp_path / 'none'}:{environment()['PYTHONPATH']}"
     said = "sources.kinesis() needs an optional library; run: pip install 'sparkstream-kit[kinesis]'"
     assert counted(server, tmp_path / "run", sys.executable, PYTHONPATH=path) == f"MissingExtraError {said}"
+
+
+def test_the_page_runs_from_top_to_bottom_on_what_the_feed_writes(
+    spark: SparkSession, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    page = (ROOT / "docs" / "kinesis.md").read_text("utf-8")
+    [feed] = re.findall(r"^sparkstream (feed kinesis .*)$", page, re.MULTILINE)
+    names: dict[str, Any] = {}
+    for seed in ("0", "1"):  # the second run reads what has come since
+        assert cli.main([*feed.split(), "--seed", seed]) == 0
+        for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+            block = block.replace("ckpt/", f"{tmp_path}/ckpt/")  # noqa: PLW2901 - the JVM has another folder
+            exec(compile(block, "docs/kinesis.md", "exec"), names)  # noqa: S102 - our own page
+        truth: dict[str, Decimal] = {}
+        for row in [row for each in range(int(seed) + 1) for row in feeds.sales_rows(1000, seed=each)]:
+            truth[row[9]] = truth.get(row[9], Decimal(0)) + Decimal(row[5])
+        with Path("totals.csv").open(encoding="utf-8") as file:
+            found = {row["ProductKey"]: Decimal(row["TotalSales"]) for row in csv.DictReader(file)}
+        assert found == truth
+    with Path("truth.csv").open(encoding="utf-8") as file:
+        told = {row["ProductKey"]: Decimal(row["TotalSales"]) for row in csv.DictReader(file)}
+    assert told == {row[0]: row[2] for row in feeds.sales_totals(feeds.sales_rows(1000, seed=1))}
+    assert cli.main(["feed", "kinesis", "nowhere", "--rows", "1"]) == 2

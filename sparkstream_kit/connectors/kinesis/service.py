@@ -212,7 +212,7 @@ class Service:
         """Say in one line what boto3 lacks."""
         kind = type(error).__name__
         if kind == "NoRegionError":
-            return "no region for Kinesis; give region='eu-central-1', or set AWS_REGION"
+            return "no region for Kinesis; give region='eu-central-1', or set AWS_DEFAULT_REGION"
         if kind in ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"):
             return (
                 "no AWS credentials where Spark's workers run; set AWS_ACCESS_KEY_ID and "

@@ -52,7 +52,7 @@ def kinesis(
 
     Needs the extra `kinesis` where Spark's Python workers run. There boto3 looks for credentials: in the
     environment that Spark was started with, `~/.aws`, or the machine's role. They are in no option, plan or
-    checkpoint. AWS_REGION and AWS_ENDPOINT_URL count as boto3 has them.
+    checkpoint. AWS_DEFAULT_REGION and AWS_ENDPOINT_URL count, too.
 
     Args:
         spark: the session.
@@ -108,7 +108,7 @@ def kinesis(
         "fail_on_data_loss": str(fail_on_data_loss).lower(),
     }
     # What a notebook sets after Spark has started, workers do not see; both are no secrets.
-    region = region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    region = region or os.environ.get("AWS_DEFAULT_REGION")
     endpoint = endpoint or os.environ.get("AWS_ENDPOINT_URL_KINESIS") or os.environ.get("AWS_ENDPOINT_URL")
     options |= {name: value for name, value in (("region", region), ("endpoint", endpoint)) if value}
     frame = _loaded(spark, options)
