@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -11,6 +12,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pyspark.sql.streaming.listener import StreamingQueryProgress
+from test_sources_kafka import RECORDED, RECORDED_SOURCE
 
 from sparkstream_kit import sources
 from sparkstream_kit.connectors.kinesis.offsets import (
@@ -27,6 +30,7 @@ from sparkstream_kit.connectors.kinesis.offsets import (
 )
 from sparkstream_kit.connectors.kinesis.service import Service
 from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError
+from sparkstream_kit.progress import QuerySummary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -220,3 +224,12 @@ def test_what_boto3_lacks_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setitem(sys.modules, "boto3", None)
     with pytest.raises(MissingExtraError, match=re.escape("pip install 'sparkstream-kit[kinesis]'")):
         Service("sales", "us-east-1", "http://127.0.0.1:11", 0).describe()
+
+
+def test_the_summary_says_how_many_seconds_behind_a_query_is() -> None:
+    told = json.dumps({"stream": "sales", "seconds_behind": 12.4})
+    source = RECORDED_SOURCE | {"endOffset": "{}", "metrics": {}}
+    progress = RECORDED | {"sources": [source | {"latestOffset": each} for each in (told, None)]}
+    found = QuerySummary("totals", "id").with_batch(StreamingQueryProgress.fromJson(progress))
+    assert found.seconds_behind == 12.4
+    assert ", 12 s behind, " in str(found)

@@ -470,7 +470,7 @@ def test_what_it_gives_and_shows(spark: SparkSession, server: Server, tmp_path: 
     shown: list[Any] = []
     sink = sinks.foreach_batch(lambda batch, _: shown.extend(batch.collect()))
     query = start(frame, sink, name="shown", checkpoint=folder, availableNow=True)
-    run(query)
+    summary = run(query)
     [row] = shown
     assert (bytes(row.value), row.partition_key, row.shard_id) == (b"an order", "tea", "shardId-000000000000")
     assert len(row.sequence_number) == 56
@@ -478,6 +478,7 @@ def test_what_it_gives_and_shows(spark: SparkSession, server: Server, tmp_path: 
     assert query.lastProgress is not None
     source = json.loads(query.lastProgress.json)["sources"][0]
     assert source["latestOffset"]["seconds_behind"] <= 2
+    assert ", 0 s behind, " in str(summary).replace("1 s behind", "0 s behind")
     assert f'offset {{"stream": "{stream}", "records": 1, ' in str(checkpoints.show(folder))
     texts = [file.read_text(errors="replace") for file in folder.rglob("*") if file.is_file()]
     texts += [str(query.lastProgress.json), explained(frame)]
