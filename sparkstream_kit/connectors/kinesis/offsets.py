@@ -31,6 +31,7 @@ __all__ = [
     "moved",
     "ranges",
     "readable",
+    "seen_until",
 ]
 
 Offset = dict[str, Any]
@@ -123,15 +124,23 @@ def moved(
             records = former["records"] + each.records
             shards[name] = {"after": each.after or former["after"], "records": records}
             shards[name] |= {"ended": True} if each.ended else {}
-    known = [found[name].seen for name in readable(offset, listed) if name in found]
-    all_known = bool(known) and len(known) == len(readable(offset, listed))
-    seen = min(each or offset["seen"] for each in known) if all_known else offset["seen"]
+    seen = seen_until(offset, found, listed)
     aged = refresh is not None and seen - offset["seen"] > refresh
     if shards == offset["shards"] and not aged:
         return offset
     kept = {name: shard for name, shard in sorted(shards.items()) if name in listed}
     records = offset["records"] + sum(each.records for each in found.values())
     return {**offset, "records": records, "shards": kept, "seen": seen}
+
+
+def seen_until(offset: Offset, found: Mapping[str, Found], listed: Mapping[str, Shard]) -> float:
+    """Return before which time all records have arrived that were read before, or found now; 0 if unknown.
+
+    Records of a shard that waits for its parents have arrived after theirs.
+    """
+    places = readable(offset, listed)
+    known = [found[name].seen or offset["seen"] for name in places if name in found]
+    return float(min(known) if known and len(known) == len(places) else offset["seen"])
 
 
 def ranges(start: Offset, end: Offset) -> list[Range]:

@@ -79,14 +79,14 @@ class _State:
         first: where a new query starts.
         ahead: what looks ahead.
         at: where the next batch starts, for a Spark that does not say so.
-        end: where the batch ends that was planned last.
+        seen: all records that arrived before this time were found by the last look; 0 if that is not known.
     """
 
     stream: Stream
     first: Offset
     ahead: Ahead
     at: Offset | None = None
-    end: Offset | None = None
+    seen: float = 0.0
 
 
 class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
@@ -129,15 +129,15 @@ class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
         begin = self._checked_for_losses(state, start, shards)
         most = self._most if limit is None else getattr(limit, "max_rows", sys.maxsize)
         found = state.ahead.look(offsets.readable(begin, shards), most)
-        state.end = offsets.moved(begin, found, shards, refresh=state.stream.keeps / _PARTS)
-        return state.end
+        state.seen = offsets.seen_until(begin, found, shards)
+        return offsets.moved(begin, found, shards, refresh=state.stream.keeps / _PARTS)
 
     def reportLatestOffset(self) -> Offset | None:
         """Return for the query's progress how many seconds it is behind; for Spark 4.2 and later."""
         state = self._state()
-        if state.end is None or not state.end["seen"]:
+        if not state.seen:
             return None
-        behind = max(0.0, state.ahead.now - state.end["seen"])
+        behind = max(0.0, state.ahead.now - state.seen)
         return {"stream": self._service.stream, "seconds_behind": round(behind, 1)}
 
     def partitions(self, start: Offset, end: Offset) -> Sequence[InputPartition]:

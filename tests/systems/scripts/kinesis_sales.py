@@ -1,4 +1,4 @@
-"""Two queries on one stream: its records in a directory a batch, and totals by region in SQLite."""
+"""A query on a stream: its records in a directory a batch, and in a table of SQLite."""
 
 from __future__ import annotations
 
@@ -23,23 +23,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             spark, stream, endpoint=endpoint, region="us-east-1", max_records_per_trigger=200
         )
         sales = lines.select(F.from_json("value", "id BIGINT, region STRING, cents BIGINT").alias("sale"))
-        sales = sales.select("sale.*")
-        rows = start(
-            sales,
-            sinks.batch_files(f"{folder}/rows"),
-            name="rows",
-            checkpoint=f"{folder}/ckpt-rows",
-            **trigger,
+        sink = sinks.fan_out(
+            sinks.batch_files(f"{folder}/rows"), sinks.sql_table(f"sqlite:///{folder}/sales.db", "sales")
         )
-        totals = start(
-            sales.groupBy("region").agg(F.count("*").alias("sales"), F.sum("cents").alias("cents")),
-            sinks.sql_table(f"sqlite:///{folder}/totals.db", "totals", how="replace"),
-            name="totals",
-            mode="complete",
-            checkpoint=f"{folder}/ckpt-totals",
-            **trigger,
-        )
-        print(run(rows, totals))
+        checkpoint = f"{folder}/ckpt"
+        print(run(start(sales.select("sale.*"), sink, name="sales", checkpoint=checkpoint, **trigger)))
     return 0
 
 
