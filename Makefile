@@ -35,14 +35,14 @@ soak: setup ## write 2,000 batches to each sink, and see that the driver holds n
 	@$(ENTER) BATCHES=2000 python -m pytest tests/faults/test_soak.py tests/systems/soak.py -n 2 --dist worksteal -rP -o faulthandler_timeout=0
 
 bench: setup ## measure the kit beside other ways, on a tenth of the data: ten minutes on two cores that do nothing else
-	@bash scripts/postgresql.sh
+	@bash scripts/databases.sh
 	@$(ENTER) python benchmarks/run.py $(NAMES)
 
 bench-full: setup ## measure what docs/performance.md shows, and put it there
-	@bash scripts/postgresql.sh
+	@bash scripts/databases.sh
 	@$(ENTER) python benchmarks/run.py --full --page docs/performance.md $(NAMES)
 
-systems: setup ## run the tests against real systems, which they start: Kafka, Kinesis, Delta Lake, HDFS, a cluster
+systems: setup ## run the tests against real systems, which they start: Kafka, Kinesis, Delta Lake, HDFS, S3, a cluster
 	@bash scripts/systems.sh
 	@$(ENTER) python -m pytest tests/systems -n 2 --dist loadfile
 

@@ -75,7 +75,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what Connect cannot run, and with PART=1/2 or 2/2 the other half of the tests."""
+    """Leave out what Connect cannot run, and with PART=1/2, or 2/4, the tests outside of that part."""
     if part := os.environ.get("PART"):
         number, parts = map(int, part.split("/"))
         mine = {item: zlib.crc32(item.nodeid.encode()) % parts == number - 1 for item in items}

@@ -28,7 +28,7 @@ EXTRAS = {
     "sparkstream_kit.connectors.delta.sink": {"pandas", "pyarrow"},
     "sparkstream_kit.connectors.kinesis.service": {"boto3", "botocore"},
     "sparkstream_kit.connectors.sql.__init__": {"pandas", "pyarrow"},
-    "sparkstream_kit.connectors.sql.database": {"psycopg", "sqlalchemy"},
+    "sparkstream_kit.connectors.sql.database": {"sqlalchemy"},
     "sparkstream_kit.connectors.sql.rows": {"pyarrow", "sqlalchemy"},
     "sparkstream_kit.connectors.sql.table": {"sqlalchemy"},
     "sparkstream_kit._html": {"IPython"},

@@ -264,7 +264,7 @@ def test_wrong_arguments_are_one_line_before_pyspark_is_imported(
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("mysql://kit:hush@host/db", "sql_table writes to sqlite and postgresql, not mysql"),
+        ("mysql://kit:hush@host/db", "sql_table writes to sqlite, postgresql and mariadb, not mysql"),
         (
             "postgresql://kit:hush@127.0.0.1:1/db",
             "database postgresql+psycopg://kit:***@127.0.0.1:1/db cannot be",

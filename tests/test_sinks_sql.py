@@ -10,6 +10,7 @@ import sys
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import mariadb
 import postgresql
 import pytest
 import sqlalchemy as sa
@@ -32,16 +33,26 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.query import StreamingQuery
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+SERVERS: dict[str, Callable[[], postgresql.Server | mariadb.Server]] = {
+    "postgresql": postgresql.server,
+    "mariadb": mariadb.server,
+}
+
+
+@pytest.fixture(params=["sqlite", *(pytest.param(name, marks=pytest.mark.slow) for name in SERVERS)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database."""
-    return f"sqlite:///{tmp_path}/test.db" if request.param == "sqlite" else postgresql.server().database()
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/test.db"
+    return SERVERS[request.param]().database()
 
 
 def sql(url: str, statement: str) -> list[tuple[Any, ...]]:
-    """Run a statement and return its rows."""
+    """Run a statement of standard SQL and return its rows."""
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     with engine.begin() as connection:
+        if url.startswith("mariadb"):
+            connection.exec_driver_sql("SET SESSION sql_mode = 'ANSI'")
         result = connection.execute(sa.text(statement))
         return [tuple(row) for row in result] if result.returns_rows else []
 
@@ -261,8 +272,13 @@ def test_every_type_comes_back_as_it_was(spark: SparkSession, url: str, tmp_path
     assert set(nothing.values()) == {None}
     if url.startswith("sqlite"):  # which has neither: both come back as text, the instant in UTC
         full["money"], full["cents"] = Decimal(full["money"]), Decimal(full["cents"])
+    if not url.startswith("postgresql"):
         full["instant"] = full["instant"].replace(tzinfo=dt.UTC)
-    assert full == {name: value for name, (_, value) in TYPES.items()}
+    expected = {name: value for name, (_, value) in TYPES.items()}
+    if url.startswith("mariadb"):  # whose doubles are finite, and decimals to SQLAlchemy
+        expected["endless"] = None
+        full |= {name: float(full[name]) for name in ("single", "double", "huge")}
+    assert full == expected
 
 
 def test_sqlite_keeps_decimals_as_exact_texts(spark: SparkSession, tmp_path: Path, folder: Path) -> None:
@@ -463,10 +479,10 @@ def test_no_text_stops_a_query(
     frame = read.select("k", F.expr("CAST(v AS STRING)").alias("v"))
     frame = frame if how == "insert" else frame.groupBy("k").agg(F.max("v").alias("v"))
     finish(frame, sinks.sql_table(url, "t", how=how, **more), tmp_path / "ckpt", mode)  # type: ignore[arg-type]
-    place = 1 if url.startswith("sqlite") else 2
+    place = 2 if url.startswith("postgresql") else 1
     expected = {"null": None} | {name: each[place] for name, each in HARD.items()}
     assert dict(sql(url, "SELECT k, v FROM t")) == expected
-    changed = 3 if url.startswith("sqlite") else 4
+    changed = 4 if url.startswith("postgresql") else 3
     assert (
         f"batch 0 for table t: {changed} values are changed: bytes that are not UTF-8 become" in caplog.text
     )
@@ -495,16 +511,74 @@ def test_no_time_stops_a_query(spark: SparkSession, url: str, folder: Path, tmp_
     schema = "k STRING, d DATE, timestamp TIMESTAMP, timestamp_ntz TIMESTAMP_NTZ"
     frame = spark.readStream.schema(schema).parquet(str(folder / "*"))
     finish(frame, sinks.sql_table(url, "t"), tmp_path / "ckpt")
-    found = {row[0]: row[1:] for row in sql(url, "SELECT k, CAST(d AS TEXT), CAST(timestamp AS TEXT), "
-                                            "CAST(timestamp_ntz AS TEXT) FROM t")}  # fmt: skip
+    casts = [f"CAST({column} AS CHAR(30))" for column in ("d", "timestamp", "timestamp_ntz")]
+    found = {k: [text and text.rstrip() for text in texts] for k, *texts in sql(
+        url, f"SELECT k, {', '.join(casts)} FROM t"  # noqa: S608
+    )}  # fmt: skip
     for name, text in TIMES.items():
+        expected: list[str | None]
         if url.startswith("sqlite"):
             plain = name.removeprefix("+")
-            day, instant, clock = plain, f"{plain} 00:00:00.000000", f"{plain} 00:00:00.000000"
+            expected = [plain, f"{plain} 00:00:00.000000", f"{plain} 00:00:00.000000"]
+        elif url.startswith("mariadb"):
+            kept = "0001" <= name <= "9999-12-31"
+            expected = [name, *[f"{name} 00:00:00.000000"] * 2] if kept else [None] * 3
         else:
-            day, instant, clock = text.format(""), text.format(" 00:00:00+00"), text.format(" 00:00:00")
-        expected = (day, None, None) if len(name) >= 14 else (day, instant, clock)
+            expected = [text.format(""), text.format(" 00:00:00+00"), text.format(" 00:00:00")]
+        if len(name) >= 14:
+            expected[1:] = [None, None]
         assert found[name] == expected, name
+
+
+@pytest.mark.slow
+def test_mariadb_tells_texts_apart_as_spark_does(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
+    url = mariadb.server().database()
+    texts = ["a", "A", "a ", "\u00e4", "\u0061\u0308", "\u00df", "ss", "", "x" * 768]
+    spark.createDataFrame([(text, 1) for text in texts], "k STRING, n INT").write.parquet(str(folder / "1"))
+    frame = spark.readStream.schema("k STRING, n INT").parquet(str(folder / "*"))
+    frame = frame.groupBy("k").agg(F.sum("n").alias("n"))
+    finish(frame, sinks.sql_table(url, "t", how="upsert", keys=["k"]), tmp_path / "ckpt", "update")
+    assert sorted(sql(url, "SELECT k, n FROM t")) == sorted((text, 1) for text in texts)
+    # Tables whose names differ in that alone have ledgers of their own.
+    for name in ("names", "NAMES"):
+        finish(frame, sinks.sql_table(url, name, how="replace"), tmp_path / name, "complete")
+    assert len(sql(url, "SELECT * FROM sparkstream_ledger")) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (
+            "CREATE TABLE t (k VARCHAR(9) COLLATE {bin} PRIMARY KEY, total BIGINT) ENGINE=MyISAM",
+            "one of MyISAM, ",
+        ),
+        ("CREATE TABLE t (k VARCHAR(9) PRIMARY KEY, total BIGINT)", r"for the same that differ \(latin1_"),
+        (
+            "CREATE TABLE t (k VARCHAR(9) COLLATE {bin} PRIMARY KEY, total BIGINT UNIQUE)",
+            "is unique in total too, and MariaDB would overwrite a row",
+        ),
+    ],
+    ids=["no-transactions", "no-case", "another-index"],
+)
+def test_a_table_of_mariadb_that_would_lose_rows_is_refused(
+    stream: DataFrame, tmp_path: Path, made: str, message: str
+) -> None:
+    url = mariadb.server().database()
+    sql(url, made.format(bin="utf8mb4_nopad_bin"))
+    with pytest.raises(InvalidInputError, match=message):
+        finish(totals(stream), sinks.sql_table(url, "t", how="upsert", keys=["k"]), tmp_path / "c", "update")
+
+
+@pytest.mark.slow
+def test_a_dry_run_makes_no_table_in_mariadb(stream: DataFrame, tmp_path: Path) -> None:
+    url = mariadb.server().database()
+    for _ in range(2):  # without the ledger, and beside it
+        planned = start(stream, sinks.sql_table(url, "t"), name="q", checkpoint=tmp_path / "c", dry_run=True)
+        assert "sql_table" in str(planned)
+        finish(stream, sinks.sql_table(url, "other"), tmp_path / "other")
+        assert sorted(sql(url, "SHOW TABLES")) == [("other",), ("sparkstream_ledger",)]
+        assert sql(url, "SELECT table_name FROM sparkstream_ledger") == [("other",)]
 
 
 def test_a_decimal_in_sqlite_has_all_its_digits(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
@@ -524,7 +598,7 @@ def test_a_name_that_postgresql_would_cut_is_refused(stream: DataFrame, tmp_path
         (stream.withColumnRenamed("n", long), "t"),
     ):
         with pytest.raises(
-            InvalidInputError, match=f"PostgreSQL cuts names at 63 bytes, and {long} has 64; rename"
+            InvalidInputError, match=f"a name in PostgreSQL has at most 63 bytes, and {long} has 64; rename"
         ):
             finish(frame, sinks.sql_table(url, table), tmp_path / "no")
     for _ in range(2):  # and is found again
@@ -615,9 +689,12 @@ def test_what_sql_cannot_hold_is_refused_at_start(stream: DataFrame, url: str, t
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ("postgres//kit:hush@host/db", "the database's URL cannot be read; write sqlite:///totals.db or"),
+        ("postgres//kit:hush@host/db", "the database's URL cannot be read; write sqlite:///totals.db, "),
         ("postgresql://kit:hush@host:port/db", "the database's URL cannot be read"),
-        ("postgres://kit:hush@host/db", "sqlite and postgresql, not postgres; did you mean postgresql?"),
+        (
+            "postgres://kit:hush@host/db",
+            "sqlite, postgresql and mariadb, not postgres; did you mean postgresql?",
+        ),
         ("mysql://kit:hush@host/db", "not mysql; write to others with sinks.foreach_batch"),
         ("postgresql+psycopg2://kit:hush@host/db", "does not use psycopg2; write postgresql+psycopg://"),
         ("sqlite://", "is lost at once; name one, such as sqlite:///totals.db"),
@@ -687,29 +764,43 @@ def test_a_batch_that_fails_half_way_leaves_nothing(stream: DataFrame, url: str,
     sql(url, "CREATE UNIQUE INDEX once ON t (k, n)")
     feeds.drip([("4.csv", "new,10\na,1\n")], tmp_path / "in")
     for _ in range(2):
-        with pytest.raises(QueryFailed, match="database .*: (UNIQUE|duplicate key)"):
+        with pytest.raises(QueryFailed, match="database .*: (UNIQUE|duplicate key|.*Duplicate entry)"):
             finish(stream, sinks.sql_table(url, "t"), tmp_path / "ckpt")
         assert sql(url, "SELECT count(*), sum(n) FROM t") == [(6, 12)]
         assert sql(url, "SELECT batch_id FROM sparkstream_ledger") == [(2,)]
-    sql(url, "DROP INDEX once")
+    sql(url, "DROP INDEX once ON t" if url.startswith("mariadb") else "DROP INDEX once")
     finish(stream, sinks.sql_table(url, "t"), tmp_path / "ckpt")
     assert sql(url, "SELECT count(*), sum(n) FROM t") == [(8, 23)]
 
 
+LOCKED = {  # how a reader keeps writers out of the table, and how one that waits for that is seen
+    "postgresql": (
+        "LOCK TABLE t IN SHARE MODE",
+        "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'INSERT INTO \"t\" %'",
+    ),
+    "mariadb": (
+        "LOCK TABLES t READ",
+        (
+            "SELECT 1 FROM information_schema.processlist "
+            "WHERE state LIKE 'Waiting%' AND info LIKE 'INSERT INTO `t` %'"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", LOCKED)
 def test_a_database_that_stops_in_mid_transaction_fails_the_query_and_a_restart_is_exact(
-    stream: DataFrame, tmp_path: Path, until: Callable[[Callable[[], object]], None]
+    stream: DataFrame, tmp_path: Path, until: Callable[[Callable[[], object]], None], kind: str
 ) -> None:
-    server = postgresql.server()
+    server = SERVERS[kind]()
     url, checkpoint = server.database(), tmp_path / "ckpt"
+    lock, waiting = LOCKED[kind]
     finish(stream, sinks.sql_table(url, "t"), checkpoint)
     feeds.drip([("4.csv", "a,10\n")], tmp_path / "in")
-    waiting = (
-        "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'INSERT INTO \"t\" %'"
-    )
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     with engine.connect() as other:
         # Rows can be staged and the ledger row written, but not the table.
-        other.execute(sa.text("LOCK TABLE t IN SHARE MODE"))
+        other.execute(sa.text(lock))
         query = start(stream, sinks.sql_table(url, "t"), name="q", checkpoint=checkpoint)
         until(lambda: sql(url, waiting))
         server.stop()
@@ -717,9 +808,9 @@ def test_a_database_that_stops_in_mid_transaction_fails_the_query_and_a_restart_
     try:
         with pytest.raises(QueryFailed) as failed:
             run(query)
-        assert "database postgresql+psycopg://kit:***@127.0.0.1:" in failed.value.cause
+        assert f"database {url.partition(':')[0]}://kit:***@127.0.0.1:" in failed.value.cause
         assert "\n" not in failed.value.cause
-        with pytest.raises(InvalidInputError, match="cannot be reached: .*Connection refused; start it"):
+        with pytest.raises(InvalidInputError, match=r"cannot be reached: .*Connection refused\)?; start it"):
             finish(stream, sinks.sql_table(url, "t"), checkpoint)
     finally:
         server.start()

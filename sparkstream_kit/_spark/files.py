@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyspark.errors import AnalysisException
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import AnalysisException, PySparkException
 
 from sparkstream_kit import _files
 from sparkstream_kit._spark.session import is_connect, other_master, server_folder
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.errors import InvalidInputError, innermost_cause
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pyspark.sql import DataFrame, SparkSession
 
 __all__ = [
@@ -25,6 +29,7 @@ __all__ = [
     "names",
     "path_for",
     "path_of_writer",
+    "reached",
     "refuse_elsewhere",
     "refuse_many_disks",
     "through_spark",
@@ -155,6 +160,26 @@ def content(spark: SparkSession, location: Location, name: str) -> str | None:
     files = through_spark(spark, f"{location.text}/{name}")
     row = None if files is None else files.first()
     return None if row is None else bytes(row.content).decode()
+
+
+@contextmanager
+def reached(what: str, path: str) -> Iterator[None]:
+    """Say in one line that another file system cannot be reached, or does not let this user in.
+
+    Raises:
+        InvalidInputError: as of a bucket that is missing, a host that nobody knows, or a wrong key.
+    """
+    try:
+        yield
+    except AnalysisException:
+        raise
+    except (Py4JJavaError, PySparkException) as err:
+        if _files.plain(path) is not None:
+            raise
+        raise InvalidInputError(
+            f"{what} {path} cannot be reached: {innermost_cause(err)}; correct the path, or what Spark is "
+            "given for that file system"
+        ) from err
 
 
 def through_spark(spark: SparkSession, path: str, *, below: bool = False) -> DataFrame | None:

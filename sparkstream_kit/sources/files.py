@@ -21,6 +21,7 @@ from pyspark.sql.types import StringType, StructType
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._dry_run import stand_in
+from sparkstream_kit._spark.files import reached
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.schemas import from_ddl
 from sparkstream_kit.sources import _names, _options
@@ -141,10 +142,11 @@ def _read(
     elif not {"maxfilespertrigger", "maxbytespertrigger"} & {name.lower() for name in options}:
         options = options | {"maxBytesPerTrigger": _BYTES}
     try:
-        place, ours = _names.readable(spark, stand_in(str(path)) or str(path), options)
-        given = _merged(options, ours)
-        frame = spark.readStream.format(file_format).schema(columns).options(**given).load(place)
-        frame.schema  # noqa: B018 - Connect looks for the path only now
+        with reached("input", str(path)):
+            place, ours = _names.readable(spark, stand_in(str(path)) or str(path), options)
+            given = _merged(options, ours)
+            frame = spark.readStream.format(file_format).schema(columns).options(**given).load(place)
+            frame.schema  # noqa: B018 - Connect looks for the path only now
     except AnalysisException as err:
         if err.getCondition() != "PATH_NOT_FOUND":
             raise

@@ -23,6 +23,7 @@ from sparkstream_kit import feeds
 if TYPE_CHECKING:
     from faults.sales import Totals
     from systems.hadoop import Hdfs
+    from systems.s3 import S3
 
 SEED = 3
 LIMIT = 400  # seconds for a driver; five processes of a cluster may share two cores with other tests
@@ -65,10 +66,10 @@ class Launcher:
             env = {"PYTHONPATH": "", **env}
         return self.submit("--master", master, *zipped, *SMALL, job, *args, "--profile", "cluster", **env)
 
-    def kit(self, *args: object) -> Driver:
+    def kit(self, *args: object, **env: str) -> Driver:
         """Start the command `sparkstream`."""
-        env = environment(SPARK_SUBMIT_OPTS=os.environ["SPARK_SUBMIT_OPTS"], **LOOPBACK)
-        driver = Driver(sys.executable, Path("-m"), ["sparkstream_kit", *args], self._home, env)
+        whole = environment(SPARK_SUBMIT_OPTS=os.environ["SPARK_SUBMIT_OPTS"], **LOOPBACK, **env)
+        driver = Driver(sys.executable, Path("-m"), ["sparkstream_kit", *args], self._home, whole)
         self._drivers.append(driver)
         return driver
 
@@ -79,9 +80,9 @@ class Launcher:
 
 
 class Sales:
-    """A folder of sales files on HDFS, and what is in them, computed without Spark."""
+    """A folder of sales files on HDFS or S3, and what is in them, computed without Spark."""
 
-    def __init__(self, hdfs: Hdfs, folder: str, *, rows: int = 50) -> None:
+    def __init__(self, hdfs: Hdfs | S3, folder: str, *, rows: int = 50) -> None:
         self.url = f"{hdfs.url}{folder}"
         self._hdfs, self._folder, self._rows = hdfs, folder, rows
         self._series = iter(feeds.sales_files(None, rows=rows, seed=SEED))
@@ -126,7 +127,7 @@ def cleaned(hdfs: Hdfs, folder: str) -> Totals:
     return added_up((row["ProductKey"], row["SaleAmount"]) for row in written(hdfs, f"{folder}/good"))
 
 
-def newest(hdfs: Hdfs, folder: str) -> int:
+def newest(hdfs: Hdfs | S3, folder: str) -> int:
     """Return the last number in one of Spark's logs; -1 if it has none."""
     found = (re.fullmatch(r"(\d+)(\.compact)?", name) for name in hdfs.names(folder))
     return max((int(match[1]) for match in found if match), default=-1)

@@ -30,7 +30,7 @@ _MODES = {"insert": "append", "upsert": "update", "replace": "complete"}
 def sql_table(
     url: str, table: str, *, how: str = "insert", keys: Sequence[str] = (), take_over: bool = False
 ) -> Sink:
-    r"""Write each batch to a table of SQLite or PostgreSQL, in one transaction with a ledger row.
+    r"""Write each batch to a table of SQLite, PostgreSQL or MariaDB, in one transaction with a ledger row.
 
     `insert` adds the rows of append mode. `upsert` adds or overwrites the rows of update mode by their keys.
     `replace` makes the table the whole result of complete mode: rows that are gone from the result go from
@@ -42,7 +42,10 @@ def sql_table(
 
     No value stops a query. Bytes that are not UTF-8, and for PostgreSQL a NUL character too, are written as
     `\xff` and `\x00`; a warning says in how many texts. PostgreSQL keeps the year 0 as 1 BC, and a date
-    beyond its range (4713 BC to 5874897) as `infinity` or `-infinity`.
+    beyond its range (4713 BC to 5874897) as `infinity` or `-infinity`. MariaDB has timestamps in UTC without
+    a zone; NaN, infinity and times outside of the years 1 to 9999 are null there. Its tables are of InnoDB,
+    their texts tell "a" from "A" and "a ", and one text or binary key has at most 768 characters or 3072
+    bytes, several keys their part of that. A text beyond the server's `max_allowed_packet` fails the query.
 
     Beside the table, `sparkstream_ledger` keeps the last batch of each query. A batch that it knows comes
     again after a crash, and is skipped. A batch before that one comes only from a checkpoint that was rewound
@@ -60,8 +63,9 @@ def sql_table(
     Delivery: exactly once from replayable sources. A query without a checkpoint is a new one at each start.
 
     Args:
-        url: `sqlite:///totals.db` or `postgresql+psycopg://user@host/name`, with the password in
-            PostgreSQL's own PGPASSWORD or ~/.pgpass, out of sight, or after the user.
+        url: `sqlite:///totals.db`; `postgresql+psycopg://user@host/name`, with the password in PostgreSQL's
+            own PGPASSWORD or ~/.pgpass, out of sight, or after the user; or
+            `mariadb+pymysql://user:password@host/name`.
         table: the table, as `table` or `schema.table`.
         how: `insert`, `upsert` or `replace`.
         keys: of `upsert`, the columns that a row is known by; the table must be unique in them.
@@ -70,8 +74,8 @@ def sql_table(
 
     Raises:
         InvalidInputError: a URL, a table or keys that cannot be used; when the query starts, a database
-            that cannot be reached, a column that SQL cannot hold, a name of more than PostgreSQL's 63 bytes,
-            a table with other columns or with rows that this query has not written.
+            that cannot be reached, a column that SQL cannot hold, a name that is too long for the database, a
+            table with other columns or with rows that this query has not written.
         MissingExtraError: SQLAlchemy, pyarrow, pandas or the database's driver is not installed.
 
     Example:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from pyspark.sql import types as T
+from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -20,25 +22,32 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Connection
     from sqlalchemy.types import TypeEngine
 
-__all__ = ["check_columns", "check_names", "columns", "connected", "parse", "shown"]
+__all__ = ["COLLATION", "check_columns", "check_names", "columns", "connected", "parse", "shown"]
 
-_DRIVERS = {"sqlite": "pysqlite", "postgresql": "psycopg"}
+_DRIVERS = {"sqlite": "pysqlite", "postgresql": "psycopg", "mariadb": "pymysql"}
+_SAID = {"postgresql": "PostgreSQL", "mariadb": "MariaDB"}
 _BUSY = 60  # seconds to wait while another process has an SQLite file locked; Python's own 5 are soon over
-_LONGEST = 63  # bytes of a name in PostgreSQL
+_NAMES = {"postgresql": (63, "bytes"), "mariadb": (64, "characters")}  # the longest
 
+# Of MariaDB's collations the one that tells "a" from "A" and from "a ", as Spark does.
+COLLATION = "utf8mb4_nopad_bin"
+_INDEX = 3072  # bytes of an index in MariaDB; a character has up to four
+
+# MariaDB shows only six digits of a FLOAT, and by default cuts a TEXT at 64 KiB and seconds to whole ones.
+_MICROSECONDS = mysql.DATETIME(fsp=6)
 _TYPES: dict[type[T.DataType], TypeEngine[Any]] = {
-    T.BinaryType: sa.LargeBinary(),
+    T.BinaryType: sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mariadb"),
     T.BooleanType: sa.Boolean(),
     T.ByteType: sa.SmallInteger(),
     T.DateType: sa.Date(),
     T.DoubleType: sa.Double(),
-    T.FloatType: sa.REAL(),
+    T.FloatType: sa.REAL().with_variant(mysql.DOUBLE(), "mariadb"),
     T.IntegerType: sa.Integer(),
     T.LongType: sa.BigInteger(),
     T.ShortType: sa.SmallInteger(),
-    T.StringType: sa.Text(),
-    T.TimestampNTZType: sa.DateTime(),
-    T.TimestampType: sa.DateTime(timezone=True),
+    T.StringType: sa.Text().with_variant(mysql.LONGTEXT(collation=COLLATION), "mariadb"),
+    T.TimestampNTZType: sa.DateTime().with_variant(_MICROSECONDS, "mariadb"),
+    T.TimestampType: sa.DateTime(timezone=True).with_variant(_MICROSECONDS, "mariadb"),
 }
 
 
@@ -53,21 +62,24 @@ def parse(text: str) -> URL:
         url = make_url(text)
     except (ArgumentError, ValueError):
         raise InvalidInputError(
-            "the database's URL cannot be read; write sqlite:///totals.db or "
-            "postgresql+psycopg://user@host/name, with %40 for an @ in a password"
+            "the database's URL cannot be read; write sqlite:///totals.db, "
+            "postgresql+psycopg://user@host/name or mariadb+pymysql://user@host/name, with %40 for "
+            "an @ in a password"
         ) from None
     backend, _, driver = url.drivername.partition("+")
     if backend not in _DRIVERS:
         near = hint(backend, _DRIVERS) or "; write to others with sinks.foreach_batch"
-        raise InvalidInputError(f"sql_table writes to sqlite and postgresql, not {backend}{near}")
+        raise InvalidInputError(f"sql_table writes to sqlite, postgresql and mariadb, not {backend}{near}")
     if driver not in ("", _DRIVERS[backend]):
         raise InvalidInputError(f"sql_table does not use {driver}; write {backend}+{_DRIVERS[backend]}://…")
     url = url.set(drivername=f"{backend}+{_DRIVERS[backend]}")
-    if backend == "postgresql":
+    if backend != "sqlite":
         try:
-            import psycopg  # noqa: F401 - asked for here, so that it is missed before a query starts
+            import_module(_DRIVERS[backend])  # so that it is missed before a query starts
         except ImportError as err:
-            raise MissingExtraError("sinks.sql_table with PostgreSQL", "postgresql") from err
+            raise MissingExtraError(f"sinks.sql_table with {_SAID[backend]}", backend) from err
+        if not url.database:
+            raise InvalidInputError(f"the URL names no database; write {url.drivername}://user@host/name")
         return url
     if url.database in (None, "", ":memory:"):
         raise InvalidInputError(
@@ -93,10 +105,16 @@ def connected(url: URL) -> Iterator[Connection]:
         KitError: it reported an error later.
     """
     options: dict[str, Any] = {}
+    more: dict[str, Any] = {}
     if url.get_backend_name() == "sqlite" and "timeout" not in url.query:
         options["timeout"] = _BUSY
+    if url.get_backend_name() == "mariadb":
+        # Strict, as it would cut a text that is too long, and say so in a warning alone. A transaction sees
+        # what others commit meanwhile: who else has begun to write to the table.
+        options = {"charset": "utf8mb4", "init_command": "SET SESSION sql_mode = 'STRICT_ALL_TABLES'"}
+        more["isolation_level"] = "READ COMMITTED"
     # A connection a batch: one that was kept would be found dead after a restart of the database.
-    engine = sa.create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=options)
+    engine = sa.create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=options, **more)
     errors = (SQLAlchemyError, engine.dialect.loaded_dbapi.Error)
     try:
         connection = engine.connect()
@@ -114,7 +132,9 @@ def connected(url: URL) -> Iterator[Connection]:
 
 def _cause(error: BaseException, url: URL) -> str:
     """Return the first line of what the database said, without the URL's secrets."""
-    lines = [line.strip() for line in str(getattr(error, "orig", None) or error).splitlines()]
+    said = getattr(error, "orig", None) or error
+    said = said.args[1] if len(said.args) == 2 else said  # noqa: PLR2004 - MariaDB's number and text
+    lines = [line.strip() for line in str(said).splitlines()]
     text = next((line for line in lines if line), type(error).__name__)
     secrets = [str(url.password or ""), *(str(v) for k, v in url.query.items() if "password" in k)]
     for secret in filter(None, secrets):
@@ -136,26 +156,38 @@ def columns(schema: T.StructType, keys: Sequence[str] = ()) -> list[sa.Column[An
     return [
         # An integer key is the user's own, not one that the database counts. Names have quotes, as SQLAlchemy
         # does not know all words that a database keeps for itself.
-        sa.Column(field.name, _type(field), primary_key=field.name in keys, autoincrement=False, quote=True)
+        sa.Column(
+            field.name, _type(field, keys), primary_key=field.name in keys, autoincrement=False, quote=True
+        )
         for field in schema
     ]
 
 
-def check_names(names: Iterable[str]) -> None:
-    """Refuse a name that PostgreSQL would cut, so that nothing is found by it again.
+def check_names(backend: str, names: Iterable[str]) -> None:
+    """Refuse a name that PostgreSQL would cut, so that nothing is found by it again, or MariaDB refuse.
 
     Raises:
         InvalidInputError: a schema's, table's or column's name is too long.
     """
+    if backend not in _NAMES:
+        return
+    longest, unit = _NAMES[backend]
     for name in names:
-        if len(name.encode()) > _LONGEST:
+        length = len(name.encode() if unit == "bytes" else name)
+        if length > longest:
             raise InvalidInputError(
-                f"sql_table: PostgreSQL cuts names at {_LONGEST} bytes, and {name} has {len(name.encode())}; "
-                "rename it"
+                f"sql_table: a name in {_SAID[backend]} has at most {longest} {unit}, and {name} has "
+                f"{length}; rename it"
             )
 
 
-def _type(field: T.StructField) -> TypeEngine[Any]:
+def _type(field: T.StructField, keys: Sequence[str]) -> TypeEngine[Any]:
+    if field.name in keys:  # MariaDB has no index on a text or bytes without a longest
+        room = _INDEX // len(keys)
+        if isinstance(field.dataType, T.StringType):
+            return sa.Text().with_variant(mysql.VARCHAR(room // 4, collation=COLLATION), "mariadb")
+        if isinstance(field.dataType, T.BinaryType):
+            return sa.LargeBinary().with_variant(mysql.VARBINARY(room), "mariadb")
     if isinstance(field.dataType, T.DecimalType):
         # SQLite would make a float of a number.
         exact = sa.Numeric(field.dataType.precision, field.dataType.scale)
@@ -194,9 +226,11 @@ def check_columns(connection: Connection, table: sa.Table, where: str) -> None:
         said = [f"it lacks {', '.join(missing)}"] if missing else []
         said += [f"it has {', '.join(extra)}, which the query does not"] if extra else []
         raise InvalidInputError(
-            f"table {where} has other columns: {'; '.join([*said, *other])}; change the table or the query, "
+            f"{where} has other columns: {'; '.join([*said, *other])}; change the table or the query, "
             "or use another table"
         )
+    if connection.dialect.name == "mariadb":
+        _check_engine(connection, table, where)
     keys = {column.name for column in table.primary_key}
     if not keys:
         return
@@ -207,9 +241,47 @@ def check_columns(connection: Connection, table: sa.Table, where: str) -> None:
     ]
     if keys not in [set(names) for names in unique]:
         raise InvalidInputError(
-            f"table {where} is not unique in {', '.join(sorted(keys))}, so that no row can be known by it; "
+            f"{where} is not unique in {', '.join(sorted(keys))}, so that no row can be known by it; "
             "add a primary key or a unique index, or use another table"
         )
+    if connection.dialect.name == "mariadb":
+        _check_keys(connection, table, where, [set(names) for names in unique if names])
+
+
+def _check_engine(connection: Connection, table: sa.Table, where: str) -> None:
+    """Refuse a table of MariaDB's without transactions."""
+    options = sa.inspect(connection).get_table_options(table.name, schema=table.schema)
+    engine = next((value for name, value in options.items() if name.endswith("_engine")), "")
+    if engine != "InnoDB":
+        raise InvalidInputError(
+            f"{where} is one of {engine}, which has no transactions; "
+            f"ALTER TABLE {table.name} ENGINE=InnoDB, or use another table"
+        )
+
+
+def _check_keys(connection: Connection, table: sa.Table, where: str, unique: list[set[str]]) -> None:
+    """Refuse keys that MariaDB does not tell apart as Spark does, and a second index to know a row by."""
+    keys = [column.name for column in table.primary_key]
+    if others := [names for names in unique if names != set(keys)]:
+        raise InvalidInputError(
+            f"{where} is unique in {', '.join(sorted(others[0]))} too, and MariaDB would overwrite a row "
+            "that is the same there; drop that index, or use another table"
+        )
+    here = sa.func.coalesce(table.schema, sa.func.database())
+    columns = sa.table(
+        "columns",
+        *map(sa.column, ("table_schema", "table_name", "column_name", "collation_name")),
+        schema="information_schema",
+    )
+    found = sa.select(columns.c.column_name, columns.c.collation_name).where(
+        columns.c.table_schema == here, columns.c.table_name == table.name, columns.c.column_name.in_(keys)
+    )
+    for key, collation in connection.execute(found):
+        if collation not in (None, COLLATION):  # numbers have none
+            raise InvalidInputError(
+                f"{where} takes some texts in {key} for the same that differ ({collation}); give that column "
+                f"the collation {COLLATION}, or use another table"
+            )
 
 
 def _holds(connection: Connection, theirs: TypeEngine[Any], ours: TypeEngine[Any]) -> bool:
@@ -217,6 +289,8 @@ def _holds(connection: Connection, theirs: TypeEngine[Any], ours: TypeEngine[Any
     if theirs.compile(connection.dialect) == ours.compile(connection.dialect):
         return True
     here = ours.dialect_impl(connection.dialect)  # a decimal is a text in SQLite
+    if isinstance(here, sa.Boolean):
+        return isinstance(theirs, mysql.TINYINT)  # which is what MariaDB makes of it
     if isinstance(here, sa.Numeric) and not isinstance(here, sa.Float):
         return (
             isinstance(theirs, sa.Numeric)

@@ -1,8 +1,8 @@
 """Rows on their way into a temporary table: encoded for a database.
 
-What a database cannot hold is changed, and counted: PostgreSQL takes no NUL in a text, and neither database
-bytes that are not UTF-8. To leave such a row out would lose it, and to fail would stop the query at it for
-good.
+What a database cannot hold is changed, and counted: PostgreSQL takes no NUL in a text, MariaDB no infinity
+and no time outside of the years 1 to 9999, and none of the databases bytes that are not UTF-8. To leave such
+a row out would lose it, and to fail would stop the query at it for good.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["CHANGED", "load"]
 
 CHANGED = {
+    "mariadb": r"bytes that are not UTF-8 become \xff, infinity and times out of range null",
     "postgresql": r"bytes that are not UTF-8 become \xff, NUL characters \x00, times out of range infinity",
     "sqlite": r"bytes that are not UTF-8 become \xff",
 }
@@ -40,14 +41,38 @@ def load(connection: Connection, stage: Table, parts: Iterator[pa.RecordBatch]) 
                 copy.write(_copy_text(columns))
                 changed += others
         return changed
-    marks = ", ".join("?" * len(stage.columns))
+    mariadb = connection.dialect.name == "mariadb"
+    marks = ", ".join(["%s" if mariadb else "?"] * len(stage.columns))
     statement = f"INSERT INTO {stage.name} VALUES ({marks})"  # noqa: S608 - a constant
+    cursor = driver.cursor()
     for part in parts:
         columns, others = _encoded(part, copy=False)
+        if mariadb:
+            columns, more = _finite(part, columns)
+            others += more
         # SQLAlchemy's own insert() takes three times as long.
-        driver.executemany(statement, zip(*(column.to_pylist() for column in columns), strict=True))
+        cursor.executemany(statement, zip(*(column.to_pylist() for column in columns), strict=True))
         changed += others
     return changed
+
+
+def _finite(part: pa.RecordBatch, columns: list[pa.Array]) -> tuple[list[pa.Array], int]:
+    """Make null of what MariaDB refuses: doubles that are not finite, and times out of its range."""
+    ready, changed = [], 0
+    for column, given in zip(columns, part.columns, strict=True):
+        refused = None
+        if pa.types.is_floating(given.type):
+            refused = pc.invert(pc.is_finite(given))
+            changed += pc.sum(pc.cast(pc.is_inf(given), pa.int64())).as_py() or 0
+        elif pa.types.is_timestamp(given.type) or pa.types.is_date(given.type):
+            refused = pc.invert(pc.match_substring_regex(column, r"^\d{4}-"))
+            refused = pc.or_(refused, pc.starts_with(column, "0000"))
+            changed += pc.sum(pc.cast(refused, pa.int64())).as_py() or 0
+        if refused is None or not pc.any(refused).as_py():
+            ready.append(column)
+        else:
+            ready.append(pc.if_else(refused, pa.scalar(None, column.type), column))
+    return ready, changed
 
 
 def _copy_text(columns: list[pa.Array]) -> bytes:

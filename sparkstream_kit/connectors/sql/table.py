@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.schema import CreateTable
 
 from sparkstream_kit import _dry_run
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["Target", "prepare", "write"]
 
 _LEDGER = "sparkstream_ledger"
+_MARIADB: dict[str, Any] = {"mariadb_engine": "InnoDB", "mariadb_collate": database.COLLATION}
+
+_PATIENCE = 600  # seconds to wait for the first batch of another query
 
 _log = logging.getLogger(__name__)
 
@@ -53,10 +56,10 @@ class Target:
         Raises:
             InvalidInputError: a name or a type that the database cannot hold, or a key that is no column.
         """
-        if self.url.get_backend_name() == "postgresql":
-            database.check_names([self.schema or "", self.name, *schema.names])
+        database.check_names(self.url.get_backend_name(), [self.schema or "", self.name, *schema.names])
         made = database.columns(schema, self.keys)
-        return sa.Table(self.name, sa.MetaData(), *made, schema=self.schema, quote=True, quote_schema=True)
+        names: dict[str, Any] = {"schema": self.schema, "quote": True, "quote_schema": True}
+        return sa.Table(self.name, sa.MetaData(), *made, **names, **_MARIADB)
 
     def ledger(self, connection: Connection, table: sa.Table) -> Ledger:
         """Return the rules for this table."""
@@ -76,6 +79,7 @@ class _Store:
             sa.Column("query_id", sa.String(64), primary_key=True),
             sa.Column("batch_id", sa.BigInteger, nullable=False),
             schema=table.schema,
+            **_MARIADB,
         )
         self._here = self.ledger.c.table_name == table.name
 
@@ -111,10 +115,14 @@ class _Store:
 
     def lock(self) -> None:
         """Let other queries wait with their first batch until the transaction ends."""
+        # SQLite has let one transaction alone get here. A lock of the ledger would stop those that go on.
+        key = f"{_LEDGER} {self._table.schema}.{self._table.name}"
         if self._connection.dialect.name == "postgresql":
-            # SQLite has let one transaction alone get here. A lock of the ledger would stop those that go on.
-            key = sa.func.hashtextextended(f"{_LEDGER} {self._table.schema}.{self._table.name}", 0)
-            self._connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
+            self._connection.execute(
+                sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(key, 0)))
+            )
+        if self._connection.dialect.name == "mariadb":  # until the connection ends, with the transaction
+            self._connection.execute(sa.select(sa.func.get_lock(sa.func.md5(key), _PATIENCE)))
 
     def set_back(self, query_id: str, batch_id: int) -> str:
         statement = self._set(query_id, batch_id).compile(compile_kwargs={"literal_binds": True})
@@ -146,16 +154,28 @@ def prepare(target: Target, schema: StructType, query_id: str | None) -> None:
             connection.exec_driver_sql("BEGIN")  # Python's driver would make tables outside of a transaction
         store = _Store(connection, table)
         ledger = target.ledger(connection, table)
-        connection.execute(CreateTable(store.ledger, if_not_exists=True))
+        _create(connection, store.ledger)
         if sa.inspect(connection).has_table(table.name, schema=table.schema):
             database.check_columns(connection, table, target.where)
             ledger.check_owner(query_id)
         else:
             ledger.check_lost(query_id)
-            connection.execute(CreateTable(table, if_not_exists=True))
+            _create(connection, table)
             store.forget()
         if _dry_run.making():
             connection.commit()
+
+
+def _create(connection: Connection, table: sa.Table) -> None:
+    """Make a table if it is missing; in a dry run one that goes with the connection or its transaction."""
+    if connection.dialect.name == "mariadb":
+        if sa.inspect(connection).has_table(table.name, schema=table.schema):
+            return  # a temporary one would hide it
+        if not _dry_run.making():  # MariaDB makes a table at once, whatever becomes of the transaction
+            made = str(CreateTable(table).compile(connection))
+            connection.exec_driver_sql(made.replace("CREATE TABLE", "CREATE TEMPORARY TABLE", 1))
+            return
+    connection.execute(CreateTable(table, if_not_exists=True))
 
 
 def write(target: Target, query_id: str, checkpoint: str | None, batch: DataFrame, batch_id: int) -> None:
@@ -231,6 +251,7 @@ def _stage(table: sa.Table) -> sa.Table:
         *(sa.Column(column.name, column.type, quote=True) for column in table.columns),
         prefixes=["TEMPORARY"],
         postgresql_on_commit="DROP",
+        **_MARIADB,
     )
 
 
@@ -244,6 +265,11 @@ def _merge(connection: Connection, target: Target, table: sa.Table, stage: sa.Ta
         connection.execute(sa.insert(table).from_select(names, every))
         return
     _check_keys(connection, target, stage, batch_id)
+    if connection.dialect.name == "mariadb":
+        added = mysql.insert(table).from_select(names, every)
+        taken = {name: added.inserted[name] for name in names}
+        connection.execute(added.on_duplicate_key_update(taken))
+        return
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     insert = dialect.insert(table).from_select(names, every)
     keys, values = [table.c[key] for key in target.keys], {name: insert.excluded[name] for name in names}

@@ -1,0 +1,99 @@
+"""A MariaDB server for the tests: Debian's, on a free port, with data in a temporary folder."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pymysql
+from conftest import missing
+from systems.daemons import Daemon, free_ports
+
+
+class Server:
+    """A running server, which can be stopped in the middle of things and started again on the same data.
+
+    Attributes:
+        password: of its user `kit`, made anew for each server.
+    """
+
+    def __init__(self, program: str) -> None:
+        self._home = Path(tempfile.mkdtemp(prefix="sparkstream-mariadb-"))
+        as_user = []
+        if os.geteuid() == 0:  # as root it refuses to run; its own user must reach its data
+            user = pwd.getpwnam("mysql")
+            os.chown(self._home, user.pw_uid, user.pw_gid)
+            # It ends with this process; a change of user would forget that, so that it is said here too.
+            as_user = ["setpriv", "--reuid=mysql", "--regid=mysql", "--init-groups", "--pdeathsig=KILL"]
+        data = f"--datadir={self._home}/data"
+        made = [
+            "mariadb-install-db",
+            "--no-defaults",
+            data,
+            "--skip-test-db",
+            "--auth-root-authentication-method=normal",
+        ]
+        subprocess.run([*as_user, *made], cwd=self._home, check=True, capture_output=True)
+        self.password = secrets.token_hex(12)
+        [self._port] = free_ports(1)
+        self._socket = f"{self._home}/socket"
+        places = [data, f"--socket={self._socket}", f"--pid-file={self._home}/pid"]
+        address = [f"--port={self._port}", "--bind-address=127.0.0.1"]
+        command = [*as_user, program, "--no-defaults", *places, *address]
+        self._server = Daemon("MariaDB", command, self._home / "log")
+        self.start()
+        self._execute(f"CREATE USER kit@'127.0.0.1' IDENTIFIED BY '{self.password}'")
+        self._execute("GRANT ALL ON *.* TO kit@'127.0.0.1'")
+        atexit.register(self.remove)
+
+    def database(self) -> str:
+        """Make an empty database and return its URL."""
+        name = f"test_{secrets.token_hex(6)}"
+        # The collation that a server has by itself, which takes "a" and "A" for the same.
+        self._execute(f"CREATE DATABASE {name} CHARACTER SET latin1")
+        return f"mariadb+pymysql://kit:{self.password}@127.0.0.1:{self._port}/{name}"
+
+    def start(self) -> None:
+        """Start the server, unless it runs, and wait until it answers."""
+        self._server.start()
+        self._server.until(self._answers)
+
+    def stop(self) -> None:
+        """Kill the server, as a crash does."""
+        self._server.stop(signal.SIGKILL)
+
+    def remove(self) -> None:
+        """Stop the server and remove its data."""
+        self.stop()
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    def _answers(self) -> bool:
+        try:
+            self._execute("SELECT 1")
+        except pymysql.OperationalError:
+            return False
+        return True
+
+    def _execute(self, statement: str) -> None:
+        with (
+            pymysql.connect(unix_socket=self._socket, user="root") as connection,
+            connection.cursor() as cursor,
+        ):
+            cursor.execute(statement)
+
+
+@functools.cache
+def server() -> Server:
+    """Return the server of this test run, started when it is first asked for; skip where there is none."""
+    program = shutil.which("mariadbd") or shutil.which("mariadbd", path="/usr/sbin")
+    if program is None:
+        missing("needs MariaDB: apt-get install --no-install-recommends mariadb-server")
+    return Server(program)

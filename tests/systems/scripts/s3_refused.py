@@ -1,0 +1,49 @@
+"""Asks an object store for what it does not have, and prints what the kit says: a line each.
+
+Run: spark-submit s3_refused.py PORT   (of this machine, on which nobody listens)
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from sparkstream_kit import sinks, sources, spark_session, start
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyspark.sql import SparkSession
+
+
+def asks(spark: SparkSession) -> list[Callable[[], object]]:
+    """Return what is asked for, in turn."""
+    lines = sources.text(spark, "s3a://kit/in")
+    away = "s3a://no-such-bucket"
+    return [
+        lambda: sources.text(spark, "s3a://kit/none"),
+        lambda: sources.text(spark, f"{away}/in"),
+        lambda: start(lines, sinks.console(), name="lines", checkpoint=f"{away}/ckpt"),
+        lambda: sinks.batch_files("s3a://kit/out"),
+        lambda: sources.text(spark, "s3a://kit/in", **nobody()),
+    ]
+
+
+def nobody() -> dict[str, Any]:
+    """Return options that lead to a port without a server, which the client tries twice."""
+    return {
+        "fs.s3a.endpoint": f"http://127.0.0.1:{sys.argv[1]}",
+        "fs.s3a.attempts.maximum": "1",
+        "fs.s3a.retry.limit": "1",
+        "fs.s3a.impl.disable.cache": "true",
+    }
+
+
+if __name__ == "__main__":
+    with spark_session("s3-refused", profile="cluster") as spark:
+        for ask in asks(spark):
+            try:
+                ask()
+            except InvalidInputError as err:
+                sys.stdout.write(f"{err}\n")

@@ -1,0 +1,110 @@
+"""Object storage: input, rows and checkpoints on s3a://, through Hadoop's own client and a server of S3."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from systems.conftest import jars
+from systems.daemons import free_ports, until
+from systems.launching import LIMIT, SMALL, Sales, ended, newest, refused, shown
+from systems.s3 import S3
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from faults.drivers import Driver
+    from systems.launching import Launcher
+
+ROUNDS = int(os.environ.get("ROUNDS", "3"))
+JOBS = Path(__file__).parent.parent.parent / "jobs"
+SCRIPTS = Path(__file__).parent / "scripts"
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    server = S3(tmp_path_factory.mktemp("s3"), jars("s3"))
+    server.start()
+    yield server
+    server.stop()
+
+
+def submit(launch: Launcher, s3: S3, *command: object) -> Driver:
+    return launch.submit("--master", "local[2]", *s3.settings, *SMALL, *command)
+
+
+def test_totals_on_object_storage_are_exact_when_the_driver_is_killed(
+    s3: S3, launch: Launcher, tmp_path: Path
+) -> None:
+    sales, table = Sales(s3, "/totals/in"), tmp_path / "totals.csv"
+    place = ("--checkpoint", f"{s3.url}/totals/checkpoint", "--profile", "cluster", "--snapshot", table)
+    command = (JOBS / "sales_totals.py", sales.url, *place, "--max-files-per-trigger", 1)
+    for number in range(ROUNDS):
+        sales.land(3)
+        before = newest(s3, "/totals/checkpoint/offsets")
+        driver = submit(launch, s3, *command)
+        until(
+            lambda: newest(s3, "/totals/checkpoint/offsets") > before + number % 2,  # noqa: B023
+            lambda: driver.errors,  # noqa: B023
+        )
+        driver.kill("group")
+    ended(submit(launch, s3, *command, "--available-now"))
+    assert shown(table) == sales.totals()
+
+
+def test_rows_on_object_storage_are_exact_for_readers_through_spark(s3: S3, launch: Launcher) -> None:
+    for number in range(3):
+        lines = [json.dumps({"number": 100 * number + each}) for each in range(100)]
+        s3.put(f"/rows/in/{number}.json", "\n".join(lines).encode())
+    places = [f"{s3.url}/rows/{name}" for name in ("in", "out", "checkpoint")]
+    for _ in range(2):
+        assert ended(submit(launch, s3, SCRIPTS / "s3_rows.py", *places)) == f"300 {sum(range(300))}\n"
+        s3.remove("/rows/checkpoint/commits/2")  # as if the driver had been killed before it
+
+
+def test_a_checkpoint_on_object_storage_is_looked_into_and_guarded(s3: S3, launch: Launcher) -> None:
+    sales, place = Sales(s3, "/look/in"), f"{s3.url}/look/checkpoint"
+    sales.land(2)
+    job = (
+        JOBS / "sales_totals.py",
+        sales.url,
+        "--available-now",
+        "--checkpoint",
+        place,
+        "--profile",
+        "cluster",
+    )
+    ended(submit(launch, s3, *job))
+    found = {"PYSPARK_SUBMIT_ARGS": " ".join([*s3.settings, "pyspark-shell"])}
+    [shows, checks] = [launch.kit("checkpoint", command, place, **found) for command in ("show", "check")]
+    said = ended(shows).splitlines()
+    assert said[0] == f"checkpoint  {place}"
+    assert f"source 0    files of {sales.url}, offset 1" in said
+    assert said[-1] == "A restart runs nothing again; the next batch is 2."
+    assert ended(checks) == f"{place}: no problem found\n"
+
+    plan = "/look/checkpoint/offsets/1"
+    s3.put(plan, s3.read(plan)[:40])
+    damaged = launch.kit("checkpoint", "check", place, **found)
+    assert damaged.ended(LIMIT) == 1, damaged.errors
+    assert damaged.output.startswith(f"{s3.url}{plan} is cut off or changed; ")
+    assert f"checkpoint {place} is damaged: offsets/1 is cut off or changed; " in refused(
+        submit(launch, s3, *job)
+    )
+
+
+def test_what_cannot_be_had_on_object_storage_is_one_line(s3: S3, launch: Launcher) -> None:
+    s3.put("/in/1.txt", b"a line\n")
+    [nobody] = free_ports(1)
+    said = ended(submit(launch, s3, SCRIPTS / "s3_refused.py", nobody)).splitlines()
+    expected = [
+        "input folder s3a://kit/none does not exist; ",
+        "input s3a://no-such-bucket/in cannot be reached: NoSuchBucketException: ",
+        "checkpoint s3a://no-such-bucket/ckpt cannot be read (NoSuchBucketException: ",
+        "batch_files s3a://kit/out: only a local path and hdfs:// have a rename that is atomic; ",
+        "input s3a://kit/in cannot be reached: ConnectException: Connection refused",
+    ]
+    assert [line[: len(start)] for line, start in zip(said, expected, strict=True)] == expected
