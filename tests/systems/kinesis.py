@@ -89,6 +89,11 @@ class Server:
         file.write_text(json.dumps(told))
         file.replace(self._control)
 
+    def throttled(self) -> int:
+        """Return how many requests it has throttled."""
+        file = self._control.with_suffix(".throttled")
+        return file.stat().st_size if file.exists() else 0
+
     def stream(self, shards: int = 1) -> str:
         """Make a stream; return its name."""
         name = f"stream-{next(self._names)}"

@@ -360,7 +360,7 @@ def test_throttling_is_ridden_out(spark: SparkSession, server: Server, tmp_path:
     sales.sell(100)
     server.control(throttle=1)
     reader = Reader(spark, server, sales.stream, tmp_path / "ckpt", retry_for=60)
-    until(lambda: "Getting offsets" in reader.query.status["message"])
+    until(lambda: server.throttled() > 2 or not reader.query.isActive)
     server.control()
     until(lambda: reader.has(sales))
     reader.stop()

@@ -28,6 +28,7 @@ function wrapped(action, around) {
 
 wrapped('getRecords', (real, store, data, done) => {
     if (told.throttle) {
+        fs.appendFileSync(`${control}.throttled`, '.') // a test waits for it
         return done(db.clientError('ProvisionedThroughputExceededException', 'Rate exceeded for shard'))
     }
     real(store, data, done)
