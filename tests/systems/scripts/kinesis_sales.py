@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     trigger = {"availableNow": True} if rest else {"processingTime": "0 seconds"}
     with spark_session("kinesis-sales", profile="test") as spark:
         lines = sources.kinesis(
-            spark, stream, endpoint=endpoint, region="us-east-1", max_records_per_trigger=200
+            spark, stream, endpoint=endpoint, region="us-east-1", max_records_per_trigger=500
         )
         sales = lines.select(F.from_json("value", "id BIGINT, region STRING, cents BIGINT").alias("sale"))
         sink = sinks.fan_out(
