@@ -5,7 +5,7 @@ ENTER := . .venv/bin/activate &&
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-connect browser screenshots faults soak systems cluster cluster-jobs
-.PHONY: versions bench bench-full lint typecheck format ci wheel zip kafka notebook notebook-outputs picture clean setup pins
+.PHONY: versions bench bench-full lint typecheck format ci wheel zip kafka kinesis notebook notebook-outputs picture clean setup pins
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
@@ -42,7 +42,7 @@ bench-full: setup ## measure what docs/performance.md shows, and put it there
 	@bash scripts/databases.sh
 	@$(ENTER) python benchmarks/run.py --full --page docs/performance.md $(NAMES)
 
-systems: setup ## run the tests against real systems, which they start: Kafka, Delta Lake, MongoDB, Flume, HDFS, S3, a cluster
+systems: setup ## run the tests against real systems, which they start: Kafka, Kinesis, Delta Lake, MongoDB, Flume, HDFS, S3, a cluster
 	@bash scripts/systems.sh
 	@$(ENTER) python -m pytest tests/systems -n 2 --dist loadfile
 
@@ -57,6 +57,10 @@ cluster-jobs: zip ## run every job on such a cluster, with all of its data on HD
 kafka: setup ## run a Kafka broker to try things on, with sales coming in
 	@bash scripts/systems.sh kafka spark
 	@$(ENTER) python scripts/kafka.py
+
+kinesis: setup ## run a server of Kinesis's protocol to try things on, with sales coming in
+	@bash scripts/systems.sh kinesis
+	@$(ENTER) python scripts/kinesis.py
 
 versions: setup ## run the tests that depend on it with other versions of Spark
 	@bash scripts/versions.sh

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Fetches the jars of the systems that the tests run against, and keeps them in the user's cache folder.
+# Fetches the servers that the tests run against, and keeps them in the user's cache folder.
 #
-#   scripts/systems.sh [NAME…]     each NAME has its list in scripts/systems/pom-NAME.xml; all of them by default
+#   scripts/systems.sh [NAME…]     all of them by default
 #
-# The jars of NAME are then in ${XDG_CACHE_HOME:-~/.cache}/sparkstream-kit/systems/NAME. Needs Maven.
+# NAME has a list of jars in scripts/systems/pom-NAME.xml, for Maven, or a list of Node.js's packages in
+# scripts/systems/NAME/package-lock.json, for npm. They are then in
+# ${XDG_CACHE_HOME:-~/.cache}/sparkstream-kit/systems/NAME.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/sparkstream-kit/systems
@@ -14,34 +16,51 @@ say() { printf 'systems: %s\n' "$*" >&2; }
 die() { say "$*"; exit 2; }
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; } # never asks for a password
 
-install_maven() {
-    local need="Maven is needed to fetch the jars of the systems, and was not found"
+install() { # a program, and Debian's packages that have it
+    local need="$1 is needed to fetch what the tests of systems run, and was not found"
+    command -v "$1" >/dev/null && return 0
+    shift
     command -v apt-get >/dev/null || die "$need: install it"
-    as_root true 2>/dev/null || die "$need: sudo apt-get install --no-install-recommends maven"
-    say "installing Maven with apt"
+    as_root true 2>/dev/null || die "$need: sudo apt-get install --no-install-recommends $*"
+    say "installing $* with apt"
     as_root apt-get update >"$log" 2>&1 || true # what is missing then shows at the next step
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends maven \
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" \
         </dev/null >>"$log" 2>&1 || die "$need, and apt-get install failed: $(grep -m1 '^E:' "$log")"
 }
 
+jars() {
+    install mvn maven
+    # A repository of its own: Spark's Ivy looks into Maven's, and stumbles over what is half there.
+    mvn --batch-mode --quiet --strict-checksums -Dmaven.repo.local="$cache/maven" -f "$1" \
+        dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$2" >"$log" 2>&1 ||
+        die "Maven failed: $(grep -m1 '^\[ERROR\]' "$log")"
+}
+
+packages() { # of the versions in the lock file, each with the checksum there; no code of theirs runs
+    install npm nodejs npm
+    cp "$(dirname "$1")/package.json" "$1" "$2"
+    npm ci --prefix "$2" --ignore-scripts --omit=optional --no-audit --no-fund >"$log" 2>&1 ||
+        die "npm failed: $(grep -m1 -E '^npm (ERR!|error)' "$log")"
+}
+
 fetch() { # into a folder of its own first: what was cut off is fetched anew
-    local name=$1 pom=scripts/systems/pom-$1.xml stamp
-    [ -f "$pom" ] || die "unknown system $name; known: $(known | xargs)"
-    stamp=$(sha256sum <"$pom")
+    local name=$1 how=jars list=scripts/systems/pom-$1.xml stamp
+    [ -f "$list" ] || { how=packages list=scripts/systems/$name/package-lock.json; }
+    [ -f "$list" ] || die "unknown system $name; known: $(known | xargs)"
+    stamp=$(sha256sum <"$list")
     [ "$(cat "$cache/$name/stamp" 2>/dev/null)" != "$stamp" ] || return 0
-    command -v mvn >/dev/null || install_maven
-    say "fetching the jars of $name"
+    say "fetching the $how of $name"
     rm -rf "${cache:?}/$name" "$cache/.$name"
     mkdir -p "$cache/.$name"
-    # A repository of its own: Spark's Ivy looks into Maven's, and stumbles over what is half there.
-    mvn --batch-mode --quiet --strict-checksums -Dmaven.repo.local="$cache/maven" -f "$pom" \
-        dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$cache/.$name" >"$log" 2>&1 ||
-        die "Maven failed: $(grep -m1 '^\[ERROR\]' "$log")"
+    $how "$list" "$cache/.$name"
     echo "$stamp" >"$cache/.$name/stamp"
     mv "$cache/.$name" "$cache/$name"
 }
 
-known() { printf '%s\n' scripts/systems/pom-*.xml | sed 's/.*pom-\(.*\)\.xml/\1/'; }
+known() {
+    printf '%s\n' scripts/systems/pom-*.xml scripts/systems/*/package-lock.json |
+        sed 's,.*/pom-\(.*\)\.xml,\1,; s,.*/\(.*\)/package-lock.json,\1,'
+}
 
 mkdir -p "$cache"
 exec 9<"$cache" && flock 9 # two at once: the second waits

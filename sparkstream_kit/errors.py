@@ -187,6 +187,7 @@ _NUMBER = re.compile(r"(tiny|small|big)?int|float|double|decimal.*")
 
 _TRACEBACK = "Traceback (most recent call last):"
 _RAISED_IN_SQL = re.compile(r"^[\w.]+: (?:\(\w+\) )?\[USER_RAISED_EXCEPTION\] (.*?)( SQLSTATE: \w+)?$")
+_OF_THE_KIT = re.compile(r"^sparkstream_kit\.errors\.\w+: ")  # raised in a worker, it says all by itself
 _JAVA_CAUSE = re.compile(r"^(?:: |Caused by: )(?:[\w$]+\.)*([\w$]+(?:: .*)?)$", re.MULTILINE)
 # What Java and Spark's scripts say of every start that fails, beside the cause.
 _SAYS_NOTHING = re.compile(
@@ -248,6 +249,8 @@ def _one_line(text: str) -> str:
         ...     ": org.apache.spark.SparkException: failed\nCaused by: java.io.IOException: No space left"
         ... )
         'IOException: No space left'
+        >>> _one_line("Traceback (most recent call last):\n  File x\nsparkstream_kit.errors.KitError: gone")
+        'gone'
         >>> _one_line("SparkRuntimeException: [USER_RAISED_EXCEPTION] no such shop SQLSTATE: P0001")
         'no such shop'
         >>> _one_line("SparkException: (STREAM_FAILED) [USER_RAISED_EXCEPTION] no shop SQLSTATE: P0001")
@@ -261,7 +264,8 @@ def _one_line(text: str) -> str:
         lines = [line for line in text.splitlines() if line.strip() and not line[0].isspace()]
     else:
         lines = [line for line in text.splitlines() if line.strip()]
-    return _RAISED_IN_SQL.sub(r"\1", lines[0].strip()) if lines else text.strip()
+    said = _RAISED_IN_SQL.sub(r"\1", lines[0].strip()) if lines else text.strip()
+    return _OF_THE_KIT.sub("", said)
 
 
 def cause_in_log(text: str) -> str:

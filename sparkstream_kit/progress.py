@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from sparkstream_kit._spark.query import records_behind, times_computed
+from sparkstream_kit._spark.query import records_behind, seconds_behind, times_computed
 from sparkstream_kit.checkpoints.contents import count
 from sparkstream_kit.quarantine.rows import OBSERVED, RULES
 
@@ -47,6 +47,8 @@ class QuerySummary:
         records_behind: how many records Kafka had when the last batch was planned that no batch had read
             yet, over all partitions; None for a query without Kafka. Without `max_offsets_per_trigger` each
             batch takes all that is there.
+        seconds_behind: for how many seconds a record that no batch had read yet may have been in a stream of
+            Kinesis when the last batch was planned; None without one, and before Spark 4.2.
         busy_seconds: how long its batches took, all together.
         broken: by each rule of `quarantine.expect`, how many rows broke it; empty without rules.
         verdicts: what its last batches mean, where something is wrong (`verdicts.verdicts` has the rules).
@@ -67,6 +69,7 @@ class QuerySummary:
     state_rows: int | None = None
     waiting_rows: int | None = None
     records_behind: int | None = None
+    seconds_behind: float | None = None
     busy_seconds: float = 0.0
     broken: Mapping[str, int] = field(default_factory=dict, hash=False)
     verdicts: tuple[Verdict, ...] = ()
@@ -100,6 +103,9 @@ class QuerySummary:
         behind = [found for source in progress.sources if (found := records_behind(source)) is not None]
         if behind:
             counted["records_behind"] = sum(behind)
+        ages = [age for source in progress.sources if (age := seconds_behind(source)) is not None]
+        if ages:
+            counted["seconds_behind"] = max(ages)
         counted |= self._observed(progress)
         return replace(self, **counted)
 
@@ -137,6 +143,8 @@ class QuerySummary:
             done.append(f"{count(self.state_rows, 'row')} in state")
         if self.records_behind is not None:
             done.append(f"{count(self.records_behind, 'record')} behind")
+        if self.seconds_behind is not None:
+            done.append(f"{self.seconds_behind:,.0f} s behind")
         if self.rows_per_second is not None:
             done.append(f"{count(round(self.rows_per_second), 'row')}/s")
         last = "none" if self.last_batch is None else self.last_batch

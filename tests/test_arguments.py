@@ -139,6 +139,7 @@ NOT_LOOKED_AT: dict[str, Any] = {
     "Iterable[tuple[str, str | bytes]]": [],
     "Sequence[tuple[str, float]]": [],
     "str | datetime | Mapping[str, Mapping[int, int | str]]": "earliest",  # tests of its own
+    "str | datetime": "earliest",  # tests of its own, too
     "str | datetime | None": None,  # a time that is told in a line if it cannot be read
     "threading.Event | None": None,
     "tuple[str, str | timedelta] | None": None,  # a test of its own, too

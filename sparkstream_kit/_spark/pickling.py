@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from pyspark import cloudpickle as untyped
 
-__all__ = ["by_value"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from types import ModuleType
+
+__all__ = ["by_value", "modules_by_value"]
 
 
 _cloudpickle: Any = untyped
@@ -24,12 +29,20 @@ def by_value(objects: Any) -> bytes:
     names = {type(each).__module__ for each in objects} | {each.state.__module__ for each in objects}
     ours = __name__.partition(".")[0]
     modules = [sys.modules[name] for name in names if name.partition(".")[0] != ours and name in sys.modules]
+    # Those of a module that runs as a script go by value in any case.
+    with modules_by_value(module for module in modules if module.__name__ != "__main__"):
+        return bytes(_cloudpickle.dumps(objects))
+
+
+@contextmanager
+def modules_by_value(modules: Iterable[ModuleType]) -> Iterator[None]:
+    """Send the code of some modules, in a `with` block, with what is pickled of them."""
     known = _cloudpickle.list_registry_pickle_by_value()
-    added = [module for module in modules if module.__name__ not in known and module.__name__ != "__main__"]
+    added = [module for module in modules if module.__name__ not in known]
     for module in added:
         _cloudpickle.register_pickle_by_value(module)
     try:
-        return bytes(_cloudpickle.dumps(objects))
+        yield
     finally:
         for module in added:
             _cloudpickle.unregister_pickle_by_value(module)

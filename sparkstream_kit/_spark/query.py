@@ -61,6 +61,7 @@ __all__ = [
     "mode",
     "note",
     "records_behind",
+    "seconds_behind",
     "session",
     "stop_listening",
     "table",
@@ -331,6 +332,12 @@ def records_behind(source: SourceProgress) -> int | None:
         return None
     ends = ast.literal_eval(source.endOffset)  # before Spark 4.2 a text of Python's, and not of JSON
     return round(float(source.metrics[_BEHIND]) * sum(map(len, ends.values())))
+
+
+def seconds_behind(source: SourceProgress) -> float | None:
+    """Return how many seconds a source was behind, which Kinesis alone says, from Spark 4.2 on."""
+    told = source.latestOffset or ""
+    return float(json.loads(told)["seconds_behind"]) if '"seconds_behind"' in told else None
 
 
 def times_computed(operator: StateOperatorProgress) -> int:

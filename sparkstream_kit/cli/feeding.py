@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import inspect
 import itertools
 import json
@@ -17,6 +16,7 @@ from sparkstream_kit.cli.common import flag as _flag
 from sparkstream_kit.cli.common import say as _say
 from sparkstream_kit.cli.common import stopped_by_signal as _stopped_by_signal
 from sparkstream_kit.cli.posting import posts_command
+from sparkstream_kit.cli.streaming import check_truth, feed_kinesis, write_totals
 from sparkstream_kit.errors import InvalidInputError
 
 try:
@@ -38,6 +38,7 @@ def add_feeds(feed: typer.Typer) -> None:
     feed.command("lines")(_lines)
     feed.command("sales")(_sales)
     feed.command("replay")(_replay)
+    feed.command("kinesis")(feed_kinesis)
     doc = "Land CSV files of a shop's events."
     feed.command("events")(
         _generator(
@@ -292,13 +293,7 @@ def _sales(
     """Land CSV files of sales in a folder. One by one, each of them whole; Ctrl-C ends it."""
     if truth and truth.resolve().is_relative_to(folder.resolve()):
         raise InvalidInputError(f"--truth {truth} would be read as input in {folder}; put it elsewhere")
-    try:
-        if truth:
-            truth.open("a").close()  # said now, not after the last file
-    except OSError as err:
-        raise InvalidInputError(f"cannot write --truth {truth} ({err.strerror}); give another file") from err
+    check_truth(truth)
     landed = _land(feeds.sales_files(files, rows=rows, seed=seed), folder, every)
     if truth:
-        totals = feeds.sales_totals(feeds.sales_rows(len(landed) * rows, seed=seed))
-        with truth.open("w", encoding="utf-8", newline="") as out:
-            csv.writer(out, lineterminator="\n").writerows([("ProductKey", "Orders", "TotalSales"), *totals])
+        write_totals(truth, feeds.sales_rows(len(landed) * rows, seed=seed))

@@ -12,6 +12,7 @@ from sparkstream_kit._lazy import attributes
 if TYPE_CHECKING:
     from sparkstream_kit.connectors.delta.source import delta
     from sparkstream_kit.connectors.kafka.source import kafka
+    from sparkstream_kit.connectors.kinesis.source import kinesis
     from sparkstream_kit.connectors.posts.source import posts
     from sparkstream_kit.sources.builtin import rate, socket_lines, table
     from sparkstream_kit.sources.files import csv, json, orc, parquet, text
@@ -21,6 +22,7 @@ __all__ = [
     "delta",
     "json",
     "kafka",
+    "kinesis",
     "orc",
     "parquet",
     "posts",
@@ -37,6 +39,7 @@ __getattr__ = attributes(
         "delta": "sparkstream_kit.connectors.delta.source",
         "json": "sparkstream_kit.sources.files",
         "kafka": "sparkstream_kit.connectors.kafka.source",
+        "kinesis": "sparkstream_kit.connectors.kinesis.source",
         "orc": "sparkstream_kit.sources.files",
         "parquet": "sparkstream_kit.sources.files",
         "posts": "sparkstream_kit.connectors.posts.source",

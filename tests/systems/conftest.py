@@ -20,12 +20,19 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 ROOT = Path(__file__).parent.parent.parent
+# boto3 signs with it. Servers of these tests check nothing, and Spark's workers have it from the launch.
+AWS_LOGIN = {
+    "AWS_ACCESS_KEY_ID": "kit",
+    "AWS_SECRET_ACCESS_KEY": "hush-kinesis",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
 
 
 @pytest.fixture(scope="session", autouse=True)
 def connector_jars() -> Path:
     """The folder of the jars that Spark needs, named by SPARKSTREAM_JARS for all that is started."""
     os.environ["SPARKSTREAM_JARS"] = str(jars("spark"))
+    os.environ.update(AWS_LOGIN)
     return jars("spark")
 
 

@@ -1,0 +1,87 @@
+"""The command `sparkstream feed kinesis`, and the true totals of sales, which two commands write."""
+
+from __future__ import annotations
+
+import csv
+import io
+import threading
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from typing import TYPE_CHECKING, Annotated
+
+from sparkstream_kit import feeds
+from sparkstream_kit.cli.common import flag as _flag
+from sparkstream_kit.cli.common import say as _say
+from sparkstream_kit.cli.common import stopped_by_signal as _stopped_by_signal
+from sparkstream_kit.errors import InvalidInputError
+
+try:
+    import typer
+except ImportError:  # main() says what to install
+    typer = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["check_truth", "feed_kinesis", "write_totals"]
+
+
+def feed_kinesis(
+    stream: Annotated[str, typer.Argument(metavar="STREAM", help="The stream to write to.")],
+    *,
+    rows: Annotated[int | None, _flag("N", "Number of records. Default: no end.", min=1)] = None,
+    rate: Annotated[
+        float | None, _flag("N", "Records a second. Default: as many as the stream takes.", min=0.1)
+    ] = None,
+    seed: Annotated[int, _flag("N", "The same seed gives the same records.")] = 0,
+    create: Annotated[
+        int | None, _flag("SHARDS", "Make the stream first, with so many shards, if it is not there.", min=1)
+    ] = None,
+    truth: Annotated[Path | None, _flag("FILE", "Write the true totals here at the end, as CSV.")] = None,
+    region: Annotated[str | None, _flag("NAME", "The stream's region. Default: AWS_DEFAULT_REGION.")] = None,
+    endpoint: Annotated[
+        str | None, _flag("URL", "Address of another service, such as http://localhost:4567.")
+    ] = None,
+) -> None:
+    """Write sales to a Kinesis stream, a CSV line in each record; Ctrl-C ends it.
+
+    A sale's product is its partition key. boto3 finds the credentials, as in AWS's own commands.
+    """
+    from sparkstream_kit.connectors.kinesis import feeder
+
+    check_truth(truth)
+    if create and feeder.create(stream, create, region=region, endpoint=endpoint):
+        _say(f"made stream {stream}")
+    sales = feeds.sales_rows(rows, seed=seed)
+    stop = threading.Event()
+    with _stopped_by_signal(stop.set):
+        records = ((row[9], _line(row)) for row in sales)
+        written = feeder.put(stream, records, region=region, endpoint=endpoint, rate=rate, stop=stop)
+    _say(f"wrote {written:,} records to stream {stream}")
+    if truth:
+        write_totals(truth, feeds.sales_rows(written, seed=seed))
+
+
+def check_truth(truth: Path | None) -> None:
+    """Refuse a file for the totals that cannot be written: now, and not after the last row.
+
+    Raises:
+        InvalidInputError: it cannot be written.
+    """
+    try:
+        if truth:
+            truth.open("a").close()
+    except OSError as err:
+        raise InvalidInputError(f"cannot write --truth {truth} ({err.strerror}); give another file") from err
+
+
+def write_totals(truth: Path, rows: Iterable[tuple[str, ...]]) -> None:
+    """Write the true totals of sales as CSV."""
+    with truth.open("w", encoding="utf-8", newline="") as out:
+        totals = feeds.sales_totals(rows)
+        csv.writer(out, lineterminator="\n").writerows([("ProductKey", "Orders", "TotalSales"), *totals])
+
+
+def _line(row: tuple[str, ...]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(row)
+    return text.getvalue()

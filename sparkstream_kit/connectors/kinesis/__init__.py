@@ -1,0 +1,3 @@
+"""Streams of Amazon Kinesis, as `sources.kinesis`."""
+
+__all__: list[str] = []

@@ -1,0 +1,106 @@
+"""Records for a Kinesis stream, to try things on; for `sparkstream feed kinesis`."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from sparkstream_kit.connectors.kinesis.service import Service
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["create", "put"]
+
+_MOST = 500  # records that Kinesis takes at once
+_EVERY = 0.2  # seconds from one request to the next, at a given rate
+_RETRY_FOR = 30.0
+_LOOKS = 600
+
+
+def create(stream: str, shards: int, *, region: str | None, endpoint: str | None) -> bool:
+    """Make a stream, unless it is there; return whether it was made.
+
+    Args:
+        stream: its name.
+        shards: how many shards it gets.
+        region: as for `sources.kinesis`.
+        endpoint: as for `sources.kinesis`.
+
+    Raises:
+        InvalidInputError: it cannot be made.
+    """
+    service = Service(stream, region, endpoint, _RETRY_FOR)
+    if stream in _names(service):
+        return False
+    service.call("create_stream", StreamName=stream, ShardCount=shards)
+    for _ in range(_LOOKS):
+        told = service.call("describe_stream_summary", StreamName=stream)
+        if told["StreamDescriptionSummary"]["StreamStatus"] == "ACTIVE":
+            return True
+        time.sleep(_EVERY)
+    raise InvalidInputError(f"stream {stream} is not ready after {_LOOKS * _EVERY:g} s; look at it in AWS")
+
+
+def put(
+    stream: str,
+    records: Iterable[tuple[str, str]],
+    *,
+    region: str | None,
+    endpoint: str | None,
+    rate: float | None = None,
+    stop: threading.Event | None = None,
+) -> int:
+    """Write records to a stream; return how many it has taken, each of them once.
+
+    A request whose answer is lost is not made again, as its records might be there twice.
+
+    Args:
+        stream: its name.
+        records: each by its partition key and its text.
+        region: as for `sources.kinesis`.
+        endpoint: as for `sources.kinesis`.
+        rate: records a second; None writes them as fast as the stream takes them.
+        stop: ends it early, when it is set.
+
+    Raises:
+        InvalidInputError: the stream is not there, or does not take them.
+    """
+    service = Service(stream, region, endpoint, retry_for=0.0)
+    service.describe()  # said now, whatever is wrong
+    stop, written = stop or threading.Event(), 0
+    left = iter(records)
+    size = _MOST if rate is None else max(1, min(_MOST, round(rate * _EVERY)))
+    while not stop.is_set():
+        some = [{"PartitionKey": key, "Data": text.encode()} for key, text in itertools.islice(left, size)]
+        if not some:
+            break
+        _put(service, some)
+        written += len(some)
+        if rate is not None:
+            stop.wait(size / rate)
+    return written
+
+
+def _put(service: Service, records: list[dict[str, Any]]) -> None:
+    """Write some records: those that the stream has no room for, again and again."""
+    while records:
+        answer = service.call("put_records", StreamName=service.stream, Records=records)
+        told = zip(records, answer["Records"], strict=True)
+        records = [record for record, each in told if "ErrorCode" in each]
+        if records:
+            time.sleep(_EVERY)
+
+
+def _names(service: Service) -> list[str]:
+    """Return the names of all streams."""
+    names: list[str] = []
+    answer: dict[str, Any] = {"HasMoreStreams": True}
+    while answer["HasMoreStreams"]:
+        after = {"ExclusiveStartStreamName": names[-1]} if names else {}
+        answer = service.call("list_streams", **after)
+        names += answer["StreamNames"]
+    return names

@@ -1,0 +1,258 @@
+"""The calls to Kinesis, by boto3: tried again while it throttles or is away, and refused in one line."""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple
+
+from sparkstream_kit.connectors.kinesis.offsets import Shard
+from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, without_secrets
+
+__all__ = ["Page", "Service", "Stream"]
+
+_PAGE = 10_000  # records; Kinesis gives no more at once
+_FIRST_WAIT, _LONGEST_WAIT = 0.2, 5.0  # seconds between two tries
+_CONNECT, _ANSWER = 5, 20  # seconds for one try
+_SERVER_ERROR = 500
+# https://docs.aws.amazon.com/kinesis/latest/APIReference/API_GetRecords.html#API_GetRecords_Errors
+_PASSING = {
+    "InternalFailure",
+    "InternalFailureException",
+    "KMSThrottlingException",
+    "LimitExceededException",
+    "ProvisionedThroughputExceededException",
+    "RequestTimeout",
+    "ServiceUnavailable",
+    "Throttling",
+    "ThrottlingException",
+}
+_LOG_IN = {
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "IncompleteSignature",
+    "InvalidClientTokenId",
+    "InvalidSignatureException",
+    "MissingAuthenticationTokenException",
+    "NotAuthorized",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+}
+
+
+class _Clients(dict[tuple[str | None, str | None], Any]):
+    """The open clients of a process, by region and endpoint; to another process none of them goes."""
+
+    def __reduce__(self) -> Any:
+        return _Clients, ()
+
+
+_clients = _Clients()
+
+
+class Stream(NamedTuple):
+    """A stream: when it was made, how many seconds it keeps a record, and the service's clock."""
+
+    created: float
+    keeps: float
+    now: float
+
+
+class Page(NamedTuple):
+    """An answer to a request for records.
+
+    Attributes:
+        records: as boto3 has them.
+        iterator: where the next page is; None behind the last record of a closed shard.
+        is_last: whether no further record was there.
+        now: the service's clock, in seconds.
+    """
+
+    records: list[dict[str, Any]]
+    iterator: str | None
+    is_last: bool
+    now: float
+
+
+class Service:
+    """Asks about one stream.
+
+    Args:
+        stream: its name.
+        region: its region; None where boto3 shall find it.
+        endpoint: the service's address; None where boto3 shall find it.
+        retry_for: for how many seconds a call that may do better later is tried again.
+    """
+
+    def __init__(self, stream: str, region: str | None, endpoint: str | None, retry_for: float) -> None:
+        self.stream = stream
+        self._retry_for = retry_for
+        self._place = region, endpoint
+
+    def describe(self) -> Stream:
+        """Return what the stream is.
+
+        Raises:
+            InvalidInputError: there is no such stream, or it cannot be asked.
+        """
+        answer = self.call("describe_stream_summary", StreamName=self.stream)
+        found = answer["StreamDescriptionSummary"]
+        keeps = found["RetentionPeriodHours"] * 3600.0
+        return Stream(found["StreamCreationTimestamp"].timestamp(), keeps, _clock(answer))
+
+    def shards(self) -> dict[str, Shard]:
+        """Return the stream's shards; closed ones are listed as long as they may have records."""
+        found: dict[str, Shard] = {}
+        which = {"StreamName": self.stream}
+        while which:
+            answer = self.call("list_shards", **which)
+            for each in answer["Shards"]:
+                parents = (each.get("ParentShardId"), each.get("AdjacentParentShardId"))
+                numbers = each["SequenceNumberRange"]
+                found[each["ShardId"]] = Shard(
+                    tuple(filter(None, parents)),
+                    numbers["StartingSequenceNumber"],
+                    "EndingSequenceNumber" in numbers,
+                )
+            which = {"NextToken": answer["NextToken"]} if answer.get("NextToken") else {}
+        return found
+
+    def iterator(self, shard: str, after: str) -> str:
+        """Return where the records behind a place are, as offsets have it; it holds for five minutes."""
+        kind: dict[str, Any] = {"ShardIteratorType": "TRIM_HORIZON"}
+        if after.startswith("@"):
+            kind = {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": float(after[1:])}
+        elif after:
+            kind = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": after}
+        answer = self.call("get_shard_iterator", StreamName=self.stream, ShardId=shard, **kind)
+        return str(answer["ShardIterator"])
+
+    def page(self, iterator: str, most: int) -> Page | None:
+        """Return the next records; None where the iterator does not hold any more."""
+        asked = min(most, _PAGE)
+        answer = self.call("get_records", ShardIterator=iterator, Limit=asked)
+        if answer is None:
+            return None
+        records = answer["Records"]
+        behind = bool(answer.get("MillisBehindLatest")) or len(records) == asked
+        following: str | None = answer.get("NextShardIterator")
+        return Page(records, following, following is None or not behind, _clock(answer))
+
+    @property
+    def where(self) -> str:
+        """The service's address, for messages."""
+        return str(_client(*self._place).meta.endpoint_url)
+
+    def call(self, action: str, **given: Any) -> Any:
+        """Make a call of boto3's client; return None where an iterator has expired.
+
+        Args:
+            action: the name of the client's method.
+            **given: its arguments.
+
+        Raises:
+            InvalidInputError: the service refuses it, in one line.
+            KitError: it has not been answered in time.
+        """
+        errors = _library("botocore.exceptions")
+        wait, end = _FIRST_WAIT, time.monotonic() + self._retry_for
+        while True:
+            try:
+                return getattr(_client(*self._place), action)(**given)
+            except errors.SSLError as err:
+                raise InvalidInputError(f"Kinesis at {self.where}: {_first_line(err)}") from None
+            except (errors.HTTPClientError, errors.ConnectionError) as err:
+                why = f"cannot be reached ({type(err).__name__})"
+            except errors.ClientError as err:
+                code, said = err.response["Error"].get("Code", ""), err.response["Error"].get("Message", "")
+                if code == "ExpiredIteratorException":
+                    return None
+                status = err.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+                if code not in _PASSING and status < _SERVER_ERROR:
+                    raise InvalidInputError(self._refusal(action, code, said)) from None
+                why = f"says {code or status}"
+            except errors.BotoCoreError as err:
+                raise InvalidInputError(self._unusable(err)) from None
+            if time.monotonic() + wait > end:
+                raise KitError(
+                    f"Kinesis at {self.where} {why}, and has not done better for {self._retry_for:g} s; "
+                    "start it, correct the endpoint, or wait longer: sources.kinesis(…, retry_for=seconds)"
+                )
+            time.sleep(wait * random.uniform(0.5, 1))  # noqa: S311 - so that not all come again at once
+            wait = min(2 * wait, _LONGEST_WAIT)
+
+    def _refusal(self, action: str, code: str, said: str) -> str:
+        """Say in one line why the service refuses a call."""
+        called = "".join(word.title() for word in action.split("_"))
+        if code == "ResourceNotFoundException":
+            return (
+                f"Kinesis at {self.where} has no stream {self.stream}, or lost a shard of it; create it "
+                "first, or correct the name or the region"
+            )
+        if "did not come from this stream" in said:
+            return (
+                f"stream {self.stream} was deleted and made again after the query had read it; start on a "
+                "new checkpoint"
+            )
+        if code in ("AccessDeniedException", "AccessDenied"):
+            return (
+                f"stream {self.stream}: AWS denies kinesis:{called} to these credentials; allow "
+                "kinesis:DescribeStreamSummary, ListShards, GetShardIterator and GetRecords"
+            )
+        if code in _LOG_IN:  # the service's own words may hold a key
+            return (
+                f"Kinesis at {self.where} does not accept the credentials ({code}); correct them where "
+                "Spark's workers find them"
+            )
+        return f"stream {self.stream}: Kinesis refuses {called} ({code}): {_first_line(said)}"
+
+    def _unusable(self, error: Exception) -> str:
+        """Say in one line what boto3 lacks."""
+        kind = type(error).__name__
+        if kind == "NoRegionError":
+            return "no region for Kinesis; give region='eu-central-1', or set AWS_DEFAULT_REGION"
+        if kind in ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"):
+            return (
+                "no AWS credentials where Spark's workers run; set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY before Spark starts, or use ~/.aws or the machine's role"
+            )
+        return f"stream {self.stream}: {kind}: {_first_line(error)}"
+
+
+def _client(region: str | None, endpoint: str | None) -> Any:
+    """Return the client of this process; a Python worker keeps it for the next batches."""
+    if (region, endpoint) in _clients:
+        return _clients[region, endpoint]
+    # It shall not try by itself: `call` does, for as long as it was told.
+    waits = {"connect_timeout": _CONNECT, "read_timeout": _ANSWER}
+    config = _library("botocore.config").Config(retries={"total_max_attempts": 1}, **waits)
+    client = _library("boto3").client
+    made = client("kinesis", region_name=region, endpoint_url=endpoint, config=config)
+    return _clients.setdefault((region, endpoint), made)
+
+
+def _library(name: str) -> Any:
+    """Return a module of boto3's.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        import boto3
+        import botocore.config
+        import botocore.exceptions  # noqa: F401 - found by its name below
+    except ImportError:
+        raise MissingExtraError("sources.kinesis()", "kinesis") from None
+    return sys.modules[name] if name != "boto3" else boto3
+
+
+def _clock(answer: dict[str, Any]) -> float:
+    """Return the time of an answer, to the second below; this machine's where the service tells none."""
+    said = answer["ResponseMetadata"].get("HTTPHeaders", {}).get("date")
+    return parsedate_to_datetime(said).timestamp() if said else float(int(time.time()))
+
+
+def _first_line(text: object) -> str:
+    return without_secrets((str(text).strip().splitlines() or [""])[0])

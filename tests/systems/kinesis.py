@@ -1,0 +1,152 @@
+"""A server of Kinesis's protocol for the tests and for `make kinesis`: kinesalite, on a free port.
+
+It keeps its streams in memory, also while it is away for those who call it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import signal
+import socket
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+from systems.conftest import AWS_LOGIN, ROOT, jars
+from systems.daemons import Daemon, free_ports, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+REGION = "us-east-1"
+_MOST = 500  # records that Kinesis takes at once
+
+
+class Server:
+    """A running server.
+
+    Attributes:
+        url: its address.
+        client: boto3's client for it.
+    """
+
+    def __init__(self) -> None:
+        self._home = Path(tempfile.mkdtemp(prefix="sparkstream-kinesis-"))
+        [port] = free_ports(1)
+        self.url = f"http://127.0.0.1:{port}"
+        self._port, self._control = port, self._home / "control"
+        script = ROOT / "scripts" / "systems" / "kinesis" / "server.js"
+        command = ["node", str(script), str(jars("kinesis")), str(port), str(self._control)]
+        self._daemon = Daemon("kinesalite", command, self._home / "log")
+        self._names = itertools.count()
+        keys = {
+            "aws_access_key_id": AWS_LOGIN["AWS_ACCESS_KEY_ID"],
+            "aws_secret_access_key": AWS_LOGIN["AWS_SECRET_ACCESS_KEY"],
+        }
+        self.client: Any = boto3.client(
+            "kinesis", endpoint_url=self.url, region_name=REGION, config=Config(read_timeout=10), **keys
+        )
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self._daemon.start()
+        self._daemon.until(self._answers)
+
+    def _answers(self) -> bool:
+        with socket.create_connection(("127.0.0.1", self._port), 1):
+            return True
+
+    def stop(self) -> None:
+        """End it; its streams go with it."""
+        self._daemon.stop(signal.SIGKILL)
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    def go(self) -> None:
+        """Go away: connections are cut and refused; the streams stay in memory."""
+        os.kill(self._daemon.pid, signal.SIGUSR2)
+        until(lambda: not self._listens(), self._daemon.log, limit=20)
+
+    def come(self) -> None:
+        """Come back, if it is away."""
+        if not self._listens():
+            os.kill(self._daemon.pid, signal.SIGUSR2)
+            until(self._listens, self._daemon.log, limit=20)
+
+    def _listens(self) -> bool:
+        try:
+            return self._answers()
+        except OSError:
+            return False
+
+    def control(self, **told: float) -> None:
+        """Tell the server something; without a word, to be as it was."""
+        file = self._home / "control.new"
+        file.write_text(json.dumps(told))
+        file.replace(self._control)
+
+    def throttled(self) -> int:
+        """Return how many requests it has throttled."""
+        file = self._control.with_suffix(".throttled")
+        return file.stat().st_size if file.exists() else 0
+
+    def stream(self, shards: int = 1) -> str:
+        """Make a stream; return its name."""
+        name = f"stream-{next(self._names)}"
+        self.create(name, shards)
+        return name
+
+    def create(self, name: str, shards: int = 1) -> None:
+        """Make a stream of this name."""
+        self.client.create_stream(StreamName=name, ShardCount=shards)
+        self._settled(name)
+
+    def delete(self, name: str) -> None:
+        """Delete a stream, and wait until it is gone."""
+        self.client.delete_stream(StreamName=name)
+        until(lambda: name not in self.client.list_streams()["StreamNames"], lambda: f"{name} is there")
+
+    def put(self, stream: str, lines: Iterable[tuple[str, str]]) -> None:
+        """Write records, each by its partition key and its text."""
+        records = ({"PartitionKey": key, "Data": text.encode()} for key, text in lines)
+        while some := list(itertools.islice(records, _MOST)):
+            answer = self.client.put_records(StreamName=stream, Records=some)
+            assert answer["FailedRecordCount"] == 0, answer
+
+    def open_shards(self, stream: str) -> list[dict[str, Any]]:
+        """Return the open shards, by their keys."""
+        found = self.client.list_shards(StreamName=stream)["Shards"]
+        opened = [each for each in found if "EndingSequenceNumber" not in each["SequenceNumberRange"]]
+        return sorted(opened, key=lambda each: int(each["HashKeyRange"]["StartingHashKey"]))
+
+    def split(self, stream: str) -> None:
+        """Split the open shard with the most keys in two."""
+
+        def size(shard: dict[str, Any]) -> int:
+            return int(shard["HashKeyRange"]["EndingHashKey"]) - int(shard["HashKeyRange"]["StartingHashKey"])
+
+        shard = max(self.open_shards(stream), key=size)
+        middle = int(shard["HashKeyRange"]["StartingHashKey"]) + size(shard) // 2
+        self.client.split_shard(
+            StreamName=stream, ShardToSplit=shard["ShardId"], NewStartingHashKey=str(middle)
+        )
+        self._settled(stream)
+
+    def merge(self, stream: str) -> None:
+        """Merge the first two open shards into one."""
+        first, second = self.open_shards(stream)[:2]
+        self.client.merge_shards(
+            StreamName=stream, ShardToMerge=first["ShardId"], AdjacentShardToMerge=second["ShardId"]
+        )
+        self._settled(stream)
+
+    def _settled(self, stream: str) -> None:
+        def status() -> str:
+            said = self.client.describe_stream_summary(StreamName=stream)
+            return str(said["StreamDescriptionSummary"]["StreamStatus"])
+
+        until(lambda: status() == "ACTIVE", lambda: f"{stream} is {status()}")

@@ -1,0 +1,589 @@
+"""`sources.kinesis` on a server: each record once over kills, replays, reshards and an absent server."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import random
+import re
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from contextlib import closing, redirect_stdout
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT, environment
+from faults.drivers import Driver, until
+from systems.kinesis import REGION, Server
+
+from sparkstream_kit import checkpoints, cli, feeds, run, sinks, sources, start
+from sparkstream_kit.errors import InvalidInputError, QueryFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.streaming.query import StreamingQuery
+
+ROUNDS = int(os.environ.get("ROUNDS", "3"))  # of kills at random times
+SCRIPT = Path(__file__).parent / "scripts" / "kinesis_sales.py"
+REGIONS = ("north", "south", "east", "west")
+HOUR = 3_600_000
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Server]:
+    server = Server()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def server(running: Server) -> Iterator[Server]:
+    """The server; whatever a test has told it is over after the test."""
+    yield running
+    running.come()
+    running.control()
+
+
+class Sales:
+    """Sales that are written to a stream, and their truth."""
+
+    def __init__(self, server: Server, shards: int = 2) -> None:
+        self.stream = server.stream(shards)
+        self._server = server
+        self.number = 0
+
+    def sell(self, number: int) -> None:
+        """Write some more."""
+        made = range(self.number, self.number + number)
+        lines = (json.dumps({"id": each, "region": REGIONS[each % 4], "cents": each % 997}) for each in made)
+        self._server.put(
+            self.stream, ((f"key-{each % 97}", line) for each, line in zip(made, lines, strict=True))
+        )
+        self.number += number
+
+    def totals(self) -> dict[str, tuple[int, int]]:
+        """Return how many sales each region has, and the sum of their cents."""
+        counts, cents = Counter[str](), Counter[str]()
+        for each in range(self.number):
+            counts[REGIONS[each % 4]] += 1
+            cents[REGIONS[each % 4]] += each % 997
+        return {region: (counts[region], cents[region]) for region in counts}
+
+
+class Reader:
+    """A query, and the ids that it has read, by batch."""
+
+    def __init__(
+        self, spark: SparkSession, server: Server, stream: str, checkpoint: Path, **options: Any
+    ) -> None:
+        self.batches: dict[int, list[int]] = {}
+
+        def keep(batch: DataFrame, number: int) -> None:
+            self.batches[number] = [json.loads(row.value)["id"] for row in batch.collect()]
+
+        trigger: dict[str, Any] = {"processingTime": "0 seconds"}
+        if options.pop("available_now", False):
+            trigger = {"availableNow": True}
+        frame = sources.kinesis(spark, stream, endpoint=server.url, region=REGION, **options)
+        self.query: StreamingQuery = start(
+            frame, sinks.foreach_batch(keep), name="reader", checkpoint=checkpoint, **trigger
+        )
+
+    @property
+    def ids(self) -> list[int]:
+        return [each for ids in list(self.batches.values()) for each in ids]
+
+    def has(self, sales: Sales, first: int = 0) -> bool:
+        """Say whether it has read all from a first one on, each once."""
+        assert self.query.isActive, self.query.exception()
+        assert len(self.ids) == len(set(self.ids))
+        return sorted(self.ids) == list(range(first, sales.number))
+
+    def stop(self) -> None:
+        """Stop it when its last batch is committed; cut before that, the batch would come again."""
+        self.query.processAllAvailable()
+        self.query.stop()
+
+
+def failure(reader: Reader) -> str:
+    """Return in which words a query fails."""
+    with pytest.raises(QueryFailed) as failed:
+        run(reader.query)
+    said = str(failed.value)
+    assert "\n" not in said
+    return said
+
+
+def planned(checkpoint: Path) -> int:
+    """Return the last batch of a checkpoint."""
+    return max(int(file.name) for file in (checkpoint / "offsets").iterdir() if file.name.isdecimal())
+
+
+@pytest.fixture
+def launch(tmp_path: Path, temporary: dict[str, str]) -> Iterator[Callable[..., Driver]]:
+    """Start a driver as a process of its own; what is left of it at the end is killed."""
+    drivers: list[Driver] = []
+
+    def begin(launcher: str, first: object, *args: object, **env: str) -> Driver:
+        whole = environment(**temporary) | env
+        drivers.append(Driver(launcher, Path(str(first)), args, tmp_path, whole))
+        return drivers[-1]
+
+    yield begin
+    for driver in drivers:
+        driver.remove()
+
+
+def test_a_driver_that_is_killed_at_random_times_while_shards_are_split_and_merged(
+    server: Server, launch: Callable[..., Driver], tmp_path: Path, kit: Path
+) -> None:
+    sales, pick = Sales(server), random.Random(20)  # noqa: S311 - times, not secrets
+    given = (SCRIPT, server.url, sales.stream, tmp_path)
+    lock = tmp_path / "ckpt" / "sparkstream-kit" / "lock"
+    for number in range(ROUNDS):
+        sales.sell(1000)
+        driver = launch("python", *given)
+        named = f": {driver.pid}, "
+        while not (lock.exists() and named in lock.read_text()):  # it has begun
+            assert driver.running, driver.errors
+            time.sleep(0.02)  # between looks
+        selling = threading.Thread(target=sales.sell, args=(1000,))
+        selling.start()
+        time.sleep(pick.uniform(0, 4))  # the moment of the kill, which no condition picks
+        selling.join()
+        if number % 2:
+            server.merge(sales.stream)
+        else:
+            server.split(sales.stream)
+        sales.sell(100)
+        driver.kill(pick.choice(["group", "python", "jvm"]))
+    # The last one has the kit from --py-files alone, also in the worker that plans the batches.
+    submit = ("spark-submit", "--master", "local[2]", "--py-files", kit)
+    last = launch(*submit, *given, "--available-now", PYTHONPATH="")
+    assert last.ended() == 0, last.errors
+
+    read = [
+        row
+        for file in (tmp_path / "rows").glob("batch=*/*.parquet")
+        for row in pq.read_table(file, partitioning=None).to_pylist()
+    ]
+    assert sorted(row["id"] for row in read) == list(range(sales.number))
+    assert sum(row["cents"] for row in read) == sum(cents for _, cents in sales.totals().values())
+    with closing(sqlite3.connect(tmp_path / "sales.db")) as database:
+        found = database.execute("SELECT region, count(*), sum(cents) FROM sales GROUP BY region").fetchall()
+    assert {region: (number, cents) for region, number, cents in found} == sales.totals()
+
+
+def test_shards_split_and_merged_in_mid_stream_and_while_the_query_is_stopped(
+    spark: SparkSession, server: Server, tmp_path: Path
+) -> None:
+    sales = Sales(server)
+    sales.sell(500)
+    reader = Reader(spark, server, sales.stream, tmp_path / "ckpt")
+    until(lambda: reader.has(sales))
+    for change in (server.split, server.merge):
+        change(sales.stream)
+        sales.sell(300)
+    until(lambda: reader.has(sales))
+    reader.stop()
+    for change in (server.split, server.split, server.merge):
+        change(sales.stream)
+        sales.sell(300)
+    again = Reader(spark, server, sales.stream, tmp_path / "ckpt")
+    until(lambda: sorted(reader.ids + again.ids) == list(range(sales.number)))
+    progress = [each for each in again.query.recentProgress if each.numInputRows]
+    assert progress[-1].sources[0].endOffset is not None
+    again.stop()
+
+
+def test_records_of_a_key_stay_in_order_over_splits_and_merges(
+    spark: SparkSession, server: Server, tmp_path: Path
+) -> None:
+    sales = Sales(server, shards=1)
+    for change in (server.split, server.split, server.merge, server.merge):
+        sales.sell(200)
+        change(sales.stream)
+    sales.sell(200)
+    reader = Reader(spark, server, sales.stream, tmp_path / "ckpt", available_now=True)
+    run(reader.query)
+    assert sorted(reader.ids) == list(range(sales.number))
+    for key in range(97):
+        mine = [each for each in reader.ids if each % 97 == key]
+        assert mine == sorted(mine)
+
+
+def test_a_batch_that_was_not_committed_comes_again_with_the_same_rows(
+    spark: SparkSession, server: Server, tmp_path: Path
+) -> None:
+    sales, folder = Sales(server), tmp_path / "ckpt"
+    for many in (300, 200):  # the first batch, whose start Spark does not keep, and a later one
+        sales.sell(many)
+        reader = Reader(spark, server, sales.stream, folder, starting="earliest", available_now=True)
+        run(reader.query)
+        last, rows = max((number, ids) for number, ids in reader.batches.items() if ids)
+        for number in range(last, max(reader.batches) + 1):
+            (folder / "commits" / str(number)).unlink(missing_ok=True)
+            (folder / "commits" / f".{number}.crc").unlink(missing_ok=True)
+        for number in range(last + 1, max(reader.batches) + 1):
+            (folder / "offsets" / str(number)).unlink(missing_ok=True)
+            (folder / "offsets" / f".{number}.crc").unlink(missing_ok=True)
+        sales.sell(50)
+        server.split(sales.stream)
+        again = Reader(spark, server, sales.stream, folder, available_now=True)
+        run(again.query)
+        assert again.batches[last] == rows
+        more = [each for number, ids in again.batches.items() if number > last for each in ids]
+        assert sorted(more) == list(range(sales.number - 50, sales.number))
+
+
+def test_a_first_batch_from_latest_comes_again_from_the_same_place(
+    spark: SparkSession, server: Server, tmp_path: Path
+) -> None:
+    sales, folder = Sales(server), tmp_path / "ckpt"
+    sales.sell(100)
+    server.control(clock=10_000)  # what was there is older than the second in which the query starts
+    reader = Reader(spark, server, sales.stream, folder, starting="latest")
+    until(lambda: reader.query.status["message"].startswith("Waiting"))
+    sales.sell(100)
+    until(lambda: reader.has(sales, first=100))
+    reader.query.stop()
+    first = min(number for number, ids in reader.batches.items() if ids)
+    for number in range(first, max(reader.batches) + 1):
+        (folder / "commits" / str(number)).unlink(missing_ok=True)
+        (folder / "commits" / f".{number}.crc").unlink(missing_ok=True)
+        if number > first:
+            (folder / "offsets" / str(number)).unlink(missing_ok=True)
+            (folder / "offsets" / f".{number}.crc").unlink(missing_ok=True)
+    server.control(clock=60_000)
+    again = Reader(spark, server, sales.stream, folder, starting="latest", available_now=True)
+    run(again.query)
+    assert again.batches[first] == reader.batches[first]
+    assert sorted(again.ids) == list(range(100, 200))
+
+
+def test_a_query_that_starts_at_a_time_reads_what_arrived_then_and_later(
+    spark: SparkSession, server: Server, tmp_path: Path
+) -> None:
+    sales = Sales(server)
+    sales.sell(100)
+    server.control(clock=10 * 60_000)
+    sales.sell(100)
+    moment = datetime.now(UTC) + timedelta(minutes=5)
+    server.control(clock=20 * 60_000)
+    with pytest.raises(InvalidInputError, match="which is yet to come"):
+        Reader(spark, server, sales.stream, tmp_path / "none", starting=moment)
+    server.control(clock=-20 * 60_000)  # the same, in the past
+    other = Sales(server)
+    other.sell(100)
+    server.control()
+    other.sell(100)
+    moment = datetime.now(UTC) - timedelta(minutes=10)
+    reader = Reader(spark, server, other.stream, tmp_path / "ckpt", starting=moment, available_now=True)
+    run(reader.query)
+    assert sorted(reader.ids) == list(range(100, 200))
+
+
+def test_available_now_reads_what_is_there_in_batches_that_are_limited(
+    spark: SparkSession, server: Server, tmp_path: Path
+) -> None:
+    sales = Sales(server, shards=3)
+    sales.sell(1000)
+    folder = tmp_path / "ckpt"
+    options: dict[str, Any] = {"max_records_per_trigger": 150, "available_now": True}
+    reader = Reader(spark, server, sales.stream, folder, **options)
+    more = threading.Event()
+
+    def selling() -> None:  # does not end by itself
+        while not more.wait(0.05):
+            sales.sell(20)
+
+    thread = threading.Thread(target=selling)
+    until(lambda: len(reader.batches) > 1)
+    server.control(clock=5_000)  # what comes now comes later than the start
+    thread.start()
+    summary = run(reader.query)
+    more.set()
+    thread.join()
+    assert sorted(reader.ids) == list(range(1000))
+    assert max(map(len, reader.batches.values())) <= 150
+    assert summary.ended_by == "end of input"
+    again = Reader(spark, server, sales.stream, folder, **options)
+    run(again.query)
+    assert sorted(again.ids) == list(range(1000, sales.number))
+
+
+def test_a_server_that_goes_and_comes_back(spark: SparkSession, server: Server, tmp_path: Path) -> None:
+    sales = Sales(server)
+    sales.sell(200)
+    reader = Reader(spark, server, sales.stream, tmp_path / "ckpt")
+    until(lambda: reader.has(sales))
+    server.go()
+    time.sleep(1)  # tries go wrong
+    server.come()
+    sales.sell(200)
+    until(lambda: reader.has(sales))
+    server.go()
+    before = time.monotonic()
+    reader.query.stop()  # also while it waits for the server
+    assert time.monotonic() - before < 10
+    server.come()
+
+
+def test_a_server_that_stays_away_is_one_line(spark: SparkSession, server: Server, tmp_path: Path) -> None:
+    sales = Sales(server)
+    sales.sell(10)
+    reader = Reader(spark, server, sales.stream, tmp_path / "ckpt", retry_for=1)
+    until(lambda: reader.has(sales))
+    server.go()
+    said = failure(reader)
+    assert said.startswith(f"query reader failed: Kinesis at {server.url} cannot be reached (")
+    assert "has not done better for 1 s; start it, correct the endpoint, or wait longer" in said
+    with pytest.raises(InvalidInputError, match="cannot be reached"):
+        Reader(spark, server, sales.stream, tmp_path / "ckpt", retry_for=0)
+
+
+def test_throttling_is_ridden_out(spark: SparkSession, server: Server, tmp_path: Path) -> None:
+    sales = Sales(server)
+    sales.sell(100)
+    server.control(throttle=1)
+    reader = Reader(spark, server, sales.stream, tmp_path / "ckpt", retry_for=60)
+    until(lambda: server.throttled() > 2 or not reader.query.isActive)
+    server.control()
+    until(lambda: reader.has(sales))
+    reader.stop()
+    server.control(throttle=1)
+    again = Reader(spark, server, sales.stream, tmp_path / "ckpt", retry_for=0.5)
+    assert "says ProvisionedThroughputExceededException, and has not done better for 0.5 s" in failure(again)
+
+
+def test_iterators_that_expire_are_renewed(spark: SparkSession, server: Server, tmp_path: Path) -> None:
+    sales = Sales(server)
+    sales.sell(100)
+    reader = Reader(spark, server, sales.stream, tmp_path / "ckpt")
+    until(lambda: reader.has(sales))
+    server.control(clock=6 * 60_000)  # they hold for five minutes
+    sales.sell(100)
+    until(lambda: reader.has(sales))
+    reader.stop()
+
+
+def test_records_that_were_deleted_before_they_were_read(
+    spark: SparkSession, server: Server, tmp_path: Path
+) -> None:
+    sales, folder = Sales(server), tmp_path / "ckpt"
+    sales.sell(100)
+    reader = Reader(spark, server, sales.stream, folder)
+    until(lambda: reader.has(sales))
+    reader.stop()
+    sales.sell(100)
+    server.control(clock=25 * HOUR)
+    sales.sell(50)
+    said = failure(Reader(spark, server, sales.stream, folder))
+    assert (
+        f"stream {sales.stream} keeps records for 24 hours, and the query has read what arrived before"
+        in said
+    )
+    assert "UTC: later records may be gone; start on a new checkpoint, or, to go on without" in said
+    again = Reader(spark, server, sales.stream, folder, fail_on_data_loss=False)
+    until(lambda: again.has(sales, first=200))
+    again.stop()
+
+
+def test_an_idle_query_is_no_loss(spark: SparkSession, server: Server, tmp_path: Path) -> None:
+    sales, folder = Sales(server), tmp_path / "ckpt"
+    sales.sell(100)
+    reader = Reader(spark, server, sales.stream, folder)
+    until(lambda: reader.has(sales))
+    for hours in (10, 20, 30):  # more than the stream keeps a record
+        before = planned(folder)
+        server.control(clock=hours * HOUR)
+        until(lambda before=before: planned(folder) > before)  # type: ignore[misc] # it notes how far it is
+    reader.stop()
+    server.control(clock=50 * HOUR)
+    sales.sell(100)
+    again = Reader(spark, server, sales.stream, folder)
+    until(lambda: again.has(sales, first=100))
+    again.stop()
+
+
+def test_a_batch_that_cannot_come_again_as_it_was_is_refused(
+    spark: SparkSession, server: Server, tmp_path: Path
+) -> None:
+    sales, folder = Sales(server, shards=1), tmp_path / "ckpt"
+    sales.sell(100)
+    server.control(clock=20 * HOUR)
+    sales.sell(100)
+    reader = Reader(spark, server, sales.stream, folder, available_now=True)
+    run(reader.query)
+    assert reader.batches[0] == list(range(200))
+    for name in ("commits/0", "commits/.0.crc"):
+        (folder / name).unlink(missing_ok=True)
+    server.control(clock=30 * HOUR)
+    again = Reader(spark, server, sales.stream, folder, available_now=True)
+    said = "no longer has all 200 records of shardId-000000000000 that belong to a batch, but 100: it has "
+    assert said in failure(again)
+
+
+def test_a_stream_that_was_made_again(spark: SparkSession, server: Server, tmp_path: Path) -> None:
+    sales, folder = Sales(server), tmp_path / "ckpt"
+    sales.sell(100)
+    reader = Reader(spark, server, sales.stream, folder)
+    until(lambda: reader.has(sales))
+    reader.stop()
+    server.delete(sales.stream)
+    server.control(clock=5_000)
+    server.create(sales.stream, 2)
+    sales.sell(200)
+    said = (
+        f"stream {sales.stream} was deleted and made again after the query had read it; start on a new check"
+    )
+    assert said in failure(Reader(spark, server, sales.stream, folder))
+    other = server.stream()
+    assert f"the checkpoint's query has read {sales.stream}, and not stream {other}" in failure(
+        Reader(spark, server, other, folder)
+    )
+
+
+def test_what_it_gives_and_shows(spark: SparkSession, server: Server, tmp_path: Path) -> None:
+    stream = server.stream()
+    server.put(stream, [("tea", "an order")])
+    frame = sources.kinesis(spark, stream, endpoint=server.url, region=REGION, binary=True)
+    assert frame.dtypes == [
+        ("value", "binary"),
+        ("partition_key", "string"),
+        ("sequence_number", "string"),
+        ("shard_id", "string"),
+        ("approximate_arrival_timestamp", "timestamp"),
+    ]
+    folder = tmp_path / "ckpt"
+    shown: list[Any] = []
+    sink = sinks.foreach_batch(lambda batch, _: shown.extend(batch.collect()))
+    query = start(frame, sink, name="shown", checkpoint=folder, availableNow=True)
+    summary = run(query)
+    [row] = shown
+    assert (bytes(row.value), row.partition_key, row.shard_id) == (b"an order", "tea", "shardId-000000000000")
+    assert len(row.sequence_number) == 56
+    assert abs(row.approximate_arrival_timestamp.timestamp() - time.time()) < 60
+    assert query.lastProgress is not None
+    source = json.loads(query.lastProgress.json)["sources"][0]
+    assert source["latestOffset"]["seconds_behind"] <= 2
+    assert ", 0 s behind, " in str(summary).replace("1 s behind", "0 s behind")
+    assert f'offset {{"stream": "{stream}", "records": 1, ' in str(checkpoints.show(folder))
+    texts = [file.read_text(errors="replace") for file in folder.rglob("*") if file.is_file()]
+    texts += [str(query.lastProgress.json), explained(frame)]
+    assert "hush-kinesis" not in "".join(texts)
+
+
+def explained(frame: DataFrame) -> str:
+    """Return Spark's plans of a frame."""
+    shown = io.StringIO()
+    with redirect_stdout(shown):
+        frame.explain("extended")
+    return shown.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"stream": "nowhere"}, "has no stream nowhere"),
+        ({"region": None}, "no region for Kinesis; give region='eu-central-1', or set AWS_DEFAULT_REGION"),
+    ],
+)
+def test_what_cannot_be_read_is_one_line(
+    spark: SparkSession, server: Server, given: dict[str, Any], said: str
+) -> None:
+    asked = {"stream": "nowhere", "endpoint": server.url, "region": REGION} | given
+    with pytest.raises(InvalidInputError) as raised:
+        sources.kinesis(spark, **asked)
+    assert said in str(raised.value)
+    assert str(raised.value).startswith("sources.kinesis(): ")
+    assert "\n" not in str(raised.value)
+
+
+COUNT = """
+import sys
+from sparkstream_kit import run, sinks, sources, spark_session, start
+from sparkstream_kit.errors import KitError
+
+url, stream, folder = sys.argv[1:]
+with spark_session("count", profile="test") as spark:
+    try:
+        rows = sources.kinesis(spark, stream, endpoint=url, region="us-east-1", retry_for=5)
+        sink = sinks.batch_files(f"{folder}/rows")
+        run(start(rows.select("value"), sink, name="count", checkpoint=f"{folder}/ckpt", availableNow=True))
+        print(spark.read.parquet(f"{folder}/rows/*").count())
+    except KitError as err:
+        print(type(err).__name__, err)
+"""
+
+
+def counted(server: Server, folder: Path, *command: object, **env: str) -> str:
+    """Return what a program prints that counts the records of a new stream."""
+    folder.mkdir()
+    (folder / "count.py").write_text(COUNT)
+    sales = Sales(server)
+    sales.sell(30)
+    given = [*map(str, command), "count.py", server.url, sales.stream, str(folder)]
+    kept = {name: value for name, value in (environment() | env).items() if value}
+    done = subprocess.run(given, cwd=folder, env=kept, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stdout, done.stderr
+    return done.stdout.strip().splitlines()[-1]
+
+
+@pytest.mark.skipif("SPARK_REMOTE" in os.environ, reason="it serves for itself")
+def test_on_spark_connect(server: Server, tmp_path: Path, free_port: int) -> None:
+    env = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    serve = ["sparkstream", "serve", "--profile", "test", "--port", str(free_port)]
+    try:
+        served = subprocess.run(serve, env=environment() | env, capture_output=True, text=True, check=True)
+        remote = served.stdout.strip().partition("=")[2]
+        assert counted(server, tmp_path / "run", sys.executable, SPARK_REMOTE=remote, **env) == "30"
+    finally:
+        subprocess.run([*serve, "--stop"], env=environment() | env, capture_output=True, check=False)
+
+
+def test_without_boto3_it_is_one_line(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "boto3.py").write_text("raise ImportError('not installed')")
+    path = f"{tmp_path / 'none'}:{environment()['PYTHONPATH']}"
+    said = "sources.kinesis() needs an optional library; run: pip install 'sparkstream-kit[kinesis]'"
+    assert counted(server, tmp_path / "run", sys.executable, PYTHONPATH=path) == f"MissingExtraError {said}"
+
+
+def test_the_page_runs_from_top_to_bottom_on_what_the_feed_writes(
+    spark: SparkSession, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    page = (ROOT / "docs" / "kinesis.md").read_text("utf-8")
+    [feed] = re.findall(r"^sparkstream (feed kinesis .*)$", page, re.MULTILINE)
+    names: dict[str, Any] = {}
+    for seed in ("0", "1"):  # the second run reads what has come since
+        assert cli.main([*feed.split(), "--seed", seed]) == 0
+        for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+            block = block.replace("ckpt/", f"{tmp_path}/ckpt/")  # noqa: PLW2901 - the JVM has another folder
+            exec(compile(block, "docs/kinesis.md", "exec"), names)  # noqa: S102 - our own page
+        truth: dict[str, Decimal] = {}
+        for row in [row for each in range(int(seed) + 1) for row in feeds.sales_rows(1000, seed=each)]:
+            truth[row[9]] = truth.get(row[9], Decimal(0)) + Decimal(row[5])
+        with Path("totals.csv").open(encoding="utf-8") as file:
+            found = {row["ProductKey"]: Decimal(row["TotalSales"]) for row in csv.DictReader(file)}
+        assert found == truth
+    with Path("truth.csv").open(encoding="utf-8") as file:
+        told = {row["ProductKey"]: Decimal(row["TotalSales"]) for row in csv.DictReader(file)}
+    assert told == {row[0]: row[2] for row in feeds.sales_totals(feeds.sales_rows(1000, seed=1))}
+    assert cli.main(["feed", "kinesis", "nowhere", "--rows", "1"]) == 2

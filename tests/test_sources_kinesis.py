@@ -1,0 +1,235 @@
+"""What `sources.kinesis` refuses, and its offsets; with a server: tests/systems/test_kinesis.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import sys
+from collections import defaultdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pyspark.sql.streaming.listener import StreamingQueryProgress
+from test_sources_kafka import RECORDED, RECORDED_SOURCE
+
+from sparkstream_kit import sources
+from sparkstream_kit.connectors.kinesis.offsets import (
+    Found,
+    Offset,
+    Range,
+    Shard,
+    beginning,
+    gone,
+    made_again,
+    moved,
+    ranges,
+    readable,
+)
+from sparkstream_kit.connectors.kinesis.service import Service
+from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError
+from sparkstream_kit.progress import QuerySummary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from pyspark.sql import SparkSession
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"stream": "a,b"}, "stream 'a,b' is no name of a stream, which has letters, digits, dots, "),
+        ({"starting": "lastest"}, "starting is the string 'lastest'; did you mean latest?"),
+        ({"starting": "TRIM_HORIZON"}, "'TRIM_HORIZON'; give earliest, latest or a datetime"),
+        ({"starting": 5}, "sources.kinesis(): starting is 5; give earliest, latest or a datetime"),
+        (
+            {"starting": datetime(9999, 1, 1, tzinfo=UTC)},
+            "starting is 9999-01-01 00:00:00+00:00, which is yet",
+        ),
+        ({"max_records_per_trigger": 0}, "max_records_per_trigger must be 1 or more, not 0"),
+        ({"retry_for": -1}, "retry_for is -1; give a number of seconds, 0 or more"),
+        ({"endpoint": "localhost:4567"}, "give scheme, host and port, such as 'http://localhost:4567'"),
+        ({"endpoint": "http://me:hush@host"}, "give scheme, host and port"),
+        ({"region": 5}, "sources.kinesis(): region is 5; give a string"),
+    ],
+)
+def test_what_cannot_be_read_is_one_line(spark: SparkSession, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidInputError) as raised:
+        sources.kinesis(spark, **({"stream": "sales"} | given))
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert "hush" not in str(raised.value)
+
+
+class Tree:
+    """A stream whose shards are split and merged: each record is a number that grows with time."""
+
+    def __init__(self, pick: random.Random, shards: int) -> None:
+        self._pick = pick
+        self._clock = 0
+        self.parents: dict[str, tuple[str, ...]] = {}
+        self.first: dict[str, int] = {}
+        self.records: dict[str, list[int]] = defaultdict(list)
+        self.open: list[str] = []
+        self.unlisted: set[str] = set()
+        for _ in range(shards):
+            self._new()
+
+    def _new(self, *parents: str) -> None:
+        self._clock += 1
+        name = f"shard-{len(self.parents):04}"
+        self.parents[name], self.first[name] = parents, self._clock
+        self.open.append(name)
+
+    def put(self) -> None:
+        self._clock += 1
+        self.records[self._pick.choice(self.open)].append(self._clock)
+
+    def reshard(self) -> None:
+        merged = len(self.open) > 1 and self._pick.random() < 0.5
+        closed = self._pick.sample(self.open, 2 if merged else 1)
+        self.open = [name for name in self.open if name not in closed]
+        for _ in range(1 if merged else 2):
+            self._new(*closed)
+
+    def listed(self) -> dict[str, Shard]:
+        return {
+            name: Shard(parents, str(self.first[name]), name not in self.open)
+            for name, parents in self.parents.items()
+            if name not in self.unlisted
+        }
+
+    def look(self, places: Mapping[str, str], most: int) -> dict[str, Found]:
+        """Find up to so many records in a shard, as a look ahead does; it need not reach each of them."""
+        found = {}
+        for name, after in places.items():
+            behind = [number for number in self.records[name] if number > int(after or 0)]
+            some = behind[: self._pick.randint(0, most)]
+            ended = name not in self.open and some == behind
+            found[name] = Found(str(some[-1]) if some else "", len(some), ended, float(self._clock))
+        return found
+
+    def read(self, part: Range) -> list[int]:
+        after, until = int(part.after or 0), int(part.until)
+        return [number for number in self.records[part.shard] if after < number <= until]
+
+    def ancestors(self, name: str) -> set[str]:
+        return set(self.parents[name]).union(*map(self.ancestors, self.parents[name]))
+
+    def expire(self, offset: Offset) -> None:
+        """Take away a shard that has been read, as Kinesis does when all of its records are too old."""
+        ended = [name for name, shard in offset["shards"].items() if shard.get("ended")]
+        if ended:
+            self.unlisted.add(self._pick.choice(ended))
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_each_record_is_read_once_and_after_those_of_the_shards_before_its_own(seed: int) -> None:
+    pick = random.Random(seed)  # noqa: S311 - a tree, not secrets
+    tree = Tree(pick, shards=pick.randint(1, 4))
+    offset = beginning("sales", 0.0, "")
+    rows: dict[str, list[int]] = defaultdict(list)
+
+    def batch(most: int) -> bool:
+        nonlocal offset
+        listed = tree.listed()
+        end = moved(offset, tree.look(readable(offset, listed), most), listed)
+        if end == offset:
+            return False
+        parts = ranges(offset, end)
+        for part in parts:  # nobody knows which of them is read first
+            for before in tree.ancestors(part.shard):
+                assert rows[before] == tree.records[before], "an earlier batch has read them"
+        for part in parts:
+            assert len(tree.read(part)) == part.records
+            rows[part.shard] += tree.read(part)
+        assert gone(end, tree.listed()) == []
+        assert not made_again(end, tree.listed())
+        offset = end
+        return True
+
+    steps: list[Callable[[], object]] = [
+        tree.put,
+        tree.reshard,
+        lambda: tree.expire(offset),
+        lambda: batch(3),
+    ]
+    for step in pick.choices(steps, weights=(60, 10, 2, 28), k=200):
+        step()
+    quiet = 0
+    while quiet < 100:  # a look may find nothing by chance
+        quiet = 0 if batch(most=50) else quiet + 1
+    assert rows == {name: tree.records[name] for name in rows}
+    assert {name for name, records in tree.records.items() if records} <= set(rows)
+    assert offset["records"] == sum(map(len, tree.records.values()))
+
+
+A = {"a": Shard((), "10", False)}
+
+
+def test_the_first_batch_comes_again_from_where_it_began_though_its_start_is_not_kept() -> None:
+    end = moved(beginning("sales", 0.0, "@100.0"), {"a": Found("17", 3, False, 0.0)}, A)
+    later = beginning("sales", 0.0, "@900.0")  # as `starting="latest"` works it out at the next start
+    assert ranges(later, end) == [Range("a", "@100.0", "17", 3)]
+
+
+def test_a_shard_that_was_made_again_or_is_gone_is_told() -> None:
+    offset = moved(beginning("sales", 0.0, ""), {"a": Found("17", 3, False, 0.0)}, A)
+    assert not made_again(offset, A)
+    assert made_again(offset, {"a": Shard((), "18", False)})
+    assert gone(offset, {"b": Shard((), "18", False)}) == ["a"]
+
+
+def test_an_idle_query_notes_from_time_to_time_how_far_it_has_come() -> None:
+    offset = moved(beginning("sales", 0.0, ""), {"a": Found("17", 3, False, 50.0)}, A, refresh=100)
+    assert offset["seen"] == 50
+    assert moved(offset, {"a": Found("", 0, False, 150.0)}, A, refresh=100) is offset
+    aged = moved(offset, {"a": Found("", 0, False, 151.0)}, A, refresh=100)
+    assert (aged["seen"], ranges(offset, aged)) == (151, [])
+
+
+def test_what_has_been_read_until_is_what_holds_for_each_shard() -> None:
+    two = A | {"b": Shard((), "11", False)}
+    begin = beginning("sales", 0.0, "")
+    assert moved(begin, {"a": Found("17", 3, False, 50.0)}, two)["seen"] == 0
+    both = {"a": Found("17", 3, False, 50.0), "b": Found("", 0, False, 70.0)}
+    assert moved(begin, both, two)["seen"] == 50
+
+
+def asked(**given: Any) -> str:
+    """Return in which words a stream cannot be asked for."""
+    place = {"region": "us-east-1", "endpoint": "http://127.0.0.1:9"} | given
+    with pytest.raises(KitError) as raised:
+        Service("sales", retry_for=0, **place).describe()
+    return str(raised.value)
+
+
+def test_what_boto3_lacks_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert asked().startswith("no AWS credentials where Spark's workers run; set AWS_ACCESS_KEY_ID and ")
+    assert asked(region=None).startswith("no region for Kinesis; give region='eu-central-1', or set AWS_")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "kit")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+    said = (
+        "Kinesis at http://127.0.0.1:10 cannot be reached (EndpointConnectionError), and has not done better"
+    )
+    assert asked(endpoint="http://127.0.0.1:10").startswith(said)
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    with pytest.raises(MissingExtraError, match=re.escape("pip install 'sparkstream-kit[kinesis]'")):
+        Service("sales", "us-east-1", "http://127.0.0.1:11", 0).describe()
+
+
+def test_the_summary_says_how_many_seconds_behind_a_query_is() -> None:
+    told = json.dumps({"stream": "sales", "seconds_behind": 12.4})
+    source = RECORDED_SOURCE | {"endOffset": "{}", "metrics": {}}
+    progress = RECORDED | {"sources": [source | {"latestOffset": each} for each in (told, None)]}
+    found = QuerySummary("totals", "id").with_batch(StreamingQueryProgress.fromJson(progress))
+    assert found.seconds_behind == 12.4
+    assert ", 12 s behind, " in str(found)
