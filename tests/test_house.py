@@ -24,7 +24,8 @@ DOORS = {
     ("sparkstream_kit.sinks", "connectors"),
     ("sparkstream_kit.sources", "connectors"),
 }
-MOST_LINES = {"module": 250, "function": 50, "job": 80}
+# `core` and `all` are what there is today: to go beyond them is a decision, said in docs/architecture.md.
+MOST_LINES = {"module": 250, "function": 50, "job": 80, "core": 10_850, "all": 19_400}
 
 
 def name_of(path: Path) -> str:
@@ -119,6 +120,12 @@ def test_modules_and_functions_are_short(name: str) -> None:
     assert code_lines(PATHS[name], TREES[name]) <= MOST_LINES["module"]
     for function in functions:
         assert code_lines(PATHS[name], function) <= MOST_LINES["function"], function.name
+
+
+def test_the_house_does_not_grow_by_accident() -> None:
+    lines = {name: code_lines(PATHS[name], tree) for name, tree in TREES.items()}
+    assert sum(lines.values()) <= MOST_LINES["all"]
+    assert sum(count for name, count in lines.items() if room(name) not in EXTRAS) <= MOST_LINES["core"]
 
 
 def test_a_job_is_short_enough_to_be_read_from_top_to_bottom() -> None:
