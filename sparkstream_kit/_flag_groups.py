@@ -97,8 +97,9 @@ OUTPUT = {
         "URL",
         database,
         "Keep the result in the table TABLE of this database, replaced whole after each batch. URL is "
-        "sqlite:///results.db, postgresql+psycopg://user@host/name (password in PGPASSWORD or ~/.pgpass), or "
-        "env:NAME to read it from the environment variable NAME.",
+        "sqlite:///results.db, postgresql+psycopg://user@host/name (password in PGPASSWORD or ~/.pgpass), "
+        "mariadb+pymysql://user@host/name, or env:NAME to read it, with its password, from the environment "
+        "variable NAME.",
     ),
     "--delta": _value("PATH", str, "Keep the result in this Delta table, replaced whole after each batch."),
     "--take-over": _switch("Replace the table even if another query wrote it."),

@@ -22,6 +22,7 @@ from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.connectors import arrow
 from sparkstream_kit.connectors.sql import rows
+from sparkstream_kit.connectors.sql import table as sql_tables
 from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, QueryFailed
 from sparkstream_kit.sinks.base import opened
 
@@ -571,6 +572,37 @@ def test_a_table_of_mariadb_that_would_lose_rows_is_refused(
 
 
 @pytest.mark.slow
+def test_the_way_back_has_the_quotes_of_the_database(stream: DataFrame, tmp_path: Path) -> None:
+    url, checkpoint = mariadb.server().database(), tmp_path / "ckpt"
+    schema = f"{url.rpartition('/')[2]}-more"
+    sql(url, f'CREATE DATABASE "{schema}"')
+    sink = sinks.sql_table(url, f"{schema}.t")
+    finish(stream, sink, checkpoint)
+    forget_commit(checkpoint, 2)
+    forget_commit(checkpoint, 1)
+    for name in ("2", ".2.crc"):
+        (checkpoint / "offsets" / name).unlink()
+    with pytest.raises(QueryFailed, match=f"UPDATE `{schema}`.sparkstream_ledger"):
+        finish(stream, sink, checkpoint)
+
+
+@pytest.mark.slow
+def test_a_first_batch_does_not_go_on_without_the_lock(
+    stream: DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = mariadb.server().database()
+    monkeypatch.setattr(sql_tables, "_PATIENCE", 0)
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.connect() as other:
+        assert other.execute(sa.text("SELECT GET_LOCK(MD5('sparkstream_ledger None.t'), 0)")).scalar() == 1
+        with pytest.raises(QueryFailed, match="table t is locked by the first batch of another query"):
+            finish(stream, sinks.sql_table(url, "t"), tmp_path / "ckpt")
+    assert sql(url, "SELECT count(*) FROM t") == [(0,)]
+    finish(stream, sinks.sql_table(url, "t"), tmp_path / "ckpt")
+    assert sql(url, "SELECT count(*) FROM t") == [(6,)]
+
+
+@pytest.mark.slow
 def test_a_dry_run_makes_no_table_in_mariadb(stream: DataFrame, tmp_path: Path) -> None:
     url = mariadb.server().database()
     for _ in range(2):  # without the ledger, and beside it
@@ -697,6 +729,7 @@ def test_what_sql_cannot_hold_is_refused_at_start(stream: DataFrame, url: str, t
         ),
         ("mysql://kit:hush@host/db", "not mysql; write to others with sinks.foreach_batch"),
         ("postgresql+psycopg2://kit:hush@host/db", "does not use psycopg2; write postgresql+psycopg://"),
+        ("mariadb://kit:hush@host", "the URL names no database; write mariadb+pymysql://user@host/name"),
         ("sqlite://", "is lost at once; name one, such as sqlite:///totals.db"),
         ("sqlite:////no/such/t.db", "folder /no/such does not exist; create it"),
     ],

@@ -40,12 +40,15 @@ def sql_table(
     decimals and no times: there decimals are exact texts (order by `CAST(total AS REAL)`), timestamps are
     texts in UTC, and NaN is null. Names keep their case, so that PostgreSQL wants quotes: "ProductKey".
 
-    No value stops a query. Bytes that are not UTF-8, and for PostgreSQL a NUL character too, are written as
-    `\xff` and `\x00`; a warning says in how many texts. PostgreSQL keeps the year 0 as 1 BC, and a date
-    beyond its range (4713 BC to 5874897) as `infinity` or `-infinity`. MariaDB has timestamps in UTC without
-    a zone; NaN, infinity and times outside of the years 1 to 9999 are null there. Its tables are of InnoDB,
-    their texts tell "a" from "A" and "a ", and one text or binary key has at most 768 characters or 3072
-    bytes, several keys their part of that. A text beyond the server's `max_allowed_packet` fails the query.
+    What a database cannot hold is changed, and does not stop the query. Bytes that are not UTF-8, and for
+    PostgreSQL a NUL character too, are written as `\xff` and `\x00`; a warning says in how many texts.
+    PostgreSQL keeps the year 0 as 1 BC, and a date beyond its range (4713 BC to 5874897) as `infinity` or
+    `-infinity`. MariaDB has timestamps in UTC without a zone; NaN, infinity and times outside of the years 1
+    to 9999 are null there.
+
+    Tables in MariaDB are of InnoDB, and compare texts exactly: case and trailing spaces count. The keys have
+    3072 bytes at most, 768 characters, which several keys share equally; a longer key, or a value beyond the
+    server's `max_allowed_packet`, fails the query.
 
     Beside the table, `sparkstream_ledger` keeps the last batch of each query. A batch that it knows comes
     again after a crash, and is skipped. A batch before that one comes only from a checkpoint that was rewound

@@ -78,7 +78,7 @@ def parse(text: str) -> URL:
             import_module(_DRIVERS[backend])  # so that it is missed before a query starts
         except ImportError as err:
             raise MissingExtraError(f"sinks.sql_table with {_SAID[backend]}", backend) from err
-        if not url.database:
+        if backend == "mariadb" and not url.database:  # PostgreSQL takes PGDATABASE or the user's name
             raise InvalidInputError(f"the URL names no database; write {url.drivername}://user@host/name")
         return url
     if url.database in (None, "", ":memory:"):

@@ -15,7 +15,7 @@ from sparkstream_kit import _dry_run
 from sparkstream_kit.connectors import arrow
 from sparkstream_kit.connectors.ledger import Ledger
 from sparkstream_kit.connectors.sql import database, rows
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.errors import InvalidInputError, KitError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -122,10 +122,16 @@ class _Store:
                 sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(key, 0)))
             )
         if self._connection.dialect.name == "mariadb":  # until the connection ends, with the transaction
-            self._connection.execute(sa.select(sa.func.get_lock(sa.func.md5(key), _PATIENCE)))
+            lock = sa.select(sa.func.get_lock(sa.func.md5(key), _PATIENCE))
+            if self._connection.execute(lock).scalar() != 1:
+                raise KitError(
+                    f"table {self._table.name} is locked by the first batch of another query for {_PATIENCE} s; "
+                    "start again when that has ended"
+                )
 
     def set_back(self, query_id: str, batch_id: int) -> str:
-        statement = self._set(query_id, batch_id).compile(compile_kwargs={"literal_binds": True})
+        values = {"literal_binds": True}
+        statement = self._set(query_id, batch_id).compile(self._connection, compile_kwargs=values)
         return " ".join(str(statement).split())
 
     def _set(self, query_id: str, batch_id: int) -> sa.Update:
