@@ -111,7 +111,7 @@ def test_a_database_with_tables_stays_as_it_is(lines: DataFrame, tmp_path: Path)
     before = tree(tmp_path)
     start(
         lines,
-        sinks.sql_table(f"sqlite:///{tmp_path}/t.db", "rows", how="insert"),
+        sinks.sql_table(f"sqlite:///{tmp_path}/t.db", "rows", how="append"),
         name="rows",
         checkpoint=tmp_path / "ckpt",
         dry_run=True,

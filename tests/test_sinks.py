@@ -188,7 +188,7 @@ def test_latest_of_a_query_without_checkpoint(spark: SparkSession, stream: DataF
 
 ALONE: dict[str, tuple[str, Callable[[Path], sinks.Sink]]] = {
     "batch_files": ("append", lambda path: sinks.batch_files(path / "out")),
-    "insert": ("append", lambda path: sinks.sql_table(f"sqlite:///{path}/t.db", "t")),
+    "append": ("append", lambda path: sinks.sql_table(f"sqlite:///{path}/t.db", "t")),
     "upsert": (
         "update",
         lambda path: sinks.sql_table(f"sqlite:///{path}/t.db", "t", how="upsert", keys=["k"]),

@@ -66,7 +66,7 @@ def stream(spark: SparkSession, folder: Path) -> DataFrame:
 
 TOTALS = [("a", 3), ("b", 4), ("c", 5)]
 CASES = {
-    "insert": ("append", {}, "SELECT k, n FROM t ORDER BY n, k", [
+    "append": ("append", {}, "SELECT k, n FROM t ORDER BY n, k", [
         ("a", 1), ("b", 1), ("a", 2), ("c", 2), ("b", 3), ("c", 3)
     ]),
     "upsert": ("update", {"keys": ["k"]}, "SELECT k, total FROM t ORDER BY k", TOTALS),
@@ -77,7 +77,7 @@ CASES = {
 @pytest.mark.parametrize("how", CASES)
 def test_a_batch_that_comes_again_counts_once(stream: DataFrame, url: str, tmp_path: Path, how: str) -> None:
     mode, more, select, expected = CASES[how]
-    frame, checkpoint = stream if how == "insert" else totals(stream), tmp_path / "ckpt"
+    frame, checkpoint = stream if how == "append" else totals(stream), tmp_path / "ckpt"
     delivered: list[int] = []
     sink = sinks.fan_out(
         sinks.sql_table(url, "t", how=how, **more),  # type: ignore[arg-type]
@@ -156,7 +156,7 @@ def test_one_name_in_two_schemas_is_two_tables() -> None:
         sinks.fan_out(sinks.sql_table(url, "t"), sinks.sql_table(url, "public.t"))
 
 
-@pytest.mark.parametrize("how", ["insert", "replace"])
+@pytest.mark.parametrize("how", ["append", "replace"])
 def test_of_two_new_queries_on_one_table_the_later_is_refused(
     stream: DataFrame, url: str, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
@@ -294,7 +294,7 @@ def test_a_mode_that_does_not_fit_is_refused(stream: DataFrame, tmp_path: Path) 
         sink = sinks.sql_table(f"sqlite:///{tmp_path}/t.db", "t", how=how, **more)  # type: ignore[arg-type]
         assert sink.modes == (fits,)
         for mode in {"append", "update", "complete"} - {fits}:
-            message = f"sink sql_table supports output mode {fits}, not {mode}; use how='insert' for append"
+            message = f"sink sql_table supports output mode {fits}, not {mode}; use how='append' for append"
             with pytest.raises(InvalidInputError, match=message):
                 start(stream, sink, name="q", mode=mode)
     with pytest.raises(InvalidInputError, match="sink sql_table needs a checkpoint"):
@@ -384,12 +384,12 @@ def put_back(url: str) -> None:
     sql(url, "INSERT INTO t VALUES ('a', 1), ('b', 1)")
 
 
-@pytest.mark.parametrize("how", ["insert", "upsert"])
+@pytest.mark.parametrize("how", ["append", "upsert"])
 def test_a_database_put_back_from_an_older_backup_is_refused_with_the_way_back(
     stream: DataFrame, url: str, tmp_path: Path, how: str
 ) -> None:
     mode, more, select, _ = CASES[how]
-    frame, checkpoint = stream if how == "insert" else totals(stream), tmp_path / "my ckpt"
+    frame, checkpoint = stream if how == "append" else totals(stream), tmp_path / "my ckpt"
     sink = sinks.sql_table(url, "t", how=how, **more)  # type: ignore[arg-type]
     finish(frame, sink, checkpoint, mode)
     put_back(url)
@@ -450,7 +450,7 @@ def test_a_database_without_any_batch_of_a_query_needs_the_flag(
 def test_any_name_will_do(stream: DataFrame, url: str, tmp_path: Path, how: str) -> None:
     # Words that SQLite or PostgreSQL keeps for itself, and what needs quotes.
     mode, _, _, expected = CASES[how]
-    frame = (stream if how == "insert" else totals(stream)).toDF("nothing", "do")
+    frame = (stream if how == "append" else totals(stream)).toDF("nothing", "do")
     more = {"keys": ["nothing"]} if how == "upsert" else {}
     for table in ("nothing", "my table", 'say "x"', "select", "Mixed"):
         for _ in range(2):
@@ -478,7 +478,7 @@ def test_no_text_stops_a_query(
     read = spark.readStream.schema("k STRING, v BINARY").parquet(str(folder / "*"))
     mode, more, _, _ = CASES[how]
     frame = read.select("k", F.expr("CAST(v AS STRING)").alias("v"))
-    frame = frame if how == "insert" else frame.groupBy("k").agg(F.max("v").alias("v"))
+    frame = frame if how == "append" else frame.groupBy("k").agg(F.max("v").alias("v"))
     finish(frame, sinks.sql_table(url, "t", how=how, **more), tmp_path / "ckpt", mode)  # type: ignore[arg-type]
     place = 2 if url.startswith("postgresql") else 1
     expected = {"null": None} | {name: each[place] for name, each in HARD.items()}
@@ -899,7 +899,7 @@ def test_on_spark_connect_it_is_the_same(connect: str, folder: Path, tmp_path: P
     assert done.returncode == 0, done.stderr
     assert "table rows in" in done.stdout
     assert "was written by another query" in done.stdout
-    assert sql(url, "SELECT k, n FROM rows ORDER BY n, k") == CASES["insert"][3]
+    assert sql(url, "SELECT k, n FROM rows ORDER BY n, k") == CASES["append"][3]
     assert sql(url, "SELECT k, total FROM kept ORDER BY k") == [("b", 4), ("c", 5)]
     assert [path.name for path in sorted((tmp_path / "out").glob("[!_]*"))] == [
         f"batch={number:06}" for number in range(3)

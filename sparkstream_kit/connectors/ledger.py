@@ -39,7 +39,7 @@ class Ledger:
         store: the ledger itself.
         name: the target for messages, such as `table totals`.
         where: the same with its database.
-        how: `insert` or `append`, `upsert` or `replace`.
+        how: `append`, `upsert` or `replace`.
         take_over: write although another query has written there, or earlier batches are missing.
         what: what a target is called in its system.
         removes: the sink removes the rows of batches that it writes again by itself.
@@ -92,7 +92,7 @@ class Ledger:
         """
         last = self.store.last_batch(query_id)
         if last is not None and batch_id < last:
-            adds = self.how in ("insert", "append") and not self.removes
+            adds = self.how == "append" and not self.removes
             remove = f"remove their rows from the {self.what}, then " if adds else ""
             raise InvalidInputError(
                 f"batch {batch_id} comes again, but {self.name} has all batches up to {last}: the checkpoint "

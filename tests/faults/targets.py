@@ -135,7 +135,7 @@ def database(
     select = {
         "replace": 'SELECT "ProductKey", "Orders", "TotalSales" FROM sales_totals',
         "upsert": "SELECT key, orders, total FROM sales_totals",
-        "insert": 'SELECT "ProductKey", "SaleAmount" FROM sales',
+        "append": 'SELECT "ProductKey", "SaleAmount" FROM sales',
     }[how]
 
     def last() -> int:
@@ -144,7 +144,7 @@ def database(
 
     def totals() -> Totals:
         rows = query(url, select)
-        if how == "insert":
+        if how == "append":
             return added_up((key, Decimal(amount)) for key, amount in rows)
         return sorted((key, orders, Decimal(total)) for key, orders, total in rows)
 

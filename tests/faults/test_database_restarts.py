@@ -26,7 +26,7 @@ def test_a_database_that_stops_in_mid_transaction(
     request: pytest.FixtureRequest,
 ) -> None:
     url = server.database()
-    sales, target = targets.database(tmp_path, url, "insert", rows=100_000)
+    sales, target = targets.database(tmp_path, url, "append", rows=100_000)
     sales.land(1)
     driver = launch("python", *target.command)
     end = time.monotonic() + LIMIT

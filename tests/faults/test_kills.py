@@ -42,7 +42,7 @@ KILLS = [(point, "group") for point in POINTS]
 ALSO = [*KILLS, ("before the commit", "python")]
 
 JOBS = ["files", "sqlite", "postgresql", "events", "delta"]
-SINKS = ["spark-files", "sqlite-upsert", "postgresql-insert", "delta-append", "delta-upsert"]
+SINKS = ["spark-files", "sqlite-upsert", "postgresql-append", "delta-append", "delta-upsert"]
 
 
 @pytest.fixture

@@ -25,12 +25,12 @@ SYSTEMS = ("delta", "kafka", "mongodb")  # with what they need: tests/systems/so
 SPARKS = () if "BATCHES" in os.environ else ("files", "memory", "table")  # own sinks: in `make soak` alone
 KINDS = (
     *(name for name in sinks.__all__ if name not in ("Sink", "sql_table", *SYSTEMS, *SPARKS)),
-    *(f"sql_table-{how}" for how in ("insert", "replace", "upsert")),
+    *(f"sql_table-{how}" for how in ("append", "replace", "upsert")),
 )
 
 
 @pytest.mark.parametrize(
-    ("kind", "database"), [*((kind, "sqlite") for kind in KINDS), ("sql_table-insert", "postgresql")]
+    ("kind", "database"), [*((kind, "sqlite") for kind in KINDS), ("sql_table-append", "postgresql")]
 )
 def test_a_driver_holds_no_more_after_many_batches(
     kind: str, database: str, tmp_path: Path, launch: Callable[..., Driver], request: pytest.FixtureRequest

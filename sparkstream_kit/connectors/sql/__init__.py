@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 __all__ = ["sql_table"]
 
 _OWN = ("sparkstream_ledger", "sparkstream_stage")
-_MODES = {"insert": "append", "upsert": "update", "replace": "complete"}
+_MODES = {"append": "append", "upsert": "update", "replace": "complete"}
 
 
 def sql_table(
-    url: str, table: str, *, how: str = "insert", keys: Sequence[str] = (), take_over: bool = False
+    url: str, table: str, *, how: str = "append", keys: Sequence[str] = (), take_over: bool = False
 ) -> Sink:
     r"""Write each batch to a table of SQLite, PostgreSQL or MariaDB, in one transaction with a ledger row.
 
-    `insert` adds the rows of append mode. `upsert` adds or overwrites the rows of update mode by their keys.
+    `append` adds the rows of append mode. `upsert` adds or overwrites the rows of update mode by their keys.
     `replace` makes the table the whole result of complete mode: rows that are gone from the result go from
     the table. A reader sees all of a batch or nothing of it.
 
@@ -55,7 +55,7 @@ def sql_table(
     or restored. Spark may then split the input differently, so these batches can be neither skipped nor
     written again safely: the query fails, and the message contains the SQL that resets the ledger. A gap
     comes when the database was put back from a backup, or when the query has written elsewhere before: by
-    `insert` and `upsert` the query fails, and the message says how to write the missing batches or to go on
+    `append` and `upsert` the query fails, and the message says how to write the missing batches or to go on
     without them. By `replace` the next batch is the whole result, and nothing is missing.
 
     Spark computes the batch first, onto the workers' disks; then the rows pass through the driver in small
@@ -70,7 +70,7 @@ def sql_table(
             own PGPASSWORD or ~/.pgpass, out of sight, or after the user; or
             `mariadb+pymysql://user:password@host/name`.
         table: the table, as `table` or `schema.table`.
-        how: `insert`, `upsert` or `replace`.
+        how: `append`, `upsert` or `replace`.
         keys: of `upsert`, the columns that a row is known by; the table must be unique in them.
         take_over: write to the table although another query has written to it, or somebody else, or
             although earlier batches of this query are not in it.
@@ -136,7 +136,7 @@ def _sink(target: Target) -> Sink:
         after_rewind="keeps a batch that comes with the same rows once; others it refuses, and says how to "
         "reset its ledger; a database restored from a backup of that moment goes on exactly once",
         needs_checkpoint=target.how != "replace",
-        advice="use how='insert' for append, 'upsert' with keys for update, 'replace' for complete",
+        advice="use how='append' for append, 'upsert' with keys for update, 'replace' for complete",
         writes_to=(target.where,),
         open=open_table,
     )

@@ -125,8 +125,8 @@ class _Store:
             lock = sa.select(sa.func.get_lock(sa.func.md5(key), _PATIENCE))
             if self._connection.execute(lock).scalar() != 1:
                 raise KitError(
-                    f"table {self._table.name} is locked by the first batch of another query for {_PATIENCE} s; "
-                    "start again when that has ended"
+                    f"table {self._table.name} is locked by the first batch of another query for "
+                    f"{_PATIENCE} s; start again when that has ended"
                 )
 
     def set_back(self, query_id: str, batch_id: int) -> str:

@@ -1,6 +1,6 @@
-"""Sales into one sink: rows by `insert` and `files`, totals by a key by `upsert`.
+"""Sales into one sink: rows by `append` and `files`, totals by a key by `upsert`.
 
-Run: python sales_to.py insert|upsert|files|delta-append|delta-upsert TARGET INPUT_DIR CHECKPOINT
+Run: python sales_to.py append|upsert|files|delta-append|delta-upsert TARGET INPUT_DIR CHECKPOINT
 TARGET is a database's URL, or a folder. Into Delta goes Spark's writer with `--connectors`.
 """
 
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         frame, mode = rows, "append"
         if args.how == "files":
             sink = sinks.files(args.target)
-        elif args.how == "insert":
+        elif args.how == "append":
             sink = sinks.sql_table(args.target, "sales")
         elif args.how == "delta-append":
             sink = sinks.delta(args.target)

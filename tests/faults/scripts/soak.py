@@ -64,7 +64,7 @@ def make(kind: str, url: str, folder: str) -> tuple[str, Sink]:
         "mongodb-append": lambda: ("append", sinks.mongodb(url, "t")),
         "mongodb-upsert": lambda: ("update", sinks.mongodb(url, "t", how="upsert", keys=["k"])),
         "snapshot": lambda: ("complete", sinks.snapshot(f"{folder}/out.csv")),
-        "sql_table-insert": lambda: ("append", sinks.sql_table(url, "t")),
+        "sql_table-append": lambda: ("append", sinks.sql_table(url, "t")),
         "sql_table-replace": lambda: ("complete", sinks.sql_table(url, "t", how="replace")),
         "sql_table-upsert": lambda: ("update", sinks.sql_table(url, "t", how="upsert", keys=["k"])),
         "table": lambda: ("append", sinks.table("t", path=f"{folder}/out")),
