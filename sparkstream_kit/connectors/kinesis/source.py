@@ -59,9 +59,9 @@ def kinesis(
         stream: the name of the stream.
         starting: where a new query begins: "earliest", "latest" (the second in which it starts) or a time (in
             UTC, if it has no time zone: the first records that arrived then or later). A query with a
-            checkpoint goes on from there.
+            checkpoint goes on after its last batch.
         binary: leave `value` as bytes.
-        max_records_per_trigger: at most so many records a batch, over all shards. With Spark 4.0 and 4.1 a
+        max_records_per_trigger: the most records in one batch, over all shards. With Spark 4.0 and 4.1 a
             query with availableNow=True ends after one such batch.
         region: the region of the stream, such as "eu-central-1"; by default that of the environment.
         endpoint: the address of another service of Kinesis's protocol, such as "http://localhost:4567".
