@@ -18,6 +18,7 @@ from bson.datetime_ms import DatetimeMS
 from pyspark.sql import types as T
 
 from sparkstream_kit import sinks, start
+from sparkstream_kit.connectors.ledger import Ledger
 from sparkstream_kit.connectors.mongodb import documents, server
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError
 
@@ -52,6 +53,8 @@ def parsed(ddl: str) -> T.StructType:
             ("mongodb://kit:hush@host/shop?w=0", "t"),
             "with w=0 the server does not say whether it has written",
         ),
+        (("mongodb://host/shop?retryWrites=true&W=0", "t"), "with w=0 the server does not say"),
+        (("mongodb://host/shop?w=%30", "t"), "with w=0 the server does not say"),
         ((URL, "sparkstream_ledger"), "the kit needs the name sparkstream_ledger"),
         ((URL, "a$b"), "MongoDB takes no collection of the name 'a$b'"),
         ((URL, "system.users"), "MongoDB takes no collection of the name 'system.users'"),
@@ -198,6 +201,64 @@ def test_what_is_cut_or_changed_is_counted() -> None:
     assert changed == 2
     raw = pa.array([[b"a\xff", b"b"]], pa.list_(pa.binary())).cast(pa.list_(pa.string()), safe=False)
     assert encoded("v ARRAY<STRING>", raw) == ([["a\\xff", "b"]], 1)
+
+
+def raw_texts(*values: bytes) -> pa.Array:
+    """Return texts that need not be UTF-8, as Spark has them."""
+    return pa.array(values, pa.binary()).cast(pa.string(), safe=False)
+
+
+TOO_FINE = "mongodb: key v has microseconds, and MongoDB's times have milliseconds; truncate it"
+
+
+@pytest.mark.parametrize(
+    ("ddl", "column", "said"),
+    [
+        (
+            "v TIMESTAMP",
+            pa.array([1000, 1001], pa.timestamp("us", "UTC")),
+            f"{TOO_FINE}: F.date_trunc('millisecond', 'v')",
+        ),
+        (
+            "v STRING",
+            raw_texts(b"\\xff", b"\xff"),
+            "mongodb: key v has a text that is not UTF-8, which MongoDB",
+        ),
+        (
+            "v STRUCT<at: TIMESTAMP_NTZ>",
+            pa.array([{"at": 1}], pa.struct([("at", pa.timestamp("us"))])),
+            f"{TOO_FINE}: F.date_trunc('millisecond', …), or a text that is not UTF-8",
+        ),
+    ],
+)
+def test_a_key_that_would_be_changed_is_refused(ddl: str, column: pa.Array, said: str) -> None:
+    part = pa.RecordBatch.from_arrays([column], ["c0"])
+    with pytest.raises(InvalidInputError) as error:
+        list(documents.Encoder(parsed(ddl), ["v"]).documents(part))
+    assert str(error.value).startswith(said)
+    assert len(list(documents.Encoder(parsed(ddl), ["n"]).documents(part))) == len(column)
+
+
+def test_a_key_that_is_held_as_it_is_stays() -> None:
+    part = pa.RecordBatch.from_arrays([pa.array([-1000, 1000], pa.timestamp("us"))], ["c0"])
+    found = documents.Encoder(parsed("v TIMESTAMP_NTZ"), ["v"]).documents(part)
+    assert [each["v"] for each in found] == [DatetimeMS(-1), DatetimeMS(1)]
+
+
+class Cut:
+    """A ledger whose query was cut off within its first batch."""
+
+    def last_batch(self, _: str | None) -> int:
+        return -1
+
+
+def test_a_query_that_was_cut_off_within_its_first_batch_has_written_nothing() -> None:
+    rules = Ledger(Cut(), "collection t", "collection t in db", "append", take_over=False)  # type: ignore[arg-type]
+    rules.check_owner("q")
+    rules.check_lost("q")
+    assert not rules.is_written("q", 0, None)
+    with pytest.raises(InvalidInputError, match="has no batch of this query: it has written them elsewhere"):
+        rules.is_written("q", 3, None)
 
 
 def test_years_that_python_does_not_have_are_kept() -> None:

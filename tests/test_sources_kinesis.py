@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import itertools
 import json
 import os
 import random
 import re
 import sys
+import threading
 from collections import defaultdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -15,7 +18,8 @@ import pytest
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 from test_sources_kafka import RECORDED, RECORDED_SOURCE
 
-from sparkstream_kit import sources
+from sparkstream_kit import cli, feeds, sources
+from sparkstream_kit.connectors.kinesis import feeder, looking
 from sparkstream_kit.connectors.kinesis.offsets import (
     Found,
     Offset,
@@ -28,7 +32,7 @@ from sparkstream_kit.connectors.kinesis.offsets import (
     ranges,
     readable,
 )
-from sparkstream_kit.connectors.kinesis.service import Service
+from sparkstream_kit.connectors.kinesis.service import Page, Service
 from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError
 from sparkstream_kit.progress import QuerySummary
 
@@ -200,6 +204,58 @@ def test_what_has_been_read_until_is_what_holds_for_each_shard() -> None:
     assert moved(begin, both, two)["seen"] == 50
 
 
+class Gaps:
+    """A service with one record in each shard, behind so many empty pages; None: it never comes."""
+
+    def __init__(self, **pages: int | None) -> None:
+        self._gaps = pages
+        self.asked = 0
+
+    def shards(self) -> dict[str, Shard]:
+        return {name: Shard((), "1", False) for name in self._gaps}
+
+    def iterator(self, shard: str, after: str) -> str:
+        return f"{shard}/{2**31 if after else 0}"
+
+    def page(self, iterator: str, _: int) -> Page:
+        self.asked += 1
+        assert self.asked < 10_000, "it looks without end"
+        shard, number = iterator.split("/")
+        gap, at = self._gaps[shard], int(number)
+        record = {"SequenceNumber": "55", "ApproximateArrivalTimestamp": datetime.fromtimestamp(500.0, UTC)}
+        is_last = gap is not None and at >= gap
+        return Page([record] if at == gap else [], f"{shard}/{at + 1}", is_last, 1000.0)
+
+
+@pytest.mark.parametrize("gap", [0, 1, 300])
+def test_available_now_reads_on_until_it_finds_a_record(monkeypatch: pytest.MonkeyPatch, gap: int) -> None:
+    monkeypatch.setattr(looking, "_LOOK", 0.0)  # the time is over at the first page
+    service = Gaps(a=gap)
+    ahead, begin = looking.Ahead(service, 0.0), beginning("sales", 0.0, "")  # type: ignore[arg-type]
+    ahead.leave_out(since=1001.0)
+    found = ahead.look(readable(begin, ahead.shards()), 100)
+    assert found == {"a": Found("55", 1, False, 1000.0)}
+    end = moved(begin, found, ahead.shards())
+    assert ahead.look(readable(end, ahead.shards()), 100)["a"].records == 0
+    assert service.asked == gap + 2
+
+
+def test_a_look_does_not_wait_for_a_shard_when_another_has_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looking, "_LOOK", 0.0)
+    ahead = looking.Ahead(Gaps(a=None, b=5), 0.0)  # type: ignore[arg-type]
+    ahead.leave_out(since=1001.0)
+    found = ahead.look(dict.fromkeys(ahead.shards(), ""), 100)
+    assert (found["a"].records, found["b"].records) == (0, 1)
+
+
+def test_a_query_that_goes_on_looks_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looking, "_LOOK", 0.0)
+    service = Gaps(a=3)
+    ahead = looking.Ahead(service, 0.0)  # type: ignore[arg-type]
+    assert ahead.look({"a": ""}, 100)["a"].records == 0
+    assert service.asked == 1
+
+
 def asked(**given: Any) -> str:
     """Return in which words a stream cannot be asked for."""
     place = {"region": "us-east-1", "endpoint": "http://127.0.0.1:9"} | given
@@ -217,13 +273,116 @@ def test_what_boto3_lacks_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert asked(region=None).startswith("no region for Kinesis; give region='eu-central-1', or set AWS_")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "kit")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
-    said = (
-        "Kinesis at http://127.0.0.1:10 cannot be reached (EndpointConnectionError), and has not done better"
-    )
-    assert asked(endpoint="http://127.0.0.1:10").startswith(said)
+    said = "Kinesis at http://127.0.0.1:10 cannot be reached (EndpointConnectionError)"
+    assert asked(endpoint="http://127.0.0.1:10").startswith(f"{said}; start it, correct the endpoint, or try")
     monkeypatch.setitem(sys.modules, "boto3", None)
     with pytest.raises(MissingExtraError, match=re.escape("pip install 'sparkstream-kit[kinesis]'")):
         Service("sales", "us-east-1", "http://127.0.0.1:11", 0).describe()
+
+
+class Taking(Service):
+    """A stream that takes some requests, and of the next ones nothing; what it has taken."""
+
+    def __init__(
+        self, requests: int, error: Exception | None = None, stop: threading.Event | None = None
+    ) -> None:
+        super().__init__("sales", "us-east-1", None, 0.0)
+        self.texts: list[str] = []
+        self._requests, self._error, self._stop = requests, error, stop
+        self._refused = 0
+
+    def call(self, action: str, **given: Any) -> Any:
+        if action == "describe_stream_summary":
+            told = {"RetentionPeriodHours": 24, "StreamCreationTimestamp": datetime.now(UTC)}
+            return {"StreamDescriptionSummary": told, "ResponseMetadata": {}}
+        assert action == "put_records"
+        self._requests -= 1
+        if self._requests < 0:
+            if self._error:
+                raise self._error
+            self._refused += 1
+            assert self._refused < 3, "it does not stop"
+            if self._stop:
+                self._stop.set()
+        answer: list[dict[str, str]] = []
+        for number, each in enumerate(given["Records"]):
+            # Every third record of a request has no room at first.
+            taken = self._requests >= 0 and (number % 3 or len(given["Records"]) < 100)
+            if taken:
+                self.texts.append(each["Data"].decode())
+            answer.append(
+                {"SequenceNumber": "1"} if taken else {"ErrorCode": "ProvisionedThroughputExceededException"}
+            )
+        return {"Records": answer}
+
+
+def served_by(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the feed write to this one."""
+    monkeypatch.setattr(feeder, "_EVERY", 0.01)
+    monkeypatch.setattr(feeder, "Service", lambda *_, **__: service)
+
+
+def test_the_feed_ends_while_the_stream_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    stop = threading.Event()
+    service = Taking(1, stop=stop)
+    served_by(service, monkeypatch)
+    records = ((str(each), str(each)) for each in itertools.count())
+    taken = list(feeder.put("sales", records, region=None, endpoint=None, stop=stop))
+    assert taken == service.texts == [str(each) for each in range(500) if each % 3]
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code", "more"),
+    [
+        (InvalidInputError("stream sales: Kinesis refuses PutRecords"), 2, ""),
+        (KitError("Kinesis cannot be reached"), 1, ", and perhaps some of the last request, which was not "),
+    ],
+)
+def test_a_feed_that_fails_in_the_middle_says_what_was_written(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    error: KitError,
+    exit_code: int,
+    more: str,
+) -> None:
+    service = Taking(4, error)
+    served_by(service, monkeypatch)
+    truth = tmp_path / "truth.csv"
+    command = ["feed", "kinesis", "sales", "--rows", "5000", "--seed", "3", "--truth", str(truth)]
+    assert cli.main(command) == exit_code
+    said = capsys.readouterr().err
+    assert f"sparkstream: wrote {len(service.texts):,} records to stream sales{more}" in said
+    assert str(error) in said
+    written = list(csv.reader(service.texts))
+    assert len(written) == 500 + 333  # the last request was taken with gaps
+    with truth.open(encoding="utf-8", newline="") as file:
+        found = list(csv.reader(file))[1:]
+    assert found == [[str(each) for each in row] for row in feeds.sales_totals(map(tuple, written))]
+
+
+def test_the_command_names_its_own_flags(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    def said(*given: str) -> str:
+        assert cli.main(["feed", "kinesis", "sales", "--rows", "1", *given]) in (1, 2)
+        return capsys.readouterr().err
+
+    fix = "'localhost:4567'; give scheme, host and port, such as 'http://localhost:4567'"
+    assert f"endpoint is {fix}" in said("--region", "us-east-1", "--endpoint", "localhost:4567")
+    assert "no region for Kinesis; give --region eu-central-1, or set AWS_DEFAULT_REGION" in said()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "kit")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+    line = said("--region", "us-east-1", "--endpoint", "http://127.0.0.1:12")
+    assert "cannot be reached (EndpointConnectionError); start it, correct the endpoint, or try again" in line
+    assert "retry_for" not in line
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "localhost:4567")
+    assert f"endpoint is {fix}" in said("--region", "us-east-1")
 
 
 def test_the_summary_says_how_many_seconds_behind_a_query_is() -> None:

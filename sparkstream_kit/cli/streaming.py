@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import threading
+from collections import deque
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,7 @@ from sparkstream_kit import feeds
 from sparkstream_kit.cli.common import flag as _flag
 from sparkstream_kit.cli.common import say as _say
 from sparkstream_kit.cli.common import stopped_by_signal as _stopped_by_signal
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.errors import InvalidInputError, KitError
 
 try:
     import typer
@@ -20,7 +21,7 @@ except ImportError:  # main() says what to install
     typer = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 __all__ = ["check_truth", "feed_kinesis", "write_totals"]
 
@@ -51,14 +52,31 @@ def feed_kinesis(
     check_truth(truth)
     if create and feeder.create(stream, create, region=region, endpoint=endpoint):
         _say(f"made stream {stream}")
-    sales = feeds.sales_rows(rows, seed=seed)
     stop = threading.Event()
+    records = ((row[9], _line(row)) for row in feeds.sales_rows(rows, seed=seed))
+    taken = feeder.put(stream, records, region=region, endpoint=endpoint, rate=rate, stop=stop)
+    written = 0
+    failure: KitError | None = None
+
+    def taken_rows() -> Iterator[tuple[str, ...]]:
+        nonlocal written, failure
+        try:
+            for line in taken:
+                written += 1
+                yield tuple(next(csv.reader([line])))
+        except KitError as err:  # for the end: what was written counts
+            failure = err
+
     with _stopped_by_signal(stop.set):
-        records = ((row[9], _line(row)) for row in sales)
-        written = feeder.put(stream, records, region=region, endpoint=endpoint, rate=rate, stop=stop)
-    _say(f"wrote {written:,} records to stream {stream}")
-    if truth:
-        write_totals(truth, feeds.sales_rows(written, seed=seed))
+        if truth:
+            write_totals(truth, taken_rows())
+        else:
+            deque(taken_rows(), maxlen=0)
+    refused = failure is None or isinstance(failure, InvalidInputError)
+    more = "" if refused else ", and perhaps some of the last request, which was not answered"
+    _say(f"wrote {written:,} records to stream {stream}{more}")
+    if failure is not None:
+        raise failure
 
 
 def check_truth(truth: Path | None) -> None:
@@ -76,8 +94,8 @@ def check_truth(truth: Path | None) -> None:
 
 def write_totals(truth: Path, rows: Iterable[tuple[str, ...]]) -> None:
     """Write the true totals of sales as CSV."""
+    totals = feeds.sales_totals(rows)
     with truth.open("w", encoding="utf-8", newline="") as out:
-        totals = feeds.sales_totals(rows)
         csv.writer(out, lineterminator="\n").writerows([("ProductKey", "Orders", "TotalSales"), *totals])
 
 

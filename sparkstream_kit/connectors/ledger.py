@@ -19,7 +19,7 @@ class Store(Protocol):
     """A ledger in one system."""
 
     def last_batch(self, query_id: str | None) -> int | None:
-        """Return the last batch that a query has written; None before its first."""
+        """Return the last batch that a query has written; None before its first, less than 0 within it."""
 
     def any_query(self) -> tuple[str, int] | None:
         """Return a query that has written to the target, and its last batch."""
@@ -77,7 +77,7 @@ class Ledger:
         Raises:
             InvalidInputError: the query has written to it, and would not write those rows again.
         """
-        last = self.store.last_batch(query_id)
+        last = self._last_whole(query_id)
         if last is not None and self.how != "replace":
             raise InvalidInputError(
                 f"{self.where} is gone, but this query has written its batches up to {last} to it; restore "
@@ -90,7 +90,7 @@ class Ledger:
         Raises:
             InvalidInputError: the checkpoint was set back, or the target lacks batches of the query.
         """
-        last = self.store.last_batch(query_id)
+        last = self._last_whole(query_id)
         if last is not None and batch_id < last:
             adds = self.how == "append" and not self.removes
             remove = f"remove their rows from the {self.what}, then " if adds else ""
@@ -117,3 +117,8 @@ class Ledger:
                 + self.store.set_back(query_id, batch_id - 1)
             )
         return batch_id == last
+
+    def _last_whole(self, query_id: str | None) -> int | None:
+        """Return the last batch that is there as a whole."""
+        last = self.store.last_batch(query_id)
+        return None if last is None or last < 0 else last

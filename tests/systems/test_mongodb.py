@@ -289,6 +289,31 @@ def test_a_collection_belongs_to_one_query(stream: DataFrame, shop: Shop, url: s
     assert len(ledger(shop)) == 1
 
 
+def test_a_collection_that_was_dropped_after_a_first_batch_was_cut_off_is_made_again(
+    stream: DataFrame, shop: Shop, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(*_: object) -> None:
+        raise ValueError("cut off")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(collection._Store, "finish", cut_off)  # noqa: SLF001 - cut off within a batch
+        with pytest.raises(QueryFailed, match="cut off"):
+            finish(stream, sinks.mongodb(url, "t"), tmp_path / "ckpt")
+    assert [each["batch"] for each in ledger(shop).values()] == [-1]
+    shop["t"].drop()
+    # Also where the batch leaves no row, and so no document makes the collection.
+    finish(stream.where("n > 1"), sinks.mongodb(url, "t"), tmp_path / "ckpt")
+    assert rows(shop) == [row for row in ROWS if row[1] > 1]
+
+
+def test_a_time_with_microseconds_is_no_key(stream: DataFrame, url: str, tmp_path: Path) -> None:
+    frame = totals(stream).selectExpr("timestamp_micros(total) AS at", "k")
+    sink = sinks.mongodb(url, "t", how="upsert", keys=["at"])
+    line = refused(frame, sink, tmp_path / "ckpt", "update")
+    assert "mongodb: key at has microseconds" in line
+    assert line.endswith("truncate it: F.date_trunc('millisecond', 'at')")
+
+
 def test_documents_of_somebody_else_are_refused_or_taken_over(
     stream: DataFrame, shop: Shop, url: str, tmp_path: Path
 ) -> None:

@@ -70,9 +70,11 @@ def kafka(
             Topics that are made later are read, too, from their beginning.
         starting: where a new query begins: "earliest", "latest", a time (in UTC, if it has no time zone: the
             first records with this timestamp or a later one) or an offset for every partition,
-            `{"sales": {0: 25, 1: "earliest"}}`. A query with a checkpoint goes on from there.
+            `{"sales": {0: 25, 1: "earliest"}}`. A query with a checkpoint goes on after its
+            last batch.
         binary: leave `value` and `key` as bytes, as for Avro.
-        max_offsets_per_trigger: at most about so many records a batch, over all partitions.
+        max_offsets_per_trigger: the most records in one batch, over all partitions; Spark may take a few
+            more.
         **options: further options of Spark's Kafka source (`failOnDataLoss=False`, `minPartitions=8`). Those
             of Kafka's own client have dots in their names, and take two stars:
             `**{"kafka.security.protocol": "SASL_SSL", "kafka.sasl.jaas.config": …}`.

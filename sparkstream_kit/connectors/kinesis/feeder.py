@@ -11,7 +11,7 @@ from sparkstream_kit.connectors.kinesis.service import Service
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 __all__ = ["create", "put"]
 
@@ -33,7 +33,7 @@ def create(stream: str, shards: int, *, region: str | None, endpoint: str | None
     Raises:
         InvalidInputError: it cannot be made.
     """
-    service = Service(stream, region, endpoint, _RETRY_FOR)
+    service = Service(stream, region, endpoint, _RETRY_FOR, by_command=True)
     if stream in _names(service):
         return False
     service.call("create_stream", StreamName=stream, ShardCount=shards)
@@ -53,8 +53,8 @@ def put(
     endpoint: str | None,
     rate: float | None = None,
     stop: threading.Event | None = None,
-) -> int:
-    """Write records to a stream; return how many it has taken, each of them once.
+) -> Iterator[str]:
+    """Write records to a stream, each of them once; yield the text of each that the stream has taken.
 
     A request whose answer is lost is not made again, as its records might be there twice.
 
@@ -68,31 +68,32 @@ def put(
 
     Raises:
         InvalidInputError: the stream is not there, or does not take them.
+        KitError: Kinesis cannot be reached; it may have taken records of the last request.
     """
-    service = Service(stream, region, endpoint, retry_for=0.0)
+    service = Service(stream, region, endpoint, retry_for=0.0, by_command=True)
     service.describe()  # said now, whatever is wrong
-    stop, written = stop or threading.Event(), 0
-    left = iter(records)
+    return _taken(service, iter(records), rate, stop or threading.Event())
+
+
+def _taken(
+    service: Service, left: Iterator[tuple[str, str]], rate: float | None, stop: threading.Event
+) -> Iterator[str]:
+    """Write what is left; yield what the stream has taken."""
     size = _MOST if rate is None else max(1, min(_MOST, round(rate * _EVERY)))
     while not stop.is_set():
-        some = [{"PartitionKey": key, "Data": text.encode()} for key, text in itertools.islice(left, size)]
+        some = list(itertools.islice(left, size))
         if not some:
-            break
-        _put(service, some)
-        written += len(some)
+            return
+        while some:  # those that the stream has no room for, again and again
+            given = [{"PartitionKey": key, "Data": text.encode()} for key, text in some]
+            answer = service.call("put_records", StreamName=service.stream, Records=given)
+            told = list(zip(some, answer["Records"], strict=True))
+            yield from (text for (_, text), each in told if "ErrorCode" not in each)
+            some = [record for record, each in told if "ErrorCode" in each]
+            if some and stop.wait(_EVERY):
+                return
         if rate is not None:
             stop.wait(size / rate)
-    return written
-
-
-def _put(service: Service, records: list[dict[str, Any]]) -> None:
-    """Write some records: those that the stream has no room for, again and again."""
-    while records:
-        answer = service.call("put_records", StreamName=service.stream, Records=records)
-        told = zip(records, answer["Records"], strict=True)
-        records = [record for record, each in told if "ErrorCode" in each]
-        if records:
-            time.sleep(_EVERY)
 
 
 def _names(service: Service) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sparkstream_kit.connectors.kinesis.offsets import Found
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from sparkstream_kit.connectors.kinesis.offsets import Shard
     from sparkstream_kit.connectors.kinesis.service import Page, Service
@@ -20,7 +20,7 @@ __all__ = ["Ahead"]
 
 _REST = 0.4  # seconds between two looks that found nothing: Kinesis allows five reads a second of a shard
 _LISTED_FOR = 60.0  # seconds that a list of the shards is good for
-_LOOK = 10.0  # seconds for a look: many empty pages may lie between two records
+_LOOK = 10.0  # seconds for a look, if the query can look again: many empty pages may lie between two records
 _THREADS = 8
 
 
@@ -67,7 +67,7 @@ class Ahead:
         self._turn = 0
 
     def leave_out(self, since: float) -> None:
-        """Take no record that arrives at this time or later."""
+        """Take no record that arrives at this time or later, and find one if there is one."""
         self._until = since
         self._tracks.clear()
 
@@ -88,12 +88,18 @@ class Ahead:
                 self._tracks[name] = _Track(after)
         looks: dict[str, _Look] = {}
         end, left, going = time.monotonic() + _LOOK, most, sorted(places)
+
+        def is_over() -> bool:
+            found = any(each.records or each.ended for each in looks.values())
+            # Spark ends a query with availableNow after a look that found nothing.
+            return (found or self._until == float("inf")) and time.monotonic() > end
+
         while left and going:
             self._turn += 1  # with fewer records than shards, each has its turn
             first = self._turn % len(going)
             names = (going[first:] + going[:first])[:left]
             share = left // len(names)
-            given = [(name, looks.setdefault(name, _Look()), share, end) for name in names]
+            given = [(name, looks.setdefault(name, _Look()), share, is_over) for name in names]
             with ThreadPoolExecutor(min(_THREADS, len(names))) as pool:
                 left -= sum(pool.map(lambda each: self._look_at(*each), given))
             going = [name for name in going if name not in looks or looks[name].more]
@@ -104,7 +110,7 @@ class Ahead:
             self._listed_at = float("-inf")  # there are others in its place
         return found
 
-    def _look_at(self, name: str, look: _Look, most: int, end: float) -> int:
+    def _look_at(self, name: str, look: _Look, most: int, is_over: Callable[[], bool]) -> int:
         """Look at the next records of a shard, up to so many; return how many there were."""
         track, taken = self._tracks[name], 0
         look.more = not track.over
@@ -118,7 +124,7 @@ class Ahead:
             taken += self._take(page, track, look)
             # A closed shard is read until Kinesis says that this is its end.
             rests = page.is_last and not self._shards[name].closed
-            look.more = not (look.ended or track.over or rests or time.monotonic() > end)
+            look.more = not (look.ended or track.over or rests or is_over())
         return taken
 
     def _take(self, page: Page, track: _Track, look: _Look) -> int:

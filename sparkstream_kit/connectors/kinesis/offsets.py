@@ -58,8 +58,7 @@ class Found(NamedTuple):
         after: the sequence number of the last record; empty if there was none.
         records: how many there were.
         ended: whether the shard is closed and has no others.
-        seen: all records that arrived before this time, in seconds, are among them or came before them; 0
-            where the look does not tell.
+        seen: every record that arrived before this time, in seconds, has been found; 0 if unknown.
     """
 
     after: str

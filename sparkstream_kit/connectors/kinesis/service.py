@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import re
 import sys
 import time
 from email.utils import parsedate_to_datetime
@@ -11,12 +13,13 @@ from typing import Any, NamedTuple
 from sparkstream_kit.connectors.kinesis.offsets import Shard
 from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, without_secrets
 
-__all__ = ["Page", "Service", "Stream"]
+__all__ = ["Page", "Service", "Stream", "address"]
 
 _PAGE = 10_000  # records; Kinesis gives no more at once
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 5.0  # seconds between two tries
 _CONNECT, _ANSWER = 5, 20  # seconds for one try
 _SERVER_ERROR = 500
+_ENDPOINT = re.compile(r"https?://[^/@\s]+/?")
 # https://docs.aws.amazon.com/kinesis/latest/APIReference/API_GetRecords.html#API_GetRecords_Errors
 _PASSING = {
     "InternalFailure",
@@ -76,6 +79,22 @@ class Page(NamedTuple):
     now: float
 
 
+def address(endpoint: str | None) -> str | None:
+    """Return the address of a service: the given one, or that of the environment; None where boto3 knows it.
+
+    Raises:
+        InvalidInputError: it is no address, or has a user in it.
+    """
+    if endpoint is None:
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_KINESIS") or os.environ.get("AWS_ENDPOINT_URL") or None
+    if endpoint is not None and not _ENDPOINT.fullmatch(endpoint):
+        raise InvalidInputError(
+            f"endpoint is {without_secrets(endpoint)!r}; give scheme, host and port, such as "
+            "'http://localhost:4567'"
+        )
+    return endpoint
+
+
 class Service:
     """Asks about one stream.
 
@@ -84,12 +103,25 @@ class Service:
         region: its region; None where boto3 shall find it.
         endpoint: the service's address; None where boto3 shall find it.
         retry_for: for how many seconds a call that may do better later is tried again.
+        by_command: what is wrong is said to somebody at the command line.
+
+    Raises:
+        InvalidInputError: the endpoint is no address.
     """
 
-    def __init__(self, stream: str, region: str | None, endpoint: str | None, retry_for: float) -> None:
+    def __init__(
+        self,
+        stream: str,
+        region: str | None,
+        endpoint: str | None,
+        retry_for: float,
+        *,
+        by_command: bool = False,
+    ) -> None:
         self.stream = stream
         self._retry_for = retry_for
-        self._place = region, endpoint
+        self._by_command = by_command
+        self._place = region, address(endpoint)
 
     def describe(self) -> Stream:
         """Return what the stream is.
@@ -176,12 +208,19 @@ class Service:
             except errors.BotoCoreError as err:
                 raise InvalidInputError(self._unusable(err)) from None
             if time.monotonic() + wait > end:
-                raise KitError(
-                    f"Kinesis at {self.where} {why}, and has not done better for {self._retry_for:g} s; "
-                    "start it, correct the endpoint, or wait longer: sources.kinesis(…, retry_for=seconds)"
-                )
+                raise KitError(f"Kinesis at {self.where} {self._waited(why)}")
             time.sleep(wait * random.uniform(0.5, 1))  # noqa: S311 - so that not all come again at once
             wait = min(2 * wait, _LONGEST_WAIT)
+
+    def _waited(self, why: str) -> str:
+        """Say what to do where a call does not do better."""
+        after = f", and has not done better for {self._retry_for:g} s" if self._retry_for else ""
+        if self._by_command or not self._retry_for:
+            return f"{why}{after}; start it, correct the endpoint, or try again later"
+        return (
+            f"{why}{after}; start it, correct the endpoint, or wait longer: "
+            "sources.kinesis(…, retry_for=seconds)"
+        )
 
     def _refusal(self, action: str, code: str, said: str) -> str:
         """Say in one line why the service refuses a call."""
@@ -212,7 +251,8 @@ class Service:
         """Say in one line what boto3 lacks."""
         kind = type(error).__name__
         if kind == "NoRegionError":
-            return "no region for Kinesis; give region='eu-central-1', or set AWS_DEFAULT_REGION"
+            given = "--region eu-central-1" if self._by_command else "region='eu-central-1'"
+            return f"no region for Kinesis; give {given}, or set AWS_DEFAULT_REGION"
         if kind in ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"):
             return (
                 "no AWS credentials where Spark's workers run; set AWS_ACCESS_KEY_ID and "

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit._spark.pickling import modules_by_value
+from sparkstream_kit.connectors.kinesis.service import address
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, hint, innermost_cause
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["kinesis"]
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_ENDPOINT = re.compile(r"https?://[^/@\s]+/?")
 _WORDS = ("earliest", "latest")
 _registered: WeakSet[SparkSession] = WeakSet()  # Spark warns of a second time
 
@@ -59,9 +59,9 @@ def kinesis(
         stream: the name of the stream.
         starting: where a new query begins: "earliest", "latest" (the second in which it starts) or a time (in
             UTC, if it has no time zone: the first records that arrived then or later). A query with a
-            checkpoint goes on from there.
+            checkpoint goes on after its last batch.
         binary: leave `value` as bytes.
-        max_records_per_trigger: at most so many records a batch, over all shards. With Spark 4.0 and 4.1 a
+        max_records_per_trigger: the most records in one batch, over all shards. With Spark 4.0 and 4.1 a
             query with availableNow=True ends after one such batch.
         region: the region of the stream, such as "eu-central-1"; by default that of the environment.
         endpoint: the address of another service of Kinesis's protocol, such as "http://localhost:4567".
@@ -96,10 +96,7 @@ def kinesis(
         raise InvalidInputError(f"max_records_per_trigger must be 1 or more, not {max_records_per_trigger}")
     if not 0 <= retry_for < float("inf"):
         raise InvalidInputError(f"retry_for is {retry_for}; give a number of seconds, 0 or more")
-    if endpoint is not None and not _ENDPOINT.fullmatch(endpoint):
-        raise InvalidInputError(
-            f"endpoint is {said(endpoint)}; give scheme, host and port, such as 'http://localhost:4567'"
-        )
+    endpoint = address(endpoint)  # of the environment, too: what a notebook sets there, workers do not see
     options = {
         "stream": stream,
         "starting": _starting(starting),
@@ -107,9 +104,7 @@ def kinesis(
         "retry_for": str(float(retry_for)),
         "fail_on_data_loss": str(fail_on_data_loss).lower(),
     }
-    # What a notebook sets after Spark has started, workers do not see; both are no secrets.
     region = region or os.environ.get("AWS_DEFAULT_REGION")
-    endpoint = endpoint or os.environ.get("AWS_ENDPOINT_URL_KINESIS") or os.environ.get("AWS_ENDPOINT_URL")
     options |= {name: value for name, value in (("region", region), ("endpoint", endpoint)) if value}
     frame = _loaded(spark, options)
     value = F.col("value") if binary else F.col("value").cast("string")

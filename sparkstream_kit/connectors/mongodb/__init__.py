@@ -46,16 +46,17 @@ def mongodb(
     database keeps the last whole batch of each query. A batch that it knows comes again after a crash, and is
     skipped. One that was cut off is written again, in whatever order its rows come: each document takes the
     newer write and refuses the older one, also of a driver that was thought dead. Until then a reader can see
-    a part of a batch, or of a batch that is written again some rows in their former order. A batch before the
-    last one comes only from a checkpoint that was rewound or restored: the query fails, and the message
-    contains the command that lets it write them again. It also fails when batches are missing, as in a
-    database from an older backup.
+    a part of a batch. While a batch is rewritten, a reader may see some of its former documents. A batch
+    before the last one comes only from a checkpoint that was rewound or restored: the query fails, and the
+    message contains the command that lets it write them again. It also fails when batches are missing, as in
+    a database from an older backup.
 
     A decimal is a Decimal128; a date and a timestamp are a date of MongoDB, which has milliseconds, in UTC;
     a struct is a document, an array an array. A map is an array of `{key, value}`, as a field's name could
     not hold every key. Microseconds are cut off, and bytes that are not UTF-8 become `\xff`: a warning says
-    how many values of a batch were changed. Where a name or a type cannot be held (`a.b`, `$x`, an interval,
-    a decimal of more than 34 digits) the query does not start.
+    how many values of a batch were changed. In a key they are refused, as two rows could then have the same.
+    Where a name or a type cannot be held (`a.b`, `$x`, an interval, a decimal of more than 34 digits) the
+    query does not start.
 
     Spark computes the batch first, onto the workers' disks; then the rows pass through the driver in small
     parts. The workers need the extra too, but not the server's address. On Spark Connect the server's Python

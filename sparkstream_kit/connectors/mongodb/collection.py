@@ -121,22 +121,31 @@ class _Store:
                 return_document=ReturnDocument.AFTER,
             )
             if begun is not None:
-                return int(begun["queries"][query_id]["write"])
+                own = begun["queries"][query_id]
+                if own["batch"] < 0:  # the first batch again: somebody may have dropped the collection
+                    self._make()
+                return int(own["write"])
             if self.last_batch(query_id) is not None:
                 raise InvalidInputError(_other_driver(batch_id))
             self._claim(query_id, {"batch": batch_id - 1, "write": 0})
 
-    def _claim(self, query_id: str, first: dict[str, int]) -> None:
-        """Enter a query before its first batch here; of two that do so at once one is refused."""
-        queries = self._queries()
+    def _make(self) -> bool:
+        """Make the collection; return whether it was not there."""
         try:
             self._database.create_collection(self.rows.name, check_exists=False)
         except OperationFailure as err:
             if err.code != _EXISTS:
                 raise
-            self.rules.check_owner(query_id)
-        else:  # the rows of others are gone, and so are their claims
+            return False
+        return True
+
+    def _claim(self, query_id: str, first: dict[str, int]) -> None:
+        """Enter a query before its first batch here; of two that do so at once one is refused."""
+        queries = self._queries()
+        if self._make():  # the rows of others are gone, and so are their claims
             self._ledger.delete_one({**self._me, "queries": queries})
+        else:
+            self.rules.check_owner(query_id)
         try:
             self._ledger.insert_one({**self._me, "queries": {query_id: first}})
         except DuplicateKeyError:
@@ -190,7 +199,7 @@ def write(target: Target, query_id: str, checkpoint: str | None, batch: DataFram
             batch.write.format("noop").mode("append").save()
             return
         with arrow.kept(batch) as parts:
-            encoder = Encoder(batch.schema)
+            encoder = Encoder(batch.schema, target.keys)
             writer = _Writer(target, store, query_id, batch_id)
             if target.how == "append":
                 writer.clear()

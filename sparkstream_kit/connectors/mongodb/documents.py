@@ -86,21 +86,31 @@ def _check_type(column: str, kind: T.DataType) -> None:
 class Encoder:
     """Makes documents of the rows of one schema.
 
+    Args:
+        schema: that of the rows.
+        keys: the columns by which a document is known.
+
     Attributes:
         changed: how many values were changed so far, because MongoDB cannot hold them as they were.
     """
 
-    def __init__(self, schema: T.StructType) -> None:
+    def __init__(self, schema: T.StructType, keys: Sequence[str] = ()) -> None:
         self.changed = 0
-        self._names = schema.names
+        self._schema, self._names, self._keys = schema, schema.names, keys
         self._makers = [self._maker(field.dataType) for field in schema.fields]
 
     def documents(self, part: pa.RecordBatch) -> Iterator[dict[str, Any]]:
-        """Make a document of each row; the columns of the part have the schema's order."""
+        """Make a document of each row; the columns of the part have the schema's order.
+
+        Raises:
+            InvalidInputError: a key cannot be held as it is.
+        """
         columns = []
-        for column, make in zip(part.columns, self._makers, strict=True):
-            values = _plain(column).to_pylist()
+        for name, column, make in zip(self._names, part.columns, self._makers, strict=True):
+            values, before = _plain(column).to_pylist(), self.changed
             columns.append(values if make is None else [make(value) for value in values])
+            if name in self._keys and self.changed > before:
+                raise InvalidInputError(_changed_key(name, self._schema[name].dataType))
         for row in zip(*columns, strict=True):
             yield dict(zip(self._names, row, strict=True))
 
@@ -148,6 +158,19 @@ class Encoder:
         text = value.decode("utf-8", "backslashreplace")
         self.changed += text.encode() != value
         return text
+
+
+def _changed_key(name: str, kind: T.DataType) -> str:
+    """Say which key two rows could share that have different ones in Spark, and what to do."""
+    texts = "a text that is not UTF-8, which MongoDB cannot hold; encode it: F.base64"
+    times = "microseconds, and MongoDB's times have milliseconds; truncate it: F.date_trunc"
+    if isinstance(kind, T.StructType):
+        said = f"{times}('millisecond', …), or {texts}(…)"
+    elif isinstance(kind, T.TimestampType | T.TimestampNTZType):
+        said = f"{times}('millisecond', '{name}')"
+    else:
+        said = f"{texts}('{name}')"
+    return f"mongodb: key {name} has {said}"
 
 
 def _plain(column: pa.Array) -> pa.Array:

@@ -85,7 +85,7 @@ def parse(url: str, database: str | None, collection: str) -> Address:
         raise InvalidInputError(
             f"mongodb: MongoDB takes no collection of the name {collection!r}; use another"
         )
-    if "w=0" in re.split("[&;]", options):
+    if any(re.fullmatch("(?i)w=0+", unquote_plus(each)) for each in re.split("[&;]", options)):
         raise InvalidInputError(
             "mongodb: with w=0 the server does not say whether it has written; leave w out of the URL"
         )
