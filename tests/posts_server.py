@@ -35,6 +35,7 @@ class Site:
         hostile: connections are limited, cut in the middle of a line, stalled, and posts come twice.
         closed: the timeline answers that it is asked too often.
         left_out: posts by their numbers that the timeline does not give, so that its page is shorter.
+        slow: seconds that each page of the timeline takes.
         answers: for the next connections to a stream, what each gets in place of the posts; a function that
             is given the handler.
     """
@@ -44,6 +45,7 @@ class Site:
     hostile: bool = False
     closed: bool = False
     left_out: frozenset[int] = frozenset()
+    slow: float = 0.0
     answers: list[Callable[[Handler], object]] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
@@ -214,6 +216,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if site.closed or (site.hostile and random.random() < 0.03):  # noqa: S311
             self.whole(429, {"error": "Too many requests"}, X_RateLimit_Reset=_iso(time.time() + 1))
             return
+        time.sleep(site.slow)
         after = int(query.get("min_id", 0))
         newer = sorted(
             (number for number in range(site.published()) if site.ids(number) > after), key=site.ids

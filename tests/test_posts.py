@@ -201,7 +201,7 @@ def test_what_came_meanwhile_is_fetched_also_what_ranks_before_it(tmp_path: Path
 
 
 def test_a_page_of_a_timeline_that_is_shorter_than_others_is_not_its_end(tmp_path: Path, until: Any) -> None:
-    site = Site(rate=500, ids=posts_server.federated)
+    site = Site(rate=500, ids=posts_server.federated, slow=0.02)  # so no page is empty
     server = PostsServer(site)
     number = {str(site.ids(each)): each for each in range(60_000)}
     with fed(server.mastodon, tmp_path) as feed:

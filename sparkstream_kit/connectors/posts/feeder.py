@@ -25,7 +25,7 @@ from sparkstream_kit.connectors.posts.again import timeline_of, wait_after
 from sparkstream_kit.connectors.posts.defaults import EVERY, STALL
 from sparkstream_kit.connectors.posts.intake import Intake
 from sparkstream_kit.connectors.posts.spool import Spool
-from sparkstream_kit.connectors.posts.wire import Message, Stream, TurnedAway, fetch, id_of, why
+from sparkstream_kit.connectors.posts.wire import Message, Stream, TurnedAway, by_age, fetch, id_of, why
 from sparkstream_kit.errors import InvalidInputError, nobody_listens, unknown_host
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ class Feeder:
         self._do(self._intake.opened, self._resumes, fetches=fetches)
         if fetches:
             # The highest ids but some: among the last to come may be one from hours ago.
-            highest = sorted(self._recent, key=_by_age)[-_OVERLAP:]
+            highest = sorted(self._recent, key=by_age)[-_OVERLAP:]
             self._behind = self._behind or highest[0]
             self._do(self._intake.left_at, self._behind)
             self._catch_up()
@@ -285,7 +285,7 @@ class Feeder:
                 read.extend(post.id for post in page)
                 self._behind = read[0]
                 self._do(self._intake.left_at, self._behind)
-                if newest and _by_age(read[-1]) >= _by_age(newest):
+                if newest and by_age(read[-1]) >= by_age(newest):
                     break
         except TurnedAway as err:
             if err.passes:
@@ -311,7 +311,7 @@ class Feeder:
                 raise
             return ""
         newest = page[-1].id if page else ""
-        return newest if _by_age(newest) > _by_age(self._behind) else ""
+        return newest if by_age(newest) > by_age(self._behind) else ""
 
     def _page(self, after: str) -> list[Message]:
         asked = urlencode({**({"min_id": after} if after else {}), "limit": _PAGE})
@@ -320,13 +320,8 @@ class Feeder:
         if not isinstance(page, list):
             raise TurnedAway(200, f"{self._timeline} is no timeline", None)
         posts = {id_of(post): post for post in page if isinstance(post, dict)}
-        newer = sorted((each for each in posts if each and _by_age(each) > _by_age(after)), key=_by_age)
+        newer = sorted((each for each in posts if each and by_age(each) > by_age(after)), key=by_age)
         return [Message("post", each, json.dumps(posts[each]).encode()) for each in newer]
-
-
-def _by_age(post: str) -> tuple[int, str]:
-    """Return a key that sorts ids as the numbers that they are."""
-    return len(post), post
 
 
 def _raised(error: BaseException) -> None:

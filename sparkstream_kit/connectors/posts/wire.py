@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from sparkstream_kit.connectors.posts.address import Token
 
-__all__ = ["Message", "Stream", "TurnedAway", "fetch", "id_of", "why"]
+__all__ = ["Message", "Stream", "TurnedAway", "by_age", "fetch", "id_of", "why"]
 
 _LONGEST = 16 * 1024**2  # bytes of a line: a post has some kilobytes
 _REDIRECTS = 3
@@ -189,6 +189,11 @@ def id_of(post: Mapping[str, Any]) -> str:
     if not isinstance(found, str | int) or isinstance(found, bool):
         return ""
     return str(found).encode(errors="backslashreplace").decode()  # JSON can hold halves of characters
+
+
+def by_age(post: str) -> tuple[int, str]:
+    """Return a key that sorts ids as the numbers that they are."""
+    return len(post), post
 
 
 def fetch(url: str, token: Token, *, timeout: float) -> Any:
