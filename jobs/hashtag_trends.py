@@ -32,7 +32,8 @@ def transform(
 
     from sparkstream_kit import quarantine, schemas, windows
 
-    line = F.coalesce(F.get_json_object("value", "$.data"), "value").alias("value")
+    inner = F.when(F.get_json_object("value", "$.id").isNull(), F.get_json_object("value", "$.data"))
+    line = F.coalesce(inner, "value").alias("value")
     posts = quarantine.parse_json(lines.select(line), schemas.from_ddl(POSTS))
     posts = windows.with_watermark(posts, "created_at", watermark).where(F.col(quarantine.REASON).isNull())
     found = F.coalesce(F.col("tags")["name"], F.regexp_extract_all("text", F.lit(TAG), F.lit(1)))

@@ -9,6 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from sparkstream_kit._files import plain
+from sparkstream_kit._urls import is_url, shows_secret
 from sparkstream_kit.errors import without_secrets
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
@@ -105,11 +106,11 @@ def url(text: str) -> str:
         >>> url("https://api.x.com/2/tweets/sample/stream")
         'https://api.x.com/2/tweets/sample/stream'
     """
-    if without_secrets(text) != text:
+    if shows_secret(text):
         raise ArgumentTypeError(
             "others can see a token on the command line; leave it out, and put it into POSTS_TOKEN"
         )
-    if not re.match("https?://", text, re.IGNORECASE):
+    if not is_url(text):
         raise ArgumentTypeError(f"{text!r} is no URL, such as https://api.x.com/2/tweets/sample/stream")
     return text
 

@@ -112,7 +112,9 @@ def without_secrets(text: str) -> str:
     # Up to the last @, though one in a password should be written %40: to hide too much does no harm. As a
     # path, a URL has lost a slash.
     text = re.sub(r"(:/{1,2}[^\s/:@]*:)\S*@", r"\1***@", text)
-    return re.sub(r"(?i)((?:password|passwd|pwd|token|secret|access[._]?key)=)[^\s&;,'\"]+", r"\1***", text)
+    return re.sub(
+        r"(?i)((?:password|passwd|pwd|token|secret|access[._]?key|api[._-]?key)=)[^\s&;,'\"]+", r"\1***", text
+    )
 
 
 def hint(name: str, known: Iterable[str]) -> str:

@@ -309,7 +309,7 @@ def _posts(spark: SparkSession, args: Namespace) -> DataFrame:
         args.temporary_spool = tempfile.TemporaryDirectory(prefix="sparkstream-", ignore_cleanup_errors=True)
         args.spool = args.temporary_spool.name
     most = args.max_files_per_trigger
-    if args.dry_run:
+    if getattr(args, "dry_run", False):
         would_make(args.spool)
         return sources.posts(spark, args.spool, max_files_per_trigger=most).select("value")
     return sources.posts(spark, args.url, spool=args.spool, max_files_per_trigger=most).select("value")

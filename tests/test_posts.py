@@ -6,10 +6,11 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +23,10 @@ from pyspark.sql import functions as F
 
 from sparkstream_kit import jobflags, sinks, sources, start
 from sparkstream_kit.cli import main
+from sparkstream_kit.connectors.posts.address import Token
 from sparkstream_kit.connectors.posts.feeder import Feeder
 from sparkstream_kit.connectors.posts.spool import Facts, Spool
-from sparkstream_kit.connectors.posts.wire import Message, Token
+from sparkstream_kit.connectors.posts.wire import Message
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -141,6 +143,20 @@ def test_events_are_kept_and_edits_deletions_and_comments_are_not(
     assert [path.name for path in tmp_path.iterdir() if path.name[0] not in "p_"] == []
 
 
+def test_an_event_with_data_of_another_kind_has_its_own_id(
+    server: PostsServer, site: Site, tmp_path: Path, until: Any
+) -> None:
+    sent = [{"id": f"event-{number}", "data": {"id": "order-7"}} for number in range(2)]
+    odd = {"id": "event-2", "data": [1]}
+    lines = [json.dumps(each) + "\n" for each in (*sent, odd, {"data": {"sum": 8}})]
+    site.answers = [streaming(LINES, lines, cut=True)]
+    with fed(server.x, tmp_path) as feed:
+        until(lambda: feed.feeder.facts.others)
+        said = str(feed.stop())
+    assert read(tmp_path) == [*sent, odd]
+    assert said.startswith("3 posts in 1 file; 1 messages that were no posts")
+
+
 def test_a_server_of_events_is_asked_to_go_on_where_it_was_cut(
     server: PostsServer, site: Site, tmp_path: Path, until: Any
 ) -> None:
@@ -182,6 +198,24 @@ def test_what_came_meanwhile_is_fetched_also_what_ranks_before_it(tmp_path: Path
     assert wanted - set(got) == set()
     assert len(got) == len(set(got)) == facts.posts
     assert facts.missed == facts.about == 0
+
+
+def test_a_page_of_a_timeline_that_is_shorter_than_others_is_not_its_end(tmp_path: Path, until: Any) -> None:
+    site = Site(rate=500, ids=posts_server.federated, slow=0.02)  # so no page is empty
+    server = PostsServer(site)
+    number = {str(site.ids(each)): each for each in range(60_000)}
+    with fed(server.mastodon, tmp_path) as feed:
+        until(lambda: feed.feeder.facts.posts > 400)
+    before = site.published()
+    until(lambda: site.published() > before + 500)
+    site.left_out = frozenset(range(before, before + 500, 97))
+    with fed(server.mastodon, tmp_path) as feed:
+        until(lambda: "fetched that had been missed" in "".join(feed.said))
+        fetched = feed.feeder.facts.posts
+        until(lambda: feed.feeder.facts.posts > fetched + 200)
+    server.close()
+    got = [number[post["id"]] for post in read(tmp_path)]
+    assert set(range(got[0], max(got) + 1)) - set(got) == site.left_out
 
 
 def test_what_is_yet_to_be_fetched_is_known_to_the_next_feeder(tmp_path: Path, until: Any) -> None:
@@ -247,6 +281,30 @@ def test_what_cannot_be_fetched_is_counted_by_number_or_by_time(
     assert "missed" in str(facts)
 
 
+def test_what_a_server_of_events_does_not_send_again_is_counted_by_number(
+    site: Site, server: PostsServer, tmp_path: Path, until: Any
+) -> None:
+    site.answers = [
+        streaming(EVENTS, [f'id: {n}\ndata: {{"id": {n}}}\n\n' for n in range(first, first + 30)], cut=True)
+        for first in (100, 140)
+    ]
+    with fed(f"{server.url}/open", tmp_path) as feed:
+        until(lambda: feed.feeder.facts.posts == 60)
+        facts = feed.stop()
+    assert (facts.missed, facts.about) == (10, 0)
+    assert any("; 10 posts were missed, which the server does not send again" in line for line in feed.said)
+
+
+def test_a_timeline_of_which_no_post_is_known_is_not_said_to_be_asked(
+    site: Site, server: PostsServer, tmp_path: Path, until: Any
+) -> None:
+    site.answers = [streaming(EVENTS, [":)\n"], cut=True)]
+    with fed(server.mastodon, tmp_path) as feed:
+        until(lambda: any(line.startswith("connected again") for line in feed.said))
+    assert not any("timelines" in path for path, _ in site.asked)
+    assert feed.said[-1].endswith("about 0 posts were missed, which the server does not send again")
+
+
 def test_a_timeline_that_is_not_there_is_said_and_what_was_missed_is_counted(
     server: PostsServer, site: Site, tmp_path: Path, until: Any
 ) -> None:
@@ -293,6 +351,15 @@ def test_a_limit_is_waited_out_as_the_server_says(
     assert feed.said[1] == f"{server.x} answers 503 Service Unavailable; next try in 2.0 s"
 
 
+def test_a_limit_in_another_unit_is_not_waited_out_for_years(
+    site: Site, server: PostsServer, tmp_path: Path
+) -> None:
+    site.answers = [lambda handler: handler.whole(429, {}, x_rate_limit_reset="1799999999000")]
+    with fed(server.x, tmp_path) as feed:
+        assert feed.said == [f"{server.x} answers 429 Too Many Requests; next try in 900.0 s"]
+        assert feed.stop().posts == 0
+
+
 def test_a_connection_by_which_nothing_comes_is_given_up(
     site: Site, server: PostsServer, tmp_path: Path, until: Any
 ) -> None:
@@ -323,6 +390,28 @@ def test_a_redirection_is_followed_on_the_same_host_and_the_token_goes_nowhere_e
         Fed(server.x, tmp_path / "far")
     other.close()
     assert other.site.asked == []
+
+
+@pytest.mark.parametrize(
+    "where", ["http://127.0.0.1:abc/", "http://[x/", "/\xe9", "ftp://127.0.0.1/", "http://a..127.0.0.1/"]
+)
+def test_a_redirection_to_no_address_is_one_line(
+    where: str, site: Site, server: PostsServer, tmp_path: Path, until: Any
+) -> None:
+    def away(handler: posts_server.Handler) -> None:
+        handler.whole(302, "", Location=where)
+
+    shown = where.removeprefix("/").encode("ascii", "backslashreplace").decode()
+    site.answers = [away]
+    with pytest.raises(InvalidInputError) as caught:
+        Fed(server.x, tmp_path)
+    assert str(caught.value).startswith(f"{server.x} leads to ")
+    assert f"{shown}; give that, if you trust it" in str(caught.value)
+    # Later it is said, and does not end the feeder.
+    site.answers = [streaming(LINES, [tweet(site, 0) + "\r\n"]), away]
+    with fed(server.x, tmp_path) as feed:
+        until(lambda: any(f"{shown}; give that" in line for line in feed.said))
+        assert feed.stop().posts == 1
 
 
 # --- the spool
@@ -371,6 +460,58 @@ def test_a_folder_that_cannot_be_written_for_a_while_loses_nothing(
     got = [int(post["data"]["text"].split()[1]) for post in read(folder)]
     assert got == list(range(got[0], got[0] + len(got)))
     assert feed.said == [f"cannot write in {folder} (No such file or directory); it is tried again"]
+
+
+def test_a_database_that_is_locked_for_a_while_loses_nothing(
+    site: Site, server: PostsServer, tmp_path: Path, until: Any
+) -> None:
+    site.rate = 200
+    with fed(server.x, tmp_path) as feed:
+        until(lambda: feed.feeder.facts.files)
+        with closing(sqlite3.connect(tmp_path / "_feed.db")) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            until(lambda: any("it is tried again" in line for line in feed.said))
+        files = feed.feeder.facts.files
+        until(lambda: feed.feeder.facts.files > files)
+        feed.stop()
+    got = [int(post["data"]["text"].split()[1]) for post in read(tmp_path)]
+    assert got == list(range(got[0], got[0] + len(got)))
+    assert feed.said == [f"cannot write in {tmp_path} (database is locked); it is tried again"]
+
+
+def test_what_came_before_an_error_is_kept(site: Site, server: PostsServer, tmp_path: Path) -> None:
+    def say(line: str) -> None:
+        if line.startswith("the server says"):
+            raise BrokenPipeError(line)
+
+    ending = json.dumps({"errors": [{"detail": "the end"}]})
+    site.answers = [streaming(LINES, [f"{tweet(site, 0)}\r\n{ending}\r\n"])]
+    feeder = Feeder(server.x, tmp_path, token=KNOWN, every=3600, say=say)
+    with pytest.raises(BrokenPipeError, match="the end"):
+        feeder.run(threading.Event())
+    assert read(tmp_path) == [json.loads(tweet(site, 0))]
+    Spool(tmp_path).close()  # it has let the folder go
+
+
+@pytest.mark.parametrize("name", ["_feed.db", ".posts-1.jsonl"])
+def test_a_spool_that_could_not_be_opened_can_be_opened_later(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(InvalidInputError, match=f"cannot write in {tmp_path} "):
+        Spool(tmp_path)
+    (tmp_path / name).rmdir()
+    Spool(tmp_path).close()
+
+
+def test_a_spool_of_a_later_version_can_be_read(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.add(Message("post", "1", b'{"id": "1"}'))
+    spool.land()
+    spool.close()
+    with closing(sqlite3.connect(tmp_path / "_feed.db")) as database, database:
+        database.execute("UPDATE facts SET facts = json_set(facts, '$.later_version', 7)")
+    again = Spool(tmp_path)
+    assert again.facts.posts == 1
+    again.close()
 
 
 def test_a_feeder_that_is_stopped_keeps_what_has_come_and_says_what_was_done(
@@ -452,6 +593,12 @@ def test_a_token_that_is_missing_wrong_or_in_the_wrong_place_is_one_line_without
         "others can see a token in a URL; leave it out"
     )
     assert said(f"http://me:{wrong}@host/").startswith("others can see a token in a URL; leave it out")
+    for url in (f"https://{wrong}@host/stream", f"{wrong}@host/stream", f"{server.x}?api_key={wrong}",
+                f"{server.x}?a=b&key={wrong}", f"{server.x}?X-Amz-Signature={wrong}"):  # fmt: skip
+        assert said(url).startswith("others can see a token in a URL; leave it out")
+    assert main(["feed", "posts", f"https://{wrong}@host/stream"]) == 2
+    assert "after the URL: feed posts URL FOLDER" in (text := capsys.readouterr().err)
+    assert wrong not in text
     assert said("http://api.example/stream", wrong).endswith("to everyone on the way; give https://")
 
 
@@ -543,7 +690,8 @@ def test_the_columns_of_both_networks(spark: SparkSession, folder: Path) -> None
         "content": "<p>#a #b</p>",
         "tags": [{"name": "a"}, {"name": "b"}],
     }
-    lines = [json.dumps(each) for each in (tweet, status, {"data": {"id": "3", "text": "x"}})]
+    event = {"id": "4", "text": "y", "data": {"id": "order-7", "text": "z"}}
+    lines = [json.dumps(each) for each in (tweet, status, {"data": {"id": "3", "text": "x"}}, event)]
     (folder / "posts-1.jsonl").write_text("".join(f"{line}\n" for line in lines))
     frame = sources.posts(spark, folder)
     assert frame.schema.simpleString() == (
@@ -556,6 +704,7 @@ def test_the_columns_of_both_networks(spark: SparkSession, folder: Path) -> None
         ("1", noon, "#spark", ["spark"], lines[0]),
         ("2", noon, "<p>#a #b</p>", ["a", "b"], lines[1]),
         ("3", None, "x", None, lines[2]),
+        ("4", None, "y", None, lines[3]),
     ]
 
 
@@ -614,6 +763,8 @@ def test_a_source_that_cannot_be_had_is_one_line(
     [
         (["--url", "api.x.com/2"], "'api.x.com/2' is no URL, such as https://"),
         (["--url", "https://x.com/?token=hush"], "others can see a token on the command line; leave it out"),
+        (["--url", "https://hush@x.com/"], "others can see a token on the command line; leave it out"),
+        (["--url", "https://x.com/?key=hush"], "others can see a token on the command line; leave it out"),
         (["in", "--url", "https://x.com/"], "--url is in place of INPUT_DIR: leave out one of them"),
         (["--url", "https://x.com/", "--kafka", "a:1", "--topic", "t"], "--kafka and --url exclude each"),
         (["--url", "https://x.com/", "--available-now"], "--url waits for what comes; give --run-for"),
@@ -651,8 +802,19 @@ def test_a_dry_run_asks_no_server(
     assert (site.asked, spool.exists()) == ([], there)
 
 
+def test_a_job_without_the_flag_of_a_dry_run_can_read_posts(
+    spark: SparkSession, server: PostsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("POSTS_TOKEN", raising=False)
+    given = ["--url", server.x, "--spool", str(tmp_path / "spool")]
+    args = jobflags.parser("A job.", *jobflags.LINES, *jobflags.POSTS).parse_args(given)
+    with pytest.raises(InvalidInputError, match="asks for a token"):  # so it has asked the server
+        jobflags.lines(spark, args)
+
+
 def test_the_raw_post_is_what_the_job_reads(spark: SparkSession, folder: Path) -> None:
-    (folder / "posts-1.jsonl").write_text(tweet(Site(), 3) + "\n")
+    status = {**posts_server.status(Site(), 4), "data": {"id": "order-7"}}
+    (folder / "posts-1.jsonl").write_text(f"{tweet(Site(), 3)}\n{json.dumps(status)}\n")
     lines = spark.read.text(str(folder)).select(F.col("value"))
-    [row] = hashtag_trends.transform(lines, window="1 minute", slide="1 minute").collect()
-    assert (row.tag, row.posts) == ("tag3", 1)
+    rows = hashtag_trends.transform(lines, window="1 minute", slide="1 minute").collect()
+    assert sorted((row.tag, row.posts) for row in rows) == [("tag3", 1), ("tag4", 1)]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import os
-import re
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from sparkstream_kit._urls import is_url, shows_secret
 from sparkstream_kit.cli.common import flag as _flag
 from sparkstream_kit.cli.common import say as _say
 from sparkstream_kit.cli.common import stopped_by_signal as _stopped_by_signal
@@ -44,10 +43,9 @@ def posts_command(generate: Callable[..., None]) -> Callable[..., None]:
                 f"feed posts takes a URL and a folder, not {len(places)} words; see --help"
             )
         with_url = len(places) > 1
-        if not with_url and re.match("https?:", places[0]):
-            raise InvalidInputError(
-                f"give a folder for the posts after the URL: feed posts {places[0]} FOLDER"
-            )
+        if not with_url and is_url(places[0]):
+            shown = "URL" if shows_secret(places[0]) else places[0]
+            raise InvalidInputError(f"give a folder for the posts after the URL: feed posts {shown} FOLDER")
         wrong = _FLAGS_OF_GENERATED if with_url else _FLAGS_OF_URL
         for name in given:
             source = context.get_parameter_source(name)
@@ -99,12 +97,11 @@ def _flags(
 
 
 def _feed(url: str, folder: str, *, token_env: str, **given: Any) -> None:
+    from sparkstream_kit.connectors.posts.address import Token
     from sparkstream_kit.connectors.posts.feeder import Feeder
-    from sparkstream_kit.connectors.posts.wire import Token
 
     stop = threading.Event()
-    token = Token(token_env, os.environ.get(token_env, "").strip() or None)
     with _stopped_by_signal(stop.set):
-        feeder = Feeder(url, folder, token=token, say=_say, **given)
+        feeder = Feeder(url, folder, token=Token.from_environment(token_env), say=_say, **given)
         _say(f"feeding {folder} with the posts of {url}; stop with Ctrl-C")
         _say(feeder.run(stop))

@@ -20,20 +20,12 @@ from sqlite3 import Error as DatabaseError
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from sparkstream_kit.connectors.posts.address import Token, check_url
 from sparkstream_kit.connectors.posts.again import timeline_of, wait_after
 from sparkstream_kit.connectors.posts.defaults import EVERY, STALL
 from sparkstream_kit.connectors.posts.intake import Intake
 from sparkstream_kit.connectors.posts.spool import Spool
-from sparkstream_kit.connectors.posts.wire import (
-    Message,
-    Stream,
-    Token,
-    TurnedAway,
-    check_url,
-    fetch,
-    id_of,
-    why,
-)
+from sparkstream_kit.connectors.posts.wire import Message, Stream, TurnedAway, by_age, fetch, id_of, why
 from sparkstream_kit.errors import InvalidInputError, nobody_listens, unknown_host
 
 if TYPE_CHECKING:
@@ -93,16 +85,16 @@ class Feeder:
         self._timeline = timeline or timeline_of(url)
         self._inbox: Queue[Callable[[], object]] = Queue(10_000)  # a slow disk slows the reading down
         self._stop = threading.Event()
-        self._spool = Spool(folder)
-        self._intake = Intake(self._spool, say)
-        self._event = self._spool.facts.event
-        self._behind = self._spool.facts.behind
-        self._recent = deque(self._spool.latest(_REMEMBERED), _REMEMBERED)
         self._ask_at, self._failed = 0.0, False  # of the timeline
         self._refusal: TurnedAway | None = None  # of the first connection, if it may do better later
         self._unwritten = ""
         self._stream: Stream | None = None
+        self._spool = Spool(folder)
         try:
+            self._intake = Intake(self._spool, say)
+            self._event = self._spool.facts.event
+            self._behind = self._spool.facts.behind
+            self._recent = deque(self._spool.latest(_REMEMBERED), _REMEMBERED)
             self._stream = self._first()
         except BaseException:
             self._spool.close()
@@ -153,12 +145,14 @@ class Feeder:
                 reader.join(_LOOK_EVERY)
                 self._take_rest()
             self._take_rest()
-            self._intake.closed()
-            self._land()
         finally:
             stop.set()
             self._hang_up()
-            self._spool.close()
+            try:
+                self._intake.closed()
+                self._land()  # also what came before an error
+            finally:
+                self._spool.close()
         return self.facts
 
     def _take_for(self, seconds: float) -> None:
@@ -168,23 +162,36 @@ class Feeder:
                 take = self._inbox.get(timeout=min(left, _LOOK_EVERY))
             except Empty:
                 continue
-            take()
+            self._take(take)
 
     def _take_rest(self) -> None:
         while not self._inbox.empty():
-            self._inbox.get()()
+            self._take(self._inbox.get())
+
+    def _take(self, take: Callable[[], object]) -> None:
+        while True:
+            try:
+                take()
+            except DatabaseError as err:  # it has taken nothing
+                self._not_written(err)
+                self._stop.wait(_LOOK_EVERY)
+            else:
+                return
 
     def _land(self) -> None:
         try:
             self._intake.land()
             self._unwritten = ""
         except (OSError, DatabaseError) as err:
-            line = f"cannot write in {self._spool.folder} ({getattr(err, 'strerror', None) or err})"
-            if self._stop.is_set():
-                raise InvalidInputError(f"{line}; the posts of the last moments are lost") from err
-            if line != self._unwritten:
-                self._say(f"{line}; it is tried again")
-            self._unwritten = line
+            self._not_written(err)
+
+    def _not_written(self, err: Exception) -> None:
+        line = f"cannot write in {self._spool.folder} ({getattr(err, 'strerror', None) or err})"
+        if self._stop.is_set():
+            raise InvalidInputError(f"{line}; the posts of the last moments are lost") from err
+        if line != self._unwritten:
+            self._say(f"{line}; it is tried again")
+        self._unwritten = line
 
     def _hang_up(self) -> None:
         if (stream := self._stream) is not None:
@@ -232,10 +239,11 @@ class Feeder:
 
     def _follow(self, stream: Stream) -> None:
         """Hand on what a connection brings until it ends."""
-        self._do(self._intake.opened, self._resumes)
-        if self._timeline and self._recent:
+        fetches = bool(self._timeline and self._recent)
+        self._do(self._intake.opened, self._resumes, fetches=fetches)
+        if fetches:
             # The highest ids but some: among the last to come may be one from hours ago.
-            highest = sorted(self._recent, key=_by_age)[-_OVERLAP:]
+            highest = sorted(self._recent, key=by_age)[-_OVERLAP:]
             self._behind = self._behind or highest[0]
             self._do(self._intake.left_at, self._behind)
             self._catch_up()
@@ -251,10 +259,10 @@ class Feeder:
                 self._catch_up(to_end=is_post)
 
     def _resumes(self, seconds: float) -> bool:
-        """Say whether the server sends again what was missed in a time without a connection."""
+        """Say whether the stream itself brings what was missed in a time without a connection."""
         query = {name.lower(): value for name, value in parse_qsl(urlsplit(self._url).query)}
         minutes = query.get("backfill_minutes", query.get("backfillminutes", ""))
-        return bool(self._timeline or self._event) or (minutes.isdecimal() and seconds <= 60 * int(minutes))
+        return bool(self._event) or (minutes.isdecimal() and seconds <= 60 * int(minutes))
 
     def _catch_up(self, *, to_end: bool = False) -> None:
         """Read the timeline from where it was left.
@@ -266,8 +274,10 @@ class Feeder:
         # What is read again after this begins some posts before its end: a post may rank before others that
         # came sooner.
         read = deque([self._behind], _OVERLAP)
-        full = 0
         try:
+            # A short page is not the end: a server may leave posts out of any page. An empty one is, but it
+            # never comes where posts come in faster than the server answers.
+            newest = self._newest()
             while not self._stop.is_set() and (page := self._page(read[-1])):
                 for post in page:
                     self._recent.append(post.id)
@@ -275,8 +285,7 @@ class Feeder:
                 read.extend(post.id for post in page)
                 self._behind = read[0]
                 self._do(self._intake.left_at, self._behind)
-                full = max(full, len(page))  # a server may give fewer posts than it is asked for
-                if len(page) < full:
+                if newest and by_age(read[-1]) >= by_age(newest):
                     break
         except TurnedAway as err:
             if err.passes:
@@ -293,20 +302,26 @@ class Feeder:
             self._behind = ""
             self._do(self._intake.left_at, "")
 
+    def _newest(self) -> str:
+        """Return the newest id of the timeline, which it gives without `min_id`; "" where it does not."""
+        try:
+            page = self._page("")
+        except TurnedAway as err:
+            if err.passes:
+                raise
+            return ""
+        newest = page[-1].id if page else ""
+        return newest if by_age(newest) > by_age(self._behind) else ""
+
     def _page(self, after: str) -> list[Message]:
-        asked = urlencode({"min_id": after, "limit": _PAGE})
+        asked = urlencode({**({"min_id": after} if after else {}), "limit": _PAGE})
         url = f"{self._timeline}{'&' if '?' in str(self._timeline) else '?'}{asked}"
         page = fetch(url, self._token, timeout=self._stall)
         if not isinstance(page, list):
             raise TurnedAway(200, f"{self._timeline} is no timeline", None)
         posts = {id_of(post): post for post in page if isinstance(post, dict)}
-        newer = sorted((each for each in posts if each and _by_age(each) > _by_age(after)), key=_by_age)
+        newer = sorted((each for each in posts if each and by_age(each) > by_age(after)), key=by_age)
         return [Message("post", each, json.dumps(posts[each]).encode()) for each in newer]
-
-
-def _by_age(post: str) -> tuple[int, str]:
-    """Return a key that sorts ids as the numbers that they are."""
-    return len(post), post
 
 
 def _raised(error: BaseException) -> None:

@@ -35,20 +35,24 @@ class Intake:
         self._new = self._later = 0
         self._noted = time.monotonic()
 
-    def opened(self, resumes: Callable[[float], bool]) -> None:
+    def opened(self, resumes: Callable[[float], bool], *, fetches: bool) -> None:
         """Note a new connection, and the time since anything came by the one before.
 
         Args:
-            resumes: says whether the server sends again what was missed in so many seconds.
+            resumes: says whether the stream itself brings what was missed in so many seconds.
+            fetches: what was missed is fetched from a timeline.
         """
         facts, now = self._spool.facts, time.time()
+        self._fetched = None
         if facts.heard:
             seconds = max(0.0, now - facts.heard)
             facts.cuts += 1
             facts.seconds += seconds
             self._gap = seconds, round(facts.rate * seconds)
-            if resumes(seconds):
-                self._fetched, self._gap = self._gap, None
+            if fetches or resumes(seconds):
+                self._fetched = self._gap
+                if fetches or facts.row < _IN_A_ROW:  # else the numbers say whether it has
+                    self._gap = None
                 self._say(f"connected again, after {seconds:,.1f} s; the server is asked for what was missed")
             elif facts.row < _IN_A_ROW:
                 self.gone(self._gap)
@@ -108,14 +112,16 @@ class Intake:
             seconds, _ = self._gap
             missed, self._gap = int(post) - int(before) - 1, None
             facts.missed += missed
-            self._say(
-                f"connected again, after {seconds:,.1f} s; {missed:,} posts were missed, which the server "
-                "does not send again"
-            )
+            if missed or self._fetched is None:
+                self._say(
+                    f"connected again, after {seconds:,.1f} s; {missed:,} posts were missed, "
+                    "which the server does not send again"
+                )
         else:
             facts.row = -1
-        if self._gap is not None:
+        if self._gap is not None and self._fetched is None:
             self.gone(self._gap)
+        self._gap = None
 
     def not_fetched(self, line: str) -> None:
         """Note that the server does not give what was missed, and says so with this line."""

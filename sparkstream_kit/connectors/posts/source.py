@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,10 +14,11 @@ from sparkstream_kit._arguments import check
 from sparkstream_kit._files import plain
 from sparkstream_kit._spark.files import locate
 from sparkstream_kit._spark.session import has_ended, other_master
+from sparkstream_kit._urls import is_url
 from sparkstream_kit._waiting import in_thread
+from sparkstream_kit.connectors.posts.address import Token
 from sparkstream_kit.connectors.posts.defaults import EVERY, STALL, TOKEN
 from sparkstream_kit.connectors.posts.feeder import Feeder
-from sparkstream_kit.connectors.posts.wire import Token, is_url
 from sparkstream_kit.errors import InvalidInputError, KitError, innermost_cause
 from sparkstream_kit.sources.files import text
 
@@ -102,11 +102,11 @@ def posts(
     place = str(url)
     if spool is not None or is_url(place):
         given = {"timeline": timeline, "every": every, "stall": stall}
-        place = _fed(
-            spark, place, spool, Token(token_env, os.environ.get(token_env, "").strip() or None), given
-        )
+        place = _fed(spark, place, spool, Token.from_environment(token_env), given)
     lines = text(spark, place, max_files_per_trigger=max_files_per_trigger, **options)
-    post = F.from_json(F.coalesce(F.get_json_object("value", "$.data"), "value"), _POST)
+    # A post with an id of its own may have `data` of another kind.
+    inner = F.when(F.get_json_object("value", "$.id").isNull(), F.get_json_object("value", "$.data"))
+    post = F.from_json(F.coalesce(inner, "value"), _POST)
     return lines.select(post.alias("post"), "value").select(
         "post.id",
         "post.created_at",

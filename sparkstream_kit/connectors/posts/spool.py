@@ -15,7 +15,7 @@ import os
 import sqlite3
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,6 +83,7 @@ class Facts:
             f"{self.posts:,} posts in {self.files:,} file{'' if self.files == 1 else 's'}",
             f"{self.repeats:,} repeats dropped" if self.repeats else "",
             f"{self.unreadable:,} unreadable lines left out" if self.unreadable else "",
+            f"{self.others:,} messages that were no posts" if self.others else "",
             f"{self.cuts:,} times cut, {self.seconds:,.0f} s without a connection" if self.cuts else "",
             f"{self.later:,} posts fetched afterwards" if self.later else "",
             f"{self.missed:,} posts missed" if self.missed else "",
@@ -108,7 +109,11 @@ class Spool:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = self._locked()
-            self._database = self._opened()
+            try:
+                self._database = self._opened()
+            except BaseException:
+                os.close(self._lock)
+                raise
         except (OSError, sqlite3.OperationalError) as err:
             reason = getattr(err, "strerror", None) or err
             raise InvalidInputError(
@@ -119,6 +124,8 @@ class Spool:
         lock = os.open(self.folder / "_feed.lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.truncate(lock, 0)
+            os.pwrite(lock, f"process {os.getpid()}".encode(), 0)
         except BlockingIOError:
             holder = os.read(lock, 100).decode() or "another process"
             os.close(lock)
@@ -126,32 +133,36 @@ class Spool:
                 f"{holder} fills {self.folder} already; stop it, give another folder, or read this one "
                 "without a URL"
             ) from None
-        os.truncate(lock, 0)
-        os.pwrite(lock, f"process {os.getpid()}".encode(), 0)
+        except BaseException:
+            os.close(lock)
+            raise
         return lock
 
     def _opened(self) -> sqlite3.Connection:
-        # Opened where a wrong folder is to be said, and then used by the thread that feeds alone.
+        # Opened where a wrong folder is to be said, and then used by the thread that feeds alone. Where
+        # another process holds it for longer than this timeout, it is tried again.
         path = self.folder / "_feed.db"
-        database = sqlite3.connect(path, check_same_thread=False)
+        database = sqlite3.connect(path, timeout=1.0, check_same_thread=False)
         try:
             database.executescript(_TABLES)
             found = database.execute("SELECT facts FROM facts").fetchone()
-        except sqlite3.DatabaseError as err:
-            os.close(self._lock)
+            # A later version may know more than this one.
+            known = {each.name for each in fields(Facts)}
+            given = json.loads(found[0]) if found else {}
+            self.facts = Facts(**{name: value for name, value in given.items() if name in known})
+            self._name_decided()
+            for hidden in self.folder.glob(".posts-*.jsonl"):
+                hidden.unlink()  # the database does not have its posts
+            stamps = [path.stem.removeprefix("posts-") for path in self.folder.glob("posts-*.jsonl")]
+            self.facts.stamp = max(self.facts.stamp, *(int(each) for each in stamps if each.isdecimal()), 0)
+        except BaseException as err:
             database.close()
-            if isinstance(err, sqlite3.OperationalError):
+            if isinstance(err, sqlite3.OperationalError) or not isinstance(err, sqlite3.DatabaseError):
                 raise
             raise InvalidInputError(
                 f"{path} is damaged ({err}); remove it to go on: a post of before that comes again is then "
                 "kept twice"
             ) from err
-        self.facts = Facts(**json.loads(found[0])) if found else Facts()
-        self._name_decided()
-        for hidden in self.folder.glob(".posts-*.jsonl"):
-            hidden.unlink()  # the database does not have its posts
-        stamps = [path.stem.removeprefix("posts-") for path in self.folder.glob("posts-*.jsonl")]
-        self.facts.stamp = max(self.facts.stamp, *(int(each) for each in stamps if each.isdecimal()), 0)
         return database
 
     def _name_decided(self) -> None:

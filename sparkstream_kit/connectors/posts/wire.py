@@ -19,51 +19,27 @@ import socket
 import ssl
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
-from sparkstream_kit.errors import InvalidInputError, without_secrets
+from sparkstream_kit.connectors.posts.address import may_follow
+from sparkstream_kit.errors import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["Message", "Stream", "Token", "TurnedAway", "check_url", "fetch", "id_of", "is_url", "why"]
+    from sparkstream_kit.connectors.posts.address import Token
+
+__all__ = ["Message", "Stream", "TurnedAway", "by_age", "fetch", "id_of", "why"]
 
 _LONGEST = 16 * 1024**2  # bytes of a line: a post has some kilobytes
 _REDIRECTS = 3
 _TOO_MANY = (420, 429)
-_HERE = ("localhost", "127.0.0.1", "::1")
+_MOST = 900.0  # seconds that a server may ask to wait: the window of X's limits is 15 minutes
 _STREAMS = ("application/json", "application/jsonl", "application/x-ndjson", "application/stream+json",
             "application/x-json-stream", "text/plain", "")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Token:
-    """A bearer token from the environment, which no message shows.
-
-    Attributes:
-        name: of the environment variable.
-        value: the token; None where the variable is not set.
-    """
-
-    name: str
-    value: str | None = field(default=None, repr=False)
-
-    def hidden(self, text: str) -> str:
-        """Return a text of the server's without the token, should it repeat it."""
-        return without_secrets(text.replace(self.value, "***") if self.value else text)
-
-    def headers(self) -> dict[str, str]:
-        """Return the header of a request that gives the token."""
-        if not self.value:
-            return {}
-        if not re.fullmatch(r"[!-~]+", self.value):
-            raise InvalidInputError(
-                f"the token in {self.name} has a space, a line end or a letter that no token has; set it anew"
-            )
-        return {"Authorization": f"Bearer {self.value}"}
 
 
 @dataclass(frozen=True)
@@ -109,41 +85,6 @@ class TurnedAway(Exception):  # noqa: N818 - it says what has happened, as `Quer
     def passes(self) -> bool:
         """Say whether the same request may do better later."""
         return self.limited or self.status >= http.client.INTERNAL_SERVER_ERROR
-
-
-def is_url(text: str) -> bool:
-    """Say whether a text is a URL of HTTP."""
-    return re.match(r"https?:/", text, re.IGNORECASE) is not None
-
-
-def check_url(url: str, token: Token) -> None:
-    """Refuse a URL that cannot be asked, or that would show the token to others.
-
-    Example:
-        >>> check_url("api.x.com/2/tweets/sample/stream", Token("POSTS_TOKEN"))
-        Traceback (most recent call last):
-        ...
-        sparkstream_kit.errors.InvalidInputError: api.x.com/2/tweets/sample/stream is no URL; did you mean ...
-    """
-    if without_secrets(url) != url:
-        raise InvalidInputError(
-            f"others can see a token in a URL; leave it out, and put it into the environment variable "
-            f"{token.name}"
-        )
-    if not is_url(url):
-        raise InvalidInputError(f"{url} is no URL; did you mean https://{url.partition('://')[2] or url}?")
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-        str(host).encode("idna")
-    except ValueError:
-        host = None
-    if not host or not re.fullmatch(r"[!-~]+", url):
-        raise InvalidInputError(
-            f"{url!r} is no URL of a server, such as https://api.x.com/2/tweets/search/stream"
-        )
-    if token.headers() and parts.scheme.lower() == "http" and host not in _HERE:
-        raise InvalidInputError(f"{url} would show the token to everyone on the way; give https://")
 
 
 class Stream:
@@ -237,17 +178,22 @@ class Stream:
 
 
 def id_of(post: Mapping[str, Any]) -> str:
-    """Return the id of a post of X ({"data": {"id": …}}) or of Mastodon ({"id": …}); "" for anything else.
+    """Return the id of a post, its own (Mastodon) or that of its `data` (X); "" for anything else.
 
     Example:
-        >>> id_of({"data": {"id": "7"}}), id_of({"id": 8}), id_of({"errors": []})
+        >>> id_of({"data": {"id": "7"}}), id_of({"id": 8, "data": {"id": "7"}}), id_of({"errors": []})
         ('7', '8', '')
     """
     data = post.get("data")
-    found = (data if isinstance(data, dict) else post).get("id")
+    found = data.get("id") if post.get("id") is None and isinstance(data, dict) else post.get("id")
     if not isinstance(found, str | int) or isinstance(found, bool):
         return ""
     return str(found).encode(errors="backslashreplace").decode()  # JSON can hold halves of characters
+
+
+def by_age(post: str) -> tuple[int, str]:
+    """Return a key that sorts ids as the numbers that they are."""
+    return len(post), post
 
 
 def fetch(url: str, token: Token, *, timeout: float) -> Any:
@@ -260,7 +206,7 @@ def fetch(url: str, token: Token, *, timeout: float) -> Any:
     response, connection = _answer(url, token, {"Accept": "application/json"}, timeout)
     try:
         return json.loads(response.read())
-    except ValueError:
+    except (ValueError, RecursionError):
         raise TurnedAway(200, f"{url} is no JSON", None) from None
     finally:
         connection.close()
@@ -282,7 +228,7 @@ def _answer(
         finally:
             connection.close()
         # Mastodon sends from its own name to that of its streams, which may be streaming.NAME.
-        asked = _followed(asked, urljoin(asked, where))
+        asked = _followed(asked, where)
     raise TurnedAway(response.status, f"{url} only leads from one address to the next", None)
 
 
@@ -304,12 +250,15 @@ def _ask(
         raise
 
 
-def _followed(url: str, where: str) -> str:
+def _followed(url: str, location: str) -> str:
     """Return where a redirection leads, if the token may go there."""
-    old, new = urlsplit(url), urlsplit(where)
-    near = new.hostname == old.hostname or str(new.hostname).endswith(f".{old.hostname}")
-    if not near or (old.scheme, new.scheme) == ("https", "http"):
-        raise TurnedAway(301, f"{url} leads to {without_secrets(where)}; give that, if you trust it", None)
+    try:
+        where = urljoin(url, location)
+    except ValueError:  # such as http://[x/
+        where = location
+    if not may_follow(url, where):
+        shown = without_secrets(where.encode("ascii", "backslashreplace").decode())
+        raise TurnedAway(301, f"{url} leads to {shown}; give that, if you trust it", None)
     return where
 
 
@@ -350,9 +299,13 @@ def _wait(headers: Mapping[str, str]) -> float | None:
     `retry-after` is seconds or a date (RFC 9110); the reset of a limit is seconds since 1970 at X
     ("Rate limits") and a time in ISO 8601 at Mastodon ("Rate limits").
 
+    What is longer than the longest wait that is known has another unit, such as milliseconds.
+
     Example:
         >>> _wait({"retry-after": "7"}), _wait({"x-rate-limit-reset": "0"}), _wait({})
         (7.0, 0.0, None)
+        >>> _wait({"x-rate-limit-reset": "1700000000000"})
+        900.0
     """
     given = next(
         (
@@ -367,14 +320,13 @@ def _wait(headers: Mapping[str, str]) -> float | None:
     moment: float | None = None
     if re.fullmatch(r"\d+(\.\d+)?", given):
         if "retry-after" in headers:
-            return float(given)
+            return min(float(given), _MOST)
         moment = float(given)
     else:
-        with suppress(ValueError):
-            moment = email.utils.parsedate_to_datetime(given).timestamp()
-        with suppress(ValueError):
-            moment = datetime.fromisoformat(given).timestamp()
-    return None if moment is None else max(0.0, moment - time.time())
+        for read in (email.utils.parsedate_to_datetime, datetime.fromisoformat):
+            with suppress(ValueError, OverflowError):
+                moment = read(given).timestamp()
+    return None if moment is None else min(max(0.0, moment - time.time()), _MOST)
 
 
 def why(err: Exception) -> str:
