@@ -35,7 +35,7 @@ def feed_kinesis(
     ] = None,
     seed: Annotated[int, _flag("N", "The same seed gives the same records.")] = 0,
     create: Annotated[
-        int | None, _flag("SHARDS", "Make the stream first, with so many shards, if it is not there.", min=1)
+        int | None, _flag("SHARDS", "If the stream is not there, make it with this number of shards.", min=1)
     ] = None,
     truth: Annotated[Path | None, _flag("FILE", "Write the true totals here at the end, as CSV.")] = None,
     region: Annotated[str | None, _flag("NAME", "The stream's region. Default: AWS_DEFAULT_REGION.")] = None,

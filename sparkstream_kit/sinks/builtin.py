@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._spark.files import locate, path_of_writer, refuse_many_disks
+from sparkstream_kit._spark.files import locate, path_of_writer, reached, refuse_many_disks
 from sparkstream_kit._spark.session import prints_here
 from sparkstream_kit.errors import reject_unknown
 from sparkstream_kit.sinks import file_log, texts
@@ -135,7 +135,8 @@ def files(
         spark = frame.sparkSession
         refuse_many_disks(spark, "files", str(path))
         if location is not None:
-            file_log.check(spark, f"files: folder {path}", locate(spark, path), location)
+            with reached("files: folder", str(path)):
+                file_log.check(spark, f"files: folder {path}", locate(spark, path), location)
 
     def configure(writer: DataStreamWriter) -> DataStreamWriter:
         there = path_of_writer(writer, str(path))
@@ -184,7 +185,8 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
             refuse_many_disks(spark, f"table {name}:", options["path"])
         folder = _folder_of_files(spark, name) if spark.catalog.tableExists(name) else options.get("path")
         if folder is not None and location is not None and of_files:
-            file_log.check(spark, f"table {name}: folder {folder}", locate(spark, folder), location)
+            with reached(f"table {name}: folder", folder):
+                file_log.check(spark, f"table {name}: folder {folder}", locate(spark, folder), location)
 
     return Sink(
         kind="table",

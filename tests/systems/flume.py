@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pyspark
 from systems.daemons import Daemon, free_ports, java
+from systems.hadoop import LOG, SPARK_JARS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
-_SPARK_JARS = Path(pyspark.__file__).parent / "jars"
 _FROM_SPARK = ("hadoop-client-api", "hadoop-client-runtime", "log4j-api", "log4j-core", "log4j-1.2-api")
 _SMALL = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
-_LOG = """rootLogger.level = warn
-rootLogger.appenderRef.console.ref = console
-appender.console.type = Console
-appender.console.name = console
-appender.console.layout.type = PatternLayout
-appender.console.layout.pattern = %d %p %c{1} %m%n
-"""
 
 
 class Agent:
@@ -43,8 +35,8 @@ class Agent:
         [self.port] = free_ports(1)
         self.logs = home / "logs"
         self.logs.mkdir(parents=True)
-        (home / "log4j2.properties").write_text(_LOG)
-        spark = [jar for name in _FROM_SPARK for jar in sorted(_SPARK_JARS.glob(f"{name}*.jar"))]
+        (home / "log4j2.properties").write_text(LOG)
+        spark = [jar for name in _FROM_SPARK for jar in sorted(SPARK_JARS.glob(f"{name}*.jar"))]
         classpath = ":".join([f"{jars}/*", *map(str, spark)])
         says = f"-Dlog4j2.configurationFile={home}/log4j2.properties"
         main = ["org.apache.flume.node.Application", "-n", "agent", "-f", str(conf), "--no-reload-conf"]

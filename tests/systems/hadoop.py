@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _HOST = "127.0.0.1"
-_SPARK_JARS = Path(pyspark.__file__).parent / "jars"
+SPARK_JARS = Path(pyspark.__file__).parent / "jars"
 # What the released jar takes from elsewhere; PySpark brings all of it.
 _FROM_SPARK = ("hadoop-client-api", "hadoop-client-runtime", "jcl-over", "log4j-", "slf4j-api", "snappy-java")
-_LOG = """rootLogger.level = warn
+LOG = """rootLogger.level = warn
 rootLogger.appenderRef.console.ref = console
 appender.console.type = Console
 appender.console.name = console
@@ -38,7 +38,7 @@ class _Hadoop:
         self.conf = home / "conf"
         self.conf.mkdir(parents=True, exist_ok=True)
         # Not in `conf`: a driver that has this as its HADOOP_CONF_DIR would log so, too.
-        (home / "log4j2.properties").write_text(_LOG)
+        (home / "log4j2.properties").write_text(LOG)
         for name, settings in files.items():
             lines = [
                 f"<property><name>{key}</name><value>{escape(str(value))}</value></property>"
@@ -46,7 +46,7 @@ class _Hadoop:
             ]
             text = "\n".join(["<configuration>", *lines, "</configuration>\n"])
             (self.conf / f"{name.replace('_', '-')}.xml").write_text(text)
-        spark = [jar for name in _FROM_SPARK for jar in sorted(_SPARK_JARS.glob(f"{name}*.jar"))]
+        spark = [jar for name in _FROM_SPARK for jar in sorted(SPARK_JARS.glob(f"{name}*.jar"))]
         self._classpath = ":".join(map(str, [self.conf, *jars, *spark]))
 
     def _command(self, main: str, *args: str) -> list[str]:

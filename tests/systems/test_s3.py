@@ -104,6 +104,7 @@ def test_what_cannot_be_had_on_object_storage_is_one_line(s3: S3, launch: Launch
         "input folder s3a://kit/none does not exist; ",
         "input s3a://no-such-bucket/in cannot be reached: NoSuchBucketException: ",
         "checkpoint s3a://no-such-bucket/ckpt cannot be read (NoSuchBucketException: ",
+        "files: folder s3a://no-such-bucket/out cannot be reached: NoSuchBucketException: ",
         "batch_files s3a://kit/out: only a local path and hdfs:// have a rename that is atomic; ",
         "input s3a://kit/in cannot be reached: ConnectException: Connection refused",
     ]

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import uuid
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._spark.batch import id_in_checkpoint, id_of_batch
+from sparkstream_kit._spark.batch import id_of_batch
 from sparkstream_kit._spark.files import Location, locate, refuse_elsewhere, refuse_many_disks
 from sparkstream_kit._spark.session import shares_settings
+from sparkstream_kit.connectors import openers
 from sparkstream_kit.connectors.delta import tables
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, reject_unknown
 from sparkstream_kit.sinks.base import Sink
@@ -105,11 +104,7 @@ def delta(
         raise InvalidInputError(
             "delta: give a path or a table of the catalog: delta('out/totals') or delta(table='shop.totals')"
         )
-    if (how == "upsert") != bool(keys):
-        raise InvalidInputError(
-            "delta: how='upsert' and keys belong together: delta('out/totals', how='upsert', "
-            f"keys=['shop']); given: how={how!r}, keys={list(keys)}"
-        )
+    openers.check_keys("delta", "'out/totals'", how, keys)
     if table is not None and writer == "delta-rs":
         raise InvalidInputError("delta: delta-rs knows no catalog; give the table's path, or writer='spark'")
     asked = _Asked(None if path is None else str(path), table, writer, how)
@@ -119,9 +114,7 @@ def delta(
         place = asked.at(frame.sparkSession)
         if not frame.isStreaming:  # a query without `start`: its first batch says which query it is
             return _Writer(target, place, None, None)
-        # Nothing goes on without a checkpoint: any new id will do, and Connect has no other.
-        known = str(uuid.uuid4()) if location is None else None
-        query = known if location is None else id_in_checkpoint(frame.sparkSession, location)
+        query, known = openers.known_as(frame, location)
         tables.prepare(target, place.table(frame.sparkSession), frame.schema, query)
         return _Writer(target, place, location, known)
 
@@ -205,11 +198,7 @@ class _Place:
 
             return SparkTable(spark, self.location, self.name)
         try:
-            for needed in (
-                "pandas",
-                "pyarrow",
-            ):  # Spark's mapInArrow asks for both, and only in the first batch
-                import_module(needed)
+            openers.import_arrow()
             from sparkstream_kit.connectors.delta.rust import RustTable
         except ModuleNotFoundError as err:
             raise MissingExtraError(f"sinks.delta, in a session without {_JARS},", "delta") from err

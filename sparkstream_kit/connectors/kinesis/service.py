@@ -236,15 +236,13 @@ class Service:
                 "new checkpoint"
             )
         if code in ("AccessDeniedException", "AccessDenied"):
-            return (
-                f"stream {self.stream}: AWS denies kinesis:{called} to these credentials; allow "
-                "kinesis:DescribeStreamSummary, ListShards, GetShardIterator and GetRecords"
-            )
+            reads = "DescribeStreamSummary, ListShards, GetShardIterator and GetRecords"
+            allow = called if self._by_command else reads
+            denied = f"stream {self.stream}: AWS denies kinesis:{called} to these credentials"
+            return f"{denied}; allow kinesis:{allow}"
         if code in _LOG_IN:  # the service's own words may hold a key
-            return (
-                f"Kinesis at {self.where} does not accept the credentials ({code}); correct them where "
-                "Spark's workers find them"
-            )
+            fix = "correct them" if self._by_command else "correct them where Spark's workers find them"
+            return f"Kinesis at {self.where} does not accept the credentials ({code}); {fix}"
         return f"stream {self.stream}: Kinesis refuses {called} ({code}): {_first_line(said)}"
 
     def _unusable(self, error: Exception) -> str:
@@ -254,9 +252,12 @@ class Service:
             given = "--region eu-central-1" if self._by_command else "region='eu-central-1'"
             return f"no region for Kinesis; give {given}, or set AWS_DEFAULT_REGION"
         if kind in ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"):
+            here, when = (
+                ("", "") if self._by_command else (" where Spark's workers run", " before Spark starts")
+            )
             return (
-                "no AWS credentials where Spark's workers run; set AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY before Spark starts, or use ~/.aws or the machine's role"
+                f"no AWS credentials{here}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY{when}, or use "
+                "~/.aws or the machine's role"
             )
         return f"stream {self.stream}: {kind}: {_first_line(error)}"
 

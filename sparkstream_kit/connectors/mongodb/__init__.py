@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import uuid
 from functools import partial
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._spark.batch import id_in_checkpoint, id_of_batch
-from sparkstream_kit.errors import InvalidInputError, MissingExtraError, reject_unknown
+from sparkstream_kit.connectors import openers
+from sparkstream_kit.errors import MissingExtraError, reject_unknown
 from sparkstream_kit.sinks.base import Sink
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pyspark.sql import DataFrame
-
-    from sparkstream_kit._spark.batch import Write
-    from sparkstream_kit._spark.files import Location
     from sparkstream_kit.connectors.mongodb.collection import Target
 
 __all__ = ["mongodb"]
@@ -91,18 +85,13 @@ def mongodb(
     """
     check(mongodb, locals())
     try:
-        for needed in ("pandas", "pyarrow"):  # Spark's mapInArrow asks for both, and only in the first batch
-            import_module(needed)
+        openers.import_arrow()
         from sparkstream_kit.connectors.mongodb.collection import Target
         from sparkstream_kit.connectors.mongodb.server import parse
     except ModuleNotFoundError as err:
         raise MissingExtraError("sinks.mongodb", "mongodb") from err
     reject_unknown("way to write (how=)", [how], _MODES)
-    if (how == "upsert") != bool(keys):
-        raise InvalidInputError(
-            "mongodb: how='upsert' and keys belong together: mongodb(url, 'totals', how='upsert', "
-            f"keys=['shop']); given: how={how!r}, keys={list(keys)}"
-        )
+    openers.check_keys("mongodb", "url, 'totals'", how, keys)
     return _sink(
         Target(parse(url, database, collection), collection, how, tuple(sorted(set(keys))), take_over)
     )
@@ -112,16 +101,7 @@ mongodb.__module__ = "sparkstream_kit.sinks"  # where users find it: messages na
 
 
 def _sink(target: Target) -> Sink:
-    def open_collection(frame: DataFrame, location: Location | None) -> Write:
-        from sparkstream_kit.connectors.mongodb.collection import prepare
-
-        if not frame.isStreaming:  # a query without `start`: its first batch says which query it is
-            return partial(_write, target, None, None)
-        # Nothing goes on without a checkpoint: any new id will do, and Connect has no other.
-        known = str(uuid.uuid4()) if location is None else None
-        query = known if location is None else id_in_checkpoint(frame.sparkSession, location)
-        prepare(target, frame.schema, query)
-        return partial(_write, target, location, known)
+    from sparkstream_kit.connectors.mongodb.collection import prepare, write
 
     return Sink(
         kind="mongodb",
@@ -133,14 +113,5 @@ def _sink(target: Target) -> Sink:
         advice="use how='append' for append, 'upsert' with keys for update; a complete result is kept up to "
         "date by update, too",
         writes_to=(target.where,),
-        open=open_collection,
+        open=openers.opener(partial(prepare, target), partial(write, target)),
     )
-
-
-def _write(
-    target: Target, location: Location | None, known: str | None, batch: DataFrame, batch_id: int
-) -> None:
-    from sparkstream_kit.connectors.mongodb import collection
-
-    checkpoint = None if location is None else location.text
-    collection.write(target, known or id_of_batch(batch, location), checkpoint, batch, batch_id)

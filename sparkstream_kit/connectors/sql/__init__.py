@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import uuid
 from functools import partial
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._spark.batch import id_in_checkpoint, id_of_batch
+from sparkstream_kit.connectors import openers
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, reject_unknown
 from sparkstream_kit.sinks.base import Sink
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pyspark.sql import DataFrame
-
-    from sparkstream_kit._spark.batch import Write
-    from sparkstream_kit._spark.files import Location
     from sparkstream_kit.connectors.sql.table import Target
 
 __all__ = ["sql_table"]
@@ -91,18 +85,13 @@ def sql_table(
     """
     check(sql_table, locals())
     try:
-        for needed in ("pandas", "pyarrow"):  # Spark's mapInArrow asks for both, and only in the first batch
-            import_module(needed)
+        openers.import_arrow()
         from sparkstream_kit.connectors.sql import database
         from sparkstream_kit.connectors.sql.table import Target
     except ModuleNotFoundError as err:
         raise MissingExtraError("sinks.sql_table", "sql") from err
     reject_unknown("way to write (how=)", [how], _MODES)
-    if (how == "upsert") != bool(keys):
-        raise InvalidInputError(
-            "sql_table: how='upsert' and keys belong together: sql_table(url, 'totals', how='upsert', "
-            f"keys=['shop']); given: how={how!r}, keys={list(keys)}"
-        )
+    openers.check_keys("sql_table", "url, 'totals'", how, keys)
     schema, _, name = table.rpartition(".")
     if name.lower() in _OWN:
         raise InvalidInputError(
@@ -115,19 +104,7 @@ sql_table.__module__ = "sparkstream_kit.sinks"  # where users find it: messages 
 
 
 def _sink(target: Target) -> Sink:
-    def open_table(frame: DataFrame, location: Location | None) -> Write:
-        from sparkstream_kit.connectors.sql.table import prepare
-
-        if not frame.isStreaming:  # a query without `start`: its first batch says which query it is
-            return partial(_write, target, None, None)
-        # Nothing goes on without a checkpoint: any new id will do, and Connect has no other.
-        known = str(uuid.uuid4()) if location is None else None
-        prepare(
-            target,
-            frame.schema,
-            known if location is None else id_in_checkpoint(frame.sparkSession, location),
-        )
-        return partial(_write, target, location, known)
+    from sparkstream_kit.connectors.sql.table import prepare, write
 
     return Sink(
         kind="sql_table",
@@ -138,14 +115,5 @@ def _sink(target: Target) -> Sink:
         needs_checkpoint=target.how != "replace",
         advice="use how='append' for append, 'upsert' with keys for update, 'replace' for complete",
         writes_to=(target.where,),
-        open=open_table,
+        open=openers.opener(partial(prepare, target), partial(write, target)),
     )
-
-
-def _write(
-    target: Target, location: Location | None, known: str | None, batch: DataFrame, batch_id: int
-) -> None:
-    from sparkstream_kit.connectors.sql import table
-
-    checkpoint = None if location is None else location.text
-    table.write(target, known or id_of_batch(batch, location), checkpoint, batch, batch_id)
