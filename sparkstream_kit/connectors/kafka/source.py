@@ -20,7 +20,7 @@ from sparkstream_kit.sources import _options
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-__all__ = ["kafka"]
+__all__ = ["kafka", "topics_there"]
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _SERVER = re.compile(r"(?:\w+://)?(\[[^\]]+\]|[^\s:/,\[\]]+):(\d{1,5})")
@@ -214,18 +214,27 @@ def _check_broker(
     if not asking.can_ask(spark):
         asking.try_to_read(spark, options)
         return
-    servers = options["kafka.bootstrap.servers"]
     with asking.client(spark, options) as client:
         if not names:
             client.matching(options["subscribePattern"])  # it can be read; that none matches may change
             return
-        there = client.topics(names)
-        for name in names:
-            if name not in there:
-                near = hint(name, client.names()) or "; create it first, or correct the name"
-                raise InvalidInputError(f"Kafka at {servers} has no topic {name}{near}")
+        there = topics_there(client, options["kafka.bootstrap.servers"], names)
         if isinstance(starting, Mapping):
             _check_offsets(client, json.loads(options["startingOffsets"]), there)
+
+
+def topics_there(client: asking.Client, servers: str, names: Sequence[str]) -> dict[str, asking.Topic]:
+    """Return what Kafka says of topics.
+
+    Raises:
+        InvalidInputError: one of them is not there.
+    """
+    there = client.topics(names)
+    for name in names:
+        if name not in there:
+            near = hint(name, client.names()) or "; create it first, or correct the name"
+            raise InvalidInputError(f"Kafka at {servers} has no topic {name}{near}")
+    return there
 
 
 def _check_offsets(
@@ -235,13 +244,15 @@ def _check_offsets(
     for name, topic in there.items():
         given = {int(part) for part in wanted[name]}
         if missing := sorted(set(topic.partitions) - given):
+            listed = ", ".join(map(str, missing))
             raise InvalidInputError(
-                f"starting has no offset for partition {_listed(missing)} of {name}, and Spark asks for "
+                f"starting has no offset for partition {listed} of {name}, and Spark asks for "
                 f"all of them; give, for example, {missing[0]}: 'earliest'"
             )
         if extra := sorted(given - set(topic.partitions)):
+            listed = ", ".join(map(str, extra))
             raise InvalidInputError(
-                f"starting has an offset for partition {_listed(extra)} of {name}, which has "
+                f"starting has an offset for partition {listed} of {name}, which has "
                 f"{len(topic.partitions)} partitions, from 0; leave it out"
             )
     exact = {(name, int(part)): offset for name in wanted for part, offset in wanted[name].items()}
@@ -253,7 +264,3 @@ def _check_offsets(
                 f"starting: partition {part} of {name} has the offsets {first[name, part]} to "
                 f"{last[name, part]}, and not {offset}; give one of these, 'earliest' or 'latest'"
             )
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers))
