@@ -93,20 +93,18 @@ class SparkTable:
         since = -1 if newest is None else int(json.loads(newest)["version"])
         log = through_spark(self._spark, f"{self.place}/_delta_log")
         paths = [] if log is None else [str(row.path) for row in log.select("path").collect()]
-        read = self._spark.read.schema(_TRANSACTION)
-        found = []
+        files: dict[tuple[bool, str], list[str]] = {}  # in this order: commits, and the checkpoint
         for path in paths:
             numbered = re.search(r"/(\d+)(\.checkpoint\..*)?\.(json|parquet)$", path)
-            if numbered and (int(numbered[1]) > since if not numbered[2] else int(numbered[1]) == since):
-                found.append((numbered[3], _files.escaped(path)))
-        last: tuple[str, int] | None = None
-        for kind in ("json", "parquet"):
-            if some := [path for each, path in found if each == kind]:
-                mine = read.format(kind).load(some).where(F.col("txn.appId") == application(query))
-                row = mine.agg(F.max(F.struct("_metadata.file_name", "txn.version")).alias("last")).first()
-                if row is not None and row.last is not None and (last is None or tuple(row.last) > last):
-                    last = tuple(row.last)
-        return None if last is None else last[1]
+            if numbered and (int(numbered[1]) == since if numbered[2] else int(numbered[1]) > since):
+                files.setdefault((bool(numbered[2]), numbered[3]), []).append(_files.escaped(path))
+        for (_, kind), some in sorted(files.items()):
+            actions = self._spark.read.schema(_TRANSACTION).format(kind).load(some)
+            mine = actions.where(F.col("txn.appId") == application(query))
+            last = mine.agg(F.max_by("txn.version", "_metadata.file_name")).collect()[0][0]
+            if last is not None:
+                return int(last)
+        return None
 
     def has_rows(self) -> bool:
         """Say whether it has rows."""
