@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pyspark.errors import PySparkException
@@ -105,8 +105,7 @@ def kafka(
             raise InvalidInputError(f"sources.kafka(): {name} is called {ours} here; give {ours}=…")
     asking.refuse_shown("sources.kafka()", options)
     _options.check("kafka", options, [*(kafka.__kwdefaults__ or ()), "servers", "topics"])
-    if max_offsets_per_trigger is not None and max_offsets_per_trigger < 1:
-        raise InvalidInputError(f"max_offsets_per_trigger must be 1 or more, not {max_offsets_per_trigger}")
+    _options.check_number("max_offsets_per_trigger", max_offsets_per_trigger)
     first = _starting(starting, names)
     given = {name: str(value) for name, value in options.items()}
     given |= {"kafka.bootstrap.servers": servers, "includeHeaders": "true", **first}
@@ -157,12 +156,9 @@ def _starting(starting: object, names: Sequence[str]) -> dict[str, str]:
     if isinstance(starting, str) and starting in _WORDS:
         return {"startingOffsets": starting}
     if isinstance(starting, datetime):
-        moment = starting if starting.tzinfo else starting.replace(tzinfo=UTC)
-        if moment > datetime.now(UTC):
-            raise InvalidInputError(f"starting is {starting}, which is yet to come; give starting='latest'")
         # A partition without such a record begins at its end; Spark would fail for it.
         return {
-            "startingTimestamp": str(int(moment.timestamp() * 1000)),
+            "startingTimestamp": str(int(_options.moment(starting) * 1000)),
             "startingOffsetsByTimestampStrategy": "latest",
         }
     if isinstance(starting, Mapping) and names:

@@ -199,7 +199,7 @@ class Service:
             try:
                 return getattr(_client(*self._place), action)(**given)
             except errors.SSLError as err:
-                raise InvalidInputError(f"Kinesis at {self.where}: {_first_line(err)}") from None
+                raise InvalidInputError(f"Kinesis at {self.where}: {_one_line(err)}") from None
             except (errors.HTTPClientError, errors.ConnectionError) as err:
                 why = f"cannot be reached ({type(err).__name__})"
             except errors.ClientError as err:
@@ -248,7 +248,7 @@ class Service:
         if code in _LOG_IN:  # the service's own words may hold a key
             fix = "correct them" if self._by_command else "correct them where Spark's workers find them"
             return f"Kinesis at {self.where} does not accept the credentials ({code}); {fix}"
-        return f"stream {self.stream}: Kinesis refuses {called} ({code}): {_first_line(said)}"
+        return f"stream {self.stream}: Kinesis refuses {called} ({code}): {_one_line(said)}"
 
     def _unusable(self, error: Exception) -> str:
         """Say in one line what boto3 lacks."""
@@ -264,7 +264,7 @@ class Service:
                 f"no AWS credentials{here}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY{when}, or use "
                 "~/.aws or the machine's role"
             )
-        return f"stream {self.stream}: {kind}: {_first_line(error)}"
+        return f"stream {self.stream}: {kind}: {_one_line(error)}"
 
 
 def _client(region: str | None, endpoint: str | None) -> Any:
@@ -286,5 +286,5 @@ def _clock(answer: dict[str, Any]) -> float:
     return parsedate_to_datetime(said).timestamp() if said else float(int(time.time()))
 
 
-def _first_line(text: object) -> str:
-    return without_secrets((str(text).strip().splitlines() or [""])[0])
+def _one_line(text: object) -> str:
+    return without_secrets(" ".join(str(text).split()))
