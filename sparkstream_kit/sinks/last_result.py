@@ -65,6 +65,7 @@ def latest(table: str) -> Sink:
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 text = "".join(line + "\n" for line in lines)
                 _files.replace(kept, [_head(text) + "\n", text])
+                kept.with_suffix(".jsonl").unlink(missing_ok=True)
             if rows is None:  # the very session of the client
                 rows = _parsed(batch.sparkSession, lines, batch.schema)
             rows.createOrReplaceTempView(table)
@@ -101,24 +102,28 @@ def _lines(kept: Path, table: str, columns: list[str]) -> list[str]:
     Raises:
         InvalidInputError: they are not what was kept.
     """
-    if not kept.exists():
+    former = kept.with_suffix(".jsonl")  # as versions before this one kept them: without a checksum
+    file = kept if kept.exists() or not former.exists() else former
+    if not file.exists():
         if numbered(kept.parent.parent / "commits"):
             _log.warning("table %s is empty until the next batch: no rows of it are kept in %s", table, kept)
         return []
     try:
-        head, _, rows = kept.read_bytes().decode().partition("\n")
-    except (OSError, ValueError):
-        head = rows = ""
-    if head != _head(rows):
+        text = file.read_bytes().decode()
+        head, _, rows = (_head(text), "", text) if file == former else text.partition("\n")
+        # A line ends at a line feed alone, as a value may hold Unicode's other ends.
+        lines = [line for line in rows.split("\n") if line]
+        fitting = all(list(json.loads(line)) == columns for line in (lines if file == former else lines[:1]))
+        if head != _head(rows) or (file == former and not fitting):
+            raise ValueError  # noqa: TRY301 - one message for all that can be wrong
+    except (OSError, TypeError, ValueError) as err:
         raise InvalidInputError(
-            f"the kept rows of table {table} are damaged: {kept} is not what was written; put it back, or "
+            f"the kept rows of table {table} are damaged: {file} is not what was written; put it back, or "
             "delete it, and the table is empty until the next batch"
-        )
-    lines = [line for line in rows.split("\n") if line]  # a value may hold Unicode's other line ends
-    if lines and list(json.loads(lines[0])) != columns:
-        _log.warning("table %s is empty until the next batch: %s has other columns", table, kept)
-        return []
-    return lines
+        ) from err
+    if not fitting:
+        _log.warning("table %s is empty until the next batch: %s has other columns", table, file)
+    return lines if fitting else []
 
 
 def _head(rows: str) -> str:
