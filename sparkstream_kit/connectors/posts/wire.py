@@ -127,18 +127,14 @@ class Stream:
         Raises:
             OSError, http.client.HTTPException: the connection was cut, or nothing came for too long.
         """
-        yield from map(self._message, self._from_events() if self._events else self._from_lines())
+        lines = (line.strip() or None for line in self._lines())
+        yield from map(self._message, self._from_events() if self._events else lines)
 
     def _lines(self) -> Iterator[bytes]:
         while (line := self._response.readline(_LONGEST)).endswith(b"\n"):
             yield line.rstrip(b"\r\n")
         if len(line) >= _LONGEST:
             raise http.client.HTTPException(f"a line is longer than {_LONGEST:,} bytes")
-
-    def _from_lines(self) -> Iterator[bytes | None]:
-        """Yield each line; None for an empty one."""
-        for line in self._lines():
-            yield line.strip() or None
 
     def _from_events(self) -> Iterator[bytes | None]:
         """Yield the data of each event that is a post; None for anything else."""
