@@ -25,6 +25,7 @@ __all__ = [
     "keeps_states_by_name",
     "refused",
     "runs_python",
+    "sources_in",
 ]
 
 # What Spark says of a mode that does not fit, and what to do about it:
@@ -97,25 +98,38 @@ def refused(error: AnalysisException, mode: str) -> str:
 
 def inputs(frame: DataFrame) -> list[str]:
     """Say what a query reads: folders, topics, a server; each once, and nothing that may be a password."""
-    return list(dict.fromkeys(_said(name, options) for name, options in _sources(frame)))
-
-
-def _sources(frame: Any) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield the name of each source, with its options by their names in lower case."""
+    found: Any = frame
     if is_connect(frame.sparkSession):
-        for line in analyzed_plan(frame).split("\n"):
-            if found := re.search(r"(FileSource\[.*?\])(?:, \[|$)", line):
-                yield found[1], {}
-            elif found := re.search(r"StreamingRelationV2 [^,]*, ([^,]*), [^,]*, \[(.*?)\], \[", line):
-                pairs = (pair.partition("=") for pair in found[2].split(", "))
-                yield found[1], {key.lower(): value for key, _, value in pairs}
-        return
-    leaves = frame._jdf.queryExecution().analyzed().collectLeaves()
+        sources = _sources_in_text(analyzed_plan(frame))
+    else:
+        sources = sources_in(found._jdf.queryExecution().analyzed())
+    return list(dict.fromkeys(_said(name, options) for name, options in sources))
+
+
+def sources_in(analyzed: Any) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the name of each source in a plan of the JVM's, by its number in a checkpoint.
+
+    With it come its options, by their names in lower case; none of a source of files.
+    """
+    leaves = analyzed.collectLeaves()
+    found: list[Any] = []
     for leaf in map(leaves.apply, range(leaves.size())):
-        if leaf.isStreaming():
+        # A source that two branches share stands in the plan twice, and is one; `==` asks Spark.
+        if leaf.isStreaming() and leaf not in found:
+            found.append(leaf)
             of_files = leaf.getClass().getSimpleName() == "StreamingRelation"
             given = {} if of_files else dict(leaf.extraOptions().asCaseSensitiveMap())
             yield leaf.sourceName(), {key.lower(): value for key, value in given.items()}
+
+
+def _sources_in_text(plan: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the same of a plan as Spark Connect prints it."""
+    for line in plan.split("\n"):
+        if found := re.search(r"(FileSource\[.*?\])(?:, \[|$)", line):
+            yield found[1], {}
+        elif found := re.search(r"StreamingRelationV2 [^,]*, ([^,]*), [^,]*, \[(.*?)\], \[", line):
+            pairs = (pair.partition("=") for pair in found[2].split(", "))
+            yield found[1], {key.lower(): value for key, _, value in pairs}
 
 
 def _said(name: str, options: dict[str, str]) -> str:
