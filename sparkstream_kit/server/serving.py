@@ -111,21 +111,11 @@ def serve(port: int = PORT, profile: str = "local", connectors: Sequence[str] = 
     profile = profile if profile in profiles.PROFILES else str(Path(profile).absolute())
     with _alone(port) as folder:
         running = status(port)
-        if running is not None and not _answers(port):
-            _end(running)  # whoever started it was killed before it answered
-            running = None
-        if running is not None:
-            if running.profile != profile:
-                raise InvalidInputError(
-                    f"a server with profile {running.profile} runs on port {port}; end it first "
-                    f"(sparkstream serve --stop --port {port}), or give another port"
-                )
-            if lacks := [name for name in connectors if name not in running.connectors]:
-                raise InvalidInputError(
-                    f"the server that runs on port {port} has no connector {lacks[0]}; end it first "
-                    f"(sparkstream serve --stop --port {port}), or give another port"
-                )
+        if running is not None and _answers(port):
+            _refuse_another(running, profile, connectors)
             return running
+        if running is not None:
+            _end(running)  # whoever started it was killed before it answered
         _clear(folder)
         with _reserved(port) as reserved:
             process, log = _launch(folder, port, settings, reserved)
@@ -139,6 +129,20 @@ def serve(port: int = PORT, profile: str = "local", connectors: Sequence[str] = 
             _clear(folder)
             raise
     return server
+
+
+def _refuse_another(running: Server, profile: str, connectors: Sequence[str]) -> None:
+    """Refuse a server that runs where another one was asked for."""
+    port = running.port
+    if running.profile != profile:
+        what = f"a server with profile {running.profile} runs on port {port}"
+    elif lacks := [name for name in connectors if name not in running.connectors]:
+        what = f"the server that runs on port {port} has no connector {lacks[0]}"
+    else:
+        return
+    raise InvalidInputError(
+        f"{what}; end it first (sparkstream serve --stop --port {port}), or give another port"
+    )
 
 
 def stop(port: int = PORT) -> Server | None:
