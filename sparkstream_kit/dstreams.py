@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import operator
 import re
 import shutil
 import tempfile
@@ -207,8 +208,8 @@ def windowed_counts(pairs: DStream[tuple[Any, int]], window: float, slide: float
     """
     check(windowed_counts, locals())
     return pairs.reduceByKeyAndWindow(
-        _add,
-        _subtract,
+        operator.add,
+        operator.sub,
         window,  # type: ignore[arg-type]
         slide,  # type: ignore[arg-type]
         filterFunc=_is_present,
@@ -280,14 +281,6 @@ def _check_cores(ssc: StreamingContext) -> None:
             f"master {context.master} has {cores} core(s), and {receivers} receiver(s) need one each: "
             f"nothing would be left to process a batch; use local[{receivers + 1}] or more, or local[*]"
         )
-
-
-def _add(a: int, b: int) -> int:
-    return a + b
-
-
-def _subtract(a: int, b: int) -> int:
-    return a - b
 
 
 def _is_present(pair: tuple[Any, int]) -> bool:
