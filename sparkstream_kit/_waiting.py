@@ -27,12 +27,9 @@ _SAME_STOP = 1.0  # seconds in which a repeated signal belongs to the first
 class Inbox:
     """A queue that threads and signal handlers post to and that one thread reads, until a time at most."""
 
-    def __init__(
-        self, *, run_for: float | None, stop_file: str | Path | None, idle: float | None = None
-    ) -> None:
-        for name, seconds in (("run_for", run_for), ("idle", idle)):
-            if seconds is not None and seconds <= 0:
-                raise InvalidInputError(f"{name} must be a positive number of seconds, not {seconds}")
+    def __init__(self, *, run_for: float | None = None, stop_file: str | Path | None = None) -> None:
+        if run_for is not None and run_for <= 0:
+            raise InvalidInputError(f"run_for must be a positive number of seconds, not {run_for}")
         self.posts: SimpleQueue[tuple[str, Any]] = SimpleQueue()
         self.started = time.monotonic()
         self._deadline = None if run_for is None else self.started + run_for

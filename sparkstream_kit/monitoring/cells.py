@@ -61,7 +61,7 @@ def live(
         query = cast("StreamingQuery", shown)
     else:
         query = _started(cast("DataFrame", shown), name, mode, trigger)
-    frame, table = asking.frame(query), asking.table(query)
+    frame, table = asking.started(query).frame, asking.table(query)
     try:
         run(query, run_for=run_for, idle=idle, max_batches=max_batches, show="notebook")
     except KeyboardInterrupt:  # before or after `run` takes it for the end of the run
