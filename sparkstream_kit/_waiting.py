@@ -64,6 +64,16 @@ class Inbox:
             return "look", None
 
 
+def until(holds: Callable[[], object], limit: float) -> bool:
+    """Wait until something holds, for `limit` seconds at most; say whether it does."""
+    end = time.monotonic() + limit
+    while not holds():
+        if time.monotonic() >= end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
 def in_thread(name: str, function: Callable[[], object]) -> threading.Thread:
     """Run `function` in a thread that does not keep the process alive."""
     thread = threading.Thread(target=function, name=f"sparkstream-{name}", daemon=True)

@@ -12,7 +12,6 @@ import operator
 import re
 import shutil
 import tempfile
-import time
 import warnings
 from contextlib import contextmanager
 from functools import partial
@@ -107,9 +106,7 @@ def _let_batch_end(ssc: StreamingContext) -> None:
     go over those of the next context.
     """
     tracker = ssc.sparkContext.statusTracker()
-    end = time.monotonic() + _BATCH_LIMIT
-    while (tracker.getActiveJobsIds() or dstream.runs_batch()) and time.monotonic() < end:
-        time.sleep(0.05)
+    _waiting.until(lambda: not (tracker.getActiveJobsIds() or dstream.runs_batch()), _BATCH_LIMIT)
 
 
 def run(

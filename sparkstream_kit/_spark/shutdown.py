@@ -11,10 +11,11 @@ import shutil
 import socket
 import sys
 import threading
-import time
 import traceback
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
+
+from sparkstream_kit import _waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -151,16 +152,16 @@ def jvm_has_ended(err: BaseException) -> bool:
         return False
     modules = {frame.f_globals.get("__name__") for frame, _ in traceback.walk_tb(err.__traceback__)}
     port = gateway.gateway_parameters
-    # Its calls may end before its port does.
-    end = time.monotonic() + (_DYING if "py4j.java_gateway" in modules else 0)
-    while True:
+
+    def is_closed() -> bool:
         try:
             socket.create_connection((port.address, port.port)).close()
         except OSError:
             return True
-        if time.monotonic() >= end:
-            return False
-        time.sleep(0.05)
+        return False
+
+    # Its calls may end before its port does.
+    return _waiting.until(is_closed, _DYING if "py4j.java_gateway" in modules else 0)
 
 
 def job_begins() -> Job:

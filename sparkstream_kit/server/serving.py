@@ -16,13 +16,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sparkstream_kit import _archive, _files, _packages, profiles
+from sparkstream_kit import _archive, _files, _packages, _waiting, profiles
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark import FOLDER_KEY, KIT_KEY
 from sparkstream_kit.errors import InvalidInputError, cause_in_log
@@ -279,21 +278,19 @@ def _environment(home: str, token: str, folder: Path) -> dict[str, str]:
 
 def _await(server: subprocess.Popen[bytes], log: subprocess.Popen[bytes], port: int) -> None:
     """Wait until the server answers."""
-    end = time.monotonic() + _START_LIMIT
-    while not _answers(port):
-        what = None
-        if server.poll() is not None:
-            what = "ended at its start"
-            with suppress(subprocess.TimeoutExpired):
-                log.wait(_STOP_LIMIT)
-        elif time.monotonic() > end:
-            what = f"did not answer in {_START_LIMIT:g} s"
-        if what is not None:
-            file = folder_of(port) / "server.log"
-            raise InvalidInputError(
-                f"the server {what}: {cause_in_log(file.read_text(errors='replace'))}; see {file}"
-            )
-        time.sleep(0.05)
+    _waiting.until(lambda: _answers(port) or server.poll() is not None, _START_LIMIT)
+    if server.poll() is not None:
+        what = "ended at its start"
+        with suppress(subprocess.TimeoutExpired):
+            log.wait(_STOP_LIMIT)
+    elif _answers(port):
+        return
+    else:
+        what = f"did not answer in {_START_LIMIT:g} s"
+    file = folder_of(port) / "server.log"
+    raise InvalidInputError(
+        f"the server {what}: {cause_in_log(file.read_text(errors='replace'))}; see {file}"
+    )
 
 
 def _answers(port: int) -> bool:
@@ -303,14 +300,13 @@ def _answers(port: int) -> bool:
 
 def _gone(group: int, limit: float) -> bool:
     """Wait until no process of a group holds a file or a port any more."""
-    end = time.monotonic() + limit
-    while time.monotonic() < end:
+
+    def is_gone() -> bool:
         with suppress(ChildProcessError):  # it is ours to bury only where this process has started it
             os.waitpid(group, os.WNOHANG)
-        if not any(_holds(process, group) for process in Path("/proc").glob("[0-9]*")):
-            return True
-        time.sleep(0.05)
-    return False
+        return not any(_holds(process, group) for process in Path("/proc").glob("[0-9]*"))
+
+    return _waiting.until(is_gone, limit)
 
 
 def _holds(process: Path, group: int) -> bool:
