@@ -35,7 +35,7 @@ def check(frame: DataFrame, sink: Sink, mode: str) -> None:
     """Refuse a query that Spark would fail after its start, or would not start.
 
     https://spark.apache.org/docs/latest/streaming/index.html and the lists in Spark 4.2's
-    `RealTimeModeAllowlist`. Who has switched those off has switched this off, too.
+    `RealTimeModeAllowlist`. A session that has switched these off has switched off this check, too.
 
     Raises:
         InvalidInputError: this Spark has no real-time mode, or it cannot run the query.

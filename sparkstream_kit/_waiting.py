@@ -1,4 +1,4 @@
-"""What ends a wait, for `queries.run` and `dstreams.run`: a time, a stop file, a signal, or an event."""
+"""What ends a wait, for `runs.run` and `dstreams.run`: a time, a stop file, a signal, or an event."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ from sparkstream_kit._spark.folders import folder
 from sparkstream_kit._spark.plan import keeps_other_states, keeps_states_by_name, refused
 from sparkstream_kit._spark.printing import keep_printed
 from sparkstream_kit._spark.session import starts_python_for_batches
+from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.checkpoints import _at_hand, endings
 from sparkstream_kit.checkpoints.guards import guard
 from sparkstream_kit.errors import InvalidInputError, reject_unknown, wrong_event_time
@@ -155,7 +156,7 @@ class _Asked:
 def _starting(asked: _Asked) -> Iterator[None]:
     """Make one start at a time, and put in one line what Spark says of a query that it does not start."""
     try:
-        with _one_at_a_time, _fitting_state_store(asked.frame):
+        with _one_at_a_time, in_force(asked.frame.sparkSession, _state_store(asked.frame)):
             yield
     except Exception as err:
         if known := missing_source(err) or wrong_event_time(err):
@@ -221,29 +222,17 @@ def _last_batch(asked: _Asked, logs: Path, trigger: dict[str, Any], *, plan: boo
     return {"once": True}
 
 
-@contextmanager
-def _fitting_state_store(frame: DataFrame) -> Iterator[None]:
-    """Give a query of `transformWithState` what that needs, whatever the session has for others.
+def _state_store(frame: DataFrame) -> dict[str, str]:
+    """Return the settings that a query of `transformWithState` needs, whatever the session has for others.
 
     Without RocksDB Spark refuses it. With its values in Avro the next version of the job can have one field
     more, but Spark has Avro for no other operator that keeps state.
     https://spark.apache.org/docs/latest/streaming/structured-streaming-transform-with-state.html
     """
     if not keeps_states_by_name(frame):
-        yield
-        return
-    spark = frame.sparkSession
-    wanted = {STATE_STORE: STATE_STORES["rocksdb"]}
-    if not keeps_other_states(frame):
-        wanted[_ENCODING] = "avro"
-    given = {key: spark.conf.get(key) or "" for key in wanted}
-    for key, value in wanted.items():
-        spark.conf.set(key, value)
-    try:
-        yield
-    finally:
-        for key, value in given.items():
-            spark.conf.set(key, value)
+        return {}
+    rocksdb = {STATE_STORE: STATE_STORES["rocksdb"]}
+    return rocksdb if keeps_other_states(frame) else rocksdb | {_ENCODING: "avro"}
 
 
 def _trigger(given: dict[str, Any]) -> dict[str, Any]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkstream_kit._spark.session import is_connect
+from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.errors import KitError
 
 if TYPE_CHECKING:
@@ -152,7 +152,9 @@ def _ask_for_plan(frame: DataFrame) -> str:
     # The public `explain("extended")` says the same, but on classic it plans the whole query first, which
     # takes a new JVM half a second, and it prints.
     plan: Any = frame
-    with _unshortened(frame.sparkSession):
+    # Spark prints the first 25 columns, if the session that is active in this thread does not say otherwise.
+    spark, all_columns = frame.sparkSession, {"spark.sql.debug.maxToStringFields": "100000"}
+    with in_force(spark, all_columns), in_force(SparkSession.getActiveSession() or spark, all_columns):
         if not is_connect(frame.sparkSession):
             return str(plan._jdf.queryExecution().analyzed().toString()).rstrip("\n")
         explained = plan._explain_string(extended=True)
@@ -165,19 +167,3 @@ def _ask_for_plan(frame: DataFrame) -> str:
             "its checkpoint cannot be guarded; start without the kit: sink(frame.writeStream).start()"
         )
     return "\n".join(lines)
-
-
-@contextmanager
-def _unshortened(spark: SparkSession) -> Iterator[None]:
-    """Let Spark print all columns, not the first 25; it asks the session that is active in this thread."""
-    key = "spark.sql.debug.maxToStringFields"
-    former = [
-        (each, each.conf.get(key) or "25") for each in {spark, SparkSession.getActiveSession() or spark}
-    ]
-    for session, _ in former:
-        session.conf.set(key, "100000")
-    try:
-        yield
-    finally:
-        for session, value in former:
-            session.conf.set(key, value)

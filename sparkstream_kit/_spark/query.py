@@ -1,4 +1,4 @@
-"""What `run` asks of Spark about a query, and what only a classic session can tell."""
+"""Questions about a query that runs, and what `start` knows of it."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class _ByJson(JStreamingQueryListener):
 
 
 def manager(query: StreamingQuery) -> StreamingQueryManager | None:
-    """Return what Spark tells listeners of a query by: that of its own session, whichever is active."""
+    """Return the manager that tells listeners of a query: of its own session, whichever is active."""
     if hasattr(query, "_jsq"):
         return StreamingQueryManager(query._jsq.sparkSession().streams())
     spark = session(query)
