@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "analyzed_plan",
     "check_mode",
+    "has",
     "inputs",
     "keeps_other_states",
     "keeps_states_by_name",
@@ -45,19 +46,23 @@ _FIXES = {
 _texts: WeakKeyDictionary[DataFrame, str] = WeakKeyDictionary()
 
 
+def has(frame: DataFrame, operators: str) -> bool:
+    """Say whether a query has one of some operators, by how their names begin: `Aggregate|Join`."""
+    return re.search(rf"^\W*({operators})", analyzed_plan(frame), re.MULTILINE) is not None
+
+
 def keeps_states_by_name(frame: DataFrame) -> bool:
     """Say whether a query has states with names of their own (`transformWithState`)."""
     if is_connect(frame.sparkSession):  # what was asked for says it too, and asks no server
         connect: Any = frame
         plan = str(connect._plan.to_proto(connect.sparkSession.client))
         return re.search(r"^\s*transform_with_state_info \{", plan, re.MULTILINE) is not None
-    return re.search(r"^\W*TransformWithState", analyzed_plan(frame), re.MULTILINE) is not None
+    return has(frame, "TransformWithState")
 
 
 def keeps_other_states(frame: DataFrame) -> bool:
     """Say whether a query of `transformWithState` may have another operator that keeps state."""
-    others = "Aggregate|Deduplicate|Distinct|FlatMapGroups|GlobalLimit|Join"
-    return re.search(rf"^\W*({others})", analyzed_plan(frame), re.MULTILINE) is not None
+    return has(frame, "Aggregate|Deduplicate|Distinct|FlatMapGroups|GlobalLimit|Join")
 
 
 def runs_python(frame: DataFrame) -> bool:
