@@ -1,4 +1,4 @@
-"""Which texts of a setting are one, as Spark keeps some of them in a form of its own; settings for a block."""
+"""Which texts of a setting are one, as Spark keeps some in a form of its own; and settings for a block."""
 
 from __future__ import annotations
 
