@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     Send = Callable[[str, str], object]  # a key and a text
 
 NEXT = """\
-{what}. Each second two sales come into its {where} sales, as JSON. To read them,
-type in another terminal:
+{what}. Each second two sales come into its {where} sales, as JSON.
+To read them, type in another terminal:
 
   cd {root}
   . .venv/bin/activate
