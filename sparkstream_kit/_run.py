@@ -81,12 +81,12 @@ class _Watched:
         return replace(self.done, verdicts=found)
 
     def failure(self, error: Exception, summary: RunSummary) -> QueryFailed:
-        """Return the error of the query as the kit says it."""
+        """Return the error to raise for a query that has failed, with the cause in one line."""
         name, cause = f"query {self.name}", errors.innermost_cause(error)
         if said := sockets.unavailable(self.query, f"{cause}\n{error}"):
             return InputUnavailable(name, said, summary)
         checkpoint = asking.checkpoint(self.query)
-        # The start looks at what is quickly read. What else is wrong Spark says at once, in words of its own.
+        # The start has looked at what is quickly read; Spark fails at the rest, in words of its own.
         if checkpoint and not self.done.batches and (damaged := damage(checkpoint, whole=True)):
             return CheckpointDamaged(name, f"{damaged} (Spark: {cause})", summary)
         lost = topics.what_is_lost(asking.started(self.query).frame, checkpoint, f"{cause}\n{error}")
