@@ -17,8 +17,6 @@ from sparkstream_kit.errors import InvalidInputError, KitError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Schemas", "in_folder", "of_registry", "schema_of"]
-
 _SECONDS = 10  # for one answer
 _AGAIN = 60.0  # seconds until an id that was not known is asked for again
 _MOST = 10_000  # ids that are remembered; damaged records have any

@@ -15,8 +15,6 @@ from pyspark.sql import types as T
 
 from sparkstream_kit.quarantine._avro_schemas import Schemas, schema_of
 
-__all__ = ["Decoder"]
-
 _HEADER = 5  # bytes: zero, and the id of the schema
 _INTEGERS: dict[type[T.DataType], int] = {
     T.ByteType: 7,
