@@ -10,9 +10,9 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from sparkstream_kit._durations import to_microseconds
 from sparkstream_kit.checkpoints import _plans
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.windows import to_microseconds
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
