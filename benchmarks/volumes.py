@@ -124,7 +124,7 @@ def postgresql_url() -> str:
     import pytest
 
     sys.path.insert(0, str(ROOT / "tests"))
-    import postgresql
+    from support import postgresql
 
     try:
         return postgresql.server().url

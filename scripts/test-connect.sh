@@ -9,11 +9,13 @@ port=$(python -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); pri
 trap 'sparkstream serve --stop --port "$port"; rm -rf "$XDG_CACHE_HOME"' EXIT
 SPARK_REMOTE=$(sparkstream serve --port "$port" --profile test | sed 's/^export SPARK_REMOTE=//')
 export SPARK_REMOTE
-tests=(sources sources_names schemas sinks windows windows_watermark runs checkpoints_locks testing state state_alerts
-  sinks_gate sensor_alerts card_alerts sales_totals sales_clean socket_wordcount feeds_disturb hashtag_trends
-  events_to_postgres file_totals action_windows log_errors quarantine_avro quarantine_logs joins models ad_join
-  score_posts drain dry_run monitoring_page quarantine_rules monitoring_notebook
-  monitoring_recorder monitoring_terminal)
-files=("${tests[@]/#/tests/test_}")
-files=("${files[@]/%/.py}")
-python -m pytest -n 3 -m "not slow or connect" -o faulthandler_timeout=300 "${files[@]}" "$@"
+tests=(
+  test_drain.py test_dry_run.py test_joins.py test_runs.py test_schemas.py test_windows.py test_windows_watermark.py
+  checkpoints/test_checkpoints_locks.py feeds/test_feeds_disturb.py models sinks/test_sinks.py sinks/test_sinks_gate.py
+  sources state testing/test_testing.py
+  jobs/test_{action_windows,ad_join,card_alerts,events_to_postgres,file_totals,hashtag_trends,log_errors}.py
+  jobs/test_{sales_clean,sales_totals,score_posts,sensor_alerts,socket_wordcount}.py
+  monitoring/test_monitoring_{notebook,page,recorder,terminal}.py
+  quarantine/test_quarantine_{avro,logs,rules}.py
+)
+python -m pytest -n 3 -m "not slow or connect" -o faulthandler_timeout=300 "${tests[@]/#/tests/}" "$@"

@@ -7,9 +7,9 @@ cd -P "$(dirname "$0")/.."
 
 versions=("$@")
 [ $# -gt 0 ] || versions=(4.0.1 4.1.4 4.3.0)
-tests=(tests/test_profiles.py tests/test_session.py tests/test_runs.py tests/test_sources*.py tests/test_sinks.py
-    tests/test_windows.py tests/test_fingerprints.py tests/test_checkpoints_*.py tests/test_quarantine*.py
-    tests/test_testing.py)
+tests=(tests/test_profiles.py tests/test_session.py tests/test_runs.py tests/test_windows.py tests/sources
+    tests/connectors/test_sources*.py tests/sinks/test_sinks.py tests/checkpoints tests/quarantine
+    tests/testing/test_testing.py)
 folder=${XDG_CACHE_HOME:-$HOME/.cache}/sparkstream-kit/versions # 450 MB each; remove it at will
 mkdir -p "$folder"
 

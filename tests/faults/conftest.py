@@ -5,11 +5,11 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING
 
-import postgresql
 import pytest
 from conftest import environment
 from faults.drivers import Driver
 from faults.sales import Sales
+from support import postgresql
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

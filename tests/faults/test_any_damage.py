@@ -15,7 +15,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from checkpoint_queries import FORMAT_V2, ROCKSDB, land, totals
+from support.checkpoint_queries import FORMAT_V2, ROCKSDB, land, totals
 
 from sparkstream_kit import cli, run, sinks, start
 from sparkstream_kit.jobflags import exit_codes

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    import postgresql
     import pytest
     from faults.drivers import Driver
+    from support import postgresql
 
 COPIES = "SELECT pid FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'COPY sparkstream_stage %'"
 

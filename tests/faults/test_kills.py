@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    import postgresql
     from faults.drivers import Driver
     from faults.sales import Sales
     from faults.targets import Target
+    from support import postgresql
 
 ROUNDS = int(os.environ.get("ROUNDS", "30"))  # of kills at random times, over all sinks
 SEED = 20

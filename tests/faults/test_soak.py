@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    import postgresql
     from faults.drivers import Driver
+    from support import postgresql
 
 FIRST = 100  # batches after which Spark keeps no more of its executions, logs and progress than before
 LAST = int(os.environ.get("BATCHES", "160"))  # what leaks with each batch shows in sixty

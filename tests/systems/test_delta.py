@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT, pretend_master
 from deltalake import DeltaTable
 from pyspark.sql import functions as F
-from sink_streams import finish, forget_commit, three_batches, totals
+from support.sink_streams import finish, forget_commit, three_batches, totals
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError, QueryFailed

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from conftest import ROOT
-from sink_streams import finish
+from support.sink_streams import finish
 from systems.conftest import jars
 from systems.flume import Agent
 

@@ -21,10 +21,10 @@ from bson import Decimal128
 from conftest import ROOT, environment
 from faults.conftest import launch  # noqa: F401 - a fixture
 from pyspark.sql import functions as F
-from sink_streams import finish, forget_commit, three_batches, totals
+from spark.test_callbacks import Gate
+from support.sink_streams import finish, forget_commit, three_batches, totals
 from systems.conftest import jars
 from systems.mongodb import Server
-from test_callbacks import Gate
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.checkpoints import rewind

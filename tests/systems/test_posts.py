@@ -17,12 +17,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import posts_server
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, environment, running
 from faults.drivers import Driver, until
-from posts_server import TOKEN, PostsServer, Site
+from support import posts_server
+from support.posts_server import TOKEN, PostsServer, Site
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

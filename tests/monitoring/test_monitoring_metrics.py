@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from conftest import ROOT
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as older
 from pyspark.sql.streaming.listener import StreamingQueryProgress
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-LINES = (Path(__file__).parent / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
+LINES = (ROOT / "tests" / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
 TOLD = [json.loads(line) for line in LINES]
 LABELS = ("query", "part", "level")
 OTHER = "11111111-1111-4111-8111-111111111111"  # an id of Spark's
@@ -86,7 +86,7 @@ def test_before_the_first_batch_there_are_no_gauges() -> None:
 def test_without_the_library_the_path_says_what_to_install(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from test_monitoring_page import Served
+    from monitoring.test_monitoring_page import Served
 
     page = Served()
     request.addfinalizer(page.end)

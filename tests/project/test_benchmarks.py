@@ -7,14 +7,18 @@ import os
 import subprocess
 import sys
 from dataclasses import asdict
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import report
 import templates
+from conftest import ROOT
 from running import Limit, Program, Table, measure
 
-RUN = [sys.executable, str(Path(__file__).parent.parent / "benchmarks" / "run.py")]
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RUN = [sys.executable, str(ROOT / "benchmarks" / "run.py")]
 
 
 def script(folder: Path, name: str, text: str) -> Program:

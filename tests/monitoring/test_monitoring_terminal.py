@@ -11,11 +11,11 @@ import sys
 import termios
 import threading
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyte
 import pytest
+from conftest import ROOT
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 
 from sparkstream_kit import feeds, run, sinks, sources, start
@@ -25,10 +25,11 @@ from sparkstream_kit.monitoring.board import Board
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from pyspark.sql import SparkSession
 
-LINES = (Path(__file__).parent / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
+LINES = (ROOT / "tests" / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
 
 
 def filled() -> Board:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
-ROOT = Path(__file__).parent.parent
 PINS = sorted((ROOT / "requirements").glob("*.txt"))
 TOOLS = "bash cat chmod cp dirname env flock getent grep ls mkdir mktemp mv rm sed tail touch true"
 TOOLS += " sha256sum uname"

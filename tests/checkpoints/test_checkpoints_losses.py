@@ -8,10 +8,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from checkpoint_queries import land
-from checkpoint_queries import run as batches_of
-from checkpoint_queries import stream as stream_of
 from pyspark.errors import StreamingQueryException
+from support.checkpoint_queries import land
+from support.checkpoint_queries import run as batches_of
+from support.checkpoint_queries import stream as stream_of
 
 from sparkstream_kit import checkpoints, run, sinks, sources, start
 from sparkstream_kit.checkpoints.losses import PASSED_OVER, findings

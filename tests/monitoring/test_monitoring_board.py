@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 
 from sparkstream_kit.monitoring.board import SHOWN, Board
 
-LINES = (Path(__file__).parent / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
+LINES = (ROOT / "tests" / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from connectors.test_sources_kafka import RECORDED, RECORDED_SOURCE
 from pyspark.sql.streaming.listener import StreamingQueryProgress
-from test_sources_kafka import RECORDED, RECORDED_SOURCE
 
 from sparkstream_kit import cli, feeds, sources
 from sparkstream_kit.connectors.kinesis import feeder, looking

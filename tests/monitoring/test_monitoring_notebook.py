@@ -1,6 +1,6 @@
 """The notebook's face without a kernel: what is escaped, what goes wrong, and `live` where no cell is.
 
-`tests/test_notebook.py` has it in a real kernel.
+`tests/project/test_notebook.py` has it in a real kernel.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import logging
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from conftest import ROOT
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 
@@ -22,9 +22,11 @@ from sparkstream_kit.monitoring._results import Result, Results
 from sparkstream_kit.monitoring.board import Board
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pyspark.sql import SparkSession
 
-LINES = (Path(__file__).parent / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
+LINES = (ROOT / "tests" / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
 EVIL = "<script>alert('1')</script>"
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from checkpoint_queries import CHANGELOG, FORMAT_V2, ROCKSDB, Batches, land, run, stream, totals
 from conftest import ON_4_0, environment
+from support.checkpoint_queries import CHANGELOG, FORMAT_V2, ROCKSDB, Batches, land, run, stream, totals
 
 from sparkstream_kit import checkpoints, sinks, start
 from sparkstream_kit.checkpoints.problems import damage

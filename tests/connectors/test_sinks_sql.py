@@ -10,13 +10,12 @@ import sys
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-import mariadb
-import postgresql
 import pytest
 import sqlalchemy as sa
 from conftest import environment
 from pyspark.sql import functions as F
-from sink_streams import finish, forget_commit, three_batches, totals
+from support import mariadb, postgresql
+from support.sink_streams import finish, forget_commit, three_batches, totals
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.checkpoints import rewind

@@ -6,12 +6,11 @@ import json
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import typer
-from conftest import running
+from conftest import ROOT, running
 
 from sparkstream_kit import feeds
 from sparkstream_kit.cli import feeding, main
@@ -19,6 +18,7 @@ from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 REPLAY = [sys.executable, "-m", "sparkstream_kit", "feed", "replay"]
 LIMIT = 30  # seconds that a test waits for what takes less than one
@@ -73,7 +73,7 @@ def test_the_truth_beside_the_files_is_of_what_they_hold(tmp_path: Path) -> None
 CODE = """
 import sys
 sys.path.insert(0, {tests!r})
-from test_cli_feeding import command
+from cli.test_cli_feeding import command
 command(*sys.argv[1:])
 """
 
@@ -83,7 +83,7 @@ def test_a_signal_ends_the_feed_with_the_truth_of_what_landed(
     tmp_path: Path, number: signal.Signals, every: str
 ) -> None:
     folder = tmp_path / "in"
-    code = CODE.format(tests=str(Path(__file__).parent))
+    code = CODE.format(tests=str(ROOT / "tests"))
     args = [folder, "--files", 1000, "--rows", 20, "--every", every, "--bad", 0.1]
     with running(sys.executable, "-c", code, *args, stderr=subprocess.PIPE) as feed:
         assert feed.stderr

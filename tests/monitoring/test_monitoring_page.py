@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
     from pyspark.sql.streaming.listener import StreamingQueryProgress as Progress
 
-LINES = (Path(__file__).parent / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
+LINES = (ROOT / "tests" / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
 FIRST = json.loads(LINES[0])
 WEB = Path(sparkstream_kit.__file__).parent / "monitoring" / "web"
 OTHER = "11111111-1111-4111-8111-111111111111"  # an id of Spark's

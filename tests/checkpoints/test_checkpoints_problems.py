@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from checkpoint_queries import CHANGELOG, FORMAT_V2, ROCKSDB, land, run, stream, totals
 from conftest import BEFORE_4_2
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException, StreamingQueryException
+from support.checkpoint_queries import CHANGELOG, FORMAT_V2, ROCKSDB, land, run, stream, totals
 
 from sparkstream_kit import checkpoints
 from sparkstream_kit.checkpoints.problems import damage

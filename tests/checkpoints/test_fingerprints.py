@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyspark
 import pytest
-from conftest import ON_4_0, environment
+from conftest import ON_4_0, ROOT, environment
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.stateful_processor import StatefulProcessor
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 RECORDED: dict[str, str] = json.loads(
-    (Path(__file__).parent / "recorded" / "fingerprints-9cdd21d.json").read_text("utf-8")
+    (ROOT / "tests" / "recorded" / "fingerprints-9cdd21d.json").read_text("utf-8")
 )
 SCHEMA = "State STRING, ProductKey STRING, Amount DOUBLE, n INT, time TIMESTAMP, tags ARRAY<STRING>"
 HERE = str(Path(__file__).parent)  # a file source wants a folder that is there
@@ -553,7 +553,7 @@ def test_a_long_difference_is_shown_where_it_begins() -> None:
 
 CONNECT = """
 import json, sys
-import test_fingerprints
+from checkpoints import test_fingerprints
 from sparkstream_kit import get_session
 spark = get_session("attached", profile="test")
 with open(sys.argv[1], "w") as file:
@@ -568,7 +568,7 @@ def test_every_query_has_the_same_fingerprint_on_connect(
 ) -> None:
     result = tmp_path / "result.json"
     env = environment(SPARK_REMOTE=connect)
-    env["PYTHONPATH"] += f":{HERE}"
+    env["PYTHONPATH"] += f":{ROOT / 'tests'}"
     done = subprocess.run(
         [sys.executable, "-c", CONNECT, str(result)],
         env=env,
@@ -588,13 +588,13 @@ def test_drop_duplicates_without_columns_is_another_query_on_connect(
 ) -> None:
     # Before Spark 4.3 each orders the key in its own way: one would not find the other's rows.
     code = (
-        "import sys, test_fingerprints as t\n"
+        "from checkpoints import test_fingerprints as t\n"
         "from sparkstream_kit import get_session\n"
         "frame = t.sales(get_session('attached', profile='test')).drop('tags').dropDuplicates()\n"
         "print(t.fingerprint(frame, 'append'))"
     )
     env = environment(SPARK_REMOTE=connect)
-    env["PYTHONPATH"] += f":{HERE}"
+    env["PYTHONPATH"] += f":{ROOT / 'tests'}"
     done = subprocess.run(
         [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=200, check=True
     )

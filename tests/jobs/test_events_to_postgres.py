@@ -10,10 +10,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import events_to_postgres
-import postgresql
 import pytest
 import sqlalchemy as sa
 from pyspark.sql import functions as F
+from support import postgresql
 
 from sparkstream_kit import feeds, quarantine
 from sparkstream_kit.testing import assert_stream_equals_batch

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,10 +24,11 @@ from sparkstream_kit.monitoring.board import Board
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from pyspark.sql import SparkSession
 
-RECORDED = (Path(__file__).parent / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
+RECORDED = (ROOT / "tests" / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
 WATCH = [sys.executable, "-m", "sparkstream_kit.cli", "watch"]
 
 

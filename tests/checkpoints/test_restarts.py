@@ -8,9 +8,9 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from checkpoint_queries import land, stream
 from conftest import ON_4_0
 from pyspark.sql import functions as F
+from support.checkpoint_queries import land, stream
 
 from sparkstream_kit import checkpoints, run, sinks, start
 from sparkstream_kit.checkpoints.problems import damage

@@ -9,18 +9,18 @@ import os
 import sqlite3
 import subprocess
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import sales_totals
 from chispa import assert_df_equality
-from conftest import left_behind
+from conftest import ROOT, left_behind
 
 from sparkstream_kit import feeds, run, schemas, sinks, sources, start
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from pyspark.sql import SparkSession
 
@@ -158,7 +158,7 @@ def test_the_live_table_is_drawn_on_a_terminal_under_spark_submit(
     feeds.drip(feeds.sales_files(2, rows=10, seed=4), folder)
     screen, theirs = terminal
     with (tmp_path / "out").open("w") as out:
-        script = Path(__file__).parent.parent / "jobs" / "sales_totals.py"
+        script = ROOT / "jobs" / "sales_totals.py"
         process = subprocess.Popen(
             ["spark-submit", script, folder, "--available-now"],
             stdout=out,

@@ -15,11 +15,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import hashtag_trends
-import posts_server
 import pytest
 from conftest import missing, running
-from posts_server import TOKEN, PostsServer, Site, streaming, tweet
 from pyspark.sql import functions as F
+from support import posts_server
+from support.posts_server import TOKEN, PostsServer, Site, streaming, tweet
 
 from sparkstream_kit import jobflags, sinks, sources, start
 from sparkstream_kit.cli import main

@@ -7,12 +7,11 @@ import json
 import socket
 import subprocess
 import urllib.request
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import postgresql
 import pytest
-from conftest import command, environment
+from conftest import ROOT, command, environment
+from support import postgresql
 
 from sparkstream_kit import feeds, get_session, schemas, sinks, sources, start
 from sparkstream_kit.cli import main
@@ -21,10 +20,11 @@ from sparkstream_kit.errors import InvalidInputError, KitError, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from pyspark.sql import SparkSession
 
-JOBS = sorted(path.stem for path in (Path(__file__).parent.parent / "jobs").glob("*.py"))
+JOBS = sorted(path.stem for path in (ROOT / "jobs").glob("*.py"))
 URL = "postgresql://kit:hush@host/db"
 
 # --- the texts

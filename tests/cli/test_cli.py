@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import ROOT
 
 from sparkstream_kit.cli import main
 from sparkstream_kit.cli.app import _app
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 LIMIT = 30  # seconds that a test waits for what takes less than one
 COMMAND = [sys.executable, "-c", "from sparkstream_kit.cli import main; import sys; sys.exit(main())"]
-ROOT = Path(__file__).parent.parent
 
 
 def run(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from conftest import command, environment
-from test_connect import attached
+from server.test_connect import attached
 
 import sparkstream_kit
 from sparkstream_kit import checkpoints, cli

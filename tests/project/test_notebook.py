@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import nbformat
 import pytest
+from conftest import ROOT
 from ipykernel.kernelspec import write_kernel_spec
 from nbclient import NotebookClient
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("notebook")]
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = ROOT / "examples"
 
 # The only line on standard error: Java's own launcher writes it before anything of Spark runs.
 LAUNCHER = "WARNING: Using incubator modules: jdk.incubator.vector"

@@ -17,7 +17,7 @@ import pytest
 from conftest import environment
 from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import functions as F
-from sink_streams import finish, forget_commit, three_batches, totals
+from support.sink_streams import finish, forget_commit, three_batches, totals
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.checkpoints import rewind
