@@ -195,7 +195,8 @@ def reloading(
             spark = batch.sparkSession
             if location is None or batch_id is None:
                 return with_table(batch, read(spark), on=on, how=how)
-            what, copies = f"table {name}", folder_for(location, f"table {name}", f"tables/{name}")
+            what = f"table {name}"
+            copies = folder_for(location, what, f"tables/{name}")
             version = pinned(spark, location, batch_id, what, lambda: _copied(read(spark), copies))
             used = {version, *versions_in_use(spark, location, what)}
             for path in copies.iterdir():
@@ -249,14 +250,14 @@ def _keys(sides: dict[str, DataFrame], on: str | Sequence[str]) -> list[tuple[st
     names = [on] if isinstance(on, str) else list(on)
     if not names:
         raise InvalidInputError("on is an empty list; give the name of a column that both sides have")
-    found = [tuple(find_column(frame, name, side=side) for side, frame in sides.items()) for name in names]
     (first, left), (second, right) = sides.items()
+    found = [(find_column(left, name, side=first), find_column(right, name, side=second)) for name in names]
     for ours, theirs in found:
         one, other = left.schema[ours].dataType, right.schema[theirs].dataType
         if one != other and not (isinstance(one, T.NumericType) and isinstance(other, T.NumericType)):
             kinds = f"{one.simpleString()} in {first} and {other.simpleString()} in {second}"
             raise InvalidInputError(f"key {ours} is {kinds}; cast one of them to the type of the other")
-    return [(ours, theirs) for ours, theirs in found]
+    return found
 
 
 def _refuse_clash(sides: dict[str, DataFrame], keys: list[tuple[str, str]]) -> None:

@@ -373,7 +373,7 @@ def infer(
 
 
 def to_code(schema: T.StructType) -> str:
-    """Return Python source that sets `SCHEMA` to an equal schema, one column a line, with PySpark alone.
+    """Return Python source that sets `SCHEMA` to an equal schema; it needs PySpark alone.
 
     Args:
         schema: the schema to write down.

@@ -66,7 +66,7 @@ class Checkpoint:
         states: the stateful operators.
         sizes: bytes by folder, the most first, without checksums.
         in_use: whether a query runs on it that the kit's `start` has started on this machine.
-        damage: why Spark could not go on from here, and the way out; None if it can.
+        damage: why Spark could not continue from here, and the way out; None if it can.
     """
 
     path: Path | str

@@ -121,7 +121,7 @@ def differences(old: str, new: str, *, caseless: bool = True) -> list[str]:
         caseless: whether `k` and `K` are one column, as they are unless `spark.sql.caseSensitive` is on.
 
     Returns:
-        One phrase a difference; none for equal fingerprints.
+        One phrase for each difference; none for equal fingerprints.
 
     Example:
         >>> differences("Aggregate [ProductKey#1], [ProductKey#1]", "Aggregate [State#1], [State#1]")

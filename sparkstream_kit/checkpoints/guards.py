@@ -70,7 +70,7 @@ def guard(
     allow_changed_query: bool = False,
     moved: Mapping[str | Path, str | Path] | None = None,
 ) -> Iterator[Guarded]:
-    """Check that a query may go on from a checkpoint, and lock it.
+    """Check that a query may continue from a checkpoint, and lock it.
 
     The query is started and noted in the `with` block: one that could not start has not changed whose
     checkpoint it is. After an error in the block the lock is released; a query that runs by then must have

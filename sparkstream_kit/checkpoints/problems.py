@@ -70,7 +70,7 @@ def check(path: str | Path) -> list[Problem]:
 
 
 def damage(path: str | Path, *, whole: bool = False) -> str | None:
-    """Say in one line why Spark could not go on from a checkpoint, or return None.
+    """Say in one line why Spark could not continue from a checkpoint, or return None.
 
     Args:
         path: the checkpoint, which need not exist yet. On a path that is not local nothing is looked at.
@@ -108,7 +108,7 @@ def newest_whole(root: Path) -> int | None:
 
 
 def obstacle(root: Path, batch: int) -> DamagedError | None:
-    """Return why Spark could not go on from the end of a batch, or None."""
+    """Return why Spark could not continue from the end of a batch, or None."""
     try:
         layout.unchanged(layout.commit, root / "commits" / str(batch))
         _whole_plan(root, batch)

@@ -153,8 +153,8 @@ def _check_batch(root: Path, to: int) -> None:
     gone = [file for file in pending(root, to) if file.gone]
     if gone:
         raise InvalidInputError(
-            f"{refused}: {count(len(gone), 'input file')} that would come again cannot be had, first "
-            f"{gone[0].path}, which has gone; put it back, or rewind to a later batch"
+            f"{refused}: input that would come again has gone ({count(len(gone), 'file')}, first "
+            f"{gone[0].path}); put it back, or rewind to a later batch"
         )
 
 

@@ -87,7 +87,7 @@ def of_registry(text: str) -> Schemas:
     return Schemas(url.rstrip("/"), login=login)
 
 
-def schema_of(number: int, schemas: Schemas) -> tuple[Any, str | None]:
+def schema_by_id(number: int, schemas: Schemas) -> tuple[Any, str | None]:
     """Return a schema that fastavro has parsed; else None, and why there is none.
 
     Raises:

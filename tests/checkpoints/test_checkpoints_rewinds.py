@@ -334,8 +334,8 @@ def test_input_that_has_gone_is_refused_before_its_rows_are_lost(
     finally:
         (tmp_path / "away").rename(file)
     assert str(caught.value) == (
-        f"{checkpoint} cannot be rewound to batch 2: 1 input file that would come again cannot be had, first "
-        f"{file}, which has gone; put it back, or rewind to a later batch"
+        f"{checkpoint} cannot be rewound to batch 2: input that would come again has gone (1 file, first "
+        f"{file}); put it back, or rewind to a later batch"
     )
 
 
