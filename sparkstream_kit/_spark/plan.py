@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparkstream_kit._spark.session import is_connect
 from sparkstream_kit._spark.settings import in_force
-from sparkstream_kit.errors import KitError
+from sparkstream_kit.errors import KitError, said_by_spark
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,7 +98,7 @@ def refused(error: AnalysisException, mode: str) -> str:
     for words, fix in _FIXES.items():
         if re.search(words, text):
             return f"mode {mode} {fix}"
-    return re.sub(r"^\[[\w.]+\] | SQLSTATE: \w+|[;.]$", "", text.strip().split("\n")[0])
+    return said_by_spark(error)
 
 
 def inputs(frame: DataFrame) -> list[str]:

@@ -14,7 +14,7 @@ from sparkstream_kit import _dry_run
 from sparkstream_kit._spark.files import are_elsewhere, locate
 from sparkstream_kit._spark.session import other_master
 from sparkstream_kit._spark.settings import in_force
-from sparkstream_kit.checkpoints import _at_hand, _records, endings, losses, origins, topics
+from sparkstream_kit.checkpoints import _at_hand, _records, endings, layout, losses, origins, topics
 from sparkstream_kit.checkpoints._plans import file_paths, time_zone
 from sparkstream_kit.checkpoints.fingerprints import differences, fingerprint
 from sparkstream_kit.checkpoints.locks import Lock, lock
@@ -71,7 +71,7 @@ def guard(
     allow_changed_query: bool = False,
     moved: Mapping[str | Path, str | Path] | None = None,
 ) -> Iterator[Guarded]:
-    """Check that a query may go on from a checkpoint, and lock it.
+    """Check that a query may continue from a checkpoint, and lock it.
 
     The query is started and noted in the `with` block: one that could not start has not changed whose
     checkpoint it is. After an error in the block the lock is released; a query that runs by then must have
@@ -232,8 +232,8 @@ def _check_query(
     allow_changed_query: bool,
 ) -> None:
     """Refuse a checkpoint of a different query."""
-    settings, name = _records.last_settings(logs), query["name"]
-    if settings is None:
+    plan, name = layout.last_plan(logs), query["name"]
+    if plan is None:  # no batch was ever planned
         return
     if kept is None:
         _log.warning(
@@ -249,7 +249,7 @@ def _check_query(
             "start(…, allow_changed_query=True)"
         )
     if query["fingerprint"]:
-        _say_what_stays(spark, checkpoint.text, name, settings)
+        _say_what_stays(spark, checkpoint.text, name, plan.conf)
 
 
 def _differences(spark: SparkSession, kept: dict[str, Any], query: dict[str, Any]) -> list[str]:

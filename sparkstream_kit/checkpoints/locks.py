@@ -20,7 +20,7 @@ from sparkstream_kit import _dry_run, _waiting
 from sparkstream_kit._spark import lockfile
 from sparkstream_kit._spark.query import is_active
 from sparkstream_kit.checkpoints import _held
-from sparkstream_kit.checkpoints.layout import left_running
+from sparkstream_kit.checkpoints.layout import KIT, left_running
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def lock(spark: SparkSession, location: Location, name: str) -> Lock | None:
     """
     if location.folder is None:
         return None
-    path = location.folder / "sparkstream-kit" / "lock"
+    path = location.folder / KIT / "lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as err:
