@@ -304,13 +304,13 @@ def test_a_query_that_hangs_without_a_function_is_not_put_down_to_one(
     (tmp_path / "metadata").write_text('{"id":"00000000-0000-0000-0000-000000000000"}')
     (tmp_path / "offsets").mkdir()
     os.mkfifo(tmp_path / "offsets" / "0")
-    writer = endless(spark).writeStream.format("noop").queryName("hangs")
+    writer = endless(spark).writeStream.format("noop").queryName("waits")
     query = writer.option("checkpointLocation", str(tmp_path)).start()
     try:
         with pytest.raises(QueryFailed) as failed:
             run(query, run_for=1)
         assert str(failed.value) == (
-            "query hangs failed: it did not stop, because Spark still waits, as for a source that does not "
+            "query waits failed: it did not stop, because Spark still waits, as for a source that does not "
             "answer (it says: Initializing sources); it ends with this process"
         )
     finally:
@@ -731,7 +731,7 @@ def test_queries_that_are_only_started_leave_nothing_behind(
         sink = sinks.latest("latest")
         query = start(frame, sink, name="words", mode="complete", checkpoint=checkpoint, availableNow=True)
         query.awaitTermination()
-    assert asking.mode(query) == "complete", "it is known for as long as somebody has the query"
+    assert asking.started(query).mode == "complete", "it is known for as long as somebody has the query"
     del query, frame
     start(words, sink, name="words", mode="complete", availableNow=True).awaitTermination()
 
