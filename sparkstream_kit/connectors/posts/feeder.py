@@ -19,10 +19,10 @@ from functools import partial
 from queue import Empty, Queue
 from sqlite3 import Error as DatabaseError
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from sparkstream_kit.connectors.posts.address import Token, check_url
-from sparkstream_kit.connectors.posts.again import timeline_of, wait_after
+from sparkstream_kit.connectors.posts.again import backfill_of, timeline_of, wait_after
 from sparkstream_kit.connectors.posts.defaults import EVERY, STALL
 from sparkstream_kit.connectors.posts.intake import Intake
 from sparkstream_kit.connectors.posts.spool import Spool
@@ -241,7 +241,8 @@ class Feeder:
     def _follow(self, stream: Stream) -> None:
         """Hand on what a connection brings until it ends."""
         fetches = bool(self._timeline and self._recent)
-        self._do(self._intake.opened, resumes=self._resumes(), fetches=fetches)
+        resumes = math.inf if self._event else backfill_of(self._url)
+        self._do(self._intake.opened, resumes=resumes, fetches=fetches)
         if fetches:
             # The highest ids but some: among the last to come may be one from hours ago.
             highest = sorted(self._recent, key=by_age)[-_OVERLAP:]
@@ -258,14 +259,6 @@ class Feeder:
             # once the stream has brought something.
             if self._behind and ((is_post and not self._failed) or time.monotonic() >= self._ask_at):
                 self._catch_up(to_end=is_post)
-
-    def _resumes(self) -> float:
-        """Return of how many seconds without a connection the stream itself brings what was missed."""
-        if self._event:
-            return math.inf
-        query = {name.lower(): value for name, value in parse_qsl(urlsplit(self._url).query)}
-        minutes = query.get("backfill_minutes", query.get("backfillminutes", ""))
-        return 60.0 * int(minutes) if minutes.isdecimal() else 0.0
 
     def _catch_up(self, *, to_end: bool = False) -> None:
         """Read the timeline from where it was left.
