@@ -13,6 +13,7 @@ from pyspark.errors import PySparkException
 from sparkstream_kit import _dry_run
 from sparkstream_kit._spark.files import are_elsewhere, locate
 from sparkstream_kit._spark.session import other_master
+from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.checkpoints import _at_hand, _records, endings, layout, losses, origins, topics
 from sparkstream_kit.checkpoints._plans import file_paths, time_zone
 from sparkstream_kit.checkpoints.fingerprints import differences, fingerprint
@@ -127,7 +128,7 @@ def guard(
                 if noted != kept:
                     _records.write_query(spark, checkpoint, noted)
 
-            with _fitting_file_manager(spark, checkpoint), _explained(logs):
+            with in_force(spark, _file_manager(spark, checkpoint)), _explained(logs):
                 yield Guarded(held, logs, note)
     except BaseException:
         if held is not None:
@@ -207,24 +208,18 @@ def _check_inputs(
         _log.warning("query %s: %s", name, line)
 
 
-@contextmanager
-def _fitting_file_manager(spark: SparkSession, checkpoint: Location) -> Iterator[None]:
+def _file_manager(spark: SparkSession, checkpoint: Location) -> dict[str, None]:
     """Leave a checkpoint on another file system to Spark's own way of writing, whatever the profile has."""
     given = str(spark.conf.get(_FILE_MANAGER, ""))
     only_local = given.endswith(".FileSystemBasedCheckpointFileManager")
     if not only_local or checkpoint.folder is not None or are_elsewhere(spark):
-        yield
-        return
+        return {}
     _log.warning(
         "checkpoint %s is not on a local disk: it is written in Spark's own way, and not by %s",
         checkpoint.text,
         _FILE_MANAGER,
     )
-    spark.conf.unset(_FILE_MANAGER)
-    try:
-        yield
-    finally:
-        spark.conf.set(_FILE_MANAGER, given)
+    return {_FILE_MANAGER: None}
 
 
 def _check_query(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from sparkstream_kit import _explained, _packages, checkpoints
 from sparkstream_kit import server as serving
-from sparkstream_kit._files import cache_folder
+from sparkstream_kit._files import cache_folder, pyspark_version
 from sparkstream_kit.cli import doctor, projects
 from sparkstream_kit.cli.common import flag as _flag
 from sparkstream_kit.cli.common import say as _say
@@ -190,7 +190,7 @@ def _connectors(
 
     spark-submit $(sparkstream connectors kafka) job.py
     """
-    spark = importlib.metadata.version("pyspark")
+    spark = pyspark_version()
     if names:
         typer.echo(shlex.join(_packages.arguments(names, spark)))
         return
