@@ -7,16 +7,17 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 
-def attributes(package: str, homes: Mapping[str, str]) -> Callable[[str], object]:
+def attributes(package: str, modules: Mapping[str, Sequence[str]]) -> Callable[[str], object]:
     """Return a package's `__getattr__`.
 
     Args:
         package: the package.
-        homes: the full name of the module of each of its names.
+        modules: by the full name of each module, which of the package's names it has.
     """
+    homes = {name: module for module, names in modules.items() for name in names}
 
     def __getattr__(name: str) -> object:  # noqa: N807 - what Python calls
         if name not in homes:

@@ -34,10 +34,12 @@ def in_driver(spark: SparkSession, batch: DataFrame) -> DataFrame | None:
     return _of_java(spark, java.collectAsList(), batch)
 
 
-def none_of(frame: DataFrame) -> DataFrame | None:
-    """Return a frame of no rows with the columns of `frame`, without a job; None on Spark Connect."""
+def none_of(frame: DataFrame) -> DataFrame:
+    """Return a frame of no rows with the columns of `frame`, without a job."""
     spark: Any = frame.sparkSession
-    return None if is_connect(spark) else _of_java(spark, spark._jvm.java.util.ArrayList(), frame)
+    if is_connect(spark):
+        return cast("DataFrame", spark.createDataFrame([], frame.schema))
+    return _of_java(spark, spark._jvm.java.util.ArrayList(), frame)
 
 
 def _of_java(spark: SparkSession, rows: Any, like: DataFrame) -> DataFrame:

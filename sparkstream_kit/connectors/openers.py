@@ -1,20 +1,22 @@
-"""What sinks with a ledger share: how a query is known, and the check of `how` and `keys`."""
+"""What sinks with a ledger share: `how` and `keys`, how a query is known, and what they refuse."""
 
 from __future__ import annotations
 
+import logging
 import uuid
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from pyspark.sql import types as T
+
 from sparkstream_kit._spark.batch import id_in_checkpoint, id_of_batch
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.errors import InvalidInputError, reject_unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from pyspark.sql import DataFrame
-    from pyspark.sql.types import StructType
 
     from sparkstream_kit._spark.batch import Write
     from sparkstream_kit._spark.files import Location
@@ -22,7 +24,19 @@ if TYPE_CHECKING:
     # Takes the query's id, its checkpoint for messages, the rows, and the batch's number.
     _WriteOfQuery = Callable[[str, str | None, DataFrame, int], None]
 
-__all__ = ["check_keys", "import_arrow", "known_as", "opener"]
+__all__ = [
+    "check_row_keys",
+    "import_arrow",
+    "mode_for",
+    "open_target",
+    "other_driver",
+    "pass_over",
+    "types_in",
+]
+
+_MODES = {"append": "append", "upsert": "update", "replace": "complete"}
+
+_log = logging.getLogger(__name__)
 
 
 def import_arrow() -> None:
@@ -35,51 +49,66 @@ def import_arrow() -> None:
         import_module(needed)
 
 
-def check_keys(sink: str, target: str, how: str, keys: Sequence[str]) -> None:
-    """Refuse keys without an upsert, and an upsert without keys.
+def mode_for(
+    sink: str, target: str, how: str, keys: Sequence[str], ways: Sequence[str] = tuple(_MODES)
+) -> str:
+    """Return the output mode for a way to write (`how`).
+
+    Raises:
+        InvalidInputError: a way that the sink does not have, keys without an upsert, or an upsert without
+            keys.
 
     Example:
-        >>> check_keys("delta", "'out/totals'", "upsert", [])
+        >>> mode_for("delta", "'out/totals'", "upsert", ["shop"])
+        'update'
+        >>> mode_for("delta", "'out/totals'", "upsert", [])
         Traceback (most recent call last):
         ...
         sparkstream_kit.errors.InvalidInputError: delta: how='upsert' and keys belong together: ...
     """
+    reject_unknown("way to write (how=)", [how], ways)
     if (how == "upsert") != bool(keys):
         raise InvalidInputError(
             f"{sink}: how='upsert' and keys belong together: {sink}({target}, how='upsert', keys=['shop']); "
             f"given: how={how!r}, keys={list(keys)}"
         )
+    return _MODES[how]
 
 
-def known_as(frame: DataFrame, location: Location | None) -> tuple[str | None, str | None]:
-    """Return a query's id, which is None before its first start, and the same id if no checkpoint keeps it.
+def types_in(kind: T.DataType) -> Iterator[T.DataType]:
+    """Yield a type of a column, and all types within it."""
+    yield kind
+    inner: list[T.DataType] = []
+    if isinstance(kind, T.StructType):
+        inner = [field.dataType for field in kind.fields]
+    elif isinstance(kind, T.ArrayType):
+        inner = [kind.elementType]
+    elif isinstance(kind, T.MapType):
+        inner = [kind.keyType, kind.valueType]
+    for each in inner:
+        yield from types_in(each)
 
-    A query without a checkpoint is a new one at each start, so that any new id will do.
-    """
-    if location is None:
-        new = str(uuid.uuid4())
-        return new, new
-    return id_in_checkpoint(frame.sparkSession, location), None
 
-
-def opener(
-    prepare: Callable[[StructType, str | None], None], write: _WriteOfQuery
-) -> Callable[[DataFrame, Location | None], Write]:
-    """Return `Sink.open` of a sink that writes the batches of a query by the query's id.
+def open_target(
+    prepare: Callable[[DataFrame, str | None], None],
+    write: _WriteOfQuery,
+    frame: DataFrame,
+    location: Location | None,
+) -> Write:
+    """Open a sink that writes the batches of a query by the query's id; for `Sink.open`.
 
     Args:
-        prepare: is called when the query starts, with the columns and the id; None before the first start.
+        prepare: is called when the query starts, with its rows and its id; None before the first start.
         write: is called for each batch, on Spark Connect in another process.
+        frame: the query's rows, or its first batch if it was started without `start`.
+        location: the query's checkpoint.
     """
-
-    def open_target(frame: DataFrame, location: Location | None) -> Write:
-        if not frame.isStreaming:  # a query without `start`: its first batch says which query it is
-            return partial(_write, write, None, None)
-        query, known = known_as(frame, location)
-        prepare(frame.schema, query)
-        return partial(_write, write, location, known)
-
-    return open_target
+    known = None
+    if frame.isStreaming:
+        # Without a checkpoint it is a new query at each start.
+        known = str(uuid.uuid4()) if location is None else None
+        prepare(frame, known if location is None else id_in_checkpoint(frame.sparkSession, location))
+    return partial(_write, write, location, known)
 
 
 def _write(
@@ -87,3 +116,32 @@ def _write(
 ) -> None:
     checkpoint = None if location is None else location.text
     write(known or id_of_batch(batch, location), checkpoint, batch, batch_id)
+
+
+def pass_over(batch: DataFrame, batch_id: int, where: str) -> None:
+    """Read a batch that the target has already: a stateful query fails when its batch is not read."""
+    _log.info("batch %d is in %s already", batch_id, where)
+    batch.write.format("noop").mode("append").save()
+
+
+def check_row_keys(
+    where: str, keys: Sequence[str], batch_id: int, *, null: bool = False, twice: bool = False
+) -> None:
+    """Refuse keys that do not tell the rows of a batch apart.
+
+    Raises:
+        InvalidInputError: a key is null, which equals nothing, or two rows have the same, of which one would
+            be lost.
+    """
+    named = f"batch {batch_id} for {where}: key {', '.join(keys)}"
+    if null:
+        raise InvalidInputError(f"{named} is null; fill it with F.coalesce, or leave such rows out")
+    if twice:
+        raise InvalidInputError(f"{named} is the same in two rows; use the columns that the query groups by")
+
+
+def other_driver(batch_id: int) -> InvalidInputError:
+    """Return the refusal of a batch that a second driver of the query writes, too."""
+    return InvalidInputError(
+        f"batch {batch_id} was written by another driver of this query in the meantime; stop one of them"
+    )

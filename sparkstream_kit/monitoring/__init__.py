@@ -15,4 +15,4 @@ if TYPE_CHECKING:
 
 __all__ = ["live"]
 
-__getattr__ = attributes(__name__, {"live": "sparkstream_kit.monitoring.cells"})
+__getattr__ = attributes(__name__, {"sparkstream_kit.monitoring.cells": ["live"]})

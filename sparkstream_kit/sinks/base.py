@@ -94,14 +94,15 @@ class Sink:
         """
         check(Sink.taking, locals())
         check_writes_batches(self, "taking()")
+
+        def open_part(frame: DataFrame, location: Location | None) -> Write:
+            take = part.open(location) if isinstance(part, Part) else lambda batch, _batch_id: part(batch)
+            write = opened(self, take(frame, None), location)
+            return lambda batch, batch_id: write(take(batch, batch_id), batch_id)
+
         if isinstance(part, Part):
             # Neither views nor rows in real time know a batch's id.
-            return replace(self, open=_open_part(self, part), realtime=None, views={})
-
-        def open_part(frame: DataFrame, location: Location | None) -> Write | None:
-            write = opened(self, part(frame), location)
-            return lambda batch, batch_id: write(part(batch), batch_id)
-
+            return replace(self, open=open_part, realtime=None, views={})
         views = {view: _after(part, shown) for view, shown in self.views.items()}
         realtime = None if self.realtime is None else _after(part, self.realtime)
         return replace(self, open=open_part, realtime=realtime, views=views)
@@ -118,15 +119,6 @@ class Part:
     """
 
     open: Callable[[Location | None], Callable[[DataFrame, int | None], DataFrame]]
-
-
-def _open_part(sink: Sink, part: Part) -> Callable[[DataFrame, Location | None], Write]:
-    def open_part(frame: DataFrame, location: Location | None) -> Write:
-        take = part.open(location)
-        write = opened(sink, take(frame, None), location)
-        return lambda batch, batch_id: write(take(batch, batch_id), batch_id)
-
-    return open_part
 
 
 def _after(

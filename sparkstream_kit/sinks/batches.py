@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import reduce
 from typing import TYPE_CHECKING
 
 from sparkstream_kit import _files
@@ -156,7 +155,7 @@ def together(
     """
     for sink in sinks:
         check_writes_batches(sink, f"{call}()")
-    modes = reduce(lambda common, sink: [m for m in common if m in sink.modes], sinks, list(MODES))
+    modes = [mode for mode in MODES if all(mode in sink.modes for sink in sinks)]
     if not modes:
         asked = "; ".join(f"{sink.kind} supports {', '.join(sink.modes)}" for sink in sinks)
         raise InvalidInputError(f"{call}(): no output mode fits all sinks: {asked}; start two queries")

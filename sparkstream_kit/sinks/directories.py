@@ -114,13 +114,10 @@ def _without_rename(path: str) -> InvalidInputError:
 
 
 def _refuse_another_query(there: Folder, place: str, names: Iterable[str], query: str | None) -> None:
-    owner = there.read(_MARKER)
-    owner = None if owner is None else owner.strip()
-    if owner is not None and owner == query:
-        return
-    if owner is not None:
+    owner = (there.read(_MARKER) or "").strip()
+    if owner and owner != query:
         whose = f"was written by another query ({owner}); start on that query's checkpoint"
-    elif any(_is_somebodys(there, name) for name in names):
+    elif not owner and any(_is_somebodys(there, name) for name in names):
         whose = "has files that no query of the kit has written"
     else:
         return

@@ -10,9 +10,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from pyspark.errors import AnalysisException
-
-from sparkstream_kit._files import escaped
 from sparkstream_kit._spark import files
 from sparkstream_kit.errors import InvalidInputError
 
@@ -45,7 +42,8 @@ def check(spark: SparkSession, what: str, folder: Location, checkpoint: Location
     names = files.names(spark, folder)
     if names is None:
         is_new = files.through_spark(spark, f"{checkpoint}/offsets") is None
-        if is_new and _has_files(spark, folder.text):
+        found = files.through_spark(spark, folder.text, below=True) if is_new else None
+        if found is not None and found.inputFiles():  # of any format, and without a job
             raise _of_others(what, "has files already")
         return
     written = _newest(files.names(spark, folder, _LOG))
@@ -82,14 +80,3 @@ def _newest(names: Iterable[str] | None) -> int:
         (int(name.split(".")[0]) for name in names or () if re.fullmatch(r"\d+(\.compact)?", name)),
         default=-1,
     )
-
-
-def _has_files(spark: SparkSession, folder: str) -> bool:
-    try:
-        # Of any format, and without a job.
-        reader = spark.read.format("binaryFile").option("recursiveFileLookup", "true")
-        return bool(reader.load(escaped(folder)).inputFiles())
-    except AnalysisException as err:
-        if err.getCondition() != "PATH_NOT_FOUND":
-            raise
-        return False

@@ -54,8 +54,7 @@ def latest(table: str) -> Sink:
         spark = session_with_views(frame)
         kept = _kept_at(location, table)
         lines = [] if kept is None else _lines(kept, table, frame.columns)
-        before = None if lines else none_of(frame)
-        shown = _parsed(spark, lines, frame.schema) if before is None else before
+        shown = _parsed(spark, lines, frame.schema) if lines else none_of(frame)
         if _dry_run.making():
             shown.createOrReplaceTempView(table)
 

@@ -44,14 +44,14 @@ def pinned(
             damaged.
     """
     there = _checkpoint(spark, location, what)
-    found = _read(there, str(batch_id)) or {}
+    found = _read(there, batch_id) or {}
     if what not in found:
         found[what] = choose()
         there.write(f"{_PINS}/{batch_id}", json.dumps(found))
         oldest = first_kept(spark, location)
-        for name in there.names(_PINS):
-            if name.isdecimal() and int(name) < oldest:
-                there.remove(f"{_PINS}/{name}")
+        for batch in _batches(there, _PINS):
+            if batch < oldest:
+                there.remove(f"{_PINS}/{batch}")
     return found[what]
 
 
@@ -81,17 +81,21 @@ def folder_for(location: Location, what: str, name: str) -> Path:
 
 def first_kept(spark: SparkSession, location: Location) -> int:
     """Return the oldest batch whose commit is in a checkpoint; no batch before it can come again."""
-    names = _checkpoint(spark, location, "a checkpoint").names("commits")
-    return min((int(name) for name in names if name.isdecimal()), default=0)
+    return min(_batches(_checkpoint(spark, location, "a checkpoint"), "commits"), default=0)
 
 
 def versions_in_use(spark: SparkSession, location: Location, what: str) -> set[str]:
     """Return the versions of `what` that batches have, which may come again."""
     there = _checkpoint(spark, location, what)
-    return {(_read(there, name) or {}).get(what, "") for name in there.names(_PINS) if name.isdecimal()}
+    return {(_read(there, batch) or {}).get(what, "") for batch in _batches(there, _PINS)}
 
 
-def _read(there: Folder, batch: str) -> dict[str, str] | None:
+def _batches(there: Folder, name: str) -> list[int]:
+    """Return the batches that have a file in a folder of a checkpoint."""
+    return [int(each) for each in there.names(name) if each.isdecimal()]
+
+
+def _read(there: Folder, batch: int) -> dict[str, str] | None:
     try:
         text = there.read(f"{_PINS}/{batch}")
         return None if text is None else dict(json.loads(text))

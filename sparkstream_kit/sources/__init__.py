@@ -35,17 +35,11 @@ __all__ = [
 __getattr__ = attributes(
     __name__,
     {
-        "csv": "sparkstream_kit.sources.files",
-        "delta": "sparkstream_kit.connectors.delta.source",
-        "json": "sparkstream_kit.sources.files",
-        "kafka": "sparkstream_kit.connectors.kafka.source",
-        "kinesis": "sparkstream_kit.connectors.kinesis.source",
-        "orc": "sparkstream_kit.sources.files",
-        "parquet": "sparkstream_kit.sources.files",
-        "posts": "sparkstream_kit.connectors.posts.source",
-        "rate": "sparkstream_kit.sources.builtin",
-        "socket_lines": "sparkstream_kit.sources.builtin",
-        "table": "sparkstream_kit.sources.builtin",
-        "text": "sparkstream_kit.sources.files",
+        "sparkstream_kit.connectors.delta.source": ["delta"],
+        "sparkstream_kit.connectors.kafka.source": ["kafka"],
+        "sparkstream_kit.connectors.kinesis.source": ["kinesis"],
+        "sparkstream_kit.connectors.posts.source": ["posts"],
+        "sparkstream_kit.sources.builtin": ["rate", "socket_lines", "table"],
+        "sparkstream_kit.sources.files": ["csv", "json", "orc", "parquet", "text"],
     },
 )

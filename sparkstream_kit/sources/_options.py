@@ -1,4 +1,4 @@
-"""The options that Spark's own sources know; Spark ignores any other without a word.
+"""What sources check in their arguments: numbers, times, and options, of which Spark ignores unknown ones.
 
 https://spark.apache.org/docs/latest/sql-data-sources.html and the options that Spark 4.2 registers.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sparkstream_kit.errors import InvalidInputError
@@ -14,7 +15,7 @@ from sparkstream_kit.errors import InvalidInputError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["check"]
+__all__ = ["check", "check_number", "moment"]
 
 _log = logging.getLogger(__name__)
 
@@ -87,6 +88,24 @@ def check(source: str, given: Iterable[str], keywords: Iterable[str]) -> None:
         _log.warning(
             "sources.%s(): Spark 4.2 has no option %s for it, and ignores what it does not know", source, name
         )
+
+
+def check_number(name: str, number: int | None) -> None:
+    """Refuse a number of rows or files that is less than 1; None is no limit."""
+    if number is not None and number < 1:
+        raise InvalidInputError(f"{name} must be 1 or more, not {number}")
+
+
+def moment(starting: datetime) -> float:
+    """Return the time at which a source starts, in seconds since 1970; without a time zone it is in UTC.
+
+    Raises:
+        InvalidInputError: it is yet to come.
+    """
+    at = starting if starting.tzinfo else starting.replace(tzinfo=UTC)
+    if at > datetime.now(UTC):
+        raise InvalidInputError(f"starting is {starting}, which is yet to come; give starting='latest'")
+    return at.timestamp()
 
 
 def _plain(name: str) -> str:

@@ -34,8 +34,7 @@ def rate(spark: SparkSession, *, rows_per_second: int = 1, **options: Any) -> Da
         InvalidInputError: the rate is not positive, or an option is misspelt.
     """
     check(rate, locals())
-    if rows_per_second < 1:
-        raise InvalidInputError(f"rows_per_second must be 1 or more, not {rows_per_second}")
+    _options.check_number("rows_per_second", rows_per_second)
     _options.check("rate", options, ["rows_per_second"])
     return spark.readStream.format("rate").option("rowsPerSecond", rows_per_second).options(**options).load()
 

@@ -134,8 +134,7 @@ def _read(
     options: dict[str, Any],
 ) -> DataFrame:
     _options.check(file_format, options, ["max_files_per_trigger", "schema"])
-    if max_files is not None and max_files < 1:
-        raise InvalidInputError(f"max_files_per_trigger must be 1 or more, not {max_files}")
+    _options.check_number("max_files_per_trigger", max_files)
     columns = from_ddl(schema) if isinstance(schema, str) else schema
     if max_files is not None:
         options = _merged(options, {"maxFilesPerTrigger": max_files})

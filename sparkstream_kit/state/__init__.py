@@ -48,18 +48,9 @@ __all__ = [
 __getattr__ = attributes(
     __name__,
     {
-        "Alert": "sparkstream_kit.state.rules",
-        "Ewma": "sparkstream_kit.state.rules",
-        "Jump": "sparkstream_kit.state.rules",
-        "Often": "sparkstream_kit.state.rules",
-        "Rule": "sparkstream_kit.state.rules",
-        "Silent": "sparkstream_kit.state.rules",
-        "ZScore": "sparkstream_kit.state.rules",
-        "alert_when": "sparkstream_kit.state.alerts",
-        "as_of": "sparkstream_kit.state.values",
-        "last_by_key": "sparkstream_kit.state.values",
-        "once": "sparkstream_kit.state.late",
-        "running": "sparkstream_kit.state.values",
-        "split_late": "sparkstream_kit.state.late",
+        "sparkstream_kit.state.alerts": ["alert_when"],
+        "sparkstream_kit.state.late": ["once", "split_late"],
+        "sparkstream_kit.state.rules": ["Alert", "Ewma", "Jump", "Often", "Rule", "Silent", "ZScore"],
+        "sparkstream_kit.state.values": ["as_of", "last_by_key", "running"],
     },
 )

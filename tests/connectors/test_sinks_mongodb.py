@@ -208,34 +208,20 @@ def raw_texts(*values: bytes) -> pa.Array:
     return pa.array(values, pa.binary()).cast(pa.string(), safe=False)
 
 
-TOO_FINE = "mongodb: key v has microseconds, and MongoDB's times have milliseconds; truncate it"
-
-
 @pytest.mark.parametrize(
-    ("ddl", "column", "said"),
+    ("ddl", "column"),
     [
-        (
-            "v TIMESTAMP",
-            pa.array([1000, 1001], pa.timestamp("us", "UTC")),
-            f"{TOO_FINE}: F.date_trunc('millisecond', 'v')",
-        ),
-        (
-            "v STRING",
-            raw_texts(b"\\xff", b"\xff"),
-            "mongodb: key v has a text that is not UTF-8, which MongoDB",
-        ),
-        (
-            "v STRUCT<at: TIMESTAMP_NTZ>",
-            pa.array([{"at": 1}], pa.struct([("at", pa.timestamp("us"))])),
-            f"{TOO_FINE}: F.date_trunc('millisecond', …), or a text that is not UTF-8",
-        ),
+        ("v TIMESTAMP", pa.array([1000, 1001], pa.timestamp("us", "UTC"))),
+        ("v STRING", raw_texts(b"\\xff", b"\xff")),
+        ("v STRUCT<at: TIMESTAMP_NTZ>", pa.array([{"at": 1}], pa.struct([("at", pa.timestamp("us"))]))),
     ],
 )
-def test_a_key_that_would_be_changed_is_refused(ddl: str, column: pa.Array, said: str) -> None:
+def test_a_key_that_would_be_changed_is_refused(ddl: str, column: pa.Array) -> None:
     part = pa.RecordBatch.from_arrays([column], ["c0"])
-    with pytest.raises(InvalidInputError) as error:
+    with pytest.raises(
+        InvalidInputError, match=r"key v has a value .*date_trunc\('millisecond', 'v'\), .*base64"
+    ):
         list(documents.Encoder(parsed(ddl), ["v"]).documents(part))
-    assert str(error.value).startswith(said)
     assert len(list(documents.Encoder(parsed(ddl), ["n"]).documents(part))) == len(column)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import sys
 import urllib.request
 from contextlib import suppress
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pyspark
-from systems.daemons import Daemon, free_ports
+from systems.daemons import Daemon, free_ports, listens
 
 _HOST = "127.0.0.1"
 _SPARK = Path(pyspark.__file__).parent
@@ -32,10 +31,9 @@ class Cluster:
     def __init__(self, home: Path, *, workers: int = 2, cores: int = 1, memory: str = "1g") -> None:
         home.mkdir(parents=True, exist_ok=True)
         self.home = home
-        port, page = free_ports(2)
-        self.url = f"spark://{_HOST}:{port}"
+        self._port, page = free_ports(2)
+        self.url = f"spark://{_HOST}:{self._port}"
         self.web = f"{_HOST}:{page}"
-        self._address = (_HOST, port)
         quick = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
         env = {
             key: value
@@ -52,7 +50,7 @@ class Cluster:
         run = [str(_SPARK / "bin" / "spark-class")]
         package = "org.apache.spark.deploy"
         at = ["--host", _HOST, "--webui-port"]
-        master = [*run, f"{package}.master.Master", *at, str(page), "--port", str(port)]
+        master = [*run, f"{package}.master.Master", *at, str(page), "--port", str(self._port)]
         self.master = Daemon("master", master, home / "master.log", env)
         worker = [*run, f"{package}.worker.Worker", *at, "0", "-c", str(cores), "-m", memory]
         self.workers = [
@@ -63,14 +61,10 @@ class Cluster:
     def start(self) -> None:
         """Start what does not run, and wait until the master knows all workers."""
         self.master.start()
-        self.master.until(self._listens)
+        self.master.until(lambda: listens(self._port))
         for worker in self.workers:
             worker.start()
         self.master.until(lambda: len(self._alive()) >= len(self.workers))
-
-    def _listens(self) -> bool:
-        socket.create_connection(self._address, 1).close()
-        return True
 
     def _alive(self) -> list[Any]:
         with urllib.request.urlopen(f"http://{self.web}/json/", timeout=5) as answer:

@@ -115,7 +115,13 @@ def free_ports(number: int) -> list[int]:
     return ports
 
 
-def java() -> str:
-    """Return the Java that runs the servers, as Spark finds it."""
+def listens(port: int) -> bool:
+    """Say that somebody listens on a port of this machine; raise an OSError if nobody does."""
+    socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    return True
+
+
+def java(program: str = "java") -> str:
+    """Return a program of the Java that runs the servers, as Spark finds it."""
     home = os.environ.get("JAVA_HOME")
-    return f"{home}/bin/java" if home else "java"
+    return f"{home}/bin/{program}" if home else program

@@ -6,7 +6,7 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-from systems.daemons import Daemon, free_ports, java
+from systems.daemons import Daemon, free_ports, java, listens
 from systems.hadoop import LOG, SPARK_JARS
 
 if TYPE_CHECKING:
@@ -48,11 +48,7 @@ class Agent:
     def start(self) -> None:
         """Start it, and wait until it takes lines."""
         self.daemon.start()
-        self.daemon.until(self._listens)
-
-    def _listens(self) -> bool:
-        socket.create_connection(("127.0.0.1", self.port), 1).close()
-        return True
+        self.daemon.until(lambda: listens(self.port))
 
     def send(self, lines: Sequence[str]) -> None:
         """Send lines, and wait until its channel has each of them."""

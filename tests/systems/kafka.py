@@ -8,11 +8,8 @@ from __future__ import annotations
 import atexit
 import base64
 import functools
-import os
 import secrets
 import shutil
-import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -25,6 +22,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 from systems.conftest import jars
+from systems.daemons import Daemon, free_ports, java, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -139,10 +137,8 @@ class Broker:
     admin: AdminClient
 
     def __init__(self, jars: Path, *, secure: bool = False) -> None:
-        self._jars = jars
         self._home = Path(tempfile.mkdtemp(prefix="sparkstream-kafka-"))
-        self._process: subprocess.Popen[bytes] | None = None
-        port, controller, other = _free_ports(3)
+        port, controller, other = free_ports(3)
         self.servers, self.secure_servers = f"127.0.0.1:{port}", f"127.0.0.1:{other}"
         self.secure = Secure(self._home) if secure else None
         more = self.secure.settings(other) if self.secure else {}
@@ -161,6 +157,9 @@ class Broker:
         # What Kafka's own tool would write, in a Java of its own for a second.
         ids = f"version=1\nnode.id=1\ncluster.id={_id()}\ndirectory.id={_id()}\n"
         (self._home / "data" / "meta.properties").write_text(ids)
+        command = [java(), *_JAVA, f"-Dlog4j2.configurationFile={self._home}/log4j2.yaml", "-cp", f"{jars}/*"]
+        command += ["kafka.Kafka", str(self._home / "server.properties")]
+        self._daemon = Daemon("Kafka", command, self._home / "log")
         atexit.register(self.remove)
         self.start()
 
@@ -168,58 +167,32 @@ class Broker:
 
     def start(self) -> None:
         """Start the broker, unless it runs, and wait until it answers."""
-        if self._process is not None and self._process.poll() is None:
+        if self._daemon.runs:
             return
-        java = _java("java")
-        logging = f"-Dlog4j2.configurationFile={self._home}/log4j2.yaml"
-        command = [java, *_JAVA, logging, "-cp", f"{self._jars}/*", "kafka.Kafka"]
-        # Should this process be killed, the broker goes too.
-        tied = ["setpriv", "--pdeathsig=KILL"]
-        with (self._home / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [*tied, *command, self._home / "server.properties"],
-                cwd=self._home,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        self._wait_until_ready(self._process)
-
-    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
-        """Wait until all partitions have their leader again."""
+        self._daemon.start()
         self.admin = AdminClient({"bootstrap.servers": self.servers, **_QUIET})
-        end = time.monotonic() + _LIMIT
-        while True:
-            try:
-                found = self.admin.list_topics(timeout=1)
-                leaders = [
-                    part.leader for topic in found.topics.values() for part in topic.partitions.values()
-                ]
-                if found.brokers and -1 not in leaders:
-                    return
-            except KafkaException:
-                pass  # it does not listen yet
-            assert process.poll() is None, self.log()
-            assert time.monotonic() < end, f"not within {_LIMIT} s: Kafka ready\n{self.log()}"
-            time.sleep(0.05)  # between looks, within the limit
+        self._daemon.until(self._is_ready)
+
+    def _is_ready(self) -> bool:
+        """Say whether all partitions have their leader again."""
+        try:
+            found = self.admin.list_topics(timeout=1)
+        except KafkaException:  # it does not listen yet
+            return False
+        leaders = [part.leader for topic in found.topics.values() for part in topic.partitions.values()]
+        return bool(found.brokers) and -1 not in leaders
 
     def stop(self) -> None:
         """Stop the broker in good order."""
-        self._end(signal.SIGTERM)
+        self._daemon.stop()
 
     def kill(self) -> None:
         """Kill the broker, as a crash does."""
-        self._end(signal.SIGKILL)
-
-    def _end(self, number: signal.Signals) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(number)
-            self._process.wait(_LIMIT)
+        self._daemon.kill()
 
     def log(self) -> str:
         """Return what the broker has said."""
-        return (self._home / "log").read_text()
+        return self._daemon.log()
 
     def remove(self) -> None:
         """Kill the broker and remove its data."""
@@ -260,14 +233,12 @@ class Broker:
             done.result(_REQUEST)
 
     def _wait_for_partitions(self, name: str, total: int) -> None:
-        end = time.monotonic() + _LIMIT
-        while True:
+        def has_them() -> bool:
             found = self.admin.list_topics(timeout=_REQUEST).topics.get(name)
             leaders = [part.leader for part in found.partitions.values()] if found else []
-            if len(leaders) == total and -1 not in leaders:
-                return
-            assert time.monotonic() < end, f"not within {_LIMIT} s: topic {name} with {total} partitions"
-            time.sleep(0.02)  # between looks, within the limit
+            return len(leaders) == total and -1 not in leaders
+
+        until(has_them, lambda: f"topic {name} with {total} partitions", limit=_LIMIT)
 
     # --- records
 
@@ -356,28 +327,14 @@ def _record(message: Any) -> Record:
     return Record(*place, message.key(), message.value(), message.headers() or [])
 
 
-def _java(program: str) -> str:
-    home = os.environ.get("JAVA_HOME")
-    return f"{home}/bin/{program}" if home else program
-
-
 def _keytool(*args: str) -> None:
-    done = subprocess.run([_java("keytool"), *args], capture_output=True, text=True, check=False)
+    done = subprocess.run([java("keytool"), *args], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def _id() -> str:
     """Return a new id as Kafka writes them; one that began with a dash would look like a flag."""
     return "A" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
-
-
-def _free_ports(number: int) -> list[int]:
-    """Return ports that are free now, each another one."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 @functools.cache

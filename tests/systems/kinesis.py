@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.config import Config
 from systems.conftest import AWS_LOGIN, ROOT, jars
-from systems.daemons import Daemon, free_ports, until
+from systems.daemons import Daemon, free_ports, listens, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -55,11 +54,7 @@ class Server:
     def start(self) -> None:
         """Start it, and wait until it answers."""
         self._daemon.start()
-        self._daemon.until(self._answers)
-
-    def _answers(self) -> bool:
-        with socket.create_connection(("127.0.0.1", self._port), 1):
-            return True
+        self._daemon.until(lambda: listens(self._port))
 
     def stop(self) -> None:
         """End it; its streams go with it."""
@@ -79,7 +74,7 @@ class Server:
 
     def _listens(self) -> bool:
         try:
-            return self._answers()
+            return listens(self._port)
         except OSError:
             return False
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
-from systems.daemons import Daemon, free_ports
+from systems.daemons import Daemon, free_ports, listens
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,14 +43,10 @@ class S3:
     def start(self) -> None:
         """Start the server and make the bucket."""
         self._server.start()
-        self._server.until(self._answers)
+        self._server.until(lambda: listens(self._port))
         self._client().create_bucket(
             Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
         )
-
-    def _answers(self) -> bool:
-        socket.create_connection(("127.0.0.1", self._port), timeout=5).close()
-        return True
 
     def stop(self) -> None:
         """Stop the server."""

@@ -15,15 +15,10 @@ from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_d
 from deltalake.exceptions import CommitFailedError, DeltaError
 from pyspark.sql import types as T
 
+from sparkstream_kit._columns import quoted
 from sparkstream_kit.connectors import arrow
-from sparkstream_kit.connectors.delta.tables import (
-    OWNERS,
-    Commit,
-    ConflictError,
-    check_keys,
-    nullable,
-    quoted,
-)
+from sparkstream_kit.connectors.delta.tables import OWNERS, Commit, ConflictError, application, nullable
+from sparkstream_kit.connectors.openers import check_row_keys
 from sparkstream_kit.errors import InvalidInputError, KitError
 
 if TYPE_CHECKING:
@@ -83,7 +78,7 @@ class RustTable:
 
     def last_batch(self, query: str) -> int | None:
         """Return the last batch of a query, whoever has written it."""
-        return None if self._known is None else self._known.transaction_version(_application(query))
+        return None if self._known is None else self._known.transaction_version(application(query))
 
     def has_rows(self) -> bool:
         """Say whether it has rows."""
@@ -161,14 +156,10 @@ def set_back(folder: str, query: str, batch: int) -> None:
     _commit_alone(DeltaTable(folder), _properties(Commit(query, batch)))
 
 
-def _application(query: str) -> str:
-    return Commit(query, 0).application
-
-
 def _properties(commit: Commit) -> CommitProperties:
     return CommitProperties(
         custom_metadata={"userMetadata": commit.metadata},
-        app_transactions=[Transaction(commit.application, commit.batch)],
+        app_transactions=[Transaction(application(commit.query), commit.batch)],
     )
 
 
@@ -203,9 +194,10 @@ def _write(
 
 def _check_keys(rows: pa.Table, target: Target, commit: Commit) -> None:
     keys = rows.select(list(target.keys))
-    nulls = any(column.null_count for column in keys.columns)
+    null = any(column.null_count for column in keys.columns)
     counted = keys.group_by(keys.column_names).aggregate([([], "count_all")])["count_all"]
-    check_keys(target, commit, nulls=nulls, twice=pc.max(counted).as_py() > 1)
+    twice = pc.max(counted).as_py() > 1
+    check_row_keys(target.where, target.keys, commit.batch, null=null, twice=twice)
 
 
 def _merge(table: DeltaTable, rows: pa.Table, target: Target, properties: CommitProperties) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._spark.batch import id_of_batch
 from sparkstream_kit._spark.files import Location, locate, refuse_elsewhere, refuse_many_disks
 from sparkstream_kit._spark.session import shares_settings
 from sparkstream_kit.connectors import openers
@@ -25,12 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["delta"]
 
-_MODES = {"append": "append", "upsert": "update", "replace": "complete"}
 _WRITERS = ("auto", "spark", "delta-rs")
 _TRIES = 5  # for a commit that another writer was quicker with
 _JARS = "get_session(…, connectors=['delta'])"
-
-_log = logging.getLogger(__name__)
 
 
 def delta(
@@ -98,29 +92,26 @@ def delta(
         sparkstream_kit.errors.InvalidInputError: delta: how='upsert' and keys belong together: ...
     """
     check(delta, locals())
-    reject_unknown("way to write (how=)", [how], _MODES)
+    mode = openers.mode_for("delta", "'out/totals'", how, keys)
     reject_unknown("writer", [writer], _WRITERS)
     if (path is None) == (table is None):
         raise InvalidInputError(
             "delta: give a path or a table of the catalog: delta('out/totals') or delta(table='shop.totals')"
         )
-    openers.check_keys("delta", "'out/totals'", how, keys)
     if table is not None and writer == "delta-rs":
         raise InvalidInputError("delta: delta-rs knows no catalog; give the table's path, or writer='spark'")
-    asked = _Asked(None if path is None else str(path), table, writer, how)
     target = tables.Target(f"Delta table {path or table}", how, tuple(keys), merge_schema, take_over)
 
     def open_table(frame: DataFrame, location: Location | None) -> Write:
-        place = asked.at(frame.sparkSession)
-        if not frame.isStreaming:  # a query without `start`: its first batch says which query it is
-            return _Writer(target, place, None, None)
-        query, known = openers.known_as(frame, location)
-        tables.prepare(target, place.table(frame.sparkSession), frame.schema, query)
-        return _Writer(target, place, location, known)
+        spark = frame.sparkSession
+        by_spark = _is_sparks(spark, writer, how)
+        place = _place(spark, None if path is None else str(path), table, by_spark=by_spark)
+        batches = _Writer(target, place, table, by_spark=by_spark)
+        return openers.open_target(batches.prepare, batches.write, frame, location)
 
     return Sink(
         kind="delta",
-        modes=(_MODES[how],),
+        modes=(mode,),
         promise="exactly once",
         after_rewind="keeps a batch that comes with the same rows once; others it refuses, and says how to "
         "set the table back; a table restored from a backup of that moment goes on exactly once",
@@ -134,104 +125,99 @@ def delta(
 delta.__module__ = "sparkstream_kit.sinks"  # where users find it: messages name it so
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """The table and the writer as the user named them."""
+def _is_sparks(spark: SparkSession, writer: str, how: str) -> bool:
+    """Say whether Delta's writer for Spark writes in a session, and not delta-rs.
 
-    path: str | None
-    name: str | None
-    writer: str
-    how: str
-
-    def at(self, spark: SparkSession) -> _Place:
-        """Return where that is for a session, and who writes.
-
-        Raises:
-            InvalidInputError: the writer cannot be used there.
-            MissingExtraError: delta-rs is not installed.
-        """
-        extended = tables.is_extended(spark)
-        # Delta takes the transaction of a MERGE from the settings: other writes must not have them meanwhile.
-        fits = extended and not (self.how == "upsert" and shares_settings(spark))
-        writer = self.writer if self.writer != "auto" else "spark" if fits else "delta-rs"
-        location = None if self.path is None else locate(spark, self.path)
-        folder = location.folder if location else None
-        if writer == "spark":
-            if not extended:
-                raise InvalidInputError(
-                    f"delta: writer='spark' needs a session with Delta's extension: {_JARS}; it must be the "
-                    "first session of the process"
-                )
-            if not fits:
-                raise InvalidInputError(
-                    "delta: on Spark Connect writer='spark' cannot upsert: its transactions would get into "
-                    "other writes of the session; give writer='delta-rs' and a local folder"
-                )
-            if self.path is not None:
-                refuse_many_disks(spark, "delta", self.path)
-            # With its scheme: a path without one may be on another file system for Delta than for `locate`.
-            return _Place(writer, Location(f"file://{folder}", folder) if folder else location, self.name)
-        if location is None:
-            connect = "" if not extended else ", and to upsert no Spark Connect"
-            raise InvalidInputError(
-                f"delta: table {self.name} is in the catalog, which needs {_JARS}{connect}"
-            )
-        if folder is None:
-            refuse_elsewhere(spark, f"delta {self.path}", f"writer='spark' on a server with {_JARS}")
-            raise InvalidInputError(
-                f"delta {self.path}: delta-rs writes to local folders alone; for this one use {_JARS}"
-            )
-        return _Place(writer, location, None)
+    Raises:
+        InvalidInputError: it is asked for, and cannot be used there.
+    """
+    extended = tables.is_extended(spark)
+    # Delta takes the transaction of a MERGE from the settings: other writes must not have them meanwhile.
+    fits = extended and not (how == "upsert" and shares_settings(spark))
+    if writer == "spark" and not extended:
+        raise InvalidInputError(
+            f"delta: writer='spark' needs a session with Delta's extension: {_JARS}; it must be the "
+            "first session of the process"
+        )
+    if writer == "spark" and not fits:
+        raise InvalidInputError(
+            "delta: on Spark Connect writer='spark' cannot upsert: its transactions would get into "
+            "other writes of the session; give writer='delta-rs' and a local folder"
+        )
+    return fits and writer != "delta-rs"
 
 
-@dataclass(frozen=True)
-class _Place:
-    """A table, and its writer: what a batch needs, on Spark Connect in another process."""
+def _place(spark: SparkSession, path: str | None, table: str | None, *, by_spark: bool) -> Location | None:
+    """Return a table's folder; None for a table of the catalog.
 
-    writer: str
-    location: Location | None
-    name: str | None
+    Raises:
+        InvalidInputError: the writer cannot write there.
+    """
+    if path is None:
+        if by_spark:
+            return None
+        connect = ", and to upsert no Spark Connect" if tables.is_extended(spark) else ""
+        raise InvalidInputError(f"delta: table {table} is in the catalog, which needs {_JARS}{connect}")
+    location = locate(spark, path)
+    if by_spark:
+        refuse_many_disks(spark, "delta", path)
+        # With its scheme: a path without one may be on another file system for Delta than for `locate`.
+        return Location(f"file://{location.folder}", location.folder) if location.folder else location
+    if location.folder is None:
+        refuse_elsewhere(spark, f"delta {path}", f"writer='spark' on a server with {_JARS}")
+        raise InvalidInputError(
+            f"delta {path}: delta-rs writes to local folders alone; for this one use {_JARS}"
+        )
+    return location
 
-    def table(self, spark: SparkSession) -> tables.Table:
-        if self.writer == "spark":
+
+class _Writer:
+    """Writes the batches of one query; on Spark Connect it is pickled before the first.
+
+    Args:
+        target: what the user asked for.
+        place: the table's folder; None for a table of the catalog.
+        name: the table in the catalog, if it is one.
+        by_spark: Delta's writer for Spark writes, and not delta-rs.
+    """
+
+    def __init__(
+        self, target: tables.Target, place: Location | None, name: str | None, *, by_spark: bool
+    ) -> None:
+        self._target, self._place, self._name, self._by_spark = target, place, name, by_spark
+        self._table: tables.Table | None = None  # opened with the first batch
+
+    def _opened(self, spark: SparkSession) -> tables.Table:
+        if self._by_spark:
             from sparkstream_kit.connectors.delta.spark import SparkTable
 
-            return SparkTable(spark, self.location, self.name)
+            return SparkTable(spark, self._place, self._name)
         try:
             openers.import_arrow()
             from sparkstream_kit.connectors.delta.rust import RustTable
         except ModuleNotFoundError as err:
             raise MissingExtraError(f"sinks.delta, in a session without {_JARS},", "delta") from err
-        return RustTable(str(self.location and self.location.folder))
+        return RustTable(str(self._place and self._place.folder))
 
+    def prepare(self, frame: DataFrame, query: str | None) -> None:
+        """Make the table where it is missing, and see that the query may write to it."""
+        tables.prepare(self._target, self._opened(frame.sparkSession), frame.schema, query)
 
-class _Writer:
-    """Writes the batches of one query; on Spark Connect it is pickled before the first."""
-
-    def __init__(
-        self, target: tables.Target, place: _Place, location: Location | None, known: str | None
-    ) -> None:
-        self._target, self._place, self._location, self._known = target, place, location, known
-        self._table: tables.Table | None = None
-
-    def __call__(self, batch: DataFrame, batch_id: int) -> None:
+    def write(self, query: str, checkpoint: str | None, batch: DataFrame, batch_id: int) -> None:
+        """Write a batch of the query, again where another writer of the table was quicker."""
         for left in reversed(range(_TRIES)):
             try:
-                self._write(batch, batch_id)
+                self._try(query, checkpoint, batch, batch_id)
             except tables.ConflictError:
                 if not left:
                     raise
             else:
                 return
 
-    def _write(self, batch: DataFrame, batch_id: int) -> None:
-        query = self._known or id_of_batch(batch, self._location)
+    def _try(self, query: str, checkpoint: str | None, batch: DataFrame, batch_id: int) -> None:
         if self._table is None:
-            self._table = self._place.table(batch.sparkSession)
-        checkpoint = None if self._location is None else self._location.text
+            self._table = self._opened(batch.sparkSession)
         if tables.is_written(self._target, self._table, batch.schema, query, batch_id, checkpoint):
-            _log.info("batch %d is in %s already", batch_id, self._target.where)
-            # Read all the same: a stateful query fails when its batch is not read.
-            batch.write.format("noop").mode("append").save()
-            return
-        self._table.write(batch, self._target, tables.Commit(query, batch_id))
+            openers.pass_over(batch, batch_id, self._target.where)
+        else:
+            self._table.write(batch, self._target, tables.Commit(query, batch_id))

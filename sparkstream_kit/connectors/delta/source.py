@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from pyspark.errors import AnalysisException
 
 from sparkstream_kit import _packages
 from sparkstream_kit._arguments import check
+from sparkstream_kit._columns import quoted
 from sparkstream_kit._spark.files import locate
-from sparkstream_kit.connectors.delta.tables import GONE, is_extended, quoted
+from sparkstream_kit.connectors.delta.tables import GONE, is_extended
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sources import _options
 
@@ -18,15 +18,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.types import Row
 
 __all__ = ["delta"]
 
 _KEYWORDS = ("change_feed", "max_files_per_trigger", "starting_version", "table")
 _FEED = "delta.enableChangeDataFeed"
-_LOOKED_AT = 100  # commits, from the newest on
-
-_log = logging.getLogger(__name__)
 
 
 def delta(
@@ -66,8 +62,8 @@ def delta(
         `_commit_timestamp` (timestamp) beside them.
 
     Raises:
-        InvalidInputError: a session without Delta, no table, one that is not Delta's or keeps no changes, a
-            starting version after which rows were changed, or an option that is misspelt.
+        InvalidInputError: a session without Delta, no table, one that is not Delta's or keeps no changes, or
+            an option that is misspelt.
 
     Example::
 
@@ -81,8 +77,7 @@ def delta(
             "sources.delta: give a path or a table of the catalog: delta(spark, 'out/totals') or "
             "delta(spark, table='shop.totals')"
         )
-    if max_files_per_trigger is not None and max_files_per_trigger < 1:
-        raise InvalidInputError(f"max_files_per_trigger must be 1 or more, not {max_files_per_trigger}")
+    _options.check_number("max_files_per_trigger", max_files_per_trigger)
     if not is_extended(spark):
         raise InvalidInputError(_packages.missing("delta"))
     place = None if path is None else locate(spark, path).text
@@ -90,8 +85,6 @@ def delta(
     _check_there(spark, place, name, f"Delta table {path or table}")
     if change_feed:
         _check_feed(spark, name)
-    elif not {"skipchangecommits", "ignorechanges"} & {option.lower() for option in options}:
-        _check_changes(spark, name, starting_version)
     ours = {"startingVersion": starting_version, "maxFilesPerTrigger": max_files_per_trigger}
     given = {key: value for key, value in ours.items() if value is not None} | options
     reader = spark.readStream.format("delta").options(**given)
@@ -121,32 +114,3 @@ def _check_feed(spark: SparkSession, name: str) -> None:
             f"Delta table {name} keeps no changes; to keep those from now on, run ALTER TABLE {name} SET "
             f"TBLPROPERTIES ({_FEED} = true)"
         )
-
-
-def _check_changes(spark: SparkSession, name: str, starting_version: int | None) -> None:
-    """Say that a query cannot read commits that change rows, as far as the table's history shows any."""
-    for commit in spark.sql(f"DESCRIBE HISTORY {name} LIMIT {_LOOKED_AT}").collect():
-        if not _changes_rows(commit):
-            continue
-        line = (
-            f"Delta table {name} had rows changed by {commit.operation} in version {commit.version}, which a "
-            "stream cannot read; give change_feed=True to read changes, or skipChangeCommits=True to leave "
-            "out such commits"
-        )
-        if starting_version is not None and commit.version >= starting_version:
-            raise InvalidInputError(line)
-        _log.warning("%s", line)
-        return
-
-
-def _changes_rows(commit: Row) -> bool:
-    """Say whether a commit takes rows out of the table; one that only tidies its files does not."""
-    parameters, metrics = commit.operationParameters or {}, commit.operationMetrics or {}
-    if (
-        commit.operation not in ("MERGE", "UPDATE", "DELETE")
-        and parameters.get("mode", "").lower() != "overwrite"
-    ):
-        return False
-    # By Delta's two writers; without a word of it, an overwrite is taken for one of rows.
-    names = ("numTargetFilesRemoved", "numRemovedFiles", "num_target_files_removed", "num_removed_files")
-    return any(metrics[name] != "0" for name in names if name in metrics)

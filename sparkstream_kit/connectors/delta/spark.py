@@ -6,6 +6,8 @@ import json
 import re
 import uuid
 from contextlib import contextmanager
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING
 
 from py4j.protocol import Py4JError
@@ -14,25 +16,20 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit import _files
+from sparkstream_kit._columns import column, quoted
 from sparkstream_kit._spark.files import Location, content, names, through_spark
 from sparkstream_kit._spark.settings import in_force
-from sparkstream_kit.connectors.delta.tables import (
-    GONE,
-    OWNERS,
-    Commit,
-    ConflictError,
-    check_keys,
-    nullable,
-    quoted,
-)
+from sparkstream_kit.connectors.delta.tables import GONE, OWNERS, ConflictError, application, nullable
+from sparkstream_kit.connectors.openers import check_row_keys
 from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.sinks.batches import kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pyspark.sql import DataFrame, SparkSession
 
-    from sparkstream_kit.connectors.delta.tables import Target
+    from sparkstream_kit.connectors.delta.tables import Commit, Target
 
 __all__ = ["SparkTable"]
 
@@ -97,20 +94,18 @@ class SparkTable:
         since = -1 if newest is None else int(json.loads(newest)["version"])
         log = through_spark(self._spark, f"{self.place}/_delta_log")
         paths = [] if log is None else [str(row.path) for row in log.select("path").collect()]
-        read = self._spark.read.schema(_TRANSACTION)
-        found = []
+        files: dict[tuple[bool, str], list[str]] = {}  # in this order: commits, and the checkpoint
         for path in paths:
             numbered = re.search(r"/(\d+)(\.checkpoint\..*)?\.(json|parquet)$", path)
-            if numbered and (int(numbered[1]) > since if not numbered[2] else int(numbered[1]) == since):
-                found.append((numbered[3], _files.escaped(path)))
-        last: tuple[str, int] | None = None
-        for kind in ("json", "parquet"):
-            if some := [path for each, path in found if each == kind]:
-                mine = read.format(kind).load(some).where(F.col("txn.appId") == Commit(query, 0).application)
-                row = mine.agg(F.max(F.struct("_metadata.file_name", "txn.version")).alias("last")).first()
-                if row is not None and row.last is not None and (last is None or tuple(row.last) > last):
-                    last = tuple(row.last)
-        return None if last is None else last[1]
+            if numbered and (int(numbered[1]) == since if numbered[2] else int(numbered[1]) > since):
+                files.setdefault((bool(numbered[2]), numbered[3]), []).append(_files.escaped(path))
+        for (_, kind), some in sorted(files.items()):
+            actions = self._spark.read.schema(_TRANSACTION).format(kind).load(some)
+            mine = actions.where(F.col("txn.appId") == application(query))
+            last = mine.agg(F.max_by("txn.version", "_metadata.file_name")).collect()[0][0]
+            if last is not None:
+                return int(last)
+        return None
 
     def has_rows(self) -> bool:
         """Say whether it has rows."""
@@ -144,15 +139,13 @@ class SparkTable:
                 self._merge(batch, target, commit)
             else:
                 writer = batch.write.format("delta").mode("append" if target.how == "append" else "overwrite")
-                writer = writer.option("txnAppId", commit.application).option("txnVersion", commit.batch)
-                writer.option("userMetadata", commit.metadata).save(self.place)
+                writer = writer.option("txnAppId", application(commit.query))
+                writer = writer.option("txnVersion", commit.batch).option("userMetadata", commit.metadata)
+                writer.save(self.place)
         self._written[commit.query] = commit.batch
 
     def _merge(self, batch: DataFrame, target: Target, commit: Commit) -> None:
-        kept = batch.is_cached  # by a fan_out
-        if not kept:
-            batch.persist()
-        try:
+        with kept(batch):
             _check_keys(batch, target, commit)
             same = " AND ".join(f"t.{quoted(key)} = s.{quoted(key)}" for key in target.keys)
             columns = [quoted(name) for name in batch.columns]
@@ -163,9 +156,6 @@ class SparkTable:
                     f"WHEN NOT MATCHED THEN INSERT ({', '.join(columns)}) "
                     f"VALUES ({', '.join(f's.{name}' for name in columns)})"
                 )
-        finally:
-            if not kept:
-                batch.unpersist()
 
 
 @contextmanager
@@ -181,12 +171,11 @@ def _conflicts(place: str) -> Iterator[None]:
 
 
 def _check_keys(batch: DataFrame, target: Target, commit: Commit) -> None:
-    keys = [F.col(quoted(key)) for key in target.keys]
-    null = F.lit(False)
-    for key in keys:
-        null = null | key.isNull()
-    row = batch.groupBy(*keys).agg(F.count("*").alias("n")).agg(F.max("n"), F.max(null)).first()
-    check_keys(target, commit, nulls=bool(row and row[1]), twice=bool(row and (row[0] or 0) > 1))
+    keys = [column(key) for key in target.keys]
+    is_null = reduce(or_, [key.isNull() for key in keys])
+    counted = batch.groupBy(*keys).agg(F.count("*").alias("rows"))
+    rows, null = counted.agg(F.max("rows"), F.max(is_null)).collect()[0]  # nulls of a batch without rows
+    check_row_keys(target.where, target.keys, commit.batch, null=bool(null), twice=(rows or 0) > 1)
 
 
 @contextmanager
@@ -200,9 +189,9 @@ def _as_view(batch: DataFrame) -> Iterator[str]:
 
 
 def _as_transaction(commit: Commit) -> dict[str, str]:
-    """Have Delta take a statement for this batch of this query: for SQL there are settings alone."""
+    """Return the settings that make a statement the write of this batch: SQL has no other way."""
     return {
-        f"{_SETTINGS}write.txnAppId": commit.application,
+        f"{_SETTINGS}write.txnAppId": application(commit.query),
         f"{_SETTINGS}write.txnVersion": str(commit.batch),
         f"{_SETTINGS}commitInfo.userMetadata": commit.metadata,
     }

@@ -7,14 +7,14 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pyspark.sql import types as T
-
 from sparkstream_kit import _dry_run
 from sparkstream_kit.connectors.ledger import Ledger
+from sparkstream_kit.connectors.openers import types_in
 from sparkstream_kit.errors import InvalidInputError, KitError, reject_unknown
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import types as T
 
 __all__ = [
     "GONE",
@@ -23,12 +23,11 @@ __all__ = [
     "ConflictError",
     "Table",
     "Target",
-    "check_keys",
+    "application",
     "is_extended",
     "is_written",
     "nullable",
     "prepare",
-    "quoted",
 ]
 
 # What Spark and Delta say of a table that is not there.
@@ -73,14 +72,6 @@ class Commit:
     batch: int
 
     @property
-    def application(self) -> str:
-        """The name under which Delta keeps the query's last batch.
-
-        It has the query's id: under a fixed name the batches of a new checkpoint would be taken for old ones.
-        """
-        return f"sparkstream-{self.query}"
-
-    @property
     def metadata(self) -> str:
         """The text in the table's history."""
         return json.dumps({"query": self.query, "batch": self.batch})
@@ -118,14 +109,17 @@ class Table(Protocol):
         """Write a batch in one commit."""
 
 
+def application(query: str) -> str:
+    """Return the name of Delta's transactions under which it keeps a query's last batch.
+
+    It has the query's id: under a fixed name the batches of a new checkpoint would be taken for old ones.
+    """
+    return f"sparkstream-{query}"
+
+
 def is_extended(spark: SparkSession) -> bool:
     """Say whether a session has Delta's extension, without which its jars do nothing."""
     return "DeltaSparkSessionExtension" in (spark.conf.get("spark.sql.extensions", "") or "")
-
-
-def quoted(name: str) -> str:
-    """Return a name as SQL takes it."""
-    return "`" + name.replace("`", "``") + "`"
 
 
 def nullable(schema: T.StructType) -> str:
@@ -215,20 +209,6 @@ def is_written(
     return written
 
 
-def check_keys(target: Target, commit: Commit, *, nulls: bool, twice: bool) -> None:
-    """Refuse keys that do not tell the rows of a batch apart.
-
-    Raises:
-        InvalidInputError: a key is null, which equals nothing, or two rows have the same, of which one would
-            be lost.
-    """
-    named = f"batch {commit.batch} for {target.where}: key {', '.join(target.keys)}"
-    if nulls:
-        raise InvalidInputError(f"{named} is null; fill it with F.coalesce, or leave such rows out")
-    if twice:
-        raise InvalidInputError(f"{named} is the same in two rows; use the columns that the query groups by")
-
-
 def _check_schema(target: Target, schema: T.StructType) -> None:
     reject_unknown("key", target.keys, schema.names)
     seen: dict[str, str] = {}
@@ -241,23 +221,12 @@ def _check_schema(target: Target, schema: T.StructType) -> None:
         if other := seen.get(field.name.lower()):
             raise InvalidInputError(f"columns {other} and {field.name}: Delta sees no case; rename one")
         seen[field.name.lower()] = field.name
-        if kind := _not_kept(field.dataType):
-            raise InvalidInputError(
-                f"column {field.name} has the type {kind}, which Delta cannot hold; cast it, or leave it out"
-            )
-
-
-def _not_kept(kind: T.DataType) -> str | None:
-    """Return the first type within a type that Delta has not."""
-    if isinstance(kind, T.StructType):
-        inner = [field.dataType for field in kind.fields]
-    elif isinstance(kind, T.ArrayType):
-        inner = [kind.elementType]
-    else:
-        inner = [kind.keyType, kind.valueType] if isinstance(kind, T.MapType) else []
-    if kind.typeName() not in _KEPT:
-        return kind.simpleString()
-    return next((found for each in inner if (found := _not_kept(each))), None)
+        for kind in types_in(field.dataType):
+            if kind.typeName() not in _KEPT:
+                raise InvalidInputError(
+                    f"column {field.name} has the type {kind.simpleString()}, which Delta cannot hold; cast "
+                    "it, or leave it out"
+                )
 
 
 def _check_columns(target: Target, schema: T.StructType, there: T.StructType) -> list[T.StructField]:

@@ -14,7 +14,8 @@ from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import column
 from sparkstream_kit._spark import kafka as asking
 from sparkstream_kit._spark.batch import id_of_batch
-from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown
+from sparkstream_kit.connectors.kafka.source import topics_there
+from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.sinks.base import MODES, Sink
 from sparkstream_kit.sinks.texts import JSON
 
@@ -142,9 +143,7 @@ class _Target:
         if not asking.can_ask(spark):
             return  # to try to read, as a source does, is not what a writer must be allowed
         with asking.client(spark, {name: str(value) for name, value in self.all_options.items()}) as client:
-            if self.topic not in client.topics([self.topic]):
-                near = hint(self.topic, client.names()) or "; create it first, or correct the name"
-                raise InvalidInputError(f"Kafka at {self.servers} has no topic {self.topic}{near}")
+            topics_there(client, self.servers, [self.topic])
 
     @property
     def key_column(self) -> Column:

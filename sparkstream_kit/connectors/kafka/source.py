@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pyspark.errors import PySparkException
@@ -20,7 +20,7 @@ from sparkstream_kit.sources import _options
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-__all__ = ["kafka"]
+__all__ = ["kafka", "topics_there"]
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _SERVER = re.compile(r"(?:\w+://)?(\[[^\]]+\]|[^\s:/,\[\]]+):(\d{1,5})")
@@ -105,8 +105,7 @@ def kafka(
             raise InvalidInputError(f"sources.kafka(): {name} is called {ours} here; give {ours}=…")
     asking.refuse_shown("sources.kafka()", options)
     _options.check("kafka", options, [*(kafka.__kwdefaults__ or ()), "servers", "topics"])
-    if max_offsets_per_trigger is not None and max_offsets_per_trigger < 1:
-        raise InvalidInputError(f"max_offsets_per_trigger must be 1 or more, not {max_offsets_per_trigger}")
+    _options.check_number("max_offsets_per_trigger", max_offsets_per_trigger)
     first = _starting(starting, names)
     given = {name: str(value) for name, value in options.items()}
     given |= {"kafka.bootstrap.servers": servers, "includeHeaders": "true", **first}
@@ -157,12 +156,9 @@ def _starting(starting: object, names: Sequence[str]) -> dict[str, str]:
     if isinstance(starting, str) and starting in _WORDS:
         return {"startingOffsets": starting}
     if isinstance(starting, datetime):
-        moment = starting if starting.tzinfo else starting.replace(tzinfo=UTC)
-        if moment > datetime.now(UTC):
-            raise InvalidInputError(f"starting is {starting}, which is yet to come; give starting='latest'")
         # A partition without such a record begins at its end; Spark would fail for it.
         return {
-            "startingTimestamp": str(int(moment.timestamp() * 1000)),
+            "startingTimestamp": str(int(_options.moment(starting) * 1000)),
             "startingOffsetsByTimestampStrategy": "latest",
         }
     if isinstance(starting, Mapping) and names:
@@ -214,18 +210,27 @@ def _check_broker(
     if not asking.can_ask(spark):
         asking.try_to_read(spark, options)
         return
-    servers = options["kafka.bootstrap.servers"]
     with asking.client(spark, options) as client:
         if not names:
             client.matching(options["subscribePattern"])  # it can be read; that none matches may change
             return
-        there = client.topics(names)
-        for name in names:
-            if name not in there:
-                near = hint(name, client.names()) or "; create it first, or correct the name"
-                raise InvalidInputError(f"Kafka at {servers} has no topic {name}{near}")
+        there = topics_there(client, options["kafka.bootstrap.servers"], names)
         if isinstance(starting, Mapping):
             _check_offsets(client, json.loads(options["startingOffsets"]), there)
+
+
+def topics_there(client: asking.Client, servers: str, names: Sequence[str]) -> dict[str, asking.Topic]:
+    """Return what Kafka says of topics.
+
+    Raises:
+        InvalidInputError: one of them is not there.
+    """
+    there = client.topics(names)
+    for name in names:
+        if name not in there:
+            near = hint(name, client.names()) or "; create it first, or correct the name"
+            raise InvalidInputError(f"Kafka at {servers} has no topic {name}{near}")
+    return there
 
 
 def _check_offsets(
@@ -235,13 +240,15 @@ def _check_offsets(
     for name, topic in there.items():
         given = {int(part) for part in wanted[name]}
         if missing := sorted(set(topic.partitions) - given):
+            listed = ", ".join(map(str, missing))
             raise InvalidInputError(
-                f"starting has no offset for partition {_listed(missing)} of {name}, and Spark asks for "
+                f"starting has no offset for partition {listed} of {name}, and Spark asks for "
                 f"all of them; give, for example, {missing[0]}: 'earliest'"
             )
         if extra := sorted(given - set(topic.partitions)):
+            listed = ", ".join(map(str, extra))
             raise InvalidInputError(
-                f"starting has an offset for partition {_listed(extra)} of {name}, which has "
+                f"starting has an offset for partition {listed} of {name}, which has "
                 f"{len(topic.partitions)} partitions, from 0; leave it out"
             )
     exact = {(name, int(part)): offset for name in wanted for part, offset in wanted[name].items()}
@@ -253,7 +260,3 @@ def _check_offsets(
                 f"starting: partition {part} of {name} has the offsets {first[name, part]} to "
                 f"{last[name, part]}, and not {offset}; give one of these, 'earliest' or 'latest'"
             )
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers))

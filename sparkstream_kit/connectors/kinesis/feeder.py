@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sparkstream_kit.connectors.kinesis.service import Service
 from sparkstream_kit.errors import InvalidInputError
@@ -34,9 +34,12 @@ def create(stream: str, shards: int, *, region: str | None, endpoint: str | None
         InvalidInputError: it cannot be made.
     """
     service = Service(stream, region, endpoint, _RETRY_FOR, by_command=True)
-    if stream in _names(service):
+    try:
+        service.call("create_stream", StreamName=stream, ShardCount=shards)
+    except InvalidInputError as err:
+        if "(ResourceInUseException)" not in str(err):
+            raise
         return False
-    service.call("create_stream", StreamName=stream, ShardCount=shards)
     for _ in range(_LOOKS):
         told = service.call("describe_stream_summary", StreamName=stream)
         if told["StreamDescriptionSummary"]["StreamStatus"] == "ACTIVE":
@@ -94,14 +97,3 @@ def _taken(
                 return
         if rate is not None:
             stop.wait(size / rate)
-
-
-def _names(service: Service) -> list[str]:
-    """Return the names of all streams."""
-    names: list[str] = []
-    answer: dict[str, Any] = {"HasMoreStreams": True}
-    while answer["HasMoreStreams"]:
-        after = {"ExclusiveStartStreamName": names[-1]} if names else {}
-        answer = service.call("list_streams", **after)
-        names += answer["StreamNames"]
-    return names

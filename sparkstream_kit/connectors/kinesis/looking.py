@@ -39,17 +39,6 @@ class _Track:
     over: bool = False
 
 
-@dataclass
-class _Look:
-    """What one look has found in a shard; `more` while it may have further records."""
-
-    after: str = ""
-    records: int = 0
-    ended: bool = False
-    seen: float = 0.0
-    more: bool = True
-
-
 class Ahead:
     """Looks ahead, and goes on where its last look ended.
 
@@ -86,48 +75,47 @@ class Ahead:
         for name, after in places.items():
             if name not in self._tracks or self._tracks[name].after != after:
                 self._tracks[name] = _Track(after)
-        looks: dict[str, _Look] = {}
+        found: dict[str, Found] = {}
         end, left, going = time.monotonic() + _LOOK, most, sorted(places)
 
         def is_over() -> bool:
-            found = any(each.records or each.ended for each in looks.values())
             # Spark ends a query with availableNow after a look that found nothing.
-            return (found or self._until == float("inf")) and time.monotonic() > end
+            return (_is_any(found) or self._until == float("inf")) and time.monotonic() > end
 
         while left and going:
             self._turn += 1  # with fewer records than shards, each has its turn
             first = self._turn % len(going)
             names = (going[first:] + going[:first])[:left]
             share = left // len(names)
-            given = [(name, looks.setdefault(name, _Look()), share, is_over) for name in names]
+            given = [(name, found.setdefault(name, Found()), share, is_over) for name in names]
             with ThreadPoolExecutor(min(_THREADS, len(names))) as pool:
-                left -= sum(pool.map(lambda each: self._look_at(*each), given))
-            going = [name for name in going if name not in looks or looks[name].more]
-        found = {name: Found(each.after, each.records, each.ended, each.seen) for name, each in looks.items()}
-        if not any(each.records or each.ended for each in found.values()):
+                looks = dict(zip(names, pool.map(lambda each: self._look_at(*each), given), strict=True))
+            left -= sum(taken for taken, _ in looks.values())
+            going = [name for name in going if name not in looks or looks[name][1]]
+        if not _is_any(found):
             self._rests_until = time.monotonic() + _REST
         if any(each.ended for each in found.values()):
             self._listed_at = float("-inf")  # there are others in its place
         return found
 
-    def _look_at(self, name: str, look: _Look, most: int, is_over: Callable[[], bool]) -> int:
-        """Look at the next records of a shard, up to so many; return how many there were."""
+    def _look_at(self, name: str, found: Found, most: int, is_over: Callable[[], bool]) -> tuple[int, bool]:
+        """Look at the next records of a shard, up to so many; return how many, and if it may have more."""
         track, taken = self._tracks[name], 0
-        look.more = not track.over
-        while look.more and taken < most:
+        more = not track.over
+        while more and taken < most:
             if track.iterator is None:
                 track.iterator = self._service.iterator(name, track.after)
             page = self._service.page(track.iterator, most - taken)
             if page is None:  # it has expired
                 track.iterator = None
                 continue
-            taken += self._take(page, track, look)
+            taken += self._take(page, track, found)
             # A closed shard is read until Kinesis says that this is its end.
             rests = page.is_last and not self._shards[name].closed
-            look.more = not (look.ended or track.over or rests or is_over())
-        return taken
+            more = not (found.ended or track.over or rests or is_over())
+        return taken, more
 
-    def _take(self, page: Page, track: _Track, look: _Look) -> int:
+    def _take(self, page: Page, track: _Track, found: Found) -> int:
         """Take a page's records; return their number."""
         arrived = [record["ApproximateArrivalTimestamp"].timestamp() for record in page.records]
         taken = len(list(takewhile(lambda at: at < self._until, arrived)))
@@ -135,10 +123,14 @@ class Ahead:
         track.over = taken < len(arrived)
         track.iterator = page.iterator
         if taken:
-            track.after = look.after = page.records[taken - 1]["SequenceNumber"]
-            look.records += taken
-            look.seen = arrived[taken - 1]
-        look.ended = page.iterator is None and not track.over
-        if page.is_last and not look.ended and not track.over:
-            look.seen = page.now
+            track.after = found.after = page.records[taken - 1]["SequenceNumber"]
+            found.records += taken
+            found.seen = arrived[taken - 1]
+        found.ended = page.iterator is None and not track.over
+        if page.is_last and not found.ended and not track.over:
+            found.seen = page.now
         return taken
+
+
+def _is_any(found: Mapping[str, Found]) -> bool:
+    return any(each.records or each.ended for each in found.values())

@@ -15,6 +15,7 @@ when the stream was made, by which it is told from another one of the same name.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ class Shard(NamedTuple):
     closed: bool
 
 
-class Found(NamedTuple):
+@dataclass
+class Found:
     """What a look ahead has found in a shard.
 
     Attributes:
@@ -61,10 +63,10 @@ class Found(NamedTuple):
         seen: every record that arrived before this time, in seconds, has been found; 0 if unknown.
     """
 
-    after: str
-    records: int
-    ended: bool
-    seen: float
+    after: str = ""
+    records: int = 0
+    ended: bool = False
+    seen: float = 0.0
 
 
 class Range(NamedTuple):

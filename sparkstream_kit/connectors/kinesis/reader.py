@@ -107,7 +107,7 @@ class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
 
     def initialOffset(self) -> Offset:
         """Return where a new query starts."""
-        return self._state().first
+        return self._state.first
 
     def getDefaultReadLimit(self) -> Any:
         """Return how many records a batch may have; for Spark 4.2 and later."""
@@ -118,15 +118,15 @@ class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
     def prepareForTriggerAvailableNow(self) -> None:
         """Leave out what arrives later; for Spark 4.2 and later."""
         # The service tells its time to the second below.
-        self._state().ahead.leave_out(since=self._service.describe().now + 1)
+        self._state.ahead.leave_out(since=self._service.describe().now + 1)
 
     def latestOffset(self, start: Offset | None = None, limit: Any = None) -> Offset:
         """Return the end of the next batch; Spark 4.0 and 4.1 give neither its start nor a limit."""
-        state = self._state()
+        state = self._state
         start = start or state.at or state.first
-        self._check(state, start)
+        self._check(start)
         shards = state.ahead.shards()
-        begin = self._checked_for_losses(state, start, shards)
+        begin = self._checked_for_losses(start, shards)
         most = self._most if limit is None else getattr(limit, "max_rows", sys.maxsize)
         found = state.ahead.look(offsets.readable(begin, shards), most)
         state.seen = offsets.seen_until(begin, found, shards)
@@ -134,7 +134,7 @@ class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
 
     def reportLatestOffset(self) -> Offset | None:
         """Return for the query's progress how many seconds it is behind; for Spark 4.2 and later."""
-        state = self._state()
+        state = self._state
         if not state.seen:
             return None
         behind = max(0.0, state.ahead.now - state.seen)
@@ -142,9 +142,8 @@ class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
 
     def partitions(self, start: Offset, end: Offset) -> Sequence[InputPartition]:
         """Return a part of the batch for each shard with records in it."""
-        state = self._state()
-        self._check(state, end)
-        state.at = end  # before Spark 4.2, where a restarted query goes on is told by this call alone
+        self._check(end)
+        self._state.at = end  # before Spark 4.2, where a restarted query goes on is told by this call alone
         return [InputPartition(each) for each in offsets.ranges(start, end)]
 
     # --- what Spark calls in a task
@@ -179,6 +178,7 @@ class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
 
     # --- how
 
+    @property
     def _state(self) -> _State:
         if self._known is None:
             stream = self._service.describe()
@@ -187,20 +187,20 @@ class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
             self._known = _State(stream, first, Ahead(self._service, stream.now))
         return self._known
 
-    def _check(self, state: _State, known: Offset) -> None:
+    def _check(self, known: Offset) -> None:
         """Refuse a checkpoint that knows another stream."""
         name = self._service.stream
         if known.get("stream") != name:
             was = known.get("stream", "something else")
             raise InvalidInputError(f"the checkpoint's query has read {was}, and not stream {name}; {_NEW}")
-        if known["created"] != state.stream.created:
+        if known["created"] != self._state.stream.created:
             raise InvalidInputError(
                 f"stream {name} was deleted and made again after the query had read it; {_NEW}"
             )
 
-    def _checked_for_losses(self, state: _State, start: Offset, shards: Mapping[str, Shard]) -> Offset:
+    def _checked_for_losses(self, start: Offset, shards: Mapping[str, Shard]) -> Offset:
         """Return where a batch begins, unless records that come next are gone."""
-        name = self._service.stream
+        state, name = self._state, self._service.stream
         if offsets.made_again(start, shards):
             raise InvalidInputError(f"stream {name} was deleted and made again under the query; {_NEW}")
         if missing := offsets.gone(start, shards):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import re
-import sys
 import time
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
@@ -107,6 +106,7 @@ class Service:
 
     Raises:
         InvalidInputError: the endpoint is no address.
+        MissingExtraError: boto3 is not installed.
     """
 
     def __init__(
@@ -118,6 +118,10 @@ class Service:
         *,
         by_command: bool = False,
     ) -> None:
+        try:
+            import boto3  # noqa: F401 - used with the first call
+        except ImportError:
+            raise MissingExtraError("sources.kinesis()", "kinesis") from None
         self.stream = stream
         self._retry_for = retry_for
         self._by_command = by_command
@@ -188,13 +192,14 @@ class Service:
             InvalidInputError: the service refuses it, in one line.
             KitError: it has not been answered in time.
         """
-        errors = _library("botocore.exceptions")
+        from botocore import exceptions as errors
+
         wait, end = _FIRST_WAIT, time.monotonic() + self._retry_for
         while True:
             try:
                 return getattr(_client(*self._place), action)(**given)
             except errors.SSLError as err:
-                raise InvalidInputError(f"Kinesis at {self.where}: {_first_line(err)}") from None
+                raise InvalidInputError(f"Kinesis at {self.where}: {_one_line(err)}") from None
             except (errors.HTTPClientError, errors.ConnectionError) as err:
                 why = f"cannot be reached ({type(err).__name__})"
             except errors.ClientError as err:
@@ -243,7 +248,7 @@ class Service:
         if code in _LOG_IN:  # the service's own words may hold a key
             fix = "correct them" if self._by_command else "correct them where Spark's workers find them"
             return f"Kinesis at {self.where} does not accept the credentials ({code}); {fix}"
-        return f"stream {self.stream}: Kinesis refuses {called} ({code}): {_first_line(said)}"
+        return f"stream {self.stream}: Kinesis refuses {called} ({code}): {_one_line(said)}"
 
     def _unusable(self, error: Exception) -> str:
         """Say in one line what boto3 lacks."""
@@ -259,34 +264,20 @@ class Service:
                 f"no AWS credentials{here}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY{when}, or use "
                 "~/.aws or the machine's role"
             )
-        return f"stream {self.stream}: {kind}: {_first_line(error)}"
+        return f"stream {self.stream}: {kind}: {_one_line(error)}"
 
 
 def _client(region: str | None, endpoint: str | None) -> Any:
     """Return the client of this process; a Python worker keeps it for the next batches."""
     if (region, endpoint) in _clients:
         return _clients[region, endpoint]
+    import boto3
+    from botocore.config import Config
+
     # It shall not try by itself: `call` does, for as long as it was told.
-    waits = {"connect_timeout": _CONNECT, "read_timeout": _ANSWER}
-    config = _library("botocore.config").Config(retries={"total_max_attempts": 1}, **waits)
-    client = _library("boto3").client
-    made = client("kinesis", region_name=region, endpoint_url=endpoint, config=config)
+    config = Config(retries={"total_max_attempts": 1}, connect_timeout=_CONNECT, read_timeout=_ANSWER)
+    made = boto3.client("kinesis", region_name=region, endpoint_url=endpoint, config=config)
     return _clients.setdefault((region, endpoint), made)
-
-
-def _library(name: str) -> Any:
-    """Return a module of boto3's.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
-    try:
-        import boto3
-        import botocore.config
-        import botocore.exceptions  # noqa: F401 - found by its name below
-    except ImportError:
-        raise MissingExtraError("sources.kinesis()", "kinesis") from None
-    return sys.modules[name] if name != "boto3" else boto3
 
 
 def _clock(answer: dict[str, Any]) -> float:
@@ -295,5 +286,5 @@ def _clock(answer: dict[str, Any]) -> float:
     return parsedate_to_datetime(said).timestamp() if said else float(int(time.time()))
 
 
-def _first_line(text: object) -> str:
-    return without_secrets((str(text).strip().splitlines() or [""])[0])
+def _one_line(text: object) -> str:
+    return without_secrets(" ".join(str(text).split()))

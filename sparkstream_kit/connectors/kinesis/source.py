@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
@@ -15,13 +14,13 @@ from sparkstream_kit._arguments import check, said
 from sparkstream_kit._spark.pickling import modules_by_value
 from sparkstream_kit.connectors.kinesis.service import address
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, hint, innermost_cause
+from sparkstream_kit.sources import _options
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 __all__ = ["kinesis"]
 
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _WORDS = ("earliest", "latest")
 _registered: WeakSet[SparkSession] = WeakSet()  # Spark warns of a second time
 
@@ -87,15 +86,7 @@ def kinesis(
         sparkstream_kit.errors.InvalidInputError: sources.kinesis(): spark is None; give a session, ...
     """
     check(kinesis, locals())
-    if not _NAME.fullmatch(stream):
-        raise InvalidInputError(
-            f"stream {stream!r} is no name of a stream, which has letters, digits, dots, underscores and "
-            "dashes"
-        )
-    if max_records_per_trigger < 1:
-        raise InvalidInputError(f"max_records_per_trigger must be 1 or more, not {max_records_per_trigger}")
-    if not 0 <= retry_for < float("inf"):
-        raise InvalidInputError(f"retry_for is {retry_for}; give a number of seconds, 0 or more")
+    _options.check_number("max_records_per_trigger", max_records_per_trigger)
     endpoint = address(endpoint)  # of the environment, too: what a notebook sets there, workers do not see
     options = {
         "stream": stream,
@@ -119,10 +110,7 @@ def _starting(starting: object) -> str:
     if isinstance(starting, str) and starting in _WORDS:
         return "" if starting == "earliest" else starting
     if isinstance(starting, datetime):
-        moment = starting if starting.tzinfo else starting.replace(tzinfo=UTC)
-        if moment > datetime.now(UTC):
-            raise InvalidInputError(f"starting is {starting}, which is yet to come; give starting='latest'")
-        return f"@{moment.timestamp()}"
+        return f"@{_options.moment(starting)}"
     fix = hint(str(starting), _WORDS)
     raise InvalidInputError(
         f"sources.kinesis(): starting is {said(starting)}{fix or '; give earliest, latest or a datetime'}"

@@ -7,17 +7,13 @@ from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit.connectors import openers
-from sparkstream_kit.errors import MissingExtraError, reject_unknown
+from sparkstream_kit.errors import MissingExtraError
 from sparkstream_kit.sinks.base import Sink
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sparkstream_kit.connectors.mongodb.collection import Target
-
 __all__ = ["mongodb"]
-
-_MODES = {"append": "append", "upsert": "update"}
 
 
 def mongodb(
@@ -86,26 +82,16 @@ def mongodb(
     check(mongodb, locals())
     try:
         openers.import_arrow()
-        from sparkstream_kit.connectors.mongodb.collection import Target
+        from sparkstream_kit.connectors.mongodb.collection import Target, prepare, write
         from sparkstream_kit.connectors.mongodb.server import parse
     except ModuleNotFoundError as err:
         raise MissingExtraError("sinks.mongodb", "mongodb") from err
-    reject_unknown("way to write (how=)", [how], _MODES)
-    openers.check_keys("mongodb", "url, 'totals'", how, keys)
-    return _sink(
-        Target(parse(url, database, collection), collection, how, tuple(sorted(set(keys))), take_over)
-    )
-
-
-mongodb.__module__ = "sparkstream_kit.sinks"  # where users find it: messages name it so
-
-
-def _sink(target: Target) -> Sink:
-    from sparkstream_kit.connectors.mongodb.collection import prepare, write
-
+    mode = openers.mode_for("mongodb", "url, 'totals'", how, keys, ("append", "upsert"))
+    address = parse(url, database, collection)
+    target = Target(address, collection, how, tuple(sorted(set(keys))), take_over)
     return Sink(
         kind="mongodb",
-        modes=(_MODES[target.how],),
+        modes=(mode,),
         promise="exactly once",
         after_rewind="keeps a batch that comes with the same rows once; others it refuses, and says how to "
         "set its ledger back; by append it then removes the documents of those batches itself",
@@ -113,5 +99,8 @@ def _sink(target: Target) -> Sink:
         advice="use how='append' for append, 'upsert' with keys for update; a complete result is kept up to "
         "date by update, too",
         writes_to=(target.where,),
-        open=openers.opener(partial(prepare, target), partial(write, target)),
+        open=partial(openers.open_target, partial(prepare, target), partial(write, target)),
     )
+
+
+mongodb.__module__ = "sparkstream_kit.sinks"  # where users find it: messages name it so

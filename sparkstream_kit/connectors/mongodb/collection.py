@@ -19,7 +19,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import InsertOne, ReplaceOne, ReturnDocument
 from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 
-from sparkstream_kit.connectors import arrow
+from sparkstream_kit.connectors import arrow, openers
 from sparkstream_kit.connectors.ledger import Ledger
 from sparkstream_kit.connectors.mongodb import server
 from sparkstream_kit.connectors.mongodb.documents import OWN, Encoder, check_schema
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from pymongo.database import Database
     from pyspark.sql import DataFrame
-    from pyspark.sql.types import StructType
 
     _Document = dict[str, Any]
 
@@ -126,7 +125,7 @@ class _Store:
                     self._make()
                 return int(own["write"])
             if self.last_batch(query_id) is not None:
-                raise InvalidInputError(_other_driver(batch_id))
+                raise openers.other_driver(batch_id)
             self._claim(query_id, {"batch": batch_id - 1, "write": 0})
 
     def _make(self) -> bool:
@@ -164,20 +163,16 @@ class _Store:
             {**self._me, f"{entry}.write": number}, {"$set": {f"{entry}.batch": batch_id}}
         )
         if not done.matched_count:
-            raise InvalidInputError(_other_driver(batch_id))
+            raise openers.other_driver(batch_id)
 
 
-def _other_driver(batch_id: int) -> str:
-    return f"batch {batch_id} was written by another driver of this query in the meantime; stop one of them"
-
-
-def prepare(target: Target, schema: StructType, query_id: str | None) -> None:
+def prepare(target: Target, frame: DataFrame, query_id: str | None) -> None:
     """See that a query may write its rows to the collection; make nothing.
 
     Raises:
         InvalidInputError: MongoDB cannot hold the columns, or the collection is not this query's.
     """
-    check_schema(schema, target.keys)
+    check_schema(frame.schema, target.keys)
     with server.connected(target.address) as database:
         _Store(database, target).check(query_id)
 
@@ -194,9 +189,7 @@ def write(target: Target, query_id: str, checkpoint: str | None, batch: DataFram
         store = _Store(database, target)
         store.check(query_id)
         if store.rules.is_written(query_id, batch_id, checkpoint):
-            _log.info("batch %d is in %s already", batch_id, target.where)
-            # Read all the same: a stateful query fails when its batch is not read.
-            batch.write.format("noop").mode("append").save()
+            openers.pass_over(batch, batch_id, target.where)
             return
         with arrow.kept(batch) as parts:
             encoder = Encoder(batch.schema, target.keys)
@@ -258,7 +251,7 @@ class _Writer:
             return self._encoded(known, {**row, **own})
         keys = {key: row[key] for key in self._target.keys}
         if None in keys.values():
-            raise InvalidInputError(f"{self._named} is null; fill it with F.coalesce, or leave such rows out")
+            openers.check_row_keys(self._target.where, self._target.keys, self._batch, null=True)
         return self._encoded(keys if len(keys) > 1 else next(iter(keys.values())), {**row, **own})
 
     def _encoded(self, known: object, fields: _Document) -> _Made:
@@ -315,12 +308,6 @@ class _Writer:
         for each in documents:
             own = (self._rows.find_one({"_id": each.known}, {OWN: True}) or {}).get(OWN, {})
             if own.get("query") == self._query and own["write"] == self.number:
-                raise InvalidInputError(
-                    f"{self._named} is the same in two rows; use the columns that the query groups by"
-                )
+                openers.check_row_keys(self._target.where, self._target.keys, self._batch, twice=True)
             if own.get("query") == self._query and own["write"] > self.number:
-                raise InvalidInputError(_other_driver(self._batch))
-
-    @property
-    def _named(self) -> str:
-        return f"batch {self._batch} for {self._target.where}: key {', '.join(self._target.keys)}"
+                raise openers.other_driver(self._batch)

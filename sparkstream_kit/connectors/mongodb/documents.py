@@ -10,6 +10,7 @@ from bson.decimal128 import Decimal128
 from bson.int64 import Int64
 from pyspark.sql import types as T
 
+from sparkstream_kit.connectors.openers import types_in
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 
 if TYPE_CHECKING:
@@ -22,7 +23,10 @@ OWN = "sparkstream"  # the field that says who has written a document
 _DIGITS = 34  # of a Decimal128
 _A_DAY = 86_400_000  # milliseconds
 _AS_THEY_ARE = ("binary", "boolean", "byte", "double", "float", "integer", "short", "void")
-_KEPT = (*_AS_THEY_ARE, "char", "date", "decimal", "long", "string", "timestamp", "timestamp_ntz", "varchar")
+_KEPT = (
+    *_AS_THEY_ARE,
+    *("array", "char", "date", "decimal", "long", "map", "string", "timestamp", "timestamp_ntz", "varchar"),
+)
 
 
 def check_schema(schema: T.StructType, keys: Sequence[str]) -> None:
@@ -46,7 +50,8 @@ def check_schema(schema: T.StructType, keys: Sequence[str]) -> None:
                 f"mongodb: key {field.name} is {field.dataType.simpleString()}, which MongoDB does not take "
                 f"for a key; make it a text: F.to_json('{field.name}')"
             )
-        _check_type(field.name, field.dataType)
+        for kind in types_in(field.dataType):
+            _check_type(field.name, kind)
     _check_names("column", schema)
 
 
@@ -64,13 +69,6 @@ def _check_names(what: str, schema: T.StructType) -> None:
 def _check_type(column: str, kind: T.DataType) -> None:
     if isinstance(kind, T.StructType):
         _check_names(f"in column {column} the field", kind)
-        for field in kind.fields:
-            _check_type(column, field.dataType)
-    elif isinstance(kind, T.ArrayType):
-        _check_type(column, kind.elementType)
-    elif isinstance(kind, T.MapType):
-        _check_type(column, kind.keyType)
-        _check_type(column, kind.valueType)
     elif isinstance(kind, T.DecimalType) and kind.precision > _DIGITS:
         raise InvalidInputError(
             f"mongodb: column {column} is {kind.simpleString()}, and MongoDB's decimals have {_DIGITS} "
@@ -96,7 +94,7 @@ class Encoder:
 
     def __init__(self, schema: T.StructType, keys: Sequence[str] = ()) -> None:
         self.changed = 0
-        self._schema, self._names, self._keys = schema, schema.names, keys
+        self._names, self._keys = schema.names, keys
         self._makers = [self._maker(field.dataType) for field in schema.fields]
 
     def documents(self, part: pa.RecordBatch) -> Iterator[dict[str, Any]]:
@@ -110,7 +108,11 @@ class Encoder:
             values, before = _plain(column).to_pylist(), self.changed
             columns.append(values if make is None else [make(value) for value in values])
             if name in self._keys and self.changed > before:
-                raise InvalidInputError(_changed_key(name, self._schema[name].dataType))
+                raise InvalidInputError(
+                    f"mongodb: key {name} has a value that MongoDB cannot hold as it is, and two rows could "
+                    f"then have the same: truncate times with F.date_trunc('millisecond', '{name}'), encode "
+                    f"a text that is not UTF-8 with F.base64('{name}')"
+                )
         for row in zip(*columns, strict=True):
             yield dict(zip(self._names, row, strict=True))
 
@@ -158,19 +160,6 @@ class Encoder:
         text = value.decode("utf-8", "backslashreplace")
         self.changed += text.encode() != value
         return text
-
-
-def _changed_key(name: str, kind: T.DataType) -> str:
-    """Say which key two rows could share that have different ones in Spark, and what to do."""
-    texts = "a text that is not UTF-8, which MongoDB cannot hold; encode it: F.base64"
-    times = "microseconds, and MongoDB's times have milliseconds; truncate it: F.date_trunc"
-    if isinstance(kind, T.StructType):
-        said = f"{times}('millisecond', …), or {texts}(…)"
-    elif isinstance(kind, T.TimestampType | T.TimestampNTZType):
-        said = f"{times}('millisecond', '{name}')"
-    else:
-        said = f"{texts}('{name}')"
-    return f"mongodb: key {name} has {said}"
 
 
 def _plain(column: pa.Array) -> pa.Array:

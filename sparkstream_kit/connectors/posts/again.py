@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from sparkstream_kit.connectors.posts.wire import TurnedAway
 
-__all__ = ["timeline_of", "wait_after"]
+__all__ = ["backfill_of", "timeline_of", "wait_after"]
 
 
 def wait_after(error: Exception | None, failures: int) -> float:
@@ -38,6 +38,18 @@ def wait_after(error: Exception | None, failures: int) -> float:
     if error.wait is not None:
         return max(error.wait, 1.0)
     return min(60.0 * doubled, 900.0) if error.limited else min(5.0 * doubled, 320.0)
+
+
+def backfill_of(url: str) -> float:
+    """Return of how many seconds without a connection a stream of X brings the posts; 0 for any other URL.
+
+    Example:
+        >>> backfill_of("https://api.x.com/2/tweets/search/stream?backfill_minutes=5")
+        300.0
+    """
+    query = {name.lower(): value for name, value in parse_qsl(urlsplit(url).query)}
+    minutes = query.get("backfill_minutes", query.get("backfillminutes", ""))
+    return 60.0 * int(minutes) if minutes.isdecimal() else 0.0
 
 
 def timeline_of(url: str) -> str | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import socket
 import threading
 import time
@@ -18,10 +19,10 @@ from functools import partial
 from queue import Empty, Queue
 from sqlite3 import Error as DatabaseError
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from sparkstream_kit.connectors.posts.address import Token, check_url
-from sparkstream_kit.connectors.posts.again import timeline_of, wait_after
+from sparkstream_kit.connectors.posts.again import backfill_of, timeline_of, wait_after
 from sparkstream_kit.connectors.posts.defaults import EVERY, STALL
 from sparkstream_kit.connectors.posts.intake import Intake
 from sparkstream_kit.connectors.posts.spool import Spool
@@ -240,7 +241,8 @@ class Feeder:
     def _follow(self, stream: Stream) -> None:
         """Hand on what a connection brings until it ends."""
         fetches = bool(self._timeline and self._recent)
-        self._do(self._intake.opened, self._resumes, fetches=fetches)
+        resumes = math.inf if self._event else backfill_of(self._url)
+        self._do(self._intake.opened, resumes=resumes, fetches=fetches)
         if fetches:
             # The highest ids but some: among the last to come may be one from hours ago.
             highest = sorted(self._recent, key=by_age)[-_OVERLAP:]
@@ -248,21 +250,15 @@ class Feeder:
             self._do(self._intake.left_at, self._behind)
             self._catch_up()
         for message in stream.messages():
-            if message.kind == "post":
+            is_post = message.kind == "post"
+            if is_post:
                 self._recent.append(message.id)
                 self._event = message.event or self._event
             self._do(self._intake.take, message)
             # Mastodon answers a little before it listens for new posts: what came between is in the timeline
             # once the stream has brought something.
-            is_post = message.kind == "post"
             if self._behind and ((is_post and not self._failed) or time.monotonic() >= self._ask_at):
                 self._catch_up(to_end=is_post)
-
-    def _resumes(self, seconds: float) -> bool:
-        """Say whether the stream itself brings what was missed in a time without a connection."""
-        query = {name.lower(): value for name, value in parse_qsl(urlsplit(self._url).query)}
-        minutes = query.get("backfill_minutes", query.get("backfillminutes", ""))
-        return bool(self._event) or (minutes.isdecimal() and seconds <= 60 * int(minutes))
 
     def _catch_up(self, *, to_end: bool = False) -> None:
         """Read the timeline from where it was left.
@@ -314,7 +310,7 @@ class Feeder:
         return newest if by_age(newest) > by_age(self._behind) else ""
 
     def _page(self, after: str) -> list[Message]:
-        asked = urlencode({**({"min_id": after} if after else {}), "limit": _PAGE})
+        asked = urlencode(({"min_id": after} if after else {}) | {"limit": _PAGE})
         url = f"{self._timeline}{'&' if '?' in str(self._timeline) else '?'}{asked}"
         page = fetch(url, self._token, timeout=self._stall)
         if not isinstance(page, list):

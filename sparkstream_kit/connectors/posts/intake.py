@@ -35,11 +35,11 @@ class Intake:
         self._new = self._later = 0
         self._noted = time.monotonic()
 
-    def opened(self, resumes: Callable[[float], bool], *, fetches: bool) -> None:
+    def opened(self, *, resumes: float, fetches: bool) -> None:
         """Note a new connection, and the time since anything came by the one before.
 
         Args:
-            resumes: says whether the stream itself brings what was missed in so many seconds.
+            resumes: of how many seconds without a connection the stream itself brings what was missed.
             fetches: what was missed is fetched from a timeline.
         """
         facts, now = self._spool.facts, time.time()
@@ -49,7 +49,7 @@ class Intake:
             facts.cuts += 1
             facts.seconds += seconds
             self._gap = seconds, round(facts.rate * seconds)
-            if fetches or resumes(seconds):
+            if fetches or seconds < resumes:
                 self._fetched = self._gap
                 if fetches or facts.row < _IN_A_ROW:  # else the numbers say whether it has
                     self._gap = None

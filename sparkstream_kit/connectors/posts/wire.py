@@ -127,18 +127,14 @@ class Stream:
         Raises:
             OSError, http.client.HTTPException: the connection was cut, or nothing came for too long.
         """
-        yield from map(self._message, self._from_events() if self._events else self._from_lines())
+        lines = (line.strip() or None for line in self._lines())
+        yield from map(self._message, self._from_events() if self._events else lines)
 
     def _lines(self) -> Iterator[bytes]:
         while (line := self._response.readline(_LONGEST)).endswith(b"\n"):
             yield line.rstrip(b"\r\n")
         if len(line) >= _LONGEST:
             raise http.client.HTTPException(f"a line is longer than {_LONGEST:,} bytes")
-
-    def _from_lines(self) -> Iterator[bytes | None]:
-        """Yield each line; None for an empty one."""
-        for line in self._lines():
-            yield line.strip() or None
 
     def _from_events(self) -> Iterator[bytes | None]:
         """Yield the data of each event that is a post; None for anything else."""
@@ -270,7 +266,6 @@ def _turned_away(response: http.client.HTTPResponse, url: str, token: Token) -> 
     except (ValueError, RecursionError, OSError, http.client.HTTPException):
         detail = ""
     status = response.status
-    headers = {name.lower(): value for name, value in response.headers.items()}
     if status == http.client.UNAUTHORIZED and not token.value:
         line = f"{url} asks for a token ({said}); put it into the environment variable {token.name}"
     elif status in (http.client.UNAUTHORIZED, http.client.FORBIDDEN):
@@ -280,7 +275,7 @@ def _turned_away(response: http.client.HTTPResponse, url: str, token: Token) -> 
         line = f"there is nothing at {url} ({said}); correct the address"
     else:
         line = f"{url} answers {said}"
-    return TurnedAway(status, line + (f": {token.hidden(detail)}" if detail else ""), _wait(headers))
+    return TurnedAway(status, line + (f": {token.hidden(detail)}" if detail else ""), _wait(response.headers))
 
 
 def _says(body: Mapping[str, Any]) -> str:
@@ -293,8 +288,8 @@ def _says(body: Mapping[str, Any]) -> str:
     return ""
 
 
-def _wait(headers: Mapping[str, str]) -> float | None:
-    """Return after how many seconds the server wants to be asked again.
+def _wait(headers: Mapping[str, str] | http.client.HTTPMessage) -> float | None:
+    """Return after how many seconds the server wants to be asked again; None where it does not say.
 
     `retry-after` is seconds or a date (RFC 9110); the reset of a limit is seconds since 1970 at X
     ("Rate limits") and a time in ISO 8601 at Mastodon ("Rate limits").
@@ -307,26 +302,15 @@ def _wait(headers: Mapping[str, str]) -> float | None:
         >>> _wait({"x-rate-limit-reset": "1700000000000"})
         900.0
     """
-    given = next(
-        (
-            headers[name]
-            for name in ("retry-after", "x-rate-limit-reset", "x-ratelimit-reset")
-            if name in headers
-        ),
-        None,
-    )
-    if given is None:
-        return None
-    moment: float | None = None
-    if re.fullmatch(r"\d+(\.\d+)?", given):
-        if "retry-after" in headers:
-            return min(float(given), _MOST)
-        moment = float(given)
-    else:
+    for name in ("retry-after", "x-rate-limit-reset", "x-ratelimit-reset"):
+        given, now = headers.get(name, ""), time.time()
+        if re.fullmatch(r"\d+(\.\d+)?", given):
+            seconds = float(given) if name == "retry-after" else float(given) - now
+            return min(max(0.0, seconds), _MOST)
         for read in (email.utils.parsedate_to_datetime, datetime.fromisoformat):
             with suppress(ValueError, OverflowError):
-                moment = read(given).timestamp()
-    return None if moment is None else min(max(0.0, moment - time.time()), _MOST)
+                return min(max(0.0, read(given).timestamp() - now), _MOST)
+    return None
 
 
 def why(err: Exception) -> str:

@@ -7,18 +7,15 @@ from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit.connectors import openers
-from sparkstream_kit.errors import InvalidInputError, MissingExtraError, reject_unknown
+from sparkstream_kit.errors import InvalidInputError, MissingExtraError
 from sparkstream_kit.sinks.base import Sink
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sparkstream_kit.connectors.sql.table import Target
-
 __all__ = ["sql_table"]
 
 _OWN = ("sparkstream_ledger", "sparkstream_stage")
-_MODES = {"append": "append", "upsert": "update", "replace": "complete"}
 
 
 def sql_table(
@@ -86,34 +83,28 @@ def sql_table(
     check(sql_table, locals())
     try:
         openers.import_arrow()
-        from sparkstream_kit.connectors.sql import database
-        from sparkstream_kit.connectors.sql.table import Target
+        from sparkstream_kit.connectors.sql.database import parse
+        from sparkstream_kit.connectors.sql.table import Target, prepare, write
     except ModuleNotFoundError as err:
         raise MissingExtraError("sinks.sql_table", "sql") from err
-    reject_unknown("way to write (how=)", [how], _MODES)
-    openers.check_keys("sql_table", "url, 'totals'", how, keys)
+    mode = openers.mode_for("sql_table", "url, 'totals'", how, keys)
     schema, _, name = table.rpartition(".")
     if name.lower() in _OWN:
         raise InvalidInputError(
             f"sql_table: the kit needs the name {name} for a table of its own; use another"
         )
-    return _sink(Target(database.parse(url), schema or None, name, how, tuple(keys), take_over))
-
-
-sql_table.__module__ = "sparkstream_kit.sinks"  # where users find it: messages name it so
-
-
-def _sink(target: Target) -> Sink:
-    from sparkstream_kit.connectors.sql.table import prepare, write
-
+    target = Target(parse(url), schema or None, name, how, tuple(keys), take_over)
     return Sink(
         kind="sql_table",
-        modes=(_MODES[target.how],),
+        modes=(mode,),
         promise="exactly once",
         after_rewind="keeps a batch that comes with the same rows once; others it refuses, and says how to "
         "reset its ledger; a database restored from a backup of that moment goes on exactly once",
-        needs_checkpoint=target.how != "replace",
+        needs_checkpoint=how != "replace",
         advice="use how='append' for append, 'upsert' with keys for update, 'replace' for complete",
         writes_to=(target.where,),
-        open=openers.opener(partial(prepare, target), partial(write, target)),
+        open=partial(openers.open_target, partial(prepare, target), partial(write, target)),
     )
+
+
+sql_table.__module__ = "sparkstream_kit.sinks"  # where users find it: messages name it so

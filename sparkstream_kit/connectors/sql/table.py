@@ -12,10 +12,10 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.schema import CreateTable
 
 from sparkstream_kit import _dry_run
-from sparkstream_kit.connectors import arrow
+from sparkstream_kit.connectors import arrow, openers
 from sparkstream_kit.connectors.ledger import Ledger
 from sparkstream_kit.connectors.sql import database, rows
-from sparkstream_kit.errors import InvalidInputError, KitError
+from sparkstream_kit.errors import KitError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -61,17 +61,12 @@ class Target:
         names: dict[str, Any] = {"schema": self.schema, "quote": True, "quote_schema": True}
         return sa.Table(self.name, sa.MetaData(), *made, **names, **_MARIADB)
 
-    def ledger(self, connection: Connection, table: sa.Table) -> Ledger:
-        """Return the rules for this table."""
-        store = _Store(connection, table)
-        return Ledger(store, f"table {self.name}", self.where, self.how, self.take_over)
-
 
 class _Store:
     """The ledger as a table beside the rows."""
 
-    def __init__(self, connection: Connection, table: sa.Table) -> None:
-        self._connection, self._table = connection, table
+    def __init__(self, connection: Connection, target: Target, table: sa.Table) -> None:
+        self._connection, self._target, self._table = connection, target, table
         self.ledger = sa.Table(
             _LEDGER,
             sa.MetaData(),
@@ -82,6 +77,12 @@ class _Store:
             **_MARIADB,
         )
         self._here = self.ledger.c.table_name == table.name
+
+    @property
+    def rules(self) -> Ledger:
+        """The rules for this table."""
+        target = self._target
+        return Ledger(self, f"table {target.name}", target.where, target.how, target.take_over)
 
     def last_batch(self, query_id: str | None) -> int | None:
         if not sa.inspect(self._connection).has_table(_LEDGER, schema=self.ledger.schema):
@@ -139,18 +140,18 @@ class _Store:
         return sa.update(self.ledger).where(own).values(batch_id=batch_id)
 
 
-def prepare(target: Target, schema: StructType, query_id: str | None) -> None:
+def prepare(target: Target, frame: DataFrame, query_id: str | None) -> None:
     """Make the table and the ledger where they are missing, and see that this query may write to the table.
 
     Args:
         target: where the rows go.
-        schema: of the query's rows.
+        frame: the query's rows.
         query_id: the query; None when it has not been started before.
 
     Raises:
         InvalidInputError: the table has other columns, has rows that this query did not write, or is gone.
     """
-    table = target.table(schema)
+    table = target.table(frame.schema)
     made = Path(str(target.url.database)) if target.url.get_backend_name() == "sqlite" else None
     with (
         _dry_run.undone(None if _dry_run.making() else made),
@@ -158,14 +159,13 @@ def prepare(target: Target, schema: StructType, query_id: str | None) -> None:
     ):
         if made is not None and not _dry_run.making():
             connection.exec_driver_sql("BEGIN")  # Python's driver would make tables outside of a transaction
-        store = _Store(connection, table)
-        ledger = target.ledger(connection, table)
+        store = _Store(connection, target, table)
         _create(connection, store.ledger)
         if sa.inspect(connection).has_table(table.name, schema=table.schema):
             database.check_columns(connection, table, target.where)
-            ledger.check_owner(query_id)
+            store.rules.check_owner(query_id)
         else:
-            ledger.check_lost(query_id)
+            store.rules.check_lost(query_id)
             _create(connection, table)
             store.forget()
         if _dry_run.making():
@@ -200,15 +200,13 @@ def write(target: Target, query_id: str, checkpoint: str | None, batch: DataFram
     """
     table = target.table(batch.schema)
     with database.connected(target.url) as connection:
-        ledger = target.ledger(connection, table)
-        is_new = ledger.store.last_batch(query_id) is None
-        is_written = ledger.is_written(query_id, batch_id, checkpoint)
+        store = _Store(connection, target, table)
+        is_new = store.last_batch(query_id) is None
+        is_written = store.rules.is_written(query_id, batch_id, checkpoint)
     if is_new:
-        prepare(target, batch.schema, query_id)
+        prepare(target, batch, query_id)
     if is_written:
-        _log.info("batch %d is in table %s already", batch_id, target.name)
-        # Read all the same: a stateful query fails when its batch is not read.
-        batch.write.format("noop").mode("append").save()
+        openers.pass_over(batch, batch_id, f"table {target.name}")
         return
     # Spark computes the batch first: nothing of the database is held meanwhile.
     with arrow.kept(batch) as parts, database.connected(target.url) as connection:
@@ -220,12 +218,12 @@ def write(target: Target, query_id: str, checkpoint: str | None, batch: DataFram
             _log.warning(
                 "batch %d for table %s: %d values are changed: %s", batch_id, target.name, changed, kinds
             )
-        _advance(target.ledger(connection, table), _Store(connection, table), query_id, batch_id)
+        _advance(_Store(connection, target, table), query_id, batch_id)
         _merge(connection, target, table, stage, batch_id)
         connection.commit()
 
 
-def _advance(ledger: Ledger, store: _Store, query_id: str, batch_id: int) -> None:
+def _advance(store: _Store, query_id: str, batch_id: int) -> None:
     """Enter a batch; the transaction decides whether the entry and the rows both come true.
 
     It is the first statement on what others share: from here on a second driver of the query waits, and
@@ -238,12 +236,10 @@ def _advance(ledger: Ledger, store: _Store, query_id: str, batch_id: int) -> Non
     if store.advance(query_id, batch_id):
         return
     if store.last_batch(query_id) is not None:
-        raise InvalidInputError(
-            f"batch {batch_id} was written by another driver of this query in the meantime; stop one of them"
-        )
+        raise openers.other_driver(batch_id)
     store.lock()
-    ledger.check_owner(query_id)  # asked at the start, too; but another query may have come since
-    if ledger.how == "replace":
+    store.rules.check_owner(query_id)  # asked at the start, too; but another query may have come since
+    if store.rules.how == "replace":
         # The rows of others go, and so do their claims: they cannot go on as if their rows were there.
         store.forget()
     store.add(query_id, batch_id)
@@ -283,11 +279,10 @@ def _merge(connection: Connection, target: Target, table: sa.Table, stage: sa.Ta
 
 
 def _check_keys(connection: Connection, target: Target, stage: sa.Table, batch_id: int) -> None:
-    """Refuse keys that do not tell rows apart: null equals nothing, and of two rows one would be lost."""
     keys = [stage.c[key] for key in target.keys]
-    named = f"batch {batch_id} for table {target.name}: key {', '.join(target.keys)}"
     some = sa.select(sa.literal(1)).select_from(stage).limit(1)
-    if connection.execute(some.where(sa.or_(*(key.is_(None) for key in keys)))).first() is not None:
-        raise InvalidInputError(f"{named} is null; fill it with F.coalesce, or leave such rows out")
-    if connection.execute(some.group_by(*keys).having(sa.func.count() > 1)).first() is not None:
-        raise InvalidInputError(f"{named} is the same in two rows; use the columns that the query groups by")
+    null = connection.execute(some.where(sa.or_(*(key.is_(None) for key in keys)))).first()
+    twice = connection.execute(some.group_by(*keys).having(sa.func.count() > 1)).first()
+    openers.check_row_keys(
+        f"table {target.name}", target.keys, batch_id, null=null is not None, twice=twice is not None
+    )
