@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import itertools
 import keyword
 import re
 import shutil
@@ -48,11 +47,7 @@ class _Like(NamedTuple):
 
 
 def _words(count: int, *, seed: int) -> Iterable[str]:
-    return itertools.islice(feeds.random_lines(seed), count)
-
-
-def _sales(count: int, *, seed: int) -> Iterable[str]:
-    return (line for _, text in feeds.sales_files(1, rows=count, seed=seed) for line in text.splitlines())
+    return feeds.random_lines(seed, count=count)
 
 
 _ON_DATA = "python {job} data --available-now"
@@ -66,23 +61,29 @@ LIKE = {
     "ad_join": _Like("ads-{}.json", feeds.ads_rows, feeds.json_line, f"{_INTO} --drain"),
     "card_alerts": _Like("cards-{}.csv", feeds.cards_rows, feeds.csv_line, f"{_INTO} --drain", ("state",)),
     "events_to_postgres": _Like(
-        *("events-{}.csv", feeds.events_rows, feeds.csv_line),
+        "events-{}.csv",
+        feeds.events_rows,
+        feeds.csv_line,
         f"{_ON_DATA} --database sqlite:///events.db --checkpoint ckpt",
         ("sql", "state"),
     ),
     "file_totals": _Like("events-{}.csv", feeds.events_rows, feeds.csv_line, _TOTALS),
     "hashtag_trends": _Like("posts-{}.json", feeds.posts_rows, feeds.posts_line, f"{_ON_DATA} --drain"),
     "kafka_word_count": _Like(
-        *("lines-{}.txt", _words, str),
+        "lines-{}.txt",
+        _words,
+        str,
         "spark-submit $(sparkstream connectors kafka) {job} --kafka localhost:9092 --topic lines",
         ("cli",),
         ", which are for a topic `lines` of a broker",
     ),
     "log_errors": _Like("access-{}.log", feeds.log_rows, feeds.log_line, f"{_INTO} --drain"),
-    "sales_clean": _Like("sales-{}.csv", _sales, str, _INTO),
-    "sales_totals": _Like("sales-{}.csv", _sales, str, _ON_DATA),
+    "sales_clean": _Like("sales-{}.csv", feeds.sales_rows, feeds.csv_line, _INTO),
+    "sales_totals": _Like("sales-{}.csv", feeds.sales_rows, feeds.csv_line, _ON_DATA),
     "score_posts": _Like(
-        *("messages-{}.json", feeds.messages_rows, feeds.json_line),
+        "messages-{}.json",
+        feeds.messages_rows,
+        feeds.json_line,
         "python {job} data model --train sklearn && python {job} data model out --available-now",
         ("sklearn",),
     ),
@@ -90,7 +91,9 @@ LIKE = {
         "sensors-{}.json", feeds.sensors_rows, feeds.json_line, f"{_INTO} --drain", ("state",)
     ),
     "socket_wordcount": _Like(
-        *("lines-{}.txt", _words, str),
+        "lines-{}.txt",
+        _words,
+        str,
         "sparkstream feed lines --file data/lines-1.txt --clients 1 & python {job} localhost 9999",
         ("cli",),
     ),

@@ -10,14 +10,11 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import typer
+
 from sparkstream_kit.checkpoints import layout
 from sparkstream_kit.cli.common import say, stopped_by_signal
 from sparkstream_kit.errors import InvalidInputError
-
-try:
-    import typer
-except ImportError:  # main() says what to install
-    typer = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import typer
 from conftest import ROOT
 
 from sparkstream_kit.cli import main
-from sparkstream_kit.cli.app import _app
+from sparkstream_kit.cli.app import app
 from sparkstream_kit.profiles import parse_properties, read_profile
 
 if TYPE_CHECKING:
@@ -354,7 +355,7 @@ def test_a_command_that_is_missing_gets_the_help(command: str, capsys: pytest.Ca
 
 
 def _commands(group: Any = None, *path: str) -> Iterator[list[str]]:
-    group = group or _app()
+    group = group or typer.main.get_command(app)
     yield list(path)
     for name, command in getattr(group, "commands", {}).items():
         yield from _commands(command, *path, name)

@@ -13,7 +13,7 @@ import typer
 from conftest import ROOT, running
 
 from sparkstream_kit import feeds
-from sparkstream_kit.cli import feeding, main
+from sparkstream_kit.cli import generating, main
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def total(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
 def command(*args: object, **more: Any) -> None:
     """Run the command of a generator as `sparkstream feed ticks …` would."""
     app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
-    app.command()(feeding._generator("ticks.json", ticks, total, "Land ticks.", **more))  # noqa: SLF001
+    app.command()(generating._generator("ticks.json", ticks, total, "Land ticks.", **more))  # noqa: SLF001
     typer.main.get_command(app)(list(map(str, args)), standalone_mode=False)
 
 
@@ -107,7 +107,7 @@ def test_a_command_has_the_shares_that_make_sense_for_its_data(
     assert "--bad SHARE" in text
     assert "--duplicates" not in text
     assert "--delay" not in text  # nothing that it does would depend on it
-    command("--help", delay="3 hours")
+    command("--help", usual_delay="3 hours")
     assert "[default: 3 hours]" in capsys.readouterr().out
     command(tmp_path / "in", "--files", 1, "--every", 0, shares=("bad",), line=feeds.csv_line)
     assert {*json.loads((tmp_path / "in/_truth.json").read_text())} == {"truth", "counted", "bad"}
