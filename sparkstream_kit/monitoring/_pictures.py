@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sparkstream_kit.monitoring._results import Result, Results
+    from sparkstream_kit.monitoring._results import Results
     from sparkstream_kit.monitoring.board import Batch, Picture
 
 __all__ = ["Sent", "newest_runs"]
@@ -58,7 +58,7 @@ class Sent:
         found = self._results.of(picture.name, done.batches, last=last)
         if found is not None and found.number != self._looks.get(picture.name):
             self._looks[picture.name] = found.number
-            query["result"] = _result(found)
+            query["result"] = vars(found)
         return query
 
 
@@ -89,16 +89,4 @@ def _batch(batch: Batch) -> dict[str, Any]:
         "memory": batch.state_bytes,
         "lag": batch.lag,
         "waiting": batch.backlog,
-    }
-
-
-def _result(found: Result) -> dict[str, Any]:
-    return {
-        "place": found.place,
-        "columns": found.columns,
-        "numeric": found.numeric,
-        "rows": found.rows,
-        "more": found.more,
-        "bars": found.bars,
-        "problem": found.problem,
     }

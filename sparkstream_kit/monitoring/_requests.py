@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from sparkstream_kit.errors import KitError, MissingExtraError, innermost_cause
+from sparkstream_kit.monitoring._drawing import moments
 from sparkstream_kit.monitoring._metrics import scraped
 from sparkstream_kit.monitoring._pictures import Sent
 from sparkstream_kit.monitoring.recorder import batch_line, end_line
@@ -118,15 +119,9 @@ class Page:
 
     def pictures(self) -> Iterator[str]:
         """Yield what is new for a browser, until the run ends."""
-        sent, seen = Sent(self.results), -1  # the first picture comes at once
-        while True:
-            seen = self.board.wait(seen, _BEAT)
-            if last := self.board.ended:
-                self.over.wait(_LAST_WORDS)
+        sent = Sent(self.results)
+        for _ in moments(self.board, self.over, every=_EVERY, beat=_BEAT):
             yield self._picture(sent)
-            if last:
-                return
-            self.over.wait(_EVERY)
 
     def recording(self) -> Iterator[str]:
         """Yield lines of a recording, from the last batches on until the run ends; empty ones in silence."""
