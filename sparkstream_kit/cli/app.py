@@ -32,14 +32,12 @@ _CHECKPOINT = "A checkpoint on a local path."
 _ANY_CHECKPOINT = "A checkpoint. From another file system, such as hdfs://, Spark brings it."
 _FORMATS = ("csv", "json", "orc", "parquet")
 
-
 app = group("Tools for Spark streams: input, runs, checkpoints, windows, settings, schemas, a warm server.")
 app.add_typer(feed, name="feed")
 _checkpoint = group("Look into a checkpoint, copy it, or go back to an earlier batch.")
 app.add_typer(_checkpoint, name="checkpoint")
 _windows = group("Event time, explained.")
 app.add_typer(_windows, name="windows")
-app.command("watch")(watch)
 
 
 @app.callback(invoke_without_command=True)
@@ -233,18 +231,22 @@ def _serve(
     """
     if stop and status:
         raise InvalidInputError("--stop and --status exclude each other; give one of them")
-    if stop or status:
-        server = serving.stop(port) if stop else serving.status(port)
-        if server is None:
-            say(f"no server runs on port {port}")
-            return 0 if stop else 1
-        if stop:
-            say(f"ended the server on port {port}; unset SPARK_REMOTE")
-            return 0
+    nobody = f"no server runs on port {port}"
+    if stop:
+        say(f"ended the server on port {port}; unset SPARK_REMOTE" if serving.stop(port) else nobody)
+        return 0
+    running = serving.status(port)
+    if status:
+        if running is None:
+            say(nobody)
+            return 1
+        server = running
     else:
-        running = serving.status(port)
         server = serving.serve(port, profile, [name for name in connectors.split(",") if name])
         say("a server runs already" if running == server else "started a server; --stop ends it")
     say(f"port {port}, profile {server.profile}, process {server.pid}, log {server.log}; to attach to it:")
     typer.echo(f"export SPARK_REMOTE={server.url}")
     return 0
+
+
+app.command("watch")(watch)

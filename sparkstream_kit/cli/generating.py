@@ -132,9 +132,10 @@ COMMANDS = {
         "posts.json",
         feeds.posts_rows,
         feeds.posts_truth,
-        """Land generated posts of two networks as JSON lines, or with a URL the posts of that stream.
+        """Land generated posts, or with a URL the posts of that stream.
 
-        The flags with a URL are others: sparkstream feed posts URL --help.
+        Generated ones are JSON lines in the shapes of two networks. With a URL there are other flags:
+        sparkstream feed posts URL --help.
         """,
         time="created_at",
         line=feeds.posts_line,

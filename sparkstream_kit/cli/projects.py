@@ -135,13 +135,15 @@ def make(name: str, like: str = DEFAULT) -> Project:
         with tempfile.TemporaryDirectory(dir=".", prefix=".new-", ignore_cleanup_errors=True) as beside:
             made = Path(beside, name)
             made.mkdir()
-            _write(made / job, _renamed(_template(f"{like}.py"), like, module))
-            _write(made / f"test_{job}", _renamed(_template(f"templates/test_{like}.py"), like, module))
-            _write(made / "README.md", readme)
+            test = _template(f"templates/test_{like}.py")
+            (made / job).write_text(_renamed(_template(f"{like}.py"), like, module), "utf-8")
+            (made / f"test_{job}").write_text(_renamed(test, like, module), "utf-8")
+            (made / "README.md").write_text(readme, "utf-8")
             (made / "data").mkdir()
             lines = [known.line(row) for row in known.rows(_ROWS, seed=_SEED)]
             for number, part in enumerate((lines[: _ROWS // 2], lines[_ROWS // 2 :]), 1):
-                _write(made / "data" / known.data.format(number), "".join(f"{line}\n" for line in part))
+                text = "".join(f"{line}\n" for line in part)
+                (made / "data" / known.data.format(number)).write_text(text, "utf-8")
             files = sorted(str(path.relative_to(made)) for path in made.rglob("*") if path.is_file())
             shutil.move(made, folder)
     except OSError as err:
@@ -166,16 +168,10 @@ def _template(name: str) -> str:
     """Return a file of `jobs/`: from the wheel or zip first, from the checkout next."""
     packaged: Traversable = resources.files("sparkstream_kit") / "jobs"
     folder = packaged if packaged.is_dir() else Path(__file__).parents[2] / "jobs"
-    for part in name.split("/"):
-        folder = folder / part
-    return folder.read_text("utf-8")
+    return (folder / name).read_text("utf-8")
 
 
 def _renamed(text: str, job: str, module: str) -> str:
     """Return a template with the names of the new job."""
     text = text.replace(f"jobs/{job}.py", f"{module}.py").replace(job, module)
     return text.replace(job.replace("_", "-"), module.replace("_", "-"))
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, "utf-8")

@@ -18,7 +18,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from sparkstream_kit.errors import KitError, MissingExtraError, innermost_cause
+from sparkstream_kit.errors import MissingExtraError, innermost_cause
 from sparkstream_kit.monitoring._drawing import moments
 from sparkstream_kit.monitoring._metrics import scraped
 from sparkstream_kit.monitoring._pictures import Sent
@@ -269,8 +269,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Log no requests."""
-
-
-def one_line(err: BaseException) -> str:
-    """Return how a run has ended that raised an error."""
-    return str(err) if isinstance(err, KitError) else innermost_cause(err)
