@@ -171,7 +171,7 @@ class Server(ThreadingHTTPServer):
 
     def handle_error(self, *_: Any) -> None:
         """Say what went wrong, but not that a browser has gone."""
-        err = sys.exception() if sys.version_info >= (3, 12) else sys.exc_info()[1]
+        err = sys.exception()
         if not isinstance(err, OSError):
             _log.warning("the page of the run could not answer: %s: %s", type(err).__name__, err)
 

@@ -144,6 +144,20 @@ def test_the_feeds_of_the_jobs_land_what_their_truth_says(tmp_path: Path) -> Non
             assert truth["counted"] + len(truth["late"]) + len(truth["bad"]) == 240
 
 
+@pytest.mark.parametrize(
+    "url", [["https://host/stream"], ["host/stream", "spool"], ["--stall", "9", "http://host"]]
+)
+def test_posts_with_a_url_have_flags_of_their_own(url: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["feed", "posts", "folder", "--help"]) == 0
+    generated = capsys.readouterr().out
+    assert main(["feed", "posts", *url, "--help"]) == 0
+    fed = capsys.readouterr().out
+    for flag, of_generated in (("--files N", True), ("--late SHARE", True), ("--stall SECONDS", False)):
+        assert (flag in generated, flag in fed) == (of_generated, not of_generated)
+    assert "--every SECONDS" in generated
+    assert "--every SECONDS" in fed
+
+
 # --- feed replay
 
 
