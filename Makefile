@@ -56,11 +56,11 @@ cluster-jobs: zip ## run every job on such a cluster, with all of its data on HD
 
 kafka: setup ## run a Kafka broker to try things on, with sales coming in
 	@bash scripts/systems.sh kafka spark
-	@$(ENTER) python scripts/kafka.py
+	@$(ENTER) python scripts/server.py kafka
 
 kinesis: setup ## run a server of Kinesis's protocol to try things on, with sales coming in
 	@bash scripts/systems.sh kinesis
-	@$(ENTER) python scripts/kinesis.py
+	@$(ENTER) python scripts/server.py kinesis
 
 versions: setup ## run the tests that depend on it with other versions of Spark
 	@bash scripts/versions.sh

@@ -8,24 +8,12 @@
 # ${XDG_CACHE_HOME:-~/.cache}/sparkstream-kit/systems/NAME.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/apt.sh
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/sparkstream-kit/systems
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-
-say() { printf 'systems: %s\n' "$*" >&2; }
-die() { say "$*"; exit 2; }
-as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; } # never asks for a password
 
 install() { # a program, and Debian's packages that have it
-    local need="$1 is needed to fetch what the tests of systems run, and was not found"
-    command -v "$1" >/dev/null && return 0
-    shift
-    command -v apt-get >/dev/null || die "$need: install it"
-    as_root true 2>/dev/null || die "$need: sudo apt-get install --no-install-recommends $*"
-    say "installing $* with apt"
-    as_root apt-get update >"$log" 2>&1 || true # what is missing then shows at the next step
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" \
-        </dev/null >>"$log" 2>&1 || die "$need, and apt-get install failed: $(grep -m1 '^E:' "$log")"
+    command -v "$1" >/dev/null ||
+        apt_install "$1 is needed to fetch what the tests of systems run, and was not found" "${@:2}"
 }
 
 jars() {

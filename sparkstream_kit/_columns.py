@@ -1,4 +1,4 @@
-"""Columns by their names, whatever is in a name, and which of them have a watermark."""
+"""Columns by their names, whatever is in a name, what their types hold, and which have a watermark."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from sparkstream_kit.errors import InvalidInputError, hint
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame
+    from collections.abc import Iterable, Sequence
 
-__all__ = ["WATERMARK", "column", "columns_with_watermark", "find_column", "quoted", "without_watermark"]
+    from pyspark.sql import Column, DataFrame
+    from pyspark.sql.types import DataType
 
 WATERMARK = "spark.watermarkDelayMs"  # EventTimeWatermark.delayKey: how Spark marks the event-time column
 
@@ -45,6 +46,30 @@ def find_column(frame: DataFrame, name: str, *, side: str | None = None) -> str:
         known = f"; {whose} columns are: {', '.join(frame.columns)}"
         raise InvalidInputError(f"{has} no column {name}{hint(name, frame.columns) or known}")
     return same[0]
+
+
+def refuse_taken(names: Iterable[str], added: Sequence[str], caller: str) -> None:
+    """Refuse a column of a name that the caller adds; Spark's names have no case."""
+    lowered = [name.lower() for name in added]
+    taken = next((name for name in names if name.lower() in lowered), None)
+    if taken is not None:
+        raise InvalidInputError(
+            f"column {taken} exists already; rename or drop it, because {caller} adds {' and '.join(added)}"
+        )
+
+
+def holds(kind: DataType, *types: type[DataType]) -> bool:
+    """Say whether a type is one of these, or has one of them in its arrays, maps and structs."""
+    from pyspark.sql import types as T
+
+    inner: list[DataType] = []
+    if isinstance(kind, T.StructType):
+        inner = [field.dataType for field in kind]
+    elif isinstance(kind, T.ArrayType):
+        inner = [kind.elementType]
+    elif isinstance(kind, T.MapType):
+        inner = [kind.keyType, kind.valueType]
+    return isinstance(kind, types) or any(holds(each, *types) for each in inner)
 
 
 def columns_with_watermark(frame: DataFrame) -> list[str]:

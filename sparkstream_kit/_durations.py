@@ -9,11 +9,9 @@ from decimal import Decimal
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit.errors import InvalidInputError
 
-__all__ = ["Duration", "delay_of", "positive", "sizes", "to_microseconds"]
-
 Duration = str | timedelta
 
-_MICROSECONDS = {
+MICROSECONDS = {
     "microsecond": 1,
     "millisecond": 10**3,
     "second": 10**6,
@@ -34,10 +32,18 @@ def positive(what: str, duration: Duration) -> int:
     return size
 
 
+def not_negative(what: str, duration: Duration) -> int:
+    """Read a duration of zero or longer, in microseconds."""
+    size = to_microseconds(what, duration)
+    if size < 0:
+        raise InvalidInputError(f"{what} must be zero or longer, not {duration}")
+    return size
+
+
 def delay_of(what: str, duration: Duration) -> int:
     """Read the delay of a watermark, in microseconds; Spark counts it in whole milliseconds."""
     size = to_microseconds(what, duration)
-    if size < _MICROSECONDS["millisecond"]:
+    if size < MICROSECONDS["millisecond"]:
         raise InvalidInputError(
             f"{what} is {duration}; with less than a millisecond Spark drops the rows that are as new as the "
             "newest; give '1 millisecond', or how late rows may be, such as '10 minutes'"
@@ -103,9 +109,9 @@ def to_microseconds(what: str, duration: Duration) -> int:
             if unit in _NO_FIXED_LENGTH:
                 raise InvalidInputError(f"{what} {duration}: a {unit} has no fixed length; write it in days")
             fraction = r"(\.\d{1,6})?" if unit == "second" else ""  # as in Spark, and nothing finer is kept
-            if unit not in _MICROSECONDS or not re.fullmatch(r"[+-]?\d{1,19}" + fraction, number, re.ASCII):
+            if unit not in MICROSECONDS or not re.fullmatch(r"[+-]?\d{1,19}" + fraction, number, re.ASCII):
                 raise wrong
-            total += int(Decimal(number) * _MICROSECONDS[unit])
+            total += int(Decimal(number) * MICROSECONDS[unit])
     if abs(total) > _LONGEST:
         raise InvalidInputError(f"{what} {duration} is too long; Spark's longest is {_LONGEST} microseconds")
     return total

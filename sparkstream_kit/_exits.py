@@ -63,11 +63,11 @@ def exit_codes(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int
         take_standard_streams()
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(line_buffering=True)  # a result in a pipe is seen when it is there
-        shutdown.job_begins()
+        stop = _Stop(shutdown.job_begins())
         loggers = logging.getLogger(), logging.getLogger("psycopg")
         for logger in loggers:
             logger.addFilter(_not_raised_as_well)
-        stop, former = _Stop(), sys.unraisablehook
+        former = sys.unraisablehook
         sys.unraisablehook = stop.unraisable
         try:
             with _waiting.signals_to(stop.unwind, again=stop.leave):
@@ -75,7 +75,7 @@ def exit_codes(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int
                     _run(main, argv, stop)
                 finally:
                     # The JVM may go in here, and py4j would log it.
-                    shutdown.job_ends(stop.code)
+                    stop.job.end(stop.code)
         finally:
             sys.unraisablehook = former
             logging.disable(logging.NOTSET)
@@ -105,7 +105,8 @@ class _Signalled(KeyboardInterrupt):
 class _Stop:
     """What a job's signals do outside of its run."""
 
-    def __init__(self) -> None:
+    def __init__(self, job: shutdown.Job) -> None:
+        self.job = job
         self.name: str | None = None  # of the signal that the job is being ended by
         self.code = 1  # of the job, if nothing else ends it
         self.over = False
@@ -118,7 +119,7 @@ class _Stop:
         """End the job from where it is, so that temporary folders go and no query is left behind."""
         if self.over:
             return
-        if shutdown.job_holds_jvm():
+        if self.job.holds_jvm:
             # The queries end with the JVM; to cut off what it does would be told as an error.
             self.leave(name)
         # The JVM may have received the signal too: that it is lost is then no news.
@@ -155,8 +156,8 @@ def _run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None
         name = stop.name or ("SIGINT" if isinstance(err, KeyboardInterrupt) else None)
         if name is None or isinstance(err, SystemExit):
             raise
-        stop.end(128 + signal.Signals[name] if shutdown.job_has_run() else 0)
-        if not shutdown.job_has_run():
+        stop.end(128 + signal.Signals[name] if stop.job.has_run else 0)
+        if not stop.job.has_run:
             print(f"{Path(sys.argv[0]).name}: stopped by {name} before it began to run", file=sys.stderr)
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import textwrap
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from typing import TYPE_CHECKING
 
-from sparkstream_kit._durations import Duration, delay_of, sizes
+from sparkstream_kit._durations import MICROSECONDS, Duration, delay_of, sizes, to_microseconds
 from sparkstream_kit._timeline import (
     DAY,
     EPOCH,
-    HOUR,
     MICROSECOND,
     MILLISECOND,
     MINUTE,
@@ -26,18 +27,8 @@ from sparkstream_kit.errors import InvalidInputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["explain"]
-
 _SHOWN = 8  # windows
 _SOME_DAY = datetime(2026, 1, 14)  # noqa: DTZ001
-_UNITS = {
-    "day": DAY,
-    "hour": HOUR,
-    "minute": MINUTE,
-    "second": SECOND,
-    "millisecond": MILLISECOND,
-    "microsecond": MICROSECOND,
-}
 
 
 def explain(
@@ -55,26 +46,18 @@ def explain(
         row, dated = _moment(at, step, length if slide is None else slide)
         delay = None if behind is None else MICROSECOND * behind
         count, windows = _windows(row, size, step, shift)
-        closed = [None if delay is None else end + delay for _, end in windows]
         late = None if delay is None else row + delay
+        spans = [Span("", *window, None if delay is None else window[1] + delay) for window in windows]
     except OverflowError:
         raise InvalidInputError(
             f"windows of {length} reach out of the years 1 to 9999; give shorter ones, or another time"
         ) from None
     says = _Says([row, late or row, *(each for window in windows for each in window)], dated=dated)
-    spans = [
-        Span(says.span(*window), *window, closes) for window, closes in zip(windows, closed, strict=True)
-    ]
+    spans = [replace(span, label=says.span(span.start, span.end)) for span in spans]
     every = "" if slide is None else f" that start every {_words(slide)}"
     lines = [*_wrapped(f"A row of {says(row)} in windows of {_words(length)}{every}:"), ""]
     lines += [draw(spans, [Mark(f"row {says(row, day=False)}", row)], dated=dated), ""]
-    lines += _listed(
-        count,
-        [
-            (span.label, None if closes is None else says(closes))
-            for span, closes in zip(spans, closed, strict=True)
-        ],
-    )
+    lines += _listed(count, spans, says)
     lines += ["", *_rules(says(row), None if late is None else says(late), watermark)]
     if not step % WEEK and not shift:
         lines += [
@@ -99,23 +82,20 @@ def _windows(
     return count, [(start, start + size) for start in starts]
 
 
-def _listed(count: int, windows: Sequence[tuple[str, str | None]]) -> list[str]:
+def _listed(count: int, spans: Sequence[Span], says: _Says) -> list[str]:
     """Return the lines that name the windows and say when each closes."""
     falls = f"It falls in {count:,} windows" if count > 1 else "It falls in 1 window"
-    if windows[0][1] is None:
-        listed = [f"  {label}" for label, _ in windows]
-        head = f"{falls}:"
-    else:
-        listed = ["  " + _side_by_side(label, closes) for label, closes in windows]
+    head = f"{falls}:"
+    if spans[0].closes is not None:
         head = f"{falls}. {'Each' if count > 1 else 'It'} closes when the query has seen a row this new:"
-    if count > len(windows):
-        listed.insert(len(windows) // 2, f"  … {count - len(windows):,} more")
+    listed = []
+    for span in spans:
+        closes = "" if span.closes is None else says(span.closes)
+        line = f"  {span.label}   {closes}".rstrip()
+        listed.append(line if len(line) <= WIDTH else f"  {span.label}\n    {closes}")
+    if count > len(spans):
+        listed.insert(len(spans) // 2, f"  … {count - len(spans):,} more")
     return [head, *listed]
-
-
-def _side_by_side(label: str, closes: str | None) -> str:
-    line = f"{label}   {closes}"
-    return line if len(line) <= WIDTH - len("  ") else f"{label}\n    {closes}"
 
 
 def _rules(row: str, late: str | None, watermark: Duration | None) -> list[str]:
@@ -170,8 +150,8 @@ def _words(duration: Duration) -> str:
     """Return a duration as it was written, or in words."""
     if isinstance(duration, str):
         return " ".join(duration.lower().removeprefix("interval ").split())
-    parts, rest = [], duration
-    for name, unit in _UNITS.items():
+    parts, rest = [], to_microseconds("duration", duration)
+    for name, unit in reversed(MICROSECONDS.items()):
         number, rest = divmod(rest, unit)
         if number:
             parts.append(f"{number} {name}{'s' * (number > 1)}")
@@ -183,21 +163,19 @@ def _moment(at: str | datetime | None, step: timedelta, said: Duration) -> tuple
     daily = not DAY % step  # such windows start at the same times each day
     if at is None:
         return _SOME_DAY.replace(hour=12, minute=47), not daily
-    dated = isinstance(at, datetime)
-    given = at if isinstance(at, datetime) else None
-    if given is None:
-        try:
-            given = datetime.combine(_SOME_DAY, time.fromisoformat(str(at)))
-        except ValueError:
-            try:
-                given, dated = datetime.fromisoformat(str(at)), True
-            except ValueError:
-                raise InvalidInputError(
-                    f"cannot read the time {at!r}; write it like '12:47' or '2026-01-14 12:47:30'"
-                ) from None
+    given, dated = (at, True) if isinstance(at, datetime) else _read_time(str(at))
     if not dated and not daily:
         raise InvalidInputError(
             f"windows start every {_words(said)}, each day at other times; give the day, too: "
             f"'2026-01-14 {at}'"
         )
     return (given.astimezone(UTC).replace(tzinfo=None) if given.tzinfo else given), dated
+
+
+def _read_time(text: str) -> tuple[datetime, bool]:
+    """Return a time, and whether its day was given."""
+    with suppress(ValueError):
+        return datetime.combine(_SOME_DAY, time.fromisoformat(text)), False
+    with suppress(ValueError):
+        return datetime.fromisoformat(text), True
+    raise InvalidInputError(f"cannot read the time {text!r}; write it like '12:47' or '2026-01-14 12:47:30'")

@@ -82,14 +82,16 @@ def pyspark_folder() -> Path | None:
     return Path(found.origin).parent if found and found.origin else None
 
 
-def of_pyspark(name: str) -> str:
-    """Return the text of a file of that PySpark, also out of the zip that `spark-submit` gives; else ""."""
+def pyspark_version() -> str:
+    """Return the version of that PySpark, also out of the zip that `spark-submit` gives; "" without one."""
     found = importlib.util.find_spec("pyspark")
     if found is None or found.origin is None:
         return ""
+    loader = cast("ResourceLoader", found.loader)
     with suppress(OSError):
-        loader = cast("ResourceLoader", found.loader)
-        return loader.get_data(str(Path(found.origin).with_name(name))).decode()
+        text = loader.get_data(str(Path(found.origin).with_name("version.py"))).decode()
+        if version := re.search(r"""^__version__.*["'](.+)["']""", text, re.MULTILINE):
+            return version[1]
     return ""
 
 

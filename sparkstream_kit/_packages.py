@@ -146,12 +146,10 @@ def needed(names: Iterable[str], spark: str, given: Mapping[str, str] | None = N
 def arguments(names: Iterable[str], spark: str) -> list[str]:
     """Return the flags of spark-submit that give Spark some connectors."""
     flags = {"spark.jars": "--jars", "spark.jars.packages": "--packages"}
-    settings = needed(names, spark)
-    return [
-        word
-        for key, value in settings.items()
-        for word in ([flags[key], value] if key in flags else ["--conf", f"{key}={value}"])
-    ]
+    words: list[str] = []
+    for key, value in needed(names, spark).items():
+        words += [flags[key], value] if key in flags else ["--conf", f"{key}={value}"]
+    return words
 
 
 def jars_in(folder: Path, name: str) -> dict[str, list[Path]]:

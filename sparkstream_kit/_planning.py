@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sparkstream_kit import _dry_run
 from sparkstream_kit._spark import plan
 from sparkstream_kit.checkpoints.guards import guard
-from sparkstream_kit.checkpoints.layout import KIT, numbered
+from sparkstream_kit.checkpoints.layout import KIT, newest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from sparkstream_kit._spark.files import Location
     from sparkstream_kit.sinks import Sink
-
-__all__ = ["planned"]
 
 _WORDS = {"processingTime": "a batch every {}", "availableNow": "the input that is there, then it ends"}
 
@@ -79,5 +77,5 @@ def _progress(location: Location | None, logs: Path | None) -> str:
     """Say where a query would keep its progress, and from where it would go on."""
     if location is None or logs is None:
         return "a temporary one, removed at the end"
-    done = max(numbered(logs / "commits"), default=None)
-    return f"{location} ({'new' if done is None else f'it goes on after batch {done}'})"
+    done = newest(logs / "commits")
+    return f"{location} ({'new' if done < 0 else f'it goes on after batch {done}'})"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import re
 from typing import TYPE_CHECKING
 
 from pyspark.sql.streaming.readwriter import DataStreamWriter
 
 from sparkstream_kit._spark.kafka import reads_kafka
-from sparkstream_kit._spark.plan import analyzed_plan, runs_python
+from sparkstream_kit._spark.plan import analyzed_plan, has, runs_python
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def check(frame: DataFrame, sink: Sink, mode: str) -> None:
     """Refuse a query that Spark would fail after its start, or would not start.
 
     https://spark.apache.org/docs/latest/streaming/index.html and the lists in Spark 4.2's
-    `RealTimeModeAllowlist`. Who has switched those off has switched this off, too.
+    `RealTimeModeAllowlist`. A session that has switched these off has switched off this check, too.
 
     Raises:
         InvalidInputError: this Spark has no real-time mode, or it cannot run the query.
@@ -54,7 +53,6 @@ def check(frame: DataFrame, sink: Sink, mode: str) -> None:
         raise InvalidInputError(f"trigger realTime writes in mode update, not {mode}; give mode='update'")
     if frame.sparkSession.conf.get(_SAFETY, "true") == "false":
         return
-    plan = analyzed_plan(frame)
     instead = "; leave it out, or give processingTime='0 seconds'"
     if not reads_kafka(frame):
         raise InvalidInputError(
@@ -63,7 +61,7 @@ def check(frame: DataFrame, sink: Sink, mode: str) -> None:
     if runs_python(frame):
         raise InvalidInputError(f"trigger realTime runs no Python function{instead}")
     for names, what in _OPERATORS.items():
-        if re.search(rf"^[\W]*({names})", plan, re.MULTILINE):
+        if has(frame, names):
             raise InvalidInputError(f"trigger realTime does not run {what}{instead}")
-    if len(re.findall(r"StreamingRelationV2 ", plan)) > 1 and re.search(r"^\W*Join", plan, re.MULTILINE):
+    if analyzed_plan(frame).count("StreamingRelationV2 ") > 1 and has(frame, "Join"):
         raise InvalidInputError(f"trigger realTime does not join two streams{instead}")

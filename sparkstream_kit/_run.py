@@ -6,7 +6,7 @@ import logging
 import time
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,9 +16,9 @@ from sparkstream_kit._spark import shutdown, sockets
 from sparkstream_kit._spark.batch import close_ended
 from sparkstream_kit.checkpoints import losses, topics
 from sparkstream_kit.checkpoints.problems import damage
-from sparkstream_kit.errors import CheckpointDamaged, InputUnavailable, InvalidInputError, QueryFailed
+from sparkstream_kit.errors import CheckpointDamaged, InputUnavailable, QueryFailed
 from sparkstream_kit.progress import QuerySummary, RunSummary
-from sparkstream_kit.verdicts import KEPT, Record, Verdict, of_rules, record, verdicts
+from sparkstream_kit.verdicts import KEPT, Record, of_rules, record, verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.listener import StreamingQueryProgress
     from pyspark.sql.streaming.query import StreamingQuery
 
-__all__ = ["Limits", "Run"]
+__all__ = ["Run"]
 
 _log = logging.getLogger(__name__)
 
@@ -36,50 +36,92 @@ _STOP_LIMIT = 5.0  # seconds that Spark may take to stop a query
 _LOOK_AT_FILES = 60.0  # seconds from one look at the input files to the next
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What ends a run and can be told from its batches alone."""
+class _Watched:
+    """A query of a run, and what it has done in it."""
 
-    idle: float | None
-    max_batches: int | None
+    def __init__(self, query: StreamingQuery, before: QuerySummary | None) -> None:
+        self.query = query
+        self.name = query.name or query.id
+        self.done = before or QuerySummary(self.name, query.id, mode=asking.started(query).mode)
+        self.records = deque[Record](maxlen=KEPT)
+        self.passed_over: set[str] = set()  # kinds of input files that a warning has named
+        # A socket is connected to in the first batch: before that there is no reader to miss.
+        self.sockets: list[tuple[str, int]] | None = None
+        self.ended = False
 
-    def __post_init__(self) -> None:
-        if self.max_batches is not None and self.max_batches < 1:
-            raise InvalidInputError(f"max_batches must be a whole number from 1, not {self.max_batches}")
+    def post_end(self, inbox: _waiting.Inbox) -> None:
+        """Wait for the end of the query, and post it."""
+        with suppress(Exception):  # the error is asked of the query itself, in `Run._summarise`
+            self.query.awaitTermination()
+        inbox.post("ended", self)
+
+    def has_rows_on_their_way(self) -> bool:
+        """Say whether a batch is in flight, or through but not recorded yet: both can outlast `idle`."""
+        last, seen = self.query.lastProgress, self.done.last_batch
+        recorded = last is None or last.numInputRows == 0 or (seen is not None and last.batchId <= seen)
+        return not recorded or asking.in_batch(self.query)
+
+    def stop(self) -> bool:
+        """Stop the query and say whether it has; Spark waits for as long as a Python function of it runs."""
+        if self.ended:
+            return True
+
+        def stop() -> None:
+            with suppress(Exception):  # Spark's own limit of time, or no JVM: both show below
+                self.query.stop()
+
+        stopping = _waiting.in_thread("stop", stop)
+        stopping.join(_STOP_LIMIT)
+        return not stopping.is_alive() and not asking.is_active(self.query)
+
+    def summary(self) -> QuerySummary:
+        """Return what the query has done, and what its last batches mean."""
+        interval = asking.started(self.query).interval
+        found = *verdicts(list(self.records), interval=interval), *of_rules(self.done.broken)
+        return replace(self.done, verdicts=found)
+
+    def failure(self, error: Exception, summary: RunSummary) -> QueryFailed:
+        """Return the error to raise for a query that has failed, with the cause in one line."""
+        name, cause = f"query {self.name}", errors.innermost_cause(error)
+        if said := sockets.unavailable(self.query, f"{cause}\n{error}"):
+            return InputUnavailable(name, said, summary)
+        checkpoint = asking.checkpoint(self.query)
+        # The start has looked at what is quickly read; Spark fails at the rest, in words of its own.
+        if checkpoint and not self.done.batches and (damaged := damage(checkpoint, whole=True)):
+            return CheckpointDamaged(name, f"{damaged} (Spark: {cause})", summary)
+        lost = topics.what_is_lost(asking.started(self.query).frame, checkpoint, f"{cause}\n{error}")
+        failed = QueryFailed(name, lost or cause, summary)
+        # The signal may have hit a process that Spark had started for the batch.
+        failed.exit_code = _CUT.get(summary.ended_by, failed.exit_code)
+        return failed
 
 
 class Run:
-    """One call of `run`: its queries and what they have done."""
+    """One call of `run`."""
 
     def __init__(
         self,
         queries: tuple[StreamingQuery, ...],
         inbox: _waiting.Inbox,
         on_batch: Callable[[StreamingQueryProgress], None] | None,
-        limits: Limits,
+        *,
+        idle: float | None = None,
+        max_batches: int | None = None,
         before: QuerySummary | None = None,
     ) -> None:
         self._inbox = inbox
         self._on_batch = on_batch
-        self._limits = limits
-        self._queries = {str(query.runId): query for query in queries}
-        self._names = {run_id: query.name or query.id for run_id, query in self._queries.items()}
-        self._done = {
-            run_id: before or QuerySummary(self._names[run_id], query.id, mode=asking.mode(query))
-            for run_id, query in self._queries.items()
-        }
-        self._records = {run_id: deque[Record](maxlen=KEPT) for run_id in self._queries}
-        self._last_row = self._inbox.started
-        self._warnings: dict[str, str] = {}  # what was found, and the query that it was found at
-        self._passed_over: dict[str, set[str]] = {run_id: set() for run_id in self._queries}
-        self._next_look = self._inbox.started
-        self._ended: set[str] = set()
-        self._sockets: dict[str, list[tuple[str, int]]] = {}  # of each query with a batch through
+        self._idle = idle
+        self._max_batches = max_batches
+        self._by_run_id = {str(query.runId): _Watched(query, before) for query in queries}
+        self._queries = list(self._by_run_id.values())
+        self._last_row = self._next_look = inbox.started
+        self._warnings: dict[str, str] = {}  # what was found, and the name of the query
 
     def to_end(self, grace: float) -> RunSummary:
         """Wait, let the batch in flight commit, stop every query, and say what was done."""
-        manager = asking.manager(next(iter(self._queries.values())))
-        listener = asking.ProgressTo(self._inbox, set(self._queries))
+        manager = asking.manager(self._queries[0].query)
+        listener = asking.ProgressTo(self._inbox, set(self._by_run_id))
         try:
             with shutdown.jvm_waits_for(self._inbox, grace + 10), _waiting.signals_posted_to(self._inbox):
                 if manager is not None:
@@ -87,12 +129,12 @@ class Run:
                 # Count the batches from before the listener first: once a later one is counted, earlier ones
                 # look like duplicates.
                 self._catch_up()
-                for run_id, query in self._queries.items():
-                    _waiting.in_thread("await", partial(self._await, run_id, query))
+                for each in self._queries:
+                    _waiting.in_thread("await", partial(each.post_end, self._inbox))
                 ended_by = self._wait()
                 self._drain(time.monotonic() + grace)
         finally:
-            stuck = {self._names[run_id]: run_id for run_id in self._names if not self._stop(run_id)}
+            stuck = [each for each in self._queries if not each.stop()]
             if manager is not None:
                 asking.stop_listening(manager, listener)
         while (post := self._inbox.get(timeout=0))[0] != "look":
@@ -100,37 +142,30 @@ class Run:
                 self._record(post[1])
         self._catch_up()
         self._look_at_files()
-        for query in self._queries.values():
-            asking.bring_printed(query)  # of a batch that failed
+        for each in self._queries:
+            asking.bring_printed(each.query)  # of a batch that failed
         close_ended()
         try:
             summary = self._summarise(ended_by)
         finally:
-            for query in self._queries.values():
-                asking.forget(query)
+            for each in self._queries:
+                asking.forget(each.query)
         if stuck:
-            why = dict.fromkeys(asking.why_it_runs(self._queries[run_id]) for run_id in stuck.values())
+            why = dict.fromkeys(asking.why_it_runs(each.query) for each in stuck)
             raise QueryFailed(
-                f"query {', '.join(stuck)}",
+                f"query {', '.join(each.name for each in stuck)}",
                 f"it did not stop, because {' and '.join(why)}; it ends with this process",
                 summary,
             )
         return summary
 
-    def _await(self, run_id: str, query: StreamingQuery) -> None:
-        # The error is asked of the query itself, in `_summarise`.
-        with suppress(Exception):
-            query.awaitTermination()
-        self._inbox.post("ended", run_id)
-
     def _wait(self) -> str:
         """Return why the run ends."""
-        open_queries = set(self._queries)
-        while open_queries:
-            reason, wake_after = self._over(open_queries)
+        while still_open := [each for each in self._queries if not each.ended]:
+            reason, wake_after = self._over(still_open)
             if reason:
                 return reason
-            if any(self._sockets.values()):
+            if any(each.sockets for each in self._queries):
                 wake_after = min(_waiting.LOOK_EVERY, wake_after or _waiting.LOOK_EVERY)
             kind, what = self._inbox.next(wake_after=wake_after)
             if kind == "stop":
@@ -140,111 +175,79 @@ class Run:
                 if time.monotonic() >= self._next_look:
                     self._look_at_files()
             elif kind == "ended":
-                open_queries.discard(what)
-                self._ended.add(what)
-                if self._queries[what].exception() is not None:
+                what.ended = True
+                if what.query.exception() is not None:
                     return "failure"
             self._end_read_sockets()
         return "end of input"
 
-    def _over(self, open_queries: set[str]) -> tuple[str | None, float | None]:
+    def _over(self, still_open: list[_Watched]) -> tuple[str | None, float | None]:
         """Return why the run is over by its limits, or None and the seconds until `idle` may say so."""
-        limit, idle = self._limits.max_batches, self._limits.idle
-        if limit is not None and all(self._done[run_id].batches >= limit for run_id in open_queries):
+        limit, idle = self._max_batches, self._idle
+        if limit is not None and all(each.done.batches >= limit for each in still_open):
             return "max_batches are through", None
         if idle is None:
             return None, None
         left = self._last_row + idle - time.monotonic()
         if left <= 0:
-            if any(asking.looks_for_first_rows(query) for query in self._queries.values()):
+            if any(asking.looks_for_first_rows(each.query) for each in self._queries):
                 return None, _waiting.LOOK_EVERY
-            if any(self._has_rows_on_their_way(query) for query in self._queries.values()):
+            if any(each.has_rows_on_their_way() for each in self._queries):
                 self._last_row, left = time.monotonic(), idle
         return (f"{idle:g} s without a row" if left <= 0 else None), left
 
     def _end_read_sockets(self) -> None:
         """End the queries whose sockets have closed: Spark would go on waiting for them."""
-        for run_id, addresses in self._sockets.items():
-            if addresses and not asking.is_being_read(self._queries[run_id], addresses):
-                self._sockets[run_id] = []
-                _waiting.in_thread("last-lines", partial(asking.finish_input, self._queries[run_id]))
-
-    def _has_rows_on_their_way(self, query: StreamingQuery) -> bool:
-        """Say whether a batch is in flight, or through but not recorded yet: both can outlast `idle`."""
-        last = query.lastProgress
-        seen = self._done[str(query.runId)].last_batch
-        recorded = last is None or last.numInputRows == 0 or (seen is not None and last.batchId <= seen)
-        return not recorded or asking.in_batch(query)
+        for each in self._queries:
+            if each.sockets and not asking.is_being_read(each.query, each.sockets):
+                each.sockets = []
+                _waiting.in_thread("last-lines", partial(asking.finish_input, each.query))
 
     def _look_at_files(self) -> None:
         """Warn of what the queries' file sources lose or hide; Spark says nothing of it."""
         self._next_look = time.monotonic() + _LOOK_AT_FILES
-        for run_id, query in self._queries.items():
-            checkpoint, last = asking.checkpoint(query), query.lastProgress
+        for each in self._queries:
+            checkpoint, last = asking.checkpoint(each.query), each.query.lastProgress
             if checkpoint is None or last is None:
                 continue
             sources = [source.description for source in last.sources]
-            for line in losses.findings(checkpoint, sources, self._passed_over[run_id]):
+            for line in losses.findings(checkpoint, sources, each.passed_over):
                 if line not in self._warnings:
-                    self._warnings[line] = run_id
-                    _log.warning("query %s: %s", self._names[run_id], line)
+                    self._warnings[line] = each.name
+                    _log.warning("query %s: %s", each.name, line)
 
     def _drain(self, deadline: float) -> None:
         """Stop each query once its batch in flight has committed, or at the deadline."""
-        before = {
-            run_id: asking.last_batch(query)
-            for run_id, query in self._queries.items()
-            if run_id not in self._ended
-        }
+        before = {each: asking.last_batch(each.query) for each in self._queries if not each.ended}
         while before:
-            for run_id, last in list(before.items()):
-                query = self._queries[run_id]
-                through = not asking.in_batch(query) or asking.last_batch(query) != last
+            for each, last in list(before.items()):
+                through = not asking.in_batch(each.query) or asking.last_batch(each.query) != last
                 if through or time.monotonic() >= deadline:
-                    del before[run_id]
-                    self._stop(run_id)
+                    del before[each]
+                    each.stop()
             if before:
                 kind, what = self._inbox.get(timeout=0.05)
                 if kind == "progress":
                     self._record(what)
 
-    def _stop(self, run_id: str) -> bool:
-        """Stop a query and say whether it has; Spark waits for as long as a Python function of it runs."""
-        if run_id in self._ended:
-            return True
-        query = self._queries[run_id]
-
-        def stop() -> None:
-            with suppress(Exception):  # Spark's own limit of time, or no JVM: both show below
-                query.stop()
-
-        stopping = _waiting.in_thread("stop", stop)
-        stopping.join(_STOP_LIMIT)
-        if stopping.is_alive():
-            return False
-        with suppress(Exception):  # with the JVM, or the session, the query has gone
-            return not query.isActive
-        return True
-
     def _record(self, progress: StreamingQueryProgress) -> None:
-        run_id = str(progress.runId)
-        before, self._done[run_id] = self._done[run_id], self._done[run_id].with_batch(progress)
-        if self._done[run_id] is before:
+        each = self._by_run_id[str(progress.runId)]
+        before, each.done = each.done, each.done.with_batch(progress)
+        if each.done is before:
             return
-        self._records[run_id].append(record(progress))
+        each.records.append(record(progress))
         if progress.numInputRows > 0:
             self._last_row = time.monotonic()
-        if run_id not in self._sockets:
-            # A socket is connected to in the first batch: before that there is no reader to miss.
-            self._sockets[run_id] = sockets.addresses(self._queries[run_id], progress)
-        asking.bring_printed(self._queries[run_id])
+        if each.sockets is None:
+            each.sockets = sockets.addresses(each.query, progress)
+        asking.bring_printed(each.query)
         if self._on_batch is not None:
             self._on_batch(progress)
 
     def _catch_up(self) -> None:
         """Record the batches whose events did not come: from before the run, or when their query ended."""
-        for query in self._queries.values():
-            for progress in query.recentProgress:
+        for each in self._queries:
+            for progress in each.query.recentProgress:
                 if progress.durationMs.get("addBatch") is not None:
                     self._record(progress)
 
@@ -253,34 +256,10 @@ class Run:
         summary = RunSummary(
             ended_by,
             time.monotonic() - self._inbox.started,
-            tuple(replace(done, verdicts=self._verdicts(each, done)) for each, done in self._done.items()),
-            tuple(f"query {self._names[run_id]}: {line}" for line, run_id in self._warnings.items()),
+            tuple(each.summary() for each in self._queries),
+            tuple(f"query {name}: {line}" for line, name in self._warnings.items()),
         )
-        for run_id, query in self._queries.items():
-            error = query.exception()
-            if error is None:
-                continue
-            name, cause = f"query {self._names[run_id]}", errors.innermost_cause(error)
-            if said := sockets.unavailable(query, f"{cause}\n{error}"):
-                raise InputUnavailable(name, said, summary) from error
-            if damaged := self._damaged(run_id):
-                raise CheckpointDamaged(name, f"{damaged} (Spark: {cause})", summary) from error
-            lost = topics.what_is_lost(asking.frame(query), asking.checkpoint(query), f"{cause}\n{error}")
-            failed = QueryFailed(name, lost or cause, summary)
-            # The signal may have hit a process that Spark had started for the batch.
-            failed.exit_code = _CUT.get(ended_by, failed.exit_code)
-            raise failed from error
+        for each in self._queries:
+            if (error := each.query.exception()) is not None:
+                raise each.failure(error, summary) from error
         return summary
-
-    def _verdicts(self, run_id: str, done: QuerySummary) -> tuple[Verdict, ...]:
-        """Return what the last batches of a query mean."""
-        interval = asking.interval(self._queries[run_id])
-        return (*verdicts(list(self._records[run_id]), interval=interval), *of_rules(done.broken))
-
-    def _damaged(self, run_id: str) -> str | None:
-        """Say which file of a checkpoint is damaged, where no batch has come through since the start.
-
-        The start looks at what is quickly read; what else is wrong, Spark says in words of its own.
-        """
-        checkpoint = None if self._done[run_id].batches else asking.checkpoint(self._queries[run_id])
-        return None if checkpoint is None else damage(checkpoint, whole=True)

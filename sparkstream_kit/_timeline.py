@@ -10,21 +10,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = [
-    "DAY",
-    "EPOCH",
-    "HOUR",
-    "MICROSECOND",
-    "MILLISECOND",
-    "MINUTE",
-    "SECOND",
-    "WEEK",
-    "WIDTH",
-    "Mark",
-    "Span",
-    "draw",
-]
-
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - all times here are without a zone, in UTC
 MICROSECOND, MILLISECOND = timedelta(microseconds=1), timedelta(milliseconds=1)
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
@@ -38,6 +23,7 @@ _STEPS = (
     *(WEEK * number for number in (1, 2, 4, 13, 26, 52, 260, 520, 5200, 52_000)),
 )
 WIDTH = 80
+_SHOWN = 6  # windows at each end of many, and labels of rows
 _WIDEST_LABEL = 36
 _DATE = len("2026-01-14  ")
 _LONGEST_AXIS = 64
@@ -69,22 +55,18 @@ def draw(
     *,
     watermark: datetime | None = None,
     dated: bool = True,
-    width: int = WIDTH,
-    most: int = 12,
 ) -> str:
     """Draw windows, rows and a watermark under one axis of time.
 
     A window is `[---)`, with `...|` up to the time that closes it, or `...>` if that is far off. A row is x,
     a late one is !, a digit is that many rows in one place, and + is more than nine. A row far from
-    everything else is < or > at the edge, with its time.
+    everything else is < or > at the edge, with its time. Of many windows the first and the last are drawn.
 
     Args:
         spans: the windows, one line each.
         marks: the rows; those of one label share a line.
         watermark: drawn as ^ below the rest.
         dated: say of which day the times are.
-        width: columns of the terminal.
-        most: lines of windows, and of rows; of more, the first and the last are drawn.
 
     Returns:
         Lines of text; an empty one if there is nothing to draw.
@@ -93,40 +75,40 @@ def draw(
         >>> noon = datetime(2026, 1, 14, 12)
         >>> rows = [Mark("tea", noon + timedelta(minutes=n), late=n == 10) for n in (10, 70, 110)]
         >>> hours = [Span(f"{12 + n} h", noon + n * HOUR, noon + (n + 1) * HOUR) for n in (0, 1)]
-        >>> print(draw(hours, rows, watermark=noon + timedelta(minutes=100), width=60))
-        2026-01-14  12:00       12:30      13:00      13:30
-                    |-----------|----------|----------|-----------|
-        tea             !                      x              x
-        12 h        [----------------------)
-        13 h                               [----------------------)
-        watermark                                         ^ 13:40
+        >>> print(draw(hours, rows, watermark=noon + timedelta(minutes=100)))
+        2026-01-14  12:00   12:15   12:30   12:45   13:00  13:15   13:30   13:45   14:00
+                    |-------|-------|-------|-------|------|-------|-------|-------|
+        tea              !                               x                    x
+        12 h        [-------------------------------)
+        13 h                                        [------------------------------)
+        watermark                                                       ^ 13:40
     """
     times = _times_on_axis(spans, marks, watermark)
     if not times:
         return ""
     labels = [span.label for span in spans] + [mark.label for mark in marks] + ["watermark"] * bool(watermark)
     gutter = max(min(max(map(len, labels)), _WIDEST_LABEL) + 2, _DATE if dated else 0)
-    axis = _Axis(min(times), max(times), min(width - gutter - 1, _LONGEST_AXIS), dated=dated)
+    axis = _Axis(min(times), max(times), min(WIDTH - gutter - 1, _LONGEST_AXIS), dated=dated)
     lines: list[str] = []
 
     def add(label: str, drawn: str) -> None:
         short = label if len(label) <= _WIDEST_LABEL else label[: _WIDEST_LABEL - 1] + "…"
-        lines.append(f"{short:<{gutter}}{drawn}"[:width].rstrip())
+        lines.append(f"{short:<{gutter}}{drawn}"[:WIDTH].rstrip())
 
-    clocks, ticks = axis.lines(width - gutter)
+    clocks, ticks = axis.lines(WIDTH - gutter)
     add(f"{axis.first:%Y-%m-%d}" if dated else "", clocks)
     add("", ticks)
     rows: dict[str, list[Mark]] = {}
     for mark in marks:
         rows.setdefault(mark.label, []).append(mark)
-    for label, drawn in _some([(label, axis.rows(each)) for label, each in rows.items()], most):
+    for label, drawn in _some([(label, axis.rows(each)) for label, each in rows.items()]):
         add(label, drawn)
-    for label, drawn in _some([(span.label, axis.span(span)) for span in spans], most):
+    for label, drawn in _some([(span.label, axis.span(span)) for span in spans]):
         add(label, drawn)
     if watermark is not None:
         text = axis.says(watermark)
         place = axis.column(watermark)
-        after = place + 2 + len(text) <= width - gutter
+        after = place + 2 + len(text) <= WIDTH - gutter
         add("watermark", " " * place + f"^ {text}" if after else " " * (place - len(text) - 1) + f"{text} ^")
     return "\n".join(lines)
 
@@ -145,13 +127,11 @@ def _times_on_axis(
     return [*times, *near] if len(near) == len(others) else [*times, *near, last + (last - first) / 4]
 
 
-def _some(lines: Sequence[tuple[str, str]], most: int) -> list[tuple[str, str]]:
+def _some(lines: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return the lines, or the first and the last of them with the number of the others."""
-    if len(lines) <= most:
+    if len(lines) <= 2 * _SHOWN:
         return list(lines)
-    first = most // 2
-    last = most - 1 - first
-    return [*lines[:first], (f"… {len(lines) - first - last:,} more", ""), *lines[len(lines) - last :]]
+    return [*lines[:_SHOWN], (f"… {len(lines) - 2 * _SHOWN:,} more", ""), *lines[-_SHOWN:]]
 
 
 class _Axis:
@@ -159,7 +139,7 @@ class _Axis:
 
     def __init__(self, first: datetime, last: datetime, columns: int, *, dated: bool) -> None:
         self.first, self.last = first, last
-        self._columns, self._dated = max(columns, 10), dated
+        self._columns, self._dated = columns, dated
         self._span = max(last - first, MICROSECOND)
         for step in _STEPS:
             self._step = step

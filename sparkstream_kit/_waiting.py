@@ -1,4 +1,4 @@
-"""What ends a wait, for `queries.run` and `dstreams.run`: a time, a stop file, a signal, or an event."""
+"""What ends a wait, for `runs.run` and `dstreams.run`: a time, a stop file, a signal, or an event."""
 
 from __future__ import annotations
 
@@ -27,12 +27,9 @@ _SAME_STOP = 1.0  # seconds in which a repeated signal belongs to the first
 class Inbox:
     """A queue that threads and signal handlers post to and that one thread reads, until a time at most."""
 
-    def __init__(
-        self, *, run_for: float | None, stop_file: str | Path | None, idle: float | None = None
-    ) -> None:
-        for name, seconds in (("run_for", run_for), ("idle", idle)):
-            if seconds is not None and seconds <= 0:
-                raise InvalidInputError(f"{name} must be a positive number of seconds, not {seconds}")
+    def __init__(self, *, run_for: float | None = None, stop_file: str | Path | None = None) -> None:
+        if run_for is not None and run_for <= 0:
+            raise InvalidInputError(f"run_for must be a positive number of seconds, not {run_for}")
         self.posts: SimpleQueue[tuple[str, Any]] = SimpleQueue()
         self.started = time.monotonic()
         self._deadline = None if run_for is None else self.started + run_for
@@ -65,6 +62,16 @@ class Inbox:
             return self.posts.get(timeout=timeout)
         except Empty:
             return "look", None
+
+
+def until(holds: Callable[[], object], limit: float) -> bool:
+    """Wait until something holds, for `limit` seconds at most; say whether it does."""
+    end = time.monotonic() + limit
+    while not holds():
+        if time.monotonic() >= end:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def in_thread(name: str, function: Callable[[], object]) -> threading.Thread:

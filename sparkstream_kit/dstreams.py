@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
+import operator
 import re
 import shutil
 import tempfile
-import time
 import warnings
 from contextlib import contextmanager
 from functools import partial
@@ -106,9 +106,7 @@ def _let_batch_end(ssc: StreamingContext) -> None:
     go over those of the next context.
     """
     tracker = ssc.sparkContext.statusTracker()
-    end = time.monotonic() + _BATCH_LIMIT
-    while (tracker.getActiveJobsIds() or dstream.runs_batch()) and time.monotonic() < end:
-        time.sleep(0.05)
+    _waiting.until(lambda: not (tracker.getActiveJobsIds() or dstream.runs_batch()), _BATCH_LIMIT)
 
 
 def run(
@@ -207,8 +205,8 @@ def windowed_counts(pairs: DStream[tuple[Any, int]], window: float, slide: float
     """
     check(windowed_counts, locals())
     return pairs.reduceByKeyAndWindow(
-        _add,
-        _subtract,
+        operator.add,
+        operator.sub,
         window,  # type: ignore[arg-type]
         slide,  # type: ignore[arg-type]
         filterFunc=_is_present,
@@ -280,14 +278,6 @@ def _check_cores(ssc: StreamingContext) -> None:
             f"master {context.master} has {cores} core(s), and {receivers} receiver(s) need one each: "
             f"nothing would be left to process a batch; use local[{receivers + 1}] or more, or local[*]"
         )
-
-
-def _add(a: int, b: int) -> int:
-    return a + b
-
-
-def _subtract(a: int, b: int) -> int:
-    return a - b
 
 
 def _is_present(pair: tuple[Any, int]) -> bool:

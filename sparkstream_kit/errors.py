@@ -29,6 +29,7 @@ __all__ = [
     "no_timestamp",
     "nobody_listens",
     "reject_unknown",
+    "said_by_spark",
     "unknown_host",
     "without_secrets",
     "wrong_event_time",
@@ -187,6 +188,7 @@ def check_file(what: str, path: str | Path, *suffixes: str) -> Path:
 _NO_TIMESTAMP = re.compile(r'Cannot resolve "(?:session)?window\(.*however "(.*)" has the type "(.*?)"')
 _NUMBER = re.compile(r"(tiny|small|big)?int|float|double|decimal.*")
 
+_ERROR_CLASS = r"\[[A-Z_][A-Z\d_.]+\]"  # such as [PARSE_SYNTAX_ERROR]
 _TRACEBACK = "Traceback (most recent call last):"
 _RAISED_IN_SQL = re.compile(r"^[\w.]+: (?:\(\w+\) )?\[USER_RAISED_EXCEPTION\] (.*?)( SQLSTATE: \w+)?$")
 _OF_THE_KIT = re.compile(r"^sparkstream_kit\.errors\.\w+: ")  # raised in a worker, it says all by itself
@@ -213,6 +215,19 @@ def innermost_cause(error: BaseException) -> str:
     while java.getCause() is not None:
         java = java.getCause()
     return _one_line(f"{java.getClass().getSimpleName()}: {java.getMessage() or 'no message'}")
+
+
+def said_by_spark(error: Exception) -> str:
+    r"""Return Spark's own sentence without its error class, its SQLSTATE and its stack.
+
+    Example:
+        >>> said_by_spark(ValueError("\n[PARSE_SYNTAX_ERROR] Syntax error at 'b'. SQLSTATE: 42601 (line 1)"))
+        "Syntax error at 'b' (line 1)"
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    classed = [line for line in lines if re.search(_ERROR_CLASS, line)]
+    said = [*classed, *lines, repr(error)][0]
+    return re.sub(rf"^.*?{_ERROR_CLASS} |\.? SQLSTATE: \w+", "", said).rstrip(".;")
 
 
 def wrong_event_time(error: BaseException) -> str | None:

@@ -9,19 +9,18 @@ from __future__ import annotations
 import re
 import shutil
 import zlib
-from datetime import timedelta
 from functools import reduce
 from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
-from pyspark.sql.types import NumericType, TimestampNTZType, TimestampType
+from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import column, find_column, without_watermark
+from sparkstream_kit._durations import Duration, not_negative
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.sinks.base import Part
 from sparkstream_kit.sinks.pins import folder_for, pinned, versions_in_use
-from sparkstream_kit.windows import to_microseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
 
 
 __all__ = ["reloading", "with_table", "within"]
-
-_Duration = str | timedelta
 
 # What Spark supports for a stream with a table, and for two streams in append mode.
 _WITH_TABLE = ("inner", "left", "left_anti", "left_semi")
@@ -88,8 +85,8 @@ def within(
     on: str | Sequence[str],
     left_time: str,
     right_time: str,
-    within: _Duration,
-    before: _Duration = "0 seconds",
+    within: Duration,
+    before: Duration = "0 seconds",
     how: str = "inner",
 ) -> DataFrame:
     """Join rows of two streams with equal keys, where the right row is at most `within` later.
@@ -139,19 +136,19 @@ def within(
             f"joins.within(): {static} does not stream; read it with spark.readStream, or use "
             "joins.with_table"
         )
-    bounds = [_bound("before", before), _bound("within", within)]
+    earlier, later = not_negative("before", before), not_negative("within", within)
     keys = _keys({"left": left, "right": right}, on)
     _check_time("left", left, left_time)
     _check_time("right", right, right_time)
     _refuse_clash({"left": left, "right": right}, keys)
-    early, late = (column(name) for name in (left_time, right_time))
+    ours, theirs = column(left_time), column(right_time)
     return _joined(
-        left.where(early.isNotNull()),
-        right.where(late.isNotNull()),
+        left.where(ours.isNotNull()),
+        right.where(theirs.isNotNull()),
         keys,
         how,
-        late >= early - F.expr(f"INTERVAL {bounds[0]} MICROSECONDS"),
-        late <= early + F.expr(f"INTERVAL {bounds[1]} MICROSECONDS"),
+        theirs >= ours - F.expr(f"INTERVAL {earlier} MICROSECONDS"),
+        theirs <= ours + F.expr(f"INTERVAL {later} MICROSECONDS"),
     )
 
 
@@ -198,7 +195,8 @@ def reloading(
             spark = batch.sparkSession
             if location is None or batch_id is None:
                 return with_table(batch, read(spark), on=on, how=how)
-            what, copies = f"table {name}", folder_for(location, f"table {name}", f"tables/{name}")
+            what = f"table {name}"
+            copies = folder_for(location, what, f"tables/{name}")
             version = pinned(spark, location, batch_id, what, lambda: _copied(read(spark), copies))
             used = {version, *versions_in_use(spark, location, what)}
             for path in copies.iterdir():
@@ -240,14 +238,11 @@ def _joined(
     both = left.join(renamed, reduce(lambda one, other: one & other, [*equal, *more]), how)
     if how in ("left_semi", "left_anti"):
         return both
-    sources = {ours: _key(how, column(ours), column(inner[theirs])) for ours, theirs in keys}
-    ours = [sources[name].alias(name) if name in sources else column(name) for name in left.columns]
-    return both.select(*ours, *(column(name) for name in right.columns if name not in inner))
-
-
-def _key(how: str, left: Column, right: Column) -> Column:
-    """Return the key of a joined row, of whose sides one may be missing."""
-    return {"right": right, "full": F.coalesce(left, right)}.get(how, left)
+    chosen = {name: column(name) for name in left.columns}
+    for ours, theirs in keys:  # of a joined row either side may be missing
+        one, other = column(ours), column(inner[theirs])
+        chosen[ours] = {"right": other, "full": F.coalesce(one, other)}.get(how, one).alias(ours)
+    return both.select(*chosen.values(), *(column(name) for name in right.columns if name not in inner))
 
 
 def _keys(sides: dict[str, DataFrame], on: str | Sequence[str]) -> list[tuple[str, str]]:
@@ -255,14 +250,14 @@ def _keys(sides: dict[str, DataFrame], on: str | Sequence[str]) -> list[tuple[st
     names = [on] if isinstance(on, str) else list(on)
     if not names:
         raise InvalidInputError("on is an empty list; give the name of a column that both sides have")
-    found = [tuple(find_column(frame, name, side=side) for side, frame in sides.items()) for name in names]
     (first, left), (second, right) = sides.items()
+    found = [(find_column(left, name, side=first), find_column(right, name, side=second)) for name in names]
     for ours, theirs in found:
         one, other = left.schema[ours].dataType, right.schema[theirs].dataType
-        if one != other and not (isinstance(one, NumericType) and isinstance(other, NumericType)):
+        if one != other and not (isinstance(one, T.NumericType) and isinstance(other, T.NumericType)):
             kinds = f"{one.simpleString()} in {first} and {other.simpleString()} in {second}"
             raise InvalidInputError(f"key {ours} is {kinds}; cast one of them to the type of the other")
-    return [(ours, theirs) for ours, theirs in found]
+    return found
 
 
 def _refuse_clash(sides: dict[str, DataFrame], keys: list[tuple[str, str]]) -> None:
@@ -280,7 +275,7 @@ def _refuse_clash(sides: dict[str, DataFrame], keys: list[tuple[str, str]]) -> N
 def _check_time(side: str, frame: DataFrame, name: str) -> None:
     """Refuse a time column that is missing, is no timestamp, or on a stream has no watermark."""
     field = frame.schema[find_column(frame, name, side=side)]
-    if not isinstance(field.dataType, TimestampType | TimestampNTZType):
+    if not isinstance(field.dataType, T.TimestampType | T.TimestampNTZType):
         raise InvalidInputError(
             f"{side}_time {name} is {field.dataType.simpleString()}; make it a timestamp first, such as with "
             "F.to_timestamp or F.timestamp_seconds"
@@ -290,10 +285,3 @@ def _check_time(side: str, frame: DataFrame, name: str) -> None:
             f"{side} has no watermark on {name}{has}, so its rows would stay in the state for ever; give it "
             f"one: windows.with_watermark({side}, {name!r}, '10 minutes')"
         )
-
-
-def _bound(what: str, duration: _Duration) -> int:
-    size = to_microseconds(what, duration)
-    if size < 0:
-        raise InvalidInputError(f"{what} must be zero or longer, not {duration}")
-    return size

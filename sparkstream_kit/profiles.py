@@ -122,16 +122,9 @@ def _text(profile: str) -> str:
 
 def _for_this_spark(settings: dict[str, str]) -> dict[str, str]:
     """Return the settings with the names that the installed Spark has for what has moved."""
-    if not _spark_version().startswith("4.0."):
+    if not _files.pyspark_version().startswith("4.0."):
         return settings
     return {key: value.replace(*_MOVED) for key, value in settings.items()}
-
-
-def _spark_version() -> str:
-    """Return the version of the PySpark that an import would find, without the second that it takes."""
-    text = _files.of_pyspark("version.py")
-    version = re.search(r"""^__version__.*["'](.+)["']""", text, re.MULTILINE)
-    return version[1] if version else ""
 
 
 def read_profile(profile: str | Path) -> dict[str, str]:

@@ -23,6 +23,7 @@ from sparkstream_kit._spark.folders import folder
 from sparkstream_kit._spark.plan import keeps_other_states, keeps_states_by_name, refused
 from sparkstream_kit._spark.printing import keep_printed
 from sparkstream_kit._spark.session import starts_python_for_batches
+from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.checkpoints import _at_hand, endings
 from sparkstream_kit.checkpoints.guards import guard
 from sparkstream_kit.errors import InvalidInputError, reject_unknown, wrong_event_time
@@ -46,7 +47,7 @@ _log = logging.getLogger(__name__)
 
 _TRIGGERS = ("availableNow", "continuous", "once", "processingTime", "realTime")
 # Settings of the session change around a start: two threads must not do so at once.
-_starting = threading.RLock()
+_one_at_a_time = threading.RLock()
 _ENCODING = "spark.sql.streaming.stateStore.encodingFormat"
 _FLAGS = ("availableNow", "once")  # the triggers that have no duration
 
@@ -116,20 +117,12 @@ def start(
     name = _name(frame, sink, name)
     location = None if checkpoint is None else locate(frame.sparkSession, checkpoint)
     asked = _Asked(frame, sink, name, mode, location)
-    if dry_run:
-        with _said_in_words(asked), _starting, _fitting_state_store(frame):
-            found: Any = planned(
-                frame,
-                sink,
-                name,
-                mode,
-                location,
-                trigger,
-                allow_changed_query=allow_changed_query,
-                moved=moved,
-            )
+    guarding: dict[str, Any] = {"allow_changed_query": allow_changed_query, "moved": moved}
+    with _starting(asked):
+        if dry_run:
+            found: Any = planned(frame, sink, name, mode, location, trigger, **guarding)
             return found  # type: ignore[no-any-return]
-    return _started(asked, trigger, allow_changed_query=allow_changed_query, moved=moved)
+        return _start(asked, trigger, **guarding)
 
 
 @dataclass(frozen=True)
@@ -155,21 +148,16 @@ class _Asked:
         with _at_hand.logs(spark, place) as logs:
             if endings.drained(logs):
                 return None
-        return _started(self, {"once": True}, drain=True)
-
-
-def _started(
-    asked: _Asked, trigger: dict[str, Any], *, drain: bool = False, **guarding: Any
-) -> StreamingQuery:
-    with _said_in_words(asked), _starting, _fitting_state_store(asked.frame):
-        return _start(asked, trigger, drain=drain, rewind_notes=rewind_notes(asked.sink), **guarding)
+        with _starting(self):
+            return _start(self, {"once": True}, drain=True)
 
 
 @contextmanager
-def _said_in_words(asked: _Asked) -> Iterator[None]:
-    """Put in one line what Spark says of a query that it does not start."""
+def _starting(asked: _Asked) -> Iterator[None]:
+    """Make one start at a time, and put in one line what Spark says of a query that it does not start."""
     try:
-        yield
+        with _one_at_a_time, in_force(asked.frame.sparkSession, _state_store(asked.frame)):
+            yield
     except Exception as err:
         if known := missing_source(err) or wrong_event_time(err):
             raise InvalidInputError(known) from None
@@ -178,10 +166,10 @@ def _said_in_words(asked: _Asked) -> Iterator[None]:
         raise
 
 
-def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool, **guarding: Any) -> StreamingQuery:
+def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False, **guarding: Any) -> StreamingQuery:
     frame, sink, name = asked.frame, asked.sink, asked.name
-    location, spark = asked.location, frame.sparkSession
-    with guard(frame, location, name, asked.mode, **guarding) as guarded:
+    location, spark, notes = asked.location, frame.sparkSession, rewind_notes(sink)
+    with guard(frame, location, name, asked.mode, rewind_notes=notes, **guarding) as guarded:
         if guarded.logs is not None:
             trigger = _last_batch(asked, guarded.logs, trigger, plan=drain)
         views = _views_of_memory(sink, spark, name, location)
@@ -210,16 +198,10 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool, **guarding: A
     if views:
         _show(views, spark, name, query)
     interval = to_microseconds("processingTime", trigger.get("processingTime", "0 seconds")) / 1_000_000
-    asking.note(
-        query,
-        frame,
-        asked.mode,
-        location,
-        asked.drain,
-        prints=write is not None,
-        interval=interval or None,
-        targets=sink.writes_to,
+    known = asking.Started(
+        frame, asked.mode, location, asked.drain, write is not None, interval or None, sink.writes_to
     )
+    asking.note(query, known)
     return query
 
 
@@ -240,29 +222,17 @@ def _last_batch(asked: _Asked, logs: Path, trigger: dict[str, Any], *, plan: boo
     return {"once": True}
 
 
-@contextmanager
-def _fitting_state_store(frame: DataFrame) -> Iterator[None]:
-    """Give a query of `transformWithState` what that needs, whatever the session has for others.
+def _state_store(frame: DataFrame) -> dict[str, str]:
+    """Return the settings that a query of `transformWithState` needs, whatever the session has for others.
 
     Without RocksDB Spark refuses it. With its values in Avro the next version of the job can have one field
     more, but Spark has Avro for no other operator that keeps state.
     https://spark.apache.org/docs/latest/streaming/structured-streaming-transform-with-state.html
     """
     if not keeps_states_by_name(frame):
-        yield
-        return
-    spark = frame.sparkSession
-    wanted = {STATE_STORE: STATE_STORES["rocksdb"]}
-    if not keeps_other_states(frame):
-        wanted[_ENCODING] = "avro"
-    given = {key: spark.conf.get(key) or "" for key in wanted}
-    for key, value in wanted.items():
-        spark.conf.set(key, value)
-    try:
-        yield
-    finally:
-        for key, value in given.items():
-            spark.conf.set(key, value)
+        return {}
+    rocksdb = {STATE_STORE: STATE_STORES["rocksdb"]}
+    return rocksdb if keeps_other_states(frame) else rocksdb | {_ENCODING: "avro"}
 
 
 def _trigger(given: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from py4j.protocol import Py4JError
 from sparkstream_kit import _waiting
 from sparkstream_kit._arguments import check, is_a
 from sparkstream_kit._dry_run import Planned
-from sparkstream_kit._run import Limits, Run
+from sparkstream_kit._run import Run
 from sparkstream_kit._spark import query as asking
 from sparkstream_kit._spark import shutdown
 from sparkstream_kit.errors import DryRun, InvalidInputError, QueryFailed
@@ -87,14 +87,14 @@ def run(
     try:
         planned = [query for query in queries if isinstance(query, Planned)]
         check(run, locals() | ({"queries": ()} if planned else {}))
-        limits = Limits(idle, max_batches)
-        inbox = _waiting.Inbox(run_for=run_for, idle=idle, stop_file=stop_file)
+        _check_limits(idle, max_batches)
+        inbox = _waiting.Inbox(run_for=run_for, stop_file=stop_file)
         if planned:
             passed = "a dry run: all checks have passed, and nothing is started"
             raise DryRun("\n".join([passed, *map(str, planned)]))
         drains = [_drain_of(query) for query in queries] if drain else []
         with _shown(queries, on_batch, inbox, show=show, ui=ui, record=record) as told:
-            summary = Run(queries, inbox, told, limits).to_end(grace)
+            summary = Run(queries, inbox, told, idle=idle, max_batches=max_batches).to_end(grace)
             if summary.ended_by != "end of input":
                 return summary
             return _drained(summary, drains, told, grace)
@@ -107,6 +107,13 @@ def run(
         if not shutdown.jvm_has_ended(err):
             raise
         raise QueryFailed("run", "Spark's JVM ended before the run did") from err
+
+
+def _check_limits(idle: float | None, max_batches: int | None) -> None:
+    if idle is not None and idle <= 0:
+        raise InvalidInputError(f"idle must be a positive number of seconds, not {idle}")
+    if max_batches is not None and max_batches < 1:
+        raise InvalidInputError(f"max_batches must be a whole number from 1, not {max_batches}")
 
 
 @contextmanager
@@ -148,9 +155,9 @@ def _drained(
     for number, drain in enumerate(drains):
         if (query := drain()) is None:
             continue
-        inbox = _waiting.Inbox(run_for=None, stop_file=None)
+        inbox = _waiting.Inbox()
         done = summary.queries[number]
-        last = Run((query,), inbox, on_batch, Limits(None, None), before=done).to_end(grace)
+        last = Run((query,), inbox, on_batch, before=done).to_end(grace)
         summary = replace(
             last,
             seconds=summary.seconds + last.seconds,

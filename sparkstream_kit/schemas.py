@@ -7,7 +7,6 @@ import datetime as dt
 import decimal
 import inspect
 import json
-import re
 import types
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -18,7 +17,7 @@ from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit._spark.files import path_for
-from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown
+from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown, said_by_spark
 
 if TYPE_CHECKING:
     import os
@@ -118,7 +117,9 @@ def _parsed(text: str, what: str) -> T.DataType:
             f"only a running Spark can read {what} {text!r}; start a session first"
         ) from error
     except PySparkException as error:
-        raise InvalidInputError(f"cannot read {what} {text!r}{near or ': ' + _reason(error)}") from error
+        raise InvalidInputError(
+            f"cannot read {what} {text!r}{near or ': ' + said_by_spark(error)}"
+        ) from error
 
 
 def from_dataclass(cls: type[Any]) -> T.StructType:
@@ -361,7 +362,9 @@ def infer(
     try:
         schema = spark.read.format(format).options(**{**inferring, **options}).load(there).schema
     except (PySparkException, Py4JJavaError) as error:
-        raise InvalidInputError(f"cannot infer a {format} schema from {path}: {_reason(error)}") from error
+        raise InvalidInputError(
+            f"cannot infer a {format} schema from {path}: {said_by_spark(error)}"
+        ) from error
     if schema.names in ([], ["_corrupt_record"]):
         raise InvalidInputError(
             f"cannot infer a {format} schema from {path}: it has no {format} rows; give a file that has some"
@@ -370,7 +373,7 @@ def infer(
 
 
 def to_code(schema: T.StructType) -> str:
-    """Return Python source that sets `SCHEMA` to an equal schema, one column a line, with PySpark alone.
+    """Return Python source that sets `SCHEMA` to an equal schema; it needs PySpark alone.
 
     Args:
         schema: the schema to write down.
@@ -415,10 +418,3 @@ def _code(dtype: T.DataType, indent: str, used: set[str]) -> str:
         name = json.dumps(field.name, ensure_ascii=False)
         lines.append(f"{inner}StructField({name}, {_code(field.dataType, inner, used)}{nulls}{notes}),\n")
     return f"StructType(\n{indent}    [\n{''.join(lines)}{indent}    ]\n{indent})"
-
-
-def _reason(error: Exception) -> str:
-    """Return Spark's own sentence without its error class, its SQLSTATE and its stack."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    line = next((x for x in lines if re.search(r"\[[A-Z_.]+\]", x)), lines[0] if lines else repr(error))
-    return re.sub(r"^.*?\[[A-Z_.]+\] |\.? SQLSTATE: \w+", "", line).rstrip(".")

@@ -10,20 +10,14 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
-from pyspark.sql.types import (
-    DataType,
-    StringType,
-    StructType,
-    TimestampNTZType,
-    TimestampType,
-)
+from pyspark.sql import types as T
 
 from sparkstream_kit import _explained
 from sparkstream_kit._arguments import check
-from sparkstream_kit._columns import WATERMARK, columns_with_watermark, find_column
+from sparkstream_kit._columns import WATERMARK, columns_with_watermark, find_column, holds, refuse_taken
 from sparkstream_kit._columns import column as named
-from sparkstream_kit._durations import Duration, delay_of, positive, sizes, to_microseconds
-from sparkstream_kit.errors import InvalidInputError, hint, no_timestamp, reject_unknown
+from sparkstream_kit._durations import Duration, delay_of, not_negative, positive, sizes, to_microseconds
+from sparkstream_kit.errors import InvalidInputError, no_timestamp, reject_unknown
 from sparkstream_kit.quarantine.rows import REASON, count_bad
 
 if TYPE_CHECKING:
@@ -171,9 +165,7 @@ def with_watermark(
     """
     check(with_watermark, locals())
     behind = delay_of("delay", delay)
-    bound = None if ahead is None else to_microseconds("ahead", ahead)
-    if bound is not None and bound < 0:
-        raise InvalidInputError(f"ahead is {ahead}; give '0 seconds' or more, or None for no bound")
+    bound = None if ahead is None else not_negative("ahead", ahead)
     time = find_column(frame, time)
     _check_event_time(frame, time)
     if bound is not None:
@@ -188,7 +180,7 @@ def with_watermark(
 def _check_event_time(frame: DataFrame, time: str) -> None:
     """Refuse a column that cannot have a watermark."""
     kind = frame.schema[time].dataType
-    if not isinstance(kind, TimestampType):
+    if not isinstance(kind, T.TimestampType):
         raise InvalidInputError(no_timestamp(time, kind.simpleString()))
     if marked := columns_with_watermark(frame):
         raise InvalidInputError(
@@ -200,7 +192,7 @@ def _check_event_time(frame: DataFrame, time: str) -> None:
 def _without_far_times(frame: DataFrame, time: str, bound: int, ahead: str) -> DataFrame:
     """Return `frame` with null for the times that are too far ahead, and their reason."""
     reasons = [field for field in frame.schema if field.name.lower() == REASON]
-    if any(not isinstance(field.dataType, StringType) for field in reasons):
+    if any(not isinstance(field.dataType, T.StringType) for field in reasons):
         raise InvalidInputError(f"column {REASON} is no text; the kit writes its reasons there: rename it")
     value = named(time)
     is_far = value > F.current_timestamp() + F.expr(f"INTERVAL {bound} MICROSECONDS")
@@ -275,22 +267,14 @@ def flatten(df: DataFrame, column: str = "window") -> DataFrame:
             flatten(sales.groupBy(tumbling("time", "1 hour"), "key").count())  # start, end, key, count
     """
     check(flatten, locals())
-    if column not in df.columns:
-        windows = ", ".join(f.name for f in df.schema if _is_window(f.dataType))
-        known = f"; the window columns are: {windows or 'none'}"
-        raise InvalidInputError(f"there is no column {column}{hint(column, df.columns) or known}")
+    column = find_column(df, column)
     field = df.schema[column]
     if not _is_window(field.dataType):
         raise InvalidInputError(
             f"column {column} is {field.dataType.simpleString()}, not a window; "
             "flatten takes what tumbling, sliding or session made"
         )
-    others = [name for name in df.columns if name != column]
-    taken = [name for name in others if name.lower() in ("start", "end")]  # Spark's names have no case
-    if taken:
-        raise InvalidInputError(
-            f"column {taken[0]} exists already; rename or drop it, because flatten() adds start and end"
-        )
+    refuse_taken([name for name in df.columns if name != column], ("start", "end"), "flatten()")
     # A struct's fields lose the watermark. Only `end` may have it back: Spark allows one event-time column,
     # and by `start` it would take the rows of a window that has just closed for late ones and drop them.
     watermark = {k: v for k, v in field.metadata.items() if k == WATERMARK}
@@ -347,18 +331,18 @@ def top(n: int, *, by: str, each: Sequence[str] = ()) -> Callable[[DataFrame], D
     return keep
 
 
-def _has_order(kind: DataType) -> bool:
-    """Say whether Spark can sort by a column: not by a map or a variant, or by what holds one."""
-    return not re.search(r"\b(map<|variant\b)", kind.simpleString())
+def _has_order(kind: T.DataType) -> bool:
+    """Say whether Spark can sort by a column of this type."""
+    return not holds(kind, T.MapType, T.VariantType)
 
 
 def _interval(microseconds: int) -> str:
     return f"{microseconds} microseconds"
 
 
-def _is_window(dtype: DataType) -> bool:
+def _is_window(dtype: T.DataType) -> bool:
     return (
-        isinstance(dtype, StructType)
+        isinstance(dtype, T.StructType)
         and dtype.names == ["start", "end"]
-        and all(isinstance(f.dataType, (TimestampType, TimestampNTZType)) for f in dtype)
+        and all(isinstance(f.dataType, (T.TimestampType, T.TimestampNTZType)) for f in dtype)
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError
 from typing import TYPE_CHECKING
 
+import pyspark
 import pytest
 
 from sparkstream_kit import _packages, get_session
@@ -102,3 +104,17 @@ def test_the_command_lists_connectors_and_prints_flags(
     assert (words[0], words[2]) == ("--packages", "--conf")
     assert main(["connectors", "kafak"]) == 2
     assert "unknown connector kafak; did you mean kafka?" in capsys.readouterr().err
+
+
+def test_the_version_is_known_of_a_pyspark_that_was_not_installed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of a Spark distribution, which is on PYTHONPATH."""
+
+    def no_metadata(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.delenv("SPARKSTREAM_JARS", raising=False)
+    monkeypatch.setattr("importlib.metadata.version", no_metadata)
+    assert main(["connectors", "kafka"]) == 0
+    assert f":{pyspark.__version__}" in capsys.readouterr().out

@@ -731,7 +731,7 @@ def test_queries_that_are_only_started_leave_nothing_behind(
         sink = sinks.latest("latest")
         query = start(frame, sink, name="words", mode="complete", checkpoint=checkpoint, availableNow=True)
         query.awaitTermination()
-    assert asking.mode(query) == "complete", "it is known for as long as somebody has the query"
+    assert asking.started(query).mode == "complete", "it is known for as long as somebody has the query"
     del query, frame
     start(words, sink, name="words", mode="complete", availableNow=True).awaitTermination()
 

@@ -160,7 +160,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"delay": "-10 minutes"}, "delay is -10 minutes; with less than a millisecond"),
     ({"delay": "10 min"}, "cannot read delay '10 min'; write it like '10 seconds'"),
     ({"delay": 10}, "delay is 10; give a duration, such as"),
-    ({"ahead": "-1 hour"}, "ahead is -1 hour; give '0 seconds' or more, or None for no bound"),
+    ({"ahead": "-1 hour"}, "ahead must be zero or longer, not -1 hour"),
     ({"ahead": "soon"}, "cannot read ahead 'soon'"),
     ({"time": "tme"}, "there is no column tme; did you mean time?"),
     ({"time": "zzz"}, "there is no column zzz; the columns are: time, number, text, local, day, a.b"),
@@ -264,6 +264,8 @@ def test_top_keeps_the_highest_rows_in_one_order(
 def test_top_orders_by_what_has_an_order(spark: SparkSession) -> None:
     rows = spark.sql("SELECT 1 AS n, map('a', 1) AS m, named_struct('v', parse_json('1')) AS s, 2 AS o")
     assert windows.top(1, by="n")(rows).select("o").collect() == [(2,)]
+    named_so = rows.select("o", F.struct(F.col("n").alias("variant")).alias("t"))
+    assert windows.top(1, by="t")(named_so).select("o").collect() == [(2,)]
     for name, kind in (("m", "map<string,int>"), ("s", "struct<v:variant>")):
         with pytest.raises(
             InvalidInputError, match=re.escape(f"column {name} is {kind}, which has no order")

@@ -1,4 +1,4 @@
-"""What a StreamingContext of the older API is asked that PySpark has no call for."""
+"""Questions to a StreamingContext, of the older API, that PySpark has no call for."""
 
 from __future__ import annotations
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import filecmp
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from py4j.protocol import Py4JError
 
@@ -18,42 +19,11 @@ from sparkstream_kit._spark.session import is_connect
 from sparkstream_kit.errors import InvalidInputError, innermost_cause
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
     from pyspark.sql import SparkSession
 
 __all__ = ["Folder", "folder", "is_on_hdfs"]
-
-
-class Folder(Protocol):
-    """What the kit does in a folder; names may go into folders below."""
-
-    text: str  # as Spark is given it
-    renames_in_one_step: bool
-
-    def make(self) -> None:
-        """Make the folder, with those above it, if it is missing."""
-
-    def names(self, name: str = "") -> list[str]:
-        """Return what is there; nothing where there is no folder."""
-
-    def is_empty_folder(self, name: str) -> bool:
-        """Say whether a name is that of a folder with nothing in it."""
-
-    def read(self, name: str) -> str | None:
-        """Return the text of a file; None if it is missing."""
-
-    def write(self, name: str, text: str) -> None:
-        """Put a file in place whole, with the folder that it is in, over one that is there."""
-
-    def rename(self, old: str, new: str) -> None:
-        """Give a file or a folder another name that nothing has."""
-
-    def remove(self, name: str) -> None:
-        """Remove a file, or a folder with all that is in it, if it is there."""
-
-    def keep_time(self, former: str, new: str) -> None:
-        """Give a file the time of a former one if both hold the same."""
 
 
 def is_on_hdfs(path: str) -> bool:
@@ -81,36 +51,45 @@ def folder(spark: SparkSession, path: str) -> Folder:
 
 
 class _Here:
+    """A folder on this machine; names may go into folders below."""
+
     renames_in_one_step = True
 
     def __init__(self, path: Path) -> None:
-        self.text = f"file://{path}"
+        self.text = f"file://{path}"  # as Spark is given it
         self._path = path
 
     def make(self) -> None:
+        """Make the folder, with those above it, if it is missing."""
         self._path.mkdir(parents=True, exist_ok=True)
 
     def names(self, name: str = "") -> list[str]:
+        """Return what is there; nothing where there is no folder."""
         inside = self._path / name
         return [path.name for path in inside.iterdir()] if inside.is_dir() else []
 
     def is_empty_folder(self, name: str) -> bool:
+        """Say whether a name is that of a folder with nothing in it."""
         inside = self._path / name
         return inside.is_dir() and not any(inside.iterdir())
 
     def read(self, name: str) -> str | None:
+        """Return the text of a file; None if it is missing."""
         file = self._path / name
         return file.read_text("utf-8") if file.exists() else None
 
     def write(self, name: str, text: str) -> None:
+        """Put a file in place whole, with the folder that it is in, over one that is there."""
         file = self._path / name
         file.parent.mkdir(parents=True, exist_ok=True)
         _files.replace(file, [text])
 
     def rename(self, old: str, new: str) -> None:
+        """Give a file or a folder another name that nothing has."""
         (self._path / old).rename(self._path / new)
 
     def remove(self, name: str) -> None:
+        """Remove a file, or a folder with all that is in it, if it is there."""
         gone = self._path / name
         if gone.is_dir():
             shutil.rmtree(gone)
@@ -118,52 +97,56 @@ class _Here:
             gone.unlink(missing_ok=True)
 
     def keep_time(self, former: str, new: str) -> None:
+        """Give a file the time of a former one if both hold the same."""
         before, now = self._path / former, self._path / new
         if before.exists() and filecmp.cmp(before, now, shallow=False):
             shutil.copystat(before, now)
 
 
 class _There:
+    """A folder on another file system, with the methods of one on this machine."""
+
     def __init__(self, spark: Any, text: str) -> None:
         self.text = text.rstrip("/")
         self._hadoop = spark._jvm.org.apache.hadoop
         self._gateway = spark.sparkContext._gateway
         self._conf = spark._jsc.hadoopConfiguration()
         self._utilities = spark._jvm.org.apache.commons.io.IOUtils
-        self._files = self._tried(lambda: self._path().getFileSystem(self._conf))
-        self.renames_in_one_step = self._files.getScheme() == "hdfs"
+        with self._in_one_line():
+            self._files = self._path().getFileSystem(self._conf)
+            self.renames_in_one_step = self._files.getScheme() == "hdfs"
 
     def _path(self, name: str = "") -> Any:
         return self._hadoop.fs.Path(f"{self.text}/{name}" if name else self.text)
 
-    def _tried(self, ask: Callable[[], Any]) -> Any:
-        """Return what Hadoop answers, or raise its error in one line, as Python does for its own files."""
+    @contextmanager
+    def _in_one_line(self) -> Iterator[None]:
+        """Raise Hadoop's error in one line, as Python does for its own files."""
         try:
-            return ask()
+            yield
         except Py4JError as err:
             raise OSError(f"{self.text}: {innermost_cause(err)}") from err
 
     def make(self) -> None:
-        self._tried(lambda: self._files.mkdirs(self._path()))
+        with self._in_one_line():
+            self._files.mkdirs(self._path())
 
     def names(self, name: str = "") -> list[str]:
         path = self._path(name)
-
-        def ask() -> list[str]:
+        with self._in_one_line():
             there = self._files.listStatus(path) if self._files.exists(path) else ()
             return [found.getPath().getName() for found in there]
 
-        return list(self._tried(ask))
-
     def is_empty_folder(self, name: str) -> bool:
         path = self._path(name)
-        ask = lambda: self._files.getFileStatus(path).isDirectory() and not len(self._files.listStatus(path))  # noqa: E731
-        return bool(self._tried(ask))
+        with self._in_one_line():
+            return bool(self._files.getFileStatus(path).isDirectory()) and not len(
+                self._files.listStatus(path)
+            )
 
     def read(self, name: str) -> str | None:
         path = self._path(name)
-
-        def ask() -> str | None:
+        with self._in_one_line():
             if not self._files.exists(path):
                 return None
             stream = self._files.open(path)
@@ -172,40 +155,37 @@ class _There:
             finally:
                 stream.close()
 
-        return None if (found := self._tried(ask)) is None else str(found)
-
     def write(self, name: str, text: str) -> None:
         above, _, last = name.rpartition("/")
         beside = self._path(f"{above}/.{last}.tmp".lstrip("/"))
-
-        def ask() -> None:
+        with self._in_one_line():
             stream = self._files.create(beside, True)
             stream.write(bytearray(text.encode()))
             stream.close()
             # Unlike FileSystem's, this one takes the place of a file that is there, in one step.
             context = self._hadoop.fs.FileContext.getFileContext(beside.toUri(), self._conf)
-            overwrite = self._hadoop.fs.Options.Rename.OVERWRITE
             options = self._gateway.new_array(self._hadoop.fs.Options.Rename, 1)
-            options[0] = overwrite
+            options[0] = self._hadoop.fs.Options.Rename.OVERWRITE
             context.rename(beside, self._path(name), options)
 
-        self._tried(ask)
-
     def rename(self, old: str, new: str) -> None:
-        if not self._tried(lambda: self._files.rename(self._path(old), self._path(new))):
+        with self._in_one_line():
+            renamed = self._files.rename(self._path(old), self._path(new))
+        if not renamed:
             raise OSError(f"{self.text}/{old} could not be renamed to {new}")
 
     def remove(self, name: str) -> None:
-        self._tried(lambda: self._files.delete(self._path(name), True))
+        with self._in_one_line():
+            self._files.delete(self._path(name), True)
 
     def keep_time(self, former: str, new: str) -> None:
         before, now = self._path(former), self._path(new)
-
-        def ask() -> None:
+        with self._in_one_line():
             if not self._files.exists(before):
                 return
             sums = [self._files.getFileChecksum(path) for path in (before, now)]
             if sums[0] is not None and sums[0].equals(sums[1]):
                 self._files.setTimes(now, self._files.getFileStatus(before).getModificationTime(), -1)
 
-        self._tried(ask)
+
+Folder = _Here | _There

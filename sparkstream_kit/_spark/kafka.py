@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 
-from sparkstream_kit._spark.plan import analyzed_plan
+from sparkstream_kit._spark.plan import analyzed_plan, sources_in
 from sparkstream_kit._spark.session import is_connect
 from sparkstream_kit.errors import InvalidInputError, innermost_cause, unknown_host
 
@@ -70,19 +70,8 @@ def reads(frame: DataFrame) -> dict[int, dict[str, str]]:
     if not can_ask(frame.sparkSession) or not reads_kafka(frame):
         return {}
     query: Any = frame
-    leaves = query._jdf.queryExecution().analyzed().collectLeaves()
-    sources: list[Any] = []
-    for leaf in map(leaves.apply, range(leaves.size())):
-        # A source that two branches share stands in the plan twice, and is one; `==` asks Spark.
-        if leaf.isStreaming() and leaf not in sources:
-            sources.append(leaf)
-    return {
-        number: {
-            name.lower(): value for name, value in dict(source.extraOptions().asCaseSensitiveMap()).items()
-        }
-        for number, source in enumerate(sources)
-        if source.getClass().getSimpleName() == "StreamingRelationV2" and source.sourceName() == "kafka"
-    }
+    sources = enumerate(sources_in(query._jdf.queryExecution().analyzed()))
+    return {number: options for number, (name, options) in sources if name == "kafka" and options}
 
 
 class Client:

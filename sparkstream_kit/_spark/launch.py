@@ -200,13 +200,12 @@ class _Words:
 
     def _settle(self) -> None:
         """Give what the JVM has said by now a second to be passed on; the thread ends with this process."""
-        end = time.monotonic() + 1
-        while (
-            self._thread.is_alive() and time.monotonic() < end and select.select([self._pipe], [], [], 0)[0]
-        ):
-            time.sleep(0.01)
+        _waiting.until(lambda: not self._thread.is_alive() or not self._has_more(), 1.0)
         with self._lock:
             pass  # the last words are out
+
+    def _has_more(self) -> bool:
+        return bool(select.select([self._pipe], [], [], 0)[0])
 
     def closed(self) -> None:
         """Leave the writing end to the JVM alone: what is read ends with it."""

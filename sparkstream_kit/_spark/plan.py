@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkstream_kit._spark.session import is_connect
-from sparkstream_kit.errors import KitError
+from sparkstream_kit._spark.settings import in_force
+from sparkstream_kit.errors import KitError, said_by_spark
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 __all__ = [
     "analyzed_plan",
     "check_mode",
+    "has",
     "inputs",
     "keeps_other_states",
     "keeps_states_by_name",
     "refused",
     "runs_python",
+    "sources_in",
 ]
 
 # What Spark says of a mode that does not fit, and what to do about it:
@@ -44,19 +46,23 @@ _FIXES = {
 _texts: WeakKeyDictionary[DataFrame, str] = WeakKeyDictionary()
 
 
+def has(frame: DataFrame, operators: str) -> bool:
+    """Say whether a query has one of some operators, by how their names begin: `Aggregate|Join`."""
+    return re.search(rf"^\W*({operators})", analyzed_plan(frame), re.MULTILINE) is not None
+
+
 def keeps_states_by_name(frame: DataFrame) -> bool:
     """Say whether a query has states with names of their own (`transformWithState`)."""
     if is_connect(frame.sparkSession):  # what was asked for says it too, and asks no server
         connect: Any = frame
         plan = str(connect._plan.to_proto(connect.sparkSession.client))
         return re.search(r"^\s*transform_with_state_info \{", plan, re.MULTILINE) is not None
-    return re.search(r"^\W*TransformWithState", analyzed_plan(frame), re.MULTILINE) is not None
+    return has(frame, "TransformWithState")
 
 
 def keeps_other_states(frame: DataFrame) -> bool:
     """Say whether a query of `transformWithState` may have another operator that keeps state."""
-    others = "Aggregate|Deduplicate|Distinct|FlatMapGroups|GlobalLimit|Join"
-    return re.search(rf"^\W*({others})", analyzed_plan(frame), re.MULTILINE) is not None
+    return has(frame, "Aggregate|Deduplicate|Distinct|FlatMapGroups|GlobalLimit|Join")
 
 
 def runs_python(frame: DataFrame) -> bool:
@@ -92,30 +98,43 @@ def refused(error: AnalysisException, mode: str) -> str:
     for words, fix in _FIXES.items():
         if re.search(words, text):
             return f"mode {mode} {fix}"
-    return re.sub(r"^\[[\w.]+\] | SQLSTATE: \w+|[;.]$", "", text.strip().split("\n")[0])
+    return said_by_spark(error)
 
 
 def inputs(frame: DataFrame) -> list[str]:
     """Say what a query reads: folders, topics, a server; each once, and nothing that may be a password."""
-    return list(dict.fromkeys(_said(name, options) for name, options in _sources(frame)))
-
-
-def _sources(frame: Any) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield the name of each source, with its options by their names in lower case."""
+    found: Any = frame
     if is_connect(frame.sparkSession):
-        for line in analyzed_plan(frame).split("\n"):
-            if found := re.search(r"(FileSource\[.*?\])(?:, \[|$)", line):
-                yield found[1], {}
-            elif found := re.search(r"StreamingRelationV2 [^,]*, ([^,]*), [^,]*, \[(.*?)\], \[", line):
-                pairs = (pair.partition("=") for pair in found[2].split(", "))
-                yield found[1], {key.lower(): value for key, _, value in pairs}
-        return
-    leaves = frame._jdf.queryExecution().analyzed().collectLeaves()
+        sources = _sources_in_text(analyzed_plan(frame))
+    else:
+        sources = sources_in(found._jdf.queryExecution().analyzed())
+    return list(dict.fromkeys(_said(name, options) for name, options in sources))
+
+
+def sources_in(analyzed: Any) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the name of each source in a plan of the JVM's, by its number in a checkpoint.
+
+    With it come its options, by their names in lower case; none of a source of files.
+    """
+    leaves = analyzed.collectLeaves()
+    found: list[Any] = []
     for leaf in map(leaves.apply, range(leaves.size())):
-        if leaf.isStreaming():
+        # A source that two branches share stands in the plan twice, and is one; `==` asks Spark.
+        if leaf.isStreaming() and leaf not in found:
+            found.append(leaf)
             of_files = leaf.getClass().getSimpleName() == "StreamingRelation"
             given = {} if of_files else dict(leaf.extraOptions().asCaseSensitiveMap())
             yield leaf.sourceName(), {key.lower(): value for key, value in given.items()}
+
+
+def _sources_in_text(plan: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the same of a plan as Spark Connect prints it."""
+    for line in plan.split("\n"):
+        if found := re.search(r"(FileSource\[.*?\])(?:, \[|$)", line):
+            yield found[1], {}
+        elif found := re.search(r"StreamingRelationV2 [^,]*, ([^,]*), [^,]*, \[(.*?)\], \[", line):
+            pairs = (pair.partition("=") for pair in found[2].split(", "))
+            yield found[1], {key.lower(): value for key, _, value in pairs}
 
 
 def _said(name: str, options: dict[str, str]) -> str:
@@ -138,7 +157,9 @@ def _ask_for_plan(frame: DataFrame) -> str:
     # The public `explain("extended")` says the same, but on classic it plans the whole query first, which
     # takes a new JVM half a second, and it prints.
     plan: Any = frame
-    with _unshortened(frame.sparkSession):
+    # Spark prints the first 25 columns, if the session that is active in this thread does not say otherwise.
+    spark, all_columns = frame.sparkSession, {"spark.sql.debug.maxToStringFields": "100000"}
+    with in_force(spark, all_columns), in_force(SparkSession.getActiveSession() or spark, all_columns):
         if not is_connect(frame.sparkSession):
             return str(plan._jdf.queryExecution().analyzed().toString()).rstrip("\n")
         explained = plan._explain_string(extended=True)
@@ -151,19 +172,3 @@ def _ask_for_plan(frame: DataFrame) -> str:
             "its checkpoint cannot be guarded; start without the kit: sink(frame.writeStream).start()"
         )
     return "\n".join(lines)
-
-
-@contextmanager
-def _unshortened(spark: SparkSession) -> Iterator[None]:
-    """Let Spark print all columns, not the first 25; it asks the session that is active in this thread."""
-    key = "spark.sql.debug.maxToStringFields"
-    former = [
-        (each, each.conf.get(key) or "25") for each in {spark, SparkSession.getActiveSession() or spark}
-    ]
-    for session, _ in former:
-        session.conf.set(key, "100000")
-    try:
-        yield
-    finally:
-        for session, value in former:
-            session.conf.set(key, value)

@@ -43,6 +43,8 @@ def keep_printed(write: Write, spark: SparkSession, name: str) -> Write:
 
 def bring_printed(spark: SparkSession, name: str) -> None:
     """Print what the query `name` has printed since the last time, to this process's standard output."""
+    if not is_connect(spark):
+        return
     prefix = _views(name)
     found = [row.viewName for row in spark.sql(f"SHOW VIEWS LIKE '{prefix}*'").collect()]
     for view in sorted(found, key=lambda view: int(view.removeprefix(prefix))):

@@ -1,4 +1,4 @@
-"""What `run` asks of Spark about a query, and what only a classic session can tell."""
+"""Questions about a query that runs, and what `start` knows of it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from py4j.protocol import Py4JError
 from pyspark import SparkContext
-from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.listener import (
     JStreamingQueryListener,
@@ -23,7 +21,6 @@ from pyspark.sql.streaming.listener import (
 from pyspark.sql.streaming.query import StreamingQueryManager
 
 from sparkstream_kit._spark import printing, sockets
-from sparkstream_kit._spark.session import is_connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,27 +42,26 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ProgressTo",
+    "Started",
     "bring_printed",
     "checkpoint",
     "drain",
     "finish_input",
     "forget",
-    "frame",
     "in_batch",
-    "interval",
+    "is_active",
     "is_being_read",
     "last_batch",
     "listen",
     "looks_for_first_rows",
     "manager",
-    "mode",
     "note",
     "records_behind",
     "seconds_behind",
     "session",
+    "started",
     "stop_listening",
     "table",
-    "targets",
     "times_computed",
     "why_it_runs",
 ]
@@ -111,7 +107,7 @@ class _ByJson(JStreamingQueryListener):
 
 
 def manager(query: StreamingQuery) -> StreamingQueryManager | None:
-    """Return what Spark tells listeners of a query by: that of its own session, whichever is active."""
+    """Return the manager that tells listeners of a query: of its own session, whichever is active."""
     if hasattr(query, "_jsq"):
         return StreamingQueryManager(query._jsq.sparkSession().streams())
     spark = session(query)
@@ -159,71 +155,54 @@ def _end_telling(bus: Any) -> None:
 
 def session(query: StreamingQuery) -> SparkSession | None:
     """Return the session to ask about a query: its own, if `start` has started it."""
-    started = _started.get(str(query.runId))
-    return SparkSession.getActiveSession() if started is None else started.frame.sparkSession
+    frame = started(query).frame
+    return SparkSession.getActiveSession() if frame is None else frame.sparkSession
 
 
 @dataclass(frozen=True)
-class _Started:
-    """What `start` knows of a query.
+class Started:
+    """What `start` knows of a query and the query does not tell; all empty if `start` has not started it.
 
     Attributes:
         frame: what it computes.
         mode: its output mode.
-        checkpoint: only one that is on this machine.
-        prints: whether its functions print at a server.
+        location: its checkpoint.
         drain: starts it once more, for its last batch.
+        prints: whether it hands its batches to a function, which may print.
         interval: seconds from one batch to the next that its trigger asks for, if it does.
-        targets: what its sink writes to, as in `Sink.writes_to`.
+        targets: what its sink writes to, such as "view totals", as in `Sink.writes_to`.
     """
 
-    frame: DataFrame
-    mode: str
-    checkpoint: str | None
-    prints: bool
-    drain: Drain | None
-    interval: float | None
-    targets: tuple[str, ...]
+    frame: DataFrame | None = None
+    mode: str | None = None
+    location: Location | None = None
+    drain: Drain | None = None
+    prints: bool = False
+    interval: float | None = None
+    targets: tuple[str, ...] = ()
 
 
 _listening = threading.Lock()  # one thread at a time changes who listens
 _TABLES = ("memory", "view")  # of `sinks.memory` and `sinks.latest`
 _BEHIND = "avgOffsetsBehindLatest"  # what Spark's Kafka source reports
-_started: dict[str, _Started] = {}  # by run, until `forget`, or until nobody has the query any more
+_started: dict[str, Started] = {}  # by run, until `forget`, or until nobody has the query any more
 _running: dict[str, StreamingQuery] = {}  # by run; whoever asks Spark for its queries may ask of these
 
 
-def note(
-    query: StreamingQuery,
-    frame: DataFrame,
-    mode: str,
-    location: Location | None,
-    drain: Drain,
-    *,
-    prints: bool,
-    interval: float | None,
-    targets: tuple[str, ...],
-) -> None:
-    """Keep what `start` knows of a query that cannot be asked for it."""
-    for run_id in [run_id for run_id, other in _running.items() if not _is_active(other)]:
+def note(query: StreamingQuery, known: Started) -> None:
+    """Keep what `start` knows of a query."""
+    for run_id in [run_id for run_id, other in _running.items() if not is_active(other)]:
         del _running[run_id]
-    here = location.text if location is not None and location.folder is not None else None
-    spark = frame.sparkSession
-    prints = prints and is_connect(spark)
-    can_end = here is not None or (location is not None and not is_connect(spark))
     run_id = str(query.runId)
-    _started[run_id], _running[run_id] = (
-        _Started(frame, mode, here, prints, drain if can_end else None, interval, targets),
-        query,
-    )
+    _started[run_id], _running[run_id] = known, query
     weakref.finalize(query, _started.pop, run_id, None).atexit = False
 
 
-def _is_active(query: StreamingQuery) -> bool:
-    try:
+def is_active(query: StreamingQuery) -> bool:
+    """Say whether a query runs."""
+    with suppress(Exception):  # its JVM or its session has gone
         return query.isActive
-    except (Py4JError, PySparkException, OSError):  # its JVM or its session has gone
-        return False
+    return False
 
 
 def forget(query: StreamingQuery) -> None:
@@ -232,55 +211,38 @@ def forget(query: StreamingQuery) -> None:
         kept.pop(str(query.runId), None)
 
 
-def mode(query: StreamingQuery) -> str | None:
-    """Return the output mode of a query that `start` has started."""
-    started = _started.get(str(query.runId))
-    return None if started is None else started.mode
-
-
-def frame(query: StreamingQuery) -> DataFrame | None:
-    """Return what a query computes, if `start` has started it."""
-    started = _started.get(str(query.runId))
-    return None if started is None else started.frame
+def started(query: StreamingQuery) -> Started:
+    """Return what `start` knows of a query."""
+    return _started.get(str(query.runId), Started())
 
 
 def drain(query: StreamingQuery) -> Drain | None:
     """Return what starts a query once more for its last batch, if its checkpoint can be written."""
-    started = _started.get(str(query.runId))
-    return None if started is None else started.drain
-
-
-def interval(query: StreamingQuery) -> float | None:
-    """Return the seconds from batch to batch that a query's trigger asks for; None if it asks for none."""
-    started = _started.get(str(query.runId))
-    return None if started is None else started.interval
-
-
-def targets(query: StreamingQuery) -> tuple[str, ...]:
-    """Return what the sink of a query writes to, such as "view totals", if `start` has started it."""
-    started = _started.get(str(query.runId))
-    return () if started is None else started.targets
+    known = started(query)
+    if known.location is None or (known.location.folder is None and not hasattr(query, "_jsq")):
+        return None
+    return known.drain
 
 
 def table(query: StreamingQuery) -> str | None:
     """Return the name by which the session has the rows of a query; None if it has them not."""
-    names = [name for kind, _, name in (each.partition(" ") for each in targets(query)) if kind in _TABLES]
-    return names[0] if names else None
+    targets = (each.partition(" ") for each in started(query).targets)
+    return next((name for kind, _, name in targets if kind in _TABLES), None)
 
 
 def bring_printed(query: StreamingQuery) -> None:
     """Print here what the query's functions have printed at the server."""
-    started = _started.get(str(query.runId))
-    if started is not None and started.prints:
-        printing.bring_printed(started.frame.sparkSession, str(query.name))
+    known = started(query)
+    if known.frame is not None and known.prints:
+        printing.bring_printed(known.frame.sparkSession, str(query.name))
 
 
 def checkpoint(query: StreamingQuery) -> str | None:
     """Return where a query's checkpoint is; on Connect only one that is on this machine, too."""
-    if not hasattr(query, "_jsq"):
-        started = _started.get(str(query.runId))
-        return None if started is None else started.checkpoint
-    return str(query._jsq.streamingQuery().resolvedCheckpointRoot())
+    if hasattr(query, "_jsq"):
+        return str(query._jsq.streamingQuery().resolvedCheckpointRoot())
+    location = started(query).location
+    return location.text if location is not None and location.folder is not None else None
 
 
 def last_batch(query: StreamingQuery) -> int | None:

@@ -1,10 +1,11 @@
-"""Whether two texts of a setting are one to Spark, which keeps some of them in a form of its own."""
+"""The settings of a session: whether two texts of one mean the same to Spark, and some for a block."""
 
 from __future__ import annotations
 
 import glob
 import os
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -16,11 +17,32 @@ from sparkstream_kit._spark.session import is_connect
 from sparkstream_kit.errors import without_secrets
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from pyspark.sql import SparkSession
 
 # Spark adds to these lists, such as the files of `spark.jars.packages` to the jars.
 _GROWING = ("spark.archives", "spark.files", "spark.jars", "spark.submit.pyFiles")
 _SECRET = re.compile(r"secret|password|token|access[.]?key", re.IGNORECASE)  # spark.redaction.regex
+
+
+@contextmanager
+def in_force(spark: SparkSession, wanted: Mapping[str, str | None]) -> Iterator[None]:
+    """Give a session some settings for a block, then its own again; None is Spark's default."""
+    former = {key: spark.conf.get(key, None) for key in wanted}
+    _apply(spark, wanted)
+    try:
+        yield
+    finally:
+        _apply(spark, former)
+
+
+def _apply(spark: SparkSession, wanted: Mapping[str, str | None]) -> None:
+    for key, value in wanted.items():
+        if value is None:
+            spark.conf.unset(key)
+        else:
+            spark.conf.set(key, value)
 
 
 def same(key: str, wanted: str, actual: str, spark: SparkSession | None = None) -> bool:

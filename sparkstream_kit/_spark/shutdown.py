@@ -11,10 +11,11 @@ import shutil
 import socket
 import sys
 import threading
-import time
 import traceback
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
+
+from sparkstream_kit import _waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,16 +27,29 @@ _DYING = 1.0  # seconds that a JVM which no longer answers may take to end
 _PRIORITY = 1000  # Hadoop runs hooks from the highest priority to the lowest; Spark's own are at 30 to 90
 
 
-class _Job:
-    """A job's `main` while it runs: the hooks that wait for its end, and what has begun in it."""
+class Job:
+    """A job's `main` while it runs.
+
+    Attributes:
+        has_run: whether it has come to its run.
+        holds_jvm: whether that was in a JVM of this process, which ends with it.
+        hooks: what holds the JVM until the end of the job.
+    """
 
     def __init__(self) -> None:
-        self.hooks: list[_Hook] = []
         self.has_run = False
         self.holds_jvm = False
+        self.hooks: list[_Hook] = []
+
+    def end(self, exit_code: int) -> None:
+        """Let a JVM that was told to end go, with the exit code of the job."""
+        global _job  # noqa: PLW0603 - a process has one JVM, and runs one job
+        _job = None
+        for hook in self.hooks:
+            hook.release(exit_code)
 
 
-_job: _Job | None = None  # None when no job's `main` runs, as in a notebook
+_job: Job | None = None  # None when no job's `main` runs, as in a notebook
 
 
 class _Hook:
@@ -138,37 +152,20 @@ def jvm_has_ended(err: BaseException) -> bool:
         return False
     modules = {frame.f_globals.get("__name__") for frame, _ in traceback.walk_tb(err.__traceback__)}
     port = gateway.gateway_parameters
-    # Its calls may end before its port does.
-    end = time.monotonic() + (_DYING if "py4j.java_gateway" in modules else 0)
-    while True:
+
+    def is_closed() -> bool:
         try:
             socket.create_connection((port.address, port.port)).close()
         except OSError:
             return True
-        if time.monotonic() >= end:
-            return False
-        time.sleep(0.05)
+        return False
+
+    # Its calls may end before its port does.
+    return _waiting.until(is_closed, _DYING if "py4j.java_gateway" in modules else 0)
 
 
-def job_begins() -> None:
+def job_begins() -> Job:
     """Note that a job's `main` runs: what it does after its run needs the JVM too."""
-    global _job  # noqa: PLW0603 - a process has one JVM, and runs one job
-    _job = _Job()
-
-
-def job_has_run() -> bool:
-    """Say whether the job has come to its run."""
-    return _job is not None and _job.has_run
-
-
-def job_holds_jvm() -> bool:
-    """Say whether the job has come to its run in a JVM of this process, which ends with it."""
-    return _job is not None and _job.holds_jvm
-
-
-def job_ends(exit_code: int) -> None:
-    """Let a JVM that was told to end go, with the exit code of the job."""
-    global _job
-    hooks, _job = ([] if _job is None else _job.hooks), None
-    for hook in hooks:
-        hook.release(exit_code)
+    global _job  # noqa: PLW0603
+    _job = Job()
+    return _job

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from sparkstream_kit._spark.files import Location
 
-__all__ = ["logs", "whole"]
-
 _LOGS = ("metadata", "offsets", "commits", "sources", layout.KIT)
 _SMALL = 1 << 20  # bytes; of a larger file of the state only the size is brought
 
@@ -103,11 +101,12 @@ def _bring(spark: SparkSession, checkpoint: str, parts: Sequence[str], folder: P
             continue
         for uri in files.inputFiles():  # the empty ones too, of which there will be no row
             _make(folder, part, unquote(uri), 0)
-        is_small = F.col("length") <= _SMALL
-        # Two readers, for a filter by the length keeps Spark from reading what is not asked for.
-        small = files.where(is_small if part == "state" else F.lit(True))
-        large = files.where(~is_small).withColumn("content", F.lit(None).cast("binary"))
-        for each in (small, large) if part == "state" else (small,):
+        readers = [files]
+        if part == "state":  # a filter by the length keeps Spark from reading the others
+            is_small = F.col("length") <= _SMALL
+            nothing = F.lit(None).cast("binary")
+            readers = [files.where(is_small), files.where(~is_small).withColumn("content", nothing)]
+        for each in readers:
             changed = F.unix_micros("modificationTime")
             rows = each.select(F.lit(part).alias("part"), "path", changed.alias("at"), "length", "content")
             found = rows if found is None else found.unionAll(rows)

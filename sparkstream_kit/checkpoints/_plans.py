@@ -12,8 +12,6 @@ from sparkstream_kit._spark.plan import analyzed_plan
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-__all__ = ["file_paths", "stable_lines", "time_zone", "top_level"]
-
 # They change no row: other names, hints, where rows are, and observations beside the plan.
 _TRANSPARENT = re.compile(
     r"(SubqueryAlias|View|ResolvedHint|UnresolvedHint|CollectMetrics|Repartition\w*|RebalancePartitions)\b"

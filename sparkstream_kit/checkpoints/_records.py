@@ -1,4 +1,4 @@
-"""What the kit notes in a checkpoint, and the settings that the checkpoint keeps."""
+"""What `start` notes in a checkpoint: which query uses it, and what its sinks and topics are."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import _files
-from sparkstream_kit._spark.files import are_elsewhere
-from sparkstream_kit._spark.folders import folder
-from sparkstream_kit.checkpoints import layout
+from sparkstream_kit.checkpoints.layout import KIT
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -20,9 +18,7 @@ if TYPE_CHECKING:
 
     from sparkstream_kit._spark.files import Location
 
-__all__ = ["last_settings", "read_query", "write_query"]
-
-_QUERY = "sparkstream-kit/query.json"  # a file; when Spark has written it, a folder: the newest file counts
+_QUERY = f"{KIT}/query.json"  # a file; when Spark has written it, a folder: the newest file counts
 
 
 def read_query(root: Path) -> dict[str, Any] | None:
@@ -32,8 +28,11 @@ def read_query(root: Path) -> dict[str, Any] | None:
         InvalidInputError: it is not what was kept.
     """
     file = root / _QUERY
+    if not file.exists():
+        return None
     try:
-        return _query(layout.note_file(root).read_text("utf-8")) if file.exists() else None
+        newest = max(file.glob("part-*"), key=lambda part: part.stat().st_mtime_ns, default=file)
+        return _query(newest.read_text("utf-8"))
     except (OSError, TypeError, ValueError, LookupError) as err:
         raise InvalidInputError(
             f"checkpoint file {file} is damaged: not what the kit wrote; put it back, or delete it, and the "
@@ -49,12 +48,23 @@ def _query(text: str) -> dict[str, Any]:
     return kept | {name: "" + kept[name] for name in ("name", "mode", "fingerprint")}
 
 
+def noted(root: Path) -> dict[str, Any]:
+    """Return what `write_query` has kept in a checkpoint; nothing where it cannot be read."""
+    try:
+        return read_query(root) or {}
+    except InvalidInputError:
+        return {}
+
+
 def _checksum(query: dict[str, Any]) -> str:
     return f"{zlib.crc32(json.dumps(query).encode()):08x}"
 
 
 def write_query(spark: SparkSession, checkpoint: Location, query: dict[str, Any]) -> None:
     """Keep which query uses the checkpoint."""
+    from sparkstream_kit._spark.files import are_elsewhere
+    from sparkstream_kit._spark.folders import folder
+
     text = json.dumps(query | {"crc32": _checksum(query)})
     if checkpoint.folder is None:
         there = None if are_elsewhere(spark) else folder(spark, checkpoint.text)
@@ -70,24 +80,3 @@ def write_query(spark: SparkSession, checkpoint: Location, query: dict[str, Any]
     if file.is_dir():
         shutil.rmtree(file)
     _files.replace(file, [text + "\n"])
-
-
-def last_settings(root: Path) -> dict[str, str] | None:
-    """Return the settings that the newest batch was planned with; None if no batch was ever planned.
-
-    Raises:
-        InvalidInputError: its plan cannot be read.
-    """
-    plans = layout.numbered(root / "offsets")
-    if not plans:
-        return None
-    plan = plans[max(plans)]
-    try:
-        version, settings, _ = plan.read_bytes().decode().split("\n", 2)
-        # Another version is a newer Spark's.
-        return dict(json.loads(settings).get("conf", {})) if version == "v1" else {}
-    except (OSError, AttributeError, TypeError, ValueError) as err:
-        raise InvalidInputError(
-            f"checkpoint {root} is damaged: offsets/{plan.name} is cut off or changed; restore it from a "
-            "backup, or start anew on another"
-        ) from err

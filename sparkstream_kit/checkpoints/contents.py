@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit.checkpoints import _at_hand, layout
+from sparkstream_kit.checkpoints import _at_hand, _records, layout
 from sparkstream_kit.checkpoints.inputs import Input, inputs, log_numbers
 from sparkstream_kit.checkpoints.layout import DamagedError, Plan, numbered
 from sparkstream_kit.checkpoints.problems import damage
@@ -66,7 +66,7 @@ class Checkpoint:
         states: the stateful operators.
         sizes: bytes by folder, the most first, without checksums.
         in_use: whether a query runs on it that the kit's `start` has started on this machine.
-        damage: why Spark could not go on from here, and the way out; None if it can.
+        damage: why Spark could not continue from here, and the way out; None if it can.
     """
 
     path: Path | str
@@ -146,7 +146,7 @@ def _shown(root: Path) -> Checkpoint:
     last, ended = (_tried(layout.plan, root / "offsets" / str(batch)) for batch in (planned, done))
     commit = _tried(layout.commit, root / "commits" / str(done)) or {}
     watermark = commit.get("nextBatchWatermarkMs")
-    name = layout.note(root).get("name")
+    name = _records.noted(root).get("name")
     return Checkpoint(
         path=root,
         query_id=_tried(layout.query_id, root / "metadata"),

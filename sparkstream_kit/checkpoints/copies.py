@@ -20,7 +20,7 @@ __all__ = ["clone"]
 def clone(source: str | Path, target: str | Path, *, new_id: bool = False) -> Path:
     """Copy a checkpoint that no query uses; the copy appears whole or not at all.
 
-    The copy has the same query id, so that a query goes on from it as from the original: a sink with a ledger
+    The copy has the same query id, so a query continues from it as from the original: a sink with a ledger
     knows which batches it has. That is right for a backup, or to move a checkpoint. Never run both on one
     sink: it would take the batches of one for those of the other, and a session that starts the second ends
     the first. For a query beside the original, with sinks of its own, give it a new id. A SQL table belongs

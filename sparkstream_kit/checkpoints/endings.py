@@ -8,14 +8,13 @@ closes. https://spark.apache.org/docs/latest/streaming/apis-on-dataframes-and-da
 from __future__ import annotations
 
 import json
-import shlex
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sparkstream_kit import _files
 from sparkstream_kit.checkpoints import layout
-from sparkstream_kit.checkpoints.layout import numbered
+from sparkstream_kit.checkpoints.layout import newest
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -40,29 +39,28 @@ def plan_empty_batch(root: Path, watermark: int) -> int:
         InvalidInputError: there is no committed batch, the last one is not committed, or its watermark is
             later.
     """
-    plans = numbered(root / "offsets")
-    last = max(plans, default=-1)
-    if last not in numbered(root / "commits"):
+    last = newest(root / "offsets")
+    if last < 0 or last != newest(root / "commits"):
         raise InvalidInputError(
             f"checkpoint {root} has no batch that is committed after all others; run its query first"
         )
-    before = layout.plan(plans[last]).watermark
+    plan = root / "offsets" / str(last)
+    before = layout.plan(plan).watermark
     if watermark < before:
         raise InvalidInputError(
             f"the watermark is at {_time(before)} already, and cannot go back to {_time(watermark)}"
         )
-    query, *offsets = layout.lines(plans[last], "v1")
+    query, *offsets = layout.lines(plan, "v1")
     now = int(time.time() * 1000)
     planned = json.dumps({**json.loads(query), "batchWatermarkMs": watermark, "batchTimestampMs": now})
-    _files.replace(root / "offsets" / str(last + 1), ["\n".join(["v1", planned, *offsets])])
+    _files.replace(plan.with_name(str(last + 1)), ["\n".join(["v1", planned, *offsets])])
     return last + 1
 
 
 def is_being_drained(root: Path) -> bool:
     """Say whether the last batch of a finite input is planned and not yet committed."""
-    plans = numbered(root / "offsets")
-    last = max(plans, default=-1)
-    return last >= 0 and last not in numbered(root / "commits") and layout.plan(plans[last]).watermark >= END
+    last = newest(root / "offsets")
+    return last > newest(root / "commits") and layout.plan(root / "offsets" / str(last)).watermark >= END
 
 
 def drained(root: Path) -> str | None:
@@ -70,11 +68,11 @@ def drained(root: Path) -> str | None:
     last = layout.last_plan(root)
     if last is None or last.watermark < END or is_being_drained(root):
         return None
-    number = max(numbered(root / "commits"))
+    number = newest(root / "commits")
     return (
         f"checkpoint {root} was drained: batch {number} has written the windows that were open, so that rows "
         "that come now would be too late for it. Give a new checkpoint; or, to write these windows again "
-        f"later, with more rows: sparkstream checkpoint rewind {shlex.quote(str(root))} --to {number - 1}"
+        f"later, with more rows: {layout.command('rewind', root)} --to {number - 1}"
     )
 
 

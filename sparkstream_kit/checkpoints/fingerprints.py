@@ -10,9 +10,9 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from sparkstream_kit._durations import to_microseconds
 from sparkstream_kit.checkpoints import _plans
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.windows import to_microseconds
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -121,7 +121,7 @@ def differences(old: str, new: str, *, caseless: bool = True) -> list[str]:
         caseless: whether `k` and `K` are one column, as they are unless `spark.sql.caseSensitive` is on.
 
     Returns:
-        One phrase a difference; none for equal fingerprints.
+        One phrase for each difference; none for equal fingerprints.
 
     Example:
         >>> differences("Aggregate [ProductKey#1], [ProductKey#1]", "Aggregate [State#1], [State#1]")

@@ -13,7 +13,8 @@ from pyspark.errors import PySparkException
 from sparkstream_kit import _dry_run
 from sparkstream_kit._spark.files import are_elsewhere, locate
 from sparkstream_kit._spark.session import other_master
-from sparkstream_kit.checkpoints import _at_hand, _records, endings, losses, origins, topics
+from sparkstream_kit._spark.settings import in_force
+from sparkstream_kit.checkpoints import _at_hand, _records, endings, layout, losses, origins, topics
 from sparkstream_kit.checkpoints._plans import file_paths, time_zone
 from sparkstream_kit.checkpoints.fingerprints import differences, fingerprint
 from sparkstream_kit.checkpoints.locks import Lock, lock
@@ -70,7 +71,7 @@ def guard(
     allow_changed_query: bool = False,
     moved: Mapping[str | Path, str | Path] | None = None,
 ) -> Iterator[Guarded]:
-    """Check that a query may go on from a checkpoint, and lock it.
+    """Check that a query may continue from a checkpoint, and lock it.
 
     The query is started and noted in the `with` block: one that could not start has not changed whose
     checkpoint it is. After an error in the block the lock is released; a query that runs by then must have
@@ -127,7 +128,7 @@ def guard(
                 if noted != kept:
                     _records.write_query(spark, checkpoint, noted)
 
-            with _fitting_file_manager(spark, checkpoint), _explained(logs):
+            with in_force(spark, _file_manager(spark, checkpoint)), _explained(logs):
                 yield Guarded(held, logs, note)
     except BaseException:
         if held is not None:
@@ -207,24 +208,18 @@ def _check_inputs(
         _log.warning("query %s: %s", name, line)
 
 
-@contextmanager
-def _fitting_file_manager(spark: SparkSession, checkpoint: Location) -> Iterator[None]:
+def _file_manager(spark: SparkSession, checkpoint: Location) -> dict[str, None]:
     """Leave a checkpoint on another file system to Spark's own way of writing, whatever the profile has."""
     given = str(spark.conf.get(_FILE_MANAGER, ""))
     only_local = given.endswith(".FileSystemBasedCheckpointFileManager")
     if not only_local or checkpoint.folder is not None or are_elsewhere(spark):
-        yield
-        return
+        return {}
     _log.warning(
         "checkpoint %s is not on a local disk: it is written in Spark's own way, and not by %s",
         checkpoint.text,
         _FILE_MANAGER,
     )
-    spark.conf.unset(_FILE_MANAGER)
-    try:
-        yield
-    finally:
-        spark.conf.set(_FILE_MANAGER, given)
+    return {_FILE_MANAGER: None}
 
 
 def _check_query(
@@ -237,8 +232,8 @@ def _check_query(
     allow_changed_query: bool,
 ) -> None:
     """Refuse a checkpoint of a different query."""
-    settings, name = _records.last_settings(logs), query["name"]
-    if settings is None:
+    plan, name = layout.last_plan(logs), query["name"]
+    if plan is None:  # no batch was ever planned
         return
     if kept is None:
         _log.warning(
@@ -254,7 +249,7 @@ def _check_query(
             "start(…, allow_changed_query=True)"
         )
     if query["fingerprint"]:
-        _say_what_stays(spark, checkpoint.text, name, settings)
+        _say_what_stays(spark, checkpoint.text, name, plan.conf)
 
 
 def _differences(spark: SparkSession, kept: dict[str, Any], query: dict[str, Any]) -> list[str]:

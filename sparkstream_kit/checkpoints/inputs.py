@@ -13,16 +13,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
-from sparkstream_kit.checkpoints.layout import (
-    DamagedError,
-    Plan,
-    last_plan,
-    lines,
-    numbered,
-    plan,
-    reading,
-    replace,
-)
+from sparkstream_kit.checkpoints import layout
+from sparkstream_kit.checkpoints.layout import DamagedError, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -77,13 +69,13 @@ def log_numbers(root: Path, of: Plan) -> tuple[int, ...]:
 
     A DataFrame that is read twice, as in a join with itself, stands twice in the plan and has one log.
     """
-    logs = numbered(root / "sources")
+    logs = layout.numbered(root / "sources")
     each = tuple(range(len(of.files)))
     if all(place in logs for place in each if of.files[place] is not None):
         return each
-    newest = {number: max(numbered(log), default=-1) for number, log in logs.items()}
+    ends = {number: layout.newest(log) for number, log in logs.items()}
     furthest = max(last for last in of.files if last is not None)
-    for reached in (newest, dict.fromkeys(logs, furthest)):  # a log may have lost its end
+    for reached in (ends, dict.fromkeys(logs, furthest)):  # a log may have lost its end
         for found in _shared(of, reached, ()):
             if set(logs) <= set(found):
                 return found
@@ -110,7 +102,7 @@ def file_logs(root: Path, of: Plan) -> dict[Path, int]:
 
 def planned(root: Path) -> dict[Path, int]:
     """Return the log of each file source, with the last entry that a batch was planned with."""
-    last = last_plan(root)
+    last = layout.last_plan(root)
     return file_logs(root, last) if last else {}
 
 
@@ -120,8 +112,8 @@ def committed(root: Path, batch: int | None = None) -> dict[Path, int]:
     Raises:
         DamagedError, InvalidInputError: the plan of the batch cannot be read.
     """
-    done = max(numbered(root / "commits"), default=-1) if batch is None else batch
-    return file_logs(root, plan(root / "offsets" / str(done))) if done >= 0 else {}
+    done = layout.newest(root / "commits") if batch is None else batch
+    return file_logs(root, layout.plan(root / "offsets" / str(done))) if done >= 0 else {}
 
 
 def log_files(log: Path, until: int) -> list[Path]:
@@ -130,7 +122,7 @@ def log_files(log: Path, until: int) -> list[Path]:
     Raises:
         DamagedError: one of them is missing.
     """
-    found = numbered(log)
+    found = layout.numbered(log)
     first = max((number for number, file in found.items() if file.suffix and number <= until), default=0)
     missing = next((number for number in range(first, until + 1) if number not in found), None)
     if missing is not None:
@@ -144,17 +136,17 @@ def log_file(file: Path) -> list[Input]:
     Raises:
         DamagedError, InvalidInputError: as for `lines`.
     """
-    texts = [text for text in lines(file, "v1") if text]
+    texts = [text for text in layout.lines(file, "v1") if text]
     found = [match for match in map(_LINE.fullmatch, texts) if match]
     if len(found) < len(texts):
         raise DamagedError(file)
-    with reading(file):
+    with layout.reading(file):
         return [Input(int(match[3]), int(match[2]), match[1]) for match in found]
 
 
 def check_ends(file: Path) -> None:
     """Raise DamagedError if a file of a file source's log is empty or cut off; only its ends are read."""
-    with reading(file), file.open("rb") as opened:
+    with layout.reading(file), file.open("rb") as opened:
         head = opened.read(_END)
         opened.seek(max(file.stat().st_size - _END, 0))
         tail = opened.read().rstrip(b"\n")
@@ -167,7 +159,7 @@ def check_ends(file: Path) -> None:
 def write_log_file(file: Path, found: Iterable[Input]) -> None:
     """Write a file of a file source's log anew."""
     texts = [f'{{"path":"{each.uri}","timestamp":{each.time},"batchId":{each.entry}}}' for each in found]
-    replace(file, "\n".join(["v1", *texts]))
+    layout.replace(file, "\n".join(["v1", *texts]))
 
 
 def inputs(log: Path, after: int = -1, until: int | None = None) -> list[Input]:
@@ -176,7 +168,7 @@ def inputs(log: Path, after: int = -1, until: int | None = None) -> list[Input]:
     Raises:
         DamagedError, InvalidInputError: as for `lines`.
     """
-    last = max(numbered(log), default=-1) if until is None else until
+    last = layout.newest(log) if until is None else until
     if last <= after:
         return []
     files = [file for file in log_files(log, last) if file.suffix or int(file.name) > after]

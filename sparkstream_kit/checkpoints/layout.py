@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import zlib
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -36,13 +37,13 @@ __all__ = [
     "check_unchanged",
     "checkpoint",
     "checksum_differs",
+    "command",
     "commit",
     "last_plan",
     "left_running",
     "lines",
     "local",
-    "note",
-    "note_file",
+    "newest",
     "numbered",
     "page_file",
     "plan",
@@ -150,6 +151,11 @@ def numbered(folder: Path) -> dict[int, Path]:
     found = [folder / name for name in names if _LOG_NAME.fullmatch(name)]
     # K.compact after K, so that it wins.
     return {int(file.stem): file for file in sorted(found, key=lambda file: (int(file.stem), file.suffix))}
+
+
+def newest(log: Path) -> int:
+    """Return the number of the newest file of one of Spark's logs; -1 where there is none."""
+    return max(numbered(log), default=-1)
 
 
 def _text(file: Path) -> str:
@@ -298,23 +304,19 @@ def replace(file: Path, text: str) -> None:
     _files.replace(file, [text])
 
 
-def note_file(root: Path) -> Path:
-    """Return where `start` has noted the query; of a folder, which Spark has written, its newest file."""
-    file = root / KIT / "query.json"
-    return max(file.glob("part-*"), key=lambda part: part.stat().st_mtime_ns, default=file)
+def command(name: str, root: Path) -> str:
+    """Return a command on a checkpoint, for its user to copy.
+
+    Example:
+        >>> command("rewind", Path("my ckpt"))
+        "sparkstream checkpoint rewind 'my ckpt'"
+    """
+    return f"sparkstream checkpoint {name} {shlex.quote(str(root))}"
 
 
 def page_file(root: Path) -> Path:
     """Return where a run notes the address of its page, for `sparkstream watch CHECKPOINT`."""
     return root / KIT / "page"
-
-
-def note(root: Path) -> dict[str, Any]:
-    """Return what `start` has noted of the checkpoint's query; nothing if that cannot be read."""
-    try:
-        return dict(json.loads(note_file(root).read_text("utf-8")))
-    except (OSError, TypeError, ValueError):
-        return {}
 
 
 @contextmanager

@@ -16,13 +16,11 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from py4j.protocol import Py4JError
-from pyspark.errors import PySparkException
-
 from sparkstream_kit import _dry_run, _waiting
 from sparkstream_kit._spark import lockfile
+from sparkstream_kit._spark.query import is_active
 from sparkstream_kit.checkpoints import _held
-from sparkstream_kit.checkpoints.layout import left_running
+from sparkstream_kit.checkpoints.layout import KIT, left_running
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -66,10 +64,7 @@ class Lock:
 
     def in_use(self) -> bool:
         """Say whether the query that has the lock is starting or running."""
-        try:
-            return self._query is None or self._query.isActive
-        except (Py4JError, PySparkException, OSError):  # its JVM or its session has gone
-            return False
+        return self._query is None or is_active(self._query)
 
 
 def lock(spark: SparkSession, location: Location, name: str) -> Lock | None:
@@ -94,7 +89,7 @@ def lock(spark: SparkSession, location: Location, name: str) -> Lock | None:
     """
     if location.folder is None:
         return None
-    path = location.folder / "sparkstream-kit" / "lock"
+    path = location.folder / KIT / "lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as err:

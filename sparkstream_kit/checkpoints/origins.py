@@ -10,14 +10,13 @@ from __future__ import annotations
 import logging
 import os
 import re
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from sparkstream_kit._spark.files import locate
 from sparkstream_kit.checkpoints.inputs import inputs, log_file, planned, write_log_file
-from sparkstream_kit.checkpoints.layout import numbered
+from sparkstream_kit.checkpoints.layout import command, newest, numbered
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -126,12 +125,11 @@ def _escaped(path: str) -> str:
 
 def _check_committed(root: Path, folder: Path) -> None:
     """Refuse to forget files of a batch that would come again: without them."""
-    last, done = (max(numbered(root / log), default=-1) for log in ("offsets", "commits"))
+    last, done = newest(root / "offsets"), newest(root / "commits")
     if done < last:
         raise InvalidInputError(
             f"checkpoint {root}: batch {last} was planned with files of {folder} and is not committed; "
-            "start the query once more on that folder, or rewind: sparkstream checkpoint rewind "
-            f"{shlex.quote(str(root))} --to {done}"
+            f"start the query once more on that folder, or rewind: {command('rewind', root)} --to {done}"
         )
 
 

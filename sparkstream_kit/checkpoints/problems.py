@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sparkstream_kit import _arguments
 from sparkstream_kit.checkpoints import _at_hand, inputs, layout, state
-from sparkstream_kit.checkpoints.layout import DamagedError, Plan, numbered, tried, unchanged
+from sparkstream_kit.checkpoints.layout import DamagedError, Plan
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ def check(path: str | Path) -> list[Problem]:
 
 
 def damage(path: str | Path, *, whole: bool = False) -> str | None:
-    """Say in one line why Spark could not go on from a checkpoint, or return None.
+    """Say in one line why Spark could not continue from a checkpoint, or return None.
 
     Args:
         path: the checkpoint, which need not exist yet. On a path that is not local nothing is looked at.
@@ -90,37 +89,32 @@ def damage(path: str | Path, *, whole: bool = False) -> str | None:
             return None
         # A file that is wrong can make others look missing: its checksum tells which one it is.
         error = next(_restart(root, whole=True), error)
-        fix = error.fix or f"{_way_out(root)}; all that is wrong: {_command('check', root)}"
+        fix = error.fix or f"{_way_out(root)}; all that is wrong: {layout.command('check', root)}"
     except InvalidInputError:  # a newer format, which may well be whole
         return None
     return f"checkpoint {root} is damaged: {error.file.relative_to(root)} {error.what}; {fix}"
-
-
-def _command(name: str, root: Path) -> str:
-    """Return a command on a checkpoint, to be copied."""
-    return f"sparkstream checkpoint {name} {shlex.quote(str(root))}"
 
 
 def _way_out(root: Path) -> str:
     batch = newest_whole(root)
     if batch is None:
         return "restore it from a backup, or start anew on another checkpoint"
-    return f"restore it from a backup, or go back: {_command('rewind', root)} --to {batch}"
+    return f"restore it from a backup, or go back: {layout.command('rewind', root)} --to {batch}"
 
 
 def newest_whole(root: Path) -> int | None:
     """Return the last batch that a checkpoint can be rewound to, or None."""
-    return next((n for n in reversed(numbered(root / "commits")) if obstacle(root, n) is None), None)
+    return next((n for n in reversed(layout.numbered(root / "commits")) if obstacle(root, n) is None), None)
 
 
 def obstacle(root: Path, batch: int) -> DamagedError | None:
-    """Return why Spark could not go on from the end of a batch, or None."""
+    """Return why Spark could not continue from the end of a batch, or None."""
     try:
-        unchanged(layout.commit, root / "commits" / str(batch))
+        layout.unchanged(layout.commit, root / "commits" / str(batch))
         _whole_plan(root, batch)
         # Spark reads two plans, the last one and the one before it.
         if batch and following(root, batch) is None:
-            unchanged(layout.plan, root / "offsets" / str(batch - 1))
+            layout.unchanged(layout.plan, root / "offsets" / str(batch - 1))
     except DamagedError as err:
         return err
     return next(state.lost(root, batch + 1, whole=True), None)
@@ -135,10 +129,10 @@ def following(root: Path, batch: int) -> Plan | None:
 
 def _whole_plan(root: Path, batch: int) -> Plan:
     """Return the plan of a batch, if it and the logs of file sources that it reads are whole."""
-    found = unchanged(layout.plan, root / "offsets" / str(batch))
+    found = layout.unchanged(layout.plan, root / "offsets" / str(batch))
     for log, until in inputs.file_logs(root, found).items():
         for file in inputs.log_files(log, until):
-            unchanged(inputs.log_file, file)
+            layout.unchanged(inputs.log_file, file)
     return found
 
 
@@ -147,9 +141,9 @@ def _restart(root: Path, *, whole: bool) -> Iterator[DamagedError]:
 
     def errors_of(read: Callable[[Path], object], *files: Path) -> Iterator[DamagedError]:
         for file in files:
-            yield from tried(partial(unchanged, read) if whole else read, file)
+            yield from layout.tried(partial(layout.unchanged, read) if whole else read, file)
 
-    plans, commits = (list(numbered(root / name)) for name in ("offsets", "commits"))
+    plans, commits = (list(layout.numbered(root / name)) for name in ("offsets", "commits"))
     if plans or commits or (root / "metadata").exists():
         for err in errors_of(layout.query_id, root / "metadata"):
             yield DamagedError(err.file, err.what, _WRITE_ID)
@@ -160,19 +154,19 @@ def _restart(root: Path, *, whole: bool) -> Iterator[DamagedError]:
         yield from errors_of(layout.commit, root / "commits" / str(done))
     for log, planned in inputs.planned(root).items():
         try:
-            files = inputs.log_files(log, max(planned, *numbered(log), -1))
+            files = inputs.log_files(log, max(planned, layout.newest(log)))
         except DamagedError as err:
             yield err
         else:
             yield from errors_of(inputs.log_file if whole else inputs.check_ends, *files)
-    for log in (root / "offsets", root / "commits", *numbered(root / "sources").values()):
+    for log in (root / "offsets", root / "commits", *layout.numbered(root / "sources").values()):
         yield from _orphans(log)
     yield from state.lost(root, done + 1, whole=whole)
 
 
 def _orphans(log: Path) -> Iterator[DamagedError]:
     """Yield the files that Spark cannot write again: it takes what is left of them for another query's."""
-    last = max(numbered(log), default=-1)
+    last = layout.newest(log)
     for file in log.glob(".*.crc"):
         number = file.name.split(".")[1]
         if number.isdigit() and int(number) > last:
@@ -183,21 +177,20 @@ def _orphans(log: Path) -> Iterator[DamagedError]:
 def _older(root: Path) -> Iterator[DamagedError]:
     """Yield what is wrong with files that a restart does not read, and what differs from its checksum."""
     for name, read in (("offsets", layout.plan), ("commits", layout.commit)):
-        found = numbered(root / name)
+        found = layout.numbered(root / name)
         for batch in range(min(found, default=0), max(found, default=-1) + 1):
             fix = f"a restart does not need it, but batch {batch} cannot be rewound to"
-            for err in tried(partial(unchanged, read), root / name / str(batch)):
+            for err in layout.tried(partial(layout.unchanged, read), root / name / str(batch)):
                 yield DamagedError(err.file, err.what, fix)
-    for log in numbered(root / "sources").values():
-        for file in numbered(log).values():
-            for err in tried(layout.check_unchanged, file):
+    for log in layout.numbered(root / "sources").values():
+        for file in layout.numbered(log).values():
+            for err in layout.tried(layout.check_unchanged, file):
                 yield DamagedError(err.file, err.what, "restore it from a backup")
 
 
 def _gone(root: Path) -> Iterator[DamagedError]:
     """Yield the input files that the next batches would read and that no longer exist."""
-    done = max(numbered(root / "commits"), default=-1)
-    for file in inputs.pending(root, done):
+    for file in inputs.pending(root, layout.newest(root / "commits")):
         if file.gone:
             fix = "put it back first: without it Spark runs the batch with no error and without its rows"
             yield DamagedError(Path(str(file.path)), "is planned to be read and has gone", fix)

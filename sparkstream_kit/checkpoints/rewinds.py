@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit.checkpoints import layout, state
+from sparkstream_kit.checkpoints import _records, layout, state
 from sparkstream_kit.checkpoints.contents import count, file_lines
 from sparkstream_kit.checkpoints.endings import END
 from sparkstream_kit.checkpoints.inputs import Input, file_logs, pending
@@ -127,7 +127,7 @@ def rewind(path: str | Path, *, to: int, apply: bool = False) -> Rewind:
             inputs=tuple(pending(root, to)),
             moved=tuple(moved),
             backup=root / KIT / f"rewound-{datetime.now(UTC):%Y%m%dT%H%M%S}",
-            sinks=_sentences(root),
+            sinks=tuple(_records.noted(root).get("sinks", ())),
             applied=apply,
         )
         for file in moved if apply else ():
@@ -153,8 +153,8 @@ def _check_batch(root: Path, to: int) -> None:
     gone = [file for file in pending(root, to) if file.gone]
     if gone:
         raise InvalidInputError(
-            f"{refused}: {count(len(gone), 'input file')} that would come again cannot be had, first "
-            f"{gone[0].path}, which has gone; put it back, or rewind to a later batch"
+            f"{refused}: input that would come again has gone ({count(len(gone), 'file')}, first "
+            f"{gone[0].path}); put it back, or rewind to a later batch"
         )
 
 
@@ -183,12 +183,6 @@ def _after(log: Path, number: int) -> list[Path]:
     named = ((_NAME.fullmatch(file.name), file) for file in log.glob("*"))
     found = [(int(match[1]), match[0].startswith("."), file) for match, file in named if match]
     return [file for each, _, file in sorted(found, reverse=True) if each > number]
-
-
-def _sentences(root: Path) -> tuple[str, ...]:
-    """Return what the sinks of the checkpoint's query make of a rewind, as `start` has noted it."""
-    noted = layout.note(root).get("sinks")
-    return tuple(map(str, noted)) if isinstance(noted, list) else ()
 
 
 def _wrapped(sentence: str) -> list[str]:

@@ -10,12 +10,11 @@ from __future__ import annotations
 import json
 import logging
 import re
-import shlex
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import _dry_run
 from sparkstream_kit._spark import files, kafka
-from sparkstream_kit.checkpoints import layout
+from sparkstream_kit.checkpoints import _records, layout
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ def what_is_lost(frame: DataFrame | None, checkpoint: str | None, error: str) ->
     if not kafka.can_ask(spark):
         return None
     place = files.Location(checkpoint, layout.local(checkpoint))
-    noted = {} if place.folder is None else layout.note(place.folder).get("topics", {})
+    noted = {} if place.folder is None else _records.noted(place.folder).get("topics", {})
     for number, options in kafka.reads(frame).items():
         try:
             with kafka.client(spark, options) as client:
@@ -169,12 +168,11 @@ class _Source:
         root = self._checkpoint.folder
         if root is None or self._batch is None:
             return False
-        done, planned = self._batch, max(layout.numbered(root / "offsets"))
+        done, planned = self._batch, layout.newest(root / "offsets")
         if planned > done:
             raise InvalidInputError(
                 f"checkpoint {root}: batch {planned} was planned on the former topic {topics[0]} and is not "
-                f"committed; rewind first: "
-                f"sparkstream checkpoint rewind {shlex.quote(str(root))} --to {done}"
+                f"committed; rewind first: {layout.command('rewind', root)} --to {done}"
             )
         if not _dry_run.making():
             return True

@@ -16,7 +16,7 @@ import typer
 
 from sparkstream_kit import _explained, _packages, checkpoints
 from sparkstream_kit import server as serving
-from sparkstream_kit._files import cache_folder
+from sparkstream_kit._files import cache_folder, pyspark_version
 from sparkstream_kit.cli import doctor, projects
 from sparkstream_kit.cli.common import say
 from sparkstream_kit.cli.feeding import feed
@@ -125,7 +125,7 @@ def _connectors(
 
     spark-submit $(sparkstream connectors kafka) job.py
     """
-    spark = importlib.metadata.version("pyspark")
+    spark = pyspark_version()
     if names:
         typer.echo(shlex.join(_packages.arguments(names, spark)))
         return

@@ -5,36 +5,34 @@ from __future__ import annotations
 import io
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sparkstream_kit._arguments import said
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, innermost_cause
 
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+__all__ = ["last_step", "pickled", "sklearn_model", "unpickled"]
 
-__all__ = ["last_step", "pickled", "refuse_taken", "sklearn_model", "unpickled"]
+
+def _joblib() -> Any:
+    """Return the library that reads and writes models of scikit-learn."""
+    try:
+        import joblib
+        import sklearn  # noqa: F401 - what the pickles name
+    except ImportError as err:
+        raise MissingExtraError("a model of scikit-learn", "sklearn") from err
+    return joblib
 
 
 @lru_cache(maxsize=4)  # of each worker of Spark's, which serves many tasks
 def unpickled(data: bytes) -> Any:
     """Return the model that the bytes of a file hold; this runs what is pickled in them."""
-    try:
-        import joblib
-        import sklearn  # noqa: F401 - what the pickle names
-    except ImportError as err:
-        raise MissingExtraError("a model of scikit-learn", "sklearn") from err
-    return joblib.load(io.BytesIO(data))
+    return _joblib().load(io.BytesIO(data))
 
 
 def pickled(model: Any) -> bytes:
     """Return the bytes of a file that holds a model."""
-    try:
-        import joblib
-    except ImportError as err:
-        raise MissingExtraError("a model of scikit-learn", "sklearn") from err
     buffer = io.BytesIO()
-    joblib.dump(model, buffer)
+    _joblib().dump(model, buffer)
     return buffer.getvalue()
 
 
@@ -69,9 +67,3 @@ def last_step(model: Any) -> tuple[Any, Any]:
             "SGDClassifier"
         )
     return (steps if steps is not None and len(steps) else None), last
-
-
-def refuse_taken(frame: DataFrame, name: str) -> None:
-    """Refuse a frame that has a column which scoring adds."""
-    if name in (each.lower() for each in frame.columns):
-        raise InvalidInputError(f"column {name} exists already; rename or drop it, because scoring adds it")

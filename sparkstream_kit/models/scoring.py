@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from pyspark.sql import functions as F
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._columns import column, find_column
+from sparkstream_kit._columns import column, find_column, refuse_taken
 from sparkstream_kit.errors import InvalidInputError, innermost_cause
-from sparkstream_kit.models.estimators import refuse_taken, sklearn_model, unpickled
+from sparkstream_kit.models.estimators import sklearn_model, unpickled
 from sparkstream_kit.models.versions import current, find, folder_of
 from sparkstream_kit.sinks.base import Part
 from sparkstream_kit.sinks.pins import pinned
@@ -133,7 +133,7 @@ def _loaded(
     transform = _of_sklearn(model, features) if isinstance(model, Path) else _of_spark(spark, model)
 
     def scored(frame: DataFrame) -> DataFrame:
-        refuse_taken(frame, _VERSION)
+        refuse_taken(frame.columns, [_VERSION], "scoring")
         return transform(frame).withColumn(_VERSION, F.lit(version))
 
     return scored
@@ -197,7 +197,7 @@ def _of_sklearn(file: Path, features: str | Sequence[str] | None) -> Callable[[D
     def transform(frame: DataFrame) -> DataFrame:
         for name in columns:
             find_column(frame, name)
-        refuse_taken(frame, _PREDICTION)
+        refuse_taken(frame.columns, [_PREDICTION], "scoring")
         given = column(columns[0]) if one else F.struct(*(column(name) for name in columns))
         return frame.withColumn(_PREDICTION, function(given))
 

@@ -100,12 +100,13 @@ def places(
     """
     found: dict[str, tuple[SparkSession | None, str]] = {}
     for query in queries:
-        frame = asking.frame(query)
-        targets = asking.targets(query)
-        shown = [place for place in targets if _is_shown(place) or (memory and place.startswith("memory "))]
-        if frame is not None and shown:
+        known = asking.started(query)
+        shown = [
+            place for place in known.targets if _is_shown(place) or (memory and place.startswith("memory "))
+        ]
+        if known.frame is not None and shown:
             in_session = shown[0].startswith(("memory ", "view "))
-            found[query.name or query.id] = frame.sparkSession if in_session else None, shown[0]
+            found[query.name or query.id] = known.frame.sparkSession if in_session else None, shown[0]
     return found
 
 

@@ -108,8 +108,9 @@ class Board:
     def watch(self, queries: Iterable[StreamingQuery]) -> None:
         """Add queries, before their first batch."""
         for query in queries:
-            summary = QuerySummary(query.name or query.id, query.id, mode=asking.mode(query))
-            self.expect(str(query.runId), summary, asking.interval(query))
+            known = asking.started(query)
+            summary = QuerySummary(query.name or query.id, query.id, mode=known.mode)
+            self.expect(str(query.runId), summary, known.interval)
 
     def expect(
         self, run_id: str, summary: QuerySummary, interval: float | None, since: datetime | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, cast
 
 from sparkstream_kit import run, sinks, start
@@ -61,7 +60,7 @@ def live(
         query = cast("StreamingQuery", shown)
     else:
         query = _started(cast("DataFrame", shown), name, mode, trigger)
-    frame, table = asking.frame(query), asking.table(query)
+    frame, table = asking.started(query).frame, asking.table(query)
     try:
         run(query, run_for=run_for, idle=idle, max_batches=max_batches, show="notebook")
     except KeyboardInterrupt:  # before or after `run` takes it for the end of the run
@@ -76,8 +75,6 @@ def _started(frame: DataFrame, name: str, mode: str | None, trigger: dict[str, A
             "live() shows a stream, and this DataFrame does not stream; show it with display.show(frame)"
         )
     if mode is None:
-        mode = (
-            "complete" if re.search(r"^\W*Aggregate", plan.analyzed_plan(frame), re.MULTILINE) else "append"
-        )
+        mode = "complete" if plan.has(frame, "Aggregate") else "append"
     sink = sinks.latest(name) if mode == "complete" else sinks.memory(name)
     return start(frame, sink, name=name, mode=mode, **trigger)

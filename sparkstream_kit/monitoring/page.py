@@ -59,7 +59,7 @@ def served(
         InvalidInputError: the port is taken or not allowed.
     """
     check(served, locals())
-    frames = [frame for query in queries if (frame := asking.frame(query)) is not None]
+    frames = [frame for query in queries if (frame := asking.started(query).frame) is not None]
     spark = web_page(frames[0].sparkSession) if frames else None
     page = Page(board, Results(places(queries)), stop, spark, first_line(queries))
     with _open(port, page) as server:

@@ -101,8 +101,8 @@ def first_line(queries: Iterable[StreamingQuery]) -> str:
             "name": query.name or query.id,
             "id": query.id,
             "runId": str(query.runId),
-            "mode": asking.mode(query),
-            "interval": asking.interval(query),
+            "mode": asking.started(query).mode,
+            "interval": asking.started(query).interval,
         }
         for query in queries
     ]

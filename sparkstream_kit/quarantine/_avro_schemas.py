@@ -17,8 +17,6 @@ from sparkstream_kit.errors import InvalidInputError, KitError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Schemas", "in_folder", "of_registry", "schema_of"]
-
 _SECONDS = 10  # for one answer
 _AGAIN = 60.0  # seconds until an id that was not known is asked for again
 _MOST = 10_000  # ids that are remembered; damaged records have any
@@ -89,7 +87,7 @@ def of_registry(text: str) -> Schemas:
     return Schemas(url.rstrip("/"), login=login)
 
 
-def schema_of(number: int, schemas: Schemas) -> tuple[Any, str | None]:
+def schema_by_id(number: int, schemas: Schemas) -> tuple[Any, str | None]:
     """Return a schema that fastavro has parsed; else None, and why there is none.
 
     Raises:

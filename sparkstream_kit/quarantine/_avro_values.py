@@ -13,9 +13,7 @@ from uuid import UUID
 
 from pyspark.sql import types as T
 
-from sparkstream_kit.quarantine._avro_schemas import Schemas, schema_of
-
-__all__ = ["Decoder"]
+from sparkstream_kit.quarantine._avro_schemas import Schemas, schema_by_id
 
 _HEADER = 5  # bytes: zero, and the id of the schema
 _INTEGERS: dict[type[T.DataType], int] = {
@@ -63,7 +61,7 @@ class Decoder:
             raise _BadError("no value")
         if len(record) < _HEADER or record[0] != 0:
             raise _BadError("not Avro with a schema id")
-        schema, why = schema_of(int.from_bytes(record[1:_HEADER], "big"), self.schemas)
+        schema, why = schema_by_id(int.from_bytes(record[1:_HEADER], "big"), self.schemas)
         if why is not None:
             raise _BadError(why)
         content = io.BytesIO(record[_HEADER:])

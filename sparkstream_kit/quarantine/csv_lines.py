@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import reduce
+from functools import partial, reduce
 from operator import and_
 from typing import TYPE_CHECKING
 
@@ -92,10 +92,7 @@ def parse_csv(
         )
     patterns = {"date_format": date_format, "timestamp_format": timestamp_format}
     formats: dict[type, str | None] = {T.DateType: date_format, T.TimestampType: timestamp_format}
-
-    def read(frame: DataFrame) -> tuple[DataFrame, Column, Column | None]:
-        return _read(frame, schema, formats, sep, header=header)
-
+    read = partial(_read, schema=schema, formats=formats, sep=sep, header=header)
     return parsed(lines, schema, read, "csv", **patterns, sep=sep, header=header)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import reduce
+from functools import partial, reduce
 from typing import TYPE_CHECKING
 
 from pyspark.sql import Column
@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._columns import quoted
+from sparkstream_kit._columns import holds, quoted
 from sparkstream_kit.quarantine.rows import RAW, check_type, finite, is_missing, parsed, typed
 
 if TYPE_CHECKING:
@@ -78,10 +78,7 @@ def parse_json(
         check_type(field.name, field.dataType, (T.VariantType,), _OTHERWISE)
     patterns = {"date_format": date_format, "timestamp_format": timestamp_format}
     formats: dict[type, str | None] = {T.DateType: date_format, T.TimestampType: timestamp_format}
-
-    def read(frame: DataFrame) -> tuple[DataFrame, Column, Column | None]:
-        return _read_lines(frame, schema, formats, refuse_unknown=refuse_unknown)
-
+    read = partial(_read_lines, schema=schema, formats=formats, refuse_unknown=refuse_unknown)
     return parsed(lines, schema, read, "json", **patterns, refuse_unknown=refuse_unknown)
 
 
@@ -106,7 +103,7 @@ def _read_lines(
         names = F.map_keys(F.try_variant_get("_read", "$[0]", "MAP<STRING, VARIANT>"))
         unknown = F.exists(names, lambda name: ~name.isin(schema.names))
         problems.insert(0, F.when(unknown, "a field that the schema does not have"))
-    if _has_variant(schema):
+    if holds(schema, T.VariantType):
         problems.insert(0, F.when(_has_other_number(F.col(RAW)), "a number that VARIANT cannot hold"))
     suspect = F.col(RAW).contains(_END) | F.col(RAW).contains("\\u00")
     ends = _ends(F.col("_read"), _END) & (~suspect | _ends(_wrapped(F.col(RAW), _OTHER_END), _OTHER_END))
@@ -126,14 +123,6 @@ def _wrapped(line: Column, end: str) -> Column:
 def _ends(read: Column, end: str) -> Column:
     """Say whether a line is one value: whether its end comes next."""
     return F.equal_null(F.try_variant_get(read, "$[1]", "STRING"), F.lit(end))
-
-
-def _has_variant(kind: T.DataType) -> bool:
-    if isinstance(kind, T.StructType):
-        return any(_has_variant(field.dataType) for field in kind.fields)
-    if isinstance(kind, T.ArrayType):
-        return _has_variant(kind.elementType)
-    return _has_variant(kind.valueType) if isinstance(kind, T.MapType) else isinstance(kind, T.VariantType)
 
 
 def _has_other_number(line: Column) -> Column:

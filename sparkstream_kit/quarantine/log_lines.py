@@ -9,23 +9,22 @@ from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit.quarantine.rows import RAW, is_missing, parsed
+from sparkstream_kit.schemas import schema_of
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
 __all__ = ["parse_log"]
 
-_SCHEMA = T.StructType(
-    [
-        T.StructField("host", T.StringType()),
-        T.StructField("user", T.StringType()),
-        T.StructField("time", T.TimestampType()),
-        T.StructField("request", T.StringType()),
-        T.StructField("status", T.IntegerType()),
-        T.StructField("bytes", T.LongType()),
-        T.StructField("referer", T.StringType()),
-        T.StructField("agent", T.StringType()),
-    ]
+_SCHEMA = schema_of(
+    host=T.StringType(),
+    user=T.StringType(),
+    time=T.TimestampType(),
+    request=T.StringType(),
+    status=T.IntegerType(),
+    bytes=T.LongType(),
+    referer=T.StringType(),
+    agent=T.StringType(),
 )
 _FIELDS = 7
 # A request may hold quotes: it ends at the first one that two words and the line's end, or a quote, follow.

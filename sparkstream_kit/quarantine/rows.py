@@ -1,4 +1,4 @@
-"""What both parsers share: the columns beside the values, texts as typed values, and the counts."""
+"""What the parsers share: the columns beside the values, texts as typed values, and the counts."""
 
 from __future__ import annotations
 
@@ -73,17 +73,17 @@ _LINES, _PARSED = "sparkstream_lines", "sparkstream_{}_{}"
 
 
 def good_rows(rows: DataFrame) -> DataFrame:
-    """Return the good rows of `parse_csv`, `parse_json` or `parse_log`.
+    """Return the good rows of a parse, of `expect` or of `windows.with_watermark`: those without a reason.
 
     Returns:
-        The schema's columns, and the other columns of `lines`.
+        The columns of values; of a parse also the other columns of `lines`.
     """
     check(good_rows, locals())
     return rows.where(F.col(REASON).isNull()).drop(REASON, RAW, BYTES, FILE)
 
 
 def bad_rows(rows: DataFrame) -> DataFrame:
-    """Return the bad rows of `parse_csv`, `parse_json`, `parse_log` and `windows.with_watermark`.
+    """Return the bad rows of a parse, of `expect` or of `windows.with_watermark`: those with a reason.
 
     Returns:
         `_reason`, `_raw`, `_bytes` and `_file`, as `parse_csv` says, and the other columns of `lines`; all
@@ -158,7 +158,7 @@ def mark_bad(rows: DataFrame, reason: Column) -> DataFrame:
     The rows keep their values; `bad_rows` has them then, and the summary of `run` counts them.
 
     Args:
-        rows: what `parse_csv`, `parse_json` or `parse_log` returned.
+        rows: what a parse returned.
         reason: why a row is bad (string), or null where it is good.
 
     Returns:

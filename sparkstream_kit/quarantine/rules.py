@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from pyspark.sql import functions as F
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import column
-from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown
+from sparkstream_kit.errors import InvalidInputError, reject_unknown, said_by_spark
 from sparkstream_kit.quarantine.rows import REASON, count_bad, count_rules
 
 if TYPE_CHECKING:
@@ -108,15 +107,7 @@ def _check_condition(frame: DataFrame, condition: str) -> None:
     try:
         kind = frame.withColumn(_BROKEN.format(""), F.expr(condition)).schema[-1].dataType.simpleString()
     except AnalysisException as err:
-        if (err.getCondition() or "").startswith("UNRESOLVED_COLUMN"):
-            parameters = err.getMessageParameters() or {}
-            name = parameters.get("objectName", "").replace("`", "")
-            known = f"; the columns are: {', '.join(frame.columns)}"
-            raise InvalidInputError(
-                f"{rule}: there is no column {name}{hint(name, frame.columns) or known}"
-            ) from None
-        line = re.sub(r"^\[[\w.]+\] | SQLSTATE: \w+|[;.]+$", "", str(err).strip().split("\n")[0])
         fix = "give a condition in SQL, such as amount > 0"
-        raise InvalidInputError(f"{rule} cannot be used: {line}; {fix}") from None
+        raise InvalidInputError(f"{rule} cannot be used: {said_by_spark(err)}; {fix}") from None
     if kind != "boolean":
         raise InvalidInputError(f"{rule} is {kind}, and no condition; compare it, such as amount > 0")

@@ -29,22 +29,13 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-__all__ = [
-    "attach",
-    "of_session",
-    "remote_url",
-]
+__all__ = ["attach", "of_session"]
 
 _log = logging.getLogger(__name__)
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _ANSWER_LIMIT = 5.0  # seconds that a server may take to accept a connection
 _TRIES = 5  # to reach a server that has ended: half a minute, with PySpark's own pauses
-
-
-def remote_url(conf: Mapping[str, str]) -> str | None:
-    """Return the address of the Connect server that `conf` or SPARK_REMOTE names, if one does."""
-    return conf.get("spark.remote") or os.environ.get("SPARK_REMOTE")
 
 
 def attach(url: str, app_name: str, profile: str | Path | None, conf: Mapping[str, str]) -> SparkSession:
@@ -58,8 +49,7 @@ def attach(url: str, app_name: str, profile: str | Path | None, conf: Mapping[st
             server's start can take.
         MissingExtraError: the client's libraries are not installed.
     """
-    missing = [name for name in ("pandas", "pyarrow", "grpc") if importlib.util.find_spec(name) is None]
-    if missing:
+    if any(importlib.util.find_spec(name) is None for name in ("pandas", "pyarrow", "grpc")):
         raise MissingExtraError("Spark Connect", "connect")
     from pyspark.errors import PySparkException, PySparkImportError
     from pyspark.sql import SparkSession

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import importlib.metadata
 import json
 import os
 import secrets
@@ -17,13 +16,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sparkstream_kit import _archive, _files, _packages, profiles
+from sparkstream_kit import _archive, _files, _packages, _waiting, profiles
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark import FOLDER_KEY, KIT_KEY
 from sparkstream_kit.errors import InvalidInputError, cause_in_log
@@ -107,25 +105,15 @@ def serve(port: int = PORT, profile: str = "local", connectors: Sequence[str] = 
     if not _FIRST_PORT <= port <= _LAST_PORT:
         raise InvalidInputError(f"port must be from {_FIRST_PORT} to {_LAST_PORT}, not {port}")
     settings = profiles.read_profile(profile)
-    settings |= _packages.needed(connectors, importlib.metadata.version("pyspark"), settings)
+    settings |= _packages.needed(connectors, _files.pyspark_version(), settings)
     profile = profile if profile in profiles.PROFILES else str(Path(profile).absolute())
     with _alone(port) as folder:
         running = status(port)
-        if running is not None and not _answers(port):
-            _end(running)  # whoever started it was killed before it answered
-            running = None
-        if running is not None:
-            if running.profile != profile:
-                raise InvalidInputError(
-                    f"a server with profile {running.profile} runs on port {port}; end it first "
-                    f"(sparkstream serve --stop --port {port}), or give another port"
-                )
-            if lacks := [name for name in connectors if name not in running.connectors]:
-                raise InvalidInputError(
-                    f"the server that runs on port {port} has no connector {lacks[0]}; end it first "
-                    f"(sparkstream serve --stop --port {port}), or give another port"
-                )
+        if running is not None and _answers(port):
+            _refuse_another(running, profile, connectors)
             return running
+        if running is not None:
+            _end(running)  # whoever started it was killed before it answered
         _clear(folder)
         with _reserved(port) as reserved:
             process, log = _launch(folder, port, settings, reserved)
@@ -139,6 +127,20 @@ def serve(port: int = PORT, profile: str = "local", connectors: Sequence[str] = 
             _clear(folder)
             raise
     return server
+
+
+def _refuse_another(running: Server, profile: str, connectors: Sequence[str]) -> None:
+    """Refuse a server that runs where another one was asked for."""
+    port = running.port
+    if running.profile != profile:
+        what = f"a server with profile {running.profile} runs on port {port}"
+    elif lacks := [name for name in connectors if name not in running.connectors]:
+        what = f"the server that runs on port {port} has no connector {lacks[0]}"
+    else:
+        return
+    raise InvalidInputError(
+        f"{what}; end it first (sparkstream serve --stop --port {port}), or give another port"
+    )
 
 
 def stop(port: int = PORT) -> Server | None:
@@ -276,21 +278,19 @@ def _environment(home: str, token: str, folder: Path) -> dict[str, str]:
 
 def _await(server: subprocess.Popen[bytes], log: subprocess.Popen[bytes], port: int) -> None:
     """Wait until the server answers."""
-    end = time.monotonic() + _START_LIMIT
-    while not _answers(port):
-        what = None
-        if server.poll() is not None:
-            what = "ended at its start"
-            with suppress(subprocess.TimeoutExpired):
-                log.wait(_STOP_LIMIT)
-        elif time.monotonic() > end:
-            what = f"did not answer in {_START_LIMIT:g} s"
-        if what is not None:
-            file = folder_of(port) / "server.log"
-            raise InvalidInputError(
-                f"the server {what}: {cause_in_log(file.read_text(errors='replace'))}; see {file}"
-            )
-        time.sleep(0.05)
+    _waiting.until(lambda: _answers(port) or server.poll() is not None, _START_LIMIT)
+    if server.poll() is not None:
+        what = "ended at its start"
+        with suppress(subprocess.TimeoutExpired):
+            log.wait(_STOP_LIMIT)
+    elif _answers(port):
+        return
+    else:
+        what = f"did not answer in {_START_LIMIT:g} s"
+    file = folder_of(port) / "server.log"
+    raise InvalidInputError(
+        f"the server {what}: {cause_in_log(file.read_text(errors='replace'))}; see {file}"
+    )
 
 
 def _answers(port: int) -> bool:
@@ -300,14 +300,13 @@ def _answers(port: int) -> bool:
 
 def _gone(group: int, limit: float) -> bool:
     """Wait until no process of a group holds a file or a port any more."""
-    end = time.monotonic() + limit
-    while time.monotonic() < end:
+
+    def is_gone() -> bool:
         with suppress(ChildProcessError):  # it is ours to bury only where this process has started it
             os.waitpid(group, os.WNOHANG)
-        if not any(_holds(process, group) for process in Path("/proc").glob("[0-9]*")):
-            return True
-        time.sleep(0.05)
-    return False
+        return not any(_holds(process, group) for process in Path("/proc").glob("[0-9]*"))
+
+    return _waiting.until(is_gone, limit)
 
 
 def _holds(process: Path, group: int) -> bool:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._columns import column
+from sparkstream_kit._columns import column, refuse_taken
 from sparkstream_kit._spark import files
 from sparkstream_kit.checkpoints.layout import watermark
 from sparkstream_kit.errors import InvalidInputError
@@ -60,8 +60,8 @@ def by_watermark(time: str, *, on_time: Sink, late: Sink) -> Sink:
         from sparkstream_kit.state import _frames
 
         call = "by_watermark()"
-        _frames.place_of_time(call, frame, time, watermark=frame.isStreaming)
-        _frames.check_free(call, frame.columns, ("watermark",))
+        _frames.place_of_time(call, frame, time)
+        refuse_taken(frame.columns, ("watermark",), call)
         if location is None:
             raise InvalidInputError(
                 f"{call} reads the watermark of each batch in the checkpoint; give "

@@ -44,6 +44,7 @@ __all__ = [
     "split_late",
 ]
 
+# Rules need no PySpark: a job names them before it has read its arguments.
 __getattr__ = attributes(
     __name__,
     {

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyspark
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from sparkstream_kit._columns import without_watermark
+from sparkstream_kit._columns import holds, without_watermark
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, no_timestamp, reject_unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from pyspark.sql import GroupedData
     from pyspark.sql.streaming.stateful_processor import StatefulProcessor
@@ -32,6 +32,18 @@ def place_of(caller: str, frame: DataFrame, name: str) -> int:
     if frame.columns.count(name) > 1:
         raise InvalidInputError(f"{caller}: two columns are named {name}; rename one of them")
     return frame.columns.index(name)
+
+
+def places_of_keys(caller: str, frame: DataFrame, keys: str | Sequence[str]) -> list[int]:
+    """Return where the key columns stand: one name was given, or a list of them.
+
+    Raises:
+        InvalidInputError: none was given, or `place_of` refuses one.
+    """
+    names = [keys] if isinstance(keys, str) else list(keys)
+    if not names:
+        raise InvalidInputError(f"{caller} needs at least one key; give the columns that tell rows apart")
+    return [place_of(caller, frame, name) for name in names]
 
 
 def place_of_time(caller: str, frame: DataFrame, name: str, *, watermark: bool = True) -> int:
@@ -52,18 +64,7 @@ def place_of_time(caller: str, frame: DataFrame, name: str, *, watermark: bool =
     return at
 
 
-def check_free(caller: str, names: Sequence[str], added: Sequence[str]) -> None:
-    """Refuse a frame that has a column of a name that is to be added; Spark's names have no case."""
-    taken = {name.lower(): name for name in names}
-    for name in added:
-        if name.lower() in taken:
-            raise InvalidInputError(
-                f"{caller}: column {taken[name.lower()]} exists already; rename or drop it, because {caller} "
-                f"adds {' and '.join(added)}"
-            )
-
-
-def packed(frame: DataFrame, mark: Mapping[int, dict[str, Any]] | None = None) -> DataFrame:
+def packed(frame: DataFrame, timed_by: int | None = None) -> DataFrame:
     """Return the frame with columns named c0, c1, …, and times and dates in them as whole numbers.
 
     Python's times have no zone of their own, so that of the two hours at the end of summer time it keeps one,
@@ -71,31 +72,25 @@ def packed(frame: DataFrame, mark: Mapping[int, dict[str, Any]] | None = None) -
 
     Args:
         frame: static or streaming.
-        mark: by the place of a column, its metadata. Without it no column has a watermark any more, so that
-            Spark drops no late rows before a processor sees them.
+        timed_by: where the time stands that keeps its watermark. Without it no column has one any more, so
+            that Spark drops no late rows before a processor sees them.
     """
     if not frame.isStreaming:
         # Else Spark has nothing yet that its state stores report to, also where a batch uses them.
         frame.sparkSession.streams  # noqa: B018
-    plain = frame.toDF(*(f"c{at}" for at in range(len(frame.columns))))
-    metadata = mark or {}
-    return plain.select(
-        *(
-            _pack(F.col(field.name), field.dataType).alias(field.name, metadata=metadata.get(at, {}))
-            for at, field in enumerate(plain.schema)
-        )
-    )
+    names = [f"c{at}" for at in range(len(frame.columns))]
+    columns = []
+    for at, (name, field) in enumerate(zip(names, frame.schema, strict=True)):
+        metadata = dict(field.metadata) if at == timed_by else {}
+        columns.append(_converted(F.col(name), field.dataType).alias(name, metadata=metadata))
+    return frame.toDF(*names).select(*columns)
 
 
-def unpacked(of: Sequence[tuple[str, T.StructField]]) -> list[Column]:
-    """Return columns of a packed frame as they were, with their names, types and watermarks.
-
-    Args:
-        of: the name of each packed column, and the field that it was.
-    """
+def unpacked(names: Sequence[str], fields: Iterable[T.StructField]) -> list[Column]:
+    """Return columns of a packed frame as they were, with the names, types and watermarks of these fields."""
     return [
-        _unpack(F.col(name), field.dataType).alias(field.name, metadata=dict(field.metadata))
-        for name, field in of
+        _converted(F.col(name), field.dataType, back=True).alias(field.name, metadata=dict(field.metadata))
+        for name, field in zip(names, fields, strict=True)
     ]
 
 
@@ -133,53 +128,25 @@ def check_number(call: str, field: T.StructField) -> None:
         )
 
 
-def is_hashable(dtype: T.DataType) -> bool:
-    """Say whether Spark can hash a column of this type."""
-    if isinstance(dtype, T.ArrayType):
-        return is_hashable(dtype.elementType)
-    if isinstance(dtype, T.StructType):
-        return all(is_hashable(field.dataType) for field in dtype)
-    return not isinstance(dtype, T.MapType | T.VariantType)
-
-
-def _has_times(dtype: T.DataType) -> bool:
-    if isinstance(dtype, T.ArrayType):
-        return _has_times(dtype.elementType)
-    if isinstance(dtype, T.MapType):
-        return _has_times(dtype.keyType) or _has_times(dtype.valueType)
-    if isinstance(dtype, T.StructType):
-        return any(_has_times(field.dataType) for field in dtype)
-    return isinstance(dtype, T.TimestampType | T.DateType)
-
-
-def _pack(column: Column, dtype: T.DataType) -> Column:
+def _converted(column: Column, dtype: T.DataType, *, back: bool = False) -> Column:
+    """Return a column with the times and dates in it as whole numbers, or back as they were."""
     if isinstance(dtype, T.TimestampType):
-        return F.unix_micros(column)
+        return F.timestamp_micros(column) if back else F.unix_micros(column)
     if isinstance(dtype, T.DateType):
-        return F.unix_date(column)
-    return _inside(column, dtype, back=False)
-
-
-def _unpack(column: Column, dtype: T.DataType) -> Column:
-    if isinstance(dtype, T.TimestampType):
-        return F.timestamp_micros(column)
-    if isinstance(dtype, T.DateType):
-        return F.date_from_unix_date(column)
-    return _inside(column, dtype, back=True)
-
-
-def _inside(column: Column, dtype: T.DataType, *, back: bool) -> Column:
-    """Return a column with what is in its arrays, maps and structs changed."""
-    change = _unpack if back else _pack
-    if not _has_times(dtype):
+        return F.date_from_unix_date(column) if back else F.unix_date(column)
+    if not holds(dtype, T.TimestampType, T.DateType):
         return column
+
+    def inner(part: Column, kind: T.DataType) -> Column:
+        return _converted(part, kind, back=back)
+
     if isinstance(dtype, T.ArrayType):
-        return F.transform(column, lambda item: change(item, dtype.elementType))
+        return F.transform(column, lambda item: inner(item, dtype.elementType))
     if isinstance(dtype, T.MapType):
-        keyed = F.transform_keys(column, lambda key, _: change(key, dtype.keyType))
-        return F.transform_values(keyed, lambda _, value: change(value, dtype.valueType))
+        keyed = F.transform_keys(column, lambda key, _: inner(key, dtype.keyType))
+        return F.transform_values(keyed, lambda _, value: inner(value, dtype.valueType))
     fields = [
-        change(column.getField(f.name), f.dataType).alias(f.name)
-        for f in dtype  # type: ignore[attr-defined]
+        inner(column.getField(field.name), field.dataType).alias(field.name)
+        for field in dtype  # type: ignore[attr-defined]
     ]
     return F.when(column.isNotNull(), F.struct(*fields))

@@ -32,11 +32,11 @@ class Times:
     recent: list[float] = field(default_factory=list)
 
 
-def welford(state: Seen, value: float) -> Seen:
+def welford(count: int, mean: float, spread: float, value: float) -> tuple[int, float, float]:
     """Return count, mean and sum of squared differences from the mean, with one more value."""
-    count = state.count + 1
-    mean = state.mean + (value - state.mean) / count
-    return Seen(count, mean, state.spread + (value - state.mean) * (value - mean))
+    count += 1
+    new = mean + (value - mean) / count
+    return count, new, spread + (value - mean) * (value - new)
 
 
 def is_usable(value: Any) -> bool:

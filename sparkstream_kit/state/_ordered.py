@@ -36,14 +36,17 @@ class Handler(Protocol):
     def see(self, known: Any, key: tuple[Any, ...], row: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
         """Yield the results of a row, and change what is known."""
 
-    def pass_by(self, row: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+    def pass_by(self, row: Sequence[Any]) -> Iterator[tuple[Any, ...]]:  # noqa: ARG002
         """Yield the results of a row without a key or a time, which has no place in any order."""
+        return iter(())
 
-    def due(self, known: Any) -> int | None:
+    def due(self, known: Any) -> int | None:  # noqa: ARG002
         """Return the time at which to call `expire` if no row comes before; None if there is none."""
+        return None
 
-    def expire(self, known: Any, key: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+    def expire(self, known: Any, key: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:  # noqa: ARG002
         """Yield the results of the time that `due` has said, and change what is known."""
+        return iter(())
 
 
 class Ordered(StatefulProcessor):
@@ -112,9 +115,6 @@ class Ordered(StatefulProcessor):
         if waiting:
             self._wake(min(row[self._at] for row in waiting))
         return (self._result(*each) for each in found)
-
-    def close(self) -> None:
-        pass
 
     def _handled(
         self, key: tuple[Any, ...], rows: Iterable[Sequence[Any]], now: int | None

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check, said
-from sparkstream_kit._columns import column
+from sparkstream_kit._columns import column, refuse_taken
 from sparkstream_kit._spark.pickling import by_value
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
+from sparkstream_kit.schemas import schema_of
 from sparkstream_kit.state import _frames, _typed
 from sparkstream_kit.state._known import is_usable
-from sparkstream_kit.state._ordered import Ordered
+from sparkstream_kit.state._ordered import Handler, Ordered
 from sparkstream_kit.state.rules import Ewma, Jump, ZScore
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["alert_when"]
 
-_ADDED = ("rule", "score", "reason")
+_ADDED = schema_of(rule=T.StringType(), score=T.DoubleType(), reason=T.StringType())
 _SECOND = 1e6  # microseconds
 
 
@@ -81,42 +82,35 @@ def alert_when(
     """
     check(alert_when, locals())
     call = "alert_when()"
-    if order not in ("time", "arrival"):
-        raise InvalidInputError(f"{call}: order is {said(order)}; give 'time' or 'arrival'")
+    reject_unknown(f"order of {call}", [order], ("arrival", "time"))
     rules = _rules(call, rule)
-    keys = [key] if isinstance(key, str) else list(key)
-    if not keys:
-        raise InvalidInputError(f"{call} needs at least one key; give the columns that tell the series apart")
-    names = [*keys, time, value]
+    keys = _frames.places_of_keys(call, frame, key)
+    names = [*(frame.columns[at] for at in keys), time, value]
     twice = [name for name, count in Counter(name.lower() for name in names).items() if count > 1]
     if twice:
         raise InvalidInputError(f"{call}: column {twice[0]} is given twice; copy it under another name")
     waits = order == "time"
     timed = waits or any(hasattr(each, "due") for each in rules)
     _frames.place_of_time(call, frame, time, watermark=timed)
-    places = [_frames.place_of(call, frame, name) for name in names]
-    _frames.check_free(call, names, _ADDED)
-    fields = [frame.schema[place] for place in places]
+    refuse_taken(names, _ADDED.names, call)
+    fields = [frame.schema[_frames.place_of(call, frame, name)] for name in names]
     for each in rules:
         if isinstance(each, Ewma | Jump | ZScore):
             _frames.check_number(call, _looked_at(call, fields[-1], each.of))
 
-    at, mark = len(keys), fields[len(keys)].metadata if waits else {}
-    columns = [column(name) for name in names]
-    rows = _frames.packed(frame.select(*columns), mark={at: mark})
-    kinds = (T.StringType(), T.DoubleType(), T.StringType())
-    added = [T.StructField(name, kind) for name, kind in zip(_ADDED, kinds, strict=True)]
-    output = T.StructType([*rows.schema, *added])
+    at = len(keys)
+    rows = _frames.packed(frame.select(*map(column, names)), at if waits else None)
+    output = T.StructType([*rows.schema, *_ADDED])
     streaming = frame.isStreaming
     processor = Ordered(
         _Rules(rules, at), at, output.names, waits=waits and streaming, streaming=streaming and timed
     )
     groups = rows.groupBy(*rows.columns[:at])
     found = _frames.processed(call, groups, processor, output, streaming=streaming and timed)
-    return found.select(*_frames.unpacked(list(zip(rows.columns, fields, strict=True))), *_ADDED)
+    return found.select(*_frames.unpacked(rows.columns, fields), *_ADDED.names)
 
 
-class _Rules:
+class _Rules(Handler):
     """Handles the rows of a key by rules, each with a state of its own."""
 
     def __init__(self, rules: Sequence[Rule], at: int) -> None:
@@ -153,9 +147,6 @@ class _Rules:
             known[number], alert = rule.step(known[number], time / _SECOND, looked)
             if alert is not None:
                 yield self._told(rule, key, time, value, alert)
-
-    def pass_by(self, row: Sequence[Any]) -> Iterator[tuple[Any, ...]]:  # noqa: ARG002 - as in each handler
-        return iter(())
 
     def due(self, known: list[Any]) -> int | None:
         return min((time for time, _ in self._dues(known)), default=None)

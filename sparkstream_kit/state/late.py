@@ -10,8 +10,9 @@ from pyspark.sql import types as T
 from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._durations import to_microseconds
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit._columns import holds, refuse_taken
+from sparkstream_kit._durations import positive
+from sparkstream_kit.schemas import schema_of
 from sparkstream_kit.state import _frames
 from sparkstream_kit.state._ordered import MILLI, in_order, timer_at
 
@@ -63,21 +64,22 @@ def split_late(frame: DataFrame, time: str, by: str | None = None) -> DataFrame:
     check(split_late, locals())
     call = "split_late()"
     at = _frames.place_of_time(call, frame, time)
-    _frames.check_free(call, frame.columns, ("late", "watermark"))
+    refuse_taken(frame.columns, ("late", "watermark"), call)
     spread = None if by is None else _frames.place_of(call, frame, by)
     if not frame.isStreaming:
         return frame.select("*", F.lit(False).alias("late"), F.lit(None).cast("timestamp").alias("watermark"))
     rows = _frames.packed(frame)
-    fields = list(rows.schema)
-    hashed = [f.name for n, f in enumerate(fields) if spread in (None, n) and _frames.is_hashable(f.dataType)]
+    hashed = [
+        field.name
+        for place, field in enumerate(rows.schema)
+        if spread in (None, place) and not holds(field.dataType, T.MapType, T.VariantType)
+    ]
     group = F.pmod(F.hash(*hashed or [f"c{at}"]), F.lit(_TASKS))
-    output = T.StructType(
-        [*fields, T.StructField("late", T.BooleanType()), T.StructField("at", T.LongType())]
-    )
+    output = T.StructType([*rows.schema, *schema_of(late=T.BooleanType(), at=T.LongType())])
     groups = rows.withColumn("task", group).groupBy("task")
-    told = _frames.processed(call, groups, _Late(at, output.names), output, streaming=True)
-    columns = _frames.unpacked(list(zip(rows.columns, frame.schema, strict=True)))
-    return told.select(*columns, "late", F.timestamp_millis("at").alias("watermark"))
+    found = _frames.processed(call, groups, _Late(at, output.names), output, streaming=True)
+    columns = _frames.unpacked(rows.columns, frame.schema)
+    return found.select(*columns, "late", F.timestamp_millis("at").alias("watermark"))
 
 
 class _Late(StatefulProcessor):
@@ -98,9 +100,6 @@ class _Late(StatefulProcessor):
             time = values[self._at]
             late = time is not None and time <= watermark * MILLI
             yield told(*values, late, watermark if late else None)
-
-    def close(self) -> None:
-        pass
 
 
 def once(frame: DataFrame, ids: str | Sequence[str], time: str, within: str | timedelta) -> DataFrame:
@@ -137,18 +136,14 @@ def once(frame: DataFrame, ids: str | Sequence[str], time: str, within: str | ti
     """
     check(once, locals())
     call = "once()"
-    span = to_microseconds("within", within)
-    if span <= 0:
-        raise InvalidInputError(f"within must be longer than zero, not {within}")
+    span = positive("within", within)
     at = _frames.place_of_time(call, frame, time)
-    names = [ids] if isinstance(ids, str) else list(ids)
-    if not names:
-        raise InvalidInputError("once() needs at least one id; give the columns that tell rows apart")
-    keys = [f"c{_frames.place_of(call, frame, name)}" for name in names]
+    keys = _frames.places_of_keys(call, frame, ids)
     rows = _frames.packed(frame)
+    groups = rows.groupBy(*(f"c{place}" for place in keys))
     processor = _Once(at, span, timers=frame.isStreaming)
-    kept = _frames.processed(call, rows.groupBy(*keys), processor, rows.schema, streaming=frame.isStreaming)
-    return kept.select(*_frames.unpacked(list(zip(rows.columns, frame.schema, strict=True))))
+    kept = _frames.processed(call, groups, processor, rows.schema, streaming=frame.isStreaming)
+    return kept.select(*_frames.unpacked(rows.columns, frame.schema))
 
 
 class _Once(StatefulProcessor):
@@ -194,9 +189,6 @@ class _Once(StatefulProcessor):
         else:
             self._kept.clear()
         return iter(())
-
-    def close(self) -> None:
-        pass
 
     def _known(self) -> list[int]:
         kept = self._kept.get()

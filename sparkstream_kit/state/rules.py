@@ -26,7 +26,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from sparkstream_kit._arguments import said
-from sparkstream_kit._durations import to_microseconds
+from sparkstream_kit._durations import positive, to_microseconds
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.state._known import Last, Seen, Times, welford
 
@@ -138,7 +138,7 @@ class ZScore:
         """Return the next state, and an alert for a value too far from the mean."""
         deviation = math.sqrt(state.spread / (state.count - 1)) if state.count > 1 else 0.0
         counted, alert = _limited(self, state, float(value), deviation, "mean")
-        return welford(state, counted), alert
+        return Seen(*welford(state.count, state.mean, state.spread, counted)), alert
 
 
 @dataclass(frozen=True)
@@ -199,8 +199,7 @@ class Often:
 
     def __post_init__(self) -> None:
         _check_number(self, "most", 0)
-        if to_microseconds("within", self.within) <= 0:
-            raise InvalidInputError(f"Often(): within must be longer than zero, not {self.within}")
+        positive("Often(): within", self.within)
 
     def step(self, state: Times, time: float, value: Any) -> tuple[Times, Alert | None]:  # noqa: ARG002 - as in each rule
         """Return the next state, and an alert if there were too many."""
@@ -234,8 +233,7 @@ class Silent:
     state: ClassVar[type[Last]] = Last
 
     def __post_init__(self) -> None:
-        if to_microseconds("after", self.after) <= 0:
-            raise InvalidInputError(f"Silent(): after must be longer than zero, not {self.after}")
+        positive("Silent(): after", self.after)
 
     @property
     def seconds(self) -> float:

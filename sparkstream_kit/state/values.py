@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import pickle
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
+from sparkstream_kit._columns import refuse_taken
 from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.schemas import schema_of
 from sparkstream_kit.state import _frames, _typed
-from sparkstream_kit.state._known import Seen, is_usable, welford
+from sparkstream_kit.state._known import is_usable, welford
 from sparkstream_kit.state._ordered import PROTOCOL, Handler, Ordered
 
 if TYPE_CHECKING:
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["as_of", "last_by_key", "running"]
 
-_STATISTICS = ("count", "mean", "stddev", "min", "max")
+_NUMBER = T.DoubleType()
+_STATISTICS = schema_of(count=T.LongType(), mean=_NUMBER, stddev=_NUMBER, min=_NUMBER, max=_NUMBER)
 
 
 def running(frame: DataFrame, key: str | Sequence[str], time: str, value: str) -> DataFrame:
@@ -56,9 +59,8 @@ def running(frame: DataFrame, key: str | Sequence[str], time: str, value: str) -
     call = "running()"
     at = _frames.place_of(call, frame, value)
     _frames.check_number(call, frame.schema[at])
-    rows, keys, place = _placed(call, frame, key, time, added=_STATISTICS)
-    added = [T.StructField(name, T.LongType() if name == "count" else T.DoubleType()) for name in _STATISTICS]
-    return _handled(call, rows, keys, place, _Statistics(at), frame.schema, added, frame.isStreaming)
+    placed = _placed(call, frame, key, time, _STATISTICS.names)
+    return _handled(placed, placed.rows, _Statistics(at), _STATISTICS.fields, _STATISTICS.fields)
 
 
 def last_by_key(
@@ -94,12 +96,10 @@ def last_by_key(
     call = "last_by_key()"
     names = [time, *([columns] if isinstance(columns, str) else columns)]
     places = [_frames.place_of(call, frame, name) for name in names]
-    added = [
-        T.StructField(f"last_{name}", frame.schema[at].dataType)
-        for name, at in zip(names, places, strict=True)
-    ]
-    rows, keys, place = _placed(call, frame, key, time, added=[field.name for field in added])
-    return _handled(call, rows, keys, place, _Last(places), frame.schema, added, frame.isStreaming)
+    last = [f"last_{name}" for name in names]
+    placed = _placed(call, frame, key, time, last)
+    packed = [placed.rows.schema[at] for at in places]
+    return _handled(placed, placed.rows, _Last(places), _named(last, frame, places), packed)
 
 
 def as_of(
@@ -146,96 +146,89 @@ def as_of(
     if columns is not None:
         wanted = [columns] if isinstance(columns, str) else list(columns)
     names = [f"last_{time}", *wanted]
-    rows, keys, place = _placed(call, left, key, time, added=names)
-    others, others_keys, others_place = _placed(call, right, key, time)
-    for at, other in zip(keys, others_keys, strict=True):
+    lefts, rights = _placed(call, left, key, time, names), _placed(call, right, key, time)
+    for at, other in zip(lefts.keys, rights.keys, strict=True):
         here, there = left.schema[at], right.schema[other]
         if here.dataType != there.dataType:
             raise InvalidInputError(
                 f"{call}: column {here.name} is {here.dataType.simpleString()} on the left and "
                 f"{there.dataType.simpleString()} on the right; cast one of them"
             )
-    places = [others_place, *(_frames.place_of(call, right, name) for name in wanted)]
-    added = [T.StructField(name, right.schema[at].dataType) for name, at in zip(names, places, strict=True)]
+    places = [rights.time, *(_frames.place_of(call, right, name) for name in wanted)]
+    packed = [rights.rows.schema[at] for at in places]
     # Of the same time, the right rows come first: rows go by their text, which begins with the side.
-    sided = rows.select(F.lit(1).alias("side"), "*")
-    shown = others.select(
+    sided = lefts.rows.select(F.lit(1).alias("side"), "*")
+    same = zip((*lefts.keys, lefts.time), (*rights.keys, rights.time), strict=True)
+    shown = rights.rows.select(
         F.lit(0).alias("side"),
-        *(
-            F.col(f"c{other}").alias(f"c{at}")
-            for at, other in zip((*keys, place), (*others_keys, others_place), strict=True)
-        ),
+        *(F.col(f"c{other}").alias(f"c{at}") for at, other in same),
         *(F.col(f"c{at}").alias(f"r{number}") for number, at in enumerate(places)),
     )
     both = sided.unionByName(shown, allowMissingColumns=True)
-    handler = _AsOf(len(left.columns))
-    return _handled(call, both, keys, place, handler, left.schema, added, left.isStreaming, first=1)
+    return _handled(lefts, both, _AsOf(len(left.columns)), _named(names, right, places), packed, first=1)
+
+
+class _Placed(NamedTuple):
+    """A frame that a function was given, packed for the way through Python.
+
+    Attributes:
+        call: the function.
+        frame: what it was given.
+        rows: the same, packed.
+        keys: which of the columns c0, c1, … of the rows are the keys.
+        time: which of them is the time.
+    """
+
+    call: str
+    frame: DataFrame
+    rows: DataFrame
+    keys: list[int]
+    time: int
 
 
 def _placed(
     call: str, frame: DataFrame, key: str | Sequence[str], time: str, added: Sequence[str] = ()
-) -> tuple[DataFrame, list[int], int]:
-    """Return a frame packed for the way through Python, and where its keys and its time stand."""
-    names = [key] if isinstance(key, str) else list(key)
-    if not names:
-        raise InvalidInputError(f"{call} needs at least one key; give the columns that tell the series apart")
+) -> _Placed:
+    """Check the columns of a frame, to which others are to be added, and pack it."""
     at = _frames.place_of_time(call, frame, time)
-    keys = [_frames.place_of(call, frame, name) for name in names]
-    _frames.check_free(call, frame.columns, added)
-    return _frames.packed(frame, mark={at: frame.schema[at].metadata}), keys, at
+    keys = _frames.places_of_keys(call, frame, key)
+    refuse_taken(frame.columns, added, call)
+    return _Placed(call, frame, _frames.packed(frame, at), keys, at)
+
+
+def _named(names: Sequence[str], frame: DataFrame, places: Sequence[int]) -> list[T.StructField]:
+    """Return fields of these names with the types of some columns, which stand at these places."""
+    return [T.StructField(name, frame.schema[at].dataType) for name, at in zip(names, places, strict=True)]
 
 
 def _handled(
-    call: str,
+    placed: _Placed,
     rows: DataFrame,
-    keys: Sequence[int],
-    at: int,
-    handler: _Past,
-    fields: T.StructType,
+    handler: Handler,
     added: Sequence[T.StructField],
-    streaming: bool,
+    packed: Sequence[T.StructField],
     *,
     first: int = 0,
 ) -> DataFrame:
-    """Return what a handler makes of packed rows, in order.
+    """Return what a handler makes of rows in order: the columns of a frame, and those that it adds.
 
     Args:
-        call: the function that asks.
-        rows: the packed rows.
-        keys: which of the columns c0, c1, … are the keys.
-        at: which is the time.
-        handler: makes of a row its first columns, and those that are added.
-        fields: what the first columns are outside.
-        added: what the added columns are outside.
-        streaming: whether the rows stream.
-        first: how many columns come before c0.
+        placed: the frame.
+        rows: its packed rows, or these and others.
+        handler: makes of a row the columns of the frame, and those that are added.
+        added: the columns that are added.
+        packed: fields of the types that these have while they are packed.
+        first: how many columns of the rows come before c0.
     """
-    kinds = handler.kinds(rows.schema)
+    fields, streaming = placed.frame.schema, placed.frame.isStreaming
     names = [f"c{number}" for number in range(len(fields))]
     new = [f"n{number}" for number in range(len(added))]
-    output = T.StructType(
-        [rows.schema[name] for name in names]
-        + [T.StructField(name, kind) for name, kind in zip(new, kinds, strict=True)]
-    )
-    processor = Ordered(handler, at + first, output.names, waits=streaming, streaming=streaming)
-    groups = rows.groupBy(*(f"c{number}" for number in keys))
-    found = _frames.processed(call, groups, processor, output, streaming=streaming)
-    outside = [*zip(names, fields, strict=True), *zip(new, added, strict=True)]
-    return found.select(*_frames.unpacked(outside))
-
-
-class _Past(Handler):
-    """What the handlers here share: nothing is ever due, and one state is kept."""
-
-    def due(self, known: Any) -> None:  # noqa: ARG002
-        return None
-
-    def expire(self, known: Any, key: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:  # noqa: ARG002
-        return iter(())
-
-    def kinds(self, rows: T.StructType) -> list[T.DataType]:
-        """Return the types of the added columns, by the columns of the packed rows."""
-        raise NotImplementedError
+    made = [T.StructField(name, field.dataType) for name, field in zip(new, packed, strict=True)]
+    output = T.StructType([*(rows.schema[name] for name in names), *made])
+    processor = Ordered(handler, placed.time + first, output.names, waits=streaming, streaming=streaming)
+    groups = rows.groupBy(*(f"c{number}" for number in placed.keys))
+    found = _frames.processed(placed.call, groups, processor, output, streaming=streaming)
+    return found.select(*_frames.unpacked(output.names, [*fields, *added]))
 
 
 @dataclass
@@ -249,16 +242,13 @@ class _Numbers:
     high: float = -math.inf
 
 
-class _Statistics(_Past):
+class _Statistics(Handler):
     """Adds the statistics of the rows so far."""
 
     def __init__(self, at: int) -> None:
         self._at = at
         self._kinds = _typed.columns("statistics", _Numbers)
         self.states = {"statistics": self._kinds}
-
-    def kinds(self, rows: T.StructType) -> list[T.DataType]:  # noqa: ARG002
-        return [T.LongType(), *[T.DoubleType()] * 4]
 
     def load(self, kept: list[tuple[Any, ...] | None]) -> _Numbers:
         found: _Numbers = _typed.read(_Numbers, self._kinds.names, kept[0])
@@ -270,8 +260,7 @@ class _Statistics(_Past):
     def see(self, known: _Numbers, key: tuple[Any, ...], row: Sequence[Any]) -> Iterator[tuple[Any, ...]]:  # noqa: ARG002
         if is_usable(row[self._at]):
             value = float(row[self._at])
-            next_ = welford(Seen(known.count, known.mean, known.spread), value)
-            known.count, known.mean, known.spread = next_.count, next_.mean, next_.spread
+            known.count, known.mean, known.spread = welford(known.count, known.mean, known.spread, value)
             known.low, known.high = min(known.low, value), max(known.high, value)
         count = known.count
         deviation = math.sqrt(known.spread / (count - 1)) if count > 1 else None
@@ -282,15 +271,12 @@ class _Statistics(_Past):
         yield (*row, *(None,) * len(_STATISTICS))
 
 
-class _Last(_Past):
+class _Last(Handler):
     """Adds values of the row before."""
 
     def __init__(self, places: Sequence[int]) -> None:
         self._places = places
-        self.states = {"last": T.StructType([T.StructField("row", T.BinaryType())])}
-
-    def kinds(self, rows: T.StructType) -> list[T.DataType]:
-        return [rows[at].dataType for at in self._places]
+        self.states = {"last": schema_of(row=T.BinaryType())}
 
     def load(self, kept: list[tuple[Any, ...] | None]) -> list[Any]:
         return [pickle.loads(kept[0][0]) if kept[0] else None]  # noqa: S301 - our own
@@ -312,9 +298,6 @@ class _AsOf(_Last):
     def __init__(self, left: int) -> None:
         super().__init__(())
         self._left = left + 1
-
-    def kinds(self, rows: T.StructType) -> list[T.DataType]:
-        return [field.dataType for field in rows.fields[self._left :]]
 
     def see(self, known: list[Any], key: tuple[Any, ...], row: Sequence[Any]) -> Iterator[tuple[Any, ...]]:  # noqa: ARG002
         right = tuple(row[self._left :])

@@ -55,7 +55,8 @@ def uncommitted(checkpoint: Path) -> Path:
 def test_a_query_with_state_and_a_batch_to_replay(made: tuple[Path, Path], checkpoint: Path) -> None:
     uncommitted(checkpoint)
     (checkpoint / "sparkstream-kit").mkdir()
-    (checkpoint / "sparkstream-kit/query.json").write_text('{"name": "totals"}')
+    note = {"name": "totals", "mode": "complete", "fingerprint": ""}
+    (checkpoint / "sparkstream-kit/query.json").write_text(json.dumps(note))
     os.utime(checkpoint / "commits/4", (1_700_000_000, 1_700_000_000))
     query_id = json.loads((checkpoint / "metadata").read_text())["id"]
     seen = checkpoints.show(checkpoint)

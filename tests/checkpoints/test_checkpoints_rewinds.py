@@ -177,10 +177,11 @@ def test_the_last_batch_alone_comes_again_exactly(checkpoint: Path) -> None:
 def test_a_rewind_says_what_the_sinks_have_said_of_it(checkpoint: Path) -> None:
     (checkpoint / "sparkstream-kit").mkdir()
     note = checkpoint / "sparkstream-kit/query.json"
-    note.write_text(json.dumps({"name": "totals", "sinks": ["latest totals: replaces what it has"]}))
+    query = {"name": "totals", "mode": "complete", "fingerprint": ""}
+    note.write_text(json.dumps({**query, "sinks": ["latest totals: replaces what it has"]}))
     text = str(checkpoints.rewind(checkpoint, to=1))
     assert "\n\nWhat the sinks make of it:\n  latest totals: replaces what it has\n\nNothing" in text
-    note.write_text(json.dumps({"sinks": "not a list"}))
+    note.write_text('{"name": "totals", "mode": "com')
     assert checkpoints.rewind(checkpoint, to=1).sinks == ()
 
 
@@ -333,8 +334,8 @@ def test_input_that_has_gone_is_refused_before_its_rows_are_lost(
     finally:
         (tmp_path / "away").rename(file)
     assert str(caught.value) == (
-        f"{checkpoint} cannot be rewound to batch 2: 1 input file that would come again cannot be had, first "
-        f"{file}, which has gone; put it back, or rewind to a later batch"
+        f"{checkpoint} cannot be rewound to batch 2: input that would come again has gone (1 file, first "
+        f"{file}); put it back, or rewind to a later batch"
     )
 
 
@@ -445,5 +446,6 @@ def test_a_copy_that_fails_leaves_nothing(
 
 def test_a_copy_keeps_the_name_of_its_query(checkpoint: Path, tmp_path: Path) -> None:
     (checkpoint / "sparkstream-kit").mkdir()
-    (checkpoint / "sparkstream-kit/query.json").write_text(json.dumps({"name": "totals"}))
+    query = {"name": "totals", "mode": "complete", "fingerprint": ""}
+    (checkpoint / "sparkstream-kit/query.json").write_text(json.dumps(query))
     assert checkpoints.show(checkpoints.clone(checkpoint, tmp_path / "copy")).name == "totals"

@@ -1,4 +1,4 @@
-"""Which texts of a setting are one: Spark keeps some of them in a form of its own."""
+"""Which texts of a setting are one, as Spark keeps some in a form of its own; and settings for a block."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from pyspark import SparkContext
 
-from sparkstream_kit._spark.settings import same, shown
+from sparkstream_kit._spark.settings import in_force, same, shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,3 +87,16 @@ def test_a_secret_is_not_shown() -> None:
     ):
         assert shown(key, "hush") == f"{key}=(hidden)"
     assert shown("spark.app.name", "postgresql://kit:hush@h/d") == "spark.app.name=postgresql://kit:***@h/d"
+
+
+def test_after_a_block_a_session_has_its_own_settings_again(spark: SparkSession) -> None:
+    mine, new, partitions = "spark.kit.mine", "spark.kit.new", "spark.sql.shuffle.partitions"
+    before = spark.conf.get(partitions)
+    spark.conf.set(mine, "a")
+    try:
+        with pytest.raises(ZeroDivisionError), in_force(spark, {mine: "b", new: "c", partitions: None}):
+            assert [spark.conf.get(key) for key in (mine, new, partitions)] == ["b", "c", "200"]
+            _ = 1 / 0
+        assert [spark.conf.get(key, None) for key in (mine, new, partitions)] == ["a", None, before]
+    finally:
+        spark.conf.unset(mine)

@@ -218,7 +218,7 @@ def test_a_missing_library_is_one_line(stream: Streams, monkeypatch: pytest.Monk
             "state.split_late(): frame is 5; give a DataFrame",
         ),
         (lambda f: state.once(f, "id", "time", "1 hour"), "unknown column in once() id"),
-        (lambda f: state.once(f, [], "time", "1 hour"), "once() needs at least one id"),
+        (lambda f: state.once(f, [], "time", "1 hour"), "once() needs at least one key"),
         (lambda f: state.once(f, "n", "time", "1 hr"), "cannot read within '1 hr'"),
         (lambda f: state.once(f, "n", "time", "0 hours"), "within must be longer than zero, not 0 hours"),
         (

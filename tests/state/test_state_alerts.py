@@ -282,7 +282,7 @@ def test_as_of_gives_the_last_right_row_at_or_before_the_left_one(stream: Stream
         (lambda f: state.alert_when(f, "k", "at", "v", state.Ewma()), "column at has no watermark"),
         (
             lambda f: state.alert_when(f, "k", "time", "v", state.Ewma(), order="x"),
-            "give 'time' or 'arrival'",
+            "unknown order of alert_when() x; known: arrival, time",
         ),
         (lambda f: state.alert_when(f, "kk", "time", "v", state.Ewma()), "did you mean k?"),
         (lambda f: state.running(f, [], "time", "v"), "running() needs at least one key"),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def test_what_it_prints_to_type_next_reads_the_sales(tmp_path: Path) -> None:
     env = environment(TMPDIR=str(tmp_path), SPARKSTREAM_JARS=os.environ["SPARKSTREAM_JARS"])
     broker = subprocess.Popen(
-        [sys.executable, ROOT / "scripts" / "kafka.py"],
+        [sys.executable, ROOT / "scripts" / "server.py", "kafka"],
         cwd=tmp_path,
         env=env,
         stdout=subprocess.PIPE,

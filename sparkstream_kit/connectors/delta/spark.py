@@ -15,6 +15,7 @@ from pyspark.sql import types as T
 
 from sparkstream_kit import _files
 from sparkstream_kit._spark.files import Location, content, names, through_spark
+from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.connectors.delta.tables import (
     GONE,
     OWNERS,
@@ -155,7 +156,7 @@ class SparkTable:
             _check_keys(batch, target, commit)
             same = " AND ".join(f"t.{quoted(key)} = s.{quoted(key)}" for key in target.keys)
             columns = [quoted(name) for name in batch.columns]
-            with _as_view(batch) as view, _as_transaction(batch.sparkSession, commit):
+            with _as_view(batch) as view, in_force(batch.sparkSession, _as_transaction(commit)):
                 batch.sparkSession.sql(
                     f"MERGE INTO {self._sql_name()} AS t USING {view} AS s ON {same} "  # noqa: S608 - quoted
                     f"WHEN MATCHED THEN UPDATE SET {', '.join(f't.{name} = s.{name}' for name in columns)} "
@@ -198,18 +199,10 @@ def _as_view(batch: DataFrame) -> Iterator[str]:
         batch.sparkSession.catalog.dropTempView(view)
 
 
-@contextmanager
-def _as_transaction(spark: SparkSession, commit: Commit) -> Iterator[None]:
+def _as_transaction(commit: Commit) -> dict[str, str]:
     """Have Delta take a statement for this batch of this query: for SQL there are settings alone."""
-    wanted = {
+    return {
         f"{_SETTINGS}write.txnAppId": commit.application,
         f"{_SETTINGS}write.txnVersion": str(commit.batch),
         f"{_SETTINGS}commitInfo.userMetadata": commit.metadata,
     }
-    for key, value in wanted.items():
-        spark.conf.set(key, value)
-    try:
-        yield
-    finally:
-        for key in wanted:
-            spark.conf.unset(key)

@@ -1,0 +1,103 @@
+"""Run a server to try things on, `kafka` or `kinesis`, with sales coming in, until Ctrl-C."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import signal
+import sys
+import threading
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))  # whose fixtures start the same servers
+
+from systems.conftest import jars
+from systems.kafka import Broker
+from systems.kinesis import REGION, Server
+
+from sparkstream_kit import feeds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Send = Callable[[str, str], object]  # a key and a text
+
+NEXT = """\
+{what}. Each second two sales come into its {where} sales, as JSON.
+To read them, type in another terminal:
+
+  cd {root}
+  . .venv/bin/activate
+  export {exports}
+  python
+  >>> from sparkstream_kit import get_session, run, sinks, sources, start
+  >>> spark = get_session({session})
+  >>> lines = {source}
+  >>> run(start(lines.select("value"), sinks.console(), name="sales"), run_for=30)
+
+Ctrl-C here ends the server, and removes its data.
+"""
+
+
+@contextmanager
+def kafka() -> Iterator[tuple[Send, dict[str, str]]]:
+    """Run a Kafka broker; give what sends a sale to it, and what to type to read them."""
+    broker = Broker(jars("kafka"))
+    try:
+        broker.topic("sales", 2)
+        yield (
+            lambda _, text: broker.send("sales", [text]),
+            {
+                "what": f"Kafka runs at {broker.servers}",
+                "where": "topic",
+                "exports": f"SPARKSTREAM_JARS={jars('spark')}",
+                "session": '"sales", connectors=["kafka"]',
+                "source": f'sources.kafka(spark, "{broker.servers}", "sales")',
+            },
+        )
+    finally:
+        broker.stop()
+        broker.remove()
+
+
+@contextmanager
+def kinesis() -> Iterator[tuple[Send, dict[str, str]]]:
+    """Run a server of Kinesis's protocol, as `kafka` does."""
+    server = Server()
+    login = "AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any"
+    try:
+        server.start()
+        server.create("sales", 2)
+        yield (
+            lambda key, text: server.put("sales", [(key, text)]),
+            {
+                "what": f"A server of Kinesis's protocol runs at {server.url}",
+                "where": "stream",
+                "exports": f"{login} AWS_DEFAULT_REGION={REGION} AWS_ENDPOINT_URL={server.url}",
+                "session": '"sales"',
+                "source": 'sources.kinesis(spark, "sales")',
+            },
+        )
+    finally:
+        server.stop()
+
+
+def main() -> None:
+    """Start the server that is named, and feed it until a signal comes."""
+    over = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: over.set())
+    with {"kafka": kafka, "kinesis": kinesis}[sys.argv[1]]() as (send, facts):
+        print(NEXT.format(root=Path(__file__).parent.parent, **facts), flush=True)
+        for row in itertools.cycle(feeds.sales_rows(1000, seed=7)):
+            if over.wait(0.5):
+                break
+            now = datetime.now(UTC).isoformat(timespec="milliseconds")
+            send(row[9], json.dumps({"ProductKey": row[9], "SaleAmount": row[5], "sold": now}))
+
+
+if __name__ == "__main__":
+    main()
