@@ -163,8 +163,8 @@ def _kinesis(
             _write_totals(truth, taken_rows())
         else:
             deque(taken_rows(), maxlen=0)
-    refused = failure is None or isinstance(failure, InvalidInputError)
-    more = "" if refused else ", and perhaps some of the last request, which was not answered"
+    unanswered = failure is not None and not isinstance(failure, InvalidInputError)
+    more = ", and perhaps some of the last request, which was not answered" if unanswered else ""
     say(f"wrote {written:,} records to stream {stream}{more}")
     if failure is not None:
         raise failure

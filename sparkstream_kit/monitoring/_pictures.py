@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sparkstream_kit.monitoring._results import Results
+    from sparkstream_kit.monitoring._results import Result, Results
     from sparkstream_kit.monitoring.board import Batch, Picture
 
 __all__ = ["Sent", "newest_runs"]
@@ -21,7 +21,7 @@ class Sent:
     def __init__(self, results: Results) -> None:
         self._results = results
         self._batches: dict[str, int] = {}  # the last one of each run
-        self._looks: dict[str, int] = {}  # the last result of each query
+        self._sent: dict[str, Result] = {}  # the last one of each query
         self._first = True
 
     def text(self, pictures: Sequence[Picture], *, ended: str, spark: str | None) -> str:
@@ -56,8 +56,8 @@ class Sent:
             "totals": {"rows": done.input_rows, "late": done.late_rows, "bad": done.bad_rows},
         }
         found = self._results.of(picture.name, done.batches, last=last)
-        if found is not None and found.number != self._looks.get(picture.name):
-            self._looks[picture.name] = found.number
+        if found is not None and found is not self._sent.get(picture.name):
+            self._sent[picture.name] = found
             query["result"] = vars(found)
         return query
 

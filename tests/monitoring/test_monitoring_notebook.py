@@ -36,7 +36,7 @@ def test_every_value_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
     for line in LINES:
         board.add(StreamingQueryProgress.fromJson(json.loads(line) | {"name": EVIL}))
     rows = [(EVIL, "1"), (None, "-3"), ("a", None), ("b", "NaN")]
-    found = iter([Result(1, EVIL, (EVIL, "n"), (False, True), rows), Result(1, EVIL, problem=EVIL), None])
+    found = iter([Result(EVIL, (EVIL, "n"), (False, True), rows), Result(EVIL, problem=EVIL), None])
     results = Results({})
     monkeypatch.setattr(results, "of", lambda *_, **__: next(found))
     bundle = notebook._bundle(board, results)  # noqa: SLF001
