@@ -304,13 +304,13 @@ def test_a_query_that_hangs_without_a_function_is_not_put_down_to_one(
     (tmp_path / "metadata").write_text('{"id":"00000000-0000-0000-0000-000000000000"}')
     (tmp_path / "offsets").mkdir()
     os.mkfifo(tmp_path / "offsets" / "0")
-    writer = endless(spark).writeStream.format("noop").queryName("hangs")
+    writer = endless(spark).writeStream.format("noop").queryName("waits")
     query = writer.option("checkpointLocation", str(tmp_path)).start()
     try:
         with pytest.raises(QueryFailed) as failed:
             run(query, run_for=1)
         assert str(failed.value) == (
-            "query hangs failed: it did not stop, because Spark still waits, as for a source that does not "
+            "query waits failed: it did not stop, because Spark still waits, as for a source that does not "
             "answer (it says: Initializing sources); it ends with this process"
         )
     finally:
