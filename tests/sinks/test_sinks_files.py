@@ -12,6 +12,7 @@ import pytest
 from conftest import environment, pretend_master
 
 from sparkstream_kit import feeds, run, sinks, sources, start
+from sparkstream_kit._spark import files
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks import file_log
 
@@ -226,10 +227,15 @@ def test_compact_entries_count_too() -> None:
 
 
 def test_files_in_a_folder_that_looks_like_a_pattern_are_seen(spark: SparkSession, tmp_path: Path) -> None:
-    (tmp_path / "out[1]").mkdir()
-    assert not file_log._has_files(spark, f"{tmp_path}/out[1]")  # noqa: SLF001
-    (tmp_path / "out[1]" / "somebody's.csv").write_text("a\n")
-    assert file_log._has_files(spark, f"{tmp_path}/out[1]")  # noqa: SLF001
+    folder = tmp_path / "out[1]" / "below"
+    folder.mkdir(parents=True)
+    assert files.through_spark(spark, f"{tmp_path}/out[2]", below=True) is None
+    empty = files.through_spark(spark, f"{tmp_path}/out[1]", below=True)
+    (folder / "somebody's.csv").write_text("a\n")
+    full = files.through_spark(spark, f"{tmp_path}/out[1]", below=True)
+    assert empty is not None
+    assert full is not None
+    assert (len(empty.inputFiles()), len(full.inputFiles())) == (0, 1)
 
 
 @pytest.mark.classic_only("a master is pretended in this process")
