@@ -35,8 +35,7 @@ def start(scale: float) -> Iterator[Table]:
     that out, and so shows what the kit itself costs.
     """
     del scale
-    if has_command("warm"):
-        subprocess.run(["sparkstream", "warm"], stdout=sys.stderr, check=True)
+    subprocess.run(["sparkstream", "warm"], stdout=sys.stderr, check=True)
     folder, truth = data.small_sales(1, 500)
 
     def program(
@@ -87,31 +86,30 @@ def start(scale: float) -> Iterator[Table]:
             Limit("kit, test", 4),
         ),
     )
-    if has_command("serve"):
-        with warm_server() as remote:
-            attached = program("kit, attached", *kit, env=remote)
-            same_attached = program(f"{SAME}, attached", *same, "local", env=remote)
-            one_test, plain_test = (
-                under_pytest(f"one streaming test, {name}", HERE / "start" / file, tests=1, env=remote)
-                for name, file in (("kit", "one_test.py"), ("plain PySpark", "plain_test.py"))
-            )
-            for program_to_warm in (attached, same_attached, one_test, plain_test):
-                with suppress(ProgramError):  # the table will say it
-                    program_to_warm.run()
-            by_hand = "plain PySpark, attached"
-            yield Table(
-                "First result from process start, attached to a warm server",
-                [attached, same_attached, program(by_hand, *plain, env=remote)],
-                truth,
-                runs=3,
-                limits=(Limit(same_attached.name, 1.2, by_hand),),
-            )
-            yield Table(
-                "pytest, attached to a warm server",
-                [one_test, plain_test],
-                runs=3,
-                limits=(Limit(one_test.name, 1.5, plain_test.name),),
-            )
+    with warm_server() as remote:
+        attached = program("kit, attached", *kit, env=remote)
+        same_attached = program(f"{SAME}, attached", *same, "local", env=remote)
+        one_test, plain_test = (
+            under_pytest(f"one streaming test, {name}", HERE / "start" / file, tests=1, env=remote)
+            for name, file in (("kit", "one_test.py"), ("plain PySpark", "plain_test.py"))
+        )
+        for program_to_warm in (attached, same_attached, one_test, plain_test):
+            with suppress(ProgramError):  # the table will say it
+                program_to_warm.run()
+        by_hand = "plain PySpark, attached"
+        yield Table(
+            "First result from process start, attached to a warm server",
+            [attached, same_attached, program(by_hand, *plain, env=remote)],
+            truth,
+            runs=3,
+            limits=(Limit(same_attached.name, 1.2, by_hand),),
+        )
+        yield Table(
+            "pytest, attached to a warm server",
+            [one_test, plain_test],
+            runs=3,
+            limits=(Limit(one_test.name, 1.5, plain_test.name),),
+        )
 
 
 def first_result(run: Measured) -> float:
@@ -128,11 +126,6 @@ def _total(text: str) -> list[str] | None:
     fields = next(csv.reader([text]), [])
     known = len(fields) == 3 and re.fullmatch(r"[\d.E]+", fields[2])  # noqa: PLR2004 - product, orders, total
     return [fields[0], f"{float(fields[2]):.2f}"] if known else None
-
-
-def has_command(name: str) -> bool:
-    """Say whether this version of the kit has a command."""
-    return subprocess.run(["sparkstream", name, "--help"], capture_output=True, check=False).returncode == 0
 
 
 @contextmanager

@@ -70,8 +70,6 @@ def jobs(scale: float) -> Iterator[Table]:
         return bool(run.result["rows"]) and run.result["rows"] % count == 0
 
     for name, job in RUNS.items():
-        if not (JOBS / f"{name}.py").exists():
-            continue
         folder = data.lines(job.feed, getattr(feeds, job.line), count, BATCHES)
         model = folder.with_name(f"{folder.name}-model")
         if job.train and not model.exists():

@@ -41,15 +41,14 @@ def transform(rows: DataFrame, watermark: str, slide: str = "1 hour") -> DataFra
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the rows and counts go to OUT_DIR, and how many they were to standard error."""
     flags = (*jobflags.EVENT_TIME, *(flag for flag in jobflags.RUN if flag != "--checkpoint"), "--max-bad")
-    parser = jobflags.parser(__doc__, *jobflags.LINES, *flags)
-    parser.add_argument("out_dir", metavar="OUT_DIR", help="A folder of this job alone.")
+    parser = jobflags.parser(__doc__, *jobflags.LINES, *jobflags.FOLDER, *flags)
     says = "The output mode: append, update or complete. Default: %(default)s."
     parser.add_argument("--mode", choices=["append", "update", "complete"], default="append", help=says)
     says = "From one window's start to the next one's, such as \"30 minutes\". Default: %(default)s."
     parser.add_argument("--slide", metavar="DURATION", default="1 hour", help=says)
     args = parser.parse_args(argv)
-    out = args.out_dir.rstrip("/")
-    jobflags.check_apart(args.input_dir, {"OUT_DIR": out, "OUT_DIR/rows": f"{out}/rows"})
+    out = args.out_dir
+    jobflags.check_apart(args.input_dir, {"OUT_DIR/rows": f"{out}/rows"})
 
     from sparkstream_kit import quarantine, run, sinks, sources, spark_session, start
 

@@ -51,24 +51,18 @@ def transform(lines: DataFrame, *, delay: str = "10 minutes", within: str = "10 
 @jobflags.exit_codes
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the rows go to OUT_DIR, and how many they were to standard error."""
-    run_flags = (flag for flag in jobflags.RUN if flag != "--checkpoint")
-    flags = (*jobflags.LINES, "--max-bad", *jobflags.EVENT_TIME, *run_flags)
+    flags = (*jobflags.LINES, *jobflags.FOLDER, "--max-bad", *jobflags.EVENT_TIME, *jobflags.RUN)
     parser = jobflags.parser(__doc__, *flags, max_files_per_trigger=1)
-    parser.add_argument("out_dir", metavar="OUT_DIR", help="A folder of this job alone.")
-    parser.add_argument("--checkpoint", metavar="DIR", help="Resume from it. Default: OUT_DIR/_checkpoint.")
     parser.add_argument("--within", metavar="TIME", default="10 minutes", help="From a view to its click.")
     args = parser.parse_args(argv)
-    out = args.out_dir.rstrip("/")
-    checkpoint = args.checkpoint or f"{out}/_checkpoint"
-    jobflags.check_apart(args.input_dir, {"OUT_DIR": out, "--checkpoint": checkpoint})
 
     from sparkstream_kit import quarantine, run, sinks, spark_session, start
 
     with spark_session("ad-join", **jobflags.for_session(args)) as spark:
-        lines, queries = jobflags.lines(spark, args), []
+        lines, checkpoint, queries = jobflags.lines(spark, args), args.checkpoint, []
         views = transform(lines, delay=args.watermark, within=args.within)
         for name, frame in {"views": views, "bad": quarantine.bad_rows(parse(lines, args.watermark))}.items():
-            args.checkpoint, sink = f"{checkpoint}/{name}", sinks.batch_files(f"{out}/{name}")
+            args.checkpoint, sink = f"{checkpoint}/{name}", sinks.batch_files(f"{args.out_dir}/{name}")
             queries.append(start(frame, sink, name=f"ad_join_{name}", **jobflags.for_start(args)))
         summary = run(*queries, **jobflags.for_run(args))
     print(summary, file=sys.stderr)

@@ -50,13 +50,12 @@ def transform(rows: DataFrame, report: str = "errors") -> DataFrame:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the report goes to OUT_DIR, and how many lines it read to standard error."""
     flags = (*jobflags.EVENT_TIME, *(flag for flag in jobflags.RUN if flag != "--checkpoint"), "--max-bad")
-    parser = jobflags.parser(__doc__, *jobflags.LINES, *flags)
-    parser.add_argument("out_dir", metavar="OUT_DIR", help="A folder of this job alone.")
+    parser = jobflags.parser(__doc__, *jobflags.LINES, *jobflags.FOLDER, *flags)
     says = "What to report. Default: %(default)s."
     parser.add_argument("--report", choices=["errors", "sessions"], default="errors", help=says)
     args = parser.parse_args(argv)
-    out = args.out_dir.rstrip("/")
-    jobflags.check_apart(args.input_dir, {"OUT_DIR": out, "OUT_DIR/bad": f"{out}/bad"})
+    out = args.out_dir
+    jobflags.check_apart(args.input_dir, {"OUT_DIR/bad": f"{out}/bad"})
 
     from sparkstream_kit import quarantine, run, sinks, spark_session, start
 

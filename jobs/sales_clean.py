@@ -42,21 +42,16 @@ def transform(lines: DataFrame, dedupe: Sequence[str] = (), *, header: bool = Fa
 @jobflags.exit_codes
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the rows go to OUT_DIR, and how many they were to standard error."""
-    flags = (flag for flag in jobflags.RUN if flag not in ("--checkpoint", "--state-store"))
-    parser = jobflags.parser(__doc__, *jobflags.INPUT, *flags)
-    parser.add_argument("out_dir", metavar="OUT_DIR", help="A folder of this job alone.")
-    says = "Keep progress in this folder and resume from it. Default: OUT_DIR/_checkpoint."
-    parser.add_argument("--checkpoint", metavar="DIR", type=jobflags.checkpoint_folder, help=says)
+    flags = (flag for flag in jobflags.RUN if flag != "--state-store")
+    parser = jobflags.parser(__doc__, *jobflags.INPUT, *jobflags.FOLDER, *flags)
     says = (
         "Keep one of the rows that are equal in these columns, such as OrderID,ProductKey, and one of equal "
         "bad lines. The state then keeps each of them in memory, without end."
     )
     parser.add_argument("--dedupe", metavar="A,B", type=lambda text: text.split(","), default=[], help=says)
     args = parser.parse_args(argv)
-    out = args.out_dir.rstrip("/")
-    args.checkpoint = args.checkpoint or f"{out}/_checkpoint"
-    written = {"OUT_DIR": out, "OUT_DIR/good": f"{out}/good", "OUT_DIR/bad": f"{out}/bad"}
-    jobflags.check_apart(args.input_dir, {**written, "--checkpoint": args.checkpoint})
+    out = args.out_dir
+    jobflags.check_apart(args.input_dir, {"OUT_DIR/good": f"{out}/good", "OUT_DIR/bad": f"{out}/bad"})
 
     from sparkstream_kit import quarantine, run, schemas, sinks, spark_session, start
 

@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     says = "A device is silent after this time. Default: %(default)s."
     parser.add_argument("--silent", metavar="DURATION", default="10 minutes", help=says)
     args = parser.parse_args(argv)
-    out, progress = args.out_dir.rstrip("/"), args.checkpoint.rstrip("/")
+    out, progress = args.out_dir, args.checkpoint.rstrip("/")
 
     from sparkstream_kit import quarantine, run, sinks, spark_session, start
 

@@ -77,9 +77,12 @@ def columns_with_watermark(frame: DataFrame) -> list[str]:
     return [field.name for field in frame.schema if WATERMARK in field.metadata]
 
 
-def without_watermark(frame: DataFrame, name: str) -> str | None:
-    """Say of a stream without a watermark on a column which column has it; None where all is well."""
+def require_watermark(frame: DataFrame, name: str, caller: str) -> None:
+    """Refuse a stream that has no watermark on a column; a static frame needs none."""
     marked = columns_with_watermark(frame)
-    if not frame.isStreaming or name in marked:
-        return None
-    return f" (column {marked[0]} has it)" if marked else ""
+    if frame.isStreaming and name not in marked:
+        other = f" (column {marked[0]} has it)" if marked else ""
+        raise InvalidInputError(
+            f"{caller}: column {name} has no watermark{other}; give it one first: "
+            f"windows.with_watermark(frame, {name!r}, '10 minutes')"
+        )

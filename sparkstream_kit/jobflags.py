@@ -74,7 +74,6 @@ __all__ = [
     "take_standard_streams",
 ]
 
-_OF_KAFKA = ("--kafka", "--topic")
 _INSTEAD = ("--kafka", "--url")  # of INPUT_DIR
 
 # Flags whose file or folder may not be in the input folder.
@@ -120,7 +119,7 @@ def parser(doc: str | None, *flags: str, table: str = "result", **defaults: Any)
     folder = "OUT_DIR/_checkpoint" if "OUT_DIR" in flags else "a temporary folder"
     for flag in flags:
         says = known[flag]["help"].replace("TABLE", table).replace("a temporary folder", folder)
-        more = {"required": True} if flag in _OF_KAFKA and "INPUT_DIR" not in flags else {}
+        more = {"required": True} if flag in ("--kafka", "--topic") and "INPUT_DIR" not in flags else {}
         made.add_argument(
             flag if flag.startswith("--") else _name(flag), **{**known[flag], "help": says, **more}
         )
@@ -132,10 +131,9 @@ class _Parser(ArgumentParser):
     shared: Sequence[str] = ()
 
     def error(self, message: str) -> NoReturn:
-        if "required: INPUT_DIR" in message and (
-            others := [flag for flag in _INSTEAD if flag in self.shared]
-        ):
-            message = message.replace("INPUT_DIR", " or ".join(["INPUT_DIR", *others]), 1)
+        if "required: INPUT_DIR" in message:
+            inputs = ["INPUT_DIR", *(flag for flag in _INSTEAD if flag in self.shared)]
+            message = message.replace("INPUT_DIR", " or ".join(inputs), 1)
         raise InvalidInputError(f"{message}; see --help")
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -145,21 +143,21 @@ class _Parser(ArgumentParser):
         for word in itertools.takewhile(lambda word: word != "--", given):
             name = word.partition("=")[0]
             if name.startswith("--") and name not in flags:
-                raise InvalidInputError(f"unknown argument {name}{hint(name, flags)}; see --help")
-        shared = [flag for flag in _INSTEAD if flag in self.shared]
-        instead = [flag for flag in shared if any(word.partition("=")[0] == flag for word in given)]
-        for action in self._actions if shared else ():
+                self.error(f"unknown argument {name}{hint(name, flags)}")
+        names = {word.partition("=")[0] for word in given}
+        instead = [flag for flag in _INSTEAD if flag in self.shared and flag in names]
+        for action in self._actions:
             if action.dest == "input_dir":
                 action.nargs = SUPPRESS if instead else None  # SUPPRESS takes no word
         parsed, rest = self.parse_known_args(given, namespace)
         if rest:
             if instead and "INPUT_DIR" in self.shared and not rest[0].startswith("-"):
-                raise InvalidInputError(
-                    f"{instead[0]} is in place of INPUT_DIR: leave out one of them; see --help"
-                )
-            raise InvalidInputError(f"unknown argument {rest[0]}; see --help")
-        if "OUT_DIR" in self.shared and parsed.checkpoint is None:
-            parsed.checkpoint = f"{parsed.out_dir.rstrip('/')}/_checkpoint"
+                self.error(f"{instead[0]} is in place of INPUT_DIR: leave out one of them")
+            self.error(f"unknown argument {rest[0]}")
+        if "OUT_DIR" in self.shared:
+            parsed.out_dir = parsed.out_dir.rstrip("/") or parsed.out_dir
+            if getattr(parsed, "checkpoint", None) is None:
+                parsed.checkpoint = f"{parsed.out_dir}/_checkpoint"
         _check({flag: getattr(parsed, _name(flag)) for flag in self.shared})
         return parsed
 
@@ -361,8 +359,10 @@ def for_start(args: Namespace) -> dict[str, Any]:
     if given.get("dry_run"):
         keywords["dry_run"] = True
     if given.get("available_now"):
-        return keywords | {"availableNow": True}
-    return keywords | ({"processingTime": given["trigger"]} if given.get("trigger") else {})
+        keywords["availableNow"] = True
+    elif given.get("trigger"):
+        keywords["processingTime"] = given["trigger"]
+    return keywords
 
 
 def for_run(args: Namespace) -> dict[str, Any]:
@@ -374,15 +374,16 @@ def for_run(args: Namespace) -> dict[str, Any]:
         >>> for_run(Namespace(ui=True, ui_port=None)), for_run(Namespace(show=True, ui=False, ui_port=8080))
         ({'ui': 0}, {'show': 'terminal', 'ui': 8080})
     """
-    known = ("run_for", "idle", "stop_file", "drain")
-    keywords = {name: value for name, value in vars(args).items() if name in known}
-    if getattr(args, "record", None) is not None:
-        keywords["record"] = args.record
-    if getattr(args, "show", False):
+    given = vars(args)
+    names = ("run_for", "idle", "stop_file", "drain")
+    keywords: dict[str, Any] = {name: given[name] for name in names if name in given}
+    if given.get("record") is not None:
+        keywords["record"] = given["record"]
+    if given.get("show"):
         keywords["show"] = "terminal"
-    if getattr(args, "ui_port", None):
-        return keywords | {"ui": args.ui_port}
-    return keywords | ({"ui": 0} if getattr(args, "ui", False) else {})
+    if given.get("ui") or given.get("ui_port"):
+        keywords["ui"] = given.get("ui_port") or 0
+    return keywords
 
 
 def check_bad_rows(summary: RunSummary, max_bad: Decimal | None) -> None:

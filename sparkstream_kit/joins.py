@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._columns import column, find_column, without_watermark
+from sparkstream_kit._columns import column, find_column, require_watermark
 from sparkstream_kit._durations import Duration, not_negative
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.sinks.base import Part
@@ -280,8 +280,4 @@ def _check_time(side: str, frame: DataFrame, name: str) -> None:
             f"{side}_time {name} is {field.dataType.simpleString()}; make it a timestamp first, such as with "
             "F.to_timestamp or F.timestamp_seconds"
         )
-    if (has := without_watermark(frame, field.name)) is not None:
-        raise InvalidInputError(
-            f"{side} has no watermark on {name}{has}, so its rows would stay in the state for ever; give it "
-            f"one: windows.with_watermark({side}, {name!r}, '10 minutes')"
-        )
+    require_watermark(frame, field.name, side)

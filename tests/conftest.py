@@ -41,9 +41,7 @@ def connect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if "SPARK_REMOTE" in os.environ:
         yield os.environ["SPARK_REMOTE"]
         return
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = _free_port()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.chdir(tmp_path_factory.mktemp("server"))
@@ -123,8 +121,11 @@ def running(*command: object, **how: Any) -> Iterator[subprocess.Popen[str]]:
 @pytest.fixture
 def free_port() -> int:
     """A port that nobody listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
+    return _free_port()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
         return int(free.getsockname()[1])
 
 

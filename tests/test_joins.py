@@ -221,10 +221,10 @@ def test_two_streams_without_a_watermark_or_a_bound_are_refused_with_the_fix(str
         assert "\n" not in str(raised.value)
         return str(raised.value)
 
-    fix = "so its rows would stay in the state for ever; give it one: windows.with_watermark(right, 'r_at', "
-    assert refused(plain_right) == f"right has no watermark on r_at, {fix}'10 minutes')"
+    fix = "give it one first: windows.with_watermark(frame, 'r_at', '10 minutes')"
+    assert refused(plain_right) == f"right: column r_at has no watermark; {fix}"
     moved = plain_right.withWatermark("moved_at", "1 minute")
-    assert refused(moved) == f"right has no watermark on r_at (column moved_at has it), {fix}'10 minutes')"
+    assert refused(moved) == f"right: column r_at has no watermark (column moved_at has it); {fix}"
     assert refused(within=None).startswith("within is None; give a duration")
     assert refused(within="5 min").startswith("cannot read within '5 min'")
     assert refused(before="-1 minute") == "before must be zero or longer, not -1 minute"

@@ -1,5 +1,45 @@
 """Extra: the command `sparkstream`, a thin face on the other modules."""
 
-from sparkstream_kit.cli.app import main
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sparkstream_kit.cli.common import say
+from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return 0 if it ended as asked, 2 for wrong arguments or input, 130 if interrupted.
+
+    Example:
+        >>> main(["feed", "lines", "--count", "-1"])
+        2
+    """
+    try:
+        import typer
+    except ImportError:
+        return _failed(MissingExtraError("sparkstream", "cli"))
+    from sparkstream_kit.cli.app import app
+
+    try:
+        command = typer.main.get_command(app)
+        return int(command(argv, prog_name="sparkstream", standalone_mode=False) or 0)
+    except KitError as err:
+        return _failed(err)
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except Exception as err:
+        if not hasattr(err, "format_message"):  # a usage error: by typer's version, its own class or click's
+            raise
+        line = " ".join(err.format_message().split()).rstrip(".")
+        return _failed(InvalidInputError(f"{line}; see --help"))
+
+
+def _failed(err: KitError) -> int:
+    say(err)
+    return err.exit_code

@@ -1,28 +1,18 @@
-"""What the commands share: how a flag is declared, how a line is said, and what a signal does."""
+"""What the commands share: how a line is said, and what a signal does."""
 
 from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sparkstream_kit import _waiting
 from sparkstream_kit.errors import without_secrets
 
-try:
-    import typer
-except ImportError:  # main() says what to install
-    typer = None  # type: ignore[assignment]
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["flag", "say", "stopped_by_signal"]
-
-
-def flag(metavar: str, text: str, **more: Any) -> Any:
-    """Return a command's flag."""
-    return typer.Option(metavar=metavar, help=text, **more)
+__all__ = ["say", "stopped_by_signal"]
 
 
 def say(what: object) -> None:

@@ -111,7 +111,7 @@ def python() -> Iterator[Finding]:
 def versions() -> Iterator[Finding]:
     """Look at the versions of PySpark and the kit, and at a Spark of SPARK_HOME."""
     yield Finding("ok", "the kit", _version("sparkstream-kit") or "of a checkout")
-    spark = _spark()
+    spark = _version("pyspark")
     if spark is None:
         yield Finding("bad", "PySpark", "it is not installed", "run: pip install pyspark")
         return
@@ -132,7 +132,7 @@ def versions() -> Iterator[Finding]:
 
 def connectors() -> Iterator[Finding]:
     """Look at the jars in the folder that SPARKSTREAM_JARS names, connector by connector."""
-    folder, spark = os.environ.get(_packages.JARS), _spark() or ""
+    folder, spark = os.environ.get(_packages.JARS), _version("pyspark") or ""
     if not folder:
         yield Finding("ok", "connectors", f"Spark fetches their packages ({_packages.JARS} is not set)")
         return
@@ -268,10 +268,6 @@ def remote() -> Iterator[Finding]:
         yield Finding("bad", "SPARK_REMOTE", f"no server listens on {name}:{port}", fix)
     else:
         yield Finding("ok", "SPARK_REMOTE", f"a server listens on {name}:{port}")
-
-
-def _spark() -> str | None:
-    return _version("pyspark")
 
 
 def _version(package: str) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import itertools
 import keyword
 import re
 import shutil
@@ -48,11 +47,7 @@ class _Like(NamedTuple):
 
 
 def _words(count: int, *, seed: int) -> Iterable[str]:
-    return itertools.islice(feeds.random_lines(seed), count)
-
-
-def _sales(count: int, *, seed: int) -> Iterable[str]:
-    return (line for _, text in feeds.sales_files(1, rows=count, seed=seed) for line in text.splitlines())
+    return feeds.random_lines(seed, count=count)
 
 
 _ON_DATA = "python {job} data --available-now"
@@ -66,23 +61,29 @@ LIKE = {
     "ad_join": _Like("ads-{}.json", feeds.ads_rows, feeds.json_line, f"{_INTO} --drain"),
     "card_alerts": _Like("cards-{}.csv", feeds.cards_rows, feeds.csv_line, f"{_INTO} --drain", ("state",)),
     "events_to_postgres": _Like(
-        *("events-{}.csv", feeds.events_rows, feeds.csv_line),
+        "events-{}.csv",
+        feeds.events_rows,
+        feeds.csv_line,
         f"{_ON_DATA} --database sqlite:///events.db --checkpoint ckpt",
         ("sql", "state"),
     ),
     "file_totals": _Like("events-{}.csv", feeds.events_rows, feeds.csv_line, _TOTALS),
     "hashtag_trends": _Like("posts-{}.json", feeds.posts_rows, feeds.posts_line, f"{_ON_DATA} --drain"),
     "kafka_word_count": _Like(
-        *("lines-{}.txt", _words, str),
+        "lines-{}.txt",
+        _words,
+        str,
         "spark-submit $(sparkstream connectors kafka) {job} --kafka localhost:9092 --topic lines",
         ("cli",),
         ", which are for a topic `lines` of a broker",
     ),
     "log_errors": _Like("access-{}.log", feeds.log_rows, feeds.log_line, f"{_INTO} --drain"),
-    "sales_clean": _Like("sales-{}.csv", _sales, str, _INTO),
-    "sales_totals": _Like("sales-{}.csv", _sales, str, _ON_DATA),
+    "sales_clean": _Like("sales-{}.csv", feeds.sales_rows, feeds.csv_line, _INTO),
+    "sales_totals": _Like("sales-{}.csv", feeds.sales_rows, feeds.csv_line, _ON_DATA),
     "score_posts": _Like(
-        *("messages-{}.json", feeds.messages_rows, feeds.json_line),
+        "messages-{}.json",
+        feeds.messages_rows,
+        feeds.json_line,
         "python {job} data model --train sklearn && python {job} data model out --available-now",
         ("sklearn",),
     ),
@@ -90,7 +91,9 @@ LIKE = {
         "sensors-{}.json", feeds.sensors_rows, feeds.json_line, f"{_INTO} --drain", ("state",)
     ),
     "socket_wordcount": _Like(
-        *("lines-{}.txt", _words, str),
+        "lines-{}.txt",
+        _words,
+        str,
         "sparkstream feed lines --file data/lines-1.txt --clients 1 & python {job} localhost 9999",
         ("cli",),
     ),
@@ -132,13 +135,15 @@ def make(name: str, like: str = DEFAULT) -> Project:
         with tempfile.TemporaryDirectory(dir=".", prefix=".new-", ignore_cleanup_errors=True) as beside:
             made = Path(beside, name)
             made.mkdir()
-            _write(made / job, _renamed(_template(f"{like}.py"), like, module))
-            _write(made / f"test_{job}", _renamed(_template(f"templates/test_{like}.py"), like, module))
-            _write(made / "README.md", readme)
+            test = _template(f"templates/test_{like}.py")
+            (made / job).write_text(_renamed(_template(f"{like}.py"), like, module), "utf-8")
+            (made / f"test_{job}").write_text(_renamed(test, like, module), "utf-8")
+            (made / "README.md").write_text(readme, "utf-8")
             (made / "data").mkdir()
             lines = [known.line(row) for row in known.rows(_ROWS, seed=_SEED)]
             for number, part in enumerate((lines[: _ROWS // 2], lines[_ROWS // 2 :]), 1):
-                _write(made / "data" / known.data.format(number), "".join(f"{line}\n" for line in part))
+                text = "".join(f"{line}\n" for line in part)
+                (made / "data" / known.data.format(number)).write_text(text, "utf-8")
             files = sorted(str(path.relative_to(made)) for path in made.rglob("*") if path.is_file())
             shutil.move(made, folder)
     except OSError as err:
@@ -163,16 +168,10 @@ def _template(name: str) -> str:
     """Return a file of `jobs/`: from the wheel or zip first, from the checkout next."""
     packaged: Traversable = resources.files("sparkstream_kit") / "jobs"
     folder = packaged if packaged.is_dir() else Path(__file__).parents[2] / "jobs"
-    for part in name.split("/"):
-        folder = folder / part
-    return folder.read_text("utf-8")
+    return (folder / name).read_text("utf-8")
 
 
 def _renamed(text: str, job: str, module: str) -> str:
     """Return a template with the names of the new job."""
     text = text.replace(f"jobs/{job}.py", f"{module}.py").replace(job, module)
     return text.replace(job.replace("_", "-"), module.replace("_", "-"))
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, "utf-8")

@@ -8,16 +8,13 @@ import time
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
+
+import typer
 
 from sparkstream_kit.checkpoints import layout
 from sparkstream_kit.cli.common import say, stopped_by_signal
 from sparkstream_kit.errors import InvalidInputError
-
-try:
-    import typer
-except ImportError:  # main() says what to install
-    typer = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,21 +49,20 @@ def watch(
         return
     path, board, stop = Path(what), Board(), threading.Event()
     try:
-        if recorder.has_ended(path):
-            with path.open(encoding="utf-8", errors="replace", newline="\n") as lines:
-                recorder.follow(lines, board)
-            terminal.report(board.pictures(), sys.stdout)
-            return
-        recorder.follow(_begin(path), Board())  # refused before there is a picture
-        quiet = time.time() - path.stat().st_mtime
-        if quiet > _QUIET:
-            since = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-            say(
-                f"nothing has come since {since:%Y-%m-%d %H:%M:%S} UTC: the run waits, or it was killed; "
-                "Ctrl-C ends this"
-            )
-        with stopped_by_signal(stop.set), terminal.shown(board, sys.stdout):
-            recorder.follow(_growing(path, board, stop), board)
+        ended = recorder.has_ended(path)
+        with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+            if ended:
+                recorder.follow(file, board)
+                terminal.report(board.pictures(), sys.stdout)
+                return
+            recorder.follow([file.readline()], Board())  # refused before there is a picture
+            file.seek(0)
+            last = path.stat().st_mtime
+            if time.time() - last > _QUIET:
+                since = f"{datetime.fromtimestamp(last, UTC):%Y-%m-%d %H:%M:%S} UTC"
+                say(f"nothing has come since {since}: the run waits, or it was killed; Ctrl-C ends this")
+            with stopped_by_signal(stop.set), terminal.shown(board, sys.stdout):
+                recorder.follow(_growing(file, board, stop), board)
     except OSError as err:
         raise InvalidInputError(f"cannot read {what} ({err.strerror}); give what --record wrote") from err
     except InvalidInputError as err:
@@ -112,22 +108,15 @@ def _watch_page(address: str) -> None:
         say("the page has gone: the job was killed, or cannot be reached any more")
 
 
-def _begin(path: Path) -> Iterator[str]:
-    """Return the first line of a file; an empty one if it has none yet, which is no recording."""
-    with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
-        yield file.readline()
-
-
-def _growing(path: Path, board: Board, stop: threading.Event) -> Iterator[str]:
+def _growing(file: TextIO, board: Board, stop: threading.Event) -> Iterator[str]:
     """Return the whole lines of a file as they come, until the one that ends the run."""
-    with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
-        line = ""
-        while not stop.is_set():
-            line += file.readline()
-            if line.endswith("\n"):
-                yield line
-                line = ""
-            elif board.ended:
-                return
-            else:
-                stop.wait(_LOOK_EVERY)
+    line = ""
+    while not stop.is_set():
+        line += file.readline()
+        if line.endswith("\n"):
+            yield line
+            line = ""
+        elif board.ended:
+            return
+        else:
+            stop.wait(_LOOK_EVERY)

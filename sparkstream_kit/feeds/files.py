@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["csv_line", "drip", "json_line", "line_files"]
 
 
-def csv_line(row: Mapping[str, object] | str) -> str:
-    r"""Write a row's values as a line of CSV, without its field names; a text, such as a bad row, stays.
+def csv_line(row: Mapping[str, object] | tuple[object, ...] | str) -> str:
+    r"""Write the values of a row, a dict or a tuple, as a line of CSV; a text, such as a bad row, stays.
 
     A quote in a value is doubled (RFC 4180), which Spark reads with the option escape='"'. None is empty.
 
@@ -34,7 +34,7 @@ def csv_line(row: Mapping[str, object] | str) -> str:
     if isinstance(row, str):
         return row
     text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(row.values())
+    csv.writer(text, lineterminator="").writerow(row if isinstance(row, tuple) else row.values())
     return text.getvalue()
 
 

@@ -17,30 +17,14 @@ __all__ = ["log_errors", "log_line", "log_rows", "log_sessions"]
 
 _BEGIN = 804_571_201  # 1995-07-01 04:00:01 UTC, when the log that NASA published begins
 _HOSTS = (
-    *(
-        "199.72.81.55",
-        "unicomp6.unicomp.net",
-        "burger.letters.com",
-        "2001:db8::8a2e:370:7334",
-        "205.212.115.106",
-    ),
-    *(
-        "d104.aa.net",
-        "129.94.144.152",
-        "ppptky391.asahi-net.or.jp",
-        "::1",
-        "link097.txdirect.net",
-        "net-1-141.eden",
-    ),
-)
+    "199.72.81.55", "unicomp6.unicomp.net", "burger.letters.com", "2001:db8::8a2e:370:7334",
+    "205.212.115.106", "d104.aa.net", "129.94.144.152", "ppptky391.asahi-net.or.jp", "::1",
+    "link097.txdirect.net", "net-1-141.eden",
+)  # fmt: skip
 _PATHS = (
-    "/",
-    "/history/apollo/",
-    "/images/logo.gif",
-    "/shuttle/countdown/",
-    '/search?q="moon"',
+    "/", "/history/apollo/", "/images/logo.gif", "/shuttle/countdown/", '/search?q="moon"',
     "/cgi-bin/map?9,8",
-)
+)  # fmt: skip
 _STATUSES, _STATUS_WEIGHTS = (200, 304, 302, 404, 403, 500, 501), (80, 8, 4, 5, 1, 1, 1)
 _GAPS, _GAP_WEIGHTS = (0, 1, 2, 9, 90), (4, 5, 5, 4, 1)  # seconds from a line to the next one
 _AGENTS = ("-", "Mozilla/2.0 (compatible; MSIE 3.0)", 'Lynx \\"2.5\\"')

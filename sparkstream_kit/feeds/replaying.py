@@ -204,7 +204,9 @@ def _json(line: str) -> Any:
 
 def _field(value: Any, name: str) -> Any:
     """Return a field of a JSON object, or of one in it by names with dots; None where there is none."""
-    if not isinstance(value, dict) or name in value:
-        return value.get(name) if isinstance(value, dict) else None
+    if not isinstance(value, dict):
+        return None
+    if name in value:
+        return value[name]
     outer, _, inner = name.partition(".")
     return _field(value.get(outer), inner) if inner else None

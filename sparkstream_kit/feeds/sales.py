@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import itertools
 import random
 from collections import defaultdict
 from datetime import date, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING
 
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.feeds.files import csv_line, line_files
 from sparkstream_kit.feeds.lines import Again, count_to, zipf
 
 if TYPE_CHECKING:
@@ -121,18 +118,10 @@ def sales_files(count: int | None, *, rows: int, seed: int) -> Iterable[tuple[st
         >>> [(name, len(text.splitlines())) for name, text in sales_files(2, rows=50, seed=1)]
         [('sales-1-0001.csv', 50), ('sales-1-0002.csv', 50)]
     """
-    numbers = count_to(count)
-    if rows < 1:
-        raise InvalidInputError(f"rows is {rows}; give at least 1 row per file")
-
-    def make() -> Iterator[tuple[str, str]]:
-        source = iter(sales_rows(None, seed=seed))
-        for number in numbers:
-            text = io.StringIO()
-            csv.writer(text, lineterminator="\n").writerows(itertools.islice(source, rows))
-            yield f"sales-{seed}-{number + 1:04}.csv", text.getvalue()
-
-    return Again(make)
+    count_to(count)  # refuses one below 0
+    total = None if count is None else count * rows
+    lines = Again(lambda: map(csv_line, sales_rows(total, seed=seed)))
+    return line_files(lines, rows=rows, name=f"sales-{seed}-{{}}.csv")
 
 
 def _text(number: Decimal) -> str:

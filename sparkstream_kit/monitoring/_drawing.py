@@ -1,4 +1,4 @@
-"""The thread in which a face draws its picture."""
+"""The thread in which a face draws its picture, and when it draws."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from sparkstream_kit import _waiting
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["drawing"]
+    from sparkstream_kit.monitoring.board import Board
+
+__all__ = ["drawing", "moments"]
 
 _log = logging.getLogger(__name__)
 
@@ -40,3 +42,20 @@ def drawing(draw: Callable[[threading.Event], None]) -> Iterator[None]:
     finally:
         over.set()
         thread.join(_END_LIMIT)
+
+
+def moments(board: Board, over: threading.Event, *, every: float, beat: float) -> Iterator[None]:
+    """Yield at once, whenever something on a board is new, and when it is over.
+
+    Args:
+        board: of a run.
+        over: ends this.
+        every: seconds from one moment to the next, at least.
+        beat: and at most: silence is news, too.
+    """
+    seen = -1
+    while not over.is_set():
+        seen = board.wait(seen, beat)
+        yield
+        over.wait(every)
+    yield

@@ -21,7 +21,7 @@ class Sent:
     def __init__(self, results: Results) -> None:
         self._results = results
         self._batches: dict[str, int] = {}  # the last one of each run
-        self._looks: dict[str, int] = {}  # the last result of each query
+        self._sent: dict[str, Result] = {}  # the last one of each query
         self._first = True
 
     def text(self, pictures: Sequence[Picture], *, ended: str, spark: str | None) -> str:
@@ -56,9 +56,9 @@ class Sent:
             "totals": {"rows": done.input_rows, "late": done.late_rows, "bad": done.bad_rows},
         }
         found = self._results.of(picture.name, done.batches, last=last)
-        if found is not None and found.number != self._looks.get(picture.name):
-            self._looks[picture.name] = found.number
-            query["result"] = _result(found)
+        if found is not None and found is not self._sent.get(picture.name):
+            self._sent[picture.name] = found
+            query["result"] = vars(found)
         return query
 
 
@@ -89,16 +89,4 @@ def _batch(batch: Batch) -> dict[str, Any]:
         "memory": batch.state_bytes,
         "lag": batch.lag,
         "waiting": batch.backlog,
-    }
-
-
-def _result(found: Result) -> dict[str, Any]:
-    return {
-        "place": found.place,
-        "columns": found.columns,
-        "numeric": found.numeric,
-        "rows": found.rows,
-        "more": found.more,
-        "bars": found.bars,
-        "problem": found.problem,
     }

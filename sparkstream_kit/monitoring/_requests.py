@@ -18,7 +18,8 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from sparkstream_kit.errors import KitError, MissingExtraError, innermost_cause
+from sparkstream_kit.errors import MissingExtraError, innermost_cause
+from sparkstream_kit.monitoring._drawing import moments
 from sparkstream_kit.monitoring._metrics import scraped
 from sparkstream_kit.monitoring._pictures import Sent
 from sparkstream_kit.monitoring.recorder import batch_line, end_line
@@ -118,15 +119,9 @@ class Page:
 
     def pictures(self) -> Iterator[str]:
         """Yield what is new for a browser, until the run ends."""
-        sent, seen = Sent(self.results), -1  # the first picture comes at once
-        while True:
-            seen = self.board.wait(seen, _BEAT)
-            if last := self.board.ended:
-                self.over.wait(_LAST_WORDS)
+        sent = Sent(self.results)
+        for _ in moments(self.board, self.over, every=_EVERY, beat=_BEAT):
             yield self._picture(sent)
-            if last:
-                return
-            self.over.wait(_EVERY)
 
     def recording(self) -> Iterator[str]:
         """Yield lines of a recording, from the last batches on until the run ends; empty ones in silence."""
@@ -176,7 +171,7 @@ class Server(ThreadingHTTPServer):
 
     def handle_error(self, *_: Any) -> None:
         """Say what went wrong, but not that a browser has gone."""
-        err = sys.exception() if sys.version_info >= (3, 12) else sys.exc_info()[1]
+        err = sys.exception()
         if not isinstance(err, OSError):
             _log.warning("the page of the run could not answer: %s: %s", type(err).__name__, err)
 
@@ -274,8 +269,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Log no requests."""
-
-
-def one_line(err: BaseException) -> str:
-    """Return how a run has ended that raised an error."""
-    return str(err) if isinstance(err, KitError) else innermost_cause(err)

@@ -41,7 +41,6 @@ class Result:
     """The first rows of what a query has written last.
 
     Attributes:
-        number: counts the looks at it, so that a reader knows whether it has seen this one.
         place: where the rows are, such as "view totals".
         columns: their names.
         numeric: of each column whether it holds numbers.
@@ -51,7 +50,6 @@ class Result:
         problem: why there are no rows, if they could not be read.
     """
 
-    number: int
     place: str
     columns: Sequence[str] = ()
     numeric: Sequence[bool] = ()
@@ -71,7 +69,9 @@ class Results:
         self._places = places
 
     def of(self, name: str, batches: int, *, last: bool) -> Result | None:
-        """Return the result of a query; None if the driver does not have its rows.
+        """Return the result of a query, the same object until the next look at it.
+
+        None if the driver does not have the query's rows.
 
         Args:
             name: the query's name.
@@ -84,8 +84,7 @@ class Results:
             after, when = self._looked.get(name, (0, -math.inf))
             if batches and batches != after and (last or time.monotonic() - when >= _EVERY):
                 self._looked[name] = batches, time.monotonic()
-                number = self._found[name].number + 1 if name in self._found else 1
-                self._found[name] = _look(number, *self._places[name])
+                self._found[name] = _look(*self._places[name])
             return self._found.get(name)
 
 
@@ -115,7 +114,7 @@ def _is_shown(place: str) -> bool:
     return kind == "view" or (kind == "file" and Path(path).suffix in (".csv", ".json"))
 
 
-def _look(number: int, spark: SparkSession | None, place: str) -> Result:
+def _look(spark: SparkSession | None, place: str) -> Result:
     name = place.partition(" ")[2]
     shown = f"file {Path(name).name}" if place.startswith("file ") else place.replace("memory ", "table ", 1)
     try:
@@ -124,9 +123,9 @@ def _look(number: int, spark: SparkSession | None, place: str) -> Result:
             _of_file(Path(name)) if spark is None else _of_view(spark, name, newest=newest)
         )
     except Exception as err:  # noqa: BLE001 - shown in its place, and the run goes on
-        return Result(number, shown, problem=f"it cannot be read: {innermost_cause(err)}")
+        return Result(shown, problem=f"it cannot be read: {innermost_cause(err)}")
     first, more = rows[:_ROWS], len(rows) > _ROWS
-    return Result(number, shown, columns, numeric, first, more, bars(numeric, first))
+    return Result(shown, columns, numeric, first, more, bars(numeric, first))
 
 
 _Table = tuple[list[str], list[bool], list["_Row"]]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import _html, display
 from sparkstream_kit.monitoring import _numbers, terminal
-from sparkstream_kit.monitoring._drawing import drawing
+from sparkstream_kit.monitoring._drawing import drawing, moments
 from sparkstream_kit.monitoring._numbers import short
 from sparkstream_kit.monitoring._results import Results, places
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["shown"]
 
 _EVERY = 0.5  # seconds from one picture to the next, at least
-_TICK = 1.0  # and at most, until the first batch is through
+_BEAT = 1.0  # and at most: it counts the seconds of what does not come
 _ROWS = 20  # of a result
 _CHARTED = 120  # batches
 _COLOURS = {"bad": "#d64545", "warn": "#c98a1b", "ok": _html.GREEN}
@@ -46,75 +46,41 @@ def shown(board: Board, queries: Sequence[StreamingQuery]) -> Iterator[None]:
         with terminal.shown(board):
             yield
         return
-    cell = _Cell(board, Results(places(queries, memory=True)))
-    handle = _html.show(cell.now(), display_id=True)
-    with drawing(partial(_update, cell, handle)):
+    results = Results(places(queries, memory=True))
+    handle = _html.show(_bundle(board, results), raw=True, display_id=True)
+    with drawing(partial(_update, board, results, handle)):
         yield
 
 
-def _update(cell: _Cell, handle: Any, over: threading.Event) -> None:
-    seen = 0
-    while not over.wait(_EVERY):
-        version = cell.board.wait(seen, _TICK)
-        if version > seen or not cell.all_begun():
-            seen = version
-            handle.update(cell.now())
-    handle.update(cell.now(last=True))
+def _update(board: Board, results: Results, handle: Any, over: threading.Event) -> None:
+    for _ in moments(board, over, every=_EVERY, beat=_BEAT):
+        handle.update(_bundle(board, results, last=over.is_set()), raw=True)
 
 
-class _Cell:
-    """What stands beneath a cell."""
-
-    def __init__(self, board: Board, results: Results) -> None:
-        self.board = board
-        self._results = results
-
-    def all_begun(self) -> bool:
-        """Say whether each query has had a batch: until then, seconds are counted."""
-        return all(each.batches for each in self.board.pictures())
-
-    def now(self, *, last: bool = False) -> _Shown:
-        """Return the picture of this moment."""
-        return _Shown(
-            [
-                (each, self._results.of(each.name, each.summary.batches, last=last))
-                for each in self.board.pictures()
-            ],
-            datetime.now(UTC),
-        )
+def _bundle(board: Board, results: Results, *, last: bool = False) -> dict[str, str]:
+    """Return the picture of this moment as Jupyter takes it: HTML, and text where that is not shown."""
+    text, html, now = [], [], datetime.now(UTC)
+    for picture in board.pictures():
+        result = results.of(picture.name, picture.summary.batches, last=last)
+        text.append("\n".join([*_table_text(result), *terminal.lines(picture, now)]))
+        html.append(_query_html(picture, result, now))
+    return {"text/plain": "\n\n".join(text), "text/html": "<hr>".join(html)}
 
 
-class _Shown:
-    """A picture as Jupyter takes it: HTML, and text where that is not shown."""
-
-    def __init__(self, queries: Sequence[tuple[Picture, Result | None]], now: datetime) -> None:
-        self._queries = queries
-        self._now = now
-
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        text, html = [], []
-        for picture, result in self._queries:
-            text.append("\n".join([*_table_text(result), *terminal.lines(picture, self._now)]))
-            html.append(self._html(picture, result))
-        return {"text/plain": "\n\n".join(text), "text/html": "<hr>".join(html)}
-
-    def _html(self, picture: Picture, result: Result | None) -> str:
-        parts = [_table_html(result)] if result is not None else []
-        level = _COLOURS[picture.level]
-        head = f'<b style="color:{level}">{escape(picture.name)}</b>'
-        if picture.batches:
-            state = "" if picture.active else " · ended"
-            parts.append(
-                f'<div style="margin-top:8px">{head} · batch {picture.batches[-1].batch}{state}</div>'
-            )
-            parts.append(_progress(picture))
-        else:
-            parts.append(f"<div>{head} · {escape(_numbers.starting(picture, self._now))}</div>")
-        parts += [
-            f'<div><span style="color:{_COLOURS[each.level]}">●</span> {escape(str(each))}</div>'
-            for each in picture.verdicts
-        ]
-        return f'<div style="line-height:1.5">{"".join(parts)}</div>'
+def _query_html(picture: Picture, result: Result | None, now: datetime) -> str:
+    parts = [_table_html(result)] if result is not None else []
+    head = f'<b style="color:{_COLOURS[picture.level]}">{escape(picture.name)}</b>'
+    if picture.batches:
+        state = "" if picture.active else " · ended"
+        parts.append(f'<div style="margin-top:8px">{head} · batch {picture.batches[-1].batch}{state}</div>')
+        parts.append(_progress(picture))
+    else:
+        parts.append(f"<div>{head} · {escape(_numbers.starting(picture, now))}</div>")
+    parts += [
+        f'<div><span style="color:{_COLOURS[each.level]}">●</span> {escape(str(each))}</div>'
+        for each in picture.verdicts
+    ]
+    return f'<div style="line-height:1.5">{"".join(parts)}</div>'
 
 
 def _progress(picture: Picture) -> str:

@@ -12,8 +12,8 @@ from sparkstream_kit._arguments import check
 from sparkstream_kit._spark import query as asking
 from sparkstream_kit._spark.session import web_page
 from sparkstream_kit.checkpoints import layout
-from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.monitoring._requests import LOOPBACK, Page, Server, one_line
+from sparkstream_kit.errors import InvalidInputError, KitError, innermost_cause
+from sparkstream_kit.monitoring._requests import LOOPBACK, Page, Server
 from sparkstream_kit.monitoring._results import Results, places
 from sparkstream_kit.monitoring.recorder import first_line
 
@@ -74,7 +74,8 @@ def served(
         try:
             yield page.add
         except BaseException as err:
-            how = f"the run has ended by an error: {one_line(err)}"
+            said = err if isinstance(err, KitError) else innermost_cause(err)
+            how = f"the run has ended by an error: {said}"
             raise
         finally:
             for file in files:

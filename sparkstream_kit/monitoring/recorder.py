@@ -80,11 +80,14 @@ def _opened(path: Path) -> int:
             f"cannot write the recording {path} ({err.strerror}); give a file in a folder that is there"
         ) from err
     with open(file, "rb", closefd=False) as there:
-        if (begin := there.readline()) and "recording" not in _read(begin.decode(errors="replace")):
+        begin = there.readline()
+        if begin and "recording" not in _read(begin.decode(errors="replace")):
             os.close(file)
             raise InvalidInputError(f"{path} holds something else than recordings; give another file")
-        if begin and (there.seek(-1, os.SEEK_END), there.read())[1] != b"\n":
-            os.write(file, b"\n")  # after the line that a killed run has left
+        if begin:
+            there.seek(-1, os.SEEK_END)
+            if there.read() != b"\n":
+                os.write(file, b"\n")  # after the line that a killed run has left
     return file
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit.monitoring import _numbers
-from sparkstream_kit.monitoring._drawing import drawing
+from sparkstream_kit.monitoring._drawing import drawing, moments
 from sparkstream_kit.monitoring._numbers import short
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["lines", "report", "shown"]
 
 _EVERY = 0.25  # seconds from one picture to the next, at least
-_TICK = 1.0  # and at most: the picture counts the seconds of what does not come
+_BEAT = 1.0  # and at most: it counts the seconds of what does not come
 _LINES_EVERY = 5.0  # seconds from one line of a query to the next: a log is kept
 _WIDE = 100  # columns of a terminal that has room for sparklines
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -69,7 +69,8 @@ def report(pictures: Sequence[Picture], out: TextIO) -> None:
     else:
         from rich.console import Console
 
-        Console(file=out, highlight=False).print(_Drawn(pictures, now))
+        console = Console(file=out, highlight=False)
+        console.print(_drawn(pictures, now, console.width))
 
 
 def _show(board: Board, out: TextIO, over: threading.Event) -> None:
@@ -78,18 +79,6 @@ def _show(board: Board, out: TextIO, over: threading.Event) -> None:
         _draw(board, out, over)
     else:
         _write(board, out, over)
-
-
-def _changes(board: Board, over: threading.Event) -> Iterator[list[Picture]]:
-    """Return the board's pictures when something is new, or a second is over; the last ones at the end."""
-    seen, last = -1, -_TICK
-    while not over.is_set():
-        version, now = board.wait(seen, 0), time.monotonic()
-        if version > seen or now - last >= _TICK:
-            seen, last = version, now
-            yield board.pictures()
-        over.wait(_EVERY)
-    yield board.pictures()
 
 
 # --- a picture in place
@@ -105,62 +94,36 @@ def _draw(board: Board, out: TextIO, over: threading.Event) -> None:
     both = out is sys.stderr and sys.stdout.isatty()
     how = {"redirect_stderr": out is sys.stderr, "redirect_stdout": both, "auto_refresh": False}
     with Live(console=console, **how) as view:  # type: ignore[arg-type]
-        for pictures in _changes(board, over):
-            view.update(_Drawn(pictures, datetime.now(UTC)), refresh=True)
+        for _ in moments(board, over, every=_EVERY, beat=_BEAT):
+            view.update(_drawn(board.pictures(), datetime.now(UTC), console.width), refresh=True)
 
 
-class _Drawn:
-    """Queries as a table for rich, as wide as the terminal is at the moment."""
+def _drawn(pictures: Sequence[Picture], now: datetime, width: int) -> Any:
+    """Return queries as a table for rich, so many columns wide, with what is wrong beneath."""
+    from rich.console import Group
+    from rich.table import Table
 
-    def __init__(self, pictures: Sequence[Picture], now: datetime) -> None:
-        self._pictures = pictures
-        self._now = now
-
-    def __rich_console__(self, _console: Any, options: Any) -> Iterator[Any]:
-        from rich.table import Table
-        from rich.text import Text
-
-        room = options.max_width
-        sparks = min(24, 8 + (room - _WIDE) // 4) if room >= _WIDE else 0
-        kept = _needed(self._pictures)
-        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-        table.add_column("query", no_wrap=True, max_width=max(16, room // 5))
-        charts = {"rows", "time"} if sparks else set()
-        heads = ["batch", "rows/s in", "rows/s done", *charts & {"rows"}, "batch ms", *charts & {"time"}]
-        for head in (*heads, *(column[0] for column in kept)):
-            table.add_column(head, justify="left" if head in charts else "right")
-        for each in self._pictures:
-            row = _row(each, sparks, kept)
-            table.add_row(*(cell for cell in row if cell is not None))
-        yield table
-        yield from self._beneath(Table, Text)
-
-    def _beneath(self, grid: Any, text: Any) -> Iterator[Any]:
-        """Return the lines beneath the table: what is not through yet, and the verdicts, the worst first."""
-        rows = grid.grid(padding=(0, 1, 0, 0))
-        for each in self._pictures:
-            if not each.batches:
-                rows.add_row(text("○", "dim"), text(f"{each.name}: {_numbers.starting(each, self._now)}"))
-        said = [(each.name, verdict) for each in self._pictures for verdict in each.verdicts]
-        for name, verdict in sorted(said, key=lambda pair: pair[1].level != "bad"):
-            words = text.assemble((f"{name}: ", "bold"), str(verdict))
-            rows.add_row(text("●", _STYLES[verdict.level]), words)
-        if rows.row_count:
-            yield rows
-
-
-def _needed(pictures: Sequence[Picture]) -> list[tuple[str, str, _Value]]:
-    """Return the columns that at least one of the queries has a number for."""
+    sparks = min(24, 8 + (width - _WIDE) // 4) if width >= _WIDE else 0
     through = [each for each in pictures if each.batches]
-    return [column for column in _COLUMNS if any(column[2](each) is not None for each in through)]
+    kept = [column for column in _COLUMNS if any(column[2](each) is not None for each in through)]
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    table.add_column("query", no_wrap=True, max_width=max(16, width // 5))
+    charts = ["rows", "time"] if sparks else []
+    heads = ["batch", "rows/s in", "rows/s done", *charts[:1], "batch ms", *charts[1:]]
+    for head in (*heads, *(column[0] for column in kept)):
+        table.add_column(head, justify="left" if head in charts else "right")
+    for each in pictures:
+        more = [short(value(each)) if each.batches else "-" for _, _, value in kept]
+        table.add_row(*_row(each, sparks), *more)
+    return Group(table, *_beneath(pictures, now))
 
 
-def _row(picture: Picture, sparks: int, kept: list[tuple[str, str, _Value]]) -> list[Any]:
-    """Return the cells of a query, None for those of charts that have no room."""
+def _row(picture: Picture, sparks: int) -> list[Any]:
+    """Return the cells that each query has, with charts where there is room."""
     from rich.text import Text
 
-    def chart(values: Sequence[float], style: str) -> Any:
-        return Text(_sparkline(values, sparks), style) if sparks else None
+    def chart(values: Sequence[float], style: str) -> list[Any]:
+        return [Text(_sparkline(values, sparks), style)] if sparks else []
 
     batches = picture.batches
     last = batches[-1] if batches else None
@@ -169,15 +132,30 @@ def _row(picture: Picture, sparks: int, kept: list[tuple[str, str, _Value]]) -> 
         f"{last.batch:,}" if last else "-",
         short(_numbers.arriving(batches)),
         short(_numbers.done(batches)),
-        chart([batch.rows for batch in batches], "blue"),
+        *chart([batch.rows for batch in batches], "blue"),
         f"{last.seconds * 1000:,.0f}" if last else "-",
-        chart([batch.seconds for batch in batches], "magenta"),
-        *(short(value(picture)) if last else "-" for _, _, value in kept),
+        *chart([batch.seconds for batch in batches], "magenta"),
     ]
 
 
+def _beneath(pictures: Sequence[Picture], now: datetime) -> list[Any]:
+    """Return what stands beneath the table: what is not through yet, and the verdicts, the worst first."""
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = Table.grid(padding=(0, 1, 0, 0))
+    for each in pictures:
+        if not each.batches:
+            rows.add_row(Text("○", "dim"), Text(f"{each.name}: {_numbers.starting(each, now)}"))
+    said = [(each.name, verdict) for each in pictures for verdict in each.verdicts]
+    for name, verdict in sorted(said, key=lambda pair: pair[1].level != "bad"):
+        words = Text.assemble((f"{name}: ", "bold"), str(verdict))
+        rows.add_row(Text("●", _STYLES[verdict.level]), words)
+    return [rows] if rows.row_count else []
+
+
 def _sparkline(values: Sequence[float], width: int) -> str:
-    shown = values[-width:] if width else []
+    shown = values[-width:]
     top = _numbers.height(shown) or 1
     return "".join(_BLOCKS[min(int(value / top * 7.99), 7)] for value in shown)
 
@@ -188,9 +166,9 @@ def _sparkline(values: Sequence[float], width: int) -> str:
 def _write(board: Board, out: TextIO, over: threading.Event) -> None:
     """Write a line for each query whenever something has changed, at most every few seconds."""
     said: dict[str, tuple[object, float]] = {}  # of each run: what changes, and when it was said
-    for pictures in _changes(board, over):
+    for _ in moments(board, over, every=_EVERY, beat=_BEAT):
         now = time.monotonic()
-        for each in pictures:
+        for each in board.pictures():
             what, when = said.get(each.run_id, (None, -_LINES_EVERY))
             # A number in a verdict that grows alone is no news.
             kinds = [re.sub(r"\d[\d.,:]*", "", str(verdict)) for verdict in each.verdicts]

@@ -10,7 +10,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from sparkstream_kit._columns import holds, without_watermark
+from sparkstream_kit._columns import holds, require_watermark
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, no_timestamp, reject_unknown
 
 if TYPE_CHECKING:
@@ -56,11 +56,8 @@ def place_of_time(caller: str, frame: DataFrame, name: str, *, watermark: bool =
     field = frame.schema[at]
     if not isinstance(field.dataType, T.TimestampType):
         raise InvalidInputError(f"{caller}: {no_timestamp(name, field.dataType.simpleString())}")
-    if watermark and (instead := without_watermark(frame, name)) is not None:
-        raise InvalidInputError(
-            f"{caller}: column {name} has no watermark{instead}; give it one first: "
-            f"windows.with_watermark(frame, {name!r}, '10 minutes')"
-        )
+    if watermark:
+        require_watermark(frame, name, caller)
     return at
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit._timeline import Mark, Span, draw
@@ -44,21 +45,15 @@ def _rows(source: Source, query: Query) -> Iterator[Mark]:
     time = next((field.name for field in source.schema if isinstance(field.dataType, TimestampType)), None)
     if time is None:
         return
+    files = source.files()
     fed = {batch.batch_id: batch.watermark for batch in query.batches if batch.progress.numInputRows}
-    for number, (file, watermark) in enumerate(_paired(source.files(), list(fed.values()))):
+    # A batch has read one file, unless there were more of them than files.
+    watermarks = list(fed.values()) if len(fed) <= len(files) else []
+    for number, (file, watermark) in enumerate(zip_longest(files, watermarks)):
         for value in pq.read_table(file, columns=[time])[time].to_pylist():
             if value is not None:
                 at = value.astimezone().replace(tzinfo=None)
                 yield Mark(f"{time}, added {number}", at, late=watermark is not None and at <= watermark)
-
-
-def _paired(
-    files: Sequence[Any], watermarks: Sequence[datetime | None]
-) -> Iterator[tuple[Any, datetime | None]]:
-    """Yield each file with the watermark of its batch, as far as each batch has read one file."""
-    known = watermarks if len(watermarks) <= len(files) else []
-    for number, file in enumerate(files):
-        yield file, known[number] if number < len(known) else None
 
 
 def _windows(query: Query) -> list[Span]:

@@ -112,7 +112,7 @@ class Query:
     def _move(self, watermark: int) -> list[Batch]:
         """Run a batch without data at a watermark, in milliseconds."""
         self.restart()
-        if not any((self._checkpoint / "commits").glob("[0-9]*")):
+        if not layout.numbered(self._checkpoint / "commits"):
             raise InvalidInputError("no batch has run yet, whose watermark could move; call add_data() first")
         endings.plan_empty_batch(self._checkpoint, watermark)
         return self._processed(self._start())
@@ -136,7 +136,8 @@ class Query:
             if isinstance(watermark, str) and re.fullmatch(r"\d\d?:\d\d(:\d\d(\.\d+)?)?", watermark):
                 last = layout.last_plan(self._checkpoint)
                 day = datetime.fromtimestamp((last.watermark if last else 0) / 1000)  # noqa: DTZ006 - as rows are
-                watermark = f"{day:%Y-%m-%d} {'0' * (watermark[1] == ':')}{watermark}"
+                hour, _, rest = watermark.partition(":")
+                watermark = f"{day:%Y-%m-%d} {hour:0>2}:{rest}"
             time = datetime.fromisoformat(watermark) if isinstance(watermark, str) else watermark
         except ValueError as err:
             raise InvalidInputError(
@@ -165,14 +166,14 @@ class Query:
             InvalidInputError: no batch is committed.
         """
         self.restart()
-        commits = self._checkpoint / "commits"
-        last = max((int(path.name) for path in commits.glob("[0-9]*")), default=None)
-        if last is None:
+        commits = layout.numbered(self._checkpoint / "commits")
+        if not commits:
             raise InvalidInputError(
                 "no batch has been committed yet that could come again; call add_data() and step() first"
             )
-        (commits / str(last)).unlink()
-        (commits / f".{last}.crc").unlink(missing_ok=True)
+        last = commits[max(commits)]
+        last.unlink()
+        last.with_name(f".{last.name}.crc").unlink(missing_ok=True)
 
     def replay(self) -> list[Batch]:
         """Deliver the last batch again, as after `kill_before_commit`, and return it and what followed."""

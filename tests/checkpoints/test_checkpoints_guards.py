@@ -20,6 +20,7 @@ from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 
 from sparkstream_kit import checkpoints, feeds, run, sinks, sources, start
 from sparkstream_kit._spark.files import Location, locate
+from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.checkpoints import _records, guards
 from sparkstream_kit.checkpoints.locks import Lock
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
@@ -554,10 +555,11 @@ def test_a_checkpoint_that_is_not_on_a_local_disk_is_written_in_sparks_own_way(
     own = spark.newSession()  # the others of the test run keep theirs
     local = read_profile("local")[key]
     own.conf.set(key, local)
-    with guards._fitting_file_manager(own, locate(own, tmp_path)):  # noqa: SLF001
+    with in_force(own, guards._file_manager(own, locate(own, tmp_path))):  # noqa: SLF001
         assert own.conf.get(key) == local
     assert not caplog.messages
-    with guards._fitting_file_manager(own, locate(own, "hdfs://namenode/ckpt")):  # noqa: SLF001
+    elsewhere = locate(own, "hdfs://namenode/ckpt")
+    with in_force(own, guards._file_manager(own, elsewhere)):  # noqa: SLF001
         assert own.conf.get(key, None) != local
     assert own.conf.get(key) == local  # for the queries that come after it
     [said] = caplog.messages

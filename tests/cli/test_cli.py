@@ -8,21 +8,23 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import contextmanager
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import conftest
 import pytest
+import typer
 from conftest import ROOT
 
 from sparkstream_kit.cli import main
-from sparkstream_kit.cli.app import _app
+from sparkstream_kit.cli.app import app
 from sparkstream_kit.profiles import parse_properties, read_profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
 LIMIT = 30  # seconds that a test waits for what takes less than one
 COMMAND = [sys.executable, "-c", "from sparkstream_kit.cli import main; import sys; sys.exit(main())"]
@@ -42,14 +44,8 @@ def run(
     )
 
 
-@contextmanager
-def running(*args: str | Path) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen([*COMMAND, *map(str, args)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate(timeout=LIMIT)
+def running(*args: str | Path) -> AbstractContextManager[subprocess.Popen[str]]:
+    return conftest.running(*COMMAND, *args, cwd=ROOT, stderr=subprocess.PIPE)
 
 
 def next_line(process: subprocess.Popen[str]) -> str:
@@ -354,7 +350,7 @@ def test_a_command_that_is_missing_gets_the_help(command: str, capsys: pytest.Ca
 
 
 def _commands(group: Any = None, *path: str) -> Iterator[list[str]]:
-    group = group or _app()
+    group = group or typer.main.get_command(app)
     yield list(path)
     for name, command in getattr(group, "commands", {}).items():
         yield from _commands(command, *path, name)

@@ -13,7 +13,7 @@ import typer
 from conftest import ROOT, running
 
 from sparkstream_kit import feeds
-from sparkstream_kit.cli import feeding, main
+from sparkstream_kit.cli import generating, main
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def total(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
 def command(*args: object, **more: Any) -> None:
     """Run the command of a generator as `sparkstream feed ticks …` would."""
     app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
-    app.command()(feeding._generator("ticks.json", ticks, total, "Land ticks.", **more))  # noqa: SLF001
+    app.command()(generating._generator("ticks.json", ticks, total, "Land ticks.", **more))  # noqa: SLF001
     typer.main.get_command(app)(list(map(str, args)), standalone_mode=False)
 
 
@@ -107,7 +107,7 @@ def test_a_command_has_the_shares_that_make_sense_for_its_data(
     assert "--bad SHARE" in text
     assert "--duplicates" not in text
     assert "--delay" not in text  # nothing that it does would depend on it
-    command("--help", delay="3 hours")
+    command("--help", usual_delay="3 hours")
     assert "[default: 3 hours]" in capsys.readouterr().out
     command(tmp_path / "in", "--files", 1, "--every", 0, shares=("bad",), line=feeds.csv_line)
     assert {*json.loads((tmp_path / "in/_truth.json").read_text())} == {"truth", "counted", "bad"}
@@ -142,6 +142,20 @@ def test_the_feeds_of_the_jobs_land_what_their_truth_says(tmp_path: Path) -> Non
             assert truth["counted"] + len(truth["bad"]) == 240
         else:
             assert truth["counted"] + len(truth["late"]) + len(truth["bad"]) == 240
+
+
+@pytest.mark.parametrize(
+    "url", [["https://host/stream"], ["host/stream", "spool"], ["--stall", "9", "http://host"]]
+)
+def test_posts_with_a_url_have_flags_of_their_own(url: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["feed", "posts", "folder", "--help"]) == 0
+    generated = capsys.readouterr().out
+    assert main(["feed", "posts", *url, "--help"]) == 0
+    fed = capsys.readouterr().out
+    for flag, of_generated in (("--files N", True), ("--late SHARE", True), ("--stall SECONDS", False)):
+        assert (flag in generated, flag in fed) == (of_generated, not of_generated)
+    assert "--every SECONDS" in generated
+    assert "--every SECONDS" in fed
 
 
 # --- feed replay

@@ -102,7 +102,7 @@ def test_the_python_of_the_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_spark_home_of_another_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spark = doctor._spark() or missing("needs an installed PySpark")  # noqa: SLF001
+    spark = doctor._version("pyspark") or missing("needs an installed PySpark")  # noqa: SLF001
     assert [each.level for each in doctor.versions()] == ["ok", "ok"]
     monkeypatch.setenv("SPARK_HOME", str(tmp_path))
     assert lines(doctor.versions())[-1] == f"bad: {tmp_path} has no Spark 4 in jars/; correct it, or unset it"
@@ -117,7 +117,7 @@ def test_a_spark_home_of_another_version(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_the_jars_of_connectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spark = doctor._spark() or missing("needs an installed PySpark")  # noqa: SLF001
+    spark = doctor._version("pyspark") or missing("needs an installed PySpark")  # noqa: SLF001
     assert lines(doctor.connectors()) == ["ok: Spark fetches their packages (SPARKSTREAM_JARS is not set)"]
     jars = tmp_path / "jars"
     monkeypatch.setenv("SPARKSTREAM_JARS", str(jars))

@@ -99,7 +99,7 @@ def test_a_folder_is_made_whole_or_not_at_all(here: Path, monkeypatch: pytest.Mo
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(projects, "_write", full)  # a full disk, at the first file
+    monkeypatch.setattr(Path, "write_text", full)  # a full disk, at the first file
     with pytest.raises(InvalidInputError, match=r"cannot make x \(No space left on device\); go to a folder"):
         projects.make("x")
     assert list(here.iterdir()) == []

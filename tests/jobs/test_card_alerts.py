@@ -14,7 +14,7 @@ from conftest import ON_4_0
 from pyspark.sql import functions as F
 
 from sparkstream_kit import feeds
-from sparkstream_kit.cli.app import main
+from sparkstream_kit.cli import main
 from sparkstream_kit.testing import assert_stream_equals_batch
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import log_errors
 import pytest
 from pyspark.sql import functions as F
+from support.sink_streams import forget_commit
 
 from sparkstream_kit import feeds, windows
 from sparkstream_kit.testing import assert_stream_equals_batch
@@ -62,11 +63,8 @@ def test_the_report_is_the_truth_and_bad_lines_are_aside_over_a_restart_and_a_ki
     lines, out = [feeds.log_line(row) for row in given.arriving], tmp_path / "out"
     land(lines, folder, files=2)
     in_this_session(folder, out, *FLAGS)
-    for query in ("bad", "errors"):  # as if the driver had been killed between the sink and the commit
-        commits = out / "_checkpoint" / query / "commits"
-        last = max(int(path.name) for path in commits.glob("[0-9]*"))
-        for name in (str(last), f".{last}.crc"):
-            (commits / name).unlink()
+    for query in ("bad", "errors"):
+        forget_commit(out / "_checkpoint" / query)
     land(lines, folder, skip=2)
     in_this_session(folder, out, *FLAGS, "--drain")
 

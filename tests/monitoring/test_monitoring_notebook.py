@@ -22,6 +22,7 @@ from sparkstream_kit.monitoring._results import Result, Results
 from sparkstream_kit.monitoring.board import Board
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from pyspark.sql import SparkSession
@@ -30,14 +31,15 @@ LINES = (ROOT / "tests" / "recorded" / "progress.jsonl").read_text("utf-8").spli
 EVIL = "<script>alert('1')</script>"
 
 
-def test_every_value_is_escaped() -> None:
+def test_every_value_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
     board = Board()
     for line in LINES:
         board.add(StreamingQueryProgress.fromJson(json.loads(line) | {"name": EVIL}))
     rows = [(EVIL, "1"), (None, "-3"), ("a", None), ("b", "NaN")]
-    results = [Result(1, EVIL, (EVIL, "n"), (False, True), rows), Result(1, EVIL, problem=EVIL), None]
-    made = notebook._Shown(list(zip(board.pictures(), results, strict=True)), datetime.now(UTC))  # noqa: SLF001
-    bundle = made._repr_mimebundle_()
+    found = iter([Result(EVIL, (EVIL, "n"), (False, True), rows), Result(EVIL, problem=EVIL), None])
+    results = Results({})
+    monkeypatch.setattr(results, "of", lambda *_, **__: next(found))
+    bundle = notebook._bundle(board, results)  # noqa: SLF001
     assert "<script" not in bundle["text/html"]
     assert bundle["text/html"].count("&lt;script&gt;") == 7
     assert bundle["text/html"].count("<rect") == 1, "a bar for what is above 0"
@@ -50,7 +52,7 @@ def test_what_a_query_has_is_shown_and_nothing_else() -> None:
     for line in LINES:
         board.add(StreamingQueryProgress.fromJson(json.loads(line)))
     for each in board.pictures():
-        html = notebook._Shown([(each, None)], datetime.now(UTC))._repr_mimebundle_()["text/html"]  # noqa: SLF001
+        html = notebook._query_html(each, None, datetime.now(UTC))  # noqa: SLF001
         assert ("rows in state" in html) == (each.batches[-1].state_rows is not None)
         assert ("watermark (UTC)" in html) == each.batches[-1].has_watermark
         assert ("late, dropped" in html) == (each.summary.late_rows is not None)
@@ -63,18 +65,35 @@ def _escaped(text: str) -> str:
 
 def test_an_error_in_the_picture_is_said_once_and_ends_it_alone(caplog: pytest.LogCaptureFixture) -> None:
     class Handle:
-        def update(self, _: object) -> None:
+        def update(self, _: object, **__: object) -> None:
             raise RuntimeError("no kernel")
 
-    cell = notebook._Cell(Board(), Results({}))  # noqa: SLF001
     with (
         caplog.at_level(logging.WARNING),
-        _drawing.drawing(lambda over: notebook._update(cell, Handle(), over)),  # noqa: SLF001
+        _drawing.drawing(lambda over: notebook._update(Board(), Results({}), Handle(), over)),  # noqa: SLF001
     ):
         pass
     assert [record.message for record in caplog.records] == [
         "the run goes on without its picture: RuntimeError: no kernel"
     ]
+
+
+def test_the_silence_of_a_query_is_told_while_it_lasts(
+    monkeypatch: pytest.MonkeyPatch, until: Callable[[Callable[[], object]], None]
+) -> None:
+    told: list[str] = []
+
+    class Handle:
+        def update(self, bundle: dict[str, str], **_: object) -> None:
+            told.append(bundle["text/plain"])
+
+    monkeypatch.setattr(notebook, "_BEAT", 0.02)
+    monkeypatch.setattr(notebook, "_EVERY", 0.02)
+    board = Board()
+    board.add(StreamingQueryProgress.fromJson(json.loads(LINES[0])))
+    with _drawing.drawing(lambda over: notebook._update(board, Results({}), Handle(), over)):  # noqa: SLF001
+        until(lambda: len(told) > 3)
+    assert all("no batch for " in text for text in told)
 
 
 def test_live_starts_a_query_for_an_aggregation_and_returns_its_rows(

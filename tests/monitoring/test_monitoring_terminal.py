@@ -133,14 +133,14 @@ def test_where_there_is_no_terminal_each_query_has_a_line_when_something_has_cha
 def test_a_log_is_not_flooded(monkeypatch: pytest.MonkeyPatch) -> None:
     board, out, over = Board(), io.StringIO(), threading.Event()
 
-    def changes(*_: object) -> Any:
+    def changes(*_: object, **__: object) -> Any:
         for line in LINES:  # within a second
             board.add(StreamingQueryProgress.fromJson(json.loads(line)))
-            yield board.pictures()
+            yield
         over.set()
-        yield board.pictures()
+        yield
 
-    monkeypatch.setattr(face, "_changes", changes)
+    monkeypatch.setattr(face, "moments", changes)
     face._write(board, out, over)  # noqa: SLF001
     numbers = [line for line in out.getvalue().splitlines() if ": batch " in line]
     assert len(LINES) > 70

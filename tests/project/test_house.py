@@ -25,7 +25,7 @@ DOORS = {
     ("sparkstream_kit.sources", "connectors"),
 }
 # `core` and `all` are what there is today: to go beyond them is a decision, said in docs/architecture.md.
-MOST_LINES = {"module": 250, "function": 50, "job": 80, "core": 10_850, "all": 19_500}
+MOST_LINES = {"module": 250, "function": 50, "job": 80, "core": 10_550, "all": 18_900}
 
 
 def name_of(path: Path) -> str:

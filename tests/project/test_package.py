@@ -18,11 +18,11 @@ MODULES = {
 PUBLIC = {name: path for name, path in MODULES.items() if "._" not in name.removesuffix(".__init__")}
 # The libraries of the extras, and the one module that may ask for each.
 EXTRAS = {
-    "sparkstream_kit.cli.app": {"typer", "rich", "click"},
-    "sparkstream_kit.cli.common": {"typer"},
+    "sparkstream_kit.cli.__init__": {"typer"},
+    "sparkstream_kit.cli.app": {"typer"},
     "sparkstream_kit.cli.feeding": {"typer"},
-    "sparkstream_kit.cli.posting": {"typer"},
-    "sparkstream_kit.cli.streaming": {"typer"},
+    "sparkstream_kit.cli.flags": {"typer"},
+    "sparkstream_kit.cli.generating": {"typer"},
     "sparkstream_kit.cli.watching": {"typer"},
     "sparkstream_kit.connectors.arrow": {"pyarrow"},
     "sparkstream_kit.connectors.delta.rust": {"deltalake", "pyarrow"},

@@ -10,12 +10,13 @@ import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import typer
 from conftest import ROOT, command, environment
 from support import postgresql
 
 from sparkstream_kit import feeds, get_session, schemas, sinks, sources, start
 from sparkstream_kit.cli import main
-from sparkstream_kit.cli.app import _app
+from sparkstream_kit.cli.app import app
 from sparkstream_kit.errors import InvalidInputError, KitError, without_secrets
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def _commands(group: Any, *path: str) -> Iterator[tuple[list[str], Any]]:
         yield from _commands(inner, *path, name)
 
 
-@pytest.mark.parametrize(("path", "inner"), list(_commands(_app())), ids=str)
+@pytest.mark.parametrize(("path", "inner"), list(_commands(typer.main.get_command(app))), ids=str)
 def test_no_argument_of_a_command_is_repeated_with_its_password(
     path: list[str],
     inner: Any,

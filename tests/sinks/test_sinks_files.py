@@ -227,14 +227,15 @@ def test_compact_entries_count_too() -> None:
 
 
 def test_files_in_a_folder_that_looks_like_a_pattern_are_seen(spark: SparkSession, tmp_path: Path) -> None:
-    def seen() -> list[str]:
-        found = files.through_spark(spark, f"{tmp_path}/out[1]", below=True)
-        return [] if found is None else found.inputFiles()
-
-    (tmp_path / "out[1]").mkdir()
-    assert not seen()
-    (tmp_path / "out[1]" / "somebody's.csv").write_text("a\n")
-    assert len(seen()) == 1
+    folder = tmp_path / "out[1]" / "below"
+    folder.mkdir(parents=True)
+    assert files.through_spark(spark, f"{tmp_path}/out[2]", below=True) is None
+    empty = files.through_spark(spark, f"{tmp_path}/out[1]", below=True)
+    (folder / "somebody's.csv").write_text("a\n")
+    full = files.through_spark(spark, f"{tmp_path}/out[1]", below=True)
+    assert empty is not None
+    assert full is not None
+    assert (len(empty.inputFiles()), len(full.inputFiles())) == (0, 1)
 
 
 @pytest.mark.classic_only("a master is pretended in this process")

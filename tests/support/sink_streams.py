@@ -29,7 +29,9 @@ def finish(frame: DataFrame, sink: sinks.Sink, checkpoint: Path | None, mode: st
     run(start(frame, sink, name="q", mode=mode, checkpoint=checkpoint, availableNow=True))
 
 
-def forget_commit(checkpoint: Path, batch_id: int) -> None:
+def forget_commit(checkpoint: Path, batch_id: int | None = None) -> None:
     """Make Spark believe that it was killed between the sink and the commit of its last batch."""
-    for name in (f"{batch_id}", f".{batch_id}.crc"):
-        (checkpoint / "commits" / name).unlink()
+    commits = checkpoint / "commits"
+    last = max(int(path.name) for path in commits.glob("[0-9]*")) if batch_id is None else batch_id
+    for name in (f"{last}", f".{last}.crc"):
+        (commits / name).unlink()
