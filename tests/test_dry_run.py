@@ -90,7 +90,7 @@ def targets(folder: Path) -> dict[str, Sink]:
     return {
         "batch_files": sinks.batch_files(folder / "new/rows"),
         "delta": sinks.delta(folder / "table", writer="delta-rs", how="replace"),
-        "latest": sinks.latest("shown"),
+        "latest": sinks.latest("only_planned"),
         "sql_table": sinks.sql_table(f"sqlite:///{folder}/t.db", "rows", how="replace"),
     }
 
@@ -102,7 +102,7 @@ def test_a_sink_makes_nothing(kind: str, lines: DataFrame, tmp_path: Path) -> No
     how: Any = {"name": "counts", "mode": "complete"}
     start(counts, sink, checkpoint=tmp_path / "a/b/ckpt", dry_run=True, **how)
     assert tree(tmp_path) == before
-    assert not lines.sparkSession.catalog.tableExists("shown")
+    assert not lines.sparkSession.catalog.tableExists("only_planned")
 
 
 def test_a_database_with_tables_stays_as_it_is(lines: DataFrame, tmp_path: Path) -> None:
