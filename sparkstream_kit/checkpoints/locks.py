@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -48,9 +49,13 @@ class Lock:
         self._query = query
 
         def wait() -> None:
-            # The query's error is its own; a JVM that has gone took the lock with it.
-            with suppress(Exception):
-                query.awaitTermination()
+            while True:
+                # The query's error is its own; a JVM that has gone took the lock with it.
+                with suppress(Exception):
+                    query.awaitTermination()
+                if not is_active(query):
+                    break
+                time.sleep(1)  # on Spark Connect the call can fail although the query runs on
             self.release()
 
         _waiting.in_thread("unlock", wait)

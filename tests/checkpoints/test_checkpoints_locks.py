@@ -56,9 +56,28 @@ def test_a_stopped_query_starts_again_at_once(
 ) -> None:
     for _again in range(3):
         query = begin(spark, tmp_path)
-        assert not is_free(tmp_path)
+        assert not is_free(tmp_path), (query.isActive, query.exception())
         query.stop()
     until(lambda: is_free(tmp_path))
+
+
+def test_a_wait_that_fails_does_not_unlock_a_query_that_runs(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until: Callable[..., None]
+) -> None:
+    failures = []
+
+    def fail(query: StreamingQuery) -> None:
+        failures.append(query.name)
+        raise ConnectionError("the server does not answer")
+
+    query = begin(spark, tmp_path / "any")
+    monkeypatch.setattr(type(query), "awaitTermination", fail)
+    other = begin(spark, tmp_path / "ckpt", "other")
+    until(lambda: len(failures) > 1)
+    assert not is_free(tmp_path / "ckpt")
+    other.stop()
+    query.stop()
+    until(lambda: is_free(tmp_path / "ckpt"))
 
 
 def test_a_restart_does_not_wait_for_the_thread_that_unlocks(
