@@ -1,4 +1,4 @@
-"""Draw the map of the package's rooms in docs/architecture.md from the imports in the code.
+"""Draw the map of the rooms in docs/architecture.md from the code: what each is, and what it imports.
 
 Run: python scripts/architecture.py [--check]    # --check: exit code 1 if the page is not up to date
 """
@@ -36,6 +36,17 @@ def _imported(node: ast.AST, package: Path) -> set[str]:
     return found.union(*(_imported(child, package) for child in ast.iter_child_nodes(node)))
 
 
+def purposes(package: Path) -> list[tuple[str, str]]:
+    """Return for each room the first line of its docstring."""
+    found = []
+    for path in sorted([*package.glob("*.py"), *package.glob("*/__init__.py")]):
+        room = path.relative_to(package).parts[0].removesuffix(".py")
+        text = ast.get_docstring(ast.parse(path.read_text("utf-8")))
+        if text and not room.startswith("__"):
+            found.append((room, text.splitlines()[0]))
+    return sorted(found, key=lambda each: (each[0].startswith("_"), each[0]))
+
+
 def shortest(graph: dict[str, set[str]]) -> list[tuple[str, str]]:
     """Return the arrows without those that a longer way says already."""
 
@@ -57,7 +68,10 @@ def shortest(graph: dict[str, set[str]]) -> list[tuple[str, str]]:
 def page() -> str:
     """Return the page's text with the map as the code has it now."""
     arrows = [f"    {here} --> {there}" for here, there in shortest(rooms(ROOT / "sparkstream_kit"))]
-    drawn = "\n".join(["```mermaid", "flowchart TD", *arrows, "```"])
+    table = [f"| `{room}` | {purpose} |" for room, purpose in purposes(ROOT / "sparkstream_kit")]
+    drawn = "\n".join(
+        ["| room | what it is |", "| --- | --- |", *table, "", "```mermaid", "flowchart TD", *arrows, "```"]
+    )
     before, _, rest = PAGE.read_text("utf-8").partition(_BEGIN)
     return f"{before}{_BEGIN}\n{drawn}\n{_END}{rest.partition(_END)[2]}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import logging
 import re
 import shutil
@@ -13,7 +14,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import environment
+from conftest import ROOT, environment
 
 from sparkstream_kit import _flag_values, jobflags
 from sparkstream_kit.errors import InputUnavailable, InvalidInputError, MissingExtraError, QueryFailed
@@ -215,6 +216,27 @@ def test_flags_become_keywords_of_start_and_run() -> None:
     assert jobflags.for_run(parse("/", "--ui"))["ui"] == 0
     for given in (["--ui-port", "8080"], ["--ui", "--ui-port", "8080"]):
         assert jobflags.for_run(parse("/", *given))["ui"] == 8080
+
+
+GROUPS = [getattr(jobflags, name) for name in jobflags.__all__ if name.isupper()]
+USES = "".join(path.read_text("utf-8") for path in (ROOT / "jobs").glob("*.py")) + "".join(
+    inspect.getsource(function)
+    for function in (
+        jobflags.lines,
+        jobflags.outputs,
+        jobflags.for_session,
+        jobflags.for_start,
+        jobflags.for_run,
+    )
+)
+
+
+@pytest.mark.parametrize("flag", sorted({flag for group in GROUPS for flag in group}))
+def test_a_shared_flag_does_something(flag: str) -> None:
+    name = flag.removeprefix("--").replace("-", "_").lower()
+    assert re.search(rf"\b{name}\b", USES), (
+        f"{flag} is read and not used: use it in `lines`, `outputs`, `for_session`, `for_start` or `for_run`"
+    )
 
 
 def test_output_flags_become_sinks(tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ DOORS = {
     ("sparkstream_kit.sinks", "connectors"),
     ("sparkstream_kit.sources", "connectors"),
 }
-# `core` and `all` are what there is today: to go beyond them is a decision, said in docs/architecture.md.
-MOST_LINES = {"module": 250, "function": 50, "job": 80, "core": 10_550, "all": 18_900}
+# `core` and `all` are a little above what there is today: to go beyond them is a decision.
+MOST_LINES = {"module": 250, "function": 50, "job": 80, "core": 10_600, "all": 19_000}
 
 
 def name_of(path: Path) -> str:
@@ -117,15 +117,22 @@ def test_modules_and_functions_are_short(name: str) -> None:
     functions = [
         node for node in ast.walk(TREES[name]) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     ]
-    assert code_lines(PATHS[name], TREES[name]) <= MOST_LINES["module"]
-    for function in functions:
-        assert code_lines(PATHS[name], function) <= MOST_LINES["function"], function.name
+    for node in (TREES[name], *functions):
+        what, kind = (name, "module") if isinstance(node, ast.Module) else (node.name, "function")
+        lines = code_lines(PATHS[name], node)
+        assert lines <= MOST_LINES[kind], (
+            f"{what} has {lines} lines of code, and a {kind} at most {MOST_LINES[kind]}: split it"
+        )
 
 
 def test_the_house_does_not_grow_by_accident() -> None:
     lines = {name: code_lines(PATHS[name], tree) for name, tree in TREES.items()}
-    assert sum(lines.values()) <= MOST_LINES["all"]
-    assert sum(count for name, count in lines.items() if room(name) not in EXTRAS) <= MOST_LINES["core"]
+    core = sum(count for name, count in lines.items() if room(name) not in EXTRAS)
+    for what, count in (("core", core), ("all", sum(lines.values()))):
+        assert count <= MOST_LINES[what], (
+            f"{what}: {count} lines of code, {MOST_LINES[what]} are allowed; delete some, or raise that "
+            "number here and in docs/architecture.md, and say why in the commit"
+        )
 
 
 def test_a_job_is_short_enough_to_be_read_from_top_to_bottom() -> None:

@@ -101,6 +101,13 @@ def test_all_is_sorted_and_complete(name: str) -> None:
     assert left == [], "enter them in __all__, or begin their names with an underscore"
 
 
+@pytest.mark.parametrize("folder", sorted(path.parent for path in PACKAGE.glob("*/__init__.py")), ids=str)
+def test_no_module_hides_a_name_of_its_room(folder: Path) -> None:
+    names = exported(ast.parse((folder / "__init__.py").read_text("utf-8"))) or []
+    modules = {path.stem for path in folder.iterdir()}
+    assert modules & {*names} == set(), "once such a module is imported, it is what the room's name means"
+
+
 @pytest.mark.parametrize("name", sorted(PUBLIC))
 def test_what_is_public_has_a_docstring(name: str) -> None:
     module = tree(name)
@@ -116,7 +123,8 @@ def test_what_is_public_has_a_docstring(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_the_core_needs_pyspark_and_the_standard_library_alone(name: str) -> None:
-    assert imported(tree(name)) - CORE <= EXTRAS.get(name, set())
+    more = imported(tree(name)) - CORE - EXTRAS.get(name, set())
+    assert more == set(), "a library of an extra: import it in one module, and enter both in EXTRAS here"
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,8 @@ def make(kind: str, url: str, folder: str) -> tuple[str, Sink]:
         "sql_table-upsert": lambda: ("update", sinks.sql_table(url, "t", how="upsert", keys=["k"])),
         "table": lambda: ("append", sinks.table("t", path=f"{folder}/out")),
     }
+    if kind not in made:
+        sys.exit(f"no sink to soak is named {kind}: enter it in `make` of {__file__}")
     return made[kind]()
 
 
