@@ -1,4 +1,4 @@
-"""Things that make input: a line server, a file dripper, a replay, and seeded generators with known truth.
+"""Extra: input for streams: a line server, a file dripper, a replay, seeded generators with known truth.
 
 The makers of lines, rows and files check their arguments when they are called; what they return can be read
 from its start any number of times. A seed gives the same data on every Python (a test holds the digests).

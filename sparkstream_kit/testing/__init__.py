@@ -1,4 +1,4 @@
-"""Test any streaming transform: rows in, batches out, restarts, replays, and equality with a batch run.
+"""Extra: tests of any streaming transform: rows in, batches out, restarts, replays, stream = batch.
 
 With the package installed pytest has two fixtures, `spark` and `stream`; outside pytest `streams(spark)`
 gives the same:
