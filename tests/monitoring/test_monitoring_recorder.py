@@ -190,6 +190,7 @@ def test_a_run_that_has_ended_is_printed_once(tmp_path: Path, capsys: pytest.Cap
             "{}: line 2 is no progress that can be read; give a file that --record has written",
         ),
     ],
+    ids=["missing", "empty", "csv", "no head", "another version", "no progress"],
 )
 def test_what_is_no_recording_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None, message: str
