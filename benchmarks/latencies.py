@@ -25,7 +25,7 @@ __all__ = ["batch", "listener", "monitoring", "overhead", "start", "suite", "wai
 TOTALS = ROOT / "jobs" / "sales_totals.py"
 ROWS = 1_000_000
 LOCAL, TEST = "hand-tuned, settings of local", "hand-tuned, settings of test"
-SAME = "kit, without its check of each line"
+SAME = "kit, lines unchecked"
 
 
 def start(scale: float) -> Iterator[Table]:

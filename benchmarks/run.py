@@ -9,6 +9,7 @@ Run: python benchmarks/run.py [NAME …] [--full]
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import os
 import sys
@@ -48,7 +49,7 @@ def run(name: str, *, scale: float, runs: int | None, engines: bool) -> dict[str
     size += f" --runs {runs}" if runs and scale >= 1 else ""
     return {
         "name": name,
-        "about": (BENCHMARKS[name].__doc__ or "").strip(),
+        "about": inspect.getdoc(BENCHMARKS[name]),
         "command": f"python benchmarks/run.py {name}{size}",
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "machine": report.machine(),
