@@ -675,6 +675,11 @@ def test_a_database_that_is_damaged_is_one_line(server: PostsServer, tmp_path: P
     (tmp_path / "_feed.db").unlink()
     with fed(server.x, tmp_path):
         pass
+    for facts in ("cut o", "[1]"):
+        with closing(sqlite3.connect(tmp_path / "_feed.db")) as database, database:
+            database.execute("REPLACE INTO facts VALUES (1, ?)", (facts,))
+        with pytest.raises(InvalidInputError, match=r"_feed\.db is damaged \(.*\); remove it"):
+            Fed(server.x, tmp_path)
 
 
 # --- as a source

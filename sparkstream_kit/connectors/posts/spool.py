@@ -157,7 +157,9 @@ class Spool:
             self.facts.stamp = max(self.facts.stamp, *(int(each) for each in stamps if each.isdecimal()), 0)
         except BaseException as err:
             database.close()
-            if isinstance(err, sqlite3.OperationalError) or not isinstance(err, sqlite3.DatabaseError):
+            # Facts that are no object of JSON among them.
+            damaged = isinstance(err, AttributeError | ValueError | sqlite3.DatabaseError)
+            if not damaged or isinstance(err, sqlite3.OperationalError):
                 raise
             raise InvalidInputError(
                 f"{path} is damaged ({err}); remove it to go on: a post of before that comes again is then "
