@@ -34,7 +34,7 @@ _FORMATS = ("csv", "json", "orc", "parquet")
 
 app = group("Tools for Spark streams: input, runs, checkpoints, windows, settings, schemas, a warm server.")
 app.add_typer(feed, name="feed")
-_checkpoint = group("Look into a checkpoint, copy it, or go back to an earlier batch.")
+_checkpoint = group("Look into a checkpoint, copy it, or go back in it.")
 app.add_typer(_checkpoint, name="checkpoint")
 _windows = group("Event time, explained.")
 app.add_typer(_windows, name="windows")
@@ -63,7 +63,7 @@ def _new(
         str, flag("JOB", f"The job to begin with: {', '.join(projects.LIKE)}.")
     ] = projects.DEFAULT,
 ) -> None:
-    """Make a folder with a job of your own: a copy of one of the kit's, its test, sample data, a README."""
+    """Make a folder with a job of your own. It copies one of the kit's, its test, sample data, a README."""
     made = projects.make(name, like.removesuffix(".py").replace("-", "_"))
     for file in made.files:
         typer.echo(f"{made.folder}/{file}")
@@ -121,7 +121,7 @@ def _conf(
 def _connectors(
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME…", help="Such as kafka.")] = None,
 ) -> None:
-    """Print the flags by which spark-submit gives Spark some connectors. Without a NAME, list them all.
+    """Print the flags that give spark-submit connectors. Without a NAME, list them all.
 
     spark-submit $(sparkstream connectors kafka) job.py
     """

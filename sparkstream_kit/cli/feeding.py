@@ -134,7 +134,7 @@ def _kinesis(
         str | None, flag("URL", "Address of another service, such as http://localhost:4567.")
     ] = None,
 ) -> None:
-    """Write sales to a Kinesis stream, a CSV line in each record; Ctrl-C ends it.
+    """Write sales to a Kinesis stream. Each record is a CSV line; Ctrl-C ends it.
 
     A sale's product is its partition key. boto3 finds the credentials, as in AWS's own commands.
     """

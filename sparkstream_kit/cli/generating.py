@@ -144,7 +144,7 @@ COMMANDS = {
         "ads.json",
         feeds.ads_rows,
         lambda rows: feeds.ads_truth(rows, within=timedelta(minutes=10)),
-        """Land JSON lines of views of ads and clicks on them, for jobs/ad_join.py.
+        """Land JSON lines of views of ads and clicks. For jobs/ad_join.py.
 
         Three views in ten are clicked, and four in five of these clicks come within 10 minutes, which the
         truth counts: a list of ad, time of the view, and time of the click or null.
@@ -167,7 +167,7 @@ COMMANDS = {
         "messages.json",
         feeds.messages_rows,
         feeds.messages_truth,
-        """Land JSON lines of short texts labelled ham or spam, for jobs/score_posts.py.
+        """Land JSON lines of texts labelled ham or spam. For jobs/score_posts.py.
 
         The truth is the likelier label of each text by the odds that made it, which no model can better.
         """,
