@@ -34,7 +34,7 @@ _FORMATS = ("csv", "json", "orc", "parquet")
 
 app = group("Tools for Spark streams: input, runs, checkpoints, windows, settings, schemas, a warm server.")
 app.add_typer(feed, name="feed")
-_checkpoint = group("Look into a checkpoint, copy it, or go back in it.")
+_checkpoint = group("Look into a checkpoint, copy it, or rewind it.")
 app.add_typer(_checkpoint, name="checkpoint")
 _windows = group("Event time, explained.")
 app.add_typer(_windows, name="windows")
