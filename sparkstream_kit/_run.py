@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections import deque
 from contextlib import suppress
@@ -31,6 +32,8 @@ __all__ = ["Run"]
 _log = logging.getLogger(__name__)
 
 # The exit codes of a clean stop that did not succeed; a JVM that Python has started is deaf to SIGINT.
+# Of a process that Spark had started, such as chmod: a signal to the process group reaches it, too.
+_OF_A_SIGNAL = re.compile(r"ExitCodeException exitCode=(130|143)\b|spawn helper: pid: \d+, signal: (2|15)\b")
 _CUT = {"SIGINT": 130, "SIGTERM": 143, "a signal to the JVM": 143}
 _STOP_LIMIT = 5.0  # seconds that Spark may take to stop a query
 _LOOK_AT_FILES = 60.0  # seconds from one look at the input files to the next
@@ -90,8 +93,11 @@ class _Watched:
         if checkpoint and not self.done.batches and (damaged := damage(checkpoint, whole=True)):
             return CheckpointDamaged(name, f"{damaged} (Spark: {cause})", summary)
         lost = topics.what_is_lost(asking.started(self.query).frame, checkpoint, f"{cause}\n{error}")
+        if summary.ended_by in _CUT and _OF_A_SIGNAL.search(cause):
+            cause = (
+                f"{summary.ended_by} ended a process that the batch needed; it runs again at the next start"
+            )
         failed = QueryFailed(name, lost or cause, summary)
-        # The signal may have hit a process that Spark had started for the batch.
         failed.exit_code = _CUT.get(summary.ended_by, failed.exit_code)
         return failed
 

@@ -22,7 +22,7 @@ from pyspark.sql.datasource import DataSource, SimpleDataSourceStreamReader
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 from pyspark.sql.streaming.stateful_processor import StatefulProcessor, StatefulProcessorHandle
 
-from sparkstream_kit import feeds, quarantine, run, schemas, sinks, sources, start
+from sparkstream_kit import _run, feeds, quarantine, run, schemas, sinks, sources, start
 from sparkstream_kit._spark import query as asking
 from sparkstream_kit._spark import sockets
 from sparkstream_kit._waiting import Inbox
@@ -316,6 +316,31 @@ def test_a_query_that_hangs_without_a_function_is_not_put_down_to_one(
     finally:
         (tmp_path / "offsets" / "0").write_text("")
     until(lambda: not query.isActive)
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        "ExitCodeException exitCode=143: ",
+        "java.io.IOException: error=0, Failed to exec spawn helper: pid: 19471, signal: 2",
+    ],
+)
+def test_a_batch_that_a_signal_has_cut_off_is_told_as_that(spark: SparkSession, cause: str) -> None:
+    query = start(endless(spark), sinks.memory("cut_off"))
+    try:
+        watched = _run._Watched(query, None)  # noqa: SLF001
+        told = [
+            watched.failure(RuntimeError(cause), RunSummary(ended_by, 1.0, ()))
+            for ended_by in ("SIGTERM", "failure")
+        ]
+    finally:
+        query.stop()
+    assert str(told[0]) == (
+        "query cut_off failed: SIGTERM ended a process that the batch needed; it runs again at the next start"
+    )
+    assert told[0].exit_code == 143
+    assert cause.strip() in str(told[1])
+    assert told[1].exit_code == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

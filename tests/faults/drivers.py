@@ -21,6 +21,10 @@ SCRIPTS = Path(__file__).parent / "scripts"
 JOBS = Path(__file__).parent.parent.parent / "jobs"
 
 
+class NobodyThereError(AssertionError):
+    """The process to be signalled is not there."""
+
+
 @dataclass(frozen=True)
 class Process:
     """A living process, as /proc shows it."""
@@ -159,7 +163,7 @@ class Driver:
                     return process.pid
             elif whom == "python" and self._script in process.command:
                 return process.pid
-        raise AssertionError(f"no {whom} in {self.living()}")
+        raise NobodyThereError(f"no {whom} in {self.living()}")
 
 
 def _send(number: Signals, processes: list[Process]) -> None:

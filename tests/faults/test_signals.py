@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import random
 import time
+from contextlib import suppress
 from pathlib import Path
 from signal import Signals
 from typing import TYPE_CHECKING
 
 import pytest
-from faults.drivers import JOBS, SCRIPTS, no_stack_trace, until
+from faults.drivers import JOBS, SCRIPTS, NobodyThereError, no_stack_trace, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,7 +102,8 @@ def test_two_signals_at_any_time_are_a_stop_or_a_short_one(
     gap = chance.uniform(0.05, 2)
     driver.signal(first, whom)
     time.sleep(gap)
-    if driver.running:
+    # The first one may have ended it meanwhile; under spark-submit the JVM ends last.
+    with suppress(NobodyThereError, ProcessLookupError):
         driver.signal(second, whom)
     assert driver.ended() in {0, 130, 143}, (first, second, gap, driver.errors)
     if launcher == "spark-submit" and "before it began to run" in driver.errors:
