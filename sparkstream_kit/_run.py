@@ -31,9 +31,9 @@ __all__ = ["Run"]
 
 _log = logging.getLogger(__name__)
 
-# The exit codes of a clean stop that did not succeed; a JVM that Python has started is deaf to SIGINT.
 # Of a process that Spark had started, such as chmod: a signal to the process group reaches it, too.
 _OF_A_SIGNAL = re.compile(r"ExitCodeException exitCode=(130|143)\b|spawn helper: pid: \d+, signal: (2|15)\b")
+# The exit codes of a clean stop that did not succeed; a JVM that Python has started is deaf to SIGINT.
 _CUT = {"SIGINT": 130, "SIGTERM": 143, "a signal to the JVM": 143}
 _STOP_LIMIT = 5.0  # seconds that Spark may take to stop a query
 _LOOK_AT_FILES = 60.0  # seconds from one look at the input files to the next
@@ -54,8 +54,7 @@ class _Watched:
 
     def post_end(self, inbox: _waiting.Inbox) -> None:
         """Wait for the end of the query, and post it."""
-        with suppress(Exception):  # the error is asked of the query itself, in `Run._summarise`
-            self.query.awaitTermination()
+        asking.await_end(self.query)
         inbox.post("ended", self)
 
     def has_rows_on_their_way(self) -> bool:

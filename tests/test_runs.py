@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.streaming.query import StreamingQuery
 
 
 @pytest.fixture
@@ -316,6 +317,16 @@ def test_a_query_that_hangs_without_a_function_is_not_put_down_to_one(
     finally:
         (tmp_path / "offsets" / "0").write_text("")
     until(lambda: not query.isActive)
+
+
+def test_a_wait_that_fails_does_not_end_the_run(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_query: StreamingQuery) -> None:
+        raise ConnectionError("the server does not answer")
+
+    query = start(endless(spark), sinks.memory("waited_for"))
+    monkeypatch.setattr(type(query), "awaitTermination", fail)
+    assert run(query, run_for=3).ended_by == "run_for is over"
+    assert not query.isActive
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -158,8 +159,10 @@ def _ask_for_plan(frame: DataFrame) -> str:
     # takes a new JVM half a second, and it prints.
     plan: Any = frame
     # Spark prints the first 25 columns, if the session that is active in this thread does not say otherwise.
-    spark, all_columns = frame.sparkSession, {"spark.sql.debug.maxToStringFields": "100000"}
-    with in_force(spark, all_columns), in_force(SparkSession.getActiveSession() or spark, all_columns):
+    all_columns = {"spark.sql.debug.maxToStringFields": "100000"}
+    with ExitStack() as stack:
+        for spark in {frame.sparkSession, SparkSession.getActiveSession() or frame.sparkSession}:
+            stack.enter_context(in_force(spark, all_columns))
         if not is_connect(frame.sparkSession):
             return str(plan._jdf.queryExecution().analyzed().toString()).rstrip("\n")
         explained = plan._explain_string(extended=True)

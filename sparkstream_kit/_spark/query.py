@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import threading
+import time
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ProgressTo",
     "Started",
+    "await_end",
     "bring_printed",
     "checkpoint",
     "drain",
@@ -182,6 +184,7 @@ class Started:
     targets: tuple[str, ...] = ()
 
 
+_WAIT_AGAIN = 1.0  # seconds after a wait that has failed
 _listening = threading.Lock()  # one thread at a time changes who listens
 _TABLES = ("memory", "view")  # of `sinks.memory` and `sinks.latest`
 _BEHIND = "avgOffsetsBehindLatest"  # what Spark's Kafka source reports
@@ -203,6 +206,19 @@ def is_active(query: StreamingQuery) -> bool:
     with suppress(Exception):  # its JVM or its session has gone
         return query.isActive
     return False
+
+
+def await_end(query: StreamingQuery) -> None:
+    """Wait until a query runs no more; its error is asked of the query itself.
+
+    On Spark Connect the call that waits can fail although the query runs on.
+    """
+    while True:
+        with suppress(Exception):
+            query.awaitTermination()
+        if not is_active(query):
+            return
+        time.sleep(_WAIT_AGAIN)
 
 
 def forget(query: StreamingQuery) -> None:

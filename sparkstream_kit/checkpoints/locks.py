@@ -12,14 +12,12 @@ from __future__ import annotations
 import json
 import os
 import socket
-import time
-from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from sparkstream_kit import _dry_run, _waiting
 from sparkstream_kit._spark import lockfile
-from sparkstream_kit._spark.query import is_active
+from sparkstream_kit._spark.query import await_end, is_active
 from sparkstream_kit.checkpoints import _held
 from sparkstream_kit.checkpoints.layout import KIT, left_running
 from sparkstream_kit.errors import InvalidInputError
@@ -49,13 +47,7 @@ class Lock:
         self._query = query
 
         def wait() -> None:
-            while True:
-                # The query's error is its own; a JVM that has gone took the lock with it.
-                with suppress(Exception):
-                    query.awaitTermination()
-                if not is_active(query):
-                    break
-                time.sleep(1)  # on Spark Connect the call can fail although the query runs on
+            await_end(query)  # a JVM that has gone took the lock with it
             self.release()
 
         _waiting.in_thread("unlock", wait)

@@ -156,7 +156,7 @@ COMMANDS = {
         "cards.csv",
         feeds.cards_rows,
         feeds.cards_truth,
-        """Land CSV lines of card payments, for jobs/card_alerts.py.
+        """Land CSV lines of card payments. For jobs/card_alerts.py.
 
         The truth is each fraud among them: card, time, what. The job finds the last ones with --drain.
         """,
@@ -177,7 +177,7 @@ COMMANDS = {
         "sensors.json",
         feeds.sensors_rows,
         lambda rows: feeds.sensors_truth(rows, delay=timedelta(minutes=2)),
-        """Land JSON lines of temperatures, for jobs/sensor_alerts.py.
+        """Land JSON lines of temperatures. For jobs/sensor_alerts.py.
 
         The truth is each spike and each silence: device, time, what. It ends two minutes before the last
         reading, where the job's watermark stands.

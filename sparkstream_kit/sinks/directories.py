@@ -114,13 +114,16 @@ def _without_rename(path: str) -> InvalidInputError:
 
 
 def _refuse_another_query(there: Folder, place: str, names: Iterable[str], query: str | None) -> None:
-    owner = (there.read(_MARKER) or "").strip()
-    if owner and owner != query:
-        whose = f"was written by another query ({owner}); start on that query's checkpoint"
-    elif not owner and any(_is_somebodys(there, name) for name in names):
+    text = there.read(_MARKER)
+    owner = None if text is None else text.strip()
+    if owner is None:
+        if not any(_is_somebodys(there, name) for name in names):
+            return
         whose = "has files that no query of the kit has written"
-    else:
+    elif owner == query:
         return
+    else:
+        whose = f"was written by another query ({owner or 'unknown'}); start on that query's checkpoint"
     raise InvalidInputError(f"batch_files: folder {place} {whose}, use another folder, or remove this one")
 
 

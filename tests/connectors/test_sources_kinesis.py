@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
+        ({"stream": "a,b"}, "stream 'a,b' is no name of a stream, which has letters, digits, dots, "),
+        ({"retry_for": -1}, "retry_for is -1; give a number of seconds, 0 or more"),
+        ({"retry_for": float("inf")}, "retry_for is inf; give a number of seconds, 0 or more"),
         ({"starting": "lastest"}, "starting is the string 'lastest'; did you mean latest?"),
         ({"starting": "TRIM_HORIZON"}, "'TRIM_HORIZON'; give earliest, latest or a datetime"),
         ({"starting": 5}, "sources.kinesis(): starting is 5; give earliest, latest or a datetime"),

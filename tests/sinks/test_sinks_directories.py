@@ -104,6 +104,10 @@ def test_a_folder_of_another_query_is_refused(stream: DataFrame, tmp_path: Path)
     without_the_kit = sink(stream.writeStream).option("checkpointLocation", str(tmp_path / "third")).start()
     with pytest.raises(Exception, match="was written by another query"):
         without_the_kit.processAllAvailable()
+    (tmp_path / "emptied").mkdir()
+    (tmp_path / "emptied" / "_sparkstream_query").touch()
+    with pytest.raises(InvalidInputError, match=r"was written by another query \(unknown\)"):
+        finish(stream, sinks.batch_files(tmp_path / "emptied"), tmp_path / "second")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "part-0.json").touch()
     with pytest.raises(InvalidInputError, match="has files that no query of the kit has written"):

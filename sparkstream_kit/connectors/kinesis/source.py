@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import datetime
 from typing import TYPE_CHECKING
 from weakref import WeakSet
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["kinesis"]
 
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _WORDS = ("earliest", "latest")
 _registered: WeakSet[SparkSession] = WeakSet()  # Spark warns of a second time
 
@@ -86,6 +88,13 @@ def kinesis(
         sparkstream_kit.errors.InvalidInputError: sources.kinesis(): spark is None; give a session, ...
     """
     check(kinesis, locals())
+    if not _NAME.fullmatch(stream):
+        raise InvalidInputError(
+            f"stream {stream!r} is no name of a stream, which has letters, digits, dots, underscores and "
+            "dashes"
+        )
+    if not 0 <= retry_for < float("inf"):
+        raise InvalidInputError(f"retry_for is {retry_for}; give a number of seconds, 0 or more")
     _options.check_number("max_records_per_trigger", max_records_per_trigger)
     endpoint = address(endpoint)  # of the environment, too: what a notebook sets there, workers do not see
     options = {
