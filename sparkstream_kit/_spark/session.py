@@ -29,6 +29,7 @@ __all__ = [
     "restart",
     "runs",
     "runs_here",
+    "scratch_folder",
     "server_folder",
     "shares_settings",
     "starts_python_for_batches",
@@ -87,6 +88,13 @@ def other_master(spark: SparkSession) -> str | None:
     """Return the session's master if it has nodes on other machines."""
     master = spark.conf.get("spark.master", None) or "local"
     return None if master.startswith("local") else master  # local-cluster too has all its nodes here
+
+
+def scratch_folder(spark: SparkSession) -> str | None:
+    """Return a folder on this machine that Spark removes when its JVM ends; None where none is known."""
+    if is_connect(spark):  # in a function of a batch, which the server calls
+        return os.environ.get("SPARK_LOCAL_DIRS", "").split(",")[0] or None
+    return str(spark.sparkContext._temp_dir)
 
 
 def outlives_process(spark: SparkSession) -> bool:

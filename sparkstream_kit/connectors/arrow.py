@@ -1,30 +1,92 @@
-"""A batch on its way through the driver: kept by the workers as Arrow, and fetched in parts."""
+"""A batch on its way through the driver: computed once, kept on disk, and read as Arrow in small parts."""
 
 from __future__ import annotations
 
+import tempfile
 import zlib
 from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
+from sparkstream_kit._spark.session import other_master, scratch_folder
 from sparkstream_kit.errors import KitError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from pyspark.sql import DataFrame
+    from pyspark.sql import Column, DataFrame
 
-__all__ = ["kept"]
+__all__ = ["in_blobs", "in_files", "kept"]
 
 _LOST = "a worker lost rows of this batch on their way; start again, and the batch comes once more"
-_PART = 32 * 1024 * 1024  # bytes that the driver's JVM is asked for at a time; it needs a few times as much
+_PART = 32 * 1024 * 1024  # bytes at a time; a JVM that is asked for them needs a few times as much
+_ROWS = 10_000  # at a time, as Spark makes parts of Arrow
+
+# Parquet has all of these as Arrow has them, but for dates and instants, which the session's settings shift.
+_PLAIN = (
+    *(T.BinaryType, T.BooleanType, T.ByteType, T.DateType, T.DecimalType, T.DoubleType, T.FloatType),
+    *(T.IntegerType, T.LongType, T.ShortType, T.StringType, T.TimestampNTZType, T.TimestampType),
+)
+_AS_NUMBERS: dict[type[T.DataType], tuple[Callable[[str], Column], pa.DataType]] = {
+    T.DateType: (F.unix_date, pa.date32()),
+    T.TimestampType: (F.unix_micros, pa.timestamp("us", "UTC")),
+}
 
 
 @contextmanager
 def kept(batch: DataFrame) -> Iterator[Iterator[pa.RecordBatch]]:
-    """Compute all of a batch, kept by the workers in blobs; give its rows in their order.
+    """Compute all of a batch once, and give its rows in their order; memory holds a part of them.
+
+    Where Spark's workers are on this machine, they leave plain columns in files, which are read here: no
+    Python is between, and no second job. Else they keep the rows themselves.
+    """
+    here = other_master(batch.sparkSession) is None
+    way = in_files if here and all(isinstance(kind, _PLAIN) for kind in _kinds(batch)) else in_blobs
+    with way(batch) as parts:
+        yield parts
+
+
+def _kinds(batch: DataFrame) -> list[T.DataType]:
+    return [field.dataType for field in batch.schema]
+
+
+@contextmanager
+def in_files(batch: DataFrame) -> Iterator[Iterator[pa.RecordBatch]]:
+    """Keep a batch in Parquet files of this machine."""
+    frame = batch.toDF(*(f"c{number}" for number in range(len(batch.columns))))  # whatever is in their names
+    columns = [
+        _AS_NUMBERS[type(kind)][0](name).alias(name) if type(kind) in _AS_NUMBERS else F.col(name)
+        for name, kind in zip(frame.columns, _kinds(batch), strict=True)
+    ]
+    folder = scratch_folder(batch.sparkSession)
+    with tempfile.TemporaryDirectory(prefix="batch-", dir=folder, ignore_cleanup_errors=True) as made:
+        writer = frame.select(columns).write.option("compression", "none").option("parquet.block.size", _PART)
+        writer.option("parquet.enable.dictionary", "false").parquet(Path(made, "rows").as_uri())
+        yield _read(Path(made, "rows"), _kinds(batch))
+
+
+def _read(folder: Path, kinds: list[T.DataType]) -> Iterator[pa.RecordBatch]:
+    """Give the rows of the files that a job has written, all of which are there when it has ended."""
+    for path in sorted(folder.glob("part-*"), key=lambda path: int(path.name.split("-")[1])):
+        with pq.ParquetFile(path) as file:
+            groups = [[number] for number in range(file.num_row_groups)]  # all at once would stay in memory
+            for part in chain.from_iterable(file.iter_batches(_ROWS, group) for group in groups):
+                columns = [
+                    column.cast(_AS_NUMBERS[type(kind)][1]) if type(kind) in _AS_NUMBERS else column
+                    for column, kind in zip(part.columns, kinds, strict=True)
+                ]
+                yield pa.RecordBatch.from_arrays(columns, part.schema.names)
+
+
+@contextmanager
+def in_blobs(batch: DataFrame) -> Iterator[Iterator[pa.RecordBatch]]:
+    """Keep a batch with the workers, in blobs of Arrow.
 
     A whole partition could be too much for the driver's JVM, which hangs when it is out of memory: hence
     parts by their size.

@@ -19,14 +19,13 @@ from support.sink_streams import finish, forget_commit, three_batches, totals
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.checkpoints import rewind
-from sparkstream_kit.connectors import arrow
 from sparkstream_kit.connectors.sql import rows
 from sparkstream_kit.connectors.sql import table as sql_tables
 from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, QueryFailed
 from sparkstream_kit.sinks.base import opened
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
@@ -175,22 +174,6 @@ def test_of_two_new_queries_on_one_table_the_later_is_refused(
         two(batch, 0)
     assert sql(url, "SELECT k, n FROM t") == [("a", 1)]
     one(batch, 1)  # and goes on
-
-
-def test_rows_that_spark_had_to_compute_again_are_not_taken_for_the_first_ones(spark: SparkSession) -> None:
-    def now(parts: Iterator[Any]) -> Iterator[Any]:
-        import time
-
-        import pyarrow as pa
-
-        for part in parts:
-            made = pa.array([time.time_ns()] * part.num_rows)
-            yield pa.RecordBatch.from_arrays([made], ["at"])
-
-    with arrow.kept(spark.range(5).mapInArrow(now, "at LONG")) as parts:
-        spark.catalog.clearCache()  # as when a worker goes with what it kept
-        with pytest.raises(KitError, match="a worker lost rows of this batch"):
-            list(parts)
 
 
 def test_a_reader_never_sees_half_a_batch(spark: SparkSession, url: str, tmp_path: Path) -> None:
