@@ -12,6 +12,7 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit.testing import _rows
@@ -30,6 +31,9 @@ __all__ = ["Source", "Streams", "streams"]
 __tracebackhide__ = _rows.fault_of_the_test
 
 _FIRST_TIME = 1_000_000_000  # of the files, in seconds: 2001
+
+# By session and text: only Spark knows the types of columns, and to ask takes as long as half a batch.
+_types: WeakKeyDictionary[SparkSession, dict[str, tuple[StructType, Any]]] = WeakKeyDictionary()
 
 
 @contextmanager
@@ -59,7 +63,6 @@ class Streams:
     def __init__(self, spark: SparkSession, folder: Path) -> None:
         self._spark = spark
         self.folder = folder
-        self._schemas: dict[str, tuple[StructType, Any]] = {}
         self._sources: list[Source] = []
         self._queries: list[Query] = []
         # Files are read in the order of their times, and a time to come would hide the others.
@@ -104,15 +107,16 @@ class Streams:
         return drawn(self._sources, self._queries)
 
     def _types(self, schema: str | StructType) -> tuple[StructType, Any]:
-        """Return the columns' types as Spark's and as Arrow's; only Spark knows, and it takes a while."""
+        """Return the columns' types as Spark's and as Arrow's."""
         key = schema if isinstance(schema, str) else schema.json()
-        if key not in self._schemas:
+        known = _types.setdefault(self._spark, {})
+        if key not in known:
             from sparkstream_kit.schemas import from_ddl
 
             columns = from_ddl(schema) if isinstance(schema, str) else schema
             empty = self._spark.createDataFrame([], columns)
-            self._schemas[key] = (empty.schema, empty.toArrow().schema)
-        return self._schemas[key]
+            known[key] = (empty.schema, empty.toArrow().schema)
+        return known[key]
 
     def _publish(self) -> None:
         """Let queries see what was added."""
