@@ -1,6 +1,6 @@
 """The Yahoo streaming benchmark in plain PySpark tuned by hand: tuned.py json|parquet EVENTS_DIR ADS_FILE.
 
-Its settings are those of a properties file at its launch.
+Its settings are those of a properties file at its launch; a batch takes as many bytes as the kit's.
 """
 
 import json
@@ -16,7 +16,8 @@ kind, folder, ads_file = sys.argv[1:]
 spark = SparkSession.builder.appName("yahoo").getOrCreate()
 print("session is up", flush=True)
 ads = spark.read.schema("ad_id STRING, campaign_id STRING").json(ads_file)
-events = spark.readStream.format(kind).schema(EVENT).load(folder)
+reader = spark.readStream.format(kind).schema(EVENT).option("maxBytesPerTrigger", 256 * 1024**2)
+events = reader.load(folder)
 counts = (
     events.where("event_type = 'view'")
     .withColumn("time", F.timestamp_millis("event_time"))
