@@ -212,8 +212,8 @@ class Run:
         """Warn of what the queries' file sources lose or hide; Spark says nothing of it."""
         self._next_look = time.monotonic() + _LOOK_AT_FILES
         for each in self._queries:
-            checkpoint, last = asking.checkpoint(each.query), each.query.lastProgress
-            if checkpoint is None or last is None:
+            checkpoint = asking.checkpoint(each.query)
+            if checkpoint is None or (last := each.query.lastProgress) is None:
                 continue
             sources = [source.description for source in last.sources]
             for line in losses.findings(checkpoint, sources, each.passed_over):
