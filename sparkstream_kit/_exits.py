@@ -159,6 +159,7 @@ def _run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None
         stop.end(128 + signal.Signals[name] if stop.job.has_run else 0)
         if not stop.job.has_run:
             print(f"{Path(sys.argv[0]).name}: stopped by {name} before it began to run", file=sys.stderr)
+            shutdown.end_start_of_session(stop.code)
 
 
 def _end_with(err: Exception, stop: _Stop) -> None:

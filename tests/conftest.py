@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# What is started in the background (`make ci &`) begins with SIGINT ignored, and all that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Every JVM that a test starts lives for seconds: the quick compiler alone will do.
 os.environ["SPARK_SUBMIT_OPTS"] = f"{read_profile('test')['spark.driver.extraJavaOptions']} {java_options()}"

@@ -103,6 +103,41 @@ def test_a_signal_before_the_run_ends_the_job_at_once(
     until(lambda: not living(process.pid))
 
 
+STARTING = """
+import os, signal, sys, time
+from pyspark import SparkContext
+from sparkstream_kit.jobflags import exit_codes
+
+@exit_codes
+def main(argv=None):
+    SparkContext._ensure_initialized()  # as at the start of a session, before the JVM has one
+    signal.raise_signal(signal.SIGINT)
+
+jvm = os.getppid()
+code = main()
+end = time.monotonic() + 30
+while os.getppid() == jvm and time.monotonic() < end:
+    time.sleep(0.05)
+open(sys.argv[1], "w").write("it waits" if os.getppid() == jvm else "it has ended")
+sys.exit(code)
+"""
+
+
+def test_the_jvm_of_spark_submit_ends_a_start_of_a_session_by_itself(
+    tmp_path: Path, until: Callable[..., None]
+) -> None:
+    # If it waited for Python, it would interrupt what it is at, and could end with an exit code for that.
+    (tmp_path / "job.py").write_text(STARTING)
+    said = tmp_path / "said"
+    done = subprocess.run(
+        ["spark-submit", tmp_path / "job.py", said], check=False, timeout=120, env=environment()
+    )
+    assert done.returncode == 0
+    until(said.exists)
+    until(said.read_text)
+    assert said.read_text() == "it has ended"
+
+
 WATCHED_FUNCTIONS = {"sparkstream_kit._spark.launch": "_launch", "pyspark.sql.session": "__init__"}
 WATCHED = """
 import sys, threading

@@ -7,6 +7,7 @@ only: on Connect the server is not ours to hold.
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import sys
@@ -138,6 +139,24 @@ def jvm_waits_for(inbox: Inbox, limit: float) -> Iterator[None]:
             hook.release()
         else:
             _job.hooks.append(hook)
+
+
+def end_start_of_session(exit_code: int) -> None:
+    """End the JVM of spark-submit if it still starts a session, which nobody wants any more.
+
+    When Python ends, spark-submit interrupts what its JVM is at. Spark's web page takes that for a failure of
+    its own, and ends the JVM with exit code 1.
+    """
+    if "PYSPARK_GATEWAY_PORT" not in os.environ or "pyspark" not in sys.modules:
+        return
+    from py4j.protocol import Py4JError
+    from pyspark import SparkContext
+
+    gateway: Any = SparkContext._gateway
+    if gateway is None or SparkContext._active_spark_context is not None:
+        return
+    with suppress(Py4JError, ConnectionError):  # it ends while it answers
+        gateway.jvm.java.lang.System.exit(exit_code)
 
 
 def jvm_has_ended(err: BaseException) -> bool:
