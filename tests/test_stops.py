@@ -126,15 +126,14 @@ sys.exit(code)
 def test_the_jvm_of_spark_submit_ends_a_start_of_a_session_by_itself(
     tmp_path: Path, until: Callable[..., None]
 ) -> None:
-    # If it waited for Python, it would interrupt what it is at, and could end with an exit code for that.
+    # If it waited for Python, it would interrupt what it is doing, and could end with an exit code for that.
     (tmp_path / "job.py").write_text(STARTING)
     said = tmp_path / "said"
     done = subprocess.run(
         ["spark-submit", tmp_path / "job.py", said], check=False, timeout=120, env=environment()
     )
     assert done.returncode == 0
-    until(said.exists)
-    until(said.read_text)
+    until(lambda: said.exists() and said.read_text())
     assert said.read_text() == "it has ended"
 
 

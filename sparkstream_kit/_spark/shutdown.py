@@ -142,10 +142,10 @@ def jvm_waits_for(inbox: Inbox, limit: float) -> Iterator[None]:
 
 
 def end_start_of_session(exit_code: int) -> None:
-    """End the JVM of spark-submit if it still starts a session, which nobody wants any more.
+    """End the JVM of spark-submit unless a session runs in it; it may still be starting one.
 
-    When Python ends, spark-submit interrupts what its JVM is at. Spark's web page takes that for a failure of
-    its own, and ends the JVM with exit code 1.
+    When Python ends, spark-submit interrupts what its JVM is doing. If that is the start of Spark's web page,
+    Spark ends the JVM with exit code 1.
     """
     if "PYSPARK_GATEWAY_PORT" not in os.environ or "pyspark" not in sys.modules:
         return

@@ -47,33 +47,35 @@ def kept(batch: DataFrame) -> Iterator[Iterator[pa.RecordBatch]]:
     Python is between, and no second job. Else they keep the rows themselves.
     """
     here = other_master(batch.sparkSession) is None
-    way = in_files if here and all(isinstance(kind, _PLAIN) for kind in _kinds(batch)) else in_blobs
-    with way(batch) as parts:
+    plain = all(isinstance(field.dataType, _PLAIN) for field in batch.schema)
+    with (in_files if here and plain else in_blobs)(batch) as parts:
         yield parts
 
 
-def _kinds(batch: DataFrame) -> list[T.DataType]:
-    return [field.dataType for field in batch.schema]
+def _numbered(batch: DataFrame) -> DataFrame:
+    """Name the columns c0, c1 and so on: Spark looks into a name with a dot, and two may be the same."""
+    return batch.toDF(*(f"c{number}" for number in range(len(batch.columns))))
 
 
 @contextmanager
 def in_files(batch: DataFrame) -> Iterator[Iterator[pa.RecordBatch]]:
     """Keep a batch in Parquet files of this machine."""
-    frame = batch.toDF(*(f"c{number}" for number in range(len(batch.columns))))  # whatever is in their names
+    frame, kinds = _numbered(batch), [field.dataType for field in batch.schema]
     columns = [
         _AS_NUMBERS[type(kind)][0](name).alias(name) if type(kind) in _AS_NUMBERS else F.col(name)
-        for name, kind in zip(frame.columns, _kinds(batch), strict=True)
+        for name, kind in zip(frame.columns, kinds, strict=True)
     ]
     folder = scratch_folder(batch.sparkSession)
     with tempfile.TemporaryDirectory(prefix="batch-", dir=folder, ignore_cleanup_errors=True) as made:
         writer = frame.select(columns).write.option("compression", "none").option("parquet.block.size", _PART)
         writer.option("parquet.enable.dictionary", "false").parquet(Path(made, "rows").as_uri())
-        yield _read(Path(made, "rows"), _kinds(batch))
+        yield _read(Path(made, "rows"), kinds)
 
 
 def _read(folder: Path, kinds: list[T.DataType]) -> Iterator[pa.RecordBatch]:
     """Give the rows of the files that a job has written, all of which are there when it has ended."""
-    for path in sorted(folder.glob("part-*"), key=lambda path: int(path.name.split("-")[1])):
+    # part-00003-….parquet; where Spark limits the rows of a file, c000, c001 and so on end the name.
+    for path in sorted(folder.glob("part-*"), key=lambda path: (int(path.name.split("-")[1]), path.name)):
         with pq.ParquetFile(path) as file:
             groups = [[number] for number in range(file.num_row_groups)]  # all at once would stay in memory
             for part in chain.from_iterable(file.iter_batches(_ROWS, group) for group in groups):
@@ -102,9 +104,9 @@ def in_blobs(batch: DataFrame) -> Iterator[Iterator[pa.RecordBatch]]:
                     writer.write_batch(part)
                 yield pa.RecordBatch.from_pydict({"blob": [sink.getvalue().to_pybytes()]})
 
-    # mapInArrow looks columns up by name, where a dot is a field of a struct.
-    frame = batch.toDF(*(f"c{number}" for number in range(len(batch.columns))))
-    blobs = frame.mapInArrow(pack, "blob BINARY").withColumn("number", F.monotonically_increasing_id())
+    blobs = (
+        _numbered(batch).mapInArrow(pack, "blob BINARY").withColumn("number", F.monotonically_increasing_id())
+    )
     blobs = blobs.persist()  # in memory, and on disk what does not fit
     try:
         made = blobs.select("number", F.length("blob"), F.crc32("blob")).collect()

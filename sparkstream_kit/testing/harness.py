@@ -33,7 +33,7 @@ __tracebackhide__ = _rows.fault_of_the_test
 _FIRST_TIME = 1_000_000_000  # of the files, in seconds: 2001
 
 # By session and text: only Spark knows the types of columns, and to ask takes as long as half a batch.
-_types: WeakKeyDictionary[SparkSession, dict[str, tuple[StructType, Any]]] = WeakKeyDictionary()
+_known_types: WeakKeyDictionary[SparkSession, dict[str, tuple[StructType, Any]]] = WeakKeyDictionary()
 
 
 @contextmanager
@@ -109,7 +109,7 @@ class Streams:
     def _types(self, schema: str | StructType) -> tuple[StructType, Any]:
         """Return the columns' types as Spark's and as Arrow's."""
         key = schema if isinstance(schema, str) else schema.json()
-        known = _types.setdefault(self._spark, {})
+        known = _known_types.setdefault(self._spark, {})
         if key not in known:
             from sparkstream_kit.schemas import from_ddl
 

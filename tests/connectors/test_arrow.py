@@ -103,7 +103,8 @@ def test_a_batch_of_many_parts_is_whole_and_in_order(
 ) -> None:
     monkeypatch.setattr(arrow, "_PART", 10_000)
     kept = set(Path(str(scratch_folder(spark))).iterdir())
-    with way(spark.range(0, 250_000, 1, 12)) as parts:
+    limited = {"spark.sql.files.maxRecordsPerFile": "9000"}  # several files a partition
+    with in_force(spark, limited), way(spark.range(0, 250_000, 1, 12)) as parts:
         found = list(parts)
     assert set(Path(str(scratch_folder(spark))).iterdir()) == kept
     assert len(found) > 12

@@ -19,8 +19,9 @@ from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import functions as F
 from support.sink_streams import finish, forget_commit, three_batches, totals
 
-from sparkstream_kit import feeds, sinks, sources
+from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.checkpoints import rewind
+from sparkstream_kit.connectors import arrow
 from sparkstream_kit.connectors.delta import rust, tables
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, QueryFailed
 
@@ -327,6 +328,18 @@ def test_a_query_that_comes_between_is_found(stream: DataFrame, out: Path, tmp_p
     one.own(["one"])
     with pytest.raises(tables.ConflictError):
         two.own(["two"])
+
+
+@pytest.mark.parametrize("way", [arrow.in_files, arrow.in_blobs])
+def test_a_batch_of_many_parts_is_whole(
+    way: Any, spark: SparkSession, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrow, "_PART", 10_000)
+    monkeypatch.setattr(arrow, "kept", way)
+    rate = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 20_000).load()
+    finish_one = start(rate.select("value"), sinks.delta(out), name="q", checkpoint=tmp_path / "c", once=True)
+    run(finish_one)
+    assert rows(out) == [(number,) for number in range(20_000)]
 
 
 def test_a_query_without_start_and_without_checkpoint(stream: DataFrame, out: Path, tmp_path: Path) -> None:

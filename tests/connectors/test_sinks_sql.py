@@ -19,6 +19,7 @@ from support.sink_streams import finish, forget_commit, three_batches, totals
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.checkpoints import rewind
+from sparkstream_kit.connectors import arrow
 from sparkstream_kit.connectors.sql import rows
 from sparkstream_kit.connectors.sql import table as sql_tables
 from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, QueryFailed
@@ -235,7 +236,11 @@ TYPES = {
 }
 
 
-def test_every_type_comes_back_as_it_was(spark: SparkSession, url: str, tmp_path: Path, folder: Path) -> None:
+@pytest.mark.parametrize("way", [arrow.in_files, arrow.in_blobs])
+def test_every_type_comes_back_as_it_was(
+    way: Any, spark: SparkSession, url: str, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrow, "kept", way)
     schema = ", ".join(f"`{name}` {kind}" for name, (kind, _) in TYPES.items())
     values = tuple(value for _, value in TYPES.values())
     spark.createDataFrame([values, (None,) * len(TYPES)], schema).write.parquet(str(folder / "1"))
