@@ -2,6 +2,8 @@
 
 # The environment is entered as a user enters it: its bin first on PATH, and the Java that set-up found.
 ENTER := . .venv/bin/activate &&
+# The package is compiled once, as an installed one is, and not by each of the processes that tests start.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-connect browser screenshots faults soak systems cluster cluster-jobs
