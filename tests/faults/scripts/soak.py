@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
     from sparkstream_kit.sinks import Sink
 
-KEPT = ("sql.ui.retainedExecutions", "ui.retainedJobs", "ui.retainedStages", "ui.retainedTasks")
+KEPT = (
+    *("sql.ui.retainedExecutions", "ui.retainedJobs", "ui.retainedStages", "ui.retainedTasks"),
+    "sql.streaming.numRecentProgressUpdates",
+)
 LOOKS = 5  # one after the other: what a collection finds unused, Spark's cleaner lets go of for the next one
 MOST_LOOKS = 100
 
@@ -99,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from sparkstream_kit import get_session, start
 
-    conf = {f"spark.{name}": "50" for name in KEPT} | {
+    conf = {f"spark.{name}": "20" for name in KEPT} | {
         "spark.master": "local[2]",
         "spark.sql.warehouse.dir": f"{folder}/warehouse",
         # A full collection takes what is only held softly, too.
