@@ -50,6 +50,7 @@ class _Watched:
         self.passed_over: set[str] = set()  # kinds of input files that a warning has named
         # A socket is connected to in the first batch: before that there is no reader to miss.
         self.sockets: list[tuple[str, int]] | None = None
+        self.endless = asking.started(query).endless
         self.ended = False
 
     def post_end(self, inbox: _waiting.Inbox) -> None:
@@ -122,6 +123,7 @@ class Run:
         self._queries = list(self._by_run_id.values())
         self._last_row = self._next_look = inbox.started
         self._warnings: dict[str, str] = {}  # what was found, and the name of the query
+        self._failed: _Watched | None = None  # the query that ended the run
 
     def to_end(self, grace: float) -> RunSummary:
         """Wait, let the batch in flight commit, stop every query, and say what was done."""
@@ -182,9 +184,10 @@ class Run:
             elif kind == "ended":
                 what.ended = True
                 if what.query.exception() is not None:
+                    self._failed = what
                     return "failure"
             self._end_read_sockets()
-        return "end of input"
+        return "query.stop()" if any(each.endless for each in self._queries) else "end of input"
 
     def _over(self, still_open: list[_Watched]) -> tuple[str | None, float | None]:
         """Return why the run is over by its limits, or None and the seconds until `idle` may say so."""
@@ -205,7 +208,7 @@ class Run:
         """End the queries whose sockets have closed: Spark would go on waiting for them."""
         for each in self._queries:
             if each.sockets and not asking.is_being_read(each.query, each.sockets):
-                each.sockets = []
+                each.sockets, each.endless = [], False
                 _waiting.in_thread("last-lines", partial(asking.finish_input, each.query))
 
     def _look_at_files(self) -> None:
@@ -257,14 +260,17 @@ class Run:
                     self._record(progress)
 
     def _summarise(self, ended_by: str) -> RunSummary:
-        """Return the summary, or raise the failure of the first query that failed."""
+        """Return the summary, or raise the failure of the query that ended the run, or else of any other."""
         summary = RunSummary(
             ended_by,
             time.monotonic() - self._inbox.started,
             tuple(each.summary() for each in self._queries),
             tuple(f"query {name}: {line}" for line, name in self._warnings.items()),
         )
-        for each in self._queries:
-            if (error := each.query.exception()) is not None:
-                raise each.failure(error, summary) from error
+        failed = [(each, error) for each in self._queries if (error := each.query.exception()) is not None]
+        failed.sort(key=lambda found: found[0] is not self._failed)
+        for each, error in failed[1:]:
+            _log.error("query %s failed, too: %s", each.name, errors.innermost_cause(error))
+        for each, error in failed:
+            raise each.failure(error, summary) from error
         return summary

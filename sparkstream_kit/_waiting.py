@@ -28,7 +28,7 @@ class Inbox:
     """A queue that threads and signal handlers post to and that one thread reads, until a time at most."""
 
     def __init__(self, *, run_for: float | None = None, stop_file: str | Path | None = None) -> None:
-        if run_for is not None and run_for <= 0:
+        if run_for is not None and not run_for > 0:
             raise InvalidInputError(f"run_for must be a positive number of seconds, not {run_for}")
         self.posts: SimpleQueue[tuple[str, Any]] = SimpleQueue()
         self.started = time.monotonic()
@@ -59,7 +59,7 @@ class Inbox:
     def get(self, timeout: float | None) -> tuple[str, Any]:
         """Return the next post, or `("look", None)` after `timeout` seconds."""
         try:
-            return self.posts.get(timeout=timeout)
+            return self.posts.get(timeout=None if timeout is None else min(timeout, threading.TIMEOUT_MAX))
         except Empty:
             return "look", None
 
@@ -84,10 +84,10 @@ def in_thread(name: str, function: Callable[[], object]) -> threading.Thread:
 class signals_to:  # noqa: N801 - a context manager, used as a function
     """Call `handle` with "SIGINT" or "SIGTERM" when it arrives, and put the former handlers back at the end.
 
-    A second signal goes to `again`, by default to the former handler, so that an impatient Ctrl-C works; but
-    not within a second of the first, also if that came in a block inside this one, as `timeout` and the like
-    signal a process and its group. Outside the main thread, where Python allows no handlers, nothing is
-    changed.
+    A second signal goes to `again`, by default to the former handler, so that an impatient Ctrl-C works. One
+    that comes within a second of the first is left out, as `timeout` and the like signal a process and its
+    group; so it is where the first came in a block inside this one. Outside the main thread, where Python
+    allows no handlers, nothing is changed.
     """
 
     def __init__(self, handle: Callable[[str], object], again: Callable[[str], object] | None = None) -> None:

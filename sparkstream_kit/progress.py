@@ -157,7 +157,8 @@ class RunSummary:
 
     Attributes:
         ended_by: why it ended: "end of input", "run_for is over", "max_batches are through", "N s without a
-            row", "stop file PATH", "the web page", "SIGINT", "SIGTERM", "a signal to the JVM" or "failure".
+            row", "stop file PATH", "the web page", "SIGINT", "SIGTERM", "a signal to the JVM", "query.stop()"
+            (somebody else has stopped them) or "failure".
         seconds: how long it ran.
         queries: one summary a query, in the order given.
         warnings: what its sources lost or hid without an error, one line each (see `checkpoints.losses`).

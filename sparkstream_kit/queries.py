@@ -187,19 +187,21 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False, **gua
             writer = writer.option("checkpointLocation", location.text)
         if trigger:
             writer = writer.trigger(**trigger)
-        query = writer.toTable(sink.to_table) if sink.to_table else begin(writer)
         try:
+            query = writer.toTable(sink.to_table) if sink.to_table else begin(writer)
             guarded.note()
         except BaseException:
-            query.stop()  # before the lock is released
+            asking.stop_unknown(spark, name)  # before the lock is released
             raise
     if guarded.lock is not None:
         guarded.lock.until_end_of(query)
     if views:
         _show(views, spark, name, query)
     interval = to_microseconds("processingTime", trigger.get("processingTime", "0 seconds")) / 1_000_000
+    ends = trigger.keys() & {"availableNow", "once"}
     known = asking.Started(
-        frame, asked.mode, location, asked.drain, write is not None, interval or None, sink.writes_to
+        *(frame, asked.mode, location, asked.drain, write is not None, interval or None, sink.writes_to),
+        endless=not ends,
     )
     asking.note(query, known)
     return query

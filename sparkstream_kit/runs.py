@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -78,6 +78,7 @@ def run(
     Raises:
         QueryFailed: a query failed; the others have been stopped. It carries the summary.
         InputUnavailable: a query's socket could not be connected to.
+        DryRun: a query was started with `dry_run=True`; the others have been stopped.
         CheckpointDamaged: a query could not go on from its checkpoint; the message names the file.
         InvalidInputError: no queries, a time or number that is not positive, or `drain` for a query that
             `start` has not started with a checkpoint, or on a Spark Connect server elsewhere.
@@ -85,33 +86,45 @@ def run(
     if not queries:
         raise InvalidInputError("run() needs at least one query: run(start(frame, sink, name='totals'))")
     try:
-        planned = [query for query in queries if isinstance(query, Planned)]
-        check(run, locals() | ({"queries": ()} if planned else {}))
-        _check_limits(idle, max_batches)
-        inbox = _waiting.Inbox(run_for=run_for, stop_file=stop_file)
-        if planned:
-            passed = "a dry run: all checks have passed, and nothing is started"
-            raise DryRun("\n".join([passed, *map(str, planned)]))
-        drains = [_drain_of(query) for query in queries] if drain else []
-        with _shown(queries, on_batch, inbox, show=show, ui=ui, record=record) as told:
+        with ExitStack() as faces:
+            with _stopped_if_refused(queries):
+                planned = [query for query in queries if isinstance(query, Planned)]
+                check(run, locals() | ({"queries": ()} if planned else {}))
+                _check_limits(idle, max_batches, grace)
+                inbox = _waiting.Inbox(run_for=run_for, stop_file=stop_file)
+                if planned:
+                    passed = "a dry run: all checks have passed, and nothing is started"
+                    raise DryRun("\n".join([passed, *map(str, planned)]))
+                drains = [_drain_of(query) for query in queries] if drain else []
+                shown = _shown(queries, on_batch, inbox, show=show, ui=ui, record=record)
+                told = faces.enter_context(shown)
             summary = Run(queries, inbox, told, idle=idle, max_batches=max_batches).to_end(grace)
             if summary.ended_by != "end of input":
                 return summary
             return _drained(summary, drains, told, grace)
-    except InvalidInputError:
-        for query in queries:
-            if is_a("StreamingQuery", query):  # and not a session, say, which can be stopped too
-                query.stop()
-        raise
     except (Py4JError, OSError) as err:
         if not shutdown.jvm_has_ended(err):
             raise
         raise QueryFailed("run", "Spark's JVM ended before the run did") from err
 
 
-def _check_limits(idle: float | None, max_batches: int | None) -> None:
-    if idle is not None and idle <= 0:
+@contextmanager
+def _stopped_if_refused(queries: tuple[StreamingQuery, ...]) -> Iterator[None]:
+    """Stop the queries if the block fails, so that none runs on with nobody to end it."""
+    try:
+        yield
+    except BaseException:
+        for query in queries:
+            if is_a("StreamingQuery", query):  # and not a session, say, which can be stopped too
+                query.stop()
+        raise
+
+
+def _check_limits(idle: float | None, max_batches: int | None, grace: float) -> None:
+    if idle is not None and not idle > 0:
         raise InvalidInputError(f"idle must be a positive number of seconds, not {idle}")
+    if not grace >= 0:
+        raise InvalidInputError(f"grace must be a number of seconds, not {grace}")
     if max_batches is not None and max_batches < 1:
         raise InvalidInputError(f"max_batches must be a whole number from 1, not {max_batches}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import signal
 import socket
@@ -26,7 +27,8 @@ from sparkstream_kit import _run, feeds, quarantine, run, schemas, sinks, source
 from sparkstream_kit._spark import query as asking
 from sparkstream_kit._spark import sockets
 from sparkstream_kit._waiting import Inbox
-from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed
+from sparkstream_kit.checkpoints.layout import page_file
+from sparkstream_kit.errors import DryRun, InputUnavailable, InvalidInputError, QueryFailed
 from sparkstream_kit.progress import QuerySummary, RunSummary
 
 if TYPE_CHECKING:
@@ -128,6 +130,14 @@ def test_run_for_ends_an_endless_input(spark: SparkSession) -> None:
     assert signal.getsignal(signal.SIGINT) is before
     assert summary.ended_by == "run_for is over"
     assert summary.seconds >= 2
+
+
+def test_a_query_that_somebody_stops_is_not_the_end_of_its_input(spark: SparkSession, tmp_path: Path) -> None:
+    late = endless(spark).withWatermark("timestamp", "1 minute").dropDuplicatesWithinWatermark(["value"])
+    query = start(late, sinks.batch_files(tmp_path / "out"), name="q", checkpoint=tmp_path / "ckpt")
+    assert run(query, on_batch=lambda _: query.stop(), drain=True).ended_by == "query.stop()"
+    again = start(late, sinks.batch_files(tmp_path / "out"), name="q", checkpoint=tmp_path / "ckpt")
+    assert run(again, max_batches=1).ended_by == "max_batches are through"  # it was not drained
 
 
 def test_a_stop_file_ends_the_run(spark: SparkSession, tmp_path: Path) -> None:
@@ -494,6 +504,31 @@ def test_a_failing_query_stops_the_others_and_is_named_with_its_cause(
     assert [query.name for query in caught.value.summary.queries] == ["other", "bad"]  # type: ignore[attr-defined]
 
 
+def test_of_several_failures_the_first_is_told_and_the_others_are_logged(
+    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    failed = tmp_path / "failed"
+
+    def after(_batch: DataFrame, _batch_id: int) -> None:
+        while not failed.exists():
+            time.sleep(0.05)
+        raise ValueError("the second")
+
+    def first(_batch: DataFrame, _batch_id: int) -> None:
+        failed.touch()
+        raise ValueError("the first")
+
+    # The one that ends the run stands last: the other fails while the run is being ended.
+    other = start(endless(spark), sinks.foreach_batch(after), name="other")
+    bad = start(endless(spark), sinks.foreach_batch(first), name="bad")
+    with pytest.raises(QueryFailed) as caught:
+        run(other, bad)
+    told = str(caught.value) + caplog.text
+    assert "query bad failed: ValueError: the first" in told
+    assert "query other failed" in told
+    assert "ValueError: the second" in told
+
+
 def test_a_failing_udf_is_named_by_its_own_error(spark: SparkSession, words: DataFrame) -> None:
     divide = F.udf(lambda word: 1 / (len(word) - 1))
     with pytest.raises(QueryFailed, match="query udf failed: ZeroDivisionError: division by zero"):
@@ -665,11 +700,43 @@ def test_a_query_needs_a_name_a_stream_and_no_namesake(spark: SparkSession, word
 def test_run_refuses_what_cannot_end(spark: SparkSession) -> None:
     with pytest.raises(InvalidInputError, match="at least one query"):
         run()
-    for wrong in ("run_for", "idle"):
-        query = start(endless(spark), sinks.memory("refused"))
-        with pytest.raises(InvalidInputError, match=f"{wrong} must be a positive number of seconds, not -1"):
-            run(query, **{wrong: -1})  # type: ignore[arg-type]
-        assert not query.isActive
+    for wrong in ("run_for", "idle", "grace"):
+        for value in (-1, math.nan):
+            query = start(endless(spark), sinks.memory("refused"))
+            with pytest.raises(
+                InvalidInputError, match=rf"{wrong} must be a .*number of seconds, not {value}"
+            ):
+                run(query, **{wrong: value})  # type: ignore[arg-type]
+            assert not query.isActive
+
+
+@pytest.mark.parametrize("endless_time", [math.inf, 1e10])
+def test_a_time_may_be_without_end(words: DataFrame, endless_time: float) -> None:
+    query = start(words, sinks.memory("for_ever"), mode="complete", availableNow=True)
+    limits = dict.fromkeys(("run_for", "idle", "grace"), endless_time)
+    assert run(query, **limits).ended_by == "end of input"  # type: ignore[arg-type]
+
+
+def test_no_query_runs_on_whatever_run_fails_of(spark: SparkSession, tmp_path: Path) -> None:
+    query = start(
+        endless(spark), sinks.foreach_batch(lambda *_: None), name="shown", checkpoint=tmp_path / "ckpt"
+    )
+    page_file(tmp_path / "ckpt").mkdir()
+    with pytest.raises(IsADirectoryError):
+        run(query, ui=0)
+    assert not query.isActive
+    assert not [thread for thread in threading.enumerate() if thread.name == "sparkstream-page"]
+    planned = start(endless(spark), sinks.memory("planned"), dry_run=True)
+    query = start(endless(spark), sinks.memory("runs"))
+    with pytest.raises(DryRun):
+        run(query, planned)
+    assert not query.isActive
+
+
+def test_a_query_that_spark_begins_and_then_refuses_does_not_run_on(spark: SparkSession) -> None:
+    with pytest.raises(InvalidInputError, match="my table"):
+        start(endless(spark), sinks.memory("my table"))
+    assert not [query for query in spark.streams.active if query.name == "my table"]
 
 
 def test_run_works_outside_the_main_thread(words: DataFrame, until: Callable[..., None]) -> None:

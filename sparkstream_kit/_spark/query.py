@@ -63,6 +63,7 @@ __all__ = [
     "session",
     "started",
     "stop_listening",
+    "stop_unknown",
     "table",
     "times_computed",
     "why_it_runs",
@@ -173,6 +174,7 @@ class Started:
         prints: whether it hands its batches to a function, which may print.
         interval: seconds from one batch to the next that its trigger asks for, if it does.
         targets: what its sink writes to, such as "view totals", as in `Sink.writes_to`.
+        endless: whether it ends only if somebody stops it.
     """
 
     frame: DataFrame | None = None
@@ -182,6 +184,7 @@ class Started:
     prints: bool = False
     interval: float | None = None
     targets: tuple[str, ...] = ()
+    endless: bool = False
 
 
 _WAIT_AGAIN = 1.0  # seconds after a wait that has failed
@@ -194,11 +197,18 @@ _running: dict[str, StreamingQuery] = {}  # by run; whoever asks Spark for its q
 
 def note(query: StreamingQuery, known: Started) -> None:
     """Keep what `start` knows of a query."""
-    for run_id in [run_id for run_id, other in _running.items() if not is_active(other)]:
-        del _running[run_id]
+    for run_id in [run_id for run_id, other in list(_running.items()) if not is_active(other)]:
+        _running.pop(run_id, None)  # another thread may forget one meanwhile
     run_id = str(query.runId)
     _started[run_id], _running[run_id] = known, query
     weakref.finalize(query, _started.pop, run_id, None).atexit = False
+
+
+def stop_unknown(spark: SparkSession, name: str) -> None:
+    """Stop a query that Spark runs although its start has failed, as by a view's name that it cannot read."""
+    for query in spark.streams.active:
+        if query.name == name and str(query.runId) not in _running:
+            query.stop()
 
 
 def is_active(query: StreamingQuery) -> bool:

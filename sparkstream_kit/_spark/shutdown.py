@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sparkstream_kit._waiting import Inbox
 
 _SIGNALLED = 128  # exit codes from here on are those of signals, which the JVM gives by itself
+_FOREVER = 1e9  # seconds, some thirty years: a lock waits no longer than ten times that
 _DYING = 1.0  # seconds that a JVM which no longer answers may take to end
 _PRIORITY = 1000  # Hadoop runs hooks from the highest priority to the lowest; Spark's own are at 30 to 90
 
@@ -61,7 +62,7 @@ class _Hook:
         from pyspark.java_gateway import ensure_callback_server_started
 
         self._inbox = inbox
-        self._limit = limit
+        self._limit = min(limit, _FOREVER)
         self._released = threading.Event()
         self._called = False
         gateway: Any = SparkContext._gateway
@@ -71,7 +72,7 @@ class _Hook:
         # A thread around the proxy: Hadoop compares hooks, which a bare proxy cannot answer.
         self._thread = self._jvm.java.lang.Thread(self)
         seconds = self._jvm.java.util.concurrent.TimeUnit.SECONDS
-        self._manager().addShutdownHook(self._thread, _PRIORITY, int(limit), seconds)
+        self._manager().addShutdownHook(self._thread, _PRIORITY, int(self._limit), seconds)
 
     def _manager(self) -> Any:
         return self._jvm.org.apache.hadoop.util.ShutdownHookManager.get()

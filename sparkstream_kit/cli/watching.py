@@ -7,6 +7,7 @@ import threading
 import time
 from datetime import UTC, datetime
 from http import HTTPStatus
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
@@ -98,7 +99,7 @@ def _watch_page(address: str) -> None:
             raise InvalidInputError(f"{address} is no page of a run; {_PRINTED}")
         with lines, stopped_by_signal(stop.set), terminal.shown(board, sys.stdout):
             # There is a line each two seconds, be it an empty one.
-            recorder.follow((line.decode() for line in lines if not stop.is_set()), board)
+            recorder.follow((line.decode() for line in takewhile(lambda _: not stop.is_set(), lines)), board)
     except (OSError, HTTPException, ValueError) as err:
         if isinstance(err, InvalidInputError):
             raise

@@ -111,6 +111,7 @@ class Board:
             known = asking.started(query)
             summary = QuerySummary(query.name or query.id, query.id, mode=known.mode)
             self.expect(str(query.runId), summary, known.interval)
+            self._queries[str(query.runId)].query = query
 
     def expect(
         self, run_id: str, summary: QuerySummary, interval: float | None, since: datetime | None = None
@@ -166,7 +167,7 @@ class Board:
         """Wait until there is something new, at most so many seconds.
 
         Args:
-            seen: what this function returned last; 0 before.
+            seen: what this function returned last; -1 before.
             limit: seconds.
         """
         with self._changed:
@@ -181,14 +182,16 @@ class Board:
         """
         with self._changed:
             kept = [
-                (run_id, query.summary, tuple(query.batches), query.interval, query.since)
-                for run_id, query in self._queries.items()
+                (run_id, each.query, each.summary, tuple(each.batches), each.interval, each.since)
+                for run_id, each in self._queries.items()
             ]
             ended = self._ended
         moment = now or datetime.now(UTC)
         made = []
-        for run_id, summary, batches, interval, since in kept:
+        for run_id, query, summary, batches, interval, since in kept:
             silent = None if ended else _silent(batches, since, interval, moment)
+            if query is not None and silent and not asking.is_active(query):
+                silent = None  # its input has ended, and not that of the others
             said = [*verdicts(batches, interval=interval), *of_rules(summary.broken)]
             said = sorted([silent, *said] if silent else said, key=lambda each: each.level != "bad")
             made.append(
@@ -208,6 +211,7 @@ class _Query:
         self.summary = summary
         self.interval = interval
         self.since = since
+        self.query: StreamingQuery | None = None  # not of a recording
         self.batches: deque[Batch] = deque(maxlen=SHOWN)
 
     def add(self, progress: StreamingQueryProgress) -> bool:

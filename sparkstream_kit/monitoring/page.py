@@ -68,10 +68,11 @@ def served(
         others = f" (Spark's own page: {spark})" if spark else ""
         sys.stderr.write(f"page of this run: {address}{others}\n")
         how = "the run has ended"
-        files = [layout.page_file(root) for query in queries if (root := _kept(query)) is not None]
-        for file in files:
-            file.write_text(address.partition("#")[0], "utf-8")
+        files: list[Path] = []
         try:
+            for root in filter(None, map(_kept, queries)):
+                layout.page_file(root).write_text(address.partition("#")[0], "utf-8")
+                files.append(layout.page_file(root))
             yield page.add
         except BaseException as err:
             said = err if isinstance(err, KitError) else innermost_cause(err)

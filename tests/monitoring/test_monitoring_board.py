@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 from conftest import ROOT
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 
+from sparkstream_kit import sinks, sources, start
 from sparkstream_kit.monitoring.board import SHOWN, Board
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 LINES = (ROOT / "tests" / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
 
@@ -50,6 +55,16 @@ def test_the_worst_comes_first_and_silence_is_said(board: Board) -> None:
     levels = [each.level for each in board.pictures(last + timedelta(minutes=2))]
     assert levels == sorted(levels, key=["bad", "warn", "ok"].index)
     assert not any(each.active for each in board.pictures())
+
+
+def test_a_query_that_has_ended_is_not_silent(spark: SparkSession) -> None:
+    queries = [start(sources.rate(spark), sinks.memory(name)) for name in ("ended", "goes_on")]
+    board = Board()
+    board.watch(queries)
+    queries[0].stop()
+    later = board.pictures(datetime.now(UTC) + timedelta(minutes=2))
+    queries[1].stop()
+    assert [each.name for each in later if "no batch" in str(each.verdicts)] == ["goes_on"]
 
 
 def test_who_waits_is_told_of_a_batch_once(board: Board) -> None:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -346,6 +347,18 @@ def test_watch_follows_the_page_of_a_run(
     assert "batch 7" in out
     assert ("the page has gone: the job was killed" in err) == killed
     assert page.token not in out + err
+
+
+def test_a_signal_ends_watch(page: Served, tmp_path: Path, until: Callable[..., None]) -> None:
+    page.tell(progress(batchId=7))
+    seen = tmp_path / "seen"
+    with seen.open("w") as out:
+        watching = subprocess.Popen(
+            [sys.executable, "-m", "sparkstream_kit", "watch", page.address], stdout=out
+        )
+    until(lambda: "batch 7" in seen.read_text())
+    watching.send_signal(signal.SIGINT)
+    assert watching.wait(30) == 0
 
 
 def _and_then(follow: Callable[..., None], start: Callable[[], None]) -> Callable[..., None]:
