@@ -232,7 +232,10 @@ def overhead(scale: float) -> Iterator[Table]:
 
 
 def listener(scale: float) -> Iterator[Table]:
-    """What the kit's listener takes a batch, timed in the callback, beside one that does nothing."""
+    """What the kit's listener takes a batch, timed in the callback, beside one that does nothing.
+
+    PySpark brings each value of a progress from the JVM by a call of its own; the kit brings it as one text.
+    """
     del scale
     folder, _ = data.small_sales(60, 12)
     args = (folder, "60")

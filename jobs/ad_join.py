@@ -53,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the rows go to OUT_DIR, and how many they were to standard error."""
     flags = (*jobflags.LINES, *jobflags.FOLDER, "--max-bad", *jobflags.EVENT_TIME, *jobflags.RUN)
     parser = jobflags.parser(__doc__, *flags, max_files_per_trigger=1)
-    parser.add_argument("--within", metavar="TIME", default="10 minutes", help="From a view to its click.")
+    says = "The longest time from a view to its click. Default: %(default)s."
+    parser.add_argument("--within", metavar="DURATION", default="10 minutes", help=says)
     args = parser.parse_args(argv)
 
     from sparkstream_kit import quarantine, run, sinks, spark_session, start

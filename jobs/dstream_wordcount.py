@@ -8,7 +8,6 @@ Run: nc -lk 9999 (or: sparkstream feed lines), then: spark-submit jobs/dstream_w
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparkstream_kit import jobflags
@@ -57,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         dstreams.streaming_context(spark, args.batch_interval) as ssc,
     ):
         words = transform(ssc.socketTextStream(args.host, args.port))
-        kept = Path(args.checkpoint, "counts.jsonl") if args.checkpoint else None
+        kept = f"{args.checkpoint}/counts.jsonl" if args.checkpoint else None
         running = dstreams.running_counts(words, snapshot=kept)
         in_batch = words.reduceByKey(lambda a, b: a + b)
         if args.save_as:

@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the rows go to the database, and how many they were to standard error."""
     flags = (flag for flag in jobflags.RUN if flag not in ("--checkpoint", "--state-store"))
     parser = jobflags.parser(__doc__, *jobflags.INPUT, "--watermark", *flags)
-    says = "The database to add the rows to, as in sales_totals.py; it needs --checkpoint."
+    says = "Add the rows to sqlite:///shop.db, postgresql+psycopg://user@host/name, or the URL in env:NAME."
     parser.add_argument("--database", metavar="URL", type=jobflags.database, required=True, help=says)
     says = "Keep progress in this folder and resume from it."
     parser.add_argument(

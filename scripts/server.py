@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import json
 import signal
 import sys
 import threading
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))  # whose fixtures start the same servers
 
 from systems.conftest import jars
+from systems.daemons import listens
 from systems.kafka import Broker
 from systems.kinesis import REGION, Server
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     Send = Callable[[str, str], object]  # a key and a text
 
 NEXT = """\
-{what}. Each second two sales come into its {where} sales, as JSON.
+{what}. Each second two sales come into its {where} sales, as lines of CSV{more}.
 To read them, type in another terminal:
 
   cd {root}
@@ -37,7 +36,7 @@ To read them, type in another terminal:
   >>> spark = get_session({session})
   >>> lines = {source}
   >>> run(start(lines.select("value"), sinks.console(), name="sales"), run_for=30)
-
+{job}
 Ctrl-C here ends the server, and removes its data.
 """
 
@@ -45,14 +44,27 @@ Ctrl-C here ends the server, and removes its data.
 @contextmanager
 def kafka() -> Iterator[tuple[Send, dict[str, str]]]:
     """Run a Kafka broker; give what sends a sale to it, and what to type to read them."""
-    broker = Broker(jars("kafka"))
+    broker = Broker(jars("kafka"), port=0 if _in_use(9092) else 9092)  # Kafka's own, as the pages have it
     try:
-        broker.topic("sales", 2)
+        for topic in ("sales", "lines"):
+            broker.topic(topic, 2)
+
+        def send(key: str, text: str) -> None:
+            broker.send("sales", [text])
+            broker.send("lines", [key])
+
         yield (
-            lambda _, text: broker.send("sales", [text]),
+            send,
             {
                 "what": f"Kafka runs at {broker.servers}",
                 "where": "topic",
+                "more": ", and their products into its topic lines",
+                "job": f"""
+Or run a job on them:
+
+  python jobs/sales_totals.py --kafka {broker.servers} --topic sales --run-for 30
+  python jobs/kafka_word_count.py --kafka {broker.servers} --topic lines --run-for 30
+""",
                 "exports": f"SPARKSTREAM_JARS={jars('spark')}",
                 "session": '"sales", connectors=["kafka"]',
                 "source": f'sources.kafka(spark, "{broker.servers}", "sales")',
@@ -76,6 +88,8 @@ def kinesis() -> Iterator[tuple[Send, dict[str, str]]]:
             {
                 "what": f"A server of Kinesis's protocol runs at {server.url}",
                 "where": "stream",
+                "more": "",
+                "job": "",
                 "exports": f"{login} AWS_DEFAULT_REGION={REGION} AWS_ENDPOINT_URL={server.url}",
                 "session": '"sales"',
                 "source": 'sources.kinesis(spark, "sales")',
@@ -83,6 +97,13 @@ def kinesis() -> Iterator[tuple[Send, dict[str, str]]]:
         )
     finally:
         server.stop()
+
+
+def _in_use(port: int) -> bool:
+    try:
+        return listens(port)
+    except OSError:
+        return False
 
 
 def main() -> None:
@@ -95,8 +116,7 @@ def main() -> None:
         for row in itertools.cycle(feeds.sales_rows(1000, seed=7)):
             if over.wait(0.5):
                 break
-            now = datetime.now(UTC).isoformat(timespec="milliseconds")
-            send(row[9], json.dumps({"ProductKey": row[9], "SaleAmount": row[5], "sold": now}))
+            send(row[9], feeds.csv_line(row))
 
 
 if __name__ == "__main__":

@@ -39,8 +39,6 @@ def private_folder(path: Path) -> Path:
     if not path.parent.exists() or path.parent.name == _OWN:
         private_folder(path.parent)
     path.mkdir(mode=0o700, exist_ok=True)
-    if path.name == _OWN:  # earlier versions left it to the umask
-        path.chmod(0o700)
     return path
 
 
@@ -64,6 +62,18 @@ def plain(path: str) -> str | None:
     """
     text = re.sub(r"^file:(//)?(?=/)", "", path)
     return None if re.match(r"[a-z][a-z0-9+.-]*:", text, re.IGNORECASE) else text
+
+
+def local(what: str, path: str | os.PathLike[str]) -> Path:
+    """Return the path of a file or folder that only this machine's disks can hold.
+
+    Raises:
+        InvalidInputError: it is on another file system.
+    """
+    text = plain(str(path))
+    if text is None:
+        raise InvalidInputError(f"{what} {path} is not on this machine; give a local path")
+    return Path(text)
 
 
 def escaped(path: str) -> str:

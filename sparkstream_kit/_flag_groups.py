@@ -163,6 +163,12 @@ RUN = {
     ),
     "--idle": _value("SECONDS", seconds, "Stop after this many seconds without a row. Default: never."),
     "--stop-file": _value("PATH", str, "Stop cleanly when a file appears at this path."),
+    "--grace": _value(
+        "SECONDS",
+        seconds,
+        "At a stop, let the batch in flight run for at most this many seconds. Default: %(default)s.",
+        default=30,
+    ),
     "--dry-run": _switch("Check everything, print what would run, and end; nothing is read or written."),
     **SHOW,
 }

@@ -7,15 +7,16 @@ import signal
 import threading
 import time
 from contextlib import contextmanager
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from sparkstream_kit import _files
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
 # How often a stop file is looked for, and a socket's reader: neither can wake the waiting thread.
 LOOK_EVERY = 0.5
@@ -33,7 +34,7 @@ class Inbox:
         self.posts: SimpleQueue[tuple[str, Any]] = SimpleQueue()
         self.started = time.monotonic()
         self._deadline = None if run_for is None else self.started + run_for
-        self._stop_file = None if stop_file is None else Path(stop_file)
+        self._stop_file = None if stop_file is None else _files.local("stop_file", stop_file)
 
     def post(self, kind: str, what: Any = None) -> None:
         """Wake the reader; safe in a signal handler, as SimpleQueue's put is reentrant."""

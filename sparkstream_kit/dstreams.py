@@ -15,7 +15,6 @@ import tempfile
 import warnings
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -40,6 +39,7 @@ from sparkstream_kit.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from pyspark import RDD
     from pyspark.streaming import DStream
@@ -175,10 +175,11 @@ def running_counts(pairs: DStream[tuple[Any, int]], *, snapshot: str | Path | No
         A DStream of (key, count) with all keys in every batch.
 
     Raises:
-        InvalidInputError: the snapshot is damaged or not one of the kit's, or another driver keeps it.
+        InvalidInputError: the snapshot is damaged, not one of the kit's, or not on this machine, or another
+            driver keeps it.
     """
     check(running_counts, locals())
-    kept = None if snapshot is None else Path(snapshot)
+    kept = None if snapshot is None else _files.local("snapshot", snapshot)
     if kept is not None:
         _lock(pairs.context(), kept)
     initial = _read_counts(kept) if kept is not None and kept.exists() else []

@@ -366,7 +366,7 @@ def for_start(args: Namespace) -> dict[str, Any]:
 
 
 def for_run(args: Namespace) -> dict[str, Any]:
-    """Return what `--run-for`, `--idle`, `--stop-file`, `--drain` and `*SHOW` ask for, as keywords of `run`.
+    """Return what the flags that end a run, `--drain` and `*SHOW` ask for, as keywords of `run`.
 
     Example:
         >>> for_run(Namespace(input_dir="in", run_for=60.0, stop_file=None))
@@ -375,7 +375,7 @@ def for_run(args: Namespace) -> dict[str, Any]:
         ({'ui': 0}, {'show': 'terminal', 'ui': 8080})
     """
     given = vars(args)
-    names = ("run_for", "idle", "stop_file", "drain")
+    names = ("run_for", "idle", "stop_file", "grace", "drain")
     keywords: dict[str, Any] = {name: given[name] for name in names if name in given}
     if given.get("record") is not None:
         keywords["record"] = given["record"]

@@ -40,7 +40,9 @@ query = {
     "count": """
         SELECT campaign_id, start_ms, SUM(seen) FROM (
             SELECT ad_id, COUNT(*) AS seen,
-                1000 * TIMESTAMPDIFF(SECOND, TIMESTAMP '1970-01-01 00:00:00', window_start) AS start_ms
+                1000 * CAST(
+                    TIMESTAMPDIFF(SECOND, TIMESTAMP '1970-01-01 00:00:00', window_start) AS BIGINT
+                ) AS start_ms
             FROM TABLE(TUMBLE(TABLE events, DESCRIPTOR(moment), INTERVAL '10' SECOND))
             WHERE event_type = 'view' GROUP BY ad_id, window_start, window_end
         ) AS counted JOIN ads ON counted.ad_id = ads.ad_id

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.feeds.lines import Again, paced
@@ -116,7 +117,7 @@ def drip(
     check(drip, locals())
     if not every >= 0:
         raise InvalidInputError(f"every is {every} seconds; give 0 or more")
-    target, landed = Path(folder), list[Path]()
+    target, landed = _files.local("folder", folder), list[Path]()
     try:
         target.mkdir(parents=True, exist_ok=True)
         stamp = max((entry.stat().st_mtime_ns for entry in target.iterdir() if entry.is_file()), default=0)

@@ -65,7 +65,6 @@ def latest(table: str) -> Sink:
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 text = "".join(line + "\n" for line in lines)
                 _files.replace(kept, [_head(text) + "\n", text])
-                kept.with_suffix(".jsonl").unlink(missing_ok=True)
             if rows is None:  # the very session of the client
                 rows = _parsed(batch.sparkSession, lines, batch.schema)
             rows.createOrReplaceTempView(table)
@@ -102,27 +101,24 @@ def _lines(kept: Path, table: str, columns: list[str]) -> list[str]:
     Raises:
         InvalidInputError: they are not what was kept.
     """
-    former = kept.with_suffix(".jsonl")  # as versions before this one kept them: without a checksum
-    file = kept if kept.exists() or not former.exists() else former
-    if not file.exists():
+    if not kept.exists():
         if numbered(kept.parent.parent / "commits"):
             _log.warning("table %s is empty until the next batch: no rows of it are kept in %s", table, kept)
         return []
     try:
-        text = file.read_bytes().decode()
-        head, _, rows = (_head(text), "", text) if file == former else text.partition("\n")
+        head, _, rows = kept.read_bytes().decode().partition("\n")
         # A line ends at a line feed alone, as a value may hold Unicode's other ends.
         lines = [line for line in rows.split("\n") if line]
-        fitting = all(list(json.loads(line)) == columns for line in (lines if file == former else lines[:1]))
-        if head != _head(rows) or (file == former and not fitting):
+        fitting = all(list(json.loads(line)) == columns for line in lines[:1])
+        if head != _head(rows):
             raise ValueError  # noqa: TRY301 - one message for all that can be wrong
     except (OSError, TypeError, ValueError) as err:
         raise InvalidInputError(
-            f"the kept rows of table {table} are damaged: {file} is not what was written; put it back, or "
+            f"the kept rows of table {table} are damaged: {kept} is not what was written; put it back, or "
             "delete it, and the table is empty until the next batch"
         ) from err
     if not fitting:
-        _log.warning("table %s is empty until the next batch: %s has other columns", table, file)
+        _log.warning("table %s is empty until the next batch: %s has other columns", table, kept)
     return lines if fitting else []
 
 

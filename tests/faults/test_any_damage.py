@@ -6,7 +6,6 @@ commands look at it. SEED=N damages other bytes.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import re
@@ -205,25 +204,3 @@ def test_rows_that_are_shown_again_are_those_that_were_kept(
     assert (
         f"table shown is empty until the next batch: no rows of it are kept in {copy / KEPT}" in caplog.text
     )
-
-
-def test_rows_that_a_version_before_kept_are_shown_or_told(
-    made: tuple[Path, Path], job: Job, tmp_path: Path
-) -> None:
-    copy = shutil.copytree(made[1], tmp_path / "copy")
-    (copy / KEPT).unlink()
-    former = (copy / KEPT).with_suffix(".jsonl")
-    rows = [{"key": "a", "sum(n)": 30}, {"key": "b", "sum(n)": 33}, {"key": "c", "sum(n)": 36}]
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    former.write_text(text)
-    assert job(copy) == (0, READ, "")
-    for wrong in (
-        b'{"a":1}\n',
-        b"[]\n",
-        b"5\n",
-        b"\xff\n",
-        text[:-5].encode(),
-        text.replace("key", "kez").encode(),
-    ):
-        former.write_bytes(wrong)
-        assert told(copy, former.name, job(copy)), wrong

@@ -7,6 +7,8 @@ import os
 import re
 import signal
 import subprocess
+import tomllib
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -33,6 +35,19 @@ def test_ci_runs_the_commands_that_set_up_everything() -> None:
     assert all(re.search(rf"^stage {line}\b", ci, re.MULTILINE) for line in CI)
 
 
+def test_each_extra_stands_in_the_table_of_extras() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    rows = re.findall(r"^\| (`[^|]*) \|", README.partition("| extra | gives |")[2], re.MULTILINE)
+    assert sorted(re.findall(r"`([a-z]+)`", " ".join(rows))) == sorted(extras)
+
+
+def test_each_page_is_linked() -> None:
+    pages = {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} | {
+        path.name for path in ROOT.glob("*.md") if path.name != "README.md"
+    }
+    assert set(re.findall(r"\]\(((?:docs/)?\w+\.md)", README)) == pages
+
+
 @pytest.mark.parametrize("name", [name for name in sinks.__all__ if name != "Sink"])
 def test_each_sink_stands_in_the_table_of_promises_once(name: str) -> None:
     table = README.partition("## What is promised\n")[2].partition("\n**")[0]
@@ -43,8 +58,8 @@ def test_each_sink_stands_in_the_table_of_promises_once(name: str) -> None:
 def test_the_shell_commands_run_one_after_the_other(tmp_path: Path) -> None:
     for name in ("jobs", ".venv"):
         (tmp_path / name).symlink_to(ROOT / name)
-    script = "".join(BLOCKS[1:]).replace("kill", "exit 9")
-    # Not the port that somebody may be using, and the last feeder is endless.
+    # Not the port that somebody may be using.
+    script = "".join(BLOCKS[1:])
     script = re.sub(r"\b9999\b", "19999", script).replace("feed lines", "feed lines --port 19999")
     script = script.replace("sparkstream serve", "sparkstream serve --port 19002")
     with (tmp_path / "out").open("w") as out:
@@ -60,7 +75,8 @@ def test_the_shell_commands_run_one_after_the_other(tmp_path: Path) -> None:
         runs = len(re.findall(r"^(?:spark-submit|python) ", script, re.MULTILINE))
         assert shell.wait(40 * runs) == 0, (tmp_path / "out").read_text()
     finally:
-        os.killpg(shell.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):  # all has ended, as it should
+            os.killpg(shell.pid, signal.SIGTERM)
     printed = (tmp_path / "out").read_text()
     for line in (
         "ProductKey             Orders  TotalSales",
@@ -78,15 +94,16 @@ def test_the_shell_commands_run_one_after_the_other(tmp_path: Path) -> None:
 def test_the_python_examples_run_one_after_the_other(
     spark: SparkSession, stream: Streams, tmp_path: Path
 ) -> None:
-    (tmp_path / "events").mkdir()
-    for hour in (1, 2):
-        lines = [f'{{"time": "2026-01-01T0{hour}:1{n}:00Z", "action": "open"}}\n' for n in range(hour)]
-        (tmp_path / "events" / f"{hour}.json").write_text("".join(lines))
+    (tmp_path / ".venv").symlink_to(ROOT / ".venv")
+    subprocess.run(["bash", "-euc", BLOCKS[1]], cwd=tmp_path, check=True)
     names: dict[str, Any] = {}
     for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
         there = block.replace('"events/"', repr(str(tmp_path / "events")))
         exec(compile(there, "README.md", "exec"), names)  # noqa: S102 - our own README
-    assert [row["count"] for row in spark.table("hourly").orderBy("start").collect()] == [1, 2]
+    actions = [path.read_text() for path in (tmp_path / "events").glob("actions-*.json")]
+    counts = [row["count"] for row in spark.table("hourly").collect()]
+    assert sum(counts) == sum(text.count("\n") for text in actions)
+    assert len(actions) == 6
     tests = [name for name in names if name.startswith("test_")]
     assert len(tests) == 2
     for name in tests:

@@ -1,4 +1,4 @@
-"""A Kafka broker for the tests and for `make kafka`: one Java process, on free ports, in a temporary folder.
+"""A Kafka broker for the tests and for `make kafka`: one Java process, in a temporary folder.
 
 It is broker and controller in one (KRaft), from the jars that `scripts/systems.sh kafka` has fetched.
 """
@@ -126,6 +126,11 @@ class Secure:
 class Broker:
     """A running broker, which can be stopped or killed, and started again on the same data.
 
+    Args:
+        jars: the folder of Kafka's jars.
+        port: where it listens for clients; at any free port for 0.
+        secure: whether it also listens where clients log in, by TLS.
+
     Attributes:
         servers: its address for clients, `127.0.0.1:PORT`.
         secure: what a client needs at `secure_servers`, its other address, where it asks for TLS and a
@@ -136,9 +141,10 @@ class Broker:
     servers: str
     admin: AdminClient
 
-    def __init__(self, jars: Path, *, secure: bool = False) -> None:
+    def __init__(self, jars: Path, *, port: int = 0, secure: bool = False) -> None:
         self._home = Path(tempfile.mkdtemp(prefix="sparkstream-kafka-"))
-        port, controller, other = free_ports(3)
+        free, controller, other = free_ports(3)
+        port = port or free
         self.servers, self.secure_servers = f"127.0.0.1:{port}", f"127.0.0.1:{other}"
         self.secure = Secure(self._home) if secure else None
         more = self.secure.settings(other) if self.secure else {}

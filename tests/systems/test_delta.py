@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -268,10 +269,10 @@ def test_what_is_not_there_is_one_line(spark: SparkSession, tmp_path: Path) -> N
 
 def test_the_page_on_delta_runs_from_top_to_bottom(spark: SparkSession, tmp_path: Path) -> None:
     page = (ROOT / "docs" / "delta.md").read_text("utf-8")
-    (tmp_path / "incoming").mkdir()
-    feeds.drip([("1.csv", "tea,1\nink,2\n"), ("2.csv", "tea,3\n")], tmp_path / "incoming")
+    [files] = re.findall(r"```bash\n(mkdir.*?)```", page, re.DOTALL)
+    subprocess.run(["bash", "-euc", files], cwd=tmp_path, check=True)
     # Spark's own working folder cannot change.
-    page = re.sub(r"\b(incoming|out/|ckpt/)", rf"{tmp_path}/\1", page)
+    page = re.sub(r"\b(out/|ckpt/)", rf"{tmp_path}/\1", page).replace('"shop"', f'"{tmp_path}/shop"')
     names: dict[str, Any] = {}
     for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
         exec(compile(block, "delta.md", "exec"), names)  # noqa: S102 - our own page

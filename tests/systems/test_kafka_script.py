@@ -45,7 +45,15 @@ def test_what_it_prints_to_type_next_reads_the_sales(tmp_path: Path) -> None:
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        assert '{"ProductKey": "' in done.stdout
+        assert re.search(r"\|\d+,\d+/\d+/\d+,", done.stdout)
+        for job in re.findall(r"^  python (jobs/.*)$", printed, re.MULTILINE):
+            command = [sys.executable, *job.replace("--run-for 30", "--available-now").split()]
+            done = subprocess.run(
+                command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False
+            )
+            assert done.returncode == 0, done.stderr
+            assert "0 bad rows" in done.stderr or "bad" not in done.stderr
+            assert "Build" in done.stdout
         broker.send_signal(signal.SIGINT)
         assert broker.wait(60) == 0
     finally:

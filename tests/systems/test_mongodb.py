@@ -433,7 +433,8 @@ PAGE = (ROOT / "docs" / "mongodb.md").read_text("utf-8")
 
 
 def test_the_page_runs_from_top_to_bottom(spark: SparkSession, shop: Shop, url: str, tmp_path: Path) -> None:
-    feeds.drip([("1.csv", "apples,5\npears,2\n"), ("2.csv", "apples,7\n")], tmp_path / "incoming")
+    [files] = re.findall(r"```bash\n(mkdir.*?)```", PAGE, re.DOTALL)
+    subprocess.run(["bash", "-euc", files], cwd=tmp_path, check=True)
     names: dict[str, Any] = {}
     over = threading.Event()
 
@@ -444,7 +445,7 @@ def test_the_page_runs_from_top_to_bottom(spark: SparkSession, shop: Shop, url: 
     with feeds.LineServer(lines) as served:
         for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
             there = block.replace("mongodb://localhost:27017/shop", url).replace("9999", str(served.port))
-            there = there.replace('"incoming"', f'"{tmp_path}/incoming"').replace(
+            there = there.replace('spark, "shop"', f'spark, "{tmp_path}/shop"').replace(
                 "ckpt/", f"{tmp_path}/ckpt/"
             )
             exec(compile(there, "docs/mongodb.md", "exec"), names)  # noqa: S102 - our own page

@@ -1,0 +1,65 @@
+"""Files and folders that only this machine's disks can hold: `file:` is one of them, `hdfs:` is refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sparkstream_kit import dstreams, feeds
+from sparkstream_kit._waiting import Inbox
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pyspark.sql import SparkSession
+
+
+def drip(_spark: SparkSession, folder: str) -> bool:
+    [file] = feeds.drip([("a.csv", "1,2\n")], folder)
+    return file.read_text() == "1,2\n"
+
+
+def stop_file(_spark: SparkSession, path: str) -> bool:
+    return Inbox(stop_file=f"{path}/stop").next(wake_after=0)[0] == "stop"
+
+
+def snapshot(spark: SparkSession, path: str) -> bool:
+    with dstreams.streaming_context(spark, 1) as ssc:
+        pairs = ssc.socketTextStream("localhost", 1).map(lambda line: (line, 1))
+        try:
+            dstreams.running_counts(pairs, snapshot=f"{path}/counts.jsonl")
+        except InvalidInputError as err:
+            if "does not hold counts" in str(err):
+                return True
+            raise
+    return False
+
+
+@pytest.mark.parametrize("used", [drip, snapshot, stop_file])
+@pytest.mark.parametrize("scheme", ["file:", "file://", ""])
+def test_a_local_path_may_have_its_scheme(
+    used: Callable[[SparkSession, str], bool], scheme: str, spark: SparkSession, tmp_path: Path
+) -> None:
+    here = tmp_path / "some [1] folder"
+    here.mkdir()
+    (here / "stop").touch()
+    (here / "counts.jsonl").write_text("5\n")  # not the kit's: seen if it is read
+    assert used(spark, f"{scheme}{here}")
+
+
+@pytest.mark.parametrize("used", [drip, snapshot, stop_file])
+@pytest.mark.parametrize("path", ["hdfs://namenode/in", "s3a://bucket/in"])
+def test_a_path_of_another_file_system_is_refused(
+    used: Callable[[SparkSession, str], bool],
+    path: str,
+    spark: SparkSession,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidInputError, match=f"{path}.* is not on this machine; give a local path"):
+        used(spark, path)
+    assert not list(tmp_path.iterdir())
