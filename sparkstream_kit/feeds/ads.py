@@ -7,6 +7,7 @@ import random
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from sparkstream_kit._arguments import check
 from sparkstream_kit.feeds.lines import Again, count_to
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def ads_rows(count: int | None, *, seed: int) -> Iterable[dict[str, Any]]:
         2024-01-01T00:00:03Z view ad-1-0000000 10.130.152.104
         2024-01-01T00:00:10Z view ad-1-0000001 10.199.149.5
     """
+    check(ads_rows, locals())
     numbers = count_to(count)
 
     def make() -> Iterator[dict[str, Any]]:

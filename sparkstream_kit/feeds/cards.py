@@ -6,6 +6,7 @@ import random
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from sparkstream_kit._arguments import check
 from sparkstream_kit.feeds.lines import Again, count_to
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def cards_rows(count: int | None, *, seed: int) -> Iterable[dict[str, Any]]:
         4000000000000008 2024-06-01T00:00:23Z Web & Co, Ltd 45.50 39.7018
         4000000000000031 2024-06-01T00:00:48Z Cinema 58.22 41.8328
     """
+    check(cards_rows, locals())
     numbers = count_to(count)
 
     def make() -> Iterator[dict[str, Any]]:

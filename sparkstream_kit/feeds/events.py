@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from sparkstream_kit._arguments import check
 from sparkstream_kit.feeds.lines import Again, count_to, zipf
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def events_rows(count: int | None, *, seed: int) -> Iterable[dict[str, str]]:
         1-0000001, 2024-03-01T09:00:01Z, user-382, chess set, view, 29.99
         1-0000002, 2024-03-01T09:00:07Z, user-326, desk lamp, cart, 22.50
     """
+    check(events_rows, locals())
     numbers, weights = count_to(count), zipf(len(_PRODUCTS))
 
     def make() -> Iterator[dict[str, str]]:

@@ -98,6 +98,7 @@ def random_lines(seed: int, *, count: int | None = None) -> Iterable[str]:
         >>> list(random_lines(1, count=2))
         ['tusha mitu lo dri', 'kano mibem ka ka tulo sha']
     """
+    check(random_lines, locals())
     numbers, weights = count_to(count), zipf(len(_WORDS))
 
     def make() -> Iterator[str]:

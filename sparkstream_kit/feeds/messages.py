@@ -7,6 +7,7 @@ import random
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from sparkstream_kit._arguments import check
 from sparkstream_kit.feeds.lines import Again, count_to
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def messages_rows(count: int | None, *, seed: int) -> Iterable[dict[str, Any]]:
         ham | thanks love love the you
         ham | train you home love you tomorrow offer free home home
     """
+    check(messages_rows, locals())
     numbers = count_to(count)
     odds = {"ham": [ham for ham, _ in _WEIGHTS.values()], "spam": [spam for _, spam in _WEIGHTS.values()]}
 

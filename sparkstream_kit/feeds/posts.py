@@ -49,6 +49,7 @@ def posts_rows(count: int | None, *, seed: int) -> Iterable[dict[str, Any]]:
         >>> row["text"], row["tags"]
         ('issue #42 #ÅNGSTRÖM', ['ångström'])
     """
+    check(posts_rows, locals())
     numbers, weights = count_to(count), zipf(len(_TAGS))
 
     def make() -> Iterator[dict[str, Any]]:

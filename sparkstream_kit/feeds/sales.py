@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING
 
+from sparkstream_kit._arguments import check
 from sparkstream_kit.feeds.files import csv_line, line_files
 from sparkstream_kit.feeds.lines import Again, count_to, zipf
 
@@ -59,6 +60,7 @@ def sales_rows(count: int | None, *, seed: int) -> Iterable[tuple[str, ...]]:
         1/2/24 ('4491.9', 'Bo "Bear" O\'Hara', 'Oregon', 'West', 'Workshop - Streaming')
         1/3/24 ('3850.2', "O'Hara, Bo", 'Georgia', 'South', 'Build - Data Lake')
     """
+    check(sales_rows, locals())
     numbers, weights = count_to(count), zipf(len(_PRODUCTS))
 
     def make() -> Iterator[tuple[str, ...]]:
@@ -118,6 +120,7 @@ def sales_files(count: int | None, *, rows: int, seed: int) -> Iterable[tuple[st
         >>> [(name, len(text.splitlines())) for name, text in sales_files(2, rows=50, seed=1)]
         [('sales-1-0001.csv', 50), ('sales-1-0002.csv', 50)]
     """
+    check(sales_files, locals())
     count_to(count)  # refuses one below 0
     total = None if count is None else count * rows
     lines = Again(lambda: map(csv_line, sales_rows(total, seed=seed)))

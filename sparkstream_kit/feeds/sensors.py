@@ -42,6 +42,7 @@ def sensors_rows(count: int | None, *, seed: int) -> Iterable[dict[str, Any]]:
         {'device': 'd1', 'time': '2024-03-01T00:00:01Z', 'temperature': 18.1}
         {'device': 'd2', 'time': '2024-03-01T00:00:05Z', 'temperature': 18.84}
     """
+    check(sensors_rows, locals())
     numbers = count_to(count)
 
     def make() -> Iterator[dict[str, Any]]:

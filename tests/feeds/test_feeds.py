@@ -14,10 +14,11 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import count, islice, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sparkstream_kit import feeds
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.feeds import (
     LineServer,
@@ -409,6 +410,17 @@ def test_two_seeds_share_a_folder(tmp_path: Path) -> None:
     drip(sales_files(2, rows=1, seed=1), tmp_path)
     drip(sales_files(2, rows=1, seed=2), tmp_path)
     assert len(list(tmp_path.iterdir())) == 4
+
+
+MAKERS = [name for name in feeds.__all__ if name.endswith("_rows") or name in ("random_lines", "sales_files")]
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("wrong", [{"count": "5"}, {"count": 5.5}, {"seed": [1]}, {"seed": None}])
+def test_a_count_or_a_seed_that_is_none_is_refused_at_once(name: str, wrong: dict[str, Any]) -> None:
+    given: dict[str, Any] = {"count": 5, "seed": 1} | ({"rows": 2} if name == "sales_files" else {}) | wrong
+    with pytest.raises(InvalidInputError, match=f"feeds.{name}\\(\\): {next(iter(wrong))} is "):
+        getattr(feeds, name)(**given)
 
 
 def test_counts_that_make_no_sense_are_refused_when_called() -> None:
