@@ -95,7 +95,7 @@ def get_session(
 def _session(
     app_name: str, profile: str | Path | None, explicit: dict[str, str], connectors: Sequence[str]
 ) -> SparkSession:
-    ran = runs()
+    ran, asked = runs(), explicit
     if not ran:
         _warn_of_newer_spark(pyspark.__version__)
     if remote := explicit.get("spark.remote") or os.environ.get("SPARK_REMOTE"):
@@ -109,7 +109,7 @@ def _session(
     if ran:
         return _adjust(SparkSession.builder.getOrCreate(), profile, explicit)
     if connectors and not jvm_runs():
-        explicit = explicit | _packages.needed(connectors, pyspark.__version__, explicit)
+        explicit = explicit | _packages.needed(connectors, pyspark.__version__, (profiled or {}) | explicit)
     named = {**(profiled or {}), **explicit}
     with launch.starting(named, quiet=profile != "cluster"):
         given = _given_by_launch()
@@ -126,7 +126,7 @@ def _session(
             _start_context(applied)
     spark: SparkSession = SparkSession.builder.config(map=applied).getOrCreate()
     _report_losers(spark, explicit, given)
-    _asked[identity(spark)] = profile, explicit
+    _asked[identity(spark)] = profile, asked
     return spark
 
 
