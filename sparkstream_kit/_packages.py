@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _NO_SOURCE = re.compile(r"Failed to find (?:the )?data source: ([^\s,]+?)\.(?:\s|$)")
 _OWN_SOURCES = ("console", "csv", "json", "memory", "noop", "orc", "parquet", "rate", "socket", "text", "xml")
 
+_LISTS = ("spark.jars", "spark.jars.packages", "spark.sql.extensions")
+
 JARS = "SPARKSTREAM_JARS"  # in the environment: a folder of jars, for machines without a network
 
 
@@ -113,14 +115,14 @@ def needed(names: Iterable[str], spark: str, given: Mapping[str, str] | None = N
         given: settings to which they are added, where both have a list.
 
     Raises:
-        InvalidInputError: an unknown name, a connector that this Spark has no package of, or a folder
-            without one of the jars.
+        InvalidInputError: an unknown name, a connector that this Spark has no package of, a folder
+            without one of the jars, or another value given for a setting that a connector needs.
 
     Example:
         >>> needed(["kafka"], "4.2.0", {"spark.jars.packages": "a:b:1"})
         {'spark.jars.packages': 'a:b:1,org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0'}
     """
-    folder = os.environ.get(JARS)
+    folder, before = os.environ.get(JARS), given or {}
     lists: dict[str, list[str]] = {}
     for name in dict.fromkeys(names):
         reject_unknown("connector", [name], CONNECTORS)
@@ -135,8 +137,11 @@ def needed(names: Iterable[str], spark: str, given: Mapping[str, str] | None = N
                 f"name a folder with its jars: {JARS}=FOLDER"
             )
         for key, value in known.settings.items():
+            if key not in _LISTS and before.get(key, value) != value:
+                raise InvalidInputError(
+                    f"connector {name} needs {key}={value}, and not {before[key]}; leave that setting out"
+                )
             lists.setdefault(key, []).append(value)
-    before = given or {}
     return {
         key: ",".join(dict.fromkeys([*filter(None, before.get(key, "").split(",")), *values]))
         for key, values in lists.items()

@@ -6,6 +6,7 @@ lacks, ends in `Error`, as Python's own do. An exception of a query says what ha
 
 from __future__ import annotations
 
+import copyreg
 import difflib
 import re
 from pathlib import Path
@@ -49,6 +50,10 @@ class KitError(Exception):
 
     def __init__(self, message: str = "") -> None:
         super().__init__(without_secrets(message))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be pickled by the message, which some classes make of other arguments."""
+        return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
 
 
 class InvalidInputError(KitError, ValueError):

@@ -289,24 +289,23 @@ def lines(spark: SparkSession, args: Namespace) -> DataFrame:
     """
     from sparkstream_kit import sources
 
+    most = getattr(args, "max_files_per_trigger", None)
     if getattr(args, "url", None):
-        return _posts(spark, args)
-
+        return _posts(spark, args, most)
     if getattr(args, "kafka", None):
-        most = args.max_offsets_per_trigger
+        most = getattr(args, "max_offsets_per_trigger", None)
         records = sources.kafka(spark, args.kafka, args.topic, max_offsets_per_trigger=most)
         place = "concat_ws('/', concat('kafka:', topic), partition, offset) AS _file"
         return records.selectExpr("value", place)
-    return sources.text(spark, args.input_dir, max_files_per_trigger=args.max_files_per_trigger)
+    return sources.text(spark, args.input_dir, max_files_per_trigger=most)
 
 
-def _posts(spark: SparkSession, args: Namespace) -> DataFrame:
+def _posts(spark: SparkSession, args: Namespace, most: int | None) -> DataFrame:
     from sparkstream_kit import sources
 
-    if args.spool is None:
+    if getattr(args, "spool", None) is None:
         args.temporary_spool = tempfile.TemporaryDirectory(prefix="sparkstream-", ignore_cleanup_errors=True)
         args.spool = args.temporary_spool.name
-    most = args.max_files_per_trigger
     if getattr(args, "dry_run", False):
         would_make(args.spool)
         return sources.posts(spark, args.spool, max_files_per_trigger=most).select("value")
@@ -322,13 +321,13 @@ def outputs(args: Namespace, part: Callable[[DataFrame], DataFrame] | None = Non
     """
     from sparkstream_kit import sinks
 
-    asked = []
+    asked, take_over = [], getattr(args, "take_over", False)
     if getattr(args, "snapshot", None):
         asked.append(sinks.snapshot(args.snapshot))
     if getattr(args, "database", None):
-        asked.append(sinks.sql_table(args.database, args.table, how="replace", take_over=args.take_over))
+        asked.append(sinks.sql_table(args.database, args.table, how="replace", take_over=take_over))
     if getattr(args, "delta", None):
-        asked.append(sinks.delta(args.delta, how="replace", take_over=args.take_over))
+        asked.append(sinks.delta(args.delta, how="replace", take_over=take_over))
     return asked if part is None else [sink.taking(part) for sink in asked]
 
 
@@ -339,8 +338,8 @@ def for_session(args: Namespace) -> dict[str, Any]:
         >>> for_session(Namespace(profile="test", kafka="localhost:9092"))
         {'profile': 'test', 'conf': None, 'connectors': ['kafka']}
     """
-    connectors = ["kafka"] if getattr(args, "kafka", None) else []
-    return {"profile": args.profile, "conf": getattr(args, "state_store", None), "connectors": connectors}
+    asked = {"profile": getattr(args, "profile", None), "conf": getattr(args, "state_store", None)}
+    return asked | {"connectors": ["kafka"] if getattr(args, "kafka", None) else []}
 
 
 def for_start(args: Namespace) -> dict[str, Any]:

@@ -72,8 +72,9 @@ def get_session(
         A plain `pyspark.sql.SparkSession`; `spark_session` stops it at the end of a `with` block.
 
     Raises:
-        InvalidInputError: an unknown profile, no usable Java, no Connect server at the address, a static
-            setting that differs from that of the running session, or a connector that Spark does not have.
+        InvalidInputError: an unknown profile, no usable Java, no Connect server at the address, a value that
+            Spark cannot read, a static setting that differs from that of the running session, or a connector
+            that Spark does not have.
         KitError: Spark did not start for another reason.
         MissingExtraError: Spark Connect without the libraries of its client.
 
@@ -95,7 +96,7 @@ def get_session(
 def _session(
     app_name: str, profile: str | Path | None, explicit: dict[str, str], connectors: Sequence[str]
 ) -> SparkSession:
-    ran = runs()
+    ran, asked = runs(), explicit
     if not ran:
         _warn_of_newer_spark(pyspark.__version__)
     if remote := explicit.get("spark.remote") or os.environ.get("SPARK_REMOTE"):
@@ -109,7 +110,7 @@ def _session(
     if ran:
         return _adjust(SparkSession.builder.getOrCreate(), profile, explicit)
     if connectors and not jvm_runs():
-        explicit = explicit | _packages.needed(connectors, pyspark.__version__, explicit)
+        explicit = explicit | _packages.needed(connectors, pyspark.__version__, (profiled or {}) | explicit)
     named = {**(profiled or {}), **explicit}
     with launch.starting(named, quiet=profile != "cluster"):
         given = _given_by_launch()
@@ -123,10 +124,9 @@ def _session(
             key: chosen[key] for key in chosen if key not in given and not key.startswith(launch.LAUNCH_KEYS)
         }
         with launch.web_page_on_loopback() if is_local(master) else nullcontext():
-            _start_context(applied)
-    spark: SparkSession = SparkSession.builder.config(map=applied).getOrCreate()
+            spark = _start(applied)
     _report_losers(spark, explicit, given)
-    _asked[identity(spark)] = profile, explicit
+    _asked[identity(spark)] = profile, asked
     return spark
 
 
@@ -187,13 +187,20 @@ def _prepare_local(given: Mapping[str, str], chosen: dict[str, str]) -> None:
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 
 
-def _start_context(conf: Mapping[str, str]) -> None:
-    """Start the SparkContext; a handler of SIGINT that the program has set up stays."""
+def _start(conf: dict[str, Any]) -> SparkSession:
+    """Start Spark; a handler of SIGINT that the program has set up stays."""
     interrupt = signal.getsignal(signal.SIGINT)
-    SparkContext.getOrCreate(SparkConf().setAll(list(conf.items())))
+    context = SparkContext.getOrCreate(SparkConf().setAll(list(conf.items())))
     # Spark's own handler, which cancels the running work, is for where there was none.
     if interrupt is not signal.default_int_handler and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, interrupt)
+    try:
+        spark: SparkSession = SparkSession.builder.config(map=conf).getOrCreate()
+        _ = spark.conf  # where Spark reads the values, which the context has taken as they are
+    except PySparkException:
+        context.stop()  # the next session would have them, too
+        raise
+    return spark
 
 
 def _given_by_launch() -> dict[str, str]:
@@ -231,8 +238,7 @@ def _adjust(spark: SparkSession, profile: str | Path | None, explicit: Mapping[s
                 f"{settings.shown(key, value)} cannot be set in the running session, which has {has}; "
                 f"{restart(spark)}"
             )
-    for key, value in runtime.items():
-        spark.conf.set(key, value)
+    settings.put(spark, runtime)
     return spark
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from sparkstream_kit import errors
+from sparkstream_kit.checkpoints.layout import DamagedError
 from sparkstream_kit.errors import (
+    CheckpointDamaged,
+    DryRun,
     InputUnavailable,
     InvalidInputError,
     KitError,
@@ -16,6 +22,7 @@ from sparkstream_kit.errors import (
     hint,
     reject_unknown,
 )
+from sparkstream_kit.progress import RunSummary
 
 
 @pytest.mark.parametrize(
@@ -33,6 +40,31 @@ def test_each_error_has_its_exit_code_and_is_what_python_calls_it(
 ) -> None:
     assert error.exit_code == code
     assert isinstance(error, also)
+
+
+ERRORS = [
+    *(kind("x") for kind in (KitError, InvalidInputError, DryRun)),
+    MissingExtraError("a chart", "charts"),
+    *(
+        kind("totals", "no such shop", summary=RunSummary("failure", 1.0, ()))
+        for kind in (QueryFailed, InputUnavailable, CheckpointDamaged)
+    ),
+    DamagedError(Path("ckpt/offsets/3"), "is empty", "remove it"),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_an_error_comes_whole_out_of_another_process(error: KitError) -> None:
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - as a ProcessPoolExecutor does
+    assert type(again) is type(error)
+    assert (str(again), vars(again)) == (str(error), vars(error))
+
+
+def test_each_error_is_sent_to_another_process() -> None:
+    classes = {
+        kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, KitError)
+    }
+    assert classes <= {type(error) for error in ERRORS}
 
 
 def test_a_failed_query_is_named_with_its_cause() -> None:

@@ -11,12 +11,13 @@ import signal
 import subprocess
 import sys
 import textwrap
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from conftest import ROOT, environment
 
-from sparkstream_kit import _flag_values, jobflags
+from sparkstream_kit import _flag_values, jobflags, sources
 from sparkstream_kit.errors import InputUnavailable, InvalidInputError, MissingExtraError, QueryFailed
 from sparkstream_kit.profiles import submit_properties
 
@@ -237,6 +238,62 @@ def test_a_shared_flag_does_something(flag: str) -> None:
     assert re.search(rf"\b{name}\b", USES), (
         f"{flag} is read and not used: use it in `lines`, `outputs`, `for_session`, `for_start` or `for_run`"
     )
+
+
+# What a flag is given, if it is not 1, and what a parser asks for beside it.
+GIVEN = {
+    "INPUT_DIR": "in",
+    "OUT_DIR": "out",
+    "HOST": "localhost",
+    "PORT": "9999",
+    "--kafka": "localhost:9092",
+    "--url": "http://localhost:1/posts",
+    "--spool": "spool",
+    "--max-bad": "1%",
+    "--format": "csv",
+    "--snapshot": "t.csv",
+    "--database": "sqlite:///t.db",
+    "--chart": "t.png",
+    "--profile": "test",
+    "--state-store": "rocksdb",
+    "--checkpoint": "ckpt",
+    "--trigger": "1 minute",
+    "--watermark": "1 minute",
+}
+WITH = {
+    "--max-files-per-trigger": ["INPUT_DIR"],
+    "--header": ["INPUT_DIR"],
+    "--max-bad": ["INPUT_DIR"],
+    "--kafka": ["--topic"],
+    "--topic": ["--kafka"],
+    "--max-offsets-per-trigger": ["--kafka", "--topic"],
+    "--spool": ["--url"],
+    "--drain": ["--available-now"],
+    "--take-over": ["--database"],
+}
+
+
+@pytest.mark.parametrize("flag", sorted({flag for group in GROUPS for flag in group}))
+def test_a_job_may_name_each_flag_alone(flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    read: list[str] = []
+    for name in ("text", "kafka", "posts"):
+        stream = SimpleNamespace(select=read.append, selectExpr=lambda *columns: read.extend(columns))
+        monkeypatch.setattr(sources, name, lambda *_, made=stream, **options: made)
+    flags = [flag, *WITH.get(flag, [])]
+    parser = jobflags.parser("A job.", *flags)
+    words: list[str] = []
+    for action in (action for action in parser._actions if action.dest != "help"):  # noqa: SLF001
+        named = list(action.option_strings)
+        words += named
+        if action.nargs != 0:
+            words.append(GIVEN.get(str([*named, action.metavar][0]), "1"))
+    args = parser.parse_args(words)
+    for reader in (jobflags.outputs, jobflags.for_session, jobflags.for_start, jobflags.for_run):
+        reader(args)
+    if {*flags} & {*jobflags.INPUT, *jobflags.POSTS}:
+        jobflags.lines(cast("SparkSession", None), args)
 
 
 def test_output_flags_become_sinks(tmp_path: Path) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError
 from typing import TYPE_CHECKING
 
 import pyspark
 import pytest
+from conftest import environment
 
 from sparkstream_kit import _packages, get_session
 from sparkstream_kit.cli import main
@@ -45,6 +49,57 @@ def test_what_is_given_stays_and_nothing_comes_twice() -> None:
     found = _packages.needed(["delta", "delta"], "4.2.0", given)
     assert found["spark.sql.extensions"] == "org.example.Mine,io.delta.sql.DeltaSparkSessionExtension"
     assert found["spark.jars.packages"] == "a:b:1,io.delta:delta-spark_4.2_2.13:4.4.0"
+
+
+@pytest.mark.parametrize("key", ["spark.sql.catalog.spark_catalog", "spark.delta.logStore.file.impl"])
+def test_a_setting_that_holds_one_value_is_not_made_a_list(key: str) -> None:
+    needs = _packages.CONNECTORS["delta"].settings[key]
+    assert _packages.needed(["delta"], "4.2.0", {key: needs})[key] == needs
+    with pytest.raises(
+        InvalidInputError, match=rf"^connector delta needs {key}={needs}, and not org\.example\.Mine; "
+    ):
+        _packages.needed(["delta"], "4.2.0", {key: "org.example.Mine"})
+
+
+# Jars without a class of Delta's: the session starts, and is refused for the lack of it.
+LISTS = """
+from pathlib import Path
+from sparkstream_kit import get_session
+from sparkstream_kit.errors import InvalidInputError
+
+Path("mine.conf").write_text("spark.sql.extensions org.example.Mine\\nspark.jars mine.jar\\n")
+how = {"profile": "mine.conf", "conf": {"spark.ui.enabled": False}}
+if sys.argv[1] == "conf":
+    how = {"conf": {"spark.sql.extensions": "org.example.Mine", "spark.jars": "mine.jar"}}
+try:
+    get_session("lists", **how, connectors=["delta"])
+except InvalidInputError as err:
+    assert "Spark has no connector delta" in str(err), err
+spark = get_session("lists", **how)  # which asks for what it has
+print(*(spark.conf.get(key) for key in ("spark.sql.extensions", "spark.jars")), sep="\\n")
+"""
+
+
+@pytest.mark.parametrize("where", ["profile", "conf"])
+def test_a_connector_is_added_to_the_lists_of_the_user(where: str, tmp_path: Path) -> None:
+    for name in ("mine.jar", "delta-spark_4.2_2.13-4.4.0.jar", "delta-storage-4.4.0.jar"):
+        (tmp_path / name).touch()
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys{LISTS}", where],
+        cwd=tmp_path,
+        env=environment(SPARKSTREAM_JARS=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    extensions, jars = done.stdout.splitlines()
+    assert extensions == "org.example.Mine,io.delta.sql.DeltaSparkSessionExtension"
+    assert [re.sub(".*/", "", jar) for jar in jars.split(",")][:3] == [
+        "mine.jar",
+        "delta-spark_4.2_2.13-4.4.0.jar",
+        "delta-storage-4.4.0.jar",
+    ]
 
 
 def test_of_two_versions_in_a_folder_the_later_is_taken(

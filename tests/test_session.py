@@ -405,6 +405,45 @@ def test_the_same_call_again_asks_for_nothing_new(tmp_path: Path) -> None:
     assert seen["partitions"] == "3"
 
 
+# --- values that Spark cannot read
+
+UNREADABLE = """
+from pathlib import Path
+from sparkstream_kit.errors import InvalidInputError
+
+Path("typo.conf").write_text("spark.sql.shuffle.partitions fuor")
+off = {"spark.ui.enabled": False}
+seen["said"] = []
+for how in (
+    {"conf": off | {"spark.sql.shuffle.partitions": "abc"}},
+    {"conf": off | {"spark.sql.shuffle.partitions": None}},
+    {"conf": off, "profile": "typo.conf"},
+    {"conf": {"spark.ui.enabled": "maybe"}},
+):
+    try:
+        get_session("wrong", **how)
+    except InvalidInputError as err:
+        seen["said"].append(str(err))
+spark = get_session("right", conf=off | {"spark.sql.shuffle.partitions": 3})
+seen["right"] = settings(spark, "spark.app.name", "spark.sql.shuffle.partitions")
+"""
+
+
+def test_a_value_that_spark_cannot_read_is_one_line_and_the_next_session_is_without_it(
+    tmp_path: Path,
+) -> None:
+    seen, _ = run([sys.executable], tmp_path, UNREADABLE)
+    for said, value, key in zip(
+        seen["said"], ("abc", "None", "fuor", "maybe"), [SHUFFLE] * 3 + ["spark.ui.enabled"], strict=True
+    ):
+        assert value in said
+        assert key in said
+        assert said.endswith("; correct that setting")
+        assert "\n" not in said
+    assert seen["right"] == {"spark.app.name": "right", SHUFFLE: "3"}
+    assert seen["warned"] == []
+
+
 # --- a session that runs already (this process has one)
 
 
@@ -442,6 +481,19 @@ def test_a_second_call_changes_nothing_when_it_is_refused(spark: SparkSession, k
     with pytest.raises(InvalidInputError):
         get_session("again", conf={keys: 9, "spark.master": "local[7]"})
     assert spark.conf.get(keys) == before
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("spark.sql.session.timeZone", "Nowhere"), (SHUFFLE, "abc"), (SHUFFLE, None)]
+)
+def test_a_second_call_with_a_value_that_spark_cannot_read_changes_nothing(
+    spark: SparkSession, keys: str, key: str, value: str | None
+) -> None:
+    wanted = {keys: 9, "spark.sql.ansi.enabled": False, key: value}
+    before = {key: spark.conf.get(key) for key in wanted}
+    with pytest.raises(InvalidInputError, match=rf"^[^\n]*{value}[^\n]*; correct that setting$"):
+        get_session("again", conf=wanted)
+    assert {key: spark.conf.get(key) for key in wanted} == before
 
 
 def test_a_second_call_says_that_its_profile_is_not_applied(

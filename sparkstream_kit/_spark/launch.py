@@ -26,7 +26,7 @@ from pyspark.logger import PySparkLogger
 
 from sparkstream_kit import _archive, _waiting
 from sparkstream_kit._spark.session import jvm_runs
-from sparkstream_kit.errors import InvalidInputError, KitError, cause_in_log, innermost_cause
+from sparkstream_kit.errors import InvalidInputError, KitError, cause_in_log, innermost_cause, said_by_spark
 from sparkstream_kit.profiles import is_local, log4j2_file
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ def starting(wanted: Mapping[str, str], *, quiet: bool) -> Iterator[None]:
         quiet: give it the kit's log settings where the master is local.
 
     Raises:
-        InvalidInputError: Java is missing or too old, or this machine gives it too little.
+        InvalidInputError: Java is missing or too old, this machine gives it too little, or Spark cannot read
+            a setting.
         KitError: it did not start for another reason.
     """
     if sys.stderr and sys.stderr.isatty():
@@ -78,7 +79,10 @@ def starting(wanted: Mapping[str, str], *, quiet: bool) -> Iterator[None]:
             _log.debug("the JVM said: %s", words.drop())
         if _too_few_files():
             raise InvalidInputError(_too_few_files()) from err
-        raise KitError(f"Spark did not start: {innermost_cause(err)}") from err
+        cause = innermost_cause(err)
+        if re.match(r"(Spark)?(IllegalArgument|NumberFormat)Exception: ", cause):
+            raise InvalidInputError(f"{said_by_spark(ValueError(cause))}; correct that setting") from err
+        raise KitError(f"Spark did not start: {cause}") from err
     finally:
         if words is not None:
             words.pass_on()

@@ -14,7 +14,7 @@ from pyspark import SparkContext
 from pyspark.errors import PySparkException
 
 from sparkstream_kit._spark.session import is_connect
-from sparkstream_kit.errors import without_secrets
+from sparkstream_kit.errors import InvalidInputError, said_by_spark, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,12 +29,26 @@ _SECRET = re.compile(r"secret|password|token|access[.]?key", re.IGNORECASE)  # s
 @contextmanager
 def in_force(spark: SparkSession, wanted: Mapping[str, str | None]) -> Iterator[None]:
     """Give a session some settings for a block, then its own again; None is Spark's default."""
-    former = {key: spark.conf.get(key, None) for key in wanted}
-    _apply(spark, wanted)
+    former = put(spark, wanted)
     try:
         yield
     finally:
         _apply(spark, former)
+
+
+def put(spark: SparkSession, wanted: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Give a session some settings, and return its own; None is Spark's default.
+
+    Raises:
+        InvalidInputError: Spark cannot read a value. The session has its own settings again.
+    """
+    former = {key: spark.conf.get(key, None) for key in wanted}
+    try:
+        _apply(spark, wanted)
+    except PySparkException as err:
+        _apply(spark, former)
+        raise InvalidInputError(f"{said_by_spark(err)}; correct that setting") from err
+    return former
 
 
 def _apply(spark: SparkSession, wanted: Mapping[str, str | None]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from typing import TYPE_CHECKING
 
 from sparkstream_kit.cli.common import say
@@ -28,7 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         command = typer.main.get_command(app)
-        return int(command(argv, prog_name="sparkstream", standalone_mode=False) or 0)
+        # A local path may be written as Spark writes it, which Python takes for a folder named `file:`.
+        given = sys.argv[1:] if argv is None else argv
+        words = [re.sub(r"^(--[\w-]+=)?file:(//)?(?=/)", r"\1", word) for word in given]
+        return int(command(words, prog_name="sparkstream", standalone_mode=False) or 0)
     except KitError as err:
         return _failed(err)
     except (KeyboardInterrupt, typer.Abort):

@@ -16,7 +16,7 @@ import typer
 
 from sparkstream_kit import _explained, _packages, checkpoints
 from sparkstream_kit import server as serving
-from sparkstream_kit._files import cache_folder, pyspark_version
+from sparkstream_kit._files import cache_folder, plain, pyspark_version
 from sparkstream_kit.cli import doctor, projects
 from sparkstream_kit.cli.common import say
 from sparkstream_kit.cli.feeding import feed
@@ -155,7 +155,7 @@ def _schema(
 ) -> None:
     """Print the schema of sample files, as Python code. Spark infers it; money is yours to make decimal."""
     reject_unknown("--format", [format], _FORMATS)
-    if not re.search(r"://|[*?\[{]", path) and not Path(path).exists():
+    if plain(path) is not None and not re.search(r"[*?\[{]", path) and not Path(path).exists():
         raise InvalidInputError(f"{path} does not exist; give the path of a file, a folder or a glob")
     from sparkstream_kit import schemas, spark_session
 

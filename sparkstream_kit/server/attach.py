@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 from sparkstream_kit import _files
 from sparkstream_kit._spark import KIT_KEY
 from sparkstream_kit._spark.session import current, endpoint, identity, runs_here, server_folder
-from sparkstream_kit._spark.settings import shown
+from sparkstream_kit._spark.settings import put, shown
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError
 from sparkstream_kit.profiles import is_local, read_profile
 from sparkstream_kit.server import serving
@@ -45,8 +45,8 @@ def attach(url: str, app_name: str, profile: str | Path | None, conf: Mapping[st
     entry of `conf` that differs is an error.
 
     Raises:
-        InvalidInputError: no server listens there, it does not take our token, or a setting that only the
-            server's start can take.
+        InvalidInputError: no server listens there, it does not take our token, a setting that only the
+            server's start can take, or a value of the profile that Spark cannot read.
         MissingExtraError: the client's libraries are not installed.
     """
     if any(importlib.util.find_spec(name) is None for name in ("pandas", "pyarrow", "grpc")):
@@ -78,12 +78,22 @@ def attach(url: str, app_name: str, profile: str | Path | None, conf: Mapping[st
     if settings is None and server_folder(spark) is None:
         settings = read_profile("local" if is_local(str(spark.conf.get("spark.master", None))) else "cluster")
     if settings := {key: value for key, value in (settings or {}).items() if key not in conf}:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of each that only a server's start can take
-            SparkSession.builder.remote(own or url).config(map=settings).getOrCreate()
+        _apply(spark, SparkSession.builder.remote(own or url), settings)
     if server_folder(spark) is None or spark.conf.get(KIT_KEY, None) != str(Path(__file__).parent.parent):
         _send_kit(spark)
     return spark
+
+
+def _apply(spark: SparkSession, builder: Any, profile: Mapping[str, str]) -> None:
+    """Give a new session what it can take of a profile."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of each that only a server's start can take
+        builder.config(map=profile).getOrCreate()
+    try:  # of a value that it cannot read, too, Spark has only warned
+        put(spark, {key: value for key, value in profile.items() if spark.conf.isModifiable(key)})
+    except InvalidInputError:
+        spark.stop()  # for the corrected call to begin anew
+        raise
 
 
 def of_session(conf: Mapping[str, str]) -> dict[str, str]:

@@ -219,6 +219,10 @@ def _launch(
     """Start the server, and what writes its log."""
     from pyspark.find_spark_home import _find_spark_home
 
+    home = _find_spark_home()
+    submit = f"{home}/bin/spark-submit"
+    if not os.access(submit, os.X_OK):
+        raise InvalidInputError(f"{submit} cannot be run; correct or unset SPARK_HOME")
     token = secrets.token_urlsafe(32)
     with _files.private_file(folder / "token") as file:
         file.write(token.encode())
@@ -235,8 +239,7 @@ def _launch(
     }
     conf = folder / "server.conf"
     _files.replace(conf, (f"{key} {value}\n" for key, value in settings.items()), private=True)
-    home = _find_spark_home()
-    command = [f"{home}/bin/spark-submit", "--properties-file", str(conf), "--class", _MAIN_CLASS]
+    command = [submit, "--properties-file", str(conf), "--class", _MAIN_CLASS]
     with _files.private_file(folder / "server.log") as log:
         # Spark's own Pythons print the address that they attach to, and its token.
         hide = ["sed", "-u", "s/token=[^ ;]*/token=(hidden)/g"]

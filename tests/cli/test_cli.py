@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import nullcontext
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
@@ -17,6 +18,7 @@ import conftest
 import pytest
 import typer
 from conftest import ROOT
+from pyspark.sql.types import StructType
 
 from sparkstream_kit.cli import main
 from sparkstream_kit.cli.app import app
@@ -382,6 +384,29 @@ def test_the_package_runs_as_a_module(module: str, tmp_path: Path) -> None:
 
 
 # --- mistakes, and what must work without Spark
+
+
+@pytest.mark.parametrize("start", ["file:", "file://"])
+@pytest.mark.parametrize(
+    "args",
+    [
+        "conf FOLDER/a.conf",
+        "schema FOLDER/a.conf",
+        "schema hdfs:/a.conf",  # which is Spark's to find
+        "feed sales FOLDER/in --files 1",
+        "feed sales in --files 1 --truth=FOLDER/truth.csv",
+    ],
+)
+def test_a_local_path_may_be_written_as_spark_writes_it(
+    args: str, start: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("sparkstream_kit.spark_session", lambda *_, **__: nullcontext())
+    monkeypatch.setattr("sparkstream_kit.schemas.infer", lambda *_, **__: StructType())
+    (tmp_path / "a.conf").write_text("spark.sql.shuffle.partitions 3\n")
+    assert main(args.replace("FOLDER", f"{start}{tmp_path}").split()) == 0
+    assert not (tmp_path / "file:").exists()
 
 
 @pytest.mark.parametrize(

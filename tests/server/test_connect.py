@@ -74,6 +74,7 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 SETTINGS = """
 import logging
+from pathlib import Path
 from sparkstream_kit import get_session
 from sparkstream_kit.errors import InvalidInputError
 logging.basicConfig(format="%(message)s", level=logging.WARNING)
@@ -85,6 +86,20 @@ try:
     get_session("attached", conf={"spark.sql.warehouse.dir": "/elsewhere"})
 except InvalidInputError as err:
     print(err)
+spark.stop()
+
+# Values that Spark cannot read, of a profile and of `conf`; then they are corrected.
+partitions = "spark.sql.shuffle.partitions"
+typo = Path("typo.conf")
+for text, value in (("fuor", 5), (6, "abc"), (6, 7)):
+    typo.write_text(f"{partitions} {text}\\nspark.sql.session.timeZone Asia/Tokyo")
+    try:
+        spark = get_session("attached", profile=typo, conf={"spark.sql.ansi.enabled": False})
+        get_session("attached", conf={"spark.sql.session.timeZone": "UTC", partitions: value})
+    except InvalidInputError as err:
+        print(err)
+    else:
+        print(*(spark.conf.get(key) for key in (partitions, "spark.sql.session.timeZone")))
 spark.stop()
 """
 
@@ -122,11 +137,15 @@ def test_a_session_that_runs_is_the_same_in_every_thread_and_of_one_server(
 def test_settings_on_a_server(connect: str, tmp_path: Path) -> None:
     done = attached(connect, tmp_path, SETTINGS)
     assert done.returncode == 0, done.stderr
-    module, values, refused = done.stdout.splitlines()
+    module, values, refused, *unreadable, corrected = done.stdout.splitlines()
     assert module == "pyspark.sql.connect.session"
     assert values == "3 UTC"
     assert refused.startswith("spark.sql.warehouse.dir=/elsewhere cannot be set in the running session")
     assert refused.endswith("; start the Connect server with it")
+    for said, value in zip(unreadable, ("fuor", "abc"), strict=True):
+        assert value in said
+        assert said.endswith("; correct that setting")
+    assert corrected == "7 UTC"
     assert "conf spark.driver.memory=2g is not in force: the Spark Connect server has its own" in done.stderr
 
 

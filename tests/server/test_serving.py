@@ -89,6 +89,16 @@ def test_wrong_arguments(
     assert not cache.exists()
 
 
+def test_a_spark_home_without_spark_is_one_line_and_leaves_no_token(
+    cache: Path, free_port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SPARK_HOME", "/nowhere")
+    assert cli.main(["serve", "--port", str(free_port)]) == 2
+    said = "sparkstream: /nowhere/bin/spark-submit cannot be run; correct or unset SPARK_HOME\n"
+    assert capsys.readouterr().err == said
+    assert [path.name for path in serving.folder_of(free_port).iterdir()] == ["lock"]
+
+
 def test_a_look_at_a_server_that_never_was_leaves_nothing(cache: Path) -> None:
     assert (serving.status(19019), serving.stop(19019)) == (None, None)
     assert not cache.exists()
