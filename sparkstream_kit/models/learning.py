@@ -12,7 +12,7 @@ from sparkstream_kit._spark.batch import id_of_batch
 from sparkstream_kit.models.estimators import last_step, pickled, sklearn_model
 from sparkstream_kit.models.versions import CURRENT, FILE, current, find, folder_of, publish, switch
 from sparkstream_kit.sinks.base import Sink
-from sparkstream_kit.sinks.pins import first_kept, pinned
+from sparkstream_kit.sinks.pins import first_kept, pinned, versions_in_use
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,10 +84,10 @@ def learner(
         last_step(sklearn_model(find(frame.sparkSession, folder, current(folder))[0]))
 
         def write(batch: DataFrame, batch_id: int) -> None:
-            query = id_of_batch(batch, location)[:8]
+            query, what = id_of_batch(batch, location)[:8], f"model {folder}"
             base = current(folder)
             if location is not None:
-                base = pinned(batch.sparkSession, location, batch_id, f"model {folder}", lambda: base)
+                base = pinned(batch.sparkSession, location, batch_id, what, lambda: base)
             rows: Any = batch.select(*map(column, dict.fromkeys([*columns, label]))).toPandas()
             rows = rows.dropna(subset=[label, features] if isinstance(features, str) else [label])
             if rows.empty:
@@ -99,7 +99,9 @@ def learner(
             if current(folder) == base:  # else somebody has published another, which is to stay
                 switch(folder, version)
             if location is not None:
-                _remove_old(folder, query, first_kept(batch.sparkSession, location) - 1)
+                # Batches without labels make no version: that of a batch may be older than all others kept.
+                used = versions_in_use(batch.sparkSession, location, what)
+                _remove_old(folder, query, first_kept(batch.sparkSession, location) - 1, used)
 
         return write
 
@@ -115,10 +117,11 @@ def learner(
     )
 
 
-def _remove_old(folder: Path, query: str, first: int) -> None:
-    """Remove what a query learned before a batch, but for the version in use."""
+def _remove_old(folder: Path, query: str, first: int, used: set[str]) -> None:
+    """Remove what a query learned before a batch, but for the versions in use."""
+    used = {current(folder), *used}
     for old in folder.glob(f"learned-{query}-*{FILE}"):
-        if int(old.stem.rpartition("-")[2]) < first and old.stem != current(folder):
+        if int(old.stem.rpartition("-")[2]) < first and old.stem not in used:
             old.unlink()
 
 

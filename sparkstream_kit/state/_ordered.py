@@ -121,8 +121,8 @@ class Ordered(StatefulProcessor):
     ) -> list[tuple[Any, ...]]:
         """Return the results of rows in their order, and of what was due among them and until now."""
         handler = self._handler
-        kept = [state.get() for state in self._kept]
-        known = handler.load(kept)
+        known = handler.load([state.get() for state in self._kept])
+        before = handler.save(known)  # a key of which nothing is known yet is not kept: it would be for ever
         found: list[tuple[Any, ...]] = []
         for row in rows:
             while (due := handler.due(known)) is not None and due < row[self._at]:
@@ -130,7 +130,7 @@ class Ordered(StatefulProcessor):
             found += handler.see(known, key, row)
         while (due := handler.due(known)) is not None and (not self._streaming or (now or due - 1) >= due):
             found += handler.expire(known, key)
-        for state, old, new in zip(self._kept, kept, handler.save(known), strict=True):
+        for state, old, new in zip(self._kept, before, handler.save(known), strict=True):
             if new != old:
                 state.update(new)
         if due is not None:

@@ -11,6 +11,7 @@ from pyspark.ml import PipelineModel
 from pyspark.ml.feature import SQLTransformer
 
 from sparkstream_kit import feeds, models, sinks
+from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 
 if TYPE_CHECKING:
@@ -275,6 +276,30 @@ def test_a_batch_is_scored_then_learned_once_whatever_comes_again(
     posts.add_data(ROWS[80:90])
     query.replay()
     assert versions_by_batch(spark, tmp_path / "out")[-1] == (3, "mine")
+
+
+def test_a_version_that_a_batch_may_need_again_is_kept_whatever_its_age(
+    spark: SparkSession, stream: Streams, trained: Callable[[int], Any], tmp_path: Path
+) -> None:
+    path, key = tmp_path / "spam", "spark.sql.streaming.minBatchesToRetain"
+    learner = models.learner(path, features="text", label="label", first=trained(20))
+    posts = stream(POSTS)
+    query = stream.query(posts.to_df(), sink=learner)
+    unlabelled = {**ROWS[0], "label": None}
+    with in_force(spark, {key: "2"}):
+        for batch in (ROWS[20:25], *[[unlabelled]] * 6, ROWS[25:30]):
+            posts.add_data(batch)
+            query.step()
+        assert not {"0", "1", "2", "3"} & {pin.name for pin in kept(stream).iterdir()}
+        # Batch 7 is made of batch 0's version, which is older than all batches kept.
+        [again] = query.replay()
+        assert again.batch_id == 7
+        [base] = path.glob("learned-*-000000.joblib")
+        for number in range(8, 14):
+            posts.add_data(ROWS[number : number + 1])
+            query.step()
+    assert not base.exists()  # no batch that may come again needs it any more
+    assert len(list(path.glob("learned-*"))) < 6
 
 
 def test_what_cannot_learn_is_said_in_one_line(

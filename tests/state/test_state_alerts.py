@@ -262,6 +262,30 @@ def test_as_of_gives_the_last_right_row_at_or_before_the_left_one(stream: Stream
     }  # fmt: skip
 
 
+def without_right_rows(left: DataFrame, right: DataFrame) -> DataFrame:
+    return state.as_of(left.drop("value"), right.drop("value"), "key", "time", [])
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        without_right_rows,
+        lambda f, _: state.running(f, "key", "time", "value"),
+        lambda f, _: state.alert_when(f, "key", "time", "value", [state.Jump(by=1), state.Ewma()]),
+        lambda f, _: state.alert_when(f, "key", "time", "value", state.ZScore(), order="arrival"),
+    ],
+    ids=["as_of", "running", "alert_when", "by arrival"],
+)
+def test_a_key_of_which_nothing_is_known_leaves_no_state(
+    stream: Streams, step: Callable[[DataFrame, DataFrame], DataFrame]
+) -> None:
+    schema = "key BIGINT, time TIMESTAMP, value INT"
+    source, other = stream(schema), stream(schema)
+    query = stream.query(step(*(each.to_df().withWatermark("time", "0 seconds") for each in (source, other))))
+    source.add_data([(n, at(n), None) for n in range(50)])
+    assert sum(state.numRowsTotal for state in query.drain()[-1].progress.stateOperators) == 0
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
