@@ -178,8 +178,11 @@ def running_counts(pairs: DStream[tuple[Any, int]], *, snapshot: str | Path | No
         InvalidInputError: the snapshot is damaged or not one of the kit's, or another driver keeps it.
     """
     check(running_counts, locals())
-    kept = None if snapshot is None else Path(snapshot)
-    if kept is not None:
+    kept = None
+    if snapshot is not None:
+        if (plain := _files.plain(str(snapshot))) is None:
+            raise InvalidInputError(f"snapshot {snapshot}: only a local file is replaced whole; give one")
+        kept = Path(plain)
         _lock(pairs.context(), kept)
     initial = _read_counts(kept) if kept is not None and kept.exists() else []
     first = pairs.context().sparkContext.parallelize(initial) if initial else None
