@@ -31,5 +31,11 @@ for version in "${versions[@]}"; do
     fi
     "$env/bin/python" -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
     # shellcheck disable=SC1091
-    (. .venv/bin/spark-env && PATH=$env/bin:$PATH "$env/bin/python" -m pytest -n 2 --dist loadgroup "${tests[@]}")
+    (
+        . .venv/bin/spark-env
+        export PATH=$env/bin:$PATH
+        python -m pytest -n 2 --dist loadgroup "${tests[@]}"
+        # On Spark Connect what the function of a batch shows its client: 4.3 changed whose session it has.
+        bash scripts/test-connect.sh -n 0 -k "test_sinks and (latest or prints or console or without_the_kit)"
+    )
 done

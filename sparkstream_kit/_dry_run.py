@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sparkstream_kit._files import for_spark, plain
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -56,22 +58,28 @@ def making() -> bool:
 
 def would_make(folder: str) -> None:
     """Note a folder that a query would have made, from which another one may read."""
-    _folders.add(folder)
+    _folders.add(_named(folder))
 
 
 def stand_in(folder: str) -> str | None:
     """Return an empty folder in place of one that a query of this dry run would have made; else None."""
-    if not _folders & {folder.rstrip("/"), str(Path(folder).absolute())}:
+    if _named(folder) not in _folders:
         return None
     made = tempfile.TemporaryDirectory(prefix="sparkstream-", ignore_cleanup_errors=True)
     _stand_ins[folder] = made
-    return made.name
+    return for_spark(Path(made.name))
+
+
+def _named(folder: str) -> str:
+    """Return a folder by the one name that it has however it is written."""
+    local = plain(folder)
+    return folder.rstrip("/") if local is None else str(Path(local).absolute())
 
 
 def meant(text: str) -> str:
     """Return a text with the folders themselves, where others stand in for them."""
     for folder, made in _stand_ins.items():
-        text = text.replace(made.name, folder)
+        text = text.replace(for_spark(Path(made.name)), folder)
     return text
 
 

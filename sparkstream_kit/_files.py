@@ -76,6 +76,18 @@ def local(what: str, path: str | os.PathLike[str]) -> Path:
     return Path(text)
 
 
+def for_spark(path: Path) -> str:
+    """Return a local path so that Spark takes it as it is, whatever its default file system.
+
+    Not `Path.as_uri`: Spark would take `%20` for a part of the name.
+
+    Example:
+        >>> for_spark(Path("/my models"))
+        'file:///my models'
+    """
+    return f"file://{path}"
+
+
 def escaped(path: str) -> str:
     r"""Return a path for Spark's readers, which take it for a pattern otherwise.
 

@@ -172,7 +172,8 @@ def checkpoint_folder(text: str) -> str:
         >>> checkpoint_folder("ckpt/totals")
         'ckpt/totals'
     """
-    if Path(text).exists() and not Path(text).is_dir():
+    local = plain(text)
+    if local is not None and Path(local).exists() and not Path(local).is_dir():
         raise ArgumentTypeError(f"checkpoint {text} is a file; give a folder")
     return text
 

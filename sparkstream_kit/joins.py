@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import column, find_column, require_watermark
 from sparkstream_kit._durations import Duration, not_negative
@@ -202,7 +203,7 @@ def reloading(
             for path in copies.iterdir():
                 if path.name not in used:
                     shutil.rmtree(path)
-            return with_table(batch, spark.read.parquet((copies / version).as_uri()), on=on, how=how)
+            return with_table(batch, _read_copy(spark, copies / version), on=on, how=how)
 
         return take
 
@@ -212,8 +213,8 @@ def reloading(
 def _copied(table: DataFrame, copies: Path) -> str:
     """Copy a table to a folder whose name tells its rows, and return the name."""
     new = copies / ".new"
-    table.coalesce(1).write.mode("overwrite").parquet(new.as_uri())
-    copy = table.sparkSession.read.parquet(new.as_uri())
+    table.coalesce(1).write.mode("overwrite").parquet(_files.for_spark(new))
+    copy = _read_copy(table.sparkSession, new)
     # The rows in any order: as many, with the same sum of their hashes.
     each = F.xxhash64(F.to_json(F.struct(*(column(name) for name in copy.columns))))
     sums = copy.select(F.count("*"), F.sum(each.cast("decimal(38,0)"))).first()
@@ -224,6 +225,10 @@ def _copied(table: DataFrame, copies: Path) -> str:
     else:
         new.rename(copies / name)
     return name
+
+
+def _read_copy(spark: SparkSession, path: Path) -> DataFrame:
+    return spark.read.parquet(_files.escaped(_files.for_spark(path)))
 
 
 def _joined(

@@ -213,7 +213,7 @@ def _last_batch(asked: _Asked, logs: Path, trigger: dict[str, Any], *, plan: boo
         number = endings.plan_empty_batch(logs, endings.END)
         if asked.location is not None and asked.location.folder is None:  # a copy has it now
             text = (logs / "offsets" / str(number)).read_text("utf-8")
-            folder(asked.frame.sparkSession, asked.location.text).write(f"offsets/{number}", text)
+            folder(asked.frame.sparkSession, asked.location).write(f"offsets/{number}", text)
     elif endings.is_being_drained(logs):
         _log.warning(
             "query %s: it was cut off while it wrote its last windows; now it writes them, and reads no more",

@@ -10,7 +10,7 @@ import json
 import logging
 import threading
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from py4j.clientserver import ClientServer
 from py4j.java_gateway import JavaObject
@@ -44,6 +44,8 @@ _INTERRUPTED = (
     "java.nio.channels.ClosedByInterruptException",
 )
 
+# With it the function of a batch gets a copy of the client's session, whose views the client does not see.
+_COPIES = "spark.sql.connect.streaming.foreachBatch.useClonedSession"
 _SLOW_PYTHON, _TRIES = "Python worker failed to connect back", 3
 
 _log = logging.getLogger(__name__)
@@ -58,8 +60,13 @@ class _BatchError(Exception):
 
 
 def hand_over(writer: DataStreamWriter, write: Write) -> DataStreamWriter:
-    """Return a writer that calls `write` with each batch and its id."""
-    return writer.foreachBatch(write if is_connect(writer) else _called_back(write))
+    """Return a writer that calls `write` with each batch and its id; on Spark Connect in its very session."""
+    if not is_connect(writer):
+        return writer.foreachBatch(_called_back(write))
+    conf = cast("Any", writer)._session.conf
+    if conf.isModifiable(_COPIES):  # a server knows it from 4.3 on
+        conf.set(_COPIES, "false")
+    return writer.foreachBatch(write)
 
 
 def begin(writer: DataStreamWriter) -> StreamingQuery:

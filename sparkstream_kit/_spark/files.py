@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ __all__ = [
     "Location",
     "are_elsewhere",
     "content",
-    "default_scheme",
+    "in_its_file_system",
     "locate",
     "names",
     "path_for",
@@ -62,7 +63,7 @@ def locate(spark: SparkSession, path: str | Path) -> Location:
     if is_connect(spark):
         here = plain is not None and server_folder(spark) is not None
         return Location(text, Path(str(plain)).absolute() if here else None)
-    if plain is None or (plain == text and default_scheme(spark) != "file"):
+    if plain is None or (plain == text and _default_scheme(spark) != "file"):
         return Location(text, None)
     if not os.path.isabs(plain):  # noqa: PTH117 - a text
         jvm: Any = spark._jvm
@@ -70,10 +71,19 @@ def locate(spark: SparkSession, path: str | Path) -> Location:
     return Location(text, Path("/" + os.path.normpath(plain).lstrip("/")))  # Hadoop takes `..` out of a path
 
 
-def default_scheme(spark: Any) -> str:
+def _default_scheme(spark: Any) -> str:
     """Return the scheme of a path without one."""
     default: str = spark._jsc.hadoopConfiguration().get("fs.defaultFS", "file:///")
     return default.partition(":")[0]
+
+
+def in_its_file_system(spark: Any, path: str) -> str:
+    """Return a path of another file system without its scheme and host, absolute."""
+    path = re.sub(r"^[^:/]*:(//[^/]*)?", "", path)  # no URI: `?` is of a pattern
+    if path.startswith("/") or is_connect(spark):
+        return path
+    files = spark._jvm.org.apache.hadoop.fs.FileSystem.get(spark._jsc.hadoopConfiguration())
+    return f"{files.getWorkingDirectory().toUri().getPath()}/{path}"
 
 
 def path_for(spark: SparkSession, path: str) -> str:

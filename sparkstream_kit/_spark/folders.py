@@ -8,46 +8,39 @@ from __future__ import annotations
 import filecmp
 import shutil
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from py4j.protocol import Py4JError
 
 from sparkstream_kit import _files
-from sparkstream_kit._spark.files import default_scheme
 from sparkstream_kit._spark.session import is_connect
 from sparkstream_kit.errors import InvalidInputError, innermost_cause
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from pyspark.sql import SparkSession
 
-__all__ = ["Folder", "folder", "is_on_hdfs"]
+    from sparkstream_kit._spark.files import Location
+
+__all__ = ["Folder", "folder"]
 
 
-def is_on_hdfs(path: str) -> bool:
-    """Say whether a path is one of HDFS by its own words."""
-    return path.startswith("hdfs:")
-
-
-def folder(spark: SparkSession, path: str) -> Folder:
+def folder(spark: SparkSession, location: Location) -> Folder:
     """Return a folder to work in, on this machine or on another file system.
-
-    A path without a scheme is on the default file system, as Spark takes it.
 
     Raises:
         InvalidInputError: the session is of Spark Connect, and the folder not of this machine.
     """
-    plain = _files.plain(path)
-    if plain is not None and (plain != path or is_connect(spark) or default_scheme(spark) == "file"):
-        return _Here(Path(plain))
+    if location.folder is not None:
+        return _Here(location.folder)
     if is_connect(spark):
         raise InvalidInputError(
-            f"{path} cannot be written file by file on Spark Connect; use a session of this process (unset "
-            "SPARK_REMOTE), or a local path"
+            f"{location} cannot be written file by file on Spark Connect; use a session of this process "
+            "(unset SPARK_REMOTE), or a local path"
         )
-    return _There(spark, path)
+    return _There(spark, location.text)
 
 
 class _Here:
@@ -56,8 +49,12 @@ class _Here:
     renames_in_one_step = True
 
     def __init__(self, path: Path) -> None:
-        self.text = f"file://{path}"  # as Spark is given it
+        self.text = _files.for_spark(path)
         self._path = path
+
+    def __str__(self) -> str:
+        """Return the path for messages."""
+        return str(self._path)
 
     def make(self) -> None:
         """Make the folder, with those above it, if it is missing."""
@@ -115,6 +112,9 @@ class _There:
         with self._in_one_line():
             self._files = self._path().getFileSystem(self._conf)
             self.renames_in_one_step = self._files.getScheme() == "hdfs"
+
+    def __str__(self) -> str:
+        return self.text
 
     def _path(self, name: str = "") -> Any:
         return self._hadoop.fs.Path(f"{self.text}/{name}" if name else self.text)

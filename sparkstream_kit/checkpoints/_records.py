@@ -67,7 +67,7 @@ def write_query(spark: SparkSession, checkpoint: Location, query: dict[str, Any]
 
     text = json.dumps(query | {"crc32": _checksum(query)})
     if checkpoint.folder is None:
-        there = None if are_elsewhere(spark) else folder(spark, checkpoint.text)
+        there = None if are_elsewhere(spark) else folder(spark, checkpoint)
         if there is not None and there.renames_in_one_step:
             # Without a job of Spark's: a cluster may have no core free.
             there.write(f"{_QUERY}/part-kit", text)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from sparkstream_kit._spark.files import locate
+from sparkstream_kit._spark.files import in_its_file_system, locate
 from sparkstream_kit.checkpoints.inputs import inputs, log_file, planned, write_log_file
 from sparkstream_kit.checkpoints.layout import command, newest, numbered
 from sparkstream_kit.errors import InvalidInputError
@@ -174,7 +174,7 @@ def _refusal(root: Path, number: int, folder: Path, bases: dict[int, Path]) -> s
 
 def _absolute(spark: SparkSession, path: str) -> Path:
     """Return a path as Spark would spell it; of another file system, the part after the host."""
-    return locate(spark, path).folder or Path(urlsplit(path).path)
+    return locate(spark, path).folder or Path(in_its_file_system(spark, path))
 
 
 def _base(spark: SparkSession, path: str) -> Path:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from sparkstream_kit._files import for_spark
 from sparkstream_kit._spark.session import other_master, scratch_folder
 from sparkstream_kit.errors import KitError
 
@@ -68,7 +69,7 @@ def in_files(batch: DataFrame) -> Iterator[Iterator[pa.RecordBatch]]:
     folder = scratch_folder(batch.sparkSession)
     with tempfile.TemporaryDirectory(prefix="batch-", dir=folder, ignore_cleanup_errors=True) as made:
         writer = frame.select(columns).write.option("compression", "none").option("parquet.block.size", _PART)
-        writer.option("parquet.enable.dictionary", "false").parquet(Path(made, "rows").as_uri())
+        writer.option("parquet.enable.dictionary", "false").parquet(for_spark(Path(made, "rows")))
         yield _read(Path(made, "rows"), kinds)
 
 

@@ -81,7 +81,7 @@ def learner(
             publish(first, folder, "first")
         for name in (*columns, label):
             find_column(frame, name)
-        last_step(sklearn_model(find(frame.sparkSession, folder, current(folder))[0]))
+        last_step(sklearn_model(find(frame.sparkSession, _files.for_spark(folder), current(folder))[0]))
 
         def write(batch: DataFrame, batch_id: int) -> None:
             query, what = id_of_batch(batch, location)[:8], f"model {folder}"
@@ -92,7 +92,7 @@ def learner(
             rows = rows.dropna(subset=[label, features] if isinstance(features, str) else [label])
             if rows.empty:
                 return
-            model = sklearn_model(find(batch.sparkSession, folder, base)[0])
+            model = sklearn_model(find(batch.sparkSession, _files.for_spark(folder), base)[0])
             _learn(model, rows[features if isinstance(features, str) else columns], rows[label], classes)
             version = f"learned-{query}-{batch_id:06}"
             _files.replace(folder / f"{version}{FILE}", [pickled(model)])

@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import column, find_column, refuse_taken
+from sparkstream_kit._files import escaped, for_spark
 from sparkstream_kit.errors import InvalidInputError, innermost_cause
 from sparkstream_kit.models.estimators import sklearn_model, unpickled
 from sparkstream_kit.models.versions import current, find, folder_of
@@ -110,7 +111,7 @@ def scorer(path: str | Path, *, features: str | Sequence[str] | None = None) -> 
                 what = f"model {folder}"
                 version = pinned(batch.sparkSession, location, batch_id, what, lambda: current(folder))
             if version not in kept:
-                model, name = find(batch.sparkSession, folder, version)
+                model, name = find(batch.sparkSession, for_spark(folder), version)
                 kept.clear()
                 kept[version] = _loaded(batch.sparkSession, model, name, features)
             return kept[version](batch)
@@ -143,7 +144,7 @@ def _of_spark(spark: SparkSession, path: str) -> Callable[[DataFrame], DataFrame
     from pyspark.ml import PipelineModel
 
     try:
-        model = PipelineModel.read().session(spark).load(path)
+        model = PipelineModel.read().session(spark).load(escaped(path))
     except Exception as err:
         raise InvalidInputError(
             f"cannot read the model in {path} ({innermost_cause(err)}); give a folder that a PipelineModel "

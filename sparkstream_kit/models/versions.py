@@ -60,7 +60,7 @@ def publish(model: Any, path: str | Path, version: str | None = None) -> Path:
     if hasattr(model, "write") and hasattr(model, "transform"):
         target = folder / version
         hidden = folder / f".{version}.{os.getpid()}.tmp"
-        model.write().overwrite().save(hidden.as_uri())
+        model.write().overwrite().save(_files.for_spark(hidden))
         hidden.rename(target)
     elif hasattr(model, "predict"):
         target = folder / f"{version}{FILE}"
@@ -132,7 +132,7 @@ def find(spark: SparkSession, path: str | Path, version: str | None) -> tuple[Pa
         return place.text, version or place.text.rstrip("/").rpartition("/")[2]
     folder = place.folder
     if (folder / "metadata").is_dir():
-        return folder.as_uri(), version or folder.name
+        return _files.for_spark(folder), version or folder.name
     if not folder.is_dir():
         raise InvalidInputError(
             f"no model {path}; give a folder of pyspark.ml, a file, or a folder of versions"
@@ -145,4 +145,4 @@ def find(spark: SparkSession, path: str | Path, version: str | None) -> tuple[Pa
         )
     _refuse_unknown(folder, version)
     file = folder / f"{version}{FILE}"
-    return (file, version) if file.is_file() else ((folder / version).as_uri(), version)
+    return (file, version) if file.is_file() else (_files.for_spark(folder / version), version)

@@ -232,7 +232,7 @@ def _launch(
     settings |= {
         "spark.connect.grpc.binding.address": "127.0.0.1",
         "spark.connect.grpc.binding.port": str(port),
-        "spark.sql.warehouse.dir": (folder / "warehouse").as_uri(),
+        "spark.sql.warehouse.dir": _files.for_spark(folder / "warehouse"),
         "spark.local.dir": str(folder / "tmp"),
         FOLDER_KEY: str(folder),
         KIT_KEY: str(Path(__file__).parent.parent),

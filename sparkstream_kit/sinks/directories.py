@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from sparkstream_kit import _dry_run, _files
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark.batch import id_in_checkpoint, id_of_batch
-from sparkstream_kit._spark.files import refuse_elsewhere, refuse_many_disks
-from sparkstream_kit._spark.folders import folder, is_on_hdfs
+from sparkstream_kit._spark.files import Location, locate, refuse_elsewhere, refuse_many_disks
+from sparkstream_kit._spark.folders import folder
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.sinks.base import FILE_FORMATS, MODES, Sink
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from sparkstream_kit._spark.batch import Write
-    from sparkstream_kit._spark.files import Location
     from sparkstream_kit._spark.folders import Folder
 
 __all__ = ["batch_files"]
@@ -72,9 +71,9 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
     check(batch_files, locals())
     reject_unknown("file format", [format], FILE_FORMATS)
     plain, text = _files.plain(str(path)), str(path)
-    if plain is None and not is_on_hdfs(text):
+    if plain is None and not text.startswith("hdfs:"):
         raise _without_rename(text)
-    place = text.rstrip("/") if plain is None else str(Path(plain).absolute())
+    here = None if plain is None else Path(plain).absolute()
 
     def open_folder(frame: DataFrame, location: Location | None) -> Write:
         spark = frame.sparkSession
@@ -83,15 +82,16 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
             refuse_many_disks(spark, "batch_files", text)
         if "batch" in (name.lower() for name in frame.columns):
             raise InvalidInputError("batch_files: column batch has the name of the directories; rename it")
+        place = Location(text, here if locate(spark, text).folder is not None else None)
         there = folder(spark, place)
         if not there.renames_in_one_step:
-            raise _without_rename(place)
+            raise _without_rename(text)
         if location is not None:
-            _refuse_another_query(there, place, there.names(), id_in_checkpoint(spark, location))
+            _refuse_another_query(there, there.names(), id_in_checkpoint(spark, location))
         if _dry_run.making():
             there.make()  # a second stream may start on it before the first batch
         else:
-            _dry_run.would_make(place)
+            _dry_run.would_make(text)
         return partial(_write, place, format, options, location)
 
     return Sink(
@@ -101,7 +101,7 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
         after_rewind="keeps a batch that comes with the same rows once; others it refuses, and says which "
         "directories to remove first; a folder restored from a backup of that moment goes on exactly once",
         needs_checkpoint=True,
-        writes_to=(f"folder {os.path.realpath(place) if plain is not None else place}",),
+        writes_to=(f"folder {text.rstrip('/') if here is None else os.path.realpath(here)}",),
         open=open_folder,
     )
 
@@ -113,7 +113,7 @@ def _without_rename(path: str) -> InvalidInputError:
     )
 
 
-def _refuse_another_query(there: Folder, place: str, names: Iterable[str], query: str | None) -> None:
+def _refuse_another_query(there: Folder, names: Iterable[str], query: str | None) -> None:
     text = there.read(_MARKER)
     owner = None if text is None else text.strip()
     if owner is None:
@@ -124,7 +124,7 @@ def _refuse_another_query(there: Folder, place: str, names: Iterable[str], query
         return
     else:
         whose = f"was written by another query ({owner or 'unknown'}); start on that query's checkpoint"
-    raise InvalidInputError(f"batch_files: folder {place} {whose}, use another folder, or remove this one")
+    raise InvalidInputError(f"batch_files: folder {there} {whose}, use another folder, or remove this one")
 
 
 def _is_somebodys(there: Folder, name: str) -> bool:
@@ -133,7 +133,7 @@ def _is_somebodys(there: Folder, name: str) -> bool:
 
 
 def _write(
-    place: str,
+    place: Location,
     file_format: str,
     options: dict[str, Any],
     location: Location | None,
@@ -144,8 +144,8 @@ def _write(
     there = folder(batch.sparkSession, place)
     there.make()
     names = set(there.names())  # looked at once: there are as many as batches
-    _refuse_another_query(there, place, names, query)
-    _refuse_another_batch(place, names, location.text if location else "CHECKPOINT", batch_id)
+    _refuse_another_query(there, names, query)
+    _refuse_another_batch(there, names, location.text if location else "CHECKPOINT", batch_id)
     if _MARKER not in names:
         there.write(_MARKER, query + "\n")
     for name in names:
@@ -167,21 +167,22 @@ def _write(
         there.remove(old)
 
 
-def _refuse_another_batch(place: str, names: Iterable[str], checkpoint: str, batch_id: int) -> None:
+def _refuse_another_batch(there: Folder, names: Iterable[str], checkpoint: str, batch_id: int) -> None:
     """Refuse a batch that is neither the last one nor the one after it."""
-    there = (name.removeprefix("batch=") for name in names if name.startswith("batch="))
-    last = max((int(number) for number in there if number.isdecimal()), default=-1)
+    numbers = (name.removeprefix("batch=") for name in names if name.startswith("batch="))
+    last = max((int(number) for number in numbers if number.isdecimal()), default=-1)
     if batch_id < last:
         raise InvalidInputError(
-            f"batch {batch_id} comes again, but {place} has all batches up to {last}: the checkpoint was "
+            f"batch {batch_id} comes again, but {there} has all batches up to {last}: the checkpoint was "
             f"rewound or restored; to write them again, remove the directories from batch={batch_id:06} on"
         )
     if batch_id > last + 1:
         has = "no directory of a batch" if last < 0 else f"the directories up to batch={last:06} only"
         rewind = f"sparkstream checkpoint rewind {shlex.quote(checkpoint)} --to {last}"
         back = f"put the missing ones back, or run {rewind}" if last >= 0 else "put them back"
-        left_out = shlex.quote(f"{place}/batch={batch_id - 1:06}")
+        make = "mkdir" if there.text.startswith("file:") else "hdfs dfs -mkdir"
+        left_out = shlex.quote(f"{there}/batch={batch_id - 1:06}")
         raise InvalidInputError(
-            f"batch {batch_id} comes, but {place} has {has}; {back}; to go on without their rows, run "
-            f"{'hdfs dfs -' if is_on_hdfs(place) else ''}mkdir {left_out}"
+            f"batch {batch_id} comes, but {there} has {has}; {back}; to go on without their rows, run "
+            f"{make} {left_out}"
         )

@@ -58,7 +58,7 @@ def pinned(
 def _checkpoint(spark: SparkSession, location: Location, what: str) -> Folder:
     if location.folder is None and are_elsewhere(spark):
         raise _refusal(location, what)
-    return folder(spark, location.text if location.folder is None else f"file://{location.folder}")
+    return folder(spark, location)
 
 
 def _refusal(location: Location, what: str) -> InvalidInputError:
@@ -100,7 +100,7 @@ def _read(there: Folder, batch: int) -> dict[str, str] | None:
         text = there.read(f"{_PINS}/{batch}")
         return None if text is None else dict(json.loads(text))
     except (OSError, TypeError, ValueError) as err:
-        file = f"{there.text.removeprefix('file://')}/{_PINS}/{batch}"
+        file = f"{there}/{_PINS}/{batch}"
         raise InvalidInputError(
             f"{file} is damaged, which says what batch {batch} was made with; put it back, or delete it, and "
             "the batch is made with what is current"

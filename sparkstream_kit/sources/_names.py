@@ -21,7 +21,7 @@ from urllib.parse import unquote
 from pyspark.errors import AnalysisException, IllegalArgumentException
 
 from sparkstream_kit import _files
-from sparkstream_kit._spark.files import are_elsewhere, path_for
+from sparkstream_kit._spark.files import locate, path_for
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -70,9 +70,10 @@ def readable(spark: SparkSession, path: str, options: dict[str, Any]) -> tuple[s
             raise InvalidInputError(_NOT_A_FOLDER.format(path))
         if os.path.isdir(local) and is_pattern(whole):  # noqa: PTH112
             # Spark itself gives the base of partition folders only where it sees no pattern.
+            whole = _files.for_spark(Path(whole))
             place, ours = _files.escaped(whole), {"basePath": whole}
         elif is_pattern(here) and not os.path.isabs(local):  # noqa: PTH117
-            place = os.path.join(_files.escaped(here), local)  # noqa: PTH118
+            place = os.path.join(_files.escaped(_files.for_spark(Path(here))), local)  # noqa: PTH118
     found = list(ours.values()) or _misread(spark, place, options)
     recursive = _is_recursive(options)
     alone = recursive or str(options.get("maxfilespertrigger")) == "1"
@@ -114,8 +115,7 @@ def is_pattern(path: str) -> bool:
 
 def _local(spark: SparkSession, path: str) -> str | None:
     """Return a path that this process can look at, too; None for any other."""
-    here = not are_elsewhere(spark)
-    return _files.plain(path) if here else None
+    return None if locate(spark, path).folder is None else _files.plain(path)
 
 
 def _is_recursive(options: dict[str, Any]) -> bool:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from sparkstream_kit._arguments import check
+from sparkstream_kit._files import escaped, for_spark
 from sparkstream_kit.testing import _rows
 from sparkstream_kit.testing.queries import Query
 
@@ -169,7 +170,7 @@ class Source:
     def to_df(self) -> DataFrame:
         """Return the source as a streaming DataFrame; all columns are nullable, as Spark makes them."""
         reader = self._spark.readStream.schema(self.schema).option("maxFilesPerTrigger", 1)
-        return reader.parquet(self._folder.as_uri())
+        return reader.parquet(escaped(for_spark(self._folder)))
 
     def files(self) -> list[Path]:
         """Return the files of the batches, in their order."""

@@ -35,11 +35,12 @@ def spark() -> Iterator[SparkSession]:
     is the same on every machine.
     """
     from sparkstream_kit import spark_session
+    from sparkstream_kit._files import for_spark
 
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="sparkstream-") as folder:
         patch.setenv("TZ", "UTC")
         time.tzset()
-        warehouse = Path(folder, "warehouse").as_uri()
+        warehouse = for_spark(Path(folder, "warehouse"))
         local = {"spark.master": "local[2]", "spark.sql.warehouse.dir": warehouse}
         conf = {} if os.environ.get("SPARK_REMOTE") else local  # a server has its own
         with spark_session("pytest", profile="test", conf=conf) as session, _own_tables(session):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
+from sparkstream_kit._files import for_spark
 from sparkstream_kit._spark.files import Location, locate, refuse_elsewhere, refuse_many_disks
 from sparkstream_kit._spark.session import shares_settings
 from sparkstream_kit.connectors import openers
@@ -162,7 +163,7 @@ def _place(spark: SparkSession, path: str | None, table: str | None, *, by_spark
     if by_spark:
         refuse_many_disks(spark, "delta", path)
         # With its scheme: a path without one may be on another file system for Delta than for `locate`.
-        return Location(f"file://{location.folder}", location.folder) if location.folder else location
+        return Location(for_spark(location.folder), location.folder) if location.folder else location
     if location.folder is None:
         refuse_elsewhere(spark, f"delta {path}", f"writer='spark' on a server with {_JARS}")
         raise InvalidInputError(

@@ -1,0 +1,103 @@
+"""Which file system a path is of, where the default one is not that of this machine."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pyspark.ml import PipelineModel
+from pyspark.ml.feature import SQLTransformer
+
+from sparkstream_kit import feeds, joins, models, run, sinks, sources, start
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from pyspark.sql import SparkSession
+
+pytestmark = pytest.mark.classic_only("Spark Connect has no JVM in reach")
+
+
+@pytest.fixture
+def hadoop(spark: SparkSession) -> Iterator[Any]:
+    """Hadoop's settings, as core-site.xml of a cluster would set them; the default is put back."""
+    conf = spark._jsc.hadoopConfiguration()  # noqa: SLF001 - no public way
+    former = conf.get("fs.defaultFS")
+    yield conf
+    conf.set("fs.defaultFS", former)
+
+
+@pytest.mark.parametrize("local", ["file:", "file://"])
+@pytest.mark.parametrize("kind", ["batch_files", "by_watermark", "files", "scorer", "reloading"])
+def test_a_path_with_file_is_of_this_machine(
+    spark: SparkSession, tmp_path: Path, hadoop: Any, kind: str, local: str
+) -> None:
+    here = tmp_path / "a b%20c [1]"  # no part of it is to be taken for a pattern, or for an escape
+    out, given = here / "out", f"{local}{here}"
+    model = PipelineModel(stages=[SQLTransformer(statement="SELECT *, 'x' AS more FROM __THIS__")])
+    if kind == "scorer":
+        models.publish(model, f"{given}/models", "1")
+    rows = sinks.batch_files(f"{given}/out", format="json")
+    sink = {
+        "batch_files": rows,
+        "by_watermark": sinks.by_watermark(
+            "time", on_time=rows, late=sinks.batch_files(f"{given}/late", format="json")
+        ),
+        "files": sinks.files(f"{given}/out", format="json"),
+        "scorer": rows.taking(models.scorer(f"{given}/models")),
+        "reloading": rows.taking(
+            joins.reloading("t", lambda session: session.sql("SELECT 1 AS n, 'x' AS more"), on="n")
+        ),
+    }[kind]
+
+    def written(folder: str, **more: Any) -> list[int]:
+        frame = sources.csv(spark, f"{given}/{folder}", schema="n INT, time TIMESTAMP")
+        frame = frame.withWatermark("time", "1 day")
+        run(start(frame, sink, name="q", checkpoint=f"{given}/ckpt", availableNow=True, **more))
+        lines = [line for part in out.rglob("part-*") for line in part.read_text().splitlines()]
+        return sorted(json.loads(line)["n"] for line in lines)
+
+    hadoop.set("fs.defaultFS", "hdfs://host:8020")
+    feeds.drip([("1.csv", "1,2026-01-01\n")], here / "in")
+    assert written("in") == [1]
+    (here / "in").rename(here / "moved [2]")
+    feeds.drip([("2.csv", "2,2026-01-01\n")], here / "moved [2]")
+    assert written("moved [2]", moved={f"{given}/in": f"{given}/moved [2]"}) == [1, 2]
+
+
+def test_a_path_without_scheme_is_where_spark_takes_it(
+    spark: SparkSession, tmp_path: Path, hadoop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = f"kit{uuid.uuid4().hex}"  # Hadoop keeps a file system by its host
+    hadoop.set(f"fs.viewfs.mounttable.{host}.link./user", (tmp_path / "far").as_uri())
+    hadoop.set("fs.defaultFS", f"viewfs://{host}")
+    jvm: Any = spark._jvm  # noqa: SLF001 - who Hadoop takes this user for
+    far = (
+        tmp_path / "far" / jvm.org.apache.hadoop.security.UserGroupInformation.getCurrentUser().getUserName()
+    )
+    (tmp_path / "[here]").mkdir()
+    monkeypatch.chdir(tmp_path / "[here]")
+
+    def written(path: str) -> int:
+        frame = sources.text(spark, path)
+        run(
+            start(
+                frame, sinks.files("out"), name="q", checkpoint=f"file://{tmp_path}/ckpt", availableNow=True
+            )
+        )
+        return spark.read.parquet("out").count()
+
+    feeds.drip([("1.txt", "a\n"), ("2[3].txt", "b\n")], far / "in")
+    assert written("in") == 2
+    feeds.drip([("4.txt", "c\n")], far / "in")
+    assert written("i?") == written("in") == 3
+    assert (far / "out").is_dir()
+    with pytest.raises(InvalidInputError, match="batch_files out: only a local path and hdfs:// have"):
+        start(
+            sources.text(spark, "in"), sinks.batch_files("out"), name="q", checkpoint=f"file://{tmp_path}/new"
+        )
+    assert list((tmp_path / "[here]").iterdir()) == []
