@@ -47,7 +47,7 @@ def check(
         forget: take a topic that was made again for a new one, and read it from its beginning.
 
     Returns:
-        The ids of the query's topics, to be noted.
+        The ids of the query's topics, to be noted; where Kafka cannot be asked, those of before.
 
     Raises:
         InvalidInputError: a refusal; the message has the way out.
@@ -60,7 +60,7 @@ def check(
                 "while the query was stopped; Spark would skip its first records",
                 name,
             )
-        return {}
+        return dict(noted)
     ids: _Ids = {}
     for number, options in kafka.reads(frame).items():
         with kafka.client(spark, options) as client:

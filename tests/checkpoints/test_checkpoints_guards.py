@@ -19,9 +19,10 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 
 from sparkstream_kit import checkpoints, feeds, run, sinks, sources, start
+from sparkstream_kit._spark import kafka
 from sparkstream_kit._spark.files import Location, locate
 from sparkstream_kit._spark.settings import in_force
-from sparkstream_kit.checkpoints import _records, guards
+from sparkstream_kit.checkpoints import _records, guards, topics
 from sparkstream_kit.checkpoints.locks import Lock
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.profiles import STATE_STORE, read_profile
@@ -416,6 +417,19 @@ total("ProductKey")
 spark.conf.set("spark.sql.shuffle.partitions", "3")
 total("ProductKey")
 """
+
+
+def test_the_ids_of_topics_outlive_a_start_that_cannot_ask_kafka(
+    total: Callable[..., Totals], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = {"0": {"sales": "b1tQuX"}}
+    with monkeypatch.context() as patch:
+        patch.setattr(topics, "check", lambda *_, **__: ids)
+        total("State")
+    assert _records.noted(tmp_path / "ckpt")["topics"] == ids
+    monkeypatch.setattr(kafka, "can_ask", lambda _: False)  # as on Spark Connect
+    total("State")
+    assert _records.noted(tmp_path / "ckpt")["topics"] == ids
 
 
 @pytest.mark.slow
