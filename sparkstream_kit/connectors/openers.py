@@ -31,6 +31,7 @@ __all__ = [
     "open_target",
     "other_driver",
     "pass_over",
+    "refuse_twice",
     "types_in",
 ]
 
@@ -102,8 +103,12 @@ def open_target(
         write: is called for each batch, on Spark Connect in another process.
         frame: the query's rows, or its first batch if it was started without `start`.
         location: the query's checkpoint.
+
+    Raises:
+        InvalidInputError: two columns of the rows have one name; and what `prepare` raises.
     """
     known = None
+    refuse_twice("column", frame.columns)
     if frame.isStreaming:
         # Without a checkpoint it is a new query at each start.
         known = str(uuid.uuid4()) if location is None else None
@@ -122,6 +127,20 @@ def pass_over(batch: DataFrame, batch_id: int, where: str) -> None:
     """Read a batch that the target has already: a stateful query fails when its batch is not read."""
     _log.info("batch %d is in %s already", batch_id, where)
     batch.write.format("noop").mode("append").save()
+
+
+def refuse_twice(what: str, names: Sequence[str]) -> None:
+    """Refuse columns or fields of one name, which a join by an expression gives.
+
+    Example:
+        >>> refuse_twice("column", ["id", "amount", "id"])
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: column id comes twice; rename or drop one
+    """
+    for name in names:
+        if names.count(name) > 1:
+            raise InvalidInputError(f"{what} {name} comes twice; rename or drop one")
 
 
 def check_row_keys(

@@ -10,7 +10,7 @@ from bson.decimal128 import Decimal128
 from bson.int64 import Int64
 from pyspark.sql import types as T
 
-from sparkstream_kit.connectors.openers import types_in
+from sparkstream_kit.connectors.openers import refuse_twice, types_in
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 
 if TYPE_CHECKING:
@@ -62,8 +62,7 @@ def _check_names(what: str, schema: T.StructType) -> None:
                 f"mongodb: {what} {name!r}: MongoDB cannot find a field again whose name is empty, has a dot "
                 "or begins with a dollar; rename it"
             )
-        if schema.names.count(name) > 1:
-            raise InvalidInputError(f"mongodb: {what} {name} comes twice; rename one")
+    refuse_twice(f"mongodb: {what}", schema.names)
 
 
 def _check_type(column: str, kind: T.DataType) -> None:
