@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sparkstream_kit.errors import InvalidInputError, hint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pyspark.sql import Column, DataFrame
     from pyspark.sql.types import DataType
@@ -58,10 +58,11 @@ def refuse_taken(names: Iterable[str], added: Sequence[str], caller: str) -> Non
         )
 
 
-def holds(kind: DataType, *types: type[DataType]) -> bool:
-    """Say whether a type is one of these, or has one of them in its arrays, maps and structs."""
+def types_in(kind: DataType) -> Iterator[DataType]:
+    """Yield a type, and all types within its arrays, maps and structs."""
     from pyspark.sql import types as T
 
+    yield kind
     inner: list[DataType] = []
     if isinstance(kind, T.StructType):
         inner = [field.dataType for field in kind]
@@ -69,7 +70,13 @@ def holds(kind: DataType, *types: type[DataType]) -> bool:
         inner = [kind.elementType]
     elif isinstance(kind, T.MapType):
         inner = [kind.keyType, kind.valueType]
-    return isinstance(kind, types) or any(holds(each, *types) for each in inner)
+    for each in inner:
+        yield from types_in(each)
+
+
+def holds(kind: DataType, *types: type[DataType]) -> bool:
+    """Say whether a type is one of these, or has one of them in its arrays, maps and structs."""
+    return any(isinstance(each, types) for each in types_in(kind))
 
 
 def columns_with_watermark(frame: DataFrame) -> list[str]:

@@ -217,9 +217,9 @@ def _copied(table: DataFrame, copies: Path) -> str:
     copy = _read_copy(table.sparkSession, new)
     # The rows in any order: as many, with the same sum of their hashes.
     each = F.xxhash64(F.to_json(F.struct(*(column(name) for name in copy.columns))))
-    sums = copy.select(F.count("*"), F.sum(each.cast("decimal(38,0)"))).first()
+    sums = copy.select(F.count("*"), F.sum(each.cast("decimal(38,0)"))).collect()[0]
     kinds = zlib.crc32(copy.schema.json().encode())
-    name = f"{kinds:08x}-{sums[0]}-{sums[1] or 0}" if sums else ""
+    name = f"{kinds:08x}-{sums[0]}-{sums[1] or 0}"
     if (copies / name).exists():
         shutil.rmtree(new)
     else:

@@ -8,13 +8,11 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from pyspark.sql import types as T
-
 from sparkstream_kit._spark.batch import id_in_checkpoint, id_of_batch
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from pyspark.sql import DataFrame
 
@@ -32,7 +30,6 @@ __all__ = [
     "other_driver",
     "pass_over",
     "refuse_twice",
-    "types_in",
 ]
 
 _MODES = {"append": "append", "upsert": "update", "replace": "complete"}
@@ -74,20 +71,6 @@ def mode_for(
             f"given: how={how!r}, keys={list(keys)}"
         )
     return _MODES[how]
-
-
-def types_in(kind: T.DataType) -> Iterator[T.DataType]:
-    """Yield a type of a column, and all types within it."""
-    yield kind
-    inner: list[T.DataType] = []
-    if isinstance(kind, T.StructType):
-        inner = [field.dataType for field in kind.fields]
-    elif isinstance(kind, T.ArrayType):
-        inner = [kind.elementType]
-    elif isinstance(kind, T.MapType):
-        inner = [kind.keyType, kind.valueType]
-    for each in inner:
-        yield from types_in(each)
 
 
 def open_target(

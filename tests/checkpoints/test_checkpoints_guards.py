@@ -19,6 +19,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 
 from sparkstream_kit import checkpoints, feeds, run, sinks, sources, start
+from sparkstream_kit._spark import kafka
 from sparkstream_kit._spark.files import Location, locate
 from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.checkpoints import _records, guards, topics
@@ -426,7 +427,7 @@ def test_the_ids_of_topics_outlive_a_start_that_cannot_ask_kafka(
         patch.setattr(topics, "check", lambda *_, **__: ids)
         total("State")
     assert _records.noted(tmp_path / "ckpt")["topics"] == ids
-    monkeypatch.setattr(topics.kafka, "can_ask", lambda _: False)  # as on Spark Connect
+    monkeypatch.setattr(kafka, "can_ask", lambda _: False)  # as on Spark Connect
     total("State")
     assert _records.noted(tmp_path / "ckpt")["topics"] == ids
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +16,9 @@ from pyspark.sql import functions as F
 from support.sink_streams import finish, forget_commit, three_batches, totals
 
 from sparkstream_kit import feeds, run, sinks, sources, start
+from sparkstream_kit._spark.files import locate
+from sparkstream_kit._spark.settings import in_force
+from sparkstream_kit.connectors.delta.spark import SparkTable
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.sinks.base import opened
 
@@ -53,6 +58,11 @@ def refused(frame: DataFrame, sink: sinks.Sink, checkpoint: Path, mode: str = "a
         finish(frame, sink, checkpoint, mode)
     assert "\n" not in str(error.value)
     return str(error.value)
+
+
+def last_batch(table: SparkTable) -> int | None:
+    """Return the last batch of the table's query, as the log says it."""
+    return table.last_batch(*table.owners())
 
 
 def seen(spark: SparkSession, frame: DataFrame, checkpoint: Path, *columns: str) -> Rows:
@@ -167,21 +177,66 @@ def test_a_disk_of_each_node_is_refused(
         opened(sinks.delta(out, writer="spark"), stream, None)
 
 
-def test_the_last_batch_is_known_after_a_checkpoint_of_the_table(
-    spark: SparkSession, stream: DataFrame, out: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("interval", "where", "properties", "settings"),
+    [
+        *[(interval, "delta.`{}`", {}, {}) for interval in (3, 4, 5)],  # of the last batch: before, in, after
+        (4, "t{}", {}, {}),
+        (4, "delta.`{}`", {"delta.checkpointPolicy": "v2"}, {}),
+        (4, "delta.`{}`", {}, {"spark.databricks.delta.checkpoint.partSize": "1"}),
+    ],
+)
+def test_the_last_batch_is_known_wherever_the_checkpoint_of_the_table_is(
+    spark: SparkSession,
+    stream: DataFrame,
+    out: Path,
+    tmp_path: Path,
+    interval: int,
+    where: str,
+    properties: dict[str, str],
+    settings: dict[str, str],
+) -> None:
+    # Commit 0 makes the table, 1 says whose it is, 2 to 4 are the batches.
+    in_catalog = where.startswith("t")
+    table = where.format(uuid.uuid4().hex if in_catalog else out)
+    given = properties | {"delta.checkpointInterval": str(interval)}
+    location = f"LOCATION '{out}'" if in_catalog else ""
+    listed = ", ".join(f"'{key}' = '{value}'" for key, value in given.items())
+    spark.sql(f"CREATE TABLE {table} (k STRING, n INT) USING delta {location} TBLPROPERTIES ({listed})")
+    sink = sinks.delta(table=table) if in_catalog else sinks.delta(out)
+
+    def checkpoint() -> int:
+        """Return the commit of the table's newest checkpoint; 0 if there is none."""
+        return max((int(file.name[:20]) for file in (out / "_delta_log").glob("0*.checkpoint*")), default=0)
+
+    written = SparkTable(spark, None if in_catalog else locate(spark, out.as_uri()), table)
+    with in_force(spark, settings):
+        finish(stream, sink, tmp_path / "ckpt")
+        assert (checkpoint(), last_batch(written)) == (4 // interval * interval, 2)
+        spark.sql(f"OPTIMIZE {table}")
+        assert (checkpoint(), last_batch(written)) == (5 // interval * interval, 2)
+        for _ in range(3):
+            spark.sql(f"INSERT INTO {table} VALUES ('z', 9)")  # noqa: S608 - ours
+        assert (checkpoint(), last_batch(written)) == (8 // interval * interval, 2)
+    for commit in (out / "_delta_log").glob("0*.json"):  # as Delta does after a month
+        if commit.stem.isdecimal() and int(commit.stem) < checkpoint():
+            commit.unlink()
+    forget_commit(tmp_path / "ckpt", 2)
+    finish(stream, sink, tmp_path / "ckpt")
+    assert [row for row in rows(spark, out) if row[0] != "z"] == CASES["append"][2]
+
+
+def test_a_part_of_a_checkpoint_that_was_not_finished_is_none(
+    stream: DataFrame, spark: SparkSession, out: Path, tmp_path: Path
 ) -> None:
     spark.sql(
         f"CREATE TABLE delta.`{out}` (k STRING, n INT) USING delta "
         "TBLPROPERTIES (delta.checkpointInterval = 3)"
     )
     finish(stream, sinks.delta(out), tmp_path / "ckpt")
-    [checkpoint] = (out / "_delta_log").glob("*3.checkpoint.parquet")
-    for commit in (out / "_delta_log").glob("*.json"):
-        if commit.name[:20] <= checkpoint.name[:20]:
-            commit.unlink()
-    forget_commit(tmp_path / "ckpt", 2)
-    finish(stream, sinks.delta(out), tmp_path / "ckpt")
-    assert rows(spark, out) == CASES["append"][2]
+    log = out / "_delta_log"
+    shutil.copy(log / f"{3:020}.checkpoint.parquet", log / f"{4:020}.checkpoint.{1:010}.{2:010}.parquet")
+    assert last_batch(SparkTable(spark, locate(spark, out.as_uri()), None)) == 2
 
 
 def test_a_table_of_the_catalog(spark: SparkSession, stream: DataFrame, tmp_path: Path) -> None:

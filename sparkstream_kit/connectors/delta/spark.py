@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
+from collections import Counter
 from contextlib import contextmanager
 from functools import reduce
 from operator import or_
@@ -17,7 +18,7 @@ from pyspark.sql import types as T
 
 from sparkstream_kit import _files
 from sparkstream_kit._columns import column, quoted
-from sparkstream_kit._spark.files import Location, content, names, through_spark
+from sparkstream_kit._spark.files import Location, names, through_spark
 from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.connectors.delta.tables import GONE, OWNERS, ConflictError, application, nullable
 from sparkstream_kit.connectors.openers import check_row_keys
@@ -25,7 +26,7 @@ from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks.batches import kept
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from pyspark.sql import DataFrame, SparkSession
 
@@ -35,6 +36,10 @@ __all__ = ["SparkTable"]
 
 _SETTINGS = "spark.databricks.delta."
 _TRANSACTION = "txn STRUCT<appId: STRING, version: BIGINT>"
+# A commit, or a checkpoint: whole (000….checkpoint.parquet), one of several parts, or one with a UUID.
+_NAME = re.compile(
+    r"/(?P<version>\d+)(?P<checkpoint>\.checkpoint(\.\d+\.(?P<parts>\d+)|\..+)?)?\.(?P<kind>json|parquet)$"
+)
 
 
 class SparkTable:
@@ -90,15 +95,15 @@ class SparkTable:
 
         https://github.com/delta-io/delta/blob/master/PROTOCOL.md#transaction-identifiers
         """
-        newest = content(self._spark, self._where(), "_delta_log/_last_checkpoint")
-        since = -1 if newest is None else int(json.loads(newest)["version"])
         log = through_spark(self._spark, f"{self.place}/_delta_log")
         paths = [] if log is None else [str(row.path) for row in log.select("path").collect()]
+        named = [(name, path) for path in paths if (name := _NAME.search(path))]
+        since = _newest_checkpoint(name for name, _ in named)
         files: dict[tuple[bool, str], list[str]] = {}  # in this order: commits, and the checkpoint
-        for path in paths:
-            numbered = re.search(r"/(\d+)(\.checkpoint\..*)?\.(json|parquet)$", path)
-            if numbered and (int(numbered[1]) == since if numbered[2] else int(numbered[1]) > since):
-                files.setdefault((bool(numbered[2]), numbered[3]), []).append(_files.escaped(path))
+        for name, path in named:
+            of_checkpoint, version = bool(name["checkpoint"]), int(name["version"])
+            if version == since if of_checkpoint else version > since:
+                files.setdefault((of_checkpoint, name["kind"]), []).append(_files.escaped(path))
         for (_, kind), some in sorted(files.items()):
             actions = self._spark.read.schema(_TRANSACTION).format(kind).load(some)
             mine = actions.where(F.col("txn.appId") == application(query))
@@ -156,6 +161,15 @@ class SparkTable:
                     f"WHEN NOT MATCHED THEN INSERT ({', '.join(columns)}) "
                     f"VALUES ({', '.join(f's.{name}' for name in columns)})"
                 )
+
+
+def _newest_checkpoint(names: Iterable[re.Match[str]]) -> int:
+    """Return the version of the newest checkpoint that has all of its parts; -1 if there is none.
+
+    `_last_checkpoint` says it, too, but Spark reads no file whose name begins with an underscore.
+    """
+    there = Counter((int(name["version"]), int(name["parts"] or 1)) for name in names if name["checkpoint"])
+    return max((version for (version, parts), count in there.items() if count >= parts), default=-1)
 
 
 @contextmanager

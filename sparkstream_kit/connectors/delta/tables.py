@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sparkstream_kit import _dry_run
+from sparkstream_kit._columns import types_in
 from sparkstream_kit.connectors.ledger import Ledger
-from sparkstream_kit.connectors.openers import types_in
 from sparkstream_kit.errors import InvalidInputError, KitError, reject_unknown
 
 if TYPE_CHECKING:
@@ -137,19 +137,20 @@ class _Store:
 
     table: Table
     me: str | None
+    owners: list[str]
 
     def last_batch(self, query_id: str | None) -> int | None:
         # A query whose rows were replaced by another, which took the table over, is a stranger to it.
-        mine = query_id is not None and query_id in self.table.owners()
-        return self.table.last_batch(str(query_id)) if mine else None
+        return self.table.last_batch(str(query_id)) if query_id in self.owners else None
 
     def any_query(self) -> tuple[str, int] | None:
-        owners = self.table.owners()
-        written = ((other, self.table.last_batch(other)) for other in owners if self.me not in owners)
+        written = (
+            (other, self.table.last_batch(other)) for other in self.owners if self.me not in self.owners
+        )
         return next(((other, last) for other, last in written if last is not None), None)
 
     def has_rows(self) -> bool:
-        return self.me not in self.table.owners() and self.table.has_rows()
+        return self.me not in self.owners and self.table.has_rows()
 
     def set_back(self, query_id: str, batch_id: int) -> str:
         call = f"set_back({self.table.place!r}, {query_id!r}, {batch_id})"
@@ -157,8 +158,8 @@ class _Store:
         return "python -c " + shlex.quote(f"{imported}; {call}")
 
 
-def _ledger(target: Target, table: Table, query: str | None) -> Ledger:
-    return Ledger(_Store(table, query), target.where, target.where, target.how, target.take_over)
+def _ledger(target: Target, table: Table, query: str | None, owners: list[str]) -> Ledger:
+    return Ledger(_Store(table, query, owners), target.where, target.where, target.how, target.take_over)
 
 
 def prepare(target: Target, table: Table, schema: T.StructType, query: str | None) -> None:
@@ -182,7 +183,7 @@ def prepare(target: Target, table: Table, schema: T.StructType, query: str | Non
         there = table.schema()
     if there is None:
         raise InvalidInputError(f"{target.where} was removed while a query started to write to it")
-    _ledger(target, table, query).check_owner(query)
+    _ledger(target, table, query, table.owners()).check_owner(query)
     added = _check_columns(target, schema, there)
     if added and _dry_run.making():
         table.add_columns(added)
@@ -198,14 +199,15 @@ def is_written(
     Raises:
         InvalidInputError: the rules of the ledger refuse the batch, or as for `prepare`.
     """
-    ledger = _ledger(target, table, query)
-    is_mine = query in table.owners()
-    if is_mine or table.schema() is not None:
+    owners = table.owners()  # asked once: each time is a look at the table
+    ledger = _ledger(target, table, query, owners)
+    if query in owners:
+        return ledger.is_written(query, batch_id, checkpoint)
+    if table.schema() is not None:
         ledger.check_owner(query)
     written = ledger.is_written(query, batch_id, checkpoint)
-    if not is_mine:
-        prepare(target, table, schema, query)
-        table.own([*([] if target.how == "replace" else table.owners()), query])
+    prepare(target, table, schema, query)
+    table.own([*([] if target.how == "replace" else table.owners()), query])
     return written
 
 

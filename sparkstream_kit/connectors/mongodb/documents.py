@@ -10,7 +10,8 @@ from bson.decimal128 import Decimal128
 from bson.int64 import Int64
 from pyspark.sql import types as T
 
-from sparkstream_kit.connectors.openers import refuse_twice, types_in
+from sparkstream_kit._columns import types_in
+from sparkstream_kit.connectors.openers import refuse_twice
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 
 if TYPE_CHECKING:
