@@ -337,7 +337,7 @@ def test_lines_may_bring_the_place_that_they_are_from(spark: SparkSession) -> No
         parse_csv(other, from_ddl("n INT"))
 
 
-def test_a_bad_row_says_its_file(spark: SparkSession, folder: Path) -> None:
+def test_a_row_says_its_file(spark: SparkSession, folder: Path) -> None:
     names = ["a b+c%20[7].csv", "ü#1.csv"]
     for name in names:
         (folder / name).write_text(f"{GOOD}\njunk\n")
@@ -345,9 +345,9 @@ def test_a_bad_row_says_its_file(spark: SparkSession, folder: Path) -> None:
         # Before 4.2 Spark knows the file of lines only where nothing was done to them.
         lines = frame if spark.version < "4.2" else frame.where("true")
         both = parse_csv(lines, SALES, date_format="M/d/yy")
-        rows = (streamed(both) if both.isStreaming else both).orderBy("_file").collect()
+        rows = (streamed(both) if both.isStreaming else both).orderBy("_file", "_raw").collect()
         found = [(row["_file"], row["_raw"]) for row in rows]
-        assert found == [*[(None, GOOD)] * 2, *[(f"{folder}/{name}", "junk") for name in names]]
+        assert found == [(f"{folder}/{name}", line) for name in names for line in (GOOD, "junk")]
 
 
 def test_the_other_columns_are_kept(spark: SparkSession) -> None:
@@ -513,7 +513,7 @@ def test_a_rule_of_ones_own_makes_rows_bad_and_counts_them(spark: SparkSession, 
     ]
     assert (summary.queries[0].parsed_rows, summary.queries[0].bad_rows) == (4, 3)
     with pytest.raises(
-        InvalidInputError, match="mark_bad\\(\\) needs the column _reason; give what parse_csv or"
+        InvalidInputError, match="mark_bad\\(\\) needs the column _reason; give what a parse returned"
     ):
         mark_bad(found.select("k"), F.lit(None))
 
