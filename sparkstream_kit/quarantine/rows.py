@@ -206,13 +206,13 @@ def count_rules(frame: DataFrame, broken: Mapping[str, Column]) -> DataFrame:
 def _others(lines: DataFrame, schema: T.StructType) -> list[Column]:
     """Return the columns of lines beside the line itself."""
     names = [name for name in lines.columns[1:] if name != FILE]
-    for name in [*schema.names, *names]:
-        if name.lower() in (REASON, RAW, BYTES, FILE):
+    given = [name.lower() for name in (*schema.names, *names)]
+    for place, name in enumerate([*schema.names, *names]):
+        if given[place] in (REASON, RAW, BYTES, FILE):
             raise InvalidInputError(f"column {name}: the name is taken by the kit; rename the column")
-    for name in names:
-        if name.lower() in map(str.lower, schema.names):
+        if given[place] in given[:place]:
             raise InvalidInputError(
-                f"column {name}: both the schema and the lines have a column of that name; rename one of them"
+                f"column {name}: the schema and the lines have two columns of that name; rename one of them"
             )
     return [column(name) for name in names]
 

@@ -19,7 +19,7 @@ from pyspark.sql.types import StructType
 
 from sparkstream_kit import run, sinks, start
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
-from sparkstream_kit.quarantine import bad_rows, good_rows, mark_bad, parse_csv, parse_json
+from sparkstream_kit.quarantine import bad_rows, good_rows, mark_bad, parse_avro, parse_csv, parse_json
 from sparkstream_kit.schemas import from_ddl
 from sparkstream_kit.sources import text
 
@@ -368,12 +368,28 @@ def test_the_other_columns_are_kept(spark: SparkSession) -> None:
     assert (good_rows(rows).collect(), bad_rows(rows).collect()[0][-1]) == ([(1, 7)], 8)
 
 
-@pytest.mark.parametrize("parse", [parse_csv, parse_json])
-def test_two_columns_of_one_name_are_refused(spark: SparkSession, parse: Callable[..., DataFrame]) -> None:
-    for name, message in (("_FILE", "_FILE: the name is taken"), ("N", "N: both the schema and the lines")):
-        lines = spark.createDataFrame([("1", 1)], f"value STRING, {name} INT")
-        with pytest.raises(InvalidInputError, match=message):
-            parse(lines, from_ddl("n INT"))
+def parsed_avro(lines: DataFrame, schema: StructType) -> DataFrame:
+    binary = lines.withColumn(lines.columns[0], F.col(lines.columns[0]).cast("binary"))
+    return parse_avro(binary, schema, registry="http://localhost")
+
+
+@pytest.mark.parametrize("parse", [parse_csv, parse_json, parsed_avro])
+@pytest.mark.parametrize(
+    ("names", "schema", "message"),
+    [
+        ("value STRING, _FILE INT", "n INT", "_FILE: the name is taken"),
+        ("value STRING, N INT", "n INT", "N: the schema and the lines have two columns of that name"),
+        ("value STRING, x INT, X INT", "n INT", "X: the schema and the lines have two columns"),
+        ("value STRING", "n INT, m INT, n INT", "n: the schema and the lines have two columns"),
+        ("value STRING", "n INT, N STRING", "N: the schema and the lines have two columns"),
+    ],
+)
+def test_two_columns_of_one_name_are_refused(
+    spark: SparkSession, parse: Callable[..., DataFrame], names: str, schema: str, message: str
+) -> None:
+    lines = spark.createDataFrame([("1", 1, 1)[: names.count(",") + 1]], names)
+    with pytest.raises(InvalidInputError, match=message):
+        parse(lines, from_ddl(schema))
 
 
 # --- headers
