@@ -59,15 +59,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.mode != "complete":
         sink = sinks.by_watermark("time", on_time=sink, late=late)
     with spark_session("action-windows", **jobflags.for_session(args)) as spark:
-        args.checkpoint = f"{out}/_checkpoint/rows"
-        found = events(jobflags.lines(spark, args), args.watermark)
-        queries = [start(found, sink, name="action_rows", **jobflags.for_start(args))]
-        summaries = [run(queries.pop())] if args.available_now else []
-        args.checkpoint = f"{out}/_checkpoint/counts"
-        counts = sources.parquet(spark, f"{out}/rows", schema="time TIMESTAMP, action STRING")
-        counts, sink = transform(counts, args.watermark, args.slide), sinks.batch_files(f"{out}/counts")
-        queries.append(start(counts, sink, name="action_counts", mode=args.mode, **jobflags.for_start(args)))
-        summaries.append(run(*queries, **jobflags.for_run(args)))
+        how = jobflags.for_start(args) | {"checkpoint": f"{out}/_checkpoint/rows"}
+        begun = [start(events(jobflags.lines(spark, args), args.watermark), sink, name="action_rows", **how)]
+        ends, summaries = jobflags.for_run(args), []
+        if args.available_now and not args.dry_run:  # the second query takes the rows that are there then
+            summaries = [run(begun.pop(), **ends | {"drain": False})]
+            ends["run_for"] = args.run_for and max(args.run_for - summaries[0].seconds, 0.001)
+        if not summaries or summaries[0].ended_by == "end of input":
+            counts = sources.parquet(spark, f"{out}/rows", schema="time TIMESTAMP, action STRING")
+            counts, sink = transform(counts, args.watermark, args.slide), sinks.batch_files(f"{out}/counts")
+            how |= {"checkpoint": f"{out}/_checkpoint/counts", "mode": args.mode}
+            begun.append(start(counts, sink, name="action_counts", **how))
+            summaries.append(run(*begun, **ends))
     print(*summaries, sep="\n", file=sys.stderr)
     jobflags.check_bad_rows(summaries[0], args.max_bad)
     return 0

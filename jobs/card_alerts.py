@@ -16,12 +16,11 @@ from sparkstream_kit import display, jobflags
 from sparkstream_kit.state import Alert, Often, ZScore
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from pyspark.sql import DataFrame
 
 PAYMENTS = """card STRING NOT NULL, time TIMESTAMP NOT NULL, merchant STRING, category STRING,
     amount DECIMAL(12,2) NOT NULL, lat DOUBLE NOT NULL, lon DOUBLE NOT NULL"""
+ON_EARTH = {"abs(lat) <= 90 AND abs(lon) <= 180": "quarantine"}
 
 
 @dataclass(frozen=True)
@@ -52,14 +51,15 @@ def transform(lines: DataFrame, watermark: str = "10 minutes") -> DataFrame:
     """Return the alerts: card, time, payment (a struct of all columns), rule, score and reason."""
     from sparkstream_kit import quarantine, schemas, state, windows
 
-    rows = windows.with_watermark(quarantine.parse_csv(lines, schemas.from_ddl(PAYMENTS)), "time", watermark)
+    rows = quarantine.expect(quarantine.parse_csv(lines, schemas.from_ddl(PAYMENTS)), ON_EARTH)
+    rows = windows.with_watermark(rows, "time", watermark)
     paid = quarantine.good_rows(rows).selectExpr("card", "time", "struct(*) AS payment")
     rules = Often(most=4, within="1 minute"), Travel(), ZScore(sigmas=8, warmup=10, of="amount")
     return state.alert_when(paid, "card", "time", "payment", rules)
 
 
 @jobflags.exit_codes
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Any = None) -> int:
     """Run the job: the alerts go to standard output and OUT_DIR, everything else to standard error."""
     flags = (*jobflags.INPUT, "OUT_DIR", *jobflags.EVENT_TIME, *jobflags.RUN_BY_KEY)
     args = jobflags.parser(__doc__, *flags, max_files_per_trigger=1).parse_args(argv)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def transform(
     lines: DataFrame, schema: StructType, keys: Sequence[str], value: str, *, header: bool = False
 ) -> DataFrame:
-    """Return Rows (bigint) and Total of each key, and of each reason (_reason) why lines are bad."""
+    """Return Rows and Total (null beyond 38 digits) of each key, and of each _reason why lines are bad."""
     from pyspark.sql import functions as F
     from pyspark.sql import types as T
 
@@ -39,7 +39,7 @@ def transform(
     *groups, amount = (F.col("`" + name.replace("`", "``") + "`") for name in [*keys, value])
     if isinstance(kind, T.IntegralType):
         amount = amount.cast("decimal(20,0)")  # the sum could pass the range of the column's own type
-    return rows.groupBy(*groups, "_reason").agg(F.count("*").alias("Rows"), F.sum(amount).alias("Total"))
+    return rows.groupBy(*groups, "_reason").agg(F.count("*").alias("Rows"), F.try_sum(amount).alias("Total"))
 
 
 def totals(counted: DataFrame) -> DataFrame:

@@ -31,7 +31,8 @@ def requests(lines: DataFrame, watermark: str) -> DataFrame:
 def transform(rows: DataFrame, report: str = "errors") -> DataFrame:
     """Return start, end, path, requests, errors and p95 of the bytes; or of sessions the host and the sum.
 
-    p95 is off by at most a thousandth of the group's rows, in their order (approx_percentile).
+    p95 is off by at most a thousandth of the group's rows, in their order (approx_percentile). A sum beyond
+    the range of BIGINT is null.
     """
     from pyspark.sql import functions as F
 
@@ -40,7 +41,7 @@ def transform(rows: DataFrame, report: str = "errors") -> DataFrame:
     counts = F.count("*").alias("requests"), F.count_if(F.col("status") >= 400).alias("errors")  # noqa: PLR2004
     if report == "sessions":
         sessions = rows.groupBy(windows.session("time", "30 minutes"), "host")
-        return windows.flatten(sessions.agg(*counts, F.sum("bytes").alias("bytes")), "session_window")
+        return windows.flatten(sessions.agg(*counts, F.try_sum("bytes").alias("bytes")), "session_window")
     path = F.regexp_replace("request", r"(?s)^\S+ ([^ ?]+).*$", "$1").alias("path")
     minutes = rows.groupBy(windows.tumbling("time", "1 minute"), path)
     return windows.flatten(minutes.agg(*counts, F.approx_percentile("bytes", 0.95, 1000).alias("p95")))

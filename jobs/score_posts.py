@@ -1,7 +1,6 @@
 """Posts scored by a model as they arrive, in OUT_DIR/scored; bad lines with the reason in OUT_DIR/bad.
 
-The files are JSON lines: id, time, text and, where it is known, label (ham or spam). MODEL is a folder of
-versions. `--train LIBRARY` adds one, and a job that scores takes it with its next batch.
+The files are JSON lines: id, time, text and, if known, label (ham or spam). MODEL is a folder of versions.
 Guarantee: every post exactly once, for every reader; one that comes again is scored by the same version.
 Run: spark-submit jobs/score_posts.py LABELLED_DIR MODEL --train spark, then INPUT_DIR MODEL OUT_DIR
 """
@@ -50,27 +49,28 @@ def main(argv: Any = None) -> int:
     flags = ("--profile", "--available-now", "--run-for", "--dry-run", *jobflags.SHOW)
     parser = jobflags.parser(__doc__, *jobflags.LINES, *flags)
     parser.add_argument("model", metavar="MODEL", help="A local folder of versions of a model.")
-    parser.add_argument("out_dir", metavar="OUT_DIR", nargs="?", help="For this job's rows alone.")
+    parser.add_argument("out", metavar="OUT_DIR", nargs="?", help="For this job's rows alone.")
     parser.add_argument("--checkpoint", metavar="DIR", help="Resume from it. Default: OUT_DIR/_checkpoint.")
-    parser.add_argument("--train", choices=["spark", "sklearn"], help="Learn a version from INPUT_DIR.")
+    parser.add_argument("--train", choices=["spark", "sklearn"], help="Learn a new version from INPUT_DIR.")
     parser.add_argument("--learn", action="store_true", help="Learn from each batch too (scikit-learn).")
     args = parser.parse_args(argv)
-    if bool(args.train) == bool(args.out_dir) or (args.train and (args.kafka or args.dry_run)):
-        parser.error("give OUT_DIR to score, or INPUT_DIR and --train to train, which has no --dry-run")
+    if bool(args.train) == bool(args.out) or (args.train and (args.kafka or args.dry_run or args.learn)):
+        parser.error("give OUT_DIR to score, or --train to train, which has no --dry-run and no --learn")
     from sparkstream_kit import models, quarantine, run, sinks, spark_session, start
+    from sparkstream_kit.sources._names import readable
 
     with spark_session("score-posts", **jobflags.for_session(args)) as spark:
         if args.train:
-            known = quarantine.good_rows(transform(spark.read.text(args.input_dir))).where("label > ''")
+            known = transform(spark.read.text(readable(spark, args.input_dir, {})[0])).where("label > ''")
+            if known.where("label IN ('ham', 'spam')").select("label").distinct().count() < 2:  # noqa: PLR2004
+                parser.error(f"{args.input_dir} has no posts with the label ham, or none with spam")
             models.publish(train(known, args.train), args.model)
             return 0
-        bad = sinks.batch_files(f"{args.out_dir}/bad").taking(quarantine.bad_rows)
-        scored = sinks.batch_files(f"{args.out_dir}/scored")
-        parts = [scored.taking(models.scorer(args.model, features="text"))]
-        if args.learn:
-            parts.append(models.learner(args.model, features="text", label="label", classes=["ham", "spam"]))
-        sink = sinks.fan_out(sinks.fan_out(*parts).taking(quarantine.good_rows), bad)
-        how = jobflags.for_start(args) | {"checkpoint": args.checkpoint or f"{args.out_dir}/_checkpoint"}
+        scored = sinks.batch_files(f"{args.out}/scored").taking(models.scorer(args.model, features="text"))
+        learned = models.learner(args.model, features="text", label="label", classes=["ham", "spam"])
+        good = sinks.fan_out(scored, *([learned] if args.learn else [])).taking(quarantine.good_rows)
+        sink = sinks.fan_out(good, sinks.batch_files(f"{args.out}/bad").taking(quarantine.bad_rows))
+        how = jobflags.for_start(args) | {"checkpoint": args.checkpoint or f"{args.out}/_checkpoint"}
         query = start(transform(jobflags.lines(spark, args)), sink, name="score_posts", **how)
         print(run(query, **jobflags.for_run(args)), file=sys.stderr)
     return 0

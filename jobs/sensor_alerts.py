@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 READINGS = "device STRING NOT NULL, time TIMESTAMP NOT NULL, temperature DOUBLE"
 
 
-def parse(lines: DataFrame) -> DataFrame:
-    """Return the readings, and the columns of `quarantine` that say why a line is bad."""
-    from sparkstream_kit import quarantine, schemas
+def parse(lines: DataFrame, watermark: str) -> DataFrame:
+    """Return the readings, with a watermark, and the columns of `quarantine` that say why a line is bad."""
+    from sparkstream_kit import quarantine, schemas, windows
 
-    return quarantine.parse_json(lines, schemas.from_ddl(READINGS))
+    return windows.with_watermark(quarantine.parse_json(lines, schemas.from_ddl(READINGS)), "time", watermark)
 
 
 def transform(
     lines: DataFrame, *, watermark: str = "2 minutes", silent: str = "10 minutes", sigmas: float = 8
 ) -> DataFrame:
     """Return the alerts: device, time, temperature, rule, score and reason."""
-    from sparkstream_kit import quarantine, state, windows
+    from sparkstream_kit import quarantine, state
 
-    readings = quarantine.good_rows(windows.with_watermark(parse(lines), "time", watermark))
+    readings = quarantine.good_rows(parse(lines, watermark))
     rules = state.Ewma(alpha=0.05, sigmas=sigmas), state.Silent(silent)
     return state.alert_when(readings, "device", "time", "temperature", rules)
 
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         lines, how = jobflags.lines(spark, args), jobflags.for_start(args)
         alerts = transform(lines, watermark=args.watermark, silent=args.silent, sigmas=args.sigmas)
         told = sinks.fan_out(sinks.batch_files(f"{out}/alerts"), sinks.foreach_batch(display.show))
-        bad, kept = quarantine.bad_rows(parse(lines)), sinks.batch_files(f"{out}/bad")
+        bad, kept = quarantine.bad_rows(parse(lines, args.watermark)), sinks.batch_files(f"{out}/bad")
         first = start(alerts, told, name="alerts", **how | {"checkpoint": f"{progress}/alerts"})
         second = start(bad, kept, name="bad_readings", **how | {"checkpoint": f"{progress}/bad"})
         summary = run(first, second, **jobflags.for_run(args))

@@ -205,7 +205,7 @@ GIVEN: dict[str, str] = {
     "socket_wordcount": "localhost 9",
 }
 QUERIES = {
-    "action_windows": ["action_rows"],  # with --available-now the second one comes after the first has run
+    "action_windows": ["action_rows", "action_counts"],
     "ad_join": ["ad_join_views", "ad_join_bad"],
     "events_to_postgres": ["events"],
     "log_errors": ["log_bad", "log_errors"],
@@ -250,10 +250,11 @@ def test_each_job_says_what_would_run_and_leaves_nothing(
     assert spark.streams.active == []
 
 
+@pytest.mark.parametrize("flags", [[], ["--available-now", "--drain"]])
 def test_the_second_query_of_a_job_may_read_what_the_first_would_write(
-    spark: SparkSession, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    flags: list[str], spark: SparkSession, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = import_module("action_windows").main([str(folder), f"{tmp_path}/out", "--dry-run"])
+    code = import_module("action_windows").main([str(folder), f"{tmp_path}/out", "--dry-run", *flags])
     out = capsys.readouterr().out
     assert (code, out.count("\nquery ")) == (0, 2)
     assert f"  input      files of {tmp_path}/out/rows\n" in out

@@ -152,6 +152,36 @@ sys.exit(sales_totals.main([sys.argv[1], "--run-for", "60"]))  # should it never
 """
 
 
+TWICE = """
+import os, signal, sys
+from sparkstream_kit import _waiting, get_session, run, sinks, sources, start
+from sparkstream_kit.jobflags import exit_codes
+
+@exit_codes
+def main(argv):
+    spark = get_session("twice")
+    rows = sources.rate(spark, rows_per_second=1)
+    run(start(rows, sinks.memory("first")), max_batches=1)
+    ending = spark._jvm.org.apache.hadoop.util.ShutdownHookManager.get()
+    os.kill(os.getppid(), signal.SIGTERM)
+    _waiting.until(ending.isShutdownInProgress, 30)
+    print(run(start(rows, sinks.memory("second")), run_for=60).ended_by)
+    return 0
+
+sys.exit(main([]))
+"""
+
+
+def test_a_run_that_begins_while_the_jvm_ends_is_stopped_as_the_one_before(tmp_path: Path) -> None:
+    (tmp_path / "job.py").write_text(TWICE)
+    program = ["spark-submit", str(tmp_path / "job.py")]
+    done = subprocess.run(
+        program, capture_output=True, text=True, check=False, timeout=120, env=environment()
+    )
+    assert done.stdout == "a signal to the JVM\n"
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+
+
 RESET = """
 import os, signal, sys
 from sparkstream_kit import _waiting, get_session

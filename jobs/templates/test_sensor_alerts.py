@@ -37,6 +37,6 @@ def test_a_device_that_says_nothing_for_ten_minutes_is_an_alert(stream: Streams)
 
 def test_a_line_that_is_no_reading_has_a_reason(stream: Streams) -> None:
     lines = stream("value STRING")
-    query = stream.query(parse(lines.to_df()).select("device", "_reason"))
+    query = stream.query(parse(lines.to_df(), "2 minutes").select("device", "_reason"))
     lines.add_data([reading(0, 20), ("{}",)])
     assert query.step()[0].rows == [("d1", None), (None, "device: missing")]

@@ -58,6 +58,7 @@ class _Hook:
     """Asks a run to end, and keeps the JVM until `release`; a `java.lang.Runnable` in py4j's eyes."""
 
     def __init__(self, inbox: Inbox, limit: float) -> None:
+        from py4j.protocol import Py4JJavaError
         from pyspark import SparkContext
         from pyspark.java_gateway import ensure_callback_server_started
 
@@ -72,16 +73,22 @@ class _Hook:
         # A thread around the proxy: Hadoop compares hooks, which a bare proxy cannot answer.
         self._thread = self._jvm.java.lang.Thread(self)
         seconds = self._jvm.java.util.concurrent.TimeUnit.SECONDS
-        self._manager().addShutdownHook(self._thread, _PRIORITY, int(self._limit), seconds)
+        try:
+            self._manager().addShutdownHook(self._thread, _PRIORITY, int(self._limit), seconds)
+        except Py4JJavaError:  # it ends already, and waits for the hook of an earlier run
+            self._ask_to_end()
 
     def _manager(self) -> Any:
         return self._jvm.org.apache.hadoop.util.ShutdownHookManager.get()
 
     def run(self) -> None:
         """Be the hook: called by the JVM in a thread of its own when it has been told to end."""
+        self._ask_to_end()
+        self._released.wait(self._limit)
+
+    def _ask_to_end(self) -> None:
         self._called = True
         self._inbox.post("stop", "a signal to the JVM")
-        self._released.wait(self._limit)
 
     def release(self, exit_code: int | None = None) -> None:
         """Let the JVM go."""

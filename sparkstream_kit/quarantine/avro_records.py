@@ -58,8 +58,8 @@ def parse_avro(
 
     Returns:
         As `parse_csv`: the columns of `schema` (all null in a bad row), then `_reason`, such as "unknown
-        schema id" or "amount: not a decimal(12,2)", `_raw` (null in a good row), `_bytes` (the record
-        exactly, unless it is text that `_raw` has) and `_file`, then the other columns of `records`.
+        schema id" or "amount: not a decimal(12,2)", `_raw`, `_bytes` (the record exactly, unless it is text
+        that `_raw` has) and `_file`, then the other columns of `records`.
 
     Raises:
         InvalidInputError: a column type that Avro cannot hold, a name as in `parse_csv`, not one of `schemas`
@@ -79,7 +79,7 @@ def parse_avro(
         raise MissingExtraError("quarantine.parse_avro", "avro") from err
     for field in schema.fields:
         check_type(field.name, field.dataType, (T.BinaryType, T.TimestampNTZType), _OTHERWISE)
-    first, *others = records.schema
+    first = records.schema[0]
     if not isinstance(first.dataType, T.BinaryType):
         raise InvalidInputError(
             f"parse_avro() reads the first column, and {first.name} is {first.dataType.simpleString()}, not "
@@ -96,10 +96,8 @@ def parse_avro(
     def read(frame: DataFrame) -> tuple[DataFrame, Column, Column | None]:
         decoded = F.udf(decode, made, useArrow=False)(F.col(RAW).cast("binary"))
         frame = frame.select("*", decoded.alias("_read"))  # a step of its own: each record is decoded once
-        frame = frame.select("*", "_read.*")
-        # What is no text, a client of Spark Connect cannot read: a good record stays out of the text column.
-        return frame.withColumn(RAW, F.when(F.col("_why").isNotNull(), F.col(RAW))), F.col("_why"), None
+        return frame.select("*", "_read.*"), F.col("_why"), None
 
     # As a string its bytes are the same, whatever they are.
-    line = column(first.name).cast("string").alias(first.name)
-    return parsed(records.select(line, *(column(each.name) for each in others)), schema, read, "avro")
+    text = records.withColumn(first.name, column(first.name).cast("string"))
+    return parsed(text, schema, read, "avro")

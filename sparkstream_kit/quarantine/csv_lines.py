@@ -70,9 +70,9 @@ def parse_csv(
         - `_raw` (string): the line. What most readers refuse in a text is U+FFFD here: bytes that are not
           UTF-8, and U+0000;
         - `_bytes` (binary): the line exactly, where `_raw` is not; else null;
-        - `_file` (string): the file of a bad line; null in a good row, if the line is not from a file, or
-          before Spark 4.2 if something was done to the lines, such as a filter. Where `lines` has a column
-          `_file`, it is that column's value;
+        - `_file` (string): the file of the line; null if it is not from a file, or before Spark 4.2 if
+          something was done to the lines, such as a filter. Where `lines` has a column `_file`, it is that
+          column's value;
 
         then the other columns of `lines`. Spark's progress counts the rows, as `run`'s summary does.
 

@@ -86,8 +86,8 @@ def bad_rows(rows: DataFrame) -> DataFrame:
     """Return the bad rows of a parse, of `expect` or of `windows.with_watermark`: those with a reason.
 
     Returns:
-        `_reason`, `_raw`, `_bytes` and `_file`, as `parse_csv` says, and the other columns of `lines`; all
-        columns where there is no `_raw`.
+        Of a parse `_reason`, `_raw`, `_bytes` and `_file`, as `parse_csv` says, and the other columns of
+        `lines`, also for a row that a later step has found to be bad; else all columns.
     """
     check(bad_rows, locals())
     names = rows.columns[rows.columns.index(REASON) :] if RAW in rows.columns else rows.columns
@@ -128,14 +128,15 @@ def parsed(
     header = F.lit(None).cast("boolean") if header is None else header
     frame = frame.select(*values, reason.alias(REASON), RAW, FILE, header.alias("_header"), *others)
     good = F.col(REASON).isNull()
-    no_text = ~good & (~F.is_valid_utf8(RAW) | F.col(RAW).contains("\0"))
+    # Of good rows, too: `expect`, `mark_bad` or a watermark can find them bad later.
+    no_text = ~F.is_valid_utf8(RAW) | F.col(RAW).contains("\0")
     text = F.replace(F.make_valid_utf8(RAW), F.lit("\0"), F.lit("\ufffd"))
     frame = frame.select(
         *[F.when(good, F.col(value)).alias(name) for value, name in zip(values, schema.names, strict=True)],
         REASON,
         F.when(no_text, text).otherwise(F.col(RAW)).alias(RAW),
         F.when(no_text, F.col(RAW).cast("binary")).alias(BYTES),
-        F.when(~good, readable(F.col(FILE))).alias(FILE),
+        readable(F.col(FILE)).alias(FILE),
         "_header",
         *others,
     )
@@ -155,10 +156,10 @@ def parsed(
 def mark_bad(rows: DataFrame, reason: Column) -> DataFrame:
     """Give a reason to good rows that break a rule of your own, one that no column's type can say.
 
-    The rows keep their values; `bad_rows` has them then, and the summary of `run` counts them.
+    The rows keep their values; `bad_rows` has their lines then, and the summary of `run` counts them.
 
     Args:
-        rows: what a parse returned.
+        rows: of a parse, or what else has a column `_reason`: from `expect` or `windows.with_watermark`.
         reason: why a row is bad (string), or null where it is good.
 
     Returns:
@@ -175,7 +176,7 @@ def mark_bad(rows: DataFrame, reason: Column) -> DataFrame:
     check(mark_bad, locals())
     if REASON not in rows.columns:
         raise InvalidInputError(
-            f"mark_bad() needs the column {REASON}; give what parse_csv or parse_json returned"
+            f"mark_bad() needs the column {REASON}; give what a parse returned, or use expect()"
         )
     counted = count_bad(rows, F.col(REASON).isNull() & reason.isNotNull())
     return counted.withColumn(REASON, F.coalesce(REASON, reason))
@@ -205,13 +206,13 @@ def count_rules(frame: DataFrame, broken: Mapping[str, Column]) -> DataFrame:
 def _others(lines: DataFrame, schema: T.StructType) -> list[Column]:
     """Return the columns of lines beside the line itself."""
     names = [name for name in lines.columns[1:] if name != FILE]
-    for name in [*schema.names, *names]:
-        if name.lower() in (REASON, RAW, BYTES, FILE):
+    given = [name.lower() for name in (*schema.names, *names)]
+    for place, name in enumerate([*schema.names, *names]):
+        if given[place] in (REASON, RAW, BYTES, FILE):
             raise InvalidInputError(f"column {name}: the name is taken by the kit; rename the column")
-    for name in names:
-        if name.lower() in map(str.lower, schema.names):
+        if given[place] in given[:place]:
             raise InvalidInputError(
-                f"column {name}: both the schema and the lines have a column of that name; rename one of them"
+                f"column {name}: the schema and the lines have two columns of that name; rename one of them"
             )
     return [column(name) for name in names]
 

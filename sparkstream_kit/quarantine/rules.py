@@ -41,7 +41,8 @@ def expect(frame: DataFrame, rules: Mapping[str, str]) -> DataFrame:
 
             - `warn`: they are counted, and stay as they are.
             - `quarantine`: they get a reason in `_reason`, as bad lines have, so that `good_rows` leaves
-              them out and `bad_rows` has them, with their values. The first broken rule gives the reason.
+              them out and `bad_rows` has them: of a parse with their lines, else with their values. The
+              first broken rule gives the reason.
             - `fail`: the query fails at the first of them, before their batch is committed. Spark stops
               there, so that the error says the rule, and that at least one row breaks it.
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import action_windows
 import pytest
+from conftest import command, environment, running
 from pyspark.sql import functions as F
 from support.sink_streams import forget_commit
 
@@ -96,6 +98,44 @@ def test_late_rows_are_exactly_those_of_the_watermarks_and_the_rest_counts_once_
     written = spark.read.parquet(str(out / "counts"))
     assert counts(written) == feeds.actions_truth(given.counted)
     assert "not read" not in capsys.readouterr().err  # what the kit itself has put there is no loss
+
+
+@pytest.mark.parametrize("ends", ["--stop-file", "--run-for"])
+def test_what_ends_the_first_query_early_ends_the_job_and_the_next_start_counts_all(
+    spark: SparkSession, folder: Path, tmp_path: Path, ends: str
+) -> None:
+    out, rows = tmp_path / "out", list(feeds.actions_rows(120, seed=6))
+    land(map(feeds.json_line, rows), folder)
+    (tmp_path / "stop").touch()
+    in_this_session(folder, out, *FLAGS, "--drain", ends, {"--run-for": "0.001"}.get(ends, tmp_path / "stop"))
+    assert not (out / "_checkpoint" / "counts").exists()
+    in_this_session(folder, out, *FLAGS, "--drain")
+    assert counts(spark.read.parquet(str(out / "counts"))) == feeds.actions_truth(rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["python", "spark-submit"])
+def test_a_signal_while_the_first_query_runs_is_a_clean_stop(
+    launcher: str,
+    job: Callable[..., Any],
+    spark: SparkSession,
+    folder: Path,
+    tmp_path: Path,
+    until: Callable[..., None],
+) -> None:
+    out, rows = tmp_path / "out", list(feeds.actions_rows(SIZE * 12, seed=6))
+    land(map(feeds.json_line, rows), folder)
+    args, how = (folder, out, *FLAGS, "--drain"), {"stderr": subprocess.PIPE, "env": environment()}
+    with running(*command(launcher, "action_windows", *args), **how) as process:
+        until((out / "_checkpoint" / "rows" / "commits" / "0").exists)
+        process.terminate()  # of spark-submit the JVM
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert "action_counts" not in errors
+    assert len(list((out / "_checkpoint" / "rows" / "commits").glob("[0-9]*"))) < 12
+    done = job("python", "action_windows", *args)
+    assert done.returncode == 0, done.stderr
+    assert counts(spark.read.parquet(str(out / "counts"))) == feeds.actions_truth(rows)
 
 
 @pytest.mark.parametrize("mode", [pytest.param("update", marks=pytest.mark.slow), "complete"])

@@ -98,7 +98,7 @@ def test_a_stream_gives_what_a_batch_run_gives(spark: SparkSession) -> None:
     def transform(rows: DataFrame) -> DataFrame:
         # The line's time is that of the column, which the last rows have ten years later.
         moved = F.regexp_replace("value", "2010[^,]*", F.date_format("time", "yyyy-MM-dd'T'HH:mm:ss'Z'"))
-        return events_to_postgres.transform(rows.select(moved.alias("value")))
+        return events_to_postgres.transform(rows.select(moved.alias("value"))).drop("_file")
 
     rows = lines.select("value", time.alias("time"))
     assert_stream_equals_batch(transform, rows, watermark=("time", "10 minutes"), examples=3)

@@ -102,7 +102,8 @@ def test_what_cannot_be_is_one_line(
 def test_a_model_is_trained_from_files_alone(capsys: pytest.CaptureFixture[str]) -> None:
     line = said(capsys, "score_posts", *KAFKA, "MODEL", "--train", "spark")
     assert (
-        line == "give OUT_DIR to score, or INPUT_DIR and --train to train, which has no --dry-run; see --help"
+        line
+        == "give OUT_DIR to score, or --train to train, which has no --dry-run and no --learn; see --help"
     )
 
 

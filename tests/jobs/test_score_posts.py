@@ -128,9 +128,39 @@ def test_the_job_trains_with_pyspark_ml_by_spark_submit(
     assert spark.read.parquet(str(out / "scored")).where("label = prediction").count() > 450
 
 
-def test_wrong_arguments_end_with_2_and_one_line(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
-    assert score_posts.main([str(folder), "models"]) == 2
+@pytest.mark.parametrize("library", ["spark", "sklearn"])
+@pytest.mark.parametrize("labels", [[], [None], ["ham", "ham"], ["spam", "eggs"]])
+def test_training_without_both_labels_is_one_line(
+    library: str,
+    labels: list[str | None],
+    spark: SparkSession,
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = [row | {"label": label} for row, label in zip(ROWS, labels, strict=False)]
+    feeds.drip(feeds.line_files(map(feeds.json_line, rows), rows=9, name="known-{}.json"), folder)
+    assert score_posts.main([str(folder), str(tmp_path / "model"), "--train", library]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert f"{folder} has no posts with the label ham, or none with spam" in line
+    assert not (tmp_path / "model").exists()
+
+
+def test_training_reads_the_folder_that_scoring_reads(spark: SparkSession, tmp_path: Path) -> None:
+    need_sklearn()
+    feeds.drip(
+        feeds.line_files(map(feeds.json_line, KNOWN), rows=250, name="known-{}.json"), tmp_path / "in[1]"
+    )
+    assert score_posts.main([str(tmp_path / "in[1]"), str(tmp_path / "model"), "--train", "sklearn"]) == 0
+    assert (tmp_path / "model" / "current").exists()
+
+
+@pytest.mark.parametrize("flags", [[], ["--train", "spark", "--learn"], ["out", "--train", "spark"]])
+def test_wrong_arguments_end_with_2_and_one_line(
+    flags: list[str], capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    assert score_posts.main([str(folder), "models", *flags]) == 2
     assert (
-        "give OUT_DIR to score, or INPUT_DIR and --train to train, which has no --dry-run; see --help"
+        "give OUT_DIR to score, or --train to train, which has no --dry-run and no --learn; see --help"
         in capsys.readouterr().err
     )

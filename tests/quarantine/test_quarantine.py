@@ -19,7 +19,7 @@ from pyspark.sql.types import StructType
 
 from sparkstream_kit import run, sinks, start
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
-from sparkstream_kit.quarantine import bad_rows, good_rows, mark_bad, parse_csv, parse_json
+from sparkstream_kit.quarantine import bad_rows, good_rows, mark_bad, parse_avro, parse_csv, parse_json
 from sparkstream_kit.schemas import from_ddl
 from sparkstream_kit.sources import text
 
@@ -337,7 +337,7 @@ def test_lines_may_bring_the_place_that_they_are_from(spark: SparkSession) -> No
         parse_csv(other, from_ddl("n INT"))
 
 
-def test_a_bad_row_says_its_file(spark: SparkSession, folder: Path) -> None:
+def test_a_row_says_its_file(spark: SparkSession, folder: Path) -> None:
     names = ["a b+c%20[7].csv", "ü#1.csv"]
     for name in names:
         (folder / name).write_text(f"{GOOD}\njunk\n")
@@ -345,9 +345,9 @@ def test_a_bad_row_says_its_file(spark: SparkSession, folder: Path) -> None:
         # Before 4.2 Spark knows the file of lines only where nothing was done to them.
         lines = frame if spark.version < "4.2" else frame.where("true")
         both = parse_csv(lines, SALES, date_format="M/d/yy")
-        rows = (streamed(both) if both.isStreaming else both).orderBy("_file").collect()
+        rows = (streamed(both) if both.isStreaming else both).orderBy("_file", "_raw").collect()
         found = [(row["_file"], row["_raw"]) for row in rows]
-        assert found == [*[(None, GOOD)] * 2, *[(f"{folder}/{name}", "junk") for name in names]]
+        assert found == [(f"{folder}/{name}", line) for name in names for line in (GOOD, "junk")]
 
 
 def test_the_other_columns_are_kept(spark: SparkSession) -> None:
@@ -368,12 +368,28 @@ def test_the_other_columns_are_kept(spark: SparkSession) -> None:
     assert (good_rows(rows).collect(), bad_rows(rows).collect()[0][-1]) == ([(1, 7)], 8)
 
 
-@pytest.mark.parametrize("parse", [parse_csv, parse_json])
-def test_two_columns_of_one_name_are_refused(spark: SparkSession, parse: Callable[..., DataFrame]) -> None:
-    for name, message in (("_FILE", "_FILE: the name is taken"), ("N", "N: both the schema and the lines")):
-        lines = spark.createDataFrame([("1", 1)], f"value STRING, {name} INT")
-        with pytest.raises(InvalidInputError, match=message):
-            parse(lines, from_ddl("n INT"))
+def parsed_avro(lines: DataFrame, schema: StructType) -> DataFrame:
+    binary = lines.withColumn(lines.columns[0], F.col(lines.columns[0]).cast("binary"))
+    return parse_avro(binary, schema, registry="http://localhost")
+
+
+@pytest.mark.parametrize("parse", [parse_csv, parse_json, parsed_avro])
+@pytest.mark.parametrize(
+    ("names", "schema", "message"),
+    [
+        ("value STRING, _FILE INT", "n INT", "_FILE: the name is taken"),
+        ("value STRING, N INT", "n INT", "N: the schema and the lines have two columns of that name"),
+        ("value STRING, x INT, X INT", "n INT", "X: the schema and the lines have two columns"),
+        ("value STRING", "n INT, m INT, n INT", "n: the schema and the lines have two columns"),
+        ("value STRING", "n INT, N STRING", "N: the schema and the lines have two columns"),
+    ],
+)
+def test_two_columns_of_one_name_are_refused(
+    spark: SparkSession, parse: Callable[..., DataFrame], names: str, schema: str, message: str
+) -> None:
+    lines = spark.createDataFrame([("1", 1, 1)[: names.count(",") + 1]], names)
+    with pytest.raises(InvalidInputError, match=message):
+        parse(lines, from_ddl(schema))
 
 
 # --- headers
@@ -513,7 +529,7 @@ def test_a_rule_of_ones_own_makes_rows_bad_and_counts_them(spark: SparkSession, 
     ]
     assert (summary.queries[0].parsed_rows, summary.queries[0].bad_rows) == (4, 3)
     with pytest.raises(
-        InvalidInputError, match="mark_bad\\(\\) needs the column _reason; give what parse_csv or"
+        InvalidInputError, match="mark_bad\\(\\) needs the column _reason; give what a parse returned"
     ):
         mark_bad(found.select("k"), F.lit(None))
 

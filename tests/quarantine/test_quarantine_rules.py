@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import json
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import fastavro
 import pytest
 from pyspark.errors import PySparkException
+from pyspark.sql import functions as F
 
-from sparkstream_kit import quarantine, run, sinks, sources, start
+from sparkstream_kit import quarantine, run, sinks, sources, start, windows
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.schemas import from_ddl
 
@@ -149,6 +154,62 @@ def test_a_rule_that_is_changed_or_added_keeps_the_checkpoint_of_a_query_without
         rows = quarantine.expect(parsed(spark, folder, "north,3"), {rule: "quarantine"})
         sink = sinks.files(tmp_path / "out")
         run(start(rows, sink, name="sales", checkpoint=tmp_path / "ckpt", availableNow=True))
+
+
+# --- rows that a later step than their parse finds bad
+
+FAR = "2099-01-01T00:00:00Z"
+WRITTEN = {
+    "type": "record",
+    "name": "Sale",
+    "fields": [
+        {"name": "n", "type": "int"},
+        {"name": "time", "type": {"type": "long", "logicalType": "timestamp-micros"}},
+    ],
+}
+
+
+def record() -> bytes:
+    out = io.BytesIO()
+    fastavro.schemaless_writer(
+        out, fastavro.parse_schema(WRITTEN), {"n": 200, "time": datetime.fromisoformat(FAR)}
+    )
+    return b"\0\0\0\0\7" + out.getvalue()
+
+
+LINES = {
+    "csv": f"7,{FAR}".encode(),
+    "json": f'{{"n": 7, "time": "{FAR}"}}'.encode(),
+    "log": b'host - - [01/Jan/2099:00:00:00 +0000] "GET /\0 HTTP/1.0" 200 5',
+    "avro": record(),
+}
+LATER = {
+    "expect": lambda rows: quarantine.expect(rows, {"time < '2098-01-01'": "quarantine"}),
+    "mark_bad": lambda rows: quarantine.mark_bad(rows, F.lit("all are bad")),
+    "with_watermark": lambda rows: windows.with_watermark(rows, "time", "1 hour"),
+}
+
+
+@pytest.mark.parametrize("kind", LINES)
+@pytest.mark.parametrize("later", LATER)
+def test_a_row_that_is_found_bad_later_keeps_its_line_and_its_file(
+    spark: SparkSession, folder: Path, kind: str, later: str
+) -> None:
+    schema, place = from_ddl("n INT, time TIMESTAMP"), "kafka:sales/0/5"
+    if kind == "avro":
+        (folder / "7.avsc").write_text(json.dumps(WRITTEN))
+        records = spark.createDataFrame([(bytearray(LINES[kind]), place)], "value BINARY, _file STRING")
+        rows = quarantine.parse_avro(records, schema, schemas=folder)
+    else:
+        (folder / "a.txt").write_bytes(LINES[kind])
+        lines, place = spark.read.text(str(folder)), f"{folder}/a.txt"
+        parse: Any = {"csv": quarantine.parse_csv, "json": quarantine.parse_json}.get(kind)
+        rows = quarantine.parse_log(lines) if kind == "log" else parse(lines, schema)
+    assert quarantine.good_rows(rows).count() == 1
+    [bad] = quarantine.bad_rows(LATER[later](rows)).collect()
+    assert (bad["_raw"].encode() if bad["_bytes"] is None else bad["_bytes"]) == LINES[kind]
+    assert "\0" not in bad["_raw"]
+    assert bad["_file"] == place
 
 
 # --- what is refused

@@ -1,0 +1,136 @@
+"""What holds for the lines of all jobs: each is in the result or aside, and none fails the job."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections import Counter
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import ON_4_0
+
+from sparkstream_kit import feeds
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pyspark.sql import SparkSession
+
+ONE_FILE = ("--available-now", "--max-files-per-trigger", "1")
+BY_KEY = pytest.mark.skipif(ON_4_0, reason="transformWithState is for pandas only on Spark 4.0")
+
+
+def in_this_session(name: str, *args: object) -> None:
+    """Run a job's main without what ends a process."""
+    assert import_module(name).main.__wrapped__([str(arg) for arg in args]) == 0
+
+
+FED: dict[str, tuple[Any, str, Any]] = {
+    "action_windows": (feeds.actions_rows, "time", feeds.json_line),
+    "ad_join": (feeds.ads_rows, "event_time", feeds.json_line),
+    "events_to_postgres": (feeds.events_rows, "time", feeds.csv_line),
+    "log_errors": (feeds.log_rows, "time", feeds.log_line),
+    "sensor_alerts": (feeds.sensors_rows, "time", feeds.json_line),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[BY_KEY] if name == "sensor_alerts" else []) for name in FED]
+)
+def test_what_is_bad_or_far_ahead_is_aside_and_every_query_counts_it(
+    name: str, spark: SparkSession, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, time, written = FED[name]
+    made = feeds.disturb(rows(240, seed=3), time=time, bad=0.05, ahead=0.05, rows_per_file=80, seed=4)
+    assert min(len(made.bad), len(made.ahead)) > 3
+    feeds.drip(feeds.line_files(map(written, made.arriving), rows=80, name="lines-{}"), folder)
+    aside = Counter([*made.bad, *map(written, made.ahead)])
+    out, database = tmp_path / "out", tmp_path / "events.db"
+    if name == "events_to_postgres":
+        to = ("--database", f"sqlite:///{database}", "--checkpoint", tmp_path / "ckpt")
+        in_this_session(name, folder, *to, *ONE_FILE)
+        with sqlite3.connect(database) as connection:
+            found = [raw for (raw,) in connection.execute("SELECT _raw FROM events_bad")]
+    else:
+        in_this_session(name, folder, out, *ONE_FILE)
+        found = [row["_raw"] for row in spark.read.parquet(str(out / "bad")).collect()]
+    assert Counter(found) == aside
+    counted = re.findall(r"([\d,]+) bad rows", capsys.readouterr().err)
+    assert {int(each.replace(",", "")) for each in counted} - {0} == {aside.total()}
+
+
+PAID = "4000,2024-06-01T00:0{}:00Z,m,c,5.00,{},{}"
+LOG = 'h - - [01/Jan/2024:00:00:{:02} +0000] "GET / HTTP/1.0" 200 {}'
+READ = '{{"device": "d", "time": "2024-01-01T00:{:02}:00Z", "temperature": {}}}'
+POST = '{{"id": "{0}", "created_at": "2024-01-01T00:00:00Z", "text": {1}, "tags": {2}}}'
+MESSAGE = '{{"id": "{0}", "time": "2024-01-01T00:00:00Z", "text": {1}, "label": {2}}}'
+LEAST, MOST = -(2**63), 2**63 - 1
+ODD: dict[str, tuple[list[str], tuple[str, ...]]] = {
+    "action_windows": (
+        [f'{{"time": {time}, "action": ""}}' for time in (LEAST, LEAST // 10**6, -(10**11), 0, MOST)],
+        (),
+    ),
+    "ad_join": (
+        [
+            f'{{"ad_id": "", "event_type": "{kind}", "event_time": "{year}-01-01T00:00:00Z"}}'
+            for year in ("0001", "9999")
+            for kind in ("view", "click", "")
+        ],
+        (),
+    ),
+    "card_alerts": (
+        [
+            PAID.format(0, lat, lon)
+            for number in ("inf", "-inf", "nan", "1e308", "90.1", "-0.0")
+            for lat, lon in ((number, 0), (0, number), (number, number))
+        ],
+        (),
+    ),
+    "file_totals": (
+        [f"{key},{number},{'9' * 38}" for key in ("", "a") for number in ("inf", "-inf", "nan", "1.7e308")]
+        * 4,
+        ("--schema", "shop STRING, price DOUBLE, whole DECIMAL(38,0)", "--key", "shop", "--value"),
+    ),
+    "hashtag_trends": (
+        [
+            POST.format(number, text, tags)
+            for number, text in enumerate(['""', "null", '"#a"'])
+            for tags in ("null", "[]", "[null]", '[{"name": null}, {"name": ""}]')
+        ],
+        (),
+    ),
+    "log_errors": ([LOG.format(second, "9" * 18) for second in range(30)], ()),
+    "sensor_alerts": (
+        [
+            READ.format(minute, value)
+            for minute, value in enumerate(["1e308", "-1e308", "1.7976931348623157e308", "null", "0"] * 8)
+        ],
+        (),
+    ),
+}
+RUNS = [
+    ("action_windows", ()),
+    ("ad_join", ()),
+    pytest.param("card_alerts", (), marks=BY_KEY),
+    ("file_totals", ("price",)),
+    ("file_totals", ("whole",)),
+    ("hashtag_trends", ()),
+    ("log_errors", ("--report", "errors")),
+    ("log_errors", ("--report", "sessions")),
+    pytest.param("sensor_alerts", (), marks=BY_KEY),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "flags"), RUNS)
+def test_no_line_fails_a_job_whatever_its_values_are(
+    name: str, flags: tuple[str, ...], spark: SparkSession, folder: Path, tmp_path: Path
+) -> None:
+    lines, given = ODD[name]
+    (folder / "odd").write_text("\n".join(lines))
+    to = () if name in ("file_totals", "hashtag_trends") else (tmp_path / "out",)
+    drain = () if name == "file_totals" else ("--drain",)
+    in_this_session(name, folder, *to, *given, *flags, "--available-now", *drain)
