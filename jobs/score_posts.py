@@ -57,11 +57,10 @@ def main(argv: Any = None) -> int:
     if bool(args.train) == bool(args.out) or (args.train and (args.kafka or args.dry_run or args.learn)):
         parser.error("give OUT_DIR to score, or --train to train, which has no --dry-run and no --learn")
     from sparkstream_kit import models, quarantine, run, sinks, spark_session, start
-    from sparkstream_kit.sources._names import readable
 
     with spark_session("score-posts", **jobflags.for_session(args)) as spark:
         if args.train:
-            known = transform(spark.read.text(readable(spark, args.input_dir, {})[0])).where("label > ''")
+            known = transform(spark.read.text(args.input_dir)).where("label > ''")
             if known.where("label IN ('ham', 'spam')").select("label").distinct().count() < 2:  # noqa: PLR2004
                 parser.error(f"{args.input_dir} has no posts with the label ham, or none with spam")
             models.publish(train(known, args.train), args.model)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
     from sparkstream_kit._spark.batch import Write
     from sparkstream_kit._spark.files import Location
@@ -84,24 +84,22 @@ def learner(
         last_step(sklearn_model(find(frame.sparkSession, _files.for_spark(folder), current(folder))[0]))
 
         def write(batch: DataFrame, batch_id: int) -> None:
-            query, what = id_of_batch(batch, location)[:8], f"model {folder}"
+            query, spark, what = id_of_batch(batch, location)[:8], batch.sparkSession, f"model {folder}"
             base = current(folder)
             if location is not None:
-                base = pinned(batch.sparkSession, location, batch_id, what, lambda: base)
+                base = pinned(spark, location, batch_id, what, lambda: base)
             rows: Any = batch.select(*map(column, dict.fromkeys([*columns, label]))).toPandas()
             rows = rows.dropna(subset=[label, features] if isinstance(features, str) else [label])
             if rows.empty:
                 return
-            model = sklearn_model(find(batch.sparkSession, _files.for_spark(folder), base)[0])
+            model = sklearn_model(find(spark, _files.for_spark(folder), base)[0])
             _learn(model, rows[features if isinstance(features, str) else columns], rows[label], classes)
             version = f"learned-{query}-{batch_id:06}"
             _files.replace(folder / f"{version}{FILE}", [pickled(model)])
             if current(folder) == base:  # else somebody has published another, which is to stay
                 switch(folder, version)
             if location is not None:
-                # Batches without labels make no version: that of a batch may be older than all others kept.
-                used = versions_in_use(batch.sparkSession, location, what)
-                _remove_old(folder, query, first_kept(batch.sparkSession, location) - 1, used)
+                _remove_old(folder, query, spark, location)
 
         return write
 
@@ -117,9 +115,11 @@ def learner(
     )
 
 
-def _remove_old(folder: Path, query: str, first: int, used: set[str]) -> None:
-    """Remove what a query learned before a batch, but for the versions in use."""
-    used = {current(folder), *used}
+def _remove_old(folder: Path, query: str, spark: SparkSession, location: Location) -> None:
+    """Remove what a query learned before the batches that may come again, but for the versions in use."""
+    # Batches without labels make no version: that of a batch may be older than all others kept.
+    used = {current(folder), *versions_in_use(spark, location, f"model {folder}")}
+    first = first_kept(spark, location) - 1
     for old in folder.glob(f"learned-{query}-*{FILE}"):
         if int(old.stem.rpartition("-")[2]) < first and old.stem not in used:
             old.unlink()

@@ -146,15 +146,6 @@ def test_training_without_both_labels_is_one_line(
     assert not (tmp_path / "model").exists()
 
 
-def test_training_reads_the_folder_that_scoring_reads(spark: SparkSession, tmp_path: Path) -> None:
-    need_sklearn()
-    feeds.drip(
-        feeds.line_files(map(feeds.json_line, KNOWN), rows=250, name="known-{}.json"), tmp_path / "in[1]"
-    )
-    assert score_posts.main([str(tmp_path / "in[1]"), str(tmp_path / "model"), "--train", "sklearn"]) == 0
-    assert (tmp_path / "model" / "current").exists()
-
-
 @pytest.mark.parametrize("flags", [[], ["--train", "spark", "--learn"], ["out", "--train", "spark"]])
 def test_wrong_arguments_end_with_2_and_one_line(
     flags: list[str], capsys: pytest.CaptureFixture[str], folder: Path
