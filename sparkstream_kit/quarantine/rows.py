@@ -231,7 +231,8 @@ def _file(lines: DataFrame) -> Column:
 def readable(file: Column) -> Column:
     """Return Spark's URL of a file as people write it: a path if it is local."""
     path = F.regexp_replace(file, "^file:/+", "/")
-    return F.try_url_decode(F.replace(path, F.lit("+"), F.lit("%2B")))  # in Spark's URL a plus is a plus
+    decoded = F.try_url_decode(F.replace(path, F.lit("+"), F.lit("%2B")))  # in Spark's URL a plus is a plus
+    return F.when(file.contains("%"), decoded).otherwise(path)
 
 
 def check_type(name: str, kind: T.DataType, also: tuple[type[T.DataType], ...], otherwise: str) -> None:
