@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import logging
 import os
+import re
 import socket
 import tempfile
 import warnings
@@ -19,8 +20,8 @@ from typing import TYPE_CHECKING, Any, cast
 from sparkstream_kit import _files
 from sparkstream_kit._spark import KIT_KEY
 from sparkstream_kit._spark.session import current, endpoint, identity, runs_here, server_folder
-from sparkstream_kit._spark.settings import put, shown
-from sparkstream_kit.errors import InvalidInputError, MissingExtraError
+from sparkstream_kit._spark.settings import shown
+from sparkstream_kit.errors import InvalidInputError, MissingExtraError, said_by_spark
 from sparkstream_kit.profiles import is_local, read_profile
 from sparkstream_kit.server import serving
 
@@ -86,14 +87,15 @@ def attach(url: str, app_name: str, profile: str | Path | None, conf: Mapping[st
 
 def _apply(spark: SparkSession, builder: Any, profile: Mapping[str, str]) -> None:
     """Give a new session what it can take of a profile."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of each that only a server's start can take
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
         builder.config(map=profile).getOrCreate()
-    try:  # of a value that it cannot read, too, Spark has only warned
-        put(spark, {key: value for key, value in profile.items() if spark.conf.isModifiable(key)})
-    except InvalidInputError:
-        spark.stop()  # for the corrected call to begin anew
-        raise
+    for (
+        each
+    ) in said:  # Spark warns of what only a server's start can take, and of a value that it cannot read
+        if re.match("(?is)failed to set (?!.*cannot.modify)", str(each.message)):
+            spark.stop()  # for the corrected call to begin anew
+            raise InvalidInputError(f"{said_by_spark(UserWarning(each.message))}; correct that setting")
 
 
 def of_session(conf: Mapping[str, str]) -> dict[str, str]:
