@@ -105,6 +105,20 @@ def test_a_sink_makes_nothing(kind: str, lines: DataFrame, tmp_path: Path) -> No
     assert not lines.sparkSession.catalog.tableExists("only_planned")
 
 
+def test_each_sink_says_where_its_rows_would_go(lines: DataFrame, tmp_path: Path) -> None:
+    for sink, where in (
+        (sinks.files(tmp_path / "out"), f"folder {tmp_path}/out"),
+        (sinks.table("only_planned", path=str(tmp_path / "rows")), "table only_planned"),
+        (sinks.batch_files(tmp_path / "new"), f"folder {tmp_path}/new"),
+        (sinks.snapshot(tmp_path / "all.csv"), f"file {tmp_path}/all.csv"),
+        (sinks.memory("kept"), "memory kept"),
+    ):
+        how: Any = {"name": sink.query_name or "q", "mode": sink.modes[0], "dry_run": True}
+        frame = lines.groupBy("value").count() if sink.modes == ("complete",) else lines
+        needed: Any = {"checkpoint": tmp_path / "ckpt"} if sink.needs_checkpoint else {}
+        assert where in str(start(frame, sink, **how, **needed))
+
+
 def test_a_database_with_tables_stays_as_it_is(lines: DataFrame, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "t.db") as database:
         database.execute("CREATE TABLE others (n INT)")

@@ -149,6 +149,7 @@ def files(
         after_rewind=_AFTER_REWIND,
         needs_checkpoint=True,
         advice="use append, or sinks.snapshot for a complete result",
+        writes_to=(f"folder {path}",),
         configure=configure,
         open=open_folder,
     )
@@ -196,6 +197,7 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
         needs_checkpoint=True,
         advice="use append, or sinks.snapshot for a complete result",
         to_table=name,
+        writes_to=(f"table {name}",),
         configure=lambda writer: writer.format(format).options(**options).partitionBy(*partition_by),
         open=open_table,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import MAXYEAR, datetime
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +21,13 @@ def drawn(sources: Sequence[Source], queries: Sequence[Query]) -> str:
     """Return the timeline of each query that has a watermark; nothing for the others.
 
     The rows are those that the sources got, by batch; one that came at or below the watermark of its batch is
-    drawn as late. The windows are those of the results, and the watermark is that of the last batch.
+    drawn as late. The windows are those of the results, and the watermark is that of the last batch
+    before the end of the input.
     """
     timelines = []
     for number, query in enumerate(queries):
-        moved = [batch.watermark for batch in query.batches if batch.watermark is not None]
+        known = (batch.watermark for batch in query.batches)
+        moved = [watermark for watermark in known if watermark is not None and watermark.year < MAXYEAR]
         if not moved:
             continue
         marks = [mark for source in sources for mark in _rows(source, query)]

@@ -6,7 +6,7 @@ import os
 import pickle
 import re
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import MAXYEAR, datetime
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
@@ -47,9 +47,11 @@ class Batch:
 
     @property
     def watermark(self) -> datetime | None:
-        """The watermark that held in this batch; its own rows move that of the next."""
+        """The watermark that held in this batch, in a drain the year 9999; its rows move that of the next."""
         text = self.progress.eventTime.get("watermark")
-        return datetime.fromisoformat(text).astimezone().replace(tzinfo=None) if text else None
+        at = datetime.fromisoformat(text) if text else None
+        # The end has no time in a zone to the east.
+        return at and (at if at.year == MAXYEAR else at.astimezone()).replace(tzinfo=None)
 
 
 class Query:

@@ -8,6 +8,7 @@ import sys
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import accumulate
+from time import tzset
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -110,7 +111,7 @@ def test_the_watermark_moves_without_a_row(stream: Streams) -> None:
     assert [batch.rows for batch in query.drain()] == [[(at(10), "c", 1)]]
 
 
-def test_rows_windows_and_the_watermark_are_drawn(stream: Streams) -> None:
+def test_rows_windows_and_the_watermark_are_drawn(stream: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
     events = stream(EVENTS)
     counts = events.to_df().withWatermark("time", "10 seconds").groupBy(F.window("time", "10 seconds"))
     query = stream.query(counts.count())
@@ -129,6 +130,15 @@ def test_rows_windows_and_the_watermark_are_drawn(stream: Streams) -> None:
         ["watermark", "00:00:40", "^"],
     ]
     assert [line[22:].strip().replace(" ", "") for line in lines[2:4]] == ["xxx", "!x"]
+    query.drain()
+    monkeypatch.setenv("TZ", "Asia/Tokyo")  # where the end of the input would be in the year 10000
+    tzset()
+    try:
+        assert query.batches[-1].watermark == datetime.fromisoformat("9999-12-31 23:59:59")
+        assert "watermark" in stream.timeline()
+    finally:
+        monkeypatch.undo()
+        tzset()
 
 
 def test_what_two_sources_get_before_a_step_meets_in_one_batch(stream: Streams, sales: Source) -> None:
