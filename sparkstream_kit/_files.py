@@ -39,6 +39,8 @@ def private_folder(path: Path) -> Path:
     if not path.parent.exists() or path.parent.name == _OWN:
         private_folder(path.parent)
     path.mkdir(mode=0o700, exist_ok=True)
+    if path.name == _OWN:  # it may have been there
+        path.chmod(0o700)
     return path
 
 

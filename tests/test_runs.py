@@ -505,7 +505,7 @@ def test_a_failing_query_stops_the_others_and_is_named_with_its_cause(
 
 
 def test_of_several_failures_the_first_is_told_and_the_others_are_logged(
-    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture, until: Callable[..., None]
 ) -> None:
     failed = tmp_path / "failed"
 
@@ -515,12 +515,16 @@ def test_of_several_failures_the_first_is_told_and_the_others_are_logged(
         raise ValueError("the second")
 
     def first(_batch: DataFrame, _batch_id: int) -> None:
-        failed.touch()
         raise ValueError("the first")
+
+    def tell() -> None:
+        until(lambda: not bad.isActive)
+        failed.touch()
 
     # The one that ends the run stands last: the other fails while the run is being ended.
     other = start(endless(spark), sinks.foreach_batch(after), name="other")
     bad = start(endless(spark), sinks.foreach_batch(first), name="bad")
+    threading.Thread(target=tell).start()
     with pytest.raises(QueryFailed) as caught:
         run(other, bad)
     told = str(caught.value) + caplog.text
