@@ -507,14 +507,17 @@ def test_a_failing_query_stops_the_others_and_is_named_with_its_cause(
 def test_of_several_failures_the_first_is_told_and_the_others_are_logged(
     spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture, until: Callable[..., None]
 ) -> None:
-    failed = tmp_path / "failed"
+    begun, failed = tmp_path / "begun", tmp_path / "failed"
 
     def after(_batch: DataFrame, _batch_id: int) -> None:
+        begun.touch()
         while not failed.exists():
             time.sleep(0.05)
         raise ValueError("the second")
 
     def first(_batch: DataFrame, _batch_id: int) -> None:
+        while not begun.exists():
+            time.sleep(0.05)
         raise ValueError("the first")
 
     def tell() -> None:
