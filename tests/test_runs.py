@@ -530,10 +530,12 @@ def test_of_several_failures_the_first_is_told_and_the_others_are_logged(
     threading.Thread(target=tell).start()
     with pytest.raises(QueryFailed) as caught:
         run(other, bad)
-    told = str(caught.value) + caplog.text
-    assert "query bad failed: ValueError: the first" in told
-    assert "query other failed" in told
-    assert "ValueError: the second" in told
+    told, logged = str(caught.value), caplog.text
+    if "SPARK_REMOTE" in os.environ and "the second" in told:  # its server tells of an end within a second
+        assert "query bad failed, too: ValueError: the first" in logged
+        return
+    assert told == "query bad failed: ValueError: the first"
+    assert "query other failed, too: ValueError: the second" in logged
 
 
 def test_a_failing_udf_is_named_by_its_own_error(spark: SparkSession, words: DataFrame) -> None:
