@@ -268,9 +268,9 @@ class Run:
             tuple(f"query {name}: {line}" for line, name in self._warnings.items()),
         )
         failed = [(each, error) for each in self._queries if (error := each.query.exception()) is not None]
-        failed.sort(key=lambda found: found[0] is not self._failed)
-        for each, error in failed[1:]:
+        if not failed:
+            return summary
+        (first, cause), *others = sorted(failed, key=lambda found: found[0] is not self._failed)
+        for each, error in others:
             _log.error("query %s failed, too: %s", each.name, errors.innermost_cause(error))
-        for each, error in failed:
-            raise each.failure(error, summary) from error
-        return summary
+        raise first.failure(cause, summary) from cause

@@ -198,10 +198,9 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False, **gua
     if views:
         _show(views, spark, name, query)
     interval = to_microseconds("processingTime", trigger.get("processingTime", "0 seconds")) / 1_000_000
-    ends = trigger.keys() & {"availableNow", "once"}
     known = asking.Started(
         *(frame, asked.mode, location, asked.drain, write is not None, interval or None, sink.writes_to),
-        endless=not ends,
+        endless=not trigger.keys() & {"availableNow", "once"},
     )
     asking.note(query, known)
     return query

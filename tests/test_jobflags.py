@@ -214,6 +214,7 @@ def test_flags_become_keywords_of_start_and_run() -> None:
     args = parse("/", "--checkpoint", "c", "--trigger", "1 minute", "--run-for", "1", "--stop-file", "end")
     assert jobflags.for_start(args) == {"checkpoint": "c", "processingTime": "1 minute"}
     assert jobflags.for_run(args) == {"run_for": 1.0, "idle": None, "stop_file": "end", "grace": 30}
+    assert jobflags.for_run(parse("/", "--grace", "90"))["grace"] == 90
     assert jobflags.for_run(parse("/", "--ui"))["ui"] == 0
     for given in (["--ui-port", "8080"], ["--ui", "--ui-port", "8080"]):
         assert jobflags.for_run(parse("/", *given))["ui"] == 8080

@@ -206,9 +206,10 @@ def note(query: StreamingQuery, known: Started) -> None:
 
 def stop_unknown(spark: SparkSession, name: str) -> None:
     """Stop a query that Spark runs although its start has failed, as by a view's name that it cannot read."""
-    for query in spark.streams.active:
-        if query.name == name and str(query.runId) not in _running:
-            query.stop()
+    with suppress(Exception):  # its JVM or its session has gone, which the error of the start says
+        for query in spark.streams.active:
+            if query.name == name and str(query.runId) not in _running:
+                query.stop()
 
 
 def is_active(query: StreamingQuery) -> bool:

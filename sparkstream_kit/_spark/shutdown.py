@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from sparkstream_kit._waiting import Inbox
 
 _SIGNALLED = 128  # exit codes from here on are those of signals, which the JVM gives by itself
-_FOREVER = 1e9  # seconds, some thirty years: a lock waits no longer than ten times that
 _DYING = 1.0  # seconds that a JVM which no longer answers may take to end
 _PRIORITY = 1000  # Hadoop runs hooks from the highest priority to the lowest; Spark's own are at 30 to 90
 
@@ -63,7 +62,7 @@ class _Hook:
         from pyspark.java_gateway import ensure_callback_server_started
 
         self._inbox = inbox
-        self._limit = min(limit, _FOREVER)
+        self._limit = min(limit, threading.TIMEOUT_MAX)
         self._released = threading.Event()
         self._called = False
         gateway: Any = SparkContext._gateway

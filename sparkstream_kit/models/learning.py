@@ -84,10 +84,10 @@ def learner(
         last_step(sklearn_model(find(frame.sparkSession, _files.for_spark(folder), current(folder))[0]))
 
         def write(batch: DataFrame, batch_id: int) -> None:
-            query, spark, what = id_of_batch(batch, location)[:8], batch.sparkSession, f"model {folder}"
+            query, spark = id_of_batch(batch, location)[:8], batch.sparkSession
             base = current(folder)
             if location is not None:
-                base = pinned(spark, location, batch_id, what, lambda: base)
+                base = pinned(spark, location, batch_id, f"model {folder}", lambda: base)
             rows: Any = batch.select(*map(column, dict.fromkeys([*columns, label]))).toPandas()
             rows = rows.dropna(subset=[label, features] if isinstance(features, str) else [label])
             if rows.empty:
