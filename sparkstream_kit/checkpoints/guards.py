@@ -12,6 +12,7 @@ from pyspark.errors import PySparkException
 
 from sparkstream_kit import _dry_run
 from sparkstream_kit._spark.files import are_elsewhere, locate
+from sparkstream_kit._spark.folders import folder
 from sparkstream_kit._spark.session import other_master
 from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.checkpoints import _at_hand, _records, endings, layout, losses, origins, topics
@@ -114,6 +115,7 @@ def guard(
     try:
         with _at_hand.logs(spark, checkpoint) as logs:
             _check_whole(logs)
+            _clear(spark, checkpoint, logs)
             query: dict[str, Any] = {"name": name, "mode": mode, "fingerprint": fingerprint(frame, mode)}
             query |= time_zone(frame, mode)
             kept = _records.read_query(logs)
@@ -180,6 +182,21 @@ def _check_whole(logs: Path) -> None:
     """Refuse a damaged checkpoint in clearer words than Spark has, and one that has come to its end."""
     if found := damage(logs) or losses.doubled(str(logs)) or endings.drained(logs):
         raise InvalidInputError(found)
+
+
+def _clear(spark: SparkSession, checkpoint: Location, logs: Path) -> None:
+    """Remove half-written files of a query that was killed before its first batch was planned.
+
+    Spark takes them for those of another query, and refuses the checkpoint for ever. A folder that only a
+    server elsewhere reaches keeps them.
+    """
+    if layout.numbered(logs / "offsets") or are_elsewhere(spark) or not _dry_run.making():
+        return
+    found = folder(spark, checkpoint)
+    for part in ("offsets", "commits", "state"):
+        for name in found.names(part):
+            if name.startswith(".") and name.endswith((".tmp", ".tmp.crc")):
+                found.remove(f"{part}/{name}")
 
 
 def _check_inputs(

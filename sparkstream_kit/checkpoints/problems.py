@@ -145,8 +145,8 @@ def _restart(root: Path, *, whole: bool) -> Iterator[DamagedError]:
 
     plans, commits = (list(layout.numbered(root / name)) for name in ("offsets", "commits"))
     if plans or commits or (root / "metadata").exists():
-        for err in errors_of(layout.query_id, root / "metadata"):
-            yield DamagedError(err.file, err.what, _WRITE_ID)
+        found = errors_of(layout.query_id, root / "metadata")
+        yield from (DamagedError(err.file, err.what, _WRITE_ID) for err in found)
     done = max(commits, default=-1)
     last = max(done, *plans, -1)
     yield from errors_of(layout.plan, *(root / "offsets" / str(n) for n in range(max(last - 1, 0), last + 1)))
@@ -159,6 +159,8 @@ def _restart(root: Path, *, whole: bool) -> Iterator[DamagedError]:
             yield err
         else:
             yield from errors_of(inputs.log_file if whole else inputs.check_ends, *files)
+    if last < 0 and layout.numbered(root / "state"):
+        yield DamagedError(root / "offsets", "has no batch, but state has been written")
     for log in (root / "offsets", root / "commits", *layout.numbered(root / "sources").values()):
         yield from _orphans(log)
     yield from state.lost(root, done + 1, whole=whole)

@@ -24,7 +24,7 @@ from sparkstream_kit._spark.files import Location, locate
 from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.checkpoints import _records, guards, topics
 from sparkstream_kit.checkpoints.locks import Lock
-from sparkstream_kit.errors import InvalidInputError, QueryFailed
+from sparkstream_kit.errors import DryRun, InvalidInputError, QueryFailed
 from sparkstream_kit.profiles import STATE_STORE, read_profile
 
 if TYPE_CHECKING:
@@ -178,6 +178,26 @@ def test_a_checkpoint_without_a_batch_is_anyones(spark: SparkSession, folder: Pa
         guarded.lock.release()
 
 
+def half_written(checkpoint: Path) -> None:
+    """Leave what a query leaves that is killed while it writes the plan of its first batch."""
+    for part in ("offsets", "commits", "state"):
+        (checkpoint / part).mkdir(parents=True)
+        left = checkpoint / part / ".0.8a3c6f1e-5d0c-4b57-9a53-2f0f7d1f2c11.tmp"
+        left.write_text("v1\n")
+        left.with_name(f".{left.name}.crc").write_bytes(b"crc\0")
+
+
+def test_a_query_killed_before_its_first_batch_was_planned_starts_again(
+    total: Callable[..., Totals], tmp_path: Path
+) -> None:
+    half_written(tmp_path / "ckpt")
+    with pytest.raises(DryRun):
+        total("State", dry_run=True)
+    assert len(list((tmp_path / "ckpt" / "offsets").iterdir())) == 2
+    assert total("State") == {"CA": 2}
+    assert not list((tmp_path / "ckpt").rglob(".0.*.tmp*"))
+
+
 def test_settings_that_the_checkpoint_overrules_are_said(
     spark: SparkSession, total: Callable[..., Totals], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -258,6 +278,7 @@ def test_damage_on_another_file_system_is_one_line(far: tuple[SparkSession, str,
         query = start(rows, sink, name="far", mode="update", checkpoint=checkpoint, availableNow=True)
         return run(query).queries[0].batches
 
+    half_written(files)
     feeds.drip([("0.txt", "a\n")], folder)
     assert count() == 1
     assert noted(files)["name"] == "far"  # a folder of Spark's

@@ -300,6 +300,13 @@ def test_without_a_whole_batch_there_is_no_way_back(checkpoint: Path) -> None:
     assert line in str(damage(checkpoint))
 
 
+def test_state_without_a_batch_is_damage(checkpoint: Path) -> None:
+    for log in ("offsets", "commits"):
+        shutil.rmtree(checkpoint / log)
+    line = "offsets has no batch, but state has been written; restore it from a backup, or start anew on"
+    assert line in str(damage(checkpoint))
+
+
 def test_an_older_file_is_for_check_alone(checkpoint: Path) -> None:
     empty(checkpoint / "offsets/1")
     (checkpoint / "commits/2").unlink()
