@@ -25,8 +25,6 @@ __all__ = ["assert_stream_equals_batch", "run_script"]
 
 __tracebackhide__ = _rows.fault_of_the_test
 
-_EXAMPLES = 10
-_SLOW_EXAMPLES = 5  # where a query takes two seconds to start
 _KEPT = 9  # of ten rows, on the average
 _CUTS = 3  # at most four batches an example: they are what takes the time
 
@@ -65,7 +63,7 @@ def assert_stream_equals_batch(
     mode: str = "append",
     keys: Sequence[str] = (),
     watermark: tuple[str, str | timedelta] | None = None,
-    examples: int | None = None,
+    examples: int = 10,
 ) -> None:
     """Run a transform on random splits and orders of rows as a stream, and as a batch: the results are equal.
 
@@ -83,7 +81,7 @@ def assert_stream_equals_batch(
         keys: in update mode, the columns of the result that tell its rows apart.
         watermark: the event-time column of `rows` and the delay, as the transform gives them to
             `withWatermark`; without it any order is tried.
-        examples: how many to try; by default 10, on Spark Connect 5.
+        examples: how many to try.
 
     Raises:
         AssertionError: the results differ; the message shows the smallest input found, by batch, and both.
@@ -91,8 +89,6 @@ def assert_stream_equals_batch(
         MissingExtraError: hypothesis or pyarrow is not installed.
     """
     check(assert_stream_equals_batch, locals())
-    from sparkstream_kit._spark.session import starts_python_for_batches
-
     if (mode == "update") != bool(keys):
         raise InvalidInputError(
             f"keys={list(keys)} in {mode} mode; give the result's key columns in update mode, "
@@ -104,8 +100,6 @@ def assert_stream_equals_batch(
     if not fed:
         raise InvalidInputError("rows is empty; give a static DataFrame with some rows to feed")
     event_time, delay = _event_time(rows, watermark)
-    if examples is None:
-        examples = _SLOW_EXAMPLES if starts_python_for_batches(rows.sparkSession) else _EXAMPLES
     with streams(rows.sparkSession) as stream:
         _search(_Trial(stream, transform, rows, fed, mode, tuple(keys), event_time, delay), examples)
 

@@ -1,11 +1,16 @@
-"""Queries that a test steps: each batch leaves one file with its id and its rows, so that replays show."""
+"""Queries that a test steps: each batch leaves one file with its id and its rows, so that replays show.
+
+On Spark Connect a function of a batch first starts a Python at the server, for a second. There the first run
+of a query leaves its rows in Spark's memory instead, which forgets them at a restart, and in mode complete
+all but those of the last batch.
+"""
 
 from __future__ import annotations
 
 import os
 import pickle
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import MAXYEAR, datetime
 from typing import TYPE_CHECKING
 
@@ -77,8 +82,11 @@ class Query:
         self._sink = sink
         self._checkpoint = folder / "checkpoint"
         self._batches = folder / "batches"
-        self._name = f"{folder.parent.name}-{folder.name}"  # queries of several tests may share a session
+        self._name = re.sub(r"\W", "_", f"{folder.parent.name}_{folder.name}")  # tests may share a session
         self._running: StreamingQuery | None = None
+        self._memory: DataFrame | None = None  # the rows of all batches, one after the other
+        self._read = (0, 0)  # batches and rows of it
+        self._taken: list[tuple[int, list[Row]]] = []  # from it, and not yet returned by a step
         self._progress: dict[int, StreamingQueryProgress] = {}
 
     def step(self, *, watermark: str | datetime | None = None) -> list[Batch]:
@@ -129,8 +137,19 @@ class Query:
             self._running = None
             raise QueryFailed(self._name, innermost_cause(err)) from err
         finally:
-            self._progress.update({progress.batchId: progress for progress in query.recentProgress})
+            self._take(query)
         return self._delivered()
+
+    def _take(self, query: StreamingQuery) -> None:
+        """Keep what Spark alone has of the batches of a run."""
+        self._progress.update({progress.batchId: progress for progress in query.recentProgress})
+        rows = [] if self._memory is None else self._memory.collect()
+        for batch in layout.numbered(self._checkpoint / "commits") if self._memory is not None else ():
+            following, start = self._read
+            if batch >= following:
+                end = start + self._progress[batch].sink.numOutputRows if batch in self._progress else start
+                self._taken.append((batch, rows[start:end]))
+                self._read = (batch + 1, end)
 
     def _milliseconds(self, watermark: str | datetime) -> int:
         """Return a time as milliseconds since 1970; one without a day is of the watermark's day."""
@@ -156,7 +175,12 @@ class Query:
         check(Query.restart, locals())
         if self._running is not None:
             self._running.stop()
+            if layout.newest(self._checkpoint / "commits") not in {-1, *self._progress}:
+                self._take(self._running)  # a step of another query has given it a batch
             self._running = None
+        if self._memory is not None:
+            self._memory = None
+            self.frame.sparkSession.catalog.dropTempView(self._name)
         self.frame = self.frame if frame is None else frame
 
     def kill_before_commit(self) -> None:
@@ -184,14 +208,19 @@ class Query:
 
     def _start(self) -> StreamingQuery:
         from sparkstream_kit import sinks, start
+        from sparkstream_kit._spark.session import starts_python_for_batches
 
-        sink = sinks.foreach_batch(_recorder(str(self._batches)))
+        self.restart()
+        sink, spark = sinks.foreach_batch(_recorder(str(self._batches))), self.frame.sparkSession
         if self._sink is not None:
             sink = sinks.fan_out(self._sink, sink)
+        elif starts_python_for_batches(spark) and self._mode != "complete" and not self._checkpoint.exists():
+            sink = replace(sinks.memory(self._name), modes=("append", "update"))
+            self._memory = spark.table(self._name)
         return start(self.frame, sink, name=self._name, mode=self._mode, checkpoint=self._checkpoint)
 
     def _delivered(self) -> list[Batch]:
-        found = []
+        found, self._taken = self._taken, []
         for path in sorted(self._batches.glob("[!.]*")):
             found.append(pickle.loads(path.read_bytes()))  # noqa: S301 - the recorder's own
             path.unlink()

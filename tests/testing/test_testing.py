@@ -164,6 +164,27 @@ def test_queries_share_a_source(stream: Streams, sales: Source) -> None:
     assert [batch.rows for batch in first.step()] == [[("tea", 1)]]
 
 
+def test_a_batch_that_the_step_of_another_query_gave_is_in_the_next_step(
+    stream: Streams, sales: Source, until: Callable[..., None]
+) -> None:
+    first, second = (stream.query(sales.to_df()) for _ in range(2))
+    sales.add_data([("tea", 1)])
+    first.step()
+    sales.add_data([("ink", 2)])
+    second.step()
+    until((stream.folder / "query-0" / "checkpoint" / "commits" / "1").exists)
+    first.restart()
+    sales.add_data([("tea", 3)])
+    assert [(batch.batch_id, batch.rows) for batch in first.step()] == [(1, [("ink", 2)]), (2, [("tea", 3)])]
+
+
+def test_columns_of_one_name_come_out_as_they_are(stream: Streams, sales: Source) -> None:
+    query = stream.query(sales.to_df().select("amount", F.col("product").alias("AMOUNT")))
+    sales.add_data([("tea", 1)])
+    [batch] = query.step()
+    assert list(map(tuple, batch.rows)) == [(1, "tea")]
+
+
 TYPES = """wide DECIMAL(38,18), raw BINARY, list ARRAY<INT>, pair STRUCT<x: INT, y: STRING>, tiny TINYINT,
     map MAP<INT, STRUCT<at: TIMESTAMP>>, single FLOAT, double DOUBLE, time TIMESTAMP, plain TIMESTAMP_NTZ,
     day DATE, span INTERVAL DAY TO SECOND, big BIGINT, flag BOOLEAN, text STRING"""
@@ -281,7 +302,7 @@ def test_a_failed_batch_is_named_and_comes_again(stream: Streams, sales: Source,
     query = stream.query(sales.to_df(), sink=sinks.foreach_batch(write))
     sales.add_data([("tea", 1)])
     sales.add_data([("tea", 2)])
-    with pytest.raises(QueryFailed, match=r"query-0 failed: .*the disk is full$"):
+    with pytest.raises(QueryFailed, match=r"query_0 failed: .*the disk is full$"):
         query.step()
     (tmp_path / "repaired").touch()
     assert [(batch.batch_id, batch.rows) for batch in query.step()] == [(0, [("tea", 1)]), (1, [("tea", 2)])]
@@ -312,10 +333,9 @@ def rows_of(spark: SparkSession, count: int = 9) -> DataFrame:
     ("transform", "options"),
     [
         (lambda sales: sales.where("amount % 2 = 0"), {}),
-        pytest.param(
+        (
             lambda sales: totals(sales).withColumn("mean", F.col("total") / 7),
             {"mode": "update", "keys": ["product"]},
-            marks=pytest.mark.classic_only("one mode is enough there, at three seconds an example"),
         ),
         pytest.param(
             lambda sales: sales.groupBy().agg(F.sum(F.col("amount") * 0.1)),
