@@ -17,8 +17,6 @@ from sparkstream_kit._files import for_spark, plain
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Planned", "checking", "making", "meant", "stand_in", "undone", "would_make"]
-
 _checking: ContextVar[bool] = ContextVar("checking", default=False)
 _folders: set[str] = set()  # that the queries of this process's dry runs would have made
 _stand_ins: dict[str, tempfile.TemporaryDirectory[str]] = {}  # kept until the process ends

@@ -33,8 +33,6 @@ from sparkstream_kit.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["exit_codes", "take_standard_streams"]
-
 # System calls of Linux, by the same numbers on every architecture.
 _PIDFD_OPEN = 434
 _PIDFD_GETFD = 438

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["BLUE", "GREEN", "VIOLET", "in_notebook", "last_number", "line", "show", "table"]
-
 BLUE, GREEN, VIOLET = "#3b7de0", "#1f9d6f", "#8f7ee0"
 _CELL = "padding:1px 12px 1px 0;white-space:pre;vertical-align:middle"
 _BAR = 160  # pixels of the longest bar

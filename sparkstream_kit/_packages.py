@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 
 from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown
 
-__all__ = ["CONNECTORS", "JARS", "arguments", "jars_in", "missing", "missing_source", "needed"]
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from sparkstream_kit.sinks.base import Sink
 
-__all__ = ["check"]
-
 _SAFETY = "spark.sql.streaming.realTimeMode.allowlistCheck"
 # Operators of a plan that keep state or exchange rows between tasks, which Spark 4.2 runs in batches only.
 _OPERATORS = {

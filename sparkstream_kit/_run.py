@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.listener import StreamingQueryProgress
     from pyspark.sql.streaming.query import StreamingQuery
 
-__all__ = ["Run"]
-
 _log = logging.getLogger(__name__)
 
 # Of a process that Spark had started, such as chmod: a signal to the process group reaches it, too.

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
     Write = Callable[[DataFrame, int], None]
 
-__all__ = ["begin", "close_ended", "hand_over", "id_in_checkpoint", "id_of_batch"]
-
 # Spark takes a failed batch for a stopped one if the exception's text has the first of these and, after it,
 # one of the others. Its pattern overflows the JVM's stack on some thousand characters (SPARK-48717).
 _FROM_JAVA = "py4j.protocol.Py4JJavaError: An error occurred while calling"

@@ -9,8 +9,6 @@ from pyspark import SparkContext
 if TYPE_CHECKING:
     from pyspark.streaming import StreamingContext
 
-__all__ = ["has_stopped", "receivers", "runs_batch"]
-
 
 def receivers(ssc: StreamingContext) -> int:
     """Return how many streams hold a core each for as long as the context runs."""

@@ -21,21 +21,6 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame, SparkSession
 
-__all__ = [
-    "Location",
-    "are_elsewhere",
-    "content",
-    "in_its_file_system",
-    "locate",
-    "names",
-    "path_for",
-    "path_of_writer",
-    "reached",
-    "refuse_elsewhere",
-    "refuse_many_disks",
-    "through_spark",
-]
-
 
 @dataclass(frozen=True)
 class Location:

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from sparkstream_kit._spark.files import Location
 
-__all__ = ["Folder", "folder"]
-
 
 def folder(spark: SparkSession, location: Location) -> Folder:
     """Return a folder to work in, on this machine or on another file system.

@@ -8,8 +8,6 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparkstream_kit._spark.session import is_connect
 
-__all__ = ["in_driver", "none_of", "session_with_views"]
-
 
 def session_with_views(frame: DataFrame) -> SparkSession:
     """Return the session whose views the user sees: on a classic session a batch's own is a clone of it."""

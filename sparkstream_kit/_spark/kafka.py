@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame, SparkSession
 
-__all__ = ["Client", "Topic", "can_ask", "client", "reads", "reads_kafka", "refuse_shown", "try_to_read"]
-
 _LIMIT = 10_000  # milliseconds that the brokers have for an answer; Kafka's own clients wait for a minute
 _TIMEOUT = "default.api.timeout.ms"
 _CENTURY = 100 * 365 * 86_400_000

@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import ModuleType
 
-__all__ = ["by_value", "modules_by_value"]
-
-
 _cloudpickle: Any = untyped
 
 

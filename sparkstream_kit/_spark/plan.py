@@ -18,18 +18,6 @@ if TYPE_CHECKING:
 
     from pyspark.errors import AnalysisException
 
-__all__ = [
-    "analyzed_plan",
-    "check_mode",
-    "has",
-    "inputs",
-    "keeps_other_states",
-    "keeps_states_by_name",
-    "refused",
-    "runs_python",
-    "sources_in",
-]
-
 # What Spark says of a mode that does not fit, and what to do about it:
 # https://spark.apache.org/docs/latest/streaming/apis-on-dataframes-and-datasets.html#output-modes
 _FIXES = {

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from sparkstream_kit._spark.batch import Write
 
-__all__ = ["bring_printed", "keep_printed"]
-
 
 def keep_printed(write: Write, spark: SparkSession, name: str) -> Write:
     """Return the function of the query `name` so that `bring_printed` prints here what it prints.

@@ -41,34 +41,6 @@ if TYPE_CHECKING:
 
     Drain = Callable[[], StreamingQuery | None]
 
-__all__ = [
-    "ProgressTo",
-    "Started",
-    "await_end",
-    "bring_printed",
-    "checkpoint",
-    "drain",
-    "finish_input",
-    "forget",
-    "in_batch",
-    "is_active",
-    "is_being_read",
-    "last_batch",
-    "listen",
-    "looks_for_first_rows",
-    "manager",
-    "note",
-    "records_behind",
-    "seconds_behind",
-    "session",
-    "started",
-    "stop_listening",
-    "stop_unknown",
-    "table",
-    "times_computed",
-    "why_it_runs",
-]
-
 
 class ProgressTo(StreamingQueryListener):
     """Posts the progress of the run's queries; what a listener raises, Spark would swallow."""

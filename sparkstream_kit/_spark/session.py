@@ -15,28 +15,6 @@ from sparkstream_kit.errors import InvalidInputError
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-__all__ = [
-    "current",
-    "endpoint",
-    "has_ended",
-    "identity",
-    "is_connect",
-    "jvm_runs",
-    "other_master",
-    "outlives_process",
-    "prints_here",
-    "refuse_dstreams",
-    "restart",
-    "runs",
-    "runs_here",
-    "scratch_folder",
-    "server_folder",
-    "shares_settings",
-    "starts_python_for_batches",
-    "web_page",
-]
-
-
 _folders: dict[str, Path | None] = {}  # by session: the folder of a server of `sparkstream serve`
 
 

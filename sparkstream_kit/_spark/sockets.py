@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.listener import StreamingQueryProgress
     from pyspark.sql.streaming.query import StreamingQuery
 
-__all__ = ["addresses", "is_being_read", "unavailable"]
-
 
 def addresses(query: StreamingQuery, progress: StreamingQueryProgress | None = None) -> list[tuple[str, int]]:
     """Return host and port of each socket that a query reads; on Connect, by a progress of it."""

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from sparkstream_kit.monitoring.board import Board
 
-__all__ = ["drawing", "moments"]
-
 _log = logging.getLogger(__name__)
 
 _END_LIMIT = 10.0  # seconds that the last picture may take

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from sparkstream_kit.monitoring.board import Board, Picture
 
-__all__ = ["scraped"]
-
 # By the name of the metric: an attribute of the summary, and what it counts.
 _TOTALS = {
     "batches": ("batches", "Batches committed."),

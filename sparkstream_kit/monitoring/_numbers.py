@@ -11,8 +11,6 @@ if TYPE_CHECKING:
 
     from sparkstream_kit.monitoring.board import Batch, Picture
 
-__all__ = ["arriving", "done", "height", "rate", "short", "starting"]
-
 _LAST = 5  # batches that a rate is of: one alone jumps
 _UNITS = ((1e12, 1e9, "G"), (1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))
 

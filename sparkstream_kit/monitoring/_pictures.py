@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from sparkstream_kit.monitoring._results import Result, Results
     from sparkstream_kit.monitoring.board import Batch, Picture
 
-__all__ = ["Sent", "newest_runs"]
-
 
 class Sent:
     """What one browser has been sent, so that it is sent no batch twice."""

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from sparkstream_kit.monitoring._results import Results
     from sparkstream_kit.monitoring.board import Board
 
-__all__ = ["LOOPBACK", "Page", "Server"]
-
 LOOPBACK = "127.0.0.1"
 _log = logging.getLogger(__name__)
 # By what a browser of this machine asks. The port is not compared, as it may be forwarded from another one.

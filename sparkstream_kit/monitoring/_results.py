@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     _Row = Sequence[str | None]
 
-__all__ = ["Result", "Results", "bars", "places"]
-
 _ROWS = 50  # that a result shows
 _BARS = 10
 _EVERY = 2.0  # seconds from one look to the next: on Spark Connect each is a question to the server

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-__all__ = ["is_pattern", "is_read_once", "left_out", "readable"]
-
 _log = logging.getLogger(__name__)
 
 _PATTERN = r"*?[]{}\ ".strip()

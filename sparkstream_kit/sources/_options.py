@@ -15,8 +15,6 @@ from sparkstream_kit.errors import InvalidInputError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["check", "check_number", "moment"]
-
 _log = logging.getLogger(__name__)
 
 _FILES = """basePath cleanSource discardCachedInputRatio fileNameOnly ignoreCorruptFiles ignoreMissingFiles

@@ -101,6 +101,11 @@ def test_all_is_sorted_and_complete(name: str) -> None:
     assert left == [], "enter them in __all__, or begin their names with an underscore"
 
 
+@pytest.mark.parametrize("name", sorted(MODULES.keys() - PUBLIC.keys()))
+def test_a_private_module_has_no_all(name: str) -> None:
+    assert exported(tree(name)) is None, "nobody imports * from it"
+
+
 @pytest.mark.parametrize("folder", sorted(path.parent for path in PACKAGE.glob("*/__init__.py")), ids=str)
 def test_no_module_hides_a_name_of_its_room(folder: Path) -> None:
     names = exported(ast.parse((folder / "__init__.py").read_text("utf-8"))) or []
