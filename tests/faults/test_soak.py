@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from faults.drivers import Driver
     from support import postgresql
 
-FIRST = 40  # batches after which Spark keeps no more of its executions, logs and progress than before
-LAST = int(os.environ.get("BATCHES", "90"))  # what leaks with each batch shows in fifty
+FIRST = 30  # batches after which Spark keeps no more of its executions, logs and progress than before
+LAST = int(os.environ.get("BATCHES", "70"))  # what leaks with each batch shows in forty
 MAY_GROW = {"megabytes": 10, "descriptors": 10, "threads": 20, "files": 10}  # a few come and go with a batch
 SYSTEMS = ("delta", "kafka", "mongodb")  # with what they need: tests/systems/soak.py
 SPARKS = () if "BATCHES" in os.environ else ("files", "memory", "table")  # own sinks: in `make soak` alone

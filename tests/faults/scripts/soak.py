@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from sparkstream_kit import get_session, start
 
-    conf = {f"spark.{name}": "20" for name in KEPT} | {
+    conf = {f"spark.{name}": "10" for name in KEPT} | {
         "spark.master": "local[2]",
         "spark.sql.warehouse.dir": f"{folder}/warehouse",
         # A full collection takes what is only held softly, too.
