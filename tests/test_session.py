@@ -419,6 +419,7 @@ for how in (
     {"conf": off | {"spark.sql.shuffle.partitions": None}},
     {"conf": off, "profile": "typo.conf"},
     {"conf": {"spark.ui.enabled": "maybe"}},
+    {"conf": off | {"spark.master": "nonsense"}},
 ):
     try:
         get_session("wrong", **how)
@@ -433,9 +434,9 @@ def test_a_value_that_spark_cannot_read_is_one_line_and_the_next_session_is_with
     tmp_path: Path,
 ) -> None:
     seen, _ = run([sys.executable], tmp_path, UNREADABLE)
-    for said, value, key in zip(
-        seen["said"], ("abc", "None", "fuor", "maybe"), [SHUFFLE] * 3 + ["spark.ui.enabled"], strict=True
-    ):
+    values = ("abc", "None", "fuor", "maybe", "nonsense")
+    keys = [SHUFFLE] * 3 + ["spark.ui.enabled", "Master"]
+    for said, value, key in zip(seen["said"], values, keys, strict=True):
         assert value in said
         assert key in said
         assert said.endswith("; correct that setting")

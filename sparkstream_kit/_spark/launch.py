@@ -80,7 +80,7 @@ def starting(wanted: Mapping[str, str], *, quiet: bool) -> Iterator[None]:
         if _too_few_files():
             raise InvalidInputError(_too_few_files()) from err
         cause = innermost_cause(err)
-        if re.match(r"(Spark)?(IllegalArgument|NumberFormat)Exception: ", cause):
+        if re.match(r"(Spark)?(IllegalArgument|NumberFormat)Exception: |.*Could not parse Master URL", cause):
             raise InvalidInputError(f"{said_by_spark(ValueError(cause))}; correct that setting") from err
         raise KitError(f"Spark did not start: {cause}") from err
     finally:

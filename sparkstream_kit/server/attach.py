@@ -71,7 +71,7 @@ def attach(url: str, app_name: str, profile: str | Path | None, conf: Mapping[st
     except PySparkImportError as err:
         raise MissingExtraError("Spark Connect", "connect") from err
     except PySparkException as err:
-        _refused(url, err)
+        _refused(url, err, None if own is None else port)
         raise
     if own is not None:
         _register(spark, own, port)
@@ -167,8 +167,11 @@ def _own_url(url: str, host: str, port: int) -> str | None:
     return f"sc://localhost:{port}/;{options}{';' if options else ''}token={token}"
 
 
-def _refused(url: str, error: Exception) -> None:
-    """Put in words that a server does not take our token; it looks at it when it is first asked."""
+def _refused(url: str, error: Exception, own: int | None) -> None:
+    """Put in words why a server makes no session: not for our token, or not with its own settings.
+
+    gRPC does not say the latter. The log of a server of `sparkstream serve` does, known by its port.
+    """
     from pyspark.sql import SparkSession
 
     left = SparkSession.getActiveSession()
@@ -178,6 +181,12 @@ def _refused(url: str, error: Exception) -> None:
         raise InvalidInputError(
             f"the Spark Connect server at {url.partition('/;')[0]} takes only clients with its token; set "
             "SPARK_CONNECT_AUTHENTICATE_TOKEN, or start a server of your own (sparkstream serve)"
+        ) from error
+    log = "" if own is None else (serving.folder_of(own) / "server.log").read_text(errors="replace")
+    if unreadable := re.findall(r"\[INVALID_CONF_VALUE.*", log):
+        raise InvalidInputError(
+            f"the server's settings: {said_by_spark(ValueError(unreadable[-1]))}; correct its profile, and "
+            "start it again"
         ) from error
 
 

@@ -326,6 +326,22 @@ def test_local_cluster_is_a_cluster_by_connect_too(cache: Path, tmp_path: Path) 
         serving.stop(port)
 
 
+@pytest.mark.slow
+def test_a_setting_of_the_server_that_spark_cannot_read_is_one_line(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "odd.conf").write_text("spark.sql.shuffle.partitions fuor\n")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = serving.serve(port, str(tmp_path / "odd.conf"))
+    try:
+        done = attached(server.url, tmp_path, OF_A_CLUSTER, XDG_CACHE_HOME=str(cache.parent))
+        last = done.stderr.splitlines()[-1]
+        assert "the server's settings: " in last
+        assert "'fuor'" in last
+        assert last.endswith("; correct its profile, and start it again")
+    finally:
+        serving.stop(port)
+
+
 SENT = """
 from pyspark.sql import functions as F
 import sparkstream_kit
