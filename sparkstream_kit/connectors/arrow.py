@@ -45,11 +45,13 @@ def kept(batch: DataFrame) -> Iterator[Iterator[pa.RecordBatch]]:
     """Compute all of a batch once, and give its rows in their order; memory holds a part of them.
 
     Where Spark's workers are on this machine, they leave plain columns in files, which are read here: no
-    Python is between, and no second job. Else they keep the rows themselves.
+    Python is between, and no second job. Else they keep the rows themselves, and so they do where Spark is
+    to encrypt what it puts aside, which it does not do with such files.
     """
-    here = other_master(batch.sparkSession) is None
+    spark = batch.sparkSession
+    in_clear = other_master(spark) is None and spark.conf.get("spark.io.encryption.enabled", None) != "true"
     plain = all(isinstance(field.dataType, _PLAIN) for field in batch.schema)
-    with (in_files if here and plain else in_blobs)(batch) as parts:
+    with (in_files if in_clear and plain else in_blobs)(batch) as parts:
         yield parts
 
 

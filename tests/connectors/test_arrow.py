@@ -111,6 +111,21 @@ def test_a_batch_of_many_parts_is_whole_and_in_order(
     assert [number for part in found for number in part[0].to_pylist()] == list(range(250_000))
 
 
+def test_no_rows_are_in_files_where_spark_encrypts_what_it_puts_aside(spark: SparkSession) -> None:
+    def holds_files() -> bool:
+        with arrow.kept(spark.range(5)) as parts:
+            assert sum(part.num_rows for part in parts) == 5
+            return any(Path(str(scratch_folder(spark))).glob("batch-*"))
+
+    conf: Any = spark._jsparkSession.sessionState().conf()  # noqa: SLF001 - else a setting of the launch alone
+    assert holds_files()
+    conf.setConfString("spark.io.encryption.enabled", "true")
+    try:
+        assert not holds_files()
+    finally:
+        conf.unsetConf("spark.io.encryption.enabled")
+
+
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_memory_holds_a_part_of_a_partition(
     spark: SparkSession, way: Callable[[DataFrame], Any], monkeypatch: pytest.MonkeyPatch
