@@ -46,7 +46,7 @@ bench-full: setup ## measure what docs/performance.md shows, and put it there
 
 systems: setup ## run the tests against real systems, which they start: Kafka, Kinesis, posts, Delta Lake, MongoDB, Flume, HDFS, S3, a cluster
 	@bash scripts/systems.sh
-	@$(ENTER) python -m pytest tests/systems -n 2 --dist loadfile
+	@$(ENTER) python -m pytest tests/systems -n 3 --dist loadfile --no-loadscope-reorder
 
 cluster: zip ## start a small cluster on this machine, Spark's own with HDFS, and say what to type next
 	@bash scripts/systems.sh hadoop
