@@ -215,9 +215,7 @@ def _serve(
     *,
     profile: Annotated[str, flag("NAME", "Settings profile: local, test, cluster or a path.")] = "local",
     port: Annotated[int, flag("PORT", "Port to listen on, on this machine only.")] = serving.PORT,
-    connectors: Annotated[
-        str, flag("NAMES", "What Spark shall know beside its own systems, such as kafka,delta.")
-    ] = "",
+    connectors: Annotated[str, flag("NAMES", "Connectors to start it with, such as kafka,delta.")] = "",
     status: Annotated[
         bool, typer.Option("--status", help="Only report whether a server runs; exit code 1 if not.")
     ] = False,
@@ -225,9 +223,9 @@ def _serve(
         bool, typer.Option("--stop", help="Stop the server and everything that runs on it.")
     ] = False,
 ) -> int:
-    """Keep a warm Spark in the background. What attaches to it, by Spark Connect, starts in a second.
+    """Keep a warm Spark in the background. What attaches to it by Spark Connect starts in two seconds.
 
-    eval "$(sparkstream serve)" sets SPARK_REMOTE, by which jobs, notebooks and pytest attach to it.
+    eval "$(sparkstream serve)" sets SPARK_REMOTE. Jobs, notebooks and pytest then attach to it.
     """
     if stop and status:
         raise InvalidInputError("--stop and --status exclude each other; give one of them")
