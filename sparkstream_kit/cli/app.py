@@ -29,7 +29,7 @@ from sparkstream_kit.profiles import submit_properties
 __all__ = ["app"]
 
 _CHECKPOINT = "A checkpoint on a local path."
-_ANY_CHECKPOINT = "A checkpoint. From another file system, such as hdfs://, Spark brings it."
+_ANY_CHECKPOINT = "A checkpoint. One on another file system, such as hdfs://, is read by Spark."
 _FORMATS = ("csv", "json", "orc", "parquet")
 
 app = group("Tools for Spark streams: input, runs, checkpoints, windows, settings, schemas, a warm server.")
@@ -74,7 +74,7 @@ def _new(
 
 @app.command("doctor")
 def _doctor() -> int:
-    """Look at what streams need of this machine. A line for each thing; exit code 1 if one is bad."""
+    """Check that this machine has what streams need. A line for each thing; exit code 1 if one is bad."""
     found = []
     for each in doctor.examine():
         typer.echo(each)
@@ -153,7 +153,7 @@ def _schema(
     format: Annotated[str, flag("NAME", f"What the files are: {', '.join(_FORMATS)}.")] = "csv",  # noqa: A002
     header: Annotated[bool, typer.Option("--header", help="CSV files begin with column names.")] = False,
 ) -> None:
-    """Print the schema of sample files, as Python code. Spark infers it; money is yours to make decimal."""
+    """Print the schema of sample files, as Python code. Spark infers double for money; make it decimal."""
     reject_unknown("--format", [format], _FORMATS)
     if plain(path) is not None and not re.search(r"[*?\[{]", path) and not Path(path).exists():
         raise InvalidInputError(f"{path} does not exist; give the path of a file, a folder or a glob")
