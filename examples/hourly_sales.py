@@ -1,7 +1,9 @@
 """Sales by product and hour, from a folder of JSON files: a first job of your own, to copy and change.
 
+Each line is a sale: {"time": "2024-01-01T08:10:00Z", "product": "tea", "amount": 2}
 Guarantee: over restarts on the same --checkpoint every sale counts once. A sale that arrives more than ten
-minutes after a newer one may be too late for its hour; the summary at the end counts those.
+minutes after a newer one may be too late for its hour; the summary at the end counts those, and lines that
+cannot be read.
 Run: python hourly_sales.py INPUT_DIR --available-now
 """
 
@@ -33,10 +35,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the changed totals of each batch go to standard output."""
     args = jobflags.parser(__doc__, "INPUT_DIR", *jobflags.RUN).parse_args(argv)
 
-    from sparkstream_kit import run, sinks, sources, spark_session, start
+    from sparkstream_kit import quarantine, run, schemas, sinks, sources, spark_session, start
 
     with spark_session("hourly-sales", **jobflags.for_session(args)) as spark:
-        totals = transform(sources.json(spark, args.input_dir, schema=SALES))
+        lines = sources.text(spark, args.input_dir)
+        rows = quarantine.parse_json(lines, schemas.from_ddl(SALES))  # bad ones have a reason
+        totals = transform(quarantine.good_rows(rows))
         query = start(totals, sinks.console(), name="hourly_sales", mode="update", **jobflags.for_start(args))
         print(run(query, **jobflags.for_run(args)), file=sys.stderr)
     return 0

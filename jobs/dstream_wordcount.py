@@ -1,7 +1,7 @@
 """Count words with the older DStream API: by batch, since the beginning, and over a sliding window.
 
-Guarantee: at most once, because a socket cannot send again; with --checkpoint the running counts go on from
-the last batch of the run before. Spark reconnects by itself when the server comes back.
+Guarantee: at most once, because a socket cannot send again; with --checkpoint the running counts continue
+from the last batch of the run before. Spark reconnects by itself when the server comes back.
 Run: nc -lk 9999 (or: sparkstream feed lines), then: spark-submit jobs/dstream_wordcount.py localhost 9999
 """
 

@@ -36,7 +36,7 @@ LINES = {
         "several with commas between them. Needs --topic.",
     ),
     "--topic": _value(
-        "TOPIC", str, "The topic to read with --kafka, from its beginning unless a checkpoint says more."
+        "TOPIC", str, "The topic to read with --kafka; without a checkpoint, from its beginning."
     ),
     "--max-offsets-per-trigger": _value(
         "N",

@@ -161,7 +161,7 @@ def run(
 def running_counts(pairs: DStream[tuple[Any, int]], *, snapshot: str | Path | None = None) -> DStream[Any]:
     """Sum the values by key since the beginning, with `updateStateByKey`.
 
-    Delivery: with a snapshot, the counts go on from it in the next run; what was received after the last
+    Delivery: with a snapshot, the next run continues from its counts; what was received after the last
     snapshot is lost with a socket, which cannot send again: at most once.
 
     Args:
@@ -219,7 +219,7 @@ def foreach_partition(
     connect: Callable[[], AbstractContextManager[Any]],
     send: Callable[[Any, Any], object],
 ) -> None:
-    """Send each record from the worker that has it, over one connection a partition.
+    """Send each record from the worker that has it, over one connection for each partition.
 
     Delivery: at least once for receivers that can replay; Spark retries a task that failed.
 

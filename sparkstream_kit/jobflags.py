@@ -119,10 +119,10 @@ def parser(doc: str | None, *flags: str, table: str = "result", **defaults: Any)
     folder = "OUT_DIR/_checkpoint" if "OUT_DIR" in flags else "a temporary folder"
     for flag in flags:
         says = known[flag]["help"].replace("TABLE", table).replace("a temporary folder", folder)
-        more = {"required": True} if flag in ("--kafka", "--topic") and "INPUT_DIR" not in flags else {}
-        made.add_argument(
-            flag if flag.startswith("--") else _name(flag), **{**known[flag], "help": says, **more}
-        )
+        how = {**known[flag], "help": says}
+        if flag in ("--kafka", "--topic") and "INPUT_DIR" not in flags:
+            how |= {"help": says.replace(", in place of INPUT_DIR", ""), "required": True}
+        made.add_argument(flag if flag.startswith("--") else _name(flag), **how)
     made.set_defaults(table=table, **defaults)
     return made
 

@@ -76,9 +76,9 @@ def start(
         sink: from `sparkstream_kit.sinks`; its docstring states the delivery promise.
         name: the query's name, in progress, errors and Spark's UI; `sinks.memory` gives its table's.
         mode: `append`, `update` or `complete`.
-        checkpoint: the folder that the query goes on from, which is this query's alone
-            (`checkpoints.guard`); without one a temporary one is used, which Spark removes when the query
-            ends (after a failure, too, with the kit's profiles).
+        checkpoint: the folder that keeps the query's progress, from which it resumes; for this query alone.
+            Without it a temporary folder is used, which Spark removes when the query ends (after a failure,
+            too, with the kit's profiles).
         allow_changed_query: go on with the state in the checkpoint although a different query wrote it, or
             although it has read other folders; these are then read from the start.
         moved: folders of input files that have moved since the checkpoint was written, as {old: new}. The

@@ -59,8 +59,8 @@ def run(
         *queries: running queries of one session.
         run_for: seconds after which the run ends.
         idle: seconds without an input row after which the run ends.
-        max_batches: the run ends when each query has committed so many since its start; one more may be
-            through by then, as Spark begins the next batch by itself.
+        max_batches: the run ends when each query has committed this number of batches since its start, or
+            one more, as Spark begins the next batch by itself.
         stop_file: a path; the run ends within about half a second after a file appears there.
         grace: seconds that the batch in flight may take to commit before it is cut.
         on_batch: called in this thread after each batch with Spark's own progress record.

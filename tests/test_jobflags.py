@@ -187,6 +187,12 @@ def test_help_shows_the_docstring_and_ends_with_0(capsys: pytest.CaptureFixture[
     assert "Keep the result in the table totals of this database" in out
 
 
+def test_help_speaks_only_of_flags_that_the_job_has() -> None:
+    kafka = jobflags.parser("A job.", "--kafka", "--topic").format_help()
+    assert "INPUT_DIR" not in kafka
+    assert "in place of INPUT_DIR" in " ".join(jobflags.parser("A job.", *SHARED).format_help().split())
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

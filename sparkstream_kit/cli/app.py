@@ -29,7 +29,7 @@ from sparkstream_kit.profiles import submit_properties
 __all__ = ["app"]
 
 _CHECKPOINT = "A checkpoint on a local path."
-_ANY_CHECKPOINT = "A checkpoint. From another file system, such as hdfs://, Spark brings it."
+_ANY_CHECKPOINT = "A checkpoint. One on another file system, such as hdfs://, is read by Spark."
 _FORMATS = ("csv", "json", "orc", "parquet")
 
 app = group("Tools for Spark streams: input, runs, checkpoints, windows, settings, schemas, a warm server.")
@@ -74,7 +74,7 @@ def _new(
 
 @app.command("doctor")
 def _doctor() -> int:
-    """Look at what streams need of this machine. A line for each thing; exit code 1 if one is bad."""
+    """Check that this machine has what streams need. A line for each thing; exit code 1 if one is bad."""
     found = []
     for each in doctor.examine():
         typer.echo(each)
@@ -153,7 +153,7 @@ def _schema(
     format: Annotated[str, flag("NAME", f"What the files are: {', '.join(_FORMATS)}.")] = "csv",  # noqa: A002
     header: Annotated[bool, typer.Option("--header", help="CSV files begin with column names.")] = False,
 ) -> None:
-    """Print the schema of sample files, as Python code. Spark infers it; money is yours to make decimal."""
+    """Print the schema of sample files, as Python code. Spark infers double for money; make it decimal."""
     reject_unknown("--format", [format], _FORMATS)
     if plain(path) is not None and not re.search(r"[*?\[{]", path) and not Path(path).exists():
         raise InvalidInputError(f"{path} does not exist; give the path of a file, a folder or a glob")
@@ -215,9 +215,7 @@ def _serve(
     *,
     profile: Annotated[str, flag("NAME", "Settings profile: local, test, cluster or a path.")] = "local",
     port: Annotated[int, flag("PORT", "Port to listen on, on this machine only.")] = serving.PORT,
-    connectors: Annotated[
-        str, flag("NAMES", "What Spark shall know beside its own systems, such as kafka,delta.")
-    ] = "",
+    connectors: Annotated[str, flag("NAMES", "Connectors to start it with, such as kafka,delta.")] = "",
     status: Annotated[
         bool, typer.Option("--status", help="Only report whether a server runs; exit code 1 if not.")
     ] = False,
@@ -225,9 +223,9 @@ def _serve(
         bool, typer.Option("--stop", help="Stop the server and everything that runs on it.")
     ] = False,
 ) -> int:
-    """Keep a warm Spark in the background. What attaches to it, by Spark Connect, starts in a second.
+    """Keep a warm Spark in the background. What attaches to it by Spark Connect starts in two seconds.
 
-    eval "$(sparkstream serve)" sets SPARK_REMOTE, by which jobs, notebooks and pytest attach to it.
+    eval "$(sparkstream serve)" sets SPARK_REMOTE. Jobs, notebooks and pytest then attach to it.
     """
     if stop and status:
         raise InvalidInputError("--stop and --status exclude each other; give one of them")

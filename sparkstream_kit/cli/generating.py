@@ -74,10 +74,10 @@ def _generator(
         seed: Annotated[int, flag("N", "The same seed gives the same files.")] = 0,
         late: Annotated[float, _share("Share of rows that come too late, such as 0.05.")] = 0.0,
         duplicates: Annotated[float, _share("Share of rows that come twice.")] = 0.0,
-        bad: Annotated[float, _share("Share of rows that a line follows which is no row.")] = 0.0,
-        ahead: Annotated[float, _share("Share of rows that one of the year 2099 follows.")] = 0.0,
+        bad: Annotated[float, _share("Share of rows that are followed by a broken line.")] = 0.0,
+        ahead: Annotated[float, _share("Share of rows that are followed by one of the year 2099.")] = 0.0,
         delay: Annotated[
-            str, flag("DURATION", "A late row comes later than this; the watermark's delay.")
+            str, flag("DURATION", "The watermark's delay: a late row comes later than this.")
         ] = usual_delay,
     ) -> None:
         _check_empty(folder)

@@ -35,11 +35,11 @@ def watch(
         str,
         typer.Argument(
             metavar="FILE|ADDRESS|CHECKPOINT",
-            help="What --record FILE of a job writes; of one with --ui, its address or its checkpoint.",
+            help="The file of a job's --record, or the address or checkpoint of a job with --ui.",
         ),
     ],
 ) -> None:
-    """Show a run as --show does, from a recording or a page. Follows one that goes on; Ctrl-C ends this."""
+    """Show a run as --show does, from a recording or a page. Follows it to its end, or until Ctrl-C."""
     from sparkstream_kit.monitoring import recorder, terminal
     from sparkstream_kit.monitoring.board import Board
 

@@ -45,7 +45,7 @@ def live(
         mode: its output mode; by default `complete` for an aggregation, else `append`.
         run_for: seconds after which it ends.
         idle: seconds without an input row after which it ends.
-        max_batches: it ends when so many are through.
+        max_batches: it ends after this number of batches.
         **trigger: of the query that is started, such as `availableNow=True`.
 
     Returns:

@@ -8,8 +8,8 @@ read, but for partition folders (`day=1`) and with `recursiveFileLookup=True`.
 A batch takes files until it has 256 MiB of them, so that a backlog is read neither a file at a time, which
 takes several times as long, nor all at once; `max_files_per_trigger` counts files instead, and
 `maxBytesPerTrigger=64 * 1024**2` is another amount. Where a file's name has one of `* ? [ ] { } \`, the
-source takes one file a batch, as Spark would count the others of its batch twice (SPARK-58518). A file of
-such a name that lands while the query runs is read after the query's next start.
+source takes one file in each batch, as Spark would count the others of its batch twice (SPARK-58518). A file
+of such a name that lands while the query runs is read after the query's next start.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def csv(
         spark: the session.
         path: a folder, or a pattern for folders, such as "in/2026-*".
         schema: the columns, as a StructType or as DDL ("ProductKey STRING, SaleAmount DECIMAL(12,2)").
-        max_files_per_trigger: at most so many files a batch, in place of an amount of bytes.
+        max_files_per_trigger: the most files that one batch reads, in place of an amount of bytes.
         **options: further options of Spark's CSV reader and file source by Spark's own names (`header=True`,
             `maxFileAge="30d"`, `pathGlobFilter="*.csv"`). An option that Spark does not know is passed on
             with a warning.

@@ -13,7 +13,7 @@ What is wanted, and what does it:
 
 They need Spark 4.1 or later, the libraries of the extra `state` (pandas, pyarrow, protobuf), and the RocksDB
 state store, which `start` sets. Rows pass through Python, some 15,000 a second and core. Where Spark's own
-aggregates do (`groupBy` with `avg` or `stddev`), use these: they are four times as fast.
+aggregates are enough (`groupBy` with `avg` or `stddev`), use those: they are four times as fast.
 """
 
 from __future__ import annotations

@@ -61,8 +61,8 @@ def alert_when(
         time: the event-time column (timestamp) with the watermark.
         value: the column that the rules look at: a number, or a struct of several for rules that look at its
             fields.
-        rule: one or several: `Ewma`, `ZScore`, `Jump`, `Silent`, or an object like them; how to write one
-            stands in `sparkstream_kit.state.rules`.
+        rule: one or several: `Ewma`, `ZScore`, `Jump`, `Often`, `Silent`, or one of your own; how to write
+            one stands in `sparkstream_kit.state.rules`.
         order: `time` or `arrival`.
 
     Returns:

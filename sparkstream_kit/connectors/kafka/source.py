@@ -60,7 +60,7 @@ def kafka(
     there, Spark would say late or never. `start` with a checkpoint asks once more. It refuses a topic that
     was deleted and made again while the query was stopped, of which Spark would skip the first records in
     silence, and records that Kafka has deleted before the query read them, with their number. On Spark
-    Connect Kafka's answers to these two cannot be had, and a warning says so.
+    Connect Kafka cannot be asked for these two, and a warning says so.
 
     Args:
         spark: the session, with Spark's Kafka connector (`get_session(…, connectors=["kafka"])`).

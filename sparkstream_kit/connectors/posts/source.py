@@ -80,7 +80,7 @@ def posts(
         token_env: the environment variable with the bearer token. Nothing shows or keeps the token.
         every: seconds from one file to the next.
         stall: seconds without anything from the server, after which it is connected to anew.
-        max_files_per_trigger: at most so many files a batch, in place of an amount of bytes.
+        max_files_per_trigger: the most files that one batch reads, in place of an amount of bytes.
         **options: further options of Spark's file source.
 
     Returns:
