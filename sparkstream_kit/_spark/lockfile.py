@@ -51,7 +51,7 @@ class LockFile:
         """Replace what the file says.
 
         Raises:
-            OSError: the disk is full.
+            OSError: there is no room for it; the file is closed, and free for others.
         """
         try:
             if self.is_here:
@@ -59,7 +59,11 @@ class LockFile:
             else:
                 self._file.setLength(0)
             self._file.write(text)
+        except OSError:
+            self.close()
+            raise
         except Py4JJavaError as err:
+            self.close()
             raise OSError(err.java_exception.getMessage()) from err
 
     def release(self) -> None:

@@ -10,7 +10,6 @@ import json
 import os
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyspark.sql.streaming.listener import StreamingQueryProgress
@@ -21,6 +20,7 @@ from sparkstream_kit.progress import QuerySummary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from pyspark.sql.streaming.query import StreamingQuery
 
@@ -50,7 +50,8 @@ def recording(
     Raises:
         InvalidInputError: the file cannot be written, or holds something else.
     """
-    file = _opened(Path(path))
+    with _in_one_line(path):
+        file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     whole = True
 
     def add(line: str) -> None:
@@ -61,10 +62,8 @@ def recording(
             raise OSError(f"no room in {path}")
 
     try:
-        try:
+        with _in_one_line(path):
             add(_before(file, path) + first_line(queries))
-        except OSError as err:
-            raise _cannot_write(path, err) from err
         try:
             yield lambda progress: add(batch_line(progress))
         finally:
@@ -75,16 +74,15 @@ def recording(
         os.close(file)
 
 
-def _opened(path: Path) -> int:
+@contextmanager
+def _in_one_line(path: str | Path) -> Iterator[None]:
     try:
-        return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        yield
     except OSError as err:
-        raise _cannot_write(path, err) from err
-
-
-def _cannot_write(path: str | Path, err: OSError) -> InvalidInputError:
-    why = err.strerror or err
-    return InvalidInputError(f"cannot write the recording {path} ({why}); give a file that can be written")
+        why = err.strerror or err
+        raise InvalidInputError(
+            f"cannot write the recording {path} ({why}); give a file that can be written"
+        ) from err
 
 
 def _before(file: int, path: str | Path) -> str:
