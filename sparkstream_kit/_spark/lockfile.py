@@ -48,12 +48,23 @@ class LockFile:
         return self._java_lock is None
 
     def write(self, text: bytes) -> None:
-        """Replace what the file says."""
-        if self.is_here:
-            self._file.truncate(0)
-        else:
-            self._file.setLength(0)
-        self._file.write(text)
+        """Replace what the file says.
+
+        Raises:
+            OSError: there is no room for it; the file is closed, and free for others.
+        """
+        try:
+            if self.is_here:
+                self._file.truncate(0)
+            else:
+                self._file.setLength(0)
+            self._file.write(text)
+        except OSError:
+            self.close()
+            raise
+        except Py4JJavaError as err:
+            self.close()
+            raise OSError(err.java_exception.getMessage()) from err
 
     def release(self) -> None:
         """Give the lock free: what ran under it has ended."""

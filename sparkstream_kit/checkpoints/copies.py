@@ -59,6 +59,8 @@ def clone(source: str | Path, target: str | Path, *, new_id: bool = False) -> Pa
     left_out = shutil.ignore_patterns("rewound-*", "lock")
     try:
         with layout.alone(root, change=False):
+            # Of a copy that was killed: in a container the next process may have the same number.
+            shutil.rmtree(temporary, ignore_errors=True)
             shutil.copytree(
                 root, temporary, ignore=lambda *at: left_out(*at) if Path(at[0]).name == KIT else []
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.checkpoints import _at_hand, _records, endings, layout, losses, origins, topics
 from sparkstream_kit.checkpoints._plans import file_paths, time_zone
 from sparkstream_kit.checkpoints.fingerprints import differences, fingerprint
+from sparkstream_kit.checkpoints.inputs import log_file
 from sparkstream_kit.checkpoints.locks import Lock, lock
 from sparkstream_kit.checkpoints.problems import damage
 from sparkstream_kit.errors import InvalidInputError, innermost_cause
@@ -185,10 +186,11 @@ def _check_whole(logs: Path) -> None:
 
 
 def _clear(spark: SparkSession, checkpoint: Location, logs: Path) -> None:
-    """Remove half-written files of a query that was killed before its first batch was planned.
+    """Remove what a query has left that was killed, or failed, before its first batch was planned.
 
-    Spark takes them for those of another query, and refuses the checkpoint for ever. A folder that only a
-    server elsewhere reaches keeps them.
+    Spark takes half-written files for those of another query, and refuses the checkpoint for ever. The files
+    that it has found and not read would be read although the query that starts now reads another folder. A
+    checkpoint that only a server elsewhere reaches keeps all this.
     """
     if layout.numbered(logs / "offsets") or are_elsewhere(spark) or not _dry_run.making():
         return
@@ -197,6 +199,12 @@ def _clear(spark: SparkSession, checkpoint: Location, logs: Path) -> None:
         for name in found.names(part):
             if name.startswith(".") and name.endswith((".tmp", ".tmp.crc")):
                 found.remove(f"{part}/{name}")
+    for log in layout.numbered(logs / "sources").values():
+        for file in layout.numbered(log).values():
+            with suppress(InvalidInputError):  # what other sources keep there stays
+                log_file(file)
+                for name in (f".{file.name}.crc", file.name):
+                    found.remove(f"sources/{log.name}/{name}")
 
 
 def _check_inputs(

@@ -106,8 +106,13 @@ def lock(spark: SparkSession, location: Location, name: str) -> Lock | None:
 
 def _take(spark: SparkSession, path: Path, location: str, name: str) -> lockfile.LockFile:
     """Return the locked file, in which stands who holds it."""
+    since = datetime.now().astimezone().isoformat(" ", "seconds")
+    says = {"query": name, "pid": os.getpid(), "host": socket.gethostname(), "since": since}
     try:
         file = lockfile.take(spark, path)
+        left = left_running(path.read_bytes())  # a server runs the query of a killed client
+        if _dry_run.making() and not left:
+            file.write(json.dumps(says | file.holder).encode())
     except lockfile.LockedError as err:
         by, fix = _holder(path), "end it (its JVM takes up to two seconds more)"
         if err.of_this_jvm:
@@ -119,13 +124,9 @@ def _take(spark: SparkSession, path: Path, location: str, name: str) -> lockfile
         raise InvalidInputError(
             f"checkpoint {location} cannot be locked: {err.strerror or err}; give another folder"
         ) from err
-    if left := left_running(path.read_bytes()):  # a server runs the query of a killed client
+    if left:
         file.close()
         raise InvalidInputError(f"checkpoint {location} is in use by {left}")
-    since = datetime.now().astimezone().isoformat(" ", "seconds")
-    says = {"query": name, "pid": os.getpid(), **file.holder, "host": socket.gethostname(), "since": since}
-    if _dry_run.making():
-        file.write(json.dumps(says).encode())
     return file
 
 

@@ -127,9 +127,12 @@ def _check_committed(root: Path, folder: Path) -> None:
     """Refuse to forget files of a batch that would come again: without them."""
     last, done = newest(root / "offsets"), newest(root / "commits")
     if done < last:
+        back = "start anew on another checkpoint"
+        if done >= 0:
+            back = f"rewind: {command('rewind', root)} --to {done}"
         raise InvalidInputError(
             f"checkpoint {root}: batch {last} was planned with files of {folder} and is not committed; "
-            f"start the query once more on that folder, or rewind: {command('rewind', root)} --to {done}"
+            f"start the query once more on that folder, or {back}"
         )
 
 

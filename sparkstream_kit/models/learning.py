@@ -78,7 +78,7 @@ def learner(
         if first is not None and not (folder / CURRENT).exists():
             if not _dry_run.making():
                 return lambda *_: None
-            publish(first, folder, "first")
+            _begin_with(first, folder)
         for name in (*columns, label):
             find_column(frame, name)
         last_step(sklearn_model(find(frame.sparkSession, _files.for_spark(folder), current(folder))[0]))
@@ -113,6 +113,13 @@ def learner(
         writes_to=(f"folder {os.path.realpath(folder)}",),
         open=open_learner,
     )
+
+
+def _begin_with(first: Any, folder: Path) -> None:
+    if (folder / f"first{FILE}").exists():  # a start was killed before it became the current one
+        switch(folder, "first")
+    else:
+        publish(first, folder, "first")
 
 
 def _remove_old(folder: Path, query: str, spark: SparkSession, location: Location) -> None:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyspark.sql.streaming.listener import StreamingQueryProgress
@@ -21,6 +20,7 @@ from sparkstream_kit.progress import QuerySummary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from pyspark.sql.streaming.query import StreamingQuery
 
@@ -30,6 +30,7 @@ __all__ = ["batch_line", "end_line", "first_line", "follow", "has_ended", "recor
 
 _FORM = 1  # of the lines; a later form has another number
 _READ = "give a file that --record has written"
+_BEGIN = b'{"recording":'
 _LINE = 1 << 16  # bytes; the last line is shorter
 
 
@@ -49,46 +50,52 @@ def recording(
     Raises:
         InvalidInputError: the file cannot be written, or holds something else.
     """
-    file = _opened(Path(path))
+    with _in_one_line(path):
+        file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    whole = True
+
+    def add(line: str) -> None:
+        nonlocal whole
+        whole, data = False, line.encode()
+        whole = os.write(file, data) == len(data)
+        if not whole:
+            raise OSError(f"no room in {path}")
+
     try:
-        os.write(file, first_line(queries).encode())
-        whole = True
-
-        def write(progress: StreamingQueryProgress) -> None:
-            nonlocal whole
-            whole = False
-            line = batch_line(progress).encode()
-            whole = os.write(file, line) == len(line)
-            if not whole:
-                raise OSError(f"no room for a batch in {path}")
-
+        with _in_one_line(path):
+            add(_before(file, path) + first_line(queries))
         try:
-            yield write
+            yield lambda progress: add(batch_line(progress))
         finally:
             if whole:  # after a line that is torn, this one could not be read either
-                os.write(file, end_line().encode())
+                with suppress(OSError):  # the disk is full, and the run may have ended well
+                    os.write(file, end_line().encode())
     finally:
         os.close(file)
 
 
-def _opened(path: Path) -> int:
-    """Open a file to append to, at the begin of a line."""
+@contextmanager
+def _in_one_line(path: str | Path) -> Iterator[None]:
     try:
-        file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        yield
     except OSError as err:
+        why = err.strerror or err
         raise InvalidInputError(
-            f"cannot write the recording {path} ({err.strerror}); give a file in a folder that is there"
+            f"cannot write the recording {path} ({why}); give a file that can be written"
         ) from err
+
+
+def _before(file: int, path: str | Path) -> str:
+    """Return what has to come before a line, for it to be a line of its own."""
     with open(file, "rb", closefd=False) as there:
         begin = there.readline()
-        if begin and "recording" not in _read(begin.decode(errors="replace")):
-            os.close(file)
+        if not begin.endswith(b"\n") and _BEGIN.startswith(begin[: len(_BEGIN)]):
+            os.ftruncate(file, 0)  # a run was killed, or the disk was full, in the very first line
+            return ""
+        if "recording" not in _read(begin.decode(errors="replace")):
             raise InvalidInputError(f"{path} holds something else than recordings; give another file")
-        if begin:
-            there.seek(-1, os.SEEK_END)
-            if there.read() != b"\n":
-                os.write(file, b"\n")  # after the line that a killed run has left
-    return file
+        there.seek(-1, os.SEEK_END)
+        return "" if there.read() == b"\n" else "\n"  # after the line that a killed run has left
 
 
 # --- lines

@@ -144,12 +144,13 @@ class Query:
         """Keep what Spark alone has of the batches of a run."""
         self._progress.update({progress.batchId: progress for progress in query.recentProgress})
         rows = [] if self._memory is None else self._memory.collect()
-        for batch in layout.numbered(self._checkpoint / "commits") if self._memory is not None else ():
-            following, start = self._read
-            if batch >= following:
-                end = start + self._progress[batch].sink.numOutputRows if batch in self._progress else start
-                self._taken.append((batch, rows[start:end]))
-                self._read = (batch + 1, end)
+        following, start = self._read
+        # Of many batches Spark has removed the first commits already.
+        last = layout.newest(self._checkpoint / "commits") if self._memory is not None else -1
+        for batch in range(following, last + 1):
+            end = start + self._progress[batch].sink.numOutputRows if batch in self._progress else start
+            self._taken.append((batch, rows[start:end]))
+            start, self._read = end, (batch + 1, end)
 
     def _milliseconds(self, watermark: str | datetime) -> int:
         """Return a time as milliseconds since 1970; one without a day is of the watermark's day."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -131,6 +132,26 @@ def test_files_of_a_batch_that_will_come_again_are_not_forgotten(total: Sum, tmp
         total(two, allow_changed_query=True)
     assert total(one) == 2
     assert total(two, allow_changed_query=True) == 12
+
+
+def test_without_a_committed_batch_the_way_out_is_another_checkpoint(total: Sum, tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        land(tmp_path / folder, "1.json", 1)
+    total(tmp_path / "one")
+    shutil.rmtree(tmp_path / "my ckpt" / "commits")
+    with pytest.raises(
+        InvalidInputError, match=r"once more on that folder, or start anew on another checkpoint$"
+    ):
+        total(tmp_path / "two", allow_changed_query=True)
+
+
+def test_what_was_found_before_a_first_batch_was_planned_is_forgotten(total: Sum, tmp_path: Path) -> None:
+    for folder, number in (("one", 1), ("two", 10), ("more", 100)):
+        land(tmp_path / folder, "1.json", number)
+    total(tmp_path / "one")
+    for part in ("offsets", "commits", "state"):  # the query was killed after its look into the folder
+        shutil.rmtree(tmp_path / "my ckpt" / part)
+    assert total(tmp_path / "two", tmp_path / "more") == 110
 
 
 def test_partition_folders_and_patterns_lie_under_what_is_read(total: Sum, tmp_path: Path) -> None:

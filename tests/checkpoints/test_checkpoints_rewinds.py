@@ -444,6 +444,11 @@ def test_a_copy_that_fails_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
+def test_what_a_killed_copy_has_left_is_not_in_the_next_one(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / f".copy.{os.getpid()}.tmp" / "old").mkdir(parents=True)
+    assert tree(checkpoints.clone(checkpoint, tmp_path / "copy")) == tree(checkpoint)
+
+
 def test_a_copy_keeps_the_name_of_its_query(checkpoint: Path, tmp_path: Path) -> None:
     (checkpoint / "sparkstream-kit").mkdir()
     query = {"name": "totals", "mode": "complete", "fingerprint": ""}

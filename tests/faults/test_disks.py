@@ -9,11 +9,16 @@ import pytest
 from faults import targets
 from faults.drivers import one_line, until
 
+from sparkstream_kit import run, sinks, sources, start
+from sparkstream_kit.errors import InvalidInputError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from faults.drivers import Driver
+    from pyspark.sql import SparkSession
+    from pyspark.sql.streaming.query import StreamingQuery
 
 
 @pytest.mark.parametrize("full", ["checkpoint", "output", "database"])
@@ -40,6 +45,20 @@ def test_a_disk_that_fills_is_one_line_and_nothing_is_lost(
 
     (small_disk / "ballast").unlink()
     targets.finish(target, launch)
+
+
+def test_a_start_on_a_full_disk_leaves_no_lock(spark: SparkSession, small_disk: Path, folder: Path) -> None:
+    def begin() -> StreamingQuery:
+        lines = sources.text(spark, str(folder))
+        return start(lines, sinks.console(), name="full", checkpoint=small_disk / "ckpt", availableNow=True)
+
+    (small_disk / "ckpt" / "sparkstream-kit").mkdir(parents=True)
+    fill(small_disk / "ballast")
+    for _again in range(2):
+        with pytest.raises(InvalidInputError, match=r"cannot be locked: No space left on device; give anoth"):
+            begin()
+    (small_disk / "ballast").unlink()
+    run(begin())
 
 
 def fill(ballast: Path) -> None:

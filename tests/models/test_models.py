@@ -278,6 +278,20 @@ def test_a_batch_is_scored_then_learned_once_whatever_comes_again(
     assert versions_by_batch(spark, tmp_path / "out")[-1] == (3, "mine")
 
 
+def test_a_learner_killed_before_its_first_model_was_the_current_one_starts_again(
+    stream: Streams, trained: Callable[[int], Any], tmp_path: Path
+) -> None:
+    first = trained(20)
+    models.publish(first, tmp_path / "spam", "first")
+    (tmp_path / "spam" / "current").unlink()
+    posts = stream(POSTS)
+    learner = models.learner(tmp_path / "spam", features="text", label="label", first=first)
+    posts.add_data(ROWS[20:25])
+    [batch] = stream.query(posts.to_df(), sink=learner).step()
+    assert len(batch.rows) == 5
+    assert (tmp_path / "spam" / "current").read_text("utf-8").endswith("-000000\n")
+
+
 def test_a_version_that_a_batch_may_need_again_is_kept_whatever_its_age(
     spark: SparkSession, stream: Streams, trained: Callable[[int], Any], tmp_path: Path
 ) -> None:

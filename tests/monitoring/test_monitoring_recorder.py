@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -143,8 +144,30 @@ def test_a_disk_that_is_full_is_said_once_and_ends_no_query(
     assert summary.queries[0].batches == 3
     said = [record.message for record in caplog.records if "faces" in record.message]
     assert len(said) == 1
-    assert "no room for a batch in" in said[0]
+    assert "no room in" in said[0]
     assert "end" not in (folder.parent / "full.jsonl").read_text().splitlines()[-1]
+
+
+@pytest.mark.parametrize("room", [9, 0])
+def test_a_first_line_for_which_there_was_no_room_is_written_by_the_next_run(
+    tmp_path: Path, room: int
+) -> None:
+    path, real = tmp_path / "full.jsonl", os.write
+
+    def full(file: int, data: bytes) -> int:
+        if not room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(file, data[:room])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(InvalidInputError, match="cannot write the recording"):
+            recorder.recording(path, []).__enter__()
+    assert path.stat().st_size == room
+    with recorder.recording(path, []) as add:
+        add(StreamingQueryProgress.fromJson(json.loads(RECORDED[0])))
+    first, _, last = path.read_text("utf-8").splitlines()
+    assert ("recording" in json.loads(first), "end" in json.loads(last)) == (True, True)
 
 
 def test_no_password_of_an_address_is_in_a_recording() -> None:

@@ -256,6 +256,15 @@ def test_a_table_of_the_catalog(spark: SparkSession, stream: DataFrame, tmp_path
             call()
 
 
+def test_a_writer_killed_before_its_first_commit_starts_again(
+    spark: SparkSession, stream: DataFrame, out: Path, tmp_path: Path
+) -> None:
+    (out / "_delta_log").mkdir(parents=True)
+    (out / "_delta_log" / ".00000000000000000000.json.5e0c.tmp").write_text("{")
+    finish(stream, sinks.delta(out, writer="spark"), tmp_path / "ckpt")
+    assert len(rows(spark, out)) == 6
+
+
 def test_two_queries_on_a_table_that_is_not_there_yet(
     spark: SparkSession, stream: DataFrame, out: Path, tmp_path: Path
 ) -> None:

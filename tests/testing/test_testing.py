@@ -16,6 +16,7 @@ from pyspark.sql import Row
 from pyspark.sql import functions as F
 
 from sparkstream_kit import sinks
+from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, QueryFailed
 from sparkstream_kit.testing import assert_stream_equals_batch, run_script, streams
 from sparkstream_kit.testing.comparing import _Trial
@@ -176,6 +177,18 @@ def test_a_batch_that_the_step_of_another_query_gave_is_in_the_next_step(
     first.restart()
     sales.add_data([("tea", 3)])
     assert [(batch.batch_id, batch.rows) for batch in first.step()] == [(1, [("ink", 2)]), (2, [("tea", 3)])]
+
+
+def test_of_many_batches_each_has_its_own_rows(spark: SparkSession, stream: Streams) -> None:
+    numbers = stream("n INT")
+    query = stream.query(numbers.to_df())
+    for number in range(9):
+        numbers.add_data([(number,)])
+    with in_force(spark, {"spark.sql.streaming.minBatchesToRetain": "2"}):  # Spark removes commits meanwhile
+        found = query.step()
+    assert [(batch.batch_id, [row.n for row in batch.rows]) for batch in found] == [
+        (number, [number]) for number in range(9)
+    ]
 
 
 def test_columns_of_one_name_come_out_as_they_are(stream: Streams, sales: Source) -> None:

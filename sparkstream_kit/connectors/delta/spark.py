@@ -75,7 +75,8 @@ class SparkTable:
         except AnalysisException as err:
             if err.getCondition() not in GONE:
                 raise
-        if self._location is not None and names(self._spark, self._location):
+        # A writer that was killed before its first commit may have left the folder of the log.
+        if self._location is not None and {*(names(self._spark, self._location) or ())} - {"_delta_log"}:
             raise InvalidInputError(f"{self.place} is no Delta table, but not empty; use another folder")
         return None
 
