@@ -106,13 +106,13 @@ def lock(spark: SparkSession, location: Location, name: str) -> Lock | None:
 
 def _take(spark: SparkSession, path: Path, location: str, name: str) -> lockfile.LockFile:
     """Return the locked file, in which stands who holds it."""
-    since = datetime.now().astimezone().isoformat(" ", "seconds")
-    says = {"query": name, "pid": os.getpid(), "host": socket.gethostname(), "since": since}
+    host, since = socket.gethostname(), datetime.now().astimezone().isoformat(" ", "seconds")
     try:
         file = lockfile.take(spark, path)
         left = left_running(path.read_bytes())  # a server runs the query of a killed client
         if _dry_run.making() and not left:
-            file.write(json.dumps(says | file.holder).encode())
+            says = {"query": name, "pid": os.getpid(), **file.holder, "host": host, "since": since}
+            file.write(json.dumps(says).encode())
     except lockfile.LockedError as err:
         by, fix = _holder(path), "end it (its JVM takes up to two seconds more)"
         if err.of_this_jvm:
