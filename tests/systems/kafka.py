@@ -55,6 +55,7 @@ group.initial.rebalance.delay.ms=0
 broker.session.timeout.ms=2000
 broker.heartbeat.interval.ms=300
 log.retention.check.interval.ms=500
+log.retention.ms=-1
 log.segment.delete.delay.ms=0
 file.delete.delay.ms=0
 """
