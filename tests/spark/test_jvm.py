@@ -209,7 +209,7 @@ FILES = "only {} files may be open here, too few for Spark's Java machine; give 
             {"SPARK_SUBMIT_OPTS": "-Djava.io.tmpdir=/proc/self"},
             STOPPED + "NoSuchFileException: /proc/self/spark-",
         ),
-        ({"conf": {"spark.master": "nonsense"}}, "Spark did not start: SparkException: "),
+        ({"conf": {"spark.master": "nonsense"}}, "SparkException: Could not parse Master URL: 'nonsense'; "),
         ({"conf": {"spark.driver.bindAddress": "203.0.113.9"}}, "Spark did not start: BindException: "),
         ({"SPARK_HOME": "/nowhere"}, "Spark cannot be started: /nowhere/./bin/spark-submit does not exist"),
         ({"java": (JAVA_11, "exit 1")}, f"{STOPPED}this is Java 11, {NEEDS}"),
