@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from sparkstream_kit._spark.files import Location
 
 
+def is_in_reach(spark: SparkSession, location: Location) -> bool:
+    """Say whether `folder` can be had: of Spark Connect only the server reaches another file system."""
+    return location.folder is not None or not is_connect(spark)
+
+
 def folder(spark: SparkSession, location: Location) -> Folder:
     """Return a folder to work in, on this machine or on another file system.
 
@@ -33,7 +38,7 @@ def folder(spark: SparkSession, location: Location) -> Folder:
     """
     if location.folder is not None:
         return _Here(location.folder)
-    if is_connect(spark):
+    if not is_in_reach(spark, location):
         raise InvalidInputError(
             f"{location} cannot be written file by file on Spark Connect; use a session of this process "
             "(unset SPARK_REMOTE), or a local path"

@@ -62,13 +62,11 @@ def _checksum(query: dict[str, Any]) -> str:
 
 def write_query(spark: SparkSession, checkpoint: Location, query: dict[str, Any]) -> None:
     """Keep which query uses the checkpoint."""
-    from sparkstream_kit._spark.files import are_elsewhere
-    from sparkstream_kit._spark.folders import folder
+    from sparkstream_kit._spark.folders import folder, is_in_reach
 
     text = json.dumps(query | {"crc32": _checksum(query)})
     if checkpoint.folder is None:
-        there = None if are_elsewhere(spark) else folder(spark, checkpoint)
-        if there is not None and there.renames_in_one_step:
+        if is_in_reach(spark, checkpoint) and (there := folder(spark, checkpoint)).renames_in_one_step:
             # Without a job of Spark's: a cluster may have no core free.
             there.write(f"{_QUERY}/part-kit", text)
             return

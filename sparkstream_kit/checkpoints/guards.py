@@ -12,7 +12,7 @@ from pyspark.errors import PySparkException
 
 from sparkstream_kit import _dry_run
 from sparkstream_kit._spark.files import are_elsewhere, locate
-from sparkstream_kit._spark.folders import folder
+from sparkstream_kit._spark.folders import folder, is_in_reach
 from sparkstream_kit._spark.session import other_master
 from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.checkpoints import _at_hand, _records, endings, layout, losses, origins, topics
@@ -190,9 +190,9 @@ def _clear(spark: SparkSession, checkpoint: Location, logs: Path) -> None:
 
     Spark takes half-written files for those of another query, and refuses the checkpoint for ever. The files
     that it has found and not read would be read although the query that starts now reads another folder. A
-    checkpoint that only a server elsewhere reaches keeps all this.
+    checkpoint that only a Spark Connect server reaches keeps all this.
     """
-    if layout.numbered(logs / "offsets") or are_elsewhere(spark) or not _dry_run.making():
+    if layout.numbered(logs / "offsets") or not is_in_reach(spark, checkpoint) or not _dry_run.making():
         return
     found = folder(spark, checkpoint)
     for part in ("offsets", "commits", "state"):

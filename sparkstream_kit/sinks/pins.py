@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from sparkstream_kit._spark.files import are_elsewhere
-from sparkstream_kit._spark.folders import folder
+from sparkstream_kit._spark.folders import folder, is_in_reach
 from sparkstream_kit.checkpoints.layout import KIT
 from sparkstream_kit.errors import InvalidInputError
 
@@ -56,7 +55,7 @@ def pinned(
 
 
 def _checkpoint(spark: SparkSession, location: Location, what: str) -> Folder:
-    if location.folder is None and are_elsewhere(spark):
+    if not is_in_reach(spark, location):
         raise _refusal(location, what)
     return folder(spark, location)
 

@@ -486,6 +486,43 @@ def test_on_connect_the_query_is_noted_through_spark(
     assert noted(checkpoint)["mode"] == "update"
 
 
+FAR_ON_CONNECT = """
+import sys
+from sparkstream_kit import get_session, run, sinks, sources, start
+folder, host, far = sys.argv[1:]
+spark = get_session("attached")
+spark.conf.set(f"fs.viewfs.mounttable.{host}.link./far", far)
+lines = sources.text(spark, folder)
+query = start(lines, sinks.foreach_batch(lambda batch, _: None), name="far", availableNow=True,
+              checkpoint=f"viewfs://{host}/far/ckpt")
+print(run(query).queries[0].batches)
+"""
+
+
+def test_on_connect_a_checkpoint_of_another_file_system_can_be_new(
+    connect: str, folder: Path, tmp_path: Path
+) -> None:
+    feeds.drip([("1.txt", "a\n")], folder)
+    (tmp_path / "far").mkdir()
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            FAR_ON_CONNECT,
+            str(folder),
+            f"kit{uuid.uuid4().hex}",
+            (tmp_path / "far").as_uri(),
+        ],
+        env=environment(SPARK_REMOTE=connect),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.stdout == "1\n", done.stderr
+    assert noted(tmp_path / "far" / "ckpt")["name"] == "far"
+
+
 def test_a_query_that_cannot_be_noted_is_stopped_before_its_lock_is_released(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
