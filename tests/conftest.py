@@ -6,7 +6,6 @@ import os
 import pty
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pyspark
 import pytest
+from support import ports
 
 import sparkstream_kit
 from sparkstream_kit._archive import java_options
@@ -45,7 +45,7 @@ def connect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if "SPARK_REMOTE" in os.environ:
         yield os.environ["SPARK_REMOTE"]
         return
-    port = _free_port()
+    port = ports.free_port()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.chdir(tmp_path_factory.mktemp("server"))
@@ -125,12 +125,7 @@ def running(*command: object, **how: Any) -> Iterator[subprocess.Popen[str]]:
 @pytest.fixture
 def free_port() -> int:
     """A port that nobody listens on."""
-    return _free_port()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
+    return ports.free_port()
 
 
 @pytest.fixture

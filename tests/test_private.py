@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -77,11 +76,9 @@ with spark_session("private") as spark:
 
 
 @pytest.mark.slow
-def test_all_that_a_server_keeps_is_private(tmp_path: Path) -> None:
+def test_all_that_a_server_keeps_is_private(tmp_path: Path, free_port: int) -> None:
     cache = tmp_path / "cache"
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    said = sparkstream(cache, tmp_path, "serve", "--port", port, "--profile", "test")
+    said = sparkstream(cache, tmp_path, "serve", "--port", free_port, "--profile", "test")
     try:
         done = subprocess.run(
             [sys.executable, "-c", ATTACHED],
@@ -96,4 +93,4 @@ def test_all_that_a_server_keeps_is_private(tmp_path: Path) -> None:
         assert len(list(cache.rglob("*"))) > 8  # token, log, settings, ...
         assert open_to_others(cache) == []
     finally:
-        sparkstream(cache, tmp_path, "serve", "--stop", "--port", port)
+        sparkstream(cache, tmp_path, "serve", "--stop", "--port", free_port)

@@ -645,11 +645,9 @@ def test_a_socket_that_closes_ends_a_run_in_another_thread(
     assert done == ["end of input"]
 
 
-def test_a_refused_connection_says_what_to_start(spark: SparkSession) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    query = start(sources.socket_lines(spark, "127.0.0.1", port), sinks.console(), name="nobody")
-    with pytest.raises(InputUnavailable, match=f"nothing listens on 127.0.0.1:{port}; start") as caught:
+def test_a_refused_connection_says_what_to_start(spark: SparkSession, free_port: int) -> None:
+    query = start(sources.socket_lines(spark, "127.0.0.1", free_port), sinks.console(), name="nobody")
+    with pytest.raises(InputUnavailable, match=f"nothing listens on 127.0.0.1:{free_port}; start") as caught:
         run(query)
     assert caught.value.exit_code == 2
 

@@ -119,7 +119,7 @@ def test_no_rows_are_in_files_where_spark_encrypts_what_it_puts_aside(spark: Spa
 
     conf: Any = spark._jsparkSession.sessionState().conf()  # noqa: SLF001 - else a setting of the launch alone
     assert holds_files()
-    conf.setConfString("spark.io.encryption.enabled", "true")
+    conf.setConfString("spark.io.encryption.enabled", "TRUE")  # which Spark takes, too
     try:
         assert not holds_files()
     finally:

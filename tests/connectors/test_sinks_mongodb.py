@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import socket
 import sys
 import time
 import traceback
@@ -255,17 +254,19 @@ def test_years_that_python_does_not_have_are_kept() -> None:
     assert (first["v"], last["v"]) == (DatetimeMS(-800_000 * 86_400_000), DatetimeMS(3_000_000 * 86_400_000))
 
 
-def test_a_server_that_does_not_answer_is_one_line_in_time(spark: SparkSession, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    url = f"mongodb://kit:hush@127.0.0.1:{port}/shop?serverSelectionTimeoutMS=500"
+def test_a_server_that_does_not_answer_is_one_line_in_time(
+    spark: SparkSession, tmp_path: Path, free_port: int
+) -> None:
+    url = f"mongodb://kit:hush@127.0.0.1:{free_port}/shop?serverSelectionTimeoutMS=500"
     rate = spark.readStream.format("rate").load().select("value")
     began = time.monotonic()
     with pytest.raises(InvalidInputError) as error:
         start(rate, sinks.mongodb(url, "t"), name="q", checkpoint=tmp_path / "ckpt")
     assert time.monotonic() - began < 5
     line = str(error.value)
-    assert line.startswith(f"MongoDB at mongodb://127.0.0.1:{port}/shop does not answer: 127.0.0.1:{port}: ")
+    assert line.startswith(
+        f"MongoDB at mongodb://127.0.0.1:{free_port}/shop does not answer: 127.0.0.1:{free_port}: "
+    )
     assert line.endswith("Connection refused; start it, or correct the URL")
 
 

@@ -91,16 +91,17 @@ def test_a_server_that_says_nothing_is_idle(job: Callable[..., Any], spark: Spar
     "name", ["socket_wordcount", pytest.param("dstream_wordcount", marks=pytest.mark.slow)]
 )
 def test_a_port_that_nobody_listens_on_is_one_line(
-    job: Callable[..., Any], name: str, temporary: dict[str, str]
+    job: Callable[..., Any], name: str, temporary: dict[str, str], free_port: int
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    done = job("spark-submit", name, "127.0.0.1", port, **temporary)
+    done = job("spark-submit", name, "127.0.0.1", free_port, **temporary)
     assert done.returncode == 2
     assert not left_behind(temporary)
     ours = [line for line in done.stderr.splitlines() if line.startswith(f"{name}.py: ")]
     assert len(ours) == 1
-    assert f"nothing listens on 127.0.0.1:{port}; start the server first, such as nc -lk {port}" in ours[0]
+    assert (
+        f"nothing listens on 127.0.0.1:{free_port}; start the server first, such as nc -lk {free_port}"
+        in ours[0]
+    )
     assert "\tat " not in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import socket
 import subprocess
 import urllib.request
 from typing import TYPE_CHECKING, Any
@@ -173,27 +172,27 @@ def test_no_argument_of_the_library_is_repeated_with_its_password(spark: SparkSe
 
 @pytest.mark.slow
 def test_spark_s_web_page_does_not_have_the_password(
-    tmp_path: Path, folder: Path, until: Callable[..., None]
+    tmp_path: Path, folder: Path, until: Callable[..., None], free_port: int
 ) -> None:
     server = postgresql.server()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     feeds.drip(feeds.sales_files(1, rows=10, seed=1), folder)
     submit = command("spark-submit", "sales_totals", folder, "--database", "env:KIT_DATABASE")
     running = subprocess.Popen(
-        [submit[0], "--conf", f"spark.ui.port={port}", *submit[1:]],
+        [submit[0], "--conf", f"spark.ui.port={free_port}", *submit[1:]],
         env=environment(KIT_DATABASE=server.database()),
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
     )
     try:
-        until(lambda: '"id"' in _read(port, "applications"), 120)
-        [application] = json.loads(_read(port, "applications"))
+        until(lambda: '"id"' in _read(free_port, "applications"), 120)
+        [application] = json.loads(_read(free_port, "applications"))
         of_it = f"applications/{application['id']}"
-        until(lambda: _read(port, f"{of_it}/sql").count('"COMPLETED"') > 1, 120)  # a batch is through
-        pages = [_read(port, f"{of_it}/{what}") for what in ("environment", "sql", "jobs", "stages")]
-        pages += [_read(port, what, api="") for what in ("environment/", "SQL/", "jobs/", "StreamingQuery/")]
+        until(lambda: _read(free_port, f"{of_it}/sql").count('"COMPLETED"') > 1, 120)  # a batch is through
+        pages = [_read(free_port, f"{of_it}/{what}") for what in ("environment", "sql", "jobs", "stages")]
+        pages += [
+            _read(free_port, what, api="") for what in ("environment/", "SQL/", "jobs/", "StreamingQuery/")
+        ]
         assert "--database env:KIT_DATABASE" in pages[0]  # it shows the command line
         assert all(pages)
         assert not [page for page in pages if server.password in page]

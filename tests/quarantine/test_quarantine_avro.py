@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import random
-import socket
 import sys
 import threading
 import uuid
@@ -219,11 +218,8 @@ def test_a_registry_is_asked_once_for_each_id(spark: SparkSession, registry: Any
 
 
 def test_a_registry_that_fails_ends_the_query_and_its_password_is_nowhere(
-    spark: SparkSession, registry: Any, capsys: pytest.CaptureFixture[str]
+    spark: SparkSession, registry: Any, capsys: pytest.CaptureFixture[str], free_port: int
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        free_port = free.getsockname()[1]
     registry.fails = True
     for url, said in {
         registry.url: "answers 503",

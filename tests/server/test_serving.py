@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import zipfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.server import serving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.xdist_group("connect")
 
@@ -105,20 +106,18 @@ def test_a_look_at_a_server_that_never_was_leaves_nothing(cache: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_server_that_ends_at_its_start_says_why(cache: Path, tmp_path: Path) -> None:
+def test_a_server_that_ends_at_its_start_says_why(cache: Path, tmp_path: Path, free_port: int) -> None:
     (tmp_path / "odd.conf").write_text("spark.master nonsense\n")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     with pytest.raises(InvalidInputError) as raised:
-        serving.serve(port, str(tmp_path / "odd.conf"))
+        serving.serve(free_port, str(tmp_path / "odd.conf"))
     assert "\n" not in str(raised.value)
     assert str(raised.value).startswith(
         "the server ended at its start: SparkException: Master must either be "
     )
-    assert str(raised.value).endswith(f"; see {serving.folder_of(port)}/server.log")
-    assert serving.folder_of(port).parent == cache
-    assert serving.status(port) is None
-    assert not (serving.folder_of(port) / "token").exists()
+    assert str(raised.value).endswith(f"; see {serving.folder_of(free_port)}/server.log")
+    assert serving.folder_of(free_port).parent == cache
+    assert serving.status(free_port) is None
+    assert not (serving.folder_of(free_port) / "token").exists()
 
 
 CUT_SHORT = "import sys\nfrom sparkstream_kit.server import serving\nserving.serve(int(sys.argv[1]))"
@@ -126,20 +125,18 @@ CUT_SHORT = "import sys\nfrom sparkstream_kit.server import serving\nserving.ser
 
 @pytest.mark.slow
 def test_a_start_that_is_killed_leaves_no_server_that_nobody_can_end(
-    cache: Path, until: Callable[..., None]
+    cache: Path, until: Callable[..., None], free_port: int
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    starting = subprocess.Popen([sys.executable, "-c", CUT_SHORT, str(port)])
-    log = serving.folder_of(port) / "server.log"
+    starting = subprocess.Popen([sys.executable, "-c", CUT_SHORT, str(free_port)])
+    log = serving.folder_of(free_port) / "server.log"
     until(lambda: log.exists() and log.stat().st_size > 0)  # Java's first word, seconds before it answers
     starting.kill()
     starting.wait()
-    left = serving.status(port)
+    left = serving.status(free_port)
     assert left is not None
-    server = serving.serve(port, "test")
+    server = serving.serve(free_port, "test")
     assert server.pid != left.pid
-    assert serving.stop(port) == server
+    assert serving.stop(free_port) == server
     for each in (left, server):
         assert serving._started(each.pid) == ""  # noqa: SLF001 - gone, or dead and not yet buried
 
@@ -302,6 +299,16 @@ def test_an_inner_block_leaves_the_outer_one_s_session(connect: str, tmp_path: P
     assert done.stderr.splitlines() == [said]
 
 
+@contextmanager
+def served(port: int, profile: Path, setting: str) -> Iterator[serving.Server]:
+    """Start a server with a profile of one line."""
+    profile.write_text(f"{setting}\n")
+    try:
+        yield serving.serve(port, str(profile))
+    finally:
+        serving.stop(port)
+
+
 OF_A_CLUSTER = """
 from sparkstream_kit import spark_session
 from sparkstream_kit._spark import sockets
@@ -311,35 +318,25 @@ with spark_session("of a cluster") as spark:
 
 
 @pytest.mark.slow
-def test_local_cluster_is_a_cluster_by_connect_too(cache: Path, tmp_path: Path) -> None:
-    (tmp_path / "own.conf").write_text("spark.master local-cluster[1,1,1024]\n")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    server = serving.serve(port, str(tmp_path / "own.conf"))
-    try:
+def test_local_cluster_is_a_cluster_by_connect_too(cache: Path, tmp_path: Path, free_port: int) -> None:
+    with served(free_port, tmp_path / "own.conf", "spark.master local-cluster[1,1,1024]") as server:
         # The kit of somebody else, who was given the token: the profile is by the master.
-        token = (serving.folder_of(port) / "token").read_text()
+        token = (serving.folder_of(server.port) / "token").read_text()
         given = {"SPARK_CONNECT_AUTHENTICATE_TOKEN": token, "XDG_CACHE_HOME": str(tmp_path)}
         done = attached(server.url, tmp_path, OF_A_CLUSTER, **given)
         assert done.stdout == "200 True\n", done.stderr
-    finally:
-        serving.stop(port)
 
 
 @pytest.mark.slow
-def test_a_setting_of_the_server_that_spark_cannot_read_is_one_line(cache: Path, tmp_path: Path) -> None:
-    (tmp_path / "odd.conf").write_text("spark.sql.shuffle.partitions fuor\n")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    server = serving.serve(port, str(tmp_path / "odd.conf"))
-    try:
+def test_a_setting_of_the_server_that_spark_cannot_read_is_one_line(
+    cache: Path, tmp_path: Path, free_port: int
+) -> None:
+    with served(free_port, tmp_path / "odd.conf", "spark.sql.shuffle.partitions fuor") as server:
         done = attached(server.url, tmp_path, OF_A_CLUSTER, XDG_CACHE_HOME=str(cache.parent))
         last = done.stderr.splitlines()[-1]
         assert "the server's settings: " in last
         assert "'fuor'" in last
         assert last.endswith("; correct its profile, and start it again")
-    finally:
-        serving.stop(port)
 
 
 SENT = """

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pymysql
 from conftest import missing
-from systems.daemons import Daemon, free_ports
+from support.ports import free_ports
+from systems.daemons import Daemon
 
 
 class Server:

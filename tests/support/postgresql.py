@@ -9,7 +9,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import psycopg
 from conftest import missing
+from support import ports
 
 _LIMIT = 60
 
@@ -45,8 +45,7 @@ class Server:
         secret.chmod(0o644)  # in a folder that nobody else can enter
         options = ["--username=kit", "--auth=scram-sha-256", f"--pwfile={secret}", "--encoding=UTF8"]
         self._run("initdb", *options, "--locale=C.UTF-8", "--no-sync", "-D", str(self._home / "data"))
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port = free.getsockname()[1]
+        self._port = ports.free_port()
         self.url = f"postgresql+psycopg://kit:{self.password}@127.0.0.1:{self._port}/postgres"
         self.start()
         atexit.register(self.remove)

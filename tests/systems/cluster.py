@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pyspark
-from systems.daemons import Daemon, free_ports, listens
+from support.ports import free_ports
+from systems.daemons import Daemon, listens
 
 _HOST = "127.0.0.1"
 _SPARK = Path(pyspark.__file__).parent

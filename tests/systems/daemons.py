@@ -106,15 +106,6 @@ def until(condition: Callable[[], object], told: Callable[[], str], limit: float
         time.sleep(0.05)  # between looks, within the limit
 
 
-def free_ports(number: int) -> list[int]:
-    """Return ports of this machine on which nobody listens."""
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [int(each.getsockname()[1]) for each in held]
-    for each in held:
-        each.close()
-    return ports
-
-
 def listens(port: int) -> bool:
     """Say that somebody listens on a port of this machine; raise an OSError if nobody does."""
     socket.create_connection(("127.0.0.1", port), timeout=5).close()

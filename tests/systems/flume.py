@@ -6,7 +6,8 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-from systems.daemons import Daemon, free_ports, java, listens
+from support.ports import free_ports
+from systems.daemons import Daemon, java, listens
 from systems.hadoop import LOG, SPARK_JARS
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
 import pyspark
-from systems.daemons import Daemon, free_ports, java
+from support.ports import free_ports
+from systems.daemons import Daemon, java
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

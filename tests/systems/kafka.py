@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
+from support.ports import free_ports
 from systems.conftest import jars
-from systems.daemons import Daemon, free_ports, java, until
+from systems.daemons import Daemon, java, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
+from support.ports import free_ports
 from systems.conftest import AWS_LOGIN, ROOT, jars
-from systems.daemons import Daemon, free_ports, listens, until
+from systems.daemons import Daemon, listens, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
-from systems.daemons import Daemon, free_ports, java
+from support.ports import free_ports
+from systems.daemons import Daemon, java
 
 if TYPE_CHECKING:
     from pymongo.database import Database

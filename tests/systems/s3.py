@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
-from systems.daemons import Daemon, free_ports, listens
+from support.ports import free_ports
+from systems.daemons import Daemon, listens
 
 if TYPE_CHECKING:
     from pathlib import Path

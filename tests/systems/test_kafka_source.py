@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import environment
+from support import ports
 from systems import kafka
 
 from sparkstream_kit import run, sinks, sources, start
@@ -246,9 +246,7 @@ def test_on_spark_connect_it_reads_and_refuses_the_same(
             list(map(str, words)), cwd=tmp_path, env=env | more, capture_output=True, text=True, check=False
         )
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        nobody = f"127.0.0.1:{free.getsockname()[1]}"
+    nobody = f"127.0.0.1:{ports.free_port()}"
     serve = ("sparkstream", "serve", "--profile", "test", "--port", free_port)
     try:
         remote = call(*serve, "--connectors", "kafka").stdout.strip().partition("=")[2]

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from support.ports import free_ports
 from systems.conftest import jars
-from systems.daemons import free_ports, until
+from systems.daemons import until
 from systems.launching import LIMIT, SMALL, Sales, ended, newest, refused, shown
 from systems.s3 import S3
 
