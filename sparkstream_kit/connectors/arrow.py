@@ -45,13 +45,13 @@ def kept(batch: DataFrame) -> Iterator[Iterator[pa.RecordBatch]]:
     """Compute all of a batch once, and give its rows in their order; memory holds a part of them.
 
     Where Spark's workers are on this machine, they leave plain columns in files, which are read here: no
-    Python is between, and no second job. Else they keep the rows themselves, and so they do where Spark is
-    to encrypt what it puts aside, which it does not do with such files.
+    Python is between, and no second job. Else they keep the rows themselves. They also do so where Spark
+    encrypts its temporary data (`spark.io.encryption.enabled`), as these files would not be encrypted.
     """
     spark = batch.sparkSession
-    in_clear = other_master(spark) is None and spark.conf.get("spark.io.encryption.enabled", None) != "true"
+    is_secret = str(spark.conf.get("spark.io.encryption.enabled", None)).lower() == "true"
     plain = all(isinstance(field.dataType, _PLAIN) for field in batch.schema)
-    with (in_files if in_clear and plain else in_blobs)(batch) as parts:
+    with (in_files if plain and not is_secret and other_master(spark) is None else in_blobs)(batch) as parts:
         yield parts
 
 
