@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 
 XDG_CACHE_HOME=$(mktemp -d) # beside a server that the user may have
 export XDG_CACHE_HOME
-port=$(python -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])')
+port=$(PYTHONPATH=tests python -c "from support import ports; print(ports.free_port())")
 trap 'sparkstream serve --stop --port "$port"; rm -rf "$XDG_CACHE_HOME"' EXIT
 SPARK_REMOTE=$(sparkstream serve --port "$port" --profile test | sed 's/^export SPARK_REMOTE=//')
 export SPARK_REMOTE

@@ -85,7 +85,8 @@ class Query:
         self._name = re.sub(r"\W", "_", f"{folder.parent.name}_{folder.name}")  # tests may share a session
         self._running: StreamingQuery | None = None
         self._memory: DataFrame | None = None  # the rows of all batches, one after the other
-        self._read = (0, 0)  # batches and rows of it
+        self._read = 0  # rows of it
+        self._last = -1  # batch of which all has been kept
         self._taken: list[tuple[int, list[Row]]] = []  # from it, and not yet returned by a step
         self._progress: dict[int, StreamingQueryProgress] = {}
 
@@ -143,14 +144,14 @@ class Query:
     def _take(self, query: StreamingQuery) -> None:
         """Keep what Spark alone has of the batches of a run."""
         self._progress.update({progress.batchId: progress for progress in query.recentProgress})
-        rows = [] if self._memory is None else self._memory.collect()
-        following, start = self._read
-        # Of many batches Spark has removed the first commits already.
-        last = layout.newest(self._checkpoint / "commits") if self._memory is not None else -1
-        for batch in range(following, last + 1):
-            end = start + self._progress[batch].sink.numOutputRows if batch in self._progress else start
-            self._taken.append((batch, rows[start:end]))
-            start, self._read = end, (batch + 1, end)
+        following, self._last = self._last + 1, layout.newest(self._checkpoint / "commits")
+        if self._memory is None:
+            return
+        rows = self._memory.collect()
+        for batch in range(following, self._last + 1):  # Spark may have removed the first commits already
+            known, start = self._progress.get(batch), self._read
+            self._read += known.sink.numOutputRows if known else 0
+            self._taken.append((batch, rows[start : self._read]))
 
     def _milliseconds(self, watermark: str | datetime) -> int:
         """Return a time as milliseconds since 1970; one without a day is of the watermark's day."""
@@ -176,7 +177,7 @@ class Query:
         check(Query.restart, locals())
         if self._running is not None:
             self._running.stop()
-            if layout.newest(self._checkpoint / "commits") not in {-1, *self._progress}:
+            if layout.newest(self._checkpoint / "commits") > self._last:
                 self._take(self._running)  # a step of another query has given it a batch
             self._running = None
         if self._memory is not None:

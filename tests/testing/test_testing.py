@@ -165,12 +165,16 @@ def test_queries_share_a_source(stream: Streams, sales: Source) -> None:
     assert [batch.rows for batch in first.step()] == [[("tea", 1)]]
 
 
+# Of a query that has nothing to do, Spark tells again and again, with the number of the batch to come.
+@pytest.mark.parametrize("told", ["10000", "0"], ids=["rarely", "always"])
 def test_a_batch_that_the_step_of_another_query_gave_is_in_the_next_step(
-    stream: Streams, sales: Source, until: Callable[..., None]
+    spark: SparkSession, stream: Streams, sales: Source, told: str, until: Callable[..., None]
 ) -> None:
     first, second = (stream.query(sales.to_df()) for _ in range(2))
     sales.add_data([("tea", 1)])
-    first.step()
+    with in_force(spark, {"spark.sql.streaming.noDataProgressEventInterval": told}):
+        first.step()
+        first.step()
     sales.add_data([("ink", 2)])
     second.step()
     until((stream.folder / "query-0" / "checkpoint" / "commits" / "1").exists)
