@@ -208,8 +208,11 @@ class _Words:
         with self._lock:
             pass  # the last words are out
 
-    def _has_more(self) -> bool:
-        return bool(select.select([self._pipe], [], [], 0)[0])
+    def _has_more(self, wait: int | None = 0) -> bool:
+        """Say whether there is more in the pipe, or its end; wait some milliseconds for it, or for good."""
+        ready = select.poll()  # one for each thread
+        ready.register(self._pipe, select.POLLIN)
+        return bool(ready.poll(wait))
 
     def closed(self) -> None:
         """Leave the writing end to the JVM alone: what is read ends with it."""
@@ -233,24 +236,23 @@ class _Words:
         return said.decode(errors="replace")
 
     def _read(self) -> None:
-        while data := os.read(self._pipe, 1 << 16):
-            self._take(data)
-
-    def _take(self, data: bytes) -> None:
-        with self._lock:
-            if self._starts:
-                self._said += data
-            if self._passes:
-                _to_standard_error(data)
-            elif time.monotonic() > self._until:
-                self._pass_on()
+        data = b" "
+        while data and self._has_more(None):
+            with self._lock:  # who has it finds all in the pipe, held back or passed on
+                data = os.read(self._pipe, 1 << 16)
+                if self._starts:
+                    self._said += data
+                if self._passes:
+                    _to_standard_error(data)
+                elif data and time.monotonic() > self._until:
+                    self._pass_on()
 
     def _pass_on(self) -> None:
         self._passes = True
-        lines = self._said.splitlines(keepends=True)
         # Java's own, of options that Spark gives it.
         noise = (b"WARNING: Using incubator modules: ", b"WARNING: package sun.security.action not in ")
-        _to_standard_error(b"".join(line for line in lines if not line.startswith(noise)))
+        said = self._said.splitlines(keepends=True)
+        _to_standard_error(b"".join(line for line in said if not line.startswith(noise)))
 
 
 def _to_standard_error(data: bytes) -> None:

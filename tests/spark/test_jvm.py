@@ -6,10 +6,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import environment
+
+from sparkstream_kit._spark import launch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,6 +121,26 @@ def test_java_s_warning_is_left_out_and_its_own_words_are_not(tmp_path: Path) ->
     assert done.returncode == 0
     assert sorted(done.stderr.splitlines()) == ["java", "python", "the last word"]
     assert done.stderr.endswith("the last word\n")
+
+
+def test_the_last_words_are_passed_on_also_by_a_slow_machine(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    read = os.read
+
+    def slow(file: int, size: int) -> bytes:
+        data = read(file, size)
+        if data == b"the last word\n":
+            time.sleep(0.5)
+        return data
+
+    monkeypatch.setattr("os.read", slow)
+    words = launch._Words()  # noqa: SLF001 - no process ends at that moment by itself
+    words.pass_on()
+    os.write(words.end, b"the last word\n")
+    words._settle()  # noqa: SLF001 - as at the end of this process
+    assert capfd.readouterr().err == "the last word\n"
+    words.closed()
 
 
 @pytest.mark.slow
