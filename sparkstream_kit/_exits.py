@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 _PIDFD_OPEN = 434
 _PIDFD_GETFD = 438
 
-# What gRPC says, and no Spark, when the server ends: between two calls, or within one.
-_CUT_OFF = re.compile(r"StatusCode\.(UNAVAILABLE|CANCELLED)|Application error processing RPC")
+# What gRPC says when the server ends, between two calls or within one; and what the server says meanwhile.
+_CUT_OFF = re.compile(r"StatusCode\.(UNAVAILABLE|CANCELLED)|error processing RPC|a stopped SparkContext")
 
 
 def exit_codes(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
@@ -184,7 +184,7 @@ def _end_with(err: Exception, stop: _Stop) -> None:
 
 def _cause_in_spark(err: Exception) -> str | None:
     """Return a line for an error that came from Spark, None for any other."""
-    if type(err).__name__ == "SparkConnectGrpcException" and _CUT_OFF.search(str(err)):
+    if type(err).__module__ == "pyspark.errors.exceptions.connect" and _CUT_OFF.search(str(err)):
         return "the Spark Connect server ended before the job did, or can no longer be reached"
     if type(err).__module__.startswith("pyspark.errors") or type(err).__name__ == "Py4JJavaError":
         return innermost_cause(err)

@@ -379,6 +379,18 @@ def test_an_end_has_its_code_and_one_line(
     assert capsys.readouterr() == ("", line)
 
 
+def test_what_a_server_says_while_it_ends_is_its_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pyspark.errors.exceptions.connect import UnknownException
+
+    monkeypatch.setattr(sys, "argv", ["job.py"])
+    text = "(java.lang.IllegalStateException) Cannot call methods on a stopped SparkContext."
+    assert ends(UnknownException(text)) == 1
+    line = "job.py: the Spark Connect server ended before the job did, or can no longer be reached\n"
+    assert capsys.readouterr().err == line
+
+
 def test_what_a_job_logs_itself_is_shown_whatever_it_is(caplog: pytest.LogCaptureFixture) -> None:
     @jobflags.exit_codes
     def main(_argv: Any) -> int:

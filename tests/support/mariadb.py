@@ -34,19 +34,21 @@ class Server:
             os.chown(self._home, user.pw_uid, user.pw_gid)
             # It ends with this process; a change of user would forget that, so that it is said here too.
             as_user = ["setpriv", "--reuid=mysql", "--regid=mysql", "--init-groups", "--pdeathsig=KILL"]
-        data = f"--datadir={self._home}/data"
-        made = [
-            "mariadb-install-db",
-            "--no-defaults",
-            data,
-            "--skip-test-db",
-            "--auth-root-authentication-method=normal",
-        ]
-        subprocess.run([*as_user, *made], cwd=self._home, check=True, capture_output=True)
+        # At its start it removes the temporary tables of every MariaDB that has the same folder for them.
+        data = [f"--datadir={self._home}/data", f"--tmpdir={self._home}"]
+        made = ["mariadb-install-db", "--no-defaults", *data, "--skip-test-db"]
+        done = subprocess.run(
+            [*as_user, *made, "--auth-root-authentication-method=normal"],
+            cwd=self._home,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
         self.password = secrets.token_hex(12)
         [self._port] = free_ports(1)
         self._socket = f"{self._home}/socket"
-        places = [data, f"--socket={self._socket}", f"--pid-file={self._home}/pid"]
+        places = [*data, f"--socket={self._socket}", f"--pid-file={self._home}/pid"]
         address = [f"--port={self._port}", "--bind-address=127.0.0.1"]
         command = [*as_user, program, "--no-defaults", *places, *address]
         self._server = Daemon("MariaDB", command, self._home / "log")
