@@ -255,6 +255,15 @@ def test_a_row_that_does_not_fit_is_refused(stream: Streams, row: object, said: 
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.classic_only("it asks Spark for its jobs")
+def test_a_source_needs_no_task_of_spark(spark: SparkSession, stream: Streams) -> None:
+    tracker = spark.sparkContext.statusTracker()
+    before = tracker.getJobIdsForGroup()
+    stream("at TIMESTAMP, needs_no_task MAP<STRING, ARRAY<DECIMAL(9, 2)>>").add_data([])
+    jobs = [tracker.getJobInfo(job) for job in set(tracker.getJobIdsForGroup()) - set(before)]
+    assert [len(job.stageIds) for job in jobs if job] == [0]
+
+
 def test_a_restart_goes_on_from_the_checkpoint_also_with_another_frame(
     stream: Streams, sales: Source
 ) -> None:
