@@ -77,7 +77,8 @@ def exit_codes(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int
         finally:
             sys.unraisablehook = former
             logging.disable(logging.NOTSET)
-            for logger in loggers:
+            # Of a JVM that ends, py4j's own thread may find later that it has gone.
+            for logger in () if any(hook.called for hook in stop.job.hooks) else loggers:
                 logger.removeFilter(_not_raised_as_well)
         atexit.register(_ignore_signals)
         return stop.code

@@ -54,7 +54,11 @@ _job: Job | None = None  # None when no job's `main` runs, as in a notebook
 
 
 class _Hook:
-    """Asks a run to end, and keeps the JVM until `release`; a `java.lang.Runnable` in py4j's eyes."""
+    """Asks a run to end, and keeps the JVM until `release`; a `java.lang.Runnable` in py4j's eyes.
+
+    Attributes:
+        called: whether the JVM has been told to end.
+    """
 
     def __init__(self, inbox: Inbox, limit: float) -> None:
         from py4j.protocol import Py4JJavaError
@@ -64,7 +68,7 @@ class _Hook:
         self._inbox = inbox
         self._limit = min(limit, threading.TIMEOUT_MAX)
         self._released = threading.Event()
-        self._called = False
+        self.called = False
         gateway: Any = SparkContext._gateway
         ensure_callback_server_started(gateway)  # type: ignore[no-untyped-call]
         self._gateway = gateway
@@ -86,20 +90,22 @@ class _Hook:
         self._released.wait(self._limit)
 
     def _ask_to_end(self) -> None:
-        self._called = True
+        self.called = True
         self._inbox.post("stop", "a signal to the JVM")
 
     def release(self, exit_code: int | None = None) -> None:
         """Let the JVM go."""
         from py4j.protocol import Py4JError
 
-        with suppress(Py4JError, ConnectionError):  # gone by now, or told to go just now
-            if not self._called:
+        try:
+            if not self.called:
                 self._manager().removeShutdownHook(self._thread)
             elif exit_code is not None and exit_code < _SIGNALLED:
                 # Else spark-submit's exit code would be that of the signal, although the stop was clean.
                 self._delete_temporary_files()
                 self._jvm.java.lang.Runtime.getRuntime().halt(exit_code)
+        except (Py4JError, ConnectionError):  # gone by now, or told to go just now
+            self.called = True
         self._released.set()
 
     def _delete_temporary_files(self) -> None:
