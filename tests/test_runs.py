@@ -522,6 +522,7 @@ def test_of_several_failures_the_first_is_told_and_the_others_are_logged(
 
     def tell() -> None:
         until(lambda: not bad.isActive)
+        time.sleep(1)  # Spark says so before `run` has heard of it
         failed.touch()
 
     # The one that ends the run stands last: the other fails while the run is being ended.

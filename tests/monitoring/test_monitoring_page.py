@@ -239,13 +239,14 @@ def test_a_browser_is_sent_each_batch_once(page: Served) -> None:
 def test_many_batches_come_in_few_pictures(page: Served) -> None:
     with events(page.port) as stream:
         picture(stream)
+        began = time.monotonic()
         for number in range(200):
             page.board.add(progress(batchId=number))
         told, pictures = 0, 0
         while told < 200:
             pictures += 1
             told += sum(len(each["batches"]) for each in picture(stream)["queries"])
-    assert pictures <= 3
+    assert pictures <= 3 + (time.monotonic() - began) // 0.25  # one comes so often, at most
 
 
 def test_a_query_that_is_started_again_is_shown_alone(page: Served) -> None:
@@ -450,11 +451,12 @@ def test_a_batch_that_the_board_cannot_take_is_shown(
 def test_a_browser_that_has_gone_leaves_no_thread(
     page: Served, until: Callable[[Callable[[], object]], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     with events(page.port) as stream:
         picture(stream)
-        assert threading.active_count() > before
-    until(lambda: threading.active_count() <= before)
+        serving = set(threading.enumerate()) - before
+        assert serving
+    until(lambda: not serving & set(threading.enumerate()))
     assert not caplog.records
 
 

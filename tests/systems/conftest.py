@@ -83,8 +83,12 @@ def launch(tmp_path: Path) -> Iterator[Launcher]:
     launcher.remove()
 
 
+# Before a test's server of Spark Connect sets another one.
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
 def jars(name: str) -> Path:
     """Return the folder with the jars of a system, fetched where they are missing."""
-    subprocess.run([ROOT / "scripts" / "systems.sh", name], check=True)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "sparkstream-kit" / "systems" / name
+    env = {**os.environ, "XDG_CACHE_HOME": str(_CACHE)}
+    subprocess.run([ROOT / "scripts" / "systems.sh", name], check=True, env=env)
+    return _CACHE / "sparkstream-kit" / "systems" / name

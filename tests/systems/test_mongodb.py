@@ -432,11 +432,18 @@ def test_a_server_that_goes_away_in_mid_stream_and_comes_back(
 PAGE = (ROOT / "docs" / "mongodb.md").read_text("utf-8")
 
 
-def test_the_page_runs_from_top_to_bottom(spark: SparkSession, shop: Shop, url: str, tmp_path: Path) -> None:
+def test_the_page_runs_from_top_to_bottom(
+    spark: SparkSession, shop: Shop, url: str, tmp_path: Path, until: Callable[..., None]
+) -> None:
     [files] = re.findall(r"```bash\n(mkdir.*?)```", PAGE, re.DOTALL)
     subprocess.run(["bash", "-euc", files], cwd=tmp_path, check=True)
-    names: dict[str, Any] = {}
+    counted = tmp_path / "counted"
+    names: dict[str, Any] = {"counted": counted}
     over = threading.Event()
+
+    def wait() -> None:
+        until(lambda: {each["_id"] for each in shop["words"].find()} == {"a", "b"}, 100)
+        counted.touch()
 
     def lines() -> Iterator[str]:
         yield from ["a b", "a"]
@@ -448,6 +455,10 @@ def test_the_page_runs_from_top_to_bottom(spark: SparkSession, shop: Shop, url: 
             there = there.replace('spark, "shop"', f'spark, "{tmp_path}/shop"').replace(
                 "ckpt/", f"{tmp_path}/ckpt/"
             )
+            if "dstreams.run" in there:  # five seconds are not enough on a machine that is busy
+                assert "run_for=5" in there
+                there = there.replace("run_for=5", "run_for=120, stop_file=counted")
+                threading.Thread(target=wait, daemon=True).start()
             exec(compile(there, "docs/mongodb.md", "exec"), names)  # noqa: S102 - our own page
         over.set()
     [document] = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
