@@ -23,6 +23,7 @@ import pytest
 from conftest import ROOT
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.listener import StreamingQueryProgress
+from support.spark_jobs import jobs_of
 
 import sparkstream_kit
 from sparkstream_kit import feeds, run, sinks, sources, start
@@ -558,7 +559,7 @@ def test_the_rows_of_latest_cost_no_job(spark: SparkSession, folder: Path) -> No
     found = results.of("shown_q", 1, last=True)
     assert found is not None
     assert found.rows == [("ink", "1"), ("tea", "2")]
-    assert not spark.sparkContext.statusTracker().getJobIdsForGroup("looks")
+    assert not jobs_of(spark, "looks")
     assert results.of("shown_q", 1, last=True) is found, "no second look without a batch"
 
 

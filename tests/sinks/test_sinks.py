@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from chispa import assert_df_equality
 from pyspark.sql import functions as F
+from support.spark_jobs import jobs_of
 
 from sparkstream_kit import display, feeds, jobflags, run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError
@@ -124,9 +125,9 @@ def test_to_read_a_latest_table_runs_no_job(spark: SparkSession, stream: DataFra
     context.setJobGroup("reading", "of a latest table")
     try:
         assert spark.sql("SELECT count FROM read WHERE k > 0").collect()
-        assert not context.statusTracker().getJobIdsForGroup("reading")
+        assert not jobs_of(spark, "reading")
         assert spark.range(3).selectExpr("rand() AS r").collect()
-        assert context.statusTracker().getJobIdsForGroup("reading")
+        assert jobs_of(spark, "reading")
     finally:
         context.setLocalProperty("spark.jobGroup.id", None)  # type: ignore[arg-type]
 
