@@ -77,7 +77,7 @@ def exit_codes(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int
         finally:
             sys.unraisablehook = former
             logging.disable(logging.NOTSET)
-            # Of a JVM that ends, py4j's own thread may find later that it has gone.
+            # A JVM that was told to end may go later; a thread of py4j's own would log that.
             for logger in () if any(hook.called for hook in stop.job.hooks) else loggers:
                 logger.removeFilter(_not_raised_as_well)
         atexit.register(_ignore_signals)

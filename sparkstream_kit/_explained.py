@@ -142,8 +142,7 @@ class _Says:
             return f"{start.date()} to {end.date()}"
         if not self._dated:
             return f"{self(start, day=False)} to {self(end, day=False)}"
-        same = start.date() == end.date()
-        return f"{self(start)} to {self(end, day=not same)}"
+        return f"{self(start)} to {self(end, day=start.date() != end.date())}"
 
 
 def _words(duration: Duration) -> str:

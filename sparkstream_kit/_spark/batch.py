@@ -10,6 +10,7 @@ import json
 import logging
 import threading
 import traceback
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from py4j.clientserver import ClientServer
@@ -124,13 +125,11 @@ def close_ended() -> None:
 
 
 def _closed(thread: Any, client: Any, connection: Any) -> bool:
-    try:
+    with suppress(Py4JError, OSError):  # the JVM may have gone, and its connections with it
         if thread.isAlive():
             return False
         client.connectionStopped(connection)  # the client forgets it
         connection.shutdown()
-    except (Py4JError, OSError):
-        pass  # the JVM has gone, and its connections with it
     return True
 
 

@@ -115,7 +115,7 @@ class Streams:
             from sparkstream_kit.schemas import from_ddl
 
             columns = from_ddl(schema) if isinstance(schema, str) else schema
-            # By `limit` Spark sees that it is empty; else it runs a task, the first one for a second.
+            # `limit` tells Spark that it is empty; else it runs a task, and a session's first takes a second.
             empty = self._spark.createDataFrame([], columns).limit(0)
             known[key] = (empty.schema, empty.toArrow().schema)
         return known[key]
