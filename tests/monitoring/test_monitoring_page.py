@@ -23,7 +23,7 @@ import pytest
 from conftest import ROOT
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.listener import StreamingQueryProgress
-from support.spark_jobs import jobs_of
+from support.spark_jobs import counting_jobs
 
 import sparkstream_kit
 from sparkstream_kit import feeds, run, sinks, sources, start
@@ -555,11 +555,11 @@ def test_the_rows_of_latest_cost_no_job(spark: SparkSession, folder: Path) -> No
     query = start(counted, sinks.latest("shown"), name="shown_q", mode="complete", availableNow=True)
     results = Results({"shown_q": (spark, "view shown")})
     run(query)
-    spark.sparkContext.setJobGroup("looks", "at the result")
-    found = results.of("shown_q", 1, last=True)
+    with counting_jobs(spark) as jobs:
+        found = results.of("shown_q", 1, last=True)
+        assert not jobs()
     assert found is not None
     assert found.rows == [("ink", "1"), ("tea", "2")]
-    assert not jobs_of(spark, "looks")
     assert results.of("shown_q", 1, last=True) is found, "no second look without a batch"
 
 

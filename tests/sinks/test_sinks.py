@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from chispa import assert_df_equality
 from pyspark.sql import functions as F
-from support.spark_jobs import jobs_of
+from support.spark_jobs import counting_jobs
 
 from sparkstream_kit import display, feeds, jobflags, run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError
@@ -121,15 +121,11 @@ def test_latest_shows_the_last_batch_also_after_a_restart(
 def test_to_read_a_latest_table_runs_no_job(spark: SparkSession, stream: DataFrame) -> None:
     """Rows that Python gives to Spark are read by one, which is the longest part of a first result."""
     finish(stream.groupBy("k").count(), sinks.latest("read"), "complete")
-    context = spark.sparkContext
-    context.setJobGroup("reading", "of a latest table")
-    try:
+    with counting_jobs(spark) as jobs:
         assert spark.sql("SELECT count FROM read WHERE k > 0").collect()
-        assert not jobs_of(spark, "reading")
+        assert not jobs()
         assert spark.range(3).selectExpr("rand() AS r").collect()
-        assert jobs_of(spark, "reading")
-    finally:
-        context.setLocalProperty("spark.jobGroup.id", None)  # type: ignore[arg-type]
+        assert jobs()
 
 
 def test_latest_without_a_checkpoint_is_empty_until_the_first_batch(

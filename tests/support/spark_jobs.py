@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from pyspark import SparkJobInfo
     from pyspark.sql import SparkSession
 
 
-def jobs_of(spark: SparkSession, group: str | None = None) -> list[SparkJobInfo]:
-    """Return the jobs of `group`, or those without one.
+@contextmanager
+def counting_jobs(spark: SparkSession) -> Iterator[Callable[[], list[SparkJobInfo]]]:
+    """Give a function that returns the jobs which this block has run up to now.
 
-    Spark notes a job in a thread of its own, often after the job has ended; this waits for that thread.
+    Spark notes a job in a thread of its own, often after the job has ended: the function waits for it.
     """
-    spark.sparkContext._jsc.sc().listenerBus().waitUntilEmpty()  # noqa: SLF001
-    tracker = spark.sparkContext.statusTracker()
-    found = [tracker.getJobInfo(job) for job in tracker.getJobIdsForGroup(group)]
-    return [job for job in found if job is not None]
+    context = spark.sparkContext
+    context.setJobGroup("counted", "by a test")
+    before = set(context.statusTracker().getJobIdsForGroup("counted"))
+
+    def jobs() -> list[SparkJobInfo]:
+        context._jsc.sc().listenerBus().waitUntilEmpty()  # noqa: SLF001
+        tracker = context.statusTracker()
+        found = [tracker.getJobInfo(job) for job in {*tracker.getJobIdsForGroup("counted")} - before]
+        return [job for job in found if job is not None]
+
+    try:
+        yield jobs
+    finally:
+        context._jsc.clearJobGroup()  # noqa: SLF001 - Python's SparkContext has no such call

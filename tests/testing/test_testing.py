@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pyspark.sql import Row
 from pyspark.sql import functions as F
-from support.spark_jobs import jobs_of
+from support.spark_jobs import counting_jobs
 
 from sparkstream_kit import sinks
 from sparkstream_kit._spark.settings import in_force
@@ -258,9 +258,9 @@ def test_a_row_that_does_not_fit_is_refused(stream: Streams, row: object, said: 
 
 @pytest.mark.classic_only("it asks Spark for its jobs")
 def test_a_source_needs_no_task_of_spark(spark: SparkSession, stream: Streams) -> None:
-    before = {job.jobId for job in jobs_of(spark)}
-    stream("at TIMESTAMP, needs_no_task MAP<STRING, ARRAY<DECIMAL(9, 2)>>").add_data([])
-    assert [len(job.stageIds) for job in jobs_of(spark) if job.jobId not in before] == [0]
+    with counting_jobs(spark) as jobs:
+        stream("at TIMESTAMP, needs_no_task MAP<STRING, ARRAY<DECIMAL(9, 2)>>").add_data([])
+        assert [len(job.stageIds) for job in jobs()] == [0]
 
 
 def test_a_restart_goes_on_from_the_checkpoint_also_with_another_frame(
