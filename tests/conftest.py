@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import zlib
 from collections.abc import Callable, Generator, Iterator
@@ -90,8 +91,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True)
 def nothing_left_running(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test that leaves a query behind, and end the query."""
+    """Fail a test that leaves a query or a feeder behind, which would work and log in later tests."""
     yield
+    assert not [thread.name for thread in threading.enumerate() if thread.name == "sparkstream-feeder"]
     if "spark" in request.fixturenames:
         left = [query for query in request.getfixturevalue("spark").streams.active if query.isActive]
         for query in left:

@@ -25,6 +25,7 @@ from support.posts_server import TOKEN, PostsServer, Site, streaming, tweet
 
 from sparkstream_kit import jobflags, sinks, sources, start
 from sparkstream_kit.cli import main
+from sparkstream_kit.connectors.posts import source
 from sparkstream_kit.connectors.posts.address import Token
 from sparkstream_kit.connectors.posts.feeder import Feeder
 from sparkstream_kit.connectors.posts.spool import Facts, Spool
@@ -53,6 +54,8 @@ def site() -> Site:
 def server(site: Site) -> Iterator[PostsServer]:
     server = PostsServer(site)
     yield server
+    for feeding in source._feeding.values():  # noqa: SLF001 - as the end of the process does
+        feeding._end()  # noqa: SLF001
     server.close()
 
 
