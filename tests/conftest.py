@@ -91,14 +91,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True)
 def nothing_left_running(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test that leaves a query or a feeder behind, which would work and log in later tests."""
+    """Fail a test that leaves a query, a feeder or a job group to the tests after it, and end the query."""
+    before = set(threading.enumerate())
     yield
-    assert not [thread.name for thread in threading.enumerate() if thread.name == "sparkstream-feeder"]
     if "spark" in request.fixturenames:
-        left = [query for query in request.getfixturevalue("spark").streams.active if query.isActive]
+        spark = request.getfixturevalue("spark")
+        left = [query for query in spark.streams.active if query.isActive]
         for query in left:
             query.stop()
         assert not left, f"queries left running: {[query.name for query in left]}"
+        if "SPARK_REMOTE" not in os.environ:
+            group = spark.sparkContext.getLocalProperty("spark.jobGroup.id")
+            assert group is None, f"job group left: {group}"
+    started = {thread.name for thread in set(threading.enumerate()) - before}
+    assert "sparkstream-feeder" not in started, "a feeder of a posts' source left running"
 
 
 @pytest.fixture

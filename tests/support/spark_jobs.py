@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,14 +19,13 @@ def counting_jobs(spark: SparkSession) -> Iterator[Callable[[], list[SparkJobInf
 
     Spark notes a job in a thread of its own, often after the job has ended: the function waits for it.
     """
-    context = spark.sparkContext
-    context.setJobGroup("counted", "by a test")
-    before = set(context.statusTracker().getJobIdsForGroup("counted"))
+    context, group = spark.sparkContext, f"counted {uuid4()}"
+    context.setJobGroup(group, "by a test")
 
     def jobs() -> list[SparkJobInfo]:
         context._jsc.sc().listenerBus().waitUntilEmpty()  # noqa: SLF001
         tracker = context.statusTracker()
-        found = [tracker.getJobInfo(job) for job in {*tracker.getJobIdsForGroup("counted")} - before]
+        found = map(tracker.getJobInfo, tracker.getJobIdsForGroup(group))
         return [job for job in found if job is not None]
 
     try:
