@@ -35,11 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the changed totals of each batch go to standard output."""
     args = jobflags.parser(__doc__, "INPUT_DIR", *jobflags.RUN).parse_args(argv)
 
-    from sparkstream_kit import quarantine, run, schemas, sinks, sources, spark_session, start
+    from sparkstream_kit import quarantine, run, sinks, sources, spark_session, start
 
     with spark_session("hourly-sales", **jobflags.for_session(args)) as spark:
         lines = sources.text(spark, args.input_dir)
-        rows = quarantine.parse_json(lines, schemas.from_ddl(SALES))  # bad ones have a reason
+        rows = quarantine.parse_json(lines, SALES)  # bad ones have a reason
         totals = transform(quarantine.good_rows(rows))
         query = start(totals, sinks.console(), name="hourly_sales", mode="update", **jobflags.for_start(args))
         print(run(query, **jobflags.for_run(args)), file=sys.stderr)

@@ -46,8 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--mode", choices=["append", "update", "complete"], default="append", help=says)
     says = "From one window's start to the next one's, such as \"30 minutes\". Default: %(default)s."
     parser.add_argument("--slide", metavar="DURATION", default="1 hour", help=says)
-    args = parser.parse_args(argv)
-    out = args.out_dir
+    out = (args := parser.parse_args(argv)).out_dir
     jobflags.check_apart(args.input_dir, {"OUT_DIR/rows": f"{out}/rows"})
 
     from sparkstream_kit import quarantine, run, sinks, sources, spark_session, start
@@ -73,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             summaries.append(run(*begun, **ends))
     print(*summaries, sep="\n", file=sys.stderr)
     jobflags.check_bad_rows(summaries[0], args.max_bad)
+    jobflags.check_late_rows(args.max_late, *summaries)
     return 0
 
 

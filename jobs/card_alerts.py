@@ -68,11 +68,11 @@ def main(argv: Any = None) -> int:
 
     sink = sinks.fan_out(sinks.batch_files(args.out_dir), sinks.foreach_batch(display.show))
     with spark_session("card-alerts", **jobflags.for_session(args)) as spark:
-        alerts = transform(jobflags.lines(spark, args), args.watermark)
-        query = start(alerts, sink, name="card_alerts", **jobflags.for_start(args))
-        summary = run(query, **jobflags.for_run(args))
+        alerts, how = transform(jobflags.lines(spark, args), args.watermark), jobflags.for_start(args)
+        summary = run(start(alerts, sink, name="card_alerts", **how), **jobflags.for_run(args))
     print(summary, file=sys.stderr)
     jobflags.check_bad_rows(summary, args.max_bad)
+    jobflags.check_late_rows(args.max_late, summary)
     return 0
 
 

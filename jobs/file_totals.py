@@ -32,8 +32,7 @@ def transform(
     errors.reject_unknown("column of --value", [value], schema.names)
     if taken := {"rows", "total"} & {key.lower() for key in keys}:
         raise errors.InvalidInputError(f"--key: the result has a column {taken.pop()}; rename it in --schema")
-    kind = schema[value].dataType
-    if not isinstance(kind, T.NumericType):
+    if not isinstance(kind := schema[value].dataType, T.NumericType):
         raise errors.InvalidInputError(f"--value {value} is {kind.simpleString()}; give a column of numbers")
     rows = quarantine.parse_csv(lines, schema, header=header)
     *groups, amount = (F.col("`" + name.replace("`", "``") + "`") for name in [*keys, value])
@@ -61,17 +60,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from sparkstream_kit import run, schemas, sinks, spark_session, start
 
-    sink = sinks.fan_out(sinks.latest("counted"), *jobflags.outputs(args, part=totals))
+    views = sinks.latest("totals").taking(totals), sinks.latest("counted")  # --ui shows the first
+    sink = sinks.fan_out(*views, *jobflags.outputs(args, part=totals))
     with spark_session("file-totals", **jobflags.for_session(args)) as spark:
         lines, keys = jobflags.lines(spark, args), args.key.split(",")
         rows = transform(lines, schemas.from_ddl(args.schema), keys, args.value, header=args.header)
         query = start(rows, sink, name="file_totals", mode="complete", **jobflags.for_start(args))
         summary = run(query, **jobflags.for_run(args))
         print(summary, file=sys.stderr)
-        counted = spark.table("counted")
-        for reason, rows in sorted(counted.where("_reason IS NOT NULL").select("_reason", "Rows").collect()):
+        reasons = spark.table("counted").where("_reason IS NOT NULL").select("_reason", "Rows")
+        for reason, rows in sorted(reasons.collect()):
             print(f"bad lines: {rows:,} ({reason})", file=sys.stderr)
-        print(display.render(totals(counted), args.format), end="")
+        print(display.render(spark.table("totals"), args.format), end="")
     jobflags.check_bad_rows(summary, args.max_bad)
     return 0
 

@@ -72,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         summary = run(query, **jobflags.for_run(args))
     print(summary, file=sys.stderr)
     jobflags.check_bad_rows(summary, args.max_bad)
+    jobflags.check_late_rows(args.max_late, summary)
     return 0
 
 

@@ -10,7 +10,6 @@ Run: spark-submit jobs/log_errors.py INPUT_DIR OUT_DIR --report errors --availab
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sparkstream_kit import jobflags
@@ -21,11 +20,11 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 
-def requests(lines: DataFrame, watermark: str) -> DataFrame:
+def requests(lines: DataFrame, watermark: str, *, count_late: bool = False) -> DataFrame:
     """Return the columns of `quarantine.parse_log`, and why a line is bad."""
     from sparkstream_kit import quarantine, windows
 
-    return windows.with_watermark(quarantine.parse_log(lines), "time", watermark)
+    return windows.with_watermark(quarantine.parse_log(lines), "time", watermark, count_late=count_late)
 
 
 def transform(rows: DataFrame, report: str = "errors") -> DataFrame:
@@ -61,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from sparkstream_kit import quarantine, run, sinks, spark_session, start
 
     with spark_session("log-errors", **jobflags.for_session(args)) as spark:
-        rows = requests(jobflags.lines(spark, args), args.watermark)
+        rows = requests(jobflags.lines(spark, args), args.watermark, count_late=args.max_late is not None)
         bad = sinks.batch_files(f"{out}/bad").taking(quarantine.bad_rows)
         report = sinks.batch_files(f"{out}/{args.report}")
         queries = []
@@ -70,8 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             queries.append(start(frame, sink, name=f"log_{name}", **jobflags.for_start(args)))
         summary = run(*queries, **jobflags.for_run(args))
     print(summary, file=sys.stderr)
-    once = replace(summary, queries=summary.queries[:1])  # both queries have read every line
-    jobflags.check_bad_rows(once, args.max_bad)
+    jobflags.check_bad_rows(summary, args.max_bad)
+    jobflags.check_late_rows(args.max_late, summary)
     return 0
 
 

@@ -43,7 +43,7 @@ def totals(counted: DataFrame) -> DataFrame:
 
 def picture(spark: SparkSession, batch: StreamingQueryProgress) -> str:
     """Return the live picture after a batch."""
-    bars = display.bars(totals(spark.table("counted")).select("ProductKey", "TotalSales").collect())
+    bars = display.bars(spark.table("totals").select("ProductKey", "TotalSales").collect())
     return f"batch {batch.batchId}, new lines: {batch.numInputRows:,}\n\n{bars}\n"
 
 
@@ -55,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from sparkstream_kit import run, sinks, spark_session, start
 
-    sink = sinks.fan_out(sinks.latest("counted"), *jobflags.outputs(args, part=totals))
+    views = sinks.latest("totals").taking(totals), sinks.latest("counted")  # --ui shows the first
+    sink = sinks.fan_out(*views, *jobflags.outputs(args, part=totals))
     with spark_session("sales-totals", **jobflags.for_session(args)) as spark:
         rows = transform(jobflags.lines(spark, args), header=args.header)
         query = start(rows, sink, name="sales_totals", mode="complete", **jobflags.for_start(args))
@@ -64,14 +65,13 @@ def main(argv: Sequence[str] | None = None) -> int:
                 query, on_batch=lambda batch: draw(lambda: picture(spark, batch)), **jobflags.for_run(args)
             )
         print(summary, file=sys.stderr)
-        counted = spark.table("counted")
-        problems = counted.where("Problem IS NOT NULL").select("Problem", "Orders")
+        problems = spark.table("counted").where("Problem IS NOT NULL").select("Problem", "Orders")
         for problem, lines in sorted(problems.collect()):
             print(f"bad lines: {lines:,} ({problem})", file=sys.stderr)
         if args.chart:
-            values = totals(counted).select("ProductKey", "TotalSales").collect()
+            values = spark.table("totals").select("ProductKey", "TotalSales").collect()
             display.chart(values, "Total sales by product", args.chart)
-        print(display.render(totals(counted), args.format), end="")
+        print(display.render(spark.table("totals"), args.format), end="")
     jobflags.check_bad_rows(summary, args.max_bad)
     return 0
 

@@ -60,10 +60,11 @@ def main(argv: Any = None) -> int:
 
     with spark_session("score-posts", **jobflags.for_session(args)) as spark:
         if args.train:
-            known = transform(spark.read.text(args.input_dir)).where("label > ''")
-            if known.where("label IN ('ham', 'spam')").select("label").distinct().count() < 2:  # noqa: PLR2004
+            known = transform(spark.read.text(args.input_dir)).where("label IN ('ham', 'spam')")
+            if len(posts := known.groupBy("label").count().collect()) < 2:  # noqa: PLR2004
                 parser.error(f"{args.input_dir} has no posts with the label ham, or none with spam")
-            models.publish(train(known, args.train), args.model)
+            told = "learned from " + " and ".join(f"{number:,} {label}" for label, number in sorted(posts))
+            print(f"{told}: {models.publish(train(known, args.train), args.model)}", file=sys.stderr)
             return 0
         scored = sinks.batch_files(f"{args.out}/scored").taking(models.scorer(args.model, features="text"))
         learned = models.learner(args.model, features="text", label="label", classes=["ham", "spam"])

@@ -7,7 +7,8 @@
 set -euo pipefail
 cd -P "$(dirname "$0")/.."
 log=$(mktemp) # what pip and apt say, shown only when it helps
-trap 'rm -f "$log"' EXIT
+ticker=''             # what says every ten seconds how far pip is
+trap 'rm -f "$log"; stop_ticker' EXIT
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "$*"; exit 2; }
@@ -100,14 +101,30 @@ find_python() { # prints the first one that fits
     die "Python 3.11, 3.12 or 3.13 is needed, and ${found:-none} was found (another one: make PYTHON=/path/to/python3.12 …)"
 }
 
-pip_install() { # its output goes to a log: pip tells of one lost connection in twenty lines
-    .venv/bin/python -m pip install --quiet --no-input --disable-pip-version-check --no-build-isolation --use-pep517 \
-        "$@" >>"$log" 2>&1 && return
+tick() { # $1: how many packages are asked for
+    local last
+    while sleep 10 >/dev/null 2>&1; do # which may outlive this loop, and must hold nobody's pipe
+        last=$(tail -n 1 "$log")
+        say "$SECONDS s: $(grep -c '^Collecting' "$log" || true) of $1 packages found; ${last:0:90}"
+    done
+}
+
+stop_ticker() { [ -z "$ticker" ] || kill "$ticker" 2>/dev/null || true; }
+
+pip_install() { # $1: how many packages; pip's output goes to a log: it tells of one lost connection in twenty lines
+    local status=0
+    : >"$log"
+    tick "$1" 9<&- &
+    ticker=$!
+    .venv/bin/python -m pip install --no-input --progress-bar off --disable-pip-version-check --no-build-isolation \
+        --use-pep517 "${@:2}" >>"$log" 2>&1 || status=$?
+    stop_ticker
+    [ "$status" != 0 ] || return 0
     if grep -E 'NewConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout|ProxyError' "$log" >/dev/null; then
         die "no network: pip cannot reach its package index"
     fi
-    cat "$log" >&2
-    die "pip failed (its words are above)"
+    tail -n 40 "$log" >&2
+    die "pip failed (its last words are above)"
 }
 
 venv_works() { # it was finished, was not moved, and has the Python that PYTHON=… asks for, if it does
@@ -126,9 +143,11 @@ make_venv() {
 
 install_packages() {
     touch .venv/incomplete # until the end: an environment that was interrupted is made anew
-    pip_install --require-hashes -r requirements/build.txt
-    pip_install --require-hashes -r requirements/dev.txt
-    pip_install --no-deps --editable .
+    local file
+    for file in requirements/build.txt requirements/dev.txt; do
+        pip_install "$(grep -c '^[^ #]' $file)" --require-hashes -r $file
+    done
+    pip_install 1 --no-deps --editable .
     rm .venv/incomplete
 }
 

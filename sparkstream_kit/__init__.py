@@ -29,4 +29,14 @@ def __getattr__(name: str) -> object:
         except ModuleNotFoundError as err:
             if err.name != f"{__name__}.{name}":
                 raise
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from sparkstream_kit._lazy import missing
+
+    raise missing(__name__, name, __all__, (known for known in __dir__() if not known.startswith("_")))
+
+
+def __dir__() -> list[str]:
+    """Return the everyday calls and the submodules, for completion; none of them is imported for that."""
+    from pkgutil import iter_modules
+
+    modules = (module.name for module in iter_modules(__path__) if not module.name.startswith("_"))
+    return sorted({*(name for name in globals() if name.startswith("__")), *__all__, *modules})

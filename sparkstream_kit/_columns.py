@@ -32,7 +32,7 @@ def column(name: str) -> Column:
     return F.col(quoted(name))
 
 
-def find_column(frame: DataFrame, name: str, *, side: str | None = None) -> str:
+def find_column(frame: DataFrame, name: str, *, side: str | None = None, caller: str | None = None) -> str:
     """Return a column's name as the frame writes it; Spark's names have no case.
 
     Raises:
@@ -44,7 +44,8 @@ def find_column(frame: DataFrame, name: str, *, side: str | None = None) -> str:
     if len(same) != 1:
         has, whose = ("there is", "the") if side is None else (f"{side} has", "its")
         known = f"; {whose} columns are: {', '.join(frame.columns)}"
-        raise InvalidInputError(f"{has} no column {name}{hint(name, frame.columns) or known}")
+        by = "" if caller is None else f"{caller}: "
+        raise InvalidInputError(f"{by}{has} no column {name}{hint(name, frame.columns) or known}")
     return same[0]
 
 

@@ -78,8 +78,11 @@ def to_microseconds(what: str, duration: Duration) -> int:
     """Read a duration exactly, by the part of Spark's interval grammar that has a fixed length.
 
     Args:
-        what: what the duration is, for the message.
+        what: how a message calls the duration: the name of the argument that a user gave it in.
         duration: such as "10 seconds", "1 hour 30 minutes" or a `timedelta`.
+
+    Returns:
+        Its length in microseconds; a negative number for a negative duration.
 
     Raises:
         InvalidInputError: it cannot be read, or its length is not fixed, such as that of a month.

@@ -26,6 +26,7 @@ from sparkstream_kit.errors import (
     DryRun,
     KitError,
     innermost_cause,
+    printable,
     without_secrets,
     wrong_event_time,
 )
@@ -62,9 +63,15 @@ def exit_codes(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(line_buffering=True)  # a result in a pipe is seen when it is there
         stop = _Stop(shutdown.job_begins())
+        if logging.lastResort is not None:  # what writes the log of a program that has not set it up
+            logging.lastResort.setFormatter(_Plain())
         loggers = logging.getLogger(), logging.getLogger("psycopg")
         for logger in loggers:
             logger.addFilter(_not_raised_as_well)
+        # What py4j logs on the root logger makes a handler, which would then write this logger's, too.
+        py4j = logging.getLogger("py4j")
+        py4j_level = py4j.level
+        py4j.setLevel(logging.CRITICAL)
         former = sys.unraisablehook
         sys.unraisablehook = stop.unraisable
         try:
@@ -78,8 +85,10 @@ def exit_codes(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int
             sys.unraisablehook = former
             logging.disable(logging.NOTSET)
             # A JVM that was told to end may go later; a thread of py4j's own would log that.
-            for logger in () if any(hook.called for hook in stop.job.hooks) else loggers:
-                logger.removeFilter(_not_raised_as_well)
+            if not any(hook.called for hook in stop.job.hooks):
+                for logger in loggers:
+                    logger.removeFilter(_not_raised_as_well)
+                py4j.setLevel(py4j_level)
         atexit.register(_ignore_signals)
         return stop.code
 
@@ -95,6 +104,13 @@ def _ignore_signals() -> None:
 def _not_raised_as_well(record: logging.LogRecord) -> bool:
     """Leave out what py4j logs on the root logger of a JVM that has gone, and psycopg of a lost server."""
     return "py4j" not in record.pathname and not str(record.msg).startswith("error ignored terminating")
+
+
+class _Plain(logging.Formatter):
+    """Writes no control characters of the input, such as those in the names of files."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), lines=True)
 
 
 class _Signalled(KeyboardInterrupt):
@@ -180,7 +196,7 @@ def _end_with(err: Exception, stop: _Stop) -> None:
     if isinstance(err, DryRun):
         print(line)  # what was asked for
         return
-    print(f"{Path(sys.argv[0]).name}: {without_secrets(line)}", file=sys.stderr)
+    print(f"{Path(sys.argv[0]).name}: {printable(without_secrets(line), lines=True)}", file=sys.stderr)
 
 
 def _cause_in_spark(err: Exception) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -16,15 +17,23 @@ if TYPE_CHECKING:
     from importlib.abc import ResourceLoader
 
 
+# Behind a folder, it has Spark list the folder's files by their names; `sources` says when.
+IN_ORDER = "/{[^._]*,_*=*}"
+
 _OWN = "sparkstream-kit"  # the folder of the kit in the user's cache, and in an environment
 
 
 def replace(target: Path, parts: Iterable[str | bytes], *, private: bool = False) -> None:
-    """Put a file in place whole: written beside it, flushed to the disk, renamed."""
+    """Put a file in place whole: written beside it, flushed to the disk, renamed.
+
+    A file that was there hands on who may read and write it.
+    """
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         opener = _private if private else None  # which Path.open lacks
         with open(temporary, "wb", opener=opener) as file:
+            if not private and (before := _mode(target)) is not None:
+                os.fchmod(file.fileno(), before)
             file.writelines(part.encode() if isinstance(part, str) else part for part in parts)
             file.flush()
             os.fsync(file.fileno())
@@ -32,6 +41,14 @@ def replace(target: Path, parts: Iterable[str | bytes], *, private: bool = False
     except BaseException:
         temporary.unlink(missing_ok=True)  # each try of a supervisor's would fill a full disk further
         raise
+
+
+def _mode(path: Path) -> int | None:
+    """Return who may read and write a file; None if there is none."""
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        return None
 
 
 def private_folder(path: Path) -> Path:
@@ -98,6 +115,16 @@ def escaped(path: str) -> str:
         /in/sales\[7\]
     """
     return re.sub(r"([*?\[\]{}\\])", r"\\\1", path)
+
+
+def folder_of(path: str) -> str:
+    """Return the folder that a source reads, of the path by which Spark lists its files in their order.
+
+    Example:
+        >>> folder_of("/data/in" + IN_ORDER), folder_of("/data/in")
+        ('/data/in', '/data/in')
+    """
+    return path.removesuffix(IN_ORDER)
 
 
 def pyspark_folder() -> Path | None:

@@ -118,6 +118,12 @@ EVENT_TIME = {
         "Default: %(default)s.",
         default="10 minutes",
     ),
+    "--max-late": _value(
+        "PERCENT",
+        _flag_values.percent,
+        "At the end, fail with exit code 1 if more of the run's rows may have come too late, such as 1%%. "
+        "Default: never.",
+    ),
     "--drain": _switch(
         "At the end of the input, write what still waits for the watermark, such as open windows. The "
         "checkpoint takes no more rows then."

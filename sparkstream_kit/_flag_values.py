@@ -7,11 +7,16 @@ import re
 from argparse import ArgumentTypeError
 from decimal import Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from sparkstream_kit._durations import delay_of, not_negative
 from sparkstream_kit._files import plain
 from sparkstream_kit._urls import is_url, shows_secret
-from sparkstream_kit.errors import without_secrets
+from sparkstream_kit.errors import InvalidInputError, without_secrets
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _LAST_PORT = 65535
 
@@ -117,15 +122,19 @@ def url(text: str) -> str:
 
 def interval(text: str) -> str:
     """Read the time from one batch to the next, in the words of Spark's trigger."""
-    if not re.fullmatch(r"\s*\d+ *(milliseconds?|seconds?|minutes?|hours?)\s*", text):
-        raise ArgumentTypeError(f"{text!r} is not an interval, such as '5 seconds' or '1 minute'")
-    return text
+    return _duration(text, not_negative, "an interval, such as '5 seconds' or '1 minute 30 seconds'")
 
 
 def delay(text: str) -> str:
     """Read how late a row may come; with no delay at all, Spark drops rows as new as the newest."""
-    if not re.fullmatch(r"\s*[1-9]\d* *(milliseconds?|seconds?|minutes?|hours?|days?)\s*", text):
-        raise ArgumentTypeError(f"{text!r} is not a delay, such as '10 minutes' or '2 days'")
+    return _duration(text, delay_of, "a delay, such as '10 minutes' or '1 hour 30 minutes'")
+
+
+def _duration(text: str, read: Callable[[str, str], int], what: str) -> str:
+    try:
+        read("it", text)
+    except InvalidInputError as err:
+        raise ArgumentTypeError(f"{text!r} is not {what}") from err
     return text
 
 

@@ -9,6 +9,8 @@ import math
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from sparkstream_kit.errors import printable
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -33,6 +35,11 @@ def show(what: object, **how: Any) -> Any:
     return display(what, **how)  # type: ignore[no-untyped-call]
 
 
+def text(value: str) -> str:
+    """Return a text for a page that shows it as it is: no markup, no control characters."""
+    return escape(printable(value))
+
+
 def table(columns: Sequence[str], numeric: Sequence[bool], rows: Sequence[Sequence[str | None]]) -> str:
     """Return rows as a table, with a bar for the last column of numbers.
 
@@ -47,7 +54,7 @@ def table(columns: Sequence[str], numeric: Sequence[bool], rows: Sequence[Sequen
     """
     sides = ["right" if number else "left" for number in numeric]
     heads = "".join(
-        f'<th style="text-align:{side};{_CELL}">{escape(name)}</th>'
+        f'<th style="text-align:{side};{_CELL}">{text(name)}</th>'
         for side, name in zip(sides, columns, strict=True)
     )
     lengths = _lengths(numeric, rows)
@@ -66,7 +73,7 @@ def table(columns: Sequence[str], numeric: Sequence[bool], rows: Sequence[Sequen
 
 
 def _cell(value: str | None) -> str:
-    return '<i style="opacity:.6">NULL</i>' if value is None else escape(value)
+    return '<i style="opacity:.6">NULL</i>' if value is None else text(value)
 
 
 def _lengths(numeric: Sequence[bool], rows: Sequence[Sequence[str | None]]) -> list[float]:

@@ -130,8 +130,9 @@ def needed(names: Iterable[str], spark: str, given: Mapping[str, str] | None = N
         elif found := known.of(spark):
             lists.setdefault("spark.jars.packages", []).append(found)
         else:
+            newest = max(known.packages, key=_in_order)
             raise InvalidInputError(
-                f"connector {name} has no package for Spark {spark}; use Spark {max(known.packages)}, or "
+                f"connector {name} has no package for Spark {spark}; use Spark {newest}, or "
                 f"name a folder with its jars: {JARS}=FOLDER"
             )
         for key, value in known.settings.items():
@@ -156,8 +157,16 @@ def arguments(names: Iterable[str], spark: str) -> list[str]:
 
 
 def jars_in(folder: Path, name: str) -> dict[str, list[Path]]:
-    """Return a connector's jars in a folder, by what each name begins with."""
-    return {start: sorted(folder.glob(f"{start}*.jar")) for start in CONNECTORS[name].jars}
+    """Return a connector's jars in a folder, by what each name begins with, the latest version last."""
+    return {
+        start: sorted(folder.glob(f"{start}*.jar"), key=lambda jar: _in_order(jar.name))
+        for start in CONNECTORS[name].jars
+    }
+
+
+def _in_order(text: str) -> list[tuple[int, str]]:
+    """Return a key that sorts versions by their numbers: 4.9 before 4.10."""
+    return [(int(number or 0), words) for words, number in re.findall(r"(\D*)(\d*)", text)]
 
 
 def _in_folder(name: str, folder: Path) -> list[str]:

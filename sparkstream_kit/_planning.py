@@ -53,7 +53,7 @@ def planned(
             ("mode", mode),
             *(("sink", said) for said in _sinks(sink)),
             ("checkpoint", _progress(location, guarded.logs)),
-            *(("input", _dry_run.meant(said)) for said in plan.inputs(frame)),
+            *(("input", _dry_run.meant(said)) for said in dict.fromkeys(map(str, plan.inputs_of(frame)))),
             ("trigger", _when(trigger)),
         ]
         return _dry_run.Planned(name, tuple(says))

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql.streaming.readwriter import DataStreamWriter
 
-from sparkstream_kit._spark.kafka import reads_kafka
-from sparkstream_kit._spark.plan import analyzed_plan, has, runs_python
+from sparkstream_kit._spark.plan import analyzed_plan, has, inputs_of, runs_python
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def check(frame: DataFrame, sink: Sink, mode: str) -> None:
     if frame.sparkSession.conf.get(_SAFETY, "true") == "false":
         return
     instead = "; leave it out, or give processingTime='0 seconds'"
-    if not reads_kafka(frame):
+    if not any(each.kind == "kafka" for each in inputs_of(frame)):
         raise InvalidInputError(
             "trigger realTime reads from Kafka only; give sources.kafka, or processingTime='0 seconds'"
         )

@@ -11,17 +11,18 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sparkstream_kit import _waiting, errors
+from sparkstream_kit import _late, _waiting, errors
 from sparkstream_kit._spark import query as asking
 from sparkstream_kit._spark import shutdown, sockets
 from sparkstream_kit._spark.batch import close_ended
-from sparkstream_kit.checkpoints import losses, topics
+from sparkstream_kit.checkpoints import backlog, losses, samples, topics
 from sparkstream_kit.checkpoints.problems import damage
 from sparkstream_kit.errors import CheckpointDamaged, InputUnavailable, QueryFailed
 from sparkstream_kit.progress import QuerySummary, RunSummary
-from sparkstream_kit.verdicts import KEPT, Record, of_rules, record, verdicts
+from sparkstream_kit.verdicts import KEPT, Record, Verdict, of_late, of_rules, of_values, record, verdicts
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
     from pyspark.sql.streaming.listener import StreamingQueryProgress
@@ -32,9 +33,11 @@ _log = logging.getLogger(__name__)
 # Of a process that Spark had started, such as chmod: a signal to the process group reaches it, too.
 _OF_A_SIGNAL = re.compile(r"ExitCodeException exitCode=(130|143)\b|spawn helper: pid: \d+, signal: (2|15)\b")
 # The exit codes of a clean stop that did not succeed; a JVM that Python has started is deaf to SIGINT.
-_CUT = {"SIGINT": 130, "SIGTERM": 143, "a signal to the JVM": 143}
+_CUT = {"SIGINT": 130, "SIGTERM": 143, shutdown.SIGNALLED: 143}
 _STOP_LIMIT = 5.0  # seconds that Spark may take to stop a query
+_END_LIMIT = 30.0  # seconds that a job may take to end after its run
 _LOOK_AT_FILES = 60.0  # seconds from one look at the input files to the next
+_LOOK_AT_VALUES = 10.0  # seconds until the first look at what is in them
 
 
 class _Watched:
@@ -43,13 +46,21 @@ class _Watched:
     def __init__(self, query: StreamingQuery, before: QuerySummary | None) -> None:
         self.query = query
         self.name = query.name or query.id
-        self.done = before or QuerySummary(self.name, query.id, mode=asking.started(query).mode)
+        known = asking.started(query)
+        by = _late.drops(known.frame)
+        self.done = before or QuerySummary(self.name, query.id, mode=known.mode, drops=by)
         self.records = deque[Record](maxlen=KEPT)
+        self.samples = samples.Samples(query)
         self.passed_over: set[str] = set()  # kinds of input files that a warning has named
         # A socket is connected to in the first batch: before that there is no reader to miss.
         self.sockets: list[tuple[str, int]] | None = None
         self.endless = asking.started(query).endless
+        self.ends = asking.started(query).ends
         self.ended = False
+        self._stopping: threading.Thread | None = None
+        self._stops_until = 0.0
+        self._backlog: backlog.Backlog | None = None
+        self._looks = True  # whether it reads files is known from its first batch on
 
     def post_end(self, inbox: _waiting.Inbox) -> None:
         """Wait for the end of the query, and post it."""
@@ -62,24 +73,51 @@ class _Watched:
         recorded = last is None or last.numInputRows == 0 or (seen is not None and last.batchId <= seen)
         return not recorded or asking.in_batch(self.query)
 
-    def stop(self) -> bool:
-        """Stop the query and say whether it has; Spark waits for as long as a Python function of it runs."""
-        if self.ended:
-            return True
+    def with_waiting(self, progress: StreamingQueryProgress, *, now: bool = False) -> StreamingQueryProgress:
+        """Return the progress of a batch with how many files wait, of a query that reads files."""
+        if self._looks:
+            self._looks, self._backlog = False, backlog.backlog(self.query, progress)
+        return progress if self._backlog is None else self._backlog.counted(progress, now=now)
+
+    def count_waiting(self) -> None:
+        """Count the files that wait at the end of the run."""
+        if self._backlog is not None and (last := self.query.lastProgress) is not None:
+            self.done = self.done.waiting_in(self._backlog.counted(last, now=True))
+
+    def begin_stop(self) -> None:
+        """Tell the query to stop, once, and do not wait: other queries stop meanwhile."""
+        if self.ended or self._stopping is not None:
+            return
 
         def stop() -> None:
-            with suppress(Exception):  # Spark's own limit of time, or no JVM: both show below
+            with suppress(Exception):  # Spark's own limit of time, or no JVM: both show in `has_stopped`
                 self.query.stop()
 
-        stopping = _waiting.in_thread("stop", stop)
-        stopping.join(_STOP_LIMIT)
-        return not stopping.is_alive() and not asking.is_active(self.query)
+        if self._backlog is not None:
+            self._backlog.read_logs()  # Spark removes those of a temporary checkpoint
+        self._stops_until = time.monotonic() + _STOP_LIMIT
+        self._stopping = _waiting.in_thread("stop", stop)
+
+    def has_stopped(self) -> bool:
+        """Wait for the stop and say whether it came; Spark waits for as long as a Python function runs."""
+        if self._stopping is None:
+            return True
+        self._stopping.join(max(0, self._stops_until - time.monotonic()))
+        return not self._stopping.is_alive() and not asking.is_active(self.query)
 
     def summary(self) -> QuerySummary:
         """Return what the query has done, and what its last batches mean."""
         interval = asking.started(self.query).interval
-        found = *verdicts(list(self.records), interval=interval), *of_rules(self.done.broken)
+        said = verdicts(list(self.records), interval=interval, ends=self.ends, mode=self.done.mode)
+        found = *said, *of_late(self.done), *of_rules(self.done.broken), *of_values(self.done)
         return replace(self.done, verdicts=found)
+
+    def look_at_values(self) -> list[Verdict]:
+        """Look at a sample of its input files, and return what is new of what Spark could not read."""
+        before = of_values(self.done)
+        self.samples.look()
+        self.done = replace(self.done, **samples.seen(self.query))
+        return of_values(self.done)[len(before) :]
 
     def failure(self, error: Exception, summary: RunSummary) -> QueryFailed:
         """Return the error to raise for a query that has failed, with the cause in one line."""
@@ -120,6 +158,7 @@ class Run:
         self._by_run_id = {str(query.runId): _Watched(query, before) for query in queries}
         self._queries = list(self._by_run_id.values())
         self._last_row = self._next_look = inbox.started
+        self._next_values = inbox.started + _LOOK_AT_VALUES
         self._warnings: dict[str, str] = {}  # what was found, and the name of the query
         self._failed: _Watched | None = None  # the query that ended the run
 
@@ -128,7 +167,8 @@ class Run:
         manager = asking.manager(self._queries[0].query)
         listener = asking.ProgressTo(self._inbox, set(self._by_run_id))
         try:
-            with shutdown.jvm_waits_for(self._inbox, grace + 10), _waiting.signals_posted_to(self._inbox):
+            limit = grace + _STOP_LIMIT + _END_LIMIT
+            with shutdown.jvm_waits_for(self._inbox, limit), _waiting.signals_posted_to(self._inbox):
                 if manager is not None:
                     asking.listen(manager, listener)
                 # Count the batches from before the listener first: once a later one is counted, earlier ones
@@ -139,16 +179,14 @@ class Run:
                 ended_by = self._wait()
                 self._drain(time.monotonic() + grace)
         finally:
-            stuck = [each for each in self._queries if not each.stop()]
+            stuck = self._stopped()
             if manager is not None:
                 asking.stop_listening(manager, listener)
         while (post := self._inbox.get(timeout=0))[0] != "look":
             if post[0] == "progress":  # of more batches than Spark remembers, if `on_batch` was slow
                 self._record(post[1])
         self._catch_up()
-        self._look_at_files()
-        for each in self._queries:
-            asking.bring_printed(each.query)  # of a batch that failed
+        self._look_at_the_end(ended_by)
         close_ended()
         try:
             summary = self._summarise(ended_by)
@@ -163,6 +201,14 @@ class Run:
                 summary,
             )
         return summary
+
+    def _look_at_the_end(self, ended_by: str) -> None:
+        self._look_at_files()
+        for each in self._queries:
+            each.count_waiting()
+            if ended_by not in _CUT:  # who has sent a signal does not wait for it
+                each.look_at_values()
+            asking.bring_printed(each.query)  # of a batch that failed
 
     def _wait(self) -> str:
         """Return why the run ends."""
@@ -179,6 +225,8 @@ class Run:
                 self._record(what)
                 if time.monotonic() >= self._next_look:
                     self._look_at_files()
+                if time.monotonic() >= self._next_values:
+                    self._look_at_values()
             elif kind == "ended":
                 what.ended = True
                 if what.query.exception() is not None:
@@ -217,10 +265,18 @@ class Run:
             if checkpoint is None or (last := each.query.lastProgress) is None:
                 continue
             sources = [source.description for source in last.sources]
-            for line in losses.findings(checkpoint, sources, each.passed_over):
+            late = bool(each.done.late_rows)
+            for line in losses.findings(checkpoint, sources, each.passed_over, late=late):
                 if line not in self._warnings:
                     self._warnings[line] = each.name
                     _log.warning("query %s: %s", each.name, line)
+
+    def _look_at_values(self) -> None:
+        """Say what Spark could not read of the queries' files, as soon as it is seen."""
+        self._next_values = time.monotonic() + _LOOK_AT_FILES
+        for each in self._queries:
+            for verdict in each.look_at_values():
+                _log.warning("query %s: %s", each.name, verdict)
 
     def _drain(self, deadline: float) -> None:
         """Stop each query once its batch in flight has committed, or at the deadline."""
@@ -230,18 +286,27 @@ class Run:
                 through = not asking.in_batch(each.query) or asking.last_batch(each.query) != last
                 if through or time.monotonic() >= deadline:
                     del before[each]
-                    each.stop()
+                    each.begin_stop()
             if before:
                 kind, what = self._inbox.get(timeout=0.05)
                 if kind == "progress":
                     self._record(what)
+        self._stopped()
+
+    def _stopped(self) -> list[_Watched]:
+        """Stop all queries side by side, and return those that did not stop."""
+        for each in self._queries:
+            each.begin_stop()
+        return [each for each in self._queries if not each.has_stopped()]
 
     def _record(self, progress: StreamingQueryProgress) -> None:
         each = self._by_run_id[str(progress.runId)]
-        before, each.done = each.done, each.done.with_batch(progress)
-        if each.done is before:
+        if each.done.has(progress):
             return
+        progress = each.with_waiting(progress)
+        each.done = each.done.with_batch(progress)
         each.records.append(record(progress))
+        each.samples.add(progress)
         if progress.numInputRows > 0:
             self._last_row = time.monotonic()
         if each.sockets is None:
@@ -266,6 +331,9 @@ class Run:
             tuple(f"query {name}: {line}" for line, name in self._warnings.items()),
         )
         failed = [(each, error) for each in self._queries if (error := each.query.exception()) is not None]
+        if not failed and ended_by == shutdown.BY_ITSELF:
+            names = ", ".join(each.name for each in self._queries)
+            raise QueryFailed(f"query {names}", shutdown.ENDED, summary)
         if not failed:
             return summary
         (first, cause), *others = sorted(failed, key=lambda found: found[0] is not self._failed)

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import _html
 from sparkstream_kit._arguments import check
-from sparkstream_kit.errors import InvalidInputError, MissingExtraError, check_file, reject_unknown
+from sparkstream_kit.errors import (
+    InvalidInputError,
+    MissingExtraError,
+    check_file,
+    printable,
+    reject_unknown,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -28,7 +34,9 @@ def render(frame: DataFrame, form: str) -> str:
 
     Args:
         frame: a static DataFrame whose rows fit in the driver's memory.
-        form: `table` (aligned columns), `csv` (with a header line) or `json` (an array of objects).
+        form: `table` (aligned columns), `csv` (with a header line) or `json` (an array of objects). Control
+            characters of the input are escaped in a table and in JSON; in CSV, which has no escape for them,
+            only where standard output is a terminal.
 
     Raises:
         InvalidInputError: an unknown form, or a frame that streams.
@@ -43,7 +51,8 @@ def render(frame: DataFrame, form: str) -> str:
         )
     reject_unknown("form", [form], ["csv", "json", "table"])
     if form == "csv":
-        return texts.as_csv(frame)
+        text = texts.as_csv(frame)
+        return printable(text, lines=True) if sys.stdout.isatty() else text
     if form == "json":
         return texts.as_json(frame)
     return table(frame.columns, texts.cells(frame), right=_numeric(frame))
@@ -92,7 +101,7 @@ def _numeric(frame: DataFrame) -> set[int]:
 def table(
     columns: Sequence[str], rows: Sequence[Sequence[str | None]], *, right: Collection[int] = ()
 ) -> str:
-    """Return rows as a plain text table.
+    """Return rows as a plain text table, each on one line; control characters in them are escaped.
 
     Args:
         columns: the column names.
@@ -106,7 +115,8 @@ def table(
         a    1
         bb  20
     """
-    cells = [[str(c) for c in columns], *[["NULL" if v is None else str(v) for v in row] for row in rows]]
+    named = [list(columns), *[["NULL" if v is None else v for v in row] for row in rows]]
+    cells = [[printable(str(v)) for v in row] for row in named]
     widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
     cells.insert(1, ["-" * width for width in widths])
     lines = [
@@ -130,6 +140,7 @@ def bars(values: Sequence[tuple[str, float]], *, width: int = 80) -> str:
         a  ███████████  4.00
         b  █████▌       2.00
     """
+    values = [(printable(label), value) for label, value in values]
     label_width = max((len(label) for label, _ in values), default=0)
     number_width = max((len(f"{value:.2f}") for _, value in values), default=0)
     room = max(width - label_width - number_width - 4, 4)
@@ -158,7 +169,7 @@ def live(wanted: bool = True) -> Iterator[Callable[[Callable[[], str]], None]]:
     if not wanted or not sys.stderr.isatty():
         yield lambda _picture: None
     elif importlib.util.find_spec("rich") is None:
-        yield lambda picture: print(f"\n{picture()}", file=sys.stderr)
+        yield lambda picture: print(f"\n{printable(picture(), lines=True)}", file=sys.stderr)
     else:
         from rich.console import Console
         from rich.live import Live
@@ -179,7 +190,7 @@ def live(wanted: bool = True) -> Iterator[Callable[[Callable[[], str]], None]]:
         )
 
         def draw(picture: Callable[[], str]) -> None:
-            drawn[:] = [picture()]
+            drawn[:] = [printable(picture(), lines=True)]
             view.refresh()
 
         with view:

@@ -130,12 +130,14 @@ def run(
 
     Returns:
         Why it ended: "run_for is over", "stop file PATH", "SIGINT", "SIGTERM", "a signal to the JVM", or
-        "stopped" when something else stopped the context.
+        "stopped" when something else stopped the context; and behind it what it has left, as in "run_for is
+        over; 4 batches with 40 records waited and are not processed". What was received since the last
+        batch was made is lost, too, and not counted.
 
     Raises:
         InvalidInputError: more receivers than `local[…]` has cores to spare.
         InputUnavailable: nobody listens on the port of a socket stream.
-        QueryFailed: a batch failed.
+        QueryFailed: a batch failed, or the JVM ended by itself.
     """
     check(run, locals())
     kind, what = "failed", None
@@ -151,11 +153,21 @@ def run(
                 kind, what = inbox.next()
     finally:
         _end(ssc, graceful=graceful and kind == "stop")
+    left = dstream.unprocessed(ssc) if kind == "stop" else (0, 0)
     if kind == "refused":
         raise InputUnavailable("DStream", what)
     if kind == "failed":
         raise QueryFailed("DStream", innermost_cause(what)) from what
-    return str(what)
+    if what == shutdown.BY_ITSELF:
+        raise QueryFailed("DStream", shutdown.ENDED)
+    return f"{what}; {_left(*left)}" if left[0] else str(what)
+
+
+def _left(batches: int, records: int) -> str:
+    waited = "batch" if batches == 1 else "batches"
+    is_not = "is" if batches == 1 else "are"
+    what = "record" if records == 1 else "records"
+    return f"{batches:,} {waited} with {records:,} {what} waited and {is_not} not processed"
 
 
 def running_counts(pairs: DStream[tuple[Any, int]], *, snapshot: str | Path | None = None) -> DStream[Any]:
@@ -165,11 +177,12 @@ def running_counts(pairs: DStream[tuple[Any, int]], *, snapshot: str | Path | No
     snapshot is lost with a socket, which cannot send again: at most once.
 
     Args:
-        pairs: keys (string, number or boolean) and whole numbers.
-        snapshot: a local file that holds the counts, one JSON array `[key, count]` in each line, and in the
-            last line how many keys there are. It is read now, and replaced after each batch before the batch
-            is shown, atomically. Spark's own recovery (`StreamingContext.getOrCreate`) would bring back the
-            old host, interval and globals with them.
+        pairs: keys and whole numbers. With a snapshot a key must be a string, a number, a boolean, None, or a
+            tuple of these, such as (user, product); any other fails the batch, and the file stays as it was.
+        snapshot: a local file that holds the counts, one JSON array `[key, count]` in each line (a tuple is
+            an array in it), and in the last line how many keys there are. It is read now, and replaced after
+            each batch before the batch is shown, atomically. Spark's own recovery
+            (`StreamingContext.getOrCreate`) would bring back the old host, interval and globals with them.
 
     Returns:
         A DStream of (key, count) with all keys in every batch.
@@ -203,15 +216,24 @@ def windowed_counts(pairs: DStream[tuple[Any, int]], window: float, slide: float
 
     Returns:
         A DStream of (key, sum), once every `slide`.
+
+    Raises:
+        InvalidInputError: `window` or `slide` is no multiple of the batch interval.
     """
     check(windowed_counts, locals())
-    return pairs.reduceByKeyAndWindow(
-        operator.add,
-        operator.sub,
-        window,  # type: ignore[arg-type]
-        slide,  # type: ignore[arg-type]
-        filterFunc=_is_present,
-    )
+    try:
+        return pairs.reduceByKeyAndWindow(
+            operator.add,
+            operator.sub,
+            window,  # type: ignore[arg-type]
+            slide,  # type: ignore[arg-type]
+            filterFunc=_is_present,
+        )
+    except ValueError as err:
+        raise InvalidInputError(
+            f"windowed_counts(): window is {window:g} s and slide is {slide:g} s; give multiples of the "
+            f"batch interval ({err})"
+        ) from None
 
 
 def foreach_partition(
@@ -277,7 +299,7 @@ def _check_cores(ssc: StreamingContext) -> None:
     if str(context.master).startswith("local") and 0 < cores <= receivers:
         raise InvalidInputError(
             f"master {context.master} has {cores} core(s), and {receivers} receiver(s) need one each: "
-            f"nothing would be left to process a batch; use local[{receivers + 1}] or more, or local[*]"
+            f"nothing would be left to process a batch; use local[{receivers + 1}] or more"
         )
 
 
@@ -315,10 +337,35 @@ def _read_counts(path: Path) -> list[tuple[Any, int]]:
 
 def _counts(text: str) -> list[tuple[Any, int]]:
     *lines, last = map(json.loads, text.removesuffix("\n").split("\n"))
-    counts = {key: count for key, count in lines if type(count) is int}
+    counts = {_hashable(key): count for key, count in lines if type(count) is int}
     if last != {"keys": len(lines)} or len(counts) != len(lines):
         raise ValueError("its last line does not fit the lines before it")
     return list(counts.items())
+
+
+def _hashable(key: Any) -> Any:
+    """Return a key as it was before JSON made an array of a tuple."""
+    return tuple(map(_hashable, key)) if isinstance(key, list) else key
+
+
+def _line(pair: tuple[Any, int]) -> str:
+    """Return the line of a pair, from which it can be read again.
+
+    Raises:
+        InvalidInputError: it cannot.
+    """
+    key, count = pair
+    try:
+        line = json.dumps(pair, ensure_ascii=False)
+        again, whole = json.loads(line.encode())
+        if type(whole) is int and (_hashable(again), whole) == (key, count):
+            return line + "\n"
+    except (TypeError, ValueError):  # no JSON, or no UTF-8
+        pass
+    raise InvalidInputError(
+        f"running_counts(snapshot=…) cannot keep the count {count!r} of key {key!r}; a key must be a string, "
+        "a number, a boolean, None or a tuple of these, such as str(key), and a count a whole number"
+    )
 
 
 def _keep_counts(path: Path, rdd: RDD[tuple[Any, int]]) -> None:
@@ -327,7 +374,7 @@ def _keep_counts(path: Path, rdd: RDD[tuple[Any, int]]) -> None:
     def lines() -> Iterator[str]:
         keys = 0
         for keys, pair in enumerate(rdd.toLocalIterator(), 1):  # noqa: B007 - counted
-            yield json.dumps(pair, ensure_ascii=False) + "\n"
+            yield _line(pair)
         yield json.dumps({"keys": keys}) + "\n"  # what was cut off shows
 
     _files.replace(path, lines())

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 __all__ = [
     "CheckpointDamaged",
@@ -29,6 +29,7 @@ __all__ = [
     "innermost_cause",
     "no_timestamp",
     "nobody_listens",
+    "printable",
     "reject_unknown",
     "said_by_spark",
     "unknown_host",
@@ -43,13 +44,13 @@ __all__ = [
 class KitError(Exception):
     """Base of every error that the kit raises on purpose; the message is for the user, on one line.
 
-    What an argument holds that nobody else may see is hidden in it.
+    What an argument holds that nobody else may see is hidden in it, and control characters are escaped.
     """
 
     exit_code = 1
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(without_secrets(message))
+        super().__init__(printable(without_secrets(message), lines=True))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Be pickled by the message, which some classes make of other arguments."""
@@ -105,6 +106,36 @@ class CheckpointDamaged(QueryFailed):
 
 # --- messages
 
+# Control characters, line ends of Unicode, those that turn the direction of a text around, and halves of
+# characters, which no terminal can be sent.
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    r"""Return a text to print that no input can use to steer a terminal or to forge a line.
+
+    Every text of the input goes through it where it is shown: in a terminal, on a page, in a notebook. The
+    escapes are those of JSON, so that text in JSON means the same afterwards.
+
+    Args:
+        text: anything.
+        lines: keep line feeds and tabs, of a text that has several lines.
+
+    Example:
+        >>> print(printable("tea\x1b[2J\nink\u202e é☃"))
+        tea\u001b[2J\nink\u202e é☃
+        >>> print(printable("two\nlines", lines=True))
+        two
+        lines
+    """
+
+    def shown(found: re.Match[str]) -> str:
+        return found[0] if lines and found[0] in "\n\t" else _SHORT.get(found[0], f"\\u{ord(found[0]):04x}")
+
+    return _CONTROLS.sub(shown, text)
+
 
 def without_secrets(text: str) -> str:
     """Return a text to print without the passwords of URLs in it, and without tokens and keys.
@@ -115,9 +146,9 @@ def without_secrets(text: str) -> str:
         >>> without_secrets("sc://host:15002/;token=hush cannot be had")
         'sc://host:15002/;token=*** cannot be had'
     """
-    # Up to the last @, though one in a password should be written %40: to hide too much does no harm. As a
-    # path, a URL has lost a slash.
-    text = re.sub(r"(:/{1,2}[^\s/:@]*:)\S*@", r"\1***@", text)
+    # Up to the last @, though one in a password should be written %40: to hide too much does no harm. But a
+    # port that a path follows is no password. As a path, a URL has lost a slash.
+    text = re.sub(r"(:/{1,2}[^\s/:@]*:)(?!\d{1,5}[/?#])\S*@", r"\1***@", text)
     return re.sub(
         r"(?i)((?:password|passwd|pwd|token|secret|access[._]?key|api[._-]?key)=)[^\s&;,'\"]+", r"\1***", text
     )
@@ -195,9 +226,12 @@ _NUMBER = re.compile(r"(tiny|small|big)?int|float|double|decimal.*")
 
 _ERROR_CLASS = r"\[[A-Z_][A-Z\d_.]+\]"  # such as [PARSE_SYNTAX_ERROR]
 _TRACEBACK = "Traceback (most recent call last):"
+_DEEPEST = 100  # causes of causes
 _RAISED_IN_SQL = re.compile(r"^[\w.]+: (?:\(\w+\) )?\[USER_RAISED_EXCEPTION\] (.*?)( SQLSTATE: \w+)?$")
 _OF_THE_KIT = re.compile(r"^sparkstream_kit\.errors\.\w+: ")  # raised in a worker, it says all by itself
 _JAVA_CAUSE = re.compile(r"^(?:: |Caused by: )(?:[\w$]+\.)*([\w$]+(?:: .*)?)$", re.MULTILINE)
+# Spark gives a new Python process ten seconds to call back, and has no setting for that.
+_NO_WORKER = "Timed out while waiting for the Python worker to connect back"
 # What Java and Spark's scripts say of every start that fails, beside the cause.
 _SAYS_NOTHING = re.compile(
     r"^Error occurred during initialization of VM|^Error: Could not create the Java Virtual Machine|"
@@ -208,8 +242,7 @@ _SAYS_NOTHING = re.compile(
 def innermost_cause(error: BaseException) -> str:
     """Return the innermost cause of a failed query or batch, such as `ValueError: no such shop`."""
     # PySpark keeps the cause in `_cause`, and the Java exception in `_origin`; py4j in `java_exception`.
-    while (inner := getattr(error, "_cause", None)) is not None:
-        error = inner
+    error = _innermost(error, lambda each: getattr(each, "_cause", None))
     java: Any = getattr(error, "_origin", None) or getattr(error, "java_exception", None)
     if java is None:
         text = str(error)
@@ -217,9 +250,17 @@ def innermost_cause(error: BaseException) -> str:
         return _one_line(
             text if re.match(r"[\w.$]+(Error|Exception): ", text) else f"{type(error).__name__}: {text}"
         )
-    while java.getCause() is not None:
-        java = java.getCause()
+    java = _innermost(java, lambda each: each.getCause())
     return _one_line(f"{java.getClass().getSimpleName()}: {java.getMessage() or 'no message'}")
+
+
+def _innermost(error: Any, cause: Callable[[Any], Any]) -> Any:
+    """Return the last of a chain of causes, or one of them where the chain is a circle."""
+    for _ in range(_DEEPEST):
+        if (inner := cause(error)) is None:
+            break
+        error = inner
+    return error
 
 
 def said_by_spark(error: Exception) -> str:
@@ -277,16 +318,20 @@ def _one_line(text: str) -> str:
         'no such shop'
         >>> _one_line("SparkException: (STREAM_FAILED) [USER_RAISED_EXCEPTION] no shop SQLSTATE: P0001")
         'no shop'
+        >>> _one_line("SocketTimeoutException: Timed out while waiting for the Python worker to connect back")
+        'Timed out while waiting for the Python worker to connect back, as on a busy machine; run it again...'
     """
     if _TRACEBACK in text:
         text = text.rpartition(_TRACEBACK)[2]
         # A call into the JVM that PySpark has no class for: what Java said stands below py4j's own line.
         if from_java := _JAVA_CAUSE.findall(text):
-            return str(from_java[-1]).strip()
+            return _one_line(str(from_java[-1]))
         lines = [line for line in text.splitlines() if line.strip() and not line[0].isspace()]
     else:
         lines = [line for line in text.splitlines() if line.strip()]
     said = _RAISED_IN_SQL.sub(r"\1", lines[0].strip()) if lines else text.strip()
+    if _NO_WORKER in said:
+        said = f"{_NO_WORKER}, as on a busy machine; run it again: a query goes on from its checkpoint"
     return _OF_THE_KIT.sub("", said)
 
 

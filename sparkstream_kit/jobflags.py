@@ -59,6 +59,7 @@ __all__ = [
     "SHOW",
     "check_apart",
     "check_bad_rows",
+    "check_late_rows",
     "check_multiple",
     "checkpoint_folder",
     "database",
@@ -388,18 +389,53 @@ def for_run(args: Namespace) -> dict[str, Any]:
 def check_bad_rows(summary: RunSummary, max_bad: Decimal | None) -> None:
     """Say at the end of a job if no line could be read, or raise if more were bad than `--max-bad` allows.
 
+    Each query counts for itself, because two queries of a job may have parsed the same lines: the one with
+    the greatest share of bad lines decides.
+
     Args:
         summary: of the job's run.
         max_bad: the percentage that `--max-bad` gives, or None.
 
     Raises:
-        KitError: more of the run's lines are bad; a job ends with exit code 1.
+        KitError: more of the lines that a query parsed are bad; a job ends with exit code 1.
     """
-    parsed = sum(query.parsed_rows or 0 for query in summary.queries)
-    bad = sum(query.bad_rows or 0 for query in summary.queries)
+    counted = [(query.bad_rows or 0, query.parsed_rows) for query in summary.queries if query.parsed_rows]
+    bad, parsed = max(counted, key=lambda each: (each[0] / each[1], each[1]), default=(0, 0))
     if max_bad is not None and bad * 100 > max_bad * parsed:
         percentage = bad * 100 / parsed
         share = f"{percentage:.1f}%" if percentage >= 1 else f"{percentage:.2g}%"
         raise KitError(f"bad lines: {bad:,} of {parsed:,} ({share}); --max-bad is {max_bad}%")
-    if parsed and bad == parsed:
+    if counted and all(bad == parsed for bad, parsed in counted):
         sys.stderr.write("no line could be read: is this the right folder?\n")
+
+
+def check_late_rows(max_late: Decimal | None, *summaries: RunSummary) -> None:
+    """Raise at the end of a job if more rows came too late than `--max-late` allows.
+
+    Rows that were set aside count as those that were dropped. Where their number is known between bounds, the
+    upper one counts.
+
+    Args:
+        max_late: the percentage that `--max-late` gives, or None.
+        *summaries: of the job's runs.
+
+    Raises:
+        KitError: more rows of a query may have been late; a job ends with exit code 1.
+
+    Example:
+        >>> from decimal import Decimal
+        >>> from sparkstream_kit.progress import QuerySummary, RunSummary
+        >>> done = QuerySummary("q", "id", input_rows=200, late_rows=1, late_rows_at_most=5)
+        >>> check_late_rows(Decimal(1), RunSummary("end of input", 9.0, (done,)))
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.KitError: query q: between 1 and 5 late rows dropped, of 200 rows; ...
+    """
+    for query in (query for summary in summaries for query in summary.queries):
+        late = (query.late_rows_at_most or query.late_rows or 0) + (query.rows_set_aside or 0)
+        if max_late is None or late * 100 <= max_late * query.input_rows:
+            continue
+        said = [f"{query.late_rows_said} dropped"] if query.late_rows else []
+        said += [f"{query.rows_set_aside:,} set aside as late"] if query.rows_set_aside else []
+        rows = f"{query.input_rows:,} {'row' if query.input_rows == 1 else 'rows'}"
+        raise KitError(f"query {query.name}: {' and '.join(said)}, of {rows}; --max-late is {max_late}%")

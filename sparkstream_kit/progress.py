@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from sparkstream_kit._spark.query import records_behind, seconds_behind, times_computed
+from sparkstream_kit._late import late, watermark
+from sparkstream_kit._spark.batch import rows_set_aside
+from sparkstream_kit._spark.query import files, records_behind, seconds_behind, times_computed
 from sparkstream_kit.checkpoints.contents import count
+from sparkstream_kit.errors import printable
 from sparkstream_kit.quarantine.rows import OBSERVED, RULES
 
 if TYPE_CHECKING:
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql.streaming.listener import StateOperatorProgress, StreamingQueryProgress
 
+    from sparkstream_kit._late import Drops
     from sparkstream_kit.verdicts import Verdict
 
 __all__ = ["QuerySummary", "RunSummary"]
@@ -33,8 +37,15 @@ class QuerySummary:
         input_rows: rows read in these batches; filters that the source applies itself come before.
         last_batch: the id of the last batch committed in this run, or None.
         output_rows: rows written, or None where the sink does not report them (any `foreachBatch`).
-        late_rows: what was dropped because it came after the watermark, or None without a watermark. In an
-            aggregation Spark counts the late groups of each task, not their rows: there may be many more.
+        late_rows: how many rows were dropped because they came after the watermark, or None without a
+            watermark. An aggregation counts groups of rows: there it is the fewest rows that these can be, or
+            their number of rows and groups where `late_rows_at_most` is None.
+        late_rows_at_most: how many it were at most: the same number if it is exact, None if nothing tells.
+        late_batches: how many batches dropped rows.
+        late_seconds: how far the earliest row of these batches was behind the watermark.
+        late_before_1970: whether a batch dropped rows before the watermark had moved: Spark's begins at 1970.
+        rows_set_aside: how many late rows `sinks.by_watermark` wrote to its second sink; None without it, and
+            on Spark Connect, where the server counts for itself.
         parsed_rows: rows that `quarantine` gave, good and bad, or None where the query does not use it. A
             batch that is computed twice counts twice, also in the next three.
         bad_rows: of these, the bad ones.
@@ -49,7 +60,16 @@ class QuerySummary:
             batch takes all that is there.
         seconds_behind: for how many seconds a record that no batch had read yet may have been in a stream of
             Kinesis when the last batch was planned; None without one, and before Spark 4.2.
+        files_waiting: how many files were in its folders that no committed batch had read: counted after
+            the last batch, and once more when `run` ends. None for a query that reads no files, and where
+            they cannot be counted: this process must reach the checkpoint and the folder, which on Spark
+            Connect takes a server on this machine; and not with `fileNameOnly`.
         busy_seconds: how long its batches took, all together.
+        rows_looked_at: rows of CSV and JSON files in which `run` has looked for values that Spark could not
+            read: all rows where there are few, else a sample (see `sources.csv`); None without such files.
+        null_rows: of these, the rows with NULL in every column that the query reads.
+        null_columns: columns that the query reads and that are NULL in all of these rows, and in the rows of
+            earlier runs; empty for fewer than 100 rows.
         broken: by each rule of `quarantine.expect`, how many rows broke it; empty without rules.
         verdicts: what its last batches mean, where something is wrong (`verdicts.verdicts` has the rules).
     """
@@ -62,6 +82,11 @@ class QuerySummary:
     mode: str | None = None
     output_rows: int | None = None
     late_rows: int | None = None
+    late_rows_at_most: int | None = None
+    late_batches: int = 0
+    late_seconds: float | None = None
+    late_before_1970: bool = False
+    rows_set_aside: int | None = None
     parsed_rows: int | None = None
     bad_rows: int | None = None
     header_rows: int | None = None
@@ -70,18 +95,28 @@ class QuerySummary:
     waiting_rows: int | None = None
     records_behind: int | None = None
     seconds_behind: float | None = None
+    files_waiting: int | None = None
     busy_seconds: float = 0.0
+    rows_looked_at: int | None = None
+    null_rows: int | None = None
+    null_columns: tuple[str, ...] = ()
     broken: Mapping[str, int] = field(default_factory=dict, hash=False)
     verdicts: tuple[Verdict, ...] = ()
+    drops: Drops | None = field(default=None, repr=False)  # by what its plan drops late rows
+    watermark: int | None = field(default=None, repr=False)  # of the last batch, in microseconds
 
     @property
     def rows_per_second(self) -> float | None:
         """Input rows over the time that the batches took; None before the first batch."""
         return self.input_rows / self.busy_seconds if self.busy_seconds else None
 
+    def has(self, progress: StreamingQueryProgress) -> bool:
+        """Say whether the summary has counted a batch."""
+        return self.last_batch is not None and progress.batchId <= self.last_batch
+
     def with_batch(self, progress: StreamingQueryProgress) -> QuerySummary:
         """Return the summary with one more batch; itself if it has counted that one already."""
-        if self.last_batch is not None and progress.batchId <= self.last_batch:
+        if self.has(progress):
             return self
         counted: dict[str, Any] = {
             "batches": self.batches + 1,
@@ -95,8 +130,7 @@ class QuerySummary:
         if operators:
             counted["state_rows"] = sum(operator.numRowsTotal // times for operator, times in operators)
         if "watermark" in progress.eventTime:
-            late = sum(operator.numRowsDroppedByWatermark // times for operator, times in operators)
-            counted["late_rows"] = (self.late_rows or 0) + late
+            counted |= self._late(progress)
             if self.mode == "append":  # other modes have written the open windows
                 waits = (each.numRowsTotal // times for each, times in operators if _waits(each))
                 counted["waiting_rows"] = sum(waits)
@@ -107,7 +141,41 @@ class QuerySummary:
         if ages:
             counted["seconds_behind"] = max(ages)
         counted |= self._observed(progress)
-        return replace(self, **counted)
+        return replace(self, **counted).waiting_in(progress)
+
+    def waiting_in(self, progress: StreamingQueryProgress) -> QuerySummary:
+        """Return the summary with how many files wait by the progress of its last batch."""
+        found = [counted[0] for source in progress.sources if (counted := files(source)) is not None]
+        return replace(self, files_waiting=sum(found) if found else None)
+
+    def _late(self, progress: StreamingQueryProgress) -> dict[str, Any]:
+        """Return what was dropped, and set aside, because it came too late, with one more batch."""
+        follows = self.last_batch is not None and progress.batchId == self.last_batch + 1
+        found = late(progress, self.drops, self.watermark if follows else None)
+        most = 0 if self.late_rows is None else self.late_rows_at_most
+        counted: dict[str, Any] = {
+            "late_rows": (self.late_rows or 0) + found.least,
+            "late_rows_at_most": None if most is None or found.most is None else most + found.most,
+            "watermark": watermark(progress),
+        }
+        if found.least:
+            counted["late_batches"] = self.late_batches + 1
+            counted["late_before_1970"] = self.late_before_1970 or found.before_1970
+            if found.seconds is not None:
+                counted["late_seconds"] = max(self.late_seconds or 0, found.seconds)
+        if (aside := rows_set_aside(str(progress.id), progress.batchId)) is not None:
+            counted["rows_set_aside"] = (self.rows_set_aside or 0) + aside
+        return counted
+
+    @property
+    def late_rows_said(self) -> str:
+        """How many late rows were dropped, in words: "12 late rows", "between 3 and 40 late rows"."""
+        least, most = self.late_rows or 0, self.late_rows_at_most
+        if most is None and least:
+            return f"at least {count(least, 'late row')} or {'group' if least == 1 else 'groups'}"
+        if most is None or most == least:
+            return count(least, "late row")
+        return f"between {least:,} and {count(most, 'late row')}"
 
     def _observed(self, progress: StreamingQueryProgress) -> dict[str, Any]:
         """Return what `quarantine` has counted, with one more batch."""
@@ -130,25 +198,35 @@ class QuerySummary:
         done = [count(self.batches, "batch"), f"{count(self.input_rows, 'row')} in"]
         if self.output_rows is not None:
             done.append(f"{count(self.output_rows, 'row')} out")
-        if self.late_rows:
-            groups = "group" if self.late_rows == 1 else "groups"
-            done.append(f"at least {count(self.late_rows, 'late row')} or {groups} dropped")
-        elif self.late_rows == 0:
-            done.append("0 late rows dropped")
+        if self.late_rows is not None:
+            done.append(f"{self.late_rows_said} dropped")
+        if self.rows_set_aside is not None:
+            done.append(f"{count(self.rows_set_aside, 'late row')} set aside")
         if self.header_rows:
             done.append(count(self.header_rows, "header line"))
         if self.bad_rows is not None:
             done.append(count(self.bad_rows, "bad row"))
+        if self.null_rows and self.rows_looked_at is not None:
+            some = " looked at" if self.rows_looked_at < self.input_rows else ""
+            done.append(f"{self.null_rows:,} of {count(self.rows_looked_at, 'row')}{some} without a value")
         if self.state_rows is not None:
             done.append(f"{count(self.state_rows, 'row')} in state")
-        if self.records_behind is not None:
-            done.append(f"{count(self.records_behind, 'record')} behind")
-        if self.seconds_behind is not None:
-            done.append(f"{self.seconds_behind:,.0f} s behind")
+        done += self._behind()
         if self.rows_per_second is not None:
             done.append(f"{count(round(self.rows_per_second), 'row')}/s")
         last = "none" if self.last_batch is None else self.last_batch
         return f"{self.name}: {', '.join(done)}, last batch committed: {last}"
+
+    def _behind(self) -> list[str]:
+        """Say what waits in its sources, as each kind of source can tell it."""
+        said = []
+        if self.records_behind is not None:
+            said.append(f"{count(self.records_behind, 'record')} behind")
+        if self.files_waiting:
+            said.append(f"{count(self.files_waiting, 'file')} waiting")
+        if self.seconds_behind is not None:
+            said.append(f"{self.seconds_behind:,.0f} s behind")
+        return said
 
 
 @dataclass(frozen=True)
@@ -173,7 +251,12 @@ class RunSummary:
         """Return a line for each query, warning and verdict, and one for the run."""
         lines = [str(query) for query in self.queries]
         lines += [f"warning: {warning}" for warning in self.warnings]
-        lines += [f"verdict: query {query.name}: {said}" for query in self.queries for said in query.verdicts]
+        lines += [
+            f"verdict: query {query.name}: {said}"
+            for query in self.queries
+            for said in query.verdicts
+            if said.level != "ok"
+        ]
         for query in self.queries:
             if query.waiting_rows and self.ended_by == "end of input":
                 kept = count(query.waiting_rows, "row")
@@ -185,7 +268,8 @@ class RunSummary:
                 looks = "looks like a header" if query.like_header_rows == 1 else "look like headers"
                 fix = "parse with header=True (of a job: --header)"
                 lines.append(f"hint: {found} of query {query.name} {looks}; {fix}")
-        return "\n".join([*lines, f"ended after {self.seconds:.1f} s by: {self.ended_by}"])
+        lines.append(f"ended after {self.seconds:.1f} s by: {self.ended_by}")
+        return "\n".join(map(printable, lines))
 
 
 def _waits(operator: StateOperatorProgress) -> bool:

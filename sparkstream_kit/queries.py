@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import logging
+import os
 import re
 import threading
 from contextlib import contextmanager
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.errors import AnalysisException
 
-from sparkstream_kit import _realtime
+from sparkstream_kit import _files, _realtime
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit._packages import missing_source
 from sparkstream_kit._planning import planned
@@ -20,7 +22,7 @@ from sparkstream_kit._spark import query as asking
 from sparkstream_kit._spark.batch import begin, hand_over
 from sparkstream_kit._spark.files import locate, names
 from sparkstream_kit._spark.folders import folder
-from sparkstream_kit._spark.plan import keeps_other_states, keeps_states_by_name, refused
+from sparkstream_kit._spark.plan import has, inputs_of, keeps_other_states, keeps_states_by_name, refused
 from sparkstream_kit._spark.printing import keep_printed
 from sparkstream_kit._spark.session import starts_python_for_batches
 from sparkstream_kit._spark.settings import in_force
@@ -42,6 +44,9 @@ if TYPE_CHECKING:
     from sparkstream_kit.sinks import Sink
 
 __all__ = ["start"]
+
+# A path in `Sink.writes_to`.
+_WRITTEN = re.compile(r"(?:folder |file |Delta table |table .* in sqlite[^:]*:///)(.*)", re.DOTALL)
 
 _log = logging.getLogger(__name__)
 
@@ -95,7 +100,8 @@ def start(
     Raises:
         InvalidInputError: an argument of another type, a frame that does not stream, a trigger that cannot
             be read, an output mode that the sink does not support, a missing name or checkpoint, a query of
-            this name that already runs, or a checkpoint that is in use, damaged, of a different query, or out
+            this name that already runs, a sink that writes into a folder that the query reads, or a
+            checkpoint that is in use, damaged, of a different query, or out
             of reach of the other nodes.
 
     Example:
@@ -119,6 +125,7 @@ def start(
     asked = _Asked(frame, sink, name, mode, location)
     guarding: dict[str, Any] = {"allow_changed_query": allow_changed_query, "moved": moved}
     with _starting(asked):
+        _refuse_own_input(asked)
         if dry_run:
             found: Any = planned(frame, sink, name, mode, location, trigger, **guarding)
             return found  # type: ignore[no-any-return]
@@ -139,12 +146,14 @@ class _Asked:
         """Start the query for its last batch, which reads nothing and closes every window.
 
         Returns:
-            None where there is nothing to close: no state, mode `complete`, which has written all of it, or
-            that batch has run.
+            None where there is nothing to close: no state, no watermark, mode `complete`, which has written
+            all of it, or that batch has run.
         """
         spark, place = self.frame.sparkSession, self.location
         if place is None or self.mode == "complete" or not names(spark, place, "state"):
             return None
+        if not has(self.frame, "EventTimeWatermark"):
+            return None  # a batch more would write nothing, and leave a checkpoint that takes no more rows
         with _at_hand.logs(spark, place) as logs:
             if endings.drained(logs):
                 return None
@@ -190,6 +199,7 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False, **gua
         try:
             query = writer.toTable(sink.to_table) if sink.to_table else begin(writer)
             guarded.note()
+            sink.claim(spark, location)
         except BaseException:
             asking.stop_unknown(spark, name)  # before the lock is released
             raise
@@ -200,7 +210,8 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False, **gua
     interval = to_microseconds("processingTime", trigger.get("processingTime", "0 seconds")) / 1_000_000
     known = asking.Started(
         *(frame, asked.mode, location, asked.drain, write is not None, interval or None, sink.writes_to),
-        endless=not trigger.keys() & {"availableNow", "once"},
+        endless=not (ends := bool(trigger.keys() & {"availableNow", "once"})),
+        ends=ends,
     )
     asking.note(query, known)
     return query
@@ -269,6 +280,29 @@ def _check_sink(sink: Sink, mode: str, checkpoint: str | Path | None) -> None:
             f"sink {sink.kind} needs a checkpoint: without one a restart would write every row again; "
             "give start(…, checkpoint='folder')"
         )
+
+
+def _refuse_own_input(asked: _Asked) -> None:
+    """Refuse a folder or a file of the sink in a folder that the query reads: it would read its own rows."""
+    found = (_WRITTEN.fullmatch(target) for target in asked.sink.writes_to)
+    written = {match[1]: _spelt(match[1]) for match in found if match}
+    if not written:
+        return
+    for given in (each.path for each in inputs_of(asked.frame) if each.path is not None):
+        plain = _files.plain(given)
+        there = {_spelt(each) for each in [given, *(glob.glob(plain) if plain else ())]}  # noqa: PTH207 - any path
+        for path, spelt in written.items():
+            if any(f"{spelt}/".startswith(f"{each.rstrip('/')}/") for each in there):
+                raise InvalidInputError(
+                    f"query {asked.name}: sink {asked.sink.kind} writes to {path}, which "
+                    f"{'is' if spelt in there else 'lies in'} the input folder {given}; put it elsewhere"
+                )
+
+
+def _spelt(path: str) -> str:
+    """Return a path of this machine without links; any other as it is."""
+    plain = _files.plain(path)
+    return path if plain is None else os.path.realpath(plain)
 
 
 def _views_of_memory(

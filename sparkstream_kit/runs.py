@@ -167,6 +167,7 @@ def _drained(
     """Run the last batch of each query that still holds something, and add it to the summary."""
     for number, drain in enumerate(drains):
         if (query := drain()) is None:
+            summary = _with_nothing_waiting(summary, number)
             continue
         inbox = _waiting.Inbox()
         done = summary.queries[number]
@@ -179,4 +180,13 @@ def _drained(
         )
         if last.ended_by != "end of input":
             break
+        summary = _with_nothing_waiting(summary, number)
     return summary
+
+
+def _with_nothing_waiting(summary: RunSummary, number: int) -> RunSummary:
+    """Return the summary of a run after which no row of a query waits: its state may keep others."""
+    queries = list(summary.queries)
+    if queries[number].waiting_rows:
+        queries[number] = replace(queries[number], waiting_rows=0)
+    return replace(summary, queries=tuple(queries))

@@ -7,7 +7,10 @@ import datetime as dt
 import decimal
 import inspect
 import json
+import logging
 import types
+from glob import glob
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from py4j.protocol import Py4JJavaError
@@ -15,6 +18,7 @@ from pyspark.errors import PySparkException, PySparkRuntimeError
 from pyspark.sql import DataFrame
 from pyspark.sql import types as T
 
+from sparkstream_kit import _files
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit._spark.files import path_for
 from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown, said_by_spark
@@ -35,6 +39,14 @@ _IGNORE = ("ignore_column_order", "ignore_extra", "ignore_nullable")
 _TYPE_NAMES = """bigint binary boolean byte date decimal double float int integer long short smallint string
     timestamp timestamp_ntz tinyint"""
 
+# What a file's name and its first bytes say of its format.
+_FORMATS = ("csv", "json", "orc", "parquet")
+_BY_NAME = {f".{name}": name for name in _FORMATS} | {".jsonl": "json", ".ndjson": "json", ".tsv": "csv"}
+_BY_BYTES = {b"PAR1": "parquet", b"ORC": "orc", b"{": "json"}
+_START = 100  # bytes
+
+_log = logging.getLogger(__name__)
+
 _PYTHON_TYPES: dict[Any, T.DataType] = {
     bool: T.BooleanType(),
     bytes: T.BinaryType(),
@@ -52,7 +64,9 @@ def from_ddl(ddl: str) -> T.StructType:
     Spark's own parser reads the text. It lives in the JVM or the Connect server, so a session must be there.
 
     Args:
-        ddl: the columns, as in `CREATE TABLE`: `name TYPE [NOT NULL], ...` (Spark SQL guide, "Data Types").
+        ddl: the columns: `name TYPE [NOT NULL] [COMMENT 'text'], ...` (Spark SQL guide, "Data Types").
+            The rest of what `CREATE TABLE` takes, such as DEFAULT, is refused. Two columns may have one name,
+            as for Spark's parser; `quarantine` refuses them.
 
     Returns:
         The columns with the names, the order and the nullability of the text.
@@ -176,6 +190,11 @@ def _from_hint(given: Any, path: str, outer: tuple[type, ...], *extras: Any) -> 
         return _from_hint(args[0], path, outer, *args[1:], *extras)
     if origin in (Union, types.UnionType) and len(args) == 2 and types.NoneType in args:  # noqa: PLR2004 - X | None
         return _from_hint(args[args[0] is types.NoneType], path, outer, *extras)[0], True
+    for extra in extras:
+        if isinstance(extra, type) and issubclass(extra, T.DataType):
+            raise InvalidInputError(
+                f"{path}: {extra.__name__} is a class; write a type, such as {extra.__name__}()"
+            )
     chosen = next((extra for extra in extras if isinstance(extra, T.DataType)), None)
     return chosen or _bare_type(given, path, outer, extras), False
 
@@ -331,24 +350,27 @@ def infer(
     spark: SparkSession,
     path: str | os.PathLike[str],
     *,
-    format: str = "csv",  # noqa: A002 - Spark's own word
+    format: str | None = None,  # noqa: A002 - Spark's own word
     **options: Any,
 ) -> T.StructType:
     """Return the schema that Spark infers from sample files; `print(to_code(...))` gives code to paste.
 
-    CSV and JSON are read to the end. Money comes out as `double`: make it a decimal in the pasted code.
+    CSV and JSON are read to the end; lines that are no JSON are left out, with a warning. Money comes out as
+    `double`: make it a decimal in the pasted code.
 
     Args:
         spark: the session, classic or Connect.
         path: a file, a folder or a glob.
-        format: csv, json, orc or parquet.
+        format: csv, json, orc or parquet. Default: what the first file's name says (`.json`, `.jsonl`,
+            `.parquet`, …) or, on this machine, its first bytes; else csv.
         **options: Spark's reader options (`header=True`, `sep=";"`, `samplingRatio=0.1`).
 
     Returns:
         The inferred schema, all nullable.
 
     Raises:
-        InvalidInputError: the path or the format does not exist, or the files have no rows or no schema.
+        InvalidInputError: the path or the format does not exist, or the files have no rows (such as a CSV
+            file of a header alone, with `header=True`) or no schema.
 
     Example:
         In a session::
@@ -356,20 +378,39 @@ def infer(
             print(to_code(infer(spark, "samples/", header=True)))
     """
     check(infer, locals())
-    reject_unknown("format", [format], ("csv", "json", "orc", "parquet"))
+    format = _format_of(str(path)) if format is None else format  # noqa: A001 - as above
+    reject_unknown("format", [format], _FORMATS)
     inferring = {"inferSchema": True} if format == "csv" else {}
     there = path_for(spark, str(path))
     try:
-        schema = spark.read.format(format).options(**{**inferring, **options}).load(there).schema
+        rows = spark.read.format(format).options(**{**inferring, **options}).load(there)
+        schema, has_rows = rows.schema, format != "csv" or not rows.isEmpty()
     except (PySparkException, Py4JJavaError) as error:
         raise InvalidInputError(
             f"cannot infer a {format} schema from {path}: {said_by_spark(error)}"
         ) from error
-    if schema.names in ([], ["_corrupt_record"]):
+    known = [field for field in schema.fields if format != "json" or field.name != "_corrupt_record"]
+    if not known or not has_rows:
         raise InvalidInputError(
             f"cannot infer a {format} schema from {path}: it has no {format} rows; give a file that has some"
         )
-    return schema
+    if len(known) < len(schema.fields):
+        _log.warning("%s has lines that are no JSON; the schema is that of the others", path)
+    return T.StructType(known)
+
+
+def _format_of(path: str) -> str:
+    """Return the format of the first file at a path: by its name, by its first bytes, or csv."""
+    local = _files.plain(path)
+    tops = sorted(glob(local)) if local else []  # noqa: PTH207 - of an absolute path or a relative one
+    below = [sorted(p for p in Path(top).rglob("[!._]*") if p.is_file()) or [Path(top)] for top in tops]
+    first = below[0][0] if below else Path(path)
+    by_name = [_BY_NAME[ending] for ending in first.suffixes[::-1] if ending in _BY_NAME]
+    if by_name or not first.is_file():
+        return by_name[0] if by_name else "csv"
+    with first.open("rb") as file:
+        start = file.read(_START).removeprefix(b"\xef\xbb\xbf").lstrip()
+    return next((kind for begin, kind in _BY_BYTES.items() if start.startswith(begin)), "csv")
 
 
 def to_code(schema: T.StructType) -> str:

@@ -9,22 +9,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._spark.query import records_behind, times_computed
+from sparkstream_kit._spark.query import files, records_behind, times_computed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pyspark.sql.streaming.listener import SourceProgress, StreamingQueryProgress
 
-__all__ = ["KEPT", "Record", "Verdict", "of_rules", "record", "verdicts"]
+    from sparkstream_kit.progress import QuerySummary
 
+__all__ = ["KEPT", "LEVELS", "Record", "Verdict", "of_late", "of_rules", "of_values", "record", "verdicts"]
+
+LEVELS = ("bad", "warn", "ok")  # of a verdict, the worst first
 KEPT = 40  # batches that a verdict can be about
 _FEWEST = 10  # before that, a query is starting
 _ROOM = 0.8  # of the time from one batch to the next, which a query may be busy
 _GROWN, _STILL_GROWN = 1.2, 1.05  # times as much as before, and as a third of the batches ago
+_BUSY = 0.9  # of the time: Spark itself takes some of it from batch to batch
+_LONGER = 1.5  # times as long as a batch took before
 _PARTITIONS = 16  # so many cost nothing to speak of
 # Batches from one compaction to the next: spark.sql.streaming.fileSink.log.compactInterval.
 _COMPACTS = 10
@@ -40,13 +45,14 @@ class Record:
         at: when it began.
         seconds: how long it took.
         rows: how many rows it read.
-        backlog: how much waited in the sources when it was planned: files, or records of Kafka; None where
-            the source does not say, as without a limit for a batch.
+        backlog: how much waited in the sources: files that no batch had read when it had ended, or records
+            of Kafka when it was planned; None where that is not known.
         state_rows: rows in the state after it; None without state.
         partitions: in how many partitions that state is; None without state.
         watermark: the watermark that held in it; None without one, and before it has moved.
         has_watermark: whether the query has one.
         to_files: whether Spark's file sink writes it.
+        files: how many files the query had read in all of its batches; None where that is not known.
     """
 
     batch: int
@@ -59,6 +65,7 @@ class Record:
     watermark: datetime | None
     has_watermark: bool
     to_files: bool
+    files: int | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,8 @@ class Verdict:
     """What the last batches mean.
 
     Attributes:
-        level: `bad` where the query gets worse by itself or waits for ever; `warn` where it could do better.
+        level: `bad` where the query gets worse by itself or waits for ever; `warn` where it could do better;
+            `ok` for what is worth knowing of a query that does well.
         text: what is so, with its numbers, and what to do about it.
     """
 
@@ -84,6 +92,7 @@ def record(progress: StreamingQueryProgress) -> Record:
     text = progress.eventTime.get("watermark")
     watermark = None if text is None else datetime.fromisoformat(text)
     waiting = [found for source in progress.sources if (found := _waiting(source)) is not None]
+    of_files = [each for source in progress.sources if (each := files(source)) is not None]
     states = progress.stateOperators
     return Record(
         batch=progress.batchId,
@@ -96,18 +105,23 @@ def record(progress: StreamingQueryProgress) -> Record:
         watermark=watermark if watermark and watermark > datetime(1970, 1, 1, tzinfo=UTC) else None,
         has_watermark=watermark is not None,
         to_files=progress.sink.description.startswith("FileSink["),
+        files=sum(each[1] for each in of_files) if of_files else None,
     )
 
 
 def _waiting(source: SourceProgress) -> int | None:
     """Return what waits in a source; None if it does not say."""
-    metrics: dict[str, Any] = source.metrics or {}
-    if "numFilesOutstanding" in metrics:
-        return int(metrics["numFilesOutstanding"])
-    return records_behind(source)
+    found = files(source)
+    return records_behind(source) if found is None else found[0]
 
 
-def verdicts(records: Sequence[Record], *, interval: float | None = None) -> list[Verdict]:
+def verdicts(
+    records: Sequence[Record],
+    *,
+    interval: float | None = None,
+    ends: bool = False,
+    mode: str | None = None,
+) -> list[Verdict]:
     """Say what the last batches of a query mean, the worst first.
 
     Args:
@@ -115,17 +129,21 @@ def verdicts(records: Sequence[Record], *, interval: float | None = None) -> lis
             nothing yet.
         interval: seconds from one batch to the next that its trigger asks for; None if batches follow each
             other at once.
+        ends: whether the query ends by itself, as with `availableNow`: it is meant to be busy until then.
+        mode: its output mode, if that is known; in `complete` no watermark makes the state smaller.
 
     Returns:
         What is wrong, nothing if all is well. The rules:
 
-        - it falls behind: what waits in its sources has grown by a fifth. (Rates do not tell: under a limit
-          for each batch, rows come in as fast as they are read.)
+        - it falls behind: what waits in its sources has grown by a fifth, and of files by what a batch reads.
+          (Rates do not tell: under a limit for each batch, rows are read as fast as the batches take them.)
+        - it is busy all the time: batches follow one another without a pause, and what waits gets no less, or
+          they take half as long again as before; that what waits gets less is said with the level `ok`.
         - it is slower than its trigger: batches take longer than `interval`; or it has little room: they take
           more than 80% of it.
         - its state grows without a watermark: never less, by a fifth, and by a twentieth in the last third.
         - its watermark is ahead of the clock by more than a minute.
-        - its watermark stands still, over ten batches with rows or more.
+        - its watermark stands still, over ten batches with rows or more, while it has state.
         - it has more than 16 partitions, and four times as many as rows in its state.
         - every tenth batch takes twice as long, as Spark's file sink compacts its log then.
 
@@ -142,14 +160,14 @@ def verdicts(records: Sequence[Record], *, interval: float | None = None) -> lis
     if len(last) < _FEWEST:
         return []
     found = [
-        _falling_behind(last),
+        _falling_behind(last) or (None if interval or ends else _busy(records[-KEPT:], last)),
         _slow(last, interval),
-        _growing_state(last),
+        _growing_state(last, mode),
         _watermark(last),
         _partitions(last),
         _compacting(last),
     ]
-    return sorted((each for each in found if each), key=lambda each: each.level != "bad")
+    return sorted((each for each in found if each), key=lambda each: LEVELS.index(each.level))
 
 
 def of_rules(broken: Mapping[str, int]) -> list[Verdict]:
@@ -171,18 +189,95 @@ def of_rules(broken: Mapping[str, int]) -> list[Verdict]:
     ]
 
 
+def of_values(summary: QuerySummary) -> list[Verdict]:
+    """Say what Spark could not read of CSV and JSON files, and made NULL.
+
+    Args:
+        summary: of the query.
+
+    Example:
+        >>> from sparkstream_kit.progress import QuerySummary
+        >>> done = QuerySummary("totals", "id", rows_looked_at=600, null_columns=("amont",))
+        >>> [str(each) for each in of_values(done)]
+        ['column amont is NULL in every row (600 rows looked at): the files have no such column, or no ...']
+    """
+    check(of_values, locals())
+    rows, null_rows, null_columns = summary.rows_looked_at, summary.null_rows, summary.null_columns
+    found = []
+    if rows is None:
+        return []
+    some = " looked at" if rows < summary.input_rows else ""
+    if null_rows:
+        have = "has" if null_rows == 1 else "have"
+        found.append(
+            f"{null_rows:,} of {rows:,} rows{some} {have} NULL in every column that the query reads: Spark "
+            "reads broken lines, lines of another format and columns of other names as NULL; read the lines "
+            "with sources.text, and quarantine.parse_json or parse_csv gives each bad one a reason"
+        )
+    if null_columns:
+        are = "column {} is" if len(null_columns) == 1 else "columns {} are"
+        found.append(
+            f"{are.format(', '.join(null_columns))} NULL in every row ({rows:,} rows looked at): the files "
+            "have no such column, or no value of its type; `sparkstream schema FILE` prints what they have"
+        )
+    return [Verdict("warn", each) for each in found]
+
+
+def of_late(query: QuerySummary) -> list[Verdict]:
+    """Say how many rows of a query came too late and were dropped, and what to do about it.
+
+    Args:
+        query: what it has done.
+
+    Example:
+        >>> from sparkstream_kit.progress import QuerySummary
+        >>> done = QuerySummary("q", "id", batches=9, late_rows=3, late_rows_at_most=40, late_batches=2)
+        >>> str(of_late(done)[0]).partition(";")[0]
+        'between 3 and 40 late rows dropped, in 2 of 9 batches'
+    """
+    check(of_late, locals())
+    if not query.late_rows:
+        return []
+    batches = "batch" if query.batches == 1 else "batches"
+    text = f"{query.late_rows_said} dropped, in {query.late_batches:,} of {query.batches:,} {batches}"
+    if query.late_before_1970:
+        why = "Spark's watermark begins at 1970, so that rows dated before 1970 are late from the first batch"
+        return [Verdict("warn", f"{text}; {why}: count them in mode complete, or in a batch query")]
+    if query.late_seconds:
+        text += f", the earliest {_time(query.late_seconds)} behind the watermark"
+    return [
+        Verdict(
+            "warn",
+            f"{text}; to count such rows, give the watermark a longer delay (of a job: --watermark); to keep "
+            "them, use sinks.by_watermark; after a backlog of files, see docs/watermarks.md",
+        )
+    ]
+
+
+def _time(seconds: float) -> str:
+    """Return a time in the unit that fits it.
+
+    Example:
+        >>> _time(59), _time(5400), _time(200_000)
+        ('59 seconds', '1.5 hours', '2.3 days')
+    """
+    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.3g} seconds"
+
+
 def _falling_behind(last: list[Record]) -> Verdict | None:
     waits = [each.backlog for each in last if each.backlog is not None]
     if len(waits) < _FEWEST:
         return None
-    third = len(waits) // 3
-    before, now = median(waits[:third]), median(waits[-third:])
-    if now <= _GROWN * before or now < 1:
+    before, now = _thirds(waits)
+    if now <= _GROWN * before or now < 1 or now - before < (_files_of_a_batch(last) or 0):
         return None
     return Verdict(
         "bad",
         f"falling behind: over {len(waits)} batches, what waits in its sources has grown from {before:,.0f} "
-        f"to {now:,.0f} files or records; give it more cores, or allow more a batch",
+        f"to {now:,.0f} {_unit(last)}; give it more cores, or allow more in a batch",
     )
 
 
@@ -200,18 +295,61 @@ def _slow(last: list[Record], interval: float | None) -> Verdict | None:
     return Verdict("warn", f"busy for {share:.0%} of the time: little room is left for a peak")
 
 
-def _growing_state(last: list[Record]) -> Verdict | None:
+def _busy(records: Sequence[Record], last: list[Record]) -> Verdict | None:
+    """Say that batches follow one another without a pause, and what that means."""
+    work = sum(each.seconds for each in records)
+    time = (records[-1].at - records[0].at).total_seconds() + records[-1].seconds
+    if work < _BUSY * time:
+        return None
+    said = f"busy all the time: over {len(last)} batches, each began when the one before had ended"
+    waits = [each.backlog for each in last if each.backlog is not None]
+    each = _files_of_a_batch(last) or median(one.rows for one in last)
+    if len(waits) >= _FEWEST and waits[-1] >= 2 * each:
+        before, now = _thirds(waits)
+        if now < before:
+            return Verdict("ok", f"{said}; {waits[-1]:,} {_unit(last)} wait, fewer than before")
+        fix = "give it more cores, or allow more in a batch"
+        return Verdict("warn", f"{said}, and {waits[-1]:,} {_unit(last)} wait, no fewer than before; {fix}")
+    (before, now), rows = _thirds([one.seconds for one in last]), _thirds([one.rows for one in last])
+    if now > _LONGER * before and rows[1] > rows[0]:
+        return Verdict(
+            "warn",
+            f"{said}, and they take longer: {now:.1f} s for {rows[1]:,.0f} rows, after {before:.1f} s for "
+            f"{rows[0]:,.0f}; give it more cores, if that goes on",
+        )
+    return None
+
+
+def _thirds(values: Sequence[float]) -> tuple[float, float]:
+    """Return what is typical of the first third of some values, and of the last one."""
+    third = len(values) // 3
+    return median(values[:third]), median(values[-third:])
+
+
+def _unit(last: list[Record]) -> str:
+    return "records" if last[-1].files is None else "files"
+
+
+def _files_of_a_batch(last: list[Record]) -> float | None:
+    """Return how many files a batch reads; None where that is not known."""
+    known = [each.files for each in last if each.files is not None]
+    return (known[-1] - known[0]) / (len(known) - 1) if len(known) > 1 else None
+
+
+def _growing_state(last: list[Record], mode: str | None) -> Verdict | None:
     rows = [each.state_rows for each in last if each.state_rows is not None]
     if last[-1].has_watermark or len(rows) < _FEWEST or rows != sorted(rows):
         return None
     lately = rows[-len(rows) // 3 :]
     if rows[-1] <= _GROWN * max(rows[0], 1) or lately[-1] <= _STILL_GROWN * lately[0]:
         return None
+    fix = "with an event time, give the input a watermark (windows.with_watermark)"
+    if mode == "complete":
+        fix = f"mode complete keeps all keys; give mode='update' and, {fix}"
     return Verdict(
         "warn",
         f"its state grows without a watermark, over {len(rows)} batches from {rows[0]:,} to {rows[-1]:,} "
-        "rows; if new keys never end, it will not fit some day: with an event time, give the input a "
-        "watermark (windows.with_watermark)",
+        f"rows; if new keys never end, it will not fit some day: {fix}",
     )
 
 
@@ -227,13 +365,13 @@ def _watermark(last: list[Record]) -> Verdict | None:
             "future, and all others count as late until then; windows.with_watermark sets such rows aside",
         )
     still = next((number for number, mark in enumerate(reversed(marks)) if mark != now), len(marks))
-    if still < _FEWEST:
-        return None
+    if still < _FEWEST or last[-1].state_rows is None:
+        return None  # without state nothing waits for the watermark
     since = "has not moved yet" if now is None else f"has stood still at {now:%Y-%m-%d %H:%M:%S} UTC"
     return Verdict(
         "warn",
-        f"its watermark {since}, over {still} batches with rows: no window closes; the times of the rows do "
-        "not advance, or one of several sources sends none",
+        f"its watermark {since}, over {still} batches with rows: no window closes, and no state is dropped; "
+        "the times of the rows do not advance, or one of several sources sends none",
     )
 
 

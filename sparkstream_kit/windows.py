@@ -17,7 +17,8 @@ from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import WATERMARK, columns_with_watermark, find_column, holds, refuse_taken
 from sparkstream_kit._columns import column as named
 from sparkstream_kit._durations import Duration, delay_of, not_negative, positive, sizes, to_microseconds
-from sparkstream_kit.errors import InvalidInputError, no_timestamp, reject_unknown
+from sparkstream_kit._late import observed
+from sparkstream_kit.errors import InvalidInputError, no_timestamp
 from sparkstream_kit.quarantine.rows import REASON, count_bad
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def sliding(
 
 
 def session(time: str | Column, gap: Duration) -> Column:
-    """Return the session that a row's time falls into: a run of rows less than `gap` apart.
+    """Return the session that a row's time falls into: a run of rows at most `gap` apart.
 
     Spark itself drops every row, without a word, when the gap is not positive or cannot be read. For a gap
     that depends on the row, or one in months, use `F.session_window`.
@@ -127,7 +128,12 @@ def session(time: str | Column, gap: Duration) -> Column:
 
 
 def with_watermark(
-    frame: DataFrame, time: str, delay: Duration, *, ahead: Duration | None = "1 hour"
+    frame: DataFrame,
+    time: str,
+    delay: Duration,
+    *,
+    ahead: Duration | None = "1 hour",
+    count_late: bool = False,
 ) -> DataFrame:
     """Return `frame` with a watermark on its event-time column, which rows from the future do not move.
 
@@ -135,6 +141,14 @@ def with_watermark(
     drops what is older, so one row of the year 2099 would make every later row a late one. Therefore a row
     dated further than `ahead` past the batch's own `current_timestamp`, which a batch that comes again keeps,
     is a bad row: it keeps its other values, its event time becomes null, and its `_reason` says what it was.
+
+    The first batch has a watermark, too: Spark's begins at 1970. Rows of a time before 1970 are late in every
+    batch, so that windows in the modes append and update drop them. Count such rows in mode complete, or in a
+    batch query.
+
+    Spark reads files in the order of their modification times. A backlog whose files are read in another
+    order than that of their rows, a few in each batch, makes rows late: docs/watermarks.md says how to read
+    it. The summary of `run` says how many rows were late, and a verdict what to do.
 
     Rows whose event time is null fall out of windows. To keep them, write them aside before aggregating: in a
     query of their own, or in one query without an aggregation by
@@ -147,6 +161,9 @@ def with_watermark(
         time: the event-time column (timestamp).
         delay: how late a row may be, at least "1 millisecond".
         ahead: how far in the future a row may be; None lets every row move the watermark and adds nothing.
+        count_late: where an aggregation drops late rows, have Spark say how many they are at most, to within
+            8%; without it this number follows from the earliest, latest and mean time of a batch, and may be
+            several times too high. Takes several microseconds for each row.
 
     Returns:
         The same columns and rows. Unless `ahead` is None there is also `_reason` (string, at the end): null,
@@ -170,6 +187,8 @@ def with_watermark(
     _check_event_time(frame, time)
     if bound is not None:
         frame = _without_far_times(frame, time, bound, str(ahead))
+    if count_late and frame.isStreaming:
+        frame = observed(frame, time)
     if _PLAIN_NAME.fullmatch(time):
         return frame.withWatermark(time, _interval(behind))
     # How Spark reads other names depends on its version.
@@ -291,7 +310,7 @@ def top(n: int, *, by: str, each: Sequence[str] = ()) -> Callable[[DataFrame], D
 
     Args:
         n: how many rows to keep, at least 1.
-        by: the column that decides; null is lowest.
+        by: the column that decides; null is lowest, and NaN is above all numbers.
         each: columns for each of whose values `n` rows are kept, such as ["start"]; without any, `n` in all.
 
     Returns:
@@ -313,15 +332,15 @@ def top(n: int, *, by: str, each: Sequence[str] = ()) -> Callable[[DataFrame], D
         raise InvalidInputError(f"n is {n}; give 1 or more")
 
     def keep(batch: DataFrame) -> DataFrame:
-        reject_unknown("column", [by, *each], batch.columns)
-        for name in (by, *each):
+        highest, *within = (find_column(batch, name) for name in (by, *each))
+        for name in (highest, *within):
             if not _has_order(batch.schema[name].dataType):
                 kind = batch.schema[name].dataType.simpleString()
                 raise InvalidInputError(f"column {name} is {kind}, which has no order; give another column")
-        groups = [named(name) for name in each]
-        others = [field for field in batch.schema if field.name not in (by, *each)]
+        groups = [named(name) for name in within]
+        others = [field for field in batch.schema if field.name not in (highest, *within)]
         ties = [named(field.name) for field in others if _has_order(field.dataType)]
-        order = [named(by).desc_nulls_last(), *ties]
+        order = [named(highest).desc_nulls_last(), *ties]
         if not groups:
             return batch.orderBy(*order).limit(n)
         number = F.row_number().over(Window.partitionBy(*groups).orderBy(*order))

@@ -8,9 +8,10 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import ON_4_0
 from pyspark.sql import functions as F
 
-from sparkstream_kit import checkpoints, feeds, run, sinks, sources, start, windows
+from sparkstream_kit import checkpoints, feeds, run, sinks, sources, start, state, windows
 from sparkstream_kit.checkpoints import endings
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
@@ -141,6 +142,19 @@ def test_drained_windows_are_those_of_a_batch(
     assert "hint" not in str(summary)
 
 
+@pytest.mark.skipif(ON_4_0, reason="transformWithState is for pandas only on Spark 4.0")
+def test_what_a_key_is_known_by_does_not_wait(spark: SparkSession, tmp_path: Path) -> None:
+    land(tmp_path / "in", ROWS)
+
+    def alerts(rows: DataFrame) -> DataFrame:
+        return state.alert_when(timed(rows), "key", "at", "n", state.ZScore(sigmas=9))
+
+    summary, _ = ended(spark, tmp_path, alerts, drain=True)
+    assert (summary.queries[0].state_rows or 0) > 0, "numbers by key are kept"
+    assert summary.queries[0].waiting_rows == 0
+    assert "hint" not in str(summary)
+
+
 def test_windows_that_stay_open_are_named_and_can_be_drained_later(
     spark: SparkSession, tmp_path: Path
 ) -> None:
@@ -227,3 +241,30 @@ def test_a_stream_without_state_has_nothing_to_drain(spark: SparkSession, tmp_pa
         summary, written = ended(spark, tmp_path, lambda rows: rows, drain=True)
     assert summary.queries[0].batches == 0
     assert len(written.rows(spark)) == len(ROWS)
+
+
+@pytest.mark.parametrize("kind", ["a total by key", "no key twice"])
+def test_a_query_without_a_watermark_has_nothing_to_drain_and_goes_on(
+    spark: SparkSession, tmp_path: Path, kind: str
+) -> None:
+    def transform(rows: DataFrame) -> DataFrame:
+        return rows.groupBy("key").agg(F.sum("n").alias("n")) if kind == "a total by key" else distinct(rows)
+
+    def distinct(rows: DataFrame) -> DataFrame:
+        return rows.select("key").dropDuplicates(["key"])
+
+    def taken(batch: DataFrame, _batch_id: int) -> None:
+        batch.collect()
+
+    def ended_now() -> RunSummary:
+        rows = sources.json(spark, str(tmp_path / "in"), schema=SCHEMA)
+        mode = "update" if kind == "a total by key" else "append"
+        into = sinks.foreach_batch(taken)
+        ckpt = tmp_path / "ckpt"
+        query = start(transform(rows), into, name="n", mode=mode, checkpoint=ckpt, availableNow=True)
+        return run(query, drain=True)
+
+    land(tmp_path / "in", ROWS[:10], files=1)
+    assert ended_now().queries[0].batches == 1, "not one more, which reads nothing"
+    land(tmp_path / "in", ROWS[10:20], files=1)  # a drained checkpoint is refused from here on
+    assert ended_now().queries[0].input_rows == 10

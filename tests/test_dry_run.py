@@ -287,7 +287,7 @@ def test_a_refused_input_ends_a_dry_run_as_it_ends_a_run(
 
     code, out, err = end("--dry-run")
     assert (code, out) == (2, "")
-    assert "has files that no query of the kit has written" in err
+    assert "has rows that no query of the kit has written" in err
     assert end("--available-now") == (code, out, err)
 
 

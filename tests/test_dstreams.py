@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import json
+import re
 import subprocess
 import sys
 import threading
 from collections import Counter
 from contextlib import contextmanager
+from datetime import date
+from decimal import Decimal
+from enum import IntEnum
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from conftest import command
+from pyspark.sql import Row
 from pyspark.streaming import StreamingContext
 
-from sparkstream_kit import dstreams, feeds
+from sparkstream_kit import _waiting, dstreams, feeds
+from sparkstream_kit._spark import dstream
+from sparkstream_kit.dstreams import _keep_counts, _read_counts
 from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed
 
 if TYPE_CHECKING:
@@ -55,8 +63,8 @@ def counts_in(snapshot: Path) -> dict[str, int]:
     return dict(json.loads(line) for line in snapshot.read_text().splitlines()[:-1])
 
 
-def has_b(wanted: int, rows: dict[str, int]) -> bool:
-    return rows.get("b") == wanted
+def has(key: Any, wanted: int, rows: dict[Any, int]) -> bool:
+    return rows.get(key) == wanted
 
 
 def test_a_context_is_stopped_whatever_happens_and_the_next_one_starts(
@@ -84,8 +92,38 @@ def test_a_context_left_over_is_stopped_and_that_is_said(
     assert "stopping a StreamingContext that was still active" in caplog.text
 
 
+def test_what_waits_when_a_run_ends_is_told(spark: SparkSession, tmp_path: Path) -> None:
+    stop, shown = tmp_path / "stop", tmp_path / "shown"
+
+    def slow(rdd: Any) -> None:
+        if rdd.isEmpty():
+            return
+        shown.write_text(str(rdd.count()))
+        # Not `ssc` itself: Spark keeps what a function holds in its checkpoint.
+        active = cast("StreamingContext", StreamingContext.getActive())
+        assert _waiting.until(lambda: dstream.unprocessed(active)[0] >= 4, 60)
+        stop.touch()
+        assert _waiting.until(lambda: StreamingContext.getActive() is None, 60)  # Spark drops the others
+
+    with (
+        feeds.LineServer(lambda: itertools.repeat("a line"), rate=50) as server,
+        dstreams.streaming_context(spark, 0.1) as ssc,
+    ):
+        ssc.socketTextStream(server.host, server.port).foreachRDD(slow)
+        ended_by = dstreams.run(ssc, stop_file=stop)
+    left = r"; ([\d,]+) batches with ([\d,]+) records waited and are not processed"
+    said = re.fullmatch(re.escape(f"stop file {stop}") + left, ended_by)
+    assert said, ended_by
+    batches, records = (int(number.replace(",", "")) for number in said.groups())
+    assert records >= batches >= 3
+    assert int(shown.read_text()) > 0
+
+
 @pytest.mark.slow
-def test_running_counts_go_on_from_their_snapshot(spark: SparkSession, tmp_path: Path) -> None:
+@pytest.mark.parametrize("key_of", [str, lambda line: ("user", line, 7)], ids=["text", "tuple"])
+def test_running_counts_go_on_from_their_snapshot(
+    spark: SparkSession, tmp_path: Path, key_of: Callable[[str], Any]
+) -> None:
     snapshot = tmp_path / "counts.jsonl"
     for round_number in (1, 2):
         stop, wanted = tmp_path / f"stop{round_number}", 3 * round_number
@@ -94,12 +132,14 @@ def test_running_counts_go_on_from_their_snapshot(spark: SparkSession, tmp_path:
             dstreams.streaming_context(spark, 0.5) as ssc,
         ):
             lines = ssc.socketTextStream(server.host, server.port)
-            pairs = lines.map(lambda line: (line, 1))
+            pairs = lines.map(lambda line: (key_of(line), 1))
             counts = dstreams.running_counts(pairs, snapshot=snapshot)
-            counts.foreachRDD(until(stop, partial(has_b, wanted)))
+            counts.foreachRDD(until(stop, partial(has, key_of("b"), wanted)))
             assert dstreams.run(ssc, stop_file=stop, run_for=60) == f"stop file {stop}"
-        kept = counts_in(snapshot)
-        assert kept == {"b": wanted, '\u00e9 quote"': round_number}
+        assert dict(_read_counts(snapshot)) == {
+            key_of("b"): wanted,
+            key_of('\u00e9 quote"'): round_number,
+        }
 
 
 WHOLE = b'["a", 3]\n["b", 12]\n{"keys": 2}\n'
@@ -117,8 +157,43 @@ DAMAGE = {
     "a number": b"5\n",
     "a list too short": b'["a"]\n{"keys": 1}\n',
     "a count that is none": b'["a", "x"]\n{"keys": 1}\n',
-    "a key that is none": b'[["a"], 1]\n{"keys": 1}\n',
+    "a key that is none": b'[{"a": 1}, 1]\n{"keys": 1}\n',
 }
+
+
+class Colour(IntEnum):
+    RED = 1
+
+
+KEYS = [
+    "", "a", '\u00e9 quote"\n', 0, -(10**30), 1.5, -0.0, float("inf"), True, None,
+    ("user", "product"), (), ("a",), (1, (None, ("b", 2.5))), Row(user="u", product=7), Colour.RED,
+]  # fmt: skip
+NO_KEYS = [date(2024, 1, 1), b"a", Decimal("1.5"), frozenset("a"), ("a", b"b"), float("nan"), "\ud800", 1j]
+
+
+@pytest.mark.parametrize("key", KEYS, ids=repr)
+def test_a_key_of_every_kind_comes_back_from_its_file(spark: SparkSession, tmp_path: Path, key: Any) -> None:
+    snapshot = tmp_path / "counts.jsonl"
+    pairs = spark.sparkContext.parallelize([(key, 2), ("z", 10**20)], 2)
+    _keep_counts(snapshot, pairs)
+    assert _read_counts(snapshot) == [(key, 2), ("z", 10**20)]
+
+
+@pytest.mark.parametrize(
+    "pair", [*((key, 1) for key in NO_KEYS), ("a", 1.5), ("a", None), ("a", [])], ids=repr
+)
+def test_what_the_file_cannot_give_back_is_refused_when_it_is_written(
+    spark: SparkSession, tmp_path: Path, pair: tuple[Any, Any]
+) -> None:
+    snapshot = tmp_path / "counts.jsonl"
+    snapshot.write_bytes(WHOLE)
+    pairs = spark.sparkContext.parallelize([pair], 1)
+    with pytest.raises(
+        InvalidInputError, match=r"cannot keep the count .* of key .*; a key must be a string"
+    ):
+        _keep_counts(snapshot, pairs)
+    assert snapshot.read_bytes() == WHOLE
 
 
 @pytest.mark.parametrize("damage", [*DAMAGE, "a folder"])

@@ -20,6 +20,7 @@ from sparkstream_kit.errors import (
     MissingExtraError,
     QueryFailed,
     hint,
+    innermost_cause,
     reject_unknown,
 )
 from sparkstream_kit.progress import RunSummary
@@ -103,3 +104,37 @@ def test_errors_load_no_pyspark() -> None:
     script = "import sys, sparkstream_kit.errors; print('pyspark' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+class _CircleError(Exception):
+    """Its cause is another one, whose cause it is."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._cause: _CircleError | None = None
+
+
+class _OfJavaError(Exception):
+    class _origin:  # noqa: N801 - as PySpark calls it
+        @classmethod
+        def getCause(cls) -> object:
+            return cls
+
+        @staticmethod
+        def getMessage() -> str:
+            return "no room"
+
+        @staticmethod
+        def getClass() -> type[_OfJavaError._origin]:
+            return _OfJavaError._origin
+
+        @staticmethod
+        def getSimpleName() -> str:
+            return "IOException"
+
+
+def test_a_circle_of_causes_has_an_end() -> None:
+    first, second = _CircleError("one"), _CircleError("two")
+    first._cause, second._cause = second, first  # noqa: SLF001 - PySpark's own name
+    assert innermost_cause(first) in {"_CircleError: one", "_CircleError: two"}
+    assert innermost_cause(_OfJavaError()) == "IOException: no room"

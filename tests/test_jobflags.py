@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,8 +19,15 @@ import pytest
 from conftest import ROOT, environment
 
 from sparkstream_kit import _flag_values, jobflags, sources
-from sparkstream_kit.errors import InputUnavailable, InvalidInputError, MissingExtraError, QueryFailed
+from sparkstream_kit.errors import (
+    InputUnavailable,
+    InvalidInputError,
+    KitError,
+    MissingExtraError,
+    QueryFailed,
+)
 from sparkstream_kit.profiles import submit_properties
+from sparkstream_kit.progress import QuerySummary, RunSummary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +59,11 @@ SHARED = (*jobflags.INPUT, *jobflags.SERVER, *jobflags.OUTPUT, *jobflags.RUN)
         (jobflags.checkpoint_folder, "/none/yet", "/none/yet"),
         (_flag_values.interval, "1 minute", "1 minute"),
         (_flag_values.interval, "250 milliseconds", "250 milliseconds"),
+        (_flag_values.interval, "1 minute 30 seconds", "1 minute 30 seconds"),
+        (_flag_values.interval, "0 seconds", "0 seconds"),
+        (_flag_values.interval, "0.5 seconds", "0.5 seconds"),
+        (_flag_values.delay, "1 hour 30 minutes", "1 hour 30 minutes"),
+        (_flag_values.delay, "1 week", "1 week"),
     ],
 )
 def test_a_value_is_read(read: Callable[[str], object], text: str, value: object) -> None:
@@ -65,9 +78,10 @@ def test_a_value_is_read(read: Callable[[str], object], text: str, value: object
         (_flag_values.port, ["0", "65536", "-1", "http", "٣"], "is not a port, 1 to 65535"),
         (
             _flag_values.interval,
-            ["5", "seconds", "5 s", "-5 seconds", "5 weeks"],
+            ["5", "seconds", "5 s", "-5 seconds", "5 months"],
             "is not an interval, such as",
         ),
+        (_flag_values.delay, ["5", "0 seconds", "-5 seconds", "1 month"], "is not a delay, such as"),
         (_flag_values.host, ["9999"], "is a number, perhaps a port; give the host and then the port"),
         (
             jobflags.existing_folder,
@@ -226,6 +240,28 @@ def test_flags_become_keywords_of_start_and_run() -> None:
         assert jobflags.for_run(parse("/", *given))["ui"] == 8080
 
 
+@pytest.mark.parametrize(
+    ("counts", "refused"),
+    [
+        ([(2, 102), (2, 102)], "2 of 102 (2.0%)"),
+        ([(None, None), (3, 10)], "3 of 10 (30.0%)"),
+        ([(1, 1000), (3, 10)], "3 of 10 (30.0%)"),
+        ([(1, 200)], None),
+        ([], None),
+    ],
+)
+def test_queries_that_parsed_the_same_lines_do_not_add_up(
+    counts: list[tuple[int | None, int | None]], refused: str | None
+) -> None:
+    queries = (QuerySummary("q", "id", bad_rows=bad, parsed_rows=parsed) for bad, parsed in counts)
+    summary = RunSummary("end of input", 1.0, tuple(queries))
+    if refused is None:
+        jobflags.check_bad_rows(summary, Decimal(1))
+        return
+    with pytest.raises(KitError, match=f"^bad lines: {re.escape(refused)}; --max-bad is 1%$"):
+        jobflags.check_bad_rows(summary, Decimal(1))
+
+
 GROUPS = [getattr(jobflags, name) for name in jobflags.__all__ if name.isupper()]
 USES = "".join(path.read_text("utf-8") for path in (ROOT / "jobs").glob("*.py")) + "".join(
     inspect.getsource(function)
@@ -257,6 +293,7 @@ GIVEN = {
     "--url": "http://localhost:1/posts",
     "--spool": "spool",
     "--max-bad": "1%",
+    "--max-late": "1%",
     "--format": "csv",
     "--snapshot": "t.csv",
     "--database": "sqlite:///t.db",

@@ -190,7 +190,7 @@ def test_two_streams_give_what_a_plain_join_gives_over_a_kill_and_forget_what_is
     assert sorted((tuple(row) for each in rows.values() for row in each), key=str) == sorted(
         plain(ROWS, how), key=str
     )
-    [state] = later[-1].progress.stateOperators
+    [state] = query.batches[-1].progress.stateOperators
     assert state.numRowsTotal == 2  # the two of the end; none without a time or a key
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sparkstream_kit import dstreams, feeds
+from sparkstream_kit import _files, dstreams, feeds
 from sparkstream_kit._waiting import Inbox
 from sparkstream_kit.errors import InvalidInputError
 
@@ -63,3 +63,16 @@ def test_a_path_of_another_file_system_is_refused(
     with pytest.raises(InvalidInputError, match=f"{path}.* is not on this machine; give a local path"):
         used(spark, path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("before", "private", "after"), [(0o600, False, 0o600), (0o640, False, 0o640), (0o644, True, 0o600)]
+)
+def test_a_file_that_is_replaced_is_for_those_whom_it_was_for(
+    before: int, *, private: bool, after: int, tmp_path: Path
+) -> None:
+    file = tmp_path / "totals.csv"
+    file.write_text("old")
+    file.chmod(before)
+    _files.replace(file, ["new"], private=private)
+    assert (file.read_text(), file.stat().st_mode & 0o777) == ("new", after)

@@ -102,15 +102,23 @@ def test_a_connector_is_added_to_the_lists_of_the_user(where: str, tmp_path: Pat
     ]
 
 
+@pytest.mark.parametrize(("older", "later"), [("4.1.2", "4.2.0"), ("3.9.1", "3.10.0"), ("4.2.9", "4.2.10")])
 def test_of_two_versions_in_a_folder_the_later_is_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    older: str, later: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in KAFKA:
-        for version in ("4.1.2", "4.2.0"):
+        for version in (older, later):
             (tmp_path / f"{name}-{version}.jar").touch()
     monkeypatch.setenv(_packages.JARS, str(tmp_path))
     found = _packages.needed(["kafka"], "4.2.0")
-    assert found == {"spark.jars": ",".join(f"{tmp_path}/{name}-4.2.0.jar" for name in KAFKA)}
+    assert found == {"spark.jars": ",".join(f"{tmp_path}/{name}-{later}.jar" for name in KAFKA)}
+
+
+def test_the_newest_spark_of_a_connector_is_named_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = dict.fromkeys(("4.9", "4.10", "4.2"), "a:b:1")
+    monkeypatch.setitem(_packages.CONNECTORS, "delta", _packages._Connector(packages=versions))  # noqa: SLF001
+    with pytest.raises(InvalidInputError, match=r"; use Spark 4\.10, or"):
+        _packages.needed(["delta"], "5.0.0")
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from pyspark.sql import GroupedData, Row
 from pyspark.sql import functions as F
 from pyspark.sql.datasource import DataSource, SimpleDataSourceStreamReader
 from pyspark.sql.streaming.listener import StreamingQueryProgress
+from pyspark.sql.streaming.query import StreamingQuery
 from pyspark.sql.streaming.stateful_processor import StatefulProcessor, StatefulProcessorHandle
 
 from sparkstream_kit import _run, feeds, quarantine, run, schemas, sinks, sources, start
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.streaming.query import StreamingQuery
 
 
 @pytest.fixture
@@ -169,10 +169,12 @@ def test_the_summary_counts_what_went_out_what_was_late_and_what_is_kept(
     (counts,) = run(start(once, sinks.memory("once"), availableNow=True)).queries
     assert (counts.input_rows, counts.output_rows, counts.late_rows, counts.state_rows) == (4, 3, 1, 0)
     assert counts.rows_per_second == counts.input_rows / counts.busy_seconds
-    assert "4 rows in, 3 rows out, at least 1 late row or group dropped, 0 rows in state, " in str(counts)
+    assert "4 rows in, 3 rows out, 1 late row dropped, 0 rows in state, " in str(counts)
 
 
-def test_late_rows_of_an_aggregation_are_said_to_be_more(spark: SparkSession, folder: Path) -> None:
+def test_late_rows_of_an_aggregation_are_between_their_groups_and_the_rows_of_the_batch(
+    spark: SparkSession, folder: Path
+) -> None:
     """Spark drops them after it has counted each task's: here 1,000 of one minute are one group."""
     rows = ["2026-01-01 00:10\n", "2026-01-01 00:11\n", "2026-01-01 00:05\n" * 1000]
     for number, text in enumerate(rows):
@@ -182,7 +184,7 @@ def test_late_rows_of_an_aggregation_are_said_to_be_more(spark: SparkSession, fo
     counts = times.withWatermark("at", "0 seconds").groupBy(F.window("at", "1 minute")).count()
     summary = run(start(counts, sinks.memory("late"), availableNow=True))
     assert "1,002 rows in, " in str(summary)
-    assert ", at least 1 late row or group dropped, " in str(summary)
+    assert ", between 1 and 1,000 late rows dropped, " in str(summary)
 
 
 def test_each_number_has_its_word() -> None:
@@ -444,6 +446,33 @@ def test_grace_bounds_how_long_a_batch_may_hold_up_the_stop(
     assert isinstance(failed.value.summary, RunSummary)
     release.touch()
     until(lambda: not query.isActive)
+
+
+@pytest.mark.classic_only("the server of Spark Connect ends a function that hangs")
+def test_queries_are_stopped_side_by_side_and_each_once(
+    spark: SparkSession, folder: Path, until: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    #  stop of one:    [ begins … waits for its batch function ]
+    #  stop of other:  [ begins … waits for its batch function ]      both functions wait for both stops
+    feeds.drip([("1.txt", "a\n")], folder)
+    begun: list[str] = []
+    stop = StreamingQuery.stop
+
+    def noted(query: StreamingQuery) -> None:
+        begun.append(str(query.name))
+        stop(query)
+
+    monkeypatch.setattr(StreamingQuery, "stop", noted)
+    monkeypatch.setattr("sparkstream_kit._run._STOP_LIMIT", 3600.0)  # one after the other, it would hang
+
+    def hang(_batch: DataFrame, _batch_id: int) -> None:
+        until(lambda: len(begun) >= 2)
+
+    lines = sources.text(spark, str(folder))
+    queries = [start(lines, sinks.foreach_batch(hang), name=name) for name in ("one", "other")]
+    until(lambda: all(query.status["isTriggerActive"] for query in queries))
+    assert run(*queries, run_for=0.1, grace=0).ended_by == "run_for is over"
+    assert sorted(begun) == ["one", "other"]
 
 
 @pytest.mark.classic_only("the server of Spark Connect ends a function that hangs")

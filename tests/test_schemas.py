@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import subprocess
 import sys
@@ -413,4 +414,49 @@ def test_the_code_has_one_column_a_line() -> None:
         "        )),\n"
         "    ]\n"
         ")\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "names"),
+    [
+        ("a.json", '{"x": 1}\n', ["x"]),
+        ("a.jsonl.gz", None, ["x"]),
+        ("events", '\ufeff {"x": 1}\n', ["x"]),  # by its first bytes
+        ("part-0", "x,y\n1,2\n", ["x", "y"]),
+        ("a.csv", '{"x,y\n1,2\n', ['{"x', "y"]),
+    ],
+)
+def test_infer_takes_the_format_from_the_files(
+    spark: SparkSession, tmp_path: Path, name: str, content: str | None, names: list[str]
+) -> None:
+    data = gzip.compress(b'{"x": 1}\n') if content is None else content.encode()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / name).write_bytes(data)
+    (tmp_path / "in" / "_truth.json").write_text("{}")  # Spark passes over it
+    for path in (tmp_path / "in", tmp_path / "in" / name):
+        assert infer(spark, path, header=True).names == names
+
+
+def test_infer_leaves_broken_json_out_and_refuses_a_header_alone(
+    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a.json").write_text('{"x": 1}\n{"x": \n')
+    (tmp_path / "a.csv").write_text("x,y\n")
+    assert infer(spark, tmp_path / "a.json") == from_ddl("x BIGINT")
+    assert "a.json has lines that are no JSON; the schema is that of the others" in caplog.text
+    said = message_of(lambda: infer(spark, tmp_path / "a.csv", header=True))
+    assert said.endswith("it has no csv rows; give a file that has some")
+
+
+def test_ddl_takes_no_default_and_two_columns_of_one_name_as_sparks_parser_does() -> None:
+    assert from_ddl("a INT, A STRING").names == ["a", "A"]
+    assert "cannot read DDL" in message_of(lambda: from_ddl("a INT DEFAULT 5"))
+    assert from_ddl("a INT NOT NULL COMMENT 'x'").fields[0].metadata == {"comment": "x"}
+
+
+def test_a_class_of_a_type_is_no_type() -> None:
+    wrong = make_dataclass("Wrong", [("a", Annotated[int, T.IntegerType])])
+    assert message_of(lambda: from_dataclass(wrong)) == (
+        "Wrong.a: IntegerType is a class; write a type, such as IntegerType()"
     )

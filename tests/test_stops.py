@@ -247,6 +247,49 @@ def test_a_jvm_that_goes_is_no_error_to_show() -> None:
     assert ended.returncode == 0
 
 
+LOST = """
+import socket, sys, threading
+from py4j.java_gateway import CallbackServerParameters, GatewayParameters, JavaGateway
+from sparkstream_kit.jobflags import exit_codes
+
+server = socket.create_server(("127.0.0.1", 0))
+
+def die():  # as a JVM that is killed while it is asked
+    while True:
+        connection, _ = server.accept()
+        connection.recv(1000)
+        connection.close()
+
+threading.Thread(target=die, daemon=True).start()
+
+@exit_codes
+def main(argv=None):
+    asked = GatewayParameters(port=server.getsockname()[1])
+    called = CallbackServerParameters(port=0, daemonize=True, daemonize_connections=True)
+    gateway = JavaGateway(gateway_parameters=asked, callback_server_parameters=called)
+    try:
+        gateway.jvm.java.lang.System.nanoTime()
+    except Exception as err:
+        print(type(err).__name__)
+    port = gateway.get_callback_server().get_listening_port()
+    with socket.create_connection(("127.0.0.1", port)) as jvm:  # its last call, of what is known no more
+        jvm.sendall(b"c\\nt\\nrun\\ne\\n")
+        print(jvm.makefile().readline()[:2])
+    return 0
+
+sys.exit(main())
+"""
+
+
+def test_what_py4j_logs_of_a_jvm_that_was_killed_is_not_shown() -> None:
+    # Its first log makes a handler of the root logger, which wrote what other threads of py4j log then.
+    ended = subprocess.run(
+        [sys.executable, "-c", LOST], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.stdout.splitlines() == ["Py4JError", "!x"]
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 @pytest.mark.slow
 def test_a_signal_to_the_group_ends_a_dstream_cleanly(tmp_path: Path) -> None:
     with feeds.LineServer(feeds.random_lines(1), rate=20) as server:

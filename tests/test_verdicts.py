@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +18,9 @@ from sparkstream_kit.verdicts import Record, record, verdicts
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-LINES = Path(__file__).with_name("recorded").joinpath("progress.jsonl").read_text("utf-8").splitlines()
+RECORDED = Path(__file__).with_name("recorded")
+LINES = (RECORDED / "progress.jsonl").read_text("utf-8").splitlines()
+FILES = (RECORDED / "files.jsonl").read_text("utf-8").splitlines()  # 30 files, one a batch, on Spark 4.2
 
 
 def recorded(name: str) -> list[Record]:
@@ -39,6 +42,8 @@ def test_state_that_grows_without_a_watermark() -> None:
     (text,) = said(batches)
     assert text.startswith("its state grows without a watermark, over 25 batches from 1")
     assert said([replace(each, has_watermark=True, watermark=each.at) for each in batches]) == []
+    (text,) = said(batches, mode="complete")
+    assert "mode complete keeps all keys; give mode='update' and, with an event time, give the input" in text
     # Totals by key: each batch brings fewer new keys.
     full = [replace(each, state_rows=1000 - 700 // (number + 1)) for number, each in enumerate(batches)]
     assert said(full) == []
@@ -98,6 +103,7 @@ def test_the_watermark() -> None:
     never = [replace(each, watermark=None) for each in batches]
     assert said(never)[0].startswith("its watermark has not moved yet, over 25 batches with rows:")
     assert said([replace(each, rows=0) for each in still]) == [], "nothing arrives"
+    assert said([replace(each, state_rows=None) for each in never]) == [], "no window, and nothing that waits"
 
 
 def test_many_partitions_for_few_rows() -> None:
@@ -114,14 +120,78 @@ def test_the_worst_comes_first() -> None:
     assert [each.level for each in verdicts(batches, interval=0.5)] == ["bad", "warn"]
 
 
+# A metric that a test writes is one that a real source has given: those of Kafka as a broker's source gives
+# them in tests/systems/test_kafka_source.py. Spark's own source of files gives none, in 4.1, 4.2 and 4.3: its
+# two are the kit's, as tests/checkpoints/test_checkpoints_backlog.py sees them in a run.
+OF_KAFKA = {"avgOffsetsBehindLatest", "maxOffsetsBehindLatest", "minOffsetsBehindLatest"}
+OF_FILES = {"filesWaiting", "filesRead"}
+
+
 def test_a_backlog_is_read_out_of_files_and_kafka() -> None:
+    of_files = [record(StreamingQueryProgress.fromJson(json.loads(line))) for line in FILES]
+    assert [each.backlog for each in of_files] == list(range(29, 16, -1))
+    assert [each.files for each in of_files] == list(range(1, 14))
     progress = json.loads(LINES[0])
     source = progress["sources"][0]
-    source["metrics"] = {"numFilesOutstanding": "7", "numBytesOutstanding": "700"}
-    assert record(StreamingQueryProgress.fromJson(progress)).backlog == 7
     source["metrics"] = {"avgOffsetsBehindLatest": "2.5", "maxOffsetsBehindLatest": "4"}
     source["endOffset"] = {"sales": {"0": 10, "1": 12}}
     assert record(StreamingQueryProgress.fromJson(progress)).backlog == 5
+    source["metrics"] = {"numFilesOutstanding": "7"}  # of another vendor's source
+    assert record(StreamingQueryProgress.fromJson(progress)).backlog is None
+
+
+def test_no_test_makes_up_a_metric() -> None:
+    root = Path(__file__).parent
+    texts = [path.read_text("utf-8") for path in (*root.rglob("*.py"), *root.rglob("*.jsonl"))]
+    named = {name for text in texts for name in re.findall(r'"(\w+(?:BehindLatest|Waiting))"', text)}
+    assert named <= OF_KAFKA | OF_FILES
+    recorded = [json.loads(line) for line in (*LINES, *FILES)]
+    assert {key for each in recorded for of in each["sources"] for key in of.get("metrics", {})} == OF_FILES
+
+
+def at_once(batches: list[Record], **columns: Any) -> list[Record]:
+    """Return batches of which each begins when the one before has ended; columns by the number of a batch."""
+    made, at = [], batches[0].at
+    for number, each in enumerate(batches):
+        values = {name: value(number) for name, value in columns.items()}
+        made.append(replace(each, at=at, **values))
+        at += timedelta(seconds=made[-1].seconds)
+    return made
+
+
+BUSY = "busy all the time: over 25 batches, each began when the one before had ended"
+
+
+@pytest.mark.parametrize(
+    ("columns", "level", "text"),
+    [
+        ({"backlog": lambda n: 90 - n}, "ok", f"{BUSY}; 66 files wait, fewer than before"),
+        ({"backlog": lambda _: 90}, "warn", f"{BUSY}, and 90 files wait, no fewer than before; give"),
+        ({"backlog": lambda n: 12 + 5 * n}, "bad", "falling behind: over 25 batches, what waits in its"),
+        ({"backlog": lambda n: n % 2}, None, ""),  # each batch reads all that has landed meanwhile
+        ({"backlog": lambda _: None, "files": lambda _: None}, None, ""),
+        (
+            {"backlog": lambda _: 0, "seconds": lambda n: 1 + n / 5, "rows": lambda n: 100 + 20 * n},
+            "warn",
+            f"{BUSY}, and they take longer: 5.1 s for 510 rows, after 1.7 s for 170; give",
+        ),
+        ({"backlog": lambda _: 0, "seconds": lambda n: 1 + n / 5}, None, ""),
+    ],
+)
+def test_busy_all_the_time(columns: dict[str, Any], level: str | None, text: str) -> None:
+    batches = at_once(recorded("action_windows"), **({"files": lambda n: n} | columns))
+    found = [(each.level, each.text[: len(text)]) for each in verdicts(batches)]
+    assert found == ([(level, text)] if level else [])
+    said = f"a query whose input ends is meant to be busy: {columns}"
+    assert [each.level for each in verdicts(batches, ends=True)] == (["bad"] if level == "bad" else []), said
+    pauses = [replace(each, at=each.at + timedelta(seconds=9 * n)) for n, each in enumerate(batches)]
+    assert [each.level for each in verdicts(pauses)] == (["bad"] if level == "bad" else []), "it rests"
+
+
+def test_a_file_more_is_not_falling_behind() -> None:
+    batches = recorded("action_windows")
+    few = [replace(each, backlog=4 + n // 8, files=5 * n) for n, each in enumerate(batches)]
+    assert said(few) == [], "less than a batch reads"
 
 
 def test_the_summary_of_a_run_has_them(spark: SparkSession, folder: Path) -> None:

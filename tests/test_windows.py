@@ -103,6 +103,12 @@ def test_a_session_ends_one_gap_after_its_last_row(spark: SparkSession) -> None:
     assert starts_and_ends(counts) == [("00:00:00", "00:00:15", 2), ("00:00:20", "00:00:30", 1)]
 
 
+def test_rows_exactly_a_gap_apart_are_one_session(spark: SparkSession) -> None:
+    rows = events(spark, "00:00:00", "00:00:10", "00:00:20.000001")
+    counts = rows.groupBy(session("time", "10 seconds")).count()
+    assert starts_and_ends(counts) == [("00:00:00", "00:00:20", 2), ("00:00:20", "00:00:30", 1)]
+
+
 def test_the_columns_keep_spark_s_names(spark: SparkSession) -> None:
     df = events(spark, "00:00:00")
     assert df.groupBy(tumbling("time", "1 hour")).count().columns == ["window", "count"]

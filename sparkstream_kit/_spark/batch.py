@@ -52,6 +52,8 @@ _mutex = threading.Lock()
 # Of each query: its JVM thread, and py4j's client and connection through which that thread calls Python.
 _connections: list[tuple[Any, Any, Any]] = []
 _here = threading.local()
+_KEPT = 10_000  # batches whose rows set aside are known, of all queries
+_aside: dict[tuple[str, int], int] = {}
 
 
 class _BatchError(Exception):
@@ -158,3 +160,34 @@ def id_of_batch(batch: DataFrame, location: Location | None) -> str:
     if not found:
         raise InvalidInputError(f"this sink cannot tell which query a batch is of; {fix}")
     return str(found)
+
+
+def checkpoint_of_batch(batch: DataFrame) -> files.Location | None:
+    """Return the checkpoint of the query that a batch belongs to, where `start` has not been given it.
+
+    None on Spark Connect, and of a frame that is no batch of a running query.
+    """
+    spark: Any = batch.sparkSession
+    if is_connect(spark):
+        return None
+    query = spark.sparkContext.getLocalProperty("sql.streaming.queryId")
+    if query is None:
+        return None
+    # The batch's session is a copy, whose own `streams` know no query.
+    running = spark._jsparkSession.sharedState().activeStreamingQueries()
+    return files.locate(
+        spark, running.get(spark._jvm.java.util.UUID.fromString(query)).resolvedCheckpointRoot()
+    )
+
+
+def count_aside(rows: DataFrame, location: Location | None, batch_id: int) -> None:
+    """Count the rows of a batch that were set aside; not on Spark Connect, where this is another process."""
+    if not is_connect(rows.sparkSession):
+        _aside[id_of_batch(rows, location), batch_id] = rows.coalesce(1).count()  # without a shuffle
+        if len(_aside) > _KEPT:
+            del _aside[next(iter(_aside))]
+
+
+def rows_set_aside(query_id: str, batch_id: int) -> int | None:
+    """Return how many rows of a batch were set aside; None where that is not known."""
+    return _aside.get((query_id, batch_id))

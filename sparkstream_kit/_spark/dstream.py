@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from py4j.protocol import Py4JJavaError
 from pyspark import SparkContext
 
 if TYPE_CHECKING:
@@ -27,3 +28,24 @@ def runs_batch() -> bool:
     """
     jvm: Any = SparkContext._jvm
     return "[streaming-job-executor-" in jvm.java.lang.Thread.getAllStackTraces().keySet().toString()
+
+
+def unprocessed(ssc: StreamingContext) -> tuple[int, int]:
+    """Return how many batches with records have not been through, and how many records these have.
+
+    Of a context that has stopped these are what it has left behind.
+    """
+    scheduler = ssc._jssc.ssc().scheduler()
+    waiting = scheduler.getClass().getDeclaredField("jobSets")
+    waiting.setAccessible(True)
+    found = [each for each in waiting.get(scheduler).values() if not _is_through(each)]
+    records = [number for each in found if (number := each.toBatchInfo().numRecords())]
+    return len(records), sum(records)
+
+
+def _is_through(batch: Any) -> bool:
+    jobs = batch.jobs()
+    try:
+        return all(job.result().isSuccess() for job in map(jobs.apply, range(jobs.size())))
+    except Py4JJavaError:  # it has none
+        return False

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from py4j.protocol import Py4JJavaError
+from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.errors import AnalysisException, PySparkException
 
 from sparkstream_kit import _files
@@ -140,6 +140,41 @@ def names(spark: Any, location: Location, name: str = "") -> list[str] | None:
     path = spark._jvm.org.apache.hadoop.fs.Path(f"{location.text}/{name}" if name else location.text)
     files = path.getFileSystem(spark._jsc.hadoopConfiguration())
     return [found.getPath().getName() for found in files.listStatus(path)] if files.exists(path) else []
+
+
+_STATUS = re.compile(r"path=(.*?); isDirectory=(true|false);.*?modification_time=(\d+)", re.DOTALL)
+
+
+def statuses(spark: Any, paths: list[str], *, pattern: bool = False) -> list[tuple[str, bool, int]]:
+    """List folders of another file system, in one call: a folder may hold many files.
+
+    Args:
+        spark: a classic session.
+        paths: the folders.
+        pattern: find instead what matches the one path that is given.
+
+    Returns:
+        Of each entry its path, whether it is a folder, and its time in milliseconds since 1970.
+
+    Raises:
+        OSError: they cannot be listed.
+    """
+    hadoop, gateway = spark._jvm.org.apache.hadoop.fs, spark.sparkContext._gateway
+    try:
+        made = [hadoop.Path(path) for path in paths]
+        system = made[0].getFileSystem(spark._jsc.hadoopConfiguration())
+        if pattern:
+            found = system.globStatus(made[0])
+        else:
+            given = gateway.new_array(hadoop.Path, len(made))
+            for at, path in enumerate(made):
+                given[at] = path
+            found = system.listStatus(given)
+        # Of what makes a text of an array, this takes one of any type.
+        text = spark._jvm.org.apache.commons.lang3.ArrayUtils.toString(found) if found else ""
+    except Py4JError as err:
+        raise OSError(f"{paths[0]}: {innermost_cause(err)}") from err
+    return [(each[1], each[2] == "true", int(each[3])) for each in _STATUS.finditer(text)]
 
 
 def content(spark: SparkSession, location: Location, name: str) -> str | None:

@@ -5,7 +5,6 @@ These two have a rename that is atomic; an object store has none.
 
 from __future__ import annotations
 
-import filecmp
 import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -96,12 +95,6 @@ class _Here:
         else:
             gone.unlink(missing_ok=True)
 
-    def keep_time(self, former: str, new: str) -> None:
-        """Give a file the time of a former one if both hold the same."""
-        before, now = self._path / former, self._path / new
-        if before.exists() and filecmp.cmp(before, now, shallow=False):
-            shutil.copystat(before, now)
-
 
 class _There:
     """A folder on another file system, with the methods of one on this machine."""
@@ -180,15 +173,6 @@ class _There:
     def remove(self, name: str) -> None:
         with self._in_one_line():
             self._files.delete(self._path(name), True)
-
-    def keep_time(self, former: str, new: str) -> None:
-        before, now = self._path(former), self._path(new)
-        with self._in_one_line():
-            if not self._files.exists(before):
-                return
-            sums = [self._files.getFileChecksum(path) for path in (before, now)]
-            if sums[0] is not None and sums[0].equals(sums[1]):
-                self._files.setTimes(now, self._files.getFileStatus(before).getModificationTime(), -1)
 
 
 Folder = _Here | _There

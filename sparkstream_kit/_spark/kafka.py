@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 
-from sparkstream_kit._spark.plan import analyzed_plan, sources_in
 from sparkstream_kit._spark.session import is_connect
 from sparkstream_kit.errors import InvalidInputError, innermost_cause, unknown_host
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
 _LIMIT = 10_000  # milliseconds that the brokers have for an answer; Kafka's own clients wait for a minute
 _TIMEOUT = "default.api.timeout.ms"
@@ -52,24 +51,6 @@ def refuse_shown(caller: str, options: Mapping[str, object]) -> None:
 def can_ask(spark: SparkSession) -> bool:
     """Say whether `client` can be used in a session."""
     return not is_connect(spark)
-
-
-def reads_kafka(frame: DataFrame) -> bool:
-    """Say whether a query reads from Kafka."""
-    return "KafkaSourceProvider" in analyzed_plan(frame)
-
-
-def reads(frame: DataFrame) -> dict[int, dict[str, str]]:
-    """Return the options of each Kafka source of a query, by the source's number in a checkpoint.
-
-    Their names are in lower case, as Spark makes no difference. Where Kafka cannot be asked (`can_ask`),
-    there are none.
-    """
-    if not can_ask(frame.sparkSession) or not reads_kafka(frame):
-        return {}
-    query: Any = frame
-    sources = enumerate(sources_in(query._jdf.queryExecution().analyzed()))
-    return {number: options for number, (name, options) in sources if name == "kafka" and options}
 
 
 class Client:

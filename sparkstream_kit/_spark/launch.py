@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyspark
 from py4j.protocol import Py4JError
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkException, PySparkRuntimeError
@@ -47,6 +48,9 @@ LAUNCH_KEYS = (
 _LOOPBACK = "127.0.0.1"
 _FILES = 512  # Spark's JVM opens some 350 before its first query
 _HELD = 30.0  # seconds; who waits longer, for a download of spark.jars.packages, wants to see why
+# What PySpark's Python worker for `transformWithState` prints at a query's start, each before an empty line.
+_WORKER = b"Streaming TransformWithStateInPandas Python worker"
+_WORKER_SAYS = (_WORKER, b"Starting " + _WORKER)
 _JAVA = "install one (Debian: apt-get install openjdk-17-jre-headless) or set JAVA_HOME"
 
 
@@ -62,8 +66,8 @@ def starting(wanted: Mapping[str, str], *, quiet: bool) -> Iterator[None]:
         quiet: give it the kit's log settings where the master is local.
 
     Raises:
-        InvalidInputError: Java is missing or too old, this machine gives it too little, or Spark cannot read
-            a setting.
+        InvalidInputError: Java is missing or too old, its Spark is of another version than PySpark, this
+            machine gives it too little, or Spark cannot read a setting.
         KitError: it did not start for another reason.
     """
     if sys.stderr and sys.stderr.isatty():
@@ -72,6 +76,7 @@ def starting(wanted: Mapping[str, str], *, quiet: bool) -> Iterator[None]:
     if not jvm_runs():
         words = _launch(wanted, quiet=quiet)
     SparkContext._ensure_initialized()
+    _refuse_other_version()
     try:
         yield
     except (Py4JError, PySparkException) as err:
@@ -86,6 +91,19 @@ def starting(wanted: Mapping[str, str], *, quiet: bool) -> Iterator[None]:
     finally:
         if words is not None:
             words.pass_on()
+
+
+def _refuse_other_version() -> None:
+    """Refuse a JVM of another feature version than PySpark's: it fails later, in Java's words."""
+    jvm: Any = SparkContext._jvm
+    java, python = str(jvm.org.apache.spark.package.SPARK_VERSION()), pyspark.__version__
+    if re.findall(r"\d+", java)[:2] != re.findall(r"\d+", python)[:2]:
+        home = os.environ.get("SPARK_HOME")
+        unset = f"unset SPARK_HOME ({home}), or " if home else ""
+        raise InvalidInputError(
+            f"Spark's Java machine is of Spark {java}, and PySpark is {python}; {unset}run: "
+            f"pip install pyspark=={java}"
+        )
 
 
 @contextmanager
@@ -196,6 +214,7 @@ class _Words:
     def __init__(self) -> None:
         self._pipe, self.end = os.pipe()
         self._said = b""  # while the JVM starts
+        self._rest, self._after_worker = b"", False  # of a line; whether a worker's line came last
         self._starts, self._passes = True, False
         self._until = time.monotonic() + _HELD
         self._lock = threading.Lock()
@@ -243,16 +262,32 @@ class _Words:
                 if self._starts:
                     self._said += data
                 if self._passes:
-                    _to_standard_error(data)
+                    _to_standard_error(self._without_worker(data))
                 elif data and time.monotonic() > self._until:
                     self._pass_on()
+
+    def _without_worker(self, data: bytes) -> bytes:
+        """Return what is to be shown of what has come; the begin of a line that may be left out waits."""
+        lines = (self._rest + data).splitlines(keepends=True)
+        self._rest = b""
+        last = lines[-1] if lines and data and not lines[-1].endswith(b"\n") else b""
+        if last and any(last.startswith(each) or each.startswith(last) for each in _WORKER_SAYS):
+            self._rest = lines.pop()
+        shown = []
+        for line in lines:
+            of_worker = line.startswith(_WORKER_SAYS)
+            if not of_worker and not (self._after_worker and line == b"\n"):
+                shown.append(line)
+            self._after_worker = of_worker
+        return b"".join(shown)
 
     def _pass_on(self) -> None:
         self._passes = True
         # Java's own, of options that Spark gives it.
         noise = (b"WARNING: Using incubator modules: ", b"WARNING: package sun.security.action not in ")
         said = self._said.splitlines(keepends=True)
-        _to_standard_error(b"".join(line for line in said if not line.startswith(noise)))
+        shown = b"".join(line for line in said if not line.startswith(noise))
+        _to_standard_error(self._without_worker(shown))
 
 
 def _to_standard_error(data: bytes) -> None:

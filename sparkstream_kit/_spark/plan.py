@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import DataType, StructType
 
+from sparkstream_kit import _files
 from sparkstream_kit._spark.session import is_connect
 from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.errors import KitError, said_by_spark
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from pyspark.errors import AnalysisException
 
@@ -30,6 +34,10 @@ _FIXES = {
     "after an aggregation in mode='complete', or leave out orderBy",
     r"Limits are not supported": "cannot limit the rows; give mode='append', or leave out limit",
 }
+
+# Spark's defaults and the profiles cut long plans.
+_WHOLE = {"spark.sql.debug.maxToStringFields": "100000", "spark.sql.maxPlanStringLength": "2147483632"}
+_OF_FILES = ("csv", "json", "orc", "parquet", "text", "binaryFile", "xml", "avro")
 
 # To ask for a plan takes some milliseconds, on Spark Connect some tens; a DataFrame's never changes.
 _texts: WeakKeyDictionary[DataFrame, str] = WeakKeyDictionary()
@@ -90,49 +98,197 @@ def refused(error: AnalysisException, mode: str) -> str:
     return said_by_spark(error)
 
 
-def inputs(frame: DataFrame) -> list[str]:
-    """Say what a query reads: folders, topics, a server; each once, and nothing that may be a password."""
+@dataclass(frozen=True)
+class Input:
+    """A source of a query, which may stand in it several times, as in a union with itself.
+
+    Attributes:
+        kind: "files", or Spark's name for it, such as "kafka" or "socket".
+        path: the folder of files, or a pattern; None for any other source.
+        options: of a source that is none of files, with names in lower case. On Spark Connect secrets are
+            not among them.
+        number: which of the query's sources it is.
+        name: the name that the user has given it (`readStream.name()`), or None.
+        places: where it stands in the query: each place has a line in the plans of a checkpoint.
+    """
+
+    kind: str
+    path: str | None
+    options: Mapping[str, str]
+    number: int
+    name: str | None
+    places: tuple[int, ...]
+
+    def __str__(self) -> str:
+        if self.path is not None:
+            return f"files of {self.path}"
+        options = self.options
+        if self.kind == "kafka":
+            topics = options.get("subscribe") or options.get("subscribepattern") or options.get("assign")
+            return f"topic {topics} of Kafka at {options.get('kafka.bootstrap.servers')}"
+        return (
+            f"{self.kind} {options['host']}:{options['port']}"
+            if {"host", "port"} <= {*options}
+            else self.kind
+        )
+
+    @property
+    def log(self) -> str:
+        """The name of its log in a checkpoint."""
+        return self.name or str(self.number)
+
+    @property
+    def lines(self) -> list[str]:
+        """The names that its lines may have in a checkpoint's plans; their format decides which it is."""
+        return [*filter(None, [self.name]), *map(str, self.places)]
+
+
+def inputs_of(frame: DataFrame) -> list[Input]:
+    """Return what a query reads, in the order in which Spark numbers it."""
+    given: Any = frame
+    if not is_connect(frame.sparkSession):
+        return inputs_in(given._jdf.queryExecution().analyzed())
+    text = analyzed_plan(frame)
+    # Of a source alone Spark prints less than of one below another step.
+    return inputs_in_text(text if "\n" in text else analyzed_plan(frame.select("*")))
+
+
+def inputs_in(analyzed: Any) -> list[Input]:
+    """Return what a query reads, from its plan in the JVM."""
+    return _numbered(_leaves(analyzed))
+
+
+def inputs_in_text(text: str) -> list[Input]:
+    """Return what a query reads, from the text of its plan, which is all that Spark Connect has."""
+    return _numbered(_leaves_in_text(text))
+
+
+def _numbered(leaves: Iterable[tuple[Any, str, dict[str, str], str | None]]) -> list[Input]:
+    """Return the sources of leaves: each leaf with Spark's words for it, its options and its name."""
+    known: list[Any] = []
+    found: list[Input] = []
+    for place, (leaf, text, options, name) in enumerate(leaves):
+        if leaf in known:  # `==` asks Spark
+            number = known.index(leaf)
+            found[number] = replace(found[number], places=(*found[number].places, place))
+            continue
+        files = re.fullmatch(r"FileSource\[(.*)\]", text, re.DOTALL)
+        given = {key.lower(): value for key, value in options.items()}
+        kind, path = ("files", _files.folder_of(files[1])) if files else (text, None)
+        found.append(Input(kind, path, given, len(known), name, (place,)))
+        known.append(leaf)
+    return found
+
+
+def _leaves(analyzed: Any) -> Iterator[tuple[Any, str, dict[str, str], str | None]]:
+    leaves = analyzed.collectLeaves()
+    for leaf in filter(lambda leaf: leaf.isStreaming(), map(leaves.apply, range(leaves.size()))):
+        of_files = leaf.getClass().getSimpleName() == "StreamingRelation"
+        options = {} if of_files else dict(leaf.extraOptions().asCaseSensitiveMap())
+        yield leaf, leaf.sourceName(), options, _name_in(leaf.simpleString(1))
+
+
+@dataclass(frozen=True)
+class FileRead:
+    """How a query reads a folder of files.
+
+    Attributes:
+        kind: their format, such as `csv`.
+        schema: all columns, also those that the query does not use.
+        path: the folder, or a pattern.
+        options: of the format, and which files are read.
+        malformed: the column for lines that cannot be read; None if the schema has no such column.
+    """
+
+    kind: str
+    schema: StructType
+    path: str
+    options: dict[str, str]
+    malformed: str | None
+
+
+# Options of a file source that the reader of a batch does not have, and the path.
+_OF_STREAMS = {
+    *("path", "cleansource", "discardcachedinputratio", "filenameonly", "latestfirst", "maxbytespertrigger"),
+    *("maxcachedfiles", "maxfileage", "maxfilespertrigger", "sourcearchivedir"),
+}
+
+
+def file_reads(frame: DataFrame) -> list[FileRead | None]:
+    """Return how each source of a query reads files, by its number in a checkpoint; None if it does not."""
+    return [None if each is None else _file_read(*each) for each in _file_sources(frame)]
+
+
+def _file_sources(frame: DataFrame) -> list[tuple[str, str, list[str], dict[str, str]] | None]:
+    """Return the format, schema, paths and options of each source that reads files; None for another one."""
     found: Any = frame
     if is_connect(frame.sparkSession):
-        sources = _sources_in_text(analyzed_plan(frame))
-    else:
-        sources = sources_in(found._jdf.queryExecution().analyzed())
-    return list(dict.fromkeys(_said(name, options) for name, options in sources))
+        reads = _reads(found._plan.to_proto(found.sparkSession.client))
+        once = {read.SerializeToString(): read for read in reads}.values()
+        asked = [(read.format, read.schema, [*read.paths], dict(read.options)) for read in once]
+        return [each if each[0] in _OF_FILES else None for each in asked]
+    as_python = found.sparkSession._jvm.scala.jdk.javaapi.CollectionConverters.asJava
+    made: list[tuple[str, str, list[str], dict[str, str]] | None] = []
+    known: list[Any] = []
+    for leaf, *_ in _leaves(found._jdf.queryExecution().analyzed()):
+        if leaf in known:  # `==` asks Spark
+            continue
+        known.append(leaf)
+        if leaf.getClass().getSimpleName() != "StreamingRelation":
+            made.append(None)
+            continue
+        source = leaf.dataSource()
+        schema = source.userSpecifiedSchema()
+        text = schema.get().json() if schema.isDefined() else ""
+        made.append((source.className(), text, [], dict(as_python(source.options()))))
+    return made
 
 
-def sources_in(analyzed: Any) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield the name of each source in a plan of the JVM's, by its number in a checkpoint.
-
-    With it come its options, by their names in lower case; none of a source of files.
-    """
-    leaves = analyzed.collectLeaves()
-    found: list[Any] = []
-    for leaf in map(leaves.apply, range(leaves.size())):
-        # A source that two branches share stands in the plan twice, and is one; `==` asks Spark.
-        if leaf.isStreaming() and leaf not in found:
-            found.append(leaf)
-            of_files = leaf.getClass().getSimpleName() == "StreamingRelation"
-            given = {} if of_files else dict(leaf.extraOptions().asCaseSensitiveMap())
-            yield leaf.sourceName(), {key.lower(): value for key, value in given.items()}
+def _file_read(kind: str, schema: str, paths: list[str], given: dict[str, str]) -> FileRead | None:
+    lowered = {name.lower(): value for name, value in given.items()}
+    [path] = paths or [lowered.get("path", "")]
+    if not schema or not path:
+        return None
+    read = StructType.fromJson(json.loads(schema)) if schema.startswith("{") else DataType.fromDDL(schema)
+    if not isinstance(read, StructType):
+        return None
+    options = {name: value for name, value in given.items() if name.lower() not in _OF_STREAMS}
+    malformed = lowered.get("columnnameofcorruptrecord", "_corrupt_record")
+    return FileRead(kind.lower(), read, path, options, malformed if malformed in read.names else None)
 
 
-def _sources_in_text(plan: str) -> Iterator[tuple[str, dict[str, str]]]:
+def _reads(message: Any) -> Iterator[Any]:
+    """Yield the sources of streams in a plan of Spark Connect's."""
+    if message.DESCRIPTOR.name == "Read":
+        if message.is_streaming and message.HasField("data_source"):
+            yield message.data_source
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None and not field.message_type.GetOptions().map_entry:
+            for each in [value] if hasattr(value, "DESCRIPTOR") else value:
+                yield from _reads(each)
+
+
+def file_options(frame: DataFrame) -> list[dict[str, str]]:
+    """Return the options of each source of files that a query reads, in the order of Spark's progress."""
+    return [options for _, _, _, options in filter(None, _file_sources(frame))]
+
+
+def _leaves_in_text(plan: str) -> Iterator[tuple[Any, str, dict[str, str], str | None]]:
     """Yield the same of a plan as Spark Connect prints it."""
     for line in plan.split("\n"):
-        if found := re.search(r"(FileSource\[.*?\])(?:, \[|$)", line):
-            yield found[1], {}
-        elif found := re.search(r"StreamingRelationV2 [^,]*, ([^,]*), [^,]*, \[(.*?)\], \[", line):
+        leaf = line.lstrip(" :+-~")
+        if found := re.search(r"(FileSource\[.*?\])(?:, \[|$)", leaf):
+            yield leaf, found[1], {}, _name_in(leaf)
+        elif found := re.search(r"StreamingRelationV2 [^,]*, ([^,]*), [^,]*, \[(.*?)\], \[", leaf):
             pairs = (pair.partition("=") for pair in found[2].split(", "))
-            yield found[1], {key.lower(): value for key, _, value in pairs}
+            yield leaf, found[1], {key: value for key, _, value in pairs}, _name_in(leaf)
 
 
-def _said(name: str, options: dict[str, str]) -> str:
-    if found := re.fullmatch(r"FileSource\[(.*)\]", name, re.DOTALL):
-        return f"files of {found[1]}"
-    if name == "kafka":
-        topics = options.get("subscribe") or options.get("subscribepattern") or options.get("assign")
-        return f"topic {topics} of Kafka at {options.get('kafka.bootstrap.servers')}"
-    return f"{name} {options['host']}:{options['port']}" if {"host", "port"} <= {*options} else name
+def _name_in(leaf: str) -> str | None:
+    """Return the name that the user has given to a source, as Spark 4.2 and later print it."""
+    found = re.search(r', name="(\w+)"$', leaf)
+    return found[1] if found else None
 
 
 def analyzed_plan(frame: DataFrame) -> str:
@@ -146,20 +302,37 @@ def _ask_for_plan(frame: DataFrame) -> str:
     # The public `explain("extended")` says the same, but on classic it plans the whole query first, which
     # takes a new JVM half a second, and it prints.
     plan: Any = frame
-    # Spark prints the first 25 columns, if the session that is active in this thread does not say otherwise.
-    all_columns = {"spark.sql.debug.maxToStringFields": "100000"}
+    if not is_connect(frame.sparkSession):
+        with _all_columns(frame):
+            return str(plan._jdf.queryExecution().analyzed().toString()).rstrip("\n")
+    return plans(frame)[0]
+
+
+@contextmanager
+def _all_columns(frame: DataFrame) -> Iterator[None]:
+    """Have Spark print more than the first 25 columns of a plan, whichever session is active here."""
     with ExitStack() as stack:
         for spark in {frame.sparkSession, SparkSession.getActiveSession() or frame.sparkSession}:
-            stack.enter_context(in_force(spark, all_columns))
-        if not is_connect(frame.sparkSession):
-            return str(plan._jdf.queryExecution().analyzed().toString()).rstrip("\n")
-        explained = plan._explain_string(extended=True)
-    analyzed = explained.partition("\n== Analyzed Logical Plan ==\n")[2]
+            stack.enter_context(in_force(spark, _WHOLE))
+        yield
+
+
+def plans(frame: DataFrame) -> tuple[str, str]:
+    """Return Spark's analyzed and its optimized plan of a query, as texts."""
+    plan: Any = frame
+    with _all_columns(frame):
+        if is_connect(frame.sparkSession):
+            explained = plan._explain_string(extended=True)
+        else:
+            explain = plan.sparkSession._jvm.PythonSQLUtils.explainString
+            explained = explain(plan._jdf.queryExecution(), "extended")
+    rest = explained.partition("\n== Analyzed Logical Plan ==\n")[2].partition("\n== Physical Plan ==\n")[0]
+    analyzed, _, optimized = rest.partition("\n== Optimized Logical Plan ==\n")
     # Its first line is the schema.
-    lines = analyzed.partition("\n== Optimized Logical Plan ==\n")[0].strip("\n").split("\n")[1:]
+    lines = analyzed.strip("\n").split("\n")[1:]
     if not lines:
         raise KitError(
             f"Spark {frame.sparkSession.version} explains a plan in a form that the kit does not know, and "
             "its checkpoint cannot be guarded; start without the kit: sink(frame.writeStream).start()"
         )
-    return "\n".join(lines)
+    return "\n".join(lines), optimized.strip("\n")

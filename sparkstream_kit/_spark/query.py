@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import threading
 import time
 import weakref
@@ -24,7 +25,7 @@ from pyspark.sql.streaming.query import StreamingQueryManager
 from sparkstream_kit._spark import printing, sockets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from pyspark.sql import DataFrame
     from pyspark.sql.streaming.listener import (
@@ -147,6 +148,7 @@ class Started:
         interval: seconds from one batch to the next that its trigger asks for, if it does.
         targets: what its sink writes to, such as "view totals", as in `Sink.writes_to`.
         endless: whether it ends only if somebody stops it.
+        ends: whether its trigger ends it, as `availableNow` does.
     """
 
     frame: DataFrame | None = None
@@ -157,12 +159,14 @@ class Started:
     interval: float | None = None
     targets: tuple[str, ...] = ()
     endless: bool = False
+    ends: bool = False
 
 
 _WAIT_AGAIN = 1.0  # seconds after a wait that has failed
 _listening = threading.Lock()  # one thread at a time changes who listens
 _TABLES = ("memory", "view")  # of `sinks.memory` and `sinks.latest`
 _BEHIND = "avgOffsetsBehindLatest"  # what Spark's Kafka source reports
+_FILES = ("filesWaiting", "filesRead")  # what the kit adds for a source of files, of which Spark says nothing
 _started: dict[str, Started] = {}  # by run, until `forget`, or until nobody has the query any more
 _running: dict[str, StreamingQuery] = {}  # by run; whoever asks Spark for its queries may ask of these
 
@@ -293,6 +297,29 @@ def records_behind(source: SourceProgress) -> int | None:
         return None
     ends = ast.literal_eval(source.endOffset)  # before Spark 4.2 a text of Python's, and not of JSON
     return round(float(source.metrics[_BEHIND]) * sum(map(len, ends.values())))
+
+
+def with_files(
+    progress: StreamingQueryProgress, counted: Mapping[int, tuple[int, int]]
+) -> StreamingQueryProgress:
+    """Return a progress with how many files wait and how many were read, by the number of the source."""
+    told = json.loads(progress.json)
+    for at, numbers in counted.items():
+        source = told["sources"][at]
+        source["metrics"] = (source.get("metrics") or {}) | dict(zip(_FILES, map(str, numbers), strict=True))
+    return StreamingQueryProgress.fromJson(told)
+
+
+def files(source: SourceProgress) -> tuple[int, int] | None:
+    """Return how many files of a source wait, and how many were read; None where that was not counted."""
+    metrics = source.metrics or {}
+    return None if _FILES[0] not in metrics else (int(metrics[_FILES[0]]), int(metrics[_FILES[1]]))
+
+
+def read_until(source: SourceProgress) -> int:
+    """Return the last entry of its log that a source of files has read; -1 before the first."""
+    found = re.search(r"logOffset\D*(\d+)", source.endOffset or "")
+    return int(found[1]) if found else -1
 
 
 def seconds_behind(source: SourceProgress) -> float | None:

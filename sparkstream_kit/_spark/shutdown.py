@@ -8,6 +8,7 @@ only: on Connect the server is not ours to hold.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import sys
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 
     from sparkstream_kit._waiting import Inbox
 
+SIGNALLED = "a signal to the JVM"  # what a run was ended by, in the words of its summary
+BY_ITSELF = "the end of the JVM by itself"  # as where it has no memory left
+ENDED = (
+    "Spark's JVM ended before it was asked to, as it does without memory (spark-submit --driver-memory 4g)"
+)
 _SIGNALLED = 128  # exit codes from here on are those of signals, which the JVM gives by itself
 _DYING = 1.0  # seconds that a JVM which no longer answers may take to end
 _PRIORITY = 1000  # Hadoop runs hooks from the highest priority to the lowest; Spark's own are at 30 to 90
@@ -91,7 +97,15 @@ class _Hook:
 
     def _ask_to_end(self) -> None:
         self.called = True
-        self._inbox.post("stop", "a signal to the JVM")
+        self._inbox.post("stop", SIGNALLED if self._is_signalled() else BY_ITSELF)
+
+    def _is_signalled(self) -> bool:
+        """Say whether a signal ends the JVM, and not Spark: the thread that took it waits for the hooks."""
+        try:
+            threads = str(self._jvm.java.lang.Thread.getAllStackTraces().keySet().toString())
+        except Exception:  # noqa: BLE001 - of py4j or of Java, which has no memory for the answer
+            return False
+        return re.search(r"\bSIG[A-Z0-9]+ handler\b", threads) is not None
 
     def release(self, exit_code: int | None = None) -> None:
         """Let the JVM go."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark import SparkContext
 
-from sparkstream_kit._spark.plan import sources_in
+from sparkstream_kit._spark.plan import inputs_in
 from sparkstream_kit._spark.session import is_connect
 from sparkstream_kit.errors import nobody_listens, unknown_host
 from sparkstream_kit.profiles import is_local
@@ -22,8 +22,12 @@ def addresses(query: StreamingQuery, progress: StreamingQueryProgress | None = N
     """Return host and port of each socket that a query reads; on Connect, by a progress of it."""
     if not hasattr(query, "_jsq"):
         return _said(" ".join(source.description for source in progress.sources) if progress else "")
-    sources = sources_in(query._jsq.streamingQuery().analyzedPlan())
-    return [(options["host"], int(options["port"])) for name, options in sources if name == "socket"]
+    read = [
+        each.options
+        for each in inputs_in(query._jsq.streamingQuery().analyzedPlan())
+        if each.kind == "socket"
+    ]
+    return [(options["host"], int(options["port"])) for options in read]
 
 
 def _said(text: str) -> list[tuple[str, int]]:

@@ -40,6 +40,42 @@ def logs(spark: SparkSession, checkpoint: Location) -> Iterator[Path]:
 
 
 @contextmanager
+def batch(spark: SparkSession, checkpoint: Location, number: int) -> Iterator[Path]:
+    """Give a folder with what the logs of a checkpoint say of one batch: its own folder, or a small copy.
+
+    The files are read one by one, without a job of Spark's: it is done in each batch of a sink with a ledger.
+    """
+    from sparkstream_kit._spark.folders import folder
+    from sparkstream_kit.checkpoints.inputs import file_logs
+
+    if checkpoint.folder is not None:
+        yield checkpoint.folder
+        return
+    there = folder(spark, checkpoint)
+
+    def bring(name: str) -> None:
+        if (text := there.read(name)) is not None:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text, "utf-8")
+
+    with tempfile.TemporaryDirectory(prefix="sparkstream-checkpoint-") as made:
+        root = Path(made)
+        plans = [root / "offsets" / str(each) for each in (number - 1, number) if each >= 0]
+        for name in (*(f"offsets/{plan.name}" for plan in plans), f"{layout.KIT}/query.json/part-kit"):
+            bring(name)  # the last one knows the names of the sources
+        for source in there.names("sources"):
+            (root / "sources" / source).mkdir(parents=True)
+            for name in there.names(f"sources/{source}"):
+                (root / "sources" / source / name).touch()
+        ends = [file_logs(root, layout.plan(plan)) for plan in plans]
+        for log, last in ends[-1].items():
+            for entry, file in layout.numbered(log).items():
+                if (ends[0].get(log, -1) if number else -1) < entry <= last:
+                    bring(f"sources/{log.name}/{file.name}")
+        yield root
+
+
+@contextmanager
 def whole(path: str | Path) -> Iterator[Path]:
     """Give a folder with all of a checkpoint, for a look into it.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import compress
 from typing import TYPE_CHECKING
 
-from sparkstream_kit._spark.plan import analyzed_plan
+from sparkstream_kit._spark.plan import analyzed_plan, plans
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -24,6 +24,10 @@ _STATEFUL = re.compile(
 )
 # These operators depend on all columns below them, by position: prune nothing.
 _WHOLE_ROWS = re.compile(r"(Union|Intersect|Except|Distinct|WithCTE|TransformWithState\w*)\b")
+
+# By it a source that lists files by their names leaves those of subfolders out.
+_NO_SUBFOLDERS = re.compile(r"Filter RLIKE\(_metadata#\d+\.file_path, \^file:/\+\(\[\^/\]")
+_COLUMNS = re.compile(r"\[([^\[\]]*#\d[^\[\]]*)\]")
 
 # Functions that show Spark's ANSI setting as a last argument; an argument holds brackets to the third level.
 _ANSI = (
@@ -126,13 +130,27 @@ def _end_of_parse(nodes: list[_Node], at: int) -> int:
     return next((other for other in below if nodes[other].text.startswith(_LINES)), at)
 
 
-def file_paths(frame: DataFrame) -> list[str | None]:
-    """Return the path of each source, in the order in which a checkpoint numbers them; None for no files."""
-    nodes = _parse(analyzed_plan(frame))
-    # A source that two branches share stands in the plan twice, and is one.
-    texts = dict.fromkeys(node.text for node in nodes if node.text.startswith(("Streaming", "FileSource[")))
-    found = [re.search(r"\bFileSource\[(.*?)\](?:, \[|$)", text) for text in texts]
-    return [each[1] if each else None for each in found]
+def columns_read(frame: DataFrame) -> list[set[str]]:
+    """Return the columns that a query reads of each source, by its number in a checkpoint."""
+    analyzed, optimized = map(_nodes, plans(frame))
+    leaves = dict.fromkeys(node.text for node in analyzed if node.text.startswith("StreamingRelation"))
+    return [_used(optimized, leaf) for leaf in leaves]
+
+
+def _used(nodes: list[_Node], leaf: str) -> set[str]:
+    """Return the columns of a leaf that the steps above it use."""
+    lists = re.findall(r"\[([^\[\]]*)\]", leaf)
+    pairs = (column.rpartition("#") for column in re.split(r", ?", lists[-1] if lists else ""))
+    numbers = {number.removesuffix("L"): name for name, _, number in pairs}
+    used: set[str] = set()
+    for at, node in enumerate(nodes):
+        if node.text != leaf:
+            continue
+        above = [other.text for place, other in enumerate(nodes[:at]) if _end(nodes, place) > at]
+        if not any(text.startswith(("Aggregate", "Project")) for text in above):
+            return set(numbers.values())  # nothing leaves a column out
+        used |= {numbers[number] for number in re.findall(r"#(\d+)", " ".join(above)) if number in numbers}
+    return used
 
 
 def top_level(text: str) -> list[str]:
@@ -176,7 +194,7 @@ class _Pruning:
 
     def of_leaf(self, node: _Node) -> str:
         """Return a source's columns; its kind, path and options are no part of the state."""
-        lists = re.findall(r"\[([^\[\]]*#\d[^\[\]]*)\]", node.text)
+        lists = _COLUMNS.findall(node.text)
         columns = re.split(r", ?", lists[-1]) if lists else []
         if not self._whole:
             columns = sorted(column for column in columns if self._needs(column))
@@ -199,6 +217,11 @@ class _Pruning:
 
 
 def _parse(plan: str) -> list[_Node]:
+    """Read the tree from its lines, in which each source of files reads a folder."""
+    return _of_folders(_nodes(plan))
+
+
+def _nodes(plan: str) -> list[_Node]:
     """Read the tree from its lines; one without a branch goes on with the text above it."""
     nodes: list[_Node] = []
     for line in plan.split("\n"):
@@ -210,6 +233,18 @@ def _parse(plan: str) -> list[_Node]:
         streams = text.startswith(("~", "StreamingRelation"))
         nodes.append(_Node(branch.end() // 3 if branch else 0, streams, text.removeprefix("~")))
     return nodes
+
+
+def _of_folders(nodes: list[_Node]) -> list[_Node]:
+    """Return the nodes with each source that lists files by their names as Spark shows one of a folder."""
+    ours = {at for at, node in enumerate(nodes) if _NO_SUBFOLDERS.match(node.text)}
+    for at in ours:
+        above, source = nodes[at - 1], nodes[at + 1]
+        text = source.text
+        *_, columns = _COLUMNS.finditer(text)
+        text = text[: columns.start()] + above.text.removeprefix("Project ") + text[columns.end() :]
+        nodes[at + 1] = _Node(above.depth, source.streams, text)
+    return [node for at, node in enumerate(nodes) if not {at, at + 1} & ours]
 
 
 def _end(nodes: list[_Node], at: int) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit.checkpoints import _at_hand, _records, layout
-from sparkstream_kit.checkpoints.inputs import Input, inputs, log_numbers
+from sparkstream_kit.checkpoints.inputs import Input, inputs, log_names
 from sparkstream_kit.checkpoints.layout import DamagedError, Plan, numbered
 from sparkstream_kit.checkpoints.problems import damage
 from sparkstream_kit.checkpoints.state import State, states
@@ -35,12 +35,14 @@ class Source:
         committed: its offset at the end of the last committed batch, in Spark's words; None before one.
         planned: its offset at the end of the last planned batch.
         replayed: the files that a planned batch which is not committed reads.
+        name: the source's name, or its place in the query.
     """
 
     folder: str | None
     committed: str | None
     planned: str | None
     replayed: tuple[Input, ...]
+    name: str = ""
 
     def __str__(self) -> str:
         what = f"files of {self.folder}, " if self.folder else ""
@@ -94,11 +96,12 @@ class Checkpoint:
             ("planned", open_plan and f"batch {self.planned}, not committed"),
             ("kept", self.oldest is not None and f"batches {self.oldest} to {self.planned}"),
             ("watermark", self.watermark and _time(self.watermark)),
-            *((f"source {number}", source) for number, source in enumerate(self.sources)),
+            *((f"source {source.name}", source) for source in self.sources),
             *((f"state {number}", state) for number, state in enumerate(self.states)),
             ("size", f"{_size(sum(self.sizes.values()))}, of it {', '.join(biggest)}"),
         ]
-        shown = [f"{name:<12}{value}" for name, value in facts if value]
+        wide = max(12, *(len(name) + 2 for name, _ in facts))
+        shown = [f"{name:<{wide}}{value}" for name, value in facts if value]
         return "\n".join([*shown, "", *self._restart(open_plan=open_plan)])
 
     def _restart(self, *, open_plan: bool) -> list[str]:
@@ -173,15 +176,18 @@ def _tried(read: Callable[[Path], Any], file: Path) -> Any:
 
 def _sources(root: Path, ended: Plan | None, last: Plan) -> Iterator[Source]:
     """Yield the sources, in the order of the plan."""
-    nothing = (None,) * len(last.offsets)
-    before = ended or Plan({}, nothing, nothing, 0)
-    offsets = zip(before.offsets, last.offsets, strict=False)
-    files = zip(log_numbers(root, last), before.files, last.files, strict=False)
-    for (committed, planned), (log, read, until) in zip(offsets, files, strict=False):
+    nothing = (None, None)
+    before = (
+        dict(zip(ended.names, zip(ended.offsets, ended.files, strict=True), strict=True)) if ended else {}
+    )
+    logs = log_names(root, last)
+    for name, log, planned, until in zip(last.names, logs, last.offsets, last.files, strict=True):
+        committed, read = before.get(name, nothing)
         found = None
         if until is not None:
-            found = _file_source(root / "sources" / str(log), -1 if read is None else read, until)
-        yield found or Source(None if until is None else "?", committed, planned, ())
+            found = _file_source(root / "sources" / log, -1 if read is None else read, until)
+        source = found or Source(None if until is None else "?", committed, planned, ())
+        yield replace(source, name=log if last.has_named_sources else name)
 
 
 def _file_source(log: Path, read: int, until: int) -> Source | None:
@@ -196,10 +202,10 @@ def _file_source(log: Path, read: int, until: int) -> Source | None:
 
 def _in_use(root: Path) -> bool:
     try:
-        with layout.alone(root, change=False):
-            return False
+        layout.check_unused(root)
     except InvalidInputError:
         return True
+    return False
 
 
 def _sizes(root: Path) -> dict[str, int]:

@@ -58,7 +58,7 @@ def clone(source: str | Path, target: str | Path, *, new_id: bool = False) -> Pa
     temporary = copy.with_name(f".{copy.name}.{os.getpid()}.tmp")
     left_out = shutil.ignore_patterns("rewound-*", "lock")
     try:
-        with layout.alone(root, change=False):
+        with layout.alone(root):
             # Of a copy that was killed: in a container the next process may have the same number.
             shutil.rmtree(temporary, ignore_errors=True)
             shutil.copytree(

@@ -50,10 +50,10 @@ def plan_empty_batch(root: Path, watermark: int) -> int:
         raise InvalidInputError(
             f"the watermark is at {_time(before)} already, and cannot go back to {_time(watermark)}"
         )
-    query, *offsets = layout.lines(plan, "v1")
+    version, query, *offsets = layout.versioned(plan, "v1", "v2")
     now = int(time.time() * 1000)
     planned = json.dumps({**json.loads(query), "batchWatermarkMs": watermark, "batchTimestampMs": now})
-    _files.replace(plan.with_name(str(last + 1)), ["\n".join(["v1", planned, *offsets])])
+    _files.replace(plan.with_name(str(last + 1)), ["\n".join([version, planned, *offsets])])
     return last + 1
 
 

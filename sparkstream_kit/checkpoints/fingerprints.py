@@ -36,6 +36,10 @@ _WINDOW = re.compile(
     _TIME + r"?- (?P<start>\d+)\) % (?P<slide>\d+)\).*\+ (?P<length>\d+)\), LongType, TimestampType"
 )
 _SESSION = re.compile(_TIME + r"\+ cast\((?P<gap>.+?) as interval\)")
+# A variable of a Python lambda, and a field of a struct that has its name. PySpark counts these variables up:
+# the same query has other numbers when it is built again.
+_VARIABLE = re.compile(r"(?<=\blambda )([xyz])_\d+(?=#\d)")
+_FIELD = re.compile(r"\b([xyz]_\d+)(?=, lambda \1#)")
 _LONG = 160  # characters of one difference
 
 
@@ -65,7 +69,7 @@ def _canonical(text: str) -> str:
     """
     lines: list[str] = []
     above: list[tuple[int, bool]] = []  # the steps that a line is under: how deep, and whether it is shown
-    given = _PARSE.sub("Parse", text).split("\n")
+    given = _without_numbered_variables(_PARSE.sub("Parse", text)).split("\n")
     for at, line in enumerate(given):
         step = line.lstrip()
         depth = len(line) - len(step)
@@ -82,6 +86,14 @@ def _canonical(text: str) -> str:
         return name + numbers.setdefault((name[0], number), str(len(numbers)))
 
     return re.sub(r"(#|CTERelationDef |CTERelationRef )(\d+)", renumbered, "\n".join(lines))
+
+
+def _without_numbered_variables(text: str) -> str:
+    """Return a fingerprint in which the variables of Python's lambdas are x, y and z, without a number."""
+    read = set(re.findall(r"\b[xyz]_\d+(?=#)", "".join(re.findall(r"(?:Stream|Table) \[.*", text))))
+    for field in {*_FIELD.findall(text)} - read:  # the steps above may name it, too
+        text = re.sub(rf"\b{field}\b", field[0], text)
+    return _VARIABLE.sub(r"\1", _FIELD.sub(lambda field: field[0][0], text))
 
 
 def _caseless(text: str) -> str:
@@ -130,7 +142,8 @@ def differences(old: str, new: str, *, caseless: bool = True) -> list[str]:
     old, new = _canonical(old), _canonical(new)
     if re.search(r"^ *Parse$", old, re.MULTILINE):  # by which settings, it does not say
         new = re.sub(r"(?m)^( *Parse) \w+$", r"\1", new)
-    if old == new or (caseless and _caseless(old) == _caseless(new)):
+    one, other = (re.sub(r"(?<=\blambda )\w+(?=#\d)", "", text) for text in (old, new))  # names of variables
+    if one == other or (caseless and _caseless(one) == _caseless(other)):
         return []
     here, there = Counter(_phrases(new)), Counter(_phrases(old))
     here, there = here - there, there - here

@@ -11,12 +11,14 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
 from sparkstream_kit import _dry_run
+from sparkstream_kit._files import plain
 from sparkstream_kit._spark.files import are_elsewhere, locate
 from sparkstream_kit._spark.folders import folder, is_in_reach
+from sparkstream_kit._spark.plan import inputs_of
 from sparkstream_kit._spark.session import other_master
 from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.checkpoints import _at_hand, _records, endings, layout, losses, origins, topics
-from sparkstream_kit.checkpoints._plans import file_paths, time_zone
+from sparkstream_kit.checkpoints._plans import time_zone
 from sparkstream_kit.checkpoints.fingerprints import differences, fingerprint
 from sparkstream_kit.checkpoints.inputs import log_file
 from sparkstream_kit.checkpoints.locks import Lock, lock
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from sparkstream_kit._spark.files import Location
+    from sparkstream_kit._spark.plan import Input
 
 __all__ = ["Guarded", "guard"]
 
@@ -119,9 +122,13 @@ def guard(
             _clear(spark, checkpoint, logs)
             query: dict[str, Any] = {"name": name, "mode": mode, "fingerprint": fingerprint(frame, mode)}
             query |= time_zone(frame, mode)
+            inputs = inputs_of(frame)
+            if any(each.name for each in inputs):
+                query["sources"] = [each.log for each in inputs]
             kept = _records.read_query(logs)
             _check_query(spark, checkpoint, query, kept, logs, allow_changed_query=allow_changed_query)
-            _check_inputs(frame, checkpoint, logs, name, moved or {}, forget=allow_changed_query)
+            origins.check_order(logs, (kept or {}).get("sources"), query.get("sources"))
+            _check_inputs(spark, inputs, checkpoint, logs, name, moved or {}, forget=allow_changed_query)
             known = (kept or {}).get("topics", {})
             if ids := topics.check(frame, checkpoint, name, known, forget=allow_changed_query):
                 query["topics"] = ids
@@ -168,14 +175,15 @@ def _check_temporary(frame: DataFrame, name: str, mode: str) -> None:
 
 
 def _check_reach(spark: SparkSession, checkpoint: Location) -> None:
-    """Refuse a folder of this machine where the state is written by others."""
+    """Refuse a folder of this machine where others write the state; `file:///…` says that they share it."""
     master = other_master(spark)
     if master is None:
         return
-    if checkpoint.text.startswith("file:") or checkpoint.folder is not None:
+    if plain(checkpoint.text) == checkpoint.text and checkpoint.folder is not None:
         raise InvalidInputError(
-            f"checkpoint {checkpoint} is a folder of one machine, but the master is {master}, whose nodes "
-            "all write to it; give a path that they share, such as hdfs://namenode/checkpoints or s3a://bucket/ckpt"
+            f"checkpoint {checkpoint} is a local path, but the master is {master}, whose nodes all write to "
+            "it; give a path that they share, such as hdfs://namenode/checkpoints or s3a://bucket/ckpt, or, "
+            f"if they share this folder, file://{checkpoint.folder}"
         )
 
 
@@ -199,7 +207,7 @@ def _clear(spark: SparkSession, checkpoint: Location, logs: Path) -> None:
         for name in found.names(part):
             if name.startswith(".") and name.endswith((".tmp", ".tmp.crc")):
                 found.remove(f"{part}/{name}")
-    for log in layout.numbered(logs / "sources").values():
+    for log in layout.source_logs(logs).values():
         for file in layout.numbered(log).values():
             with suppress(InvalidInputError):  # what other sources keep there stays
                 log_file(file)
@@ -208,7 +216,8 @@ def _clear(spark: SparkSession, checkpoint: Location, logs: Path) -> None:
 
 
 def _check_inputs(
-    frame: DataFrame,
+    spark: SparkSession,
+    inputs: Sequence[Input],
     checkpoint: Location,
     logs: Path,
     name: str,
@@ -218,7 +227,7 @@ def _check_inputs(
 ) -> None:
     """Refuse other folders than those that were read, or forget these; say which files have gone."""
     try:
-        moves = origins.find_moves(frame.sparkSession, logs, file_paths(frame), moved, forget=forget)
+        moves = origins.find_moves(spark, logs, origins.bases(spark, inputs), moved, forget=forget)
     except InvalidInputError as err:
         raise InvalidInputError(damage(logs, whole=True) or str(err)) from err
     if moves and checkpoint.folder is None:

@@ -1,6 +1,6 @@
 """The log of a file source: which files it has found, and which of them a batch has read.
 
-sources/I/K            the files that entry K of source I added, a line of JSON each
+sources/I/K            the files that entry K of source I added, a line of JSON each; I is its number or name
 sources/I/K.compact    the same, and all that came before it, whose own files Spark removes when the batches
                        that need them are no longer kept
 """
@@ -13,11 +13,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
-from sparkstream_kit.checkpoints import layout
+from sparkstream_kit.checkpoints import _records, layout
 from sparkstream_kit.checkpoints.layout import DamagedError, Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 __all__ = [
@@ -28,10 +28,10 @@ __all__ = [
     "inputs",
     "log_file",
     "log_files",
-    "log_numbers",
+    "log_names",
+    "log_text",
     "pending",
     "planned",
-    "write_log_file",
 ]
 
 _END = 1 << 16  # bytes that are read of each end of a file
@@ -64,22 +64,45 @@ class Input(NamedTuple):
         return self.path is not None and not os.path.exists(self.path)  # noqa: PTH110 - of many files
 
 
-def log_numbers(root: Path, of: Plan) -> tuple[int, ...]:
-    """Return the number of each source's log, in the order of the plan.
+def log_names(root: Path, of: Plan) -> tuple[str, ...]:
+    """Return the name of each source's log, in the order of the plan: a number, or the source's name.
 
     A DataFrame that is read twice, as in a join with itself, stands twice in the plan and has one log.
     """
-    logs = layout.numbered(root / "sources")
-    each = tuple(range(len(of.files)))
-    if all(place in logs for place in each if of.files[place] is not None):
-        return each
-    ends = {number: layout.newest(log) for number, log in logs.items()}
+    logs = layout.source_logs(root)
+    if all(name in logs for name, last in zip(of.names, of.files, strict=True) if last is not None):
+        return of.names
+    if of.has_named_sources:
+        return _by_place(root, of, logs)
+    numbered = {int(name): log for name, log in logs.items() if name.isdecimal()}
+    ends = {number: layout.newest(log) for number, log in numbered.items()}
     furthest = max(last for last in of.files if last is not None)
-    for reached in (ends, dict.fromkeys(logs, furthest)):  # a log may have lost its end
+    for reached in (ends, dict.fromkeys(numbered, furthest)):  # a log may have lost its end
         for found in _shared(of, reached, ()):
-            if set(logs) <= set(found):
-                return found
-    return each
+            if set(numbered) <= set(found):
+                return tuple(map(str, found))
+    return of.names
+
+
+def _by_place(root: Path, of: Plan, logs: Mapping[str, Path]) -> tuple[str, ...]:
+    """Return the names of the sources of a plan that has only their places; `start` notes them.
+
+    Without a note the log that goes further is that of the source which has been read further.
+    """
+    noted = _records.noted(root).get("sources", ())
+    if len(noted) == len(of.names):
+        return tuple(noted)
+    last = layout.last_plan(root) or of
+    read = sorted((until, place) for place, until in enumerate(last.files) if until is not None)
+    found = dict(enumerate(of.names))
+    longest = sorted((layout.newest(log), name) for name, log in logs.items() if _is_of_files(log))
+    found |= {place: name for (_, place), (_, name) in zip(reversed(read), reversed(longest), strict=False)}
+    return tuple(found.values())
+
+
+def _is_of_files(log: Path) -> bool:
+    newest = next(reversed(layout.numbered(log).values()), None)
+    return newest is not None and newest.read_bytes().startswith(b'v1\n{"path":')
 
 
 def _shared(of: Plan, reached: dict[int, int], found: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
@@ -96,8 +119,8 @@ def _shared(of: Plan, reached: dict[int, int], found: tuple[int, ...]) -> Iterat
 
 def file_logs(root: Path, of: Plan) -> dict[Path, int]:
     """Return the log of each file source, with the last entry that a plan reads."""
-    found = zip(log_numbers(root, of), of.files, strict=True)
-    return {root / "sources" / str(log): last for log, last in found if last is not None}
+    found = zip(log_names(root, of), of.files, strict=True)
+    return {root / "sources" / log: last for log, last in found if last is not None}
 
 
 def planned(root: Path) -> dict[Path, int]:
@@ -156,10 +179,10 @@ def check_ends(file: Path) -> None:
         raise DamagedError(file)
 
 
-def write_log_file(file: Path, found: Iterable[Input]) -> None:
-    """Write a file of a file source's log anew."""
+def log_text(found: Iterable[Input]) -> str:
+    """Return the text of a file of a file source's log."""
     texts = [f'{{"path":"{each.uri}","timestamp":{each.time},"batchId":{each.entry}}}' for each in found]
-    layout.replace(file, "\n".join(["v1", *texts]))
+    return "\n".join(["v1", *texts])
 
 
 def inputs(log: Path, after: int = -1, until: int | None = None) -> list[Input]:
@@ -171,7 +194,7 @@ def inputs(log: Path, after: int = -1, until: int | None = None) -> list[Input]:
     last = layout.newest(log) if until is None else until
     if last <= after:
         return []
-    files = [file for file in log_files(log, last) if file.suffix or int(file.name) > after]
+    files = [file for file in log_files(log, last) if int(file.stem) > after]
     return [found for file in files for found in log_file(file) if after < found.entry <= last]
 
 

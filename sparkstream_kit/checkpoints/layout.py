@@ -1,9 +1,10 @@
 """The files of a checkpoint on a local path, as Spark 4 writes them.
 
 metadata       {"id": the query's id}
-offsets/N      the plan of batch N: "v1", a line about the query, a line for each source
+offsets/N      the plan of batch N: "v1", a line about the query, a line for each source, by its place in the
+               query; in "v2" the line of a source begins with its name, or its place
 commits/N      batch N is done: "v1" (or "v2", with the ids of the state's files), a line
-sources/I/     what source I keeps; for a file source see `inputs`
+sources/I/     what source I keeps, by its number or its name; for a file source see `inputs`
 state/         see `state`
 sparkstream-kit/   the kit's own; Spark ignores it
 """
@@ -15,6 +16,8 @@ import json
 import os
 import re
 import shlex
+import struct
+import sys
 import zlib
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -27,14 +30,17 @@ from sparkstream_kit.checkpoints import _held
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 __all__ = [
     "KIT",
+    "PINS",
     "DamagedError",
     "Plan",
     "alone",
+    "change_offsets",
     "check_unchanged",
+    "check_unused",
     "checkpoint",
     "checksum_differs",
     "command",
@@ -47,20 +53,27 @@ __all__ = [
     "numbered",
     "page_file",
     "plan",
+    "plan_in",
     "query_id",
     "reading",
     "replace",
+    "source_logs",
     "tried",
     "unchanged",
+    "versioned",
     "watermark",
 ]
 
 _T = TypeVar("_T")
 
 KIT = "sparkstream-kit"
+PINS = f"{KIT}/pins"  # a file for each batch: which version of a model or table it was made with
 _MISSING = "is missing"
 _LOG_NAME = re.compile(r"(\d+)(\.compact)?")
 _SMALL = 1 << 20  # bytes; Hadoop's checksums cover 512
+
+# The C type `struct flock`, and which of its fields is the kind of lock; their order is another on macOS.
+_FLOCK, _KIND = (struct.Struct("@qqihh"), 3) if sys.platform == "darwin" else (struct.Struct("@hhqqi0q"), 0)
 
 
 class DamagedError(InvalidInputError):
@@ -110,12 +123,19 @@ class Plan:
         offsets: up to where it reads each source, in Spark's words; None for one without rows yet.
         files: of a file source, the last entry of its log that it reads; None for another source.
         watermark: in milliseconds since 1970; 0 before the first one, and without one.
+        names: of the sources, in the same order: each its name, or its place in the query as a text.
     """
 
     conf: dict[str, Any]
     offsets: tuple[str | None, ...]
     files: tuple[int | None, ...]
     watermark: int
+    names: tuple[str, ...]
+
+    @property
+    def has_named_sources(self) -> bool:
+        """Whether its sources have names (`readStream.name()`): in that case all of them have."""
+        return self.conf.get("spark.sql.streaming.queryEvolution.enableSourceEvolution") == "true"
 
 
 def local(path: str | Path) -> Path | None:
@@ -158,6 +178,15 @@ def newest(log: Path) -> int:
     return max(numbered(log), default=-1)
 
 
+def source_logs(root: Path) -> dict[str, Path]:
+    """Return the folders in which a checkpoint's sources keep their logs, by number or name."""
+    folders: list[Path] = []
+    with suppress(FileNotFoundError, NotADirectoryError):  # as in `numbered`
+        folders = [folder for folder in (root / "sources").iterdir() if folder.is_dir()]
+    by_number = sorted(folders, key=lambda folder: (len(folder.name), folder.name))
+    return {folder.name: folder for folder in by_number}
+
+
 def _text(file: Path) -> str:
     with reading(file):
         text = file.read_bytes().decode()
@@ -173,12 +202,18 @@ def lines(file: Path, *versions: str) -> list[str]:
         DamagedError: the file is missing, empty, cut off or changed.
         InvalidInputError: it is of a version that a newer Spark may have written.
     """
-    version, *rest = _text(file).split("\n")
+    return versioned(file, *versions)[1:]
+
+
+def versioned(file: Path, *versions: str) -> list[str]:
+    """Return the lines of a log's file, the first of which is its version."""
+    found = _text(file).split("\n")
+    version = found[0]
     if re.fullmatch(r"v\d+", version) and version not in versions and not checksum_differs(file):
         raise InvalidInputError(f"{file} has format {version}, which this version of the kit does not know")
-    if version not in versions or not rest:
+    if version not in versions or len(found) == 1:
         raise DamagedError(file)
-    return rest
+    return found
 
 
 def query_id(file: Path) -> str:
@@ -201,14 +236,36 @@ def plan(file: Path) -> Plan:
     Raises:
         DamagedError, InvalidInputError: as for `lines`.
     """
-    query, *texts = lines(file, "v1")
-    if not texts:
-        raise DamagedError(file)
-    offsets = tuple(None if text == "-" else text for text in texts)
+    text = "\n".join(versioned(file, "v1", "v2"))
     with reading(file):
-        said = json.loads(query)
-        files = tuple(_files_until(offset) for offset in offsets)
-        return Plan(dict(said.get("conf", {})), offsets, files, int(said.get("batchWatermarkMs", 0)))
+        return plan_in(text)
+
+
+def plan_in(text: str) -> Plan:
+    """Return what the text of `offsets/N` says, or raise what Python does for another text."""
+    version, query, first, *more = text.split("\n")
+    texts, said = [first, *more], json.loads(query)
+    each = list(enumerate(texts)) if version == "v1" else sorted(_by_name(text) for text in texts)
+    offsets = tuple(None if text == "-" else text for _, text in each)
+    files = tuple(_files_until(offset) for offset in offsets)
+    names = tuple(str(name) for name, _ in each)
+    return Plan(dict(said.get("conf", {})), offsets, files, int(said.get("batchWatermarkMs", 0)), names)
+
+
+def _by_name(line: str) -> tuple[int | str, str]:
+    """Return the name of a source, or its place, and its offset."""
+    name, offset = line.split(":", 1)
+    return int(name) if name.isdecimal() else name, offset
+
+
+def change_offsets(file: Path, changed: Mapping[str, str]) -> None:
+    """Write new offsets of some sources, by their names in the plan, into `offsets/N`."""
+    version, query, *texts = versioned(file, "v1", "v2")
+    for place, text in enumerate(texts):
+        name = str(place) if version == "v1" else text.partition(":")[0]
+        if name in changed:
+            texts[place] = changed[name] if version == "v1" else f"{name}:{changed[name]}"
+    replace(file, "\n".join([version, query, *texts]))
 
 
 def watermark(text: str) -> int:
@@ -320,31 +377,54 @@ def page_file(root: Path) -> Path:
 
 
 @contextmanager
-def alone(root: Path, *, change: bool) -> Iterator[None]:
+def alone(root: Path) -> Iterator[None]:
     """Hold the lock that a query of the kit holds on its checkpoint, so that none starts meanwhile.
 
     Raises:
         InvalidInputError: a query uses the checkpoint.
     """
     file = root / KIT / "lock"
-    if change:
-        file.parent.mkdir(exist_ok=True)
-        file.touch()
-    if not file.is_file():
+    file.parent.mkdir(exist_ok=True)
+    file.touch()
+    _check_here(root, file)
+    with file.open("r+b") as held:
+        try:
+            fcntl.lockf(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InvalidInputError(f"checkpoint {root} is in use; end its query first") from None
+        _check_left(root, held.read())  # of this very file: to close another one would unlock it
         yield
+
+
+def check_unused(root: Path) -> None:
+    """Refuse a checkpoint that a query of the kit uses; nothing is locked, so that one may start meanwhile.
+
+    Raises:
+        InvalidInputError: a query uses the checkpoint.
+    """
+    file = root / KIT / "lock"
+    if not file.is_file():
         return
+    with _held.mutex:  # a lock that this process takes meanwhile would go when the file is closed
+        _check_here(root, file)
+        with file.open("rb") as opened:
+            asked = [fcntl.F_WRLCK if field == _KIND else 0 for field in range(5)]
+            found = _FLOCK.unpack(fcntl.fcntl(opened, fcntl.F_GETLK, _FLOCK.pack(*asked)))
+            if found[_KIND] != fcntl.F_UNLCK:
+                raise InvalidInputError(f"checkpoint {root} is in use; end its query first")
+            _check_left(root, opened.read())
+
+
+def _check_here(root: Path, file: Path) -> None:
     if (holder := _held.not_ended(os.path.realpath(file))) is not None:
         raise InvalidInputError(
             f"checkpoint {root} is in use by query {holder.name} of this process; end it first"
         )
-    with file.open("r+b" if change else "rb") as held:
-        try:
-            fcntl.lockf(held, (fcntl.LOCK_EX if change else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-        except OSError:
-            raise InvalidInputError(f"checkpoint {root} is in use; end its query first") from None
-        if left := left_running(held.read()):  # of this very file: to close another one would unlock it
-            raise InvalidInputError(f"checkpoint {root} is in use by {left}")
-        yield
+
+
+def _check_left(root: Path, said: bytes) -> None:
+    if left := left_running(said):
+        raise InvalidInputError(f"checkpoint {root} is in use by {left}")
 
 
 def left_running(said: bytes) -> str | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparkstream_kit import _files
-from sparkstream_kit.checkpoints import inputs, layout
+from sparkstream_kit.checkpoints import _records, inputs, layout
 from sparkstream_kit.checkpoints.layout import DamagedError
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sources import _names
@@ -36,6 +36,10 @@ _CHANGED = "changed after it was read, and not read again: land new content unde
 _AHEAD = (
     "dated in the future, so that it will hide files 7 days older (maxFileAge): touch it before it is read"
 )
+_TIED = (
+    "changed in one millisecond, and not read in the order of their names, so that rows may have come late: "
+    "give files their times in their order (touch), or let one batch take them all"
+)
 _HIDING = 'read with a date {} days ahead, so that new files are not read: set maxFileAge="{}d" on the source'
 _HIDDEN = "not read, for it is 7 days older than the newest file read: set a longer maxFileAge on the source"
 
@@ -53,7 +57,9 @@ PASSED_OVER = {
 _MEANT_TO_BE = ("_SUCCESS", "_sparkstream_query", "_truth.json")
 
 
-def findings(checkpoint: str, sources: Sequence[str] = (), said: set[str] | None = None) -> list[str]:
+def findings(
+    checkpoint: str, sources: Sequence[str] = (), said: set[str] | None = None, *, late: bool = False
+) -> list[str]:
     """Say what a query's file sources have lost or hidden, or are about to; one line for each danger.
 
     A file that was planned for a batch and is gone before the batch was committed (the batch comes again
@@ -66,6 +72,7 @@ def findings(checkpoint: str, sources: Sequence[str] = (), said: set[str] | None
         sources: the `description` of each source in Spark's progress, such as "FileStreamSource[file:/in]";
             without them only folders are looked at that files have been read from.
         said: the kinds of `PASSED_OVER` that need no line any more; those that get one are added.
+        late: whether the query has dropped late rows; only then the order matters in which files were read.
 
     Returns:
         Lines for a person; none where the checkpoint or the files are not on a local path.
@@ -79,15 +86,19 @@ def findings(checkpoint: str, sources: Sequence[str] = (), said: set[str] | None
         return []
     found: list[str] = []
     said = set() if said is None else said
-    logs = layout.numbered(root / "sources")
-    for number in range(max(len(sources), *(log + 1 for log in logs), 0)):
-        path = _path(sources[number]) if number < len(sources) else None
+    names = _records.noted(root).get("sources") or map(str, range(len(sources)))
+    said_of = dict(zip(names, sources, strict=False))
+    for name in dict.fromkeys((*said_of, *layout.source_logs(root))):
         try:
-            found += _Source(root, number, path).findings(said)
+            in_order = said_of.get(name, "").endswith(f"{_files.IN_ORDER}]")
+            source = _Source(root, name, _path(said_of.get(name, "")), subfolders=not in_order)
+            found += source.findings(said)
+            if late and (tied := source.tied()):
+                found.append(f"{_some(tied)}: {_TIED}")
         except (InvalidInputError, OSError) as err:
             # Spark removes a temporary checkpoint when its query ends, and old entries of a log.
             if not (isinstance(err, DamagedError) and err.is_missing):
-                found.append(f"{root}: what source {number} has read cannot be told: {err}")
+                found.append(f"{root}: what source {name} has read cannot be told: {err}")
     return found
 
 
@@ -116,12 +127,17 @@ def doubled(checkpoint: str) -> str | None:
 class _Source:
     """What a file source has planned, by the files' paths, and what lies in its folders."""
 
-    def __init__(self, root: Path, number: int, path: str | None) -> None:
-        log = root / "sources" / str(number)
+    def __init__(self, root: Path, name: str, path: str | None, *, subfolders: bool = True) -> None:
+        log = root / "sources" / name
         self.root = root
         self.committed = inputs.committed(root).get(log, -1)
         found = inputs.inputs(log) if log in inputs.planned(root) else ()
         self.planned = {local: file for file in found if (local := file.path)}
+        if not subfolders and path is not None:  # Spark notes them, and reads no row of them
+            folder = re.sub(r"\\(.)", r"\1", path).rstrip("/")
+            self.planned = {
+                local: file for local, file in self.planned.items() if local.rpartition("/")[0] == folder
+            }
         self.there: dict[str, int] = {}  # files with their times
         self.passed_over: dict[str, list[str]] = {kind: [] for kind in PASSED_OVER}
         self.folders = {planned.rpartition("/")[0] for planned in self.planned}
@@ -168,6 +184,19 @@ class _Source:
             if any(char in file.rpartition("/")[2] for char in chars):
                 self.passed_over["misread"].append(file)
                 del self.there[file]
+
+    def tied(self) -> list[str]:
+        """Return the files of one time that were read in several entries, not in the order of their names."""
+        tied: dict[int, list[Input]] = {}
+        for file in sorted(self.planned.values()):
+            tied.setdefault(file.time, []).append(file)
+        # One entry is read as a whole.
+        return [
+            file.path or file.uri
+            for files in tied.values()
+            if files != sorted(files, key=lambda file: file.uri) and files[0].entry < files[-1].entry
+            for file in files
+        ]
 
     def findings(self, said: set[str]) -> list[str]:
         """Return a line for each danger, and for each kind of what is passed over that was not said yet."""
@@ -260,7 +289,7 @@ def _has_files(folder: str) -> bool:
 def _path(description: str) -> str | None:
     """Return the local path that a file source reads."""
     found = re.fullmatch(r"FileStreamSource\[(.*)\]", description)
-    return _files.plain(found[1]) if found else None
+    return _files.plain(_files.folder_of(found[1])) if found else None
 
 
 def _folders(path: str | None) -> set[str]:

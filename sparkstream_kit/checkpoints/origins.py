@@ -15,16 +15,18 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from sparkstream_kit._spark.files import in_its_file_system, locate
-from sparkstream_kit.checkpoints.inputs import inputs, log_file, planned, write_log_file
-from sparkstream_kit.checkpoints.layout import command, newest, numbered
+from sparkstream_kit.checkpoints.inputs import inputs, log_file, log_text, planned
+from sparkstream_kit.checkpoints.layout import command, last_plan, newest, numbered, replace
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pyspark.sql import SparkSession
 
-__all__ = ["Move", "find_moves", "rewrite"]
+    from sparkstream_kit._spark.plan import Input
+
+__all__ = ["Move", "bases", "check_order", "find_moves", "renamed", "rewrite"]
 
 _log = logging.getLogger(__name__)
 
@@ -45,10 +47,15 @@ class Move(NamedTuple):
     new: Path
 
 
+def bases(spark: SparkSession, inputs: Iterable[Input]) -> dict[str, Path]:
+    """Return the folder of each file source of a query, by the name of its log."""
+    return {each.log: _base(spark, each.path) for each in inputs if each.path is not None}
+
+
 def find_moves(
     spark: SparkSession,
     root: Path,
-    reads: Sequence[str | None],
+    bases: Mapping[str, Path],
     moved: Mapping[str | Path, str | Path],
     *,
     forget: bool = False,
@@ -58,7 +65,7 @@ def find_moves(
     Args:
         spark: the session, which knows what a path without a scheme means.
         root: the checkpoint's folder.
-        reads: the path of each source of the query, in their order; None for one that reads no files.
+        bases: the folder of each file source of the query, by the name of its log.
         moved: what has moved where, by the user's word.
         forget: take another folder for a new one, and read it from the start.
 
@@ -70,12 +77,10 @@ def find_moves(
         InvalidInputError: a source has read another folder, and `moved` does not say that it has moved; or a
             folder is to be forgotten of which a batch is not committed yet.
     """
-    bases = {number: _base(spark, path) for number, path in enumerate(reads) if path is not None}
     wanted = {_absolute(spark, str(old)): _absolute(spark, str(new)) for old, new in moved.items()}
     found: dict[tuple[Path, Path | None], Move] = {}
     for log, until in planned(root).items():
-        number = int(log.name)
-        base = bases.get(number)
+        base = bases.get(log.name)
         for uri in _folders(log, until):
             folder = Path(unquote(urlsplit(uri).path))
             if base is not None and folder.is_relative_to(base):
@@ -85,7 +90,7 @@ def find_moves(
                 move = Move(log, None, base)
                 _check_committed(root, folder)
             if move is None:
-                raise InvalidInputError(_refusal(root, number, folder, bases))
+                raise InvalidInputError(_refusal(root, log.name, folder, bases))
             found[log, move.old] = move
     for old, new in wanted.items():
         done = any(new.is_relative_to(base) or base.is_relative_to(new) for base in bases.values())
@@ -98,6 +103,22 @@ def find_moves(
     return sorted(found.values(), key=lambda move: move.old is None)
 
 
+def check_order(root: Path, former: Sequence[str] | None, names: Sequence[str] | None) -> None:
+    """Refuse named sources in another order, where the checkpoint has them by their places alone.
+
+    Raises:
+        InvalidInputError: Spark would take the offset of one source for that of another.
+    """
+    plan = last_plan(root)
+    if plan is None or not former or former == names or plan.names != tuple(map(str, range(len(former)))):
+        return
+    raise InvalidInputError(
+        f"checkpoint {root}: the query that wrote it reads the sources {', '.join(former)}, in this order, "
+        f"and this query reads {', '.join(names or ['no named source'])}; put them back in that order, "
+        "or start anew on another checkpoint"
+    )
+
+
 def rewrite(move: Move) -> None:
     """Name the files of a source's log under their new folder; each file of the log is replaced whole.
 
@@ -105,10 +126,12 @@ def rewrite(move: Move) -> None:
     """
     _log.info("checkpoint log %s: files of %s are named under %s", *move)
     for file in numbered(move.log).values():
-        write_log_file(file, [found._replace(uri=_renamed(found.uri, move)) for found in log_file(file)])
+        named = (found._replace(uri=renamed(found.uri, move)) for found in log_file(file))
+        replace(file, log_text(named))
 
 
-def _renamed(uri: str, move: Move) -> str:
+def renamed(uri: str, move: Move) -> str:
+    """Return the name of a file of a log after a move; that of a file elsewhere is as before."""
     path = urlsplit(uri).path if uri.startswith("file:") else ""
     base = f"file://{_escaped(str(move.new).rstrip('/'))}"
     if move.old is None and not Path(unquote(path)).is_relative_to(move.new):
@@ -156,12 +179,12 @@ def _move(log: Path, uri: str, folder: Path, base: Path | None, wanted: Mapping[
     return Move(log, folder.parents[below - 1] if below else folder, base)
 
 
-def _refusal(root: Path, number: int, folder: Path, bases: dict[int, Path]) -> str:
+def _refusal(root: Path, name: str, folder: Path, bases: Mapping[str, Path]) -> str:
     while "=" in folder.name:  # a partition folder, such as day=1
         folder = folder.parent
-    has_read = f"checkpoint {root}: source {number} of the query that wrote it has read files of {folder}"
-    here = bases.get(number)
-    others = [at for at, base in bases.items() if at != number and folder.is_relative_to(base)]
+    has_read = f"checkpoint {root}: source {name} of the query that wrote it has read files of {folder}"
+    here = bases.get(name)
+    others = [at for at, base in bases.items() if at != name and folder.is_relative_to(base)]
     if others:
         return (
             f"{has_read}, which is source {others[0]} of this query; put the sources back in their order, or "

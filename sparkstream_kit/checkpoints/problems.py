@@ -161,7 +161,7 @@ def _restart(root: Path, *, whole: bool) -> Iterator[DamagedError]:
             yield from errors_of(inputs.log_file if whole else inputs.check_ends, *files)
     if last < 0 and layout.numbered(root / "state"):
         yield DamagedError(root / "offsets", "has no batch, but state has been written")
-    for log in (root / "offsets", root / "commits", *layout.numbered(root / "sources").values()):
+    for log in (root / "offsets", root / "commits", *layout.source_logs(root).values()):
         yield from _orphans(log)
     yield from state.lost(root, done + 1, whole=whole)
 
@@ -184,7 +184,7 @@ def _older(root: Path) -> Iterator[DamagedError]:
             fix = f"a restart does not need it, but batch {batch} cannot be rewound to"
             for err in layout.tried(partial(layout.unchanged, read), root / name / str(batch)):
                 yield DamagedError(err.file, err.what, fix)
-    for log in layout.numbered(root / "sources").values():
+    for log in layout.source_logs(root).values():
         for file in layout.numbered(log).values():
             for err in layout.tried(layout.check_unchanged, file):
                 yield DamagedError(err.file, err.what, "restore it from a backup")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import textwrap
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -14,14 +15,15 @@ from sparkstream_kit.checkpoints import _records, layout, state
 from sparkstream_kit.checkpoints.contents import count, file_lines
 from sparkstream_kit.checkpoints.endings import END
 from sparkstream_kit.checkpoints.inputs import Input, file_logs, pending
-from sparkstream_kit.checkpoints.layout import KIT, Plan, numbered
+from sparkstream_kit.checkpoints.layout import KIT, PINS, Plan, numbered
 from sparkstream_kit.checkpoints.problems import following, newest_whole, obstacle
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
-__all__ = ["Rewind", "rewind"]
+__all__ = ["Rewind", "rewind", "set_aside"]
 
 _NAME = re.compile(r"\.?(\d+)(?:\.compact)?(?:\.crc)?")
 _SINKS = (  # where the checkpoint has no note of its query's sinks
@@ -81,6 +83,12 @@ class Rewind:
                 f"From batch {anew} on Spark plans anew: the same rows, cut into batches by what the",
                 "sources hold then, and by maxFilesPerTrigger and the like.",
             ]
+        if any(file.parent == self.path / PINS for file in self.moved):
+            kept = f"Batch {first} keeps the version of a model or table that it had. " if self.same else ""
+            lines += [
+                f"{kept}From batch {anew} on",
+                "the version is taken that is current when the batch comes.",
+            ]
         lines += ["", "What the sinks make of it:"]
         return lines + [line for sink in self.sinks or _SINKS for line in _wrapped(sink)]
 
@@ -91,7 +99,9 @@ def rewind(path: str | Path, *, to: int, apply: bool = False) -> Rewind:
     The plan of the batch after it stays, and brings the same rows; what follows is planned anew. Offsets,
     commits and state after it, and the later entries of file sources' logs, move into the checkpoint's
     folder `sparkstream-kit/rewound-TIME`. A file that Spark had left there would be read again: an old
-    snapshot of the state, for one, as if it belonged to the new batches.
+    snapshot of the state, for one, as if it belonged to the new batches. The batches that are planned anew
+    take the model or table that is current then (`models.scorer`, `joins.reloading`); where the query itself
+    learns its model (`models.learner`), the last one that has not learned the batch.
 
     Delivery: what the sinks make of a batch that comes again is in the text of what is returned.
 
@@ -112,7 +122,9 @@ def rewind(path: str | Path, *, to: int, apply: bool = False) -> Rewind:
     """
     check(rewind, locals())
     root = layout.checkpoint(path)
-    with layout.alone(root, change=apply):
+    if not apply:
+        layout.check_unused(root)
+    with layout.alone(root) if apply else nullcontext():
         _check_batch(root, to)
         after = following(root, to)
         if after is not None and after.watermark >= END:
@@ -126,15 +138,42 @@ def rewind(path: str | Path, *, to: int, apply: bool = False) -> Rewind:
             same=after is not None,
             inputs=tuple(pending(root, to)),
             moved=tuple(moved),
-            backup=root / KIT / f"rewound-{datetime.now(UTC):%Y%m%dT%H%M%S}",
+            backup=_backup(root),
             sinks=tuple(_records.noted(root).get("sinks", ())),
             applied=apply,
         )
-        for file in moved if apply else ():
-            target = found.backup / file.relative_to(root)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            file.rename(target)
+        if apply:
+            _move(root, moved, found.backup)
     return found
+
+
+def set_aside(root: Path, batch: int) -> None:
+    """Move what a checkpoint has of a batch that is not committed, and of later ones, out of the way."""
+    before = layout.plan(root / "offsets" / str(batch - 1)) if batch else None
+    until = file_logs(root, before) if before else {}
+    logs = layout.source_logs(root).values()
+    entries = [file for log in logs for file in _after(log, until.get(log, -1))]
+    _move(root, [*_newer_states(root, batch), *entries, *_after(root / "offsets", batch - 1)], _backup(root))
+
+
+def _backup(root: Path) -> Path:
+    return root / KIT / f"rewound-{datetime.now(UTC):%Y%m%dT%H%M%S}"
+
+
+def _move(root: Path, files: Iterable[Path], backup: Path) -> None:
+    for file in files:
+        target = backup / file.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file.rename(target)
+
+
+def _newer_states(root: Path, version: int) -> list[Path]:
+    """Return the files of later versions of the state.
+
+    A data file comes before its .crc: a move that is cut off must leave a missing file, which a restart
+    notices, and not a missing checksum, which it does not.
+    """
+    return sorted(state.newer(root, version), key=lambda file: file.suffix == ".crc")
 
 
 def _check_batch(root: Path, to: int) -> None:
@@ -169,10 +208,7 @@ def _moves(root: Path, to: int, kept: Plan, *, last: int) -> list[Path]:
     until = file_logs(root, kept)
     logs = file_logs(root, layout.last_plan(root) or kept)
     entries = [file for log in logs for file in _after(log, until.get(log, -1))]
-    # A data file before its .crc: an interrupted rewind must leave a missing file, which a restart notices,
-    # and not a missing checksum, which it does not.
-    versions = sorted(state.newer(root, to + 1), key=lambda file: file.suffix == ".crc")
-    return [*versions, *entries, *done]
+    return [*_after(root / PINS, last), *_newer_states(root, to + 1), *entries, *done]
 
 
 def _after(log: Path, number: int) -> list[Path]:

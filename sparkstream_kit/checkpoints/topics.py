@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import _dry_run
 from sparkstream_kit._spark import files, kafka
+from sparkstream_kit._spark.plan import inputs_of
 from sparkstream_kit.checkpoints import _records, layout
 from sparkstream_kit.errors import InvalidInputError
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from sparkstream_kit._spark.files import Location
+    from sparkstream_kit._spark.plan import Input
 
 __all__ = ["check", "what_is_lost"]
 
@@ -53,8 +55,9 @@ def check(
         InvalidInputError: a refusal; the message has the way out.
     """
     spark = frame.sparkSession
+    inputs = _of_kafka(frame)
     if not kafka.can_ask(spark):
-        if kafka.reads_kafka(frame):
+        if inputs:
             _log.warning(
                 "query %s: on Spark Connect Kafka cannot be asked whether a topic was deleted and made again "
                 "while the query was stopped; Spark would skip its first records",
@@ -62,10 +65,10 @@ def check(
             )
         return dict(noted)
     ids: _Ids = {}
-    for number, options in kafka.reads(frame).items():
-        with kafka.client(spark, options) as client:
-            source = _Source(spark, client, checkpoint, number, options)
-            former = dict(noted.get(str(number), {}))
+    for each in inputs:
+        with kafka.client(spark, each.options) as client:
+            source = _Source(spark, client, checkpoint, each)
+            former = dict(noted.get(each.log, {}))
             again = source.made_again(former)
             if again and not (forget and source.forget(again)):
                 raise InvalidInputError(_made_again(checkpoint, source.servers, again, forget=forget))
@@ -73,7 +76,7 @@ def check(
                 if source.fails_on_loss:
                     raise InvalidInputError(f"checkpoint {checkpoint}: {said}; {_GO_ON}")
                 _log.warning("query %s: %s; it goes on without", name, said)
-            ids[str(number)] = former | {topic: found.id for topic, found in source.topics.items()}
+            ids[each.log] = former | {topic: found.id for topic, found in source.topics.items()}
     return ids
 
 
@@ -89,17 +92,21 @@ def what_is_lost(frame: DataFrame | None, checkpoint: str | None, error: str) ->
         return None
     place = files.Location(checkpoint, layout.local(checkpoint))
     noted = {} if place.folder is None else _records.noted(place.folder).get("topics", {})
-    for number, options in kafka.reads(frame).items():
+    for each in _of_kafka(frame):
         try:
-            with kafka.client(spark, options) as client:
-                source = _Source(spark, client, place, number, options)
-                if again := source.made_again(noted.get(str(number), {})):
+            with kafka.client(spark, each.options) as client:
+                source = _Source(spark, client, place, each)
+                if again := source.made_again(noted.get(each.log, {})):
                     return _made_again(place, source.servers, again, forget=False)
                 for said in source.losses():
                     return f"{said}; {_GO_ON}"
         except InvalidInputError as err:
             return str(err)
     return None
+
+
+def _of_kafka(frame: DataFrame) -> list[Input]:
+    return [each for each in inputs_of(frame) if each.kind == "kafka"]
 
 
 class _Source:
@@ -110,15 +117,15 @@ class _Source:
         spark: SparkSession,
         client: kafka.Client,
         checkpoint: Location,
-        number: int,
-        options: Mapping[str, str],
+        read: Input,
     ) -> None:
+        options = read.options
         self.servers = options["kafka.bootstrap.servers"]
         self.fails_on_loss = options.get("failondataloss", "true").lower() != "false"
         self._client = client
         self._checkpoint = checkpoint
-        self._number = number
-        self._batch, self.offsets = _read_until(spark, checkpoint, number)
+        self._lines = read.lines
+        self._batch, self.offsets = _read_until(spark, checkpoint, read)
         names = [name.strip() for name in options.get("subscribe", "").split(",") if name.strip()]
         names += json.loads(options.get("assign", "{}"))
         if "subscribepattern" in options:
@@ -176,17 +183,15 @@ class _Source:
             )
         if not _dry_run.making():
             return True
-        file = root / "offsets" / str(done)
-        query, *lines = layout.lines(file, "v1")
         left = {name: parts for name, parts in self.offsets.items() if name not in topics}
-        lines[self._number] = json.dumps(left, separators=(",", ":"))
-        layout.replace(file, "\n".join(["v1", query, *lines]))
+        text = json.dumps(left, separators=(",", ":"))
+        layout.change_offsets(root / "offsets" / str(done), dict.fromkeys(self._lines, text))
         self.offsets = left
         return True
 
 
 def _read_until(
-    spark: SparkSession, checkpoint: Location, number: int
+    spark: SparkSession, checkpoint: Location, read: Input
 ) -> tuple[int | None, dict[str, dict[int, int]]]:
     """Return the last committed batch, and the offsets up to which a source had been read by its end.
 
@@ -195,11 +200,12 @@ def _read_until(
     names = files.names(spark, checkpoint, "commits") or []
     batch = max((int(name) for name in names if name.isdecimal()), default=None)
     text = None if batch is None else files.content(spark, checkpoint, f"offsets/{batch}")
-    lines = (text or "").split("\n")[2:]
-    if number >= len(lines) or not lines[number].startswith("{"):
+    if text is None:
         return batch, {}
-    read = json.loads(lines[number])
-    return batch, {name: {int(part): end for part, end in parts.items()} for name, parts in read.items()}
+    plan = layout.plan_in(text)
+    at = next((plan.names.index(name) for name in read.lines if name in plan.names), None)
+    offsets = json.loads(plan.offsets[at] or "{}") if at is not None else {}
+    return batch, {name: {int(part): end for part, end in parts.items()} for name, parts in offsets.items()}
 
 
 def _made_again(checkpoint: Location, servers: str, topics: list[str], *, forget: bool) -> str:

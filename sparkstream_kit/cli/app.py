@@ -18,7 +18,7 @@ from sparkstream_kit import _explained, _packages, checkpoints
 from sparkstream_kit import server as serving
 from sparkstream_kit._files import cache_folder, plain, pyspark_version
 from sparkstream_kit.cli import doctor, projects
-from sparkstream_kit.cli.common import say
+from sparkstream_kit.cli.common import say, show
 from sparkstream_kit.cli.feeding import feed
 from sparkstream_kit.cli.flags import flag, group, help_if_bare
 from sparkstream_kit.cli.warm import warm
@@ -66,7 +66,7 @@ def _new(
     """Make a folder with a job of your own. It copies one of the kit's, its test, sample data, a README."""
     made = projects.make(name, like.removesuffix(".py").replace("-", "_"))
     for file in made.files:
-        typer.echo(f"{made.folder}/{file}")
+        show(f"{made.folder}/{file}")
     say(f"made {made.folder}; to run the job, and its test:")
     for line in (f"cd {made.folder}", *made.commands):
         say(f"    {line}")
@@ -77,7 +77,7 @@ def _doctor() -> int:
     """Check that this machine has what streams need. A line for each thing; exit code 1 if one is bad."""
     found = []
     for each in doctor.examine():
-        typer.echo(each)
+        show(each)
         found.append(each.level)
     return 1 if "bad" in found else 0
 
@@ -150,11 +150,16 @@ def _warm() -> None:
 def _schema(
     path: Annotated[str, typer.Argument(metavar="PATH", help="Sample files: a file, a folder or a glob.")],
     *,
-    format: Annotated[str, flag("NAME", f"What the files are: {', '.join(_FORMATS)}.")] = "csv",  # noqa: A002
+    format: Annotated[  # noqa: A002
+        str | None,
+        flag(
+            "NAME", f"What the files are: {', '.join(_FORMATS)}. Default: what the first of them looks like."
+        ),
+    ] = None,
     header: Annotated[bool, typer.Option("--header", help="CSV files begin with column names.")] = False,
 ) -> None:
     """Print the schema of sample files, as Python code. Spark infers double for money; make it decimal."""
-    reject_unknown("--format", [format], _FORMATS)
+    reject_unknown("--format", [format] if format else [], _FORMATS)
     if plain(path) is not None and not re.search(r"[*?\[{]", path) and not Path(path).exists():
         raise InvalidInputError(f"{path} does not exist; give the path of a file, a folder or a glob")
     from sparkstream_kit import schemas, spark_session
@@ -166,14 +171,14 @@ def _schema(
 @_checkpoint.command("show")
 def _show(folder: Annotated[str, typer.Argument(metavar="DIR", help=_ANY_CHECKPOINT)]) -> None:
     """Show what a checkpoint holds, and what a restart would run again. Its query may be running."""
-    typer.echo(checkpoints.show(folder))
+    show(checkpoints.show(folder))
 
 
 @_checkpoint.command("check")
 def _check(folder: Annotated[str, typer.Argument(metavar="DIR", help=_ANY_CHECKPOINT)]) -> int:
     """Report what is wrong with a checkpoint, one line for each problem. Exit code 1 if there is one."""
     problems = checkpoints.check(folder)
-    typer.echo("\n".join(map(str, problems)) or f"{folder}: no problem found")
+    show("\n".join(map(str, problems)) or f"{folder}: no problem found")
     return 1 if problems else 0
 
 
@@ -186,7 +191,7 @@ def _clone(
 ) -> None:
     """Copy a checkpoint that no query uses, whole or not at all."""
     copy = checkpoints.show(checkpoints.clone(source, target, new_id=new_id))
-    typer.echo(f"copied to {copy.path}, query {copy.query_id}")
+    show(f"copied to {copy.path}, query {copy.query_id}")
     if new_id:
         typer.echo("Sinks take it for another query: give it a table or a folder of its own.")
     else:
@@ -205,7 +210,7 @@ def _rewind(
 ) -> None:
     """Go back to the end of batch N: what came after it runs again. Can be undone until the next start."""
     found = checkpoints.rewind(folder, to=to, apply=apply)
-    typer.echo(found)
+    show(found)
     if found.moved and not apply:
         typer.echo("Run the command with --apply to do it.")
 

@@ -7,17 +7,22 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sparkstream_kit import _waiting
-from sparkstream_kit.errors import without_secrets
+from sparkstream_kit.errors import printable, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["say", "stopped_by_signal"]
+__all__ = ["say", "show", "stopped_by_signal"]
 
 
 def say(what: object) -> None:
     """Write a line to standard error."""
-    sys.stderr.write(f"sparkstream: {without_secrets(str(what))}\n")
+    sys.stderr.write(f"sparkstream: {printable(without_secrets(str(what)), lines=True)}\n")
+
+
+def show(what: object) -> None:
+    """Write a text, as a command's answer, to standard output."""
+    sys.stdout.write(f"{printable(str(what), lines=True)}\n")
 
 
 @contextmanager

@@ -103,7 +103,13 @@ def _replay(
         Path, typer.Argument(metavar="FOLDER", help="Folder for the files; created if missing.")
     ],
     *,
-    time: Annotated[str, flag("COLUMN", "The column of the time: epoch seconds or ISO 8601.")],
+    time: Annotated[str, flag("COLUMN", "The column of the time.")],
+    time_format: Annotated[
+        str | None,
+        flag(
+            "FORMAT", "How times are written, such as '%m/%d/%Y %H:%M'. Default: epoch seconds or ISO 8601."
+        ),
+    ] = None,
     speed: Annotated[float, flag("N", "How many seconds of the file pass in a second.")] = 60.0,
     every: Annotated[float, flag("SECONDS", "Seconds from one file to the next.")] = 1.0,
 ) -> None:
@@ -113,7 +119,8 @@ def _replay(
     """
     logging.basicConfig(format="sparkstream: %(message)s")
     stop = threading.Event()
-    land(feeds.replay_files(file, time=time, speed=speed, every=every, stop=stop), folder, 0.0, stop)
+    how = {"time": time, "time_format": time_format, "speed": speed, "every": every}
+    land(feeds.replay_files(file, **how, stop=stop), folder, 0.0, stop)  # type: ignore[arg-type]
 
 
 @feed.command("kinesis")

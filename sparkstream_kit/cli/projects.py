@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import keyword
 import re
-import shutil
 import sys
 import tempfile
 from importlib import resources
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT", "LIKE", "Project", "make"]
 
 DEFAULT = "sales_totals"
+_LONGEST = 100  # letters of a name; a file's may have 255 bytes
 _ROWS = 200  # of sample data, in two files
 _SEED = 1
 
@@ -116,8 +116,11 @@ def make(name: str, like: str = DEFAULT) -> Project:
             there is not; or the folder exists.
     """
     reject_unknown("job of --like", [like], LIKE)
+    if len(name) > _LONGEST:
+        raise InvalidInputError(f"a name of {len(name)} letters is too long; give one of at most {_LONGEST}")
     folder = Path(name)
-    if folder.exists() or folder.is_symlink():
+    empty = folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir())
+    if not empty and (folder.exists() or folder.is_symlink()):
         raise InvalidInputError(f"{name} exists already; give another name, or remove it")
     module = _module(name)
     known, job = LIKE[like], f"{module}.py"
@@ -145,7 +148,7 @@ def make(name: str, like: str = DEFAULT) -> Project:
                 text = "".join(f"{line}\n" for line in part)
                 (made / "data" / known.data.format(number)).write_text(text, "utf-8")
             files = sorted(str(path.relative_to(made)) for path in made.rglob("*") if path.is_file())
-            shutil.move(made, folder)
+            made.rename(folder)  # also in place of an empty folder
     except OSError as err:
         raise InvalidInputError(f"cannot make {name} ({err.strerror}); go to a folder to write in") from err
     return Project(folder, files, commands)
@@ -158,7 +161,10 @@ def _module(name: str) -> str:
         raise InvalidInputError(
             f"{name} is no name for a job; use letters a to z, digits and -, such as my-job"
         )
-    taken = module in sys.stdlib_module_names or importlib.util.find_spec(module) is not None
+    found = importlib.util.find_spec(module)
+    if found and list(found.submodule_search_locations or []) == [str(Path.cwd() / name)]:
+        found = None  # the empty folder that the project goes into
+    taken = module in sys.stdlib_module_names or found is not None
     if taken or module.startswith("test_"):
         raise InvalidInputError(f"{name}: a Python module {module} would hide another one; give another name")
     return module
@@ -172,6 +178,7 @@ def _template(name: str) -> str:
 
 
 def _renamed(text: str, job: str, module: str) -> str:
-    """Return a template with the names of the new job."""
-    text = text.replace(f"jobs/{job}.py", f"{module}.py").replace(job, module)
-    return text.replace(job.replace("_", "-"), module.replace("_", "-"))
+    """Return a template with the names of the new job, each put in once: they may hold the old ones."""
+    dashed = job.replace("_", "-")
+    new = {f"jobs/{job}.py": f"{module}.py", job: module, dashed: module.replace("_", "-")}
+    return re.sub("|".join(map(re.escape, new)), lambda found: new[found[0]], text)

@@ -18,7 +18,7 @@ from sparkstream_kit.cli.common import say, stopped_by_signal
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from sparkstream_kit.monitoring.board import Board
 
@@ -26,7 +26,7 @@ __all__ = ["watch"]
 
 _LOOK_EVERY = 0.25  # seconds from one look into a file to the next
 _SILENT = 20.0  # seconds without a line after which a page has gone
-_PRINTED = "give the address that --ui of a running job prints"
+_PRINTED = "give the address that --ui of a running job prints, with its #token=…"
 _QUIET = 10.0  # seconds without a line that are worth a word
 
 
@@ -46,7 +46,8 @@ def watch(
     if Path(what).is_dir():
         what = _address_of(Path(what))
     if what.startswith("http://"):
-        _watch_page(what.partition("#")[0])
+        address, _, token = what.partition("#token=")
+        _watch_page(address.partition("#")[0], token)
         return
     path, board, stop = Path(what), Board(), threading.Event()
     try:
@@ -62,6 +63,7 @@ def watch(
             if time.time() - last > _QUIET:
                 since = f"{datetime.fromtimestamp(last, UTC):%Y-%m-%d %H:%M:%S} UTC"
                 say(f"nothing has come since {since}: the run waits, or it was killed; Ctrl-C ends this")
+            board.live = False
             with stopped_by_signal(stop.set), terminal.shown(board, sys.stdout):
                 recorder.follow(_growing(file, board, stop), board)
     except OSError as err:
@@ -81,8 +83,8 @@ def _address_of(checkpoint: Path) -> str:
         ) from err
 
 
-def _watch_page(address: str) -> None:
-    """Show the run of a page; `address` is without its token, which only the end of a run takes."""
+def _watch_page(address: str, token: str) -> None:
+    """Show the run of a page; `address` is without its token, so that no line shows that."""
     from http.client import HTTPConnection, HTTPException
     from urllib.parse import urlsplit
 
@@ -93,13 +95,16 @@ def _watch_page(address: str) -> None:
     try:
         place = urlsplit(address)
         page = HTTPConnection(place.hostname or "", place.port, timeout=_SILENT)
-        page.request("GET", "/record")
+        page.request("GET", "/record", headers={"Authorization": f"Bearer {token}"})
         lines = page.getresponse()
+        if lines.status == HTTPStatus.UNAUTHORIZED:
+            raise InvalidInputError(f"the page at {address} does not know this token; {_PRINTED}")
         if lines.status != HTTPStatus.OK:
             raise InvalidInputError(f"{address} is no page of a run; {_PRINTED}")
         with lines, stopped_by_signal(stop.set), terminal.shown(board, sys.stdout):
-            # There is a line each two seconds, be it an empty one.
-            recorder.follow((line.decode() for line in takewhile(lambda _: not stop.is_set(), lines)), board)
+            board.live = False
+            told = takewhile(lambda _: not stop.is_set(), lines)
+            recorder.follow(_live_after_a_pause(told, board), board)
     except (OSError, HTTPException, ValueError) as err:
         if isinstance(err, InvalidInputError):
             raise
@@ -107,6 +112,13 @@ def _watch_page(address: str) -> None:
             raise InvalidInputError(f"cannot read {address} ({err}); {_PRINTED}") from err
     if not board.ended and not stop.is_set():
         say("the page has gone: the job was killed, or cannot be reached any more")
+
+
+def _live_after_a_pause(lines: Iterable[bytes], board: Board) -> Iterator[str]:
+    """Yield the lines of a page: first those of its past, then one each two seconds, be it an empty one."""
+    for line in lines:
+        board.live = board.live or not line.strip()
+        yield line.decode()
 
 
 def _growing(file: TextIO, board: Board, stop: threading.Event) -> Iterator[str]:
@@ -120,4 +132,5 @@ def _growing(file: TextIO, board: Board, stop: threading.Event) -> Iterator[str]
         elif board.ended:
             return
         else:
+            board.live = True
             stop.wait(_LOOK_EVERY)

@@ -1,40 +1,18 @@
-"""What sinks with a ledger share: `how` and `keys`, how a query is known, and what they refuse."""
+"""What the sinks of other systems share: `how` and `keys`, and what they refuse."""
 
 from __future__ import annotations
 
-import logging
-import uuid
-from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from sparkstream_kit._spark.batch import id_in_checkpoint, id_of_batch
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from pyspark.sql import DataFrame
-
-    from sparkstream_kit._spark.batch import Write
-    from sparkstream_kit._spark.files import Location
-
-    # Takes the query's id, its checkpoint for messages, the rows, and the batch's number.
-    _WriteOfQuery = Callable[[str, str | None, DataFrame, int], None]
-
-__all__ = [
-    "check_row_keys",
-    "import_arrow",
-    "mode_for",
-    "open_target",
-    "other_driver",
-    "pass_over",
-    "refuse_twice",
-]
+__all__ = ["check_row_keys", "import_arrow", "mode_for", "other_driver"]
 
 _MODES = {"append": "append", "upsert": "update", "replace": "complete"}
-
-_log = logging.getLogger(__name__)
 
 
 def import_arrow() -> None:
@@ -71,59 +49,6 @@ def mode_for(
             f"given: how={how!r}, keys={list(keys)}"
         )
     return _MODES[how]
-
-
-def open_target(
-    prepare: Callable[[DataFrame, str | None], None],
-    write: _WriteOfQuery,
-    frame: DataFrame,
-    location: Location | None,
-) -> Write:
-    """Open a sink that writes the batches of a query by the query's id; for `Sink.open`.
-
-    Args:
-        prepare: is called when the query starts, with its rows and its id; None before the first start.
-        write: is called for each batch, on Spark Connect in another process.
-        frame: the query's rows, or its first batch if it was started without `start`.
-        location: the query's checkpoint.
-
-    Raises:
-        InvalidInputError: two columns of the rows have one name; and what `prepare` raises.
-    """
-    known = None
-    refuse_twice("column", frame.columns)
-    if frame.isStreaming:
-        # Without a checkpoint it is a new query at each start.
-        known = str(uuid.uuid4()) if location is None else None
-        prepare(frame, known if location is None else id_in_checkpoint(frame.sparkSession, location))
-    return partial(_write, write, location, known)
-
-
-def _write(
-    write: _WriteOfQuery, location: Location | None, known: str | None, batch: DataFrame, batch_id: int
-) -> None:
-    checkpoint = None if location is None else location.text
-    write(known or id_of_batch(batch, location), checkpoint, batch, batch_id)
-
-
-def pass_over(batch: DataFrame, batch_id: int, where: str) -> None:
-    """Read a batch that the target has already: a stateful query fails when its batch is not read."""
-    _log.info("batch %d is in %s already", batch_id, where)
-    batch.write.format("noop").mode("append").save()
-
-
-def refuse_twice(what: str, names: Sequence[str]) -> None:
-    """Refuse columns or fields of one name, which a join by an expression gives.
-
-    Example:
-        >>> refuse_twice("column", ["id", "amount", "id"])
-        Traceback (most recent call last):
-        ...
-        sparkstream_kit.errors.InvalidInputError: column id comes twice; rename or drop one
-    """
-    for name in names:
-        if names.count(name) > 1:
-            raise InvalidInputError(f"{what} {name} comes twice; rename or drop one")
 
 
 def check_row_keys(

@@ -10,18 +10,23 @@ _FAR = 2099
 _MILLISECONDS_FROM = 100_000_000_000  # as seconds the year 5138, as milliseconds 1973
 
 
-def microseconds(value: object) -> int | None:
+def microseconds(value: object, pattern: str | None = None) -> int | None:
     """Return a time in microseconds since 1970, or None if it cannot be read.
 
     A number, or a text that is one, is epoch seconds; from 100,000,000,000 on it is milliseconds. Any other
-    text is ISO 8601 with hyphens, and UTC if it names no time zone.
+    text is ISO 8601 with hyphens, and UTC if it names no time zone. With a pattern of `datetime.strptime` it
+    is a text of that alone.
 
     Example:
+        >>> microseconds("1/2/1970 0:00", "%m/%d/%Y %H:%M")
+        86400000000
         >>> microseconds(5), microseconds("5.5"), microseconds("1970-01-01T00:00:05Z"), microseconds("soon")
         (5000000, 5500000, 5000000, None)
     """
     try:
-        if isinstance(value, str):
+        if pattern is not None:
+            value = datetime.strptime(str(value), pattern)  # noqa: DTZ007 - UTC, below
+        elif isinstance(value, str):
             value = datetime.fromisoformat(value) if _is_iso(value) else _number(value)
         if isinstance(value, datetime):
             zoned = value if value.tzinfo else value.replace(tzinfo=UTC)

@@ -74,23 +74,28 @@ def ads_rows(count: int | None, *, seed: int) -> Iterable[dict[str, Any]]:
 
 
 def ads_truth(rows: Iterable[dict[str, Any]], *, within: timedelta) -> list[tuple[str, str, str | None]]:
-    """Find the click of each view, if one came in time, without Spark.
+    """Find the first click of each view, if one came in time, without Spark.
 
     Returns:
-        (ad_id, time of the view, time of the click or None) for each view, by ad_id.
+        (ad_id, time of the view, time of the click or None) for each view, by ad_id; a view that comes twice
+        is one.
 
     Example:
         >>> found = ads_truth(ads_rows(1000, seed=1), within=timedelta(minutes=10))
         >>> len(found), sum(clicked is not None for _, _, clicked in found)
         (786, 163)
     """
-    views, clicks = dict[str, str](), dict[str, str]()
+    views, clicks = set[tuple[str, str]](), dict[str, list[str]]()
     for row in rows:
-        (views if row["event_type"] == "view" else clicks)[row["ad_id"]] = row["event_time"]
-    return [
-        (ad, shown, clicks[ad] if ad in clicks and _between(shown, clicks[ad]) <= within else None)
-        for ad, shown in sorted(views.items())
-    ]
+        if row["event_type"] == "view":
+            views.add((row["ad_id"], row["event_time"]))
+        else:
+            clicks.setdefault(row["ad_id"], []).append(row["event_time"])
+    found = list[tuple[str, str, str | None]]()
+    for ad, shown in sorted(views):
+        in_time = (at for at in clicks.get(ad, ()) if timedelta(0) <= _between(shown, at) <= within)
+        found.append((ad, shown, min(in_time, default=None)))
+    return found
 
 
 def _between(first: str, second: str) -> timedelta:

@@ -28,7 +28,12 @@ _log = logging.getLogger(__name__)
 
 
 def replay(
-    file: str | os.PathLike[str], *, time: str, speed: float = 60.0, stop: threading.Event | None = None
+    file: str | os.PathLike[str],
+    *,
+    time: str,
+    time_format: str | None = None,
+    speed: float = 60.0,
+    stop: threading.Event | None = None,
 ) -> Iterable[str]:
     r"""Give the lines of a file at the pace of their times: for a `LineServer`, or to write elsewhere.
 
@@ -41,6 +46,8 @@ def replay(
         file: CSV with a header, which is not given, or lines of JSON (.json, .jsonl or .ndjson); UTF-8.
         time: the column or field of the time, such as "time" or "data.created_at": epoch seconds
             (milliseconds from 100,000,000,000 on) or ISO 8601; UTC where there is no time zone.
+        time_format: how the times are written otherwise, in the letters of Python's `strptime`, such as
+            "%m/%d/%Y %H:%M".
         speed: how many seconds of the file pass in a second; `float("inf")` does not wait.
         stop: ends the lines when it is set, also during a wait.
 
@@ -56,7 +63,7 @@ def replay(
         ['2024-01-01 12:00,5', '2024-01-01 12:30,7']
     """
     check(replay, locals())
-    source, stopped = _Source(Path(file), time, speed), stop or threading.Event()
+    source, stopped = _Source(Path(file), time, time_format, speed), stop or threading.Event()
 
     def make() -> Iterator[str]:
         start = clock.monotonic()
@@ -72,6 +79,7 @@ def replay_files(
     file: str | os.PathLike[str],
     *,
     time: str,
+    time_format: str | None = None,
     speed: float = 60.0,
     every: float = 1.0,
     stop: threading.Event | None = None,
@@ -84,6 +92,7 @@ def replay_files(
     Args:
         file: as for `replay`.
         time: as for `replay`.
+        time_format: as for `replay`.
         speed: as for `replay`.
         every: seconds from one file to the next.
         stop: as for `replay`.
@@ -94,7 +103,7 @@ def replay_files(
     check(replay_files, locals())
     if not every > 0:
         raise InvalidInputError(f"every is {every} seconds; give a number above 0")
-    source, stopped = _Source(Path(file), time, speed), stop or threading.Event()
+    source, stopped = _Source(Path(file), time, time_format, speed), stop or threading.Event()
 
     def make() -> Iterator[tuple[str, str]]:
         start = clock.monotonic()
@@ -117,7 +126,7 @@ def _wait(until: float, stop: threading.Event) -> bool:
 class _Source:
     """The lines of a file, each with the second in which it is due."""
 
-    def __init__(self, path: Path, time: str, speed: float) -> None:
+    def __init__(self, path: Path, time: str, time_format: str | None, speed: float) -> None:
         if not path.is_file():
             raise InvalidInputError(
                 f"no file {path}; give the path of a CSV file with a header or of JSON lines"
@@ -127,6 +136,7 @@ class _Source:
                 f"speed is {speed}; give a number above 0, such as 60 for a minute in a second"
             )
         self.path, self.time, self.speed = path, time, speed
+        self._format = time_format
         self._json = path.suffix.lower() in _JSON
         self.header = [] if self._json else [line for _, line in itertools.islice(self._records(), 1)]
         self._columns = next(csv.reader(self.header), [])
@@ -135,9 +145,10 @@ class _Source:
             raise InvalidInputError(f"{path} has no column {time!r}{hint(time, self._columns) or known}")
         times = [moment for moment, _ in itertools.islice(self._timed_lines(), _LOOKED_AT)]
         if times and set(times) == {None}:
+            known = "epoch seconds and ISO 8601, such as 2024-01-31 12:00:00; for others give time_format"
+            takes = f"{known}='%m/%d/%Y %H:%M' or the like" if time_format is None else repr(time_format)
             raise InvalidInputError(
-                f"no time can be read from {time!r} in the first lines of {path}; it takes epoch seconds "
-                "and ISO 8601, such as 2024-01-31 12:00:00"
+                f"no time can be read from {time!r} in the first lines of {path}; it takes {takes}"
             )
 
     def due_lines(self) -> Iterator[tuple[float, str]]:
@@ -171,7 +182,7 @@ class _Source:
                 if self._json
                 else dict(zip(self._columns, fields, strict=False)).get(self.time)
             )
-            yield microseconds(value.strip() if isinstance(value, str) else value), line
+            yield microseconds(value.strip() if isinstance(value, str) else value, self._format), line
 
     def _records(self) -> Iterator[tuple[Any, str]]:
         """Give each record, parsed, and its text as it stands in the file; one of CSV may hold newlines."""

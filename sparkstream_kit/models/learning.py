@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import _dry_run, _files
@@ -10,7 +11,18 @@ from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import column, find_column
 from sparkstream_kit._spark.batch import id_of_batch
 from sparkstream_kit.models.estimators import last_step, pickled, sklearn_model
-from sparkstream_kit.models.versions import CURRENT, FILE, current, find, folder_of, publish, switch
+from sparkstream_kit.models.versions import (
+    CURRENT,
+    FILE,
+    current,
+    find,
+    folder_of,
+    learned,
+    name_of,
+    publish,
+    switch,
+    without,
+)
 from sparkstream_kit.sinks.base import Sink
 from sparkstream_kit.sinks.pins import first_kept, pinned, versions_in_use
 
@@ -38,8 +50,10 @@ def learner(
 
     A batch is learned from the version that was current when it first came, which is kept beside the
     checkpoint, and makes a version named after the query and the batch. So a batch that comes again after a
-    crash makes its version again, and is not learned twice. In a `fan_out` with a sink that takes a `scorer`
-    of the same path, a batch is scored by the model that has not seen it yet, in whichever order they stand.
+    crash makes its version again, and is not learned twice. Where a checkpoint is older than the models, as
+    after a restore from a backup, a batch is learned from the query's last version without it. In a `fan_out`
+    with a sink that takes a `scorer` of the same path, a batch is scored by the model that has not seen it
+    yet, in whichever order they stand.
 
     Rows without a label, or without a value in a single column of features, are not learned from. The others
     pass through the driver's memory. For the same model after a replay, rows must come in the same order, as
@@ -84,19 +98,20 @@ def learner(
         last_step(sklearn_model(find(frame.sparkSession, _files.for_spark(folder), current(folder))[0]))
 
         def write(batch: DataFrame, batch_id: int) -> None:
-            query, spark = id_of_batch(batch, location)[:8], batch.sparkSession
-            base = current(folder)
-            if location is not None:
-                base = pinned(spark, location, batch_id, f"model {folder}", lambda: base)
+            query, spark, now = id_of_batch(batch, location), batch.sparkSession, current(folder)
+            choose = partial(without, batch_id, query, folder)
+            what = f"model {folder}"
+            base = choose() if location is None else pinned(spark, location, batch_id, what, choose)
             rows: Any = batch.select(*map(column, dict.fromkeys([*columns, label]))).toPandas()
             rows = rows.dropna(subset=[label, features] if isinstance(features, str) else [label])
             if rows.empty:
                 return
             model = sklearn_model(find(spark, _files.for_spark(folder), base)[0])
             _learn(model, rows[features if isinstance(features, str) else columns], rows[label], classes)
-            version = f"learned-{query}-{batch_id:06}"
+            version = f"{name_of(query)}{batch_id:06}"
             _files.replace(folder / f"{version}{FILE}", [pickled(model)])
-            if current(folder) == base:  # else somebody has published another, which is to stay
+            # Else somebody has published another, which is to stay.
+            if current(folder) == now and (now == base or learned(now, query) >= batch_id):
                 switch(folder, version)
             if location is not None:
                 _remove_old(folder, query, spark, location)
@@ -127,8 +142,8 @@ def _remove_old(folder: Path, query: str, spark: SparkSession, location: Locatio
     # Batches without labels make no version: that of a batch may be older than all others kept.
     used = {current(folder), *versions_in_use(spark, location, f"model {folder}")}
     first = first_kept(spark, location) - 1
-    for old in folder.glob(f"learned-{query}-*{FILE}"):
-        if int(old.stem.rpartition("-")[2]) < first and old.stem not in used:
+    for old in folder.glob(f"{name_of(query)}*{FILE}"):
+        if learned(old.stem, query) < first and old.stem not in used:
             old.unlink()
 
 

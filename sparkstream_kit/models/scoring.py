@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,10 @@ from pyspark.sql import functions as F
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import column, find_column, refuse_taken
 from sparkstream_kit._files import escaped, for_spark
+from sparkstream_kit._spark.batch import id_of_batch
 from sparkstream_kit.errors import InvalidInputError, innermost_cause
 from sparkstream_kit.models.estimators import sklearn_model, unpickled
-from sparkstream_kit.models.versions import current, find, folder_of
+from sparkstream_kit.models.versions import current, find, folder_of, without
 from sparkstream_kit.sinks.base import Part
 from sparkstream_kit.sinks.pins import pinned
 
@@ -108,8 +110,9 @@ def scorer(path: str | Path, *, features: str | Sequence[str] | None = None) -> 
             if location is None or batch_id is None:
                 version = current(folder)
             else:
-                what = f"model {folder}"
-                version = pinned(batch.sparkSession, location, batch_id, what, lambda: current(folder))
+                query = id_of_batch(batch, location)
+                choose = partial(without, batch_id, query, folder)
+                version = pinned(batch.sparkSession, location, batch_id, f"model {folder}", choose)
             if version not in kept:
                 model, name = find(batch.sparkSession, for_spark(folder), version)
                 kept.clear()

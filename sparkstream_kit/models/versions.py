@@ -17,7 +17,18 @@ from sparkstream_kit.models.estimators import pickled
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-__all__ = ["CURRENT", "FILE", "current", "find", "folder_of", "publish", "switch"]
+__all__ = [
+    "CURRENT",
+    "FILE",
+    "current",
+    "find",
+    "folder_of",
+    "learned",
+    "name_of",
+    "publish",
+    "switch",
+    "without",
+]
 
 CURRENT, FILE = "current", ".joblib"
 
@@ -111,9 +122,44 @@ def current(folder: Path) -> str:
     file = folder / CURRENT
     if not file.is_file():
         there = ", ".join(_versions_in(folder))
-        fix = f"models.switch({str(folder)!r}, …) with one of: {there}" if there else "models.publish"
-        raise InvalidInputError(f"no model of {folder} is current; make one so by {fix}")
+        if there:
+            fix = f"make one so by models.switch({str(folder)!r}, …) with one of: {there}"
+        else:
+            fix = "publish one by models.publish (of the job score_posts: LABELLED_DIR MODEL --train spark)"
+        raise InvalidInputError(f"no model of {folder} is current; {fix}")
     return file.read_text("utf-8").strip()
+
+
+def name_of(query: str) -> str:
+    """Return how the names begin of the versions that a query learns."""
+    return f"learned-{query[:8]}-"
+
+
+def learned(version: str, query: str) -> int:
+    """Return the last batch of a query that a version has learned; -1 of a version that it did not make."""
+    number = version.removeprefix(name_of(query))
+    return int(number) if number != version else -1
+
+
+def without(batch_id: int, query: str, folder: Path) -> str:
+    """Return the version in use, or, if that has learned a batch of the query, its last one without it.
+
+    The version in use has learned the batch where the query's checkpoint is older than the models.
+
+    Raises:
+        InvalidInputError: no version from before the batch is left.
+    """
+    now = current(folder)
+    if learned(now, query) < batch_id:
+        return now
+    earlier = [name for name in _versions_in(folder) if -1 < learned(name, query) < batch_id]
+    if not earlier:
+        raise InvalidInputError(
+            f"models {folder}: version {now} has learned batch {batch_id} of this query already, and none "
+            "of the query's versions from before it is left; make one current that has not learned the "
+            f"batch: models.switch({str(folder)!r}, 'VERSION')"
+        )
+    return max(earlier, key=lambda name: learned(name, query))
 
 
 def _refuse_unknown(folder: Path, version: str) -> None:

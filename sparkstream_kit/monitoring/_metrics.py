@@ -20,7 +20,7 @@ _TOTALS = {
     "batches": ("batches", "Batches committed."),
     "input_rows": ("input_rows", "Rows read."),
     "output_rows": ("output_rows", "Rows written, where the sink says so."),
-    "late_rows": ("late_rows", "Late rows, or groups of them, that were dropped."),
+    "late_rows": ("late_rows", "Late rows that were dropped: the fewest that it can be."),
     "bad_rows": ("bad_rows", "Bad rows that the quarantine has found."),
     "busy_seconds": ("busy_seconds", "Time that batches took."),
 }
@@ -32,7 +32,7 @@ _LAST = {
     "state_rows": ("state_rows", "Rows in state."),
     "state_bytes": ("state_bytes", "Memory of the state."),
     "watermark_lag_seconds": ("lag", "From the watermark to the begin of the last batch."),
-    "waiting": ("backlog", "What waited in the sources: files, or records of Kafka."),
+    "waiting": ("backlog", "What waits in the sources: files, or records of Kafka."),
 }
 _PARTS = {"work": "work", "planning": "planning", "log_writes": "log writes", "looking": "looking for input"}
 

@@ -16,11 +16,21 @@ _UNITS = ((1e12, 1e9, "G"), (1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))
 
 
 def arriving(batches: Sequence[Batch]) -> float | None:
-    """Return how many rows a second have come in lately; None before the second batch."""
+    """Return how many rows a second have arrived lately; None before the second batch.
+
+    These are the rows that were read, and those by which there wait more than before; a file that waits
+    counts with as many rows as those that were read have.
+    """
     last = batches[-_LAST - 1 :]
     if len(last) < 2:  # noqa: PLR2004 - a time from one to the next
         return None
-    return rate(sum(batch.rows for batch in last[1:]), (last[-1].at - last[0].at).total_seconds())
+    begin, end = last[0], last[-1]
+    rows: float = sum(batch.rows for batch in last[1:])
+    if begin.backlog is not None and end.backlog is not None:
+        files = None if begin.files is None or end.files is None else end.files - begin.files
+        rows_each = 1 if files is None else rows / files if files else 0
+        rows = max(rows + rows_each * (end.backlog - begin.backlog), 0)
+    return rate(rows, (end.at - begin.at).total_seconds())
 
 
 def done(batches: Sequence[Batch]) -> float | None:
@@ -29,7 +39,7 @@ def done(batches: Sequence[Batch]) -> float | None:
     return rate(sum(batch.rows for batch in last), sum(batch.seconds for batch in last))
 
 
-def rate(rows: int, seconds: float) -> float | None:
+def rate(rows: float, seconds: float) -> float | None:
     """Return rows a second; None where no time has passed."""
     return rows / seconds if seconds > 0 else None
 

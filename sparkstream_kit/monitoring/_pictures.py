@@ -6,6 +6,8 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
+from sparkstream_kit.errors import printable
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -33,7 +35,7 @@ class Sent:
         told = {
             # A browser drops what it has from before: the job may have been started again meanwhile.
             "first": self._first,
-            "ended": ended,
+            "ended": printable(ended),
             "spark": spark,
             "queries": [self._query(each, last=bool(ended)) for each in newest_runs(pictures)],
         }
@@ -47,9 +49,9 @@ class Sent:
             self._batches[picture.run_id] = picture.batches[-1].batch
         done = picture.summary
         query = {
-            "name": picture.name,
+            "name": printable(picture.name),
             "run": picture.run_id,
-            "verdicts": [[said.level, said.text] for said in picture.verdicts],
+            "verdicts": [[said.level, printable(said.text)] for said in picture.verdicts],
             "batches": new,
             "totals": {"rows": done.input_rows, "late": done.late_rows, "bad": done.bad_rows},
         }
@@ -87,4 +89,5 @@ def _batch(batch: Batch) -> dict[str, Any]:
         "memory": batch.state_bytes,
         "lag": batch.lag,
         "waiting": batch.backlog,
+        "files": batch.files,
     }

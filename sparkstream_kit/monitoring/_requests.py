@@ -18,7 +18,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from sparkstream_kit.errors import MissingExtraError, innermost_cause
+from sparkstream_kit.errors import MissingExtraError, innermost_cause, printable
 from sparkstream_kit.monitoring._drawing import moments
 from sparkstream_kit.monitoring._metrics import scraped
 from sparkstream_kit.monitoring._pictures import Sent
@@ -69,7 +69,7 @@ class Page:
         stop: ends the run, with what it was ended by.
         spark: the address of Spark's own page.
         begin: the line that a recording of the run begins with.
-        token: what `POST /stop` asks for.
+        token: what all asks for that shows what the run does, or ends it.
         ended: how the run has ended; empty while it goes on.
         over: set when the run has ended.
     """
@@ -148,7 +148,7 @@ class Page:
         if said != self._failure:
             self._failure = said
             _log.warning("the page of the run shows no queries: %s", said)
-        return json.dumps({"error": said, "ended": self.ended})
+        return json.dumps({"error": printable(said), "ended": printable(self.ended)})
 
 
 class Server(ThreadingHTTPServer):
@@ -187,11 +187,9 @@ class _Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         if path in self.server.files:
             self._answer(HTTPStatus.OK, *self.server.files[path])
-        elif path == "/events":
-            told = self.server.page.pictures()
-            self._stream("text/event-stream", (f"data: {text}\n\n" for text in told))
-        elif path == "/record":
-            self._stream("application/jsonl", self.server.page.recording())
+        elif path in ("/events", "/record"):
+            if self._has_token("to look at the run"):
+                self._stream(*self._told(path))
         elif path == "/metrics":
             self._metrics()
         elif path == "/stop":
@@ -210,15 +208,26 @@ class _Handler(BaseHTTPRequestHandler):
         if origin not in (None, f"http://{self.headers['Host']}"):
             self._refuse(HTTPStatus.FORBIDDEN, "a page of another site may not end the run")
             return
+        if self._has_token("to end the run"):
+            self.server.page.stop("the web page")
+            self._answer(HTTPStatus.ACCEPTED, b"the run ends after the batch in flight\n", "text/plain")
+
+    def _has_token(self, what: str) -> bool:
+        """Refuse who does not have the token: other users of this machine can open its ports, too."""
         given = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        if not secrets.compare_digest(given.encode(), self.server.page.token.encode()):
-            self._refuse(
-                HTTPStatus.UNAUTHORIZED,
-                "to end the run takes the token of the address that it printed: Authorization: Bearer TOKEN",
-            )
-            return
-        self.server.page.stop("the web page")
-        self._answer(HTTPStatus.ACCEPTED, b"the run ends after the batch in flight\n", "text/plain")
+        if secrets.compare_digest(given.encode(), self.server.page.token.encode()):
+            return True
+        self._refuse(
+            HTTPStatus.UNAUTHORIZED,
+            f"{what} takes the token of the address that it printed: Authorization: Bearer TOKEN",
+        )
+        return False
+
+    def _told(self, path: str) -> tuple[str, Iterator[str]]:
+        """Return the kind of a stream, and its texts."""
+        if path == "/record":
+            return "application/jsonl", self.server.page.recording()
+        return "text/event-stream", (f"data: {text}\n\n" for text in self.server.page.pictures())
 
     def _is_of_this_machine(self) -> bool:
         """Refuse a page of another site whose name was made to mean this machine (DNS rebinding)."""

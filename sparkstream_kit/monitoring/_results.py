@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit._html import last_number
 from sparkstream_kit._spark import query as asking
-from sparkstream_kit.errors import innermost_cause
+from sparkstream_kit.errors import innermost_cause, printable
 from sparkstream_kit.sinks import texts
 
 if TYPE_CHECKING:
@@ -115,14 +115,16 @@ def _is_shown(place: str) -> bool:
 def _look(spark: SparkSession | None, place: str) -> Result:
     name = place.partition(" ")[2]
     shown = f"file {Path(name).name}" if place.startswith("file ") else place.replace("memory ", "table ", 1)
+    shown = printable(shown)
     try:
         newest = place.startswith("memory ")
         columns, numeric, rows = (
             _of_file(Path(name)) if spark is None else _of_view(spark, name, newest=newest)
         )
     except Exception as err:  # noqa: BLE001 - shown in its place, and the run goes on
-        return Result(shown, problem=f"it cannot be read: {innermost_cause(err)}")
-    first, more = rows[:_ROWS], len(rows) > _ROWS
+        return Result(shown, problem=printable(f"it cannot be read: {innermost_cause(err)}"))
+    more, columns = len(rows) > _ROWS, list(map(printable, columns))
+    first = [tuple(value and printable(value) for value in row) for row in rows[:_ROWS]]
     return Result(shown, columns, numeric, first, more, bars(numeric, first))
 
 

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
+from sparkstream_kit._late import drops
 from sparkstream_kit._spark import query as asking
+from sparkstream_kit.checkpoints import samples
 from sparkstream_kit.progress import QuerySummary
-from sparkstream_kit.verdicts import Record, Verdict, of_rules, record, verdicts
+from sparkstream_kit.verdicts import (
+    LEVELS,
+    Record,
+    Verdict,
+    of_late,
+    of_rules,
+    of_values,
+    record,
+    verdicts,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,7 +34,6 @@ __all__ = ["SHOWN", "Batch", "Board", "Picture"]
 
 SHOWN = 300  # batches of a query that a face can show
 _SILENT = 10.0  # seconds without a batch, beyond what its trigger asks for, that are worth a word
-_LEVELS = ("bad", "warn", "ok")
 _FIRST = 10.0  # seconds that a first batch may take, which starts much
 # The parts of a batch by Spark's names, folded to four that people know.
 _PLANNING = ("queryPlanning", "getBatch")
@@ -96,6 +106,8 @@ class Board:
 
     Attributes:
         problem: why no more batches are added, if that has failed.
+        live: whether its batches are added as they come; of a recording that is still being read nothing is
+            said of how long ago the last one was.
     """
 
     def __init__(self) -> None:
@@ -104,17 +116,25 @@ class Board:
         self._version = 0
         self._ended = False
         self.problem = ""
+        self.live = True
 
     def watch(self, queries: Iterable[StreamingQuery]) -> None:
         """Add queries, before their first batch."""
         for query in queries:
             known = asking.started(query)
-            summary = QuerySummary(query.name or query.id, query.id, mode=known.mode)
-            self.expect(str(query.runId), summary, known.interval)
+            by = drops(known.frame)
+            summary = QuerySummary(query.name or query.id, query.id, mode=known.mode, drops=by)
+            self.expect(str(query.runId), summary, known.interval, ends=known.ends)
             self._queries[str(query.runId)].query = query
 
     def expect(
-        self, run_id: str, summary: QuerySummary, interval: float | None, since: datetime | None = None
+        self,
+        run_id: str,
+        summary: QuerySummary,
+        interval: float | None,
+        since: datetime | None = None,
+        *,
+        ends: bool = False,
     ) -> None:
         """Add a query, before its first batch.
 
@@ -123,9 +143,10 @@ class Board:
             summary: what it has done before.
             interval: seconds from one batch to the next that its trigger asks for; None without one.
             since: when it was started; by default now.
+            ends: whether it ends by itself, as with `availableNow`.
         """
         with self._changed:
-            self._queries[run_id] = _Query(summary, interval, since or datetime.now(UTC))
+            self._queries[run_id] = _Query(summary, interval, since or datetime.now(UTC), ends)
             self._tell()
 
     def clear(self) -> None:
@@ -148,7 +169,7 @@ class Board:
                 run_id = next(same, run_id)
             if run_id not in self._queries:
                 summary = QuerySummary(progress.name or query_id, query_id)
-                self._queries[run_id] = _Query(summary, None, datetime.now(UTC))
+                self._queries[run_id] = _Query(summary, None, datetime.now(UTC), True)
             if self._queries[run_id].add(progress):
                 self._tell()
 
@@ -182,22 +203,28 @@ class Board:
         """
         with self._changed:
             kept = [
-                (run_id, each.query, each.summary, tuple(each.batches), each.interval, each.since)
-                for run_id, each in self._queries.items()
+                (run_id, each, each.summary, tuple(each.batches)) for run_id, each in self._queries.items()
             ]
             ended = self._ended
         moment = now or datetime.now(UTC)
         made = []
-        for run_id, query, summary, batches, interval, since in kept:
-            silent = None if ended else _silent(batches, since, interval, moment)
+        for run_id, each, summary, batches in kept:
+            query, interval, since = each.query, each.interval, each.since
+            silent = None if ended or not self.live else _silent(batches, since, interval, moment)
             if query is not None and silent and not asking.is_active(query):
                 silent = None  # its input has ended, and not that of the others
-            said = [*verdicts(batches, interval=interval), *of_rules(summary.broken)]
-            said = sorted([silent, *said] if silent else said, key=lambda each: each.level != "bad")
+            summary = replace(summary, **samples.seen(query))  # noqa: PLW2901 - it, and more of it
+            said = [
+                *verdicts(batches, interval=interval, ends=each.ends, mode=summary.mode),
+                *of_late(summary),
+                *of_rules(summary.broken),
+                *of_values(summary),
+            ]
+            said = sorted([silent, *said] if silent else said, key=lambda one: LEVELS.index(one.level))
             made.append(
                 Picture(summary.name, run_id, not ended, interval, summary, batches, tuple(said), since)
             )
-        return sorted(made, key=lambda each: _LEVELS.index(each.level))
+        return sorted(made, key=lambda each: LEVELS.index(each.level))
 
     def _tell(self) -> None:
         self._version += 1
@@ -207,8 +234,9 @@ class Board:
 class _Query:
     """What the board keeps of a query."""
 
-    def __init__(self, summary: QuerySummary, interval: float | None, since: datetime) -> None:
+    def __init__(self, summary: QuerySummary, interval: float | None, since: datetime, ends: bool) -> None:
         self.summary = summary
+        self.ends = ends
         self.interval = interval
         self.since = since
         self.query: StreamingQuery | None = None  # not of a recording

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import _html, display
@@ -69,15 +68,15 @@ def _bundle(board: Board, results: Results, *, last: bool = False) -> dict[str, 
 
 def _query_html(picture: Picture, result: Result | None, now: datetime) -> str:
     parts = [_table_html(result)] if result is not None else []
-    head = f'<b style="color:{_COLOURS[picture.level]}">{escape(picture.name)}</b>'
+    head = f'<b style="color:{_COLOURS[picture.level]}">{_html.text(picture.name)}</b>'
     if picture.batches:
         state = "" if picture.active else " · ended"
         parts.append(f'<div style="margin-top:8px">{head} · batch {picture.batches[-1].batch}{state}</div>')
         parts.append(_progress(picture))
     else:
-        parts.append(f"<div>{head} · {escape(_numbers.starting(picture, now))}</div>")
+        parts.append(f"<div>{head} · {_html.text(_numbers.starting(picture, now))}</div>")
     parts += [
-        f'<div><span style="color:{_COLOURS[each.level]}">●</span> {escape(str(each))}</div>'
+        f'<div><span style="color:{_COLOURS[each.level]}">●</span> {_html.text(str(each))}</div>'
         for each in picture.verdicts
     ]
     return f'<div style="line-height:1.5">{"".join(parts)}</div>'
@@ -135,9 +134,9 @@ def _cut(result: Result) -> tuple[Sequence[Sequence[str | None]], str]:
 
 def _table_html(result: Result) -> str:
     if result.problem is not None:
-        return f"<div>{escape(result.place)}: {escape(result.problem)}</div>"
+        return f"<div>{_html.text(result.place)}: {_html.text(result.problem)}</div>"
     rows, said = _cut(result)
-    beneath = f'<small style="opacity:.7">{escape(said)}</small>' if said else ""
+    beneath = f'<small style="opacity:.7">{_html.text(said)}</small>' if said else ""
     return _html.table(result.columns, result.numeric, rows) + beneath
 
 

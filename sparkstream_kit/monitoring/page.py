@@ -7,7 +7,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from sparkstream_kit import _waiting
+from sparkstream_kit import _files, _waiting
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark import query as asking
 from sparkstream_kit._spark.session import web_page
@@ -42,9 +42,10 @@ def served(
 ) -> Iterator[Callable[[StreamingQueryProgress], None]]:
     """Show a run on a page of this machine until the block ends; its address goes to standard error.
 
-    Nobody on another machine can open the page: its server listens on the loopback interface alone. Everybody
-    on this machine can look at it; to end the run by it takes the token that the printed address ends with.
-    The page works without a network, and asks no other server for anything.
+    Nobody on another machine can open the page: its server listens on the loopback interface alone. To see
+    what the run does, or to end it, takes the token that the printed address ends with; the numbers of
+    `/metrics` are for everybody on this machine. The page works without a network, and asks no other server
+    for anything.
 
     Args:
         board: what the queries do; `board.end()` is called before the block ends.
@@ -71,7 +72,7 @@ def served(
         files: list[Path] = []
         try:
             for root in filter(None, map(_kept, queries)):
-                layout.page_file(root).write_text(address.partition("#")[0], "utf-8")
+                _files.replace(layout.page_file(root), [address], private=True)
                 files.append(layout.page_file(root))
             yield page.add
         except BaseException as err:

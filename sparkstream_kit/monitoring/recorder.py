@@ -110,6 +110,7 @@ def first_line(queries: Iterable[StreamingQuery]) -> str:
             "runId": str(query.runId),
             "mode": asking.started(query).mode,
             "interval": asking.started(query).interval,
+            "ends": asking.started(query).ends,
         }
         for query in queries
     ]
@@ -142,7 +143,7 @@ def _read(line: str) -> dict[str, Any]:
     """Return what a line tells; nothing of one that is torn."""
     try:
         told = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return told if isinstance(told, dict) else {}
 
@@ -182,7 +183,8 @@ def _expect(told: dict[str, Any], board: Board) -> None:
     board.clear()
     for query in told["queries"]:
         summary = QuerySummary(query["name"], query["id"], mode=query["mode"])
-        board.expect(query["runId"], summary, query["interval"], datetime.fromisoformat(told["at"]))
+        since, ends = datetime.fromisoformat(told["at"]), query.get("ends", True)
+        board.expect(query["runId"], summary, query["interval"], since, ends=ends)
 
 
 def has_ended(path: Path) -> bool:

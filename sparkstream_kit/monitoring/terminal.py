@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO
 
 from sparkstream_kit._arguments import check
+from sparkstream_kit.errors import printable
 from sparkstream_kit.monitoring import _numbers
 from sparkstream_kit.monitoring._drawing import drawing, moments
 from sparkstream_kit.monitoring._numbers import short
@@ -128,7 +129,7 @@ def _row(picture: Picture, sparks: int) -> list[Any]:
     batches = picture.batches
     last = batches[-1] if batches else None
     return [
-        Text(picture.name, _STYLES[picture.level], overflow="ellipsis"),
+        Text(printable(picture.name), _STYLES[picture.level], overflow="ellipsis"),
         f"{last.batch:,}" if last else "-",
         short(_numbers.arriving(batches)),
         short(_numbers.done(batches)),
@@ -146,10 +147,10 @@ def _beneath(pictures: Sequence[Picture], now: datetime) -> list[Any]:
     rows = Table.grid(padding=(0, 1, 0, 0))
     for each in pictures:
         if not each.batches:
-            rows.add_row(Text("○", "dim"), Text(f"{each.name}: {_numbers.starting(each, now)}"))
+            rows.add_row(Text("○", "dim"), Text(printable(f"{each.name}: {_numbers.starting(each, now)}")))
     said = [(each.name, verdict) for each in pictures for verdict in each.verdicts]
     for name, verdict in sorted(said, key=lambda pair: pair[1].level != "bad"):
-        words = Text.assemble((f"{name}: ", "bold"), str(verdict))
+        words = Text.assemble((f"{printable(name)}: ", "bold"), printable(str(verdict)))
         rows.add_row(Text("●", _STYLES[verdict.level]), words)
     return [rows] if rows.row_count else []
 
@@ -192,7 +193,5 @@ def lines(picture: Picture, now: datetime) -> list[str]:
         ]
     else:
         told = [_numbers.starting(picture, now)]
-    return [
-        f"{picture.name}: {', '.join(told)}",
-        *(f"{picture.name}: verdict: {verdict}" for verdict in picture.verdicts),
-    ]
+    said = [", ".join(told), *(f"verdict: {verdict}" for verdict in picture.verdicts)]
+    return [printable(f"{picture.name}: {each}") for each in said]

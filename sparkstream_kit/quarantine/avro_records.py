@@ -15,6 +15,7 @@ from sparkstream_kit.errors import InvalidInputError, MissingExtraError
 from sparkstream_kit.quarantine._avro_schemas import in_folder, of_registry
 from sparkstream_kit.quarantine._avro_values import Decoder
 from sparkstream_kit.quarantine.rows import RAW, check_type, parsed
+from sparkstream_kit.schemas import from_ddl
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -26,7 +27,7 @@ _OTHERWISE = "Avro cannot hold {type}; use another type"
 
 def parse_avro(
     records: DataFrame,
-    schema: T.StructType,
+    schema: T.StructType | str,
     *,
     schemas: str | Path | None = None,
     registry: str | None = None,
@@ -47,9 +48,9 @@ def parse_avro(
     Args:
         records: a DataFrame, streaming or static, whose first column is the record (binary), such as that of
             `sources.kafka(…, binary=True)`. Its other columns are kept.
-        schema: the columns, each a field of the record by its exact name. Avro's `timestamp-millis` and
-            `timestamp-micros` are TIMESTAMP, their local kinds TIMESTAMP_NTZ; enums and uuids are STRING. An
-            integer fits any column of numbers that holds it exactly.
+        schema: the columns, as a StructType or as DDL, each a field of the record by its exact name. Avro's
+            `timestamp-millis` and `timestamp-micros` are TIMESTAMP, their local kinds TIMESTAMP_NTZ; enums
+            and uuids are STRING. An integer fits any column of numbers that holds it exactly.
         schemas: a folder of schemas on the driver's machine, each in a file that is named by its id:
             `7.avsc`. It is read now: a new file is known after a restart.
         registry: in place of a folder, the address of a schema registry, such as "http://registry:8081" or
@@ -62,8 +63,8 @@ def parse_avro(
         that `_raw` has) and `_file`, then the other columns of `records`.
 
     Raises:
-        InvalidInputError: a column type that Avro cannot hold, a name as in `parse_csv`, not one of `schemas`
-            and `registry`, no such folder, or a file that is not a schema.
+        InvalidInputError: DDL that cannot be read, a column type that Avro cannot hold, a name as in
+            `parse_csv`, not one of `schemas` and `registry`, no such folder, or a file that is not a schema.
         MissingExtraError: fastavro is not installed.
 
     Example:
@@ -77,6 +78,7 @@ def parse_avro(
         import_module("fastavro")
     except ModuleNotFoundError as err:
         raise MissingExtraError("quarantine.parse_avro", "avro") from err
+    schema = from_ddl(schema) if isinstance(schema, str) else schema
     for field in schema.fields:
         check_type(field.name, field.dataType, (T.BinaryType, T.TimestampNTZType), _OTHERWISE)
     first = records.schema[0]

@@ -12,7 +12,8 @@ from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.quarantine.rows import FILE, RAW, SCALARS, is_missing, parsed, readable, typed
+from sparkstream_kit.quarantine.rows import FILE, RAW, SCALARS, is_missing, not_a, parsed, readable, typed
+from sparkstream_kit.schemas import from_ddl
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,7 +37,7 @@ _AFTER_LAST = "\0"
 
 def parse_csv(
     lines: DataFrame,
-    schema: T.StructType,
+    schema: T.StructType | str,
     *,
     date_format: str | None = None,
     timestamp_format: str | None = None,
@@ -49,15 +50,20 @@ def parse_csv(
     fields than the schema has columns, when its quotes are not in pairs, when a quote that begins a value
     is not closed at the value's end, when a value in any column does not parse as the column's type, when a
     decimal or a timestamp has more digits than the column holds (it would be rounded), when a number is too
-    big for its type, when a date is not in the years 1 to 9999, or when a column that the schema says is NOT
-    NULL is empty. Values in quotes may hold the separator and doubled quotes (RFC 4180), but no line feed.
+    big for its type, when a date is not in the years 1 to 9999, when a timestamp without an offset names a
+    local time that does not exist in the session's time zone (the hour that is skipped in spring), or when a
+    column that the schema says is NOT NULL is empty. A local time that comes twice, in autumn, is the first
+    of the two: where that matters, write times with their offset, or keep the session in UTC, as the kit's
+    profiles do. Values in quotes may hold the separator and doubled quotes (RFC 4180), but no line feed.
 
     Args:
         lines: a DataFrame, streaming or static, whose first column is the line (string), such as that of
             `sources.text`. Its other columns are kept.
-        schema: the columns in their order; numbers, decimals, strings, booleans, dates and timestamps.
+        schema: the columns in their order, as a StructType or as DDL ("key STRING NOT NULL, amount INT");
+            numbers, decimals, strings, booleans, dates and timestamps.
         date_format: the pattern of dates, such as "M/d/yy" (Spark's datetime patterns; default ISO).
-        timestamp_format: the same for timestamps. Digits of a second after the sixth must be zeros.
+        timestamp_format: the same for timestamps. Under a pattern with more than six S the digits of a second
+            after the sixth must be zeros; without a pattern a seventh digit makes a line bad.
         sep: the separator, one character or more.
         header: count a line that holds the schema's column names in their order (case ignored) as a header,
             and leave it out. A line that holds them in another order fails the query.
@@ -77,10 +83,11 @@ def parse_csv(
         then the other columns of `lines`. Spark's progress counts the rows, as `run`'s summary does.
 
     Raises:
-        InvalidInputError: a column type that CSV cannot hold, two columns of one name, a column named as one
-            of the four above, or a separator that CSV cannot have.
+        InvalidInputError: DDL that cannot be read, a column type that CSV cannot hold, two columns of one
+            name, a column named as one of the four above, or a separator that CSV cannot have.
     """
     check(parse_csv, locals())
+    schema = from_ddl(schema) if isinstance(schema, str) else schema
     for field in schema.fields:
         if not isinstance(field.dataType, SCALARS):
             raise InvalidInputError(
@@ -114,8 +121,8 @@ def _read(
         value, kind = F.col(f"_v{index}"), field.dataType
         values.append(typed(text, kind, formats.get(type(kind))).alias(f"_v{index}"))
         if not isinstance(kind, T.StringType):
-            what = f"{field.name}: not a {kind.simpleString()}"
-            problems.append(F.when(text.isNotNull() & is_missing(value, kind), what))
+            reason = not_a(field.name, value, kind, text, formats.get(type(kind)))
+            problems.append(F.when(text.isNotNull() & is_missing(value, kind), reason))
             words.append(value.isNull() & text.rlike(r"^\D*\p{L}"))
         if not field.nullable:
             problems.append(F.when(text.isNull() | (F.trim(text) == ""), f"{field.name}: empty"))

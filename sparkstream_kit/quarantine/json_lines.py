@@ -11,7 +11,8 @@ from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import holds, quoted
-from sparkstream_kit.quarantine.rows import RAW, check_type, finite, is_missing, parsed, typed
+from sparkstream_kit.quarantine.rows import RAW, check_type, finite, is_missing, not_a, parsed, typed
+from sparkstream_kit.schemas import from_ddl
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +35,7 @@ _DECIMAL_DIGITS, _DOUBLE_DIGITS, _SMALLEST_DOUBLE = 38, 17, 2.2250738585072014e-
 
 def parse_json(
     lines: DataFrame,
-    schema: T.StructType,
+    schema: T.StructType | str,
     *,
     date_format: str | None = None,
     timestamp_format: str | None = None,
@@ -49,9 +50,11 @@ def parse_json(
     null or missing. So mark with NOT NULL what must not be renamed; `refuse_unknown` finds every new name.
 
     A number in quotes is no number, but for a decimal: quotes are how many writers keep its digits. A number
-    without quotes is no string. In structs, arrays and maps the same holds for each value in them, but
-    fields that a nested struct of the schema does not have are passed over. Half of a surrogate
-    pair is read as `?` before Spark 4.2, which finds that such a line is not valid.
+    without quotes is no string. An integer is a TIMESTAMP, too, as in Spark's own reader: the seconds since
+    1970, unless `timestamp_format` is given. Milliseconds are bad, as they would be after the year 9999. In
+    structs, arrays and maps the same holds for each value in them, but fields that a nested struct of the
+    schema does not have are passed over. Half of a surrogate pair is read as `?` before Spark 4.2, which
+    finds that such a line is not valid.
 
     VARIANT holds numbers of up to 38 digits, and those with an exponent as a double, of up to 17 digits. With
     a VARIANT in the schema, a line that has any other number, in whichever field, is bad.
@@ -59,10 +62,11 @@ def parse_json(
     Args:
         lines: a DataFrame, streaming or static, whose first column is the line (string), such as that of
             `sources.text`. Its other columns are kept.
-        schema: the columns, each a field of the object by its exact name: those that CSV can hold, structs,
-            arrays, maps with string keys, and `VARIANT` for any JSON value.
+        schema: the columns, as a StructType or as DDL, each a field of the object by its exact name: those
+            that CSV can hold, structs, arrays, maps with string keys, and `VARIANT` for any JSON value.
         date_format: the pattern of dates, such as "M/d/yy" (Spark's datetime patterns; default ISO).
-        timestamp_format: the same for timestamps. Digits of a second after the sixth must be zeros.
+        timestamp_format: the same for timestamps. Under a pattern with more than six S the digits of a second
+            after the sixth must be zeros; without a pattern a seventh digit makes a line bad.
         refuse_unknown: a line is bad also when it has a field that the schema does not have.
 
     Returns:
@@ -71,9 +75,11 @@ def parse_json(
         other columns of `lines`.
 
     Raises:
-        InvalidInputError: a column type that JSON cannot hold, or a name as in `parse_csv`.
+        InvalidInputError: DDL that cannot be read, a column type that JSON cannot hold, or a name as in
+            `parse_csv`.
     """
     check(parse_json, locals())
+    schema = from_ddl(schema) if isinstance(schema, str) else schema
     for field in schema.fields:
         check_type(field.name, field.dataType, (T.VariantType,), _OTHERWISE)
     patterns = {"date_format": date_format, "timestamp_format": timestamp_format}
@@ -97,8 +103,9 @@ def _read_lines(
         values.append((F.when(exact, value) if nested else value).alias(f"_v{index}"))
         if not field.nullable:
             problems.append(F.when(_absent(piece), f"{field.name}: missing"))
-        what = f"{field.name}: not a {kind.simpleString()}"
-        problems.append(F.when(is_missing(F.col(f"_v{index}"), kind) & ~_absent(piece), what))
+        text, found = F.try_variant_get(piece, "$", "STRING"), F.col(f"_v{index}")
+        reason = not_a(field.name, found, kind, text, formats.get(type(kind)))
+        problems.append(F.when(is_missing(found, kind) & ~_absent(piece), reason))
     if refuse_unknown:
         names = F.map_keys(F.try_variant_get("_read", "$[0]", "MAP<STRING, VARIANT>"))
         unknown = F.exists(names, lambda name: ~name.isin(schema.names))
@@ -199,6 +206,9 @@ def _scalar(piece: Column, kind: T.DataType, pattern: str | None) -> Column:
     value = F.try_variant_get(piece, "$", kind.simpleString())
     if isinstance(kind, T.VariantType):
         return piece
+    if isinstance(kind, T.TimestampType) and not pattern:
+        seconds = F.when(shape == "BIGINT", F.try_variant_get(piece, "$", "BIGINT"))
+        return F.coalesce(typed(text, kind, None), seconds.cast(kind))
     if isinstance(kind, (T.DateType, T.StringType, T.TimestampType)):
         return typed(text, kind, pattern)
     if isinstance(kind, T.DecimalType):

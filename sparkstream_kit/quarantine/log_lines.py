@@ -37,8 +37,9 @@ def parse_log(lines: DataFrame) -> DataFrame:
     """Parse lines of a web server's log, in the common or the combined format; each line gives one row.
 
     A line is bad when it is not valid UTF-8, when it is not of the format, when its time cannot be read, when
-    its status is not a number of three digits, or when its bytes are neither a number nor "-". A request may
-    hold quotes. The formats are those of Apache HTTP Server, "Log Files", section "Access Log".
+    its status is not a number of three digits, or when its bytes are neither "-" nor a number
+    that a bigint holds. A request may hold quotes. The formats are those of Apache HTTP Server, "Log Files",
+    section "Access Log".
 
     Args:
         lines: a DataFrame, streaming or static, whose first column is the line (string), such as that of
@@ -77,12 +78,14 @@ def _read(frame: DataFrame) -> tuple[DataFrame, Column, Column | None]:
         "*",
         F.try_to_timestamp(time, F.lit(_TIME)).alias("_v2"),
         F.when(status.rlike("^[1-9][0-9]{2}$"), status).cast("int").alias("_v4"),
-        F.when(size.rlike("^[0-9]{1,18}$"), size).cast("bigint").alias("_v5"),
+        F.when(size.rlike("^[0-9]+$"), size).try_cast("bigint").alias("_v5"),
         F.when(F.size(last_two) == 2, last_two).alias("_last_two"),  # noqa: PLR2004 - referer and agent
     )
     reason = (
         F.when(F.col("_parts").isNull(), "not valid UTF-8")
         .when(F.size("_parts") != _FIELDS, "not a log line")
+        # Something stands behind the bytes, and it is no referer and agent.
+        .when((last != "") & F.col("_last_two").isNull(), "not a log line")
         .when(is_missing(F.col("_v2"), T.TimestampType()), "time: not a timestamp")
         .when(F.col("_v4").isNull(), "status: not a number")
         .when(F.col("_v5").isNull() & (size != "-"), "bytes: neither a number nor -")

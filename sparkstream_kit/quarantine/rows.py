@@ -37,6 +37,7 @@ __all__ = [
     "good_rows",
     "is_missing",
     "mark_bad",
+    "not_a",
     "parsed",
     "readable",
     "typed",
@@ -61,6 +62,12 @@ _ISO_DATE = r"^\s*\d{4}-\d\d?-\d\d?"
 
 # The years that Python, PostgreSQL and others can read.
 _FIRST, _LAST = "0001-01-01", "9999-12-31 23:59:59.999999"
+
+# Session time zones without daylight saving time, which most sessions have: there is nothing to look for.
+_STEADY = ("UTC", "Etc/UTC", "GMT", "Z", "+00:00")
+# The end of a time that says no zone. A date alone is the begin of its day, whenever that is.
+_LOCAL = r"[ T]\d[\d:.]*\s*$"
+_WITH_ZONE, _WITH_HOUR = "[VzOXxZ]", "[HhKk]"  # letters of a pattern
 
 # Of a pattern: a text in quotes, or more digits of a second than a timestamp holds.
 _TOO_FINE = r"('[^']*')|S{7,}"
@@ -258,8 +265,15 @@ def check_type(name: str, kind: T.DataType, also: tuple[type[T.DataType], ...], 
         raise InvalidInputError(f"column {name}: {otherwise.format(type=kind.simpleString())}")
 
 
-def typed(text: Column, kind: T.DataType, pattern: str | None) -> Column:
-    """Return a text as a value of a type, or null where it does not parse without loss."""
+def typed(text: Column, kind: T.DataType, pattern: str | None, *, skipped: bool = False) -> Column:
+    """Return a text as a value of a type, or null where it does not parse without loss.
+
+    Args:
+        text: the text.
+        kind: the type.
+        pattern: of a date or a timestamp, if it has one.
+        skipped: also read a local time that the session's time zone skips, an hour later, as Spark does.
+    """
     if isinstance(kind, T.StringType):
         return text
     fits, value = F.lit(True), text.try_cast(kind)
@@ -269,6 +283,8 @@ def typed(text: Column, kind: T.DataType, pattern: str | None) -> Column:
         else:
             rest = r"\s*$" if isinstance(kind, T.DateType) else r"([ T](?!.*\.\d{7}).*)?$"
             fits = text.rlike(_ISO_DATE + rest)
+        if isinstance(kind, T.TimestampType) and not skipped:
+            fits &= _exists(text, value, pattern)
     elif isinstance(kind, T.DecimalType):
         # A cast rounds what the scale cannot hold: such a text is not a value of this type. (A regular
         # expression that says the same takes as long as the cast.)
@@ -279,6 +295,47 @@ def typed(text: Column, kind: T.DataType, pattern: str | None) -> Column:
         # A cast makes what is too big infinite.
         fits = ~text.rlike(_JAVA_FLOAT) & (finite(value) | text.rlike("(?i)inf|nan"))
     return F.when(fits, value)
+
+
+def _exists(text: Column, value: Column, pattern: str | None) -> Column:
+    """Say whether the time that a text names exists in the session's time zone: `value` is the very same.
+
+    Spark takes an hour that the clock skips in spring for the hour after it.
+    """
+    if pattern:
+        letters, pattern = re.sub("'[^']*'", "", pattern), re.sub(_TOO_FINE, _no_finer, pattern)
+        if re.search(_WITH_ZONE, letters) or not re.search(_WITH_HOUR, letters):
+            return F.lit(True)
+        # Asked of what was read alone: it fails where the other function gives null.
+        named = F.when(value.isNotNull(), F.to_timestamp_ntz(text, F.lit(pattern)))
+        same = F.equal_null(value.cast("timestamp_ntz"), named)
+    else:
+        same = F.equal_null(value.cast("timestamp_ntz"), text.try_cast("timestamp_ntz"))
+        same |= ~text.rlike(_LOCAL)
+    return _is_steady() | same
+
+
+def _is_steady() -> Column:
+    """Say whether the session's clock is never changed; Spark works this out before it reads a row."""
+    return F.current_timezone().isin(*_STEADY)
+
+
+def not_a(name: str, value: Column, kind: T.DataType, text: Column, pattern: str | None) -> Column:
+    """Return the reason for a text that is no value of its column's type.
+
+    Args:
+        name: the column.
+        value: what `typed` made of the text, in a step after it.
+        kind: the type.
+        text: the text.
+        pattern: of a date or a timestamp, if it has one.
+    """
+    reason = F.lit(f"{name}: not a {kind.simpleString()}")
+    if not isinstance(kind, T.TimestampType):
+        return reason
+    skipped = value.isNull() & typed(text, kind, pattern, skipped=True).isNotNull()
+    says = F.concat(F.lit(f"{name}: a local time that does not exist in "), F.current_timezone())
+    return F.when(~_is_steady() & skipped, says).otherwise(reason)
 
 
 def is_missing(value: Column, kind: T.DataType) -> Column:

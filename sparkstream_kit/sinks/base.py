@@ -12,13 +12,22 @@ from sparkstream_kit.errors import InvalidInputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.readwriter import DataStreamWriter
 
     from sparkstream_kit._spark.batch import Write
     from sparkstream_kit._spark.files import Location
 
-__all__ = ["FILE_FORMATS", "MODES", "Part", "Sink", "check_writes_batches", "opened", "rewind_notes"]
+__all__ = [
+    "FILE_FORMATS",
+    "MODES",
+    "Part",
+    "Sink",
+    "check_view",
+    "check_writes_batches",
+    "opened",
+    "rewind_notes",
+]
 
 _Made = TypeVar("_Made")
 
@@ -47,6 +56,8 @@ class Sink:
             and id. It is called with the query's DataFrame and checkpoint; for a query that `start` has not
             started, with the first batch and None. On Spark Connect the function is pickled. Of a sink of
             Spark's own, `open` only checks, and returns None.
+        claim: of a sink of Spark's own that writes files, notes in their folder whose they are. It is called
+            with the session and the query's checkpoint when the query has started.
         realtime: returns the writer of a query with the trigger `realTime`, which takes no function of a
             batch; None of a sink that cannot write so.
         views: of a sink that shows the last batch alone: by the name of each view, the function that makes
@@ -65,6 +76,7 @@ class Sink:
     to_table: str | None = None
     configure: Callable[[DataStreamWriter], DataStreamWriter] | None = field(default=None, repr=False)
     open: Callable[[DataFrame, Location | None], Write | None] | None = field(default=None, repr=False)
+    claim: Callable[[SparkSession, Location | None], None] = field(default=lambda *_: None, repr=False)
     realtime: Callable[[DataFrame], DataStreamWriter] | None = field(default=None, repr=False)
     views: Mapping[str, Callable[[DataFrame], DataFrame]] = field(default_factory=dict, repr=False)
     parts: tuple[Sink, ...] = field(default=(), repr=False)
@@ -164,4 +176,19 @@ def check_writes_batches(sink: Sink, caller: str) -> None:
         raise InvalidInputError(
             f"{caller} takes sinks that work batch by batch (such as latest, sql_table, foreach_batch), "
             f"not {sink.kind}; start a query of its own for {sink.kind}"
+        )
+
+
+def check_view(sink: str, table: str) -> None:
+    """Refuse what cannot be the name of a temporary view, which is in no schema.
+
+    Raises:
+        InvalidInputError: it is empty, or has a dot in it.
+    """
+    if not table.strip():
+        raise InvalidInputError(f"{sink}(): the name of the table is empty; give one, such as 'totals'")
+    if "." in table and "`" not in table:
+        raise InvalidInputError(
+            f"{sink}(): table {table} has a dot in its name, but it is in no schema; give "
+            f"{table.replace('.', '_')!r}"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -47,8 +47,10 @@ def foreach_batch(write: Callable[[DataFrame, int], None]) -> Sink:
 def snapshot(path: str | Path) -> Sink:
     """Replace one CSV or JSON file with the whole result after each batch, atomically.
 
-    A reader sees the result of one batch, whole, and never a half-written file. The rows pass through the
-    driver's memory.
+    It is for the mode `complete`, in which a batch is the whole result. A reader sees the result of one
+    batch, whole, and never a half-written file. The rows pass through the driver's memory. Times are in the
+    session's time zone; where that is not UTC, each has its offset (in JSON always), so that an hour that
+    comes twice in autumn is told apart.
 
     Delivery: the file holds the result of the last batch written; a replayed batch writes the same again.
 
@@ -136,8 +138,11 @@ def kept(batch: DataFrame) -> Iterator[None]:
     batch.persist()
     try:
         yield
-    finally:
-        batch.unpersist()
+    except BaseException:
+        with suppress(Exception):  # what failed first is the cause, such as that Spark has gone
+            batch.unpersist()
+        raise
+    batch.unpersist()
 
 
 def together(

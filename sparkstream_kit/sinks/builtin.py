@@ -10,9 +10,9 @@ from pyspark.sql import types as T
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark.files import locate, path_of_writer, reached, refuse_many_disks
 from sparkstream_kit._spark.session import prints_here
-from sparkstream_kit.errors import reject_unknown
+from sparkstream_kit.errors import InvalidInputError, printable, reject_unknown
 from sparkstream_kit.sinks import file_log, texts
-from sparkstream_kit.sinks.base import FILE_FORMATS, MODES, Sink
+from sparkstream_kit.sinks.base import FILE_FORMATS, MODES, Sink, check_view
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,14 +39,19 @@ def console(*, rows: int = 20, truncate: bool = False) -> Sink:
     Delivery: at least once; a batch that is replayed is printed again.
 
     Args:
-        rows: how many rows of a batch to print.
+        rows: how many rows of a batch to print, from 1.
         truncate: cut values at 20 characters, as Spark does by default.
+
+    Raises:
+        InvalidInputError: `rows` is less than 1.
 
     Example:
         >>> console().modes
         ('append', 'complete', 'update')
     """
     check(console, locals())
+    if rows < 1:
+        raise InvalidInputError(f"console(): rows is {rows}; give 1 or more")
     here = partial(_print, rows, truncate)
     return Sink(
         kind="console",
@@ -65,27 +70,32 @@ def _print(rows: int, truncate: bool, batch: DataFrame, batch_id: int) -> None:
     line = "-" * 43
     print(f"{line}\nBatch: {batch_id}\n{line}")  # noqa: T201 - what a console is for
     # All of it, as in Spark's console: `show` alone reads a part, and a stateful query then fails.
-    cells = texts.cells(batch)
-    shown = T.StructType([T.StructField(name, T.StringType()) for name in batch.columns])
+    cells = [[cell and printable(cell) for cell in row] for row in texts.cells(batch)]
+    shown = T.StructType([T.StructField(printable(name), T.StringType()) for name in batch.columns])
     batch.sparkSession.createDataFrame(cells, shown).show(rows, truncate)
 
 
 def memory(table: str) -> Sink:
     """Keep all rows in the driver's memory as the table `table`, for trying things out.
 
-    The table has the query's name, so the sink sets that. It is empty again after a restart, also on the
-    same checkpoint; `latest` is not.
+    In mode `append` it has all rows so far, in mode `complete` the last result; mode `update` it has not. The
+    table has the query's name, so the sink sets that. It is empty again after a restart, also on the same
+    checkpoint; `latest` is not.
 
     Delivery: none over a restart.
 
     Args:
         table: the name to use in SQL.
 
+    Raises:
+        InvalidInputError: the name is empty, or has a dot in it.
+
     Example:
         >>> memory("counts").query_name
         'counts'
     """
     check(memory, locals())
+    check_view("memory", table)
     return Sink(
         kind="memory",
         modes=("append", "complete"),
@@ -110,7 +120,8 @@ def files(
     folder's `_spark_metadata`. Reading `part-*` as plain files can count rows twice after a crash.
 
     The folder belongs to one query and one checkpoint: Spark skips each batch whose number stands in
-    `_spark_metadata`, whichever query wrote it, and does not say so.
+    `_spark_metadata`, whichever query wrote it, and does not say so. On a local path and on hdfs:// the
+    folder's file `_sparkstream_query` says whose it is.
 
     Args:
         path: the folder.
@@ -152,6 +163,7 @@ def files(
         writes_to=(f"folder {path}",),
         configure=configure,
         open=open_folder,
+        claim=lambda spark, checkpoint: file_log.claim(spark, locate(spark, path), checkpoint),
     )
 
 
@@ -173,10 +185,13 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
         **options: further options of the format, by its own names.
 
     Raises:
-        InvalidInputError: when the query starts, a table of files with rows that this query has not written,
-            or whose batches are not those of the checkpoint; a format that this Spark does not have.
+        InvalidInputError: the name is empty; when the query starts, a table of files with rows that this
+            query has not written, or whose batches are not those of the checkpoint; a format that this Spark
+            does not have.
     """
     check(table, locals())
+    if not name.strip():
+        raise InvalidInputError("sinks.table(): the name is empty; give a table, as table or schema.table")
 
     of_files = format in FILE_FORMATS
 
@@ -189,6 +204,10 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
             with reached(f"table {name}: folder", folder):
                 file_log.check(spark, f"table {name}: folder {folder}", locate(spark, folder), location)
 
+    def claim_folder(spark: SparkSession, checkpoint: Location | None) -> None:
+        if of_files and (folder := _folder_of_files(spark, name)) is not None:
+            file_log.claim(spark, locate(spark, folder), checkpoint)
+
     return Sink(
         kind="table",
         modes=("append",) if of_files else ("append", "complete"),
@@ -200,6 +219,7 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
         writes_to=(f"table {name}",),
         configure=lambda writer: writer.format(format).options(**options).partitionBy(*partition_by),
         open=open_table,
+        claim=claim_folder,
     )
 
 

@@ -2,7 +2,8 @@
 
 In `_spark_metadata` Spark notes each batch that is in the folder. Without a word it skips a batch whose
 number stands there, whichever query wrote it, and its readers show no file that is not noted. Where an
-earlier batch is missing, the query fails some batches later, for good.
+earlier batch is missing, the query fails some batches later, for good. So `start` notes beside it which
+query writes there.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ import re
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._spark import files
+from sparkstream_kit._spark.batch import id_in_checkpoint
+from sparkstream_kit._spark.folders import folder as opened
+from sparkstream_kit._spark.folders import is_in_reach
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -20,9 +24,10 @@ if TYPE_CHECKING:
 
     from sparkstream_kit._spark.files import Location
 
-__all__ = ["check"]
+__all__ = ["OWNER", "check", "claim"]
 
 _LOG = "_spark_metadata"
+OWNER = "_sparkstream_query"  # a file with the query's id; readers skip what begins with _
 
 
 def check(spark: SparkSession, what: str, folder: Location, checkpoint: Location) -> None:
@@ -47,6 +52,11 @@ def check(spark: SparkSession, what: str, folder: Location, checkpoint: Location
             raise _of_others(what, "has files already")
         return
     written = _newest(files.names(spark, folder, _LOG))
+    owner = files.content(spark, folder, OWNER) if written >= 0 and OWNER in names else None
+    if owner is not None and owner.strip() != id_in_checkpoint(spark, checkpoint):
+        raise _of_others(
+            what, f"has the batches of another query ({owner.strip()}), up to its batch {written}"
+        )
     planned, committed = (_newest(files.names(spark, checkpoint, log)) for log in ("offsets", "commits"))
     if planned < 0 <= written:
         raise _of_others(what, f"has the batches of another query, up to its batch {written}")
@@ -65,6 +75,16 @@ def check(spark: SparkSession, what: str, folder: Location, checkpoint: Location
             "others are missing; put the folder back as it was, or start anew with another folder and "
             "another checkpoint"
         )
+
+
+def claim(spark: SparkSession, folder: Location, checkpoint: Location | None) -> None:
+    """Note in a folder which query writes there, where a file can be put in place whole."""
+    query = None if checkpoint is None else id_in_checkpoint(spark, checkpoint)
+    if query is None or not is_in_reach(spark, folder):
+        return
+    there = opened(spark, folder)
+    if there.renames_in_one_step and there.read(OWNER) != f"{query}\n":
+        there.write(OWNER, f"{query}\n")
 
 
 def _of_others(what: str, has: str) -> InvalidInputError:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import column, refuse_taken
 from sparkstream_kit._spark import files
+from sparkstream_kit._spark.batch import count_aside
 from sparkstream_kit.checkpoints.layout import watermark
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks.base import Sink, opened
@@ -27,9 +28,13 @@ def by_watermark(time: str, *, on_time: Sink, late: Sink) -> Sink:
     """Write late rows to one sink and all others to another, without state and without Python.
 
     A row is late when its time is not after the watermark of its batch: the newest time of all batches
-    before, less the delay. A row without a time is on time. `state.split_late` tells the same rows apart
-    within a query; this gate is for volumes at which Python is too slow. To count by windows what was on
-    time, let `on_time` be `batch_files` and a second query read its folder: no row of it is late there.
+    before, less the delay. A row without a time is on time. In the first batches the watermark is 1970-01-01
+    00:00 UTC, where Spark begins: rows of that moment and before are late from the first batch on.
+    `state.split_late` tells the same rows apart within a query; this gate is for volumes at which Python is
+    too slow. To count by windows what was on time, let `on_time` be `batch_files` and a second query read its
+    folder: no row of it is late there.
+
+    The summary of `run` says how many rows were set aside (not on Spark Connect).
 
     Delivery: of each sink its own. Spark writes a batch's watermark into the checkpoint before the batch
     runs, so that a batch that comes again after a crash is split as before.
@@ -93,4 +98,6 @@ def _write(
     is_late = F.coalesce(column(time) <= missed, F.lit(False))
     with kept(batch):
         on_time(batch.where(~is_late), batch_id)
-        late(batch.where(is_late).withColumn("watermark", missed), batch_id)
+        rows = batch.where(is_late)
+        late(rows.withColumn("watermark", missed), batch_id)
+        count_aside(rows, location, batch_id)

@@ -15,7 +15,7 @@ from sparkstream_kit._spark.frames import in_driver, none_of, session_with_views
 from sparkstream_kit.checkpoints.layout import numbered
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks import texts
-from sparkstream_kit.sinks.base import Sink
+from sparkstream_kit.sinks.base import Sink, check_view
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,11 +44,15 @@ def latest(table: str) -> Sink:
     Args:
         table: the name to use in SQL, in the session of the query's DataFrame.
 
+    Raises:
+        InvalidInputError: the name is empty, or has a dot in it.
+
     Example:
         >>> latest("totals").modes
         ('complete',)
     """
     check(latest, locals())
+    check_view("latest", table)
 
     def open_view(frame: DataFrame, location: Location | None) -> Write:
         spark = session_with_views(frame)

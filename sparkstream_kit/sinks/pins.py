@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._spark.folders import folder, is_in_reach
-from sparkstream_kit.checkpoints.layout import KIT
+from sparkstream_kit.checkpoints.layout import KIT, PINS
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["first_kept", "folder_for", "pinned", "versions_in_use"]
 
-_PINS = f"{KIT}/pins"
-
 
 def pinned(
     spark: SparkSession, location: Location, batch_id: int, what: str, choose: Callable[[], str]
@@ -29,7 +27,7 @@ def pinned(
     """Return the version of `what` that belongs to a batch: the one that it had when it first came.
 
     The version is on the disk before anything is made with it. Those of batches whose commits Spark has
-    removed are removed, too.
+    removed are removed, too, and a rewind takes away those of the batches that Spark plans anew.
 
     Args:
         spark: the session of the batch.
@@ -46,11 +44,11 @@ def pinned(
     found = _read(there, batch_id) or {}
     if what not in found:
         found[what] = choose()
-        there.write(f"{_PINS}/{batch_id}", json.dumps(found))
+        there.write(f"{PINS}/{batch_id}", json.dumps(found))
         oldest = first_kept(spark, location)
-        for batch in _batches(there, _PINS):
+        for batch in _batches(there, PINS):
             if batch < oldest:
-                there.remove(f"{_PINS}/{batch}")
+                there.remove(f"{PINS}/{batch}")
     return found[what]
 
 
@@ -86,7 +84,7 @@ def first_kept(spark: SparkSession, location: Location) -> int:
 def versions_in_use(spark: SparkSession, location: Location, what: str) -> set[str]:
     """Return the versions of `what` that batches have, which may come again."""
     there = _checkpoint(spark, location, what)
-    return {(_read(there, batch) or {}).get(what, "") for batch in _batches(there, _PINS)}
+    return {(_read(there, batch) or {}).get(what, "") for batch in _batches(there, PINS)}
 
 
 def _batches(there: Folder, name: str) -> list[int]:
@@ -96,10 +94,10 @@ def _batches(there: Folder, name: str) -> list[int]:
 
 def _read(there: Folder, batch: int) -> dict[str, str] | None:
     try:
-        text = there.read(f"{_PINS}/{batch}")
+        text = there.read(f"{PINS}/{batch}")
         return None if text is None else dict(json.loads(text))
     except (OSError, TypeError, ValueError) as err:
-        file = f"{there}/{_PINS}/{batch}"
+        file = f"{there}/{PINS}/{batch}"
         raise InvalidInputError(
             f"{file} is damaged, which says what batch {batch} was made with; put it back, or delete it, and "
             "the batch is made with what is current"

@@ -57,7 +57,8 @@ def readable(spark: SparkSession, path: str, options: dict[str, Any]) -> tuple[s
         options: the other options of the source.
 
     Raises:
-        InvalidInputError: there is a file at that path.
+        InvalidInputError: there is a file at that path; or a link to the folder in itself, if subfolders are
+            read, too.
     """
     options = {name.lower(): value for name, value in options.items()}
     local, here = _local(spark, path), str(Path.cwd())
@@ -72,8 +73,13 @@ def readable(spark: SparkSession, path: str, options: dict[str, Any]) -> tuple[s
             place, ours = _files.escaped(whole), {"basePath": whole}
         elif is_pattern(here) and not os.path.isabs(local):  # noqa: PTH117
             place = os.path.join(_files.escaped(_files.for_spark(Path(here))), local)  # noqa: PTH118
-    found = list(ours.values()) or _misread(spark, place, options)
     recursive = _is_recursive(options)
+    if local is not None and recursive and (link := _link_back(local)):
+        raise InvalidInputError(
+            f"input {path}: {link} is a link back into it, by which Spark would read its files again and "
+            "again; remove the link"
+        )
+    found = list(ours.values()) or _misread(spark, place, options)
     alone = recursive or str(options.get("maxfilespertrigger")) == "1"
     # No file of such a name is to come into a batch while the query runs.
     chars = "" if found else (":" if local is not None else "") + ("" if alone else _PATTERN)
@@ -148,6 +154,19 @@ def _files_under(top: str, *, recursive: bool) -> Iterator[str]:
         yield from (os.path.join(root, name) for name in files if not name.startswith((".", "_")))  # noqa: PTH118
 
 
+def _link_back(folder: str) -> str | None:
+    """Return a link to a folder that is read anyway, or that holds the link."""
+    top = os.path.realpath(folder)
+    for root, folders, _ in os.walk(top):  # follows no link
+        for name in folders:
+            path = os.path.join(root, name)  # noqa: PTH118
+            real = os.path.realpath(path)
+            inside = real == top or real.startswith(f"{top}/") or top.startswith(f"{real}/")
+            if inside and os.path.islink(path) and not name.startswith((".", "_")):  # noqa: PTH114
+                return path
+    return None
+
+
 def _by_spark(spark: SparkSession, path: str, options: dict[str, Any]) -> list[str]:
     """Return the paths of the files there, without what stands before the first folder."""
     given: dict[str, Any] = {}
@@ -184,3 +203,27 @@ def _leaving_out(chars: str, pattern: str) -> str | None:
         if part not in parts and (part[1:2] in "!^" or any(char in chars for char in part[1:-1] or part[1:])):
             return None
     return "".join(parts.get(part, part) for part in written)
+
+
+def as_regex(pattern: str) -> re.Pattern[str]:
+    """Return one of Hadoop's patterns for a name as one of Python's, also one of `_leaving_out`.
+
+    Example:
+        >>> [bool(as_regex("{a,b}?-*.cs[!x]").fullmatch(name)) for name in ("b1-.csv", "c1-.csv", "b1-.csx")]
+        [True, False, False]
+    """
+    deep = rf"(?:\{{,(\[\^(?:\\.|[^]])*\])){{{_LONGEST_NAME}}}\*\}}{{{_LONGEST_NAME}}}"
+    parts, at = {"*": ".*", "?": ".", "{": "(?:", ",": "|", "}": ")"}, 0
+    made = ""
+    for found in re.finditer(rf"{deep}|\\(.)|\[((?:\\.|[^]])*)\]|.", pattern, re.DOTALL):
+        at += (found[0] == "{") - (found[0] == "}")
+        if found[1]:
+            made += f"{found[1]}*"
+        elif found[2]:
+            made += re.escape(found[2])
+        elif found[3]:
+            made += f"[{re.sub('^!', '^', found[3])}]"
+        else:
+            literal = found[0] == "," and not at
+            made += re.escape(",") if literal else parts.get(found[0], re.escape(found[0]))
+    return re.compile(made, re.DOTALL)

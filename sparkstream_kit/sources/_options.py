@@ -77,7 +77,8 @@ def check(source: str, given: Iterable[str], keywords: Iterable[str]) -> None:
         # Who writes an underscore means one of ours, where both have the word.
         known = sparks | ours if "_" in name else ours | sparks
         wrong = f"unknown keyword of sources.{source}() {name}"
-        if near := difflib.get_close_matches(_plain(name), known, n=1, cutoff=_NEAR):
+        near = difflib.get_close_matches(_plain(name), known, n=1, cutoff=_NEAR)
+        if near and known[near[0]] != name:
             raise InvalidInputError(f"{wrong}; did you mean {known[near[0]]}?")
         if source == "table":
             continue

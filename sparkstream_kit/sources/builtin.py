@@ -55,14 +55,16 @@ def socket_lines(spark: SparkSession, host: str, port: int, **options: Any) -> D
         A streaming DataFrame with one column, `value` (string): a line without its line end.
 
     Raises:
-        InvalidInputError: the port is not a port number, the host is a number, or an option is misspelt. That
-            the host is not known or nobody listens shows when the query starts its first batch: `run` then
-            raises `InputUnavailable`.
+        InvalidInputError: the port is not a port number, the host is empty or a number, or an option is
+            misspelt. That the host is not known or nobody listens shows when the query starts its first
+            batch: `run` then raises `InputUnavailable`.
     """
     check(socket_lines, locals())
     if not 1 <= port <= _LAST_PORT:
         raise InvalidInputError(f"port must be from 1 to {_LAST_PORT}, not {port}")
     # A system would take a bare number for an address.
+    if not host.strip():
+        raise InvalidInputError("socket_lines(): the host is empty; give its name or address")
     if host.isdigit():
         raise InvalidInputError(f"host {host} is a number, perhaps a port; give the host and then the port")
     _options.check("socket_lines", options, ["host", "port"])
@@ -86,6 +88,8 @@ def table(spark: SparkSession, name: str, **options: Any) -> DataFrame:
             misspelt.
     """
     check(table, locals())
+    if not name.strip():
+        raise InvalidInputError("sources.table(): the name is empty; give a table, as table or schema.table")
     _options.check("table", options, ["name"])
     try:
         frame = spark.readStream.options(**options).table(name)

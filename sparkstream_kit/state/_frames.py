@@ -10,8 +10,8 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from sparkstream_kit._columns import holds, require_watermark
-from sparkstream_kit.errors import InvalidInputError, MissingExtraError, no_timestamp, reject_unknown
+from sparkstream_kit._columns import find_column, holds, require_watermark
+from sparkstream_kit.errors import InvalidInputError, MissingExtraError, no_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,10 +28,10 @@ def place_of(caller: str, frame: DataFrame, name: str) -> int:
     Raises:
         InvalidInputError: there is no such column, or there are two.
     """
-    reject_unknown(f"column in {caller}", [name], frame.columns)
-    if frame.columns.count(name) > 1:
-        raise InvalidInputError(f"{caller}: two columns are named {name}; rename one of them")
-    return frame.columns.index(name)
+    found = find_column(frame, name, caller=caller)
+    if frame.columns.count(found) > 1:
+        raise InvalidInputError(f"{caller}: two columns are named {found}; rename one of them")
+    return frame.columns.index(found)
 
 
 def places_of_keys(caller: str, frame: DataFrame, keys: str | Sequence[str]) -> list[int]:
@@ -55,9 +55,9 @@ def place_of_time(caller: str, frame: DataFrame, name: str, *, watermark: bool =
     at = place_of(caller, frame, name)
     field = frame.schema[at]
     if not isinstance(field.dataType, T.TimestampType):
-        raise InvalidInputError(f"{caller}: {no_timestamp(name, field.dataType.simpleString())}")
+        raise InvalidInputError(f"{caller}: {no_timestamp(field.name, field.dataType.simpleString())}")
     if watermark:
-        require_watermark(frame, name, caller)
+        require_watermark(frame, field.name, caller)
     return at
 
 

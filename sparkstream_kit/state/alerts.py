@@ -85,7 +85,9 @@ def alert_when(
     reject_unknown(f"order of {call}", [order], ("arrival", "time"))
     rules = _rules(call, rule)
     keys = _frames.places_of_keys(call, frame, key)
-    names = [*(frame.columns[at] for at in keys), time, value]
+    names = [
+        frame.columns[at] for at in (*keys, *(_frames.place_of(call, frame, each) for each in (time, value)))
+    ]
     twice = [name for name, count in Counter(name.lower() for name in names).items() if count > 1]
     if twice:
         raise InvalidInputError(f"{call}: column {twice[0]} is given twice; copy it under another name")
@@ -100,7 +102,10 @@ def alert_when(
 
     at = len(keys)
     rows = _frames.packed(frame.select(*map(column, names)), at if waits else None)
-    output = T.StructType([*rows.schema, *_ADDED])
+    *known, looked_at = rows.schema
+    # No value belongs to an alert that comes without a row, whatever the input's column holds.
+    looked_at = T.StructField(looked_at.name, looked_at.dataType)
+    output = T.StructType([*known, looked_at, *_ADDED])
     streaming = frame.isStreaming
     processor = Ordered(
         _Rules(rules, at), at, output.names, waits=waits and streaming, streaming=streaming and timed

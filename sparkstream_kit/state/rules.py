@@ -176,7 +176,7 @@ class Jump:
 class Often:
     """More than `most` values of a key within a duration; the score is how many.
 
-    Each further one within the duration alerts, too.
+    Each further one within the duration alerts, too. A row whose value is null does not count.
 
     Args:
         most: how many may come.

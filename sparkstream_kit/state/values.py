@@ -96,7 +96,7 @@ def last_by_key(
     call = "last_by_key()"
     names = [time, *([columns] if isinstance(columns, str) else columns)]
     places = [_frames.place_of(call, frame, name) for name in names]
-    last = [f"last_{name}" for name in names]
+    last = [f"last_{frame.columns[at]}" for at in places]
     placed = _placed(call, frame, key, time, last)
     packed = [placed.rows.schema[at] for at in places]
     return _handled(placed, placed.rows, _Last(places), _named(last, frame, places), packed)
@@ -141,11 +141,13 @@ def as_of(
     call = "as_of()"
     if left.isStreaming != right.isStreaming:
         raise InvalidInputError(f"{call} takes two streams or two static frames; use a join for one of each")
-    given = {time, key} if isinstance(key, str) else {time, *key}
-    wanted = [name for name in right.columns if name not in given]
+    given = {name.lower() for name in (time, *([key] if isinstance(key, str) else key))}
+    wanted = [name for name in right.columns if name.lower() not in given]
     if columns is not None:
         wanted = [columns] if isinstance(columns, str) else list(columns)
-    names = [f"last_{time}", *wanted]
+    places = [_frames.place_of(call, right, name) for name in (time, *wanted)]
+    last, *others = (right.columns[at] for at in places)
+    names = [f"last_{last}", *others]
     lefts, rights = _placed(call, left, key, time, names), _placed(call, right, key, time)
     for at, other in zip(lefts.keys, rights.keys, strict=True):
         here, there = left.schema[at], right.schema[other]
@@ -154,7 +156,6 @@ def as_of(
                 f"{call}: column {here.name} is {here.dataType.simpleString()} on the left and "
                 f"{there.dataType.simpleString()} on the right; cast one of them"
             )
-    places = [rights.time, *(_frames.place_of(call, right, name) for name in wanted)]
     packed = [rights.rows.schema[at] for at in places]
     # Of the same time, the right rows come first: rows go by their text, which begins with the side.
     sided = lefts.rows.select(F.lit(1).alias("side"), "*")

@@ -46,6 +46,11 @@ class Batch:
     progress: StreamingQueryProgress = field(repr=False, compare=False)
 
     @property
+    def is_empty(self) -> bool:
+        """Whether it read no row and gave none, as a batch for a new watermark that closes nothing."""
+        return not self.rows and self.progress.numInputRows == 0
+
+    @property
     def late_rows(self) -> int:
         """How many rows the watermark dropped; after a partial aggregation Spark counts groups."""
         return sum(state.numRowsDroppedByWatermark for state in self.progress.stateOperators)
@@ -64,7 +69,7 @@ class Query:
 
     Attributes:
         frame: the DataFrame that it runs.
-        batches: all that it has delivered.
+        batches: all that it has delivered, those without rows, too.
     """
 
     def __init__(
@@ -91,9 +96,10 @@ class Query:
         self._progress: dict[int, StreamingQueryProgress] = {}
 
     def step(self, *, watermark: str | datetime | None = None) -> list[Batch]:
-        """Process all that was added, and return the batches of it, in order.
+        """Process all that was added, and return the batches with rows of it, in order.
 
-        A batch that moves the watermark is followed by one without data, which emits what is closed by it.
+        A batch that moves the watermark is followed by one without data, which emits what is closed by it. A
+        batch that has read no row and emits none is not returned; it is in `batches`.
 
         Args:
             watermark: then move the watermark to this time, such as "2026-01-31 12:10", or "12:10" for the
@@ -188,7 +194,8 @@ class Query:
     def kill_before_commit(self) -> None:
         """Leave the checkpoint as a driver that was killed between the last batch's sink and its commit.
 
-        The next step delivers that batch again, with the same id and the same rows.
+        The last batch is the last one with rows: an empty one after it has then not been planned yet. The
+        next step delivers that batch again, with the same id and the same rows.
 
         Raises:
             InvalidInputError: no batch is committed.
@@ -199,9 +206,14 @@ class Query:
             raise InvalidInputError(
                 "no batch has been committed yet that could come again; call add_data() and step() first"
             )
-        last = commits[max(commits)]
-        last.unlink()
-        last.with_name(f".{last.name}.crc").unlink(missing_ok=True)
+        ids = {batch.batch_id for batch in self.batches if not batch.is_empty}
+        killed = max(ids & commits.keys(), default=max(commits))
+        plans = layout.numbered(self._checkpoint / "offsets")
+        for gone in [commits[each] for each in commits if each >= killed] + [
+            plans[each] for each in plans if each > killed
+        ]:
+            gone.unlink()
+            gone.with_name(f".{gone.name}.crc").unlink(missing_ok=True)
 
     def replay(self) -> list[Batch]:
         """Deliver the last batch again, as after `kill_before_commit`, and return it and what followed."""
@@ -233,7 +245,7 @@ class Query:
             )
         delivered = [Batch(batch_id, rows, self._progress[batch_id]) for batch_id, rows in found]
         self.batches += delivered
-        return delivered
+        return [batch for batch in delivered if not batch.is_empty]
 
 
 def _recorder(folder: str) -> Callable[[DataFrame, int], None]:

@@ -154,13 +154,64 @@ def test_it_fits_a_phone_and_a_screen_by_day_and_by_night(shown: Shown, tab: Tab
     assert tab.run("return document.documentElement.scrollWidth") <= width
 
 
-def test_without_the_token_there_is_no_button(shown: Shown, tab: Tab) -> None:
+def test_the_rows_of_a_result_are_sorted_by_a_click_and_stay_so(shown: Shown, tab: Tab) -> None:
+    shown.result.write_text("shop,n,note\ntea,9,\nink,10,b\npen,-1,a\n")
+    shown.add(OF_WINDOWS[0])
+    tab.browser.get(shown.address)
+
+    def column(place: int) -> list[str]:
+        return tab.texts(f"tbody td:nth-child({place})")
+
+    def click(place: int) -> None:
+        tab.run("document.querySelectorAll('th button')[arguments[0] - 1].click()", place)
+
+    tab.until("td", lambda found: len(found) == 9)
+    assert column(1) == ["tea", "ink", "pen"], "as the job has it"
+    click(2)
+    assert column(2) == ["10", "9", "-1"], "by number, the largest first"
+    assert tab.run("return [...document.querySelectorAll('th')].map(each => each.ariaSort)") == [
+        *("none", "descending", "none"),
+    ]
+    shown.result.write_text("shop,n,note\ntea,9,\nink,10,b\npen,-1,a\noil,11,c\n")
+    shown.add(OF_WINDOWS[0], batchId=OF_WINDOWS[0]["batchId"] + 1)
+    tab.until("td", lambda found: len(found) == 12)
+    assert column(2) == ["11", "10", "9", "-1"], "new rows, too"
+    click(2)
+    assert column(2) == ["-1", "9", "10", "11"]
+    click(2)
+    assert column(1) == ["tea", "ink", "pen", "oil"], "as the job has it again"
+    click(3)
+    assert column(3) == ["a", "b", "c", "NULL"]
+    click(3)
+    assert column(3) == ["c", "b", "a", "NULL"], "what is not known comes last"
+
+
+def test_a_result_of_four_columns_fits_a_phone(shown: Shown, tab: Tab) -> None:
+    rows = [f'Computer-desktop-{n},{n},{n}4321.50,"a longer description, with words"\n' for n in range(12)]
+    shown.result.write_text("ProductKey,Orders,TotalSales,Comment\n" + "".join(rows))
+    shown.add(OF_WINDOWS[0])
+    tab.emulate(390)
+    tab.browser.get(shown.address)
+    tab.until("td", lambda found: len(found) == 48)
+    wide = "document.querySelector('.scroll').scrollWidth <= document.querySelector('.scroll').clientWidth"
+    assert tab.run(f"return {wide}"), "no column is pushed off the screen"
+    numbers = "[...document.querySelectorAll('.bars span.number, td.number')]"
+    cut = f"return {numbers}.some(each => each.scrollWidth > each.clientWidth + 1)"
+    assert not tab.run(cut), "no number is cut"
+
+
+def test_without_the_token_nothing_is_shown_and_there_is_no_button(shown: Shown, tab: Tab) -> None:
     shown.add(OF_WINDOWS[0])
     tab.browser.get(shown.address.partition("#")[0])
-    tab.until("h2", len)
+    tab.until(
+        "#state", lambda found: found[0].startswith("not shown: open the address that this run printed")
+    )
+    assert tab.texts("h2") == []
     assert tab.run("return document.getElementById('stop').hidden")
     assert tab.run("return fetch('stop', {method: 'POST'}).then(answer => answer.status)") == 401
     assert shown.stops == []
+    tab.browser.get(shown.address)  # the same page, and now its token
+    tab.until("h2", len)
 
 
 def test_a_job_is_watched_killed_started_again_and_ended(
@@ -174,15 +225,13 @@ def test_a_job_is_watched_killed_started_again_and_ended(
         tab.browser.get(address(first))
         tab.until("td", lambda found: len(found) > 8)
         assert tab.texts("h2") == ["sales_totals"]
-        assert tab.texts("h3") == [f"Result view counted: {len(tab.texts('tbody tr'))} rows"]
+        assert tab.texts("h3") == [f"Result view totals: {len(tab.texts('tbody tr'))} rows"]
         first.kill()
         tab.until("#state", lambda found: found[0].startswith("no connection: the job has been killed"))
     with running(*job, **how) as second:
         new = address(second)
-        tab.until("#state", lambda found: found == ["live"])
-        stop_twice(tab)
-        tab.until("#stop", lambda found: found == ["Not stopped: open the address that this run printed"])
-        tab.browser.get("about:blank")
+        tab.until("#state", lambda found: found[0].startswith("not shown: open the address that this run"))
+        assert tab.run("return document.getElementById('stop').hidden"), "each run has a token of its own"
         tab.browser.get(new)
         tab.until("td", len)
         stop_twice(tab)

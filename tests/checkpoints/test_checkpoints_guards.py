@@ -369,16 +369,31 @@ def test_without_a_checkpoint_nothing_is_asked(spark: SparkSession) -> None:
         assert guarded.lock is None
 
 
-@pytest.mark.parametrize("master", ["spark://host:7077", "yarn", "k8s://https://host"])
-@pytest.mark.parametrize("scheme", ["", "file:"])
+CLUSTERS = pytest.mark.parametrize("master", ["spark://host:7077", "yarn", "k8s://https://host"])
+
+
+@CLUSTERS
 def test_a_local_path_is_refused_where_other_nodes_must_reach_it(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, master: str, scheme: str
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, master: str
 ) -> None:
     pretend_master(spark, monkeypatch, master)
-    guard = guards.guard(sources.rate(spark), locate(spark, f"{scheme}{tmp_path}/ckpt"), "far", "append")
-    with pytest.raises(InvalidInputError, match=f"is a folder of one machine, but the master is {master}, "):
+    guard = guards.guard(sources.rate(spark), locate(spark, f"{tmp_path}/ckpt"), "far", "append")
+    with pytest.raises(InvalidInputError, match=f"is a local path, but the master is {master}, ") as caught:
         guard.__enter__()
+    assert str(caught.value).endswith(f"or, if they share this folder, file://{tmp_path}/ckpt")
     assert not (tmp_path / "ckpt").exists()
+
+
+@CLUSTERS
+def test_a_folder_that_the_nodes_share_is_taken(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, master: str
+) -> None:
+    pretend_master(spark, monkeypatch, master)
+    checkpoint = locate(spark, f"file://{tmp_path}/ckpt")
+    with guards.guard(sources.rate(spark), checkpoint, "near", "append") as guarded:
+        assert (guarded.logs, guarded.lock is None) == (tmp_path / "ckpt", False)
+        assert guarded.lock is not None
+        guarded.lock.release()
 
 
 @pytest.mark.parametrize("master", ["local", "local[4]", "local-cluster[2,1,1024]"])

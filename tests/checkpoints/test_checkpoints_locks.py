@@ -218,3 +218,32 @@ def test_a_second_driver_is_refused_until_the_jvm_of_the_first_has_gone(
             os.kill(jvm, signal.SIGKILL)
     until(lambda: is_free(checkpoint))
     begin(spark, checkpoint).stop()
+
+
+LOOKS = """
+import sys
+from pathlib import Path
+from sparkstream_kit.checkpoints import show
+root = Path(sys.argv[1])
+while not (root / "enough").exists():
+    for _ in range(20):
+        show(root)
+    (root / "looks").touch()
+"""
+
+
+def test_a_look_at_the_moment_of_a_start_does_not_make_it_fail(
+    spark: SparkSession, tmp_path: Path, until: Callable[..., None]
+) -> None:
+    (tmp_path / "metadata").write_text('{"id":"1"}')
+    place = locate(spark, tmp_path)
+    looking = subprocess.Popen([sys.executable, "-c", LOOKS, str(tmp_path)], env=environment())
+    try:
+        until((tmp_path / "looks").exists)
+        for _ in range(300):
+            held = lock(spark, place, "one")
+            assert held is not None
+            held.release()
+    finally:
+        (tmp_path / "enough").touch()
+        assert looking.wait(60) == 0

@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import ON_4_0, environment
+from pyspark.ml import PipelineModel
+from pyspark.ml.feature import SQLTransformer
 from support.checkpoint_queries import CHANGELOG, FORMAT_V2, ROCKSDB, Batches, land, run, stream, totals
 
-from sparkstream_kit import checkpoints, sinks, start
+from sparkstream_kit import checkpoints, joins, models, sinks, start
+from sparkstream_kit import run as run_to_end
 from sparkstream_kit.checkpoints.problems import damage
 from sparkstream_kit.errors import InvalidInputError
 
@@ -82,6 +85,38 @@ def test_what_was_rewound_comes_again_with_the_same_rows(
     assert checkpoints.check(checkpoint) == []
     assert run(totals(spark, folder), checkpoint) == batches[2:]
     assert checkpoints.show(checkpoint).committed == 5
+
+
+@pytest.mark.parametrize("what", ["model", "table"])
+def test_a_batch_that_is_planned_anew_takes_the_version_that_is_current(
+    spark: SparkSession, tmp_path: Path, what: str
+) -> None:
+    folder, checkpoint, table = tmp_path / "in", tmp_path / "checkpoint", tmp_path / "table.json"
+    land(folder, 0, 1, 2, 3)
+    for version in ("2", "1"):
+        says = SQLTransformer(statement=f"SELECT key, '{version}' AS owner FROM __THIS__")  # noqa: S608
+        models.publish(PipelineModel([says]), tmp_path / "models", version)
+    part = {
+        "model": models.scorer(tmp_path / "models"),
+        "table": joins.reloading("owners", lambda session: session.read.json(str(table)), on="key"),
+    }[what]
+
+    def versions(current: str) -> dict[int, set[str]]:
+        models.switch(tmp_path / "models", current)
+        table.write_text("".join(f'{{"key": "{key}", "owner": "{current}"}}\n' for key in "abc"))
+        out = tmp_path / f"out-{current}"
+        kept = sinks.foreach_batch(lambda batch, number: batch.write.json(f"{out}/batch={number}")).taking(
+            part
+        )
+        keys = stream(spark, folder).select("key")
+        run_to_end(start(keys, kept, name="scored", checkpoint=checkpoint, availableNow=True))
+        rows = spark.read.json(str(out)).select("batch", "owner").distinct().collect()
+        return {batch: {row.owner for row in rows if row.batch == batch} for batch in range(4)}
+
+    assert versions("1") == {number: {"1"} for number in range(4)}
+    said = checkpoints.rewind(checkpoint, to=0, apply=True)
+    assert "Batch 1 keeps the version of a model or table that it had. From batch 2 on\n" in str(said)
+    assert versions("2") == {0: set(), 1: {"1"}, 2: {"2"}, 3: {"2"}}
 
 
 @pytest.mark.parametrize("conf", [ROCKSDB, CHANGELOG, FORMAT_V2], ids=["zips", "changelog", "format-v2"])

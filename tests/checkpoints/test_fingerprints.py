@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pyspark
 import pytest
 from conftest import ON_4_0, ROOT, environment
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.stateful_processor import StatefulProcessor
+from support.query_shapes import SHAPES
 
 from sparkstream_kit import quarantine, sources
 from sparkstream_kit.checkpoints._plans import time_zone
@@ -25,8 +26,9 @@ from sparkstream_kit.schemas import from_ddl
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-RECORDED: dict[str, str] = json.loads(
-    (ROOT / "tests" / "recorded" / "fingerprints-9cdd21d.json").read_text("utf-8")
+RECORDED, RECORDED_LAMBDAS = (
+    json.loads((ROOT / "tests" / "recorded" / f"fingerprints-{commit}.json").read_text("utf-8"))
+    for commit in ("9cdd21d", "5977c89")
 )
 SCHEMA = "State STRING, ProductKey STRING, Amount DOUBLE, n INT, time TIMESTAMP, tags ARRAY<STRING>"
 HERE = str(Path(__file__).parent)  # a file source wants a folder that is there
@@ -80,6 +82,10 @@ def nothing(key: Any, batches: Any, state: Any) -> Any:
 
 def applied(frame: DataFrame, key: str, state: str = "c LONG") -> DataFrame:
     return frame.groupBy(key).applyInPandasWithState(nothing, "k STRING", state, "append", "NoTimeout")
+
+
+def by_lambda(spark: SparkSession, body: Callable[..., Column]) -> DataFrame:
+    return sales(spark).groupBy(F.transform("tags", body).alias("o")).count()
 
 
 def random(spark: SparkSession) -> DataFrame:
@@ -205,6 +211,21 @@ CHANGES: dict[str, tuple[Build, Build, str]] = {
         lambda s: sales(s).limit(4),
         "runs GlobalLimit on 4",
     ),
+    "the body of a lambda": (
+        lambda s: by_lambda(s, F.upper),
+        lambda s: by_lambda(s, F.lower),
+        "groups by transform(tags, lambdafunction(lower(lambda x), lambda x, false)); the checkpoint's query",
+    ),
+    "which variable of a lambda": (
+        lambda s: by_lambda(s, lambda x, y: F.struct(x, y)),  # noqa: PLW0108 - Spark asks for the arguments
+        lambda s: by_lambda(s, lambda x, y: F.struct(y, x)),
+        "groups by transform(tags, lambdafunction(struct(y, lambda y, x, lambda x), lambda x, lambda y, ",
+    ),
+    "a lambda in a filter": (
+        lambda s: sales(s).where(F.exists("tags", lambda x: x == "a")).groupBy("State").count(),
+        lambda s: sales(s).where(F.exists("tags", lambda x: x == "b")).groupBy("State").count(),
+        "keeps rows where exists(tags, lambdafunction((lambda x = b)",
+    ),
     "key of applyInPandasWithState": (
         lambda s: applied(sales(s), "State"),
         lambda s: applied(sales(s), "ProductKey"),
@@ -327,6 +348,10 @@ IN_OTHER_WORDS: dict[str, tuple[Build, Build]] = {
         lambda s: sales(s).union(sales(s)).groupBy("State").count(),
         lambda s: sales(s).unionByName(sales(s)).groupBy("State").count(),
     ),
+    "the name of a lambda's variable in SQL": (
+        lambda s: by_lambda(s, lambda x: F.concat(x, "State")),
+        lambda s: sales(s).groupBy(F.expr("transform(tags, tag -> concat(tag, State)) AS o")).count(),
+    ),
     "the order of the options of from_csv": (
         lambda s: csv_of(s, {"sep": ";", "mode": "PERMISSIVE", "quote": "'"}),
         lambda s: csv_of(s, {"quote": "'", "sep": ";", "mode": "PERMISSIVE"}),
@@ -401,7 +426,47 @@ def all_fingerprints(spark: SparkSession) -> dict[str, str]:
         for name, pair in pairs.items()
         for number, build in enumerate(pair)
     }
-    return found | {name: fingerprint(build(spark), "update") for name, build in (ALONE | PARSES).items()}
+    found |= {name: fingerprint(build(spark), "update") for name, build in (ALONE | PARSES).items()}
+    return found | {name: fingerprint(build(spark), "append") for name, build in SHAPES.items()}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_query_that_is_built_again_is_the_same(spark: SparkSession, name: str) -> None:
+    one, other = (fingerprint(SHAPES[name](spark), "append") for _ in range(2))
+    assert one == other != ""
+
+
+@pytest.mark.parametrize("name", RECORDED_LAMBDAS)
+def test_a_checkpoint_that_holds_the_number_of_a_lambdas_variable_is_accepted(
+    spark: SparkSession, name: str
+) -> None:
+    assert differences(RECORDED_LAMBDAS[name], fingerprint(SHAPES[name](spark), "append")) == []
+
+
+IN_A_PROCESS = """
+import json, sys
+from sparkstream_kit import get_session
+from sparkstream_kit.checkpoints.fingerprints import fingerprint
+from support.query_shapes import SHAPES
+spark = get_session("built", profile="test")
+found = {name: fingerprint(SHAPES[name](spark), "append") for name in reversed(SHAPES)}
+with open(sys.argv[1], "w") as file:
+    json.dump(found, file)
+"""
+
+
+@pytest.mark.slow
+def test_a_query_is_the_same_in_another_process_behind_other_queries(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    result = tmp_path / "result.json"
+    env = environment()
+    env["PYTHONPATH"] += f":{ROOT / 'tests'}"
+    command = [sys.executable, "-c", IN_A_PROCESS, str(result)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    here = {name: fingerprint(build(spark), "append") for name, build in SHAPES.items()}
+    assert json.loads(result.read_text()) == here
 
 
 @pytest.mark.parametrize("name", CHANGES)

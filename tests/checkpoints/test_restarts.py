@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
 
     Rows = list[list[str]]
     Build = Callable[[SparkSession, Path], DataFrame]
@@ -240,6 +240,24 @@ def real_damage_is_told(checkpoint: Path) -> None:
             (checkpoint / "away").rename(lost)
             assert f" {folder.relative_to(checkpoint)}/{version}." in str(said)
     assert damage(checkpoint) is None
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_query_with_a_python_lambda_goes_on_when_it_is_built_again(
+    as_local: SparkSession, tmp_path: Path, *, named: bool
+) -> None:
+    def field(
+        value: Column,
+    ) -> Column:  # without a name Spark gives it that of the variable, which has a number
+        return value.alias("n") if named else value
+
+    found = []
+    for number in (0, 1):
+        land(tmp_path / "in", number)
+        numbers = F.transform(F.array("n"), lambda x: F.struct(field(x % 10)))
+        totals = stream(as_local, tmp_path / "in").groupBy(numbers.alias("last")).count()
+        found += go_on(totals, tmp_path / "checkpoint", "update")
+    assert [row[1] for row in found] == ["1"] * 3 + ["2"] * 3
 
 
 @pytest.mark.parametrize("operator", ["sum of all", "limit"])

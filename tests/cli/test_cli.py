@@ -260,6 +260,10 @@ def test_schema_prints_code_that_makes_the_schema(tmp_path: Path) -> None:
         "    ]\n"
         ")\n"
     )
+    (tmp_path / "events").mkdir()
+    (tmp_path / "events" / "a.json").write_text('{"n": 1}\n')
+    done = run("schema", tmp_path / "events")
+    assert (done.returncode, done.stdout.count('StructField("n", LongType())')) == (0, 1)
 
 
 # --- checkpoint

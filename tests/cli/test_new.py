@@ -66,6 +66,23 @@ def test_a_copy_has_names_of_its_own(like: str, here: Path) -> None:
     assert sum(path.name.split("-")[0] in str(path) for path in (made.folder / "data").iterdir()) == 2
 
 
+@pytest.mark.parametrize("like", JOBS)
+def test_a_name_may_hold_that_of_any_job(like: str, here: Path) -> None:
+    def copied(name: str) -> list[str]:
+        made = projects.make(name, like)
+        return [(made.folder / path).read_text() for path in made.files if path.endswith((".py", ".md"))]
+
+    # No job has a word of this name, so that it can be put back by hand.
+    plain = copied("quick-zebra")
+    assert "quick_zebra.py" in plain[1]
+    for job in JOBS:
+        dashed = job.replace("_", "-")
+        for name in (f"my-{dashed}", f"{dashed}-2", f"{dashed}-{dashed}"):
+            module = name.replace("-", "_")
+            expected = [text.replace("quick_zebra", module).replace("quick-zebra", name) for text in plain]
+            assert copied(name) == expected, name
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
@@ -80,6 +97,7 @@ def test_a_copy_has_names_of_its_own(like: str, here: Path) -> None:
         (["pyspark"], "pyspark: a Python module pyspark would hide another one; give another name"),
         (["../x"], "../x is no name for a job; use letters a to z, digits and -, such as my-job"),
         (["2-fast"], "2-fast is no name for a job; use letters a to z, digits and -, such as my-job"),
+        (["x" * 300], "a name of 300 letters is too long; give one of at most 100"),
         (["class"], "class is no name for a job; use letters a to z, digits and -, such as my-job"),
     ],
 )
@@ -87,12 +105,24 @@ def test_what_cannot_be_made_is_one_line(
     words: list[str], line: str, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (here / "there").mkdir()
+    (here / "there" / ".hidden").touch()
     (here / "file").touch()
     assert main(["new", *words]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith(f"sparkstream: {line}")
     assert sorted(path.name for path in here.iterdir()) == ["file", "there"]
+
+
+@pytest.mark.parametrize("name", ["mine", "my-job"])
+def test_an_empty_folder_that_is_there_is_filled(
+    name: str, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(here)  # as `python -m sparkstream_kit new` has it
+    (here / name).mkdir()
+    assert main(["new", name]) == 0, capsys.readouterr().err
+    assert (here / name / f"{name.replace('-', '_')}.py").is_file()
+    assert [path.name for path in here.iterdir()] == [name]
 
 
 def test_a_folder_is_made_whole_or_not_at_all(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import http.client
 import json
 import os
 import re
@@ -25,11 +27,12 @@ from support.posts_server import TOKEN, PostsServer, Site, streaming, tweet
 
 from sparkstream_kit import jobflags, sinks, sources, start
 from sparkstream_kit.cli import main
+from sparkstream_kit.connectors.posts import feeder as feeder_module
 from sparkstream_kit.connectors.posts import source
 from sparkstream_kit.connectors.posts.address import Token
 from sparkstream_kit.connectors.posts.feeder import Feeder
 from sparkstream_kit.connectors.posts.spool import Facts, Spool
-from sparkstream_kit.connectors.posts.wire import Message
+from sparkstream_kit.connectors.posts.wire import Message, fetch
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -178,6 +181,211 @@ def test_a_server_of_events_is_asked_to_go_on_where_it_was_cut(
     assert (asked[0], asked[1], asked[-1]) == (None, "42", "43")
     assert [post["id"] for post in read(tmp_path)] == ["a", "b", "c"]
     assert not any("posts were missed" in line for line in feed.said)
+
+
+# --- whatever a server sends
+
+
+def plain(kind: str, body: bytes, **headers: str) -> Callable[[posts_server.Handler], object]:
+    """Return an answer with a body as it is: no chunks, no length, to the end of the connection."""
+
+    def answer(handler: posts_server.Handler) -> None:
+        handler.close_connection = True
+        handler.send_response(200)
+        for name, value in {"Content-Type": kind, **headers}.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return answer
+
+
+def with_chunk(size: bytes) -> Callable[[posts_server.Handler], object]:
+    """Return an answer with a post, and then a chunk that says it is of this size."""
+
+    def answer(handler: posts_server.Handler) -> None:
+        handler.begin(LINES)
+        handler.send('{"id": "before"}\n')
+        handler.wfile.write(size + b"\r\nabc\r\n")
+
+    return answer
+
+
+def raw(head: bytes) -> Callable[[posts_server.Handler], object]:
+    """Return an answer that is not made by a server of HTTP."""
+
+    def answer(handler: posts_server.Handler) -> None:
+        handler.close_connection = True
+        handler.wfile.write(head)
+
+    return answer
+
+
+DIGITS = "9" * 5000
+BEFORE = [f'{{"id": "{number}"}}\n' for number in range(100, 130)]
+HOSTILE: dict[str, tuple[Callable[[posts_server.Handler], object], str]] = {
+    "an id of 5,000 digits": (streaming(LINES, [f'{{"id": "{DIGITS}"}}\n']), "its id has 5,000 characters"),
+    "a number of 5,000 digits": (streaming(LINES, [f'{{"id": {DIGITS}}}\n']), "it is no JSON"),
+    "an id of 500 digits after others": (streaming(LINES, [*BEFORE, f'{{"id": "{DIGITS[:500]}"}}\n']), ""),
+    "a carriage return in an event's id": (
+        streaming(EVENTS, ['id: a\rb\ndata: {"id": "before"}\n\n']),
+        "",
+    ),
+    "an escape in an event's id": (streaming(EVENTS, ['id: \x1b[31m\ndata: {"id": "before"}\n\n']), ""),
+    "an event's id of 100 kB": (streaming(EVENTS, [f'id: {"i" * 100_000}\ndata: {{"id": "c"}}\n\n']), ""),
+    "an event without an end": (
+        streaming(EVENTS, [f"data: {'d' * 2**20}\n" for _ in range(18)]),
+        "an event is longer than 16,777,216 bytes",
+    ),
+    "a line without an end": (
+        streaming(LINES, ["d" * 2**20 for _ in range(18)]),
+        "a line is longer than 16,777,216 bytes",
+    ),
+    "a chunk of size -5": (with_chunk(b"-5"), "it sends no HTTP"),
+    "a chunk of size 2^80": (with_chunk(b"1" + b"0" * 20), ""),
+    "a chunk of no size": (with_chunk(b"zz"), ""),
+    "UTF-16": (
+        plain(LINES, '{"id": "1"}\n'.encode("utf-16")),
+        "a line was left out: it is not UTF-8",
+    ),
+    "UTF-16 without a mark": (
+        plain(LINES, '{"id": "1"}\n'.encode("utf-16-le")),
+        "a line was left out: it is no JSON",
+    ),
+    "half a character": (streaming(LINES, ['{"id": "\\ud83d", "text": "\\udc00"}\n']), ""),
+    "too many brackets": (streaming(LINES, ["[" * 100_000 + "\n"]), "it is nested too deeply"),
+    "gzip": (
+        plain(LINES, gzip.compress(b'{"id": "1"}\n'), Content_Encoding="gzip"),
+        "comes compressed (gzip), which it was not asked for",
+    ),
+    "no HTTP at all": (raw(b"\x00\x01\x02\r\n" * 100), ""),
+    "a status with an escape": (raw(b"HTTP/1.1 503 \x1b]0;pwned\x07\r\nContent-Length: 0\r\n\r\n"), "503"),
+    "500 headers": (raw(b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 500 + b"\r\n"), ""),
+    "a date that is none": (
+        lambda handler: handler.whole(503, {}, Retry_After="Mon, 99 Foo 99999999999999 25:61:61 +99999"),
+        "503",
+    ),
+    "a wait of 5,000 digits": (lambda handler: handler.whole(302, "", Retry_After=DIGITS), "302"),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_whatever_a_server_sends_the_feeder_goes_on_and_so_does_the_next_one(
+    what: str, site: Site, server: PostsServer, tmp_path: Path, until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeder_module, "wait_after", lambda *_: 0.05)
+    url = f"{server.url}/open"
+    hostile, line = HOSTILE[what]
+    honest = streaming(LINES, ['\ufeff{"id": "7", "text": "a\\u2028b"}\n'])
+    site.answers = [streaming(EVENTS, ['data: {"id": "0"}\n\n']), hostile, honest]
+    with fed(url, tmp_path) as feed:
+        until(lambda: not site.answers and "7" in {post.get("id") for post in read(tmp_path)})
+        feed.stop()
+    said = "\n".join(feed.said)
+    assert line in said
+    assert not re.search(r"[^\n -~…]", said), "only what a terminal shows as it is"
+    # The next start, with a server that is honest.
+    site.answers = [streaming(LINES, ['{"id": "8"}\n'])]
+    with fed(url, tmp_path):
+        until(lambda: "8" in {post.get("id") for post in read(tmp_path)})
+    assert all(set(post) for post in read(tmp_path)), "each line of the spool is a post"
+    assert not any(path.read_bytes().startswith(b"\xef\xbb\xbf") for path in tmp_path.glob("posts-*"))
+
+
+@pytest.mark.parametrize("what", sorted(set(HOSTILE) & {"gzip", "no HTTP at all", "500 headers"}))
+def test_a_first_answer_that_is_hostile_is_one_line(
+    what: str, site: Site, server: PostsServer, tmp_path: Path
+) -> None:
+    site.answers = [HOSTILE[what][0]]
+    with pytest.raises(InvalidInputError) as caught:
+        Fed(f"{server.url}/open", tmp_path)
+    assert re.fullmatch("[ -~]{,300}", str(caught.value))
+
+
+def test_a_spool_that_an_earlier_version_filled_with_hostile_ids_can_be_used(
+    site: Site, server: PostsServer, tmp_path: Path, until: Any
+) -> None:
+    spool = Spool(tmp_path)
+    spool.add(Message("post", DIGITS, b'{"id": "1"}'))
+    spool.facts.last, spool.facts.event, spool.facts.row = DIGITS, "a\rb", 30
+    spool.land()
+    spool.close()
+    site.answers = [streaming(EVENTS, ['id: 9\ndata: {"id": "8"}\n\n'])]
+    with fed(f"{server.url}/open", tmp_path) as feed:
+        until(lambda: feed.feeder.facts.posts == 2)
+    assert "Last-Event-ID" not in site.asked[0][1]
+
+
+@pytest.mark.parametrize("what", ["without an end", "of one post that has no end", "gzip"])
+def test_a_timeline_that_cannot_be_read_is_said_and_the_stream_goes_on(
+    what: str, site: Site, server: PostsServer, tmp_path: Path, until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = threading.Event()
+
+    def endless(handler: posts_server.Handler, _query: object) -> None:
+        handler.begin("application/json")
+        handler.send("[" if what == "without an end" else '[{"id": "')
+        part = '{"id": "1"},' * 20_000 if what == "without an end" else "9" * 2**18
+        for _ in range(200):  # 50 MB
+            handler.send(part)
+        sent.set()
+
+    def packed(handler: posts_server.Handler, _query: object) -> None:
+        plain("application/json", gzip.compress(b"[]"), Content_Encoding="gzip")(handler)
+
+    monkeypatch.setattr(posts_server.Handler, "timeline", packed if what == "gzip" else endless)
+    site.rate = 100
+    with fed(server.mastodon, tmp_path) as feed:
+        until(lambda: feed.feeder.facts.posts > 5)
+    with fed(server.mastodon, tmp_path) as feed:
+        posts = feed.feeder.facts.posts
+        until(lambda: feed.feeder.facts.posts > posts + 5)
+        until(lambda: any("what comes while there is no connection is missed" in line for line in feed.said))
+        feed.stop()
+    assert not sent.is_set(), "it is not read whole"
+
+
+def test_an_answer_that_never_gets_to_its_point_is_cut(site: Site, server: PostsServer) -> None:
+    def endless(handler: posts_server.Handler) -> None:
+        while True:  # until the reader has gone
+            handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    site.answers = [endless]
+    with pytest.raises((OSError, http.client.HTTPException)):
+        fetch(f"{server.url}/open", KNOWN, timeout=0.1)
+
+
+def test_a_posts_row_is_not_null_because_of_a_byte_order_mark(
+    spark: SparkSession, site: Site, server: PostsServer, tmp_path: Path, until: Any
+) -> None:
+    site.answers = [
+        streaming(LINES, ['\ufeff{"id": "1", "text": "a"}\n']),
+        streaming(EVENTS, ['\ufeffdata: {"id": "2", "text": "b"}\n\n']),
+    ]
+    with fed(f"{server.url}/open", tmp_path) as feed:
+        until(lambda: feed.feeder.facts.posts == 2)
+    posts = sources.posts(spark, tmp_path)
+    query = start(posts.select("id", "text"), sinks.memory("marked"), name="marked", availableNow=True)
+    query.awaitTermination()
+    assert sorted(map(tuple, spark.table("marked").collect())) == [("1", "a"), ("2", "b")]
+
+
+def test_one_post_before_a_cut_is_not_taken_for_a_rate(
+    site: Site, server: PostsServer, tmp_path: Path, until: Any
+) -> None:
+    # Strange ids, so that what is missed is estimated; and a gap of ten seconds, by the clock of the spool.
+    site.answers = [streaming(LINES, ['{"id": "a"}\n'], cut=True)]
+    with fed(f"{server.url}/open", tmp_path) as feed:
+        until(lambda: feed.feeder.facts.posts == 1)
+    with closing(sqlite3.connect(tmp_path / "_feed.db")) as database, database:
+        database.execute(
+            "UPDATE facts SET facts = json_set(facts, '$.heard', json_extract(facts, '$.heard') - 10)"
+        )
+    before = feed.feeder.facts.about
+    with fed(f"{server.url}/open", tmp_path) as feed:
+        until(lambda: feed.feeder.facts.about > before)
+        facts = feed.stop()
+    assert facts.about - before <= 2 * 10 + 10, "about one post a second, as far as is known"
 
 
 # --- what is missed

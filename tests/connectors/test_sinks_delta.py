@@ -5,10 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 import threading
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -19,7 +21,7 @@ from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import functions as F
 from support.sink_streams import finish, forget_commit, three_batches, totals
 
-from sparkstream_kit import feeds, run, sinks, sources, start
+from sparkstream_kit import _files, feeds, run, sinks, sources, start
 from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.connectors import arrow
 from sparkstream_kit.connectors.delta import rust, tables
@@ -84,12 +86,13 @@ def test_a_batch_that_comes_again_counts_once(stream: DataFrame, out: Path, tmp_
     forget_commit(checkpoint, 2)
     finish(frame, sink, checkpoint, mode)
     assert rows(out) == expected
-    assert history(out) == [0, 1, 2]
+    again = [2] if how == "replace" else []  # which is always written
+    assert history(out) == [0, 1, 2, *again]
     # A stateful batch that is skipped must be read to its end all the same.
     feeds.drip([("4.csv", "a,10\n")], tmp_path / "in")
     finish(frame, sink, checkpoint, mode)
     assert rows(out) == (sorted([*expected, ("a", 10)]) if how == "append" else [("a", 13), *TOTALS[1:]])
-    assert history(out) == [0, 1, 2, 3]
+    assert history(out) == [0, 1, 2, *again, 3]
 
 
 def test_a_crash_between_two_tables_leaves_both_exact(stream: DataFrame, out: Path, tmp_path: Path) -> None:
@@ -203,10 +206,61 @@ def test_after_a_rewind_the_command_of_the_message_sets_the_table_back(
     table = DeltaTable(out)
     table.restore(table.version() - 2)  # the rows of batches 1 and 2 go
     _, *command = shlex.split(line.partition("then run ")[2])
-    done = subprocess.run([sys.executable, *command], env=environment(), check=False)
+    (tmp_path / "deltalake.py").write_text("raise ImportError('it need not be installed')")
+    python_path = f"{tmp_path}:{environment()['PYTHONPATH']}"
+    done = subprocess.run([sys.executable, *command], env=environment(PYTHONPATH=python_path), check=False)
     assert done.returncode == 0
     finish(stream, sinks.delta(out), tmp_path / "ckpt")
     assert rows(out) == CASES["append"][2]
+
+
+@pytest.mark.slow
+@pytest.mark.classic_only("the server has its own file systems")
+def test_a_table_on_another_file_system_is_set_back_too(stream: DataFrame, out: Path, tmp_path: Path) -> None:
+    finish(stream, sinks.delta(out), tmp_path / "ckpt")
+    before = DeltaTable(out)
+    query = json.loads(before.history(1)[0]["userMetadata"])["query"]
+    (tmp_path / "core-site.xml").write_text(  # Hadoop's own view of it, which is no local path
+        "<configuration><property><name>fs.viewfs.mounttable.far.link./out</name>"
+        f"<value>file://{out}</value></property></configuration>"
+    )
+    far = SimpleNamespace(place="viewfs://far/out")
+    command = tables._Store(far, query, [query]).set_back(query, 0)  # noqa: SLF001
+    done = subprocess.run(
+        [sys.executable, *shlex.split(command)[1:]],
+        env=environment(HADOOP_CONF_DIR=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    after = DeltaTable(out)
+    assert after.version() == before.version() + 1
+    assert (
+        after.transaction_version(tables.application(query)),
+        before.transaction_version(tables.application(query)),
+    ) == (0, 2)
+
+
+def test_set_back_takes_no_commit_of_another_writer(
+    stream: DataFrame, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish(stream, sinks.delta(out), tmp_path / "ckpt")
+    newest = max((out / "_delta_log").glob("*.json"))
+    other = newest.with_name(f"{int(newest.stem) + 1:020}.json")
+    write = _files.replace
+
+    def written_late(target: Path, parts: list[str]) -> None:
+        other.write_text("theirs")
+        write(target, parts)
+
+    monkeypatch.setattr(_files, "replace", written_late)  # it has looked for the newest commit by then
+    with pytest.raises(InvalidInputError, match="another writer has just committed"):
+        tables.set_back(str(out), "q", 1)
+    assert other.read_text() == "theirs"
+    assert not list((out / "_delta_log").glob(".*.tmp"))
+    with pytest.raises(InvalidInputError, match="is no Delta table; give the folder of one"):
+        tables.set_back(str(tmp_path), "q", 1)
 
 
 def test_a_column_more_is_added_only_when_asked(
@@ -352,10 +406,11 @@ def test_a_query_without_start_and_without_checkpoint(stream: DataFrame, out: Pa
 
 
 def test_a_folder_of_something_else_is_left_alone(stream: DataFrame, folder: Path, tmp_path: Path) -> None:
-    assert f"{folder} is no Delta table, but not empty" in refused(
-        stream, sinks.delta(folder), tmp_path / "ckpt"
+    other = shutil.copytree(folder, tmp_path / "other")
+    assert f"{other} is no Delta table, but not empty" in refused(
+        stream, sinks.delta(other), tmp_path / "ckpt"
     )
-    assert not (folder / "_delta_log").exists()
+    assert not (other / "_delta_log").exists()
 
 
 @pytest.mark.parametrize(

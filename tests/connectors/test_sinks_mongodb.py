@@ -17,9 +17,9 @@ from bson.datetime_ms import DatetimeMS
 from pyspark.sql import types as T
 
 from sparkstream_kit import sinks, start
-from sparkstream_kit.connectors.ledger import Ledger
 from sparkstream_kit.connectors.mongodb import documents, server
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError
+from sparkstream_kit.sinks.ledger import Batch, Ledger
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -241,9 +241,9 @@ def test_a_query_that_was_cut_off_within_its_first_batch_has_written_nothing() -
     rules = Ledger(Cut(), "collection t", "collection t in db", "append", take_over=False)  # type: ignore[arg-type]
     rules.check_owner("q")
     rules.check_lost("q")
-    assert not rules.is_written("q", 0, None)
+    assert not rules.is_written(Batch("q", 0))
     with pytest.raises(InvalidInputError, match="has no batch of this query: it has written them elsewhere"):
-        rules.is_written("q", 3, None)
+        rules.is_written(Batch("q", 3))
 
 
 def test_years_that_python_does_not_have_are_kept() -> None:

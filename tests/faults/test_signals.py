@@ -80,6 +80,20 @@ def test_a_jvm_that_python_has_started_is_deaf_to_sigint(
     no_stack_trace(driver)
 
 
+@pytest.mark.parametrize("launcher", ["python", "spark-submit"])
+def test_a_jvm_without_memory_is_one_line_and_no_signal(
+    launcher: str, launch: Callable[..., Driver], sales: Sales, tmp_path: Path
+) -> None:
+    sales.land(2)
+    job = (SCRIPTS / "no_memory.py", sales.folder, tmp_path / "ckpt")
+    driver = launch(launcher, *job, SPARK_DRIVER_MEMORY="512m")
+    assert driver.ended() == 1, driver.errors
+    *_, said = driver.errors.splitlines()
+    assert said.startswith("no_memory.py: query big failed: "), driver.errors
+    assert "OutOfMemoryError" in said or "ended before it was asked to" in said
+    no_stack_trace(driver)
+
+
 @pytest.mark.parametrize("number", range(ROUNDS))
 def test_two_signals_at_any_time_are_a_stop_or_a_short_one(
     number: int, launch: Callable[..., Driver], sales: Sales, tmp_path: Path

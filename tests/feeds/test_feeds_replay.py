@@ -57,6 +57,20 @@ def test_lines_come_at_the_pace_of_their_times(tmp_path: Path, fake: FakeTime) -
     ]
 
 
+def test_times_are_read_by_the_format_that_is_given(tmp_path: Path, fake: FakeTime) -> None:
+    file = csv_file(
+        tmp_path, "id,time\n1,12/31/2010 8:26\n2,12/31/2010 8:28\n3,2011-01-01\n4,1/1/2011 0:00\n"
+    )
+    lines = replay(file, time="time", time_format="%m/%d/%Y %H:%M", stop=fake)
+    assert [(fake.now, line[0]) for line in lines] == [(0, "1"), (2, "2"), (2, "3"), (934, "4")]
+    for given, said in (
+        (None, "give time_format='%m/%d/%Y %H:%M' or the like"),
+        ("%H:%M", "it takes '%H:%M'"),
+    ):
+        with pytest.raises(InvalidInputError, match=f"no time can be read from 'time' in .*{said}"):
+            replay(csv_file(tmp_path, "id,time\n1,12/31/2010 8:26\n"), time="time", time_format=given)
+
+
 def test_what_was_out_of_order_is_said_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = csv_file(tmp_path)
     with caplog.at_level(logging.WARNING):

@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from support.sink_streams import forget_commit
 
 from sparkstream_kit import feeds, windows
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.errors import InvalidInputError, KitError
 from sparkstream_kit.testing import assert_stream_equals_batch
 
 if TYPE_CHECKING:
@@ -98,6 +98,19 @@ def test_late_rows_are_exactly_those_of_the_watermarks_and_the_rest_counts_once_
     written = spark.read.parquet(str(out / "counts"))
     assert counts(written) == feeds.actions_truth(given.counted)
     assert "not read" not in capsys.readouterr().err  # what the kit itself has put there is no loss
+
+
+@pytest.mark.classic_only("what is set aside is counted at the server")
+def test_more_late_rows_than_allowed_fail_the_job(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first of 40 rows comes once more, in a batch of its own, when all others are days newer."""
+    rows = [{"time": 1_469_500_000 + number * 86_400, "action": "Open"} for number in range(SIZE)]
+    land(map(feeds.json_line, [*rows, rows[0]]), folder)
+    in_this_session(folder, tmp_path / "out", *FLAGS, "--max-late", "2.5%")
+    assert ", 1 late row set aside, " in capsys.readouterr().err
+    with pytest.raises(KitError, match=r"1 set aside as late, of 41 rows; --max-late is 2\.4%$"):
+        in_this_session(folder, tmp_path / "other", *FLAGS, "--max-late", "2.4%")
 
 
 @pytest.mark.parametrize("ends", ["--stop-file", "--run-for"])

@@ -12,6 +12,7 @@ import pytest
 from conftest import ON_4_0
 
 from sparkstream_kit import feeds
+from sparkstream_kit.errors import KitError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +26,12 @@ BY_KEY = pytest.mark.skipif(ON_4_0, reason="transformWithState is for pandas onl
 def in_this_session(name: str, *args: object) -> None:
     """Run a job's main without what ends a process."""
     assert import_module(name).main.__wrapped__([str(arg) for arg in args]) == 0
+
+
+def refuses_bad_lines(name: str, bad: int, lines: int, *args: object) -> None:
+    """Run a job that takes no bad line, and see that it counts each line once, whatever queries it has."""
+    with pytest.raises(KitError, match=f"^bad lines: {bad} of {lines} "):
+        in_this_session(name, *args, *ONE_FILE, "--max-bad", "0%")
 
 
 FED: dict[str, tuple[Any, str, Any]] = {
@@ -51,11 +58,11 @@ def test_what_is_bad_or_far_ahead_is_aside_and_every_query_counts_it(
     out, database = tmp_path / "out", tmp_path / "events.db"
     if name == "events_to_postgres":
         to = ("--database", f"sqlite:///{database}", "--checkpoint", tmp_path / "ckpt")
-        in_this_session(name, folder, *to, *ONE_FILE)
+        refuses_bad_lines(name, aside.total(), len(made.arriving), folder, *to)
         with sqlite3.connect(database) as connection:
             found = [raw for (raw,) in connection.execute("SELECT _raw FROM events_bad")]
     else:
-        in_this_session(name, folder, out, *ONE_FILE)
+        refuses_bad_lines(name, aside.total(), len(made.arriving), folder, out)
         found = [row["_raw"] for row in spark.read.parquet(str(out / "bad")).collect()]
     assert Counter(found) == aside
     counted = re.findall(r"([\d,]+) bad rows", capsys.readouterr().err)

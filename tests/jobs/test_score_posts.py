@@ -98,6 +98,8 @@ def test_the_job_trains_then_scores_and_learns_over_two_runs(
     feeds.drip(feeds.line_files(map(feeds.json_line, KNOWN), rows=250, name="known-{}.json"), labelled)
     trained = job("python", "score_posts", labelled, spam, "--train", "sklearn")
     assert trained.returncode == 0, trained.stderr
+    spam_posts = sum(row["label"] == "spam" for row in KNOWN)
+    assert f"learned from {len(KNOWN) - spam_posts} ham and {spam_posts} spam: {spam}/" in trained.stderr
     first = (spam / "current").read_text().strip()
 
     files = list(feeds.line_files(map(feeds.json_line, NEW), rows=50, name="new-{}.json"))
@@ -144,6 +146,14 @@ def test_training_without_both_labels_is_one_line(
     [line] = capsys.readouterr().err.splitlines()
     assert f"{folder} has no posts with the label ham, or none with spam" in line
     assert not (tmp_path / "model").exists()
+
+
+def test_scoring_without_a_model_says_how_to_train_one(
+    spark: SparkSession, capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path
+) -> None:
+    assert score_posts.main([str(folder), str(tmp_path / "spam"), str(tmp_path / "out")]) == 2
+    said = "publish one by models.publish (of the job score_posts: LABELLED_DIR MODEL --train spark)\n"
+    assert capsys.readouterr().err.endswith(f"no model of {tmp_path}/spam is current; {said}")
 
 
 @pytest.mark.parametrize("flags", [[], ["--train", "spark", "--learn"], ["out", "--train", "spark"]])

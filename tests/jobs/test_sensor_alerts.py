@@ -94,6 +94,7 @@ def test_the_job_finds_the_truth_in_two_runs_over_a_fed_folder(
         feeds.drip(some, folder)
         done = job("python", "sensor_alerts", folder, out, "--available-now")
         assert done.returncode == 0, done.stderr
+        assert "Python worker" not in done.stderr  # what PySpark says of its own
         printed += done.stdout
     alerts = spark.read.parquet(str(out / "alerts")).collect()
     expected = feeds.sensors_truth(made.counted, delay=DELAY)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,8 +12,9 @@ from conftest import missing
 from pyspark.ml import PipelineModel
 from pyspark.ml.feature import SQLTransformer
 
-from sparkstream_kit import feeds, models, sinks
+from sparkstream_kit import checkpoints, feeds, models, run, sinks, sources, start
 from sparkstream_kit._spark.settings import in_force
+from sparkstream_kit.checkpoints import clone
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 
 if TYPE_CHECKING:
@@ -158,7 +161,7 @@ def test_what_cannot_score_is_said_in_one_line(spark: SparkSession, tmp_path: Pa
         "models s3a://models/spam: only on a"
     )
     take = models.scorer(tmp_path / "none").open(None)
-    assert refused(lambda: take(frame, None)).startswith(f"no model of {tmp_path}/none is current; make")
+    assert refused(lambda: take(frame, None)).startswith(f"no model of {tmp_path}/none is current; publish")
 
 
 def test_a_file_that_holds_no_model_is_said_in_one_line(
@@ -252,6 +255,12 @@ def test_a_batch_is_scored_then_learned_once_whatever_comes_again(
             query.restart()
             query.replay()
 
+    query.restart()
+    checkpoints.rewind(kept(stream).parents[1], to=0, apply=True)
+    for batch in (1, 2):  # as the refusal of `batch_files` says
+        shutil.rmtree(tmp_path / "out" / f"batch={batch:06}")
+    query.step()
+
     # What it must be: a model that learned each batch once, and scored it before.
     import joblib
 
@@ -290,6 +299,43 @@ def test_a_learner_killed_before_its_first_model_was_the_current_one_starts_agai
     [batch] = stream.query(posts.to_df(), sink=learner).step()
     assert len(batch.rows) == 5
     assert (tmp_path / "spam" / "current").read_text("utf-8").endswith("-000000\n")
+
+
+@pytest.mark.parametrize("older", [1, 2])
+def test_a_checkpoint_that_is_older_than_the_models_learns_no_batch_twice(
+    spark: SparkSession, trained: Callable[[int], Any], tmp_path: Path, older: int
+) -> None:
+    import joblib
+
+    path, checkpoint = tmp_path / "spam", tmp_path / "ckpt"
+    (tmp_path / "in").mkdir()
+    landed = 20
+
+    def learn(count: int) -> None:
+        nonlocal landed
+        lines = (json.dumps(row) + "\n" for row in ROWS[landed : landed + count])
+        (tmp_path / "in" / f"{landed:03}.json").write_text("".join(lines))
+        landed += count
+        posts = sources.json(spark, tmp_path / "in", schema=POSTS)
+        learner = models.learner(path, features="text", label="label", first=trained(20))
+        run(start(posts, learner, name="learned", checkpoint=checkpoint, availableNow=True))
+
+    learn(5)
+    backup = clone(checkpoint, tmp_path / "backup")
+    for _ in range(older):
+        learn(5)
+    shutil.rmtree(checkpoint)
+    clone(backup, checkpoint)
+    learn(5)  # with what landed since the backup, as one batch
+
+    model = trained(20)
+    for first, last in ((20, 25), (25, landed)):
+        rows = ROWS[first:last]
+        model[-1].partial_fit(
+            model[0].transform([row["text"] for row in rows]), [row["label"] for row in rows]
+        )
+    learned = joblib.load(path / f"{(path / 'current').read_text().strip()}.joblib")
+    assert learned[-1].t_ == model[-1].t_  # how many rows it has learned; their order is Spark's
 
 
 def test_a_version_that_a_batch_may_need_again_is_kept_whatever_its_age(
@@ -331,7 +377,7 @@ def test_what_cannot_learn_is_said_in_one_line(
         return str(raised.value)
 
     assert refused(tmp_path / "a").startswith(
-        f"no model of {tmp_path}/a is current; make one so by models.pub"
+        f"no model of {tmp_path}/a is current; publish one by models.pub"
     )
     assert (
         refused(tmp_path / "b", first=trained(30), label="lable")

@@ -92,10 +92,10 @@ def connection(port: int) -> Iterator[HTTPConnection]:
 
 
 @contextmanager
-def events(port: int) -> Iterator[HTTPResponse]:
+def events(port: int, token: str) -> Iterator[HTTPResponse]:
     """The stream of pictures."""
     with connection(port) as to:
-        to.request("GET", "/events")
+        to.request("GET", "/events", headers={"Authorization": f"Bearer {token}"})
         with to.getresponse() as stream:
             yield stream
 
@@ -151,6 +151,12 @@ def page(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
         ("GET", "/../page.py", {}, 404),
         ("GET", "/uplot-licence.txt", {}, 404),
         ("GET", "/stop", {"Authorization": "TOKEN"}, 405),
+        ("GET", "/events", {}, 401),
+        ("GET", "/events?token=TOKEN", {}, 401),
+        ("GET", "/events", {"Authorization": "Bearer wrong"}, 401),
+        ("GET", "/record", {}, 401),
+        ("GET", "/record?token=TOKEN", {}, 401),
+        ("GET", "/record", {"Authorization": "Bearer \xe4"}, 401),
         ("POST", "/", {"Authorization": "TOKEN"}, 405),
         ("PUT", "/stop", {"Authorization": "TOKEN"}, 405),
         ("OPTIONS", "/stop", {"Origin": "http://evil.example"}, 405),
@@ -223,7 +229,7 @@ def test_no_file_of_the_page_names_another_host() -> None:
 def test_a_browser_is_sent_each_batch_once(page: Served) -> None:
     page.board.add(progress(batchId=1))
     page.board.add(progress(batchId=2))
-    with events(page.port) as stream:
+    with events(page.port, page.token) as stream:
         assert stream.getheader("Content-Type") == "text/event-stream; charset=utf-8"
         told = picture(stream)
         assert told["first"]
@@ -233,12 +239,12 @@ def test_a_browser_is_sent_each_batch_once(page: Served) -> None:
         told = picture_with(stream, lambda each: each["queries"][0]["batches"])
         assert not told["first"]
         assert [each["id"] for each in told["queries"][0]["batches"]] == [3]
-        with events(page.port) as another:
+        with events(page.port, page.token) as another:
             assert len(picture(another)["queries"][0]["batches"]) == 3
 
 
 def test_many_batches_come_in_few_pictures(page: Served) -> None:
-    with events(page.port) as stream:
+    with events(page.port, page.token) as stream:
         picture(stream)
         began = time.monotonic()
         for number in range(200):
@@ -253,7 +259,7 @@ def test_many_batches_come_in_few_pictures(page: Served) -> None:
 def test_a_query_that_is_started_again_is_shown_alone(page: Served) -> None:
     page.board.add(progress(batchId=5))
     again = {"id": OTHER, "runId": OTHER, "timestamp": "2030-01-01T00:00:00.000Z"}
-    with events(page.port) as stream:
+    with events(page.port, page.token) as stream:
         [before] = picture(stream)["queries"]
         page.board.add(progress(batchId=6, **again))
         [after] = picture_with(stream, lambda each: each["queries"][0]["run"] != before["run"])["queries"]
@@ -261,14 +267,14 @@ def test_a_query_that_is_started_again_is_shown_alone(page: Served) -> None:
 
 
 def test_a_name_is_text_however_it_looks(page: Served) -> None:
-    page.board.add(progress(name=f"{SCRIPT}\n\ndata: x"))
-    with events(page.port) as stream:
-        assert picture(stream)["queries"][0]["name"] == f"{SCRIPT}\n\ndata: x"
+    page.board.add(progress(name=f"{SCRIPT}\n\ndata: \x1b[2J"))
+    with events(page.port, page.token) as stream:
+        assert picture(stream)["queries"][0]["name"] == rf"{SCRIPT}\n\ndata: \u001b[2J"
 
 
 def test_the_end_is_told_before_the_server_ends(page: Served) -> None:
     page.board.add(progress())
-    with events(page.port) as stream:
+    with events(page.port, page.token) as stream:
         assert picture(stream)["ended"] == ""
         page.end()
         assert picture_with(stream, lambda each: each["ended"])["ended"] == "the run has ended"
@@ -287,7 +293,7 @@ def test_the_end_waits_a_little_for_who_is_being_told(page: Served, monkeypatch:
             told.append(True)
         return real(board)
 
-    with events(page.port) as stream:
+    with events(page.port, page.token) as stream:
         picture(stream)
         monkeypatch.setattr(Board, "pictures", slow)
         page.end()
@@ -296,7 +302,7 @@ def test_the_end_waits_a_little_for_who_is_being_told(page: Served, monkeypatch:
 
 def test_an_error_of_the_run_is_told() -> None:
     page = Served()
-    with events(page.port) as stream:
+    with events(page.port, page.token) as stream:
         picture(stream)
         page.board.end()
         with pytest.raises(QueryFailed), page.stack:
@@ -318,7 +324,7 @@ def test_a_recording_is_followed_from_elsewhere(page: Served) -> None:
             yield lines[-1]
 
     with connection(page.port) as to:
-        to.request("GET", "/record")
+        to.request("GET", "/record", headers={"Authorization": f"Bearer {page.token}"})
         with to.getresponse() as stream:
             reading = threading.Thread(target=recorder.follow, args=(read(stream), board))
             reading.start()
@@ -387,6 +393,17 @@ def test_watch_says_in_a_line_that_there_is_no_page(address: str, capsys: pytest
     assert "give the address that --ui of a running job prints" in said
 
 
+@pytest.mark.parametrize("given", ["", "#token=", "#token=wrong"])
+def test_watch_without_the_token_shows_nothing_and_says_so(
+    page: Served, given: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page.tell(progress(batchId=7))
+    assert main(["watch", page.address.partition("#")[0] + given]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "does not know this token; give the address that --ui of a running job prints" in err
+
+
 @pytest.mark.classic_only("a checkpoint of this machine")
 def test_watch_finds_the_page_by_the_checkpoint_of_its_job(
     spark: SparkSession, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -394,11 +411,13 @@ def test_watch_finds_the_page_by_the_checkpoint_of_its_job(
     feeds.drip([("1.txt", "a line\n")], folder)
     checkpoint = str(tmp_path / "my [1] ckpt")
     noted: list[str] = []
+    modes: list[int] = []
     codes: list[int] = []
     threads: list[threading.Thread] = []
 
     def look(_: object) -> None:
         noted.append(page_file(Path(checkpoint)).read_text())
+        modes.append(page_file(Path(checkpoint)).stat().st_mode & 0o777)
         # In a thread, as it goes on until the run ends, which waits for this function.
         threads.append(threading.Thread(target=lambda: codes.append(main(["watch", checkpoint]))))
         threads[0].start()
@@ -407,7 +426,8 @@ def test_watch_finds_the_page_by_the_checkpoint_of_its_job(
     run(query, ui=0, max_batches=1, on_batch=look)
     threads[0].join(60)
     assert codes == [0]
-    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", noted[0]), "without the token"
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/#token=\S+", noted[0])
+    assert modes == [0o600], "its token is for this user alone"
     capsys.readouterr()
     assert main(["watch", checkpoint]) == 2
     said = capsys.readouterr().err
@@ -423,7 +443,7 @@ def test_an_error_in_the_board_is_shown_and_said_once(
     page: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     page.board.add(progress(batchId=1))
-    with events(page.port) as stream:
+    with events(page.port, page.token) as stream:
         picture(stream)
         with monkeypatch.context() as broken, caplog.at_level(logging.WARNING):
             broken.setattr(Board, "pictures", lambda _: {"here": []}["gone"])
@@ -444,8 +464,8 @@ def test_a_batch_that_the_board_cannot_take_is_shown(
     monkeypatch.setattr(Board, "add", fail)
     with faces.watching([], stop=print, ui=0) as tell:
         tell(progress())
-        [port] = re.findall(r"127\.0\.0\.1:(\d+)", capsys.readouterr().err)
-        with events(int(port)) as stream:
+        [(port, token)] = re.findall(r"127\.0\.0\.1:(\d+)/#token=(\S+)", capsys.readouterr().err)
+        with events(int(port), token) as stream:
             assert picture(stream) == {"error": "ValueError: no such part", "ended": ""}
 
 
@@ -453,7 +473,7 @@ def test_a_browser_that_has_gone_leaves_no_thread(
     page: Served, until: Callable[[Callable[[], object]], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     before = set(threading.enumerate())
-    with events(page.port) as stream:
+    with events(page.port, page.token) as stream:
         picture(stream)
         serving = set(threading.enumerate()) - before
         assert serving
@@ -521,7 +541,7 @@ def test_a_run_is_shown_with_its_result_and_ended_by_the_page(
     pictures: list[Any] = []
 
     def look(port: int, token: str) -> None:
-        with events(port) as stream:
+        with events(port, token) as stream:
             pictures.append(picture_with(stream, lambda each: "result" in each["queries"][0]))
             with connection(port) as to:
                 to.request("POST", "/stop", headers={"Authorization": f"Bearer {token}"})

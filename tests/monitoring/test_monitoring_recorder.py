@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +20,13 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 
 from sparkstream_kit import feeds, quarantine, run, schemas, sinks, sources, start
-from sparkstream_kit.cli import main
+from sparkstream_kit.cli import main, watching
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.monitoring import recorder
 from sparkstream_kit.monitoring.board import Board
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from pyspark.sql import SparkSession
@@ -248,6 +250,34 @@ def test_a_run_that_goes_on_is_followed_until_its_end_line(tmp_path: Path) -> No
         assert f"{picture.name}: batch {picture.batches[-1].batch} in " in out
 
 
+def test_a_past_that_is_still_being_read_is_no_silence() -> None:
+    def quiet(board: Board) -> bool:
+        return any("no batch for" in str(said) for each in board.pictures() for said in each.verdicts)
+
+    class Once(threading.Event):
+        def wait(self, _limit: float | None = None) -> bool:
+            self.set()  # nothing more comes
+            return True
+
+    past = [head(*RECORDED), *(f"{line}\n" for line in RECORDED)]
+    told = [*(line.encode() for line in past), b"\n"]
+    of_file, of_page = Board(), Board()
+    for board, lines in (
+        (of_file, watching._growing(io.StringIO("".join(past)), of_file, Once())),  # noqa: SLF001
+        (of_page, watching._live_after_a_pause(told, of_page)),  # noqa: SLF001
+    ):
+        board.live, seen = False, list[bool]()
+
+        def looked_at(lines: Iterator[str], board: Board = board, seen: list[bool] = seen) -> Iterator[str]:
+            for line in lines:
+                seen.append(quiet(board))
+                yield line
+
+        recorder.follow(looked_at(lines), board)
+        assert not any(seen[:-1]), "its batches are days old, and more of them come at once"
+        assert quiet(board), "what is there has been read, and nothing comes"
+
+
 @pytest.mark.slow
 def test_of_a_killed_run_it_says_since_when_nothing_came_and_ctrl_c_ends_it(tmp_path: Path) -> None:
     path = whole_file(tmp_path / "killed.jsonl", ended=False)
@@ -265,3 +295,20 @@ def test_of_a_killed_run_it_says_since_when_nothing_came_and_ctrl_c_ends_it(tmp_
         "Ctrl-C ends this\n"
     )
     assert any(": batch " in line for line in shown)
+
+
+@pytest.mark.parametrize("ended", [True, False])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_line_of_many_brackets_is_no_line_of_a_recording(
+    ended: bool, first: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "run.jsonl"
+    deep = "[" * 100_000 + "\n"
+    lines = [head(RECORDED[0]), RECORDED[0] + "\n"]
+    path.write_text("".join([deep, *lines] if first else [*lines, deep]) + recorder.end_line() * ended)
+    if first:
+        assert main(["watch", str(path)]) == 2
+        assert "line 1 is not the first one of a recording" in capsys.readouterr().err
+    else:
+        assert [picture.summary.batches for picture in board_of(path.read_text()).pictures()] == [1]
+        assert recorder.has_ended(path) == ended

@@ -92,6 +92,8 @@ TAKES = {
     "StreamingQuery": {"ended"},
     "StructType": {"schema"},
     "StructType | str": {"schema", "string"},
+    "StructType | str | None": {"schema", "string", "none"},
+    "T.StructType | str": {"schema", "string"},
     "T.StructType": {"schema"},
     "Column": {"column"},
     "Duration": {"string", "duration"},
@@ -128,6 +130,7 @@ PLAIN = {
 # What no look at a type can tell, with something to give where it is wanted.
 NOT_LOOKED_AT: dict[str, Any] = {
     "Collection[int]": (),
+    "Sequence[Record]": (),
     "Sequence[Sequence[str | None]]": [],
     "Any": None,  # options and triggers, which have tests of their own
     "Iterable[Mapping[str, Any]]": [],
@@ -456,10 +459,6 @@ DDL = "schemas.from_ddl('name STRING, amount INT')"
         (
             lambda t: kit.sources.csv(t.session, "in", schema="n INTT"),
             "cannot read DDL 'n INTT': Unsupported data type \"INTT\" (line 1, pos 2)",
-        ),
-        (
-            lambda t: kit.quarantine.parse_csv(t.frame, "n INT"),
-            f"quarantine.parse_csv(): schema is the string 'n INT'; read it first: {DDL}",
         ),
         (
             lambda t: kit.sources.socket_lines(t.session, "localhost", "9999"),

@@ -25,7 +25,7 @@ DOORS = {
     ("sparkstream_kit.sources", "connectors"),
 }
 # `core` and `all` are a little above what there is today: to go beyond them is a decision.
-MOST_LINES = {"module": 250, "function": 50, "job": 80, "core": 10_606, "all": 19_056}
+MOST_LINES = {"module": 500, "function": 50, "job": 80, "core": 12_400, "all": 21_030}
 
 
 def name_of(path: Path) -> str:

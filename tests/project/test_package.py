@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -156,6 +157,51 @@ def test_a_connector_is_opened_when_it_is_first_asked_for() -> None:
     assert (done.stdout, done.stderr) == ("[] ['sparkstream_kit.connectors']\n", "")
     with pytest.raises(AttributeError, match="has no attribute 'sql_tabel'"):
         getattr(sparkstream_kit.sinks, "sql_tabel")  # noqa: B009
+
+
+def test_names_are_completed_without_an_import_of_what_they_are() -> None:
+    shown = "{*dir(k)} >= {'start', 'run', 'get_session', 'spark_session', 'sinks', 'sources', 'windows'}"
+    count = "[name for name in sys.modules if name.startswith('sparkstream_kit.')]"
+    code = f"import sys; import sparkstream_kit as k; print({shown}, {count}, 'importlib' in dir(k))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True [] False\n"
+    code = "from sparkstream_kit import sources as k; print({*k.__all__} <= {*dir(k)}, 'files' in dir(k))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True False\n"
+
+
+@pytest.mark.parametrize(
+    ("package", "wrong", "meant"),
+    [
+        ("sparkstream_kit", "strat", "start"),
+        ("sparkstream_kit", "get_sesion", "get_session"),
+        ("sparkstream_kit", "quarantin", "quarantine"),
+        ("sparkstream_kit.sinks", "consol", "console"),
+        ("sparkstream_kit.sources", "jsn", "json"),
+        ("sparkstream_kit.state", "alert_wen", "alert_when"),
+    ],
+)
+def test_a_misspelt_name_has_a_hint(package: str, wrong: str, meant: str) -> None:
+    with pytest.raises(
+        AttributeError, match=rf"^module '{package}' has no attribute '{wrong}'; did you mean {meant}\?$"
+    ):
+        getattr(importlib.import_module(package), wrong)
+    with pytest.raises(
+        ImportError, match=rf"^cannot import name '{wrong}' from '{package}'; did you mean {meant}\?$"
+    ):
+        exec(f"from {package} import {wrong}")  # noqa: S102 - as a user writes it
+
+
+def test_a_name_that_is_like_no_other_is_said_as_python_says_it() -> None:
+    with pytest.raises(AttributeError, match="^module 'sparkstream_kit' has no attribute 'zzzzzz'$"):
+        _ = sparkstream_kit.zzzzzz
+    with pytest.raises(ImportError, match="^cannot import name 'zzzzzz' from 'sparkstream_kit' "):
+        exec("from sparkstream_kit import zzzzzz")  # noqa: S102 - as a user writes it
+    assert not hasattr(sparkstream_kit, "strat")
+    # Not loaded yet, and like a name that there is.
+    code = "from sparkstream_kit.sinks import file_log; print(file_log.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "sparkstream_kit.sinks.file_log\n"
 
 
 def test_the_everyday_calls_and_the_modules_are_attributes_of_the_package() -> None:

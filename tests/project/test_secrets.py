@@ -38,6 +38,8 @@ URL = "postgresql://kit:hush@host/db"
         ("no file postgresql:/kit:hush@host/db", "no file postgresql:/kit:***@host/db"),
         ("--snapshot=s3a://:hush@bucket/a, and more", "--snapshot=s3a://:***@bucket/a, and more"),
         ("postgresql://kit:hu/sh@host/db", "postgresql://kit:***@host/db"),
+        ("postgresql://kit:1234@host:5432/db@x", "postgresql://kit:***@x"),
+        ("hdfs://nn:8020/a and postgresql://kit:hush@host/db", "hdfs://nn:8020/a and postgresql://kit:***@host/db"),
         ("sc://host:15002/;user_id=me;token=hush;x=y", "sc://host:15002/;user_id=me;token=***;x=y"),
         ("jdbc:postgresql://host/db?user=kit&password=hush&a=b", "jdbc:postgresql://host/db?user=kit&password=***&a=b"),
         ("postgresql://host/db?sslpassword=hush", "postgresql://host/db?sslpassword=***"),
@@ -48,7 +50,17 @@ def test_what_is_secret_is_left_out(text: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["sqlite:///a:b@c.db", "hdfs://namenode:8020/sales", "postgresql://kit@host:5432/db", "a@b"]
+    "text",
+    [
+        "sqlite:///a:b@c.db",
+        "hdfs://namenode:8020/sales",
+        "postgresql://kit@host:5432/db",
+        "a@b",
+        "hdfs://nn:8020/user/me@corp/ckpt",
+        "sparkstream checkpoint rewind hdfs:/nn:8020/user/me@corp/a@b --to 3",
+        "http://localhost:4040/streaming?name=me@corp",
+        "http://localhost:8080?name=me@corp",
+    ],
 )
 def test_what_is_not_secret_stays(text: str) -> None:
     assert without_secrets(text) == text

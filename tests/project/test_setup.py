@@ -12,7 +12,7 @@ from conftest import ROOT
 
 PINS = sorted((ROOT / "requirements").glob("*.txt"))
 TOOLS = "bash cat chmod cp dirname env flock getent grep ls mkdir mktemp mv rm sed tail touch true"
-TOOLS += " sha256sum uname"
+TOOLS += " sha256sum sleep uname"
 
 PYTHON = """#!/bin/bash
 echo "$*" >>"$CALLS"
@@ -25,6 +25,9 @@ case "$*" in
         printf '#!/bin/bash\necho "sparkstream $1 $JAVA_HOME" >>"$CALLS"; $FAKE_WARM' >.venv/bin/sparkstream
         chmod +x .venv/bin/sparkstream
         echo "VIRTUAL_ENV='$PWD/.venv'" >.venv/bin/activate ;;
+    *dev.txt)
+        [ -z "$FAKE_SLOW" ] || { echo "Collecting pandas==2.3.3"; touch "$FAKE_SLOW.1"; }
+        [ -z "$FAKE_SLOW" ] || while [ ! -e "$FAKE_SLOW.2" ]; do true; done ;;
     *--editable*) if [ -n "$FAKE_PIP_ERROR" ]; then echo "$FAKE_PIP_ERROR"; exit 1; fi ;;
 esac
 """
@@ -41,6 +44,13 @@ APT_CACHE = """#!/bin/bash
 APT_GET = """#!/bin/bash
 echo "apt-get $*" >>"$CALLS"
 [ "$1" = update ] || { mkdir -p "$JVMS/jdk" && cp -r "$HIDDEN_JDK/bin" "$JVMS/jdk"; }
+"""
+SLEEP = """#!/bin/bash
+while [ ! -e "$FAKE_SLOW.1" ]; do kill -0 $PPID || exit; done  # until the slow pip has begun
+own="$FAKE_SLOW.slept.$PPID"  # the loop of an earlier pip, which has ended, may still sleep
+[ -e "$own" ] || { touch "$own"; exit 0; }
+touch "$FAKE_SLOW.2"  # its words have been shown
+exit 1
 """
 SUDO = """#!/bin/bash
 [ "$1" = -n ] && shift && [ -z "$FAKE_NO_SUDO" ] && exec "$@"
@@ -95,6 +105,7 @@ def checkout(tmp_path: Path) -> Checkout:
         "FAKE_NO_VECTOR": "",
         "FAKE_PIP_ERROR": "",
         "FAKE_WARM": "true",
+        "FAKE_SLOW": "",
         "JAVA_HOME": str(tmp_path / "a jdk"),
     }
     return Checkout(path, env)
@@ -114,6 +125,20 @@ def test_a_first_run_makes_spark_start_faster_and_lives_without_it(checkout: Che
     assert f"sparkstream warm {checkout.env['JAVA_HOME']}\n" in checkout.calls()
     assert done.returncode == 0
     assert done.stderr.endswith("setup: no faster start: the disk is full\nsetup: ready\n")
+
+
+def test_a_first_run_says_how_far_it_is(checkout: Checkout, tmp_path: Path) -> None:
+    (tmp_path / "bin/sleep").unlink()
+    _program(tmp_path / "bin/sleep", SLEEP)
+    build, dev = checkout.path / "requirements/build.txt", checkout.path / "requirements/dev.txt"
+    build.write_text("")
+    dev.write_text("pandas==2.3.3 \\\n    --hash=sha256:1\nnumpy==2\n")
+    done = checkout.run(FAKE_SLOW=str(tmp_path / "slow"))
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stderr.splitlines() if " packages found" in line]
+    assert [re.sub(r"\d+ s", "N s", line) for line in said] == [
+        "setup: N s: 1 of 2 packages found; Collecting pandas==2.3.3"
+    ]
 
 
 def test_a_second_run_installs_nothing_and_says_nothing(checkout: Checkout) -> None:

@@ -14,6 +14,7 @@ import pandas as pd  # type: ignore[import-untyped]
 import pyarrow.parquet as pq
 import pytest
 from chispa import assert_df_equality
+from pyspark.errors import AnalysisException, StreamingQueryException
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
@@ -585,3 +586,57 @@ def test_a_batch_for_two_sinks_is_counted_once_and_counted_on_after_a_restart(
 def test_a_schema_that_cannot_be_is_refused(spark: SparkSession, ddl: str, message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         parse_csv(spark.range(1).selectExpr("'a' AS value"), from_ddl(ddl))
+
+
+def test_a_schema_is_taken_as_ddl_as_the_sources_take_it(spark: SparkSession, tmp_path: Path) -> None:
+    lines = spark.createDataFrame([("1",)], "value STRING")
+    ddl = "a INT NOT NULL"
+    assert parse_csv(lines, ddl).collect() == parse_csv(lines, from_ddl(ddl)).collect()
+    assert parse_json(lines, ddl).columns == parse_json(lines, from_ddl(ddl)).columns
+    (tmp_path / "7.avsc").write_text(
+        '{"type": "record", "name": "r", "fields": [{"name": "a", "type": "int"}]}'
+    )
+    records = lines.select(F.col("value").cast("binary"))
+    assert parse_avro(records, ddl, schemas=tmp_path).columns[0] == "a"
+    for parse in (parse_csv, parse_json, lambda *given: parse_avro(*given, schemas=tmp_path)):
+        with pytest.raises(InvalidInputError, match="^cannot read DDL 'a INTT'"):
+            parse(records if parse not in (parse_csv, parse_json) else lines, "a INTT")
+
+
+@pytest.mark.parametrize("parse", [parse_csv, parse_json])
+def test_an_error_behind_a_parse_does_not_show_pages_of_its_plan(
+    spark: SparkSession, parse: Callable[..., DataFrame]
+) -> None:
+    lines = spark.createDataFrame([("1",)], "value STRING")
+    parsed = parse(lines, ", ".join(f"c{n} {['INT', 'DATE', 'STRING'][n % 3]}" for n in range(12)))
+    calls: list[Callable[[], object]] = [
+        lambda: parsed.select("tpyo").schema,
+        lambda: parsed.groupBy("tpyo").count().schema,
+    ]
+    for call in calls:
+        with pytest.raises(AnalysisException, match="UNRESOLVED_COLUMN") as caught:
+            call()
+        assert len(str(caught.value)) < 3500, str(caught.value)
+        assert str(caught.value).count("\n") < 20
+
+
+def test_a_failure_behind_a_parse_does_not_show_pages_of_its_plan(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a").write_text("1,2024-01-01\n")
+    rows = parse_csv(text(spark, tmp_path / "in"), "c0 INT, c1 DATE")
+    query = rows.select(F.expr("1 / (c0 - 1)")).writeStream.format("noop").trigger(availableNow=True).start()
+    with pytest.raises(StreamingQueryException, match="DIVIDE_BY_ZERO") as caught:
+        query.awaitTermination()
+    assert "_unreadable" not in str(caught.value) or len(str(caught.value)) < 6000, len(str(caught.value))
+
+
+def test_digits_after_the_sixth_of_a_second(spark: SparkSession) -> None:
+    lines = spark.createDataFrame(
+        [("2024-01-01 00:00:00.1234560",), ("2024-01-01 00:00:00.1234567",)], "v STRING"
+    )
+    plain = [row["_reason"] for row in parse_csv(lines, "t TIMESTAMP").collect()]
+    pattern = parse_csv(lines, "t TIMESTAMP", timestamp_format="yyyy-MM-dd HH:mm:ss.SSSSSSS")
+    assert plain == ["t: not a timestamp"] * 2
+    assert [row["_reason"] for row in pattern.collect()] == [None, "t: not a timestamp"]

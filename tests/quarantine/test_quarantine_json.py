@@ -74,7 +74,7 @@ BAD = {
     '{"id":1,"day":"2024-02-30"}': "day: not a date",
     '{"id":1,"day":"2024-02-28T10:00:00"}': "day: not a date",
     '{"id":1,"day":20240228}': "day: not a date",
-    '{"id":1,"at":1700000000}': "at: not a timestamp",
+    '{"id":1,"at":1700000000000}': "at: not a timestamp",  # in milliseconds
     '{"id":1,"at":"2024-02-28T10:00:00.1234567Z"}': "at: not a timestamp",
     '{"id":1,"prices":1}': "prices: not a array<decimal(5,2)>",
     '{"id":1,"prices":[1,2.555]}': "prices: not a array<decimal(5,2)>",
@@ -101,6 +101,7 @@ GOOD: dict[str, dict[str, Any]] = {
     '{"id":1,"name":"","paid":false}': {"name": "", "paid": False},
     '{"id":1,"name":"Z\\u00fcrich \\u6771 \\"a\\" \\n"}': {"name": 'Zürich 東 "a" \n'},
     '{"id":1,"day":"2024-02-29","at":"2024-02-29T10:00:00.123456Z"}': {"day": date(2024, 2, 29), "at": WHEN},
+    '{"id":1,"at":1700000000}': {"at": datetime(2023, 11, 14, 22, 13, 20)},  # noqa: DTZ001 - seconds, in UTC
     '{"id":1,"prices":[1,2.5,null,"0.25"]}': {
         "prices": [Decimal(1), Decimal("2.5"), None, Decimal("0.25")],
     },
@@ -256,3 +257,22 @@ def test_a_stream_reads_what_python_reads_and_loses_no_line(
 def test_a_schema_that_cannot_be_is_refused(spark: SparkSession, ddl: str, message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         parse_json(lines_of(spark, "{}"), from_ddl(ddl))
+
+
+def test_an_integer_is_a_timestamp_in_seconds_as_for_sparks_own_reader(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    lines = ['{"t": 1704096000}', '{"t": -1}', '{"t": "2024-01-01T08:00:00Z"}']
+    (tmp_path / "in").write_text("\n".join(lines))
+    frame = spark.createDataFrame([(line,) for line in lines], "value STRING")
+    parsed = parse_json(frame, "t TIMESTAMP")
+    read = [row.t for row in spark.read.schema("t TIMESTAMP").json(str(tmp_path / "in")).collect()]
+    assert [row.t for row in parsed.collect()] == read
+    assert None not in read
+    bad = ['{"t": 1704096000000}', '{"t": 1.5}', '{"t": 9223372036854775807}', '{"t": true}', '{"t": "5"}']
+    frame = spark.createDataFrame([(line,) for line in bad], "value STRING")
+    assert [row["_reason"] for row in parse_json(frame, "t TIMESTAMP").collect()] == [
+        "t: not a timestamp"
+    ] * len(bad)
+    with_pattern = parse_json(frame, "t TIMESTAMP", timestamp_format="yyyy")
+    assert [row.t for row in with_pattern.collect()] == [None] * len(bad)

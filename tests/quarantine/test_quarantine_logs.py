@@ -29,6 +29,9 @@ GOOD: dict[str, tuple[Any, ...]] = {
     f'host - - {TIME} "GET /search?q="moon" HTTP/1.0" 200 1 "-" "-"': (
         *("host", None, AT, 'GET /search?q="moon" HTTP/1.0', 200, 1, None, None),
     ),
+    f'host - - {TIME} "GET /" 200 9223372036854775807': (
+        *("host", None, AT, "GET /", 200, 2**63 - 1, None, None),
+    ),
     f'host - - {TIME} "GET /"end"" 200 0': ("host", None, AT, 'GET /"end"', 200, 0, None, None),
     f'host - - {TIME} "a "b" c d" 200 7 "r" "say \\"hi\\" 1"': (
         *("host", None, AT, 'a "b" c d', 200, 7, "r", 'say \\"hi\\" 1'),
@@ -37,11 +40,16 @@ GOOD: dict[str, tuple[Any, ...]] = {
     f'host - - {TIME} "GET /\u2028\x85x" 200 5 ': ("host", None, AT, "GET /\u2028\x85x", 200, 5, None, None),
 }
 BAD = {
+    f'host - - {TIME} "GET /" 200 9223372036854775808': "bytes: neither a number nor -",
     "": "not a log line",
     "junk": "not a log line",
     f'host - - {TIME} "GET /" 200': "not a log line",
     f'host - - {TIME} "GET / 200 5': "not a log line",
     f'host - - {TIME} "GET / HTTP/1.0" 200 5 more of another format': "not a log line",
+    f'host - - {TIME} "GET /" 200 5 "http://x/': "not a log line",
+    f'host - - {TIME} "GET /" 200 5 "http://x/"': "not a log line",
+    f'host - - {TIME} "GET /" 200 5 "-" "curl/8" 0.003 rubbish': "not a log line",
+    f'host - - {TIME} "GET /" 200 5 "-" "Mozilla/5.0 (X11; Li': "not a log line",
     'host - - [01/Jul/1995:25:00:01 -0400] "GET /" 200 5': "time: not a timestamp",
     'host - - [31/Feb/1995:00:00:01 -0400] "GET /" 200 5': "time: not a timestamp",
     'host - - [] "GET /" 200 5': "time: not a timestamp",

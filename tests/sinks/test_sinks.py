@@ -19,6 +19,7 @@ from support.spark_jobs import counting_jobs
 from sparkstream_kit import display, feeds, jobflags, run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks.base import opened
+from sparkstream_kit.sinks.batches import kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -440,3 +441,79 @@ def test_fan_out_supports_the_modes_that_all_of_its_sinks_do(tmp_path: Path) -> 
     everything = sinks.foreach_batch(lambda batch, _: None)
     assert sinks.fan_out(everything).modes == ("append", "complete", "update")
     assert sinks.fan_out(everything, sinks.snapshot(tmp_path / "r.csv")).modes == ("complete",)
+
+
+INTO: dict[str, Callable[[Path], sinks.Sink]] = {
+    "files": lambda folder: sinks.files(str(folder)),
+    "batch_files": lambda folder: sinks.batch_files(str(folder)),
+    "fan_out": lambda folder: sinks.fan_out(sinks.batch_files(folder / "a"), sinks.batch_files(folder / "b")),
+    "taking": lambda folder: sinks.batch_files(folder).taking(lambda batch: batch),
+    "delta": sinks.delta,
+    "sql_table": lambda folder: sinks.sql_table(f"sqlite:///{folder}", "rows"),
+}
+
+
+@pytest.mark.parametrize("kind", INTO)
+def test_no_sink_writes_into_the_folder_that_its_query_reads(
+    spark: SparkSession, folder: Path, tmp_path: Path, kind: str
+) -> None:
+    (tmp_path / "link").symlink_to(folder)
+    frame = sources.text(spark, str(folder)).union(sources.text(spark, f"{tmp_path}/other*"))
+    (tmp_path / "other-1").mkdir()
+    inside = (folder, folder / "out", tmp_path / "link/out", tmp_path / "other-1/out")
+    for target in inside:
+        with pytest.raises(
+            InvalidInputError, match=r"query rows: sink .* writes to .* the input folder .*; put"
+        ):
+            start(frame, INTO[kind](target), name="rows", checkpoint=tmp_path / "ckpt")
+    assert list(folder.iterdir()) == []
+    beside = start(frame, INTO[kind](tmp_path / "in-out"), name="rows", checkpoint=tmp_path / "ckpt")
+    beside.stop()
+
+
+def test_a_snapshot_is_not_written_into_the_folder_that_its_query_reads(
+    spark: SparkSession, folder: Path, tmp_path: Path
+) -> None:
+    counts = sources.text(spark, str(folder)).groupBy("value").count()
+    with pytest.raises(InvalidInputError, match="sink snapshot writes to .*, which lies in the input folder"):
+        start(counts, sinks.snapshot(folder / "t.csv"), name="t", mode="complete", checkpoint=tmp_path / "c")
+
+
+def test_what_failed_first_is_told_and_not_that_a_batch_could_not_be_let_go(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = spark.range(3).toDF("n")
+
+    def gone(_: DataFrame) -> None:
+        raise ConnectionError("Spark has gone")
+
+    monkeypatch.setattr(type(frame), "unpersist", gone)
+    with pytest.raises(ValueError, match="no such shop"), kept(frame):
+        raise ValueError("no such shop")
+    with pytest.raises(ConnectionError), kept(spark.range(2).toDF("n")):
+        pass
+    spark.catalog.clearCache()
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (lambda: sinks.console(rows=-5), "console(): rows is -5; give 1 or more"),
+        (lambda: sinks.console(rows=0), "console(): rows is 0; give 1 or more"),
+        (
+            lambda: sinks.latest("a.b"),
+            "latest(): table a.b has a dot in its name, but it is in no schema; give",
+        ),
+        (
+            lambda: sinks.memory("a.b"),
+            "memory(): table a.b has a dot in its name, but it is in no schema; give",
+        ),
+        (lambda: sinks.latest(" "), "latest(): the name of the table is empty; give one, such as 'totals'"),
+        (lambda: sinks.memory(""), "memory(): the name of the table is empty; give one, such as 'totals'"),
+        (lambda: sinks.table(""), "sinks.table(): the name is empty; give a table, as table or schema.table"),
+    ],
+)
+def test_what_can_be_no_sink_is_refused_when_it_is_made(made: Callable[[], object], said: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        made()
+    assert str(caught.value).startswith(said)

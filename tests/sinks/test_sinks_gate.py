@@ -68,7 +68,7 @@ def test_late_is_what_the_watermarks_of_the_checkpoint_say(
     frame = source.to_df().withWatermark("time", "10 seconds")
     for batch in BATCHES:  # all at once: no batch without data comes between two
         source.add_data([(None if second is None else at(second), 0) for second in batch])
-    query = stream.query(frame, sink=gate(tmp_path))
+    query = stream.query(frame, sink=gate(tmp_path, "TIME"))  # Spark's names have no case
     batches = query.step()
     checkpoint = stream.folder / "query-0" / "checkpoint" / "offsets"
     expected = {}
@@ -96,7 +96,9 @@ def test_what_cannot_work_is_one_line(spark: SparkSession, stream: Streams, tmp_
     printed = sinks.by_watermark("time", on_time=own, late=own)
     assert "supports output mode append, not update" in refused(frame, sink, mode="update")
     assert "has no watermark; give it one first: windows.with_watermark(" in refused(source.to_df(), sink)
-    assert "unknown column in by_watermark() tim; did you mean time?" in refused(frame, gate(tmp_path, "tim"))
+    assert "by_watermark(): there is no column tim; did you mean time?" in refused(
+        frame, gate(tmp_path, "tim")
+    )
     assert "event-time column n is int, not a timestamp" in refused(frame, gate(tmp_path, "n"))
     assert "column Watermark exists already" in refused(frame.withColumn("Watermark", frame.n), sink)
     assert "needs a checkpoint" in refused(frame, sink, checkpoint=None)

@@ -8,6 +8,7 @@ import pytest
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.sources import _options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -178,3 +179,27 @@ def test_wrong_arguments(spark: SparkSession, wrong: Callable[[SparkSession], An
     with pytest.raises(InvalidInputError) as caught:
         wrong(spark)
     assert str(caught.value) == message
+
+
+def test_no_host_and_no_table_are_refused_at_once(spark: SparkSession) -> None:
+    with pytest.raises(InvalidInputError, match="the host is empty; give its name or address"):
+        sources.socket_lines(spark, "", 9999)
+    with pytest.raises(InvalidInputError, match="the name is empty; give a table"):
+        sources.table(spark, " ")
+
+
+def test_a_text_source_says_what_to_do_with_a_schema(spark: SparkSession, folder: Path) -> None:
+    with pytest.raises(InvalidInputError, match=r"sources.text\(\) takes no schema: its one column is value"):
+        sources.text(spark, folder, schema="a INT")
+
+
+@pytest.mark.parametrize("name", [*_options._KNOWN])  # noqa: SLF001 - every source
+def test_no_hint_names_what_was_given(name: str) -> None:
+    ours = ["schema", "max_files_per_trigger", "starting"]
+    for word in (*" ".join(_options._KNOWN.values()).split(), *ours):  # noqa: SLF001
+        said = ""
+        try:
+            _options.check(name, [word], ours)
+        except InvalidInputError as err:
+            said = str(err)
+        assert f"{word}; did you mean {word}?" not in said

@@ -192,6 +192,26 @@ def test_a_source_with_subfolders_needs_no_batches_of_one_file(
     assert written.batches == 1
 
 
+@pytest.mark.parametrize("where", [".", "..", "more"], ids=["itself", "above", "beside"])
+def test_a_link_by_which_files_would_count_again_is_refused(
+    where: str, spark: SparkSession, folder: Path, written: Rows
+) -> None:
+    land(spark, "text", folder / "more", ["a"])
+    (folder / "link").symlink_to(where, target_is_directory=True)
+    with pytest.raises(InvalidInputError, match=f"{folder}/link is a link back into it, by which Spark"):
+        read(spark, "text", folder, recursiveFileLookup=True)
+    assert read(spark, "text", folder).isStreaming, "without subfolders it is no harm"
+
+
+def test_a_link_to_another_folder_is_read(
+    spark: SparkSession, folder: Path, tmp_path: Path, written: Rows
+) -> None:
+    land(spark, "text", tmp_path / "elsewhere", ["a"])
+    (folder / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    land(spark, "text", folder, ["b"], 1)
+    assert written.of(read(spark, "text", folder, recursiveFileLookup=True)) == [0, 1]
+
+
 def test_batches_are_of_many_files_where_no_name_is_misread(
     spark: SparkSession, folder: Path, written: Rows, caplog: pytest.LogCaptureFixture
 ) -> None:

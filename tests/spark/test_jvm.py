@@ -9,6 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+import pyspark
 import pytest
 from conftest import environment
 
@@ -143,6 +144,25 @@ def test_the_last_words_are_passed_on_also_by_a_slow_machine(
     words.closed()
 
 
+WORKER = (
+    "Starting Streaming TransformWithStateInPandas Python worker.\n\n"
+    "Streaming TransformWithStateInPandas Python worker finish init stage of Python runner. UDF: <f>.\n\n"
+)  # as PySpark 4.2 prints it
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 1000])
+def test_what_pyspark_s_own_worker_says_is_left_out(size: int, capfd: pytest.CaptureFixture[str]) -> None:
+    words = launch._Words()  # noqa: SLF001
+    words.pass_on()
+    text = f"a\n\n{WORKER}Stream of mine\n\n{WORKER}\nStreaming Tr".encode()
+    for at in range(0, len(text), size):
+        os.write(words.end, text[at : at + size])
+    words._settle()  # noqa: SLF001
+    words.closed()
+    words._thread.join(60)  # noqa: SLF001
+    assert capfd.readouterr().err == "a\n\nStream of mine\n\n\nStreaming Tr"
+
+
 @pytest.mark.slow
 def test_a_terminal_sees_that_spark_is_being_started(terminal: tuple[int, int]) -> None:
     ours, its = terminal
@@ -256,3 +276,16 @@ def test_the_cause_is_one_line(tmp_path: Path, how: dict[str, Any], said: str) -
     assert done.stderr.startswith(f"job.py: {said}"), done.stderr
     assert (done.stderr.count("\n"), done.stdout) == (1, "")
     assert done.returncode == (1 if said.startswith("Spark did not start") else 2)
+
+
+@pytest.mark.slow
+def test_a_java_machine_of_another_spark_is_one_line(tmp_path: Path) -> None:
+    # The first on its class path, from where Spark reads its version; nothing else of it is different.
+    (tmp_path / "spark-version-info.properties").write_text("version=4.9.1\n")
+    home = os.path.dirname(pyspark.__file__)  # noqa: PTH120 - a text
+    done = never(folder=tmp_path, SPARK_CONF_DIR=str(tmp_path), SPARK_HOME=home)
+    assert done.stderr == (
+        f"job.py: Spark's Java machine is of Spark 4.9.1, and PySpark is {pyspark.__version__}; "
+        f"unset SPARK_HOME ({home}), or run: pip install pyspark==4.9.1\n"
+    )
+    assert (done.returncode, done.stdout) == (2, "")

@@ -201,13 +201,13 @@ def test_a_missing_library_is_one_line(stream: Streams, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda f: state.split_late(f, "tme"), "unknown column in split_late() tme; did you mean time?"),
+        (lambda f: state.split_late(f, "tme"), "split_late(): there is no column tme; did you mean time?"),
         (
             lambda f: state.split_late(f, "other"),
             "other has no watermark (column time has it); give it one fi",
         ),
         (lambda f: state.split_late(f, "n"), "split_late(): event-time column n is int, not a"),
-        (lambda f: state.split_late(f, "time", by="m"), "unknown column in split_late() m"),
+        (lambda f: state.split_late(f, "time", by="m"), "split_late(): there is no column m"),
         (
             lambda f: state.split_late(f.withColumn("Late", F.lit(1)), "time"),
             "column Late exists already; rena",
@@ -217,7 +217,7 @@ def test_a_missing_library_is_one_line(stream: Streams, monkeypatch: pytest.Monk
             lambda _: state.split_late(cast("Any", 5), "time"),
             "state.split_late(): frame is 5; give a DataFrame",
         ),
-        (lambda f: state.once(f, "id", "time", "1 hour"), "unknown column in once() id"),
+        (lambda f: state.once(f, "id", "time", "1 hour"), "once(): there is no column id"),
         (lambda f: state.once(f, [], "time", "1 hour"), "once() needs at least one key"),
         (lambda f: state.once(f, "n", "time", "1 hr"), "cannot read within '1 hr'"),
         (lambda f: state.once(f, "n", "time", "0 hours"), "within must be longer than zero, not 0 hours"),
@@ -252,3 +252,20 @@ def test_a_session_that_has_had_no_stream_takes_a_static_frame() -> None:
         [sys.executable, "-c", STATIC], env=environment(), capture_output=True, text=True, check=False
     )
     assert done.stdout == "[0, 1]\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda f: state.split_late(f, "TIME", by="N"),
+        lambda f: state.once(f, "N", "TIME", "1 hour"),
+        lambda f: state.alert_when(f, "N", "TIME", "X", state.Silent("1 hour")),
+        lambda f: state.running(f, "N", "TIME", "X"),
+        lambda f: state.last_by_key(f, "N", "TIME", "X"),
+        lambda f: state.as_of(f, f.withColumnRenamed("x", "price"), "N", "TIME"),
+        lambda f: state.as_of(f, f.withColumnRenamed("x", "price"), ["N"], "TIME", "PRICE"),
+    ],
+)
+def test_names_of_columns_have_no_case(stream: Streams, call: Callable[[DataFrame], DataFrame]) -> None:
+    frame = stream("n INT, x DOUBLE, time TIMESTAMP").to_df().withWatermark("time", "1 second")
+    assert [name for name in call(frame).columns if name != name.lower()] == []

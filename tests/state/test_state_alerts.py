@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import pytest
 from conftest import ON_4_0
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparkstream_kit import state
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
     from sparkstream_kit.testing import Streams
     from sparkstream_kit.testing.queries import Batch
@@ -80,6 +81,35 @@ def test_alerts_come_in_event_time_over_kills_and_restarts(stream: Streams) -> N
     source.add_data([("a", at(60), 1e9)])
     [late] = query.step()
     assert (late.rows, late.late_rows) == ([], 1)
+
+
+FULL = "k STRING NOT NULL, time TIMESTAMP NOT NULL, v DOUBLE NOT NULL, s STRUCT<x: DOUBLE NOT NULL> NOT NULL"
+ON_FULL: dict[str, Callable[[DataFrame], DataFrame]] = {
+    "alert_when": lambda frame: state.alert_when(frame, "k", "time", "v", RULES),
+    "alert_when, a struct": lambda frame: state.alert_when(
+        frame, "k", "time", "s", state.Silent("5 seconds")
+    ),
+    "alert_when, arrival": lambda frame: state.alert_when(frame, "k", "time", "v", RULES, order="arrival"),
+    "running": lambda frame: state.running(frame, "k", "time", "v"),
+    "last_by_key": lambda frame: state.last_by_key(frame, "k", "time", ["v", "s"]),
+    "as_of": lambda frame: state.as_of(frame.select("k", "time"), frame.where("v > 20"), "k", "time"),
+    "split_late": lambda frame: state.split_late(frame, "time"),
+    "once": lambda frame: state.once(frame, "k", "time", within="1 second"),
+}
+
+
+@pytest.mark.parametrize("call", ON_FULL)
+def test_columns_that_hold_no_null_may_get_one(spark: SparkSession, call: str) -> None:
+    data = [(key, at(second), value, (value,)) for key, second, value in READINGS]
+    full = spark.createDataFrame(data, FULL).withWatermark("time", "1 minute")
+    assert not any(field.nullable for field in full.schema)
+    found = ON_FULL[call](full)
+    got = found.collect()
+    assert len(got) >= 3
+    nulls = {name for name in found.columns if any(row[name] is None for row in got)}
+    assert nulls <= {field.name for field in found.schema if field.nullable}
+    if call == "alert_when":
+        assert {(row["rule"], row["v"]) for row in got if row["v"] is None} == {("Silent", None)}
 
 
 @pytest.mark.slow
@@ -283,7 +313,8 @@ def test_a_key_of_which_nothing_is_known_leaves_no_state(
     source, other = stream(schema), stream(schema)
     query = stream.query(step(*(each.to_df().withWatermark("time", "0 seconds") for each in (source, other))))
     source.add_data([(n, at(n), None) for n in range(50)])
-    assert sum(state.numRowsTotal for state in query.drain()[-1].progress.stateOperators) == 0
+    query.drain()
+    assert sum(state.numRowsTotal for state in query.batches[-1].progress.stateOperators) == 0
 
 
 @pytest.mark.parametrize(
@@ -311,7 +342,7 @@ def test_a_key_of_which_nothing_is_known_leaves_no_state(
         (lambda f: state.alert_when(f, "kk", "time", "v", state.Ewma()), "did you mean k?"),
         (lambda f: state.running(f, [], "time", "v"), "running() needs at least one key"),
         (lambda f: state.running(f.withColumn("mean", f.v), "k", "time", "v"), "column mean exists already"),
-        (lambda f: state.last_by_key(f, "k", "time", "x"), "unknown column in last_by_key() x"),
+        (lambda f: state.last_by_key(f, "k", "time", "x"), "last_by_key(): there is no column x"),
         (lambda f: state.as_of(f, f, "k", "time"), "column at exists already"),
         (lambda _: state.Ewma(alpha=2), "Ewma(): alpha is 2; give a number above 0 and at most 1"),
         (lambda _: state.ZScore(warmup=1), "ZScore(): warmup is 1; give a number at least 2"),

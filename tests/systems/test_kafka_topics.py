@@ -261,3 +261,74 @@ def test_records_that_retention_took_from_a_running_query(broker: kafka.Broker, 
         str(failed.value),
     )
     assert sorted(reader.ids) == list(range(len(reader.ids)))
+
+
+# --- a stream that stands twice in the query, beside another topic
+
+# How the two are put together, and how often a record of `a` comes.
+SHAPES: dict[str, tuple[Callable[[DataFrame, DataFrame], DataFrame], int]] = {
+    "aab": (lambda a, b: a.union(a).union(b), 2),
+    "aba": (lambda a, b: a.union(b).union(a), 2),
+    "baab": (lambda a, b: b.where("false").union(a).union(a).union(b), 2),
+    "a joined with itself, b": (lambda a, b: with_itself(a).union(b), 1),
+}
+
+
+def with_itself(frame: DataFrame) -> DataFrame:
+    timed = frame.withWatermark("timestamp", "1 minute")
+    other = timed.selectExpr("value AS v", "timestamp AS t")
+    return timed.join(other, F.expr("value = v AND timestamp = t")).select(*frame.columns)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_is_said_and_forgotten_is_of_the_right_topic(
+    spark: SparkSession, broker: kafka.Broker, tmp_path: Path, shape: str
+) -> None:
+    build, often = SHAPES[shape]
+    one, other = broker.topic(), broker.topic()
+
+    def read(*, allow_changed_query: bool = False, **options: Any) -> list[int]:
+        a, b = (
+            sources.kafka(spark, broker.servers, topic, **options).select("value", "timestamp")
+            for topic in (one, other)
+        )
+        found: list[int] = []
+
+        def keep(batch: DataFrame, _: int) -> None:
+            found.extend(json.loads(row.value)["id"] for row in batch.collect())
+
+        query = start(
+            build(a, b),
+            sinks.foreach_batch(keep),
+            name="twice",
+            checkpoint=tmp_path / "ckpt",
+            allow_changed_query=allow_changed_query,
+            availableNow=True,
+        )
+        run(query)
+        return sorted(found)
+
+    broker.send(one, ids(100))
+    broker.send(other, ids(10, 1000))
+    assert read() == sorted([*(often * [*range(100)]), *range(1000, 1010)])
+
+    broker.send(other, ids(10, 1010))  # of which retention takes five
+    broker.drop_before(other, {0: 15})
+    with pytest.raises(InvalidInputError, match=f"deleted 5 records of topic {other} that .* 0: 5"):
+        read()
+    broker.send(one, ids(5, 100))
+    assert read(failOnDataLoss=False) == sorted([*(often * [*range(100, 105)]), *range(1015, 1020)])
+
+    broker.delete(other)
+    broker.topic(other)
+    broker.send(other, ids(30, 2000))
+    broker.send(one, ids(5, 105))
+    with pytest.raises(InvalidInputError, match=f"topic {other} at .* was deleted and made again"):
+        read()
+    expected = sorted([*(often * [*range(105, 110)]), *range(2000, 2030)])
+    assert read(allow_changed_query=True) == expected
+
+    broker.delete(one)
+    broker.topic(one)
+    broker.send(one, ids(130, 3000))  # more than were read
+    assert read(allow_changed_query=True) == sorted(often * [*range(3000, 3130)])

@@ -22,6 +22,7 @@ from conftest import ROOT, environment
 from faults.conftest import launch  # noqa: F401 - a fixture
 from pyspark.sql import functions as F
 from spark.test_callbacks import Gate
+from support import sink_contract
 from support.sink_streams import finish, forget_commit, three_batches, totals
 from systems.conftest import jars
 from systems.mongodb import Server
@@ -30,6 +31,7 @@ from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.connectors.mongodb import collection, server
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
+from sparkstream_kit.sinks.ledger import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,7 +78,7 @@ def rows(shop: Shop, name: str = "t") -> list[tuple[Any, ...]]:
     return sorted(tuple(each.values()) for each in found)
 
 
-def ledger(shop: Shop, name: str = "t") -> dict[str, dict[str, int]]:
+def ledger(shop: Shop, name: str = "t") -> dict[str, dict[str, Any]]:
     found = shop["sparkstream_ledger"].find_one({"_id": name})
     return {} if found is None else found["queries"]
 
@@ -173,9 +175,29 @@ def test_what_an_older_driver_has_still_on_its_way_changes_nothing(shop: Shop, u
             older.clear()
         assert rows(shop) == [("a", 1), ("b", 2)]
         with pytest.raises(InvalidInputError, match="written by another driver of this query"):
-            store.finish("q", 0, older.number)
-        store.finish("q", 0, newer.number)
-    assert ledger(shop) == {"q": {"batch": 0, "write": 2}}
+            store.finish(Batch("q", 0, "plan"), older.number)
+        store.finish(Batch("q", 0, "plan"), newer.number)
+    assert ledger(shop) == {"q": {"batch": 0, "write": 2, "plan": "plan"}}
+
+
+@pytest.mark.parametrize("damage", ["plan cut", "plan lost before the commit", "a backup"])
+@pytest.mark.parametrize("how", ["append", "upsert"])
+def test_a_checkpoint_that_has_lost_its_plan_comes_back_exact(
+    spark: SparkSession, shop: Shop, url: str, tmp_path: Path, how: str, damage: str
+) -> None:
+    def found() -> list[Any]:
+        documents = shop["t"].find({})
+        return sorted(each["n"] if how == "append" else (each["k"], each["total"]) for each in documents)
+
+    more: dict[str, Any] = {"how": how, "keys": ["k"]} if how == "upsert" else {}
+    adaptor = sink_contract.Adaptor(sinks.mongodb(url, "t", **more), found, CASES[how][0])
+    contract = sink_contract.Stream(spark, tmp_path, adaptor)
+    if damage == "a backup":
+        sink_contract.restored(contract, older=1)
+        contract.finish()
+        contract.check()
+    else:
+        sink_contract.damaged(contract, damage)
 
 
 def test_of_two_queries_that_begin_in_one_moment_one_is_refused(shop: Shop, url: str) -> None:

@@ -17,7 +17,14 @@ from pyspark.sql import types as T
 
 from sparkstream_kit._columns import quoted
 from sparkstream_kit.connectors import arrow
-from sparkstream_kit.connectors.delta.tables import OWNERS, Commit, ConflictError, application, nullable
+from sparkstream_kit.connectors.delta.tables import (
+    HISTORY,
+    OWNERS,
+    Commit,
+    ConflictError,
+    application,
+    nullable,
+)
 from sparkstream_kit.connectors.openers import check_row_keys
 from sparkstream_kit.errors import InvalidInputError, KitError
 
@@ -28,7 +35,7 @@ if TYPE_CHECKING:
 
     from sparkstream_kit.connectors.delta.tables import Target
 
-__all__ = ["RustTable", "set_back"]
+__all__ = ["RustTable"]
 
 _LOG = "_delta_log"
 _MAKING = 5.0  # seconds that a first commit may take; then nobody makes it any more
@@ -79,6 +86,11 @@ class RustTable:
     def last_batch(self, query: str) -> int | None:
         """Return the last batch of a query, whoever has written it."""
         return None if self._known is None else self._known.transaction_version(application(query))
+
+    def history(self) -> Iterator[str | None]:
+        """Return the `userMetadata` of the newest commits."""
+        commits = [] if self._known is None else self._known.history(HISTORY)
+        return (commit.get("userMetadata") for commit in commits)
 
     def has_rows(self) -> bool:
         """Say whether it has rows."""
@@ -141,19 +153,6 @@ class RustTable:
         if table is None:
             raise KitError(f"the Delta table {self.place} was removed while a query writes to it")
         return table
-
-
-def set_back(folder: str, query: str, batch: int) -> None:
-    """Make a batch the last one that a table has of a query, so that the query writes the later ones again.
-
-    The rows of the later batches stay: remove them first, where they are not written over.
-
-    Args:
-        folder: the table's folder.
-        query: the query's id, as the table's history shows it.
-        batch: the batch.
-    """
-    _commit_alone(DeltaTable(folder), _properties(Commit(query, batch)))
 
 
 def _properties(commit: Commit) -> CommitProperties:

@@ -12,6 +12,7 @@ from sparkstream_kit.connectors import openers
 from sparkstream_kit.connectors.delta import tables
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, reject_unknown
 from sparkstream_kit.sinks.base import Sink
+from sparkstream_kit.sinks.ledger import open_target, pass_over
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from sparkstream_kit._spark.batch import Write
+    from sparkstream_kit.sinks.ledger import Batch
 
 __all__ = ["delta"]
 
@@ -54,11 +56,15 @@ def delta(
 
     The table is made when it is missing; make it yourself for partitions or properties. An existing one must
     have the query's columns. It belongs to one query, whose id is in its property `sparkstream.queries`. With
-    each batch Delta keeps the query's id and the batch's number as a transaction of an application. A batch
-    that it knows comes again after a crash, and is skipped. A batch before that one comes only from a
-    checkpoint that was rewound or restored. Spark may then split the input differently, so these batches can
-    be neither skipped nor written again safely: the query fails, and the message contains the command that
-    lets it write them again. It also fails when batches are missing, as in a table from an older backup.
+    each batch Delta keeps the query's id and the batch's number as a transaction of an application, and in
+    `userMetadata` the batch's plan, which says what it reads. A batch that comes again with the same plan, as
+    after a crash, is skipped. A checkpoint that has lost that plan, or is one batch older than the table,
+    gets it back when the query starts, if the commit is among the table's last thousand and was not cleaned
+    away: else a batch is known by its number alone. A batch before the last one comes only from a checkpoint
+    that was rewound further. Spark may then split the input differently, so these batches can be neither
+    skipped nor written again safely: the query fails, and the message contains the command that lets it write
+    them again. It also fails when batches are missing, as in a table from an older backup. By `replace` each
+    batch is the whole result, and is always written.
 
     delta-rs: Spark computes the batch first, onto the workers' disks; then the rows pass in small parts into
     a temporary file of the driver, and from there into the table. `upsert` merges them in the driver's
@@ -108,7 +114,7 @@ def delta(
         by_spark = _is_sparks(spark, writer, how)
         place = _place(spark, None if path is None else str(path), table, by_spark=by_spark)
         batches = _Writer(target, place, table, by_spark=by_spark)
-        return openers.open_target(batches.prepare, batches.write, frame, location)
+        return open_target(batches.prepare, batches.write, target.where, frame, location)
 
     return Sink(
         kind="delta",
@@ -200,25 +206,26 @@ class _Writer:
             raise MissingExtraError(f"sinks.delta, in a session without {_JARS},", "delta") from err
         return RustTable(str(self._place and self._place.folder))
 
-    def prepare(self, frame: DataFrame, query: str | None) -> None:
+    def prepare(self, frame: DataFrame, query: str | None, following: int | None) -> str | None:
         """Make the table where it is missing, and see that the query may write to it."""
-        tables.prepare(self._target, self._opened(frame.sparkSession), frame.schema, query)
+        opened = self._opened(frame.sparkSession)
+        return tables.prepare(self._target, opened, frame.schema, query, following)
 
-    def write(self, query: str, checkpoint: str | None, batch: DataFrame, batch_id: int) -> None:
+    def write(self, batch: Batch, frame: DataFrame) -> None:
         """Write a batch of the query, again where another writer of the table was quicker."""
         for left in reversed(range(_TRIES)):
             try:
-                self._try(query, checkpoint, batch, batch_id)
+                self._try(batch, frame)
             except tables.ConflictError:
                 if not left:
                     raise
             else:
                 return
 
-    def _try(self, query: str, checkpoint: str | None, batch: DataFrame, batch_id: int) -> None:
+    def _try(self, batch: Batch, frame: DataFrame) -> None:
         if self._table is None:
-            self._table = self._opened(batch.sparkSession)
-        if tables.is_written(self._target, self._table, batch.schema, query, batch_id, checkpoint):
-            openers.pass_over(batch, batch_id, self._target.where)
+            self._table = self._opened(frame.sparkSession)
+        if tables.is_written(self._target, self._table, frame.schema, batch):
+            pass_over(frame, batch, self._target.where)
         else:
-            self._table.write(batch, self._target, tables.Commit(query, batch_id))
+            self._table.write(frame, self._target, tables.Commit(batch.query, batch.number, batch.plan))

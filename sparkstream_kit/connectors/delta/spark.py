@@ -20,7 +20,14 @@ from sparkstream_kit import _files
 from sparkstream_kit._columns import column, quoted
 from sparkstream_kit._spark.files import Location, names, through_spark
 from sparkstream_kit._spark.settings import in_force
-from sparkstream_kit.connectors.delta.tables import GONE, OWNERS, ConflictError, application, nullable
+from sparkstream_kit.connectors.delta.tables import (
+    GONE,
+    HISTORY,
+    OWNERS,
+    ConflictError,
+    application,
+    nullable,
+)
 from sparkstream_kit.connectors.openers import check_row_keys
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks.batches import kept
@@ -113,6 +120,11 @@ class SparkTable:
                 return int(last)
         return None
 
+    def history(self) -> list[str | None]:
+        """Return the `userMetadata` of the newest commits."""
+        commits = self._spark.sql(f"DESCRIBE HISTORY {self._sql_name()} LIMIT {HISTORY}")
+        return [row.userMetadata for row in commits.select("userMetadata").collect()]
+
     def has_rows(self) -> bool:
         """Say whether it has rows."""
         return not self._spark.read.format("delta").load(self.place).isEmpty()
@@ -145,10 +157,14 @@ class SparkTable:
                 self._merge(batch, target, commit)
             else:
                 writer = batch.write.format("delta").mode("append" if target.how == "append" else "overwrite")
-                writer = writer.option("txnAppId", application(commit.query))
-                writer = writer.option("txnVersion", commit.batch).option("userMetadata", commit.metadata)
+                writer = writer.option("userMetadata", commit.metadata)
+                last = self.last_batch(commit.query)
+                if target.how != "replace" or last is None or last < commit.batch:
+                    # A table is replaced once more, and Delta would skip a number that it knows.
+                    writer = writer.option("txnAppId", application(commit.query))
+                    writer = writer.option("txnVersion", commit.batch)
                 writer.save(self.place)
-        self._written[commit.query] = commit.batch
+        self._written[commit.query] = max(commit.batch, self.last_batch(commit.query) or 0)
 
     def _merge(self, batch: DataFrame, target: Target, commit: Commit) -> None:
         with kept(batch):

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
+import time
+import uuid
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sparkstream_kit import _dry_run
+from sparkstream_kit import _dry_run, _files
 from sparkstream_kit._columns import types_in
-from sparkstream_kit.connectors.ledger import Ledger
 from sparkstream_kit.errors import InvalidInputError, KitError, reject_unknown
+from sparkstream_kit.sinks.ledger import Ledger
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql import types as T
 
+    from sparkstream_kit._spark.folders import Folder
+    from sparkstream_kit.sinks.ledger import Batch
+
 __all__ = [
     "GONE",
+    "HISTORY",
     "OWNERS",
     "Commit",
     "ConflictError",
@@ -28,12 +38,14 @@ __all__ = [
     "is_written",
     "nullable",
     "prepare",
+    "set_back",
 ]
 
 # What Spark and Delta say of a table that is not there.
 GONE = ("DELTA_PATH_DOES_NOT_EXIST", "DELTA_TABLE_NOT_FOUND", "PATH_NOT_FOUND", "TABLE_OR_VIEW_NOT_FOUND")
 
 OWNERS = "sparkstream.queries"  # the table's property with the ids of the queries that may write to it
+HISTORY = 1000  # commits, of all writers, among which a query's last batch is looked for
 _NOT_IN_NAMES = " ,;{}()\n\t="  # Parquet's rule, which Delta keeps
 _KEPT = (
     *("array", "binary", "boolean", "byte", "date", "decimal", "double", "float", "integer", "long", "map"),
@@ -70,11 +82,21 @@ class Commit:
 
     query: str
     batch: int
+    plan: str | None = None
 
     @property
     def metadata(self) -> str:
         """The text in the table's history."""
-        return json.dumps({"query": self.query, "batch": self.batch})
+        return json.dumps({"query": self.query, "batch": self.batch, "plan": self.plan})
+
+    @classmethod
+    def read(cls, metadata: str | None) -> Commit | None:
+        """Return the commit that a text in a table's history is of; None if it is another writer's."""
+        try:
+            said = json.loads(metadata or "")
+            return cls(said["query"], said["batch"], said.get("plan"))
+        except (ValueError, TypeError, LookupError):
+            return None
 
 
 class Table(Protocol):
@@ -92,6 +114,9 @@ class Table(Protocol):
 
     def last_batch(self, query: str) -> int | None:
         """Return the last batch of a query, whoever has written it."""
+
+    def history(self) -> Iterable[str | None]:
+        """Return the `userMetadata` of the newest commits, as many as `HISTORY`."""
 
     def has_rows(self) -> bool:
         """Say whether it has rows."""
@@ -143,6 +168,13 @@ class _Store:
         # A query whose rows were replaced by another, which took the table over, is a stranger to it.
         return self.table.last_batch(str(query_id)) if query_id in self.owners else None
 
+    def last_plan(self, query_id: str) -> str | None:
+        last = self.last_batch(query_id)
+        commits = (Commit.read(metadata) for metadata in self.table.history())
+        return next(
+            (each.plan for each in commits if each and (each.query, each.batch) == (query_id, last)), None
+        )
+
     def any_query(self) -> tuple[str, int] | None:
         written = (
             (other, self.table.last_batch(other)) for other in self.owners if self.me not in self.owners
@@ -154,15 +186,68 @@ class _Store:
 
     def set_back(self, query_id: str, batch_id: int) -> str:
         call = f"set_back({self.table.place!r}, {query_id!r}, {batch_id})"
-        imported = "from sparkstream_kit.connectors.delta.rust import set_back"
-        return "python -c " + shlex.quote(f"{imported}; {call}")
+        imported = "from sparkstream_kit.connectors.delta.tables import set_back"
+        return "run python -c " + shlex.quote(f"{imported}; {call}")
+
+
+def set_back(place: str, query: str, batch: int) -> None:
+    """Make a batch the last one that a table has of a query, so that the query writes the later ones again.
+
+    The rows of the later batches stay: remove them first, where they are not written over. It adds one commit
+    to the table's log, as Delta's protocol has it (https://github.com/delta-io/delta/blob/master/PROTOCOL.md),
+    because Delta's writer for Spark passes over a batch that it has: so it needs neither of the two writers,
+    and on another file system than this machine's only Spark.
+
+    Args:
+        place: the table's folder.
+        query: the query's id, as the table's history shows it.
+        batch: the batch.
+
+    Raises:
+        InvalidInputError: there is no table, or another writer has just committed.
+    """
+    now = int(time.time() * 1000)
+    said = {"timestamp": now, "inCommitTimestamp": now, "operation": "SET BACK", "operationParameters": {}}
+    actions: list[dict[str, Any]] = [
+        {"commitInfo": said | {"userMetadata": Commit(query, batch).metadata}},
+        {"txn": {"appId": application(query), "version": batch, "lastUpdated": now}},
+    ]
+    path = _files.plain(place)
+    here = None if path is None else Path(path, "_delta_log")
+    log = _log(place, here)
+    known = [int(name[:20]) for name in log.names() if re.match(r"\d{20}\.", name)]
+    if not known:
+        raise InvalidInputError(f"{place} is no Delta table; give the folder of one")
+    hidden, commit = f".{uuid.uuid4()}.tmp", f"{max(known) + 1:020}.json"
+    log.write(hidden, "".join(f"{json.dumps(action)}\n" for action in actions))
+    try:
+        if here is None:
+            log.rename(hidden, commit)
+        else:
+            (here / commit).hardlink_to(here / hidden)  # a rename would take the place of another's commit
+    except OSError as err:
+        raise InvalidInputError(f"{place}: another writer has just committed ({err}); try again") from err
+    finally:
+        log.remove(hidden)
+
+
+def _log(place: str, here: Path | None) -> Folder:
+    """Return the folder of a table's log, to write into."""
+    from sparkstream_kit._spark.files import Location
+    from sparkstream_kit._spark.folders import folder
+    from sparkstream_kit.session import get_session
+
+    spark: Any = get_session("sparkstream-set-back") if here is None else None
+    return folder(spark, Location(f"{place}/_delta_log", here))
 
 
 def _ledger(target: Target, table: Table, query: str | None, owners: list[str]) -> Ledger:
     return Ledger(_Store(table, query, owners), target.where, target.where, target.how, target.take_over)
 
 
-def prepare(target: Target, table: Table, schema: T.StructType, query: str | None) -> None:
+def prepare(
+    target: Target, table: Table, schema: T.StructType, query: str | None, following: int | None = None
+) -> str | None:
     """Make the table where it is missing, and see that this query may write to it.
 
     Args:
@@ -170,6 +255,10 @@ def prepare(target: Target, table: Table, schema: T.StructType, query: str | Non
         table: the table.
         schema: of the query's rows.
         query: the query; None when it has not been started before.
+        following: its next batch.
+
+    Returns:
+        The plan of that batch, if the table has it already.
 
     Raises:
         InvalidInputError: the table has other columns, or has rows that this query did not write.
@@ -177,21 +266,21 @@ def prepare(target: Target, table: Table, schema: T.StructType, query: str | Non
     _check_schema(target, schema)
     there = table.schema()
     if there is None and not _dry_run.making():
-        return
+        return None
     if there is None:
         table.create(schema)  # first, and alone: of two that make it with their first rows one would fail
         there = table.schema()
     if there is None:
         raise InvalidInputError(f"{target.where} was removed while a query started to write to it")
-    _ledger(target, table, query, table.owners()).check_owner(query)
+    ledger = _ledger(target, table, query, table.owners())
+    ledger.check_owner(query)
     added = _check_columns(target, schema, there)
     if added and _dry_run.making():
         table.add_columns(added)
+    return ledger.plan_of(query, following)
 
 
-def is_written(
-    target: Target, table: Table, schema: T.StructType, query: str, batch_id: int, checkpoint: str | None
-) -> bool:
+def is_written(target: Target, table: Table, schema: T.StructType, batch: Batch) -> bool:
     """Say whether a batch is in the table already; refuse one that may not be written.
 
     Before a query's first batch the table is made and becomes the query's.
@@ -199,13 +288,13 @@ def is_written(
     Raises:
         InvalidInputError: the rules of the ledger refuse the batch, or as for `prepare`.
     """
-    owners = table.owners()  # asked once: each time is a look at the table
+    owners, query = table.owners(), batch.query  # asked once: each time is a look at the table
     ledger = _ledger(target, table, query, owners)
     if query in owners:
-        return ledger.is_written(query, batch_id, checkpoint)
+        return ledger.is_written(batch)
     if table.schema() is not None:
         ledger.check_owner(query)
-    written = ledger.is_written(query, batch_id, checkpoint)
+    written = ledger.is_written(batch)
     prepare(target, table, schema, query)
     table.own([*([] if target.how == "replace" else table.owners()), query])
     return written

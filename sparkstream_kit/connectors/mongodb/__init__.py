@@ -9,6 +9,7 @@ from sparkstream_kit._arguments import check
 from sparkstream_kit.connectors import openers
 from sparkstream_kit.errors import MissingExtraError
 from sparkstream_kit.sinks.base import Sink
+from sparkstream_kit.sinks.ledger import open_target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,13 +34,14 @@ def mongodb(
     written a document, and with which number of its writes.
 
     No transaction is used, so that any server will do. The collection `sparkstream_ledger` of the same
-    database keeps the last whole batch of each query. A batch that it knows comes again after a crash, and is
-    skipped. One that was cut off is written again, in whatever order its rows come: each document takes the
-    newer write and refuses the older one, also of a driver that was thought dead. Until then a reader can see
-    a part of a batch. While a batch is rewritten, a reader may see some of its former documents. A batch
-    before the last one comes only from a checkpoint that was rewound or restored: the query fails, and the
-    message contains the command that lets it write them again. It also fails when batches are missing, as in
-    a database from an older backup.
+    database keeps the last whole batch of each query: its number, and its plan, which says what the batch
+    reads. A batch that comes again with the same plan, as after a crash, is skipped. A checkpoint that has
+    lost that plan, or is one batch older than the collection, gets it back when the query starts. A batch
+    that was cut off is written again, in whatever order its rows come: a document keeps the newer write, even
+    if an old driver wakes up and writes again. Until then a reader can see a part of a batch. While a batch
+    is rewritten, a reader may see some of its former documents. A batch before the last one comes only from a
+    checkpoint that was rewound further: the query fails, and the message contains the command that lets it
+    write them again. It also fails when batches are missing, as in a database from an older backup.
 
     A decimal is a Decimal128; a date and a timestamp are a date of MongoDB, which has milliseconds, in UTC;
     a struct is a document, an array an array. A map is an array of `{key, value}`, as a field's name could
@@ -99,7 +101,7 @@ def mongodb(
         advice="use how='append' for append, 'upsert' with keys for update; a complete result is kept up to "
         "date by update, too",
         writes_to=(target.where,),
-        open=partial(openers.open_target, partial(prepare, target), partial(write, target)),
+        open=partial(open_target, partial(prepare, target), partial(write, target), target.where),
     )
 
 

@@ -20,16 +20,18 @@ from pymongo import InsertOne, ReplaceOne, ReturnDocument
 from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 
 from sparkstream_kit.connectors import arrow, openers
-from sparkstream_kit.connectors.ledger import Ledger
 from sparkstream_kit.connectors.mongodb import server
 from sparkstream_kit.connectors.mongodb.documents import OWN, Encoder, check_schema
 from sparkstream_kit.errors import InvalidInputError, KitError
+from sparkstream_kit.sinks.ledger import Ledger, pass_over
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pymongo.database import Database
     from pyspark.sql import DataFrame
+
+    from sparkstream_kit.sinks.ledger import Batch
 
     _Document = dict[str, Any]
 
@@ -75,13 +77,16 @@ class _Store:
         name = f"collection {target.name}"
         return Ledger(self, name, target.where, target.how, target.take_over, what="collection", removes=True)
 
-    def _queries(self) -> dict[str, dict[str, int]]:
+    def _queries(self) -> dict[str, dict[str, Any]]:
         found = self._ledger.find_one(self._me)
         return {} if found is None else dict(found["queries"])
 
     def last_batch(self, query_id: str | None) -> int | None:
         found = self._queries().get(str(query_id))
         return None if found is None else found["batch"]  # -1 in its first batch
+
+    def last_plan(self, query_id: str) -> str | None:
+        return self._queries().get(query_id, {}).get("plan")
 
     def any_query(self) -> tuple[str, int] | None:
         return next(((query, max(each["batch"], 0)) for query, each in self._queries().items()), None)
@@ -90,9 +95,10 @@ class _Store:
         return self.rows.find_one({}, {"_id": True}) is not None
 
     def set_back(self, query_id: str, batch_id: int) -> str:
-        change = {"$set": {f"queries.{query_id}.batch": batch_id}}
+        entry = f"queries.{query_id}"
+        change = {"$set": {f"{entry}.batch": batch_id}, "$unset": {f"{entry}.plan": ""}}
         database = f"db.getSiblingDB({json.dumps(self._database.name)})"
-        return f"{database}.{server.LEDGER}.updateOne({json.dumps(self._me)}, {json.dumps(change)})"
+        return f"run {database}.{server.LEDGER}.updateOne({json.dumps(self._me)}, {json.dumps(change)})"
 
     def check(self, query_id: str | None) -> None:
         """Refuse a collection that is not this query's, or that is gone.
@@ -152,58 +158,64 @@ class _Store:
             new = {**self._me, f"queries.{query_id}": {"$exists": False}}
             self._ledger.update_one(new, {"$set": {f"queries.{query_id}": first}})
 
-    def finish(self, query_id: str, batch_id: int, number: int) -> None:
+    def finish(self, batch: Batch, number: int) -> None:
         """Make a batch the query's last one.
 
         Raises:
             InvalidInputError: another driver has begun to write it in the meantime.
         """
-        entry = f"queries.{query_id}"
+        entry = f"queries.{batch.query}"
         done = self._ledger.update_one(
-            {**self._me, f"{entry}.write": number}, {"$set": {f"{entry}.batch": batch_id}}
+            {**self._me, f"{entry}.write": number},
+            {"$set": {f"{entry}.batch": batch.number, f"{entry}.plan": batch.plan}},
         )
         if not done.matched_count:
-            raise openers.other_driver(batch_id)
+            raise openers.other_driver(batch.number)
 
 
-def prepare(target: Target, frame: DataFrame, query_id: str | None) -> None:
+def prepare(target: Target, frame: DataFrame, query_id: str | None, following: int | None) -> str | None:
     """See that a query may write its rows to the collection; make nothing.
+
+    Returns:
+        The plan of the query's next batch, if the collection has it already.
 
     Raises:
         InvalidInputError: MongoDB cannot hold the columns, or the collection is not this query's.
     """
     check_schema(frame.schema, target.keys)
     with server.connected(target.address) as database:
-        _Store(database, target).check(query_id)
+        store = _Store(database, target)
+        store.check(query_id)
+        return store.rules.plan_of(query_id, following)
 
 
-def write(target: Target, query_id: str, checkpoint: str | None, batch: DataFrame, batch_id: int) -> None:
+def write(target: Target, batch: Batch, frame: DataFrame) -> None:
     """Write a batch of a query, once.
 
     Raises:
         InvalidInputError: the ledger's rules refuse the batch, or its rows have no keys to be known by.
         KitError: the server reported an error, or a worker lost rows.
     """
-    check_schema(batch.schema, target.keys)
+    check_schema(frame.schema, target.keys)
     with server.connected(target.address) as database:
         store = _Store(database, target)
-        store.check(query_id)
-        if store.rules.is_written(query_id, batch_id, checkpoint):
-            openers.pass_over(batch, batch_id, target.where)
+        store.check(batch.query)
+        if store.rules.is_written(batch):
+            pass_over(frame, batch, target.where)
             return
-        with arrow.kept(batch) as parts:
-            encoder = Encoder(batch.schema, target.keys)
-            writer = _Writer(target, store, query_id, batch_id)
+        with arrow.kept(frame) as parts:
+            encoder = Encoder(frame.schema, target.keys)
+            writer = _Writer(target, store, batch.query, batch.number)
             if target.how == "append":
                 writer.clear()
             for part in parts:
                 for first in range(0, part.num_rows, _ROWS):
                     writer.send(encoder.documents(part.slice(first, _ROWS)))
-        store.finish(query_id, batch_id, writer.number)
+        store.finish(batch, writer.number)
     if encoder.changed:
         _log.warning(
             r"batch %d, %s: %d values are changed: microseconds are cut, bytes not of UTF-8 become \xff",
-            batch_id,
+            batch.number,
             target.where,
             encoder.changed,
         )

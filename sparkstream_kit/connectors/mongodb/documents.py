@@ -11,8 +11,8 @@ from bson.int64 import Int64
 from pyspark.sql import types as T
 
 from sparkstream_kit._columns import types_in
-from sparkstream_kit.connectors.openers import refuse_twice
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
+from sparkstream_kit.sinks.ledger import refuse_twice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

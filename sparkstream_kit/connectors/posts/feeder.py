@@ -26,8 +26,17 @@ from sparkstream_kit.connectors.posts.again import backfill_of, timeline_of, wai
 from sparkstream_kit.connectors.posts.defaults import EVERY, STALL
 from sparkstream_kit.connectors.posts.intake import Intake
 from sparkstream_kit.connectors.posts.spool import Spool
-from sparkstream_kit.connectors.posts.wire import Message, Stream, TurnedAway, by_age, fetch, id_of, why
-from sparkstream_kit.errors import InvalidInputError, nobody_listens, unknown_host
+from sparkstream_kit.connectors.posts.wire import (
+    LONGEST_ID,
+    Message,
+    Stream,
+    TurnedAway,
+    by_age,
+    fetch,
+    id_of,
+    why,
+)
+from sparkstream_kit.errors import InvalidInputError, nobody_listens, printable, unknown_host
 
 if TYPE_CHECKING:
     import os
@@ -82,7 +91,8 @@ class Feeder:
         for name, seconds in (("every", every), ("stall", stall)):
             if not seconds > 0:
                 raise InvalidInputError(f"{name} is {seconds} seconds; give a number above 0")
-        self._url, self._token, self._stall, self._every, self._say = url, token, stall, every, say
+        self._url, self._token, self._stall, self._every = url, token, stall, every
+        self._tell = say
         self._timeline = timeline or timeline_of(url)
         self._inbox: Queue[Callable[[], object]] = Queue(10_000)  # a slow disk slows the reading down
         self._stop = threading.Event()
@@ -92,7 +102,7 @@ class Feeder:
         self._stream: Stream | None = None
         self._spool = Spool(folder)
         try:
-            self._intake = Intake(self._spool, say)
+            self._intake = Intake(self._spool, self._say)
             self._event = self._spool.facts.event
             self._behind = self._spool.facts.behind
             self._recent = deque(self._spool.latest(_REMEMBERED), _REMEMBERED)
@@ -125,6 +135,10 @@ class Feeder:
                 raise InvalidInputError(unknown_host(str(host.hostname))) from None
             raise InvalidInputError(f"{self._url} cannot be read: {why(err)}") from None
         return None
+
+    def _say(self, line: str) -> None:
+        """Tell the user a line; there may be words of the server's in it."""
+        self._tell(printable(line))
 
     def _connected(self) -> Stream:
         return Stream(self._url, self._token, stall=self._stall, event=self._event or None)
@@ -316,7 +330,8 @@ class Feeder:
         if not isinstance(page, list):
             raise TurnedAway(200, f"{self._timeline} is no timeline", None)
         posts = {id_of(post): post for post in page if isinstance(post, dict)}
-        newer = sorted((each for each in posts if each and by_age(each) > by_age(after)), key=by_age)
+        known = [each for each in posts if 0 < len(each) <= LONGEST_ID]
+        newer = sorted((each for each in known if by_age(each) > by_age(after)), key=by_age)
         return [Message("post", each, json.dumps(posts[each]).encode()) for each in newer]
 
 

@@ -16,6 +16,8 @@ __all__ = ["Intake"]
 _IN_A_ROW = 20  # posts with ids that count up by one, until the ids are taken for numbers
 _NOTE_EVERY = 10.0  # seconds between two notes that the connection lives
 _RECENT = 60.0  # seconds over which the rate is averaged
+_LEAST = 1.0  # the same, at least: one post within a millisecond is no thousand a second
+_DIGITS = 30  # of an id that is taken for a number; servers have some twenty
 
 
 class Intake:
@@ -33,6 +35,7 @@ class Intake:
         self._fetched: tuple[float, int] | None = None  # the same, which the server is asked for
         self._counted_from: float | None = None  # while there is a connection
         self._new = self._later = 0
+        self._told = set[str]()  # why lines of this connection could not be read
         self._noted = time.monotonic()
 
     def opened(self, *, resumes: float, fetches: bool) -> None:
@@ -44,6 +47,7 @@ class Intake:
         """
         facts, now = self._spool.facts, time.time()
         self._fetched = None
+        self._told.clear()
         if facts.heard:
             seconds = max(0.0, now - facts.heard)
             facts.cuts += 1
@@ -84,6 +88,9 @@ class Intake:
                 self._say(f"the server says: {message.says}")
         elif message.kind == "unreadable":
             facts.unreadable += 1
+            if message.says not in self._told:
+                self._told.add(message.says)
+                self._say(f"a line was left out: {message.says}")
         elif message.kind == "post":
             self._take_post(message, later)
 
@@ -102,15 +109,16 @@ class Intake:
 
     def _count_by_number(self, post: str) -> None:
         """Count the posts that are missing before this one, where ids are numbers without holes."""
-        facts, before = self._spool.facts, self._spool.facts.last
+        facts, former = self._spool.facts, self._spool.facts.last
         facts.last = post
-        if not (post.isdecimal() and before.isdecimal()):
-            facts.row = facts.row if not before else -1
+        before, now = _number(former), _number(post)
+        if before is None or now is None:
+            facts.row = facts.row if not former else -1
         elif self._gap is None:
-            facts.row = facts.row + 1 if facts.row >= 0 and int(post) == int(before) + 1 else -1
-        elif int(post) > int(before):
+            facts.row = facts.row + 1 if facts.row >= 0 and now == before + 1 else -1
+        elif now > before:
             seconds, _ = self._gap
-            missed, self._gap = int(post) - int(before) - 1, None
+            missed, self._gap = now - before - 1, None
             facts.missed += missed
             if missed or self._fetched is None:
                 self._say(
@@ -151,6 +159,11 @@ class Intake:
         seconds, self._counted_from = now - self._counted_from, now
         facts.connected += seconds
         if seconds > 0:
-            share = min(1.0, seconds / min(facts.connected, _RECENT))
+            share = min(1.0, seconds / min(max(facts.connected, _LEAST), _RECENT))
             facts.rate += share * (self._new / seconds - facts.rate)
         self._new = 0
+
+
+def _number(post: str) -> int | None:
+    """Return an id as the number that it is; None for any other."""
+    return int(post) if post.isdecimal() and len(post) <= _DIGITS else None

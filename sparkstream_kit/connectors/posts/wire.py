@@ -11,30 +11,35 @@ Two formats are read, and the answer's Content-Type says which:
 
 from __future__ import annotations
 
+import codecs
 import email.utils
 import http.client
 import json
 import re
 import socket
 import ssl
+import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from sparkstream_kit.connectors.posts.address import may_follow
-from sparkstream_kit.errors import without_secrets
+from sparkstream_kit.errors import printable, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from sparkstream_kit.connectors.posts.address import Token
 
-__all__ = ["Message", "Stream", "TurnedAway", "by_age", "fetch", "id_of", "why"]
+__all__ = ["LONGEST_ID", "Message", "Stream", "TurnedAway", "by_age", "fetch", "id_of", "why"]
 
-_LONGEST = 16 * 1024**2  # bytes of a line: a post has some kilobytes
+LONGEST_ID = 1000  # characters of a post's id, and of an event's: servers have some twenty
+_LONGEST = 16 * 1024**2  # bytes of a line, an event or a page of a timeline: a post has some kilobytes
+_SHOWN = 200  # characters of a server's words
+_PATIENCE = 2  # times the longest silence, for the head of an answer and for a page of a timeline
 _REDIRECTS = 3
 _TOO_MANY = (420, 429)
 _MOST = 900.0  # seconds that a server may ask to wait: the window of X's limits is 15 minutes
@@ -51,7 +56,8 @@ class Message:
         id: the post's.
         line: the post as it came, as one line of JSON.
         event: of a server-sent event, the id from which the server can go on.
-        says: what a message of the server's says, such as why it will end the connection.
+        says: what a message of the server's says, such as why it will end the connection; or why a line is
+            unreadable.
     """
 
     kind: str
@@ -104,7 +110,7 @@ class Stream:
     def __init__(self, url: str, token: Token, *, stall: float, event: str | None = None) -> None:
         wanted = {"Accept": "text/event-stream, application/x-ndjson;q=0.9, application/json;q=0.8"}
         # "Last-Event-ID" in the HTML standard.
-        again = {"Last-Event-ID": event} if event else {}
+        again = {"Last-Event-ID": event} if event and _can_be_sent(event) else {}
         self._response, self._socket = _answer(url, token, wanted | again, stall)
         self._event = event
         kind = self._response.headers.get_content_type() if "content-type" in self._response.headers else ""
@@ -112,7 +118,7 @@ class Stream:
         whole = self._response.length is not None  # a stream does not say how long it is
         if whole or not (self._events or kind in _STREAMS):
             self.close()
-            page = "a page of HTML" if "html" in kind else "a whole document" if whole else kind
+            page = "a page of HTML" if "html" in kind else "a whole document" if whole else kind[:_SHOWN]
             raise TurnedAway(200, f"{without_secrets(url)} is {page}, not a stream of posts", None)
 
     def close(self) -> None:
@@ -131,15 +137,19 @@ class Stream:
         yield from map(self._message, self._from_events() if self._events else lines)
 
     def _lines(self) -> Iterator[bytes]:
-        while (line := self._response.readline(_LONGEST)).endswith(b"\n"):
-            yield line.rstrip(b"\r\n")
+        while (line := self._line()).endswith(b"\n"):
+            yield line.removesuffix(b"\n").removesuffix(b"\r")
         if len(line) >= _LONGEST:
             raise http.client.HTTPException(f"a line is longer than {_LONGEST:,} bytes")
+
+    def _line(self) -> bytes:
+        with _as_http():
+            return self._response.readline(_LONGEST)
 
     def _from_events(self) -> Iterator[bytes | None]:
         """Yield the data of each event that is a post; None for anything else."""
         name, data = b"", list[bytes]()
-        for line in self._lines():
+        for line in self._lines_of_events():
             field_name, _, value = line.partition(b":")
             value = value.removeprefix(b" ")
             if not line:
@@ -155,22 +165,42 @@ class Stream:
                 name = value
             elif field_name == b"data":
                 data.append(value)
-            elif field_name == b"id" and b"\0" not in value:
+                if sum(map(len, data)) > _LONGEST:
+                    raise http.client.HTTPException(f"an event is longer than {_LONGEST:,} bytes")
+            elif field_name == b"id" and (not value or _can_be_sent(value.decode("latin-1"))):
                 self._event = value.decode("latin-1") or None
+
+    def _lines_of_events(self) -> Iterator[bytes]:
+        """Yield lines as the standard has them: a carriage return ends one, too; a mark may come first."""
+        first = codecs.BOM_UTF8
+        for line in self._lines():
+            yield from line.removeprefix(first).split(b"\r")
+            first = b""
 
     def _message(self, data: bytes | None) -> Message:
         if data is None:
             return Message("beat")
         try:
-            found = json.loads(data)
-            text = data.decode().replace("\r", " ").replace("\n", " ")  # in JSON these are white space
-        except (ValueError, RecursionError):
-            return Message("unreadable")
+            # Not what `json` makes of bytes: it guesses UTF-16, too, which Spark does not read.
+            text = data.decode().removeprefix("\ufeff")
+            found = json.loads(text)
+        except (ValueError, RecursionError) as err:
+            kinds = {UnicodeDecodeError: "it is not UTF-8", RecursionError: "it is nested too deeply"}
+            return Message("unreadable", says=kinds.get(type(err), "it is no JSON"))
         if not isinstance(found, dict):
-            return Message("unreadable")
-        if post := id_of(found):
-            return Message("post", post, text.encode(), self._event)
+            return Message("unreadable", says="it is no object of JSON")
+        post = id_of(found)
+        if len(post) > LONGEST_ID:
+            return Message("unreadable", says=f"its id has {len(post):,} characters")
+        if post:
+            line = text.replace("\r", " ").replace("\n", " ")  # in JSON these are white space
+            return Message("post", post, line.encode(), self._event)
         return Message("other", says=_says(found))
+
+
+def _can_be_sent(event: str) -> bool:
+    """Say whether a header can hold the id of an event: http.client refuses one with a line end."""
+    return re.fullmatch(rf"[ -~\x80-\xff]{{1,{LONGEST_ID}}}", event) is not None
 
 
 def id_of(post: Mapping[str, Any]) -> str:
@@ -201,11 +231,44 @@ def fetch(url: str, token: Token, *, timeout: float) -> Any:
     """
     response, connection = _answer(url, token, {"Accept": "application/json"}, timeout)
     try:
-        return json.loads(response.read())
-    except (ValueError, RecursionError):
-        raise TurnedAway(200, f"{url} is no JSON", None) from None
+        with _as_http(), _within(_PATIENCE * timeout, connection):
+            body = response.read(_LONGEST + 1)
     finally:
         connection.close()
+    if len(body) > _LONGEST:
+        raise TurnedAway(200, f"{url} is longer than {_LONGEST:,} bytes", None)
+    if response.length:  # there would be more
+        raise http.client.IncompleteRead(body)
+    try:
+        return json.loads(body.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        raise TurnedAway(200, f"{url} is no JSON", None) from None
+
+
+@contextmanager
+def _as_http() -> Iterator[None]:
+    """Take what http.client stumbles over for what it is: an answer that is no HTTP."""
+    try:
+        yield
+    except (ValueError, ArithmeticError, MemoryError) as err:  # such as of a chunk of -5 bytes
+        raise http.client.HTTPException(f"it sends no HTTP ({err})") from err
+
+
+@contextmanager
+def _within(seconds: float, connection: socket.socket) -> Iterator[None]:
+    """Cut a connection that takes longer, also one by which a byte comes now and then."""
+
+    def cut() -> None:
+        with suppress(OSError):  # it has ended already
+            connection.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _answer(
@@ -216,7 +279,12 @@ def _answer(
     for _ in range(_REDIRECTS):
         response, connection = _ask(asked, {**headers, **token.headers()}, timeout)
         if response.status == http.client.OK:
-            return response, connection
+            packed = response.headers.get("Content-Encoding", "").strip().lower()
+            if packed in ("", "identity"):
+                return response, connection
+            connection.close()
+            line = f"{without_secrets(url)} comes compressed ({packed[:_SHOWN]}), which it was not asked for"
+            raise TurnedAway(200, line, None)
         where = response.getheader("Location")
         try:
             if where is None or not 300 <= response.status < 400:  # noqa: PLR2004 - a redirection
@@ -239,8 +307,9 @@ def _ask(
     opened: socket.socket = connection.sock  # the connection itself forgets it when the answer ends with it
     try:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection.request("GET", target, headers={"User-Agent": "sparkstream-kit", **headers})
-        return connection.getresponse(), opened
+        with _as_http(), _within(_PATIENCE * timeout, opened):
+            connection.request("GET", target, headers={"User-Agent": "sparkstream-kit", **headers})
+            return connection.getresponse(), opened
     except BaseException:
         opened.close()
         raise
@@ -254,12 +323,12 @@ def _followed(url: str, location: str) -> str:
         where = location
     if not may_follow(url, where):
         shown = without_secrets(where.encode("ascii", "backslashreplace").decode())
-        raise TurnedAway(301, f"{url} leads to {shown}; give that, if you trust it", None)
+        raise TurnedAway(301, f"{url} leads to {shown[:_SHOWN]}; give that, if you trust it", None)
     return where
 
 
 def _turned_away(response: http.client.HTTPResponse, url: str, token: Token) -> TurnedAway:
-    said = f"{response.status} {response.reason}".strip()
+    said = f"{response.status} {response.reason}".strip()[:_SHOWN]
     try:
         body = json.loads(response.read(4096))
         detail = _says(body) if isinstance(body, dict) else ""
@@ -284,7 +353,7 @@ def _says(body: Mapping[str, Any]) -> str:
     for part in (body, *(errors if isinstance(errors, list) else [])):
         for name in ("detail", "message", "error_description", "error", "title"):
             if isinstance(part, dict) and isinstance(found := part.get(name), str) and found:
-                return " ".join(without_secrets(found).split())[:200]
+                return " ".join(without_secrets(found).split())[:_SHOWN]
     return ""
 
 
@@ -308,7 +377,7 @@ def _wait(headers: Mapping[str, str] | http.client.HTTPMessage) -> float | None:
             seconds = float(given) if name == "retry-after" else float(given) - now
             return min(max(0.0, seconds), _MOST)
         for read in (email.utils.parsedate_to_datetime, datetime.fromisoformat):
-            with suppress(ValueError, OverflowError):
+            with suppress(ValueError, OverflowError, LookupError, TypeError):
                 return min(max(0.0, read(given).timestamp() - now), _MOST)
     return None
 
@@ -328,4 +397,5 @@ def why(err: Exception) -> str:
         return "it was cut off"
     if isinstance(err, OSError) and err.strerror:
         return err.strerror
-    return str(err) or type(err).__name__
+    # What is no HTTP is in the error as it came.
+    return printable(str(err).strip())[:_SHOWN] or type(err).__name__

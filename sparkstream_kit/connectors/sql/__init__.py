@@ -9,6 +9,7 @@ from sparkstream_kit._arguments import check
 from sparkstream_kit.connectors import openers
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError
 from sparkstream_kit.sinks.base import Sink
+from sparkstream_kit.sinks.ledger import open_target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,13 +42,15 @@ def sql_table(
     3072 bytes at most, 768 characters, which several keys share equally; a longer key, or a value beyond the
     server's `max_allowed_packet`, fails the query.
 
-    Beside the table, `sparkstream_ledger` keeps the last batch of each query. A batch that it knows comes
-    again after a crash, and is skipped. A batch before that one comes only from a checkpoint that was rewound
-    or restored. Spark may then split the input differently, so these batches can be neither skipped nor
-    written again safely: the query fails, and the message contains the SQL that resets the ledger. A gap
-    comes when the database was put back from a backup, or when the query has written elsewhere before: by
-    `append` and `upsert` the query fails, and the message says how to write the missing batches or to go on
-    without them. By `replace` the next batch is the whole result, and nothing is missing.
+    Beside the table, `sparkstream_ledger` keeps the last batch of each query: its number, and its plan, which
+    says what the batch reads. A batch that comes again with the same plan, as after a crash, is skipped. A
+    checkpoint that has lost that plan, or is one batch older than the table, gets it back when the query
+    starts. A batch before the last one comes only from a checkpoint that was rewound further. Spark may then
+    split the input differently, so these batches can be neither skipped nor written again safely: the query
+    fails, and the message contains the SQL that resets the ledger. A gap comes when the database was put back
+    from a backup, or when the query has written elsewhere before: by `append` and `upsert` the query fails,
+    and the message says how to write the missing batches or to go on without them. By `replace` each batch is
+    the whole result, and is always written.
 
     Spark computes the batch first, onto the workers' disks; then the rows pass through the driver in small
     parts into a temporary table, and from there into the table: the driver's memory stays bounded. The
@@ -103,7 +106,7 @@ def sql_table(
         needs_checkpoint=how != "replace",
         advice="use how='append' for append, 'upsert' with keys for update, 'replace' for complete",
         writes_to=(target.where,),
-        open=partial(openers.open_target, partial(prepare, target), partial(write, target)),
+        open=partial(open_target, partial(prepare, target), partial(write, target), target.where),
     )
 
 

@@ -13,14 +13,16 @@ from sqlalchemy.schema import CreateTable
 
 from sparkstream_kit import _dry_run
 from sparkstream_kit.connectors import arrow, openers
-from sparkstream_kit.connectors.ledger import Ledger
 from sparkstream_kit.connectors.sql import database, rows
 from sparkstream_kit.errors import KitError
+from sparkstream_kit.sinks.ledger import Ledger, pass_over
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
     from pyspark.sql.types import StructType
     from sqlalchemy.engine import URL, Connection
+
+    from sparkstream_kit.sinks.ledger import Batch
 
 __all__ = ["Target", "prepare", "write"]
 
@@ -73,6 +75,7 @@ class _Store:
             sa.Column("table_name", sa.String(255), primary_key=True),
             sa.Column("query_id", sa.String(64), primary_key=True),
             sa.Column("batch_id", sa.BigInteger, nullable=False),
+            sa.Column("plan", sa.Text().with_variant(mysql.LONGTEXT(), "mariadb")),
             schema=table.schema,
             **_MARIADB,
         )
@@ -87,8 +90,26 @@ class _Store:
     def last_batch(self, query_id: str | None) -> int | None:
         if not sa.inspect(self._connection).has_table(_LEDGER, schema=self.ledger.schema):
             return None
-        own = sa.select(self.ledger.c.batch_id).where(self._here, self.ledger.c.query_id == query_id)
+        last: int | None = self._of(self.ledger.c.batch_id, query_id)
+        return last
+
+    def last_plan(self, query_id: str) -> str | None:
+        plan: str | None = self._of(self.ledger.c.plan, query_id)
+        return plan
+
+    def _of(self, column: sa.Column[Any], query_id: str | None) -> Any:
+        own = sa.select(column).where(self._here, self.ledger.c.query_id == query_id)
         return self._connection.execute(own).scalar()
+
+    def make(self) -> None:
+        """Make the ledger where it is missing, and its column of plans, which the first ones lacked."""
+        _create(self._connection, self.ledger)
+        there = sa.inspect(self._connection).get_columns(_LEDGER, schema=self.ledger.schema)
+        if "plan" not in {column["name"] for column in there}:
+            dialect = self._connection.dialect
+            name = dialect.identifier_preparer.format_table(self.ledger)
+            kind = self.ledger.c.plan.type.compile(dialect)
+            self._connection.exec_driver_sql(f"ALTER TABLE {name} ADD plan {kind}")
 
     def any_query(self) -> tuple[str, int] | None:
         some = sa.select(self.ledger.c.query_id, self.ledger.c.batch_id).where(self._here).limit(1)
@@ -99,15 +120,21 @@ class _Store:
         some = sa.select(sa.literal(1)).select_from(self._table).limit(1)
         return self._connection.execute(some).first() is not None
 
-    def advance(self, query_id: str, batch_id: int) -> bool:
-        """Make this the query's last batch; False if the query has no batch yet, or this one or a later."""
-        earlier = self.ledger.c.batch_id < batch_id
-        moved = self._connection.execute(self._set(query_id, batch_id).where(earlier))
-        return bool(moved.rowcount)
+    def advance(self, batch: Batch) -> bool:
+        """Make this the query's last batch.
 
-    def add(self, query_id: str, batch_id: int) -> None:
+        Returns:
+            False if the query has no batch yet; or, but by `replace`, if it has this one or a later one.
+        """
+        moved = self._set(batch.query, batch.number, batch.plan)
+        if self._target.how != "replace":
+            moved = moved.where(self.ledger.c.batch_id < batch.number)
+        return bool(self._connection.execute(moved).rowcount)
+
+    def add(self, batch: Batch) -> None:
         """Enter a query with its first batch here."""
-        values = {"table_name": self._table.name, "query_id": query_id, "batch_id": batch_id}
+        known = {"table_name": self._table.name, "query_id": batch.query}
+        values = {**known, "batch_id": batch.number, "plan": batch.plan}
         self._connection.execute(sa.insert(self.ledger).values(values))
 
     def forget(self) -> None:
@@ -132,21 +159,27 @@ class _Store:
 
     def set_back(self, query_id: str, batch_id: int) -> str:
         values = {"literal_binds": True}
-        statement = self._set(query_id, batch_id).compile(self._connection, compile_kwargs=values)
-        return " ".join(str(statement).split())
+        statement = self._set(query_id, batch_id, sa.null()).compile(self._connection, compile_kwargs=values)
+        return "run " + " ".join(str(statement).split())
 
-    def _set(self, query_id: str, batch_id: int) -> sa.Update:
+    def _set(self, query_id: str, batch_id: int, plan: Any) -> sa.Update:
         own = self._here & (self.ledger.c.query_id == query_id)
-        return sa.update(self.ledger).where(own).values(batch_id=batch_id)
+        return sa.update(self.ledger).where(own).values(batch_id=batch_id, plan=plan)
 
 
-def prepare(target: Target, frame: DataFrame, query_id: str | None) -> None:
+def prepare(
+    target: Target, frame: DataFrame, query_id: str | None, following: int | None = None
+) -> str | None:
     """Make the table and the ledger where they are missing, and see that this query may write to the table.
 
     Args:
         target: where the rows go.
         frame: the query's rows.
         query_id: the query; None when it has not been started before.
+        following: its next batch.
+
+    Returns:
+        The plan of that batch, if the table has it already.
 
     Raises:
         InvalidInputError: the table has other columns, has rows that this query did not write, or is gone.
@@ -160,7 +193,7 @@ def prepare(target: Target, frame: DataFrame, query_id: str | None) -> None:
         if made is not None and not _dry_run.making():
             connection.exec_driver_sql("BEGIN")  # Python's driver would make tables outside of a transaction
         store = _Store(connection, target, table)
-        _create(connection, store.ledger)
+        store.make()
         if sa.inspect(connection).has_table(table.name, schema=table.schema):
             database.check_columns(connection, table, target.where)
             store.rules.check_owner(query_id)
@@ -168,8 +201,10 @@ def prepare(target: Target, frame: DataFrame, query_id: str | None) -> None:
             store.rules.check_lost(query_id)
             _create(connection, table)
             store.forget()
+        plan = store.rules.plan_of(query_id, following)
         if _dry_run.making():
             connection.commit()
+    return plan
 
 
 def _create(connection: Connection, table: sa.Table) -> None:
@@ -184,46 +219,44 @@ def _create(connection: Connection, table: sa.Table) -> None:
     connection.execute(CreateTable(table, if_not_exists=True))
 
 
-def write(target: Target, query_id: str, checkpoint: str | None, batch: DataFrame, batch_id: int) -> None:
+def write(target: Target, batch: Batch, frame: DataFrame) -> None:
     """Write a batch of a query, once.
 
     Args:
         target: where the rows go.
-        query_id: the query.
-        checkpoint: its folder, for messages.
-        batch: the rows.
-        batch_id: the batch's number.
+        batch: the batch.
+        frame: its rows.
 
     Raises:
         InvalidInputError: the ledger's rules refuse the batch, or its rows have no keys to be known by.
         KitError: the database reported an error, or a worker lost rows.
     """
-    table = target.table(batch.schema)
+    table = target.table(frame.schema)
     with database.connected(target.url) as connection:
         store = _Store(connection, target, table)
-        is_new = store.last_batch(query_id) is None
-        is_written = store.rules.is_written(query_id, batch_id, checkpoint)
+        is_new = store.last_batch(batch.query) is None
+        is_written = store.rules.is_written(batch)
     if is_new:
-        prepare(target, batch, query_id)
+        prepare(target, frame, batch.query)
     if is_written:
-        openers.pass_over(batch, batch_id, f"table {target.name}")
+        pass_over(frame, batch, f"table {target.name}")
         return
     # Spark computes the batch first: nothing of the database is held meanwhile.
-    with arrow.kept(batch) as parts, database.connected(target.url) as connection:
+    with arrow.kept(frame) as parts, database.connected(target.url) as connection:
         stage = _stage(table)
         stage.create(connection)
         changed = rows.load(connection, stage, parts)
         if changed:
             kinds = rows.CHANGED[connection.dialect.name]
             _log.warning(
-                "batch %d for table %s: %d values are changed: %s", batch_id, target.name, changed, kinds
+                "batch %d for table %s: %d values are changed: %s", batch.number, target.name, changed, kinds
             )
-        _advance(_Store(connection, target, table), query_id, batch_id)
-        _merge(connection, target, table, stage, batch_id)
+        _advance(_Store(connection, target, table), batch)
+        _merge(connection, target, table, stage, batch.number)
         connection.commit()
 
 
-def _advance(store: _Store, query_id: str, batch_id: int) -> None:
+def _advance(store: _Store, batch: Batch) -> None:
     """Enter a batch; the transaction decides whether the entry and the rows both come true.
 
     It is the first statement on what others share: from here on a second driver of the query waits, and
@@ -233,16 +266,16 @@ def _advance(store: _Store, query_id: str, batch_id: int) -> None:
         InvalidInputError: another driver has written the batch in the meantime, or another query has
             begun to write to the target, or has taken it over.
     """
-    if store.advance(query_id, batch_id):
+    if store.advance(batch):
         return
-    if store.last_batch(query_id) is not None:
-        raise openers.other_driver(batch_id)
+    if store.last_batch(batch.query) is not None:
+        raise openers.other_driver(batch.number)
     store.lock()
-    store.rules.check_owner(query_id)  # asked at the start, too; but another query may have come since
+    store.rules.check_owner(batch.query)  # asked at the start, too; but another query may have come since
     if store.rules.how == "replace":
         # The rows of others go, and so do their claims: they cannot go on as if their rows were there.
         store.forget()
-    store.add(query_id, batch_id)
+    store.add(batch)
 
 
 def _stage(table: sa.Table) -> sa.Table:

@@ -43,7 +43,7 @@ const CHARTS = {
   rate: {
     title: "Rows a second", cut: true,
     series: [
-      ["in", "one", (each, before) => before && each.at > before.at ? each.rows / (each.at - before.at) : null],
+      ["in", "one", (each, before) => before && each.at > before.at ? arrived(each, before) / (each.at - before.at) : null],
       ["out", "two", (each, before) => before && each.at > before.at && each.out != null ? each.out / (each.at - before.at) : null],
       ["in, if always busy", "four", (each) => each.rows && each.seconds ? each.rows / each.seconds : null],
     ],
@@ -57,6 +57,14 @@ const CHARTS = {
   lag: { title: "Watermark behind the clock", values: (seconds) => lasting(seconds).join(" "), series: [["watermark", "four", (each) => each.lag]], filled: true },
   waiting: { title: "Waiting in the sources", series: [["files or records", "five", (each) => each.waiting]], filled: true },
 };
+
+// Rows that have arrived from one batch to the next: those read, and those by which there wait more than before.
+function arrived(each, before) {
+  if (each.waiting == null || before.waiting == null) return each.rows;
+  const files = each.files == null || before.files == null ? null : each.files - before.files;
+  const rowsEach = files == null ? 1 : files > 0 ? each.rows / files : 0;
+  return Math.max(each.rows + rowsEach * (each.waiting - before.waiting), 0);
+}
 
 function top97(values) {
   const sorted = values.filter((value) => value != null).sort((a, b) => a - b);
@@ -165,11 +173,11 @@ function table(card, result) {
   const count = result.more ? `the first ${result.rows.length} rows` : result.rows.length === 1 ? "1 row" : `${result.rows.length} rows`;
   const head = make("h3", { textContent: "Result " }, make("small", { textContent: `${result.place}: ${result.problem || count}` }));
   const side = (place) => (result.numeric[place] ? "number" : "");
-  const keys = result.rows.map((row) => JSON.stringify(row));
-  const rows = result.rows.map((row, at) => make("tr", { className: card.rows.size && !card.rows.has(keys[at]) ? "new" : "" },
-    ...row.map((value, place) => make("td", { className: value == null ? `null ${side(place)}` : side(place), textContent: value ?? "NULL", title: value ?? "" }))));
-  card.rows = new Set(keys);
-  const names = make("tr", {}, ...result.columns.map((name, place) => make("th", { className: side(place), textContent: name })));
+  const keys = new Set(result.rows.map((row) => JSON.stringify(row)));
+  const rows = sorted(card, result).map((row) => make("tr", { className: card.rows.size && !card.rows.has(JSON.stringify(row)) ? "new" : "" },
+    ...row.map((value, place) => make("td", { className: value == null ? `null ${side(place)}` : side(place), title: value ?? "" }, make("span", { textContent: value ?? "NULL" })))));
+  card.rows = keys;
+  const names = make("tr", {}, ...result.columns.map((name, place) => heading(card, result, name, place, side(place))));
   const scroll = make("div", { className: "scroll", tabIndex: 0 }, make("table", {}, make("thead", {}, names), make("tbody", {}, ...rows)));
   const bars = make("div", { className: "bars" }, ...result.bars.flatMap(([label, value, share]) => {
     const bar = make("b");
@@ -180,6 +188,35 @@ function table(card, result) {
   card.result.hidden = false;
   card.result.replaceChildren(head, ...(result.problem ? [] : [make("div", { className: "both" }, scroll, bars)]));
   if (!result.problem) scroll.scrollTop = top;
+}
+
+// What a column is sorted by, click after click: numbers from the largest, texts from A, then the other way
+// round, and then as the job has them.
+const ORDERS = { descending: "ascending", ascending: "descending" };
+const byText = new Intl.Collator("en", { numeric: true }).compare;
+
+function heading(card, result, name, place, side) {
+  const first = result.numeric[place] ? "descending" : "ascending";
+  const now = card.sort?.name === name ? card.sort.order : "none";
+  const button = make("button", { type: "button", textContent: name, title: `sort by ${name}` });
+  button.addEventListener("click", () => {
+    const next = now === "none" ? first : now === first ? ORDERS[first] : null;
+    card.sort = next && { name, order: next };
+    table(card, result);
+    card.result.querySelectorAll("th button")[place].focus();
+  });
+  const head = make("th", { className: side }, button);
+  head.setAttribute("aria-sort", now);
+  return head;
+}
+
+function sorted(card, result) {
+  const place = result.columns.indexOf(card.sort?.name);
+  if (place < 0) return result.rows;
+  const sign = card.sort.order === "ascending" ? 1 : -1;
+  const compare = result.numeric[place] ? (a, b) => Number(a) - Number(b) : byText;
+  const [known, empty] = [result.rows.filter((row) => row[place] != null), result.rows.filter((row) => row[place] == null)];
+  return [...known.sort((a, b) => sign * compare(a[place], b[place])), ...empty];
 }
 
 // --- the page
@@ -233,15 +270,43 @@ byId("stop").addEventListener("click", async () => {
 
 let heard = Date.now();
 const away = "no connection: the job has been killed, or cannot be reached";
-const source = new EventSource("events");
-source.onmessage = (event) => {
-  heard = Date.now();
-  const picture = JSON.parse(event.data);
-  show(picture);
-  if (picture.ended) source.close();
-};
-source.onerror = () => { if (source.readyState !== EventSource.CLOSED) state(away, "off"); };
-setInterval(() => { if (source.readyState === EventSource.OPEN && Date.now() - heard > 15000) state(away, "off"); }, 1000);
+const locked = "not shown: open the address that this run printed, with its #token=…";
+let open = true; // until the run has ended, or this page may not see it
+
+// An EventSource cannot send the token in a header.
+async function listen() {
+  const answer = await fetch("events", { headers: { Authorization: `Bearer ${token()}` } });
+  if (answer.status === 401) {
+    open = false;
+    state(locked, "off");
+    byId("stop").hidden = true;
+    return;
+  }
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  for (let rest = "", part = await reader.read(); !part.done; part = await reader.read()) {
+    const told = (rest + part.value).split("\n\n");
+    rest = told.pop();
+    for (const text of told) {
+      heard = Date.now();
+      const picture = JSON.parse(text.slice("data: ".length));
+      show(picture);
+      if (picture.ended) open = false;
+    }
+  }
+}
+
+async function follow() {
+  while (open) {
+    await listen().catch(() => null); // the job has gone, or is being started again
+    if (!open) return;
+    state(away, "off");
+    await new Promise((done) => setTimeout(done, 2000));
+  }
+}
+
+follow();
+setInterval(() => { if (open && Date.now() - heard > 15000) state(away, "off"); }, 1000);
+addEventListener("hashchange", () => location.reload()); // the address of another run, on the same port
 
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   for (const card of cards.values()) for (const { chart } of Object.values(card.charts)) chart?.redraw(false, true);

@@ -1,0 +1,257 @@
+"""What waits in the folders of a query: the count is held against what the next run reads."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sparkstream_kit import feeds, run, sinks, sources, start
+from sparkstream_kit.checkpoints import backlog
+from sparkstream_kit.sources._names import _leaving_out, as_regex
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.streaming.listener import StreamingQueryProgress
+
+    from sparkstream_kit.progress import QuerySummary
+
+EACH: dict[str, Any] = {"max_files_per_trigger": 1}
+
+
+def reading() -> sinks.Sink:
+    """A sink that reads each batch; a function of its own, which a server can be sent."""
+
+    def read(batch: DataFrame, _number: int) -> None:
+        batch.collect()
+
+    return sinks.foreach_batch(read)
+
+
+def fill(folder: Path, files: int, name: str = "part {:02}.txt") -> None:
+    """Land files of one row each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(files):
+        (folder / name.format(number)).write_text("a row\n")
+
+
+def kinds(spark: SparkSession, folder: Path) -> DataFrame:
+    fill(folder, 4)
+    fill(folder, 3, "{}.md")
+    fill(folder, 2, ".{}.txt")
+    fill(folder, 2, "_{}.txt")
+    return sources.text(spark, folder, pathGlobFilter="{part,whole}*.tx[!y]", **EACH)
+
+
+def below(spark: SparkSession, folder: Path) -> DataFrame:
+    fill(folder, 2)
+    fill(folder / "day", 2)
+    fill(folder / "_hidden", 2)
+    return sources.text(spark, folder, recursiveFileLookup=True, **EACH)
+
+
+def days(spark: SparkSession, folder: Path) -> DataFrame:
+    fill(folder / "day=1" / "hour=1", 2)
+    fill(folder / "day=2" / "hour=1", 2)
+    return sources.text(spark, folder, **EACH).select("value")
+
+
+def pattern(spark: SparkSession, folder: Path) -> DataFrame:
+    fill(folder / "shop 1", 2)
+    fill(folder / "shop 2", 2)
+    fill(folder / "other", 2)
+    return sources.text(spark, f"{folder}/{{shop,mall}} [0-9]", **EACH)
+
+
+def of_files(spark: SparkSession, folder: Path) -> DataFrame:
+    fill(folder, 4)
+    fill(folder, 2, "_{}.txt")
+    return sources.text(spark, f"{folder}/*", **EACH)
+
+
+def odd_name(spark: SparkSession, folder: Path) -> DataFrame:
+    fill(folder / "sales[7] 100%", 3)
+    return sources.text(spark, folder / "sales[7] 100%", **EACH)
+
+
+def newest_first(spark: SparkSession, folder: Path) -> DataFrame:
+    fill(folder, 4)
+    os.utime(folder / "part 01.txt", (0, 0))
+    return sources.text(spark, folder, latestFirst=True, maxFileAge="1d", **EACH)
+
+
+def two(spark: SparkSession, folder: Path) -> DataFrame:
+    fill(folder / "a", 3)
+    fill(folder / "b", 4)
+    fill(folder / "b", 2, "{}.md")
+    markdown = sources.text(spark, folder / "b", pathGlobFilter="*.txt", **EACH)
+    return sources.text(spark, folder / "a", **EACH).union(markdown)
+
+
+def twice(spark: SparkSession, folder: Path) -> DataFrame:
+    fill(folder, 3)
+    rows = sources.text(spark, folder, **EACH)
+    return rows.where("value = 'a row'").union(rows.where("value <> 'a row'"))
+
+
+def plain(spark: SparkSession, folder: Path) -> DataFrame:
+    fill(folder, 3)
+    return spark.readStream.option("maxFilesPerTrigger", 1).text(str(folder))
+
+
+def nothing(spark: SparkSession, folder: Path) -> DataFrame:
+    fill(folder, 1)
+    return sources.text(spark, folder)
+
+
+SHAPES = [kinds, below, days, pattern, of_files, odd_name, newest_first, two, twice, plain, nothing]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_waits_is_what_the_next_run_reads(
+    spark: SparkSession, folder: Path, tmp_path: Path, shape: Callable[[SparkSession, Path], DataFrame]
+) -> None:
+    frame = shape(spark, folder)
+
+    def once(**trigger: Any) -> QuerySummary:
+        query = start(frame, reading(), name="rows", checkpoint=tmp_path / "ckpt", **trigger)
+        return run(query, max_batches=None if trigger else 1).queries[0]
+
+    first = once()
+    assert first.files_waiting is not None
+    rest = once(availableNow=True)
+    times = 2 if shape is twice else 1  # Spark counts a row as often as it reads it
+    assert rest.input_rows == times * first.files_waiting, shape
+    assert not rest.files_waiting
+    waits = first.files_waiting
+    said = f", {waits} {'file' if waits == 1 else 'files'} waiting, "
+    assert (said in str(first)) == (waits > 0)
+    assert "waiting" not in str(rest)
+
+
+def test_a_file_that_is_too_old_for_spark_does_not_wait(
+    spark: SparkSession, folder: Path, tmp_path: Path
+) -> None:
+    fill(folder, 1)
+    checkpoint = tmp_path / "ckpt"
+    frame = sources.text(spark, folder, maxFileAge="1d", **EACH)
+
+    def once() -> QuerySummary:
+        query = start(frame, reading(), name="old", checkpoint=checkpoint, availableNow=True)
+        return run(query).queries[0]
+
+    assert once().input_rows == 1
+    fill(folder, 3, "late {}.txt")
+    long_ago = time.time() - 2 * 86_400
+    os.utime(folder / "late 1.txt", (long_ago, long_ago))
+    found = once()
+    assert (found.input_rows, found.files_waiting) == (2, 0)
+
+
+def test_a_folder_that_spark_has_written_is_counted_by_its_log(
+    spark: SparkSession, folder: Path, tmp_path: Path
+) -> None:
+    fill(folder, 3)
+    lines = sources.text(spark, folder, **EACH)
+    out, first = tmp_path / "out", tmp_path / "ckpt1"
+    run(start(lines, sinks.files(out, format="text"), name="writer", checkpoint=first, availableNow=True))
+    (out / "part-of-a-batch-that-was-cut.txt").write_text("a row\n")
+    frame = sources.text(spark, out, **EACH)
+    query = start(frame, reading(), name="reader", checkpoint=tmp_path / "ckpt2")
+    found = run(query, max_batches=1).queries[0]
+    assert found.input_rows + (found.files_waiting or 0) == 3
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["checkpoint", "temporary"])
+def test_each_batch_says_how_many_files_wait(
+    spark: SparkSession, folder: Path, tmp_path: Path, kept: bool
+) -> None:
+    feeds.drip([(f"{number}.txt", "a row\n") for number in range(15)], folder)
+    lines, told = sources.text(spark, folder, max_files_per_trigger=3), []
+
+    def on_batch(progress: StreamingQueryProgress) -> None:
+        told.append({name: progress.sources[0].metrics[name] for name in ("filesWaiting", "filesRead")})
+
+    query = start(lines, reading(), name="told", checkpoint=tmp_path / "ckpt" if kept else None)
+    found = run(query, max_batches=5, on_batch=on_batch).queries[0]
+    # The kit looks at each batch, unless the looks take more than a fiftieth of the time.
+    assert told[0] == {"filesWaiting": "12", "filesRead": "3"}
+    assert [int(each["filesRead"]) for each in told] == sorted(int(each["filesRead"]) for each in told)
+    assert all(int(each["filesRead"]) + int(each["filesWaiting"]) == 15 for each in told)
+    assert found.files_waiting == 0
+
+
+def test_files_that_land_meanwhile_are_in_the_summary(spark: SparkSession, folder: Path) -> None:
+    feeds.drip([(f"{number}.txt", "a row\n") for number in range(3)], folder)
+
+    def more(batch: DataFrame, number: int) -> None:
+        batch.collect()
+        feeds.drip([(f"more-{number}-{each}.txt", "a row\n") for each in range(4)], folder)
+
+    query = start(sources.text(spark, folder, **EACH), sinks.foreach_batch(more), name="behind")
+    found = run(query, max_batches=3).queries[0]
+    # A batch that begins while the query is stopped may be cut, and has landed files, too.
+    wanted = [3 + 4 * batches - found.input_rows for batches in (found.batches, found.batches + 1)]
+    assert found.files_waiting in wanted
+
+
+def test_looks_take_a_fiftieth_of_the_time_at_most(
+    spark: SparkSession, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feeds.drip([(f"{number}.txt", "a row\n") for number in range(4)], folder)
+    clock, looks = [0.0], []
+    looked = backlog._Source.waiting  # noqa: SLF001 - counted
+
+    def slow(*given: Any) -> int | None:
+        looks.append(clock[0])
+        clock[0] += 1.0  # as for a folder of a million files
+        return looked(*given)
+
+    def a_second_later(_progress: StreamingQueryProgress) -> None:
+        clock[0] += 1.0
+
+    monkeypatch.setattr(backlog._Source, "waiting", slow)  # noqa: SLF001
+    monkeypatch.setattr(backlog, "monotonic", lambda: clock[0])
+    lines = sources.text(spark, folder, **EACH)
+    query = start(lines, reading(), name="slow", checkpoint=tmp_path / "ckpt")
+    found = run(query, max_batches=4, on_batch=a_second_later).queries[0]
+    assert len(looks) == 2, "at the first batch, and at the end"
+    assert found.files_waiting == 0
+
+
+def test_a_pattern_of_hadoop_is_one_of_python() -> None:
+    kept = _leaving_out("*?", "sales-*.{csv,txt}")
+    assert kept is not None
+    wanted = as_regex(kept)
+    assert wanted.fullmatch("sales-2026 (1).csv")
+    assert wanted.fullmatch("sales-.txt")
+    assert not wanted.fullmatch("sales-?.csv")
+    assert not wanted.fullmatch("sales-1.md")
+    assert as_regex(r"a\*[^b-c],{d,{e,f}}").fullmatch("a*d,f")
+    assert not as_regex(r"a\*[^b-c],{d,{e,f}}").fullmatch("a*b,f")
+
+
+@pytest.mark.classic_only("looks through the JVM")
+def test_another_file_system_is_listed_as_this_one(spark: SparkSession, folder: Path) -> None:
+    fill(folder, 3, "a, b {}.txt")
+    fill(folder / "day=1" / "hour=2", 2)
+    fill(folder / ".hidden=1", 2)
+    fill(folder / "below", 2)
+    for path, options in (
+        (f"file:{folder}", {}),
+        (f"file:{folder}/*", {}),
+        (f"file:{folder}/{{day=*,below}}", {}),
+        (f"file:{folder}", {"recursiveFileLookup": "true"}),
+        (f"file:{folder}/none*", {}),
+    ):
+        source = backlog._Source(path, options)  # noqa: SLF001
+        here = {name for name, _ in source._here(path)}  # noqa: SLF001
+        there = dict(source._there(spark))  # noqa: SLF001
+        assert {backlog._path(name) for name in there} == here, path  # noqa: SLF001
+        for name, at in there.items():
+            assert at == backlog._time(backlog._path(name))  # noqa: SLF001

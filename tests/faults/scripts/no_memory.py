@@ -1,0 +1,32 @@
+"""A batch that asks for far more memory than the JVM has. Run: python no_memory.py INPUT_DIR CHECKPOINT"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from sparkstream_kit import jobflags
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@jobflags.exit_codes
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run to the end of the input, which it does not come to."""
+    folder, checkpoint = sys.argv[1:] if argv is None else argv
+
+    from pyspark.sql import functions as F
+
+    from sparkstream_kit import get_session, run, sinks, sources, start
+
+    with get_session("no-memory", profile="local") as spark:
+        lines = sources.text(spark, folder, max_files_per_trigger=1)
+        numbers = F.expr("size(sequence(0L, length(value) + 400000000L))").alias("numbers")  # 3.2 GB
+        query = start(lines.select(numbers), sinks.console(), name="big", checkpoint=checkpoint)
+        sys.stderr.write(f"{run(query)}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""Each job and example on good input says nothing but its summary: no verdict, no hint, no warning."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import ON_4_0, ROOT
+
+from sparkstream_kit import feeds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from pyspark.sql import SparkSession
+
+FILES, ROWS = 11, 30  # a verdict takes ten batches
+ONE_FILE = ("--available-now", "--max-files-per-trigger", "1")
+
+BY_KEY = pytest.mark.skipif(ON_4_0, reason="transformWithState is for pandas only on Spark 4.0")
+
+
+def rows(generate: Callable[..., Iterable[Any]], line: Callable[[Any], str]) -> list[str]:
+    return [line(row) for row in generate(FILES * ROWS, seed=5)]
+
+
+def sales() -> list[str]:
+    return rows(feeds.sales_rows, feeds.csv_line)
+
+
+def hourly() -> list[str]:
+    times = (f"2024-01-01T{8 + n // 60:02}:{n % 60:02}:00Z" for n in range(FILES * ROWS))
+    return [feeds.json_line({"time": time, "product": "tea", "amount": 2}) for time in times]
+
+
+JOBS: dict[str, tuple[Callable[[], list[str]], Callable[[Path], tuple[Any, ...]]]] = {
+    "action_windows": (lambda: rows(feeds.actions_rows, feeds.json_line), lambda out: (out, "--drain")),
+    "ad_join": (lambda: rows(feeds.ads_rows, feeds.json_line), lambda out: (out, "--drain")),
+    "card_alerts": (lambda: rows(feeds.cards_rows, feeds.csv_line), lambda out: (out, "--drain")),
+    "events_to_postgres": (
+        lambda: rows(feeds.events_rows, feeds.csv_line),
+        lambda out: ("--database", f"sqlite:///{out}.db", "--checkpoint", f"{out}-ckpt"),
+    ),
+    "file_totals": (
+        lambda: [f"shop {n % 3},{n}" for n in range(FILES * ROWS)],
+        lambda _: ("--schema", "shop STRING, price INT", "--key", "shop", "--value", "price"),
+    ),
+    "hashtag_trends": (
+        lambda: rows(feeds.posts_rows, feeds.posts_line),
+        lambda out: ("--drain", "--checkpoint", f"{out}-ckpt"),
+    ),
+    "hourly_sales": (hourly, lambda _: ()),
+    "log_errors": (lambda: rows(feeds.log_rows, feeds.log_line), lambda out: (out, "--drain")),
+    "sales_clean": (sales, lambda out: (out,)),
+    "sales_totals": (sales, lambda _: ()),
+    "sensor_alerts": (lambda: rows(feeds.sensors_rows, feeds.json_line), lambda out: (out, "--drain")),
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name, marks=[BY_KEY] if name in ("card_alerts", "sensor_alerts", "events_to_postgres") else []
+        )
+        for name in JOBS
+    ],
+)
+def test_a_job_says_nothing_but_its_summary(
+    name: str,
+    spark: SparkSession,
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made, flags = JOBS[name]
+    feeds.drip(feeds.line_files(made(), rows=ROWS, name="lines-{}"), folder)
+    monkeypatch.setattr(sys, "path", [str(ROOT / "examples"), *sys.path])
+    with caplog.at_level(logging.WARNING):
+        main = import_module(name).main.__wrapped__
+        limits = ONE_FILE[:1] if name == "hourly_sales" else ONE_FILE
+        assert main([str(arg) for arg in (folder, *flags(tmp_path / "out"), *limits)]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert any("last batch committed: " in line for line in said), said
+    assert [line for line in said if line.startswith(("verdict:", "hint:", "warning:"))] == []
+    assert [record.getMessage() for record in caplog.records] == []
+    assert [line for line in said if "waiting" in line] == []

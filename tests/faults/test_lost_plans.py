@@ -1,0 +1,273 @@
+"""A plan that a checkpoint has lost, or that its backup never had: no row is lost or doubled in any sink."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import sqlite3
+import subprocess
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy
+from conftest import environment
+from faults import targets
+from faults.drivers import one_line
+from pyspark.errors import StreamingQueryException
+from support import mariadb, postgresql, sink_contract
+from support.sink_contract import DAMAGES, Adaptor, Stream, cut
+
+from sparkstream_kit import run, sinks, sources, start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from faults.drivers import Driver
+    from pyspark.sql import SparkSession
+
+
+def sqlite(folder: Path, how: str) -> Adaptor:
+    def rows() -> list[Any]:
+        with sqlite3.connect(folder / "t.db") as database:
+            found = database.execute("SELECT * FROM t ORDER BY 1").fetchall()
+        return [row[0] for row in found] if how == "append" else found
+
+    keys, mode = (["k"], "update") if how == "upsert" else ((), "complete")
+    sink = sinks.sql_table(f"sqlite:///{folder}/t.db", "t", how=how, keys=keys)
+    return Adaptor(sink, rows, "append" if how == "append" else mode)
+
+
+def database(make: Callable[[], postgresql.Server | mariadb.Server], _: Path, how: str) -> Adaptor:
+    url = make().database()
+
+    def rows() -> list[Any]:
+        engine = sqlalchemy.create_engine(url)
+        with engine.connect() as connection:
+            found = connection.execute(sqlalchemy.text("SELECT * FROM t ORDER BY 1")).fetchall()
+        engine.dispose()
+        return [row[0] if how == "append" else tuple(row) for row in found]
+
+    keys, mode = (["k"], "update") if how == "upsert" else ((), "append")
+    return Adaptor(sinks.sql_table(url, "t", how=how, keys=keys), rows, mode)
+
+
+def delta(folder: Path, how: str) -> Adaptor:
+    from deltalake import DeltaTable
+
+    def rows() -> list[Any]:
+        found = DeltaTable(str(folder / "t")).to_pyarrow_table().to_pylist()
+        return sorted(row["n"] if how == "append" else (row["k"], row["total"]) for row in found)
+
+    if how == "append":
+        return Adaptor(sinks.delta(folder / "t"), rows)
+    return Adaptor(sinks.delta(folder / "t", how="upsert", keys=["k"]), rows, "update")
+
+
+def directories(folder: Path, _: str) -> Adaptor:
+    def rows() -> list[int]:
+        parts = (folder / "out").glob("[!._]*/part-*")
+        return sorted(json.loads(line)["n"] for part in parts for line in part.read_text().splitlines())
+
+    return Adaptor(sinks.batch_files(folder / "out", format="json"), rows)
+
+
+SINKS: dict[str, tuple[Callable[[Path, str], Adaptor], str]] = {
+    "sqlite append": (sqlite, "append"),
+    "sqlite upsert": (sqlite, "upsert"),
+    "sqlite replace": (sqlite, "replace"),
+    "postgresql append": (partial(database, postgresql.server), "append"),
+    "mariadb upsert": (partial(database, mariadb.server), "upsert"),
+    "delta append": (delta, "append"),
+    "delta upsert": (delta, "upsert"),
+    "directories": (directories, ""),
+}
+
+
+@pytest.fixture
+def stream_to(spark: SparkSession, tmp_path: Path) -> Callable[[str], Stream]:
+    """A stream to one of the sinks."""
+
+    def made(sink: str) -> Stream:
+        make, how = SINKS[sink]
+        return Stream(spark, tmp_path, make(tmp_path, how))
+
+    return made
+
+
+@pytest.fixture(params=SINKS)
+def stream(request: pytest.FixtureRequest, stream_to: Callable[[str], Stream]) -> Stream:
+    return stream_to(request.param)
+
+
+# Every damage for one sink of each kind; the first two for systems that only keep a text elsewhere.
+DAMAGED = [
+    (sink, damage)
+    for sink in SINKS
+    for damage in (
+        DAMAGES if sink in ("sqlite append", "sqlite upsert", "directories") else list(DAMAGES)[:2]
+    )
+]
+
+
+@pytest.mark.parametrize(("sink", "damage"), DAMAGED)
+def test_a_damaged_checkpoint_comes_back_exact(
+    stream_to: Callable[[str], Stream], sink: str, damage: str
+) -> None:
+    sink_contract.damaged(stream_to(sink), damage)
+
+
+@pytest.mark.parametrize(("sink", "older"), [*((sink, 1) for sink in SINKS), ("sqlite append", 0)])
+def test_a_checkpoint_from_a_backup_goes_on_exact(
+    stream_to: Callable[[str], Stream], sink: str, older: int
+) -> None:
+    stream = stream_to(sink)
+    sink_contract.restored(stream, older)
+    stream.finish()
+    stream.check()
+
+
+def test_a_batch_that_plain_pyspark_plans_anew_is_refused_and_then_comes_as_it_was(stream: Stream) -> None:
+    sink_contract.restored(stream, older=1)
+    writer = stream.adaptor.sink(stream.frame().writeStream).outputMode(stream.adaptor.mode)
+    plain = writer.option("checkpointLocation", str(stream.checkpoint)).trigger(availableNow=True).start()
+    if stream.adaptor.mode == "complete":
+        plain.awaitTermination()  # the whole result, which may be written again
+    else:
+        with pytest.raises(
+            StreamingQueryException, match="comes with other rows than those that .* start the"
+        ):
+            plain.awaitTermination()
+    stream.finish()
+    stream.check()
+
+
+@pytest.mark.parametrize("sink", ["directories", "sqlite upsert", "delta upsert"])
+def test_a_checkpoint_two_batches_older_is_refused_with_the_way_on(
+    stream_to: Callable[[str], Stream], tmp_path: Path, sink: str
+) -> None:
+    stream = stream_to(sink)
+    sink_contract.restored(stream, older=2)
+    line = stream.refused()
+    assert "comes again, but" in line
+    if sink == "directories":
+        assert line.endswith("again, remove the directories from batch=000001 on")
+        for number in (1, 2):
+            shutil.rmtree(tmp_path / "out" / f"batch={number:06}")
+    elif sink == "sqlite upsert":
+        with sqlite3.connect(tmp_path / "t.db") as database:
+            database.execute(line.rpartition("again, run ")[2])
+    else:
+        subprocess.run(shlex.split(line.rpartition("again, run ")[2]), env=environment(), check=True)
+    stream.finish()
+    stream.check()
+
+
+def test_a_job_with_state_on_two_partitions_comes_back_exact(
+    tmp_path: Path, launch: Callable[..., Driver]
+) -> None:
+    # As a user runs it: with the profile `local`, whose last batch of a run reads no rows.
+    shop, target = targets.events(tmp_path, f"sqlite:///{tmp_path}/shop.db")
+    command = [word for word in target.command if word not in targets.QUICK]
+    shop.land(2)
+    driver = launch("python", *command, "--available-now")
+    assert driver.ended() == 0, driver.errors
+    last = target.checkpoint / "offsets" / str(target.planned())
+    cut(last)
+    shop.land(2)
+    driver = launch("python", *command, "--available-now")
+    assert driver.ended() == 2, driver.errors
+    advice = re.search(r"(sparkstream checkpoint rewind \S+ --to \d+)", one_line(driver))
+    assert advice, driver.errors
+    subprocess.run([*shlex.split(advice[1]), "--apply"], env=environment(), check=True, capture_output=True)
+    driver = launch("python", *command, "--available-now")
+    assert driver.ended() == 0, driver.errors
+    assert f"has lost the plan of batch {last.name}, whose rows" in driver.errors
+    for sink in target.sinks:
+        assert sink.totals() == sink.truth()
+
+
+def test_an_entry_that_holds_all_before_it_is_put_back_whole(stream_to: Callable[[str], Stream]) -> None:
+    # Spark compacts every tenth entry of a file source's log.
+    stream = stream_to("sqlite append")
+    sink_contract.restored(stream, older=1, batches=9)
+    stream.go()
+    assert (stream.checkpoint / "sources" / "0" / "9.compact").exists()
+    stream.land(1)
+    stream.go()
+    stream.check()
+
+
+def test_a_plan_is_put_back_where_the_input_has_moved(
+    stream_to: Callable[[str], Stream], tmp_path: Path
+) -> None:
+    stream = stream_to("sqlite append")
+    sink_contract.restored(stream, older=1)
+    moved = tmp_path / "moved"
+    stream.input.rename(moved)
+    frame = sources.csv(stream.spark, moved, schema="n INT", max_files_per_trigger=sink_contract.FILES)
+    how: dict[str, Any] = {"name": "contract", "checkpoint": stream.checkpoint, "availableNow": True}
+    run(start(frame, stream.adaptor.sink, moved={stream.input: moved}, **how))
+    stream.check()
+
+
+def test_a_batch_whose_files_have_gone_is_not_put_back_without_them(
+    stream_to: Callable[[str], Stream],
+) -> None:
+    stream = stream_to("sqlite append")
+    sink_contract.restored(stream, older=1)
+    lost = stream.input / "002.csv"
+    text = lost.read_text()
+    lost.unlink()
+    assert f"the files that it reads are needed, and {lost} has gone; restore it first" in stream.refused()
+    lost.write_text(text)
+    os.utime(lost, (1_700_000_002, 1_700_000_002))
+    stream.finish()
+    stream.check()
+
+
+def test_an_input_that_was_ended_goes_on_by_the_printed_way(
+    stream_to: Callable[[str], Stream], tmp_path: Path
+) -> None:
+    # Its last batch is the drain's, which a rewind gives up: what comes now is another batch of that number.
+    stream = stream_to("sqlite upsert")
+    stream.land(2)
+    run(stream.started(), drain=True)
+    stream.land(1)
+    stream.take(stream.refused())
+    line = stream.refused()
+    assert "has the batch that ended the input under this number" in line
+    with sqlite3.connect(tmp_path / "t.db") as database:
+        database.execute(line.rpartition("again, run ")[2])
+    stream.finish()
+    stream.check()
+
+
+def test_a_dry_run_puts_nothing_back(stream_to: Callable[[str], Stream]) -> None:
+    stream = stream_to("sqlite append")
+    sink_contract.restored(stream, older=1)
+    before = {file: file.read_bytes() for file in stream.checkpoint.rglob("*") if file.is_file()}
+    stream.started(dry_run=True)
+    lock = stream.checkpoint / "sparkstream-kit" / "lock"
+    after = {file: file.read_bytes() for file in stream.checkpoint.rglob("*") if file.is_file()}
+    assert {**after, lock: b""} == {**before, lock: b""}
+
+
+def test_a_ledger_without_plans_goes_on_and_has_them_from_its_next_batch(
+    stream_to: Callable[[str], Stream], tmp_path: Path
+) -> None:
+    stream = stream_to("sqlite append")
+    stream.land(2)
+    stream.go()
+    with sqlite3.connect(tmp_path / "t.db") as database:
+        database.execute("ALTER TABLE sparkstream_ledger DROP COLUMN plan")
+    stream.land(1)
+    stream.go()
+    stream.check()
+    with sqlite3.connect(tmp_path / "t.db") as database:
+        [[plan]] = database.execute("SELECT plan FROM sparkstream_ledger").fetchall()
+    assert plan

@@ -1,0 +1,65 @@
+"""A checkpoint goes from plain PySpark to the kit and back, each killed: no row is lost or doubled."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from faults.drivers import until
+
+from sparkstream_kit import checkpoints
+from sparkstream_kit.checkpoints.layout import newest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from faults.drivers import Driver
+    from pyspark.sql import SparkSession
+
+SCRIPT = Path(__file__).parent / "scripts" / "with_or_without.py"
+
+
+Row = tuple[int, str, int]  # id, key, n
+
+
+def land(folder: Path, *numbers: int) -> list[Row]:
+    """Write a file of some rows for each number; every id is in two files that follow each other."""
+    folder.mkdir(exist_ok=True)
+    landed: list[Row] = []
+    for number in numbers:
+        rows = [(10 * number + i, "abc"[i % 3], i) for i in range(20)]
+        whole = folder / f".{number}.json"
+        lines = (json.dumps(dict(zip(("id", "key", "n"), row, strict=True))) for row in rows)
+        whole.write_text("\n".join(lines))
+        whole.rename(folder / f"{number:02}.json")
+        landed += rows
+    return landed
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["each to its end", "each killed"])
+def test_a_checkpoint_of_plain_spark_is_taken_over_and_given_back(
+    killed: bool, tmp_path: Path, launch: Callable[..., Driver], spark: SparkSession
+) -> None:
+    landed: list[Row] = []
+    for turn, how in enumerate(("plain", "kit", "plain")):
+        landed += land(tmp_path / "in", *range(4 * turn, 4 * turn + 4))
+        for name in ("totals", "first") if killed else ():
+            commits = tmp_path / f"ckpt-{name}/commits"
+            done = newest(commits)
+            driver = launch("python", SCRIPT, how, tmp_path, "stays")
+            until(lambda: newest(commits) > done, lambda: driver.errors)  # noqa: B023 - called at once
+            driver.kill("group")
+        driver = launch("python", SCRIPT, how, tmp_path)
+        assert driver.ended() == 0, driver.errors
+        for name in ("totals", "first"):
+            assert checkpoints.check(tmp_path / f"ckpt-{name}") == []
+
+        totals = {key: [n for _, each, n in landed if each == key] for key in "abc"}
+        with sqlite3.connect(tmp_path / "totals.db") as connection:
+            found = connection.execute("SELECT key, rows, total FROM totals").fetchall()
+        assert sorted(found) == [(key, len(numbers), sum(numbers)) for key, numbers in totals.items()]
+        ids = spark.read.schema("id BIGINT").json(str(tmp_path / "first")).collect()
+        assert sorted(row.id for row in ids) == sorted({each for each, _, _ in landed})

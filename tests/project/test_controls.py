@@ -1,0 +1,199 @@
+"""No control character of the input acts where it is shown: in a terminal, on a page, in a notebook."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import logging
+import re
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import ROOT
+from pyspark.errors import PySparkException
+from pyspark.sql.streaming.listener import StreamingQueryProgress
+
+from sparkstream_kit import _exits, _html, display
+from sparkstream_kit._spark import shutdown
+from sparkstream_kit.cli import main
+from sparkstream_kit.errors import InvalidInputError, printable
+from sparkstream_kit.monitoring import notebook, recorder, terminal
+from sparkstream_kit.monitoring._pictures import Sent
+from sparkstream_kit.monitoring._results import Results
+from sparkstream_kit.monitoring.board import Board, Picture
+from sparkstream_kit.progress import QuerySummary, RunSummary
+from sparkstream_kit.sinks import builtin, texts
+from sparkstream_kit.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+# The title of the terminal, its screen cleared (in two ways), a row forged, a line written over, and a text
+# that runs to the left.
+EVIL = "tea\x1b]0;taken\x07\x1b[2J\x9b2J\nforged  9\rover\u202egnp\u2028\x7f"
+SHOWN = r"tea\u001b]0;taken\u0007\u001b[2J\u009b2J\nforged  9\rover\u202egnp\u2028\u007f"
+PROGRESS = json.loads((ROOT / "tests" / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()[0])
+
+
+class Told(Board):
+    """A board whose verdicts name something of the input, as those of rules do."""
+
+    def pictures(self, now: datetime | None = None) -> list[Picture]:
+        return [replace(each, verdicts=(Verdict("bad", EVIL),)) for each in super().pictures(now)]
+
+
+def board() -> Board:
+    made = Told()
+    made.add(StreamingQueryProgress.fromJson(PROGRESS | {"name": EVIL}))
+    made.expect("a run", QuerySummary(f"{EVIL} starts", "2"), None)
+    return made
+
+
+def snapshot(folder: Path) -> Results:
+    file = folder / f"{EVIL}.json"
+    file.write_text("[\n  " + json.dumps({EVIL: EVIL, "n": 3}) + "\n]\n")
+    return Results({EVIL: (None, f"file {file}")})
+
+
+def lines_of_pictures() -> str:
+    return "\n".join(line for each in board().pictures() for line in terminal.lines(each, datetime.now(UTC)))
+
+
+def reported(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("COLUMNS", "400")
+    out = io.StringIO()
+    terminal.report(board().pictures(), out)
+    return out.getvalue()
+
+
+def in_notebook(folder: Path) -> str:
+    return "\n".join(notebook._bundle(board(), snapshot(folder), last=True).values())  # noqa: SLF001
+
+
+def on_the_page(folder: Path) -> str:
+    told = json.loads(Sent(snapshot(folder)).text(board().pictures(), ended=EVIL, spark=None))
+
+    def strings(value: Any) -> list[str]:
+        if isinstance(value, dict):
+            return [each for part in value.values() for each in strings(part)]
+        if isinstance(value, list):
+            return [each for part in value for each in strings(part)]
+        return [value] if isinstance(value, str) else []
+
+    return "\n".join(strings(told))
+
+
+def unreadable(folder: Path) -> str:
+    found = Results({"gone": (None, f"file {folder / EVIL}.json")}).of("gone", 1, last=True)
+    assert found is not None
+    return f"{found.place}\n{found.problem}"
+
+
+def live(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The picture of a job in a terminal, without rich."""
+    said = io.StringIO()
+    monkeypatch.setattr(said, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", said)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with display.live() as draw:
+        draw(lambda: EVIL)
+    return said.getvalue().strip("\n").replace("\n", r"\n")
+
+
+def recorded(folder: Path) -> str:
+    line = recorder.batch_line(StreamingQueryProgress.fromJson(PROGRESS | {"name": EVIL}))
+    (folder / "run.jsonl").write_text(line)
+    return line
+
+
+FACES: dict[str, Callable[[Path, pytest.MonkeyPatch], str]] = {
+    "table": lambda *_: display.table([EVIL, "n"], [[EVIL, "1"], [None, "2"]]),
+    "bars": lambda *_: display.bars([(EVIL, 2.0), ("ink", 1.0)]),
+    "html": lambda *_: _html.table([EVIL, "n"], [False, True], [[EVIL, "1"]]),
+    "terminal, lines": lambda *_: lines_of_pictures(),
+    "terminal, a picture": lambda _, monkeypatch: reported(monkeypatch),
+    "notebook": lambda folder, _: in_notebook(folder),
+    "page": lambda folder, _: on_the_page(folder),
+    "a result that cannot be read": lambda folder, _: unreadable(folder),
+    "a live picture": lambda _, monkeypatch: live(monkeypatch),
+    "recording": lambda folder, _: recorded(folder),
+    "error": lambda *_: str(InvalidInputError(f"no column {EVIL}")).replace("\n", r"\n"),
+    "summary": lambda *_: str(RunSummary("end of input", 1.0, (QuerySummary(EVIL, "1"),), (EVIL,))),
+    "log": lambda *_: (
+        _exits._Plain().format(logging.makeLogRecord({"msg": "no %s", "args": (EVIL,)})).replace("\n", r"\n")  # noqa: SLF001
+    ),
+}
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_no_face_of_the_kit_shows_control_characters(
+    face: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = FACES[face](tmp_path, monkeypatch)
+    assert printable(text, lines=True) == text
+    assert SHOWN in text.replace("&quot;", '"')
+    assert "\nforged" not in text
+
+
+@pytest.fixture
+def frame(spark: SparkSession) -> DataFrame:
+    return spark.createDataFrame([(EVIL, 1)], "name STRING, n INT")
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "json", "show", "batch", "console of Spark Connect"])
+def test_what_is_printed_of_a_frame_is_text(
+    form: str, frame: DataFrame, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if form == "show":
+        display.show(frame)
+    elif form == "batch":
+        display.show(frame, 3)
+    elif form.startswith("console"):
+        builtin._print(20, False, frame, 0)  # noqa: SLF001
+    else:
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+        sys.stdout.write(display.render(frame, form))
+    text = capsys.readouterr().out
+    assert printable(text, lines=True) == text
+    if form == "json":
+        assert json.loads(text) == [{"name": EVIL, "n": 1}], "escaped as JSON has it"
+    elif form != "csv":  # which quotes a line feed
+        assert SHOWN in text
+
+
+def test_csv_is_exact_where_a_file_takes_it(frame: DataFrame) -> None:
+    assert EVIL in display.render(frame, "csv")
+    assert texts.cells(frame) == [(EVIL, "1")]
+
+
+def test_watch_shows_a_recording_of_somebody_elses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    begin = recorder.first_line([])
+    (tmp_path / "run.jsonl").write_text(begin + recorded(tmp_path) + recorder.end_line())
+    assert main(["watch", str(tmp_path / "run.jsonl")]) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"tea\\u001b\]0;taken", text)
+    assert printable(text, lines=True) == text
+
+
+def test_the_last_line_of_a_job_is_text(capsys: pytest.CaptureFixture[str]) -> None:
+    _exits._end_with(PySparkException(f"no column {EVIL}"), _exits._Stop(shutdown.Job()))  # noqa: SLF001
+    text = capsys.readouterr().err
+    assert r"no column tea\u001b]0;taken" in text
+    assert printable(text, lines=True) == text
+
+
+def test_a_command_says_the_name_of_a_file_as_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["checkpoint", "show", str(tmp_path / "a\x1b[2Jb")]) == 2
+    assert r"a\u001b[2Jb" in capsys.readouterr().err

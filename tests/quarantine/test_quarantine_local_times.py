@@ -1,0 +1,141 @@
+"""Local times in a session whose clock is changed twice a year: none is moved by an hour in silence."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from sparkstream_kit import display, quarantine, windows
+from sparkstream_kit._spark.settings import in_force
+from sparkstream_kit.schemas import schema_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pyspark.sql import DataFrame, SparkSession
+
+ZONE = "spark.sql.session.timeZone"
+SCHEMA = schema_of(time=T.TimestampType(), n=T.IntegerType())
+BERLIN = "Europe/Berlin"
+MISSING = f"time: a local time that does not exist in {BERLIN}"
+# Each text, and the moment that it names in Berlin, in UTC; None where there is no such time.
+TIMES = {
+    "2024-03-31 01:59:59": "2024-03-31T00:59:59",
+    "2024-03-31 02:30:00": None,
+    "2024-03-31T02:00": None,
+    "2024-03-31T02:59:59.999999": None,
+    "2024-03-31 03:00": "2024-03-31T01:00:00",
+    "2024-03-31T02:30:00Z": "2024-03-31T02:30:00",
+    "2024-03-31 02:30:00+01:00": "2024-03-31T01:30:00",
+    "2024-03-31 02:30:00 Europe/Athens": "2024-03-31T00:30:00",
+    "2024-03-31": "2024-03-30T23:00:00",
+    "2024-10-27 02:30": "2024-10-27T00:30:00",  # it comes twice: the first
+    "2024-10-27 02:30:00+01:00": "2024-10-27T01:30:00",
+    "1893-04-01 00:03:00": None,  # the clock was set to a whole hour
+}
+
+
+@pytest.fixture
+def zone(spark: SparkSession) -> Iterator[Callable[[str], None]]:
+    """Set the session's time zone for the test."""
+    former = str(spark.conf.get(ZONE))
+    yield lambda name: spark.conf.set(ZONE, name)
+    spark.conf.set(ZONE, former)
+
+
+def csv(spark: SparkSession, texts: list[str], pattern: str | None = None) -> DataFrame:
+    lines = spark.createDataFrame([(f"{text},{n}",) for n, text in enumerate(texts)], "value STRING")
+    return quarantine.parse_csv(lines, SCHEMA, timestamp_format=pattern)
+
+
+def as_json(spark: SparkSession, texts: list[str], pattern: str | None = None) -> DataFrame:
+    lines = [(json.dumps({"time": text, "n": n}),) for n, text in enumerate(texts)]
+    frame = spark.createDataFrame(lines, "value STRING")
+    return quarantine.parse_json(frame, SCHEMA, timestamp_format=pattern)
+
+
+def read(rows: DataFrame) -> list[tuple[str | None, str | None]]:
+    """Return the moment of each row in UTC, and its reason."""
+    return [
+        (None if at is None else f"{datetime.fromtimestamp(at // 1_000_000, UTC):%Y-%m-%dT%H:%M:%S}", reason)
+        for at, reason in rows.select(F.unix_micros("time"), "_reason").collect()
+    ]
+
+
+@pytest.mark.parametrize("parse", [csv, as_json])
+def test_a_time_that_does_not_exist_is_a_bad_row(
+    spark: SparkSession, zone: Callable[[str], None], parse: Callable[..., DataFrame]
+) -> None:
+    zone(BERLIN)
+    found = read(parse(spark, [*TIMES, "no time"]))
+    wanted = [(moment, None if moment else MISSING) for moment in TIMES.values()]
+    assert found == [*wanted, (None, "time: not a timestamp")]
+
+
+@pytest.mark.parametrize("parse", [csv, as_json])
+def test_by_a_pattern(
+    spark: SparkSession, zone: Callable[[str], None], parse: Callable[..., DataFrame]
+) -> None:
+    zone(BERLIN)
+    texts = ["31.3.2024 1:30", "31.3.2024 2:30", "31.3.2024 3:30", "2:30"]
+    assert read(parse(spark, texts, "d.M.yyyy H:mm")) == [
+        ("2024-03-31T00:30:00", None),
+        (None, MISSING),
+        ("2024-03-31T01:30:00", None),
+        (None, "time: not a timestamp"),
+    ]
+    with_zone = read(parse(spark, ["31.3.2024 2:30 +0100"], "d.M.yyyy H:mm xx"))
+    assert with_zone == [("2024-03-31T01:30:00", None)]
+    assert read(parse(spark, ["31.3.2024"], "d.M.yyyy")) == [("2024-03-30T23:00:00", None)]
+
+
+@pytest.mark.parametrize("parse", [csv, as_json])
+def test_in_utc_there_is_nothing_to_look_for(
+    spark: SparkSession, zone: Callable[[str], None], parse: Callable[..., DataFrame]
+) -> None:
+    zone("UTC")
+    rows = parse(spark, ["2024-03-31 02:30:00"])
+    assert read(rows) == [("2024-03-31T02:30:00", None)]
+
+
+def test_a_plan_in_utc_has_no_trace_of_it(
+    spark: SparkSession, zone: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    plans = []
+    for name in ("UTC", BERLIN):
+        zone(name)
+        with in_force(spark, {"spark.sql.maxPlanStringLength": "1000000"}):  # the profiles cut a plan
+            csv(spark, ["2024-03-31 02:30:00"]).explain("extended")
+        optimized = capsys.readouterr().out.partition("== Optimized Logical Plan ==")[2]
+        plans.append("timestamp_ntz" in optimized)
+    assert plans == [False, True]
+
+
+def test_the_hour_that_comes_twice_is_two_windows_in_what_is_written(
+    spark: SparkSession, zone: Callable[[str], None]
+) -> None:
+    zone(BERLIN)
+    moments = [(text,) for text in ("2024-10-27 02:30:00+02:00", "2024-10-27 02:30:00+01:00")]
+    rows = spark.createDataFrame(moments, "text STRING").select(F.col("text").cast("timestamp").alias("time"))
+    counts = rows.groupBy(windows.tumbling("time", "1 hour")).count().orderBy("window.start")
+    flat = display.render(windows.flatten(counts).select("start"), "csv")
+    assert flat == "start\n2024-10-27 02:00:00+02:00\n2024-10-27 02:00:00+01:00\n"
+    nested = counts.select(
+        "window", F.array("window.start").alias("list"), F.create_map(F.lit("at"), "window.end").alias("map")
+    )
+    twice = [
+        ("2024-10-27 02:00:00+02:00", "2024-10-27 02:00:00+01:00"),
+        ("2024-10-27 02:00:00+01:00", "2024-10-27 03:00:00+01:00"),
+    ]
+    lines = [f'"{{{begin}, {end}}}",[{begin}],{{at -> {end}}}' for begin, end in twice]
+    assert display.render(nested, "csv").splitlines()[1:] == lines
+    zone("UTC")
+    assert display.render(windows.flatten(counts).select("start"), "csv").splitlines()[1:] == [
+        "2024-10-27 00:00:00",
+        "2024-10-27 01:00:00",
+    ]

@@ -1,0 +1,219 @@
+"""Files of one time, as of `cp` and `unzip`: they are read by their names, and nothing else changes."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pyspark.sql import functions as F
+
+from sparkstream_kit import run, sinks, sources, start
+from sparkstream_kit.checkpoints import inputs
+from sparkstream_kit.checkpoints.fingerprints import fingerprint
+from sparkstream_kit.sources import _order
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+    Read = Callable[..., DataFrame]
+
+NAMES = [f"f{number:02}.csv" for number in range(12)]
+
+
+def land(folder: Path, *names: str, at: int = 1_700_000_000) -> None:
+    """Put a file of one row at each name, all of one time; the row is the file's name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).write_text(f"{name}\n")
+        os.utime(folder / name, (at, at))
+
+
+def drop(batch: DataFrame, _: int) -> None:
+    batch.collect()
+
+
+@pytest.fixture
+def read(spark: SparkSession, tmp_path: Path) -> Callable[..., list[str]]:
+    """Read what is there on a checkpoint, one file a batch, and return the rows in the order of batches."""
+
+    def values(path: object, checkpoint: str = "ckpt", **more: Any) -> list[str]:
+        rows: dict[int, list[str]] = {}
+
+        def keep(batch: DataFrame, batch_id: int) -> None:
+            rows[batch_id] = [row.value for row in batch.collect()]
+
+        options = {
+            key: more.pop(key) for key in ("plain", "recursiveFileLookup", "pathGlobFilter") if key in more
+        }
+        plain = options.pop("plain", False)
+        with pytest.MonkeyPatch.context() as patch:
+            if plain:
+                patch.setattr(_order, "by_name", lambda spark, path, place, options: (place, None))
+            lines = sources.text(spark, str(path), **({"max_files_per_trigger": 1} | options))
+        how: dict[str, Any] = {"name": "order", "checkpoint": tmp_path / checkpoint, "availableNow": True}
+        run(start(lines, sinks.foreach_batch(keep), **how, **more))
+        return [value for number in sorted(rows) for value in rows[number]]
+
+    return values
+
+
+@pytest.mark.classic_only("the batches are seen in this process")
+def test_files_of_one_time_are_read_by_their_names(read: Callable[..., list[str]], folder: Path) -> None:
+    land(folder, *reversed(NAMES))
+    assert read(folder) == NAMES
+    land(folder, "g2.csv", "g0.csv", "g1.csv", at=1_700_000_001)
+    land(folder, "a.csv", at=1_700_000_002)
+    assert read(folder) == ["g0.csv", "g1.csv", "g2.csv", "a.csv"]
+
+
+@pytest.mark.classic_only("the batches are seen in this process")
+@pytest.mark.parametrize("root", ["in", "in[1]", "a b%20c", "däy=1"])
+def test_nothing_else_is_read_and_nothing_less(
+    read: Callable[..., list[str]], tmp_path: Path, root: str
+) -> None:
+    folder = tmp_path / root
+    names = [*NAMES[:3], "a file.txt", "c%20d", "é", "no_ending", "_k=1"]
+    land(folder, *reversed(names))
+    land(folder, "_hidden", ".hidden", "g._COPYING_")
+    for below in ("archive", "v1.csv", "_staged", ".staged", "archive/deep"):
+        land(folder / below, "not.csv")
+    assert sorted(read(folder)) == sorted(names)
+    land(folder / "later", "not.csv")
+    land(folder, "z.csv", at=1_700_000_001)
+    assert read(folder) == ["z.csv"]
+
+
+@pytest.mark.classic_only("the batches are seen in this process")
+def test_names_that_spark_misreads_come_in_their_order_too(
+    read: Callable[..., list[str]], folder: Path
+) -> None:
+    names = ["a[1].csv", "b*.csv", "c d.csv", "e{f}.csv"]
+    land(folder, *reversed(names))
+    assert read(folder) == names
+    land(folder, "f:g.csv", "h.csv")
+    assert sorted(read(folder)) == ["f:g.csv", "h.csv"]  # Hadoop would fail at a pattern
+
+
+@pytest.mark.classic_only("the batches are seen in this process")
+def test_the_users_own_pattern_for_names_holds(read: Callable[..., list[str]], folder: Path) -> None:
+    land(folder, *reversed(NAMES), "x.txt")
+    assert read(folder, pathGlobFilter="*.csv") == NAMES
+
+
+@pytest.mark.classic_only("the batches are seen in this process")
+@pytest.mark.parametrize("below", ["day=1", "sub"])
+def test_folders_that_are_read_stay_as_they_were(
+    read: Callable[..., list[str]], folder: Path, below: str
+) -> None:
+    """Partition folders and subfolders that are asked for: no pattern would list these by name."""
+    land(folder / below, *NAMES[:4])
+    asked = {"recursiveFileLookup": True} if below == "sub" else {}
+    assert sorted(read(folder, **asked)) == NAMES[:4]
+
+
+@pytest.mark.classic_only("the batches are seen in this process")
+def test_a_checkpoint_of_the_plain_path_goes_on_and_back(
+    read: Callable[..., list[str]], folder: Path
+) -> None:
+    land(folder, *NAMES[:4])
+    assert sorted(read(folder, plain=True)) == NAMES[:4]
+    assert read(folder) == []
+    land(folder, *reversed(NAMES[4:8]))
+    assert read(folder) == NAMES[4:8]
+    land(folder, *NAMES[8:])
+    assert sorted(read(folder, plain=True)) == NAMES[8:]
+
+
+@pytest.mark.classic_only("the batches are seen in this process")
+def test_a_folder_that_has_moved_goes_on(read: Callable[..., list[str]], tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    land(old, *NAMES[:4])
+    assert read(old) == NAMES[:4]
+    old.rename(new)
+    land(new, *reversed(NAMES[4:]))
+    assert read(new, moved={old: new}) == NAMES[4:]
+
+
+def test_the_state_of_a_query_does_not_tell_how_its_files_are_listed(
+    spark: SparkSession, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    land(folder, *NAMES)
+
+    def queries() -> list[DataFrame]:
+        rows = sources.csv(spark, folder, schema="a INT, b STRING", max_files_per_trigger=1)
+        file = rows.select("*", F.col("_metadata.file_path").alias("f"))
+        return [rows.groupBy("b").count(), rows.union(rows).groupBy("a").count(), file.groupBy("f").count()]
+
+    ours = queries()
+    monkeypatch.setattr(_order, "by_name", lambda spark, path, place, options: (place, None))
+    texts = [
+        (fingerprint(each, "update"), fingerprint(other, "update"))
+        for each, other in zip(ours, queries(), strict=True)
+    ]
+    assert all(one == other and "RLIKE" not in one for one, other in texts), texts
+
+
+@pytest.mark.classic_only("a function of this module is no module of the server")
+def test_a_dry_run_names_the_folder_and_a_subfolder_is_said_to_be_passed_over(
+    spark: SparkSession, folder: Path, tmp_path: Path
+) -> None:
+    land(folder, *NAMES)
+    land(folder / "sub", "not.csv")
+    lines = sources.text(spark, folder, max_files_per_trigger=1)
+    how: dict[str, Any] = {"name": "order", "checkpoint": tmp_path / "ckpt", "availableNow": True}
+    text = str(start(lines, sinks.memory("order_dry"), checkpoint=None, dry_run=True))
+    assert f"files of {folder}\n" in f"{text}\n"
+    summary = run(start(lines, sinks.foreach_batch(drop), **how))
+    assert [line for line in summary.warnings if "subfolder" in line], summary.warnings
+    found = [file.path for file in inputs.inputs(tmp_path / "ckpt/sources/0")]
+    assert [path for path in found if path != str(folder / "sub/not.csv")] == [str(folder / n) for n in NAMES]
+    again = run(start(lines, sinks.foreach_batch(drop), **how))
+    assert again.warnings == summary.warnings
+
+
+def test_a_folder_is_listed_as_ever_where_the_order_does_not_matter(
+    spark: SparkSession, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def place(**options: object) -> str:
+        return _order.by_name(spark, str(folder), str(folder), options)[0]
+
+    land(folder, *NAMES)
+    assert place(maxFilesPerTrigger=1) != str(folder)
+    assert place(maxFilesPerTrigger=len(NAMES)) == place(maxBytesPerTrigger=1 << 20) == str(folder)
+    assert place(maxBytesPerTrigger=10) != str(folder)
+    before = spark.conf.get("spark.sql.sources.parallelPartitionDiscovery.threshold")
+    assert int(str(before)) > 1000
+    spark.conf.set("spark.sql.sources.parallelPartitionDiscovery.threshold", "11")
+    try:
+        assert place(maxFilesPerTrigger=1) == str(folder)  # Spark would start a job to list them
+    finally:
+        spark.conf.set("spark.sql.sources.parallelPartitionDiscovery.threshold", str(before))
+    for number, name in enumerate(NAMES):
+        os.utime(folder / name, (number, number))
+    assert place(maxFilesPerTrigger=1) == str(folder)
+
+
+@pytest.mark.classic_only("the batches are seen in this process")
+def test_twenty_days_copied_at_once_lose_no_row(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
+    for number in reversed(range(20)):
+        day = datetime.fromisoformat("2026-01-01") + timedelta(days=number)
+        (folder / f"{day:%F}.csv").write_text(
+            "".join(f"{day + timedelta(hours=hour)},a\n" for hour in range(24))
+        )
+        os.utime(folder / f"{day:%F}.csv", (1_700_000_000,) * 2)
+    rows = sources.csv(spark, folder, schema="at TIMESTAMP, k STRING", max_files_per_trigger=1)
+    days = rows.withWatermark("at", "2 days").groupBy(F.window("at", "1 day")).count()
+    totals: dict[object, int] = {}
+
+    def keep(batch: DataFrame, _: int) -> None:
+        totals.update({row.window.start: row["count"] for row in batch.collect()})
+
+    (done,) = run(
+        start(days, sinks.foreach_batch(keep), name="days", mode="update", availableNow=True)
+    ).queries
+    assert (done.late_rows, sorted(totals.values())) == (0, [24] * 20)

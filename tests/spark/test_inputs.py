@@ -1,0 +1,83 @@
+"""What a query reads, as Spark numbers it: the lines of a checkpoint's plans, and the logs of its sources."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from pyspark.sql import functions as F
+from support.checkpoint_queries import land, run, stream
+
+from sparkstream_kit import sources
+from sparkstream_kit._spark import plan
+from sparkstream_kit.checkpoints import inputs, layout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+
+def with_itself(frame: DataFrame) -> DataFrame:
+    left = frame.withWatermark("time", "1 minute")
+    right = left.selectExpr("key AS k", "time AS at", "n AS m")
+    return left.join(right, F.expr("key = k AND time = at AND n = m")).select(*frame.columns)
+
+
+SHAPES: dict[str, Callable[[DataFrame, DataFrame], DataFrame]] = {
+    "a": lambda a, _: a,
+    "ab": lambda a, b: a.union(b),
+    "aab": lambda a, b: a.union(a).union(b),
+    "aba": lambda a, b: a.union(b).union(a),
+    "abb": lambda a, b: a.union(b).union(b),
+    "a joined with itself, b": lambda a, b: with_itself(a).union(b),
+    "b, a joined with itself": lambda a, b: b.union(with_itself(a)),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_each_place_of_a_source_has_its_line_and_its_log(
+    spark: SparkSession, tmp_path: Path, shape: str
+) -> None:
+    land(tmp_path / "a", 0, 1, 2)
+    land(tmp_path / "b", 0)
+    frame = SHAPES[shape](stream(spark, tmp_path / "a"), stream(spark, tmp_path / "b"))
+    run(frame, tmp_path / "ckpt", "append")
+    last = layout.last_plan(tmp_path / "ckpt")
+    assert last is not None
+    found = plan.inputs_of(frame)
+    by_line = {place: each for each in found for place in each.places}
+    assert sorted(by_line) == [*range(len(last.offsets))]
+    for place, each in by_line.items():
+        until = {"a": 2, "b": 0}[str(each.path)[-1]]
+        assert last.offsets[place] == json.dumps({"logOffset": until}, separators=(",", ":"))
+        read = inputs.inputs(tmp_path / "ckpt/sources" / each.log)
+        assert {str(file.path).rpartition("/")[0] for file in read} == {each.path}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_text_of_a_plan_says_the_same(spark: SparkSession, tmp_path: Path, shape: str) -> None:
+    """Spark Connect shows no more than this."""
+    frames = {}
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        frames[name] = stream(spark, tmp_path / name)
+    frame = SHAPES[shape](frames["a"], frames["b"])
+    text = plan.analyzed_plan(frame.select("*"))
+    assert plan.inputs_in_text(text) == plan.inputs_of(frame)
+
+
+def test_what_is_no_folder_is_told_by_its_kind_and_options(spark: SparkSession) -> None:
+    lines = sources.socket_lines(spark, "localhost", 9999)
+    both = lines.union(lines).union(sources.rate(spark).selectExpr("CAST(value AS STRING)"))
+    server, rate = plan.inputs_of(both)
+    assert (server.kind, server.path, server.places, str(server)) == (
+        "socket",
+        None,
+        (0, 1),
+        "socket localhost:9999",
+    )
+    assert server.options["port"] == "9999"
+    assert (rate.kind, rate.log, rate.places) == ("rate", "1", (2,))

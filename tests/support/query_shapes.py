@@ -1,0 +1,207 @@
+"""Some sixty shapes of stateful queries, each of which is the same query whenever it is built."""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd  # type: ignore[import-untyped]  # noqa: TC002 - a pandas UDF reads its annotations
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.functions import pandas_udf
+
+from sparkstream_kit import joins, quarantine, schemas, sources, state, windows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+HERE = str(Path(__file__).parent)  # a file source wants a folder that is there
+SCHEMA = (
+    "k STRING, p STRING, a DOUBLE, n INT, x_1 INT, t TIMESTAMP, w ARRAY<INT>, v ARRAY<ARRAY<INT>>, "
+    "m MAP<STRING,INT>, s STRUCT<x_1: INT, y_2: STRING>, line STRING"
+)
+
+
+def rows(spark: SparkSession) -> DataFrame:
+    return spark.readStream.schema(SCHEMA).json(HERE)
+
+
+def timed(spark: SparkSession) -> DataFrame:
+    return rows(spark).withWatermark("t", "10 minutes")
+
+
+def table(spark: SparkSession) -> DataFrame:
+    return spark.createDataFrame([("a", 1)], "k STRING, code INT")
+
+
+def in_sql(spark: SparkSession, query: str) -> DataFrame:
+    rows(spark).createOrReplaceTempView("shapes")
+    return spark.sql(query)
+
+
+def parsed(spark: SparkSession, **given: Any) -> DataFrame:
+    lines = sources.text(spark, HERE)
+    return quarantine.parse_csv(lines, schemas.from_ddl("k STRING NOT NULL, n INT, t TIMESTAMP"), **given)
+
+
+def with_itself(frame: DataFrame) -> DataFrame:
+    return frame.union(frame)
+
+
+def mapped(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    yield from batches
+
+
+vectorized: Any = pandas_udf  # its types say less than it takes
+
+
+def doubled(values: pd.Series) -> pd.Series:
+    return values * 2
+
+
+# What is grouped by: functions of Spark that take a lambda, in all their places, and much else.
+KEYS: dict[str, Callable[[], Column]] = {
+    "transform": lambda: F.transform("w", lambda x: x + 1),
+    "transform with the index": lambda: F.transform("w", lambda x, i: x * i),
+    "filter": lambda: F.filter("w", lambda x: x > 1),
+    "exists": lambda: F.exists("w", lambda x: x > 1),
+    "forall": lambda: F.forall("w", lambda x: x > 1),
+    "aggregate": lambda: F.aggregate("w", F.lit(0), lambda total, x: total + x, lambda total: total * 2),
+    "reduce": lambda: F.reduce("w", F.lit(0), lambda total, x: total - x),
+    "zip_with": lambda: F.zip_with("w", "w", lambda x, y: x - y),
+    "array_sort": lambda: F.array_sort("w", lambda x, y: y - x),
+    "map_filter": lambda: F.map_keys(F.map_filter("m", lambda _, value: value > 1)),
+    "map_zip_with": lambda: F.map_values(F.map_zip_with("m", "m", lambda _, x, y: x + y)),
+    "transform_keys": lambda: F.map_keys(F.transform_keys("m", lambda key, _: F.upper(key))),
+    "transform_values": lambda: F.map_values(F.transform_values("m", lambda _, value: value * 2)),
+    "a lambda in a lambda": lambda: F.transform("v", lambda x: F.transform(x, lambda y: y + F.size(x))),
+    "a lambda of a lambda": lambda: F.transform(F.filter("w", lambda x: x > 1), lambda x: x * 2),
+    "two lambdas side by side": lambda: (
+        F.size(F.filter("w", lambda x: x > 1)) + F.size(F.filter("w", lambda x: x < 1))
+    ),
+    "a lambda beside columns named as its variables": lambda: F.transform(
+        "w", lambda x_1: x_1 + F.col("x_1") + F.col("s.x_1")
+    ),
+    "a lambda whose variable names a field": lambda: F.transform("w", lambda x: F.struct(x, x + 1)),
+    "a lambda whose variable names a field of JSON": lambda: F.to_json(
+        F.transform("w", lambda x: F.struct("k", x))
+    ),
+    "a lambda of SQL": lambda: F.expr("transform(w, x -> x + 1)"),
+    "a lambda of SQL named as those of Python": lambda: F.expr("transform(w, x_1 -> x_1 + 1)"),
+    "a UDF": lambda: F.udf(lambda n: n + 1, "int")("n"),
+    "a pandas UDF": lambda: vectorized(doubled, "double")("a"),
+    "a UDF in a when": lambda: F.when(F.udf(lambda n: n > 1, "boolean")("n"), "more").otherwise("less"),
+    "random numbers": lambda: F.rand() + F.randn() + F.expr("uniform(1, 9)"),
+    "random texts": lambda: F.concat(F.expr("uuid()"), F.expr("randstr(5)")),
+    "a shuffle": lambda: F.shuffle("w"),
+    "literals": lambda: F.concat_ws(
+        "-",
+        F.lit(decimal.Decimal("1.50")),
+        F.lit(dt.datetime(2026, 1, 1, tzinfo=dt.UTC)),
+        F.lit(dt.timedelta(hours=1)).cast("string"),
+        F.lit([1, 2]).cast("string"),
+    ),
+    "a list": lambda: F.col("k").isin(["a", "b", "c"]),
+    "a map of literals": lambda: F.create_map(F.lit("a"), F.lit(1))[F.col("k")],
+    "a struct": lambda: F.col("s").withField("z", F.lit(1)).dropFields("y_2"),
+    "from_json": lambda: F.from_json("line", "a INT, b STRING", {"mode": "PERMISSIVE"}),
+    "from_csv": lambda: F.from_csv("line", "a INT, b STRING", {"sep": ";"}),
+    "a regular expression": lambda: F.regexp_replace("line", r"(\d+)#x_1, lambda", "$1"),
+    "a date": lambda: F.to_date("line", "MM/dd/yyyy"),
+    "now": F.current_timestamp,
+    "the file of a row": lambda: F.col("_metadata.file_name"),
+    "an interval": lambda: F.col("t") + F.expr("INTERVAL 1 HOUR"),
+}
+
+FRAMES: dict[str, Callable[[SparkSession], DataFrame]] = {
+    "a sum": lambda s: rows(s).groupBy("k").agg(F.sum("a").alias("total")),
+    "a sum of a lambda": lambda s: (
+        rows(s).groupBy("k").agg(F.sum(F.aggregate("w", F.lit(0), lambda total, x: total + x)))
+    ),
+    "collected and sorted by a lambda": lambda s: (
+        rows(s).groupBy("k").agg(F.array_sort(F.collect_list("n"), lambda x, y: y - x).alias("all"))
+    ),
+    "a lambda below a filter": lambda s: (
+        rows(s).where(F.exists("w", lambda x: x > 1)).groupBy("k").agg(F.max("n"))
+    ),
+    "fields of a lambda's struct as columns": lambda s: (
+        rows(s).select(F.inline(F.transform("w", lambda x: F.struct(x, (x + 1).alias("next"))))).distinct()
+    ),
+    "a lambda in a column that Spark has named": lambda s: (
+        rows(s).select(F.transform("w", lambda x: x + 1)).distinct()
+    ),
+    "percentiles and sketches": lambda s: (
+        rows(s).groupBy("k").agg(F.approx_count_distinct("p"), F.percentile_approx("a", 0.5))
+    ),
+    "a sample": lambda s: rows(s).sample(0.5).groupBy("k").count(),
+    "a sample by key": lambda s: rows(s).sampleBy("k", {"a": 0.5, "b": 0.1}).groupBy("k").count(),
+    "windows": lambda s: timed(s).groupBy(F.window("t", "5 minutes", "1 minute"), "k").count(),
+    "windows of the kit": lambda s: (
+        windows.with_watermark(rows(s), "t", "1 hour").groupBy(windows.tumbling("t", "5 minutes")).count()
+    ),
+    "sessions": lambda s: timed(s).groupBy(F.session_window("t", "5 minutes"), "k").count(),
+    "windows of windows": lambda s: (
+        timed(s)
+        .groupBy(F.window("t", "1 minute"))
+        .count()
+        .groupBy(F.window("window", "1 hour"))
+        .agg(F.max("count"))
+    ),
+    "a rollup": lambda s: rows(s).rollup("k", "p").count(),
+    "a cube": lambda s: rows(s).cube("k", "p").count(),
+    "exploded": lambda s: rows(s).select(F.explode("w").alias("each")).groupBy("each").count(),
+    "exploded by a lambda": lambda s: (
+        rows(s).select(F.explode(F.transform("w", lambda x: x * 2)).alias("each")).groupBy("each").count()
+    ),
+    "unpivoted": lambda s: rows(s).unpivot("k", ["n", "x_1"], "what", "value").groupBy("what").count(),
+    "drop duplicates": lambda s: rows(s).dropDuplicates(["k", "p"]),
+    "drop duplicates within the watermark": lambda s: timed(s).dropDuplicatesWithinWatermark(["k"]),
+    "distinct": lambda s: rows(s).select("k", "p").distinct(),
+    "a limit": lambda s: rows(s).limit(5),
+    "a union": lambda s: rows(s).select("k").union(rows(s).select("p")).groupBy("k").count(),
+    "a union of itself": lambda s: with_itself(rows(s)).groupBy("k").count(),
+    "joined with a table": lambda s: rows(s).join(table(s), "k").groupBy("code").count(),
+    "joined with a table by the kit": lambda s: (
+        joins.with_table(rows(s), table(s), on="k").groupBy("code").count()
+    ),
+    "two streams joined": lambda s: (
+        timed(s)
+        .alias("one")
+        .join(
+            timed(s).alias("other"),
+            F.expr("one.k = other.k AND other.t BETWEEN one.t AND one.t + INTERVAL 1 HOUR"),
+        )
+        .select("one.k", F.transform("other.w", lambda x: x + 1).alias("next"))
+    ),
+    "two streams joined on a lambda": lambda s: (
+        timed(s)
+        .withColumn("key", F.transform("w", lambda x: x + 1))
+        .join(timed(s).withColumn("key", F.col("w")).withColumnRenamed("t", "u"), "key")
+    ),
+    "SQL": lambda s: in_sql(s, "SELECT k, sum(a) AS total FROM shapes WHERE n > 1 GROUP BY k"),
+    "a common table expression": lambda s: in_sql(
+        s,
+        "WITH c AS (SELECT k, transform(w, x -> x + 1) AS u FROM shapes) SELECT u, max(k) FROM c GROUP BY u",
+    ),
+    "a subquery": lambda s: in_sql(
+        s, "SELECT k, count(*) FROM shapes WHERE n > (SELECT max(id) FROM range(3)) GROUP BY k"
+    ),
+    "mapInPandas": lambda s: (
+        rows(s).select("k", "n").mapInPandas(mapped, "k STRING, n INT").groupBy("k").count()
+    ),
+    "parsed lines": lambda s: parsed(s).groupBy("k", "_reason").count(),
+    "good rows of parsed lines": lambda s: quarantine.good_rows(parsed(s, sep=";")).dropDuplicates(["k"]),
+    "observed, cached by nobody": lambda s: (
+        rows(s).observe("seen", F.count("*").alias("n")).groupBy("k").count()
+    ),
+    "state by key": lambda s: state.once(timed(s), "k", "t", "1 hour"),
+}
+
+
+def grouped(key: Callable[[], Column]) -> Callable[[SparkSession], DataFrame]:
+    return lambda spark: rows(spark).select(key().alias("o")).groupBy("o").count()
+
+
+SHAPES = {name: grouped(key) for name, key in KEYS.items()} | FRAMES

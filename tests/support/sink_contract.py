@@ -1,0 +1,203 @@
+"""The contract of sinks with a ledger: damage, restored backups and ways out, with one adaptor for each sink.
+
+Each row of the input has a number of its own. New files land between a damage and the way out, and Spark
+would plan them into the batch that it has lost. Whatever happens, the target has each row once, or each total
+as a batch computation gives it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pyspark.sql import functions as F
+
+from sparkstream_kit import run, sources, start
+from sparkstream_kit.checkpoints import clone, rewind
+from sparkstream_kit.errors import InvalidInputError, QueryFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.streaming.query import StreamingQuery
+
+    from sparkstream_kit.sinks import Sink
+
+KEYS = 3  # of the totals
+FILES = 2  # of a batch: the last one has room for a file more, so that to plan it anew gives another one
+
+
+@dataclass(frozen=True)
+class Adaptor:
+    """One way to write to one system.
+
+    Attributes:
+        sink: the sink.
+        rows: what the target has: the numbers of all rows, or (key, total) of an upsert.
+        mode: `append`, or `update` and `complete` for totals by key.
+    """
+
+    sink: Sink
+    rows: Callable[[], list[Any]]
+    mode: str = "append"
+
+
+@dataclass
+class Stream:
+    """A query over files that runs over what is there, and the truth."""
+
+    spark: SparkSession
+    folder: Path
+    adaptor: Adaptor
+    landed: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self.input.mkdir()
+
+    @property
+    def input(self) -> Path:
+        return self.folder / "in"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "ckpt"
+
+    def land(self, files: int) -> None:
+        """Let files land, two rows in each, whose times say their order."""
+        for number in range(self.landed, self.landed + files):
+            file = self.input / f"{number:03}.csv"
+            file.write_text(f"{2 * number}\n{2 * number + 1}\n")
+            os.utime(file, (1_700_000_000 + number, 1_700_000_000 + number))
+        self.landed += files
+
+    def frame(self) -> DataFrame:
+        rows = sources.csv(self.spark, self.input, schema="n INT", max_files_per_trigger=FILES)
+        if self.adaptor.mode == "append":
+            return rows
+        timely = rows.withColumn("time", F.timestamp_seconds("n")).withWatermark("time", "1 hour")
+        return timely.groupBy((F.col("n") % KEYS).alias("k")).agg(F.sum("n").cast("long").alias("total"))
+
+    def started(self, *, dry_run: bool = False) -> StreamingQuery:
+        return start(
+            self.frame(),
+            self.adaptor.sink,
+            name="contract",
+            mode=self.adaptor.mode,
+            checkpoint=self.checkpoint,
+            dry_run=dry_run,
+            availableNow=True,
+        )
+
+    def go(self) -> None:
+        run(self.started())
+
+    def refused(self) -> str:
+        """Return the line with which the query is refused, at its start or at its next batch."""
+        try:
+            self.go()
+        except (InvalidInputError, QueryFailed) as err:
+            return str(err)
+        raise AssertionError("nothing was refused")
+
+    def finish(self) -> None:
+        """Run the query to the end of its input, by the ways out that are printed where it is refused."""
+        for _ in range(3):
+            try:
+                self.go()
+            except (InvalidInputError, QueryFailed) as err:
+                self.take(str(err))
+            else:
+                return
+        self.go()
+
+    def take(self, line: str) -> None:
+        """Take the way out that a line prints."""
+        way = re.search(r"sparkstream checkpoint rewind (.*) --to (\d+)", line)
+        assert way, line
+        assert shlex.split(way[1]) == [str(self.checkpoint)]
+        rewind(self.checkpoint, to=int(way[2]), apply=True)
+
+    def check(self) -> None:
+        """See that the target has the truth."""
+        numbers = range(2 * self.landed)
+        if self.adaptor.mode == "append":
+            assert self.adaptor.rows() == list(numbers)
+        else:
+            truth = {key: sum(n for n in numbers if n % KEYS == key) for key in range(KEYS)}
+            assert dict(self.adaptor.rows()) == truth
+
+    @property
+    def last(self) -> int:
+        """The last batch that is planned."""
+        return max(int(file.name) for file in (self.checkpoint / "offsets").glob("[0-9]*"))
+
+
+def remove(file: Path) -> None:
+    """Remove a file, with its checksum."""
+    file.unlink()
+    file.with_name(f".{file.name}.crc").unlink(missing_ok=True)
+
+
+def cut(file: Path) -> None:
+    """Cut a file off, as a power cut does."""
+    file.write_bytes(file.read_bytes()[:5])
+
+
+def before_commit(damage: Callable[[Stream], None]) -> Callable[[Stream], None]:
+    """Return a damage to a checkpoint whose last batch is in the target and not yet committed."""
+
+    def both(stream: Stream) -> None:
+        last = stream.last
+        damage(stream)
+        remove(stream.checkpoint / "commits" / str(last))
+
+    return both
+
+
+def newest_log(stream: Stream) -> Path:
+    log = stream.checkpoint / "sources" / "0"
+    return max(log.glob("[0-9]*"), key=lambda file: (int(file.stem), file.suffix))
+
+
+DAMAGES: dict[str, Callable[[Stream], None]] = {
+    "plan cut": lambda stream: cut(stream.checkpoint / "offsets" / str(stream.last)),
+    "plan cut before the commit": before_commit(
+        lambda stream: cut(stream.checkpoint / "offsets" / str(stream.last))
+    ),
+    "plan lost before the commit": before_commit(
+        lambda stream: remove(stream.checkpoint / "offsets" / str(stream.last))
+    ),
+    "files cut": lambda stream: cut(newest_log(stream)),
+    "files cut before the commit": before_commit(lambda stream: cut(newest_log(stream))),
+    "files lost": lambda stream: remove(newest_log(stream)),
+    "files lost before the commit": before_commit(lambda stream: remove(newest_log(stream))),
+}
+
+
+def damaged(stream: Stream, damage: str, batches: int = 2) -> None:
+    """Damage a checkpoint, let new files land, and take the ways out: each row is there once."""
+    stream.land(FILES * batches - 1)
+    stream.go()
+    DAMAGES[damage](stream)
+    stream.land(2)
+    stream.finish()
+    stream.check()
+
+
+def restored(stream: Stream, older: int, batches: int = 1) -> None:
+    """Put a checkpoint back from a backup that is some batches older than its target."""
+    stream.land(FILES * batches)
+    stream.go()
+    backup = clone(stream.checkpoint, stream.folder / "backup")
+    for _ in range(older):
+        stream.land(1)
+        stream.go()
+    shutil.rmtree(stream.checkpoint)
+    clone(backup, stream.checkpoint)
+    stream.land(2)

@@ -1,0 +1,205 @@
+"""Late rows are counted: exactly, or between bounds that hold; against what is missing in the result."""
+
+from __future__ import annotations
+
+import os
+import random
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pyspark.sql import functions as F
+
+from sparkstream_kit import jobflags, quarantine, run, sinks, sources, start, windows
+from sparkstream_kit.errors import KitError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+    from sparkstream_kit.progress import RunSummary
+
+BEGIN = datetime.fromisoformat("2026-01-01")
+MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
+
+pytestmark = pytest.mark.classic_only("the batches are seen in this process")
+
+
+def land(folder: Path, batches: Sequence[Sequence[datetime]]) -> None:
+    """Put the times of each batch in a file; the files are read in this order."""
+    for number, times in enumerate(batches):
+        lines = "".join(f"{time:%F %T.%f},{time.second % 3}\n" for time in times)
+        (folder / f"{number}.csv").write_text(lines)
+        os.utime(folder / f"{number}.csv", (number + 1, number + 1))
+
+
+def days_out_of_order() -> list[list[datetime]]:
+    """Files of a day each, in the order in which a copy may give them."""
+    return [[BEGIN + day * DAY + n * 3 * MINUTE for n in range(480)] for day in (0, 7, 8, 1, 9, 2, 3, 10)]
+
+
+def scattered(share: float, rows: int = 1500) -> list[list[datetime]]:
+    """Files of ten minutes each, some of whose rows are up to three hours late."""
+    rng = random.Random(7)  # noqa: S311 - no secret
+    return [
+        [
+            BEGIN
+            + (number + rng.random()) * 10 * MINUTE
+            - (rng.random() < share) * rng.random() * 180 * MINUTE
+            for _ in range(rows)
+        ]
+        for number in range(6)
+    ]
+
+
+def read(spark: SparkSession, folder: Path) -> DataFrame:
+    return sources.csv(spark, folder, schema="at TIMESTAMP, k STRING", max_files_per_trigger=1)
+
+
+def by_kit(rows: DataFrame, delay: str) -> DataFrame:
+    return windows.with_watermark(rows, "at", delay, count_late=True)
+
+
+def by_spark(rows: DataFrame, delay: str) -> DataFrame:
+    return rows.withWatermark("at", delay)
+
+
+def counted(frame: DataFrame, mode: str = "update") -> tuple[RunSummary, int]:
+    """Run a query of counts, and return its summary and the sum of what it has counted."""
+    found: dict[Any, int] = {}
+
+    def keep(batch: DataFrame, _: int) -> None:
+        for row in batch.collect():
+            found[tuple(row)[:-1]] = row["count"]
+
+    how: dict[str, Any] = {"name": "late", "mode": mode, "availableNow": True}
+    return run(start(frame, sinks.foreach_batch(keep), **how)), sum(found.values())
+
+
+@pytest.mark.parametrize(
+    ("made", "delay", "length"),
+    [
+        pytest.param(days_out_of_order, "2 days", "1 day", id="days"),
+        pytest.param(lambda: scattered(0.05), "5 minutes", "1 minute", id="5%"),
+        pytest.param(lambda: scattered(0.002), "5 minutes", "1 minute", id="some"),
+        pytest.param(lambda: scattered(0.3), "5 minutes", "7 minutes", id="30%"),
+        pytest.param(
+            lambda: scattered(0.02, 12_000), "1 minute", "1 hour", id="hours", marks=pytest.mark.slow
+        ),
+    ],
+)
+@pytest.mark.parametrize("watermark", [by_kit, by_spark])
+def test_the_bounds_hold_and_are_close(
+    spark: SparkSession,
+    folder: Path,
+    watermark: Callable[[DataFrame, str], DataFrame],
+    made: Callable[[], list[list[datetime]]],
+    delay: str,
+    length: str,
+) -> None:
+    land(folder, made())
+    marked = watermark(read(spark, folder), delay)
+    counts = marked.groupBy(windows.tumbling("at", length, offset="30 seconds"), "k").count()
+    summary, total = counted(counts)
+    (done,) = summary.queries
+    dropped, most = done.input_rows - total, done.late_rows_at_most
+    assert dropped
+    assert most is not None
+    assert 0 < (done.late_rows or 0) <= dropped <= most
+    if watermark is by_kit or made is days_out_of_order:  # Spark's own bound is honest, and no more
+        assert most <= 1.1 * dropped, (dropped, str(summary))
+
+
+def test_files_of_days_in_no_order_are_counted_with_a_verdict(spark: SparkSession, folder: Path) -> None:
+    """Days 1 to 3 come after day 9: 3 of the 8 with rows, each of them late as a whole."""
+    land(folder, days_out_of_order())
+    days = by_kit(read(spark, folder), "2 days").groupBy(windows.tumbling("at", "1 day"), "k").count()
+    summary, total = counted(days)
+    (done,) = summary.queries
+    assert (done.input_rows - total, done.late_rows_at_most, done.late_batches) == (3 * 480, 3 * 480, 3)
+    told = f"between {done.late_rows:,} and 1,440 late rows dropped"
+    assert f", {told}, " in str(done)
+    (said,) = (each.text for each in done.verdicts)
+    assert said.startswith(f"{told}, in 3 of 9 batches, the earliest 5.0 days behind the watermark; "), said
+    assert f"verdict: query late: {said}" in str(summary)
+    jobflags.check_late_rows(None, summary)
+    jobflags.check_late_rows(Decimal("37.5"), summary)
+    with pytest.raises(
+        KitError, match=r"query late: between .* dropped, of 3,840 rows; --max-late is 37\.4%"
+    ):
+        jobflags.check_late_rows(Decimal("37.4"), summary)
+
+
+def test_operators_that_take_rows_count_rows(spark: SparkSession, folder: Path) -> None:
+    land(folder, [[BEGIN], [BEGIN + DAY], [BEGIN + DAY], [BEGIN, BEGIN + MINUTE, BEGIN + 2 * DAY]])
+    once = by_spark(read(spark, folder), "1 hour").dropDuplicates(["at"])
+    summary, _ = counted(once.withColumn("count", F.lit(1)), "append")
+    (done,) = summary.queries
+    assert (done.late_rows, done.late_rows_at_most, done.late_batches) == (2, 2, 1)
+    assert ", 2 late rows dropped, " in str(done)
+
+
+def test_rows_in_several_windows_count_once_at_least(spark: SparkSession, folder: Path) -> None:
+    """A row is in six windows, all closed: Spark counts six groups."""
+    land(folder, [[BEGIN + DAY], [BEGIN + DAY], [BEGIN, BEGIN + DAY + MINUTE]])
+    by = windows.sliding("at", "1 hour", "10 minutes", offset="-5 minutes")
+    sliding = by_kit(read(spark, folder), "1 hour").groupBy(by)
+    (done,) = counted(sliding.count())[0].queries
+    assert (done.late_rows, done.late_rows_at_most) == (1, 1)
+    assert ", 1 late row dropped, " in str(done)
+
+
+def test_where_rows_are_multiplied_spark_s_own_watermark_bounds_nothing(
+    spark: SparkSession, folder: Path
+) -> None:
+    land(folder, [[BEGIN + DAY], [BEGIN + DAY], [BEGIN, BEGIN + DAY]])
+    many = read(spark, folder).select("at", F.explode(F.sequence(F.lit(1), F.lit(10))).alias("k"))
+    for watermark, bounds in ((by_spark, (10, None)), (by_kit, (1, 10))):
+        counts = watermark(many, "1 hour").groupBy(windows.tumbling("at", "1 hour"), "k").count()
+        (done,) = counted(counts)[0].queries
+        assert (done.late_rows, done.late_rows_at_most) == bounds, str(done)
+
+
+def test_mode_complete_drops_nothing(spark: SparkSession, folder: Path) -> None:
+    land(folder, days_out_of_order())
+    days = by_kit(read(spark, folder), "1 hour").groupBy(windows.tumbling("at", "1 day")).count()
+    summary, total = counted(days, "complete")
+    (done,) = summary.queries
+    assert (total, done.late_rows, done.late_rows_at_most, done.verdicts) == (8 * 480, 0, 0, ())
+
+
+@pytest.mark.parametrize("watermark", [by_kit, by_spark])
+def test_rows_before_1970_are_late_from_the_first_batch(
+    spark: SparkSession, folder: Path, watermark: Callable[[DataFrame, str], DataFrame]
+) -> None:
+    land(folder, [[BEGIN.replace(year=1969) + n * DAY for n in range(5)]])
+    days = watermark(read(spark, folder), "2 days").groupBy(windows.tumbling("at", "1 day")).count()
+    summary, total = counted(days)
+    (done,) = summary.queries
+    assert (total, done.late_rows, done.late_rows_at_most) == (0, 5, 5)
+    (said,) = (each.text for each in done.verdicts)
+    assert said.startswith("5 late rows dropped, in 1 of 1 batch; Spark's watermark begins at 1970"), said
+
+
+def test_bad_rows_are_no_late_ones(spark: SparkSession, folder: Path) -> None:
+    """Rows that are dated ahead have no time any more, and are counted as bad."""
+    land(folder, [[BEGIN + DAY], [BEGIN + DAY], [BEGIN, BEGIN, *[BEGIN.replace(year=2990)] * 40]])
+    rows = quarantine.good_rows(by_kit(read(spark, folder), "1 hour"))
+    (done,) = counted(rows.groupBy(windows.tumbling("at", "1 hour")).count())[0].queries
+    assert (done.bad_rows, done.late_rows, done.late_rows_at_most) == (40, 1, 2)
+
+
+def test_rows_that_were_set_aside_are_counted(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
+    land(folder, [[BEGIN + DAY], [BEGIN, BEGIN + MINUTE, BEGIN + DAY], [BEGIN + 2 * MINUTE]])
+    sink = sinks.by_watermark(
+        "at", on_time=sinks.batch_files(tmp_path / "rows"), late=sinks.batch_files(tmp_path / "late")
+    )
+    frame = by_kit(read(spark, folder), "1 hour")
+    summary = run(start(frame, sink, name="gate", checkpoint=tmp_path / "ckpt", availableNow=True))
+    (done,) = summary.queries
+    assert (done.late_rows, done.rows_set_aside, done.verdicts) == (0, 3, ())
+    assert ", 0 late rows dropped, 3 late rows set aside, " in str(done)
+    assert spark.read.parquet(str(tmp_path / "late")).count() == 3
