@@ -224,7 +224,8 @@ def _file_sources(frame: DataFrame) -> list[tuple[str, str, list[str], dict[str,
     found: Any = frame
     if is_connect(frame.sparkSession):
         reads = _reads(found._plan.to_proto(found.sparkSession.client))
-        once = {read.SerializeToString(): read for read in reads}.values()
+        # Copies of one message differ without `deterministic`, in some processes: a map has no order.
+        once = {read.SerializeToString(deterministic=True): read for read in reads}.values()
         asked = [(read.format, read.schema, [*read.paths], dict(read.options)) for read in once]
         return [each if each[0] in _OF_FILES else None for each in asked]
     as_python = found.sparkSession._jvm.scala.jdk.javaapi.CollectionConverters.asJava
