@@ -4,9 +4,10 @@
 ENTER := . .venv/bin/activate &&
 # The package is compiled once, as an installed one is, and not by each of the processes that tests start.
 unexport PYTHONDONTWRITEBYTECODE
+# ARGS are pytest's, as in `make test ARGS=--durations=20`.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-connect browser screenshots faults soak systems cluster cluster-jobs
+.PHONY: help demo test test-slow test-connect test-all budget browser screenshots faults soak systems cluster cluster-jobs
 .PHONY: versions bench bench-full lint typecheck format ci wheel zip kafka kinesis notebook notebook-outputs picture clean setup pins
 
 help: ## list these targets
@@ -17,20 +18,29 @@ demo: setup ## watch a streaming job work on generated sales
 	@$(ENTER) python scripts/demo.py
 
 test: setup ## run the tests on two cores
-	@$(ENTER) python -m pytest -n 3 --dist loadgroup -m "not slow" -o faulthandler_timeout=300
+	@$(ENTER) python -m pytest -n 3 --dist loadgroup -m "not slow" -o faulthandler_timeout=300 $(ARGS)
 
-test-slow: setup ## run the tests that take long: the notebook, the README's commands (FULL=1 for all pairs)
-	@$(ENTER) python -m pytest -n 3 --dist loadgroup -m slow
+test-slow: setup ## run the tests that take long, with the systems that they need (PART=1/4 for a quarter)
+	@bash scripts/systems.sh
+	@$(ENTER) python -m pytest tests sparkstream_kit tests/faults -n 3 --dist loadgroup -m slow $(ARGS)
+	@$(ENTER) python -m pytest tests/systems -n 3 --dist loadfile -m slow $(ARGS) || [ $$? -eq 5 ] # none in this part
 
-test-connect: setup ## run the tests of sources, sinks, windows, queries and jobs a second time, on Spark Connect
+test-connect: setup ## run the tests of what differs on Spark Connect there (ALL=1 for all that can run there)
 	@$(ENTER) bash scripts/test-connect.sh
+
+test-all: setup ## run all tests there are, also those that CI runs a part of: two hours
+	@$(MAKE) test test-slow browser faults systems cluster-jobs
+	@$(MAKE) test-connect ALL=1
+
+budget: setup ## run the fast tests one by core, and name those that take over 1.5 s without a reason
+	@$(ENTER) BUDGET=1.5 python -m pytest -n 2 --dist loadgroup -m "not slow" -q
 
 browser: setup ## run the tests of the page of a run in Chromium, which is installed first
 	@bash scripts/browser.sh
 	@$(ENTER) python -m pytest tests/browser
 
 faults: setup ## kill, damage and fill up what runs, and see that no row is lost (ROUNDS=N for more kills)
-	@$(ENTER) python -m pytest tests/faults -n 3 --dist worksteal
+	@$(ENTER) python -m pytest tests/faults -n 3 --dist worksteal -m "not slow" $(ARGS)
 
 soak: setup ## write 2,000 batches to each sink, and see that the driver holds no more after them (an hour or more)
 	@bash scripts/systems.sh kafka mongodb spark
@@ -46,7 +56,7 @@ bench-full: setup ## measure what docs/performance.md shows, and put it there
 
 systems: setup ## run the tests against real systems, which they start: Kafka, Kinesis, posts, Delta Lake, MongoDB, Flume, HDFS, S3, a cluster
 	@bash scripts/systems.sh
-	@$(ENTER) python -m pytest tests/systems -n 3 --dist loadfile --no-loadscope-reorder
+	@$(ENTER) python -m pytest tests/systems -n 3 --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
 
 cluster: zip ## start a small cluster on this machine, Spark's own with HDFS, and say what to type next
 	@bash scripts/systems.sh hadoop

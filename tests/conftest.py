@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import random
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pyspark
 import pytest
-from support import ports
+from support import budget, ports
 
 import sparkstream_kit
 from sparkstream_kit._archive import java_options
@@ -60,33 +61,65 @@ def connect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave out what starts servers, needs a browser or takes minutes, unless asked for by its path."""
-    return True if _asked_for(collection_path) and not _asked_for(*map(Path, config.args)) else None
+    asked_for = set().union(*(_room(Path(argument)) for argument in config.args))
+    return True if _room(collection_path) - asked_for else None
 
 
-def _asked_for(*paths: Path) -> bool:
-    own = [path.resolve() for path in paths if path.resolve().is_relative_to(ROOT)]
-    return any({"browser", "faults", "systems"} & {*path.relative_to(ROOT).parts} for path in own)
+def _room(path: Path) -> set[str]:
+    """Return the folder of such tests that a path is in, if it is in one."""
+    return {"browser", "faults", "systems"} & {*path.resolve().parts[len(ROOT.parts) :]}
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Make a skip there a failure where CI says so: what was not run has shown nothing."""
     report = yield
-    if report.skipped and "CI_NO_SKIPS" in os.environ and _asked_for(item.path):
+    if report.skipped and "CI_NO_SKIPS" in os.environ and _room(item.path):
         report.outcome = "failed"
     return report
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what Connect cannot run, and with PART=1/2, or 2/4, the tests outside of that part."""
+    """Mark what is slow and what Connect cannot run; PART=1/4 leaves a quarter, ORDER=7 is a random order."""
+    _mark_slow(config, items)
     if part := os.environ.get("PART"):
         number, parts = map(int, part.split("/"))
         mine = {item: zlib.crc32(item.nodeid.encode()) % parts == number - 1 for item in items}
         config.hook.pytest_deselected(items=[item for item in items if not mine[item]])
         items[:] = [item for item in items if mine[item]]
+    if order := os.environ.get("ORDER"):
+        random.Random(order).shuffle(items)  # noqa: S311 - the same in each worker
     for item in items if "SPARK_REMOTE" in os.environ else []:
         for mark in item.iter_markers("classic_only"):
             item.add_marker(pytest.mark.skip(reason=f"classic only: {mark.args[0]}"))
+
+
+def _mark_slow(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Make the cases of a test slow that its mark `fast` does not name."""
+    of_test: dict[tuple[Path, str], dict[str, bool]] = {}
+    for item in items:
+        for mark in item.iter_markers("fast"):
+            fast = getattr(item, "callspec").id.startswith(mark.args)  # noqa: B009 - of a test with cases alone
+            of_test.setdefault((item.path, getattr(item, "originalname", "")), {})[item.nodeid] = fast
+            if not fast:
+                item.add_marker("slow")
+    if not any("[" in argument for argument in config.args):
+        without = [name for (_, name), cases in of_test.items() if not any(cases.values())]
+        if without:
+            raise pytest.UsageError(f"no case of {', '.join(without)} is one that its mark `fast` names")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """With BUDGET=1.5: name the tests that take longer than that many seconds without a reason."""
+    if limit := float(os.environ.get("BUDGET", "0")):
+        calls = [each for each in terminalreporter.stats.get("passed", []) if each.when == "call"]
+        dear = {each.nodeid.partition("[")[0].partition("@")[0] for each in calls if each.duration > limit}
+        terminalreporter.section(f"tests over {limit} s without a reason in tests/support/budget.py")
+        terminalreporter.write_line("\n".join(sorted(dear - budget.OVER.keys())) or "none")
+        terminalreporter.write_line(
+            f"within it again: {', '.join(sorted(budget.OVER.keys() - dear)) or 'none'}"
+        )
 
 
 @pytest.fixture(autouse=True)

@@ -117,6 +117,7 @@ def batch(
     return values(transform(spark.read.schema(SCHEMA).json(str(tmp_path / "in"))).collect())
 
 
+@pytest.mark.fast("by_window-memory-3")
 @pytest.mark.parametrize(
     ("transform", "store", "partitions"),
     [
@@ -142,6 +143,7 @@ def test_drained_windows_are_those_of_a_batch(
     assert "hint" not in str(summary)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(ON_4_0, reason="transformWithState is for pandas only on Spark 4.0")
 def test_what_a_key_is_known_by_does_not_wait(spark: SparkSession, tmp_path: Path) -> None:
     land(tmp_path / "in", ROWS)
@@ -155,6 +157,7 @@ def test_what_a_key_is_known_by_does_not_wait(spark: SparkSession, tmp_path: Pat
     assert "hint" not in str(summary)
 
 
+@pytest.mark.slow
 def test_windows_that_stay_open_are_named_and_can_be_drained_later(
     spark: SparkSession, tmp_path: Path
 ) -> None:
@@ -190,6 +193,7 @@ def test_what_comes_after_the_last_batch_is_refused_and_not_lost(spark: SparkSes
     assert written.rows(spark) == batch(spark, tmp_path, by_window)
 
 
+@pytest.mark.slow
 def test_a_drain_that_was_cut_off_is_finished_before_new_input_is_read(
     spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -274,6 +274,7 @@ def test_a_word_that_has_left_the_window_leaves_the_output_and_the_state(
     assert json.loads((tmp_path / "rows").read_text()).keys() == {"b"}
 
 
+@pytest.mark.slow
 def test_foreach_partition_opens_one_connection_for_each_partition_that_has_records(
     spark: SparkSession, tmp_path: Path
 ) -> None:
@@ -297,6 +298,7 @@ def test_foreach_partition_opens_one_connection_for_each_partition_that_has_reco
     assert [line for line in lines if line != "open"] == ["1", "2", "3"]
 
 
+@pytest.mark.slow
 def test_a_failing_batch_ends_the_run_with_its_cause(spark: SparkSession) -> None:
     with (
         feeds.LineServer(feeds.random_lines(1), rate=20) as server,
@@ -424,6 +426,7 @@ def test_wrong_durations_are_one_line_before_pyspark_is_imported(
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_two_streams_are_joined_by_key_batch_by_batch(spark: SparkSession, tmp_path: Path) -> None:
     #          batch 0            batch 1
     lefts = [[("tea", 1), ("ink", 2)], [("oak", 3), ("elm", 4)]]

@@ -171,6 +171,7 @@ def keeping(request: pytest.FixtureRequest, spark: SparkSession) -> Iterator[Non
         spark.conf.set(key, value) if value else spark.conf.unset(key)
 
 
+@pytest.mark.fast("rocksdb-3-full")
 @pytest.mark.usefixtures("keeping")
 @pytest.mark.parametrize("how", ["full", "left_semi"])
 def test_two_streams_give_what_a_plain_join_gives_over_a_kill_and_forget_what_is_past(

@@ -79,6 +79,7 @@ def counted(frame: DataFrame, mode: str = "update") -> tuple[RunSummary, int]:
     return run(start(frame, sinks.foreach_batch(keep), **how)), sum(found.values())
 
 
+@pytest.mark.fast("by_kit-days", "by_spark-days")
 @pytest.mark.parametrize(
     ("made", "delay", "length"),
     [
@@ -142,6 +143,7 @@ def test_operators_that_take_rows_count_rows(spark: SparkSession, folder: Path) 
     assert ", 2 late rows dropped, " in str(done)
 
 
+@pytest.mark.slow
 def test_rows_in_several_windows_count_once_at_least(spark: SparkSession, folder: Path) -> None:
     """A row is in six windows, all closed: Spark counts six groups."""
     land(folder, [[BEGIN + DAY], [BEGIN + DAY], [BEGIN, BEGIN + DAY + MINUTE]])
@@ -152,6 +154,7 @@ def test_rows_in_several_windows_count_once_at_least(spark: SparkSession, folder
     assert ", 1 late row dropped, " in str(done)
 
 
+@pytest.mark.slow
 def test_where_rows_are_multiplied_spark_s_own_watermark_bounds_nothing(
     spark: SparkSession, folder: Path
 ) -> None:
@@ -163,6 +166,7 @@ def test_where_rows_are_multiplied_spark_s_own_watermark_bounds_nothing(
         assert (done.late_rows, done.late_rows_at_most) == bounds, str(done)
 
 
+@pytest.mark.slow
 def test_mode_complete_drops_nothing(spark: SparkSession, folder: Path) -> None:
     land(folder, days_out_of_order())
     days = by_kit(read(spark, folder), "1 hour").groupBy(windows.tumbling("at", "1 day")).count()

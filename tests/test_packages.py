@@ -80,6 +80,7 @@ print(*(spark.conf.get(key) for key in ("spark.sql.extensions", "spark.jars")), 
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["profile", "conf"])
 def test_a_connector_is_added_to_the_lists_of_the_user(where: str, tmp_path: Path) -> None:
     for name in ("mine.jar", "delta-spark_4.2_2.13-4.4.0.jar", "delta-storage-4.4.0.jar"):

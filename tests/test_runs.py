@@ -247,6 +247,7 @@ def test_idle_counts_from_the_last_row(words: DataFrame) -> None:
     assert summary.queries[0].input_rows == 6
 
 
+@pytest.mark.slow
 def test_a_batch_that_takes_longer_than_idle_is_no_idleness(words: DataFrame) -> None:
     #  batch 0 [── 1.5 s ──] batch 1 [── 1.5 s ──] batch 2 [── 1.5 s ──]  1 s without a row: end
     def slow(batch: DataFrame, _batch_id: int) -> None:
@@ -279,6 +280,7 @@ def test_batches_that_spark_has_forgotten_are_counted_if_their_reader_was_slow(
     assert (summary.queries[0].batches, summary.queries[0].input_rows) == (3, 6)
 
 
+@pytest.mark.slow
 @pytest.mark.classic_only("Spark Connect asks a source in another way, and is as slow")
 def test_a_first_look_that_takes_longer_than_idle_is_no_idleness(spark: SparkSession) -> None:
     #  [ where does it begin? 2 s ]  batch 0  1 s without a row: end
@@ -331,6 +333,7 @@ def test_a_query_that_hangs_without_a_function_is_not_put_down_to_one(
     until(lambda: not query.isActive)
 
 
+@pytest.mark.slow
 def test_a_wait_that_fails_does_not_end_the_run(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_query: StreamingQuery) -> None:
         raise ConnectionError("the server does not answer")
@@ -420,8 +423,13 @@ def test_the_batch_in_flight_is_committed_before_the_stop(
 
 @pytest.mark.classic_only("the server of Spark Connect ends a function that hangs")
 def test_grace_bounds_how_long_a_batch_may_hold_up_the_stop(
-    spark: SparkSession, folder: Path, tmp_path: Path, until: Callable[..., None]
+    spark: SparkSession,
+    folder: Path,
+    tmp_path: Path,
+    until: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("sparkstream_kit._run._STOP_LIMIT", 0.5)
     stop, release = tmp_path / "stop", tmp_path / "release"
     feeds.drip([("1.txt", "a\n")], folder)
 
@@ -475,6 +483,7 @@ def test_queries_are_stopped_side_by_side_and_each_once(
     assert sorted(begun) == ["one", "other"]
 
 
+@pytest.mark.slow
 @pytest.mark.classic_only("the server of Spark Connect ends a function that hangs")
 def test_a_query_that_hangs_takes_no_grace_from_another_and_hides_no_failure(
     spark: SparkSession, folder: Path, tmp_path: Path, until: Callable[..., None]
@@ -651,6 +660,7 @@ def serve_once(text: bytes, *, until_closed: threading.Event | None = None) -> i
     return int(server.getsockname()[1])
 
 
+@pytest.mark.fast("closes at once")
 @pytest.mark.parametrize("linger", [False, True], ids=["closes at once", "closes later"])
 def test_a_socket_that_its_peer_closes_is_the_end_of_input(spark: SparkSession, *, linger: bool) -> None:
     close = threading.Event()
@@ -860,6 +870,7 @@ def test_transform_with_state_gets_the_state_store_that_it_needs(
     assert not caplog.messages
 
 
+@pytest.mark.slow
 def test_queries_that_are_only_started_leave_nothing_behind(
     words: DataFrame, tmp_path: Path, until: Callable[[Callable[[], object]], None]
 ) -> None:

@@ -147,6 +147,7 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return seen
 
 
+@pytest.mark.slow
 def test_launch_beats_conf_beats_profile_beats_defaults(launched: dict[str, Any]) -> None:
     assert launched["first"] == {
         "spark.sql.shuffle.partitions": "7",  # submit arguments, over conf and profile
@@ -430,6 +431,7 @@ seen["right"] = settings(spark, "spark.app.name", "spark.sql.shuffle.partitions"
 """
 
 
+@pytest.mark.slow
 def test_a_value_that_spark_cannot_read_is_one_line_and_the_next_session_is_without_it(
     tmp_path: Path,
 ) -> None:
@@ -456,6 +458,7 @@ def keys(spark: SparkSession) -> Any:
     spark.conf.set("spark.sql.shuffle.partitions", was or "1")
 
 
+@pytest.mark.slow
 def test_a_second_call_applies_runtime_settings_and_no_profile(spark: SparkSession, keys: str) -> None:
     zone = spark.conf.get("spark.sql.session.timeZone")
     spark.conf.set(keys, "3")
@@ -518,6 +521,7 @@ def test_a_block_leaves_a_session_that_it_has_not_started(spark: SparkSession) -
     assert spark.range(3).count() == 3
 
 
+@pytest.mark.fast("sales_totals")
 @pytest.mark.parametrize("job", ["sales_totals", "sales_clean"])
 def test_a_job_that_a_notebook_calls_leaves_the_notebook_s_session(
     spark: SparkSession, folder: Path, tmp_path: Path, job: str

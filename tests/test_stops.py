@@ -123,6 +123,7 @@ sys.exit(code)
 """
 
 
+@pytest.mark.slow
 def test_the_jvm_of_spark_submit_ends_a_start_of_a_session_by_itself(
     tmp_path: Path, until: Callable[..., None]
 ) -> None:
@@ -172,6 +173,7 @@ sys.exit(main([]))
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_begins_while_the_jvm_ends_is_stopped_as_the_one_before(tmp_path: Path) -> None:
     (tmp_path / "job.py").write_text(TWICE)
     program = ["spark-submit", str(tmp_path / "job.py")]
@@ -238,6 +240,7 @@ sys.exit(code)
 """
 
 
+@pytest.mark.slow
 def test_a_jvm_that_goes_is_no_error_to_show() -> None:
     # What it has not read makes the system reset the connection; without that, its end is an empty answer.
     program = [sys.executable, "-c", RESET]

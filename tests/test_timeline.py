@@ -79,6 +79,7 @@ def test_the_windows_are_those_that_spark_gives(spark: SparkSession) -> None:
         assert said == truth[number], text
 
 
+@pytest.mark.slow
 def test_a_window_closes_by_the_time_that_is_said_and_not_a_millisecond_before(stream: Streams) -> None:
     text = windows.explain(length="1 hour", watermark="10 minutes", at="2026-01-14 12:47")
     [closes] = re.findall(r"12:00 to 13:00   (.*)", text)

@@ -276,6 +276,7 @@ def in_append_mode(df: DataFrame, table: str) -> list[Any]:
 # emitted   [--- 2 ---)[--- 1 --)                    (still open)
 
 
+@pytest.mark.fast("tumbling")
 @pytest.mark.parametrize(
     ("window", "expected"),
     [
@@ -298,6 +299,7 @@ def test_on_a_stream_closed_windows_come_out_flat(
     assert sorted(got, key=lambda r: r[1]) == expected
 
 
+@pytest.mark.slow
 def test_a_stream_can_aggregate_again_over_the_flattened_end(spark: SparkSession, tmp_path: Path) -> None:
     counts = stream(spark, tmp_path, "00:01:00", "00:12:00", "01:00:00").groupBy(
         tumbling("time", "10 minutes"), "key"

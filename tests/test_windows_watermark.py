@@ -50,6 +50,7 @@ def test_a_row_of_2099_does_not_move_the_watermark_and_keeps_its_values(stream: 
     assert second.watermark == at("11:50")
 
 
+@pytest.mark.fast("3-rocksdb")
 @pytest.mark.parametrize(("partitions", "store"), [(1, "memory"), (3, "rocksdb")])
 def test_windows_close_by_the_rows_of_the_present_alone(
     spark: SparkSession, stream: Streams, partitions: int, store: str

@@ -130,6 +130,7 @@ def test_what_is_noted(total: Callable[..., Totals], tmp_path: Path) -> None:
     assert query == {"name": "totals", "mode": "complete", "sinks": [again]}
 
 
+@pytest.mark.slow
 def test_a_query_that_could_not_start_has_not_changed_whose_checkpoint_it_is(
     spark: SparkSession, total: Callable[..., Totals], folder: Path, tmp_path: Path
 ) -> None:
@@ -269,6 +270,7 @@ def far(spark: SparkSession, tmp_path: Path) -> Iterator[tuple[SparkSession, str
     conf.unset(f"fs.viewfs.mounttable.{host}.link./far")
 
 
+@pytest.mark.slow
 def test_damage_on_another_file_system_is_one_line(far: tuple[SparkSession, str, Path], folder: Path) -> None:
     spark, checkpoint, files = far
 
@@ -319,6 +321,7 @@ def test_damage_on_another_file_system_is_one_line(far: tuple[SparkSession, str,
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_on_another_file_system_is_looked_into_and_drained(
     far: tuple[SparkSession, str, Path], folder: Path
 ) -> None:
@@ -514,6 +517,7 @@ print(run(query).queries[0].batches)
 """
 
 
+@pytest.mark.slow
 def test_on_connect_a_checkpoint_of_another_file_system_can_be_new(
     connect: str, folder: Path, tmp_path: Path
 ) -> None:

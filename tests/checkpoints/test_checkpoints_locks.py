@@ -61,6 +61,7 @@ def test_a_stopped_query_starts_again_at_once(
     until(lambda: is_free(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_wait_that_fails_does_not_unlock_a_query_that_runs(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until: Callable[..., None]
 ) -> None:

@@ -58,6 +58,7 @@ def total(spark: SparkSession, tmp_path: Path, request: pytest.FixtureRequest) -
     spark.conf.set(key, former or "1")
 
 
+@pytest.mark.fast("2 partitions-a-b")
 @pytest.mark.parametrize(
     ("before", "after"), [("a", "b"), ("my data", "the [new] {data} é%20+"), ("deep/in/here", "up")]
 )
@@ -84,6 +85,7 @@ def test_a_folder_that_has_moved_is_refused_until_it_is_said_and_then_exact(
     assert total(new) == 1013
 
 
+@pytest.mark.slow
 def test_a_link_to_the_same_folder_is_the_same_folder(total: Sum, tmp_path: Path) -> None:
     folder, link = tmp_path / "folder", tmp_path / "current"
     link.symlink_to(folder)
@@ -104,6 +106,7 @@ def test_sources_in_another_order_are_refused(total: Sum, tmp_path: Path) -> Non
     assert total(one, two) == 111
 
 
+@pytest.mark.slow
 def test_another_folder_is_read_from_the_start_if_that_is_asked_for(total: Sum, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     land(one, "1.json", 1)
@@ -117,6 +120,7 @@ def test_another_folder_is_read_from_the_start_if_that_is_asked_for(total: Sum, 
     assert total(one, allow_changed_query=True) == 112
 
 
+@pytest.mark.slow
 def test_files_of_a_batch_that_will_come_again_are_not_forgotten(total: Sum, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     for folder, number in ((one, 1), (two, 10)):
@@ -154,6 +158,7 @@ def test_what_was_found_before_a_first_batch_was_planned_is_forgotten(total: Sum
     assert total(tmp_path / "two", tmp_path / "more") == 110
 
 
+@pytest.mark.slow
 def test_partition_folders_and_patterns_lie_under_what_is_read(total: Sum, tmp_path: Path) -> None:
     land(tmp_path / "in" / "day=1", "1.json", 1)
     assert total(tmp_path / "in") == 1
@@ -166,6 +171,7 @@ def test_partition_folders_and_patterns_lie_under_what_is_read(total: Sum, tmp_p
     assert total(tmp_path / "out", moved={f"{tmp_path}/in": f"{tmp_path}/out"}) == 2
 
 
+@pytest.mark.slow
 def test_every_folder_of_a_pattern_is_looked_at(total: Sum, tmp_path: Path) -> None:
     #   one batch, one file of the log:  in/a/1.json, in/b/2.json  ── only the last one is under in/b
     ins, other = tmp_path / "in", tmp_path / "other"

@@ -95,6 +95,7 @@ def test_a_checkpoint_before_its_first_commit(tmp_path: Path) -> None:
     assert checkpoints.check(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_join_of_two_sources_has_four_stores_and_a_watermark(spark: SparkSession, tmp_path: Path) -> None:
     land(tmp_path / "left", 0, 1, 2)
     land(tmp_path / "right", 0)

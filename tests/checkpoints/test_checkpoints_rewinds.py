@@ -87,6 +87,7 @@ def test_what_was_rewound_comes_again_with_the_same_rows(
     assert checkpoints.show(checkpoint).committed == 5
 
 
+@pytest.mark.fast("model")
 @pytest.mark.parametrize("what", ["model", "table"])
 def test_a_batch_that_is_planned_anew_takes_the_version_that_is_current(
     spark: SparkSession, tmp_path: Path, what: str
@@ -220,6 +221,7 @@ def test_a_rewind_says_what_the_sinks_have_said_of_it(checkpoint: Path) -> None:
     assert checkpoints.rewind(checkpoint, to=1).sinks == ()
 
 
+@pytest.mark.slow
 def test_start_notes_what_each_sink_makes_of_a_rewind(spark: SparkSession, tmp_path: Path) -> None:
     land(tmp_path / "in", *range(3))
     database = sinks.sql_table(f"sqlite:///{tmp_path}/totals.db", "totals", how="replace")

@@ -82,6 +82,7 @@ def sums(*numbers: int) -> Totals:
     return {key: sum(10 * number + i for number in numbers) for i, key in enumerate("abc")}
 
 
+@pytest.mark.fast("2")
 def test_a_query_goes_on_and_its_checkpoint_is_read(total: Callable[..., Totals], tmp_path: Path) -> None:
     assert total() == sums(0, 1, 2, 5)
     land(tmp_path / "lines", 3)
@@ -95,6 +96,7 @@ def test_a_query_goes_on_and_its_checkpoint_is_read(total: Callable[..., Totals]
     assert (shown.damage, checkpoints.check(tmp_path / "ckpt")) == (None, [])
 
 
+@pytest.mark.fast("2-lines")
 @pytest.mark.parametrize("name", ["lines", "Other"])
 def test_what_is_missing_of_a_log_is_said(total: Callable[..., Totals], tmp_path: Path, name: str) -> None:
     total()
@@ -105,6 +107,7 @@ def test_what_is_missing_of_a_log_is_said(total: Callable[..., Totals], tmp_path
         total()
 
 
+@pytest.mark.fast("2")
 def test_a_rewind_and_a_copy_bring_the_same_rows(
     named: SparkSession, total: Callable[..., Totals], tmp_path: Path
 ) -> None:
@@ -121,6 +124,7 @@ def test_a_rewind_and_a_copy_bring_the_same_rows(
     assert total() == sums(0, 1, 2, 3, 5, 6)
 
 
+@pytest.mark.fast("2")
 def test_a_folder_that_has_moved(total: Callable[..., Totals], tmp_path: Path) -> None:
     total()
     (tmp_path / "lines").rename(tmp_path / "moved")
@@ -133,6 +137,7 @@ def test_a_folder_that_has_moved(total: Callable[..., Totals], tmp_path: Path) -
     assert total(NAMES | {"lines": "moved"}) == sums(0, 1, 2, 3, 4, 5)
 
 
+@pytest.mark.fast("2")
 def test_folders_that_have_changed_places_are_refused(total: Callable[..., Totals]) -> None:
     total()
     with pytest.raises(
@@ -141,6 +146,7 @@ def test_folders_that_have_changed_places_are_refused(total: Callable[..., Total
         total({"lines": "Other", "Other": "lines"})
 
 
+@pytest.mark.fast("2")
 def test_the_order_of_sources_counts_where_the_checkpoint_has_no_names(
     named: SparkSession, total: Callable[..., Totals], tmp_path: Path
 ) -> None:
@@ -172,6 +178,7 @@ def test_what_was_lost_is_said_of_the_right_source(total: Callable[..., Totals],
     assert "changed after it was read" in said[1]
 
 
+@pytest.mark.fast("2")
 def test_a_checkpoint_of_plain_spark_is_taken_over(
     named: SparkSession, total: Callable[..., Totals], tmp_path: Path
 ) -> None:

@@ -242,6 +242,7 @@ def real_damage_is_told(checkpoint: Path) -> None:
     assert damage(checkpoint) is None
 
 
+@pytest.mark.fast("True")
 @pytest.mark.parametrize("named", [True, False])
 def test_a_query_with_a_python_lambda_goes_on_when_it_is_built_again(
     as_local: SparkSession, tmp_path: Path, *, named: bool
@@ -260,6 +261,7 @@ def test_a_query_with_a_python_lambda_goes_on_when_it_is_built_again(
     assert [row[1] for row in found] == ["1"] * 3 + ["2"] * 3
 
 
+@pytest.mark.fast("limit")
 @pytest.mark.parametrize("operator", ["sum of all", "limit"])
 def test_an_operator_in_one_partition_goes_on_with_the_profile_local(
     as_local: SparkSession, tmp_path: Path, operator: str
@@ -294,6 +296,7 @@ def test_a_lost_partition_of_two_is_not_taken_for_an_operator_that_has_one(
     real_damage_is_told(tmp_path / "checkpoint")
 
 
+@pytest.mark.fast("aba")
 @pytest.mark.parametrize("order", ["aab", "aba", "abb"])
 def test_a_frame_that_is_read_twice_goes_on(as_local: SparkSession, tmp_path: Path, order: str) -> None:
     """It stands twice in Spark's plans, and has one log; a source that comes after it has the next one."""
@@ -320,6 +323,7 @@ def test_a_frame_that_is_read_twice_goes_on(as_local: SparkSession, tmp_path: Pa
         (tmp_path / "away").rename(last)
 
 
+@pytest.mark.slow
 def test_a_join_with_itself_goes_on(as_local: SparkSession, tmp_path: Path) -> None:
     for number in (0, 1):
         land(tmp_path / "in", number)

@@ -97,6 +97,7 @@ def test_all_values_are_what_they_were_by_each_way(spark_of_old_settings: SparkS
     assert len(found["files"]) == 1 + max(map(len, VALUES.values()))
 
 
+@pytest.mark.fast("files")
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_a_batch_of_many_parts_is_whole_and_in_order(
     spark: SparkSession, way: Callable[[DataFrame], Any], monkeypatch: pytest.MonkeyPatch
@@ -126,6 +127,7 @@ def test_no_rows_are_in_files_where_spark_encrypts_what_it_puts_aside(spark: Spa
         conf.unsetConf("spark.io.encryption.enabled")
 
 
+@pytest.mark.fast("files")
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_memory_holds_a_part_of_a_partition(
     spark: SparkSession, way: Callable[[DataFrame], Any], monkeypatch: pytest.MonkeyPatch
@@ -137,6 +139,7 @@ def test_memory_holds_a_part_of_a_partition(
         assert max(pa.total_allocated_bytes() - before for _ in parts) < 4_000_000
 
 
+@pytest.mark.fast("files")
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_a_batch_without_rows(spark: SparkSession, way: Callable[[DataFrame], Any]) -> None:
     with way(spark.range(0)) as parts:
@@ -155,6 +158,7 @@ def test_nested_columns_come_too(spark: SparkSession) -> None:
         ]
 
 
+@pytest.mark.slow
 def test_rows_that_spark_had_to_compute_again_are_not_taken_for_the_first_ones(spark: SparkSession) -> None:
     def now(parts: Iterator[Any]) -> Iterator[Any]:
         import time

@@ -413,6 +413,7 @@ def test_what_came_meanwhile_is_fetched_also_what_ranks_before_it(tmp_path: Path
     assert facts.missed == facts.about == 0
 
 
+@pytest.mark.slow
 def test_a_page_of_a_timeline_that_is_shorter_than_others_is_not_its_end(tmp_path: Path, until: Any) -> None:
     site = Site(rate=500, ids=posts_server.federated, slow=0.02)  # so no page is empty
     server = PostsServer(site)
@@ -431,6 +432,7 @@ def test_a_page_of_a_timeline_that_is_shorter_than_others_is_not_its_end(tmp_pat
     assert set(range(got[0], max(got) + 1)) - set(got) == site.left_out
 
 
+@pytest.mark.slow
 def test_what_is_yet_to_be_fetched_is_known_to_the_next_feeder(tmp_path: Path, until: Any) -> None:
     site = Site(rate=500, ids=posts_server.federated)
     server = PostsServer(site)
@@ -468,6 +470,7 @@ def test_a_stop_in_the_middle_of_a_timeline_leaves_the_rest_to_be_fetched(
     feeder.run(stop)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ids", "exact"), [(posts_server.numbered, True), (posts_server.scattered, False)])
 def test_what_cannot_be_fetched_is_counted_by_number_or_by_time(
     tmp_path: Path, until: Any, ids: Callable[[int], int], *, exact: bool
@@ -550,6 +553,7 @@ def test_a_backfill_of_x_closes_a_gap_of_its_length(
 # --- when the server is asked again
 
 
+@pytest.mark.slow
 def test_a_limit_is_waited_out_as_the_server_says(
     site: Site, server: PostsServer, tmp_path: Path, until: Any
 ) -> None:
@@ -575,6 +579,7 @@ def test_a_limit_in_another_unit_is_not_waited_out_for_years(
         assert feed.stop().posts == 0
 
 
+@pytest.mark.slow
 def test_a_connection_by_which_nothing_comes_is_given_up(
     site: Site, server: PostsServer, tmp_path: Path, until: Any
 ) -> None:
@@ -941,6 +946,7 @@ def test_the_columns_of_both_networks(spark: SparkSession, folder: Path) -> None
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("token")
 def test_the_feeder_works_while_a_query_reads_its_spool(
     spark: SparkSession, server: PostsServer, site: Site, tmp_path: Path, until: Any

@@ -76,6 +76,7 @@ CASES: dict[str, tuple[str, dict[str, Any], Rows]] = {
 }
 
 
+@pytest.mark.fast("upsert")
 @pytest.mark.parametrize("how", CASES)
 def test_a_batch_that_comes_again_counts_once(stream: DataFrame, out: Path, tmp_path: Path, how: str) -> None:
     mode, more, expected = CASES[how]
@@ -110,6 +111,7 @@ def test_a_crash_between_two_tables_leaves_both_exact(stream: DataFrame, out: Pa
     assert rows(out) == rows(tmp_path / "second") == CASES["append"][2]
 
 
+@pytest.mark.fast("order")
 @pytest.mark.parametrize("name", ["order", "a.b", 'a"b', "a'b", "a`b", "Käse"])
 def test_a_key_may_have_any_name(stream: DataFrame, out: Path, tmp_path: Path, name: str) -> None:
     named = totals(stream).withColumnRenamed("k", name)
@@ -142,6 +144,7 @@ def test_the_last_batch_is_known_after_a_checkpoint_of_the_table(
     assert rows(out) == CASES["append"][2]
 
 
+@pytest.mark.slow
 def test_a_new_checkpoint_is_another_query(stream: DataFrame, out: Path, tmp_path: Path) -> None:
     # By a fixed name of the application, Delta would skip its batches 0 to 2 without a word.
     finish(stream, sinks.delta(out), tmp_path / "ckpt")
@@ -160,6 +163,7 @@ def test_a_new_checkpoint_is_another_query(stream: DataFrame, out: Path, tmp_pat
     assert rows(out)[-2:] == [("d", 4), ("d", 4)]
 
 
+@pytest.mark.slow
 def test_a_query_whose_rows_were_replaced_does_not_go_on(
     stream: DataFrame, out: Path, tmp_path: Path
 ) -> None:
@@ -196,6 +200,7 @@ def test_a_gap_is_said(stream: DataFrame, out: Path, tmp_path: Path) -> None:
     assert f"run sparkstream checkpoint rewind {tmp_path / 'ckpt'} --to 1" in line
 
 
+@pytest.mark.slow
 def test_after_a_rewind_the_command_of_the_message_sets_the_table_back(
     stream: DataFrame, out: Path, tmp_path: Path
 ) -> None:
@@ -263,6 +268,7 @@ def test_set_back_takes_no_commit_of_another_writer(
         tables.set_back(str(tmp_path), "q", 1)
 
 
+@pytest.mark.slow
 def test_a_column_more_is_added_only_when_asked(
     spark: SparkSession, stream: DataFrame, out: Path, tmp_path: Path
 ) -> None:
@@ -396,6 +402,7 @@ def test_a_batch_of_many_parts_is_whole(
     assert rows(out) == [(number,) for number in range(20_000)]
 
 
+@pytest.mark.slow
 def test_a_query_without_start_and_without_checkpoint(stream: DataFrame, out: Path, tmp_path: Path) -> None:
     writer = sinks.delta(out)(stream.writeStream).trigger(availableNow=True)
     writer.option("checkpointLocation", str(tmp_path / "ckpt")).start().awaitTermination()

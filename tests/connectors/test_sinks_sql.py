@@ -73,6 +73,7 @@ CASES = {
 }  # fmt: skip
 
 
+@pytest.mark.fast("sqlite-upsert")
 @pytest.mark.parametrize("how", CASES)
 def test_a_batch_that_comes_again_counts_once(stream: DataFrame, url: str, tmp_path: Path, how: str) -> None:
     mode, more, select, expected = CASES[how]
@@ -91,6 +92,7 @@ def test_a_batch_that_comes_again_counts_once(stream: DataFrame, url: str, tmp_p
     assert sql(url, "SELECT table_name, batch_id FROM sparkstream_ledger") == [("t", 2)]
 
 
+@pytest.mark.slow
 def test_a_stateful_batch_that_comes_again_is_read_to_its_end(
     stream: DataFrame, url: str, tmp_path: Path
 ) -> None:
@@ -114,6 +116,7 @@ def test_rows_that_are_gone_from_the_result_go_from_the_table(
     assert seen == [[("a", 1), ("b", 1)], [("a", 3), ("b", 1), ("c", 2)], [("a", 3)]]
 
 
+@pytest.mark.slow
 def test_a_crash_between_two_tables_leaves_both_exact(stream: DataFrame, url: str, tmp_path: Path) -> None:
     crash = [1]
 
@@ -195,6 +198,7 @@ def test_a_reader_never_sees_half_a_batch(spark: SparkSession, url: str, tmp_pat
     assert numbers.exception() is None
 
 
+@pytest.mark.slow
 def test_a_reader_sees_the_old_result_or_the_new_one(spark: SparkSession, url: str, tmp_path: Path) -> None:
     rate = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 1000).load()
     # 500 groups, and in each the same number of rows.
@@ -288,6 +292,7 @@ def test_a_mode_that_does_not_fit_is_refused(stream: DataFrame, tmp_path: Path) 
         start(stream, sinks.sql_table(f"sqlite:///{tmp_path}/t.db", "t"), name="q")
 
 
+@pytest.mark.slow
 def test_a_table_of_another_query_needs_a_flag(stream: DataFrame, url: str, tmp_path: Path) -> None:
     finish(stream, sinks.sql_table(url, "t"), tmp_path / "first")
     message = r"table t in .* was written by another query \([-0-9a-f]{36}, up to its batch 2\); start on"
@@ -313,6 +318,7 @@ def test_rows_of_nobody_need_the_flag_too(stream: DataFrame, url: str, tmp_path:
     assert sql(url, "SELECT count(*), sum(n) FROM t") == [(7, 12)]
 
 
+@pytest.mark.slow
 def test_a_query_whose_table_was_taken_over_does_not_go_on(
     stream: DataFrame, url: str, tmp_path: Path
 ) -> None:
@@ -343,6 +349,7 @@ def test_without_the_kit_it_is_as_exact_and_as_careful(stream: DataFrame, url: s
         write(stream.sparkSession.range(1), 0)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_went_back_is_refused_with_the_way_on(
     stream: DataFrame, url: str, tmp_path: Path
 ) -> None:
@@ -371,6 +378,7 @@ def put_back(url: str) -> None:
     sql(url, "INSERT INTO t VALUES ('a', 1), ('b', 1)")
 
 
+@pytest.mark.fast("sqlite-append")
 @pytest.mark.parametrize("how", ["append", "upsert"])
 def test_a_database_put_back_from_an_older_backup_is_refused_with_the_way_back(
     stream: DataFrame, url: str, tmp_path: Path, how: str
@@ -405,6 +413,7 @@ def test_a_database_put_back_from_an_older_backup_is_refused_with_the_way_back(
     assert sorted(sql(url, select)) == [("a", 1), ("b", 1), ("e", 10)]
 
 
+@pytest.mark.slow
 def test_a_whole_result_makes_good_what_an_older_backup_lacks(
     stream: DataFrame, url: str, tmp_path: Path
 ) -> None:
@@ -417,6 +426,7 @@ def test_a_whole_result_makes_good_what_an_older_backup_lacks(
     assert sql(url, "SELECT batch_id FROM sparkstream_ledger") == [(3,)]
 
 
+@pytest.mark.slow
 def test_a_database_without_any_batch_of_a_query_needs_the_flag(
     stream: DataFrame, url: str, tmp_path: Path
 ) -> None:
@@ -608,6 +618,7 @@ def test_a_decimal_in_sqlite_has_all_its_digits(spark: SparkSession, folder: Pat
     assert sorted(sql(f"sqlite:///{tmp_path}/t.db", "SELECT v FROM t WHERE v IS NOT NULL")) == texts
 
 
+@pytest.mark.slow
 def test_a_name_that_postgresql_would_cut_is_refused(stream: DataFrame, tmp_path: Path) -> None:
     url = postgresql.server().database()
     long, fits = "ä" * 32, "ä" * 31 + "a"
@@ -635,6 +646,7 @@ def test_the_kits_own_names_are_refused(name: str) -> None:
         sinks.sql_table("sqlite:///t.db", name)
 
 
+@pytest.mark.slow
 def test_a_table_that_is_gone_is_said(stream: DataFrame, url: str, tmp_path: Path) -> None:
     finish(stream, sinks.sql_table(url, "t"), tmp_path / "ckpt")
     sql(url, "DROP TABLE t")
@@ -808,6 +820,7 @@ LOCKED = {  # how a reader keeps writers out of the table, and how one that wait
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", LOCKED)
 def test_a_database_that_stops_in_mid_transaction_fails_the_query_and_a_restart_is_exact(
     stream: DataFrame, tmp_path: Path, until: Callable[[Callable[[], object]], None], kind: str

@@ -50,6 +50,7 @@ def test_exactly_the_late_rows_are_late_by_either_watermark_that_spark_may_use(s
     assert 45 < len(disturbed.late) < 135
 
 
+@pytest.mark.slow
 def test_spark_itself_drops_the_late_rows_and_no_others(spark: SparkSession, tmp_path: Path) -> None:
     disturbed = disturb(clicks(300, step=11), time="time", rows_per_file=25, seed=4, **ALL)
     drip(line_files(map(json_line, disturbed.arriving), rows=25, name="clicks-{}.json"), tmp_path / "in")

@@ -113,6 +113,7 @@ def test_more_late_rows_than_allowed_fail_the_job(
         in_this_session(folder, tmp_path / "other", *FLAGS, "--max-late", "2.4%")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ends", ["--stop-file", "--run-for"])
 def test_what_ends_the_first_query_early_ends_the_job_and_the_next_start_counts_all(
     spark: SparkSession, folder: Path, tmp_path: Path, ends: str
@@ -151,6 +152,7 @@ def test_a_signal_while_the_first_query_runs_is_a_clean_stop(
     assert counts(spark.read.parquet(str(out / "counts"))) == feeds.actions_truth(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [pytest.param("update", marks=pytest.mark.slow), "complete"])
 def test_update_and_complete_come_to_the_same_counts(
     spark: SparkSession, folder: Path, tmp_path: Path, mode: str
@@ -221,6 +223,7 @@ def test_what_is_no_action_is_a_bad_line_with_its_reason(spark: SparkSession) ->
     assert rows[-1]["_reason"] is None
 
 
+@pytest.mark.slow
 def test_the_state_is_bounded_by_the_windows_that_are_open(stream: Streams) -> None:
     # 20,000 rows over 200 hours in 5 batches: each closes the windows of the one before.
     source = stream("time TIMESTAMP, action STRING")

@@ -72,6 +72,7 @@ def test_pairs_and_unmatched_views_are_those_of_the_truth_over_a_kill_and_a_rest
     assert [each.numRowsTotal for each in batches[max(batches)].progress.stateOperators] == [0, 2]
 
 
+@pytest.mark.slow
 def test_the_watermark_is_that_of_all_events_and_not_of_the_clicks_alone(stream: Streams) -> None:
     def event(kind: str, ad: str, clock: str) -> dict[str, str]:
         return {"ad_id": ad, "event_type": kind, "event_time": f"2024-01-01T{clock}:00Z"}

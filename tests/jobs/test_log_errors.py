@@ -119,6 +119,7 @@ def test_any_split_and_order_gives_what_a_batch_run_gives(spark: SparkSession, r
     )
 
 
+@pytest.mark.slow
 def test_percentiles_of_many_rows_lie_within_the_stated_error_and_closed_minutes_leave_the_state(
     stream: Streams,
 ) -> None:

@@ -69,6 +69,7 @@ def test_a_stream_writes_what_the_same_transform_gives_once(
     }
 
 
+@pytest.mark.slow
 def test_dedupe_keeps_one_row_over_batches_restarts_and_replays(
     spark: SparkSession, folder: Path, tmp_path: Path
 ) -> None:

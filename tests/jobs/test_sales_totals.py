@@ -67,6 +67,7 @@ def test_a_bad_line_is_counted_and_not_summed(spark: SparkSession, problem: str)
     assert [tuple(row) for row in bad.collect()] == [(problem.strip(), 1)]
 
 
+@pytest.mark.slow
 def test_under_spark_submit_standard_output_holds_the_result_and_nothing_else(
     job: Callable[..., Any], folder: Path, temporary: dict[str, str]
 ) -> None:
@@ -261,6 +262,7 @@ def test_wrong_arguments_are_one_line_before_pyspark_is_imported(
     assert done.stdout == ""
 
 
+@pytest.mark.fast("mysql")
 @pytest.mark.parametrize(
     ("url", "message"),
     [

@@ -87,6 +87,7 @@ def test_a_server_that_says_nothing_is_idle(job: Callable[..., Any], spark: Spar
     assert summary.ended_by == "1 s without a row"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["socket_wordcount", pytest.param("dstream_wordcount", marks=pytest.mark.slow)]
 )

@@ -301,6 +301,7 @@ def test_a_learner_killed_before_its_first_model_was_the_current_one_starts_agai
     assert (tmp_path / "spam" / "current").read_text("utf-8").endswith("-000000\n")
 
 
+@pytest.mark.fast("2")
 @pytest.mark.parametrize("older", [1, 2])
 def test_a_checkpoint_that_is_older_than_the_models_learns_no_batch_twice(
     spark: SparkSession, trained: Callable[[int], Any], tmp_path: Path, older: int
@@ -338,6 +339,7 @@ def test_a_checkpoint_that_is_older_than_the_models_learns_no_batch_twice(
     assert learned[-1].t_ == model[-1].t_  # how many rows it has learned; their order is Spark's
 
 
+@pytest.mark.slow
 def test_a_version_that_a_batch_may_need_again_is_kept_whatever_its_age(
     spark: SparkSession, stream: Streams, trained: Callable[[int], Any], tmp_path: Path
 ) -> None:

@@ -471,6 +471,7 @@ def mixed(seed: int, count: int) -> tuple[list[str], int]:
     return lines, sum(line != GOOD for line in lines)
 
 
+@pytest.mark.fast("2")
 @pytest.mark.parametrize("seed", [1, 2])
 def test_good_rows_and_bad_rows_are_all_lines_whatever_is_selected(
     spark: SparkSession, folder: Path, seed: int

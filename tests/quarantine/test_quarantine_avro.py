@@ -217,6 +217,7 @@ def test_a_registry_is_asked_once_for_each_id(spark: SparkSession, registry: Any
     assert max(asked.values()) <= 2  # a worker or two
 
 
+@pytest.mark.slow
 def test_a_registry_that_fails_ends_the_query_and_its_password_is_nowhere(
     spark: SparkSession, registry: Any, capsys: pytest.CaptureFixture[str], free_port: int
 ) -> None:

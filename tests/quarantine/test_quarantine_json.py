@@ -131,6 +131,7 @@ def test_a_good_line_gives_its_values_exactly(spark: SparkSession) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_bad_line_is_kept_with_its_reason_in_either_ansi_mode(spark: SparkSession) -> None:
     was = spark.conf.get("spark.sql.ansi.enabled")
     try:
@@ -185,6 +186,7 @@ def test_a_number_that_variant_would_change_is_bad(spark: SparkSession, around: 
     }
 
 
+@pytest.mark.slow
 def test_a_new_name_is_bad_where_asked_for(spark: SparkSession) -> None:
     lines = lines_of(spark, '{"id":1,"Name":"a"}', '{"id":1,"name":"a"}', "[]")
     reasons = [
@@ -214,6 +216,7 @@ def event(chance: random.Random) -> dict[str, Any]:
     }
 
 
+@pytest.mark.fast("2")
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_stream_reads_what_python_reads_and_loses_no_line(
     spark: SparkSession, folder: Path, seed: int

@@ -52,6 +52,7 @@ def test_an_address_without_a_server_is_refused_at_once(
     assert str(raised.value).startswith(said)
 
 
+@pytest.mark.slow
 def test_a_session_of_this_process_is_left_alone(
     monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:

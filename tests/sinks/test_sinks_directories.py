@@ -133,6 +133,7 @@ def test_a_checkpoint_that_went_back_is_refused_with_the_way_on(stream: DataFram
     assert plain_read(out) == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.slow
 def test_directories_that_have_gone_are_refused_with_the_way_back(stream: DataFrame, tmp_path: Path) -> None:
     out, checkpoint = tmp_path / "out of here", tmp_path / "my ckpt"
     sink = sinks.batch_files(out, format="json")
@@ -159,6 +160,7 @@ def test_directories_that_have_gone_are_refused_with_the_way_back(stream: DataFr
     assert plain_read(out) == [3, 4, 5, 6, 7, 8]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "left",
     ["nothing", *(pytest.param(name, marks=pytest.mark.slow) for name in ("the folder", "the marker"))],

@@ -160,6 +160,7 @@ def test_what_a_query_left_that_wrote_no_batch_is_no_obstacle(
     assert shown(spark.read.parquet(str(tmp_path / "out"))) == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_batches_without_rows_count(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
     # Windows are closed by batches of their own, which have no input; the last ones have no output either.
     lines = [f"2024-01-01T{hour:02}:00:00\n" for hour in range(4)]

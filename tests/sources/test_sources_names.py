@@ -97,6 +97,7 @@ def test_one_such_name_among_others(spark: SparkSession, folder: Path, written: 
     assert written.of(read(spark, "text", folder, max_files_per_trigger=84)) == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
 def test_one_that_lands_while_the_query_runs_waits_for_its_next_start(
     spark: SparkSession, folder: Path, written: Rows, form: str
@@ -146,6 +147,7 @@ def test_partition_folders_in_a_folder_of_such_a_name(
     assert written.of(frame) == [2, 3, 4, 5]
 
 
+@pytest.mark.slow
 def test_a_pattern_stays_a_pattern(spark: SparkSession, tmp_path: Path, written: Rows) -> None:
     for number, day in enumerate(("[1]", "2", "3")):
         land(spark, "text", tmp_path / "in" / f"day {day}", ["a", "b"], 2 * number)

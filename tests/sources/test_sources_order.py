@@ -71,6 +71,7 @@ def test_files_of_one_time_are_read_by_their_names(read: Callable[..., list[str]
     assert read(folder) == ["g0.csv", "g1.csv", "g2.csv", "a.csv"]
 
 
+@pytest.mark.fast("in")
 @pytest.mark.classic_only("the batches are seen in this process")
 @pytest.mark.parametrize("root", ["in", "in[1]", "a b%20c", "däy=1"])
 def test_nothing_else_is_read_and_nothing_less(

@@ -46,6 +46,7 @@ def partitions(request: pytest.FixtureRequest, spark: SparkSession) -> Any:
     spark.conf.set("spark.sql.shuffle.partitions", 1)
 
 
+@pytest.mark.slow
 @in_rows
 def test_split_late_flags_exactly_the_rows_at_or_before_the_watermark(
     stream: Streams, partitions: int

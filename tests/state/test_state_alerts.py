@@ -64,10 +64,10 @@ def test_alerts_come_in_event_time_over_kills_and_restarts(stream: Streams) -> N
     assert query.frame.columns == ["the key", "a.time", "v`l", "rule", "score", "reason"]
     shuffled = sorted(READINGS, key=lambda reading: (reading[1] // 20, -reading[1]))  # within the delay
     found = []
-    for start in range(0, len(shuffled), 6):
-        source.add_data([(key, at(second), value) for key, second, value in shuffled[start : start + 6]])
+    for start in range(0, len(shuffled), 10):
+        source.add_data([(key, at(second), value) for key, second, value in shuffled[start : start + 10]])
         found += rows(query.step())
-        if start == 6:
+        if start == 0:
             query.restart()
     nobody = [(None, at(60), 1.0), ("a", None, 1e9), ("a", at(60), None), ("a", at(61), math.nan)]
     source.add_data([*nobody, ("c", at(400), 1.0)])
@@ -296,6 +296,7 @@ def without_right_rows(left: DataFrame, right: DataFrame) -> DataFrame:
     return state.as_of(left.drop("value"), right.drop("value"), "key", "time", [])
 
 
+@pytest.mark.fast("running")
 @pytest.mark.parametrize(
     "step",
     [

@@ -91,6 +91,7 @@ def test_the_watermark_adds_a_batch_and_drops_what_is_late(stream: Streams) -> N
     assert (late.rows, late.late_rows, late.progress.numInputRows) == ([], 2, 3)
 
 
+@pytest.mark.slow
 def test_the_watermark_moves_without_a_row(stream: Streams) -> None:
     """0 s       9  10  12        20
     [-- a, b ------)[------- c ---)
@@ -115,6 +116,7 @@ def test_the_watermark_moves_without_a_row(stream: Streams) -> None:
     assert [batch.rows for batch in query.drain()] == [[(at(10), "c", 1)]]
 
 
+@pytest.mark.slow
 def test_rows_windows_and_the_watermark_are_drawn(stream: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
     events = stream(EVENTS)
     counts = events.to_df().withWatermark("time", "10 seconds").groupBy(F.window("time", "10 seconds"))
@@ -145,6 +147,7 @@ def test_rows_windows_and_the_watermark_are_drawn(stream: Streams, monkeypatch: 
         tzset()
 
 
+@pytest.mark.slow
 def test_what_two_sources_get_before_a_step_meets_in_one_batch(stream: Streams, sales: Source) -> None:
     prices = stream("product STRING, price DECIMAL(8,2)")
     query = stream.query(sales.to_df().join(prices.to_df(), "product"))
@@ -377,6 +380,7 @@ def rows_of(spark: SparkSession, count: int = 9) -> DataFrame:
     return spark.createDataFrame([("tea" if n % 3 else "ink", n) for n in range(count)], SALES)
 
 
+@pytest.mark.fast("<lambda>-options0")
 @pytest.mark.parametrize(
     ("transform", "options"),
     [
