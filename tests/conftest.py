@@ -14,6 +14,7 @@ import time
 import zlib
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -99,7 +100,8 @@ def _mark_slow(config: pytest.Config, items: list[pytest.Item]) -> None:
     of_test: dict[tuple[Path, str], dict[str, bool]] = {}
     for item in items:
         for mark in item.iter_markers("fast"):
-            fast = getattr(item, "callspec").id.startswith(mark.args)  # noqa: B009 - of a test with cases alone
+            case = getattr(item, "callspec").id  # noqa: B009 - of a test with cases alone
+            fast = any(fnmatchcase(case, pattern) for pattern in mark.args)
             of_test.setdefault((item.path, getattr(item, "originalname", "")), {})[item.nodeid] = fast
             if not fast:
                 item.add_marker("slow")

@@ -53,8 +53,8 @@ PASSED_OVER = {
     "would misread its batch: rename it, or start the query again",
 }
 
-# Files beside the data that are not meant to be read: of Spark's jobs, and of `sparkstream feed`.
-_MEANT_TO_BE = ("_SUCCESS", "_sparkstream_query", "_truth.json")
+# How files beside the data begin that are not meant to be read: of Spark's jobs, of the kit's sinks and feeds.
+_MEANT_TO_BE = ("_SUCCESS", "_sparkstream_", "_truth.json")
 
 
 def findings(
@@ -164,7 +164,7 @@ class _Source:
             if not hidden and _has_files(entry.path) and not self._reads_below(entry.path):
                 self.passed_over["subfolder"].append(entry.path)
         elif hidden:
-            if entry.name not in _MEANT_TO_BE and not entry.name.endswith(_STAGED):
+            if not entry.name.startswith(_MEANT_TO_BE) and not entry.name.endswith(_STAGED):
                 self.passed_over["hidden"].append(entry.path)
         elif _shown(entry.name) != entry.name:
             self.passed_over["undecodable"].append(entry.path)

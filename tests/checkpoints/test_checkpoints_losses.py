@@ -174,6 +174,7 @@ def test_nothing_is_said_of_what_is_as_it_should_be(spark: SparkSession, tmp_pat
     for name in ("_SUCCESS", "_truth.json", ".0.txt.crc", ".1.txt.part"):
         stream.land(name, age=-30 * DAY)
     stream.land("_temporary/1.txt")
+    stream.land("day=1/_sparkstream_plan", "what batch_files keeps")
     stream.land("day=1/waiting.txt", "b")
     assert stream.findings() == []
     # Of all of these the log is read, compacted or not.

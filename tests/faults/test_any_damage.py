@@ -140,6 +140,7 @@ def looked_at(checkpoint: Path, capfd: pytest.CaptureFixture[str]) -> None:
     capfd.readouterr()
 
 
+@pytest.mark.fast("hdfs-cut", "format-v2-empty")
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_any_file_damaged_in_any_way_is_told_or_harmless(
     made: tuple[Path, Path],

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from faults.drivers import Driver
 
 
+@pytest.mark.fast("upsert")
 @pytest.mark.parametrize("kind", ["append", "upsert", "directories"])
 def test_a_sink_put_back_from_an_older_backup(
     kind: str, tmp_path: Path, launch: Callable[..., Driver]

@@ -95,6 +95,7 @@ def damaged(checkpoint: Path, what: str, damage: Callable[[Path], None], folder:
     return copy
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_named_with_the_way_out(made: tuple[Sales, Path], tmp_path: Path) -> None:
     sales, checkpoint = made
     cases = [(what, damage) for what in FILES for damage in DAMAGES]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.query import StreamingQuery
 
 
+@pytest.mark.fast("output")
 @pytest.mark.parametrize("full", ["checkpoint", "output", "database"])
 def test_a_disk_that_fills_is_one_line_and_nothing_is_lost(
     full: str, small_disk: Path, tmp_path: Path, launch: Callable[..., Driver]

@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import pytest
 from faults.drivers import JOBS, SCRIPTS, until
 
 from sparkstream_kit import feeds
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from faults.drivers import Driver
 
 
+@pytest.mark.slow
 def test_a_killed_dstream_of_a_folder_is_exact_again(launch: Callable[..., Driver], tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()

@@ -56,6 +56,7 @@ def fuzzed(make: Callable[[random.Random], str]) -> Iterator[bytes]:
         yield raw
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csv", "json"])
 def test_fuzzed_lines_give_what_python_reads(spark: SparkSession, tmp_path: Path, kind: str) -> None:
     make, read, parse = (csv_line, read_csv, csv_rows) if kind == "csv" else (json_line, read_json, json_rows)

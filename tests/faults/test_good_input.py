@@ -57,10 +57,31 @@ JOBS: dict[str, tuple[Callable[[], list[str]], Callable[[Path], tuple[Any, ...]]
     "log_errors": (lambda: rows(feeds.log_rows, feeds.log_line), lambda out: (out, "--drain")),
     "sales_clean": (sales, lambda out: (out,)),
     "sales_totals": (sales, lambda _: ()),
+    "score_posts": (
+        lambda: rows(feeds.messages_rows, feeds.json_line),
+        lambda out: (f"{out}-model", out),
+    ),
     "sensor_alerts": (lambda: rows(feeds.sensors_rows, feeds.json_line), lambda out: (out, "--drain")),
 }
 
 
+@pytest.fixture
+def quiet(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Callable[..., None]:
+    """Run a job's `main`, which is well and says nothing that begs for a remedy."""
+
+    def run(main: Callable[[list[str]], int], *args: object) -> None:
+        with caplog.at_level(logging.WARNING):
+            assert main.__wrapped__([str(arg) for arg in args]) == 0  # type: ignore[attr-defined]
+        said = capsys.readouterr().err.splitlines()
+        assert any("last batch committed: " in line or "learned from" in line for line in said), said
+        assert [line for line in said if line.startswith(("verdict:", "hint:", "warning:"))] == []
+        assert [record.getMessage() for record in caplog.records] == []
+        assert [line for line in said if "waiting" in line] == []
+
+    return run
+
+
+@pytest.mark.fast("action_windows", "file_totals", "hourly_sales", "log_errors", "sales_totals")
 @pytest.mark.parametrize(
     "name",
     [
@@ -75,19 +96,21 @@ def test_a_job_says_nothing_but_its_summary(
     spark: SparkSession,
     folder: Path,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    caplog: pytest.LogCaptureFixture,
+    quiet: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made, flags = JOBS[name]
     feeds.drip(feeds.line_files(made(), rows=ROWS, name="lines-{}"), folder)
     monkeypatch.setattr(sys, "path", [str(ROOT / "examples"), *sys.path])
-    with caplog.at_level(logging.WARNING):
-        main = import_module(name).main.__wrapped__
-        limits = ONE_FILE[:1] if name == "hourly_sales" else ONE_FILE
-        assert main([str(arg) for arg in (folder, *flags(tmp_path / "out"), *limits)]) == 0
-    said = capsys.readouterr().err.splitlines()
-    assert any("last batch committed: " in line for line in said), said
-    assert [line for line in said if line.startswith(("verdict:", "hint:", "warning:"))] == []
-    assert [record.getMessage() for record in caplog.records] == []
-    assert [line for line in said if "waiting" in line] == []
+    main = import_module(name).main
+    if name == "score_posts":
+        quiet(main, folder, *flags(tmp_path / "out")[:1], "--train", "sklearn")
+    limits = ONE_FILE if name not in ("hourly_sales", "score_posts") else ONE_FILE[:1]
+    quiet(main, folder, *flags(tmp_path / "out"), *limits)
+
+
+def test_a_job_that_reads_a_socket_says_nothing_but_its_summary(
+    spark: SparkSession, quiet: Callable[..., None]
+) -> None:
+    with feeds.LineServer(["to be or not to be"] * 3) as server:
+        quiet(import_module("socket_wordcount").main, server.host, server.port)

@@ -63,6 +63,7 @@ def killed(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Sales, Targe
     return targets.database(tmp_path, server.database(), how or "replace")
 
 
+@pytest.mark.fast("files", "sqlite-upsert", "delta-append", "postgresql-append")
 @pytest.mark.parametrize(
     ("killed", "kills"),
     [*((job, ALSO) for job in JOBS), *((sink, KILLS) for sink in SINKS)],
@@ -85,6 +86,7 @@ def test_killed_at_each_point(
     finish(target, launch)
 
 
+@pytest.mark.fast("sqlite")
 @pytest.mark.parametrize("killed", JOBS, indirect=True)
 def test_killed_at_random_times(
     killed: tuple[Sales, Target], launch: Callable[..., Driver], request: pytest.FixtureRequest

@@ -39,6 +39,7 @@ def land(folder: Path, *numbers: int) -> list[Row]:
     return landed
 
 
+@pytest.mark.fast("each to its end")
 @pytest.mark.parametrize("killed", [False, True], ids=["each to its end", "each killed"])
 def test_a_checkpoint_of_plain_spark_is_taken_over_and_given_back(
     killed: bool, tmp_path: Path, launch: Callable[..., Driver], spark: SparkSession

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from faults import targets
 from faults.drivers import one_line, until
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from faults.drivers import Driver
 
 
+@pytest.mark.slow
 def test_of_two_drivers_on_one_checkpoint_the_second_is_refused(
     tmp_path: Path, launch: Callable[..., Driver]
 ) -> None:

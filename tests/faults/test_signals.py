@@ -23,6 +23,7 @@ ROUNDS = int(os.environ.get("ROUNDS", "16"))  # of two signals at random times
 SEED = 9
 
 
+@pytest.mark.fast("python-SIGTERM-group", "spark-submit-SIGINT-group")
 @pytest.mark.parametrize(
     ("launcher", "number", "whom"),
     [
@@ -94,6 +95,7 @@ def test_a_jvm_without_memory_is_one_line_and_no_signal(
     no_stack_trace(driver)
 
 
+@pytest.mark.fast("3", "10")
 @pytest.mark.parametrize("number", range(ROUNDS))
 def test_two_signals_at_any_time_are_a_stop_or_a_short_one(
     number: int, launch: Callable[..., Driver], sales: Sales, tmp_path: Path

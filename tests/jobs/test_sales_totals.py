@@ -262,7 +262,7 @@ def test_wrong_arguments_are_one_line_before_pyspark_is_imported(
     assert done.stdout == ""
 
 
-@pytest.mark.fast("mysql")
+@pytest.mark.fast("mysql*")
 @pytest.mark.parametrize(
     ("url", "message"),
     [

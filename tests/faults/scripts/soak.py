@@ -79,11 +79,11 @@ def make(kind: str, url: str, folder: str) -> tuple[str, Sink]:
 
 
 def threads(pid: int) -> int:
-    """Return how many threads a process has, without two pools of Spark that fill up to a hundred each."""
+    """Return how many threads a process has, without pools of Spark that only grow until they are full."""
     found = 0
     for name in Path(f"/proc/{pid}/task").glob("*/comm"):
         with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
-            found += not name.read_text().startswith("block-manager-")
+            found += not name.read_text().startswith(("block-manager-", "ResultQueryStag"))
     return found
 
 
