@@ -40,7 +40,7 @@ os.environ["SPARK_SUBMIT_OPTS"] = f"{read_profile('test')['spark.driver.extraJav
 
 
 @pytest.fixture(scope="session")
-def connect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def connect(tmp_path_factory):
     """The URL of a server of `sparkstream serve`: that of SPARK_REMOTE, or one for this run.
 
     A process of its own attaches to it.
@@ -125,7 +125,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left_running(request: pytest.FixtureRequest) -> Iterator[None]:
+def nothing_left_running(request):
     """Fail a test that leaves a query, a feeder or a job group to the tests after it, and end the query."""
     before = set(threading.enumerate())
     yield
@@ -143,7 +143,7 @@ def nothing_left_running(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture
-def until() -> Callable[[Callable[[], object]], None]:
+def until():
     """Wait until a condition holds, for 60 s at most."""
 
     def wait(condition: Callable[[], object], limit: float = 60) -> None:
@@ -166,13 +166,13 @@ def running(*command: object, **how: Any) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.fixture
-def free_port() -> int:
+def free_port():
     """A port that nobody listens on."""
     return ports.free_port()
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path):
     """An empty input folder."""
     path = tmp_path / "in"
     path.mkdir()
@@ -200,7 +200,7 @@ def command(launcher: str, job: str, *args: object) -> list[str]:
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> Job:
+def job(tmp_path):
     """Run a job as a process of its own, from an empty folder, and return its output and exit code."""
     home = tmp_path / "home"
     home.mkdir()
@@ -232,7 +232,7 @@ def environment(**changes: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def terminal() -> tuple[int, int]:
+def terminal():
     """Both ends of a pseudo-terminal: ours, and the one for a process."""
     try:
         return pty.openpty()
@@ -241,7 +241,7 @@ def terminal() -> tuple[int, int]:
 
 
 @pytest.fixture
-def temporary(tmp_path: Path) -> dict[str, str]:
+def temporary(tmp_path):
     """An environment in which Python and the JVM put their temporary files in an empty folder."""
     folder = tmp_path / "temporary"
     folder.mkdir()
@@ -256,7 +256,7 @@ def left_behind(temporary: dict[str, str]) -> list[str]:
 
 
 @pytest.fixture
-def no_pyspark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def no_pyspark(tmp_path, monkeypatch):
     """An environment in which importing pyspark fails: what runs there never needed it."""
     monkeypatch.delenv("SPARK_REMOTE", raising=False)  # a server would have to say whether a folder is there
     (tmp_path / "fake").mkdir()
@@ -265,7 +265,7 @@ def no_pyspark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str
 
 
 @pytest.fixture
-def sales_log() -> Path:
+def sales_log():
     """The real sales log, which lies beside the checkout where it is present."""
     path = ROOT.parent / "shared" / "data"
     if not path.is_dir():

@@ -19,12 +19,11 @@ from sparkstream_kit.errors import InvalidInputError, MissingExtraError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pyspark.sql import DataFrame, SparkSession
 
 # --- tables and bars
 
 
-def test_a_table_aligns_and_shows_null() -> None:
+def test_a_table_aligns_and_shows_null():
     text = table(["key", "n"], [["a", "1"], [None, "20"], ["long one", None]], right={1})
     assert text.splitlines() == [
         "key          n",
@@ -37,7 +36,7 @@ def test_a_table_aligns_and_shows_null() -> None:
 
 
 @pytest.mark.parametrize("width", [20, 40, 80])
-def test_the_longest_bar_fills_the_width_and_the_others_are_in_proportion(width: int) -> None:
+def test_the_longest_bar_fills_the_width_and_the_others_are_in_proportion(width):
     lines = bars([("a", 800.0), ("bb", 400.0), ("c", 0)], width=width).splitlines()
     assert [len(line) for line in lines] == [width] * 3
     assert lines[0].count("█") == 2 * lines[1].count("█") + lines[1].count("▌")
@@ -45,7 +44,7 @@ def test_the_longest_bar_fills_the_width_and_the_others_are_in_proportion(width:
     assert [line.split()[-1] for line in lines] == ["800.00", "400.00", "0.00"]
 
 
-def test_bars_of_nothing_and_of_zeros() -> None:
+def test_bars_of_nothing_and_of_zeros():
     assert bars([]) == ""
     assert bars([("a", 0), ("b", -5)], width=20).split() == ["a", "0.00", "b", "-5.00"]
 
@@ -54,7 +53,7 @@ def test_bars_of_nothing_and_of_zeros() -> None:
 
 
 @pytest.fixture
-def frame(spark: SparkSession) -> DataFrame:
+def frame(spark):
     rows = [
         ("a,b", Decimal("12345678901234567890.10"), datetime(2024, 1, 31, 10, 30)),  # noqa: DTZ001
         (None, Decimal("-0.05"), None),
@@ -62,13 +61,13 @@ def frame(spark: SparkSession) -> DataFrame:
     return spark.createDataFrame(rows, "`a key` string, amount decimal(38,2), at timestamp")
 
 
-def test_csv_is_exact(frame: DataFrame) -> None:
+def test_csv_is_exact(frame):
     assert render(frame, "csv") == (
         'a key,amount,at\n"a,b",12345678901234567890.10,2024-01-31 10:30:00\n,-0.05,\n'
     )
 
 
-def test_json_is_exact(frame: DataFrame) -> None:
+def test_json_is_exact(frame):
     found = json.loads(render(frame, "json"), parse_float=Decimal)
     assert found == [
         {"a key": "a,b", "amount": Decimal("12345678901234567890.10"), "at": "2024-01-31T10:30:00.000000Z"},
@@ -77,7 +76,7 @@ def test_json_is_exact(frame: DataFrame) -> None:
     assert json.loads(render(frame.where("false"), "json")) == []
 
 
-def test_a_table_of_a_frame_has_its_numbers_on_the_right(frame: DataFrame) -> None:
+def test_a_table_of_a_frame_has_its_numbers_on_the_right(frame):
     assert render(frame, "table").splitlines() == [
         "a key                   amount  at",
         "-----  -----------------------  -------------------",
@@ -86,7 +85,7 @@ def test_a_table_of_a_frame_has_its_numbers_on_the_right(frame: DataFrame) -> No
     ]
 
 
-def test_an_unknown_form_is_refused(frame: DataFrame) -> None:
+def test_an_unknown_form_is_refused(frame):
     with pytest.raises(InvalidInputError, match=r"^unknown form jsn; did you mean json\?$"):
         render(frame, "jsn")
 
@@ -112,9 +111,7 @@ def drawn_on_a_terminal(monkeypatch: pytest.MonkeyPatch, terminal: tuple[int, in
     return text.decode().removesuffix("END")
 
 
-def test_on_a_terminal_each_picture_is_drawn_in_place(
-    monkeypatch: pytest.MonkeyPatch, terminal: tuple[int, int]
-) -> None:
+def test_on_a_terminal_each_picture_is_drawn_in_place(monkeypatch, terminal):
     text = drawn_on_a_terminal(monkeypatch, terminal, bars([("first", 1)]), bars([("second", 2)]))
     before, _, after = text.partition("second")
     assert "first" in before
@@ -125,14 +122,12 @@ def test_on_a_terminal_each_picture_is_drawn_in_place(
     assert "\x1b[?25h" in after  # the cursor is shown again
 
 
-def test_without_rich_each_picture_follows_the_one_before(
-    monkeypatch: pytest.MonkeyPatch, terminal: tuple[int, int]
-) -> None:
+def test_without_rich_each_picture_follows_the_one_before(monkeypatch, terminal):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     assert drawn_on_a_terminal(monkeypatch, terminal, "first", "second") == "\r\nfirst\r\n\r\nsecond\r\n"
 
 
-def test_elsewhere_nothing_is_drawn_and_no_picture_is_made(capfd: pytest.CaptureFixture[str]) -> None:
+def test_elsewhere_nothing_is_drawn_and_no_picture_is_made(capfd):
     with live() as draw:
         draw(lambda: pytest.fail("a picture was made"))
     assert capfd.readouterr() == ("", "")
@@ -149,7 +144,7 @@ def size(path: Path) -> tuple[int, int]:
     return width, height
 
 
-def test_a_chart_is_a_png_that_grows_with_its_rows(tmp_path: Path) -> None:
+def test_a_chart_is_a_png_that_grows_with_its_rows(tmp_path):
     figure = chart([(f"P{n}", n * 1000) for n in range(1, 5)], "Sales", tmp_path / "four.png")
     chart([(f"P{n}", n) for n in range(20)], "Sales", str(tmp_path / "twenty.png"))
     chart([], "Nothing yet", tmp_path / "none.png")
@@ -163,15 +158,13 @@ def test_a_chart_is_a_png_that_grows_with_its_rows(tmp_path: Path) -> None:
     assert [text.get_text() for text in axes.texts] == ["1,000", "2,000", "3,000", "4,000"]
 
 
-def test_a_chart_without_a_path_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chart_without_a_path_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert chart([("a", 1)], "Sales") is not None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_chart_that_cannot_be_drawn_is_refused_before_the_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_chart_that_cannot_be_drawn_is_refused_before_the_work(tmp_path, monkeypatch):
     with pytest.raises(InvalidInputError, match=r"chart x\.svg: the name must end in \.png"):
         check_chart("x.svg")
     with pytest.raises(InvalidInputError, match=r"chart .*: folder .*/none does not exist; create it"):

@@ -17,7 +17,7 @@ from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
@@ -30,7 +30,7 @@ ROWS = [(1200 + second, "ab"[second % 2], second % 7) for second in range(0, 600
 
 
 @pytest.fixture
-def settings(spark: SparkSession) -> Iterator[Callable[[dict[str, str]], None]]:
+def settings(spark):
     """Set what the session has, and set it back."""
     before: dict[str, str | None] = {}
 
@@ -127,14 +127,7 @@ def batch(
         (unmatched, "rocksdb", 3),
     ],
 )
-def test_drained_windows_are_those_of_a_batch(
-    spark: SparkSession,
-    tmp_path: Path,
-    transform: Callable[[DataFrame], DataFrame],
-    store: str,
-    partitions: int,
-    settings: Callable[[dict[str, str]], None],
-) -> None:
+def test_drained_windows_are_those_of_a_batch(spark, tmp_path, transform, store, partitions, settings):
     settings({STATE_STORE: STATE_STORES[store], "spark.sql.shuffle.partitions": str(partitions)})
     land(tmp_path / "in", ROWS)
     summary, written = ended(spark, tmp_path, transform, drain=True)
@@ -145,7 +138,7 @@ def test_drained_windows_are_those_of_a_batch(
 
 @pytest.mark.slow
 @pytest.mark.skipif(ON_4_0, reason="transformWithState is for pandas only on Spark 4.0")
-def test_what_a_key_is_known_by_does_not_wait(spark: SparkSession, tmp_path: Path) -> None:
+def test_what_a_key_is_known_by_does_not_wait(spark, tmp_path):
     land(tmp_path / "in", ROWS)
 
     def alerts(rows: DataFrame) -> DataFrame:
@@ -158,9 +151,7 @@ def test_what_a_key_is_known_by_does_not_wait(spark: SparkSession, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_windows_that_stay_open_are_named_and_can_be_drained_later(
-    spark: SparkSession, tmp_path: Path
-) -> None:
+def test_windows_that_stay_open_are_named_and_can_be_drained_later(spark, tmp_path):
     land(tmp_path / "in", ROWS)
     whole = batch(spark, tmp_path, by_window)
     summary, written = ended(spark, tmp_path, by_window)
@@ -174,7 +165,7 @@ def test_windows_that_stay_open_are_named_and_can_be_drained_later(
     assert (summary.queries[0].batches, summary.queries[0].input_rows) == (1, 0)
 
 
-def test_what_comes_after_the_last_batch_is_refused_and_not_lost(spark: SparkSession, tmp_path: Path) -> None:
+def test_what_comes_after_the_last_batch_is_refused_and_not_lost(spark, tmp_path):
     land(tmp_path / "in", ROWS)
     ended(spark, tmp_path, by_window, drain=True)
     land(tmp_path / "in", [(1810, "a", 1)], files=1)
@@ -194,9 +185,7 @@ def test_what_comes_after_the_last_batch_is_refused_and_not_lost(spark: SparkSes
 
 
 @pytest.mark.slow
-def test_a_drain_that_was_cut_off_is_finished_before_new_input_is_read(
-    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_drain_that_was_cut_off_is_finished_before_new_input_is_read(spark, tmp_path, caplog):
     land(tmp_path / "in", ROWS)
     whole = batch(spark, tmp_path, by_window)
     ended(spark, tmp_path, by_window, drain=True)
@@ -214,9 +203,7 @@ def test_a_drain_that_was_cut_off_is_finished_before_new_input_is_read(
 
 @pytest.mark.classic_only("what a batch function sees is at the server")
 @pytest.mark.parametrize("mode", ["update", "complete"])
-def test_modes_that_have_written_open_windows_write_nothing_more(
-    spark: SparkSession, tmp_path: Path, mode: str
-) -> None:
+def test_modes_that_have_written_open_windows_write_nothing_more(spark, tmp_path, mode):
     land(tmp_path / "in", ROWS)
     seen: list[int] = []
     rows = sources.json(spark, str(tmp_path / "in"), schema=SCHEMA)
@@ -228,7 +215,7 @@ def test_modes_that_have_written_open_windows_write_nothing_more(
     assert summary.queries[0].waiting_rows is None
 
 
-def test_a_query_that_cannot_be_drained_is_refused(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_query_that_cannot_be_drained_is_refused(spark, tmp_path):
     land(tmp_path / "in", ROWS)
     rows = sources.json(spark, str(tmp_path / "in"), schema=SCHEMA)
     query = start(by_window(rows), sinks.memory("nowhere"), availableNow=True)
@@ -239,7 +226,7 @@ def test_a_query_that_cannot_be_drained_is_refused(spark: SparkSession, tmp_path
     assert not query.isActive
 
 
-def test_a_stream_without_state_has_nothing_to_drain(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_stream_without_state_has_nothing_to_drain(spark, tmp_path):
     land(tmp_path / "in", ROWS)
     for _ in range(2):
         summary, written = ended(spark, tmp_path, lambda rows: rows, drain=True)
@@ -248,9 +235,7 @@ def test_a_stream_without_state_has_nothing_to_drain(spark: SparkSession, tmp_pa
 
 
 @pytest.mark.parametrize("kind", ["a total by key", "no key twice"])
-def test_a_query_without_a_watermark_has_nothing_to_drain_and_goes_on(
-    spark: SparkSession, tmp_path: Path, kind: str
-) -> None:
+def test_a_query_without_a_watermark_has_nothing_to_drain_and_goes_on(spark, tmp_path, kind):
     def transform(rows: DataFrame) -> DataFrame:
         return rows.groupBy("key").agg(F.sum("n").alias("n")) if kind == "a total by key" else distinct(rows)
 

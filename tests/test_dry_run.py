@@ -18,7 +18,7 @@ from sparkstream_kit.errors import DryRun, InvalidInputError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
     from sparkstream_kit.sinks import Sink
 
@@ -32,13 +32,13 @@ def tree(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def lines(spark: SparkSession, folder: Path) -> DataFrame:
+def lines(spark, folder):
     """A stream of three lines: one file."""
     (folder / "a.txt").write_text("tea\nink\ntea\n")
     return sources.text(spark, str(folder))
 
 
-def test_it_says_what_would_run_and_run_ends_with_it(lines: DataFrame, folder: Path, tmp_path: Path) -> None:
+def test_it_says_what_would_run_and_run_ends_with_it(lines, folder, tmp_path):
     counts = lines.groupBy("value").count()
     before = tree(tmp_path)
     how: Any = {"name": "counts", "mode": "complete", "checkpoint": tmp_path / "ckpt", "dry_run": True}
@@ -58,9 +58,7 @@ def test_it_says_what_would_run_and_run_ends_with_it(lines: DataFrame, folder: P
     assert tree(tmp_path) == before
 
 
-def test_it_goes_on_where_the_checkpoint_stands_and_leaves_it_as_it_is(
-    lines: DataFrame, tmp_path: Path
-) -> None:
+def test_it_goes_on_where_the_checkpoint_stands_and_leaves_it_as_it_is(lines, tmp_path):
     sink, how = (
         sinks.batch_files(tmp_path / "out"),
         dict[str, Any](name="lines", checkpoint=tmp_path / "ckpt"),
@@ -74,9 +72,7 @@ def test_it_goes_on_where_the_checkpoint_stands_and_leaves_it_as_it_is(
     run(start(lines, sink, availableNow=True, **how))  # the lock is free
 
 
-def test_a_file_that_has_moved_is_found_and_no_log_is_rewritten(
-    spark: SparkSession, lines: DataFrame, folder: Path, tmp_path: Path
-) -> None:
+def test_a_file_that_has_moved_is_found_and_no_log_is_rewritten(spark, lines, folder, tmp_path):
     how: Any = {"name": "lines", "checkpoint": tmp_path / "ckpt"}
     run(start(lines, sinks.batch_files(tmp_path / "out"), availableNow=True, **how))
     moved = folder.rename(tmp_path / "moved")
@@ -96,7 +92,7 @@ def targets(folder: Path) -> dict[str, Sink]:
 
 
 @pytest.mark.parametrize("kind", ["batch_files", "delta", "latest", "sql_table"])
-def test_a_sink_makes_nothing(kind: str, lines: DataFrame, tmp_path: Path) -> None:
+def test_a_sink_makes_nothing(kind, lines, tmp_path):
     before = tree(tmp_path)
     counts, sink = lines.groupBy("value").count(), targets(tmp_path)[kind]
     how: Any = {"name": "counts", "mode": "complete"}
@@ -105,7 +101,7 @@ def test_a_sink_makes_nothing(kind: str, lines: DataFrame, tmp_path: Path) -> No
     assert not lines.sparkSession.catalog.tableExists("only_planned")
 
 
-def test_each_sink_says_where_its_rows_would_go(lines: DataFrame, tmp_path: Path) -> None:
+def test_each_sink_says_where_its_rows_would_go(lines, tmp_path):
     for sink, where in (
         (sinks.files(tmp_path / "out"), f"folder {tmp_path}/out"),
         (sinks.table("only_planned", path=str(tmp_path / "rows")), "table only_planned"),
@@ -119,7 +115,7 @@ def test_each_sink_says_where_its_rows_would_go(lines: DataFrame, tmp_path: Path
         assert where in str(start(frame, sink, **how, **needed))
 
 
-def test_a_database_with_tables_stays_as_it_is(lines: DataFrame, tmp_path: Path) -> None:
+def test_a_database_with_tables_stays_as_it_is(lines, tmp_path):
     with sqlite3.connect(tmp_path / "t.db") as database:
         database.execute("CREATE TABLE others (n INT)")
     before = tree(tmp_path)
@@ -160,7 +156,7 @@ def refused(lines: DataFrame, folder: Path) -> dict[str, dict[str, Any]]:
     "what",
     ["mode", "no checkpoint", "table", "folder", "checkpoint", "another query", "trigger", "no stream"],
 )
-def test_it_refuses_what_a_start_refuses(what: str, lines: DataFrame, tmp_path: Path) -> None:
+def test_it_refuses_what_a_start_refuses(what, lines, tmp_path):
     distinct = lines.groupBy("value").agg(F.max("value").alias("last"))
     if what == "another query":
         run(
@@ -186,13 +182,13 @@ def test_it_refuses_what_a_start_refuses(what: str, lines: DataFrame, tmp_path: 
 
 
 @pytest.mark.classic_only("only a start tells")
-def test_it_refuses_what_spark_itself_refuses(lines: DataFrame) -> None:
+def test_it_refuses_what_spark_itself_refuses(lines):
     counts = lines.groupBy("value").count()
     with pytest.raises(InvalidInputError, match="query q: mode append writes a row once, when it is final"):
         start(counts, sinks.console(), name="q", dry_run=True)
 
 
-def test_other_inputs_are_named_without_their_passwords(spark: SparkSession, free_port: int) -> None:
+def test_other_inputs_are_named_without_their_passwords(spark, free_port):
     rate = spark.readStream.format("rate").load().selectExpr("string(value) AS value")
     both = sources.socket_lines(spark, "localhost", free_port).union(rate).union(rate)
     planned = str(start(both, sinks.console(), name="both", dry_run=True))
@@ -240,9 +236,7 @@ def arguments(name: str, folder: Path, tmp_path: Path) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", JOBS)
-def test_each_job_says_what_would_run_and_leaves_nothing(
-    name: str, spark: SparkSession, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_each_job_says_what_would_run_and_leaves_nothing(name, spark, folder, tmp_path, capsys):
     if name == "score_posts":
         posts = spark.createDataFrame(
             [tuple(row.values()) for row in feeds.messages_rows(50, seed=1)],
@@ -266,8 +260,8 @@ def test_each_job_says_what_would_run_and_leaves_nothing(
 
 @pytest.mark.parametrize("flags", [[], ["--available-now", "--drain"]])
 def test_the_second_query_of_a_job_may_read_what_the_first_would_write(
-    flags: list[str], spark: SparkSession, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    flags, spark, folder, tmp_path, capsys
+):
     code = import_module("action_windows").main([str(folder), f"{tmp_path}/out", "--dry-run", *flags])
     out = capsys.readouterr().out
     assert (code, out.count("\nquery ")) == (0, 2)
@@ -275,9 +269,7 @@ def test_the_second_query_of_a_job_may_read_what_the_first_would_write(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_refused_input_ends_a_dry_run_as_it_ends_a_run(
-    spark: SparkSession, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_refused_input_ends_a_dry_run_as_it_ends_a_run(spark, folder, tmp_path, capsys):
     (tmp_path / "out/good").mkdir(parents=True)
     (tmp_path / "out/good/file").write_text("of somebody")
 
@@ -291,16 +283,14 @@ def test_a_refused_input_ends_a_dry_run_as_it_ends_a_run(
     assert end("--available-now") == (code, out, err)
 
 
-def test_a_model_is_not_trained_in_a_dry_run(
-    spark: SparkSession, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_model_is_not_trained_in_a_dry_run(spark, folder, tmp_path, capsys):
     code = import_module("score_posts").main([str(folder), f"{tmp_path}/m", "--train", "spark", "--dry-run"])
     assert code == 2
     assert "to train, which has no --dry-run" in capsys.readouterr().err
     assert not (tmp_path / "m").exists()
 
 
-def test_what_a_job_makes_meanwhile_is_not_removed(tmp_path: Path) -> None:
+def test_what_a_job_makes_meanwhile_is_not_removed(tmp_path):
     with _dry_run.undone(tmp_path / "a" / "b" / "lock"):
         (tmp_path / "a" / "b").mkdir(parents=True)
         (tmp_path / "a" / "b" / "lock").touch()

@@ -67,9 +67,7 @@ def has(key: Any, wanted: int, rows: dict[Any, int]) -> bool:
     return rows.get(key) == wanted
 
 
-def test_a_context_is_stopped_whatever_happens_and_the_next_one_starts(
-    spark: SparkSession, tmp_path: Path
-) -> None:
+def test_a_context_is_stopped_whatever_happens_and_the_next_one_starts(spark, tmp_path):
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt), dstreams.streaming_context(spark, 0.5) as ssc:
             ssc.textFileStream(str(tmp_path)).foreachRDD(lambda rdd: None)
@@ -79,9 +77,7 @@ def test_a_context_is_stopped_whatever_happens_and_the_next_one_starts(
     assert spark.range(3).count() == 3
 
 
-def test_a_context_left_over_is_stopped_and_that_is_said(
-    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_context_left_over_is_stopped_and_that_is_said(spark, tmp_path, caplog):
     with pytest.warns(FutureWarning, match="DStream"):
         leftover = StreamingContext(spark.sparkContext, 1)
     leftover.textFileStream(str(tmp_path)).foreachRDD(lambda rdd: None)
@@ -92,7 +88,7 @@ def test_a_context_left_over_is_stopped_and_that_is_said(
     assert "stopping a StreamingContext that was still active" in caplog.text
 
 
-def test_what_waits_when_a_run_ends_is_told(spark: SparkSession, tmp_path: Path) -> None:
+def test_what_waits_when_a_run_ends_is_told(spark, tmp_path):
     stop, shown = tmp_path / "stop", tmp_path / "shown"
 
     def slow(rdd: Any) -> None:
@@ -121,9 +117,7 @@ def test_what_waits_when_a_run_ends_is_told(spark: SparkSession, tmp_path: Path)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("key_of", [str, lambda line: ("user", line, 7)], ids=["text", "tuple"])
-def test_running_counts_go_on_from_their_snapshot(
-    spark: SparkSession, tmp_path: Path, key_of: Callable[[str], Any]
-) -> None:
+def test_running_counts_go_on_from_their_snapshot(spark, tmp_path, key_of):
     snapshot = tmp_path / "counts.jsonl"
     for round_number in (1, 2):
         stop, wanted = tmp_path / f"stop{round_number}", 3 * round_number
@@ -173,7 +167,7 @@ NO_KEYS = [date(2024, 1, 1), b"a", Decimal("1.5"), frozenset("a"), ("a", b"b"), 
 
 
 @pytest.mark.parametrize("key", KEYS, ids=repr)
-def test_a_key_of_every_kind_comes_back_from_its_file(spark: SparkSession, tmp_path: Path, key: Any) -> None:
+def test_a_key_of_every_kind_comes_back_from_its_file(spark, tmp_path, key):
     snapshot = tmp_path / "counts.jsonl"
     pairs = spark.sparkContext.parallelize([(key, 2), ("z", 10**20)], 2)
     _keep_counts(snapshot, pairs)
@@ -183,9 +177,7 @@ def test_a_key_of_every_kind_comes_back_from_its_file(spark: SparkSession, tmp_p
 @pytest.mark.parametrize(
     "pair", [*((key, 1) for key in NO_KEYS), ("a", 1.5), ("a", None), ("a", [])], ids=repr
 )
-def test_what_the_file_cannot_give_back_is_refused_when_it_is_written(
-    spark: SparkSession, tmp_path: Path, pair: tuple[Any, Any]
-) -> None:
+def test_what_the_file_cannot_give_back_is_refused_when_it_is_written(spark, tmp_path, pair):
     snapshot = tmp_path / "counts.jsonl"
     snapshot.write_bytes(WHOLE)
     pairs = spark.sparkContext.parallelize([pair], 1)
@@ -197,9 +189,7 @@ def test_what_the_file_cannot_give_back_is_refused_when_it_is_written(
 
 
 @pytest.mark.parametrize("damage", [*DAMAGE, "a folder"])
-def test_a_damaged_snapshot_is_said_and_is_no_new_start(
-    spark: SparkSession, tmp_path: Path, damage: str
-) -> None:
+def test_a_damaged_snapshot_is_said_and_is_no_new_start(spark, tmp_path, damage):
     snapshot = tmp_path / "counts.jsonl"
     if damage == "a folder":
         snapshot.mkdir()
@@ -212,7 +202,7 @@ def test_a_damaged_snapshot_is_said_and_is_no_new_start(
     assert "\n" not in str(refused.value)
 
 
-def test_a_snapshot_has_one_driver_at_a_time(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_snapshot_has_one_driver_at_a_time(spark, tmp_path):
     (tmp_path / "counts.jsonl").write_bytes(WHOLE)
     for _ in range(2):  # it is free again when its context has ended
         with dstreams.streaming_context(spark, 0.5) as ssc:
@@ -224,7 +214,7 @@ def test_a_snapshot_has_one_driver_at_a_time(spark: SparkSession, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_of_two_jobs_on_one_checkpoint_the_second_is_refused(tmp_path: Path, job: Callable[..., Any]) -> None:
+def test_of_two_jobs_on_one_checkpoint_the_second_is_refused(tmp_path, job):
     with feeds.LineServer(feeds.random_lines(1), rate=20) as server:
         flags = (server.host, server.port, "--checkpoint", tmp_path / "kept")
         first = subprocess.Popen(
@@ -243,9 +233,7 @@ def test_of_two_jobs_on_one_checkpoint_the_second_is_refused(tmp_path: Path, job
 
 
 @pytest.mark.slow
-def test_a_word_that_has_left_the_window_leaves_the_output_and_the_state(
-    spark: SparkSession, tmp_path: Path
-) -> None:
+def test_a_word_that_has_left_the_window_leaves_the_output_and_the_state(spark, tmp_path):
     #  a a a |-- window of 3 s passes --|        b keeps coming
     # Spark takes away what leaves, by the inverse, when the window is longer than five slides.
     #  seen with a ─────────────────────► seen without a, and not as a zero
@@ -275,9 +263,7 @@ def test_a_word_that_has_left_the_window_leaves_the_output_and_the_state(
 
 
 @pytest.mark.slow
-def test_foreach_partition_opens_one_connection_for_each_partition_that_has_records(
-    spark: SparkSession, tmp_path: Path
-) -> None:
+def test_foreach_partition_opens_one_connection_for_each_partition_that_has_records(spark, tmp_path):
     stop, sent = tmp_path / "stop", tmp_path / "sent"
 
     @contextmanager
@@ -299,7 +285,7 @@ def test_foreach_partition_opens_one_connection_for_each_partition_that_has_reco
 
 
 @pytest.mark.slow
-def test_a_failing_batch_ends_the_run_with_its_cause(spark: SparkSession) -> None:
+def test_a_failing_batch_ends_the_run_with_its_cause(spark):
     with (
         feeds.LineServer(feeds.random_lines(1), rate=20) as server,
         pytest.raises(QueryFailed) as caught,
@@ -323,7 +309,7 @@ def own_context(spark: SparkSession) -> Iterator[StreamingContext]:
     assert state == "STOPPED"
 
 
-def test_run_stops_its_context_also_when_it_raises(spark: SparkSession, tmp_path: Path) -> None:
+def test_run_stops_its_context_also_when_it_raises(spark, tmp_path):
     with own_context(spark) as ssc, feeds.LineServer(feeds.random_lines(1), rate=20) as server:
         numbers = ssc.socketTextStream(server.host, server.port).map(lambda line: 1 // len(line[:0]))
         numbers.foreachRDD(lambda rdd: rdd.foreach(print))
@@ -339,21 +325,21 @@ def test_run_stops_its_context_also_when_it_raises(spark: SparkSession, tmp_path
             dstreams.run(ssc, run_for=-1)
 
 
-def test_a_port_that_nobody_listens_on_ends_the_run(spark: SparkSession) -> None:
+def test_a_port_that_nobody_listens_on_ends_the_run(spark):
     with dstreams.streaming_context(spark, 0.5) as ssc:
         ssc.socketTextStream("127.0.0.1", 1).foreachRDD(lambda rdd: None)
         with pytest.raises(InputUnavailable, match="nothing listens on 127.0.0.1:1"):
             dstreams.run(ssc, run_for=60)
 
 
-def test_a_host_that_is_not_known_ends_the_run(spark: SparkSession) -> None:
+def test_a_host_that_is_not_known_ends_the_run(spark):
     with dstreams.streaming_context(spark, 0.5) as ssc:
         ssc.socketTextStream("no-such-host.invalid", 1).foreachRDD(lambda rdd: None)
         with pytest.raises(InputUnavailable, match="unknown host no-such-host.invalid; correct the name"):
             dstreams.run(ssc, run_for=60)
 
 
-def test_receivers_that_would_hold_all_cores_are_an_error_with_the_fix(spark: SparkSession) -> None:
+def test_receivers_that_would_hold_all_cores_are_an_error_with_the_fix(spark):
     with dstreams.streaming_context(spark, 0.5) as ssc:
         for port in (1, 2):
             ssc.socketTextStream("127.0.0.1", port).foreachRDD(lambda rdd: None)
@@ -362,7 +348,7 @@ def test_receivers_that_would_hold_all_cores_are_an_error_with_the_fix(spark: Sp
 
 
 @pytest.mark.slow
-def test_local_1_is_refused_under_spark_submit(tmp_path: Path) -> None:
+def test_local_1_is_refused_under_spark_submit(tmp_path):
     with feeds.LineServer(["a"]) as server:
         launch = command("spark-submit", "dstream_wordcount", server.host, server.port)
         launch[1:1] = ["--master", "local[1]"]
@@ -377,9 +363,7 @@ def results(output: str) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.slow
-def test_the_job_counts_by_batch_in_all_and_by_window_and_goes_on(
-    job: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_the_job_counts_by_batch_in_all_and_by_window_and_goes_on(job, tmp_path):
     flags = ("--checkpoint", tmp_path / "kept", "--batch-interval", 1, "--window", 4, "--slide", 2)
     with feeds.LineServer(["x x", "y"] * 5000, rate=20) as server:
         address = (server.host, server.port)
@@ -417,9 +401,7 @@ def test_the_job_counts_by_batch_in_all_and_by_window_and_goes_on(
         (["--window", "-1"], "argument --window: '-1' is not a positive number of seconds"),
     ],
 )
-def test_wrong_durations_are_one_line_before_pyspark_is_imported(
-    job: Callable[..., Any], no_pyspark: dict[str, str], args: list[str], message: str
-) -> None:
+def test_wrong_durations_are_one_line_before_pyspark_is_imported(job, no_pyspark, args, message):
     done = job(sys.executable, "dstream_wordcount", *args, **no_pyspark)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
@@ -427,7 +409,7 @@ def test_wrong_durations_are_one_line_before_pyspark_is_imported(
 
 
 @pytest.mark.slow
-def test_two_streams_are_joined_by_key_batch_by_batch(spark: SparkSession, tmp_path: Path) -> None:
+def test_two_streams_are_joined_by_key_batch_by_batch(spark, tmp_path):
     #          batch 0            batch 1
     lefts = [[("tea", 1), ("ink", 2)], [("oak", 3), ("elm", 4)]]
     rights = [[("ink", 20), ("ink", 21), ("oak", 30)], [("tea", 10), ("elm", 40)]]

@@ -36,9 +36,7 @@ from sparkstream_kit.progress import RunSummary
         (InputUnavailable("words", "connection refused"), 2, QueryFailed),
     ],
 )
-def test_each_error_has_its_exit_code_and_is_what_python_calls_it(
-    error: KitError, code: int, also: type[Exception]
-) -> None:
+def test_each_error_has_its_exit_code_and_is_what_python_calls_it(error, code, also):
     assert error.exit_code == code
     assert isinstance(error, also)
 
@@ -55,26 +53,26 @@ ERRORS = [
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_an_error_comes_whole_out_of_another_process(error: KitError) -> None:
+def test_an_error_comes_whole_out_of_another_process(error):
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 - as a ProcessPoolExecutor does
     assert type(again) is type(error)
     assert (str(again), vars(again)) == (str(error), vars(error))
 
 
-def test_each_error_is_sent_to_another_process() -> None:
+def test_each_error_is_sent_to_another_process():
     classes = {
         kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, KitError)
     }
     assert classes <= {type(error) for error in ERRORS}
 
 
-def test_a_failed_query_is_named_with_its_cause() -> None:
+def test_a_failed_query_is_named_with_its_cause():
     error = QueryFailed("totals", "ValueError: no such shop", summary={"batches": 3})
     assert str(error) == "totals failed: ValueError: no such shop"
     assert (error.cause, error.summary) == ("ValueError: no such shop", {"batches": 3})
 
 
-def test_a_missing_extra_names_the_command_to_run() -> None:
+def test_a_missing_extra_names_the_command_to_run():
     assert str(MissingExtraError("a chart", "charts")) == (
         "a chart needs an optional library; run: pip install 'sparkstream-kit[charts]'"
     )
@@ -89,18 +87,18 @@ def test_a_missing_extra_names_the_command_to_run() -> None:
         ("something else", ""),
     ],
 )
-def test_a_hint_is_the_nearest_name_or_nothing(name: str, expected: str) -> None:
+def test_a_hint_is_the_nearest_name_or_nothing(name, expected):
     assert hint(name, ["trigger", "outputMode"]) == expected
 
 
-def test_an_unknown_name_without_a_near_one_gets_all_that_are_known() -> None:
+def test_an_unknown_name_without_a_near_one_gets_all_that_are_known():
     reject_unknown("mode", [], ["append"])
     reject_unknown("mode", ["append", "update"], iter(["update", "append"]))
     with pytest.raises(InvalidInputError, match=r"^unknown mode zzz; known: append, update$"):
         reject_unknown("mode", ["append", "zzz"], ["update", "append"])
 
 
-def test_errors_load_no_pyspark() -> None:
+def test_errors_load_no_pyspark():
     script = "import sys, sparkstream_kit.errors; print('pyspark' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
@@ -133,7 +131,7 @@ class _OfJavaError(Exception):
             return "IOException"
 
 
-def test_a_circle_of_causes_has_an_end() -> None:
+def test_a_circle_of_causes_has_an_end():
     first, second = _CircleError("one"), _CircleError("two")
     first._cause, second._cause = second, first  # noqa: SLF001 - PySpark's own name
     assert innermost_cause(first) in {"_CircleError: one", "_CircleError: two"}

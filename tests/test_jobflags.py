@@ -30,7 +30,6 @@ from sparkstream_kit.profiles import submit_properties
 from sparkstream_kit.progress import QuerySummary, RunSummary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from pyspark.sql import SparkSession
@@ -66,7 +65,7 @@ SHARED = (*jobflags.INPUT, *jobflags.SERVER, *jobflags.OUTPUT, *jobflags.RUN)
         (_flag_values.delay, "1 week", "1 week"),
     ],
 )
-def test_a_value_is_read(read: Callable[[str], object], text: str, value: object) -> None:
+def test_a_value_is_read(read, text, value):
     assert read(text) == value
 
 
@@ -97,9 +96,7 @@ def test_a_value_is_read(read: Callable[[str], object], text: str, value: object
         (_flag_values.state_store, ["RocksDB", "hdfs"], "is no state store; give memory or rocksdb"),
     ],
 )
-def test_a_value_that_cannot_be_is_refused_with_what_was_given(
-    read: Callable[[str], object], texts: list[str], message: str
-) -> None:
+def test_a_value_that_cannot_be_is_refused_with_what_was_given(read, texts, message):
     for text in texts:
         with pytest.raises(argparse.ArgumentTypeError) as error:
             read(text)
@@ -118,9 +115,7 @@ def test_a_value_that_cannot_be_is_refused_with_what_was_given(
         ("SPARK_LOCAL_IP", "127.0.0.1", False),
     ],
 )
-def test_a_folder_that_spark_may_find_elsewhere_is_left_to_spark(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: str, accepted: bool
-) -> None:
+def test_a_folder_that_spark_may_find_elsewhere_is_left_to_spark(monkeypatch, name, value, accepted):
     for each in ("SPARK_REMOTE", "HADOOP_CONF_DIR", "YARN_CONF_DIR", "PYSPARK_GATEWAY_PORT"):
         monkeypatch.delenv(each, raising=False)
     monkeypatch.setenv(name, value)
@@ -140,7 +135,7 @@ def parse(*words: str) -> Any:
     return parser.parse_args(list(words))
 
 
-def test_the_shared_flags_are_read() -> None:
+def test_the_shared_flags_are_read():
     times = ("--run-for", "1.5", "--idle", "2", "--trigger", "5 seconds")
     args = parse("/", "--profile=test", "--checkpoint", "c", *times)
     assert (args.input_dir, args.profile, args.checkpoint) == ("/", "test", "c")
@@ -151,7 +146,7 @@ def test_the_shared_flags_are_read() -> None:
     assert parse("--", "/").input_dir == "/"
 
 
-def test_a_job_has_defaults_of_its_own() -> None:
+def test_a_job_has_defaults_of_its_own():
     files = "--max-files-per-trigger"
     assert jobflags.parser("A job.", files).parse_args([]).max_files_per_trigger is None
     parser = jobflags.parser("A job.", files, max_files_per_trigger=1)
@@ -180,18 +175,18 @@ def test_a_job_has_defaults_of_its_own() -> None:
         ),
     ],
 )
-def test_arguments_that_cannot_be_are_one_line(words: list[str], message: str) -> None:
+def test_arguments_that_cannot_be_are_one_line(words, message):
     with pytest.raises(InvalidInputError) as error:
         parse(*words)
     assert str(error.value) == message
 
 
-def test_an_unknown_choice_names_those_there_are() -> None:
+def test_an_unknown_choice_names_those_there_are():
     with pytest.raises(InvalidInputError, match=r"^argument --how: invalid choice: 'xml' \(.*this.*that"):
         parse("/", "--how", "xml")
 
 
-def test_help_shows_the_docstring_and_ends_with_0(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_shows_the_docstring_and_ends_with_0(capsys):
     with pytest.raises(SystemExit) as end:
         jobflags.parser("A job.", *SHARED, table="totals").parse_args(["--help"])
     assert end.value.code == 0
@@ -201,7 +196,7 @@ def test_help_shows_the_docstring_and_ends_with_0(capsys: pytest.CaptureFixture[
     assert "Keep the result in the table totals of this database" in out
 
 
-def test_help_speaks_only_of_flags_that_the_job_has() -> None:
+def test_help_speaks_only_of_flags_that_the_job_has():
     kafka = jobflags.parser("A job.", "--kafka", "--topic").format_help()
     assert "INPUT_DIR" not in kafka
     assert "in place of INPUT_DIR" in " ".join(jobflags.parser("A job.", *SHARED).format_help().split())
@@ -217,18 +212,18 @@ def test_help_speaks_only_of_flags_that_the_job_has() -> None:
         (["--snapshot", "/none/t.csv"], "--snapshot /none/t.csv: folder /none does not exist; create it"),
     ],
 )
-def test_shared_flags_are_checked_together(words: list[str], message: str) -> None:
+def test_shared_flags_are_checked_together(words, message):
     with pytest.raises(InvalidInputError, match=message):
         parse("/", *words)
 
 
-def test_a_flag_of_the_jobs_own_is_not_checked_as_a_shared_one() -> None:
+def test_a_flag_of_the_jobs_own_is_not_checked_as_a_shared_one():
     parser = jobflags.parser("A job.")
     parser.add_argument("--chart", default="x.gif")
     assert parser.parse_args([]).chart == "x.gif"
 
 
-def test_flags_become_keywords_of_start_and_run() -> None:
+def test_flags_become_keywords_of_start_and_run():
     assert jobflags.for_start(parse("/")) == {"checkpoint": None}
     assert jobflags.for_start(parse("/", "--available-now")) == {"checkpoint": None, "availableNow": True}
     args = parse("/", "--checkpoint", "c", "--trigger", "1 minute", "--run-for", "1", "--stop-file", "end")
@@ -250,9 +245,7 @@ def test_flags_become_keywords_of_start_and_run() -> None:
         ([], None),
     ],
 )
-def test_queries_that_parsed_the_same_lines_do_not_add_up(
-    counts: list[tuple[int | None, int | None]], refused: str | None
-) -> None:
+def test_queries_that_parsed_the_same_lines_do_not_add_up(counts, refused):
     queries = (QuerySummary("q", "id", bad_rows=bad, parsed_rows=parsed) for bad, parsed in counts)
     summary = RunSummary("end of input", 1.0, tuple(queries))
     if refused is None:
@@ -276,7 +269,7 @@ USES = "".join(path.read_text("utf-8") for path in (ROOT / "jobs").glob("*.py"))
 
 
 @pytest.mark.parametrize("flag", sorted({flag for group in GROUPS for flag in group}))
-def test_a_shared_flag_does_something(flag: str) -> None:
+def test_a_shared_flag_does_something(flag):
     name = flag.removeprefix("--").replace("-", "_").lower()
     assert re.search(rf"\b{name}\b", USES), (
         f"{flag} is read and not used: use it in `lines`, `outputs`, `for_session`, `for_start` or `for_run`"
@@ -318,7 +311,7 @@ WITH = {
 
 
 @pytest.mark.parametrize("flag", sorted({flag for group in GROUPS for flag in group}))
-def test_a_job_may_name_each_flag_alone(flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_may_name_each_flag_alone(flag, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in").mkdir()
     read: list[str] = []
@@ -340,7 +333,7 @@ def test_a_job_may_name_each_flag_alone(flag: str, tmp_path: Path, monkeypatch: 
         jobflags.lines(cast("SparkSession", None), args)
 
 
-def test_output_flags_become_sinks(tmp_path: Path) -> None:
+def test_output_flags_become_sinks(tmp_path):
     assert jobflags.outputs(parse("/")) == []
     given = ("--snapshot", f"{tmp_path}/t.csv", "--database", f"sqlite:///{tmp_path}/t.db")
     assert [sink.kind for sink in jobflags.outputs(parse("/", *given))] == ["snapshot", "sql_table"]
@@ -359,7 +352,7 @@ def test_output_flags_become_sinks(tmp_path: Path) -> None:
         (["--every", "0.0001"], "--every 0.0001 is less than a millisecond; use 0.001 or more"),
     ],
 )
-def test_a_time_is_a_multiple_of_the_interval(words: list[str], use: str | None) -> None:
+def test_a_time_is_a_multiple_of_the_interval(words, use):
     parser = jobflags.parser("A job.")
     for flag, default in (("--window", 20.0), ("--every", 10.0)):
         parser.add_argument(flag, type=jobflags.seconds, default=default)
@@ -404,21 +397,13 @@ def ends(error: BaseException | None) -> int:
         (KeyboardInterrupt(), 0, "job.py: stopped by SIGINT before it began to run\n"),
     ],
 )
-def test_an_end_has_its_code_and_one_line(
-    error: BaseException | None,
-    code: int,
-    line: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_an_end_has_its_code_and_one_line(error, code, line, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["jobs/job.py"])
     assert ends(error) == code
     assert capsys.readouterr() == ("", line)
 
 
-def test_what_a_server_says_while_it_ends_is_its_end(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_a_server_says_while_it_ends_is_its_end(monkeypatch, capsys):
     from pyspark.errors.exceptions.connect import UnknownException
 
     monkeypatch.setattr(sys, "argv", ["job.py"])
@@ -428,7 +413,7 @@ def test_what_a_server_says_while_it_ends_is_its_end(
     assert capsys.readouterr().err == line
 
 
-def test_what_a_job_logs_itself_is_shown_whatever_it_is(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_a_job_logs_itself_is_shown_whatever_it_is(caplog):
     @jobflags.exit_codes
     def main(_argv: Any) -> int:
         logging.getLogger().error(ValueError("no text, and no reason to fail"))
@@ -439,9 +424,7 @@ def test_what_a_job_logs_itself_is_shown_whatever_it_is(caplog: pytest.LogCaptur
     assert caplog.messages == ["no text, and no reason to fail"]
 
 
-def test_an_error_of_spark_is_its_innermost_cause_on_one_line(
-    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_error_of_spark_is_its_innermost_cause_on_one_line(spark, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["job.py"])
 
     @jobflags.exit_codes
@@ -462,7 +445,7 @@ def test_an_error_of_spark_is_its_innermost_cause_on_one_line(
 
 
 @pytest.mark.parametrize("error", [KeyError("a bug"), ConnectionRefusedError("of the job's own")])
-def test_a_bug_keeps_its_trace(error: Exception) -> None:
+def test_a_bug_keeps_its_trace(error):
     with pytest.raises(type(error)) as raised:
         ends(error)
     assert raised.value is error
@@ -482,7 +465,7 @@ def script(folder: Path, body: str) -> Path:
     return path
 
 
-def test_a_reader_that_goes_as_head_does_is_no_error(tmp_path: Path) -> None:
+def test_a_reader_that_goes_as_head_does_is_no_error(tmp_path):
     job = script(tmp_path, "for n in range(100_000):\n    print(n)\nreturn 0")
     done = subprocess.run(
         ["bash", "-c", f"'{sys.executable}' '{job}' | head -n 1; exit ${{PIPESTATUS[0]}}"],
@@ -494,14 +477,14 @@ def test_a_reader_that_goes_as_head_does_is_no_error(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
 
 
-def test_another_broken_pipe_is_a_bug() -> None:
+def test_another_broken_pipe_is_a_bug():
     with pytest.raises(BrokenPipeError):
         ends(BrokenPipeError())
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 @pytest.mark.parametrize("has_run", [False, True])
-def test_a_signal_outside_of_a_run(name: str, has_run: bool, tmp_path: Path) -> None:
+def test_a_signal_outside_of_a_run(name, has_run, tmp_path):
     # After the run a result may be cut short; before it there is nothing to lose.
     body = f"""
         import os, signal, time
@@ -535,9 +518,7 @@ ctypes.CDLL = lambda *_, **__: SimpleNamespace(syscall=lambda *_: -1)
     [("java", "", True), ("java", FORBIDDEN, True), ("other", "", False)],
     ids=["java", "java, where a system forbids pidfd_getfd", "another parent"],
 )
-def test_the_streams_of_a_java_parent_are_taken_and_of_no_other(
-    tmp_path: Path, parent: str, before: str, taken: bool
-) -> None:
+def test_the_streams_of_a_java_parent_are_taken_and_of_no_other(tmp_path, parent, before, taken):
     # A shell by the name of java stands for spark-submit's JVM: its child's streams are one pipe.
     shell = tmp_path / parent
     shutil.copy(shutil.which("bash") or "", shell)
@@ -576,7 +557,7 @@ return 7
 
 
 @pytest.mark.slow
-def test_under_spark_submit_results_and_the_rest_are_two_files_and_no_line_is_lost(tmp_path: Path) -> None:
+def test_under_spark_submit_results_and_the_rest_are_two_files_and_no_line_is_lost(tmp_path):
     profile = submit_properties("local", tmp_path / "with a space")
     job = script(tmp_path, SUBMITTED)
     with (tmp_path / "out").open("wb") as out, (tmp_path / "err").open("wb") as err:

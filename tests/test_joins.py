@@ -15,12 +15,8 @@ from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 from sparkstream_kit.testing import assert_stream_equals_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from pyspark.sql import DataFrame, SparkSession
 
-    from sparkstream_kit.testing import Streams
 
 SALES = "merchant STRING, amount INT"
 MERCHANTS = [("tea", "Ada"), ("ink", "Bo"), (None, "nobody")]
@@ -48,9 +44,7 @@ def merchants(spark: SparkSession, rows: Any = MERCHANTS) -> DataFrame:
         ("left_anti", [("oak", 3), (None, 4)]),
     ],
 )
-def test_a_stream_and_a_static_frame_get_the_same_columns_of_a_table(
-    spark: SparkSession, stream: Streams, how: str, expected: list[Any]
-) -> None:
+def test_a_stream_and_a_static_frame_get_the_same_columns_of_a_table(spark, stream, how, expected):
     rows = [("tea", 1), ("tea", 2), ("oak", 3), (None, 4)]
     sales = stream(SALES)
     static = joins.with_table(spark.createDataFrame(rows, SALES), merchants(spark), on="merchant", how=how)
@@ -64,9 +58,7 @@ def test_a_stream_and_a_static_frame_get_the_same_columns_of_a_table(
     assert streamed.frame.columns == static.columns
 
 
-def test_keys_may_have_any_names_and_be_several_and_their_columns_stand_where_they_stood(
-    spark: SparkSession,
-) -> None:
+def test_keys_may_have_any_names_and_be_several_and_their_columns_stand_where_they_stood(spark):
     left = spark.createDataFrame([(1, "x", 2, 3)], "`a.b` INT, `c d` STRING, `e``f` INT, g INT")
     right = spark.createDataFrame([(9, 2, 1)], "`h.i` INT, `E``F` INT, `a.b` BIGINT")
     joined = joins.with_table(left, right, on=["a.b", "e`f"], how="inner")
@@ -74,7 +66,7 @@ def test_keys_may_have_any_names_and_be_several_and_their_columns_stand_where_th
     assert [tuple(row) for row in joined.collect()] == [(1, "x", 2, 3, 9)]
 
 
-def test_what_cannot_be_joined_with_a_table_is_said_in_one_line(spark: SparkSession, stream: Streams) -> None:
+def test_what_cannot_be_joined_with_a_table_is_said_in_one_line(spark, stream):
     sales, table = spark.createDataFrame([("tea", 1)], SALES), merchants(spark)
     for given, said in (
         ({"on": "mechant"}, "stream has no column mechant; did you mean merchant?"),
@@ -159,7 +151,7 @@ ROWS = [
 
 
 @pytest.fixture(scope="module", params=[("memory", 1), ("rocksdb", 3)], ids=["memory-1", "rocksdb-3"])
-def keeping(request: pytest.FixtureRequest, spark: SparkSession) -> Iterator[None]:
+def keeping(request, spark):
     """Run with each state store, in one partition and in three."""
     store, partitions = request.param
     wanted = {STATE_STORE: STATE_STORES[store], "spark.sql.shuffle.partitions": str(partitions)}
@@ -174,9 +166,7 @@ def keeping(request: pytest.FixtureRequest, spark: SparkSession) -> Iterator[Non
 @pytest.mark.fast("rocksdb-3-full")
 @pytest.mark.usefixtures("keeping")
 @pytest.mark.parametrize("how", ["full", "left_semi"])
-def test_two_streams_give_what_a_plain_join_gives_over_a_kill_and_forget_what_is_past(
-    stream: Streams, how: str
-) -> None:
+def test_two_streams_give_what_a_plain_join_gives_over_a_kill_and_forget_what_is_past(stream, how):
     events = stream(EVENTS)
     query = stream.query(within(events.to_df(), how))
     events.add_data([(side, key, None if minute is None else at(minute), n) for side, key, minute, n in ROWS])
@@ -199,7 +189,7 @@ def test_two_streams_give_what_a_plain_join_gives_over_a_kill_and_forget_what_is
 @pytest.mark.parametrize(
     "how", ["left", *(pytest.param(how, marks=pytest.mark.slow) for how in ("inner", "right"))]
 )
-def test_random_splits_and_orders_give_what_static_frames_give(spark: SparkSession, how: str) -> None:
+def test_random_splits_and_orders_give_what_static_frames_give(spark, how):
     rows = [(side, key, at(minute), n) for side, key, minute, n in ROWS if minute is not None]
     static = spark.createDataFrame(rows, EVENTS)
     found = within(static, how, before="30 seconds").collect()
@@ -211,7 +201,7 @@ def test_random_splits_and_orders_give_what_static_frames_give(spark: SparkSessi
     )
 
 
-def test_two_streams_without_a_watermark_or_a_bound_are_refused_with_the_fix(stream: Streams) -> None:
+def test_two_streams_without_a_watermark_or_a_bound_are_refused_with_the_fix(stream):
     left, right = split(stream(EVENTS).to_df())
     plain_right = stream("key STRING, r_at TIMESTAMP, moved_at TIMESTAMP, r_n INT").to_df()
     names: dict[str, Any] = {"on": "key", "left_time": "l_at", "right_time": "r_at", "within": "5 minutes"}
@@ -237,7 +227,7 @@ def test_two_streams_without_a_watermark_or_a_bound_are_refused_with_the_fix(str
     assert refused(renamed).startswith("column l_n is in left and in right; rename one of them: right.")
 
 
-def test_a_stream_within_a_bound_of_a_static_frame_is_refused(spark: SparkSession, stream: Streams) -> None:
+def test_a_stream_within_a_bound_of_a_static_frame_is_refused(spark, stream):
     left, _ = split(stream(EVENTS).to_df())
     _, right = split(spark.createDataFrame([], EVENTS))
     said = "right does not stream; read it with spark.readStream, or use joins.with_table"
@@ -246,7 +236,7 @@ def test_a_stream_within_a_bound_of_a_static_frame_is_refused(spark: SparkSessio
 
 
 @pytest.mark.slow
-def test_the_state_of_a_join_falls_when_the_watermark_has_passed(stream: Streams) -> None:
+def test_the_state_of_a_join_falls_when_the_watermark_has_passed(stream):
     events = stream(EVENTS)
     query = stream.query(within(events.to_df(), "left"))
     for hour in (0, 1):  # 20,000 rows in two hours, of which each hour's go with the next
@@ -261,9 +251,7 @@ def test_the_state_of_a_join_falls_when_the_watermark_has_passed(stream: Streams
 
 
 @pytest.mark.slow
-def test_a_batch_that_comes_again_meets_the_table_as_it_was(
-    spark: SparkSession, stream: Streams, tmp_path: Path
-) -> None:
+def test_a_batch_that_comes_again_meets_the_table_as_it_was(spark, stream, tmp_path):
     file = tmp_path / "merchants.json"
 
     def write(owner: str) -> None:
@@ -307,7 +295,7 @@ def test_a_batch_that_comes_again_meets_the_table_as_it_was(
 
 
 @pytest.mark.slow
-def test_pins_and_copies_go_with_sparks_commits(spark: SparkSession, stream: Streams, tmp_path: Path) -> None:
+def test_pins_and_copies_go_with_sparks_commits(spark, stream, tmp_path):
     file = tmp_path / "merchants.json"
     reloading = joins.reloading(
         "merchants",
@@ -338,6 +326,6 @@ def test_pins_and_copies_go_with_sparks_commits(spark: SparkSession, stream: Str
     assert len(list((kit / "tables" / "merchants").iterdir())) == len(pins)
 
 
-def test_a_table_that_reloads_must_have_a_name_for_a_folder() -> None:
+def test_a_table_that_reloads_must_have_a_name_for_a_folder():
     with pytest.raises(InvalidInputError, match="name 'a/b' names a folder; use letters, digits, - and _"):
         joins.reloading("a/b", lambda session: session.range(1), on="id")

@@ -15,7 +15,7 @@ from sparkstream_kit import jobflags, quarantine, run, sinks, sources, start, wi
 from sparkstream_kit.errors import KitError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
@@ -93,14 +93,7 @@ def counted(frame: DataFrame, mode: str = "update") -> tuple[RunSummary, int]:
     ],
 )
 @pytest.mark.parametrize("watermark", [by_kit, by_spark])
-def test_the_bounds_hold_and_are_close(
-    spark: SparkSession,
-    folder: Path,
-    watermark: Callable[[DataFrame, str], DataFrame],
-    made: Callable[[], list[list[datetime]]],
-    delay: str,
-    length: str,
-) -> None:
+def test_the_bounds_hold_and_are_close(spark, folder, watermark, made, delay, length):
     land(folder, made())
     marked = watermark(read(spark, folder), delay)
     counts = marked.groupBy(windows.tumbling("at", length, offset="30 seconds"), "k").count()
@@ -114,7 +107,7 @@ def test_the_bounds_hold_and_are_close(
         assert most <= 1.1 * dropped, (dropped, str(summary))
 
 
-def test_files_of_days_in_no_order_are_counted_with_a_verdict(spark: SparkSession, folder: Path) -> None:
+def test_files_of_days_in_no_order_are_counted_with_a_verdict(spark, folder):
     """Days 1 to 3 come after day 9: 3 of the 8 with rows, each of them late as a whole."""
     land(folder, days_out_of_order())
     days = by_kit(read(spark, folder), "2 days").groupBy(windows.tumbling("at", "1 day"), "k").count()
@@ -134,7 +127,7 @@ def test_files_of_days_in_no_order_are_counted_with_a_verdict(spark: SparkSessio
         jobflags.check_late_rows(Decimal("37.4"), summary)
 
 
-def test_operators_that_take_rows_count_rows(spark: SparkSession, folder: Path) -> None:
+def test_operators_that_take_rows_count_rows(spark, folder):
     land(folder, [[BEGIN], [BEGIN + DAY], [BEGIN + DAY], [BEGIN, BEGIN + MINUTE, BEGIN + 2 * DAY]])
     once = by_spark(read(spark, folder), "1 hour").dropDuplicates(["at"])
     summary, _ = counted(once.withColumn("count", F.lit(1)), "append")
@@ -144,7 +137,7 @@ def test_operators_that_take_rows_count_rows(spark: SparkSession, folder: Path) 
 
 
 @pytest.mark.slow
-def test_rows_in_several_windows_count_once_at_least(spark: SparkSession, folder: Path) -> None:
+def test_rows_in_several_windows_count_once_at_least(spark, folder):
     """A row is in six windows, all closed: Spark counts six groups."""
     land(folder, [[BEGIN + DAY], [BEGIN + DAY], [BEGIN, BEGIN + DAY + MINUTE]])
     by = windows.sliding("at", "1 hour", "10 minutes", offset="-5 minutes")
@@ -155,9 +148,7 @@ def test_rows_in_several_windows_count_once_at_least(spark: SparkSession, folder
 
 
 @pytest.mark.slow
-def test_where_rows_are_multiplied_spark_s_own_watermark_bounds_nothing(
-    spark: SparkSession, folder: Path
-) -> None:
+def test_where_rows_are_multiplied_spark_s_own_watermark_bounds_nothing(spark, folder):
     land(folder, [[BEGIN + DAY], [BEGIN + DAY], [BEGIN, BEGIN + DAY]])
     many = read(spark, folder).select("at", F.explode(F.sequence(F.lit(1), F.lit(10))).alias("k"))
     for watermark, bounds in ((by_spark, (10, None)), (by_kit, (1, 10))):
@@ -167,7 +158,7 @@ def test_where_rows_are_multiplied_spark_s_own_watermark_bounds_nothing(
 
 
 @pytest.mark.slow
-def test_mode_complete_drops_nothing(spark: SparkSession, folder: Path) -> None:
+def test_mode_complete_drops_nothing(spark, folder):
     land(folder, days_out_of_order())
     days = by_kit(read(spark, folder), "1 hour").groupBy(windows.tumbling("at", "1 day")).count()
     summary, total = counted(days, "complete")
@@ -176,9 +167,7 @@ def test_mode_complete_drops_nothing(spark: SparkSession, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("watermark", [by_kit, by_spark])
-def test_rows_before_1970_are_late_from_the_first_batch(
-    spark: SparkSession, folder: Path, watermark: Callable[[DataFrame, str], DataFrame]
-) -> None:
+def test_rows_before_1970_are_late_from_the_first_batch(spark, folder, watermark):
     land(folder, [[BEGIN.replace(year=1969) + n * DAY for n in range(5)]])
     days = watermark(read(spark, folder), "2 days").groupBy(windows.tumbling("at", "1 day")).count()
     summary, total = counted(days)
@@ -188,7 +177,7 @@ def test_rows_before_1970_are_late_from_the_first_batch(
     assert said.startswith("5 late rows dropped, in 1 of 1 batch; Spark's watermark begins at 1970"), said
 
 
-def test_bad_rows_are_no_late_ones(spark: SparkSession, folder: Path) -> None:
+def test_bad_rows_are_no_late_ones(spark, folder):
     """Rows that are dated ahead have no time any more, and are counted as bad."""
     land(folder, [[BEGIN + DAY], [BEGIN + DAY], [BEGIN, BEGIN, *[BEGIN.replace(year=2990)] * 40]])
     rows = quarantine.good_rows(by_kit(read(spark, folder), "1 hour"))
@@ -196,7 +185,7 @@ def test_bad_rows_are_no_late_ones(spark: SparkSession, folder: Path) -> None:
     assert (done.bad_rows, done.late_rows, done.late_rows_at_most) == (40, 1, 2)
 
 
-def test_rows_that_were_set_aside_are_counted(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
+def test_rows_that_were_set_aside_are_counted(spark, folder, tmp_path):
     land(folder, [[BEGIN + DAY], [BEGIN, BEGIN + MINUTE, BEGIN + DAY], [BEGIN + 2 * MINUTE]])
     sink = sinks.by_watermark(
         "at", on_time=sinks.batch_files(tmp_path / "rows"), late=sinks.batch_files(tmp_path / "late")

@@ -11,9 +11,6 @@ from sparkstream_kit._waiting import Inbox
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
     from pyspark.sql import SparkSession
 
 
@@ -40,9 +37,7 @@ def snapshot(spark: SparkSession, path: str) -> bool:
 
 @pytest.mark.parametrize("used", [drip, snapshot, stop_file])
 @pytest.mark.parametrize("scheme", ["file:", "file://", ""])
-def test_a_local_path_may_have_its_scheme(
-    used: Callable[[SparkSession, str], bool], scheme: str, spark: SparkSession, tmp_path: Path
-) -> None:
+def test_a_local_path_may_have_its_scheme(used, scheme, spark, tmp_path):
     here = tmp_path / "some [1] folder"
     here.mkdir()
     (here / "stop").touch()
@@ -52,13 +47,7 @@ def test_a_local_path_may_have_its_scheme(
 
 @pytest.mark.parametrize("used", [drip, snapshot, stop_file])
 @pytest.mark.parametrize("path", ["hdfs://namenode/in", "s3a://bucket/in"])
-def test_a_path_of_another_file_system_is_refused(
-    used: Callable[[SparkSession, str], bool],
-    path: str,
-    spark: SparkSession,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_path_of_another_file_system_is_refused(used, path, spark, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InvalidInputError, match=f"{path}.* is not on this machine; give a local path"):
         used(spark, path)
@@ -68,9 +57,7 @@ def test_a_path_of_another_file_system_is_refused(
 @pytest.mark.parametrize(
     ("before", "private", "after"), [(0o600, False, 0o600), (0o640, False, 0o640), (0o644, True, 0o600)]
 )
-def test_a_file_that_is_replaced_is_for_those_whom_it_was_for(
-    before: int, *, private: bool, after: int, tmp_path: Path
-) -> None:
+def test_a_file_that_is_replaced_is_for_those_whom_it_was_for(before, *, private, after, tmp_path):
     file = tmp_path / "totals.csv"
     file.write_text("old")
     file.chmod(before)

@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
-from typing import TYPE_CHECKING
 
 import pyspark
 import pytest
@@ -15,11 +14,6 @@ from conftest import environment
 from sparkstream_kit import _packages, get_session
 from sparkstream_kit.cli import main
 from sparkstream_kit.errors import InvalidInputError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from pyspark.sql import SparkSession
 
 KAFKA = (
     "spark-sql-kafka-0-10_2.13",
@@ -30,7 +24,7 @@ KAFKA = (
 
 
 @pytest.fixture(autouse=True)
-def no_jars(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_jars(monkeypatch):
     """Without a folder of jars, whatever the machine has; a test may name one."""
     monkeypatch.delenv(_packages.JARS, raising=False)
 
@@ -39,12 +33,12 @@ def no_jars(monkeypatch: pytest.MonkeyPatch) -> None:
     ("version", "package"),
     [("4.0.1", "delta-spark_4.0_2.13"), ("4.1.0", "delta-spark_4.1_2.13"), ("4.2.0", "delta-spark_4.2_2.13")],
 )
-def test_each_spark_has_packages_of_its_own(version: str, package: str) -> None:
+def test_each_spark_has_packages_of_its_own(version, package):
     found = _packages.needed(["kafka", "delta"], version)["spark.jars.packages"]
     assert found == f"org.apache.spark:spark-sql-kafka-0-10_2.13:{version},io.delta:{package}:4.4.0"
 
 
-def test_what_is_given_stays_and_nothing_comes_twice() -> None:
+def test_what_is_given_stays_and_nothing_comes_twice():
     given = {"spark.sql.extensions": "org.example.Mine", "spark.jars.packages": "a:b:1"}
     found = _packages.needed(["delta", "delta"], "4.2.0", given)
     assert found["spark.sql.extensions"] == "org.example.Mine,io.delta.sql.DeltaSparkSessionExtension"
@@ -52,7 +46,7 @@ def test_what_is_given_stays_and_nothing_comes_twice() -> None:
 
 
 @pytest.mark.parametrize("key", ["spark.sql.catalog.spark_catalog", "spark.delta.logStore.file.impl"])
-def test_a_setting_that_holds_one_value_is_not_made_a_list(key: str) -> None:
+def test_a_setting_that_holds_one_value_is_not_made_a_list(key):
     needs = _packages.CONNECTORS["delta"].settings[key]
     assert _packages.needed(["delta"], "4.2.0", {key: needs})[key] == needs
     with pytest.raises(
@@ -82,7 +76,7 @@ print(*(spark.conf.get(key) for key in ("spark.sql.extensions", "spark.jars")), 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("where", ["profile", "conf"])
-def test_a_connector_is_added_to_the_lists_of_the_user(where: str, tmp_path: Path) -> None:
+def test_a_connector_is_added_to_the_lists_of_the_user(where, tmp_path):
     for name in ("mine.jar", "delta-spark_4.2_2.13-4.4.0.jar", "delta-storage-4.4.0.jar"):
         (tmp_path / name).touch()
     done = subprocess.run(
@@ -104,9 +98,7 @@ def test_a_connector_is_added_to_the_lists_of_the_user(where: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize(("older", "later"), [("4.1.2", "4.2.0"), ("3.9.1", "3.10.0"), ("4.2.9", "4.2.10")])
-def test_of_two_versions_in_a_folder_the_later_is_taken(
-    older: str, later: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_two_versions_in_a_folder_the_later_is_taken(older, later, tmp_path, monkeypatch):
     for name in KAFKA:
         for version in (older, later):
             (tmp_path / f"{name}-{version}.jar").touch()
@@ -115,7 +107,7 @@ def test_of_two_versions_in_a_folder_the_later_is_taken(
     assert found == {"spark.jars": ",".join(f"{tmp_path}/{name}-{later}.jar" for name in KAFKA)}
 
 
-def test_the_newest_spark_of_a_connector_is_named_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_newest_spark_of_a_connector_is_named_by_its_number(monkeypatch):
     versions = dict.fromkeys(("4.9", "4.10", "4.2"), "a:b:1")
     monkeypatch.setitem(_packages.CONNECTORS, "delta", _packages._Connector(packages=versions))  # noqa: SLF001
     with pytest.raises(InvalidInputError, match=r"; use Spark 4\.10, or"):
@@ -133,12 +125,12 @@ def test_the_newest_spark_of_a_connector_is_named_by_its_number(monkeypatch: pyt
         ),
     ],
 )
-def test_what_cannot_be_had_is_one_line(names: list[str], version: str, message: str) -> None:
+def test_what_cannot_be_had_is_one_line(names, version, message):
     with pytest.raises(InvalidInputError, match=message):
         _packages.needed(names, version)
 
 
-def test_a_folder_without_a_jar_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_without_a_jar_is_one_line(tmp_path, monkeypatch):
     (tmp_path / f"{KAFKA[0]}-4.2.0.jar").touch()
     monkeypatch.setenv("SPARKSTREAM_JARS", str(tmp_path))
     with pytest.raises(
@@ -148,16 +140,14 @@ def test_a_folder_without_a_jar_is_one_line(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("name", sorted(_packages.CONNECTORS))
-def test_a_session_that_runs_without_a_connector_says_how_it_comes(spark: SparkSession, name: str) -> None:
+def test_a_session_that_runs_without_a_connector_says_how_it_comes(spark, name):
     with pytest.raises(
         InvalidInputError, match=rf"Spark has no connector {name}; launch with spark-submit \$\("
     ):
         get_session("later", connectors=[name])
 
 
-def test_the_command_lists_connectors_and_prints_flags(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_lists_connectors_and_prints_flags(capsys, monkeypatch):
     monkeypatch.delenv("SPARKSTREAM_JARS", raising=False)
     assert main(["connectors"]) == 0
     assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == sorted(
@@ -170,9 +160,7 @@ def test_the_command_lists_connectors_and_prints_flags(
     assert "unknown connector kafak; did you mean kafka?" in capsys.readouterr().err
 
 
-def test_the_version_is_known_of_a_pyspark_that_was_not_installed(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_version_is_known_of_a_pyspark_that_was_not_installed(capsys, monkeypatch):
     """As that of a Spark distribution, which is on PYTHONPATH."""
 
     def no_metadata(name: str) -> str:

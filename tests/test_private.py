@@ -49,7 +49,7 @@ def _mode(path: str) -> int:
 
 
 @pytest.mark.parametrize("before", [None, 0o777])
-def test_a_copy_of_a_private_profile_is_private(tmp_path: Path, before: int | None) -> None:
+def test_a_copy_of_a_private_profile_is_private(tmp_path, before):
     cache, secret = tmp_path / "cache", tmp_path / "secret.conf"
     secret.write_text("spark.hadoop.fs.s3a.secret.key XYZ\n")
     secret.chmod(0o600)
@@ -76,7 +76,7 @@ with spark_session("private") as spark:
 
 
 @pytest.mark.slow
-def test_all_that_a_server_keeps_is_private(tmp_path: Path, free_port: int) -> None:
+def test_all_that_a_server_keeps_is_private(tmp_path, free_port):
     cache = tmp_path / "cache"
     said = sparkstream(cache, tmp_path, "serve", "--port", free_port, "--profile", "test")
     try:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -18,14 +18,11 @@ from sparkstream_kit._archive import java_options
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.profiles import PROFILES, log4j2_file, parse_properties, read_profile, submit_properties
 
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
-
 PACKAGE = Path(sparkstream_kit.__file__).parent
 CONF = next(path for path in (PACKAGE.parent / "conf", PACKAGE / "conf") if path.is_dir())
 
 
-def test_settings_are_read_as_spark_reads_them() -> None:
+def test_settings_are_read_as_spark_reads_them():
     text = """
         # a comment
         ! another
@@ -47,7 +44,7 @@ def test_settings_are_read_as_spark_reads_them() -> None:
 
 
 @pytest.mark.parametrize("line", ["spark.a", "spark.a =", "hive.a 1", "spark", "spark. 1", "a line of text"])
-def test_a_line_that_is_no_setting_is_named(line: str) -> None:
+def test_a_line_that_is_no_setting_is_named(line):
     with pytest.raises(InvalidInputError) as error:
         parse_properties(f"# first\n{line}\n", "my.conf")
     assert str(error.value) == (
@@ -55,18 +52,18 @@ def test_a_line_that_is_no_setting_is_named(line: str) -> None:
     )
 
 
-def test_the_named_profiles_are_the_files_of_conf() -> None:
+def test_the_named_profiles_are_the_files_of_conf():
     assert sorted(path.stem for path in CONF.glob("*.conf")) == sorted(PROFILES)
     for name in PROFILES:
         assert read_profile(name)["spark.sql.session.timeZone"] == "UTC"
 
 
-def test_a_profile_may_be_a_file_of_ones_own(tmp_path: Path) -> None:
+def test_a_profile_may_be_a_file_of_ones_own(tmp_path):
     (tmp_path / "mine.conf").write_text("spark.sql.shuffle.partitions 9")
     assert read_profile(str(tmp_path / "mine.conf")) == {"spark.sql.shuffle.partitions": "9"}
 
 
-def test_a_profile_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+def test_a_profile_that_cannot_be_read_is_one_line(tmp_path):
     (tmp_path / "bytes.conf").write_bytes(b"\xff\xfe")
     for path in (tmp_path, tmp_path / "bytes.conf"):
         with pytest.raises(InvalidInputError) as error:
@@ -81,13 +78,13 @@ def test_a_profile_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
         ("prod", "unknown profile prod; known: cluster, local, test, or the path of a file"),
     ],
 )
-def test_an_unknown_profile_gets_the_known_ones(name: str, message: str) -> None:
+def test_an_unknown_profile_gets_the_known_ones(name, message):
     with pytest.raises(InvalidInputError) as error:
         read_profile(name)
     assert str(error.value).startswith(message)
 
 
-def test_the_quick_compiler_has_as_much_room_for_code_as_java_gives_both() -> None:
+def test_the_quick_compiler_has_as_much_room_for_code_as_java_gives_both():
     # A warm server for tests had filled the 48 MB that Java gives it alone.
     home = os.environ.get("JAVA_HOME")
     java = f"{home}/bin/java" if home else "java"
@@ -100,7 +97,7 @@ def test_the_quick_compiler_has_as_much_room_for_code_as_java_gives_both() -> No
     assert room(read_profile("test")["spark.driver.extraJavaOptions"]) == room("")
 
 
-def test_the_file_for_spark_submit_has_the_profile_and_the_quiet_log(tmp_path: Path) -> None:
+def test_the_file_for_spark_submit_has_the_profile_and_the_quiet_log(tmp_path):
     folder = tmp_path / "a new folder"
     path = submit_properties("local", folder)
     settings = parse_properties(path.read_text(), "x")
@@ -111,7 +108,7 @@ def test_the_file_for_spark_submit_has_the_profile_and_the_quiet_log(tmp_path: P
     assert log4j2.read_bytes() == log4j2_file().read_bytes()
 
 
-def test_the_same_settings_give_the_same_file_and_others_another(tmp_path: Path) -> None:
+def test_the_same_settings_give_the_same_file_and_others_another(tmp_path):
     mine = tmp_path / "mine.conf"
     mine.write_text("spark.driver.extraJavaOptions -Xss16m")
     first = submit_properties(str(mine), tmp_path)
@@ -121,13 +118,13 @@ def test_the_same_settings_give_the_same_file_and_others_another(tmp_path: Path)
     assert submit_properties(str(mine), tmp_path) != first
 
 
-def test_a_cluster_keeps_its_own_log(tmp_path: Path) -> None:
+def test_a_cluster_keeps_its_own_log(tmp_path):
     path = submit_properties("cluster", tmp_path)
     assert parse_properties(path.read_text(), "x") == read_profile("cluster")
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_profiles_are_found_in_a_zip(tmp_path: Path) -> None:
+def test_profiles_are_found_in_a_zip(tmp_path):
     archive = tmp_path / "kit.zip"
     with zipfile.ZipFile(archive, "w") as file:
         for path in PACKAGE.rglob("*.py"):
@@ -158,9 +155,7 @@ def test_profiles_are_found_in_a_zip(tmp_path: Path) -> None:
     [("4.0.1", "streaming"), ("4.1.1", "streaming.checkpointing"), ("4.3.0", "streaming.checkpointing")],
 )
 @pytest.mark.parametrize("where", ["a folder", "the zip of spark-submit"])
-def test_a_class_that_has_moved_is_named_as_the_installed_spark_has_it(
-    version: str, package: str, where: str, tmp_path: Path
-) -> None:
+def test_a_class_that_has_moved_is_named_as_the_installed_spark_has_it(version, package, where, tmp_path):
     (tmp_path / "pyspark").mkdir()
     (tmp_path / "pyspark" / "__init__.py").touch()
     (tmp_path / "pyspark" / "version.py").write_text(f"__version__: str = {version!r}\n")
@@ -175,7 +170,7 @@ def test_a_class_that_has_moved_is_named_as_the_installed_spark_has_it(
     assert name in done.stdout.split(), done.stderr
 
 
-def test_the_class_is_there_in_the_spark_of_the_tests(spark: SparkSession) -> None:
+def test_the_class_is_there_in_the_spark_of_the_tests(spark):
     for profile in ("local", "test"):
         name = read_profile(profile)["spark.sql.streaming.checkpointFileManagerClass"]
         jvm: Any = spark._jvm  # noqa: SLF001

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from conftest import ON_4_0
 
 from sparkstream_kit import sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from pyspark.sql import SparkSession
 
 KAFKA = sinks.kafka("localhost:9092", "out")
 ANY = sinks.foreach_batch(lambda _, __: None)
@@ -39,9 +34,7 @@ BATCHES = "; give sinks.kafka, or processingTime='0 seconds'"
         (KAFKA, "update", "trigger realTime reads from Kafka only; give sources.kafka, or processingTime="),
     ],
 )
-def test_what_it_does_not_run_is_one_line(
-    spark: SparkSession, tmp_path: Path, sink: sinks.Sink, mode: str, message: str
-) -> None:
+def test_what_it_does_not_run_is_one_line(spark, tmp_path, sink, mode, message):
     how: dict[str, Any] = {"name": "now", "checkpoint": tmp_path / "ckpt", "realTime": "5 seconds"}
     with pytest.raises(InvalidInputError) as raised:
         start(sources.rate(spark), sink, mode=mode, **how)
@@ -50,7 +43,7 @@ def test_what_it_does_not_run_is_one_line(
 
 
 @pytest.mark.skipif(not ON_4_0, reason="this Spark has a real-time mode")
-def test_a_spark_without_it_is_one_line(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_spark_without_it_is_one_line(spark, tmp_path):
     how: dict[str, Any] = {"name": "now", "checkpoint": tmp_path / "ckpt", "realTime": "5 seconds"}
     with pytest.raises(
         InvalidInputError, match="trigger realTime is in Spark 4.1 and later, and this is 4.0"

@@ -34,13 +34,12 @@ from sparkstream_kit.progress import QuerySummary, RunSummary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
 
 
 @pytest.fixture
-def words(spark: SparkSession, folder: Path) -> DataFrame:
+def words(spark, folder):
     """A stream over three files of words, one file a batch."""
     feeds.drip([(f"{n}.txt", "a b\nb c\n") for n in range(3)], folder)
     lines = sources.text(spark, str(folder), max_files_per_trigger=1)
@@ -81,7 +80,7 @@ REFUSED: dict[str, tuple[str, Callable[[DataFrame], DataFrame], str]] = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_spark_cannot_do_in_a_mode_is_one_line_with_the_fix(spark: SparkSession, what: str) -> None:
+def test_what_spark_cannot_do_in_a_mode_is_one_line_with_the_fix(spark, what):
     mode, build, said = REFUSED[what]
     with pytest.raises(InvalidInputError) as caught:
         start(build(sources.rate(spark).select("value")), sinks.console(), name="q", mode=mode)
@@ -89,7 +88,7 @@ def test_what_spark_cannot_do_in_a_mode_is_one_line_with_the_fix(spark: SparkSes
     assert "\n" not in str(caught.value)
 
 
-def test_a_finite_input_is_read_to_its_end_and_every_batch_is_reported(words: DataFrame) -> None:
+def test_a_finite_input_is_read_to_its_end_and_every_batch_is_reported(words):
     seen: list[int] = []
     query = start(words, sinks.memory("to_end"), mode="complete", availableNow=True)
     summary = run(query, on_batch=lambda batch: seen.append(batch.batchId))
@@ -100,7 +99,7 @@ def test_a_finite_input_is_read_to_its_end_and_every_batch_is_reported(words: Da
     assert ", last batch committed: 2\nended after" in str(summary)
 
 
-def test_a_progress_comes_from_the_jvm_as_one_text(words: DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_progress_comes_from_the_jvm_as_one_text(words, monkeypatch):
     # PySpark's own way asks for each value of it, and takes several times as long.
     asked: list[object] = []
     by_values = StreamingQueryProgress.fromJObject
@@ -117,14 +116,14 @@ def test_a_progress_comes_from_the_jvm_as_one_text(words: DataFrame, monkeypatch
     assert asked == []
 
 
-def test_several_queries_end_together(spark: SparkSession, words: DataFrame) -> None:
+def test_several_queries_end_together(spark, words):
     one = start(words, sinks.memory("one"), mode="complete", availableNow=True)
     two = start(words, sinks.memory("two"), mode="complete", availableNow=True)
     assert [query.batches for query in run(one, two).queries] == [3, 3]
     assert spark.table("one").count() == spark.table("two").count() == 3
 
 
-def test_run_for_ends_an_endless_input(spark: SparkSession) -> None:
+def test_run_for_ends_an_endless_input(spark):
     before = signal.getsignal(signal.SIGINT)
     summary = run(start(endless(spark), sinks.memory("timed")), run_for=2)
     assert signal.getsignal(signal.SIGINT) is before
@@ -132,7 +131,7 @@ def test_run_for_ends_an_endless_input(spark: SparkSession) -> None:
     assert summary.seconds >= 2
 
 
-def test_a_query_that_somebody_stops_is_not_the_end_of_its_input(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_query_that_somebody_stops_is_not_the_end_of_its_input(spark, tmp_path):
     late = endless(spark).withWatermark("timestamp", "1 minute").dropDuplicatesWithinWatermark(["value"])
     query = start(late, sinks.batch_files(tmp_path / "out"), name="q", checkpoint=tmp_path / "ckpt")
     assert run(query, on_batch=lambda _: query.stop(), drain=True).ended_by == "query.stop()"
@@ -140,7 +139,7 @@ def test_a_query_that_somebody_stops_is_not_the_end_of_its_input(spark: SparkSes
     assert run(again, max_batches=1).ended_by == "max_batches are through"  # it was not drained
 
 
-def test_a_stop_file_ends_the_run(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_stop_file_ends_the_run(spark, tmp_path):
     stop = tmp_path / "stop"
     summary = run(
         start(endless(spark), sinks.memory("filed")), stop_file=stop, on_batch=lambda _: stop.touch()
@@ -148,7 +147,7 @@ def test_a_stop_file_ends_the_run(spark: SparkSession, tmp_path: Path) -> None:
     assert summary.ended_by == f"stop file {stop}"
 
 
-def test_max_batches_ends_the_run(spark: SparkSession, words: DataFrame) -> None:
+def test_max_batches_ends_the_run(spark, words):
     one = start(words, sinks.memory("limited"), mode="complete", processingTime="500 milliseconds")
     two = start(endless(spark), sinks.memory("as_well"))
     summary = run(one, two, max_batches=2)
@@ -157,9 +156,7 @@ def test_max_batches_ends_the_run(spark: SparkSession, words: DataFrame) -> None
     assert summary.queries[1].batches >= 2
 
 
-def test_the_summary_counts_what_went_out_what_was_late_and_what_is_kept(
-    spark: SparkSession, folder: Path
-) -> None:
+def test_the_summary_counts_what_went_out_what_was_late_and_what_is_kept(spark, folder):
     #  batch 0: 00:10 a  → watermark 00:10   batch 1: 00:11 b   batch 2: 00:05 late, 00:12 c
     files = [["00:10,a"], ["00:11,b"], ["00:05,late", "00:12,c"]]
     for name, lines in enumerate(files):
@@ -172,9 +169,7 @@ def test_the_summary_counts_what_went_out_what_was_late_and_what_is_kept(
     assert "4 rows in, 3 rows out, 1 late row dropped, 0 rows in state, " in str(counts)
 
 
-def test_late_rows_of_an_aggregation_are_between_their_groups_and_the_rows_of_the_batch(
-    spark: SparkSession, folder: Path
-) -> None:
+def test_late_rows_of_an_aggregation_are_between_their_groups_and_the_rows_of_the_batch(spark, folder):
     """Spark drops them after it has counted each task's: here 1,000 of one minute are one group."""
     rows = ["2026-01-01 00:10\n", "2026-01-01 00:11\n", "2026-01-01 00:05\n" * 1000]
     for number, text in enumerate(rows):
@@ -187,7 +182,7 @@ def test_late_rows_of_an_aggregation_are_between_their_groups_and_the_rows_of_th
     assert ", between 1 and 1,000 late rows dropped, " in str(summary)
 
 
-def test_each_number_has_its_word() -> None:
+def test_each_number_has_its_word():
     def said(number: int) -> str:
         counts: dict[str, Any] = dict.fromkeys(
             ["batches", "input_rows", "output_rows", "late_rows", "parsed_rows"], number
@@ -217,9 +212,7 @@ def test_each_number_has_its_word() -> None:
 
 
 @pytest.mark.parametrize(("partitions", "sort"), [(1, True), (2, False), (2, True), (3, True)])
-def test_rows_in_state_are_counted_once_also_if_a_sort_computes_them_twice(
-    spark: SparkSession, words: DataFrame, partitions: int, *, sort: bool
-) -> None:
+def test_rows_in_state_are_counted_once_also_if_a_sort_computes_them_twice(spark, words, partitions, *, sort):
     was = spark.conf.get("spark.sql.shuffle.partitions")
     spark.conf.set("spark.sql.shuffle.partitions", partitions)
     try:
@@ -230,9 +223,7 @@ def test_rows_in_state_are_counted_once_also_if_a_sort_computes_them_twice(
         spark.conf.set("spark.sql.shuffle.partitions", was or "1")
 
 
-def test_good_bad_and_header_lines_are_counted_from_what_quarantine_observes(
-    spark: SparkSession, folder: Path
-) -> None:
+def test_good_bad_and_header_lines_are_counted_from_what_quarantine_observes(spark, folder):
     feeds.drip([("0.txt", "n\n1\nx\n2\n"), ("1.txt", "n\ny\n")], folder)
     lines = sources.text(spark, str(folder), max_files_per_trigger=1)
     parsed = quarantine.parse_csv(lines, schemas.from_ddl("n INT"), header=True)
@@ -241,14 +232,14 @@ def test_good_bad_and_header_lines_are_counted_from_what_quarantine_observes(
     assert ", 2 header lines, 2 bad rows, " in str(query)
 
 
-def test_idle_counts_from_the_last_row(words: DataFrame) -> None:
+def test_idle_counts_from_the_last_row(words):
     summary = run(start(words, sinks.memory("idle"), mode="complete"), idle=2)
     assert summary.ended_by == "2 s without a row"
     assert summary.queries[0].input_rows == 6
 
 
 @pytest.mark.slow
-def test_a_batch_that_takes_longer_than_idle_is_no_idleness(words: DataFrame) -> None:
+def test_a_batch_that_takes_longer_than_idle_is_no_idleness(words):
     #  batch 0 [── 1.5 s ──] batch 1 [── 1.5 s ──] batch 2 [── 1.5 s ──]  1 s without a row: end
     def slow(batch: DataFrame, _batch_id: int) -> None:
         batch.count()
@@ -258,9 +249,7 @@ def test_a_batch_that_takes_longer_than_idle_is_no_idleness(words: DataFrame) ->
     assert summary.queries[0].input_rows == 6
 
 
-def test_batches_that_spark_has_forgotten_are_counted_if_their_reader_was_slow(
-    spark: SparkSession, words: DataFrame, tmp_path: Path, until: Callable[..., None]
-) -> None:
+def test_batches_that_spark_has_forgotten_are_counted_if_their_reader_was_slow(spark, words, tmp_path, until):
     #  batches   0 1 2
     #  on_batch  [ 0 … stop file ]  the run is over, and 1 and 2 are not yet seen
     key = "spark.sql.streaming.numRecentProgressUpdates"
@@ -282,7 +271,7 @@ def test_batches_that_spark_has_forgotten_are_counted_if_their_reader_was_slow(
 
 @pytest.mark.slow
 @pytest.mark.classic_only("Spark Connect asks a source in another way, and is as slow")
-def test_a_first_look_that_takes_longer_than_idle_is_no_idleness(spark: SparkSession) -> None:
+def test_a_first_look_that_takes_longer_than_idle_is_no_idleness(spark):
     #  [ where does it begin? 2 s ]  batch 0  1 s without a row: end
     class Slow(SimpleDataSourceStreamReader):  # in here, so that it is sent to the workers whole
         def initialOffset(self) -> dict[str, int]:
@@ -311,9 +300,7 @@ def test_a_first_look_that_takes_longer_than_idle_is_no_idleness(spark: SparkSes
 
 @pytest.mark.slow
 @pytest.mark.classic_only("the server of Spark Connect ends what hangs")
-def test_a_query_that_hangs_without_a_function_is_not_put_down_to_one(
-    spark: SparkSession, tmp_path: Path, until: Callable[..., None]
-) -> None:
+def test_a_query_that_hangs_without_a_function_is_not_put_down_to_one(spark, tmp_path, until):
     # A pipe in place of a file: to open it waits, and no interruption reaches there, as none reaches Kafka's
     # client where no broker answers.
     (tmp_path / "metadata").write_text('{"id":"00000000-0000-0000-0000-000000000000"}')
@@ -334,7 +321,7 @@ def test_a_query_that_hangs_without_a_function_is_not_put_down_to_one(
 
 
 @pytest.mark.slow
-def test_a_wait_that_fails_does_not_end_the_run(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wait_that_fails_does_not_end_the_run(spark, monkeypatch):
     def fail(_query: StreamingQuery) -> None:
         raise ConnectionError("the server does not answer")
 
@@ -351,7 +338,7 @@ def test_a_wait_that_fails_does_not_end_the_run(spark: SparkSession, monkeypatch
         "java.io.IOException: error=0, Failed to exec spawn helper: pid: 19471, signal: 2",
     ],
 )
-def test_a_batch_that_a_signal_has_cut_off_is_told_as_that(spark: SparkSession, cause: str) -> None:
+def test_a_batch_that_a_signal_has_cut_off_is_told_as_that(spark, cause):
     query = start(endless(spark), sinks.memory("cut_off"))
     try:
         watched = _run._Watched(query, None)  # noqa: SLF001
@@ -370,9 +357,7 @@ def test_a_batch_that_a_signal_has_cut_off_is_told_as_that(spark: SparkSession, 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_run_and_the_handlers_are_put_back(
-    spark: SparkSession, number: signal.Signals
-) -> None:
+def test_a_signal_ends_the_run_and_the_handlers_are_put_back(spark, number):
     before = signal.getsignal(number)
     summary = run(
         start(endless(spark), sinks.memory("signalled")),
@@ -382,7 +367,7 @@ def test_a_signal_ends_the_run_and_the_handlers_are_put_back(
     assert signal.getsignal(number) is before
 
 
-def test_a_signal_repeated_at_once_is_one_stop(spark: SparkSession) -> None:
+def test_a_signal_repeated_at_once_is_one_stop(spark):
     def twice(batch: StreamingQueryProgress) -> None:
         # After the first batch only: one that ends during the stop must not begin another.
         for _again in range(2 if batch.batchId == 0 else 0):
@@ -392,7 +377,7 @@ def test_a_signal_repeated_at_once_is_one_stop(spark: SparkSession) -> None:
 
 
 @pytest.mark.classic_only("Spark Connect has no newSession")
-def test_a_query_of_another_session_is_heard_too(spark: SparkSession, folder: Path) -> None:
+def test_a_query_of_another_session_is_heard_too(spark, folder):
     feeds.drip([("1.txt", "a\n")], folder)
     seen: list[int] = []
     query = start(sources.text(spark.newSession(), str(folder)), sinks.console(), name="elsewhere")
@@ -400,9 +385,7 @@ def test_a_query_of_another_session_is_heard_too(spark: SparkSession, folder: Pa
     assert (summary.ended_by, seen) == ("1 s without a row", [0])
 
 
-def test_the_batch_in_flight_is_committed_before_the_stop(
-    spark: SparkSession, folder: Path, tmp_path: Path
-) -> None:
+def test_the_batch_in_flight_is_committed_before_the_stop(spark, folder, tmp_path):
     #   batch 0:  [ begins … stop file appears … waits until run has seen it … ends ]  commit  stop
     stop, written = tmp_path / "stop", tmp_path / "written"
     feeds.drip([("1.txt", "a\n")], folder)
@@ -422,13 +405,7 @@ def test_the_batch_in_flight_is_committed_before_the_stop(
 
 
 @pytest.mark.classic_only("the server of Spark Connect ends a function that hangs")
-def test_grace_bounds_how_long_a_batch_may_hold_up_the_stop(
-    spark: SparkSession,
-    folder: Path,
-    tmp_path: Path,
-    until: Callable[..., None],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_grace_bounds_how_long_a_batch_may_hold_up_the_stop(spark, folder, tmp_path, until, monkeypatch):
     monkeypatch.setattr("sparkstream_kit._run._STOP_LIMIT", 0.5)
     stop, release = tmp_path / "stop", tmp_path / "release"
     feeds.drip([("1.txt", "a\n")], folder)
@@ -457,9 +434,7 @@ def test_grace_bounds_how_long_a_batch_may_hold_up_the_stop(
 
 
 @pytest.mark.classic_only("the server of Spark Connect ends a function that hangs")
-def test_queries_are_stopped_side_by_side_and_each_once(
-    spark: SparkSession, folder: Path, until: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_queries_are_stopped_side_by_side_and_each_once(spark, folder, until, monkeypatch):
     #  stop of one:    [ begins … waits for its batch function ]
     #  stop of other:  [ begins … waits for its batch function ]      both functions wait for both stops
     feeds.drip([("1.txt", "a\n")], folder)
@@ -485,9 +460,7 @@ def test_queries_are_stopped_side_by_side_and_each_once(
 
 @pytest.mark.slow
 @pytest.mark.classic_only("the server of Spark Connect ends a function that hangs")
-def test_a_query_that_hangs_takes_no_grace_from_another_and_hides_no_failure(
-    spark: SparkSession, folder: Path, tmp_path: Path, until: Callable[..., None]
-) -> None:
+def test_a_query_that_hangs_takes_no_grace_from_another_and_hides_no_failure(spark, folder, tmp_path, until):
     #  stop file:           │                         grace is over │
     #  hangs:   [ begins …                                                 … is released at the end ]
     #  ticks:   [ ] [ ] [ ] [ ]  stopped
@@ -529,9 +502,7 @@ def fail(_batch: DataFrame, _batch_id: int) -> None:
     raise ValueError("no such shop")
 
 
-def test_a_failing_query_stops_the_others_and_is_named_with_its_cause(
-    spark: SparkSession, words: DataFrame
-) -> None:
+def test_a_failing_query_stops_the_others_and_is_named_with_its_cause(spark, words):
     other = start(endless(spark), sinks.memory("other"))
     bad = start(words, sinks.foreach_batch(fail), name="bad", mode="complete")
     with pytest.raises(QueryFailed, match="query bad failed: ValueError: no such shop") as caught:
@@ -542,9 +513,7 @@ def test_a_failing_query_stops_the_others_and_is_named_with_its_cause(
     assert [query.name for query in caught.value.summary.queries] == ["other", "bad"]  # type: ignore[attr-defined]
 
 
-def test_of_several_failures_the_first_is_told_and_the_others_are_logged(
-    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture, until: Callable[..., None]
-) -> None:
+def test_of_several_failures_the_first_is_told_and_the_others_are_logged(spark, tmp_path, caplog, until):
     begun, failed = tmp_path / "begun", tmp_path / "failed"
 
     def after(_batch: DataFrame, _batch_id: int) -> None:
@@ -577,13 +546,13 @@ def test_of_several_failures_the_first_is_told_and_the_others_are_logged(
     assert "query other failed, too: ValueError: the second" in logged
 
 
-def test_a_failing_udf_is_named_by_its_own_error(spark: SparkSession, words: DataFrame) -> None:
+def test_a_failing_udf_is_named_by_its_own_error(spark, words):
     divide = F.udf(lambda word: 1 / (len(word) - 1))
     with pytest.raises(QueryFailed, match="query udf failed: ZeroDivisionError: division by zero"):
         run(start(words.select(divide("word")), sinks.console(), name="udf", mode="complete"))
 
 
-def test_an_error_in_on_batch_stops_the_query(spark: SparkSession, words: DataFrame) -> None:
+def test_an_error_in_on_batch_stops_the_query(spark, words):
     def broken(_: StreamingQueryProgress) -> None:
         raise LookupError("mine")
 
@@ -627,12 +596,7 @@ def interrupt() -> None:
         (lambda: sys.exit(7), SystemExit),
     ],
 )
-def test_what_on_batch_raises_is_what_run_raises(
-    words: DataFrame,
-    broken: Callable[[], object],
-    raised: type[BaseException],
-    capfd: pytest.CaptureFixture[str],
-) -> None:
+def test_what_on_batch_raises_is_what_run_raises(words, broken, raised, capfd):
     query = start(words, sinks.memory("raises"), mode="complete")
 
     def on_batch(_: StreamingQueryProgress) -> None:
@@ -662,7 +626,7 @@ def serve_once(text: bytes, *, until_closed: threading.Event | None = None) -> i
 
 @pytest.mark.fast("closes at once")
 @pytest.mark.parametrize("linger", [False, True], ids=["closes at once", "closes later"])
-def test_a_socket_that_its_peer_closes_is_the_end_of_input(spark: SparkSession, *, linger: bool) -> None:
+def test_a_socket_that_its_peer_closes_is_the_end_of_input(spark, *, linger):
     close = threading.Event()
     port = serve_once(b"first\nlast, without a line end", until_closed=close if linger else None)
     # A batch every two seconds: the peer is gone long before its lines have been through one.
@@ -675,9 +639,7 @@ def test_a_socket_that_its_peer_closes_is_the_end_of_input(spark: SparkSession, 
 
 
 @pytest.mark.classic_only("the JVM of this process")
-def test_a_socket_that_closes_ends_a_run_in_another_thread(
-    spark: SparkSession, until: Callable[..., None]
-) -> None:
+def test_a_socket_that_closes_ends_a_run_in_another_thread(spark, until):
     port, done = serve_once(b"one\n"), []
     query = start(sources.socket_lines(spark, "127.0.0.1", port), sinks.memory("elsewhere"))
     threading.Thread(target=lambda: done.append(run(query, run_for=60).ended_by)).start()
@@ -685,16 +647,14 @@ def test_a_socket_that_closes_ends_a_run_in_another_thread(
     assert done == ["end of input"]
 
 
-def test_a_refused_connection_says_what_to_start(spark: SparkSession, free_port: int) -> None:
+def test_a_refused_connection_says_what_to_start(spark, free_port):
     query = start(sources.socket_lines(spark, "127.0.0.1", free_port), sinks.console(), name="nobody")
     with pytest.raises(InputUnavailable, match=f"nothing listens on 127.0.0.1:{free_port}; start") as caught:
         run(query)
     assert caught.value.exit_code == 2
 
 
-def test_a_finished_query_goes_on_from_its_checkpoint(
-    spark: SparkSession, words: DataFrame, folder: Path, tmp_path: Path
-) -> None:
+def test_a_finished_query_goes_on_from_its_checkpoint(spark, words, folder, tmp_path):
     def once() -> dict[str, int]:
         query = start(
             words,
@@ -724,13 +684,13 @@ def test_a_finished_query_goes_on_from_its_checkpoint(
         ({"name": "other"}, "sink memory names its query t, because"),
     ],
 )
-def test_what_cannot_be_started_says_so(words: DataFrame, wrong: dict[str, Any], message: str) -> None:
+def test_what_cannot_be_started_says_so(words, wrong, message):
     with pytest.raises(InvalidInputError) as caught:
         start(words, sinks.memory("t"), **wrong)
     assert str(caught.value).startswith(message)
 
 
-def test_a_query_needs_a_name_a_stream_and_no_namesake(spark: SparkSession, words: DataFrame) -> None:
+def test_a_query_needs_a_name_a_stream_and_no_namesake(spark, words):
     with pytest.raises(InvalidInputError, match="a query needs a name"):
         start(words, sinks.console(), mode="complete")
     with pytest.raises(InvalidInputError, match="does not stream; read it with spark.readStream"):
@@ -744,7 +704,7 @@ def test_a_query_needs_a_name_a_stream_and_no_namesake(spark: SparkSession, word
     assert not query.isActive
 
 
-def test_run_refuses_what_cannot_end(spark: SparkSession) -> None:
+def test_run_refuses_what_cannot_end(spark):
     with pytest.raises(InvalidInputError, match="at least one query"):
         run()
     for wrong in ("run_for", "idle", "grace"):
@@ -758,13 +718,13 @@ def test_run_refuses_what_cannot_end(spark: SparkSession) -> None:
 
 
 @pytest.mark.parametrize("endless_time", [math.inf, 1e10])
-def test_a_time_may_be_without_end(words: DataFrame, endless_time: float) -> None:
+def test_a_time_may_be_without_end(words, endless_time):
     query = start(words, sinks.memory("for_ever"), mode="complete", availableNow=True)
     limits = dict.fromkeys(("run_for", "idle", "grace"), endless_time)
-    assert run(query, **limits).ended_by == "end of input"  # type: ignore[arg-type]
+    assert run(query, **limits).ended_by == "end of input"
 
 
-def test_no_query_runs_on_whatever_run_fails_of(spark: SparkSession, tmp_path: Path) -> None:
+def test_no_query_runs_on_whatever_run_fails_of(spark, tmp_path):
     query = start(
         endless(spark), sinks.foreach_batch(lambda *_: None), name="shown", checkpoint=tmp_path / "ckpt"
     )
@@ -780,13 +740,13 @@ def test_no_query_runs_on_whatever_run_fails_of(spark: SparkSession, tmp_path: P
     assert not query.isActive
 
 
-def test_a_query_that_spark_begins_and_then_refuses_does_not_run_on(spark: SparkSession) -> None:
+def test_a_query_that_spark_begins_and_then_refuses_does_not_run_on(spark):
     with pytest.raises(InvalidInputError, match="my table"):
         start(endless(spark), sinks.memory("my table"))
     assert not [query for query in spark.streams.active if query.name == "my table"]
 
 
-def test_run_works_outside_the_main_thread(words: DataFrame, until: Callable[..., None]) -> None:
+def test_run_works_outside_the_main_thread(words, until):
     done: list[str] = []
     query = start(words, sinks.memory("threaded"), mode="complete", availableNow=True)
     threading.Thread(target=lambda: done.append(run(query).ended_by)).start()
@@ -794,9 +754,7 @@ def test_run_works_outside_the_main_thread(words: DataFrame, until: Callable[...
     assert done == ["end of input"]
 
 
-def test_what_a_file_source_hides_is_logged_and_in_the_summary(
-    spark: SparkSession, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_a_file_source_hides_is_logged_and_in_the_summary(spark, folder, tmp_path, caplog):
     feeds.drip([("0.txt", "a\n")], folder)
     lines = sources.text(spark, str(folder))
 
@@ -811,9 +769,7 @@ def test_what_a_file_source_hides_is_logged_and_in_the_summary(
     assert any(message.startswith(expected) for message in caplog.messages)
 
 
-def test_a_batch_from_before_the_run_is_counted(
-    spark: SparkSession, folder: Path, until: Callable[..., None]
-) -> None:
+def test_a_batch_from_before_the_run_is_counted(spark, folder, until):
     feeds.drip([("0.txt", "a\n")], folder)
     query = start(sources.text(spark, str(folder)), sinks.memory("before"))
     until(lambda: query.recentProgress)
@@ -827,9 +783,7 @@ def test_a_batch_from_before_the_run_is_counted(
     assert (summary.queries[0].batches, summary.queries[0].input_rows) == (2, 2)
 
 
-def test_a_socket_that_was_read_before_the_run_is_the_end_of_input(
-    spark: SparkSession, until: Callable[..., None]
-) -> None:
+def test_a_socket_that_was_read_before_the_run_is_the_end_of_input(spark, until):
     with feeds.LineServer(lambda: iter(["a", "b"]), port=0) as server:
         lines = sources.socket_lines(spark, server.host, server.port)
         query = start(lines, sinks.memory("read_before"))
@@ -841,9 +795,7 @@ def test_a_socket_that_was_read_before_the_run_is_the_end_of_input(
 
 @pytest.mark.skipif(not hasattr(GroupedData, "transformWithState"), reason="for pandas only on Spark 4.0")
 @pytest.mark.slow
-def test_transform_with_state_gets_the_state_store_that_it_needs(
-    spark: SparkSession, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_transform_with_state_gets_the_state_store_that_it_needs(spark, folder, tmp_path, caplog):
     class Counts(StatefulProcessor):  # in here, so that it is sent to the workers whole
         def init(self, handle: StatefulProcessorHandle) -> None:
             self._rows = handle.getValueState("rows", "n BIGINT")
@@ -871,9 +823,7 @@ def test_transform_with_state_gets_the_state_store_that_it_needs(
 
 
 @pytest.mark.slow
-def test_queries_that_are_only_started_leave_nothing_behind(
-    words: DataFrame, tmp_path: Path, until: Callable[[Callable[[], object]], None]
-) -> None:
+def test_queries_that_are_only_started_leave_nothing_behind(words, tmp_path, until):
     frames = []
     for number in range(3):
         frame = words.select("*")
@@ -894,7 +844,7 @@ def test_queries_that_are_only_started_leave_nothing_behind(
 
 
 @pytest.mark.skipif("SPARK_REMOTE" not in os.environ, reason="of Spark Connect alone")
-def test_events_that_come_while_a_run_ends_do_not_hold_it(spark: SparkSession) -> None:
+def test_events_that_come_while_a_run_ends_do_not_hold_it(spark):
     rows = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 1).load()
     query = rows.writeStream.format("noop").start()
     try:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from fractions import Fraction
 
-    from pyspark.sql import SparkSession
 
 SALES = schema_of(ProductKey=T.StringType(), SaleAmount=T.DecimalType(12, 2))
 
@@ -49,7 +48,7 @@ def message_of(call: Callable[[], object]) -> str:
         "struct<a: int>",
     ],
 )
-def test_ddl_reads_as_spark_reads_it(ddl: str) -> None:
+def test_ddl_reads_as_spark_reads_it(ddl):
     assert from_ddl(ddl) == T.DataType.fromDDL(ddl)
 
 
@@ -70,11 +69,11 @@ def test_ddl_reads_as_spark_reads_it(ddl: str) -> None:
         ("", "DDL '' names no columns; write it like 'a INT, b DECIMAL(12,2)'"),
     ],
 )
-def test_wrong_ddl_is_one_line(ddl: str, message: str) -> None:
+def test_wrong_ddl_is_one_line(ddl, message):
     assert message_of(lambda: from_ddl(ddl)) == message
 
 
-def test_without_a_session_one_line_says_what_to_do() -> None:
+def test_without_a_session_one_line_says_what_to_do():
     script = """
 from sparkstream_kit.schemas import from_ddl, schema_of
 for call in (lambda: from_ddl("a INT"), lambda: schema_of(a="string")):
@@ -93,7 +92,7 @@ for call in (lambda: from_ddl("a INT"), lambda: schema_of(a="string")):
 # --- from keyword arguments
 
 
-def test_schema_of_takes_type_names_and_data_types() -> None:
+def test_schema_of_takes_type_names_and_data_types():
     schema = schema_of(a="string", b=T.ArrayType(T.LongType()), c="array<int>", d="struct<x:int>")
     assert schema == from_ddl("a string, b array<bigint>, c array<int>, d struct<x:int>")
 
@@ -106,7 +105,7 @@ def test_schema_of_takes_type_names_and_data_types() -> None:
         (str, "column a is the class str; give a type's name, such as 'string', or a DataType"),
     ],
 )
-def test_a_wrong_type_names_its_column(given: Any, message: str) -> None:
+def test_a_wrong_type_names_its_column(given, message):
     assert message_of(lambda: schema_of(a=given)) == message
 
 
@@ -137,7 +136,7 @@ class Order:
     first: Item | None
 
 
-def test_a_dataclass_becomes_a_schema() -> None:
+def test_a_dataclass_becomes_a_schema():
     item = T.StructType(
         [T.StructField("price", T.DecimalType(8, 2), nullable=False), T.StructField("label", T.StringType())]
     )
@@ -161,7 +160,7 @@ def test_a_dataclass_becomes_a_schema() -> None:
     )
 
 
-def test_rows_of_a_dataclass_go_through_spark(spark: SparkSession) -> None:
+def test_rows_of_a_dataclass_go_through_spark(spark):
     item = Item(Decimal("1.50"), None)
     assert spark.createDataFrame([item], from_dataclass(Item)).first() == (Decimal("1.50"), None)
 
@@ -187,7 +186,7 @@ class Bad:
     tags: set[str]
 
 
-def test_a_field_of_another_type_is_named_with_its_path() -> None:
+def test_a_field_of_another_type_is_named_with_its_path():
     assert message_of(lambda: from_dataclass(Outer)) == (
         "Outer.inner.element.tags has type set[str]; "
         "allowed are str, int, float, bool, bytes, date, datetime, "
@@ -199,7 +198,7 @@ ODD = [Path, Any, list, List, dict, int | str, int | str | None, tuple[int, int]
 
 
 @pytest.mark.parametrize("given", ODD)
-def test_other_types_are_refused(given: Any) -> None:
+def test_other_types_are_refused(given):
     assert message_of(lambda: from_dataclass(make_dataclass("C", [("x", given)]))).startswith("C.x has type ")
 
 
@@ -227,12 +226,12 @@ def test_other_types_are_refused(given: Any) -> None:
         ),
     ],
 )
-def test_a_field_that_cannot_be_says_why(given: Any, message: str) -> None:
+def test_a_field_that_cannot_be_says_why(given, message):
     assert message_of(lambda: from_dataclass(make_dataclass("C", [("x", given)]))).startswith(message)
 
 
 @pytest.mark.parametrize("given", [str, Item(Decimal(1), None), list[int]])
-def test_what_is_not_a_dataclass_is_refused(given: Any) -> None:
+def test_what_is_not_a_dataclass_is_refused(given):
     assert message_of(lambda: from_dataclass(given)).startswith(
         "from_dataclass needs a dataclass (the class itself)"
     )
@@ -268,11 +267,11 @@ def test_what_is_not_a_dataclass_is_refused(given: Any) -> None:
         ("s STRUCT<x: INT>", "s INT", ["s is struct<x:int>, expected int"]),
     ],
 )
-def test_diff_reads_well(actual: str, expected: str, lines: list[str]) -> None:
+def test_diff_reads_well(actual, expected, lines):
     assert diff(from_ddl(actual), from_ddl(expected)) == lines
 
 
-def test_diff_compares_nullability_when_asked() -> None:
+def test_diff_compares_nullability_when_asked():
     actual = schema_of(a="int", l=T.ArrayType(T.LongType()), m=T.MapType(T.LongType(), T.LongType()))
     expected = T.StructType(
         [
@@ -289,21 +288,21 @@ def test_diff_compares_nullability_when_asked() -> None:
     ]
 
 
-def test_diff_can_leave_out_order_and_extra_columns() -> None:
+def test_diff_can_leave_out_order_and_extra_columns():
     actual, expected = from_ddl("c INT, b INT, a INT"), from_ddl("a INT, b INT")
     assert diff(actual, expected, ignore_extra=True) == ["order is b, a; expected a, b"]
     assert diff(actual, expected, ignore_column_order=True) == ["unexpected c int"]
     assert diff(actual, expected, ignore_extra=True, ignore_column_order=True) == []
 
 
-def test_require_gives_the_frame_back(spark: SparkSession) -> None:
+def test_require_gives_the_frame_back(spark):
     df = spark.createDataFrame([], SALES)
     assert require(df, SALES) is df
     assert df.transform(require, SALES) is df
     assert require(SALES, df) is SALES
 
 
-def test_require_says_all_that_differs(spark: SparkSession) -> None:
+def test_require_says_all_that_differs(spark):
     df = spark.createDataFrame([], from_ddl("ProductKey INT, saleAmount DECIMAL(12,2)"))
     assert message_of(lambda: require(df, SALES)) == (
         "schema differs:\n"
@@ -313,13 +312,13 @@ def test_require_says_all_that_differs(spark: SparkSession) -> None:
     )
 
 
-def test_require_says_one_difference_on_one_line() -> None:
+def test_require_says_one_difference_on_one_line():
     assert message_of(lambda: require(from_ddl("a INT"), from_ddl("a LONG"))) == (
         "schema differs: a is int, expected bigint"
     )
 
 
-def test_require_refuses_an_unknown_keyword_and_text() -> None:
+def test_require_refuses_an_unknown_keyword_and_text():
     assert message_of(lambda: require(SALES, SALES, ignore_order=True)).startswith(
         "unknown keyword of require() ignore_order; did you mean ignore_"
     )
@@ -333,7 +332,7 @@ def test_require_refuses_an_unknown_keyword_and_text() -> None:
 # --- infer
 
 
-def test_infer_reads_samples_of_each_format(spark: SparkSession, tmp_path: Path) -> None:
+def test_infer_reads_samples_of_each_format(spark, tmp_path):
     (tmp_path / "a.csv").write_text("key;n\nx;1\ny;2\n")
     (tmp_path / "a.json").write_text('{"key": "x", "n": 1}\n')
     spark.createDataFrame([("x", 1)], "key string, n int").write.parquet(str(tmp_path / "p"))
@@ -367,9 +366,7 @@ def test_infer_reads_samples_of_each_format(spark: SparkSession, tmp_path: Path)
         ("plain.txt", "xml", r"unknown format xml; known: csv, json, orc, parquet"),
     ],
 )
-def test_infer_says_in_one_line_what_is_wrong(
-    spark: SparkSession, tmp_path: Path, name: str, given: str, message: str
-) -> None:
+def test_infer_says_in_one_line_what_is_wrong(spark, tmp_path, name, given, message):
     (tmp_path / "empty.csv").touch()
     (tmp_path / "plain.txt").write_text("neither JSON nor Parquet\n")
     (tmp_path / "folder").mkdir()
@@ -393,13 +390,13 @@ def test_infer_says_in_one_line_what_is_wrong(
         T.StructType([T.StructField("s", T.MapType(T.StringType(), SALES, valueContainsNull=False))]),
     ],
 )
-def test_the_code_makes_an_equal_schema(schema: T.StructType) -> None:
+def test_the_code_makes_an_equal_schema(schema):
     names: dict[str, Any] = {}
     exec(to_code(schema), names)  # noqa: S102 - the code is our own
     assert names["SCHEMA"] == schema
 
 
-def test_the_code_has_one_column_a_line() -> None:
+def test_the_code_has_one_column_a_line():
     assert to_code(schema_of(key="string", sale=SALES)) == (
         "from pyspark.sql.types import DecimalType, StringType, StructField, StructType\n"
         "\n"
@@ -427,9 +424,7 @@ def test_the_code_has_one_column_a_line() -> None:
         ("a.csv", '{"x,y\n1,2\n', ['{"x', "y"]),
     ],
 )
-def test_infer_takes_the_format_from_the_files(
-    spark: SparkSession, tmp_path: Path, name: str, content: str | None, names: list[str]
-) -> None:
+def test_infer_takes_the_format_from_the_files(spark, tmp_path, name, content, names):
     data = gzip.compress(b'{"x": 1}\n') if content is None else content.encode()
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / name).write_bytes(data)
@@ -438,9 +433,7 @@ def test_infer_takes_the_format_from_the_files(
         assert infer(spark, path, header=True).names == names
 
 
-def test_infer_leaves_broken_json_out_and_refuses_a_header_alone(
-    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_infer_leaves_broken_json_out_and_refuses_a_header_alone(spark, tmp_path, caplog):
     (tmp_path / "a.json").write_text('{"x": 1}\n{"x": \n')
     (tmp_path / "a.csv").write_text("x,y\n")
     assert infer(spark, tmp_path / "a.json") == from_ddl("x BIGINT")
@@ -449,13 +442,13 @@ def test_infer_leaves_broken_json_out_and_refuses_a_header_alone(
     assert said.endswith("it has no csv rows; give a file that has some")
 
 
-def test_ddl_takes_no_default_and_two_columns_of_one_name_as_sparks_parser_does() -> None:
+def test_ddl_takes_no_default_and_two_columns_of_one_name_as_sparks_parser_does():
     assert from_ddl("a INT, A STRING").names == ["a", "A"]
     assert "cannot read DDL" in message_of(lambda: from_ddl("a INT DEFAULT 5"))
     assert from_ddl("a INT NOT NULL COMMENT 'x'").fields[0].metadata == {"comment": "x"}
 
 
-def test_a_class_of_a_type_is_no_type() -> None:
+def test_a_class_of_a_type_is_no_type():
     wrong = make_dataclass("Wrong", [("a", Annotated[int, T.IntegerType])])
     assert message_of(lambda: from_dataclass(wrong)) == (
         "Wrong.a: IntegerType is a class; write a type, such as IntegerType()"

@@ -22,7 +22,6 @@ from sparkstream_kit.errors import InvalidInputError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pyspark.sql import SparkSession
 
 pytestmark = pytest.mark.xdist_group("session")
 
@@ -131,7 +130,7 @@ hive.some.key that Spark leaves alone
 
 
 @pytest.fixture(scope="module")
-def launched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def launched(tmp_path_factory):
     folder = tmp_path_factory.mktemp("launched")
     (folder / "mine.conf").write_text(MINE)
     (folder / "conf").mkdir()
@@ -148,7 +147,7 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_launch_beats_conf_beats_profile_beats_defaults(launched: dict[str, Any]) -> None:
+def test_launch_beats_conf_beats_profile_beats_defaults(launched):
     assert launched["first"] == {
         "spark.sql.shuffle.partitions": "7",  # submit arguments, over conf and profile
         "spark.sql.session.timeZone": "Europe/Berlin",  # spark-defaults.conf, over conf
@@ -164,9 +163,7 @@ def test_launch_beats_conf_beats_profile_beats_defaults(launched: dict[str, Any]
     assert 500 < launched["heap"] <= 600
 
 
-def test_a_value_of_conf_that_loses_is_one_warning_and_one_of_the_profile_is_none(
-    launched: dict[str, Any],
-) -> None:
+def test_a_value_of_conf_that_loses_is_one_warning_and_one_of_the_profile_is_none(launched):
     lost = "WARNING conf {} is not in force: the launch gave {}, which wins"
     assert launched["first warned"] == [
         lost.format("spark.sql.shuffle.partitions=5", "7"),
@@ -176,7 +173,7 @@ def test_a_value_of_conf_that_loses_is_one_warning_and_one_of_the_profile_is_non
     ]
 
 
-def test_a_session_after_stop_has_nothing_of_the_one_before(launched: dict[str, Any]) -> None:
+def test_a_session_after_stop_has_nothing_of_the_one_before(launched):
     second = launched["second"]
     assert second["spark.app.name"] == "second"
     assert second["spark.sql.ansi.enabled"] == "true"
@@ -187,7 +184,7 @@ def test_a_session_after_stop_has_nothing_of_the_one_before(launched: dict[str, 
     assert second["spark.sql.shuffle.partitions"] == "7"  # the launch's, as before
 
 
-def test_what_only_a_starting_jvm_can_take_is_not_claimed_later(launched: dict[str, Any]) -> None:
+def test_what_only_a_starting_jvm_can_take_is_not_claimed_later(launched):
     assert launched["second"]["spark.driver.memory"] == "600m"
     assert launched["second"]["spark.driver.blockManager.port"] == "0"  # which Spark's context takes
     assert "kit.test=2" not in launched["second"]["spark.driver.extraJavaOptions"]
@@ -227,7 +224,7 @@ seen["workers"] = os.environ.get("PYSPARK_PYTHON")
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[str]]:
+def plain(tmp_path_factory):
     folder = tmp_path_factory.mktemp("plain")
     other = folder / "python3"  # first on PATH, and not a Python that could be a worker
     other.write_text("#!/bin/sh\nexit 1\n")
@@ -237,7 +234,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], lis
 
 
 @pytest.mark.slow
-def test_the_profile_of_a_local_master_is_local(plain: tuple[dict[str, Any], list[str]]) -> None:
+def test_the_profile_of_a_local_master_is_local(plain):
     seen, _ = plain
     assert seen["local"] == {
         "spark.master": "local[*]",
@@ -247,7 +244,7 @@ def test_the_profile_of_a_local_master_is_local(plain: tuple[dict[str, Any], lis
 
 
 @pytest.mark.slow
-def test_the_profile_of_any_other_master_is_cluster(tmp_path: Path) -> None:
+def test_the_profile_of_any_other_master_is_cluster(tmp_path):
     # Its output is not looked at: the cluster's own processes log an error now and then as they end.
     seen, _ = run([sys.executable], tmp_path, CLUSTER)
     assert seen["cluster"] == {
@@ -258,7 +255,7 @@ def test_the_profile_of_any_other_master_is_cluster(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_master_in_a_profile_of_one_s_own_counts_as_any_other(tmp_path: Path) -> None:
+def test_a_master_in_a_profile_of_one_s_own_counts_as_any_other(tmp_path):
     (tmp_path / "own.conf").write_text("spark.master local-cluster[1,1,1024]\nspark.ui.enabled false\n")
     seen, _ = run([sys.executable], tmp_path, OWN_FILE)
     assert seen["cluster"]["spark.master"] == "local-cluster[1,1,1024]"
@@ -274,9 +271,7 @@ seen["log"] = spark._jvm.java.lang.System.getProperty("log4j2.configurationFile"
 @pytest.mark.slow
 @pytest.mark.parametrize(("master", "quiet"), [("local[1]", True), ("local-cluster[1,1,1024]", False)])
 @pytest.mark.parametrize("where", ["arguments", "defaults"])
-def test_the_log_is_quiet_from_the_start_where_the_launch_has_a_local_master(
-    tmp_path: Path, where: str, master: str, quiet: bool
-) -> None:
+def test_the_log_is_quiet_from_the_start_where_the_launch_has_a_local_master(tmp_path, where, master, quiet):
     (tmp_path / "spark-defaults.conf").write_text(f"spark.master = {master}\n" if where == "defaults" else "")
     arguments = f"--master {master} pyspark-shell" if where == "arguments" else "pyspark-shell"
     given = {"PYSPARK_SUBMIT_ARGS": arguments, "SPARK_CONF_DIR": str(tmp_path)}
@@ -285,13 +280,13 @@ def test_the_log_is_quiet_from_the_start_where_the_launch_has_a_local_master(
 
 
 @pytest.mark.slow
-def test_workers_run_the_drivers_python(plain: tuple[dict[str, Any], list[str]]) -> None:
+def test_workers_run_the_drivers_python(plain):
     seen, _ = plain
     assert seen["worker"] == [seen["python"]]
 
 
 @pytest.mark.slow
-def test_python_is_quiet(plain: tuple[dict[str, Any], list[str]]) -> None:
+def test_python_is_quiet(plain):
     seen, lines = plain
     assert seen["division"] == "DIVIDE_BY_ZERO"
     assert lines == ["python begins", "python ends"]
@@ -316,15 +311,13 @@ seen["settings"] = settings(
 
 
 @pytest.fixture(scope="module")
-def submitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[str]]:
+def submitted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("submitted")
     return run(["spark-submit", "--conf", "spark.sql.shuffle.partitions=7"], folder, SUBMITTED)
 
 
 @pytest.mark.slow
-def test_under_spark_submit_launch_beats_conf_beats_profile(
-    submitted: tuple[dict[str, Any], list[str]],
-) -> None:
+def test_under_spark_submit_launch_beats_conf_beats_profile(submitted):
     seen, _ = submitted
     assert seen["settings"] == {
         "spark.master": "local[2]",  # conf: the local[*] is Spark's own
@@ -343,9 +336,7 @@ def test_under_spark_submit_launch_beats_conf_beats_profile(
 
 
 @pytest.mark.slow
-def test_spark_submit_is_quiet_from_the_first_line_of_python(
-    submitted: tuple[dict[str, Any], list[str]],
-) -> None:
+def test_spark_submit_is_quiet_from_the_first_line_of_python(submitted):
     seen, lines = submitted
     begin = lines.index("python begins")
     assert seen["division"] == "DIVIDE_BY_ZERO"
@@ -357,7 +348,7 @@ def test_spark_submit_is_quiet_from_the_first_line_of_python(
 # --- no Java
 
 
-def test_a_machine_without_java_is_told_what_to_install(tmp_path: Path) -> None:
+def test_a_machine_without_java_is_told_what_to_install(tmp_path):
     for tool in ("bash", "cat", "dirname", "env", "ls", "ps", "sed", "sh", "tr", "uname"):
         found = shutil.which(tool)
         if found:
@@ -400,7 +391,7 @@ seen["partitions"] = spark.conf.get("spark.sql.shuffle.partitions")
 
 
 @pytest.mark.slow
-def test_the_same_call_again_asks_for_nothing_new(tmp_path: Path) -> None:
+def test_the_same_call_again_asks_for_nothing_new(tmp_path):
     seen, _ = run([sys.executable], tmp_path, TWICE)
     assert seen["warned"] == []
     assert seen["partitions"] == "3"
@@ -432,9 +423,7 @@ seen["right"] = settings(spark, "spark.app.name", "spark.sql.shuffle.partitions"
 
 
 @pytest.mark.slow
-def test_a_value_that_spark_cannot_read_is_one_line_and_the_next_session_is_without_it(
-    tmp_path: Path,
-) -> None:
+def test_a_value_that_spark_cannot_read_is_one_line_and_the_next_session_is_without_it(tmp_path):
     seen, _ = run([sys.executable], tmp_path, UNREADABLE)
     values = ("abc", "None", "fuor", "maybe", "nonsense")
     keys = [SHUFFLE] * 3 + ["spark.ui.enabled", "Master"]
@@ -451,7 +440,7 @@ def test_a_value_that_spark_cannot_read_is_one_line_and_the_next_session_is_with
 
 
 @pytest.fixture
-def keys(spark: SparkSession) -> Any:
+def keys(spark):
     """Put a setting back when the test is over."""
     was = spark.conf.get("spark.sql.shuffle.partitions")
     yield "spark.sql.shuffle.partitions"
@@ -459,7 +448,7 @@ def keys(spark: SparkSession) -> Any:
 
 
 @pytest.mark.slow
-def test_a_second_call_applies_runtime_settings_and_no_profile(spark: SparkSession, keys: str) -> None:
+def test_a_second_call_applies_runtime_settings_and_no_profile(spark, keys):
     zone = spark.conf.get("spark.sql.session.timeZone")
     spark.conf.set(keys, "3")
     assert get_session("again", profile="local") is spark
@@ -469,7 +458,7 @@ def test_a_second_call_applies_runtime_settings_and_no_profile(spark: SparkSessi
     assert spark.conf.get("spark.sql.session.timeZone") == zone
 
 
-def test_a_second_call_refuses_a_static_setting_that_differs(spark: SparkSession) -> None:
+def test_a_second_call_refuses_a_static_setting_that_differs(spark):
     get_session("again", conf={"spark.ui.enabled": False, "spark.master": "local[2]"})  # as they are
     with pytest.raises(InvalidInputError) as error:
         get_session("again", conf={"spark.master": "local[7]"})
@@ -480,7 +469,7 @@ def test_a_second_call_refuses_a_static_setting_that_differs(spark: SparkSession
     assert spark.conf.get("spark.master") == "local[2]"
 
 
-def test_a_second_call_changes_nothing_when_it_is_refused(spark: SparkSession, keys: str) -> None:
+def test_a_second_call_changes_nothing_when_it_is_refused(spark, keys):
     before = spark.conf.get(keys)
     with pytest.raises(InvalidInputError):
         get_session("again", conf={keys: 9, "spark.master": "local[7]"})
@@ -490,9 +479,7 @@ def test_a_second_call_changes_nothing_when_it_is_refused(spark: SparkSession, k
 @pytest.mark.parametrize(
     ("key", "value"), [("spark.sql.session.timeZone", "Nowhere"), (SHUFFLE, "abc"), (SHUFFLE, None)]
 )
-def test_a_second_call_with_a_value_that_spark_cannot_read_changes_nothing(
-    spark: SparkSession, keys: str, key: str, value: str | None
-) -> None:
+def test_a_second_call_with_a_value_that_spark_cannot_read_changes_nothing(spark, keys, key, value):
     wanted = {keys: 9, "spark.sql.ansi.enabled": False, key: value}
     before = {key: spark.conf.get(key) for key in wanted}
     with pytest.raises(InvalidInputError, match=rf"^[^\n]*{value}[^\n]*; correct that setting$"):
@@ -500,9 +487,7 @@ def test_a_second_call_with_a_value_that_spark_cannot_read_changes_nothing(
     assert {key: spark.conf.get(key) for key in wanted} == before
 
 
-def test_a_second_call_says_that_its_profile_is_not_applied(
-    spark: SparkSession, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_second_call_says_that_its_profile_is_not_applied(spark, caplog):
     assert get_session("again", profile="test") is spark  # which it was started with
     assert caplog.messages == []
     assert get_session("again", profile="cluster") is spark
@@ -511,7 +496,7 @@ def test_a_second_call_says_that_its_profile_is_not_applied(
     ]
 
 
-def test_a_block_leaves_a_session_that_it_has_not_started(spark: SparkSession) -> None:
+def test_a_block_leaves_a_session_that_it_has_not_started(spark):
     query = sources.rate(spark, rows_per_second=1).writeStream.format("noop").start()
     with pytest.raises(RuntimeError), spark_session("inner") as inner:
         assert inner is spark
@@ -523,9 +508,7 @@ def test_a_block_leaves_a_session_that_it_has_not_started(spark: SparkSession) -
 
 @pytest.mark.fast("sales_totals")
 @pytest.mark.parametrize("job", ["sales_totals", "sales_clean"])
-def test_a_job_that_a_notebook_calls_leaves_the_notebook_s_session(
-    spark: SparkSession, folder: Path, tmp_path: Path, job: str
-) -> None:
+def test_a_job_that_a_notebook_calls_leaves_the_notebook_s_session(spark, folder, tmp_path, job):
     (folder / "sales.csv").write_text("not a sale\n")
     query = sources.rate(spark, rows_per_second=1).writeStream.format("noop").start()
     out = [str(tmp_path / "out")] if job == "sales_clean" else []
@@ -536,7 +519,7 @@ def test_a_job_that_a_notebook_calls_leaves_the_notebook_s_session(
 
 
 @pytest.mark.usefixtures("spark")
-def test_a_second_call_knows_a_misspelt_setting() -> None:
+def test_a_second_call_knows_a_misspelt_setting():
     with pytest.raises(InvalidInputError, match=r"did you mean spark\.sql\.shuffle\.partitions\?"):
         get_session("again", conf={"spark.sql.shufle.partitions": 2})
 
@@ -544,12 +527,12 @@ def test_a_second_call_knows_a_misspelt_setting() -> None:
 # --- what cannot be asked for
 
 
-def test_an_unknown_profile_gets_a_hint() -> None:
+def test_an_unknown_profile_gets_a_hint():
     with pytest.raises(InvalidInputError, match=r"unknown profile lcoal; did you mean local\?"):
         get_session("x", profile="lcoal")
 
 
-def test_an_unreadable_profile_is_one_line(tmp_path: Path) -> None:
+def test_an_unreadable_profile_is_one_line(tmp_path):
     (tmp_path / "damaged.conf").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InvalidInputError, match=r"^profile .*damaged\.conf cannot be read: .*$"):
         get_session("x", profile=str(tmp_path / "damaged.conf"))
@@ -558,9 +541,7 @@ def test_an_unreadable_profile_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("version", "said"), [("4.3.1.dev0", ""), ("4.10.0", "newer than 4.3"), ("5.0", "newer")]
 )
-def test_a_spark_newer_than_the_tested_ones_is_one_warning(
-    caplog: pytest.LogCaptureFixture, version: str, said: str
-) -> None:
+def test_a_spark_newer_than_the_tested_ones_is_one_warning(caplog, version, said):
     session._warn_of_newer_spark(version)  # noqa: SLF001
     assert len(caplog.messages) == bool(said)
     assert said in caplog.text

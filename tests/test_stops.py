@@ -7,15 +7,11 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from conftest import ROOT, command, environment
 
 from sparkstream_kit import feeds
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 Signal = signal.Signals
 
@@ -37,15 +33,7 @@ def stop(process: subprocess.Popen[str], number: Signal, whom: str) -> None:
         pytest.param("python", Signal.SIGINT, "process", marks=pytest.mark.slow),
     ],
 )
-def test_a_signal_ends_a_query_cleanly(
-    launcher: str,
-    number: Signal,
-    whom: str,
-    folder: Path,
-    tmp_path: Path,
-    temporary: dict[str, str],
-    until: Callable[..., None],
-) -> None:
+def test_a_signal_ends_a_query_cleanly(launcher, number, whom, folder, tmp_path, temporary, until):
     feeds.drip(feeds.sales_files(2, rows=5, seed=1), folder)
     process = subprocess.Popen(
         command(launcher, "sales_totals", folder, "--checkpoint", tmp_path / "ckpt", "--format", "csv"),
@@ -77,9 +65,7 @@ def test_a_signal_ends_a_query_cleanly(
         pytest.param(Signal.SIGTERM, "pyspark.sql.session", marks=pytest.mark.slow),
     ],
 )
-def test_a_signal_before_the_run_ends_the_job_at_once(
-    number: Signal, reached: str, folder: Path, tmp_path: Path, until: Callable[..., None]
-) -> None:
+def test_a_signal_before_the_run_ends_the_job_at_once(number, reached, folder, tmp_path, until):
     # The job says when it has got there, by a profile hook of Python's own.
     script = tmp_path / "job.py"
     script.write_text(
@@ -124,9 +110,7 @@ sys.exit(code)
 
 
 @pytest.mark.slow
-def test_the_jvm_of_spark_submit_ends_a_start_of_a_session_by_itself(
-    tmp_path: Path, until: Callable[..., None]
-) -> None:
+def test_the_jvm_of_spark_submit_ends_a_start_of_a_session_by_itself(tmp_path, until):
     # If it waited for Python, it would interrupt what it is doing, and could end with an exit code for that.
     (tmp_path / "job.py").write_text(STARTING)
     said = tmp_path / "said"
@@ -174,7 +158,7 @@ sys.exit(main([]))
 
 
 @pytest.mark.slow
-def test_a_run_that_begins_while_the_jvm_ends_is_stopped_as_the_one_before(tmp_path: Path) -> None:
+def test_a_run_that_begins_while_the_jvm_ends_is_stopped_as_the_one_before(tmp_path):
     (tmp_path / "job.py").write_text(TWICE)
     program = ["spark-submit", str(tmp_path / "job.py")]
     done = subprocess.run(
@@ -241,7 +225,7 @@ sys.exit(code)
 
 
 @pytest.mark.slow
-def test_a_jvm_that_goes_is_no_error_to_show() -> None:
+def test_a_jvm_that_goes_is_no_error_to_show():
     # What it has not read makes the system reset the connection; without that, its end is an empty answer.
     program = [sys.executable, "-c", RESET]
     ended = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
@@ -284,7 +268,7 @@ sys.exit(main())
 """
 
 
-def test_what_py4j_logs_of_a_jvm_that_was_killed_is_not_shown() -> None:
+def test_what_py4j_logs_of_a_jvm_that_was_killed_is_not_shown():
     # Its first log makes a handler of the root logger, which wrote what other threads of py4j log then.
     ended = subprocess.run(
         [sys.executable, "-c", LOST], capture_output=True, text=True, timeout=60, check=False
@@ -294,7 +278,7 @@ def test_what_py4j_logs_of_a_jvm_that_was_killed_is_not_shown() -> None:
 
 
 @pytest.mark.slow
-def test_a_signal_to_the_group_ends_a_dstream_cleanly(tmp_path: Path) -> None:
+def test_a_signal_to_the_group_ends_a_dstream_cleanly(tmp_path):
     with feeds.LineServer(feeds.random_lines(1), rate=20) as server:
         process = subprocess.Popen(
             command("spark-submit", "dstream_wordcount", server.host, server.port, "--checkpoint", tmp_path),

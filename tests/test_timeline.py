@@ -9,7 +9,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from pyspark.sql import functions as F
@@ -18,11 +18,6 @@ from sparkstream_kit import windows
 from sparkstream_kit._timeline import Mark, Span, draw
 from sparkstream_kit.cli import main
 from sparkstream_kit.errors import InvalidInputError
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
-
-    from sparkstream_kit.testing.harness import Streams
 
 LENGTHS = {
     "100 microseconds": ["100 microseconds", "30 microseconds"],
@@ -46,7 +41,7 @@ def shown(text: str) -> list[tuple[str, str]]:
     return [(start, end if len(end) > 15 or " " in end else start[:11] + end) for start, end in listed]
 
 
-def test_the_windows_are_those_that_spark_gives(spark: SparkSession) -> None:
+def test_the_windows_are_those_that_spark_gives(spark):
     random = Random(1)  # noqa: S311 - test data
     # Of more than eight windows not all are listed.
     sizes = [[windows.to_microseconds("", each) for each in shape] for shape in SHAPES]
@@ -80,7 +75,7 @@ def test_the_windows_are_those_that_spark_gives(spark: SparkSession) -> None:
 
 
 @pytest.mark.slow
-def test_a_window_closes_by_the_time_that_is_said_and_not_a_millisecond_before(stream: Streams) -> None:
+def test_a_window_closes_by_the_time_that_is_said_and_not_a_millisecond_before(stream):
     text = windows.explain(length="1 hour", watermark="10 minutes", at="2026-01-14 12:47")
     [closes] = re.findall(r"12:00 to 13:00   (.*)", text)
     [late] = re.findall(r"is late once a\srow of\s(\S+\s\S+)\shas", text)
@@ -103,7 +98,7 @@ def test_a_window_closes_by_the_time_that_is_said_and_not_a_millisecond_before(s
 
 @pytest.mark.parametrize("watermark", [None, "1 millisecond", "10 minutes", "2 weeks"])
 @pytest.mark.parametrize(("length", "slide"), SHAPES)
-def test_no_line_is_wider_than_80_columns(length: str, slide: str, watermark: str | None) -> None:
+def test_no_line_is_wider_than_80_columns(length, slide, watermark):
     for row in (None, "2026-03-01 23:59:59.999999", at("2026-01-01")):
         text = windows.explain(length=length, slide=slide, watermark=watermark, at=row)
         assert max(map(len, text.splitlines())) <= 80
@@ -113,13 +108,13 @@ def test_no_line_is_wider_than_80_columns(length: str, slide: str, watermark: st
         assert closing == ([] if watermark is None else pictures)
 
 
-def test_times_without_a_day_stay_so_and_say_when_the_day_changes() -> None:
+def test_times_without_a_day_stay_so_and_say_when_the_day_changes():
     text = windows.explain(length="1 hour", slide="30 minutes", watermark="30 minutes", at="23:47")
     assert "  23:00 to 00:00   00:30 the next day\n  23:30 to 00:30   01:00 the next day\n" in text
     assert not re.search(r"\d\d-\d\d", text)
 
 
-def test_a_time_with_a_zone_is_told_in_utc() -> None:
+def test_a_time_with_a_zone_is_told_in_utc():
     for given in (datetime(2026, 1, 14, 12, 47, tzinfo=UTC), "2026-01-14 14:47+02:00"):
         assert windows.explain(length="1 hour", at=given).startswith("A row of 2026-01-14 12:47 in windows")
 
@@ -142,9 +137,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("given", "message"), WRONG)
-def test_what_cannot_be_drawn_is_one_line(
-    given: dict[str, Any], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_be_drawn_is_one_line(given, message, capsys):
     with pytest.raises(InvalidInputError, match=re.escape(message)):
         windows.explain(**{"length": "1 hour", **given})
     flags = [word for name, value in {"length": "1 hour", **given}.items() for word in (f"--{name}", value)]
@@ -154,7 +147,7 @@ def test_what_cannot_be_drawn_is_one_line(
     assert message in said.err
 
 
-def test_the_command_prints_the_same_without_importing_pyspark(no_pyspark: dict[str, str]) -> None:
+def test_the_command_prints_the_same_without_importing_pyspark(no_pyspark):
     flags = ["--length", "1 hour", "--slide", "30 minutes", "--watermark", "10 minutes", "--at", "12:47"]
     done = subprocess.run(
         [sys.executable, "-m", "sparkstream_kit.cli", "windows", "explain", *flags],
@@ -177,7 +170,7 @@ def minutes(number: float) -> datetime:
     return NOON + timedelta(minutes=number)
 
 
-def test_rows_in_one_place_are_counted_and_a_late_one_shows() -> None:
+def test_rows_in_one_place_are_counted_and_a_late_one_shows():
     spans = [Span("an hour", NOON, minutes(60))]
     marks = [Mark("tea", minutes(0))] * 3 + [Mark("tea", minutes(30))] + [Mark("tea", minutes(59.9))] * 12
     marks += [Mark("ink", minutes(30)), Mark("ink", minutes(30), late=True)]
@@ -186,7 +179,7 @@ def test_rows_in_one_place_are_counted_and_a_late_one_shows() -> None:
     assert lines[3] == "ink" + " " * 41 + "!"
 
 
-def test_a_row_far_from_all_windows_leaves_the_scale_as_it_is() -> None:
+def test_a_row_far_from_all_windows_leaves_the_scale_as_it_is():
     spans = [Span("12:00", NOON, minutes(60)), Span("13:00", minutes(60), minutes(120))]
     far = at("2099-01-01")
     drawn = draw(spans, [Mark("rows", minutes(5)), Mark("rows", far)], watermark=far)
@@ -197,7 +190,7 @@ def test_a_row_far_from_all_windows_leaves_the_scale_as_it_is() -> None:
     assert max(map(len, drawn.splitlines())) <= 80
 
 
-def test_of_many_windows_the_first_and_the_last_are_drawn() -> None:
+def test_of_many_windows_the_first_and_the_last_are_drawn():
     spans = [Span(f"w{number}", minutes(number), minutes(number + 1)) for number in range(1200)]
     lines = [line.split(" [")[0].strip() for line in draw(spans).splitlines()[2:]]
     assert lines[:6] == [f"w{number}" for number in range(6)]
@@ -205,13 +198,13 @@ def test_of_many_windows_the_first_and_the_last_are_drawn() -> None:
     assert lines[7:] == [f"w{number}" for number in range(1194, 1200)]
 
 
-def test_rows_alone_and_one_moment_can_be_drawn_and_nothing_is_nothing() -> None:
+def test_rows_alone_and_one_moment_can_be_drawn_and_nothing_is_nothing():
     assert draw([]) == ""
     assert draw([], [Mark("rows", NOON)]).splitlines()[2] == "rows        x"
     assert draw([], watermark=NOON).splitlines()[-1].startswith("watermark   ^ 12:00")
 
 
-def test_names_that_are_long_or_empty_fit() -> None:
+def test_names_that_are_long_or_empty_fit():
     lines = draw([Span("x" * 99, NOON, minutes(1)), Span("", NOON, minutes(1))]).splitlines()
     assert lines[2].startswith("x" * 35 + "…  [")
     assert {len(line) for line in lines[2:]} == {len(lines[2])}

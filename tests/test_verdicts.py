@@ -7,16 +7,13 @@ import re
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.verdicts import Record, record, verdicts
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
 
 RECORDED = Path(__file__).with_name("recorded")
 LINES = (RECORDED / "progress.jsonl").read_text("utf-8").splitlines()
@@ -33,11 +30,11 @@ def said(records: list[Record], **more: Any) -> list[str]:
     return [str(each) for each in verdicts(records, **more)]
 
 
-def test_a_query_that_keeps_up_has_no_verdict() -> None:
+def test_a_query_that_keeps_up_has_no_verdict():
     assert said(recorded("action_windows")) == []
 
 
-def test_state_that_grows_without_a_watermark() -> None:
+def test_state_that_grows_without_a_watermark():
     batches = recorded("score_payments")
     (text,) = said(batches)
     assert text.startswith("its state grows without a watermark, over 25 batches from 1")
@@ -49,7 +46,7 @@ def test_state_that_grows_without_a_watermark() -> None:
     assert said(full) == []
 
 
-def test_every_tenth_batch_of_a_file_sink() -> None:
+def test_every_tenth_batch_of_a_file_sink():
     batches = recorded("sales_clean")
     (text,) = said(batches)
     assert text.startswith("every tenth batch takes 0.")
@@ -70,7 +67,7 @@ def test_every_tenth_batch_of_a_file_sink() -> None:
         (None, None, ""),
     ],
 )
-def test_the_trigger_s_interval(interval: float | None, level: str | None, text: str) -> None:
+def test_the_trigger_s_interval(interval, level, text):
     found = verdicts(recorded("action_windows"), interval=interval)
     assert [(each.level, each.text[: len(text)]) for each in found] == ([(level, text)] if level else [])
 
@@ -88,12 +85,12 @@ def test_the_trigger_s_interval(interval: float | None, level: str | None, text:
         (lambda n: None, None),
     ],
 )
-def test_what_waits(backlog: Any, text: str | None) -> None:
+def test_what_waits(backlog, text):
     batches = [replace(each, backlog=backlog(n)) for n, each in enumerate(recorded("action_windows"))]
     assert [each[: len(text or "")] for each in said(batches)] == ([text] if text else [])
 
 
-def test_the_watermark() -> None:
+def test_the_watermark():
     batches = recorded("action_windows")
     ahead = replace(batches[-1], watermark=batches[-1].at + timedelta(days=365))
     assert said([*batches[:-1], ahead])[0].startswith("its watermark is at 2027-11-21 01:16 UTC, ahead")
@@ -106,7 +103,7 @@ def test_the_watermark() -> None:
     assert said([replace(each, state_rows=None) for each in never]) == [], "no window, and nothing that waits"
 
 
-def test_many_partitions_for_few_rows() -> None:
+def test_many_partitions_for_few_rows():
     batches = recorded("action_windows")
     assert said([replace(each, partitions=200) for each in batches])[0].startswith(
         "200 partitions for 6 rows"
@@ -115,7 +112,7 @@ def test_many_partitions_for_few_rows() -> None:
     assert said([replace(each, partitions=16) for each in batches]) == []
 
 
-def test_the_worst_comes_first() -> None:
+def test_the_worst_comes_first():
     batches = [replace(each, partitions=200) for each in recorded("action_windows")]
     assert [each.level for each in verdicts(batches, interval=0.5)] == ["bad", "warn"]
 
@@ -127,7 +124,7 @@ OF_KAFKA = {"avgOffsetsBehindLatest", "maxOffsetsBehindLatest", "minOffsetsBehin
 OF_FILES = {"filesWaiting", "filesRead"}
 
 
-def test_a_backlog_is_read_out_of_files_and_kafka() -> None:
+def test_a_backlog_is_read_out_of_files_and_kafka():
     of_files = [record(StreamingQueryProgress.fromJson(json.loads(line))) for line in FILES]
     assert [each.backlog for each in of_files] == list(range(29, 16, -1))
     assert [each.files for each in of_files] == list(range(1, 14))
@@ -140,7 +137,7 @@ def test_a_backlog_is_read_out_of_files_and_kafka() -> None:
     assert record(StreamingQueryProgress.fromJson(progress)).backlog is None
 
 
-def test_no_test_makes_up_a_metric() -> None:
+def test_no_test_makes_up_a_metric():
     root = Path(__file__).parent
     texts = [path.read_text("utf-8") for path in (*root.rglob("*.py"), *root.rglob("*.jsonl"))]
     named = {name for text in texts for name in re.findall(r'"(\w+(?:BehindLatest|Waiting))"', text)}
@@ -178,7 +175,7 @@ BUSY = "busy all the time: over 25 batches, each began when the one before had e
         ({"backlog": lambda _: 0, "seconds": lambda n: 1 + n / 5}, None, ""),
     ],
 )
-def test_busy_all_the_time(columns: dict[str, Any], level: str | None, text: str) -> None:
+def test_busy_all_the_time(columns, level, text):
     batches = at_once(recorded("action_windows"), **({"files": lambda n: n} | columns))
     found = [(each.level, each.text[: len(text)]) for each in verdicts(batches)]
     assert found == ([(level, text)] if level else [])
@@ -188,13 +185,13 @@ def test_busy_all_the_time(columns: dict[str, Any], level: str | None, text: str
     assert [each.level for each in verdicts(pauses)] == (["bad"] if level == "bad" else []), "it rests"
 
 
-def test_a_file_more_is_not_falling_behind() -> None:
+def test_a_file_more_is_not_falling_behind():
     batches = recorded("action_windows")
     few = [replace(each, backlog=4 + n // 8, files=5 * n) for n, each in enumerate(batches)]
     assert said(few) == [], "less than a batch reads"
 
 
-def test_the_summary_of_a_run_has_them(spark: SparkSession, folder: Path) -> None:
+def test_the_summary_of_a_run_has_them(spark, folder):
     feeds.drip([(f"{number}.txt", "a line\n") for number in range(11)], folder)
     lines = sources.text(spark, folder, max_files_per_trigger=1)
     sink = sinks.foreach_batch(lambda batch, _: batch.write.format("noop").mode("append").save())

@@ -14,7 +14,6 @@ from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.windows import flatten, session, sliding, tumbling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
@@ -41,7 +40,7 @@ def starts_and_ends(df: DataFrame) -> list[tuple[str, str, int]]:
 
 
 @pytest.mark.parametrize("length", ["10 seconds", timedelta(seconds=10), "interval 10 SECONDS"])
-def test_tumbling_windows_touch_and_an_end_belongs_to_the_next(spark: SparkSession, length: Any) -> None:
+def test_tumbling_windows_touch_and_an_end_belongs_to_the_next(spark, length):
     counts = events(spark, "00:00:00", "00:00:05", "00:00:10").groupBy(tumbling("time", length)).count()
     assert starts_and_ends(counts) == [("00:00:00", "00:00:10", 2), ("00:00:10", "00:00:20", 1)]
 
@@ -56,9 +55,7 @@ def test_tumbling_windows_touch_and_an_end_belongs_to_the_next(spark: SparkSessi
     ("offset", "first", "second"),
     [("3 seconds", "23:59:53", "00:00:13"), ("-3 seconds", "23:59:57", "00:00:07")],
 )
-def test_an_offset_moves_the_windows_either_way(
-    spark: SparkSession, offset: str, first: str, second: str
-) -> None:
+def test_an_offset_moves_the_windows_either_way(spark, offset, first, second):
     counts = (
         events(spark, "00:00:00", "00:00:15")
         .groupBy(tumbling(F.col("time"), "10 seconds", offset=offset))
@@ -77,7 +74,7 @@ def test_an_offset_moves_the_windows_either_way(
 #                            [----------)
 
 
-def test_sliding_windows_overlap(spark: SparkSession) -> None:
+def test_sliding_windows_overlap(spark):
     counts = events(spark, "00:00:00", "00:00:10").groupBy(sliding("time", "10 seconds", "5 seconds")).count()
     assert starts_and_ends(counts) == [
         ("23:59:55", "00:00:05", 1),
@@ -87,7 +84,7 @@ def test_sliding_windows_overlap(spark: SparkSession) -> None:
     ]
 
 
-def test_sliding_windows_take_an_offset(spark: SparkSession) -> None:
+def test_sliding_windows_take_an_offset(spark):
     window = sliding("time", "10 seconds", timedelta(seconds=5), offset="1 second")
     counts = events(spark, "00:00:00").groupBy(window).count()
     assert starts_and_ends(counts) == [("23:59:51", "00:00:01", 1), ("23:59:56", "00:00:06", 1)]
@@ -98,18 +95,18 @@ def test_sliding_windows_take_an_offset(spark: SparkSession) -> None:
 # gap 10    [---------------)       [----------)
 
 
-def test_a_session_ends_one_gap_after_its_last_row(spark: SparkSession) -> None:
+def test_a_session_ends_one_gap_after_its_last_row(spark):
     counts = events(spark, "00:00:00", "00:00:05", "00:00:20").groupBy(session("time", "10 seconds")).count()
     assert starts_and_ends(counts) == [("00:00:00", "00:00:15", 2), ("00:00:20", "00:00:30", 1)]
 
 
-def test_rows_exactly_a_gap_apart_are_one_session(spark: SparkSession) -> None:
+def test_rows_exactly_a_gap_apart_are_one_session(spark):
     rows = events(spark, "00:00:00", "00:00:10", "00:00:20.000001")
     counts = rows.groupBy(session("time", "10 seconds")).count()
     assert starts_and_ends(counts) == [("00:00:00", "00:00:20", 2), ("00:00:20", "00:00:30", 1)]
 
 
-def test_the_columns_keep_spark_s_names(spark: SparkSession) -> None:
+def test_the_columns_keep_spark_s_names(spark):
     df = events(spark, "00:00:00")
     assert df.groupBy(tumbling("time", "1 hour")).count().columns == ["window", "count"]
     assert df.groupBy(sliding("time", "1 hour", "1 minute")).count().columns == ["window", "count"]
@@ -129,13 +126,13 @@ def test_the_columns_keep_spark_s_names(spark: SparkSession) -> None:
         "1 week 2 days 3 hours 4 minutes 5.678901 seconds",
     ],
 )
-def test_durations_mean_what_they_mean_to_spark_to_the_microsecond(spark: SparkSession, text: str) -> None:
+def test_durations_mean_what_they_mean_to_spark_to_the_microsecond(spark, text):
     ours, spark_s = tumbling("time", text), F.window("time", text)
     df = events(spark, "12:34:56.789012")
     assert_df_equality(df.select(ours.alias("w")), df.select(spark_s.alias("w")))
 
 
-def test_a_timedelta_is_exact_where_a_float_of_seconds_is_not(spark: SparkSession) -> None:
+def test_a_timedelta_is_exact_where_a_float_of_seconds_is_not(spark):
     length = timedelta(days=40_000, microseconds=1)
     window = events(spark, "00:00:00").select(tumbling("time", length)).select("window.*").first()
     assert window
@@ -149,14 +146,14 @@ def hourly(spark: SparkSession) -> DataFrame:
     return events(spark, "00:10:00").groupBy("key", tumbling("time", "1 hour")).count()
 
 
-def test_flatten_puts_start_and_end_in_the_window_s_place(spark: SparkSession) -> None:
+def test_flatten_puts_start_and_end_in_the_window_s_place(spark):
     expected = spark.createDataFrame(
         [("a", at("00:00:00"), at("01:00:00"), 1)], "key string, start timestamp, end timestamp, count long"
     )
     assert_df_equality(flatten(hourly(spark)), expected, ignore_nullable=True)
 
 
-def test_flatten_takes_timestamps_without_a_zone_and_odd_names(spark: SparkSession) -> None:
+def test_flatten_takes_timestamps_without_a_zone_and_odd_names(spark):
     local = events(spark, "00:10:00").select(
         tumbling(F.col("time").cast("timestamp_ntz"), "1 hour").alias("w.x"), F.lit(1).alias("a.b`c")
     )
@@ -191,9 +188,7 @@ def test_flatten_takes_timestamps_without_a_zone_and_odd_names(spark: SparkSessi
         ),
     ],
 )
-def test_flatten_says_what_is_wrong(
-    spark: SparkSession, change: Callable[[DataFrame], DataFrame], column: str, message: str
-) -> None:
+def test_flatten_says_what_is_wrong(spark, change, column, message):
     with pytest.raises(InvalidInputError, match=re.escape(message)):
         flatten(change(hourly(spark)), column)
 
@@ -235,7 +230,7 @@ def test_flatten_says_what_is_wrong(
         (lambda: tumbling("t", 10), "length is 10; give a duration, such as '10 seconds' or"),  # type: ignore[arg-type]
     ],
 )
-def test_a_wrong_window_says_what_is_wrong(call: Callable[[], object], message: str) -> None:
+def test_a_wrong_window_says_what_is_wrong(call, message):
     with pytest.raises(InvalidInputError, match=re.escape(message)) as error:
         call()
     assert "\n" not in str(error.value)
@@ -244,7 +239,7 @@ def test_a_wrong_window_says_what_is_wrong(call: Callable[[], object], message: 
 @pytest.mark.parametrize(
     "text", ["", "10", "10 s", "10seconds", "1.5 hours", "1.0000005 seconds", "PT10S", "1 day 2"]
 )
-def test_text_that_spark_cannot_read_or_would_round_is_refused(text: str) -> None:
+def test_text_that_spark_cannot_read_or_would_round_is_refused(text):
     with pytest.raises(InvalidInputError, match=re.escape(f"cannot read length {text!r}")):
         tumbling("time", text)
 
@@ -289,9 +284,7 @@ def in_append_mode(df: DataFrame, table: str) -> list[Any]:
     ],
     ids=["tumbling", "sliding", "session"],
 )
-def test_on_a_stream_closed_windows_come_out_flat(
-    spark: SparkSession, tmp_path: Path, window: Callable[[], Any], expected: list[Any]
-) -> None:
+def test_on_a_stream_closed_windows_come_out_flat(spark, tmp_path, window, expected):
     lines = stream(spark, tmp_path, "00:01:00", "00:03:00", "00:12:00", "01:00:00")
     counts = lines.groupBy(window(), "key").count()
     rows = in_append_mode(flatten(counts, counts.columns[0]), "closed_windows")
@@ -300,7 +293,7 @@ def test_on_a_stream_closed_windows_come_out_flat(
 
 
 @pytest.mark.slow
-def test_a_stream_can_aggregate_again_over_the_flattened_end(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_stream_can_aggregate_again_over_the_flattened_end(spark, tmp_path):
     counts = stream(spark, tmp_path, "00:01:00", "00:12:00", "01:00:00").groupBy(
         tumbling("time", "10 minutes"), "key"
     )

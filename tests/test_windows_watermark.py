@@ -16,11 +16,8 @@ from sparkstream_kit.errors import InvalidInputError, wrong_event_time
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pyspark.sql import DataFrame, SparkSession
 
-    from sparkstream_kit.testing.harness import Streams
 
 ODD = "when.it `was` seen"
 FAR = datetime(2099, 1, 1)  # noqa: DTZ001 - Spark's rows have no zone
@@ -34,7 +31,7 @@ def at(clock: str) -> datetime:
 
 
 @pytest.mark.parametrize("time", ["time", ODD])
-def test_a_row_of_2099_does_not_move_the_watermark_and_keeps_its_values(stream: Streams, time: str) -> None:
+def test_a_row_of_2099_does_not_move_the_watermark_and_keeps_its_values(stream, time):
     #  batch 0: 12:00 a, 2099 far, null   → watermark 11:50
     #  batch 1: 11:55 b, 12:20 c          → watermark 12:10
     quoted = "`" + time.replace("`", "``") + "`"
@@ -52,9 +49,7 @@ def test_a_row_of_2099_does_not_move_the_watermark_and_keeps_its_values(stream: 
 
 @pytest.mark.fast("3-rocksdb")
 @pytest.mark.parametrize(("partitions", "store"), [(1, "memory"), (3, "rocksdb")])
-def test_windows_close_by_the_rows_of_the_present_alone(
-    spark: SparkSession, stream: Streams, partitions: int, store: str
-) -> None:
+def test_windows_close_by_the_rows_of_the_present_alone(spark, stream, partitions, store):
     #  windows       [12:00 - 2 rows - 13:00)[13:00 …
     #  batch 0       a            and far (2099)
     #  batch 1          b                     → 12:00 to 13:00 is still open
@@ -80,7 +75,7 @@ def test_windows_close_by_the_rows_of_the_present_alone(
     assert given == [(at("12:00"), at("13:00"), "a", 2)]
 
 
-def test_a_filter_after_the_watermark_lets_no_far_row_move_it(stream: Streams) -> None:
+def test_a_filter_after_the_watermark_lets_no_far_row_move_it(stream):
     source = stream("time TIMESTAMP, key STRING")
     rows = windows.with_watermark(source.to_df(), "time", "10 minutes")
     far_alone = rows.where("_reason IS NOT NULL OR key = 'a'").select("time", "key")
@@ -91,7 +86,7 @@ def test_a_filter_after_the_watermark_lets_no_far_row_move_it(stream: Streams) -
     assert query.batches[-1].watermark == at("11:50")
 
 
-def test_without_a_bound_every_row_moves_the_watermark_and_no_column_is_added(stream: Streams) -> None:
+def test_without_a_bound_every_row_moves_the_watermark_and_no_column_is_added(stream):
     source = stream("time TIMESTAMP, key STRING")
     query = stream.query(windows.with_watermark(source.to_df(), "time", timedelta(minutes=10), ahead=None))
     source.add_data([(FAR, "far")])
@@ -101,9 +96,7 @@ def test_without_a_bound_every_row_moves_the_watermark_and_no_column_is_added(st
     assert query.batches[-1].watermark == FAR - timedelta(minutes=10)
 
 
-def test_the_reason_of_the_quarantine_wins_and_far_rows_are_bad_rows(
-    spark: SparkSession, stream: Streams
-) -> None:
+def test_the_reason_of_the_quarantine_wins_and_far_rows_are_bad_rows(spark, stream):
     lines = [("2010-01-01 12:00:00,a",), ("junk",), ("2099-01-01 00:00:00,far",)]
     schema = schemas.from_ddl("time TIMESTAMP, key STRING")
 
@@ -135,7 +128,7 @@ def _values(metrics: Any) -> dict[str, int]:
     return metrics.asDict()  # type: ignore[no-any-return]
 
 
-def test_a_static_frame_gets_the_same_rows(spark: SparkSession) -> None:
+def test_a_static_frame_gets_the_same_rows(spark):
     rows = spark.createDataFrame([(at("12:00"), "a"), (FAR, "far")], "time TIMESTAMP, key STRING")
     noted = windows.with_watermark(rows, "time", "10 minutes", ahead="2 days")
     assert quarantine.good_rows(noted).collect() == [(at("12:00"), "a")]
@@ -144,7 +137,7 @@ def test_a_static_frame_gets_the_same_rows(spark: SparkSession) -> None:
     assert_df_equality(windows.with_watermark(rows, "time", "1 minute", ahead=None), rows)
 
 
-def test_a_row_just_within_the_bound_stays(spark: SparkSession) -> None:
+def test_a_row_just_within_the_bound_stays(spark):
     rows = spark.range(1).select(
         (F.current_timestamp() + F.expr("INTERVAL 1 HOUR")).alias("at_the_bound"),
         (F.current_timestamp() + F.expr("INTERVAL 3600.000001 SECOND")).alias("past_it"),
@@ -188,15 +181,13 @@ def typed(spark: SparkSession) -> DataFrame:
 
 
 @pytest.mark.parametrize(("given", "message"), WRONG)
-def test_a_wrong_watermark_says_what_is_wrong(
-    spark: SparkSession, given: dict[str, Any], message: str
-) -> None:
+def test_a_wrong_watermark_says_what_is_wrong(spark, given, message):
     with pytest.raises(InvalidInputError, match=re.escape(message)) as error:
         windows.with_watermark(typed(spark), **{"time": "time", "delay": "1 minute", **given})
     assert "\n" not in str(error.value)
 
 
-def test_the_fixes_in_the_messages_work(spark: SparkSession) -> None:
+def test_the_fixes_in_the_messages_work(spark):
     frame = spark.createDataFrame(
         [(1, "2010-01-01 00:00:00", 1.5)], "number BIGINT, text STRING, `a.b` DOUBLE"
     ).withColumn("day", F.to_date("text"))
@@ -208,7 +199,7 @@ def test_the_fixes_in_the_messages_work(spark: SparkSession) -> None:
 
 
 @pytest.mark.parametrize("column", ["number", "a.b"])
-def test_a_window_of_no_timestamp_is_told_with_its_fix(spark: SparkSession, column: str) -> None:
+def test_a_window_of_no_timestamp_is_told_with_its_fix(spark, column):
     quoted = f"`{column}`"
     for window in (windows.tumbling(quoted, "1 hour"), windows.session(F.col(quoted), "1 hour")):
         with pytest.raises(AnalysisException) as error:
@@ -220,13 +211,13 @@ def test_a_window_of_no_timestamp_is_told_with_its_fix(spark: SparkSession, colu
         assert fixed.groupBy(windows.tumbling(quoted, "1 hour")).count().collect() == []
 
 
-def test_a_query_that_cannot_start_without_a_watermark_says_how_to_get_one(stream: Streams) -> None:
+def test_a_query_that_cannot_start_without_a_watermark_says_how_to_get_one(stream):
     hourly = stream("time TIMESTAMP").to_df().groupBy(windows.tumbling("time", "1 hour")).count()
     with pytest.raises(InvalidInputError, match="after windows.with_watermark.frame, 'time', '10 minutes'"):
         start(hourly, sinks.foreach_batch(print), name="hourly")
 
 
-def test_a_second_watermark_is_refused_at_the_call(stream: Streams) -> None:
+def test_a_second_watermark_is_refused_at_the_call(stream):
     source = stream("time TIMESTAMP, other TIMESTAMP, `_reason` STRING, n INT")
     once = windows.with_watermark(source.to_df(), "time", "1 minute")
     for time in ("time", "other"):
@@ -255,16 +246,14 @@ COLUMNS = "`a.b` STRING, `the ``word`` ` STRING, n INT"
         (5, ["a.b", "the `word` "], [0, 1, 2, 3, 5, 4]),
     ],
 )
-def test_top_keeps_the_highest_rows_in_one_order(
-    spark: SparkSession, n: int, each: list[str], expected: list[int]
-) -> None:
+def test_top_keeps_the_highest_rows_in_one_order(spark, n, each, expected):
     for rows in (WORDS, WORDS[::-1]):
         kept = windows.top(n, by="n", each=each)(spark.createDataFrame(rows, COLUMNS).repartition(3))
         assert kept.columns == ["a.b", "the `word` ", "n"]
         assert kept.collect() == [WORDS[number] for number in expected]
 
 
-def test_top_orders_by_what_has_an_order(spark: SparkSession) -> None:
+def test_top_orders_by_what_has_an_order(spark):
     rows = spark.sql("SELECT 1 AS n, map('a', 1) AS m, named_struct('v', parse_json('1')) AS s, 2 AS o")
     assert windows.top(1, by="n")(rows).select("o").collect() == [(2,)]
     named_so = rows.select("o", F.struct(F.col("n").alias("variant")).alias("t"))
@@ -276,7 +265,7 @@ def test_top_orders_by_what_has_an_order(spark: SparkSession) -> None:
             windows.top(1, by="o", each=[name])(rows)
 
 
-def test_top_of_a_running_count_with_its_batch_read_whole(stream: Streams, tmp_path: Any) -> None:
+def test_top_of_a_running_count_with_its_batch_read_whole(stream, tmp_path):
     source = stream("tag STRING")
     shown = sinks.snapshot(tmp_path / "top.csv").taking(windows.top(2, by="count"))
     query = stream.query(source.to_df().groupBy("tag").count(), mode="complete", sink=shown)
@@ -299,8 +288,6 @@ def test_top_of_a_running_count_with_its_batch_read_whole(stream: Streams, tmp_p
         (lambda _: windows.top(1, by="n", each="a.b"), "put it in a list: ['name']"),
     ],
 )
-def test_a_wrong_top_says_what_is_wrong(
-    spark: SparkSession, call: Callable[[DataFrame], object], message: str
-) -> None:
+def test_a_wrong_top_says_what_is_wrong(spark, call, message):
     with pytest.raises(InvalidInputError, match=re.escape(message)):
         call(spark.createDataFrame(WORDS, COLUMNS))

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
 
 import pytest
 from browser.tabs import Tab
 from conftest import missing
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from selenium.webdriver import Chrome
-
 
 @pytest.fixture(scope="session")
-def chromium() -> Iterator[Chrome]:
+def chromium():
     """One headless Chromium for the test run, which keeps a log of its requests and of its console."""
     driver = shutil.which("chromedriver")
     if driver is None or shutil.which("chromium") is None:
@@ -37,7 +31,7 @@ def chromium() -> Iterator[Chrome]:
 
 
 @pytest.fixture
-def tab(chromium: Chrome, until: Callable[[Callable[[], object]], None]) -> Iterator[Tab]:
+def tab(chromium, until):
     """An empty tab of a wide and light screen."""
     made = Tab(chromium, until)
     made.emulate(1280)

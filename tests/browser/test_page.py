@@ -8,7 +8,7 @@ import subprocess
 import threading
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from browser.tabs import Tab, nothing_else
@@ -19,9 +19,6 @@ from sparkstream_kit import feeds
 from sparkstream_kit.monitoring._requests import Page, Server
 from sparkstream_kit.monitoring._results import Results
 from sparkstream_kit.monitoring.board import Board
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 RECORDED = Path(__file__).parent.parent / "recorded" / "progress.jsonl"
 TOLD = [json.loads(line) for line in RECORDED.read_text("utf-8").splitlines()]
@@ -49,7 +46,7 @@ class Shown:
 
 
 @pytest.fixture
-def shown(tmp_path: Path) -> Iterator[Shown]:
+def shown(tmp_path):
     Shown.stops = []
     made = Shown(tmp_path / "totals.csv")
     with made.server:
@@ -62,7 +59,7 @@ def shown(tmp_path: Path) -> Iterator[Shown]:
         thread.join()
 
 
-def test_a_page_shows_what_the_queries_do_and_follows_them(shown: Shown, tab: Tab) -> None:
+def test_a_page_shows_what_the_queries_do_and_follows_them(shown, tab):
     for each in TOLD:
         shown.add(each)
     tab.browser.get(shown.address)
@@ -92,7 +89,7 @@ def test_a_page_shows_what_the_queries_do_and_follows_them(shown: Shown, tab: Ta
         tab.until("td", lambda found: found == ["tea", "12346"])
 
 
-def test_a_query_that_is_started_again_begins_a_new_chart(shown: Shown, tab: Tab) -> None:
+def test_a_query_that_is_started_again_begins_a_new_chart(shown, tab):
     for each in OF_WINDOWS:
         shown.add(each)
     tab.browser.get(shown.address)
@@ -103,7 +100,7 @@ def test_a_query_that_is_started_again_begins_a_new_chart(shown: Shown, tab: Tab
     assert tab.texts("h2") == ["action_windows"]
 
 
-def test_what_a_job_says_is_text(shown: Shown, tab: Tab) -> None:
+def test_what_a_job_says_is_text(shown, tab):
     shown.result.write_text(f'"{SCRIPT}",n\n"{SCRIPT}",2\n')
     shown.page.results = Results({SCRIPT: (None, f"file {shown.result}")})
     shown.page.spark = "javascript:alert(1)"
@@ -121,7 +118,7 @@ def test_what_a_job_says_is_text(shown: Shown, tab: Tab) -> None:
         assert tab.run("return document.getElementById('spark').hidden")
 
 
-def test_an_error_is_shown_and_the_end_too(shown: Shown, tab: Tab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_is_shown_and_the_end_too(shown, tab, monkeypatch):
     shown.add(OF_WINDOWS[0])
     tab.browser.get(shown.address)
     tab.until("h2", len)
@@ -136,7 +133,7 @@ def test_an_error_is_shown_and_the_end_too(shown: Shown, tab: Tab, monkeypatch: 
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_it_fits_a_phone_and_a_screen_by_day_and_by_night(shown: Shown, tab: Tab, width: int) -> None:
+def test_it_fits_a_phone_and_a_screen_by_day_and_by_night(shown, tab, width):
     for each in TOLD:
         shown.add(each)
     shown.add(OF_WINDOWS[0], name="a_query_with_a_name_that_is_much_longer_than_any_phone_is_wide", **AGAIN)
@@ -154,12 +151,12 @@ def test_it_fits_a_phone_and_a_screen_by_day_and_by_night(shown: Shown, tab: Tab
     assert tab.run("return document.documentElement.scrollWidth") <= width
 
 
-def test_the_rows_of_a_result_are_sorted_by_a_click_and_stay_so(shown: Shown, tab: Tab) -> None:
+def test_the_rows_of_a_result_are_sorted_by_a_click_and_stay_so(shown, tab):
     shown.result.write_text("shop,n,note\ntea,9,\nink,10,b\npen,-1,a\n")
     shown.add(OF_WINDOWS[0])
     tab.browser.get(shown.address)
 
-    def column(place: int) -> list[str]:
+    def column(place: int) -> Any:
         return tab.texts(f"tbody td:nth-child({place})")
 
     def click(place: int) -> None:
@@ -186,7 +183,7 @@ def test_the_rows_of_a_result_are_sorted_by_a_click_and_stay_so(shown: Shown, ta
     assert column(3) == ["c", "b", "a", "NULL"], "what is not known comes last"
 
 
-def test_a_result_of_four_columns_fits_a_phone(shown: Shown, tab: Tab) -> None:
+def test_a_result_of_four_columns_fits_a_phone(shown, tab):
     rows = [f'Computer-desktop-{n},{n},{n}4321.50,"a longer description, with words"\n' for n in range(12)]
     shown.result.write_text("ProductKey,Orders,TotalSales,Comment\n" + "".join(rows))
     shown.add(OF_WINDOWS[0])
@@ -200,7 +197,7 @@ def test_a_result_of_four_columns_fits_a_phone(shown: Shown, tab: Tab) -> None:
     assert not tab.run(cut), "no number is cut"
 
 
-def test_without_the_token_nothing_is_shown_and_there_is_no_button(shown: Shown, tab: Tab) -> None:
+def test_without_the_token_nothing_is_shown_and_there_is_no_button(shown, tab):
     shown.add(OF_WINDOWS[0])
     tab.browser.get(shown.address.partition("#")[0])
     tab.until(
@@ -214,9 +211,7 @@ def test_without_the_token_nothing_is_shown_and_there_is_no_button(shown: Shown,
     tab.until("h2", len)
 
 
-def test_a_job_is_watched_killed_started_again_and_ended(
-    folder: Path, tab: Tab, free_port: int, until: Callable[[Callable[[], object]], None]
-) -> None:
+def test_a_job_is_watched_killed_started_again_and_ended(folder, tab, free_port, until):
     feed = iter(feeds.sales_files(None, rows=20, seed=1))
     list(feeds.drip(islice(feed, 2), folder, every=0) or ())
     job = (*command("python", "sales_totals", folder), "--ui-port", free_port)

@@ -13,7 +13,6 @@ from sparkstream_kit.checkpoints import backlog
 from sparkstream_kit.sources._names import _leaving_out, as_regex
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
@@ -114,9 +113,7 @@ SHAPES = [kinds, below, days, pattern, of_files, odd_name, newest_first, two, tw
 
 @pytest.mark.fast("below", "days", "of_files", "two", "nothing")
 @pytest.mark.parametrize("shape", SHAPES)
-def test_what_waits_is_what_the_next_run_reads(
-    spark: SparkSession, folder: Path, tmp_path: Path, shape: Callable[[SparkSession, Path], DataFrame]
-) -> None:
+def test_what_waits_is_what_the_next_run_reads(spark, folder, tmp_path, shape):
     frame = shape(spark, folder)
 
     def once(**trigger: Any) -> QuerySummary:
@@ -135,9 +132,7 @@ def test_what_waits_is_what_the_next_run_reads(
     assert "waiting" not in str(rest)
 
 
-def test_a_file_that_is_too_old_for_spark_does_not_wait(
-    spark: SparkSession, folder: Path, tmp_path: Path
-) -> None:
+def test_a_file_that_is_too_old_for_spark_does_not_wait(spark, folder, tmp_path):
     fill(folder, 1)
     checkpoint = tmp_path / "ckpt"
     frame = sources.text(spark, folder, maxFileAge="1d", **EACH)
@@ -154,9 +149,7 @@ def test_a_file_that_is_too_old_for_spark_does_not_wait(
     assert (found.input_rows, found.files_waiting) == (2, 0)
 
 
-def test_a_folder_that_spark_has_written_is_counted_by_its_log(
-    spark: SparkSession, folder: Path, tmp_path: Path
-) -> None:
+def test_a_folder_that_spark_has_written_is_counted_by_its_log(spark, folder, tmp_path):
     fill(folder, 3)
     lines = sources.text(spark, folder, **EACH)
     out, first = tmp_path / "out", tmp_path / "ckpt1"
@@ -169,9 +162,7 @@ def test_a_folder_that_spark_has_written_is_counted_by_its_log(
 
 
 @pytest.mark.parametrize("kept", [True, False], ids=["checkpoint", "temporary"])
-def test_each_batch_says_how_many_files_wait(
-    spark: SparkSession, folder: Path, tmp_path: Path, kept: bool
-) -> None:
+def test_each_batch_says_how_many_files_wait(spark, folder, tmp_path, kept):
     feeds.drip([(f"{number}.txt", "a row\n") for number in range(15)], folder)
     lines, told = sources.text(spark, folder, max_files_per_trigger=3), []
 
@@ -187,7 +178,7 @@ def test_each_batch_says_how_many_files_wait(
     assert found.files_waiting == 0
 
 
-def test_files_that_land_meanwhile_are_in_the_summary(spark: SparkSession, folder: Path) -> None:
+def test_files_that_land_meanwhile_are_in_the_summary(spark, folder):
     feeds.drip([(f"{number}.txt", "a row\n") for number in range(3)], folder)
 
     def more(batch: DataFrame, number: int) -> None:
@@ -201,9 +192,7 @@ def test_files_that_land_meanwhile_are_in_the_summary(spark: SparkSession, folde
     assert found.files_waiting in wanted
 
 
-def test_looks_take_a_fiftieth_of_the_time_at_most(
-    spark: SparkSession, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_looks_take_a_fiftieth_of_the_time_at_most(spark, folder, tmp_path, monkeypatch):
     feeds.drip([(f"{number}.txt", "a row\n") for number in range(4)], folder)
     clock, looks = [0.0], []
     looked = backlog._Source.waiting  # noqa: SLF001 - counted
@@ -225,7 +214,7 @@ def test_looks_take_a_fiftieth_of_the_time_at_most(
     assert found.files_waiting == 0
 
 
-def test_a_pattern_of_hadoop_is_one_of_python() -> None:
+def test_a_pattern_of_hadoop_is_one_of_python():
     kept = _leaving_out("*?", "sales-*.{csv,txt}")
     assert kept is not None
     wanted = as_regex(kept)
@@ -238,7 +227,7 @@ def test_a_pattern_of_hadoop_is_one_of_python() -> None:
 
 
 @pytest.mark.classic_only("looks through the JVM")
-def test_another_file_system_is_listed_as_this_one(spark: SparkSession, folder: Path) -> None:
+def test_another_file_system_is_listed_as_this_one(spark, folder):
     fill(folder, 3, "a, b {}.txt")
     fill(folder / "day=1" / "hour=2", 2)
     fill(folder / ".hidden=1", 2)

@@ -28,16 +28,16 @@ from sparkstream_kit.errors import DryRun, InvalidInputError, QueryFailed
 from sparkstream_kit.profiles import STATE_STORE, read_profile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
 Totals = dict[Any, int]
 
 
 @pytest.fixture
-def total(spark: SparkSession, folder: Path, tmp_path: Path) -> Callable[..., Totals]:
+def total(spark, folder, tmp_path):
     """Add a file with one row, and total the folder by a key from the checkpoint `ckpt`."""
     files = iter(range(10))
 
@@ -83,9 +83,7 @@ def noted(checkpoint: Path) -> dict[str, str]:
     return dict(kept)
 
 
-def test_a_swapped_group_key_is_refused_in_words_and_accepted_with_the_flag(
-    total: Callable[..., Totals], tmp_path: Path
-) -> None:
+def test_a_swapped_group_key_is_refused_in_words_and_accepted_with_the_flag(total, tmp_path):
     assert total("State") == {"CA": 1}
     with pytest.raises(InvalidInputError) as caught:
         total("ProductKey")
@@ -103,9 +101,7 @@ def test_a_swapped_group_key_is_refused_in_words_and_accepted_with_the_flag(
         total("State")
 
 
-def test_in_a_session_that_is_case_sensitive_another_case_is_another_key(
-    spark: SparkSession, folder: Path, tmp_path: Path
-) -> None:
+def test_in_a_session_that_is_case_sensitive_another_case_is_another_key(spark, folder, tmp_path):
     feeds.drip([("1.json", '{"k":"small","K":"great"}\n')], folder)
     own = spark.newSession()
     own.conf.set("spark.sql.caseSensitive", "true")
@@ -122,7 +118,7 @@ def test_in_a_session_that_is_case_sensitive_another_case_is_another_key(
     count("k")
 
 
-def test_what_is_noted(total: Callable[..., Totals], tmp_path: Path) -> None:
+def test_what_is_noted(total, tmp_path):
     total("State")
     query = noted(tmp_path / "ckpt")
     assert query.pop("fingerprint").startswith("Aggregate [State#0]")
@@ -131,9 +127,7 @@ def test_what_is_noted(total: Callable[..., Totals], tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_query_that_could_not_start_has_not_changed_whose_checkpoint_it_is(
-    spark: SparkSession, total: Callable[..., Totals], folder: Path, tmp_path: Path
-) -> None:
+def test_a_query_that_could_not_start_has_not_changed_whose_checkpoint_it_is(spark, total, folder, tmp_path):
     total("State")
     before = noted(tmp_path / "ckpt")
     other = sources.text(spark, str(folder)).groupBy("value").count()
@@ -150,16 +144,12 @@ def test_a_query_that_could_not_start_has_not_changed_whose_checkpoint_it_is(
     assert total("State") == {"CA": 2}
 
 
-def test_the_same_query_goes_on_without_a_word(
-    total: Callable[..., Totals], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_same_query_goes_on_without_a_word(total, caplog):
     assert [total("State"), total("State", mode="update"), total("State")] == [{"CA": n} for n in (1, 2, 3)]
     assert caplog.messages == []
 
 
-def test_a_checkpoint_from_before_the_kit_is_adopted_and_that_is_said(
-    total: Callable[..., Totals], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_checkpoint_from_before_the_kit_is_adopted_and_that_is_said(total, tmp_path, caplog):
     total("State")
     shutil.rmtree(tmp_path / "ckpt" / "sparkstream-kit")
     assert total("State") == {"CA": 2}
@@ -171,7 +161,7 @@ def test_a_checkpoint_from_before_the_kit_is_adopted_and_that_is_said(
         total("ProductKey")
 
 
-def test_a_checkpoint_without_a_batch_is_anyones(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_without_a_batch_is_anyones(spark, folder, tmp_path):
     rows = sources.text(spark, str(folder))
     for frame in (rows.groupBy("value").count(), rows.groupBy(F.upper("value")).count()):
         with guards.guard(frame, locate(spark, tmp_path / "ckpt"), "totals", "update") as guarded:
@@ -188,9 +178,7 @@ def half_written(checkpoint: Path) -> None:
         left.with_name(f".{left.name}.crc").write_bytes(b"crc\0")
 
 
-def test_a_query_killed_before_its_first_batch_was_planned_starts_again(
-    total: Callable[..., Totals], tmp_path: Path
-) -> None:
+def test_a_query_killed_before_its_first_batch_was_planned_starts_again(total, tmp_path):
     half_written(tmp_path / "ckpt")
     with pytest.raises(DryRun):
         total("State", dry_run=True)
@@ -199,9 +187,7 @@ def test_a_query_killed_before_its_first_batch_was_planned_starts_again(
     assert not list((tmp_path / "ckpt").rglob(".0.*.tmp*"))
 
 
-def test_settings_that_the_checkpoint_overrules_are_said(
-    spark: SparkSession, total: Callable[..., Totals], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_settings_that_the_checkpoint_overrules_are_said(spark, total, tmp_path, caplog):
     total("State")
     rocks = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
     changed = {"spark.sql.shuffle.partitions": "3", "spark.sql.streaming.stateStore.providerClass": rocks}
@@ -224,9 +210,7 @@ def test_settings_that_the_checkpoint_overrules_are_said(
     )
 
 
-def test_complete_mode_after_one_that_dropped_state_is_refused(
-    spark: SparkSession, folder: Path, tmp_path: Path
-) -> None:
+def test_complete_mode_after_one_that_dropped_state_is_refused(spark, folder, tmp_path):
     #   update    [00:00, 00:01) ── the watermark passes, dropped     [00:05, 00:06)
     #   complete  would show the second window alone
     lines = ['{"time":"2024-01-01T00:00:10"}\n{"time":"2024-01-01T00:05:00"}\n']
@@ -246,7 +230,7 @@ def test_complete_mode_after_one_that_dropped_state_is_refused(
     count("append")
 
 
-def test_damage_is_named_before_spark_trips_over_it(total: Callable[..., Totals], tmp_path: Path) -> None:
+def test_damage_is_named_before_spark_trips_over_it(total, tmp_path):
     total("State")
     (tmp_path / "ckpt" / "offsets" / "0").write_text("v1\n")
     (tmp_path / "ckpt" / "commits" / "0").unlink()
@@ -260,7 +244,7 @@ def test_damage_is_named_before_spark_trips_over_it(total: Callable[..., Totals]
 
 
 @pytest.fixture
-def far(spark: SparkSession, tmp_path: Path) -> Iterator[tuple[SparkSession, str, Path]]:
+def far(spark, tmp_path):
     """A session, a checkpoint that is on no local path for it, and where its files are all the same."""
     conf = spark._jsc.hadoopConfiguration()  # noqa: SLF001 - as core-site.xml of a cluster would set it
     (tmp_path / "far").mkdir()
@@ -271,7 +255,7 @@ def far(spark: SparkSession, tmp_path: Path) -> Iterator[tuple[SparkSession, str
 
 
 @pytest.mark.slow
-def test_damage_on_another_file_system_is_one_line(far: tuple[SparkSession, str, Path], folder: Path) -> None:
+def test_damage_on_another_file_system_is_one_line(far, folder):
     spark, checkpoint, files = far
 
     def count() -> int:
@@ -322,9 +306,7 @@ def test_damage_on_another_file_system_is_one_line(far: tuple[SparkSession, str,
 
 
 @pytest.mark.slow
-def test_a_checkpoint_on_another_file_system_is_looked_into_and_drained(
-    far: tuple[SparkSession, str, Path], folder: Path
-) -> None:
+def test_a_checkpoint_on_another_file_system_is_looked_into_and_drained(far, folder):
     spark, checkpoint, files = far
     feeds.drip([("0.json", '{"time":"2024-01-01T00:00:10"}\n')], folder)
     rows = sources.json(spark, str(folder), schema="time TIMESTAMP").withWatermark("time", "10 seconds")
@@ -352,9 +334,7 @@ def test_a_checkpoint_on_another_file_system_is_looked_into_and_drained(
     assert str(problem).startswith(f"{checkpoint}/offsets/1 is empty; ")
 
 
-def test_a_note_on_another_file_system_is_kept_until_the_next_is_there(
-    far: tuple[SparkSession, str, Path],
-) -> None:
+def test_a_note_on_another_file_system_is_kept_until_the_next_is_there(far):
     spark, checkpoint, files = far
     notes = [{"name": name, "mode": "update", "fingerprint": ""} for name in ("first", "second", "third")]
     parts: list[set[Path]] = []
@@ -367,7 +347,7 @@ def test_a_note_on_another_file_system_is_kept_until_the_next_is_there(
     assert _records.read_query(files) == notes[-1]
 
 
-def test_without_a_checkpoint_nothing_is_asked(spark: SparkSession) -> None:
+def test_without_a_checkpoint_nothing_is_asked(spark):
     with guards.guard(sources.rate(spark), None, "none", "append") as guarded:
         assert guarded.lock is None
 
@@ -376,9 +356,7 @@ CLUSTERS = pytest.mark.parametrize("master", ["spark://host:7077", "yarn", "k8s:
 
 
 @CLUSTERS
-def test_a_local_path_is_refused_where_other_nodes_must_reach_it(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, master: str
-) -> None:
+def test_a_local_path_is_refused_where_other_nodes_must_reach_it(spark, tmp_path, monkeypatch, master):
     pretend_master(spark, monkeypatch, master)
     guard = guards.guard(sources.rate(spark), locate(spark, f"{tmp_path}/ckpt"), "far", "append")
     with pytest.raises(InvalidInputError, match=f"is a local path, but the master is {master}, ") as caught:
@@ -388,9 +366,7 @@ def test_a_local_path_is_refused_where_other_nodes_must_reach_it(
 
 
 @CLUSTERS
-def test_a_folder_that_the_nodes_share_is_taken(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, master: str
-) -> None:
+def test_a_folder_that_the_nodes_share_is_taken(spark, tmp_path, monkeypatch, master):
     pretend_master(spark, monkeypatch, master)
     checkpoint = locate(spark, f"file://{tmp_path}/ckpt")
     with guards.guard(sources.rate(spark), checkpoint, "near", "append") as guarded:
@@ -400,9 +376,7 @@ def test_a_folder_that_the_nodes_share_is_taken(
 
 
 @pytest.mark.parametrize("master", ["local", "local[4]", "local-cluster[2,1,1024]"])
-def test_a_local_path_is_right_where_all_is_on_one_machine(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, master: str
-) -> None:
+def test_a_local_path_is_right_where_all_is_on_one_machine(spark, tmp_path, monkeypatch, master):
     pretend_master(spark, monkeypatch, master)
     with guards.guard(sources.rate(spark), locate(spark, tmp_path), "near", "append") as guarded:
         assert guarded.lock is not None
@@ -410,8 +384,8 @@ def test_a_local_path_is_right_where_all_is_on_one_machine(
 
 
 def test_state_without_a_checkpoint_is_refused_where_each_node_has_a_disk_of_its_own(
-    spark: SparkSession, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    spark, folder, monkeypatch
+):
     pretend_master(spark, monkeypatch, "spark://host:7077")
     rows = sources.text(spark, str(folder))
     advice = (
@@ -458,9 +432,7 @@ total("ProductKey")
 """
 
 
-def test_the_ids_of_topics_outlive_a_start_that_cannot_ask_kafka(
-    total: Callable[..., Totals], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_ids_of_topics_outlive_a_start_that_cannot_ask_kafka(total, tmp_path, monkeypatch):
     ids = {"0": {"sales": "b1tQuX"}}
     with monkeypatch.context() as patch:
         patch.setattr(topics, "check", lambda *_, **__: ids)
@@ -473,9 +445,7 @@ def test_the_ids_of_topics_outlive_a_start_that_cannot_ask_kafka(
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("connect")
-def test_on_connect_the_query_is_noted_through_spark(
-    spark: SparkSession, connect: str, folder: Path, tmp_path: Path
-) -> None:
+def test_on_connect_the_query_is_noted_through_spark(spark, connect, folder, tmp_path):
     feeds.drip([("1.json", '{"State":"CA","ProductKey":"tea","n":1}\n')], folder)
     checkpoint = tmp_path / "ckpt"
     done = subprocess.run(
@@ -518,9 +488,7 @@ print(run(query).queries[0].batches)
 
 
 @pytest.mark.slow
-def test_on_connect_a_checkpoint_of_another_file_system_can_be_new(
-    connect: str, folder: Path, tmp_path: Path
-) -> None:
+def test_on_connect_a_checkpoint_of_another_file_system_can_be_new(connect, folder, tmp_path):
     feeds.drip([("1.txt", "a\n")], folder)
     (tmp_path / "far").mkdir()
     done = subprocess.run(
@@ -542,9 +510,7 @@ def test_on_connect_a_checkpoint_of_another_file_system_can_be_new(
     assert noted(tmp_path / "far" / "ckpt")["name"] == "far"
 
 
-def test_a_query_that_cannot_be_noted_is_stopped_before_its_lock_is_released(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_query_that_cannot_be_noted_is_stopped_before_its_lock_is_released(spark, tmp_path, monkeypatch):
     seen: list[list[str]] = []
     release = Lock.release
 
@@ -562,7 +528,7 @@ def test_a_query_that_cannot_be_noted_is_stopped_before_its_lock_is_released(
     assert seen == [[]]
 
 
-def test_dates_of_another_time_zone_are_refused(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
+def test_dates_of_another_time_zone_are_refused(spark, folder, tmp_path):
     key = "spark.sql.session.timeZone"
     feeds.drip([("1.txt", "1\n")], folder)
 
@@ -590,9 +556,7 @@ def test_dates_of_another_time_zone_are_refused(spark: SparkSession, folder: Pat
 
 
 @pytest.mark.slow
-def test_two_threads_that_start_queries_do_not_change_each_others_settings(
-    spark: SparkSession, tmp_path: Path
-) -> None:
+def test_two_threads_that_start_queries_do_not_change_each_others_settings(spark, tmp_path):
     #  one thread starts queries that need RocksDB, the other ones that have what the session has
     pytest.importorskip("pandas")
     rate = sources.rate(spark)
@@ -619,9 +583,7 @@ def test_two_threads_that_start_queries_do_not_change_each_others_settings(
     assert spark.conf.get(STATE_STORE) == given
 
 
-def test_a_planned_file_that_has_gone_is_said_before_its_batch_comes_again(
-    spark: SparkSession, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_planned_file_that_has_gone_is_said_before_its_batch_comes_again(spark, folder, tmp_path, caplog):
     feeds.drip([("0.txt", "a\n")], folder)
     frame = sources.text(spark, str(folder))
 
@@ -639,9 +601,7 @@ def test_a_planned_file_that_has_gone_is_said_before_its_batch_comes_again(
     )
 
 
-def test_a_checkpoint_that_is_not_on_a_local_disk_is_written_in_sparks_own_way(
-    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_checkpoint_that_is_not_on_a_local_disk_is_written_in_sparks_own_way(spark, tmp_path, caplog):
     key = "spark.sql.streaming.checkpointFileManagerClass"
     own = spark.newSession()  # the others of the test run keep theirs
     local = read_profile("local")[key]

@@ -18,7 +18,6 @@ from sparkstream_kit.checkpoints.locks import lock
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from pyspark.sql import SparkSession
@@ -40,7 +39,7 @@ def is_free(checkpoint: Path) -> bool:
         return True
 
 
-def test_two_queries_of_one_session_cannot_share_a_checkpoint(spark: SparkSession, tmp_path: Path) -> None:
+def test_two_queries_of_one_session_cannot_share_a_checkpoint(spark, tmp_path):
     query = begin(spark, tmp_path)
     (tmp_path / "link").symlink_to(tmp_path)
     for same in (tmp_path, tmp_path / "link"):
@@ -51,9 +50,7 @@ def test_two_queries_of_one_session_cannot_share_a_checkpoint(spark: SparkSessio
     query.stop()
 
 
-def test_a_stopped_query_starts_again_at_once(
-    spark: SparkSession, tmp_path: Path, until: Callable[..., None]
-) -> None:
+def test_a_stopped_query_starts_again_at_once(spark, tmp_path, until):
     for _again in range(3):
         query = begin(spark, tmp_path)
         assert not is_free(tmp_path), (query.isActive, query.exception())
@@ -62,9 +59,7 @@ def test_a_stopped_query_starts_again_at_once(
 
 
 @pytest.mark.slow
-def test_a_wait_that_fails_does_not_unlock_a_query_that_runs(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until: Callable[..., None]
-) -> None:
+def test_a_wait_that_fails_does_not_unlock_a_query_that_runs(spark, tmp_path, monkeypatch, until):
     failures = []
 
     def fail(query: StreamingQuery) -> None:
@@ -81,24 +76,18 @@ def test_a_wait_that_fails_does_not_unlock_a_query_that_runs(
     until(lambda: is_free(tmp_path / "ckpt"))
 
 
-def test_a_restart_does_not_wait_for_the_thread_that_unlocks(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_restart_does_not_wait_for_the_thread_that_unlocks(spark, tmp_path, monkeypatch):
     monkeypatch.setattr("sparkstream_kit._waiting.in_thread", lambda *_: None)  # as if it were very late
     for _again in range(2):
         begin(spark, tmp_path).stop()
 
 
-def test_the_end_of_a_run_frees_the_checkpoint(
-    spark: SparkSession, tmp_path: Path, until: Callable[..., None]
-) -> None:
+def test_the_end_of_a_run_frees_the_checkpoint(spark, tmp_path, until):
     run(begin(spark, tmp_path), run_for=0.5)
     until(lambda: is_free(tmp_path))
 
 
-def test_a_failed_query_frees_the_checkpoint(
-    spark: SparkSession, tmp_path: Path, until: Callable[..., None]
-) -> None:
+def test_a_failed_query_frees_the_checkpoint(spark, tmp_path, until):
     def fail(batch: object, batch_id: int) -> None:
         raise ValueError("no such shop")
 
@@ -106,15 +95,13 @@ def test_a_failed_query_frees_the_checkpoint(
     until(lambda: is_free(tmp_path))
 
 
-def test_a_start_that_spark_refuses_frees_the_checkpoint(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_start_that_spark_refuses_frees_the_checkpoint(spark, tmp_path):
     with pytest.raises(InvalidInputError, match="query a: mode complete writes the whole result"):
         start(sources.rate(spark), sinks.memory("a"), mode="complete", checkpoint=tmp_path)
     assert is_free(tmp_path)
 
 
-def test_a_forked_child_does_not_keep_the_lock(
-    spark: SparkSession, tmp_path: Path, until: Callable[..., None]
-) -> None:
+def test_a_forked_child_does_not_keep_the_lock(spark, tmp_path, until):
     query = begin(spark, tmp_path)
     reading, writing = os.pipe()
     child = os.fork()  # as multiprocessing does
@@ -133,9 +120,7 @@ def test_a_forked_child_does_not_keep_the_lock(
 
 
 @pytest.mark.classic_only("Spark Connect has no JVM in reach")
-def test_a_lock_of_another_python_in_this_jvm_is_not_lost_by_looking(
-    spark: SparkSession, tmp_path: Path
-) -> None:
+def test_a_lock_of_another_python_in_this_jvm_is_not_lost_by_looking(spark, tmp_path):
     # As in a cluster's notebooks, which share a JVM: POSIX drops a lock when any descriptor is closed.
     (tmp_path / "sparkstream-kit").mkdir()
     jvm: Any = spark._jvm  # noqa: SLF001 - what that other Python would do
@@ -148,7 +133,7 @@ def test_a_lock_of_another_python_in_this_jvm_is_not_lost_by_looking(
     file.close()
 
 
-def test_a_folder_that_cannot_be_written_is_refused(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_refused(spark, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(
         InvalidInputError, match="cannot be written: Not a directory: .*; give another folder"
@@ -160,7 +145,7 @@ def test_a_folder_that_cannot_be_written_is_refused(spark: SparkSession, tmp_pat
 
 
 @pytest.mark.classic_only("Spark Connect has no JVM in reach")
-def test_which_paths_are_local(spark: SparkSession, tmp_path: Path) -> None:
+def test_which_paths_are_local(spark, tmp_path):
     for written in (f"{tmp_path}/a b", f"file:{tmp_path}/a b", f"file://{tmp_path}/a b"):
         assert locate(spark, written).folder == tmp_path / "a b"
     assert str(locate(spark, "a/b").folder).endswith("/a/b")
@@ -187,9 +172,7 @@ threading.Event().wait()
 
 
 @pytest.mark.slow
-def test_a_second_driver_is_refused_until_the_jvm_of_the_first_has_gone(
-    spark: SparkSession, tmp_path: Path, until: Callable[..., None]
-) -> None:
+def test_a_second_driver_is_refused_until_the_jvm_of_the_first_has_gone(spark, tmp_path, until):
     #   Python  ────────── SIGKILL
     #   its JVM ──────────────(stopped)────── SIGKILL
     #   lock    ─────────────────────────────────────  free
@@ -233,9 +216,7 @@ while not (root / "enough").exists():
 """
 
 
-def test_a_look_at_the_moment_of_a_start_does_not_make_it_fail(
-    spark: SparkSession, tmp_path: Path, until: Callable[..., None]
-) -> None:
+def test_a_look_at_the_moment_of_a_start_does_not_make_it_fail(spark, tmp_path, until):
     (tmp_path / "metadata").write_text('{"id":"1"}')
     place = locate(spark, tmp_path)
     looking = subprocess.Popen([sys.executable, "-c", LOOKS, str(tmp_path)], env=environment())

@@ -54,11 +54,11 @@ class Stream:
 
 
 @pytest.fixture
-def stream(spark: SparkSession, folder: Path, tmp_path: Path) -> Stream:
+def stream(spark, folder, tmp_path):
     return Stream(spark, folder, tmp_path / "ckpt")
 
 
-def test_a_planned_file_that_vanished_is_said_before_its_rows_are_lost(stream: Stream) -> None:
+def test_a_planned_file_that_vanished_is_said_before_its_rows_are_lost(stream):
     stream.land("1.txt", "a", age=20)
     stream.land("2.txt", "b", age=10)
 
@@ -83,9 +83,7 @@ def test_a_planned_file_that_vanished_is_said_before_its_rows_are_lost(stream: S
     assert stream.findings() == []
 
 
-def test_a_source_after_a_frame_that_is_read_twice_has_its_own_log(
-    spark: SparkSession, tmp_path: Path
-) -> None:
+def test_a_source_after_a_frame_that_is_read_twice_has_its_own_log(spark, tmp_path):
     """The frame stands twice in Spark's plan, and has one log."""
     land(tmp_path / "a", 0)
     land(tmp_path / "b", *range(3))
@@ -104,7 +102,7 @@ def test_a_source_after_a_frame_that_is_read_twice_has_its_own_log(
 
 
 @pytest.mark.parametrize("change", ["overwritten", "appended to", "replaced"])
-def test_a_file_that_changed_after_it_was_read_is_said(stream: Stream, change: str) -> None:
+def test_a_file_that_changed_after_it_was_read_is_said(stream, change):
     path = stream.land("1.txt", "a", age=10)
     stream.land("2.txt", "b", age=10)
     assert stream.read() == 2
@@ -121,7 +119,7 @@ def test_a_file_that_changed_after_it_was_read_is_said(stream: Stream, change: s
     ]
 
 
-def test_a_file_dated_in_the_future_is_said_before_and_after_it_hides_others(stream: Stream) -> None:
+def test_a_file_dated_in_the_future_is_said_before_and_after_it_hides_others(stream):
     stream.land("1.txt", "a")
     stream.read()
     stream.land("soon.txt", "b", age=-60)  # clocks differ
@@ -143,7 +141,7 @@ def test_a_file_dated_in_the_future_is_said_before_and_after_it_hides_others(str
     assert stream.findings() == []
 
 
-def test_touching_a_file_of_the_future_before_it_is_read_is_enough(stream: Stream) -> None:
+def test_touching_a_file_of_the_future_before_it_is_read_is_enough(stream):
     stream.land("1.txt", "a")
     stream.read()
     stream.land("future.txt", "b", age=-10 * DAY).touch()
@@ -153,7 +151,7 @@ def test_touching_a_file_of_the_future_before_it_is_read_is_enough(stream: Strea
     assert stream.read() == 1
 
 
-def test_an_old_file_that_arrives_late_is_said(stream: Stream) -> None:
+def test_an_old_file_that_arrives_late_is_said(stream):
     stream.land("1.txt", "a")
     stream.read()
     old = stream.land("old.txt", "b", age=8 * DAY)  # unpacked, or copied with its date
@@ -163,7 +161,7 @@ def test_an_old_file_that_arrives_late_is_said(stream: Stream) -> None:
     assert line.startswith(f"{old}: not read, for it is 7 days older than the newest file read: set a longer")
 
 
-def test_nothing_is_said_of_what_is_as_it_should_be(spark: SparkSession, tmp_path: Path) -> None:
+def test_nothing_is_said_of_what_is_as_it_should_be(spark, tmp_path):
     stream = Stream(spark, tmp_path / "in it's #1 & 100%", tmp_path / "ckpt #2")
     stream.folder.mkdir()
     for number in range(12):  # the log is compacted at the tenth
@@ -185,7 +183,7 @@ def test_nothing_is_said_of_what_is_as_it_should_be(spark: SparkSession, tmp_pat
     assert " and 9 more: changed after it was read" in line
 
 
-def test_before_the_first_start_only_the_folder_can_be_looked_at(stream: Stream) -> None:
+def test_before_the_first_start_only_the_folder_can_be_looked_at(stream):
     future = stream.land("future.txt", "a", age=-2 * DAY)
     stream.land("old.txt", "a", age=90 * DAY)
     assert findings(str(stream.checkpoint)) == []
@@ -194,7 +192,7 @@ def test_before_the_first_start_only_the_folder_can_be_looked_at(stream: Stream)
         assert line.startswith(f"{future}: dated in the future")
 
 
-def test_other_sources_and_other_file_systems_are_passed_over(spark: SparkSession, tmp_path: Path) -> None:
+def test_other_sources_and_other_file_systems_are_passed_over(spark, tmp_path):
     query = spark.readStream.format("rate").option("rowsPerSecond", 10).load().writeStream.format("noop")
     running = query.option("checkpointLocation", str(tmp_path)).trigger(once=True).start()
     running.awaitTermination()
@@ -203,7 +201,7 @@ def test_other_sources_and_other_file_systems_are_passed_over(spark: SparkSessio
     assert findings(str(tmp_path / "missing")) == []
 
 
-def test_what_spark_removes_at_this_moment_is_no_finding(stream: Stream) -> None:
+def test_what_spark_removes_at_this_moment_is_no_finding(stream):
     """As it does with a temporary checkpoint when its query ends."""
     stream.land("1.txt", "a")
     stream.read()
@@ -211,7 +209,7 @@ def test_what_spark_removes_at_this_moment_is_no_finding(stream: Stream) -> None
     assert stream.findings() == []
 
 
-def test_a_damaged_log_is_said_and_does_not_end_the_run(stream: Stream) -> None:
+def test_a_damaged_log_is_said_and_does_not_end_the_run(stream):
     stream.land("1.txt", "a")
     stream.read()
     log = stream.checkpoint / "sources" / "0" / "0"
@@ -234,7 +232,7 @@ def test_a_damaged_log_is_said_and_does_not_end_the_run(stream: Stream) -> None:
         ("app.log", "app.log.1.gz"),
     ],
 )
-def test_an_old_file_without_an_ending_or_a_rotated_log_is_said(stream: Stream, read: str, name: str) -> None:
+def test_an_old_file_without_an_ending_or_a_rotated_log_is_said(stream, read, name):
     for each in (read, name):
         path = stream.land(each, "a")
         if each.endswith(".gz"):
@@ -249,7 +247,7 @@ def test_an_old_file_without_an_ending_or_a_rotated_log_is_said(stream: Stream, 
     assert line.startswith(f"{old}: not read, for it is 7 days older than the newest file read: set a longer")
 
 
-def test_what_spark_passes_over_for_its_name_or_place_is_said_once_a_kind(stream: Stream) -> None:
+def test_what_spark_passes_over_for_its_name_or_place_is_said_once_a_kind(stream):
     stream.land("1.txt", "a")
     for name in ("_2.txt", ".3.txt", "4.txt._COPYING_", ".git/x", "_tmp/x", "more/5.txt", "more/deep/6.txt"):
         stream.folder.joinpath(name).parent.mkdir(exist_ok=True)
@@ -271,14 +269,14 @@ def test_what_spark_passes_over_for_its_name_or_place_is_said_once_a_kind(stream
     assert [line for line in stream.findings() if "a subfolder" in line] == []
 
 
-def test_the_checkpoint_in_the_folder_is_no_subfolder_to_say(spark: SparkSession, folder: Path) -> None:
+def test_the_checkpoint_in_the_folder_is_no_subfolder_to_say(spark, folder):
     stream = Stream(spark, folder, folder / "checkpoints" / "1")
     stream.land("1.txt", "a")
     stream.read()
     assert stream.findings() == []
 
 
-def test_a_link_to_nothing_or_to_itself_hides_no_file_beside_it(stream: Stream) -> None:
+def test_a_link_to_nothing_or_to_itself_hides_no_file_beside_it(stream):
     for number in range(6):
         stream.land(f"{number}.txt", "a", age=10 - number)
 
@@ -294,9 +292,7 @@ def test_a_link_to_nothing_or_to_itself_hides_no_file_beside_it(stream: Stream) 
     assert line.startswith(f"{future}: dated in the future")
 
 
-def test_a_file_that_goes_while_the_folder_is_looked_at_hides_no_other(
-    stream: Stream, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_goes_while_the_folder_is_looked_at_hides_no_other(stream, monkeypatch):
     for number in range(6):
         stream.land(f"{number}.txt", "a", age=-2 * DAY)
 
@@ -321,7 +317,7 @@ def test_a_file_that_goes_while_the_folder_is_looked_at_hides_no_other(
     assert line.count(".txt") == 3
 
 
-def test_other_names_in_a_sources_log_are_of_another_kind_of_source(stream: Stream) -> None:
+def test_other_names_in_a_sources_log_are_of_another_kind_of_source(stream):
     path = stream.land("1.txt", "a", age=10)
     stream.read()
     log = stream.checkpoint / "sources" / "0"
@@ -336,9 +332,7 @@ def test_other_names_in_a_sources_log_are_of_another_kind_of_source(stream: Stre
     assert "changed after it was read" in line
 
 
-def test_a_name_that_waits_for_the_next_start_is_said(
-    spark: SparkSession, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_name_that_waits_for_the_next_start_is_said(spark, folder, tmp_path, caplog):
     def count(batch: DataFrame, _: int) -> None:
         batch.count()
 

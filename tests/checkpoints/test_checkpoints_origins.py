@@ -13,10 +13,9 @@ from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
 Sum = Callable[..., int]
 
@@ -27,7 +26,7 @@ def land(folder: Path, name: str, number: int) -> None:
 
 
 @pytest.fixture(params=["2", pytest.param("3", marks=pytest.mark.slow)], ids=["2 partitions", "3 partitions"])
-def total(spark: SparkSession, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Sum]:
+def total(spark, tmp_path, request):
     """Sum up all files of some folders, one source each, from the checkpoint `my ckpt`."""
     key = "spark.sql.shuffle.partitions"
     former = spark.conf.get(key)
@@ -52,7 +51,7 @@ def total(spark: SparkSession, tmp_path: Path, request: pytest.FixtureRequest) -
                 **options,
             )
         )
-        return int(spark.table("sums").first().n)  # type: ignore[union-attr]
+        return int(spark.table("sums").first().n)
 
     yield sum_of
     spark.conf.set(key, former or "1")
@@ -62,9 +61,7 @@ def total(spark: SparkSession, tmp_path: Path, request: pytest.FixtureRequest) -
 @pytest.mark.parametrize(
     ("before", "after"), [("a", "b"), ("my data", "the [new] {data} é%20+"), ("deep/in/here", "up")]
 )
-def test_a_folder_that_has_moved_is_refused_until_it_is_said_and_then_exact(
-    total: Sum, tmp_path: Path, before: str, after: str
-) -> None:
+def test_a_folder_that_has_moved_is_refused_until_it_is_said_and_then_exact(total, tmp_path, before, after):
     old, new = tmp_path / before, tmp_path / after
     for number in range(12):  # more than ten batches: Spark packs its log
         land(old, f"{number}.json", 1)
@@ -86,7 +83,7 @@ def test_a_folder_that_has_moved_is_refused_until_it_is_said_and_then_exact(
 
 
 @pytest.mark.slow
-def test_a_link_to_the_same_folder_is_the_same_folder(total: Sum, tmp_path: Path) -> None:
+def test_a_link_to_the_same_folder_is_the_same_folder(total, tmp_path):
     folder, link = tmp_path / "folder", tmp_path / "current"
     link.symlink_to(folder)
     for number, path in enumerate([folder, link, folder, f"{tmp_path}/nowhere/../folder", f"file:{link}"]):
@@ -95,7 +92,7 @@ def test_a_link_to_the_same_folder_is_the_same_folder(total: Sum, tmp_path: Path
         assert total(path) == number + 1
 
 
-def test_sources_in_another_order_are_refused(total: Sum, tmp_path: Path) -> None:
+def test_sources_in_another_order_are_refused(total, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     land(one, "1.json", 1)
     land(two, "1.json", 10)
@@ -107,7 +104,7 @@ def test_sources_in_another_order_are_refused(total: Sum, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_another_folder_is_read_from_the_start_if_that_is_asked_for(total: Sum, tmp_path: Path) -> None:
+def test_another_folder_is_read_from_the_start_if_that_is_asked_for(total, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     land(one, "1.json", 1)
     land(two, "1.json", 10)
@@ -121,7 +118,7 @@ def test_another_folder_is_read_from_the_start_if_that_is_asked_for(total: Sum, 
 
 
 @pytest.mark.slow
-def test_files_of_a_batch_that_will_come_again_are_not_forgotten(total: Sum, tmp_path: Path) -> None:
+def test_files_of_a_batch_that_will_come_again_are_not_forgotten(total, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     for folder, number in ((one, 1), (two, 10)):
         land(folder, "1.json", number)
@@ -138,7 +135,7 @@ def test_files_of_a_batch_that_will_come_again_are_not_forgotten(total: Sum, tmp
     assert total(two, allow_changed_query=True) == 12
 
 
-def test_without_a_committed_batch_the_way_out_is_another_checkpoint(total: Sum, tmp_path: Path) -> None:
+def test_without_a_committed_batch_the_way_out_is_another_checkpoint(total, tmp_path):
     for folder in ("one", "two"):
         land(tmp_path / folder, "1.json", 1)
     total(tmp_path / "one")
@@ -149,7 +146,7 @@ def test_without_a_committed_batch_the_way_out_is_another_checkpoint(total: Sum,
         total(tmp_path / "two", allow_changed_query=True)
 
 
-def test_what_was_found_before_a_first_batch_was_planned_is_forgotten(total: Sum, tmp_path: Path) -> None:
+def test_what_was_found_before_a_first_batch_was_planned_is_forgotten(total, tmp_path):
     for folder, number in (("one", 1), ("two", 10), ("more", 100)):
         land(tmp_path / folder, "1.json", number)
     total(tmp_path / "one")
@@ -159,7 +156,7 @@ def test_what_was_found_before_a_first_batch_was_planned_is_forgotten(total: Sum
 
 
 @pytest.mark.slow
-def test_partition_folders_and_patterns_lie_under_what_is_read(total: Sum, tmp_path: Path) -> None:
+def test_partition_folders_and_patterns_lie_under_what_is_read(total, tmp_path):
     land(tmp_path / "in" / "day=1", "1.json", 1)
     assert total(tmp_path / "in") == 1
     land(tmp_path / "in" / "day=2", "1.json", 1)
@@ -172,7 +169,7 @@ def test_partition_folders_and_patterns_lie_under_what_is_read(total: Sum, tmp_p
 
 
 @pytest.mark.slow
-def test_every_folder_of_a_pattern_is_looked_at(total: Sum, tmp_path: Path) -> None:
+def test_every_folder_of_a_pattern_is_looked_at(total, tmp_path):
     #   one batch, one file of the log:  in/a/1.json, in/b/2.json  ── only the last one is under in/b
     ins, other = tmp_path / "in", tmp_path / "other"
     for folder, number in (("a", 1), ("b", 10)):
@@ -192,7 +189,7 @@ def test_every_folder_of_a_pattern_is_looked_at(total: Sum, tmp_path: Path) -> N
     assert total(other / "b-1", allow_changed_query=True) == 1111  # a-1 is forgotten, b-1 is not
 
 
-def test_a_move_that_is_none_is_refused(total: Sum, tmp_path: Path) -> None:
+def test_a_move_that_is_none_is_refused(total, tmp_path):
     land(tmp_path / "in", "1.json", 1)
     assert total(tmp_path / "in") == 1
     with pytest.raises(InvalidInputError, match="says that /nowhere is /x now, and the query reads neither"):

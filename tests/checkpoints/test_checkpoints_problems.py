@@ -10,7 +10,6 @@ import zipfile
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from conftest import BEFORE_4_2
@@ -22,14 +21,9 @@ from sparkstream_kit import checkpoints
 from sparkstream_kit.checkpoints.problems import damage
 from sparkstream_kit.errors import InvalidInputError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from pyspark.sql import SparkSession
-
 
 @pytest.fixture(scope="module")
-def made(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def made(spark, tmp_path_factory):
     """A folder of six files and the checkpoint of a query that has summed them in batches 0 to 5."""
     folder = tmp_path_factory.mktemp("made")
     land(folder / "in", *range(6))
@@ -38,7 +32,7 @@ def made(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple
 
 
 @pytest.fixture
-def checkpoint(made: tuple[Path, Path], tmp_path: Path) -> Path:
+def checkpoint(made, tmp_path):
     """A copy of that checkpoint, to damage."""
     return shutil.copytree(made[1], tmp_path / "checkpoint")
 
@@ -52,7 +46,7 @@ def uncommitted(checkpoint: Path) -> Path:
 # --- show
 
 
-def test_a_query_with_state_and_a_batch_to_replay(made: tuple[Path, Path], checkpoint: Path) -> None:
+def test_a_query_with_state_and_a_batch_to_replay(made, checkpoint):
     uncommitted(checkpoint)
     (checkpoint / "sparkstream-kit").mkdir()
     note = {"name": "totals", "mode": "complete", "fingerprint": ""}
@@ -81,7 +75,7 @@ def test_a_query_with_state_and_a_batch_to_replay(made: tuple[Path, Path], check
     assert f", of it offsets {seen.sizes['offsets'] / 1024:.1f} KiB, " in str(seen)
 
 
-def test_a_query_at_rest(checkpoint: Path) -> None:
+def test_a_query_at_rest(checkpoint):
     assert str(checkpoints.show(checkpoint)).endswith(
         "\n\nA restart runs nothing again; the next batch is 6."
     )
@@ -89,14 +83,14 @@ def test_a_query_at_rest(checkpoint: Path) -> None:
     assert (state.operator, state.stores, state.partitions) == ("stateStoreSave", ("default",), 1)
 
 
-def test_a_checkpoint_before_its_first_commit(tmp_path: Path) -> None:
+def test_a_checkpoint_before_its_first_commit(tmp_path):
     (tmp_path / "metadata").write_text('{"id": "7"}')
     assert str(checkpoints.show(tmp_path)).endswith("\n\nA restart runs nothing again; the next batch is 0.")
     assert checkpoints.check(tmp_path) == []
 
 
 @pytest.mark.slow
-def test_a_join_of_two_sources_has_four_stores_and_a_watermark(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_join_of_two_sources_has_four_stores_and_a_watermark(spark, tmp_path):
     land(tmp_path / "left", 0, 1, 2)
     land(tmp_path / "right", 0)
     left, right = (
@@ -119,7 +113,7 @@ def test_a_join_of_two_sources_has_four_stores_and_a_watermark(spark: SparkSessi
 
 @pytest.mark.parametrize("conf", [ROCKSDB, CHANGELOG, FORMAT_V2], ids=["zips", "changelog", "format-v2"])
 @pytest.mark.slow
-def test_state_in_rocksdb(spark: SparkSession, tmp_path: Path, conf: dict[str, str]) -> None:
+def test_state_in_rocksdb(spark, tmp_path, conf):
     land(tmp_path / "in", 0, 1)
     checkpoint = tmp_path / "checkpoint"
     run(totals(spark, tmp_path / "in"), checkpoint, **conf)
@@ -134,7 +128,7 @@ def test_state_in_rocksdb(spark: SparkSession, tmp_path: Path, conf: dict[str, s
     assert damage(checkpoint) is None
 
 
-def test_another_source_shows_its_offset_as_spark_wrote_it(tmp_path: Path) -> None:
+def test_another_source_shows_its_offset_as_spark_wrote_it(tmp_path):
     for name in ("offsets", "commits"):
         (tmp_path / name).mkdir()
     (tmp_path / "metadata").write_text('{"id": "7"}')
@@ -162,20 +156,18 @@ S3A = "org.apache.hadoop.fs.s3a.S3AFileSystem"  # a jar that Spark does not brin
         (".", ". is no checkpoint (no metadata, offsets or commits in it)"),
     ],
 )
-def test_what_is_no_checkpoint_is_said(
-    spark: SparkSession, path: str, line: str, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_no_checkpoint_is_said(spark, path, line, folder, monkeypatch):
     monkeypatch.chdir(folder)
     with pytest.raises(InvalidInputError) as caught:
         checkpoints.show(path)
     assert str(caught.value) == line
 
 
-def test_a_path_may_be_a_uri(checkpoint: Path) -> None:
+def test_a_path_may_be_a_uri(checkpoint):
     assert checkpoints.show(checkpoint.as_uri()).committed == 5
 
 
-def test_a_newer_format_is_not_taken_for_damage(checkpoint: Path) -> None:
+def test_a_newer_format_is_not_taken_for_damage(checkpoint):
     (checkpoint / "offsets/5").write_text("v9\n{}\n{}")
     (checkpoint / "offsets/.5.crc").unlink()
     assert damage(checkpoint) is None
@@ -228,9 +220,7 @@ IDS = [f"{name}-{how.__name__}" for name, how, *_ in DAMAGES]
 
 
 @pytest.mark.parametrize(("name", "how", "what", "fix"), DAMAGES, ids=IDS)
-def test_damage_is_one_line_with_the_file_and_the_way_out(
-    checkpoint: Path, name: str, how: object, what: str, fix: str
-) -> None:
+def test_damage_is_one_line_with_the_file_and_the_way_out(checkpoint, name, how, what, fix):
     assert (damage(checkpoint, whole=True), checkpoints.check(checkpoint)) == (None, [])
     assert callable(how)
     how(checkpoint / name)
@@ -248,14 +238,8 @@ def test_damage_is_one_line_with_the_file_and_the_way_out(
 @pytest.mark.parametrize(("name", "how", "what", "fix"), DAMAGES, ids=IDS)
 @pytest.mark.slow
 def test_spark_fails_on_each_and_the_way_out_leads_back_to_exact_totals(
-    spark: SparkSession,
-    made: tuple[Path, Path],
-    checkpoint: Path,
-    name: str,
-    how: object,
-    what: str,
-    fix: str,
-) -> None:
+    spark, made, checkpoint, name, how, what, fix
+):
     assert callable(how)
     query_id = checkpoints.show(checkpoint).query_id
     how(checkpoint / name)
@@ -278,9 +262,7 @@ def test_spark_fails_on_each_and_the_way_out_leads_back_to_exact_totals(
     assert checkpoints.check(checkpoint) == []
 
 
-def test_a_checksum_without_its_file_stops_spark_too(
-    spark: SparkSession, made: tuple[Path, Path], checkpoint: Path
-) -> None:
+def test_a_checksum_without_its_file_stops_spark_too(spark, made, checkpoint):
     (checkpoint / "commits/5").unlink()
     assert damage(checkpoint) == (
         f"checkpoint {checkpoint} is damaged: commits/5 is missing, but not its checksum; "
@@ -295,20 +277,20 @@ def test_a_checksum_without_its_file_stops_spark_too(
     assert run(totals(spark, made[0]), checkpoint) == [(5, [["a", "150"], ["b", "156"], ["c", "162"]])]
 
 
-def test_without_a_whole_batch_there_is_no_way_back(checkpoint: Path) -> None:
+def test_without_a_whole_batch_there_is_no_way_back(checkpoint):
     shutil.rmtree(checkpoint / "state/0/0")
     line = "state/0/0/6.delta is missing; restore it from a backup, or start anew on another checkpoint"
     assert line in str(damage(checkpoint))
 
 
-def test_state_without_a_batch_is_damage(checkpoint: Path) -> None:
+def test_state_without_a_batch_is_damage(checkpoint):
     for log in ("offsets", "commits"):
         shutil.rmtree(checkpoint / log)
     line = "offsets has no batch, but state has been written; restore it from a backup, or start anew on"
     assert line in str(damage(checkpoint))
 
 
-def test_an_older_file_is_for_check_alone(checkpoint: Path) -> None:
+def test_an_older_file_is_for_check_alone(checkpoint):
     empty(checkpoint / "offsets/1")
     (checkpoint / "commits/2").unlink()
     assert damage(checkpoint) is None
@@ -319,7 +301,7 @@ def test_an_older_file_is_for_check_alone(checkpoint: Path) -> None:
     ]
 
 
-def test_a_change_by_hand_is_for_check_alone(checkpoint: Path) -> None:
+def test_a_change_by_hand_is_for_check_alone(checkpoint):
     file = checkpoint / "offsets/5"
     file.write_text(file.read_text().replace('{"logOffset":5}', '{"logOffset":4}'))
     assert damage(checkpoint) is None
@@ -332,7 +314,7 @@ def test_a_change_by_hand_is_for_check_alone(checkpoint: Path) -> None:
     assert checkpoints.check(checkpoint) == []
 
 
-def test_names_that_are_no_numbers_belong_to_the_source(checkpoint: Path) -> None:
+def test_names_that_are_no_numbers_belong_to_the_source(checkpoint):
     before = str(checkpoints.show(checkpoint)).partition("size")
     # Such as a connector keeps, beside or in place of a log.
     for name in ("sources/0/shard-commit", "sources/1/shard-commit/0", "sources/_metadata", "offsets/7x"):
@@ -344,7 +326,7 @@ def test_names_that_are_no_numbers_belong_to_the_source(checkpoint: Path) -> Non
     assert str(checkpoints.rewind(checkpoint, to=4)).startswith(f"{checkpoint}: batch 5 runs again")
 
 
-def test_a_watermark_that_python_has_no_date_for_is_left_out(checkpoint: Path) -> None:
+def test_a_watermark_that_python_has_no_date_for_is_left_out(checkpoint):
     file = checkpoint / "commits/5"
     file.write_text('v1\n{"nextBatchWatermarkMs":999999999999999}')
     assert checkpoints.show(checkpoint).watermark is None
@@ -374,9 +356,7 @@ CONTENTS = [
 
 
 @pytest.mark.parametrize(("name", "data", "what"), CONTENTS)
-def test_no_content_of_a_file_is_a_stack_trace(
-    checkpoint: Path, name: str, data: bytes, what: str | None
-) -> None:
+def test_no_content_of_a_file_is_a_stack_trace(checkpoint, name, data, what):
     file = checkpoint / name
     file.parent.mkdir(exist_ok=True)
     file.write_bytes(data)
@@ -395,7 +375,7 @@ def test_no_content_of_a_file_is_a_stack_trace(
         checkpoints.rewind(checkpoint, to=4)
 
 
-def test_a_zip_of_the_state_that_is_none_is_told(checkpoint: Path) -> None:
+def test_a_zip_of_the_state_that_is_none_is_told(checkpoint):
     (checkpoint / "state/0/0/6.delta").unlink()
     file = checkpoint / "state/0/0/6.zip"
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as made:
@@ -412,7 +392,7 @@ def test_a_zip_of_the_state_that_is_none_is_told(checkpoint: Path) -> None:
 
 
 @pytest.fixture
-def lost(made: tuple[Path, Path], tmp_path: Path) -> Iterator[Path]:
+def lost(made, tmp_path):
     """The file of batch 5, taken away."""
     file = made[0] / "5 é%.json"
     file.rename(tmp_path / "away")
@@ -420,9 +400,7 @@ def lost(made: tuple[Path, Path], tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "away").rename(file)
 
 
-def test_a_planned_file_that_has_gone_is_a_problem_and_a_read_one_is_not(
-    checkpoint: Path, lost: Path
-) -> None:
+def test_a_planned_file_that_has_gone_is_a_problem_and_a_read_one_is_not(checkpoint, lost):
     assert checkpoints.check(checkpoint) == []
     uncommitted(checkpoint)
     (problem,) = checkpoints.check(checkpoint)
@@ -433,7 +411,7 @@ def test_a_planned_file_that_has_gone_is_a_problem_and_a_read_one_is_not(
     assert str(checkpoints.show(checkpoint)).endswith(f"\n      gone  {lost}")
 
 
-def test_nothing_is_looked_at_where_nothing_is_or_where_it_is_far(tmp_path: Path) -> None:
+def test_nothing_is_looked_at_where_nothing_is_or_where_it_is_far(tmp_path):
     assert damage(tmp_path / "new") is None
     assert damage(tmp_path) is None
     assert damage("s3a://bucket/ckpt") is None

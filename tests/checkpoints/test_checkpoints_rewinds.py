@@ -16,7 +16,7 @@ import pytest
 from conftest import ON_4_0, environment
 from pyspark.ml import PipelineModel
 from pyspark.ml.feature import SQLTransformer
-from support.checkpoint_queries import CHANGELOG, FORMAT_V2, ROCKSDB, Batches, land, run, stream, totals
+from support.checkpoint_queries import CHANGELOG, FORMAT_V2, ROCKSDB, land, run, stream, totals
 
 from sparkstream_kit import checkpoints, joins, models, sinks, start
 from sparkstream_kit import run as run_to_end
@@ -26,7 +26,6 @@ from sparkstream_kit.errors import InvalidInputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pyspark.sql import SparkSession
 
 LOCKED = """
 import fcntl, sys
@@ -38,7 +37,7 @@ with open(sys.argv[1], "w") as file:
 
 
 @pytest.fixture(scope="module")
-def made(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Batches]:
+def made(spark, tmp_path_factory):
     """A folder of six files, the checkpoint of a query that has summed them in batches 0 to 5, and these."""
     folder = tmp_path_factory.mktemp("made")
     land(folder / "in", *range(6))
@@ -48,7 +47,7 @@ def made(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple
 
 
 @pytest.fixture
-def checkpoint(made: tuple[Path, Path, Batches], tmp_path: Path) -> Path:
+def checkpoint(made, tmp_path):
     """A copy of that checkpoint, to change."""
     return shutil.copytree(made[1], tmp_path / "checkpoint")
 
@@ -76,9 +75,7 @@ def in_use(checkpoint: Path) -> Iterator[None]:
 # --- rewind
 
 
-def test_what_was_rewound_comes_again_with_the_same_rows(
-    spark: SparkSession, made: tuple[Path, Path, Batches], checkpoint: Path
-) -> None:
+def test_what_was_rewound_comes_again_with_the_same_rows(spark, made, checkpoint):
     folder, _, batches = made
     checkpoints.rewind(checkpoint, to=1, apply=True)
     assert damage(checkpoint) is None
@@ -89,9 +86,7 @@ def test_what_was_rewound_comes_again_with_the_same_rows(
 
 @pytest.mark.fast("model")
 @pytest.mark.parametrize("what", ["model", "table"])
-def test_a_batch_that_is_planned_anew_takes_the_version_that_is_current(
-    spark: SparkSession, tmp_path: Path, what: str
-) -> None:
+def test_a_batch_that_is_planned_anew_takes_the_version_that_is_current(spark, tmp_path, what):
     folder, checkpoint, table = tmp_path / "in", tmp_path / "checkpoint", tmp_path / "table.json"
     land(folder, 0, 1, 2, 3)
     for version in ("2", "1"):
@@ -122,9 +117,7 @@ def test_a_batch_that_is_planned_anew_takes_the_version_that_is_current(
 
 @pytest.mark.parametrize("conf", [ROCKSDB, CHANGELOG, FORMAT_V2], ids=["zips", "changelog", "format-v2"])
 @pytest.mark.slow
-def test_so_it_does_from_rocksdb(
-    spark: SparkSession, made: tuple[Path, Path, Batches], tmp_path: Path, conf: dict[str, str]
-) -> None:
+def test_so_it_does_from_rocksdb(spark, made, tmp_path, conf):
     folder, _, batches = made
     assert run(totals(spark, folder), tmp_path / "checkpoint", **conf) == batches
     checkpoints.rewind(tmp_path / "checkpoint", to=1, apply=True)
@@ -133,9 +126,7 @@ def test_so_it_does_from_rocksdb(
     assert checkpoints.check(copy) == []
 
 
-def test_an_old_snapshot_is_not_read_as_if_it_were_of_the_new_batches(
-    spark: SparkSession, tmp_path: Path
-) -> None:
+def test_an_old_snapshot_is_not_read_as_if_it_were_of_the_new_batches(spark, tmp_path):
     folder, checkpoint = tmp_path / "in", tmp_path / "checkpoint"
     land(folder, 0, 1, 2)
     run(totals(spark, folder), checkpoint)
@@ -152,7 +143,7 @@ def test_an_old_snapshot_is_not_read_as_if_it_were_of_the_new_batches(
 
 
 @pytest.mark.slow
-def test_the_file_log_of_a_long_run_can_be_gone_back_in(spark: SparkSession, tmp_path: Path) -> None:
+def test_the_file_log_of_a_long_run_can_be_gone_back_in(spark, tmp_path):
     retained = {
         "spark.sql.streaming.minBatchesToRetain": "3",
         "spark.sql.streaming.fileSource.log.compactInterval": "3",
@@ -172,9 +163,7 @@ def test_the_file_log_of_a_long_run_can_be_gone_back_in(spark: SparkSession, tmp
         )
 
 
-def test_a_dry_run_changes_nothing_and_says_what_would_be(
-    made: tuple[Path, Path, Batches], checkpoint: Path
-) -> None:
+def test_a_dry_run_changes_nothing_and_says_what_would_be(made, checkpoint):
     before = tree(checkpoint)
     seen = checkpoints.rewind(checkpoint, to=1)
     text = str(seen)
@@ -200,7 +189,7 @@ What the sinks make of it:
     assert not seen.applied
 
 
-def test_the_last_batch_alone_comes_again_exactly(checkpoint: Path) -> None:
+def test_the_last_batch_alone_comes_again_exactly(checkpoint):
     text = str(checkpoints.rewind(checkpoint, to=4))
     assert f"{checkpoint}: batch 5 runs again, with 1 file:\n" in text
     assert (
@@ -210,7 +199,7 @@ def test_the_last_batch_alone_comes_again_exactly(checkpoint: Path) -> None:
     assert "plans anew" not in text
 
 
-def test_a_rewind_says_what_the_sinks_have_said_of_it(checkpoint: Path) -> None:
+def test_a_rewind_says_what_the_sinks_have_said_of_it(checkpoint):
     (checkpoint / "sparkstream-kit").mkdir()
     note = checkpoint / "sparkstream-kit/query.json"
     query = {"name": "totals", "mode": "complete", "fingerprint": ""}
@@ -222,7 +211,7 @@ def test_a_rewind_says_what_the_sinks_have_said_of_it(checkpoint: Path) -> None:
 
 
 @pytest.mark.slow
-def test_start_notes_what_each_sink_makes_of_a_rewind(spark: SparkSession, tmp_path: Path) -> None:
+def test_start_notes_what_each_sink_makes_of_a_rewind(spark, tmp_path):
     land(tmp_path / "in", *range(3))
     database = sinks.sql_table(f"sqlite:///{tmp_path}/totals.db", "totals", how="replace")
     sink = sinks.fan_out(sinks.latest("rewound"), database, sinks.snapshot(tmp_path / "totals.csv"))
@@ -236,9 +225,7 @@ def test_start_notes_what_each_sink_makes_of_a_rewind(spark: SparkSession, tmp_p
     assert " ".join(seen.sinks[1].split()[:5]) in str(seen)
 
 
-def test_a_checkpoint_is_free_once_its_query_has_ended(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_checkpoint_is_free_once_its_query_has_ended(spark, tmp_path, monkeypatch):
     """`awaitTermination` returns before the thread that unlocks has run; here that thread never runs."""
     monkeypatch.setattr("sparkstream_kit._waiting.in_thread", lambda *_: None)
     land(tmp_path / "in", *range(3))
@@ -258,7 +245,7 @@ def test_a_checkpoint_is_free_once_its_query_has_ended(
         checkpoints.rewind(kept, to=0, apply=True)
 
 
-def test_a_rewind_can_be_undone_until_the_next_start(checkpoint: Path) -> None:
+def test_a_rewind_can_be_undone_until_the_next_start(checkpoint):
     before = tree(checkpoint)
     done = checkpoints.rewind(checkpoint, to=2, apply=True)
     assert not {"commits/3", "offsets/4", "sources/0/4", "state/0/0/4.delta"} & set(tree(checkpoint))
@@ -269,7 +256,7 @@ def test_a_rewind_can_be_undone_until_the_next_start(checkpoint: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["my data", "it's [1] & $HOME"])
-def test_a_command_to_copy_takes_any_path(checkpoint: Path, tmp_path: Path, name: str) -> None:
+def test_a_command_to_copy_takes_any_path(checkpoint, tmp_path, name):
     folder = checkpoint.rename(tmp_path / name)
     before = tree(folder)
     (folder / "state/0/0/6.delta").rename(tmp_path / "away")
@@ -294,7 +281,7 @@ def copied(command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_to_where_it_is_already_changes_nothing(checkpoint: Path) -> None:
+def test_to_where_it_is_already_changes_nothing(checkpoint):
     before = tree(checkpoint)
     assert (
         str(checkpoints.rewind(checkpoint, to=5, apply=True))
@@ -304,12 +291,8 @@ def test_to_where_it_is_already_changes_nothing(checkpoint: Path) -> None:
 
 
 def test_an_interrupted_rewind_is_damage_until_it_is_run_again(
-    made: tuple[Path, Path, Batches],
-    spark: SparkSession,
-    checkpoint: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    made, spark, checkpoint, tmp_path, monkeypatch
+):
     """Killed after any of its moves, it leaves what Spark refuses to go on from, or what it found."""
     moves = len(checkpoints.rewind(checkpoint, to=2).moved)
     assert moves > 8
@@ -343,7 +326,7 @@ def test_an_interrupted_rewind_is_damage_until_it_is_run_again(
         ),
     ],
 )
-def test_a_batch_that_cannot_be_gone_back_to_is_refused(checkpoint: Path, to: int, line: str) -> None:
+def test_a_batch_that_cannot_be_gone_back_to_is_refused(checkpoint, to, line):
     for version in (1, 2):
         (checkpoint / f"state/0/0/{version}.delta").unlink()
     before = tree(checkpoint)
@@ -353,15 +336,13 @@ def test_a_batch_that_cannot_be_gone_back_to_is_refused(checkpoint: Path, to: in
     assert tree(checkpoint) == before
 
 
-def test_without_a_commit_there_is_nothing_to_rewind(tmp_path: Path) -> None:
+def test_without_a_commit_there_is_nothing_to_rewind(tmp_path):
     (tmp_path / "metadata").write_text('{"id": "7"}')
     with pytest.raises(InvalidInputError, match="no batch of .* is committed; there is nothing to rewind"):
         checkpoints.rewind(tmp_path, to=0)
 
 
-def test_input_that_has_gone_is_refused_before_its_rows_are_lost(
-    made: tuple[Path, Path, Batches], checkpoint: Path, tmp_path: Path
-) -> None:
+def test_input_that_has_gone_is_refused_before_its_rows_are_lost(made, checkpoint, tmp_path):
     file = made[0] / "3 é%.json"
     file.rename(tmp_path / "away")
     try:
@@ -376,7 +357,7 @@ def test_input_that_has_gone_is_refused_before_its_rows_are_lost(
     )
 
 
-def test_a_checkpoint_in_use_is_shown_and_left_alone(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_in_use_is_shown_and_left_alone(checkpoint, tmp_path):
     with in_use(checkpoint):
         assert "\nin use      a query of the kit is running on it\n" in str(checkpoints.show(checkpoint))
         for refused in (
@@ -393,9 +374,7 @@ def test_a_checkpoint_in_use_is_shown_and_left_alone(checkpoint: Path, tmp_path:
 # --- clone
 
 
-def test_a_copy_goes_on_as_the_same_query(
-    spark: SparkSession, made: tuple[Path, Path, Batches], checkpoint: Path, tmp_path: Path
-) -> None:
+def test_a_copy_goes_on_as_the_same_query(spark, made, checkpoint, tmp_path):
     checkpoints.rewind(checkpoint, to=3, apply=True)
     copy = checkpoints.clone(checkpoint, tmp_path / "copy")
     assert copy == tmp_path / "copy"
@@ -405,9 +384,7 @@ def test_a_copy_goes_on_as_the_same_query(
     assert checkpoints.show(checkpoint).committed == 3
 
 
-def test_a_copy_with_a_new_id_goes_on_as_another_query(
-    spark: SparkSession, made: tuple[Path, Path, Batches], checkpoint: Path, tmp_path: Path
-) -> None:
+def test_a_copy_with_a_new_id_goes_on_as_another_query(spark, made, checkpoint, tmp_path):
     copy = checkpoints.clone(checkpoint, tmp_path / "copy", new_id=True)
     known, new = (checkpoints.show(path).query_id for path in (checkpoint, copy))
     assert known != new
@@ -419,9 +396,7 @@ def test_a_copy_with_a_new_id_goes_on_as_another_query(
 
 @pytest.mark.skipif(ON_4_0, reason="transformWithState is for pandas only on Spark 4.0")
 @pytest.mark.slow
-def test_a_copy_of_transform_with_state_does_not_need_the_original(
-    spark: SparkSession, tmp_path: Path
-) -> None:
+def test_a_copy_of_transform_with_state_does_not_need_the_original(spark, tmp_path):
     from pyspark.sql import Row
     from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 
@@ -463,15 +438,13 @@ def test_a_copy_of_transform_with_state_does_not_need_the_original(
         ("checkpoint/copy", "{0}/checkpoint/copy lies in the checkpoint itself; give a folder beside it"),
     ],
 )
-def test_a_copy_that_cannot_be_is_refused(checkpoint: Path, tmp_path: Path, target: str, line: str) -> None:
+def test_a_copy_that_cannot_be_is_refused(checkpoint, tmp_path, target, line):
     with pytest.raises(InvalidInputError) as caught:
         checkpoints.clone(checkpoint, tmp_path / target)
     assert str(caught.value) == line.format(tmp_path)
 
 
-def test_a_copy_that_fails_leaves_nothing(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_copy_that_fails_leaves_nothing(checkpoint, tmp_path, monkeypatch):
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -481,12 +454,12 @@ def test_a_copy_that_fails_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
-def test_what_a_killed_copy_has_left_is_not_in_the_next_one(checkpoint: Path, tmp_path: Path) -> None:
+def test_what_a_killed_copy_has_left_is_not_in_the_next_one(checkpoint, tmp_path):
     (tmp_path / f".copy.{os.getpid()}.tmp" / "old").mkdir(parents=True)
     assert tree(checkpoints.clone(checkpoint, tmp_path / "copy")) == tree(checkpoint)
 
 
-def test_a_copy_keeps_the_name_of_its_query(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_copy_keeps_the_name_of_its_query(checkpoint, tmp_path):
     (checkpoint / "sparkstream-kit").mkdir()
     query = {"name": "totals", "mode": "complete", "fingerprint": ""}
     (checkpoint / "sparkstream-kit/query.json").write_text(json.dumps(query))

@@ -431,15 +431,13 @@ def all_fingerprints(spark: SparkSession) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_a_query_that_is_built_again_is_the_same(spark: SparkSession, name: str) -> None:
+def test_a_query_that_is_built_again_is_the_same(spark, name):
     one, other = (fingerprint(SHAPES[name](spark), "append") for _ in range(2))
     assert one == other != ""
 
 
 @pytest.mark.parametrize("name", RECORDED_LAMBDAS)
-def test_a_checkpoint_that_holds_the_number_of_a_lambdas_variable_is_accepted(
-    spark: SparkSession, name: str
-) -> None:
+def test_a_checkpoint_that_holds_the_number_of_a_lambdas_variable_is_accepted(spark, name):
     assert differences(RECORDED_LAMBDAS[name], fingerprint(SHAPES[name](spark), "append")) == []
 
 
@@ -456,9 +454,7 @@ with open(sys.argv[1], "w") as file:
 
 
 @pytest.mark.slow
-def test_a_query_is_the_same_in_another_process_behind_other_queries(
-    spark: SparkSession, tmp_path: Path
-) -> None:
+def test_a_query_is_the_same_in_another_process_behind_other_queries(spark, tmp_path):
     result = tmp_path / "result.json"
     env = environment()
     env["PYTHONPATH"] += f":{ROOT / 'tests'}"
@@ -470,14 +466,14 @@ def test_a_query_is_the_same_in_another_process_behind_other_queries(
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_what_changes_the_state_changes_the_fingerprint(spark: SparkSession, name: str) -> None:
+def test_what_changes_the_state_changes_the_fingerprint(spark, name):
     before, after, words = CHANGES[name]
     old, new = fingerprint(before(spark), mode_of(name)), fingerprint(after(spark), mode_of(name))
     assert words in "\n".join(differences(old, new))
 
 
 @pytest.mark.parametrize("name", SAME)
-def test_what_leaves_the_state_alone_leaves_the_fingerprint(spark: SparkSession, name: str) -> None:
+def test_what_leaves_the_state_alone_leaves_the_fingerprint(spark, name):
     before, after = SAME[name]
     old, new = fingerprint(before(spark), mode_of(name)), fingerprint(after(spark), mode_of(name))
     assert old == new
@@ -487,7 +483,7 @@ def test_what_leaves_the_state_alone_leaves_the_fingerprint(spark: SparkSession,
 @pytest.mark.parametrize(
     ("key", "value"), [("spark.sql.ansi.enabled", "false"), ("spark.sql.session.timeZone", "Europe/Berlin")]
 )
-def test_neither_ansi_mode_nor_time_zone_counts(spark: SparkSession, key: str, value: str) -> None:
+def test_neither_ansi_mode_nor_time_zone_counts(spark, key, value):
     build, former = ALONE["times and parsing"], spark.conf.get(key)
     before = fingerprint(build(spark), "append")
     try:
@@ -498,12 +494,12 @@ def test_neither_ansi_mode_nor_time_zone_counts(spark: SparkSession, key: str, v
 
 
 @pytest.mark.parametrize("name", IN_OTHER_WORDS)
-def test_the_same_in_other_words_is_the_same_query(spark: SparkSession, name: str) -> None:
+def test_the_same_in_other_words_is_the_same_query(spark, name):
     one, other = (fingerprint(build(spark), "append") for build in IN_OTHER_WORDS[name])
     assert differences(one, other) == differences(other, one) == []
 
 
-def test_the_case_of_a_column_counts_where_the_session_says_so() -> None:
+def test_the_case_of_a_column_counts_where_the_session_says_so():
     one, other = (f"Aggregate [{key}#0], [{key}#0]\n  Stream [{key}#0]" for key in "kK")
     assert differences(one, other) == []
     assert differences(one, other, caseless=False) == ["groups by K; the checkpoint's query groups by k"]
@@ -535,13 +531,13 @@ def timed_lines(spark: SparkSession, kind: str, **settings: Any) -> DataFrame:
 
 
 @pytest.mark.parametrize("name", ZONED)
-def test_the_time_zone_is_noted_where_the_state_depends_on_it(spark: SparkSession, name: str) -> None:
+def test_the_time_zone_is_noted_where_the_state_depends_on_it(spark, name):
     build, depends = ZONED[name]
     assert bool(time_zone(build(spark), "update")) is depends
 
 
 @pytest.mark.parametrize("name", RECORDED)
-def test_a_checkpoint_of_an_earlier_version_is_accepted(spark: SparkSession, name: str) -> None:
+def test_a_checkpoint_of_an_earlier_version_is_accepted(spark, name):
     if ON_4_0 and name == "key of transformWithState":
         pytest.skip("transformWithState is for pandas only on Spark 4.0")
     build = PARSES[name] if name in PARSES else (CHANGES.get(name) or SAME[name])[0]
@@ -550,9 +546,7 @@ def test_a_checkpoint_of_an_earlier_version_is_accepted(spark: SparkSession, nam
 
 
 @pytest.mark.parametrize("name", PARSES)
-def test_what_is_done_with_parsed_lines_counts_in_a_checkpoint_of_an_earlier_version(
-    spark: SparkSession, name: str
-) -> None:
+def test_what_is_done_with_parsed_lines_counts_in_a_checkpoint_of_an_earlier_version(spark, name):
     other = parsed(spark).groupBy("a").count()
     assert differences(RECORDED[name], fingerprint(other, "update")) != []
 
@@ -566,9 +560,7 @@ def test_what_is_done_with_parsed_lines_counts_in_a_checkpoint_of_an_earlier_ver
     ],
     ids=str,
 )
-def test_how_lines_are_parsed_counts_by_what_the_user_says(
-    spark: SparkSession, settings: dict[str, Any]
-) -> None:
+def test_how_lines_are_parsed_counts_by_what_the_user_says(spark, settings):
     one, other = (
         fingerprint(by_reason(parsed(spark, **given)), "update")
         for given in ({"date_format": "M/d/yy"}, settings)
@@ -578,12 +570,12 @@ def test_how_lines_are_parsed_counts_by_what_the_user_says(
     assert "_read" not in one, "how the kit parses is no part of it"
 
 
-def test_a_limit_keeps_state_in_append_mode_alone(spark: SparkSession) -> None:
+def test_a_limit_keeps_state_in_append_mode_alone(spark):
     assert fingerprint(sales(spark).limit(3), "append")
     assert not fingerprint(sales(spark).limit(3), "update")
 
 
-def test_what_the_text_looks_like(spark: SparkSession) -> None:
+def test_what_the_text_looks_like(spark):
     assert fingerprint(
         sales(spark).where("n > 1").groupBy("State").agg(F.sum("Amount").alias("t")), "append"
     ) == (
@@ -593,7 +585,7 @@ def test_what_the_text_looks_like(spark: SparkSession) -> None:
     )
 
 
-def test_all_columns_count_and_the_session_keeps_its_own_limit(spark: SparkSession) -> None:
+def test_all_columns_count_and_the_session_keeps_its_own_limit(spark):
     other = spark.newSession()  # Spark asks the active session, and not that of the query
     former = [session.conf.get("spark.sql.debug.maxToStringFields") for session in (spark, other)]
     text = fingerprint(ALONE["a wide table"](other), "append")
@@ -601,14 +593,14 @@ def test_all_columns_count_and_the_session_keeps_its_own_limit(spark: SparkSessi
     assert former == [session.conf.get("spark.sql.debug.maxToStringFields") for session in (spark, other)]
 
 
-def test_no_path_and_no_option_is_in_the_text(spark: SparkSession) -> None:
+def test_no_path_and_no_option_is_in_the_text(spark):
     secret = spark.readStream.format("socket").options(host="hunter2", port=1).load()
     assert fingerprint(secret.groupBy("value").count(), "complete") == (
         "Aggregate [value#0], [value#0, count(1) AS count#1L]\n  Stream [value#0]"
     )
 
 
-def test_a_long_difference_is_shown_where_it_begins() -> None:
+def test_a_long_difference_is_shown_where_it_begins():
     same = " + ".join(f"column_{n}" for n in range(100))
     (said,) = differences(f"Filter ({same} > 1)", f"Filter ({same} > 2)")
     assert said.startswith("keeps rows where …")
@@ -628,9 +620,7 @@ with open(sys.argv[1], "w") as file:
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("connect")
-def test_every_query_has_the_same_fingerprint_on_connect(
-    spark: SparkSession, connect: str, tmp_path: Path
-) -> None:
+def test_every_query_has_the_same_fingerprint_on_connect(spark, connect, tmp_path):
     result = tmp_path / "result.json"
     env = environment(SPARK_REMOTE=connect)
     env["PYTHONPATH"] += f":{ROOT / 'tests'}"
@@ -648,9 +638,7 @@ def test_every_query_has_the_same_fingerprint_on_connect(
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("connect")
-def test_drop_duplicates_without_columns_is_another_query_on_connect(
-    spark: SparkSession, connect: str
-) -> None:
+def test_drop_duplicates_without_columns_is_another_query_on_connect(spark, connect):
     # Before Spark 4.3 each orders the key in its own way: one would not find the other's rows.
     code = (
         "from checkpoints import test_fingerprints as t\n"

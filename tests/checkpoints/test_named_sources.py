@@ -19,7 +19,6 @@ from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.profiles import read_profile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
@@ -33,7 +32,7 @@ BY_PLACE, BY_NAME = "1", "2"  # how a line of offsets/N says which source it is 
 
 
 @pytest.fixture(params=[BY_PLACE, BY_NAME])
-def named(spark: SparkSession, request: pytest.FixtureRequest) -> SparkSession:
+def named(spark, request):
     """A session of the profile `local` that takes names of sources."""
     own = spark.newSession()
     for key, value in read_profile("local").items():
@@ -45,7 +44,7 @@ def named(spark: SparkSession, request: pytest.FixtureRequest) -> SparkSession:
 
 
 @pytest.fixture
-def total(named: SparkSession, tmp_path: Path) -> Callable[..., Totals]:
+def total(named, tmp_path):
     """Total the folders of two named sources from the checkpoint `ckpt`, to the end of their input."""
 
     def go_on(folders: dict[str, str] | None = None, **options: Any) -> Totals:
@@ -83,7 +82,7 @@ def sums(*numbers: int) -> Totals:
 
 
 @pytest.mark.fast("2")
-def test_a_query_goes_on_and_its_checkpoint_is_read(total: Callable[..., Totals], tmp_path: Path) -> None:
+def test_a_query_goes_on_and_its_checkpoint_is_read(total, tmp_path):
     assert total() == sums(0, 1, 2, 5)
     land(tmp_path / "lines", 3)
     assert total() == sums(0, 1, 2, 3, 5)
@@ -98,7 +97,7 @@ def test_a_query_goes_on_and_its_checkpoint_is_read(total: Callable[..., Totals]
 
 @pytest.mark.fast("2-lines")
 @pytest.mark.parametrize("name", ["lines", "Other"])
-def test_what_is_missing_of_a_log_is_said(total: Callable[..., Totals], tmp_path: Path, name: str) -> None:
+def test_what_is_missing_of_a_log_is_said(total, tmp_path, name):
     total()
     last = max((tmp_path / "ckpt/sources" / name).glob("[0-9]*"))
     last.unlink()
@@ -108,9 +107,7 @@ def test_what_is_missing_of_a_log_is_said(total: Callable[..., Totals], tmp_path
 
 
 @pytest.mark.fast("2")
-def test_a_rewind_and_a_copy_bring_the_same_rows(
-    named: SparkSession, total: Callable[..., Totals], tmp_path: Path
-) -> None:
+def test_a_rewind_and_a_copy_bring_the_same_rows(named, total, tmp_path):
     total()
     checkpoints.clone(tmp_path / "ckpt", tmp_path / "copy")
     assert checkpoints.check(tmp_path / "copy") == []
@@ -125,7 +122,7 @@ def test_a_rewind_and_a_copy_bring_the_same_rows(
 
 
 @pytest.mark.fast("2")
-def test_a_folder_that_has_moved(total: Callable[..., Totals], tmp_path: Path) -> None:
+def test_a_folder_that_has_moved(total, tmp_path):
     total()
     (tmp_path / "lines").rename(tmp_path / "moved")
     land(tmp_path / "moved", 3)
@@ -138,7 +135,7 @@ def test_a_folder_that_has_moved(total: Callable[..., Totals], tmp_path: Path) -
 
 
 @pytest.mark.fast("2")
-def test_folders_that_have_changed_places_are_refused(total: Callable[..., Totals]) -> None:
+def test_folders_that_have_changed_places_are_refused(total):
     total()
     with pytest.raises(
         InvalidInputError, match="source (lines .* source Other|Other .* source lines) of this"
@@ -147,9 +144,7 @@ def test_folders_that_have_changed_places_are_refused(total: Callable[..., Total
 
 
 @pytest.mark.fast("2")
-def test_the_order_of_sources_counts_where_the_checkpoint_has_no_names(
-    named: SparkSession, total: Callable[..., Totals], tmp_path: Path
-) -> None:
+def test_the_order_of_sources_counts_where_the_checkpoint_has_no_names(named, total, tmp_path):
     total()
     land(tmp_path / "Other", 6)
     turned = dict(reversed(NAMES.items()))
@@ -164,7 +159,7 @@ def test_the_order_of_sources_counts_where_the_checkpoint_has_no_names(
     assert total() == sums(0, 1, 2, 5, 6)
 
 
-def test_what_was_lost_is_said_of_the_right_source(total: Callable[..., Totals], tmp_path: Path) -> None:
+def test_what_was_lost_is_said_of_the_right_source(total, tmp_path):
     total()
     newest = max(layout.numbered(tmp_path / "ckpt/commits").values())
     newest.unlink()
@@ -179,9 +174,7 @@ def test_what_was_lost_is_said_of_the_right_source(total: Callable[..., Totals],
 
 
 @pytest.mark.fast("2")
-def test_a_checkpoint_of_plain_spark_is_taken_over(
-    named: SparkSession, total: Callable[..., Totals], tmp_path: Path
-) -> None:
+def test_a_checkpoint_of_plain_spark_is_taken_over(named, total, tmp_path):
     sums_by_key = summed(named, tmp_path, NAMES)
     run_plainly(sums_by_key, tmp_path / "ckpt", "complete")
     shown = checkpoints.show(tmp_path / "ckpt")

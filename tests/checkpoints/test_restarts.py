@@ -29,7 +29,7 @@ PARTITIONS = "spark.sql.shuffle.partitions"
 
 
 @pytest.fixture
-def as_local(spark: SparkSession) -> SparkSession:
+def as_local(spark):
     """A session with the settings of the profile `local`, which has two partitions."""
     own = spark.newSession()
     for key, value in read_profile("local").items():
@@ -161,7 +161,7 @@ TIMES = [(0, 1), (2, 3), (4, 5)]  # the files that land before each start
 
 
 @pytest.fixture(scope="module")
-def truth(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Rows]:
+def truth(spark, tmp_path_factory):
     """Return what plain Spark gives for an operator in one partition, in a query that is never stopped."""
     own = spark.newSession()
     own.conf.set(PARTITIONS, 1)
@@ -200,13 +200,8 @@ def without_a_stop(spark: SparkSession, operator: str, folder: Path) -> Rows:
 @pytest.mark.parametrize("operator", OPERATORS)
 @pytest.mark.slow
 def test_every_operator_goes_on_as_if_it_had_not_been_stopped(
-    truth: Callable[[str], Rows],
-    as_local: SparkSession,
-    tmp_path: Path,
-    operator: str,
-    store: str,
-    partitions: int,
-) -> None:
+    truth, as_local, tmp_path, operator, store, partitions
+):
     if ON_4_0 and operator == "transformWithState":
         pytest.skip("for pandas only on Spark 4.0")
     mode, build = OPERATORS[operator]
@@ -244,9 +239,7 @@ def real_damage_is_told(checkpoint: Path) -> None:
 
 @pytest.mark.fast("True")
 @pytest.mark.parametrize("named", [True, False])
-def test_a_query_with_a_python_lambda_goes_on_when_it_is_built_again(
-    as_local: SparkSession, tmp_path: Path, *, named: bool
-) -> None:
+def test_a_query_with_a_python_lambda_goes_on_when_it_is_built_again(as_local, tmp_path, *, named):
     def field(
         value: Column,
     ) -> Column:  # without a name Spark gives it that of the variable, which has a number
@@ -263,9 +256,7 @@ def test_a_query_with_a_python_lambda_goes_on_when_it_is_built_again(
 
 @pytest.mark.fast("limit")
 @pytest.mark.parametrize("operator", ["sum of all", "limit"])
-def test_an_operator_in_one_partition_goes_on_with_the_profile_local(
-    as_local: SparkSession, tmp_path: Path, operator: str
-) -> None:
+def test_an_operator_in_one_partition_goes_on_with_the_profile_local(as_local, tmp_path, operator):
     mode, build = OPERATORS[operator]
     found = []
     for number in (0, 1, 2):
@@ -287,9 +278,7 @@ def test_an_operator_in_one_partition_goes_on_with_the_profile_local(
     real_damage_is_told(tmp_path / "checkpoint")
 
 
-def test_a_lost_partition_of_two_is_not_taken_for_an_operator_that_has_one(
-    as_local: SparkSession, tmp_path: Path
-) -> None:
+def test_a_lost_partition_of_two_is_not_taken_for_an_operator_that_has_one(as_local, tmp_path):
     mode, build = OPERATORS["sum by key"]
     land(tmp_path / "in", 0)
     go_on(build(as_local, tmp_path / "in"), tmp_path / "checkpoint", mode)
@@ -298,7 +287,7 @@ def test_a_lost_partition_of_two_is_not_taken_for_an_operator_that_has_one(
 
 @pytest.mark.fast("aba")
 @pytest.mark.parametrize("order", ["aab", "aba", "abb"])
-def test_a_frame_that_is_read_twice_goes_on(as_local: SparkSession, tmp_path: Path, order: str) -> None:
+def test_a_frame_that_is_read_twice_goes_on(as_local, tmp_path, order):
     """It stands twice in Spark's plans, and has one log; a source that comes after it has the next one."""
     folders = {name: tmp_path / name for name in "ab"}
     checkpoint, found = tmp_path / "checkpoint", []
@@ -324,7 +313,7 @@ def test_a_frame_that_is_read_twice_goes_on(as_local: SparkSession, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_a_join_with_itself_goes_on(as_local: SparkSession, tmp_path: Path) -> None:
+def test_a_join_with_itself_goes_on(as_local, tmp_path):
     for number in (0, 1):
         land(tmp_path / "in", number)
         rows = stream(as_local, tmp_path / "in")

@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import environment, missing
@@ -20,7 +20,7 @@ RELEASE = 'IMPLEMENTOR="Debian"\nJAVA_VERSION="{}"\n'
 
 
 @pytest.fixture
-def java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def java(tmp_path, monkeypatch):
     """The home of a Java 17, in an environment that has no archive yet."""
     home = tmp_path / "jdk"
     (home / "bin").mkdir(parents=True)
@@ -42,7 +42,7 @@ def made(size: int = 100) -> Path:
     return archive.path
 
 
-def test_an_archive_is_for_its_java_and_its_spark(java: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_is_for_its_java_and_its_spark(java, monkeypatch):
     assert _archive.java_options() == ""
     archive = made()
     assert f'"-XX:SharedArchiveFile={archive}" ' in _archive.java_options()
@@ -58,7 +58,7 @@ def test_an_archive_is_for_its_java_and_its_spark(java: Path, monkeypatch: pytes
     assert str(newer) in _archive.java_options()
 
 
-def test_nobody_else_can_reach_an_archive(java: Path) -> None:
+def test_nobody_else_can_reach_an_archive(java):
     before = os.umask(0)
     try:
         archive = made()
@@ -69,7 +69,7 @@ def test_nobody_else_can_reach_an_archive(java: Path) -> None:
     assert not [path for path in ours if path.stat().st_mode & 0o077]
 
 
-def test_an_archive_that_is_cut_short_is_left_aside(java: Path) -> None:
+def test_an_archive_that_is_cut_short_is_left_aside(java):
     archive = made()
     os.truncate(archive, 99)
     assert _archive.java_options() == ""
@@ -78,7 +78,7 @@ def test_an_archive_that_is_cut_short_is_left_aside(java: Path) -> None:
     assert _archive.java_options() == ""
 
 
-def test_a_newer_java_renews_its_archive(java: Path) -> None:
+def test_a_newer_java_renews_its_archive(java):
     (java / "release").write_text(RELEASE.format("21.0.1"))
     archive = made()
     assert _archive.java_options().startswith(
@@ -88,7 +88,7 @@ def test_a_newer_java_renews_its_archive(java: Path) -> None:
     assert "-XX:+AutoCreateSharedArchive" in _archive.java_options()
 
 
-def test_without_a_java_there_is_none(java: Path) -> None:
+def test_without_a_java_there_is_none(java):
     shutil.rmtree(java)
     assert _archive.java_options() == ""
     with pytest.raises(
@@ -97,9 +97,7 @@ def test_without_a_java_there_is_none(java: Path) -> None:
         warm()
 
 
-def test_what_is_out_of_reach_costs_no_session(
-    java: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_out_of_reach_costs_no_session(java, tmp_path, monkeypatch):
     # As jenv and asdf put a script in the place of Java.
     (tmp_path / "shims").mkdir()
     (tmp_path / "shims" / "java").write_text("#!/bin/sh\n")
@@ -116,7 +114,7 @@ def test_what_is_out_of_reach_costs_no_session(
     assert _archive.java_options() == ""
 
 
-def test_what_went_wrong_in_the_training_run_is_said(java: Path) -> None:
+def test_what_went_wrong_in_the_training_run_is_said(java):
     (java / "bin" / "java").write_text("#!/bin/sh\necho this Java is broken >&2; exit 1\n")
     (java / "bin" / "java").chmod(0o755)
     with pytest.raises(KitError, match="no class-data archive; the last words of its training run: .*Java"):
@@ -136,7 +134,7 @@ with get_session("job", profile="test") as spark:
 
 
 @pytest.mark.slow
-def test_an_archive_is_used_and_a_damaged_one_does_no_harm(tmp_path: Path) -> None:
+def test_an_archive_is_used_and_a_damaged_one_does_no_harm(tmp_path):
     """As set-up has made it; then with a hole in it, which crashes a JVM that does not verify it."""
     given = _archive.java_options()
     if not given:
@@ -147,7 +145,7 @@ def test_an_archive_is_used_and_a_damaged_one_does_no_harm(tmp_path: Path) -> No
     copy = tmp_path / archive.name
     copy.chmod(0o600)
 
-    def classes_from_archive() -> int:
+    def classes_from_archive() -> Any:
         loaded = tmp_path / "loaded"
         command = [sys.executable, "-c", JOB, str(tmp_path), str(loaded)]
         done = subprocess.run(

@@ -78,14 +78,14 @@ def received(port: int) -> list[str]:
 # --- feed lines
 
 
-def test_feed_lines_serves_each_client_and_ends_after_the_last() -> None:
+def test_feed_lines_serves_each_client_and_ends_after_the_last():
     with running("feed", "lines", "--port", "0", "--count", "2", "--seed", "1", "--clients", "2") as feed:
         port = port_of(feed)
         assert received(port) == received(port) == ["tusha mitu lo dri", "kano mibem ka ka tulo sha"]
         assert ended(feed) == (0, "")
 
 
-def test_feed_lines_sends_a_file_from_its_start_at_a_rate(tmp_path: Path) -> None:
+def test_feed_lines_sends_a_file_from_its_start_at_a_rate(tmp_path):
     (tmp_path / "poem.txt").write_text("to be\nor not\nto be\n")
     poem: list[str | Path] = ["--file", tmp_path / "poem.txt", "--count", "2", "--rate", "100"]
     with running("feed", "lines", "--port", "0", *poem, "--clients", "1") as feed:
@@ -94,7 +94,7 @@ def test_feed_lines_sends_a_file_from_its_start_at_a_rate(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_feed_lines_while_it_sends(number: signal.Signals) -> None:
+def test_a_signal_ends_feed_lines_while_it_sends(number):
     with (
         running("feed", "lines", "--port", "0") as feed,
         socket.create_connection(("127.0.0.1", port_of(feed)), timeout=LIMIT) as client,
@@ -103,7 +103,7 @@ def test_a_signal_ends_feed_lines_while_it_sends(number: signal.Signals) -> None
         assert ended(feed, by=number) == (0, "")
 
 
-def test_a_taken_port_is_one_line() -> None:
+def test_a_taken_port_is_one_line():
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         done = run("feed", "lines", "--port", str(port))
@@ -112,7 +112,7 @@ def test_a_taken_port_is_one_line() -> None:
     assert done.stderr == f"sparkstream: port {port} on 127.0.0.1 is taken; {fix}\n"
 
 
-def test_a_file_that_turns_out_unreadable_is_one_line(tmp_path: Path) -> None:
+def test_a_file_that_turns_out_unreadable_is_one_line(tmp_path):
     (tmp_path / "latin1.txt").write_bytes("né".encode("latin-1"))
     with running("feed", "lines", "--port", "0", "--file", tmp_path / "latin1.txt") as feed:
         with pytest.raises(ConnectionResetError):
@@ -144,7 +144,7 @@ def read_truth(path: Path) -> dict[str, tuple[int, Decimal]]:
     return {key: (int(orders), Decimal(total)) for key, orders, total in rows}
 
 
-def test_the_truth_is_what_the_files_hold(tmp_path: Path) -> None:
+def test_the_truth_is_what_the_files_hold(tmp_path):
     folder, truth = tmp_path / "in", tmp_path / "truth.csv"
     flags: list[str | Path] = [
         "--files",
@@ -170,9 +170,7 @@ def test_the_truth_is_what_the_files_hold(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "every"), [(signal.SIGINT, "0.01"), (signal.SIGTERM, "3600")], ids=["landing", "waiting"]
 )
-def test_a_signal_ends_feed_sales_with_the_truth_of_what_landed(
-    tmp_path: Path, number: signal.Signals, every: str
-) -> None:
+def test_a_signal_ends_feed_sales_with_the_truth_of_what_landed(tmp_path, number, every):
     folder, truth = tmp_path / "in", tmp_path / "truth.csv"
     with running("feed", "sales", folder, "--rows", "20", "--every", every, "--truth", truth) as feed:
         assert next_line(feed) == f"sparkstream: landed {folder / 'sales-0-0001.csv'}\n"
@@ -183,9 +181,7 @@ def test_a_signal_ends_feed_sales_with_the_truth_of_what_landed(
 
 
 @pytest.mark.parametrize("inside", ["in/truth.csv", "in/deep/truth.csv", "link/truth.csv"])
-def test_a_truth_that_would_be_read_as_input_is_refused(
-    tmp_path: Path, inside: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_truth_that_would_be_read_as_input_is_refused(tmp_path, inside, capsys):
     folder, truth = tmp_path / "in", tmp_path / inside
     (tmp_path / "link").symlink_to(folder)
     assert main(["feed", "sales", str(folder), "--files", "1", "--truth", str(truth)]) == 2
@@ -194,9 +190,7 @@ def test_a_truth_that_would_be_read_as_input_is_refused(
     assert not folder.exists()
 
 
-def test_a_truth_that_cannot_be_written_is_said_before_the_first_file(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_truth_that_cannot_be_written_is_said_before_the_first_file(tmp_path, capsys):
     truth = tmp_path / "missing" / "truth.csv"
     assert main(["feed", "sales", str(tmp_path / "in"), "--files", "1", "--truth", str(truth)]) == 2
     problem = f"cannot write --truth {truth} (No such file or directory); give another file"
@@ -204,7 +198,7 @@ def test_a_truth_that_cannot_be_written_is_said_before_the_first_file(
     assert not (tmp_path / "in").exists()
 
 
-def test_a_truth_of_before_survives_a_run_that_is_refused(tmp_path: Path) -> None:
+def test_a_truth_of_before_survives_a_run_that_is_refused(tmp_path):
     truth = tmp_path / "truth.csv"
     args = ["feed", "sales", str(tmp_path / "in"), "--files", "1", "--truth", str(truth)]
     assert main(args) == 0
@@ -215,7 +209,7 @@ def test_a_truth_of_before_survives_a_run_that_is_refused(tmp_path: Path) -> Non
 # --- conf
 
 
-def test_conf_prints_the_path_of_a_file_that_spark_submit_reads(tmp_path: Path) -> None:
+def test_conf_prints_the_path_of_a_file_that_spark_submit_reads(tmp_path):
     done = run("conf", "local", XDG_CACHE_HOME=str(tmp_path))
     path = Path(done.stdout.removesuffix("\n"))
     assert (done.returncode, done.stderr, path.parent) == (0, "", tmp_path / "sparkstream-kit")
@@ -225,14 +219,12 @@ def test_conf_prints_the_path_of_a_file_that_spark_submit_reads(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("cache_home", ["", "relative/is/ignored"])
-def test_conf_goes_to_the_home_folder_by_default(tmp_path: Path, cache_home: str) -> None:
+def test_conf_goes_to_the_home_folder_by_default(tmp_path, cache_home):
     done = run("conf", "cluster", HOME=str(tmp_path), XDG_CACHE_HOME=cache_home)
     assert Path(done.stdout.strip()).parent == tmp_path / ".cache" / "sparkstream-kit"
 
 
-def test_a_cache_folder_that_cannot_be_written_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_cache_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, capsys):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert main(["conf", "local"]) == 2
@@ -246,7 +238,7 @@ def test_a_cache_folder_that_cannot_be_written_is_one_line(
 
 
 @pytest.mark.slow
-def test_schema_prints_code_that_makes_the_schema(tmp_path: Path) -> None:
+def test_schema_prints_code_that_makes_the_schema(tmp_path):
     (tmp_path / "a.csv").write_text("key,n\nx,1\n")
     done = run("schema", tmp_path / "a.csv", "--header")
     assert done.returncode == 0
@@ -270,7 +262,7 @@ def test_schema_prints_code_that_makes_the_schema(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
+def checkpoint(tmp_path):
     """What a query of another source than files leaves that was killed in batch 3."""
     path = tmp_path / "ckpt"
     for name in ("offsets", "commits"):
@@ -283,18 +275,14 @@ def checkpoint(tmp_path: Path) -> Path:
     return path
 
 
-def test_checkpoint_show_says_what_a_restart_runs_again(
-    checkpoint: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_checkpoint_show_says_what_a_restart_runs_again(checkpoint, capsys):
     assert main(["checkpoint", "show", str(checkpoint)]) == 0
     out = capsys.readouterr().out
     assert out.startswith(f"checkpoint  {checkpoint}\nquery       0b1e\ncommitted   batch 2, ")
     assert out.endswith("\nA restart runs batch 3 again.\n")
 
 
-def test_checkpoint_check_ends_with_1_and_a_line_a_problem(
-    checkpoint: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_checkpoint_check_ends_with_1_and_a_line_a_problem(checkpoint, capsys):
     assert main(["checkpoint", "check", str(checkpoint)]) == 0
     assert capsys.readouterr().out == f"{checkpoint}: no problem found\n"
     (checkpoint / "commits/2").write_text("")
@@ -309,9 +297,7 @@ def test_checkpoint_check_ends_with_1_and_a_line_a_problem(
     assert err == ""
 
 
-def test_checkpoint_clone_says_what_the_copy_is_to_sinks(
-    checkpoint: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_checkpoint_clone_says_what_the_copy_is_to_sinks(checkpoint, capsys):
     copy = checkpoint.with_name("copy")
     assert main(["checkpoint", "clone", str(checkpoint), str(copy)]) == 0
     out = capsys.readouterr().out
@@ -322,7 +308,7 @@ def test_checkpoint_clone_says_what_the_copy_is_to_sinks(
     assert "0b1e" not in Path(f"{copy}-2", "metadata").read_text()
 
 
-def test_checkpoint_rewind_asks_for_apply(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_checkpoint_rewind_asks_for_apply(checkpoint, capsys):
     rewind = ["checkpoint", "rewind", str(checkpoint), "--to", "0"]
     assert main(rewind) == 0
     out = capsys.readouterr().out
@@ -336,7 +322,7 @@ def test_checkpoint_rewind_asks_for_apply(checkpoint: Path, capsys: pytest.Captu
     assert [path.name for path in (checkpoint / "commits").iterdir()] == ["0"]
 
 
-def test_a_whole_checkpoint_fits_a_terminal(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_whole_checkpoint_fits_a_terminal(checkpoint, capsys):
     for args in (["show"], ["rewind", "--to", "0"], ["rewind", "--to", "1"]):
         assert main(["checkpoint", *args, str(checkpoint)]) == 0
     text = capsys.readouterr().out.replace(str(checkpoint), "ckpt")
@@ -347,7 +333,7 @@ def test_a_whole_checkpoint_fits_a_terminal(checkpoint: Path, capsys: pytest.Cap
 
 
 @pytest.mark.parametrize("command", ["", "feed", "checkpoint"])
-def test_a_command_that_is_missing_gets_the_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_command_that_is_missing_gets_the_help(command, capsys):
     assert main([*command.split(), "--help"]) == 0
     text = capsys.readouterr().out
     assert text.startswith(f"Usage: {' '.join(['sparkstream', *command.split()])} [OPTIONS] COMMAND ")
@@ -363,13 +349,13 @@ def _commands(group: Any = None, *path: str) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("command", list(_commands()), ids=" ".join)
-def test_every_command_has_h(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_has_h(command, capsys):
     assert main([*command, "-h"]) == 0
     assert capsys.readouterr().out.startswith("Usage: sparkstream ")
 
 
 @pytest.mark.parametrize("module", ["sparkstream_kit", "sparkstream_kit.cli"])
-def test_the_package_runs_as_a_module(module: str, tmp_path: Path) -> None:
+def test_the_package_runs_as_a_module(module, tmp_path):
     for arguments, code, said in (
         (["--help"], 0, "Usage: sparkstream "),
         (["fed"], 2, "sparkstream: No such"),
@@ -401,9 +387,7 @@ def test_the_package_runs_as_a_module(module: str, tmp_path: Path) -> None:
         "feed sales in --files 1 --truth=FOLDER/truth.csv",
     ],
 )
-def test_a_local_path_may_be_written_as_spark_writes_it(
-    args: str, start: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_local_path_may_be_written_as_spark_writes_it(args, start, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr("sparkstream_kit.spark_session", lambda *_, **__: nullcontext())
@@ -432,14 +416,14 @@ def test_a_local_path_may_be_written_as_spark_writes_it(
         ("schema . --format cvs", "unknown --format cvs; did you mean csv?"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_one_line(args: str, line: str, tmp_path: Path) -> None:
+def test_a_mistake_is_one_line(args, line, tmp_path):
     done = run(*args.split(), cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"sparkstream: {line}\n")
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("args", ["feed sales x --files 0", "feed lines --count 0", "feed lines --clients 0"])
-def test_what_would_do_nothing_is_a_mistake(args: str, tmp_path: Path) -> None:
+def test_what_would_do_nothing_is_a_mistake(args, tmp_path):
     done = run(*args.split(), cwd=tmp_path)
     flag = args.split()[-2]
     assert (done.returncode, done.stdout) == (2, "")
@@ -449,20 +433,20 @@ def test_what_would_do_nothing_is_a_mistake(args: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("args", [["--port", "abc"], ["--count", "-1"], ["--clients", "0"]])
-def test_a_value_that_is_none_names_its_flag_on_one_line(args: list[str]) -> None:
+def test_a_value_that_is_none_names_its_flag_on_one_line(args):
     done = run("feed", "lines", *args)
     assert done.returncode == 2
     assert done.stderr.startswith(f"sparkstream: Invalid value for '{args[0]}': ")
     assert done.stderr.count("\n") == 1
 
 
-def test_a_bug_keeps_its_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_keeps_its_trace(monkeypatch):
     monkeypatch.setattr("sparkstream_kit.cli.app.submit_properties", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["conf", "local"])
 
 
-def test_ctrl_c_elsewhere_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_elsewhere_is_exit_code_130(monkeypatch):
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -470,7 +454,7 @@ def test_ctrl_c_elsewhere_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> N
     assert main(["conf", "local"]) == 130
 
 
-def test_help_says_units_and_defaults_in_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_says_units_and_defaults_in_plain_text(capsys):
     assert main(["feed", "sales", "--help"]) == 0
     text = capsys.readouterr().out
     assert "--every SECONDS  Seconds from one file to the next.  [default: 1.0]\n" in text
@@ -478,7 +462,7 @@ def test_help_says_units_and_defaults_in_plain_text(capsys: pytest.CaptureFixtur
     assert "─" not in text
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("sparkstream ")
 
@@ -493,7 +477,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["checkpoint", "show", "/nope"],
     ],
 )
-def test_spark_is_not_imported(args: list[str], tmp_path: Path) -> None:
+def test_spark_is_not_imported(args, tmp_path):
     blocked = "import sys; sys.modules['pyspark'] = None; "
     args = [str(tmp_path / "in") if arg == "IN" else arg for arg in args]
     done = run(*args, prelude=blocked, XDG_CACHE_HOME=str(tmp_path))
@@ -501,7 +485,7 @@ def test_spark_is_not_imported(args: list[str], tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_without_typer_one_line_says_what_to_install() -> None:
+def test_without_typer_one_line_says_what_to_install():
     done = run("--help", prelude="import sys; sys.modules['typer'] = None; ")
     fix = "run: pip install 'sparkstream-kit[cli]'"
     assert (done.returncode, done.stdout) == (2, "")

@@ -55,7 +55,7 @@ def names(folder: Path) -> list[str]:
 SHARES = ("--late", 0.1, "--duplicates", 0.1, "--bad", 0.05, "--ahead", 0.05)
 
 
-def test_the_truth_beside_the_files_is_of_what_they_hold(tmp_path: Path) -> None:
+def test_the_truth_beside_the_files_is_of_what_they_hold(tmp_path):
     folder = tmp_path / "in"
     command(folder, "--files", 6, "--rows", 50, "--every", 0, "--seed", 3, *SHARES)
     wanted = ["_truth.json", *(f"ticks-3-000{n}.json" for n in range(1, 7))]
@@ -79,9 +79,7 @@ command(*sys.argv[1:])
 
 
 @pytest.mark.parametrize(("number", "every"), [(signal.SIGINT, "0.01"), (signal.SIGTERM, "3600")])
-def test_a_signal_ends_the_feed_with_the_truth_of_what_landed(
-    tmp_path: Path, number: signal.Signals, every: str
-) -> None:
+def test_a_signal_ends_the_feed_with_the_truth_of_what_landed(tmp_path, number, every):
     folder = tmp_path / "in"
     code = CODE.format(tests=str(ROOT / "tests"))
     args = [folder, "--files", 1000, "--rows", 20, "--every", every, "--bad", 0.1]
@@ -97,9 +95,7 @@ def test_a_signal_ends_the_feed_with_the_truth_of_what_landed(
     assert 0 < len(rows) < 20_000
 
 
-def test_a_command_has_the_shares_that_make_sense_for_its_data(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_command_has_the_shares_that_make_sense_for_its_data(tmp_path, capsys):
     with pytest.raises(Exception, match="No such option: --late"):
         command(tmp_path / "in", "--late", 0.1, shares=("bad",))
     command("--help", shares=("bad", "ahead"))
@@ -114,7 +110,7 @@ def test_a_command_has_the_shares_that_make_sense_for_its_data(
     assert (tmp_path / "in/ticks-0-0001.json").read_text().startswith("0,0\n60,1\n")
 
 
-def test_what_would_not_be_counted_is_refused_before_the_first_file(tmp_path: Path) -> None:
+def test_what_would_not_be_counted_is_refused_before_the_first_file(tmp_path):
     (tmp_path / "old.json").write_text("{}\n")
     with pytest.raises(
         InvalidInputError, match=r"holds old\.json already, which _truth\.json would not count"
@@ -129,7 +125,7 @@ def test_what_would_not_be_counted_is_refused_before_the_first_file(tmp_path: Pa
     assert names(tmp_path) == ["old.json"]
 
 
-def test_the_feeds_of_the_jobs_land_what_their_truth_says(tmp_path: Path) -> None:
+def test_the_feeds_of_the_jobs_land_what_their_truth_says(tmp_path):
     flags = ["--files", "4", "--rows", "60", "--every", "0", "--late", "0.05", "--bad", "0.02"]
     for name, time in (("events", "time"), ("posts", "created_at")):
         assert main(["feed", name, str(tmp_path / name), *flags, "--delay", "2 minutes"]) == 0
@@ -147,7 +143,7 @@ def test_the_feeds_of_the_jobs_land_what_their_truth_says(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "url", [["https://host/stream"], ["host/stream", "spool"], ["--stall", "9", "http://host"]]
 )
-def test_posts_with_a_url_have_flags_of_their_own(url: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_posts_with_a_url_have_flags_of_their_own(url, capsys):
     assert main(["feed", "posts", "folder", "--help"]) == 0
     generated = capsys.readouterr().out
     assert main(["feed", "posts", *url, "--help"]) == 0
@@ -161,7 +157,7 @@ def test_posts_with_a_url_have_flags_of_their_own(url: list[str], capsys: pytest
 # --- feed replay
 
 
-def test_replay_lands_the_rows_of_a_file_and_says_which_were_out_of_order(tmp_path: Path) -> None:
+def test_replay_lands_the_rows_of_a_file_and_says_which_were_out_of_order(tmp_path):
     file, folder = tmp_path / "trips.csv", tmp_path / "in"
     file.write_text("id,time\n1,0\n2,\n3,86400\n4,50\n")
     done = subprocess.run(
@@ -186,7 +182,7 @@ def test_replay_lands_the_rows_of_a_file_and_says_which_were_out_of_order(tmp_pa
     ]
 
 
-def test_a_signal_ends_replay(tmp_path: Path) -> None:
+def test_a_signal_ends_replay(tmp_path):
     file, folder = tmp_path / "trips.csv", tmp_path / "in"
     file.write_text("time\n0\n36000\n")
     words = (*REPLAY, file, folder, "--time", "time", "--every", "0.1")
@@ -199,7 +195,7 @@ def test_a_signal_ends_replay(tmp_path: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["trips-0001.csv"]
 
 
-def test_replay_refuses_a_wrong_column_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_replay_refuses_a_wrong_column_in_a_line(tmp_path, capsys):
     file = tmp_path / "trips.csv"
     file.write_text("id,time\n1,0\n")
     assert main(["feed", "replay", str(file), str(tmp_path / "in"), "--time", "tme"]) == 2
@@ -208,7 +204,7 @@ def test_replay_refuses_a_wrong_column_in_a_line(tmp_path: Path, capsys: pytest.
     assert capsys.readouterr().err == "sparkstream: Missing option '--time'; see --help\n"
 
 
-def test_ads_and_messages_are_landed_with_their_truths(tmp_path: Path) -> None:
+def test_ads_and_messages_are_landed_with_their_truths(tmp_path):
     for name, time in (("ads", "event_time"), ("messages", "time")):
         folder = tmp_path / name
         args = [name, str(folder), "--files", "4", "--rows", "100", "--every", "0", "--bad", "0.05"]

@@ -15,19 +15,19 @@ from conftest import missing
 from sparkstream_kit.cli import doctor, main
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
-def healthy(monkeypatch: pytest.MonkeyPatch, zone: None) -> None:
+def healthy(monkeypatch, zone):
     """An environment in which nothing is set that could be wrong."""
     for name in ("PYSPARK_PYTHON", "SPARKSTREAM_JARS", "SPARK_HOME", "SPARK_LOCAL_DIRS", "SPARK_REMOTE"):
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
-def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def zone(monkeypatch):
     """Let Python read the time zone anew, and again after the test."""
     with monkeypatch.context() as patch:
         patch.setenv("TZ", "UTC")
@@ -69,15 +69,13 @@ def java_that_says(folder: Path, version: str, monkeypatch: pytest.MonkeyPatch) 
         ("none", "bad: {} does not say its version; install Java 17 or 21"),
     ],
 )
-def test_the_java_on_the_path(
-    version: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_java_on_the_path(version, said, tmp_path, monkeypatch):
     java = java_that_says(tmp_path, version, monkeypatch)
     [line] = lines(doctor.java())
     assert line.startswith(said.format(java))
 
 
-def test_no_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_java(tmp_path, monkeypatch):
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     assert lines(doctor.java())[0].startswith(
         f"bad: JAVA_HOME={tmp_path} has no bin/java; install Java 17 or 21"
@@ -87,7 +85,7 @@ def test_no_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert lines(doctor.java())[0].startswith("bad: there is no java on PATH; install Java 17 or 21")
 
 
-def test_the_python_of_the_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_of_the_workers(tmp_path, monkeypatch):
     own = ".".join(map(str, sys.version_info[:2]))
     assert lines(doctor.python())[0] == f"ok: {own} at {sys.executable}"
     assert lines(doctor.python())[1].startswith("ok: the driver's own, in a local session")
@@ -101,7 +99,7 @@ def test_the_python_of_the_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert said.format(python) in lines(doctor.python())[1]
 
 
-def test_a_spark_home_of_another_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_spark_home_of_another_version(tmp_path, monkeypatch):
     spark = doctor._version("pyspark") or missing("needs an installed PySpark")  # noqa: SLF001
     assert [each.level for each in doctor.versions()] == ["ok", "ok"]
     monkeypatch.setenv("SPARK_HOME", str(tmp_path))
@@ -116,7 +114,7 @@ def test_a_spark_home_of_another_version(tmp_path: Path, monkeypatch: pytest.Mon
     assert lines(doctor.versions())[-1] == f"ok: Spark {spark} at {tmp_path}"
 
 
-def test_the_jars_of_connectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_jars_of_connectors(tmp_path, monkeypatch):
     spark = doctor._version("pyspark") or missing("needs an installed PySpark")  # noqa: SLF001
     assert lines(doctor.connectors()) == ["ok: Spark fetches their packages (SPARKSTREAM_JARS is not set)"]
     jars = tmp_path / "jars"
@@ -148,7 +146,7 @@ def test_the_jars_of_connectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert lines(doctor.connectors())[2] == f"ok: complete in {jars}"
 
 
-def test_ports_that_are_taken() -> None:
+def test_ports_that_are_taken():
     with ExitStack() as taken:
         first = taken.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
         page, server, _ = doctor.ports(first, first)
@@ -158,7 +156,7 @@ def test_ports_that_are_taken() -> None:
         assert server.fix == "give another: sparkstream serve --port PORT"
 
 
-def test_every_port_of_the_page_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_port_of_the_page_is_taken(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         monkeypatch.setattr(doctor, "_TRIES", 0)
@@ -167,13 +165,13 @@ def test_every_port_of_the_page_is_taken(monkeypatch: pytest.MonkeyPatch) -> Non
     assert page.fix == "end some of the sessions, or give conf={'spark.ui.enabled': 'false'}"
 
 
-def test_ports_that_are_free(free_port: int) -> None:
+def test_ports_that_are_free(free_port):
     page, server, _ = doctor.ports(free_port, free_port)
     assert (page.level, page.found) == ("ok", f"port {free_port} is free")
     assert (server.level, server.found) == ("ok", f"port {free_port} is free (sparkstream serve)")
 
 
-def test_a_machine_that_does_not_know_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_that_does_not_know_its_name(monkeypatch):
     monkeypatch.delenv("SPARK_LOCAL_IP", raising=False)
     found = doctor.host("no-such-host.invalid")
     assert (found.level, found.found) == ("bad", "no address is known for no-such-host.invalid")
@@ -183,7 +181,7 @@ def test_a_machine_that_does_not_know_its_name(monkeypatch: pytest.MonkeyPatch) 
     assert doctor.host("no-such-host.invalid").level == "ok"
 
 
-def test_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disks(tmp_path, monkeypatch):
     assert [each.level for each in doctor.disks(0, 0)] == ["ok"]
     assert [each.level for each in doctor.disks(0, 1e9)] == ["warn"]
     [full] = doctor.disks(1e9)
@@ -196,14 +194,14 @@ def test_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("off", "way"), [(-3600, "ahead of"), (3600, "behind")])
-def test_a_clock_that_differs_from_that_of_the_files(off: float, way: str) -> None:
+def test_a_clock_that_differs_from_that_of_the_files(off, way):
     assert [each.level for each in doctor.clock()] == ["ok"]
     [found] = doctor.clock(lambda: time.time() + off)  # the machine's own clock is not ours to set
     assert found.level == "bad"
     assert f"is 3600 s {way} the clock" in found.found
 
 
-def test_a_machine_in_another_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_in_another_time_zone(monkeypatch):
     assert lines(doctor.time_zone()) == ["ok: sessions and Python have UTC"]
     monkeypatch.setenv("TZ", "CET-1")
     time.tzset()
@@ -213,7 +211,7 @@ def test_a_machine_in_another_time_zone(monkeypatch: pytest.MonkeyPatch) -> None
     assert found.fix == "export TZ=UTC, or compare times that have a zone"
 
 
-def test_a_remote_without_a_server(free_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_remote_without_a_server(free_port, monkeypatch):
     assert lines(doctor.remote()) == ["ok: not set: sessions are of their own process"]
     monkeypatch.setenv("SPARK_REMOTE", f"sc://localhost:{free_port}/;token=hush")
     [found] = doctor.remote()
@@ -230,9 +228,7 @@ def test_a_remote_without_a_server(free_port: int, monkeypatch: pytest.MonkeyPat
         ]
 
 
-def test_the_command_prints_columns_and_says_by_its_exit_code_if_all_is_well(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_prints_columns_and_says_by_its_exit_code_if_all_is_well(tmp_path, monkeypatch, capsys):
     java_that_says(tmp_path, "17.0.9", monkeypatch)
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out.splitlines()

@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from conftest import ROOT, environment, running
@@ -18,26 +18,21 @@ from sparkstream_kit import feeds
 from sparkstream_kit.cli import main, projects
 from sparkstream_kit.errors import InvalidInputError
 
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
-
 JOBS = sorted(path.stem for path in (ROOT / "jobs").glob("*.py") if not path.stem.startswith("dstream"))
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(tmp_path, monkeypatch):
     """An empty working folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def test_every_job_of_structured_streaming_can_be_begun_with() -> None:
+def test_every_job_of_structured_streaming_can_be_begun_with():
     assert sorted(projects.LIKE) == JOBS
 
 
-def test_a_project_is_a_job_its_test_sample_data_and_two_commands(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_project_is_a_job_its_test_sample_data_and_two_commands(here, capsys):
     assert main(["new", "my-first-job"]) == 0
     files = ["README.md", "data/sales-1.csv", "data/sales-2.csv", "my_first_job.py", "test_my_first_job.py"]
     out, err = capsys.readouterr()
@@ -55,7 +50,7 @@ def test_a_project_is_a_job_its_test_sample_data_and_two_commands(
 
 
 @pytest.mark.parametrize("like", JOBS)
-def test_a_copy_has_names_of_its_own(like: str, here: Path) -> None:
+def test_a_copy_has_names_of_its_own(like, here):
     made = projects.make("my-job", like)
     for path in ("my_job.py", "test_my_job.py"):
         text = (made.folder / path).read_text()
@@ -67,7 +62,7 @@ def test_a_copy_has_names_of_its_own(like: str, here: Path) -> None:
 
 
 @pytest.mark.parametrize("like", JOBS)
-def test_a_name_may_hold_that_of_any_job(like: str, here: Path) -> None:
+def test_a_name_may_hold_that_of_any_job(like, here):
     def copied(name: str) -> list[str]:
         made = projects.make(name, like)
         return [(made.folder / path).read_text() for path in made.files if path.endswith((".py", ".md"))]
@@ -101,9 +96,7 @@ def test_a_name_may_hold_that_of_any_job(like: str, here: Path) -> None:
         (["class"], "class is no name for a job; use letters a to z, digits and -, such as my-job"),
     ],
 )
-def test_what_cannot_be_made_is_one_line(
-    words: list[str], line: str, here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_be_made_is_one_line(words, line, here, capsys):
     (here / "there").mkdir()
     (here / "there" / ".hidden").touch()
     (here / "file").touch()
@@ -115,9 +108,7 @@ def test_what_cannot_be_made_is_one_line(
 
 
 @pytest.mark.parametrize("name", ["mine", "my-job"])
-def test_an_empty_folder_that_is_there_is_filled(
-    name: str, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_empty_folder_that_is_there_is_filled(name, here, capsys, monkeypatch):
     monkeypatch.syspath_prepend(here)  # as `python -m sparkstream_kit new` has it
     (here / name).mkdir()
     assert main(["new", name]) == 0, capsys.readouterr().err
@@ -125,7 +116,7 @@ def test_an_empty_folder_that_is_there_is_filled(
     assert [path.name for path in here.iterdir()] == [name]
 
 
-def test_a_folder_is_made_whole_or_not_at_all(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_is_made_whole_or_not_at_all(here, monkeypatch):
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
@@ -137,7 +128,7 @@ def test_a_folder_is_made_whole_or_not_at_all(here: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.slow
 @pytest.mark.parametrize("remote", [False, True], ids=["classic", "connect"])
-def test_the_tests_of_all_projects_pass(remote: bool, here: Path, request: pytest.FixtureRequest) -> None:
+def test_the_tests_of_all_projects_pass(remote, here, request):
     for like in JOBS:
         projects.make(f"my-{like.replace('_', '-')}", like)
     given = {"SPARK_REMOTE": request.getfixturevalue("connect")} if remote else {}
@@ -157,13 +148,7 @@ def test_the_tests_of_all_projects_pass(remote: bool, here: Path, request: pytes
 
 @pytest.mark.slow
 @pytest.mark.parametrize("like", [job for job in JOBS if "socket" not in job and "kafka" not in job])
-def test_the_command_of_each_readme_runs_the_job_on_its_data(
-    like: str,
-    here: Path,
-    spark: SparkSession,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_the_command_of_each_readme_runs_the_job_on_its_data(like, here, spark, monkeypatch, capsys):
     made, places = projects.make("my-job", like), ("data", "out", "model", "ckpt")
     made = made._replace(folder=made.folder.resolve())
     monkeypatch.chdir(made.folder)
@@ -183,7 +168,7 @@ def test_the_command_of_each_readme_runs_the_job_on_its_data(
 
 
 @pytest.mark.slow
-def test_the_command_with_a_server_runs_the_job_on_its_data(here: Path) -> None:
+def test_the_command_with_a_server_runs_the_job_on_its_data(here):
     made = projects.make("my-words", "socket_wordcount")
     with running(
         "bash",

@@ -15,7 +15,7 @@ from sparkstream_kit.connectors import arrow
 from sparkstream_kit.errors import KitError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from pyspark.sql import DataFrame, SparkSession
 
@@ -66,7 +66,7 @@ def everything(spark: SparkSession) -> DataFrame:
 
 
 @pytest.fixture
-def spark_of_old_settings(spark: SparkSession) -> Iterator[SparkSession]:
+def spark_of_old_settings(spark):
     with in_force(spark, OLD):
         yield spark
 
@@ -88,7 +88,7 @@ def plain(column: pa.Array) -> list[tuple[str, str]]:
     return [(str(kind), repr(value)) for value in shown.to_pylist()]
 
 
-def test_all_values_are_what_they_were_by_each_way(spark_of_old_settings: SparkSession) -> None:
+def test_all_values_are_what_they_were_by_each_way(spark_of_old_settings):
     found = {}
     for name, way in WAYS.items():
         with way(everything(spark_of_old_settings)) as parts:
@@ -99,9 +99,7 @@ def test_all_values_are_what_they_were_by_each_way(spark_of_old_settings: SparkS
 
 @pytest.mark.fast("files")
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-def test_a_batch_of_many_parts_is_whole_and_in_order(
-    spark: SparkSession, way: Callable[[DataFrame], Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_batch_of_many_parts_is_whole_and_in_order(spark, way, monkeypatch):
     monkeypatch.setattr(arrow, "_PART", 10_000)
     kept = set(Path(str(scratch_folder(spark))).iterdir())
     limited = {"spark.sql.files.maxRecordsPerFile": "9000"}  # several files a partition
@@ -112,7 +110,7 @@ def test_a_batch_of_many_parts_is_whole_and_in_order(
     assert [number for part in found for number in part[0].to_pylist()] == list(range(250_000))
 
 
-def test_no_rows_are_in_files_where_spark_encrypts_what_it_puts_aside(spark: SparkSession) -> None:
+def test_no_rows_are_in_files_where_spark_encrypts_what_it_puts_aside(spark):
     def holds_files() -> bool:
         with arrow.kept(spark.range(5)) as parts:
             assert sum(part.num_rows for part in parts) == 5
@@ -129,9 +127,7 @@ def test_no_rows_are_in_files_where_spark_encrypts_what_it_puts_aside(spark: Spa
 
 @pytest.mark.fast("files")
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-def test_memory_holds_a_part_of_a_partition(
-    spark: SparkSession, way: Callable[[DataFrame], Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_memory_holds_a_part_of_a_partition(spark, way, monkeypatch):
     monkeypatch.setattr(arrow, "_PART", 1_000_000)
     long = spark.range(0, 300_000, 1, 1).select(F.sha2(F.col("id").cast("string"), 256))  # 20 MB
     with way(long) as parts:
@@ -141,14 +137,14 @@ def test_memory_holds_a_part_of_a_partition(
 
 @pytest.mark.fast("files")
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-def test_a_batch_without_rows(spark: SparkSession, way: Callable[[DataFrame], Any]) -> None:
+def test_a_batch_without_rows(spark, way):
     with way(spark.range(0)) as parts:
         assert not list(parts)
     with way(spark.range(5, numPartitions=3).where("id > 7")) as parts:
         assert not [part for part in parts if part.num_rows]
 
 
-def test_nested_columns_come_too(spark: SparkSession) -> None:
+def test_nested_columns_come_too(spark):
     nested = spark.range(2).select(
         F.struct("id").alias("s"), F.array("id").alias("a"), F.lit(None).alias("n")
     )
@@ -159,7 +155,7 @@ def test_nested_columns_come_too(spark: SparkSession) -> None:
 
 
 @pytest.mark.slow
-def test_rows_that_spark_had_to_compute_again_are_not_taken_for_the_first_ones(spark: SparkSession) -> None:
+def test_rows_that_spark_had_to_compute_again_are_not_taken_for_the_first_ones(spark):
     def now(parts: Iterator[Any]) -> Iterator[Any]:
         import time
 

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from pyspark.sql import SparkSession
 
 LIMIT = 30  # seconds that a test waits for what takes less than one
 LINES = "application/json; charset=utf-8"
@@ -48,13 +47,13 @@ KNOWN = Token("POSTS_TOKEN", TOKEN)
 
 
 @pytest.fixture
-def site() -> Site:
+def site():
     """A site of which a test says what it sends."""
     return Site()
 
 
 @pytest.fixture
-def server(site: Site) -> Iterator[PostsServer]:
+def server(site):
     server = PostsServer(site)
     yield server
     for feeding in source._feeding.values():  # noqa: SLF001 - as the end of the process does
@@ -63,7 +62,7 @@ def server(site: Site) -> Iterator[PostsServer]:
 
 
 @pytest.fixture
-def token(monkeypatch: pytest.MonkeyPatch) -> None:
+def token(monkeypatch):
     """The token in the environment."""
     monkeypatch.setenv("POSTS_TOKEN", TOKEN)
 
@@ -109,9 +108,7 @@ def fed(url: str, folder: Path, **given: Any) -> Iterator[Fed]:
 # --- the formats
 
 
-def test_lines_of_json_are_kept_whole_and_once(
-    site: Site, server: PostsServer, tmp_path: Path, until: Any
-) -> None:
+def test_lines_of_json_are_kept_whole_and_once(site, server, tmp_path, until):
     odd = json.dumps({"data": {"id": 9007199254740993, "text": "line\u2028end \ud83d"}})
     sent = [tweet(site, 0), tweet(site, 1), tweet(site, 0), odd]
     ending = {
@@ -131,9 +128,7 @@ def test_lines_of_json_are_kept_whole_and_once(
     assert "the server says: Disconnected for operational reasons." in feed.said
 
 
-def test_events_are_kept_and_edits_deletions_and_comments_are_not(
-    server: PostsServer, site: Site, tmp_path: Path, until: Any
-) -> None:
+def test_events_are_kept_and_edits_deletions_and_comments_are_not(server, site, tmp_path, until):
     parts = [
         ":)\n",
         'event: update\ndata: {"id": "1", "content": "a"}\n\n',
@@ -151,9 +146,7 @@ def test_events_are_kept_and_edits_deletions_and_comments_are_not(
     assert [path.name for path in tmp_path.iterdir() if path.name[0] not in "p_"] == []
 
 
-def test_an_event_with_data_of_another_kind_has_its_own_id(
-    server: PostsServer, site: Site, tmp_path: Path, until: Any
-) -> None:
+def test_an_event_with_data_of_another_kind_has_its_own_id(server, site, tmp_path, until):
     sent = [{"id": f"event-{number}", "data": {"id": "order-7"}} for number in range(2)]
     odd = {"id": "event-2", "data": [1]}
     lines = [json.dumps(each) + "\n" for each in (*sent, odd, {"data": {"sum": 8}})]
@@ -165,9 +158,7 @@ def test_an_event_with_data_of_another_kind_has_its_own_id(
     assert said.startswith("3 posts in 1 file; 1 messages that were no posts")
 
 
-def test_a_server_of_events_is_asked_to_go_on_where_it_was_cut(
-    server: PostsServer, site: Site, tmp_path: Path, until: Any
-) -> None:
+def test_a_server_of_events_is_asked_to_go_on_where_it_was_cut(server, site, tmp_path, until):
     url = f"{server.url}/open"
     first = ['id: 41\ndata: {"id": "a"}\n\n', 'id: 42\ndata: {"id": "b"}\n\n']
     again = ['id: 42\ndata: {"id": "b"}\n\n', 'id: 43\ndata: {"id": "c"}\n\n']
@@ -271,8 +262,8 @@ HOSTILE: dict[str, tuple[Callable[[posts_server.Handler], object], str]] = {
 
 @pytest.mark.parametrize("what", HOSTILE)
 def test_whatever_a_server_sends_the_feeder_goes_on_and_so_does_the_next_one(
-    what: str, site: Site, server: PostsServer, tmp_path: Path, until: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    what, site, server, tmp_path, until, monkeypatch
+):
     monkeypatch.setattr(feeder_module, "wait_after", lambda *_: 0.05)
     url = f"{server.url}/open"
     hostile, line = HOSTILE[what]
@@ -293,18 +284,14 @@ def test_whatever_a_server_sends_the_feeder_goes_on_and_so_does_the_next_one(
 
 
 @pytest.mark.parametrize("what", sorted(set(HOSTILE) & {"gzip", "no HTTP at all", "500 headers"}))
-def test_a_first_answer_that_is_hostile_is_one_line(
-    what: str, site: Site, server: PostsServer, tmp_path: Path
-) -> None:
+def test_a_first_answer_that_is_hostile_is_one_line(what, site, server, tmp_path):
     site.answers = [HOSTILE[what][0]]
     with pytest.raises(InvalidInputError) as caught:
         Fed(f"{server.url}/open", tmp_path)
     assert re.fullmatch("[ -~]{,300}", str(caught.value))
 
 
-def test_a_spool_that_an_earlier_version_filled_with_hostile_ids_can_be_used(
-    site: Site, server: PostsServer, tmp_path: Path, until: Any
-) -> None:
+def test_a_spool_that_an_earlier_version_filled_with_hostile_ids_can_be_used(site, server, tmp_path, until):
     spool = Spool(tmp_path)
     spool.add(Message("post", DIGITS, b'{"id": "1"}'))
     spool.facts.last, spool.facts.event, spool.facts.row = DIGITS, "a\rb", 30
@@ -318,8 +305,8 @@ def test_a_spool_that_an_earlier_version_filled_with_hostile_ids_can_be_used(
 
 @pytest.mark.parametrize("what", ["without an end", "of one post that has no end", "gzip"])
 def test_a_timeline_that_cannot_be_read_is_said_and_the_stream_goes_on(
-    what: str, site: Site, server: PostsServer, tmp_path: Path, until: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    what, site, server, tmp_path, until, monkeypatch
+):
     sent = threading.Event()
 
     def endless(handler: posts_server.Handler, _query: object) -> None:
@@ -345,7 +332,7 @@ def test_a_timeline_that_cannot_be_read_is_said_and_the_stream_goes_on(
     assert not sent.is_set(), "it is not read whole"
 
 
-def test_an_answer_that_never_gets_to_its_point_is_cut(site: Site, server: PostsServer) -> None:
+def test_an_answer_that_never_gets_to_its_point_is_cut(site, server):
     def endless(handler: posts_server.Handler) -> None:
         while True:  # until the reader has gone
             handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -355,9 +342,7 @@ def test_an_answer_that_never_gets_to_its_point_is_cut(site: Site, server: Posts
         fetch(f"{server.url}/open", KNOWN, timeout=0.1)
 
 
-def test_a_posts_row_is_not_null_because_of_a_byte_order_mark(
-    spark: SparkSession, site: Site, server: PostsServer, tmp_path: Path, until: Any
-) -> None:
+def test_a_posts_row_is_not_null_because_of_a_byte_order_mark(spark, site, server, tmp_path, until):
     site.answers = [
         streaming(LINES, ['\ufeff{"id": "1", "text": "a"}\n']),
         streaming(EVENTS, ['\ufeffdata: {"id": "2", "text": "b"}\n\n']),
@@ -370,9 +355,7 @@ def test_a_posts_row_is_not_null_because_of_a_byte_order_mark(
     assert sorted(map(tuple, spark.table("marked").collect())) == [("1", "a"), ("2", "b")]
 
 
-def test_one_post_before_a_cut_is_not_taken_for_a_rate(
-    site: Site, server: PostsServer, tmp_path: Path, until: Any
-) -> None:
+def test_one_post_before_a_cut_is_not_taken_for_a_rate(site, server, tmp_path, until):
     # Strange ids, so that what is missed is estimated; and a gap of ten seconds, by the clock of the spool.
     site.answers = [streaming(LINES, ['{"id": "a"}\n'], cut=True)]
     with fed(f"{server.url}/open", tmp_path) as feed:
@@ -391,7 +374,7 @@ def test_one_post_before_a_cut_is_not_taken_for_a_rate(
 # --- what is missed
 
 
-def test_what_came_meanwhile_is_fetched_also_what_ranks_before_it(tmp_path: Path, until: Any) -> None:
+def test_what_came_meanwhile_is_fetched_also_what_ranks_before_it(tmp_path, until):
     site = Site(rate=500, ids=posts_server.federated)
     server = PostsServer(site)
     number = {str(site.ids(each)): each for each in range(60_000)}
@@ -414,7 +397,7 @@ def test_what_came_meanwhile_is_fetched_also_what_ranks_before_it(tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_page_of_a_timeline_that_is_shorter_than_others_is_not_its_end(tmp_path: Path, until: Any) -> None:
+def test_a_page_of_a_timeline_that_is_shorter_than_others_is_not_its_end(tmp_path, until):
     site = Site(rate=500, ids=posts_server.federated, slow=0.02)  # so no page is empty
     server = PostsServer(site)
     number = {str(site.ids(each)): each for each in range(60_000)}
@@ -433,7 +416,7 @@ def test_a_page_of_a_timeline_that_is_shorter_than_others_is_not_its_end(tmp_pat
 
 
 @pytest.mark.slow
-def test_what_is_yet_to_be_fetched_is_known_to_the_next_feeder(tmp_path: Path, until: Any) -> None:
+def test_what_is_yet_to_be_fetched_is_known_to_the_next_feeder(tmp_path, until):
     site = Site(rate=500, ids=posts_server.federated)
     server = PostsServer(site)
     number = {str(site.ids(each)): each for each in range(60_000)}
@@ -457,9 +440,7 @@ def test_what_is_yet_to_be_fetched_is_known_to_the_next_feeder(tmp_path: Path, u
     assert set(range(got[0], max(got) + 1)) - set(got) == set()
 
 
-def test_a_stop_in_the_middle_of_a_timeline_leaves_the_rest_to_be_fetched(
-    server: PostsServer, tmp_path: Path
-) -> None:
+def test_a_stop_in_the_middle_of_a_timeline_leaves_the_rest_to_be_fetched(server, tmp_path):
     feeder = Feeder(server.mastodon, tmp_path, token=KNOWN, say=print)
     feeder._behind = "7"  # noqa: SLF001 - at this moment no stop can be timed from outside
     feeder._stop.set()  # noqa: SLF001
@@ -472,9 +453,7 @@ def test_a_stop_in_the_middle_of_a_timeline_leaves_the_rest_to_be_fetched(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("ids", "exact"), [(posts_server.numbered, True), (posts_server.scattered, False)])
-def test_what_cannot_be_fetched_is_counted_by_number_or_by_time(
-    tmp_path: Path, until: Any, ids: Callable[[int], int], *, exact: bool
-) -> None:
+def test_what_cannot_be_fetched_is_counted_by_number_or_by_time(tmp_path, until, ids, *, exact):
     site = Site(rate=300, ids=ids)
     server = PostsServer(site)
     with fed(server.x, tmp_path) as feed:
@@ -499,9 +478,7 @@ def test_what_cannot_be_fetched_is_counted_by_number_or_by_time(
     assert "missed" in str(facts)
 
 
-def test_what_a_server_of_events_does_not_send_again_is_counted_by_number(
-    site: Site, server: PostsServer, tmp_path: Path, until: Any
-) -> None:
+def test_what_a_server_of_events_does_not_send_again_is_counted_by_number(site, server, tmp_path, until):
     site.answers = [
         streaming(EVENTS, [f'id: {n}\ndata: {{"id": {n}}}\n\n' for n in range(first, first + 30)], cut=True)
         for first in (100, 140)
@@ -513,9 +490,7 @@ def test_what_a_server_of_events_does_not_send_again_is_counted_by_number(
     assert any("; 10 posts were missed, which the server does not send again" in line for line in feed.said)
 
 
-def test_a_timeline_of_which_no_post_is_known_is_not_said_to_be_asked(
-    site: Site, server: PostsServer, tmp_path: Path, until: Any
-) -> None:
+def test_a_timeline_of_which_no_post_is_known_is_not_said_to_be_asked(site, server, tmp_path, until):
     site.answers = [streaming(EVENTS, [":)\n"], cut=True)]
     with fed(server.mastodon, tmp_path) as feed:
         until(lambda: any(line.startswith("connected again") for line in feed.said))
@@ -523,9 +498,7 @@ def test_a_timeline_of_which_no_post_is_known_is_not_said_to_be_asked(
     assert feed.said[-1].endswith("about 0 posts were missed, which the server does not send again")
 
 
-def test_a_timeline_that_is_not_there_is_said_and_what_was_missed_is_counted(
-    server: PostsServer, site: Site, tmp_path: Path, until: Any
-) -> None:
+def test_a_timeline_that_is_not_there_is_said_and_what_was_missed_is_counted(server, site, tmp_path, until):
     site.rate, site.ids = 300, posts_server.scattered
     with fed(server.x, tmp_path, timeline=f"{server.url}/none") as feed:
         until(lambda: feed.feeder.facts.posts > 300)
@@ -535,9 +508,7 @@ def test_a_timeline_that_is_not_there_is_said_and_what_was_missed_is_counted(
 
 
 @pytest.mark.parametrize(("minutes", "promised"), [(5, True), (0, False)])
-def test_a_backfill_of_x_closes_a_gap_of_its_length(
-    site: Site, server: PostsServer, tmp_path: Path, until: Any, minutes: int, *, promised: bool
-) -> None:
+def test_a_backfill_of_x_closes_a_gap_of_its_length(site, server, tmp_path, until, minutes, *, promised):
     site.answers = [
         streaming(LINES, [f"{tweet(site, n)}\r\n" for n in range(first, first + 40)], cut=True)
         for first in (0, 30)
@@ -554,9 +525,7 @@ def test_a_backfill_of_x_closes_a_gap_of_its_length(
 
 
 @pytest.mark.slow
-def test_a_limit_is_waited_out_as_the_server_says(
-    site: Site, server: PostsServer, tmp_path: Path, until: Any
-) -> None:
+def test_a_limit_is_waited_out_as_the_server_says(site, server, tmp_path, until):
     def limited(handler: posts_server.Handler) -> None:
         handler.whole(429, {"title": "ConnectionException", "detail": "TooManyConnections"}, Retry_After="1")
 
@@ -570,9 +539,7 @@ def test_a_limit_is_waited_out_as_the_server_says(
     assert feed.said[1] == f"{server.x} answers 503 Service Unavailable; next try in 2.0 s"
 
 
-def test_a_limit_in_another_unit_is_not_waited_out_for_years(
-    site: Site, server: PostsServer, tmp_path: Path
-) -> None:
+def test_a_limit_in_another_unit_is_not_waited_out_for_years(site, server, tmp_path):
     site.answers = [lambda handler: handler.whole(429, {}, x_rate_limit_reset="1799999999000")]
     with fed(server.x, tmp_path) as feed:
         assert feed.said == [f"{server.x} answers 429 Too Many Requests; next try in 900.0 s"]
@@ -580,9 +547,7 @@ def test_a_limit_in_another_unit_is_not_waited_out_for_years(
 
 
 @pytest.mark.slow
-def test_a_connection_by_which_nothing_comes_is_given_up(
-    site: Site, server: PostsServer, tmp_path: Path, until: Any
-) -> None:
+def test_a_connection_by_which_nothing_comes_is_given_up(site, server, tmp_path, until):
     silent = threading.Event()
 
     def stalled(handler: posts_server.Handler) -> None:
@@ -597,8 +562,8 @@ def test_a_connection_by_which_nothing_comes_is_given_up(
 
 
 def test_a_redirection_is_followed_on_the_same_host_and_the_token_goes_nowhere_else(
-    site: Site, server: PostsServer, tmp_path: Path, until: Any
-) -> None:
+    site, server, tmp_path, until
+):
     other = PostsServer(Site())
     away = other.x.replace("127.0.0.1", "localhost")
     sent = streaming(LINES, [tweet(site, 0) + "\r\n"])
@@ -615,9 +580,7 @@ def test_a_redirection_is_followed_on_the_same_host_and_the_token_goes_nowhere_e
 @pytest.mark.parametrize(
     "where", ["http://127.0.0.1:abc/", "http://[x/", "/\xe9", "ftp://127.0.0.1/", "http://a..127.0.0.1/"]
 )
-def test_a_redirection_to_no_address_is_one_line(
-    where: str, site: Site, server: PostsServer, tmp_path: Path, until: Any
-) -> None:
+def test_a_redirection_to_no_address_is_one_line(where, site, server, tmp_path, until):
     def away(handler: posts_server.Handler) -> None:
         handler.whole(302, "", Location=where)
 
@@ -637,7 +600,7 @@ def test_a_redirection_to_no_address_is_one_line(
 # --- the spool
 
 
-def test_each_point_at_which_a_feeder_can_die_leaves_each_post_once(tmp_path: Path) -> None:
+def test_each_point_at_which_a_feeder_can_die_leaves_each_post_once(tmp_path):
     line = b'{"id": "1"}'
     spool = Spool(tmp_path)
     assert spool.add(Message("post", "1", line))
@@ -665,8 +628,8 @@ def test_each_point_at_which_a_feeder_can_die_leaves_each_post_once(tmp_path: Pa
 
 
 def test_a_folder_that_cannot_be_written_for_a_while_loses_nothing(
-    site: Site, server: PostsServer, tmp_path: Path, until: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    site, server, tmp_path, until, monkeypatch
+):
     site.rate = 200
     folder, away = tmp_path / "spool", tmp_path / "away"
     with fed(server.x, folder) as feed:
@@ -695,9 +658,7 @@ def test_a_folder_that_cannot_be_written_for_a_while_loses_nothing(
         assert re.fullmatch(rf"cannot write in {re.escape(str(folder))} {why}; it is tried again", line)
 
 
-def test_a_database_that_is_locked_for_a_while_loses_nothing(
-    site: Site, server: PostsServer, tmp_path: Path, until: Any
-) -> None:
+def test_a_database_that_is_locked_for_a_while_loses_nothing(site, server, tmp_path, until):
     site.rate = 200
     with fed(server.x, tmp_path) as feed:
         until(lambda: feed.feeder.facts.files)
@@ -712,7 +673,7 @@ def test_a_database_that_is_locked_for_a_while_loses_nothing(
     assert feed.said == [f"cannot write in {tmp_path} (database is locked); it is tried again"]
 
 
-def test_what_came_before_an_error_is_kept(site: Site, server: PostsServer, tmp_path: Path) -> None:
+def test_what_came_before_an_error_is_kept(site, server, tmp_path):
     def say(line: str) -> None:
         if line.startswith("the server says"):
             raise BrokenPipeError(line)
@@ -727,7 +688,7 @@ def test_what_came_before_an_error_is_kept(site: Site, server: PostsServer, tmp_
 
 
 @pytest.mark.parametrize("name", ["_feed.db", ".posts-1.jsonl"])
-def test_a_spool_that_could_not_be_opened_can_be_opened_later(name: str, tmp_path: Path) -> None:
+def test_a_spool_that_could_not_be_opened_can_be_opened_later(name, tmp_path):
     (tmp_path / name).mkdir()
     with pytest.raises(InvalidInputError, match=f"cannot write in {tmp_path} "):
         Spool(tmp_path)
@@ -735,7 +696,7 @@ def test_a_spool_that_could_not_be_opened_can_be_opened_later(name: str, tmp_pat
     Spool(tmp_path).close()
 
 
-def test_a_spool_of_a_later_version_can_be_read(tmp_path: Path) -> None:
+def test_a_spool_of_a_later_version_can_be_read(tmp_path):
     spool = Spool(tmp_path)
     spool.add(Message("post", "1", b'{"id": "1"}'))
     spool.land()
@@ -747,9 +708,7 @@ def test_a_spool_of_a_later_version_can_be_read(tmp_path: Path) -> None:
     again.close()
 
 
-def test_a_feeder_that_is_stopped_keeps_what_has_come_and_says_what_was_done(
-    server: PostsServer, site: Site, tmp_path: Path, until: Any
-) -> None:
+def test_a_feeder_that_is_stopped_keeps_what_has_come_and_says_what_was_done(server, site, tmp_path, until):
     site.rate = 100
     words = [sys.executable, "-m", "sparkstream_kit", "feed", "posts", server.x, tmp_path / "spool"]
     env = {**os.environ, "MINE": TOKEN}
@@ -785,9 +744,7 @@ def test_a_feeder_that_is_stopped_keeps_what_has_come_and_says_what_was_done(
         ("/rules", "{url} answers 409 Conflict: The stream has no rules"),
     ],
 )
-def test_a_server_that_has_no_stream_is_one_line(
-    path: str, line: str, site: Site, server: PostsServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_server_that_has_no_stream_is_one_line(path, line, site, server, tmp_path, capsys):
     url = f"{server.url}{path}" if path == "/none" else server.x
     answers: dict[str, Callable[[posts_server.Handler], object]] = {
         "/page": lambda handler: handler.whole(200, "<html>", "text/html; charset=utf-8"),
@@ -802,11 +759,11 @@ def test_a_server_that_has_no_stream_is_one_line(
 
 
 def test_a_token_that_is_missing_wrong_or_in_the_wrong_place_is_one_line_without_it(
-    server: PostsServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+    server, tmp_path, capsys, monkeypatch
+):
     spool, wrong = str(tmp_path / "spool"), "not-this-one-99"
 
-    def said(url: str = server.x, given: str | None = None) -> str:
+    def said(url: str = server.x, given: str | None = None) -> Any:
         monkeypatch.delenv("POSTS_TOKEN", raising=False)
         if given is not None:
             monkeypatch.setenv("POSTS_TOKEN", given)
@@ -834,9 +791,7 @@ def test_a_token_that_is_missing_wrong_or_in_the_wrong_place_is_one_line_without
     assert said("http://api.example/stream", wrong).endswith("to everyone on the way; give https://")
 
 
-def test_a_certificate_is_verified(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until: Any, site: Site
-) -> None:
+def test_a_certificate_is_verified(tmp_path, monkeypatch, until, site):
     if shutil.which("openssl") is None:
         missing("needs openssl")
     key, certificate, both = tmp_path / "key", tmp_path / "certificate", tmp_path / "both"
@@ -859,9 +814,7 @@ def test_a_certificate_is_verified(
 
 
 @pytest.mark.usefixtures("token")
-def test_words_that_make_no_sense_are_one_line(
-    server: PostsServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], free_port: int
-) -> None:
+def test_words_that_make_no_sense_are_one_line(server, tmp_path, capsys, free_port):
     file = tmp_path / "file"
     file.touch()
     spool = str(tmp_path / "spool")
@@ -891,7 +844,7 @@ def test_words_that_make_no_sense_are_one_line(
         assert said.count("\n") == 1, said
 
 
-def test_a_spool_has_one_feeder(server: PostsServer, tmp_path: Path) -> None:
+def test_a_spool_has_one_feeder(server, tmp_path):
     line = f"process {os.getpid()} fills {tmp_path} already; stop it"
     with fed(server.x, tmp_path), pytest.raises(InvalidInputError, match=line):
         Fed(server.x, tmp_path)
@@ -899,7 +852,7 @@ def test_a_spool_has_one_feeder(server: PostsServer, tmp_path: Path) -> None:
         pass  # the first has let it go
 
 
-def test_a_database_that_is_damaged_is_one_line(server: PostsServer, tmp_path: Path) -> None:
+def test_a_database_that_is_damaged_is_one_line(server, tmp_path):
     (tmp_path / "_feed.db").write_text("not a database" * 100)
     with pytest.raises(
         InvalidInputError, match=r"_feed\.db is damaged \(file is not a database\); remove it"
@@ -918,7 +871,7 @@ def test_a_database_that_is_damaged_is_one_line(server: PostsServer, tmp_path: P
 # --- as a source
 
 
-def test_the_columns_of_both_networks(spark: SparkSession, folder: Path) -> None:
+def test_the_columns_of_both_networks(spark, folder):
     entities = {"hashtags": [{"start": 0, "end": 6, "tag": "spark"}]}
     moment = "2010-01-01T12:00:00.000Z"
     tweet = {"data": {"id": "1", "created_at": moment, "text": "#spark", "entities": entities}}
@@ -948,9 +901,7 @@ def test_the_columns_of_both_networks(spark: SparkSession, folder: Path) -> None
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("token")
-def test_the_feeder_works_while_a_query_reads_its_spool(
-    spark: SparkSession, server: PostsServer, site: Site, tmp_path: Path, until: Any
-) -> None:
+def test_the_feeder_works_while_a_query_reads_its_spool(spark, server, site, tmp_path, until):
     site.rate = 50
     frame = sources.posts(spark, server.x, spool=tmp_path / "spool", every=0.1)
     # For another query, the same feeder.
@@ -978,9 +929,7 @@ def test_the_feeder_works_while_a_query_reads_its_spool(
     assert set(ids) <= read_now
 
 
-def test_a_source_that_cannot_be_had_is_one_line(
-    spark: SparkSession, server: PostsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_source_that_cannot_be_had_is_one_line(spark, server, tmp_path, monkeypatch):
     monkeypatch.delenv("POSTS_TOKEN", raising=False)
     with pytest.raises(InvalidInputError, match="need a folder; give spool='posts', the same at each start"):
         sources.posts(spark, server.x)
@@ -1013,13 +962,7 @@ def test_a_source_that_cannot_be_had_is_one_line(
         ([], "the following arguments are required: INPUT_DIR or --kafka or --url; see --help"),
     ],
 )  # fmt: skip
-def test_flags_that_do_not_go_together_are_one_line(
-    flags: list[str],
-    line: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_flags_that_do_not_go_together_are_one_line(flags, line, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in").mkdir()
     assert hashtag_trends.main(flags) == 2
@@ -1029,9 +972,7 @@ def test_flags_that_do_not_go_together_are_one_line(
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_a_dry_run_asks_no_server(
-    spark: SparkSession, server: PostsServer, site: Site, tmp_path: Path, *, there: bool
-) -> None:
+def test_a_dry_run_asks_no_server(spark, server, site, tmp_path, *, there):
     spool = tmp_path / "spool"
     if there:
         spool.mkdir()
@@ -1041,9 +982,7 @@ def test_a_dry_run_asks_no_server(
     assert (site.asked, spool.exists()) == ([], there)
 
 
-def test_a_job_without_the_flag_of_a_dry_run_can_read_posts(
-    spark: SparkSession, server: PostsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_without_the_flag_of_a_dry_run_can_read_posts(spark, server, tmp_path, monkeypatch):
     monkeypatch.delenv("POSTS_TOKEN", raising=False)
     given = ["--url", server.x, "--spool", str(tmp_path / "spool")]
     args = jobflags.parser("A job.", *jobflags.LINES, *jobflags.POSTS).parse_args(given)
@@ -1051,7 +990,7 @@ def test_a_job_without_the_flag_of_a_dry_run_can_read_posts(
         jobflags.lines(spark, args)
 
 
-def test_the_raw_post_is_what_the_job_reads(spark: SparkSession, folder: Path) -> None:
+def test_the_raw_post_is_what_the_job_reads(spark, folder):
     status = {**posts_server.status(Site(), 4), "data": {"id": "order-7"}}
     (folder / "posts-1.jsonl").write_text(f"{tweet(Site(), 3)}\n{json.dumps(status)}\n")
     lines = spark.read.text(str(folder)).select(F.col("value"))

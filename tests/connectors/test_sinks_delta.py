@@ -30,19 +30,19 @@ from sparkstream_kit.errors import InvalidInputError, MissingExtraError, QueryFa
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
 Rows = list[tuple[Any, ...]]
 
 
 @pytest.fixture
-def stream(spark: SparkSession, folder: Path) -> DataFrame:
+def stream(spark, folder):
     """Three batches of two rows: (a, 1), (b, 1); (a, 2), (c, 2); (b, 3), (c, 3)."""
     return three_batches(spark, folder)
 
 
 @pytest.fixture
-def out(tmp_path: Path) -> Path:
+def out(tmp_path):
     return tmp_path / "out"
 
 
@@ -78,7 +78,7 @@ CASES: dict[str, tuple[str, dict[str, Any], Rows]] = {
 
 @pytest.mark.fast("upsert")
 @pytest.mark.parametrize("how", CASES)
-def test_a_batch_that_comes_again_counts_once(stream: DataFrame, out: Path, tmp_path: Path, how: str) -> None:
+def test_a_batch_that_comes_again_counts_once(stream, out, tmp_path, how):
     mode, more, expected = CASES[how]
     frame, checkpoint = stream if how == "append" else totals(stream), tmp_path / "ckpt"
     sink = sinks.delta(out, how=how, **more)
@@ -96,7 +96,7 @@ def test_a_batch_that_comes_again_counts_once(stream: DataFrame, out: Path, tmp_
     assert history(out) == [0, 1, 2, *again, 3]
 
 
-def test_a_crash_between_two_tables_leaves_both_exact(stream: DataFrame, out: Path, tmp_path: Path) -> None:
+def test_a_crash_between_two_tables_leaves_both_exact(stream, out, tmp_path):
     crash = [1]
 
     def maybe(_: DataFrame, batch_id: int) -> None:
@@ -113,16 +113,14 @@ def test_a_crash_between_two_tables_leaves_both_exact(stream: DataFrame, out: Pa
 
 @pytest.mark.fast("order")
 @pytest.mark.parametrize("name", ["order", "a.b", 'a"b', "a'b", "a`b", "Käse"])
-def test_a_key_may_have_any_name(stream: DataFrame, out: Path, tmp_path: Path, name: str) -> None:
+def test_a_key_may_have_any_name(stream, out, tmp_path, name):
     named = totals(stream).withColumnRenamed("k", name)
     finish(named, sinks.delta(out, how="upsert", keys=[name]), tmp_path / "ckpt", "update")
     assert rows(out) == [("a", 3), ("b", 4), ("c", 5)]
 
 
 @pytest.mark.parametrize("how", ["append", "upsert", "replace"])
-def test_a_batch_without_rows_is_a_commit_without_files(
-    stream: DataFrame, out: Path, tmp_path: Path, how: str
-) -> None:
+def test_a_batch_without_rows_is_a_commit_without_files(stream, out, tmp_path, how):
     # Else the batch after it would be taken for one after a gap.
     mode, more, _ = CASES[how]
     frame = (stream if how == "append" else totals(stream)).where("k = 'c'")
@@ -132,9 +130,7 @@ def test_a_batch_without_rows_is_a_commit_without_files(
     assert len(list(out.glob("*.parquet"))) == 2
 
 
-def test_the_last_batch_is_known_after_a_checkpoint_of_the_table(
-    stream: DataFrame, out: Path, tmp_path: Path
-) -> None:
+def test_the_last_batch_is_known_after_a_checkpoint_of_the_table(stream, out, tmp_path):
     finish(stream, sinks.delta(out), tmp_path / "ckpt")
     DeltaTable(out).create_checkpoint()
     for commit in (out / "_delta_log").glob("*.json"):
@@ -145,7 +141,7 @@ def test_the_last_batch_is_known_after_a_checkpoint_of_the_table(
 
 
 @pytest.mark.slow
-def test_a_new_checkpoint_is_another_query(stream: DataFrame, out: Path, tmp_path: Path) -> None:
+def test_a_new_checkpoint_is_another_query(stream, out, tmp_path):
     # By a fixed name of the application, Delta would skip its batches 0 to 2 without a word.
     finish(stream, sinks.delta(out), tmp_path / "ckpt")
     line = refused(stream, sinks.delta(out), tmp_path / "other")
@@ -164,9 +160,7 @@ def test_a_new_checkpoint_is_another_query(stream: DataFrame, out: Path, tmp_pat
 
 
 @pytest.mark.slow
-def test_a_query_whose_rows_were_replaced_does_not_go_on(
-    stream: DataFrame, out: Path, tmp_path: Path
-) -> None:
+def test_a_query_whose_rows_were_replaced_does_not_go_on(stream, out, tmp_path):
     finish(totals(stream), sinks.delta(out, how="upsert", keys=["k"]), tmp_path / "ckpt", "update")
     taken = sinks.delta(out, how="replace", take_over=True)
     finish(totals(stream.where("k = 'a'")), taken, tmp_path / "other", "complete")
@@ -175,7 +169,7 @@ def test_a_query_whose_rows_were_replaced_does_not_go_on(
     assert "was written by another query" in line
 
 
-def test_rows_of_somebody_else_are_kept(stream: DataFrame, out: Path, tmp_path: Path) -> None:
+def test_rows_of_somebody_else_are_kept(stream, out, tmp_path):
     write_deltalake(out, pa.table({"k": ["x"], "n": pa.array([1], pa.int32())}))
     line = refused(stream, sinks.delta(out), tmp_path / "ckpt")
     assert f"Delta table {out} has rows that no query of the kit has written; use another table" in line
@@ -183,14 +177,14 @@ def test_rows_of_somebody_else_are_kept(stream: DataFrame, out: Path, tmp_path: 
     assert len(rows(out)) == 7
 
 
-def test_a_table_that_is_gone_is_not_begun_anew(stream: DataFrame, out: Path, tmp_path: Path) -> None:
+def test_a_table_that_is_gone_is_not_begun_anew(stream, out, tmp_path):
     finish(stream, sinks.delta(out), tmp_path / "ckpt")
     out.rename(tmp_path / "elsewhere")
     feeds.drip([("4.csv", "a,10\n")], tmp_path / "in")
     assert "has no batch of this query" in refused(stream, sinks.delta(out), tmp_path / "ckpt")
 
 
-def test_a_gap_is_said(stream: DataFrame, out: Path, tmp_path: Path) -> None:
+def test_a_gap_is_said(stream, out, tmp_path):
     finish(stream, sinks.delta(out), tmp_path / "ckpt")
     newest = max((out / "_delta_log").glob("*.json"))  # as in a backup from before the last batch
     newest.unlink()
@@ -201,9 +195,7 @@ def test_a_gap_is_said(stream: DataFrame, out: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_after_a_rewind_the_command_of_the_message_sets_the_table_back(
-    stream: DataFrame, out: Path, tmp_path: Path
-) -> None:
+def test_after_a_rewind_the_command_of_the_message_sets_the_table_back(stream, out, tmp_path):
     finish(stream, sinks.delta(out), tmp_path / "ckpt")
     rewind(tmp_path / "ckpt", to=0, apply=True)
     line = refused(stream, sinks.delta(out), tmp_path / "ckpt")
@@ -221,7 +213,7 @@ def test_after_a_rewind_the_command_of_the_message_sets_the_table_back(
 
 @pytest.mark.slow
 @pytest.mark.classic_only("the server has its own file systems")
-def test_a_table_on_another_file_system_is_set_back_too(stream: DataFrame, out: Path, tmp_path: Path) -> None:
+def test_a_table_on_another_file_system_is_set_back_too(stream, out, tmp_path):
     finish(stream, sinks.delta(out), tmp_path / "ckpt")
     before = DeltaTable(out)
     query = json.loads(before.history(1)[0]["userMetadata"])["query"]
@@ -247,9 +239,7 @@ def test_a_table_on_another_file_system_is_set_back_too(stream: DataFrame, out: 
     ) == (0, 2)
 
 
-def test_set_back_takes_no_commit_of_another_writer(
-    stream: DataFrame, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_set_back_takes_no_commit_of_another_writer(stream, out, tmp_path, monkeypatch):
     finish(stream, sinks.delta(out), tmp_path / "ckpt")
     newest = max((out / "_delta_log").glob("*.json"))
     other = newest.with_name(f"{int(newest.stem) + 1:020}.json")
@@ -269,9 +259,7 @@ def test_set_back_takes_no_commit_of_another_writer(
 
 
 @pytest.mark.slow
-def test_a_column_more_is_added_only_when_asked(
-    spark: SparkSession, stream: DataFrame, out: Path, tmp_path: Path
-) -> None:
+def test_a_column_more_is_added_only_when_asked(spark, stream, out, tmp_path):
     finish(stream, sinks.delta(out), tmp_path / "ckpt")
     feeds.drip([("4.csv", "d,4\n")], tmp_path / "in")
     wider = stream.withColumn("twice", F.col("n") * 2)
@@ -296,9 +284,7 @@ def test_a_column_more_is_added_only_when_asked(
         ({"k": "k", "none": "array(null)"}, "column none has the type void, which Delta cannot hold"),
     ],
 )
-def test_columns_that_do_not_fit_are_refused(
-    stream: DataFrame, out: Path, tmp_path: Path, columns: dict[str, str], said: str
-) -> None:
+def test_columns_that_do_not_fit_are_refused(stream, out, tmp_path, columns, said):
     DeltaTable.create(out, pa.schema({"k": pa.string(), "n": pa.int32()}))
     frame = stream.selectExpr(*(f"{column} AS `{name}`" for name, column in columns.items()))
     assert said in refused(frame, sinks.delta(out), tmp_path / "ckpt")
@@ -311,14 +297,12 @@ def test_columns_that_do_not_fit_are_refused(
         ("'one'", "key key is the same in two rows; use"),
     ],
 )
-def test_keys_that_do_not_tell_rows_apart(
-    stream: DataFrame, out: Path, tmp_path: Path, key: str, said: str
-) -> None:
+def test_keys_that_do_not_tell_rows_apart(stream, out, tmp_path, key, said):
     frame = stream.selectExpr(f"{key} AS key", "n")
     assert said in refused(frame, sinks.delta(out, how="upsert", keys=["key"]), tmp_path / "ckpt", "update")
 
 
-def test_values_of_every_type_come_back(spark: SparkSession, folder: Path, out: Path, tmp_path: Path) -> None:
+def test_values_of_every_type_come_back(spark, folder, out, tmp_path):
     (folder / "1.txt").write_text("1\n")
     (folder / "2.txt").write_text("2\n")
     frame = sources.text(spark, folder, max_files_per_trigger=1).selectExpr(
@@ -356,9 +340,7 @@ def test_values_of_every_type_come_back(spark: SparkSession, folder: Path, out: 
         }
 
 
-def test_two_queries_may_make_one_table_at_once(
-    spark: SparkSession, stream: DataFrame, out: Path, tmp_path: Path
-) -> None:
+def test_two_queries_may_make_one_table_at_once(spark, stream, out, tmp_path):
     target = tables.Target("t", "append", (), merge_schema=False, take_over=True)
     errors: list[Exception] = []
     together = threading.Barrier(4)
@@ -379,7 +361,7 @@ def test_two_queries_may_make_one_table_at_once(
     assert DeltaTable(out).version() == 0
 
 
-def test_a_query_that_comes_between_is_found(stream: DataFrame, out: Path, tmp_path: Path) -> None:
+def test_a_query_that_comes_between_is_found(stream, out, tmp_path):
     # Both have looked at an empty table; who owns it is a commit that only one can make.
     target = tables.Target("t", "append", (), merge_schema=False, take_over=False)
     tables.prepare(target, rust.RustTable(str(out)), stream.schema, None)
@@ -391,9 +373,7 @@ def test_a_query_that_comes_between_is_found(stream: DataFrame, out: Path, tmp_p
 
 
 @pytest.mark.parametrize("way", [arrow.in_files, arrow.in_blobs])
-def test_a_batch_of_many_parts_is_whole(
-    way: Any, spark: SparkSession, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_batch_of_many_parts_is_whole(way, spark, out, tmp_path, monkeypatch):
     monkeypatch.setattr(arrow, "_PART", 10_000)
     monkeypatch.setattr(arrow, "kept", way)
     rate = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 20_000).load()
@@ -403,7 +383,7 @@ def test_a_batch_of_many_parts_is_whole(
 
 
 @pytest.mark.slow
-def test_a_query_without_start_and_without_checkpoint(stream: DataFrame, out: Path, tmp_path: Path) -> None:
+def test_a_query_without_start_and_without_checkpoint(stream, out, tmp_path):
     writer = sinks.delta(out)(stream.writeStream).trigger(availableNow=True)
     writer.option("checkpointLocation", str(tmp_path / "ckpt")).start().awaitTermination()
     assert rows(out) == CASES["append"][2]
@@ -412,7 +392,7 @@ def test_a_query_without_start_and_without_checkpoint(stream: DataFrame, out: Pa
     assert rows(tmp_path / "again") == TOTALS
 
 
-def test_a_folder_of_something_else_is_left_alone(stream: DataFrame, folder: Path, tmp_path: Path) -> None:
+def test_a_folder_of_something_else_is_left_alone(stream, folder, tmp_path):
     other = shutil.copytree(folder, tmp_path / "other")
     assert f"{other} is no Delta table, but not empty" in refused(
         stream, sinks.delta(other), tmp_path / "ckpt"
@@ -432,13 +412,13 @@ def test_a_folder_of_something_else_is_left_alone(stream: DataFrame, folder: Pat
         ({"table": "t", "writer": "delta-rs"}, "delta-rs knows no catalog"),
     ],
 )
-def test_arguments_that_cannot_be(arguments: dict[str, Any], said: str) -> None:
+def test_arguments_that_cannot_be(arguments, said):
     with pytest.raises(InvalidInputError) as error:
         sinks.delta(**arguments)
     assert said in str(error.value)
 
 
-def test_what_the_session_cannot_do_is_said_at_the_start(stream: DataFrame, tmp_path: Path) -> None:
+def test_what_the_session_cannot_do_is_said_at_the_start(stream, tmp_path):
     for sink, said in (
         (sinks.delta("out", writer="spark"), "writer='spark' needs a session with Delta's extension"),
         (
@@ -451,12 +431,12 @@ def test_what_the_session_cannot_do_is_said_at_the_start(stream: DataFrame, tmp_
         assert said in refused(stream, sink, tmp_path / "ckpt", sink.modes[0])
 
 
-def test_the_source_says_what_the_session_lacks(spark: SparkSession, tmp_path: Path) -> None:
+def test_the_source_says_what_the_session_lacks(spark, tmp_path):
     with pytest.raises(InvalidInputError, match="Spark has no connector delta; launch with"):
         sources.delta(spark, tmp_path)
 
 
-def test_without_the_extra(stream: DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra(stream, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "sparkstream_kit.connectors.delta.rust", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'sparkstream-kit\[delta\]'"):
         finish(stream, sinks.delta(tmp_path / "t"), tmp_path / "ckpt")

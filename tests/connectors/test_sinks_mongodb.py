@@ -7,7 +7,7 @@ import sys
 import time
 import traceback
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import bson
 import pyarrow as pa
@@ -20,11 +20,6 @@ from sparkstream_kit import sinks, start
 from sparkstream_kit.connectors.mongodb import documents, server
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError
 from sparkstream_kit.sinks.ledger import Batch, Ledger
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from pyspark.sql import SparkSession
 
 pytestmark = pytest.mark.usefixtures("spark")  # Spark reads DDL in its JVM
 
@@ -60,7 +55,7 @@ def parsed(ddl: str) -> T.StructType:
         ((URL, ""), "MongoDB takes no collection of the name ''"),
     ],
 )
-def test_an_address_that_cannot_be_used(arguments: tuple[str, str], message: str) -> None:
+def test_an_address_that_cannot_be_used(arguments, message):
     with pytest.raises(InvalidInputError) as error:
         sinks.mongodb(*arguments)
     assert message in str(error.value)
@@ -77,20 +72,20 @@ def test_an_address_that_cannot_be_used(arguments: tuple[str, str], message: str
         ({"database": "my.shop"}, "MongoDB takes no database of the name my.shop"),
     ],
 )
-def test_arguments_that_do_not_fit(arguments: dict[str, Any], message: str) -> None:
+def test_arguments_that_do_not_fit(arguments, message):
     with pytest.raises(InvalidInputError) as error:
         sinks.mongodb(URL, "totals", **arguments)
     assert message in str(error.value)
 
 
-def test_the_password_is_in_no_text_of_the_sink() -> None:
+def test_the_password_is_in_no_text_of_the_sink():
     url = "mongodb+srv://kit:hush@cluster.example.org/?tlsCertificateKeyFilePassword=hush"
     for sink in (sinks.mongodb(URL, "t"), sinks.mongodb(url, "t", database="shop")):
         assert "hush" not in repr(sink)
         assert sink.writes_to[0].endswith("/shop")
 
 
-def test_without_pymongo_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pymongo_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "sparkstream_kit.connectors.mongodb.server", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'sparkstream-kit\[mongodb\]'"):
         sinks.mongodb(URL, "t")
@@ -112,7 +107,7 @@ def test_without_pymongo_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> 
         ("n INT, n INT", "column n comes twice"),
     ],
 )
-def test_columns_that_mongodb_cannot_hold(ddl: str, message: str) -> None:
+def test_columns_that_mongodb_cannot_hold(ddl, message):
     with pytest.raises(InvalidInputError) as error:
         documents.check_schema(parsed(ddl), ())
     assert message in str(error.value)
@@ -127,7 +122,7 @@ def test_columns_that_mongodb_cannot_hold(ddl: str, message: str) -> None:
         ("_id INT, k INT", ["_id", "k"], "a column _id is the document's key"),
     ],
 )
-def test_keys_that_mongodb_cannot_hold(ddl: str, keys: list[str], message: str) -> None:
+def test_keys_that_mongodb_cannot_hold(ddl, keys, message):
     with pytest.raises(InvalidInputError, match=message):
         documents.check_schema(parsed(ddl), keys)
 
@@ -184,16 +179,16 @@ def encoded(ddl: str, column: pa.Array) -> tuple[list[Any], int]:
 
 
 @pytest.mark.parametrize(("ddl", "column", "expected"), VALUES, ids=[ddl for ddl, _, _ in VALUES])
-def test_a_value_comes_back_as_it_was(ddl: str, column: pa.Array, expected: list[Any]) -> None:
+def test_a_value_comes_back_as_it_was(ddl, column, expected):
     assert encoded(ddl, column) == (expected, 0)
 
 
-def test_nan_and_infinity_are_kept() -> None:
+def test_nan_and_infinity_are_kept():
     [nan, infinity], changed = encoded("v DOUBLE", pa.array([float("nan"), float("-inf")]))
     assert (nan != nan, infinity, changed) == (True, float("-inf"), 0)  # noqa: PLR0124 - only NaN is not itself
 
 
-def test_what_is_cut_or_changed_is_counted() -> None:
+def test_what_is_cut_or_changed_is_counted():
     times = pa.array([-1, 999, 2000], pa.timestamp("us", "UTC"))
     read, changed = encoded("v TIMESTAMP", times)
     assert [each.timestamp() for each in read] == [-0.001, 0.0, 0.002]
@@ -215,7 +210,7 @@ def raw_texts(*values: bytes) -> pa.Array:
         ("v STRUCT<at: TIMESTAMP_NTZ>", pa.array([{"at": 1}], pa.struct([("at", pa.timestamp("us"))]))),
     ],
 )
-def test_a_key_that_would_be_changed_is_refused(ddl: str, column: pa.Array) -> None:
+def test_a_key_that_would_be_changed_is_refused(ddl, column):
     part = pa.RecordBatch.from_arrays([column], ["c0"])
     with pytest.raises(
         InvalidInputError, match=r"key v has a value .*date_trunc\('millisecond', 'v'\), .*base64"
@@ -224,7 +219,7 @@ def test_a_key_that_would_be_changed_is_refused(ddl: str, column: pa.Array) -> N
     assert len(list(documents.Encoder(parsed(ddl), ["n"]).documents(part))) == len(column)
 
 
-def test_a_key_that_is_held_as_it_is_stays() -> None:
+def test_a_key_that_is_held_as_it_is_stays():
     part = pa.RecordBatch.from_arrays([pa.array([-1000, 1000], pa.timestamp("us"))], ["c0"])
     found = documents.Encoder(parsed("v TIMESTAMP_NTZ"), ["v"]).documents(part)
     assert [each["v"] for each in found] == [DatetimeMS(-1), DatetimeMS(1)]
@@ -237,7 +232,7 @@ class Cut:
         return -1
 
 
-def test_a_query_that_was_cut_off_within_its_first_batch_has_written_nothing() -> None:
+def test_a_query_that_was_cut_off_within_its_first_batch_has_written_nothing():
     rules = Ledger(Cut(), "collection t", "collection t in db", "append", take_over=False)  # type: ignore[arg-type]
     rules.check_owner("q")
     rules.check_lost("q")
@@ -246,7 +241,7 @@ def test_a_query_that_was_cut_off_within_its_first_batch_has_written_nothing() -
         rules.is_written(Batch("q", 3))
 
 
-def test_years_that_python_does_not_have_are_kept() -> None:
+def test_years_that_python_does_not_have_are_kept():
     column = pa.array([-800_000, 3_000_000], pa.int32()).cast(pa.date32())
     [first, last] = documents.Encoder(parsed("v DATE")).documents(
         pa.RecordBatch.from_arrays([column], ["c0"])
@@ -254,9 +249,7 @@ def test_years_that_python_does_not_have_are_kept() -> None:
     assert (first["v"], last["v"]) == (DatetimeMS(-800_000 * 86_400_000), DatetimeMS(3_000_000 * 86_400_000))
 
 
-def test_a_server_that_does_not_answer_is_one_line_in_time(
-    spark: SparkSession, tmp_path: Path, free_port: int
-) -> None:
+def test_a_server_that_does_not_answer_is_one_line_in_time(spark, tmp_path, free_port):
     url = f"mongodb://kit:hush@127.0.0.1:{free_port}/shop?serverSelectionTimeoutMS=500"
     rate = spark.readStream.format("rate").load().select("value")
     began = time.monotonic()
@@ -270,7 +263,7 @@ def test_a_server_that_does_not_answer_is_one_line_in_time(
     assert line.endswith("Connection refused; start it, or correct the URL")
 
 
-def test_ten_seconds_are_the_limit_where_the_url_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ten_seconds_are_the_limit_where_the_url_has_none(monkeypatch):
     given: dict[str, Any] = {}
 
     class Stop(Exception):  # noqa: N818 - no error
@@ -286,7 +279,7 @@ def test_ten_seconds_are_the_limit_where_the_url_has_none(monkeypatch: pytest.Mo
     assert (given["serverSelectionTimeoutMS"], given["w"]) == (10_000, "majority")
 
 
-def test_what_the_server_says_has_no_secret() -> None:
+def test_what_the_server_says_has_no_secret():
     url = "mongodb://kit:hu%40sh@host/shop?authMechanismProperties=AWS_SESSION_TOKEN:hidden"
     address = server.parse(url, None, "t")
     said = server.cause("bad hu%40sh, hu@sh and AWS_SESSION_TOKEN:hidden (configured timeouts: 5)", address)

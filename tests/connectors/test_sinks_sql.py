@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
     from pyspark.sql.streaming.query import StreamingQuery
 
 
@@ -40,7 +40,7 @@ SERVERS: dict[str, Callable[[], postgresql.Server | mariadb.Server]] = {
 
 
 @pytest.fixture(params=["sqlite", *(pytest.param(name, marks=pytest.mark.slow) for name in SERVERS)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def url(request, tmp_path):
     """An empty database."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/test.db"
@@ -58,7 +58,7 @@ def sql(url: str, statement: str) -> list[tuple[Any, ...]]:
 
 
 @pytest.fixture
-def stream(spark: SparkSession, folder: Path) -> DataFrame:
+def stream(spark, folder):
     """Three batches of two rows: (a, 1), (b, 1); (a, 2), (c, 2); (b, 3), (c, 3)."""
     return three_batches(spark, folder)
 
@@ -75,7 +75,7 @@ CASES = {
 
 @pytest.mark.fast("sqlite-upsert")
 @pytest.mark.parametrize("how", CASES)
-def test_a_batch_that_comes_again_counts_once(stream: DataFrame, url: str, tmp_path: Path, how: str) -> None:
+def test_a_batch_that_comes_again_counts_once(stream, url, tmp_path, how):
     mode, more, select, expected = CASES[how]
     frame, checkpoint = stream if how == "append" else totals(stream), tmp_path / "ckpt"
     delivered: list[int] = []
@@ -93,9 +93,7 @@ def test_a_batch_that_comes_again_counts_once(stream: DataFrame, url: str, tmp_p
 
 
 @pytest.mark.slow
-def test_a_stateful_batch_that_comes_again_is_read_to_its_end(
-    stream: DataFrame, url: str, tmp_path: Path
-) -> None:
+def test_a_stateful_batch_that_comes_again_is_read_to_its_end(stream, url, tmp_path):
     # Alone, for a fan_out with others would read it anyway.
     sink, checkpoint = sinks.sql_table(url, "t", how="upsert", keys=["k"]), tmp_path / "ckpt"
     finish(totals(stream), sink, checkpoint, "update")
@@ -106,9 +104,7 @@ def test_a_stateful_batch_that_comes_again_is_read_to_its_end(
     assert sql(url, "SELECT k, total FROM t ORDER BY k") == [("a", 13), ("b", 4), ("c", 5)]
 
 
-def test_rows_that_are_gone_from_the_result_go_from_the_table(
-    stream: DataFrame, url: str, tmp_path: Path
-) -> None:
+def test_rows_that_are_gone_from_the_result_go_from_the_table(stream, url, tmp_path):
     small = sinks.sql_table(url, "t", how="replace").taking(lambda batch: batch.where("total < 4"))
     seen: list[list[tuple[Any, ...]]] = []
     look = sinks.foreach_batch(lambda *_: seen.append(sql(url, "SELECT k, total FROM t ORDER BY k")))
@@ -117,7 +113,7 @@ def test_rows_that_are_gone_from_the_result_go_from_the_table(
 
 
 @pytest.mark.slow
-def test_a_crash_between_two_tables_leaves_both_exact(stream: DataFrame, url: str, tmp_path: Path) -> None:
+def test_a_crash_between_two_tables_leaves_both_exact(stream, url, tmp_path):
     crash = [1]
 
     def between(_: DataFrame, batch_id: int) -> None:
@@ -142,7 +138,7 @@ def test_a_crash_between_two_tables_leaves_both_exact(stream: DataFrame, url: st
     assert sink.promise == "sql_table: exactly once; foreach_batch: at least once"
 
 
-def test_two_parts_into_one_table_are_refused(url: str) -> None:
+def test_two_parts_into_one_table_are_refused(url):
     part = sinks.sql_table(url, "t").taking(lambda batch: batch.where("n = 1"))
     with pytest.raises(InvalidInputError, match=r"fan_out\(\): two sinks write to table t in .*; union"):
         sinks.fan_out(part, part)
@@ -150,7 +146,7 @@ def test_two_parts_into_one_table_are_refused(url: str) -> None:
         sinks.fan_out(sinks.fan_out(part, sinks.foreach_batch(lambda *_: None)), part)
 
 
-def test_one_name_in_two_schemas_is_two_tables() -> None:
+def test_one_name_in_two_schemas_is_two_tables():
     url = "postgresql+psycopg://kit@host/db"
     north, south = (sinks.sql_table(url, f"{schema}.t") for schema in ("north", "south"))
     assert len(sinks.fan_out(north, south).writes_to) == 2
@@ -159,9 +155,7 @@ def test_one_name_in_two_schemas_is_two_tables() -> None:
 
 
 @pytest.mark.parametrize("how", ["append", "replace"])
-def test_of_two_new_queries_on_one_table_the_later_is_refused(
-    stream: DataFrame, url: str, monkeypatch: pytest.MonkeyPatch, how: str
-) -> None:
+def test_of_two_new_queries_on_one_table_the_later_is_refused(stream, url, monkeypatch, how):
     #   one:                [ batch 0, committed ]
     #   two:  [ batch 0 computed …                 … loaded ]  refused
     batch = stream.sparkSession.createDataFrame([("a", 1)], "k STRING, n INT")
@@ -180,7 +174,7 @@ def test_of_two_new_queries_on_one_table_the_later_is_refused(
     one(batch, 1)  # and goes on
 
 
-def test_a_reader_never_sees_half_a_batch(spark: SparkSession, url: str, tmp_path: Path) -> None:
+def test_a_reader_never_sees_half_a_batch(spark, url, tmp_path):
     # Batch N of the source has 2,000 rows; the ledger says which batches a reader must see.
     rate = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 2000).load()
     numbers = start(rate, sinks.sql_table(url, "t"), name="numbers", checkpoint=tmp_path / "ckpt")
@@ -199,7 +193,7 @@ def test_a_reader_never_sees_half_a_batch(spark: SparkSession, url: str, tmp_pat
 
 
 @pytest.mark.slow
-def test_a_reader_sees_the_old_result_or_the_new_one(spark: SparkSession, url: str, tmp_path: Path) -> None:
+def test_a_reader_sees_the_old_result_or_the_new_one(spark, url, tmp_path):
     rate = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 1000).load()
     # 500 groups, and in each the same number of rows.
     counts = rate.groupBy((F.col("value") % 500).alias("k")).agg(F.count("*").alias("n"))
@@ -241,9 +235,7 @@ TYPES = {
 
 
 @pytest.mark.parametrize("way", [arrow.in_files, arrow.in_blobs])
-def test_every_type_comes_back_as_it_was(
-    way: Any, spark: SparkSession, url: str, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_type_comes_back_as_it_was(way, spark, url, tmp_path, folder, monkeypatch):
     monkeypatch.setattr(arrow, "kept", way)
     schema = ", ".join(f"`{name}` {kind}" for name, (kind, _) in TYPES.items())
     values = tuple(value for _, value in TYPES.values())
@@ -273,14 +265,14 @@ def test_every_type_comes_back_as_it_was(
     assert full == expected
 
 
-def test_sqlite_keeps_decimals_as_exact_texts(spark: SparkSession, tmp_path: Path, folder: Path) -> None:
+def test_sqlite_keeps_decimals_as_exact_texts(spark, tmp_path, folder):
     feeds.drip([("1.csv", "10.10\n")], folder)
     frame = sources.csv(spark, str(folder), schema="v DECIMAL(12,2)")
     finish(frame, sinks.sql_table(f"sqlite:///{tmp_path}/t.db", "t"), tmp_path / "ckpt")
     assert sql(f"sqlite:///{tmp_path}/t.db", "SELECT v, typeof(v) FROM t") == [("10.10", "text")]
 
 
-def test_a_mode_that_does_not_fit_is_refused(stream: DataFrame, tmp_path: Path) -> None:
+def test_a_mode_that_does_not_fit_is_refused(stream, tmp_path):
     for how, (fits, more, _, _) in CASES.items():
         sink = sinks.sql_table(f"sqlite:///{tmp_path}/t.db", "t", how=how, **more)  # type: ignore[arg-type]
         assert sink.modes == (fits,)
@@ -293,7 +285,7 @@ def test_a_mode_that_does_not_fit_is_refused(stream: DataFrame, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_a_table_of_another_query_needs_a_flag(stream: DataFrame, url: str, tmp_path: Path) -> None:
+def test_a_table_of_another_query_needs_a_flag(stream, url, tmp_path):
     finish(stream, sinks.sql_table(url, "t"), tmp_path / "first")
     message = r"table t in .* was written by another query \([-0-9a-f]{36}, up to its batch 2\); start on"
     with pytest.raises(InvalidInputError, match=message):
@@ -309,7 +301,7 @@ def test_a_table_of_another_query_needs_a_flag(stream: DataFrame, url: str, tmp_
     assert sql(url, "SELECT batch_id FROM sparkstream_ledger") == [(2,), (2,)]
 
 
-def test_rows_of_nobody_need_the_flag_too(stream: DataFrame, url: str, tmp_path: Path) -> None:
+def test_rows_of_nobody_need_the_flag_too(stream, url, tmp_path):
     sql(url, "CREATE TABLE t (k TEXT, n INTEGER)")
     sql(url, "INSERT INTO t VALUES ('mine', 0)")
     with pytest.raises(InvalidInputError, match="table t in .* has rows that no query of the kit"):
@@ -319,9 +311,7 @@ def test_rows_of_nobody_need_the_flag_too(stream: DataFrame, url: str, tmp_path:
 
 
 @pytest.mark.slow
-def test_a_query_whose_table_was_taken_over_does_not_go_on(
-    stream: DataFrame, url: str, tmp_path: Path
-) -> None:
+def test_a_query_whose_table_was_taken_over_does_not_go_on(stream, url, tmp_path):
     finish(totals(stream), sinks.sql_table(url, "t", how="replace"), tmp_path / "old", "complete")
     taking = sinks.sql_table(url, "t", how="replace", take_over=True)
     finish(totals(stream.where("k = 'a'")), taking, tmp_path / "new", "complete")
@@ -334,7 +324,7 @@ def without_the_kit(frame: DataFrame, sink: sinks.Sink, checkpoint: Path) -> Str
     return sink(frame.writeStream).option("checkpointLocation", str(checkpoint)).start()
 
 
-def test_without_the_kit_it_is_as_exact_and_as_careful(stream: DataFrame, url: str, tmp_path: Path) -> None:
+def test_without_the_kit_it_is_as_exact_and_as_careful(stream, url, tmp_path):
     for _ in range(2):
         query = without_the_kit(stream, sinks.sql_table(url, "t"), tmp_path / "first")
         query.processAllAvailable()
@@ -350,9 +340,7 @@ def test_without_the_kit_it_is_as_exact_and_as_careful(stream: DataFrame, url: s
 
 
 @pytest.mark.slow
-def test_a_checkpoint_that_went_back_is_refused_with_the_way_on(
-    stream: DataFrame, url: str, tmp_path: Path
-) -> None:
+def test_a_checkpoint_that_went_back_is_refused_with_the_way_on(stream, url, tmp_path):
     checkpoint = tmp_path / "ckpt"
     sink = sinks.sql_table(url, "t", how="upsert", keys=["k"])
     finish(totals(stream), sink, checkpoint, "update")
@@ -380,9 +368,7 @@ def put_back(url: str) -> None:
 
 @pytest.mark.fast("sqlite-append")
 @pytest.mark.parametrize("how", ["append", "upsert"])
-def test_a_database_put_back_from_an_older_backup_is_refused_with_the_way_back(
-    stream: DataFrame, url: str, tmp_path: Path, how: str
-) -> None:
+def test_a_database_put_back_from_an_older_backup_is_refused_with_the_way_back(stream, url, tmp_path, how):
     mode, more, select, _ = CASES[how]
     frame, checkpoint = stream if how == "append" else totals(stream), tmp_path / "my ckpt"
     sink = sinks.sql_table(url, "t", how=how, **more)  # type: ignore[arg-type]
@@ -414,9 +400,7 @@ def test_a_database_put_back_from_an_older_backup_is_refused_with_the_way_back(
 
 
 @pytest.mark.slow
-def test_a_whole_result_makes_good_what_an_older_backup_lacks(
-    stream: DataFrame, url: str, tmp_path: Path
-) -> None:
+def test_a_whole_result_makes_good_what_an_older_backup_lacks(stream, url, tmp_path):
     sink = sinks.sql_table(url, "t", how="replace")
     finish(totals(stream), sink, tmp_path / "ckpt", "complete")
     put_back(url)
@@ -427,9 +411,7 @@ def test_a_whole_result_makes_good_what_an_older_backup_lacks(
 
 
 @pytest.mark.slow
-def test_a_database_without_any_batch_of_a_query_needs_the_flag(
-    stream: DataFrame, url: str, tmp_path: Path
-) -> None:
+def test_a_database_without_any_batch_of_a_query_needs_the_flag(stream, url, tmp_path):
     other = f"sqlite:///{tmp_path}/other.db"
     finish(stream, sinks.sql_table(other, "t"), tmp_path / "ckpt")
     feeds.drip([("4.csv", "d,10\n")], tmp_path / "in")
@@ -444,7 +426,7 @@ def test_a_database_without_any_batch_of_a_query_needs_the_flag(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", CASES)
-def test_any_name_will_do(stream: DataFrame, url: str, tmp_path: Path, how: str) -> None:
+def test_any_name_will_do(stream, url, tmp_path, how):
     # Words that SQLite or PostgreSQL keeps for itself, and what needs quotes.
     mode, _, _, expected = CASES[how]
     frame = (stream if how == "append" else totals(stream)).toDF("nothing", "do")
@@ -467,9 +449,7 @@ HARD = {
 
 
 @pytest.mark.parametrize("how", CASES)
-def test_no_text_stops_a_query(
-    spark: SparkSession, url: str, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str
-) -> None:
+def test_no_text_stops_a_query(spark, url, folder, tmp_path, caplog, how):
     rows = [(name, raw) for name, (raw, _, _) in HARD.items()]
     spark.createDataFrame([*rows, ("null", None)], "k STRING, v BINARY").write.parquet(str(folder / "1"))
     read = spark.readStream.schema("k STRING, v BINARY").parquet(str(folder / "*"))
@@ -501,7 +481,7 @@ TIMES = {
 }
 
 
-def test_no_time_stops_a_query(spark: SparkSession, url: str, folder: Path, tmp_path: Path) -> None:
+def test_no_time_stops_a_query(spark, url, folder, tmp_path):
     days = spark.createDataFrame([(k,) for k in TIMES], "k STRING").selectExpr("k", "CAST(k AS DATE) AS d")
     held = F.length("k") < 14  # beyond it a timestamp has no place in Spark either
     stamps = [F.when(held, F.col("d").cast(kind)).alias(kind) for kind in ("timestamp", "timestamp_ntz")]
@@ -529,7 +509,7 @@ def test_no_time_stops_a_query(spark: SparkSession, url: str, folder: Path, tmp_
 
 
 @pytest.mark.slow
-def test_mariadb_tells_texts_apart_as_spark_does(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
+def test_mariadb_tells_texts_apart_as_spark_does(spark, folder, tmp_path):
     url = mariadb.server().database()
     texts = ["a", "A", "a ", "\u00e4", "\u0061\u0308", "\u00df", "ss", "", "x" * 768]
     spark.createDataFrame([(text, 1) for text in texts], "k STRING, n INT").write.parquet(str(folder / "1"))
@@ -559,9 +539,7 @@ def test_mariadb_tells_texts_apart_as_spark_does(spark: SparkSession, folder: Pa
     ],
     ids=["no-transactions", "no-case", "another-index"],
 )
-def test_a_table_of_mariadb_that_would_lose_rows_is_refused(
-    stream: DataFrame, tmp_path: Path, made: str, message: str
-) -> None:
+def test_a_table_of_mariadb_that_would_lose_rows_is_refused(stream, tmp_path, made, message):
     url = mariadb.server().database()
     sql(url, made.format(bin="utf8mb4_nopad_bin"))
     with pytest.raises(InvalidInputError, match=message):
@@ -569,7 +547,7 @@ def test_a_table_of_mariadb_that_would_lose_rows_is_refused(
 
 
 @pytest.mark.slow
-def test_the_way_back_has_the_quotes_of_the_database(stream: DataFrame, tmp_path: Path) -> None:
+def test_the_way_back_has_the_quotes_of_the_database(stream, tmp_path):
     url, checkpoint = mariadb.server().database(), tmp_path / "ckpt"
     schema = f"{url.rpartition('/')[2]}-more"
     sql(url, f'CREATE DATABASE "{schema}"')
@@ -584,9 +562,7 @@ def test_the_way_back_has_the_quotes_of_the_database(stream: DataFrame, tmp_path
 
 
 @pytest.mark.slow
-def test_a_first_batch_does_not_go_on_without_the_lock(
-    stream: DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_first_batch_does_not_go_on_without_the_lock(stream, tmp_path, monkeypatch):
     url = mariadb.server().database()
     monkeypatch.setattr(sql_tables, "_PATIENCE", 0)
     engine = sa.create_engine(url, poolclass=sa.NullPool)
@@ -600,7 +576,7 @@ def test_a_first_batch_does_not_go_on_without_the_lock(
 
 
 @pytest.mark.slow
-def test_a_dry_run_makes_no_table_in_mariadb(stream: DataFrame, tmp_path: Path) -> None:
+def test_a_dry_run_makes_no_table_in_mariadb(stream, tmp_path):
     url = mariadb.server().database()
     for _ in range(2):  # without the ledger, and beside it
         planned = start(stream, sinks.sql_table(url, "t"), name="q", checkpoint=tmp_path / "c", dry_run=True)
@@ -610,7 +586,7 @@ def test_a_dry_run_makes_no_table_in_mariadb(stream: DataFrame, tmp_path: Path) 
         assert sql(url, "SELECT table_name FROM sparkstream_ledger") == [("other",)]
 
 
-def test_a_decimal_in_sqlite_has_all_its_digits(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
+def test_a_decimal_in_sqlite_has_all_its_digits(spark, folder, tmp_path):
     feeds.drip([("1.csv", "0.000000000000000001\n0\n-12.5\n\n")], folder)
     frame = sources.csv(spark, str(folder), schema="v DECIMAL(38,18)", ignoreLeadingWhiteSpace=True)
     finish(frame, sinks.sql_table(f"sqlite:///{tmp_path}/t.db", "t"), tmp_path / "ckpt")
@@ -619,7 +595,7 @@ def test_a_decimal_in_sqlite_has_all_its_digits(spark: SparkSession, folder: Pat
 
 
 @pytest.mark.slow
-def test_a_name_that_postgresql_would_cut_is_refused(stream: DataFrame, tmp_path: Path) -> None:
+def test_a_name_that_postgresql_would_cut_is_refused(stream, tmp_path):
     url = postgresql.server().database()
     long, fits = "ä" * 32, "ä" * 31 + "a"
     for frame, table in (
@@ -638,7 +614,7 @@ def test_a_name_that_postgresql_would_cut_is_refused(stream: DataFrame, tmp_path
 
 
 @pytest.mark.parametrize("name", ["sparkstream_stage", "SPARKSTREAM_LEDGER", "s.sparkstream_ledger"])
-def test_the_kits_own_names_are_refused(name: str) -> None:
+def test_the_kits_own_names_are_refused(name):
     own = name.rpartition(".")[2]
     with pytest.raises(
         InvalidInputError, match=f"the kit needs the name {own} for a table of its own; use another"
@@ -647,7 +623,7 @@ def test_the_kits_own_names_are_refused(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_table_that_is_gone_is_said(stream: DataFrame, url: str, tmp_path: Path) -> None:
+def test_a_table_that_is_gone_is_said(stream, url, tmp_path):
     finish(stream, sinks.sql_table(url, "t"), tmp_path / "ckpt")
     sql(url, "DROP TABLE t")
     with pytest.raises(InvalidInputError, match="is gone, but this query has written its batches up to 2"):
@@ -666,17 +642,13 @@ WRONG_TABLES = {
 
 
 @pytest.mark.parametrize("made", WRONG_TABLES)
-def test_a_table_with_other_columns_is_refused_in_words(
-    stream: DataFrame, url: str, tmp_path: Path, made: str
-) -> None:
+def test_a_table_with_other_columns_is_refused_in_words(stream, url, tmp_path, made):
     sql(url, made)
     with pytest.raises(InvalidInputError, match=f"table t in .* has other columns: .*{WRONG_TABLES[made]}"):
         finish(stream, sinks.sql_table(url, "t"), tmp_path / "ckpt")
 
 
-def test_a_column_that_would_round_is_refused_and_a_wider_one_is_not(
-    spark: SparkSession, folder: Path, tmp_path: Path
-) -> None:
+def test_a_column_that_would_round_is_refused_and_a_wider_one_is_not(spark, folder, tmp_path):
     url = postgresql.server().database()
     feeds.drip([("1.csv", "1,2.25\n")], folder)
     frame = sources.csv(spark, str(folder), schema="i INT, v DECIMAL(12,2)")
@@ -690,7 +662,7 @@ def test_a_column_that_would_round_is_refused_and_a_wider_one_is_not(
     assert sql(url, "SELECT batch_id FROM s.sparkstream_ledger") == [(0,)]
 
 
-def test_keys_must_tell_rows_apart(stream: DataFrame, url: str, tmp_path: Path) -> None:
+def test_keys_must_tell_rows_apart(stream, url, tmp_path):
     sql(url, "CREATE TABLE plain (k TEXT, total BIGINT)")
     refused: list[tuple[DataFrame, sinks.Sink, str]] = [
         (totals(stream), sinks.sql_table(url, "plain", how="upsert", keys=["k"]), "is not unique in k"),
@@ -711,7 +683,7 @@ def test_keys_must_tell_rows_apart(stream: DataFrame, url: str, tmp_path: Path) 
             finish(frame, sink, tmp_path / f"ckpt{number}", "update")
 
 
-def test_what_sql_cannot_hold_is_refused_at_start(stream: DataFrame, url: str, tmp_path: Path) -> None:
+def test_what_sql_cannot_hold_is_refused_at_start(stream, url, tmp_path):
     message = r"column ks is array<string>, which a column of SQL cannot hold; leave it out, cast it, or make"
     with pytest.raises(InvalidInputError, match=message):
         finish(stream.select(F.array("k").alias("ks")), sinks.sql_table(url, "t"), tmp_path / "ckpt")
@@ -733,14 +705,14 @@ def test_what_sql_cannot_hold_is_refused_at_start(stream: DataFrame, url: str, t
         ("sqlite:////no/such/t.db", "folder /no/such does not exist; create it"),
     ],
 )
-def test_a_url_that_cannot_be_used_is_one_line_without_its_password(wrong: str, message: str) -> None:
+def test_a_url_that_cannot_be_used_is_one_line_without_its_password(wrong, message):
     with pytest.raises(InvalidInputError) as caught:
         sinks.sql_table(wrong, "t")
     assert message in str(caught.value)
     assert "hush" not in str(caught.value)
 
 
-def test_what_does_not_fit_together_is_said() -> None:
+def test_what_does_not_fit_together_is_said():
     with pytest.raises(InvalidInputError, match="how='upsert' and keys belong together"):
         sinks.sql_table("sqlite:///t.db", "t", how="upsert")
     with pytest.raises(InvalidInputError, match="unknown way to write .* upsrt; did you mean upsert"):
@@ -751,7 +723,7 @@ def test_what_does_not_fit_together_is_said() -> None:
     ("missing", "extra"),
     [("sqlalchemy", "sql"), ("pyarrow", "sql"), ("pandas", "sql"), ("psycopg", "postgresql")],
 )
-def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, missing: str, extra: str) -> None:
+def test_a_missing_library_is_named(monkeypatch, missing, extra):
     for name in [name for name in sys.modules if name.startswith("sparkstream_kit.connectors.sql.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)
@@ -759,9 +731,7 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, missing: st
         sinks.sql_table("postgresql://kit@host/db", "t")
 
 
-def test_a_password_is_in_no_repr_error_plan_or_log(
-    stream: DataFrame, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_password_is_in_no_repr_error_plan_or_log(stream, tmp_path, caplog, capfd):
     server = postgresql.server()
     url, wrong = server.database(), server.url.replace(server.password, "hush-hush")
     caplog.set_level(logging.DEBUG, logger="sqlalchemy")
@@ -791,7 +761,7 @@ def test_a_password_is_in_no_repr_error_plan_or_log(
         assert "hush-hush" not in text
 
 
-def test_a_batch_that_fails_half_way_leaves_nothing(stream: DataFrame, url: str, tmp_path: Path) -> None:
+def test_a_batch_that_fails_half_way_leaves_nothing(stream, url, tmp_path):
     finish(stream, sinks.sql_table(url, "t"), tmp_path / "ckpt")
     sql(url, "CREATE UNIQUE INDEX once ON t (k, n)")
     feeds.drip([("4.csv", "new,10\na,1\n")], tmp_path / "in")
@@ -823,8 +793,8 @@ LOCKED = {  # how a reader keeps writers out of the table, and how one that wait
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", LOCKED)
 def test_a_database_that_stops_in_mid_transaction_fails_the_query_and_a_restart_is_exact(
-    stream: DataFrame, tmp_path: Path, until: Callable[[Callable[[], object]], None], kind: str
-) -> None:
+    stream, tmp_path, until, kind
+):
     server = SERVERS[kind]()
     url, checkpoint = server.database(), tmp_path / "ckpt"
     lock, waiting = LOCKED[kind]
@@ -884,7 +854,7 @@ except InvalidInputError as err:
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("connect")
-def test_on_spark_connect_it_is_the_same(connect: str, folder: Path, tmp_path: Path) -> None:
+def test_on_spark_connect_it_is_the_same(connect, folder, tmp_path):
     url = postgresql.server().database()
     feeds.drip([("1.csv", "a,1\nb,1\n"), ("2.csv", "a,2\nc,2\n"), ("3.csv", "b,3\nc,3\n")], folder)
     (tmp_path / "script.py").write_text(CONNECTED)
@@ -936,7 +906,7 @@ with get_session("memory", profile="test", conf={"spark.master": "local[2]"}) as
 
 
 @pytest.mark.slow
-def test_the_drivers_python_stays_small_whatever_the_batch(url: str, tmp_path: Path) -> None:
+def test_the_drivers_python_stays_small_whatever_the_batch(url, tmp_path):
     (tmp_path / "script.py").write_text(MEMORY)
     done = subprocess.run(
         [sys.executable, tmp_path / "script.py", url, str(tmp_path), "1000000"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from pyspark.sql.streaming.listener import StreamingQueryProgress
@@ -12,11 +12,6 @@ from pyspark.sql.streaming.listener import StreamingQueryProgress
 from sparkstream_kit import sinks, sources
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.progress import QuerySummary
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from pyspark.sql import SparkSession
 
 GIVE_OFFSETS = (
     "give 'earliest', 'latest', a datetime, or for topics by name their offsets: {'sales': {0: 25}}"
@@ -84,7 +79,7 @@ GIVE_OFFSETS = (
         ),
     ],
 )
-def test_what_cannot_be_read_is_one_line(spark: SparkSession, given: dict[str, Any], said: str) -> None:
+def test_what_cannot_be_read_is_one_line(spark, given, said):
     with pytest.raises(InvalidInputError) as raised:
         sources.kafka(spark, **({"servers": "localhost:9092", "topics": "sales"} | given))
     assert said in str(raised.value)
@@ -92,13 +87,13 @@ def test_what_cannot_be_read_is_one_line(spark: SparkSession, given: dict[str, A
     assert "hush" not in str(raised.value)
 
 
-def test_what_is_missing_of_spark_is_one_line(spark: SparkSession) -> None:
+def test_what_is_missing_of_spark_is_one_line(spark):
     with pytest.raises(InvalidInputError, match="Spark has no connector kafka; launch with spark-submit"):
         sources.kafka(spark, "localhost:9092", "sales")
 
 
 @pytest.mark.parametrize("form", [json.dumps, str])  # Spark 4.2 and later, and earlier ones
-def test_the_summary_adds_up_how_many_records_its_sources_are_behind(form: Callable[[object], str]) -> None:
+def test_the_summary_adds_up_how_many_records_its_sources_are_behind(form):
     def source(average: str, *partitions: int) -> dict[str, Any]:
         offsets = {"sales": {str(number): end for number, end in enumerate(partitions)}}
         metrics = {"avgOffsetsBehindLatest": average, "maxOffsetsBehindLatest": "9"}
@@ -142,7 +137,7 @@ RECORDED: dict[str, Any] = {
 }
 
 
-def test_a_sink_is_given_no_key_either_that_spark_would_show() -> None:
+def test_a_sink_is_given_no_key_either_that_spark_would_show():
     with pytest.raises(
         InvalidInputError, match=r"sinks.kafka\(\): Spark would show kafka.ssl.keystore.key in"
     ):

@@ -38,9 +38,6 @@ from sparkstream_kit.progress import QuerySummary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
-
-    from pyspark.sql import SparkSession
 
 
 @pytest.mark.parametrize(
@@ -62,7 +59,7 @@ if TYPE_CHECKING:
         ({"region": 5}, "sources.kinesis(): region is 5; give a string"),
     ],
 )
-def test_what_cannot_be_read_is_one_line(spark: SparkSession, given: dict[str, Any], said: str) -> None:
+def test_what_cannot_be_read_is_one_line(spark, given, said):
     with pytest.raises(InvalidInputError) as raised:
         sources.kinesis(spark, **({"stream": "sales"} | given))
     assert said in str(raised.value)
@@ -133,7 +130,7 @@ class Tree:
 
 
 @pytest.mark.parametrize("seed", range(150))
-def test_each_record_is_read_once_and_after_those_of_the_shards_before_its_own(seed: int) -> None:
+def test_each_record_is_read_once_and_after_those_of_the_shards_before_its_own(seed):
     pick = random.Random(seed)  # noqa: S311 - a tree, not secrets
     tree = Tree(pick, shards=pick.randint(1, 4))
     offset = beginning("sales", 0.0, "")
@@ -176,20 +173,20 @@ def test_each_record_is_read_once_and_after_those_of_the_shards_before_its_own(s
 A = {"a": Shard((), "10", False)}
 
 
-def test_the_first_batch_comes_again_from_where_it_began_though_its_start_is_not_kept() -> None:
+def test_the_first_batch_comes_again_from_where_it_began_though_its_start_is_not_kept():
     end = moved(beginning("sales", 0.0, "@100.0"), {"a": Found("17", 3, False, 0.0)}, A)
     later = beginning("sales", 0.0, "@900.0")  # as `starting="latest"` works it out at the next start
     assert ranges(later, end) == [Range("a", "@100.0", "17", 3)]
 
 
-def test_a_shard_that_was_made_again_or_is_gone_is_told() -> None:
+def test_a_shard_that_was_made_again_or_is_gone_is_told():
     offset = moved(beginning("sales", 0.0, ""), {"a": Found("17", 3, False, 0.0)}, A)
     assert not made_again(offset, A)
     assert made_again(offset, {"a": Shard((), "18", False)})
     assert gone(offset, {"b": Shard((), "18", False)}) == ["a"]
 
 
-def test_an_idle_query_notes_from_time_to_time_how_far_it_has_come() -> None:
+def test_an_idle_query_notes_from_time_to_time_how_far_it_has_come():
     offset = moved(beginning("sales", 0.0, ""), {"a": Found("17", 3, False, 50.0)}, A, refresh=100)
     assert offset["seen"] == 50
     assert moved(offset, {"a": Found("", 0, False, 150.0)}, A, refresh=100) is offset
@@ -197,7 +194,7 @@ def test_an_idle_query_notes_from_time_to_time_how_far_it_has_come() -> None:
     assert (aged["seen"], ranges(offset, aged)) == (151, [])
 
 
-def test_what_has_been_read_until_is_what_holds_for_each_shard() -> None:
+def test_what_has_been_read_until_is_what_holds_for_each_shard():
     two = A | {"b": Shard((), "11", False)}
     begin = beginning("sales", 0.0, "")
     assert moved(begin, {"a": Found("17", 3, False, 50.0)}, two)["seen"] == 0
@@ -229,7 +226,7 @@ class Gaps:
 
 
 @pytest.mark.parametrize("gap", [0, 1, 300])
-def test_available_now_reads_on_until_it_finds_a_record(monkeypatch: pytest.MonkeyPatch, gap: int) -> None:
+def test_available_now_reads_on_until_it_finds_a_record(monkeypatch, gap):
     monkeypatch.setattr(looking, "_LOOK", 0.0)  # the time is over at the first page
     service = Gaps(a=gap)
     ahead, begin = looking.Ahead(service, 0.0), beginning("sales", 0.0, "")  # type: ignore[arg-type]
@@ -241,7 +238,7 @@ def test_available_now_reads_on_until_it_finds_a_record(monkeypatch: pytest.Monk
     assert service.asked == gap + 2
 
 
-def test_a_look_does_not_wait_for_a_shard_when_another_has_records(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_look_does_not_wait_for_a_shard_when_another_has_records(monkeypatch):
     monkeypatch.setattr(looking, "_LOOK", 0.0)
     ahead = looking.Ahead(Gaps(a=None, b=5), 0.0)  # type: ignore[arg-type]
     ahead.leave_out(since=1001.0)
@@ -249,7 +246,7 @@ def test_a_look_does_not_wait_for_a_shard_when_another_has_records(monkeypatch: 
     assert (found["a"].records, found["b"].records) == (0, 1)
 
 
-def test_a_query_that_goes_on_looks_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_query_that_goes_on_looks_again(monkeypatch):
     monkeypatch.setattr(looking, "_LOOK", 0.0)
     service = Gaps(a=3)
     ahead = looking.Ahead(service, 0.0)  # type: ignore[arg-type]
@@ -265,7 +262,7 @@ def asked(**given: Any) -> str:
     return str(raised.value)
 
 
-def test_what_boto3_lacks_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_what_boto3_lacks_is_one_line(monkeypatch, tmp_path):
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -323,7 +320,7 @@ def served_by(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feeder, "Service", lambda *_, **__: service)
 
 
-def test_the_feed_ends_while_the_stream_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_feed_ends_while_the_stream_takes_nothing(monkeypatch):
     stop = threading.Event()
     service = Taking(1, stop=stop)
     served_by(service, monkeypatch)
@@ -340,13 +337,8 @@ def test_the_feed_ends_while_the_stream_takes_nothing(monkeypatch: pytest.Monkey
     ],
 )
 def test_a_feed_that_fails_in_the_middle_says_what_was_written(
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    error: KitError,
-    exit_code: int,
-    more: str,
-) -> None:
+    monkeypatch, tmp_path, capsys, error, exit_code, more
+):
     service = Taking(4, error)
     served_by(service, monkeypatch)
     truth = tmp_path / "truth.csv"
@@ -362,15 +354,13 @@ def test_a_feed_that_fails_in_the_middle_says_what_was_written(
     assert found == [[str(each) for each in row] for row in feeds.sales_totals(map(tuple, written))]
 
 
-def test_the_command_names_its_own_flags(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_names_its_own_flags(monkeypatch, tmp_path, capsys):
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", str(tmp_path))
 
-    def said(*given: str) -> str:
+    def said(*given: str) -> Any:
         assert cli.main(["feed", "kinesis", "sales", "--rows", "1", *given]) in (1, 2)
         return capsys.readouterr().err
 
@@ -386,7 +376,7 @@ def test_the_command_names_its_own_flags(
     assert f"endpoint is {fix}" in said("--region", "us-east-1")
 
 
-def test_the_summary_says_how_many_seconds_behind_a_query_is() -> None:
+def test_the_summary_says_how_many_seconds_behind_a_query_is():
     told = json.dumps({"stream": "sales", "seconds_behind": 12.4})
     source = RECORDED_SOURCE | {"endOffset": "{}", "metrics": {}}
     progress = RECORDED | {"sources": [source | {"latestOffset": each} for each in (told, None)]}

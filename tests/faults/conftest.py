@@ -12,18 +12,17 @@ from faults.sales import Sales
 from support import postgresql
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
 @pytest.fixture
-def sales(tmp_path: Path) -> Sales:
+def sales(tmp_path):
     """Sales files that land in a folder as a test goes on, and their truth."""
     return Sales(tmp_path / "in")
 
 
 @pytest.fixture
-def launch(tmp_path: Path, temporary: dict[str, str]) -> Iterator[Callable[..., Driver]]:
+def launch(tmp_path, temporary):
     """Start a driver, in a session of processes of its own; what is left of it at the end is killed."""
     drivers: list[Driver] = []
     home = tmp_path / "home"
@@ -39,7 +38,7 @@ def launch(tmp_path: Path, temporary: dict[str, str]) -> Iterator[Callable[..., 
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk(tmp_path):
     """An empty file system of eight megabytes."""
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -60,6 +59,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def server() -> postgresql.Server:
+def server():
     """A real PostgreSQL."""
     return postgresql.server()

@@ -16,7 +16,7 @@ import sys
 import time
 from contextlib import closing
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd  # type: ignore[import-untyped]
 import pyarrow.parquet as pq
@@ -24,12 +24,6 @@ import pytest
 from conftest import ROOT
 from faults.drivers import LIMIT, SCRIPTS, no_stack_trace, until
 from faults.targets import newest
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from faults.drivers import Driver
 
 ROUNDS, FILES, MORE = 4, 20, 3  # kills, files copied at once, and files that come after each kill
 SEED, ROWS = 11, 60
@@ -112,7 +106,7 @@ def daily(sales: pd.DataFrame) -> list[tuple[str, str, int, Decimal]]:
 
 
 @pytest.fixture
-def submit(tmp_path: Path) -> Path:
+def submit(tmp_path):
     """A command that is spark-submit with the kit's zip, which `make zip` makes so."""
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "dist")]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
@@ -123,9 +117,7 @@ def submit(tmp_path: Path) -> Path:
     return command
 
 
-def test_dirty_files_copied_at_once_are_exact_over_kills(
-    submit: Path, launch: Callable[..., Driver], tmp_path: Path
-) -> None:
+def test_dirty_files_copied_at_once_are_exact_over_kills(submit, launch, tmp_path):
     folder, out, texts = tmp_path / "in", tmp_path / "out", list[str]()
     folder.mkdir()
     out.mkdir()

@@ -20,10 +20,10 @@ from sparkstream_kit import cli, run, sinks, start
 from sparkstream_kit.jobflags import exit_codes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
     from pyspark.sql.streaming.query import StreamingQuery
 
     Job = Callable[[Path], tuple[int, str, str]]
@@ -63,7 +63,7 @@ DAMAGES: Sequence[Damage] = (cut, empty, flip, remove, replace_by_a_folder)
 
 
 @pytest.fixture(scope="module", params=STORES)
-def session(spark: SparkSession, request: pytest.FixtureRequest) -> SparkSession:
+def session(spark, request):
     """A session with one of the state stores, and two partitions."""
     own = spark.newSession()
     for key, value in (STORES[request.param] | {"spark.sql.shuffle.partitions": "2"}).items():
@@ -72,7 +72,7 @@ def session(spark: SparkSession, request: pytest.FixtureRequest) -> SparkSession
 
 
 @pytest.fixture(scope="module")
-def made(session: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def made(session, tmp_path_factory):
     """A folder of three files, and the checkpoint of a query that has summed them."""
     folder = tmp_path_factory.mktemp("made")
     land(folder / "in", 0, 1, 2)
@@ -86,9 +86,7 @@ def query(frame: DataFrame, checkpoint: Path) -> StreamingQuery:
 
 
 @pytest.fixture
-def job(
-    session: SparkSession, made: tuple[Path, Path], capfd: pytest.CaptureFixture[str]
-) -> Callable[[Path], tuple[int, str, str]]:
+def job(session, made, capfd):
     """Run the query as a job does; return its exit code, standard output and standard error."""
 
     def run_job(checkpoint: Path) -> tuple[int, str, str]:
@@ -104,7 +102,7 @@ def job(
 
 
 @pytest.fixture
-def one_more(made: tuple[Path, Path]) -> Iterator[str]:
+def one_more(made):
     """Land a fourth file, and return what the job prints when it has read it."""
     land(made[0], 3)
     yield "[('a', 60), ('b', 64), ('c', 68)]\n"
@@ -142,14 +140,7 @@ def looked_at(checkpoint: Path, capfd: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.fast("hdfs-cut", "format-v2-empty")
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_any_file_damaged_in_any_way_is_told_or_harmless(
-    made: tuple[Path, Path],
-    one_more: str,
-    job: Job,
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-    damage: Damage,
-) -> None:
+def test_any_file_damaged_in_any_way_is_told_or_harmless(made, one_more, job, tmp_path, capfd, damage):
     dice = random.Random(SEED)  # noqa: S311
     names, checksums = files(made[1])
     names += dice.sample(checksums, 6)
@@ -177,18 +168,14 @@ def test_any_file_damaged_in_any_way_is_told_or_harmless(
 @pytest.mark.parametrize(
     "text", ["{}", "[]", "5", "null", "", '{"name": 1, "mode": "m", "fingerprint": ""}', "\xff"]
 )
-def test_a_note_of_the_query_that_is_none_is_told(
-    made: tuple[Path, Path], job: Job, tmp_path: Path, capfd: pytest.CaptureFixture[str], text: str
-) -> None:
+def test_a_note_of_the_query_that_is_none_is_told(made, job, tmp_path, capfd, text):
     copy = shutil.copytree(made[1], tmp_path / "copy")
     (copy / QUERY).write_bytes(text.encode("latin-1"))
     looked_at(copy, capfd)
     assert told(copy, QUERY, job(copy)), job(copy)
 
 
-def test_rows_that_are_shown_again_are_those_that_were_kept(
-    made: tuple[Path, Path], job: Job, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_rows_that_are_shown_again_are_those_that_were_kept(made, job, tmp_path, caplog):
     dice = random.Random(SEED)  # noqa: S311
     copy = shutil.copytree(made[1], tmp_path / "copy")
     assert job(copy) == (0, READ, "")

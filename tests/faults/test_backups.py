@@ -6,25 +6,16 @@ import re
 import shlex
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
 
 import pytest
 from conftest import environment
 from faults import targets
 from faults.drivers import one_line
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from faults.drivers import Driver
-
 
 @pytest.mark.fast("upsert")
 @pytest.mark.parametrize("kind", ["append", "upsert", "directories"])
-def test_a_sink_put_back_from_an_older_backup(
-    kind: str, tmp_path: Path, launch: Callable[..., Driver]
-) -> None:
+def test_a_sink_put_back_from_an_older_backup(kind, tmp_path, launch):
     kept, backup = tmp_path / "kept", tmp_path / "backup"
     kept.mkdir()
     if kind == "directories":

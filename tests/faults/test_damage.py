@@ -76,7 +76,7 @@ HARMLESS = [("last commit", remove_with_checksum)]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sales, Path]:
+def made(tmp_path_factory):
     """The input, and a checkpoint of its first three files; a fourth is there to be read."""
     folder = tmp_path_factory.mktemp("made")
     sales, checkpoint = Sales(folder / "in"), folder / "ckpt"
@@ -96,7 +96,7 @@ def damaged(checkpoint: Path, what: str, damage: Callable[[Path], None], folder:
 
 
 @pytest.mark.slow
-def test_a_damaged_file_is_named_with_the_way_out(made: tuple[Sales, Path], tmp_path: Path) -> None:
+def test_a_damaged_file_is_named_with_the_way_out(made, tmp_path):
     sales, checkpoint = made
     cases = [(what, damage) for what in FILES for damage in DAMAGES]
     copies = [damaged(checkpoint, what, damage, tmp_path) for what, damage in cases]
@@ -110,7 +110,7 @@ def test_a_damaged_file_is_named_with_the_way_out(made: tuple[Sales, Path], tmp_
         assert re.search("; (restore it|delete .2.crc too)", errors), (copy.name, errors)
 
 
-def test_the_way_out_leads_to_the_truth(made: tuple[Sales, Path], tmp_path: Path) -> None:
+def test_the_way_out_leads_to_the_truth(made, tmp_path):
     sales, checkpoint = made
     copies = [
         damaged(checkpoint, what, remove, tmp_path) for what in ("last plan", "last files", "last state")

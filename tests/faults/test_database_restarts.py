@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 from faults import targets
 from faults.drivers import LIMIT, one_line
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    import pytest
-    from faults.drivers import Driver
-    from support import postgresql
-
 COPIES = "SELECT pid FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'COPY sparkstream_stage %'"
 
 
-def test_a_database_that_stops_in_mid_transaction(
-    server: postgresql.Server,
-    tmp_path: Path,
-    launch: Callable[..., Driver],
-    request: pytest.FixtureRequest,
-) -> None:
+def test_a_database_that_stops_in_mid_transaction(server, tmp_path, launch, request):
     url = server.database()
     sales, target = targets.database(tmp_path, url, "append", rows=100_000)
     sales.land(1)

@@ -13,19 +13,14 @@ from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-    from faults.drivers import Driver
-    from pyspark.sql import SparkSession
     from pyspark.sql.streaming.query import StreamingQuery
 
 
 @pytest.mark.fast("output")
 @pytest.mark.parametrize("full", ["checkpoint", "output", "database"])
-def test_a_disk_that_fills_is_one_line_and_nothing_is_lost(
-    full: str, small_disk: Path, tmp_path: Path, launch: Callable[..., Driver]
-) -> None:
+def test_a_disk_that_fills_is_one_line_and_nothing_is_lost(full, small_disk, tmp_path, launch):
     url = f"sqlite:///{small_disk if full == 'database' else tmp_path}/totals.db"
     if full == "output":
         sales, target = targets.clean_files(tmp_path, out=small_disk / "out")
@@ -48,7 +43,7 @@ def test_a_disk_that_fills_is_one_line_and_nothing_is_lost(
     targets.finish(target, launch)
 
 
-def test_a_start_on_a_full_disk_leaves_no_lock(spark: SparkSession, small_disk: Path, folder: Path) -> None:
+def test_a_start_on_a_full_disk_leaves_no_lock(spark, small_disk, folder):
     def begin() -> StreamingQuery:
         lines = sources.text(spark, str(folder))
         return start(lines, sinks.console(), name="full", checkpoint=small_disk / "ckpt", availableNow=True)

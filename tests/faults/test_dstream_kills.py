@@ -13,14 +13,13 @@ from faults.drivers import JOBS, SCRIPTS, until
 from sparkstream_kit import feeds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from faults.drivers import Driver
 
 
 @pytest.mark.slow
-def test_a_killed_dstream_of_a_folder_is_exact_again(launch: Callable[..., Driver], tmp_path: Path) -> None:
+def test_a_killed_dstream_of_a_folder_is_exact_again(launch, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
     truth: Counter[str] = Counter()
@@ -47,9 +46,7 @@ def test_a_killed_dstream_of_a_folder_is_exact_again(launch: Callable[..., Drive
     until(lambda: shown(driver) == truth, lambda: f"{shown(driver)} is not {truth}: {driver.errors}")
 
 
-def test_a_killed_dstream_of_a_socket_counts_a_line_at_most_once_and_never_goes_back(
-    launch: Callable[..., Driver], tmp_path: Path
-) -> None:
+def test_a_killed_dstream_of_a_socket_counts_a_line_at_most_once_and_never_goes_back(launch, tmp_path):
     kept = tmp_path / "ckpt" / "counts.jsonl"
     sent = OnceOnly()
     totals = [0]

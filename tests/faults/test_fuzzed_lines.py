@@ -23,9 +23,8 @@ from sparkstream_kit.schemas import from_ddl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
 LINES, FILES, SEED = 100_000, 4, 9  # of each format
 
@@ -58,7 +57,7 @@ def fuzzed(make: Callable[[random.Random], str]) -> Iterator[bytes]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csv", "json"])
-def test_fuzzed_lines_give_what_python_reads(spark: SparkSession, tmp_path: Path, kind: str) -> None:
+def test_fuzzed_lines_give_what_python_reads(spark, tmp_path, kind):
     make, read, parse = (csv_line, read_csv, csv_rows) if kind == "csv" else (json_line, read_json, json_rows)
     lines = list(fuzzed(make))
     (tmp_path / "in").mkdir()

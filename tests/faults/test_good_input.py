@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from pyspark.sql import SparkSession
 
 FILES, ROWS = 11, 30  # a verdict takes ten batches
 ONE_FILE = ("--available-now", "--max-files-per-trigger", "1")
@@ -66,7 +65,7 @@ JOBS: dict[str, tuple[Callable[[], list[str]], Callable[[Path], tuple[Any, ...]]
 
 
 @pytest.fixture
-def quiet(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Callable[..., None]:
+def quiet(capsys, caplog):
     """Run a job's `main`, which is well and says nothing that begs for a remedy."""
 
     def run(main: Callable[[list[str]], int], *args: object) -> None:
@@ -91,14 +90,7 @@ def quiet(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) 
         for name in JOBS
     ],
 )
-def test_a_job_says_nothing_but_its_summary(
-    name: str,
-    spark: SparkSession,
-    folder: Path,
-    tmp_path: Path,
-    quiet: Callable[..., None],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_job_says_nothing_but_its_summary(name, spark, folder, tmp_path, quiet, monkeypatch):
     made, flags = JOBS[name]
     feeds.drip(feeds.line_files(made(), rows=ROWS, name="lines-{}"), folder)
     monkeypatch.setattr(sys, "path", [str(ROOT / "examples"), *sys.path])
@@ -109,8 +101,6 @@ def test_a_job_says_nothing_but_its_summary(
     quiet(main, folder, *flags(tmp_path / "out"), *limits)
 
 
-def test_a_job_that_reads_a_socket_says_nothing_but_its_summary(
-    spark: SparkSession, quiet: Callable[..., None]
-) -> None:
+def test_a_job_that_reads_a_socket_says_nothing_but_its_summary(spark, quiet):
     with feeds.LineServer(["to be or not to be"] * 3) as server:
         quiet(import_module("socket_wordcount").main, server.host, server.port)

@@ -22,7 +22,6 @@ from faults.targets import finish, keep_going, nothing_halved
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from faults.drivers import Driver
     from faults.sales import Sales
@@ -46,7 +45,7 @@ SINKS = ["spark-files", "sqlite-upsert", "postgresql-append", "delta-append", "d
 
 
 @pytest.fixture
-def killed(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Sales, Target]:
+def killed(request, tmp_path):
     """The input of a job, and the job with its sink, by the sink's name."""
     if request.param == "files":
         return targets.clean_files(tmp_path)
@@ -70,9 +69,7 @@ def killed(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Sales, Targe
     indirect=["killed"],
     ids=[*JOBS, *SINKS],
 )
-def test_killed_at_each_point(
-    killed: tuple[Sales, Target], kills: list[tuple[str, str]], launch: Callable[..., Driver]
-) -> None:
+def test_killed_at_each_point(killed, kills, launch):
     sales, target = killed
     for point, victim in kills:
         sales.land(2)
@@ -88,9 +85,7 @@ def test_killed_at_each_point(
 
 @pytest.mark.fast("sqlite")
 @pytest.mark.parametrize("killed", JOBS, indirect=True)
-def test_killed_at_random_times(
-    killed: tuple[Sales, Target], launch: Callable[..., Driver], request: pytest.FixtureRequest
-) -> None:
+def test_killed_at_random_times(killed, launch, request):
     sales, target = killed
     pick = random.Random(f"{SEED} {request.node.callspec.id}")  # noqa: S311 - times, not secrets
     for _ in range(-(-ROUNDS // len(JOBS))):

@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from faults.drivers import Driver
-    from pyspark.sql import SparkSession
-
 
 def sqlite(folder: Path, how: str) -> Adaptor:
     def rows() -> list[Any]:
@@ -89,7 +86,7 @@ SINKS: dict[str, tuple[Callable[[Path, str], Adaptor], str]] = {
 
 
 @pytest.fixture
-def stream_to(spark: SparkSession, tmp_path: Path) -> Callable[[str], Stream]:
+def stream_to(spark, tmp_path):
     """A stream to one of the sinks."""
 
     def made(sink: str) -> Stream:
@@ -100,7 +97,7 @@ def stream_to(spark: SparkSession, tmp_path: Path) -> Callable[[str], Stream]:
 
 
 @pytest.fixture(params=SINKS)
-def stream(request: pytest.FixtureRequest, stream_to: Callable[[str], Stream]) -> Stream:
+def stream(request, stream_to):
     return stream_to(request.param)
 
 
@@ -115,23 +112,19 @@ DAMAGED = [
 
 
 @pytest.mark.parametrize(("sink", "damage"), DAMAGED)
-def test_a_damaged_checkpoint_comes_back_exact(
-    stream_to: Callable[[str], Stream], sink: str, damage: str
-) -> None:
+def test_a_damaged_checkpoint_comes_back_exact(stream_to, sink, damage):
     sink_contract.damaged(stream_to(sink), damage)
 
 
 @pytest.mark.parametrize(("sink", "older"), [*((sink, 1) for sink in SINKS), ("sqlite append", 0)])
-def test_a_checkpoint_from_a_backup_goes_on_exact(
-    stream_to: Callable[[str], Stream], sink: str, older: int
-) -> None:
+def test_a_checkpoint_from_a_backup_goes_on_exact(stream_to, sink, older):
     stream = stream_to(sink)
     sink_contract.restored(stream, older)
     stream.finish()
     stream.check()
 
 
-def test_a_batch_that_plain_pyspark_plans_anew_is_refused_and_then_comes_as_it_was(stream: Stream) -> None:
+def test_a_batch_that_plain_pyspark_plans_anew_is_refused_and_then_comes_as_it_was(stream):
     sink_contract.restored(stream, older=1)
     writer = stream.adaptor.sink(stream.frame().writeStream).outputMode(stream.adaptor.mode)
     plain = writer.option("checkpointLocation", str(stream.checkpoint)).trigger(availableNow=True).start()
@@ -147,9 +140,7 @@ def test_a_batch_that_plain_pyspark_plans_anew_is_refused_and_then_comes_as_it_w
 
 
 @pytest.mark.parametrize("sink", ["directories", "sqlite upsert", "delta upsert"])
-def test_a_checkpoint_two_batches_older_is_refused_with_the_way_on(
-    stream_to: Callable[[str], Stream], tmp_path: Path, sink: str
-) -> None:
+def test_a_checkpoint_two_batches_older_is_refused_with_the_way_on(stream_to, tmp_path, sink):
     stream = stream_to(sink)
     sink_contract.restored(stream, older=2)
     line = stream.refused()
@@ -167,9 +158,7 @@ def test_a_checkpoint_two_batches_older_is_refused_with_the_way_on(
     stream.check()
 
 
-def test_a_job_with_state_on_two_partitions_comes_back_exact(
-    tmp_path: Path, launch: Callable[..., Driver]
-) -> None:
+def test_a_job_with_state_on_two_partitions_comes_back_exact(tmp_path, launch):
     # As a user runs it: with the profile `local`, whose last batch of a run reads no rows.
     shop, target = targets.events(tmp_path, f"sqlite:///{tmp_path}/shop.db")
     command = [word for word in target.command if word not in targets.QUICK]
@@ -191,7 +180,7 @@ def test_a_job_with_state_on_two_partitions_comes_back_exact(
         assert sink.totals() == sink.truth()
 
 
-def test_an_entry_that_holds_all_before_it_is_put_back_whole(stream_to: Callable[[str], Stream]) -> None:
+def test_an_entry_that_holds_all_before_it_is_put_back_whole(stream_to):
     # Spark compacts every tenth entry of a file source's log.
     stream = stream_to("sqlite append")
     sink_contract.restored(stream, older=1, batches=9)
@@ -202,9 +191,7 @@ def test_an_entry_that_holds_all_before_it_is_put_back_whole(stream_to: Callable
     stream.check()
 
 
-def test_a_plan_is_put_back_where_the_input_has_moved(
-    stream_to: Callable[[str], Stream], tmp_path: Path
-) -> None:
+def test_a_plan_is_put_back_where_the_input_has_moved(stream_to, tmp_path):
     stream = stream_to("sqlite append")
     sink_contract.restored(stream, older=1)
     moved = tmp_path / "moved"
@@ -215,9 +202,7 @@ def test_a_plan_is_put_back_where_the_input_has_moved(
     stream.check()
 
 
-def test_a_batch_whose_files_have_gone_is_not_put_back_without_them(
-    stream_to: Callable[[str], Stream],
-) -> None:
+def test_a_batch_whose_files_have_gone_is_not_put_back_without_them(stream_to):
     stream = stream_to("sqlite append")
     sink_contract.restored(stream, older=1)
     lost = stream.input / "002.csv"
@@ -230,9 +215,7 @@ def test_a_batch_whose_files_have_gone_is_not_put_back_without_them(
     stream.check()
 
 
-def test_an_input_that_was_ended_goes_on_by_the_printed_way(
-    stream_to: Callable[[str], Stream], tmp_path: Path
-) -> None:
+def test_an_input_that_was_ended_goes_on_by_the_printed_way(stream_to, tmp_path):
     # Its last batch is the drain's, which a rewind gives up: what comes now is another batch of that number.
     stream = stream_to("sqlite upsert")
     stream.land(2)
@@ -247,7 +230,7 @@ def test_an_input_that_was_ended_goes_on_by_the_printed_way(
     stream.check()
 
 
-def test_a_dry_run_puts_nothing_back(stream_to: Callable[[str], Stream]) -> None:
+def test_a_dry_run_puts_nothing_back(stream_to):
     stream = stream_to("sqlite append")
     sink_contract.restored(stream, older=1)
     before = {file: file.read_bytes() for file in stream.checkpoint.rglob("*") if file.is_file()}
@@ -257,9 +240,7 @@ def test_a_dry_run_puts_nothing_back(stream_to: Callable[[str], Stream]) -> None
     assert {**after, lock: b""} == {**before, lock: b""}
 
 
-def test_a_ledger_without_plans_goes_on_and_has_them_from_its_next_batch(
-    stream_to: Callable[[str], Stream], tmp_path: Path
-) -> None:
+def test_a_ledger_without_plans_goes_on_and_has_them_from_its_next_batch(stream_to, tmp_path):
     stream = stream_to("sqlite append")
     stream.land(2)
     stream.go()

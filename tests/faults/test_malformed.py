@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from faults.drivers import Driver
 
 LINES, EVERY, SEED = 100_000, 100, 4
 COLUMNS = (
@@ -55,9 +54,7 @@ KINDS: list[tuple[str, Callable[[list[str]], str]]] = [
 ]
 
 
-def test_malformed_lines_are_kept_with_a_reason_and_the_rest_is_exact(
-    launch: Callable[..., Driver], tmp_path: Path
-) -> None:
+def test_malformed_lines_are_kept_with_a_reason_and_the_rest_is_exact(launch, tmp_path):
     lines: list[str] = []
     good: list[tuple[str, ...]] = []
     bad: Counter[tuple[str, str]] = Counter()

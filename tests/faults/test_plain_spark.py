@@ -5,19 +5,12 @@ from __future__ import annotations
 import json
 import sqlite3
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from faults.drivers import until
 
 from sparkstream_kit import checkpoints
 from sparkstream_kit.checkpoints.layout import newest
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from faults.drivers import Driver
-    from pyspark.sql import SparkSession
 
 SCRIPT = Path(__file__).parent / "scripts" / "with_or_without.py"
 
@@ -41,9 +34,7 @@ def land(folder: Path, *numbers: int) -> list[Row]:
 
 @pytest.mark.fast("each to its end")
 @pytest.mark.parametrize("killed", [False, True], ids=["each to its end", "each killed"])
-def test_a_checkpoint_of_plain_spark_is_taken_over_and_given_back(
-    killed: bool, tmp_path: Path, launch: Callable[..., Driver], spark: SparkSession
-) -> None:
+def test_a_checkpoint_of_plain_spark_is_taken_over_and_given_back(killed, tmp_path, launch, spark):
     landed: list[Row] = []
     for turn, how in enumerate(("plain", "kit", "plain")):
         landed += land(tmp_path / "in", *range(4 * turn, 4 * turn + 4))

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 from faults import targets
 from faults.drivers import one_line, until
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from faults.drivers import Driver
-
 
 @pytest.mark.slow
-def test_of_two_drivers_on_one_checkpoint_the_second_is_refused(
-    tmp_path: Path, launch: Callable[..., Driver]
-) -> None:
+def test_of_two_drivers_on_one_checkpoint_the_second_is_refused(tmp_path, launch):
     sales, target = targets.database(tmp_path, f"sqlite:///{tmp_path}/totals.db")
     sales.land(1)
     first = launch("python", *target.command)
@@ -43,9 +33,7 @@ def test_of_two_drivers_on_one_checkpoint_the_second_is_refused(
     targets.finish(target, launch)
 
 
-def test_a_changed_group_key_is_refused_in_words_until_it_is_accepted(
-    tmp_path: Path, launch: Callable[..., Driver]
-) -> None:
+def test_a_changed_group_key_is_refused_in_words_until_it_is_accepted(tmp_path, launch):
     sales, target = targets.database(tmp_path, f"sqlite:///{tmp_path}/totals.db", "upsert")
     sales.land(1)
     targets.finish(target, launch)

@@ -8,16 +8,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from signal import Signals
-from typing import TYPE_CHECKING
 
 import pytest
 from faults.drivers import JOBS, SCRIPTS, NobodyThereError, no_stack_trace, until
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from faults.drivers import Driver
-    from faults.sales import Sales
 
 ROUNDS = int(os.environ.get("ROUNDS", "16"))  # of two signals at random times
 SEED = 9
@@ -41,14 +34,8 @@ SEED = 9
     ],
 )
 def test_a_signal_in_mid_batch_lets_the_batch_commit(
-    launcher: str,
-    number: str,
-    whom: str,
-    launch: Callable[..., Driver],
-    sales: Sales,
-    tmp_path: Path,
-    temporary: dict[str, str],
-) -> None:
+    launcher, number, whom, launch, sales, tmp_path, temporary
+):
     out, commits = tmp_path / "out", tmp_path / "ckpt" / "commits"
     out.mkdir()
     sales.land(2)
@@ -65,9 +52,7 @@ def test_a_signal_in_mid_batch_lets_the_batch_commit(
     assert not [path.name for path in Path(temporary["TMPDIR"]).iterdir()]
 
 
-def test_a_jvm_that_python_has_started_is_deaf_to_sigint(
-    launch: Callable[..., Driver], sales: Sales, tmp_path: Path
-) -> None:
+def test_a_jvm_that_python_has_started_is_deaf_to_sigint(launch, sales, tmp_path):
     # PySpark starts it so, for Ctrl-C in a notebook. Nothing is lost by it: the batches go on.
     out, commits = tmp_path / "out", tmp_path / "ckpt" / "commits"
     out.mkdir()
@@ -82,9 +67,7 @@ def test_a_jvm_that_python_has_started_is_deaf_to_sigint(
 
 
 @pytest.mark.parametrize("launcher", ["python", "spark-submit"])
-def test_a_jvm_without_memory_is_one_line_and_no_signal(
-    launcher: str, launch: Callable[..., Driver], sales: Sales, tmp_path: Path
-) -> None:
+def test_a_jvm_without_memory_is_one_line_and_no_signal(launcher, launch, sales, tmp_path):
     sales.land(2)
     job = (SCRIPTS / "no_memory.py", sales.folder, tmp_path / "ckpt")
     driver = launch(launcher, *job, SPARK_DRIVER_MEMORY="512m")
@@ -97,9 +80,7 @@ def test_a_jvm_without_memory_is_one_line_and_no_signal(
 
 @pytest.mark.fast("3", "10")
 @pytest.mark.parametrize("number", range(ROUNDS))
-def test_two_signals_at_any_time_are_a_stop_or_a_short_one(
-    number: int, launch: Callable[..., Driver], sales: Sales, tmp_path: Path
-) -> None:
+def test_two_signals_at_any_time_are_a_stop_or_a_short_one(number, launch, sales, tmp_path):
     #  the job:   imports    session    query    first batch     batches ...
     #  signals:        |<- 0.05 to 2 s ->|
     chance = random.Random(f"{SEED} {number}")  # noqa: S311

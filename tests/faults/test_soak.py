@@ -12,7 +12,6 @@ from faults.drivers import SCRIPTS
 from sparkstream_kit import sinks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from faults.drivers import Driver
@@ -33,9 +32,7 @@ KINDS = (
 @pytest.mark.parametrize(
     ("kind", "database"), [*((kind, "sqlite") for kind in KINDS), ("sql_table-append", "postgresql")]
 )
-def test_a_driver_holds_no_more_after_many_batches(
-    kind: str, database: str, tmp_path: Path, launch: Callable[..., Driver], request: pytest.FixtureRequest
-) -> None:
+def test_a_driver_holds_no_more_after_many_batches(kind, database, tmp_path, launch, request):
     if database == "postgresql":
         server: postgresql.Server = request.getfixturevalue("server")
         url = server.database()

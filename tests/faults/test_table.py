@@ -10,7 +10,7 @@ from conftest import ROOT
 TABLE = (ROOT / "docs" / "faults.md").read_text("utf-8")
 
 
-def test_the_table_names_every_test() -> None:
+def test_the_table_names_every_test():
     named = re.findall(r"`tests/faults/(test_\w+)\.py::(\w+)`", TABLE)
     there = [
         (path.stem, name)
@@ -21,7 +21,7 @@ def test_the_table_names_every_test() -> None:
     assert sorted(named) == sorted(there)
 
 
-def test_each_test_that_a_page_names_is_there() -> None:
+def test_each_test_that_a_page_names_is_there():
     pages = [path.read_text("utf-8") for path in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"))]
     named = re.findall(r"`(tests/[a-z\d_/]+\.py)(?:::(\w+))?`", "".join(pages))
     assert len(named) > len(TABLE.splitlines()) / 2

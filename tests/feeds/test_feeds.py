@@ -70,7 +70,7 @@ class FakeTime(threading.Event):
 # --- the line server
 
 
-def test_every_client_gets_every_line_whenever_it_connects() -> None:
+def test_every_client_gets_every_line_whenever_it_connects():
     lines = [f"line {n} é" for n in range(20_000)]
     with LineServer(lines) as server:
         together = [connect(server) for _ in range(5)]
@@ -79,7 +79,7 @@ def test_every_client_gets_every_line_whenever_it_connects() -> None:
         assert server.wait_served(6, LIMIT)
 
 
-def test_clients_are_served_at_once_not_in_turn() -> None:
+def test_clients_are_served_at_once_not_in_turn():
     with (
         LineServer(lambda: (f"{n}" for n in count())) as server,
         connect(server) as one,
@@ -88,17 +88,17 @@ def test_clients_are_served_at_once_not_in_turn() -> None:
         assert one.makefile().readline() == two.makefile().readline() == "0\n"
 
 
-def test_lines_may_have_their_newline_already() -> None:
+def test_lines_may_have_their_newline_already():
     with LineServer(["a\n", "b", ""]) as server:
         assert read(connect(server)) == ["a", "b", ""]
 
 
-def test_no_lines_end_the_connection_at_once() -> None:
+def test_no_lines_end_the_connection_at_once():
     with LineServer([]) as server:
         assert read(connect(server)) == []
 
 
-def test_a_client_that_leaves_early_is_no_error_and_hurts_nobody() -> None:
+def test_a_client_that_leaves_early_is_no_error_and_hurts_nobody():
     lines = [f"line {n}" for n in range(200_000)]
     with LineServer(lines) as server:
         with connect(server) as hasty:
@@ -108,7 +108,7 @@ def test_a_client_that_leaves_early_is_no_error_and_hurts_nobody() -> None:
         assert not server.wait_served(2, 0)  # the hasty one was not sent everything
 
 
-def test_what_a_client_sends_does_not_cost_it_lines() -> None:
+def test_what_a_client_sends_does_not_cost_it_lines():
     """A close with unread input is a reset, which drops what still waits to be sent to a slow client."""
     lines = [f"line {n}" for n in range(50_000)]
     with LineServer(lines) as server, socket.socket() as client:
@@ -118,7 +118,7 @@ def test_what_a_client_sends_does_not_cost_it_lines() -> None:
         assert read(client) == lines
 
 
-def test_close_leaves_a_served_client_its_lines() -> None:
+def test_close_leaves_a_served_client_its_lines():
     lines = [f"line {n}" for n in range(1000)]
     with LineServer(lines) as server:
         client = connect(server)
@@ -131,7 +131,7 @@ def test_close_leaves_a_served_client_its_lines() -> None:
     [("x" * 20_000_000, None), ("x", 0.001)],  # more than the buffers hold; a wait of 1000 s
     ids=["sending", "waiting"],
 )
-def test_close_is_prompt_though_no_client_reads(line: str, rate: float | None) -> None:
+def test_close_is_prompt_though_no_client_reads(line, rate):
     before = set(threading.enumerate())
     server = LineServer([line] * 2, rate=rate)
     clients = [connect(server) for _ in range(3)]
@@ -148,7 +148,7 @@ def test_close_is_prompt_though_no_client_reads(line: str, rate: float | None) -
         connect(server)
 
 
-def test_wait_served_without_a_number_serves_until_closed() -> None:
+def test_wait_served_without_a_number_serves_until_closed():
     with LineServer(["a"]) as server:
         assert not server.wait_served(None, timeout=0)
         closer = threading.Timer(0.05, server.close)
@@ -161,12 +161,12 @@ def test_wait_served_without_a_number_serves_until_closed() -> None:
         closer.join(LIMIT)
 
 
-def test_wait_served_says_no_when_time_is_up() -> None:
+def test_wait_served_says_no_when_time_is_up():
     with LineServer(["a"]) as server:
         assert not server.wait_served(1, timeout=0)
 
 
-def test_lines_that_fail_reset_the_connection_and_reach_the_waiter() -> None:
+def test_lines_that_fail_reset_the_connection_and_reach_the_waiter():
     def lines() -> Iterator[str]:
         yield "fine"
         raise OSError("the disk is gone")  # an OSError, as a lost client would be
@@ -178,14 +178,14 @@ def test_lines_that_fail_reset_the_connection_and_reach_the_waiter() -> None:
             server.wait_served(1, LIMIT)
 
 
-def test_rate_holds_on_the_wire() -> None:
+def test_rate_holds_on_the_wire():
     with LineServer(["a"] * 11, rate=100) as server:
         began = time.monotonic()
         assert read(connect(server)) == ["a"] * 11
         assert time.monotonic() - began >= 0.1  # ten periods of 10 ms
 
 
-def test_a_pace_does_not_drift() -> None:
+def test_a_pace_does_not_drift():
     """Four items, one each second; the consumer takes 0.3 s over each, and 1.5 s over the third."""
     fake = FakeTime()
     given = []
@@ -200,21 +200,21 @@ def test_a_pace_does_not_drift() -> None:
     assert fake.waits == pytest.approx([0.7, 0.7])
 
 
-def test_a_taken_port_is_named() -> None:
+def test_a_taken_port_is_named():
     with LineServer(["a"]) as first, pytest.raises(InvalidInputError) as caught:
         LineServer(["b"], port=first.port)
     fix = "choose another port or stop what listens there"
     assert str(caught.value) == f"port {first.port} on 127.0.0.1 is taken; {fix}"
 
 
-def test_a_port_is_free_again_after_close() -> None:
+def test_a_port_is_free_again_after_close():
     with LineServer(["a"]) as first:
         assert read(connect(first)) == ["a"]
     with LineServer(["b"], port=first.port) as second:
         assert read(connect(second)) == ["b"]
 
 
-def test_addresses_that_cannot_be_had() -> None:
+def test_addresses_that_cannot_be_had():
     with pytest.raises(InvalidInputError, match="port 70000 does not exist; choose one from 0 to 65535"):
         LineServer([], port=70_000)
     with pytest.raises(
@@ -224,7 +224,7 @@ def test_addresses_that_cannot_be_had() -> None:
 
 
 @pytest.mark.parametrize("rate", [0, -1, float("nan")])
-def test_a_rate_is_above_0(rate: float) -> None:
+def test_a_rate_is_above_0(rate):
     with pytest.raises(InvalidInputError, match=f"rate is {rate} lines per second; give a number above 0"):
         LineServer(["a"], rate=rate)
 
@@ -232,7 +232,7 @@ def test_a_rate_is_above_0(rate: float) -> None:
 @pytest.mark.parametrize(
     "lines", ["a\nb", iter(["a"]), (n for n in "ab")], ids=["text", "iterator", "generator"]
 )
-def test_lines_that_only_the_first_client_would_get_are_refused(lines: Iterator[str]) -> None:
+def test_lines_that_only_the_first_client_would_get_are_refused(lines):
     with pytest.raises(
         InvalidInputError, match="give a list of lines or a function that returns an iterator"
     ):
@@ -242,7 +242,7 @@ def test_lines_that_only_the_first_client_would_get_are_refused(lines: Iterator[
 # --- makers of lines
 
 
-def test_a_text_file_is_served_to_each_client(tmp_path: Path) -> None:
+def test_a_text_file_is_served_to_each_client(tmp_path):
     file = tmp_path / "poem.txt"
     file.write_bytes("no more é\r\n\nlast, without a newline".encode())
     with LineServer(text_lines(file)) as server:
@@ -250,7 +250,7 @@ def test_a_text_file_is_served_to_each_client(tmp_path: Path) -> None:
             assert read(connect(server)) == ["no more é", "", "last, without a newline"]
 
 
-def test_a_text_file_that_is_not_there_is_refused_before_serving(tmp_path: Path) -> None:
+def test_a_text_file_that_is_not_there_is_refused_before_serving(tmp_path):
     with pytest.raises(
         InvalidInputError, match=r"no file .*nothing\.txt; give the path of a UTF-8 text file"
     ):
@@ -259,7 +259,7 @@ def test_a_text_file_that_is_not_there_is_refused_before_serving(tmp_path: Path)
         text_lines(tmp_path)
 
 
-def test_a_file_that_is_not_utf8_is_no_silent_end(tmp_path: Path) -> None:
+def test_a_file_that_is_not_utf8_is_no_silent_end(tmp_path):
     file = tmp_path / "latin1.txt"
     file.write_bytes("né".encode("latin-1"))
     with LineServer(text_lines(file)) as server:
@@ -271,7 +271,7 @@ def test_a_file_that_is_not_utf8_is_no_silent_end(tmp_path: Path) -> None:
             server.wait_served(1, LIMIT)
 
 
-def test_random_lines_are_the_same_for_a_seed_and_skewed() -> None:
+def test_random_lines_are_the_same_for_a_seed_and_skewed():
     lines = list(random_lines(7, count=2000))
     assert lines == list(islice(random_lines(7), 2000)) != list(random_lines(8, count=2000))
     assert {len(line.split()) for line in lines} == set(range(3, 11))
@@ -281,7 +281,7 @@ def test_random_lines_are_the_same_for_a_seed_and_skewed() -> None:
     assert by_frequency[0] > 1.5 * by_frequency[1] > 15 * by_frequency[100]
 
 
-def test_a_seed_gives_the_same_data_on_every_python() -> None:
+def test_a_seed_gives_the_same_data_on_every_python():
     """Fixed digests show a Python whose `random` draws otherwise, or a change that alters known truth."""
     lines = "\n".join(random_lines(1, count=1000))
     rows = "\n".join(",".join(row) for row in sales_rows(1000, seed=1))
@@ -296,7 +296,7 @@ def test_a_seed_gives_the_same_data_on_every_python() -> None:
 # --- ads and messages
 
 
-def test_ads_hold_what_they_promise() -> None:
+def test_ads_hold_what_they_promise():
     rows = list(ads_rows(5000, seed=3))
     assert rows == list(ads_rows(5000, seed=3)) == list(islice(ads_rows(None, seed=3), 5000))
     assert rows[:100] == list(ads_rows(100, seed=3)) != list(ads_rows(100, seed=4))
@@ -318,7 +318,7 @@ def test_ads_hold_what_they_promise() -> None:
     assert ads_truth(rows, within=timedelta(0)) == [(ad, shown, None) for ad, shown, _ in truth]
 
 
-def test_messages_can_be_told_apart_but_not_all_of_them() -> None:
+def test_messages_can_be_told_apart_but_not_all_of_them():
     rows = list(messages_rows(2000, seed=3))
     assert rows[:100] == list(messages_rows(100, seed=3)) != list(messages_rows(100, seed=4))
     assert [row["time"] for row in rows] == sorted(row["time"] for row in rows)
@@ -331,7 +331,7 @@ def test_messages_can_be_told_apart_but_not_all_of_them() -> None:
 # --- sales
 
 
-def test_sales_rows_hold_what_the_columns_promise() -> None:
+def test_sales_rows_hold_what_the_columns_promise():
     rows = list(sales_rows(5000, seed=3))
     assert rows == list(sales_rows(5000, seed=3)) == list(islice(sales_rows(None, seed=3), 5000))
     assert rows != list(sales_rows(5000, seed=4))
@@ -358,12 +358,12 @@ def test_sales_rows_hold_what_the_columns_promise() -> None:
     assert len({row[7:9] for row in rows}) == len({row[7] for row in rows}) == 16  # a state has one region
 
 
-def test_sales_never_run_out_of_dates() -> None:
+def test_sales_never_run_out_of_dates():
     last = list(sales_rows(30_000, seed=1))[-1]
     assert 24 <= int(last[1].rpartition("/")[2]) <= 27
 
 
-def test_totals_equal_an_independent_count() -> None:
+def test_totals_equal_an_independent_count():
     rows = list(sales_rows(3000, seed=5))
     cents: dict[str, int] = {}
     orders: dict[str, int] = {}
@@ -383,7 +383,7 @@ def test_totals_equal_an_independent_count() -> None:
     assert {total.as_tuple().exponent for total in totals} == {-2}
 
 
-def test_equal_totals_are_ordered_by_key_and_exact() -> None:
+def test_equal_totals_are_ordered_by_key_and_exact():
     def row(product: str, amount: str) -> tuple[str, ...]:
         return ("",) * 5 + (amount,) + ("",) * 3 + (product, "1", "")
 
@@ -391,7 +391,7 @@ def test_equal_totals_are_ordered_by_key_and_exact() -> None:
     assert sales_totals(rows) == [("c", 1, Decimal(5)), ("a", 1, Decimal("0.3")), ("b", 2, Decimal("0.3"))]
 
 
-def test_files_hold_the_rows_names_with_commas_and_quotes_too(tmp_path: Path) -> None:
+def test_files_hold_the_rows_names_with_commas_and_quotes_too(tmp_path):
     paths = drip(sales_files(4, rows=25, seed=2), tmp_path)
     read_back = []
     for path in paths:
@@ -406,7 +406,7 @@ def test_files_hold_the_rows_names_with_commas_and_quotes_too(tmp_path: Path) ->
     assert sales_totals(read_back) == sales_totals(sales_rows(100, seed=2))
 
 
-def test_two_seeds_share_a_folder(tmp_path: Path) -> None:
+def test_two_seeds_share_a_folder(tmp_path):
     drip(sales_files(2, rows=1, seed=1), tmp_path)
     drip(sales_files(2, rows=1, seed=2), tmp_path)
     assert len(list(tmp_path.iterdir())) == 4
@@ -417,13 +417,13 @@ MAKERS = [name for name in feeds.__all__ if name.endswith("_rows") or name in ("
 
 @pytest.mark.parametrize("name", MAKERS)
 @pytest.mark.parametrize("wrong", [{"count": "5"}, {"count": 5.5}, {"seed": [1]}, {"seed": None}])
-def test_a_count_or_a_seed_that_is_none_is_refused_at_once(name: str, wrong: dict[str, Any]) -> None:
+def test_a_count_or_a_seed_that_is_none_is_refused_at_once(name, wrong):
     given: dict[str, Any] = {"count": 5, "seed": 1} | ({"rows": 2} if name == "sales_files" else {}) | wrong
     with pytest.raises(InvalidInputError, match=f"feeds.{name}\\(\\): {next(iter(wrong))} is "):
         getattr(feeds, name)(**given)
 
 
-def test_counts_that_make_no_sense_are_refused_when_called() -> None:
+def test_counts_that_make_no_sense_are_refused_when_called():
     with pytest.raises(InvalidInputError, match="count is -1; give 0 or more, or None for no end"):
         sales_rows(-1, seed=1)
     with pytest.raises(InvalidInputError, match="count is -1"):
@@ -437,7 +437,7 @@ def test_counts_that_make_no_sense_are_refused_when_called() -> None:
 # --- the dripper
 
 
-def test_files_land_in_a_new_folder_in_order_with_rising_milliseconds(tmp_path: Path) -> None:
+def test_files_land_in_a_new_folder_in_order_with_rising_milliseconds(tmp_path):
     files = [(f"{n}.txt", f"é{n}\n") for n in range(50)]
     seen: list[Path] = []
     began = time.time_ns()
@@ -451,7 +451,7 @@ def test_files_land_in_a_new_folder_in_order_with_rising_milliseconds(tmp_path: 
     assert sorted((tmp_path / "new" / "in").iterdir()) == sorted(paths)  # nothing left over
 
 
-def test_times_rise_above_the_newest_file_that_was_there(tmp_path: Path) -> None:
+def test_times_rise_above_the_newest_file_that_was_there(tmp_path):
     (tmp_path / "old.txt").write_bytes(b"")
     ahead = time.time_ns() + 3_600_000_000_000
     os.utime(tmp_path / "old.txt", ns=(ahead, ahead))
@@ -460,7 +460,7 @@ def test_times_rise_above_the_newest_file_that_was_there(tmp_path: Path) -> None
     assert path.stat().st_mtime_ns // 1_000_000 == ahead // 1_000_000 + 1
 
 
-def test_a_file_is_visible_only_when_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_visible_only_when_it_is_whole(tmp_path, monkeypatch):
     at_rename: list[tuple[str, str, bool]] = []
     replace = Path.replace
 
@@ -479,7 +479,7 @@ def test_a_file_is_visible_only_when_it_is_whole(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("step", ["fsync", "utime", "rename"])
-def test_a_failed_landing_leaves_nothing(step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_landing_leaves_nothing(step, tmp_path, monkeypatch):
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -494,7 +494,7 @@ def test_a_failed_landing_leaves_nothing(step: str, tmp_path: Path, monkeypatch:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_name_that_is_there_is_refused_and_kept(tmp_path: Path) -> None:
+def test_a_name_that_is_there_is_refused_and_kept(tmp_path):
     (tmp_path / "b.csv").write_text("first\n")
     with pytest.raises(
         InvalidInputError,
@@ -508,12 +508,12 @@ def test_a_name_that_is_there_is_refused_and_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [".a.csv", "_a.csv", "sub/a.csv", "../a.csv", ""])
-def test_a_name_that_spark_skips_is_refused(name: str, tmp_path: Path) -> None:
+def test_a_name_that_spark_skips_is_refused(name, tmp_path):
     with pytest.raises(InvalidInputError, match="cannot be used; give one without /"):
         drip([(name, "1\n")], tmp_path)
 
 
-def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(
         InvalidInputError, match=r"cannot use .*file \(File exists\); give a folder to write in"
@@ -522,12 +522,12 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("every", [-1, float("nan")])
-def test_every_is_0_or_more(every: float, tmp_path: Path) -> None:
+def test_every_is_0_or_more(every, tmp_path):
     with pytest.raises(InvalidInputError, match=f"every is {every} seconds; give 0 or more"):
         drip([], tmp_path, every=every)
 
 
-def test_stop_ends_a_drip_between_files(tmp_path: Path) -> None:
+def test_stop_ends_a_drip_between_files(tmp_path):
     stop = threading.Event()
 
     def on_file(path: Path) -> None:
@@ -538,7 +538,7 @@ def test_stop_ends_a_drip_between_files(tmp_path: Path) -> None:
     assert [path.name for path in paths] == ["sales-1-0001.csv", "sales-1-0002.csv", "sales-1-0003.csv"]
 
 
-def test_the_first_file_lands_at_once_and_stop_ends_the_wait_for_the_next(tmp_path: Path) -> None:
+def test_the_first_file_lands_at_once_and_stop_ends_the_wait_for_the_next(tmp_path):
     class StoppedInItsWait(threading.Event):
         waited = 0.0
 
@@ -553,6 +553,6 @@ def test_the_first_file_lands_at_once_and_stop_ends_the_wait_for_the_next(tmp_pa
     assert 3590 < stop.waited <= 3600
 
 
-def test_feeds_need_no_spark() -> None:
+def test_feeds_need_no_spark():
     code = "import sys, sparkstream_kit.feeds; sys.exit('pyspark' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -16,9 +16,7 @@ from sparkstream_kit.feeds._times import microseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
-    from pyspark.sql import SparkSession
 
 DELAY = 600
 ALL: dict[str, Any] = {"late": 0.1, "duplicates": 0.1, "bad": 0.05, "ahead": 0.05}
@@ -43,7 +41,7 @@ def late_for_spark(disturbed: Disturbed, size: int, *, batches_before: int = 0) 
 
 @pytest.mark.parametrize("size", [1, 10, 37])
 @pytest.mark.parametrize("seed", range(10))
-def test_exactly_the_late_rows_are_late_by_either_watermark_that_spark_may_use(size: int, seed: int) -> None:
+def test_exactly_the_late_rows_are_late_by_either_watermark_that_spark_may_use(size, seed):
     disturbed = disturb(clicks(900), time="time", rows_per_file=size, seed=seed, **ALL)
     assert late_for_spark(disturbed, size) == disturbed.late
     assert late_for_spark(disturbed, size, batches_before=1) == disturbed.late
@@ -51,7 +49,7 @@ def test_exactly_the_late_rows_are_late_by_either_watermark_that_spark_may_use(s
 
 
 @pytest.mark.slow
-def test_spark_itself_drops_the_late_rows_and_no_others(spark: SparkSession, tmp_path: Path) -> None:
+def test_spark_itself_drops_the_late_rows_and_no_others(spark, tmp_path):
     disturbed = disturb(clicks(300, step=11), time="time", rows_per_file=25, seed=4, **ALL)
     drip(line_files(map(json_line, disturbed.arriving), rows=25, name="clicks-{}.json"), tmp_path / "in")
     rows = spark.readStream.schema("n INT, time LONG").option("maxFilesPerTrigger", 1).json(f"{tmp_path}/in")
@@ -81,7 +79,7 @@ def test_spark_itself_drops_the_late_rows_and_no_others(spark: SparkSession, tmp
     assert late == disturbed.late
 
 
-def test_no_row_is_lost_and_each_kind_is_what_it_says() -> None:
+def test_no_row_is_lost_and_each_kind_is_what_it_says():
     rows = clicks(2000)
     disturbed = disturb(rows, time="time", seed=1, **ALL)
     assert sorted(disturbed.counted + disturbed.late, key=lambda row: row["n"]) == rows
@@ -106,7 +104,7 @@ def test_no_row_is_lost_and_each_kind_is_what_it_says() -> None:
     assert len(set(disturbed.bad)) == len(disturbed.bad)
 
 
-def test_what_has_landed_so_far_has_a_truth_of_its_own() -> None:
+def test_what_has_landed_so_far_has_a_truth_of_its_own():
     whole = disturb(clicks(900), time="time", seed=1, **ALL)
     part = whole.first(500)
     assert part.arriving == whole.arriving[:500]
@@ -115,7 +113,7 @@ def test_what_has_landed_so_far_has_a_truth_of_its_own() -> None:
     assert late_for_spark(part, 100) == part.late
 
 
-def test_a_seed_gives_the_same_and_without_shares_nothing_changes() -> None:
+def test_a_seed_gives_the_same_and_without_shares_nothing_changes():
     rows = clicks(500)
     one, same, other = (disturb(rows, time="time", seed=seed, **ALL) for seed in (1, 1, 2))
     assert one == same != other
@@ -138,7 +136,7 @@ def test_a_seed_gives_the_same_and_without_shares_nothing_changes() -> None:
     ],
     ids=["seconds", "fraction", "milliseconds", "datetime", "iso", "naive", "digits"],
 )
-def test_each_kind_of_time_keeps_its_kind(kind: Callable[[float], Any], far: Any) -> None:
+def test_each_kind_of_time_keeps_its_kind(kind, far):
     disturbed = disturb(clicks(900, kind=kind), time="time", seed=3, late=0.1, ahead=1)
     assert disturbed.ahead[0]["time"] == far
     assert type(disturbed.ahead[0]["time"]) is type(far)
@@ -161,7 +159,7 @@ def test_each_kind_of_time_keeps_its_kind(kind: Callable[[float], Any], far: Any
         ("1e400.", None),
     ],
 )
-def test_times_are_read_or_not(value: object, wanted: int | None) -> None:
+def test_times_are_read_or_not(value, wanted):
     assert microseconds(value) == wanted
 
 
@@ -185,7 +183,7 @@ def test_times_are_read_or_not(value: object, wanted: int | None) -> None:
         ({"late": 1, "delay": timedelta(days=1)}, "no row can be late: in 300 rows, in files of 100, none"),
     ],
 )
-def test_what_cannot_be_disturbed_is_said_in_a_line(changed: dict[str, Any], problem: str) -> None:
+def test_what_cannot_be_disturbed_is_said_in_a_line(changed, problem):
     given = {"rows": clicks(300), "time": "time", "seed": 1, **changed}
     with pytest.raises(InvalidInputError) as caught:
         disturb(given.pop("rows"), **given)
@@ -193,11 +191,11 @@ def test_what_cannot_be_disturbed_is_said_in_a_line(changed: dict[str, Any], pro
     assert "\n" not in str(caught.value)
 
 
-def test_no_rows_are_no_problem() -> None:
+def test_no_rows_are_no_problem():
     assert disturb([], time="time", late=0.5, seed=1).arriving == []
 
 
-def test_lines_and_files_of_rows() -> None:
+def test_lines_and_files_of_rows():
     rows: list[dict[str, Any] | str] = [{"a": 1, "b": 'x "y", é'}, {"a": None, "b": ""}, "not a row: 3 {"]
     assert [csv_line(row) for row in rows] == ['1,"x ""y"", é"', ",", "not a row: 3 {"]
     assert [json_line(row) for row in rows][::2] == ['{"a": 1, "b": "x \\"y\\", é"}', "not a row: 3 {"]

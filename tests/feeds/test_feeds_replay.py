@@ -33,7 +33,7 @@ class FakeTime(threading.Event):
 
 
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
+def fake(monkeypatch):
     fake = FakeTime()
     monkeypatch.setattr("sparkstream_kit.feeds.replaying.clock.monotonic", lambda: fake.now)
     return fake
@@ -45,7 +45,7 @@ def csv_file(tmp_path: Path, text: str = CSV) -> Path:
     return file
 
 
-def test_lines_come_at_the_pace_of_their_times(tmp_path: Path, fake: FakeTime) -> None:
+def test_lines_come_at_the_pace_of_their_times(tmp_path, fake):
     lines = replay(csv_file(tmp_path), time="time", speed=30, stop=fake)
     assert [(round(fake.now, 6), line) for line in lines] == [
         (0, RECORDS[0]),
@@ -57,7 +57,7 @@ def test_lines_come_at_the_pace_of_their_times(tmp_path: Path, fake: FakeTime) -
     ]
 
 
-def test_times_are_read_by_the_format_that_is_given(tmp_path: Path, fake: FakeTime) -> None:
+def test_times_are_read_by_the_format_that_is_given(tmp_path, fake):
     file = csv_file(
         tmp_path, "id,time\n1,12/31/2010 8:26\n2,12/31/2010 8:28\n3,2011-01-01\n4,1/1/2011 0:00\n"
     )
@@ -71,7 +71,7 @@ def test_times_are_read_by_the_format_that_is_given(tmp_path: Path, fake: FakeTi
             replay(csv_file(tmp_path, "id,time\n1,12/31/2010 8:26\n"), time="time", time_format=given)
 
 
-def test_what_was_out_of_order_is_said_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_was_out_of_order_is_said_in_one_line(tmp_path, caplog):
     file = csv_file(tmp_path)
     with caplog.at_level(logging.WARNING):
         assert list(replay(file, time="time", speed=float("inf"))) == RECORDS
@@ -85,7 +85,7 @@ def test_what_was_out_of_order_is_said_in_one_line(tmp_path: Path, caplog: pytes
     assert caplog.messages == []
 
 
-def test_json_lines_and_names_with_dots(tmp_path: Path, fake: FakeTime) -> None:
+def test_json_lines_and_names_with_dots(tmp_path, fake):
     file = tmp_path / "posts.jsonl"
     rows = [{"data": {"created_at": f"2024-01-01T00:0{n}:00Z"}} for n in range(3)]
     texts = [*map(json.dumps, rows), "not a row", '{"data": 5}', "[]"]
@@ -94,7 +94,7 @@ def test_json_lines_and_names_with_dots(tmp_path: Path, fake: FakeTime) -> None:
     assert [(round(fake.now, 6), line) for line in lines] == list(zip([0, 1, 2, 2, 2, 2], texts, strict=True))
 
 
-def test_files_hold_the_lines_of_their_seconds_and_the_header(tmp_path: Path, fake: FakeTime) -> None:
+def test_files_hold_the_lines_of_their_seconds_and_the_header(tmp_path, fake):
     files = replay_files(csv_file(tmp_path), time="time", speed=30, every=4, stop=fake)
     header = "id,time,text\n"
     assert [(round(fake.now, 6), name, text) for name, text in files] == [
@@ -107,7 +107,7 @@ def test_files_hold_the_lines_of_their_seconds_and_the_header(tmp_path: Path, fa
     assert [path.name for path in paths] == ["trips-0001.csv"]
 
 
-def test_a_line_server_serves_a_replay_to_each_client(tmp_path: Path) -> None:
+def test_a_line_server_serves_a_replay_to_each_client(tmp_path):
     file = csv_file(tmp_path, "time\n1\n2\n3\n")
     with LineServer(replay(file, time="time", speed=1000)) as server:
         for _ in range(2):
@@ -115,7 +115,7 @@ def test_a_line_server_serves_a_replay_to_each_client(tmp_path: Path) -> None:
                 assert client.makefile().read().splitlines() == ["1", "2", "3"]
 
 
-def test_stop_ends_the_wait_for_the_next_line(tmp_path: Path) -> None:
+def test_stop_ends_the_wait_for_the_next_line(tmp_path):
     stop = threading.Event()
     given = []
     for line in replay(csv_file(tmp_path, "time\n0\n86400\n"), time="time", speed=1, stop=stop):
@@ -134,9 +134,7 @@ def test_stop_ends_the_wait_for_the_next_line(tmp_path: Path) -> None:
         ("time\n1\n\xff", "time", None),
     ],
 )
-def test_a_file_that_cannot_be_replayed_is_refused_at_once(
-    tmp_path: Path, text: str, time: str, problem: str | None
-) -> None:
+def test_a_file_that_cannot_be_replayed_is_refused_at_once(tmp_path, text, time, problem):
     file = csv_file(tmp_path, text)
     if problem is None:
         file.write_bytes(text.encode("latin-1"))
@@ -145,7 +143,7 @@ def test_a_file_that_cannot_be_replayed_is_refused_at_once(
         replay(file, time=time)
 
 
-def test_arguments_that_make_no_sense(tmp_path: Path) -> None:
+def test_arguments_that_make_no_sense(tmp_path):
     file = csv_file(tmp_path)
     with pytest.raises(InvalidInputError, match=r"no file .*nothing\.csv; give the path of a CSV file with"):
         replay(tmp_path / "nothing.csv", time="time")
@@ -156,6 +154,6 @@ def test_arguments_that_make_no_sense(tmp_path: Path) -> None:
         replay_files(file, time="time", every=0)
 
 
-def test_an_empty_file_gives_no_lines(tmp_path: Path) -> None:
+def test_an_empty_file_gives_no_lines(tmp_path):
     assert list(replay(csv_file(tmp_path, ""), time="time")) == []
     assert list(replay_files(csv_file(tmp_path, "time\n"), time="time", every=0.01)) == []

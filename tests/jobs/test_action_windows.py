@@ -19,13 +19,12 @@ from sparkstream_kit.errors import InvalidInputError, KitError
 from sparkstream_kit.testing import assert_stream_equals_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
 
     from sparkstream_kit.feeds import Disturbed
-    from sparkstream_kit.testing.harness import Streams
 
 SIZE = 40  # lines in a file
 FLAGS = ("--available-now", "--max-files-per-trigger", "1")
@@ -78,8 +77,8 @@ def late_by_the_checkpoint(arriving: Any, checkpoint: Path) -> list[tuple[int, s
 
 @pytest.mark.slow
 def test_late_rows_are_exactly_those_of_the_watermarks_and_the_rest_counts_once_over_a_restart_and_a_kill(
-    spark: SparkSession, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    spark, folder, tmp_path, capsys
+):
     out, given = tmp_path / "out", disturbed()
     lines = [feeds.json_line(row) for row in given.arriving]
     land(lines, folder, files=3)
@@ -101,9 +100,7 @@ def test_late_rows_are_exactly_those_of_the_watermarks_and_the_rest_counts_once_
 
 
 @pytest.mark.classic_only("what is set aside is counted at the server")
-def test_more_late_rows_than_allowed_fail_the_job(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_more_late_rows_than_allowed_fail_the_job(folder, tmp_path, capsys):
     """The first of 40 rows comes once more, in a batch of its own, when all others are days newer."""
     rows = [{"time": 1_469_500_000 + number * 86_400, "action": "Open"} for number in range(SIZE)]
     land(map(feeds.json_line, [*rows, rows[0]]), folder)
@@ -116,8 +113,8 @@ def test_more_late_rows_than_allowed_fail_the_job(
 @pytest.mark.slow
 @pytest.mark.parametrize("ends", ["--stop-file", "--run-for"])
 def test_what_ends_the_first_query_early_ends_the_job_and_the_next_start_counts_all(
-    spark: SparkSession, folder: Path, tmp_path: Path, ends: str
-) -> None:
+    spark, folder, tmp_path, ends
+):
     out, rows = tmp_path / "out", list(feeds.actions_rows(120, seed=6))
     land(map(feeds.json_line, rows), folder)
     (tmp_path / "stop").touch()
@@ -129,14 +126,7 @@ def test_what_ends_the_first_query_early_ends_the_job_and_the_next_start_counts_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["python", "spark-submit"])
-def test_a_signal_while_the_first_query_runs_is_a_clean_stop(
-    launcher: str,
-    job: Callable[..., Any],
-    spark: SparkSession,
-    folder: Path,
-    tmp_path: Path,
-    until: Callable[..., None],
-) -> None:
+def test_a_signal_while_the_first_query_runs_is_a_clean_stop(launcher, job, spark, folder, tmp_path, until):
     out, rows = tmp_path / "out", list(feeds.actions_rows(SIZE * 12, seed=6))
     land(map(feeds.json_line, rows), folder)
     args, how = (folder, out, *FLAGS, "--drain"), {"stderr": subprocess.PIPE, "env": environment()}
@@ -154,9 +144,7 @@ def test_a_signal_while_the_first_query_runs_is_a_clean_stop(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", [pytest.param("update", marks=pytest.mark.slow), "complete"])
-def test_update_and_complete_come_to_the_same_counts(
-    spark: SparkSession, folder: Path, tmp_path: Path, mode: str
-) -> None:
+def test_update_and_complete_come_to_the_same_counts(spark, folder, tmp_path, mode):
     out, given = tmp_path / "out", disturbed()
     land(map(feeds.json_line, given.arriving), folder)
     in_this_session(folder, out, *FLAGS, "--mode", mode, "--slide", "30 minutes")
@@ -182,9 +170,7 @@ def test_update_and_complete_come_to_the_same_counts(
         pytest.param("complete", [], marks=pytest.mark.slow),
     ],
 )
-def test_any_split_and_order_gives_what_a_batch_run_gives(
-    spark: SparkSession, mode: str, keys: list[str]
-) -> None:
+def test_any_split_and_order_gives_what_a_batch_run_gives(spark, mode, keys):
     rows = [
         (datetime.fromtimestamp(row["time"], UTC), row["action"]) for row in feeds.actions_rows(12, seed=7)
     ]
@@ -214,7 +200,7 @@ BAD = {
 }
 
 
-def test_what_is_no_action_is_a_bad_line_with_its_reason(spark: SparkSession) -> None:
+def test_what_is_no_action_is_a_bad_line_with_its_reason(spark):
     lines = spark.createDataFrame([(line,) for line in [*BAD, '{"time": 1, "action": ""}']], "value STRING")
     rows = action_windows.events(lines, "10 minutes").select("_reason", "_raw", "action").collect()
     for (line, reason), row in zip(BAD.items(), rows[:-1], strict=True):
@@ -224,7 +210,7 @@ def test_what_is_no_action_is_a_bad_line_with_its_reason(spark: SparkSession) ->
 
 
 @pytest.mark.slow
-def test_the_state_is_bounded_by_the_windows_that_are_open(stream: Streams) -> None:
+def test_the_state_is_bounded_by_the_windows_that_are_open(stream):
     # 20,000 rows over 200 hours in 5 batches: each closes the windows of the one before.
     source = stream("time TIMESTAMP, action STRING")
     query = stream.query(action_windows.transform(source.to_df(), "10 minutes"))
@@ -249,9 +235,7 @@ def test_the_state_is_bounded_by_the_windows_that_are_open(stream: Streams) -> N
         (["in", "out", "--drain"], "--drain is for the end of the input; give --available-now, too"),
     ],
 )
-def test_wrong_arguments_are_one_line_before_pyspark_is_imported(
-    job: Callable[..., Any], no_pyspark: dict[str, str], tmp_path: Path, args: list[str], message: str
-) -> None:
+def test_wrong_arguments_are_one_line_before_pyspark_is_imported(job, no_pyspark, tmp_path, args, message):
     (tmp_path / "home" / "in").mkdir(parents=True)
     done = job("python", "action_windows", *args, **no_pyspark)
     assert (done.returncode, done.stdout) == (2, "")
@@ -260,16 +244,14 @@ def test_wrong_arguments_are_one_line_before_pyspark_is_imported(
     assert done.stderr.count("\n") == 1
 
 
-def test_a_slide_that_cannot_be_is_one_line(folder: Path, tmp_path: Path) -> None:
+def test_a_slide_that_cannot_be_is_one_line(folder, tmp_path):
     with pytest.raises(InvalidInputError, match="slide 2 hours is longer than length 1 hour"):
         in_this_session(folder, tmp_path / "out", "--slide", "2 hours", "--available-now")
 
 
 @pytest.mark.slow
 @pytest.mark.connect
-def test_as_a_process_of_its_own_it_goes_on_where_it_was(
-    job: Callable[..., Any], spark: SparkSession, folder: Path, tmp_path: Path
-) -> None:
+def test_as_a_process_of_its_own_it_goes_on_where_it_was(job, spark, folder, tmp_path):
     rows = list(feeds.actions_rows(160, seed=9))
     for number in range(2):
         land(map(feeds.json_line, rows), folder, skip=2 * number, files=2)
@@ -280,7 +262,7 @@ def test_as_a_process_of_its_own_it_goes_on_where_it_was(
     assert counts(spark.read.parquet(str(tmp_path / "out" / "counts"))) == feeds.actions_truth(rows)
 
 
-def test_the_truth_is_what_a_batch_run_counts(spark: SparkSession) -> None:
+def test_the_truth_is_what_a_batch_run_counts(spark):
     rows = list(feeds.actions_rows(300, seed=5))
     assert [row["time"] for row in rows] == sorted(row["time"] for row in rows)
     assert rows[:100] == list(feeds.actions_rows(100, seed=5))

@@ -13,12 +13,10 @@ from sparkstream_kit import feeds
 from sparkstream_kit.testing import assert_stream_equals_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from pathlib import Path
+    from collections.abc import Iterable
 
-    from pyspark.sql import Row, SparkSession
+    from pyspark.sql import Row
 
-    from sparkstream_kit.testing import Streams
 
 TEN = timedelta(minutes=10)
 # A row of each kind, so late that everything before it is closed.
@@ -46,7 +44,7 @@ def found(rows: Iterable[Row]) -> list[tuple[str, str, str | None]]:
 
 
 @pytest.mark.slow
-def test_pairs_and_unmatched_views_are_those_of_the_truth_over_a_kill_and_a_restart(stream: Streams) -> None:
+def test_pairs_and_unmatched_views_are_those_of_the_truth_over_a_kill_and_a_restart(stream):
     made = feeds.disturb(
         feeds.ads_rows(600, seed=3), time="event_time", late=0.05, bad=0.02, ahead=0.02, delay="5 minutes",
         rows_per_file=100, seed=1,
@@ -73,7 +71,7 @@ def test_pairs_and_unmatched_views_are_those_of_the_truth_over_a_kill_and_a_rest
 
 
 @pytest.mark.slow
-def test_the_watermark_is_that_of_all_events_and_not_of_the_clicks_alone(stream: Streams) -> None:
+def test_the_watermark_is_that_of_all_events_and_not_of_the_clicks_alone(stream):
     def event(kind: str, ad: str, clock: str) -> dict[str, str]:
         return {"ad_id": ad, "event_type": kind, "event_time": f"2024-01-01T{clock}:00Z"}
 
@@ -85,7 +83,7 @@ def test_the_watermark_is_that_of_all_events_and_not_of_the_clicks_alone(stream:
     assert found(rows) == [("a", "2024-01-01T00:25:00Z", None)]
 
 
-def test_a_view_is_written_once_though_it_and_its_click_come_twice(stream: Streams) -> None:
+def test_a_view_is_written_once_though_it_and_its_click_come_twice(stream):
     def event(kind: str, clock: str, ad: str = "a") -> dict[str, str]:
         return {"ad_id": ad, "event_type": kind, "event_time": f"2024-01-01T{clock}:00Z"}
 
@@ -102,7 +100,7 @@ def test_a_view_is_written_once_though_it_and_its_click_come_twice(stream: Strea
 
 
 @pytest.mark.slow
-def test_random_splits_give_what_a_batch_run_gives_and_that_is_the_truth(spark: SparkSession) -> None:
+def test_random_splits_give_what_a_batch_run_gives_and_that_is_the_truth(spark):
     rows = list(feeds.ads_rows(40, seed=5))
     static = ad_join.transform(spark.createDataFrame(lines(rows), "value STRING"))
     assert found(static.collect()) == feeds.ads_truth(rows, within=TEN)
@@ -132,9 +130,7 @@ def test_random_splits_give_what_a_batch_run_gives_and_that_is_the_truth(spark: 
 
 @pytest.mark.slow
 @pytest.mark.connect
-def test_the_job_writes_each_view_once_over_two_runs(
-    job: Callable[..., Any], spark: SparkSession, folder: Path, tmp_path: Path
-) -> None:
+def test_the_job_writes_each_view_once_over_two_runs(job, spark, folder, tmp_path):
     rows = list(feeds.ads_rows(300, seed=7))
     files = list(feeds.line_files(map(feeds.json_line, rows), rows=100, name="ads-{}.json"))
     out, checkpoint = tmp_path / "out", tmp_path / "ckpt"
@@ -152,7 +148,7 @@ def test_the_job_writes_each_view_once_over_two_runs(
     assert bad["_raw"] == "no view"
 
 
-def test_wrong_arguments_end_with_2_and_one_line(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+def test_wrong_arguments_end_with_2_and_one_line(capsys, folder):
     assert ad_join.main([str(folder), str(folder)]) == 2
     assert "OUT_DIR" in capsys.readouterr().err
     assert json.loads(feeds.json_line(LAST[0]))["ad_id"] == "last-view"

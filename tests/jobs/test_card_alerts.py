@@ -18,12 +18,8 @@ from sparkstream_kit.cli import main
 from sparkstream_kit.testing import assert_stream_equals_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from pyspark.sql import DataFrame
 
-    from pyspark.sql import DataFrame, SparkSession
-
-    from sparkstream_kit.testing import Streams
 
 pytestmark = pytest.mark.skipif(ON_4_0, reason="transformWithState is for pandas only on Spark 4.0")
 
@@ -43,7 +39,7 @@ def by_then(rows: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
 
 
 @pytest.mark.slow
-def test_frauds_found_are_frauds_injected_over_kills_and_restarts(stream: Streams) -> None:
+def test_frauds_found_are_frauds_injected_over_kills_and_restarts(stream):
     made = feeds.disturb(
         feeds.cards_rows(3000, seed=3), time="time", late=0.02, bad=0.01, ahead=0.005, delay=DELAY,
         rows_per_file=600, seed=3,
@@ -70,7 +66,7 @@ def test_frauds_found_are_frauds_injected_over_kills_and_restarts(stream: Stream
 
 
 @pytest.mark.slow
-def test_a_stream_gives_what_a_batch_gives(spark: SparkSession) -> None:
+def test_a_stream_gives_what_a_batch_gives(spark):
     rows = [
         *((minute, 10.0 + minute % 3, 40.7) for minute in range(0, 24, 2)),
         (24, 900.0, 40.7), (30, 10.0, -33.9), *((40 + part / 10, 10.0, 40.7) for part in range(5)),
@@ -91,9 +87,7 @@ def test_a_stream_gives_what_a_batch_gives(spark: SparkSession) -> None:
 
 
 @pytest.mark.slow
-def test_the_job_finds_the_truth_in_two_runs_over_a_fed_folder(
-    job: Callable[..., Any], spark: SparkSession, folder: Path, tmp_path: Path
-) -> None:
+def test_the_job_finds_the_truth_in_two_runs_over_a_fed_folder(job, spark, folder, tmp_path):
     made = feeds.disturb(feeds.cards_rows(1500, seed=2), time="time", bad=0.01, rows_per_file=300, seed=2)
     files = list(feeds.line_files(map(feeds.csv_line, made.arriving), rows=300, name="cards-{}.csv"))
     out = tmp_path / "out"
@@ -108,9 +102,7 @@ def test_the_job_finds_the_truth_in_two_runs_over_a_fed_folder(
     assert len(printed.splitlines()) == len(expected)
 
 
-def test_wrong_arguments_are_one_line_before_pyspark_is_imported(
-    job: Callable[..., Any], no_pyspark: dict[str, str], tmp_path: Path
-) -> None:
+def test_wrong_arguments_are_one_line_before_pyspark_is_imported(job, no_pyspark, tmp_path):
     (tmp_path / "home" / "in").mkdir()
     for args, message in (
         (["in"], "the following arguments are required: OUT_DIR"),
@@ -121,7 +113,7 @@ def test_wrong_arguments_are_one_line_before_pyspark_is_imported(
         assert message in done.stderr
 
 
-def test_the_command_lands_payments_and_their_truth(tmp_path: Path) -> None:
+def test_the_command_lands_payments_and_their_truth(tmp_path):
     fed = tmp_path / "in"
     assert main(["feed", "cards", str(fed), "--files", "2", "--rows", "900", "--every", "0"]) == 0
     lines = [line for file in sorted(fed.glob("c*")) for line in file.read_text().splitlines()]
@@ -132,7 +124,7 @@ def test_the_command_lands_payments_and_their_truth(tmp_path: Path) -> None:
     assert rows == list(feeds.cards_rows(1800, seed=0))
 
 
-def test_the_feed_is_the_same_again() -> None:
+def test_the_feed_is_the_same_again():
     made = list(feeds.cards_rows(500, seed=9))
     assert made == list(feeds.cards_rows(600, seed=9))[:500]
     assert [row["time"] for row in made] == sorted(row["time"] for row in made)

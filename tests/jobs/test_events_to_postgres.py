@@ -19,13 +19,12 @@ from sparkstream_kit import feeds, quarantine
 from sparkstream_kit.testing import assert_stream_equals_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from decimal import Decimal
     from pathlib import Path
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
-    from sparkstream_kit.testing import Streams
     from sparkstream_kit.testing.queries import Batch
 
 SHARES: dict[str, Any] = {"late": 0.05, "duplicates": 0.1, "bad": 0.03, "ahead": 0.03}
@@ -45,7 +44,7 @@ def totals(rows: Iterable[Any]) -> list[tuple[str, int, Decimal]]:
     return feeds.events_truth([{"type": row["type"], "price": str(row["price"])} for row in rows])
 
 
-def test_what_is_wrong_with_a_line_is_said_and_nothing_is_lost(spark: SparkSession) -> None:
+def test_what_is_wrong_with_a_line_is_said_and_nothing_is_lost(spark):
     wrong = {
         "junk": "not 6 fields",
         GOOD.format(id=""): "event_id: empty",
@@ -64,7 +63,7 @@ def test_what_is_wrong_with_a_line_is_said_and_nothing_is_lost(spark: SparkSessi
 
 
 @pytest.mark.slow
-def test_the_rows_are_those_that_the_feed_knows_over_a_kill_and_a_replay(stream: Streams) -> None:
+def test_the_rows_are_those_that_the_feed_knows_over_a_kill_and_a_replay(stream):
     events = feeds.disturb(feeds.events_rows(400, seed=5), time="time", rows_per_file=60, seed=1, **SHARES)
     assert min(events.kinds.count(kind) for kind in ("late", "duplicate", "bad", "ahead")) > 4
     source = stream("value STRING")
@@ -90,7 +89,7 @@ def test_the_rows_are_those_that_the_feed_knows_over_a_kill_and_a_replay(stream:
 
 
 @pytest.mark.slow
-def test_a_stream_gives_what_a_batch_run_gives(spark: SparkSession) -> None:
+def test_a_stream_gives_what_a_batch_run_gives(spark):
     made = [feeds.csv_line(row).replace("2024", "2010") for row in feeds.events_rows(25, seed=1)]
     lines = spark.createDataFrame([(line,) for line in [*made, *made[:5]]], "value STRING")
     time = F.to_timestamp(F.split("value", ",")[1])
@@ -105,7 +104,7 @@ def test_a_stream_gives_what_a_batch_run_gives(spark: SparkSession) -> None:
 
 
 @pytest.mark.slow
-def test_the_state_falls_when_the_time_for_duplicates_is_over(stream: Streams) -> None:
+def test_the_state_falls_when_the_time_for_duplicates_is_over(stream):
     source = stream("value STRING")
     query = stream.query(events_to_postgres.transform(source.to_df(), within="30 minutes"))
     rows = list(feeds.events_rows(20_000, seed=1))
@@ -120,9 +119,7 @@ def test_the_state_falls_when_the_time_for_duplicates_is_over(stream: Streams) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize("where", ["sqlite", "postgresql"])
-def test_the_job_goes_on_where_it_stopped(
-    where: str, job: Callable[..., Any], folder: Path, tmp_path: Path
-) -> None:
+def test_the_job_goes_on_where_it_stopped(where, job, folder, tmp_path):
     url = f"sqlite:///{tmp_path}/shop.db" if where == "sqlite" else postgresql.server().database()
     events = feeds.disturb(feeds.events_rows(380, seed=2), time="time", rows_per_file=100, seed=2, **SHARES)
     header = "event_id,time,user,product,type,price"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import file_totals
 import pytest
@@ -16,15 +16,12 @@ from sparkstream_kit import feeds, schemas
 from sparkstream_kit.testing import assert_stream_equals_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
 EVENTS = "event_id STRING, time TIMESTAMP, user STRING, product STRING, type STRING, price DECIMAL(10,2)"
 
 
-def test_totals_are_exact_for_any_names_and_a_bad_line_is_counted(spark: SparkSession) -> None:
+def test_totals_are_exact_for_any_names_and_a_bad_line_is_counted(spark):
     lines = ["a,1,2.50", "b,,1", "a,1,", "junk", ",1,0.10", "a,1,2.505", "sh`op,a.b,the price"]
     schema = schemas.from_ddl("`sh``op` STRING, `a.b` INT, `the price` DECIMAL(9,2)")
     counted = file_totals.transform(
@@ -40,14 +37,14 @@ def test_totals_are_exact_for_any_names_and_a_bad_line_is_counted(spark: SparkSe
     assert sorted(map(tuple, bad)) == [("not 3 fields", 1), ("the price: not a decimal(9,2)", 1)]
 
 
-def test_a_sum_of_whole_numbers_may_pass_their_range(spark: SparkSession) -> None:
+def test_a_sum_of_whole_numbers_may_pass_their_range(spark):
     lines = spark.createDataFrame([(f"{2**63 - 1}",)] * 3, "value STRING")
     counted = file_totals.transform(lines, schemas.from_ddl("n BIGINT"), ["n"], "n")
     assert file_totals.totals(counted).collect()[0]["Total"] == 3 * (2**63 - 1)
 
 
 @pytest.mark.slow
-def test_a_stream_gives_what_a_batch_run_gives(spark: SparkSession) -> None:
+def test_a_stream_gives_what_a_batch_run_gives(spark):
     rows = [feeds.csv_line(row) for row in feeds.events_rows(40, seed=1)]
     schema = schemas.from_ddl(EVENTS)
 
@@ -59,9 +56,7 @@ def test_a_stream_gives_what_a_batch_run_gives(spark: SparkSession) -> None:
 
 
 @pytest.mark.slow
-def test_the_job_gives_the_truth_over_a_restart(
-    job: Callable[..., Any], folder: Path, tmp_path: Path
-) -> None:
+def test_the_job_gives_the_truth_over_a_restart(job, folder, tmp_path):
     rows = list(feeds.events_rows(400, seed=4))
     header = ",".join(schemas.from_ddl(EVENTS).names)
     made = feeds.line_files(map(feeds.csv_line, rows), rows=100, name="events-{}.csv")
@@ -89,9 +84,7 @@ def test_the_job_gives_the_truth_over_a_restart(
     ],
 )
 @pytest.mark.usefixtures("spark")
-def test_wrong_columns_cost_one_line_before_anything_is_read(
-    changed: dict[str, str], problem: str, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_columns_cost_one_line_before_anything_is_read(changed, problem, folder, capsys):
     given = {"--schema": EVENTS, "--key": "type", "--value": "price", **changed}
     flags = [part for pair in given.items() for part in pair]
     assert file_totals.main([str(folder), "--available-now", *flags]) == 2

@@ -20,12 +20,10 @@ from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 from sparkstream_kit.testing import assert_stream_equals_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from pyspark.sql import DataFrame, SparkSession
 
-    from sparkstream_kit.testing import Streams
     from sparkstream_kit.testing.queries import Batch
 
 NOON = datetime(2010, 1, 1, 12)  # noqa: DTZ001 - in UTC
@@ -52,7 +50,7 @@ TEXTS: dict[str, list[str]] = {
 }
 
 
-def test_tags_are_told_by_the_rules_of_the_field(spark: SparkSession) -> None:
+def test_tags_are_told_by_the_rules_of_the_field(spark):
     lines = spark.createDataFrame([(x(number, text),) for number, text in enumerate(TEXTS)], "value STRING")
     found = hashtag_trends.transform(lines, window="1 minute", slide="1 minute")
     assert found.schema.simpleString() == ("struct<start:timestamp,end:timestamp,tag:string,posts:bigint>")
@@ -65,7 +63,7 @@ def test_tags_are_told_by_the_rules_of_the_field(spark: SparkSession) -> None:
     }
 
 
-def test_posts_of_both_networks_count_once_and_what_is_no_post_does_not(spark: SparkSession) -> None:
+def test_posts_of_both_networks_count_once_and_what_is_no_post_does_not(spark):
     tags = [{"name": "spark", "url": "https://m.example/tags/spark"}, {"name": "Ünder"}]
     status = {"id": "7", "created_at": "2010-01-01T12:00:00.000Z", "content": "<p>#Not #read</p>"}
     lines = [
@@ -80,7 +78,7 @@ def test_posts_of_both_networks_count_once_and_what_is_no_post_does_not(spark: S
 
 
 @pytest.mark.slow
-def test_a_stream_gives_what_a_batch_run_gives(spark: SparkSession) -> None:
+def test_a_stream_gives_what_a_batch_run_gives(spark):
     posts = [
         (str(n % 20), NOON + timedelta(minutes=n % 20, seconds=n % 7), f"#a #{'bc'[n % 2]} #{n % 5}d")
         for n in range(0, 80, 3)
@@ -98,7 +96,7 @@ def test_a_stream_gives_what_a_batch_run_gives(spark: SparkSession) -> None:
 @pytest.fixture(
     params=[("memory", 1), pytest.param(("rocksdb", 3), marks=pytest.mark.slow)], ids=["memory", "rocksdb"]
 )
-def state_store(request: pytest.FixtureRequest, spark: SparkSession) -> Iterator[None]:
+def state_store(request, spark):
     """Each of Spark's state stores, with one partition and with three."""
     store, partitions = request.param
     before = spark.conf.get(STATE_STORE) or ""
@@ -129,9 +127,7 @@ def shown(spark: SparkSession, batches: Sequence[Batch], n: int) -> list[tuple[s
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("state_store")
-def test_the_trends_are_those_that_the_feed_knows_over_a_kill_and_a_replay(
-    spark: SparkSession, stream: Streams
-) -> None:
+def test_the_trends_are_those_that_the_feed_knows_over_a_kill_and_a_replay(spark, stream):
     posts = feeds.disturb(
         feeds.posts_rows(700, seed=5), time="created_at", delay="5 minutes", seed=1, **SHARES
     )
@@ -158,7 +154,7 @@ def test_the_trends_are_those_that_the_feed_knows_over_a_kill_and_a_replay(
 
 
 @pytest.mark.slow
-def test_the_state_falls_when_windows_close(stream: Streams) -> None:
+def test_the_state_falls_when_windows_close(stream):
     source = stream("value STRING")
     query = stream.query(hashtag_trends.transform(source.to_df()))
     rows = list(feeds.posts_rows(20_000, seed=1))
@@ -172,7 +168,7 @@ def test_the_state_falls_when_windows_close(stream: Streams) -> None:
 
 
 @pytest.mark.slow
-def test_the_job_goes_on_where_it_stopped(job: Callable[..., Any], folder: Path, tmp_path: Path) -> None:
+def test_the_job_goes_on_where_it_stopped(job, folder, tmp_path):
     posts = feeds.disturb(
         feeds.posts_rows(800, seed=2), time="created_at", rows_per_file=200, seed=2, **SHARES
     )
@@ -211,9 +207,7 @@ def test_the_job_goes_on_where_it_stopped(job: Callable[..., Any], folder: Path,
         (["--watermark", "soon"], "--watermark"),
     ],
 )
-def test_flags_that_make_no_sense_cost_one_line(
-    flags: list[str], problem: str, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_flags_that_make_no_sense_cost_one_line(flags, problem, folder, capsys):
     assert hashtag_trends.main([str(folder), "--available-now", *flags]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert problem in last

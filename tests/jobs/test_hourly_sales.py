@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import hourly_sales
 import pytest
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 @pytest.mark.usefixtures("spark")
-def test_a_line_that_cannot_be_read_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_that_cannot_be_read_is_counted(tmp_path, capsys):
     doc = str(hourly_sales.__doc__)
     [good] = [line.partition("sale: ")[2] for line in doc.splitlines() if "sale: {" in line]
     lines = [good, good.replace("2}", '"two"}'), "no sale"]

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from conftest import ROOT
 
 from sparkstream_kit import jobflags
 from sparkstream_kit.errors import InvalidInputError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 KAFKA = ("--kafka", "localhost:9092", "--topic", "lines")
 # Of each job: the arguments after INPUT_DIR that it must have.
@@ -34,7 +31,7 @@ READ = "which input it asks for: "
 
 
 @pytest.fixture(autouse=True)
-def no_session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def no_session(monkeypatch, tmp_path):
     """Let a job end where it would start Spark, and say what it would read."""
 
     def said(args: Any) -> NoReturn:
@@ -52,14 +49,14 @@ def said(capsys: pytest.CaptureFixture[str], job: str, *words: str) -> str:
     return line.partition(": ")[2].strip()
 
 
-def test_every_job_that_reads_lines_is_here() -> None:
+def test_every_job_that_reads_lines_is_here():
     texts = {path.stem: path.read_text("utf-8") for path in (ROOT / "jobs").glob("*.py")}
     read = {job for job, text in texts.items() if "jobflags.lines(" in text}
     assert read == {*JOBS, WORDS}
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_a_job_reads_a_folder_or_a_topic(job: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_job_reads_a_folder_or_a_topic(job, capsys):
     more = JOBS[job]
     assert said(capsys, job, "in", *more) == f"{READ}(None, None, 'in')"
     topic = f"{READ}('localhost:9092', 'lines', None)"
@@ -69,7 +66,7 @@ def test_a_job_reads_a_folder_or_a_topic(job: str, capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_a_job_takes_one_input(job: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_job_takes_one_input(job, capsys):
     more = JOBS[job]
     both = "--kafka is in place of INPUT_DIR: leave out one of them; see --help"
     assert said(capsys, job, "in", *more, *KAFKA) == both
@@ -93,13 +90,11 @@ def test_a_job_takes_one_input(job: str, capsys: pytest.CaptureFixture[str]) -> 
         (("--kafka", "a:1", "--topci", "b"), "unknown argument --topci; did you mean --topic?; see --help"),
     ],
 )
-def test_what_cannot_be_is_one_line(
-    words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_be_is_one_line(words, message, capsys):
     assert message in said(capsys, "sales_totals", *words)
 
 
-def test_a_model_is_trained_from_files_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_is_trained_from_files_alone(capsys):
     line = said(capsys, "score_posts", *KAFKA, "MODEL", "--train", "spark")
     assert (
         line
@@ -119,13 +114,11 @@ def test_a_model_is_trained_from_files_alone(capsys: pytest.CaptureFixture[str])
         ((*KAFKA, "--to", "counts"), "--to needs --checkpoint: without one, every start would write all"),
     ],
 )
-def test_the_word_count_reads_a_topic_alone(
-    words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_word_count_reads_a_topic_alone(words, message, capsys):
     assert said(capsys, WORDS, *words).startswith(message)
 
 
-def test_the_session_of_a_job_has_the_connector(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_session_of_a_job_has_the_connector(monkeypatch):
     monkeypatch.undo()
     parser = jobflags.parser("A job.", *jobflags.INPUT, "--profile")
     assert jobflags.for_session(parser.parse_args(list(KAFKA)))["connectors"] == ["kafka"]

@@ -6,18 +6,13 @@ import re
 import sqlite3
 from collections import Counter
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from conftest import ON_4_0
 
 from sparkstream_kit import feeds
 from sparkstream_kit.errors import KitError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from pyspark.sql import SparkSession
 
 ONE_FILE = ("--available-now", "--max-files-per-trigger", "1")
 BY_KEY = pytest.mark.skipif(ON_4_0, reason="transformWithState is for pandas only on Spark 4.0")
@@ -47,9 +42,7 @@ FED: dict[str, tuple[Any, str, Any]] = {
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[BY_KEY] if name == "sensor_alerts" else []) for name in FED]
 )
-def test_what_is_bad_or_far_ahead_is_aside_and_every_query_counts_it(
-    name: str, spark: SparkSession, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_bad_or_far_ahead_is_aside_and_every_query_counts_it(name, spark, folder, tmp_path, capsys):
     rows, time, written = FED[name]
     made = feeds.disturb(rows(240, seed=3), time=time, bad=0.05, ahead=0.05, rows_per_file=80, seed=4)
     assert min(len(made.bad), len(made.ahead)) > 3
@@ -133,9 +126,7 @@ RUNS = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "flags"), RUNS)
-def test_no_line_fails_a_job_whatever_its_values_are(
-    name: str, flags: tuple[str, ...], spark: SparkSession, folder: Path, tmp_path: Path
-) -> None:
+def test_no_line_fails_a_job_whatever_its_values_are(name, flags, spark, folder, tmp_path):
     lines, given = ODD[name]
     (folder / "odd").write_text("\n".join(lines))
     to = () if name in ("file_totals", "hashtag_trends") else (tmp_path / "out",)

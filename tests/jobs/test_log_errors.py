@@ -16,12 +16,11 @@ from sparkstream_kit import feeds, windows
 from sparkstream_kit.testing import assert_stream_equals_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
-    from sparkstream_kit.testing.harness import Streams
 
 SIZE = 60  # lines in a file
 FLAGS = ("--available-now", "--max-files-per-trigger", "1")
@@ -55,9 +54,7 @@ def reported(report: DataFrame) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.slow
-def test_the_report_is_the_truth_and_bad_lines_are_aside_over_a_restart_and_a_kill(
-    spark: SparkSession, folder: Path, tmp_path: Path
-) -> None:
+def test_the_report_is_the_truth_and_bad_lines_are_aside_over_a_restart_and_a_kill(spark, folder, tmp_path):
     made = feeds.log_rows(240, seed=3)
     given = feeds.disturb(made, time="time", bad=0.03, ahead=0.03, rows_per_file=SIZE, seed=4)
     lines, out = [feeds.log_line(row) for row in given.arriving], tmp_path / "out"
@@ -83,7 +80,7 @@ def test_the_report_is_the_truth_and_bad_lines_are_aside_over_a_restart_and_a_ki
     assert sorted(row["_raw"] for row in bad) == sorted(odd)
 
 
-def test_sessions_of_a_host_are_the_truth(stream: Streams) -> None:
+def test_sessions_of_a_host_are_the_truth(stream):
     made = [
         row | {"time": row["time"] + 400 * number} for number, row in enumerate(feeds.log_rows(60, seed=5))
     ]
@@ -107,7 +104,7 @@ def test_sessions_of_a_host_are_the_truth(stream: Streams) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("report", ["errors", "sessions"])
-def test_any_split_and_order_gives_what_a_batch_run_gives(spark: SparkSession, report: str) -> None:
+def test_any_split_and_order_gives_what_a_batch_run_gives(spark, report):
     made = [
         row | {"time": row["time"] + 300 * number} for number, row in enumerate(feeds.log_rows(12, seed=7))
     ]
@@ -120,9 +117,7 @@ def test_any_split_and_order_gives_what_a_batch_run_gives(spark: SparkSession, r
 
 
 @pytest.mark.slow
-def test_percentiles_of_many_rows_lie_within_the_stated_error_and_closed_minutes_leave_the_state(
-    stream: Streams,
-) -> None:
+def test_percentiles_of_many_rows_lie_within_the_stated_error_and_closed_minutes_leave_the_state(stream):
     # 20,000 rows of one path: 10,000 in each of two minutes, in four batches, then one that closes both.
     random = Random(1)  # noqa: S311 - test data
     sizes = {minute: [int(random.paretovariate(1.2) * 1000) for _ in range(10_000)] for minute in (0, 1)}
@@ -147,7 +142,7 @@ def test_percentiles_of_many_rows_lie_within_the_stated_error_and_closed_minutes
         assert below - 10 <= 9500 <= up_to + 10  # a thousandth of the rows
 
 
-def test_a_path_is_a_path_whatever_the_request_is(spark: SparkSession) -> None:
+def test_a_path_is_a_path_whatever_the_request_is(spark):
     requests = {
         "GET /a?b=1 HTTP/1.0": "/a",
         "GET /a": "/a",
@@ -170,9 +165,7 @@ def test_a_path_is_a_path_whatever_the_request_is(spark: SparkSession) -> None:
         (["in", "out", "--report", "error"], "argument --report: invalid choice: 'error'"),
     ],
 )
-def test_wrong_arguments_are_one_line_before_pyspark_is_imported(
-    job: Callable[..., Any], no_pyspark: dict[str, str], tmp_path: Path, args: list[str], message: str
-) -> None:
+def test_wrong_arguments_are_one_line_before_pyspark_is_imported(job, no_pyspark, tmp_path, args, message):
     (tmp_path / "home" / "in").mkdir(parents=True)
     done = job("python", "log_errors", *args, **no_pyspark)
     assert (done.returncode, done.stdout) == (2, "")
@@ -182,9 +175,7 @@ def test_wrong_arguments_are_one_line_before_pyspark_is_imported(
 
 @pytest.mark.slow
 @pytest.mark.connect
-def test_as_a_process_of_its_own_it_goes_on_where_it_was(
-    job: Callable[..., Any], spark: SparkSession, folder: Path, tmp_path: Path
-) -> None:
+def test_as_a_process_of_its_own_it_goes_on_where_it_was(job, spark, folder, tmp_path):
     rows = list(feeds.log_rows(240, seed=9))
     out = tmp_path / "out"
     for number in range(2):

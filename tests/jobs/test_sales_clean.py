@@ -19,7 +19,7 @@ from support.sink_streams import forget_commit
 from sparkstream_kit import feeds, quarantine, run, sinks, sources, start
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
@@ -49,9 +49,7 @@ def totals(good: DataFrame) -> list[tuple[Any, ...]]:
     return sorted(tuple(row) for row in summed.collect())
 
 
-def test_a_stream_writes_what_the_same_transform_gives_once(
-    spark: SparkSession, folder: Path, tmp_path: Path
-) -> None:
+def test_a_stream_writes_what_the_same_transform_gives_once(spark, folder, tmp_path):
     feeds.drip(feeds.sales_files(2, rows=50, seed=1), folder)
     feeds.drip([("bad.csv", "junk\n" + GOOD.format(id=1, amount="10.129", key="a") + "\n")], folder)
     clean(spark, folder, tmp_path / "out")
@@ -70,9 +68,7 @@ def test_a_stream_writes_what_the_same_transform_gives_once(
 
 
 @pytest.mark.slow
-def test_dedupe_keeps_one_row_over_batches_restarts_and_replays(
-    spark: SparkSession, folder: Path, tmp_path: Path
-) -> None:
+def test_dedupe_keeps_one_row_over_batches_restarts_and_replays(spark, folder, tmp_path):
     out = tmp_path / "out"
     line = GOOD.format(id=1, amount="2.50", key="a")
     other = GOOD.format(id=1, amount="4.00", key="b")
@@ -87,9 +83,7 @@ def test_dedupe_keeps_one_row_over_batches_restarts_and_replays(
         forget_commit(out / "_checkpoint", 2)
 
 
-def test_dedupe_keeps_bad_lines_that_differ_only_in_bytes_that_are_no_text(
-    spark: SparkSession, folder: Path, tmp_path: Path
-) -> None:
+def test_dedupe_keeps_bad_lines_that_differ_only_in_bytes_that_are_no_text(spark, folder, tmp_path):
     lines = [b"Z\xfcrich", b"Z\xe4rich", b"Z\xfcrich", b"Z\xef\xbf\xbdrich"]
     (folder / "1.csv").write_bytes(b"\n".join(lines))
     clean(spark, folder, tmp_path / "out", dedupe=["OrderID", "ProductKey"])
@@ -98,9 +92,7 @@ def test_dedupe_keeps_bad_lines_that_differ_only_in_bytes_that_are_no_text(
 
 
 @pytest.mark.slow
-def test_a_folder_of_something_else_is_said_in_the_last_line(
-    job: Callable[..., Any], folder: Path, tmp_path: Path
-) -> None:
+def test_a_folder_of_something_else_is_said_in_the_last_line(job, folder, tmp_path):
     feeds.drip([("a.csv", "some\nother\n"), ("b.csv", "text\n")], folder)
     done = job("python", "sales_clean", folder, tmp_path / "out", "--available-now")
     assert done.returncode == 0, done.stderr
@@ -109,9 +101,7 @@ def test_a_folder_of_something_else_is_said_in_the_last_line(
 
 
 @pytest.mark.slow
-def test_a_restart_goes_on_and_writes_no_line_twice(
-    job: Callable[..., Any], spark: SparkSession, folder: Path, tmp_path: Path
-) -> None:
+def test_a_restart_goes_on_and_writes_no_line_twice(job, spark, folder, tmp_path):
     out = tmp_path / "out"
     for files in (2, 4):
         feeds.drip(list(feeds.sales_files(4, rows=25, seed=2))[files - 2 : files], folder)
@@ -123,9 +113,7 @@ def test_a_restart_goes_on_and_writes_no_line_twice(
 
 
 @pytest.mark.slow
-def test_the_sales_log_comes_out_whole(
-    job: Callable[..., Any], spark: SparkSession, sales_log: Path, tmp_path: Path
-) -> None:
+def test_the_sales_log_comes_out_whole(job, spark, sales_log, tmp_path):
     done = job("spark-submit", "sales_clean", sales_log / "sales_log", tmp_path / "out", "--available-now")
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
@@ -138,9 +126,7 @@ def test_the_sales_log_comes_out_whole(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["sales[7].csv", "sales:7.csv"])
-def test_a_file_name_that_spark_misreads_doubles_no_line(
-    job: Callable[..., Any], spark: SparkSession, folder: Path, tmp_path: Path, name: str
-) -> None:
+def test_a_file_name_that_spark_misreads_doubles_no_line(job, spark, folder, tmp_path, name):
     lines = [GOOD.format(id=number, amount="1.10", key="tea") for number in range(4)]
     feeds.drip([(f"{number}.csv", f"{line}\n") for number, line in enumerate(lines)], folder)
     (folder / "2.csv").rename(folder / name)
@@ -170,9 +156,7 @@ def test_a_file_name_that_spark_misreads_doubles_no_line(
         (["in", "out", "--max-files-per-trigger", "0"], "'0' is not a whole number from 1"),
     ],
 )
-def test_wrong_arguments_are_one_line_before_pyspark_is_imported(
-    job: Callable[..., Any], no_pyspark: dict[str, str], tmp_path: Path, args: list[str], message: str
-) -> None:
+def test_wrong_arguments_are_one_line_before_pyspark_is_imported(job, no_pyspark, tmp_path, args, message):
     (tmp_path / "home" / "in" / "good").mkdir(parents=True)
     done = job("python", "sales_clean", *args, **no_pyspark)
     assert (done.returncode, done.stdout) == (2, "")
@@ -181,9 +165,7 @@ def test_wrong_arguments_are_one_line_before_pyspark_is_imported(
     assert done.stderr.count("\n") == 1
 
 
-def test_an_output_that_cannot_be_is_one_line_before_a_session_starts(
-    job: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_an_output_that_cannot_be_is_one_line_before_a_session_starts(job, tmp_path):
     (tmp_path / "home" / "in").mkdir()
     done = job("python", "sales_clean", "in", "s3a://bucket/out", JAVA_HOME=str(tmp_path / "no-java"))
     assert done.returncode == 2
@@ -192,9 +174,7 @@ def test_an_output_that_cannot_be_is_one_line_before_a_session_starts(
 
 
 @pytest.mark.slow
-def test_an_unknown_column_is_one_line_and_nothing_is_written(
-    job: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_an_unknown_column_is_one_line_and_nothing_is_written(job, tmp_path):
     (tmp_path / "home" / "in").mkdir()
     done = job("python", "sales_clean", "in", "out", "--dedupe", "OrderId")
     assert done.returncode == 2

@@ -9,7 +9,6 @@ import os
 import sqlite3
 import subprocess
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
 
 import pytest
 import sales_totals
@@ -17,13 +16,6 @@ from chispa import assert_df_equality
 from conftest import ROOT, left_behind
 
 from sparkstream_kit import feeds, run, schemas, sinks, sources, start
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from pyspark.sql import SparkSession
-
 
 GOOD = "1,1/13/09,2,0.05,10,{amount},Ann Lee,Maine,East,{key},1,0.5"
 
@@ -36,7 +28,7 @@ def rows(text: str) -> list[list[str]]:
     return list(csv.reader(io.StringIO(text)))[1:]
 
 
-def test_the_same_transform_on_a_static_read_gives_the_same_table(spark: SparkSession, folder: Path) -> None:
+def test_the_same_transform_on_a_static_read_gives_the_same_table(spark, folder):
     feeds.drip(feeds.sales_files(3, rows=50, seed=1), folder)
     static = sales_totals.totals(sales_totals.transform(spark.read.text(str(folder))))
     assert [[str(value) for value in row] for row in static.collect()] == truth(150, 1)
@@ -59,7 +51,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("problem", BAD)
-def test_a_bad_line_is_counted_and_not_summed(spark: SparkSession, problem: str) -> None:
+def test_a_bad_line_is_counted_and_not_summed(spark, problem):
     lines = spark.createDataFrame([(line,) for line in [*BAD[problem], GOOD.format(amount="2.50", key="a")]])
     counted = sales_totals.transform(lines)
     assert [tuple(row) for row in sales_totals.totals(counted).collect()] == [("a", 1, Decimal("2.50"))]
@@ -68,9 +60,7 @@ def test_a_bad_line_is_counted_and_not_summed(spark: SparkSession, problem: str)
 
 
 @pytest.mark.slow
-def test_under_spark_submit_standard_output_holds_the_result_and_nothing_else(
-    job: Callable[..., Any], folder: Path, temporary: dict[str, str]
-) -> None:
+def test_under_spark_submit_standard_output_holds_the_result_and_nothing_else(job, folder, temporary):
     feeds.drip(feeds.sales_files(4, rows=25, seed=2), folder)
     done = job("spark-submit", "sales_totals", folder, "--available-now", "--format", "csv", **temporary)
     assert done.returncode == 0, done.stderr
@@ -84,9 +74,7 @@ def test_under_spark_submit_standard_output_holds_the_result_and_nothing_else(
 @pytest.mark.slow
 @pytest.mark.usefixtures("spark")
 @pytest.mark.connect
-def test_headers_are_no_data_and_too_many_bad_lines_are_a_failure_after_the_result(
-    job: Callable[..., Any], folder: Path
-) -> None:
+def test_headers_are_no_data_and_too_many_bad_lines_are_a_failure_after_the_result(job, folder):
     header = ",".join(schemas.from_ddl(sales_totals.SALES).names)
     for name, text in feeds.sales_files(3, rows=25, seed=2):
         feeds.drip(
@@ -105,7 +93,7 @@ def test_headers_are_no_data_and_too_many_bad_lines_are_a_failure_after_the_resu
 @pytest.mark.slow
 @pytest.mark.usefixtures("spark")
 @pytest.mark.connect
-def test_a_header_without_its_flag_gives_a_hint(job: Callable[..., Any], folder: Path) -> None:
+def test_a_header_without_its_flag_gives_a_hint(job, folder):
     header = ",".join(schemas.from_ddl(sales_totals.SALES).names)
     feeds.drip([(name, f"{header}\n{text}") for name, text in feeds.sales_files(2, rows=49, seed=2)], folder)
     done = job("python", "sales_totals", folder, "--available-now", "--format", "csv", "--max-bad", "2%")
@@ -115,9 +103,7 @@ def test_a_header_without_its_flag_gives_a_hint(job: Callable[..., Any], folder:
 
 @pytest.mark.slow
 @pytest.mark.connect
-def test_a_restart_goes_on_and_bad_lines_stay_counted(
-    job: Callable[..., Any], folder: Path, tmp_path: Path
-) -> None:
+def test_a_restart_goes_on_and_bad_lines_stay_counted(job, folder, tmp_path):
     feeds.drip(feeds.sales_files(2, rows=20, seed=3), folder)
     feeds.drip([("bad.csv", "\n".join(line for lines in BAD.values() for line in lines))], folder)
     chart, snapshot = tmp_path / "totals.png", tmp_path / "totals.csv"
@@ -153,9 +139,7 @@ def test_a_restart_goes_on_and_bad_lines_stay_counted(
 
 
 @pytest.mark.slow
-def test_the_live_table_is_drawn_on_a_terminal_under_spark_submit(
-    folder: Path, tmp_path: Path, terminal: tuple[int, int]
-) -> None:
+def test_the_live_table_is_drawn_on_a_terminal_under_spark_submit(folder, tmp_path, terminal):
     feeds.drip(feeds.sales_files(2, rows=10, seed=4), folder)
     screen, theirs = terminal
     with (tmp_path / "out").open("w") as out:
@@ -184,7 +168,7 @@ def _read(descriptor: int) -> bytes:
 
 
 @pytest.mark.slow
-def test_the_sales_log_gives_its_published_totals(job: Callable[..., Any], sales_log: Path) -> None:
+def test_the_sales_log_gives_its_published_totals(job, sales_log):
     done = job(
         "spark-submit",
         "sales_totals",
@@ -249,9 +233,7 @@ def test_the_sales_log_gives_its_published_totals(job: Callable[..., Any], sales
         ([".", "--chart", "c.gif"], "chart c.gif: the name must end in .png"),
     ],
 )
-def test_wrong_arguments_are_one_line_before_pyspark_is_imported(
-    job: Callable[..., Any], no_pyspark: dict[str, str], tmp_path: Path, args: list[str], message: str
-) -> None:
+def test_wrong_arguments_are_one_line_before_pyspark_is_imported(job, no_pyspark, tmp_path, args, message):
     (tmp_path / "home" / "jobs.txt").touch()
     done = job("python", "sales_totals", *args, **no_pyspark)
     assert done.returncode == 2
@@ -273,9 +255,7 @@ def test_wrong_arguments_are_one_line_before_pyspark_is_imported(
         ),
     ],
 )
-def test_a_database_that_cannot_be_had_is_one_line_without_its_password(
-    job: Callable[..., Any], folder: Path, url: str, message: str
-) -> None:
+def test_a_database_that_cannot_be_had_is_one_line_without_its_password(job, folder, url, message):
     done = job("python", "sales_totals", folder, "--available-now", "--database", "env:KIT_URL", KIT_URL=url)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
@@ -283,7 +263,7 @@ def test_a_database_that_cannot_be_had_is_one_line_without_its_password(
     assert "Traceback" not in done.stderr
 
 
-def test_wrong_settings_are_one_line_too(job: Callable[..., Any], folder: Path, tmp_path: Path) -> None:
+def test_wrong_settings_are_one_line_too(job, folder, tmp_path):
     (tmp_path / "broken.conf").write_text("spark.sql.shuffle.partitions\n")
     done = job("python", "sales_totals", folder, "--profile", tmp_path / "broken.conf")
     assert done.returncode == 2

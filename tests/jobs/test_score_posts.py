@@ -12,12 +12,10 @@ from sparkstream_kit import feeds, models, quarantine, sinks
 from sparkstream_kit.testing import assert_stream_equals_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from pathlib import Path
+    from collections.abc import Iterable
 
     from pyspark.sql import DataFrame, SparkSession
 
-    from sparkstream_kit.testing import Streams
 
 ROWS = list(feeds.messages_rows(700, seed=2))
 KNOWN, NEW = ROWS[:500], ROWS[500:]
@@ -43,7 +41,7 @@ def right(labels: dict[str, str]) -> int:
     return sum(labels[row["id"]] == row["label"] for row in NEW)
 
 
-def test_good_and_bad_lines_are_told_apart(spark: SparkSession) -> None:
+def test_good_and_bad_lines_are_told_apart(spark):
     rows = [*lines(spark, NEW[:5]).collect(), ("no post",), ('{"id": "1", "text": "x"}',)]
     frame = spark.createDataFrame(rows, "value STRING")
     reasons = [row["_reason"] for row in score_posts.transform(frame).collect()]
@@ -52,15 +50,13 @@ def test_good_and_bad_lines_are_told_apart(spark: SparkSession) -> None:
 
 
 @pytest.mark.slow
-def test_lines_are_parsed_as_in_a_batch_run_however_they_are_split(spark: SparkSession) -> None:
+def test_lines_are_parsed_as_in_a_batch_run_however_they_are_split(spark):
     frame = lines(spark, NEW[:9])
     assert_stream_equals_batch(lambda given: score_posts.transform(given).drop("_file"), frame, examples=2)
 
 
 @pytest.mark.slow
-def test_both_libraries_come_close_to_the_best_answer_and_take_turns_in_mid_stream(
-    spark: SparkSession, stream: Streams, tmp_path: Path
-) -> None:
+def test_both_libraries_come_close_to_the_best_answer_and_take_turns_in_mid_stream(spark, stream, tmp_path):
     need_sklearn()
     spam, out = tmp_path / "spam", tmp_path / "out"
     known = posts(spark, KNOWN)
@@ -90,9 +86,7 @@ def test_both_libraries_come_close_to_the_best_answer_and_take_turns_in_mid_stre
 
 
 @pytest.mark.slow
-def test_the_job_trains_then_scores_and_learns_over_two_runs(
-    job: Callable[..., Any], spark: SparkSession, folder: Path, tmp_path: Path
-) -> None:
+def test_the_job_trains_then_scores_and_learns_over_two_runs(job, spark, folder, tmp_path):
     need_sklearn()
     labelled, spam, out = tmp_path / "labelled", tmp_path / "spam", tmp_path / "out"
     feeds.drip(feeds.line_files(map(feeds.json_line, KNOWN), rows=250, name="known-{}.json"), labelled)
@@ -119,9 +113,7 @@ def test_the_job_trains_then_scores_and_learns_over_two_runs(
 
 
 @pytest.mark.slow
-def test_the_job_trains_with_pyspark_ml_by_spark_submit(
-    job: Callable[..., Any], spark: SparkSession, folder: Path, tmp_path: Path
-) -> None:
+def test_the_job_trains_with_pyspark_ml_by_spark_submit(job, spark, folder, tmp_path):
     feeds.drip(feeds.line_files(map(feeds.json_line, KNOWN), rows=500, name="known-{}.json"), folder)
     spam, out = tmp_path / "spam", tmp_path / "out"
     assert job("spark-submit", "score_posts", folder, spam, "--train", "spark").returncode == 0
@@ -132,14 +124,7 @@ def test_the_job_trains_with_pyspark_ml_by_spark_submit(
 
 @pytest.mark.parametrize("library", ["spark", "sklearn"])
 @pytest.mark.parametrize("labels", [[], [None], ["ham", "ham"], ["spam", "eggs"]])
-def test_training_without_both_labels_is_one_line(
-    library: str,
-    labels: list[str | None],
-    spark: SparkSession,
-    folder: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_training_without_both_labels_is_one_line(library, labels, spark, folder, tmp_path, capsys):
     rows = [row | {"label": label} for row, label in zip(ROWS, labels, strict=False)]
     feeds.drip(feeds.line_files(map(feeds.json_line, rows), rows=9, name="known-{}.json"), folder)
     assert score_posts.main([str(folder), str(tmp_path / "model"), "--train", library]) == 2
@@ -148,18 +133,14 @@ def test_training_without_both_labels_is_one_line(
     assert not (tmp_path / "model").exists()
 
 
-def test_scoring_without_a_model_says_how_to_train_one(
-    spark: SparkSession, capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path
-) -> None:
+def test_scoring_without_a_model_says_how_to_train_one(spark, capsys, folder, tmp_path):
     assert score_posts.main([str(folder), str(tmp_path / "spam"), str(tmp_path / "out")]) == 2
     said = "publish one by models.publish (of the job score_posts: LABELLED_DIR MODEL --train spark)\n"
     assert capsys.readouterr().err.endswith(f"no model of {tmp_path}/spam is current; {said}")
 
 
 @pytest.mark.parametrize("flags", [[], ["--train", "spark", "--learn"], ["out", "--train", "spark"]])
-def test_wrong_arguments_end_with_2_and_one_line(
-    flags: list[str], capsys: pytest.CaptureFixture[str], folder: Path
-) -> None:
+def test_wrong_arguments_end_with_2_and_one_line(flags, capsys, folder):
     assert score_posts.main([str(folder), "models", *flags]) == 2
     assert (
         "give OUT_DIR to score, or --train to train, which has no --dry-run and no --learn; see --help"

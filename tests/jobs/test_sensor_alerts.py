@@ -17,12 +17,8 @@ from sparkstream_kit.cli import main
 from sparkstream_kit.testing import assert_stream_equals_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from pyspark.sql import DataFrame
 
-    from pyspark.sql import DataFrame, SparkSession
-
-    from sparkstream_kit.testing import Streams
 
 pytestmark = pytest.mark.skipif(ON_4_0, reason="transformWithState is for pandas only on Spark 4.0")
 
@@ -40,7 +36,7 @@ def found(alerts: list[Any]) -> list[tuple[str, str, str]]:
 
 
 @pytest.mark.slow
-def test_alerts_found_are_alerts_injected_over_kills_and_restarts(stream: Streams) -> None:
+def test_alerts_found_are_alerts_injected_over_kills_and_restarts(stream):
     made = feeds.disturb(
         feeds.sensors_rows(3000, seed=4), time="time", late=0.02, bad=0.01, ahead=0.005, delay=DELAY,
         rows_per_file=600, seed=4,
@@ -63,7 +59,7 @@ def test_alerts_found_are_alerts_injected_over_kills_and_restarts(stream: Stream
 
 
 @pytest.mark.slow
-def test_a_stream_gives_what_a_batch_gives(spark: SparkSession) -> None:
+def test_a_stream_gives_what_a_batch_gives(spark):
     rows = [
         *(("d1", minute, 20.0 + minute % 2) for minute in range(26)), ("d1", 26, 60.0),
         *(("d2", minute, 5.0) for minute in (0, 3, 17, 18)),
@@ -83,9 +79,7 @@ def test_a_stream_gives_what_a_batch_gives(spark: SparkSession) -> None:
 
 
 @pytest.mark.slow
-def test_the_job_finds_the_truth_in_two_runs_over_a_fed_folder(
-    job: Callable[..., Any], spark: SparkSession, folder: Path, tmp_path: Path
-) -> None:
+def test_the_job_finds_the_truth_in_two_runs_over_a_fed_folder(job, spark, folder, tmp_path):
     made = feeds.disturb(feeds.sensors_rows(1500, seed=2), time="time", bad=0.01, rows_per_file=300, seed=2)
     files = list(feeds.line_files(map(feeds.json_line, made.arriving), rows=300, name="sensors-{}.json"))
     out = tmp_path / "out"
@@ -103,9 +97,7 @@ def test_the_job_finds_the_truth_in_two_runs_over_a_fed_folder(
     assert spark.read.parquet(str(out / "bad")).count() == len(made.bad)
 
 
-def test_wrong_arguments_are_one_line_before_pyspark_is_imported(
-    job: Callable[..., Any], no_pyspark: dict[str, str], tmp_path: Path
-) -> None:
+def test_wrong_arguments_are_one_line_before_pyspark_is_imported(job, no_pyspark, tmp_path):
     (tmp_path / "home" / "in").mkdir()
     for args, message in (
         (["in"], "the following arguments are required: OUT_DIR"),
@@ -118,7 +110,7 @@ def test_wrong_arguments_are_one_line_before_pyspark_is_imported(
         assert message in done.stderr
 
 
-def test_the_truth_of_readings_is_known() -> None:
+def test_the_truth_of_readings_is_known():
     rows: list[dict[str, Any]] = [
         {"device": "d1", "time": f"2024-03-01T00:{minute:02}:00Z", "temperature": degrees}
         for minute, degrees in ((0, 18.0), (20, 40.0), (29, 18.0))
@@ -128,7 +120,7 @@ def test_the_truth_of_readings_is_known() -> None:
     ]  # fmt: skip
 
 
-def test_the_command_lands_readings_and_their_truth(tmp_path: Path) -> None:
+def test_the_command_lands_readings_and_their_truth(tmp_path):
     fed = tmp_path / "in"
     assert main(["feed", "sensors", str(fed), "--files", "2", "--rows", "300", "--every", "0"]) == 0
     rows = [json.loads(line) for file in sorted(fed.glob("s*")) for line in file.read_text().splitlines()]
@@ -137,7 +129,7 @@ def test_the_command_lands_readings_and_their_truth(tmp_path: Path) -> None:
     assert rows == list(feeds.sensors_rows(600, seed=0))
 
 
-def test_the_feed_is_the_same_again() -> None:
+def test_the_feed_is_the_same_again():
     made = list(feeds.sensors_rows(500, seed=9))
     assert made == list(feeds.sensors_rows(600, seed=9))[:500]
     assert [row["time"] for row in made] == sorted(row["time"] for row in made)

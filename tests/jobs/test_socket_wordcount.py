@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import sqlite3
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import socket_wordcount
@@ -15,14 +15,8 @@ from conftest import left_behind
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.errors import InputUnavailable
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
-    from pyspark.sql import SparkSession
-
-
-def test_words_are_split_at_any_white_space_and_none_is_empty(spark: SparkSession) -> None:
+def test_words_are_split_at_any_white_space_and_none_is_empty(spark):
     lines = spark.createDataFrame([("  b\ta b ",), ("",), ("\u00e9 b",)], "value STRING")
     expected = spark.createDataFrame([("b", 3), ("a", 1), ("\u00e9", 1)], "word STRING, count BIGINT")
     assert_df_equality(socket_wordcount.transform(lines), expected, ignore_nullable=True)
@@ -37,7 +31,7 @@ def table(output: str) -> dict[str, int]:
 
 @pytest.mark.slow
 @pytest.mark.connect
-def test_a_feed_is_counted_to_its_end_under_spark_submit(job: Callable[..., Any]) -> None:
+def test_a_feed_is_counted_to_its_end_under_spark_submit(job):
     lines = ["to be or not", "to be", "a-word-of-more-than-twenty-characters"]
     with feeds.LineServer(lines) as server:
         done = job("spark-submit", "socket_wordcount", server.host, server.port)
@@ -47,7 +41,7 @@ def test_a_feed_is_counted_to_its_end_under_spark_submit(job: Callable[..., Any]
 
 
 @pytest.mark.slow
-def test_counts_go_to_a_table_that_another_run_may_take_over(job: Callable[..., Any], tmp_path: Path) -> None:
+def test_counts_go_to_a_table_that_another_run_may_take_over(job, tmp_path):
     def counts(words: str, *flags: str) -> tuple[Any, dict[str, int]]:
         with feeds.LineServer([words]) as server:
             target = ("--database", f"sqlite:///{tmp_path}/counts.db", *flags)
@@ -68,7 +62,7 @@ def test_counts_go_to_a_table_that_another_run_may_take_over(job: Callable[..., 
 
 
 @pytest.mark.slow
-def test_all_of_a_long_text_is_counted(spark: SparkSession, sales_log: Path) -> None:
+def test_all_of_a_long_text_is_counted(spark, sales_log):
     text = feeds.text_lines(sales_log / "shakespeare.txt")
     with feeds.LineServer(text) as server:
         counts = socket_wordcount.transform(sources.socket_lines(spark, server.host, server.port))
@@ -80,7 +74,7 @@ def test_all_of_a_long_text_is_counted(spark: SparkSession, sales_log: Path) -> 
     assert summary.queries[0].input_rows == 40_000
 
 
-def test_a_server_that_says_nothing_is_idle(job: Callable[..., Any], spark: SparkSession) -> None:
+def test_a_server_that_says_nothing_is_idle(job, spark):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         lines = sources.socket_lines(spark, "127.0.0.1", silent.getsockname()[1])
         summary = run(start(lines, sinks.memory("silent")), idle=1)
@@ -91,9 +85,7 @@ def test_a_server_that_says_nothing_is_idle(job: Callable[..., Any], spark: Spar
 @pytest.mark.parametrize(
     "name", ["socket_wordcount", pytest.param("dstream_wordcount", marks=pytest.mark.slow)]
 )
-def test_a_port_that_nobody_listens_on_is_one_line(
-    job: Callable[..., Any], name: str, temporary: dict[str, str], free_port: int
-) -> None:
+def test_a_port_that_nobody_listens_on_is_one_line(job, name, temporary, free_port):
     done = job("spark-submit", name, "127.0.0.1", free_port, **temporary)
     assert done.returncode == 2
     assert not left_behind(temporary)
@@ -107,7 +99,7 @@ def test_a_port_that_nobody_listens_on_is_one_line(
     assert "Traceback" not in done.stderr
 
 
-def test_a_host_that_is_not_known_is_input_that_cannot_be_had(spark: SparkSession) -> None:
+def test_a_host_that_is_not_known_is_input_that_cannot_be_had(spark):
     query = start(sources.socket_lines(spark, "no-such-host.invalid", 9999), sinks.memory("unknown"))
     with pytest.raises(InputUnavailable) as error:
         run(query)
@@ -127,9 +119,7 @@ def test_a_host_that_is_not_known_is_input_that_cannot_be_had(spark: SparkSessio
         (["--profile", "lokal"], "unknown profile lokal; did you mean local?"),
     ],
 )
-def test_wrong_arguments_are_one_line_before_pyspark_is_imported(
-    job: Callable[..., Any], no_pyspark: dict[str, str], args: list[str], message: str
-) -> None:
+def test_wrong_arguments_are_one_line_before_pyspark_is_imported(job, no_pyspark, args, message):
     done = job("python", "socket_wordcount", *args, **no_pyspark)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr

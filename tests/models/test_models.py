@@ -36,7 +36,7 @@ def says(word: str) -> PipelineModel:
 
 
 @pytest.fixture(scope="session")
-def trained() -> Callable[[int], Any]:
+def trained():
     """Train a model of scikit-learn on so many posts."""
     try:
         from sklearn.feature_extraction.text import HashingVectorizer
@@ -66,9 +66,7 @@ def versions_by_batch(spark: SparkSession, path: Path) -> list[tuple[int, str]]:
 # --- a fixed version
 
 
-def test_a_model_of_scikit_learn_scores_streams_as_it_scores_here(
-    spark: SparkSession, stream: Streams, trained: Callable[[int], Any], tmp_path: Path
-) -> None:
+def test_a_model_of_scikit_learn_scores_streams_as_it_scores_here(spark, stream, trained, tmp_path):
     model = trained(200)
     models.publish(model, tmp_path / "spam", "1")
     rows = [*ROWS[200:230], {**ROWS[0], "id": "none", "text": None}]
@@ -89,9 +87,7 @@ def test_a_model_of_scikit_learn_scores_streams_as_it_scores_here(
 
 
 @pytest.mark.slow
-def test_a_model_over_columns_gets_them_by_name_and_nulls_as_nan(
-    spark: SparkSession, trained: Callable[[int], Any], tmp_path: Path
-) -> None:
+def test_a_model_over_columns_gets_them_by_name_and_nulls_as_nan(spark, trained, tmp_path):
     import pandas as pd  # type: ignore[import-untyped]
     from sklearn.tree import DecisionTreeRegressor
 
@@ -111,7 +107,7 @@ def test_a_model_over_columns_gets_them_by_name_and_nulls_as_nan(
         models.score(frame.select("id"), tmp_path, version="1")
 
 
-def test_a_pipeline_of_pyspark_ml_scores_and_says_its_version(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_pipeline_of_pyspark_ml_scores_and_says_its_version(spark, tmp_path):
     models.publish(says("hello"), tmp_path / "greeting", "2024-01-01")
     scored = models.score(spark.range(2).toDF("id"), tmp_path / "greeting", version="2024-01-01")
     assert [tuple(row) for row in scored.orderBy("id").collect()] == [
@@ -122,7 +118,7 @@ def test_a_pipeline_of_pyspark_ml_scores_and_says_its_version(spark: SparkSessio
     assert [tuple(row) for row in alone.collect()] == [(0, "hello", "2024-01-01")]
 
 
-def test_what_cannot_score_is_said_in_one_line(spark: SparkSession, tmp_path: Path) -> None:
+def test_what_cannot_score_is_said_in_one_line(spark, tmp_path):
     frame = spark.range(1).toDF("id")
     folder = tmp_path / "versions"
     models.publish(says("hello"), folder, "one")
@@ -164,9 +160,7 @@ def test_what_cannot_score_is_said_in_one_line(spark: SparkSession, tmp_path: Pa
     assert refused(lambda: take(frame, None)).startswith(f"no model of {tmp_path}/none is current; publish")
 
 
-def test_a_file_that_holds_no_model_is_said_in_one_line(
-    spark: SparkSession, trained: Callable[[int], Any], tmp_path: Path
-) -> None:
+def test_a_file_that_holds_no_model_is_said_in_one_line(spark, trained, tmp_path):
     file = tmp_path / "torn.joblib"
     file.write_bytes(b"\x80not a pickle")
     with pytest.raises(InvalidInputError, match="cannot read the model in .*torn.joblib .*; write it by"):
@@ -182,9 +176,7 @@ def test_a_file_that_holds_no_model_is_said_in_one_line(
 
 
 @pytest.mark.slow
-def test_a_batch_that_comes_again_is_scored_by_the_version_that_it_had(
-    spark: SparkSession, stream: Streams, tmp_path: Path
-) -> None:
+def test_a_batch_that_comes_again_is_scored_by_the_version_that_it_had(spark, stream, tmp_path):
     models.publish(says("ham"), tmp_path / "spam", "1")
     models.publish(says("spam"), tmp_path / "spam", "2")
     models.switch(tmp_path / "spam", "1")
@@ -215,9 +207,7 @@ def test_a_batch_that_comes_again_is_scored_by_the_version_that_it_had(
 
 
 @pytest.mark.slow
-def test_a_scorer_whose_version_has_gone_says_so(
-    spark: SparkSession, stream: Streams, tmp_path: Path
-) -> None:
+def test_a_scorer_whose_version_has_gone_says_so(spark, stream, tmp_path):
     models.publish(says("ham"), tmp_path / "spam", "1")
     scored = sinks.batch_files(tmp_path / "out").taking(models.scorer(tmp_path / "spam"))
     numbers = stream("n INT")
@@ -235,9 +225,7 @@ def test_a_scorer_whose_version_has_gone_says_so(
 
 
 @pytest.mark.slow
-def test_a_batch_is_scored_then_learned_once_whatever_comes_again(
-    spark: SparkSession, stream: Streams, trained: Callable[[int], Any], tmp_path: Path
-) -> None:
+def test_a_batch_is_scored_then_learned_once_whatever_comes_again(spark, stream, trained, tmp_path):
     first, path = trained(20), tmp_path / "spam"
     unlabelled = {**ROWS[0], "id": "unlabelled", "label": None}
     batches = [[*ROWS[at : at + 20], unlabelled] for at in (20, 40, 60)]
@@ -287,9 +275,7 @@ def test_a_batch_is_scored_then_learned_once_whatever_comes_again(
     assert versions_by_batch(spark, tmp_path / "out")[-1] == (3, "mine")
 
 
-def test_a_learner_killed_before_its_first_model_was_the_current_one_starts_again(
-    stream: Streams, trained: Callable[[int], Any], tmp_path: Path
-) -> None:
+def test_a_learner_killed_before_its_first_model_was_the_current_one_starts_again(stream, trained, tmp_path):
     first = trained(20)
     models.publish(first, tmp_path / "spam", "first")
     (tmp_path / "spam" / "current").unlink()
@@ -303,9 +289,7 @@ def test_a_learner_killed_before_its_first_model_was_the_current_one_starts_agai
 
 @pytest.mark.fast("2")
 @pytest.mark.parametrize("older", [1, 2])
-def test_a_checkpoint_that_is_older_than_the_models_learns_no_batch_twice(
-    spark: SparkSession, trained: Callable[[int], Any], tmp_path: Path, older: int
-) -> None:
+def test_a_checkpoint_that_is_older_than_the_models_learns_no_batch_twice(spark, trained, tmp_path, older):
     import joblib
 
     path, checkpoint = tmp_path / "spam", tmp_path / "ckpt"
@@ -340,9 +324,7 @@ def test_a_checkpoint_that_is_older_than_the_models_learns_no_batch_twice(
 
 
 @pytest.mark.slow
-def test_a_version_that_a_batch_may_need_again_is_kept_whatever_its_age(
-    spark: SparkSession, stream: Streams, trained: Callable[[int], Any], tmp_path: Path
-) -> None:
+def test_a_version_that_a_batch_may_need_again_is_kept_whatever_its_age(spark, stream, trained, tmp_path):
     path, key = tmp_path / "spam", "spark.sql.streaming.minBatchesToRetain"
     learner = models.learner(path, features="text", label="label", first=trained(20))
     posts = stream(POSTS)
@@ -364,9 +346,7 @@ def test_a_version_that_a_batch_may_need_again_is_kept_whatever_its_age(
     assert len(list(path.glob("learned-*"))) < 6
 
 
-def test_what_cannot_learn_is_said_in_one_line(
-    stream: Streams, trained: Callable[[int], Any], tmp_path: Path
-) -> None:
+def test_what_cannot_learn_is_said_in_one_line(stream, trained, tmp_path):
     from sklearn.neighbors import KNeighborsClassifier
 
     posts = stream(POSTS).to_df()
@@ -391,9 +371,7 @@ def test_what_cannot_learn_is_said_in_one_line(
     assert "is a model of pyspark.ml, which cannot learn; give one of scikit-learn" in refused(tmp_path / "d")
 
 
-def test_a_version_appears_whole_and_leaves_nothing_behind(
-    tmp_path: Path, trained: Callable[[int], Any]
-) -> None:
+def test_a_version_appears_whole_and_leaves_nothing_behind(tmp_path, trained):
     file = models.publish(trained(30), tmp_path / "spam")
     assert sorted(os.listdir(tmp_path / "spam")) == [file.name, "current"]  # noqa: PTH208
     assert (tmp_path / "spam" / "current").read_text() == f"{file.stem}\n"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 import pytest
 from conftest import ROOT
@@ -13,14 +12,11 @@ from pyspark.sql.streaming.listener import StreamingQueryProgress
 from sparkstream_kit import sinks, sources, start
 from sparkstream_kit.monitoring.board import SHOWN, Board
 
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
-
 LINES = (ROOT / "tests" / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
 
 
 @pytest.fixture
-def board() -> Board:
+def board():
     """A board with the recorded batches of three queries."""
     made = Board()
     for line in LINES:
@@ -28,7 +24,7 @@ def board() -> Board:
     return made
 
 
-def test_each_query_has_its_batches_and_its_totals(board: Board) -> None:
+def test_each_query_has_its_batches_and_its_totals(board):
     told = [json.loads(line) for line in LINES]
     pictures = {each.name: each for each in board.pictures()}
     assert set(pictures) == {each["name"] for each in told}
@@ -46,7 +42,7 @@ def test_each_query_has_its_batches_and_its_totals(board: Board) -> None:
             assert (None if known is None else sum(counts)) == known
 
 
-def test_the_worst_comes_first_and_silence_is_said(board: Board) -> None:
+def test_the_worst_comes_first_and_silence_is_said(board):
     last = max(batch.at for picture in board.pictures() for batch in picture.batches)
     assert not any("no batch" in str(said) for each in board.pictures(last) for said in each.verdicts)
     later = board.pictures(last + timedelta(minutes=2))
@@ -57,7 +53,7 @@ def test_the_worst_comes_first_and_silence_is_said(board: Board) -> None:
     assert not any(each.active for each in board.pictures())
 
 
-def test_a_query_that_has_ended_is_not_silent(spark: SparkSession) -> None:
+def test_a_query_that_has_ended_is_not_silent(spark):
     queries = [start(sources.rate(spark), sinks.memory(name)) for name in ("ended", "goes_on")]
     board = Board()
     board.watch(queries)
@@ -67,7 +63,7 @@ def test_a_query_that_has_ended_is_not_silent(spark: SparkSession) -> None:
     assert [each.name for each in later if "no batch" in str(each.verdicts)] == ["goes_on"]
 
 
-def test_who_waits_is_told_of_a_batch_once(board: Board) -> None:
+def test_who_waits_is_told_of_a_batch_once(board):
     seen = board.wait(0, 0)
     board.add(StreamingQueryProgress.fromJson(json.loads(LINES[0])))
     assert board.wait(seen, 0) == seen, "a batch that it has"
@@ -75,7 +71,7 @@ def test_who_waits_is_told_of_a_batch_once(board: Board) -> None:
     assert board.wait(seen, 0) > seen
 
 
-def test_a_query_that_is_started_once_more_is_the_same_one() -> None:
+def test_a_query_that_is_started_once_more_is_the_same_one():
     board = Board()
     progress = json.loads(LINES[0])
     drained = progress | {"runId": "00000000-0000-0000-0000-000000000001", "batchId": progress["batchId"] + 1}
@@ -85,7 +81,7 @@ def test_a_query_that_is_started_once_more_is_the_same_one() -> None:
     assert picture.summary.batches == len(picture.batches) == 2
 
 
-def test_no_query_has_more_than_it_can_show() -> None:
+def test_no_query_has_more_than_it_can_show():
     board = Board()
     progress = json.loads(LINES[0])
     for number in range(SHOWN + 10):
@@ -96,7 +92,7 @@ def test_no_query_has_more_than_it_can_show() -> None:
     assert picture.summary.input_rows == (SHOWN + 10) * progress["numInputRows"], "totals never fall"
 
 
-def test_silence_does_not_come_before_what_is_worse(board: Board) -> None:
+def test_silence_does_not_come_before_what_is_worse(board):
     told = [each for each in map(json.loads, LINES) if each["name"] == "action_windows"]
     ahead = "2099-01-01T00:00:00.000Z"
     for number, each in enumerate(told * 2, 1000):

@@ -43,7 +43,7 @@ def values(board: Board, accept: str = OPEN) -> dict[tuple[str, ...], float]:
 
 
 @pytest.mark.parametrize("accept", [OPEN, ""])
-def test_each_query_has_its_totals_and_its_last_batch(accept: str) -> None:
+def test_each_query_has_its_totals_and_its_last_batch(accept):
     board = Board()
     for each in TOLD:
         board.add(StreamingQueryProgress.fromJson(each))
@@ -61,13 +61,13 @@ def test_each_query_has_its_totals_and_its_last_batch(accept: str) -> None:
     assert found["sparkstream_verdicts", "sales_clean", "warn"] >= 1
 
 
-def test_a_name_can_hold_anything() -> None:
+def test_a_name_can_hold_anything():
     board = Board()
     board.add(StreamingQueryProgress.fromJson(TOLD[0] | {"name": NAME}))
     assert values(board)["sparkstream_batches_total", NAME] == 1
 
 
-def test_totals_do_not_fall_however_long_a_run_is_and_however_often_a_query_starts() -> None:
+def test_totals_do_not_fall_however_long_a_run_is_and_however_often_a_query_starts():
     board, rows = Board(), TOLD[0]["numInputRows"]
     key = ("sparkstream_input_rows_total", TOLD[0]["name"])
     for number in range(SHOWN + 10):
@@ -79,13 +79,11 @@ def test_totals_do_not_fall_however_long_a_run_is_and_however_often_a_query_star
     assert values(board)["sparkstream_last_batch_id", TOLD[0]["name"]] == TOLD[0]["batchId"]
 
 
-def test_before_the_first_batch_there_are_no_gauges() -> None:
+def test_before_the_first_batch_there_are_no_gauges():
     assert values(Board()) == {}
 
 
-def test_without_the_library_the_path_says_what_to_install(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_library_the_path_says_what_to_install(request, monkeypatch):
     from monitoring.test_monitoring_page import Served
 
     page = Served()

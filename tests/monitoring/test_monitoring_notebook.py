@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import pytest
 from conftest import ROOT
@@ -21,17 +20,11 @@ from sparkstream_kit.monitoring import _drawing, notebook
 from sparkstream_kit.monitoring._results import Result, Results
 from sparkstream_kit.monitoring.board import Board
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from pyspark.sql import SparkSession
-
 LINES = (ROOT / "tests" / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
 EVIL = "<script>alert('1')</script>"
 
 
-def test_every_value_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_value_is_escaped(monkeypatch):
     board = Board()
     for line in LINES:
         board.add(StreamingQueryProgress.fromJson(json.loads(line) | {"name": EVIL}))
@@ -47,7 +40,7 @@ def test_every_value_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "NULL" in bundle["text/plain"]
 
 
-def test_what_a_query_has_is_shown_and_nothing_else() -> None:
+def test_what_a_query_has_is_shown_and_nothing_else():
     board = Board()
     for line in LINES:
         board.add(StreamingQueryProgress.fromJson(json.loads(line)))
@@ -63,7 +56,7 @@ def _escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("'", "&#x27;")
 
 
-def test_an_error_in_the_picture_is_said_once_and_ends_it_alone(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_in_the_picture_is_said_once_and_ends_it_alone(caplog):
     class Handle:
         def update(self, _: object, **__: object) -> None:
             raise RuntimeError("no kernel")
@@ -78,9 +71,7 @@ def test_an_error_in_the_picture_is_said_once_and_ends_it_alone(caplog: pytest.L
     ]
 
 
-def test_the_silence_of_a_query_is_told_while_it_lasts(
-    monkeypatch: pytest.MonkeyPatch, until: Callable[[Callable[[], object]], None]
-) -> None:
+def test_the_silence_of_a_query_is_told_while_it_lasts(monkeypatch, until):
     told: list[str] = []
 
     class Handle:
@@ -96,9 +87,7 @@ def test_the_silence_of_a_query_is_told_while_it_lasts(
     assert all("no batch for " in text for text in told)
 
 
-def test_live_starts_a_query_for_an_aggregation_and_returns_its_rows(
-    spark: SparkSession, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_live_starts_a_query_for_an_aggregation_and_returns_its_rows(spark, folder, capsys):
     feeds.drip(((f"{n}.txt", f"a\nb\n{n}\n") for n in range(3)), folder)
     lines = sources.text(spark, str(folder), max_files_per_trigger=1)
     counts = lines.groupBy("value").agg(F.count("*").alias("n"))
@@ -109,9 +98,7 @@ def test_live_starts_a_query_for_an_aggregation_and_returns_its_rows(
     assert "counted_live: batch 2 in " in capsys.readouterr().err, "no cell: as in a terminal"
 
 
-def test_live_starts_a_query_for_other_rows_and_takes_one_that_runs(
-    spark: SparkSession, folder: Path
-) -> None:
+def test_live_starts_a_query_for_other_rows_and_takes_one_that_runs(spark, folder):
     feeds.drip(((f"{n}.txt", "a\nb\n") for n in range(2)), folder)
     lines = sources.text(spark, str(folder), max_files_per_trigger=1)
     found = monitoring.live(lines, name="rows_live", max_batches=2)
@@ -127,19 +114,17 @@ def test_live_starts_a_query_for_other_rows_and_takes_one_that_runs(
     assert monitoring.live(other) is None
 
 
-def test_a_frame_that_does_not_stream_is_refused(spark: SparkSession) -> None:
+def test_a_frame_that_does_not_stream_is_refused(spark):
     with pytest.raises(InvalidInputError, match=r"show it with display\.show\(frame\)$"):
         monitoring.live(spark.range(3))
     with pytest.raises(InvalidInputError, match=r"live\(\): shown is a GroupedData; end it with an aggreg"):
-        monitoring.live(spark.range(3).groupBy("id"))  # type: ignore[arg-type]
+        monitoring.live(spark.range(3).groupBy("id"))
 
 
 # --- display.show
 
 
-def test_a_static_frame_is_shown_as_text_where_no_notebook_is(
-    spark: SparkSession, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_static_frame_is_shown_as_text_where_no_notebook_is(spark, capsys):
     frame = spark.range(60).selectExpr("id", "concat('n', id) AS name")
     display.show(frame)
     lines = capsys.readouterr().out.splitlines()
@@ -152,6 +137,6 @@ def test_a_static_frame_is_shown_as_text_where_no_notebook_is(
         display.show(sources.rate(spark))
 
 
-def test_a_table_of_html_has_no_bar_where_no_column_holds_numbers() -> None:
+def test_a_table_of_html_has_no_bar_where_no_column_holds_numbers():
     assert "<rect" not in _html.table(["a"], [False], [["1"]])
     assert _html.table(["a"], [True], []).count("<td") == 0

@@ -38,7 +38,6 @@ from sparkstream_kit.monitoring.page import served
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pyspark.sql import SparkSession
     from pyspark.sql.streaming.listener import StreamingQueryProgress as Progress
 
 LINES = (ROOT / "tests" / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
@@ -120,7 +119,7 @@ def picture_with(stream: HTTPResponse, what: Callable[[Any], object]) -> Any:
 
 
 @pytest.fixture
-def page(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+def page(monkeypatch):
     """A page of an empty board, which shows ten times as often that it lives."""
     monkeypatch.setattr(_requests, "_BEAT", 0.2)
     made = Served()
@@ -171,9 +170,7 @@ def page(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
         ("POST", "/stop", {"Authorization": "TOKEN"}, 202),
     ],
 )
-def test_who_may_ask_for_what(
-    page: Served, method: str, path: str, headers: dict[str, str], status: int
-) -> None:
+def test_who_may_ask_for_what(page, method, path, headers, status):
     sent = {
         name: value.replace("TOKEN", f"Bearer {page.token}").replace("OWN", f"http://127.0.0.1:{page.port}")
         for name, value in headers.items()
@@ -189,21 +186,21 @@ def test_who_may_ask_for_what(
     assert page.token not in text
 
 
-def test_nobody_elsewhere_reaches_it(page: Served) -> None:
+def test_nobody_elsewhere_reaches_it(page):
     listening = Path("/proc/net/tcp").read_text("utf-8")
     [address] = re.findall(rf"(\w+):{page.port:04X} 00000000:0000 0A", listening)
     assert address == "0100007F"  # 127.0.0.1, and not 0.0.0.0
     assert f":{page.port:04X} " not in Path("/proc/net/tcp6").read_text("utf-8")
 
 
-def test_two_runs_have_two_tokens(page: Served) -> None:
+def test_two_runs_have_two_tokens(page):
     other = Served()
     assert len({page.token, other.token}) == 2
     assert len(page.token) > 20
     other.end()
 
 
-def test_what_is_no_request_is_answered_without_an_echo(page: Served) -> None:
+def test_what_is_no_request_is_answered_without_an_echo(page):
     with connection(page.port) as to:
         to.connect()
         to.sock.sendall(b"<script>alert(1)</script>\r\n\r\n")
@@ -212,7 +209,7 @@ def test_what_is_no_request_is_answered_without_an_echo(page: Served) -> None:
     assert b"<script>" not in said
 
 
-def test_no_file_of_the_page_names_another_host() -> None:
+def test_no_file_of_the_page_names_another_host():
     files = {path.name: path.read_text("utf-8") for path in WEB.iterdir()}
     assert {"index.html", "page.js", "page.css", "uplot.js", "uplot.css", "uplot-licence.txt"} <= set(files)
     for name, text in files.items():
@@ -226,7 +223,7 @@ def test_no_file_of_the_page_names_another_host() -> None:
 # --- what it sends
 
 
-def test_a_browser_is_sent_each_batch_once(page: Served) -> None:
+def test_a_browser_is_sent_each_batch_once(page):
     page.board.add(progress(batchId=1))
     page.board.add(progress(batchId=2))
     with events(page.port, page.token) as stream:
@@ -243,7 +240,7 @@ def test_a_browser_is_sent_each_batch_once(page: Served) -> None:
             assert len(picture(another)["queries"][0]["batches"]) == 3
 
 
-def test_many_batches_come_in_few_pictures(page: Served) -> None:
+def test_many_batches_come_in_few_pictures(page):
     with events(page.port, page.token) as stream:
         picture(stream)
         began = time.monotonic()
@@ -256,7 +253,7 @@ def test_many_batches_come_in_few_pictures(page: Served) -> None:
     assert pictures <= 3 + (time.monotonic() - began) // 0.25  # one comes so often, at most
 
 
-def test_a_query_that_is_started_again_is_shown_alone(page: Served) -> None:
+def test_a_query_that_is_started_again_is_shown_alone(page):
     page.board.add(progress(batchId=5))
     again = {"id": OTHER, "runId": OTHER, "timestamp": "2030-01-01T00:00:00.000Z"}
     with events(page.port, page.token) as stream:
@@ -266,13 +263,13 @@ def test_a_query_that_is_started_again_is_shown_alone(page: Served) -> None:
     assert [each["id"] for each in after["batches"]] == [6]
 
 
-def test_a_name_is_text_however_it_looks(page: Served) -> None:
+def test_a_name_is_text_however_it_looks(page):
     page.board.add(progress(name=f"{SCRIPT}\n\ndata: \x1b[2J"))
     with events(page.port, page.token) as stream:
         assert picture(stream)["queries"][0]["name"] == rf"{SCRIPT}\n\ndata: \u001b[2J"
 
 
-def test_the_end_is_told_before_the_server_ends(page: Served) -> None:
+def test_the_end_is_told_before_the_server_ends(page):
     page.board.add(progress())
     with events(page.port, page.token) as stream:
         assert picture(stream)["ended"] == ""
@@ -283,7 +280,7 @@ def test_the_end_is_told_before_the_server_ends(page: Served) -> None:
         page.ask()
 
 
-def test_the_end_waits_a_little_for_who_is_being_told(page: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_end_waits_a_little_for_who_is_being_told(page, monkeypatch):
     told: list[bool] = []
     real = Board.pictures
 
@@ -300,7 +297,7 @@ def test_the_end_waits_a_little_for_who_is_being_told(page: Served, monkeypatch:
         assert told
 
 
-def test_an_error_of_the_run_is_told() -> None:
+def test_an_error_of_the_run_is_told():
     page = Served()
     with events(page.port, page.token) as stream:
         picture(stream)
@@ -312,7 +309,7 @@ def test_an_error_of_the_run_is_told() -> None:
     assert "hush" not in said
 
 
-def test_a_recording_is_followed_from_elsewhere(page: Served) -> None:
+def test_a_recording_is_followed_from_elsewhere(page):
     page.tell(progress(batchId=1))
     page.tell(progress(batchId=2))
     board = Board()
@@ -341,9 +338,7 @@ def test_a_recording_is_followed_from_elsewhere(page: Served) -> None:
 
 
 @pytest.mark.parametrize("killed", [False, True])
-def test_watch_follows_the_page_of_a_run(
-    page: Served, killed: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_watch_follows_the_page_of_a_run(page, killed, monkeypatch, capsys):
     page.tell(progress(batchId=7))
     if killed:
         monkeypatch.setattr(_requests, "end_line", lambda: "")
@@ -357,7 +352,7 @@ def test_watch_follows_the_page_of_a_run(
     assert page.token not in out + err
 
 
-def test_a_signal_ends_watch(page: Served, tmp_path: Path, until: Callable[..., None]) -> None:
+def test_a_signal_ends_watch(page, tmp_path, until):
     page.tell(progress(batchId=7))
     seen = tmp_path / "seen"
     with seen.open("w") as out:
@@ -385,7 +380,7 @@ def _and_then(follow: Callable[..., None], start: Callable[[], None]) -> Callabl
 @pytest.mark.parametrize(
     "address", ["http://127.0.0.1:1/#token=hush", "http://[::1", "http://127.0.0.1:99999/", "http://"]
 )
-def test_watch_says_in_a_line_that_there_is_no_page(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_watch_says_in_a_line_that_there_is_no_page(address, capsys):
     assert main(["watch", address]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
@@ -394,9 +389,7 @@ def test_watch_says_in_a_line_that_there_is_no_page(address: str, capsys: pytest
 
 
 @pytest.mark.parametrize("given", ["", "#token=", "#token=wrong"])
-def test_watch_without_the_token_shows_nothing_and_says_so(
-    page: Served, given: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_watch_without_the_token_shows_nothing_and_says_so(page, given, capsys):
     page.tell(progress(batchId=7))
     assert main(["watch", page.address.partition("#")[0] + given]) == 2
     out, err = capsys.readouterr()
@@ -405,9 +398,7 @@ def test_watch_without_the_token_shows_nothing_and_says_so(
 
 
 @pytest.mark.classic_only("a checkpoint of this machine")
-def test_watch_finds_the_page_by_the_checkpoint_of_its_job(
-    spark: SparkSession, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_watch_finds_the_page_by_the_checkpoint_of_its_job(spark, folder, tmp_path, capsys):
     feeds.drip([("1.txt", "a line\n")], folder)
     checkpoint = str(tmp_path / "my [1] ckpt")
     noted: list[str] = []
@@ -439,9 +430,7 @@ def test_watch_finds_the_page_by_the_checkpoint_of_its_job(
 # --- what must not harm the run
 
 
-def test_an_error_in_the_board_is_shown_and_said_once(
-    page: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_error_in_the_board_is_shown_and_said_once(page, monkeypatch, caplog):
     page.board.add(progress(batchId=1))
     with events(page.port, page.token) as stream:
         picture(stream)
@@ -455,9 +444,7 @@ def test_an_error_in_the_board_is_shown_and_said_once(
         assert [each["id"] for each in told["queries"][0]["batches"]] == [2], "and goes on"
 
 
-def test_a_batch_that_the_board_cannot_take_is_shown(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_batch_that_the_board_cannot_take_is_shown(monkeypatch, capsys):
     def fail(*_: object) -> None:
         raise ValueError("no such part")
 
@@ -469,9 +456,7 @@ def test_a_batch_that_the_board_cannot_take_is_shown(
             assert picture(stream) == {"error": "ValueError: no such part", "ended": ""}
 
 
-def test_a_browser_that_has_gone_leaves_no_thread(
-    page: Served, until: Callable[[Callable[[], object]], None], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_browser_that_has_gone_leaves_no_thread(page, until, caplog):
     before = set(threading.enumerate())
     with events(page.port, page.token) as stream:
         picture(stream)
@@ -481,9 +466,7 @@ def test_a_browser_that_has_gone_leaves_no_thread(
     assert not caplog.records
 
 
-def test_an_answer_that_fails_is_one_line_in_the_log(
-    page: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_answer_that_fails_is_one_line_in_the_log(page, monkeypatch, caplog):
     def fail(*_: object) -> None:
         raise ValueError("no such metric")
 
@@ -494,7 +477,7 @@ def test_an_answer_that_fails_is_one_line_in_the_log(
     assert page.ask()[0] == 200
 
 
-def test_a_port_that_is_taken_is_one_line(page: Served) -> None:
+def test_a_port_that_is_taken_is_one_line(page):
     with pytest.raises(
         InvalidInputError, match=rf"port {page.port} .* is taken; give another one, or run\(…, ui=0\)"
     ):
@@ -503,7 +486,7 @@ def test_a_port_that_is_taken_is_one_line(page: Served) -> None:
         served(Board(), [], port=65536, stop=print).__enter__()
 
 
-def test_it_works_from_a_zip(tmp_path: Path) -> None:
+def test_it_works_from_a_zip(tmp_path):
     package = Path(sparkstream_kit.__file__).parent
     with zipfile.ZipFile(tmp_path / "kit.zip", "w") as made:
         for path in package.rglob("*"):
@@ -532,9 +515,7 @@ with contextlib.redirect_stderr(io.StringIO()) as said, page.served(board, [], p
 # --- with a query
 
 
-def test_a_run_is_shown_with_its_result_and_ended_by_the_page(
-    spark: SparkSession, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_is_shown_with_its_result_and_ended_by_the_page(spark, folder, capsys):
     (folder / "1.txt").write_text("tea\nink\ntea\n")
     counted = spark.readStream.text(str(folder)).groupBy("value").agg(F.count("*").alias("n"))
     query = start(counted.orderBy("value"), sinks.latest("shown"), name="run_shown", mode="complete")
@@ -569,7 +550,7 @@ def test_a_run_is_shown_with_its_result_and_ended_by_the_page(
 
 
 @pytest.mark.classic_only("counts the jobs of this process")
-def test_the_rows_of_latest_cost_no_job(spark: SparkSession, folder: Path) -> None:
+def test_the_rows_of_latest_cost_no_job(spark, folder):
     (folder / "1.txt").write_text("tea\nink\ntea\n")
     counted = spark.readStream.text(str(folder)).groupBy("value").count().orderBy("value")
     query = start(counted, sinks.latest("shown"), name="shown_q", mode="complete", availableNow=True)
@@ -596,7 +577,7 @@ def test_the_rows_of_latest_cost_no_job(spark: SparkSession, folder: Path) -> No
         ),
     ],
 )
-def test_a_snapshot_is_read_as_it_is(tmp_path: Path, name: str, text: str) -> None:
+def test_a_snapshot_is_read_as_it_is(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     found = Results({"q": (None, f"file {tmp_path / name}")}).of("q", 1, last=False)
     assert found is not None
@@ -612,13 +593,13 @@ def test_a_snapshot_is_read_as_it_is(tmp_path: Path, name: str, text: str) -> No
     ]
 
 
-def test_a_result_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+def test_a_result_that_cannot_be_read_says_why(tmp_path):
     found = Results({"q": (None, f"file {tmp_path}/gone.csv")}).of("q", 1, last=False)
     assert found is not None
     assert "FileNotFoundError" in str(found.problem)
 
 
-def test_bars_of_what_has_no_bar() -> None:
+def test_bars_of_what_has_no_bar():
     assert bars([False], [("a",)]) == []
     assert bars([False, True], [("a", None), ("b", "NaN")]) == []
     assert bars([False, True], [("a", "-1")]) == [("a", "-1", 0.0)]
@@ -629,9 +610,7 @@ def test_bars_of_what_has_no_bar() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "jobs").glob("*.py")))
-def test_every_job_whose_queries_run_waits_for_has_a_page(
-    name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_job_whose_queries_run_waits_for_has_a_page(name, capsys):
     with pytest.raises(SystemExit):
         import_module(name).main(["--help"])
     has_page = "--ui-port PORT" in capsys.readouterr().out

@@ -26,7 +26,7 @@ from sparkstream_kit.monitoring import recorder
 from sparkstream_kit.monitoring.board import Board
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from pyspark.sql import SparkSession
@@ -67,9 +67,7 @@ def recorded_run(spark: SparkSession, folder: Path, path: Path, name: str) -> An
     return run(query, record=path).queries[0]
 
 
-def test_a_recording_gives_the_board_that_the_run_had(
-    spark: SparkSession, folder: Path, tmp_path: Path
-) -> None:
+def test_a_recording_gives_the_board_that_the_run_had(spark, folder, tmp_path):
     feeds.drip([(f"{n}.csv", f"{n},x\nno number,y\n") for n in range(3)], folder)
     path = tmp_path / "run.jsonl"
     done = recorded_run(spark, folder, path, "first_one")
@@ -90,9 +88,7 @@ def test_a_recording_gives_the_board_that_the_run_had(
     assert len(re.findall('"recording":1', path.read_text("utf-8"))) == 2
 
 
-def test_after_a_kill_the_torn_line_is_left_out_and_the_next_run_begins_a_line(
-    spark: SparkSession, folder: Path, tmp_path: Path
-) -> None:
+def test_after_a_kill_the_torn_line_is_left_out_and_the_next_run_begins_a_line(spark, folder, tmp_path):
     path = tmp_path / "killed.jsonl"
     path.write_text("".join([head(RECORDED[0]), RECORDED[0] + "\n", RECORDED[1][:200]]), "utf-8")
     board = board_of(path.read_text("utf-8"))
@@ -118,8 +114,8 @@ def test_after_a_kill_the_torn_line_is_left_out_and_the_next_run_begins_a_line(
     ],
 )
 def test_a_file_that_cannot_be_written_is_refused_and_the_query_is_stopped(
-    spark: SparkSession, folder: Path, tmp_path: Path, make: Callable[[Path], Path], message: str
-) -> None:
+    spark, folder, tmp_path, make, message
+):
     query = start(sources.text(spark, str(folder)), sinks.memory("not_recorded"))
     with pytest.raises(InvalidInputError, match=message):
         run(query, record=make(tmp_path))
@@ -132,9 +128,7 @@ def other(path: Path) -> Path:
     return path
 
 
-def test_a_disk_that_is_full_is_said_once_and_ends_no_query(
-    spark: SparkSession, folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_disk_that_is_full_is_said_once_and_ends_no_query(spark, folder, caplog):
     feeds.drip(((f"{n}.txt", "a\n") for n in range(3)), folder)
     query = start(
         sources.text(spark, str(folder), max_files_per_trigger=1), sinks.memory("full"), availableNow=True
@@ -151,9 +145,7 @@ def test_a_disk_that_is_full_is_said_once_and_ends_no_query(
 
 
 @pytest.mark.parametrize("room", [9, 0])
-def test_a_first_line_for_which_there_was_no_room_is_written_by_the_next_run(
-    tmp_path: Path, room: int
-) -> None:
+def test_a_first_line_for_which_there_was_no_room_is_written_by_the_next_run(tmp_path, room):
     path, real = tmp_path / "full.jsonl", os.write
 
     def full(file: int, data: bytes) -> int:
@@ -172,7 +164,7 @@ def test_a_first_line_for_which_there_was_no_room_is_written_by_the_next_run(
     assert ("recording" in json.loads(first), "end" in json.loads(last)) == (True, True)
 
 
-def test_no_password_of_an_address_is_in_a_recording() -> None:
+def test_no_password_of_an_address_is_in_a_recording():
     told = json.loads(RECORDED[0])
     told["sources"][0]["description"] = "FileStreamSource[s3a://me:hush@store/sales]"
     line = recorder.batch_line(StreamingQueryProgress.fromJson(told))
@@ -184,7 +176,7 @@ def test_no_password_of_an_address_is_in_a_recording() -> None:
 # --- watch
 
 
-def test_a_run_that_has_ended_is_printed_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_has_ended_is_printed_once(tmp_path, capsys):
     path = whole_file(tmp_path / "run.jsonl")
     assert main(["watch", str(path)]) == 0
     out, err = capsys.readouterr()
@@ -217,9 +209,7 @@ def test_a_run_that_has_ended_is_printed_once(tmp_path: Path, capsys: pytest.Cap
     ],
     ids=["missing", "empty", "csv", "no head", "another version", "no progress"],
 )
-def test_what_is_no_recording_is_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None, message: str
-) -> None:
+def test_what_is_no_recording_is_one_line(tmp_path, capsys, text, message):
     path = tmp_path / "f"
     if text is not None:
         path.write_text(text, "utf-8")
@@ -231,7 +221,7 @@ def test_what_is_no_recording_is_one_line(
 
 
 @pytest.mark.slow
-def test_a_run_that_goes_on_is_followed_until_its_end_line(tmp_path: Path) -> None:
+def test_a_run_that_goes_on_is_followed_until_its_end_line(tmp_path):
     path = tmp_path / "growing.jsonl"
     path.write_text(head(*RECORDED) + RECORDED[0] + "\n", "utf-8")
     with running(*WATCH, path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as watch:
@@ -250,7 +240,7 @@ def test_a_run_that_goes_on_is_followed_until_its_end_line(tmp_path: Path) -> No
         assert f"{picture.name}: batch {picture.batches[-1].batch} in " in out
 
 
-def test_a_past_that_is_still_being_read_is_no_silence() -> None:
+def test_a_past_that_is_still_being_read_is_no_silence():
     def quiet(board: Board) -> bool:
         return any("no batch for" in str(said) for each in board.pictures() for said in each.verdicts)
 
@@ -279,7 +269,7 @@ def test_a_past_that_is_still_being_read_is_no_silence() -> None:
 
 
 @pytest.mark.slow
-def test_of_a_killed_run_it_says_since_when_nothing_came_and_ctrl_c_ends_it(tmp_path: Path) -> None:
+def test_of_a_killed_run_it_says_since_when_nothing_came_and_ctrl_c_ends_it(tmp_path):
     path = whole_file(tmp_path / "killed.jsonl", ended=False)
     os.utime(path, (1, 1))
     with running(*WATCH, path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as watch:
@@ -299,9 +289,7 @@ def test_of_a_killed_run_it_says_since_when_nothing_came_and_ctrl_c_ends_it(tmp_
 
 @pytest.mark.parametrize("ended", [True, False])
 @pytest.mark.parametrize("first", [True, False])
-def test_a_line_of_many_brackets_is_no_line_of_a_recording(
-    ended: bool, first: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_line_of_many_brackets_is_no_line_of_a_recording(ended, first, tmp_path, capsys):
     path = tmp_path / "run.jsonl"
     deep = "[" * 100_000 + "\n"
     lines = [head(RECORDED[0]), RECORDED[0] + "\n"]

@@ -25,9 +25,7 @@ from sparkstream_kit.monitoring.board import Board
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
-    from pyspark.sql import SparkSession
 
 LINES = (ROOT / "tests" / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
 
@@ -71,7 +69,7 @@ def drawn(board: Board, stream: Any) -> None:
 
 
 @pytest.fixture
-def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def plain_environment(monkeypatch):
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("LINES", "30")
@@ -79,9 +77,7 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("columns", [80, 100, 140])
 @pytest.mark.usefixtures("plain_environment")
-def test_the_picture_fits_the_terminal(
-    monkeypatch: pytest.MonkeyPatch, terminal: tuple[int, int], columns: int
-) -> None:
+def test_the_picture_fits_the_terminal(monkeypatch, terminal, columns):
     board = filled()
     monkeypatch.setenv("COLUMNS", str(columns))  # rich asks the process's own terminal
     lines = screen(terminal, columns, lambda stream: drawn(board, stream))
@@ -99,7 +95,7 @@ def test_the_picture_fits_the_terminal(
 
 
 @pytest.mark.usefixtures("plain_environment")
-def test_before_the_first_batch_it_says_what_spark_does(terminal: tuple[int, int]) -> None:
+def test_before_the_first_batch_it_says_what_spark_does(terminal):
     board = Board()
     progress = json.loads(LINES[0])
     board.add(StreamingQueryProgress.fromJson(progress))
@@ -111,9 +107,7 @@ def test_before_the_first_batch_it_says_what_spark_does(terminal: tuple[int, int
     assert lines[1].split()[:2] == [progress["name"], "-"]
 
 
-def test_where_there_is_no_terminal_each_query_has_a_line_when_something_has_changed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_where_there_is_no_terminal_each_query_has_a_line_when_something_has_changed(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: pytest.fail("rich was asked for"))
     board, out = Board(), io.StringIO()
     with face.shown(board, out):
@@ -130,7 +124,7 @@ def test_where_there_is_no_terminal_each_query_has_a_line_when_something_has_cha
             assert f"{picture.name}: verdict: {verdict}" in said
 
 
-def test_a_log_is_not_flooded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_is_not_flooded(monkeypatch):
     board, out, over = Board(), io.StringIO(), threading.Event()
 
     def changes(*_: object, **__: object) -> Any:
@@ -147,9 +141,7 @@ def test_a_log_is_not_flooded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(numbers) == 2 * 3, "the first and the last of each query"
 
 
-def test_without_rich_a_terminal_has_lines(
-    monkeypatch: pytest.MonkeyPatch, terminal: tuple[int, int]
-) -> None:
+def test_without_rich_a_terminal_has_lines(monkeypatch, terminal):
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "rich" else found(name))
     lines = screen(terminal, 100, lambda stream: drawn(filled(), stream))
@@ -157,9 +149,7 @@ def test_without_rich_a_terminal_has_lines(
     assert sum(": batch " in line for line in lines) == 3
 
 
-def test_an_error_in_the_picture_is_said_once_and_ends_no_query(
-    spark: SparkSession, folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_in_the_picture_is_said_once_and_ends_no_query(spark, folder, caplog, monkeypatch):
     def broken(*_: object) -> None:
         raise RuntimeError("no room")
 
@@ -174,9 +164,7 @@ def test_an_error_in_the_picture_is_said_once_and_ends_no_query(
     assert said == ["the run goes on without its picture: RuntimeError: no room"]
 
 
-def test_a_run_is_shown_on_standard_error(
-    spark: SparkSession, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_is_shown_on_standard_error(spark, folder, capsys):
     feeds.drip(feeds.sales_files(3, rows=5, seed=1), folder)
     lines = sources.text(spark, str(folder), max_files_per_trigger=1)
     run(start(lines, sinks.memory("seen"), availableNow=True), show="terminal")
@@ -188,7 +176,7 @@ def test_a_run_is_shown_on_standard_error(
     assert " rows/s done" in last
 
 
-def test_an_unknown_face_is_refused_and_the_query_is_stopped(spark: SparkSession, folder: Path) -> None:
+def test_an_unknown_face_is_refused_and_the_query_is_stopped(spark, folder):
     query = start(sources.text(spark, str(folder)), sinks.memory("refused"))
     with pytest.raises(InvalidInputError, match=r"unknown face \(show=\) terminl; did you mean terminal\?"):
         run(query, show="terminl")
@@ -196,9 +184,7 @@ def test_an_unknown_face_is_refused_and_the_query_is_stopped(spark: SparkSession
 
 
 @pytest.mark.usefixtures("plain_environment")
-def test_what_is_printed_meanwhile_stays_readable_above_the_picture(
-    monkeypatch: pytest.MonkeyPatch, terminal: tuple[int, int]
-) -> None:
+def test_what_is_printed_meanwhile_stays_readable_above_the_picture(monkeypatch, terminal):
     board, asked = filled(), 0
     first_is_drawn, pictures = threading.Event(), board.pictures
 

@@ -38,7 +38,7 @@ from sparkstream_kit._spark import session
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 # Whose arguments are no objects of a caller's: texts of a command line, and what all others stand on.
 LEFT_OUT = {"cli", "errors", "jobflags"}
@@ -223,7 +223,7 @@ def arguments() -> list[Argument]:
 
 
 @pytest.fixture(scope="module")
-def things(spark: SparkSession) -> Iterator[dict[str, Any]]:
+def things(spark):
     """What people give, by the names of `SAID`, and the objects whose methods are called."""
     frame = sources.rate(spark)
     ended = start(frame, sinks.memory("confused"))
@@ -291,9 +291,7 @@ LOOKED_AT = [each for each in arguments() if each.takes not in NOT_LOOKED_AT and
 
 
 @pytest.mark.parametrize("argument", LOOKED_AT, ids=lambda each: f"{each.call}-{each.name}")
-def test_each_wrong_object_is_one_line_that_says_what_was_given(
-    argument: Argument, things: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_wrong_object_is_one_line_that_says_what_was_given(argument, things, tmp_path, monkeypatch):
     if "context" not in things and argument.call.startswith("dstreams."):
         pytest.skip("there are no DStreams on Spark Connect")
     monkeypatch.chdir(tmp_path)
@@ -308,7 +306,7 @@ def test_each_wrong_object_is_one_line_that_says_what_was_given(
         assert "\n" not in message
 
 
-def test_no_argument_of_a_public_call_has_a_type_that_is_not_looked_at() -> None:
+def test_no_argument_of_a_public_call_has_a_type_that_is_not_looked_at():
     assert len(LOOKED_AT) > 150
     unknown = {each.takes for each in arguments()} - set(TAKES) - set(NOT_LOOKED_AT)
     assert unknown == set(), "say in TAKES what such an argument takes"
@@ -509,9 +507,7 @@ DDL = "schemas.from_ddl('name STRING, amount INT')"
         ),
     ],
 )
-def test_what_people_confuse_has_its_own_fix(
-    things: dict[str, Any], wrong: Callable[[SimpleNamespace], Any], message: str
-) -> None:
+def test_what_people_confuse_has_its_own_fix(things, wrong, message):
     with pytest.raises(InvalidInputError) as caught:
         wrong(SimpleNamespace(**things))
     assert str(caught.value) == message
@@ -532,19 +528,19 @@ def test_what_people_confuse_has_its_own_fix(
         (("timestamp", 5), "delay is 5; give a duration, such as '10 seconds' or timedelta(seconds=10)"),
     ],
 )
-def test_a_watermark_is_a_timestamp_and_a_delay(spark: SparkSession, watermark: Any, message: str) -> None:
+def test_a_watermark_is_a_timestamp_and_a_delay(spark, watermark, message):
     rows = spark.range(1).selectExpr("id AS value", "timestamp_seconds(id) AS timestamp")
     with pytest.raises(InvalidInputError) as caught:
         testing.assert_stream_equals_batch(lambda frame: frame, rows, watermark=watermark)
     assert str(caught.value).startswith(message)
 
 
-def test_a_stream_is_not_split_into_streams(things: dict[str, Any]) -> None:
+def test_a_stream_is_not_split_into_streams(things):
     with pytest.raises(InvalidInputError, match="rows is a streaming DataFrame; give a static one"):
         testing.assert_stream_equals_batch(lambda frame: frame, things["frame"])
 
 
-def test_a_file_is_no_checkpoint(things: dict[str, Any], tmp_path: Path) -> None:
+def test_a_file_is_no_checkpoint(things, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(
         InvalidInputError, match=f"checkpoint {tmp_path}/file cannot be written: Not a directory"
@@ -552,7 +548,7 @@ def test_a_file_is_no_checkpoint(things: dict[str, Any], tmp_path: Path) -> None
         start(things["frame"], sinks.memory("file"), checkpoint=tmp_path / "file")
 
 
-def test_a_value_is_said_shortly_and_without_a_password() -> None:
+def test_a_value_is_said_shortly_and_without_a_password():
     assert said("postgresql://me:se/c:r@et@host/name") == "the string 'postgresql://me:***@host/name'"
     assert said(f"postgresql://me:{'x' * 100}@host/name") == "the string 'postgresql://me:***@host/name'"
     assert said(str.join) == "the function str.join"
@@ -560,7 +556,7 @@ def test_a_value_is_said_shortly_and_without_a_password() -> None:
     assert said("x" * 100) == f"the string '{'x' * 60}…'"
 
 
-def test_what_fits_is_taken_as_it_was(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
+def test_what_fits_is_taken_as_it_was(spark, folder, tmp_path):
     lines = sources.text(spark, folder, max_files_per_trigger=1)
     query = start(
         lines, sinks.files(tmp_path / "out"), name="n", checkpoint=tmp_path / "c", processingTime=timedelta(0)

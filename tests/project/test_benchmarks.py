@@ -27,7 +27,7 @@ def script(folder: Path, name: str, text: str) -> Program:
     return Program(name, (path,))
 
 
-def test_a_program_that_is_wrong_or_fails_has_no_figures(tmp_path: Path) -> None:
+def test_a_program_that_is_wrong_or_fails_has_no_figures(tmp_path):
     said: list[str] = []
     right = script(tmp_path, "right", """print('{"rows": [1]}')""")
     wrong = script(tmp_path, "wrong", """print('{"rows": [2]}')""")
@@ -37,19 +37,19 @@ def test_a_program_that_is_wrong_or_fails_has_no_figures(tmp_path: Path) -> None
     assert [row["note"] for row in rows] == ["", "its result differs", "exit code 1: OSError: no disk"]
 
 
-def test_all_processes_of_a_program_are_accounted_for(tmp_path: Path) -> None:
+def test_all_processes_of_a_program_are_accounted_for(tmp_path):
     child = "import time\nwhile time.process_time() < 0.5: pass"
     text = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}]); print(1)"
     assert script(tmp_path, "orphans", text).run().cpu > 0.5
 
 
-def test_the_interval_is_that_of_the_sign_test() -> None:
+def test_the_interval_is_that_of_the_sign_test():
     assert report.interval([5, 1, 4, 2, 3]) is None  # of five values even all of them hold 93.8 % only
     assert report.interval([5, 1, 4, 2, 3, 0]) == (0, 5)
     assert report.interval(range(10)) == (1, 8)
 
 
-def test_a_goal_is_said_to_be_met_or_by_how_much_it_is_not() -> None:
+def test_a_goal_is_said_to_be_met_or_by_how_much_it_is_not():
     figures = {"kit": [1.2, 1.3, 9.0], "hand": [1.0, 1.0, 1.0], "not here": []}
     rows = [
         {"name": name, "figures": of, "cpu": of, "rates": [6e5], "note": ""} for name, of in figures.items()
@@ -74,21 +74,21 @@ def test_a_goal_is_said_to_be_met_or_by_how_much_it_is_not() -> None:
     assert hand == ["", " |"]
 
 
-def test_each_job_that_reads_files_by_the_million_is_measured() -> None:
+def test_each_job_that_reads_files_by_the_million_is_measured():
     jobs = {path.stem for path in templates.JOBS.glob("*.py")}
     others = {"dstream_wordcount", "socket_wordcount", "kafka_word_count"}  # which read no files
     others |= {"sales_clean", "sales_totals"}  # in `throughput`
     assert set(templates.RUNS) == jobs - others
 
 
-def test_a_wrong_name_is_refused() -> None:
+def test_a_wrong_name_is_refused():
     done = subprocess.run([*RUN, "strat"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "unknown benchmark strat; known: start, batch" in done.stderr
 
 
 @pytest.mark.slow
-def test_a_benchmark_fills_table_page_and_chart(tmp_path: Path) -> None:
+def test_a_benchmark_fills_table_page_and_chart(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- figures: begin -->\nold\n<!-- figures: end -->\nafter\n")
     row = {"name": "kit", "figures": [3.0], "cpu": [4.0], "rates": [], "note": ""}

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from pyspark.sql import DataFrame, SparkSession
 
 # The title of the terminal, its screen cleared (in two ways), a row forged, a line written over, and a text
 # that runs to the left.
@@ -133,9 +132,7 @@ FACES: dict[str, Callable[[Path, pytest.MonkeyPatch], str]] = {
 
 
 @pytest.mark.parametrize("face", FACES)
-def test_no_face_of_the_kit_shows_control_characters(
-    face: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_face_of_the_kit_shows_control_characters(face, tmp_path, monkeypatch):
     text = FACES[face](tmp_path, monkeypatch)
     assert printable(text, lines=True) == text
     assert SHOWN in text.replace("&quot;", '"')
@@ -143,14 +140,12 @@ def test_no_face_of_the_kit_shows_control_characters(
 
 
 @pytest.fixture
-def frame(spark: SparkSession) -> DataFrame:
+def frame(spark):
     return spark.createDataFrame([(EVIL, 1)], "name STRING, n INT")
 
 
 @pytest.mark.parametrize("form", ["table", "csv", "json", "show", "batch", "console of Spark Connect"])
-def test_what_is_printed_of_a_frame_is_text(
-    form: str, frame: DataFrame, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_printed_of_a_frame_is_text(form, frame, monkeypatch, capsys):
     if form == "show":
         display.show(frame)
     elif form == "batch":
@@ -168,14 +163,12 @@ def test_what_is_printed_of_a_frame_is_text(
         assert SHOWN in text
 
 
-def test_csv_is_exact_where_a_file_takes_it(frame: DataFrame) -> None:
+def test_csv_is_exact_where_a_file_takes_it(frame):
     assert EVIL in display.render(frame, "csv")
     assert texts.cells(frame) == [(EVIL, "1")]
 
 
-def test_watch_shows_a_recording_of_somebody_elses(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_watch_shows_a_recording_of_somebody_elses(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "400")
     begin = recorder.first_line([])
     (tmp_path / "run.jsonl").write_text(begin + recorded(tmp_path) + recorder.end_line())
@@ -185,15 +178,13 @@ def test_watch_shows_a_recording_of_somebody_elses(
     assert printable(text, lines=True) == text
 
 
-def test_the_last_line_of_a_job_is_text(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_last_line_of_a_job_is_text(capsys):
     _exits._end_with(PySparkException(f"no column {EVIL}"), _exits._Stop(shutdown.Job()))  # noqa: SLF001
     text = capsys.readouterr().err
     assert r"no column tea\u001b]0;taken" in text
     assert printable(text, lines=True) == text
 
 
-def test_a_command_says_the_name_of_a_file_as_text(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_command_says_the_name_of_a_file_as_text(tmp_path, capsys):
     assert main(["checkpoint", "show", str(tmp_path / "a\x1b[2Jb")]) == 2
     assert r"a\u001b[2Jb" in capsys.readouterr().err

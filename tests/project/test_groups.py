@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path  # noqa: TC003 - pytest reads the annotations
 
 import pytest
 
@@ -21,7 +20,7 @@ def test_where(number, request):
 
 
 @pytest.mark.slow
-def test_a_group_of_tests_stays_on_one_worker(tmp_path: Path) -> None:
+def test_a_group_of_tests_stays_on_one_worker(tmp_path):
     (tmp_path / "test_where.py").write_text(TESTS)
     command = [sys.executable, "-m", "pytest", "-n", "3", "--dist", "loadgroup", "-p", "no:sparkstream"]
     done = subprocess.run(

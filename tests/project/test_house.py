@@ -79,11 +79,11 @@ def code_lines(path: Path, node: ast.AST) -> int:
     )
 
 
-def test_imports_run_in_no_circle() -> None:
+def test_imports_run_in_no_circle():
     list(TopologicalSorter(IMPORTS).static_order())  # raises CycleError, which names the modules
 
 
-def test_the_core_imports_no_extra() -> None:
+def test_the_core_imports_no_extra():
     opened = {
         (importer, room(module))
         for importer, modules in IMPORTS.items()
@@ -93,14 +93,14 @@ def test_the_core_imports_no_extra() -> None:
     assert opened == DOORS, "a new door is a decision: enter it in DOORS, with docs/architecture.md"
 
 
-def test_one_room_alone_reaches_into_spark() -> None:
+def test_one_room_alone_reaches_into_spark():
     # What ruff refuses elsewhere, what calls into the JVM begin with, the question for the kind of session.
     private = r"SLF001|\._(?:jvm|jsc|jdf|jsq|jsparkSession|gateway|active_spark_context)\b|is_connect"
     found = {room(name) for name, path in PATHS.items() if re.search(private, path.read_text("utf-8"))}
     assert found == {"_spark"}, "a question to the JVM or about Spark Connect is a function in _spark"
 
 
-def test_an_import_loads_little() -> None:
+def test_an_import_loads_little():
     count = "import sys; print(sum(name.startswith('sparkstream_kit') for name in sys.modules))"
     for what, most in (("import sparkstream_kit", 1), ("from sparkstream_kit import sinks", 10)):
         done = subprocess.run(
@@ -109,7 +109,7 @@ def test_an_import_loads_little() -> None:
         assert int(done.stdout) <= most, what
 
 
-def test_modules_and_functions_are_short() -> None:
+def test_modules_and_functions_are_short():
     long = {}
     for name, tree in TREES.items():
         for node in ast.walk(tree):
@@ -120,7 +120,7 @@ def test_modules_and_functions_are_short() -> None:
     assert long == {}, f"lines of code; {MOST_LINES} are allowed: split them"
 
 
-def test_the_house_does_not_grow_by_accident() -> None:
+def test_the_house_does_not_grow_by_accident():
     lines = {name: code_lines(PATHS[name], tree) for name, tree in TREES.items()}
     core = sum(count for name, count in lines.items() if room(name) not in EXTRAS)
     for what, count in (("core", core), ("all", sum(lines.values()))):
@@ -130,13 +130,13 @@ def test_the_house_does_not_grow_by_accident() -> None:
         )
 
 
-def test_a_job_is_short_enough_to_be_read_from_top_to_bottom() -> None:
+def test_a_job_is_short_enough_to_be_read_from_top_to_bottom():
     lengths = {path.name: len(path.read_text("utf-8").splitlines()) for path in (ROOT / "jobs").glob("*.py")}
     assert {name: length for name, length in lengths.items() if length > MOST_LINES["job"]} == {}
     assert len(lengths) > 3
 
 
-def test_the_map_of_the_rooms_is_drawn_as_the_code_is() -> None:
+def test_the_map_of_the_rooms_is_drawn_as_the_code_is():
     done = subprocess.run(
         [sys.executable, ROOT / "scripts" / "architecture.py", "--check"],
         capture_output=True,

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.xdist_group("launch")
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wheel(tmp_path_factory):
     """The wheel, built from the checkout."""
     folder = tmp_path_factory.mktemp("dist")
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
@@ -41,7 +41,7 @@ def launch(*args: object, cwd: Path, **env: str) -> subprocess.CompletedProcess[
     )
 
 
-def test_the_wheel_holds_the_kit_with_its_settings_and_jobs(wheel: Path) -> None:
+def test_the_wheel_holds_the_kit_with_its_settings_and_jobs(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"sparkstream_kit"}
     for name in (
@@ -62,7 +62,7 @@ def test_the_wheel_holds_the_kit_with_its_settings_and_jobs(wheel: Path) -> None
 
 
 @pytest.mark.parametrize("zipped", [False, True], ids=["installed", "zip"])
-def test_a_job_of_ones_own_is_made_from_the_wheel_alone(wheel: Path, tmp_path: Path, zipped: bool) -> None:
+def test_a_job_of_ones_own_is_made_from_the_wheel_alone(wheel, tmp_path, zipped):
     site = tmp_path / "site"
     if not zipped:
         zipfile.ZipFile(wheel).extractall(site)
@@ -79,7 +79,7 @@ def test_a_job_of_ones_own_is_made_from_the_wheel_alone(wheel: Path, tmp_path: P
 
 
 @pytest.mark.slow
-def test_a_job_of_ones_own_runs_beside_nothing_but_the_wheel(wheel: Path, tmp_path: Path) -> None:
+def test_a_job_of_ones_own_runs_beside_nothing_but_the_wheel(wheel, tmp_path):
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)  # with the entry of the pytest plugin
     new = launch(
@@ -93,7 +93,7 @@ def test_a_job_of_ones_own_runs_beside_nothing_but_the_wheel(wheel: Path, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_copied_job_runs_beside_nothing_but_the_installed_wheel(wheel: Path, tmp_path: Path) -> None:
+def test_a_copied_job_runs_beside_nothing_but_the_installed_wheel(wheel, tmp_path):
     site, empty = tmp_path / "site", tmp_path / "empty"
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(site), str(wheel)]
     subprocess.run(pip, check=True, capture_output=True)
@@ -119,7 +119,7 @@ def test_a_copied_job_runs_beside_nothing_but_the_installed_wheel(wheel: Path, t
 
 
 @pytest.mark.slow
-def test_the_zip_serves_a_cluster_by_py_files(wheel: Path, tmp_path: Path) -> None:
+def test_the_zip_serves_a_cluster_by_py_files(wheel, tmp_path):
     kit = shutil.copy(wheel, tmp_path / "sparkstream_kit.zip")
     feeds.drip(feeds.sales_files(1, rows=10, seed=1), tmp_path / "in")
     (tmp_path / "job.py").write_text(
@@ -144,7 +144,7 @@ def test_the_zip_serves_a_cluster_by_py_files(wheel: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_with_the_properties_file_the_log_is_quiet_from_the_first_line(tmp_path: Path) -> None:
+def test_with_the_properties_file_the_log_is_quiet_from_the_first_line(tmp_path):
     feeds.drip(feeds.sales_files(1, rows=10, seed=1), tmp_path / "in")
     conf = launch("sparkstream", "conf", "local", cwd=tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert conf.returncode == 0, conf.stderr

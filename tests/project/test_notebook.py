@@ -7,16 +7,13 @@ import asyncio
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import nbformat
 import pytest
 from conftest import ROOT
 from ipykernel.kernelspec import write_kernel_spec
 from nbclient import NotebookClient
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("notebook")]
 
@@ -97,7 +94,7 @@ def read_notebook(name: str = "first_stream") -> Any:
 
 
 @pytest.fixture(scope="module")
-def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+def kernel(tmp_path_factory):
     """A kernel of the test's own Python, without the user's settings, in an empty folder."""
     home = tmp_path_factory.mktemp("jupyter")
     write_kernel_spec(home / "kernels" / "python3")  # of sys.executable, whatever is installed elsewhere
@@ -113,14 +110,14 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
 
 
 @pytest.fixture
-def ready(kernel: Kernel) -> Kernel:
+def ready(kernel):
     """A kernel with the notebook's session, events and functions, in whatever order tests run."""
     for cell_id in ("session", "events", "count"):
         kernel.execute_code(kernel.source(cell_id))
     return kernel
 
 
-def test_all_cells_run_twice_in_one_kernel_and_leave_nothing_active(kernel: Kernel) -> None:
+def test_all_cells_run_twice_in_one_kernel_and_leave_nothing_active(kernel):
     cells = [(index, cell) for index, cell in enumerate(kernel.nb.cells) if cell.cell_type == "code"]
     for _ in range(2):
         ran = {cell.id: kernel.execute_cell(cell, index) for index, cell in cells}
@@ -156,7 +153,7 @@ def assert_results(kernel: Kernel, ran: dict[str, Any]) -> None:
     assert text(ran["dstream"]).endswith("ended by: run_for is over\n")
 
 
-def test_an_interrupted_query_ends_and_its_cell_runs_again(ready: Kernel) -> None:
+def test_an_interrupted_query_ends_and_its_cell_runs_again(ready):
     endless = ready.source("stream").replace(", idle=3", "")
     assert "idle" not in endless
     # At the begin, `run` may not have taken over the signals yet: then Python's own interrupt ends the cell.
@@ -173,7 +170,7 @@ def test_an_interrupted_query_ends_and_its_cell_runs_again(ready: Kernel) -> Non
     assert ready.active() == NOTHING
 
 
-def test_an_interrupted_dstream_ends_and_its_cell_runs_again(ready: Kernel) -> None:
+def test_an_interrupted_dstream_ends_and_its_cell_runs_again(ready):
     endless = ready.source("dstream").replace("ssc, run_for=5, graceful=True", "ssc")
     assert "run_for" not in endless
     for _ in range(2):
@@ -182,7 +179,7 @@ def test_an_interrupted_dstream_ends_and_its_cell_runs_again(ready: Kernel) -> N
         assert ready.active() == NOTHING
 
 
-def test_event_time_is_seen_and_its_pictures_stay_in_their_cells(kernel: Kernel) -> None:
+def test_event_time_is_seen_and_its_pictures_stay_in_their_cells(kernel):
     ran = {
         cell.id: kernel.execute_code(cell.source)
         for cell in read_notebook("event_time").cells
@@ -204,7 +201,7 @@ def test_event_time_is_seen_and_its_pictures_stay_in_their_cells(kernel: Kernel)
 
 
 @pytest.mark.parametrize("name", ["first_stream", "event_time"])
-def test_the_outputs_are_kept_for_those_who_only_read(name: str) -> None:
+def test_the_outputs_are_kept_for_those_who_only_read(name):
     notebook = read_notebook(name)
     nbformat.validate(notebook)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]

@@ -89,7 +89,7 @@ def imported(module: ast.Module) -> set[str]:
     return found
 
 
-def test_all_is_sorted_and_complete() -> None:
+def test_all_is_sorted_and_complete():
     without, unsorted, left = [], [], []
     for name in PUBLIC:
         module = TREES[name]
@@ -106,12 +106,12 @@ def test_all_is_sorted_and_complete() -> None:
     assert left == [], "enter them in __all__, or begin their names with an underscore"
 
 
-def test_a_private_module_has_no_all() -> None:
+def test_a_private_module_has_no_all():
     private = MODULES.keys() - PUBLIC.keys()
     assert [name for name in private if exported(TREES[name]) is not None] == [], "nobody imports * from it"
 
 
-def test_no_module_hides_a_name_of_its_room() -> None:
+def test_no_module_hides_a_name_of_its_room():
     rooms = [path.parent for path in PACKAGE.glob("*/__init__.py")]
     hidden = {
         folder.name: {path.stem for path in folder.iterdir()}
@@ -122,7 +122,7 @@ def test_no_module_hides_a_name_of_its_room() -> None:
     assert len(hidden) > 10
 
 
-def test_what_is_public_has_a_docstring() -> None:
+def test_what_is_public_has_a_docstring():
     without = []
     for name in PUBLIC:
         public = exported(TREES[name]) or []
@@ -139,7 +139,7 @@ def test_what_is_public_has_a_docstring() -> None:
     assert without == []
 
 
-def test_the_core_needs_pyspark_and_the_standard_library_alone() -> None:
+def test_the_core_needs_pyspark_and_the_standard_library_alone():
     more = {name: imported(tree) - CORE - EXTRAS.get(name, set()) for name, tree in TREES.items()}
     assert not any(more.values()), f"import it in one module, and enter both in EXTRAS: {more}"
 
@@ -150,14 +150,14 @@ def test_the_core_needs_pyspark_and_the_standard_library_alone() -> None:
     + [f"sparkstream_kit.{m}" for m in ("checkpoints", "errors", "feeds", "jobflags", "profiles")]
     + ["sparkstream_kit.testing.plugin"],
 )
-def test_what_is_needed_before_spark_does_not_import_it(module: str) -> None:
+def test_what_is_needed_before_spark_does_not_import_it(module):
     code = f"import sys, {module}; print(sorted({{'pyspark', 'py4j', 'typer', 'rich'}} & set(sys.modules)))"
     env = {"PYTHONPATH": str(PACKAGE.parent)}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
-def test_a_connector_is_opened_when_it_is_first_asked_for() -> None:
+def test_a_connector_is_opened_when_it_is_first_asked_for():
     code = (
         "import sys; from sparkstream_kit import sinks; seen = set(sys.modules); sinks.sql_table; "
         "names = {'sparkstream_kit.connectors', 'sqlalchemy', 'pyarrow', 'pandas'}; "
@@ -170,7 +170,7 @@ def test_a_connector_is_opened_when_it_is_first_asked_for() -> None:
         getattr(sparkstream_kit.sinks, "sql_tabel")  # noqa: B009
 
 
-def test_names_are_completed_without_an_import_of_what_they_are() -> None:
+def test_names_are_completed_without_an_import_of_what_they_are():
     shown = "{*dir(k)} >= {'start', 'run', 'get_session', 'spark_session', 'sinks', 'sources', 'windows'}"
     count = "[name for name in sys.modules if name.startswith('sparkstream_kit.')]"
     code = f"import sys; import sparkstream_kit as k; print({shown}, {count}, 'importlib' in dir(k))"
@@ -192,7 +192,7 @@ def test_names_are_completed_without_an_import_of_what_they_are() -> None:
         ("sparkstream_kit.state", "alert_wen", "alert_when"),
     ],
 )
-def test_a_misspelt_name_has_a_hint(package: str, wrong: str, meant: str) -> None:
+def test_a_misspelt_name_has_a_hint(package, wrong, meant):
     with pytest.raises(
         AttributeError, match=rf"^module '{package}' has no attribute '{wrong}'; did you mean {meant}\?$"
     ):
@@ -203,7 +203,7 @@ def test_a_misspelt_name_has_a_hint(package: str, wrong: str, meant: str) -> Non
         exec(f"from {package} import {wrong}")  # noqa: S102 - as a user writes it
 
 
-def test_a_name_that_is_like_no_other_is_said_as_python_says_it() -> None:
+def test_a_name_that_is_like_no_other_is_said_as_python_says_it():
     with pytest.raises(AttributeError, match="^module 'sparkstream_kit' has no attribute 'zzzzzz'$"):
         _ = sparkstream_kit.zzzzzz
     with pytest.raises(ImportError, match="^cannot import name 'zzzzzz' from 'sparkstream_kit' "):
@@ -215,7 +215,7 @@ def test_a_name_that_is_like_no_other_is_said_as_python_says_it() -> None:
     assert done.stdout == "sparkstream_kit.sinks.file_log\n"
 
 
-def test_the_everyday_calls_and_the_modules_are_attributes_of_the_package() -> None:
+def test_the_everyday_calls_and_the_modules_are_attributes_of_the_package():
     assert sparkstream_kit.__all__ == ["get_session", "run", "spark_session", "start"]
     assert sparkstream_kit.get_session is sparkstream_kit.session.get_session
     assert sparkstream_kit.quarantine is sys.modules["sparkstream_kit.quarantine"]

@@ -8,16 +8,11 @@ import shutil
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
 
 import pytest
 from conftest import ROOT, environment, missing
 from faults.sales import Sales
 from systems.launching import shown
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 PAGE = (ROOT / "docs" / "production.md").read_text("utf-8")
 
@@ -28,14 +23,14 @@ def block(kind: str) -> str:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def place(tmp_path):
     """A folder as the page has it in /srv/sales, with the jobs and the environment of this checkout."""
     for name, target in (("jobs", ROOT / "jobs"), (".venv", sys.prefix)):
         (tmp_path / name).symlink_to(target)
     return tmp_path
 
 
-def test_systemd_understands_the_unit(place: Path) -> None:
+def test_systemd_understands_the_unit(place):
     if shutil.which("systemd-analyze") is None:
         missing("needs systemd-analyze: apt-get install systemd")
     unit = place / "sales-totals.service"
@@ -53,9 +48,7 @@ def test_systemd_understands_the_unit(place: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_line_for_cron_runs_one_job_at_a_time_and_goes_on_after_a_kill(
-    place: Path, until: Callable[..., None]
-) -> None:
+def test_the_line_for_cron_runs_one_job_at_a_time_and_goes_on_after_a_kill(place, until):
     *times, line = block("cron").strip().split(" ", 5)
     assert times == ["*"] * 5
     # The flag is for jobs that end by themselves.

@@ -9,19 +9,12 @@ import signal
 import subprocess
 import tomllib
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from conftest import ROOT
 
 from sparkstream_kit import sinks
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from pyspark.sql import SparkSession
-
-    from sparkstream_kit.testing import Streams
 
 README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
@@ -29,19 +22,19 @@ BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
 CI = {"make demo", "make test"}
 
 
-def test_ci_runs_the_commands_that_set_up_everything() -> None:
+def test_ci_runs_the_commands_that_set_up_everything():
     assert set(BLOCKS[0].split("\n")) - {""} == CI
     ci = (ROOT / ".ci" / "run").read_text("utf-8")
     assert all(re.search(rf"^stage {line}\b", ci, re.MULTILINE) for line in CI)
 
 
-def test_each_extra_stands_in_the_table_of_extras() -> None:
+def test_each_extra_stands_in_the_table_of_extras():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
     rows = re.findall(r"^\| (`[^|]*) \|", README.partition("| extra | gives |")[2], re.MULTILINE)
     assert sorted(re.findall(r"`([a-z]+)`", " ".join(rows))) == sorted(extras)
 
 
-def test_each_page_is_linked() -> None:
+def test_each_page_is_linked():
     pages = {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} | {
         path.name for path in ROOT.glob("*.md") if path.name != "README.md"
     }
@@ -49,13 +42,13 @@ def test_each_page_is_linked() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in sinks.__all__ if name != "Sink"])
-def test_each_sink_stands_in_the_table_of_promises_once(name: str) -> None:
+def test_each_sink_stands_in_the_table_of_promises_once(name):
     table = README.partition("## What is promised\n")[2].partition("\n**")[0]
     assert table.count(f"`sinks.{name}`") == 1, "enter it in the README, in the row of its promise"
 
 
 @pytest.mark.slow
-def test_the_shell_commands_run_one_after_the_other(tmp_path: Path) -> None:
+def test_the_shell_commands_run_one_after_the_other(tmp_path):
     for name in ("jobs", ".venv"):
         (tmp_path / name).symlink_to(ROOT / name)
     # Not the port that somebody may be using.
@@ -91,9 +84,7 @@ def test_the_shell_commands_run_one_after_the_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_python_examples_run_one_after_the_other(
-    spark: SparkSession, stream: Streams, tmp_path: Path
-) -> None:
+def test_the_python_examples_run_one_after_the_other(spark, stream, tmp_path):
     (tmp_path / ".venv").symlink_to(ROOT / ".venv")
     subprocess.run(["bash", "-euc", BLOCKS[1]], cwd=tmp_path, check=True)
     names: dict[str, Any] = {}

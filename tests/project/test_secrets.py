@@ -20,9 +20,7 @@ from sparkstream_kit.errors import InvalidInputError, KitError, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
-    from pyspark.sql import SparkSession
 
 JOBS = sorted(path.stem for path in (ROOT / "jobs").glob("*.py"))
 URL = "postgresql://kit:hush@host/db"
@@ -45,7 +43,7 @@ URL = "postgresql://kit:hush@host/db"
         ("postgresql://host/db?sslpassword=hush", "postgresql://host/db?sslpassword=***"),
     ],
 )  # fmt: skip
-def test_what_is_secret_is_left_out(text: str, shown: str) -> None:
+def test_what_is_secret_is_left_out(text, shown):
     assert without_secrets(text) == shown
 
 
@@ -62,7 +60,7 @@ def test_what_is_secret_is_left_out(text: str, shown: str) -> None:
         "http://localhost:8080?name=me@corp",
     ],
 )
-def test_what_is_not_secret_stays(text: str) -> None:
+def test_what_is_not_secret_stays(text):
     assert without_secrets(text) == text
 
 
@@ -73,7 +71,7 @@ def all_errors(base: type[KitError] = KitError) -> Iterator[type[KitError]]:
 
 
 @pytest.mark.parametrize("error", list(all_errors()), ids=lambda error: error.__name__)
-def test_every_error_of_the_kit_leaves_it_out(error: Any) -> None:
+def test_every_error_of_the_kit_leaves_it_out(error):
     arguments = [URL] * (2 if error.__init__.__code__.co_argcount > 2 else 1)
     raised = error(*arguments)
     assert "hush" not in f"{raised} {raised!r} {raised.args} {getattr(raised, 'cause', '')}"
@@ -99,7 +97,7 @@ def _parser_of(job: str) -> Any:
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_no_argument_of_a_job_is_repeated_with_its_password(job: str) -> None:
+def test_no_argument_of_a_job_is_repeated_with_its_password(job):
     parser = _parser_of(job)
     given = [["."] * 3 + [URL], [f"--{URL}"], [f"--unknown={URL}"], ["--profil", URL]]
     for action in parser._actions:  # noqa: SLF001 - argparse has no public list of them
@@ -127,13 +125,8 @@ def _commands(group: Any, *path: str) -> Iterator[tuple[list[str], Any]]:
 
 @pytest.mark.parametrize(("path", "inner"), list(_commands(typer.main.get_command(app))), ids=str)
 def test_no_argument_of_a_command_is_repeated_with_its_password(
-    path: list[str],
-    inner: Any,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    spark: SparkSession,
-) -> None:
+    path, inner, tmp_path, monkeypatch, capfd, spark
+):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     lands_files = any("--files" in each.opts for each in inner.params)
@@ -157,7 +150,7 @@ def test_no_argument_of_a_command_is_repeated_with_its_password(
 # --- the library
 
 
-def test_no_argument_of_the_library_is_repeated_with_its_password(spark: SparkSession, folder: Path) -> None:
+def test_no_argument_of_the_library_is_repeated_with_its_password(spark, folder):
     frame = sources.text(spark, str(folder))
     calls: list[Callable[[], object]] = [
         lambda: get_session("x", profile=URL),
@@ -183,9 +176,7 @@ def test_no_argument_of_the_library_is_repeated_with_its_password(spark: SparkSe
 
 
 @pytest.mark.slow
-def test_spark_s_web_page_does_not_have_the_password(
-    tmp_path: Path, folder: Path, until: Callable[..., None], free_port: int
-) -> None:
+def test_spark_s_web_page_does_not_have_the_password(tmp_path, folder, until, free_port):
     server = postgresql.server()
     feeds.drip(feeds.sales_files(1, rows=10, seed=1), folder)
     submit = command("spark-submit", "sales_totals", folder, "--database", "env:KIT_DATABASE")

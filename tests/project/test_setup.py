@@ -83,7 +83,7 @@ def _program(path: Path, text: str) -> None:
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Checkout:
+def checkout(tmp_path):
     path = tmp_path / "a path with spaces"
     for part in ("scripts/setup.sh", "requirements/build.txt", "requirements/dev.txt", "pyproject.toml"):
         (path / part).parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ def checkout(tmp_path: Path) -> Checkout:
     return Checkout(path, env)
 
 
-def test_a_first_run_installs_the_pins_with_their_hashes_and_then_the_project(checkout: Checkout) -> None:
+def test_a_first_run_installs_the_pins_with_their_hashes_and_then_the_project(checkout):
     result = checkout.run()
     assert result.returncode == 0, result.stderr
     installs = [call for call in checkout.calls().splitlines() if "pip install" in call]
@@ -120,14 +120,14 @@ def test_a_first_run_installs_the_pins_with_their_hashes_and_then_the_project(ch
     assert "--no-deps --editable ." in installs[2]
 
 
-def test_a_first_run_makes_spark_start_faster_and_lives_without_it(checkout: Checkout) -> None:
+def test_a_first_run_makes_spark_start_faster_and_lives_without_it(checkout):
     done = checkout.run(FAKE_WARM="eval echo the disk is full; false")
     assert f"sparkstream warm {checkout.env['JAVA_HOME']}\n" in checkout.calls()
     assert done.returncode == 0
     assert done.stderr.endswith("setup: no faster start: the disk is full\nsetup: ready\n")
 
 
-def test_a_first_run_says_how_far_it_is(checkout: Checkout, tmp_path: Path) -> None:
+def test_a_first_run_says_how_far_it_is(checkout, tmp_path):
     (tmp_path / "bin/sleep").unlink()
     _program(tmp_path / "bin/sleep", SLEEP)
     build, dev = checkout.path / "requirements/build.txt", checkout.path / "requirements/dev.txt"
@@ -141,7 +141,7 @@ def test_a_first_run_says_how_far_it_is(checkout: Checkout, tmp_path: Path) -> N
     ]
 
 
-def test_a_second_run_installs_nothing_and_says_nothing(checkout: Checkout) -> None:
+def test_a_second_run_installs_nothing_and_says_nothing(checkout):
     checkout.run()
     checkout.calls()
     result = checkout.run()
@@ -149,7 +149,7 @@ def test_a_second_run_installs_nothing_and_says_nothing(checkout: Checkout) -> N
     assert "install" not in checkout.calls()
 
 
-def test_changed_pins_are_installed_into_the_same_environment(checkout: Checkout) -> None:
+def test_changed_pins_are_installed_into_the_same_environment(checkout):
     checkout.run()
     (checkout.path / ".venv/kept").touch()
     (checkout.path / "requirements/dev.txt").write_text("other==1")
@@ -168,7 +168,7 @@ def test_changed_pins_are_installed_into_the_same_environment(checkout: Checkout
         "export PYTHON=../python3.13",
     ],
 )
-def test_an_environment_that_cannot_work_is_made_anew(checkout: Checkout, harm: str) -> None:
+def test_an_environment_that_cannot_work_is_made_anew(checkout, harm):
     checkout.run()
     (checkout.path / ".venv/stale").touch()
     _program(checkout.path.parent / "python3.13", PYTHON.replace("$FAKE_PYTHON", "3.13.5"))
@@ -178,7 +178,7 @@ def test_an_environment_that_cannot_work_is_made_anew(checkout: Checkout, harm: 
 
 
 @pytest.fixture
-def bare(checkout: Checkout) -> Checkout:
+def bare(checkout):
     """A machine with apt and sudo, and without a Java."""
     bin_ = Path(checkout.env["PATH"])
     for name, text in {"apt-cache": APT_CACHE, "apt-get": APT_GET, "sudo": SUDO}.items():
@@ -188,21 +188,21 @@ def bare(checkout: Checkout) -> Checkout:
     return checkout
 
 
-def test_java_is_installed_with_apt_where_that_needs_no_password(bare: Checkout) -> None:
+def test_java_is_installed_with_apt_where_that_needs_no_password(bare):
     result = bare.run(FAKE_NO_SUDO="")
     assert result.returncode == 0, result.stderr
     assert "install -y --no-install-recommends openjdk-17-jre-headless" in bare.calls()
     assert bare.run('. .venv/bin/activate; echo "$JAVA_HOME"').stdout == bare.env["JVMS"] + "/jdk\n"
 
 
-def test_java_is_not_installed_where_that_needs_a_password(bare: Checkout) -> None:
+def test_java_is_not_installed_where_that_needs_a_password(bare):
     result = bare.run(FAKE_NO_SUDO="1")
     assert result.returncode == 2
     assert result.stderr.endswith("was not found: sudo apt-get install openjdk-17-jre-headless\n")
     assert result.stderr.count("\n") == 1
 
 
-def test_activate_gives_spark_its_java_and_drops_another_spark(checkout: Checkout) -> None:
+def test_activate_gives_spark_its_java_and_drops_another_spark(checkout):
     checkout.run()
     show = '. .venv/bin/activate; echo "$JAVA_HOME|${SPARK_HOME:-none}|${LC_ALL:-none}"'
     result = checkout.run(show, JAVA_HOME="/other", SPARK_HOME="/opt/spark-3", LANG="C")
@@ -224,7 +224,7 @@ NO_NETWORK = "urllib3.exceptions.NewConnectionError: Failed to establish a new c
         ({"FAKE_PIP_ERROR": NO_NETWORK}, r"no network: pip cannot reach its package index"),
     ],
 )
-def test_what_is_missing_is_said_in_one_line(checkout: Checkout, env: dict[str, str], message: str) -> None:
+def test_what_is_missing_is_said_in_one_line(checkout, env, message):
     result = checkout.run(**env)
     *before, line = result.stderr.splitlines()
     assert result.returncode == 2
@@ -233,14 +233,14 @@ def test_what_is_missing_is_said_in_one_line(checkout: Checkout, env: dict[str, 
 
 
 @pytest.mark.parametrize("pins", PINS, ids=lambda path: path.name)
-def test_the_pins_have_hashes_and_name_no_index(pins: Path) -> None:
+def test_the_pins_have_hashes_and_name_no_index(pins):
     text = pins.read_text()
     for pin in re.split(r"\n(?! )", text.strip()):
         assert re.match(r"[\w.-]+==\S+( ; .+)? \\\n( +--hash=sha256:[0-9a-f]{64}( \\\n)?)+$", pin), pin
     assert "://" not in text
 
 
-def test_the_pins_hold_every_package_that_the_project_names() -> None:
+def test_the_pins_hold_every_package_that_the_project_names():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     named = [*project["project"]["dependencies"], *project["dependency-groups"]["build"]]
     named += [name for name in project["dependency-groups"]["dev"] if isinstance(name, str)]
@@ -250,7 +250,7 @@ def test_the_pins_hold_every_package_that_the_project_names() -> None:
     assert names - pinned == set(), "run: make pins"
 
 
-def test_make_help_names_every_target() -> None:
+def test_make_help_names_every_target():
     text = subprocess.run(["make", "-s", "-C", ROOT], capture_output=True, text=True, check=True).stdout
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"^  make (\w+)", text, re.MULTILINE)) == targets

@@ -115,13 +115,13 @@ def streamed(frame: DataFrame) -> DataFrame:
 # --- good rows
 
 
-def test_a_good_line_gives_its_values_exactly(spark: SparkSession, folder: Path) -> None:
+def test_a_good_line_gives_its_values_exactly(spark, folder):
     frame = parsed(spark, folder, GOOD)
     assert_df_equality(good_rows(frame), spark.createDataFrame([GOOD_ROW], SALES), ignore_nullable=True)
     assert frame.select("_reason", "_raw").collect() == [(None, GOOD)]
 
 
-def test_line_ends_and_letters_of_other_systems(spark: SparkSession, folder: Path) -> None:
+def test_line_ends_and_letters_of_other_systems(spark, folder):
     rows = good_rows(parsed(spark, folder, GOOD.replace("Ohio", "Zürich, 東京".join('""')), GOOD, end="\r\n"))
     assert [(row.State, row.ProfitMargin) for row in rows.collect()] == [
         ("Zürich, 東京", Decimal("0.25")),
@@ -129,7 +129,7 @@ def test_line_ends_and_letters_of_other_systems(spark: SparkSession, folder: Pat
     ]
 
 
-def test_a_column_may_be_empty_unless_the_schema_says_not_null(spark: SparkSession, folder: Path) -> None:
+def test_a_column_may_be_empty_unless_the_schema_says_not_null(spark, folder):
     rows = parsed(spark, folder, ",,,,,7.50,,,,P1,,", '"","","","","","7.50","","","","P1","",""')
     for row in rows.collect():
         assert row["_reason"] is None
@@ -155,14 +155,14 @@ READ = [
 ]
 
 
-def test_each_type_is_read(spark: SparkSession) -> None:
+def test_each_type_is_read(spark):
     ddl = ", ".join(f"c{n} {kind}" for n, (kind, _, _) in enumerate(READ))
     line = ",".join(given for _, given, _ in READ)
     frame = parse_csv(spark.createDataFrame([(line,)], "value string"), from_ddl(ddl))
     assert frame.collect() == [(*[value for _, _, value in READ], None, line, None, None)]
 
 
-def test_another_separator_and_patterns(spark: SparkSession) -> None:
+def test_another_separator_and_patterns(spark):
     frame = spark.createDataFrame([("31.01.2024;31.01.2024 10:30;1,5",)], "`a line` string")
     schema = from_ddl("d DATE, t TIMESTAMP, s STRING")
     good = good_rows(
@@ -172,7 +172,7 @@ def test_another_separator_and_patterns(spark: SparkSession) -> None:
     assert_df_equality(good, spark.createDataFrame(expected, schema))
 
 
-def test_a_separator_of_any_characters(spark: SparkSession) -> None:
+def test_a_separator_of_any_characters(spark):
     """Spark's own parser gives `1` and two quotes more for the first."""
     for sep in ("e1", "||", "😀", ".*"):
         lines = spark.createDataFrame([(f'1.5,{sep}1"x"',), (f'"a{sep}""b"{sep}c',)], "line STRING")
@@ -181,12 +181,12 @@ def test_a_separator_of_any_characters(spark: SparkSession) -> None:
 
 
 @pytest.mark.parametrize("sep", ["", '"', "a\n", "\\", "\\t"])
-def test_a_separator_that_cannot_be_is_refused(spark: SparkSession, sep: str) -> None:
+def test_a_separator_that_cannot_be_is_refused(spark, sep):
     with pytest.raises(InvalidInputError, match="give one character or more, but no quote, backslash"):
         parse_csv(spark.range(1).selectExpr("'a' AS value"), from_ddl("a INT"), sep=sep)
 
 
-def test_of_the_digits_of_a_second_none_is_cut(spark: SparkSession) -> None:
+def test_of_the_digits_of_a_second_none_is_cut(spark):
     times = {
         "2024-01-31T10:30:00.123456789": None,
         "2024-01-31T10:30:00.1234561": None,
@@ -211,13 +211,13 @@ def test_of_the_digits_of_a_second_none_is_cut(spark: SparkSession) -> None:
 # --- bad rows
 
 
-def test_a_bad_line_is_kept_with_its_reason(spark: SparkSession, folder: Path) -> None:
+def test_a_bad_line_is_kept_with_its_reason(spark, folder):
     rows = parsed(spark, folder, *BAD, GOOD).drop("_bytes", "_file").collect()
     assert rows == [*[(*[None] * 12, reason, line) for line, reason in BAD.items()], (*GOOD_ROW, None, GOOD)]
 
 
 @pytest.mark.parametrize("sep", [",", "||"])
-def test_quotes_are_read_as_python_reads_them_in_every_short_line(spark: SparkSession, sep: str) -> None:
+def test_quotes_are_read_as_python_reads_them_in_every_short_line(spark, sep):
     expected: dict[str, list[str] | str] = {}
     for line in ("".join(chars) for size in range(1, 8) for chars in product('",a', repeat=size)):
         try:
@@ -256,9 +256,7 @@ NOT_READ = {
 }
 
 
-def test_a_value_that_does_not_parse_is_bad_also_where_the_query_does_not_use_it(
-    spark: SparkSession, folder: Path
-) -> None:
+def test_a_value_that_does_not_parse_is_bad_also_where_the_query_does_not_use_it(spark, folder):
     schema = from_ddl(", ".join(f"c{n} {kind}" for n, kind in enumerate(NOT_READ)) + ", used INT")
     expected = {
         "," * n + value + "," * (len(NOT_READ) - n) + "1": f"c{n}: not a {kind.lower()}"
@@ -281,9 +279,7 @@ NO_TEXT = {
 
 
 @pytest.mark.parametrize(("kind", "parse"), [(0, parse_csv), (1, parse_json)])
-def test_every_reader_reads_every_bad_line_exactly(
-    spark: SparkSession, folder: Path, tmp_path: Path, kind: int, parse: Callable[..., DataFrame]
-) -> None:
+def test_every_reader_reads_every_bad_line_exactly(spark, folder, tmp_path, kind, parse):
     (folder / "lines.txt").write_bytes(b"\n".join([*NO_TEXT, "{Zürich".encode()]))
     frame = parse(text(spark, str(folder)), from_ddl("a STRING NOT NULL, b STRING"))
     out, database = tmp_path / "out", tmp_path / "bad.db"
@@ -310,7 +306,7 @@ def test_every_reader_reads_every_bad_line_exactly(
         assert all("\ufffd" in row[1] and "\0" not in row[1] for row in rows if row[2])
 
 
-def test_no_good_row_has_bytes_that_are_no_text(spark: SparkSession) -> None:
+def test_no_good_row_has_bytes_that_are_no_text(spark):
     """Wherever they stand in the line; on Spark before 4.2 half of a surrogate pair is `?`."""
     lines = [
         *(b'{"a":{"k\xff":"1"}}', b'{"a":{"k":"\xc3"}}', b'{"\xff":1}', b'{"a":{"k":["\xf0\x9f"]}}'),
@@ -328,7 +324,7 @@ def test_no_good_row_has_bytes_that_are_no_text(spark: SparkSession) -> None:
 # --- what stands beside the line
 
 
-def test_lines_may_bring_the_place_that_they_are_from(spark: SparkSession) -> None:
+def test_lines_may_bring_the_place_that_they_are_from(spark):
     places = [("1", "kafka:sales/0/5"), ("x", "kafka:sales/0/6")]
     rows = parse_csv(spark.createDataFrame(places, "value STRING, _file STRING"), from_ddl("n INT"))
     assert [row.asDict() for row in good_rows(rows).collect()] == [{"n": 1}]
@@ -338,7 +334,7 @@ def test_lines_may_bring_the_place_that_they_are_from(spark: SparkSession) -> No
         parse_csv(other, from_ddl("n INT"))
 
 
-def test_a_row_says_its_file(spark: SparkSession, folder: Path) -> None:
+def test_a_row_says_its_file(spark, folder):
     names = ["a b+c%20[7].csv", "ü#1.csv"]
     for name in names:
         (folder / name).write_text(f"{GOOD}\njunk\n")
@@ -351,7 +347,7 @@ def test_a_row_says_its_file(spark: SparkSession, folder: Path) -> None:
         assert found == [(f"{folder}/{name}", line) for name in names for line in (GOOD, "junk")]
 
 
-def test_the_other_columns_are_kept(spark: SparkSession) -> None:
+def test_the_other_columns_are_kept(spark):
     """As those of Kafka; the time keeps its watermark."""
     lines = (
         spark.readStream.format("rate").load().selectExpr("'1' AS value", "timestamp AS `a.b`", "value AS v0")
@@ -385,9 +381,7 @@ def parsed_avro(lines: DataFrame, schema: StructType) -> DataFrame:
         ("value STRING", "n INT, N STRING", "N: the schema and the lines have two columns"),
     ],
 )
-def test_two_columns_of_one_name_are_refused(
-    spark: SparkSession, parse: Callable[..., DataFrame], names: str, schema: str, message: str
-) -> None:
+def test_two_columns_of_one_name_are_refused(spark, parse, names, schema, message):
     lines = spark.createDataFrame([("1", 1, 1)[: names.count(",") + 1]], names)
     with pytest.raises(InvalidInputError, match=message):
         parse(lines, from_ddl(schema))
@@ -399,7 +393,7 @@ def test_two_columns_of_one_name_are_refused(
 HEADER = ",".join(SALES.names)
 
 
-def test_a_header_is_counted_and_is_no_row(spark: SparkSession, folder: Path) -> None:
+def test_a_header_is_counted_and_is_no_row(spark, folder):
     for number, header in enumerate([HEADER, HEADER.upper(), '"' + HEADER.replace(",", '","') + '"']):
         (folder / f"{number}.csv").write_text(f"{header}\n{GOOD}\njunk\n")
     (folder / "none.csv").write_text(f"{GOOD}\n")
@@ -414,7 +408,7 @@ def test_a_header_is_counted_and_is_no_row(spark: SparkSession, folder: Path) ->
 
 
 @pytest.mark.slow
-def test_without_header_it_is_a_bad_row_that_looks_like_one(spark: SparkSession, folder: Path) -> None:
+def test_without_header_it_is_a_bad_row_that_looks_like_one(spark, folder):
     other = HEADER.replace("OrderID", "Order number")
     write(folder, HEADER, GOOD, other, GOOD.replace(",3,", ",three,"), "junk")
     for header, expected in ((False, (5, 4, 0, 2)), (True, (4, 3, 1, 1))):
@@ -425,7 +419,7 @@ def test_without_header_it_is_a_bad_row_that_looks_like_one(spark: SparkSession,
         assert spark.table("unheaded").count() == expected[0]
 
 
-def test_a_header_in_another_order_fails_the_query_with_its_file(spark: SparkSession, folder: Path) -> None:
+def test_a_header_in_another_order_fails_the_query_with_its_file(spark, folder):
     moved = HEADER.lower().replace("orderid,orderdate", "orderdate,orderid")
     write(folder, moved, GOOD)
     frame = parse_csv(text(spark, str(folder)), SALES, date_format="M/d/yy", header=True)
@@ -437,7 +431,7 @@ def test_a_header_in_another_order_fails_the_query_with_its_file(spark: SparkSes
     )
 
 
-def test_a_quote_that_is_open_at_the_end_is_seen_whatever_the_number_of_quotes(spark: SparkSession) -> None:
+def test_a_quote_that_is_open_at_the_end_is_seen_whatever_the_number_of_quotes(spark):
     """Spark's own parser takes the rest of the line for its value, and says nothing."""
     lines = spark.createDataFrame([('1"#,1,"',), ('1"#,1,"x',), ('1"#,"x',), ('1"",1,"x"',)], "line STRING")
     rows = parse_csv(lines, from_ddl("a STRING, b INT, c STRING")).collect()
@@ -445,12 +439,12 @@ def test_a_quote_that_is_open_at_the_end_is_seen_whatever_the_number_of_quotes(s
     assert rows[3][:3] == ('1""', 1, "x")
 
 
-def test_a_null_line_is_bad(spark: SparkSession) -> None:
+def test_a_null_line_is_bad(spark):
     frame = parse_csv(spark.createDataFrame([(None,)], "value string"), SALES)
     assert bad_rows(frame).collect() == [("not 12 fields", None, None, None)]
 
 
-def test_a_bad_line_does_not_fail_the_query_in_either_ansi_mode(spark: SparkSession, folder: Path) -> None:
+def test_a_bad_line_does_not_fail_the_query_in_either_ansi_mode(spark, folder):
     was = spark.conf.get("spark.sql.ansi.enabled")
     try:
         for mode in ("true", "false"):
@@ -473,9 +467,7 @@ def mixed(seed: int, count: int) -> tuple[list[str], int]:
 
 @pytest.mark.fast("2")
 @pytest.mark.parametrize("seed", [1, 2])
-def test_good_rows_and_bad_rows_are_all_lines_whatever_is_selected(
-    spark: SparkSession, folder: Path, seed: int
-) -> None:
+def test_good_rows_and_bad_rows_are_all_lines_whatever_is_selected(spark, folder, seed):
     lines, bad = mixed(seed, 500)
     frame = parsed(spark, folder, *lines)
     good = len(lines) - bad
@@ -485,7 +477,7 @@ def test_good_rows_and_bad_rows_are_all_lines_whatever_is_selected(
     assert sorted(row[0] for row in frame.select("_raw").collect()) == sorted(lines)
 
 
-def test_a_stream_and_a_static_read_give_the_same(spark: SparkSession, folder: Path) -> None:
+def test_a_stream_and_a_static_read_give_the_same(spark, folder):
     lines, _ = mixed(4, 100)
     static = parsed(spark, folder, *lines)
     stream = streamed(parse_csv(text(spark, str(folder)), SALES, date_format="M/d/yy"))
@@ -505,7 +497,7 @@ def counted(query: StreamingQuery) -> list[tuple[int, ...]]:
     return [tuple(row) for each in query.recentProgress for row in each.observedMetrics.values()]
 
 
-def test_progress_counts_rows_and_bad_rows_whatever_is_selected(spark: SparkSession, folder: Path) -> None:
+def test_progress_counts_rows_and_bad_rows_whatever_is_selected(spark, folder):
     write(folder, GOOD, "junk", "", GOOD)
     frame = parse_csv(text(spark, str(folder)), SALES, date_format="M/d/yy")
     some = good_rows(frame).groupBy("Quantity").count()
@@ -516,7 +508,7 @@ def test_progress_counts_rows_and_bad_rows_whatever_is_selected(spark: SparkSess
     assert name.startswith("sparkstream_quarantine")
 
 
-def test_a_rule_of_ones_own_makes_rows_bad_and_counts_them(spark: SparkSession, folder: Path) -> None:
+def test_a_rule_of_ones_own_makes_rows_bad_and_counts_them(spark, folder):
     (folder / "1.csv").write_text("a,1\nb,-1\nc,x\nd,-2\n")
     rows = parse_csv(text(spark, str(folder)), from_ddl("k STRING, n INT"))
     marked = mark_bad(rows, F.when(F.col("n") < 0, "n: below 0"))
@@ -536,7 +528,7 @@ def test_a_rule_of_ones_own_makes_rows_bad_and_counts_them(spark: SparkSession, 
         mark_bad(found.select("k"), F.lit(None))
 
 
-def test_two_parses_in_one_query_are_counted_each(spark: SparkSession, folder: Path) -> None:
+def test_two_parses_in_one_query_are_counted_each(spark, folder):
     write(folder, GOOD, "junk")
     frames = [parse_csv(text(spark, str(folder)), SALES, date_format="M/d/yy") for _ in range(2)]
     both = good_rows(frames[0]).union(good_rows(frames[1]))
@@ -546,9 +538,7 @@ def test_two_parses_in_one_query_are_counted_each(spark: SparkSession, folder: P
 
 
 @pytest.mark.slow
-def test_a_batch_for_two_sinks_is_counted_once_and_counted_on_after_a_restart(
-    spark: SparkSession, folder: Path, tmp_path: Path
-) -> None:
+def test_a_batch_for_two_sinks_is_counted_once_and_counted_on_after_a_restart(spark, folder, tmp_path):
     good, bad = sinks.batch_files(tmp_path / "good"), sinks.batch_files(tmp_path / "bad")
     for lines in ([GOOD, "junk", GOOD], ["more junk", GOOD.replace("P1", "P2")]):
         (folder / f"{len(lines)}.csv").write_text("\n".join(lines))
@@ -584,12 +574,12 @@ def test_a_batch_for_two_sinks_is_counted_once_and_counted_on_after_a_restart(
         ("_reason STRING", r"column _reason: the name is taken by the kit; rename the column"),
     ],
 )
-def test_a_schema_that_cannot_be_is_refused(spark: SparkSession, ddl: str, message: str) -> None:
+def test_a_schema_that_cannot_be_is_refused(spark, ddl, message):
     with pytest.raises(InvalidInputError, match=message):
         parse_csv(spark.range(1).selectExpr("'a' AS value"), from_ddl(ddl))
 
 
-def test_a_schema_is_taken_as_ddl_as_the_sources_take_it(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_schema_is_taken_as_ddl_as_the_sources_take_it(spark, tmp_path):
     lines = spark.createDataFrame([("1",)], "value STRING")
     ddl = "a INT NOT NULL"
     assert parse_csv(lines, ddl).collect() == parse_csv(lines, from_ddl(ddl)).collect()
@@ -605,9 +595,7 @@ def test_a_schema_is_taken_as_ddl_as_the_sources_take_it(spark: SparkSession, tm
 
 
 @pytest.mark.parametrize("parse", [parse_csv, parse_json])
-def test_an_error_behind_a_parse_does_not_show_pages_of_its_plan(
-    spark: SparkSession, parse: Callable[..., DataFrame]
-) -> None:
+def test_an_error_behind_a_parse_does_not_show_pages_of_its_plan(spark, parse):
     lines = spark.createDataFrame([("1",)], "value STRING")
     parsed = parse(lines, ", ".join(f"c{n} {['INT', 'DATE', 'STRING'][n % 3]}" for n in range(12)))
     calls: list[Callable[[], object]] = [
@@ -621,9 +609,7 @@ def test_an_error_behind_a_parse_does_not_show_pages_of_its_plan(
         assert str(caught.value).count("\n") < 20
 
 
-def test_a_failure_behind_a_parse_does_not_show_pages_of_its_plan(
-    spark: SparkSession, tmp_path: Path
-) -> None:
+def test_a_failure_behind_a_parse_does_not_show_pages_of_its_plan(spark, tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a").write_text("1,2024-01-01\n")
     rows = parse_csv(text(spark, tmp_path / "in"), "c0 INT, c1 DATE")
@@ -633,7 +619,7 @@ def test_a_failure_behind_a_parse_does_not_show_pages_of_its_plan(
     assert "_unreadable" not in str(caught.value) or len(str(caught.value)) < 6000, len(str(caught.value))
 
 
-def test_digits_after_the_sixth_of_a_second(spark: SparkSession) -> None:
+def test_digits_after_the_sixth_of_a_second(spark):
     lines = spark.createDataFrame(
         [("2024-01-01 00:00:00.1234560",), ("2024-01-01 00:00:00.1234567",)], "v STRING"
     )

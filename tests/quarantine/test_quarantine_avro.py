@@ -23,9 +23,6 @@ from sparkstream_kit.quarantine._avro_schemas import of_registry
 from sparkstream_kit.schemas import from_ddl
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from pyspark.sql import DataFrame, SparkSession
 
 
@@ -113,7 +110,7 @@ BAD: list[tuple[bytes | None, str]] = [
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path):
     for number, schema in {7: WRITTEN, 8: OTHER, 9: "long"}.items():
         (tmp_path / f"{number}.avsc").write_text(json.dumps(schema))
     (tmp_path / "payment.avsc").write_text("its name is no id")
@@ -125,7 +122,7 @@ def frame(spark: SparkSession, *records: bytes | None) -> DataFrame:
     return spark.createDataFrame(rows, "value BINARY, offset INT")
 
 
-def test_good_records_are_rows_with_typed_columns(spark: SparkSession, folder: Path) -> None:
+def test_good_records_are_rows_with_typed_columns(spark, folder):
     rows = parse_avro(frame(spark, *(record(value) for value, _ in GOOD)), from_ddl(PAYMENTS), schemas=folder)
     assert rows.where("_reason IS NOT NULL OR contains(_raw, '\\0')").collect() == []
     found = good_rows(rows)
@@ -137,7 +134,7 @@ def test_good_records_are_rows_with_typed_columns(spark: SparkSession, folder: P
         assert {name: row[name] for name in expected} == expected
 
 
-def test_bad_records_keep_their_bytes_and_say_why(spark: SparkSession, folder: Path) -> None:
+def test_bad_records_keep_their_bytes_and_say_why(spark, folder):
     rows = parse_avro(frame(spark, *(each for each, _ in BAD)), from_ddl(PAYMENTS), schemas=folder)
     assert good_rows(rows).count() == 0
     assert rows.select("id", "amount").distinct().collect() == [(None, None)]
@@ -148,7 +145,7 @@ def test_bad_records_keep_their_bytes_and_say_why(spark: SparkSession, folder: P
         assert given == (raw if row["_bytes"] is None else row["_bytes"])
 
 
-def test_whatever_the_bytes_are_a_record_is_one_row(spark: SparkSession, folder: Path) -> None:
+def test_whatever_the_bytes_are_a_record_is_one_row(spark, folder):
     pick, whole = random.Random(5), record(GOOD[5][0] | {"prices": [1, 2], "counts": {"a": 1}})  # noqa: S311
     damaged = []
     for _ in range(500):
@@ -188,7 +185,7 @@ class Registry(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Registry]]:
+def registry(monkeypatch):
     """A registry of this test alone; its `url` is in it."""
     handler = type("Handler", (Registry,), {"asked": []})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -200,7 +197,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Registry]]:
         thread.join()
 
 
-def test_a_registry_is_asked_once_for_each_id(spark: SparkSession, registry: Any) -> None:
+def test_a_registry_is_asked_once_for_each_id(spark, registry):
     more = [
         (record({"id": 1}, number=10), "a schema that cannot be read"),
         (record({"id": 1}, number=11), "a schema that cannot be read"),
@@ -218,9 +215,7 @@ def test_a_registry_is_asked_once_for_each_id(spark: SparkSession, registry: Any
 
 
 @pytest.mark.slow
-def test_a_registry_that_fails_ends_the_query_and_its_password_is_nowhere(
-    spark: SparkSession, registry: Any, capsys: pytest.CaptureFixture[str], free_port: int
-) -> None:
+def test_a_registry_that_fails_ends_the_query_and_its_password_is_nowhere(spark, registry, capsys, free_port):
     registry.fails = True
     for url, said in {
         registry.url: "answers 503",
@@ -248,15 +243,13 @@ def test_a_registry_that_fails_ends_the_query_and_its_password_is_nowhere(
         ("_raw INT", {"registry": "http://host"}, "column _raw: the name is taken by the kit; rename"),
     ],
 )
-def test_what_cannot_be_is_one_line(
-    spark: SparkSession, schema: str, given: dict[str, Any], message: str
-) -> None:
+def test_what_cannot_be_is_one_line(spark, schema, given, message):
     with pytest.raises(InvalidInputError) as raised:
         parse_avro(frame(spark, b""), from_ddl(schema), **given)
     assert str(raised.value).startswith(message)
 
 
-def test_files_that_are_no_schemas_are_one_line(spark: SparkSession, tmp_path: Path) -> None:
+def test_files_that_are_no_schemas_are_one_line(spark, tmp_path):
     (tmp_path / "payment.avsc").write_text('"long"')
     with pytest.raises(InvalidInputError, match="no file there is named by the id of its schema; name them"):
         parse_avro(frame(spark, b""), from_ddl("id INT"), schemas=tmp_path)
@@ -268,14 +261,12 @@ def test_files_that_are_no_schemas_are_one_line(spark: SparkSession, tmp_path: P
             parse_avro(frame(spark, b""), from_ddl("id INT"), schemas=tmp_path)
 
 
-def test_text_is_not_avro(spark: SparkSession, folder: Path) -> None:
+def test_text_is_not_avro(spark, folder):
     with pytest.raises(InvalidInputError, match="reads the first column, and value is string, not binary"):
         parse_avro(spark.createDataFrame([("a",)], "value STRING"), from_ddl("id INT"), schemas=folder)
 
 
-def test_without_fastavro_one_line_says_what_to_install(
-    spark: SparkSession, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_fastavro_one_line_says_what_to_install(spark, folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "fastavro", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'sparkstream-kit\[avro\]'"):
         parse_avro(frame(spark, b""), from_ddl("id INT"), schemas=folder)

@@ -19,8 +19,6 @@ from sparkstream_kit.schemas import from_ddl
 from sparkstream_kit.sources import text
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pyspark.sql import DataFrame, SparkSession
 
 EVENTS = """id INT NOT NULL, amount DECIMAL(5,2), share DOUBLE, ratio FLOAT, name STRING, paid BOOLEAN,
@@ -122,7 +120,7 @@ def lines_of(spark: SparkSession, *lines: str | None) -> DataFrame:
     return spark.createDataFrame([(line,) for line in lines], "value STRING")
 
 
-def test_a_good_line_gives_its_values_exactly(spark: SparkSession) -> None:
+def test_a_good_line_gives_its_values_exactly(spark):
     rows = parse_json(lines_of(spark, *GOOD), from_ddl(EVENTS)).collect()
     empty = dict.fromkeys(from_ddl(EVENTS).names)
     assert [row.asDict(recursive=True) for row in rows] == [
@@ -132,7 +130,7 @@ def test_a_good_line_gives_its_values_exactly(spark: SparkSession) -> None:
 
 
 @pytest.mark.slow
-def test_a_bad_line_is_kept_with_its_reason_in_either_ansi_mode(spark: SparkSession) -> None:
+def test_a_bad_line_is_kept_with_its_reason_in_either_ansi_mode(spark):
     was = spark.conf.get("spark.sql.ansi.enabled")
     try:
         for mode in ("true", "false"):
@@ -144,13 +142,13 @@ def test_a_bad_line_is_kept_with_its_reason_in_either_ansi_mode(spark: SparkSess
         spark.conf.set("spark.sql.ansi.enabled", was or "true")
 
 
-def test_a_value_that_does_not_parse_is_bad_also_where_the_query_does_not_use_it(spark: SparkSession) -> None:
+def test_a_value_that_does_not_parse_is_bad_also_where_the_query_does_not_use_it(spark):
     frame = parse_json(lines_of(spark, *BAD, *GOOD), from_ddl(EVENTS))
     assert good_rows(frame).select("id").count() == len(GOOD)
     assert sorted(row[0] for row in frame.select("_raw").collect()) == sorted([*BAD, *GOOD])
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_line(spark: SparkSession, folder: Path) -> None:
+def test_a_byte_order_mark_is_no_part_of_the_first_line(spark, folder):
     (folder / "mark.json").write_bytes(b'\xef\xbb\xbf{"id":2}\n')
     assert [
         row.id for row in good_rows(parse_json(spark.read.text(str(folder)), from_ddl(EVENTS))).collect()
@@ -176,7 +174,7 @@ NUMBERS = {
 
 @pytest.mark.parametrize("around", ["{}", '{{"b":[1,"\\"",{}]}}', '["1e400",{{"c":{}}},true]'])
 @pytest.mark.parametrize("ddl", ["any VARIANT", "any VARIANT, more ARRAY<VARIANT>", "x STRUCT<any: VARIANT>"])
-def test_a_number_that_variant_would_change_is_bad(spark: SparkSession, around: str, ddl: str) -> None:
+def test_a_number_that_variant_would_change_is_bad(spark, around, ddl):
     inner = {f'"any":{around.format(number)}': fits for number, fits in NUMBERS.items()}
     lines = {f'{{"x":{{{part}}},{part}}}': fits for part, fits in inner.items()}
     rows = parse_json(lines_of(spark, *lines), from_ddl(ddl)).selectExpr("_raw", "_reason").collect()
@@ -187,7 +185,7 @@ def test_a_number_that_variant_would_change_is_bad(spark: SparkSession, around: 
 
 
 @pytest.mark.slow
-def test_a_new_name_is_bad_where_asked_for(spark: SparkSession) -> None:
+def test_a_new_name_is_bad_where_asked_for(spark):
     lines = lines_of(spark, '{"id":1,"Name":"a"}', '{"id":1,"name":"a"}', "[]")
     reasons = [
         [row["_reason"] for row in parse_json(lines, from_ddl(EVENTS), refuse_unknown=refuse).collect()]
@@ -196,7 +194,7 @@ def test_a_new_name_is_bad_where_asked_for(spark: SparkSession) -> None:
     assert reasons == [[None, None, NO_OBJECT], ["a field that the schema does not have", None, NO_OBJECT]]
 
 
-def test_patterns_and_odd_names_and_any_value(spark: SparkSession) -> None:
+def test_patterns_and_odd_names_and_any_value(spark):
     frame = lines_of(spark, '{"a.b": "1/31/24", "c`d e": "31.01.2024 10:30", "any": {"n": [1, 2.50]}}')
     schema = from_ddl("`a.b` DATE, `c``d e` TIMESTAMP, any VARIANT")
     parsed = parse_json(frame, schema, date_format="M/d/yy", timestamp_format="dd.MM.yyyy HH:mm")
@@ -218,9 +216,7 @@ def event(chance: random.Random) -> dict[str, Any]:
 
 @pytest.mark.fast("2")
 @pytest.mark.parametrize("seed", [1, 2])
-def test_a_stream_reads_what_python_reads_and_loses_no_line(
-    spark: SparkSession, folder: Path, seed: int
-) -> None:
+def test_a_stream_reads_what_python_reads_and_loses_no_line(spark, folder, seed):
     chance = random.Random(seed)  # noqa: S311 - a seeded mix, not a secret
     good = {n: json.dumps({**event(chance), "id": n}, ensure_ascii=n % 2 == 0) for n in range(400)}
     bad = [chance.choice([line for line in BAD if line]) for _ in range(100)]
@@ -257,14 +253,12 @@ def test_a_stream_reads_what_python_reads_and_loses_no_line(
         ("_raw STRING", r"column _raw: the name is taken by the kit; rename the column"),
     ],
 )
-def test_a_schema_that_cannot_be_is_refused(spark: SparkSession, ddl: str, message: str) -> None:
+def test_a_schema_that_cannot_be_is_refused(spark, ddl, message):
     with pytest.raises(InvalidInputError, match=message):
         parse_json(lines_of(spark, "{}"), from_ddl(ddl))
 
 
-def test_an_integer_is_a_timestamp_in_seconds_as_for_sparks_own_reader(
-    spark: SparkSession, tmp_path: Path
-) -> None:
+def test_an_integer_is_a_timestamp_in_seconds_as_for_sparks_own_reader(spark, tmp_path):
     lines = ['{"t": 1704096000}', '{"t": -1}', '{"t": "2024-01-01T08:00:00Z"}']
     (tmp_path / "in").write_text("\n".join(lines))
     frame = spark.createDataFrame([(line,) for line in lines], "value STRING")

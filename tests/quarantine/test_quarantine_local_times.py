@@ -15,8 +15,6 @@ from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.schemas import schema_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from pyspark.sql import DataFrame, SparkSession
 
 ZONE = "spark.sql.session.timeZone"
@@ -41,7 +39,7 @@ TIMES = {
 
 
 @pytest.fixture
-def zone(spark: SparkSession) -> Iterator[Callable[[str], None]]:
+def zone(spark):
     """Set the session's time zone for the test."""
     former = str(spark.conf.get(ZONE))
     yield lambda name: spark.conf.set(ZONE, name)
@@ -68,9 +66,7 @@ def read(rows: DataFrame) -> list[tuple[str | None, str | None]]:
 
 
 @pytest.mark.parametrize("parse", [csv, as_json])
-def test_a_time_that_does_not_exist_is_a_bad_row(
-    spark: SparkSession, zone: Callable[[str], None], parse: Callable[..., DataFrame]
-) -> None:
+def test_a_time_that_does_not_exist_is_a_bad_row(spark, zone, parse):
     zone(BERLIN)
     found = read(parse(spark, [*TIMES, "no time"]))
     wanted = [(moment, None if moment else MISSING) for moment in TIMES.values()]
@@ -78,9 +74,7 @@ def test_a_time_that_does_not_exist_is_a_bad_row(
 
 
 @pytest.mark.parametrize("parse", [csv, as_json])
-def test_by_a_pattern(
-    spark: SparkSession, zone: Callable[[str], None], parse: Callable[..., DataFrame]
-) -> None:
+def test_by_a_pattern(spark, zone, parse):
     zone(BERLIN)
     texts = ["31.3.2024 1:30", "31.3.2024 2:30", "31.3.2024 3:30", "2:30"]
     assert read(parse(spark, texts, "d.M.yyyy H:mm")) == [
@@ -95,17 +89,13 @@ def test_by_a_pattern(
 
 
 @pytest.mark.parametrize("parse", [csv, as_json])
-def test_in_utc_there_is_nothing_to_look_for(
-    spark: SparkSession, zone: Callable[[str], None], parse: Callable[..., DataFrame]
-) -> None:
+def test_in_utc_there_is_nothing_to_look_for(spark, zone, parse):
     zone("UTC")
     rows = parse(spark, ["2024-03-31 02:30:00"])
     assert read(rows) == [("2024-03-31T02:30:00", None)]
 
 
-def test_a_plan_in_utc_has_no_trace_of_it(
-    spark: SparkSession, zone: Callable[[str], None], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_plan_in_utc_has_no_trace_of_it(spark, zone, capsys):
     plans = []
     for name in ("UTC", BERLIN):
         zone(name)
@@ -116,9 +106,7 @@ def test_a_plan_in_utc_has_no_trace_of_it(
     assert plans == [False, True]
 
 
-def test_the_hour_that_comes_twice_is_two_windows_in_what_is_written(
-    spark: SparkSession, zone: Callable[[str], None]
-) -> None:
+def test_the_hour_that_comes_twice_is_two_windows_in_what_is_written(spark, zone):
     zone(BERLIN)
     moments = [(text,) for text in ("2024-10-27 02:30:00+02:00", "2024-10-27 02:30:00+01:00")]
     rows = spark.createDataFrame(moments, "text STRING").select(F.col("text").cast("timestamp").alias("time"))

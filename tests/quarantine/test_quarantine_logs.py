@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import random
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from sparkstream_kit import quarantine
 from sparkstream_kit.errors import InvalidInputError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from pyspark.sql import SparkSession
 
 TIME = "[01/Jul/1995:00:00:01 -0400]"
 AT = datetime.fromisoformat("1995-07-01 04:00:01")
@@ -61,7 +56,7 @@ BAD = {
 }
 
 
-def test_each_good_line_is_a_row(spark: SparkSession) -> None:
+def test_each_good_line_is_a_row(spark):
     rows = quarantine.parse_log(spark.createDataFrame([(line,) for line in GOOD], "value STRING"))
     assert rows.dtypes[:8] == [
         *(("host", "string"), ("user", "string"), ("time", "timestamp"), ("request", "string")),
@@ -72,13 +67,13 @@ def test_each_good_line_is_a_row(spark: SparkSession) -> None:
         assert tuple(row)[:8] == GOOD[line]
 
 
-def test_each_bad_line_is_null_with_its_reason(spark: SparkSession) -> None:
+def test_each_bad_line_is_null_with_its_reason(spark):
     rows = quarantine.parse_log(spark.createDataFrame([(line,) for line in BAD], "value STRING")).collect()
     assert [(row["_raw"], row["_reason"]) for row in rows] == list(BAD.items())
     assert {value for row in rows for value in tuple(row)[:8]} == {None}
 
 
-def test_whatever_is_in_a_file_each_line_is_one_row(spark: SparkSession, folder: Path) -> None:
+def test_whatever_is_in_a_file_each_line_is_one_row(spark, folder):
     pick = random.Random(1)  # noqa: S311 - test data
     whole = [line.encode() for line in [*GOOD, *BAD] if line]
     lines = []
@@ -105,7 +100,7 @@ def test_whatever_is_in_a_file_each_line_is_one_row(spark: SparkSession, folder:
     assert 100 < sum(row["_reason"] is None for row in rows) < 1300
 
 
-def test_other_columns_are_kept_and_a_name_twice_is_refused(spark: SparkSession) -> None:
+def test_other_columns_are_kept_and_a_name_twice_is_refused(spark):
     lines = spark.createDataFrame([(next(iter(GOOD)), 7)], "value STRING, `a.b` INT")
     [row] = quarantine.good_rows(quarantine.parse_log(lines)).collect()
     assert (row["host"], row["a.b"]) == ("199.72.81.55", 7)

@@ -26,7 +26,7 @@ ROWS = [("north", 3), ("north", -1), ("south", 0), (None, 5), ("south", None)]
 
 
 @pytest.fixture
-def sales(spark: SparkSession) -> DataFrame:
+def sales(spark):
     return spark.createDataFrame(ROWS, SCHEMA)
 
 
@@ -41,7 +41,7 @@ def reasons(frame: DataFrame) -> list[tuple[Any, ...]]:
     return [(row.shop, row.amount, row["_reason"]) for row in frame.collect()]
 
 
-def test_a_broken_rule_is_a_reason_and_null_breaks_it(sales: DataFrame) -> None:
+def test_a_broken_rule_is_a_reason_and_null_breaks_it(sales):
     rules = {"amount > 0": "quarantine", "shop IS NOT NULL": "quarantine", "amount < 4": "warn"}
     found = quarantine.expect(sales, rules)
     assert found.columns == ["shop", "amount", "_reason"]
@@ -57,30 +57,30 @@ def test_a_broken_rule_is_a_reason_and_null_breaks_it(sales: DataFrame) -> None:
     assert quarantine.bad_rows(found).count() == 4
 
 
-def test_null_passes_where_the_rule_says_so(sales: DataFrame) -> None:
+def test_null_passes_where_the_rule_says_so(sales):
     found = quarantine.expect(sales, {"amount IS NULL OR amount > 0": "quarantine"})
     assert [row.amount for row in quarantine.good_rows(found).collect()] == [3, 5, None]
 
 
-def test_the_first_broken_rule_gives_the_reason(sales: DataFrame) -> None:
+def test_the_first_broken_rule_gives_the_reason(sales):
     found = quarantine.expect(sales, {"amount >\n  3": "quarantine", "amount > 0": "quarantine"})
     assert {reason for *_, reason in reasons(found)} == {None, "breaks amount > 3"}
 
 
-def test_rules_that_only_warn_change_nothing(sales: DataFrame) -> None:
+def test_rules_that_only_warn_change_nothing(sales):
     found = quarantine.expect(sales, {"amount > 0": "warn"})
     assert found.columns == sales.columns
     assert found.collect() == sales.collect()
 
 
-def test_a_row_that_breaks_a_rule_of_failing_fails_a_static_frame_too(sales: DataFrame) -> None:
+def test_a_row_that_breaks_a_rule_of_failing_fails_a_static_frame_too(sales):
     with pytest.raises(PySparkException) as error:
         quarantine.expect(sales, {"amount > 0": "fail"}).collect()
     assert "rule amount > 0: at least 1 row breaks it, and it says 'fail'; mend the data" in str(error.value)
     assert quarantine.expect(sales, {"coalesce(amount, 0) > -2": "fail"}).count() == len(ROWS)
 
 
-def test_columns_of_any_name_can_be_in_a_rule(spark: SparkSession) -> None:
+def test_columns_of_any_name_can_be_in_a_rule(spark):
     frame = spark.createDataFrame([(1, 2)], "`a.b` INT, `_rule` INT")
     found = quarantine.expect(frame, {"`a.b` > 1": "quarantine", "_rule = 2": "fail"})
     assert [row["_reason"] for row in found.collect()] == ["breaks `a.b` > 1"]
@@ -89,7 +89,7 @@ def test_columns_of_any_name_can_be_in_a_rule(spark: SparkSession) -> None:
 # --- streams
 
 
-def test_the_summary_counts_by_rule_and_says_it_in_words(spark: SparkSession, folder: Path) -> None:
+def test_the_summary_counts_by_rule_and_says_it_in_words(spark, folder):
     rows = parsed(spark, folder, "north,3", "north,-1", "no row", "south,-2", ",7")
     rules = {"amount > 0": "quarantine", "shop <> ''": "warn", "amount < 100": "fail"}
     found = quarantine.expect(rows, rules)
@@ -103,7 +103,7 @@ def test_the_summary_counts_by_rule_and_says_it_in_words(spark: SparkSession, fo
     assert "verdict: query ruled: rule amount > 0: 2 rows break it" in str(summary)
 
 
-def test_good_and_bad_rows_of_a_stream_are_apart(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
+def test_good_and_bad_rows_of_a_stream_are_apart(spark, folder, tmp_path):
     rows = parsed(spark, folder, "north,3", "north,-1", "no row")
     good, bad = sinks.batch_files(tmp_path / "good"), sinks.batch_files(tmp_path / "bad")
     sink = sinks.fan_out(good.taking(quarantine.good_rows), bad.taking(quarantine.bad_rows))
@@ -117,7 +117,7 @@ def test_good_and_bad_rows_of_a_stream_are_apart(spark: SparkSession, folder: Pa
     ]
 
 
-def test_rows_that_no_parse_has_counted_are_counted(spark: SparkSession, folder: Path) -> None:
+def test_rows_that_no_parse_has_counted_are_counted(spark, folder):
     (folder / "a.json").write_text('{"amount": 3}\n{"amount": -1}\n')
     rows = sources.json(spark, str(folder), schema="amount INT")
     first = quarantine.expect(rows, {"amount > 0": "quarantine"})
@@ -127,7 +127,7 @@ def test_rows_that_no_parse_has_counted_are_counted(spark: SparkSession, folder:
     assert done.broken == {"amount > 0": 1, "amount > 2": 0}  # a row with a reason is not looked at again
 
 
-def test_a_query_fails_before_its_batch_is_written(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
+def test_a_query_fails_before_its_batch_is_written(spark, folder, tmp_path):
     rows = quarantine.good_rows(parsed(spark, folder, "north,3", "north,-1"))
     total = quarantine.expect(rows, {"amount > 0": "fail"}).where("shop = 'none'")  # behind the rule
     query = start(
@@ -148,8 +148,8 @@ def test_a_query_fails_before_its_batch_is_written(spark: SparkSession, folder: 
 
 
 def test_a_rule_that_is_changed_or_added_keeps_the_checkpoint_of_a_query_without_state(
-    spark: SparkSession, folder: Path, tmp_path: Path
-) -> None:
+    spark, folder, tmp_path
+):
     for rule in ("amount > 0", "amount > 1"):
         rows = quarantine.expect(parsed(spark, folder, "north,3"), {rule: "quarantine"})
         sink = sinks.files(tmp_path / "out")
@@ -192,9 +192,7 @@ LATER = {
 
 @pytest.mark.parametrize("kind", LINES)
 @pytest.mark.parametrize("later", LATER)
-def test_a_row_that_is_found_bad_later_keeps_its_line_and_its_file(
-    spark: SparkSession, folder: Path, kind: str, later: str
-) -> None:
+def test_a_row_that_is_found_bad_later_keeps_its_line_and_its_file(spark, folder, kind, later):
     schema, place = from_ddl("n INT, time TIMESTAMP"), "kafka:sales/0/5"
     if kind == "avro":
         (folder / "7.avsc").write_text(json.dumps(WRITTEN))
@@ -240,7 +238,7 @@ def test_a_row_that_is_found_bad_later_keeps_its_line_and_its_file(
         ({"sum(amount) > 0": "warn"}, "expect(): rule sum(amount) > 0 cannot be used: "),
     ],
 )
-def test_what_is_no_rule_is_one_line(rules: Any, line: str, sales: DataFrame) -> None:
+def test_what_is_no_rule_is_one_line(rules, line, sales):
     with pytest.raises(InvalidInputError) as error:
         quarantine.expect(sales, rules)
     assert str(error.value).startswith(line)

@@ -43,9 +43,7 @@ def attached(
         ("localhost:15002/;token=x", "SPARK_REMOTE=localhost:15002 is no address of a Connect server, such"),
     ],
 )
-def test_an_address_without_a_server_is_refused_at_once(
-    url: str, said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_address_without_a_server_is_refused_at_once(url, said, monkeypatch):
     monkeypatch.setenv("SPARK_REMOTE", url)
     with pytest.raises(InvalidInputError) as raised:
         get_session("x")
@@ -53,9 +51,7 @@ def test_an_address_without_a_server_is_refused_at_once(
 
 
 @pytest.mark.slow
-def test_a_session_of_this_process_is_left_alone(
-    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
+def test_a_session_of_this_process_is_left_alone(monkeypatch, request):
     spark = request.getfixturevalue("spark")  # classic, from before SPARK_REMOTE is set
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("SPARK_REMOTE", f"sc://127.0.0.1:{server.getsockname()[1]}/;token=secret")
@@ -66,7 +62,7 @@ def test_a_session_of_this_process_is_left_alone(
     assert spark.range(2).count() == 2
 
 
-def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_named(monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "grpc" else find(name))
     with pytest.raises(MissingExtraError, match=r"pip install 'sparkstream-kit\[connect\]'"):
@@ -124,9 +120,7 @@ with socket.create_server(("127.0.0.1", 0)) as other:
 
 
 @pytest.mark.slow
-def test_a_session_that_runs_is_the_same_in_every_thread_and_of_one_server(
-    connect: str, tmp_path: Path
-) -> None:
+def test_a_session_that_runs_is_the_same_in_every_thread_and_of_one_server(connect, tmp_path):
     done = attached(connect, tmp_path, TWICE)
     same, refused = done.stdout.splitlines()
     assert same == "True 3"
@@ -135,7 +129,7 @@ def test_a_session_that_runs_is_the_same_in_every_thread_and_of_one_server(
 
 
 @pytest.mark.slow
-def test_settings_on_a_server(connect: str, tmp_path: Path) -> None:
+def test_settings_on_a_server(connect, tmp_path):
     done = attached(connect, tmp_path, SETTINGS)
     assert done.returncode == 0, done.stderr
     module, values, refused, *unreadable, corrected = done.stdout.splitlines()
@@ -189,7 +183,7 @@ spark.stop()
 
 
 @pytest.mark.slow
-def test_runs_end_as_on_a_session_of_ones_own(connect: str, tmp_path: Path, folder: Path) -> None:
+def test_runs_end_as_on_a_session_of_ones_own(connect, tmp_path, folder):
     done = attached(connect, tmp_path, RUNS, tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [

@@ -26,13 +26,13 @@ from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.server import serving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 pytestmark = pytest.mark.xdist_group("connect")
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache(tmp_path, monkeypatch):
     """An empty cache folder."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "sparkstream-kit"
@@ -43,9 +43,7 @@ def port_of(url: str) -> int:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
-def test_a_port_that_is_taken_is_one_line(
-    cache: Path, address: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_port_that_is_taken_is_one_line(cache, address, capsys):
     try:
         taken = socket.create_server(
             (address, 0), family=socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -59,7 +57,7 @@ def test_a_port_that_is_taken_is_one_line(
     assert capsys.readouterr().err == said
 
 
-def test_no_server_and_a_stale_one_are_told(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_server_and_a_stale_one_are_told(cache, capsys):
     left = serving.folder_of(19)
     assert left.parent == cache
     left.mkdir(parents=True)
@@ -82,17 +80,13 @@ def test_no_server_and_a_stale_one_are_told(cache: Path, capsys: pytest.CaptureF
         (["--stop", "--status"], "--stop and --status exclude each other; give one of them"),
     ],
 )
-def test_wrong_arguments(
-    cache: Path, wrong: list[str], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_arguments(cache, wrong, said, capsys):
     assert cli.main(["serve", *wrong]) == 2
     assert said in capsys.readouterr().err
     assert not cache.exists()
 
 
-def test_a_spark_home_without_spark_is_one_line_and_leaves_no_token(
-    cache: Path, free_port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_spark_home_without_spark_is_one_line_and_leaves_no_token(cache, free_port, monkeypatch, capsys):
     monkeypatch.setenv("SPARK_HOME", "/nowhere")
     assert cli.main(["serve", "--port", str(free_port)]) == 2
     said = "sparkstream: /nowhere/bin/spark-submit cannot be run; correct or unset SPARK_HOME\n"
@@ -100,13 +94,13 @@ def test_a_spark_home_without_spark_is_one_line_and_leaves_no_token(
     assert [path.name for path in serving.folder_of(free_port).iterdir()] == ["lock"]
 
 
-def test_a_look_at_a_server_that_never_was_leaves_nothing(cache: Path) -> None:
+def test_a_look_at_a_server_that_never_was_leaves_nothing(cache):
     assert (serving.status(19019), serving.stop(19019)) == (None, None)
     assert not cache.exists()
 
 
 @pytest.mark.slow
-def test_a_server_that_ends_at_its_start_says_why(cache: Path, tmp_path: Path, free_port: int) -> None:
+def test_a_server_that_ends_at_its_start_says_why(cache, tmp_path, free_port):
     (tmp_path / "odd.conf").write_text("spark.master nonsense\n")
     with pytest.raises(InvalidInputError) as raised:
         serving.serve(free_port, str(tmp_path / "odd.conf"))
@@ -124,9 +118,7 @@ CUT_SHORT = "import sys\nfrom sparkstream_kit.server import serving\nserving.ser
 
 
 @pytest.mark.slow
-def test_a_start_that_is_killed_leaves_no_server_that_nobody_can_end(
-    cache: Path, until: Callable[..., None], free_port: int
-) -> None:
+def test_a_start_that_is_killed_leaves_no_server_that_nobody_can_end(cache, until, free_port):
     starting = subprocess.Popen([sys.executable, "-c", CUT_SHORT, str(free_port)])
     log = serving.folder_of(free_port) / "server.log"
     until(lambda: log.exists() and log.stat().st_size > 0)  # Java's first word, seconds before it answers
@@ -157,7 +149,7 @@ print(flush=True)
     ids=["a thread", "a child"],
 )
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the number of a system call")
-def test_a_server_has_ended_when_nothing_of_it_runs(also: str, ends: str, until: Callable[..., None]) -> None:
+def test_a_server_has_ended_when_nothing_of_it_runs(also, ends, until):
     ending = subprocess.Popen(
         [sys.executable, "-c", ENDS_LAST.format(also=also, ends=ends)],
         stdin=subprocess.PIPE,
@@ -175,7 +167,7 @@ def test_a_server_has_ended_when_nothing_of_it_runs(also: str, ends: str, until:
 
 
 @pytest.mark.slow
-def test_nobody_else_can_be_localhost_on_the_server_s_port(connect: str) -> None:
+def test_nobody_else_can_be_localhost_on_the_server_s_port(connect):
     # By IPv6, which a client may try first: it would be given the token.
     try:
         other = socket.socket(socket.AF_INET6)
@@ -187,7 +179,7 @@ def test_nobody_else_can_be_localhost_on_the_server_s_port(connect: str) -> None
 
 
 @pytest.mark.slow
-def test_a_second_serve_says_that_one_runs(connect: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_serve_says_that_one_runs(connect, capsys):
     port, profile = port_of(connect), serving.status(port_of(connect)).profile  # type: ignore[union-attr]
     for arguments in (["--profile", profile], ["--status"]):
         assert cli.main(["serve", "--port", str(port), *arguments]) == 0
@@ -212,7 +204,7 @@ with spark_session("goes-on") as spark:
 
 
 @pytest.mark.slow
-def test_the_token_is_the_user_s_alone(connect: str, tmp_path: Path, folder: Path) -> None:
+def test_the_token_is_the_user_s_alone(connect, tmp_path, folder):
     server = serving.status(port_of(connect))
     assert server is not None
     # Spark's Python of a batch prints the token to the server's log.
@@ -237,7 +229,7 @@ print(SparkSession.builder.remote(sys.argv[1]).getOrCreate().range(3).count())
 
 
 @pytest.mark.slow
-def test_a_client_without_the_token_is_refused(connect: str, tmp_path: Path) -> None:
+def test_a_client_without_the_token_is_refused(connect, tmp_path):
     plain = attached(connect, tmp_path, BARE, connect)
     assert plain.returncode != 0
     assert "No authentication token provided" in plain.stderr
@@ -265,7 +257,7 @@ with spark_session("elsewhere") as spark:
 
 
 @pytest.mark.slow
-def test_local_files_are_not_written_on_a_server_that_is_not_ours(connect: str, tmp_path: Path) -> None:
+def test_local_files_are_not_written_on_a_server_that_is_not_ours(connect, tmp_path):
     token = (serving.folder_of(port_of(connect)) / "token").read_text()
     given = {"SPARK_CONNECT_AUTHENTICATE_TOKEN": token, "XDG_CACHE_HOME": str(tmp_path)}
     done = attached(connect, tmp_path, ELSEWHERE, **given)
@@ -290,7 +282,7 @@ with spark_session("outer", profile="local") as outer:
 
 
 @pytest.mark.slow
-def test_an_inner_block_leaves_the_outer_one_s_session(connect: str, tmp_path: Path) -> None:
+def test_an_inner_block_leaves_the_outer_one_s_session(connect, tmp_path):
     done = attached(connect, tmp_path, INNER)
     assert (done.stdout, done.returncode) == ("3\n", 0), done.stderr
     said = (
@@ -318,7 +310,7 @@ with spark_session("of a cluster") as spark:
 
 
 @pytest.mark.slow
-def test_local_cluster_is_a_cluster_by_connect_too(cache: Path, tmp_path: Path, free_port: int) -> None:
+def test_local_cluster_is_a_cluster_by_connect_too(cache, tmp_path, free_port):
     with served(free_port, tmp_path / "own.conf", "spark.master local-cluster[1,1,1024]") as server:
         # The kit of somebody else, who was given the token: the profile is by the master.
         token = (serving.folder_of(server.port) / "token").read_text()
@@ -328,9 +320,7 @@ def test_local_cluster_is_a_cluster_by_connect_too(cache: Path, tmp_path: Path, 
 
 
 @pytest.mark.slow
-def test_a_setting_of_the_server_that_spark_cannot_read_is_one_line(
-    cache: Path, tmp_path: Path, free_port: int
-) -> None:
+def test_a_setting_of_the_server_that_spark_cannot_read_is_one_line(cache, tmp_path, free_port):
     with served(free_port, tmp_path / "odd.conf", "spark.sql.shuffle.partitions fuor") as server:
         done = attached(server.url, tmp_path, OF_A_CLUSTER, XDG_CACHE_HOME=str(cache.parent))
         last = done.stderr.splitlines()[-1]
@@ -355,7 +345,7 @@ with spark_session("sent") as spark:
 
 
 @pytest.mark.slow
-def test_a_server_elsewhere_is_sent_the_kit_out_of_its_zip_too(connect: str, tmp_path: Path) -> None:
+def test_a_server_elsewhere_is_sent_the_kit_out_of_its_zip_too(connect, tmp_path):
     package = Path(sparkstream_kit.__file__).parent
     with zipfile.ZipFile(tmp_path / "kit.zip", "w") as archive:
         for file in package.rglob("*.py"):
@@ -387,7 +377,7 @@ with spark_session("edited") as spark:
 
 
 @pytest.mark.slow
-def test_after_an_edit_the_next_run_uses_the_edited_code(connect: str, tmp_path: Path, folder: Path) -> None:
+def test_after_an_edit_the_next_run_uses_the_edited_code(connect, tmp_path, folder):
     # The server was started in this folder, and its Pythons import what is there.
     module = Path(f"/proc/{serving.status(port_of(connect)).pid}/cwd", "edited.py")  # type: ignore[union-attr]
     (folder / "1.txt").write_text("a\n")
@@ -416,9 +406,7 @@ run(query, on_batch=lambda _: print("runs", flush=True))
 
 
 @pytest.mark.slow
-def test_what_a_killed_client_has_left_ends_when_the_next_one_comes(
-    connect: str, tmp_path: Path, until: Callable[..., None], request: pytest.FixtureRequest
-) -> None:
+def test_what_a_killed_client_has_left_ends_when_the_next_one_comes(connect, tmp_path, until, request):
     script = tmp_path / "endless.py"
     script.write_text(ENDLESS)
     client = subprocess.Popen(
@@ -483,9 +471,7 @@ def test_leaves(spark):
 
 
 @pytest.mark.slow
-def test_a_failed_test_run_leaves_nothing_for_the_next(
-    connect: str, tmp_path: Path, until: Callable[..., None]
-) -> None:
+def test_a_failed_test_run_leaves_nothing_for_the_next(connect, tmp_path, until):
     home = serving.folder_of(port_of(connect))
     (tmp_path / "test_leaves.py").write_text(LEAVES)
     for _again in range(2):
@@ -505,7 +491,7 @@ def test_a_failed_test_run_leaves_nothing_for_the_next(
 
 
 @pytest.mark.slow
-def test_a_dstream_job_says_that_it_needs_a_session_of_its_own(connect: str) -> None:
+def test_a_dstream_job_says_that_it_needs_a_session_of_its_own(connect):
     done = subprocess.run(
         command(sys.executable, "dstream_wordcount", "localhost", 9),
         env=environment(SPARK_REMOTE=connect),
@@ -522,7 +508,7 @@ def test_a_dstream_job_says_that_it_needs_a_session_of_its_own(connect: str) -> 
 
 
 @pytest.mark.slow
-def test_a_checkpoint_that_another_driver_has_is_refused(connect: str, tmp_path: Path, folder: Path) -> None:
+def test_a_checkpoint_that_another_driver_has_is_refused(connect, tmp_path, folder):
     file = tmp_path / "ckpt" / "sparkstream-kit" / "lock"
     file.parent.mkdir(parents=True)
     with file.open("w") as held:
@@ -538,9 +524,7 @@ exec {python} "$@"
 
 
 @pytest.mark.slow
-def test_a_python_that_is_slow_to_start_is_started_again(
-    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_port: int
-) -> None:
+def test_a_python_that_is_slow_to_start_is_started_again(cache, tmp_path, monkeypatch, free_port):
     slow = tmp_path / "python"
     slow.write_text(SLOW.format(mark=tmp_path / "first", python=sys.executable))
     slow.chmod(0o755)
@@ -556,7 +540,7 @@ def test_a_python_that_is_slow_to_start_is_started_again(
 
 
 @pytest.mark.slow
-def test_a_run_whose_server_ends_says_so_in_one_line(cache: Path, tmp_path: Path, free_port: int) -> None:
+def test_a_run_whose_server_ends_says_so_in_one_line(cache, tmp_path, free_port):
     server = serving.serve(free_port, "test")
     try:
         with subprocess.Popen(

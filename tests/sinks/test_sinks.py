@@ -25,20 +25,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
 ROWS = [("a,1", "1.10", "2020-01-01 00:00:00.123456"), ('b"2', "20.00", None)]
 
 
 @pytest.fixture
-def result(spark: SparkSession) -> DataFrame:
+def result(spark):
     """A small result with what is hard to write: quotes, money, microseconds, null."""
     rows = spark.createDataFrame(ROWS, "k string, v string, t string")
     return rows.select("k", F.col("v").cast("decimal(12,2)").alias("v"), F.col("t").cast("timestamp"))
 
 
 @pytest.fixture
-def stream(spark: SparkSession, folder: Path) -> DataFrame:
+def stream(spark, folder):
     """Two batches: k=1, then k=2."""
     feeds.drip([("1.csv", "1\n"), ("2.csv", "2\n")], folder)
     return sources.csv(spark, str(folder), schema="k INT", max_files_per_trigger=1)
@@ -48,7 +48,7 @@ def finish(frame: DataFrame, sink: sinks.Sink, mode: str = "append", **more: obj
     run(start(frame, sink, name=sink.query_name or "q", mode=mode, availableNow=True, **more))  # type: ignore[arg-type]
 
 
-def test_snapshot_writes_exact_csv_and_json(result: DataFrame, tmp_path: Path) -> None:
+def test_snapshot_writes_exact_csv_and_json(result, tmp_path):
     for name in ("r.csv", "r.json"):
         write = opened(sinks.snapshot(tmp_path / name), result, None)
         write(result, 0)
@@ -66,16 +66,14 @@ def test_snapshot_writes_exact_csv_and_json(result: DataFrame, tmp_path: Path) -
     assert sorted(path.name for path in tmp_path.iterdir()) == ["r.csv", "r.json"]
 
 
-def test_an_empty_result_is_still_a_whole_file(result: DataFrame, tmp_path: Path) -> None:
+def test_an_empty_result_is_still_a_whole_file(result, tmp_path):
     for name, text in (("r.csv", "k,v,t\n"), ("r.json", "[]\n")):
         write = opened(sinks.snapshot(tmp_path / name), result, None)
         write(result.limit(0), 0)
         assert (tmp_path / name).read_text() == text
 
 
-def test_a_snapshot_that_cannot_be_written_leaves_the_old_one(
-    result: DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_snapshot_that_cannot_be_written_leaves_the_old_one(result, tmp_path, monkeypatch):
     target = tmp_path / "r.csv"
     target.write_text("old")
     write = opened(sinks.snapshot(target), result, None)
@@ -90,9 +88,7 @@ def test_a_snapshot_that_cannot_be_written_leaves_the_old_one(
     assert [path.name for path in tmp_path.iterdir()] == ["r.csv"]
 
 
-def test_latest_shows_the_last_batch_also_after_a_restart(
-    spark: SparkSession, stream: DataFrame, tmp_path: Path
-) -> None:
+def test_latest_shows_the_last_batch_also_after_a_restart(spark, stream, tmp_path):
     totals = stream.groupBy("k").agg(
         F.count("*").alias("n"),
         F.lit("1.50").cast("decimal(12,2)").alias("v"),
@@ -119,7 +115,7 @@ def test_latest_shows_the_last_batch_also_after_a_restart(
 
 
 @pytest.mark.classic_only("a server counts no jobs for its clients")
-def test_to_read_a_latest_table_runs_no_job(spark: SparkSession, stream: DataFrame) -> None:
+def test_to_read_a_latest_table_runs_no_job(spark, stream):
     """Rows that Python gives to Spark are read by one, which is the longest part of a first result."""
     finish(stream.groupBy("k").count(), sinks.latest("read"), "complete")
     with counting_jobs(spark) as jobs:
@@ -129,18 +125,14 @@ def test_to_read_a_latest_table_runs_no_job(spark: SparkSession, stream: DataFra
         assert jobs()
 
 
-def test_latest_without_a_checkpoint_is_empty_until_the_first_batch(
-    spark: SparkSession, stream: DataFrame
-) -> None:
+def test_latest_without_a_checkpoint_is_empty_until_the_first_batch(spark, stream):
     query = start(stream.groupBy("k").count(), sinks.latest("fresh"), name="fresh", mode="complete")
     assert spark.table("fresh").columns == ["k", "count"]
     query.stop()
 
 
 @pytest.mark.parametrize("nested", [False, True], ids=["flat", "nested"])
-def test_fan_out_computes_a_batch_once_for_all_its_sinks(
-    spark: SparkSession, stream: DataFrame, tmp_path: Path, *, nested: bool
-) -> None:
+def test_fan_out_computes_a_batch_once_for_all_its_sinks(spark, stream, tmp_path, *, nested):
     computed, seen, out = (str(tmp_path / name) for name in ("computed", "seen", "out"))
 
     def count(key: int) -> int:
@@ -162,13 +154,13 @@ def test_fan_out_computes_a_batch_once_for_all_its_sinks(
     assert (tmp_path / "computed").read_text() == "1\n2\n"
 
 
-def test_what_a_batch_prints_appears_here(stream: DataFrame, capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_a_batch_prints_appears_here(stream, capfd):
     finish(stream, sinks.foreach_batch(lambda batch, batch_id: print(batch_id, batch.count())))  # noqa: T201
     assert capfd.readouterr().out == "0 1\n1 1\n"
 
 
 @pytest.mark.skipif("SPARK_REMOTE" not in os.environ, reason="a JVM of our own prints past pytest")
-def test_the_console_shows_each_batch(stream: DataFrame, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_console_shows_each_batch(stream, capfd):
     finish(stream.groupBy("k").count().orderBy("k"), sinks.console(), "complete")
     line = "-" * 43
     first = f"{line}\nBatch: 0\n{line}\n+---+-----+\n|k  |count|\n+---+-----+\n|1  |1    |\n+---+-----+\n\n"
@@ -176,7 +168,7 @@ def test_the_console_shows_each_batch(stream: DataFrame, capfd: pytest.CaptureFi
     assert capfd.readouterr().out == first + second
 
 
-def test_latest_of_a_query_without_checkpoint(spark: SparkSession, stream: DataFrame) -> None:
+def test_latest_of_a_query_without_checkpoint(spark, stream):
     counts = stream.groupBy("k").count()
     big = sinks.latest("only_big").taking(lambda batch: batch.where("k > 1"))
     finish(counts, sinks.fan_out(sinks.latest("all_of_it"), big), "complete")
@@ -198,7 +190,7 @@ ALONE: dict[str, tuple[str, Callable[[Path], sinks.Sink]]] = {
 
 
 @pytest.mark.parametrize("kind", ALONE)
-def test_a_sink_computes_a_batch_once(stream: DataFrame, tmp_path: Path, kind: str) -> None:
+def test_a_sink_computes_a_batch_once(stream, tmp_path, kind):
     mode, make = ALONE[kind]
     computed = str(tmp_path / "computed")
 
@@ -213,23 +205,19 @@ def test_a_sink_computes_a_batch_once(stream: DataFrame, tmp_path: Path, kind: s
     assert sorted((tmp_path / "computed").read_text().split()) == ["1", "1", "2"][mode != "complete" :]
 
 
-def test_a_view_whose_name_is_the_query_s_but_for_the_case_stays(
-    spark: SparkSession, stream: DataFrame
-) -> None:
+def test_a_view_whose_name_is_the_query_s_but_for_the_case_stays(spark, stream):
     counts = stream.groupBy("k").count()
     query = start(counts, sinks.latest("All_Totals"), name="all_totals", mode="complete", availableNow=True)
     query.awaitTermination()
     assert spark.table("All_Totals").count() == 2
 
 
-def test_a_sink_that_writes_nowhere_is_refused() -> None:
+def test_a_sink_that_writes_nowhere_is_refused():
     with pytest.raises(InvalidInputError, match="sink mine writes nowhere; give it configure= or open="):
         sinks.Sink(kind="mine", modes=("append",), promise="none")
 
 
-def test_taking_gives_a_sink_its_part_of_each_batch(
-    spark: SparkSession, stream: DataFrame, tmp_path: Path
-) -> None:
+def test_taking_gives_a_sink_its_part_of_each_batch(spark, stream, tmp_path):
     big = sinks.latest("big").taking(lambda batch: batch.where("k > 1"))
     small = sinks.snapshot(tmp_path / "small.csv").taking(lambda batch: batch.where("k <= 1").select("k"))
     finish(stream.groupBy("k").count(), sinks.fan_out(big, small), "complete", checkpoint=tmp_path / "ckpt")
@@ -237,9 +225,7 @@ def test_taking_gives_a_sink_its_part_of_each_batch(
     assert (tmp_path / "small.csv").read_text() == "k\n1\n"
 
 
-def test_files_and_table_append_what_spark_reads_back(
-    spark: SparkSession, stream: DataFrame, tmp_path: Path
-) -> None:
+def test_files_and_table_append_what_spark_reads_back(spark, stream, tmp_path):
     finish(stream, sinks.files(str(tmp_path / "out"), format="json"), checkpoint=tmp_path / "files")
     assert sorted(row.k for row in spark.read.json(str(tmp_path / "out")).collect()) == [1, 2]
     finish(stream, sinks.table("sales_rows"), checkpoint=tmp_path / "table")
@@ -251,7 +237,7 @@ def test_files_and_table_append_what_spark_reads_back(
         spark.sql("DROP TABLE sales_rows")
 
 
-def test_every_sink_works_without_the_kit(spark: SparkSession, stream: DataFrame) -> None:
+def test_every_sink_works_without_the_kit(spark, stream):
     query = sinks.memory("plain")(stream.writeStream).start()
     query.processAllAvailable()
     query.stop()
@@ -262,13 +248,13 @@ def test_every_sink_works_without_the_kit(spark: SparkSession, stream: DataFrame
     assert spark.table("plain").count() == spark.table("plain_latest").count() == 2
 
 
-def test_a_sink_keeps_its_options_out_of_its_repr() -> None:
+def test_a_sink_keeps_its_options_out_of_its_repr():
     assert "hush" not in repr(sinks.files("out", format="csv", password="hush"))  # noqa: S106 - the point
     assert "promise='exactly once, read through Spark'" in repr(sinks.files("out"))
 
 
 @pytest.mark.parametrize("kind", ["batch_files", "latest", "snapshot", "sql_table"])
-def test_fan_out_refuses_two_sinks_with_one_target_by_whatever_name(tmp_path: Path, kind: str) -> None:
+def test_fan_out_refuses_two_sinks_with_one_target_by_whatever_name(tmp_path, kind):
     (tmp_path / "link").symlink_to(tmp_path)
     names = {
         "batch_files": [f"{tmp_path}/out", f"file://{tmp_path}/link/out"],
@@ -291,7 +277,7 @@ def test_fan_out_refuses_two_sinks_with_one_target_by_whatever_name(tmp_path: Pa
 NAMES = ["a`b", "c.d", "e f", "`", 'g"h', "i'j", "Ü"]
 
 
-def test_any_column_name_will_do(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
+def test_any_column_name_will_do(spark, folder, tmp_path):
     row = {name: number for number, name in enumerate(NAMES)}
     spark.createDataFrame([tuple(row.values())], NAMES).write.parquet(str(folder / "1"))
     schema = spark.read.parquet(str(folder / "1")).schema
@@ -328,15 +314,13 @@ def test_any_column_name_will_do(spark: SparkSession, folder: Path, tmp_path: Pa
     ],
     ids=["sql_table", "delta", "mongodb", "kafka"],
 )
-def test_two_columns_of_one_name_are_one_line_at_the_start(
-    stream: DataFrame, tmp_path: Path, make: Callable[[Path], sinks.Sink]
-) -> None:
+def test_two_columns_of_one_name_are_one_line_at_the_start(stream, tmp_path, make):
     with pytest.raises(InvalidInputError, match=r"^[^\n]*column k comes twice[^\n]*; rename[^\n]* one$"):
         start(stream.select("k", "k"), make(tmp_path), name="q", checkpoint=tmp_path / "ckpt")
 
 
 @pytest.mark.slow
-def test_batches_without_rows_are_no_gap(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
+def test_batches_without_rows_are_no_gap(spark, folder, tmp_path):
     hours = [f"2024-01-01T{hour:02}:00:00\n" for hour in (0, 1, 2, 9)]
     times = sources.csv(spark, str(folder), schema="t TIMESTAMP", max_files_per_trigger=1)
     counts = times.withWatermark("t", "1 hour").groupBy("t").count()
@@ -374,13 +358,8 @@ def test_batches_without_rows_are_no_gap(spark: SparkSession, folder: Path, tmp_
     ],
 )
 def test_a_format_that_spark_does_not_have_is_one_line_with_its_package(
-    spark: SparkSession,
-    stream: DataFrame,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    name: str,
-    message: str,
-) -> None:
+    spark, stream, tmp_path, capsys, name, message
+):
     configured = sinks.Sink(
         kind="other", modes=("append",), promise="its own", configure=lambda writer: writer.format(name)
     )
@@ -399,7 +378,7 @@ def test_a_format_that_spark_does_not_have_is_one_line_with_its_package(
     assert message in capsys.readouterr().err
 
 
-def test_a_snapshot_takes_the_local_paths_that_spark_takes(result: DataFrame, tmp_path: Path) -> None:
+def test_a_snapshot_takes_the_local_paths_that_spark_takes(result, tmp_path):
     write = opened(sinks.snapshot(f"file://{tmp_path}/r.csv"), result, None)
     write(result, 0)
     assert [path.name for path in tmp_path.iterdir()] == ["r.csv"]
@@ -410,7 +389,7 @@ def test_a_snapshot_takes_the_local_paths_that_spark_takes(result: DataFrame, tm
             sinks.snapshot(path)
 
 
-def test_what_a_sink_cannot_do_it_says(tmp_path: Path) -> None:
+def test_what_a_sink_cannot_do_it_says(tmp_path):
     refused: list[tuple[Callable[[], object], str]] = [
         (lambda: sinks.snapshot("r.xml"), "snapshot r.xml: the name must end in .csv or .json"),
         (lambda: sinks.snapshot(tmp_path / "no" / "r.csv"), "does not exist; create it"),
@@ -432,12 +411,12 @@ def test_what_a_sink_cannot_do_it_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sink", [sinks.files("out"), sinks.table("t")], ids=["files", "table"])
-def test_a_sink_that_appends_needs_a_checkpoint(stream: DataFrame, sink: sinks.Sink) -> None:
+def test_a_sink_that_appends_needs_a_checkpoint(stream, sink):
     with pytest.raises(InvalidInputError, match=f"sink {sink.kind} needs a checkpoint: without"):
         start(stream, sink, name="no_checkpoint")
 
 
-def test_fan_out_supports_the_modes_that_all_of_its_sinks_do(tmp_path: Path) -> None:
+def test_fan_out_supports_the_modes_that_all_of_its_sinks_do(tmp_path):
     everything = sinks.foreach_batch(lambda batch, _: None)
     assert sinks.fan_out(everything).modes == ("append", "complete", "update")
     assert sinks.fan_out(everything, sinks.snapshot(tmp_path / "r.csv")).modes == ("complete",)
@@ -454,9 +433,7 @@ INTO: dict[str, Callable[[Path], sinks.Sink]] = {
 
 
 @pytest.mark.parametrize("kind", INTO)
-def test_no_sink_writes_into_the_folder_that_its_query_reads(
-    spark: SparkSession, folder: Path, tmp_path: Path, kind: str
-) -> None:
+def test_no_sink_writes_into_the_folder_that_its_query_reads(spark, folder, tmp_path, kind):
     (tmp_path / "link").symlink_to(folder)
     frame = sources.text(spark, str(folder)).union(sources.text(spark, f"{tmp_path}/other*"))
     (tmp_path / "other-1").mkdir()
@@ -471,17 +448,13 @@ def test_no_sink_writes_into_the_folder_that_its_query_reads(
     beside.stop()
 
 
-def test_a_snapshot_is_not_written_into_the_folder_that_its_query_reads(
-    spark: SparkSession, folder: Path, tmp_path: Path
-) -> None:
+def test_a_snapshot_is_not_written_into_the_folder_that_its_query_reads(spark, folder, tmp_path):
     counts = sources.text(spark, str(folder)).groupBy("value").count()
     with pytest.raises(InvalidInputError, match="sink snapshot writes to .*, which lies in the input folder"):
         start(counts, sinks.snapshot(folder / "t.csv"), name="t", mode="complete", checkpoint=tmp_path / "c")
 
 
-def test_what_failed_first_is_told_and_not_that_a_batch_could_not_be_let_go(
-    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_failed_first_is_told_and_not_that_a_batch_could_not_be_let_go(spark, monkeypatch):
     frame = spark.range(3).toDF("n")
 
     def gone(_: DataFrame) -> None:
@@ -513,7 +486,7 @@ def test_what_failed_first_is_told_and_not_that_a_batch_could_not_be_let_go(
         (lambda: sinks.table(""), "sinks.table(): the name is empty; give a table, as table or schema.table"),
     ],
 )
-def test_what_can_be_no_sink_is_refused_when_it_is_made(made: Callable[[], object], said: str) -> None:
+def test_what_can_be_no_sink_is_refused_when_it_is_made(made, said):
     with pytest.raises(InvalidInputError) as caught:
         made()
     assert str(caught.value).startswith(said)

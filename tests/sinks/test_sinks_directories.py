@@ -20,11 +20,11 @@ from sparkstream_kit.errors import InvalidInputError, QueryFailed
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
 
 @pytest.fixture
-def stream(spark: SparkSession, folder: Path) -> DataFrame:
+def stream(spark, folder):
     """Three batches of two rows: 1, 2; 3, 4; 5, 6."""
     feeds.drip([("1.csv", "1\n2\n"), ("2.csv", "3\n4\n"), ("3.csv", "5\n6\n")], folder)
     return sources.csv(spark, str(folder), schema="n INT", max_files_per_trigger=1)
@@ -46,7 +46,7 @@ def plain_read(out: Path) -> list[int]:
     return sorted(json.loads(line)["n"] for line in lines)
 
 
-def test_a_batch_that_comes_again_counts_once(stream: DataFrame, tmp_path: Path) -> None:
+def test_a_batch_that_comes_again_counts_once(stream, tmp_path):
     out, checkpoint = tmp_path / "out of here", tmp_path / "ckpt"
     finish(stream, sinks.batch_files(out, format="json"), checkpoint)
     assert plain_read(out) == [1, 2, 3, 4, 5, 6]
@@ -62,7 +62,7 @@ def test_a_batch_that_comes_again_counts_once(stream: DataFrame, tmp_path: Path)
 
 
 @pytest.mark.parametrize("year", [1, 1024, 9999])
-def test_other_readers_find_every_timestamp_as_it_is(spark: SparkSession, folder: Path, year: int) -> None:
+def test_other_readers_find_every_timestamp_as_it_is(spark, folder, year):
     feeds.drip([("1.csv", f"{year:04}-02-03 04:05:06.789012\n")], folder)
     times = sources.csv(spark, folder, schema="time TIMESTAMP")
     out = folder.parent / "out"
@@ -71,7 +71,7 @@ def test_other_readers_find_every_timestamp_as_it_is(spark: SparkSession, folder
     assert time.replace(tzinfo=None) == datetime(year, 2, 3, 4, 5, 6, 789012)  # noqa: DTZ001 - in UTC
 
 
-def test_no_half_batch_is_ever_seen(stream: DataFrame, tmp_path: Path) -> None:
+def test_no_half_batch_is_ever_seen(stream, tmp_path):
     out = tmp_path / "out"
 
     def fails_at_six(parts: Any) -> Any:
@@ -93,7 +93,7 @@ def test_no_half_batch_is_ever_seen(stream: DataFrame, tmp_path: Path) -> None:
     assert plain_read(out) == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_folder_of_another_query_is_refused(stream: DataFrame, tmp_path: Path) -> None:
+def test_a_folder_of_another_query_is_refused(stream, tmp_path):
     out = tmp_path / "out"
     sink = sinks.batch_files(out, format="json")
     finish(stream, sink, tmp_path / "first")
@@ -117,7 +117,7 @@ def test_a_folder_of_another_query_is_refused(stream: DataFrame, tmp_path: Path)
     assert plain_read(out) == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_checkpoint_that_went_back_is_refused_with_the_way_on(stream: DataFrame, tmp_path: Path) -> None:
+def test_a_checkpoint_that_went_back_is_refused_with_the_way_on(stream, tmp_path):
     out, checkpoint = tmp_path / "out", tmp_path / "ckpt"
     sink = sinks.batch_files(out, format="json")
     finish(stream, sink, checkpoint)
@@ -134,7 +134,7 @@ def test_a_checkpoint_that_went_back_is_refused_with_the_way_on(stream: DataFram
 
 
 @pytest.mark.slow
-def test_directories_that_have_gone_are_refused_with_the_way_back(stream: DataFrame, tmp_path: Path) -> None:
+def test_directories_that_have_gone_are_refused_with_the_way_back(stream, tmp_path):
     out, checkpoint = tmp_path / "out of here", tmp_path / "my ckpt"
     sink = sinks.batch_files(out, format="json")
     finish(stream, sink, checkpoint)
@@ -165,9 +165,7 @@ def test_directories_that_have_gone_are_refused_with_the_way_back(stream: DataFr
     "left",
     ["nothing", *(pytest.param(name, marks=pytest.mark.slow) for name in ("the folder", "the marker"))],
 )
-def test_a_folder_that_has_gone_is_refused_with_the_way_on(
-    stream: DataFrame, tmp_path: Path, left: str
-) -> None:
+def test_a_folder_that_has_gone_is_refused_with_the_way_on(stream, tmp_path, left):
     out, checkpoint = tmp_path / "out of here", tmp_path / "ckpt"
     sink = sinks.batch_files(out, format="json")
     finish(stream, sink, checkpoint)
@@ -189,7 +187,7 @@ def test_a_folder_that_has_gone_is_refused_with_the_way_on(
     assert {row.n for row in stream.sparkSession.read.json(str(out)).collect()} == {7, 8}
 
 
-def test_what_it_cannot_do_it_says(stream: DataFrame, tmp_path: Path) -> None:
+def test_what_it_cannot_do_it_says(stream, tmp_path):
     with pytest.raises(InvalidInputError, match="s3a://b/rows: only a local path and hdfs:// have a rename"):
         sinks.batch_files("s3a://b/rows")
     with pytest.raises(InvalidInputError, match="unknown file format parqet; did you mean parquet"):
@@ -201,9 +199,7 @@ def test_what_it_cannot_do_it_says(stream: DataFrame, tmp_path: Path) -> None:
     assert "hush" not in repr(sinks.batch_files(tmp_path, password="hush"))  # noqa: S106 - the point
 
 
-def test_a_second_stream_reads_a_batch_of_several_files_that_comes_again_once(
-    stream: DataFrame, tmp_path: Path
-) -> None:
+def test_a_second_stream_reads_a_batch_of_several_files_that_comes_again_once(stream, tmp_path):
     out, later = tmp_path / "out", tmp_path / "later"
     sink = sinks.batch_files(out, format="json").taking(lambda batch: batch.repartition(2))
     for _ in range(2):

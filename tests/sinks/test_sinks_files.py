@@ -17,13 +17,13 @@ from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks import file_log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
 
 @pytest.fixture
-def stream(spark: SparkSession, folder: Path) -> DataFrame:
+def stream(spark, folder):
     """Three batches of a row: 1; 2; 3."""
     feeds.drip([(f"{n}.csv", f"{n}\n") for n in (1, 2, 3)], folder)
     return sources.csv(spark, str(folder), schema="n INT", max_files_per_trigger=1)
@@ -39,7 +39,7 @@ Made = tuple["Callable[[], sinks.Sink]", "Callable[[], list[int]]", "Path"]
 @pytest.fixture(
     params=["files", *(pytest.param(n, marks=pytest.mark.slow) for n in ("table", "table with path"))]
 )
-def made(request: pytest.FixtureRequest, spark: SparkSession, tmp_path: Path) -> Iterator[Made]:
+def made(request, spark, tmp_path):
     """A sink, what Spark reads back from it, and its folder."""
     out = tmp_path / "out [of] here"
     if request.param == "files":
@@ -62,7 +62,7 @@ def shown(frame: DataFrame) -> list[int]:
 
 
 @pytest.mark.classic_only("the server's warehouse is not known here")
-def test_what_an_earlier_query_wrote_is_refused(stream: DataFrame, made: Made, tmp_path: Path) -> None:
+def test_what_an_earlier_query_wrote_is_refused(stream, made, tmp_path):
     sink, read, _ = made
     finish(stream, sink(), tmp_path / "first")
     message = r"has the batches of another query \(.{36}\), up to its batch 2, which Spark would .*; start"
@@ -74,9 +74,7 @@ def test_what_an_earlier_query_wrote_is_refused(stream: DataFrame, made: Made, t
 
 
 @pytest.mark.classic_only("the server's warehouse is not known here")
-def test_a_query_with_as_many_batches_is_another_query_too(
-    stream: DataFrame, made: Made, tmp_path: Path
-) -> None:
+def test_a_query_with_as_many_batches_is_another_query_too(stream, made, tmp_path):
     sink, read, _ = made
     finish(stream, sink(), tmp_path / "first")
     finish(stream, sinks.files(str(tmp_path / "own")), tmp_path / "second")
@@ -91,7 +89,7 @@ def test_a_query_with_as_many_batches_is_another_query_too(
 
 
 @pytest.mark.classic_only("the server's warehouse is not known here")
-def test_batches_that_come_again_are_not_refused(stream: DataFrame, made: Made, tmp_path: Path) -> None:
+def test_batches_that_come_again_are_not_refused(stream, made, tmp_path):
     sink, read, _ = made
     finish(stream, sink(), tmp_path / "ckpt")
     for name in ("2", ".2.crc"):
@@ -101,9 +99,7 @@ def test_batches_that_come_again_are_not_refused(stream: DataFrame, made: Made, 
 
 
 @pytest.mark.classic_only("the server's warehouse is not known here")
-def test_a_folder_that_has_gone_or_gone_back_is_refused(
-    stream: DataFrame, made: Made, tmp_path: Path
-) -> None:
+def test_a_folder_that_has_gone_or_gone_back_is_refused(stream, made, tmp_path):
     sink, _, out = made
     finish(stream, sink(), tmp_path / "ckpt")
     for name in ("2", ".2.crc"):
@@ -121,7 +117,7 @@ def test_a_folder_that_has_gone_or_gone_back_is_refused(
 
 
 @pytest.mark.classic_only("the server's warehouse is not known here")
-def test_a_checkpoint_that_went_back_is_refused(stream: DataFrame, made: Made, tmp_path: Path) -> None:
+def test_a_checkpoint_that_went_back_is_refused(stream, made, tmp_path):
     sink, read, _ = made
     finish(stream, sink(), tmp_path / "ckpt")
     for name in ("2", ".2.crc"):
@@ -134,9 +130,7 @@ def test_a_checkpoint_that_went_back_is_refused(stream: DataFrame, made: Made, t
     assert read() == [1, 2, 3]
 
 
-def test_files_of_no_query_are_refused_which_spark_would_no_longer_show(
-    spark: SparkSession, stream: DataFrame, tmp_path: Path
-) -> None:
+def test_files_of_no_query_are_refused_which_spark_would_no_longer_show(spark, stream, tmp_path):
     spark.createDataFrame([(100,)], "n INT").write.parquet(str(tmp_path / "out"))
     with pytest.raises(InvalidInputError, match="out has files that no query has written, which Spark would"):
         finish(stream, sinks.files(str(tmp_path / "out")), tmp_path / "ckpt")
@@ -152,16 +146,14 @@ def test_files_of_no_query_are_refused_which_spark_would_no_longer_show(
         spark.sql("DROP TABLE rows_before")
 
 
-def test_what_a_query_left_that_wrote_no_batch_is_no_obstacle(
-    spark: SparkSession, stream: DataFrame, tmp_path: Path
-) -> None:
+def test_what_a_query_left_that_wrote_no_batch_is_no_obstacle(spark, stream, tmp_path):
     (tmp_path / "out" / "_spark_metadata").mkdir(parents=True)
     finish(stream, sinks.files(str(tmp_path / "out")), tmp_path / "ckpt")
     assert shown(spark.read.parquet(str(tmp_path / "out"))) == [1, 2, 3]
 
 
 @pytest.mark.slow
-def test_batches_without_rows_count(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
+def test_batches_without_rows_count(spark, folder, tmp_path):
     # Windows are closed by batches of their own, which have no input; the last ones have no output either.
     lines = [f"2024-01-01T{hour:02}:00:00\n" for hour in range(4)]
     feeds.drip([(f"{n}.csv", line) for n, line in enumerate(lines)], folder)
@@ -177,7 +169,7 @@ def test_batches_without_rows_count(spark: SparkSession, folder: Path, tmp_path:
 
 
 @pytest.mark.classic_only("a server reads its own mount table")
-def test_it_is_so_on_every_file_system(spark: SparkSession, stream: DataFrame, tmp_path: Path) -> None:
+def test_it_is_so_on_every_file_system(spark, stream, tmp_path):
     hadoop = spark._jsc.hadoopConfiguration()  # noqa: SLF001
     mount = tmp_path.name.replace("_", "-")
     hadoop.set(f"fs.viewfs.mounttable.{mount}.link./data", f"file://{tmp_path}")
@@ -221,7 +213,7 @@ for where in ("here", "elsewhere"):
 @pytest.mark.slow
 @pytest.mark.connect
 @pytest.mark.xdist_group("connect")
-def test_it_is_so_on_spark_connect(connect: str, folder: Path, tmp_path: Path) -> None:
+def test_it_is_so_on_spark_connect(connect, folder, tmp_path):
     feeds.drip([(f"{n}.csv", f"{n}\n") for n in (1, 2, 3)], folder)
     (tmp_path / "script.py").write_text(CONNECTED)
     done = subprocess.run(
@@ -239,12 +231,12 @@ def test_it_is_so_on_spark_connect(connect: str, folder: Path, tmp_path: Path) -
     assert all("has files already, which Spark would" in line for line in (said[8], said[11]))
 
 
-def test_compact_entries_count_too() -> None:
+def test_compact_entries_count_too():
     assert file_log._newest(["8", "9.compact", ".9.compact.crc", "10.tmp"]) == 9  # noqa: SLF001
     assert file_log._newest([]) == file_log._newest(None) == -1  # noqa: SLF001
 
 
-def test_files_in_a_folder_that_looks_like_a_pattern_are_seen(spark: SparkSession, tmp_path: Path) -> None:
+def test_files_in_a_folder_that_looks_like_a_pattern_are_seen(spark, tmp_path):
     folder = tmp_path / "out[1]" / "below"
     folder.mkdir(parents=True)
     assert files.through_spark(spark, f"{tmp_path}/out[2]", below=True) is None
@@ -258,9 +250,7 @@ def test_files_in_a_folder_that_looks_like_a_pattern_are_seen(spark: SparkSessio
 
 @pytest.mark.classic_only("a master is pretended in this process")
 @pytest.mark.parametrize("kind", ["files", "batch_files", "table"])
-def test_a_local_path_that_each_node_has_for_itself_is_refused(
-    spark: SparkSession, stream: DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
+def test_a_local_path_that_each_node_has_for_itself_is_refused(spark, stream, tmp_path, monkeypatch, kind):
     def sink(path: str) -> sinks.Sink:
         name = f"n_{tmp_path.name}".replace("-", "_")
         return sinks.table(name, path=path) if kind == "table" else getattr(sinks, kind)(path)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame, SparkSession
 
-    from sparkstream_kit.testing import Streams
 
 # Rows of each batch, in seconds; the watermark is 10 seconds behind the newest row of the batches before.
 BATCHES: list[list[int | None]] = [[100], [200, None], [150, 201], [151, 190, 300], [290, 291, 400]]
@@ -41,9 +40,7 @@ def written(spark: SparkSession, out: Path) -> tuple[list[Any], dict[Any, Any]]:
 
 
 @pytest.mark.slow
-def test_each_row_goes_one_way_over_a_kill_and_a_restart(
-    spark: SparkSession, stream: Streams, tmp_path: Path
-) -> None:
+def test_each_row_goes_one_way_over_a_kill_and_a_restart(spark, stream, tmp_path):
     source = stream("`a time.` TIMESTAMP, n INT")
     frame = source.to_df().withWatermark("`a time.`", "10 seconds")
     query = stream.query(frame, sink=gate(tmp_path, "a time."))
@@ -61,9 +58,7 @@ def test_each_row_goes_one_way_over_a_kill_and_a_restart(
     assert spark.read.parquet(str(tmp_path / "rows")).columns == ["a time.", "n", "batch"]
 
 
-def test_late_is_what_the_watermarks_of_the_checkpoint_say(
-    spark: SparkSession, stream: Streams, tmp_path: Path
-) -> None:
+def test_late_is_what_the_watermarks_of_the_checkpoint_say(spark, stream, tmp_path):
     source = stream("time TIMESTAMP, n INT")
     frame = source.to_df().withWatermark("time", "10 seconds")
     for batch in BATCHES:  # all at once: no batch without data comes between two
@@ -82,7 +77,7 @@ def test_late_is_what_the_watermarks_of_the_checkpoint_say(
     assert written(spark, tmp_path)[1] == expected
 
 
-def test_what_cannot_work_is_one_line(spark: SparkSession, stream: Streams, tmp_path: Path) -> None:
+def test_what_cannot_work_is_one_line(spark, stream, tmp_path):
     source = stream("time TIMESTAMP, n INT")
     frame = source.to_df().withWatermark("time", "10 seconds")
 
@@ -110,7 +105,7 @@ def test_what_cannot_work_is_one_line(spark: SparkSession, stream: Streams, tmp_
 
 
 @pytest.mark.classic_only("what a function counts is at the server")
-def test_a_batch_is_computed_once_within_a_fan_out(stream: Streams, tmp_path: Path) -> None:
+def test_a_batch_is_computed_once_within_a_fan_out(stream, tmp_path):
     computed = str(tmp_path / "computed")
 
     def count(number: int) -> int:

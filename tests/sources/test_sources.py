@@ -11,9 +11,6 @@ from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sources import _options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
     from pyspark.sql import DataFrame, SparkSession
 
 
@@ -30,22 +27,20 @@ def rows(spark: SparkSession, frame: DataFrame) -> tuple[list[tuple[Any, ...]], 
         (sources.json, ['{"n":1,"s":"a"}\n', '{"n":2,"s":"b"}\n'], [(1, "a"), (2, "b")]),
     ],
 )
-def test_text_formats_with_a_schema_one_file_a_batch(
-    spark: SparkSession, folder: Path, read: Callable[..., DataFrame], texts: list[str], expected: list[Any]
-) -> None:
+def test_text_formats_with_a_schema_one_file_a_batch(spark, folder, read, texts, expected):
     feeds.drip([(f"{n}.txt", text) for n, text in enumerate(texts)], folder)
     frame = read(spark, str(folder), schema="n INT, s STRING", max_files_per_trigger=1)
     assert rows(spark, frame) == (expected, 2)
 
 
 @pytest.mark.parametrize("form", ["parquet", "orc"])
-def test_binary_formats(spark: SparkSession, folder: Path, form: str) -> None:
+def test_binary_formats(spark, folder, form):
     spark.createDataFrame([(1, "a")], "n INT, s STRING").write.format(form).mode("append").save(str(folder))
     frame = getattr(sources, form)(spark, str(folder), schema="n INT, s STRING")
     assert rows(spark, frame)[0] == [(1, "a")]
 
 
-def test_text_lines_and_sparks_own_options(spark: SparkSession, folder: Path) -> None:
+def test_text_lines_and_sparks_own_options(spark, folder):
     feeds.drip([("1.txt", "one\r\ntwo\n"), ("2.log", "three")], folder)
     assert rows(spark, sources.text(spark, str(folder)))[0] == [("one",), ("three",), ("two",)]
     assert rows(spark, sources.text(spark, str(folder), pathGlobFilter="*.log"))[0] == [("three",)]
@@ -60,15 +55,13 @@ def test_text_lines_and_sparks_own_options(spark: SparkSession, folder: Path) ->
         ({"max_files_per_trigger": 2}, 2),
     ],
 )
-def test_a_batch_is_bounded_by_bytes_unless_files_are_counted(
-    spark: SparkSession, folder: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any], batches: int
-) -> None:
+def test_a_batch_is_bounded_by_bytes_unless_files_are_counted(spark, folder, monkeypatch, more, batches):
     monkeypatch.setattr("sparkstream_kit.sources.files._BYTES", 10)
     feeds.drip([(f"{n}.txt", "ten bytes\n") for n in range(3)], folder)
     assert rows(spark, sources.text(spark, str(folder), **more))[1] == batches
 
 
-def test_rate_and_table(spark: SparkSession) -> None:
+def test_rate_and_table(spark):
     assert sources.rate(spark, rows_per_second=5).columns == ["timestamp", "value"]
     spark.sql("CREATE TABLE events USING parquet AS SELECT 1 AS n")
     try:
@@ -89,9 +82,7 @@ def test_rate_and_table(spark: SparkSession) -> None:
         ("compresion", "compression"),
     ],
 )
-def test_a_misspelt_option_is_refused(
-    spark: SparkSession, folder: Path, form: str, name: str, near: str
-) -> None:
+def test_a_misspelt_option_is_refused(spark, folder, form, name, near):
     schema = {} if form == "text" else {"schema": "n INT"}
     with pytest.raises(InvalidInputError) as caught:
         getattr(sources, form)(spark, str(folder), **schema, **{name: 1})
@@ -108,21 +99,13 @@ def test_a_misspelt_option_is_refused(
         ("orc", {"mergeSchema": True, "fs.s3a.connection.maximum": 5, "latestFirst": True}),
     ],
 )
-def test_sparks_own_options_and_those_of_hadoop_pass(
-    spark: SparkSession,
-    folder: Path,
-    caplog: pytest.LogCaptureFixture,
-    form: str,
-    options: dict[str, Any],
-) -> None:
+def test_sparks_own_options_and_those_of_hadoop_pass(spark, folder, caplog, form, options):
     schema = {} if form == "text" else {"schema": "n INT"}
     assert getattr(sources, form)(spark, str(folder), **schema, **options).isStreaming
     assert caplog.messages == []
 
 
-def test_an_option_that_nothing_is_known_of_passes_with_a_warning(
-    spark: SparkSession, folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_option_that_nothing_is_known_of_passes_with_a_warning(spark, folder, caplog):
     feeds.drip([("1.txt", "one\n")], folder)
     assert rows(spark, sources.text(spark, str(folder), zebra=1))[0] == [("one",)]
     assert caplog.messages[0].startswith("sources.text(): Spark 4.2 has no option zebra for it")
@@ -175,26 +158,26 @@ def test_an_option_that_nothing_is_known_of_passes_with_a_warning(
         (lambda spark: sources.socket_lines(spark, "localhost", 0), "port must be from 1 to 65535, not 0"),
     ],
 )
-def test_wrong_arguments(spark: SparkSession, wrong: Callable[[SparkSession], Any], message: str) -> None:
+def test_wrong_arguments(spark, wrong, message):
     with pytest.raises(InvalidInputError) as caught:
         wrong(spark)
     assert str(caught.value) == message
 
 
-def test_no_host_and_no_table_are_refused_at_once(spark: SparkSession) -> None:
+def test_no_host_and_no_table_are_refused_at_once(spark):
     with pytest.raises(InvalidInputError, match="the host is empty; give its name or address"):
         sources.socket_lines(spark, "", 9999)
     with pytest.raises(InvalidInputError, match="the name is empty; give a table"):
         sources.table(spark, " ")
 
 
-def test_a_text_source_says_what_to_do_with_a_schema(spark: SparkSession, folder: Path) -> None:
+def test_a_text_source_says_what_to_do_with_a_schema(spark, folder):
     with pytest.raises(InvalidInputError, match=r"sources.text\(\) takes no schema: its one column is value"):
         sources.text(spark, folder, schema="a INT")
 
 
 @pytest.mark.parametrize("name", [*_options._KNOWN])  # noqa: SLF001 - every source
-def test_no_hint_names_what_was_given(name: str) -> None:
+def test_no_hint_names_what_was_given(name):
     ours = ["schema", "max_files_per_trigger", "starting"]
     for word in (*" ".join(_options._KNOWN.values()).split(), *ours):  # noqa: SLF001
         said = ""

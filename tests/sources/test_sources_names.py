@@ -78,30 +78,26 @@ class Rows:
 
 
 @pytest.fixture
-def written(spark: SparkSession, tmp_path: Path) -> Rows:
+def written(spark, tmp_path):
     return Rows(spark, tmp_path / "written")
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_row_counts_once_whatever_the_names_of_the_files_are(
-    spark: SparkSession, folder: Path, written: Rows, form: str
-) -> None:
+def test_a_row_counts_once_whatever_the_names_of_the_files_are(spark, folder, written, form):
     land(spark, form, folder, ["a.csv", *NAMES, "b", "sales7.csv"])
     assert written.of(read(spark, form, folder)) == list(range(len(NAMES) + 3))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_one_such_name_among_others(spark: SparkSession, folder: Path, written: Rows, name: str) -> None:
+def test_one_such_name_among_others(spark, folder, written, name):
     land(spark, "text", folder, ["a.csv", name, "b", "sales7.csv"])
     assert written.of(read(spark, "text", folder, max_files_per_trigger=84)) == [0, 1, 2, 3]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
-def test_one_that_lands_while_the_query_runs_waits_for_its_next_start(
-    spark: SparkSession, folder: Path, written: Rows, form: str
-) -> None:
+def test_one_that_lands_while_the_query_runs_waits_for_its_next_start(spark, folder, written, form):
     land(spark, form, folder, ["a.csv", "b"])
     frame = read(spark, form, folder)
     land(spark, form, folder, NAMES, 2)
@@ -110,9 +106,7 @@ def test_one_that_lands_while_the_query_runs_waits_for_its_next_start(
     assert written.of(read(spark, form, folder)) == list(range(3 + len(NAMES)))
 
 
-def test_a_file_without_a_row_doubles_nothing_either(
-    spark: SparkSession, folder: Path, written: Rows
-) -> None:
+def test_a_file_without_a_row_doubles_nothing_either(spark, folder, written):
     land(spark, "text", folder, ["a", "b"])
     (folder / "c[1]").touch()
     frame = read(spark, "text", folder)
@@ -121,14 +115,7 @@ def test_a_file_without_a_row_doubles_nothing_either(
 
 @pytest.mark.parametrize("name", ["pro[j] 1", "a*", "{x}", "back\\slash", "why?"])
 @pytest.mark.parametrize("relative", [False, True])
-def test_a_folder_of_such_a_name(
-    spark: SparkSession,
-    tmp_path: Path,
-    written: Rows,
-    monkeypatch: pytest.MonkeyPatch,
-    name: str,
-    relative: bool,
-) -> None:
+def test_a_folder_of_such_a_name(spark, tmp_path, written, monkeypatch, name, relative):
     folder = tmp_path / name / "in"
     land(spark, "text", folder, ["a", "b", "c"])
     monkeypatch.chdir(tmp_path / name)
@@ -137,9 +124,7 @@ def test_a_folder_of_such_a_name(
     assert written.of(read(spark, "text", f"file:{folder}")) == [0, 1, 2, 3]
 
 
-def test_partition_folders_in_a_folder_of_such_a_name(
-    spark: SparkSession, tmp_path: Path, written: Rows
-) -> None:
+def test_partition_folders_in_a_folder_of_such_a_name(spark, tmp_path, written):
     for day in (1, 2):
         land(spark, "text", tmp_path / "[in]" / f"day={day}", ["a", "b[1]"], 2 * day)
     frame = read(spark, "text", tmp_path / "[in]")
@@ -148,16 +133,14 @@ def test_partition_folders_in_a_folder_of_such_a_name(
 
 
 @pytest.mark.slow
-def test_a_pattern_stays_a_pattern(spark: SparkSession, tmp_path: Path, written: Rows) -> None:
+def test_a_pattern_stays_a_pattern(spark, tmp_path, written):
     for number, day in enumerate(("[1]", "2", "3")):
         land(spark, "text", tmp_path / "in" / f"day {day}", ["a", "b"], 2 * number)
     assert written.of(read(spark, "text", tmp_path / "in" / "day*[13]*")) == [0, 1, 4, 5]
     assert written.of(read(spark, "text", tmp_path / "in" / "day {2,3,\\[1\\]}")) == [0, 1, 2, 3, 4, 5]
 
 
-def test_a_pattern_that_matches_nothing_yet_is_said(
-    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_pattern_that_matches_nothing_yet_is_said(spark, tmp_path, caplog):
     for pattern in ("no*", "{no,none}"):
         read(spark, "text", tmp_path / pattern)
         assert caplog.messages.pop() == f"input {tmp_path / pattern}: nothing matches this pattern yet"
@@ -175,9 +158,7 @@ def test_a_pattern_that_matches_nothing_yet_is_said(
     ],
 )
 @pytest.mark.parametrize("late", [False, True])
-def test_the_users_own_pattern_for_names_holds(
-    spark: SparkSession, folder: Path, written: Rows, pattern: str, wanted: list[int], late: bool
-) -> None:
+def test_the_users_own_pattern_for_names_holds(spark, folder, written, pattern, wanted, late):
     land(spark, "text", folder, ["a.csv", "b"])
     frames = [read(spark, "text", folder, pathGlobFilter=pattern)] if late else []
     land(spark, "text", folder, ["x[1].csv"], 2)
@@ -185,9 +166,7 @@ def test_the_users_own_pattern_for_names_holds(
     assert [written.of(frame) for frame in frames][-1] == wanted
 
 
-def test_a_source_with_subfolders_needs_no_batches_of_one_file(
-    spark: SparkSession, folder: Path, written: Rows
-) -> None:
+def test_a_source_with_subfolders_needs_no_batches_of_one_file(spark, folder, written):
     land(spark, "text", folder, ["a", "b[1]"])
     land(spark, "text", folder / "more", ["c", "d*"], 2)
     assert written.of(read(spark, "text", folder, recursiveFileLookup=True)) == [0, 1, 2, 3]
@@ -195,9 +174,7 @@ def test_a_source_with_subfolders_needs_no_batches_of_one_file(
 
 
 @pytest.mark.parametrize("where", [".", "..", "more"], ids=["itself", "above", "beside"])
-def test_a_link_by_which_files_would_count_again_is_refused(
-    where: str, spark: SparkSession, folder: Path, written: Rows
-) -> None:
+def test_a_link_by_which_files_would_count_again_is_refused(where, spark, folder, written):
     land(spark, "text", folder / "more", ["a"])
     (folder / "link").symlink_to(where, target_is_directory=True)
     with pytest.raises(InvalidInputError, match=f"{folder}/link is a link back into it, by which Spark"):
@@ -205,26 +182,20 @@ def test_a_link_by_which_files_would_count_again_is_refused(
     assert read(spark, "text", folder).isStreaming, "without subfolders it is no harm"
 
 
-def test_a_link_to_another_folder_is_read(
-    spark: SparkSession, folder: Path, tmp_path: Path, written: Rows
-) -> None:
+def test_a_link_to_another_folder_is_read(spark, folder, tmp_path, written):
     land(spark, "text", tmp_path / "elsewhere", ["a"])
     (folder / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     land(spark, "text", folder, ["b"], 1)
     assert written.of(read(spark, "text", folder, recursiveFileLookup=True)) == [0, 1]
 
 
-def test_batches_are_of_many_files_where_no_name_is_misread(
-    spark: SparkSession, folder: Path, written: Rows, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_batches_are_of_many_files_where_no_name_is_misread(spark, folder, written, caplog):
     land(spark, "text", folder, ["a", "ü 100% #1 & (2) ^$+,~", "n" * 255])
     assert written.of(read(spark, "text", folder)) == [0, 1, 2]
     assert (written.batches, caplog.messages) == (1, [])
 
 
-def test_one_file_a_batch_is_said_with_the_name(
-    spark: SparkSession, folder: Path, written: Rows, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_one_file_a_batch_is_said_with_the_name(spark, folder, written, caplog):
     land(spark, "text", folder, ["a", "sales[7].csv", "c"])
     assert written.of(read(spark, "text", folder, maxBytesPerTrigger="1g")) == [0, 1, 2]
     assert written.batches == 3
@@ -234,7 +205,7 @@ def test_one_file_a_batch_is_said_with_the_name(
     assert caplog.messages == []
 
 
-def test_a_file_where_a_folder_is_asked(spark: SparkSession, folder: Path) -> None:
+def test_a_file_where_a_folder_is_asked(spark, folder):
     land(spark, "text", folder, ["sales[1].csv"])
     path = folder / "sales[1].csv"
     for form in ("text", "csv", "json", "parquet", "orc"):
@@ -244,9 +215,7 @@ def test_a_file_where_a_folder_is_asked(spark: SparkSession, folder: Path) -> No
 
 
 @pytest.mark.parametrize("commits", [0, 1])
-def test_a_batch_that_plain_spark_has_planned_so_is_refused_with_the_way_out(
-    spark: SparkSession, folder: Path, written: Rows, commits: int
-) -> None:
+def test_a_batch_that_plain_spark_has_planned_so_is_refused_with_the_way_out(spark, folder, written, commits):
     def fail(batch: DataFrame, _: int) -> None:
         raise ValueError(batch.count())
 
@@ -268,7 +237,7 @@ def test_a_batch_that_plain_spark_has_planned_so_is_refused_with_the_way_out(
 
 
 @pytest.mark.classic_only("the mount table is a setting of the JVM")
-def test_another_file_system(spark: SparkSession, folder: Path, written: Rows) -> None:
+def test_another_file_system(spark, folder, written):
     key = "fs.viewfs.mounttable.names.link./in"
     spark.sparkContext._jsc.hadoopConfiguration().set(key, f"file:{folder}")  # noqa: SLF001
     land(spark, "text", folder, ["a", "b"])

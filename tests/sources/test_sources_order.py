@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
     Read = Callable[..., DataFrame]
 
@@ -38,7 +38,7 @@ def drop(batch: DataFrame, _: int) -> None:
 
 
 @pytest.fixture
-def read(spark: SparkSession, tmp_path: Path) -> Callable[..., list[str]]:
+def read(spark, tmp_path):
     """Read what is there on a checkpoint, one file a batch, and return the rows in the order of batches."""
 
     def values(path: object, checkpoint: str = "ckpt", **more: Any) -> list[str]:
@@ -63,7 +63,7 @@ def read(spark: SparkSession, tmp_path: Path) -> Callable[..., list[str]]:
 
 
 @pytest.mark.classic_only("the batches are seen in this process")
-def test_files_of_one_time_are_read_by_their_names(read: Callable[..., list[str]], folder: Path) -> None:
+def test_files_of_one_time_are_read_by_their_names(read, folder):
     land(folder, *reversed(NAMES))
     assert read(folder) == NAMES
     land(folder, "g2.csv", "g0.csv", "g1.csv", at=1_700_000_001)
@@ -74,9 +74,7 @@ def test_files_of_one_time_are_read_by_their_names(read: Callable[..., list[str]
 @pytest.mark.fast("in")
 @pytest.mark.classic_only("the batches are seen in this process")
 @pytest.mark.parametrize("root", ["in", "in[1]", "a b%20c", "däy=1"])
-def test_nothing_else_is_read_and_nothing_less(
-    read: Callable[..., list[str]], tmp_path: Path, root: str
-) -> None:
+def test_nothing_else_is_read_and_nothing_less(read, tmp_path, root):
     folder = tmp_path / root
     names = [*NAMES[:3], "a file.txt", "c%20d", "é", "no_ending", "_k=1"]
     land(folder, *reversed(names))
@@ -90,9 +88,7 @@ def test_nothing_else_is_read_and_nothing_less(
 
 
 @pytest.mark.classic_only("the batches are seen in this process")
-def test_names_that_spark_misreads_come_in_their_order_too(
-    read: Callable[..., list[str]], folder: Path
-) -> None:
+def test_names_that_spark_misreads_come_in_their_order_too(read, folder):
     names = ["a[1].csv", "b*.csv", "c d.csv", "e{f}.csv"]
     land(folder, *reversed(names))
     assert read(folder) == names
@@ -101,16 +97,14 @@ def test_names_that_spark_misreads_come_in_their_order_too(
 
 
 @pytest.mark.classic_only("the batches are seen in this process")
-def test_the_users_own_pattern_for_names_holds(read: Callable[..., list[str]], folder: Path) -> None:
+def test_the_users_own_pattern_for_names_holds(read, folder):
     land(folder, *reversed(NAMES), "x.txt")
     assert read(folder, pathGlobFilter="*.csv") == NAMES
 
 
 @pytest.mark.classic_only("the batches are seen in this process")
 @pytest.mark.parametrize("below", ["day=1", "sub"])
-def test_folders_that_are_read_stay_as_they_were(
-    read: Callable[..., list[str]], folder: Path, below: str
-) -> None:
+def test_folders_that_are_read_stay_as_they_were(read, folder, below):
     """Partition folders and subfolders that are asked for: no pattern would list these by name."""
     land(folder / below, *NAMES[:4])
     asked = {"recursiveFileLookup": True} if below == "sub" else {}
@@ -118,9 +112,7 @@ def test_folders_that_are_read_stay_as_they_were(
 
 
 @pytest.mark.classic_only("the batches are seen in this process")
-def test_a_checkpoint_of_the_plain_path_goes_on_and_back(
-    read: Callable[..., list[str]], folder: Path
-) -> None:
+def test_a_checkpoint_of_the_plain_path_goes_on_and_back(read, folder):
     land(folder, *NAMES[:4])
     assert sorted(read(folder, plain=True)) == NAMES[:4]
     assert read(folder) == []
@@ -131,7 +123,7 @@ def test_a_checkpoint_of_the_plain_path_goes_on_and_back(
 
 
 @pytest.mark.classic_only("the batches are seen in this process")
-def test_a_folder_that_has_moved_goes_on(read: Callable[..., list[str]], tmp_path: Path) -> None:
+def test_a_folder_that_has_moved_goes_on(read, tmp_path):
     old, new = tmp_path / "old", tmp_path / "new"
     land(old, *NAMES[:4])
     assert read(old) == NAMES[:4]
@@ -140,9 +132,7 @@ def test_a_folder_that_has_moved_goes_on(read: Callable[..., list[str]], tmp_pat
     assert read(new, moved={old: new}) == NAMES[4:]
 
 
-def test_the_state_of_a_query_does_not_tell_how_its_files_are_listed(
-    spark: SparkSession, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_state_of_a_query_does_not_tell_how_its_files_are_listed(spark, folder, monkeypatch):
     land(folder, *NAMES)
 
     def queries() -> list[DataFrame]:
@@ -160,9 +150,7 @@ def test_the_state_of_a_query_does_not_tell_how_its_files_are_listed(
 
 
 @pytest.mark.classic_only("a function of this module is no module of the server")
-def test_a_dry_run_names_the_folder_and_a_subfolder_is_said_to_be_passed_over(
-    spark: SparkSession, folder: Path, tmp_path: Path
-) -> None:
+def test_a_dry_run_names_the_folder_and_a_subfolder_is_said_to_be_passed_over(spark, folder, tmp_path):
     land(folder, *NAMES)
     land(folder / "sub", "not.csv")
     lines = sources.text(spark, folder, max_files_per_trigger=1)
@@ -177,9 +165,7 @@ def test_a_dry_run_names_the_folder_and_a_subfolder_is_said_to_be_passed_over(
     assert again.warnings == summary.warnings
 
 
-def test_a_folder_is_listed_as_ever_where_the_order_does_not_matter(
-    spark: SparkSession, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_is_listed_as_ever_where_the_order_does_not_matter(spark, folder, monkeypatch):
     def place(**options: object) -> str:
         return _order.by_name(spark, str(folder), str(folder), options)[0]
 
@@ -200,7 +186,7 @@ def test_a_folder_is_listed_as_ever_where_the_order_does_not_matter(
 
 
 @pytest.mark.classic_only("the batches are seen in this process")
-def test_twenty_days_copied_at_once_lose_no_row(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
+def test_twenty_days_copied_at_once_lose_no_row(spark, folder, tmp_path):
     for number in reversed(range(20)):
         day = datetime.fromisoformat("2026-01-01") + timedelta(days=number)
         (folder / f"{day:%F}.csv").write_text(

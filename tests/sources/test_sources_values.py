@@ -19,7 +19,7 @@ from sparkstream_kit.monitoring.board import Board
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
     from sparkstream_kit.progress import QuerySummary
 
@@ -45,9 +45,7 @@ def ran(frame: DataFrame, checkpoint: Path | None = None) -> QuerySummary:
 
 @pytest.mark.parametrize("kept", [True, False], ids=["checkpoint", "none"])
 @pytest.mark.parametrize("kind", ["csv", "json"])
-def test_rows_that_cannot_be_read_are_counted_and_told(
-    spark: SparkSession, tmp_path: Path, kind: str, *, kept: bool
-) -> None:
+def test_rows_that_cannot_be_read_are_counted_and_told(spark, tmp_path, kind, *, kept):
     other = "json" if kind == "csv" else "csv"
     land(tmp_path / "in", "good", [line(kind, GOOD)] * 50)
     land(tmp_path / "in", "other", [line(other, GOOD)] * 7)
@@ -61,9 +59,7 @@ def test_rows_that_cannot_be_read_are_counted_and_told(
 
 
 @pytest.mark.parametrize("kind", ["csv", "json"])
-def test_columns_that_are_null_in_every_row_are_told_once_there_are_enough(
-    spark: SparkSession, tmp_path: Path, kind: str
-) -> None:
+def test_columns_that_are_null_in_every_row_are_told_once_there_are_enough(spark, tmp_path, kind):
     row = {"id": 1, "amont": 2.5, "note": "a"} if kind == "json" else {"id": 1, "amount": "2,5", "note": "a"}
     land(tmp_path / "in", "a", [line(kind, row)] * 99)
     options = {} if kind == "json" else {"sep": ";"}
@@ -81,7 +77,7 @@ def test_columns_that_are_null_in_every_row_are_told_once_there_are_enough(
     assert column.startswith("column amount is NULL in every row (100 rows looked at): ")
 
 
-def test_good_input_brings_no_word(spark: SparkSession, tmp_path: Path) -> None:
+def test_good_input_brings_no_word(spark, tmp_path):
     # One column is not read; the other is optional, and an earlier run has seen a value of it.
     land(tmp_path / "in", "a", [line("json", GOOD)])
     frame = sources.json(spark, tmp_path / "in", schema=f"{SCHEMA}, other STRING").select("amount")
@@ -94,9 +90,7 @@ def test_good_input_brings_no_word(spark: SparkSession, tmp_path: Path) -> None:
     assert (counted.rows_looked_at, counted.verdicts) == (None, ())
 
 
-def test_partition_columns_and_a_column_for_broken_lines_are_no_values(
-    spark: SparkSession, tmp_path: Path
-) -> None:
+def test_partition_columns_and_a_column_for_broken_lines_are_no_values(spark, tmp_path):
     (tmp_path / "in").mkdir()
     land(tmp_path / "in" / "day=3", "a", [line("json", GOOD)] * 100 + ["{"])
     schema = "id INT, day INT, _corrupt_record STRING"
@@ -104,9 +98,7 @@ def test_partition_columns_and_a_column_for_broken_lines_are_no_values(
     assert (done.rows_looked_at, done.null_rows, done.verdicts) == (101, 0, ())
 
 
-def test_of_much_input_a_sample_is_looked_at(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_much_input_a_sample_is_looked_at(spark, tmp_path, monkeypatch):
     monkeypatch.setattr(samples, "_ALL_BYTES", 1000)
     monkeypatch.setattr(samples, "_ROWS", 10)
     for number in range(20):
@@ -117,7 +109,7 @@ def test_of_much_input_a_sample_is_looked_at(
     assert "80 of 80 rows looked at without a value" in str(done)
 
 
-def test_the_page_says_it_too(spark: SparkSession, tmp_path: Path) -> None:
+def test_the_page_says_it_too(spark, tmp_path):
     land(tmp_path / "in", "a", ["{"] * 3)
     frame = sources.json(spark, tmp_path / "in", schema=SCHEMA)
     query, board = start(frame, SINK, name="values", checkpoint=tmp_path / "ck", availableNow=True), Board()
@@ -129,7 +121,7 @@ def test_the_page_says_it_too(spark: SparkSession, tmp_path: Path) -> None:
     ]
 
 
-def test_joined_sources_are_looked_at_each_by_its_own_columns(spark: SparkSession, tmp_path: Path) -> None:
+def test_joined_sources_are_looked_at_each_by_its_own_columns(spark, tmp_path):
     land(tmp_path / "a", "a", [line("json", GOOD)] * 2)
     land(tmp_path / "b", "b", ["1,2", "x,y", "x,2"])
     left = sources.json(spark, tmp_path / "a", schema=SCHEMA).select("id")
@@ -139,9 +131,7 @@ def test_joined_sources_are_looked_at_each_by_its_own_columns(spark: SparkSessio
 
 
 @pytest.mark.parametrize("kind", ["csv", "json", "orc", "parquet"])
-def test_without_a_schema_one_line_says_where_to_get_one(
-    spark: SparkSession, tmp_path: Path, kind: str
-) -> None:
+def test_without_a_schema_one_line_says_where_to_get_one(spark, tmp_path, kind):
     with pytest.raises(InvalidInputError) as caught:
         getattr(sources, kind)(spark, tmp_path)
     assert str(caught.value) == (
@@ -151,7 +141,7 @@ def test_without_a_schema_one_line_says_where_to_get_one(
 
 
 @pytest.mark.parametrize("name", ["csv", "json", "orc", "parquet", "rate", "socket_lines", "table", "text"])
-def test_each_argument_of_a_source_is_described(name: str) -> None:
+def test_each_argument_of_a_source_is_described(name):
     call = getattr(sources, name)
     described = re.findall(r"^    (\*{0,2}\w+): ", inspect.getdoc(call) or "", re.MULTILINE)
     assert [each.strip("*") for each in described if each != "InvalidInputError"] == [

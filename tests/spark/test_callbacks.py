@@ -18,7 +18,7 @@ from sparkstream_kit.errors import QueryFailed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
     from pyspark.sql.streaming.query import StreamingQuery
 
     from sparkstream_kit.sinks import Sink
@@ -83,15 +83,13 @@ def is_interrupted(name: str) -> bool:
 
 
 @pytest.fixture
-def counts(spark: SparkSession, folder: Path) -> DataFrame:
+def counts(spark, folder):
     feeds.drip([("0.txt", "a\nb\n")], folder)
     return sources.text(spark, str(folder)).groupBy("value").count()
 
 
 @pytest.mark.parametrize("sink", SINKS)
-def test_a_stop_in_mid_batch_is_no_error(
-    sink: str, counts: DataFrame, tmp_path: Path, until: Callable[..., None]
-) -> None:
+def test_a_stop_in_mid_batch_is_no_error(sink, counts, tmp_path, until):
     gate, made = Gate(), SINKS[sink](tmp_path)
     query = start(
         counts,
@@ -119,9 +117,7 @@ def not_there(batch: DataFrame, batch_id: int) -> None:
         raise RuntimeError(str(err) * 20) from err
 
 
-def test_an_error_of_java_during_a_stop_is_the_failure_that_it_is(
-    counts: DataFrame, until: Callable[..., None]
-) -> None:
+def test_an_error_of_java_during_a_stop_is_the_failure_that_it_is(counts, until):
     gate = Gate()
     query = start(counts, sinks.foreach_batch(not_there).taking(gate.hold), name="cut", mode="complete")
     gate.stop_in_mid_batch(query, until)
@@ -129,7 +125,7 @@ def test_an_error_of_java_during_a_stop_is_the_failure_that_it_is(
         run(query)
 
 
-def test_an_error_of_java_in_a_batch_is_one_line(counts: DataFrame) -> None:
+def test_an_error_of_java_in_a_batch_is_one_line(counts):
     query = start(counts, sinks.foreach_batch(reads_what_is_not_there), name="absent", mode="complete")
     with pytest.raises(QueryFailed) as failed:
         run(query)
@@ -157,9 +153,7 @@ def in_use() -> dict[str, int]:
 
 
 @pytest.mark.slow
-def test_ended_queries_leave_no_thread_and_no_descriptor(
-    spark: SparkSession, folder: Path, tmp_path: Path, until: Callable[..., None]
-) -> None:
+def test_ended_queries_leave_no_thread_and_no_descriptor(spark, folder, tmp_path, until):
     feeds.drip([("0.txt", "a\n")], folder)
     lines = sources.text(spark, str(folder))
 
@@ -213,7 +207,7 @@ spark.stop()
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["python", "spark-submit"])
-def test_a_stop_in_mid_batch_prints_nothing(launcher: str, tmp_path: Path) -> None:
+def test_a_stop_in_mid_batch_prints_nothing(launcher, tmp_path):
     script = tmp_path / "stops.py"
     script.write_text(SCRIPT)
     environ = environment()

@@ -15,9 +15,8 @@ from sparkstream_kit.checkpoints import inputs, layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
 
 def with_itself(frame: DataFrame) -> DataFrame:
@@ -38,9 +37,7 @@ SHAPES: dict[str, Callable[[DataFrame, DataFrame], DataFrame]] = {
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_each_place_of_a_source_has_its_line_and_its_log(
-    spark: SparkSession, tmp_path: Path, shape: str
-) -> None:
+def test_each_place_of_a_source_has_its_line_and_its_log(spark, tmp_path, shape):
     land(tmp_path / "a", 0, 1, 2)
     land(tmp_path / "b", 0)
     frame = SHAPES[shape](stream(spark, tmp_path / "a"), stream(spark, tmp_path / "b"))
@@ -58,7 +55,7 @@ def test_each_place_of_a_source_has_its_line_and_its_log(
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_text_of_a_plan_says_the_same(spark: SparkSession, tmp_path: Path, shape: str) -> None:
+def test_the_text_of_a_plan_says_the_same(spark, tmp_path, shape):
     """Spark Connect shows no more than this."""
     frames = {}
     for name in "ab":
@@ -69,7 +66,7 @@ def test_the_text_of_a_plan_says_the_same(spark: SparkSession, tmp_path: Path, s
     assert plan.inputs_in_text(text) == plan.inputs_of(frame)
 
 
-def test_what_is_no_folder_is_told_by_its_kind_and_options(spark: SparkSession) -> None:
+def test_what_is_no_folder_is_told_by_its_kind_and_options(spark):
     lines = sources.socket_lines(spark, "localhost", 9999)
     both = lines.union(lines).union(sources.rate(spark).selectExpr("CAST(value AS STRING)"))
     server, rate = plan.inputs_of(both)

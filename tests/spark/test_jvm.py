@@ -77,9 +77,7 @@ def listening(folder: Path, launcher: list[str], *args: str, **env: str) -> tupl
 @pytest.mark.slow
 @pytest.mark.parametrize("profile", [[], ["own.conf"]], ids=["local", "own"])
 @pytest.mark.parametrize("launcher", [[sys.executable], ["spark-submit"]], ids=["python", "spark-submit"])
-def test_a_local_session_listens_on_this_machine_only(
-    tmp_path: Path, launcher: list[str], profile: list[str]
-) -> None:
+def test_a_local_session_listens_on_this_machine_only(tmp_path, launcher, profile):
     (tmp_path / "own.conf").write_text("spark.sql.shuffle.partitions 2\n")
     seen, left = listening(tmp_path, launcher, *profile)
     assert len(seen["java"]) >= 4  # py4j's, the driver's, the blocks', the web page
@@ -90,7 +88,7 @@ def test_a_local_session_listens_on_this_machine_only(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", [[sys.executable], ["spark-submit"]], ids=["python", "spark-submit"])
-def test_the_web_page_is_where_the_launch_puts_it(tmp_path: Path, launcher: list[str]) -> None:
+def test_the_web_page_is_where_the_launch_puts_it(tmp_path, launcher):
     seen, _ = listening(tmp_path, launcher, SPARK_LOCAL_IP="0.0.0.0")  # noqa: S104 - as a user may ask
     assert set(seen["java"]) - LOOPBACK <= ALL
     assert len(set(seen["java"]) & ALL) == 1
@@ -110,7 +108,7 @@ spark._jvm.java.lang.System.err.println("the last word")
 
 
 @pytest.mark.slow
-def test_java_s_warning_is_left_out_and_its_own_words_are_not(tmp_path: Path) -> None:
+def test_java_s_warning_is_left_out_and_its_own_words_are_not(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", SAYS],
         env=environment(),
@@ -124,9 +122,7 @@ def test_java_s_warning_is_left_out_and_its_own_words_are_not(tmp_path: Path) ->
     assert done.stderr.endswith("the last word\n")
 
 
-def test_the_last_words_are_passed_on_also_by_a_slow_machine(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_the_last_words_are_passed_on_also_by_a_slow_machine(monkeypatch, capfd):
     read = os.read
 
     def slow(file: int, size: int) -> bytes:
@@ -151,7 +147,7 @@ WORKER = (
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 1000])
-def test_what_pyspark_s_own_worker_says_is_left_out(size: int, capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_pyspark_s_own_worker_says_is_left_out(size, capfd):
     words = launch._Words()  # noqa: SLF001
     words.pass_on()
     text = f"a\n\n{WORKER}Stream of mine\n\n{WORKER}\nStreaming Tr".encode()
@@ -164,7 +160,7 @@ def test_what_pyspark_s_own_worker_says_is_left_out(size: int, capfd: pytest.Cap
 
 
 @pytest.mark.slow
-def test_a_terminal_sees_that_spark_is_being_started(terminal: tuple[int, int]) -> None:
+def test_a_terminal_sees_that_spark_is_being_started(terminal):
     ours, its = terminal
     with subprocess.Popen(
         [sys.executable, "-c", SAYS], env=environment(), stdout=its, stderr=its, stdin=subprocess.DEVNULL
@@ -271,7 +267,7 @@ FILES = "only {} files may be open here, too few for Spark's Java machine; give 
     ],
     ids=str,
 )
-def test_the_cause_is_one_line(tmp_path: Path, how: dict[str, Any], said: str) -> None:
+def test_the_cause_is_one_line(tmp_path, how, said):
     done = never(folder=tmp_path, **how)
     assert done.stderr.startswith(f"job.py: {said}"), done.stderr
     assert (done.stderr.count("\n"), done.stdout) == (1, "")
@@ -279,7 +275,7 @@ def test_the_cause_is_one_line(tmp_path: Path, how: dict[str, Any], said: str) -
 
 
 @pytest.mark.slow
-def test_a_java_machine_of_another_spark_is_one_line(tmp_path: Path) -> None:
+def test_a_java_machine_of_another_spark_is_one_line(tmp_path):
     # The first on its class path, from where Spark reads its version; nothing else of it is different.
     (tmp_path / "spark-version-info.properties").write_text("version=4.9.1\n")
     home = os.path.dirname(pyspark.__file__)  # noqa: PTH120 - a text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from pyspark.ml import PipelineModel
@@ -13,17 +13,11 @@ from pyspark.ml.feature import SQLTransformer
 from sparkstream_kit import feeds, joins, models, run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from pyspark.sql import SparkSession
-
 pytestmark = pytest.mark.classic_only("Spark Connect has no JVM in reach")
 
 
 @pytest.fixture
-def hadoop(spark: SparkSession) -> Iterator[Any]:
+def hadoop(spark):
     """Hadoop's settings, as core-site.xml of a cluster would set them; the default is put back."""
     conf = spark._jsc.hadoopConfiguration()  # noqa: SLF001 - no public way
     former = conf.get("fs.defaultFS")
@@ -34,9 +28,7 @@ def hadoop(spark: SparkSession) -> Iterator[Any]:
 @pytest.mark.fast("reloading-file:", "by_watermark-file://")
 @pytest.mark.parametrize("local", ["file:", "file://"])
 @pytest.mark.parametrize("kind", ["batch_files", "by_watermark", "files", "scorer", "reloading"])
-def test_a_path_with_file_is_of_this_machine(
-    spark: SparkSession, tmp_path: Path, hadoop: Any, kind: str, local: str
-) -> None:
+def test_a_path_with_file_is_of_this_machine(spark, tmp_path, hadoop, kind, local):
     here = tmp_path / "a b%20c [1]"  # no part of it is to be taken for a pattern, or for an escape
     out, given = here / "out", f"{local}{here}"
     model = PipelineModel(stages=[SQLTransformer(statement="SELECT *, 'x' AS more FROM __THIS__")])
@@ -70,9 +62,7 @@ def test_a_path_with_file_is_of_this_machine(
     assert written("moved [2]", moved={f"{given}/in": f"{given}/moved [2]"}) == [1, 2]
 
 
-def test_a_path_without_scheme_is_where_spark_takes_it(
-    spark: SparkSession, tmp_path: Path, hadoop: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_path_without_scheme_is_where_spark_takes_it(spark, tmp_path, hadoop, monkeypatch):
     host = f"kit{uuid.uuid4().hex}"  # Hadoop keeps a file system by its host
     hadoop.set(f"fs.viewfs.mounttable.{host}.link./user", (tmp_path / "far").as_uri())
     hadoop.set("fs.defaultFS", f"viewfs://{host}")
@@ -83,7 +73,7 @@ def test_a_path_without_scheme_is_where_spark_takes_it(
     (tmp_path / "[here]").mkdir()
     monkeypatch.chdir(tmp_path / "[here]")
 
-    def written(path: str) -> int:
+    def written(path: str) -> Any:
         frame = sources.text(spark, path)
         run(
             start(

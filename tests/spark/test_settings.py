@@ -12,8 +12,6 @@ from sparkstream_kit._spark.settings import in_force, same, shown
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pyspark.sql import SparkSession
-
 
 @pytest.mark.classic_only("asks Spark's own JVM what a setting holds")
 @pytest.mark.parametrize(
@@ -36,9 +34,7 @@ if TYPE_CHECKING:
         ("spark.no.such.key", "a", "b", False),
     ],
 )
-def test_sizes_times_lists_and_flags(
-    spark: SparkSession, key: str, wanted: str, actual: str, *, one: bool
-) -> None:
+def test_sizes_times_lists_and_flags(spark, key, wanted, actual, *, one):
     jvm = SparkContext._jvm  # noqa: SLF001
     assert same(key, wanted, actual, jvm) == same(key, actual, wanted, jvm) == one
 
@@ -78,7 +74,7 @@ def test_paths(  # on Connect too, where no JVM can be asked
     assert same(key, wanted, actual.format(here=tmp_path)) == one
 
 
-def test_a_secret_is_not_shown() -> None:
+def test_a_secret_is_not_shown():
     for key in (
         "spark.hadoop.fs.s3a.secret.key",
         "spark.ssl.keyPassword",
@@ -89,7 +85,7 @@ def test_a_secret_is_not_shown() -> None:
     assert shown("spark.app.name", "postgresql://kit:hush@h/d") == "spark.app.name=postgresql://kit:***@h/d"
 
 
-def test_after_a_block_a_session_has_its_own_settings_again(spark: SparkSession) -> None:
+def test_after_a_block_a_session_has_its_own_settings_again(spark):
     mine, new, partitions = "spark.kit.mine", "spark.kit.new", "spark.sql.shuffle.partitions"
     before = spark.conf.get(partitions)
     spark.conf.set(mine, "a")

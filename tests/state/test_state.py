@@ -16,11 +16,6 @@ from sparkstream_kit.errors import InvalidInputError, MissingExtraError
 from sparkstream_kit.state import _frames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from pyspark.sql import DataFrame, SparkSession
-
-    from sparkstream_kit.testing import Streams
     from sparkstream_kit.testing.queries import Batch
 
 in_rows = pytest.mark.skipif(ON_4_0, reason="transformWithState is for pandas only on Spark 4.0")
@@ -39,7 +34,7 @@ def rows(batches: list[Batch]) -> list[Any]:
 
 
 @pytest.fixture(params=[1, pytest.param(3, marks=pytest.mark.slow)])
-def partitions(request: pytest.FixtureRequest, spark: SparkSession) -> Any:
+def partitions(request, spark):
     """One shuffle partition, and three."""
     spark.conf.set("spark.sql.shuffle.partitions", request.param)
     yield request.param
@@ -48,9 +43,7 @@ def partitions(request: pytest.FixtureRequest, spark: SparkSession) -> Any:
 
 @pytest.mark.slow
 @in_rows
-def test_split_late_flags_exactly_the_rows_at_or_before_the_watermark(
-    stream: Streams, partitions: int
-) -> None:
+def test_split_late_flags_exactly_the_rows_at_or_before_the_watermark(stream, partitions):
     source = stream("`a time.` TIMESTAMP, `n``o` INT")
     frame = source.to_df().withWatermark("`a time.`", "10 seconds")
     told = state.split_late(frame, "a time.", by="n`o" if partitions == 1 else None)
@@ -73,7 +66,7 @@ def test_split_late_flags_exactly_the_rows_at_or_before_the_watermark(
 
 @pytest.mark.slow
 @in_rows
-def test_split_late_hands_every_type_on_as_it_is(stream: Streams) -> None:
+def test_split_late_hands_every_type_on_as_it_is(stream):
     source = stream(
         "time TIMESTAMP, day DATE, price DECIMAL(20,6), raw BINARY, m MAP<STRING, TIMESTAMP>, "
         "s STRUCT<`x.y`: ARRAY<TIMESTAMP>, d: DATE>, f FLOAT, ntz TIMESTAMP_NTZ, list ARRAY<MAP<INT, DATE>>, "
@@ -97,7 +90,7 @@ def test_split_late_hands_every_type_on_as_it_is(stream: Streams) -> None:
 
 @pytest.mark.slow
 @in_rows
-def test_windows_after_split_late_count_exactly_the_others(stream: Streams) -> None:
+def test_windows_after_split_late_count_exactly_the_others(stream):
     source = stream("time TIMESTAMP")
     told = state.split_late(source.to_df().withWatermark("time", "10 seconds"), "time")
     counts = told.where("NOT late").groupBy(windows.tumbling("time", "100 seconds")).count()
@@ -111,7 +104,7 @@ def test_windows_after_split_late_count_exactly_the_others(stream: Streams) -> N
 
 @in_rows
 @pytest.mark.slow
-def test_windows_alone_drop_a_row_when_its_window_has_closed_and_not_when_it_is_late(stream: Streams) -> None:
+def test_windows_alone_drop_a_row_when_its_window_has_closed_and_not_when_it_is_late(stream):
     source = stream("time TIMESTAMP")
     told = state.split_late(source.to_df().withWatermark("time", "10 seconds"), "time")
     query = stream.query(told.groupBy(windows.tumbling("time", "100 seconds")).count())
@@ -121,7 +114,7 @@ def test_windows_alone_drop_a_row_when_its_window_has_closed_and_not_when_it_is_
     assert sum(row["count"] for row in rows(query.step())) == 10  # four of them are late
 
 
-def test_a_static_frame_has_no_late_row(spark: SparkSession) -> None:
+def test_a_static_frame_has_no_late_row(spark):
     static = spark.createDataFrame([(at(1), 1), (at(-(10**9)), 2)], "time TIMESTAMP, n INT")
     assert [(row.n, row.late, row.watermark) for row in state.split_late(static, "time").collect()] == [
         (1, False, None),
@@ -131,9 +124,7 @@ def test_a_static_frame_has_no_late_row(spark: SparkSession) -> None:
 
 @pytest.mark.slow
 @in_rows
-def test_once_keeps_the_first_row_of_an_id_and_late_rows_that_are_no_duplicates(
-    stream: Streams, partitions: int
-) -> None:
+def test_once_keeps_the_first_row_of_an_id_and_late_rows_that_are_no_duplicates(stream, partitions):
     source = stream("`an id` STRING, time TIMESTAMP, n INT")
     frame = source.to_df().withWatermark("time", "10 seconds")
     query = stream.query(state.once(frame, ["an id"], "time", timedelta(seconds=30)))
@@ -165,7 +156,7 @@ def test_once_keeps_the_first_row_of_an_id_and_late_rows_that_are_no_duplicates(
 
 @pytest.mark.slow
 @in_rows
-def test_the_state_of_once_falls_when_the_watermark_has_passed(stream: Streams) -> None:
+def test_the_state_of_once_falls_when_the_watermark_has_passed(stream):
     source = stream("id BIGINT, time TIMESTAMP")
     query = stream.query(
         state.once(source.to_df().withWatermark("time", "10 seconds"), "id", "time", "30 seconds")
@@ -178,21 +169,21 @@ def test_the_state_of_once_falls_when_the_watermark_has_passed(stream: Streams) 
 
 
 @in_rows
-def test_once_on_a_static_frame_keeps_the_same_rows(spark: SparkSession) -> None:
+def test_once_on_a_static_frame_keeps_the_same_rows(spark):
     data = [("a", 0, 1), ("a", 20, 2), ("a", 31, 3), ("b", 5, 4), (None, 5, 5), (None, 5, 6), ("b", None, 7)]
     static = spark.createDataFrame([(k, at(t), n) for k, t, n in data], "k STRING, time TIMESTAMP, n INT")
     kept = state.once(static, "k", "time", "30 seconds").collect()
     assert sorted(row.n for row in kept) == [1, 3, 4, 5, 6, 7]
 
 
-def test_a_spark_without_the_operator_in_rows_is_one_line() -> None:
+def test_a_spark_without_the_operator_in_rows_is_one_line():
     without: Any = object()  # as Spark 4.0's GroupedData
     with pytest.raises(InvalidInputError, match=r"once\(\) needs transformWithState in rows.*4.1 or later$"):
         _frames.processed("once()", without, cast("Any", None), cast("Any", None), streaming=True)
 
 
 @in_rows
-def test_a_missing_library_is_one_line(stream: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_one_line(stream, monkeypatch):
     frame = stream("id INT, time TIMESTAMP").to_df().withWatermark("time", "1 second")
     monkeypatch.setitem(sys.modules, "pandas", cast("Any", None))
     with pytest.raises(MissingExtraError, match=r"state.once needs .*pip install 'sparkstream-kit\[state\]'"):
@@ -228,9 +219,7 @@ def test_a_missing_library_is_one_line(stream: Streams, monkeypatch: pytest.Monk
         ),
     ],
 )
-def test_what_cannot_work_is_one_line(
-    stream: Streams, call: Callable[[Any], DataFrame], message: str
-) -> None:
+def test_what_cannot_work_is_one_line(stream, call, message):
     frame = stream("time TIMESTAMP, other TIMESTAMP, n INT").to_df().withWatermark("time", "10 seconds")
     with pytest.raises(InvalidInputError) as error:
         call(frame)
@@ -248,7 +237,7 @@ with spark_session("static", profile="test") as spark:
 
 @in_rows
 @pytest.mark.slow
-def test_a_session_that_has_had_no_stream_takes_a_static_frame() -> None:
+def test_a_session_that_has_had_no_stream_takes_a_static_frame():
     done = subprocess.run(
         [sys.executable, "-c", STATIC], env=environment(), capture_output=True, text=True, check=False
     )
@@ -267,6 +256,6 @@ def test_a_session_that_has_had_no_stream_takes_a_static_frame() -> None:
         lambda f: state.as_of(f, f.withColumnRenamed("x", "price"), ["N"], "TIME", "PRICE"),
     ],
 )
-def test_names_of_columns_have_no_case(stream: Streams, call: Callable[[DataFrame], DataFrame]) -> None:
+def test_names_of_columns_have_no_case(stream, call):
     frame = stream("n INT, x DOUBLE, time TIMESTAMP").to_df().withWatermark("time", "1 second")
     assert [name for name in call(frame).columns if name != name.lower()] == []

@@ -24,11 +24,7 @@ from sparkstream_kit.testing import assert_stream_equals_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
-    from pyspark.sql import SparkSession
-
-    from sparkstream_kit.testing import Streams
     from sparkstream_kit.testing.queries import Batch
 
 pytestmark = pytest.mark.skipif(ON_4_0, reason="transformWithState is for pandas only on Spark 4.0")
@@ -57,7 +53,7 @@ def told(found: list[Any]) -> set[tuple[Any, ...]]:
     return {(row[0], (row[1] - at(0)).total_seconds(), row[2], row.rule) for row in found}
 
 
-def test_alerts_come_in_event_time_over_kills_and_restarts(stream: Streams) -> None:
+def test_alerts_come_in_event_time_over_kills_and_restarts(stream):
     source = stream("`the key` STRING, `a.time` TIMESTAMP, `v``l` DOUBLE")
     frame = source.to_df().withWatermark("`a.time`", "40 seconds")
     query = stream.query(state.alert_when(frame, "the key", "a.time", "v`l", RULES))
@@ -99,7 +95,7 @@ ON_FULL: dict[str, Callable[[DataFrame], DataFrame]] = {
 
 
 @pytest.mark.parametrize("call", ON_FULL)
-def test_columns_that_hold_no_null_may_get_one(spark: SparkSession, call: str) -> None:
+def test_columns_that_hold_no_null_may_get_one(spark, call):
     data = [(key, at(second), value, (value,)) for key, second, value in READINGS]
     full = spark.createDataFrame(data, FULL).withWatermark("time", "1 minute")
     assert not any(field.nullable for field in full.schema)
@@ -113,7 +109,7 @@ def test_columns_that_hold_no_null_may_get_one(spark: SparkSession, call: str) -
 
 
 @pytest.mark.slow
-def test_alerts_of_a_stream_are_those_of_a_batch(spark: SparkSession) -> None:
+def test_alerts_of_a_stream_are_those_of_a_batch(spark):
     data = [(key, at(second), value) for key, second, value in READINGS]
     frame = spark.createDataFrame([*data, ("b", at(5), 1e3)], "key STRING, time TIMESTAMP, value DOUBLE")
 
@@ -162,7 +158,7 @@ class OftenNow(Often):
 
 
 @pytest.mark.slow
-def test_a_rule_of_ones_own_goes_on_when_its_state_has_gained_a_field(stream: Streams) -> None:
+def test_a_rule_of_ones_own_goes_on_when_its_state_has_gained_a_field(stream):
     source = stream("card BIGINT, time TIMESTAMP, place STRING")
     frame = source.to_df().withWatermark("time", "1 second").withColumn("what", F.struct("place"))
     next_rule = type("Often", (OftenNow,), {"__module__": __name__})  # a rule's state has its class's name
@@ -177,9 +173,7 @@ def test_a_rule_of_ones_own_goes_on_when_its_state_has_gained_a_field(stream: St
     assert (alert.score, alert.reason) == (3.0, "3 at d")
 
 
-def test_a_rule_of_a_script_reaches_a_worker_that_does_not_have_the_script(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rule_of_a_script_reaches_a_worker_that_does_not_have_the_script(tmp_path, monkeypatch):
     (tmp_path / "script").mkdir()
     (tmp_path / "script" / "own_rules.py").write_text(
         "from dataclasses import dataclass, replace\n"
@@ -199,7 +193,7 @@ def test_a_rule_of_a_script_reaches_a_worker_that_does_not_have_the_script(
 
 
 @pytest.mark.slow
-def test_by_arrival_a_row_answers_at_once(stream: Streams) -> None:
+def test_by_arrival_a_row_answers_at_once(stream):
     source = stream("key STRING, time TIMESTAMP, value INT")
     query = stream.query(
         state.alert_when(source.to_df(), "key", "time", "value", state.Jump(by=5), order="arrival")
@@ -210,14 +204,12 @@ def test_by_arrival_a_row_answers_at_once(stream: Streams) -> None:
 
 
 @pytest.mark.slow
-def test_the_rows_that_wait_leave_the_state_when_the_watermark_has_passed(
-    spark: SparkSession, stream: Streams
-) -> None:
+def test_the_rows_that_wait_leave_the_state_when_the_watermark_has_passed(spark, stream):
     source = stream("key BIGINT, time TIMESTAMP, value INT")
     frame = source.to_df().withWatermark("time", "30 seconds")
     query = stream.query(state.running(frame, "key", "time", "value"))
 
-    def waiting() -> int:
+    def waiting() -> Any:
         reader = spark.read.format("statestore").option("stateVarName", "waiting")
         return reader.load(str(stream.folder / "query-0" / "checkpoint")).count()
 
@@ -235,7 +227,7 @@ def test_the_rows_that_wait_leave_the_state_when_the_watermark_has_passed(
 
 
 @pytest.mark.slow
-def test_running_statistics_and_the_row_before_are_those_of_a_batch(spark: SparkSession) -> None:
+def test_running_statistics_and_the_row_before_are_those_of_a_batch(spark):
     data = [
         ("a", 1, 5.0),
         ("a", 3, None),
@@ -271,7 +263,7 @@ def test_running_statistics_and_the_row_before_are_those_of_a_batch(spark: Spark
 
 
 @pytest.mark.slow
-def test_as_of_gives_the_last_right_row_at_or_before_the_left_one(stream: Streams) -> None:
+def test_as_of_gives_the_last_right_row_at_or_before_the_left_one(stream):
     orders, prices = (
         stream("item STRING, time TIMESTAMP, n INT"),
         stream("time TIMESTAMP, item STRING, price DATE"),
@@ -307,9 +299,7 @@ def without_right_rows(left: DataFrame, right: DataFrame) -> DataFrame:
     ],
     ids=["as_of", "running", "alert_when", "by arrival"],
 )
-def test_a_key_of_which_nothing_is_known_leaves_no_state(
-    stream: Streams, step: Callable[[DataFrame, DataFrame], DataFrame]
-) -> None:
+def test_a_key_of_which_nothing_is_known_leaves_no_state(stream, step):
     schema = "key BIGINT, time TIMESTAMP, value INT"
     source, other = stream(schema), stream(schema)
     query = stream.query(step(*(each.to_df().withWatermark("time", "0 seconds") for each in (source, other))))
@@ -351,7 +341,7 @@ def test_a_key_of_which_nothing_is_known_leaves_no_state(
         (lambda _: state.Silent("0 hours"), "Silent(): after must be longer than zero"),
     ],
 )
-def test_what_cannot_work_is_one_line(stream: Streams, call: Callable[[Any], Any], message: str) -> None:
+def test_what_cannot_work_is_one_line(stream, call, message):
     source = stream("k STRING, time TIMESTAMP, at TIMESTAMP, v INT, n STRING")
     with pytest.raises(InvalidInputError) as error:
         call(source.to_df().withWatermark("time", "10 seconds"))

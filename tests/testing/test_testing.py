@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame, SparkSession
 
-    from sparkstream_kit.testing import Source, Streams
+    from sparkstream_kit.testing import Source
 
 SALES = "product STRING, amount INT"
 EVENTS = "time TIMESTAMP, key STRING"
@@ -48,7 +48,7 @@ def at(second: float) -> datetime:
 
 
 @pytest.fixture
-def sales(stream: Streams) -> Source:
+def sales(stream):
     return stream(SALES)
 
 
@@ -56,9 +56,7 @@ def sales(stream: Streams) -> Source:
     ("mode", "second"),
     [("update", [("ink", 5)]), ("complete", [("ink", 5), ("tea", 3)])],
 )
-def test_each_step_gives_the_batches_of_what_was_added(
-    stream: Streams, sales: Source, mode: str, second: list[Any]
-) -> None:
+def test_each_step_gives_the_batches_of_what_was_added(stream, sales, mode, second):
     query = stream.query(totals(sales.to_df()), mode=mode)
     assert query.step() == []
     sales.add_data([("tea", 1), ("tea", 2)])
@@ -76,7 +74,7 @@ def test_each_step_gives_the_batches_of_what_was_added(
 # windows  [a-------)[--------)[b-------)
 
 
-def test_the_watermark_adds_a_batch_and_drops_what_is_late(stream: Streams) -> None:
+def test_the_watermark_adds_a_batch_and_drops_what_is_late(stream):
     events = stream(EVENTS)
     query = stream.query(windows(events.to_df()))
     events.add_data([(at(0), "a")])
@@ -92,7 +90,7 @@ def test_the_watermark_adds_a_batch_and_drops_what_is_late(stream: Streams) -> N
 
 
 @pytest.mark.slow
-def test_the_watermark_moves_without_a_row(stream: Streams) -> None:
+def test_the_watermark_moves_without_a_row(stream):
     """0 s       9  10  12        20
     [-- a, b ------)[------- c ---)
                 ^ it stays open
@@ -117,7 +115,7 @@ def test_the_watermark_moves_without_a_row(stream: Streams) -> None:
 
 
 @pytest.mark.slow
-def test_rows_windows_and_the_watermark_are_drawn(stream: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_windows_and_the_watermark_are_drawn(stream, monkeypatch):
     events = stream(EVENTS)
     counts = events.to_df().withWatermark("time", "10 seconds").groupBy(F.window("time", "10 seconds"))
     query = stream.query(counts.count())
@@ -148,7 +146,7 @@ def test_rows_windows_and_the_watermark_are_drawn(stream: Streams, monkeypatch: 
 
 
 @pytest.mark.slow
-def test_what_two_sources_get_before_a_step_meets_in_one_batch(stream: Streams, sales: Source) -> None:
+def test_what_two_sources_get_before_a_step_meets_in_one_batch(stream, sales):
     prices = stream("product STRING, price DECIMAL(8,2)")
     query = stream.query(sales.to_df().join(prices.to_df(), "product"))
     for step in range(3):  # also while the query runs
@@ -162,7 +160,7 @@ def test_what_two_sources_get_before_a_step_meets_in_one_batch(stream: Streams, 
         ]
 
 
-def test_queries_share_a_source(stream: Streams, sales: Source) -> None:
+def test_queries_share_a_source(stream, sales):
     first, second = stream.query(sales.to_df()), stream.query(totals(sales.to_df()), mode="complete")
     sales.add_data([("tea", 1)])
     assert [batch.rows for batch in first.step()] == [[("tea", 1)]]
@@ -173,9 +171,7 @@ def test_queries_share_a_source(stream: Streams, sales: Source) -> None:
 
 # Of a query that has nothing to do, Spark tells again and again, with the number of the batch to come.
 @pytest.mark.parametrize("told", ["10000", "0"], ids=["rarely", "always"])
-def test_a_batch_that_the_step_of_another_query_gave_is_in_the_next_step(
-    spark: SparkSession, stream: Streams, sales: Source, told: str, until: Callable[..., None]
-) -> None:
+def test_a_batch_that_the_step_of_another_query_gave_is_in_the_next_step(spark, stream, sales, told, until):
     first, second = (stream.query(sales.to_df()) for _ in range(2))
     sales.add_data([("tea", 1)])
     with in_force(spark, {"spark.sql.streaming.noDataProgressEventInterval": told}):
@@ -189,7 +185,7 @@ def test_a_batch_that_the_step_of_another_query_gave_is_in_the_next_step(
     assert [(batch.batch_id, batch.rows) for batch in first.step()] == [(1, [("ink", 2)]), (2, [("tea", 3)])]
 
 
-def test_of_many_batches_each_has_its_own_rows(spark: SparkSession, stream: Streams) -> None:
+def test_of_many_batches_each_has_its_own_rows(spark, stream):
     numbers = stream("n INT")
     query = stream.query(numbers.to_df())
     for number in range(9):
@@ -201,7 +197,7 @@ def test_of_many_batches_each_has_its_own_rows(spark: SparkSession, stream: Stre
     ]
 
 
-def test_columns_of_one_name_come_out_as_they_are(stream: Streams, sales: Source) -> None:
+def test_columns_of_one_name_come_out_as_they_are(stream, sales):
     query = stream.query(sales.to_df().select("amount", F.col("product").alias("AMOUNT")))
     sales.add_data([("tea", 1)])
     [batch] = query.step()
@@ -219,7 +215,7 @@ EXTREMES = (
 )
 
 
-def test_any_value_comes_out_as_it_went_in(stream: Streams) -> None:
+def test_any_value_comes_out_as_it_went_in(stream):
     source = stream(TYPES)
     query = stream.query(source.to_df())
     source.add_data([EXTREMES, (None,) * len(EXTREMES)])
@@ -229,7 +225,7 @@ def test_any_value_comes_out_as_it_went_in(stream: Streams) -> None:
     assert [again.rows for again in query.step()] == [batch.rows]
 
 
-def test_a_time_with_a_zone_is_that_instant(stream: Streams) -> None:
+def test_a_time_with_a_zone_is_that_instant(stream):
     source = stream("time TIMESTAMP")
     source.add_data([(at(0).replace(tzinfo=UTC),)])
     [batch] = stream.query(source.to_df()).step()
@@ -253,7 +249,7 @@ def test_a_time_with_a_zone_is_that_instant(stream: Streams) -> None:
         ),
     ],
 )
-def test_a_row_that_does_not_fit_is_refused(stream: Streams, row: object, said: str) -> None:
+def test_a_row_that_does_not_fit_is_refused(stream, row, said):
     source = stream("product STRING NOT NULL, amount INT, extra STRUCT<price: DECIMAL(8,2)>")
     with pytest.raises(InvalidInputError) as raised:
         source.add_data([row])
@@ -262,15 +258,13 @@ def test_a_row_that_does_not_fit_is_refused(stream: Streams, row: object, said: 
 
 
 @pytest.mark.classic_only("it asks Spark for its jobs")
-def test_a_source_needs_no_task_of_spark(spark: SparkSession, stream: Streams) -> None:
+def test_a_source_needs_no_task_of_spark(spark, stream):
     with counting_jobs(spark) as jobs:
         stream("at TIMESTAMP, needs_no_task MAP<STRING, ARRAY<DECIMAL(9, 2)>>").add_data([])
         assert [len(job.stageIds) for job in jobs()] == [0]
 
 
-def test_a_restart_goes_on_from_the_checkpoint_also_with_another_frame(
-    stream: Streams, sales: Source
-) -> None:
+def test_a_restart_goes_on_from_the_checkpoint_also_with_another_frame(stream, sales):
     query = stream.query(totals(sales.to_df()), mode="update")
     sales.add_data([("tea", 1)])
     query.step()
@@ -295,9 +289,7 @@ def written_by(naive: Path) -> sinks.Sink:
     return sinks.foreach_batch(write)
 
 
-def test_the_last_batch_comes_again_with_the_same_id_and_rows_to_a_sink_too(
-    stream: Streams, sales: Source, tmp_path: Path
-) -> None:
+def test_the_last_batch_comes_again_with_the_same_id_and_rows_to_a_sink_too(stream, sales, tmp_path):
     naive = tmp_path / "naive"
     query = stream.query(totals(sales.to_df()), mode="update", sink=written_by(naive))
     with pytest.raises(InvalidInputError, match="no batch has been committed yet that could"):
@@ -314,9 +306,7 @@ def test_the_last_batch_comes_again_with_the_same_id_and_rows_to_a_sink_too(
 
 
 @pytest.mark.parametrize("mode", ["update", "append"])
-def test_with_a_watermark_too_a_step_is_the_batch_of_what_was_added_and_that_one_comes_again(
-    stream: Streams, mode: str
-) -> None:
+def test_with_a_watermark_too_a_step_is_the_batch_of_what_was_added_and_that_one_comes_again(stream, mode):
     events = stream(EVENTS)
     counted = (
         windows(events.to_df()) if mode == "update" else events.to_df().withWatermark("time", "0 seconds")
@@ -334,13 +324,13 @@ def test_with_a_watermark_too_a_step_is_the_batch_of_what_was_added_and_that_one
     assert query.replay() == [new]
 
 
-def test_a_sink_of_sparks_own_is_refused(stream: Streams, sales: Source) -> None:
+def test_a_sink_of_sparks_own_is_refused(stream, sales):
     query = stream.query(sales.to_df(), sink=sinks.console())
     with pytest.raises(InvalidInputError, match=r"fan_out\(\) takes sinks that work batch by batch"):
         query.step()
 
 
-def test_a_failed_batch_is_named_and_comes_again(stream: Streams, sales: Source, tmp_path: Path) -> None:
+def test_a_failed_batch_is_named_and_comes_again(stream, sales, tmp_path):
     flag = str(tmp_path / "repaired")
 
     def write(batch: DataFrame, batch_id: int) -> None:
@@ -359,7 +349,7 @@ def test_a_failed_batch_is_named_and_comes_again(stream: Streams, sales: Source,
     assert [(batch.batch_id, batch.rows) for batch in query.step()] == [(0, [("tea", 1)]), (1, [("tea", 2)])]
 
 
-def test_a_script_names_the_step_and_shows_its_batches(stream: Streams, sales: Source) -> None:
+def test_a_script_names_the_step_and_shows_its_batches(stream, sales):
     query = stream.query(totals(sales.to_df()), mode="update")
     script: list[tuple[Source, list[Any], list[Any]]] = [
         (sales, [("tea", 1), ("ink", 1)], [("tea", 1), {"total": 1, "product": "ink"}]),
@@ -396,14 +386,12 @@ def rows_of(spark: SparkSession, count: int = 9) -> DataFrame:
         ),
     ],
 )
-def test_a_sound_transform_gives_the_same_as_a_batch_run(
-    spark: SparkSession, transform: Callable[[DataFrame], DataFrame], options: dict[str, Any]
-) -> None:
+def test_a_sound_transform_gives_the_same_as_a_batch_run(spark, transform, options):
     assert_stream_equals_batch(transform, rows_of(spark), examples=4, **options)
 
 
 @pytest.mark.slow
-def test_windows_are_compared_when_all_of_them_are_closed(spark: SparkSession) -> None:
+def test_windows_are_compared_when_all_of_them_are_closed(spark):
     events = spark.createDataFrame([(at(7 * n), "ab"[n % 2]) for n in range(9)] + [(None, "a")], EVENTS)
     watermark = ("time", timedelta(seconds=10))
     # The filter leaves nothing of the last row: another one has to close the windows.
@@ -412,7 +400,7 @@ def test_windows_are_compared_when_all_of_them_are_closed(spark: SparkSession) -
     )
 
 
-def test_no_order_makes_a_row_late_and_orders_differ() -> None:
+def test_no_order_makes_a_row_late_and_orders_differ():
     times, delay = [at(7 * n) for n in range(12)], timedelta(seconds=20)
     rows = [Row(time=time) for time in times]
     unused: Any = None
@@ -430,7 +418,7 @@ def test_no_order_makes_a_row_late_and_orders_differ() -> None:
 
 
 @pytest.mark.slow
-def test_rows_that_only_close_windows_are_not_compared(spark: SparkSession) -> None:
+def test_rows_that_only_close_windows_are_not_compared(spark):
     events = spark.createDataFrame([(at(7 * n), "ab"[n % 2]) for n in range(5)], EVENTS)
     watermark = ("time", "10 seconds")
     assert_stream_equals_batch(
@@ -453,7 +441,7 @@ def rows_fed(message: str) -> int:
 
 
 @pytest.mark.slow
-def test_a_planted_dependence_on_the_order_is_caught_and_shrunk(spark: SparkSession) -> None:
+def test_a_planted_dependence_on_the_order_is_caught_and_shrunk(spark):
     def last(sales: DataFrame) -> DataFrame:
         return sales.groupBy("product").agg(F.last("amount").alias("last"))
 
@@ -465,9 +453,7 @@ def test_a_planted_dependence_on_the_order_is_caught_and_shrunk(spark: SparkSess
 
 
 @pytest.mark.slow
-def test_a_planted_dependence_on_the_split_is_caught_and_shrunk_to_the_same_rows_each_time(
-    spark: SparkSession,
-) -> None:
+def test_a_planted_dependence_on_the_split_is_caught_and_shrunk_to_the_same_rows_each_time(spark):
     def by_batch(sales: DataFrame) -> DataFrame:  # an earlier total is delivered too
         return totals(sales).drop("product").where("total > 2")
 
@@ -477,7 +463,7 @@ def test_a_planted_dependence_on_the_split_is_caught_and_shrunk_to_the_same_rows
     assert failure(by_batch, rows, mode="update", keys=["total"]) == first
 
 
-def test_without_a_watermark_windows_that_stay_open_are_missing(spark: SparkSession) -> None:
+def test_without_a_watermark_windows_that_stay_open_are_missing(spark):
     message = failure(windows, spark.createDataFrame([(at(0), "a")], EVENTS))
     assert "unexpected: none" in message
     assert rows_fed(message) == 1
@@ -496,17 +482,17 @@ def test_without_a_watermark_windows_that_stay_open_are_missing(spark: SparkSess
         ({"watermark": ("tim", "1 hour")}, "unknown event-time column tim; known: amount, product"),
     ],
 )
-def test_wrong_arguments_are_refused(spark: SparkSession, options: dict[str, Any], said: str) -> None:
+def test_wrong_arguments_are_refused(spark, options, said):
     with pytest.raises(InvalidInputError, match=said):
         assert_stream_equals_batch(lambda sales: sales, rows_of(spark, 1), **options)
 
 
-def test_no_rows_prove_nothing(spark: SparkSession) -> None:
+def test_no_rows_prove_nothing(spark):
     with pytest.raises(InvalidInputError, match="rows is empty"):
         assert_stream_equals_batch(totals, rows_of(spark, 0))
 
 
-def test_nothing_is_left_after_a_failure(spark: SparkSession) -> None:
+def test_nothing_is_left_after_a_failure(spark):
     with pytest.raises(ZeroDivisionError), streams(spark) as stream:
         sales = stream(SALES)
         folder = stream.folder
@@ -519,9 +505,7 @@ def test_nothing_is_left_after_a_failure(spark: SparkSession) -> None:
     assert not folder.exists()
 
 
-def test_a_missing_library_is_named(
-    spark: SparkSession, sales: Source, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_library_is_named(spark, sales, monkeypatch):
     rows = rows_of(spark, 1)
     monkeypatch.setitem(sys.modules, "hypothesis", None)
     with pytest.raises(MissingExtraError, match=r"assert_stream_equals_batch .*'sparkstream-kit\[testing\]'"):
@@ -531,7 +515,7 @@ def test_a_missing_library_is_named(
         sales.add_data([("tea", 1)])
 
 
-def test_the_plugin_costs_nothing_until_a_fixture_is_used() -> None:
+def test_the_plugin_costs_nothing_until_a_fixture_is_used():
     code = (
         "import sys, sparkstream_kit.testing.plugin;"
         "print(sorted({'pyspark', 'py4j', 'pyarrow', 'hypothesis'} & set(sys.modules)))"

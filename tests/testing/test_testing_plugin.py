@@ -38,9 +38,7 @@ def test_saves(spark):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
-def test_an_empty_folder_and_the_installed_package(
-    tmp_path: Path, temporary: dict[str, str], workers: tuple[str, ...]
-) -> None:
+def test_an_empty_folder_and_the_installed_package(tmp_path, temporary, workers):
     site, empty = tmp_path / "site", tmp_path / "empty"
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
@@ -96,7 +94,7 @@ def test_that_comes_after_them():
 """
 
 
-def test_what_a_fixture_named_stream_is_never_ends_pytest(tmp_path: Path) -> None:
+def test_what_a_fixture_named_stream_is_never_ends_pytest(tmp_path):
     (tmp_path / "test_own.py").write_text(OWN_STREAM)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_own.py"],
