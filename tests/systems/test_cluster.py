@@ -6,9 +6,9 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pyspark
+import pytest
 from systems.conftest import jars
 from systems.daemons import until
 from systems.hadoop import Yarn
@@ -27,18 +27,13 @@ from systems.launching import (
 
 from sparkstream_kit import feeds
 
-if TYPE_CHECKING:
-    from systems.cluster import Cluster
-    from systems.hadoop import Hdfs
-    from systems.launching import Launcher
-
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 JOBS = Path(__file__).parent.parent.parent / "jobs"
 ALERTS = {"Often": "burst", "ZScore": "amount", "Travel": "place"}
 ALL = ("--available-now", "--checkpoint")
 
 
-def test_a_job_without_state_is_exact(hdfs: Hdfs, cluster: Cluster, kit: Path, launch: Launcher) -> None:
+def test_a_job_without_state_is_exact(hdfs, cluster, kit, launch):
     sales, out = Sales(hdfs, "/stateless/in"), f"{hdfs.url}/stateless/out"
     sales.land(3)
     sales.land(1, named="[7] {}")  # beside such a name Spark itself counts the other files twice
@@ -46,9 +41,8 @@ def test_a_job_without_state_is_exact(hdfs: Hdfs, cluster: Cluster, kit: Path, l
     assert cleaned(hdfs, "/stateless/out") == sales.totals()
 
 
-def test_a_job_with_a_python_function_is_exact(
-    hdfs: Hdfs, cluster: Cluster, kit: Path, launch: Launcher
-) -> None:
+@pytest.mark.slow
+def test_a_job_with_a_python_function_is_exact(hdfs, cluster, kit, launch):
     rows = list(feeds.cards_rows(1000, seed=4))
     for name, text in feeds.line_files(map(feeds.csv_line, rows), rows=500, name="cards-{}.csv"):
         hdfs.put(f"/cards/in/{name}", text.encode())
@@ -60,9 +54,10 @@ def test_a_job_with_a_python_function_is_exact(
     assert {what for *_, what in found} == set(ALERTS.values())
 
 
+@pytest.mark.slow
 def test_a_job_with_state_is_exact_when_workers_executors_and_the_master_are_killed(
-    hdfs: Hdfs, cluster: Cluster, kit: Path, launch: Launcher, tmp_path: Path
-) -> None:
+    hdfs, cluster, kit, launch, tmp_path
+):
     sales, table, stop = Sales(hdfs, "/killed/in"), tmp_path / "totals.csv", tmp_path / "stop"
     sales.land(2)
     flags = ("--checkpoint", f"{hdfs.url}/killed/checkpoint", "--snapshot", table, "--stop-file", stop)
@@ -88,9 +83,7 @@ def test_a_job_with_state_is_exact_when_workers_executors_and_the_master_are_kil
     assert shown(table) == sales.totals()
 
 
-def test_state_without_a_place_that_all_nodes_share_is_refused(
-    hdfs: Hdfs, cluster: Cluster, kit: Path, launch: Launcher
-) -> None:
+def test_state_without_a_place_that_all_nodes_share_is_refused(hdfs, cluster, kit, launch):
     cluster.stop()  # its master was killed
     cluster.start()
     sales = Sales(hdfs, "/refused/in")
@@ -108,9 +101,8 @@ def test_state_without_a_place_that_all_nodes_share_is_refused(
     assert totals_of(ended(driver)) == sales.totals()
 
 
-def test_a_job_on_yarn_is_exact_in_client_and_in_cluster_mode(
-    hdfs: Hdfs, cluster: Cluster, kit: Path, launch: Launcher, tmp_path: Path
-) -> None:
+@pytest.mark.slow
+def test_a_job_on_yarn_is_exact_in_client_and_in_cluster_mode(hdfs, cluster, kit, launch, tmp_path):
     cluster.stop()  # it would want the same two cores
     sales = Sales(hdfs, "/yarn/in")
     sales.land(2)

@@ -5,12 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
 
 import pytest
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SUBMIT = f"{sys.prefix}/bin/spark-submit"
 PROGRAM = """
@@ -34,24 +30,24 @@ SHOWS = "3\n['key', 'value', 'topic', 'partition', 'offset', 'timestamp', 'times
 
 
 @pytest.fixture
-def program(tmp_path: Path) -> Path:
+def program(tmp_path):
     path = tmp_path / "program.py"
     path.write_text(PROGRAM)
     return path
 
 
-def test_python_gives_spark_the_jars_of_a_folder(program: Path, tmp_path: Path) -> None:
+def test_python_gives_spark_the_jars_of_a_folder(program, tmp_path):
     done = run(sys.executable, program, tmp_path / "table")
     assert (done.returncode, done.stdout) == (0, SHOWS), done.stderr
 
 
-def test_spark_submit_takes_what_the_command_prints(program: Path, tmp_path: Path) -> None:
+def test_spark_submit_takes_what_the_command_prints(program, tmp_path):
     flags = run("sparkstream", "connectors", "kafka", "delta").stdout.split()
     done = run(SUBMIT, *flags, program, tmp_path / "table")
     assert (done.returncode, done.stdout) == (0, SHOWS), done.stderr
 
 
-def test_spark_submit_without_them_is_one_line(program: Path, tmp_path: Path) -> None:
+def test_spark_submit_without_them_is_one_line(program, tmp_path):
     done = run(SUBMIT, program, tmp_path / "table")
     assert done.returncode == 2
     said = (
@@ -61,17 +57,16 @@ def test_spark_submit_without_them_is_one_line(program: Path, tmp_path: Path) ->
     assert "Traceback" not in done.stderr
 
 
-def test_jars_without_their_settings_are_one_line(
-    program: Path, tmp_path: Path, connector_jars: Path
-) -> None:
+def test_jars_without_their_settings_are_one_line(program, tmp_path, connector_jars):
     files = ",".join(map(str, connector_jars.glob("*.jar")))
     done = run(SUBMIT, "--jars", files, program, tmp_path / "table")
     assert done.returncode == 2
     assert "program.py: Spark has no connector delta; launch with spark-submit" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("SPARK_REMOTE" in os.environ, reason="it serves for itself")
-def test_a_warm_server_has_them_too(program: Path, tmp_path: Path, free_port: int) -> None:
+def test_a_warm_server_has_them_too(program, tmp_path, free_port):
     env = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     serve = ("sparkstream", "serve", "--profile", "test", "--port", str(free_port))
     try:

@@ -35,13 +35,13 @@ Rows = list[tuple[Any, ...]]
 
 
 @pytest.fixture
-def stream(spark: SparkSession, folder: Path) -> DataFrame:
+def stream(spark, folder):
     """Three batches of two rows: (a, 1), (b, 1); (a, 2), (c, 2); (b, 3), (c, 3)."""
     return three_batches(spark, folder)
 
 
 @pytest.fixture
-def out(tmp_path: Path) -> Path:
+def out(tmp_path):
     return tmp_path / "out"
 
 
@@ -85,10 +85,9 @@ CASES: dict[str, tuple[str, dict[str, Any], Rows]] = {
 }
 
 
+@pytest.mark.fast("upsert")
 @pytest.mark.parametrize("how", CASES)
-def test_a_batch_that_comes_again_counts_once_whoever_writes_it(
-    spark: SparkSession, stream: DataFrame, out: Path, tmp_path: Path, how: str
-) -> None:
+def test_a_batch_that_comes_again_counts_once_whoever_writes_it(spark, stream, out, tmp_path, how):
     mode, more, expected = CASES[how]
     frame, checkpoint = stream if how == "append" else totals(stream), tmp_path / "ckpt"
     finish(frame, sinks.delta(out, how=how, **more), checkpoint, mode)
@@ -105,11 +104,10 @@ def test_a_batch_that_comes_again_counts_once_whoever_writes_it(
             expected = sorted([*expected, ("a", 10)]) if how == "append" else [("a", 13), *TOTALS[1:]]
 
 
+@pytest.mark.fast("upsert-plan cut")
 @pytest.mark.parametrize("damage", ["plan cut", "plan lost before the commit", "a backup"])
 @pytest.mark.parametrize("how", ["append", "upsert"])
-def test_a_checkpoint_that_has_lost_its_plan_comes_back_exact(
-    spark: SparkSession, out: Path, tmp_path: Path, how: str, damage: str
-) -> None:
+def test_a_checkpoint_that_has_lost_its_plan_comes_back_exact(spark, out, tmp_path, how, damage):
     mode, more, _ = CASES[how]
     found = partial(rows, spark, out)
     numbers: Callable[[], list[Any]] = (lambda: [n for (n,) in found()]) if how == "append" else found
@@ -123,9 +121,8 @@ def test_a_checkpoint_that_has_lost_its_plan_comes_back_exact(
         sink_contract.damaged(contract, damage)
 
 
-def test_deltas_own_mark_holds_where_the_ledger_was_not_asked(
-    spark: SparkSession, stream: DataFrame, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.slow
+def test_deltas_own_mark_holds_where_the_ledger_was_not_asked(spark, stream, out, tmp_path, monkeypatch):
     # As when a second driver has written the batch since this one looked.
     from sparkstream_kit.connectors.delta import tables
 
@@ -141,9 +138,7 @@ def test_deltas_own_mark_holds_where_the_ledger_was_not_asked(
         assert batches(spark, table) == [0, 1, 2]
 
 
-def test_empty_batches_ownership_and_columns(
-    spark: SparkSession, stream: DataFrame, out: Path, tmp_path: Path
-) -> None:
+def test_empty_batches_ownership_and_columns(spark, stream, out, tmp_path):
     upsert = sinks.delta(out, how="upsert", keys=["k"])
     finish(totals(stream).where("k = 'a'"), upsert, tmp_path / "ckpt", "update")
     assert batches(spark, out) == [0, 1, 2]
@@ -178,28 +173,25 @@ def test_empty_batches_ownership_and_columns(
         ("'one'", "key key is the same in two rows; use"),
     ],
 )
-def test_keys_that_do_not_tell_rows_apart(
-    stream: DataFrame, out: Path, tmp_path: Path, key: str, said: str
-) -> None:
+def test_keys_that_do_not_tell_rows_apart(stream, out, tmp_path, key, said):
     frame = stream.selectExpr(f"{key} AS key", "n")
     assert said in refused(frame, sinks.delta(out, how="upsert", keys=["key"]), tmp_path / "ckpt", "update")
 
 
-def test_a_key_may_have_any_name(spark: SparkSession, stream: DataFrame, out: Path, tmp_path: Path) -> None:
+def test_a_key_may_have_any_name(spark, stream, out, tmp_path):
     names = ["order", "a.b", 'a"b', "a'b", "a`b", "Käse"]
     named = totals(stream).select(*[F.col("k").alias(name) for name in names], "total")
     finish(named, sinks.delta(out, how="upsert", keys=names, writer="spark"), tmp_path / "ckpt", "update")
     assert rows(spark, out) == [(*[key] * len(names), total) for key, total in TOTALS]
 
 
-def test_a_disk_of_each_node_is_refused(
-    spark: SparkSession, stream: DataFrame, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_of_each_node_is_refused(spark, stream, out, monkeypatch):
     pretend_master(spark, monkeypatch, "spark://host:7077")
     with pytest.raises(InvalidInputError, match=f"delta {out} is a local path, but the master is"):
         opened(sinks.delta(out, writer="spark"), stream, None)
 
 
+@pytest.mark.fast("*-t{}-*")
 @pytest.mark.parametrize(
     ("interval", "where", "properties", "settings"),
     [
@@ -210,15 +202,8 @@ def test_a_disk_of_each_node_is_refused(
     ],
 )
 def test_the_last_batch_is_known_wherever_the_checkpoint_of_the_table_is(
-    spark: SparkSession,
-    stream: DataFrame,
-    out: Path,
-    tmp_path: Path,
-    interval: int,
-    where: str,
-    properties: dict[str, str],
-    settings: dict[str, str],
-) -> None:
+    spark, stream, out, tmp_path, interval, where, properties, settings
+):
     # Commit 0 makes the table, 1 says whose it is, 2 to 4 are the batches.
     in_catalog = where.startswith("t")
     table = where.format(uuid.uuid4().hex if in_catalog else out)
@@ -249,9 +234,7 @@ def test_the_last_batch_is_known_wherever_the_checkpoint_of_the_table_is(
     assert [row for row in rows(spark, out) if row[0] != "z"] == CASES["append"][2]
 
 
-def test_a_part_of_a_checkpoint_that_was_not_finished_is_none(
-    stream: DataFrame, spark: SparkSession, out: Path, tmp_path: Path
-) -> None:
+def test_a_part_of_a_checkpoint_that_was_not_finished_is_none(stream, spark, out, tmp_path):
     spark.sql(
         f"CREATE TABLE delta.`{out}` (k STRING, n INT) USING delta "
         "TBLPROPERTIES (delta.checkpointInterval = 3)"
@@ -262,7 +245,7 @@ def test_a_part_of_a_checkpoint_that_was_not_finished_is_none(
     assert last_batch(SparkTable(spark, locate(spark, out.as_uri()), None)) == 2
 
 
-def test_a_table_of_the_catalog(spark: SparkSession, stream: DataFrame, tmp_path: Path) -> None:
+def test_a_table_of_the_catalog(spark, stream, tmp_path):
     finish(stream, sinks.delta(table="sold"), tmp_path / "ckpt")
     forget_commit(tmp_path / "ckpt", 2)
     finish(stream, sinks.delta(table="default.sold"), tmp_path / "ckpt")
@@ -278,18 +261,14 @@ def test_a_table_of_the_catalog(spark: SparkSession, stream: DataFrame, tmp_path
             call()
 
 
-def test_a_writer_killed_before_its_first_commit_starts_again(
-    spark: SparkSession, stream: DataFrame, out: Path, tmp_path: Path
-) -> None:
+def test_a_writer_killed_before_its_first_commit_starts_again(spark, stream, out, tmp_path):
     (out / "_delta_log").mkdir(parents=True)
     (out / "_delta_log" / ".00000000000000000000.json.5e0c.tmp").write_text("{")
     finish(stream, sinks.delta(out, writer="spark"), tmp_path / "ckpt")
     assert len(rows(spark, out)) == 6
 
 
-def test_two_queries_on_a_table_that_is_not_there_yet(
-    spark: SparkSession, stream: DataFrame, out: Path, tmp_path: Path
-) -> None:
+def test_two_queries_on_a_table_that_is_not_there_yet(spark, stream, out, tmp_path):
     # By Delta alone one of them dies: DELTA_PROTOCOL_CHANGED.
     both = [
         start(
@@ -301,9 +280,7 @@ def test_two_queries_on_a_table_that_is_not_there_yet(
     assert rows(spark, out) == sorted(2 * CASES["append"][2])
 
 
-def test_a_table_as_a_stream_and_its_changes(
-    spark: SparkSession, out: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_table_as_a_stream_and_its_changes(spark, out, tmp_path, caplog):
     table = f"delta.`{out}`"
     spark.sql(f"CREATE TABLE {table} (k STRING, n INT) USING delta")
     spark.sql(f"INSERT INTO {table} VALUES ('a', 1), ('b', 2)")  # noqa: S608
@@ -336,7 +313,7 @@ def test_a_table_as_a_stream_and_its_changes(
     assert "\n" not in str(failed.value)
 
 
-def test_what_is_not_there_is_one_line(spark: SparkSession, tmp_path: Path) -> None:
+def test_what_is_not_there_is_one_line(spark, tmp_path):
     spark.range(1).write.parquet(str(tmp_path / "other"))
     for arguments, said in (
         ({"path": tmp_path / "none"}, "none does not exist; create it or correct the name"),
@@ -354,7 +331,7 @@ def test_what_is_not_there_is_one_line(spark: SparkSession, tmp_path: Path) -> N
         finish(spark.readStream.format("rate").load(), sinks.delta(tmp_path / "other"), tmp_path / "ckpt")
 
 
-def test_the_page_on_delta_runs_from_top_to_bottom(spark: SparkSession, tmp_path: Path) -> None:
+def test_the_page_on_delta_runs_from_top_to_bottom(spark, tmp_path):
     page = (ROOT / "docs" / "delta.md").read_text("utf-8")
     [files] = re.findall(r"```bash\n(mkdir.*?)```", page, re.DOTALL)
     subprocess.run(["bash", "-euc", files], cwd=tmp_path, check=True)

@@ -25,11 +25,12 @@ ROUNDS = int(os.environ.get("ROUNDS", "3"))  # of kills
 
 
 @pytest.fixture
-def env(connector_jars: Path) -> dict[str, str]:
+def env(connector_jars):
     """What a driver needs beside what the tests of faults give it."""
     return {"SPARKSTREAM_JARS": str(connector_jars)}
 
 
+@pytest.mark.slow
 def test_killed_at_each_point(
     tmp_path: Path,
     launch: Callable[..., Driver],  # noqa: F811

@@ -16,17 +16,14 @@ from systems.flume import Agent
 from sparkstream_kit import sinks, sources, start
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
 CONF = ROOT / "examples" / "flume" / "flume.conf"
 PAGE = (ROOT / "docs" / "flume.md").read_text("utf-8")
 
 
 @pytest.fixture
-def agent(folder: Path, tmp_path: Path) -> Iterator[Agent]:
+def agent(folder, tmp_path):
     made = Agent(tmp_path / "agent", jars("flume"), CONF, folder.as_uri())
     made.start()
     yield made
@@ -42,9 +39,7 @@ def seen_by(found: Counter[str]) -> sinks.Sink:
     return sinks.foreach_batch(count)
 
 
-def test_spark_reads_each_line_once_while_the_agent_writes(
-    spark: SparkSession, agent: Agent, folder: Path, tmp_path: Path, until: Callable[..., None]
-) -> None:
+def test_spark_reads_each_line_once_while_the_agent_writes(spark, agent, folder, tmp_path, until):
     found: Counter[str] = Counter()
     query = start(sources.text(spark, folder), seen_by(found), name="lines", checkpoint=tmp_path / "ckpt")
     with (agent.logs / "shop.log").open("a") as log:
@@ -57,9 +52,7 @@ def test_spark_reads_each_line_once_while_the_agent_writes(
     assert found == Counter(f"{number} {'x' * 60}" for number in range(20_000))
 
 
-def test_what_a_kill_leaves_is_brought_back_as_the_page_says(
-    spark: SparkSession, agent: Agent, folder: Path, tmp_path: Path, until: Callable[..., None]
-) -> None:
+def test_what_a_kill_leaves_is_brought_back_as_the_page_says(spark, agent, folder, tmp_path, until):
     sent = [f"by TCP {number}" for number in range(2000)]
     agent.send(sent[:300])
     until(lambda: any(path.stat().st_size for path in folder.glob("_*.tmp")))

@@ -5,17 +5,13 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import pytest
 from conftest import ROOT
 from systems.conftest import jars
 from systems.daemons import until
 from systems.flume import Agent
 from systems.launching import LIMIT, SMALL, Sales, cleaned, ended, newest, numbers, refused, shown, written
-
-if TYPE_CHECKING:
-    from systems.hadoop import Hdfs
-    from systems.launching import Launcher
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 ONE_MACHINE = "local[2]"
@@ -23,9 +19,8 @@ SCRIPTS = Path(__file__).parent / "scripts"
 JOBS = Path(__file__).parent.parent.parent / "jobs"
 
 
-def test_totals_are_exact_through_a_namenode_that_stops_and_one_that_is_killed(
-    hdfs: Hdfs, launch: Launcher, tmp_path: Path
-) -> None:
+@pytest.mark.slow
+def test_totals_are_exact_through_a_namenode_that_stops_and_one_that_is_killed(hdfs, launch, tmp_path):
     sales, table = Sales(hdfs, "/outage/in"), tmp_path / "totals.csv"
     sales.land(2)
     checkpoint = ("--checkpoint", f"{hdfs.url}/outage/checkpoint")
@@ -64,7 +59,7 @@ def test_totals_are_exact_through_a_namenode_that_stops_and_one_that_is_killed(
     assert shown(table) == sales.totals()
 
 
-def test_a_log_is_written_without_the_wait_of_hadoops_defaults(hdfs: Hdfs, launch: Launcher) -> None:
+def test_a_log_is_written_without_the_wait_of_hadoops_defaults(hdfs, launch):
     for number in range(12):
         hdfs.put(f"/lines/{number}.txt", b"a line\n")
     driver = launch.submit(
@@ -80,7 +75,7 @@ def test_a_log_is_written_without_the_wait_of_hadoops_defaults(hdfs: Hdfs, launc
     assert sum(milliseconds >= 400 for milliseconds in took) < 9, took
 
 
-def test_a_job_s_rows_on_hdfs_are_exact_when_its_driver_is_killed(hdfs: Hdfs, launch: Launcher) -> None:
+def test_a_job_s_rows_on_hdfs_are_exact_when_its_driver_is_killed(hdfs, launch):
     sales, out = Sales(hdfs, "/clean/in"), f"{hdfs.url}/clean/out"
     one_file = ("--max-files-per-trigger", 1)
     for number in range(ROUNDS):
@@ -103,11 +98,13 @@ def test_a_job_s_rows_on_hdfs_are_exact_when_its_driver_is_killed(hdfs: Hdfs, la
     assert [name for name in hdfs.names("/clean/out/good") if name.startswith(".")] == []
 
 
-def test_a_checkpoint_on_hdfs_is_looked_into_and_guarded(hdfs: Hdfs, launch: Launcher) -> None:
+def test_a_checkpoint_on_hdfs_is_looked_into_and_guarded(hdfs, launch, tmp_path):
     sales, place = Sales(hdfs, "/look/in"), f"{hdfs.url}/look/checkpoint"
     sales.land(3)
     run_all = ("--available-now", "--checkpoint", place)
-    ended(launch.job(ONE_MACHINE, "sales_totals", sales.url, *run_all))
+    one_file = ("--max-files-per-trigger", 1, "--record", tmp_path / "record")
+    ended(launch.job(ONE_MACHINE, "sales_totals", sales.url, *run_all, *one_file))
+    assert '"filesWaiting"' in (tmp_path / "record").read_text()
     [shows, checks] = [launch.kit("checkpoint", command, place) for command in ("show", "check")]
     said = ended(shows).splitlines()
     assert said[0] == f"checkpoint  {place}"
@@ -127,7 +124,7 @@ def test_a_checkpoint_on_hdfs_is_looked_into_and_guarded(hdfs: Hdfs, launch: Lau
     assert f"checkpoint {place} is damaged: offsets/2 is cut off or changed; " in again
 
 
-def test_what_cannot_be_had_on_hdfs_is_one_line(hdfs: Hdfs, launch: Launcher, tmp_path: Path) -> None:
+def test_what_cannot_be_had_on_hdfs_is_one_line(hdfs, launch, tmp_path):
     commands = [("rewind", f"{hdfs.url}/x", "--to", 1), ("clone", f"{hdfs.url}/x", tmp_path / "y")]
     for driver in [launch.kit("checkpoint", *command) for command in commands]:
         assert f"checkpoint {hdfs.url}/x is not on a local path; copy it to this machine first, " in refused(
@@ -139,7 +136,7 @@ def test_what_cannot_be_had_on_hdfs_is_one_line(hdfs: Hdfs, launch: Launcher, tm
     )
 
 
-def test_the_last_windows_close_and_late_rows_go_aside_on_hdfs(hdfs: Hdfs, launch: Launcher) -> None:
+def test_the_last_windows_close_and_late_rows_go_aside_on_hdfs(hdfs, launch):
     start, hour = 1_704_067_200, 3600  # 2024-01-01 00:00 UTC
     #   file 0   00:10  00:50  03:00     the watermark passes 02:50
     #   file 1   00:20 (late)  03:30     drained: the window from 03:00 is written too
@@ -158,7 +155,7 @@ def test_the_last_windows_close_and_late_rows_go_aside_on_hdfs(hdfs: Hdfs, launc
     )
 
 
-def test_a_flume_agent_lands_whole_files(hdfs: Hdfs, tmp_path: Path) -> None:
+def test_a_flume_agent_lands_whole_files(hdfs, tmp_path):
     conf = ROOT / "examples" / "flume" / "flume.conf"
     agent = Agent(tmp_path / "agent", jars("flume"), conf, f"{hdfs.url}/flume")
     lines = [f"line {number}" for number in range(300)]

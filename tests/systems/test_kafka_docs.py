@@ -6,19 +6,13 @@ import io
 import json
 import re
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import fastavro
 from conftest import ROOT
 from systems import kafka
 from systems.conftest import jars
 from systems.daemons import until
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import pytest
-    from pyspark.sql import SparkSession
 
 PAGE = (ROOT / "docs" / "kafka.md").read_text("utf-8")
 PAYMENT = {
@@ -31,9 +25,7 @@ PAYMENT = {
 }
 
 
-def test_the_page_runs_from_top_to_bottom(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
+def test_the_page_runs_from_top_to_bottom(spark, tmp_path, monkeypatch, request):
     broker = kafka.Broker(jars("kafka"))  # of its own, whose topics have the names that the page says
     request.addfinalizer(broker.remove)
     for name in ("orders", "orders-dead", "payments", "totals", "shouted"):

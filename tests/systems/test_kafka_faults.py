@@ -23,8 +23,6 @@ from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit.errors import QueryFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from pyspark.sql import DataFrame, SparkSession
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))  # of kills at random times
@@ -33,7 +31,7 @@ REGIONS = ("north", "south", "east", "west")
 
 
 @pytest.fixture(scope="module")
-def broker() -> kafka.Broker:
+def broker():
     return kafka.broker()
 
 
@@ -62,7 +60,7 @@ class Sales:
 
 
 @pytest.fixture
-def launch(tmp_path: Path, temporary: dict[str, str]) -> Iterator[Callable[..., Driver]]:
+def launch(tmp_path, temporary):
     """Start a driver as a process of its own; what is left of it at the end is killed."""
     drivers: list[Driver] = []
 
@@ -76,9 +74,8 @@ def launch(tmp_path: Path, temporary: dict[str, str]) -> Iterator[Callable[..., 
         driver.remove()
 
 
-def test_a_driver_that_is_killed_at_random_times(
-    broker: kafka.Broker, launch: Callable[..., Driver], tmp_path: Path
-) -> None:
+@pytest.mark.slow
+def test_a_driver_that_is_killed_at_random_times(broker, launch, tmp_path):
     sales, pick = Sales(broker), random.Random(20)  # noqa: S311 - times, not secrets
     given = (broker.servers, sales.topic, tmp_path)
     lock = tmp_path / "ckpt-totals" / "sparkstream-kit" / "lock"
@@ -138,9 +135,7 @@ class Reader:
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
-def test_a_broker_that_goes_and_comes_back(
-    spark: SparkSession, broker: kafka.Broker, tmp_path: Path, request: pytest.FixtureRequest, how: str
-) -> None:
+def test_a_broker_that_goes_and_comes_back(spark, broker, tmp_path, request, how):
     request.addfinalizer(broker.start)  # whatever happens here: others need it
     sales = Sales(broker)
     sales.sell(500)
@@ -159,9 +154,7 @@ def test_a_broker_that_goes_and_comes_back(
     again.query.stop()
 
 
-def test_a_broker_that_stays_away_is_one_line(
-    spark: SparkSession, broker: kafka.Broker, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_a_broker_that_stays_away_is_one_line(spark, broker, tmp_path, request):
     request.addfinalizer(broker.start)  # whatever happens here: others need it
     sales = Sales(broker)
     sales.sell(10)
@@ -181,9 +174,7 @@ def test_a_broker_that_stays_away_is_one_line(
     assert "\n" not in str(failed.value)
 
 
-def test_partitions_that_are_added_in_mid_stream(
-    spark: SparkSession, broker: kafka.Broker, tmp_path: Path
-) -> None:
+def test_partitions_that_are_added_in_mid_stream(spark, broker, tmp_path):
     sales = Sales(broker, partitions=1)
     sales.sell(100)
     reader = Reader(spark, broker, sales.topic, tmp_path / "ckpt")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def broker() -> kafka.Broker:
+def broker():
     return kafka.broker()
 
 
@@ -50,9 +50,7 @@ def sales(count: int, seed: int) -> list[str]:
     return [line for _, text in feeds.sales_files(1, rows=count, seed=seed) for line in text.splitlines()]
 
 
-def test_totals_are_those_of_the_files(
-    broker: kafka.Broker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_totals_are_those_of_the_files(broker, tmp_path, capsys):
     given = Input(broker, tmp_path / "in", sales(400, seed=4))
     printed = []
     for words in ([given.folder], [*given.flags, "--max-offsets-per-trigger", "150"]):
@@ -63,7 +61,7 @@ def test_totals_are_those_of_the_files(
     assert "3 batches" in printed[1].err
 
 
-def test_clean_and_bad_rows_are_those_of_the_files(broker: kafka.Broker, tmp_path: Path) -> None:
+def test_clean_and_bad_rows_are_those_of_the_files(broker, tmp_path):
     wrong = [b"junk", b"1,2", b"\xff\xfe"]
     given = Input(broker, tmp_path / "in", [*sales(100, seed=5), *wrong])
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
@@ -83,9 +81,7 @@ def test_clean_and_bad_rows_are_those_of_the_files(broker: kafka.Broker, tmp_pat
     assert sorted(records[place] or b"" for place in places) == sorted(wrong)
 
 
-def test_trends_are_those_of_the_files(
-    broker: kafka.Broker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_trends_are_those_of_the_files(broker, tmp_path, capsys):
     posts = [feeds.posts_line(row) for row in feeds.posts_rows(300, seed=6)]
     given = Input(broker, tmp_path / "in", posts)
     printed = []
@@ -96,7 +92,7 @@ def test_trends_are_those_of_the_files(
     assert printed[0].count("\n") > 3
 
 
-def test_events_in_a_table_are_those_of_the_files(broker: kafka.Broker, tmp_path: Path) -> None:
+def test_events_in_a_table_are_those_of_the_files(broker, tmp_path):
     given = Input(broker, tmp_path / "in", list(map(feeds.csv_line, feeds.events_rows(200, seed=7))))
     tables = []
     for number, words in enumerate(([given.folder], given.flags)):
@@ -109,9 +105,7 @@ def test_events_in_a_table_are_those_of_the_files(broker: kafka.Broker, tmp_path
     assert len(tables[0]) == 200
 
 
-def test_words_are_counted_over_a_restart(
-    broker: kafka.Broker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_words_are_counted_over_a_restart(broker, tmp_path, capsys):
     lines, counts = broker.topic(partitions=2), broker.topic()
     job = ("--kafka", broker.servers, "--topic", lines, "--available-now")
     kept = ("--checkpoint", f"{tmp_path}/ckpt", "--to", counts)
@@ -131,9 +125,7 @@ def test_words_are_counted_over_a_restart(
     )
 
 
-def test_a_topic_that_is_not_there_is_one_line(
-    broker: kafka.Broker, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_topic_that_is_not_there_is_one_line(broker, capsys):
     words: list[Any] = ["--kafka", broker.servers, "--topic", "none-such", "--available-now"]
     assert kafka_word_count.main(words) == 2
     line = capsys.readouterr().err

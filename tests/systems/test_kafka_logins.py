@@ -7,7 +7,7 @@ import logging
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from conftest import environment
@@ -17,18 +17,11 @@ from systems.conftest import jars
 from sparkstream_kit import sources
 from sparkstream_kit.errors import InvalidInputError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from pyspark.sql import SparkSession
-
-
 PASSWORDS = {"OPTIONS": None, "WRONG": "hush-hush"}  # of the reader below; None: the right one
 
 
 @pytest.fixture(scope="module")
-def broker() -> Iterator[kafka.Broker]:
+def broker():
     """A broker of its own: the other one has no log-in."""
     broker = kafka.Broker(jars("kafka"), secure=True)
     yield broker
@@ -54,7 +47,7 @@ sources.kafka(spark, servers, topic, **json.loads(os.environ["WRONG"]))
 """
 
 
-def test_the_password_is_nowhere_to_be_seen(broker: kafka.Broker, tmp_path: Path) -> None:
+def test_the_password_is_nowhere_to_be_seen(broker, tmp_path):
     assert broker.secure is not None
     topic = broker.topic()
     broker.send(topic, ["a", "b"])
@@ -95,9 +88,7 @@ CANNOT_BE_READ = 'kafka.sasl.jaas.config cannot be read; write it as …LoginMod
         ("hush", CANNOT_BE_READ),
     ],
 )
-def test_a_wrong_log_in_is_one_line_without_the_password(
-    spark: SparkSession, broker: kafka.Broker, caplog: pytest.LogCaptureFixture, login: str, said: str
-) -> None:
+def test_a_wrong_log_in_is_one_line_without_the_password(spark, broker, caplog, login, said):
     assert broker.secure is not None
     options: dict[str, Any] = broker.secure.options() | {"kafka.sasl.jaas.config": login}
     caplog.set_level(logging.INFO)  # at DEBUG py4j shows every call
@@ -111,7 +102,7 @@ def test_a_wrong_log_in_is_one_line_without_the_password(
     assert "hush" not in f"{raised.value}{raised.value!r}{caplog.text}"
 
 
-def test_a_certificate_that_is_not_trusted(spark: SparkSession, broker: kafka.Broker) -> None:
+def test_a_certificate_that_is_not_trusted(spark, broker):
     assert broker.secure is not None
     options: dict[str, Any] = {
         name: value for name, value in broker.secure.options().items() if "truststore" not in name

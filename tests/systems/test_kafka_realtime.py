@@ -18,22 +18,19 @@ from sparkstream_kit.schemas import from_ddl
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
 NOW: dict[str, Any] = {"mode": "update", "realTime": "5 seconds"}
 INSTEAD = "leave it out, or give processingTime='0 seconds'"
 
 
 @pytest.fixture(scope="module")
-def broker() -> kafka.Broker:
+def broker():
     return kafka.broker()
 
 
-def test_rows_come_out_while_the_batch_runs_and_none_is_lost_at_its_end(
-    broker: kafka.Broker, spark: SparkSession, tmp_path: Path, until: Callable[..., None]
-) -> None:
+def test_rows_come_out_while_the_batch_runs_and_none_is_lost_at_its_end(broker, spark, tmp_path, until):
     given, made = broker.topic(), broker.topic()
     records = sources.kafka(spark, broker.servers, given)
     rows = quarantine.good_rows(quarantine.parse_json(records.select("value"), from_ddl("n INT NOT NULL")))
@@ -95,9 +92,7 @@ REFUSED: dict[str, tuple[Callable[[DataFrame], DataFrame], str]] = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_it_does_not_run_is_one_line(
-    broker: kafka.Broker, spark: SparkSession, tmp_path: Path, what: str
-) -> None:
+def test_what_it_does_not_run_is_one_line(broker, spark, tmp_path, what):
     of, message = REFUSED[what]
     frame = of(sources.kafka(spark, broker.servers, broker.topic()))
     sink = sinks.kafka(broker.servers, broker.topic())
@@ -106,9 +101,7 @@ def test_what_it_does_not_run_is_one_line(
     assert str(raised.value).startswith(message)
 
 
-def test_a_table_may_be_joined(
-    broker: kafka.Broker, spark: SparkSession, tmp_path: Path, until: Callable[..., None]
-) -> None:
+def test_a_table_may_be_joined(broker, spark, tmp_path, until):
     given, made = broker.topic(), broker.topic()
     shops = F.broadcast(spark.createDataFrame([("a", "Zürich")], "value STRING, place STRING"))
     rows = sources.kafka(spark, broker.servers, given).select("value").join(shops, "value")
@@ -139,10 +132,9 @@ query.stop()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("SPARK_REMOTE" in os.environ, reason="it serves for itself")
-def test_it_runs_on_spark_connect_too(
-    broker: kafka.Broker, tmp_path: Path, free_port: int, until: Callable[..., None]
-) -> None:
+def test_it_runs_on_spark_connect_too(broker, tmp_path, free_port, until):
     given, made = broker.topic(), broker.topic()
     env = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
 

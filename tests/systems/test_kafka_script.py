@@ -8,15 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
-from typing import TYPE_CHECKING
 
+import pytest
 from conftest import ROOT, environment
 
-if TYPE_CHECKING:
-    from pathlib import Path
 
-
-def test_what_it_prints_to_type_next_reads_the_sales(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_what_it_prints_to_type_next_reads_the_sales(tmp_path):
     env = environment(TMPDIR=str(tmp_path), SPARKSTREAM_JARS=os.environ["SPARKSTREAM_JARS"])
     broker = subprocess.Popen(
         [sys.executable, ROOT / "scripts" / "server.py", "kafka"],

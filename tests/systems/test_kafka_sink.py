@@ -35,7 +35,7 @@ IDS = ("sparkstream.query", "sparkstream.batch", "sparkstream.row")
 
 
 @pytest.fixture(scope="module")
-def broker() -> kafka.Broker:
+def broker():
     return kafka.broker()
 
 
@@ -65,7 +65,7 @@ class Rows:
 
 
 @pytest.fixture
-def rows(spark: SparkSession, tmp_path: Path) -> partial[Rows]:
+def rows(spark, tmp_path):
     return partial(Rows, spark, tmp_path)
 
 
@@ -74,9 +74,7 @@ def ids(record: kafka.Record) -> tuple[str, ...]:
     return tuple((value or b"").decode() for _, value in record.headers)
 
 
-def test_a_record_is_the_row_as_json_and_says_which_row_it_is(
-    broker: kafka.Broker, rows: partial[Rows]
-) -> None:
+def test_a_record_is_the_row_as_json_and_says_which_row_it_is(broker, rows):
     made = rows("shop STRING, amount DECIMAL(12,2), at TIMESTAMP, raw BINARY, tags ARRAY<STRING>, n INT")
     full = {"shop": "Zürich", "amount": "7.50", "at": "2024-02-29T10:00:00.123456Z", "raw": "AP8=", "n": 5}
     made.add(full | {"tags": ["a", None]}, {"shop": None})
@@ -102,7 +100,7 @@ def test_a_record_is_the_row_as_json_and_says_which_row_it_is(
     assert len({ids(record) for record in found}) == 3
 
 
-def test_key_and_value_are_columns_as_they_stand(broker: kafka.Broker, rows: partial[Rows]) -> None:
+def test_key_and_value_are_columns_as_they_stand(broker, rows):
     made = rows("k INT, text STRING")
     made.add({"k": 1, "text": "a"}, {"k": 2, "text": None})
     cases: dict[str, tuple[Any, set[tuple[bytes | None, bytes | None]]]] = {
@@ -127,9 +125,7 @@ def test_key_and_value_are_columns_as_they_stand(broker: kafka.Broker, rows: par
 
 
 @pytest.mark.parametrize("more", [{}, {"key": "shop"}, {"key": "shop", "row_id": ["n"]}], ids=str)
-def test_a_batch_that_comes_again_is_known_by_its_headers(
-    broker: kafka.Broker, rows: partial[Rows], more: dict[str, Any]
-) -> None:
+def test_a_batch_that_comes_again_is_known_by_its_headers(broker, rows, more):
     made = rows("shop STRING, amount INT" + (", n INT" if "row_id" in more else ""))
     numbered = [{"shop": "ab"[n % 2], "amount": n % 3, "n": n} for n in range(60)]  # equal rows, too
     made.add(*numbered[:30])
@@ -146,9 +142,7 @@ def test_a_batch_that_comes_again_is_known_by_its_headers(
     assert Counter(again.values()) == {1: 30, 2: 30}
 
 
-def test_the_records_of_a_key_keep_their_order(
-    broker: kafka.Broker, spark: SparkSession, rows: partial[Rows], request: pytest.FixtureRequest
-) -> None:
+def test_the_records_of_a_key_keep_their_order(broker, spark, rows, request):
     # Several tasks, as users have.
     for setting, value in {
         "spark.sql.shuffle.partitions": "3",
@@ -170,7 +164,7 @@ def test_the_records_of_a_key_keep_their_order(
         }
 
 
-def test_changed_totals_are_written_in_update_mode(broker: kafka.Broker, rows: partial[Rows]) -> None:
+def test_changed_totals_are_written_in_update_mode(broker, rows):
     made = rows("shop STRING, amount INT")
     made.add({"shop": "a", "amount": 1}, {"shop": "b", "amount": 2})
     made.add({"shop": "a", "amount": 3})
@@ -188,9 +182,7 @@ def test_changed_totals_are_written_in_update_mode(broker: kafka.Broker, rows: p
     ]
 
 
-def test_killed_and_read_by_the_recipe_each_row_is_there_once(
-    broker: kafka.Broker, spark: SparkSession, tmp_path: Path
-) -> None:
+def test_killed_and_read_by_the_recipe_each_row_is_there_once(broker, spark, tmp_path):
     pick = random.Random(11)  # noqa: S311 - times, not secrets
     topic, folder, checkpoint = broker.topic(partitions=2), tmp_path / "in", tmp_path / "ckpt"
     folder.mkdir()
@@ -232,9 +224,7 @@ def test_killed_and_read_by_the_recipe_each_row_is_there_once(
     assert Counter((row["shop"], row["amount"]) for row in spark.table("read").collect()) == truth
 
 
-def test_the_recipe_with_a_bounded_state(
-    broker: kafka.Broker, spark: SparkSession, rows: partial[Rows]
-) -> None:
+def test_the_recipe_with_a_bounded_state(broker, spark, rows):
     made = rows("shop STRING")
     made.add(*({"shop": "a"} for _ in range(10)))
     topic = broker.topic(partitions=2)
@@ -250,9 +240,7 @@ def test_the_recipe_with_a_bounded_state(
     assert spark.table("bounded").count() == 10
 
 
-def test_bad_records_go_to_a_topic_of_their_own(
-    broker: kafka.Broker, spark: SparkSession, tmp_path: Path
-) -> None:
+def test_bad_records_go_to_a_topic_of_their_own(broker, spark, tmp_path):
     orders, dead = broker.topic(partitions=2), broker.topic()
     broker.send(orders, ['{"id":1}', "junk", b"\xff\0", None, '{"id":"x"}'], key="k", partition=1)
     rows = quarantine.parse_json(sources.kafka(spark, broker.servers, orders), from_ddl("id INT NOT NULL"))
@@ -289,16 +277,14 @@ def test_bad_records_go_to_a_topic_of_their_own(
         ({"key": "s"}, "sinks.kafka(): key s is struct<a:int>, whose bytes are not plain; make it a text"),
     ],
 )
-def test_columns_that_cannot_be_are_one_line(
-    broker: kafka.Broker, rows: partial[Rows], given: dict[str, Any], message: str
-) -> None:
+def test_columns_that_cannot_be_are_one_line(broker, rows, given, message):
     made = rows("shop STRING, amount DECIMAL(12,2), s STRUCT<a: INT>")
     with pytest.raises(InvalidInputError) as raised:
         made.write(sinks.kafka(broker.servers, broker.topic(), **given))
     assert str(raised.value).startswith(message)
 
 
-def test_a_topic_that_is_not_there_is_one_line(broker: kafka.Broker, rows: partial[Rows]) -> None:
+def test_a_topic_that_is_not_there_is_one_line(broker, rows):
     broker.topic("totals-of-the-day")
     made = rows("shop STRING")
     with pytest.raises(InvalidInputError) as raised:
@@ -307,14 +293,14 @@ def test_a_topic_that_is_not_there_is_one_line(broker: kafka.Broker, rows: parti
     assert str(raised.value) == f"Kafka at {broker.servers} has no topic totals-of-the-dya; {near}"
 
 
-def test_no_broker_is_one_line(rows: partial[Rows], free_port: int) -> None:
+def test_no_broker_is_one_line(rows, free_port):
     soon: dict[str, Any] = {"kafka.default.api.timeout.ms": 2000}
     sink = sinks.kafka(f"127.0.0.1:{free_port}", "t", **soon)
     with pytest.raises(InvalidInputError, match="no Kafka broker at 127.0.0.1:.* has answered within 2 s"):
         rows("shop STRING").write(sink)
 
 
-def test_a_password_is_in_no_repr(broker: kafka.Broker) -> None:
+def test_a_password_is_in_no_repr(broker):
     sink = sinks.kafka(broker.servers, "t", **{"kafka.sasl.jaas.config": 'x password="hush";'})
     assert "hush" not in repr(sink) + repr(sinks.fan_out(sink))
 
@@ -330,8 +316,9 @@ run(start(rows, sink, name="out", checkpoint=checkpoint, availableNow=True))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("SPARK_REMOTE" in os.environ, reason="it serves for itself")
-def test_it_writes_on_spark_connect_too(broker: kafka.Broker, tmp_path: Path, free_port: int) -> None:
+def test_it_writes_on_spark_connect_too(broker, tmp_path, free_port):
     topic, folder = broker.topic(), tmp_path / "in"
     folder.mkdir()
     (folder / "a.json").write_text('{"shop":"a","n":1}\n{"shop":"a","n":1}\n')

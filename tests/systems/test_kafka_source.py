@@ -21,7 +21,7 @@ from sparkstream_kit.errors import InvalidInputError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
     from sparkstream_kit.progress import RunSummary
 
@@ -29,7 +29,7 @@ NOBODY: dict[str, Any] = {"kafka.default.api.timeout.ms": 2000}
 
 
 @pytest.fixture(scope="module")
-def broker() -> kafka.Broker:
+def broker():
     return kafka.broker()
 
 
@@ -52,9 +52,7 @@ def ids_of(rows: list[Any]) -> list[int]:
 # --- what a frame has
 
 
-def test_a_record_comes_with_its_key_its_headers_and_its_place(
-    spark: SparkSession, broker: kafka.Broker
-) -> None:
+def test_a_record_comes_with_its_key_its_headers_and_its_place(spark, broker):
     topic = broker.topic()
     made = datetime(2026, 1, 14, 12, 47, tzinfo=UTC)
     headers = [("trace", b"\x00\x01"), ("empty", None)]
@@ -74,14 +72,14 @@ def test_a_record_comes_with_its_key_its_headers_and_its_place(
     ]
 
 
-def test_bytes_stay_bytes_where_that_is_asked_for(spark: SparkSession, broker: kafka.Broker) -> None:
+def test_bytes_stay_bytes_where_that_is_asked_for(spark, broker):
     topic = broker.topic()
     broker.send(topic, [b"\x00\xff\xfe"], key=b"\xff")
     (row,), _ = read(sources.kafka(spark, broker.servers, topic, binary=True))
     assert (bytes(row.value), bytes(row.key)) == (b"\x00\xff\xfe", b"\xff")
 
 
-def test_several_topics_and_those_of_a_pattern(spark: SparkSession, broker: kafka.Broker) -> None:
+def test_several_topics_and_those_of_a_pattern(spark, broker):
     mark = broker.topic().removeprefix("test-")
     for number, name in enumerate(("one", "two", "three")):
         broker.topic(f"{mark}.{name}", 2)
@@ -95,9 +93,7 @@ def test_several_topics_and_those_of_a_pattern(spark: SparkSession, broker: kafk
 # --- where it begins
 
 
-def test_it_begins_at_the_first_record_or_where_it_is_told_to(
-    spark: SparkSession, broker: kafka.Broker, tmp_path: Path
-) -> None:
+def test_it_begins_at_the_first_record_or_where_it_is_told_to(spark, broker, tmp_path):
     topic = broker.topic(partitions=2)
     hour = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
     for number in range(3):
@@ -117,9 +113,7 @@ def test_it_begins_at_the_first_record_or_where_it_is_told_to(
     assert read_from({topic: {0: "latest", 1: 0}}) == [10]
 
 
-def test_a_restart_goes_on_behind_what_was_read(
-    spark: SparkSession, broker: kafka.Broker, tmp_path: Path
-) -> None:
+def test_a_restart_goes_on_behind_what_was_read(spark, broker, tmp_path):
     topic = broker.topic(partitions=2)
     frame = sources.kafka(spark, broker.servers, topic, max_offsets_per_trigger=4)
     broker.send(topic, ids(10))
@@ -131,7 +125,7 @@ def test_a_restart_goes_on_behind_what_was_read(
     assert ids_of(rows) == list(range(10, 15))
 
 
-def test_the_summary_says_how_many_records_behind_it_is(spark: SparkSession, broker: kafka.Broker) -> None:
+def test_the_summary_says_how_many_records_behind_it_is(spark, broker):
     topic = broker.topic(partitions=2)
     broker.send(topic, ids(10), partition=0)
     broker.send(topic, ids(3), partition=1)
@@ -151,7 +145,7 @@ def test_the_summary_says_how_many_records_behind_it_is(spark: SparkSession, bro
 # --- what is said before a query runs
 
 
-def test_no_broker_is_said_within_seconds(spark: SparkSession, free_port: int) -> None:
+def test_no_broker_is_said_within_seconds(spark, free_port):
     began = time.monotonic()
     with pytest.raises(InvalidInputError, match="no Kafka broker at .* has answered within 2 s; start it"):
         sources.kafka(spark, f"127.0.0.1:{free_port}", "sales", **NOBODY)
@@ -160,7 +154,7 @@ def test_no_broker_is_said_within_seconds(spark: SparkSession, free_port: int) -
         sources.kafka(spark, "no-such-host.invalid:9092", "sales")
 
 
-def test_a_topic_that_is_not_there(spark: SparkSession, broker: kafka.Broker) -> None:
+def test_a_topic_that_is_not_there(spark, broker):
     name = broker.topic(f"sales-{broker.topic()}")
     with pytest.raises(InvalidInputError, match=f"has no topic {name[:-1]}; did you mean {name}?"):
         sources.kafka(spark, broker.servers, name[:-1])
@@ -177,9 +171,7 @@ def test_a_topic_that_is_not_there(spark: SparkSession, broker: kafka.Broker) ->
         ({0: 0, 1: 0}, "partition 0 of TOPIC has the offsets 1 to 3, and not 0; give one of these"),
     ],
 )
-def test_offsets_that_no_partition_has(
-    spark: SparkSession, broker: kafka.Broker, offsets: dict[int, int], said: str
-) -> None:
+def test_offsets_that_no_partition_has(spark, broker, offsets, said):
     topic = broker.topic(partitions=2)
     broker.send(topic, ids(3), partition=0)
     broker.drop_before(topic, {0: 1})
@@ -197,9 +189,7 @@ def test_offsets_that_no_partition_has(
         ({"topics": (), "pattern": "*"}, "PatternSyntaxException: Dangling meta character"),
     ],
 )
-def test_options_that_cannot_be_used(
-    spark: SparkSession, broker: kafka.Broker, options: dict[str, Any], said: str
-) -> None:
+def test_options_that_cannot_be_used(spark, broker, options, said):
     given = {"topics": broker.topic()} | options
     with pytest.raises(InvalidInputError, match=said.replace("()", r"\(\)")) as raised:
         sources.kafka(spark, broker.servers, **given)
@@ -231,10 +221,9 @@ with spark_session("reader", connectors=["kafka"]) as spark:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("SPARK_REMOTE" in os.environ, reason="it serves for itself")
-def test_on_spark_connect_it_reads_and_refuses_the_same(
-    broker: kafka.Broker, tmp_path: Path, free_port: int
-) -> None:
+def test_on_spark_connect_it_reads_and_refuses_the_same(broker, tmp_path, free_port):
     topic = broker.topic(partitions=2)
     broker.send(topic, ids(10))
     program = tmp_path / "reader.py"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def broker() -> kafka.Broker:
+def broker():
     return kafka.broker()
 
 
@@ -66,16 +66,14 @@ class Reader:
 
 
 @pytest.fixture
-def reader(spark: SparkSession, broker: kafka.Broker, tmp_path: Path) -> Reader:
+def reader(spark, broker, tmp_path):
     return Reader(spark, broker.servers, tmp_path / "ckpt")
 
 
 # --- made again
 
 
-def test_a_topic_that_was_made_again_while_the_query_was_stopped(
-    broker: kafka.Broker, reader: Reader
-) -> None:
+def test_a_topic_that_was_made_again_while_the_query_was_stopped(broker, reader):
     topic = broker.topic(partitions=2)
     broker.send(topic, ids(100))
     assert reader.read(topic) == list(range(100))
@@ -93,9 +91,7 @@ def test_a_topic_that_was_made_again_while_the_query_was_stopped(
     assert reader.read(topic) == list(range(2000, 2005))
 
 
-def test_the_state_goes_on_over_a_topic_that_was_made_again(
-    spark: SparkSession, broker: kafka.Broker, tmp_path: Path
-) -> None:
+def test_the_state_goes_on_over_a_topic_that_was_made_again(spark, broker, tmp_path):
     topics = [broker.topic(), broker.topic()]
 
     def total() -> dict[str, int]:
@@ -121,9 +117,7 @@ def test_the_state_goes_on_over_a_topic_that_was_made_again(
     assert total() == dict.fromkeys(topics, 40)
 
 
-def test_a_topic_that_was_made_again_on_a_plan_that_is_not_committed(
-    broker: kafka.Broker, reader: Reader, tmp_path: Path
-) -> None:
+def test_a_topic_that_was_made_again_on_a_plan_that_is_not_committed(broker, reader, tmp_path):
     topic = broker.topic()
     broker.send(topic, ids(10))
     assert len(reader.read(topic, max_offsets_per_trigger=5)) == 10
@@ -136,9 +130,7 @@ def test_a_topic_that_was_made_again_on_a_plan_that_is_not_committed(
         reader.read(topic, allow_changed_query=True)
 
 
-def test_a_topic_made_again_under_a_running_query(
-    broker: kafka.Broker, reader: Reader, until: Callable[[Callable[[], object]], None]
-) -> None:
+def test_a_topic_made_again_under_a_running_query(broker, reader, until):
     topic = broker.topic()
     broker.send(topic, ids(100))
     query = reader.start(topic, processingTime="0 seconds")
@@ -153,9 +145,7 @@ def test_a_topic_made_again_under_a_running_query(
         reader.read(topic)
 
 
-def test_a_topic_made_again_where_the_checkpoint_is_on_another_file_system(
-    spark: SparkSession, broker: kafka.Broker, tmp_path: Path
-) -> None:
+def test_a_topic_made_again_where_the_checkpoint_is_on_another_file_system(spark, broker, tmp_path):
     host = f"kit{tmp_path.name.replace('_', '')}"
     (tmp_path / "far").mkdir()
     conf = spark._jsc.hadoopConfiguration()  # noqa: SLF001 - as core-site.xml of a cluster would set it
@@ -179,9 +169,7 @@ def test_a_topic_made_again_where_the_checkpoint_is_on_another_file_system(
 # --- deleted, or no longer read
 
 
-def test_a_topic_that_was_deleted_under_a_running_query(
-    broker: kafka.Broker, reader: Reader, until: Callable[[Callable[[], object]], None]
-) -> None:
+def test_a_topic_that_was_deleted_under_a_running_query(broker, reader, until):
     topic = broker.topic()
     broker.send(topic, ids(10))
     query = reader.start(topic, processingTime="0 seconds")
@@ -191,9 +179,7 @@ def test_a_topic_that_was_deleted_under_a_running_query(
         run(query)
 
 
-def test_a_topic_that_was_given_up_and_came_again_is_read_whole(
-    spark: SparkSession, broker: kafka.Broker, tmp_path: Path
-) -> None:
+def test_a_topic_that_was_given_up_and_came_again_is_read_whole(spark, broker, tmp_path):
     kept, topic = broker.topic(), broker.topic()
     pattern = f"{kept}|{topic}"
     reader = Reader(spark, broker.servers, tmp_path / "ckpt")
@@ -209,9 +195,7 @@ def test_a_topic_that_was_given_up_and_came_again_is_read_whole(
     assert reader.read((), pattern=pattern) == list(range(100, 120))
 
 
-def test_a_topic_that_is_no_longer_asked_for(
-    spark: SparkSession, broker: kafka.Broker, tmp_path: Path
-) -> None:
+def test_a_topic_that_is_no_longer_asked_for(spark, broker, tmp_path):
     topics = [broker.topic(), broker.topic()]
     for topic in topics:
         broker.send(topic, ids(3))
@@ -226,9 +210,7 @@ def test_a_topic_that_is_no_longer_asked_for(
 # --- retention
 
 
-def test_records_that_retention_took_while_the_query_was_stopped(
-    broker: kafka.Broker, reader: Reader, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_records_that_retention_took_while_the_query_was_stopped(broker, reader, caplog):
     topic = broker.topic(partitions=2)
     broker.send(topic, ids(100), partition=0)
     broker.send(topic, ids(100, 100), partition=1)
@@ -246,7 +228,7 @@ def test_records_that_retention_took_while_the_query_was_stopped(
     assert "51 records" in caplog.text
 
 
-def test_records_that_retention_took_from_a_running_query(broker: kafka.Broker, reader: Reader) -> None:
+def test_records_that_retention_took_from_a_running_query(broker, reader):
     topic = broker.topic()
     for first in range(0, 100, 10):
         broker.send(topic, ids(10, first))
@@ -280,10 +262,9 @@ def with_itself(frame: DataFrame) -> DataFrame:
     return timed.join(other, F.expr("value = v AND timestamp = t")).select(*frame.columns)
 
 
+@pytest.mark.fast("aba")
 @pytest.mark.parametrize("shape", SHAPES)
-def test_what_is_said_and_forgotten_is_of_the_right_topic(
-    spark: SparkSession, broker: kafka.Broker, tmp_path: Path, shape: str
-) -> None:
+def test_what_is_said_and_forgotten_is_of_the_right_topic(spark, broker, tmp_path, shape):
     build, often = SHAPES[shape]
     one, other = broker.topic(), broker.topic()
 

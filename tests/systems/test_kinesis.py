@@ -30,8 +30,6 @@ from sparkstream_kit import checkpoints, cli, feeds, run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.query import StreamingQuery
 
@@ -42,7 +40,7 @@ HOUR = 3_600_000
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[Server]:
+def running():
     server = Server()
     server.start()
     yield server
@@ -50,7 +48,7 @@ def running() -> Iterator[Server]:
 
 
 @pytest.fixture
-def server(running: Server) -> Iterator[Server]:
+def server(running):
     """The server; whatever a test has told it is over after the test."""
     yield running
     running.come()
@@ -133,7 +131,7 @@ def planned(checkpoint: Path) -> int:
 
 
 @pytest.fixture
-def launch(tmp_path: Path, temporary: dict[str, str]) -> Iterator[Callable[..., Driver]]:
+def launch(tmp_path, temporary):
     """Start a driver as a process of its own; what is left of it at the end is killed."""
     drivers: list[Driver] = []
 
@@ -147,9 +145,10 @@ def launch(tmp_path: Path, temporary: dict[str, str]) -> Iterator[Callable[..., 
         driver.remove()
 
 
+@pytest.mark.slow
 def test_a_driver_that_is_killed_at_random_times_while_shards_are_split_and_merged(
-    server: Server, launch: Callable[..., Driver], tmp_path: Path, kit: Path
-) -> None:
+    server, launch, tmp_path, kit
+):
     sales, pick = Sales(server), random.Random(20)  # noqa: S311 - times, not secrets
     given = (SCRIPT, server.url, sales.stream, tmp_path)
     lock = tmp_path / "ckpt" / "sparkstream-kit" / "lock"
@@ -187,9 +186,7 @@ def test_a_driver_that_is_killed_at_random_times_while_shards_are_split_and_merg
     assert {region: (number, cents) for region, number, cents in found} == sales.totals()
 
 
-def test_shards_split_and_merged_in_mid_stream_and_while_the_query_is_stopped(
-    spark: SparkSession, server: Server, tmp_path: Path
-) -> None:
+def test_shards_split_and_merged_in_mid_stream_and_while_the_query_is_stopped(spark, server, tmp_path):
     sales = Sales(server)
     sales.sell(500)
     reader = Reader(spark, server, sales.stream, tmp_path / "ckpt")
@@ -209,9 +206,7 @@ def test_shards_split_and_merged_in_mid_stream_and_while_the_query_is_stopped(
     assert progress[-1].sources[0].endOffset is not None
 
 
-def test_records_of_a_key_stay_in_order_over_splits_and_merges(
-    spark: SparkSession, server: Server, tmp_path: Path
-) -> None:
+def test_records_of_a_key_stay_in_order_over_splits_and_merges(spark, server, tmp_path):
     sales = Sales(server, shards=1)
     for change in (server.split, server.split, server.merge, server.merge):
         sales.sell(200)
@@ -225,9 +220,7 @@ def test_records_of_a_key_stay_in_order_over_splits_and_merges(
         assert mine == sorted(mine)
 
 
-def test_a_batch_that_was_not_committed_comes_again_with_the_same_rows(
-    spark: SparkSession, server: Server, tmp_path: Path
-) -> None:
+def test_a_batch_that_was_not_committed_comes_again_with_the_same_rows(spark, server, tmp_path):
     sales, folder = Sales(server), tmp_path / "ckpt"
     for many in (300, 200):  # the first batch, whose start Spark does not keep, and a later one
         sales.sell(many)
@@ -249,9 +242,7 @@ def test_a_batch_that_was_not_committed_comes_again_with_the_same_rows(
         assert sorted(more) == list(range(sales.number - 50, sales.number))
 
 
-def test_a_first_batch_from_latest_comes_again_from_the_same_place(
-    spark: SparkSession, server: Server, tmp_path: Path
-) -> None:
+def test_a_first_batch_from_latest_comes_again_from_the_same_place(spark, server, tmp_path):
     sales, folder = Sales(server), tmp_path / "ckpt"
     sales.sell(100)
     server.control(clock=10_000)  # what was there is older than the second in which the query starts
@@ -274,9 +265,7 @@ def test_a_first_batch_from_latest_comes_again_from_the_same_place(
     assert sorted(again.ids) == list(range(100, 200))
 
 
-def test_a_query_that_starts_at_a_time_reads_what_arrived_then_and_later(
-    spark: SparkSession, server: Server, tmp_path: Path
-) -> None:
+def test_a_query_that_starts_at_a_time_reads_what_arrived_then_and_later(spark, server, tmp_path):
     sales = Sales(server)
     sales.sell(100)
     server.control(clock=10 * 60_000)
@@ -296,9 +285,7 @@ def test_a_query_that_starts_at_a_time_reads_what_arrived_then_and_later(
     assert sorted(reader.ids) == list(range(100, 200))
 
 
-def test_available_now_reads_what_is_there_in_batches_that_are_limited(
-    spark: SparkSession, server: Server, tmp_path: Path
-) -> None:
+def test_available_now_reads_what_is_there_in_batches_that_are_limited(spark, server, tmp_path):
     sales = Sales(server, shards=3)
     sales.sell(1000)
     folder = tmp_path / "ckpt"
@@ -325,7 +312,7 @@ def test_available_now_reads_what_is_there_in_batches_that_are_limited(
     assert sorted(again.ids) == list(range(1000, sales.number))
 
 
-def test_a_server_that_goes_and_comes_back(spark: SparkSession, server: Server, tmp_path: Path) -> None:
+def test_a_server_that_goes_and_comes_back(spark, server, tmp_path):
     sales = Sales(server)
     sales.sell(200)
     reader = Reader(spark, server, sales.stream, tmp_path / "ckpt")
@@ -342,7 +329,7 @@ def test_a_server_that_goes_and_comes_back(spark: SparkSession, server: Server, 
     server.come()
 
 
-def test_a_server_that_stays_away_is_one_line(spark: SparkSession, server: Server, tmp_path: Path) -> None:
+def test_a_server_that_stays_away_is_one_line(spark, server, tmp_path):
     sales = Sales(server)
     sales.sell(10)
     reader = Reader(spark, server, sales.stream, tmp_path / "ckpt", retry_for=1)
@@ -355,7 +342,7 @@ def test_a_server_that_stays_away_is_one_line(spark: SparkSession, server: Serve
         Reader(spark, server, sales.stream, tmp_path / "ckpt", retry_for=0)
 
 
-def test_throttling_is_ridden_out(spark: SparkSession, server: Server, tmp_path: Path) -> None:
+def test_throttling_is_ridden_out(spark, server, tmp_path):
     sales = Sales(server)
     sales.sell(100)
     server.control(throttle=1)
@@ -369,7 +356,7 @@ def test_throttling_is_ridden_out(spark: SparkSession, server: Server, tmp_path:
     assert "says ProvisionedThroughputExceededException, and has not done better for 0.5 s" in failure(again)
 
 
-def test_iterators_that_expire_are_renewed(spark: SparkSession, server: Server, tmp_path: Path) -> None:
+def test_iterators_that_expire_are_renewed(spark, server, tmp_path):
     sales = Sales(server)
     sales.sell(100)
     reader = Reader(spark, server, sales.stream, tmp_path / "ckpt")
@@ -380,9 +367,7 @@ def test_iterators_that_expire_are_renewed(spark: SparkSession, server: Server, 
     reader.stop()
 
 
-def test_records_that_were_deleted_before_they_were_read(
-    spark: SparkSession, server: Server, tmp_path: Path
-) -> None:
+def test_records_that_were_deleted_before_they_were_read(spark, server, tmp_path):
     sales, folder = Sales(server), tmp_path / "ckpt"
     sales.sell(100)
     reader = Reader(spark, server, sales.stream, folder)
@@ -402,7 +387,7 @@ def test_records_that_were_deleted_before_they_were_read(
     again.stop()
 
 
-def test_an_idle_query_is_no_loss(spark: SparkSession, server: Server, tmp_path: Path) -> None:
+def test_an_idle_query_is_no_loss(spark, server, tmp_path):
     sales, folder = Sales(server), tmp_path / "ckpt"
     sales.sell(100)
     reader = Reader(spark, server, sales.stream, folder)
@@ -419,9 +404,7 @@ def test_an_idle_query_is_no_loss(spark: SparkSession, server: Server, tmp_path:
     again.stop()
 
 
-def test_a_batch_that_cannot_come_again_as_it_was_is_refused(
-    spark: SparkSession, server: Server, tmp_path: Path
-) -> None:
+def test_a_batch_that_cannot_come_again_as_it_was_is_refused(spark, server, tmp_path):
     sales, folder = Sales(server, shards=1), tmp_path / "ckpt"
     sales.sell(100)
     server.control(clock=20 * HOUR)
@@ -437,7 +420,7 @@ def test_a_batch_that_cannot_come_again_as_it_was_is_refused(
     assert said in failure(again)
 
 
-def test_a_stream_that_was_made_again(spark: SparkSession, server: Server, tmp_path: Path) -> None:
+def test_a_stream_that_was_made_again(spark, server, tmp_path):
     sales, folder = Sales(server), tmp_path / "ckpt"
     sales.sell(100)
     reader = Reader(spark, server, sales.stream, folder)
@@ -457,7 +440,7 @@ def test_a_stream_that_was_made_again(spark: SparkSession, server: Server, tmp_p
     )
 
 
-def test_what_it_gives_and_shows(spark: SparkSession, server: Server, tmp_path: Path) -> None:
+def test_what_it_gives_and_shows(spark, server, tmp_path):
     stream = server.stream()
     server.put(stream, [("tea", "an order")])
     frame = sources.kinesis(spark, stream, endpoint=server.url, region=REGION, binary=True)
@@ -502,9 +485,7 @@ def explained(frame: DataFrame) -> str:
         ({"region": None}, "no region for Kinesis; give region='eu-central-1', or set AWS_DEFAULT_REGION"),
     ],
 )
-def test_what_cannot_be_read_is_one_line(
-    spark: SparkSession, server: Server, given: dict[str, Any], said: str
-) -> None:
+def test_what_cannot_be_read_is_one_line(spark, server, given, said):
     asked = {"stream": "nowhere", "endpoint": server.url, "region": REGION} | given
     with pytest.raises(InvalidInputError) as raised:
         sources.kinesis(spark, **asked)
@@ -543,8 +524,9 @@ def counted(server: Server, folder: Path, *command: object, **env: str) -> str:
     return done.stdout.strip().splitlines()[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("SPARK_REMOTE" in os.environ, reason="it serves for itself")
-def test_on_spark_connect(server: Server, tmp_path: Path, free_port: int) -> None:
+def test_on_spark_connect(server, tmp_path, free_port):
     env = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     serve = ["sparkstream", "serve", "--profile", "test", "--port", str(free_port)]
     try:
@@ -555,7 +537,7 @@ def test_on_spark_connect(server: Server, tmp_path: Path, free_port: int) -> Non
         subprocess.run([*serve, "--stop"], env=environment() | env, capture_output=True, check=False)
 
 
-def test_without_boto3_it_is_one_line(server: Server, tmp_path: Path) -> None:
+def test_without_boto3_it_is_one_line(server, tmp_path):
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "boto3.py").write_text("raise ImportError('not installed')")
     path = f"{tmp_path / 'none'}:{environment()['PYTHONPATH']}"
@@ -563,9 +545,7 @@ def test_without_boto3_it_is_one_line(server: Server, tmp_path: Path) -> None:
     assert counted(server, tmp_path / "run", sys.executable, PYTHONPATH=path) == f"MissingExtraError {said}"
 
 
-def test_the_page_runs_from_top_to_bottom_on_what_the_feed_writes(
-    spark: SparkSession, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_page_runs_from_top_to_bottom_on_what_the_feed_writes(spark, server, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)

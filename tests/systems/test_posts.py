@@ -15,7 +15,7 @@ from collections import Counter
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -24,22 +24,19 @@ from faults.drivers import Driver, until
 from support import posts_server
 from support.posts_server import TOKEN, PostsServer, Site
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
 ROUNDS = int(os.environ.get("ROUNDS", "3"))  # of kills
 SCRIPT = Path(__file__).parent / "scripts" / "posts_ids.py"
 RATE = 200
 
 
 @pytest.fixture
-def site(request: pytest.FixtureRequest) -> Site:
+def site(request):
     """A site that misbehaves, of which a test says how its ids are made."""
     return Site(rate=RATE, ids=request.param, hostile=True)
 
 
 @pytest.fixture
-def server(site: Site) -> Iterator[PostsServer]:
+def server(site):
     server = PostsServer(site)
     yield server
     server.close()
@@ -100,9 +97,7 @@ MASTODON = pytest.param(posts_server.federated, "mastodon", id="mastodon")
     ],
     indirect=["site"],
 )
-def test_a_feeder_that_is_killed_at_random_times(
-    site: Site, server: PostsServer, tmp_path: Path, network: str
-) -> None:
+def test_a_feeder_that_is_killed_at_random_times(site, server, tmp_path, network):
     spool, pick = tmp_path / "spool", random.Random(14)  # noqa: S311 - times, not secrets
     words = [sys.executable, "-m", "sparkstream_kit", "feed", "posts", getattr(server, network), spool]
     said = ""
@@ -139,7 +134,7 @@ def test_a_feeder_that_is_killed_at_random_times(
 
 
 @pytest.fixture
-def launch(tmp_path: Path, temporary: dict[str, str]) -> Iterator[Callable[..., Driver]]:
+def launch(tmp_path, temporary):
     """Start a driver as a process of its own; what is left of it at the end is killed."""
     drivers: list[Driver] = []
 
@@ -153,10 +148,9 @@ def launch(tmp_path: Path, temporary: dict[str, str]) -> Iterator[Callable[..., 
         driver.remove()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("site", "network"), [MASTODON], indirect=["site"])
-def test_a_driver_that_is_killed_with_its_feeder(
-    site: Site, server: PostsServer, launch: Callable[..., Driver], tmp_path: Path, network: str
-) -> None:
+def test_a_driver_that_is_killed_with_its_feeder(site, server, launch, tmp_path, network):
     pick, url = random.Random(15), getattr(server, network)  # noqa: S311 - times, not secrets
     (tmp_path / "spool").mkdir()
     for round_ in range(ROUNDS):
@@ -182,10 +176,9 @@ def test_a_driver_that_is_killed_with_its_feeder(
         assert not file.is_file() or TOKEN.encode() not in file.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("site", "network"), [MASTODON], indirect=["site"])
-def test_on_spark_connect_the_feeder_is_in_the_client(
-    site: Site, server: PostsServer, tmp_path: Path, network: str, connect: str
-) -> None:
+def test_on_spark_connect_the_feeder_is_in_the_client(site, server, tmp_path, network, connect):
     site.hostile = False
     (tmp_path / "spool").mkdir()
     env = environment(SPARK_REMOTE=connect, POSTS_TOKEN=TOKEN, HOME=str(tmp_path))
@@ -205,9 +198,7 @@ def test_on_spark_connect_the_feeder_is_in_the_client(
 
 
 @pytest.mark.parametrize(("site", "network"), [MASTODON], indirect=["site"])
-def test_the_trends_of_a_stream_are_those_of_its_posts(
-    site: Site, server: PostsServer, job: Callable[..., Any], tmp_path: Path, network: str
-) -> None:
+def test_the_trends_of_a_stream_are_those_of_its_posts(site, server, job, tmp_path, network):
     site.hostile = False
     spool, table = tmp_path / "spool", f"sqlite:///{tmp_path}/trends.db"
     window = ("--window", "2 seconds", "--slide", "2 seconds", "--watermark", "1 second")
@@ -245,9 +236,7 @@ def _milliseconds(text: str) -> int:
 
 
 @pytest.mark.parametrize(("site", "network"), [MASTODON], indirect=["site"])
-def test_the_page_runs_from_top_to_bottom(
-    site: Site, server: PostsServer, tmp_path: Path, network: str, until: Any
-) -> None:
+def test_the_page_runs_from_top_to_bottom(site, server, tmp_path, network, until):
     site.hostile = False
     page = (ROOT / "docs" / "posts.md").read_text("utf-8").replace("https://mastodon.example", server.url)
     program = tmp_path / "page.py"

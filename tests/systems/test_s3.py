@@ -15,8 +15,6 @@ from systems.launching import LIMIT, SMALL, Sales, ended, newest, refused, shown
 from systems.s3 import S3
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from faults.drivers import Driver
     from systems.launching import Launcher
 
@@ -26,7 +24,7 @@ SCRIPTS = Path(__file__).parent / "scripts"
 
 
 @pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+def s3(tmp_path_factory):
     server = S3(tmp_path_factory.mktemp("s3"), jars("s3"))
     server.start()
     yield server
@@ -37,9 +35,8 @@ def submit(launch: Launcher, s3: S3, *command: object) -> Driver:
     return launch.submit("--master", "local[2]", *s3.settings, *SMALL, *command)
 
 
-def test_totals_on_object_storage_are_exact_when_the_driver_is_killed(
-    s3: S3, launch: Launcher, tmp_path: Path
-) -> None:
+@pytest.mark.slow
+def test_totals_on_object_storage_are_exact_when_the_driver_is_killed(s3, launch, tmp_path):
     sales, table = Sales(s3, "/totals/in"), tmp_path / "totals.csv"
     place = ("--checkpoint", f"{s3.url}/totals/checkpoint", "--profile", "cluster", "--snapshot", table)
     command = (JOBS / "sales_totals.py", sales.url, *place, "--max-files-per-trigger", 1)
@@ -56,7 +53,7 @@ def test_totals_on_object_storage_are_exact_when_the_driver_is_killed(
     assert shown(table) == sales.totals()
 
 
-def test_rows_on_object_storage_are_exact_for_readers_through_spark(s3: S3, launch: Launcher) -> None:
+def test_rows_on_object_storage_are_exact_for_readers_through_spark(s3, launch):
     for number in range(3):
         lines = [json.dumps({"number": 100 * number + each}) for each in range(100)]
         s3.put(f"/rows/in/{number}.json", "\n".join(lines).encode())
@@ -66,7 +63,7 @@ def test_rows_on_object_storage_are_exact_for_readers_through_spark(s3: S3, laun
         s3.remove("/rows/checkpoint/commits/2")  # as if the driver had been killed before it
 
 
-def test_a_checkpoint_on_object_storage_is_looked_into_and_guarded(s3: S3, launch: Launcher) -> None:
+def test_a_checkpoint_on_object_storage_is_looked_into_and_guarded(s3, launch):
     sales, place = Sales(s3, "/look/in"), f"{s3.url}/look/checkpoint"
     sales.land(2)
     job = (
@@ -97,7 +94,7 @@ def test_a_checkpoint_on_object_storage_is_looked_into_and_guarded(s3: S3, launc
     )
 
 
-def test_what_cannot_be_had_on_object_storage_is_one_line(s3: S3, launch: Launcher) -> None:
+def test_what_cannot_be_had_on_object_storage_is_one_line(s3, launch):
     s3.put("/in/1.txt", b"a line\n")
     [nobody] = free_ports(1)
     said = ended(submit(launch, s3, SCRIPTS / "s3_refused.py", nobody)).splitlines()
