@@ -20,7 +20,7 @@ demo: setup ## watch a streaming job work on generated sales
 test: setup ## run the tests on two cores
 	@$(ENTER) python -m pytest -n 3 --dist loadgroup -m "not slow" -o faulthandler_timeout=300 $(ARGS)
 
-test-slow: setup ## run the tests that take long, with the systems that they need (PART=1/4 for a quarter)
+test-slow: setup ## run the tests that take long, with the systems that they need (PART=1/4 for a quarter, ROUNDS=N for more kills)
 	@bash scripts/systems.sh
 	@$(ENTER) python -m pytest tests sparkstream_kit tests/faults -n 3 --dist loadgroup -m slow $(ARGS)
 	@$(ENTER) python -m pytest tests/systems -n 3 --dist loadfile -m slow $(ARGS) || [ $$? -eq 5 ] # none in this part
@@ -39,7 +39,7 @@ browser: setup ## run the tests of the page of a run in Chromium, which is insta
 	@bash scripts/browser.sh
 	@$(ENTER) python -m pytest tests/browser
 
-faults: setup ## kill, damage and fill up what runs, and see that no row is lost (ROUNDS=N for more kills)
+faults: setup ## kill, damage and fill up what runs, and see that no row is lost: the shortest case of each
 	@$(ENTER) python -m pytest tests/faults -n 3 --dist worksteal -m "not slow" $(ARGS)
 
 soak: setup ## write 2,000 batches to each sink, and see that the driver holds no more after them (an hour or more)

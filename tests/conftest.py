@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import random
@@ -262,6 +263,49 @@ def no_pyspark(tmp_path, monkeypatch):
     (tmp_path / "fake").mkdir()
     (tmp_path / "fake" / "pyspark.py").write_text("raise SystemExit('pyspark was imported')")
     return {"PYTHONPATH": f"{tmp_path / 'fake'}:{Path(sparkstream_kit.__file__).parent.parent}"}
+
+
+# Runs a job once for each list of arguments of its standard input; no process for each.
+_EACH = """
+import io, json, runpy, sys
+from contextlib import redirect_stderr, redirect_stdout
+
+for sys.argv[1:] in json.load(sys.stdin):
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        except SystemExit as ended:
+            code = ended.code
+    print(json.dumps([code, out.getvalue(), err.getvalue()]))
+"""
+
+
+@pytest.fixture
+def refused(job, no_pyspark, tmp_path):
+    """See that a job refuses wrong arguments in one line and never needs PySpark for that."""
+
+    def refuse(name: str, cases: list[tuple[list[str], str]]) -> None:
+        script = str(ROOT / "jobs" / f"{name}.py")
+        done = subprocess.run(
+            [sys.executable, "-c", f"import sys; sys.argv = [{script!r}]\n{_EACH}"],
+            cwd=tmp_path / "home",
+            env={**os.environ, **no_pyspark},
+            input=json.dumps([args for args, _ in cases]),
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=True,
+        )
+        for (args, message), line in zip(cases, done.stdout.splitlines(), strict=True):
+            code, out, err = json.loads(line)
+            assert (code, out) == (2, ""), (args, err)
+            assert err.startswith(f"{name}.py: "), (args, err)
+            assert message in err, args
+            assert "hush" not in err, args
+            assert err.count("\n") == 1, (args, err)
+
+    return refuse
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import itertools
 import json
 import re
 import subprocess
-import sys
 import threading
 from collections import Counter
 from contextlib import contextmanager
@@ -390,22 +389,16 @@ def test_the_job_counts_by_batch_in_all_and_by_window_and_goes_on(job, tmp_path)
     assert "ended by: run_for is over" in second.stderr
 
 
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
+def test_wrong_durations_are_one_line_before_pyspark_is_imported(refused):
+    cases = [
         (
             ["--batch-interval", "3"],
             "the default --window 20 is not a multiple of --batch-interval 3; use 18 or 21",
         ),
         (["--slide", "5"], "--slide 5 is not a multiple of the default --batch-interval 2; use 4 or 6"),
         (["--window", "-1"], "argument --window: '-1' is not a positive number of seconds"),
-    ],
-)
-def test_wrong_durations_are_one_line_before_pyspark_is_imported(job, no_pyspark, args, message):
-    done = job(sys.executable, "dstream_wordcount", *args, **no_pyspark)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
+    ]
+    refused("dstream_wordcount", cases)
 
 
 @pytest.mark.slow

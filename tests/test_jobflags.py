@@ -327,10 +327,12 @@ def test_a_job_may_name_each_flag_alone(flag, tmp_path, monkeypatch):
         if action.nargs != 0:
             words.append(GIVEN.get(str([*named, action.metavar][0]), "1"))
     args = parser.parse_args(words)
-    for reader in (jobflags.outputs, jobflags.for_session, jobflags.for_start, jobflags.for_run):
-        reader(args)
+    for reader in (jobflags.for_session, jobflags.for_start, jobflags.for_run):
+        assert isinstance(reader(args), dict)
+    assert isinstance(jobflags.outputs(args), list)
     if {*flags} & {*jobflags.INPUT, *jobflags.POSTS}:
-        jobflags.lines(cast("SparkSession", None), args)
+        lines = jobflags.lines(cast("SparkSession", None), args)
+        assert lines is not None or read, "a source, or columns of it"
 
 
 def test_output_flags_become_sinks(tmp_path):

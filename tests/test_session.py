@@ -163,6 +163,7 @@ def test_launch_beats_conf_beats_profile_beats_defaults(launched):
     assert 500 < launched["heap"] <= 600
 
 
+@pytest.mark.slow
 def test_a_value_of_conf_that_loses_is_one_warning_and_one_of_the_profile_is_none(launched):
     lost = "WARNING conf {} is not in force: the launch gave {}, which wins"
     assert launched["first warned"] == [
@@ -173,6 +174,7 @@ def test_a_value_of_conf_that_loses_is_one_warning_and_one_of_the_profile_is_non
     ]
 
 
+@pytest.mark.slow
 def test_a_session_after_stop_has_nothing_of_the_one_before(launched):
     second = launched["second"]
     assert second["spark.app.name"] == "second"
@@ -184,6 +186,7 @@ def test_a_session_after_stop_has_nothing_of_the_one_before(launched):
     assert second["spark.sql.shuffle.partitions"] == "7"  # the launch's, as before
 
 
+@pytest.mark.slow
 def test_what_only_a_starting_jvm_can_take_is_not_claimed_later(launched):
     assert launched["second"]["spark.driver.memory"] == "600m"
     assert launched["second"]["spark.driver.blockManager.port"] == "0"  # which Spark's context takes

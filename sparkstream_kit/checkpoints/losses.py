@@ -53,7 +53,7 @@ PASSED_OVER = {
     "would misread its batch: rename it, or start the query again",
 }
 
-# How files beside the data begin that are not meant to be read: of Spark's jobs, of the kit's sinks and feeds.
+# How names begin that are not meant to be read: of Spark's jobs, of the kit's sinks and feeds.
 _MEANT_TO_BE = ("_SUCCESS", "_sparkstream_", "_truth.json")
 
 

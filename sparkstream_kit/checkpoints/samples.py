@@ -3,6 +3,7 @@
 Spark's readers make NULL of what they cannot read, without a word. An observation of the stream itself would
 count all rows, but it costs 11 % of CPU over 2 of 12 columns and 70 to 90 % over all, which it keeps alive.
 So files are looked at beside the stream, once a minute and at the end: all rows as long as there are few.
+A look takes 0.7 s of CPU: 0.6 % of what two cores do in a minute, and 0.4 s at the end of a run.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ _log = logging.getLogger(__name__)
 
 _FEWEST = 100  # rows, before which a column may be NULL in all of them by chance
 _ALL_FILES, _ALL_BYTES = 32, 4 * 1024**2  # of one look that reads all rows
-_FILES, _ROWS = 8, 1000  # of any other look; rows of each file
+_FILES, _ROWS = 4, 1000  # of any other look; rows of each file
 _KINDS = ("csv", "json")
 _MALFORMED = "_sparkstream_malformed"
 

@@ -78,8 +78,12 @@ def test_a_wait_that_fails_does_not_unlock_a_query_that_runs(spark, tmp_path, mo
 
 def test_a_restart_does_not_wait_for_the_thread_that_unlocks(spark, tmp_path, monkeypatch):
     monkeypatch.setattr("sparkstream_kit._waiting.in_thread", lambda *_: None)  # as if it were very late
-    for _again in range(2):
-        begin(spark, tmp_path).stop()
+    runs = [begin(spark, tmp_path)]
+    runs[0].stop()
+    runs.append(begin(spark, tmp_path))
+    runs[1].stop()
+    assert runs[0].id == runs[1].id
+    assert runs[0].runId != runs[1].runId
 
 
 def test_the_end_of_a_run_frees_the_checkpoint(spark, tmp_path, until):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import signal
 import socket
 import subprocess
 import sys
-from contextlib import nullcontext
+from contextlib import chdir, nullcontext, redirect_stderr, redirect_stdout
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
@@ -35,6 +36,12 @@ COMMAND = [sys.executable, "-c", "from sparkstream_kit.cli import main; import s
 def run(
     *args: str | Path, prelude: str = "", cwd: Path = ROOT, **env: str
 ) -> subprocess.CompletedProcess[str]:
+    """Run the command here, or where the environment must be another one in a process of its own."""
+    if not prelude and not env:
+        out, err = io.StringIO(), io.StringIO()
+        with chdir(cwd), redirect_stdout(out), redirect_stderr(err):
+            code = main([str(each) for each in args])
+        return subprocess.CompletedProcess(args, code, out.getvalue(), err.getvalue())
     return subprocess.run(
         [*COMMAND[:2], prelude + COMMAND[2], *map(str, args)],
         cwd=cwd,
@@ -238,7 +245,7 @@ def test_a_cache_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch
 
 
 @pytest.mark.slow
-def test_schema_prints_code_that_makes_the_schema(tmp_path):
+def test_schema_prints_code_that_makes_the_schema(spark, tmp_path):
     (tmp_path / "a.csv").write_text("key,n\nx,1\n")
     done = run("schema", tmp_path / "a.csv", "--header")
     assert done.returncode == 0

@@ -372,6 +372,7 @@ def test_a_query_that_comes_between_is_found(stream, out, tmp_path):
         two.own(["two"])
 
 
+@pytest.mark.fast("in_files")
 @pytest.mark.parametrize("way", [arrow.in_files, arrow.in_blobs])
 def test_a_batch_of_many_parts_is_whole(way, spark, out, tmp_path, monkeypatch):
     monkeypatch.setattr(arrow, "_PART", 10_000)

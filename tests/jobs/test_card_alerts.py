@@ -102,15 +102,13 @@ def test_the_job_finds_the_truth_in_two_runs_over_a_fed_folder(job, spark, folde
     assert len(printed.splitlines()) == len(expected)
 
 
-def test_wrong_arguments_are_one_line_before_pyspark_is_imported(job, no_pyspark, tmp_path):
+def test_wrong_arguments_are_one_line_before_pyspark_is_imported(refused, tmp_path):
     (tmp_path / "home" / "in").mkdir()
-    for args, message in (
+    cases = [
         (["in"], "the following arguments are required: OUT_DIR"),
         (["in", "in"], "OUT_DIR in is the input folder in"),
-    ):
-        done = job("python", "card_alerts", *args, **no_pyspark)
-        assert (done.returncode, done.stdout) == (2, "")
-        assert message in done.stderr
+    ]
+    refused("card_alerts", cases)
 
 
 def test_the_command_lands_payments_and_their_truth(tmp_path):

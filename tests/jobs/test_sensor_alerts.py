@@ -97,17 +97,14 @@ def test_the_job_finds_the_truth_in_two_runs_over_a_fed_folder(job, spark, folde
     assert spark.read.parquet(str(out / "bad")).count() == len(made.bad)
 
 
-def test_wrong_arguments_are_one_line_before_pyspark_is_imported(job, no_pyspark, tmp_path):
+def test_wrong_arguments_are_one_line_before_pyspark_is_imported(refused, tmp_path):
     (tmp_path / "home" / "in").mkdir()
-    for args, message in (
+    cases = [
         (["in"], "the following arguments are required: OUT_DIR"),
         (["in", "in/out"], "OUT_DIR in/out lies in the input folder in"),
         (["in", "out", "--state-store", "memory"], "unknown argument --state-store"),
-    ):
-        done = job("python", "sensor_alerts", *args, **no_pyspark)
-        assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr.startswith("sensor_alerts.py: ")
-        assert message in done.stderr
+    ]
+    refused("sensor_alerts", cases)
 
 
 def test_the_truth_of_readings_is_known():

@@ -107,20 +107,16 @@ def test_a_host_that_is_not_known_is_input_that_cannot_be_had(spark):
     assert (str(error.value), error.value.exit_code) == (text, 2)
 
 
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        (["9999"], "argument HOST: 9999 is a number, perhaps a port; give the host and then the port"),
-        (["--take-over"], "--take-over does nothing without --database; give both, or neither"),
-        (["localhost", "70000"], "argument PORT: '70000' is not a port, 1 to 65535"),
-        (["--idle", "0"], "argument --idle: '0' is not a positive number of seconds"),
-        (["--checkpoint", "c"], "unknown argument --checkpoint; see --help"),
-        (["--database", "hush@host/db"], "argument --database: this is not a URL, such as sqlite:///"),
-        (["--profile", "lokal"], "unknown profile lokal; did you mean local?"),
-    ],
-)
-def test_wrong_arguments_are_one_line_before_pyspark_is_imported(job, no_pyspark, args, message):
-    done = job("python", "socket_wordcount", *args, **no_pyspark)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
+WRONG: list[tuple[list[str], str]] = [
+    (["9999"], "argument HOST: 9999 is a number, perhaps a port; give the host and then the port"),
+    (["--take-over"], "--take-over does nothing without --database; give both, or neither"),
+    (["localhost", "70000"], "argument PORT: '70000' is not a port, 1 to 65535"),
+    (["--idle", "0"], "argument --idle: '0' is not a positive number of seconds"),
+    (["--checkpoint", "c"], "unknown argument --checkpoint; see --help"),
+    (["--database", "hush@host/db"], "argument --database: this is not a URL, such as sqlite:///"),
+    (["--profile", "lokal"], "unknown profile lokal; did you mean local?"),
+]
+
+
+def test_wrong_arguments_are_one_line_before_pyspark_is_imported(refused):
+    refused("socket_wordcount", WRONG)

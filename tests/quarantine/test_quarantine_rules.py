@@ -154,6 +154,12 @@ def test_a_rule_that_is_changed_or_added_keeps_the_checkpoint_of_a_query_without
         rows = quarantine.expect(parsed(spark, folder, "north,3"), {rule: "quarantine"})
         sink = sinks.files(tmp_path / "out")
         run(start(rows, sink, name="sales", checkpoint=tmp_path / "ckpt", availableNow=True))
+        (folder / "more.csv").write_text("south,1\n")
+    written = spark.read.parquet(str(tmp_path / "out")).collect()
+    assert [(row["shop"], row["_reason"] is None) for row in sorted(written, key=str)] == [
+        ("north", True),
+        ("south", False),  # under the second rule
+    ]
 
 
 # --- rows that a later step than their parse finds bad

@@ -105,8 +105,8 @@ def test_of_much_input_a_sample_is_looked_at(spark, tmp_path, monkeypatch):
         land(tmp_path / "in", f"{number:02}", [line("csv", {"id": "x", "amount": "y"})] * 30)
         os.utime(tmp_path / "in" / f"{number:02}", (number, number))
     done = ran(sources.csv(spark, tmp_path / "in", schema="id INT, amount INT"), tmp_path / "ck")
-    assert (done.input_rows, done.rows_looked_at, done.null_rows) == (600, 80, 80)
-    assert "80 of 80 rows looked at without a value" in str(done)
+    assert (done.input_rows, done.rows_looked_at, done.null_rows) == (600, 40, 40)
+    assert "40 of 40 rows looked at without a value" in str(done)
 
 
 def test_the_page_says_it_too(spark, tmp_path):

@@ -288,6 +288,7 @@ def without_right_rows(left: DataFrame, right: DataFrame) -> DataFrame:
     return state.as_of(left.drop("value"), right.drop("value"), "key", "time", [])
 
 
+@pytest.mark.slow
 @pytest.mark.fast("running")
 @pytest.mark.parametrize(
     "step",
