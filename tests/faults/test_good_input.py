@@ -80,7 +80,6 @@ def quiet(capsys, caplog):
     return run
 
 
-@pytest.mark.fast("action_windows", "file_totals", "hourly_sales", "log_errors", "sales_totals")
 @pytest.mark.parametrize(
     "name",
     [
