@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -31,8 +32,12 @@ def name_of(path: Path) -> str:
     return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
 
 
-TREES = {name_of(path): ast.parse(path.read_text("utf-8")) for path in PACKAGE.rglob("*.py")}
 PATHS = {name_of(path): path for path in PACKAGE.rglob("*.py")}
+
+
+@cache  # for the tests of this file; whoever only collects them does not wait for it
+def trees() -> dict[str, ast.Module]:
+    return {name: ast.parse(path.read_text("utf-8")) for name, path in PATHS.items()}
 
 
 def room(module: str) -> str:
@@ -48,18 +53,20 @@ def imported(node: ast.AST) -> set[str]:
         found = {alias.name for alias in node.names}
     elif isinstance(node, ast.ImportFrom):
         full = {f"{node.module}.{alias.name}" for alias in node.names}
-        found = {name if name in TREES else str(node.module) for name in full}
-    return (found & set(TREES)).union(*map(imported, ast.iter_child_nodes(node)))
+        found = {name if name in PATHS else str(node.module) for name in full}
+    return (found & set(PATHS)).union(*map(imported, ast.iter_child_nodes(node)))
 
 
 def imported_by_name(tree: ast.Module) -> set[str]:
     """Return the kit's modules whose full names are texts in a module that imports by name."""
     if not re.search(r"import importlib|sparkstream_kit\._lazy", ast.unparse(tree)):
         return set()
-    return {str(node.value) for node in ast.walk(tree) if isinstance(node, ast.Constant)} & set(TREES)
+    return {str(node.value) for node in ast.walk(tree) if isinstance(node, ast.Constant)} & set(PATHS)
 
 
-IMPORTS = {name: (imported(tree) | imported_by_name(tree)) - {name} for name, tree in TREES.items()}
+@cache
+def imports() -> dict[str, set[str]]:
+    return {name: (imported(tree) | imported_by_name(tree)) - {name} for name, tree in trees().items()}
 
 
 def code_lines(path: Path, node: ast.AST) -> int:
@@ -80,14 +87,14 @@ def code_lines(path: Path, node: ast.AST) -> int:
 
 
 def test_imports_run_in_no_circle():
-    in_order = list(TopologicalSorter(IMPORTS).static_order())  # raises CycleError, which names the modules
-    assert {*in_order} == {*TREES}
+    in_order = list(TopologicalSorter(imports()).static_order())  # raises CycleError, which names the modules
+    assert {*in_order} == {*PATHS}
 
 
 def test_the_core_imports_no_extra():
     opened = {
         (importer, room(module))
-        for importer, modules in IMPORTS.items()
+        for importer, modules in imports().items()
         for module in modules
         if room(importer) not in EXTRAS and room(module) in EXTRAS
     }
@@ -112,7 +119,7 @@ def test_an_import_loads_little():
 
 def test_modules_and_functions_are_short():
     long = {}
-    for name, tree in TREES.items():
+    for name, tree in trees().items():
         for node in ast.walk(tree):
             if isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef):
                 kind = "module" if isinstance(node, ast.Module) else "function"
@@ -122,7 +129,7 @@ def test_modules_and_functions_are_short():
 
 
 def test_the_house_does_not_grow_by_accident():
-    lines = {name: code_lines(PATHS[name], tree) for name, tree in TREES.items()}
+    lines = {name: code_lines(PATHS[name], tree) for name, tree in trees().items()}
     core = sum(count for name, count in lines.items() if room(name) not in EXTRAS)
     for what, count in (("core", core), ("all", sum(lines.values()))):
         assert count <= MOST_LINES[what], (

@@ -6,6 +6,7 @@ import ast
 import importlib
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,11 @@ EXTRAS = {
     "sparkstream_kit.testing.plugin": {"pytest"},
 }
 CORE = {"pyspark", "py4j", "sparkstream_kit", *sys.stdlib_module_names}
-TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.items()}
+
+
+@cache  # for the tests of this file; whoever only collects them does not wait for it
+def trees() -> dict[str, ast.Module]:
+    return {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.items()}
 
 
 def defined(module: ast.Module) -> list[str]:
@@ -92,7 +97,7 @@ def imported(module: ast.Module) -> set[str]:
 def test_all_is_sorted_and_complete():
     without, unsorted, left = [], [], []
     for name in PUBLIC:
-        module = TREES[name]
+        module = trees()[name]
         names = exported(module)
         if names is None:
             without.append(name)
@@ -108,7 +113,7 @@ def test_all_is_sorted_and_complete():
 
 def test_a_private_module_has_no_all():
     private = MODULES.keys() - PUBLIC.keys()
-    assert [name for name in private if exported(TREES[name]) is not None] == [], "nobody imports * from it"
+    assert [name for name in private if exported(trees()[name]) is not None] == [], "nobody imports * from it"
 
 
 def test_no_module_hides_a_name_of_its_room():
@@ -125,9 +130,9 @@ def test_no_module_hides_a_name_of_its_room():
 def test_what_is_public_has_a_docstring():
     without = []
     for name in PUBLIC:
-        public = exported(TREES[name]) or []
-        documented: list[tuple[str, Any]] = [("", TREES[name])]
-        for node in TREES[name].body:
+        public = exported(trees()[name]) or []
+        documented: list[tuple[str, Any]] = [("", trees()[name])]
+        for node in trees()[name].body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in public:
                 documented.append((node.name, node))
                 parts = node.body if isinstance(node, ast.ClassDef) else []
@@ -140,7 +145,7 @@ def test_what_is_public_has_a_docstring():
 
 
 def test_the_core_needs_pyspark_and_the_standard_library_alone():
-    more = {name: imported(tree) - CORE - EXTRAS.get(name, set()) for name, tree in TREES.items()}
+    more = {name: imported(tree) - CORE - EXTRAS.get(name, set()) for name, tree in trees().items()}
     assert not any(more.values()), f"import it in one module, and enter both in EXTRAS: {more}"
 
 
