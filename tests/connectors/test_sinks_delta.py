@@ -224,7 +224,7 @@ def test_a_table_on_another_file_system_is_set_back_too(stream, out, tmp_path):
     far = SimpleNamespace(place="viewfs://far/out")
     command = tables._Store(far, query, [query]).set_back(query, 0)  # noqa: SLF001
     done = subprocess.run(
-        [sys.executable, *shlex.split(command)[1:]],
+        [sys.executable, *shlex.split(command)[2:]],  # after "run python"
         env=environment(HADOOP_CONF_DIR=str(tmp_path)),
         capture_output=True,
         text=True,
