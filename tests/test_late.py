@@ -79,7 +79,7 @@ def counted(frame: DataFrame, mode: str = "update") -> tuple[RunSummary, int]:
     return run(start(frame, sinks.foreach_batch(keep), **how)), sum(found.values())
 
 
-@pytest.mark.fast("by_kit-days", "by_spark-days")
+@pytest.mark.fast("by_kit-days")
 @pytest.mark.parametrize(
     ("made", "delay", "length"),
     [

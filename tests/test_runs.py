@@ -232,6 +232,7 @@ def test_good_bad_and_header_lines_are_counted_from_what_quarantine_observes(spa
     assert ", 2 header lines, 2 bad rows, " in str(query)
 
 
+@pytest.mark.slow
 def test_idle_counts_from_the_last_row(words):
     summary = run(start(words, sinks.memory("idle"), mode="complete"), idle=2)
     assert summary.ended_by == "2 s without a row"

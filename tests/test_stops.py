@@ -23,14 +23,16 @@ def stop(process: subprocess.Popen[str], number: Signal, whom: str) -> None:
         process.send_signal(number)
 
 
+# `tests/faults/test_signals.py` has the same at every change.
 # Under spark-submit the process is the JVM, and Python its child; under python it is the other way round.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("launcher", "number", "whom"),
     [
         ("python", Signal.SIGTERM, "group"),
-        pytest.param("spark-submit", Signal.SIGINT, "group", marks=pytest.mark.slow),
-        pytest.param("spark-submit", Signal.SIGTERM, "process", marks=pytest.mark.slow),
-        pytest.param("python", Signal.SIGINT, "process", marks=pytest.mark.slow),
+        ("spark-submit", Signal.SIGINT, "group"),
+        ("spark-submit", Signal.SIGTERM, "process"),
+        ("python", Signal.SIGINT, "process"),
     ],
 )
 def test_a_signal_ends_a_query_cleanly(launcher, number, whom, folder, tmp_path, temporary, until):

@@ -41,6 +41,7 @@ def shown(text: str) -> list[tuple[str, str]]:
     return [(start, end if len(end) > 15 or " " in end else start[:11] + end) for start, end in listed]
 
 
+@pytest.mark.slow
 def test_the_windows_are_those_that_spark_gives(spark):
     random = Random(1)  # noqa: S311 - test data
     # Of more than eight windows not all are listed.

@@ -83,6 +83,7 @@ def noted(checkpoint: Path) -> dict[str, str]:
     return dict(kept)
 
 
+@pytest.mark.slow
 def test_a_swapped_group_key_is_refused_in_words_and_accepted_with_the_flag(total, tmp_path):
     assert total("State") == {"CA": 1}
     with pytest.raises(InvalidInputError) as caught:
@@ -334,6 +335,7 @@ def test_a_checkpoint_on_another_file_system_is_looked_into_and_drained(far, fol
     assert str(problem).startswith(f"{checkpoint}/offsets/1 is empty; ")
 
 
+@pytest.mark.slow
 def test_a_note_on_another_file_system_is_kept_until_the_next_is_there(far):
     spark, checkpoint, files = far
     notes = [{"name": name, "mode": "update", "fingerprint": ""} for name in ("first", "second", "third")]

@@ -84,7 +84,7 @@ def test_what_was_rewound_comes_again_with_the_same_rows(spark, made, checkpoint
     assert checkpoints.show(checkpoint).committed == 5
 
 
-@pytest.mark.fast("model")
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["model", "table"])
 def test_a_batch_that_is_planned_anew_takes_the_version_that_is_current(spark, tmp_path, what):
     folder, checkpoint, table = tmp_path / "in", tmp_path / "checkpoint", tmp_path / "table.json"

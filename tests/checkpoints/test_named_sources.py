@@ -121,7 +121,7 @@ def test_a_rewind_and_a_copy_bring_the_same_rows(named, total, tmp_path):
     assert total() == sums(0, 1, 2, 3, 5, 6)
 
 
-@pytest.mark.fast("2")
+@pytest.mark.slow
 def test_a_folder_that_has_moved(total, tmp_path):
     total()
     (tmp_path / "lines").rename(tmp_path / "moved")

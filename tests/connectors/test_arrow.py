@@ -88,6 +88,7 @@ def plain(column: pa.Array) -> list[tuple[str, str]]:
     return [(str(kind), repr(value)) for value in shown.to_pylist()]
 
 
+@pytest.mark.slow
 def test_all_values_are_what_they_were_by_each_way(spark_of_old_settings):
     found = {}
     for name, way in WAYS.items():

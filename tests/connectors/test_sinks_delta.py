@@ -119,6 +119,7 @@ def test_a_key_may_have_any_name(stream, out, tmp_path, name):
     assert rows(out) == [("a", 3), ("b", 4), ("c", 5)]
 
 
+@pytest.mark.fast("upsert")
 @pytest.mark.parametrize("how", ["append", "upsert", "replace"])
 def test_a_batch_without_rows_is_a_commit_without_files(stream, out, tmp_path, how):
     # Else the batch after it would be taken for one after a gap.

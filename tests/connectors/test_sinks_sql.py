@@ -366,7 +366,7 @@ def put_back(url: str) -> None:
     sql(url, "INSERT INTO t VALUES ('a', 1), ('b', 1)")
 
 
-@pytest.mark.fast("sqlite-append")
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["append", "upsert"])
 def test_a_database_put_back_from_an_older_backup_is_refused_with_the_way_back(stream, url, tmp_path, how):
     mode, more, select, _ = CASES[how]

@@ -83,6 +83,7 @@ def test_the_watermark_is_that_of_all_events_and_not_of_the_clicks_alone(stream)
     assert found(rows) == [("a", "2024-01-01T00:25:00Z", None)]
 
 
+@pytest.mark.slow
 def test_a_view_is_written_once_though_it_and_its_click_come_twice(stream):
     def event(kind: str, clock: str, ad: str = "a") -> dict[str, str]:
         return {"ad_id": ad, "event_type": kind, "event_time": f"2024-01-01T{clock}:00Z"}

@@ -28,6 +28,7 @@ def rows(text: str) -> list[list[str]]:
     return list(csv.reader(io.StringIO(text)))[1:]
 
 
+@pytest.mark.slow
 def test_the_same_transform_on_a_static_read_gives_the_same_table(spark, folder):
     feeds.drip(feeds.sales_files(3, rows=50, seed=1), folder)
     static = sales_totals.totals(sales_totals.transform(spark.read.text(str(folder))))
@@ -50,6 +51,7 @@ BAD = {
 }
 
 
+@pytest.mark.fast("not 12 fields", "OrderDate*")
 @pytest.mark.parametrize("problem", BAD)
 def test_a_bad_line_is_counted_and_not_summed(spark, problem):
     lines = spark.createDataFrame([(line,) for line in [*BAD[problem], GOOD.format(amount="2.50", key="a")]])

@@ -477,6 +477,7 @@ def test_good_rows_and_bad_rows_are_all_lines_whatever_is_selected(spark, folder
     assert sorted(row[0] for row in frame.select("_raw").collect()) == sorted(lines)
 
 
+@pytest.mark.slow
 def test_a_stream_and_a_static_read_give_the_same(spark, folder):
     lines, _ = mixed(4, 100)
     static = parsed(spark, folder, *lines)

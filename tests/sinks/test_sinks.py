@@ -189,6 +189,7 @@ ALONE: dict[str, tuple[str, Callable[[Path], sinks.Sink]]] = {
 }
 
 
+@pytest.mark.fast("batch_files", "upsert")
 @pytest.mark.parametrize("kind", ALONE)
 def test_a_sink_computes_a_batch_once(stream, tmp_path, kind):
     mode, make = ALONE[kind]

@@ -113,6 +113,7 @@ def test_a_file_without_a_row_doubles_nothing_either(spark, folder, written):
     assert written.of(frame) == [0, 1]
 
 
+@pytest.mark.fast("False-pro[[]j] 1", "True-a[*]")
 @pytest.mark.parametrize("name", ["pro[j] 1", "a*", "{x}", "back\\slash", "why?"])
 @pytest.mark.parametrize("relative", [False, True])
 def test_a_folder_of_such_a_name(spark, tmp_path, written, monkeypatch, name, relative):
@@ -146,6 +147,7 @@ def test_a_pattern_that_matches_nothing_yet_is_said(spark, tmp_path, caplog):
         assert caplog.messages.pop() == f"input {tmp_path / pattern}: nothing matches this pattern yet"
 
 
+@pytest.mark.fast("False-[[]ab]*", "True-{b,x[*]}*")
 @pytest.mark.parametrize(
     ("pattern", "wanted"),
     [

@@ -25,7 +25,7 @@ def hadoop(spark):
     conf.set("fs.defaultFS", former)
 
 
-@pytest.mark.fast("reloading-file:", "by_watermark-file://")
+@pytest.mark.fast("by_watermark-file://")
 @pytest.mark.parametrize("local", ["file:", "file://"])
 @pytest.mark.parametrize("kind", ["batch_files", "by_watermark", "files", "scorer", "reloading"])
 def test_a_path_with_file_is_of_this_machine(spark, tmp_path, hadoop, kind, local):
