@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ _ACCURACY = 100_000  # Spark is off by at most one row in so many
 
 _SECOND, _MILLI = 1_000_000, 1_000  # microseconds
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+_AGE = 146_097 * 86_400 * _SECOND  # 400 years
 # What Spark makes of window() and session_window(); lengths are in microseconds.
 _WINDOW = re.compile(
     r"TimestampType, LongType\) - (-?\d+)\) % (\d+)\)(?:(?!precisetimestampconversion).)*?"
@@ -190,4 +191,16 @@ def _values(metrics: Any) -> tuple[int, list[int] | None]:
 
 
 def _micros(text: str | None) -> int | None:
-    return None if text is None else (datetime.fromisoformat(text) - _EPOCH) // timedelta(microseconds=1)
+    """Read a time of Spark's progress, in microseconds since 1970, of whatever year."""
+    if text is None:
+        return None
+    year, rest = re.fullmatch(r"([+-]?\d+)(-\d\d-\d\dT.*)", text).groups()  # type: ignore[union-attr]
+    ages, year = divmod(int(year) - 2000, 400)  # the calendar is the same again after 400 years
+    at = datetime.fromisoformat(f"{year + 2000}{rest}")
+    return (at - _EPOCH) // timedelta(microseconds=1) + ages * _AGE
+
+
+def moment(progress: StreamingQueryProgress) -> datetime | None:
+    """Return the watermark of a batch; the last time that Python has where it is beyond that."""
+    at, last = watermark(progress), datetime.max.replace(tzinfo=UTC)
+    return None if at is None else _EPOCH + min(timedelta(microseconds=at), last - _EPOCH)

@@ -12,6 +12,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
+from sparkstream_kit._late import moment
 from sparkstream_kit._spark.query import files, records_behind, times_computed
 
 if TYPE_CHECKING:
@@ -89,8 +90,7 @@ class Verdict:
 def record(progress: StreamingQueryProgress) -> Record:
     """Read a batch out of Spark's progress."""
     check(record, locals())
-    text = progress.eventTime.get("watermark")
-    watermark = None if text is None else datetime.fromisoformat(text)
+    watermark = moment(progress)
     waiting = [found for source in progress.sources if (found := _waiting(source)) is not None]
     of_files = [each for source in progress.sources if (each := files(source)) is not None]
     states = progress.stateOperators

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pyspark.sql import functions as F
 
-from sparkstream_kit import jobflags, quarantine, run, sinks, sources, start, windows
+from sparkstream_kit import feeds, jobflags, quarantine, run, sinks, sources, start, windows
 from sparkstream_kit.errors import KitError
 
 if TYPE_CHECKING:
@@ -155,6 +155,15 @@ def test_where_rows_are_multiplied_spark_s_own_watermark_bounds_nothing(spark, f
         counts = watermark(many, "1 hour").groupBy(windows.tumbling("at", "1 hour"), "k").count()
         (done,) = counted(counts)[0].queries
         assert (done.late_rows, done.late_rows_at_most) == bounds, str(done)
+
+
+def test_a_year_that_python_has_not_ends_no_run(spark, folder):
+    feeds.drip([("1.txt", "9099130622345224000\n-63549360000000000\n0\n")], folder)
+    time = F.timestamp_micros(F.col("value").cast("bigint")).alias("time")
+    rows = sources.text(spark, folder).select(time).withWatermark("time", "1 second").dropDuplicates(["time"])
+    query = start(rows, sinks.foreach_batch(lambda batch, _: batch.collect()), name="far", availableNow=True)
+    done = run(query).queries[0]
+    assert (done.input_rows, done.output_rows) == (3, 3)
 
 
 @pytest.mark.slow

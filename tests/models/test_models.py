@@ -181,7 +181,11 @@ def test_a_batch_that_comes_again_is_scored_by_the_version_that_it_had(spark, st
     models.publish(says("spam"), tmp_path / "spam", "2")
     models.switch(tmp_path / "spam", "1")
     out, also = tmp_path / "out", tmp_path / "also"
-    scored = sinks.fan_out(sinks.batch_files(out), sinks.batch_files(also)).taking(
+    seen: list[str] = []
+    each_time = sinks.foreach_batch(
+        lambda batch, _: seen.extend(row.model_version for row in batch.collect())
+    )
+    scored = sinks.fan_out(sinks.batch_files(out), sinks.batch_files(also), each_time).taking(
         models.scorer(tmp_path / "spam")
     )
     numbers = stream("n INT")
@@ -203,7 +207,8 @@ def test_a_batch_that_comes_again_is_scored_by_the_version_that_it_had(spark, st
     # The pin is what holds it: without it the batch is scored by the version that is current now.
     (kept(stream) / "2").unlink()
     query.replay()
-    assert versions_by_batch(spark, out) == [(0, "1"), (1, "1"), (2, "1")]
+    assert seen == ["1", "1", "1", "2", "2", "1"]
+    assert versions_by_batch(spark, out)[-1] == (2, "2")  # a directory that is there stays
 
 
 @pytest.mark.slow

@@ -165,7 +165,8 @@ def test_the_state_of_once_falls_when_the_watermark_has_passed(stream):
     [full, *_] = query.step()
     assert (len(full.rows), full.progress.stateOperators[0].numRowsTotal) == (10_000, 10_000)
     source.add_data([(-1, at(100))])
-    assert query.step()[-1].progress.stateOperators[0].numRowsTotal == 1
+    query.step()
+    assert query.batches[-1].progress.stateOperators[0].numRowsTotal == 1
 
 
 @in_rows
