@@ -1,9 +1,9 @@
-"""Durations as the kit's calls take them, read exactly; nothing here needs Spark."""
+"""Durations as the kit's calls take them, and times as Spark writes them; nothing here needs Spark."""
 
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from sparkstream_kit._arguments import check, said
@@ -20,6 +20,9 @@ MICROSECONDS = {
     "day": 86_400 * 10**6,
     "week": 7 * 86_400 * 10**6,
 }
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICRO = timedelta(microseconds=1)
+_AGE = 146_097 * MICROSECONDS["day"]  # 400 years
 _NO_FIXED_LENGTH = ("month", "quarter", "year")
 _LONGEST = 2**63 - 1  # Spark holds an interval as a 64-bit number of microseconds, about 292,000 years
 
@@ -118,3 +121,18 @@ def to_microseconds(what: str, duration: Duration) -> int:
     if abs(total) > _LONGEST:
         raise InvalidInputError(f"{what} {duration} is too long; Spark's longest is {_LONGEST} microseconds")
     return total
+
+
+def epoch_microseconds(text: str | None) -> int | None:
+    """Read a time of Spark's progress, in microseconds since 1970, of whatever year."""
+    if text is None:
+        return None
+    year, rest = re.fullmatch(r"([+-]?\d+)(-\d\d-\d\dT.*)", text).groups()  # type: ignore[union-attr]
+    ages, year = divmod(int(year) - 2000, 400)  # the calendar is the same again after 400 years
+    return (datetime.fromisoformat(f"{year + 2000}{rest}") - EPOCH) // _MICRO + ages * _AGE
+
+
+def moment(text: str | None) -> datetime | None:
+    """Read a time of Spark's progress; the last time that Python has where it is beyond that."""
+    at, last = epoch_microseconds(text), datetime.max.replace(tzinfo=UTC)
+    return None if at is None else EPOCH + min(at * _MICRO, last - EPOCH)

@@ -11,10 +11,10 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from sparkstream_kit._durations import epoch_microseconds
 from sparkstream_kit._spark.plan import analyzed_plan
 from sparkstream_kit._spark.query import times_computed
 
@@ -30,8 +30,6 @@ _SHARES = [min(1e-4 * 1.08**step, 1.0) for step in range(121)]
 _ACCURACY = 100_000  # Spark is off by at most one row in so many
 
 _SECOND, _MILLI = 1_000_000, 1_000  # microseconds
-_EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
-_AGE = 146_097 * 86_400 * _SECOND  # 400 years
 # What Spark makes of window() and session_window(); lengths are in microseconds.
 _WINDOW = re.compile(
     r"TimestampType, LongType\) - (-?\d+)\) % (\d+)\)(?:(?!precisetimestampconversion).)*?"
@@ -134,7 +132,7 @@ def late(progress: StreamingQueryProgress, by: Drops | None, former: int | None)
         by: what the query's plan says.
         former: the watermark of the batch before it, in microseconds; None if that is not known.
     """
-    own = watermark(progress) or 0
+    own = epoch_microseconds(progress.eventTime.get("watermark")) or 0
     mark = former if by is not None and by.former and former is not None else own
     rows = groups = 0
     for operator in progress.stateOperators:
@@ -143,7 +141,7 @@ def late(progress: StreamingQueryProgress, by: Drops | None, former: int | None)
             groups += dropped
         else:
             rows += dropped
-    first = _micros(progress.eventTime.get("min"))
+    first = epoch_microseconds(progress.eventTime.get("min"))
     seconds = None if first is None else (mark - first) / _SECOND
     if not groups:
         return Late(rows, rows, seconds, mark == 0)
@@ -154,20 +152,16 @@ def late(progress: StreamingQueryProgress, by: Drops | None, former: int | None)
     return Late(rows + least, rows + most, seconds, mark == 0)
 
 
-def watermark(progress: StreamingQueryProgress) -> int | None:
-    """Return the watermark of a batch in microseconds; None without one."""
-    return _micros(progress.eventTime.get("watermark"))
-
-
 def _at_most(progress: StreamingQueryProgress, by: Drops, bound: int) -> int | None:
     """Return how many rows of a batch are before a time, at most; None where nothing tells."""
     told = [metrics for name, metrics in progress.observedMetrics.items() if name.startswith(_OBSERVED)]
     if told and len(told) == by.watermarks:
-        return sum(_before(bound, *_values(metrics)) for metrics in told)
+        values = (metrics["values"] if "values" in metrics else metrics for metrics in told)  # noqa: SIM401 - a Row has no get
+        return sum(_before(bound, rows, marks) for rows, marks in values)
     if by.multiplies:
         return None
     rows = progress.numInputRows
-    last, mean = (_micros(progress.eventTime.get(name)) for name in ("max", "avg"))
+    last, mean = (epoch_microseconds(progress.eventTime.get(name)) for name in ("max", "avg"))
     if by.watermarks > 1 or last is None or mean is None or last < bound:
         return rows
     # If k of the rows are before the bound, their mean is at most (k * bound + (rows - k) * last) / rows.
@@ -181,26 +175,3 @@ def _before(bound: int, rows: int, marks: list[int] | None) -> int:
         if mark >= bound:
             return min(rows, math.ceil(share * rows) - 1 + rows // _ACCURACY)
     return rows
-
-
-def _values(metrics: Any) -> tuple[int, list[int] | None]:
-    """Return what `observed` has counted; on Connect the row may be the values alone."""
-    values = metrics["values"] if "values" in metrics else metrics  # noqa: SIM401 - a Row has no get
-    rows, marks = values
-    return rows, marks
-
-
-def _micros(text: str | None) -> int | None:
-    """Read a time of Spark's progress, in microseconds since 1970, of whatever year."""
-    if text is None:
-        return None
-    year, rest = re.fullmatch(r"([+-]?\d+)(-\d\d-\d\dT.*)", text).groups()  # type: ignore[union-attr]
-    ages, year = divmod(int(year) - 2000, 400)  # the calendar is the same again after 400 years
-    at = datetime.fromisoformat(f"{year + 2000}{rest}")
-    return (at - _EPOCH) // timedelta(microseconds=1) + ages * _AGE
-
-
-def moment(progress: StreamingQueryProgress) -> datetime | None:
-    """Return the watermark of a batch; the last time that Python has where it is beyond that."""
-    at, last = watermark(progress), datetime.max.replace(tzinfo=UTC)
-    return None if at is None else _EPOCH + min(timedelta(microseconds=at), last - _EPOCH)

@@ -43,9 +43,8 @@ def missing(package: str, name: str, *known: Iterable[str]) -> Exception:
     from sparkstream_kit.errors import hint
 
     near = "" if name.startswith("_") else next(filter(None, (hint(name, names) for names in known)), "")
-    if (
-        near and _is_from_import() and find_spec(f"{package}.{name}") is None
-    ):  # Python looks for a module next
+    # Python looks for a module next.
+    if near and _is_from_import() and find_spec(f"{package}.{name}") is None:
         return ImportError(f"cannot import name {name!r} from {package!r}{near}", name=package)
     return AttributeError(f"module {package!r} has no attribute {name!r}{near}")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from sparkstream_kit._late import late, watermark
+from sparkstream_kit._durations import epoch_microseconds
+from sparkstream_kit._late import late
 from sparkstream_kit._spark.batch import rows_set_aside
 from sparkstream_kit._spark.query import files, records_behind, seconds_behind, times_computed
 from sparkstream_kit.checkpoints.contents import count
@@ -156,7 +157,7 @@ class QuerySummary:
         counted: dict[str, Any] = {
             "late_rows": (self.late_rows or 0) + found.least,
             "late_rows_at_most": None if most is None or found.most is None else most + found.most,
-            "watermark": watermark(progress),
+            "watermark": epoch_microseconds(progress.eventTime.get("watermark")),
         }
         if found.least:
             counted["late_batches"] = self.late_batches + 1

@@ -7,12 +7,12 @@ say the same of a query that runs and of one whose progress was kept in a file.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from statistics import median
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._late import moment
+from sparkstream_kit._durations import EPOCH, moment
 from sparkstream_kit._spark.query import files, records_behind, times_computed
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Verdict:
 def record(progress: StreamingQueryProgress) -> Record:
     """Read a batch out of Spark's progress."""
     check(record, locals())
-    watermark = moment(progress)
+    watermark = moment(progress.eventTime.get("watermark"))
     waiting = [found for source in progress.sources if (found := _waiting(source)) is not None]
     of_files = [each for source in progress.sources if (each := files(source)) is not None]
     states = progress.stateOperators
@@ -102,7 +102,7 @@ def record(progress: StreamingQueryProgress) -> Record:
         backlog=sum(waiting) if waiting else None,
         state_rows=sum(state.numRowsTotal // times_computed(state) for state in states) if states else None,
         partitions=max(state.numShufflePartitions for state in states) if states else None,
-        watermark=watermark if watermark and watermark > datetime(1970, 1, 1, tzinfo=UTC) else None,
+        watermark=watermark if watermark and watermark > EPOCH else None,
         has_watermark=watermark is not None,
         to_files=progress.sink.description.startswith("FileSink["),
         files=sum(each[1] for each in of_files) if of_files else None,

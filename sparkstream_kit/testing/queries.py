@@ -15,7 +15,7 @@ from datetime import MAXYEAR, datetime
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._late import moment
+from sparkstream_kit._durations import moment
 from sparkstream_kit.checkpoints import endings, layout
 from sparkstream_kit.errors import InvalidInputError, QueryFailed, innermost_cause
 
@@ -59,7 +59,7 @@ class Batch:
     @property
     def watermark(self) -> datetime | None:
         """The watermark that held in this batch, in a drain the year 9999; its rows move that of the next."""
-        at = moment(self.progress)
+        at = moment(self.progress.eventTime.get("watermark"))
         # The end has no time in a zone to the east.
         return at and (at if at.year == MAXYEAR else at.astimezone()).replace(tzinfo=None)
 
