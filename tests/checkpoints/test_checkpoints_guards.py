@@ -102,6 +102,7 @@ def test_a_swapped_group_key_is_refused_in_words_and_accepted_with_the_flag(tota
         total("State")
 
 
+@pytest.mark.slow
 def test_in_a_session_that_is_case_sensitive_another_case_is_another_key(spark, folder, tmp_path):
     feeds.drip([("1.json", '{"k":"small","K":"great"}\n')], folder)
     own = spark.newSession()

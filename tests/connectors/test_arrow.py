@@ -111,6 +111,7 @@ def test_a_batch_of_many_parts_is_whole_and_in_order(spark, way, monkeypatch):
     assert [number for part in found for number in part[0].to_pylist()] == list(range(250_000))
 
 
+@pytest.mark.slow
 def test_no_rows_are_in_files_where_spark_encrypts_what_it_puts_aside(spark):
     def holds_files() -> bool:
         with arrow.kept(spark.range(5)) as parts:
