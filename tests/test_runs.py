@@ -211,6 +211,7 @@ def test_each_number_has_its_word():
     )
 
 
+@pytest.mark.fast("2-True")
 @pytest.mark.parametrize(("partitions", "sort"), [(1, True), (2, False), (2, True), (3, True)])
 def test_rows_in_state_are_counted_once_also_if_a_sort_computes_them_twice(spark, words, partitions, *, sort):
     was = spark.conf.get("spark.sql.shuffle.partitions")

@@ -111,7 +111,7 @@ def nothing(spark: SparkSession, folder: Path) -> DataFrame:
 SHAPES = [kinds, below, days, pattern, of_files, odd_name, newest_first, two, twice, plain, nothing]
 
 
-@pytest.mark.fast("days", "two", "nothing")
+@pytest.mark.fast("two", "nothing")
 @pytest.mark.parametrize("shape", SHAPES)
 def test_what_waits_is_what_the_next_run_reads(spark, folder, tmp_path, shape):
     frame = shape(spark, folder)

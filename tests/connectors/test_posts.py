@@ -260,6 +260,9 @@ HOSTILE: dict[str, tuple[Callable[[posts_server.Handler], object], str]] = {
 }
 
 
+@pytest.mark.fast(
+    "an id of 5,000 digits", "a carriage *", "an event without an end", "UTF-16", "a chunk of size -5"
+)
 @pytest.mark.parametrize("what", HOSTILE)
 def test_whatever_a_server_sends_the_feeder_goes_on_and_so_does_the_next_one(
     what, site, server, tmp_path, until, monkeypatch

@@ -122,6 +122,7 @@ def test_the_job_trains_with_pyspark_ml_by_spark_submit(job, spark, folder, tmp_
     assert spark.read.parquet(str(out / "scored")).where("label = prediction").count() > 450
 
 
+@pytest.mark.fast("labels2-*")
 @pytest.mark.parametrize("library", ["spark", "sklearn"])
 @pytest.mark.parametrize("labels", [[], [None], ["ham", "ham"], ["spam", "eggs"]])
 def test_training_without_both_labels_is_one_line(library, labels, spark, folder, tmp_path, capsys):

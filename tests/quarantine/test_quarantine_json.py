@@ -172,6 +172,7 @@ NUMBERS = {
 }
 
 
+@pytest.mark.fast("any VARIANT-*", "x *-{}")
 @pytest.mark.parametrize("around", ["{}", '{{"b":[1,"\\"",{}]}}', '["1e400",{{"c":{}}},true]'])
 @pytest.mark.parametrize("ddl", ["any VARIANT", "any VARIANT, more ARRAY<VARIANT>", "x STRUCT<any: VARIANT>"])
 def test_a_number_that_variant_would_change_is_bad(spark, around, ddl):

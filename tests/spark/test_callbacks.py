@@ -88,6 +88,7 @@ def counts(spark, folder):
     return sources.text(spark, str(folder)).groupBy("value").count()
 
 
+@pytest.mark.fast("a function*", "sql_table")
 @pytest.mark.parametrize("sink", SINKS)
 def test_a_stop_in_mid_batch_is_no_error(sink, counts, tmp_path, until):
     gate, made = Gate(), SINKS[sink](tmp_path)

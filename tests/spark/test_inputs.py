@@ -36,6 +36,7 @@ SHAPES: dict[str, Callable[[DataFrame, DataFrame], DataFrame]] = {
 }
 
 
+@pytest.mark.fast("a", "aba", "b, a joined with itself")
 @pytest.mark.parametrize("shape", SHAPES)
 def test_each_place_of_a_source_has_its_line_and_its_log(spark, tmp_path, shape):
     land(tmp_path / "a", 0, 1, 2)

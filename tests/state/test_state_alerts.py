@@ -94,6 +94,7 @@ ON_FULL: dict[str, Callable[[DataFrame], DataFrame]] = {
 }
 
 
+@pytest.mark.fast("alert_when", "once")
 @pytest.mark.parametrize("call", ON_FULL)
 def test_columns_that_hold_no_null_may_get_one(spark, call):
     data = [(key, at(second), value, (value,)) for key, second, value in READINGS]
