@@ -23,7 +23,7 @@ test: setup ## run the tests on two cores
 test-slow: setup ## run the tests that take long, with the systems that they need (PART=1/4 for a quarter, ROUNDS=N for more kills)
 	@bash scripts/systems.sh
 	@$(ENTER) python -m pytest tests sparkstream_kit tests/faults -n 3 --dist loadgroup -m slow $(ARGS)
-	@$(ENTER) python -m pytest tests/systems -n 3 --dist loadfile -m slow $(ARGS) || [ $$? -eq 5 ] # none in this part
+	@$(ENTER) python -m pytest tests/systems -n 3 --dist loadfile -m slow $(ARGS)
 
 test-connect: setup ## run the tests of what differs on Spark Connect there (ALL=1 for all that can run there)
 	@$(ENTER) bash scripts/test-connect.sh
