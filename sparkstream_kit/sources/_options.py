@@ -1,59 +1,27 @@
-"""What sources check in their arguments: numbers, times, and options, of which Spark ignores unknown ones.
-
-https://spark.apache.org/docs/latest/sql-data-sources.html and the options that Spark 4.2 registers.
-"""
+"""What sources check in their arguments: numbers, times, and options, of which Spark ignores unknown ones."""
 
 from __future__ import annotations
 
 import difflib
-import logging
+import inspect
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+
+from pyspark.sql.streaming.readwriter import DataStreamReader
 
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_log = logging.getLogger(__name__)
-
-_FILES = """basePath cleanSource discardCachedInputRatio fileNameOnly ignoreCorruptFiles ignoreMissingFiles
-    latestFirst maxBytesPerTrigger maxCachedFiles maxFileAge maxFilesPerTrigger pathGlobFilter
-    recursiveFileLookup sourceArchiveDir"""
-_LINES = "compression encoding lineSep"
-_VALUES = """charset columnNameOfCorruptRecord dateFormat enableDateTimeParsingFallback inferSchema locale
-    mode multiLine samplingRatio singleVariantColumn timeFormat timeZone timestampFormat timestampNTZFormat"""
-_KNOWN = {
-    "csv": f"""{_FILES} {_LINES} {_VALUES} charToEscapeQuoteEscaping codec columnPruning comment delimiter
-        emptyValue enforceSchema escape escapeQuotes extension header ignoreLeadingWhiteSpace
-        ignoreTrailingWhiteSpace inputBufferSize maxCharsPerColumn maxColumns nanValue negativeInf nullValue
-        positiveInf preferDate quote quoteAll sep unescapedQuoteHandling""",
-    # https://docs.delta.io/delta-streaming/
-    "delta": """excludeRegex failOnDataLoss ignoreChanges ignoreDeletes maxBytesPerTrigger maxFilesPerTrigger
-        readChangeFeed schemaTrackingLocation skipChangeCommits startingTimestamp startingVersion
-        withEventTimeOrder""",
-    "json": f"""{_FILES} {_LINES} {_VALUES} allowBackslashEscapingAnyCharacter allowComments
-        allowNonNumericNumbers allowNumericLeadingZeros allowSingleQuotes allowUnquotedControlChars
-        allowUnquotedFieldNames dropFieldIfAllNull ignoreNullFields inferTimestamp prefersDecimal
-        primitivesAsString useUnsafeRow""",
-    "kafka": """failOnDataLoss fetchOffset.numRetries fetchOffset.retryIntervalMs groupIdPrefix includeHeaders
-        maxRecordsPerPartition maxTriggerDelay minOffsetsPerTrigger minPartitions
-        startingOffsetsByTimestampStrategy""",
-    "orc": f"{_FILES} compression mergeSchema",
-    "parquet": f"{_FILES} compression datetimeRebaseMode int96RebaseMode mergeSchema",
-    "rate": "numPartitions rampUpTime rowsPerSecond",
-    "socket_lines": "host includeTimestamp port",
-    "table": _FILES,
-    "text": f"{_FILES} {_LINES} wholetext",
-}
-_NEAR = 0.8
+_NEAR = 0.9
 
 
 def check(source: str, given: Iterable[str], keywords: Iterable[str]) -> None:
-    """Refuse a misspelt option; one that nothing is known of is passed on to Spark, with a warning.
+    """Refuse an option that is nearly a keyword of the source, or of Spark's own function for the format.
 
-    A name with a dot, such as `fs.s3a.endpoint`, goes to Hadoop or to Kafka's client. A table has the
-    options of its own format.
+    Any other name is Spark's to know: an option of a format, of Hadoop or of Kafka's client.
 
     Args:
         source: the function of `sources`, such as "csv".
@@ -61,7 +29,7 @@ def check(source: str, given: Iterable[str], keywords: Iterable[str]) -> None:
         keywords: the keywords of the function itself.
 
     Raises:
-        InvalidInputError: a name that is nearly one of Spark's or of ours, or an option of another format.
+        InvalidInputError: a name that is nearly one of these.
 
     Example:
         >>> check("csv", ["headr"], ["schema"])
@@ -69,24 +37,17 @@ def check(source: str, given: Iterable[str], keywords: Iterable[str]) -> None:
         ...
         sparkstream_kit.errors.InvalidInputError: unknown keyword of sources.csv() headr; did you mean header?
     """
-    ours = {_plain(name): name for name in keywords}
-    sparks = {_plain(name): name for name in _KNOWN[source].split()}
+    function = getattr(DataStreamReader, source, None)
+    sparks = inspect.signature(function).parameters if function else ()
+    known = {_plain(name): name for name in [*sparks, *keywords]}
     for name in given:
-        if "." in name or name.lower() in sparks:
-            continue
-        # Who writes an underscore means one of ours, where both have the word.
-        known = sparks | ours if "_" in name else ours | sparks
-        wrong = f"unknown keyword of sources.{source}() {name}"
         near = difflib.get_close_matches(_plain(name), known, n=1, cutoff=_NEAR)
-        if near and known[near[0]] != name:
-            raise InvalidInputError(f"{wrong}; did you mean {known[near[0]]}?")
-        if source == "table":
-            continue
-        if others := [other for other, names in _KNOWN.items() if name.lower() in names.lower().split()]:
-            raise InvalidInputError(f"{wrong}: it is an option of {' and '.join(others)}")
-        _log.warning(
-            "sources.%s(): Spark 4.2 has no option %s for it, and ignores what it does not know", source, name
-        )
+        # No option of Spark's has a low line: they are written as maxFileAge.
+        meant = known[near[0]] if near else re.sub("_(.)", lambda found: found[1].upper(), name)
+        # Some begin and end as others do: timestampNTZFormat.
+        is_typing_error = _plain(name) != _plain(meant) and abs(len(name) - len(meant)) <= 1
+        if "." not in name and (is_typing_error or ("_" in name and name != meant)):
+            raise InvalidInputError(f"unknown keyword of sources.{source}() {name}; did you mean {meant}?")
 
 
 def check_number(name: str, number: int | None) -> None:

@@ -73,10 +73,6 @@ GIVE_OFFSETS = (
             "Spark would show kafka.ssl.keystore.key in its plans; put the key",
         ),
         ({"startin": "latest"}, "unknown keyword of sources.kafka() startin; did you mean starting?"),
-        (
-            {"includeHeader": True},
-            "unknown keyword of sources.kafka() includeHeader; did you mean includeHeaders?",
-        ),
     ],
 )
 def test_what_cannot_be_read_is_one_line(spark, given, said):

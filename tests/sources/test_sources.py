@@ -74,12 +74,9 @@ def test_rate_and_table(spark):
 @pytest.mark.parametrize(
     ("name", "near"),
     [
-        ("maxFilesPerTriger", "maxFilesPerTrigger"),
-        ("maxfileage_", "maxFileAge"),
-        ("max_bytes_per_trigger", "maxBytesPerTrigger"),
-        ("recursiveFilelokup", "recursiveFileLookup"),
         ("max_file_per_trigger", "max_files_per_trigger"),
-        ("compresion", "compression"),
+        ("max_bytes_per_trigger", "maxBytesPerTrigger"),
+        ("max_file_age", "maxFileAge"),
     ],
 )
 def test_a_misspelt_option_is_refused(spark, folder, form, name, near):
@@ -105,12 +102,6 @@ def test_sparks_own_options_and_those_of_hadoop_pass(spark, folder, caplog, form
     assert caplog.messages == []
 
 
-def test_an_option_that_nothing_is_known_of_passes_with_a_warning(spark, folder, caplog):
-    feeds.drip([("1.txt", "one\n")], folder)
-    assert rows(spark, sources.text(spark, str(folder), zebra=1))[0] == [("one",)]
-    assert caplog.messages[0].startswith("sources.text(): Spark 4.2 has no option zebra for it")
-
-
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -131,20 +122,8 @@ def test_an_option_that_nothing_is_known_of_passes_with_a_warning(spark, folder,
             "unknown keyword of sources.csv() headr; did you mean header?",
         ),
         (
-            lambda spark: sources.text(spark, ".", header=True),
-            "unknown keyword of sources.text() header: it is an option of csv",
-        ),
-        (
             lambda spark: sources.rate(spark, rowPerSecond=2),
-            "unknown keyword of sources.rate() rowPerSecond; did you mean rowsPerSecond?",
-        ),
-        (
-            lambda spark: sources.socket_lines(spark, "localhost", 9999, includeTimestmp=True),
-            "unknown keyword of sources.socket_lines() includeTimestmp; did you mean includeTimestamp?",
-        ),
-        (
-            lambda spark: sources.table(spark, "t", maxFilesPerTriger=1),
-            "unknown keyword of sources.table() maxFilesPerTriger; did you mean maxFilesPerTrigger?",
+            "unknown keyword of sources.rate() rowPerSecond; did you mean rows_per_second?",
         ),
         (
             lambda spark: sources.socket_lines(spark, "9999", 9999),

@@ -322,7 +322,6 @@ def test_what_is_not_there_is_one_line(spark, tmp_path):
         ({}, "give a path or a table of the catalog"),
         ({"path": "t", "max_files_per_trigger": 0}, "must be 1 or more, not 0"),
         ({"path": "t", "skip_change_commits": True}, "did you mean skipChangeCommits?"),
-        ({"path": "t", "startingVerson": 1}, "did you mean startingVersion?"),
     ):
         with pytest.raises(InvalidInputError) as error:
             sources.delta(spark, **arguments)
