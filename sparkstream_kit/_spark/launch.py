@@ -6,14 +6,11 @@ import atexit
 import logging
 import os
 import re
-import resource
 import select
-import signal
 import socket
 import sys
 import threading
 import time
-import traceback
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +43,6 @@ LAUNCH_KEYS = (
 )
 
 _LOOPBACK = "127.0.0.1"
-_FILES = 512  # Spark's JVM opens some 350 before its first query
 _HELD = 30.0  # seconds; who waits longer, for a download of spark.jars.packages, wants to see why
 # What PySpark's Python worker for `transformWithState` prints at a query's start, each before an empty line.
 _WORKER = b"Streaming TransformWithStateInPandas Python worker"
@@ -66,8 +62,8 @@ def starting(wanted: Mapping[str, str], *, quiet: bool) -> Iterator[None]:
         quiet: give it the kit's log settings where the master is local.
 
     Raises:
-        InvalidInputError: Java is missing or too old, its Spark is of another version than PySpark, this
-            machine gives it too little, or Spark cannot read a setting.
+        InvalidInputError: Java is missing or too old, its Spark is of another version than PySpark, or
+            Spark cannot read a setting.
         KitError: it did not start for another reason.
     """
     if sys.stderr and sys.stderr.isatty():
@@ -82,8 +78,6 @@ def starting(wanted: Mapping[str, str], *, quiet: bool) -> Iterator[None]:
     except (Py4JError, PySparkException) as err:
         if words is not None:
             _log.debug("the JVM said: %s", words.drop())
-        if _too_few_files():
-            raise InvalidInputError(_too_few_files()) from err
         cause = innermost_cause(err)
         if re.match(r"(Spark)?(IllegalArgument|NumberFormat)Exception: |.*Could not parse Master URL", cause):
             raise InvalidInputError(f"{said_by_spark(ValueError(cause))}; correct that setting") from err
@@ -298,47 +292,19 @@ def _to_standard_error(data: bytes) -> None:
 
 def _why(error: Exception, said: str) -> str:
     """Return in one line why the JVM did not start, and what to do."""
-    few = _too_few_files()
-    if few or "Too many open files" in f"{said}{error}":
-        return few or "too many files are open here; give more: ulimit -n 4096"
     if isinstance(error, FileNotFoundError) and error.filename:
         return f"Spark cannot be started: {error.filename} does not exist; correct or unset SPARK_HOME"
     if isinstance(error, OSError):
-        return f"Spark cannot be started: {error.strerror or error}; give room for temporary files (TMPDIR)"
-    return f"Spark's Java machine did not start: {_java_s_cause(error, said)}"
-
-
-def _java_s_cause(error: Exception, said: str) -> str:
+        return f"Spark cannot be started: {error.strerror or error}"
     need = f"and Spark needs Java 17 or newer; {_JAVA}"
+    cause = cause_in_log(said)
     if version := re.search(r"only recognizes class file versions up to (\d+)", said):
-        return f"this is Java {int(version[1]) - 44}, {need}"  # Java 17 has class files of version 61
-    if re.search(r"Unrecognized option: --|Module jdk\.incubator\.vector not found", said):
-        return f"this Java is too old or not whole, {need}"
-    if re.search(r"JAVA_HOME is not set|java: (command )?not found|java: No such file", said):
-        return f"no Java was found, {need}"
-    if number := _signal(error):
-        return f"{signal.Signals(number).name} ended it; see if this machine has too little memory"
-    fix = ""
-    if re.search(r"temp dir|tmpdir|Read-only file system|No space left", said):
-        fix = "; give it a temporary folder (SPARK_SUBMIT_OPTS=-Djava.io.tmpdir=FOLDER)"
-    return f"{cause_in_log(said)}{fix}"
-
-
-def _too_few_files() -> str:
-    """Return in one line that a JVM of Spark's may open too few files, if so."""
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    if limit == resource.RLIM_INFINITY or limit >= _FILES:
-        return ""
-    return f"only {limit} files may be open here, too few for Spark's Java machine; give more: ulimit -n 4096"
-
-
-def _signal(error: Exception) -> int:
-    """Return the signal that has ended the JVM; PySpark keeps its process to itself."""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        process = frame.f_locals.get("proc")
-        if frame.f_code is launch_gateway.__code__ and process is not None:
-            return -int(process.wait()) if process.wait() < 0 else 0
-    return 0
+        cause = f"this is Java {int(version[1]) - 44}, {need}"  # Java 17 has class files of version 61
+    elif re.search(r"Unrecognized option: --|Module jdk\.incubator\.vector not found", said):
+        cause = f"this Java is too old or not whole, {need}"
+    elif re.search(r"JAVA_HOME is not set|java: (command )?not found|java: No such file", said):
+        cause = f"no Java was found, {need}"
+    return f"Spark's Java machine did not start: {cause}"
 
 
 def _know_own_name() -> None:
