@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame
 
-    from sparkstream_kit._spark.files import Location
+    from sparkstream_kit._spark.place import Place
     from sparkstream_kit.sinks import Sink
 
 _WORDS = {"processingTime": "a batch every {}", "availableNow": "the input that is there, then it ends"}
@@ -25,7 +25,7 @@ def planned(
     sink: Sink,
     name: str,
     mode: str,
-    location: Location | None,
+    location: Place | None,
     trigger: dict[str, Any],
     **guarding: Any,
 ) -> _dry_run.Planned:
@@ -73,7 +73,7 @@ def _when(trigger: dict[str, Any]) -> str:
     return "a batch as soon as the last one has ended"
 
 
-def _progress(location: Location | None, logs: Path | None) -> str:
+def _progress(location: Place | None, logs: Path | None) -> str:
     """Say where a query would keep its progress, and from where it would go on."""
     if location is None or logs is None:
         return "a temporary one, removed at the end"

@@ -24,7 +24,7 @@ from pyspark.streaming import StreamingContext, StreamingListener
 from sparkstream_kit import _files, _waiting
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark import dstream, shutdown
-from sparkstream_kit._spark.files import locate
+from sparkstream_kit._spark.place import locate
 from sparkstream_kit._spark.session import refuse_dstreams
 from sparkstream_kit.checkpoints import locks
 from sparkstream_kit.errors import (

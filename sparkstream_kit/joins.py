@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import Column, DataFrame, SparkSession
 
-    from sparkstream_kit._spark.files import Location
+    from sparkstream_kit._spark.place import Place
 
 
 __all__ = ["reloading", "with_table", "within"]
@@ -191,15 +191,15 @@ def reloading(
             f"joins.reloading(): name {name!r} names a folder; use letters, digits, - and _"
         )
 
-    def open_part(location: Location | None) -> Callable[[DataFrame, int | None], DataFrame]:
+    def open_part(location: Place | None) -> Callable[[DataFrame, int | None], DataFrame]:
         def take(batch: DataFrame, batch_id: int | None) -> DataFrame:
             spark = batch.sparkSession
             if location is None or batch_id is None:
                 return with_table(batch, read(spark), on=on, how=how)
             what = f"table {name}"
             copies = folder_for(location, what, f"tables/{name}")
-            version = pinned(spark, location, batch_id, what, lambda: _copied(read(spark), copies))
-            used = {version, *versions_in_use(spark, location, what)}
+            version = pinned(location, batch_id, what, lambda: _copied(read(spark), copies))
+            used = {version, *versions_in_use(location, what)}
             for path in copies.iterdir():
                 if path.name not in used:
                     shutil.rmtree(path)

@@ -20,8 +20,7 @@ from sparkstream_kit._packages import missing_source
 from sparkstream_kit._planning import planned
 from sparkstream_kit._spark import query as asking
 from sparkstream_kit._spark.batch import begin, hand_over
-from sparkstream_kit._spark.files import locate, names
-from sparkstream_kit._spark.folders import folder
+from sparkstream_kit._spark.place import locate
 from sparkstream_kit._spark.plan import has, inputs_of, keeps_other_states, keeps_states_by_name, refused
 from sparkstream_kit._spark.printing import keep_printed
 from sparkstream_kit._spark.session import starts_python_for_batches
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.query import StreamingQuery
 
-    from sparkstream_kit._spark.files import Location
+    from sparkstream_kit._spark.place import Place
     from sparkstream_kit.sinks import Sink
 
 __all__ = ["start"]
@@ -140,7 +139,7 @@ class _Asked:
     sink: Sink
     name: str
     mode: str
-    location: Location | None
+    location: Place | None
 
     def drain(self) -> StreamingQuery | None:
         """Start the query for its last batch, which reads nothing and closes every window.
@@ -150,7 +149,7 @@ class _Asked:
             all of it, or that batch has run.
         """
         spark, place = self.frame.sparkSession, self.location
-        if place is None or self.mode == "complete" or not names(spark, place, "state"):
+        if place is None or self.mode == "complete" or not place.names("state"):
             return None
         if not has(self.frame, "EventTimeWatermark"):
             return None  # a batch more would write nothing, and leave a checkpoint that takes no more rows
@@ -223,7 +222,7 @@ def _last_batch(asked: _Asked, logs: Path, trigger: dict[str, Any], *, plan: boo
         number = endings.plan_empty_batch(logs, endings.END)
         if asked.location is not None and asked.location.folder is None:  # a copy has it now
             text = (logs / "offsets" / str(number)).read_text("utf-8")
-            folder(asked.frame.sparkSession, asked.location).write(f"offsets/{number}", text)
+            asked.location.write(f"offsets/{number}", text)
     elif endings.is_being_drained(logs):
         _log.warning(
             "query %s: it was cut off while it wrote its last windows; now it writes them, and reads no more",
@@ -306,7 +305,7 @@ def _spelt(path: str) -> str:
 
 
 def _views_of_memory(
-    sink: Sink, spark: SparkSession, name: str, location: Location | None
+    sink: Sink, spark: SparkSession, name: str, location: Place | None
 ) -> Mapping[str, Callable[[DataFrame], DataFrame]]:
     """Return the views that make a sink over Spark's memory sink; none if that cannot be.
 

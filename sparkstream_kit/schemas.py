@@ -20,7 +20,7 @@ from pyspark.sql import types as T
 
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check, said
-from sparkstream_kit._spark.files import path_for
+from sparkstream_kit._spark.place import path_for
 from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown, said_by_spark
 
 if TYPE_CHECKING:

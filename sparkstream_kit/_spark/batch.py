@@ -19,18 +19,18 @@ from py4j.protocol import Py4JError
 from pyspark import SparkContext
 from pyspark.errors import PySparkException
 
-from sparkstream_kit._spark import files
+from sparkstream_kit._spark.place import locate
 from sparkstream_kit._spark.session import is_connect
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
     from pyspark.sql.streaming.query import StreamingQuery
     from pyspark.sql.streaming.readwriter import DataStreamWriter
 
-    from sparkstream_kit._spark.files import Location
+    from sparkstream_kit._spark.place import Place
 
     Write = Callable[[DataFrame, int], None]
 
@@ -135,16 +135,16 @@ def _closed(thread: Any, client: Any, connection: Any) -> bool:
     return True
 
 
-def id_in_checkpoint(spark: SparkSession, location: Location) -> str | None:
+def id_in_checkpoint(location: Place) -> str | None:
     """Return Spark's id of the query that wrote a checkpoint; None before a query's first start."""
     try:
-        text = files.content(spark, location, "metadata")
+        text = location.read("metadata")
         return None if text is None else str(json.loads(text)["id"])
     except (OSError, ValueError, KeyError, TypeError):
         return None  # a damaged file is for Spark, or for `start`, to refuse
 
 
-def id_of_batch(batch: DataFrame, location: Location | None) -> str:
+def id_of_batch(batch: DataFrame, location: Place | None) -> str:
     """Return Spark's id of the query that a batch belongs to; its checkpoint keeps it over restarts.
 
     Raises:
@@ -155,14 +155,14 @@ def id_of_batch(batch: DataFrame, location: Location | None) -> str:
         found = spark.sparkContext.getLocalProperty("sql.streaming.queryId")
         fix = "it writes the batches of a running query"
     else:
-        found = None if location is None else id_in_checkpoint(spark, location)
+        found = None if location is None else id_in_checkpoint(location)
         fix = "on Spark Connect start the query with start(frame, sink, checkpoint='folder')"
     if not found:
         raise InvalidInputError(f"this sink cannot tell which query a batch is of; {fix}")
     return str(found)
 
 
-def checkpoint_of_batch(batch: DataFrame) -> files.Location | None:
+def checkpoint_of_batch(batch: DataFrame) -> Place | None:
     """Return the checkpoint of the query that a batch belongs to, where `start` has not been given it.
 
     None on Spark Connect, and of a frame that is no batch of a running query.
@@ -175,12 +175,10 @@ def checkpoint_of_batch(batch: DataFrame) -> files.Location | None:
         return None
     # The batch's session is a copy, whose own `streams` know no query.
     running = spark._jsparkSession.sharedState().activeStreamingQueries()
-    return files.locate(
-        spark, running.get(spark._jvm.java.util.UUID.fromString(query)).resolvedCheckpointRoot()
-    )
+    return locate(spark, running.get(spark._jvm.java.util.UUID.fromString(query)).resolvedCheckpointRoot())
 
 
-def count_aside(rows: DataFrame, location: Location | None, batch_id: int) -> None:
+def count_aside(rows: DataFrame, location: Place | None, batch_id: int) -> None:
     """Count the rows of a batch that were set aside; not on Spark Connect, where this is another process."""
     if not is_connect(rows.sparkSession):
         _aside[id_of_batch(rows, location), batch_id] = rows.coalesce(1).count()  # without a shuffle

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     )
     from pyspark.sql.streaming.query import StreamingQuery
 
-    from sparkstream_kit._spark.files import Location
+    from sparkstream_kit._spark.place import Place
     from sparkstream_kit._waiting import Inbox
 
     Drain = Callable[[], StreamingQuery | None]
@@ -153,7 +153,7 @@ class Started:
 
     frame: DataFrame | None = None
     mode: str | None = None
-    location: Location | None = None
+    location: Place | None = None
     drain: Drain | None = None
     prints: bool = False
     interval: float | None = None

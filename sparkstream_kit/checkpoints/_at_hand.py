@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-    from sparkstream_kit._spark.files import Location
+    from sparkstream_kit._spark.place import Place
 
 _LOGS = ("metadata", "offsets", "commits", "sources", layout.KIT)
 _SMALL = 1 << 20  # bytes; of a larger file of the state only the size is brought
 
 
 @contextmanager
-def logs(spark: SparkSession, checkpoint: Location) -> Iterator[Path]:
+def logs(spark: SparkSession, checkpoint: Place) -> Iterator[Path]:
     """Give a folder with the logs of a checkpoint, for `start`: its own folder, or a copy without the state.
 
     A copy takes one job of Spark's. Errors in the block name the checkpoint, and not the copy.
@@ -40,21 +40,19 @@ def logs(spark: SparkSession, checkpoint: Location) -> Iterator[Path]:
 
 
 @contextmanager
-def batch(spark: SparkSession, checkpoint: Location, number: int) -> Iterator[Path]:
+def batch(checkpoint: Place, number: int) -> Iterator[Path]:
     """Give a folder with what the logs of a checkpoint say of one batch: its own folder, or a small copy.
 
     The files are read one by one, without a job of Spark's: it is done in each batch of a sink with a ledger.
     """
-    from sparkstream_kit._spark.folders import folder
     from sparkstream_kit.checkpoints.inputs import file_logs
 
     if checkpoint.folder is not None:
         yield checkpoint.folder
         return
-    there = folder(spark, checkpoint)
 
     def bring(name: str) -> None:
-        if (text := there.read(name)) is not None:
+        if (text := checkpoint.read(name)) is not None:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_text(text, "utf-8")
 
@@ -63,9 +61,9 @@ def batch(spark: SparkSession, checkpoint: Location, number: int) -> Iterator[Pa
         plans = [root / "offsets" / str(each) for each in (number - 1, number) if each >= 0]
         for name in (*(f"offsets/{plan.name}" for plan in plans), f"{layout.KIT}/query.json/part-kit"):
             bring(name)  # the last one knows the names of the sources
-        for source in there.names("sources"):
+        for source in checkpoint.names("sources"):
             (root / "sources" / source).mkdir(parents=True)
-            for name in there.names(f"sources/{source}"):
+            for name in checkpoint.names(f"sources/{source}"):
                 (root / "sources" / source / name).touch()
         ends = [file_logs(root, layout.plan(plan)) for plan in plans]
         for log, last in ends[-1].items():
@@ -126,12 +124,12 @@ def _bring(spark: SparkSession, checkpoint: str, parts: Sequence[str], folder: P
     """Copy the files of some parts of a checkpoint, with their times."""
     from pyspark.sql import functions as F
 
-    from sparkstream_kit._spark.files import Location, names, through_spark
+    from sparkstream_kit._spark.place import locate, through_spark
 
     found = None
     # Looked at first where that can be: of what is missing Spark logs a stack trace.
-    there = names(spark, Location(checkpoint, None))
-    for part in parts if there is None else set(parts) & set(there):
+    place = locate(spark, checkpoint)
+    for part in set(parts) & set(place.names()) if place.is_in_reach else parts:
         files = through_spark(spark, f"{checkpoint}/{part}", below=True)
         if files is None:
             continue

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-    from sparkstream_kit._spark.files import Location
+    from sparkstream_kit._spark.place import Place
 
 _QUERY = f"{KIT}/query.json"  # a file; when Spark has written it, a folder: the newest file counts
 
@@ -60,15 +60,13 @@ def _checksum(query: dict[str, Any]) -> str:
     return f"{zlib.crc32(json.dumps(query).encode()):08x}"
 
 
-def write_query(spark: SparkSession, checkpoint: Location, query: dict[str, Any]) -> None:
+def write_query(spark: SparkSession, checkpoint: Place, query: dict[str, Any]) -> None:
     """Keep which query uses the checkpoint."""
-    from sparkstream_kit._spark.folders import folder, is_in_reach
-
     text = json.dumps(query | {"crc32": _checksum(query)})
     if checkpoint.folder is None:
-        if is_in_reach(spark, checkpoint) and (there := folder(spark, checkpoint)).renames_in_one_step:
+        if checkpoint.renames_in_one_step:
             # Without a job of Spark's: a cluster may have no core free.
-            there.write(f"{_QUERY}/part-kit", text)
+            checkpoint.write(f"{_QUERY}/part-kit", text)
             return
         rows = spark.createDataFrame([(text,)], "value STRING").coalesce(1)
         # Beside the former note, as to overwrite it would first remove it: a crash would leave none.

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from sparkstream_kit._spark import plan
-from sparkstream_kit._spark.files import locate, statuses
-from sparkstream_kit._spark.folders import folder, is_in_reach
+from sparkstream_kit._spark.place import locate, statuses
 from sparkstream_kit._spark.query import checkpoint, read_until, started, with_files
 from sparkstream_kit.sources._names import as_regex, is_pattern
 
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.listener import StreamingQueryProgress
     from pyspark.sql.streaming.query import StreamingQuery
 
-    from sparkstream_kit._spark.files import Location
-    from sparkstream_kit._spark.folders import Folder
+    from sparkstream_kit._spark.place import Place
 
 __all__ = ["Backlog", "backlog"]
 
@@ -64,15 +62,15 @@ def backlog(query: StreamingQuery, progress: StreamingQueryProgress) -> Backlog 
         options = options[:1] * len(paths)
     sources = {at: _Source(path, given) for (at, path), given in zip(paths.items(), options, strict=True)}
     here = locate(spark, root)
-    return Backlog(spark, here, sources) if is_in_reach(spark, here) else None
+    return Backlog(spark, here, sources) if here.is_in_reach else None
 
 
 class Backlog:
     """Counts the files of a query that wait, not more often than it may cost."""
 
-    def __init__(self, spark: SparkSession, root: Location, sources: Mapping[int, _Source]) -> None:
+    def __init__(self, spark: SparkSession, root: Place, sources: Mapping[int, _Source]) -> None:
         self._spark = spark
-        self._root = folder(spark, root)
+        self._root = root
         self._sources = sources
         self._logs: dict[str, _Log] = {}
         self._counted: dict[int, tuple[int, int]] = {}
@@ -118,7 +116,7 @@ class Backlog:
 class _Log:
     """One of Spark's logs of files, read as it grows; files by the hash of their paths, which is small."""
 
-    def __init__(self, root: Folder, name: str) -> None:
+    def __init__(self, root: Place, name: str) -> None:
         self._root = root
         self._name = name
         self.until = -1  # its last entry
@@ -175,10 +173,10 @@ class _Source:
             newest: the newest time of one of them.
         """
         here = locate(spark, self._path)
-        if self._by_name or not is_in_reach(spark, here):
+        if self._by_name or not here.is_in_reach:
             return None
         if not self._is_pattern:
-            self._sink = self._sink or _Log(folder(spark, here), _OF_SINK)
+            self._sink = self._sink or _Log(here, _OF_SINK)
             self._sink.read()
             if self._sink.files:  # this log says which files count
                 return len(self._sink.files.keys() - read)

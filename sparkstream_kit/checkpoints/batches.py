@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from sparkstream_kit import _dry_run
-from sparkstream_kit._spark.files import names
-from sparkstream_kit._spark.folders import folder, is_in_reach
 from sparkstream_kit._spark.plan import inputs_of
 from sparkstream_kit.checkpoints import _at_hand, layout, rewinds
 from sparkstream_kit.checkpoints.endings import END
@@ -32,8 +30,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame, SparkSession
 
-    from sparkstream_kit._spark.files import Location
-    from sparkstream_kit._spark.folders import Folder
+    from sparkstream_kit._spark.place import Place
 
     _Plan = dict[str, Any]
 
@@ -48,16 +45,13 @@ def folders_read(frame: DataFrame) -> dict[str, str]:
     return {name: str(path) for name, path in found.items()}
 
 
-def plan_of(
-    spark: SparkSession, location: Location | None, batch: int, folders: Mapping[str, str]
-) -> str | None:
+def plan_of(location: Place | None, batch: int, folders: Mapping[str, str]) -> str | None:
     """Return what a planned batch reads, as a text.
 
     It holds what Spark's log says of the batch, the files that it reads with their times, and where each
     other source begins and ends.
 
     Args:
-        spark: the session.
         location: the query's checkpoint.
         batch: the batch's number.
         folders: from `folders_read`; a file is known by its name below the folder of its source, so that it
@@ -69,9 +63,9 @@ def plan_of(
     Raises:
         DamagedError: a log of the checkpoint that the batch needs cannot be read.
     """
-    if location is None or not is_in_reach(spark, location):
+    if location is None or not location.is_in_reach:
         return None
-    with _at_hand.batch(spark, location, batch) as root:
+    with _at_hand.batch(location, batch) as root:
         return _packed(_read(root, batch, folders))
 
 
@@ -149,16 +143,16 @@ def ends_input(plan: str) -> bool:
     return bool(_unpacked(plan)["watermark"] >= END)
 
 
-def next_batch(spark: SparkSession, location: Location | None) -> int | None:
+def next_batch(location: Place | None) -> int | None:
     """Return the batch after the last committed one; None where there is no checkpoint to look into."""
-    if location is None or not is_in_reach(spark, location):
+    if location is None or not location.is_in_reach:
         return None
-    done = (name for name in names(spark, location, "commits") or () if name.isdecimal())
+    done = (name for name in location.names("commits") if name.isdecimal())
     return max(map(int, done), default=-1) + 1
 
 
 def put_back(
-    spark: SparkSession, location: Location, batch: int, plan: str, folders: Mapping[str, str], where: str
+    spark: SparkSession, location: Place, batch: int, plan: str, folders: Mapping[str, str], where: str
 ) -> None:
     """Give a checkpoint the plan of its next batch as a sink keeps it, if it has lost it or has another one.
 
@@ -177,11 +171,11 @@ def put_back(
         InvalidInputError: a file that the batch reads has gone, or the checkpoint has another plan and is not
             on a local path.
     """
-    there, kept = folder(spark, location), _unpacked(plan)
+    there, kept = location, _unpacked(plan)
     if kept["watermark"] >= END:  # the input goes on: the ledger refuses the batch, and says what to do
         return
     planned = str(batch) in there.names("offsets")
-    if planned and same(plan, plan_of(spark, location, batch, folders) or plan):
+    if planned and same(plan, plan_of(location, batch, folders) or plan):
         return
     gone = [
         file
@@ -209,7 +203,7 @@ def put_back(
     _log.warning("%s; it is put back, so that the batch comes again with the same rows", lacks)
 
 
-def _write(there: Folder, root: Path, batch: int, plan: _Plan, folders: Mapping[str, str]) -> None:
+def _write(there: Place, root: Path, batch: int, plan: _Plan, folders: Mapping[str, str]) -> None:
     """Write the entries of the files' logs, and then the plan, which makes them count."""
     for name, log in plan["logs"].items():
         found = _where_they_are(log, folders.get(name))
@@ -223,7 +217,7 @@ def _write(there: Folder, root: Path, batch: int, plan: _Plan, folders: Mapping[
     _replace(there, "offsets", str(batch), plan["offsets"])
 
 
-def _replace(there: Folder, log: str, name: str, text: str) -> None:
+def _replace(there: Place, log: str, name: str, text: str) -> None:
     there.remove(f"{log}/.{name}.crc")  # first: a checksum that does not fit is damage, and none is not
     there.write(f"{log}/{name}", text)
 

@@ -12,8 +12,7 @@ from pyspark.errors import PySparkException
 
 from sparkstream_kit import _dry_run
 from sparkstream_kit._files import plain
-from sparkstream_kit._spark.files import are_elsewhere, locate
-from sparkstream_kit._spark.folders import folder, is_in_reach
+from sparkstream_kit._spark.place import are_elsewhere, locate
 from sparkstream_kit._spark.plan import inputs_of
 from sparkstream_kit._spark.session import other_master
 from sparkstream_kit._spark.settings import in_force
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame, SparkSession
 
-    from sparkstream_kit._spark.files import Location
+    from sparkstream_kit._spark.place import Place
     from sparkstream_kit._spark.plan import Input
 
 __all__ = ["Guarded", "guard"]
@@ -68,7 +67,7 @@ class Guarded:
 @contextmanager
 def guard(
     frame: DataFrame,
-    checkpoint: Location | None,
+    checkpoint: Place | None,
     name: str,
     mode: str,
     *,
@@ -119,7 +118,7 @@ def guard(
     try:
         with _at_hand.logs(spark, checkpoint) as logs:
             _check_whole(logs)
-            _clear(spark, checkpoint, logs)
+            _clear(checkpoint, logs)
             query: dict[str, Any] = {"name": name, "mode": mode, "fingerprint": fingerprint(frame, mode)}
             query |= time_zone(frame, mode)
             inputs = inputs_of(frame)
@@ -174,7 +173,7 @@ def _check_temporary(frame: DataFrame, name: str, mode: str) -> None:
         )
 
 
-def _check_reach(spark: SparkSession, checkpoint: Location) -> None:
+def _check_reach(spark: SparkSession, checkpoint: Place) -> None:
     """Refuse a folder of this machine where others write the state; `file:///…` says that they share it."""
     master = other_master(spark)
     if master is None:
@@ -193,32 +192,31 @@ def _check_whole(logs: Path) -> None:
         raise InvalidInputError(found)
 
 
-def _clear(spark: SparkSession, checkpoint: Location, logs: Path) -> None:
+def _clear(checkpoint: Place, logs: Path) -> None:
     """Remove what a query has left that was killed, or failed, before its first batch was planned.
 
     Spark takes half-written files for those of another query, and refuses the checkpoint for ever. The files
     that it has found and not read would be read although the query that starts now reads another folder. A
     checkpoint that only a Spark Connect server reaches keeps all this.
     """
-    if layout.numbered(logs / "offsets") or not is_in_reach(spark, checkpoint) or not _dry_run.making():
+    if layout.numbered(logs / "offsets") or not checkpoint.is_in_reach or not _dry_run.making():
         return
-    found = folder(spark, checkpoint)
     for part in ("offsets", "commits", "state"):
-        for name in found.names(part):
+        for name in checkpoint.names(part):
             if name.startswith(".") and name.endswith((".tmp", ".tmp.crc")):
-                found.remove(f"{part}/{name}")
+                checkpoint.remove(f"{part}/{name}")
     for log in layout.source_logs(logs).values():
         for file in layout.numbered(log).values():
             with suppress(InvalidInputError):  # what other sources keep there stays
                 log_file(file)
                 for name in (f".{file.name}.crc", file.name):
-                    found.remove(f"sources/{log.name}/{name}")
+                    checkpoint.remove(f"sources/{log.name}/{name}")
 
 
 def _check_inputs(
     spark: SparkSession,
     inputs: Sequence[Input],
-    checkpoint: Location,
+    checkpoint: Place,
     logs: Path,
     name: str,
     moved: Mapping[str | Path, str | Path],
@@ -242,7 +240,7 @@ def _check_inputs(
         _log.warning("query %s: %s", name, line)
 
 
-def _file_manager(spark: SparkSession, checkpoint: Location) -> dict[str, None]:
+def _file_manager(spark: SparkSession, checkpoint: Place) -> dict[str, None]:
     """Leave a checkpoint on another file system to Spark's own way of writing, whatever the profile has."""
     given = str(spark.conf.get(_FILE_MANAGER, ""))
     only_local = given.endswith(".FileSystemBasedCheckpointFileManager")
@@ -258,7 +256,7 @@ def _file_manager(spark: SparkSession, checkpoint: Location) -> dict[str, None]:
 
 def _check_query(
     spark: SparkSession,
-    checkpoint: Location,
+    checkpoint: Place,
     query: dict[str, Any],
     kept: dict[str, Any] | None,
     logs: Path,

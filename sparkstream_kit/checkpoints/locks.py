@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
     from pyspark.sql.streaming.query import StreamingQuery
 
-    from sparkstream_kit._spark.files import Location
+    from sparkstream_kit._spark.place import Place
 
 __all__ = ["Lock", "lock"]
 
@@ -64,7 +64,7 @@ class Lock:
         return self._query is None or is_active(self._query)
 
 
-def lock(spark: SparkSession, location: Location, name: str) -> Lock | None:
+def lock(spark: SparkSession, location: Place, name: str) -> Lock | None:
     """Lock a checkpoint for one query, until `release`.
 
     A checkpoint on a remote file system is not locked, nor one that two machines share: there Spark's own

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from sparkstream_kit._spark.files import in_its_file_system, locate
+from sparkstream_kit._spark.place import in_its_file_system, locate
 from sparkstream_kit.checkpoints.inputs import inputs, log_file, log_text, planned
 from sparkstream_kit.checkpoints.layout import command, last_plan, newest, numbered, replace
 from sparkstream_kit.errors import InvalidInputError

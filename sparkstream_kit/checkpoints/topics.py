@@ -13,7 +13,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import _dry_run
-from sparkstream_kit._spark import files, kafka
+from sparkstream_kit._spark import kafka
+from sparkstream_kit._spark.place import locate
 from sparkstream_kit._spark.plan import inputs_of
 from sparkstream_kit.checkpoints import _records, layout
 from sparkstream_kit.errors import InvalidInputError
@@ -21,9 +22,9 @@ from sparkstream_kit.errors import InvalidInputError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
-    from sparkstream_kit._spark.files import Location
+    from sparkstream_kit._spark.place import Place
     from sparkstream_kit._spark.plan import Input
 
 __all__ = ["check", "what_is_lost"]
@@ -36,9 +37,7 @@ _GO_ON = "to go on without: sources.kafka(…, failOnDataLoss=False)"
 _Ids = dict[str, dict[str, str]]  # of the topics of each source, by its number
 
 
-def check(
-    frame: DataFrame, checkpoint: Location, name: str, noted: Mapping[str, Any], *, forget: bool
-) -> _Ids:
+def check(frame: DataFrame, checkpoint: Place, name: str, noted: Mapping[str, Any], *, forget: bool) -> _Ids:
     """Refuse a checkpoint whose topics were made again, or whose next records Kafka has deleted.
 
     Args:
@@ -67,7 +66,7 @@ def check(
     ids: _Ids = {}
     for each in inputs:
         with kafka.client(spark, each.options) as client:
-            source = _Source(spark, client, checkpoint, each)
+            source = _Source(client, checkpoint, each)
             former = dict(noted.get(each.log, {}))
             again = source.made_again(former)
             if again and not (forget and source.forget(again)):
@@ -90,12 +89,12 @@ def what_is_lost(frame: DataFrame | None, checkpoint: str | None, error: str) ->
     spark = frame.sparkSession
     if not kafka.can_ask(spark):
         return None
-    place = files.Location(checkpoint, layout.local(checkpoint))
+    place = locate(spark, checkpoint)
     noted = {} if place.folder is None else _records.noted(place.folder).get("topics", {})
     for each in _of_kafka(frame):
         try:
             with kafka.client(spark, each.options) as client:
-                source = _Source(spark, client, place, each)
+                source = _Source(client, place, each)
                 if again := source.made_again(noted.get(each.log, {})):
                     return _made_again(place, source.servers, again, forget=False)
                 for said in source.losses():
@@ -112,20 +111,14 @@ def _of_kafka(frame: DataFrame) -> list[Input]:
 class _Source:
     """A Kafka source of a query: the topics that it reads now, and up to where it has read."""
 
-    def __init__(
-        self,
-        spark: SparkSession,
-        client: kafka.Client,
-        checkpoint: Location,
-        read: Input,
-    ) -> None:
+    def __init__(self, client: kafka.Client, checkpoint: Place, read: Input) -> None:
         options = read.options
         self.servers = options["kafka.bootstrap.servers"]
         self.fails_on_loss = options.get("failondataloss", "true").lower() != "false"
         self._client = client
         self._checkpoint = checkpoint
         self._lines = read.lines
-        self._batch, self.offsets = _read_until(spark, checkpoint, read)
+        self._batch, self.offsets = _read_until(checkpoint, read)
         names = [name.strip() for name in options.get("subscribe", "").split(",") if name.strip()]
         names += json.loads(options.get("assign", "{}"))
         if "subscribepattern" in options:
@@ -190,16 +183,14 @@ class _Source:
         return True
 
 
-def _read_until(
-    spark: SparkSession, checkpoint: Location, read: Input
-) -> tuple[int | None, dict[str, dict[int, int]]]:
+def _read_until(checkpoint: Place, read: Input) -> tuple[int | None, dict[str, dict[int, int]]]:
     """Return the last committed batch, and the offsets up to which a source had been read by its end.
 
     A batch that was planned and not committed begins there, too. Nothing is returned before the first one.
     """
-    names = files.names(spark, checkpoint, "commits") or []
+    names = checkpoint.names("commits")
     batch = max((int(name) for name in names if name.isdecimal()), default=None)
-    text = None if batch is None else files.content(spark, checkpoint, f"offsets/{batch}")
+    text = None if batch is None else checkpoint.read(f"offsets/{batch}")
     if text is None:
         return batch, {}
     plan = layout.plan_in(text)
@@ -208,7 +199,7 @@ def _read_until(
     return batch, {name: {int(part): end for part, end in parts.items()} for name, parts in offsets.items()}
 
 
-def _made_again(checkpoint: Location, servers: str, topics: list[str], *, forget: bool) -> str:
+def _made_again(checkpoint: Place, servers: str, topics: list[str], *, forget: bool) -> str:
     what = f"topic {topics[0]}" if len(topics) == 1 else f"topics {', '.join(topics)}"
     said = (
         f"checkpoint {checkpoint}: {what} at {servers} was deleted and made again after the query had read "

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
     from sparkstream_kit._spark.batch import Write
-    from sparkstream_kit._spark.files import Location
+    from sparkstream_kit._spark.place import Place
 
 __all__ = ["learner"]
 
@@ -88,7 +88,7 @@ def learner(
     check(learner, locals())
     folder, columns = folder_of(path), [features] if isinstance(features, str) else list(features)
 
-    def open_learner(frame: DataFrame, location: Location | None) -> Write:
+    def open_learner(frame: DataFrame, location: Place | None) -> Write:
         if first is not None and not (folder / CURRENT).exists():
             if not _dry_run.making():
                 return lambda *_: None
@@ -101,7 +101,7 @@ def learner(
             query, spark, now = id_of_batch(batch, location), batch.sparkSession, current(folder)
             choose = partial(without, batch_id, query, folder)
             what = f"model {folder}"
-            base = choose() if location is None else pinned(spark, location, batch_id, what, choose)
+            base = choose() if location is None else pinned(location, batch_id, what, choose)
             rows: Any = batch.select(*map(column, dict.fromkeys([*columns, label]))).toPandas()
             rows = rows.dropna(subset=[label, features] if isinstance(features, str) else [label])
             if rows.empty:
@@ -114,7 +114,7 @@ def learner(
             if current(folder) == now and (now == base or learned(now, query) >= batch_id):
                 switch(folder, version)
             if location is not None:
-                _remove_old(folder, query, spark, location)
+                _remove_old(folder, query, location)
 
         return write
 
@@ -137,11 +137,11 @@ def _begin_with(first: Any, folder: Path) -> None:
         publish(first, folder, "first")
 
 
-def _remove_old(folder: Path, query: str, spark: SparkSession, location: Location) -> None:
+def _remove_old(folder: Path, query: str, location: Place) -> None:
     """Remove what a query learned before the batches that may come again, but for the versions in use."""
     # Batches without labels make no version: that of a batch may be older than all others kept.
-    used = {current(folder), *versions_in_use(spark, location, f"model {folder}")}
-    first = first_kept(spark, location) - 1
+    used = {current(folder), *versions_in_use(location, f"model {folder}")}
+    first = first_kept(location) - 1
     for old in folder.glob(f"{name_of(query)}*{FILE}"):
         if learned(old.stem, query) < first and old.stem not in used:
             old.unlink()

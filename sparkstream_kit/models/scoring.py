@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame, SparkSession
 
-    from sparkstream_kit._spark.files import Location
+    from sparkstream_kit._spark.place import Place
 
 __all__ = ["score", "scorer"]
 
@@ -103,7 +103,7 @@ def scorer(path: str | Path, *, features: str | Sequence[str] | None = None) -> 
     check(scorer, locals())
     folder = folder_of(path)
 
-    def open_part(location: Location | None) -> Callable[[DataFrame, int | None], DataFrame]:
+    def open_part(location: Place | None) -> Callable[[DataFrame, int | None], DataFrame]:
         kept = _Kept()
 
         def take(batch: DataFrame, batch_id: int | None) -> DataFrame:
@@ -112,7 +112,7 @@ def scorer(path: str | Path, *, features: str | Sequence[str] | None = None) -> 
             else:
                 query = id_of_batch(batch, location)
                 choose = partial(without, batch_id, query, folder)
-                version = pinned(batch.sparkSession, location, batch_id, f"model {folder}", choose)
+                version = pinned(location, batch_id, f"model {folder}", choose)
             if version not in kept:
                 model, name = find(batch.sparkSession, for_spark(folder), version)
                 kept.clear()

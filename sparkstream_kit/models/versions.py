@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check, said
-from sparkstream_kit._spark.files import locate
+from sparkstream_kit._spark.place import locate
 from sparkstream_kit.errors import InvalidInputError, hint
 from sparkstream_kit.models.estimators import pickled
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.readwriter import DataStreamWriter
 
     from sparkstream_kit._spark.batch import Write
-    from sparkstream_kit._spark.files import Location
+    from sparkstream_kit._spark.place import Place
 
 __all__ = [
     "FILE_FORMATS",
@@ -75,8 +75,8 @@ class Sink:
     query_name: str | None = None
     to_table: str | None = None
     configure: Callable[[DataStreamWriter], DataStreamWriter] | None = field(default=None, repr=False)
-    open: Callable[[DataFrame, Location | None], Write | None] | None = field(default=None, repr=False)
-    claim: Callable[[SparkSession, Location | None], None] = field(default=lambda *_: None, repr=False)
+    open: Callable[[DataFrame, Place | None], Write | None] | None = field(default=None, repr=False)
+    claim: Callable[[SparkSession, Place | None], None] = field(default=lambda *_: None, repr=False)
     realtime: Callable[[DataFrame], DataStreamWriter] | None = field(default=None, repr=False)
     views: Mapping[str, Callable[[DataFrame], DataFrame]] = field(default_factory=dict, repr=False)
     parts: tuple[Sink, ...] = field(default=(), repr=False)
@@ -107,7 +107,7 @@ class Sink:
         check(Sink.taking, locals())
         check_writes_batches(self, "taking()")
 
-        def open_part(frame: DataFrame, location: Location | None) -> Write:
+        def open_part(frame: DataFrame, location: Place | None) -> Write:
             take = part.open(location) if isinstance(part, Part) else lambda batch, _batch_id: part(batch)
             write = opened(self, take(frame, None), location)
             return lambda batch, batch_id: write(take(batch, batch_id), batch_id)
@@ -130,7 +130,7 @@ class Part:
             Spark Connect that function is pickled.
     """
 
-    open: Callable[[Location | None], Callable[[DataFrame, int | None], DataFrame]]
+    open: Callable[[Place | None], Callable[[DataFrame, int | None], DataFrame]]
 
 
 def _after(
@@ -151,7 +151,7 @@ def _open_late(sink: Sink) -> Write:
     return write
 
 
-def opened(sink: Sink, frame: DataFrame, location: Location | None) -> Write:
+def opened(sink: Sink, frame: DataFrame, location: Place | None) -> Write:
     """Return what writes the batches of a sink that works batch by batch."""
     write = None if sink.open is None else sink.open(frame, location)
     if write is None:

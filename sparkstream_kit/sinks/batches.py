@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
-from sparkstream_kit._spark.files import refuse_elsewhere
+from sparkstream_kit._spark.place import refuse_elsewhere
 from sparkstream_kit.errors import InvalidInputError, check_file
 from sparkstream_kit.sinks import texts
 from sparkstream_kit.sinks.base import MODES, Sink, check_writes_batches, opened
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from sparkstream_kit._spark.batch import Write
-    from sparkstream_kit._spark.files import Location
+    from sparkstream_kit._spark.place import Place
 
 __all__ = ["fan_out", "foreach_batch", "kept", "snapshot", "together"]
 
@@ -75,7 +75,7 @@ def snapshot(path: str | Path) -> Sink:
         )
     target = check_file("snapshot", plain, *formats).absolute()
 
-    def open_file(frame: DataFrame, _location: Location | None) -> Write:
+    def open_file(frame: DataFrame, _location: Place | None) -> Write:
         refuse_elsewhere(frame.sparkSession, f"snapshot {path}", "sinks.latest")
         return lambda batch, _: _files.replace(target, [formats[target.suffix](batch)])
 
@@ -115,7 +115,7 @@ def fan_out(*sinks: Sink) -> Sink:
     if not sinks:
         raise InvalidInputError("fan_out() needs at least one sink")
 
-    def open_all(frame: DataFrame, location: Location | None) -> Write:
+    def open_all(frame: DataFrame, location: Place | None) -> Write:
         writes = [opened(sink, frame, location) for sink in sinks]
 
         def write(batch: DataFrame, batch_id: int) -> None:
@@ -145,9 +145,7 @@ def kept(batch: DataFrame) -> Iterator[None]:
     batch.unpersist()
 
 
-def together(
-    call: str, sinks: Sequence[Sink], open_all: Callable[[DataFrame, Location | None], Write]
-) -> Sink:
+def together(call: str, sinks: Sequence[Sink], open_all: Callable[[DataFrame, Place | None], Write]) -> Sink:
     """Return the sink that hands its batches to others.
 
     Args:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._spark.files import locate, path_of_writer, reached, refuse_many_disks
+from sparkstream_kit._spark.place import locate, path_of_writer, reached, refuse_many_disks
 from sparkstream_kit._spark.session import prints_here
 from sparkstream_kit.errors import InvalidInputError, printable, reject_unknown
 from sparkstream_kit.sinks import file_log, texts
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.readwriter import DataStreamWriter
 
-    from sparkstream_kit._spark.files import Location
+    from sparkstream_kit._spark.place import Place
 
 __all__ = ["console", "files", "memory", "table"]
 
@@ -142,7 +142,7 @@ def files(
     check(files, locals())
     reject_unknown("file format", [format], FILE_FORMATS)
 
-    def open_folder(frame: DataFrame, location: Location | None) -> None:
+    def open_folder(frame: DataFrame, location: Place | None) -> None:
         spark = frame.sparkSession
         refuse_many_disks(spark, "files", str(path))
         if location is not None:
@@ -163,7 +163,7 @@ def files(
         writes_to=(f"folder {path}",),
         configure=configure,
         open=open_folder,
-        claim=lambda spark, checkpoint: file_log.claim(spark, locate(spark, path), checkpoint),
+        claim=lambda spark, checkpoint: file_log.claim(locate(spark, path), checkpoint),
     )
 
 
@@ -195,7 +195,7 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
 
     of_files = format in FILE_FORMATS
 
-    def open_table(frame: DataFrame, location: Location | None) -> None:
+    def open_table(frame: DataFrame, location: Place | None) -> None:
         spark = frame.sparkSession
         if "path" in options:
             refuse_many_disks(spark, f"table {name}:", options["path"])
@@ -204,9 +204,9 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
             with reached(f"table {name}: folder", folder):
                 file_log.check(spark, f"table {name}: folder {folder}", locate(spark, folder), location)
 
-    def claim_folder(spark: SparkSession, checkpoint: Location | None) -> None:
+    def claim_folder(spark: SparkSession, checkpoint: Place | None) -> None:
         if of_files and (folder := _folder_of_files(spark, name)) is not None:
-            file_log.claim(spark, locate(spark, folder), checkpoint)
+            file_log.claim(locate(spark, folder), checkpoint)
 
     return Sink(
         kind="table",

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import _dry_run, _files
 from sparkstream_kit._arguments import check
-from sparkstream_kit._spark.files import Location, locate, refuse_elsewhere, refuse_many_disks
-from sparkstream_kit._spark.folders import folder
+from sparkstream_kit._spark.place import Here, Place, locate, refuse_elsewhere, refuse_many_disks
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.sinks.base import FILE_FORMATS, MODES, Sink
 from sparkstream_kit.sinks.file_log import OWNER
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from sparkstream_kit._spark.batch import Write
-    from sparkstream_kit._spark.folders import Folder
     from sparkstream_kit.sinks.ledger import Batch
 
 __all__ = ["batch_files"]
@@ -73,15 +71,17 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
 
     where = f"folder {text.rstrip('/') if here is None else os.path.realpath(here)}"
 
-    def open_folder(frame: DataFrame, location: Location | None) -> Write:
+    def open_folder(frame: DataFrame, location: Place | None) -> Write:
         spark = frame.sparkSession
         if plain is not None:
             refuse_elsewhere(spark, f"batch_files {path}", "sinks.files")
             refuse_many_disks(spark, "batch_files", text)
         if "batch" in (name.lower() for name in frame.columns):
             raise InvalidInputError("batch_files: column batch has the name of the directories; rename it")
-        place = Location(text, here if locate(spark, text).folder is not None else None)
-        if not folder(spark, place).renames_in_one_step:
+        place = locate(spark, text)
+        if here is not None and place.folder is not None:
+            place = Here(text, here)
+        if not place.renames_in_one_step:
             raise _without_rename(text)
         write = partial(_write, place, format, options)
         return open_target(partial(_prepare, place), write, where, frame, location)
@@ -108,7 +108,7 @@ def _without_rename(path: str) -> InvalidInputError:
 class _Store:
     """The ledger: the directories themselves, and whose they are."""
 
-    def __init__(self, there: Folder) -> None:
+    def __init__(self, there: Place) -> None:
         self._there = there
         self.names = set(there.names())  # looked at once: there are as many as batches
         self._owner = None if OWNER not in self.names else str(there.read(OWNER)).strip()
@@ -118,7 +118,7 @@ class _Store:
     @property
     def rules(self) -> Ledger:
         """The rules for this folder."""
-        where = f"folder {self._there}"
+        where = f"folder {self._there.folder or self._there}"
         return Ledger(self, where, where, "append", take_over=None, what="folder", removes=True)
 
     def last_batch(self, query_id: str | None) -> int | None:
@@ -141,29 +141,25 @@ class _Store:
     def set_back(self, query_id: str, batch_id: int) -> str:  # noqa: ARG002 - one folder has one query
         if batch_id < self._last:
             return f"remove the directories from {_directory(batch_id + 1)} on"
-        make = "mkdir" if self._there.text.startswith("file:") else "hdfs dfs -mkdir"
-        return f"run {make} {shlex.quote(f'{self._there}/{_directory(batch_id)}')}"
+        make = "mkdir" if self._there.folder else "hdfs dfs -mkdir"
+        return f"run {make} {shlex.quote(f'{self._there.folder or self._there}/{_directory(batch_id)}')}"
 
 
 def _directory(batch: int) -> str:
     return f"batch={batch:06}"
 
 
-def _prepare(place: Location, frame: DataFrame, query: str | None, following: int | None) -> str | None:
-    there = folder(frame.sparkSession, place)
+def _prepare(there: Place, _frame: DataFrame, query: str | None, following: int | None) -> str | None:
     rules = _Store(there).rules
     rules.check_owner(query)
     if _dry_run.making():
         there.make()  # a second stream may start on it before the first batch
     else:
-        _dry_run.would_make(place.text)
+        _dry_run.would_make(there.text)
     return rules.plan_of(query, following)
 
 
-def _write(
-    place: Location, file_format: str, options: dict[str, Any], batch: Batch, frame: DataFrame
-) -> None:
-    there = folder(frame.sparkSession, place)
+def _write(there: Place, file_format: str, options: dict[str, Any], batch: Batch, frame: DataFrame) -> None:
     there.make()
     store = _Store(there)
     store.rules.check_owner(batch.query)
@@ -171,12 +167,12 @@ def _write(
         if name.startswith(".batch="):  # left by a crash
             there.remove(name)
     if store.rules.is_written(batch):
-        pass_over(frame, batch, f"folder {there}")
+        pass_over(frame, batch, f"folder {there.folder or there}")
         return
     if OWNER not in store.names:
         there.write(OWNER, batch.query + "\n")
     target = _directory(batch.number)
-    frame.write.format(file_format).options(**options).save(f"{there.text}/.{target}")
+    frame.write.format(file_format).options(**options).save(f"{there.uri}/.{target}")
     if batch.plan is not None:
         there.write(f".{target}/{_PLAN}", batch.plan)
     there.rename(f".{target}", target)

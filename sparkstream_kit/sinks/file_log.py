@@ -11,10 +11,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from sparkstream_kit._spark import files
 from sparkstream_kit._spark.batch import id_in_checkpoint
-from sparkstream_kit._spark.folders import folder as opened
-from sparkstream_kit._spark.folders import is_in_reach
+from sparkstream_kit._spark.place import through_spark
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-    from sparkstream_kit._spark.files import Location
+    from sparkstream_kit._spark.place import Place
 
 __all__ = ["OWNER", "check", "claim"]
 
@@ -30,7 +28,7 @@ _LOG = "_spark_metadata"
 OWNER = "_sparkstream_query"  # a file with the query's id; readers skip what begins with _
 
 
-def check(spark: SparkSession, what: str, folder: Location, checkpoint: Location) -> None:
+def check(spark: SparkSession, what: str, folder: Place, checkpoint: Place) -> None:
     """Refuse a folder in which Spark would skip batches of the query, or that lacks some, or hides files.
 
     On a Spark Connect server elsewhere only the first start of a query is checked, for a folder with files.
@@ -44,20 +42,20 @@ def check(spark: SparkSession, what: str, folder: Location, checkpoint: Location
     Raises:
         InvalidInputError: a refusal, with the way out.
     """
-    names = files.names(spark, folder)
-    if names is None:
-        is_new = files.through_spark(spark, f"{checkpoint}/offsets") is None
-        found = files.through_spark(spark, folder.text, below=True) if is_new else None
+    if not folder.is_in_reach:
+        is_new = through_spark(spark, f"{checkpoint}/offsets") is None
+        found = through_spark(spark, folder.text, below=True) if is_new else None
         if found is not None and found.inputFiles():  # of any format, and without a job
             raise _of_others(what, "has files already")
         return
-    written = _newest(files.names(spark, folder, _LOG))
-    owner = files.content(spark, folder, OWNER) if written >= 0 and OWNER in names else None
-    if owner is not None and owner.strip() != id_in_checkpoint(spark, checkpoint):
+    names = folder.names()
+    written = _newest(folder.names(_LOG))
+    owner = folder.read(OWNER) if written >= 0 and OWNER in names else None
+    if owner is not None and owner.strip() != id_in_checkpoint(checkpoint):
         raise _of_others(
             what, f"has the batches of another query ({owner.strip()}), up to its batch {written}"
         )
-    planned, committed = (_newest(files.names(spark, checkpoint, log)) for log in ("offsets", "commits"))
+    planned, committed = (_newest(checkpoint.names(log)) for log in ("offsets", "commits"))
     if planned < 0 <= written:
         raise _of_others(what, f"has the batches of another query, up to its batch {written}")
     if planned < 0 and any(not name.startswith((".", "_")) for name in names):
@@ -77,14 +75,13 @@ def check(spark: SparkSession, what: str, folder: Location, checkpoint: Location
         )
 
 
-def claim(spark: SparkSession, folder: Location, checkpoint: Location | None) -> None:
+def claim(folder: Place, checkpoint: Place | None) -> None:
     """Note in a folder which query writes there, where a file can be put in place whole."""
-    query = None if checkpoint is None else id_in_checkpoint(spark, checkpoint)
-    if query is None or not is_in_reach(spark, folder):
+    query = None if checkpoint is None else id_in_checkpoint(checkpoint)
+    if query is None or not folder.is_in_reach:
         return
-    there = opened(spark, folder)
-    if there.renames_in_one_step and there.read(OWNER) != f"{query}\n":
-        there.write(OWNER, f"{query}\n")
+    if folder.renames_in_one_step and folder.read(OWNER) != f"{query}\n":
+        folder.write(OWNER, f"{query}\n")
 
 
 def _of_others(what: str, has: str) -> InvalidInputError:

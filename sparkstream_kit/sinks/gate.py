@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import column, refuse_taken
-from sparkstream_kit._spark import files
 from sparkstream_kit._spark.batch import count_aside
 from sparkstream_kit.checkpoints.layout import watermark
 from sparkstream_kit.errors import InvalidInputError
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from sparkstream_kit._spark.batch import Write
-    from sparkstream_kit._spark.files import Location
+    from sparkstream_kit._spark.place import Place
 
 __all__ = ["by_watermark"]
 
@@ -59,7 +58,7 @@ def by_watermark(time: str, *, on_time: Sink, late: Sink) -> Sink:
     """
     check(by_watermark, locals())
 
-    def open_both(frame: DataFrame, location: Location | None) -> Write:
+    def open_both(frame: DataFrame, location: Place | None) -> Write:
         from pyspark.sql import functions as F
 
         from sparkstream_kit.state import _frames
@@ -86,12 +85,10 @@ def by_watermark(time: str, *, on_time: Sink, late: Sink) -> Sink:
     return replace(made, modes=("append",), advice="only there is each row of the result a row that came in")
 
 
-def _write(
-    time: str, location: Location, on_time: Write, late: Write, batch: DataFrame, batch_id: int
-) -> None:
+def _write(time: str, location: Place, on_time: Write, late: Write, batch: DataFrame, batch_id: int) -> None:
     from pyspark.sql import functions as F
 
-    text = files.content(batch.sparkSession, location, f"offsets/{batch_id}")
+    text = location.read(f"offsets/{batch_id}")
     if text is None:
         raise InvalidInputError(f"checkpoint {location} has no offsets/{batch_id}, which says the watermark")
     missed = F.timestamp_millis(F.lit(watermark(text)))

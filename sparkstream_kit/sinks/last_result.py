@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pyspark.sql.types import StructType
 
     from sparkstream_kit._spark.batch import Write
-    from sparkstream_kit._spark.files import Location
+    from sparkstream_kit._spark.place import Place
 
 __all__ = ["latest"]
 
@@ -54,7 +54,7 @@ def latest(table: str) -> Sink:
     check(latest, locals())
     check_view("latest", table)
 
-    def open_view(frame: DataFrame, location: Location | None) -> Write:
+    def open_view(frame: DataFrame, location: Place | None) -> Write:
         spark = session_with_views(frame)
         kept = _kept_at(location, table)
         lines = [] if kept is None else _lines(kept, table, frame.columns)
@@ -87,7 +87,7 @@ def latest(table: str) -> Sink:
     )
 
 
-def _kept_at(location: Location | None, table: str) -> Path | None:
+def _kept_at(location: Place | None, table: str) -> Path | None:
     """Return where a table's rows are kept: in the checkpoint's folder, where Spark ignores them."""
     if location is None:
         return None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from sparkstream_kit._spark.batch import Write
-    from sparkstream_kit._spark.files import Location
+    from sparkstream_kit._spark.place import Place
 
 __all__ = ["Batch", "Ledger", "Store", "open_target", "pass_over", "refuse_twice"]
 
@@ -199,7 +199,7 @@ def open_target(
     write: Callable[[Batch, DataFrame], None],
     where: str,
     frame: DataFrame,
-    location: Location | None,
+    location: Place | None,
 ) -> Write:
     """Open a sink with a ledger; for `Sink.open`.
 
@@ -217,31 +217,30 @@ def open_target(
         InvalidInputError: two columns of the rows have one name; what `prepare` raises; or a plan that cannot
             be put back.
     """
-    known, folders, spark = None, {}, frame.sparkSession
+    known, folders = None, {}
     refuse_twice("column", frame.columns)
     if frame.isStreaming:
         # Without a checkpoint it is a new query at each start.
         known = str(uuid.uuid4()) if location is None else None
-        query, following = known, batches.next_batch(spark, location)
+        query, following = known, batches.next_batch(location)
         if location is not None:
-            query, folders = id_in_checkpoint(spark, location), batches.folders_read(frame)
+            query, folders = id_in_checkpoint(location), batches.folders_read(frame)
         plan = prepare(frame, query, following)
         if plan is not None and location is not None and following is not None:
-            batches.put_back(spark, location, following, plan, folders, where)
+            batches.put_back(frame.sparkSession, location, following, plan, folders, where)
     return partial(_write, write, location, known, folders)
 
 
 def _write(
     write: Callable[[Batch, DataFrame], None],
-    location: Location | None,
+    location: Place | None,
     known: str | None,
     folders: Mapping[str, str],
     rows: DataFrame,
     number: int,
 ) -> None:
-    spark = rows.sparkSession
     location = location or checkpoint_of_batch(rows)
-    plan = batches.plan_of(spark, location, number, folders)
+    plan = batches.plan_of(location, number, folders)
     checkpoint = Batch.checkpoint if location is None else location.text
     write(Batch(known or id_of_batch(rows, location), number, plan, checkpoint), rows)
 

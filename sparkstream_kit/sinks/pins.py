@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from sparkstream_kit._spark.folders import folder, is_in_reach
 from sparkstream_kit.checkpoints.layout import KIT, PINS
 from sparkstream_kit.errors import InvalidInputError
 
@@ -13,24 +12,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from pyspark.sql import SparkSession
-
-    from sparkstream_kit._spark.files import Location
-    from sparkstream_kit._spark.folders import Folder
+    from sparkstream_kit._spark.place import Place
 
 __all__ = ["first_kept", "folder_for", "pinned", "versions_in_use"]
 
 
-def pinned(
-    spark: SparkSession, location: Location, batch_id: int, what: str, choose: Callable[[], str]
-) -> str:
+def pinned(location: Place, batch_id: int, what: str, choose: Callable[[], str]) -> str:
     """Return the version of `what` that belongs to a batch: the one that it had when it first came.
 
     The version is on the disk before anything is made with it. Those of batches whose commits Spark has
     removed are removed, too, and a rewind takes away those of the batches that Spark plans anew.
 
     Args:
-        spark: the session of the batch.
         location: the query's checkpoint.
         batch_id: Spark's number of the batch.
         what: the thing that has versions, such as "model /models/spam".
@@ -40,32 +33,32 @@ def pinned(
         InvalidInputError: the checkpoint is on a Spark Connect server elsewhere, or the file of the batch is
             damaged.
     """
-    there = _checkpoint(spark, location, what)
+    there = _checkpoint(location, what)
     found = _read(there, batch_id) or {}
     if what not in found:
         found[what] = choose()
         there.write(f"{PINS}/{batch_id}", json.dumps(found))
-        oldest = first_kept(spark, location)
+        oldest = first_kept(location)
         for batch in _batches(there, PINS):
             if batch < oldest:
                 there.remove(f"{PINS}/{batch}")
     return found[what]
 
 
-def _checkpoint(spark: SparkSession, location: Location, what: str) -> Folder:
-    if not is_in_reach(spark, location):
+def _checkpoint(location: Place, what: str) -> Place:
+    if not location.is_in_reach:
         raise _refusal(location, what)
-    return folder(spark, location)
+    return location
 
 
-def _refusal(location: Location, what: str) -> InvalidInputError:
+def _refusal(location: Place, what: str) -> InvalidInputError:
     return InvalidInputError(
         f"{what}: its version for each batch is kept beside the checkpoint, and checkpoint {location} is "
         "not on a local path; give a local one, or use a fixed version (models.score, joins.with_table)"
     )
 
 
-def folder_for(location: Location, what: str, name: str) -> Path:
+def folder_for(location: Place, what: str, name: str) -> Path:
     """Return a folder of the kit's in a checkpoint.
 
     Raises:
@@ -76,28 +69,28 @@ def folder_for(location: Location, what: str, name: str) -> Path:
     return location.folder / KIT / name
 
 
-def first_kept(spark: SparkSession, location: Location) -> int:
+def first_kept(location: Place) -> int:
     """Return the oldest batch whose commit is in a checkpoint; no batch before it can come again."""
-    return min(_batches(_checkpoint(spark, location, "a checkpoint"), "commits"), default=0)
+    return min(_batches(_checkpoint(location, "a checkpoint"), "commits"), default=0)
 
 
-def versions_in_use(spark: SparkSession, location: Location, what: str) -> set[str]:
+def versions_in_use(location: Place, what: str) -> set[str]:
     """Return the versions of `what` that batches have, which may come again."""
-    there = _checkpoint(spark, location, what)
+    there = _checkpoint(location, what)
     return {(_read(there, batch) or {}).get(what, "") for batch in _batches(there, PINS)}
 
 
-def _batches(there: Folder, name: str) -> list[int]:
+def _batches(there: Place, name: str) -> list[int]:
     """Return the batches that have a file in a folder of a checkpoint."""
     return [int(each) for each in there.names(name) if each.isdecimal()]
 
 
-def _read(there: Folder, batch: int) -> dict[str, str] | None:
+def _read(there: Place, batch: int) -> dict[str, str] | None:
     try:
         text = there.read(f"{PINS}/{batch}")
         return None if text is None else dict(json.loads(text))
     except (OSError, TypeError, ValueError) as err:
-        file = f"{there}/{PINS}/{batch}"
+        file = f"{there.folder or there}/{PINS}/{batch}"
         raise InvalidInputError(
             f"{file} is damaged, which says what batch {batch} was made with; put it back, or delete it, and "
             "the batch is made with what is current"

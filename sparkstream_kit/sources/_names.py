@@ -21,7 +21,7 @@ from urllib.parse import unquote
 from pyspark.errors import AnalysisException, IllegalArgumentException
 
 from sparkstream_kit import _files
-from sparkstream_kit._spark.files import locate, path_for
+from sparkstream_kit._spark.place import locate, path_for
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pyspark.sql import functions as F
 
 from sparkstream_kit._files import IN_ORDER
-from sparkstream_kit._spark.files import locate
+from sparkstream_kit._spark.place import locate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

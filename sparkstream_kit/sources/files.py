@@ -26,7 +26,7 @@ from pyspark.sql.types import StringType, StructType
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._dry_run import stand_in
-from sparkstream_kit._spark.files import reached
+from sparkstream_kit._spark.place import reached
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.schemas import from_ddl
 from sparkstream_kit.sources import _names, _options, _order

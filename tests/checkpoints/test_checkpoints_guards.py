@@ -20,7 +20,7 @@ from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 
 from sparkstream_kit import checkpoints, feeds, run, sinks, sources, start
 from sparkstream_kit._spark import kafka
-from sparkstream_kit._spark.files import Location, locate
+from sparkstream_kit._spark.place import Place, locate
 from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.checkpoints import _records, guards, topics
 from sparkstream_kit.checkpoints.locks import Lock
@@ -134,7 +134,7 @@ def test_a_query_that_could_not_start_has_not_changed_whose_checkpoint_it_is(spa
     before = noted(tmp_path / "ckpt")
     other = sources.text(spark, str(folder)).groupBy("value").count()
 
-    def unreachable(_frame: DataFrame, _location: Location | None) -> None:
+    def unreachable(_frame: DataFrame, _location: Place | None) -> None:
         raise InvalidInputError("the database cannot be reached")
 
     sink = dataclasses.replace(sinks.foreach_batch(lambda *_: None), open=unreachable)

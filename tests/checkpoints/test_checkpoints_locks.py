@@ -13,7 +13,7 @@ import pytest
 from conftest import environment
 
 from sparkstream_kit import run, sinks, sources, start
-from sparkstream_kit._spark.files import locate
+from sparkstream_kit._spark.place import locate
 from sparkstream_kit.checkpoints.locks import lock
 from sparkstream_kit.errors import InvalidInputError
 

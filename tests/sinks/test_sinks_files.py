@@ -12,7 +12,7 @@ import pytest
 from conftest import environment, pretend_master
 
 from sparkstream_kit import feeds, run, sinks, sources, start
-from sparkstream_kit._spark import files
+from sparkstream_kit._spark import place as files
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks import file_log
 

@@ -19,7 +19,7 @@ from support import sink_contract
 from support.sink_streams import finish, forget_commit, three_batches, totals
 
 from sparkstream_kit import feeds, run, sinks, sources, start
-from sparkstream_kit._spark.files import locate
+from sparkstream_kit._spark.place import locate
 from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.connectors.delta.spark import SparkTable
 from sparkstream_kit.errors import InvalidInputError, QueryFailed

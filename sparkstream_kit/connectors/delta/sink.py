@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._files import for_spark
-from sparkstream_kit._spark.files import Location, locate, refuse_elsewhere, refuse_many_disks
+from sparkstream_kit._spark.place import Here, Place, locate, refuse_elsewhere, refuse_many_disks
 from sparkstream_kit._spark.session import shares_settings
 from sparkstream_kit.connectors import openers
 from sparkstream_kit.connectors.delta import tables
@@ -109,7 +108,7 @@ def delta(
         raise InvalidInputError("delta: delta-rs knows no catalog; give the table's path, or writer='spark'")
     target = tables.Target(f"Delta table {path or table}", how, tuple(keys), merge_schema, take_over)
 
-    def open_table(frame: DataFrame, location: Location | None) -> Write:
+    def open_table(frame: DataFrame, location: Place | None) -> Write:
         spark = frame.sparkSession
         by_spark = _is_sparks(spark, writer, how)
         place = _place(spark, None if path is None else str(path), table, by_spark=by_spark)
@@ -154,7 +153,7 @@ def _is_sparks(spark: SparkSession, writer: str, how: str) -> bool:
     return fits and writer != "delta-rs"
 
 
-def _place(spark: SparkSession, path: str | None, table: str | None, *, by_spark: bool) -> Location | None:
+def _place(spark: SparkSession, path: str | None, table: str | None, *, by_spark: bool) -> Place | None:
     """Return a table's folder; None for a table of the catalog.
 
     Raises:
@@ -169,7 +168,7 @@ def _place(spark: SparkSession, path: str | None, table: str | None, *, by_spark
     if by_spark:
         refuse_many_disks(spark, "delta", path)
         # With its scheme: a path without one may be on another file system for Delta than for `locate`.
-        return Location(for_spark(location.folder), location.folder) if location.folder else location
+        return Here(location.uri, location.folder) if location.folder else location
     if location.folder is None:
         refuse_elsewhere(spark, f"delta {path}", f"writer='spark' on a server with {_JARS}")
         raise InvalidInputError(
@@ -189,7 +188,7 @@ class _Writer:
     """
 
     def __init__(
-        self, target: tables.Target, place: Location | None, name: str | None, *, by_spark: bool
+        self, target: tables.Target, place: Place | None, name: str | None, *, by_spark: bool
     ) -> None:
         self._target, self._place, self._name, self._by_spark = target, place, name, by_spark
         self._table: tables.Table | None = None  # opened with the first batch

@@ -9,7 +9,7 @@ from pyspark.errors import AnalysisException
 from sparkstream_kit import _packages
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import quoted
-from sparkstream_kit._spark.files import locate
+from sparkstream_kit._spark.place import locate
 from sparkstream_kit.connectors.delta.tables import GONE, is_extended
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sources import _options

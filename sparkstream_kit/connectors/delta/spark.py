@@ -18,7 +18,7 @@ from pyspark.sql import types as T
 
 from sparkstream_kit import _files
 from sparkstream_kit._columns import column, quoted
-from sparkstream_kit._spark.files import Location, names, through_spark
+from sparkstream_kit._spark.place import Place, locate, through_spark
 from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.connectors.delta.tables import (
     GONE,
@@ -52,7 +52,7 @@ _NAME = re.compile(
 class SparkTable:
     """A table in a folder, or in the catalog."""
 
-    def __init__(self, spark: SparkSession, location: Location | None, name: str | None) -> None:
+    def __init__(self, spark: SparkSession, location: Place | None, name: str | None) -> None:
         self._spark, self._name = spark, name
         self._location = location
         self._written: dict[str, int] = {}  # by this process: the log is read before the first batch alone
@@ -62,12 +62,12 @@ class SparkTable:
         """The table's folder."""
         return self._where().text
 
-    def _where(self) -> Location:
+    def _where(self) -> Place:
         if self._location is None:
             detail = self._spark.sql(f"DESCRIBE DETAIL {self._name}").select("format", "location").first()
             if detail is None or detail.format != "delta":
                 raise InvalidInputError(f"table {self._name} is no Delta table; use another")
-            self._location = Location(str(detail.location), None)
+            self._location = locate(self._spark, str(detail.location))
         return self._location
 
     def _sql_name(self) -> str:
@@ -83,7 +83,7 @@ class SparkTable:
             if err.getCondition() not in GONE:
                 raise
         # A writer that was killed before its first commit may have left the folder of the log.
-        if self._location is not None and {*(names(self._spark, self._location) or ())} - {"_delta_log"}:
+        if self._location is not None and {*self._location.names()} - {"_delta_log"}:
             raise InvalidInputError(f"{self.place} is no Delta table, but not empty; use another folder")
         return None
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql import types as T
 
-    from sparkstream_kit._spark.folders import Folder
+    from sparkstream_kit._spark.place import Place
     from sparkstream_kit.sinks.ledger import Batch
 
 __all__ = [
@@ -231,14 +231,13 @@ def set_back(place: str, query: str, batch: int) -> None:
         log.remove(hidden)
 
 
-def _log(place: str, here: Path | None) -> Folder:
+def _log(place: str, here: Path | None) -> Place:
     """Return the folder of a table's log, to write into."""
-    from sparkstream_kit._spark.files import Location
-    from sparkstream_kit._spark.folders import folder
+    from sparkstream_kit._spark.place import Here, locate
     from sparkstream_kit.session import get_session
 
-    spark: Any = get_session("sparkstream-set-back") if here is None else None
-    return folder(spark, Location(f"{place}/_delta_log", here))
+    text = f"{place}/_delta_log"
+    return Here(text, here) if here is not None else locate(get_session("sparkstream-set-back"), text)
 
 
 def _ledger(target: Target, table: Table, query: str | None, owners: list[str]) -> Ledger:

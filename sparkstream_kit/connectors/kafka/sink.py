@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.readwriter import DataStreamWriter
 
     from sparkstream_kit._spark.batch import Write
-    from sparkstream_kit._spark.files import Location
+    from sparkstream_kit._spark.place import Place
 
 __all__ = ["kafka"]
 
@@ -120,7 +120,7 @@ class _Target:
     row_id: tuple[str, ...]
     options: Mapping[str, Any] = field(repr=False)
 
-    def open(self, frame: DataFrame, location: Location | None) -> Write:
+    def open(self, frame: DataFrame, location: Place | None) -> Write:
         """Check the columns and the topic; return what writes a batch."""
         self._check(frame)
         self._check_topic(frame.sparkSession)
@@ -190,7 +190,7 @@ class _Target:
             )
 
 
-def _write(target: _Target, location: Location | None, batch: DataFrame, batch_id: int) -> None:
+def _write(target: _Target, location: Place | None, batch: DataFrame, batch_id: int) -> None:
     columns = {"key": target.key_column, "value": target.value_column, _ID: target.id_column}
     records = batch.select(*(made.alias(name) for name, made in columns.items()))
     if not target.row_id:

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._files import plain
-from sparkstream_kit._spark.files import locate
+from sparkstream_kit._spark.place import locate
 from sparkstream_kit._spark.session import has_ended, other_master
 from sparkstream_kit._urls import is_url
 from sparkstream_kit._waiting import in_thread
