@@ -83,6 +83,19 @@ def plain(path: str) -> str | None:
     return None if re.match(r"[a-z][a-z0-9+.-]*:", text, re.IGNORECASE) else text
 
 
+def log_entries(names: Iterable[str]) -> dict[int, str]:
+    """Return the entries of one of Spark's numbered logs by their number, in order, of the names there.
+
+    Example:
+        >>> log_entries(["10", "9.compact", "9", ".10.crc", "metadata"])
+        {9: '9.compact', 10: '10'}
+    """
+    found = [name for name in names if re.fullmatch(r"\d+(\.compact)?", name)]
+    # K.compact, which holds all that came before, stands for K.
+    in_order = sorted((int(name.split(".")[0]), name) for name in found)
+    return dict(in_order)
+
+
 def local(what: str, path: str | os.PathLike[str]) -> Path:
     """Return the path of a file or folder that only this machine's disks can hold.
 

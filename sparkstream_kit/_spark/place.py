@@ -68,6 +68,10 @@ class Place:
         """Return the names there, or in a folder there; none where there is no folder, or no reach."""
         return []
 
+    def entries(self, log: str) -> dict[int, str]:
+        """Return the entries of one of Spark's numbered logs there, by their number, in order."""
+        return _files.log_entries(self.names(log))
+
     def read(self, name: str) -> str | None:
         """Return the text of a file; None if it is missing.
 

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["Backlog", "backlog"]
 
 _SHARE = 50  # a look may take one part in so many of the time
-_LOG = re.compile(r"(\d+)(?:\.compact)?")
 _LINE = re.compile(r'"path":"([^"]*)".*?"(?:timestamp|modificationTime)":(-?\d+)(?:,"batchId":(\d+))?')
 _SOURCE = re.compile(r"FileStreamSource\[(.*)\]", re.DOTALL)
 _OF_SINK = "_spark_metadata"  # the log of a folder that Spark's file sink has written
@@ -125,9 +124,8 @@ class _Log:
 
     def read(self) -> None:
         """Read the entries that are new."""
-        names = [found for name in self._root.names(self._name) if (found := _LOG.fullmatch(name))]
-        there = {int(found[1]): found[0] for found in sorted(names, key=lambda found: found[0])}
-        new = sorted(number for number in there if number > self.until)
+        there = self._root.entries(self._name)
+        new = [number for number in there if number > self.until]
         # An entry that was compacted stands in the next file of that name, with all before it.
         whole = [number for number in new if there[number].endswith(".compact")]
         for number in new:

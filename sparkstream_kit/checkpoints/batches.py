@@ -147,8 +147,7 @@ def next_batch(location: Place | None) -> int | None:
     """Return the batch after the last committed one; None where there is no checkpoint to look into."""
     if location is None or not location.is_in_reach:
         return None
-    done = (name for name in location.names("commits") if name.isdecimal())
-    return max(map(int, done), default=-1) + 1
+    return max(location.entries("commits"), default=-1) + 1
 
 
 def put_back(

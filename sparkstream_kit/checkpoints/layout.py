@@ -69,7 +69,6 @@ _T = TypeVar("_T")
 KIT = "sparkstream-kit"
 PINS = f"{KIT}/pins"  # a file for each batch: which version of a model or table it was made with
 _MISSING = "is missing"
-_LOG_NAME = re.compile(r"(\d+)(\.compact)?")
 _SMALL = 1 << 20  # bytes; Hadoop's checksums cover 512
 
 # The C type `struct flock`, and which of its fields is the kind of lock; their order is another on macOS.
@@ -168,9 +167,7 @@ def numbered(folder: Path) -> dict[int, Path]:
     names: list[str] = []
     with suppress(FileNotFoundError, NotADirectoryError):  # Spark may be removing a temporary checkpoint
         names = os.listdir(folder)  # noqa: PTH208 - in one step
-    found = [folder / name for name in names if _LOG_NAME.fullmatch(name)]
-    # K.compact after K, so that it wins.
-    return {int(file.stem): file for file in sorted(found, key=lambda file: (int(file.stem), file.suffix))}
+    return {number: folder / name for number, name in _files.log_entries(names).items()}
 
 
 def newest(log: Path) -> int:

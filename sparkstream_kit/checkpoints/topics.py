@@ -188,8 +188,7 @@ def _read_until(checkpoint: Place, read: Input) -> tuple[int | None, dict[str, d
 
     A batch that was planned and not committed begins there, too. Nothing is returned before the first one.
     """
-    names = checkpoint.names("commits")
-    batch = max((int(name) for name in names if name.isdecimal()), default=None)
+    batch = max(checkpoint.entries("commits"), default=None)
     text = None if batch is None else checkpoint.read(f"offsets/{batch}")
     if text is None:
         return batch, {}

@@ -8,7 +8,6 @@ query writes there.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._spark.batch import id_in_checkpoint
@@ -16,8 +15,6 @@ from sparkstream_kit._spark.place import through_spark
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from pyspark.sql import SparkSession
 
     from sparkstream_kit._spark.place import Place
@@ -49,13 +46,13 @@ def check(spark: SparkSession, what: str, folder: Place, checkpoint: Place) -> N
             raise _of_others(what, "has files already")
         return
     names = folder.names()
-    written = _newest(folder.names(_LOG))
+    written = _newest(folder, _LOG)
     owner = folder.read(OWNER) if written >= 0 and OWNER in names else None
     if owner is not None and owner.strip() != id_in_checkpoint(checkpoint):
         raise _of_others(
             what, f"has the batches of another query ({owner.strip()}), up to its batch {written}"
         )
-    planned, committed = (_newest(checkpoint.names(log)) for log in ("offsets", "commits"))
+    planned, committed = (_newest(checkpoint, log) for log in ("offsets", "commits"))
     if planned < 0 <= written:
         raise _of_others(what, f"has the batches of another query, up to its batch {written}")
     if planned < 0 and any(not name.startswith((".", "_")) for name in names):
@@ -91,9 +88,6 @@ def _of_others(what: str, has: str) -> InvalidInputError:
     )
 
 
-def _newest(names: Iterable[str] | None) -> int:
+def _newest(place: Place, log: str) -> int:
     """Return the highest batch of one of Spark's logs; -1 if it has none."""
-    return max(
-        (int(name.split(".")[0]) for name in names or () if re.fullmatch(r"\d+(\.compact)?", name)),
-        default=-1,
-    )
+    return max(place.entries(log), default=-1)

@@ -39,7 +39,7 @@ def pinned(location: Place, batch_id: int, what: str, choose: Callable[[], str])
         found[what] = choose()
         there.write(f"{PINS}/{batch_id}", json.dumps(found))
         oldest = first_kept(location)
-        for batch in _batches(there, PINS):
+        for batch in there.entries(PINS):
             if batch < oldest:
                 there.remove(f"{PINS}/{batch}")
     return found[what]
@@ -71,18 +71,13 @@ def folder_for(location: Place, what: str, name: str) -> Path:
 
 def first_kept(location: Place) -> int:
     """Return the oldest batch whose commit is in a checkpoint; no batch before it can come again."""
-    return min(_batches(_checkpoint(location, "a checkpoint"), "commits"), default=0)
+    return min(_checkpoint(location, "a checkpoint").entries("commits"), default=0)
 
 
 def versions_in_use(location: Place, what: str) -> set[str]:
     """Return the versions of `what` that batches have, which may come again."""
     there = _checkpoint(location, what)
-    return {(_read(there, batch) or {}).get(what, "") for batch in _batches(there, PINS)}
-
-
-def _batches(there: Place, name: str) -> list[int]:
-    """Return the batches that have a file in a folder of a checkpoint."""
-    return [int(each) for each in there.names(name) if each.isdecimal()]
+    return {(_read(there, batch) or {}).get(what, "") for batch in there.entries(PINS)}
 
 
 def _read(there: Place, batch: int) -> dict[str, str] | None:
