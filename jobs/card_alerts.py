@@ -61,7 +61,7 @@ def transform(lines: DataFrame, watermark: str = "10 minutes") -> DataFrame:
 @jobflags.exit_codes
 def main(argv: Any = None) -> int:
     """Run the job: the alerts go to standard output and OUT_DIR, everything else to standard error."""
-    flags = (*jobflags.INPUT, "OUT_DIR", *jobflags.EVENT_TIME, *jobflags.RUN_BY_KEY)
+    flags = (*jobflags.INPUT, "OUT_DIR", *jobflags.EVENT_TIME, *jobflags.RUN)
     args = jobflags.parser(__doc__, *flags, max_files_per_trigger=1).parse_args(argv)
 
     from sparkstream_kit import run, sinks, spark_session, start

@@ -45,7 +45,7 @@ def transform(
 @jobflags.exit_codes
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the rows go to the database, and how many they were to standard error."""
-    flags = (flag for flag in jobflags.RUN if flag not in ("--checkpoint", "--state-store"))
+    flags = (flag for flag in jobflags.RUN if flag != "--checkpoint")
     parser = jobflags.parser(__doc__, *jobflags.INPUT, "--watermark", *flags)
     says = "Add the rows to sqlite:///shop.db, postgresql+psycopg://user@host/name, or the URL in env:NAME."
     parser.add_argument("--database", metavar="URL", type=jobflags.database, required=True, help=says)

@@ -42,8 +42,7 @@ def transform(lines: DataFrame, dedupe: Sequence[str] = (), *, header: bool = Fa
 @jobflags.exit_codes
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the rows go to OUT_DIR, and how many they were to standard error."""
-    flags = (flag for flag in jobflags.RUN if flag != "--state-store")
-    parser = jobflags.parser(__doc__, *jobflags.INPUT, *jobflags.FOLDER, *flags)
+    parser = jobflags.parser(__doc__, *jobflags.INPUT, *jobflags.FOLDER, *jobflags.RUN)
     says = (
         "Keep one of the rows that are equal in these columns, such as OrderID,ProductKey, and one of equal "
         "bad lines. The state then keeps each of them in memory, without end."

@@ -44,7 +44,7 @@ def transform(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the alerts go to standard output and OUT_DIR, everything else to standard error."""
     flags = (*jobflags.LINES, "OUT_DIR", "--max-bad", *jobflags.EVENT_TIME)
-    parser = jobflags.parser(__doc__, *flags, *jobflags.RUN_BY_KEY, max_files_per_trigger=1)
+    parser = jobflags.parser(__doc__, *flags, *jobflags.RUN, max_files_per_trigger=1)
     parser.set_defaults(watermark="2 minutes")
     parser.add_argument(
         "--sigmas", type=float, default=8, help="Deviations that alert. Default: %(default)s."

@@ -30,13 +30,14 @@ def transform(lines: DataFrame) -> DataFrame:
 @jobflags.exit_codes
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job: the counts of each batch go to standard output, everything else to standard error."""
-    left_out = ("--checkpoint", "--state-store", "--available-now")  # a socket cannot send again
-    flags = (*(flag for flag in jobflags.RUN if flag not in left_out), "--database", "--take-over")
+    left_out = ("--checkpoint", "--available-now")  # a socket cannot send again
+    flags = (*(flag for flag in jobflags.RUN if flag not in left_out), "--database")
     args = jobflags.parser(__doc__, *jobflags.SERVER, *flags, table="word_counts").parse_args(argv)
 
     from sparkstream_kit import run, sinks, sources, spark_session, start
 
-    [sink] = jobflags.outputs(args) or [sinks.console()]
+    # A socket cannot be read again, so that each run is a new query: it takes the table over.
+    [sink] = jobflags.outputs(args, take_over=True) or [sinks.console()]
     with spark_session("socket-wordcount", **jobflags.for_session(args)) as spark:
         counts = transform(sources.socket_lines(spark, args.host, args.port))
         query = start(counts, sink, name="socket_wordcount", mode="complete", **jobflags.for_start(args))

@@ -185,7 +185,7 @@ def _end_with(err: Exception, stop: _Stop) -> None:
         stop.end(0)
         return
     if isinstance(err, KitError):
-        code, line = err.exit_code, str(err).replace("take_over=True", "--take-over")  # as jobs call it
+        code, line = err.exit_code, str(err)
     elif known := missing_source(err) or wrong_event_time(err):
         code, line = 2, known
     elif cause := _cause_in_spark(err):

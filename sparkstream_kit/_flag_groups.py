@@ -102,7 +102,6 @@ OUTPUT = {
         "variable NAME.",
     ),
     "--delta": _value("PATH", str, "Keep the result in this Delta table, replaced whole after each batch."),
-    "--take-over": _switch("Replace the table even if another query wrote it."),
     "--chart": _value("FILE.png", str, "Draw the result as a picture at the end."),
 }
 
@@ -140,18 +139,12 @@ SHOW = {
         "FILE", str, "Append each batch to this file, as a line of JSON; sparkstream watch FILE shows it."
     ),
     "--ui": _switch("Show what the queries do on a page of this machine, at a free port."),
-    "--ui-port": _value("PORT", _flag_values.port, "The same, at this port."),
 }
 
 # How the query runs, and what ends it.
 RUN = {
     "--profile": _value(
         "NAME", str, "Settings profile: local, test, cluster or a path. Default: chosen from the master."
-    ),
-    "--state-store": _value(
-        "NAME",
-        _flag_values.state_store,
-        "memory, or rocksdb for state larger than memory. Default: what the profile says.",
     ),
     "--checkpoint": _value(
         "DIR",
@@ -178,6 +171,3 @@ RUN = {
     "--dry-run": _switch("Check everything, print what would run, and end; nothing is read or written."),
     **SHOW,
 }
-
-# The same for a query by keys (`transformWithState`), whose state is always in RocksDB.
-RUN_BY_KEY = {flag: how for flag, how in RUN.items() if flag != "--state-store"}

@@ -13,7 +13,6 @@ from sparkstream_kit._durations import delay_of, not_negative
 from sparkstream_kit._files import plain
 from sparkstream_kit._urls import is_url, shows_secret
 from sparkstream_kit.errors import InvalidInputError, without_secrets
-from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,13 +184,6 @@ def checkpoint_folder(text: str) -> str:
     if local is not None and Path(local).exists() and not Path(local).is_dir():
         raise ArgumentTypeError(f"checkpoint {text} is a file; give a folder")
     return text
-
-
-def state_store(text: str) -> dict[str, str]:
-    """Read where a query keeps its state, as settings for `get_session`."""
-    if text not in STATE_STORES:
-        raise ArgumentTypeError(f"{text!r} is no state store; give {' or '.join(STATE_STORES)}")
-    return {STATE_STORE: STATE_STORES[text]}
 
 
 def database(text: str) -> str:

@@ -1,7 +1,7 @@
 """The command line of jobs: flags that mean the same in every job, checked before PySpark is imported.
 
 A job names the flags that it can honour, one by one or as a group: `*INPUT`, `*LINES`, `*POSTS`, `*SERVER`,
-`*OUTPUT`, `*FOLDER`, `*EVENT_TIME`, `*RUN` (with `*SHOW` in it), `*RUN_BY_KEY`, `*SHOW`. `lines` turns the
+`*OUTPUT`, `*FOLDER`, `*EVENT_TIME`, `*RUN` (with `*SHOW` in it), `*SHOW`. `lines` turns the
 input flags into a stream, and `outputs` the output flags into sinks. `exit_codes` is how a job ends.
 """
 
@@ -29,7 +29,6 @@ from sparkstream_kit._flag_groups import (
     OUTPUT,
     POSTS,
     RUN,
-    RUN_BY_KEY,
     SERVER,
     SHOW,
 )
@@ -54,7 +53,6 @@ __all__ = [
     "OUTPUT",
     "POSTS",
     "RUN",
-    "RUN_BY_KEY",
     "SERVER",
     "SHOW",
     "check_apart",
@@ -182,10 +180,6 @@ def _check(given: Mapping[str, Any]) -> None:
 def _check_pairs(given: Mapping[str, Any]) -> None:
     if given.get("--drain") and not given.get("--available-now"):
         raise InvalidInputError("--drain is for the end of the input; give --available-now, too")
-    kept = [flag for flag in ("--database", "--delta") if flag in given]
-    if given.get("--take-over") and not any(given[flag] for flag in kept):
-        said = f"--take-over does nothing without {' or '.join(kept)}; give both, or neither"
-        raise InvalidInputError(said)
     for one, other in (("--available-now", "--trigger"), ("--kafka", "--url")):
         if given.get(one) and given.get(other):
             raise InvalidInputError(f"{one} and {other} exclude each other; give one of them")
@@ -313,16 +307,19 @@ def _posts(spark: SparkSession, args: Namespace, most: int | None) -> DataFrame:
     return sources.posts(spark, args.url, spool=args.spool, max_files_per_trigger=most).select("value")
 
 
-def outputs(args: Namespace, part: Callable[[DataFrame], DataFrame] | None = None) -> list[Sink]:
+def outputs(
+    args: Namespace, part: Callable[[DataFrame], DataFrame] | None = None, *, take_over: bool = False
+) -> list[Sink]:
     """Return the sinks that `--snapshot`, `--database` and `--delta` ask for, for a query in complete mode.
 
     Args:
         args: the job's arguments.
         part: what these sinks get of each batch, a function of it; None gives them the whole batch.
+        take_over: replace a table that another query has written.
     """
     from sparkstream_kit import sinks
 
-    asked, take_over = [], getattr(args, "take_over", False)
+    asked = []
     if getattr(args, "snapshot", None):
         asked.append(sinks.snapshot(args.snapshot))
     if getattr(args, "database", None):
@@ -333,14 +330,14 @@ def outputs(args: Namespace, part: Callable[[DataFrame], DataFrame] | None = Non
 
 
 def for_session(args: Namespace) -> dict[str, Any]:
-    """Return what `--profile`, `--state-store` and `--kafka` ask for, as keywords of `spark_session`.
+    """Return what `--profile` and `--kafka` ask for, as keywords of `spark_session`.
 
     Example:
         >>> for_session(Namespace(profile="test", kafka="localhost:9092"))
-        {'profile': 'test', 'conf': None, 'connectors': ['kafka']}
+        {'profile': 'test', 'connectors': ['kafka']}
     """
-    asked = {"profile": getattr(args, "profile", None), "conf": getattr(args, "state_store", None)}
-    return asked | {"connectors": ["kafka"] if getattr(args, "kafka", None) else []}
+    connectors = ["kafka"] if getattr(args, "kafka", None) else []
+    return {"profile": getattr(args, "profile", None), "connectors": connectors}
 
 
 def for_start(args: Namespace) -> dict[str, Any]:
@@ -371,8 +368,8 @@ def for_run(args: Namespace) -> dict[str, Any]:
     Example:
         >>> for_run(Namespace(input_dir="in", run_for=60.0, stop_file=None))
         {'run_for': 60.0, 'stop_file': None}
-        >>> for_run(Namespace(ui=True, ui_port=None)), for_run(Namespace(show=True, ui=False, ui_port=8080))
-        ({'ui': 0}, {'show': 'terminal', 'ui': 8080})
+        >>> for_run(Namespace(show=True, ui=True))
+        {'show': 'terminal', 'ui': 0}
     """
     given = vars(args)
     names = ("run_for", "idle", "stop_file", "grace", "drain")
@@ -381,8 +378,8 @@ def for_run(args: Namespace) -> dict[str, Any]:
         keywords["record"] = given["record"]
     if given.get("show"):
         keywords["show"] = "terminal"
-    if given.get("ui") or given.get("ui_port"):
-        keywords["ui"] = given.get("ui_port") or 0
+    if given.get("ui"):
+        keywords["ui"] = 0  # a free port
     return keywords
 
 

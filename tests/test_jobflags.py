@@ -206,7 +206,6 @@ def test_help_speaks_only_of_flags_that_the_job_has():
     ("words", "message"),
     [
         (["--trigger", "1 minute", "--available-now"], "--available-now and --trigger exclude each other"),
-        (["--take-over"], "--take-over does nothing without --database or --delta; give both, or neither"),
         (["--stop-file", "/stop"], "--stop-file /stop lies in the input folder /, and would be read"),
         (["--snapshot", ""], "--snapshot : the name must end in .csv or .json"),
         (["--snapshot", "/none/t.csv"], "--snapshot /none/t.csv: folder /none does not exist; create it"),
@@ -231,8 +230,6 @@ def test_flags_become_keywords_of_start_and_run():
     assert jobflags.for_run(args) == {"run_for": 1.0, "idle": None, "stop_file": "end", "grace": 30}
     assert jobflags.for_run(parse("/", "--grace", "90"))["grace"] == 90
     assert jobflags.for_run(parse("/", "--ui"))["ui"] == 0
-    for given in (["--ui-port", "8080"], ["--ui", "--ui-port", "8080"]):
-        assert jobflags.for_run(parse("/", *given))["ui"] == 8080
 
 
 @pytest.mark.parametrize(
@@ -292,7 +289,6 @@ GIVEN = {
     "--database": "sqlite:///t.db",
     "--chart": "t.png",
     "--profile": "test",
-    "--state-store": "rocksdb",
     "--checkpoint": "ckpt",
     "--trigger": "1 minute",
     "--watermark": "1 minute",
@@ -306,7 +302,6 @@ WITH = {
     "--max-offsets-per-trigger": ["--kafka", "--topic"],
     "--spool": ["--url"],
     "--drain": ["--available-now"],
-    "--take-over": ["--database"],
 }
 
 

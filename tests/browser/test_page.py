@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 import threading
 from itertools import islice
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 from browser.tabs import Tab, nothing_else
-from conftest import command, environment, running
+from conftest import environment, running
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 
 from sparkstream_kit import feeds
@@ -211,16 +212,26 @@ def test_without_the_token_nothing_is_shown_and_there_is_no_button(shown, tab):
     tab.until("h2", len)
 
 
-def test_a_job_is_watched_killed_started_again_and_ended(folder, tab, free_port, until):
+COUNTS = """
+import sys
+from sparkstream_kit import run, sinks, sources, spark_session, start
+with spark_session("counts", profile="test") as spark:
+    counts = sources.text(spark, sys.argv[1]).groupBy("value").count()
+    query = start(counts, sinks.latest("counts"), name="counts", mode="complete")
+    print(run(query, ui=int(sys.argv[2])), file=sys.stderr)
+"""
+
+
+def test_a_job_is_watched_killed_started_again_and_ended(folder, tab, free_port):
     feed = iter(feeds.sales_files(None, rows=20, seed=1))
     list(feeds.drip(islice(feed, 2), folder, every=0) or ())
-    job = (*command("python", "sales_totals", folder), "--ui-port", free_port)
+    job = (sys.executable, "-c", COUNTS, str(folder), free_port)
     how = {"env": environment(), "stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL}
     with running(*job, **how) as first:
         tab.browser.get(address(first))
         tab.until("td", lambda found: len(found) > 8)
-        assert tab.texts("h2") == ["sales_totals"]
-        assert tab.texts("h3") == [f"Result view totals: {len(tab.texts('tbody tr'))} rows"]
+        assert tab.texts("h2") == ["counts"]
+        assert tab.texts("h3") == [f"Result view counts: {len(tab.texts('tbody tr'))} rows"]
         first.kill()
         tab.until("#state", lambda found: found[0].startswith("no connection: the job has been killed"))
     with running(*job, **how) as second:

@@ -250,7 +250,7 @@ def test_as_a_process_of_its_own_it_goes_on_where_it_was(job, spark, folder, tmp
     rows = list(feeds.actions_rows(160, seed=9))
     for number in range(2):
         land(map(feeds.json_line, rows), folder, skip=2 * number, files=2)
-        flags = [*FLAGS, "--state-store", "rocksdb", *(["--drain"] if number else [])]
+        flags = [*FLAGS, *(["--drain"] if number else [])]
         done = job("python", "action_windows", folder, tmp_path / "out", *flags)
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
         assert "action_rows: 2 batches, 80 rows in" in done.stderr

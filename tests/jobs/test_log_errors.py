@@ -182,8 +182,6 @@ def test_as_a_process_of_its_own_it_goes_on_where_it_was(job, spark, folder, tmp
             "0%",
             "--report",
             "sessions",
-            "--state-store",
-            "rocksdb",
             *(["--drain"] if number else []),
         ]
         done = job("python", "log_errors", folder, out, *flags)

@@ -102,7 +102,6 @@ def test_wrong_arguments_are_one_line_before_pyspark_is_imported(refused, tmp_pa
     cases = [
         (["in"], "the following arguments are required: OUT_DIR"),
         (["in", "in/out"], "OUT_DIR in/out lies in the input folder in"),
-        (["in", "out", "--state-store", "memory"], "unknown argument --state-store"),
     ]
     refused("sensor_alerts", cases)
 

@@ -41,10 +41,10 @@ def test_a_feed_is_counted_to_its_end_under_spark_submit(job):
 
 
 @pytest.mark.slow
-def test_counts_go_to_a_table_that_another_run_may_take_over(job, tmp_path):
-    def counts(words: str, *flags: str) -> tuple[Any, dict[str, int]]:
+def test_counts_go_to_a_table_that_the_next_run_replaces(job, tmp_path):
+    def counts(words: str) -> tuple[Any, dict[str, int]]:
         with feeds.LineServer([words]) as server:
-            target = ("--database", f"sqlite:///{tmp_path}/counts.db", *flags)
+            target = ("--database", f"sqlite:///{tmp_path}/counts.db")
             done = job("spark-submit", "socket_wordcount", server.host, server.port, *target)
         with sqlite3.connect(tmp_path / "counts.db") as database:
             return done, dict(database.execute("SELECT word, count FROM word_counts").fetchall())
@@ -53,11 +53,6 @@ def test_counts_go_to_a_table_that_another_run_may_take_over(job, tmp_path):
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert kept == {"to": 2, "be": 2, "or": 1, "not": 1}
     done, kept = counts("to")
-    assert done.returncode == 2
-    assert "was written by another query" in done.stderr
-    assert "--take-over" in done.stderr
-    assert kept["or"] == 1
-    done, kept = counts("to", "--take-over")
     assert (done.returncode, kept) == (0, {"to": 1}), done.stderr
 
 
@@ -109,7 +104,6 @@ def test_a_host_that_is_not_known_is_input_that_cannot_be_had(spark):
 
 WRONG: list[tuple[list[str], str]] = [
     (["9999"], "argument HOST: 9999 is a number, perhaps a port; give the host and then the port"),
-    (["--take-over"], "--take-over does nothing without --database; give both, or neither"),
     (["localhost", "70000"], "argument PORT: '70000' is not a port, 1 to 65535"),
     (["--idle", "0"], "argument --idle: '0' is not a positive number of seconds"),
     (["--checkpoint", "c"], "unknown argument --checkpoint; see --help"),
