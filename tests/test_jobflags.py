@@ -93,7 +93,6 @@ def test_a_value_is_read(read, text, value):
             "is a file; give the folder that it is in",
         ),
         (jobflags.checkpoint_folder, [__file__], "is a file; give a folder"),
-        (_flag_values.state_store, ["RocksDB", "hdfs"], "is no state store; give memory or rocksdb"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_with_what_was_given(read, texts, message):

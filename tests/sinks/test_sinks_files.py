@@ -14,7 +14,6 @@ from conftest import environment, pretend_master
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit._spark import place as files
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.sinks import file_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -229,11 +228,6 @@ def test_it_is_so_on_spark_connect(connect, folder, tmp_path):
     assert [line == "done" for line in said] == [True, True, False] * 4, said
     assert all("has the batches of another query" in line for line in (said[2], said[5]))
     assert all("has files already, which Spark would" in line for line in (said[8], said[11]))
-
-
-def test_compact_entries_count_too():
-    assert file_log._newest(["8", "9.compact", ".9.compact.crc", "10.tmp"]) == 9  # noqa: SLF001
-    assert file_log._newest([]) == file_log._newest(None) == -1  # noqa: SLF001
 
 
 def test_files_in_a_folder_that_looks_like_a_pattern_are_seen(spark, tmp_path):
