@@ -1,7 +1,6 @@
 """Checkpoints you can see into: `show`, `check`, `clone` and `rewind`.
 
-They work on local paths, without Spark. `show` and `check` also look into a checkpoint on another file
-system, from where Spark brings it.
+They work on local paths, without Spark.
 
 The command `sparkstream checkpoint` is a face on these four. They import no pyspark: `locks`, `fingerprints`
 and `guards`, which `start` calls, are modules to import by themselves.

@@ -1,7 +1,4 @@
-"""A checkpoint to look into from here: its own folder, or a copy of its small files.
-
-What looks into a checkpoint reads files of this machine. From another file system Spark brings them.
-"""
+"""The logs of a checkpoint to look into from here: its own folder, or a copy that Spark brings."""
 
 from __future__ import annotations
 
@@ -23,7 +20,6 @@ if TYPE_CHECKING:
     from sparkstream_kit._spark.place import Place
 
 _LOGS = ("metadata", "offsets", "commits", "sources", layout.KIT)
-_SMALL = 1 << 20  # bytes; of a larger file of the state only the size is brought
 
 
 @contextmanager
@@ -74,33 +70,6 @@ def batch(checkpoint: Place, number: int) -> Iterator[Path]:
 
 
 @contextmanager
-def whole(path: str | Path) -> Iterator[Path]:
-    """Give a folder with all of a checkpoint, for a look into it.
-
-    On another file system Spark brings the files, which takes some seconds where no session runs: large files
-    of the state as files of the same size that hold nothing.
-
-    Raises:
-        InvalidInputError: it is not there, is no checkpoint, or cannot be read.
-    """
-    if layout.local(path) is not None:
-        yield layout.checkpoint(path)
-        return
-    from sparkstream_kit.session import spark_session
-
-    with (
-        spark_session("sparkstream checkpoint") as spark,
-        _copy(spark, str(path).rstrip("/"), *_LOGS, "state") as folder,
-    ):
-        if not any(folder.iterdir()):
-            raise InvalidInputError(
-                f"no checkpoint {path} (no metadata, offsets or commits there); give the folder that the "
-                "query was started with"
-            )
-        yield folder
-
-
-@contextmanager
 def _copy(spark: SparkSession, checkpoint: str, *parts: str) -> Iterator[Path]:
     from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
@@ -134,26 +103,18 @@ def _bring(spark: SparkSession, checkpoint: str, parts: Sequence[str], folder: P
         if files is None:
             continue
         for uri in files.inputFiles():  # the empty ones too, of which there will be no row
-            _make(folder, part, unquote(uri), 0)
-        readers = [files]
-        if part == "state":  # a filter by the length keeps Spark from reading the others
-            is_small = F.col("length") <= _SMALL
-            nothing = F.lit(None).cast("binary")
-            readers = [files.where(is_small), files.where(~is_small).withColumn("content", nothing)]
-        for each in readers:
-            changed = F.unix_micros("modificationTime")
-            rows = each.select(F.lit(part).alias("part"), "path", changed.alias("at"), "length", "content")
-            found = rows if found is None else found.unionAll(rows)
-    for part, path, changed, length, content in found.collect() if found is not None else ():
-        file = _make(folder, part, path, length, content or b"")
+            _make(folder, part, unquote(uri))
+        changed = F.unix_micros("modificationTime")
+        rows = files.select(F.lit(part).alias("part"), "path", changed.alias("at"), "content")
+        found = rows if found is None else found.unionAll(rows)
+    for part, path, changed, content in found.collect() if found is not None else ():
+        file = _make(folder, part, path, content)
         os.utime(file, ns=(changed * 1000, changed * 1000))
 
 
-def _make(folder: Path, part: str, path: str, length: int, content: bytes = b"") -> Path:
+def _make(folder: Path, part: str, path: str, content: bytes = b"") -> Path:
     # What comes before the part may be spelt in another way than the checkpoint.
     file = folder / part / ("" if part == "metadata" else path.rpartition(f"/{part}/")[2])
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("wb") as opened:
-        opened.write(content)
-        opened.truncate(length)
+    file.write_bytes(content)
     return file

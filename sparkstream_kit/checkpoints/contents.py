@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit.checkpoints import _at_hand, _records, layout
+from sparkstream_kit.checkpoints import _records, layout
 from sparkstream_kit.checkpoints.inputs import Input, inputs, log_names
 from sparkstream_kit.checkpoints.layout import DamagedError, Plan, numbered
 from sparkstream_kit.checkpoints.problems import damage
@@ -56,7 +56,7 @@ class Checkpoint:
     """What a checkpoint holds; as text, for people.
 
     Attributes:
-        path: the folder; a text where it is not on a local path.
+        path: the folder.
         query_id: Spark's id of the query; None if it cannot be read.
         name: the query's name, if the kit's `start` has started it.
         committed: the last committed batch; None before the first.
@@ -71,7 +71,7 @@ class Checkpoint:
         damage: why Spark could not continue from here, and the way out; None if it can.
     """
 
-    path: Path | str
+    path: Path
     query_id: str | None
     name: str | None
     committed: int | None
@@ -117,14 +117,14 @@ class Checkpoint:
 
 
 def show(path: str | Path) -> Checkpoint:
-    """Read what a checkpoint holds, without Spark where it is on a local path.
+    """Read what a checkpoint holds, without Spark.
 
     Args:
-        path: a checkpoint; its query may be running. On another file system, such as hdfs://namenode/ckpt,
-            Spark brings the files. Whether a query uses it cannot be told there, as nothing is locked.
+        path: a checkpoint on a local path; its query may be running. Copy one of another file system, such as
+            hdfs://namenode/ckpt, to this machine first.
 
     Raises:
-        InvalidInputError: no checkpoint, one of a newer Spark's format, or one that Spark cannot read.
+        InvalidInputError: no checkpoint, one on another file system, or one of a newer Spark's format.
 
     Example:
         >>> show("ckpt/totals")
@@ -133,17 +133,7 @@ def show(path: str | Path) -> Checkpoint:
         sparkstream_kit.errors.InvalidInputError: no checkpoint ckpt/totals; give the folder that ...
     """
     check(show, locals())
-    with _at_hand.whole(path) as root:
-        found = _shown(root)
-    if layout.local(path) is not None:
-        return found
-    text = str(path).rstrip("/")
-    said = found.damage and found.damage.replace(str(root), text)
-    return replace(found, path=text, damage=said)
-
-
-def _shown(root: Path) -> Checkpoint:
-    """Return what a folder holds."""
+    root = layout.checkpoint(path)
     plans, commits = (numbered(root / name) for name in ("offsets", "commits"))
     planned, done = max(plans, default=-1), max(commits, default=-1)
     last, ended = (_tried(layout.plan, root / "offsets" / str(batch)) for batch in (planned, done))

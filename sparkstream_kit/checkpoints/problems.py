@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparkstream_kit import _arguments
-from sparkstream_kit.checkpoints import _at_hand, inputs, layout, state
+from sparkstream_kit.checkpoints import inputs, layout, state
 from sparkstream_kit.checkpoints.layout import DamagedError, Plan
 from sparkstream_kit.errors import InvalidInputError
 
@@ -28,7 +28,7 @@ _WRITE_ID = (
 class Problem:
     """One thing that is wrong with a checkpoint: which file, what is wrong with it, and what to do."""
 
-    file: Path | str  # a text where it is not on a local path
+    file: Path
     what: str
     fix: str
 
@@ -44,29 +44,22 @@ def check(path: str | Path) -> list[Problem]:
     that was planned and has gone, without which Spark replays the batch in silence.
 
     Args:
-        path: a checkpoint. On another file system, such as hdfs://namenode/ckpt, Spark brings the files; of
-            files of the state that are larger than a megabyte only the size is looked at.
+        path: a checkpoint on a local path; copy one of another file system to this machine first.
 
     Returns:
         The problems, one for each file; an empty list if there is none.
 
     Raises:
-        InvalidInputError: no checkpoint, one of a newer Spark's format, or one that Spark cannot read.
+        InvalidInputError: no checkpoint, one on another file system, or one of a newer Spark's format.
     """
     _arguments.check(check, locals())
+    root = layout.checkpoint(path)
     found: dict[Path, Problem] = {}
-    with _at_hand.whole(path) as root:
-        errors = list(_restart(root, whole=True))
-        way_out = _way_out(root) if errors else ""
-        for error in (*errors, *_older(root), *_gone(root)):
-            found.setdefault(error.file, Problem(error.file, error.what, error.fix or way_out))
-    if layout.local(path) is not None:
-        return list(found.values())
-    here, there = str(root), str(path).rstrip("/")
-    return [
-        Problem(*(str(each).replace(here, there) for each in (one.file, one.what, one.fix)))
-        for one in found.values()
-    ]
+    errors = list(_restart(root, whole=True))
+    way_out = _way_out(root) if errors else ""
+    for error in (*errors, *_older(root), *_gone(root)):
+        found.setdefault(error.file, Problem(error.file, error.what, error.fix or way_out))
+    return list(found.values())
 
 
 def damage(path: str | Path, *, whole: bool = False) -> str | None:

@@ -44,7 +44,7 @@ class State:
     """One stateful operator of a query.
 
     Attributes:
-        folder: where its state is; of a checkpoint on another file system, in the copy that was looked into.
+        folder: where its state is.
         operator: Spark's name for it.
         stores: the names of its state stores.
         provider: what keeps it (HDFSBacked, RocksDB).

@@ -1,7 +1,6 @@
 """The command `sparkstream`, a thin face on the modules: feeds, checkpoints, settings, schemas, a server.
 
-Results go to standard output, all else to standard error. Only `schema`, `serve` and `warm` start Spark, and
-`checkpoint show` and `check` on another file system.
+Results go to standard output, all else to standard error. Only `schema`, `serve` and `warm` start Spark.
 """
 
 from __future__ import annotations
@@ -29,7 +28,6 @@ from sparkstream_kit.profiles import submit_properties
 __all__ = ["app"]
 
 _CHECKPOINT = "A checkpoint on a local path."
-_ANY_CHECKPOINT = "A checkpoint. One on another file system, such as hdfs://, is read by Spark."
 _FORMATS = ("csv", "json", "orc", "parquet")
 
 app = group("Tools for Spark streams: input, runs, checkpoints, windows, settings, schemas, a warm server.")
@@ -169,13 +167,13 @@ def _schema(
 
 
 @_checkpoint.command("show")
-def _show(folder: Annotated[str, typer.Argument(metavar="DIR", help=_ANY_CHECKPOINT)]) -> None:
+def _show(folder: Annotated[str, typer.Argument(metavar="DIR", help=_CHECKPOINT)]) -> None:
     """Show what a checkpoint holds, and what a restart would run again. Its query may be running."""
     show(checkpoints.show(folder))
 
 
 @_checkpoint.command("check")
-def _check(folder: Annotated[str, typer.Argument(metavar="DIR", help=_ANY_CHECKPOINT)]) -> int:
+def _check(folder: Annotated[str, typer.Argument(metavar="DIR", help=_CHECKPOINT)]) -> int:
     """Report what is wrong with a checkpoint, one line for each problem. Exit code 1 if there is one."""
     problems = checkpoints.check(folder)
     show("\n".join(map(str, problems)) or f"{folder}: no problem found")

@@ -45,7 +45,8 @@ def check(source: str, given: Iterable[str], keywords: Iterable[str]) -> None:
         # No option of Spark's has a low line: they are written as maxFileAge.
         meant = known[near[0]] if near else re.sub("_(.)", lambda found: found[1].upper(), name)
         # Some begin and end as others do: timestampNTZFormat.
-        is_typing_error = _plain(name) != _plain(meant) and abs(len(name) - len(meant)) <= 1
+        plain = _plain(name), _plain(meant)
+        is_typing_error = plain[0] != plain[1] and abs(len(plain[0]) - len(plain[1])) <= 1
         if "." not in name and (is_typing_error or ("_" in name and name != meant)):
             raise InvalidInputError(f"unknown keyword of sources.{source}() {name}; did you mean {meant}?")
 
