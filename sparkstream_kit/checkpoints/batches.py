@@ -19,10 +19,11 @@ from urllib.parse import unquote, urlsplit
 
 from sparkstream_kit import _dry_run
 from sparkstream_kit._spark.plan import inputs_of
-from sparkstream_kit.checkpoints import _at_hand, layout, rewinds
+from sparkstream_kit.checkpoints import _at_hand, layout
 from sparkstream_kit.checkpoints.endings import END
 from sparkstream_kit.checkpoints.inputs import Input, file_logs, inputs, log_text
 from sparkstream_kit.checkpoints.origins import Move, bases, renamed
+from sparkstream_kit.checkpoints.rewinds import set_aside
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ def put_back(
     if _dry_run.making():
         with _at_hand.logs(spark, location) as root:
             if location.folder is not None:
-                rewinds.set_aside(root, batch)
+                set_aside(root, batch)
             _write(there, root, batch, kept, folders)
     _log.warning("%s; it is put back, so that the batch comes again with the same rows", lacks)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit.checkpoints import _records, layout
+from sparkstream_kit.checkpoints import _held, _records, layout
 from sparkstream_kit.checkpoints.inputs import Input, inputs, log_names
 from sparkstream_kit.checkpoints.layout import DamagedError, Plan, numbered
 from sparkstream_kit.checkpoints.problems import damage
@@ -192,7 +192,7 @@ def _file_source(log: Path, read: int, until: int) -> Source | None:
 
 def _in_use(root: Path) -> bool:
     try:
-        layout.check_unused(root)
+        _held.check_unused(root)
     except InvalidInputError:
         return True
     return False

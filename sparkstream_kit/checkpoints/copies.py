@@ -10,7 +10,7 @@ import uuid
 from pathlib import Path
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit.checkpoints import layout
+from sparkstream_kit.checkpoints import _held, layout
 from sparkstream_kit.checkpoints.layout import KIT
 from sparkstream_kit.errors import InvalidInputError
 
@@ -58,7 +58,7 @@ def clone(source: str | Path, target: str | Path, *, new_id: bool = False) -> Pa
     temporary = copy.with_name(f".{copy.name}.{os.getpid()}.tmp")
     left_out = shutil.ignore_patterns("rewound-*", "lock")
     try:
-        with layout.alone(root):
+        with _held.alone(root):
             # Of a copy that was killed: in a container the next process may have the same number.
             shutil.rmtree(temporary, ignore_errors=True)
             shutil.copytree(

@@ -19,7 +19,8 @@ from sparkstream_kit import _dry_run, _waiting
 from sparkstream_kit._spark import lockfile
 from sparkstream_kit._spark.query import await_end, is_active
 from sparkstream_kit.checkpoints import _held
-from sparkstream_kit.checkpoints.layout import KIT, left_running
+from sparkstream_kit.checkpoints._held import left_running
+from sparkstream_kit.checkpoints.layout import KIT
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:

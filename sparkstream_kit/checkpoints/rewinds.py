@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit.checkpoints import _records, layout, state
+from sparkstream_kit.checkpoints import _held, _records, layout, state
 from sparkstream_kit.checkpoints.contents import count, file_lines
 from sparkstream_kit.checkpoints.endings import END
 from sparkstream_kit.checkpoints.inputs import Input, file_logs, pending
@@ -123,8 +123,8 @@ def rewind(path: str | Path, *, to: int, apply: bool = False) -> Rewind:
     check(rewind, locals())
     root = layout.checkpoint(path)
     if not apply:
-        layout.check_unused(root)
-    with layout.alone(root) if apply else nullcontext():
+        _held.check_unused(root)
+    with _held.alone(root) if apply else nullcontext():
         _check_batch(root, to)
         after = following(root, to)
         if after is not None and after.watermark >= END:
