@@ -28,7 +28,7 @@ def in_notebook() -> bool:
     return hasattr(get_ipython(), "kernel")
 
 
-def show(what: object, **how: Any) -> Any:
+def show_html(what: object, **how: Any) -> Any:
     """Show something in a notebook; return the handle that updates it, if asked for by `display_id=True`."""
     from IPython.display import display
 
@@ -40,7 +40,7 @@ def text(value: str) -> str:
     return escape(printable(value))
 
 
-def table(columns: Sequence[str], numeric: Sequence[bool], rows: Sequence[Sequence[str | None]]) -> str:
+def html_table(columns: Sequence[str], numeric: Sequence[bool], rows: Sequence[Sequence[str | None]]) -> str:
     """Return rows as a table, with a bar for the last column of numbers.
 
     Args:
@@ -49,7 +49,7 @@ def table(columns: Sequence[str], numeric: Sequence[bool], rows: Sequence[Sequen
         rows: the values as texts; None is shown as NULL.
 
     Example:
-        >>> table(["<k>", "n"], [False, True], [["a&b", "1"], [None, "4"]]).count("<rect")
+        >>> html_table(["<k>", "n"], [False, True], [["a&b", "1"], [None, "4"]]).count("<rect")
         2
     """
     sides = ["right" if number else "left" for number in numeric]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from itertools import count
+import itertools
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._durations import epoch_microseconds
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.listener import StreamingQueryProgress
 
 _OBSERVED = "sparkstream_late"
-_numbers = count(1)  # two in one query must not have the same name
+_numbers = itertools.count(1)  # two in one query must not have the same name
 
 # The shares of a batch whose latest times Spark is asked for: each 8% more than the one before.
 _SHARES = [min(1e-4 * 1.08**step, 1.0) for step in range(121)]

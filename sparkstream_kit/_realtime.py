@@ -13,7 +13,7 @@ from sparkstream_kit.errors import InvalidInputError
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-    from sparkstream_kit.sinks.base import Sink
+    from sparkstream_kit.sinks import Sink
 
 _SAFETY = "spark.sql.streaming.realTimeMode.allowlistCheck"
 # Operators of a plan that keep state or exchange rows between tasks, which Spark 4.2 runs in batches only.
@@ -27,7 +27,7 @@ _OPERATORS = {
 }
 
 
-def check(frame: DataFrame, sink: Sink, mode: str) -> None:
+def check_realtime(frame: DataFrame, sink: Sink, mode: str) -> None:
     """Refuse a query that Spark would fail after its start, or would not start.
 
     https://spark.apache.org/docs/latest/streaming/index.html and the lists in Spark 4.2's

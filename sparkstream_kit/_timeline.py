@@ -23,7 +23,7 @@ _STEPS = (
     *(WEEK * number for number in (1, 2, 4, 13, 26, 52, 260, 520, 5200, 52_000)),
 )
 WIDTH = 80
-_SHOWN = 6  # windows at each end of many, and labels of rows
+_MARKS_SHOWN = 6  # windows at each end of many, and labels of rows
 _WIDEST_LABEL = 36
 _DATE = len("2026-01-14  ")
 _LONGEST_AXIS = 64
@@ -129,9 +129,9 @@ def _times_on_axis(
 
 def _some(lines: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return the lines, or the first and the last of them with the number of the others."""
-    if len(lines) <= 2 * _SHOWN:
+    if len(lines) <= 2 * _MARKS_SHOWN:
         return list(lines)
-    return [*lines[:_SHOWN], (f"… {len(lines) - 2 * _SHOWN:,} more", ""), *lines[-_SHOWN:]]
+    return [*lines[:_MARKS_SHOWN], (f"… {len(lines) - 2 * _MARKS_SHOWN:,} more", ""), *lines[-_MARKS_SHOWN:]]
 
 
 class _Axis:

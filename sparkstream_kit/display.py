@@ -88,8 +88,8 @@ def show(frame: DataFrame, batch_id: int | None = None) -> None:
     if not _html.in_notebook():
         print(text, end="", flush=True)
         return
-    made = _html.table(frame.columns, [i in right for i in range(len(frame.columns))], rows)
-    _html.show({"text/plain": text, "text/html": f"{made}<small>{said}</small>"}, raw=True)
+    made = _html.html_table(frame.columns, [i in right for i in range(len(frame.columns))], rows)
+    _html.show_html({"text/plain": text, "text/html": f"{made}<small>{said}</small>"}, raw=True)
 
 
 def _numeric(frame: DataFrame) -> set[int]:

@@ -118,7 +118,7 @@ def start(
             f"query {name or sink.kind}: the DataFrame does not stream; read it with spark.readStream"
         )
     if "realTime" in trigger:
-        _realtime.check(frame, sink, mode)
+        _realtime.check_realtime(frame, sink, mode)
     name = _name(frame, sink, name)
     location = None if checkpoint is None else locate(frame.sparkSession, checkpoint)
     asked = _Asked(frame, sink, name, mode, location)

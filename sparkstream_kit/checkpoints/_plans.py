@@ -17,7 +17,7 @@ _TRANSPARENT = re.compile(
     r"(SubqueryAlias|View|ResolvedHint|UnresolvedHint|CollectMetrics|Repartition\w*|RebalancePartitions)\b"
 )
 # How the quarantine parses is the kit's; what a user has decided of it is in the name.
-_PARSE = re.compile(r"SubqueryAlias sparkstream_((?:csv|json)_[0-9a-f]{12})\b")
+_PARSER = re.compile(r"SubqueryAlias sparkstream_((?:csv|json)_[0-9a-f]{12})\b")
 _LINES = "SubqueryAlias sparkstream_lines"
 _STATEFUL = re.compile(
     r"(Aggregate|Deduplicate\w*|Distinct|FlatMapGroups\w*WithState|TransformWithState\w*)\b"
@@ -81,7 +81,7 @@ def stable_lines(frame: DataFrame, mode: str) -> list[str]:
         while left_out and left_out[-1] >= node.depth:
             left_out.pop()
         text = node.text
-        if parse := _PARSE.match(text):
+        if parse := _PARSER.match(text):
             ours = _end_of_parse(nodes, at)
             pruning.use(" ".join(each.text for each in nodes[at:ours]))
             text = f"Parse {parse[1]}"
@@ -110,7 +110,7 @@ def time_zone(frame: DataFrame, mode: str) -> dict[str, str]:
     nodes = _stateful_part(frame, mode)
     ours = 0  # up to here, nodes are the kit's own
     for at, node in enumerate(nodes):
-        if _PARSE.match(node.text):
+        if _PARSER.match(node.text):
             ours = _end_of_parse(nodes, at)
         # To parse texts takes a zone, and only a timestamp of theirs depends on it.
         used = "as timestamp)" in node.text if at < ours else _uses_zone(node.text, zone)

@@ -199,11 +199,11 @@ def put_back(
         with _at_hand.logs(spark, location) as root:
             if location.folder is not None:
                 set_aside(root, batch)
-            _write(there, root, batch, kept, folders)
+            _note(there, root, batch, kept, folders)
     _log.warning("%s; it is put back, so that the batch comes again with the same rows", lacks)
 
 
-def _write(there: Place, root: Path, batch: int, plan: _Plan, folders: Mapping[str, str]) -> None:
+def _note(there: Place, root: Path, batch: int, plan: _Plan, folders: Mapping[str, str]) -> None:
     """Write the entries of the files' logs, and then the plan, which makes them count."""
     for name, log in plan["logs"].items():
         found = _where_they_are(log, folders.get(name))

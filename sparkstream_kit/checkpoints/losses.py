@@ -91,7 +91,7 @@ def findings(
     for name in dict.fromkeys((*said_of, *layout.source_logs(root))):
         try:
             in_order = said_of.get(name, "").endswith(f"{_files.IN_ORDER}]")
-            source = _Source(root, name, _path(said_of.get(name, "")), subfolders=not in_order)
+            source = _Lost(root, name, _path_of(said_of.get(name, "")), subfolders=not in_order)
             found += source.findings(said)
             if late and (tied := source.tied()):
                 found.append(f"{_some(tied)}: {_TIED}")
@@ -124,7 +124,7 @@ def doubled(checkpoint: str) -> str | None:
     return None
 
 
-class _Source:
+class _Lost:
     """What a file source has planned, by the files' paths, and what lies in its folders."""
 
     def __init__(self, root: Path, name: str, path: str | None, *, subfolders: bool = True) -> None:
@@ -286,7 +286,7 @@ def _has_files(folder: str) -> bool:
     return False
 
 
-def _path(description: str) -> str | None:
+def _path_of(description: str) -> str | None:
     """Return the local path that a file source reads."""
     found = re.fullmatch(r"FileStreamSource\[(.*)\]", description)
     return _files.plain(_files.folder_of(found[1])) if found else None

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["actions_rows", "actions_truth"]
 
-_BEGIN = 1469501107  # 2016-07-26 02:45:07 UTC
+_ACTIONS_BEGIN = 1469501107  # 2016-07-26 02:45:07 UTC
 _ACTIONS, _WEIGHTS = ("Open", "Close", "Print", "Share"), (9, 8, 2, 1)
-_GAPS, _GAP_WEIGHTS = (0, 1, 7, 40, 300), (2, 6, 6, 4, 1)  # seconds from a row to the next one
+_ACTION_GAPS, _ACTION_GAP_WEIGHTS = (0, 1, 7, 40, 300), (2, 6, 6, 4, 1)  # seconds from a row to the next one
 
 
 def actions_rows(count: int | None, *, seed: int) -> Iterable[dict[str, Any]]:
@@ -40,9 +40,9 @@ def actions_rows(count: int | None, *, seed: int) -> Iterable[dict[str, Any]]:
 
     def make() -> Iterator[dict[str, Any]]:
         pick = random.Random(seed).choices  # noqa: S311 - sample data, not secrets
-        time = _BEGIN
+        time = _ACTIONS_BEGIN
         for number in numbers:
-            time += pick(_GAPS, _GAP_WEIGHTS)[0] if number else 0
+            time += pick(_ACTION_GAPS, _ACTION_GAP_WEIGHTS)[0] if number else 0
             yield {"time": time, "action": pick(_ACTIONS, _WEIGHTS)[0]}
 
     return Again(make)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["ads_rows", "ads_truth"]
 
 _TYPES = ("banner", "modal", "sponsored-search", "mail", "mobile")
-_FIRST = datetime(2024, 1, 1, tzinfo=UTC)
+_FIRST_AD = datetime(2024, 1, 1, tzinfo=UTC)
 _CLICKED, _SOON = 0.3, 0.8  # of the views, and of their clicks those that come within ten minutes
 
 
@@ -52,7 +52,7 @@ def ads_rows(count: int | None, *, seed: int) -> Iterable[dict[str, Any]]:
             if waiting and waiting[0][0] <= second:
                 clicked_at, _, row = waiting.pop(0)
                 # Behind the last event, so that times increase: at most some seconds later than drawn.
-                yield {**row, "event_type": "click", "event_time": _text(max(clicked_at, second))}
+                yield {**row, "event_type": "click", "event_time": _ad_text(max(clicked_at, second))}
                 continue
             stray = draw.random() < 1 / 50
             row = {
@@ -61,7 +61,7 @@ def ads_rows(count: int | None, *, seed: int) -> Iterable[dict[str, Any]]:
                 "ad_id": f"{'stray' if stray else 'ad'}-{seed}-{number:07}",
                 "ad_type": draw.choice(_TYPES),
                 "event_type": "click" if stray else "view",
-                "event_time": _text(second),
+                "event_time": _ad_text(second),
                 "ip_address": str(ipaddress.IPv4Address(0x0A000000 + draw.randrange(2**24))),
             }
             if not stray and draw.random() < _CLICKED:
@@ -102,5 +102,5 @@ def _between(first: str, second: str) -> timedelta:
     return datetime.fromisoformat(second) - datetime.fromisoformat(first)
 
 
-def _text(second: int) -> str:
-    return f"{_FIRST + timedelta(seconds=second):%Y-%m-%dT%H:%M:%SZ}"
+def _ad_text(second: int) -> str:
+    return f"{_FIRST_AD + timedelta(seconds=second):%Y-%m-%dT%H:%M:%SZ}"

@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 __all__ = ["cards_rows", "cards_truth"]
 
-_FIRST = datetime(2024, 6, 1, tzinfo=UTC)
+_FIRST_CARD = datetime(2024, 6, 1, tzinfo=UTC)
 _CARDS = 40
 _PLACES = ((40.71, -74.01), (41.88, -87.63), (29.76, -95.37), (39.74, -104.99), (47.61, -122.33))  # in the US
-_FAR = (35.68, 139.69)  # Tokyo
+_FAR_AWAY = (35.68, 139.69)  # Tokyo
 _SHOPS = (
     ("Corner Foods", "grocery"),
     ("Night Fuel", "gas"),
     ("Web & Co, Ltd", "shopping"),
     ("Cinema", "leisure"),
 )
-_WARMUP = 15  # payments of a card before its first fraud
+_CARD_WARMUP = 15  # payments of a card before its first fraud
 _BURST = 4  # further payments within a minute of the first
 _TIMES = 40  # how many times the usual amount
 
@@ -67,18 +67,18 @@ def cards_rows(count: int | None, *, seed: int) -> Iterable[dict[str, Any]]:
                     second += 600  # a card pays once in a round
                 card, second = order.pop(draw.randrange(len(order))), second + draw.randrange(5, 30)
                 kind = draw.choice(("amount", "place", "burst")) if draw.random() < 1 / 100 else "usual"
-                if paid[card] < _WARMUP:
+                if paid[card] < _CARD_WARMUP:
                     kind = "usual"
                 if kind == "burst":
                     burst = [card] * _BURST
             paid[card] += 1
             usual = 20 + 2 * card
             amount = usual * draw.uniform(0.5, 1.5) * (_TIMES if kind == "amount" else 1)
-            lat, lon = _FAR if kind == "place" else _PLACES[card % len(_PLACES)]
+            lat, lon = _FAR_AWAY if kind == "place" else _PLACES[card % len(_PLACES)]
             merchant, category = draw.choice(_SHOPS)
             yield {
                 "card": f"4000{card:012}",
-                "time": f"{_FIRST + timedelta(seconds=second):%Y-%m-%dT%H:%M:%SZ}",
+                "time": f"{_FIRST_CARD + timedelta(seconds=second):%Y-%m-%dT%H:%M:%SZ}",
                 "merchant": merchant,
                 "category": category,
                 "amount": f"{amount:.2f}",

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["events_rows", "events_truth"]
 
-_START = datetime(2024, 3, 1, 9, tzinfo=UTC)
-_PRODUCTS = (
+_EVENTS_START = datetime(2024, 3, 1, 9, tzinfo=UTC)
+_EVENT_PRODUCTS = (
     ("kettle", 3490), ("desk lamp", 2250), ('monitor, 27"', 18999), ("socks", 799), ("backpack", 5400),
     ("chess set", 2999), ("crème brûlée torch", 1875), ("notebook", 350), ("headphones", 12900),
 )  # fmt: skip
@@ -43,14 +43,14 @@ def events_rows(count: int | None, *, seed: int) -> Iterable[dict[str, str]]:
         1-0000002, 2024-03-01T09:00:07Z, user-326, desk lamp, cart, 22.50
     """
     check(events_rows, locals())
-    numbers, weights = count_to(count), zipf(len(_PRODUCTS))
+    numbers, weights = count_to(count), zipf(len(_EVENT_PRODUCTS))
 
     def make() -> Iterator[dict[str, str]]:
         pick = random.Random(seed).choices  # noqa: S311 - sample data, not secrets
-        moment = _START
+        moment = _EVENTS_START
         for number in numbers:
             moment += timedelta(seconds=pick(range(13))[0])
-            product, cents = pick(_PRODUCTS, cum_weights=weights)[0]
+            product, cents = pick(_EVENT_PRODUCTS, cum_weights=weights)[0]
             yield {
                 "event_id": f"{seed}-{number + 1:07}",
                 "time": f"{moment:%Y-%m-%dT%H:%M:%SZ}",

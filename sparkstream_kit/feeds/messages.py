@@ -17,13 +17,13 @@ __all__ = ["messages_rows", "messages_truth"]
 
 _SPAM = 0.3  # of the messages
 # How often each word is drawn, in ham and in spam. No other word is ever drawn.
-_WEIGHTS = {
+_MESSAGE_WEIGHTS = {
     "home": (9, 1), "dinner": (8, 1), "tomorrow": (8, 2), "thanks": (9, 2), "meeting": (6, 1),
     "train": (5, 1), "love": (7, 2), "ok": (9, 3), "the": (10, 10), "you": (10, 10), "now": (5, 6),
     "call": (5, 8), "free": (2, 9), "win": (1, 9), "prize": (1, 8), "cash": (1, 7), "offer": (1, 7),
     "urgent": (1, 6), "click": (1, 6), "reply": (3, 6),
 }  # fmt: skip
-_FIRST = datetime(2024, 1, 1, tzinfo=UTC)
+_FIRST_MESSAGE = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 def messages_rows(count: int | None, *, seed: int) -> Iterable[dict[str, Any]]:
@@ -47,15 +47,18 @@ def messages_rows(count: int | None, *, seed: int) -> Iterable[dict[str, Any]]:
     """
     check(messages_rows, locals())
     numbers = count_to(count)
-    odds = {"ham": [ham for ham, _ in _WEIGHTS.values()], "spam": [spam for _, spam in _WEIGHTS.values()]}
+    odds = {
+        "ham": [ham for ham, _ in _MESSAGE_WEIGHTS.values()],
+        "spam": [spam for _, spam in _MESSAGE_WEIGHTS.values()],
+    }
 
     def make() -> Iterator[dict[str, Any]]:
         draw = random.Random(seed)  # noqa: S311 - sample data, not secrets
-        time = _FIRST
+        time = _FIRST_MESSAGE
         for number in numbers:
             time += timedelta(seconds=draw.randrange(1, 10))
             label = "spam" if draw.random() < _SPAM else "ham"
-            words = draw.choices(list(_WEIGHTS), odds[label], k=draw.randrange(4, 13))
+            words = draw.choices(list(_MESSAGE_WEIGHTS), odds[label], k=draw.randrange(4, 13))
             yield {
                 "id": f"m-{seed}-{number:07}",
                 "time": f"{time:%Y-%m-%dT%H:%M:%SZ}",
@@ -80,9 +83,10 @@ def messages_truth(rows: Iterable[dict[str, Any]]) -> list[tuple[str, str]]:
         >>> sum(label == row["label"] for row, (_, label) in zip(rows, best, strict=True))
         970
     """
-    totals = [sum(each) for each in zip(*_WEIGHTS.values(), strict=True)]
+    totals = [sum(each) for each in zip(*_MESSAGE_WEIGHTS.values(), strict=True)]
     log_odds = {
-        word: math.log(spam / totals[1]) - math.log(ham / totals[0]) for word, (ham, spam) in _WEIGHTS.items()
+        word: math.log(spam / totals[1]) - math.log(ham / totals[0])
+        for word, (ham, spam) in _MESSAGE_WEIGHTS.items()
     }
     prior = math.log(_SPAM) - math.log(1 - _SPAM)
     return [

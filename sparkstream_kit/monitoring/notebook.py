@@ -46,7 +46,7 @@ def shown(board: Board, queries: Sequence[StreamingQuery]) -> Iterator[None]:
             yield
         return
     results = Results(places(queries, memory=True))
-    handle = _html.show(_bundle(board, results), raw=True, display_id=True)
+    handle = _html.show_html(_bundle(board, results), raw=True, display_id=True)
     with drawing(partial(_update, board, results, handle)):
         yield
 
@@ -137,7 +137,7 @@ def _table_html(result: Result) -> str:
         return f"<div>{_html.text(result.place)}: {_html.text(result.problem)}</div>"
     rows, said = _cut(result)
     beneath = f'<small style="opacity:.7">{_html.text(said)}</small>' if said else ""
-    return _html.table(result.columns, result.numeric, rows) + beneath
+    return _html.html_table(result.columns, result.numeric, rows) + beneath
 
 
 def _table_text(result: Result | None) -> list[str]:

@@ -26,7 +26,7 @@ __all__ = ["parse_csv"]
 _MOST_FIELDS = 20_000
 
 # What from_csv takes for the end of a line, as a line feed can be in a value.
-_END = "\uffff"
+_CSV_END = "\uffff"
 
 # Given to from_csv in place of a separator of several characters, beside which it misreads quotes.
 _SEP = "\ufffe"
@@ -99,20 +99,20 @@ def parse_csv(
         )
     patterns = {"date_format": date_format, "timestamp_format": timestamp_format}
     formats: dict[type, str | None] = {T.DateType: date_format, T.TimestampType: timestamp_format}
-    read = partial(_read, schema=schema, formats=formats, sep=sep, header=header)
+    read = partial(_read_csv, schema=schema, formats=formats, sep=sep, header=header)
     return parsed(lines, schema, read, "csv", **patterns, sep=sep, header=header)
 
 
-def _read(
+def _read_csv(
     frame: DataFrame, schema: T.StructType, formats: Mapping[type, str | None], sep: str, *, header: bool
 ) -> tuple[DataFrame, Column, Column | None]:
     mark, line = sep, F.col(RAW)
     if len(sep.encode("utf-16-le")) > 2:  # noqa: PLR2004 - bytes of a character of Java's
         mark, line = _SEP, F.replace(line, F.lit(sep), F.lit(_SEP))
     # Steps of their own: Spark would work each out for every use.
-    unreadable = _unreadable(line, mark, len(schema), [_END, _SEP] if mark != sep else [_END])
+    unreadable = _unreadable(line, mark, len(schema), [_CSV_END, _SEP] if mark != sep else [_CSV_END])
     frame = frame.select("*", unreadable.alias("_unreadable"))
-    frame = frame.select("*", _fields(line, mark, len(schema)).alias("_read"))
+    frame = frame.select("*", _csv_fields(line, mark, len(schema)).alias("_read"))
     *texts, after_last = [F.col(f"_read.c{index}") for index in range(len(schema) + 1)]
     if mark != sep:
         texts = [F.replace(text, F.lit(_SEP), F.lit(sep)) for text in texts]
@@ -169,7 +169,7 @@ def _misquoted(line: Column, mark: str) -> Column:
     )
 
 
-def _fields(line: Column, mark: str, count: int) -> Column:
+def _csv_fields(line: Column, mark: str, count: int) -> Column:
     """Return the fields of a readable line as c0, c1, …, with one after the last."""
     # Every column is asked for as text: Spark then parses all of them, and loses nothing.
     names = ", ".join(f"c{index} STRING" for index in range(count + 1))

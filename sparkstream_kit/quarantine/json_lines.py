@@ -93,12 +93,12 @@ def _read_lines(
 ) -> tuple[DataFrame, Column, Column | None]:
     # Steps of their own: Spark would work each out for every use.
     frame = frame.select("*", _wrapped(F.col(RAW), _END).alias("_read"))
-    frame = frame.select("*", F.try_variant_get("_read", "$[0]", _fields(schema)).alias("_whole"))
+    frame = frame.select("*", F.try_variant_get("_read", "$[0]", _json_fields(schema)).alias("_whole"))
 
     values, problems = [], []
     for index, field in enumerate(schema.fields):
         piece, kind = F.col("_whole").getField(field.name), field.dataType
-        value, exact = _read(piece, kind, formats)
+        value, exact = _read_json(piece, kind, formats)
         nested = isinstance(kind, (T.ArrayType, T.MapType, T.StructType))
         values.append((F.when(exact, value) if nested else value).alias(f"_v{index}"))
         if not field.nullable:
@@ -147,7 +147,7 @@ def _has_other_number(line: Column) -> Column:
     return F.exists(F.regexp_extract_all(bare, F.lit(r"\d[\d.]*(?:[eE][+-]?\d+)?"), F.lit(0)), other)
 
 
-def _fields(kind: T.StructType) -> str:
+def _json_fields(kind: T.StructType) -> str:
     """Return the type that takes an object apart and leaves its values as they are."""
     return f"STRUCT<{', '.join(quoted(name) + ': VARIANT' for name in kind.names)}>"
 
@@ -156,14 +156,14 @@ def _absent(piece: Column) -> Column:
     return piece.isNull() | F.is_variant_null(piece)
 
 
-def _read(
+def _read_json(
     piece: Column, kind: T.DataType, formats: Mapping[type, str | None], *, nullable: bool = True
 ) -> tuple[Column, Column]:
     """Return a JSON value as a type, and whether that is the very same value (or null, where it may be)."""
     if isinstance(kind, T.StructType):
-        whole = F.try_variant_get(piece, "$", _fields(kind))
+        whole = F.try_variant_get(piece, "$", _json_fields(kind))
         parts = [
-            _read(whole.getField(each.name), each.dataType, formats, nullable=each.nullable)
+            _read_json(whole.getField(each.name), each.dataType, formats, nullable=each.nullable)
             for each in kind.fields
         ]
         named = [value.alias(name) for (value, _), name in zip(parts, kind.names, strict=True)]
@@ -187,10 +187,10 @@ def _read_all(
         inner, nullable = kind.valueType, kind.valueContainsNull
 
     def value(one: Column) -> Column:
-        return _read(one, inner, formats)[0]
+        return _read_json(one, inner, formats)[0]
 
     def exact(one: Column) -> Column:
-        return _read(one, inner, formats, nullable=nullable)[1]
+        return _read_json(one, inner, formats, nullable=nullable)[1]
 
     if isinstance(kind, T.ArrayType):
         pieces = F.try_variant_get(piece, "$", "ARRAY<VARIANT>")

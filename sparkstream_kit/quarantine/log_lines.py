@@ -61,10 +61,10 @@ def parse_log(lines: DataFrame) -> DataFrame:
             errors = requests.where("status >= 400")
     """
     check(parse_log, locals())
-    return parsed(lines, _SCHEMA, _read, "log")
+    return parsed(lines, _SCHEMA, _read_log, "log")
 
 
-def _read(frame: DataFrame) -> tuple[DataFrame, Column, Column | None]:
+def _read_log(frame: DataFrame) -> tuple[DataFrame, Column, Column | None]:
     # Steps of their own: Spark would work each out for every use. One search finds all fields; a line holds
     # no line feed, and only one that is of the format becomes so many parts.
     found = F.regexp_replace(RAW, _LINE, "\n".join(f"${number + 1}" for number in range(_FIELDS)))

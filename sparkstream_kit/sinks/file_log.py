@@ -25,7 +25,7 @@ _LOG = "_spark_metadata"
 OWNER = "_sparkstream_query"  # a file with the query's id; readers skip what begins with _
 
 
-def check(spark: SparkSession, what: str, folder: Place, checkpoint: Place) -> None:
+def check_log(spark: SparkSession, what: str, folder: Place, checkpoint: Place) -> None:
     """Refuse a folder in which Spark would skip batches of the query, or that lacks some, or hides files.
 
     On a Spark Connect server elsewhere only the first start of a query is checked, for a folder with files.

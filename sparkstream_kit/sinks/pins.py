@@ -34,7 +34,7 @@ def pinned(location: Place, batch_id: int, what: str, choose: Callable[[], str])
             damaged.
     """
     there = _checkpoint(location, what)
-    found = _read(there, batch_id) or {}
+    found = _versions(there, batch_id) or {}
     if what not in found:
         found[what] = choose()
         there.write(f"{PINS}/{batch_id}", json.dumps(found))
@@ -77,10 +77,10 @@ def first_kept(location: Place) -> int:
 def versions_in_use(location: Place, what: str) -> set[str]:
     """Return the versions of `what` that batches have, which may come again."""
     there = _checkpoint(location, what)
-    return {(_read(there, batch) or {}).get(what, "") for batch in there.entries(PINS)}
+    return {(_versions(there, batch) or {}).get(what, "") for batch in there.entries(PINS)}
 
 
-def _read(there: Place, batch: int) -> dict[str, str] | None:
+def _versions(there: Place, batch: int) -> dict[str, str] | None:
     try:
         text = there.read(f"{PINS}/{batch}")
         return None if text is None else dict(json.loads(text))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _NEAR = 0.9
 
 
-def check(source: str, given: Iterable[str], keywords: Iterable[str]) -> None:
+def check_options(source: str, given: Iterable[str], keywords: Iterable[str]) -> None:
     """Refuse an option that is nearly a keyword of the source, or of Spark's own function for the format.
 
     Any other name is Spark's to know: an option of a format, of Hadoop or of Kafka's client.
@@ -32,7 +32,7 @@ def check(source: str, given: Iterable[str], keywords: Iterable[str]) -> None:
         InvalidInputError: a name that is nearly one of these.
 
     Example:
-        >>> check("csv", ["headr"], ["schema"])
+        >>> check_options("csv", ["headr"], ["schema"])
         Traceback (most recent call last):
         ...
         sparkstream_kit.errors.InvalidInputError: unknown keyword of sources.csv() headr; did you mean header?

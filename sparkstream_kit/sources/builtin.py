@@ -35,7 +35,7 @@ def rate(spark: SparkSession, *, rows_per_second: int = 1, **options: Any) -> Da
     """
     check(rate, locals())
     _options.check_number("rows_per_second", rows_per_second)
-    _options.check("rate", options, ["rows_per_second"])
+    _options.check_options("rate", options, ["rows_per_second"])
     return spark.readStream.format("rate").option("rowsPerSecond", rows_per_second).options(**options).load()
 
 
@@ -67,7 +67,7 @@ def socket_lines(spark: SparkSession, host: str, port: int, **options: Any) -> D
         raise InvalidInputError("socket_lines(): the host is empty; give its name or address")
     if host.isdigit():
         raise InvalidInputError(f"host {host} is a number, perhaps a port; give the host and then the port")
-    _options.check("socket_lines", options, ["host", "port"])
+    _options.check_options("socket_lines", options, ["host", "port"])
     reader = spark.readStream.format("socket").option("host", host).option("port", port)
     return reader.options(**options).load()
 
@@ -90,7 +90,7 @@ def table(spark: SparkSession, name: str, **options: Any) -> DataFrame:
     check(table, locals())
     if not name.strip():
         raise InvalidInputError("sources.table(): the name is empty; give a table, as table or schema.table")
-    _options.check("table", options, ["name"])
+    _options.check_options("table", options, ["name"])
     try:
         frame = spark.readStream.options(**options).table(name)
         frame.schema  # noqa: B018 - Connect looks for the table only now

@@ -209,7 +209,7 @@ def _read(
     max_files: int | None,
     options: dict[str, Any],
 ) -> DataFrame:
-    _options.check(file_format, options, ["max_files_per_trigger", "schema"])
+    _options.check_options(file_format, options, ["max_files_per_trigger", "schema"])
     _options.check_number("max_files_per_trigger", max_files)
     if schema is None:
         raise InvalidInputError(

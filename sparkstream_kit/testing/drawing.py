@@ -30,7 +30,7 @@ def drawn(sources: Sequence[Source], queries: Sequence[Query]) -> str:
         moved = [watermark for watermark in known if watermark is not None and watermark.year < MAXYEAR]
         if not moved:
             continue
-        marks = [mark for source in sources for mark in _rows(source, query)]
+        marks = [mark for source in sources for mark in _drawn_rows(source, query)]
         picture = draw(_windows(query), marks, watermark=moved[-1])
         timelines.append(
             f"query {number}: its rows, windows and watermark (! is a row that the watermark had passed)\n\n"
@@ -39,7 +39,7 @@ def drawn(sources: Sequence[Source], queries: Sequence[Query]) -> str:
     return "\n\n".join(timelines)
 
 
-def _rows(source: Source, query: Query) -> Iterator[Mark]:
+def _drawn_rows(source: Source, query: Query) -> Iterator[Mark]:
     """Yield the rows of a source's batches, by its first column of times."""
     import pyarrow.parquet as pq
     from pyspark.sql.types import TimestampType

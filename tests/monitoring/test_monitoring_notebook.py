@@ -138,5 +138,5 @@ def test_a_static_frame_is_shown_as_text_where_no_notebook_is(spark, capsys):
 
 
 def test_a_table_of_html_has_no_bar_where_no_column_holds_numbers():
-    assert "<rect" not in _html.table(["a"], [False], [["1"]])
-    assert _html.table(["a"], [True], []).count("<td") == 0
+    assert "<rect" not in _html.html_table(["a"], [False], [["1"]])
+    assert _html.html_table(["a"], [True], []).count("<td") == 0

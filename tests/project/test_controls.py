@@ -115,7 +115,7 @@ def recorded(folder: Path) -> str:
 FACES: dict[str, Callable[[Path, pytest.MonkeyPatch], str]] = {
     "table": lambda *_: display.table([EVIL, "n"], [[EVIL, "1"], [None, "2"]]),
     "bars": lambda *_: display.bars([(EVIL, 2.0), ("ink", 1.0)]),
-    "html": lambda *_: _html.table([EVIL, "n"], [False, True], [[EVIL, "1"]]),
+    "html": lambda *_: _html.html_table([EVIL, "n"], [False, True], [[EVIL, "1"]]),
     "terminal, lines": lambda *_: lines_of_pictures(),
     "terminal, a picture": lambda _, monkeypatch: reported(monkeypatch),
     "notebook": lambda folder, _: in_notebook(folder),

@@ -162,4 +162,4 @@ def test_no_option_of_sparks_is_taken_for_a_misspelt_one(form):
     of_pyspark = inspect.signature(getattr(DataStreamReader, form)).parameters
     more = """basePath cleanSource fileNameOnly latestFirst maxBytesPerTrigger maxCachedFiles maxFileAge codec
         maxFilesPerTrigger sourceArchiveDir timestampNTZFormat timeFormat useUnsafeRow inputBufferSize"""
-    _options.check(form, [*of_pyspark, *more.split()], ["schema", "max_files_per_trigger"])
+    _options.check_options(form, [*of_pyspark, *more.split()], ["schema", "max_files_per_trigger"])

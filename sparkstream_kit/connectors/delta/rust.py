@@ -139,7 +139,7 @@ class RustTable:
             _in_one_line(self.place),
         ):
             if target.how == "upsert" and rows.num_rows:
-                _check_keys(rows, target, commit)
+                _check_rust_keys(rows, target, commit)
                 _merge(table, rows, target, properties)
             elif target.how == "replace":
                 _write(table, rows, "overwrite", properties)
@@ -191,7 +191,7 @@ def _write(
     write_deltalake(table, rows, mode=mode, schema_mode="merge", commit_properties=properties)
 
 
-def _check_keys(rows: pa.Table, target: Target, commit: Commit) -> None:
+def _check_rust_keys(rows: pa.Table, target: Target, commit: Commit) -> None:
     keys = rows.select(list(target.keys))
     null = any(column.null_count for column in keys.columns)
     counted = keys.group_by(keys.column_names).aggregate([([], "count_all")])["count_all"]

@@ -71,7 +71,7 @@ def delta(
         newest = changes.where("_change_type IN ('insert', 'update_postimage')")
     """
     check(delta, locals())
-    _options.check("delta", options, _KEYWORDS)
+    _options.check_options("delta", options, _KEYWORDS)
     if (path is None) == (table is None):
         raise InvalidInputError(
             "sources.delta: give a path or a table of the catalog: delta(spark, 'out/totals') or "

@@ -104,7 +104,7 @@ def kafka(
         if ours := _OURS.get(name.lower()):
             raise InvalidInputError(f"sources.kafka(): {name} is called {ours} here; give {ours}=…")
     asking.refuse_shown("sources.kafka()", options)
-    _options.check("kafka", options, [*(kafka.__kwdefaults__ or ()), "servers", "topics"])
+    _options.check_options("kafka", options, [*(kafka.__kwdefaults__ or ()), "servers", "topics"])
     _options.check_number("max_offsets_per_trigger", max_offsets_per_trigger)
     first = _starting(starting, names)
     given = {name: str(value) for name, value in options.items()}

@@ -51,8 +51,8 @@ _BRIEF = 5.0  # seconds: what ends sooner has not been up
 _OVERLAP = 200  # posts: a post of another server gets its place among the ids by when it was written
 _PAGE = 40  # posts, the most that Mastodon gives at once
 _REMEMBERED = 1000  # ids, of which the highest may have come some posts ago
-_PATIENCE = 5.0  # seconds until a timeline is asked again, and for a reader to end
-_LOOK_EVERY = 0.1  # seconds until a stop is seen
+_FEEDER_PATIENCE = 5.0  # seconds until a timeline is asked again, and for a reader to end
+_WAKE_EVERY = 0.1  # seconds until a stop is seen
 
 
 class Feeder:
@@ -154,10 +154,10 @@ class Feeder:
             while not stop.is_set():
                 self._take_for(self._every)
                 self._land()
-            end = time.monotonic() + _PATIENCE
+            end = time.monotonic() + _FEEDER_PATIENCE
             while reader.is_alive() and time.monotonic() < end:
                 self._hang_up()  # again, as it may just have connected
-                reader.join(_LOOK_EVERY)
+                reader.join(_WAKE_EVERY)
                 self._take_rest()
             self._take_rest()
         finally:
@@ -174,7 +174,7 @@ class Feeder:
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0 and not self._stop.is_set():
             try:
-                take = self._inbox.get(timeout=min(left, _LOOK_EVERY))
+                take = self._inbox.get(timeout=min(left, _WAKE_EVERY))
             except Empty:
                 continue
             self._take(take)
@@ -189,7 +189,7 @@ class Feeder:
                 take()
             except DatabaseError as err:  # it has taken nothing
                 self._not_written(err)
-                self._stop.wait(_LOOK_EVERY)
+                self._stop.wait(_WAKE_EVERY)
             else:
                 return
 
@@ -280,7 +280,7 @@ class Feeder:
         Args:
             to_end: nothing more can be missed after this reading.
         """
-        self._ask_at, self._failed = time.monotonic() + _PATIENCE, True
+        self._ask_at, self._failed = time.monotonic() + _FEEDER_PATIENCE, True
         # What is read again after this begins some posts before its end: a post may rank before others that
         # came sooner.
         read = deque([self._behind], _OVERLAP)
