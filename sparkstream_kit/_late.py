@@ -8,10 +8,10 @@ times; without it the earliest, the latest and the mean time of a batch's rows g
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from dataclasses import dataclass
-import itertools
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._durations import epoch_microseconds

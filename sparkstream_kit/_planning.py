@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import _dry_run
 from sparkstream_kit._spark import plan
-from sparkstream_kit.checkpoints.guards import guard
-from sparkstream_kit.checkpoints.layout import KIT, newest
+from sparkstream_kit.checkpoints.guard import guard
+from sparkstream_kit.checkpoints.logs import KIT, newest
 
 if TYPE_CHECKING:
     from pathlib import Path

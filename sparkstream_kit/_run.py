@@ -15,10 +15,12 @@ from sparkstream_kit import _late, _waiting, errors
 from sparkstream_kit._spark import query as asking
 from sparkstream_kit._spark import shutdown, sockets
 from sparkstream_kit._spark.batch import close_ended
-from sparkstream_kit.checkpoints import backlog, losses, samples, topics
-from sparkstream_kit.checkpoints.problems import damage
+from sparkstream_kit.checkpoints import guard
+from sparkstream_kit.checkpoints.check import damage
+from sparkstream_kit.checkpoints.lost import Backlog, backlog, findings
 from sparkstream_kit.errors import CheckpointDamaged, InputUnavailable, QueryFailed
 from sparkstream_kit.progress import QuerySummary, RunSummary
+from sparkstream_kit.sources import samples
 from sparkstream_kit.verdicts import KEPT, Record, Verdict, of_late, of_rules, of_values, record, verdicts
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ class _Watched:
         self.ended = False
         self._stopping: threading.Thread | None = None
         self._stops_until = 0.0
-        self._backlog: backlog.Backlog | None = None
+        self._backlog: Backlog | None = None
         self._looks = True  # whether it reads files is known from its first batch on
 
     def post_end(self, inbox: _waiting.Inbox) -> None:
@@ -76,7 +78,7 @@ class _Watched:
     def with_waiting(self, progress: StreamingQueryProgress, *, now: bool = False) -> StreamingQueryProgress:
         """Return the progress of a batch with how many files wait, of a query that reads files."""
         if self._looks:
-            self._looks, self._backlog = False, backlog.backlog(self.query, progress)
+            self._looks, self._backlog = False, backlog(self.query, progress)
         return progress if self._backlog is None else self._backlog.counted(progress, now=now)
 
     def count_waiting(self) -> None:
@@ -128,7 +130,7 @@ class _Watched:
         # The start has looked at what is quickly read; Spark fails at the rest, in words of its own.
         if checkpoint and not self.done.batches and (damaged := damage(checkpoint, whole=True)):
             return CheckpointDamaged(name, f"{damaged} (Spark: {cause})", summary)
-        lost = topics.what_is_lost(asking.started(self.query).frame, checkpoint, f"{cause}\n{error}")
+        lost = guard.what_is_lost(asking.started(self.query).frame, checkpoint, f"{cause}\n{error}")
         if summary.ended_by in _CUT and _OF_A_SIGNAL.search(cause):
             cause = (
                 f"{summary.ended_by} ended a process that the batch needed; it runs again at the next start"
@@ -266,7 +268,7 @@ class Run:
                 continue
             sources = [source.description for source in last.sources]
             late = bool(each.done.late_rows)
-            for line in losses.findings(checkpoint, sources, each.passed_over, late=late):
+            for line in findings(checkpoint, sources, each.passed_over, late=late):
                 if line not in self._warnings:
                     self._warnings[line] = each.name
                     _log.warning("query %s: %s", each.name, line)

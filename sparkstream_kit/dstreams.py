@@ -26,7 +26,7 @@ from sparkstream_kit._arguments import check
 from sparkstream_kit._spark import dstream, shutdown
 from sparkstream_kit._spark.place import locate
 from sparkstream_kit._spark.session import refuse_dstreams
-from sparkstream_kit.checkpoints import locks
+from sparkstream_kit.checkpoints.lock import lock
 from sparkstream_kit.errors import (
     InputUnavailable,
     InvalidInputError,
@@ -95,8 +95,8 @@ def _end(ssc: StreamingContext, *, graceful: bool = False) -> None:
     """Stop a context, and give its snapshots free when nothing writes them any more."""
     ssc.stop(stopSparkContext=False, stopGraceFully=graceful)
     _let_batch_end(ssc)
-    for lock in _locks.pop(ssc, []):
-        lock.release()
+    for held in _locks.pop(ssc, []):
+        held.release()
 
 
 def _let_batch_end(ssc: StreamingContext) -> None:
@@ -314,11 +314,11 @@ def _add_all(values: Iterable[int], total: int | None) -> int:
 def _lock(ssc: StreamingContext, path: Path) -> None:
     """Have no other driver keep this snapshot for as long as the context runs."""
     for other in [other for other in _locks if dstream.has_stopped(other)]:
-        for lock in _locks.pop(other):
-            lock.release()
+        for held in _locks.pop(other):
+            held.release()
     spark = SparkSession.builder.getOrCreate()
     try:
-        held = locks.lock(spark, locate(spark, f"file://{path.absolute()}.lock"), "running_counts")
+        held = lock(spark, locate(spark, f"file://{path.absolute()}.lock"), "running_counts")
     except InvalidInputError as err:
         raise InvalidInputError(f"snapshot {path}: {err}") from err
     if held is not None:  # always, for a path of this machine

@@ -25,8 +25,9 @@ from sparkstream_kit._spark.plan import has, inputs_of, keeps_other_states, keep
 from sparkstream_kit._spark.printing import keep_printed
 from sparkstream_kit._spark.session import starts_python_for_batches
 from sparkstream_kit._spark.settings import in_force
-from sparkstream_kit.checkpoints import _at_hand, endings
-from sparkstream_kit.checkpoints.guards import guard
+from sparkstream_kit.checkpoints import logs
+from sparkstream_kit.checkpoints.drain import END, drained, is_being_drained, plan_empty_batch
+from sparkstream_kit.checkpoints.guard import guard
 from sparkstream_kit.errors import InvalidInputError, reject_unknown, wrong_event_time
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 from sparkstream_kit.sinks.base import rewind_notes
@@ -153,8 +154,8 @@ class _Asked:
             return None
         if not has(self.frame, "EventTimeWatermark"):
             return None  # a batch more would write nothing, and leave a checkpoint that takes no more rows
-        with _at_hand.logs(spark, place) as logs:
-            if endings.drained(logs):
+        with logs.at_hand(spark, place) as root:
+            if drained(root):
                 return None
         with _starting(self):
             return _start(self, {"once": True}, drain=True)
@@ -216,14 +217,14 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False, **gua
     return query
 
 
-def _last_batch(asked: _Asked, logs: Path, trigger: dict[str, Any], *, plan: bool) -> dict[str, Any]:
+def _last_batch(asked: _Asked, root: Path, trigger: dict[str, Any], *, plan: bool) -> dict[str, Any]:
     """Return the trigger to start with: a batch that ends the input is run alone, and reads nothing."""
     if plan:
-        number = endings.plan_empty_batch(logs, endings.END)
+        number = plan_empty_batch(root, END)
         if asked.location is not None and asked.location.folder is None:  # a copy has it now
-            text = (logs / "offsets" / str(number)).read_text("utf-8")
+            text = (root / "offsets" / str(number)).read_text("utf-8")
             asked.location.write(f"offsets/{number}", text)
-    elif endings.is_being_drained(logs):
+    elif is_being_drained(root):
         _log.warning(
             "query %s: it was cut off while it wrote its last windows; now it writes them, and reads no more",
             asked.name,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sparkstream_kit import errors
-from sparkstream_kit.checkpoints.layout import DamagedError
+from sparkstream_kit.checkpoints.logs import DamagedError
 from sparkstream_kit.errors import (
     CheckpointDamaged,
     DryRun,

@@ -28,7 +28,7 @@ from sparkstream_kit import _run, feeds, quarantine, run, schemas, sinks, source
 from sparkstream_kit._spark import query as asking
 from sparkstream_kit._spark import sockets
 from sparkstream_kit._waiting import Inbox
-from sparkstream_kit.checkpoints.layout import page_file
+from sparkstream_kit.checkpoints.logs import page_file
 from sparkstream_kit.errors import DryRun, InputUnavailable, InvalidInputError, QueryFailed
 from sparkstream_kit.progress import QuerySummary, RunSummary
 

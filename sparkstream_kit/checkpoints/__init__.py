@@ -6,9 +6,10 @@ The command `sparkstream checkpoint` is a face on these four. They import no pys
 and `guards`, which `start` calls, are modules to import by themselves.
 """
 
-from sparkstream_kit.checkpoints.contents import Checkpoint, Source, State, show
-from sparkstream_kit.checkpoints.copies import clone
-from sparkstream_kit.checkpoints.problems import Problem, check
-from sparkstream_kit.checkpoints.rewinds import Rewind, rewind
+from sparkstream_kit.checkpoints.check import Problem, check
+from sparkstream_kit.checkpoints.clone import clone
+from sparkstream_kit.checkpoints.rewind import Rewind, rewind
+from sparkstream_kit.checkpoints.show import Checkpoint, Source, show
+from sparkstream_kit.checkpoints.state import State
 
 __all__ = ["Checkpoint", "Problem", "Rewind", "Source", "State", "check", "clone", "rewind", "show"]

@@ -19,11 +19,11 @@ from urllib.parse import unquote, urlsplit
 
 from sparkstream_kit import _dry_run
 from sparkstream_kit._spark.plan import inputs_of
-from sparkstream_kit.checkpoints import _at_hand, layout
-from sparkstream_kit.checkpoints.endings import END
-from sparkstream_kit.checkpoints.inputs import Input, file_logs, inputs, log_text
-from sparkstream_kit.checkpoints.origins import Move, bases, renamed
-from sparkstream_kit.checkpoints.rewinds import set_aside
+from sparkstream_kit.checkpoints import logs
+from sparkstream_kit.checkpoints.drain import END
+from sparkstream_kit.checkpoints.logs import Input, file_logs, inputs, log_text
+from sparkstream_kit.checkpoints.moved import Move, bases, renamed
+from sparkstream_kit.checkpoints.rewind import set_aside
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -66,29 +66,29 @@ def plan_of(location: Place | None, batch: int, folders: Mapping[str, str]) -> s
     """
     if location is None or not location.is_in_reach:
         return None
-    with _at_hand.batch(location, batch) as root:
+    with logs.of_batch(location, batch) as root:
         return _packed(_read(root, batch, folders))
 
 
 def _read(root: Path, batch: int, folders: Mapping[str, str]) -> _Plan:
     file = root / "offsets" / str(batch)
-    plan, before = layout.plan(file), layout.plan(file.with_name(str(batch - 1))) if batch else None
+    plan, before = logs.plan(file), logs.plan(file.with_name(str(batch - 1))) if batch else None
     begins = file_logs(root, before) if before else {}
     former = dict(zip(before.names, before.offsets, strict=True)) if before else {}
     sources = zip(plan.files, plan.names, plan.offsets, strict=True)
-    logs = {}
+    files = {}
     for log, last in file_logs(root, plan).items():
         first = begins.get(log, -1)
-        logs[log.name] = {
+        files[log.name] = {
             "folder": folders.get(log.name),
             "files": inputs(log, after=first, until=last),
-            "compact": [n for n, each in layout.numbered(log).items() if each.suffix and first < n <= last],
+            "compact": [n for n, each in logs.numbered(log).items() if each.suffix and first < n <= last],
         }
     return {
-        "offsets": "\n".join(layout.versioned(file, "v1", "v2")),
+        "offsets": "\n".join(logs.versioned(file, "v1", "v2")),
         "watermark": plan.watermark,
         "others": [[former.get(name), end] for files, name, end in sources if files is None],
-        "logs": logs,
+        "logs": files,
     }
 
 
@@ -196,7 +196,7 @@ def put_back(
             f"rewind COPY --to {batch - 1} --apply, remove COPY/offsets/{batch}, and put the copy back"
         )
     if _dry_run.making():
-        with _at_hand.logs(spark, location) as root:
+        with logs.at_hand(spark, location) as root:
             if location.folder is not None:
                 set_aside(root, batch)
             _note(there, root, batch, kept, folders)

@@ -21,8 +21,8 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparkstream_kit.checkpoints import layout
-from sparkstream_kit.checkpoints.layout import DamagedError
+from sparkstream_kit.checkpoints import logs
+from sparkstream_kit.checkpoints.logs import DamagedError
 from sparkstream_kit.profiles import STATE_STORE
 
 if TYPE_CHECKING:
@@ -65,20 +65,20 @@ class State:
 
 def states(root: Path) -> list[State]:
     """Return the stateful operators; one whose metadata is lost is named `unknown`."""
-    plan = layout.last_plan(root)
+    plan = logs.last_plan(root)
     provider = plan.conf.get(STATE_STORE, "unknown").rpartition(".")[2] if plan else "unknown"
-    folders = layout.numbered(root / "state").values()
+    folders = logs.numbered(root / "state").values()
     return [_state(folder, provider.removesuffix("StateStoreProvider")) for folder in folders]
 
 
 def _state(folder: Path, provider: str) -> State:
-    described = list(layout.numbered(folder / "_metadata" / "v2").values())
+    described = list(logs.numbered(folder / "_metadata" / "v2").values())
     file = described[-1] if described else folder / "_metadata" / "metadata"
-    there = layout.numbered(folder)
+    there = logs.numbered(folder)
     try:
         _check_sound(file, whole=False)
-        text = layout.lines(file, "v1", "v2")[0]
-        with layout.reading(file):
+        text = logs.lines(file, "v1", "v2")[0]
+        with logs.reading(file):
             found = json.loads(text)
             name = str(found["operatorInfo"]["operatorName"])
             stores = tuple(str(store["storeName"]) for store in found["stateStoreInfo"])
@@ -104,7 +104,7 @@ def _has_one_partition(folder: Path, name: str, there: Collection[int]) -> bool:
     schema = folder / "0" / "_metadata" / "schema"
     with suppress(OSError):
         has_keys = schema.read_bytes().partition(b"{")[2].startswith(_STRUCT + b"{")
-        return not has_keys or layout.checksum_differs(schema)
+        return not has_keys or logs.checksum_differs(schema)
     return 0 in there
 
 
@@ -130,7 +130,7 @@ def lost(root: Path, version: int, *, whole: bool) -> Iterator[DamagedError]:
     """
     ids: dict[str, Any] = {}  # of state format v2
     with suppress(DamagedError):
-        ids = layout.commit(root / "commits" / str(version - 1))["stateUniqueIds"]
+        ids = logs.commit(root / "commits" / str(version - 1))["stateUniqueIds"]
     for state in states(root):
         of_partition = dict(enumerate(ids.get(state.folder.name, ())))
         for partition, store in product(range(state.partitions), state.stores):
@@ -141,13 +141,13 @@ def lost(root: Path, version: int, *, whole: bool) -> Iterator[DamagedError]:
                 yield err
                 continue
             for file in needed:
-                yield from layout.tried(partial(_check_version, whole=whole), file)
+                yield from logs.tried(partial(_check_version, whole=whole), file)
         for pattern in _SCHEMAS if whole else ():
             for file in state.folder.glob(pattern):
-                yield from layout.tried(partial(_check_sound, whole=whole), file)
+                yield from logs.tried(partial(_check_sound, whole=whole), file)
     for folder in root.glob("state/*/_metadata/v2"):
-        file = max(layout.numbered(folder).items(), default=(0, folder / "0"))[1]
-        yield from layout.tried(partial(_check_described, root=root), file)
+        file = max(logs.numbered(folder).items(), default=(0, folder / "0"))[1]
+        yield from logs.tried(partial(_check_described, root=root), file)
 
 
 def _needed(folder: Path, version: int, ids: Collection[str]) -> list[Path]:
@@ -179,10 +179,10 @@ def _needed(folder: Path, version: int, ids: Collection[str]) -> list[Path]:
 
 def _check_sound(file: Path, *, whole: bool) -> None:
     """Raise DamagedError for a file that is empty, a folder, or not what its checksum says."""
-    with layout.reading(file), file.open("rb") as opened:
+    with logs.reading(file), file.open("rb") as opened:
         if not opened.read(1):
             raise DamagedError(file, "is empty")
-        if layout.checksum_differs(file, whole=whole):
+        if logs.checksum_differs(file, whole=whole):
             raise DamagedError(file)
 
 
@@ -192,7 +192,7 @@ def _check_version(file: Path, *, whole: bool) -> None:
     own_checksum = file.with_name(f"{file.name}.crc")  # beside that of Hadoop, .NAME.crc
     if whole and own_checksum.exists():
         _check_sound(own_checksum, whole=whole)
-    with layout.reading(file), file.open("rb") as opened:
+    with logs.reading(file), file.open("rb") as opened:
         head, size = opened.read(len(_LZ4)), opened.seek(0, os.SEEK_END)
         opened.seek(max(size - len(_LZ4) - 13, 0))
         end = opened.read()
@@ -220,8 +220,8 @@ def _check_parts(file: Path, *, whole: bool) -> None:
 
 def _check_described(file: Path, root: Path) -> None:
     """Raise DamagedError if what transformWithState cannot do without is not there, or lies elsewhere."""
-    text = layout.lines(file, "v1", "v2")[0]
-    with layout.reading(file):
+    text = logs.lines(file, "v1", "v2")[0]
+    with logs.reading(file):
         json.loads(text)
     for path in re.findall(r'"file:(/[^"]*/_stateSchema/[^"]*)"', text):  # in full, as Spark keeps them
         if not Path(path).exists():
@@ -229,5 +229,5 @@ def _check_described(file: Path, root: Path) -> None:
                 file,
                 f"names {path}, which does not exist",
                 "a folder that was moved or copied by hand becomes whole by a copy: "
-                f"{layout.command('clone', root)} COPY",
+                f"{logs.command('clone', root)} COPY",
             )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from sparkstream_kit.checkpoints import layout
+from sparkstream_kit.checkpoints import logs
 from sparkstream_kit.cli.common import say, stopped_by_signal
 from sparkstream_kit.errors import InvalidInputError
 
@@ -75,7 +75,7 @@ def watch(
 def _address_of(checkpoint: Path) -> str:
     """Return the address of the page of the job that runs on a checkpoint."""
     try:
-        return layout.page_file(checkpoint).read_text("utf-8")
+        return logs.page_file(checkpoint).read_text("utf-8")
     except OSError as err:
         raise InvalidInputError(
             f"no job with a page runs on a checkpoint {checkpoint}; start it with --ui, or give what "

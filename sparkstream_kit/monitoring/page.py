@@ -11,7 +11,7 @@ from sparkstream_kit import _files, _waiting
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark import query as asking
 from sparkstream_kit._spark.session import web_page
-from sparkstream_kit.checkpoints import layout
+from sparkstream_kit.checkpoints import logs
 from sparkstream_kit.errors import InvalidInputError, KitError, innermost_cause
 from sparkstream_kit.monitoring._requests import LOOPBACK, Page, Server
 from sparkstream_kit.monitoring._results import Results, places
@@ -72,8 +72,8 @@ def served(
         files: list[Path] = []
         try:
             for root in filter(None, map(_kept, queries)):
-                _files.replace(layout.page_file(root), [address], private=True)
-                files.append(layout.page_file(root))
+                _files.replace(logs.page_file(root), [address], private=True)
+                files.append(logs.page_file(root))
             yield page.add
         except BaseException as err:
             said = err if isinstance(err, KitError) else innermost_cause(err)
@@ -89,8 +89,8 @@ def served(
 
 def _kept(query: StreamingQuery) -> Path | None:
     """Return the checkpoint of a query, where that is a folder of this machine which `start` has made."""
-    root = layout.local(asking.checkpoint(query) or "")
-    return root if root is not None and layout.page_file(root).parent.is_dir() else None
+    root = logs.local(asking.checkpoint(query) or "")
+    return root if root is not None and logs.page_file(root).parent.is_dir() else None
 
 
 def _open(port: int, page: Page) -> Server:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sparkstream_kit._spark.place import Place
 
-__all__ = ["OWNER", "check", "claim"]
+__all__ = ["OWNER", "check_log", "claim"]
 
 _LOG = "_spark_metadata"
 OWNER = "_sparkstream_query"  # a file with the query's id; readers skip what begins with _

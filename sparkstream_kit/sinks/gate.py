@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import column, refuse_taken
 from sparkstream_kit._spark.batch import count_aside
-from sparkstream_kit.checkpoints.layout import watermark
+from sparkstream_kit.checkpoints.logs import watermark
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks.base import Sink, opened
 from sparkstream_kit.sinks.batches import kept, together

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from sparkstream_kit import _dry_run, _files
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark.frames import in_driver, none_of, session_with_views
-from sparkstream_kit.checkpoints.layout import numbered
+from sparkstream_kit.checkpoints.logs import numbered
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks import texts
 from sparkstream_kit.sinks.base import Sink, check_view

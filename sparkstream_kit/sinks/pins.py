@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from sparkstream_kit.checkpoints.layout import KIT, PINS
+from sparkstream_kit.checkpoints.logs import KIT, PINS
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:

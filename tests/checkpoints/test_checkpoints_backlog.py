@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sparkstream_kit import feeds, run, sinks, sources, start
-from sparkstream_kit.checkpoints import backlog
+from sparkstream_kit.checkpoints import lost
 from sparkstream_kit.sources._names import _leaving_out, as_regex
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def test_files_that_land_meanwhile_are_in_the_summary(spark, folder):
 def test_looks_take_a_fiftieth_of_the_time_at_most(spark, folder, tmp_path, monkeypatch):
     feeds.drip([(f"{number}.txt", "a row\n") for number in range(4)], folder)
     clock, looks = [0.0], []
-    looked = backlog._Source.waiting  # noqa: SLF001 - counted
+    looked = lost._Source.waiting  # noqa: SLF001 - counted
 
     def slow(*given: Any) -> int | None:
         looks.append(clock[0])
@@ -205,8 +205,8 @@ def test_looks_take_a_fiftieth_of_the_time_at_most(spark, folder, tmp_path, monk
     def a_second_later(_progress: StreamingQueryProgress) -> None:
         clock[0] += 1.0
 
-    monkeypatch.setattr(backlog._Source, "waiting", slow)  # noqa: SLF001
-    monkeypatch.setattr(backlog, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(lost._Source, "waiting", slow)  # noqa: SLF001
+    monkeypatch.setattr(lost, "monotonic", lambda: clock[0])
     lines = sources.text(spark, folder, **EACH)
     query = start(lines, reading(), name="slow", checkpoint=tmp_path / "ckpt")
     found = run(query, max_batches=4, on_batch=a_second_later).queries[0]
@@ -239,9 +239,9 @@ def test_another_file_system_is_listed_as_this_one(spark, folder):
         (f"file:{folder}", {"recursiveFileLookup": "true"}),
         (f"file:{folder}/none*", {}),
     ):
-        source = backlog._Source(path, options)  # noqa: SLF001
+        source = lost._Source(path, options)  # noqa: SLF001
         here = {name for name, _ in source._here(path)}  # noqa: SLF001
         there = dict(source._there(spark))  # noqa: SLF001
-        assert {backlog._path(name) for name in there} == here, path  # noqa: SLF001
+        assert {lost._path(name) for name in there} == here, path  # noqa: SLF001
         for name, at in there.items():
-            assert at == backlog._time(backlog._path(name))  # noqa: SLF001
+            assert at == lost._time(lost._path(name))  # noqa: SLF001

@@ -22,8 +22,9 @@ from sparkstream_kit import checkpoints, feeds, run, sinks, sources, start
 from sparkstream_kit._spark import kafka
 from sparkstream_kit._spark.place import Place, locate
 from sparkstream_kit._spark.settings import in_force
-from sparkstream_kit.checkpoints import _records, guards, topics
-from sparkstream_kit.checkpoints.locks import Lock
+from sparkstream_kit.checkpoints import guard as guards
+from sparkstream_kit.checkpoints import logs
+from sparkstream_kit.checkpoints.lock import Lock
 from sparkstream_kit.errors import DryRun, InvalidInputError, QueryFailed
 from sparkstream_kit.profiles import STATE_STORE, read_profile
 
@@ -342,12 +343,12 @@ def test_a_note_on_another_file_system_is_kept_until_the_next_is_there(far):
     notes = [{"name": name, "mode": "update", "fingerprint": ""} for name in ("first", "second", "third")]
     parts: list[set[Path]] = []
     for note in notes:
-        _records.write_query(spark, locate(spark, checkpoint), note)
-        assert _records.read_query(files) == note
+        logs.write_query(spark, locate(spark, checkpoint), note)
+        assert logs.read_query(files) == note
         parts.append(set((files / "sparkstream-kit/query.json").glob("part-*")))
     assert parts[0] < parts[1] < parts[2]  # nothing is removed before the new one is written
     # What a Spark of another machine has noted is read as a local checkpoint, too.
-    assert _records.read_query(files) == notes[-1]
+    assert logs.read_query(files) == notes[-1]
 
 
 def test_without_a_checkpoint_nothing_is_asked(spark):
@@ -438,12 +439,12 @@ total("ProductKey")
 def test_the_ids_of_topics_outlive_a_start_that_cannot_ask_kafka(total, tmp_path, monkeypatch):
     ids = {"0": {"sales": "b1tQuX"}}
     with monkeypatch.context() as patch:
-        patch.setattr(topics, "check", lambda *_, **__: ids)
+        patch.setattr(guards, "check_topics", lambda *_, **__: ids)
         total("State")
-    assert _records.noted(tmp_path / "ckpt")["topics"] == ids
+    assert logs.noted(tmp_path / "ckpt")["topics"] == ids
     monkeypatch.setattr(kafka, "can_ask", lambda _: False)  # as on Spark Connect
     total("State")
-    assert _records.noted(tmp_path / "ckpt")["topics"] == ids
+    assert logs.noted(tmp_path / "ckpt")["topics"] == ids
 
 
 @pytest.mark.slow
@@ -524,7 +525,7 @@ def test_a_query_that_cannot_be_noted_is_stopped_before_its_lock_is_released(spa
         seen.append([query.name for query in spark.streams.active])
         release(self)
 
-    monkeypatch.setattr(_records, "write_query", fail)
+    monkeypatch.setattr(logs, "write_query", fail)
     monkeypatch.setattr(Lock, "release", released)
     with pytest.raises(OSError, match="No space left"):
         start(sources.rate(spark), sinks.console(), name="unnoted", checkpoint=tmp_path / "ckpt")

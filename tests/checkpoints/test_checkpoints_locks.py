@@ -14,7 +14,7 @@ from conftest import environment
 
 from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit._spark.place import locate
-from sparkstream_kit.checkpoints.locks import lock
+from sparkstream_kit.checkpoints.lock import lock
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from support.checkpoint_queries import run as batches_of
 from support.checkpoint_queries import stream as stream_of
 
 from sparkstream_kit import checkpoints, run, sinks, sources, start
-from sparkstream_kit.checkpoints.losses import PASSED_OVER, findings
+from sparkstream_kit.checkpoints.lost import PASSED_OVER, findings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

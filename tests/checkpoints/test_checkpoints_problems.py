@@ -18,7 +18,7 @@ from pyspark.errors import PySparkException, StreamingQueryException
 from support.checkpoint_queries import CHANGELOG, FORMAT_V2, ROCKSDB, land, run, stream, totals
 
 from sparkstream_kit import checkpoints
-from sparkstream_kit.checkpoints.problems import damage
+from sparkstream_kit.checkpoints.check import damage
 from sparkstream_kit.errors import InvalidInputError
 
 

@@ -20,7 +20,7 @@ from support.checkpoint_queries import CHANGELOG, FORMAT_V2, ROCKSDB, land, run,
 
 from sparkstream_kit import checkpoints, joins, models, sinks, start
 from sparkstream_kit import run as run_to_end
-from sparkstream_kit.checkpoints.problems import damage
+from sparkstream_kit.checkpoints.check import damage
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:

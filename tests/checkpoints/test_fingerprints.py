@@ -19,8 +19,7 @@ from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 from support.query_shapes import SHAPES
 
 from sparkstream_kit import quarantine, sources
-from sparkstream_kit.checkpoints._plans import time_zone
-from sparkstream_kit.checkpoints.fingerprints import differences, fingerprint
+from sparkstream_kit.checkpoints.fingerprint import differences, fingerprint, time_zone
 from sparkstream_kit.schemas import from_ddl
 
 if TYPE_CHECKING:
@@ -444,7 +443,7 @@ def test_a_checkpoint_that_holds_the_number_of_a_lambdas_variable_is_accepted(sp
 IN_A_PROCESS = """
 import json, sys
 from sparkstream_kit import get_session
-from sparkstream_kit.checkpoints.fingerprints import fingerprint
+from sparkstream_kit.checkpoints.fingerprint import fingerprint
 from support.query_shapes import SHAPES
 spark = get_session("built", profile="test")
 found = {name: fingerprint(SHAPES[name](spark), "append") for name in reversed(SHAPES)}

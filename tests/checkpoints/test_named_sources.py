@@ -12,9 +12,9 @@ from support.checkpoint_queries import SCHEMA, land
 from support.checkpoint_queries import run as run_plainly
 
 from sparkstream_kit import checkpoints, run, sinks, start
-from sparkstream_kit.checkpoints import layout
-from sparkstream_kit.checkpoints.losses import findings
-from sparkstream_kit.checkpoints.problems import damage
+from sparkstream_kit.checkpoints import logs
+from sparkstream_kit.checkpoints.check import damage
+from sparkstream_kit.checkpoints.lost import findings
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.profiles import read_profile
 
@@ -161,7 +161,7 @@ def test_the_order_of_sources_counts_where_the_checkpoint_has_no_names(named, to
 
 def test_what_was_lost_is_said_of_the_right_source(total, tmp_path):
     total()
-    newest = max(layout.numbered(tmp_path / "ckpt/commits").values())
+    newest = max(logs.numbered(tmp_path / "ckpt/commits").values())
     newest.unlink()
     newest.with_name(f".{newest.name}.crc").unlink()
     gone, changed = tmp_path / "lines/2 é%.json", tmp_path / "Other/5 é%.json"

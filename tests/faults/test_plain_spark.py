@@ -10,7 +10,7 @@ import pytest
 from faults.drivers import until
 
 from sparkstream_kit import checkpoints
-from sparkstream_kit.checkpoints.layout import newest
+from sparkstream_kit.checkpoints.logs import newest
 
 SCRIPT = Path(__file__).parent / "scripts" / "with_or_without.py"
 

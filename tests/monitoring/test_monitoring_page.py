@@ -27,7 +27,7 @@ from support.spark_jobs import counting_jobs
 
 import sparkstream_kit
 from sparkstream_kit import feeds, run, sinks, sources, start
-from sparkstream_kit.checkpoints.layout import page_file
+from sparkstream_kit.checkpoints.logs import page_file
 from sparkstream_kit.cli import main
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.monitoring import _requests, faces, recorder

@@ -10,8 +10,8 @@ import pytest
 from pyspark.sql import functions as F
 
 from sparkstream_kit import run, sinks, sources, start
-from sparkstream_kit.checkpoints import inputs
-from sparkstream_kit.checkpoints.fingerprints import fingerprint
+from sparkstream_kit.checkpoints import logs
+from sparkstream_kit.checkpoints.fingerprint import fingerprint
 from sparkstream_kit.sources import _order
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def test_a_dry_run_names_the_folder_and_a_subfolder_is_said_to_be_passed_over(sp
     assert f"files of {folder}\n" in f"{text}\n"
     summary = run(start(lines, sinks.foreach_batch(drop), **how))
     assert [line for line in summary.warnings if "subfolder" in line], summary.warnings
-    found = [file.path for file in inputs.inputs(tmp_path / "ckpt/sources/0")]
+    found = [file.path for file in logs.inputs(tmp_path / "ckpt/sources/0")]
     assert [path for path in found if path != str(folder / "sub/not.csv")] == [str(folder / n) for n in NAMES]
     again = run(start(lines, sinks.foreach_batch(drop), **how))
     assert again.warnings == summary.warnings

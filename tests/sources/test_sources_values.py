@@ -12,9 +12,9 @@ import pytest
 from pyspark.sql import functions as F
 
 from sparkstream_kit import run, sinks, sources, start
-from sparkstream_kit.checkpoints import samples
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.monitoring.board import Board
+from sparkstream_kit.sources import samples
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,17 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit.checkpoints import _held, _records, layout
-from sparkstream_kit.checkpoints.inputs import Input, inputs, log_names
-from sparkstream_kit.checkpoints.layout import DamagedError, Plan, numbered
-from sparkstream_kit.checkpoints.problems import damage
+from sparkstream_kit.checkpoints import lock, logs
+from sparkstream_kit.checkpoints.check import damage
+from sparkstream_kit.checkpoints.logs import DamagedError, Input, Plan, inputs, log_names, numbered
 from sparkstream_kit.checkpoints.state import State, states
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["Checkpoint", "Source", "State", "count", "file_lines", "show"]
 
 _SHOWN = 5  # files that are named; of more the number is said
 
@@ -133,16 +131,16 @@ def show(path: str | Path) -> Checkpoint:
         sparkstream_kit.errors.InvalidInputError: no checkpoint ckpt/totals; give the folder that ...
     """
     check(show, locals())
-    root = layout.checkpoint(path)
+    root = logs.checkpoint(path)
     plans, commits = (numbered(root / name) for name in ("offsets", "commits"))
     planned, done = max(plans, default=-1), max(commits, default=-1)
-    last, ended = (_tried(layout.plan, root / "offsets" / str(batch)) for batch in (planned, done))
-    commit = _tried(layout.commit, root / "commits" / str(done)) or {}
+    last, ended = (_tried(logs.plan, root / "offsets" / str(batch)) for batch in (planned, done))
+    commit = _tried(logs.commit, root / "commits" / str(done)) or {}
     watermark = commit.get("nextBatchWatermarkMs")
-    name = _records.noted(root).get("name")
+    name = logs.noted(root).get("name")
     return Checkpoint(
         path=root,
-        query_id=_tried(layout.query_id, root / "metadata"),
+        query_id=_tried(logs.query_id, root / "metadata"),
         name=name and str(name),
         committed=done if commits else None,
         committed_at=_at(commits[done].stat().st_mtime) if commits else None,
@@ -170,8 +168,8 @@ def _sources(root: Path, ended: Plan | None, last: Plan) -> Iterator[Source]:
     before = (
         dict(zip(ended.names, zip(ended.offsets, ended.files, strict=True), strict=True)) if ended else {}
     )
-    logs = log_names(root, last)
-    for name, log, planned, until in zip(last.names, logs, last.offsets, last.files, strict=True):
+    names = log_names(root, last)
+    for name, log, planned, until in zip(last.names, names, last.offsets, last.files, strict=True):
         committed, read = before.get(name, nothing)
         found = None
         if until is not None:
@@ -192,7 +190,7 @@ def _file_source(log: Path, read: int, until: int) -> Source | None:
 
 def _in_use(root: Path) -> bool:
     try:
-        _held.check_unused(root)
+        lock.check_unused(root)
     except InvalidInputError:
         return True
     return False

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparkstream_kit import _arguments
-from sparkstream_kit.checkpoints import inputs, layout, state
-from sparkstream_kit.checkpoints.layout import DamagedError, Plan
+from sparkstream_kit.checkpoints import logs, state
+from sparkstream_kit.checkpoints.logs import DamagedError, Plan
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Problem", "check", "damage", "following", "newest_whole", "obstacle"]
 
 _WRITE_ID = (
     'restore it; or delete .metadata.crc and write {"id": "…"} into metadata, with the id from the query\'s '
@@ -53,7 +52,7 @@ def check(path: str | Path) -> list[Problem]:
         InvalidInputError: no checkpoint, one on another file system, or one of a newer Spark's format.
     """
     _arguments.check(check, locals())
-    root = layout.checkpoint(path)
+    root = logs.checkpoint(path)
     found: dict[Path, Problem] = {}
     errors = list(_restart(root, whole=True))
     way_out = _way_out(root) if errors else ""
@@ -73,7 +72,7 @@ def damage(path: str | Path, *, whole: bool = False) -> str | None:
     Example:
         >>> damage("a/folder/that/is/not/there/yet")
     """
-    root = layout.local(path)
+    root = logs.local(path)
     if root is None or not root.is_dir():
         return None
     try:
@@ -82,7 +81,7 @@ def damage(path: str | Path, *, whole: bool = False) -> str | None:
             return None
         # A file that is wrong can make others look missing: its checksum tells which one it is.
         error = next(_restart(root, whole=True), error)
-        fix = error.fix or f"{_way_out(root)}; all that is wrong: {layout.command('check', root)}"
+        fix = error.fix or f"{_way_out(root)}; all that is wrong: {logs.command('check', root)}"
     except InvalidInputError:  # a newer format, which may well be whole
         return None
     return f"checkpoint {root} is damaged: {error.file.relative_to(root)} {error.what}; {fix}"
@@ -92,22 +91,22 @@ def _way_out(root: Path) -> str:
     batch = newest_whole(root)
     if batch is None:
         return "restore it from a backup, or start anew on another checkpoint"
-    return f"restore it from a backup, or go back: {layout.command('rewind', root)} --to {batch}"
+    return f"restore it from a backup, or go back: {logs.command('rewind', root)} --to {batch}"
 
 
 def newest_whole(root: Path) -> int | None:
     """Return the last batch that a checkpoint can be rewound to, or None."""
-    return next((n for n in reversed(layout.numbered(root / "commits")) if obstacle(root, n) is None), None)
+    return next((n for n in reversed(logs.numbered(root / "commits")) if obstacle(root, n) is None), None)
 
 
 def obstacle(root: Path, batch: int) -> DamagedError | None:
     """Return why Spark could not continue from the end of a batch, or None."""
     try:
-        layout.unchanged(layout.commit, root / "commits" / str(batch))
+        logs.unchanged(logs.commit, root / "commits" / str(batch))
         _whole_plan(root, batch)
         # Spark reads two plans, the last one and the one before it.
         if batch and following(root, batch) is None:
-            layout.unchanged(layout.plan, root / "offsets" / str(batch - 1))
+            logs.unchanged(logs.plan, root / "offsets" / str(batch - 1))
     except DamagedError as err:
         return err
     return next(state.lost(root, batch + 1, whole=True), None)
@@ -122,10 +121,10 @@ def following(root: Path, batch: int) -> Plan | None:
 
 def _whole_plan(root: Path, batch: int) -> Plan:
     """Return the plan of a batch, if it and the logs of file sources that it reads are whole."""
-    found = layout.unchanged(layout.plan, root / "offsets" / str(batch))
-    for log, until in inputs.file_logs(root, found).items():
-        for file in inputs.log_files(log, until):
-            layout.unchanged(inputs.log_file, file)
+    found = logs.unchanged(logs.plan, root / "offsets" / str(batch))
+    for log, until in logs.file_logs(root, found).items():
+        for file in logs.log_files(log, until):
+            logs.unchanged(logs.log_file, file)
     return found
 
 
@@ -134,34 +133,34 @@ def _restart(root: Path, *, whole: bool) -> Iterator[DamagedError]:
 
     def errors_of(read: Callable[[Path], object], *files: Path) -> Iterator[DamagedError]:
         for file in files:
-            yield from layout.tried(partial(layout.unchanged, read) if whole else read, file)
+            yield from logs.tried(partial(logs.unchanged, read) if whole else read, file)
 
-    plans, commits = (list(layout.numbered(root / name)) for name in ("offsets", "commits"))
+    plans, commits = (list(logs.numbered(root / name)) for name in ("offsets", "commits"))
     if plans or commits or (root / "metadata").exists():
-        found = errors_of(layout.query_id, root / "metadata")
+        found = errors_of(logs.query_id, root / "metadata")
         yield from (DamagedError(err.file, err.what, _WRITE_ID) for err in found)
     done = max(commits, default=-1)
     last = max(done, *plans, -1)
-    yield from errors_of(layout.plan, *(root / "offsets" / str(n) for n in range(max(last - 1, 0), last + 1)))
+    yield from errors_of(logs.plan, *(root / "offsets" / str(n) for n in range(max(last - 1, 0), last + 1)))
     if commits:
-        yield from errors_of(layout.commit, root / "commits" / str(done))
-    for log, planned in inputs.planned(root).items():
+        yield from errors_of(logs.commit, root / "commits" / str(done))
+    for log, planned in logs.planned(root).items():
         try:
-            files = inputs.log_files(log, max(planned, layout.newest(log)))
+            files = logs.log_files(log, max(planned, logs.newest(log)))
         except DamagedError as err:
             yield err
         else:
-            yield from errors_of(inputs.log_file if whole else inputs.check_ends, *files)
-    if last < 0 and layout.numbered(root / "state"):
+            yield from errors_of(logs.log_file if whole else logs.check_ends, *files)
+    if last < 0 and logs.numbered(root / "state"):
         yield DamagedError(root / "offsets", "has no batch, but state has been written")
-    for log in (root / "offsets", root / "commits", *layout.source_logs(root).values()):
+    for log in (root / "offsets", root / "commits", *logs.source_logs(root).values()):
         yield from _orphans(log)
     yield from state.lost(root, done + 1, whole=whole)
 
 
 def _orphans(log: Path) -> Iterator[DamagedError]:
     """Yield the files that Spark cannot write again: it takes what is left of them for another query's."""
-    last = layout.newest(log)
+    last = logs.newest(log)
     for file in log.glob(".*.crc"):
         number = file.name.split(".")[1]
         if number.isdigit() and int(number) > last:
@@ -171,21 +170,21 @@ def _orphans(log: Path) -> Iterator[DamagedError]:
 
 def _older(root: Path) -> Iterator[DamagedError]:
     """Yield what is wrong with files that a restart does not read, and what differs from its checksum."""
-    for name, read in (("offsets", layout.plan), ("commits", layout.commit)):
-        found = layout.numbered(root / name)
+    for name, read in (("offsets", logs.plan), ("commits", logs.commit)):
+        found = logs.numbered(root / name)
         for batch in range(min(found, default=0), max(found, default=-1) + 1):
             fix = f"a restart does not need it, but batch {batch} cannot be rewound to"
-            for err in layout.tried(partial(layout.unchanged, read), root / name / str(batch)):
+            for err in logs.tried(partial(logs.unchanged, read), root / name / str(batch)):
                 yield DamagedError(err.file, err.what, fix)
-    for log in layout.source_logs(root).values():
-        for file in layout.numbered(log).values():
-            for err in layout.tried(layout.check_unchanged, file):
+    for log in logs.source_logs(root).values():
+        for file in logs.numbered(log).values():
+            for err in logs.tried(logs.check_unchanged, file):
                 yield DamagedError(err.file, err.what, "restore it from a backup")
 
 
 def _gone(root: Path) -> Iterator[DamagedError]:
     """Yield the input files that the next batches would read and that no longer exist."""
-    for file in inputs.pending(root, layout.newest(root / "commits")):
+    for file in logs.pending(root, logs.newest(root / "commits")):
         if file.gone:
             fix = "put it back first: without it Spark runs the batch with no error and without its rows"
             yield DamagedError(Path(str(file.path)), "is planned to be read and has gone", fix)

@@ -13,14 +13,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sparkstream_kit import _files
-from sparkstream_kit.checkpoints import layout
-from sparkstream_kit.checkpoints.layout import newest
+from sparkstream_kit.checkpoints import logs
+from sparkstream_kit.checkpoints.logs import newest
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["END", "drained", "is_being_drained", "plan_empty_batch"]
 
 END = 253_402_300_799_000  # 9999-12-31 23:59:59 UTC in milliseconds; Python reads no later year
 
@@ -45,12 +44,12 @@ def plan_empty_batch(root: Path, watermark: int) -> int:
             f"checkpoint {root} has no batch that is committed after all others; run its query first"
         )
     plan = root / "offsets" / str(last)
-    before = layout.plan(plan).watermark
+    before = logs.plan(plan).watermark
     if watermark < before:
         raise InvalidInputError(
             f"the watermark is at {_time(before)} already, and cannot go back to {_time(watermark)}"
         )
-    version, query, *offsets = layout.versioned(plan, "v1", "v2")
+    version, query, *offsets = logs.versioned(plan, "v1", "v2")
     now = int(time.time() * 1000)
     planned = json.dumps({**json.loads(query), "batchWatermarkMs": watermark, "batchTimestampMs": now})
     _files.replace(plan.with_name(str(last + 1)), ["\n".join([version, planned, *offsets])])
@@ -60,19 +59,19 @@ def plan_empty_batch(root: Path, watermark: int) -> int:
 def is_being_drained(root: Path) -> bool:
     """Say whether the last batch of a finite input is planned and not yet committed."""
     last = newest(root / "offsets")
-    return last > newest(root / "commits") and layout.plan(root / "offsets" / str(last)).watermark >= END
+    return last > newest(root / "commits") and logs.plan(root / "offsets" / str(last)).watermark >= END
 
 
 def drained(root: Path) -> str | None:
     """Say that a checkpoint has written its last windows; None if it has not."""
-    last = layout.last_plan(root)
+    last = logs.last_plan(root)
     if last is None or last.watermark < END or is_being_drained(root):
         return None
     number = newest(root / "commits")
     return (
         f"checkpoint {root} was drained: batch {number} has written the windows that were open, so that rows "
         "that come now would be too late for it. Give a new checkpoint; or, to write these windows again "
-        f"later, with more rows: {layout.command('rewind', root)} --to {number - 1}"
+        f"later, with more rows: {logs.command('rewind', root)} --to {number - 1}"
     )
 
 

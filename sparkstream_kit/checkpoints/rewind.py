@@ -11,19 +11,17 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit.checkpoints import _held, _records, layout, state
-from sparkstream_kit.checkpoints.contents import count, file_lines
-from sparkstream_kit.checkpoints.endings import END
-from sparkstream_kit.checkpoints.inputs import Input, file_logs, pending
-from sparkstream_kit.checkpoints.layout import KIT, PINS, Plan, numbered
-from sparkstream_kit.checkpoints.problems import following, newest_whole, obstacle
+from sparkstream_kit.checkpoints import lock, logs, state
+from sparkstream_kit.checkpoints.check import following, newest_whole, obstacle
+from sparkstream_kit.checkpoints.drain import END
+from sparkstream_kit.checkpoints.logs import KIT, PINS, Input, Plan, file_logs, numbered, pending
+from sparkstream_kit.checkpoints.show import count, file_lines
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-__all__ = ["Rewind", "rewind", "set_aside"]
 
 _NAME = re.compile(r"\.?(\d+)(?:\.compact)?(?:\.crc)?")
 _SINKS = (  # where the checkpoint has no note of its query's sinks
@@ -121,15 +119,15 @@ def rewind(path: str | Path, *, to: int, apply: bool = False) -> Rewind:
         sparkstream_kit.errors.InvalidInputError: no checkpoint ckpt/totals; give the folder that ...
     """
     check(rewind, locals())
-    root = layout.checkpoint(path)
+    root = logs.checkpoint(path)
     if not apply:
-        _held.check_unused(root)
-    with _held.alone(root) if apply else nullcontext():
+        lock.check_unused(root)
+    with lock.alone(root) if apply else nullcontext():
         _check_batch(root, to)
         after = following(root, to)
         if after is not None and after.watermark >= END:
             after = None  # that batch has ended the input, which is to go on
-        kept = after or layout.plan(root / "offsets" / str(to))
+        kept = after or logs.plan(root / "offsets" / str(to))
         moved = _moves(root, to, kept, last=to + (after is not None))
         found = Rewind(
             path=root,
@@ -139,7 +137,7 @@ def rewind(path: str | Path, *, to: int, apply: bool = False) -> Rewind:
             inputs=tuple(pending(root, to)),
             moved=tuple(moved),
             backup=_backup(root),
-            sinks=tuple(_records.noted(root).get("sinks", ())),
+            sinks=tuple(logs.noted(root).get("sinks", ())),
             applied=apply,
         )
         if apply:
@@ -149,10 +147,10 @@ def rewind(path: str | Path, *, to: int, apply: bool = False) -> Rewind:
 
 def set_aside(root: Path, batch: int) -> None:
     """Move what a checkpoint has of a batch that is not committed, and of later ones, out of the way."""
-    before = layout.plan(root / "offsets" / str(batch - 1)) if batch else None
+    before = logs.plan(root / "offsets" / str(batch - 1)) if batch else None
     until = file_logs(root, before) if before else {}
-    logs = layout.source_logs(root).values()
-    entries = [file for log in logs for file in _after(log, until.get(log, -1))]
+    of_sources = logs.source_logs(root).values()
+    entries = [file for log in of_sources for file in _after(log, until.get(log, -1))]
     _move(root, [*_newer_states(root, batch), *entries, *_after(root / "offsets", batch - 1)], _backup(root))
 
 
@@ -206,8 +204,8 @@ def _moves(root: Path, to: int, kept: Plan, *, last: int) -> list[Path]:
     if not done:
         return []
     until = file_logs(root, kept)
-    logs = file_logs(root, layout.last_plan(root) or kept)
-    entries = [file for log in logs for file in _after(log, until.get(log, -1))]
+    of_sources = file_logs(root, logs.last_plan(root) or kept)
+    entries = [file for log in of_sources for file in _after(log, until.get(log, -1))]
     return [*_after(root / PINS, last), *_newer_states(root, to + 1), *entries, *done]
 
 

@@ -26,9 +26,9 @@ from sparkstream_kit import _files
 from sparkstream_kit._columns import column
 from sparkstream_kit._spark import query as asking
 from sparkstream_kit._spark.plan import file_reads, inputs_of
-from sparkstream_kit.checkpoints import inputs
-from sparkstream_kit.checkpoints._plans import columns_read
-from sparkstream_kit.checkpoints.inputs import Input
+from sparkstream_kit.checkpoints import logs
+from sparkstream_kit.checkpoints.fingerprint import columns_read
+from sparkstream_kit.checkpoints.logs import Input
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
     from sparkstream_kit._spark.plan import FileRead
 
-__all__ = ["Samples", "seen"]
 
 _log = logging.getLogger(__name__)
 
@@ -97,12 +96,12 @@ class Samples:
         if self._sources is None or self._location is None:
             self._sources = _sources(frame)
         root = None if self._location is None else self._location.folder
-        logs = [each.log for each in inputs_of(frame)]
+        names = [each.log for each in inputs_of(frame)]
         for number in self._sources.keys() & self._ends.keys():
             if self._location is None:  # Spark has removed the log by the end, and all files are of this run
                 self._sources[number].look_at_folder(frame)
             elif root is not None:
-                self._sources[number].look(frame, root / "sources" / logs[number], *self._ends[number])
+                self._sources[number].look(frame, root / "sources" / names[number], *self._ends[number])
 
 
 class _Source:
@@ -133,8 +132,8 @@ class _Source:
     def look(self, frame: DataFrame, log: Path, first: int, last: int) -> None:
         """Look at files that the source's log has after one entry and up to another."""
         after, self._looked_until = first if self._looked_until is None else self._looked_until, last
-        self._count(self._sample(frame, inputs.inputs(log, after, last)))
-        if self.null_columns() and (before := self._sample(frame, inputs.inputs(log, -1, first))):
+        self._count(self._sample(frame, logs.inputs(log, after, last)))
+        if self.null_columns() and (before := self._sample(frame, logs.inputs(log, -1, first))):
             self._take(before[2:])  # an optional column, of which an earlier run has seen a value
 
     def _count(self, found: Row | None) -> None:

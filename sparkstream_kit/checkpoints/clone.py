@@ -10,11 +10,9 @@ import uuid
 from pathlib import Path
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit.checkpoints import _held, layout
-from sparkstream_kit.checkpoints.layout import KIT
+from sparkstream_kit.checkpoints import lock, logs
+from sparkstream_kit.checkpoints.logs import KIT
 from sparkstream_kit.errors import InvalidInputError
-
-__all__ = ["clone"]
 
 
 def clone(source: str | Path, target: str | Path, *, new_id: bool = False) -> Path:
@@ -45,7 +43,7 @@ def clone(source: str | Path, target: str | Path, *, new_id: bool = False) -> Pa
         sparkstream_kit.errors.InvalidInputError: no checkpoint ckpt/totals; give the folder that ...
     """
     check(clone, locals())
-    root, copy = layout.checkpoint(source), layout.local(target)
+    root, copy = logs.checkpoint(source), logs.local(target)
     if copy is None:
         raise InvalidInputError(f"{target} is not a local path; give one, and copy it from there")
     copy = copy.absolute()
@@ -58,7 +56,7 @@ def clone(source: str | Path, target: str | Path, *, new_id: bool = False) -> Pa
     temporary = copy.with_name(f".{copy.name}.{os.getpid()}.tmp")
     left_out = shutil.ignore_patterns("rewound-*", "lock")
     try:
-        with _held.alone(root):
+        with lock.alone(root):
             # Of a copy that was killed: in a container the next process may have the same number.
             shutil.rmtree(temporary, ignore_errors=True)
             shutil.copytree(
@@ -66,7 +64,7 @@ def clone(source: str | Path, target: str | Path, *, new_id: bool = False) -> Pa
             )
         _point_at(temporary, copy)
         if new_id:
-            layout.replace(temporary / "metadata", json.dumps({"id": str(uuid.uuid4())}))
+            logs.replace(temporary / "metadata", json.dumps({"id": str(uuid.uuid4())}))
         temporary.rename(copy)
     except (OSError, shutil.Error) as err:
         raise InvalidInputError(f"cannot copy {source} to {target}: {err}") from err
@@ -80,4 +78,4 @@ def _point_at(written: Path, copy: Path) -> None:
     for file in written.glob("state/*/_metadata/v2/[0-9]*"):
         here = copy / file.parents[2].relative_to(written)
         parts = re.split(r'(?<=")file:/[^"]*(?=/_stateSchema/)', file.read_text("utf-8"))
-        layout.replace(file, f"file:{here}".join(parts))
+        logs.replace(file, f"file:{here}".join(parts))

@@ -15,8 +15,17 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from sparkstream_kit._spark.place import in_its_file_system, locate
-from sparkstream_kit.checkpoints.inputs import inputs, log_file, log_text, planned
-from sparkstream_kit.checkpoints.layout import command, last_plan, newest, numbered, replace
+from sparkstream_kit.checkpoints.logs import (
+    command,
+    inputs,
+    last_plan,
+    log_file,
+    log_text,
+    newest,
+    numbered,
+    planned,
+    replace,
+)
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -26,7 +35,6 @@ if TYPE_CHECKING:
 
     from sparkstream_kit._spark.plan import Input
 
-__all__ = ["Move", "bases", "check_order", "find_moves", "renamed", "rewrite"]
 
 _log = logging.getLogger(__name__)
 

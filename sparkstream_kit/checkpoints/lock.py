@@ -5,33 +5,131 @@ Python: after a SIGKILL of Python the JVM lives on for up to two seconds, and wr
 lock has gone, too, and there is nothing to clean up. On Spark Connect, where no JVM is in reach, it belongs
 to the client: a killed client's query runs on until the next client of that server comes, and ends then;
 until then the checkpoint is refused to others (`left_running`).
+
+The locks on checkpoints that queries of this process hold.
+
+Look here before opening a lock file: POSIX drops a process's locks when it closes any descriptor of it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
+import struct
+import sys
+import threading
+from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparkstream_kit import _dry_run, _waiting
 from sparkstream_kit._spark import lockfile
 from sparkstream_kit._spark.query import await_end, is_active
-from sparkstream_kit.checkpoints import _held
-from sparkstream_kit.checkpoints._held import left_running
-from sparkstream_kit.checkpoints.layout import KIT
+from sparkstream_kit.checkpoints.logs import KIT
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from pyspark.sql import SparkSession
     from pyspark.sql.streaming.query import StreamingQuery
 
     from sparkstream_kit._spark.place import Place
 
-__all__ = ["Lock", "lock"]
+
+# The C type `struct flock`, and which of its fields is the kind of lock; their order is another on macOS.
+_FLOCK, _KIND = (struct.Struct("@qqihh"), 3) if sys.platform == "darwin" else (struct.Struct("@hhqqi0q"), 0)
+
+mutex = threading.RLock()
+by_path: dict[str, Lock] = {}  # by the lock file's real path
+
+
+def not_ended(path: str) -> Lock | None:
+    """Return the lock of a query that is starting or running; release that of one that has ended.
+
+    A query releases its lock itself, but a moment after its `awaitTermination` has returned.
+    """
+    with mutex:
+        holder = by_path.get(path)
+        if holder is None or holder.in_use():
+            return holder
+        holder.release()
+        return None
+
+
+@contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Hold the lock that a query of the kit holds on its checkpoint, so that none starts meanwhile.
+
+    Raises:
+        InvalidInputError: a query uses the checkpoint.
+    """
+    file = root / KIT / "lock"
+    file.parent.mkdir(exist_ok=True)
+    file.touch()
+    _check_here(root, file)
+    with file.open("r+b") as held:
+        try:
+            fcntl.lockf(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InvalidInputError(f"checkpoint {root} is in use; end its query first") from None
+        _check_left(root, held.read())  # of this very file: to close another one would unlock it
+        yield
+
+
+def check_unused(root: Path) -> None:
+    """Refuse a checkpoint that a query of the kit uses; nothing is locked, so that one may start meanwhile.
+
+    Raises:
+        InvalidInputError: a query uses the checkpoint.
+    """
+    file = root / KIT / "lock"
+    if not file.is_file():
+        return
+    with mutex:  # a lock that this process takes meanwhile would go when the file is closed
+        _check_here(root, file)
+        with file.open("rb") as opened:
+            asked = [fcntl.F_WRLCK if field == _KIND else 0 for field in range(5)]
+            found = _FLOCK.unpack(fcntl.fcntl(opened, fcntl.F_GETLK, _FLOCK.pack(*asked)))
+            if found[_KIND] != fcntl.F_UNLCK:
+                raise InvalidInputError(f"checkpoint {root} is in use; end its query first")
+            _check_left(root, opened.read())
+
+
+def _check_here(root: Path, file: Path) -> None:
+    if (holder := not_ended(os.path.realpath(file))) is not None:
+        raise InvalidInputError(
+            f"checkpoint {root} is in use by query {holder.name} of this process; end it first"
+        )
+
+
+def _check_left(root: Path, said: bytes) -> None:
+    if left := left_running(said):
+        raise InvalidInputError(f"checkpoint {root} is in use by {left}")
+
+
+def left_running(said: bytes) -> str | None:
+    """Say which query a killed client of `sparkstream serve` has left running, by what its lock file says.
+
+    The client's own lock went with it. What it wrote there did not, and the server runs the query until the
+    next client comes.
+    """
+    try:
+        holder = json.loads(said)
+        client = Path(holder["client"])
+        server = json.loads((client.parent.parent / "server.json").read_text("utf-8"))["pid"]
+        program = Path(f"/proc/{server}/cmdline").read_bytes()
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    if not client.exists() or b"SparkConnectServer" not in program:
+        return None
+    return (
+        f"query {holder['query']}, which runs on in the Spark Connect server (process {server}) although its "
+        "client was killed; end it: run any job there, or sparkstream serve --stop"
+    )
 
 
 class Lock:
@@ -55,9 +153,9 @@ class Lock:
 
     def release(self) -> None:
         """Let another query have the checkpoint; a second call does nothing."""
-        with _held.mutex:
-            if _held.by_path.get(self._key) is self:
-                del _held.by_path[self._key]
+        with mutex:
+            if by_path.get(self._key) is self:
+                del by_path[self._key]
                 self.file.release()
 
     def in_use(self) -> bool:
@@ -95,13 +193,13 @@ def lock(spark: SparkSession, location: Place, name: str) -> Lock | None:
             f"checkpoint {location} cannot be written: {err.strerror}: {err.filename}; give another folder"
         ) from err
     key = os.path.realpath(path)
-    with _held.mutex:
-        if (holder := _held.not_ended(key)) is not None:
+    with mutex:
+        if (holder := not_ended(key)) is not None:
             raise InvalidInputError(
                 f"checkpoint {location} is in use by query {holder.name} of this process; "
                 "end that one first, or give this query a checkpoint of its own"
             )
-        held = _held.by_path[key] = Lock(key, _take(spark, path, location.text, name), name)
+        held = by_path[key] = Lock(key, _take(spark, path, location.text, name), name)
         return held
 
 
@@ -133,10 +231,10 @@ def _take(spark: SparkSession, path: Path, location: str, name: str) -> lockfile
 
 def _forget_in_child() -> None:
     """Leave a forked child none of its parent's locks, which it would hold after the parent's death."""
-    for held in _held.by_path.values():
+    for held in by_path.values():
         if held.file.is_here:
             held.file.close()
-    _held.by_path.clear()
+    by_path.clear()
 
 
 os.register_at_fork(after_in_child=_forget_in_child)

@@ -1,0 +1,684 @@
+"""What is in a checkpoint's files, as Spark 4 writes them, on a local path or in a copy that Spark brings.
+
+metadata       {"id": the query's id}
+offsets/N      the plan of batch N: "v1", a line about the query, a line for each source, by its place in the
+               query; in "v2" the line of a source begins with its name, or its place
+commits/N      batch N is done: "v1" (or "v2", with the ids of the state's files), a line
+sources/I/     what source I keeps, by its number or its name; of a file source a log of its files
+state/         see `state`
+sparkstream-kit/   the kit's own; Spark ignores it
+
+What `start` notes in a checkpoint: which query uses it, and what its sinks and topics are.
+
+The log of a file source: which files it has found, and which of them a batch has read.
+
+sources/I/K            the files that entry K of source I added, a line of JSON each; I is its number or name
+sources/I/K.compact    the same, and all that came before it, whose own files Spark removes when the batches
+                       that need them are no longer kept
+
+The logs of a checkpoint to look into from here: its own folder, or a copy that Spark brings.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import tempfile
+import zlib
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from urllib.parse import unquote
+
+from sparkstream_kit import _files
+from sparkstream_kit.errors import InvalidInputError, innermost_cause
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from pyspark.sql import SparkSession
+
+    from sparkstream_kit._spark.place import Place
+
+
+_T = TypeVar("_T")
+
+KIT = "sparkstream-kit"
+PINS = f"{KIT}/pins"  # a file for each batch: which version of a model or table it was made with
+_MISSING = "is missing"
+_SMALL = 1 << 20  # bytes; Hadoop's checksums cover 512
+
+
+class DamagedError(InvalidInputError):
+    """The `file` is not what Spark wrote: `what` is wrong with it, and the `fix` where it is known."""
+
+    def __init__(self, file: Path, what: str = "is cut off or changed", fix: str = "") -> None:
+        super().__init__(f"{file} {what}")
+        self.file = file
+        self.what = what
+        self.fix = fix
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether there is no such file."""
+        return self.what == _MISSING
+
+
+@contextmanager
+def reading(file: Path) -> Iterator[None]:
+    """Turn whatever goes wrong while a file is read and understood into a DamagedError that names it."""
+    try:
+        yield
+    except InvalidInputError:
+        raise
+    except FileNotFoundError:
+        raise DamagedError(file, _MISSING) from None
+    except OSError as err:
+        raise DamagedError(file, f"cannot be read ({err.strerror})") from None
+    except Exception as err:  # whatever Python raises for a text or an archive that is none
+        raise DamagedError(file) from err
+
+
+def tried(read: Callable[[Path], object], file: Path) -> Iterator[DamagedError]:
+    """Yield what reading a file raises, if it is damaged."""
+    try:
+        read(file)
+    except DamagedError as err:
+        yield err
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `offsets/N` says of a batch; each source has its place in both tuples.
+
+    Attributes:
+        conf: the settings that the batch was planned with.
+        offsets: up to where it reads each source, in Spark's words; None for one without rows yet.
+        files: of a file source, the last entry of its log that it reads; None for another source.
+        watermark: in milliseconds since 1970; 0 before the first one, and without one.
+        names: of the sources, in the same order: each its name, or its place in the query as a text.
+    """
+
+    conf: dict[str, Any]
+    offsets: tuple[str | None, ...]
+    files: tuple[int | None, ...]
+    watermark: int
+    names: tuple[str, ...]
+
+    @property
+    def has_named_sources(self) -> bool:
+        """Whether its sources have names (`readStream.name()`): in that case all of them have."""
+        return self.conf.get("spark.sql.streaming.queryEvolution.enableSourceEvolution") == "true"
+
+
+def local(path: str | Path) -> Path | None:
+    """Return a checkpoint's local path, or None if it is on another file system."""
+    text = _files.plain(str(path))
+    return None if text is None else Path(text)
+
+
+def checkpoint(path: str | Path) -> Path:
+    """Return the folder of a checkpoint that Spark has written to.
+
+    Raises:
+        InvalidInputError: it is on another file system, not there, or no checkpoint.
+    """
+    root = local(path)
+    if root is None:
+        raise InvalidInputError(
+            f"checkpoint {path} is not on a local path; copy it to this machine first, and put the copy "
+            "back afterwards (hdfs dfs -get, hdfs dfs -put)"
+        )
+    if not root.is_dir():
+        raise InvalidInputError(f"no checkpoint {path}; give the folder that the query was started with")
+    if not any((root / name).exists() for name in ("metadata", "offsets", "commits")):
+        raise InvalidInputError(f"{path} is no checkpoint (no metadata, offsets or commits in it)")
+    return root
+
+
+def numbered(folder: Path) -> dict[int, Path]:
+    """Return the files of one of Spark's logs by their number, in order; none where there is no folder."""
+    names: list[str] = []
+    with suppress(FileNotFoundError, NotADirectoryError):  # Spark may be removing a temporary checkpoint
+        names = os.listdir(folder)  # noqa: PTH208 - in one step
+    return {number: folder / name for number, name in _files.log_entries(names).items()}
+
+
+def newest(log: Path) -> int:
+    """Return the number of the newest file of one of Spark's logs; -1 where there is none."""
+    return max(numbered(log), default=-1)
+
+
+def source_logs(root: Path) -> dict[str, Path]:
+    """Return the folders in which a checkpoint's sources keep their logs, by number or name."""
+    folders: list[Path] = []
+    with suppress(FileNotFoundError, NotADirectoryError):  # as in `numbered`
+        folders = [folder for folder in (root / "sources").iterdir() if folder.is_dir()]
+    by_number = sorted(folders, key=lambda folder: (len(folder.name), folder.name))
+    return {folder.name: folder for folder in by_number}
+
+
+def _text(file: Path) -> str:
+    with reading(file):
+        text = file.read_bytes().decode()
+    if not text.strip():
+        raise DamagedError(file, "is empty")
+    return text
+
+
+def lines(file: Path, *versions: str) -> list[str]:
+    """Return the lines of a log's file after its version.
+
+    Raises:
+        DamagedError: the file is missing, empty, cut off or changed.
+        InvalidInputError: it is of a version that a newer Spark may have written.
+    """
+    return versioned(file, *versions)[1:]
+
+
+def versioned(file: Path, *versions: str) -> list[str]:
+    """Return the lines of a log's file, the first of which is its version."""
+    found = _text(file).split("\n")
+    version = found[0]
+    if re.fullmatch(r"v\d+", version) and version not in versions and not checksum_differs(file):
+        raise InvalidInputError(f"{file} has format {version}, which this version of the kit does not know")
+    if version not in versions or len(found) == 1:
+        raise DamagedError(file)
+    return found
+
+
+def query_id(file: Path) -> str:
+    """Return the id of the checkpoint's query, which `metadata` holds.
+
+    Raises:
+        DamagedError: it cannot be read.
+    """
+    text = _text(file)
+    with reading(file):
+        found = json.loads(text)
+    if not isinstance(found, dict) or not isinstance(found.get("id"), str):
+        raise DamagedError(file, "does not hold a query's id")
+    return str(found["id"])
+
+
+def plan(file: Path) -> Plan:
+    """Return what `offsets/N` says.
+
+    Raises:
+        DamagedError, InvalidInputError: as for `lines`.
+    """
+    text = "\n".join(versioned(file, "v1", "v2"))
+    with reading(file):
+        return plan_in(text)
+
+
+def plan_in(text: str) -> Plan:
+    """Return what the text of `offsets/N` says, or raise what Python does for another text."""
+    version, query, first, *more = text.split("\n")
+    texts, said = [first, *more], json.loads(query)
+    each = list(enumerate(texts)) if version == "v1" else sorted(_by_name(text) for text in texts)
+    offsets = tuple(None if text == "-" else text for _, text in each)
+    files = tuple(_files_until(offset) for offset in offsets)
+    names = tuple(str(name) for name, _ in each)
+    return Plan(dict(said.get("conf", {})), offsets, files, int(said.get("batchWatermarkMs", 0)), names)
+
+
+def _by_name(line: str) -> tuple[int | str, str]:
+    """Return the name of a source, or its place, and its offset."""
+    name, offset = line.split(":", 1)
+    return int(name) if name.isdecimal() else name, offset
+
+
+def change_offsets(file: Path, changed: Mapping[str, str]) -> None:
+    """Write new offsets of some sources, by their names in the plan, into `offsets/N`."""
+    version, query, *texts = versioned(file, "v1", "v2")
+    for place, text in enumerate(texts):
+        name = str(place) if version == "v1" else text.partition(":")[0]
+        if name in changed:
+            texts[place] = changed[name] if version == "v1" else f"{name}:{changed[name]}"
+    replace(file, "\n".join([version, query, *texts]))
+
+
+def watermark(text: str) -> int:
+    r"""Return the watermark of a batch in milliseconds since 1970, which the text of `offsets/N` says.
+
+    Raises:
+        ValueError: the text is cut off or changed.
+
+    Example:
+        >>> watermark('v1\n{"batchWatermarkMs":1767225600000,"conf":{}}\n{"logOffset":0}')
+        1767225600000
+    """
+    try:
+        return int(json.loads(text.split("\n")[1])["batchWatermarkMs"])
+    except (LookupError, TypeError) as err:
+        raise ValueError("no watermark in it") from err
+
+
+def _files_until(offset: str | None) -> int | None:
+    """Return the entry of a file source's log that an offset names; None for that of another source."""
+    value = json.loads(offset) if offset and offset.startswith(("{", "[")) else None
+    return int(value["logOffset"]) if isinstance(value, dict) and set(value) == {"logOffset"} else None
+
+
+def commit(file: Path) -> dict[str, Any]:
+    """Return what `commits/N` says; its `stateUniqueIds` are of each operator, partition and store.
+
+    Raises:
+        DamagedError, InvalidInputError: as for `lines`.
+    """
+    text = lines(file, "v1", "v2")[0]
+    with reading(file):
+        found = json.loads(text)
+        ids = (found.get("stateUniqueIds") or {}).items()
+        found["stateUniqueIds"] = {each: [frozenset(stores) for stores in parts] for each, parts in ids}
+        found["nextBatchWatermarkMs"] = int(found.get("nextBatchWatermarkMs", 0))
+        return dict(found)
+
+
+def last_plan(root: Path) -> Plan | None:
+    """Return the last plan that can be read."""
+    for file in reversed(numbered(root / "offsets").values()):
+        with suppress(DamagedError):
+            return plan(file)
+    return None
+
+
+def checksum_differs(file: Path, *, whole: bool = True) -> bool:
+    """Return whether a file is not what Hadoop's `.NAME.crc` beside it says; False without one.
+
+    The checksum file holds "crc", a zero byte, the bytes a checksum covers, and a CRC-32 for each such part.
+    Hadoop reads on without a checksum file that has another head.
+
+    Args:
+        file: the file.
+        whole: read a large file, too, and do not only compare its size.
+    """
+    try:
+        sums = file.with_name(f".{file.name}.crc").read_bytes()
+        head, step = sums[:4], int.from_bytes(sums[4:8], "big")
+        if head != b"crc\0" or len(sums) < len(head) + 4:
+            return False
+        size = file.stat().st_size
+        if not 0 < step <= _SMALL or len(sums) - 8 != 4 * -(-size // step):
+            return True
+        if size > _SMALL and not whole:
+            return False
+        with file.open("rb") as opened:
+            parts = iter(partial(opened.read, step), b"")
+            return sums[8:] != b"".join(zlib.crc32(part).to_bytes(4, "big") for part in parts)
+    except OSError:  # of the file itself, whoever reads it says what is wrong
+        return False
+
+
+def check_unchanged(file: Path) -> None:
+    """Raise DamagedError if a file is not what its checksum says."""
+    if checksum_differs(file):
+        what = f"was changed after Spark wrote it (delete .{file.name}.crc, its checksum, if that was meant)"
+        raise DamagedError(file, what)
+
+
+def unchanged(read: Callable[[Path], _T], file: Path) -> _T:
+    """Return what a file says, if its checksum agrees."""
+    found = read(file)
+    check_unchanged(file)
+    return found
+
+
+def replace(file: Path, text: str) -> None:
+    """Write a file of Spark's anew, as a whole."""
+    # First: a checksum that does not fit is damage, and none is not.
+    file.with_name(f".{file.name}.crc").unlink(missing_ok=True)
+    _files.replace(file, [text])
+
+
+def command(name: str, root: Path) -> str:
+    """Return a command on a checkpoint, for its user to copy.
+
+    Example:
+        >>> command("rewind", Path("my ckpt"))
+        "sparkstream checkpoint rewind 'my ckpt'"
+    """
+    return f"sparkstream checkpoint {name} {shlex.quote(str(root))}"
+
+
+def page_file(root: Path) -> Path:
+    """Return where a run notes the address of its page, for `sparkstream watch CHECKPOINT`."""
+    return root / KIT / "page"
+
+
+_QUERY = f"{KIT}/query.json"  # a file; when Spark has written it, a folder: the newest file counts
+
+
+def read_query(root: Path) -> dict[str, Any] | None:
+    """Return what `write_query` has kept in a checkpoint; None if nothing.
+
+    Raises:
+        InvalidInputError: it is not what was kept.
+    """
+    file = root / _QUERY
+    if not file.exists():
+        return None
+    try:
+        newest = max(file.glob("part-*"), key=lambda part: part.stat().st_mtime_ns, default=file)
+        return _query(newest.read_text("utf-8"))
+    except (OSError, TypeError, ValueError, LookupError) as err:
+        raise InvalidInputError(
+            f"checkpoint file {file} is damaged: not what the kit wrote; put it back, or delete it, and the "
+            "query that starts next is taken for the one that wrote the checkpoint"
+        ) from err
+
+
+def _query(text: str) -> dict[str, Any]:
+    """Return what a text says of a query, or raise what Python does for another text."""
+    kept = dict(json.loads(text))
+    if kept.pop("crc32", None) not in {None, _checksum(kept)}:  # versions before this one wrote none
+        raise ValueError(text)
+    return kept | {name: "" + kept[name] for name in ("name", "mode", "fingerprint")}
+
+
+def noted(root: Path) -> dict[str, Any]:
+    """Return what `write_query` has kept in a checkpoint; nothing where it cannot be read."""
+    try:
+        return read_query(root) or {}
+    except InvalidInputError:
+        return {}
+
+
+def _checksum(query: dict[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(query).encode()):08x}"
+
+
+def write_query(spark: SparkSession, checkpoint: Place, query: dict[str, Any]) -> None:
+    """Keep which query uses the checkpoint."""
+    text = json.dumps(query | {"crc32": _checksum(query)})
+    if checkpoint.folder is None:
+        if checkpoint.renames_in_one_step:
+            # Without a job of Spark's: a cluster may have no core free.
+            checkpoint.write(f"{_QUERY}/part-kit", text)
+            return
+        rows = spark.createDataFrame([(text,)], "value STRING").coalesce(1)
+        # Beside the former note, as to overwrite it would first remove it: a crash would leave none.
+        rows.write.mode("append").text(f"{checkpoint}/{_QUERY}")
+        return
+    file = checkpoint.folder / _QUERY
+    if file.is_dir():
+        shutil.rmtree(file)
+    _files.replace(file, [text + "\n"])
+
+
+_END = 1 << 16  # bytes that are read of each end of a file
+
+# As Spark writes it; a URI has no quote in it.
+_LINE = re.compile(r'\{"path":"([^"]*)","timestamp":(-?\d+),"batchId":(\d+)\}')
+
+
+class Input(NamedTuple):
+    """A file that a file source has found.
+
+    Attributes:
+        entry: the entry of the log that added it.
+        time: when it was changed last, in milliseconds since 1970.
+        uri: where it lies.
+    """
+
+    entry: int
+    time: int
+    uri: str
+
+    @property
+    def path(self) -> str | None:
+        """The file's local path; None if it lies elsewhere."""
+        return unquote(self.uri.removeprefix("file://")) if self.uri.startswith("file:///") else None
+
+    @property
+    def gone(self) -> bool:
+        """A local file that no longer exists."""
+        return self.path is not None and not os.path.exists(self.path)  # noqa: PTH110 - of many files
+
+
+def log_names(root: Path, of: Plan) -> tuple[str, ...]:
+    """Return the name of each source's log, in the order of the plan: a number, or the source's name.
+
+    A DataFrame that is read twice, as in a join with itself, stands twice in the plan and has one log.
+    """
+    logs = source_logs(root)
+    if all(name in logs for name, last in zip(of.names, of.files, strict=True) if last is not None):
+        return of.names
+    if of.has_named_sources:
+        return _by_place(root, of, logs)
+    numbered = {int(name): log for name, log in logs.items() if name.isdecimal()}
+    ends = {number: newest(log) for number, log in numbered.items()}
+    furthest = max(last for last in of.files if last is not None)
+    for reached in (ends, dict.fromkeys(numbered, furthest)):  # a log may have lost its end
+        for found in _shared(of, reached, ()):
+            if set(numbered) <= set(found):
+                return tuple(map(str, found))
+    return of.names
+
+
+def _by_place(root: Path, of: Plan, logs: Mapping[str, Path]) -> tuple[str, ...]:
+    """Return the names of the sources of a plan that has only their places; `start` notes them.
+
+    Without a note the log that goes further is that of the source which has been read further.
+    """
+    names = noted(root).get("sources", ())
+    if len(names) == len(of.names):
+        return tuple(names)
+    last = last_plan(root) or of
+    read = sorted((until, place) for place, until in enumerate(last.files) if until is not None)
+    found = dict(enumerate(of.names))
+    longest = sorted((newest(log), name) for name, log in logs.items() if _is_of_files(log))
+    found |= {place: name for (_, place), (_, name) in zip(reversed(read), reversed(longest), strict=False)}
+    return tuple(found.values())
+
+
+def _is_of_files(log: Path) -> bool:
+    newest = next(reversed(numbered(log).values()), None)
+    return newest is not None and newest.read_bytes().startswith(b'v1\n{"path":')
+
+
+def _shared(of: Plan, reached: dict[int, int], found: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Yield which logs sources may have: each its own that reaches its offset, or that of an equal one."""
+    if len(found) == len(of.offsets):
+        yield found
+        return
+    offset, last = of.offsets[len(found)], of.files[len(found)]
+    equal = [log for log, other in zip(found, of.offsets, strict=False) if other == offset]
+    for log in dict.fromkeys((max(found, default=-1) + 1, *equal)):
+        if log in equal or last is None or reached.get(log, -1) >= last:
+            yield from _shared(of, reached, (*found, log))
+
+
+def file_logs(root: Path, of: Plan) -> dict[Path, int]:
+    """Return the log of each file source, with the last entry that a plan reads."""
+    found = zip(log_names(root, of), of.files, strict=True)
+    return {root / "sources" / log: last for log, last in found if last is not None}
+
+
+def planned(root: Path) -> dict[Path, int]:
+    """Return the log of each file source, with the last entry that a batch was planned with."""
+    last = last_plan(root)
+    return file_logs(root, last) if last else {}
+
+
+def committed(root: Path, batch: int | None = None) -> dict[Path, int]:
+    """Return the log of each file source, with the last entry that a batch has read: the last committed one.
+
+    Raises:
+        DamagedError, InvalidInputError: the plan of the batch cannot be read.
+    """
+    done = newest(root / "commits") if batch is None else batch
+    return file_logs(root, plan(root / "offsets" / str(done))) if done >= 0 else {}
+
+
+def log_files(log: Path, until: int) -> list[Path]:
+    """Return the files that together hold a file source's log up to an entry.
+
+    Raises:
+        DamagedError: one of them is missing.
+    """
+    found = numbered(log)
+    first = max((number for number, file in found.items() if file.suffix and number <= until), default=0)
+    missing = next((number for number in range(first, until + 1) if number not in found), None)
+    if missing is not None:
+        raise DamagedError(log / str(missing), "is missing")
+    return [found[number] for number in range(first, until + 1)]
+
+
+def log_file(file: Path) -> list[Input]:
+    """Return the inputs in a file of a file source's log.
+
+    Raises:
+        DamagedError, InvalidInputError: as for `lines`.
+    """
+    texts = [text for text in lines(file, "v1") if text]
+    found = [match for match in map(_LINE.fullmatch, texts) if match]
+    if len(found) < len(texts):
+        raise DamagedError(file)
+    with reading(file):
+        return [Input(int(match[3]), int(match[2]), match[1]) for match in found]
+
+
+def check_ends(file: Path) -> None:
+    """Raise DamagedError if a file of a file source's log is empty or cut off; only its ends are read."""
+    with reading(file), file.open("rb") as opened:
+        head = opened.read(_END)
+        opened.seek(max(file.stat().st_size - _END, 0))
+        tail = opened.read().rstrip(b"\n")
+    if not head:
+        raise DamagedError(file, "is empty")
+    if not head.startswith(b"v1\n") or not tail.endswith(b"}"):
+        raise DamagedError(file)
+
+
+def log_text(found: Iterable[Input]) -> str:
+    """Return the text of a file of a file source's log."""
+    texts = [f'{{"path":"{each.uri}","timestamp":{each.time},"batchId":{each.entry}}}' for each in found]
+    return "\n".join(["v1", *texts])
+
+
+def inputs(log: Path, after: int = -1, until: int | None = None) -> list[Input]:
+    """Return the files that a file source's log added after one entry and up to another, or to its end.
+
+    Raises:
+        DamagedError, InvalidInputError: as for `lines`.
+    """
+    last = newest(log) if until is None else until
+    if last <= after:
+        return []
+    files = [file for file in log_files(log, last) if int(file.stem) > after]
+    return [found for file in files for found in log_file(file) if after < found.entry <= last]
+
+
+def pending(root: Path, batch: int) -> list[Input]:
+    """Return the files that were found after the end of a batch; a damaged log counts as empty."""
+    found: list[Input] = []
+    for log in planned(root):
+        with suppress(DamagedError):
+            found += inputs(log, committed(root, batch).get(log, -1))
+    return found
+
+
+_LOGS = ("metadata", "offsets", "commits", "sources", KIT)
+
+
+@contextmanager
+def at_hand(spark: SparkSession, checkpoint: Place) -> Iterator[Path]:
+    """Give a folder with the logs of a checkpoint, for `start`: its own folder, or a copy without the state.
+
+    A copy takes one job of Spark's. Errors in the block name the checkpoint, and not the copy.
+    """
+    if checkpoint.folder is not None:
+        yield checkpoint.folder
+        return
+    with _copy(spark, checkpoint.text, *_LOGS) as folder:
+        yield folder
+
+
+@contextmanager
+def of_batch(checkpoint: Place, number: int) -> Iterator[Path]:
+    """Give a folder with what the logs of a checkpoint say of one batch: its own folder, or a small copy.
+
+    The files are read one by one, without a job of Spark's: it is done in each batch of a sink with a ledger.
+    """
+    if checkpoint.folder is not None:
+        yield checkpoint.folder
+        return
+
+    def bring(name: str) -> None:
+        if (text := checkpoint.read(name)) is not None:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text, "utf-8")
+
+    with tempfile.TemporaryDirectory(prefix="sparkstream-checkpoint-") as made:
+        root = Path(made)
+        plans = [root / "offsets" / str(each) for each in (number - 1, number) if each >= 0]
+        for name in (*(f"offsets/{file.name}" for file in plans), f"{KIT}/query.json/part-kit"):
+            bring(name)  # the last one knows the names of the sources
+        for source in checkpoint.names("sources"):
+            (root / "sources" / source).mkdir(parents=True)
+            for name in checkpoint.names(f"sources/{source}"):
+                (root / "sources" / source / name).touch()
+        ends = [file_logs(root, plan(file)) for file in plans]
+        for log, last in ends[-1].items():
+            for entry, file in numbered(log).items():
+                if (ends[0].get(log, -1) if number else -1) < entry <= last:
+                    bring(f"sources/{log.name}/{file.name}")
+        yield root
+
+
+@contextmanager
+def _copy(spark: SparkSession, checkpoint: str, *parts: str) -> Iterator[Path]:
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    with tempfile.TemporaryDirectory(prefix="sparkstream-checkpoint-") as name:
+        try:
+            _bring(spark, checkpoint, parts, Path(name))
+        except (Py4JError, PySparkException) as err:
+            cause, fix = innermost_cause(err), "correct the path, or copy the checkpoint to this machine"
+            if cause.startswith("ChecksumException"):
+                fix = "put the file back from a backup, or start anew on another checkpoint"
+            raise InvalidInputError(f"checkpoint {checkpoint} cannot be read ({cause}); {fix}") from err
+        try:
+            yield Path(name)
+        except InvalidInputError as err:
+            err.args = tuple(str(each).replace(name, checkpoint) for each in err.args)
+            raise
+
+
+def _bring(spark: SparkSession, checkpoint: str, parts: Sequence[str], folder: Path) -> None:
+    """Copy the files of some parts of a checkpoint, with their times."""
+    from pyspark.sql import functions as F
+
+    from sparkstream_kit._spark.place import locate, through_spark
+
+    found = None
+    # Looked at first where that can be: of what is missing Spark logs a stack trace.
+    place = locate(spark, checkpoint)
+    for part in set(parts) & set(place.names()) if place.is_in_reach else parts:
+        files = through_spark(spark, f"{checkpoint}/{part}", below=True)
+        if files is None:
+            continue
+        for uri in files.inputFiles():  # the empty ones too, of which there will be no row
+            _make(folder, part, unquote(uri))
+        changed = F.unix_micros("modificationTime")
+        rows = files.select(F.lit(part).alias("part"), "path", changed.alias("at"), "content")
+        found = rows if found is None else found.unionAll(rows)
+    for part, path, changed, content in found.collect() if found is not None else ():
+        file = _make(folder, part, path, content)
+        os.utime(file, ns=(changed * 1000, changed * 1000))
+
+
+def _make(folder: Path, part: str, path: str, content: bytes = b"") -> Path:
+    # What comes before the part may be spelt in another way than the checkpoint.
+    file = folder / part / ("" if part == "metadata" else path.rpartition(f"/{part}/")[2])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+    return file
