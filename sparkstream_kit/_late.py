@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from sparkstream_kit._durations import epoch_microseconds
 from sparkstream_kit._spark.plan import analyzed_plan
-from sparkstream_kit._spark.query import times_computed
+from sparkstream_kit._spark.queries import times_computed
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

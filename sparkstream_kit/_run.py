@@ -12,8 +12,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sparkstream_kit import _late, _waiting, errors
-from sparkstream_kit._spark import query as asking
-from sparkstream_kit._spark import shutdown, sockets
+from sparkstream_kit._spark import plan, shutdown
+from sparkstream_kit._spark import queries as asking
 from sparkstream_kit._spark.batch import close_ended
 from sparkstream_kit.checkpoints import guard
 from sparkstream_kit.checkpoints.check import damage
@@ -124,7 +124,7 @@ class _Watched:
     def failure(self, error: Exception, summary: RunSummary) -> QueryFailed:
         """Return the error to raise for a query that has failed, with the cause in one line."""
         name, cause = f"query {self.name}", errors.innermost_cause(error)
-        if said := sockets.unavailable(self.query, f"{cause}\n{error}"):
+        if said := plan.unavailable(self.query, f"{cause}\n{error}"):
             return InputUnavailable(name, said, summary)
         checkpoint = asking.checkpoint(self.query)
         # The start has looked at what is quickly read; Spark fails at the rest, in words of its own.
@@ -312,7 +312,7 @@ class Run:
         if progress.numInputRows > 0:
             self._last_row = time.monotonic()
         if each.sockets is None:
-            each.sockets = sockets.addresses(each.query, progress)
+            each.sockets = plan.addresses(each.query, progress)
         asking.bring_printed(each.query)
         if self._on_batch is not None:
             self._on_batch(progress)

@@ -42,7 +42,7 @@ def render(frame: DataFrame, form: str) -> str:
         InvalidInputError: an unknown form, or a frame that streams.
     """
     check(render, locals())
-    from sparkstream_kit.sinks import texts
+    from sparkstream_kit.sinks import builtin
 
     if frame.isStreaming:
         raise InvalidInputError(
@@ -51,11 +51,11 @@ def render(frame: DataFrame, form: str) -> str:
         )
     reject_unknown("form", [form], ["csv", "json", "table"])
     if form == "csv":
-        text = texts.as_csv(frame)
+        text = builtin.as_csv(frame)
         return printable(text, lines=True) if sys.stdout.isatty() else text
     if form == "json":
-        return texts.as_json(frame)
-    return table(frame.columns, texts.cells(frame), right=_numeric(frame))
+        return builtin.as_json(frame)
+    return table(frame.columns, builtin.cells(frame), right=_numeric(frame))
 
 
 def show(frame: DataFrame, batch_id: int | None = None) -> None:
@@ -80,9 +80,9 @@ def show(frame: DataFrame, batch_id: int | None = None) -> None:
             "display.show() shows a static DataFrame, and this one is streaming; monitoring.live(frame, "
             "run_for=20) starts it and shows what comes"
         )
-    from sparkstream_kit.sinks import texts
+    from sparkstream_kit.sinks import builtin
 
-    found, right = texts.cells(frame.limit(_SHOWN + 1)), _numeric(frame)
+    found, right = builtin.cells(frame.limit(_SHOWN + 1)), _numeric(frame)
     rows, said = found[:_SHOWN], f"the first {_SHOWN} rows\n" if len(found) > _SHOWN else ""
     text = table(frame.columns, rows, right=right) + said
     if not _html.in_notebook():

@@ -23,10 +23,10 @@ from pyspark.streaming import StreamingContext, StreamingListener
 
 from sparkstream_kit import _files, _waiting
 from sparkstream_kit._arguments import check
-from sparkstream_kit._spark import dstream, shutdown
+from sparkstream_kit._spark import queries, shutdown
 from sparkstream_kit._spark.place import locate
 from sparkstream_kit._spark.session import refuse_dstreams
-from sparkstream_kit.checkpoints.lock import lock
+from sparkstream_kit.checkpoints.lock import Lock, lock
 from sparkstream_kit.errors import (
     InputUnavailable,
     InvalidInputError,
@@ -48,7 +48,7 @@ __all__ = ["foreach_partition", "run", "running_counts", "streaming_context", "w
 
 _log = logging.getLogger(__name__)
 _BATCH_LIMIT = 5.0  # seconds that a batch may take to end after its context
-_locks: WeakKeyDictionary[StreamingContext, list[locks.Lock]] = WeakKeyDictionary()  # of snapshots
+_locks: WeakKeyDictionary[StreamingContext, list[Lock]] = WeakKeyDictionary()  # of snapshots
 _JVM_LIMIT = 3600  # seconds; a graceful stop takes as long as it takes, and a second signal cuts it
 
 
@@ -95,8 +95,8 @@ def _end(ssc: StreamingContext, *, graceful: bool = False) -> None:
     """Stop a context, and give its snapshots free when nothing writes them any more."""
     ssc.stop(stopSparkContext=False, stopGraceFully=graceful)
     _let_batch_end(ssc)
-    for held in _locks.pop(ssc, []):
-        held.release()
+    for each in _locks.pop(ssc, []):
+        each.release()
 
 
 def _let_batch_end(ssc: StreamingContext) -> None:
@@ -106,7 +106,7 @@ def _let_batch_end(ssc: StreamingContext) -> None:
     go over those of the next context.
     """
     tracker = ssc.sparkContext.statusTracker()
-    _waiting.until(lambda: not (tracker.getActiveJobsIds() or dstream.runs_batch()), _BATCH_LIMIT)
+    _waiting.until(lambda: not (tracker.getActiveJobsIds() or queries.runs_batch()), _BATCH_LIMIT)
 
 
 def run(
@@ -153,7 +153,7 @@ def run(
                 kind, what = inbox.next()
     finally:
         _end(ssc, graceful=graceful and kind == "stop")
-    left = dstream.unprocessed(ssc) if kind == "stop" else (0, 0)
+    left = queries.unprocessed(ssc) if kind == "stop" else (0, 0)
     if kind == "refused":
         raise InputUnavailable("DStream", what)
     if kind == "failed":
@@ -294,7 +294,7 @@ def _await(ssc: StreamingContext, inbox: _waiting.Inbox) -> None:
 def _check_cores(ssc: StreamingContext) -> None:
     """Refuse what Spark runs without a word and without a batch: receivers that hold all the cores."""
     context = ssc.sparkContext
-    receivers = dstream.receivers(ssc)
+    receivers = queries.receivers(ssc)
     cores = context.defaultParallelism
     if str(context.master).startswith("local") and 0 < cores <= receivers:
         raise InvalidInputError(
@@ -313,9 +313,9 @@ def _add_all(values: Iterable[int], total: int | None) -> int:
 
 def _lock(ssc: StreamingContext, path: Path) -> None:
     """Have no other driver keep this snapshot for as long as the context runs."""
-    for other in [other for other in _locks if dstream.has_stopped(other)]:
-        for held in _locks.pop(other):
-            held.release()
+    for other in [other for other in _locks if queries.has_stopped(other)]:
+        for each in _locks.pop(other):
+            each.release()
     spark = SparkSession.builder.getOrCreate()
     try:
         held = lock(spark, locate(spark, f"file://{path.absolute()}.lock"), "running_counts")

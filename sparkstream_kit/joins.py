@@ -21,7 +21,7 @@ from sparkstream_kit._columns import column, find_column, require_watermark
 from sparkstream_kit._durations import Duration, not_negative
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.sinks.base import Part
-from sparkstream_kit.sinks.pins import folder_for, pinned, versions_in_use
+from sparkstream_kit.sinks.ledger import folder_for, pinned, versions_in_use
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

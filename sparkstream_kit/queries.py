@@ -18,11 +18,10 @@ from sparkstream_kit import _files, _realtime
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit._packages import missing_source
 from sparkstream_kit._planning import planned
-from sparkstream_kit._spark import query as asking
-from sparkstream_kit._spark.batch import begin, hand_over
+from sparkstream_kit._spark import queries as asking
+from sparkstream_kit._spark.batch import begin, hand_over, keep_printed
 from sparkstream_kit._spark.place import locate
 from sparkstream_kit._spark.plan import has, inputs_of, keeps_other_states, keeps_states_by_name, refused
-from sparkstream_kit._spark.printing import keep_printed
 from sparkstream_kit._spark.session import starts_python_for_batches
 from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.checkpoints import logs

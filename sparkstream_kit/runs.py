@@ -13,7 +13,7 @@ from sparkstream_kit import _waiting
 from sparkstream_kit._arguments import check, is_a
 from sparkstream_kit._dry_run import Planned
 from sparkstream_kit._run import Run
-from sparkstream_kit._spark import query as asking
+from sparkstream_kit._spark import queries as asking
 from sparkstream_kit._spark import shutdown
 from sparkstream_kit.errors import DryRun, InvalidInputError, QueryFailed
 

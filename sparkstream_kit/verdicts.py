@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._durations import EPOCH, moment
-from sparkstream_kit._spark.query import files, records_behind, times_computed
+from sparkstream_kit._spark.queries import files, records_behind, times_computed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -22,7 +22,7 @@ from pyspark.sql import Row
 from pyspark.streaming import StreamingContext
 
 from sparkstream_kit import _waiting, dstreams, feeds
-from sparkstream_kit._spark import dstream
+from sparkstream_kit._spark import queries
 from sparkstream_kit.dstreams import _keep_counts, _read_counts
 from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed
 
@@ -96,7 +96,7 @@ def test_what_waits_when_a_run_ends_is_told(spark, tmp_path):
         shown.write_text(str(rdd.count()))
         # Not `ssc` itself: Spark keeps what a function holds in its checkpoint.
         active = cast("StreamingContext", StreamingContext.getActive())
-        assert _waiting.until(lambda: dstream.unprocessed(active)[0] >= 4, 60)
+        assert _waiting.until(lambda: queries.unprocessed(active)[0] >= 4, 60)
         stop.touch()
         assert _waiting.until(lambda: StreamingContext.getActive() is None, 60)  # Spark drops the others
 

@@ -25,8 +25,8 @@ from pyspark.sql.streaming.query import StreamingQuery
 from pyspark.sql.streaming.stateful_processor import StatefulProcessor, StatefulProcessorHandle
 
 from sparkstream_kit import _run, feeds, quarantine, run, schemas, sinks, sources, start
-from sparkstream_kit._spark import query as asking
-from sparkstream_kit._spark import sockets
+from sparkstream_kit._spark import plan
+from sparkstream_kit._spark import queries as asking
 from sparkstream_kit._waiting import Inbox
 from sparkstream_kit.checkpoints.logs import page_file
 from sparkstream_kit.errors import DryRun, InputUnavailable, InvalidInputError, QueryFailed
@@ -791,7 +791,7 @@ def test_a_socket_that_was_read_before_the_run_is_the_end_of_input(spark, until)
         query = start(lines, sinks.memory("read_before"))
         until(lambda: sum(progress.numInputRows for progress in query.recentProgress) == 2)
         server.wait_served(1)
-    until(lambda: not sockets.is_being_read(spark, [(server.host, server.port)]))
+    until(lambda: not plan.is_being_read(spark, [(server.host, server.port)]))
     assert run(query, run_for=60).ended_by == "end of input"
 
 

@@ -2,37 +2,119 @@
 
 On a classic session the JVM calls it in this process: a stop ends it quietly, and nothing of it stays open.
 On Spark Connect it runs in a Python of the server.
+
+Frames of rows that the driver's JVM holds: a frame of rows from Python costs its first reader a job.
+
+How objects of the caller's own code reach Spark's workers.
+
+What the function of a batch prints: on Spark Connect it runs at the server, and this brings it here.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import io
 import json
 import logging
+import sys
 import threading
 import traceback
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from py4j.clientserver import ClientServer
 from py4j.java_gateway import JavaObject
 from py4j.protocol import Py4JError
 from pyspark import SparkContext
+from pyspark import cloudpickle as untyped
 from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
 
 from sparkstream_kit._spark.place import locate
 from sparkstream_kit._spark.session import is_connect
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
+    from types import ModuleType
 
-    from pyspark.sql import DataFrame
     from pyspark.sql.streaming.query import StreamingQuery
     from pyspark.sql.streaming.readwriter import DataStreamWriter
 
     from sparkstream_kit._spark.place import Place
 
     Write = Callable[[DataFrame, int], None]
+
+
+def session_with_views(frame: DataFrame) -> SparkSession:
+    """Return the session whose views the user sees: on a classic session a batch's own is a clone of it."""
+    if frame.isStreaming or is_connect(frame.sparkSession):
+        return frame.sparkSession
+    return SparkSession.builder.getOrCreate()
+
+
+def in_driver(spark: SparkSession, batch: DataFrame) -> DataFrame | None:
+    """Return a frame of `spark` with the batch's rows, computed once and kept in the driver's JVM.
+
+    The batch's own frame belongs to a clone of the session, whose views nobody else sees.
+
+    Returns:
+        None on Spark Connect, where no driver is in reach.
+    """
+    if is_connect(spark):
+        return None
+    # Java's old calendar lacks ten days of 1582; which one a frame uses is fixed when it is made.
+    batch.sparkSession.conf.set("spark.sql.datetime.java8API.enabled", "true")
+    java: Any = batch.select("*")._jdf
+    return _of_java(spark, java.collectAsList(), batch)
+
+
+def none_of(frame: DataFrame) -> DataFrame:
+    """Return a frame of no rows with the columns of `frame`, without a job."""
+    spark: Any = frame.sparkSession
+    if is_connect(spark):
+        return cast("DataFrame", spark.createDataFrame([], frame.schema))
+    return _of_java(spark, spark._jvm.java.util.ArrayList(), frame)
+
+
+def _of_java(spark: SparkSession, rows: Any, like: DataFrame) -> DataFrame:
+    session, java = cast("Any", spark)._jsparkSession, cast("Any", like)._jdf
+    return DataFrame(session.createDataFrame(rows, java.schema()), spark)
+
+
+_cloudpickle: Any = untyped
+
+
+def by_value(objects: Any) -> bytes:
+    """Return objects as bytes for `pickle.loads`, with the code of their classes.
+
+    A worker has the kit, but not always the script or the notebook from which the classes are.
+
+    Args:
+        objects: a list of objects, each with an attribute `state` that is a class.
+    """
+    names = {type(each).__module__ for each in objects} | {each.state.__module__ for each in objects}
+    ours = __name__.partition(".")[0]
+    modules = [sys.modules[name] for name in names if name.partition(".")[0] != ours and name in sys.modules]
+    # Those of a module that runs as a script go by value in any case.
+    with modules_by_value(module for module in modules if module.__name__ != "__main__"):
+        return bytes(_cloudpickle.dumps(objects))
+
+
+@contextmanager
+def modules_by_value(modules: Iterable[ModuleType]) -> Iterator[None]:
+    """Send the code of some modules, in a `with` block, with what is pickled of them."""
+    known = _cloudpickle.list_registry_pickle_by_value()
+    added = [module for module in modules if module.__name__ not in known]
+    for module in added:
+        _cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        for module in added:
+            _cloudpickle.unregister_pickle_by_value(module)
+
 
 # Spark takes a failed batch for a stopped one if the exception's text has the first of these and, after it,
 # one of the others. Its pattern overflows the JVM's stack on some thousand characters (SPARK-48717).
@@ -189,3 +271,43 @@ def count_aside(rows: DataFrame, location: Place | None, batch_id: int) -> None:
 def rows_set_aside(query_id: str, batch_id: int) -> int | None:
     """Return how many rows of a batch were set aside; None where that is not known."""
     return _aside.get((query_id, batch_id))
+
+
+def keep_printed(write: Write, spark: SparkSession, name: str) -> Write:
+    """Return the function of the query `name` so that `bring_printed` prints here what it prints.
+
+    On Spark Connect its texts are kept in views, one a batch; here they are printed at once.
+    """
+    if not is_connect(spark):
+        return write
+    prefix = _views(name)
+
+    def keep(batch: DataFrame, batch_id: int) -> None:
+        text = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(text):
+                write(batch, batch_id)
+        finally:
+            if printed := text.getvalue():
+                # The server's Python has the very session of the client, and so its views.
+                rows = batch.sparkSession.createDataFrame([(printed,)], "text STRING")
+                rows.createOrReplaceTempView(f"{prefix}{batch_id}")
+
+    return keep
+
+
+def bring_printed(spark: SparkSession, name: str) -> None:
+    """Print what the query `name` has printed since the last time, to this process's standard output."""
+    if not is_connect(spark):
+        return
+    prefix = _views(name)
+    found = [row.viewName for row in spark.sql(f"SHOW VIEWS LIKE '{prefix}*'").collect()]
+    for view in sorted(found, key=lambda view: int(view.removeprefix(prefix))):
+        sys.stdout.write(spark.table(view).collect()[0].text)
+        sys.stdout.flush()
+        spark.catalog.dropTempView(view)
+
+
+def _views(name: str) -> str:
+    """Return how the names of a query's views begin: one a batch, with its printed text as the only row."""
+    return f"sparkstream_{hashlib.sha256(name.encode()).hexdigest()[:12]}_"

@@ -21,7 +21,7 @@ from pyspark.errors import PySparkException
 
 from sparkstream_kit import _dry_run
 from sparkstream_kit._files import plain
-from sparkstream_kit._spark import kafka
+from sparkstream_kit._spark import plan as kafka
 from sparkstream_kit._spark.place import are_elsewhere, locate
 from sparkstream_kit._spark.plan import inputs_of
 from sparkstream_kit._spark.session import other_master

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparkstream_kit import _dry_run, _waiting
-from sparkstream_kit._spark import lockfile
-from sparkstream_kit._spark.query import await_end, is_active
+from sparkstream_kit._spark.lock import LockedError, LockFile, take
+from sparkstream_kit._spark.queries import await_end, is_active
 from sparkstream_kit.checkpoints.logs import KIT
 from sparkstream_kit.errors import InvalidInputError
 
@@ -135,7 +135,7 @@ def left_running(said: bytes) -> str | None:
 class Lock:
     """A held lock; it belongs to a query once `until_end_of` has been called."""
 
-    def __init__(self, key: str, file: lockfile.LockFile, name: str) -> None:
+    def __init__(self, key: str, file: LockFile, name: str) -> None:
         self.name = name
         self.file = file
         self._key = key
@@ -203,16 +203,16 @@ def lock(spark: SparkSession, location: Place, name: str) -> Lock | None:
         return held
 
 
-def _take(spark: SparkSession, path: Path, location: str, name: str) -> lockfile.LockFile:
+def _take(spark: SparkSession, path: Path, location: str, name: str) -> LockFile:
     """Return the locked file, in which stands who holds it."""
     host, since = socket.gethostname(), datetime.now().astimezone().isoformat(" ", "seconds")
     try:
-        file = lockfile.take(spark, path)
+        file = take(spark, path)
         left = left_running(path.read_bytes())  # a server runs the query of a killed client
         if _dry_run.making() and not left:
             says = {"query": name, "pid": os.getpid(), **file.holder, "host": host, "since": since}
             file.write(json.dumps(says).encode())
-    except lockfile.LockedError as err:
+    except LockedError as err:
         by, fix = _holder(path), "end it (its JVM takes up to two seconds more)"
         if err.of_this_jvm:
             by, fix = "another session of this JVM", "end its query first"

@@ -20,12 +20,11 @@ from urllib.parse import unquote
 from sparkstream_kit import _files
 from sparkstream_kit._spark import plan
 from sparkstream_kit._spark.place import locate, statuses
-from sparkstream_kit._spark.query import checkpoint, read_until, started, with_files
+from sparkstream_kit._spark.queries import checkpoint, read_until, started, with_files
 from sparkstream_kit.checkpoints import logs
 from sparkstream_kit.checkpoints.logs import DamagedError
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.sources import _names
-from sparkstream_kit.sources._names import as_regex, is_pattern
+from sparkstream_kit.sources.files import as_regex, is_pattern, is_read_once, left_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -128,8 +127,8 @@ def doubled(checkpoint: str) -> str | None:
         committed = logs.committed(root)
         for log in logs.planned(root):
             pending = logs.inputs(log, committed.get(log, -1))
-            paths = [path for path in (file.path for file in pending) if path and _names.is_pattern(path)]
-            found = [path for path in paths if not _names.is_read_once(path)]
+            paths = [path for path in (file.path for file in pending) if path and is_pattern(path)]
+            found = [path for path in paths if not is_read_once(path)]
             if found and len(pending) > 1:
                 return (
                     f"{_shown(found[0])}: planned for a batch of several files, of which Spark would "
@@ -195,7 +194,7 @@ class _Lost:
 
     def _leave_out_misread(self, path: str | None) -> None:
         """Take the files whose names make them wait out of those that Spark reads next."""
-        chars = _names.left_out(path or "")
+        chars = left_out(path or "")
         for file in [file for file in self.there if file not in self.planned]:
             if any(char in file.rpartition("/")[2] for char in chars):
                 self.passed_over["misread"].append(file)

@@ -24,7 +24,7 @@ from sparkstream_kit.models.versions import (
     without,
 )
 from sparkstream_kit.sinks.base import Sink
-from sparkstream_kit.sinks.pins import first_kept, pinned, versions_in_use
+from sparkstream_kit.sinks.ledger import first_kept, pinned, versions_in_use
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,7 +16,7 @@ from sparkstream_kit.errors import InvalidInputError, innermost_cause
 from sparkstream_kit.models.estimators import sklearn_model, unpickled
 from sparkstream_kit.models.versions import current, find, folder_of, without
 from sparkstream_kit.sinks.base import Part
-from sparkstream_kit.sinks.pins import pinned
+from sparkstream_kit.sinks.ledger import pinned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

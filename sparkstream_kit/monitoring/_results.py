@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit._html import last_number
-from sparkstream_kit._spark import query as asking
+from sparkstream_kit._spark import queries as asking
 from sparkstream_kit.errors import innermost_cause, printable
-from sparkstream_kit.sinks import texts
+from sparkstream_kit.sinks import builtin
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -137,7 +137,7 @@ def _of_view(spark: SparkSession, name: str, *, newest: bool) -> _Table:
     frame = spark.table(quoted)
     frame = frame.offset(max(frame.count() - _ROWS, 0)) if newest else frame.limit(_ROWS + 1)
     numeric = [_NUMERIC.fullmatch(kind) is not None for _, kind in frame.dtypes]
-    return frame.columns, numeric, list(texts.cells(frame))
+    return frame.columns, numeric, list(builtin.cells(frame))
 
 
 def _of_file(path: Path) -> _Table:

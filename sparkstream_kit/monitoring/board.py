@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._late import drops
-from sparkstream_kit._spark import query as asking
+from sparkstream_kit._spark import queries as asking
 from sparkstream_kit.progress import QuerySummary
 from sparkstream_kit.sources import samples
 from sparkstream_kit.verdicts import (

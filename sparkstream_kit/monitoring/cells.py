@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from sparkstream_kit import run, sinks, start
 from sparkstream_kit._arguments import check, is_a
 from sparkstream_kit._spark import plan
-from sparkstream_kit._spark import query as asking
+from sparkstream_kit._spark import queries as asking
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sparkstream_kit import _files, _waiting
 from sparkstream_kit._arguments import check
-from sparkstream_kit._spark import query as asking
+from sparkstream_kit._spark import queries as asking
 from sparkstream_kit._spark.session import web_page
 from sparkstream_kit.checkpoints import logs
 from sparkstream_kit.errors import InvalidInputError, KitError, innermost_cause

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 
-from sparkstream_kit._spark import query as asking
+from sparkstream_kit._spark import queries as asking
 from sparkstream_kit.errors import InvalidInputError, without_secrets
 from sparkstream_kit.progress import QuerySummary
 

@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     from sparkstream_kit.connectors.mongodb import mongodb
     from sparkstream_kit.connectors.sql import sql_table
     from sparkstream_kit.sinks.base import Sink
-    from sparkstream_kit.sinks.batches import fan_out, foreach_batch, snapshot
+    from sparkstream_kit.sinks.batches import by_watermark, fan_out, foreach_batch, snapshot
     from sparkstream_kit.sinks.builtin import console, files, memory, table
     from sparkstream_kit.sinks.directories import batch_files
-    from sparkstream_kit.sinks.gate import by_watermark
     from sparkstream_kit.sinks.last_result import latest
 
 __all__ = [

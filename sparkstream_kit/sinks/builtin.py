@@ -1,29 +1,95 @@
-"""Spark's own sinks: console, memory, files and tables of the catalog."""
+"""Spark's own sinks: console, memory, files and tables of the catalog.
+
+A small DataFrame as text, its values exact: formatted by Spark, not by Python's types.
+"""
 
 from __future__ import annotations
 
+import csv
+import io
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
+from sparkstream_kit._columns import holds
 from sparkstream_kit._spark.place import locate, path_of_writer, reached, refuse_many_disks
 from sparkstream_kit._spark.session import prints_here
 from sparkstream_kit.errors import InvalidInputError, printable, reject_unknown
-from sparkstream_kit.sinks import file_log, texts
+from sparkstream_kit.sinks import directories
 from sparkstream_kit.sinks.base import FILE_FORMATS, MODES, Sink, check_view
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
     from pyspark.sql.streaming.readwriter import DataStreamWriter
 
     from sparkstream_kit._spark.place import Place
 
-__all__ = ["console", "files", "memory", "table"]
+
+_UTC = ("UTC", "Etc/UTC", "GMT", "Z", "+00:00")
+
+# Every value there and back: nulls as nulls, timestamps to the microsecond.
+JSON = {
+    "ignoreNullFields": "false",
+    "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
+    "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
+}
+
+
+def cells(frame: DataFrame) -> list[tuple[str | None, ...]]:
+    """Return all rows as Spark's own texts: decimals in full, times in the session's time zone.
+
+    In another zone than UTC a time has its offset: without, an hour that comes twice would be one.
+    """
+    plain = frame.toDF(*(f"c{number}" for number in range(len(frame.columns))))  # whatever is in their names
+    in_utc = frame.sparkSession.conf.get("spark.sql.session.timeZone") in _UTC
+    values = [
+        F.col(field.name) if in_utc else _with_offset(F.col(field.name), field.dataType)
+        for field in plain.schema.fields
+    ]
+    return [tuple(row) for row in plain.select([value.cast("string") for value in values]).collect()]
+
+
+def _with_offset(value: Column, kind: T.DataType) -> Column:
+    """Return a value with each timestamp in it as a text that ends with its offset, such as +01:00."""
+    if isinstance(kind, T.TimestampType):
+        return F.concat(value.cast("string"), F.date_format(value, "xxx"))
+    if not holds(kind, T.TimestampType):
+        return value
+    if isinstance(kind, T.ArrayType):
+        return F.transform(value, lambda one: _with_offset(one, kind.elementType))
+    if isinstance(kind, T.MapType):
+        keys = F.transform_keys(value, lambda key, _: _with_offset(key, kind.keyType))
+        return F.transform_values(keys, lambda _, one: _with_offset(one, kind.valueType))
+    parts = [
+        _with_offset(value.getField(field.name), field.dataType).alias(field.name)
+        for field in cast("T.StructType", kind).fields
+    ]
+    return F.when(value.isNotNull(), F.struct(*parts))
+
+
+def as_csv(frame: DataFrame) -> str:
+    """Return a header line and a line a row (RFC 4180, but with a plain line feed); null is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(frame.columns)
+    writer.writerows(cells(frame))
+    return text.getvalue()
+
+
+def as_json(frame: DataFrame) -> str:
+    """Return one JSON array with an object a line; decimals are numbers, written in full.
+
+    Spark escapes the older control characters, and `printable` the others, which JSON allows to be escaped.
+    """
+    objects = frame.select(F.to_json(F.struct("*"), JSON)).collect()
+    return "[\n" + ",\n".join("  " + printable(row[0]) for row in objects) + "\n]\n" if objects else "[]\n"
+
 
 _AFTER_REWIND = (
     "keeps a batch that comes with the same rows once; others it refuses, as Spark would skip them by their "
@@ -70,9 +136,9 @@ def _print(rows: int, truncate: bool, batch: DataFrame, batch_id: int) -> None:
     line = "-" * 43
     print(f"{line}\nBatch: {batch_id}\n{line}")  # noqa: T201 - what a console is for
     # All of it, as in Spark's console: `show` alone reads a part, and a stateful query then fails.
-    cells = [[cell and printable(cell) for cell in row] for row in texts.cells(batch)]
+    texts = [[cell and printable(cell) for cell in row] for row in cells(batch)]
     shown = T.StructType([T.StructField(printable(name), T.StringType()) for name in batch.columns])
-    batch.sparkSession.createDataFrame(cells, shown).show(rows, truncate)
+    batch.sparkSession.createDataFrame(texts, shown).show(rows, truncate)
 
 
 def memory(table: str) -> Sink:
@@ -147,7 +213,7 @@ def files(
         refuse_many_disks(spark, "files", str(path))
         if location is not None:
             with reached("files: folder", str(path)):
-                file_log.check_log(spark, f"files: folder {path}", locate(spark, path), location)
+                directories.check_log(spark, f"files: folder {path}", locate(spark, path), location)
 
     def configure(writer: DataStreamWriter) -> DataStreamWriter:
         there = path_of_writer(writer, str(path))
@@ -163,7 +229,7 @@ def files(
         writes_to=(f"folder {path}",),
         configure=configure,
         open=open_folder,
-        claim=lambda spark, checkpoint: file_log.claim(locate(spark, path), checkpoint),
+        claim=lambda spark, checkpoint: directories.claim(locate(spark, path), checkpoint),
     )
 
 
@@ -202,11 +268,13 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
         folder = _folder_of_files(spark, name) if spark.catalog.tableExists(name) else options.get("path")
         if folder is not None and location is not None and of_files:
             with reached(f"table {name}: folder", folder):
-                file_log.check_log(spark, f"table {name}: folder {folder}", locate(spark, folder), location)
+                directories.check_log(
+                    spark, f"table {name}: folder {folder}", locate(spark, folder), location
+                )
 
     def claim_folder(spark: SparkSession, checkpoint: Place | None) -> None:
         if of_files and (folder := _folder_of_files(spark, name)) is not None:
-            file_log.claim(locate(spark, folder), checkpoint)
+            directories.claim(locate(spark, folder), checkpoint)
 
     return Sink(
         kind="table",

@@ -11,10 +11,10 @@ from pyspark.sql import functions as F
 
 from sparkstream_kit import _dry_run, _files
 from sparkstream_kit._arguments import check
-from sparkstream_kit._spark.frames import in_driver, none_of, session_with_views
+from sparkstream_kit._spark.batch import in_driver, none_of, session_with_views
 from sparkstream_kit.checkpoints.logs import numbered
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.sinks import texts
+from sparkstream_kit.sinks import builtin
 from sparkstream_kit.sinks.base import Sink, check_view
 
 if TYPE_CHECKING:
@@ -132,9 +132,9 @@ def _head(rows: str) -> str:
 
 
 def _as_json(rows: DataFrame) -> list[str]:
-    return [row[0] for row in rows.select(F.to_json(F.struct("*"), texts.JSON)).collect()]
+    return [row[0] for row in rows.select(F.to_json(F.struct("*"), builtin.JSON)).collect()]
 
 
 def _parsed(spark: SparkSession, lines: list[str], schema: StructType) -> DataFrame:
     rows = spark.createDataFrame([(line,) for line in lines], "value STRING")
-    return rows.select(F.from_json("value", schema, texts.JSON).alias("row")).select("row.*")
+    return rows.select(F.from_json("value", schema, builtin.JSON).alias("row")).select("row.*")

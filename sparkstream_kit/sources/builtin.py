@@ -1,20 +1,86 @@
-"""Sources that Spark brings with it: generated rows, lines from a TCP socket, and tables of its catalog."""
+"""Sources that Spark brings with it: generated rows, lines from a TCP socket, and tables of its catalog.
+
+What sources check in their arguments: numbers, times, and options, of which Spark ignores unknown ones.
+"""
 
 from __future__ import annotations
 
+import difflib
+import inspect
+import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pyspark.errors import AnalysisException
+from pyspark.sql.streaming.readwriter import DataStreamReader
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._packages import missing_source
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.sources import _options
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pyspark.sql import DataFrame, SparkSession
 
-__all__ = ["rate", "socket_lines", "table"]
+
+_NEAR = 0.9
+
+
+def check_options(source: str, given: Iterable[str], keywords: Iterable[str]) -> None:
+    """Refuse an option that is nearly a keyword of the source, or of Spark's own function for the format.
+
+    Any other name is Spark's to know: an option of a format, of Hadoop or of Kafka's client.
+
+    Args:
+        source: the function of `sources`, such as "csv".
+        given: the names of the options.
+        keywords: the keywords of the function itself.
+
+    Raises:
+        InvalidInputError: a name that is nearly one of these.
+
+    Example:
+        >>> check_options("csv", ["headr"], ["schema"])
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: unknown keyword of sources.csv() headr; did you mean header?
+    """
+    function = getattr(DataStreamReader, source, None)
+    sparks = inspect.signature(function).parameters if function else ()
+    known = {_plain(name): name for name in [*sparks, *keywords]}
+    for name in given:
+        near = difflib.get_close_matches(_plain(name), known, n=1, cutoff=_NEAR)
+        # No option of Spark's has a low line: they are written as maxFileAge.
+        meant = known[near[0]] if near else re.sub("_(.)", lambda found: found[1].upper(), name)
+        # Some begin and end as others do: timestampNTZFormat.
+        plain = _plain(name), _plain(meant)
+        is_typing_error = plain[0] != plain[1] and abs(len(plain[0]) - len(plain[1])) <= 1
+        if "." not in name and (is_typing_error or ("_" in name and name != meant)):
+            raise InvalidInputError(f"unknown keyword of sources.{source}() {name}; did you mean {meant}?")
+
+
+def check_number(name: str, number: int | None) -> None:
+    """Refuse a number of rows or files that is less than 1; None is no limit."""
+    if number is not None and number < 1:
+        raise InvalidInputError(f"{name} must be 1 or more, not {number}")
+
+
+def moment(starting: datetime) -> float:
+    """Return the time at which a source starts, in seconds since 1970; without a time zone it is in UTC.
+
+    Raises:
+        InvalidInputError: it is yet to come.
+    """
+    at = starting if starting.tzinfo else starting.replace(tzinfo=UTC)
+    if at > datetime.now(UTC):
+        raise InvalidInputError(f"starting is {starting}, which is yet to come; give starting='latest'")
+    return at.timestamp()
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "")
+
 
 _LAST_PORT = 65535
 
@@ -34,8 +100,8 @@ def rate(spark: SparkSession, *, rows_per_second: int = 1, **options: Any) -> Da
         InvalidInputError: the rate is not positive, or an option is misspelt.
     """
     check(rate, locals())
-    _options.check_number("rows_per_second", rows_per_second)
-    _options.check_options("rate", options, ["rows_per_second"])
+    check_number("rows_per_second", rows_per_second)
+    check_options("rate", options, ["rows_per_second"])
     return spark.readStream.format("rate").option("rowsPerSecond", rows_per_second).options(**options).load()
 
 
@@ -67,7 +133,7 @@ def socket_lines(spark: SparkSession, host: str, port: int, **options: Any) -> D
         raise InvalidInputError("socket_lines(): the host is empty; give its name or address")
     if host.isdigit():
         raise InvalidInputError(f"host {host} is a number, perhaps a port; give the host and then the port")
-    _options.check_options("socket_lines", options, ["host", "port"])
+    check_options("socket_lines", options, ["host", "port"])
     reader = spark.readStream.format("socket").option("host", host).option("port", port)
     return reader.options(**options).load()
 
@@ -90,7 +156,7 @@ def table(spark: SparkSession, name: str, **options: Any) -> DataFrame:
     check(table, locals())
     if not name.strip():
         raise InvalidInputError("sources.table(): the name is empty; give a table, as table or schema.table")
-    _options.check_options("table", options, ["name"])
+    check_options("table", options, ["name"])
     try:
         frame = spark.readStream.options(**options).table(name)
         frame.schema  # noqa: B018 - Connect looks for the table only now

@@ -24,7 +24,7 @@ from pyspark.sql.types import StringType, StructField, StructType
 
 from sparkstream_kit import _files
 from sparkstream_kit._columns import column
-from sparkstream_kit._spark import query as asking
+from sparkstream_kit._spark import queries as asking
 from sparkstream_kit._spark.plan import file_reads, inputs_of
 from sparkstream_kit.checkpoints import logs
 from sparkstream_kit.checkpoints.fingerprint import columns_read

@@ -10,7 +10,7 @@ from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit._columns import column, refuse_taken
-from sparkstream_kit._spark.pickling import by_value
+from sparkstream_kit._spark.batch import by_value
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.schemas import schema_of
 from sparkstream_kit.state import _frames, _typed

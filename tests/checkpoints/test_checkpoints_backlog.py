@@ -10,7 +10,7 @@ import pytest
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.checkpoints import lost
-from sparkstream_kit.sources._names import _leaving_out, as_regex
+from sparkstream_kit.sources.files import _leaving_out, as_regex
 
 if TYPE_CHECKING:
     from pathlib import Path

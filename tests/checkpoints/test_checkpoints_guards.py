@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 
 from sparkstream_kit import checkpoints, feeds, run, sinks, sources, start
-from sparkstream_kit._spark import kafka
+from sparkstream_kit._spark import plan as kafka
 from sparkstream_kit._spark.place import Place, locate
 from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.checkpoints import guard as guards

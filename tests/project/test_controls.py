@@ -26,7 +26,7 @@ from sparkstream_kit.monitoring._pictures import Sent
 from sparkstream_kit.monitoring._results import Results
 from sparkstream_kit.monitoring.board import Board, Picture
 from sparkstream_kit.progress import QuerySummary, RunSummary
-from sparkstream_kit.sinks import builtin, texts
+from sparkstream_kit.sinks import builtin
 from sparkstream_kit.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def test_what_is_printed_of_a_frame_is_text(form, frame, monkeypatch, capsys):
 
 def test_csv_is_exact_where_a_file_takes_it(frame):
     assert EVIL in display.render(frame, "csv")
-    assert texts.cells(frame) == [(EVIL, "1")]
+    assert builtin.cells(frame) == [(EVIL, "1")]
 
 
 def test_watch_shows_a_recording_of_somebody_elses(tmp_path, capsys, monkeypatch):

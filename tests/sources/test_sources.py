@@ -10,7 +10,7 @@ from pyspark.sql.streaming.readwriter import DataStreamReader
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.sources import _options
+from sparkstream_kit.sources import builtin
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -162,4 +162,4 @@ def test_no_option_of_sparks_is_taken_for_a_misspelt_one(form):
     of_pyspark = inspect.signature(getattr(DataStreamReader, form)).parameters
     more = """basePath cleanSource fileNameOnly latestFirst maxBytesPerTrigger maxCachedFiles maxFileAge codec
         maxFilesPerTrigger sourceArchiveDir timestampNTZFormat timeFormat useUnsafeRow inputBufferSize"""
-    _options.check_options(form, [*of_pyspark, *more.split()], ["schema", "max_files_per_trigger"])
+    builtin.check_options(form, [*of_pyspark, *more.split()], ["schema", "max_files_per_trigger"])

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit.checkpoints import logs
 from sparkstream_kit.checkpoints.fingerprint import fingerprint
-from sparkstream_kit.sources import _order
+from sparkstream_kit.sources import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +53,7 @@ def read(spark, tmp_path):
         plain = options.pop("plain", False)
         with pytest.MonkeyPatch.context() as patch:
             if plain:
-                patch.setattr(_order, "by_name", lambda spark, path, place, options: (place, None))
+                patch.setattr(files, "by_name", lambda spark, path, place, options: (place, None))
             lines = sources.text(spark, str(path), **({"max_files_per_trigger": 1} | options))
         how: dict[str, Any] = {"name": "order", "checkpoint": tmp_path / checkpoint, "availableNow": True}
         run(start(lines, sinks.foreach_batch(keep), **how, **more))
@@ -141,7 +141,7 @@ def test_the_state_of_a_query_does_not_tell_how_its_files_are_listed(spark, fold
         return [rows.groupBy("b").count(), rows.union(rows).groupBy("a").count(), file.groupBy("f").count()]
 
     ours = queries()
-    monkeypatch.setattr(_order, "by_name", lambda spark, path, place, options: (place, None))
+    monkeypatch.setattr(files, "by_name", lambda spark, path, place, options: (place, None))
     texts = [
         (fingerprint(each, "update"), fingerprint(other, "update"))
         for each, other in zip(ours, queries(), strict=True)
@@ -167,7 +167,7 @@ def test_a_dry_run_names_the_folder_and_a_subfolder_is_said_to_be_passed_over(sp
 
 def test_a_folder_is_listed_as_ever_where_the_order_does_not_matter(spark, folder, monkeypatch):
     def place(**options: object) -> str:
-        return _order.by_name(spark, str(folder), str(folder), options)[0]
+        return files.by_name(spark, str(folder), str(folder), options)[0]
 
     land(folder, *NAMES)
     assert place(maxFilesPerTrigger=1) != str(folder)

@@ -17,7 +17,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparkstream_kit import state
-from sparkstream_kit._spark.pickling import by_value
+from sparkstream_kit._spark.batch import by_value
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.state import Alert
 from sparkstream_kit.testing import assert_stream_equals_batch

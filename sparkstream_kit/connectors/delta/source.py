@@ -12,7 +12,7 @@ from sparkstream_kit._columns import quoted
 from sparkstream_kit._spark.place import locate
 from sparkstream_kit.connectors.delta.tables import GONE, is_extended
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.sources import _options
+from sparkstream_kit.sources import builtin
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,13 +71,13 @@ def delta(
         newest = changes.where("_change_type IN ('insert', 'update_postimage')")
     """
     check(delta, locals())
-    _options.check_options("delta", options, _KEYWORDS)
+    builtin.check_options("delta", options, _KEYWORDS)
     if (path is None) == (table is None):
         raise InvalidInputError(
             "sources.delta: give a path or a table of the catalog: delta(spark, 'out/totals') or "
             "delta(spark, table='shop.totals')"
         )
-    _options.check_number("max_files_per_trigger", max_files_per_trigger)
+    builtin.check_number("max_files_per_trigger", max_files_per_trigger)
     if not is_extended(spark):
         raise InvalidInputError(_packages.missing("delta"))
     place = None if path is None else locate(spark, path).text

@@ -12,12 +12,12 @@ from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import column
-from sparkstream_kit._spark import kafka as asking
+from sparkstream_kit._spark import plan as asking
 from sparkstream_kit._spark.batch import id_of_batch
 from sparkstream_kit.connectors.kafka.source import topics_there
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.sinks.base import MODES, Sink
-from sparkstream_kit.sinks.texts import JSON
+from sparkstream_kit.sinks.builtin import JSON
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

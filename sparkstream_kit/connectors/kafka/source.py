@@ -13,9 +13,9 @@ from pyspark.sql import functions as F
 
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit._packages import missing_source
-from sparkstream_kit._spark import kafka as asking
+from sparkstream_kit._spark import plan as asking
 from sparkstream_kit.errors import InvalidInputError, hint
-from sparkstream_kit.sources import _options
+from sparkstream_kit.sources import builtin
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -104,8 +104,8 @@ def kafka(
         if ours := _OURS.get(name.lower()):
             raise InvalidInputError(f"sources.kafka(): {name} is called {ours} here; give {ours}=…")
     asking.refuse_shown("sources.kafka()", options)
-    _options.check_options("kafka", options, [*(kafka.__kwdefaults__ or ()), "servers", "topics"])
-    _options.check_number("max_offsets_per_trigger", max_offsets_per_trigger)
+    builtin.check_options("kafka", options, [*(kafka.__kwdefaults__ or ()), "servers", "topics"])
+    builtin.check_number("max_offsets_per_trigger", max_offsets_per_trigger)
     first = _starting(starting, names)
     given = {name: str(value) for name, value in options.items()}
     given |= {"kafka.bootstrap.servers": servers, "includeHeaders": "true", **first}
@@ -158,7 +158,7 @@ def _starting(starting: object, names: Sequence[str]) -> dict[str, str]:
     if isinstance(starting, datetime):
         # A partition without such a record begins at its end; Spark would fail for it.
         return {
-            "startingTimestamp": str(int(_options.moment(starting) * 1000)),
+            "startingTimestamp": str(int(builtin.moment(starting) * 1000)),
             "startingOffsetsByTimestampStrategy": "latest",
         }
     if isinstance(starting, Mapping) and names:

@@ -12,10 +12,10 @@ from pyspark.errors import PySparkException
 from pyspark.sql import functions as F
 
 from sparkstream_kit._arguments import check, said
-from sparkstream_kit._spark.pickling import modules_by_value
+from sparkstream_kit._spark.batch import modules_by_value
 from sparkstream_kit.connectors.kinesis.service import address
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, hint, innermost_cause
-from sparkstream_kit.sources import _options
+from sparkstream_kit.sources import builtin
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -95,7 +95,7 @@ def kinesis(
         )
     if not 0 <= retry_for < float("inf"):
         raise InvalidInputError(f"retry_for is {retry_for}; give a number of seconds, 0 or more")
-    _options.check_number("max_records_per_trigger", max_records_per_trigger)
+    builtin.check_number("max_records_per_trigger", max_records_per_trigger)
     endpoint = address(endpoint)  # of the environment, too: what a notebook sets there, workers do not see
     options = {
         "stream": stream,
@@ -119,7 +119,7 @@ def _starting(starting: object) -> str:
     if isinstance(starting, str) and starting in _WORDS:
         return "" if starting == "earliest" else starting
     if isinstance(starting, datetime):
-        return f"@{_options.moment(starting)}"
+        return f"@{builtin.moment(starting)}"
     fix = hint(str(starting), _WORDS)
     raise InvalidInputError(
         f"sources.kinesis(): starting is {said(starting)}{fix or '; give earliest, latest or a datetime'}"

@@ -1,4 +1,7 @@
-"""Questions about a query that runs, and what `start` knows of it."""
+"""Questions about a query that runs, and what `start` knows of it.
+
+Questions to a StreamingContext, of the older API, that PySpark has no call for.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from py4j.protocol import Py4JJavaError
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.listener import (
@@ -22,7 +26,7 @@ from pyspark.sql.streaming.listener import (
 )
 from pyspark.sql.streaming.query import StreamingQueryManager
 
-from sparkstream_kit._spark import printing, sockets
+from sparkstream_kit._spark import batch, plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
         StateOperatorProgress,
     )
     from pyspark.sql.streaming.query import StreamingQuery
+    from pyspark.streaming import StreamingContext
 
     from sparkstream_kit._spark.place import Place
     from sparkstream_kit._waiting import Inbox
@@ -237,7 +242,7 @@ def bring_printed(query: StreamingQuery) -> None:
     """Print here what the query's functions have printed at the server."""
     known = started(query)
     if known.frame is not None and known.prints:
-        printing.bring_printed(known.frame.sparkSession, str(query.name))
+        batch.bring_printed(known.frame.sparkSession, str(query.name))
 
 
 def checkpoint(query: StreamingQuery) -> str | None:
@@ -278,9 +283,9 @@ def why_it_runs(query: StreamingQuery) -> str:
 def is_being_read(query: StreamingQuery, addresses: list[tuple[str, int]]) -> bool:
     """Say whether Spark still reads one of a query's sockets, as far as that can be told."""
     if hasattr(query, "_jsq"):
-        return sockets.is_being_read(None, addresses)
+        return plan.is_being_read(None, addresses)
     spark = session(query)
-    return spark is None or sockets.is_being_read(spark, addresses)
+    return spark is None or plan.is_being_read(spark, addresses)
 
 
 def finish_input(query: StreamingQuery) -> None:
@@ -333,3 +338,43 @@ def times_computed(operator: StateOperatorProgress) -> int:
     if operator.operatorName == "symmetricHashJoin":  # it has four stores a partition
         return 1
     return max(1, operator.numStateStoreInstances // max(1, operator.numShufflePartitions))
+
+
+def receivers(ssc: StreamingContext) -> int:
+    """Return how many streams hold a core each for as long as the context runs."""
+    return len(ssc._jssc.ssc().graph().getReceiverInputStreams())
+
+
+def has_stopped(ssc: StreamingContext) -> bool:
+    """Say whether a context has been stopped."""
+    return bool(ssc._jssc.getState().toString() == "STOPPED")
+
+
+def runs_batch() -> bool:
+    """Say whether a thread of the JVM still runs a batch, with the Python functions that it calls.
+
+    A JVM runs one context at a time; after its stop such a thread ends with the batch that it is at.
+    """
+    jvm: Any = SparkContext._jvm
+    return "[streaming-job-executor-" in jvm.java.lang.Thread.getAllStackTraces().keySet().toString()
+
+
+def unprocessed(ssc: StreamingContext) -> tuple[int, int]:
+    """Return how many batches with records have not been through, and how many records these have.
+
+    Of a context that has stopped these are what it has left behind.
+    """
+    scheduler = ssc._jssc.ssc().scheduler()
+    waiting = scheduler.getClass().getDeclaredField("jobSets")
+    waiting.setAccessible(True)
+    found = [each for each in waiting.get(scheduler).values() if not _is_through(each)]
+    records = [number for each in found if (number := each.toBatchInfo().numRecords())]
+    return len(records), sum(records)
+
+
+def _is_through(batch: Any) -> bool:
+    jobs = batch.jobs()
+    try:
+        return all(job.result().isSuccess() for job in map(jobs.apply, range(jobs.size())))
+    except Py4JJavaError:  # it has none
+        return False

@@ -18,6 +18,7 @@ from sparkstream_kit._spark.session import is_connect, server_folder
 if TYPE_CHECKING:
     from pathlib import Path
 
+
 _never_closed: list[Any] = []  # POSIX would drop the lock that another Python of the same JVM has on the file
 
 
