@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import data
 from running import HERE, ROOT, Limit, Measured, Program, ProgramError, Table, properties, tuned
 
-from sparkstream_kit.server import serving
+from sparkstream_kit import server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -139,7 +139,7 @@ def warm_server() -> Iterator[dict[str, str]]:
         found = re.search(r"SPARK_REMOTE=[\"']?([^\s\"']+)", said)
         if found is None:
             raise RuntimeError(f"sparkstream serve said no SPARK_REMOTE: {said}")
-        token = (serving.folder_of(port) / "token").read_text("utf-8")  # the kit finds it by itself
+        token = (server.folder_of(port) / "token").read_text("utf-8")  # the kit finds it by itself
         yield {"SPARK_REMOTE": found[1], "SPARK_CONNECT_AUTHENTICATE_TOKEN": token}
     finally:
         subprocess.run([*command, "--stop"], stdout=sys.stderr, check=True)

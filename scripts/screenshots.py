@@ -18,9 +18,9 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from sparkstream_kit.monitoring._requests import Page, Server
-from sparkstream_kit.monitoring._results import Results
 from sparkstream_kit.monitoring.board import Board
+from sparkstream_kit.monitoring.page import Page, Server
+from sparkstream_kit.monitoring.pictures import Results
 
 ROOT = Path(__file__).parent.parent
 PICTURES = {"page": (1280, "light"), "page-dark": (1280, "dark"), "page-narrow": (390, "light")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sparkstream_kit.errors import InvalidInputError, hint
+from sparkstream_kit.errors import InvalidInputError, hint, no_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -85,12 +85,30 @@ def columns_with_watermark(frame: DataFrame) -> list[str]:
     return [field.name for field in frame.schema if WATERMARK in field.metadata]
 
 
-def require_watermark(frame: DataFrame, name: str, caller: str) -> None:
-    """Refuse a stream that has no watermark on a column; a static frame needs none."""
+def event_time(
+    frame: DataFrame, name: str, caller: str, *, watermark: bool = True, without_zone: bool = False
+) -> str:
+    """Return the name of an event-time column as the frame writes it.
+
+    Args:
+        frame: static or streaming.
+        name: the column.
+        caller: who asks, for the message.
+        watermark: a stream must have a watermark on it; a static frame needs none.
+        without_zone: a timestamp without a time zone will do.
+
+    Raises:
+        InvalidInputError: there is no such column, it is no timestamp, or it has no watermark.
+    """
+    name = find_column(frame, name, caller=caller)
+    kind = frame.schema[name].dataType.simpleString()
+    if kind != "timestamp" and not (without_zone and kind == "timestamp_ntz"):
+        raise InvalidInputError(f"{caller}: {no_timestamp(name, kind)}")
     marked = columns_with_watermark(frame)
-    if frame.isStreaming and name not in marked:
+    if watermark and frame.isStreaming and name not in marked:
         other = f" (column {marked[0]} has it)" if marked else ""
         raise InvalidInputError(
             f"{caller}: column {name} has no watermark{other}; give it one first: "
             f"windows.with_watermark(frame, {name!r}, '10 minutes')"
         )
+    return name

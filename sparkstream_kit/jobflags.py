@@ -3,6 +3,10 @@
 A job names the flags that it can honour, one by one or as a group: `*INPUT`, `*LINES`, `*POSTS`, `*SERVER`,
 `*OUTPUT`, `*FOLDER`, `*EVENT_TIME`, `*RUN` (with `*SHOW` in it), `*SHOW`. `lines` turns the
 input flags into a stream, and `outputs` the output flags into sinks. `exit_codes` is how a job ends.
+
+Readers of flag values, for argparse's `type=`: each takes a text, and says what is wrong with it.
+
+The shared flags of jobs by their groups; `jobflags` has them for users.
 """
 
 from __future__ import annotations
@@ -10,35 +14,33 @@ from __future__ import annotations
 import glob
 import itertools
 import math
+import os
 import re
 import sys
 import tempfile
-from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sparkstream_kit import display
 from sparkstream_kit._dry_run import would_make
+from sparkstream_kit._durations import delay_of, not_negative
 from sparkstream_kit._exits import exit_codes, take_standard_streams
 from sparkstream_kit._files import plain
-from sparkstream_kit._flag_groups import (
-    EVENT_TIME,
-    FOLDER,
-    INPUT,
-    LINES,
-    OUTPUT,
-    POSTS,
-    RUN,
-    SERVER,
-    SHOW,
+from sparkstream_kit.errors import (
+    InvalidInputError,
+    KitError,
+    check_file,
+    hint,
+    is_url,
+    shows_secret,
+    without_secrets,
 )
-from sparkstream_kit._flag_values import checkpoint_folder, database, existing_folder, seconds
-from sparkstream_kit.errors import InvalidInputError, KitError, check_file, hint
 from sparkstream_kit.profiles import read_profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from decimal import Decimal
 
     from pyspark.sql import DataFrame, SparkSession
 
@@ -72,6 +74,358 @@ __all__ = [
     "seconds",
     "take_standard_streams",
 ]
+
+
+_LAST_PORT = 65535
+
+
+def seconds(text: str) -> float:
+    """Read a positive number of seconds.
+
+    Example:
+        >>> seconds("1.5")
+        1.5
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise ArgumentTypeError(f"{text!r} is not a positive number of seconds, such as 60 or 0.5")
+    return value
+
+
+def _positive_int(text: str) -> int:
+    """Read a whole number from 1.
+
+    Example:
+        >>> _positive_int("3")
+        3
+    """
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def _number_of_files(text: str) -> int | None:
+    """Read a whole number from 1, or "all"."""
+    return None if text == "all" else _positive_int(text)
+
+
+def _percent(text: str) -> Decimal:
+    """Read a percentage, 0% to 100%.
+
+    Example:
+        >>> _percent("0.5%")
+        Decimal('0.5')
+    """
+    if not re.fullmatch(r"\d+(\.\d+)?%", text, re.ASCII) or Decimal(text[:-1]) > 100:  # noqa: PLR2004 - all
+        raise ArgumentTypeError(f"{text!r} is not a percentage from 0% to 100%, such as 1% or 0.5%")
+    return Decimal(text[:-1])
+
+
+def _port(text: str) -> int:
+    """Read a TCP port, 1 to 65535.
+
+    Example:
+        >>> _port("9999")
+        9999
+    """
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= _LAST_PORT):
+        raise ArgumentTypeError(f"{text!r} is not a port, 1 to {_LAST_PORT}")
+    return int(text)
+
+
+def _host(text: str) -> str:
+    """Read the name or address of a machine; a number alone is most likely a port.
+
+    Example:
+        >>> _host("localhost")
+        'localhost'
+    """
+    if text.isdigit():
+        raise ArgumentTypeError(f"{text} is a number, perhaps a port; give the host and then the port")
+    return text
+
+
+def _servers(text: str) -> str:
+    """Read the addresses of servers, each with its port, with commas between them.
+
+    Example:
+        >>> _servers("localhost:9092,other:9092")
+        'localhost:9092,other:9092'
+    """
+    for each in text.split(","):
+        name, _, number = each.strip().rpartition(":")
+        if not name or not number.isascii() or not number.isdigit() or int(number) > _LAST_PORT:
+            raise ArgumentTypeError(f"{each.strip()!r} is not host:port, such as localhost:9092")
+    return text
+
+
+def _url(text: str) -> str:
+    """Read a URL of HTTP. Everyone on the machine can see a command line: a token in it is refused.
+
+    Example:
+        >>> _url("https://api.x.com/2/tweets/sample/stream")
+        'https://api.x.com/2/tweets/sample/stream'
+    """
+    if shows_secret(text):
+        raise ArgumentTypeError(
+            "others can see a token on the command line; leave it out, and put it into POSTS_TOKEN"
+        )
+    if not is_url(text):
+        raise ArgumentTypeError(f"{text!r} is no URL, such as https://api.x.com/2/tweets/sample/stream")
+    return text
+
+
+def _interval(text: str) -> str:
+    """Read the time from one batch to the next, in the words of Spark's trigger."""
+    return _duration(text, not_negative, "an interval, such as '5 seconds' or '1 minute 30 seconds'")
+
+
+def _delay(text: str) -> str:
+    """Read how late a row may come; with no delay at all, Spark drops rows as new as the newest."""
+    return _duration(text, delay_of, "a delay, such as '10 minutes' or '1 hour 30 minutes'")
+
+
+def _duration(text: str, read: Callable[[str, str], int], what: str) -> str:
+    try:
+        read("it", text)
+    except InvalidInputError as err:
+        raise ArgumentTypeError(f"{text!r} is not {what}") from err
+    return text
+
+
+def existing_folder(text: str) -> str:
+    """Read the path of a folder, or a pattern for folders; what this process can look at must exist.
+
+    A path of another file system is left to Spark, and so is one that Spark may look for elsewhere: on the
+    machine of a Connect server (SPARK_REMOTE), or where a Hadoop configuration names another file system.
+
+    Example:
+        >>> existing_folder("s3a://bucket/sales")
+        's3a://bucket/sales'
+    """
+    local = plain(text)
+    if local is None or _is_elsewhere():
+        return text
+    if Path(local).is_file():
+        raise ArgumentTypeError(f"{text} is a file; give the folder that it is in")
+    # What Spark takes for a pattern may match later.
+    if not Path(local).is_dir() and not set(local) & set("*?[]{}\\") and not _may_be_elsewhere(text):
+        raise ArgumentTypeError(f"folder {text} does not exist; create it or correct the path")
+    return text
+
+
+def _is_elsewhere() -> bool:
+    """Say whether paths are those of a Spark Connect server on another machine."""
+    server = re.match(r"sc://(\[.*?\]|[^:/;]*)", os.environ.get("SPARK_REMOTE", ""))
+    return server is not None and server[1] not in ("localhost", "127.0.0.1", "[::1]")
+
+
+def _may_be_elsewhere(path: str) -> bool:
+    """Say whether a path without a scheme may be one of another file system; only the JVM knows."""
+    # Under spark-submit and on Connect it runs already: to ask it costs little.
+    return ":" not in path and any(
+        name in os.environ
+        for name in ("HADOOP_CONF_DIR", "YARN_CONF_DIR", "PYSPARK_GATEWAY_PORT", "SPARK_REMOTE")
+    )
+
+
+def checkpoint_folder(text: str) -> str:
+    """Read the path of a checkpoint: a folder, or nothing yet.
+
+    Example:
+        >>> checkpoint_folder("ckpt/totals")
+        'ckpt/totals'
+    """
+    local = plain(text)
+    if local is not None and Path(local).exists() and not Path(local).is_dir():
+        raise ArgumentTypeError(f"checkpoint {text} is a file; give a folder")
+    return text
+
+
+def database(text: str) -> str:
+    """Read a database's URL, or the name of an environment variable that holds it, as env:NAME.
+
+    Everyone on the machine can see a command line, and Spark's web page shows it: a password is refused
+    there. A URL that is wrong is not shown, as it may hold one.
+    """
+    url = text
+    if text.startswith("env:"):
+        name = text.removeprefix("env:")
+        url = os.environ.get(name, "")
+        if not url:
+            raise ArgumentTypeError(f"the environment variable {name} is not set; put the URL there")
+    elif without_secrets(text) != text:
+        raise ArgumentTypeError(
+            "others can see a password on the command line; leave it out and set PGPASSWORD or ~/.pgpass, or "
+            "put the URL into an environment variable and give env:NAME"
+        )
+    if not re.match(r"\w+(\+\w+)?://", url):
+        raise ArgumentTypeError(
+            "this is not a URL, such as sqlite:///totals.db or postgresql+psycopg://user@host/name"
+        )
+    return url
+
+
+def _value(metavar: str, read: Callable[[str], Any], says: str, **more: Any) -> dict[str, Any]:
+    return {"metavar": metavar, "type": read, "help": says, **more}
+
+
+def _switch(says: str) -> dict[str, Any]:
+    return {"action": "store_true", "help": says}
+
+
+# Lines of text to read, of files or of a topic of Kafka; `lines` makes the stream.
+LINES = {
+    "INPUT_DIR": _value("INPUT_DIR", existing_folder, "A folder of text files, or a pattern for folders."),
+    "--max-files-per-trigger": _value(
+        "N",
+        _number_of_files,
+        "The most files that one batch reads, or all; with more, a backlog is read several times faster. "
+        "Default: %(default)s.",
+        default="all",
+    ),
+    "--kafka": _value(
+        "SERVERS",
+        _servers,
+        "Read the lines from Kafka, one in each record, in place of INPUT_DIR. SERVERS is host:port, or "
+        "several with commas between them. Needs --topic.",
+    ),
+    "--topic": _value(
+        "TOPIC", str, "The topic to read with --kafka; without a checkpoint, from its beginning."
+    ),
+    "--max-offsets-per-trigger": _value(
+        "N",
+        _positive_int,
+        "With --kafka, the most records that one batch reads. Default: all that are there.",
+    ),
+}
+
+# Posts over HTTP, in the place of the above.
+POSTS = {
+    "--url": _value(
+        "URL",
+        _url,
+        "Read posts from this stream of X, of Mastodon or of a server like them, in place of INPUT_DIR. A "
+        "token is taken from the environment variable POSTS_TOKEN.",
+    ),
+    "--spool": _value(
+        "DIR",
+        str,
+        "With --url, keep the posts in this folder, from which they are read. Default: a temporary folder.",
+    ),
+}
+
+# The same as LINES, where lines can be headers, and bad.
+INPUT = {
+    **LINES,
+    "--header": _switch(
+        "The files have headers: leave out each line that holds the column names in their order."
+    ),
+    "--max-bad": _value(
+        "PERCENT",
+        _percent,
+        "At the end, fail with exit code 1 if more of the run's lines are bad, such as 1%%. Default: never.",
+    ),
+}
+
+# A server to read lines from.
+SERVER = {
+    "HOST": _value("HOST", _host, "The server's name. Default: %(default)s.", nargs="?", default="localhost"),
+    "PORT": _value("PORT", _port, "The server's port. Default: %(default)s.", nargs="?", default=9999),
+}
+
+# Where the result goes; `outputs` makes the sinks.
+OUTPUT = {
+    "--format": {
+        "choices": ["table", "csv", "json"],
+        "default": "table",
+        "help": "Format of the result on standard output. Default: %(default)s.",
+    },
+    "--snapshot": _value(
+        "FILE", str, "Also write the result to this .csv or .json file, replaced whole after each batch."
+    ),
+    "--database": _value(
+        "URL",
+        database,
+        "Keep the result in the table TABLE of this database, replaced whole after each batch. URL is "
+        "sqlite:///results.db, postgresql+psycopg://user@host/name (password in PGPASSWORD or ~/.pgpass), "
+        "mariadb+pymysql://user@host/name, or env:NAME to read it, with its password, from the environment "
+        "variable NAME.",
+    ),
+    "--delta": _value("PATH", str, "Keep the result in this Delta table, replaced whole after each batch."),
+    "--chart": _value("FILE.png", str, "Draw the result as a picture at the end."),
+}
+
+# A folder for all that the job writes, with its progress in OUT_DIR/_checkpoint.
+FOLDER = {"OUT_DIR": _value("OUT_DIR", str, "A folder that only this job writes to, local or on hdfs://.")}
+
+# How late a row may come, and what becomes of the last windows.
+EVENT_TIME = {
+    "--watermark": _value(
+        "DELAY",
+        _delay,
+        'How much later than newer rows a row may come, in event time, such as "10 minutes". '
+        "Default: %(default)s.",
+        default="10 minutes",
+    ),
+    "--max-late": _value(
+        "PERCENT",
+        _percent,
+        "At the end, fail with exit code 1 if more of the run's rows may have come too late, such as 1%%. "
+        "Default: never.",
+    ),
+    "--drain": _switch(
+        "At the end of the input, write what still waits for the watermark, such as open windows. The "
+        "checkpoint takes no more rows then."
+    ),
+}
+
+# What shows the run; for each job whose queries `run` waits for.
+SHOW = {
+    "--show": _switch(
+        "Show on standard error what the queries do: rows a second, the time of their batches, and what is "
+        "wrong. In a terminal as a picture in place (needs the extra cli), elsewhere as lines."
+    ),
+    "--record": _value(
+        "FILE", str, "Append each batch to this file, as a line of JSON; sparkstream watch FILE shows it."
+    ),
+    "--ui": _switch("Show what the queries do on a page of this machine, at a free port."),
+}
+
+# How the query runs, and what ends it.
+RUN = {
+    "--profile": _value(
+        "NAME", str, "Settings profile: local, test, cluster or a path. Default: chosen from the master."
+    ),
+    "--checkpoint": _value(
+        "DIR",
+        checkpoint_folder,
+        "Keep progress in this folder and resume from it. Default: a temporary folder.",
+    ),
+    "--trigger": _value(
+        "INTERVAL",
+        _interval,
+        'Time from one batch to the next, such as "5 seconds". Default: no wait.',
+    ),
+    "--available-now": _switch("Read the input that is there, then end."),
+    "--run-for": _value(
+        "SECONDS", seconds, "Stop cleanly after this many seconds. Default: run until stopped."
+    ),
+    "--idle": _value("SECONDS", seconds, "Stop after this many seconds without a row. Default: never."),
+    "--stop-file": _value("PATH", str, "Stop cleanly when a file appears at this path."),
+    "--grace": _value(
+        "SECONDS",
+        seconds,
+        "At a stop, let the batch in flight run for at most this many seconds. Default: %(default)s.",
+        default=30,
+    ),
+    "--dry-run": _switch("Check everything, print what would run, and end; nothing is read or written."),
+    **SHOW,
+}
+
 
 _INSTEAD = ("--kafka", "--url")  # of INPUT_DIR
 

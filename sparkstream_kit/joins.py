@@ -17,7 +17,7 @@ from pyspark.sql import types as T
 
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
-from sparkstream_kit._columns import column, find_column, require_watermark
+from sparkstream_kit._columns import column, event_time, find_column
 from sparkstream_kit._durations import Duration, not_negative
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.sinks.base import Part
@@ -139,8 +139,8 @@ def within(
         )
     earlier, later = not_negative("before", before), not_negative("within", within)
     keys = _keys({"left": left, "right": right}, on)
-    _check_time("left", left, left_time)
-    _check_time("right", right, right_time)
+    event_time(left, left_time, "left", without_zone=True)
+    event_time(right, right_time, "right", without_zone=True)
     _refuse_clash({"left": left, "right": right}, keys)
     ours, theirs = column(left_time), column(right_time)
     return _joined(
@@ -275,14 +275,3 @@ def _refuse_clash(sides: dict[str, DataFrame], keys: list[tuple[str, str]]) -> N
                 f"column {name} is in {first} and in {second}; rename one of them: "
                 f"{second}.withColumnRenamed({name!r}, '{second}_{name}'), or add it to on"
             )
-
-
-def _check_time(side: str, frame: DataFrame, name: str) -> None:
-    """Refuse a time column that is missing, is no timestamp, or on a stream has no watermark."""
-    field = frame.schema[find_column(frame, name, side=side)]
-    if not isinstance(field.dataType, T.TimestampType | T.TimestampNTZType):
-        raise InvalidInputError(
-            f"{side}_time {name} is {field.dataType.simpleString()}; make it a timestamp first, such as with "
-            "F.to_timestamp or F.timestamp_seconds"
-        )
-    require_watermark(frame, field.name, side)

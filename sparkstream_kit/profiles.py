@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparkstream_kit import _files
-from sparkstream_kit._archive import java_options
 from sparkstream_kit._arguments import check
+from sparkstream_kit._packages import java_options
 from sparkstream_kit.errors import InvalidInputError, hint
 
 if TYPE_CHECKING:

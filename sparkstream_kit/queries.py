@@ -1,8 +1,14 @@
-"""`start`: one named streaming query, its arguments checked before Spark sees them."""
+"""`start`: one named streaming query, its arguments checked before Spark sees them.
+
+Spark's real-time mode: what it does not run, said before the query starts and not after.
+
+What `start` does in a dry run: all that it checks, and a text of what would run.
+"""
 
 from __future__ import annotations
 
 import glob
+import inspect
 import logging
 import os
 import re
@@ -13,20 +19,30 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from pyspark.errors import AnalysisException
+from pyspark.sql.streaming.readwriter import DataStreamWriter
 
-from sparkstream_kit import _files, _realtime
+from sparkstream_kit import _dry_run, _files
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit._packages import missing_source
-from sparkstream_kit._planning import planned
+from sparkstream_kit._spark import plan
 from sparkstream_kit._spark import queries as asking
 from sparkstream_kit._spark.batch import begin, hand_over, keep_printed
 from sparkstream_kit._spark.place import locate
-from sparkstream_kit._spark.plan import has, inputs_of, keeps_other_states, keeps_states_by_name, refused
+from sparkstream_kit._spark.plan import (
+    analyzed_plan,
+    has,
+    inputs_of,
+    keeps_other_states,
+    keeps_states_by_name,
+    refused,
+    runs_python,
+)
 from sparkstream_kit._spark.session import starts_python_for_batches
 from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.checkpoints import logs
 from sparkstream_kit.checkpoints.drain import END, drained, is_being_drained, plan_empty_batch
 from sparkstream_kit.checkpoints.guard import guard
+from sparkstream_kit.checkpoints.logs import KIT, newest
 from sparkstream_kit.errors import InvalidInputError, reject_unknown, wrong_event_time
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 from sparkstream_kit.sinks.base import rewind_notes
@@ -43,6 +59,120 @@ if TYPE_CHECKING:
     from sparkstream_kit.sinks import Sink
 
 __all__ = ["start"]
+
+
+_SAFETY = "spark.sql.streaming.realTimeMode.allowlistCheck"
+# Operators of a plan that keep state or exchange rows between tasks, which Spark 4.2 runs in batches only.
+_OPERATORS = {
+    "Aggregate": "an aggregation (groupBy, distinct)",
+    "Deduplicate|Distinct": "dropDuplicates",
+    "FlatMapGroups|TransformWithState": "state by key",
+    "Repartition|RebalancePartitions": "repartition or coalesce",
+    "Sort": "orderBy",
+    "Window": "a window function",
+}
+
+
+def _check_realtime(frame: DataFrame, sink: Sink, mode: str) -> None:
+    """Refuse a query that Spark would fail after its start, or would not start.
+
+    https://spark.apache.org/docs/latest/streaming/index.html and the lists in Spark 4.2's
+    `RealTimeModeAllowlist`. A session that has switched these off has switched off this check, too.
+
+    Raises:
+        InvalidInputError: this Spark has no real-time mode, or it cannot run the query.
+    """
+    if "realTime" not in inspect.signature(DataStreamWriter.trigger).parameters:
+        raise InvalidInputError(
+            f"trigger realTime is in Spark 4.1 and later, and this is {frame.sparkSession.version}; give "
+            "processingTime='0 seconds'"
+        )
+    if sink.realtime is None:
+        raise InvalidInputError(
+            f"trigger realTime cannot write to {sink.kind}: it has no batches to hand over; give "
+            "sinks.kafka, or processingTime='0 seconds'"
+        )
+    if mode != "update":
+        raise InvalidInputError(f"trigger realTime writes in mode update, not {mode}; give mode='update'")
+    if frame.sparkSession.conf.get(_SAFETY, "true") == "false":
+        return
+    instead = "; leave it out, or give processingTime='0 seconds'"
+    if not any(each.kind == "kafka" for each in inputs_of(frame)):
+        raise InvalidInputError(
+            "trigger realTime reads from Kafka only; give sources.kafka, or processingTime='0 seconds'"
+        )
+    if runs_python(frame):
+        raise InvalidInputError(f"trigger realTime runs no Python function{instead}")
+    for names, what in _OPERATORS.items():
+        if has(frame, names):
+            raise InvalidInputError(f"trigger realTime does not run {what}{instead}")
+    if analyzed_plan(frame).count("StreamingRelationV2 ") > 1 and has(frame, "Join"):
+        raise InvalidInputError(f"trigger realTime does not join two streams{instead}")
+
+
+_WORDS = {"processingTime": "a batch every {}", "availableNow": "the input that is there, then it ends"}
+
+
+def _planned(
+    frame: DataFrame,
+    sink: Sink,
+    name: str,
+    mode: str,
+    location: Place | None,
+    trigger: dict[str, Any],
+    **guarding: Any,
+) -> _dry_run.Planned:
+    """Check a query as its start does, and say what would run; what the checks have made is removed.
+
+    On Spark Connect only a start tells whether Spark's own rules allow the plan in this output mode.
+
+    Raises:
+        InvalidInputError: as `start`.
+    """
+    folder = None if location is None else location.folder
+    with (
+        _dry_run.checking(),
+        _dry_run.undone(None if folder is None else folder / KIT / "lock"),
+        guard(frame, location, name, mode, **guarding) as guarded,
+    ):
+        if "realTime" in trigger and sink.realtime is not None:
+            sink.realtime(frame)
+        elif sink.open is not None:
+            sink.open(frame, location)
+        plan.check_mode(frame, mode)
+        if guarded.lock is not None:
+            guarded.lock.release()
+        says = [
+            ("mode", mode),
+            *(("sink", said) for said in _sinks(sink)),
+            ("checkpoint", _progress(location, guarded.logs)),
+            *(("input", _dry_run.meant(said)) for said in dict.fromkeys(map(str, plan.inputs_of(frame)))),
+            ("trigger", _when(trigger)),
+        ]
+        return _dry_run.Planned(name, tuple(says))
+
+
+def _sinks(sink: Sink) -> list[str]:
+    """Say of each sink where it writes, and what it promises."""
+    if sink.parts:
+        return [said for part in sink.parts for said in _sinks(part)]
+    to = f" to {', '.join(sink.writes_to)}" if sink.writes_to else ""
+    return [f"{sink.kind}{to}: {sink.promise}"]
+
+
+def _when(trigger: dict[str, Any]) -> str:
+    for word, value in trigger.items():
+        return _WORDS.get(word, f"{word} {{}}").format(value)
+    return "a batch as soon as the last one has ended"
+
+
+def _progress(location: Place | None, logs: Path | None) -> str:
+    """Say where a query would keep its progress, and from where it would go on."""
+    if location is None or logs is None:
+        return "a temporary one, removed at the end"
+    done = newest(logs / "commits")
+    return f"{location} ({'new' if done < 0 else f'it goes on after batch {done}'})"
+
 
 # A path in `Sink.writes_to`.
 _WRITTEN = re.compile(r"(?:folder |file |Delta table |table .* in sqlite[^:]*:///)(.*)", re.DOTALL)
@@ -118,7 +248,7 @@ def start(
             f"query {name or sink.kind}: the DataFrame does not stream; read it with spark.readStream"
         )
     if "realTime" in trigger:
-        _realtime.check_realtime(frame, sink, mode)
+        _check_realtime(frame, sink, mode)
     name = _name(frame, sink, name)
     location = None if checkpoint is None else locate(frame.sparkSession, checkpoint)
     asked = _Asked(frame, sink, name, mode, location)
@@ -126,7 +256,7 @@ def start(
     with _starting(asked):
         _refuse_own_input(asked)
         if dry_run:
-            found: Any = planned(frame, sink, name, mode, location, trigger, **guarding)
+            found: Any = _planned(frame, sink, name, mode, location, trigger, **guarding)
             return found  # type: ignore[no-any-return]
         return _start(asked, trigger, **guarding)
 

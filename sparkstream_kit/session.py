@@ -100,12 +100,12 @@ def _session(
     if not ran:
         _warn_of_newer_spark(pyspark.__version__)
     if remote := explicit.get("spark.remote") or os.environ.get("SPARK_REMOTE"):
-        from sparkstream_kit.server import attach
+        from sparkstream_kit import server
 
-        session = attach.attach(remote, app_name, profile, explicit)
+        session = server.attach(remote, app_name, profile, explicit)
         if not ran:
             _asked[identity(session)] = profile, {}
-        return _adjust(session, profile, attach.of_session(explicit))
+        return _adjust(session, profile, server.of_session(explicit))
     profiled = None if profile is None else read_profile(profile)
     if ran:
         return _adjust(SparkSession.builder.getOrCreate(), profile, explicit)

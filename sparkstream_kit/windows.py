@@ -14,11 +14,18 @@ from pyspark.sql import types as T
 
 from sparkstream_kit import _explained
 from sparkstream_kit._arguments import check
-from sparkstream_kit._columns import WATERMARK, columns_with_watermark, find_column, holds, refuse_taken
+from sparkstream_kit._columns import (
+    WATERMARK,
+    columns_with_watermark,
+    event_time,
+    find_column,
+    holds,
+    refuse_taken,
+)
 from sparkstream_kit._columns import column as named
 from sparkstream_kit._durations import Duration, delay_of, not_negative, positive, sizes, to_microseconds
-from sparkstream_kit._late import observed
-from sparkstream_kit.errors import InvalidInputError, no_timestamp
+from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.progress import observed
 from sparkstream_kit.quarantine.rows import REASON, count_bad
 
 if TYPE_CHECKING:
@@ -183,8 +190,12 @@ def with_watermark(
     check(with_watermark, locals())
     behind = delay_of("delay", delay)
     bound = None if ahead is None else not_negative("ahead", ahead)
-    time = find_column(frame, time)
-    _check_event_time(frame, time)
+    time = event_time(frame, time, "with_watermark()", watermark=False)
+    if marked := columns_with_watermark(frame):
+        raise InvalidInputError(
+            f"the DataFrame already has a watermark, on column {marked[0]}; call with_watermark once, "
+            "on what the source gives"
+        )
     if bound is not None:
         frame = _without_far_times(frame, time, bound, str(ahead))
     if count_late and frame.isStreaming:
@@ -194,18 +205,6 @@ def with_watermark(
     # How Spark reads other names depends on its version.
     plain = frame.withColumnRenamed(time, _EVENT_TIME).withWatermark(_EVENT_TIME, _interval(behind))
     return plain.withColumnRenamed(_EVENT_TIME, time)
-
-
-def _check_event_time(frame: DataFrame, time: str) -> None:
-    """Refuse a column that cannot have a watermark."""
-    kind = frame.schema[time].dataType
-    if not isinstance(kind, T.TimestampType):
-        raise InvalidInputError(no_timestamp(time, kind.simpleString()))
-    if marked := columns_with_watermark(frame):
-        raise InvalidInputError(
-            f"the DataFrame already has a watermark, on column {marked[0]}; call with_watermark once, "
-            "on what the source gives"
-        )
 
 
 def _without_far_times(frame: DataFrame, time: str, bound: int, ahead: str) -> DataFrame:

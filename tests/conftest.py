@@ -23,9 +23,9 @@ import pytest
 from support import budget, ports
 
 import sparkstream_kit
-from sparkstream_kit._archive import java_options
+from sparkstream_kit import server as serving
+from sparkstream_kit._packages import java_options
 from sparkstream_kit.profiles import read_profile
-from sparkstream_kit.server import serving
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from conftest import ROOT, environment
 
-from sparkstream_kit import _flag_values, jobflags, sources
+from sparkstream_kit import jobflags, sources
 from sparkstream_kit.errors import (
     InputUnavailable,
     InvalidInputError,
@@ -26,6 +26,7 @@ from sparkstream_kit.errors import (
     MissingExtraError,
     QueryFailed,
 )
+from sparkstream_kit.jobflags import _delay, _host, _interval, _port, _positive_int
 from sparkstream_kit.profiles import submit_properties
 from sparkstream_kit.progress import QuerySummary, RunSummary
 
@@ -44,25 +45,25 @@ SHARED = (*jobflags.INPUT, *jobflags.SERVER, *jobflags.OUTPUT, *jobflags.RUN)
     [
         (jobflags.seconds, "60", 60.0),
         (jobflags.seconds, "0.5", 0.5),
-        (_flag_values.positive_int, "12", 12),
-        (_flag_values.port, "65535", 65535),
+        (_positive_int, "12", 12),
+        (_port, "65535", 65535),
         (jobflags.existing_folder, "/", "/"),
         (jobflags.existing_folder, "hdfs://host/none", "hdfs://host/none"),
         (jobflags.existing_folder, "hdfs:/none", "hdfs:/none"),
         (jobflags.existing_folder, "file:/", "file:/"),
         (jobflags.existing_folder, "file:///tmp", "file:///tmp"),
         (jobflags.existing_folder, "/none/2026-*", "/none/2026-*"),
-        (_flag_values.host, "localhost", "localhost"),
-        (_flag_values.host, "127.0.0.1", "127.0.0.1"),
-        (_flag_values.host, "9999.example.org", "9999.example.org"),
+        (_host, "localhost", "localhost"),
+        (_host, "127.0.0.1", "127.0.0.1"),
+        (_host, "9999.example.org", "9999.example.org"),
         (jobflags.checkpoint_folder, "/none/yet", "/none/yet"),
-        (_flag_values.interval, "1 minute", "1 minute"),
-        (_flag_values.interval, "250 milliseconds", "250 milliseconds"),
-        (_flag_values.interval, "1 minute 30 seconds", "1 minute 30 seconds"),
-        (_flag_values.interval, "0 seconds", "0 seconds"),
-        (_flag_values.interval, "0.5 seconds", "0.5 seconds"),
-        (_flag_values.delay, "1 hour 30 minutes", "1 hour 30 minutes"),
-        (_flag_values.delay, "1 week", "1 week"),
+        (_interval, "1 minute", "1 minute"),
+        (_interval, "250 milliseconds", "250 milliseconds"),
+        (_interval, "1 minute 30 seconds", "1 minute 30 seconds"),
+        (_interval, "0 seconds", "0 seconds"),
+        (_interval, "0.5 seconds", "0.5 seconds"),
+        (_delay, "1 hour 30 minutes", "1 hour 30 minutes"),
+        (_delay, "1 week", "1 week"),
     ],
 )
 def test_a_value_is_read(read, text, value):
@@ -73,15 +74,15 @@ def test_a_value_is_read(read, text, value):
     ("read", "texts", "message"),
     [
         (jobflags.seconds, ["0", "-1", "nan", "inf", "soon", ""], "is not a positive number of seconds"),
-        (_flag_values.positive_int, ["0", "-1", "1.5", "٣", "", "many"], "is not a whole number from 1"),
-        (_flag_values.port, ["0", "65536", "-1", "http", "٣"], "is not a port, 1 to 65535"),
+        (_positive_int, ["0", "-1", "1.5", "٣", "", "many"], "is not a whole number from 1"),
+        (_port, ["0", "65536", "-1", "http", "٣"], "is not a port, 1 to 65535"),
         (
-            _flag_values.interval,
+            _interval,
             ["5", "seconds", "5 s", "-5 seconds", "5 months"],
             "is not an interval, such as",
         ),
-        (_flag_values.delay, ["5", "0 seconds", "-5 seconds", "1 month"], "is not a delay, such as"),
-        (_flag_values.host, ["9999"], "is a number, perhaps a port; give the host and then the port"),
+        (_delay, ["5", "0 seconds", "-5 seconds", "1 month"], "is not a delay, such as"),
+        (_host, ["9999"], "is a number, perhaps a port; give the host and then the port"),
         (
             jobflags.existing_folder,
             ["/none/here", "file:/none/here"],

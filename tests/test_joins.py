@@ -219,8 +219,8 @@ def test_two_streams_without_a_watermark_or_a_bound_are_refused_with_the_fix(str
     assert refused(within=None).startswith("within is None; give a duration")
     assert refused(within="5 min").startswith("cannot read within '5 min'")
     assert refused(before="-1 minute") == "before must be zero or longer, not -1 minute"
-    assert refused(left_time="l_n").startswith("left_time l_n is int; make it a timestamp first")
-    assert refused(left_time="l_att") == "left has no column l_att; did you mean l_at?"
+    assert refused(left_time="l_n").startswith("left: event-time column l_n is int")
+    assert refused(left_time="l_att") == "left: there is no column l_att; did you mean l_at?"
     assert refused(how="outer").startswith("unknown how of joins.within() outer")
     assert refused(on="k").startswith("left has no column k")
     renamed = right.withColumnRenamed("r_n", "l_n")

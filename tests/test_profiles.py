@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import sparkstream_kit
-from sparkstream_kit._archive import java_options
+from sparkstream_kit._packages import java_options
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.profiles import PROFILES, log4j2_file, parse_properties, read_profile, submit_properties
 

@@ -24,7 +24,7 @@ from pyspark.sql.streaming.listener import StreamingQueryProgress
 from pyspark.sql.streaming.query import StreamingQuery
 from pyspark.sql.streaming.stateful_processor import StatefulProcessor, StatefulProcessorHandle
 
-from sparkstream_kit import _run, feeds, quarantine, run, schemas, sinks, sources, start
+from sparkstream_kit import feeds, quarantine, run, runs, schemas, sinks, sources, start
 from sparkstream_kit._spark import plan
 from sparkstream_kit._spark import queries as asking
 from sparkstream_kit._waiting import Inbox
@@ -343,7 +343,7 @@ def test_a_wait_that_fails_does_not_end_the_run(spark, monkeypatch):
 def test_a_batch_that_a_signal_has_cut_off_is_told_as_that(spark, cause):
     query = start(endless(spark), sinks.memory("cut_off"))
     try:
-        watched = _run._Watched(query, None)  # noqa: SLF001
+        watched = runs._Watched(query, None)  # noqa: SLF001
         told = [
             watched.failure(RuntimeError(cause), RunSummary(ended_by, 1.0, ()))
             for ended_by in ("SIGTERM", "failure")
@@ -408,7 +408,7 @@ def test_the_batch_in_flight_is_committed_before_the_stop(spark, folder, tmp_pat
 
 @pytest.mark.classic_only("the server of Spark Connect ends a function that hangs")
 def test_grace_bounds_how_long_a_batch_may_hold_up_the_stop(spark, folder, tmp_path, until, monkeypatch):
-    monkeypatch.setattr("sparkstream_kit._run._STOP_LIMIT", 0.5)
+    monkeypatch.setattr("sparkstream_kit.runs._STOP_LIMIT", 0.5)
     stop, release = tmp_path / "stop", tmp_path / "release"
     feeds.drip([("1.txt", "a\n")], folder)
 
@@ -448,7 +448,7 @@ def test_queries_are_stopped_side_by_side_and_each_once(spark, folder, until, mo
         stop(query)
 
     monkeypatch.setattr(StreamingQuery, "stop", noted)
-    monkeypatch.setattr("sparkstream_kit._run._STOP_LIMIT", 3600.0)  # one after the other, it would hang
+    monkeypatch.setattr("sparkstream_kit.runs._STOP_LIMIT", 3600.0)  # one after the other, it would hang
 
     def hang(_batch: DataFrame, _batch_id: int) -> None:
         until(lambda: len(begun) >= 2)

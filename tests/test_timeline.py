@@ -15,7 +15,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from sparkstream_kit import windows
-from sparkstream_kit._timeline import Mark, Span, draw
+from sparkstream_kit._explained import Mark, Span, draw
 from sparkstream_kit.cli import main
 from sparkstream_kit.errors import InvalidInputError
 
@@ -151,7 +151,7 @@ def test_what_cannot_be_drawn_is_one_line(given, message, capsys):
 def test_the_command_prints_the_same_without_importing_pyspark(no_pyspark):
     flags = ["--length", "1 hour", "--slide", "30 minutes", "--watermark", "10 minutes", "--at", "12:47"]
     done = subprocess.run(
-        [sys.executable, "-m", "sparkstream_kit.cli", "windows", "explain", *flags],
+        [sys.executable, "-m", "sparkstream_kit", "windows", "explain", *flags],
         env={**os.environ, **no_pyspark},
         capture_output=True,
         text=True,

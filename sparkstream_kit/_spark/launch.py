@@ -22,7 +22,7 @@ from pyspark.errors import PySparkException, PySparkRuntimeError
 from pyspark.java_gateway import launch_gateway
 from pyspark.logger import PySparkLogger
 
-from sparkstream_kit import _archive, _waiting
+from sparkstream_kit import _packages, _waiting
 from sparkstream_kit._spark.session import jvm_runs
 from sparkstream_kit.errors import InvalidInputError, KitError, cause_in_log, innermost_cause, said_by_spark
 from sparkstream_kit.profiles import is_local, log4j2_file
@@ -172,7 +172,7 @@ def _launch(wanted: Mapping[str, str], *, quiet: bool) -> _Words:
     # By itself the JVM says on standard output, where results go, why it cannot start.
     more = ["-XX:+DisplayVMOutputToStderr"]
     if "SharedArchiveFile" not in options:
-        more.append(_archive.java_options())
+        more.append(_packages.java_options())
     asked = re.search(r"\bmaster[\s=]+['\"]?([^\s'\"]+)", os.environ.get("PYSPARK_SUBMIT_ARGS", ""))
     master = (asked and asked[1]) or ({**wanted, **defaults}).get("spark.master", "local[*]")
     # On a cluster, lost executors are worth a line.

@@ -26,8 +26,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparkstream_kit import _dry_run, _waiting
-from sparkstream_kit._spark.lock import LockedError, LockFile, take
-from sparkstream_kit._spark.queries import await_end, is_active
 from sparkstream_kit.checkpoints.logs import KIT
 from sparkstream_kit.errors import InvalidInputError
 
@@ -37,6 +35,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
     from pyspark.sql.streaming.query import StreamingQuery
 
+    from sparkstream_kit._spark.lock import LockFile
     from sparkstream_kit._spark.place import Place
 
 
@@ -143,6 +142,8 @@ class Lock:
 
     def until_end_of(self, query: StreamingQuery) -> None:
         """Release the lock when the query ends, however it does."""
+        from sparkstream_kit._spark.queries import await_end
+
         self._query = query
 
         def wait() -> None:
@@ -160,6 +161,8 @@ class Lock:
 
     def in_use(self) -> bool:
         """Say whether the query that has the lock is starting or running."""
+        from sparkstream_kit._spark.queries import is_active
+
         return self._query is None or is_active(self._query)
 
 
@@ -205,6 +208,8 @@ def lock(spark: SparkSession, location: Place, name: str) -> Lock | None:
 
 def _take(spark: SparkSession, path: Path, location: str, name: str) -> LockFile:
     """Return the locked file, in which stands who holds it."""
+    from sparkstream_kit._spark.lock import LockedError, take
+
     host, since = socket.gethostname(), datetime.now().astimezone().isoformat(" ", "seconds")
     try:
         file = take(spark, path)

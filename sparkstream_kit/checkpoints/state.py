@@ -28,7 +28,6 @@ from sparkstream_kit.profiles import STATE_STORE
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-__all__ = ["State", "lost", "newer", "states"]
 
 _FILE = re.compile(r"(\d+)(?:_([0-9a-f-]{36}))?\.(delta|snapshot|changelog|zip)(?:\.crc)*")
 _METADATA = re.compile(r"\.?(\d+)(\.crc)?")

@@ -12,8 +12,6 @@ from sparkstream_kit.errors import printable, without_secrets
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["say", "show", "stopped_by_signal"]
-
 
 def say(what: object) -> None:
     """Write a line to standard error."""

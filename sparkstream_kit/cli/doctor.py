@@ -17,27 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from sparkstream_kit import _archive, _packages
+from sparkstream_kit import _packages
+from sparkstream_kit import server as serving
 from sparkstream_kit.profiles import read_profile
-from sparkstream_kit.server import serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = [
-    "Finding",
-    "clock",
-    "connectors",
-    "disks",
-    "examine",
-    "host",
-    "java",
-    "ports",
-    "python",
-    "remote",
-    "time_zone",
-    "versions",
-]
 
 _LIMIT = 20.0  # seconds that a Java or a Python may take to say its version
 _JAVAS = (17, 21)  # https://spark.apache.org/docs/latest/#downloading
@@ -69,7 +55,7 @@ def examine() -> Iterator[Finding]:
 def java() -> Iterator[Finding]:
     """Look for the Java that Spark's scripts would start, and ask it for its version."""
     fix = "install Java 17 or 21, and set JAVA_HOME to its folder if it is not the first on PATH"
-    home, found = os.environ.get("JAVA_HOME"), _archive.find_java()
+    home, found = os.environ.get("JAVA_HOME"), _packages.find_java()
     if found is None:
         where = f"JAVA_HOME={home} has no bin/java" if home else "there is no java on PATH"
         yield Finding("bad", "Java", where, fix)

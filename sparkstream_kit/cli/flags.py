@@ -6,8 +6,6 @@ from typing import Any
 
 import typer
 
-__all__ = ["flag", "group", "help_if_bare"]
-
 
 def flag(metavar: str, text: str, **more: Any) -> Any:
     """Return a command's flag."""

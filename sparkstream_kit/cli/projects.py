@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from importlib.resources.abc import Traversable
 
-__all__ = ["DEFAULT", "LIKE", "Project", "make"]
 
 DEFAULT = "sales_totals"
 _LONGEST = 100  # letters of a name; a file's may have 255 bytes

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from sparkstream_kit.monitoring.board import Board
 
-__all__ = ["watch"]
 
 _LOOK_EVERY = 0.25  # seconds from one look into a file to the next
 _SILENT = 20.0  # seconds without a line after which a page has gone
@@ -40,7 +39,8 @@ def watch(
     ],
 ) -> None:
     """Show a run as --show does, from a recording or a page. Follows it to its end, or until Ctrl-C."""
-    from sparkstream_kit.monitoring import recorder, terminal
+    from sparkstream_kit.monitoring import board as recorder
+    from sparkstream_kit.monitoring import terminal
     from sparkstream_kit.monitoring.board import Board
 
     if Path(what).is_dir():
@@ -88,7 +88,8 @@ def _watch_page(address: str, token: str) -> None:
     from http.client import HTTPConnection, HTTPException
     from urllib.parse import urlsplit
 
-    from sparkstream_kit.monitoring import recorder, terminal
+    from sparkstream_kit.monitoring import board as recorder
+    from sparkstream_kit.monitoring import terminal
     from sparkstream_kit.monitoring.board import Board
 
     board, stop = Board(), threading.Event()

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from pyspark.sql import Column, DataFrame
 
-__all__ = ["in_blobs", "in_files", "kept"]
 
 _LOST = "a worker lost rows of this batch on their way; start again, and the batch comes once more"
 _PART = 32 * 1024 * 1024  # bytes at a time; a JVM that is asked for them needs a few times as much

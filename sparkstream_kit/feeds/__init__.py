@@ -4,20 +4,33 @@ The makers of lines, rows and files check their arguments when they are called; 
 from its start any number of times. A seed gives the same data on every Python (a test holds the digests).
 """
 
-from sparkstream_kit.feeds.actions import actions_rows, actions_truth
-from sparkstream_kit.feeds.ads import ads_rows, ads_truth
-from sparkstream_kit.feeds.cards import cards_rows, cards_truth
 from sparkstream_kit.feeds.disturbing import Disturbed, disturb
-from sparkstream_kit.feeds.events import events_rows, events_truth
-from sparkstream_kit.feeds.files import csv_line, drip, json_line, line_files
-from sparkstream_kit.feeds.lines import random_lines, text_lines
-from sparkstream_kit.feeds.logs import log_errors, log_line, log_rows, log_sessions
-from sparkstream_kit.feeds.messages import messages_rows, messages_truth
-from sparkstream_kit.feeds.posts import posts_line, posts_rows, posts_truth
-from sparkstream_kit.feeds.replaying import replay, replay_files
-from sparkstream_kit.feeds.sales import sales_files, sales_rows, sales_totals
-from sparkstream_kit.feeds.sensors import sensors_rows, sensors_truth
-from sparkstream_kit.feeds.server import LineServer
+from sparkstream_kit.feeds.files import csv_line, drip, json_line, line_files, random_lines, text_lines
+from sparkstream_kit.feeds.generators import (
+    actions_rows,
+    actions_truth,
+    ads_rows,
+    ads_truth,
+    cards_rows,
+    cards_truth,
+    events_rows,
+    events_truth,
+    log_errors,
+    log_line,
+    log_rows,
+    log_sessions,
+    messages_rows,
+    messages_truth,
+    posts_line,
+    posts_rows,
+    posts_truth,
+    sales_files,
+    sales_rows,
+    sales_totals,
+    sensors_rows,
+    sensors_truth,
+)
+from sparkstream_kit.feeds.replaying import LineServer, replay, replay_files
 
 __all__ = [
     "Disturbed",

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from sparkstream_kit._lazy import attributes
 
 if TYPE_CHECKING:
-    from sparkstream_kit.monitoring.cells import live
+    from sparkstream_kit.monitoring.board import live
 
 __all__ = ["live"]
 
-__getattr__ = attributes(__name__, {"sparkstream_kit.monitoring.cells": ["live"]})
+__getattr__ = attributes(__name__, {"sparkstream_kit.monitoring.board": ["live"]})

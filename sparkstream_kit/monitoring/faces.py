@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     Told = Callable[[StreamingQueryProgress], None]
 
-__all__ = ["watching"]
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +50,7 @@ def watching(
     told: list[Told] = [board.add]
     with ExitStack() as faces:
         if record is not None:
-            from sparkstream_kit.monitoring import recorder
+            from sparkstream_kit.monitoring import board as recorder
 
             told.append(faces.enter_context(recorder.recording(record, queries)))
         if ui is not None:

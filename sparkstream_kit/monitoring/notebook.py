@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sparkstream_kit import _html, display
-from sparkstream_kit.monitoring import _numbers, terminal
-from sparkstream_kit.monitoring._drawing import drawing, moments
-from sparkstream_kit.monitoring._numbers import short
-from sparkstream_kit.monitoring._results import Results, places
+from sparkstream_kit import display
+from sparkstream_kit.monitoring import board as _numbers
+from sparkstream_kit.monitoring import terminal
+from sparkstream_kit.monitoring.board import short
+from sparkstream_kit.monitoring.pictures import Results, drawing, moments, places
 
 if TYPE_CHECKING:
     import threading
@@ -19,16 +19,15 @@ if TYPE_CHECKING:
 
     from pyspark.sql.streaming.query import StreamingQuery
 
-    from sparkstream_kit.monitoring._results import Result
     from sparkstream_kit.monitoring.board import Board, Picture
+    from sparkstream_kit.monitoring.pictures import Result
 
-__all__ = ["shown"]
 
 _EVERY = 0.5  # seconds from one picture to the next, at least
 _BEAT = 1.0  # and at most: it counts the seconds of what does not come
 _ROWS = 20  # of a result
 _CHARTED = 120  # batches
-_COLOURS = {"bad": "#d64545", "warn": "#c98a1b", "ok": _html.GREEN}
+_COLOURS = {"bad": "#d64545", "warn": "#c98a1b", "ok": display.GREEN}
 
 
 @contextmanager
@@ -41,12 +40,12 @@ def shown(board: Board, queries: Sequence[StreamingQuery]) -> Iterator[None]:
         board: of a run.
         queries: those of the run; results are shown of `sinks.latest`, `sinks.memory` and `sinks.snapshot`.
     """
-    if not _html.in_notebook():
+    if not display.in_notebook():
         with terminal.shown(board):
             yield
         return
     results = Results(places(queries, memory=True))
-    handle = _html.show_html(_bundle(board, results), raw=True, display_id=True)
+    handle = display.show_html(_bundle(board, results), raw=True, display_id=True)
     with drawing(partial(_update, board, results, handle)):
         yield
 
@@ -68,15 +67,15 @@ def _bundle(board: Board, results: Results, *, last: bool = False) -> dict[str, 
 
 def _query_html(picture: Picture, result: Result | None, now: datetime) -> str:
     parts = [_table_html(result)] if result is not None else []
-    head = f'<b style="color:{_COLOURS[picture.level]}">{_html.text(picture.name)}</b>'
+    head = f'<b style="color:{_COLOURS[picture.level]}">{display.text(picture.name)}</b>'
     if picture.batches:
         state = "" if picture.active else " · ended"
         parts.append(f'<div style="margin-top:8px">{head} · batch {picture.batches[-1].batch}{state}</div>')
         parts.append(_progress(picture))
     else:
-        parts.append(f"<div>{head} · {_html.text(_numbers.starting(picture, now))}</div>")
+        parts.append(f"<div>{head} · {display.text(_numbers.starting(picture, now))}</div>")
     parts += [
-        f'<div><span style="color:{_COLOURS[each.level]}">●</span> {_html.text(str(each))}</div>'
+        f'<div><span style="color:{_COLOURS[each.level]}">●</span> {display.text(str(each))}</div>'
         for each in picture.verdicts
     ]
     return f'<div style="line-height:1.5">{"".join(parts)}</div>'
@@ -88,14 +87,14 @@ def _progress(picture: Picture) -> str:
     last, done = batches[-1], picture.summary
     rows, times = [each.rows for each in batches], [each.seconds for each in batches]
     cells = [
-        ("rows/s in", short(_numbers.arriving(batches)), _chart(rows, _html.BLUE)),
+        ("rows/s in", short(_numbers.arriving(batches)), _chart(rows, display.BLUE)),
         ("rows/s done", short(_numbers.done(batches)), ""),
-        ("batch", f"{last.seconds:.2f} s", _chart(times, _html.VIOLET)),
+        ("batch", f"{last.seconds:.2f} s", _chart(times, display.VIOLET)),
         ("rows so far", f"{done.input_rows:,}", ""),
     ]
     if done.state_rows is not None:
         states = [each.state_rows or 0 for each in batches]
-        cells.append(("rows in state", f"{done.state_rows:,}", _chart(states, _html.GREEN)))
+        cells.append(("rows in state", f"{done.state_rows:,}", _chart(states, display.GREEN)))
     if last.has_watermark:
         mark = "none yet" if last.watermark is None else f"{last.watermark:%Y-%m-%d %H:%M:%S}"
         cells.append(("watermark (UTC)", mark, ""))
@@ -117,7 +116,7 @@ def _number(cell: tuple[str, str, str]) -> str:
 
 
 def _chart(values: Sequence[float], colour: str) -> str:
-    return _html.line(values, _numbers.height(values), colour) if len(values) > 1 else ""
+    return display.line(values, _numbers.height(values), colour) if len(values) > 1 else ""
 
 
 # --- results
@@ -134,10 +133,10 @@ def _cut(result: Result) -> tuple[Sequence[Sequence[str | None]], str]:
 
 def _table_html(result: Result) -> str:
     if result.problem is not None:
-        return f"<div>{_html.text(result.place)}: {_html.text(result.problem)}</div>"
+        return f"<div>{display.text(result.place)}: {display.text(result.problem)}</div>"
     rows, said = _cut(result)
-    beneath = f'<small style="opacity:.7">{_html.text(said)}</small>' if said else ""
-    return _html.html_table(result.columns, result.numeric, rows) + beneath
+    beneath = f'<small style="opacity:.7">{display.text(said)}</small>' if said else ""
+    return display.html_table(result.columns, result.numeric, rows) + beneath
 
 
 def _table_text(result: Result | None) -> list[str]:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import printable
-from sparkstream_kit.monitoring import _numbers
-from sparkstream_kit.monitoring._drawing import drawing, moments
-from sparkstream_kit.monitoring._numbers import short
+from sparkstream_kit.monitoring import board as _numbers
+from sparkstream_kit.monitoring.board import short
+from sparkstream_kit.monitoring.pictures import drawing, moments
 
 if TYPE_CHECKING:
     import threading
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     _Value = Callable[[Picture], float | None]
 
-__all__ = ["lines", "report", "shown"]
 
 _EVERY = 0.25  # seconds from one picture to the next, at least
 _BEAT = 1.0  # and at most: it counts the seconds of what does not come

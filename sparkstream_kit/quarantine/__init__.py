@@ -9,12 +9,9 @@ good, bad = sinks.batch_files("out/good"), sinks.batch_files("out/bad")
 sink = sinks.fan_out(good.taking(quarantine.good_rows), bad.taking(quarantine.bad_rows))  # both in one batch
 """
 
-from sparkstream_kit.quarantine.avro_records import parse_avro
-from sparkstream_kit.quarantine.csv_lines import parse_csv
-from sparkstream_kit.quarantine.json_lines import parse_json
-from sparkstream_kit.quarantine.log_lines import parse_log
-from sparkstream_kit.quarantine.rows import BYTES, FILE, RAW, REASON, bad_rows, good_rows, mark_bad
-from sparkstream_kit.quarantine.rules import expect
+from sparkstream_kit.quarantine.avro import parse_avro
+from sparkstream_kit.quarantine.lines import parse_csv, parse_json, parse_log
+from sparkstream_kit.quarantine.rows import BYTES, FILE, RAW, REASON, bad_rows, expect, good_rows, mark_bad
 
 __all__ = [
     "BYTES",

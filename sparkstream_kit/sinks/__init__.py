@@ -49,10 +49,9 @@ __getattr__ = attributes(
         "sparkstream_kit.connectors.mongodb": ["mongodb"],
         "sparkstream_kit.connectors.sql": ["sql_table"],
         "sparkstream_kit.sinks.base": ["Sink"],
-        "sparkstream_kit.sinks.batches": ["fan_out", "foreach_batch", "snapshot"],
+        "sparkstream_kit.sinks.batches": ["by_watermark", "fan_out", "foreach_batch", "snapshot"],
         "sparkstream_kit.sinks.builtin": ["console", "files", "memory", "table"],
         "sparkstream_kit.sinks.directories": ["batch_files"],
-        "sparkstream_kit.sinks.gate": ["by_watermark"],
         "sparkstream_kit.sinks.last_result": ["latest"],
     },
 )

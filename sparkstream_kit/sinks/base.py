@@ -18,16 +18,6 @@ if TYPE_CHECKING:
     from sparkstream_kit._spark.batch import Write
     from sparkstream_kit._spark.place import Place
 
-__all__ = [
-    "FILE_FORMATS",
-    "MODES",
-    "Part",
-    "Sink",
-    "check_view",
-    "check_writes_batches",
-    "opened",
-    "rewind_notes",
-]
 
 _Made = TypeVar("_Made")
 

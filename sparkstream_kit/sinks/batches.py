@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
-from sparkstream_kit._columns import column, refuse_taken
+from sparkstream_kit._columns import column, event_time, refuse_taken
 from sparkstream_kit._spark.batch import count_aside
 from sparkstream_kit._spark.place import refuse_elsewhere
 from sparkstream_kit.checkpoints.logs import watermark
@@ -222,10 +222,8 @@ def by_watermark(time: str, *, on_time: Sink, late: Sink) -> Sink:
     def open_both(frame: DataFrame, location: Place | None) -> Write:
         from pyspark.sql import functions as F
 
-        from sparkstream_kit.state import _frames
-
         call = "by_watermark()"
-        _frames.place_of_time(call, frame, time)
+        event_time(frame, time, call)
         refuse_taken(frame.columns, ("watermark",), call)
         if location is None:
             raise InvalidInputError(

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from sparkstream_kit._spark.batch import Write
     from sparkstream_kit._spark.place import Place
 
-__all__ = ["latest"]
 
 _log = logging.getLogger(__name__)
 

@@ -23,8 +23,7 @@ from typing import TYPE_CHECKING
 from sparkstream_kit._lazy import attributes
 
 if TYPE_CHECKING:
-    from sparkstream_kit.state.alerts import alert_when
-    from sparkstream_kit.state.late import once, split_late
+    from sparkstream_kit.state.alerts import alert_when, once, split_late
     from sparkstream_kit.state.rules import Alert, Ewma, Jump, Often, Rule, Silent, ZScore
     from sparkstream_kit.state.values import as_of, last_by_key, running
 
@@ -48,8 +47,7 @@ __all__ = [
 __getattr__ = attributes(
     __name__,
     {
-        "sparkstream_kit.state.alerts": ["alert_when"],
-        "sparkstream_kit.state.late": ["once", "split_late"],
+        "sparkstream_kit.state.alerts": ["alert_when", "once", "split_late"],
         "sparkstream_kit.state.rules": ["Alert", "Ewma", "Jump", "Often", "Rule", "Silent", "ZScore"],
         "sparkstream_kit.state.values": ["as_of", "last_by_key", "running"],
     },

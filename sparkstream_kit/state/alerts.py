@@ -1,4 +1,7 @@
-"""`alert_when`: rules by key, in the order of event time."""
+"""`alert_when`: rules by key, in the order of event time.
+
+Late rows: told from the others, and kept by a deduplication of which Spark's own would lose them.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +9,33 @@ import pickle
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from pyspark.sql import DataFrame, Row
+from pyspark.sql import functions as F
 from pyspark.sql import types as T
+from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 
 from sparkstream_kit._arguments import check, said
-from sparkstream_kit._columns import column, refuse_taken
+from sparkstream_kit._columns import column, holds, refuse_taken
+from sparkstream_kit._durations import positive
 from sparkstream_kit._spark.batch import by_value
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.schemas import schema_of
-from sparkstream_kit.state import _frames, _typed
-from sparkstream_kit.state._known import is_usable
-from sparkstream_kit.state._ordered import Handler, Ordered
-from sparkstream_kit.state.rules import Ewma, Jump, ZScore
+from sparkstream_kit.state import values
+from sparkstream_kit.state.rules import Ewma, Jump, ZScore, is_usable
+from sparkstream_kit.state.values import MILLI, Handler, InOrder, in_order, timer_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from datetime import timedelta
 
-    from pyspark.sql import DataFrame
+    from pyspark.sql.streaming.stateful_processor import (
+        ExpiredTimerInfo,
+        StatefulProcessorHandle,
+        TimerValues,
+    )
 
     from sparkstream_kit.state.rules import Alert, Rule
 
-__all__ = ["alert_when"]
 
 _ADDED = schema_of(rule=T.StringType(), score=T.DoubleType(), reason=T.StringType())
 _SECOND = 1e6  # microseconds
@@ -84,35 +94,35 @@ def alert_when(
     call = "alert_when()"
     reject_unknown(f"order of {call}", [order], ("arrival", "time"))
     rules = _rules(call, rule)
-    keys = _frames.places_of_keys(call, frame, key)
+    keys = values.places_of_keys(call, frame, key)
     names = [
-        frame.columns[at] for at in (*keys, *(_frames.place_of(call, frame, each) for each in (time, value)))
+        frame.columns[at] for at in (*keys, *(values.place_of(call, frame, each) for each in (time, value)))
     ]
     twice = [name for name, count in Counter(name.lower() for name in names).items() if count > 1]
     if twice:
         raise InvalidInputError(f"{call}: column {twice[0]} is given twice; copy it under another name")
     waits = order == "time"
     timed = waits or any(hasattr(each, "due") for each in rules)
-    _frames.place_of_time(call, frame, time, watermark=timed)
+    values.place_of_time(call, frame, time, watermark=timed)
     refuse_taken(names, _ADDED.names, call)
-    fields = [frame.schema[_frames.place_of(call, frame, name)] for name in names]
+    fields = [frame.schema[values.place_of(call, frame, name)] for name in names]
     for each in rules:
         if isinstance(each, Ewma | Jump | ZScore):
-            _frames.check_number(call, _looked_at(call, fields[-1], each.of))
+            values.check_number(call, _looked_at(call, fields[-1], each.of))
 
     at = len(keys)
-    rows = _frames.packed(frame.select(*map(column, names)), at if waits else None)
+    rows = values.packed(frame.select(*map(column, names)), at if waits else None)
     *known, looked_at = rows.schema
     # No value belongs to an alert that comes without a row, whatever the input's column holds.
     looked_at = T.StructField(looked_at.name, looked_at.dataType)
     output = T.StructType([*known, looked_at, *_ADDED])
     streaming = frame.isStreaming
-    processor = Ordered(
+    processor = InOrder(
         _Rules(rules, at), at, output.names, waits=waits and streaming, streaming=streaming and timed
     )
     groups = rows.groupBy(*rows.columns[:at])
-    found = _frames.processed(call, groups, processor, output, streaming=streaming and timed)
-    return found.select(*_frames.unpacked(rows.columns, fields), *_ADDED.names)
+    found = values.processed(call, groups, processor, output, streaming=streaming and timed)
+    return found.select(*values.unpacked(rows.columns, fields), *_ADDED.names)
 
 
 class _Rules(Handler):
@@ -122,7 +132,7 @@ class _Rules(Handler):
         self._at = at
         self._rules = by_value(rules)  # they may be of the caller's own script
         self._names = _names(rules)
-        self._kinds = [_typed.columns(f"{type(rule).__name__}.state", rule.state) for rule in rules]
+        self._kinds = [values.columns(f"{type(rule).__name__}.state", rule.state) for rule in rules]
         self.states = dict(zip(self._names, self._kinds, strict=True))
         self._loaded: Sequence[Any] | None = None
 
@@ -135,10 +145,10 @@ class _Rules(Handler):
 
     def load(self, kept: list[tuple[Any, ...] | None]) -> list[Any]:
         known = zip(self.rules, self._kinds, kept, strict=True)
-        return [_typed.read(rule.state, kinds.names, each) for rule, kinds, each in known]
+        return [values.read(rule.state, kinds.names, each) for rule, kinds, each in known]
 
     def save(self, known: list[Any]) -> list[tuple[Any, ...]]:
-        return [_typed.to_keep(each, kinds) for each, kinds in zip(known, self._kinds, strict=True)]
+        return [values.to_keep(each, kinds) for each, kinds in zip(known, self._kinds, strict=True)]
 
     def see(self, known: list[Any], key: tuple[Any, ...], row: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
         time, value = row[self._at], row[self._at + 1]
@@ -213,3 +223,170 @@ def _rules(call: str, given: Any) -> list[Rule]:
                 f"{call}: rule {type(rule).__name__} has `due` but no `expire`; give both"
             )
     return rules
+
+
+_TASKS = 64  # groups of rows without a key, which Spark spreads over its shuffle partitions
+
+
+def split_late(frame: DataFrame, time: str, by: str | None = None) -> DataFrame:
+    """Tell the rows that come after the watermark has passed their time from those that are in time.
+
+    A row is late when its time is not after the watermark of its batch: the newest time of all batches
+    before, less the delay. No row is dropped and no state is kept. The time column keeps its watermark, so
+    that windows can count the other rows in the same query::
+
+        told = state.split_late(windows.with_watermark(events, "time", "10 minutes"), "time")
+        counts = told.where("NOT late").groupBy(windows.tumbling("time", "1 hour")).count()
+
+    Without `where` a window counts late rows, too, until it has closed. To have the late rows aside as well,
+    start a second query on `told.where("late")`; where both read the same files one by one, the one has
+    exactly what the other lacks. Do not union both in one query: with this operator in two branches, Spark
+    emits no window. For large volumes use `sinks.by_watermark`, which spares the pass through Python.
+
+    Delivery: a batch that comes again after a crash gives the same rows.
+
+    Args:
+        frame: static or streaming; of a static one no row is late.
+        time: the event-time column (timestamp) with the watermark. A row without a time is not late.
+        by: a column by whose values the rows are spread over tasks; by default the whole row.
+
+    Returns:
+        The same rows and columns, then `late BOOLEAN` and `watermark TIMESTAMP`: the watermark that a late
+        row has missed, null in other rows.
+
+    Raises:
+        InvalidInputError: no such column, a time that is no timestamp or has no watermark, a column `late` or
+            `watermark` that is there already, or a Spark before 4.1.
+    """
+    check(split_late, locals())
+    call = "split_late()"
+    at = values.place_of_time(call, frame, time)
+    refuse_taken(frame.columns, ("late", "watermark"), call)
+    spread = None if by is None else values.place_of(call, frame, by)
+    if not frame.isStreaming:
+        return frame.select("*", F.lit(False).alias("late"), F.lit(None).cast("timestamp").alias("watermark"))
+    rows = values.packed(frame)
+    hashed = [
+        field.name
+        for place, field in enumerate(rows.schema)
+        if spread in (None, place) and not holds(field.dataType, T.MapType, T.VariantType)
+    ]
+    group = F.pmod(F.hash(*hashed or [f"c{at}"]), F.lit(_TASKS))
+    output = T.StructType([*rows.schema, *schema_of(late=T.BooleanType(), at=T.LongType())])
+    groups = rows.withColumn("task", group).groupBy("task")
+    found = values.processed(call, groups, _Late(at, output.names), output, streaming=True)
+    columns = values.unpacked(rows.columns, frame.schema)
+    return found.select(*columns, "late", F.timestamp_millis("at").alias("watermark"))
+
+
+class _Late(StatefulProcessor):
+    """Compares each row with the watermark, and keeps nothing."""
+
+    def __init__(self, at: int, names: Sequence[str]) -> None:
+        self._at = at
+        self._names = names
+
+    def init(self, handle: StatefulProcessorHandle) -> None:
+        pass
+
+    def handleInputRows(self, key: Any, rows: Iterator[Row], timerValues: TimerValues) -> Iterator[Row]:  # noqa: N803, ARG002 - Spark's
+        watermark = timerValues.getCurrentWatermarkInMs()
+        told = Row(*self._names)
+        for row in rows:
+            *values, _ = row  # without the task
+            time = values[self._at]
+            late = time is not None and time <= watermark * MILLI
+            yield told(*values, late, watermark if late else None)
+
+
+def once(frame: DataFrame, ids: str | Sequence[str], time: str, within: str | timedelta) -> DataFrame:
+    """Keep the first row of each id, and drop those that come again within a duration of event time.
+
+    Unlike `dropDuplicatesWithinWatermark`, which drops every late row, a late row passes if its id is not
+    known. A row comes again if a row of its ids was kept whose time is at most `within` before or after its
+    own. An id is forgotten when the watermark is `within` past the time of its row, so that the state is
+    bounded; a duplicate that is later still passes. Of a batch, the first row by time is kept, and among rows
+    of the same time the first by its text, so that a batch which comes again gives the same. Rows of one id
+    with other times in other orders may keep another of them.
+
+    A row with a null in one of its ids, or without a time, is nobody's duplicate, and passes each time.
+
+    Args:
+        frame: static or streaming.
+        ids: the columns that tell rows apart: one name, or a list of them.
+        time: the event-time column (timestamp) with the watermark.
+        within: how far apart duplicates may be, such as "1 hour".
+
+    Returns:
+        The same columns, without the rows that come again. The time column keeps its watermark; windows after
+        it drop the late rows.
+
+    Raises:
+        InvalidInputError: no such column, a time that is no timestamp or has no watermark, a duration that
+            cannot be read or is not positive, or a Spark before 4.1.
+
+    Example:
+        In a session::
+
+            events = windows.with_watermark(events, "time", "10 minutes")
+            state.once(events, "event_id", "time", within="1 hour")
+    """
+    check(once, locals())
+    call = "once()"
+    span = positive("within", within)
+    at = values.place_of_time(call, frame, time)
+    keys = values.places_of_keys(call, frame, ids)
+    rows = values.packed(frame)
+    groups = rows.groupBy(*(f"c{place}" for place in keys))
+    processor = _Once(at, span, timers=frame.isStreaming)
+    kept = values.processed(call, groups, processor, rows.schema, streaming=frame.isStreaming)
+    return kept.select(*values.unpacked(rows.columns, frame.schema))
+
+
+class _Once(StatefulProcessor):
+    """Keeps the times of the rows of one id that were kept, until the watermark has passed them."""
+
+    def __init__(self, at: int, span: int, *, timers: bool) -> None:
+        self._at = at
+        self._span = span
+        self._timers = timers
+
+    def init(self, handle: StatefulProcessorHandle) -> None:
+        self._handle = handle
+        self._kept = handle.getValueState("kept", "times ARRAY<BIGINT>")
+
+    def handleInputRows(self, key: Any, rows: Iterator[Row], timerValues: TimerValues) -> Iterator[Row]:  # noqa: N803, ARG002 - Spark's
+        if any(part is None for part in key):
+            yield from rows
+            return
+        times = self._known()
+        before = len(times)
+        for row in in_order(rows, self._at):
+            time = row[self._at]
+            if time is None:
+                yield row
+            elif all(abs(time - other) > self._span for other in times):
+                times.append(time)
+                yield row
+        if len(times) > before:
+            self._kept.update((times,))
+        for time in times[before:] if self._timers else ():
+            self._handle.registerTimer(timer_at(time + self._span))
+
+    def handleExpiredTimer(
+        self,
+        key: Any,  # noqa: ARG002
+        timerValues: TimerValues,  # noqa: N803
+        expiredTimerInfo: ExpiredTimerInfo,  # noqa: N803, ARG002
+    ) -> Iterator[Row]:
+        passed = timerValues.getCurrentWatermarkInMs() * MILLI - self._span
+        times = [time for time in self._known() if time > passed]
+        if times:
+            self._kept.update((times,))
+        else:
+            self._kept.clear()
+        return iter(())
+
+    def _known(self) -> list[int]:
+        kept = self._kept.get()
+        return [] if kept is None else list(kept[0])

@@ -1,29 +1,360 @@
-"""Values of a key's rows before: running statistics, the row before, and the last row of another stream."""
+"""Values of a key's rows before: running statistics, the row before, and the last row of another stream.
+
+Rows on their way through Python and back: every value comes out as it went in, under its own name.
+
+The processor behind every function that takes the rows of a key in the order of their times.
+
+States as dataclasses: what a state store keeps of them, also after a field was added.
+"""
 
 from __future__ import annotations
 
 import math
 import pickle
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from importlib.util import find_spec
+from inspect import isclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import pyspark
+from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
+from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 
-from sparkstream_kit._arguments import check
-from sparkstream_kit._columns import refuse_taken
-from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.schemas import schema_of
-from sparkstream_kit.state import _frames, _typed
-from sparkstream_kit.state._known import is_usable, welford
-from sparkstream_kit.state._ordered import PROTOCOL, Handler, Ordered
+from sparkstream_kit._arguments import check, said
+from sparkstream_kit._columns import event_time, find_column, holds, refuse_taken
+from sparkstream_kit.errors import InvalidInputError, MissingExtraError
+from sparkstream_kit.schemas import from_dataclass, schema_of
+from sparkstream_kit.state.rules import is_usable, welford
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from pyspark.sql import DataFrame
+    from pyspark.sql import GroupedData
+    from pyspark.sql.streaming.stateful_processor import (
+        ExpiredTimerInfo,
+        StatefulProcessorHandle,
+        TimerValues,
+    )
 
-__all__ = ["as_of", "last_by_key", "running"]
+
+_LIBRARIES = ("pandas", "pyarrow", "google.protobuf")
+
+
+def place_of(caller: str, frame: DataFrame, name: str) -> int:
+    """Return where a column stands.
+
+    Raises:
+        InvalidInputError: there is no such column, or there are two.
+    """
+    found = find_column(frame, name, caller=caller)
+    if frame.columns.count(found) > 1:
+        raise InvalidInputError(f"{caller}: two columns are named {found}; rename one of them")
+    return frame.columns.index(found)
+
+
+def places_of_keys(caller: str, frame: DataFrame, keys: str | Sequence[str]) -> list[int]:
+    """Return where the key columns stand: one name was given, or a list of them.
+
+    Raises:
+        InvalidInputError: none was given, or `place_of` refuses one.
+    """
+    names = [keys] if isinstance(keys, str) else list(keys)
+    if not names:
+        raise InvalidInputError(f"{caller} needs at least one key; give the columns that tell rows apart")
+    return [place_of(caller, frame, name) for name in names]
+
+
+def place_of_time(caller: str, frame: DataFrame, name: str, *, watermark: bool = True) -> int:
+    """Return where the event-time column stands.
+
+    Raises:
+        InvalidInputError: there is no such column, it is no timestamp, or a stream has no watermark on it.
+    """
+    return place_of(caller, frame, event_time(frame, name, caller, watermark=watermark))
+
+
+def packed(frame: DataFrame, timed_by: int | None = None) -> DataFrame:
+    """Return the frame with columns named c0, c1, …, and times and dates in them as whole numbers.
+
+    Python's times have no zone of their own, so that of the two hours at the end of summer time it keeps one,
+    and no year after 9999.
+
+    Args:
+        frame: static or streaming.
+        timed_by: where the time stands that keeps its watermark. Without it no column has one any more, so
+            that Spark drops no late rows before a processor sees them.
+    """
+    if not frame.isStreaming:
+        # Else Spark has nothing yet that its state stores report to, also where a batch uses them.
+        frame.sparkSession.streams  # noqa: B018
+    names = [f"c{at}" for at in range(len(frame.columns))]
+    columns = []
+    for at, (name, each) in enumerate(zip(names, frame.schema, strict=True)):
+        metadata = dict(each.metadata) if at == timed_by else {}
+        columns.append(_converted(F.col(name), each.dataType).alias(name, metadata=metadata))
+    return frame.toDF(*names).select(*columns)
+
+
+def unpacked(names: Sequence[str], fields: Iterable[T.StructField]) -> list[Column]:
+    """Return columns of a packed frame as they were, with the names, types and watermarks of these fields."""
+    return [
+        _converted(F.col(name), field.dataType, back=True).alias(field.name, metadata=dict(field.metadata))
+        for name, field in zip(names, fields, strict=True)
+    ]
+
+
+def processed(
+    caller: str, groups: GroupedData, processor: StatefulProcessor, output: T.StructType, *, streaming: bool
+) -> DataFrame:
+    """Return what a processor makes of each group of rows.
+
+    Raises:
+        InvalidInputError: this Spark has no `transformWithState` in rows.
+        MissingExtraError: a library that it needs is not installed.
+    """
+    if not hasattr(groups, "transformWithState"):
+        raise InvalidInputError(
+            f"{caller} needs transformWithState in rows, which Spark {pyspark.__version__} does not have; "
+            "upgrade to Spark 4.1 or later"
+        )
+    if not all(map(_is_installed, _LIBRARIES)):
+        raise MissingExtraError(f"state.{caller.removesuffix('()')}", "state")
+    return groups.transformWithState(processor, output, "Append", "EventTime" if streaming else "None")
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:  # the package that it would be in
+        return False
+
+
+def check_number(call: str, field: T.StructField) -> None:
+    """Refuse a column that holds no numbers."""
+    if not isinstance(field.dataType, T.NumericType):
+        raise InvalidInputError(
+            f"{call}: column {field.name} is {field.dataType.simpleString()}, not a number; cast it first"
+        )
+
+
+def _converted(column: Column, dtype: T.DataType, *, back: bool = False) -> Column:
+    """Return a column with the times and dates in it as whole numbers, or back as they were."""
+    if isinstance(dtype, T.TimestampType):
+        return F.timestamp_micros(column) if back else F.unix_micros(column)
+    if isinstance(dtype, T.DateType):
+        return F.date_from_unix_date(column) if back else F.unix_date(column)
+    if not holds(dtype, T.TimestampType, T.DateType):
+        return column
+
+    def inner(part: Column, kind: T.DataType) -> Column:
+        return _converted(part, kind, back=back)
+
+    if isinstance(dtype, T.ArrayType):
+        return F.transform(column, lambda item: inner(item, dtype.elementType))
+    if isinstance(dtype, T.MapType):
+        keyed = F.transform_keys(column, lambda key, _: inner(key, dtype.keyType))
+        return F.transform_values(keyed, lambda _, value: inner(value, dtype.valueType))
+    fields = [
+        inner(column.getField(field.name), field.dataType).alias(field.name)
+        for field in dtype  # type: ignore[attr-defined]
+    ]
+    return F.when(column.isNotNull(), F.struct(*fields))
+
+
+MILLI = 1000  # microseconds; Spark's watermarks and timers are in milliseconds
+PROTOCOL = 5  # of pickle, fixed: a state outlives the Python that wrote it
+
+
+class Handler(Protocol):
+    """What is done with the rows of one key; all times are microseconds since 1970."""
+
+    states: dict[str, T.StructType]  # what is kept of a key, by name
+
+    def load(self, kept: list[tuple[Any, ...] | None]) -> Any:
+        """Return what is known of a key by what was kept of it, in the order of `states`."""
+
+    def save(self, known: Any) -> list[tuple[Any, ...]]:
+        """Return what is to be kept of a key."""
+
+    def see(self, known: Any, key: tuple[Any, ...], row: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+        """Yield the results of a row, and change what is known."""
+
+    def pass_by(self, row: Sequence[Any]) -> Iterator[tuple[Any, ...]]:  # noqa: ARG002
+        """Yield the results of a row without a key or a time, which has no place in any order."""
+        return iter(())
+
+    def due(self, known: Any) -> int | None:  # noqa: ARG002
+        """Return the time at which to call `expire` if no row comes before; None if there is none."""
+        return None
+
+    def expire(self, known: Any, key: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:  # noqa: ARG002
+        """Yield the results of the time that `due` has said, and change what is known."""
+        return iter(())
+
+
+class InOrder(StatefulProcessor):
+    """Hands the rows of each key to a handler by their times, once the watermark has passed them.
+
+    Until then they wait in the state. Rows of the same time go by their text, so that the order does not
+    depend on the batches. Each key has one timer: at the first time at which something is to be done.
+    """
+
+    def __init__(
+        self, handler: Handler, at: int, names: Sequence[str], *, waits: bool, streaming: bool
+    ) -> None:
+        """Take what to do.
+
+        Args:
+            handler: what is done with the rows.
+            at: where the time stands in a row.
+            names: the columns of the results.
+            waits: rows wait for the watermark; else they are handled as they come.
+            streaming: there are later batches; else all rows of a key are here at once.
+        """
+        self._handler = handler
+        self._at = at
+        self._names = names
+        self._waits = waits
+        self._streaming = streaming
+
+    def init(self, handle: StatefulProcessorHandle) -> None:
+        """Take the state of a key, before its rows come."""
+        self._handle = handle
+        self._result = Row(*self._names)
+        self._kept = [handle.getValueState(name, kept) for name, kept in self._handler.states.items()]
+        self._waiting = handle.getListState("waiting", "row BINARY")
+        self._timer = handle.getValueState("timer", "at BIGINT")
+
+    def handleInputRows(self, key: Any, rows: Iterator[Row], timerValues: TimerValues) -> Iterator[Row]:  # noqa: N803, ARG002 - Spark's
+        """Handle the rows of a key, or let them wait."""
+        found: list[tuple[Any, ...]] = []
+        placed = []
+        for row in in_order(rows, self._at):
+            if row[self._at] is None or any(part is None for part in key):
+                found += self._handler.pass_by(row)
+            else:
+                placed.append(tuple(row))
+        if placed and self._waits:
+            self._waiting.appendList([(pickle.dumps(row, PROTOCOL),) for row in placed])
+            self._wake(placed[0][self._at])
+        elif placed:
+            found += self._handled(key, placed, None)
+        return (self._result(*each) for each in found)
+
+    def handleExpiredTimer(
+        self,
+        key: Any,
+        timerValues: TimerValues,  # noqa: N803
+        expiredTimerInfo: ExpiredTimerInfo,  # noqa: N803, ARG002
+    ) -> Iterator[Row]:
+        """Handle the rows of a key that the watermark has passed."""
+        now = timerValues.getCurrentWatermarkInMs() * MILLI
+        self._timer.clear()
+        waiting = [pickle.loads(each[0]) for each in self._waiting.get()] if self._waits else []  # noqa: S301 - our own
+        passed = [row for row in waiting if row[self._at] <= now]
+        if passed:
+            waiting = [row for row in waiting if row[self._at] > now]
+            self._waiting.clear()
+        if passed and waiting:  # Spark takes no empty list
+            self._waiting.put([(pickle.dumps(row, PROTOCOL),) for row in waiting])
+        found = self._handled(key, in_order(passed, self._at), now)
+        if waiting:
+            self._wake(min(row[self._at] for row in waiting))
+        return (self._result(*each) for each in found)
+
+    def _handled(
+        self, key: tuple[Any, ...], rows: Iterable[Sequence[Any]], now: int | None
+    ) -> list[tuple[Any, ...]]:
+        """Return the results of rows in their order, and of what was due among them and until now."""
+        handler = self._handler
+        known = handler.load([state.get() for state in self._kept])
+        before = handler.save(known)  # a key of which nothing is known yet is not kept: it would be for ever
+        found: list[tuple[Any, ...]] = []
+        for row in rows:
+            while (due := handler.due(known)) is not None and due < row[self._at]:
+                found += handler.expire(known, key)
+            found += handler.see(known, key, row)
+        while (due := handler.due(known)) is not None and (not self._streaming or (now or due - 1) >= due):
+            found += handler.expire(known, key)
+        for state, old, new in zip(self._kept, before, handler.save(known), strict=True):
+            if new != old:
+                state.update(new)
+        if due is not None:
+            self._wake(due)
+        return found
+
+    def _wake(self, time: int) -> None:
+        """See to it that the key's timer is no later than when the watermark reaches a time."""
+        if not self._streaming:
+            return
+        wanted = timer_at(time)
+        set_for = self._timer.get()
+        if set_for is None or wanted < set_for[0]:
+            if set_for is not None:
+                self._handle.deleteTimer(set_for[0])
+            self._handle.registerTimer(wanted)
+            self._timer.update((wanted,))
+
+
+def in_order(rows: Iterable[Any], at: int) -> list[Any]:
+    """Return rows by their time, those of one time by their text, and those without a time first."""
+    return sorted(rows, key=lambda row: (row[at] is not None, row[at] or 0, repr(tuple(row))))
+
+
+def timer_at(micros: int) -> int:
+    """Return the first millisecond at which the watermark has passed a time."""
+    return -(-micros // MILLI)
+
+
+def columns(what: str, cls: Any) -> T.StructType:
+    """Return the columns of a state, all nullable: a field that was added is null in what was kept before.
+
+    Raises:
+        InvalidInputError: `cls` is no dataclass, or a field has no default or a type that cannot be kept.
+    """
+    if not (isclass(cls) and is_dataclass(cls)):
+        raise InvalidInputError(f"{what} is {said(cls)}; give a dataclass (the class itself)")
+    for field in fields(cls):
+        if field.default is MISSING and field.default_factory is MISSING:
+            raise InvalidInputError(
+                f"{what}: field {field.name} of {cls.__name__} has no default; give it one, which holds "
+                "before the first row"
+            )
+    found = from_dataclass(cls)
+    for each in found:
+        kind = each.dataType.elementType if isinstance(each.dataType, T.ArrayType) else each.dataType
+        if not isinstance(kind, T.StringType | T.LongType | T.DoubleType | T.BooleanType):
+            raise InvalidInputError(
+                f"{what}: field {each.name} of {cls.__name__} is {each.dataType.simpleString()}; use str, "
+                "int, float, bool or a list of one of them"
+            )
+    return T.StructType([T.StructField(each.name, each.dataType) for each in found])
+
+
+def read(cls: Any, names: list[str], kept: tuple[Any, ...] | None) -> Any:
+    """Return a state by what was kept of it; what is null has its default."""
+    values = zip(names, kept or (), strict=False)
+    return cls(**{name: value for name, value in values if value is not None})
+
+
+def to_keep(state: Any, kinds: T.StructType) -> tuple[Any, ...]:
+    """Return what is kept of a state, each value of just its type: the JVM takes another for null."""
+    return tuple(_of_type(getattr(state, kind.name), kind.dataType) for kind in kinds)
+
+
+def _of_type(value: Any, kind: T.DataType) -> Any:
+    if value is None:
+        return None
+    if isinstance(kind, T.ArrayType):
+        return [_of_type(item, kind.elementType) for item in value]
+    if isinstance(kind, T.DoubleType):
+        return float(value)
+    if isinstance(kind, T.LongType):
+        return int(value)
+    return bool(value) if isinstance(kind, T.BooleanType) else str(value)
+
 
 _NUMBER = T.DoubleType()
 _STATISTICS = schema_of(count=T.LongType(), mean=_NUMBER, stddev=_NUMBER, min=_NUMBER, max=_NUMBER)
@@ -57,8 +388,8 @@ def running(frame: DataFrame, key: str | Sequence[str], time: str, value: str) -
     """
     check(running, locals())
     call = "running()"
-    at = _frames.place_of(call, frame, value)
-    _frames.check_number(call, frame.schema[at])
+    at = place_of(call, frame, value)
+    check_number(call, frame.schema[at])
     placed = _placed(call, frame, key, time, _STATISTICS.names)
     return _handled(placed, placed.rows, _Statistics(at), _STATISTICS.fields, _STATISTICS.fields)
 
@@ -95,7 +426,7 @@ def last_by_key(
     check(last_by_key, locals())
     call = "last_by_key()"
     names = [time, *([columns] if isinstance(columns, str) else columns)]
-    places = [_frames.place_of(call, frame, name) for name in names]
+    places = [place_of(call, frame, name) for name in names]
     last = [f"last_{frame.columns[at]}" for at in places]
     placed = _placed(call, frame, key, time, last)
     packed = [placed.rows.schema[at] for at in places]
@@ -145,7 +476,7 @@ def as_of(
     wanted = [name for name in right.columns if name.lower() not in given]
     if columns is not None:
         wanted = [columns] if isinstance(columns, str) else list(columns)
-    places = [_frames.place_of(call, right, name) for name in (time, *wanted)]
+    places = [place_of(call, right, name) for name in (time, *wanted)]
     last, *others = (right.columns[at] for at in places)
     names = [f"last_{last}", *others]
     lefts, rights = _placed(call, left, key, time, names), _placed(call, right, key, time)
@@ -191,10 +522,10 @@ def _placed(
     call: str, frame: DataFrame, key: str | Sequence[str], time: str, added: Sequence[str] = ()
 ) -> _Placed:
     """Check the columns of a frame, to which others are to be added, and pack it."""
-    at = _frames.place_of_time(call, frame, time)
-    keys = _frames.places_of_keys(call, frame, key)
+    at = place_of_time(call, frame, time)
+    keys = places_of_keys(call, frame, key)
     refuse_taken(frame.columns, added, call)
-    return _Placed(call, frame, _frames.packed(frame, at), keys, at)
+    return _Placed(call, frame, packed(frame, at), keys, at)
 
 
 def _named(names: Sequence[str], frame: DataFrame, places: Sequence[int]) -> list[T.StructField]:
@@ -226,10 +557,10 @@ def _handled(
     new = [f"n{number}" for number in range(len(added))]
     made = [T.StructField(name, field.dataType) for name, field in zip(new, packed, strict=True)]
     output = T.StructType([*(rows.schema[name] for name in names), *made])
-    processor = Ordered(handler, placed.time + first, output.names, waits=streaming, streaming=streaming)
+    processor = InOrder(handler, placed.time + first, output.names, waits=streaming, streaming=streaming)
     groups = rows.groupBy(*(f"c{number}" for number in placed.keys))
-    found = _frames.processed(placed.call, groups, processor, output, streaming=streaming)
-    return found.select(*_frames.unpacked(output.names, [*fields, *added]))
+    found = processed(placed.call, groups, processor, output, streaming=streaming)
+    return found.select(*unpacked(output.names, [*fields, *added]))
 
 
 @dataclass
@@ -248,15 +579,15 @@ class _Statistics(Handler):
 
     def __init__(self, at: int) -> None:
         self._at = at
-        self._kinds = _typed.columns("statistics", _Numbers)
+        self._kinds = columns("statistics", _Numbers)
         self.states = {"statistics": self._kinds}
 
     def load(self, kept: list[tuple[Any, ...] | None]) -> _Numbers:
-        found: _Numbers = _typed.read(_Numbers, self._kinds.names, kept[0])
+        found: _Numbers = read(_Numbers, self._kinds.names, kept[0])
         return found
 
     def save(self, known: _Numbers) -> list[tuple[Any, ...]]:
-        return [_typed.to_keep(known, self._kinds)]
+        return [to_keep(known, self._kinds)]
 
     def see(self, known: _Numbers, key: tuple[Any, ...], row: Sequence[Any]) -> Iterator[tuple[Any, ...]]:  # noqa: ARG002
         if is_usable(row[self._at]):

@@ -12,7 +12,6 @@ gives the same:
 """
 
 from sparkstream_kit.testing.comparing import assert_stream_equals_batch, run_script
-from sparkstream_kit.testing.harness import Source, Streams, streams
-from sparkstream_kit.testing.queries import Batch, Query
+from sparkstream_kit.testing.harness import Batch, Query, Source, Streams, streams
 
 __all__ = ["Batch", "Query", "Source", "Streams", "assert_stream_equals_batch", "run_script", "streams"]

@@ -1,4 +1,7 @@
-"""A stream against what it must give: rows beside the events, or a batch run of the same transform."""
+"""A stream against what it must give: rows beside the events, or a batch run of the same transform.
+
+Rows of a test: into Parquet files exactly, and compared with other rows.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, reject_unknown
-from sparkstream_kit.testing import _rows
-from sparkstream_kit.testing.harness import streams
+from sparkstream_kit.testing.harness import canonical, fault_of_the_test, in_order, streams, told, without
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from pyspark.sql import DataFrame, Row
 
-    from sparkstream_kit.testing.harness import Source, Streams
-    from sparkstream_kit.testing.queries import Batch, Query
+    from sparkstream_kit.testing.harness import Batch, Query, Source, Streams
 
-__all__ = ["assert_stream_equals_batch", "run_script"]
 
-__tracebackhide__ = _rows.fault_of_the_test
+__tracebackhide__ = fault_of_the_test
 
 _KEPT = 9  # of ten rows, on the average
 _CUTS = 3  # at most four batches an example: they are what takes the time
@@ -47,13 +47,13 @@ def run_script(query: Query, script: Iterable[tuple[Source, Iterable[Any], Itera
     for number, (source, rows, expected_rows) in enumerate(script, start=1):
         source.add_data(rows)
         batches = query.step()
-        expected = [_rows.in_order(row, names) for row in expected_rows]
+        expected = [in_order(row, names) for row in expected_rows]
         real = [row for batch in batches for row in batch.rows]
-        missing, unexpected = _rows.without(expected, real), _rows.without(real, expected)
+        missing, unexpected = without(expected, real), without(real, expected)
         if missing or unexpected:
             headline = f"step {number} delivered other rows than expected"
             parts = {"missing": missing, "unexpected": unexpected, "expected": expected}
-            raise AssertionError(_rows.told(headline, parts | _delivered(batches)))
+            raise AssertionError(told(headline, parts | _delivered(batches)))
 
 
 def assert_stream_equals_batch(
@@ -213,7 +213,7 @@ class _Trial:
         delivered = self._streamed(fed)
         real = self._result(delivered)
         expected = self._static(rows)
-        missing, unexpected = _rows.without(expected, real), _rows.without(real, expected)
+        missing, unexpected = without(expected, real), without(real, expected)
         if not missing and not unexpected:
             return None
         inputs = {f"rows of batch {number}": batch for number, batch in enumerate(fed)}
@@ -221,7 +221,7 @@ class _Trial:
         headline = (
             f"in {self.mode} mode the stream's result is not that of a batch run; the smallest input found:"
         )
-        return _rows.told(headline, inputs | results | _delivered(delivered))
+        return told(headline, inputs | results | _delivered(delivered))
 
     def _streamed(self, batches: list[list[Row]]) -> list[Batch]:
         source = self.stream(self.frame.schema)
@@ -245,7 +245,7 @@ class _Trial:
         if self.mode == "update":
             if rows:
                 reject_unknown("key column", self.keys, rows[0].asDict())
-            return list({_rows.canonical([row[key] for key in self.keys]): row for row in rows}.values())
+            return list({canonical([row[key] for key in self.keys]): row for row in rows}.values())
         return rows
 
 

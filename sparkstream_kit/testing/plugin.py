@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 _HARNESS = "sparkstream_kit.testing.harness"
 
-__all__ = ["pytest_runtest_makereport", "spark", "stream"]
-
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:

@@ -17,9 +17,9 @@ from conftest import environment, running
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 
 from sparkstream_kit import feeds
-from sparkstream_kit.monitoring._requests import Page, Server
-from sparkstream_kit.monitoring._results import Results
 from sparkstream_kit.monitoring.board import Board
+from sparkstream_kit.monitoring.page import Page, Server
+from sparkstream_kit.monitoring.pictures import Results
 
 RECORDED = Path(__file__).parent.parent / "recorded" / "progress.jsonl"
 TOLD = [json.loads(line) for line in RECORDED.read_text("utf-8").splitlines()]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import environment, missing
 
-from sparkstream_kit import _archive, _files
-from sparkstream_kit.cli.warm import warm
+from sparkstream_kit import _files, _packages
+from sparkstream_kit.cli.app import warm
 from sparkstream_kit.errors import InvalidInputError, KitError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def java(tmp_path, monkeypatch):
 
 def made(size: int = 100) -> Path:
     """Put an archive in place, as the end of `warm` does."""
-    archive = _archive.Archive.of_this_launch()  # `warm` itself takes a minute
+    archive = _packages.Archive.of_this_launch()  # `warm` itself takes a minute
     assert archive is not None
     _files.private_folder(archive.path.parent)
     new = archive.path.with_name("new")
@@ -43,19 +43,19 @@ def made(size: int = 100) -> Path:
 
 
 def test_an_archive_is_for_its_java_and_its_spark(java, monkeypatch):
-    assert _archive.java_options() == ""
+    assert _packages.java_options() == ""
     archive = made()
-    assert f'"-XX:SharedArchiveFile={archive}" ' in _archive.java_options()
+    assert f'"-XX:SharedArchiveFile={archive}" ' in _packages.java_options()
     assert warm() == archive  # there already
 
     with monkeypatch.context() as other:
         other.setenv("SPARK_CONF_DIR", "/etc/spark")  # which begins the class path
-        assert _archive.java_options() == ""
+        assert _packages.java_options() == ""
     os.utime(java / "bin" / "java", (1, 1))  # as an update does
-    assert _archive.java_options() == ""
+    assert _packages.java_options() == ""
     newer = made()
     assert not archive.exists()  # 160 MB that nothing would read again
-    assert str(newer) in _archive.java_options()
+    assert str(newer) in _packages.java_options()
 
 
 def test_nobody_else_can_reach_an_archive(java):
@@ -72,25 +72,25 @@ def test_nobody_else_can_reach_an_archive(java):
 def test_an_archive_that_is_cut_short_is_left_aside(java):
     archive = made()
     os.truncate(archive, 99)
-    assert _archive.java_options() == ""
+    assert _packages.java_options() == ""
     made()
     archive.with_suffix(".jsa.size").unlink()  # killed before it was all there
-    assert _archive.java_options() == ""
+    assert _packages.java_options() == ""
 
 
 def test_a_newer_java_renews_its_archive(java):
     (java / "release").write_text(RELEASE.format("21.0.1"))
     archive = made()
-    assert _archive.java_options().startswith(
+    assert _packages.java_options().startswith(
         f'-XX:+AutoCreateSharedArchive "-XX:SharedArchiveFile={archive}" '
     )
     os.truncate(archive, 99)
-    assert "-XX:+AutoCreateSharedArchive" in _archive.java_options()
+    assert "-XX:+AutoCreateSharedArchive" in _packages.java_options()
 
 
 def test_without_a_java_there_is_none(java):
     shutil.rmtree(java)
-    assert _archive.java_options() == ""
+    assert _packages.java_options() == ""
     with pytest.raises(
         InvalidInputError, match="no Java was found: install Java 17 or newer, or set JAVA_HOME"
     ):
@@ -105,13 +105,13 @@ def test_what_is_out_of_reach_costs_no_session(java, tmp_path, monkeypatch):
     with monkeypatch.context() as shimmed:
         shimmed.delenv("JAVA_HOME")
         shimmed.setenv("PATH", str(tmp_path / "shims"), prepend=os.pathsep)
-        assert _archive.java_options() == ""
+        assert _packages.java_options() == ""
     made()
     jars = tmp_path / "spark" / "jars"
     jars.mkdir(parents=True)
     (jars / "gone.jar").symlink_to(tmp_path / "nowhere")
     monkeypatch.setenv("SPARK_HOME", str(tmp_path / "spark"))
-    assert _archive.java_options() == ""
+    assert _packages.java_options() == ""
 
 
 def test_what_went_wrong_in_the_training_run_is_said(java):
@@ -119,7 +119,7 @@ def test_what_went_wrong_in_the_training_run_is_said(java):
     (java / "bin" / "java").chmod(0o755)
     with pytest.raises(KitError, match="no class-data archive; the last words of its training run: .*Java"):
         warm()
-    assert _archive.java_options() == ""
+    assert _packages.java_options() == ""
 
 
 JOB = """
@@ -136,7 +136,7 @@ with get_session("job", profile="test") as spark:
 @pytest.mark.slow
 def test_an_archive_is_used_and_a_damaged_one_does_no_harm(tmp_path):
     """As set-up has made it; then with a hole in it, which crashes a JVM that does not verify it."""
-    given = _archive.java_options()
+    given = _packages.java_options()
     if not given:
         missing("needs the archive of this environment: sparkstream warm")
     archive = warm()

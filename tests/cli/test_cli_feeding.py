@@ -13,7 +13,7 @@ import typer
 from conftest import ROOT, running
 
 from sparkstream_kit import feeds
-from sparkstream_kit.cli import generating, main
+from sparkstream_kit.cli import feeding, main
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def total(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
 def command(*args: object, **more: Any) -> None:
     """Run the command of a generator as `sparkstream feed ticks …` would."""
     app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
-    app.command()(generating._generator("ticks.json", ticks, total, "Land ticks.", **more))  # noqa: SLF001
+    app.command()(feeding._generator("ticks.json", ticks, total, "Land ticks.", **more))  # noqa: SLF001
     typer.main.get_command(app)(list(map(str, args)), standalone_mode=False)
 
 

@@ -27,12 +27,11 @@ from support.posts_server import TOKEN, PostsServer, Site, streaming, tweet
 
 from sparkstream_kit import jobflags, sinks, sources, start
 from sparkstream_kit.cli import main
-from sparkstream_kit.connectors.posts import feeder as feeder_module
 from sparkstream_kit.connectors.posts import source
-from sparkstream_kit.connectors.posts.address import Token
-from sparkstream_kit.connectors.posts.feeder import Feeder
+from sparkstream_kit.connectors.posts import source as feeder_module
+from sparkstream_kit.connectors.posts.source import Feeder
 from sparkstream_kit.connectors.posts.spool import Facts, Spool
-from sparkstream_kit.connectors.posts.wire import Message, fetch
+from sparkstream_kit.connectors.posts.wire import Message, Token, fetch
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from support.sink_streams import finish, forget_commit, three_batches, totals
 from sparkstream_kit import _files, feeds, run, sinks, sources, start
 from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.connectors import arrow
-from sparkstream_kit.connectors.delta import rust, tables
+from sparkstream_kit.connectors.delta import writers
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, QueryFailed
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def test_a_table_on_another_file_system_is_set_back_too(stream, out, tmp_path):
         f"<value>file://{out}</value></property></configuration>"
     )
     far = SimpleNamespace(place="viewfs://far/out")
-    command = tables._Store(far, query, [query]).set_back(query, 0)  # noqa: SLF001
+    command = writers._Store(far, query, [query]).set_back(query, 0)  # noqa: SLF001
     done = subprocess.run(
         [sys.executable, *shlex.split(command)[2:]],  # after "run python"
         env=environment(HADOOP_CONF_DIR=str(tmp_path)),
@@ -235,8 +235,8 @@ def test_a_table_on_another_file_system_is_set_back_too(stream, out, tmp_path):
     after = DeltaTable(out)
     assert after.version() == before.version() + 1
     assert (
-        after.transaction_version(tables.application(query)),
-        before.transaction_version(tables.application(query)),
+        after.transaction_version(writers.application(query)),
+        before.transaction_version(writers.application(query)),
     ) == (0, 2)
 
 
@@ -252,11 +252,11 @@ def test_set_back_takes_no_commit_of_another_writer(stream, out, tmp_path, monke
 
     monkeypatch.setattr(_files, "replace", written_late)  # it has looked for the newest commit by then
     with pytest.raises(InvalidInputError, match="another writer has just committed"):
-        tables.set_back(str(out), "q", 1)
+        writers.set_back(str(out), "q", 1)
     assert other.read_text() == "theirs"
     assert not list((out / "_delta_log").glob(".*.tmp"))
     with pytest.raises(InvalidInputError, match="is no Delta table; give the folder of one"):
-        tables.set_back(str(tmp_path), "q", 1)
+        writers.set_back(str(tmp_path), "q", 1)
 
 
 @pytest.mark.slow
@@ -342,14 +342,14 @@ def test_values_of_every_type_come_back(spark, folder, out, tmp_path):
 
 
 def test_two_queries_may_make_one_table_at_once(spark, stream, out, tmp_path):
-    target = tables.Target("t", "append", (), merge_schema=False, take_over=True)
+    target = writers.Target("t", "append", (), merge_schema=False, take_over=True)
     errors: list[Exception] = []
     together = threading.Barrier(4)
 
     def first() -> None:
         together.wait()
         try:
-            tables.prepare(target, rust.RustTable(str(out)), stream.schema, None)
+            writers.prepare(target, writers.RustTable(str(out)), stream.schema, None)
         except Exception as err:  # noqa: BLE001 - whatever it is
             errors.append(err)
 
@@ -364,12 +364,12 @@ def test_two_queries_may_make_one_table_at_once(spark, stream, out, tmp_path):
 
 def test_a_query_that_comes_between_is_found(stream, out, tmp_path):
     # Both have looked at an empty table; who owns it is a commit that only one can make.
-    target = tables.Target("t", "append", (), merge_schema=False, take_over=False)
-    tables.prepare(target, rust.RustTable(str(out)), stream.schema, None)
-    one, two = rust.RustTable(str(out)), rust.RustTable(str(out))
+    target = writers.Target("t", "append", (), merge_schema=False, take_over=False)
+    writers.prepare(target, writers.RustTable(str(out)), stream.schema, None)
+    one, two = writers.RustTable(str(out)), writers.RustTable(str(out))
     assert one.owners() == two.owners() == []
     one.own(["one"])
-    with pytest.raises(tables.ConflictError):
+    with pytest.raises(writers.ConflictError):
         two.own(["two"])
 
 
@@ -439,6 +439,6 @@ def test_the_source_says_what_the_session_lacks(spark, tmp_path):
 
 
 def test_without_the_extra(stream, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "sparkstream_kit.connectors.delta.rust", None)
+    monkeypatch.setitem(sys.modules, "sparkstream_kit.connectors.delta.writers", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'sparkstream-kit\[delta\]'"):
         finish(stream, sinks.delta(tmp_path / "t"), tmp_path / "ckpt")

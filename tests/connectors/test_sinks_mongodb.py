@@ -17,7 +17,7 @@ from bson.datetime_ms import DatetimeMS
 from pyspark.sql import types as T
 
 from sparkstream_kit import sinks, start
-from sparkstream_kit.connectors.mongodb import documents, server
+from sparkstream_kit.connectors.mongodb import collection, server
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError
 from sparkstream_kit.sinks.ledger import Batch, Ledger
 
@@ -109,7 +109,7 @@ def test_without_pymongo_the_extra_is_named(monkeypatch):
 )
 def test_columns_that_mongodb_cannot_hold(ddl, message):
     with pytest.raises(InvalidInputError) as error:
-        documents.check_schema(parsed(ddl), ())
+        collection.check_schema(parsed(ddl), ())
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -124,7 +124,7 @@ def test_columns_that_mongodb_cannot_hold(ddl, message):
 )
 def test_keys_that_mongodb_cannot_hold(ddl, keys, message):
     with pytest.raises(InvalidInputError, match=message):
-        documents.check_schema(parsed(ddl), keys)
+        collection.check_schema(parsed(ddl), keys)
 
 
 VALUES: list[tuple[str, pa.Array, list[Any]]] = [
@@ -172,7 +172,7 @@ VALUES: list[tuple[str, pa.Array, list[Any]]] = [
 
 def encoded(ddl: str, column: pa.Array) -> tuple[list[Any], int]:
     """Return values as a reader has them again, and how many were changed."""
-    encoder = documents.Encoder(parsed(ddl))
+    encoder = collection.Encoder(parsed(ddl))
     made = encoder.documents(pa.RecordBatch.from_arrays([column], ["c0"]))
     read = [bson.decode(bson.encode(each), codec_options=TYPED)["v"] for each in made]
     return read, encoder.changed
@@ -215,13 +215,13 @@ def test_a_key_that_would_be_changed_is_refused(ddl, column):
     with pytest.raises(
         InvalidInputError, match=r"key v has a value .*date_trunc\('millisecond', 'v'\), .*base64"
     ):
-        list(documents.Encoder(parsed(ddl), ["v"]).documents(part))
-    assert len(list(documents.Encoder(parsed(ddl), ["n"]).documents(part))) == len(column)
+        list(collection.Encoder(parsed(ddl), ["v"]).documents(part))
+    assert len(list(collection.Encoder(parsed(ddl), ["n"]).documents(part))) == len(column)
 
 
 def test_a_key_that_is_held_as_it_is_stays():
     part = pa.RecordBatch.from_arrays([pa.array([-1000, 1000], pa.timestamp("us"))], ["c0"])
-    found = documents.Encoder(parsed("v TIMESTAMP_NTZ"), ["v"]).documents(part)
+    found = collection.Encoder(parsed("v TIMESTAMP_NTZ"), ["v"]).documents(part)
     assert [each["v"] for each in found] == [DatetimeMS(-1), DatetimeMS(1)]
 
 
@@ -243,7 +243,7 @@ def test_a_query_that_was_cut_off_within_its_first_batch_has_written_nothing():
 
 def test_years_that_python_does_not_have_are_kept():
     column = pa.array([-800_000, 3_000_000], pa.int32()).cast(pa.date32())
-    [first, last] = documents.Encoder(parsed("v DATE")).documents(
+    [first, last] = collection.Encoder(parsed("v DATE")).documents(
         pa.RecordBatch.from_arrays([column], ["c0"])
     )
     assert (first["v"], last["v"]) == (DatetimeMS(-800_000 * 86_400_000), DatetimeMS(3_000_000 * 86_400_000))

@@ -20,7 +20,7 @@ from support.sink_streams import finish, forget_commit, three_batches, totals
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.connectors import arrow
-from sparkstream_kit.connectors.sql import rows
+from sparkstream_kit.connectors.sql import database
 from sparkstream_kit.connectors.sql import table as sql_tables
 from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, QueryFailed
 from sparkstream_kit.sinks.base import opened
@@ -160,14 +160,14 @@ def test_of_two_new_queries_on_one_table_the_later_is_refused(stream, url, monke
     #   two:  [ batch 0 computed …                 … loaded ]  refused
     batch = stream.sparkSession.createDataFrame([("a", 1)], "k STRING, n INT")
     one, two = (opened(sinks.sql_table(url, "t", how=how), stream, None) for _ in range(2))
-    load = rows.load
+    load = database.load
 
     def load_after_the_other(*args: Any) -> None:
-        monkeypatch.setattr(rows, "load", load)
+        monkeypatch.setattr(database, "load", load)
         one(batch, 0)
         load(*args)
 
-    monkeypatch.setattr(rows, "load", load_after_the_other)
+    monkeypatch.setattr(database, "load", load_after_the_other)
     with pytest.raises(InvalidInputError, match="was written by another query .* up to its batch 0"):
         two(batch, 0)
     assert sql(url, "SELECT k, n FROM t") == [("a", 1)]

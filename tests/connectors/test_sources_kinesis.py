@@ -19,11 +19,14 @@ from connectors.test_sources_kafka import RECORDED, RECORDED_SOURCE
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 
 from sparkstream_kit import cli, feeds, sources
-from sparkstream_kit.connectors.kinesis import feeder, looking
-from sparkstream_kit.connectors.kinesis.offsets import (
+from sparkstream_kit.connectors.kinesis import service as feeder
+from sparkstream_kit.connectors.kinesis import service as looking
+from sparkstream_kit.connectors.kinesis.service import (
     Found,
     Offset,
+    Page,
     Range,
+    Service,
     Shard,
     beginning,
     gone,
@@ -32,7 +35,6 @@ from sparkstream_kit.connectors.kinesis.offsets import (
     ranges,
     readable,
 )
-from sparkstream_kit.connectors.kinesis.service import Page, Service
 from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError
 from sparkstream_kit.progress import QuerySummary
 

@@ -34,7 +34,7 @@ from sparkstream_kit.feeds import (
     sales_totals,
     text_lines,
 )
-from sparkstream_kit.feeds.lines import paced
+from sparkstream_kit.feeds.files import paced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

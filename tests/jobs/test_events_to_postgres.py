@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame
 
-    from sparkstream_kit.testing.queries import Batch
+    from sparkstream_kit.testing.harness import Batch
 
 SHARES: dict[str, Any] = {"late": 0.05, "duplicates": 0.1, "bad": 0.03, "ahead": 0.03}
 GOOD = "{id},2010-01-01T12:00:00Z,user-1,socks,view,7.99"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame, SparkSession
 
-    from sparkstream_kit.testing.queries import Batch
+    from sparkstream_kit.testing.harness import Batch
 
 NOON = datetime(2010, 1, 1, 12)  # noqa: DTZ001 - in UTC
 SHARES: dict[str, Any] = {"late": 0.05, "duplicates": 0.1, "bad": 0.03, "ahead": 0.03}

@@ -12,8 +12,8 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as older
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 
-from sparkstream_kit.monitoring._metrics import scraped
 from sparkstream_kit.monitoring.board import SHOWN, Board
+from sparkstream_kit.monitoring.page import scraped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -14,11 +14,11 @@ from conftest import ROOT
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 
-from sparkstream_kit import _html, display, feeds, monitoring, sinks, sources, start
+from sparkstream_kit import display, feeds, monitoring, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.monitoring import _drawing, notebook
-from sparkstream_kit.monitoring._results import Result, Results
+from sparkstream_kit.monitoring import notebook, pictures
 from sparkstream_kit.monitoring.board import Board
+from sparkstream_kit.monitoring.pictures import Result, Results
 
 LINES = (ROOT / "tests" / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
 EVIL = "<script>alert('1')</script>"
@@ -63,7 +63,7 @@ def test_an_error_in_the_picture_is_said_once_and_ends_it_alone(caplog):
 
     with (
         caplog.at_level(logging.WARNING),
-        _drawing.drawing(lambda over: notebook._update(Board(), Results({}), Handle(), over)),  # noqa: SLF001
+        pictures.drawing(lambda over: notebook._update(Board(), Results({}), Handle(), over)),  # noqa: SLF001
     ):
         pass
     assert [record.message for record in caplog.records] == [
@@ -82,7 +82,7 @@ def test_the_silence_of_a_query_is_told_while_it_lasts(monkeypatch, until):
     monkeypatch.setattr(notebook, "_EVERY", 0.02)
     board = Board()
     board.add(StreamingQueryProgress.fromJson(json.loads(LINES[0])))
-    with _drawing.drawing(lambda over: notebook._update(board, Results({}), Handle(), over)):  # noqa: SLF001
+    with pictures.drawing(lambda over: notebook._update(board, Results({}), Handle(), over)):  # noqa: SLF001
         until(lambda: len(told) > 3)
     assert all("no batch for " in text for text in told)
 
@@ -138,5 +138,5 @@ def test_a_static_frame_is_shown_as_text_where_no_notebook_is(spark, capsys):
 
 
 def test_a_table_of_html_has_no_bar_where_no_column_holds_numbers():
-    assert "<rect" not in _html.html_table(["a"], [False], [["1"]])
-    assert _html.html_table(["a"], [True], []).count("<td") == 0
+    assert "<rect" not in display.html_table(["a"], [False], [["1"]])
+    assert display.html_table(["a"], [True], []).count("<td") == 0

@@ -30,10 +30,12 @@ from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.checkpoints.logs import page_file
 from sparkstream_kit.cli import main
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
-from sparkstream_kit.monitoring import _requests, faces, recorder
-from sparkstream_kit.monitoring._results import Results, bars
+from sparkstream_kit.monitoring import board as recorder
+from sparkstream_kit.monitoring import faces
+from sparkstream_kit.monitoring import page as _requests
 from sparkstream_kit.monitoring.board import Board, Picture
 from sparkstream_kit.monitoring.page import served
+from sparkstream_kit.monitoring.pictures import Results, bars
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -439,7 +441,7 @@ def test_an_error_in_the_board_is_shown_and_said_once(page, monkeypatch, caplog)
             page.board.add(progress(batchId=2))
             for _ in range(2):
                 assert "KeyError" in picture_with(stream, lambda each: "error" in each)["error"]
-        assert [each.name for each in caplog.records] == ["sparkstream_kit.monitoring._requests"]
+        assert [each.name for each in caplog.records] == ["sparkstream_kit.monitoring.page"]
         told = picture_with(stream, lambda each: "queries" in each)
         assert [each["id"] for each in told["queries"][0]["batches"]] == [2], "and goes on"
 

@@ -22,7 +22,7 @@ from pyspark.sql.streaming.listener import StreamingQueryProgress
 from sparkstream_kit import feeds, quarantine, run, schemas, sinks, sources, start
 from sparkstream_kit.cli import main, watching
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.monitoring import recorder
+from sparkstream_kit.monitoring import board as recorder
 from sparkstream_kit.monitoring.board import Board
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 RECORDED = (ROOT / "tests" / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
-WATCH = [sys.executable, "-m", "sparkstream_kit.cli", "watch"]
+WATCH = [sys.executable, "-m", "sparkstream_kit", "watch"]
 
 
 def head(*progress: str) -> str:

@@ -17,14 +17,14 @@ from conftest import ROOT
 from pyspark.errors import PySparkException
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 
-from sparkstream_kit import _exits, _html, display
+from sparkstream_kit import _exits, display
 from sparkstream_kit._spark import shutdown
 from sparkstream_kit.cli import main
 from sparkstream_kit.errors import InvalidInputError, printable
-from sparkstream_kit.monitoring import notebook, recorder, terminal
-from sparkstream_kit.monitoring._pictures import Sent
-from sparkstream_kit.monitoring._results import Results
+from sparkstream_kit.monitoring import board as recorder
+from sparkstream_kit.monitoring import notebook, terminal
 from sparkstream_kit.monitoring.board import Board, Picture
+from sparkstream_kit.monitoring.pictures import Results, Sent
 from sparkstream_kit.progress import QuerySummary, RunSummary
 from sparkstream_kit.sinks import builtin
 from sparkstream_kit.verdicts import Verdict
@@ -115,7 +115,7 @@ def recorded(folder: Path) -> str:
 FACES: dict[str, Callable[[Path, pytest.MonkeyPatch], str]] = {
     "table": lambda *_: display.table([EVIL, "n"], [[EVIL, "1"], [None, "2"]]),
     "bars": lambda *_: display.bars([(EVIL, 2.0), ("ink", 1.0)]),
-    "html": lambda *_: _html.html_table([EVIL, "n"], [False, True], [[EVIL, "1"]]),
+    "html": lambda *_: display.html_table([EVIL, "n"], [False, True], [[EVIL, "1"]]),
     "terminal, lines": lambda *_: lines_of_pictures(),
     "terminal, a picture": lambda _, monkeypatch: reported(monkeypatch),
     "notebook": lambda folder, _: in_notebook(folder),

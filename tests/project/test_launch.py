@@ -66,7 +66,7 @@ def test_a_job_of_ones_own_is_made_from_the_wheel_alone(wheel, tmp_path, zipped)
     site = tmp_path / "site"
     if not zipped:
         zipfile.ZipFile(wheel).extractall(site)
-    new = (sys.executable, "-P", "-m", "sparkstream_kit.cli", "new", "my-job", "--like", "sales_clean")
+    new = (sys.executable, "-P", "-m", "sparkstream_kit", "new", "my-job", "--like", "sales_clean")
     done = launch(*new, cwd=tmp_path, PYTHONPATH=str(wheel if zipped else site))
     assert done.returncode == 0, done.stderr
     made = (tmp_path / "my-job/my_job.py").read_text().splitlines()
@@ -82,9 +82,7 @@ def test_a_job_of_ones_own_is_made_from_the_wheel_alone(wheel, tmp_path, zipped)
 def test_a_job_of_ones_own_runs_beside_nothing_but_the_wheel(wheel, tmp_path):
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)  # with the entry of the pytest plugin
-    new = launch(
-        sys.executable, "-m", "sparkstream_kit.cli", "new", "my-job", cwd=tmp_path, PYTHONPATH=str(site)
-    )
+    new = launch(sys.executable, "-m", "sparkstream_kit", "new", "my-job", cwd=tmp_path, PYTHONPATH=str(site))
     assert new.returncode == 0, new.stderr
     for command in (("my_job.py", "data", "--available-now", "--format", "csv"), ("-m", "pytest", "-q")):
         done = launch(sys.executable, *command, cwd=tmp_path / "my-job", PYTHONPATH=str(site))

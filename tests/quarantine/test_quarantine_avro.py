@@ -19,7 +19,7 @@ import pytest
 
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, innermost_cause
 from sparkstream_kit.quarantine import bad_rows, good_rows, parse_avro
-from sparkstream_kit.quarantine._avro_schemas import of_registry
+from sparkstream_kit.quarantine.avro import of_registry
 from sparkstream_kit.schemas import from_ddl
 
 if TYPE_CHECKING:

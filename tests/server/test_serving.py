@@ -22,8 +22,8 @@ from server.test_connect import attached
 
 import sparkstream_kit
 from sparkstream_kit import checkpoints, cli
+from sparkstream_kit import server as serving
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.server import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,10 +13,10 @@ from pyspark.sql import functions as F
 
 from sparkstream_kit import state, windows
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError
-from sparkstream_kit.state import _frames
+from sparkstream_kit.state import values
 
 if TYPE_CHECKING:
-    from sparkstream_kit.testing.queries import Batch
+    from sparkstream_kit.testing.harness import Batch
 
 in_rows = pytest.mark.skipif(ON_4_0, reason="transformWithState is for pandas only on Spark 4.0")
 
@@ -180,7 +180,7 @@ def test_once_on_a_static_frame_keeps_the_same_rows(spark):
 def test_a_spark_without_the_operator_in_rows_is_one_line():
     without: Any = object()  # as Spark 4.0's GroupedData
     with pytest.raises(InvalidInputError, match=r"once\(\) needs transformWithState in rows.*4.1 or later$"):
-        _frames.processed("once()", without, cast("Any", None), cast("Any", None), streaming=True)
+        values.processed("once()", without, cast("Any", None), cast("Any", None), streaming=True)
 
 
 @in_rows

@@ -25,7 +25,7 @@ from sparkstream_kit.testing import assert_stream_equals_batch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sparkstream_kit.testing.queries import Batch
+    from sparkstream_kit.testing.harness import Batch
 
 pytestmark = pytest.mark.skipif(ON_4_0, reason="transformWithState is for pandas only on Spark 4.0")
 

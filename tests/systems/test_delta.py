@@ -21,7 +21,7 @@ from support.sink_streams import finish, forget_commit, three_batches, totals
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit._spark.place import locate
 from sparkstream_kit._spark.settings import in_force
-from sparkstream_kit.connectors.delta.spark import SparkTable
+from sparkstream_kit.connectors.delta.writers import SparkTable
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.sinks.base import opened
 
@@ -124,7 +124,7 @@ def test_a_checkpoint_that_has_lost_its_plan_comes_back_exact(spark, out, tmp_pa
 @pytest.mark.slow
 def test_deltas_own_mark_holds_where_the_ledger_was_not_asked(spark, stream, out, tmp_path, monkeypatch):
     # As when a second driver has written the batch since this one looked.
-    from sparkstream_kit.connectors.delta import tables
+    from sparkstream_kit.connectors.delta import writers
 
     for how in ("append", "upsert"):
         mode, more, expected = CASES[how]
@@ -132,7 +132,7 @@ def test_deltas_own_mark_holds_where_the_ledger_was_not_asked(spark, stream, out
         finish(frame, sinks.delta(table, how=how, **more), tmp_path / how, mode)
         forget_commit(tmp_path / how, 2)
         with monkeypatch.context() as patch:
-            patch.setattr(tables, "is_written", lambda *_: False)
+            patch.setattr(writers, "is_written", lambda *_: False)
             finish(frame, sinks.delta(table, how=how, **more), tmp_path / how, mode)
         assert rows(spark, table) == expected
         assert batches(spark, table) == [0, 1, 2]

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark.place import Here, Place, locate, refuse_elsewhere, refuse_many_disks
 from sparkstream_kit._spark.session import shares_settings
-from sparkstream_kit.connectors import openers
-from sparkstream_kit.connectors.delta import tables
+from sparkstream_kit.connectors import import_arrow, mode_for
+from sparkstream_kit.connectors.delta import writers
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, reject_unknown
 from sparkstream_kit.sinks.base import Sink
 from sparkstream_kit.sinks.ledger import open_target, pass_over
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from sparkstream_kit._spark.batch import Write
     from sparkstream_kit.sinks.ledger import Batch
 
-__all__ = ["delta"]
 
 _WRITERS = ("auto", "spark", "delta-rs")
 _TRIES = 5  # for a commit that another writer was quicker with
@@ -98,7 +97,7 @@ def delta(
         sparkstream_kit.errors.InvalidInputError: delta: how='upsert' and keys belong together: ...
     """
     check(delta, locals())
-    mode = openers.mode_for("delta", "'out/totals'", how, keys)
+    mode = mode_for("delta", "'out/totals'", how, keys)
     reject_unknown("writer", [writer], _WRITERS)
     if (path is None) == (table is None):
         raise InvalidInputError(
@@ -106,7 +105,7 @@ def delta(
         )
     if table is not None and writer == "delta-rs":
         raise InvalidInputError("delta: delta-rs knows no catalog; give the table's path, or writer='spark'")
-    target = tables.Target(f"Delta table {path or table}", how, tuple(keys), merge_schema, take_over)
+    target = writers.Target(f"Delta table {path or table}", how, tuple(keys), merge_schema, take_over)
 
     def open_table(frame: DataFrame, location: Place | None) -> Write:
         spark = frame.sparkSession
@@ -137,7 +136,7 @@ def _is_sparks(spark: SparkSession, writer: str, how: str) -> bool:
     Raises:
         InvalidInputError: it is asked for, and cannot be used there.
     """
-    extended = tables.is_extended(spark)
+    extended = writers.is_extended(spark)
     # Delta takes the transaction of a MERGE from the settings: other writes must not have them meanwhile.
     fits = extended and not (how == "upsert" and shares_settings(spark))
     if writer == "spark" and not extended:
@@ -162,7 +161,7 @@ def _place(spark: SparkSession, path: str | None, table: str | None, *, by_spark
     if path is None:
         if by_spark:
             return None
-        connect = ", and to upsert no Spark Connect" if tables.is_extended(spark) else ""
+        connect = ", and to upsert no Spark Connect" if writers.is_extended(spark) else ""
         raise InvalidInputError(f"delta: table {table} is in the catalog, which needs {_JARS}{connect}")
     location = locate(spark, path)
     if by_spark:
@@ -188,19 +187,19 @@ class _Writer:
     """
 
     def __init__(
-        self, target: tables.Target, place: Place | None, name: str | None, *, by_spark: bool
+        self, target: writers.Target, place: Place | None, name: str | None, *, by_spark: bool
     ) -> None:
         self._target, self._place, self._name, self._by_spark = target, place, name, by_spark
-        self._table: tables.Table | None = None  # opened with the first batch
+        self._table: writers.Table | None = None  # opened with the first batch
 
-    def _opened(self, spark: SparkSession) -> tables.Table:
+    def _opened(self, spark: SparkSession) -> writers.Table:
         if self._by_spark:
-            from sparkstream_kit.connectors.delta.spark import SparkTable
+            from sparkstream_kit.connectors.delta.writers import SparkTable
 
             return SparkTable(spark, self._place, self._name)
         try:
-            openers.import_arrow()
-            from sparkstream_kit.connectors.delta.rust import RustTable
+            import_arrow()
+            from sparkstream_kit.connectors.delta.writers import RustTable
         except ModuleNotFoundError as err:
             raise MissingExtraError(f"sinks.delta, in a session without {_JARS},", "delta") from err
         return RustTable(str(self._place and self._place.folder))
@@ -208,14 +207,14 @@ class _Writer:
     def prepare(self, frame: DataFrame, query: str | None, following: int | None) -> str | None:
         """Make the table where it is missing, and see that the query may write to it."""
         opened = self._opened(frame.sparkSession)
-        return tables.prepare(self._target, opened, frame.schema, query, following)
+        return writers.prepare(self._target, opened, frame.schema, query, following)
 
     def write(self, batch: Batch, frame: DataFrame) -> None:
         """Write a batch of the query, again where another writer of the table was quicker."""
         for left in reversed(range(_TRIES)):
             try:
                 self._try(batch, frame)
-            except tables.ConflictError:
+            except writers.ConflictError:
                 if not left:
                     raise
             else:
@@ -224,7 +223,7 @@ class _Writer:
     def _try(self, batch: Batch, frame: DataFrame) -> None:
         if self._table is None:
             self._table = self._opened(frame.sparkSession)
-        if tables.is_written(self._target, self._table, frame.schema, batch):
+        if writers.is_written(self._target, self._table, frame.schema, batch):
             pass_over(frame, batch, self._target.where)
         else:
-            self._table.write(frame, self._target, tables.Commit(batch.query, batch.number, batch.plan))
+            self._table.write(frame, self._target, writers.Commit(batch.query, batch.number, batch.plan))

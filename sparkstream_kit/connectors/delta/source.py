@@ -10,7 +10,7 @@ from sparkstream_kit import _packages
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import quoted
 from sparkstream_kit._spark.place import locate
-from sparkstream_kit.connectors.delta.tables import GONE, is_extended
+from sparkstream_kit.connectors.delta.writers import GONE, is_extended
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sources import builtin
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame, SparkSession
 
-__all__ = ["delta"]
 
 _KEYWORDS = ("change_feed", "max_files_per_trigger", "starting_version", "table")
 _FEED = "delta.enableChangeDataFeed"

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from sparkstream_kit._spark.batch import Write
     from sparkstream_kit._spark.place import Place
 
-__all__ = ["kafka"]
 
 _QUERY, _BATCH, _ROW = "sparkstream.query", "sparkstream.batch", "sparkstream.row"
 _AT, _ID = "_at", "_id"  # a row's place in the batch, and what it is known by there

@@ -20,7 +20,6 @@ from sparkstream_kit.sources import builtin
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-__all__ = ["kafka", "topics_there"]
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _SERVER = re.compile(r"(?:\w+://)?(\[[^\]]+\]|[^\s:/,\[\]]+):(\d{1,5})")

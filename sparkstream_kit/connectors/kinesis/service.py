@@ -1,18 +1,182 @@
-"""The calls to Kinesis, by boto3: tried again while it throttles or is away, and refused in one line."""
+"""The calls to Kinesis, by boto3: tried again while it throttles or is away, and refused in one line.
+
+Offsets of a Kinesis stream, and which of its shards are read next: functions of plain values.
+
+An offset is what Spark keeps in its checkpoint, as JSON:
+
+    {"stream": "sales", "records": 120,
+     "shards": {"shardId-000000000000": {"after": "4959…", "records": 120, "ended": true}},
+     "from": "", "seen": 1763765318.0, "created": 1763700000.0}
+
+`after` is the sequence number of the last record that has been read of a shard, and `records` is how many
+that were. `ended` stands where a shard was closed and has been read to its end. A shard that is not there has
+not been read: it begins at `from`, which is empty for the oldest record that the stream keeps, or "@" and a
+time in seconds. All records that arrived before `seen` have been read; 0 where nothing is known. `created` is
+when the stream was made, by which it is told from another one of the same name.
+
+The look ahead into the shards of a stream, by which the next batch is cut; it keeps nothing on disk.
+
+Records for a Kinesis stream, to try things on; for `sparkstream feed kinesis`.
+"""
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import re
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any, NamedTuple
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sparkstream_kit.connectors.kinesis.offsets import Shard
 from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, without_secrets
 
-__all__ = ["Page", "Service", "Stream", "address"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+
+Offset = dict[str, Any]
+
+
+class Shard(NamedTuple):
+    """A shard, as the service lists it.
+
+    Attributes:
+        parents: the shards that it has come from by a split or a merge, if they are still listed.
+        first: the sequence number at which it begins.
+        closed: whether it gets no more records.
+    """
+
+    parents: tuple[str, ...]
+    first: str
+    closed: bool
+
+
+@dataclass
+class Found:
+    """What a look ahead has found in a shard.
+
+    Attributes:
+        after: the sequence number of the last record; empty if there was none.
+        records: how many there were.
+        ended: whether the shard is closed and has no others.
+        seen: every record that arrived before this time, in seconds, has been found; 0 if unknown.
+    """
+
+    after: str = ""
+    records: int = 0
+    ended: bool = False
+    seen: float = 0.0
+
+
+class Range(NamedTuple):
+    """Records of one shard that belong to a batch: those behind `after`, up to `until`, which is the last."""
+
+    shard: str
+    after: str
+    until: str
+    records: int
+
+
+def beginning(stream: str, created: float, begin: str) -> Offset:
+    """Return the offset from which a new query starts."""
+    return {"stream": stream, "records": 0, "shards": {}, "from": begin, "seen": 0.0, "created": created}
+
+
+def readable(offset: Offset, listed: Mapping[str, Shard]) -> dict[str, str]:
+    """Return the shards of which a batch from this offset may read, each with the place where it goes on.
+
+    A shard that came out of a split or a merge waits until its parents have been read to their ends by an
+    earlier batch. So records of the same key keep their order.
+
+    Example:
+        >>> listed = {"a": Shard((), "1", True), "b": Shard(("a",), "5", False)}
+        >>> begin = beginning("sales", 0.0, "")
+        >>> readable(begin, listed)
+        {'a': ''}
+        >>> readable(moved(begin, {"a": Found("4", 2, True, 0.0)}, listed), listed)
+        {'b': ''}
+    """
+    known = offset["shards"]
+    ended = {name for name, shard in known.items() if shard.get("ended")}
+    return {
+        name: known[name]["after"] if name in known else offset["from"]
+        for name, shard in sorted(listed.items())
+        if name not in ended
+        and (name in known or all(parent in ended or parent not in listed for parent in shard.parents))
+    }
+
+
+def moved(
+    offset: Offset, found: Mapping[str, Found], listed: Mapping[str, Shard], *, refresh: float | None = None
+) -> Offset:
+    """Return the offset behind what was found; the same offset where there was nothing.
+
+    Args:
+        offset: where the batch begins.
+        found: what was found in shards that are `readable`.
+        listed: the shards that the stream has now; what is not among them is forgotten.
+        refresh: return another offset, too, where `seen` would be so many seconds later.
+    """
+    shards = dict(offset["shards"])
+    for name, each in found.items():
+        if each.records or each.ended:
+            former = shards.get(name, {"after": offset["from"], "records": 0})
+            records = former["records"] + each.records
+            shards[name] = {"after": each.after or former["after"], "records": records}
+            shards[name] |= {"ended": True} if each.ended else {}
+    seen = seen_until(offset, found, listed)
+    aged = refresh is not None and seen - offset["seen"] > refresh
+    if shards == offset["shards"] and not aged:
+        return offset
+    kept = {name: shard for name, shard in sorted(shards.items()) if name in listed}
+    records = offset["records"] + sum(each.records for each in found.values())
+    return {**offset, "records": records, "shards": kept, "seen": seen}
+
+
+def seen_until(offset: Offset, found: Mapping[str, Found], listed: Mapping[str, Shard]) -> float:
+    """Return before which time all records have arrived that were read before, or found now; 0 if unknown.
+
+    Records of a shard that waits for its parents have arrived after theirs.
+    """
+    places = readable(offset, listed)
+    known = [found[name].seen or offset["seen"] for name in places if name in found]
+    return float(min(known) if known and len(known) == len(places) else offset["seen"])
+
+
+def ranges(start: Offset, end: Offset) -> list[Range]:
+    """Return what a batch reads, one range for each shard with records.
+
+    Spark does not keep the start of a query's first batch. If that batch comes again, another start of it may
+    have been worked out; so what has not been read begins where the end says.
+    """
+    is_first = not start["shards"] and not start["seen"]
+    fresh = {"after": (end if is_first else start)["from"], "records": 0}
+    found = []
+    for name, shard in end["shards"].items():
+        former = start["shards"].get(name, fresh)
+        if records := shard["records"] - former["records"]:
+            found.append(Range(name, former["after"], shard["after"], records))
+    return found
+
+
+def made_again(offset: Offset, listed: Mapping[str, Shard]) -> bool:
+    """Say whether a shard that has been read is another one by now; sequence numbers grow with time."""
+    return any(
+        shard["after"].isdecimal() and name in listed and int(shard["after"]) < int(listed[name].first)
+        for name, shard in offset["shards"].items()
+    )
+
+
+def gone(offset: Offset, listed: Mapping[str, Shard]) -> list[str]:
+    """Return the shards that were not read to their ends, and are not there any more."""
+    known = offset["shards"].items()
+    return sorted(name for name, shard in known if name not in listed and not shard.get("ended"))
+
 
 _PAGE = 10_000  # records; Kinesis gives no more at once
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 5.0  # seconds between two tries
@@ -288,3 +452,205 @@ def _clock(answer: dict[str, Any]) -> float:
 
 def _one_line(text: object) -> str:
     return without_secrets(" ".join(str(text).split()))
+
+
+_REST = 0.4  # seconds between two looks that found nothing: Kinesis allows five reads a second of a shard
+_LISTED_FOR = 60.0  # seconds that a list of the shards is good for
+_LOOK = 10.0  # seconds for a look, if the query can look again: many empty pages may lie between two records
+_THREADS = 8
+
+
+@dataclass
+class _Track:
+    """How far the look has come in a shard.
+
+    Attributes:
+        after: the place behind the last record that was found, as offsets have it.
+        iterator: Kinesis's own word for that place, or for a later one without records in between.
+        over: whether a record was found that came too late to be read.
+    """
+
+    after: str
+    iterator: str | None = None
+    over: bool = False
+
+
+class Ahead:
+    """Looks ahead, and goes on where its last look ended.
+
+    Attributes:
+        now: the service's clock at the last look, in seconds.
+    """
+
+    def __init__(self, service: Service, now: float) -> None:
+        self.now = now
+        self._until = float("inf")
+        self._service = service
+        self._tracks: dict[str, _Track] = {}
+        self._shards: dict[str, Shard] = {}
+        self._listed_at = self._rests_until = float("-inf")
+        self._turn = 0
+
+    def leave_out(self, since: float) -> None:
+        """Take no record that arrives at this time or later, and find one if there is one."""
+        self._until = since
+        self._tracks.clear()
+
+    def shards(self) -> dict[str, Shard]:
+        """Return the shards of the stream."""
+        if time.monotonic() - self._listed_at > _LISTED_FOR:
+            self._shards, self._listed_at = self._service.shards(), time.monotonic()
+        return self._shards
+
+    def look(self, places: Mapping[str, str], most: int) -> dict[str, Found]:
+        """Return what comes next behind some places, up to so many records over all shards.
+
+        Shards share the number fairly; what one does not use, others do.
+        """
+        time.sleep(max(0.0, self._rests_until - time.monotonic()))
+        for name, after in places.items():
+            if name not in self._tracks or self._tracks[name].after != after:
+                self._tracks[name] = _Track(after)
+        found: dict[str, Found] = {}
+        end, left, going = time.monotonic() + _LOOK, most, sorted(places)
+
+        def is_over() -> bool:
+            # Spark ends a query with availableNow after a look that found nothing.
+            return (_is_any(found) or self._until == float("inf")) and time.monotonic() > end
+
+        while left and going:
+            self._turn += 1  # with fewer records than shards, each has its turn
+            first = self._turn % len(going)
+            names = (going[first:] + going[:first])[:left]
+            share = left // len(names)
+            given = [(name, found.setdefault(name, Found()), share, is_over) for name in names]
+            with ThreadPoolExecutor(min(_THREADS, len(names))) as pool:
+                looks = dict(zip(names, pool.map(lambda each: self._look_at(*each), given), strict=True))
+            left -= sum(taken for taken, _ in looks.values())
+            going = [name for name in going if name not in looks or looks[name][1]]
+        if not _is_any(found):
+            self._rests_until = time.monotonic() + _REST
+        if any(each.ended for each in found.values()):
+            self._listed_at = float("-inf")  # there are others in its place
+        return found
+
+    def _look_at(self, name: str, found: Found, most: int, is_over: Callable[[], bool]) -> tuple[int, bool]:
+        """Look at the next records of a shard, up to so many; return how many, and if it may have more."""
+        track, taken = self._tracks[name], 0
+        more = not track.over
+        while more and taken < most:
+            if track.iterator is None:
+                track.iterator = self._service.iterator(name, track.after)
+            page = self._service.page(track.iterator, most - taken)
+            if page is None:  # it has expired
+                track.iterator = None
+                continue
+            taken += self._take(page, track, found)
+            # A closed shard is read until Kinesis says that this is its end.
+            rests = page.is_last and not self._shards[name].closed
+            more = not (found.ended or track.over or rests or is_over())
+        return taken, more
+
+    def _take(self, page: Page, track: _Track, found: Found) -> int:
+        """Take a page's records; return their number."""
+        arrived = [record["ApproximateArrivalTimestamp"].timestamp() for record in page.records]
+        taken = len(list(takewhile(lambda at: at < self._until, arrived)))
+        self.now = max(self.now, page.now)
+        track.over = taken < len(arrived)
+        track.iterator = page.iterator
+        if taken:
+            track.after = found.after = page.records[taken - 1]["SequenceNumber"]
+            found.records += taken
+            found.seen = arrived[taken - 1]
+        found.ended = page.iterator is None and not track.over
+        if page.is_last and not found.ended and not track.over:
+            found.seen = page.now
+        return taken
+
+
+def _is_any(found: Mapping[str, Found]) -> bool:
+    return any(each.records or each.ended for each in found.values())
+
+
+_MOST = 500  # records that Kinesis takes at once
+_EVERY = 0.2  # seconds from one request to the next, at a given rate
+_RETRY_FOR = 30.0
+_LOOKS = 600
+
+
+def create(stream: str, shards: int, *, region: str | None, endpoint: str | None) -> bool:
+    """Make a stream, unless it is there; return whether it was made.
+
+    Args:
+        stream: its name.
+        shards: how many shards it gets.
+        region: as for `sources.kinesis`.
+        endpoint: as for `sources.kinesis`.
+
+    Raises:
+        InvalidInputError: it cannot be made.
+    """
+    service = Service(stream, region, endpoint, _RETRY_FOR, by_command=True)
+    try:
+        service.call("create_stream", StreamName=stream, ShardCount=shards)
+    except InvalidInputError as err:
+        if "(ResourceInUseException)" not in str(err):
+            raise
+        return False
+    for _ in range(_LOOKS):
+        told = service.call("describe_stream_summary", StreamName=stream)
+        if told["StreamDescriptionSummary"]["StreamStatus"] == "ACTIVE":
+            return True
+        time.sleep(_EVERY)
+    raise InvalidInputError(f"stream {stream} is not ready after {_LOOKS * _EVERY:g} s; look at it in AWS")
+
+
+def put(
+    stream: str,
+    records: Iterable[tuple[str, str]],
+    *,
+    region: str | None,
+    endpoint: str | None,
+    rate: float | None = None,
+    stop: threading.Event | None = None,
+) -> Iterator[str]:
+    """Write records to a stream, each of them once; yield the text of each that the stream has taken.
+
+    A request whose answer is lost is not made again, as its records might be there twice.
+
+    Args:
+        stream: its name.
+        records: each by its partition key and its text.
+        region: as for `sources.kinesis`.
+        endpoint: as for `sources.kinesis`.
+        rate: records a second; None writes them as fast as the stream takes them.
+        stop: ends it early, when it is set.
+
+    Raises:
+        InvalidInputError: the stream is not there, or does not take them.
+        KitError: Kinesis cannot be reached; it may have taken records of the last request.
+    """
+    service = Service(stream, region, endpoint, retry_for=0.0, by_command=True)
+    service.describe()  # said now, whatever is wrong
+    return _taken(service, iter(records), rate, stop or threading.Event())
+
+
+def _taken(
+    service: Service, left: Iterator[tuple[str, str]], rate: float | None, stop: threading.Event
+) -> Iterator[str]:
+    """Write what is left; yield what the stream has taken."""
+    size = _MOST if rate is None else max(1, min(_MOST, round(rate * _EVERY)))
+    while not stop.is_set():
+        some = list(itertools.islice(left, size))
+        if not some:
+            return
+        while some:  # those that the stream has no room for, again and again
+            given = [{"PartitionKey": key, "Data": text.encode()} for key, text in some]
+            answer = service.call("put_records", StreamName=service.stream, Records=given)
+            told = list(zip(some, answer["Records"], strict=True))
+            yield from (text for (_, text), each in told if "ErrorCode" not in each)
+            some = [record for record, each in told if "ErrorCode" in each]
+            if some and stop.wait(_EVERY):
+                return
+        if rate is not None:
+            stop.wait(size / rate)

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit.connectors import openers
+from sparkstream_kit.connectors import import_arrow, mode_for
 from sparkstream_kit.errors import MissingExtraError
 from sparkstream_kit.sinks.base import Sink
 from sparkstream_kit.sinks.ledger import open_target
@@ -83,12 +83,12 @@ def mongodb(
     """
     check(mongodb, locals())
     try:
-        openers.import_arrow()
+        import_arrow()
         from sparkstream_kit.connectors.mongodb.collection import Target, prepare, write
         from sparkstream_kit.connectors.mongodb.server import parse
     except ModuleNotFoundError as err:
         raise MissingExtraError("sinks.mongodb", "mongodb") from err
-    mode = openers.mode_for("mongodb", "url, 'totals'", how, keys, ("append", "upsert"))
+    mode = mode_for("mongodb", "url, 'totals'", how, keys, ("append", "upsert"))
     address = parse(url, database, collection)
     target = Target(address, collection, how, tuple(sorted(set(keys))), take_over)
     return Sink(

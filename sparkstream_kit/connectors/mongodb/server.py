@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from pymongo.database import Database
 
-__all__ = ["LEDGER", "Address", "cause", "connected", "parse"]
 
 LEDGER = "sparkstream_ledger"
 

@@ -7,6 +7,14 @@ Two formats are read, and the answer's Content-Type says which:
 - server-sent events, as Mastodon sends them: `event: update` and `data: {…}`, and lines that begin with a
   colon to show that the connection lives ("streaming API methods" in Mastodon's documentation; the format is
   "Server-sent events" in the HTML standard).
+
+Which server is asked, and the token for it, which goes to no other one.
+
+When a server is asked again after a connection has ended, and where it has what was missed.
+
+The waits are those of X's documentation ("Handling disconnections"): none after a connection that had been
+up; 0.25, 0.5, … 16 seconds after one that failed; 5, 10, … 320 seconds after an error of the server; after
+"too many requests" as long as the server's header says, or 1, 2, 4, … 15 minutes.
 """
 
 from __future__ import annotations
@@ -15,26 +23,182 @@ import codecs
 import email.utils
 import http.client
 import json
+import os
 import re
 import socket
 import ssl
 import threading
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
 
-from sparkstream_kit.connectors.posts.address import may_follow
-from sparkstream_kit.errors import printable, without_secrets
+from sparkstream_kit.errors import InvalidInputError, is_url, printable, shows_secret, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from sparkstream_kit.connectors.posts.address import Token
+# What a feeder does where nothing else is said.
+TOKEN = "POSTS_TOKEN"  # noqa: S105 - the name of an environment variable
+EVERY = 1.0  # seconds from one file to the next
+STALL = 30.0  # seconds without anything: X and Mastodon send something every 20 and 15 seconds
 
-__all__ = ["LONGEST_ID", "Message", "Stream", "TurnedAway", "by_age", "fetch", "id_of", "why"]
+
+_HERE = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True)
+class Token:
+    """A bearer token from the environment, which no message shows.
+
+    Attributes:
+        name: of the environment variable.
+        value: the token; None where the variable is not set.
+    """
+
+    name: str
+    value: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def from_environment(cls, name: str) -> Token:
+        """Return the token that an environment variable holds."""
+        return cls(name, os.environ.get(name, "").strip() or None)
+
+    def hidden(self, text: str) -> str:
+        """Return a text of the server's without the token, should it repeat it."""
+        return without_secrets(text.replace(self.value, "***") if self.value else text)
+
+    def headers(self) -> dict[str, str]:
+        """Return the header of a request that gives the token."""
+        if not self.value:
+            return {}
+        if not re.fullmatch(r"[!-~]+", self.value):
+            raise InvalidInputError(
+                f"the token in {self.name} has a space, a line end or a letter that no token has; set it anew"
+            )
+        return {"Authorization": f"Bearer {self.value}"}
+
+
+def host_of(url: str) -> str | None:
+    """Return the host of a URL; None for a URL that cannot be asked.
+
+    Example:
+        >>> host_of("https://x.com/a"), host_of("http://127.0.0.1:abc/"), host_of("http://[x/")
+        ('x.com', None, None)
+    """
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+        str(host).encode("idna")
+    except ValueError:
+        return None
+    return host if host and re.fullmatch(r"[!-~]+", url) else None
+
+
+def check_url(url: str, token: Token) -> None:
+    """Refuse a URL that cannot be asked, or that would show the token to others.
+
+    Example:
+        >>> check_url("api.x.com/2/tweets/sample/stream", Token("POSTS_TOKEN"))
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: api.x.com/2/tweets/sample/stream is no URL; did you mean ...
+    """
+    if shows_secret(url):
+        raise InvalidInputError(
+            f"others can see a token in a URL; leave it out, and put it into the environment variable "
+            f"{token.name}"
+        )
+    if not is_url(url):
+        raise InvalidInputError(f"{url} is no URL; did you mean https://{url.partition('://')[2] or url}?")
+    host = host_of(url)
+    if host is None:
+        raise InvalidInputError(
+            f"{url!r} is no URL of a server, such as https://api.x.com/2/tweets/search/stream"
+        )
+    if token.headers() and urlsplit(url).scheme == "http" and host not in _HERE:
+        raise InvalidInputError(f"{url} would show the token to everyone on the way; give https://")
+
+
+def may_follow(url: str, where: str) -> bool:
+    """Say whether the token may go where a redirection leads: to the same host or one below it, encrypted.
+
+    Example:
+        >>> may_follow("https://x.com/a", "https://streaming.x.com/b")
+        True
+        >>> [may_follow("https://x.com/a", where) for where in ("ftp://x.com/b", "http://x.com/b")]
+        [False, False]
+    """
+    old, new = host_of(url), host_of(where)
+    if new is None:
+        return False
+    schemes = urlsplit(url).scheme, urlsplit(where).scheme
+    # Without encryption a token goes to this machine alone: see `check_url`.
+    return (schemes[1] == "https" and (new == old or new.endswith(f".{old}"))) or (
+        schemes == ("http", "http") and new == old
+    )
+
+
+def wait_after(error: Exception | None, failures: int) -> float:
+    """Return how many seconds to wait before the next connection.
+
+    Args:
+        error: what ended the last one; None for a connection that ended without an error.
+        failures: how many in a row have failed, or ended within 5 seconds.
+
+    Example:
+        >>> [wait_after(OSError(), failures) for failures in (0, 1, 2, 100)]
+        [0.0, 0.25, 0.5, 16.0]
+        >>> [wait_after(TurnedAway(503, "", None), failures) for failures in (1, 2, 9)]
+        [5.0, 10.0, 320.0]
+        >>> [wait_after(TurnedAway(429, "", wait), 1) for wait in (None, 7.0)]
+        [60.0, 7.0]
+    """
+    if not failures:
+        return 0.0
+    if not isinstance(error, TurnedAway):
+        return min(0.25 * failures, 16.0)
+    doubled = 2.0 ** min(failures - 1, 10)
+    if error.wait is not None:
+        return max(error.wait, 1.0)
+    return min(60.0 * doubled, 900.0) if error.limited else min(5.0 * doubled, 320.0)
+
+
+def backfill_of(url: str) -> float:
+    """Return of how many seconds without a connection a stream of X brings the posts; 0 for any other URL.
+
+    Example:
+        >>> backfill_of("https://api.x.com/2/tweets/search/stream?backfill_minutes=5")
+        300.0
+    """
+    query = {name.lower(): value for name, value in parse_qsl(urlsplit(url).query)}
+    minutes = query.get("backfill_minutes", query.get("backfillminutes", ""))
+    return 60.0 * int(minutes) if minutes.isdecimal() else 0.0
+
+
+def timeline_of(url: str) -> str | None:
+    """Return the timeline that has the posts of a stream of Mastodon's; None for any other URL.
+
+    Example:
+        >>> timeline_of("https://mastodon.example/api/v1/streaming/public/local")
+        'https://mastodon.example/api/v1/timelines/public?local=true'
+        >>> timeline_of("https://mastodon.example/api/v1/streaming/hashtag?tag=spark")
+        'https://mastodon.example/api/v1/timelines/tag/spark'
+    """
+    parts = urlsplit(url)
+    found = re.fullmatch(r"(.*/api/v1)/streaming/(public|hashtag)(?:/(local|remote))?", parts.path)
+    query = dict(parse_qsl(parts.query))
+    if not found or (found[2] == "hashtag" and "tag" not in query):
+        return None
+    path = f"{found[1]}/timelines/" + (
+        "public" if found[2] == "public" else f"tag/{quote(query.pop('tag'), safe='')}"
+    )
+    if found[3]:
+        query[found[3]] = "true"
+    return urlunsplit(parts._replace(path=path, query=urlencode(query)))
+
 
 LONGEST_ID = 1000  # characters of a post's id, and of an event's: servers have some twenty
 _LONGEST = 16 * 1024**2  # bytes of a line, an event or a page of a timeline: a post has some kilobytes

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit.connectors import openers
+from sparkstream_kit.connectors import import_arrow, mode_for
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError
 from sparkstream_kit.sinks.base import Sink
 from sparkstream_kit.sinks.ledger import open_target
@@ -85,12 +85,12 @@ def sql_table(
     """
     check(sql_table, locals())
     try:
-        openers.import_arrow()
+        import_arrow()
         from sparkstream_kit.connectors.sql.database import parse
         from sparkstream_kit.connectors.sql.table import Target, prepare, write
     except ModuleNotFoundError as err:
         raise MissingExtraError("sinks.sql_table", "sql") from err
-    mode = openers.mode_for("sql_table", "url, 'totals'", how, keys)
+    mode = mode_for("sql_table", "url, 'totals'", how, keys)
     schema, _, name = table.rpartition(".")
     if name.lower() in _OWN:
         raise InvalidInputError(

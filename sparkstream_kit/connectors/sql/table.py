@@ -12,8 +12,8 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.schema import CreateTable
 
 from sparkstream_kit import _dry_run
-from sparkstream_kit.connectors import arrow, openers
-from sparkstream_kit.connectors.sql import database, rows
+from sparkstream_kit.connectors import arrow, check_row_keys, other_driver
+from sparkstream_kit.connectors.sql import database
 from sparkstream_kit.errors import KitError
 from sparkstream_kit.sinks.ledger import Ledger, pass_over
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from sparkstream_kit.sinks.ledger import Batch
 
-__all__ = ["Target", "prepare", "write"]
 
 _LEDGER = "sparkstream_ledger"
 _MARIADB: dict[str, Any] = {"mariadb_engine": "InnoDB", "mariadb_collate": database.COLLATION}
@@ -245,9 +244,9 @@ def write(target: Target, batch: Batch, frame: DataFrame) -> None:
     with arrow.kept(frame) as parts, database.connected(target.url) as connection:
         stage = _stage(table)
         stage.create(connection)
-        changed = rows.load(connection, stage, parts)
+        changed = database.load(connection, stage, parts)
         if changed:
-            kinds = rows.CHANGED[connection.dialect.name]
+            kinds = database.CHANGED[connection.dialect.name]
             _log.warning(
                 "batch %d for table %s: %d values are changed: %s", batch.number, target.name, changed, kinds
             )
@@ -269,7 +268,7 @@ def _advance(store: _Store, batch: Batch) -> None:
     if store.advance(batch):
         return
     if store.last_batch(batch.query) is not None:
-        raise openers.other_driver(batch.number)
+        raise other_driver(batch.number)
     store.lock()
     store.rules.check_owner(batch.query)  # asked at the start, too; but another query may have come since
     if store.rules.how == "replace":
@@ -316,6 +315,6 @@ def _check_keys(connection: Connection, target: Target, stage: sa.Table, batch_i
     some = sa.select(sa.literal(1)).select_from(stage).limit(1)
     null = connection.execute(some.where(sa.or_(*(key.is_(None) for key in keys)))).first()
     twice = connection.execute(some.group_by(*keys).having(sa.func.count() > 1)).first()
-    openers.check_row_keys(
+    check_row_keys(
         f"table {target.name}", target.keys, batch_id, null=null is not None, twice=twice is not None
     )

@@ -1,0 +1,721 @@
+"""A Delta table whoever writes it: whose it is, which batch may come next, and which columns it can hold.
+
+The writer delta-rs: from the driver's Python into a local folder, without Spark's jars.
+
+Delta's writer for Spark: from the workers, to any file system and to tables of the catalog.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import tempfile
+import time
+import uuid
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import reduce
+from operator import or_
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError
+from py4j.protocol import Py4JError
+from pyspark.errors import AnalysisException, PySparkException
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from sparkstream_kit import _dry_run, _files
+from sparkstream_kit._columns import column, quoted, types_in
+from sparkstream_kit._spark.place import Place, locate, through_spark
+from sparkstream_kit._spark.settings import in_force
+from sparkstream_kit.connectors import arrow, check_row_keys
+from sparkstream_kit.errors import InvalidInputError, KitError, reject_unknown
+from sparkstream_kit.sinks.batches import kept
+from sparkstream_kit.sinks.ledger import Ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pyspark.sql import DataFrame, SparkSession
+
+    from sparkstream_kit.sinks.ledger import Batch
+
+
+# What Spark and Delta say of a table that is not there.
+GONE = ("DELTA_PATH_DOES_NOT_EXIST", "DELTA_TABLE_NOT_FOUND", "PATH_NOT_FOUND", "TABLE_OR_VIEW_NOT_FOUND")
+
+OWNERS = "sparkstream.queries"  # the table's property with the ids of the queries that may write to it
+HISTORY = 1000  # commits, of all writers, among which a query's last batch is looked for
+_NOT_IN_NAMES = " ,;{}()\n\t="  # Parquet's rule, which Delta keeps
+_KEPT = (
+    *("array", "binary", "boolean", "byte", "date", "decimal", "double", "float", "integer", "long", "map"),
+    *("short", "string", "struct", "timestamp", "timestamp_ntz", "variant"),
+)
+
+
+class ConflictError(KitError):
+    """Another writer has committed to the table in the same moment, and nothing of this commit is there."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the user asked for.
+
+    Attributes:
+        where: the table, for messages and to tell two targets apart.
+        how: `append`, `upsert` or `replace`.
+        keys: the columns that a row is known by.
+        merge_schema: add columns that the table lacks.
+        take_over: write although another query has written there, or earlier batches are missing.
+    """
+
+    where: str
+    how: str
+    keys: tuple[str, ...]
+    merge_schema: bool
+    take_over: bool
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What a commit says of its batch, alike by both writers."""
+
+    query: str
+    batch: int
+    plan: str | None = None
+
+    @property
+    def metadata(self) -> str:
+        """The text in the table's history."""
+        return json.dumps({"query": self.query, "batch": self.batch, "plan": self.plan})
+
+    @classmethod
+    def read(cls, metadata: str | None) -> Commit | None:
+        """Return the commit that a text in a table's history is of; None if it is another writer's."""
+        try:
+            said = json.loads(metadata or "")
+            return cls(said["query"], said["batch"], said.get("plan"))
+        except (ValueError, TypeError, LookupError):
+            return None
+
+
+class Table(Protocol):
+    """A Delta table as one of the writers sees it; what it commits can end in a ConflictError."""
+
+    @property
+    def place(self) -> str:
+        """The table's folder."""
+
+    def schema(self) -> T.StructType | None:
+        """Return its columns as they are now; None if there is no table."""
+
+    def owners(self) -> list[str]:
+        """Return the queries that may write to it, as it is now; none if there is no table."""
+
+    def last_batch(self, query: str) -> int | None:
+        """Return the last batch of a query, whoever has written it."""
+
+    def history(self) -> Iterable[str | None]:
+        """Return the `userMetadata` of the newest commits, as many as `HISTORY`."""
+
+    def has_rows(self) -> bool:
+        """Say whether it has rows."""
+
+    def create(self, schema: T.StructType) -> None:
+        """Make it, unless another driver has just done so."""
+
+    def add_columns(self, columns: list[T.StructField]) -> None:
+        """Add columns."""
+
+    def own(self, queries: list[str]) -> None:
+        """Note which queries may write to it; of two that do so at once one has a ConflictError."""
+
+    def write(self, batch: DataFrame, target: Target, commit: Commit) -> None:
+        """Write a batch in one commit."""
+
+
+def application(query: str) -> str:
+    """Return the name of Delta's transactions under which it keeps a query's last batch.
+
+    It has the query's id: under a fixed name the batches of a new checkpoint would be taken for old ones.
+    """
+    return f"sparkstream-{query}"
+
+
+def is_extended(spark: SparkSession) -> bool:
+    """Say whether a session has Delta's extension, without which its jars do nothing."""
+    return "DeltaSparkSessionExtension" in (spark.conf.get("spark.sql.extensions", "") or "")
+
+
+def nullable(schema: T.StructType) -> str:
+    """Return a schema as Delta's JSON, where every value may be null: a later query may have some."""
+
+    def loosen(part: dict[str, Any]) -> dict[str, Any]:
+        return part | {key: True for key in ("nullable", "containsNull", "valueContainsNull") if key in part}
+
+    return json.dumps(json.loads(schema.json(), object_hook=loosen))
+
+
+@dataclass(frozen=True)
+class _Store:
+    """A query's view of the ledger, which is the table itself."""
+
+    table: Table
+    me: str | None
+    owners: list[str]
+
+    def last_batch(self, query_id: str | None) -> int | None:
+        # A query whose rows were replaced by another, which took the table over, is a stranger to it.
+        return self.table.last_batch(str(query_id)) if query_id in self.owners else None
+
+    def last_plan(self, query_id: str) -> str | None:
+        last = self.last_batch(query_id)
+        commits = (Commit.read(metadata) for metadata in self.table.history())
+        return next(
+            (each.plan for each in commits if each and (each.query, each.batch) == (query_id, last)), None
+        )
+
+    def any_query(self) -> tuple[str, int] | None:
+        written = (
+            (other, self.table.last_batch(other)) for other in self.owners if self.me not in self.owners
+        )
+        return next(((other, last) for other, last in written if last is not None), None)
+
+    def has_rows(self) -> bool:
+        return self.me not in self.owners and self.table.has_rows()
+
+    def set_back(self, query_id: str, batch_id: int) -> str:
+        call = f"set_back({self.table.place!r}, {query_id!r}, {batch_id})"
+        imported = "from sparkstream_kit.connectors.delta.writers import set_back"
+        return "run python -c " + shlex.quote(f"{imported}; {call}")
+
+
+def set_back(place: str, query: str, batch: int) -> None:
+    """Make a batch the last one that a table has of a query, so that the query writes the later ones again.
+
+    The rows of the later batches stay: remove them first, where they are not written over. It adds one commit
+    to the table's log, as Delta's protocol has it (https://github.com/delta-io/delta/blob/master/PROTOCOL.md),
+    because Delta's writer for Spark passes over a batch that it has: so it needs neither of the two writers,
+    and on another file system than this machine's only Spark.
+
+    Args:
+        place: the table's folder.
+        query: the query's id, as the table's history shows it.
+        batch: the batch.
+
+    Raises:
+        InvalidInputError: there is no table, or another writer has just committed.
+    """
+    now = int(time.time() * 1000)
+    said = {"timestamp": now, "inCommitTimestamp": now, "operation": "SET BACK", "operationParameters": {}}
+    actions: list[dict[str, Any]] = [
+        {"commitInfo": said | {"userMetadata": Commit(query, batch).metadata}},
+        {"txn": {"appId": application(query), "version": batch, "lastUpdated": now}},
+    ]
+    path = _files.plain(place)
+    here = None if path is None else Path(path, "_delta_log")
+    log = _log(place, here)
+    known = [int(name[:20]) for name in log.names() if re.match(r"\d{20}\.", name)]
+    if not known:
+        raise InvalidInputError(f"{place} is no Delta table; give the folder of one")
+    hidden, commit = f".{uuid.uuid4()}.tmp", f"{max(known) + 1:020}.json"
+    log.write(hidden, "".join(f"{json.dumps(action)}\n" for action in actions))
+    try:
+        if here is None:
+            log.rename(hidden, commit)
+        else:
+            (here / commit).hardlink_to(here / hidden)  # a rename would take the place of another's commit
+    except OSError as err:
+        raise InvalidInputError(f"{place}: another writer has just committed ({err}); try again") from err
+    finally:
+        log.remove(hidden)
+
+
+def _log(place: str, here: Path | None) -> Place:
+    """Return the folder of a table's log, to write into."""
+    from sparkstream_kit._spark.place import Here, locate
+    from sparkstream_kit.session import get_session
+
+    text = f"{place}/_delta_log"
+    return Here(text, here) if here is not None else locate(get_session("sparkstream-set-back"), text)
+
+
+def _ledger(target: Target, table: Table, query: str | None, owners: list[str]) -> Ledger:
+    return Ledger(_Store(table, query, owners), target.where, target.where, target.how, target.take_over)
+
+
+def prepare(
+    target: Target, table: Table, schema: T.StructType, query: str | None, following: int | None = None
+) -> str | None:
+    """Make the table where it is missing, and see that this query may write to it.
+
+    Args:
+        target: where the rows go, and how.
+        table: the table.
+        schema: of the query's rows.
+        query: the query; None when it has not been started before.
+        following: its next batch.
+
+    Returns:
+        The plan of that batch, if the table has it already.
+
+    Raises:
+        InvalidInputError: the table has other columns, or has rows that this query did not write.
+    """
+    _check_schema(target, schema)
+    there = table.schema()
+    if there is None and not _dry_run.making():
+        return None
+    if there is None:
+        table.create(schema)  # first, and alone: of two that make it with their first rows one would fail
+        there = table.schema()
+    if there is None:
+        raise InvalidInputError(f"{target.where} was removed while a query started to write to it")
+    ledger = _ledger(target, table, query, table.owners())
+    ledger.check_owner(query)
+    added = _check_columns(target, schema, there)
+    if added and _dry_run.making():
+        table.add_columns(added)
+    return ledger.plan_of(query, following)
+
+
+def is_written(target: Target, table: Table, schema: T.StructType, batch: Batch) -> bool:
+    """Say whether a batch is in the table already; refuse one that may not be written.
+
+    Before a query's first batch the table is made and becomes the query's.
+
+    Raises:
+        InvalidInputError: the rules of the ledger refuse the batch, or as for `prepare`.
+    """
+    owners, query = table.owners(), batch.query  # asked once: each time is a look at the table
+    ledger = _ledger(target, table, query, owners)
+    if query in owners:
+        return ledger.is_written(batch)
+    if table.schema() is not None:
+        ledger.check_owner(query)
+    written = ledger.is_written(batch)
+    prepare(target, table, schema, query)
+    table.own([*([] if target.how == "replace" else table.owners()), query])
+    return written
+
+
+def _check_schema(target: Target, schema: T.StructType) -> None:
+    reject_unknown("key", target.keys, schema.names)
+    seen: dict[str, str] = {}
+    for field in schema.fields:
+        if bad := [char for char in field.name if char in _NOT_IN_NAMES]:
+            raise InvalidInputError(
+                f"column {field.name}: Delta allows no {bad[0]!r} in a name; rename it, as in "
+                f"F.count('*').alias('orders')"
+            )
+        if other := seen.get(field.name.lower()):
+            raise InvalidInputError(f"columns {other} and {field.name}: Delta sees no case; rename one")
+        seen[field.name.lower()] = field.name
+        for kind in types_in(field.dataType):
+            if kind.typeName() not in _KEPT:
+                raise InvalidInputError(
+                    f"column {field.name} has the type {kind.simpleString()}, which Delta cannot hold; cast "
+                    "it, or leave it out"
+                )
+
+
+def _check_columns(target: Target, schema: T.StructType, there: T.StructType) -> list[T.StructField]:
+    """Return the columns that are to be added to a table; refuse those that do not fit.
+
+    Raises:
+        InvalidInputError: a column has another type, or another case, or is missing.
+    """
+    known = {field.name.lower(): field for field in there.fields}
+    missing = []
+    for field in schema.fields:
+        has = known.get(field.name.lower())
+        if has is None:
+            missing.append(field)
+        elif has.name != field.name:
+            raise InvalidInputError(f"column {field.name} is called {has.name} in {target.where}; rename it")
+        elif has.dataType.simpleString() != field.dataType.simpleString():
+            raise InvalidInputError(
+                f"column {field.name} is {field.dataType.simpleString()}, and "
+                f"{has.dataType.simpleString()} in {target.where}; cast it, or write to another table"
+            )
+    if missing and not target.merge_schema:
+        raise InvalidInputError(
+            f"{target.where} has no column {', '.join(field.name for field in missing)}; give "
+            "merge_schema=True to add it, or leave it out"
+        )
+    return missing
+
+
+_LOG = "_delta_log"
+_MAKING = 5.0  # seconds that a first commit may take; then nobody makes it any more
+
+
+class RustTable:
+    """A table in a local folder."""
+
+    def __init__(self, folder: str) -> None:
+        self.place = folder
+        self._known: DeltaTable | None = None
+
+    def _now(self) -> DeltaTable | None:
+        """Return the table with what others have committed; None if there is none."""
+        if not DeltaTable.is_deltatable(self.place):
+            self._known = None
+        elif self._known is None:
+            with _in_one_line(self.place):
+                self._known = DeltaTable(self.place)
+        else:
+            self._known.update_incremental()
+        return self._known
+
+    def schema(self) -> T.StructType | None:
+        """Return its columns as they are now; None if there is no table."""
+        table = self._now() or self._being_made()
+        if table is not None:
+            return T.StructType.fromJson(json.loads(table.schema().to_json()))
+        folder = Path(self.place)
+        if folder.is_file() or (folder.is_dir() and any(each.name != _LOG for each in folder.iterdir())):
+            raise InvalidInputError(f"{self.place} is no Delta table, but not empty; use another folder")
+        return None
+
+    def _being_made(self) -> DeltaTable | None:
+        """Return the table that another query makes just now: its log is there before its first commit."""
+        end = time.monotonic() + _MAKING
+        while Path(self.place, _LOG).is_dir() and time.monotonic() < end:
+            if (table := self._now()) is not None:
+                return table
+            time.sleep(0.02)
+        return None
+
+    def owners(self) -> list[str]:
+        """Return the queries that may write to it, as it is now; none if there is no table."""
+        table = self._now()
+        return [] if table is None else str(table.metadata().configuration.get(OWNERS, "")).split()
+
+    def last_batch(self, query: str) -> int | None:
+        """Return the last batch of a query, whoever has written it."""
+        return None if self._known is None else self._known.transaction_version(application(query))
+
+    def history(self) -> Iterator[str | None]:
+        """Return the `userMetadata` of the newest commits."""
+        commits = [] if self._known is None else self._known.history(HISTORY)
+        return (commit.get("userMetadata") for commit in commits)
+
+    def has_rows(self) -> bool:
+        """Say whether it has rows."""
+        return self._known is not None and bool(self._known.count())
+
+    def create(self, schema: T.StructType) -> None:
+        """Make it, unless another driver has just done so.
+
+        delta-rs would make it again over one that is made at the same time: who makes the folder of the log
+        makes the table.
+        """
+        try:
+            Path(self.place, _LOG).mkdir(parents=True)
+        except FileExistsError:
+            if self._being_made() is not None:
+                return
+        except OSError as err:
+            raise InvalidInputError(
+                f"Delta table {self.place} cannot be made ({err.strerror}); give another folder"
+            ) from err
+        with _in_one_line(self.place):
+            try:
+                DeltaTable.create(self.place, Schema.from_json(nullable(schema)), mode="ignore")
+            except DeltaError:
+                if not DeltaTable.is_deltatable(self.place):  # else another query has been quicker
+                    raise
+
+    def add_columns(self, columns: list[T.StructField]) -> None:
+        """Add columns."""
+        added = Schema.from_json(nullable(T.StructType(columns))).fields
+        with _in_one_line(self.place):
+            self._loaded().alter.add_columns(added)
+
+    def own(self, queries: list[str]) -> None:
+        """Note which queries may write to it."""
+        with _in_one_line(self.place):
+            self._loaded().alter.set_table_properties({OWNERS: " ".join(queries)}, raise_if_not_exists=False)
+
+    def write(self, batch: DataFrame, target: Target, commit: Commit) -> None:
+        """Write a batch in one commit."""
+        table, properties = self._loaded(), _properties(commit)
+        schema = Schema.from_json(nullable(batch.schema))
+        with (
+            arrow.kept(batch) as parts,
+            _gathered(parts, pa.schema(schema)) as rows,
+            _in_one_line(self.place),
+        ):
+            if target.how == "upsert" and rows.num_rows:
+                _check_rust_keys(rows, target, commit)
+                _merge(table, rows, target, properties)
+            elif target.how == "replace":
+                _write(table, rows, "overwrite", properties)
+            elif rows.num_rows:
+                _write(table, rows, "append", properties)
+            else:
+                _commit_alone(table, properties)
+
+    def _loaded(self) -> DeltaTable:
+        table = self._known or self._now()
+        if table is None:
+            raise KitError(f"the Delta table {self.place} was removed while a query writes to it")
+        return table
+
+
+def _properties(commit: Commit) -> CommitProperties:
+    return CommitProperties(
+        custom_metadata={"userMetadata": commit.metadata},
+        app_transactions=[Transaction(application(commit.query), commit.batch)],
+    )
+
+
+def _commit_alone(table: DeltaTable, properties: CommitProperties) -> None:
+    """Commit a batch without rows: the next one must not find a gap."""
+    table.create_write_transaction([], "append", table.schema(), commit_properties=properties)
+
+
+@contextmanager
+def _gathered(parts: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Give the rows as a table that lies in a file: memory holds what is being read of it.
+
+    delta-rs reads in threads of its own, in which Spark's jobs would not end with their query.
+    """
+    with tempfile.NamedTemporaryFile(prefix="sparkstream-", suffix=".arrow") as file:
+        with pa.ipc.new_file(file.name, schema) as writer:
+            for part in parts:
+                columns = (
+                    column.cast(field.type) for column, field in zip(part.columns, schema, strict=True)
+                )
+                writer.write_batch(pa.RecordBatch.from_arrays(list(columns), schema=schema))
+        with pa.memory_map(file.name) as mapped:
+            yield pa.ipc.open_file(mapped).read_all()
+
+
+def _write(
+    table: DeltaTable, rows: pa.Table, mode: Literal["append", "overwrite"], properties: CommitProperties
+) -> None:
+    # By `merge` the columns are matched by name, and one that only the table has is null.
+    write_deltalake(table, rows, mode=mode, schema_mode="merge", commit_properties=properties)
+
+
+def _check_rust_keys(rows: pa.Table, target: Target, commit: Commit) -> None:
+    keys = rows.select(list(target.keys))
+    null = any(column.null_count for column in keys.columns)
+    counted = keys.group_by(keys.column_names).aggregate([([], "count_all")])["count_all"]
+    twice = pc.max(counted).as_py() > 1
+    check_row_keys(target.where, target.keys, commit.batch, null=null, twice=twice)
+
+
+def _merge(table: DeltaTable, rows: pa.Table, target: Target, properties: CommitProperties) -> None:
+    same = " AND ".join(f"target.{quoted(key)} = source.{quoted(key)}" for key in target.keys)
+    # One by one: for all of them at once delta-rs takes no name with a backtick.
+    columns = {quoted(name): f"source.{quoted(name)}" for name in rows.column_names}
+    merging = table.merge(
+        rows, same, source_alias="source", target_alias="target", commit_properties=properties
+    )
+    merging.when_matched_update(columns).when_not_matched_insert(columns).execute()
+
+
+@contextmanager
+def _in_one_line(folder: str) -> Iterator[None]:
+    try:
+        yield
+    except DeltaError as err:
+        line = " ".join(str(err).split())
+        kind = ConflictError if isinstance(err, CommitFailedError) else KitError
+        raise kind(f"Delta table {folder}: {line}") from err
+
+
+_SETTINGS = "spark.databricks.delta."
+_TRANSACTION = "txn STRUCT<appId: STRING, version: BIGINT>"
+# A commit, or a checkpoint: whole (000….checkpoint.parquet), one of several parts, or one with a UUID.
+_NAME = re.compile(
+    r"/(?P<version>\d+)(?P<checkpoint>\.checkpoint(\.\d+\.(?P<parts>\d+)|\..+)?)?\.(?P<kind>json|parquet)$"
+)
+
+
+class SparkTable:
+    """A table in a folder, or in the catalog."""
+
+    def __init__(self, spark: SparkSession, location: Place | None, name: str | None) -> None:
+        self._spark, self._name = spark, name
+        self._location = location
+        self._written: dict[str, int] = {}  # by this process: the log is read before the first batch alone
+
+    @property
+    def place(self) -> str:
+        """The table's folder."""
+        return self._where().text
+
+    def _where(self) -> Place:
+        if self._location is None:
+            detail = self._spark.sql(f"DESCRIBE DETAIL {self._name}").select("format", "location").first()
+            if detail is None or detail.format != "delta":
+                raise InvalidInputError(f"table {self._name} is no Delta table; use another")
+            self._location = locate(self._spark, str(detail.location))
+        return self._location
+
+    def _sql_name(self) -> str:
+        return f"delta.{quoted(self.place)}"
+
+    def schema(self) -> T.StructType | None:
+        """Return its columns as they are now; None if there is no table."""
+        try:
+            if self._name is not None:
+                return self._spark.table(self._name).schema
+            return self._spark.read.format("delta").load(self.place).schema
+        except AnalysisException as err:
+            if err.getCondition() not in GONE:
+                raise
+        # A writer that was killed before its first commit may have left the folder of the log.
+        if self._location is not None and {*self._location.names()} - {"_delta_log"}:
+            raise InvalidInputError(f"{self.place} is no Delta table, but not empty; use another folder")
+        return None
+
+    def owners(self) -> list[str]:
+        """Return the queries that may write to it, as it is now; none if there is no table."""
+        if self.schema() is None:
+            return []
+        properties = self._spark.sql(f"SHOW TBLPROPERTIES {self._sql_name()}").collect()
+        return next((row.value.split() for row in properties if row.key == OWNERS), [])
+
+    def last_batch(self, query: str) -> int | None:
+        """Return the last batch of a query, whoever has written it."""
+        return self._written[query] if query in self._written else self._in_log(query)
+
+    def _in_log(self, query: str) -> int | None:
+        """Return the version of the query's last transaction: in the newest checkpoint, or committed since.
+
+        https://github.com/delta-io/delta/blob/master/PROTOCOL.md#transaction-identifiers
+        """
+        log = through_spark(self._spark, f"{self.place}/_delta_log")
+        paths = [] if log is None else [str(row.path) for row in log.select("path").collect()]
+        named = [(name, path) for path in paths if (name := _NAME.search(path))]
+        since = _newest_checkpoint(name for name, _ in named)
+        files: dict[tuple[bool, str], list[str]] = {}  # in this order: commits, and the checkpoint
+        for name, path in named:
+            of_checkpoint, version = bool(name["checkpoint"]), int(name["version"])
+            if version == since if of_checkpoint else version > since:
+                files.setdefault((of_checkpoint, name["kind"]), []).append(_files.escaped(path))
+        for (_, kind), some in sorted(files.items()):
+            actions = self._spark.read.schema(_TRANSACTION).format(kind).load(some)
+            mine = actions.where(F.col("txn.appId") == application(query))
+            last = mine.agg(F.max_by("txn.version", "_metadata.file_name")).collect()[0][0]
+            if last is not None:
+                return int(last)
+        return None
+
+    def history(self) -> list[str | None]:
+        """Return the `userMetadata` of the newest commits."""
+        commits = self._spark.sql(f"DESCRIBE HISTORY {self._sql_name()} LIMIT {HISTORY}")
+        return [row.userMetadata for row in commits.select("userMetadata").collect()]
+
+    def has_rows(self) -> bool:
+        """Say whether it has rows."""
+        return not self._spark.read.format("delta").load(self.place).isEmpty()
+
+    def create(self, schema: T.StructType) -> None:
+        """Make it, unless another driver has just done so."""
+        columns = T.StructType.fromJson(json.loads(nullable(schema)))
+        writer = self._spark.createDataFrame([], columns).write.format("delta").mode("ignore")
+        try:
+            writer.save(self.place) if self._name is None else writer.saveAsTable(self._name)
+        except Exception:
+            if self.schema() is None:  # else another query has been quicker
+                raise
+
+    def add_columns(self, columns: list[T.StructField]) -> None:
+        """Add columns."""
+        added = ", ".join(f"{quoted(each.name)} {each.dataType.simpleString()}" for each in columns)
+        self._spark.sql(f"ALTER TABLE {self._sql_name()} ADD COLUMNS ({added})")
+
+    def own(self, queries: list[str]) -> None:
+        """Note which queries may write to it."""
+        value = " ".join(queries)
+        with _conflicts(self.place):
+            self._spark.sql(f"ALTER TABLE {self._sql_name()} SET TBLPROPERTIES ('{OWNERS}' = '{value}')")
+
+    def write(self, batch: DataFrame, target: Target, commit: Commit) -> None:
+        """Write a batch in one commit."""
+        with _conflicts(self.place):
+            if target.how == "upsert":
+                self._merge(batch, target, commit)
+            else:
+                writer = batch.write.format("delta").mode("append" if target.how == "append" else "overwrite")
+                writer = writer.option("userMetadata", commit.metadata)
+                last = self.last_batch(commit.query)
+                if target.how != "replace" or last is None or last < commit.batch:
+                    # A table is replaced once more, and Delta would skip a number that it knows.
+                    writer = writer.option("txnAppId", application(commit.query))
+                    writer = writer.option("txnVersion", commit.batch)
+                writer.save(self.place)
+        self._written[commit.query] = max(commit.batch, self.last_batch(commit.query) or 0)
+
+    def _merge(self, batch: DataFrame, target: Target, commit: Commit) -> None:
+        with kept(batch):
+            _check_keys(batch, target, commit)
+            same = " AND ".join(f"t.{quoted(key)} = s.{quoted(key)}" for key in target.keys)
+            columns = [quoted(name) for name in batch.columns]
+            with _as_view(batch) as view, in_force(batch.sparkSession, _as_transaction(commit)):
+                batch.sparkSession.sql(
+                    f"MERGE INTO {self._sql_name()} AS t USING {view} AS s ON {same} "  # noqa: S608 - quoted
+                    f"WHEN MATCHED THEN UPDATE SET {', '.join(f't.{name} = s.{name}' for name in columns)} "
+                    f"WHEN NOT MATCHED THEN INSERT ({', '.join(columns)}) "
+                    f"VALUES ({', '.join(f's.{name}' for name in columns)})"
+                )
+
+
+def _newest_checkpoint(names: Iterable[re.Match[str]]) -> int:
+    """Return the version of the newest checkpoint that has all of its parts; -1 if there is none.
+
+    `_last_checkpoint` says it, too, but Spark reads no file whose name begins with an underscore.
+    """
+    there = Counter((int(name["version"]), int(name["parts"] or 1)) for name in names if name["checkpoint"])
+    return max((version for (version, parts), count in there.items() if count >= parts), default=-1)
+
+
+@contextmanager
+def _conflicts(place: str) -> Iterator[None]:
+    try:
+        yield
+    except (PySparkException, Py4JError) as err:
+        # https://docs.delta.io/concurrency-control/#conflict-exceptions
+        found = re.search(r"DELTA_(CONCURRENT\w+|METADATA_CHANGED|PROTOCOL_CHANGED)", str(err))
+        if found is None:
+            raise
+        raise ConflictError(f"Delta table {place}: another writer was quicker ({found[0]})") from err
+
+
+def _check_keys(batch: DataFrame, target: Target, commit: Commit) -> None:
+    keys = [column(key) for key in target.keys]
+    is_null = reduce(or_, [key.isNull() for key in keys])
+    counted = batch.groupBy(*keys).agg(F.count("*").alias("rows"))
+    rows, null = counted.agg(F.max("rows"), F.max(is_null)).collect()[0]  # nulls of a batch without rows
+    check_row_keys(target.where, target.keys, commit.batch, null=bool(null), twice=(rows or 0) > 1)
+
+
+@contextmanager
+def _as_view(batch: DataFrame) -> Iterator[str]:
+    view = f"sparkstream_{uuid.uuid4().hex}"
+    batch.createOrReplaceTempView(view)
+    try:
+        yield view
+    finally:
+        batch.sparkSession.catalog.dropTempView(view)
+
+
+def _as_transaction(commit: Commit) -> dict[str, str]:
+    """Return the settings that make a statement the write of this batch: SQL has no other way."""
+    return {
+        f"{_SETTINGS}write.txnAppId": application(commit.query),
+        f"{_SETTINGS}write.txnVersion": str(commit.batch),
+        f"{_SETTINGS}commitInfo.userMetadata": commit.metadata,
+    }

@@ -1,0 +1,581 @@
+"""Models that score streams, each by its version: pipelines of `pyspark.ml` and models of scikit-learn.
+
+A model is a folder that a `pyspark.ml.PipelineModel` was saved to, or a file that `joblib.dump` has written,
+as scikit-learn's guide "Model persistence" has it for models of one's own. Such a file is a pickle: it runs
+code when it is read, so read none from a place that you do not trust, and read it with the versions of
+Python and scikit-learn that wrote it.
+
+Models that change stand in a folder of versions, which `publish` makes:
+
+models/spam/1            a folder of pyspark.ml, or 1.joblib
+models/spam/2            the next version; versions never change
+models/spam/current      the name of the version in use
+
+With a fixed version use `score`. Where the version may change while a query runs, `scorer` keeps the version
+of each batch beside the checkpoint. `learner` makes a new version of each batch.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from datetime import UTC, datetime
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyspark.sql import functions as F
+
+from sparkstream_kit import _dry_run, _files
+from sparkstream_kit._arguments import check, said
+from sparkstream_kit._columns import column, find_column, refuse_taken
+from sparkstream_kit._files import escaped, for_spark
+from sparkstream_kit._spark.batch import id_of_batch
+from sparkstream_kit._spark.place import locate
+from sparkstream_kit.errors import InvalidInputError, MissingExtraError, hint, innermost_cause
+from sparkstream_kit.sinks.base import Part, Sink
+from sparkstream_kit.sinks.ledger import first_kept, pinned, versions_in_use
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from pyspark.sql import DataFrame, SparkSession
+
+    from sparkstream_kit._spark.batch import Write
+    from sparkstream_kit._spark.place import Place
+
+__all__ = ["learner", "publish", "score", "scorer", "switch"]
+
+
+_CURRENT, _FILE = "current", ".joblib"
+
+
+def publish(model: Any, path: str | Path, version: str | None = None) -> Path:
+    """Save a model as a new version and make it the current one, each in one step that a reader sees whole.
+
+    Args:
+        model: a fitted `pyspark.ml.PipelineModel`, or a model of scikit-learn.
+        path: a folder of versions on a local path; it is made when it is missing.
+        version: the name, such as "2"; a version that is there is never replaced. Default: the time (UTC).
+
+    Returns:
+        The file or folder of the version.
+
+    Raises:
+        InvalidInputError: the path is not local, the version is there or cannot name a file, or the model is
+            none.
+        MissingExtraError: scikit-learn is not installed.
+
+    Example:
+        >>> publish(None, "models/spam", "1")
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: models.publish(): model is None; give a fitted ...
+    """
+    check(publish, locals())
+    folder = _folder_of(path)
+    version = f"{datetime.now(UTC):%Y%m%dT%H%M%S}" if version is None else version
+    if not re.fullmatch(r"\w[\w.-]*", version) or version == _CURRENT or version.endswith(_FILE):
+        raise InvalidInputError(
+            f"version {version!r} cannot name a file; use letters, digits, - and _, such as '2'"
+        )
+    if version in _versions_in(folder):
+        raise InvalidInputError(
+            f"version {version} of {folder} exists, and batches that come again are scored by it; give "
+            "another name, or models.switch to make it current"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    if hasattr(model, "write") and hasattr(model, "transform"):
+        target = folder / version
+        hidden = folder / f".{version}.{os.getpid()}.tmp"
+        model.write().overwrite().save(_files.for_spark(hidden))
+        hidden.rename(target)
+    elif hasattr(model, "predict"):
+        target = folder / f"{version}{_FILE}"
+        _files.replace(target, [_pickled(model)])
+    else:
+        raise InvalidInputError(
+            f"models.publish(): model is {said(model)}; give a fitted PipelineModel of pyspark.ml, or a "
+            "model of scikit-learn"
+        )
+    switch(folder, version)
+    return target
+
+
+def switch(path: str | Path, version: str) -> None:
+    """Make another version the current one, such as an earlier one; batches that were begun keep theirs.
+
+    Args:
+        path: a folder of versions on a local path.
+        version: one that is there.
+
+    Raises:
+        InvalidInputError: the path is not local, or there is no such version.
+    """
+    check(switch, locals())
+    folder = _folder_of(path)
+    _refuse_unknown(folder, version)
+    _files.replace(folder / _CURRENT, [version + "\n"])
+
+
+def _folder_of(path: str | Path) -> Path:
+    """Return a folder of versions, which must be on a local path."""
+    plain = _files.plain(str(path))
+    if plain is None:
+        raise InvalidInputError(
+            f"models {path}: only on a local path does a version become current in one step; give a local "
+            "one, or score with a fixed version (models.score)"
+        )
+    return Path(plain).absolute()
+
+
+def _versions_in(folder: Path) -> list[str]:
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted(name.removesuffix(_FILE) for name in names if name != _CURRENT and name[0] != ".")
+
+
+def _current(folder: Path) -> str:
+    """Return the version in use."""
+    file = folder / _CURRENT
+    if not file.is_file():
+        there = ", ".join(_versions_in(folder))
+        if there:
+            fix = f"make one so by models.switch({str(folder)!r}, …) with one of: {there}"
+        else:
+            fix = "publish one by models.publish (of the job score_posts: LABELLED_DIR MODEL --train spark)"
+        raise InvalidInputError(f"no model of {folder} is current; {fix}")
+    return file.read_text("utf-8").strip()
+
+
+def _name_of(query: str) -> str:
+    """Return how the names begin of the versions that a query learns."""
+    return f"learned-{query[:8]}-"
+
+
+def _learned(version: str, query: str) -> int:
+    """Return the last batch of a query that a version has learned; -1 of a version that it did not make."""
+    number = version.removeprefix(_name_of(query))
+    return int(number) if number != version else -1
+
+
+def _without(batch_id: int, query: str, folder: Path) -> str:
+    """Return the version in use, or, if that has learned a batch of the query, its last one without it.
+
+    The version in use has learned the batch where the query's checkpoint is older than the models.
+
+    Raises:
+        InvalidInputError: no version from before the batch is left.
+    """
+    now = _current(folder)
+    if _learned(now, query) < batch_id:
+        return now
+    earlier = [name for name in _versions_in(folder) if -1 < _learned(name, query) < batch_id]
+    if not earlier:
+        raise InvalidInputError(
+            f"models {folder}: version {now} has learned batch {batch_id} of this query already, and none "
+            "of the query's versions from before it is left; make one current that has not learned the "
+            f"batch: models.switch({str(folder)!r}, 'VERSION')"
+        )
+    return max(earlier, key=lambda name: _learned(name, query))
+
+
+def _refuse_unknown(folder: Path, version: str) -> None:
+    if version not in (there := _versions_in(folder)):
+        near = hint(version, there) or f"; there are: {', '.join(there) or 'none'}"
+        raise InvalidInputError(f"{folder} has no version {version!r}{near}")
+
+
+def _find(spark: SparkSession, path: str | Path, version: str | None) -> tuple[Path | str, str]:
+    """Return a model's file, or its folder as Spark is to be given it, and its version."""
+    plain = _files.plain(str(path))
+    if plain is not None and Path(plain).is_file():
+        return Path(plain), version or Path(plain).name.removesuffix(_FILE)
+    place = locate(spark, path)
+    if place.folder is None:  # where only Spark can look
+        return place.text, version or place.text.rstrip("/").rpartition("/")[2]
+    folder = place.folder
+    if (folder / "metadata").is_dir():
+        return _files.for_spark(folder), version or folder.name
+    if not folder.is_dir():
+        raise InvalidInputError(
+            f"no model {path}; give a folder of pyspark.ml, a file, or a folder of versions"
+        )
+    if version is None:
+        there = ", ".join(_versions_in(folder)) or "none"
+        raise InvalidInputError(
+            f"{path} is no model but a folder of versions ({there}); give version=, or use models.scorer for "
+            "the one that is current"
+        )
+    _refuse_unknown(folder, version)
+    file = folder / f"{version}{_FILE}"
+    return (file, version) if file.is_file() else (_files.for_spark(folder / version), version)
+
+
+_VERSION, _PREDICTION = "model_version", "prediction"
+# What NumPy calls the types of predictions.
+_TYPES = {"U": "string", "O": "string", "S": "string", "i": "bigint", "u": "bigint", "b": "boolean"}
+
+
+def score(
+    frame: DataFrame,
+    path: str | Path,
+    *,
+    version: str | None = None,
+    features: str | Sequence[str] | None = None,
+) -> DataFrame:
+    """Score each row with a fixed version of a model; a plain transform, for batch and streaming alike.
+
+    A model of scikit-learn is read here and goes to Spark's workers with the query; they need scikit-learn,
+    but not the file.
+
+    Args:
+        frame: static or streaming.
+        path: a folder of versions, or a model itself.
+        version: which version, of a folder of versions; for a model itself, what to call it (its name).
+        features: for scikit-learn, a column whose values the model takes one by one, such as texts (where it
+            is null, the prediction is null), or a list of columns that it takes as a table (a null comes as
+            NaN). Default: the columns that the model was fitted with, if it knows them. A pipeline of
+            `pyspark.ml` knows its columns.
+
+    Returns:
+        The rows with the columns that the pipeline of `pyspark.ml` adds, or with `prediction` (string,
+        bigint, boolean or double, as the model's classes are), and with `model_version` (string).
+
+    Raises:
+        InvalidInputError: there is no such model or version, it cannot be read, the frame lacks a column that
+            it needs or has one that it adds, or Spark Connect cannot run it.
+        MissingExtraError: scikit-learn is not installed.
+
+    Example:
+        >>> score(None, "models/spam", version="1")
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: models.score(): frame is None; give a DataFrame ...
+    """
+    check(score, locals())
+    spark = frame.sparkSession
+    model, name = _find(spark, path, version)
+    return _loaded(spark, model, name, features)(frame)
+
+
+def scorer(path: str | Path, *, features: str | Sequence[str] | None = None) -> Part:
+    """Score each batch with the version that is current when it first comes.
+
+    `sink.taking(models.scorer(path))` does so before a sink that works batch by batch. The version is
+    written beside the checkpoint before the batch is scored, so that a batch that comes again after a crash
+    is scored as it was. Several scorers of one path in a query score a batch with the same version. In a
+    query without a checkpoint nothing comes again, and nothing is written.
+
+    Args:
+        path: a folder of versions on a local path, which `publish` makes.
+        features: as in `score`.
+
+    Returns:
+        What `Sink.taking` takes. Batches come out as from `score`.
+
+    Raises:
+        InvalidInputError: the path is not local, or, when the query starts, as `score`; or the checkpoint is
+            on a Spark Connect server elsewhere.
+        MissingExtraError: scikit-learn is not installed.
+
+    Example:
+        In a session::
+
+            scored = sinks.batch_files("scored").taking(models.scorer("models/spam", features="text"))
+            start(posts, scored, name="score", checkpoint="ckpt")
+    """
+    check(scorer, locals())
+    folder = _folder_of(path)
+
+    def open_part(location: Place | None) -> Callable[[DataFrame, int | None], DataFrame]:
+        kept = _Kept()
+
+        def take(batch: DataFrame, batch_id: int | None) -> DataFrame:
+            if location is None or batch_id is None:
+                version = _current(folder)
+            else:
+                query = id_of_batch(batch, location)
+                choose = partial(_without, batch_id, query, folder)
+                version = pinned(location, batch_id, f"model {folder}", choose)
+            if version not in kept:
+                model, name = _find(batch.sparkSession, for_spark(folder), version)
+                kept.clear()
+                kept[version] = _loaded(batch.sparkSession, model, name, features)
+            return kept[version](batch)
+
+        return take
+
+    return Part(open_part)
+
+
+class _Kept(dict[str, "Callable[[DataFrame], DataFrame]"]):
+    """The model that was read last; where a query's function is pickled it stays behind."""
+
+    def __reduce__(self) -> tuple[type[_Kept], tuple[()]]:
+        return _Kept, ()
+
+
+def _loaded(
+    spark: SparkSession, model: Path | str, version: str, features: str | Sequence[str] | None
+) -> Callable[[DataFrame], DataFrame]:
+    transform = _of_sklearn(model, features) if isinstance(model, Path) else _of_spark(spark, model)
+
+    def scored(frame: DataFrame) -> DataFrame:
+        refuse_taken(frame.columns, [_VERSION], "scoring")
+        return transform(frame).withColumn(_VERSION, F.lit(version))
+
+    return scored
+
+
+def _of_spark(spark: SparkSession, path: str) -> Callable[[DataFrame], DataFrame]:
+    from pyspark.ml import PipelineModel
+
+    try:
+        model = PipelineModel.read().session(spark).load(escaped(path))
+    except Exception as err:
+        raise InvalidInputError(
+            f"cannot read the model in {path} ({innermost_cause(err)}); give a folder that a PipelineModel "
+            "was saved to: pipeline.fit(frame).write().save(folder)"
+        ) from err
+
+    def transform(frame: DataFrame) -> DataFrame:
+        try:
+            result: DataFrame = model.transform(frame)
+            result.schema  # noqa: B018 - Connect looks for the columns only now
+        except Exception as err:
+            raise InvalidInputError(
+                f"the model in {path} cannot score these columns ({innermost_cause(err)}); give it those "
+                "that it was fitted with, and none that it adds"
+            ) from err
+        return result
+
+    return transform
+
+
+def _of_sklearn(file: Path, features: str | Sequence[str] | None) -> Callable[[DataFrame], DataFrame]:
+    from collections.abc import Iterator as Many
+
+    import pandas as pd  # type: ignore[import-untyped]
+    from pyspark.sql.pandas.functions import pandas_udf
+
+    model = _sklearn_model(file)
+    fitted = [str(name) for name in getattr(model, "feature_names_in_", ())]
+    if features is None and not fitted:
+        raise InvalidInputError(
+            f"{file} does not say which columns it takes; give features='text' for a column of values, or a "
+            "list of columns"
+        )
+    one = isinstance(features, str)
+    columns = [str(features)] if one else list(features or fitted)
+    if fitted and columns != fitted:
+        raise InvalidInputError(
+            f"{file} was fitted with the columns {', '.join(fitted)}; give features={fitted}, or leave it out"
+        )
+    data = file.read_bytes()
+    kind = getattr(getattr(model, "classes_", None), "dtype", None)
+
+    def predict(batches: Iterator[Any]) -> Iterator[Any]:
+        return _predictions(data, batches)
+
+    takes: Any = pd.Series if one else pd.DataFrame
+    predict.__annotations__ = {"batches": Many[takes], "return": Many[pd.Series]}
+    made: Any = pandas_udf  # its overloads name no iterators without their types
+    function = made(predict, _TYPES.get(kind.kind, "double") if kind is not None else "double")
+
+    def transform(frame: DataFrame) -> DataFrame:
+        for name in columns:
+            find_column(frame, name)
+        refuse_taken(frame.columns, [_PREDICTION], "scoring")
+        given = column(columns[0]) if one else F.struct(*(column(name) for name in columns))
+        return frame.withColumn(_PREDICTION, function(given))
+
+    return transform
+
+
+def _predictions(data: bytes, batches: Iterator[Any]) -> Iterator[Any]:
+    """Predict in a worker of Spark's."""
+    import pandas as pd
+
+    model = _unpickled(data)
+    for batch in batches:
+        found: Any = pd.Series([None] * len(batch), index=batch.index, dtype=object)
+        known = batch.notna() if batch.ndim == 1 else pd.Series(data=True, index=batch.index)
+        if known.any():
+            found[known] = model.predict(batch[known]).tolist()
+        yield found
+
+
+def _joblib() -> Any:
+    """Return the library that reads and writes models of scikit-learn."""
+    try:
+        import joblib
+        import sklearn  # noqa: F401 - what the pickles name
+    except ImportError as err:
+        raise MissingExtraError("a model of scikit-learn", "sklearn") from err
+    return joblib
+
+
+@lru_cache(maxsize=4)  # of each worker of Spark's, which serves many tasks
+def _unpickled(data: bytes) -> Any:
+    """Return the model that the bytes of a file hold; this runs what is pickled in them."""
+    return _joblib().load(io.BytesIO(data))
+
+
+def _pickled(model: Any) -> bytes:
+    """Return the bytes of a file that holds a model."""
+    buffer = io.BytesIO()
+    _joblib().dump(model, buffer)
+    return buffer.getvalue()
+
+
+def _sklearn_model(file: Path | str) -> Any:
+    """Read a model of scikit-learn anew: what is learned to it must not show in another reader's."""
+    if not isinstance(file, Path):
+        raise InvalidInputError(
+            f"{file} is a model of pyspark.ml, which cannot learn; give one of scikit-learn"
+        )
+    try:
+        model = _unpickled.__wrapped__(file.read_bytes())
+    except MissingExtraError:
+        raise
+    except Exception as err:
+        raise InvalidInputError(
+            f"cannot read the model in {file} ({innermost_cause(err)}); write it by models.publish, or by "
+            "joblib.dump(model, file)"
+        ) from err
+    if not hasattr(model, "predict"):
+        raise InvalidInputError(
+            f"{file} holds {said(model)}, which cannot predict; give a model of scikit-learn"
+        )
+    return model
+
+
+def _last_step(model: Any) -> tuple[Any, Any]:
+    """Return the steps before the last one, None without any, and the last one, which learns."""
+    steps, last = (model[:-1], model[-1]) if hasattr(model, "steps") else (None, model)
+    if not hasattr(last, "partial_fit"):
+        raise InvalidInputError(
+            f"{said(last)} has no partial_fit and cannot learn from batches; choose one that has, such as "
+            "SGDClassifier"
+        )
+    return (steps if steps is not None and len(steps) else None), last
+
+
+def learner(
+    path: str | Path,
+    *,
+    features: str | Sequence[str],
+    label: str,
+    classes: Sequence[str] | None = None,
+    first: Any = None,
+) -> Sink:
+    """Learn from each batch with scikit-learn's `partial_fit`; each batch makes a new current version.
+
+    A batch is learned from the version that was current when it first came, which is kept beside the
+    checkpoint, and makes a version named after the query and the batch. So a batch that comes again after a
+    crash makes its version again, and is not learned twice. Where a checkpoint is older than the models, as
+    after a restore from a backup, a batch is learned from the query's last version without it. In a `fan_out`
+    with a sink that takes a `scorer` of the same path, a batch is scored by the model that has not seen it
+    yet, in whichever order they stand.
+
+    Rows without a label, or without a value in a single column of features, are not learned from. The others
+    pass through the driver's memory. For the same model after a replay, rows must come in the same order, as
+    from files, and the model must draw no random numbers without a seed. Learned versions are removed as
+    Spark removes its commits, so that about 100 stay.
+
+    Delivery: each batch is learned once.
+
+    Args:
+        path: a folder of versions on a local path, for models of scikit-learn whose last step has
+            `partial_fit`; the steps before it are not fitted further.
+        features: a column of values, such as texts, or a list of columns; as in `score`.
+        label: the column of the true answer.
+        classes: all labels that will ever come, for a classifier. Default: those that the model knows.
+        first: a model to begin with where the folder has none.
+
+    Returns:
+        A sink for queries in append mode, with a checkpoint on a local path.
+
+    Raises:
+        InvalidInputError: the path is not local; when the query starts: no model, one without `partial_fit`,
+            or a column that is missing.
+        MissingExtraError: scikit-learn is not installed.
+
+    Example:
+        In a session::
+
+            learned = models.learner("models/spam", features="text", label="label", classes=["ham", "spam"])
+            scored = sinks.batch_files("scored").taking(models.scorer("models/spam", features="text"))
+            start(posts, sinks.fan_out(scored, learned), name="posts", checkpoint="ckpt")
+    """
+    check(learner, locals())
+    folder, columns = _folder_of(path), [features] if isinstance(features, str) else list(features)
+
+    def open_learner(frame: DataFrame, location: Place | None) -> Write:
+        if first is not None and not (folder / _CURRENT).exists():
+            if not _dry_run.making():
+                return lambda *_: None
+            _begin_with(first, folder)
+        for name in (*columns, label):
+            find_column(frame, name)
+        _last_step(_sklearn_model(_find(frame.sparkSession, _files.for_spark(folder), _current(folder))[0]))
+
+        def write(batch: DataFrame, batch_id: int) -> None:
+            query, spark, now = id_of_batch(batch, location), batch.sparkSession, _current(folder)
+            choose = partial(_without, batch_id, query, folder)
+            what = f"model {folder}"
+            base = choose() if location is None else pinned(location, batch_id, what, choose)
+            rows: Any = batch.select(*map(column, dict.fromkeys([*columns, label]))).toPandas()
+            rows = rows.dropna(subset=[label, features] if isinstance(features, str) else [label])
+            if rows.empty:
+                return
+            model = _sklearn_model(_find(spark, _files.for_spark(folder), base)[0])
+            _learn(model, rows[features if isinstance(features, str) else columns], rows[label], classes)
+            version = f"{_name_of(query)}{batch_id:06}"
+            _files.replace(folder / f"{version}{_FILE}", [_pickled(model)])
+            # Else somebody has published another, which is to stay.
+            if _current(folder) == now and (now == base or _learned(now, query) >= batch_id):
+                switch(folder, version)
+            if location is not None:
+                _remove_old(folder, query, location)
+
+        return write
+
+    return Sink(
+        kind="learner",
+        modes=("append",),
+        promise="each batch is learned once",
+        after_rewind="learns from the model that stood before the batch that comes again",
+        advice="a row is to be learned once: use append",
+        needs_checkpoint=True,
+        writes_to=(f"folder {os.path.realpath(folder)}",),
+        open=open_learner,
+    )
+
+
+def _begin_with(first: Any, folder: Path) -> None:
+    if (folder / f"first{_FILE}").exists():  # a start was killed before it became the current one
+        switch(folder, "first")
+    else:
+        publish(first, folder, "first")
+
+
+def _remove_old(folder: Path, query: str, location: Place) -> None:
+    """Remove what a query learned before the batches that may come again, but for the versions in use."""
+    # Batches without labels make no version: that of a batch may be older than all others kept.
+    used = {_current(folder), *versions_in_use(location, f"model {folder}")}
+    first = first_kept(location) - 1
+    for old in folder.glob(f"{_name_of(query)}*{_FILE}"):
+        if _learned(old.stem, query) < first and old.stem not in used:
+            old.unlink()
+
+
+def _learn(model: Any, rows: Any, labels: Any, classes: Sequence[str] | None) -> None:
+    steps, last = _last_step(model)
+    known = classes if classes is not None else getattr(last, "classes_", None)
+    last.partial_fit(
+        rows if steps is None else steps.transform(rows),
+        labels.to_numpy(),
+        **({} if known is None else {"classes": known}),
+    )
