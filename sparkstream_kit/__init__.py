@@ -29,7 +29,7 @@ def __getattr__(name: str) -> object:
         except ModuleNotFoundError as err:
             if err.name != f"{__name__}.{name}":
                 raise
-    from sparkstream_kit._lazy import missing
+    from sparkstream_kit._arguments import missing
 
     raise missing(__name__, name, __all__, (known for known in __dir__() if not known.startswith("_")))
 

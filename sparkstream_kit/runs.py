@@ -464,9 +464,9 @@ def _shown(
     if all(value is None for value in asked.values()):
         yield on_batch
         return
-    from sparkstream_kit.monitoring import faces
+    from sparkstream_kit.monitoring import watching
 
-    with faces.watching(queries, stop=partial(inbox.post, "stop"), **asked) as shown:
+    with watching(queries, stop=partial(inbox.post, "stop"), **asked) as shown:
 
         def told(progress: StreamingQueryProgress) -> None:
             shown(progress)

@@ -12,7 +12,6 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from sparkstream_kit import _explained
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import (
     WATERMARK,
@@ -259,7 +258,9 @@ def explain(
           12:30 to 13:30   13:40
     """
     check(explain, locals())
-    return _explained.explain(length, slide, watermark, at, offset)
+    from sparkstream_kit import display
+
+    return display.explain(length, slide, watermark, at, offset)
 
 
 def flatten(df: DataFrame, column: str = "window") -> DataFrame:

@@ -15,8 +15,8 @@ import pytest
 from pyspark.sql import functions as F
 
 from sparkstream_kit import windows
-from sparkstream_kit._explained import Mark, Span, draw
 from sparkstream_kit.cli import main
+from sparkstream_kit.display import Mark, Span, draw
 from sparkstream_kit.errors import InvalidInputError
 
 LENGTHS = {

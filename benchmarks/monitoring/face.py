@@ -18,7 +18,7 @@ from typing import Any
 
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 
-from sparkstream_kit.monitoring import faces
+from sparkstream_kit.monitoring import watching
 
 BROWSER = """
 import sys
@@ -49,7 +49,7 @@ with tempfile.TemporaryDirectory() as folder, redirect_stderr(StringIO()) as sai
     asked: dict[str, Any] = {
         key: f"{folder}/{value}" if key == "record" else value for key, value in FACES[face].items()
     }
-    with faces.watching([], stop=print, **asked) as tell:
+    with watching([], stop=print, **asked) as tell:
         port = said.getvalue().split(":")[3].split("/")[0] if "ui" in asked else ""
         browser = None
         if face == "browser":

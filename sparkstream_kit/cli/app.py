@@ -23,7 +23,7 @@ from typing import Annotated
 
 import typer
 
-from sparkstream_kit import _explained, _packages, checkpoints
+from sparkstream_kit import _packages, checkpoints, display
 from sparkstream_kit import server as serving
 from sparkstream_kit._files import cache_folder, plain, private_folder, pyspark_version
 from sparkstream_kit._packages import QUIET, Archive
@@ -106,7 +106,7 @@ def _explain(
     ] = None,
 ) -> None:
     """Draw the windows of a row. Says when each closes, and when the row is too late for it."""
-    typer.echo(_explained.explain(length, slide, watermark, at, offset))
+    typer.echo(display.explain(length, slide, watermark, at, offset))
 
 
 @app.command("conf")

@@ -5,7 +5,17 @@ from its start any number of times. A seed gives the same data on every Python (
 """
 
 from sparkstream_kit.feeds.disturbing import Disturbed, disturb
-from sparkstream_kit.feeds.files import csv_line, drip, json_line, line_files, random_lines, text_lines
+from sparkstream_kit.feeds.files import (
+    LineServer,
+    csv_line,
+    drip,
+    json_line,
+    line_files,
+    random_lines,
+    replay,
+    replay_files,
+    text_lines,
+)
 from sparkstream_kit.feeds.generators import (
     actions_rows,
     actions_truth,
@@ -30,7 +40,6 @@ from sparkstream_kit.feeds.generators import (
     sensors_rows,
     sensors_truth,
 )
-from sparkstream_kit.feeds.replaying import LineServer, replay, replay_files
 
 __all__ = [
     "Disturbed",

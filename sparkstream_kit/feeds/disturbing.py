@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit._durations import Duration, to_microseconds
 from sparkstream_kit.errors import InvalidInputError, hint
-from sparkstream_kit.feeds.generators import in_far_year, microseconds
+from sparkstream_kit.feeds.files import in_far_year, microseconds
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

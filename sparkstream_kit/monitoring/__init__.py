@@ -6,13 +6,87 @@ monitoring.live(counts, run_for=20)  # a streaming DataFrame, beneath the cell o
 
 from __future__ import annotations
 
+import logging
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from sparkstream_kit._lazy import attributes
+from sparkstream_kit._arguments import attributes
+from sparkstream_kit.errors import reject_unknown
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from pyspark.sql.streaming.listener import StreamingQueryProgress
+    from pyspark.sql.streaming.query import StreamingQuery
+
     from sparkstream_kit.monitoring.board import live
+
+    Told = Callable[[StreamingQueryProgress], None]
 
 __all__ = ["live"]
 
 __getattr__ = attributes(__name__, {"sparkstream_kit.monitoring.board": ["live"]})
+
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def watching(
+    queries: Sequence[StreamingQuery],
+    *,
+    stop: Callable[[str], None],
+    show: str | None = None,
+    ui: int | None = None,
+    record: str | Path | None = None,
+) -> Iterator[Told]:
+    """Open the faces of a run, and close them at its end.
+
+    Args:
+        queries: those of the run.
+        stop: ends the run, with what it was ended by.
+        show: `terminal`: a picture of the run on standard error; `notebook`: one beneath the cell.
+        ui: the port of a page; 0 for one that is free.
+        record: a file that gets each batch.
+
+    Yields:
+        A function to call with each batch. An error in a face is logged, and the run goes on without it.
+    """
+    if show is not None:
+        reject_unknown("face (show=)", [show], ["notebook", "terminal"])
+    from sparkstream_kit.monitoring.board import Board, recording
+
+    board = Board()
+    board.watch(queries)
+    told: list[Told] = [board.add]
+    with ExitStack() as faces:
+        if record is not None:
+            told.append(faces.enter_context(recording(record, queries)))
+        if ui is not None:
+            from sparkstream_kit.monitoring import page
+
+            told.append(faces.enter_context(page.served(board, queries, port=ui, stop=stop)))
+        if show == "terminal":
+            from sparkstream_kit.monitoring import terminal
+
+            faces.enter_context(terminal.shown(board))
+        if show == "notebook":
+            from sparkstream_kit.monitoring import notebook
+
+            faces.enter_context(notebook.shown(board, queries))
+
+        def tell(progress: StreamingQueryProgress) -> None:
+            for each in list(told):
+                try:
+                    each(progress)
+                except Exception as err:  # noqa: BLE001 - said, and the run goes on
+                    told.remove(each)
+                    said = f"{type(err).__name__}: {err}"
+                    if each == board.add:
+                        board.problem = said
+                    _log.warning("the run goes on without one of its faces: %s", said)
+
+        try:
+            yield tell
+        finally:
+            board.end()

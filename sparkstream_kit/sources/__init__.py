@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sparkstream_kit._lazy import attributes
+from sparkstream_kit._arguments import attributes
 
 if TYPE_CHECKING:
     from sparkstream_kit.connectors.delta.source import delta

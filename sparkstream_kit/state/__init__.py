@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sparkstream_kit._lazy import attributes
+from sparkstream_kit._arguments import attributes
 
 if TYPE_CHECKING:
     from sparkstream_kit.state.alerts import alert_when, once, split_late

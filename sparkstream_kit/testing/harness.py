@@ -31,10 +31,10 @@ from weakref import WeakKeyDictionary
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._durations import moment
-from sparkstream_kit._explained import Mark, Span, draw
 from sparkstream_kit._files import escaped, for_spark
 from sparkstream_kit.checkpoints import logs
 from sparkstream_kit.checkpoints.drain import END, plan_empty_batch
+from sparkstream_kit.display import Mark, Span, draw
 from sparkstream_kit.errors import (
     InvalidInputError,
     KitError,

@@ -17,7 +17,7 @@ from bson.datetime_ms import DatetimeMS
 from pyspark.sql import types as T
 
 from sparkstream_kit import sinks, start
-from sparkstream_kit.connectors.mongodb import collection, server
+from sparkstream_kit.connectors.mongodb import collection
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError
 from sparkstream_kit.sinks.ledger import Batch, Ledger
 
@@ -86,7 +86,7 @@ def test_the_password_is_in_no_text_of_the_sink():
 
 
 def test_without_pymongo_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sparkstream_kit.connectors.mongodb.server", None)
+    monkeypatch.setitem(sys.modules, "sparkstream_kit.connectors.mongodb.collection", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'sparkstream-kit\[mongodb\]'"):
         sinks.mongodb(URL, "t")
 
@@ -273,14 +273,16 @@ def test_ten_seconds_are_the_limit_where_the_url_has_none(monkeypatch):
         given.update(options)
         raise Stop
 
-    monkeypatch.setattr(server, "MongoClient", client)
-    with pytest.raises(Stop), server.connected(server.parse("mongodb://h/shop", None, "t")):
+    monkeypatch.setattr(collection, "MongoClient", client)
+    with pytest.raises(Stop), collection.connected(collection.parse("mongodb://h/shop", None, "t")):
         pass
     assert (given["serverSelectionTimeoutMS"], given["w"]) == (10_000, "majority")
 
 
 def test_what_the_server_says_has_no_secret():
     url = "mongodb://kit:hu%40sh@host/shop?authMechanismProperties=AWS_SESSION_TOKEN:hidden"
-    address = server.parse(url, None, "t")
-    said = server.cause("bad hu%40sh, hu@sh and AWS_SESSION_TOKEN:hidden (configured timeouts: 5)", address)
+    address = collection.parse(url, None, "t")
+    said = collection.cause(
+        "bad hu%40sh, hu@sh and AWS_SESSION_TOKEN:hidden (configured timeouts: 5)", address
+    )
     assert said == "bad ***, *** and ***"

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.feeds import Disturbed, csv_line, disturb, drip, json_line, line_files
-from sparkstream_kit.feeds.generators import microseconds
+from sparkstream_kit.feeds.files import microseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -31,8 +31,8 @@ from sparkstream_kit.checkpoints.logs import page_file
 from sparkstream_kit.cli import main
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.monitoring import board as recorder
-from sparkstream_kit.monitoring import faces
 from sparkstream_kit.monitoring import page as _requests
+from sparkstream_kit.monitoring import watching
 from sparkstream_kit.monitoring.board import Board, Picture
 from sparkstream_kit.monitoring.page import served
 from sparkstream_kit.monitoring.pictures import Results, bars
@@ -451,7 +451,7 @@ def test_a_batch_that_the_board_cannot_take_is_shown(monkeypatch, capsys):
         raise ValueError("no such part")
 
     monkeypatch.setattr(Board, "add", fail)
-    with faces.watching([], stop=print, ui=0) as tell:
+    with watching([], stop=print, ui=0) as tell:
         tell(progress())
         [(port, token)] = re.findall(r"127\.0\.0\.1:(\d+)/#token=(\S+)", capsys.readouterr().err)
         with events(int(port), token) as stream:

@@ -36,7 +36,6 @@ EXTRAS = {
     "sparkstream_kit.connectors.delta.writers": {"deltalake", "pyarrow"},
     "sparkstream_kit.connectors.delta.sink": {"pandas", "pyarrow"},
     "sparkstream_kit.connectors.mongodb.collection": {"bson", "pyarrow", "pymongo"},
-    "sparkstream_kit.connectors.mongodb.server": {"bson", "pymongo"},
     "sparkstream_kit.connectors.kinesis.service": {"boto3", "botocore"},
     "sparkstream_kit.connectors.sql.__init__": {"pandas", "pyarrow"},
     "sparkstream_kit.connectors.sql.database": {"pyarrow", "sqlalchemy"},

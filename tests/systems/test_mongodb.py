@@ -29,7 +29,7 @@ from systems.mongodb import Server
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.checkpoints import rewind
-from sparkstream_kit.connectors.mongodb import collection, server
+from sparkstream_kit.connectors.mongodb import collection
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.sinks.ledger import Batch
 
@@ -153,9 +153,9 @@ def test_a_batch_that_was_cut_off_is_exact_though_its_rows_come_in_another_order
 @pytest.mark.parametrize("how", CASES)
 def test_what_an_older_driver_has_still_on_its_way_changes_nothing(shop, url, how):
     more = CASES[how][1]
-    address = server.parse(url, None, "t")
+    address = collection.parse(url, None, "t")
     target = collection.Target(address, "t", how, tuple(more.get("keys", ())), take_over=False)
-    with server.connected(address) as database:
+    with collection.connected(address) as database:
         store = collection._Store(database, target)  # noqa: SLF001 - two drivers, step by step
         older = collection._Writer(target, store, "q", 0)  # noqa: SLF001
         newer = collection._Writer(target, store, "q", 0)  # noqa: SLF001
@@ -191,8 +191,8 @@ def test_a_checkpoint_that_has_lost_its_plan_comes_back_exact(spark, shop, url, 
 
 
 def test_of_two_queries_that_begin_in_one_moment_one_is_refused(shop, url):
-    address = server.parse(url, None, "t")
-    with server.connected(address) as database:
+    address = collection.parse(url, None, "t")
+    with collection.connected(address) as database:
         for number in range(20):
             target = collection.Target(address, f"t{number}", "append", (), take_over=False)
             shop.create_collection(target.name)  # of two that do so at once, this server fails one

@@ -84,8 +84,7 @@ def mongodb(
     check(mongodb, locals())
     try:
         import_arrow()
-        from sparkstream_kit.connectors.mongodb.collection import Target, prepare, write
-        from sparkstream_kit.connectors.mongodb.server import parse
+        from sparkstream_kit.connectors.mongodb.collection import Target, parse, prepare, write
     except ModuleNotFoundError as err:
         raise MissingExtraError("sinks.mongodb", "mongodb") from err
     mode = mode_for("mongodb", "url, 'totals'", how, keys, ("append", "upsert"))

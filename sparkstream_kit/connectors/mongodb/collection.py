@@ -6,29 +6,42 @@ whatever an older try still has on its way to the server is refused where a newe
 overwritten where it has not: when a try has written all of its rows, the collection has exactly these.
 
 Rows as documents: which columns MongoDB can hold, and their values as it holds them.
+
+The server: its URL, and its errors in one line without a password.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote_plus
 
 import bson
 import pyarrow as pa
 from bson.datetime_ms import DatetimeMS
 from bson.decimal128 import Decimal128
+from bson.errors import BSONError
 from bson.int64 import Int64
 from bson.raw_bson import RawBSONDocument
-from pymongo import InsertOne, ReplaceOne, ReturnDocument
-from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
+from pymongo import InsertOne, MongoClient, ReplaceOne, ReturnDocument
+from pymongo.errors import (
+    BulkWriteError,
+    ConfigurationError,
+    DuplicateKeyError,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
+from pymongo.uri_parser import parse_uri
 from pyspark.sql import types as T
 
 from sparkstream_kit._columns import types_in
 from sparkstream_kit.connectors import arrow, check_row_keys, other_driver
-from sparkstream_kit.connectors.mongodb import server
 from sparkstream_kit.errors import InvalidInputError, KitError, reject_unknown
 from sparkstream_kit.sinks.ledger import Ledger, pass_over, refuse_twice
 
@@ -41,6 +54,141 @@ if TYPE_CHECKING:
     from sparkstream_kit.sinks.ledger import Batch
 
     _Document = dict[str, Any]
+
+
+LEDGER = "sparkstream_ledger"
+
+_PATIENCE = 10  # seconds; pymongo's own 30 are long for a name that is wrong
+_UNAUTHORIZED, _AUTHENTICATION_FAILED, _ATLAS = 13, 18, 8000  # codes of servers; the last of MongoDB's own
+_NOT_IN_DATABASES = '/\\. "$*<>:|?\0'
+_HOW = "write mongodb://user@host:27017/shop, with %40 for an @ in a password"
+
+
+@dataclass(frozen=True)
+class Address:
+    """A database of a server."""
+
+    url: str = dataclasses.field(repr=False)
+    database: str
+
+    @property
+    def shown(self) -> str:
+        """The address for messages: without user, password and options."""
+        scheme, _, rest = self.url.partition("://")
+        hosts = rest.partition("?")[0].rpartition("@")[2].partition("/")[0]
+        return f"{scheme}://{hosts}/{self.database}"
+
+
+def parse(url: str, database: str | None, collection: str) -> Address:
+    """Return the database that is meant.
+
+    Raises:
+        InvalidInputError: no URL of MongoDB (it is not shown: it may hold a password), or a name that
+            MongoDB does not take.
+    """
+    scheme, _, rest = url.partition("://")
+    bare, _, options = rest.partition("?")
+    if scheme not in ("mongodb", "mongodb+srv"):
+        raise InvalidInputError(f"mongodb: this is no URL of MongoDB; {_HOW}")
+    try:
+        # Without the options, of which some are for mongodb+srv alone, and without looking its host up.
+        named = parse_uri(f"mongodb://{bare}")["database"]
+    except (PyMongoError, ValueError):
+        raise InvalidInputError(f"mongodb: the URL cannot be read; {_HOW}") from None
+    named = database or named
+    if not named:
+        raise InvalidInputError(
+            "mongodb: the URL names no database; write mongodb://host:27017/shop, or give database='shop'"
+        )
+    if set(named) & set(_NOT_IN_DATABASES):
+        raise InvalidInputError(f"mongodb: MongoDB takes no database of the name {named}; use another")
+    if collection == LEDGER:
+        raise InvalidInputError(f"mongodb: the kit needs the name {LEDGER} for its own; use another")
+    if (
+        not collection
+        or {"$", "\0"} & set(collection)
+        or ".." in collection
+        or collection.startswith((".", "system."))
+        or collection.endswith(".")
+    ):
+        raise InvalidInputError(
+            f"mongodb: MongoDB takes no collection of the name {collection!r}; use another"
+        )
+    if any(re.fullmatch("(?i)w=0+", unquote_plus(each)) for each in re.split("[&;]", options)):
+        raise InvalidInputError(
+            "mongodb: with w=0 the server does not say whether it has written; leave w out of the URL"
+        )
+    return Address(url, named)
+
+
+@contextmanager
+def connected(address: Address) -> Iterator[Database[dict[str, Any]]]:
+    """Connect, and put what goes wrong in words.
+
+    Raises:
+        InvalidInputError: the server does not answer, or refuses the log-in.
+        KitError: it reported an error later.
+    """
+    options = _options(address.url)
+    where = f"MongoDB at {address.shown}"
+    try:
+        client: MongoClient[dict[str, Any]] = MongoClient(address.url, **options)
+    except (PyMongoError, ValueError, TypeError) as err:
+        raise InvalidInputError(f"{where} cannot be used: {cause(err, address)}; correct the URL") from None
+    with client:
+        try:
+            client.admin.command("ping")
+        except PyMongoError as err:
+            told = _told(err, where, address)
+            raise told if isinstance(told, InvalidInputError) else InvalidInputError(str(told)) from None
+        try:
+            yield client[address.database]
+        except (PyMongoError, BSONError) as err:
+            raise _told(err, where, address) from None
+
+
+def _options(url: str) -> dict[str, Any]:
+    """Return the options of a client beside those that a URL has."""
+    given = {each.partition("=")[0].lower() for each in re.split("[&;]", url.partition("?")[2])}
+    # A ledger that is read elsewhere could be an old one.
+    options: dict[str, Any] = {"appname": "sparkstream-kit", "readPreference": "primary"}
+    if "serverselectiontimeoutms" not in given:
+        options["serverSelectionTimeoutMS"] = _PATIENCE * 1000
+    if "w" not in given:
+        options["w"] = "majority"  # what one server has written alone can be taken back by the others
+    return options
+
+
+def _told(error: Exception, where: str, address: Address) -> KitError:
+    """Return an error in words, with the fix where it is known."""
+    said = cause(error, address)
+    if isinstance(error, ServerSelectionTimeoutError):
+        return InvalidInputError(f"{where} does not answer: {said}; start it, or correct the URL")
+    if isinstance(error, ConfigurationError):
+        return InvalidInputError(f"{where} cannot be used: {said}")
+    code = error.code if isinstance(error, OperationFailure) else None
+    if code in (_AUTHENTICATION_FAILED, _ATLAS):
+        return InvalidInputError(
+            f"{where} refuses the log-in: {said}; correct the user, the password or authSource in the URL"
+        )
+    if code == _UNAUTHORIZED:
+        return InvalidInputError(
+            f"{where} does not allow this: {said}; give the user the role readWrite on {address.database}"
+        )
+    return KitError(f"{where}: {said}")
+
+
+def cause(error: object, address: Address) -> str:
+    """Return what the server or pymongo said, in one line without the URL's secrets."""
+    text = " ".join(str(error).split())
+    # pymongo goes on with its settings, and with all that it knows of the servers.
+    text = re.split(r" \(configured timeouts|, Timeout: |, full error: ", text)[0]
+    rest = address.url.partition("://")[2]
+    password = rest.partition("?")[0].rpartition("@")[0].partition(":")[2]
+    options = re.findall(r"(?i)(?:password|properties)=([^&;]+)", rest.partition("?")[2])
+    for secret in filter(None, (password, *options)):
+        text = text.replace(secret, "***").replace(unquote_plus(secret), "***")
+    return text[:300]
 
 
 OWN = "sparkstream"  # the field that says who has written a document
@@ -228,7 +376,7 @@ _log = logging.getLogger(__name__)
 class Target:
     """Where the rows go, and how."""
 
-    address: server.Address
+    address: Address
     name: str
     how: str
     keys: tuple[str, ...]
@@ -245,7 +393,7 @@ class _Store:
 
     def __init__(self, database: Database[_Document], target: Target) -> None:
         self._database, self._target = database, target
-        self._ledger, self.rows = database[server.LEDGER], database[target.name]
+        self._ledger, self.rows = database[LEDGER], database[target.name]
         self._me = {"_id": target.name}
 
     @property
@@ -276,7 +424,7 @@ class _Store:
         entry = f"queries.{query_id}"
         change = {"$set": {f"{entry}.batch": batch_id}, "$unset": {f"{entry}.plan": ""}}
         database = f"db.getSiblingDB({json.dumps(self._database.name)})"
-        return f"run {database}.{server.LEDGER}.updateOne({json.dumps(self._me)}, {json.dumps(change)})"
+        return f"run {database}.{LEDGER}.updateOne({json.dumps(self._me)}, {json.dumps(change)})"
 
     def check(self, query_id: str | None) -> None:
         """Refuse a collection that is not this query's, or that is gone.
@@ -361,7 +509,7 @@ def prepare(target: Target, frame: DataFrame, query_id: str | None, following: i
         InvalidInputError: MongoDB cannot hold the columns, or the collection is not this query's.
     """
     check_schema(frame.schema, target.keys)
-    with server.connected(target.address) as database:
+    with connected(target.address) as database:
         store = _Store(database, target)
         store.check(query_id)
         return store.rules.plan_of(query_id, following)
@@ -375,7 +523,7 @@ def write(target: Target, batch: Batch, frame: DataFrame) -> None:
         KitError: the server reported an error, or a worker lost rows.
     """
     check_schema(frame.schema, target.keys)
-    with server.connected(target.address) as database:
+    with connected(target.address) as database:
         store = _Store(database, target)
         store.check(batch.query)
         if store.rules.is_written(batch):
@@ -473,7 +621,7 @@ class _Writer:
             for each in err.details["writeErrors"]:
                 self._check(each)
             if late := err.details.get("writeConcernErrors"):
-                said = server.cause(late[0].get("errmsg"), self._target.address)
+                said = cause(late[0].get("errmsg"), self._target.address)
                 raise KitError(f"{self._target.where}: rows are not on enough servers: {said}") from None
             return [documents[each["index"]] for each in err.details["writeErrors"]]
         return []
@@ -482,7 +630,7 @@ class _Writer:
         """Let pass that a document of this `_id` is there; its values are not for messages."""
         said = str(error.get("errmsg"))
         if error.get("code") != _DUPLICATE:
-            said = server.cause(said, self._target.address)
+            said = cause(said, self._target.address)
             raise KitError(
                 f"{self._target.where} refuses a document of batch {self._batch}: {said}"
             ) from None
