@@ -51,7 +51,6 @@ def missing(package: str, name: str, *known: Iterable[str]) -> Exception:
         name: what it does not have.
         *known: names that it has, the likelier ones first.
     """
-    from sparkstream_kit.errors import hint
 
     near = "" if name.startswith("_") else next(filter(None, (hint(name, names) for names in known)), "")
     # Python looks for a module next.

@@ -63,11 +63,10 @@ def imported(node: ast.AST) -> set[str]:
 
 def imported_by_name(tree: ast.Module) -> set[str]:
     """Return the kit's modules whose full names are texts in a module that imports by name."""
-    if not re.search(r"import_module\(|attributes\(", ast.unparse(tree)):
+    if not re.search(r"import_module\((?!homes)|attributes\(__name__", ast.unparse(tree)):
         return set()
-    return {str(node.value) for node in ast.walk(tree) if isinstance(node, ast.Constant)} & set(PATHS) - {
-        "sparkstream_kit"
-    }
+    texts = {str(node.value) for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    return (texts & set(PATHS)) - {"sparkstream_kit"}
 
 
 @cache
