@@ -127,7 +127,7 @@ def postgresql_url() -> str:
     from support import postgresql
 
     try:
-        return postgresql.server().url
+        return str(postgresql.server().url)
     except pytest.skip.Exception as err:
         raise SystemExit(f"benchmark sql: {err}") from None
 

@@ -12,8 +12,8 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 if __name__ == "__main__":
     for path in sorted(EXAMPLES.glob("*.ipynb")):
-        notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+        notebook = nbformat.read(path, as_version=4)
         with tempfile.TemporaryDirectory() as folder:
             client = NotebookClient(notebook, record_timing=False, resources={"metadata": {"path": folder}})
             client.execute()
-        nbformat.write(notebook, path)  # type: ignore[no-untyped-call]
+        nbformat.write(notebook, path)

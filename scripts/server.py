@@ -101,7 +101,7 @@ def kinesis() -> Iterator[tuple[Send, dict[str, str]]]:
 
 def _in_use(port: int) -> bool:
     try:
-        return listens(port)
+        return bool(listens(port))
     except OSError:
         return False
 

@@ -51,7 +51,6 @@ def missing(package: str, name: str, *known: Iterable[str]) -> Exception:
         name: what it does not have.
         *known: names that it has, the likelier ones first.
     """
-
     near = "" if name.startswith("_") else next(filter(None, (hint(name, names) for names in known)), "")
     # Python looks for a module next.
     if near and _is_from_import() and find_spec(f"{package}.{name}") is None:

@@ -406,7 +406,7 @@ def show_html(what: object, **how: Any) -> Any:
     """Show something in a notebook; return the handle that updates it, if asked for by `display_id=True`."""
     from IPython.display import display
 
-    return display(what, **how)  # type: ignore[no-untyped-call]
+    return display(what, **how)
 
 
 def text(value: str) -> str:

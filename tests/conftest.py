@@ -12,11 +12,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
 
 import pyspark
 import pytest
@@ -26,9 +25,6 @@ import sparkstream_kit
 from sparkstream_kit import server as serving
 from sparkstream_kit._packages import java_options
 from sparkstream_kit.profiles import read_profile
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -60,19 +56,19 @@ def connect(tmp_path_factory):
             serving.stop(port)
 
 
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+def pytest_ignore_collect(collection_path, config):
     """Leave out what starts servers, needs a browser or takes minutes, unless asked for by its path."""
     asked_for = set().union(*(_room(Path(argument)) for argument in config.args))
     return True if _room(collection_path) - asked_for else None
 
 
-def _room(path: Path) -> set[str]:
+def _room(path):
     """Return the folder of such tests that a path is in, if it is in one."""
     return {"browser", "faults", "systems"} & {*path.resolve().parts[len(ROOT.parts) :]}
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(item):
     """Make a skip there a failure where CI says so: what was not run has shown nothing."""
     report = yield
     if report.skipped and "CI_NO_SKIPS" in os.environ and _room(item.path):
@@ -80,7 +76,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config, items):
     """Mark what is slow and what Connect cannot run; PART=1/4 leaves a quarter, ORDER=7 is a random order."""
     _mark_slow(config, items)
     if part := os.environ.get("PART"):
@@ -96,7 +92,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason=f"classic only: {mark.args[0]}"))
 
 
-def _mark_slow(config: pytest.Config, items: list[pytest.Item]) -> None:
+def _mark_slow(config, items):
     """Make the cases of a test slow that its mark `fast` does not name."""
     of_test: dict[tuple[Path, str], dict[str, bool]] = {}
     for item in items:
@@ -113,7 +109,7 @@ def _mark_slow(config: pytest.Config, items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_terminal_summary(terminalreporter: Any) -> None:
+def pytest_terminal_summary(terminalreporter):
     """With BUDGET=1.5: name the tests that take longer than that many seconds without a reason."""
     if limit := float(os.environ.get("BUDGET", "0")):
         calls = [each for each in terminalreporter.stats.get("passed", []) if each.when == "call"]
@@ -147,7 +143,7 @@ def nothing_left_running(request):
 def until():
     """Wait until a condition holds, for 60 s at most."""
 
-    def wait(condition: Callable[[], object], limit: float = 60) -> None:
+    def wait(condition, limit=60):
         end = time.monotonic() + limit
         while not condition():
             assert time.monotonic() < end, f"not within {limit} s: {condition}"
@@ -157,7 +153,7 @@ def until():
 
 
 @contextmanager
-def running(*command: object, **how: Any) -> Iterator[subprocess.Popen[str]]:
+def running(*command, **how):
     """Run a command beside the test; a test that fails ends it, and does not wait for it for ever."""
     with subprocess.Popen([str(word) for word in command], text=True, **how) as process:
         try:
@@ -188,14 +184,14 @@ BEFORE_4_2 = pyspark.__version__.startswith(("4.0.", "4.1."))
 Job = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def missing(reason: str) -> NoReturn:
+def missing(reason):
     """Skip a test for want of something; fail where CI says that nothing may be skipped."""
     if "CI_NO_SKIPS" in os.environ:
         pytest.fail(reason)
     pytest.skip(reason)
 
 
-def command(launcher: str, job: str, *args: object) -> list[str]:
+def command(launcher, job, *args):
     """Return the command line of a job of this checkout, as a user would type it."""
     return [shutil.which(launcher) or launcher, str(ROOT / "jobs" / f"{job}.py"), *map(str, args)]
 
@@ -206,7 +202,7 @@ def job(tmp_path):
     home = tmp_path / "home"
     home.mkdir()
 
-    def run_job(launcher: str, name: str, *args: object, **env: str) -> subprocess.CompletedProcess[str]:
+    def run_job(launcher, name, *args, **env):
         return subprocess.run(
             command(launcher, name, *args),
             cwd=home,
@@ -221,7 +217,7 @@ def job(tmp_path):
     return run_job
 
 
-def environment(**changes: str) -> dict[str, str]:
+def environment(**changes):
     """Return this environment without what Spark reads, and without what a session here has left in it."""
     kept = {key: value for key, value in os.environ.items() if "SPARK" not in key}
     # Where a machine does not know its own name, no JVM of Spark starts without this one.
@@ -250,7 +246,7 @@ def temporary(tmp_path):
     return {"TMPDIR": str(folder), "SPARK_SUBMIT_OPTS": options}
 
 
-def left_behind(temporary: dict[str, str]) -> list[str]:
+def left_behind(temporary):
     """Return the checkpoints that a job left in such an environment."""
     checkpoints = ("temporary-", "sparkstream-dstream-")
     return [path.name for path in Path(temporary["TMPDIR"]).iterdir() if path.name.startswith(checkpoints)]
@@ -285,7 +281,7 @@ for sys.argv[1:] in json.load(sys.stdin):
 def refused(job, no_pyspark, tmp_path):
     """See that a job refuses wrong arguments in one line and never needs PySpark for that."""
 
-    def refuse(name: str, cases: list[tuple[list[str], str]]) -> None:
+    def refuse(name, cases):
         script = str(ROOT / "jobs" / f"{name}.py")
         done = subprocess.run(
             [sys.executable, "-c", f"import sys; sys.argv = [{script!r}]\n{_EACH}"],
@@ -317,7 +313,7 @@ def sales_log():
     return path
 
 
-def pretend_master(spark: SparkSession, monkeypatch: pytest.MonkeyPatch, master: str) -> None:
+def pretend_master(spark, monkeypatch, master):
     """Let the running session say that it has another master; a real one takes a cluster."""
     conf = type(spark.conf)
     former = conf.get

@@ -1,7 +1,5 @@
 """Results for people: tables and bars as text, a picture on a terminal alone, a chart as a file."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os
@@ -9,16 +7,11 @@ import struct
 import sys
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
 import pytest
 
 from sparkstream_kit.display import bars, chart, check_chart, live, render, table
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 # --- tables and bars
 
@@ -93,7 +86,7 @@ def test_an_unknown_form_is_refused(frame):
 # --- a live picture
 
 
-def drawn_on_a_terminal(monkeypatch: pytest.MonkeyPatch, terminal: tuple[int, int], *pictures: str) -> str:
+def drawn_on_a_terminal(monkeypatch, terminal, *pictures):
     """Draw pictures with standard error on a terminal, and return all that came out there."""
     master, slave = terminal
     with os.fdopen(slave, "w") as stream, monkeypatch.context() as patch:
@@ -136,7 +129,7 @@ def test_elsewhere_nothing_is_drawn_and_no_picture_is_made(capfd):
 # --- a chart
 
 
-def size(path: Path) -> tuple[int, int]:
+def size(path):
     """Return the width and the height of a PNG file, from its header."""
     data = path.read_bytes()
     assert data[:16] == b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from conftest import ON_4_0
@@ -17,12 +17,8 @@ from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from pyspark.sql import DataFrame
 
-    from pyspark.sql import DataFrame, SparkSession
-
-    from sparkstream_kit.progress import RunSummary
 
 SCHEMA = "time LONG, key STRING, n INT"
 # Not from 0 on: before the first watermark, Spark takes a row of 1970-01-01 00:00 for late.
@@ -34,7 +30,7 @@ def settings(spark):
     """Set what the session has, and set it back."""
     before: dict[str, str | None] = {}
 
-    def change(given: dict[str, str]) -> None:
+    def change(given):
         for name, value in given.items():
             before[name] = spark.conf.get(name, None)
             spark.conf.set(name, value)
@@ -47,7 +43,7 @@ def settings(spark):
             spark.conf.set(name, value)
 
 
-def land(folder: Path, rows: list[tuple[int, str, int]], *, files: int = 2) -> None:
+def land(folder, rows, *, files=2):
     size = -(-len(rows) // files)
     named = dict.fromkeys(p.name for p in folder.glob("*.json")) if folder.exists() else {}
     texts = [
@@ -60,60 +56,56 @@ def land(folder: Path, rows: list[tuple[int, str, int]], *, files: int = 2) -> N
     feeds.drip(((f"{len(named) + number}.json", text) for number, text in enumerate(texts)), folder)
 
 
-def timed(rows: DataFrame) -> DataFrame:
+def timed(rows):
     return rows.withColumn("at", F.timestamp_seconds("time")).withWatermark("at", "100 seconds")
 
 
-def by_window(rows: DataFrame) -> DataFrame:
+def by_window(rows):
     counts = timed(rows).groupBy(windows.tumbling("at", "200 seconds"), "key")
     return windows.flatten(counts.agg(F.count("*").alias("rows"), F.avg("n").alias("mean")))
 
 
-def by_session(rows: DataFrame) -> DataFrame:
+def by_session(rows):
     gaps = timed(rows).where("time % 100 < 50").groupBy(windows.session("at", "20 seconds"), "key")
     return windows.flatten(gaps.agg(F.sum("n").alias("sum")), "session_window")
 
 
-def by_two_windows(rows: DataFrame) -> DataFrame:
+def by_two_windows(rows):
     longer = windows.tumbling(F.window_time("window"), "400 seconds")
     small = timed(rows).groupBy(windows.tumbling("at", "200 seconds"), "key").count()
     return windows.flatten(small.groupBy(longer).agg(F.sum("count").alias("rows")))
 
 
-def unmatched(rows: DataFrame) -> DataFrame:
+def unmatched(rows):
     left = timed(rows.where("key = 'a'")).select("at", (F.col("n") % 2).alias("i"))
     right = timed(rows.where("key = 'b' AND time % 3 = 0")).select(F.col("at").alias("later"), F.col("n"))
     bound = F.expr("i = n % 2 AND later BETWEEN at AND at + INTERVAL 30 SECONDS")
     return left.join(right, bound, "left").drop("later", "i", "n")
 
 
-def values(rows: list[Any]) -> list[tuple[str, ...]]:
+def values(rows):
     return sorted(tuple(map(str, row)) for row in rows)
 
 
 class Written:
     """What a query's batches brought, by their number; a batch that comes again replaces itself."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder):
         self.folder = folder
         self.sink = sinks.batch_files(folder)
 
-    def rows(self, spark: SparkSession) -> list[tuple[str, ...]]:
+    def rows(self, spark):
         return values(spark.read.parquet(str(self.folder)).drop("batch").collect())
 
 
-def ended(
-    spark: SparkSession, tmp_path: Path, transform: Callable[[DataFrame], DataFrame], **more: Any
-) -> tuple[RunSummary, Written]:
+def ended(spark, tmp_path, transform, **more):
     written = Written(tmp_path / "out")
     rows = sources.json(spark, str(tmp_path / "in"), schema=SCHEMA, max_files_per_trigger=1)
     query = start(transform(rows), written.sink, name="ends", checkpoint=tmp_path / "ckpt", availableNow=True)
     return run(query, **more), written
 
 
-def batch(
-    spark: SparkSession, tmp_path: Path, transform: Callable[[DataFrame], DataFrame]
-) -> list[tuple[str, ...]]:
+def batch(spark, tmp_path, transform):
     return values(transform(spark.read.schema(SCHEMA).json(str(tmp_path / "in"))).collect())
 
 
@@ -236,16 +228,16 @@ def test_a_stream_without_state_has_nothing_to_drain(spark, tmp_path):
 
 @pytest.mark.parametrize("kind", ["a total by key", "no key twice"])
 def test_a_query_without_a_watermark_has_nothing_to_drain_and_goes_on(spark, tmp_path, kind):
-    def transform(rows: DataFrame) -> DataFrame:
+    def transform(rows):
         return rows.groupBy("key").agg(F.sum("n").alias("n")) if kind == "a total by key" else distinct(rows)
 
-    def distinct(rows: DataFrame) -> DataFrame:
+    def distinct(rows):
         return rows.select("key").dropDuplicates(["key"])
 
-    def taken(batch: DataFrame, _batch_id: int) -> None:
+    def taken(batch, _batch_id):
         batch.collect()
 
-    def ended_now() -> RunSummary:
+    def ended_now():
         rows = sources.json(spark, str(tmp_path / "in"), schema=SCHEMA)
         mode = "update" if kind == "a total by key" else "append"
         into = sinks.foreach_batch(taken)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from conftest import ROOT
@@ -15,15 +15,8 @@ from sparkstream_kit import _dry_run, feeds, models, run, sinks, sources, start
 from sparkstream_kit._packages import missing
 from sparkstream_kit.errors import DryRun, InvalidInputError
 
-if TYPE_CHECKING:
-    from pathlib import Path
 
-    from pyspark.sql import DataFrame
-
-    from sparkstream_kit.sinks import Sink
-
-
-def tree(folder: Path) -> dict[str, str]:
+def tree(folder):
     """Return all that lies below a folder, each file with a digest of its bytes."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
@@ -82,7 +75,7 @@ def test_a_file_that_has_moved_is_found_and_no_log_is_rewritten(spark, lines, fo
     assert tree(tmp_path) == before
 
 
-def targets(folder: Path) -> dict[str, Sink]:
+def targets(folder):
     return {
         "batch_files": sinks.batch_files(folder / "new/rows"),
         "delta": sinks.delta(folder / "table", writer="delta-rs", how="replace"),
@@ -131,7 +124,7 @@ def test_a_database_with_tables_stays_as_it_is(lines, tmp_path):
         assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("others",)]
 
 
-def refused(lines: DataFrame, folder: Path) -> dict[str, dict[str, Any]]:
+def refused(lines, folder):
     """Return arguments that `start` refuses, each for another reason."""
     with sqlite3.connect(folder / "t.db") as database:
         database.execute("CREATE TABLE rows (value TEXT)")
@@ -223,7 +216,7 @@ QUERIES = {
 }
 
 
-def arguments(name: str, folder: Path, tmp_path: Path) -> list[str]:
+def arguments(name, folder, tmp_path):
     places = {"IN": folder, "OUT": tmp_path / "out", "MODEL": tmp_path / "model", "TMP": tmp_path}
     words = GIVEN[name].split()
     for place, path in places.items():
@@ -273,7 +266,7 @@ def test_a_refused_input_ends_a_dry_run_as_it_ends_a_run(spark, folder, tmp_path
     (tmp_path / "out/good").mkdir(parents=True)
     (tmp_path / "out/good/file").write_text("of somebody")
 
-    def end(flag: str) -> tuple[int, str, str]:
+    def end(flag):
         code: int = import_module("sales_clean").main([str(folder), f"{tmp_path}/out", flag])
         return code, *capsys.readouterr()
 

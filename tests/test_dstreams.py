@@ -14,7 +14,7 @@ from datetime import date
 from decimal import Decimal
 from enum import IntEnum
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import pytest
 from conftest import command
@@ -26,17 +26,11 @@ from sparkstream_kit._spark import queries
 from sparkstream_kit.dstreams import _keep_counts, _read_counts
 from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
 
-    from pyspark.sql import SparkSession
-
-
-def until(stop: Path, enough: Callable[[Any], bool]) -> Callable[[Any], None]:
+def until(stop, enough):
     """Return an output that ends the run once a batch's rows are enough."""
 
-    def look(rdd: Any) -> None:
+    def look(rdd):
         if enough(dict(rdd.collect())):
             stop.touch()
 
@@ -44,11 +38,11 @@ def until(stop: Path, enough: Callable[[Any], bool]) -> Callable[[Any], None]:
 
 
 @contextmanager
-def serve(lines: list[str]) -> Iterator[feeds.LineServer]:
+def serve(lines):
     """Serve lines and then keep still: a receiver whose peer closes connects again, and gets them again."""
     end = threading.Event()
 
-    def then_wait() -> Iterator[str]:
+    def then_wait():
         yield from lines
         end.wait(60)
 
@@ -57,12 +51,12 @@ def serve(lines: list[str]) -> Iterator[feeds.LineServer]:
         end.set()
 
 
-def counts_in(snapshot: Path) -> dict[str, int]:
+def counts_in(snapshot):
     """Return the counts of a snapshot, without its last line."""
     return dict(json.loads(line) for line in snapshot.read_text().splitlines()[:-1])
 
 
-def has(key: Any, wanted: int, rows: dict[Any, int]) -> bool:
+def has(key, wanted, rows):
     return rows.get(key) == wanted
 
 
@@ -90,7 +84,7 @@ def test_a_context_left_over_is_stopped_and_that_is_said(spark, tmp_path, caplog
 def test_what_waits_when_a_run_ends_is_told(spark, tmp_path):
     stop, shown = tmp_path / "stop", tmp_path / "shown"
 
-    def slow(rdd: Any) -> None:
+    def slow(rdd):
         if rdd.isEmpty():
             return
         shown.write_text(str(rdd.count()))
@@ -239,13 +233,13 @@ def test_a_word_that_has_left_the_window_leaves_the_output_and_the_state(spark, 
     stop, seen = tmp_path / "stop", tmp_path / "seen"
     phase_two = threading.Event()
 
-    def lines() -> Iterator[str]:
+    def lines():
         yield from ("a", "a", "a")
         phase_two.wait(60)
         while True:
             yield "b"
 
-    def look(rdd: Any) -> None:
+    def look(rdd):
         rows = dict(rdd.collect())
         if "a" in rows and not seen.exists():
             seen.touch()
@@ -266,7 +260,7 @@ def test_foreach_partition_opens_one_connection_for_each_partition_that_has_reco
     stop, sent = tmp_path / "stop", tmp_path / "sent"
 
     @contextmanager
-    def connect() -> Iterator[Any]:
+    def connect():
         with sent.open("a") as file:
             file.write("open\n")
             yield file
@@ -298,7 +292,7 @@ def test_a_failing_batch_ends_the_run_with_its_cause(spark):
 
 
 @contextmanager
-def own_context(spark: SparkSession) -> Iterator[StreamingContext]:
+def own_context(spark):
     """A context that the kit has not made."""
     with pytest.warns(FutureWarning, match="DStream"):
         ssc = StreamingContext(spark.sparkContext, 1)
@@ -356,7 +350,7 @@ def test_local_1_is_refused_under_spark_submit(tmp_path):
     assert "master local[1] has 1 core(s), and 1 receiver(s) need one each" in done.stderr
 
 
-def results(output: str) -> list[tuple[Any, ...]]:
+def results(output):
     """Return the rows that pprint printed."""
     return [ast.literal_eval(line) for line in output.splitlines() if line.startswith("(")]
 
@@ -409,7 +403,7 @@ def test_two_streams_are_joined_by_key_batch_by_batch(spark, tmp_path):
     batches: list[list[Any]] = []
     stop = tmp_path / "stop"
 
-    def collect(rdd: Any) -> None:
+    def collect(rdd):
         batches.append(sorted(rdd.collect()))
         if len(batches) == 2:
             stop.touch()

@@ -107,7 +107,7 @@ def test_errors_load_no_pyspark():
 class _CircleError(Exception):
     """Its cause is another one, whose cause it is."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text):
         super().__init__(text)
         self._cause: _CircleError | None = None
 
@@ -115,19 +115,19 @@ class _CircleError(Exception):
 class _OfJavaError(Exception):
     class _origin:  # noqa: N801 - as PySpark calls it
         @classmethod
-        def getCause(cls) -> object:
+        def getCause(cls):
             return cls
 
         @staticmethod
-        def getMessage() -> str:
+        def getMessage():
             return "no room"
 
         @staticmethod
-        def getClass() -> type[_OfJavaError._origin]:
+        def getClass():
             return _OfJavaError._origin
 
         @staticmethod
-        def getSimpleName() -> str:
+        def getSimpleName():
             return "IOException"
 
 

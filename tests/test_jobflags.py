@@ -13,7 +13,7 @@ import sys
 import textwrap
 from decimal import Decimal
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from conftest import ROOT, environment
@@ -31,8 +31,6 @@ from sparkstream_kit.profiles import submit_properties
 from sparkstream_kit.progress import QuerySummary, RunSummary
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pyspark.sql import SparkSession
 
 SHARED = (*jobflags.INPUT, *jobflags.SERVER, *jobflags.OUTPUT, *jobflags.RUN)
@@ -129,7 +127,7 @@ def test_a_folder_that_spark_may_find_elsewhere_is_left_to_spark(monkeypatch, na
 # --- the parser
 
 
-def parse(*words: str) -> Any:
+def parse(*words):
     parser = jobflags.parser("A job.", "INPUT_DIR", *jobflags.OUTPUT, *jobflags.RUN)
     parser.add_argument("--how", choices=["this", "that"])
     return parser.parse_args(list(words))
@@ -365,9 +363,9 @@ def test_a_time_is_a_multiple_of_the_interval(words, use):
 # --- exit codes
 
 
-def ends(error: BaseException | None) -> int:
+def ends(error):
     @jobflags.exit_codes
-    def main(_argv: object) -> int:
+    def main(_argv):
         if error is not None:
             raise error
         return 0
@@ -412,7 +410,7 @@ def test_what_a_server_says_while_it_ends_is_its_end(monkeypatch, capsys):
 
 def test_what_a_job_logs_itself_is_shown_whatever_it_is(caplog):
     @jobflags.exit_codes
-    def main(_argv: Any) -> int:
+    def main(_argv):
         logging.getLogger().error(ValueError("no text, and no reason to fail"))
         logging.getLogger("psycopg").warning("error ignored terminating %r", "a copy")
         return 0
@@ -425,7 +423,7 @@ def test_an_error_of_spark_is_its_innermost_cause_on_one_line(spark, monkeypatch
     monkeypatch.setattr(sys, "argv", ["job.py"])
 
     @jobflags.exit_codes
-    def main(argv: Any) -> int:
+    def main(argv):
         if argv == ["plan"]:
             spark.sql("SELECT nothing")
         if argv == ["rdd"]:
@@ -452,7 +450,7 @@ def test_a_bug_keeps_its_trace(error):
 # --- streams
 
 
-def script(folder: Path, body: str) -> Path:
+def script(folder, body):
     path = folder / "job.py"
     path.write_text(
         "import sys\nfrom sparkstream_kit import jobflags\n\n@jobflags.exit_codes\ndef main(argv):\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from pyspark.sql import functions as F
@@ -14,21 +14,17 @@ from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 from sparkstream_kit.testing import assert_stream_equals_batch
 
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
-
-
 SALES = "merchant STRING, amount INT"
 MERCHANTS = [("tea", "Ada"), ("ink", "Bo"), (None, "nobody")]
 EVENTS = "side STRING, key STRING, at TIMESTAMP, n INT"
 START = datetime(2024, 1, 1)  # noqa: DTZ001 - the session's zone is Python's
 
 
-def at(minute: float) -> datetime:
+def at(minute):
     return START + timedelta(minutes=minute)
 
 
-def merchants(spark: SparkSession, rows: Any = MERCHANTS) -> DataFrame:
+def merchants(spark, rows=MERCHANTS):
     return spark.createDataFrame(rows, "merchant STRING, owner STRING")
 
 
@@ -96,7 +92,7 @@ def test_what_cannot_be_joined_with_a_table_is_said_in_one_line(spark, stream):
 # --- two streams
 
 
-def split(events: DataFrame) -> tuple[DataFrame, DataFrame]:
+def split(events):
     """Return the left and the right events, each with a column of time and one of numbers."""
     if events.isStreaming:
         events = events.withWatermark("at", "1 minute")
@@ -109,14 +105,14 @@ def split(events: DataFrame) -> tuple[DataFrame, DataFrame]:
     return left, right
 
 
-def within(events: DataFrame, how: str, **options: Any) -> DataFrame:
+def within(events, how, **options):
     left, right = split(events)
     return joins.within(
         left, right, on="key", left_time="l_at", right_time="r_at", within="5 minutes", how=how, **options
     )
 
 
-def plain(rows: list[Any], how: str, before: float = 0) -> list[Any]:
+def plain(rows, how, before=0):
     """Join in Python: rows of (side, key, minute, n)."""
     timed = [row for row in rows if row[2] is not None]
     lefts, rights = ([row for row in timed if row[0] == side] for side in ("l", "r"))
@@ -206,7 +202,7 @@ def test_two_streams_without_a_watermark_or_a_bound_are_refused_with_the_fix(str
     plain_right = stream("key STRING, r_at TIMESTAMP, moved_at TIMESTAMP, r_n INT").to_df()
     names: dict[str, Any] = {"on": "key", "left_time": "l_at", "right_time": "r_at", "within": "5 minutes"}
 
-    def refused(right: DataFrame = right, **changes: Any) -> str:
+    def refused(right=right, **changes):
         with pytest.raises(InvalidInputError) as raised:
             joins.within(left, right, **{**names, **changes})
         assert "\n" not in str(raised.value)
@@ -254,7 +250,7 @@ def test_the_state_of_a_join_falls_when_the_watermark_has_passed(stream):
 def test_a_batch_that_comes_again_meets_the_table_as_it_was(spark, stream, tmp_path):
     file = tmp_path / "merchants.json"
 
-    def write(owner: str) -> None:
+    def write(owner):
         file.write_text(json.dumps({"merchant": "tea", "owner": owner}) + "\n")
 
     path = str(tmp_path / "owners")
@@ -267,7 +263,7 @@ def test_a_batch_that_comes_again_meets_the_table_as_it_was(spark, stream, tmp_p
     write("Ada")
     query = stream.query(sales.to_df(), sink=sinks.batch_files(path).taking(reloading))
 
-    def owners() -> list[tuple[int, str]]:
+    def owners():
         return sorted((row.batch, row.owner) for row in spark.read.parquet(path).collect())
 
     for amount in (1, 2):

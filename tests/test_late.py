@@ -6,7 +6,7 @@ import os
 import random
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from pyspark.sql import functions as F
@@ -14,21 +14,13 @@ from pyspark.sql import functions as F
 from sparkstream_kit import feeds, jobflags, quarantine, run, sinks, sources, start, windows
 from sparkstream_kit.errors import KitError
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from pyspark.sql import DataFrame, SparkSession
-
-    from sparkstream_kit.progress import RunSummary
-
 BEGIN = datetime.fromisoformat("2026-01-01")
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 
 pytestmark = pytest.mark.classic_only("the batches are seen in this process")
 
 
-def land(folder: Path, batches: Sequence[Sequence[datetime]]) -> None:
+def land(folder, batches):
     """Put the times of each batch in a file; the files are read in this order."""
     for number, times in enumerate(batches):
         lines = "".join(f"{time:%F %T.%f},{time.second % 3}\n" for time in times)
@@ -36,12 +28,12 @@ def land(folder: Path, batches: Sequence[Sequence[datetime]]) -> None:
         os.utime(folder / f"{number}.csv", (number + 1, number + 1))
 
 
-def days_out_of_order() -> list[list[datetime]]:
+def days_out_of_order():
     """Files of a day each, in the order in which a copy may give them."""
     return [[BEGIN + day * DAY + n * 3 * MINUTE for n in range(480)] for day in (0, 7, 8, 1, 9, 2, 3, 10)]
 
 
-def scattered(share: float, rows: int = 1500) -> list[list[datetime]]:
+def scattered(share, rows=1500):
     """Files of ten minutes each, some of whose rows are up to three hours late."""
     rng = random.Random(7)  # noqa: S311 - no secret
     return [
@@ -55,23 +47,23 @@ def scattered(share: float, rows: int = 1500) -> list[list[datetime]]:
     ]
 
 
-def read(spark: SparkSession, folder: Path) -> DataFrame:
+def read(spark, folder):
     return sources.csv(spark, folder, schema="at TIMESTAMP, k STRING", max_files_per_trigger=1)
 
 
-def by_kit(rows: DataFrame, delay: str) -> DataFrame:
+def by_kit(rows, delay):
     return windows.with_watermark(rows, "at", delay, count_late=True)
 
 
-def by_spark(rows: DataFrame, delay: str) -> DataFrame:
+def by_spark(rows, delay):
     return rows.withWatermark("at", delay)
 
 
-def counted(frame: DataFrame, mode: str = "update") -> tuple[RunSummary, int]:
+def counted(frame, mode="update"):
     """Run a query of counts, and return its summary and the sum of what it has counted."""
     found: dict[Any, int] = {}
 
-    def keep(batch: DataFrame, _: int) -> None:
+    def keep(batch, _):
         for row in batch.collect():
             found[tuple(row)[:-1]] = row["count"]
 

@@ -1,29 +1,22 @@
 """Files and folders that only this machine's disks can hold: `file:` is one of them, `hdfs:` is refused."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import pytest
 
 from sparkstream_kit import _files, dstreams, feeds
 from sparkstream_kit._waiting import Inbox
 from sparkstream_kit.errors import InvalidInputError
 
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
 
-
-def drip(_spark: SparkSession, folder: str) -> bool:
+def drip(_spark, folder):
     [file] = feeds.drip([("a.csv", "1,2\n")], folder)
     return file.read_text() == "1,2\n"
 
 
-def stop_file(_spark: SparkSession, path: str) -> bool:
+def stop_file(_spark, path):
     return Inbox(stop_file=f"{path}/stop").next(wake_after=0)[0] == "stop"
 
 
-def snapshot(spark: SparkSession, path: str) -> bool:
+def snapshot(spark, path):
     with dstreams.streaming_context(spark, 1) as ssc:
         pairs = ssc.socketTextStream("localhost", 1).map(lambda line: (line, 1))
         try:

@@ -1,7 +1,5 @@
 """Connectors by their names: what spark-submit and a session are given, and what is said of a wrong one."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys
@@ -163,7 +161,7 @@ def test_the_command_lists_connectors_and_prints_flags(capsys, monkeypatch):
 def test_the_version_is_known_of_a_pyspark_that_was_not_installed(capsys, monkeypatch):
     """As that of a Spark distribution, which is on PYTHONPATH."""
 
-    def no_metadata(name: str) -> str:
+    def no_metadata(name):
         raise PackageNotFoundError(name)
 
     monkeypatch.delenv("SPARKSTREAM_JARS", raising=False)

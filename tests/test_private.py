@@ -1,22 +1,16 @@
 """What the kit keeps for itself is this user's alone, whatever the umask and whatever was there before."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
 
 import pytest
 from conftest import environment
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 SPARKSTREAM = [sys.executable, "-m", "sparkstream_kit"]
 
 
-def sparkstream(cache: Path, cwd: Path, *args: object) -> str:
+def sparkstream(cache, cwd, *args):
     """Run the command where all that is made is open to everyone, and return its output."""
     done = subprocess.run(
         [*SPARKSTREAM, *map(str, args)],
@@ -32,7 +26,7 @@ def sparkstream(cache: Path, cwd: Path, *args: object) -> str:
     return done.stdout
 
 
-def open_to_others(folder: Path) -> list[str]:
+def open_to_others(folder):
     """Return what others can read, write or enter in a tree; but for what Spark puts in folders of ours."""
     found = []
     for where, folders, files in os.walk(folder):
@@ -44,7 +38,7 @@ def open_to_others(folder: Path) -> list[str]:
 SPARKS = ("tmp", "warehouse")
 
 
-def _mode(path: str) -> int:
+def _mode(path):
     return os.lstat(path).st_mode
 
 

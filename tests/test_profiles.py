@@ -89,7 +89,7 @@ def test_the_quick_compiler_has_as_much_room_for_code_as_java_gives_both():
     home = os.environ.get("JAVA_HOME")
     java = f"{home}/bin/java" if home else "java"
 
-    def room(options: str) -> str:
+    def room(options):
         command = [java, *options.split(), "-XX:+PrintFlagsFinal", "-version"]
         flags = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         return next(line.split()[3] for line in flags.splitlines() if " ReservedCodeCacheSize " in line)

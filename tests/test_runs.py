@@ -35,7 +35,7 @@ from sparkstream_kit.progress import QuerySummary, RunSummary
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def words(spark, folder):
     return lines.select(F.explode(F.split("value", " ")).alias("word")).groupBy("word").count()
 
 
-def endless(spark: SparkSession) -> DataFrame:
+def endless(spark):
     return sources.rate(spark, rows_per_second=50)
 
 
@@ -104,7 +104,7 @@ def test_a_progress_comes_from_the_jvm_as_one_text(words, monkeypatch):
     asked: list[object] = []
     by_values = StreamingQueryProgress.fromJObject
 
-    def ask(given: Any) -> StreamingQueryProgress:
+    def ask(given):
         if threading.current_thread() is not threading.main_thread():  # where the JVM calls listeners
             asked.append(given)
         return by_values(given)
@@ -183,7 +183,7 @@ def test_late_rows_of_an_aggregation_are_between_their_groups_and_the_rows_of_th
 
 
 def test_each_number_has_its_word():
-    def said(number: int) -> str:
+    def said(number):
         counts: dict[str, Any] = dict.fromkeys(
             ["batches", "input_rows", "output_rows", "late_rows", "parsed_rows"], number
         )
@@ -243,7 +243,7 @@ def test_idle_counts_from_the_last_row(words):
 @pytest.mark.slow
 def test_a_batch_that_takes_longer_than_idle_is_no_idleness(words):
     #  batch 0 [── 1.5 s ──] batch 1 [── 1.5 s ──] batch 2 [── 1.5 s ──]  1 s without a row: end
-    def slow(batch: DataFrame, _batch_id: int) -> None:
+    def slow(batch, _batch_id):
         batch.count()
         threading.Event().wait(1.5)
 
@@ -262,7 +262,7 @@ def test_batches_that_spark_has_forgotten_are_counted_if_their_reader_was_slow(s
     finally:
         spark.conf.set(key, former or "100")
 
-    def slow(batch: StreamingQueryProgress) -> None:
+    def slow(batch):
         if batch.batchId == 0:
             until(lambda: query.lastProgress and query.lastProgress.batchId == 2)
             (tmp_path / "stop").touch()
@@ -276,22 +276,22 @@ def test_batches_that_spark_has_forgotten_are_counted_if_their_reader_was_slow(s
 def test_a_first_look_that_takes_longer_than_idle_is_no_idleness(spark):
     #  [ where does it begin? 2 s ]  batch 0  1 s without a row: end
     class Slow(SimpleDataSourceStreamReader):  # in here, so that it is sent to the workers whole
-        def initialOffset(self) -> dict[str, int]:
+        def initialOffset(self):
             threading.Event().wait(2)
             return {"at": 0}
 
-        def read(self, start: dict[str, int]) -> tuple[Iterator[tuple[int]], dict[str, int]]:
+        def read(self, start):
             return iter([(1,)] if start["at"] == 0 else []), {"at": 1}
 
-        def readBetweenOffsets(self, start: dict[str, int], end: dict[str, int]) -> Iterator[tuple[int]]:
+        def readBetweenOffsets(self, start, end):
             return iter([(1,)] if start != end else [])
 
     class SlowSource(DataSource):
         @classmethod
-        def name(cls) -> str:
+        def name(cls):
             return "slow_to_begin"
 
-        def simpleStreamReader(self, schema: object) -> Slow:
+        def simpleStreamReader(self, schema):
             return Slow()
 
     spark.dataSource.register(SlowSource)
@@ -324,7 +324,7 @@ def test_a_query_that_hangs_without_a_function_is_not_put_down_to_one(spark, tmp
 
 @pytest.mark.slow
 def test_a_wait_that_fails_does_not_end_the_run(spark, monkeypatch):
-    def fail(_query: StreamingQuery) -> None:
+    def fail(_query):
         raise ConnectionError("the server does not answer")
 
     query = start(endless(spark), sinks.memory("waited_for"))
@@ -370,7 +370,7 @@ def test_a_signal_ends_the_run_and_the_handlers_are_put_back(spark, number):
 
 
 def test_a_signal_repeated_at_once_is_one_stop(spark):
-    def twice(batch: StreamingQueryProgress) -> None:
+    def twice(batch):
         # After the first batch only: one that ends during the stop must not begin another.
         for _again in range(2 if batch.batchId == 0 else 0):
             os.kill(os.getpid(), signal.SIGTERM)
@@ -392,7 +392,7 @@ def test_the_batch_in_flight_is_committed_before_the_stop(spark, folder, tmp_pat
     stop, written = tmp_path / "stop", tmp_path / "written"
     feeds.drip([("1.txt", "a\n")], folder)
 
-    def slow(batch: DataFrame, batch_id: int) -> None:
+    def slow(batch, batch_id):
         stop.touch()
         threading.Event().wait(2)  # the work of a slow batch: the run is asked to stop in the middle of it
         written.write_text(f"{batch_id} {batch.count()}")
@@ -412,7 +412,7 @@ def test_grace_bounds_how_long_a_batch_may_hold_up_the_stop(spark, folder, tmp_p
     stop, release = tmp_path / "stop", tmp_path / "release"
     feeds.drip([("1.txt", "a\n")], folder)
 
-    def stuck(_batch: DataFrame, _batch_id: int) -> None:
+    def stuck(_batch, _batch_id):
         stop.touch()
         for _look in range(600):
             if release.exists() or threading.Event().wait(0.1):
@@ -443,14 +443,14 @@ def test_queries_are_stopped_side_by_side_and_each_once(spark, folder, until, mo
     begun: list[str] = []
     stop = StreamingQuery.stop
 
-    def noted(query: StreamingQuery) -> None:
+    def noted(query):
         begun.append(str(query.name))
         stop(query)
 
     monkeypatch.setattr(StreamingQuery, "stop", noted)
     monkeypatch.setattr("sparkstream_kit.runs._STOP_LIMIT", 3600.0)  # one after the other, it would hang
 
-    def hang(_batch: DataFrame, _batch_id: int) -> None:
+    def hang(_batch, _batch_id):
         until(lambda: len(begun) >= 2)
 
     lines = sources.text(spark, str(folder))
@@ -472,15 +472,15 @@ def test_a_query_that_hangs_takes_no_grace_from_another_and_hides_no_failure(spa
 
     late: list[int] = []
 
-    def hang(_batch: DataFrame, _batch_id: int) -> None:
+    def hang(_batch, _batch_id):
         until(release.exists)
 
-    def tick(_batch: DataFrame, batch_id: int) -> None:
+    def tick(_batch, batch_id):
         if stop.exists():
             late.append(batch_id)
         threading.Event().wait(0.2)
 
-    def fail(_batch: DataFrame, _batch_id: int) -> None:
+    def fail(_batch, _batch_id):
         until(stop.exists)
         raise ValueError("no such shop")
 
@@ -500,7 +500,7 @@ def test_a_query_that_hangs_takes_no_grace_from_another_and_hides_no_failure(spa
     assert not (tmp_path / "ckpt" / "commits" / "0").exists()
 
 
-def fail(_batch: DataFrame, _batch_id: int) -> None:
+def fail(_batch, _batch_id):
     raise ValueError("no such shop")
 
 
@@ -518,18 +518,18 @@ def test_a_failing_query_stops_the_others_and_is_named_with_its_cause(spark, wor
 def test_of_several_failures_the_first_is_told_and_the_others_are_logged(spark, tmp_path, caplog, until):
     begun, failed = tmp_path / "begun", tmp_path / "failed"
 
-    def after(_batch: DataFrame, _batch_id: int) -> None:
+    def after(_batch, _batch_id):
         begun.touch()
         while not failed.exists():
             time.sleep(0.05)
         raise ValueError("the second")
 
-    def first(_batch: DataFrame, _batch_id: int) -> None:
+    def first(_batch, _batch_id):
         while not begun.exists():
             time.sleep(0.05)
         raise ValueError("the first")
 
-    def tell() -> None:
+    def tell():
         until(lambda: not bad.isActive)
         time.sleep(1)  # Spark says so before `run` has heard of it
         failed.touch()
@@ -555,7 +555,7 @@ def test_a_failing_udf_is_named_by_its_own_error(spark, words):
 
 
 def test_an_error_in_on_batch_stops_the_query(spark, words):
-    def broken(_: StreamingQueryProgress) -> None:
+    def broken(_):
         raise LookupError("mine")
 
     query = start(words, sinks.memory("broken"), mode="complete")
@@ -564,21 +564,21 @@ def test_an_error_in_on_batch_stops_the_query(spark, words):
     assert not query.isActive
 
 
-def refuse() -> None:
+def refuse():
     raise ConnectionRefusedError(111, "Connection refused")
 
 
-def no_such_method() -> None:
+def no_such_method():
     jvm: Any = SparkContext._jvm  # noqa: SLF001
     jvm.java.lang.System.noSuchMethod()
 
 
-def no_such_file() -> None:
+def no_such_file():
     jvm: Any = SparkContext._jvm  # noqa: SLF001
     jvm.java.io.FileReader("/not/there")
 
 
-def interrupt() -> None:
+def interrupt():
     raise KeyboardInterrupt
 
 
@@ -601,7 +601,7 @@ def interrupt() -> None:
 def test_what_on_batch_raises_is_what_run_raises(words, broken, raised, capfd):
     query = start(words, sinks.memory("raises"), mode="complete")
 
-    def on_batch(_: StreamingQueryProgress) -> None:
+    def on_batch(_):
         broken()
 
     with pytest.raises(raised) as caught:
@@ -611,11 +611,11 @@ def test_what_on_batch_raises_is_what_run_raises(words, broken, raised, capfd):
     assert "WARN" not in capfd.readouterr().err
 
 
-def serve_once(text: bytes, *, until_closed: threading.Event | None = None) -> int:
+def serve_once(text, *, until_closed=None):
     """Serve one client, and only one: a second connection would wait for ever."""
     server = socket.create_server(("127.0.0.1", 0), backlog=1)
 
-    def serve() -> None:
+    def serve():
         client, _ = server.accept()
         with server, client:
             client.sendall(text)
@@ -657,7 +657,7 @@ def test_a_refused_connection_says_what_to_start(spark, free_port):
 
 
 def test_a_finished_query_goes_on_from_its_checkpoint(spark, words, folder, tmp_path):
-    def once() -> dict[str, int]:
+    def once():
         query = start(
             words,
             sinks.latest("resumed"),
@@ -760,7 +760,7 @@ def test_what_a_file_source_hides_is_logged_and_in_the_summary(spark, folder, tm
     feeds.drip([("0.txt", "a\n")], folder)
     lines = sources.text(spark, str(folder))
 
-    def change(_: StreamingQueryProgress) -> None:
+    def change(_):
         (folder / "0.txt").write_text("a\nb\n")
 
     query = start(lines, sinks.memory("hidden"), checkpoint=tmp_path / "ckpt", availableNow=True)
@@ -777,7 +777,7 @@ def test_a_batch_from_before_the_run_is_counted(spark, folder, until):
     until(lambda: query.recentProgress)
     until(lambda: not query.status["isTriggerActive"])
 
-    def land(batch: StreamingQueryProgress) -> None:
+    def land(batch):
         if batch.batchId == 0:
             feeds.drip([("1.txt", "b\n")], folder)
 
@@ -838,7 +838,7 @@ def test_queries_that_are_only_started_leave_nothing_behind(words, tmp_path, unt
     del query, frame
     start(words, sink, name="words", mode="complete", availableNow=True).awaitTermination()
 
-    def are_gone() -> bool:  # the thread that unlocks a checkpoint may not have ended yet
+    def are_gone():  # the thread that unlocks a checkpoint may not have ended yet
         gc.collect()
         return not any(reference() for reference in frames)
 

@@ -19,7 +19,6 @@ from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.schemas import diff, from_dataclass, from_ddl, infer, require, schema_of, to_code
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from fractions import Fraction
 
 
@@ -28,7 +27,7 @@ SALES = schema_of(ProductKey=T.StringType(), SaleAmount=T.DecimalType(12, 2))
 pytestmark = pytest.mark.usefixtures("spark")  # DDL is read by Spark
 
 
-def message_of(call: Callable[[], object]) -> str:
+def message_of(call):
     with pytest.raises(InvalidInputError) as error:
         call()
     return str(error.value)

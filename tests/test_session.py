@@ -3,25 +3,18 @@
 Each process runs one script, which prints what it saw as JSON; the tests below read it.
 """
 
-from __future__ import annotations
-
 import importlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import environment
 
 from sparkstream_kit import get_session, session, sources, spark_session
 from sparkstream_kit.errors import InvalidInputError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 pytestmark = pytest.mark.xdist_group("session")
 
@@ -66,7 +59,7 @@ print(json.dumps(seen | {"warned": warned, "python": sys.executable}))
 """
 
 
-def run(command: list[str], folder: Path, body: str, **env: str) -> tuple[dict[str, Any], list[str]]:
+def run(command, folder, body, **env):
     """Run a script, and return what it has seen and the lines on its standard error."""
     script = folder / "script.py"
     script.write_text(PROLOGUE + body + EPILOGUE)

@@ -1,7 +1,5 @@
 """A signal is a clean stop, whoever gets it: Python, the JVM of spark-submit, or both."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess
@@ -16,7 +14,7 @@ from sparkstream_kit import feeds
 Signal = signal.Signals
 
 
-def stop(process: subprocess.Popen[str], number: Signal, whom: str) -> None:
+def stop(process, number, whom):
     if whom == "group":
         os.killpg(process.pid, number)
     else:
@@ -302,7 +300,7 @@ def test_a_signal_to_the_group_ends_a_dstream_cleanly(tmp_path):
     assert (tmp_path / "counts.jsonl").exists()
 
 
-def living(group: int) -> bool:
+def living(group):
     """Say whether a process of the group is left: an orphaned Python or JVM."""
     try:
         os.killpg(group, 0)

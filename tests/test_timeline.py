@@ -31,11 +31,11 @@ LENGTHS = {
 SHAPES = [(length, slide) for length, slides in LENGTHS.items() for slide in slides]
 
 
-def at(text: str) -> datetime:
+def at(text):
     return datetime.fromisoformat(text)
 
 
-def shown(text: str) -> list[tuple[str, str]]:
+def shown(text):
     """Return the windows that a text lists, as start and end."""
     listed = re.findall(r"^  (\S.*?) to (\S.*?)(?:   .*)?$", text, re.MULTILINE)
     return [(start, end if len(end) > 15 or " " in end else start[:11] + end) for start, end in listed]
@@ -167,7 +167,7 @@ def test_the_command_prints_the_same_without_importing_pyspark(no_pyspark):
 NOON = at("2026-01-14 12:00")
 
 
-def minutes(number: float) -> datetime:
+def minutes(number):
     return NOON + timedelta(minutes=number)
 
 

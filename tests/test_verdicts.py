@@ -1,32 +1,29 @@
 """Verdicts from the progress of three queries, as Spark gave it, and from what was changed in one field."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 
 from sparkstream_kit import feeds, run, sinks, sources, start
-from sparkstream_kit.verdicts import Record, record, verdicts
+from sparkstream_kit.verdicts import record, verdicts
 
 RECORDED = Path(__file__).with_name("recorded")
 LINES = (RECORDED / "progress.jsonl").read_text("utf-8").splitlines()
 FILES = (RECORDED / "files.jsonl").read_text("utf-8").splitlines()  # 30 files, one a batch, on Spark 4.2
 
 
-def recorded(name: str) -> list[Record]:
+def recorded(name):
     """Return the batches of a query: `action_windows`, `sales_clean` or `score_payments`."""
     found = (json.loads(line) for line in LINES)
     return [record(StreamingQueryProgress.fromJson(each)) for each in found if each["name"] == name]
 
 
-def said(records: list[Record], **more: Any) -> list[str]:
+def said(records, **more):
     return [str(each) for each in verdicts(records, **more)]
 
 
@@ -146,7 +143,7 @@ def test_no_test_makes_up_a_metric():
     assert {key for each in recorded for of in each["sources"] for key in of.get("metrics", {})} == OF_FILES
 
 
-def at_once(batches: list[Record], **columns: Any) -> list[Record]:
+def at_once(batches, **columns):
     """Return batches of which each begins when the one before has ended; columns by the number of a batch."""
     made, at = [], batches[0].at
     for number, each in enumerate(batches):

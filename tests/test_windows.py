@@ -1,10 +1,7 @@
 """Windows against Spark itself: the same calls on a static and on a streaming frame, and each message."""
 
-from __future__ import annotations
-
 import re
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
 
 import pytest
 from chispa import assert_df_equality
@@ -13,23 +10,18 @@ from pyspark.sql import functions as F
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.windows import flatten, session, sliding, tumbling
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from pyspark.sql import DataFrame, SparkSession
-
 EVENTS = "time timestamp, key string"
 
 
-def at(clock: str) -> datetime:
+def at(clock):
     return datetime.fromisoformat(f"2024-01-01 {clock}")
 
 
-def events(spark: SparkSession, *clocks: str) -> DataFrame:
+def events(spark, *clocks):
     return spark.createDataFrame([(at(c), "a") for c in clocks], EVENTS)
 
 
-def starts_and_ends(df: DataFrame) -> list[tuple[str, str, int]]:
+def starts_and_ends(df):
     rows = flatten(df, df.columns[0]).orderBy("start").collect()
     return [(f"{r['start']:%H:%M:%S}", f"{r['end']:%H:%M:%S}", r["count"]) for r in rows]
 
@@ -142,7 +134,7 @@ def test_a_timedelta_is_exact_where_a_float_of_seconds_is_not(spark):
 # --- flatten
 
 
-def hourly(spark: SparkSession) -> DataFrame:
+def hourly(spark):
     return events(spark, "00:10:00").groupBy("key", tumbling("time", "1 hour")).count()
 
 
@@ -247,7 +239,7 @@ def test_text_that_spark_cannot_read_or_would_round_is_refused(text):
 # --- on a stream
 
 
-def stream(spark: SparkSession, folder: Path, *clocks: str) -> DataFrame:
+def stream(spark, folder, *clocks):
     """One file a batch, in this order, with a watermark of a minute."""
     for number, clock in enumerate(clocks):
         batch = spark.createDataFrame([(f"2024-01-01 {clock}", "a")], "time string, key string")
@@ -256,7 +248,7 @@ def stream(spark: SparkSession, folder: Path, *clocks: str) -> DataFrame:
     return reader.csv(str(folder / "batch=*")).withWatermark("time", "1 minute")
 
 
-def in_append_mode(df: DataFrame, table: str) -> list[Any]:
+def in_append_mode(df, table):
     query = df.writeStream.format("memory").queryName(table).trigger(availableNow=True).start()
     try:
         assert query.awaitTermination(60)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from chispa import assert_df_equality
@@ -15,15 +15,11 @@ from sparkstream_kit import quarantine, schemas, sinks, start, windows
 from sparkstream_kit.errors import InvalidInputError, wrong_event_time
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
-
-
 ODD = "when.it `was` seen"
 FAR = datetime(2099, 1, 1)  # noqa: DTZ001 - Spark's rows have no zone
 
 
-def at(clock: str) -> datetime:
+def at(clock):
     return datetime.fromisoformat(f"2010-01-01 {clock}")
 
 
@@ -100,7 +96,7 @@ def test_the_reason_of_the_quarantine_wins_and_far_rows_are_bad_rows(spark, stre
     lines = [("2010-01-01 12:00:00,a",), ("junk",), ("2099-01-01 00:00:00,far",)]
     schema = schemas.from_ddl("time TIMESTAMP, key STRING")
 
-    def transform(rows: DataFrame) -> DataFrame:
+    def transform(rows):
         return windows.with_watermark(quarantine.parse_csv(rows, schema), "time", "1 minute")
 
     once = transform(spark.createDataFrame(lines, "value STRING"))
@@ -122,10 +118,10 @@ def test_the_reason_of_the_quarantine_wins_and_far_rows_are_bad_rows(spark, stre
     assert [(row["rows"], row["bad_rows"]) for row in metrics] == [(3, 1), (0, 1)]
 
 
-def _values(metrics: Any) -> dict[str, int]:
+def _values(metrics):
     if "values" in metrics:
         return dict(zip(("rows", "bad_rows"), metrics["values"], strict=False))
-    return metrics.asDict()  # type: ignore[no-any-return]
+    return metrics.asDict()
 
 
 def test_a_static_frame_gets_the_same_rows(spark):
@@ -175,7 +171,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-def typed(spark: SparkSession) -> DataFrame:
+def typed(spark):
     columns = "time TIMESTAMP, number BIGINT, text STRING, local TIMESTAMP_NTZ, day DATE, `a.b` DOUBLE"
     return spark.createDataFrame([], columns)
 

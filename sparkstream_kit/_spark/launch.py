@@ -183,7 +183,7 @@ def _launch(wanted: Mapping[str, str], *, quiet: bool) -> _Words:
     try:
         # A JVM whose launch is interrupted would be left behind.
         with _waiting.signals_after():
-            gateway = launch_gateway(launch, {"stderr": words.end})  # type: ignore[no-untyped-call]
+            gateway = launch_gateway(launch, {"stderr": words.end})
             SparkContext._ensure_initialized(gateway=gateway)
     except (PySparkRuntimeError, OSError) as err:
         words.closed()

@@ -76,7 +76,7 @@ class _Hook:
         self._released = threading.Event()
         self.called = False
         gateway: Any = SparkContext._gateway
-        ensure_callback_server_started(gateway)  # type: ignore[no-untyped-call]
+        ensure_callback_server_started(gateway)
         self._gateway = gateway
         self._jvm = gateway.jvm
         # A thread around the proxy: Hadoop compares hooks, which a bare proxy cannot answer.

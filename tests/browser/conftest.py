@@ -1,7 +1,5 @@
 """The page in a real browser: `make browser`; not a part of `make test`."""
 
-from __future__ import annotations
-
 import shutil
 
 import pytest

@@ -4,32 +4,26 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from selenium.webdriver import Chrome
 
 
 class Tab:
     """A page in the browser, and what it has asked for and complained of since it was opened."""
 
-    def __init__(self, browser: Chrome, until: Callable[[Callable[[], object]], None]) -> None:
+    def __init__(self, browser, until):
         self.browser = browser
         self._until = until
         for kind in ("browser", "performance"):
             self.logged(kind)  # what was before
 
-    def logged(self, kind: str) -> list[dict[str, Any]]:
+    def logged(self, kind):
         """Return what the browser has logged since the last look: its `browser` console, or `performance`."""
-        return list(self.browser.get_log(kind))  # type: ignore[no-untyped-call]
+        return list(self.browser.get_log(kind))
 
-    def run(self, script: str, *args: object) -> Any:
+    def run(self, script, *args):
         """Run a script in the page and return its result."""
         return self.browser.execute_script(script, *args)
 
-    def texts(self, selector: str) -> list[str]:
+    def texts(self, selector):
         """Return the texts of the elements, as they are shown."""
         return list(
             self.run(
@@ -37,18 +31,18 @@ class Tab:
             )
         )
 
-    def until(self, selector: str, holds: Callable[[list[str]], object]) -> list[str]:
+    def until(self, selector, holds):
         """Wait until something holds of the texts of elements, and return them."""
         found: list[str] = []
 
-        def look() -> object:
+        def look():
             found[:] = self.texts(selector)
             return holds(found)
 
         self._until(look)
         return found
 
-    def emulate(self, width: int, scheme: str = "light") -> None:
+    def emulate(self, width, scheme="light"):
         """Be a screen of this width, for somebody who likes it light or dark."""
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
         self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
@@ -57,7 +51,7 @@ class Tab:
 
 
 @contextmanager
-def nothing_else(tab: Tab, port: int) -> Iterator[None]:
+def nothing_else(tab, port):
     """Fail if the page in the block asks another server for something, or has an error in its console."""
     yield
     asked = [json.loads(each["message"])["message"] for each in tab.logged("performance")]

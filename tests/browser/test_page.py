@@ -9,10 +9,9 @@ import sys
 import threading
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import pytest
-from browser.tabs import Tab, nothing_else
+from browser.tabs import nothing_else
 from conftest import environment, running
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 
@@ -32,7 +31,7 @@ AGAIN = {"id": OTHER, "runId": OTHER, "timestamp": "2030-01-01T00:00:00.000Z"}
 class Shown:
     """A page with the recorded queries, and its server."""
 
-    def __init__(self, result: Path) -> None:
+    def __init__(self, result):
         self.result = result
         self.result.write_text('shop,n\ntea,12345\n"<b>ink</b>",2\n')
         self.page = Page(Board(), Results({"action_windows": (None, f"file {result}")}), self.stops.append)
@@ -42,7 +41,7 @@ class Shown:
 
     stops: list[str] = []  # noqa: RUF012 - set anew by the fixture
 
-    def add(self, told: dict[str, Any], **changes: Any) -> None:
+    def add(self, told, **changes):
         self.page.board.add(StreamingQueryProgress.fromJson({**told, **changes}))
 
 
@@ -157,10 +156,10 @@ def test_the_rows_of_a_result_are_sorted_by_a_click_and_stay_so(shown, tab):
     shown.add(OF_WINDOWS[0])
     tab.browser.get(shown.address)
 
-    def column(place: int) -> Any:
+    def column(place):
         return tab.texts(f"tbody td:nth-child({place})")
 
-    def click(place: int) -> None:
+    def click(place):
         tab.run("document.querySelectorAll('th button')[arguments[0] - 1].click()", place)
 
     tab.until("td", lambda found: len(found) == 9)
@@ -247,7 +246,7 @@ def test_a_job_is_watched_killed_started_again_and_ended(folder, tab, free_port)
     assert "by: the web page" in said
 
 
-def address(process: subprocess.Popen[str]) -> str:
+def address(process):
     """The address that a job prints."""
     assert process.stderr is not None
     for line in process.stderr:
@@ -256,7 +255,7 @@ def address(process: subprocess.Popen[str]) -> str:
     raise AssertionError("the job has printed no address")
 
 
-def stop_twice(tab: Tab) -> None:
+def stop_twice(tab):
     tab.until("#stop", lambda found: found == ["Stop the run"])
     tab.run("document.getElementById('stop').click()")
     tab.until("#stop", lambda found: found == ["Click again to stop"])

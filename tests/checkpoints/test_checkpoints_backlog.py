@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -12,34 +12,26 @@ from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.checkpoints import lost
 from sparkstream_kit.sources.files import _leaving_out, as_regex
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.streaming.listener import StreamingQueryProgress
-
-    from sparkstream_kit.progress import QuerySummary
-
 EACH: dict[str, Any] = {"max_files_per_trigger": 1}
 
 
-def reading() -> sinks.Sink:
+def reading():
     """A sink that reads each batch; a function of its own, which a server can be sent."""
 
-    def read(batch: DataFrame, _number: int) -> None:
+    def read(batch, _number):
         batch.collect()
 
     return sinks.foreach_batch(read)
 
 
-def fill(folder: Path, files: int, name: str = "part {:02}.txt") -> None:
+def fill(folder, files, name="part {:02}.txt"):
     """Land files of one row each."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(files):
         (folder / name.format(number)).write_text("a row\n")
 
 
-def kinds(spark: SparkSession, folder: Path) -> DataFrame:
+def kinds(spark, folder):
     fill(folder, 4)
     fill(folder, 3, "{}.md")
     fill(folder, 2, ".{}.txt")
@@ -47,44 +39,44 @@ def kinds(spark: SparkSession, folder: Path) -> DataFrame:
     return sources.text(spark, folder, pathGlobFilter="{part,whole}*.tx[!y]", **EACH)
 
 
-def below(spark: SparkSession, folder: Path) -> DataFrame:
+def below(spark, folder):
     fill(folder, 2)
     fill(folder / "day", 2)
     fill(folder / "_hidden", 2)
     return sources.text(spark, folder, recursiveFileLookup=True, **EACH)
 
 
-def days(spark: SparkSession, folder: Path) -> DataFrame:
+def days(spark, folder):
     fill(folder / "day=1" / "hour=1", 2)
     fill(folder / "day=2" / "hour=1", 2)
     return sources.text(spark, folder, **EACH).select("value")
 
 
-def pattern(spark: SparkSession, folder: Path) -> DataFrame:
+def pattern(spark, folder):
     fill(folder / "shop 1", 2)
     fill(folder / "shop 2", 2)
     fill(folder / "other", 2)
     return sources.text(spark, f"{folder}/{{shop,mall}} [0-9]", **EACH)
 
 
-def of_files(spark: SparkSession, folder: Path) -> DataFrame:
+def of_files(spark, folder):
     fill(folder, 4)
     fill(folder, 2, "_{}.txt")
     return sources.text(spark, f"{folder}/*", **EACH)
 
 
-def odd_name(spark: SparkSession, folder: Path) -> DataFrame:
+def odd_name(spark, folder):
     fill(folder / "sales[7] 100%", 3)
     return sources.text(spark, folder / "sales[7] 100%", **EACH)
 
 
-def newest_first(spark: SparkSession, folder: Path) -> DataFrame:
+def newest_first(spark, folder):
     fill(folder, 4)
     os.utime(folder / "part 01.txt", (0, 0))
     return sources.text(spark, folder, latestFirst=True, maxFileAge="1d", **EACH)
 
 
-def two(spark: SparkSession, folder: Path) -> DataFrame:
+def two(spark, folder):
     fill(folder / "a", 3)
     fill(folder / "b", 4)
     fill(folder / "b", 2, "{}.md")
@@ -92,18 +84,18 @@ def two(spark: SparkSession, folder: Path) -> DataFrame:
     return sources.text(spark, folder / "a", **EACH).union(markdown)
 
 
-def twice(spark: SparkSession, folder: Path) -> DataFrame:
+def twice(spark, folder):
     fill(folder, 3)
     rows = sources.text(spark, folder, **EACH)
     return rows.where("value = 'a row'").union(rows.where("value <> 'a row'"))
 
 
-def plain(spark: SparkSession, folder: Path) -> DataFrame:
+def plain(spark, folder):
     fill(folder, 3)
     return spark.readStream.option("maxFilesPerTrigger", 1).text(str(folder))
 
 
-def nothing(spark: SparkSession, folder: Path) -> DataFrame:
+def nothing(spark, folder):
     fill(folder, 1)
     return sources.text(spark, folder)
 
@@ -116,7 +108,7 @@ SHAPES = [kinds, below, days, pattern, of_files, odd_name, newest_first, two, tw
 def test_what_waits_is_what_the_next_run_reads(spark, folder, tmp_path, shape):
     frame = shape(spark, folder)
 
-    def once(**trigger: Any) -> QuerySummary:
+    def once(**trigger):
         query = start(frame, reading(), name="rows", checkpoint=tmp_path / "ckpt", **trigger)
         return run(query, max_batches=None if trigger else 1).queries[0]
 
@@ -137,7 +129,7 @@ def test_a_file_that_is_too_old_for_spark_does_not_wait(spark, folder, tmp_path)
     checkpoint = tmp_path / "ckpt"
     frame = sources.text(spark, folder, maxFileAge="1d", **EACH)
 
-    def once() -> QuerySummary:
+    def once():
         query = start(frame, reading(), name="old", checkpoint=checkpoint, availableNow=True)
         return run(query).queries[0]
 
@@ -166,7 +158,7 @@ def test_each_batch_says_how_many_files_wait(spark, folder, tmp_path, kept):
     feeds.drip([(f"{number}.txt", "a row\n") for number in range(15)], folder)
     lines, told = sources.text(spark, folder, max_files_per_trigger=3), []
 
-    def on_batch(progress: StreamingQueryProgress) -> None:
+    def on_batch(progress):
         told.append({name: progress.sources[0].metrics[name] for name in ("filesWaiting", "filesRead")})
 
     query = start(lines, reading(), name="told", checkpoint=tmp_path / "ckpt" if kept else None)
@@ -181,7 +173,7 @@ def test_each_batch_says_how_many_files_wait(spark, folder, tmp_path, kept):
 def test_files_that_land_meanwhile_are_in_the_summary(spark, folder):
     feeds.drip([(f"{number}.txt", "a row\n") for number in range(3)], folder)
 
-    def more(batch: DataFrame, number: int) -> None:
+    def more(batch, number):
         batch.collect()
         feeds.drip([(f"more-{number}-{each}.txt", "a row\n") for each in range(4)], folder)
 
@@ -197,12 +189,12 @@ def test_looks_take_a_fiftieth_of_the_time_at_most(spark, folder, tmp_path, monk
     clock, looks = [0.0], []
     looked = lost._Source.waiting  # noqa: SLF001 - counted
 
-    def slow(*given: Any) -> int | None:
+    def slow(*given):
         looks.append(clock[0])
         clock[0] += 1.0  # as for a folder of a million files
         return looked(*given)
 
-    def a_second_later(_progress: StreamingQueryProgress) -> None:
+    def a_second_later(_progress):
         clock[0] += 1.0
 
     monkeypatch.setattr(lost._Source, "waiting", slow)  # noqa: SLF001

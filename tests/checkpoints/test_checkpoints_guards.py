@@ -20,7 +20,7 @@ from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 
 from sparkstream_kit import checkpoints, feeds, run, sinks, sources, start
 from sparkstream_kit._spark import plan as kafka
-from sparkstream_kit._spark.place import Place, locate
+from sparkstream_kit._spark.place import locate
 from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.checkpoints import guard as guards
 from sparkstream_kit.checkpoints import logs
@@ -29,10 +29,8 @@ from sparkstream_kit.errors import DryRun, InvalidInputError, QueryFailed
 from sparkstream_kit.profiles import STATE_STORE, read_profile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from pyspark.sql import DataFrame
 
 Totals = dict[Any, int]
 
@@ -42,12 +40,12 @@ def total(spark, folder, tmp_path):
     """Add a file with one row, and total the folder by a key from the checkpoint `ckpt`."""
     files = iter(range(10))
 
-    def total_by(key: str, mode: str = "complete", **options: Any) -> Totals:
+    def total_by(key, mode="complete", **options):
         feeds.drip([(f"{next(files)}.json", '{"State":"CA","ProductKey":"tea","n":1}\n')], folder)
         rows = sources.json(spark, str(folder), schema="State STRING, ProductKey STRING, n INT")
         found: Totals = {}
 
-        def keep(batch: DataFrame, _batch_id: int) -> None:
+        def keep(batch, _batch_id):
             found.update({row[0]: row[1] for row in batch.collect()})
 
         query = start(
@@ -65,18 +63,18 @@ def total(spark, folder, tmp_path):
     return total_by
 
 
-def applied(frame: DataFrame) -> DataFrame:
+def applied(frame):
     class Keeps(StatefulProcessor):  # in here, for Spark's workers to get it whole: they cannot import tests
-        def init(self, handle: Any) -> None:
+        def init(self, handle):
             pass
 
-        def handleInputRows(self, key: Any, rows: Any, timer_values: Any) -> Iterator[Any]:
+        def handleInputRows(self, key, rows, timer_values):
             return iter(())
 
     return frame.groupBy("value").transformWithStateInPandas(Keeps(), "value LONG", "Update", "None")
 
 
-def noted(checkpoint: Path) -> dict[str, str]:
+def noted(checkpoint):
     note = checkpoint / "sparkstream-kit" / "query.json"
     [file] = note.glob("part-*") if note.is_dir() else [note]
     kept = json.loads(file.read_text())
@@ -110,7 +108,7 @@ def test_in_a_session_that_is_case_sensitive_another_case_is_another_key(spark, 
     own.conf.set("spark.sql.caseSensitive", "true")
     rows = sources.json(own, str(folder), schema="k STRING, K STRING")
 
-    def count(key: str) -> None:
+    def count(key):
         checkpoint = tmp_path / "ckpt"
         counts = rows.groupBy(key).count()
         run(start(counts, sinks.console(), name="c", mode="update", checkpoint=checkpoint, availableNow=True))
@@ -135,7 +133,7 @@ def test_a_query_that_could_not_start_has_not_changed_whose_checkpoint_it_is(spa
     before = noted(tmp_path / "ckpt")
     other = sources.text(spark, str(folder)).groupBy("value").count()
 
-    def unreachable(_frame: DataFrame, _location: Place | None) -> None:
+    def unreachable(_frame, _location):
         raise InvalidInputError("the database cannot be reached")
 
     sink = dataclasses.replace(sinks.foreach_batch(lambda *_: None), open=unreachable)
@@ -172,7 +170,7 @@ def test_a_checkpoint_without_a_batch_is_anyones(spark, folder, tmp_path):
         guarded.lock.release()
 
 
-def half_written(checkpoint: Path) -> None:
+def half_written(checkpoint):
     """Leave what a query leaves that is killed while it writes the plan of its first batch."""
     for part in ("offsets", "commits", "state"):
         (checkpoint / part).mkdir(parents=True)
@@ -221,7 +219,7 @@ def test_complete_mode_after_one_that_dropped_state_is_refused(spark, folder, tm
     rows = sources.json(spark, str(folder), schema="time TIMESTAMP").withWatermark("time", "10 seconds")
     counts = rows.groupBy(F.window("time", "1 minute")).count()
 
-    def count(mode: str) -> None:
+    def count(mode):
         checkpoint = tmp_path / "ckpt"
         run(
             start(counts, sinks.console(), name="counts", mode=mode, checkpoint=checkpoint, availableNow=True)
@@ -261,7 +259,7 @@ def far(spark, tmp_path):
 def test_damage_on_another_file_system_is_one_line(far, folder):
     spark, checkpoint, files = far
 
-    def count() -> int:
+    def count():
         rows = sources.text(spark, str(folder)).groupBy("value").count()
         sink = sinks.console()
         query = start(rows, sink, name="far", mode="update", checkpoint=checkpoint, availableNow=True)
@@ -316,7 +314,7 @@ def test_a_checkpoint_on_another_file_system_is_looked_into_and_drained(far, fol
     counts = rows.groupBy(F.window("time", "1 minute")).count()
     closed: list[int] = []
 
-    def count(**trigger: object) -> None:
+    def count(**trigger):
         sink = sinks.foreach_batch(lambda batch, _: closed.extend(row["count"] for row in batch.collect()))
         run(start(counts, sink, name="far", checkpoint=checkpoint, availableNow=True), drain=True)
 
@@ -518,10 +516,10 @@ def test_a_query_that_cannot_be_noted_is_stopped_before_its_lock_is_released(spa
     seen: list[list[str]] = []
     release = Lock.release
 
-    def fail(*_: object) -> None:
+    def fail(*_):
         raise OSError("No space left on device")
 
-    def released(self: Lock) -> None:
+    def released(self):
         seen.append([query.name for query in spark.streams.active])
         release(self)
 
@@ -536,7 +534,7 @@ def test_dates_of_another_time_zone_are_refused(spark, folder, tmp_path):
     key = "spark.sql.session.timeZone"
     feeds.drip([("1.txt", "1\n")], folder)
 
-    def days(zone: str) -> None:
+    def days(zone):
         spark.conf.set(key, zone)
         lines = sources.text(spark, str(folder))
         by_day = lines.groupBy(F.to_date(F.timestamp_seconds(F.col("value").cast("int")))).count()
@@ -567,7 +565,7 @@ def test_two_threads_that_start_queries_do_not_change_each_others_settings(spark
     keyed = applied(rate)
     given = spark.conf.get(STATE_STORE)
 
-    def begin(number: int) -> str:
+    def begin(number):
         frame = keyed if number % 2 else rate.groupBy("value").count()
         query = start(
             frame,
@@ -591,7 +589,7 @@ def test_a_planned_file_that_has_gone_is_said_before_its_batch_comes_again(spark
     feeds.drip([("0.txt", "a\n")], folder)
     frame = sources.text(spark, str(folder))
 
-    def fail(_batch: DataFrame, _batch_id: int) -> None:
+    def fail(_batch, _batch_id):
         raise ValueError("no such shop")
 
     with pytest.raises(QueryFailed, match="no such shop"):

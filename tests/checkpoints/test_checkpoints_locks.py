@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from conftest import environment
@@ -17,19 +17,13 @@ from sparkstream_kit._spark.place import locate
 from sparkstream_kit.checkpoints.lock import lock
 from sparkstream_kit.errors import InvalidInputError
 
-if TYPE_CHECKING:
-    from pathlib import Path
 
-    from pyspark.sql import SparkSession
-    from pyspark.sql.streaming.query import StreamingQuery
-
-
-def begin(spark: SparkSession, checkpoint: Path, name: str = "one") -> StreamingQuery:
+def begin(spark, checkpoint, name="one"):
     rate = sources.rate(spark, rows_per_second=5)
     return start(rate, sinks.console(), name=name, checkpoint=checkpoint)
 
 
-def is_free(checkpoint: Path) -> bool:
+def is_free(checkpoint):
     """Say whether somebody else could lock the checkpoint."""
     with (checkpoint / "sparkstream-kit" / "lock").open("r+b") as file:
         try:
@@ -62,7 +56,7 @@ def test_a_stopped_query_starts_again_at_once(spark, tmp_path, until):
 def test_a_wait_that_fails_does_not_unlock_a_query_that_runs(spark, tmp_path, monkeypatch, until):
     failures = []
 
-    def fail(query: StreamingQuery) -> None:
+    def fail(query):
         failures.append(query.name)
         raise ConnectionError("the server does not answer")
 
@@ -92,7 +86,7 @@ def test_the_end_of_a_run_frees_the_checkpoint(spark, tmp_path, until):
 
 
 def test_a_failed_query_frees_the_checkpoint(spark, tmp_path, until):
-    def fail(batch: object, batch_id: int) -> None:
+    def fail(batch, batch_id):
         raise ValueError("no such shop")
 
     start(sources.rate(spark), sinks.foreach_batch(fail), name="bad", checkpoint=tmp_path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import os
 import time
-from typing import TYPE_CHECKING, Any
 
 import pytest
 from pyspark.errors import StreamingQueryException
@@ -16,30 +15,24 @@ from support.checkpoint_queries import stream as stream_of
 from sparkstream_kit import checkpoints, run, sinks, sources, start
 from sparkstream_kit.checkpoints.lost import PASSED_OVER, findings
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from pyspark.sql import DataFrame, SparkSession
-
 DAY = 86_400
 
 
 class Stream:
     """A query that counts the lines of a folder, one file a batch, from one checkpoint."""
 
-    def __init__(self, spark: SparkSession, folder: Path, checkpoint: Path) -> None:
+    def __init__(self, spark, folder, checkpoint):
         self.spark, self.folder, self.checkpoint = spark, folder, checkpoint
         self.sources: list[str] = []
 
-    def land(self, name: str, *lines: str, age: float = 0) -> Path:
+    def land(self, name, *lines, age=0):
         path = self.folder / name
         path.parent.mkdir(exist_ok=True)
         path.write_text("".join(line + "\n" for line in lines))
         os.utime(path, (time.time() - age,) * 2)
         return path
 
-    def read(self, write: Callable[[DataFrame, int], None] | None = None, **options: Any) -> int:
+    def read(self, write=None, **options):
         """Read what is there and return how many lines it were."""
         reader = self.spark.readStream.option("maxFilesPerTrigger", 1).options(**options)
         writer = reader.text(str(self.folder)).writeStream.trigger(availableNow=True)
@@ -49,7 +42,7 @@ class Stream:
         self.sources = [source.description for each in query.recentProgress[:1] for source in each.sources]
         return sum(each.numInputRows for each in query.recentProgress)
 
-    def findings(self) -> list[str]:
+    def findings(self):
         return findings(str(self.checkpoint), self.sources)
 
 
@@ -62,7 +55,7 @@ def test_a_planned_file_that_vanished_is_said_before_its_rows_are_lost(stream):
     stream.land("1.txt", "a", age=20)
     stream.land("2.txt", "b", age=10)
 
-    def fail_on_the_second(batch: DataFrame, batch_id: int) -> None:
+    def fail_on_the_second(batch, batch_id):
         if batch_id == 1:
             raise ValueError("the sink is away")
 
@@ -280,7 +273,7 @@ def test_a_link_to_nothing_or_to_itself_hides_no_file_beside_it(stream):
     for number in range(6):
         stream.land(f"{number}.txt", "a", age=10 - number)
 
-    def fail(batch: DataFrame, batch_id: int) -> None:
+    def fail(batch, batch_id):
         raise ValueError("the sink is away")
 
     with pytest.raises(StreamingQueryException, match="the sink is away"):
@@ -299,16 +292,16 @@ def test_a_file_that_goes_while_the_folder_is_looked_at_hides_no_other(stream, m
     class Going(os.PathLike[str]):
         """A listing whose entries are looked at when every second file has gone."""
 
-        def __enter__(self) -> list[os.DirEntry[str]]:
+        def __enter__(self):
             with scandir(stream.folder) as entries:
                 found = sorted(entries, key=lambda entry: entry.name)
             for entry in found[::2]:
                 os.unlink(entry.path)  # noqa: PTH108 - it has a path, and is none
             return found
 
-        def __exit__(self, *_: object) -> None: ...
+        def __exit__(self, *_): ...
 
-        def __fspath__(self) -> str:
+        def __fspath__(self):
             return str(stream.folder)
 
     scandir = os.scandir
@@ -333,10 +326,10 @@ def test_other_names_in_a_sources_log_are_of_another_kind_of_source(stream):
 
 
 def test_a_name_that_waits_for_the_next_start_is_said(spark, folder, tmp_path, caplog):
-    def count(batch: DataFrame, _: int) -> None:
+    def count(batch, _):
         batch.count()
 
-    def read() -> list[str]:
+    def read():
         sink = sinks.foreach_batch(count)
         query = start(frame, sink, name="waits", checkpoint=tmp_path / "ckpt", availableNow=True)
         return list(run(query).warnings)

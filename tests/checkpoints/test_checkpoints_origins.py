@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from pyspark.sql import functions as F
@@ -13,14 +13,12 @@ from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pyspark.sql import DataFrame
 
 Sum = Callable[..., int]
 
 
-def land(folder: Path, name: str, number: int) -> None:
+def land(folder, name, number):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(f'{{"n":{number}}}\n')
 
@@ -32,7 +30,7 @@ def total(spark, tmp_path, request):
     former = spark.conf.get(key)
     spark.conf.set(key, request.param)
 
-    def sum_of(*folders: Path | str, **options: Any) -> int:
+    def sum_of(*folders, **options):
         frame: DataFrame | None = None
         for folder in folders:
             rows = sources.json(spark, folder, schema="n INT")

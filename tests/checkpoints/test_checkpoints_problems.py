@@ -1,7 +1,5 @@
 """What a checkpoint says: `show`, and `check` and `damage`, which say it before Spark does."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -37,7 +35,7 @@ def checkpoint(made, tmp_path):
     return shutil.copytree(made[1], tmp_path / "checkpoint")
 
 
-def uncommitted(checkpoint: Path) -> Path:
+def uncommitted(checkpoint):
     (checkpoint / "commits/5").unlink()
     (checkpoint / "commits/.5.crc").unlink()
     return checkpoint
@@ -177,16 +175,16 @@ def test_a_newer_format_is_not_taken_for_damage(checkpoint):
 # --- check, and damage
 
 
-def cut(file: Path) -> None:
+def cut(file):
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
-def cut_without_checksum(file: Path) -> None:
+def cut_without_checksum(file):
     cut(file)
     file.with_name(f".{file.name}.crc").unlink()
 
 
-def empty(file: Path) -> None:
+def empty(file):
     file.write_bytes(b"")
 
 

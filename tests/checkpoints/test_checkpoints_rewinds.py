@@ -10,7 +10,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from conftest import ON_4_0, environment
@@ -22,10 +22,6 @@ from sparkstream_kit import checkpoints, joins, models, sinks, start
 from sparkstream_kit import run as run_to_end
 from sparkstream_kit.checkpoints.check import damage
 from sparkstream_kit.errors import InvalidInputError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 
 LOCKED = """
 import fcntl, sys
@@ -52,14 +48,14 @@ def checkpoint(made, tmp_path):
     return shutil.copytree(made[1], tmp_path / "checkpoint")
 
 
-def tree(folder: Path) -> dict[str, bytes]:
+def tree(folder):
     """Return the files of a checkpoint, without what belongs to the kit."""
     files = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
     return {name: path.read_bytes() for name, path in files.items() if "sparkstream-kit" not in name}
 
 
 @contextmanager
-def in_use(checkpoint: Path) -> Iterator[None]:
+def in_use(checkpoint):
     """Another process that holds the lock of `start`."""
     file = checkpoint / "sparkstream-kit/lock"
     file.parent.mkdir()
@@ -97,7 +93,7 @@ def test_a_batch_that_is_planned_anew_takes_the_version_that_is_current(spark, t
         "table": joins.reloading("owners", lambda session: session.read.json(str(table)), on="key"),
     }[what]
 
-    def versions(current: str) -> dict[int, set[str]]:
+    def versions(current):
         models.switch(tmp_path / "models", current)
         table.write_text("".join(f'{{"key": "{key}", "owner": "{current}"}}\n' for key in "abc"))
         out = tmp_path / f"out-{current}"
@@ -274,7 +270,7 @@ def test_a_command_to_copy_takes_any_path(checkpoint, tmp_path, name):
     assert tree(folder) == before
 
 
-def copied(command: str) -> subprocess.CompletedProcess[str]:
+def copied(command):
     """Run a command as a user does who copies it."""
     return subprocess.run(  # noqa: S602 - that is the point
         command, shell=True, env=environment(), capture_output=True, text=True, check=False
@@ -301,7 +297,7 @@ def test_an_interrupted_rewind_is_damage_until_it_is_run_again(
         copy = shutil.copytree(checkpoint, tmp_path / f"copy-{kept}")
         left = iter(range(kept))
 
-        def killed(file: Path, to: Path, left: Iterator[int] = left) -> Path:
+        def killed(file, to, left=left):
             next(left)
             return rename(file, to)
 
@@ -445,7 +441,7 @@ def test_a_copy_that_cannot_be_is_refused(checkpoint, tmp_path, target, line):
 
 
 def test_a_copy_that_fails_leaves_nothing(checkpoint, tmp_path, monkeypatch):
-    def full(*args: object) -> None:
+    def full(*args):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "rename", full)

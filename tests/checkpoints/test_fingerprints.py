@@ -8,12 +8,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pyspark
 import pytest
 from conftest import ON_4_0, ROOT, environment
-from pyspark.sql import Column, DataFrame, Row, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 from support.query_shapes import SHAPES
@@ -21,9 +20,6 @@ from support.query_shapes import SHAPES
 from sparkstream_kit import quarantine, sources
 from sparkstream_kit.checkpoints.fingerprint import differences, fingerprint, time_zone
 from sparkstream_kit.schemas import from_ddl
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 RECORDED, RECORDED_LAMBDAS = (
     json.loads((ROOT / "tests" / "recorded" / f"fingerprints-{commit}.json").read_text("utf-8"))
@@ -35,65 +31,65 @@ HERE = str(Path(__file__).parent)  # a file source wants a folder that is there
 Build = Callable[[SparkSession], DataFrame]
 
 
-def sales(spark: SparkSession, path: str = HERE, **options: Any) -> DataFrame:
+def sales(spark, path=HERE, **options):
     return spark.readStream.schema(SCHEMA).options(**options).json(path)
 
 
-def timed(spark: SparkSession, delay: str = "10 minutes") -> DataFrame:
+def timed(spark, delay="10 minutes"):
     return sales(spark).withWatermark("time", delay)
 
 
-def totals(spark: SparkSession) -> DataFrame:
+def totals(spark):
     return sales(spark).groupBy("State").agg(F.sum("Amount").alias("total"))
 
 
-def windowed(spark: SparkSession, *window: str) -> DataFrame:
+def windowed(spark, *window):
     return timed(spark).groupBy(F.window("time", *window), "State").count()
 
 
-def joined(spark: SparkSession, on: str = "a.State = b.State", factor: int = 1) -> DataFrame:
+def joined(spark, on="a.State = b.State", factor=1):
     left = timed(spark).withColumn("cents", F.col("Amount") * factor).alias("a")
     right = timed(spark).alias("b")
     near = "b.time BETWEEN a.time AND a.time + INTERVAL 1 HOUR"
     return left.join(right, F.expr(f"{on} AND {near}")).select("a.State", "a.cents", "b.n")
 
 
-def in_sql(spark: SparkSession, query: str) -> DataFrame:
+def in_sql(spark, query):
     sales(spark).createOrReplaceTempView("sales_view")
     return spark.sql(query)
 
 
 class Keeps(StatefulProcessor):
-    def init(self, handle: Any) -> None:
+    def init(self, handle):
         pass
 
-    def handleInputRows(self, key: Any, rows: Any, timer_values: Any) -> Iterator[Row]:
+    def handleInputRows(self, key, rows, timer_values):
         return iter(())
 
 
-def processed(frame: DataFrame, key: str) -> DataFrame:
+def processed(frame, key):
     return frame.groupBy(key).transformWithState(Keeps(), "State STRING", "Update", "None")
 
 
-def nothing(key: Any, batches: Any, state: Any) -> Any:
+def nothing(key, batches, state):
     yield from ()
 
 
-def applied(frame: DataFrame, key: str, state: str = "c LONG") -> DataFrame:
+def applied(frame, key, state="c LONG"):
     return frame.groupBy(key).applyInPandasWithState(nothing, "k STRING", state, "append", "NoTimeout")
 
 
-def by_lambda(spark: SparkSession, body: Callable[..., Column]) -> DataFrame:
+def by_lambda(spark, body):
     return sales(spark).groupBy(F.transform("tags", body).alias("o")).count()
 
 
-def random(spark: SparkSession) -> DataFrame:
+def random(spark):
     made = sales(spark).sample(0.5).withColumns({"a": F.rand(), "b": F.randn(), "c": F.expr("uuid()")})
     made = made.withColumns({"d": F.shuffle("tags"), "e": F.expr("uniform(1, 9)"), "f": F.expr("randstr(5)")})
     return made.groupBy("c", "d", "f").agg(F.sum("a"), F.sum("b"), F.sum("e"))
 
 
-def codes(spark: SparkSession, state: str = "CA", code: int = 1) -> DataFrame:
+def codes(spark, state="CA", code=1):
     return spark.createDataFrame([(state, code)], "State STRING, code INT")
 
 
@@ -358,18 +354,18 @@ IN_OTHER_WORDS: dict[str, tuple[Build, Build]] = {
 }
 
 
-def csv_of(spark: SparkSession, options: dict[str, str]) -> DataFrame:
+def csv_of(spark, options):
     lines = spark.readStream.text(HERE)
     return lines.select(F.from_csv("value", "n INT", options).alias("row")).groupBy("row.n").count()
 
 
-def parsed(spark: SparkSession, format: str = "csv", **settings: Any) -> DataFrame:  # noqa: A002
+def parsed(spark, format="csv", **settings):  # noqa: A002
     parse = quarantine.parse_csv if format == "csv" else quarantine.parse_json
     columns = "a BIGINT, d DATE, p STRING NOT NULL, x DECIMAL(12,2)"
     return parse(sources.text(spark, HERE), from_ddl(columns), **settings)
 
 
-def by_reason(rows: DataFrame) -> DataFrame:
+def by_reason(rows):
     counts = F.count("*").alias("Orders"), F.sum("x").alias("t")
     return rows.groupBy("p", F.col("_reason").alias("Problem")).agg(*counts)
 
@@ -413,11 +409,11 @@ ALONE: dict[str, Build] = {
 }
 
 
-def mode_of(name: str) -> str:
+def mode_of(name):
     return "complete" if "above" in name else "append"
 
 
-def all_fingerprints(spark: SparkSession) -> dict[str, str]:
+def all_fingerprints(spark):
     """Return the fingerprint of every query here; a process that is attached to a server calls this too."""
     pairs = {name: pair[:2] for name, pair in CHANGES.items()} | SAME
     found = {
@@ -522,7 +518,7 @@ ZONED: dict[str, tuple[Build, bool]] = {
 }
 
 
-def timed_lines(spark: SparkSession, kind: str, **settings: Any) -> DataFrame:
+def timed_lines(spark, kind, **settings):
     parse = quarantine.parse_csv if kind == "csv" else quarantine.parse_json
     return (
         parse(sources.text(spark, HERE), from_ddl("t TIMESTAMP, p STRING"), **settings).groupBy("t").count()

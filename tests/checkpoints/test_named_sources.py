@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from conftest import BEFORE_4_2
@@ -19,10 +19,6 @@ from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.profiles import read_profile
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from pyspark.sql import DataFrame, SparkSession
-
     Totals = dict[str, int]
 
 pytestmark = pytest.mark.skipif(BEFORE_4_2, reason="readStream.name() is in Spark 4.2 and later")
@@ -47,10 +43,10 @@ def named(spark, request):
 def total(named, tmp_path):
     """Total the folders of two named sources from the checkpoint `ckpt`, to the end of their input."""
 
-    def go_on(folders: dict[str, str] | None = None, **options: Any) -> Totals:
+    def go_on(folders=None, **options):
         found: Totals = {}
 
-        def keep(batch: DataFrame, _batch_id: int) -> None:
+        def keep(batch, _batch_id):
             found.update({row.key: row.n for row in batch.collect()})
 
         frame = summed(named, tmp_path, folders or NAMES)
@@ -68,7 +64,7 @@ def total(named, tmp_path):
 NAMES = {"lines": "lines", "Other": "Other"}  # the names of sources, and of the folders that they read
 
 
-def summed(spark: SparkSession, root: Path, folders: dict[str, str]) -> DataFrame:
+def summed(spark, root, folders):
     frames = [
         spark.readStream.schema(SCHEMA).option("maxFilesPerTrigger", 1).name(name).json(str(root / folder))
         for name, folder in folders.items()
@@ -77,7 +73,7 @@ def summed(spark: SparkSession, root: Path, folders: dict[str, str]) -> DataFram
     return rows.groupBy("key").agg(F.sum("n").alias("n"))
 
 
-def sums(*numbers: int) -> Totals:
+def sums(*numbers):
     return {key: sum(10 * number + i for number in numbers) for i, key in enumerate("abc")}
 
 

@@ -17,10 +17,10 @@ from sparkstream_kit.checkpoints.check import damage
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES, read_profile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
-    from pyspark.sql import Column, DataFrame, SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
     Rows = list[list[str]]
     Build = Callable[[SparkSession, Path], DataFrame]
@@ -39,11 +39,11 @@ def as_local(spark):
     return own
 
 
-def go_on(frame: DataFrame, checkpoint: Path, mode: str) -> Rows:
+def go_on(frame, checkpoint, mode):
     """Start the query on its checkpoint, let it come to the end of its input, and return what came out."""
     found: Rows = []
 
-    def keep(batch: DataFrame, _batch_id: int) -> None:
+    def keep(batch, _batch_id):
         found.extend([str(value) for value in row] for row in batch.collect())
 
     sink = sinks.foreach_batch(keep)
@@ -54,22 +54,22 @@ def go_on(frame: DataFrame, checkpoint: Path, mode: str) -> Rows:
 # --- the operators: each with its output mode; rows of three keys come a minute after those before them
 
 
-def timed(spark: SparkSession, folder: Path) -> DataFrame:
+def timed(spark, folder):
     return stream(spark, folder).withWatermark("time", "1 minute")
 
 
-def joined(spark: SparkSession, folder: Path, how: str) -> DataFrame:
+def joined(spark, folder, how):
     right = stream(spark, folder.with_name("right")).where("key < 'c'")
     right = right.selectExpr("key AS k", "n AS m", "time AS at").withWatermark("at", "1 minute")
     near = "key = k AND at BETWEEN time AND time + INTERVAL 1 minute"
     return timed(spark, folder).join(right, F.expr(near), how)
 
 
-def counted_in_pandas(spark: SparkSession, folder: Path) -> DataFrame:
+def counted_in_pandas(spark, folder):
     import pandas as pd  # type: ignore[import-untyped]
     from pyspark.sql.streaming.state import GroupStateTimeout
 
-    def count(key: Any, frames: Iterator[Any], state: Any) -> Iterator[Any]:
+    def count(key, frames, state):
         number = (state.get[0] if state.exists else 0) + sum(len(frame) for frame in frames)
         state.update((number,))
         yield pd.DataFrame({"key": [key[0]], "n": [number]})
@@ -81,7 +81,7 @@ def counted_in_pandas(spark: SparkSession, folder: Path) -> DataFrame:
     )
 
 
-def transformed(spark: SparkSession, folder: Path, *, in_pandas: bool) -> DataFrame:
+def transformed(spark: SparkSession, folder: Path, *, in_pandas: bool):
     import pandas as pd
     from pyspark.sql import Row
     from pyspark.sql.streaming.stateful_processor import StatefulProcessor
@@ -104,7 +104,7 @@ def transformed(spark: SparkSession, folder: Path, *, in_pandas: bool) -> DataFr
     return how(Count(), "key STRING, n INT", "Update", "None")
 
 
-def windowed(spark: SparkSession, folder: Path) -> DataFrame:
+def windowed(spark, folder):
     return timed(spark, folder).groupBy(F.window("time", "2 minutes"), "key").agg(F.sum("n").alias("n"))
 
 
@@ -169,11 +169,11 @@ def truth(spark, tmp_path_factory):
     return functools.cache(lambda operator: without_a_stop(own, operator, tmp_path_factory.mktemp("truth")))
 
 
-def without_a_stop(spark: SparkSession, operator: str, folder: Path) -> Rows:
+def without_a_stop(spark, operator, folder):
     mode, build = OPERATORS[operator]
     found: Rows = []
 
-    def keep(batch: DataFrame, _batch_id: int) -> None:
+    def keep(batch, _batch_id):
         found.extend([str(value) for value in row] for row in batch.collect())
 
     for name in ("in", "right"):
@@ -220,7 +220,7 @@ def test_every_operator_goes_on_as_if_it_had_not_been_stopped(
     real_damage_is_told(checkpoint)
 
 
-def real_damage_is_told(checkpoint: Path) -> None:
+def real_damage_is_told(checkpoint):
     """Take away the newest file of each partition of each store in turn, and the partition as a whole."""
     named = (
         (re.match(r"(\d+)[._].*(delta|changelog)$", file.name), file)
@@ -240,9 +240,7 @@ def real_damage_is_told(checkpoint: Path) -> None:
 @pytest.mark.fast("True")
 @pytest.mark.parametrize("named", [True, False])
 def test_a_query_with_a_python_lambda_goes_on_when_it_is_built_again(as_local, tmp_path, *, named):
-    def field(
-        value: Column,
-    ) -> Column:  # without a name Spark gives it that of the variable, which has a number
+    def field(value):  # without a name Spark gives it that of the variable, which has a number
         return value.alias("n") if named else value
 
     found = []

@@ -1,10 +1,7 @@
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import environment, missing
@@ -12,9 +9,6 @@ from conftest import environment, missing
 from sparkstream_kit import _files, _packages
 from sparkstream_kit.cli.app import warm
 from sparkstream_kit.errors import InvalidInputError, KitError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 RELEASE = 'IMPLEMENTOR="Debian"\nJAVA_VERSION="{}"\n'
 
@@ -31,7 +25,7 @@ def java(tmp_path, monkeypatch):
     return home
 
 
-def made(size: int = 100) -> Path:
+def made(size=100):
     """Put an archive in place, as the end of `warm` does."""
     archive = _packages.Archive.of_this_launch()  # `warm` itself takes a minute
     assert archive is not None
@@ -145,7 +139,7 @@ def test_an_archive_is_used_and_a_damaged_one_does_no_harm(tmp_path):
     copy = tmp_path / archive.name
     copy.chmod(0o600)
 
-    def classes_from_archive() -> Any:
+    def classes_from_archive():
         loaded = tmp_path / "loaded"
         command = [sys.executable, "-c", JOB, str(tmp_path), str(loaded)]
         done = subprocess.run(

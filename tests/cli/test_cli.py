@@ -13,7 +13,6 @@ from contextlib import chdir, nullcontext, redirect_stderr, redirect_stdout
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import conftest
 import pytest
@@ -25,17 +24,11 @@ from sparkstream_kit.cli import main
 from sparkstream_kit.cli.app import app
 from sparkstream_kit.profiles import parse_properties, read_profile
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from contextlib import AbstractContextManager
-
 LIMIT = 30  # seconds that a test waits for what takes less than one
 COMMAND = [sys.executable, "-c", "from sparkstream_kit.cli import main; import sys; sys.exit(main())"]
 
 
-def run(
-    *args: str | Path, prelude: str = "", cwd: Path = ROOT, **env: str
-) -> subprocess.CompletedProcess[str]:
+def run(*args, prelude="", cwd=ROOT, **env):
     """Run the command here, or where the environment must be another one in a process of its own."""
     if not prelude and not env:
         out, err = io.StringIO(), io.StringIO()
@@ -53,16 +46,16 @@ def run(
     )
 
 
-def running(*args: str | Path) -> AbstractContextManager[subprocess.Popen[str]]:
+def running(*args):
     return conftest.running(*COMMAND, *args, cwd=ROOT, stderr=subprocess.PIPE)
 
 
-def next_line(process: subprocess.Popen[str]) -> str:
+def next_line(process):
     assert process.stderr
     return process.stderr.readline()
 
 
-def ended(process: subprocess.Popen[str], *, by: signal.Signals | None = None) -> tuple[int, str]:
+def ended(process, *, by=None):
     """Return the exit code and what is left of standard error."""
     if by:
         process.send_signal(by)
@@ -70,14 +63,14 @@ def ended(process: subprocess.Popen[str], *, by: signal.Signals | None = None) -
     return process.returncode, rest
 
 
-def port_of(process: subprocess.Popen[str]) -> int:
+def port_of(process):
     line = next_line(process)
     assert line.startswith("sparkstream: listening on 127.0.0.1 port ")
     assert line.endswith("; stop with Ctrl-C\n")
     return int(line.split()[5].rstrip(";"))
 
 
-def received(port: int) -> list[str]:
+def received(port):
     with socket.create_connection(("127.0.0.1", port), timeout=LIMIT) as client, client.makefile() as lines:
         return [line.removesuffix("\n") for line in islice(lines, 100)]
 
@@ -133,7 +126,7 @@ def test_a_file_that_turns_out_unreadable_is_one_line(tmp_path):
 # --- feed sales
 
 
-def recount(folder: Path) -> dict[str, tuple[int, Decimal]]:
+def recount(folder):
     totals: dict[str, tuple[int, Decimal]] = {}
     for path in folder.iterdir():
         with path.open(newline="", encoding="utf-8") as file:
@@ -143,7 +136,7 @@ def recount(folder: Path) -> dict[str, tuple[int, Decimal]]:
     return totals
 
 
-def read_truth(path: Path) -> dict[str, tuple[int, Decimal]]:
+def read_truth(path):
     with path.open(newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
     assert header == ["ProductKey", "Orders", "TotalSales"]
@@ -348,7 +341,7 @@ def test_a_command_that_is_missing_gets_the_help(command, capsys):
     assert capsys.readouterr() == ("", text)
 
 
-def _commands(group: Any = None, *path: str) -> Iterator[list[str]]:
+def _commands(group=None, *path):
     group = group or typer.main.get_command(app)
     yield list(path)
     for name, command in getattr(group, "commands", {}).items():
@@ -453,7 +446,7 @@ def test_a_bug_keeps_its_trace(monkeypatch):
 
 
 def test_ctrl_c_elsewhere_is_exit_code_130(monkeypatch):
-    def interrupt(*_: object) -> None:
+    def interrupt(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("sparkstream_kit.cli.app.submit_properties", interrupt)

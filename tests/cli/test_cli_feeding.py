@@ -6,7 +6,7 @@ import json
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import typer
@@ -16,30 +16,26 @@ from sparkstream_kit import feeds
 from sparkstream_kit.cli import feeding, main
 from sparkstream_kit.errors import InvalidInputError
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
 REPLAY = [sys.executable, "-m", "sparkstream_kit", "feed", "replay"]
 LIMIT = 30  # seconds that a test waits for what takes less than one
 
 
-def ticks(count: int, *, seed: int) -> list[dict[str, Any]]:
+def ticks(count, *, seed):
     return [{"time": 60 * n, "n": n + seed} for n in range(count)]
 
 
-def total(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
+def total(rows):
     return {"sum": sum(row["n"] for row in rows)}
 
 
-def command(*args: object, **more: Any) -> None:
+def command(*args, **more):
     """Run the command of a generator as `sparkstream feed ticks …` would."""
     app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
     app.command()(feeding._generator("ticks.json", ticks, total, "Land ticks.", **more))  # noqa: SLF001
     typer.main.get_command(app)(list(map(str, args)), standalone_mode=False)
 
 
-def landed(folder: Path) -> list[Any]:
+def landed(folder):
     """Return the rows of the files that Spark reads; a bad line stays a text."""
     rows: list[Any] = []
     for path in sorted(folder.glob("[!_.]*")):
@@ -48,7 +44,7 @@ def landed(folder: Path) -> list[Any]:
     return rows
 
 
-def names(folder: Path) -> list[str]:
+def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 

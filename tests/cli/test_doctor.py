@@ -1,22 +1,15 @@
 """`sparkstream doctor`: each thing that can be wrong is made wrong, and found, with its fix."""
 
-from __future__ import annotations
-
 import os
 import socket
 import sys
 import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
 
 import pytest
 from conftest import missing
 
 from sparkstream_kit.cli import doctor, main
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +29,7 @@ def zone(monkeypatch):
     time.tzset()
 
 
-def program(path: Path, script: str) -> Path:
+def program(path, script):
     """Make a program out of a script for the shell."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/sh\n{script}\n")
@@ -44,11 +37,11 @@ def program(path: Path, script: str) -> Path:
     return path
 
 
-def lines(found: Iterable[doctor.Finding]) -> list[str]:
+def lines(found):
     return [f"{each.level}: {each.found}" + (f"; {each.fix}" if each.fix else "") for each in found]
 
 
-def java_that_says(folder: Path, version: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+def java_that_says(folder, version, monkeypatch):
     java = program(folder / "jdk/bin/java", f"echo 'openjdk version \"{version}\"' >&2")
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", f"{java.parent}:{os.environ['PATH']}")

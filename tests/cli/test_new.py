@@ -1,7 +1,5 @@
 """`sparkstream new`: a project of one's own from each job, whose test passes and whose job runs."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import re
@@ -9,7 +7,6 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import ROOT, environment, running
@@ -63,7 +60,7 @@ def test_a_copy_has_names_of_its_own(like, here):
 
 @pytest.mark.parametrize("like", JOBS)
 def test_a_name_may_hold_that_of_any_job(like, here):
-    def copied(name: str) -> list[str]:
+    def copied(name):
         made = projects.make(name, like)
         return [(made.folder / path).read_text() for path in made.files if path.endswith((".py", ".md"))]
 
@@ -117,7 +114,7 @@ def test_an_empty_folder_that_is_there_is_filled(name, here, capsys, monkeypatch
 
 
 def test_a_folder_is_made_whole_or_not_at_all(here, monkeypatch):
-    def full(*_: Any) -> None:
+    def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)  # a full disk, at the first file
@@ -184,5 +181,5 @@ def test_the_command_with_a_server_runs_the_job_on_its_data(here):
     assert "count" in out
 
 
-def path() -> str:
+def path():
     return f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

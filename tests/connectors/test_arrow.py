@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -13,11 +13,6 @@ from sparkstream_kit._spark.session import scratch_folder
 from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.connectors import arrow
 from sparkstream_kit.errors import KitError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from pyspark.sql import DataFrame, SparkSession
 
 # One row a value; a missing one is null.
 VALUES = {
@@ -54,7 +49,7 @@ OLD = {  # other ways of Parquet to write times, which shift some of them
 WAYS = {"files": arrow.in_files, "blobs": arrow.in_blobs}
 
 
-def everything(spark: SparkSession) -> DataFrame:
+def everything(spark):
     longest = max(map(len, VALUES.values()))
     made = [
         "SELECT "
@@ -71,12 +66,12 @@ def spark_of_old_settings(spark):
         yield spark
 
 
-def values(parts: Iterator[pa.RecordBatch]) -> list[Any]:
+def values(parts):
     """All values, which no Python type has to hold: times as numbers, texts as bytes."""
     return [row for part in parts for row in zip(*map(plain, part.columns), strict=True)]
 
 
-def plain(column: pa.Array) -> list[tuple[str, str]]:
+def plain(column):
     kind, shown = column.type, column
     if pa.types.is_timestamp(kind):
         assert kind.unit == "us"
@@ -113,7 +108,7 @@ def test_a_batch_of_many_parts_is_whole_and_in_order(spark, way, monkeypatch):
 
 @pytest.mark.slow
 def test_no_rows_are_in_files_where_spark_encrypts_what_it_puts_aside(spark):
-    def holds_files() -> bool:
+    def holds_files():
         with arrow.kept(spark.range(5)) as parts:
             assert sum(part.num_rows for part in parts) == 5
             return any(Path(str(scratch_folder(spark))).glob("batch-*"))
@@ -158,7 +153,7 @@ def test_nested_columns_come_too(spark):
 
 @pytest.mark.slow
 def test_rows_that_spark_had_to_compute_again_are_not_taken_for_the_first_ones(spark):
-    def now(parts: Iterator[Any]) -> Iterator[Any]:
+    def now(parts):
         import time
 
         import pyarrow as pa

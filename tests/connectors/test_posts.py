@@ -16,7 +16,7 @@ import threading
 from contextlib import closing, contextmanager
 from datetime import datetime
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import hashtag_trends
 import pytest
@@ -30,13 +30,12 @@ from sparkstream_kit.cli import main
 from sparkstream_kit.connectors.posts import source
 from sparkstream_kit.connectors.posts import source as feeder_module
 from sparkstream_kit.connectors.posts.source import Feeder
-from sparkstream_kit.connectors.posts.spool import Facts, Spool
+from sparkstream_kit.connectors.posts.spool import Spool
 from sparkstream_kit.connectors.posts.wire import Message, Token, fetch
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable
 
 
 LIMIT = 30  # seconds that a test waits for what takes less than one
@@ -66,7 +65,7 @@ def token(monkeypatch):
     monkeypatch.setenv("POSTS_TOKEN", TOKEN)
 
 
-def read(folder: Path) -> list[Any]:
+def read(folder):
     """Return the posts of the files that Spark reads."""
     lines = [line for path in sorted(folder.glob("[!_.]*")) for line in path.read_text("utf-8").split("\n")]
     return [json.loads(line) for line in lines if line]
@@ -75,7 +74,7 @@ def read(folder: Path) -> list[Any]:
 class Fed:
     """A feeder at work in a thread."""
 
-    def __init__(self, url: str, folder: Path, **given: Any) -> None:
+    def __init__(self, url, folder, **given):
         self.said: list[str] = []
         self.folder = folder
         self.feeder = Feeder(
@@ -85,10 +84,10 @@ class Fed:
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
-    def _run(self) -> None:
+    def _run(self):
         self.feeder.run(self._stop)
 
-    def stop(self) -> Facts:
+    def stop(self):
         self._stop.set()
         self._thread.join(LIMIT)
         assert not self._thread.is_alive()
@@ -96,7 +95,7 @@ class Fed:
 
 
 @contextmanager
-def fed(url: str, folder: Path, **given: Any) -> Iterator[Fed]:
+def fed(url, folder, **given):
     at_work = Fed(url, folder, **given)
     try:
         yield at_work
@@ -176,10 +175,10 @@ def test_a_server_of_events_is_asked_to_go_on_where_it_was_cut(server, site, tmp
 # --- whatever a server sends
 
 
-def plain(kind: str, body: bytes, **headers: str) -> Callable[[posts_server.Handler], object]:
+def plain(kind, body, **headers):
     """Return an answer with a body as it is: no chunks, no length, to the end of the connection."""
 
-    def answer(handler: posts_server.Handler) -> None:
+    def answer(handler):
         handler.close_connection = True
         handler.send_response(200)
         for name, value in {"Content-Type": kind, **headers}.items():
@@ -190,10 +189,10 @@ def plain(kind: str, body: bytes, **headers: str) -> Callable[[posts_server.Hand
     return answer
 
 
-def with_chunk(size: bytes) -> Callable[[posts_server.Handler], object]:
+def with_chunk(size):
     """Return an answer with a post, and then a chunk that says it is of this size."""
 
-    def answer(handler: posts_server.Handler) -> None:
+    def answer(handler):
         handler.begin(LINES)
         handler.send('{"id": "before"}\n')
         handler.wfile.write(size + b"\r\nabc\r\n")
@@ -201,10 +200,10 @@ def with_chunk(size: bytes) -> Callable[[posts_server.Handler], object]:
     return answer
 
 
-def raw(head: bytes) -> Callable[[posts_server.Handler], object]:
+def raw(head):
     """Return an answer that is not made by a server of HTTP."""
 
-    def answer(handler: posts_server.Handler) -> None:
+    def answer(handler):
         handler.close_connection = True
         handler.wfile.write(head)
 
@@ -311,7 +310,7 @@ def test_a_timeline_that_cannot_be_read_is_said_and_the_stream_goes_on(
 ):
     sent = threading.Event()
 
-    def endless(handler: posts_server.Handler, _query: object) -> None:
+    def endless(handler, _query):
         handler.begin("application/json")
         handler.send("[" if what == "without an end" else '[{"id": "')
         part = '{"id": "1"},' * 20_000 if what == "without an end" else "9" * 2**18
@@ -319,7 +318,7 @@ def test_a_timeline_that_cannot_be_read_is_said_and_the_stream_goes_on(
             handler.send(part)
         sent.set()
 
-    def packed(handler: posts_server.Handler, _query: object) -> None:
+    def packed(handler, _query):
         plain("application/json", gzip.compress(b"[]"), Content_Encoding="gzip")(handler)
 
     monkeypatch.setattr(posts_server.Handler, "timeline", packed if what == "gzip" else endless)
@@ -335,7 +334,7 @@ def test_a_timeline_that_cannot_be_read_is_said_and_the_stream_goes_on(
 
 
 def test_an_answer_that_never_gets_to_its_point_is_cut(site, server):
-    def endless(handler: posts_server.Handler) -> None:
+    def endless(handler):
         while True:  # until the reader has gone
             handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -528,10 +527,10 @@ def test_a_backfill_of_x_closes_a_gap_of_its_length(site, server, tmp_path, unti
 
 @pytest.mark.slow
 def test_a_limit_is_waited_out_as_the_server_says(site, server, tmp_path, until):
-    def limited(handler: posts_server.Handler) -> None:
+    def limited(handler):
         handler.whole(429, {"title": "ConnectionException", "detail": "TooManyConnections"}, Retry_After="1")
 
-    def overloaded(handler: posts_server.Handler) -> None:
+    def overloaded(handler):
         handler.whole(503, "<html>", "text/html", Retry_After="2")
 
     site.answers = [limited, overloaded, streaming(LINES, [tweet(site, 0) + "\r\n"])]
@@ -552,7 +551,7 @@ def test_a_limit_in_another_unit_is_not_waited_out_for_years(site, server, tmp_p
 def test_a_connection_by_which_nothing_comes_is_given_up(site, server, tmp_path, until):
     silent = threading.Event()
 
-    def stalled(handler: posts_server.Handler) -> None:
+    def stalled(handler):
         handler.begin(LINES)
         silent.wait(LIMIT)
 
@@ -583,7 +582,7 @@ def test_a_redirection_is_followed_on_the_same_host_and_the_token_goes_nowhere_e
     "where", ["http://127.0.0.1:abc/", "http://[x/", "/\xe9", "ftp://127.0.0.1/", "http://a..127.0.0.1/"]
 )
 def test_a_redirection_to_no_address_is_one_line(where, site, server, tmp_path, until):
-    def away(handler: posts_server.Handler) -> None:
+    def away(handler):
         handler.whole(302, "", Location=where)
 
     shown = where.removeprefix("/").encode("ascii", "backslashreplace").decode()
@@ -639,7 +638,7 @@ def test_a_folder_that_cannot_be_written_for_a_while_loses_nothing(
         tries: list[Exception] = []
         tell = feed.feeder._not_written  # noqa: SLF001
 
-        def tried(err: Exception) -> None:
+        def tried(err):
             tries.append(err)
             tell(err)
 
@@ -676,7 +675,7 @@ def test_a_database_that_is_locked_for_a_while_loses_nothing(site, server, tmp_p
 
 
 def test_what_came_before_an_error_is_kept(site, server, tmp_path):
-    def say(line: str) -> None:
+    def say(line):
         if line.startswith("the server says"):
             raise BrokenPipeError(line)
 
@@ -765,7 +764,7 @@ def test_a_token_that_is_missing_wrong_or_in_the_wrong_place_is_one_line_without
 ):
     spool, wrong = str(tmp_path / "spool"), "not-this-one-99"
 
-    def said(url: str = server.x, given: str | None = None) -> Any:
+    def said(url=server.x, given=None):
         monkeypatch.delenv("POSTS_TOKEN", raising=False)
         if given is not None:
             monkeypatch.setenv("POSTS_TOKEN", given)

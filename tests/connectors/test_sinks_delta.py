@@ -11,7 +11,7 @@ import sys
 import threading
 from decimal import Decimal
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,11 +27,6 @@ from sparkstream_kit.connectors import arrow
 from sparkstream_kit.connectors.delta import writers
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, QueryFailed
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from pyspark.sql import DataFrame
-
 Rows = list[tuple[Any, ...]]
 
 
@@ -46,20 +41,20 @@ def out(tmp_path):
     return tmp_path / "out"
 
 
-def rows(out: Path) -> Rows:
+def rows(out):
     """Return the rows that the table has, sorted."""
     files = [uri.removeprefix("file://") for uri in DeltaTable(out).file_uris()]
     parts = [pq.read_table(file).to_pylist() for file in files]
     return sorted(tuple(row.values()) for part in parts for row in part)
 
 
-def history(out: Path) -> list[int]:
+def history(out):
     """Return the batches in the table's history, in the order of its versions."""
     said = [commit.get("userMetadata") for commit in DeltaTable(out).history()]
     return [json.loads(each)["batch"] for each in reversed(said) if each]
 
 
-def refused(frame: DataFrame, sink: sinks.Sink, checkpoint: Path | None, mode: str = "append") -> str:
+def refused(frame, sink, checkpoint, mode="append"):
     """Return the line with which a query is refused, at its start or at its next batch."""
     with pytest.raises((InvalidInputError, QueryFailed)) as error:
         finish(frame, sink, checkpoint, mode)
@@ -99,7 +94,7 @@ def test_a_batch_that_comes_again_counts_once(stream, out, tmp_path, how):
 def test_a_crash_between_two_tables_leaves_both_exact(stream, out, tmp_path):
     crash = [1]
 
-    def maybe(_: DataFrame, batch_id: int) -> None:
+    def maybe(_, batch_id):
         if batch_id in crash:
             crash.remove(batch_id)
             raise ValueError("crash")
@@ -246,7 +241,7 @@ def test_set_back_takes_no_commit_of_another_writer(stream, out, tmp_path, monke
     other = newest.with_name(f"{int(newest.stem) + 1:020}.json")
     write = _files.replace
 
-    def written_late(target: Path, parts: list[str]) -> None:
+    def written_late(target, parts):
         other.write_text("theirs")
         write(target, parts)
 
@@ -346,7 +341,7 @@ def test_two_queries_may_make_one_table_at_once(spark, stream, out, tmp_path):
     errors: list[Exception] = []
     together = threading.Barrier(4)
 
-    def first() -> None:
+    def first():
         together.wait()
         try:
             writers.prepare(target, writers.RustTable(str(out)), stream.schema, None)

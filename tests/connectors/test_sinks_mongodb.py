@@ -27,7 +27,7 @@ URL = "mongodb://kit:hush@localhost/shop"
 TYPED: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True)
 
 
-def parsed(ddl: str) -> T.StructType:
+def parsed(ddl):
     made = T.StructType.fromDDL(ddl)
     assert isinstance(made, T.StructType)
     return made
@@ -170,7 +170,7 @@ VALUES: list[tuple[str, pa.Array, list[Any]]] = [
 ]
 
 
-def encoded(ddl: str, column: pa.Array) -> tuple[list[Any], int]:
+def encoded(ddl, column):
     """Return values as a reader has them again, and how many were changed."""
     encoder = collection.Encoder(parsed(ddl))
     made = encoder.documents(pa.RecordBatch.from_arrays([column], ["c0"]))
@@ -197,7 +197,7 @@ def test_what_is_cut_or_changed_is_counted():
     assert encoded("v ARRAY<STRING>", raw) == ([["a\\xff", "b"]], 1)
 
 
-def raw_texts(*values: bytes) -> pa.Array:
+def raw_texts(*values):
     """Return texts that need not be UTF-8, as Spark has them."""
     return pa.array(values, pa.binary()).cast(pa.string(), safe=False)
 
@@ -228,7 +228,7 @@ def test_a_key_that_is_held_as_it_is_stays():
 class Cut:
     """A ledger whose query was cut off within its first batch."""
 
-    def last_batch(self, _: str | None) -> int:
+    def last_batch(self, _):
         return -1
 
 
@@ -269,7 +269,7 @@ def test_ten_seconds_are_the_limit_where_the_url_has_none(monkeypatch):
     class Stop(Exception):  # noqa: N818 - no error
         pass
 
-    def client(url: str, **options: Any) -> None:
+    def client(url, **options):
         given.update(options)
         raise Stop
 

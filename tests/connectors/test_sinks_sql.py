@@ -27,10 +27,8 @@ from sparkstream_kit.sinks.base import opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from pyspark.sql import DataFrame
-    from pyspark.sql.streaming.query import StreamingQuery
 
 
 SERVERS: dict[str, Callable[[], postgresql.Server | mariadb.Server]] = {
@@ -47,7 +45,7 @@ def url(request, tmp_path):
     return SERVERS[request.param]().database()
 
 
-def sql(url: str, statement: str) -> list[tuple[Any, ...]]:
+def sql(url, statement):
     """Run a statement of standard SQL and return its rows."""
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     with engine.begin() as connection:
@@ -116,7 +114,7 @@ def test_rows_that_are_gone_from_the_result_go_from_the_table(stream, url, tmp_p
 def test_a_crash_between_two_tables_leaves_both_exact(stream, url, tmp_path):
     crash = [1]
 
-    def between(_: DataFrame, batch_id: int) -> None:
+    def between(_, batch_id):
         if batch_id in crash:
             crash.remove(batch_id)
             raise RuntimeError("killed between the two")
@@ -162,7 +160,7 @@ def test_of_two_new_queries_on_one_table_the_later_is_refused(stream, url, monke
     one, two = (opened(sinks.sql_table(url, "t", how=how), stream, None) for _ in range(2))
     load = database.load
 
-    def load_after_the_other(*args: Any) -> None:
+    def load_after_the_other(*args):
         monkeypatch.setattr(database, "load", load)
         one(batch, 0)
         load(*args)
@@ -320,7 +318,7 @@ def test_a_query_whose_table_was_taken_over_does_not_go_on(stream, url, tmp_path
         finish(totals(stream), sinks.sql_table(url, "t", how="replace"), tmp_path / "old", "complete")
 
 
-def without_the_kit(frame: DataFrame, sink: sinks.Sink, checkpoint: Path) -> StreamingQuery:
+def without_the_kit(frame, sink, checkpoint):
     return sink(frame.writeStream).option("checkpointLocation", str(checkpoint)).start()
 
 
@@ -359,7 +357,7 @@ def test_a_checkpoint_that_went_back_is_refused_with_the_way_on(stream, url, tmp
     assert sql(url, "SELECT k, total FROM t ORDER BY k") == CASES["upsert"][3]
 
 
-def put_back(url: str) -> None:
+def put_back(url):
     """Give the table and the ledger back what they had after batch 0."""
     sql(url, "UPDATE sparkstream_ledger SET batch_id = 0")
     sql(url, "DELETE FROM t")

@@ -90,7 +90,7 @@ def test_what_is_missing_of_spark_is_one_line(spark):
 
 @pytest.mark.parametrize("form", [json.dumps, str])  # Spark 4.2 and later, and earlier ones
 def test_the_summary_adds_up_how_many_records_its_sources_are_behind(form):
-    def source(average: str, *partitions: int) -> dict[str, Any]:
+    def source(average, *partitions):
         offsets = {"sales": {str(number): end for number, end in enumerate(partitions)}}
         metrics = {"avgOffsetsBehindLatest": average, "maxOffsetsBehindLatest": "9"}
         return {"endOffset": form(offsets), "metrics": metrics}
@@ -103,7 +103,7 @@ def test_the_summary_adds_up_how_many_records_its_sources_are_behind(form):
     assert "behind" not in str(summary([files]))
 
 
-def summary(sources: list[dict[str, Any]]) -> QuerySummary:
+def summary(sources):
     """Return the summary of a query of one batch."""
     progress = RECORDED | {"sources": [RECORDED_SOURCE | source for source in sources]}
     return QuerySummary("totals", "id").with_batch(StreamingQueryProgress.fromJson(progress))

@@ -12,7 +12,7 @@ import sys
 import threading
 from collections import defaultdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from connectors.test_sources_kafka import RECORDED, RECORDED_SOURCE
@@ -23,7 +23,6 @@ from sparkstream_kit.connectors.kinesis import service as feeder
 from sparkstream_kit.connectors.kinesis import service as looking
 from sparkstream_kit.connectors.kinesis.service import (
     Found,
-    Offset,
     Page,
     Range,
     Service,
@@ -39,7 +38,7 @@ from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraErro
 from sparkstream_kit.progress import QuerySummary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 
 @pytest.mark.parametrize(
@@ -72,7 +71,7 @@ def test_what_cannot_be_read_is_one_line(spark, given, said):
 class Tree:
     """A stream whose shards are split and merged: each record is a number that grows with time."""
 
-    def __init__(self, pick: random.Random, shards: int) -> None:
+    def __init__(self, pick, shards):
         self._pick = pick
         self._clock = 0
         self.parents: dict[str, tuple[str, ...]] = {}
@@ -83,31 +82,31 @@ class Tree:
         for _ in range(shards):
             self._new()
 
-    def _new(self, *parents: str) -> None:
+    def _new(self, *parents):
         self._clock += 1
         name = f"shard-{len(self.parents):04}"
         self.parents[name], self.first[name] = parents, self._clock
         self.open.append(name)
 
-    def put(self) -> None:
+    def put(self):
         self._clock += 1
         self.records[self._pick.choice(self.open)].append(self._clock)
 
-    def reshard(self) -> None:
+    def reshard(self):
         merged = len(self.open) > 1 and self._pick.random() < 0.5
         closed = self._pick.sample(self.open, 2 if merged else 1)
         self.open = [name for name in self.open if name not in closed]
         for _ in range(1 if merged else 2):
             self._new(*closed)
 
-    def listed(self) -> dict[str, Shard]:
+    def listed(self):
         return {
             name: Shard(parents, str(self.first[name]), name not in self.open)
             for name, parents in self.parents.items()
             if name not in self.unlisted
         }
 
-    def look(self, places: Mapping[str, str], most: int) -> dict[str, Found]:
+    def look(self, places, most):
         """Find up to so many records in a shard, as a look ahead does; it need not reach each of them."""
         found = {}
         for name, after in places.items():
@@ -117,14 +116,14 @@ class Tree:
             found[name] = Found(str(some[-1]) if some else "", len(some), ended, float(self._clock))
         return found
 
-    def read(self, part: Range) -> list[int]:
+    def read(self, part):
         after, until = int(part.after or 0), int(part.until)
         return [number for number in self.records[part.shard] if after < number <= until]
 
-    def ancestors(self, name: str) -> set[str]:
+    def ancestors(self, name):
         return set(self.parents[name]).union(*map(self.ancestors, self.parents[name]))
 
-    def expire(self, offset: Offset) -> None:
+    def expire(self, offset):
         """Take away a shard that has been read, as Kinesis does when all of its records are too old."""
         ended = [name for name, shard in offset["shards"].items() if shard.get("ended")]
         if ended:
@@ -138,7 +137,7 @@ def test_each_record_is_read_once_and_after_those_of_the_shards_before_its_own(s
     offset = beginning("sales", 0.0, "")
     rows: dict[str, list[int]] = defaultdict(list)
 
-    def batch(most: int) -> bool:
+    def batch(most):
         nonlocal offset
         listed = tree.listed()
         end = moved(offset, tree.look(readable(offset, listed), most), listed)
@@ -207,17 +206,17 @@ def test_what_has_been_read_until_is_what_holds_for_each_shard():
 class Gaps:
     """A service with one record in each shard, behind so many empty pages; None: it never comes."""
 
-    def __init__(self, **pages: int | None) -> None:
+    def __init__(self, **pages):
         self._gaps = pages
         self.asked = 0
 
-    def shards(self) -> dict[str, Shard]:
+    def shards(self):
         return {name: Shard((), "1", False) for name in self._gaps}
 
-    def iterator(self, shard: str, after: str) -> str:
+    def iterator(self, shard, after):
         return f"{shard}/{2**31 if after else 0}"
 
-    def page(self, iterator: str, _: int) -> Page:
+    def page(self, iterator, _):
         self.asked += 1
         assert self.asked < 10_000, "it looks without end"
         shard, number = iterator.split("/")
@@ -256,7 +255,7 @@ def test_a_query_that_goes_on_looks_again(monkeypatch):
     assert service.asked == 1
 
 
-def asked(**given: Any) -> str:
+def asked(**given):
     """Return in which words a stream cannot be asked for."""
     place = {"region": "us-east-1", "endpoint": "http://127.0.0.1:9"} | given
     with pytest.raises(KitError) as raised:
@@ -283,15 +282,13 @@ def test_what_boto3_lacks_is_one_line(monkeypatch, tmp_path):
 class Taking(Service):
     """A stream that takes some requests, and of the next ones nothing; what it has taken."""
 
-    def __init__(
-        self, requests: int, error: Exception | None = None, stop: threading.Event | None = None
-    ) -> None:
+    def __init__(self, requests, error=None, stop=None):
         super().__init__("sales", "us-east-1", None, 0.0)
         self.texts: list[str] = []
         self._requests, self._error, self._stop = requests, error, stop
         self._refused = 0
 
-    def call(self, action: str, **given: Any) -> Any:
+    def call(self, action, **given):
         if action == "describe_stream_summary":
             told = {"RetentionPeriodHours": 24, "StreamCreationTimestamp": datetime.now(UTC)}
             return {"StreamDescriptionSummary": told, "ResponseMetadata": {}}
@@ -316,7 +313,7 @@ class Taking(Service):
         return {"Records": answer}
 
 
-def served_by(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def served_by(service, monkeypatch):
     """Let the feed write to this one."""
     monkeypatch.setattr(feeder, "_EVERY", 0.01)
     monkeypatch.setattr(feeder, "Service", lambda *_, **__: service)
@@ -362,7 +359,7 @@ def test_the_command_names_its_own_flags(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", str(tmp_path))
 
-    def said(*given: str) -> Any:
+    def said(*given):
         assert cli.main(["feed", "kinesis", "sales", "--rows", "1", *given]) in (1, 2)
         return capsys.readouterr().err
 

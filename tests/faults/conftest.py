@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-from typing import TYPE_CHECKING
 
 import pytest
 from conftest import environment
 from faults.drivers import Driver
 from faults.sales import Sales
 from support import postgresql
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -28,7 +24,7 @@ def launch(tmp_path, temporary):
     home = tmp_path / "home"
     home.mkdir()
 
-    def start(launcher: str, script: Path, *args: object, **env: str) -> Driver:
+    def start(launcher, script, *args, **env):
         drivers.append(Driver(launcher, script, args, home, environment(**temporary, **env)))
         return drivers[-1]
 

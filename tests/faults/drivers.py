@@ -10,11 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from signal import Signals
 
 LIMIT = 120.0  # seconds for anything that must happen; two cores can be busy
 SCRIPTS = Path(__file__).parent / "scripts"
@@ -34,7 +29,7 @@ class Process:
     command: str
 
     @property
-    def is_java(self) -> bool:
+    def is_java(self):
         return "org.apache.spark.deploy.SparkSubmit" in self.command
 
 
@@ -44,9 +39,7 @@ class Driver:
     The session and not the process group: Spark puts its Python workers in a group of their own.
     """
 
-    def __init__(
-        self, launcher: str, script: Path, args: Sequence[object], home: Path, env: dict[str, str]
-    ) -> None:
+    def __init__(self, launcher, script, args, home, env):
         self._script = str(script)
         self._out, self._err = (home / f"{name}-{time.monotonic_ns()}" for name in ("out", "err"))
         with self._out.open("wb") as out, self._err.open("wb") as err:
@@ -62,27 +55,27 @@ class Driver:
         self.pid = self._process.pid
 
     @property
-    def running(self) -> bool:
+    def running(self):
         """Whether the process that was launched has not ended; a quicker look than `living`."""
         return self._process.poll() is None
 
     @property
-    def output(self) -> str:
+    def output(self):
         """What it has written to standard output."""
         return self._out.read_text()
 
     @property
-    def errors(self) -> str:
+    def errors(self):
         """What it has written to standard error, without the JVM's own word at its start."""
         lines = self._err.read_text().splitlines(keepends=True)
         return "".join(line for line in lines if "incubator modules" not in line)
 
-    def living(self) -> list[Process]:
+    def living(self):
         """Return what lives of the session."""
         self._process.poll()  # else the first of them would stay as a zombie
         return living(self.pid)
 
-    def ended(self, limit: float = LIMIT) -> int:
+    def ended(self, limit=LIMIT):
         """Wait until it ends by itself and leaves nothing running; return its exit code."""
         try:
             code = self._process.wait(limit)
@@ -91,18 +84,18 @@ class Driver:
         self.gone()
         return code
 
-    def gone(self) -> None:
+    def gone(self):
         """Wait until nothing of the session lives."""
         until(lambda: not self.living(), lambda: f"left running: {self.living()}")
 
-    def signal(self, number: Signals, whom: str) -> None:
+    def signal(self, number, whom):
         """Signal the `group`, as a terminal does, or the `python` or `jvm` of the driver alone."""
         if whom == "group":
             os.killpg(self.pid, number)
         else:
             os.kill(self._pid_of(whom), number)
 
-    def hears(self) -> bool:
+    def hears(self):
         """Say whether the job in Python has got so far that it handles SIGTERM."""
         for process in self.living():
             if not process.is_java and process.command.split()[1:2] == [self._script]:
@@ -111,26 +104,26 @@ class Driver:
                 return bool(caught >> (SIGTERM - 1) & 1)
         return False
 
-    def kill(self, whom: str) -> None:
+    def kill(self, whom):
         """Kill, let what was frozen go on, and wait until the rest has ended by itself."""
         self.signal(SIGKILL, whom)
         self.thaw()
         self._process.wait(LIMIT)
         self.gone()
 
-    def leave_jvm_alone(self) -> int:
+    def leave_jvm_alone(self):
         """Kill Python and its workers, and leave the JVM as it is; return its process id."""
         jvm = self._pid_of("jvm")
         _send(SIGKILL, [process for process in self.living() if process.pid != jvm])
         until(lambda: [process.pid for process in self.living()] == [jvm])
         return jvm
 
-    def freeze(self) -> None:
+    def freeze(self):
         """Stop every process of the session where it is."""
         os.killpg(self.pid, SIGSTOP)  # Python and the JVM, at once
         until(self._frozen, lambda: f"not frozen: {self.living()}", every=0.001)
 
-    def frozen_if(self, condition: Callable[[], bool]) -> bool:
+    def frozen_if(self, condition):
         """Freeze if a condition holds, and say whether it holds still; if not, go on."""
         if not condition():
             return False
@@ -140,23 +133,23 @@ class Driver:
             return False
         return True
 
-    def _frozen(self) -> bool:
+    def _frozen(self):
         # Again and again: what was stopped may have started another process just before.
         moving = [process for process in self.living() if process.state not in "Tt"]
         _send(SIGSTOP, moving)
         return not moving
 
-    def thaw(self) -> None:
+    def thaw(self):
         """Let them go on."""
         _send(SIGCONT, self.living())
 
-    def remove(self) -> None:
+    def remove(self):
         """Kill what is left of the session."""
         while left := self.living():
             _send(SIGKILL, left)
             time.sleep(0.01)
 
-    def _pid_of(self, whom: str) -> int:
+    def _pid_of(self, whom):
         for process in self.living():
             if process.is_java:
                 if whom == "jvm":
@@ -166,13 +159,13 @@ class Driver:
         raise NobodyThereError(f"no {whom} in {self.living()}")
 
 
-def _send(number: Signals, processes: list[Process]) -> None:
+def _send(number, processes):
     for process in processes:
         with suppress(ProcessLookupError):  # it has just ended
             os.kill(process.pid, number)
 
 
-def living(session: int) -> list[Process]:
+def living(session):
     """Return the living processes of a session."""
     found = []
     for entry in Path("/proc").iterdir():
@@ -185,7 +178,7 @@ def living(session: int) -> list[Process]:
     return found
 
 
-def until(condition: Callable[[], object], told: Callable[[], str] = str, *, every: float = 0.02) -> None:
+def until(condition, told=str, *, every=0.02):
     """Wait until a condition holds."""
     end = time.monotonic() + LIMIT
     while not condition():
@@ -193,14 +186,14 @@ def until(condition: Callable[[], object], told: Callable[[], str] = str, *, eve
         time.sleep(every)
 
 
-def one_line(driver: Driver) -> str:
+def one_line(driver):
     """Return the only line that a driver which failed has written to standard error."""
     lines = driver.errors.splitlines()
     assert len(lines) == 1, driver.errors
     return lines[0]
 
 
-def no_stack_trace(driver: Driver) -> None:
+def no_stack_trace(driver):
     """See that a driver has shown nobody a stack trace."""
     for word in ("Traceback", "\tat ", "Exception"):
         assert word not in driver.errors + driver.output, driver.errors

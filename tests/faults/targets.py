@@ -22,12 +22,10 @@ from faults.drivers import JOBS, SCRIPTS, no_stack_trace
 from faults.sales import Events, Sales
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from pathlib import Path
 
-    from faults.drivers import Driver
     from faults.sales import Totals
-    from pyspark.sql import SparkSession
 
 ONE_FILE = ("--max-files-per-trigger", 1)  # a batch
 QUICK = ("--profile", "test")  # a launch costs less without Spark's web pages
@@ -56,15 +54,15 @@ class Target:
     checkpoint: Path
     sinks: tuple[Sink, ...]
 
-    def has(self, batch: int) -> bool:
+    def has(self, batch):
         """Say whether a batch is in every sink."""
         return all(sink.last() >= batch for sink in self.sinks)
 
-    def planned(self) -> int:
+    def planned(self):
         """Return the last batch whose plan is in the checkpoint."""
         return newest(self.checkpoint / "offsets")
 
-    def files_until(self, batch: int) -> int:
+    def files_until(self, batch):
         """Return how many files had been read at the end of a batch: killed between two, it has both."""
         if batch < 0:
             return 0
@@ -73,30 +71,30 @@ class Target:
         ]
         return offset + 1
 
-    def committed(self, batch: int) -> bool:
+    def committed(self, batch):
         """Say whether a batch is committed."""
         return (self.checkpoint / "commits" / str(batch)).exists()
 
 
-def newest(folder: Path) -> int:
+def newest(folder):
     """Return the highest number that something in a folder is named by: 5, 5.compact, batch=000005."""
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     found = (re.fullmatch(r"(?:batch=)?(\d+)(?:\.compact)?", name) for name in names)
     return max((int(match[1]) for match in found if match), default=-1)
 
 
-def clean_files(folder: Path, *, out: Path | None = None) -> tuple[Sales, Target]:
+def clean_files(folder, *, out=None):
     """The job `sales_clean`: good and bad rows in a directory a batch."""
     sales, out, checkpoint = Sales(folder / "in", broken=True), out or folder / "out", folder / "ckpt"
 
-    def rows(name: str) -> list[dict[str, Any]]:
+    def rows(name):
         files = (out / name).glob("batch=*/*.parquet")
         return [row for file in files for row in pq.read_table(file, partitioning=None).to_pylist()]
 
-    def good() -> Totals:
+    def good():
         return added_up((row["ProductKey"], row["SaleAmount"]) for row in rows("good"))
 
-    def bad() -> Totals:
+    def bad():
         return added_up(
             (key, Decimal(number)) for key, _, number in (row["_raw"].partition(",") for row in rows("bad"))
         )
@@ -109,11 +107,11 @@ def clean_files(folder: Path, *, out: Path | None = None) -> tuple[Sales, Target
     return sales, Target(command, checkpoint, both)
 
 
-def spark_files(folder: Path, spark: SparkSession) -> tuple[Sales, Target]:
+def spark_files(folder, spark):
     """Spark's own file sink, which promises exactly once to those who read through Spark."""
     sales, out, checkpoint = Sales(folder / "in"), folder / "out", folder / "ckpt"
 
-    def totals() -> Totals:
+    def totals():
         rows = spark.read.parquet(str(out)).collect() if sink.last() >= 0 else []
         return added_up((row["ProductKey"], row["SaleAmount"]) for row in rows)
 
@@ -122,9 +120,7 @@ def spark_files(folder: Path, spark: SparkSession) -> tuple[Sales, Target]:
     return sales, Target(command, checkpoint, (sink,))
 
 
-def database(
-    folder: Path, url: str, how: str = "replace", *, checkpoint: Path | None = None, rows: int = 50
-) -> tuple[Sales, Target]:
+def database(folder, url, how="replace", *, checkpoint=None, rows=50):
     """A table of a database: the job `sales_totals` replaces it, `sales_to.py` inserts or upserts."""
     sales, checkpoint = Sales(folder / "in", rows=rows), checkpoint or folder / "ckpt"
     command: tuple[Any, ...] = (SCRIPTS / "sales_to.py", how, url, sales.folder, checkpoint)
@@ -138,11 +134,11 @@ def database(
         "append": 'SELECT "ProductKey", "SaleAmount" FROM sales',
     }[how]
 
-    def last() -> int:
+    def last():
         rows = query(url, "SELECT max(batch_id) FROM sparkstream_ledger")
         return -1 if not rows or rows[0][0] is None else int(rows[0][0])
 
-    def totals() -> Totals:
+    def totals():
         rows = query(url, select)
         if how == "append":
             return added_up((key, Decimal(amount)) for key, amount in rows)
@@ -151,7 +147,7 @@ def database(
     return sales, Target((*command, *ONE_FILE), checkpoint, (Sink(last, totals, sales.totals),))
 
 
-def delta(folder: Path, how: str = "replace", *, connectors: tuple[str, ...] = ()) -> tuple[Sales, Target]:
+def delta(folder, how="replace", *, connectors=()):
     """A Delta table: the job `sales_totals` replaces it, `sales_to.py` appends or upserts."""
     sales, out, checkpoint = Sales(folder / "in"), folder / "out", folder / "ckpt"
     command: tuple[Any, ...] = (SCRIPTS / "sales_to.py", f"delta-{how}", out, sales.folder, checkpoint)
@@ -160,7 +156,7 @@ def delta(folder: Path, how: str = "replace", *, connectors: tuple[str, ...] = (
     elif connectors:
         command = (*command, "--connectors", *connectors)
 
-    def totals() -> Totals:
+    def totals():
         if sink.last() < 0:
             return []
         table = DeltaTable(out)
@@ -177,7 +173,7 @@ def delta(folder: Path, how: str = "replace", *, connectors: tuple[str, ...] = (
     return sales, Target((*command, *ONE_FILE), checkpoint, (sink,))
 
 
-def last_in_delta(table: Path) -> int:
+def last_in_delta(table):
     """Return the last batch that is in a table, by its newest commit: opening the table would take longer."""
     for commit in sorted((table / "_delta_log").glob("*.json"), reverse=True):
         for line in commit.read_text().splitlines():
@@ -186,22 +182,22 @@ def last_in_delta(table: Path) -> int:
     return -1
 
 
-def events(folder: Path, url: str) -> tuple[Sales, Target]:
+def events(folder, url):
     """The job `events_to_postgres`: the events, each once, in one table, and bad lines in another."""
     shop, checkpoint = Events(folder / "in"), folder / "ckpt"
     os.environ["KIT_DATABASE"] = url  # the job takes no password from its command line
 
-    def last(table: str) -> int:
+    def last(table):
         ledger = f"SELECT max(batch_id) FROM sparkstream_ledger WHERE table_name = '{table}'"  # noqa: S608 - ours
         rows = query(url, ledger)
         return -1 if not rows or rows[0][0] is None else int(rows[0][0])
 
-    def good() -> Totals:
+    def good():
         return added_up(
             (kind, Decimal(price)) for kind, price in query(url, "SELECT type, price FROM events")
         )
 
-    def bad() -> Totals:
+    def bad():
         rows = (raw.partition(",") for (raw,) in query(url, "SELECT _raw FROM events_bad"))
         return added_up((key, Decimal(number)) for key, _, number in rows)
 
@@ -213,7 +209,7 @@ def events(folder: Path, url: str) -> tuple[Sales, Target]:
     return shop, Target((JOBS / "events_to_postgres.py", shop.folder, *flags), checkpoint, both)
 
 
-def finish(target: Target, launch: Callable[..., Driver]) -> None:
+def finish(target, launch):
     """Let the job come to the end of its input, and hold the result against the truth."""
     driver = launch("python", *target.command, "--available-now", "--max-files-per-trigger", 1000)
     assert driver.ended() == 0, driver.errors
@@ -222,7 +218,7 @@ def finish(target: Target, launch: Callable[..., Driver]) -> None:
         assert sink.totals() == sink.truth()
 
 
-def keep_going(driver: Driver, target: Target, sales: Sales) -> None:
+def keep_going(driver, target, sales):
     """Land a file more if all are through: the moment that a test looks for lasts milliseconds."""
     batch = target.planned()
     if target.committed(batch) and target.files_until(batch) == sales.files:
@@ -231,13 +227,13 @@ def keep_going(driver: Driver, target: Target, sales: Sales) -> None:
     time.sleep(0.0005)  # between looks, within the limit of who looks
 
 
-def nothing_halved(target: Target) -> None:
+def nothing_halved(target):
     """See that a reader finds whole batches after a kill, up to the last one, and none twice."""
     for sink in target.sinks:
         assert sink.totals() == sink.truth(files=target.files_until(sink.last()))
 
 
-def query(url: str, statement: str) -> list[tuple[Any, ...]]:
+def query(url, statement):
     """Return the rows of a statement; none if the table is not there yet, or SQLite is locked."""
     try:
         if url.startswith("sqlite"):
@@ -248,17 +244,17 @@ def query(url: str, statement: str) -> list[tuple[Any, ...]]:
         return []
 
 
-def disconnect() -> None:
+def disconnect():
     """Forget the connections: their server has been stopped."""
     _postgresql.cache_clear()
 
 
 @functools.cache  # a look must be quick: what is looked for lasts some ten milliseconds
-def _postgresql(url: str) -> psycopg.Connection[Any]:
+def _postgresql(url):
     return psycopg.connect(url.replace("+psycopg", ""), autocommit=True)
 
 
-def added_up(rows: Iterable[tuple[str, Decimal]]) -> Totals:
+def added_up(rows):
     """Return counts and sums by product."""
     amounts = defaultdict(list)
     for key, amount in rows:

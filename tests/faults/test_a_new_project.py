@@ -45,7 +45,7 @@ DIRT = [
 ]
 
 
-def retail_file(number: int) -> str:
+def retail_file(number):
     """Return the text of a file: a header, sales of any day of a year, and dirt among them."""
     draw, text = random.Random(f"{SEED} {number}"), io.StringIO()  # noqa: S311 - sample data
     written = csv.writer(text, lineterminator="\n")
@@ -70,7 +70,7 @@ def retail_file(number: int) -> str:
     return text.getvalue()
 
 
-def told_apart(texts: list[str]) -> tuple[pd.DataFrame, list[str]]:
+def told_apart(texts):
     """Return the sales of some files and the lines that are none, by pandas and not by Spark."""
     lines = [line for text in texts for line in text.splitlines()[1:]]
     fields = [next(csv.reader([line])) for line in lines]
@@ -124,7 +124,7 @@ def test_dirty_files_copied_at_once_are_exact_over_kills(submit, launch, tmp_pat
     regions = tmp_path / "regions.csv"
     regions.write_text("".join(f"{row}\n" for row in ["Country,Region", *map(",".join, REGIONS.items())]))
 
-    def copy(files: int) -> None:
+    def copy(files):
         """Copy files as `cp` does: all in a moment, here in the very same one."""
         now = time.time_ns()
         for number in range(len(texts), len(texts) + files):
@@ -134,7 +134,7 @@ def test_dirty_files_copied_at_once_are_exact_over_kills(submit, launch, tmp_pat
             os.utime(hidden, ns=(now, now))
             hidden.rename(folder / f"retail-{number:03}.csv")
 
-    def planned() -> int:
+    def planned():
         return newest(out / "ckpt/daily/offsets") + newest(out / "ckpt/bad/offsets")
 
     command: tuple[Any, ...] = (SCRIPTS / "daily_retail.py", folder, regions, out)

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from pyspark.sql import DataFrame
-    from pyspark.sql.streaming.query import StreamingQuery
-
     Job = Callable[[Path], tuple[int, str, str]]
     Damage = Callable[[Path, random.Random], None]
 
@@ -35,26 +32,26 @@ KEPT, QUERY = "sparkstream-kit/shown.rows", "sparkstream-kit/query.json"
 WAY_OUT = "; (restore it|delete|put it back|put the file back|give another)"
 
 
-def cut(file: Path, dice: random.Random) -> None:
+def cut(file, dice):
     file.write_bytes(file.read_bytes()[: dice.randrange(max(file.stat().st_size, 1))])
 
 
-def empty(file: Path, dice: random.Random) -> None:
+def empty(file, dice):
     file.write_bytes(b"")
 
 
-def flip(file: Path, dice: random.Random) -> None:
+def flip(file, dice):
     data = bytearray(file.read_bytes())
     if data:
         data[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
     file.write_bytes(data)
 
 
-def remove(file: Path, dice: random.Random) -> None:
+def remove(file, dice):
     file.unlink()
 
 
-def replace_by_a_folder(file: Path, dice: random.Random) -> None:
+def replace_by_a_folder(file, dice):
     file.unlink()
     file.mkdir()
 
@@ -80,7 +77,7 @@ def made(session, tmp_path_factory):
     return folder / "in", folder / "check [1] point"
 
 
-def query(frame: DataFrame, checkpoint: Path) -> StreamingQuery:
+def query(frame, checkpoint):
     sink = sinks.latest("shown")
     return start(frame, sink, name="sums", mode="complete", checkpoint=checkpoint, availableNow=True)
 
@@ -89,8 +86,8 @@ def query(frame: DataFrame, checkpoint: Path) -> StreamingQuery:
 def job(session, made, capfd):
     """Run the query as a job does; return its exit code, standard output and standard error."""
 
-    def run_job(checkpoint: Path) -> tuple[int, str, str]:
-        def main(_: object) -> int:
+    def run_job(checkpoint):
+        def main(_):
             run(query(totals(session, made[0]), checkpoint))
             sys.stdout.write(f"{sorted(map(tuple, session.table('shown').collect()))}\n")
             return 0
@@ -112,14 +109,14 @@ def one_more(made):
 READ = "[('a', 30), ('b', 33), ('c', 36)]\n"  # without the fourth file
 
 
-def files(checkpoint: Path) -> tuple[list[str], list[str]]:
+def files(checkpoint):
     """Return the files of a checkpoint, and those of Hadoop's checksums."""
     found = sorted(str(path.relative_to(checkpoint)) for path in checkpoint.rglob("*") if path.is_file())
     checksums = [name for name in found if re.search(r"(^|/)\.", name)]
     return [name for name in found if name not in checksums], checksums
 
 
-def told(checkpoint: Path, name: str, result: tuple[int, str, str]) -> bool:
+def told(checkpoint, name, result):
     """Say whether a job has ended with one line that names a file, or the one that its checksum is of."""
     code, output, errors = result
     of_checksum = re.sub(r"(^|/)\.(.*)\.crc$", r"\1\2", name)
@@ -130,7 +127,7 @@ def told(checkpoint: Path, name: str, result: tuple[int, str, str]) -> bool:
     )
 
 
-def looked_at(checkpoint: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def looked_at(checkpoint, capfd):
     """See that no command ends in a stack trace, which is what it would raise here."""
     path = str(checkpoint)
     for command in (["show", path], ["check", path], ["rewind", path, "--to", "1"]):

@@ -1,7 +1,5 @@
 """A database or a folder that is put back from an older backup: no row is missing in silence."""
 
-from __future__ import annotations
-
 import re
 import shlex
 import shutil

@@ -5,8 +5,6 @@ The checkpoint has the batches 0 to 2 of `sales_totals`, and there is one more f
     metadata    offsets/{0,1,2}    commits/{0,1,2}    sources/0/{0,1,2}    state/0/0/{1,2,3}.delta
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -14,18 +12,11 @@ import shutil
 import subprocess
 import sys
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
 import pytest
 from conftest import environment
 from faults.drivers import JOBS, SCRIPTS
 from faults.sales import Sales
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from faults.sales import Totals
 
 FILES = {
     "metadata": "metadata",
@@ -38,34 +29,34 @@ FILES = {
 }
 
 
-def cut(file: Path) -> None:
+def cut(file):
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
-def cut_without_checksum(file: Path) -> None:
+def cut_without_checksum(file):
     cut(file)
     checksum_of(file).unlink()
 
 
-def empty(file: Path) -> None:
+def empty(file):
     file.write_bytes(b"")
 
 
-def empty_without_checksum(file: Path) -> None:
+def empty_without_checksum(file):
     empty(file)
     checksum_of(file).unlink()
 
 
-def remove(file: Path) -> None:
+def remove(file):
     file.unlink()
 
 
-def remove_with_checksum(file: Path) -> None:
+def remove_with_checksum(file):
     file.unlink()
     checksum_of(file).unlink()
 
 
-def checksum_of(file: Path) -> Path:
+def checksum_of(file):
     return file.with_name(f".{file.name}.crc")
 
 
@@ -87,7 +78,7 @@ def made(tmp_path_factory):
     return sales, checkpoint
 
 
-def damaged(checkpoint: Path, what: str, damage: Callable[[Path], None], folder: Path) -> Path:
+def damaged(checkpoint, what, damage, folder):
     """Return a copy of a checkpoint with a damaged file."""
     copy = folder / f"{what} {damage.__name__}".replace(" ", "-")
     shutil.copytree(checkpoint, copy)
@@ -125,7 +116,7 @@ def test_the_way_out_leads_to_the_truth(made, tmp_path):
         assert (code, totals(output)) == (0, sales.totals()), errors
 
 
-def runs(sales: Sales, checkpoints: list[Path]) -> list[tuple[int, str, str]]:
+def runs(sales, checkpoints):
     """Run the job on each checkpoint; return exit codes, standard outputs and standard errors."""
     flags = ("--profile", "test", "--available-now", "--format", "json", "--checkpoint")
     lines = [json.dumps([str(sales.folder), *flags, str(path)]) + "\n" for path in checkpoints]
@@ -141,7 +132,7 @@ def runs(sales: Sales, checkpoints: list[Path]) -> list[tuple[int, str, str]]:
     return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
 
 
-def totals(output: str) -> Totals:
+def totals(output):
     """Return the job's JSON as `Sales.totals` has it."""
     rows = json.loads(output, parse_float=Decimal)
     return sorted((row["ProductKey"], row["Orders"], Decimal(row["TotalSales"])) for row in rows)

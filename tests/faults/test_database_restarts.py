@@ -1,7 +1,5 @@
 """The database stopped in mid-transaction and started again: one line, and the restarted job is exact."""
 
-from __future__ import annotations
-
 import time
 
 from faults import targets

@@ -1,9 +1,6 @@
 """A disk that fills: one clear line and exit code 1; with space again, the job goes on and is exact."""
 
-from __future__ import annotations
-
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import pytest
 from faults import targets
@@ -11,11 +8,6 @@ from faults.drivers import one_line, until
 
 from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from pyspark.sql.streaming.query import StreamingQuery
 
 
 @pytest.mark.fast("output")
@@ -44,7 +36,7 @@ def test_a_disk_that_fills_is_one_line_and_nothing_is_lost(full, small_disk, tmp
 
 
 def test_a_start_on_a_full_disk_leaves_no_lock(spark, small_disk, folder):
-    def begin() -> StreamingQuery:
+    def begin():
         lines = sources.text(spark, str(folder))
         return start(lines, sinks.console(), name="full", checkpoint=small_disk / "ckpt", availableNow=True)
 
@@ -57,7 +49,7 @@ def test_a_start_on_a_full_disk_leaves_no_lock(spark, small_disk, folder):
     run(begin())
 
 
-def fill(ballast: Path) -> None:
+def fill(ballast):
     with ballast.open("wb", buffering=0) as file, suppress(OSError):
         while True:
             file.write(bytes(4096))

@@ -5,17 +5,11 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from typing import TYPE_CHECKING
 
 import pytest
 from faults.drivers import JOBS, SCRIPTS, until
 
 from sparkstream_kit import feeds
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from faults.drivers import Driver
 
 
 @pytest.mark.slow
@@ -24,21 +18,21 @@ def test_a_killed_dstream_of_a_folder_is_exact_again(launch, tmp_path):
     folder.mkdir()
     truth: Counter[str] = Counter()
 
-    def land(number: int) -> None:
+    def land(number):
         lines = list(feeds.random_lines(number, count=40))
         truth.update(word for line in lines for word in line.split())
         feeds.drip([(f"{number}.txt", "\n".join(lines) + "\n")], folder)
 
-    def shown(driver: Driver) -> dict[str, int]:
+    def shown(driver):
         lines = [line for line in driver.output.splitlines() if line.endswith("}")]
         found: dict[str, int] = json.loads(lines[-1]) if lines else {}
         return found
 
     for number in range(0, 6, 3):
         driver = launch("python", SCRIPTS / "folder_counts.py", folder, tmp_path / "ckpt")
-        until(lambda driver=driver: driver.output, lambda driver=driver: driver.errors)  # type: ignore[misc]
+        until(lambda driver=driver: driver.output, lambda driver=driver: driver.errors)
         land(number)
-        until(lambda driver=driver: shown(driver) == truth, lambda driver=driver: str(shown(driver)))  # type: ignore[misc]
+        until(lambda driver=driver: shown(driver) == truth, lambda driver=driver: str(shown(driver)))
         land(number + 1)  # on its way
         driver.kill("group")
         land(number + 2)  # while nobody watches
@@ -51,11 +45,11 @@ def test_a_killed_dstream_of_a_socket_counts_a_line_at_most_once_and_never_goes_
     sent = OnceOnly()
     totals = [0]
 
-    def counts() -> dict[str, int]:
+    def counts():
         lines = kept.read_text().splitlines()[:-1] if kept.exists() else []
         return dict(json.loads(line) for line in lines)
 
-    def look() -> int:
+    def look():
         totals.append(len(counts()))
         return totals[-1]
 
@@ -75,11 +69,11 @@ def test_a_killed_dstream_of_a_socket_counts_a_line_at_most_once_and_never_goes_
 class OnceOnly:
     """Lines that are sent once, to whichever client is there: a word of its own in each."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         self.number = 0
         self._lock = threading.Lock()
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self):
         """Go on from where the client before was cut off."""
         while True:
             with self._lock:

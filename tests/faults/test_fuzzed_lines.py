@@ -22,9 +22,8 @@ from sparkstream_kit.quarantine import parse_csv, parse_json
 from sparkstream_kit.schemas import from_ddl
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from pyspark.sql import DataFrame
 
 LINES, FILES, SEED = 100_000, 4, 9  # of each format
 
@@ -39,7 +38,7 @@ PIECES = [
 BYTES = [b"\xff", b"\xc3", b"\x80", b"\xed\xa0\x80", b"\xf0\x9f\x98", b"\xc0\x80"]
 
 
-def fuzzed(make: Callable[[random.Random], str]) -> Iterator[bytes]:
+def fuzzed(make):
     """Give lines, half of them with one to three changes."""
     chance = random.Random(SEED)  # noqa: S311 - a seeded mix, not a secret
     for _ in range(LINES):
@@ -90,7 +89,7 @@ def test_fuzzed_lines_give_what_python_reads(spark, tmp_path, kind):
     assert (query.input_rows, query.bad_rows) == (LINES + FILES, bad)
 
 
-def shown(values: dict[str, Any]) -> dict[str, str]:
+def shown(values):
     """Return values as texts, for NaN is equal to nothing, and True to 1."""
     return {name: repr(value) for name, value in values.items()}
 
@@ -118,13 +117,13 @@ GOOD = dict(
 )
 
 
-def csv_rows(lines: DataFrame) -> DataFrame:
+def csv_rows(lines):
     rows = parse_csv(lines, from_ddl(CSV), timestamp_format="yyyy-MM-dd'T'HH:mm:ss[.SSSSSSSSS]")
     # Read from Parquet, a time of long ago would be another.
     return rows.withColumn("at", F.date_format("at", "yyyy-MM-dd'T'HH:mm:ss.SSSSSS"))
 
 
-def csv_line(chance: random.Random) -> str:
+def csv_line(chance):
     row = [chance.choice(VALUES[name]) if chance.random() < 0.15 else good for name, good in GOOD.items()]
     text = io.StringIO()
     plain, quoted = (
@@ -134,7 +133,7 @@ def csv_line(chance: random.Random) -> str:
     return text.getvalue()
 
 
-def read_csv(raw: bytes) -> dict[str, Any] | None:
+def read_csv(raw):
     """Return the values of a line; None where it is bad."""
     try:
         line = raw.decode()
@@ -149,20 +148,20 @@ def read_csv(raw: bytes) -> dict[str, Any] | None:
     return row if row["name"] is not None and row["name"].strip(" ") else None
 
 
-def matching(pattern: str, text: str) -> re.Match[str]:
+def matching(pattern, text):
     found = re.fullmatch(pattern, text, re.ASCII | re.IGNORECASE)
     if found is None:
         raise ValueError(text)
     return found
 
 
-def trimmed(text: str) -> str:
+def trimmed(text):
     """Return a text without the blanks and control characters around it, which Spark's casts leave out."""
     return text.strip("".join(map(chr, [*range(33), 0x7F])))
 
 
-def integer(bits: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
+def integer(bits):
+    def read(text):
         value = int(matching(r"[+-]?\d+", trimmed(text))[0])
         if not -(2 ** (bits - 1)) <= value < 2 ** (bits - 1):
             raise ValueError(text)
@@ -171,7 +170,7 @@ def integer(bits: int) -> Callable[[str], int]:
     return read
 
 
-def price(text: str) -> Decimal:
+def price(text):
     value = Decimal(matching(r"[\0- ]*([+-]?(\d+\.?\d*|\.\d+))[\0- ]*", text)[1])
     # (A tab after two digits is a third, for the kit.)
     if len(text.rstrip(" ").partition(".")[2]) > 2 or abs(value) >= 10**7:
@@ -179,7 +178,7 @@ def price(text: str) -> Decimal:
     return value.quantize(Decimal("0.01"))
 
 
-def floating(text: str) -> float:
+def floating(text):
     plain = matching(r"[\0- ]*([+-]?(inf|infinity|nan|(\d+\.?\d*|\.\d+)(e[+-]?\d+)?))[\0- ]*", text)[1]
     value = float(plain)
     if math.isinf(value) and plain[-1].isdigit():
@@ -187,16 +186,16 @@ def floating(text: str) -> float:
     return value
 
 
-def truth(text: str) -> bool:
+def truth(text):
     return bool(matching("(true|t|yes|y|1)|false|f|no|n|0", trimmed(text))[1])
 
 
-def day(text: str) -> date:
+def day(text):
     year, month, of_month = matching(r"\s*(\d{4})-(\d\d?)-(\d\d?)\s*", text).groups()
     return date(int(year), int(month), int(of_month))
 
 
-def moment(text: str) -> str:
+def moment(text):
     whole, digits = matching(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,6})0{0,3})?", text).groups()
     return datetime.fromisoformat(f"{whole}.{(digits or '').ljust(6, '0')}").isoformat(
         timespec="microseconds"
@@ -232,12 +231,12 @@ SOUND = {
 }  # fmt: skip
 
 
-def json_rows(lines: DataFrame) -> DataFrame:
+def json_rows(lines):
     rows = parse_json(lines, from_ddl(JSON))
     return rows.withColumn("any", F.to_json("any"))
 
 
-def json_line(chance: random.Random) -> str:
+def json_line(chance):
     picked = {
         name: chance.choice(TOKENS) if chance.random() < 0.15 else good
         for name, good in SOUND.items()
@@ -254,7 +253,7 @@ class Exponent(Decimal):
     """A number that is written with an exponent."""
 
 
-def read_json(raw: bytes) -> dict[str, Any] | None:
+def read_json(raw):
     """Return the values of a line; None where it is bad."""
     try:
         line = raw.decode()
@@ -269,21 +268,21 @@ def read_json(raw: bytes) -> dict[str, Any] | None:
     return row if row["n"] is not None else None
 
 
-def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def once(pairs):
     if len(dict(pairs)) < len(pairs):
         raise ValueError(pairs)
     return dict(pairs)
 
 
-def refused(text: str) -> Any:
+def refused(text):
     raise ValueError(text)
 
 
-def decimal(text: str) -> Decimal:
+def decimal(text):
     return Exponent(text) if "e" in text.lower() else Decimal(text)
 
 
-def numbers(value: Any) -> None:
+def numbers(value):
     """Refuse what VARIANT cannot hold: more than 38 digits, or, with an exponent, what is no plain double."""
     for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         numbers(inner)
@@ -297,7 +296,7 @@ def numbers(value: Any) -> None:
             raise ValueError(value)
 
 
-def canonical(value: Any) -> Any:
+def canonical(value):
     """Return a JSON value with its fields in order, and its numbers as they are without an exponent."""
     if isinstance(value, dict):
         return {name: canonical(value[name]) for name in sorted(value)}
@@ -310,8 +309,8 @@ def canonical(value: Any) -> Any:
     return value
 
 
-def of(kind: type, read: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def read_one(value: Any) -> Any:
+def of(kind, read):
+    def read_one(value):
         if type(value) is not kind:
             raise ValueError(value)
         return read(value)
@@ -319,7 +318,7 @@ def of(kind: type, read: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return read_one
 
 
-def json_price(value: Any) -> Decimal:
+def json_price(value):
     if isinstance(value, str):
         return price(value)
     if type(value) not in (int, Decimal):
@@ -330,17 +329,17 @@ def json_price(value: Any) -> Decimal:
     return plain
 
 
-def json_floating(value: Any) -> float:
+def json_floating(value):
     if type(value) not in (int, Decimal, Exponent) or math.isinf(float(value)):
         raise ValueError(value)
     return float(value)
 
 
-def sized(bits: int) -> Callable[[Any], int]:
+def sized(bits):
     return of(int, lambda value: integer(bits)(str(value)))
 
 
-def some(values: Any) -> list[int | None]:
+def some(values):
     if not isinstance(values, list):
         raise ValueError(values)  # noqa: TRY004 - as all that is bad
     return [None if value is None else sized(32)(value) for value in values]

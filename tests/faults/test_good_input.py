@@ -13,7 +13,7 @@ from conftest import ON_4_0, ROOT
 from sparkstream_kit import feeds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -23,15 +23,15 @@ ONE_FILE = ("--available-now", "--max-files-per-trigger", "1")
 BY_KEY = pytest.mark.skipif(ON_4_0, reason="transformWithState is for pandas only on Spark 4.0")
 
 
-def rows(generate: Callable[..., Iterable[Any]], line: Callable[[Any], str]) -> list[str]:
+def rows(generate, line):
     return [line(row) for row in generate(FILES * ROWS, seed=5)]
 
 
-def sales() -> list[str]:
+def sales():
     return rows(feeds.sales_rows, feeds.csv_line)
 
 
-def hourly() -> list[str]:
+def hourly():
     times = (f"2024-01-01T{8 + n // 60:02}:{n % 60:02}:00Z" for n in range(FILES * ROWS))
     return [feeds.json_line({"time": time, "product": "tea", "amount": 2}) for time in times]
 
@@ -68,9 +68,9 @@ JOBS: dict[str, tuple[Callable[[], list[str]], Callable[[Path], tuple[Any, ...]]
 def quiet(capsys, caplog):
     """Run a job's `main`, which is well and says nothing that begs for a remedy."""
 
-    def run(main: Callable[[list[str]], int], *args: object) -> None:
+    def run(main, *args):
         with caplog.at_level(logging.WARNING):
-            assert main.__wrapped__([str(arg) for arg in args]) == 0  # type: ignore[attr-defined]
+            assert main.__wrapped__([str(arg) for arg in args]) == 0
         said = capsys.readouterr().err.splitlines()
         assert any("last batch committed: " in line or "learned from" in line for line in said), said
         assert [line for line in said if line.startswith(("verdict:", "hint:", "warning:"))] == []

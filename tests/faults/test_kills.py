@@ -23,8 +23,6 @@ from faults.targets import finish, keep_going, nothing_halved
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from faults.drivers import Driver
-    from faults.sales import Sales
     from faults.targets import Target
     from support import postgresql
 
@@ -103,10 +101,10 @@ def test_killed_at_random_times(killed, launch, request):
     finish(target, launch)
 
 
-def frozen_at(driver: Driver, target: Target, sales: Sales, point: str, first: int) -> int:
+def frozen_at(driver, target, sales, point, first):
     """Freeze a driver at a point of one of the batches from `first` on, however many it takes; return it."""
 
-    def reached(batch: int) -> bool:
+    def reached(batch):
         return batch >= first and target.planned() == batch and POINTS[point](target, batch)
 
     end = time.monotonic() + LIMIT
@@ -118,7 +116,7 @@ def frozen_at(driver: Driver, target: Target, sales: Sales, point: str, first: i
     raise AssertionError(f"never {point}: {driver.errors}")
 
 
-def wait_for_start(driver: Driver, target: Target) -> None:
+def wait_for_start(driver, target):
     """Wait until `start` has locked the checkpoint, which it does anew for each driver."""
     lock = target.checkpoint / "sparkstream-kit" / "lock"
     until(

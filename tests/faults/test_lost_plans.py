@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def sqlite(folder: Path, how: str) -> Adaptor:
-    def rows() -> list[Any]:
+def sqlite(folder, how):
+    def rows():
         with sqlite3.connect(folder / "t.db") as database:
             found = database.execute("SELECT * FROM t ORDER BY 1").fetchall()
         return [row[0] for row in found] if how == "append" else found
@@ -39,10 +39,10 @@ def sqlite(folder: Path, how: str) -> Adaptor:
     return Adaptor(sink, rows, "append" if how == "append" else mode)
 
 
-def database(make: Callable[[], postgresql.Server | mariadb.Server], _: Path, how: str) -> Adaptor:
+def database(make, _, how):
     url = make().database()
 
-    def rows() -> list[Any]:
+    def rows():
         engine = sqlalchemy.create_engine(url)
         with engine.connect() as connection:
             found = connection.execute(sqlalchemy.text("SELECT * FROM t ORDER BY 1")).fetchall()
@@ -53,10 +53,10 @@ def database(make: Callable[[], postgresql.Server | mariadb.Server], _: Path, ho
     return Adaptor(sinks.sql_table(url, "t", how=how, keys=keys), rows, mode)
 
 
-def delta(folder: Path, how: str) -> Adaptor:
+def delta(folder, how):
     from deltalake import DeltaTable
 
-    def rows() -> list[Any]:
+    def rows():
         found = DeltaTable(str(folder / "t")).to_pyarrow_table().to_pylist()
         return sorted(row["n"] if how == "append" else (row["k"], row["total"]) for row in found)
 
@@ -65,8 +65,8 @@ def delta(folder: Path, how: str) -> Adaptor:
     return Adaptor(sinks.delta(folder / "t", how="upsert", keys=["k"]), rows, "update")
 
 
-def directories(folder: Path, _: str) -> Adaptor:
-    def rows() -> list[int]:
+def directories(folder, _):
+    def rows():
         parts = (folder / "out").glob("[!._]*/part-*")
         return sorted(json.loads(line)["n"] for part in parts for line in part.read_text().splitlines())
 
@@ -89,7 +89,7 @@ SINKS: dict[str, tuple[Callable[[Path, str], Adaptor], str]] = {
 def stream_to(spark, tmp_path):
     """A stream to one of the sinks."""
 
-    def made(sink: str) -> Stream:
+    def made(sink):
         make, how = SINKS[sink]
         return Stream(spark, tmp_path, make(tmp_path, how))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 from faults.drivers import JOBS
@@ -15,7 +15,6 @@ from sparkstream_kit import feeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 LINES, EVERY, SEED = 100_000, 100, 4
@@ -25,12 +24,12 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def with_value(column: str, value: str) -> Callable[[list[str]], str]:
+def with_value(column, value):
     at = COLUMNS.index(column)
     return lambda row: as_line([*row[:at], value, *row[at + 1 :]])
 
 
-def as_line(row: list[str]) -> str:
+def as_line(row):
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow(row)
     return text.getvalue()
@@ -83,6 +82,6 @@ def test_malformed_lines_are_kept_with_a_reason_and_the_rest_is_exact(launch, tm
     assert totals == sorted(feeds.sales_totals(good))
 
 
-def rows(folder: Path) -> list[dict[str, Any]]:
+def rows(folder):
     files = folder.glob("batch=*/*.parquet")
     return [row for file in files for row in pq.read_table(file, partitioning=None).to_pylist()]

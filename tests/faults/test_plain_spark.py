@@ -18,7 +18,7 @@ SCRIPT = Path(__file__).parent / "scripts" / "with_or_without.py"
 Row = tuple[int, str, int]  # id, key, n
 
 
-def land(folder: Path, *numbers: int) -> list[Row]:
+def land(folder, *numbers):
     """Write a file of some rows for each number; every id is in two files that follow each other."""
     folder.mkdir(exist_ok=True)
     landed: list[Row] = []

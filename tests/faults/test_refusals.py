@@ -1,7 +1,5 @@
 """Two queries in one checkpoint are refused in words: two drivers at once, and a changed group key."""
 
-from __future__ import annotations
-
 import pytest
 from faults import targets
 from faults.drivers import one_line, until

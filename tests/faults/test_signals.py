@@ -1,7 +1,5 @@
 """SIGTERM and SIGINT in mid-batch: a clean stop, whoever gets the signal, however it was launched."""
 
-from __future__ import annotations
-
 import os
 import random
 import time

@@ -12,9 +12,6 @@ from faults.drivers import SCRIPTS
 from sparkstream_kit import sinks
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from faults.drivers import Driver
     from support import postgresql
 
 FIRST = 30  # batches after which Spark keeps no more of its executions, logs and progress than before
@@ -41,7 +38,7 @@ def test_a_driver_holds_no_more_after_many_batches(kind, database, tmp_path, lau
     holds_no_more(launch("python", SCRIPTS / "soak.py", kind, url, tmp_path, FIRST, LAST), tmp_path)
 
 
-def holds_no_more(driver: Driver, folder: Path, *, batch: float = 2) -> None:
+def holds_no_more(driver, folder, *, batch=2):
     """See that a driver ends well, and held no more at its last look than at its first.
 
     Args:

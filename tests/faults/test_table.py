@@ -1,7 +1,5 @@
 """The table in docs/faults.md names every test of this folder, and of other folders such as there are."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

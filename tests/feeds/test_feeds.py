@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import count, islice, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -36,17 +36,14 @@ from sparkstream_kit.feeds import (
 )
 from sparkstream_kit.feeds.files import paced
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 LIMIT = 20  # seconds that a test waits for what takes milliseconds
 
 
-def connect(server: LineServer) -> socket.socket:
+def connect(server):
     return socket.create_connection((server.host, server.port), timeout=LIMIT)
 
 
-def read(client: socket.socket) -> list[str]:
+def read(client):
     with client, client.makefile(encoding="utf-8") as lines:
         text = lines.read()
     assert text == "" or text.endswith("\n")
@@ -56,12 +53,12 @@ def read(client: socket.socket) -> list[str]:
 class FakeTime(threading.Event):
     """A clock, and a stop event whose waits move the clock instead of taking time."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
         self.now = 100.0
         self.waits: list[float] = []
 
-    def wait(self, timeout: float | None = None) -> bool:
+    def wait(self, timeout=None):
         self.waits.append(timeout or 0)
         self.now += timeout or 0
         return self.is_set()
@@ -167,7 +164,7 @@ def test_wait_served_says_no_when_time_is_up():
 
 
 def test_lines_that_fail_reset_the_connection_and_reach_the_waiter():
-    def lines() -> Iterator[str]:
+    def lines():
         yield "fine"
         raise OSError("the disk is gone")  # an OSError, as a lost client would be
 
@@ -384,7 +381,7 @@ def test_totals_equal_an_independent_count():
 
 
 def test_equal_totals_are_ordered_by_key_and_exact():
-    def row(product: str, amount: str) -> tuple[str, ...]:
+    def row(product, amount):
         return ("",) * 5 + (amount,) + ("",) * 3 + (product, "1", "")
 
     rows = [row("b", "0.1"), row("b", "0.2"), row("a", "0.3"), row("c", "5")]
@@ -464,7 +461,7 @@ def test_a_file_is_visible_only_when_it_is_whole(tmp_path, monkeypatch):
     at_rename: list[tuple[str, str, bool]] = []
     replace = Path.replace
 
-    def watched(self: Path, target: Path) -> Path:
+    def watched(self, target):
         (hidden,) = [path for path in tmp_path.iterdir() if path.name.startswith(".")]
         assert self == hidden
         at_rename.append((target.name, hidden.read_text(encoding="utf-8"), target.exists()))
@@ -480,7 +477,7 @@ def test_a_file_is_visible_only_when_it_is_whole(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("step", ["fsync", "utime", "rename"])
 def test_a_failed_landing_leaves_nothing(step, tmp_path, monkeypatch):
-    def fail(*_: object, **__: object) -> None:
+    def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
     if step == "rename":
@@ -530,7 +527,7 @@ def test_every_is_0_or_more(every, tmp_path):
 def test_stop_ends_a_drip_between_files(tmp_path):
     stop = threading.Event()
 
-    def on_file(path: Path) -> None:
+    def on_file(path):
         if path.name == "sales-1-0003.csv":
             stop.set()
 
@@ -542,7 +539,7 @@ def test_the_first_file_lands_at_once_and_stop_ends_the_wait_for_the_next(tmp_pa
     class StoppedInItsWait(threading.Event):
         waited = 0.0
 
-        def wait(self, timeout: float | None = None) -> bool:
+        def wait(self, timeout=None):
             self.waited = timeout or 0
             self.set()
             return super().wait(timeout)

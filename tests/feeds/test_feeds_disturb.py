@@ -5,29 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from pyspark.sql import functions as F
 
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.feeds import Disturbed, csv_line, disturb, drip, json_line, line_files
+from sparkstream_kit.feeds import csv_line, disturb, drip, json_line, line_files
 from sparkstream_kit.feeds.files import microseconds
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 
 DELAY = 600
 ALL: dict[str, Any] = {"late": 0.1, "duplicates": 0.1, "bad": 0.05, "ahead": 0.05}
 
 
-def clicks(count: int, *, step: float = 7, kind: Callable[[float], Any] = int) -> list[dict[str, Any]]:
+def clicks(count, *, step=7, kind=int):
     """Make rows a few seconds apart; some have the time of the row before."""
     return [{"n": n, "time": kind(1_700_000_000 + n // 2 * 2 * step)} for n in range(count)]
 
 
-def late_for_spark(disturbed: Disturbed, size: int, *, batches_before: int = 0) -> list[Any]:
+def late_for_spark(disturbed, size, *, batches_before=0):
     """Return which rows the rule of Spark's guide takes for late, with one file in each batch."""
     late, newest, watermarks = [], 0, [0] * (batches_before + 1)
     for first in range(0, len(disturbed.arriving), size):

@@ -1,20 +1,14 @@
 """A file is replayed by the clock of its rows, whole and in order, whatever its times are like."""
 
-from __future__ import annotations
-
 import json
 import logging
 import socket
 import threading
-from typing import TYPE_CHECKING
 
 import pytest
 
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.feeds import LineServer, drip, replay, replay_files
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 CSV = 'id,time,text\n1,100,"to be,\nor not"\n2,160,b\n3,150,c\n4,soon,d\n5,,e\n6,400,f\n'
 RECORDS = ['1,100,"to be,\nor not"', "2,160,b", "3,150,c", "4,soon,d", "5,,e", "6,400,f"]
@@ -23,11 +17,11 @@ RECORDS = ['1,100,"to be,\nor not"', "2,160,b", "3,150,c", "4,soon,d", "5,,e", "
 class FakeTime(threading.Event):
     """A stop event that notes until when it was waited for, and waits for nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
         self.now = 0.0
 
-    def wait(self, timeout: float | None = None) -> bool:
+    def wait(self, timeout=None):
         self.now += timeout or 0
         return self.is_set()
 
@@ -39,7 +33,7 @@ def fake(monkeypatch):
     return fake
 
 
-def csv_file(tmp_path: Path, text: str = CSV) -> Path:
+def csv_file(tmp_path, text=CSV):
     file = tmp_path / "trips.csv"
     file.write_bytes(text.encode())
     return file

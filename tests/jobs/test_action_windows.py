@@ -6,7 +6,6 @@ import json
 import subprocess
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
 
 import action_windows
 import pytest
@@ -18,52 +17,44 @@ from sparkstream_kit import feeds, windows
 from sparkstream_kit.errors import InvalidInputError, KitError
 from sparkstream_kit.testing import assert_stream_equals_batch
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
-
-    from pyspark.sql import DataFrame, SparkSession
-
-    from sparkstream_kit.feeds import Disturbed
-
 SIZE = 40  # lines in a file
 FLAGS = ("--available-now", "--max-files-per-trigger", "1")
 
 
-def in_this_session(*args: object) -> None:
+def in_this_session(*args):
     """Run the job's main without what ends a process."""
     assert action_windows.main.__wrapped__([str(arg) for arg in args]) == 0  # type: ignore[attr-defined]
 
 
-def disturbed() -> Disturbed:
+def disturbed():
     rows = feeds.actions_rows(240, seed=3)
     return feeds.disturb(rows, time="time", late=0.05, bad=0.03, ahead=0.03, rows_per_file=SIZE, seed=4)
 
 
-def land(lines: Iterable[str], folder: Path, *, skip: int = 0, files: int = 99) -> None:
+def land(lines, folder, *, skip=0, files=99):
     made = list(feeds.line_files(lines, rows=SIZE, name="actions-{}.json"))
     feeds.drip(made[skip : skip + files], folder)
 
 
-def seconds(time: datetime) -> int:
+def seconds(time):
     return int(time.replace(tzinfo=UTC).timestamp())
 
 
-def found(spark: SparkSession, folder: Path, columns: str = "time, action") -> list[tuple[Any, ...]]:
+def found(spark, folder, columns="time, action"):
     rows = spark.read.parquet(str(folder)).selectExpr(*columns.split(", ")).collect()
     return sorted(tuple(seconds(v) if isinstance(v, datetime) else v for v in row) for row in rows)
 
 
-def as_tuples(rows: Iterable[dict[str, Any]]) -> list[tuple[int, str]]:
+def as_tuples(rows):
     return sorted((row["time"], row["action"]) for row in rows)
 
 
-def counts(written: DataFrame) -> list[tuple[str, str, int]]:
+def counts(written):
     rows = written.select(F.col("start").cast("string"), "action", "count").collect()
     return sorted((row[0], row[1], row[2]) for row in rows)
 
 
-def late_by_the_checkpoint(arriving: Any, checkpoint: Path) -> list[tuple[int, str, int]]:
+def late_by_the_checkpoint(arriving, checkpoint):
     """Compute the late rows from the watermark that each batch had, one file in each batch."""
     late = []
     for batch in range(-(-len(arriving) // SIZE)):

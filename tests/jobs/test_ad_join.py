@@ -1,22 +1,13 @@
 """The job `ad_join`: the pairs and the unmatched views that its generator knows, late rows counted."""
 
-from __future__ import annotations
-
 import json
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
 
 import ad_join
 import pytest
 
 from sparkstream_kit import feeds
 from sparkstream_kit.testing import assert_stream_equals_batch
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from pyspark.sql import Row
-
 
 TEN = timedelta(minutes=10)
 # A row of each kind, so late that everything before it is closed.
@@ -26,14 +17,14 @@ LAST = [
 ]
 
 
-def lines(rows: Iterable[Any]) -> list[tuple[str]]:
+def lines(rows):
     return [(feeds.json_line(row),) for row in rows]
 
 
-def found(rows: Iterable[Row]) -> list[tuple[str, str, str | None]]:
+def found(rows):
     """Return rows as the truth has them."""
 
-    def text(time: datetime | None) -> str | None:
+    def text(time):
         return None if time is None else f"{time:%Y-%m-%dT%H:%M:%SZ}"
 
     return sorted((row.ad_id, str(text(row.shown_at)), text(row.clicked_at)) for row in rows)
@@ -72,7 +63,7 @@ def test_pairs_and_unmatched_views_are_those_of_the_truth_over_a_kill_and_a_rest
 
 @pytest.mark.slow
 def test_the_watermark_is_that_of_all_events_and_not_of_the_clicks_alone(stream):
-    def event(kind: str, ad: str, clock: str) -> dict[str, str]:
+    def event(kind, ad, clock):
         return {"ad_id": ad, "event_type": kind, "event_time": f"2024-01-01T{clock}:00Z"}
 
     source = stream("value STRING")
@@ -85,7 +76,7 @@ def test_the_watermark_is_that_of_all_events_and_not_of_the_clicks_alone(stream)
 
 @pytest.mark.slow
 def test_a_view_is_written_once_though_it_and_its_click_come_twice(stream):
-    def event(kind: str, clock: str, ad: str = "a") -> dict[str, str]:
+    def event(kind, clock, ad="a"):
         return {"ad_id": ad, "event_type": kind, "event_time": f"2024-01-01T{clock}:00Z"}
 
     rows = [event("view", "00:25"), event("click", "00:29"), event("click", "00:29"), event("click", "00:27")]
@@ -115,7 +106,7 @@ def test_random_splits_give_what_a_batch_run_gives_and_that_is_the_truth(spark):
         "value STRING, time TIMESTAMP",
     )
 
-    def transform(frame: Any) -> Any:
+    def transform(frame):
         # The line's own time follows that of the row, which the harness moves to close what is open.
         from pyspark.sql import functions as F
 

@@ -1,12 +1,9 @@
 """The job `card_alerts`: it finds the frauds that were put into the payments, and no others."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import json
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
 
 import card_alerts
 import pytest
@@ -17,22 +14,18 @@ from sparkstream_kit import feeds
 from sparkstream_kit.cli import main
 from sparkstream_kit.testing import assert_stream_equals_batch
 
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
-
-
 pytestmark = pytest.mark.skipif(ON_4_0, reason="transformWithState is for pandas only on Spark 4.0")
 
 DELAY = timedelta(minutes=10)
 WHAT = {"Often": "burst", "ZScore": "amount", "Travel": "place"}
 
 
-def found(alerts: list[Any]) -> list[tuple[str, str, str]]:
+def found(alerts):
     """Return alerts in the form of the truth."""
     return sorted((row.card, f"{row.time:%Y-%m-%dT%H:%M:%SZ}", WHAT[row.rule]) for row in alerts)
 
 
-def by_then(rows: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+def by_then(rows):
     """Return the frauds in payments that the watermark has passed."""
     last = datetime.fromisoformat(rows[-1]["time"]) - DELAY
     return sorted(each for each in feeds.cards_truth(rows) if datetime.fromisoformat(each[1]) <= last)
@@ -78,7 +71,7 @@ def test_a_stream_gives_what_a_batch_gives(spark):
         "lat DOUBLE, lon DOUBLE",
     )
 
-    def transform(payments: DataFrame) -> DataFrame:
+    def transform(payments):
         columns = ("card", "time", "merchant", "category", "amount", "lat", "lon")
         return card_alerts.transform(payments.select(F.to_csv(F.struct(*columns)).alias("value")))
 

@@ -7,7 +7,7 @@ The tests of `transform` need the installed kit alone, so that they can be copie
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import events_to_postgres
 import pytest
@@ -18,28 +18,19 @@ from support import postgresql
 from sparkstream_kit import feeds, quarantine
 from sparkstream_kit.testing import assert_stream_equals_batch
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from decimal import Decimal
-    from pathlib import Path
-
-    from pyspark.sql import DataFrame
-
-    from sparkstream_kit.testing.harness import Batch
-
 SHARES: dict[str, Any] = {"late": 0.05, "duplicates": 0.1, "bad": 0.03, "ahead": 0.03}
 GOOD = "{id},2010-01-01T12:00:00Z,user-1,socks,view,7.99"
 
 
-def good(rows: Iterable[Any]) -> list[Any]:
+def good(rows):
     return [row for row in rows if row[quarantine.REASON] is None]
 
 
-def delivered(batches: Iterable[Batch]) -> list[Any]:
+def delivered(batches):
     return [row for batch in batches for row in batch.rows]
 
 
-def totals(rows: Iterable[Any]) -> list[tuple[str, int, Decimal]]:
+def totals(rows):
     """Count and sum events, as the feed's truth does."""
     return feeds.events_truth([{"type": row["type"], "price": str(row["price"])} for row in rows])
 
@@ -94,7 +85,7 @@ def test_a_stream_gives_what_a_batch_run_gives(spark):
     lines = spark.createDataFrame([(line,) for line in [*made, *made[:5]]], "value STRING")
     time = F.to_timestamp(F.split("value", ",")[1])
 
-    def transform(rows: DataFrame) -> DataFrame:
+    def transform(rows):
         # The line's time is that of the column, which the last rows have ten years later.
         moved = F.regexp_replace("value", "2010[^,]*", F.date_format("time", "yyyy-MM-dd'T'HH:mm:ss'Z'"))
         return events_to_postgres.transform(rows.select(moved.alias("value"))).drop("_file")
@@ -155,9 +146,9 @@ def test_the_job_goes_on_where_it_stopped(where, job, folder, tmp_path):
 )
 @pytest.mark.usefixtures("spark")
 def test_flags_that_make_no_sense_cost_one_line(
-    flags: list[str], problem: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    flags, problem, folder, tmp_path, capsys,
+    monkeypatch
+):  # fmt: skip
     monkeypatch.chdir(tmp_path)
     given = [] if not flags else ["--database", "sqlite:///shop.db", "--checkpoint", "ckpt", *flags]
     assert events_to_postgres.main([str(folder), "--available-now", *given]) == 2

@@ -3,20 +3,14 @@
 The tests of `transform` need the installed kit alone, so that they can be copied with the job.
 """
 
-from __future__ import annotations
-
 import json
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
 import file_totals
 import pytest
 
 from sparkstream_kit import feeds, schemas
 from sparkstream_kit.testing import assert_stream_equals_batch
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
 
 EVENTS = "event_id STRING, time TIMESTAMP, user STRING, product STRING, type STRING, price DECIMAL(10,2)"
 
@@ -48,7 +42,7 @@ def test_a_stream_gives_what_a_batch_run_gives(spark):
     rows = [feeds.csv_line(row) for row in feeds.events_rows(40, seed=1)]
     schema = schemas.from_ddl(EVENTS)
 
-    def transform(lines: DataFrame) -> DataFrame:
+    def transform(lines):
         return file_totals.transform(lines, schema, ["type"], "price")
 
     lines = spark.createDataFrame([(row,) for row in [*rows, "junk"]], "value STRING")

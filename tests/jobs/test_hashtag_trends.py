@@ -9,7 +9,7 @@ import json
 import sqlite3
 from contextlib import closing
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import hashtag_trends
 import pytest
@@ -19,18 +19,11 @@ from sparkstream_kit import feeds, windows
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 from sparkstream_kit.testing import assert_stream_equals_batch
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pyspark.sql import DataFrame, SparkSession
-
-    from sparkstream_kit.testing.harness import Batch
-
 NOON = datetime(2010, 1, 1, 12)  # noqa: DTZ001 - in UTC
 SHARES: dict[str, Any] = {"late": 0.05, "duplicates": 0.1, "bad": 0.03, "ahead": 0.03}
 
 
-def x(number: int, text: str) -> str:
+def x(number, text):
     data = {"id": str(number), "text": text, "created_at": f"2010-01-01T12:{number % 60:02}:00.000Z"}
     return json.dumps({"data": data, "matching_rules": [{"id": "1"}]}, ensure_ascii=False)
 
@@ -86,7 +79,7 @@ def test_a_stream_gives_what_a_batch_run_gives(spark):
     rows = spark.createDataFrame(posts, "id STRING, created_at TIMESTAMP, text STRING").dropDuplicates(["id"])
     again = rows.union(rows.where("id < 5"))
 
-    def transform(rows: DataFrame) -> DataFrame:
+    def transform(rows):
         lines = rows.select(F.to_json(F.struct("*")).alias("value"))
         return hashtag_trends.transform(lines, slide="5 minutes")
 
@@ -107,7 +100,7 @@ def state_store(request, spark):
     spark.conf.set("spark.sql.shuffle.partitions", 1)
 
 
-def closed(rows: Sequence[dict[str, Any]], delay: int, **more: int) -> list[tuple[str, str, int]]:
+def closed(rows, delay, **more):
     """Return the truth of the windows that the watermark has passed."""
     last = max(datetime.fromisoformat(row["created_at"]) for row in rows) - timedelta(seconds=delay)
     return [
@@ -117,7 +110,7 @@ def closed(rows: Sequence[dict[str, Any]], delay: int, **more: int) -> list[tupl
     ]
 
 
-def shown(spark: SparkSession, batches: Sequence[Batch], n: int) -> list[tuple[str, str, int]]:
+def shown(spark, batches, n):
     """Return the top of each batch, as the job writes it."""
     top = windows.top(n, by="posts", each=["start", "end"])
     schema = "start TIMESTAMP, end TIMESTAMP, tag STRING, posts BIGINT"

@@ -1,7 +1,5 @@
 """The example `hourly_sales` as a job; `examples/test_hourly_sales.py` has its transform."""
 
-from __future__ import annotations
-
 import hourly_sales
 import pytest
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any, NoReturn
 
 import pytest
 from conftest import ROOT
@@ -34,7 +33,7 @@ READ = "which input it asks for: "
 def no_session(monkeypatch, tmp_path):
     """Let a job end where it would start Spark, and say what it would read."""
 
-    def said(args: Any) -> NoReturn:
+    def said(args):
         raise InvalidInputError(f"{READ}{(args.kafka, args.topic, getattr(args, 'input_dir', None))}")
 
     monkeypatch.setattr(jobflags, "for_session", said)
@@ -42,7 +41,7 @@ def no_session(monkeypatch, tmp_path):
     (tmp_path / "in").mkdir()
 
 
-def said(capsys: pytest.CaptureFixture[str], job: str, *words: str) -> str:
+def said(capsys, job, *words):
     assert importlib.import_module(job).main(list(words)) == 2
     line: str = capsys.readouterr().err
     assert line.count("\n") == 1

@@ -18,12 +18,12 @@ ONE_FILE = ("--available-now", "--max-files-per-trigger", "1")
 BY_KEY = pytest.mark.skipif(ON_4_0, reason="transformWithState is for pandas only on Spark 4.0")
 
 
-def in_this_session(name: str, *args: object) -> None:
+def in_this_session(name, *args):
     """Run a job's main without what ends a process."""
     assert import_module(name).main.__wrapped__([str(arg) for arg in args]) == 0
 
 
-def refuses_bad_lines(name: str, bad: int, lines: int, *args: object) -> None:
+def refuses_bad_lines(name, bad, lines, *args):
     """Run a job that takes no bad line, and see that it counts each line once, whatever queries it has."""
     with pytest.raises(KitError, match=f"^bad lines: {bad} of {lines} "):
         in_this_session(name, *args, *ONE_FILE, "--max-bad", "0%")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import TYPE_CHECKING, Any
 
 import log_errors
 import pytest
@@ -15,29 +14,22 @@ from support.sink_streams import forget_commit
 from sparkstream_kit import feeds, windows
 from sparkstream_kit.testing import assert_stream_equals_batch
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
-
-    from pyspark.sql import DataFrame
-
-
 SIZE = 60  # lines in a file
 FLAGS = ("--available-now", "--max-files-per-trigger", "1")
 NIGHT = datetime.fromisoformat("1995-07-01 04:00:00")
 COLUMNS = "host STRING, time TIMESTAMP, request STRING, status INT, bytes BIGINT"
 
 
-def in_this_session(*args: object) -> None:
+def in_this_session(*args):
     """Run the job's main without what ends a process."""
     assert log_errors.main.__wrapped__([str(arg) for arg in args]) == 0  # type: ignore[attr-defined]
 
 
-def land(lines: Iterable[str], folder: Path, *, skip: int = 0, files: int = 99) -> None:
+def land(lines, folder, *, skip=0, files=99):
     feeds.drip(list(feeds.line_files(lines, rows=SIZE, name="access-{}.log"))[skip : skip + files], folder)
 
 
-def as_rows(rows: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+def as_rows(rows):
     """Return what the generator made, as the parse gives it."""
     return [
         (row["host"], datetime.fromtimestamp(row["time"], UTC).replace(tzinfo=None), *list(row.values())[2:5])
@@ -45,7 +37,7 @@ def as_rows(rows: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
     ]
 
 
-def reported(report: DataFrame) -> list[tuple[Any, ...]]:
+def reported(report):
     """Return the rows with their times as texts, without the end of a minute, in order."""
     times = [F.col(name).cast("string") for name in ("start", "end")]
     if "path" in report.columns:

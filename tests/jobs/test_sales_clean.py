@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
 
 import pytest
 import sales_clean
@@ -18,16 +17,10 @@ from support.sink_streams import forget_commit
 
 from sparkstream_kit import feeds, quarantine, run, sinks, sources, start
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from pyspark.sql import DataFrame, SparkSession
-
 GOOD = "{id},1/13/09,2,0.05,10,{amount},Ann Lee,Maine,East,{key},1,0.5"
 
 
-def clean(spark: SparkSession, folder: Path, out: Path, dedupe: Sequence[str] = ()) -> None:
+def clean(spark, folder, out, dedupe=()):
     """Do what the job does, in this session."""
     good, bad = sinks.batch_files(out / "good"), sinks.batch_files(out / "bad")
     query = start(
@@ -40,11 +33,11 @@ def clean(spark: SparkSession, folder: Path, out: Path, dedupe: Sequence[str] = 
     run(query)
 
 
-def written(spark: SparkSession, out: Path, kind: str) -> DataFrame:
+def written(spark, out, kind):
     return spark.read.parquet(str(out / kind))
 
 
-def totals(good: DataFrame) -> list[tuple[Any, ...]]:
+def totals(good):
     summed = good.groupBy("ProductKey").agg(F.count("*"), F.sum("SaleAmount"))
     return sorted(tuple(row) for row in summed.collect())
 

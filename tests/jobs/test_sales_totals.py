@@ -20,11 +20,11 @@ from sparkstream_kit import feeds, run, schemas, sinks, sources, start
 GOOD = "1,1/13/09,2,0.05,10,{amount},Ann Lee,Maine,East,{key},1,0.5"
 
 
-def truth(count: int, seed: int) -> list[list[str]]:
+def truth(count, seed):
     return [[k, str(n), str(t)] for k, n, t in feeds.sales_totals(feeds.sales_rows(count, seed=seed))]
 
 
-def rows(text: str) -> list[list[str]]:
+def rows(text):
     return list(csv.reader(io.StringIO(text)))[1:]
 
 
@@ -161,7 +161,7 @@ def test_the_live_table_is_drawn_on_a_terminal_under_spark_submit(folder, tmp_pa
     assert (tmp_path / "out").read_text().startswith("ProductKey ")
 
 
-def _read(descriptor: int) -> bytes:
+def _read(descriptor):
     try:
         return os.read(descriptor, 4096)
     except OSError:  # Linux's way of saying that the other side of a terminal is closed

@@ -1,9 +1,5 @@
 """The job `score_posts`: trained by either library, swapped in mid-stream, and learning on."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
-
 import pytest
 import score_posts
 from conftest import missing
@@ -11,32 +7,26 @@ from conftest import missing
 from sparkstream_kit import feeds, models, quarantine, sinks
 from sparkstream_kit.testing import assert_stream_equals_batch
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from pyspark.sql import DataFrame, SparkSession
-
-
 ROWS = list(feeds.messages_rows(700, seed=2))
 KNOWN, NEW = ROWS[:500], ROWS[500:]
 
 
-def need_sklearn() -> None:
+def need_sklearn():
     try:
         import sklearn  # noqa: F401
     except ImportError:
         missing("needs scikit-learn: pip install 'sparkstream-kit[sklearn]'")
 
 
-def lines(spark: SparkSession, rows: Iterable[Any]) -> DataFrame:
+def lines(spark, rows):
     return spark.createDataFrame([(feeds.json_line(row),) for row in rows], "value STRING")
 
 
-def posts(spark: SparkSession, rows: Iterable[Any]) -> DataFrame:
+def posts(spark, rows):
     return quarantine.good_rows(score_posts.transform(lines(spark, rows)))
 
 
-def right(labels: dict[str, str]) -> int:
+def right(labels):
     """Count the posts of NEW whose label was found."""
     return sum(labels[row["id"]] == row["label"] for row in NEW)
 

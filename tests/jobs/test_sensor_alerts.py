@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import sensor_alerts
@@ -16,21 +16,17 @@ from sparkstream_kit import feeds
 from sparkstream_kit.cli import main
 from sparkstream_kit.testing import assert_stream_equals_batch
 
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
-
-
 pytestmark = pytest.mark.skipif(ON_4_0, reason="transformWithState is for pandas only on Spark 4.0")
 
 DELAY = timedelta(minutes=2)
 WHAT = {"Ewma": "spike", "Silent": "silence"}
 
 
-def lines(rows: Any) -> list[tuple[str]]:
+def lines(rows):
     return [(feeds.json_line(row),) for row in rows]
 
 
-def found(alerts: list[Any]) -> list[tuple[str, str, str]]:
+def found(alerts):
     """Return alerts in the form of the truth."""
     return sorted((row.device, f"{row.time:%Y-%m-%dT%H:%M:%SZ}", WHAT[row.rule]) for row in alerts)
 
@@ -69,7 +65,7 @@ def test_a_stream_gives_what_a_batch_gives(spark):
         "device STRING, time TIMESTAMP, temperature DOUBLE",
     )
 
-    def transform(readings: DataFrame) -> DataFrame:
+    def transform(readings):
         return sensor_alerts.transform(readings.select(F.to_json(F.struct("*")).alias("value")))
 
     static = found(transform(frame).collect())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import sqlite3
 from collections import Counter
-from typing import Any
 
 import pytest
 import socket_wordcount
@@ -22,7 +21,7 @@ def test_words_are_split_at_any_white_space_and_none_is_empty(spark):
     assert_df_equality(socket_wordcount.transform(lines), expected, ignore_nullable=True)
 
 
-def table(output: str) -> dict[str, int]:
+def table(output):
     """Return the last batch that the console sink printed."""
     last = output.rpartition("Batch: ")[2]
     cells = [line.strip("|").split("|") for line in last.splitlines() if line.startswith("|")]
@@ -42,7 +41,7 @@ def test_a_feed_is_counted_to_its_end_under_spark_submit(job):
 
 @pytest.mark.slow
 def test_counts_go_to_a_table_that_the_next_run_replaces(job, tmp_path):
-    def counts(words: str) -> tuple[Any, dict[str, int]]:
+    def counts(words):
         with feeds.LineServer([words]) as server:
             target = ("--database", f"sqlite:///{tmp_path}/counts.db")
             done = job("spark-submit", "socket_wordcount", server.host, server.port, *target)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import missing
@@ -17,19 +16,11 @@ from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.checkpoints import clone
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from pyspark.sql import DataFrame, SparkSession
-
-    from sparkstream_kit.testing import Streams
-
 POSTS = "id STRING, time STRING, label STRING, text STRING"
 ROWS = list(feeds.messages_rows(300, seed=1))
 
 
-def says(word: str) -> PipelineModel:
+def says(word):
     """Return a pipeline of pyspark.ml that needs no training."""
     statement = "SELECT *, 'WORD' AS says FROM __THIS__".replace("WORD", word)
     return PipelineModel(stages=[SQLTransformer(statement=statement)])
@@ -45,7 +36,7 @@ def trained():
     except ImportError:
         missing("needs scikit-learn: pip install 'sparkstream-kit[sklearn]'")
 
-    def train(count: int) -> Any:
+    def train(count):
         words = HashingVectorizer(n_features=256, alternate_sign=False)
         model = make_pipeline(words, SGDClassifier(random_state=0))
         return model.fit([row["text"] for row in ROWS[:count]], [row["label"] for row in ROWS[:count]])
@@ -53,12 +44,12 @@ def trained():
     return train
 
 
-def kept(stream: Streams) -> Path:
+def kept(stream):
     """Return the folder of the pins of the test's query."""
     return next(stream.folder.glob("*/checkpoint/sparkstream-kit/pins"))
 
 
-def versions_by_batch(spark: SparkSession, path: Path) -> list[tuple[int, str]]:
+def versions_by_batch(spark, path):
     rows = spark.read.parquet(str(path)).select("batch", "model_version").distinct().collect()
     return sorted(map(tuple, rows))
 
@@ -125,13 +116,13 @@ def test_what_cannot_score_is_said_in_one_line(spark, tmp_path):
     (folder / "broken").mkdir()
     (folder / "torn.joblib").write_bytes(b"\x80not a pickle")
 
-    def refused(call: Callable[[], object]) -> str:
+    def refused(call):
         with pytest.raises(InvalidInputError) as raised:
             call()
         assert "\n" not in str(raised.value)
         return str(raised.value)
 
-    def score(path: Path | str, version: str | None = None, given: DataFrame = frame, **more: Any) -> str:
+    def score(path, version=None, given=frame, **more):
         return refused(lambda: models.score(given, path, version=version, **more))
 
     assert score(tmp_path / "none").startswith(f"no model {tmp_path}/none; give a folder of pyspark.ml")
@@ -301,7 +292,7 @@ def test_a_checkpoint_that_is_older_than_the_models_learns_no_batch_twice(spark,
     (tmp_path / "in").mkdir()
     landed = 20
 
-    def learn(count: int) -> None:
+    def learn(count):
         nonlocal landed
         lines = (json.dumps(row) + "\n" for row in ROWS[landed : landed + count])
         (tmp_path / "in" / f"{landed:03}.json").write_text("".join(lines))
@@ -356,7 +347,7 @@ def test_what_cannot_learn_is_said_in_one_line(stream, trained, tmp_path):
 
     posts = stream(POSTS).to_df()
 
-    def refused(path: Path, label: str = "label", first: Any = None) -> str:
+    def refused(path, label="label", first=None):
         learner = models.learner(path, features="text", label=label, first=first)
         assert learner.open is not None
         with pytest.raises(InvalidInputError) as raised:

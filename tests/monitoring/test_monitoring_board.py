@@ -1,7 +1,5 @@
 """The board: what every face shows, from progress that real queries had."""
 
-from __future__ import annotations
-
 import json
 from datetime import UTC, datetime, timedelta
 

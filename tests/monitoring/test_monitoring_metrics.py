@@ -28,7 +28,7 @@ OPEN = "application/openmetrics-text; version=1.0.0"
 NAME = 'a "quoted" \\ name\nof two lines {query="x"} 1'
 
 
-def values(board: Board, accept: str = OPEN) -> dict[tuple[str, ...], float]:
+def values(board, accept=OPEN):
     """Every sample by its name and the values of its labels."""
     text, kind = scraped(board, accept)
     assert kind.startswith(accept.partition(";")[0] or "text/plain")

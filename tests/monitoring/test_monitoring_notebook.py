@@ -52,13 +52,13 @@ def test_what_a_query_has_is_shown_and_nothing_else():
         assert all(_escaped(str(verdict)) in html for verdict in each.verdicts)
 
 
-def _escaped(text: str) -> str:
+def _escaped(text):
     return text.replace("&", "&amp;").replace("'", "&#x27;")
 
 
 def test_an_error_in_the_picture_is_said_once_and_ends_it_alone(caplog):
     class Handle:
-        def update(self, _: object, **__: object) -> None:
+        def update(self, _, **__):
             raise RuntimeError("no kernel")
 
     with (
@@ -75,7 +75,7 @@ def test_the_silence_of_a_query_is_told_while_it_lasts(monkeypatch, until):
     told: list[str] = []
 
     class Handle:
-        def update(self, bundle: dict[str, str], **_: object) -> None:
+        def update(self, bundle, **_):
             told.append(bundle["text/plain"])
 
     monkeypatch.setattr(notebook, "_BEAT", 0.02)

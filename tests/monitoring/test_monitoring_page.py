@@ -14,10 +14,10 @@ import threading
 import time
 import zipfile
 from contextlib import ExitStack, contextmanager, redirect_stderr
-from http.client import HTTPConnection, HTTPResponse, RemoteDisconnected
+from http.client import HTTPConnection, RemoteDisconnected
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from conftest import ROOT
@@ -33,14 +33,9 @@ from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.monitoring import board as recorder
 from sparkstream_kit.monitoring import page as _requests
 from sparkstream_kit.monitoring import watching
-from sparkstream_kit.monitoring.board import Board, Picture
+from sparkstream_kit.monitoring.board import Board
 from sparkstream_kit.monitoring.page import served
 from sparkstream_kit.monitoring.pictures import Results, bars
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from pyspark.sql.streaming.listener import StreamingQueryProgress as Progress
 
 LINES = (ROOT / "tests" / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
 FIRST = json.loads(LINES[0])
@@ -49,7 +44,7 @@ OTHER = "11111111-1111-4111-8111-111111111111"  # an id of Spark's
 SCRIPT = "<script>alert(1)</script>"
 
 
-def progress(**changes: Any) -> Progress:
+def progress(**changes):
     """The first recorded batch, changed."""
     return StreamingQueryProgress.fromJson(FIRST | changes)
 
@@ -57,7 +52,7 @@ def progress(**changes: Any) -> Progress:
 class Served:
     """A board with its page, and what its stop function was called with."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         self.board = Board()
         self.stops: list[str] = []
         self.stack = ExitStack()
@@ -68,7 +63,7 @@ class Served:
         self.port = int(self.address.split(":")[2].split("/")[0])
         self.token = self.address.partition("#token=")[2]
 
-    def ask(self, path: str = "/", method: str = "GET", **headers: str) -> tuple[int, str, dict[str, str]]:
+    def ask(self, path="/", method="GET", **headers):
         """Return the status, text and headers of an answer; `Host_` adds a second Host header."""
         with connection(self.port) as to:
             to.putrequest(method, path, skip_host="Host" in headers)
@@ -78,13 +73,13 @@ class Served:
             answer = to.getresponse()
             return answer.status, answer.read().decode(), dict(answer.getheaders())
 
-    def end(self) -> None:
+    def end(self):
         self.board.end()
         self.stack.close()
 
 
 @contextmanager
-def connection(port: int) -> Iterator[HTTPConnection]:
+def connection(port):
     to = HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         yield to
@@ -93,7 +88,7 @@ def connection(port: int) -> Iterator[HTTPConnection]:
 
 
 @contextmanager
-def events(port: int, token: str) -> Iterator[HTTPResponse]:
+def events(port, token):
     """The stream of pictures."""
     with connection(port) as to:
         to.request("GET", "/events", headers={"Authorization": f"Bearer {token}"})
@@ -101,7 +96,7 @@ def events(port: int, token: str) -> Iterator[HTTPResponse]:
             yield stream
 
 
-def picture(stream: HTTPResponse) -> Any:
+def picture(stream):
     """The next picture of a stream; None at its end."""
     line = stream.readline()
     if not line:
@@ -111,7 +106,7 @@ def picture(stream: HTTPResponse) -> Any:
     return json.loads(line[len(b"data: ") :])
 
 
-def picture_with(stream: HTTPResponse, what: Callable[[Any], object]) -> Any:
+def picture_with(stream, what):
     """The next picture of a stream that has something, within a minute."""
     end = time.monotonic() + 60
     while (found := picture(stream)) is not None and time.monotonic() < end:
@@ -286,7 +281,7 @@ def test_the_end_waits_a_little_for_who_is_being_told(page, monkeypatch):
     told: list[bool] = []
     real = Board.pictures
 
-    def slow(board: Board) -> list[Picture]:
+    def slow(board):
         if board.ended:
             threading.Event().wait(0.5)  # a machine that does much else
             told.append(True)
@@ -317,7 +312,7 @@ def test_a_recording_is_followed_from_elsewhere(page):
     board = Board()
     lines: list[str] = []
 
-    def read(stream: HTTPResponse) -> Iterator[str]:
+    def read(stream):
         for line in stream:
             lines.append(line.decode())
             yield lines[-1]
@@ -366,9 +361,9 @@ def test_a_signal_ends_watch(page, tmp_path, until):
     assert watching.wait(30) == 0
 
 
-def _and_then(follow: Callable[..., None], start: Callable[[], None]) -> Callable[..., None]:
-    def lines_with_a_start(lines: Iterator[str], board: Board) -> None:
-        def told() -> Iterator[str]:
+def _and_then(follow, start):
+    def lines_with_a_start(lines, board):
+        def told():
             for line in lines:
                 yield line
                 if "batchId" in line:
@@ -408,7 +403,7 @@ def test_watch_finds_the_page_by_the_checkpoint_of_its_job(spark, folder, tmp_pa
     codes: list[int] = []
     threads: list[threading.Thread] = []
 
-    def look(_: object) -> None:
+    def look(_):
         noted.append(page_file(Path(checkpoint)).read_text())
         modes.append(page_file(Path(checkpoint)).stat().st_mode & 0o777)
         # In a thread, as it goes on until the run ends, which waits for this function.
@@ -447,7 +442,7 @@ def test_an_error_in_the_board_is_shown_and_said_once(page, monkeypatch, caplog)
 
 
 def test_a_batch_that_the_board_cannot_take_is_shown(monkeypatch, capsys):
-    def fail(*_: object) -> None:
+    def fail(*_):
         raise ValueError("no such part")
 
     monkeypatch.setattr(Board, "add", fail)
@@ -469,7 +464,7 @@ def test_a_browser_that_has_gone_leaves_no_thread(page, until, caplog):
 
 
 def test_an_answer_that_fails_is_one_line_in_the_log(page, monkeypatch, caplog):
-    def fail(*_: object) -> None:
+    def fail(*_):
         raise ValueError("no such metric")
 
     monkeypatch.setattr(_requests, "scraped", fail)
@@ -523,7 +518,7 @@ def test_a_run_is_shown_with_its_result_and_ended_by_the_page(spark, folder, cap
     query = start(counted.orderBy("value"), sinks.latest("shown"), name="run_shown", mode="complete")
     pictures: list[Any] = []
 
-    def look(port: int, token: str) -> None:
+    def look(port, token):
         with events(port, token) as stream:
             pictures.append(picture_with(stream, lambda each: "result" in each["queries"][0]))
             with connection(port) as to:
@@ -533,7 +528,7 @@ def test_a_run_is_shown_with_its_result_and_ended_by_the_page(spark, folder, cap
 
     threads: list[threading.Thread] = []
 
-    def begin(_: Progress) -> None:
+    def begin(_):
         if not threads:
             [(port, token)] = re.findall(r"127\.0\.0\.1:(\d+)/#token=(\S+)", capsys.readouterr().err)
             threads.append(threading.Thread(target=look, args=(int(port), token)))

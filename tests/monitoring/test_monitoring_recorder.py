@@ -1,7 +1,5 @@
 """The flight recorder: what a run writes, and what `sparkstream watch` makes of it."""
 
-from __future__ import annotations
-
 import errno
 import io
 import json
@@ -12,7 +10,6 @@ import subprocess
 import sys
 import threading
 from itertools import islice
-from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import ROOT, running
@@ -25,17 +22,11 @@ from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.monitoring import board as recorder
 from sparkstream_kit.monitoring.board import Board
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from pyspark.sql import SparkSession
-
 RECORDED = (ROOT / "tests" / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
 WATCH = [sys.executable, "-m", "sparkstream_kit", "watch"]
 
 
-def head(*progress: str) -> str:
+def head(*progress):
     """The first line of a recording of the queries whose batches are given."""
     told = {each["runId"]: each for each in map(json.loads, progress)}
     queries = [
@@ -46,19 +37,19 @@ def head(*progress: str) -> str:
     return json.dumps(first) + "\n"
 
 
-def whole_file(path: Path, *, ended: bool = True) -> Path:
+def whole_file(path, *, ended=True):
     end = [recorder.end_line()] if ended else []
     path.write_text("".join([head(*RECORDED), *(f"{line}\n" for line in RECORDED), *end]), "utf-8")
     return path
 
 
-def board_of(text: str) -> Board:
+def board_of(text):
     board = Board()
     recorder.follow(text.splitlines(keepends=True), board)
     return board
 
 
-def recorded_run(spark: SparkSession, folder: Path, path: Path, name: str) -> Any:
+def recorded_run(spark, folder, path, name):
     """Run a query with bad lines and state, and record it."""
     lines = sources.text(spark, str(folder), max_files_per_trigger=1)
     rows = quarantine.parse_csv(lines, schemas.from_ddl("a INT, b STRING"))
@@ -123,7 +114,7 @@ def test_a_file_that_cannot_be_written_is_refused_and_the_query_is_stopped(
     assert not (tmp_path / "data.csv").exists() or (tmp_path / "data.csv").read_text() == "a,b\n1,2\n"
 
 
-def other(path: Path) -> Path:
+def other(path):
     path.write_text("a,b\n1,2\n")
     return path
 
@@ -148,7 +139,7 @@ def test_a_disk_that_is_full_is_said_once_and_ends_no_query(spark, folder, caplo
 def test_a_first_line_for_which_there_was_no_room_is_written_by_the_next_run(tmp_path, room):
     path, real = tmp_path / "full.jsonl", os.write
 
-    def full(file: int, data: bytes) -> int:
+    def full(file, data):
         if not room:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return real(file, data[:room])
@@ -241,11 +232,11 @@ def test_a_run_that_goes_on_is_followed_until_its_end_line(tmp_path):
 
 
 def test_a_past_that_is_still_being_read_is_no_silence():
-    def quiet(board: Board) -> bool:
+    def quiet(board):
         return any("no batch for" in str(said) for each in board.pictures() for said in each.verdicts)
 
     class Once(threading.Event):
-        def wait(self, _limit: float | None = None) -> bool:
+        def wait(self, _limit=None):
             self.set()  # nothing more comes
             return True
 
@@ -258,7 +249,7 @@ def test_a_past_that_is_still_being_read_is_no_silence():
     ):
         board.live, seen = False, list[bool]()
 
-        def looked_at(lines: Iterator[str], board: Board = board, seen: list[bool] = seen) -> Iterator[str]:
+        def looked_at(lines, board=board, seen=seen):
             for line in lines:
                 seen.append(quiet(board))
                 yield line

@@ -1,7 +1,5 @@
 """The terminal's face: a picture in place as wide as the terminal, lines elsewhere, and no harm to a run."""
 
-from __future__ import annotations
-
 import importlib.util
 import io
 import json
@@ -11,7 +9,6 @@ import sys
 import termios
 import threading
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
 
 import pyte
 import pytest
@@ -23,14 +20,10 @@ from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.monitoring import terminal as face
 from sparkstream_kit.monitoring.board import Board
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-
 LINES = (ROOT / "tests" / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
 
 
-def filled() -> Board:
+def filled():
     """A board with the recorded batches of three queries, one of them with a verdict that is bad."""
     board = Board()
     for line in LINES:
@@ -39,13 +32,13 @@ def filled() -> Board:
     return board
 
 
-def screen(ends: tuple[int, int], columns: int, draw: Callable[[Any], object]) -> list[str]:
+def screen(ends, columns, draw):
     """Draw on a terminal, and return what stands there then."""
     ours, its = ends
     termios.tcsetwinsize(its, (30, columns))
     text = b""
 
-    def read() -> None:
+    def read():
         nonlocal text
         while not text.endswith(b"END"):
             text += os.read(ours, 65536)
@@ -63,7 +56,7 @@ def screen(ends: tuple[int, int], columns: int, draw: Callable[[Any], object]) -
     return [line.rstrip() for line in seen.display if line.strip()]
 
 
-def drawn(board: Board, stream: Any) -> None:
+def drawn(board, stream):
     with face.shown(board, stream):
         pass
 
@@ -127,7 +120,7 @@ def test_where_there_is_no_terminal_each_query_has_a_line_when_something_has_cha
 def test_a_log_is_not_flooded(monkeypatch):
     board, out, over = Board(), io.StringIO(), threading.Event()
 
-    def changes(*_: object, **__: object) -> Any:
+    def changes(*_, **__):
         for line in LINES:  # within a second
             board.add(StreamingQueryProgress.fromJson(json.loads(line)))
             yield
@@ -150,7 +143,7 @@ def test_without_rich_a_terminal_has_lines(monkeypatch, terminal):
 
 
 def test_an_error_in_the_picture_is_said_once_and_ends_no_query(spark, folder, caplog, monkeypatch):
-    def broken(*_: object) -> None:
+    def broken(*_):
         raise RuntimeError("no room")
 
     monkeypatch.setattr(face, "lines", broken)
@@ -188,14 +181,14 @@ def test_what_is_printed_meanwhile_stays_readable_above_the_picture(monkeypatch,
     board, asked = filled(), 0
     first_is_drawn, pictures = threading.Event(), board.pictures
 
-    def counted() -> Any:
+    def counted():
         nonlocal asked
         asked += 1
         if asked > 1:
             first_is_drawn.set()
         return pictures()
 
-    def printing(stream: Any) -> None:
+    def printing(stream):
         monkeypatch.setattr(sys, "stderr", stream)
         monkeypatch.setattr(board, "pictures", counted)
         with face.shown(board):

@@ -188,7 +188,7 @@ class Argument(NamedTuple):
     takes: str
 
 
-def public_calls() -> dict[str, Callable[..., Any]]:
+def public_calls():
     """Return the functions, and the constructors and methods of classes, that the package's rooms export."""
     found: dict[str, Callable[..., Any]] = {}
     rooms = {room.name for room in pkgutil.iter_modules(sparkstream_kit.__path__) if room.name[0] != "_"}
@@ -208,7 +208,7 @@ def public_calls() -> dict[str, Callable[..., Any]]:
     return found
 
 
-def arguments() -> list[Argument]:
+def arguments():
     """Return all parameters of each public call that has one which people confuse."""
     found = []
     for call, function in public_calls().items():
@@ -263,7 +263,7 @@ def things(spark):
         yield made | {"Query": made["query"], "Sink": made["sink"], "Streams": stream}
 
 
-def call_with(argument: Argument, value: object, things: dict[str, Any], stack: ExitStack) -> None:
+def call_with(argument, value, things, stack):
     """Make the call with one argument as given, and with the others as they should be."""
     in_place, by_name = [], {}
     for name, parameter in inspect.signature(argument.function).parameters.items():

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 import pytest
 import report
@@ -15,13 +14,10 @@ import templates
 from conftest import ROOT
 from running import Limit, Program, Table, measure
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 RUN = [sys.executable, str(ROOT / "benchmarks" / "run.py")]
 
 
-def script(folder: Path, name: str, text: str) -> Program:
+def script(folder, name, text):
     path = folder / f"{name}.py"
     path.write_text(text)
     return Program(name, (path,))

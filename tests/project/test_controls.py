@@ -10,7 +10,7 @@ import re
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from conftest import ROOT
@@ -23,7 +23,7 @@ from sparkstream_kit.cli import main
 from sparkstream_kit.errors import InvalidInputError, printable
 from sparkstream_kit.monitoring import board as recorder
 from sparkstream_kit.monitoring import notebook, terminal
-from sparkstream_kit.monitoring.board import Board, Picture
+from sparkstream_kit.monitoring.board import Board
 from sparkstream_kit.monitoring.pictures import Results, Sent
 from sparkstream_kit.progress import QuerySummary, RunSummary
 from sparkstream_kit.sinks import builtin
@@ -44,42 +44,42 @@ PROGRESS = json.loads((ROOT / "tests" / "recorded" / "progress.jsonl").read_text
 class Told(Board):
     """A board whose verdicts name something of the input, as those of rules do."""
 
-    def pictures(self, now: datetime | None = None) -> list[Picture]:
+    def pictures(self, now=None):
         return [replace(each, verdicts=(Verdict("bad", EVIL),)) for each in super().pictures(now)]
 
 
-def board() -> Board:
+def board():
     made = Told()
     made.add(StreamingQueryProgress.fromJson(PROGRESS | {"name": EVIL}))
     made.expect("a run", QuerySummary(f"{EVIL} starts", "2"), None)
     return made
 
 
-def snapshot(folder: Path) -> Results:
+def snapshot(folder):
     file = folder / f"{EVIL}.json"
     file.write_text("[\n  " + json.dumps({EVIL: EVIL, "n": 3}) + "\n]\n")
     return Results({EVIL: (None, f"file {file}")})
 
 
-def lines_of_pictures() -> str:
+def lines_of_pictures():
     return "\n".join(line for each in board().pictures() for line in terminal.lines(each, datetime.now(UTC)))
 
 
-def reported(monkeypatch: pytest.MonkeyPatch) -> str:
+def reported(monkeypatch):
     monkeypatch.setenv("COLUMNS", "400")
     out = io.StringIO()
     terminal.report(board().pictures(), out)
     return out.getvalue()
 
 
-def in_notebook(folder: Path) -> str:
+def in_notebook(folder):
     return "\n".join(notebook._bundle(board(), snapshot(folder), last=True).values())  # noqa: SLF001
 
 
-def on_the_page(folder: Path) -> str:
+def on_the_page(folder):
     told = json.loads(Sent(snapshot(folder)).text(board().pictures(), ended=EVIL, spark=None))
 
-    def strings(value: Any) -> list[str]:
+    def strings(value):
         if isinstance(value, dict):
             return [each for part in value.values() for each in strings(part)]
         if isinstance(value, list):
@@ -89,13 +89,13 @@ def on_the_page(folder: Path) -> str:
     return "\n".join(strings(told))
 
 
-def unreadable(folder: Path) -> str:
+def unreadable(folder):
     found = Results({"gone": (None, f"file {folder / EVIL}.json")}).of("gone", 1, last=True)
     assert found is not None
     return f"{found.place}\n{found.problem}"
 
 
-def live(monkeypatch: pytest.MonkeyPatch) -> str:
+def live(monkeypatch):
     """The picture of a job in a terminal, without rich."""
     said = io.StringIO()
     monkeypatch.setattr(said, "isatty", lambda: True)
@@ -106,7 +106,7 @@ def live(monkeypatch: pytest.MonkeyPatch) -> str:
     return said.getvalue().strip("\n").replace("\n", r"\n")
 
 
-def recorded(folder: Path) -> str:
+def recorded(folder):
     line = recorder.batch_line(StreamingQueryProgress.fromJson(PROGRESS | {"name": EVIL}))
     (folder / "run.jsonl").write_text(line)
     return line

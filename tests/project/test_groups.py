@@ -1,7 +1,5 @@
 """Tests of one group share a worker, and with it what they start: servers, JVMs, kernels."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

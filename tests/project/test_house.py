@@ -32,7 +32,7 @@ DOORS = {
 MOST_LINES = {"module": 500, "function": 50, "job": 80, "core": 12_400, "all": 21_030}
 
 
-def name_of(path: Path) -> str:
+def name_of(path):
     return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
 
 
@@ -40,15 +40,15 @@ PATHS = {name_of(path): path for path in PACKAGE.rglob("*.py")}
 
 
 @cache  # for the tests of this file; whoever only collects them does not wait for it
-def trees() -> dict[str, ast.Module]:
+def trees():
     return {name: ast.parse(path.read_text("utf-8")) for name, path in PATHS.items()}
 
 
-def room(module: str) -> str:
+def room(module):
     return module.split(".")[1] if "." in module else ""
 
 
-def imported(node: ast.AST) -> set[str]:
+def imported(node):
     """Return the kit's modules that are imported in a tree, in functions too, but not for types alone."""
     if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
         return set()
@@ -61,7 +61,7 @@ def imported(node: ast.AST) -> set[str]:
     return (found & set(PATHS)).union(*map(imported, ast.iter_child_nodes(node)))
 
 
-def imported_by_name(tree: ast.Module) -> set[str]:
+def imported_by_name(tree):
     """Return the kit's modules whose full names are texts in a module that imports by name."""
     if not re.search(r"import_module\((?!homes)|attributes\(__name__", ast.unparse(tree)):
         return set()
@@ -70,11 +70,11 @@ def imported_by_name(tree: ast.Module) -> set[str]:
 
 
 @cache
-def imports() -> dict[str, set[str]]:
+def imports():
     return {name: (imported(tree) | imported_by_name(tree)) - {name} for name, tree in trees().items()}
 
 
-def code_lines(path: Path, node: ast.AST) -> int:
+def code_lines(path, node):
     """Count the lines of a module or a function without docstrings, comments and blank lines."""
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     docs = {

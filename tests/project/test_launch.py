@@ -1,21 +1,15 @@
 """The kit as people get it: an installed wheel, a zip for `--py-files`, a properties file."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
 import sys
 import zipfile
-from typing import TYPE_CHECKING
 
 import pytest
 from conftest import ROOT
 
 from sparkstream_kit import feeds
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.xdist_group("launch")
 
@@ -29,7 +23,7 @@ def wheel(tmp_path_factory):
     return next(folder.glob("*.whl"))
 
 
-def launch(*args: object, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+def launch(*args, cwd, **env):
     return subprocess.run(
         list(map(str, args)),
         cwd=cwd,

@@ -33,7 +33,7 @@ class Kernel(NotebookClient):
 
     interrupt_at: str | None = None
 
-    def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:
+    def process_message(self, msg, cell, cell_index):
         said = msg["content"].get("text", "") + msg["content"].get("data", {}).get("text/plain", "")
         if self.interrupt_at and self.interrupt_at in said:
             self.interrupt_at = None
@@ -41,13 +41,13 @@ class Kernel(NotebookClient):
             self.interrupt = asyncio.ensure_future(kernel.interrupt_kernel())
         return super().process_message(msg, cell, cell_index)
 
-    def source(self, cell_id: str) -> str:
+    def source(self, cell_id):
         return next(str(cell.source) for cell in self.nb.cells if cell.id == cell_id)
 
-    def execute_code(self, source: str, *, interrupt_at: str | None = None) -> Any:
+    def execute_code(self, source, *, interrupt_at=None):
         """Run code in a new cell, interrupted when it prints a text; an error in it fails the test."""
         self.interrupt_at = interrupt_at
-        self.nb.cells.append(nbformat.v4.new_code_cell(source))  # type: ignore[no-untyped-call]
+        self.nb.cells.append(nbformat.v4.new_code_cell(source))
         try:
             cell = self.execute_cell(self.nb.cells[-1], len(self.nb.cells) - 1)
         finally:
@@ -55,10 +55,10 @@ class Kernel(NotebookClient):
         assert self.interrupt_at is None, f"{interrupt_at} was never printed"
         return cell
 
-    def ask(self, expression: str) -> Any:
+    def ask(self, expression):
         return ast.literal_eval(text(self.execute_code(f"print(repr({expression}))")))
 
-    def active(self) -> Any:
+    def active(self):
         """Return the names of the active queries, and whether a StreamingContext is active."""
         self.execute_code("from pyspark.streaming import StreamingContext")
         return self.ask(
@@ -66,21 +66,21 @@ class Kernel(NotebookClient):
         )
 
 
-def text(cell: Any, stream: str = "stdout") -> str:
+def text(cell, stream="stdout"):
     return "".join(output.text for output in cell.outputs if output.get("name") == stream)
 
 
-def shown(cell: Any) -> list[str]:
+def shown(cell):
     """Return the texts that a cell shows."""
     return [each.get("text") or each["data"]["text/plain"] for each in cell.outputs]
 
 
-def data(cell: Any) -> Any:
+def data(cell):
     """Return the result that a cell shows, by MIME type."""
     return next(output.data for output in cell.outputs if output.output_type == "execute_result")
 
 
-def picture(cell: Any) -> str:
+def picture(cell):
     """Return what stands beneath a cell with a live picture, which is its only output."""
     [output] = cell.outputs
     assert output.output_type == "display_data"
@@ -89,8 +89,8 @@ def picture(cell: Any) -> str:
     return str(output.data["text/plain"])
 
 
-def read_notebook(name: str = "first_stream") -> Any:
-    return nbformat.read(EXAMPLES / f"{name}.ipynb", as_version=4)  # type: ignore[no-untyped-call]
+def read_notebook(name="first_stream"):
+    return nbformat.read(EXAMPLES / f"{name}.ipynb", as_version=4)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_all_cells_run_twice_in_one_kernel_and_leave_nothing_active(kernel):
     assert kernel.ask("__import__('sys').executable") == sys.executable
 
 
-def assert_results(kernel: Kernel, ran: dict[str, Any]) -> None:
+def assert_results(kernel, ran):
     kernel.execute_code("from collections import Counter")
     truth = kernel.ask(f"dict({TRUTH})")
     assert sum(truth.values()) == 600

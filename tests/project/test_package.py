@@ -53,11 +53,11 @@ CORE = {"pyspark", "py4j", "sparkstream_kit", *sys.stdlib_module_names}
 
 
 @cache  # for the tests of this file; whoever only collects them does not wait for it
-def trees() -> dict[str, ast.Module]:
+def trees():
     return {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.items()}
 
 
-def defined(module: ast.Module) -> list[str]:
+def defined(module):
     """Return the names that a module binds at its top level, other than by an import."""
     names = []
     for node in module.body:
@@ -71,7 +71,7 @@ def defined(module: ast.Module) -> list[str]:
     return names
 
 
-def exported(module: ast.Module) -> list[str] | None:
+def exported(module):
     for node in module.body:
         if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "__all__":
             return [] if node.value is None else list(ast.literal_eval(node.value))
@@ -81,7 +81,7 @@ def exported(module: ast.Module) -> list[str] | None:
     return None
 
 
-def imported(module: ast.Module) -> set[str]:
+def imported(module):
     """Return the top-level packages that a module imports anywhere."""
     found = set()
     for node in ast.walk(module):
@@ -92,7 +92,7 @@ def imported(module: ast.Module) -> set[str]:
     return found
 
 
-def taken_from(name: str) -> set[str]:
+def taken_from(name):
     """Return the names that the kit's other modules take from a module."""
     taken, last = set(), name.rpartition(".")[2]
     for tree in trees().values():

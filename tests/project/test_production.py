@@ -1,7 +1,5 @@
 """What docs/production.md tells an operator to put in place does what the page says."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -17,7 +15,7 @@ from systems.launching import shown
 PAGE = (ROOT / "docs" / "production.md").read_text("utf-8")
 
 
-def block(kind: str) -> str:
+def block(kind):
     [found] = re.findall(rf"```{kind}\n(.*?)```", PAGE, re.DOTALL)
     return str(found)
 
@@ -57,7 +55,7 @@ def test_the_line_for_cron_runs_one_job_at_a_time_and_goes_on_after_a_kill(place
     sales = Sales(place / "incoming")
     sales.land(2)
 
-    def start(command: str) -> subprocess.Popen[bytes]:
+    def start(command):
         # As cron does: with a short PATH, without a terminal.
         env = environment(PATH="/usr/bin:/bin", JAVA_HOME=os.environ.get("JAVA_HOME", ""))
         return subprocess.Popen(["/bin/sh", "-c", command], env=env, cwd="/", start_new_session=True)

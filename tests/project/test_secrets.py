@@ -6,7 +6,7 @@ import importlib
 import json
 import subprocess
 import urllib.request
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import typer
@@ -19,7 +19,7 @@ from sparkstream_kit.cli.app import app
 from sparkstream_kit.errors import InvalidInputError, KitError, without_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 
 JOBS = sorted(path.stem for path in (ROOT / "jobs").glob("*.py"))
@@ -64,7 +64,7 @@ def test_what_is_not_secret_stays(text):
     assert without_secrets(text) == text
 
 
-def all_errors(base: type[KitError] = KitError) -> Iterator[type[KitError]]:
+def all_errors(base=KitError):
     yield base
     for each in base.__subclasses__():
         yield from all_errors(each)
@@ -81,13 +81,13 @@ def test_every_error_of_the_kit_leaves_it_out(error):
 # --- the command lines
 
 
-def _parser_of(job: str) -> Any:
+def _parser_of(job):
     """Return the parser that a job's `main` makes, at its first use."""
 
     class Made(Exception):  # noqa: N818 - no error
         pass
 
-    def end(parser: Any, *_: object) -> None:
+    def end(parser, *_):
         raise Made(parser)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Made) as made:
@@ -115,7 +115,7 @@ def test_no_argument_of_a_job_is_repeated_with_its_password(job):
     assert sum("kit:***@host" in line for line in said) > 4
 
 
-def _commands(group: Any, *path: str) -> Iterator[tuple[list[str], Any]]:
+def _commands(group, *path):
     if not hasattr(group, "commands"):
         yield list(path), group
         return
@@ -204,7 +204,7 @@ def test_spark_s_web_page_does_not_have_the_password(tmp_path, folder, until, fr
         running.communicate(timeout=60)
 
 
-def _read(port: int, what: str, api: str = "api/v1/") -> str:
+def _read(port, what, api="api/v1/"):
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/{api}{what}", timeout=10) as answer:
             return str(answer.read().decode())

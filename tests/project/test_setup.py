@@ -62,13 +62,13 @@ class Checkout:
     path: Path
     env: dict[str, str]
 
-    def run(self, script: str = "bash scripts/setup.sh", **env: str) -> subprocess.CompletedProcess[str]:
+    def run(self, script="bash scripts/setup.sh", **env):
         command = ["/bin/sh", "-uc", script]
         return subprocess.run(
             command, cwd=self.path, env=self.env | env, capture_output=True, text=True, check=False
         )
 
-    def calls(self) -> str:
+    def calls(self):
         """What Python was asked since the last look."""
         log = Path(self.env["CALLS"])
         text = log.read_text() if log.exists() else ""
@@ -76,7 +76,7 @@ class Checkout:
         return text
 
 
-def _program(path: Path, text: str) -> None:
+def _program(path, text):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     path.chmod(0o755)

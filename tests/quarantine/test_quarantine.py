@@ -26,10 +26,7 @@ from sparkstream_kit.sources import text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
-    from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.streaming.query import StreamingQuery
 
 SALES = (
     StructType()
@@ -95,17 +92,17 @@ BAD = {
 }
 
 
-def write(folder: Path, *lines: str, end: str = "\n") -> str:
+def write(folder, *lines, end="\n"):
     (folder / "lines.csv").write_bytes("".join(line + end for line in lines).encode())
     return str(folder)
 
 
-def parsed(spark: SparkSession, folder: Path, *lines: str, end: str = "\n") -> DataFrame:
+def parsed(spark, folder, *lines, end="\n"):
     frame = spark.read.text(write(folder, *lines, end=end))
     return parse_csv(frame, SALES, date_format="M/d/yy")
 
 
-def streamed(frame: DataFrame) -> DataFrame:
+def streamed(frame):
     """Run a stream over the files that are there, and return its rows."""
     query = frame.writeStream.format("memory").queryName("streamed").trigger(availableNow=True).start()
     query.awaitTermination()
@@ -365,7 +362,7 @@ def test_the_other_columns_are_kept(spark):
     assert (good_rows(rows).collect(), bad_rows(rows).collect()[0][-1]) == ([(1, 7)], 8)
 
 
-def parsed_avro(lines: DataFrame, schema: StructType) -> DataFrame:
+def parsed_avro(lines, schema):
     binary = lines.withColumn(lines.columns[0], F.col(lines.columns[0]).cast("binary"))
     return parse_avro(binary, schema, registry="http://localhost")
 
@@ -458,7 +455,7 @@ def test_a_bad_line_does_not_fail_the_query_in_either_ansi_mode(spark, folder):
 # --- nothing is lost
 
 
-def mixed(seed: int, count: int) -> tuple[list[str], int]:
+def mixed(seed, count):
     """Return good and bad lines at random, and how many are bad."""
     chance = random.Random(seed)  # noqa: S311 - a seeded mix, not a secret
     lines = [chance.choice([GOOD, *BAD]) if chance.random() < 0.5 else GOOD for _ in range(count)]
@@ -488,12 +485,12 @@ def test_a_stream_and_a_static_read_give_the_same(spark, folder):
 # --- what Spark's progress says
 
 
-def observed(query: StreamingQuery) -> list[tuple[int, int]]:
+def observed(query):
     """Return rows and bad rows of each parse in each batch."""
     return [(rows, bad) for rows, bad, *_ in counted(query)]
 
 
-def counted(query: StreamingQuery) -> list[tuple[int, ...]]:
+def counted(query):
     """Return rows, bad rows, headers and bad rows like headers of each parse in each batch."""
     return [tuple(row) for each in query.recentProgress for row in each.observedMetrics.values()]
 

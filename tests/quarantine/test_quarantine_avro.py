@@ -12,7 +12,7 @@ from collections import Counter
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import fastavro
 import pytest
@@ -22,15 +22,12 @@ from sparkstream_kit.quarantine import bad_rows, good_rows, parse_avro
 from sparkstream_kit.quarantine.avro import of_registry
 from sparkstream_kit.schemas import from_ddl
 
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
 
-
-def field(name: str, kind: Any) -> dict[str, Any]:
+def field(name, kind):
     return {"name": name, "type": ["null", kind], "default": None}
 
 
-def logical(kind: str, name: str, **more: Any) -> dict[str, Any]:
+def logical(kind, name, **more):
     return {"type": kind, "logicalType": name, **more}
 
 
@@ -87,7 +84,7 @@ UNFIT: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-def record(value: object, schema: dict[str, Any] = WRITTEN, number: int = 7) -> bytes:
+def record(value, schema=WRITTEN, number=7):
     out = io.BytesIO()
     fastavro.schemaless_writer(out, fastavro.parse_schema(schema), value)
     return b"\0" + number.to_bytes(4, "big") + out.getvalue()
@@ -117,7 +114,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def frame(spark: SparkSession, *records: bytes | None) -> DataFrame:
+def frame(spark, *records):
     rows = [(bytearray(each) if each is not None else None, n) for n, each in enumerate(records)]
     return spark.createDataFrame(rows, "value BINARY, offset INT")
 
@@ -165,7 +162,7 @@ class Registry(BaseHTTPRequestHandler):
     asked: list[tuple[str, str | None]]
     fails = False
 
-    def do_GET(self) -> None:
+    def do_GET(self):
         self.asked.append((self.path, self.headers["Authorization"]))
         number = int(self.path.removeprefix("/apis/schemas/ids/"))
         answers: dict[int, Any] = {
@@ -180,7 +177,7 @@ class Registry(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(json.dumps(answers[number] if known else {"error_code": 40403}).encode())
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, *_):
         pass
 
 

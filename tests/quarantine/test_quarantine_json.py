@@ -6,7 +6,7 @@ import json
 import random
 from datetime import date, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from chispa import assert_df_equality
@@ -17,9 +17,6 @@ from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.quarantine import bad_rows, good_rows, parse_json
 from sparkstream_kit.schemas import from_ddl
 from sparkstream_kit.sources import text
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
 
 EVENTS = """id INT NOT NULL, amount DECIMAL(5,2), share DOUBLE, ratio FLOAT, name STRING, paid BOOLEAN,
     day DATE, at TIMESTAMP, big BIGINT, prices ARRAY<DECIMAL(5,2)>, counts MAP<STRING, INT>,
@@ -116,7 +113,7 @@ GOOD: dict[str, dict[str, Any]] = {
 }
 
 
-def lines_of(spark: SparkSession, *lines: str | None) -> DataFrame:
+def lines_of(spark, *lines):
     return spark.createDataFrame([(line,) for line in lines], "value STRING")
 
 
@@ -204,7 +201,7 @@ def test_patterns_and_odd_names_and_any_value(spark):
     assert row["any"].toPython() == {"n": [1, Decimal("2.5")]}
 
 
-def event(chance: random.Random) -> dict[str, Any]:
+def event(chance):
     return {
         "id": chance.randrange(-(2**31), 2**31),
         "amount": round(chance.uniform(-999, 999), 2),

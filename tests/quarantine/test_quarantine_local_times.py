@@ -1,10 +1,7 @@
 """Local times in a session whose clock is changed twice a year: none is moved by an hour in silence."""
 
-from __future__ import annotations
-
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import pytest
 from pyspark.sql import functions as F
@@ -13,9 +10,6 @@ from pyspark.sql import types as T
 from sparkstream_kit import display, quarantine, windows
 from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.schemas import schema_of
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
 
 ZONE = "spark.sql.session.timeZone"
 SCHEMA = schema_of(time=T.TimestampType(), n=T.IntegerType())
@@ -46,18 +40,18 @@ def zone(spark):
     spark.conf.set(ZONE, former)
 
 
-def csv(spark: SparkSession, texts: list[str], pattern: str | None = None) -> DataFrame:
+def csv(spark, texts, pattern=None):
     lines = spark.createDataFrame([(f"{text},{n}",) for n, text in enumerate(texts)], "value STRING")
     return quarantine.parse_csv(lines, SCHEMA, timestamp_format=pattern)
 
 
-def as_json(spark: SparkSession, texts: list[str], pattern: str | None = None) -> DataFrame:
+def as_json(spark, texts, pattern=None):
     lines = [(json.dumps({"time": text, "n": n}),) for n, text in enumerate(texts)]
     frame = spark.createDataFrame(lines, "value STRING")
     return quarantine.parse_json(frame, SCHEMA, timestamp_format=pattern)
 
 
-def read(rows: DataFrame) -> list[tuple[str | None, str | None]]:
+def read(rows):
     """Return the moment of each row in UTC, and its reason."""
     return [
         (None if at is None else f"{datetime.fromtimestamp(at // 1_000_000, UTC):%Y-%m-%dT%H:%M:%S}", reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import fastavro
 import pytest
@@ -16,11 +16,6 @@ from sparkstream_kit import quarantine, run, sinks, sources, start, windows
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.schemas import from_ddl
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from pyspark.sql import DataFrame, SparkSession
-
 SCHEMA = "shop STRING, amount INT"
 ROWS = [("north", 3), ("north", -1), ("south", 0), (None, 5), ("south", None)]
 
@@ -30,14 +25,14 @@ def sales(spark):
     return spark.createDataFrame(ROWS, SCHEMA)
 
 
-def parsed(spark: SparkSession, folder: Path, *lines: str) -> DataFrame:
+def parsed(spark, folder, *lines):
     """Return a stream of parsed lines: a file each."""
     for number, line in enumerate(lines):
         (folder / f"{number}.csv").write_text(f"{line}\n")
     return quarantine.parse_csv(sources.text(spark, str(folder), max_files_per_trigger=1), from_ddl(SCHEMA))
 
 
-def reasons(frame: DataFrame) -> list[tuple[Any, ...]]:
+def reasons(frame):
     return [(row.shop, row.amount, row["_reason"]) for row in frame.collect()]
 
 
@@ -175,7 +170,7 @@ WRITTEN = {
 }
 
 
-def record() -> bytes:
+def record():
     out = io.BytesIO()
     fastavro.schemaless_writer(
         out, fastavro.parse_schema(WRITTEN), {"n": 200, "time": datetime.fromisoformat(FAR)}

@@ -1,10 +1,7 @@
-from __future__ import annotations
-
 import importlib.util
 import socket
 import subprocess
 import sys
-from typing import TYPE_CHECKING
 
 import pytest
 from conftest import environment
@@ -12,15 +9,10 @@ from conftest import environment
 from sparkstream_kit import get_session
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 pytestmark = pytest.mark.xdist_group("connect")
 
 
-def attached(
-    url: str, folder: Path, body: str, *args: object, **env: str
-) -> subprocess.CompletedProcess[str]:
+def attached(url, folder, body, *args, **env):
     """Run a script in an empty folder, with SPARK_REMOTE set."""
     script = folder / "script.py"
     script.write_text(body)

@@ -1,7 +1,5 @@
 """`sparkstream serve`: a warm server, which asks for its token and keeps nothing of a client that is gone."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os
@@ -14,7 +12,6 @@ import sys
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from conftest import command, environment
@@ -24,9 +21,6 @@ import sparkstream_kit
 from sparkstream_kit import checkpoints, cli
 from sparkstream_kit import server as serving
 from sparkstream_kit.errors import InvalidInputError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 pytestmark = pytest.mark.xdist_group("connect")
 
@@ -38,7 +32,7 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache" / "sparkstream-kit"
 
 
-def port_of(url: str) -> int:
+def port_of(url):
     return int(url.rpartition(":")[2])
 
 
@@ -292,7 +286,7 @@ def test_an_inner_block_leaves_the_outer_one_s_session(connect, tmp_path):
 
 
 @contextmanager
-def served(port: int, profile: Path, setting: str) -> Iterator[serving.Server]:
+def served(port, profile, setting):
     """Start a server with a profile of one line."""
     profile.write_text(f"{setting}\n")
     try:
@@ -423,7 +417,7 @@ def test_what_a_killed_client_has_left_ends_when_the_next_one_comes(connect, tmp
     client.wait()
     commits = tmp_path / "ckpt" / "commits"
 
-    def count() -> int:
+    def count():
         return len(list(commits.glob("[0-9]*")))
 
     before = count()

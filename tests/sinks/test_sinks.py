@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from pyspark.sql import DataFrame
 
 ROWS = [("a,1", "1.10", "2020-01-01 00:00:00.123456"), ('b"2', "20.00", None)]
 
@@ -44,8 +43,8 @@ def stream(spark, folder):
     return sources.csv(spark, str(folder), schema="k INT", max_files_per_trigger=1)
 
 
-def finish(frame: DataFrame, sink: sinks.Sink, mode: str = "append", **more: object) -> None:
-    run(start(frame, sink, name=sink.query_name or "q", mode=mode, availableNow=True, **more))  # type: ignore[arg-type]
+def finish(frame, sink, mode="append", **more):
+    run(start(frame, sink, name=sink.query_name or "q", mode=mode, availableNow=True, **more))
 
 
 def test_snapshot_writes_exact_csv_and_json(result, tmp_path):
@@ -78,7 +77,7 @@ def test_a_snapshot_that_cannot_be_written_leaves_the_old_one(result, tmp_path, 
     target.write_text("old")
     write = opened(sinks.snapshot(target), result, None)
 
-    def full(_: int) -> None:
+    def full(_):
         raise OSError("disk full")
 
     monkeypatch.setattr("os.fsync", full)
@@ -135,12 +134,12 @@ def test_latest_without_a_checkpoint_is_empty_until_the_first_batch(spark, strea
 def test_fan_out_computes_a_batch_once_for_all_its_sinks(spark, stream, tmp_path, *, nested):
     computed, seen, out = (str(tmp_path / name) for name in ("computed", "seen", "out"))
 
-    def count(key: int) -> int:
+    def count(key):
         with open(computed, "a") as file:  # noqa: PTH123 - in another process, which has no import of ours
             file.write(f"{key}\n")
         return key
 
-    def see(batch: DataFrame, batch_id: int) -> None:
+    def see(batch, batch_id):
         with open(seen, "a") as file:  # noqa: PTH123
             file.write(f"{batch_id} {[row.k for row in batch.collect()]}\n")
 
@@ -195,7 +194,7 @@ def test_a_sink_computes_a_batch_once(stream, tmp_path, kind):
     mode, make = ALONE[kind]
     computed = str(tmp_path / "computed")
 
-    def count(key: int) -> int:
+    def count(key):
         with open(computed, "a") as file:  # noqa: PTH123 - in another process, which has no import of ours
             file.write(f"{key}\n")
         return key
@@ -371,7 +370,7 @@ def test_a_format_that_spark_does_not_have_is_one_line_with_its_package(
         assert "\n" not in str(caught.value)
 
     @jobflags.exit_codes
-    def job(argv: object) -> int:
+    def job(argv):
         spark.readStream.format(name).load("no_such").isStreaming  # noqa: B018 - Connect looks for it only now
         return 0
 
@@ -458,7 +457,7 @@ def test_a_snapshot_is_not_written_into_the_folder_that_its_query_reads(spark, f
 def test_what_failed_first_is_told_and_not_that_a_batch_could_not_be_let_go(spark, monkeypatch):
     frame = spark.range(3).toDF("n")
 
-    def gone(_: DataFrame) -> None:
+    def gone(_):
         raise ConnectionError("Spark has gone")
 
     monkeypatch.setattr(type(frame), "unpersist", gone)

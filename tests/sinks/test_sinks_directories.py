@@ -1,13 +1,10 @@
 """`sinks.batch_files`: a directory a batch, whole or not there, whoever reads it."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil
 import subprocess
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -17,11 +14,6 @@ from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from pyspark.sql import DataFrame
-
 
 @pytest.fixture
 def stream(spark, folder):
@@ -30,17 +22,17 @@ def stream(spark, folder):
     return sources.csv(spark, str(folder), schema="n INT", max_files_per_trigger=1)
 
 
-def finish(frame: DataFrame, sink: sinks.Sink, checkpoint: Path) -> None:
+def finish(frame, sink, checkpoint):
     run(start(frame, sink, name="q", checkpoint=checkpoint, availableNow=True))
 
 
-def forget_commit(checkpoint: Path, batch_id: int) -> None:
+def forget_commit(checkpoint, batch_id):
     """Make Spark believe that it was killed between the sink and the commit of its last batch."""
     for name in (f"{batch_id}", f".{batch_id}.crc"):
         (checkpoint / "commits" / name).unlink()
 
 
-def plain_read(out: Path) -> list[int]:
+def plain_read(out):
     """Return what a reader finds that knows nothing of Spark."""
     lines = [line for part in out.glob("[!._]*/part-*") for line in part.read_text().splitlines()]
     return sorted(json.loads(line)["n"] for line in lines)
@@ -74,7 +66,7 @@ def test_other_readers_find_every_timestamp_as_it_is(spark, folder, year):
 def test_no_half_batch_is_ever_seen(stream, tmp_path):
     out = tmp_path / "out"
 
-    def fails_at_six(parts: Any) -> Any:
+    def fails_at_six(parts):
         import pyarrow as pa
 
         for part in parts:

@@ -18,8 +18,6 @@ from sparkstream_kit.errors import InvalidInputError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pyspark.sql import DataFrame
-
 
 @pytest.fixture
 def stream(spark, folder):
@@ -28,7 +26,7 @@ def stream(spark, folder):
     return sources.csv(spark, str(folder), schema="n INT", max_files_per_trigger=1)
 
 
-def finish(frame: DataFrame, sink: sinks.Sink, checkpoint: object) -> None:
+def finish(frame, sink, checkpoint):
     run(start(frame, sink, name="q", checkpoint=str(checkpoint), availableNow=True))
 
 
@@ -52,11 +50,11 @@ def made(request, spark, tmp_path):
     spark.sql(f"DROP TABLE IF EXISTS {name}")
 
 
-def escaped(path: Path) -> str:
+def escaped(path):
     return str(path).replace("[", r"\[").replace("]", r"\]")
 
 
-def shown(frame: DataFrame) -> list[int]:
+def shown(frame):
     return sorted(row.n for row in frame.collect())
 
 
@@ -245,7 +243,7 @@ def test_files_in_a_folder_that_looks_like_a_pattern_are_seen(spark, tmp_path):
 @pytest.mark.classic_only("a master is pretended in this process")
 @pytest.mark.parametrize("kind", ["files", "batch_files", "table"])
 def test_a_local_path_that_each_node_has_for_itself_is_refused(spark, stream, tmp_path, monkeypatch, kind):
-    def sink(path: str) -> sinks.Sink:
+    def sink(path):
         name = f"n_{tmp_path.name}".replace("-", "_")
         return sinks.table(name, path=path) if kind == "table" else getattr(sinks, kind)(path)
 

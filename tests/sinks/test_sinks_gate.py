@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
 
 import pytest
 from pyspark.sql import functions as F
@@ -12,28 +11,22 @@ from pyspark.sql import functions as F
 from sparkstream_kit import sinks, start
 from sparkstream_kit.errors import InvalidInputError
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from pyspark.sql import DataFrame, SparkSession
-
-
 # Rows of each batch, in seconds; the watermark is 10 seconds behind the newest row of the batches before.
 BATCHES: list[list[int | None]] = [[100], [200, None], [150, 201], [151, 190, 300], [290, 291, 400]]
 LATE = {150: 190, 151: 191, 190: 191, 290: 290}  # and the watermark that each has missed
 
 
-def at(second: float) -> datetime:
+def at(second):
     return datetime(2026, 1, 1) + timedelta(seconds=second)  # noqa: DTZ001 - in UTC
 
 
-def gate(out: Path, time: str = "time") -> sinks.Sink:
+def gate(out, time="time"):
     return sinks.by_watermark(
         time, on_time=sinks.batch_files(out / "rows"), late=sinks.batch_files(out / "late")
     )
 
 
-def written(spark: SparkSession, out: Path) -> tuple[list[Any], dict[Any, Any]]:
+def written(spark, out):
     """Return the times of the rows that were on time, and the watermark that each late one has missed."""
     rows, late = (spark.read.parquet(str(out / name)).collect() for name in ("rows", "late"))
     return sorted(str(row[0]) for row in rows), {row[0]: row["watermark"] for row in late}
@@ -81,7 +74,7 @@ def test_what_cannot_work_is_one_line(spark, stream, tmp_path):
     source = stream("time TIMESTAMP, n INT")
     frame = source.to_df().withWatermark("time", "10 seconds")
 
-    def refused(frame: DataFrame, sink: sinks.Sink, **more: Any) -> str:
+    def refused(frame, sink, **more):
         with pytest.raises(InvalidInputError) as error:
             start(frame, sink, name="gate", **{"checkpoint": tmp_path / "ckpt", **more})
         return str(error.value)
@@ -108,7 +101,7 @@ def test_what_cannot_work_is_one_line(spark, stream, tmp_path):
 def test_a_batch_is_computed_once_within_a_fan_out(stream, tmp_path):
     computed = str(tmp_path / "computed")
 
-    def count(number: int) -> int:
+    def count(number):
         with open(computed, "a") as file:  # noqa: PTH123 - in another process, which has no import of ours
             file.write(f"{number}\n")
         return number

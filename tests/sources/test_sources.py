@@ -1,9 +1,6 @@
 """Sources: each gives a plain streaming DataFrame, and says what is wrong with its arguments."""
 
-from __future__ import annotations
-
 import inspect
-from typing import TYPE_CHECKING, Any
 
 import pytest
 from pyspark.sql.streaming.readwriter import DataStreamReader
@@ -12,11 +9,8 @@ from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sources import builtin
 
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
 
-
-def rows(spark: SparkSession, frame: DataFrame) -> tuple[list[tuple[Any, ...]], int]:
+def rows(spark, frame):
     """Return all rows of a finite stream, and how many batches they took."""
     summary = run(start(frame, sinks.memory("rows"), availableNow=True))
     return sorted(tuple(row) for row in spark.table("rows").collect()), summary.queries[0].batches

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from pyspark.errors import StreamingQueryException
@@ -12,9 +12,7 @@ from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
 FORMATS = [
     "text",
@@ -38,7 +36,7 @@ NAMES = [
 ]
 
 
-def land(spark: SparkSession, form: str, folder: Path, names: list[str], first: int = 0) -> None:
+def land(spark, form, folder, names, first=0):
     """Put a file of one row at each of these names; the row is its number."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, name in enumerate(names, first):
@@ -53,7 +51,7 @@ def land(spark: SparkSession, form: str, folder: Path, names: list[str], first: 
         os.utime(folder / name, (1_700_000_000 + number,) * 2)
 
 
-def read(spark: SparkSession, form: str, path: object, **options: Any) -> DataFrame:
+def read(spark, form, path, **options):
     schema = {} if form == "text" else {"schema": "value STRING"}
     frame: DataFrame = getattr(sources, form)(spark, path, **schema, **options)
     return frame
@@ -62,10 +60,10 @@ def read(spark: SparkSession, form: str, path: object, **options: Any) -> DataFr
 class Rows:
     """All rows that the queries of a test have written, each batch once."""
 
-    def __init__(self, spark: SparkSession, folder: Path) -> None:
+    def __init__(self, spark, folder):
         self.spark, self.folder = spark, folder
 
-    def of(self, frame: DataFrame) -> list[int]:
+    def of(self, frame):
         query = start(
             frame,
             sinks.batch_files(self.folder / "out"),
@@ -218,7 +216,7 @@ def test_a_file_where_a_folder_is_asked(spark, folder):
 
 @pytest.mark.parametrize("commits", [0, 1])
 def test_a_batch_that_plain_spark_has_planned_so_is_refused_with_the_way_out(spark, folder, written, commits):
-    def fail(batch: DataFrame, _: int) -> None:
+    def fail(batch, _):
         raise ValueError(batch.count())
 
     checkpoint = written.folder / "ckpt"

@@ -16,7 +16,6 @@ from sparkstream_kit.sources import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from pyspark.sql import DataFrame
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 NAMES = [f"f{number:02}.csv" for number in range(12)]
 
 
-def land(folder: Path, *names: str, at: int = 1_700_000_000) -> None:
+def land(folder, *names, at=1_700_000_000):
     """Put a file of one row at each name, all of one time; the row is the file's name."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
@@ -33,7 +32,7 @@ def land(folder: Path, *names: str, at: int = 1_700_000_000) -> None:
         os.utime(folder / name, (at, at))
 
 
-def drop(batch: DataFrame, _: int) -> None:
+def drop(batch, _):
     batch.collect()
 
 
@@ -41,10 +40,10 @@ def drop(batch: DataFrame, _: int) -> None:
 def read(spark, tmp_path):
     """Read what is there on a checkpoint, one file a batch, and return the rows in the order of batches."""
 
-    def values(path: object, checkpoint: str = "ckpt", **more: Any) -> list[str]:
+    def values(path, checkpoint="ckpt", **more):
         rows: dict[int, list[str]] = {}
 
-        def keep(batch: DataFrame, batch_id: int) -> None:
+        def keep(batch, batch_id):
             rows[batch_id] = [row.value for row in batch.collect()]
 
         options = {
@@ -135,7 +134,7 @@ def test_a_folder_that_has_moved_goes_on(read, tmp_path):
 def test_the_state_of_a_query_does_not_tell_how_its_files_are_listed(spark, folder, monkeypatch):
     land(folder, *NAMES)
 
-    def queries() -> list[DataFrame]:
+    def queries():
         rows = sources.csv(spark, folder, schema="a INT, b STRING", max_files_per_trigger=1)
         file = rows.select("*", F.col("_metadata.file_path").alias("f"))
         return [rows.groupBy("b").count(), rows.union(rows).groupBy("a").count(), file.groupBy("f").count()]
@@ -166,7 +165,7 @@ def test_a_dry_run_names_the_folder_and_a_subfolder_is_said_to_be_passed_over(sp
 
 
 def test_a_folder_is_listed_as_ever_where_the_order_does_not_matter(spark, folder, monkeypatch):
-    def place(**options: object) -> str:
+    def place(**options):
         return files.by_name(spark, str(folder), str(folder), options)[0]
 
     land(folder, *NAMES)
@@ -197,7 +196,7 @@ def test_twenty_days_copied_at_once_lose_no_row(spark, folder, tmp_path):
     days = rows.withWatermark("at", "2 days").groupBy(F.window("at", "1 day")).count()
     totals: dict[object, int] = {}
 
-    def keep(batch: DataFrame, _: int) -> None:
+    def keep(batch, _):
         totals.update({row.window.start: row["count"] for row in batch.collect()})
 
     (done,) = run(

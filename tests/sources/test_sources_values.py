@@ -1,12 +1,9 @@
 """What Spark makes NULL without a word in CSV and JSON files: the summary and a verdict tell."""
 
-from __future__ import annotations
-
 import inspect
 import json
 import os
 import re
-from typing import TYPE_CHECKING, Any
 
 import pytest
 from pyspark.sql import functions as F
@@ -16,29 +13,22 @@ from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.monitoring.board import Board
 from sparkstream_kit.sources import samples
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from pyspark.sql import DataFrame
-
-    from sparkstream_kit.progress import QuerySummary
-
 SCHEMA = "id INT, amount DOUBLE, note STRING"
 GOOD = {"id": 1, "amount": 2.5, "note": "a"}
 SINK = sinks.foreach_batch(lambda batch, _: batch.write.format("noop").mode("overwrite").save())
 READ = {"csv": sources.csv, "json": sources.json}
 
 
-def line(kind: str, row: dict[str, Any]) -> str:
+def line(kind, row):
     return json.dumps(row) if kind == "json" else ",".join("" if v is None else str(v) for v in row.values())
 
 
-def land(folder: Path, name: str, lines: list[str]) -> None:
+def land(folder, name, lines):
     folder.mkdir(exist_ok=True)
     (folder / name).write_text("".join(f"{each}\n" for each in lines))
 
 
-def ran(frame: DataFrame, checkpoint: Path | None = None) -> QuerySummary:
+def ran(frame, checkpoint=None):
     query = start(frame, SINK, name="values", checkpoint=checkpoint, availableNow=True)
     return run(query).queries[0]
 

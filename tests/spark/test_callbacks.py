@@ -18,26 +18,23 @@ from sparkstream_kit.errors import QueryFailed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pyspark.sql import DataFrame
-    from pyspark.sql.streaming.query import StreamingQuery
-
     from sparkstream_kit.sinks import Sink
 
 pytestmark = pytest.mark.classic_only("on Spark Connect the server's Python runs the function")
 
 
-def plain(batch: DataFrame, _batch_id: int) -> None:
+def plain(batch, _batch_id):
     batch.collect()
 
 
-def chained(batch: DataFrame, _batch_id: int) -> None:
+def chained(batch, _batch_id):
     try:
         batch.collect()
     except Exception as err:
         raise ValueError("the shop is closed") from err
 
 
-def writes(batch: DataFrame, _batch_id: int) -> None:
+def writes(batch, _batch_id):
     batch.write.format("noop").mode("overwrite").save()
 
 
@@ -56,16 +53,16 @@ SINKS: dict[str, Callable[[Path], Sink]] = {
 class Gate:
     """A part of a batch's function: it holds the batch until the test lets it go on."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         self.begun, self.open = threading.Event(), threading.Event()
 
-    def hold(self, batch: DataFrame) -> DataFrame:
+    def hold(self, batch):
         if not batch.isStreaming:  # `taking` asks for the columns first
             self.begun.set()
             self.open.wait(60)
         return batch
 
-    def stop_in_mid_batch(self, query: StreamingQuery, until: Callable[..., None]) -> None:
+    def stop_in_mid_batch(self, query, until):
         """Stop the query while its batch is held, and then let the batch go on."""
         until(self.begun.is_set)
         stopping = threading.Thread(target=query.stop)
@@ -76,7 +73,7 @@ class Gate:
         assert not stopping.is_alive()
 
 
-def is_interrupted(name: str) -> bool:
+def is_interrupted(name):
     jvm: Any = SparkContext._jvm  # noqa: SLF001
     threads = jvm.java.lang.Thread.getAllStackTraces().keySet()
     return any(thread.isInterrupted() for thread in threads if thread.getName().startswith(name))
@@ -105,12 +102,12 @@ def test_a_stop_in_mid_batch_is_no_error(sink, counts, tmp_path, until):
     assert query.exception() is None
 
 
-def reads_what_is_not_there(_batch: DataFrame, _batch_id: int) -> None:
+def reads_what_is_not_there(_batch, _batch_id):
     jvm: Any = SparkContext._jvm  # noqa: SLF001
     jvm.java.io.FileReader("/not/there")
 
 
-def not_there(batch: DataFrame, batch_id: int) -> None:
+def not_there(batch, batch_id):
     """Raise, for one call into the JVM, as many frames of Java as a call of Spark has."""
     try:
         reads_what_is_not_there(batch, batch_id)
@@ -135,11 +132,11 @@ def test_an_error_of_java_in_a_batch_is_one_line(counts):
     )
 
 
-def descriptors(process: object) -> int:
+def descriptors(process):
     return len(list(Path(f"/proc/{process}/fd").iterdir()))
 
 
-def in_use() -> dict[str, int]:
+def in_use():
     """Return how many threads and descriptors this process and its JVM have."""
     gateway: Any = SparkContext._gateway  # noqa: SLF001
     java = gateway.jvm.java.lang
@@ -158,7 +155,7 @@ def test_ended_queries_leave_no_thread_and_no_descriptor(spark, folder, tmp_path
     feeds.drip([("0.txt", "a\n")], folder)
     lines = sources.text(spark, str(folder))
 
-    def start_and_end(number: int) -> None:
+    def start_and_end(number):
         query = start(
             lines, sinks.foreach_batch(plain), name=f"one{number}", checkpoint=tmp_path / f"{number}"
         )

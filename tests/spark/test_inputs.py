@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 
-def with_itself(frame: DataFrame) -> DataFrame:
+def with_itself(frame):
     left = frame.withWatermark("time", "1 minute")
     right = left.selectExpr("key AS k", "time AS at", "n AS m")
     return left.join(right, F.expr("key = k AND time = at AND n = m")).select(*frame.columns)

@@ -1,22 +1,16 @@
 """The JVM of a session: where it listens, what it says while it starts, and why it did not start."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
 
 import pyspark
 import pytest
 from conftest import environment
 
 from sparkstream_kit._spark import launch
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.xdist_group("session")
 
@@ -57,7 +51,7 @@ LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "0000000000000000000
 ALL = {"00000000", "00000000000000000000000000000000"}
 
 
-def listening(folder: Path, launcher: list[str], *args: str, **env: str) -> tuple[dict[str, Any], str]:
+def listening(folder, launcher, *args, **env):
     script = folder / "listening.py"
     script.write_text(LISTENING)
     done = subprocess.run(
@@ -125,7 +119,7 @@ def test_java_s_warning_is_left_out_and_its_own_words_are_not(tmp_path):
 def test_the_last_words_are_passed_on_also_by_a_slow_machine(monkeypatch, capfd):
     read = os.read
 
-    def slow(file: int, size: int) -> bytes:
+    def slow(file, size):
         data = read(file, size)
         if data == b"the last word\n":
             time.sleep(0.5)
@@ -206,13 +200,7 @@ NEEDS = (
 STOPPED = "Spark's Java machine did not start: "
 
 
-def never(
-    *,
-    conf: dict[str, str] | None = None,
-    java: tuple[str, str] | None = None,
-    folder: Path,
-    **env: str,
-) -> subprocess.CompletedProcess[str]:
+def never(*, conf=None, java=None, folder, **env):
     """Run what should start Spark, where it cannot."""
     if java is not None:
         (folder / "jdk/bin").mkdir(parents=True)

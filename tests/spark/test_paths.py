@@ -47,7 +47,7 @@ def test_a_path_with_file_is_of_this_machine(spark, tmp_path, hadoop, kind, loca
         ),
     }[kind]
 
-    def written(folder: str, **more: Any) -> list[int]:
+    def written(folder, **more):
         frame = sources.csv(spark, f"{given}/{folder}", schema="n INT, time TIMESTAMP")
         frame = frame.withWatermark("time", "1 day")
         run(start(frame, sink, name="q", checkpoint=f"{given}/ckpt", availableNow=True, **more))
@@ -73,7 +73,7 @@ def test_a_path_without_scheme_is_where_spark_takes_it(spark, tmp_path, hadoop, 
     (tmp_path / "[here]").mkdir()
     monkeypatch.chdir(tmp_path / "[here]")
 
-    def written(path: str) -> Any:
+    def written(path):
         frame = sources.text(spark, path)
         run(
             start(

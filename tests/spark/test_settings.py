@@ -1,16 +1,9 @@
 """Which texts of a setting are one, as Spark keeps some in a form of its own; and settings for a block."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import pytest
 from pyspark import SparkContext
 
 from sparkstream_kit._spark.settings import in_force, same, shown
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.mark.classic_only("asks Spark's own JVM what a setting holds")
@@ -64,8 +57,8 @@ def test_sizes_times_lists_and_flags(spark, key, wanted, actual, *, one):
     ],
 )
 def test_paths(  # on Connect too, where no JVM can be asked
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, wanted: str, actual: str, *, one: bool
-) -> None:
+    tmp_path, monkeypatch, key, wanted, actual, *, one
+):
     monkeypatch.chdir(tmp_path)
     for name in ("x.jar", "y.jar"):
         (tmp_path / name).touch()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import pytest
 from conftest import ON_4_0, environment
@@ -15,9 +15,6 @@ from sparkstream_kit import state, windows
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError
 from sparkstream_kit.state import values
 
-if TYPE_CHECKING:
-    from sparkstream_kit.testing.harness import Batch
-
 in_rows = pytest.mark.skipif(ON_4_0, reason="transformWithState is for pandas only on Spark 4.0")
 
 # Rows of each batch, in seconds; the watermark is 10 seconds behind the newest row of the batches before.
@@ -25,11 +22,11 @@ BATCHES: list[list[int | None]] = [[100], [200, None], [150, 201], [151, 190, 30
 LATE = {150: 190, 151: 191, 190: 191, 290: 290}  # and the watermark that each has missed
 
 
-def at(second: float | None) -> Any:
+def at(second):
     return None if second is None else datetime(2026, 1, 1) + timedelta(seconds=second)  # noqa: DTZ001 - in UTC
 
 
-def rows(batches: list[Batch]) -> list[Any]:
+def rows(batches):
     return [row for batch in batches for row in batch.rows]
 
 
@@ -130,7 +127,7 @@ def test_once_keeps_the_first_row_of_an_id_and_late_rows_that_are_no_duplicates(
     query = stream.query(state.once(frame, ["an id"], "time", timedelta(seconds=30)))
     assert query.frame.columns == ["an id", "time", "n"]
 
-    def kept(*batch: tuple[str | None, int | None, int]) -> list[int]:
+    def kept(*batch):
         source.add_data([(name, at(second), n) for name, second, n in batch])
         return sorted(row.n for row in rows(query.step()))
 

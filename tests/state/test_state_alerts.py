@@ -25,16 +25,15 @@ from sparkstream_kit.testing import assert_stream_equals_batch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sparkstream_kit.testing.harness import Batch
 
 pytestmark = pytest.mark.skipif(ON_4_0, reason="transformWithState is for pandas only on Spark 4.0")
 
 
-def at(second: float | None) -> Any:
+def at(second):
     return None if second is None else datetime(2026, 1, 1) + timedelta(seconds=second)  # noqa: DTZ001 - in UTC
 
 
-def rows(batches: list[Batch]) -> list[Any]:
+def rows(batches):
     return [row for batch in batches for row in batch.rows]
 
 
@@ -49,7 +48,7 @@ ALERTS = {
 }  # fmt: skip
 
 
-def told(found: list[Any]) -> set[tuple[Any, ...]]:
+def told(found):
     return {(row[0], (row[1] - at(0)).total_seconds(), row[2], row.rule) for row in found}
 
 
@@ -114,7 +113,7 @@ def test_alerts_of_a_stream_are_those_of_a_batch(spark):
     data = [(key, at(second), value) for key, second, value in READINGS]
     frame = spark.createDataFrame([*data, ("b", at(5), 1e3)], "key STRING, time TIMESTAMP, value DOUBLE")
 
-    def transform(frame: DataFrame) -> DataFrame:
+    def transform(frame):
         marked = frame.withWatermark("time", "30 seconds")
         return state.alert_when(marked, "key", "time", "value", RULES)
 
@@ -145,7 +144,7 @@ class Often:
     most: int
     state: ClassVar[type[Any]] = Passed
 
-    def step(self, state: Any, time: float, value: Any) -> tuple[Any, Alert | None]:
+    def step(self, state, time, value):
         times = [each for each in state.times if each > time - 10] + [int(time)]
         alert = Alert(len(times), f"{len(times)} at {value['place']}") if len(times) > self.most else None
         return replace(state, times=times), alert
@@ -210,7 +209,7 @@ def test_the_rows_that_wait_leave_the_state_when_the_watermark_has_passed(spark,
     frame = source.to_df().withWatermark("time", "30 seconds")
     query = stream.query(state.running(frame, "key", "time", "value"))
 
-    def waiting() -> Any:
+    def waiting():
         reader = spark.read.format("statestore").option("stateVarName", "waiting")
         return reader.load(str(stream.folder / "query-0" / "checkpoint")).count()
 
@@ -242,7 +241,7 @@ def test_running_statistics_and_the_row_before_are_those_of_a_batch(spark):
         [(k, at(t), v) for k, t, v in data], "key STRING, time TIMESTAMP, value DOUBLE"
     )
 
-    def transform(frame: DataFrame) -> DataFrame:
+    def transform(frame):
         marked = frame.withWatermark("time", "5 seconds")
         seen = state.running(marked, "key", "time", "value")
         return state.last_by_key(seen, "key", "time", "value")
@@ -285,7 +284,7 @@ def test_as_of_gives_the_last_right_row_at_or_before_the_left_one(stream):
     }  # fmt: skip
 
 
-def without_right_rows(left: DataFrame, right: DataFrame) -> DataFrame:
+def without_right_rows(left, right):
     return state.as_of(left.drop("value"), right.drop("value"), "key", "time", [])
 
 

@@ -1,8 +1,6 @@
 """The fast tests that take more than 1.5 s on an idle core, each with its reason: `make budget`."""
 # ruff: noqa: E501 - a name of a test is as long as it is
 
-from __future__ import annotations
-
 _BY_FILE = {
     "checkpoints/test_checkpoints_backlog.py": {
         "test_what_waits_is_what_the_next_run_reads": "the files that wait are counted: three runs",

@@ -1,18 +1,10 @@
 """Queries that write real checkpoints for the tests to look at: sums by key of a folder of small files."""
 
-from __future__ import annotations
-
 import json
 import os
 import uuid
-from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from pyspark.sql import DataFrame, SparkSession
 
 Batches = list[tuple[int, list[list[str]]]]
 
@@ -27,7 +19,7 @@ CHANGELOG = {**ROCKSDB, "spark.sql.streaming.stateStore.rocksdb.changelogCheckpo
 FORMAT_V2 = {**CHANGELOG, "spark.sql.streaming.stateStore.checkpointFormatVersion": "2"}
 
 
-def land(folder: Path, *numbers: int) -> None:
+def land(folder, *numbers):
     """Write a file of three rows for each number; they are read in this order, one a batch."""
     folder.mkdir(exist_ok=True)
     for number in numbers:
@@ -39,20 +31,20 @@ def land(folder: Path, *numbers: int) -> None:
         os.utime(file, (number, number))
 
 
-def stream(spark: SparkSession, folder: Path) -> DataFrame:
+def stream(spark, folder):
     return spark.readStream.schema(SCHEMA).option("maxFilesPerTrigger", 1).json(str(folder))
 
 
-def totals(spark: SparkSession, folder: Path) -> DataFrame:
+def totals(spark, folder):
     return stream(spark, folder).groupBy("key").agg(F.sum("n"))
 
 
-def run(frame: DataFrame, checkpoint: Path, mode: str = "update", **conf: str) -> Batches:
+def run(frame, checkpoint, mode="update", **conf):
     """Run a query until its input is done, and return what its sink got: batches with their rows."""
     out = checkpoint.with_name(f"out-{uuid.uuid4()}")
     out.mkdir()
 
-    def write(batch: DataFrame, batch_id: int) -> None:
+    def write(batch, batch_id):
         rows = sorted([str(value) for value in row] for row in batch.collect())
         (out / f"{len(list(out.iterdir())):03}").write_text(json.dumps([batch_id, rows]))
 

@@ -1,7 +1,5 @@
 """A MariaDB server for the tests: Debian's, on a free port, with data in a temporary folder."""
 
-from __future__ import annotations
-
 import atexit
 import functools
 import os
@@ -26,7 +24,7 @@ class Server:
         password: of its user `kit`, made anew for each server.
     """
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, program):
         self._home = Path(tempfile.mkdtemp(prefix="sparkstream-mariadb-"))
         as_user = []
         if os.geteuid() == 0:  # as root it refuses to run; its own user must reach its data
@@ -57,35 +55,35 @@ class Server:
         self._execute("GRANT ALL ON *.* TO kit@'127.0.0.1'")
         atexit.register(self.remove)
 
-    def database(self) -> str:
+    def database(self):
         """Make an empty database and return its URL."""
         name = f"test_{secrets.token_hex(6)}"
         # The collation that a server has by itself, which takes "a" and "A" for the same.
         self._execute(f"CREATE DATABASE {name} CHARACTER SET latin1")
         return f"mariadb+pymysql://kit:{self.password}@127.0.0.1:{self._port}/{name}"
 
-    def start(self) -> None:
+    def start(self):
         """Start the server, unless it runs, and wait until it answers."""
         self._server.start()
         self._server.until(self._answers)
 
-    def stop(self) -> None:
+    def stop(self):
         """Kill the server, as a crash does."""
         self._server.stop(signal.SIGKILL)
 
-    def remove(self) -> None:
+    def remove(self):
         """Stop the server and remove its data."""
         self.stop()
         shutil.rmtree(self._home, ignore_errors=True)
 
-    def _answers(self) -> bool:
+    def _answers(self):
         try:
             self._execute("SELECT 1")
         except pymysql.OperationalError:
             return False
         return True
 
-    def _execute(self, statement: str) -> None:
+    def _execute(self, statement):
         with (
             pymysql.connect(unix_socket=self._socket, user="root") as connection,
             connection.cursor() as cursor,
@@ -94,7 +92,7 @@ class Server:
 
 
 @functools.cache
-def server() -> Server:
+def server():
     """Return the server of this test run, started when it is first asked for; skip where there is none."""
     program = shutil.which("mariadbd") or shutil.which("mariadbd", path="/usr/sbin")
     if program is None:

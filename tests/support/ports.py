@@ -11,12 +11,12 @@ from contextlib import ExitStack
 _PORTS = range(20_000, 32_768)
 
 
-def free_port() -> int:
+def free_port():
     """Return a port on which nobody listens."""
     return free_ports(1)[0]
 
 
-def free_ports(number: int) -> list[int]:
+def free_ports(number):
     """Return ports on which nobody listens."""
     choice = random.SystemRandom()  # tests of other processes choose at the same time
     ports: list[int] = []

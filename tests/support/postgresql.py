@@ -29,7 +29,7 @@ class Server:
         url: of its database `postgres`, for SQLAlchemy; `database` makes further ones.
     """
 
-    def __init__(self, binaries: Path) -> None:
+    def __init__(self, binaries):
         self._binaries = binaries
         self._home = Path(tempfile.mkdtemp(prefix="sparkstream-postgresql-"))
         self._process: subprocess.Popen[bytes] | None = None
@@ -50,14 +50,14 @@ class Server:
         self.start()
         atexit.register(self.remove)
 
-    def database(self) -> str:
+    def database(self):
         """Make an empty database and return its URL."""
         name = f"test_{secrets.token_hex(6)}"
         with psycopg.connect(self.url.replace("+psycopg", ""), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}".encode())
         return f"{self.url.rpartition('/')[0]}/{name}"
 
-    def start(self) -> None:
+    def start(self):
         """Start the server, unless it runs, and wait until it answers."""
         if self._process is not None and self._process.poll() is None:
             return
@@ -77,22 +77,22 @@ class Server:
             assert time.monotonic() < end, f"not within {_LIMIT} s: PostgreSQL ready"
             time.sleep(0.05)  # between looks, within the limit
 
-    def stop(self) -> None:
+    def stop(self):
         """Stop the server at once, as a crash does: no transaction ends, no client is waited for."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGQUIT)
             self._process.wait(_LIMIT)
 
-    def log(self) -> str:
+    def log(self):
         """Return what the server has said."""
         return (self._home / "log").read_text()
 
-    def remove(self) -> None:
+    def remove(self):
         """Stop the server and remove its data."""
         self.stop()
         shutil.rmtree(self._home, ignore_errors=True)
 
-    def _run(self, name: str, *args: str) -> None:
+    def _run(self, name, *args):
         done = subprocess.run(
             [*self._as_user, str(self._binaries / name), *args],
             cwd=self._home,
@@ -104,7 +104,7 @@ class Server:
 
 
 @functools.cache
-def server() -> Server:
+def server():
     """Return the server of this test run, started when it is first asked for; skip where there is none."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[4]))
     if not found:

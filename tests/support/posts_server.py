@@ -15,11 +15,10 @@ import threading
 import time
 import urllib.parse
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from pathlib import Path
+    from collections.abc import Callable
 
 TOKEN = "sesame-open-7f3a"  # noqa: S105 - of this server alone
 START = 1_700_000_000_000  # milliseconds since 1970, of the first post
@@ -51,44 +50,44 @@ class Site:
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
 
-    def published(self) -> int:
+    def published(self):
         """Return how many posts there are by now."""
         return int((time.monotonic() - self.began) * self.rate)
 
-    def count(self, what: str) -> None:
+    def count(self, what):
         self.counts[what] = self.counts.get(what, 0) + 1
 
 
-def numbered(number: int) -> int:
+def numbered(number):
     """Return ids that count up by one."""
     return 10**17 + number
 
 
-def scattered(number: int) -> int:
+def scattered(number):
     """Return ids that rise, and say nothing of how many posts there are."""
     return 10**17 + 1000 * number + random.Random(number).randrange(900)  # noqa: S311
 
 
-def federated(number: int) -> int:
+def federated(number):
     """Return ids as Mastodon makes them, by when a post was written: some come in later than they rank."""
     late = 300 if number % 10 == 0 else 0
     return ((START + 5 * number - late) << 16) + number % 65536
 
 
-def post(site: Site, number: int) -> dict[str, Any]:
+def post(site, number):
     """Return a post as both networks have it."""
     moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime((START + 5 * number) / 1000))
     text = f"post {number} #tag{number % 7} é☃"
     return {"id": str(site.ids(number)), "created_at": f"{moment}.000Z", "text": text}
 
 
-def tweet(site: Site, number: int) -> str:
+def tweet(site, number):
     return json.dumps(
         {"data": post(site, number), "matching_rules": [{"id": "1", "tag": "t"}]}, ensure_ascii=False
     )
 
 
-def status(site: Site, number: int) -> dict[str, Any]:
+def status(site, number):
     made = post(site, number)
     content = f"<p>{made.pop('text')}</p>"
     return {**made, "content": content, "tags": [{"name": f"tag{number % 7}"}], "reblog": None}
@@ -100,10 +99,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     site: Site
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, *_):
         """Say nothing."""
 
-    def do_GET(self) -> None:
+    def do_GET(self):
         url = urllib.parse.urlsplit(self.path)
         self.site.asked.append((self.path, dict(self.headers)))
         if url.path == "/open" or self.headers.get("Authorization") == f"Bearer {TOKEN}":
@@ -130,7 +129,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             detail = f"Unauthorized: {self.headers.get('Authorization')}"  # a server may repeat what it got
             self.whole(401, {"title": "Unauthorized", "type": "about:blank", "status": 401, "detail": detail})
 
-    def whole(self, code: int, body: object, kind: str = "application/json", **headers: str) -> None:
+    def whole(self, code, body, kind="application/json", **headers):
         """Answer with a whole body."""
         text = body.encode() if isinstance(body, str) else json.dumps(body).encode()
         self.send_response(code)
@@ -141,7 +140,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(text)
 
-    def begin(self, kind: str) -> None:
+    def begin(self, kind):
         """Begin a stream."""
         self.close_connection = True
         self.send_response(200)
@@ -150,23 +149,23 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.flush()
 
-    def send(self, data: str | bytes) -> None:
+    def send(self, data):
         """Send a part of a stream."""
         part = data.encode() if isinstance(data, str) else data
         self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
         self.wfile.flush()
 
-    def end(self) -> None:
+    def end(self):
         """End a stream in order."""
         self.wfile.write(b"0\r\n\r\n")
 
-    def cut(self) -> None:
+    def cut(self):
         """End a stream as a broken network does."""
         self.site.count("cut")
         self.wfile.flush()
         self.connection.close()
 
-    def tweets(self, _query: object) -> None:
+    def tweets(self, _query):
         reset = str(int(time.time()) + 1)
         if self.site.hostile and random.random() < 0.15:  # noqa: S311
             self.site.count("limited")
@@ -175,7 +174,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.begin("application/json; charset=utf-8")
         self._run(lambda number: tweet(self.site, number) + "\r\n", "\r\n")
 
-    def statuses(self, _query: object) -> None:
+    def statuses(self, _query):
         self.begin("text/event-stream")
         self.send(":)\n")
         time.sleep(0.1)  # it listens for new posts a little after it has answered
@@ -183,7 +182,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             lambda number: f"event: update\ndata: {json.dumps(status(self.site, number))}\n\n", ":thump\n"
         )
 
-    def _run(self, written: Callable[[int], str], beat: str) -> None:
+    def _run(self, written, beat):
         """Send what is published from now on."""
         site, pick = self.site, random.Random()  # noqa: S311
         number, end = site.published(), time.monotonic() + pick.uniform(1, 4)
@@ -210,7 +209,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         else:
             self.end()
 
-    def timeline(self, query: dict[str, str]) -> None:
+    def timeline(self, query):
         """Answer with the posts right after `min_id`, or else the last ones; the newest first."""
         site, limit = self.site, min(int(query.get("limit", 20)), 40)
         if site.closed or (site.hostile and random.random() < 0.03):  # noqa: S311
@@ -227,14 +226,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.whole(200, [status(site, number) for number in page[::-1]])
 
 
-def _iso(moment: float) -> str:
+def _iso(moment):
     return time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(moment + 0.999))
 
 
-def streaming(kind: str, parts: Iterable[str | bytes], *, cut: bool = False) -> Callable[[Handler], object]:
+def streaming(kind, parts, *, cut=False):
     """Return an answer that sends these parts."""
 
-    def answer(handler: Handler) -> None:
+    def answer(handler):
         handler.begin(kind)
         for part in parts:
             handler.send(part)
@@ -254,7 +253,7 @@ class PostsServer:
         certificate: a file with a certificate for `localhost` and its key; the server then speaks TLS.
     """
 
-    def __init__(self, site: Site, certificate: Path | None = None) -> None:
+    def __init__(self, site, certificate=None):
         self.site = site
         handler = type("SiteHandler", (Handler,), {"site": site})
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -269,7 +268,7 @@ class PostsServer:
         self.mastodon = f"{self.url}/api/v1/streaming/public"
         threading.Thread(target=self._server.serve_forever, args=[0.05], daemon=True).start()
 
-    def close(self) -> None:
+    def close(self):
         """Take no more connections."""
         self._server.shutdown()
         self._server.server_close()

@@ -24,29 +24,29 @@ SCHEMA = (
 )
 
 
-def rows(spark: SparkSession) -> DataFrame:
+def rows(spark):
     return spark.readStream.schema(SCHEMA).json(HERE)
 
 
-def timed(spark: SparkSession) -> DataFrame:
+def timed(spark):
     return rows(spark).withWatermark("t", "10 minutes")
 
 
-def table(spark: SparkSession) -> DataFrame:
+def table(spark):
     return spark.createDataFrame([("a", 1)], "k STRING, code INT")
 
 
-def in_sql(spark: SparkSession, query: str) -> DataFrame:
+def in_sql(spark, query):
     rows(spark).createOrReplaceTempView("shapes")
     return spark.sql(query)
 
 
-def parsed(spark: SparkSession, **given: Any) -> DataFrame:
+def parsed(spark, **given):
     lines = sources.text(spark, HERE)
     return quarantine.parse_csv(lines, schemas.from_ddl("k STRING NOT NULL, n INT, t TIMESTAMP"), **given)
 
 
-def with_itself(frame: DataFrame) -> DataFrame:
+def with_itself(frame):
     return frame.union(frame)
 
 
@@ -200,7 +200,7 @@ FRAMES: dict[str, Callable[[SparkSession], DataFrame]] = {
 }
 
 
-def grouped(key: Callable[[], Column]) -> Callable[[SparkSession], DataFrame]:
+def grouped(key):
     return lambda spark: rows(spark).select(key().alias("o")).groupBy("o").count()
 
 

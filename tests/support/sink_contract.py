@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.streaming.query import StreamingQuery
+    from pyspark.sql import SparkSession
 
     from sparkstream_kit.sinks import Sink
 
@@ -57,18 +56,18 @@ class Stream:
     adaptor: Adaptor
     landed: int = field(default=0, init=False)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self):
         self.input.mkdir()
 
     @property
-    def input(self) -> Path:
+    def input(self):
         return self.folder / "in"
 
     @property
-    def checkpoint(self) -> Path:
+    def checkpoint(self):
         return self.folder / "ckpt"
 
-    def land(self, files: int) -> None:
+    def land(self, files):
         """Let files land, two rows in each, whose times say their order."""
         for number in range(self.landed, self.landed + files):
             file = self.input / f"{number:03}.csv"
@@ -76,14 +75,14 @@ class Stream:
             os.utime(file, (1_700_000_000 + number, 1_700_000_000 + number))
         self.landed += files
 
-    def frame(self) -> DataFrame:
+    def frame(self):
         rows = sources.csv(self.spark, self.input, schema="n INT", max_files_per_trigger=FILES)
         if self.adaptor.mode == "append":
             return rows
         timely = rows.withColumn("time", F.timestamp_seconds("n")).withWatermark("time", "1 hour")
         return timely.groupBy((F.col("n") % KEYS).alias("k")).agg(F.sum("n").cast("long").alias("total"))
 
-    def started(self, *, dry_run: bool = False) -> StreamingQuery:
+    def started(self, *, dry_run=False):
         return start(
             self.frame(),
             self.adaptor.sink,
@@ -94,10 +93,10 @@ class Stream:
             availableNow=True,
         )
 
-    def go(self) -> None:
+    def go(self):
         run(self.started())
 
-    def refused(self) -> str:
+    def refused(self):
         """Return the line with which the query is refused, at its start or at its next batch."""
         try:
             self.go()
@@ -105,7 +104,7 @@ class Stream:
             return str(err)
         raise AssertionError("nothing was refused")
 
-    def finish(self) -> None:
+    def finish(self):
         """Run the query to the end of its input, by the ways out that are printed where it is refused."""
         for _ in range(3):
             try:
@@ -116,14 +115,14 @@ class Stream:
                 return
         self.go()
 
-    def take(self, line: str) -> None:
+    def take(self, line):
         """Take the way out that a line prints."""
         way = re.search(r"sparkstream checkpoint rewind (.*) --to (\d+)", line)
         assert way, line
         assert shlex.split(way[1]) == [str(self.checkpoint)]
         rewind(self.checkpoint, to=int(way[2]), apply=True)
 
-    def check(self) -> None:
+    def check(self):
         """See that the target has the truth."""
         numbers = range(2 * self.landed)
         if self.adaptor.mode == "append":
@@ -133,26 +132,26 @@ class Stream:
             assert dict(self.adaptor.rows()) == truth
 
     @property
-    def last(self) -> int:
+    def last(self):
         """The last batch that is planned."""
         return max(int(file.name) for file in (self.checkpoint / "offsets").glob("[0-9]*"))
 
 
-def remove(file: Path) -> None:
+def remove(file):
     """Remove a file, with its checksum."""
     file.unlink()
     file.with_name(f".{file.name}.crc").unlink(missing_ok=True)
 
 
-def cut(file: Path) -> None:
+def cut(file):
     """Cut a file off, as a power cut does."""
     file.write_bytes(file.read_bytes()[:5])
 
 
-def before_commit(damage: Callable[[Stream], None]) -> Callable[[Stream], None]:
+def before_commit(damage):
     """Return a damage to a checkpoint whose last batch is in the target and not yet committed."""
 
-    def both(stream: Stream) -> None:
+    def both(stream):
         last = stream.last
         damage(stream)
         remove(stream.checkpoint / "commits" / str(last))
@@ -160,7 +159,7 @@ def before_commit(damage: Callable[[Stream], None]) -> Callable[[Stream], None]:
     return both
 
 
-def newest_log(stream: Stream) -> Path:
+def newest_log(stream):
     log = stream.checkpoint / "sources" / "0"
     return max(log.glob("[0-9]*"), key=lambda file: (int(file.stem), file.suffix))
 
@@ -180,7 +179,7 @@ DAMAGES: dict[str, Callable[[Stream], None]] = {
 }
 
 
-def damaged(stream: Stream, damage: str, batches: int = 2) -> None:
+def damaged(stream, damage, batches=2):
     """Damage a checkpoint, let new files land, and take the ways out: each row is there once."""
     stream.land(FILES * batches - 1)
     stream.go()
@@ -190,7 +189,7 @@ def damaged(stream: Stream, damage: str, batches: int = 2) -> None:
     stream.check()
 
 
-def restored(stream: Stream, older: int, batches: int = 1) -> None:
+def restored(stream, older, batches=1):
     """Put a checkpoint back from a backup that is some batches older than its target."""
     stream.land(FILES * batches)
     stream.go()

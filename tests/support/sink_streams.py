@@ -1,35 +1,26 @@
 """A small stream for the tests of sinks, and what they do with it."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from pyspark.sql import functions as F
 
-from sparkstream_kit import feeds, run, sinks, sources, start
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from pyspark.sql import DataFrame, SparkSession
+from sparkstream_kit import feeds, run, sources, start
 
 
-def three_batches(spark: SparkSession, folder: Path) -> DataFrame:
+def three_batches(spark, folder):
     """Three batches of two rows: (a, 1), (b, 1); (a, 2), (c, 2); (b, 3), (c, 3)."""
     feeds.drip([("1.csv", "a,1\nb,1\n"), ("2.csv", "a,2\nc,2\n"), ("3.csv", "b,3\nc,3\n")], folder)
     return sources.csv(spark, str(folder), schema="k STRING, n INT", max_files_per_trigger=1)
 
 
-def totals(stream: DataFrame) -> DataFrame:
+def totals(stream):
     return stream.groupBy("k").agg(F.sum("n").alias("total"))
 
 
-def finish(frame: DataFrame, sink: sinks.Sink, checkpoint: Path | None, mode: str = "append") -> None:
+def finish(frame, sink, checkpoint, mode="append"):
     """Run a query over all that is there."""
     run(start(frame, sink, name="q", mode=mode, checkpoint=checkpoint, availableNow=True))
 
 
-def forget_commit(checkpoint: Path, batch_id: int | None = None) -> None:
+def forget_commit(checkpoint, batch_id=None):
     """Make Spark believe that it was killed between the sink and the commit of its last batch."""
     commits = checkpoint / "commits"
     last = max(int(path.name) for path in commits.glob("[0-9]*")) if batch_id is None else batch_id

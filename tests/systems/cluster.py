@@ -1,7 +1,5 @@
 """Spark's standalone master and workers from the installed PySpark, on loopback."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal
@@ -9,7 +7,6 @@ import sys
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pyspark
 from support.ports import free_ports
@@ -29,7 +26,7 @@ class Cluster:
         workers: so can each of these; `start` starts them again.
     """
 
-    def __init__(self, home: Path, *, workers: int = 2, cores: int = 1, memory: str = "1g") -> None:
+    def __init__(self, home, *, workers=2, cores=1, memory="1g"):
         home.mkdir(parents=True, exist_ok=True)
         self.home = home
         self._port, page = free_ports(2)
@@ -59,7 +56,7 @@ class Cluster:
             for n in range(workers)
         ]
 
-    def start(self) -> None:
+    def start(self):
         """Start what does not run, and wait until the master knows all workers."""
         self.master.start()
         self.master.until(lambda: listens(self._port))
@@ -67,11 +64,11 @@ class Cluster:
             worker.start()
         self.master.until(lambda: len(self._alive()) >= len(self.workers))
 
-    def _alive(self) -> list[Any]:
+    def _alive(self):
         with urllib.request.urlopen(f"http://{self.web}/json/", timeout=5) as answer:
             return [worker for worker in json.load(answer)["workers"] if worker["state"] == "ALIVE"]
 
-    def executors(self) -> list[int]:
+    def executors(self):
         """Return the processes of this cluster's executors, known by the folders that they run in."""
         found = []
         for process in Path("/proc").iterdir():
@@ -82,21 +79,21 @@ class Cluster:
                         found.append(int(process.name))
         return found
 
-    def kill_worker(self) -> None:
+    def kill_worker(self):
         """Kill the first worker, which takes its executors with it."""
         self.workers[0].kill()
 
-    def kill_an_executor(self) -> None:
+    def kill_an_executor(self):
         """Kill one executor."""
         for process in self.executors()[:1]:
             os.kill(process, signal.SIGKILL)
 
-    def kill_executors(self) -> None:
+    def kill_executors(self):
         """Kill all executors at once."""
         for process in self.executors():
             os.kill(process, signal.SIGKILL)
 
-    def stop(self) -> None:
+    def stop(self):
         """End all; executors end with their workers."""
         for daemon in (*self.workers, self.master):
             daemon.kill()

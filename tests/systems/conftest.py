@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from systems.cluster import Cluster
@@ -13,11 +13,6 @@ from systems.hadoop import Hdfs
 from systems.launching import Launcher, zipped
 
 from sparkstream_kit import spark_session
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from pyspark.sql import SparkSession
 
 ROOT = Path(__file__).parent.parent.parent
 # boto3 signs with it. Servers of these tests check nothing, and Spark's workers have it from the launch.
@@ -29,7 +24,7 @@ AWS_LOGIN = {
 
 
 @pytest.fixture(scope="session", autouse=True)
-def connector_jars() -> Path:
+def connector_jars():
     """The folder of the jars that Spark needs, named by SPARKSTREAM_JARS for all that is started."""
     os.environ["SPARKSTREAM_JARS"] = str(jars("spark"))
     os.environ.update(AWS_LOGIN)
@@ -37,7 +32,7 @@ def connector_jars() -> Path:
 
 
 @pytest.fixture(scope="session")
-def spark(connector_jars: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+def spark(connector_jars, tmp_path_factory):
     """A session for the test run, with the connectors; on SPARK_REMOTE's server those that it has."""
     local = {
         "spark.master": "local[2]",
@@ -51,7 +46,7 @@ def spark(connector_jars: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.fixture(scope="session")
-def hdfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hdfs]:
+def hdfs(tmp_path_factory):
     """HDFS for the test run; a test that stops its NameNode starts it again."""
     server = Hdfs(tmp_path_factory.mktemp("hdfs"), sorted(jars("hadoop").glob("*.jar")))
     server.start()
@@ -60,7 +55,7 @@ def hdfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hdfs]:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster(tmp_path_factory):
     """A master and two workers, for a module."""
     servers = Cluster(tmp_path_factory.mktemp("cluster"))
     servers.start()
@@ -69,13 +64,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def kit(tmp_path_factory):
     """The zip for `--py-files`."""
     return zipped(tmp_path_factory.mktemp("dist"))
 
 
 @pytest.fixture
-def launch(tmp_path: Path) -> Iterator[Launcher]:
+def launch(tmp_path):
     """Starts drivers of this test; what is left of them at the end is killed."""
     (tmp_path / "home").mkdir()
     launcher = Launcher(tmp_path / "home")
@@ -87,7 +82,7 @@ def launch(tmp_path: Path) -> Iterator[Launcher]:
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
-def jars(name: str) -> Path:
+def jars(name):
     """Return the folder with the jars of a system, fetched where they are missing."""
     env = {**os.environ, "XDG_CACHE_HOME": str(_CACHE)}
     subprocess.run([ROOT / "scripts" / "systems.sh", name], check=True, env=env)

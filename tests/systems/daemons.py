@@ -7,11 +7,6 @@ import signal
 import socket
 import subprocess
 import time
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
 LIMIT = 300.0  # seconds for anything that must happen; two cores can be busy
 
@@ -26,9 +21,7 @@ class Daemon:
         env: its environment; by default this process's.
     """
 
-    def __init__(
-        self, name: str, command: Sequence[str], log: Path, env: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, name, command, log, env=None):
         self._name = name
         # Should this process be killed, the server goes too.
         self._command = ["setpriv", "--pdeathsig=KILL", *command]
@@ -37,17 +30,17 @@ class Daemon:
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
-    def pid(self) -> int:
+    def pid(self):
         """Return the process id."""
         assert self._process is not None, f"{self._name} was not started"
         return self._process.pid
 
     @property
-    def runs(self) -> bool:
+    def runs(self):
         """Say whether the process lives."""
         return self._process is not None and self._process.poll() is None
 
-    def start(self) -> None:
+    def start(self):
         """Start the process, unless it runs; whether it is ready, its owner asks it."""
         if self.runs:
             return
@@ -62,7 +55,7 @@ class Daemon:
                 start_new_session=True,  # a Ctrl-C at the terminal is for its owner, who ends it in order
             )
 
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+    def stop(self, number=signal.SIGTERM):
         """Send a signal and wait for the end."""
         if self._process is None or not self.runs:
             return
@@ -73,32 +66,32 @@ class Daemon:
             self._process.kill()
             self._process.wait()
 
-    def ended(self) -> int:
+    def ended(self):
         """Wait until it has ended by itself, and return its exit code."""
         assert self._process is not None, f"{self._name} was not started"
         return self._process.wait(LIMIT)
 
-    def kill(self) -> None:
+    def kill(self):
         """End the process as a crash does."""
         self.stop(signal.SIGKILL)
 
-    def until(self, ready: Callable[[], object]) -> None:
+    def until(self, ready):
         """Wait until the server answers as it should."""
         until(lambda: self._is(ready), lambda: f"{self._name} ready:\n{self.log()[-3000:]}")
 
-    def _is(self, ready: Callable[[], object]) -> bool:
+    def _is(self, ready):
         assert self.runs, f"{self._name} has ended:\n{self.log()[-3000:]}"
         try:
             return bool(ready())
         except (OSError, LookupError, ValueError):  # it does not answer yet, or half
             return False
 
-    def log(self) -> str:
+    def log(self):
         """Return what the server has said."""
         return self._log.read_text(errors="replace")
 
 
-def until(condition: Callable[[], object], told: Callable[[], str], limit: float = LIMIT) -> None:
+def until(condition, told, limit=LIMIT):
     """Wait until a condition holds."""
     end = time.monotonic() + limit
     while not condition():
@@ -106,13 +99,13 @@ def until(condition: Callable[[], object], told: Callable[[], str], limit: float
         time.sleep(0.05)  # between looks, within the limit
 
 
-def listens(port: int) -> bool:
+def listens(port):
     """Say that somebody listens on a port of this machine; raise an OSError if nobody does."""
     socket.create_connection(("127.0.0.1", port), timeout=5).close()
     return True
 
 
-def java(program: str = "java") -> str:
+def java(program="java"):
     """Return a program of the Java that runs the servers, as Spark finds it."""
     home = os.environ.get("JAVA_HOME")
     return f"{home}/bin/{program}" if home else program

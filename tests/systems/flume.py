@@ -1,18 +1,11 @@
 """A Flume agent on this machine, with a configuration file of the examples."""
 
-from __future__ import annotations
-
 import os
 import socket
-from typing import TYPE_CHECKING
 
 from support.ports import free_ports
 from systems.daemons import Daemon, java, listens
 from systems.hadoop import LOG, SPARK_JARS
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
 
 _FROM_SPARK = ("hadoop-client-api", "hadoop-client-runtime", "log4j-api", "log4j-core", "log4j-1.2-api")
 _SMALL = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
@@ -32,7 +25,7 @@ class Agent:
         port: where it takes lines by TCP.
     """
 
-    def __init__(self, home: Path, jars: Path, conf: Path, incoming: str) -> None:
+    def __init__(self, home, jars, conf, incoming):
         [self.port] = free_ports(1)
         self.logs = home / "logs"
         self.logs.mkdir(parents=True)
@@ -46,12 +39,12 @@ class Agent:
             "Flume", [java(), *_SMALL, says, "-cp", classpath, *main], home / "flume.log", os.environ | own
         )
 
-    def start(self) -> None:
+    def start(self):
         """Start it, and wait until it takes lines."""
         self.daemon.start()
         self.daemon.until(lambda: listens(self.port))
 
-    def send(self, lines: Sequence[str]) -> None:
+    def send(self, lines):
         """Send lines, and wait until its channel has each of them."""
         with socket.create_connection(("127.0.0.1", self.port)) as client, client.makefile("rw") as stream:
             for line in lines:

@@ -1,22 +1,16 @@
 """HDFS and YARN on this machine: each a few processes of the released jar, with data in a given folder."""
 
-from __future__ import annotations
-
 import json
 import urllib.error
 import urllib.parse
 import urllib.request
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
 import pyspark
 from support.ports import free_ports
 from systems.daemons import Daemon, java
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 _HOST = "127.0.0.1"
 SPARK_JARS = Path(pyspark.__file__).parent / "jars"
@@ -34,7 +28,7 @@ appender.console.layout.pattern = %d %p %c{1} %m%n
 class _Hadoop:
     """What the servers of HDFS and of YARN share: settings in files, and how a Java process is called."""
 
-    def __init__(self, home: Path, jars: Sequence[Path], **files: Mapping[str, object]) -> None:
+    def __init__(self, home, jars, **files):
         self.home = home
         self.conf = home / "conf"
         self.conf.mkdir(parents=True, exist_ok=True)
@@ -50,23 +44,23 @@ class _Hadoop:
         spark = [jar for name in _FROM_SPARK for jar in sorted(SPARK_JARS.glob(f"{name}*.jar"))]
         self._classpath = ":".join(map(str, [self.conf, *jars, *spark]))
 
-    def _command(self, main: str, *args: str) -> list[str]:
+    def _command(self, main, *args):
         opens = [f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in ("lang", "util")]
         options = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", *opens]
         own = f"-Dlog4j2.configurationFile={self.home}/log4j2.properties"
         flags = ["-Djava.net.preferIPv4Stack=true", f"-Dhadoop.home.dir={self.home}", own]
         return [java(), *options, *flags, "-cp", self._classpath, main, *args]
 
-    def _daemon(self, main: str, *args: str) -> Daemon:
+    def _daemon(self, main, *args):
         name = main.rpartition(".")[2]
         return Daemon(name, self._command(main, *args), self.home / f"{name}.log")
 
 
-def _asked(port: int, path: str) -> dict[str, Any]:
+def _asked(port, path):
     return dict(json.loads(_answer(f"http://{_HOST}:{port}{path}", "GET")))
 
 
-def _answer(url: str, method: str, content: bytes | None = None) -> bytes:
+def _answer(url, method, content=None):
     request = urllib.request.Request(url, content, method=method)  # noqa: S310 - http:// of this machine
     with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
         return bytes(answer.read())
@@ -81,7 +75,7 @@ class Hdfs(_Hadoop):
         namenode: can be stopped or killed in the middle of things; `start` starts it again on the same data.
     """
 
-    def __init__(self, home: Path, jars: Sequence[Path]) -> None:
+    def __init__(self, home, jars):
         port, self._http, *ports = free_ports(5)
         self.url = f"hdfs://{_HOST}:{port}"
         self.web = f"{_HOST}:{self._http}"
@@ -106,7 +100,7 @@ class Hdfs(_Hadoop):
         self.datanode = self._daemon(f"{package}.datanode.DataNode")
         self._format = self._command(f"{package}.namenode.NameNode", "-format", "-nonInteractive")
 
-    def start(self) -> None:
+    def start(self):
         """Start what does not run, and wait until files can be written."""
         if not (self.home / "name").exists():
             made = Daemon("NameNode -format", self._format, self.home / "format.log")
@@ -116,14 +110,14 @@ class Hdfs(_Hadoop):
         self.datanode.start()
         self.namenode.until(self._ready)
 
-    def _ready(self) -> bool:
+    def _ready(self):
         state = _asked(self._http, "/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState")["beans"][0]
         if state["NumLiveDataNodes"] < 1 or state["FSState"] != "Operational":
             return False
         self.put("/ready/file", b"ready")  # refused for a moment longer, until the DataNode is known again
         return True
 
-    def put(self, path: str, content: bytes) -> None:
+    def put(self, path, content):
         """Land a file whole, over a former one: under a name that Spark passes over first."""
         folder, _, name = path.rpartition("/")
         options = {"overwrite": "true", "noredirect": "true"}
@@ -131,15 +125,15 @@ class Hdfs(_Hadoop):
         _answer(where, "PUT", content)
         self._web(f"{folder}/_{name}", "RENAME", "PUT", destination=path, renameoptions="OVERWRITE")
 
-    def read(self, path: str) -> bytes:
+    def read(self, path):
         """Return what a file holds."""
         return _answer(self._web(path, "OPEN", noredirect="true")["Location"], "GET")
 
-    def date(self, path: str, seconds: int) -> None:
+    def date(self, path, seconds):
         """Say when a file was changed, in seconds since 1970."""
         self._web(path, "SETTIMES", "PUT", modificationtime=str(1000 * seconds))
 
-    def names(self, path: str) -> list[str]:
+    def names(self, path):
         """Return what is in a folder; nothing where there is none."""
         try:
             found = self._web(path, "LISTSTATUS")["FileStatuses"]["FileStatus"]
@@ -149,18 +143,18 @@ class Hdfs(_Hadoop):
             return []
         return [each["pathSuffix"] for each in found]
 
-    def remove(self, path: str) -> None:
+    def remove(self, path):
         """Remove a file or a folder."""
         self._web(path, "DELETE", "DELETE", recursive="true")
 
-    def _web(self, path: str, operation: str, method: str = "GET", **more: str) -> Any:
+    def _web(self, path, operation, method="GET", **more):
         """Ask by WebHDFS, Hadoop's own interface for programs without Java."""
         query = urllib.parse.urlencode({"op": operation, **more})
         place = urllib.parse.quote(path)
         answer = _answer(f"http://{_HOST}:{self._http}/webhdfs/v1{place}?{query}", method)
         return json.loads(answer or b"null")
 
-    def stop(self) -> None:
+    def stop(self):
         """End both."""
         self.datanode.kill()
         self.namenode.stop()
@@ -169,7 +163,7 @@ class Hdfs(_Hadoop):
 class Yarn(_Hadoop):
     """A ResourceManager and a NodeManager; `conf` is the HADOOP_CONF_DIR by which spark-submit finds them."""
 
-    def __init__(self, home: Path, jars: Sequence[Path], *, default_fs: str = "file:///") -> None:
+    def __init__(self, home, jars, *, default_fs="file:///"):
         self._web, *ports = free_ports(8)
         manager = "yarn.resourcemanager"
         node = "yarn.nodemanager"
@@ -210,7 +204,7 @@ class Yarn(_Hadoop):
         self.manager = self._daemon(f"{package}.resourcemanager.ResourceManager")
         self.node = self._daemon(f"{package}.nodemanager.NodeManager")
 
-    def start(self) -> None:
+    def start(self):
         """Start both, and wait until an application can be given to them."""
         self.manager.start()
         self.node.start()
@@ -218,7 +212,7 @@ class Yarn(_Hadoop):
             lambda: _asked(self._web, "/ws/v1/cluster/metrics")["clusterMetrics"]["activeNodes"] >= 1
         )
 
-    def stop(self) -> None:
+    def stop(self):
         """End both; containers end with them."""
         self.node.stop()
         self.manager.stop()

@@ -13,7 +13,7 @@ import sys
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -21,13 +21,6 @@ from conftest import ROOT, environment
 from systems.launching import SMALL, ended, written
 
 from sparkstream_kit import feeds
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from systems.cluster import Cluster
-    from systems.hadoop import Hdfs
-    from systems.launching import Launcher
 
 LINES = 200
 NOW = ("--available-now",)
@@ -63,9 +56,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_a_job_gives_on_a_cluster_what_it_gives_on_one_machine(
-    case: Case, hdfs: Hdfs, cluster: Cluster, kit: Path, launch: Launcher, tmp_path: Path
-) -> None:
+def test_a_job_gives_on_a_cluster_what_it_gives_on_one_machine(case, hdfs, cluster, kit, launch, tmp_path):
     here, there = tmp_path / case.name, f"/{case.name}"
     feed(case.feed, here / "in")
     land(hdfs, here / "in", f"{there}/in")
@@ -90,9 +81,7 @@ def test_a_job_gives_on_a_cluster_what_it_gives_on_one_machine(
     assert case.folders or expected
 
 
-def test_events_into_a_database(
-    hdfs: Hdfs, cluster: Cluster, kit: Path, launch: Launcher, tmp_path: Path
-) -> None:
+def test_events_into_a_database(hdfs, cluster, kit, launch, tmp_path):
     feed(("events", *MANY, "--duplicates", "0.1", "--bad", "0.02"), tmp_path / "in")
     land(hdfs, tmp_path / "in", "/events/in")
     for master, place, name in (
@@ -112,7 +101,7 @@ def test_events_into_a_database(
     assert len(here) > 300
 
 
-def test_posts_are_scored(hdfs: Hdfs, cluster: Cluster, kit: Path, launch: Launcher, tmp_path: Path) -> None:
+def test_posts_are_scored(hdfs, cluster, kit, launch, tmp_path):
     feed(("messages", *MANY), tmp_path / "labelled")
     feed(("messages", *MANY, "--seed", "1"), tmp_path / "in")
     land(hdfs, tmp_path / "in", "/scored/in")
@@ -133,15 +122,7 @@ def test_posts_are_scored(hdfs: Hdfs, cluster: Cluster, kit: Path, launch: Launc
         ("dstream_wordcount", ("--run-for", "40", "--batch-interval", "4", "--slide", "8")),
     ],
 )
-def test_words_of_a_socket(
-    name: str,
-    flags: tuple[str, ...],
-    hdfs: Hdfs,
-    cluster: Cluster,
-    kit: Path,
-    launch: Launcher,
-    free_port: int,
-) -> None:
+def test_words_of_a_socket(name, flags, hdfs, cluster, kit, launch, free_port):
     server = launch.kit("feed", "lines", "--port", free_port, "--count", LINES, "--rate", 20, "--clients", 1)
     default = ("--conf", f"spark.hadoop.fs.defaultFS={hdfs.url}")  # for the temporary checkpoint
     command = ("--master", cluster.url, "--py-files", kit, *SMALL, *default, ROOT / "jobs" / f"{name}.py")
@@ -158,7 +139,7 @@ def test_words_of_a_socket(
     assert {word: int(count) for word, count in found.items()} == {word: truth[word] for word in found}
 
 
-def feed(command: tuple[str, ...], folder: Path) -> None:
+def feed(command, folder):
     kind, *flags = command
     subprocess.run(
         [sys.executable, "-m", "sparkstream_kit", "feed", kind, folder, *flags],
@@ -168,23 +149,23 @@ def feed(command: tuple[str, ...], folder: Path) -> None:
     )
 
 
-def land(hdfs: Hdfs, folder: Path, place: str) -> None:
+def land(hdfs, folder, place):
     for file in sorted(folder.iterdir(), key=lambda file: file.stat().st_mtime_ns):
         if not file.name.startswith(("_", ".")):
             hdfs.put(f"{place}/{file.name}", file.read_bytes())
 
 
-def rows_in(folder: Path) -> list[dict[str, Any]]:
+def rows_in(folder):
     files = folder.glob("batch=*/*.parquet")
     return [row for file in files for row in pq.read_table(file, partitioning=None).to_pylist()]
 
 
-def told(rows: list[dict[str, Any]]) -> list[str]:
+def told(rows):
     """Return rows in a form and an order that two runs share: the file's place is not of it."""
     return sorted(str({name: value for name, value in row.items() if name != "_file"}) for row in rows)
 
 
-def table_rows(database: Path) -> list[str]:
+def table_rows(database):
     """Return the rows of the job's tables, without the columns that tell one run from another."""
     rows: list[dict[str, Any]] = []
     with closing(sqlite3.connect(database)) as base:

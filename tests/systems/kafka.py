@@ -16,7 +16,7 @@ import time
 import uuid
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -24,9 +24,6 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 from support.ports import free_ports
 from systems.conftest import jars
 from systems.daemons import Daemon, java, until
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
 
 _LIMIT = 60
 _REQUEST = 20  # seconds that one request to the broker may take
@@ -87,7 +84,7 @@ class Secure:
         certificate: the file of the certificate, PEM, which a client has to trust.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder):
         self.user, self.password = "kit", secrets.token_hex(12)
         self.certificate, self._store = folder / "broker.pem", folder / "broker.p12"
         self._inner = secrets.token_hex(12)  # of the key itself, which no client knows
@@ -95,12 +92,12 @@ class Secure:
         _keytool("-genkeypair", *key, "-keyalg", "RSA", "-dname", "CN=kit", "-ext", "san=ip:127.0.0.1")
         _keytool("-exportcert", *key, "-rfc", "-file", str(self.certificate))
 
-    def login(self, password: str | None = None) -> str:
+    def login(self, password=None):
         """Return what a client logs in with, as Kafka's `sasl.jaas.config`."""
         module = "org.apache.kafka.common.security.plain.PlainLoginModule required"
         return f'{module} username="{self.user}" password="{password or self.password}";'
 
-    def options(self, password: str | None = None) -> dict[str, str]:
+    def options(self, password=None):
         """Return the options with which Spark reaches the broker."""
         return {
             "kafka.security.protocol": "SASL_SSL",
@@ -110,7 +107,7 @@ class Secure:
             "kafka.ssl.truststore.location": str(self.certificate),
         }
 
-    def settings(self, port: int) -> dict[str, str]:
+    def settings(self, port):
         """Return the settings of the broker's second listener."""
         own = f'{self.login()[:-1]} user_{self.user}="{self.password}";'
         return {
@@ -143,7 +140,7 @@ class Broker:
     servers: str
     admin: AdminClient
 
-    def __init__(self, jars: Path, *, port: int = 0, secure: bool = False) -> None:
+    def __init__(self, jars, *, port=0, secure=False):
         self._home = Path(tempfile.mkdtemp(prefix="sparkstream-kafka-"))
         free, controller, other = free_ports(3)
         port = port or free
@@ -173,7 +170,7 @@ class Broker:
 
     # --- the process
 
-    def start(self) -> None:
+    def start(self):
         """Start the broker, unless it runs, and wait until it answers."""
         if self._daemon.runs:
             return
@@ -181,7 +178,7 @@ class Broker:
         self.admin = AdminClient({"bootstrap.servers": self.servers, **_QUIET})
         self._daemon.until(self._is_ready)
 
-    def _is_ready(self) -> bool:
+    def _is_ready(self):
         """Say whether all partitions have their leader again."""
         try:
             found = self.admin.list_topics(timeout=1)
@@ -190,26 +187,26 @@ class Broker:
         leaders = [part.leader for topic in found.topics.values() for part in topic.partitions.values()]
         return bool(found.brokers) and -1 not in leaders
 
-    def stop(self) -> None:
+    def stop(self):
         """Stop the broker in good order."""
         self._daemon.stop()
 
-    def kill(self) -> None:
+    def kill(self):
         """Kill the broker, as a crash does."""
         self._daemon.kill()
 
-    def log(self) -> str:
+    def log(self):
         """Return what the broker has said."""
         return self._daemon.log()
 
-    def remove(self) -> None:
+    def remove(self):
         """Kill the broker and remove its data."""
         self.kill()
         shutil.rmtree(self._home, ignore_errors=True)
 
     # --- topics
 
-    def topic(self, name: str = "", partitions: int = 1, **config: object) -> str:
+    def topic(self, name="", partitions=1, **config):
         """Make a topic, wait until it can be written to, and return its name; without a name a new one.
 
         Args:
@@ -224,24 +221,24 @@ class Broker:
         self._wait_for_partitions(name, partitions)
         return name
 
-    def delete(self, name: str) -> None:
+    def delete(self, name):
         """Delete a topic, and wait until it is gone."""
         self.admin.delete_topics([name], operation_timeout=_REQUEST)[name].result(_REQUEST)
         self._wait_for_partitions(name, 0)
 
-    def add_partitions(self, name: str, total: int) -> None:
+    def add_partitions(self, name, total):
         """Give a topic more partitions, so that it has `total`."""
         self.admin.create_partitions([NewPartitions(name, total)])[name].result(_REQUEST)
         self._wait_for_partitions(name, total)
 
-    def drop_before(self, name: str, offsets: Mapping[int, int]) -> None:
+    def drop_before(self, name, offsets):
         """Delete the records of a topic before these offsets, as retention does after days."""
         wanted = [TopicPartition(name, partition, offset) for partition, offset in offsets.items()]
         for done in self.admin.delete_records(wanted).values():
             done.result(_REQUEST)
 
-    def _wait_for_partitions(self, name: str, total: int) -> None:
-        def has_them() -> bool:
+    def _wait_for_partitions(self, name, total):
+        def has_them():
             found = self.admin.list_topics(timeout=_REQUEST).topics.get(name)
             leaders = [part.leader for part in found.partitions.values()] if found else []
             return len(leaders) == total and -1 not in leaders
@@ -250,16 +247,7 @@ class Broker:
 
     # --- records
 
-    def send(
-        self,
-        topic: str,
-        values: Iterable[str | bytes | None],
-        *,
-        key: str | bytes | None = None,
-        headers: Sequence[tuple[str, bytes | None]] = (),
-        partition: int | None = None,
-        timestamp: int | None = None,
-    ) -> int:
+    def send(self, topic, values, *, key=None, headers=(), partition=None, timestamp=None):
         """Write records, wait until the broker has all of them, and return how many.
 
         Args:
@@ -276,7 +264,7 @@ class Broker:
         if timestamp is not None:
             more["timestamp"] = timestamp
 
-        def done(error: object, _: object) -> None:
+        def done(error, _):
             if error is not None:
                 failed.append(str(error))
 
@@ -293,7 +281,7 @@ class Broker:
         assert not failed, failed[0]
         return number
 
-    def ends(self, topic: str) -> dict[int, tuple[int, int]]:
+    def ends(self, topic):
         """Return the first offset of each partition, and the one that its next record will have."""
         with closing(self._consumer()) as consumer:
             partitions = consumer.list_topics(topic, timeout=_REQUEST).topics[topic].partitions
@@ -303,7 +291,7 @@ class Broker:
             }
         return dict(sorted(found.items()))
 
-    def records(self, topic: str) -> list[Record]:
+    def records(self, topic):
         """Return the records that a topic has now, by partition and offset."""
         left = {number: end for number, (first, end) in self.ends(topic).items() if end > first}
         found: list[Record] = []
@@ -320,7 +308,7 @@ class Broker:
                         del left[record.partition]
         return sorted(found, key=lambda record: record[:2])
 
-    def _consumer(self) -> Consumer:
+    def _consumer(self):
         settings = {
             "bootstrap.servers": self.servers,
             "group.id": "tests",
@@ -330,22 +318,22 @@ class Broker:
         return Consumer({**settings, **_QUIET})
 
 
-def _record(message: Any) -> Record:
+def _record(message):
     place = message.partition(), message.offset()
     return Record(*place, message.key(), message.value(), message.headers() or [])
 
 
-def _keytool(*args: str) -> None:
+def _keytool(*args):
     done = subprocess.run([java("keytool"), *args], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def _id() -> str:
+def _id():
     """Return a new id as Kafka writes them; one that began with a dash would look like a flag."""
     return "A" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
 
 
 @functools.cache
-def broker() -> Broker:
+def broker():
     """Return the broker of this test run, started when it is first asked for."""
     return Broker(jars("kafka"))

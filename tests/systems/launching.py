@@ -11,7 +11,6 @@ import subprocess
 import sys
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 from conftest import ROOT, environment
@@ -19,11 +18,6 @@ from faults.drivers import Driver
 from faults.targets import added_up
 
 from sparkstream_kit import feeds
-
-if TYPE_CHECKING:
-    from faults.sales import Totals
-    from systems.hadoop import Hdfs
-    from systems.s3 import S3
 
 SEED = 3
 LIMIT = 400  # seconds for a driver; five processes of a cluster may share two cores with other tests
@@ -36,7 +30,7 @@ SMALL = (
 )
 
 
-def zipped(folder: Path) -> Path:
+def zipped(folder):
     """Return the zip of the kit for `--py-files`, built from this checkout as `make zip` does."""
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
@@ -46,11 +40,11 @@ def zipped(folder: Path) -> Path:
 class Launcher:
     """Starts drivers, and kills what is left of them at the end."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home):
         self._home = home
         self._drivers: list[Driver] = []
 
-    def submit(self, *command: object, **env: str) -> Driver:
+    def submit(self, *command, **env):
         """Start `spark-submit` with a command line."""
         first, *rest = command
         whole = environment(SPARK_SUBMIT_OPTS=os.environ["SPARK_SUBMIT_OPTS"], **LOOPBACK, **env)
@@ -58,7 +52,7 @@ class Launcher:
         self._drivers.append(Driver(program, Path(str(first)), rest, self._home, whole))
         return self._drivers[-1]
 
-    def job(self, master: str, name: str, *args: object, kit: Path | None = None, **env: str) -> Driver:
+    def job(self, master, name, *args, kit=None, **env):
         """Start a job of this checkout with the profile `cluster`; `kit` is the zip that goes with it."""
         job = ROOT / "jobs" / f"{name}.py"
         zipped = () if kit is None else ("--py-files", kit)
@@ -66,14 +60,14 @@ class Launcher:
             env = {"PYTHONPATH": "", **env}
         return self.submit("--master", master, *zipped, *SMALL, job, *args, "--profile", "cluster", **env)
 
-    def kit(self, *args: object, **env: str) -> Driver:
+    def kit(self, *args, **env):
         """Start the command `sparkstream`."""
         whole = environment(SPARK_SUBMIT_OPTS=os.environ["SPARK_SUBMIT_OPTS"], **LOOPBACK, **env)
         driver = Driver(sys.executable, Path("-m"), ["sparkstream_kit", *args], self._home, whole)
         self._drivers.append(driver)
         return driver
 
-    def remove(self) -> None:
+    def remove(self):
         """Kill what is left."""
         for driver in self._drivers:
             driver.remove()
@@ -82,35 +76,35 @@ class Launcher:
 class Sales:
     """A folder of sales files on HDFS or S3, and what is in them, computed without Spark."""
 
-    def __init__(self, hdfs: Hdfs | S3, folder: str, *, rows: int = 50) -> None:
+    def __init__(self, hdfs, folder, *, rows=50):
         self.url = f"{hdfs.url}{folder}"
         self._hdfs, self._folder, self._rows = hdfs, folder, rows
         self._series = iter(feeds.sales_files(None, rows=rows, seed=SEED))
         self.files = 0
 
-    def land(self, files: int, *, named: str = "{}") -> None:
+    def land(self, files, *, named="{}"):
         """Land the next files, each by its name in a pattern."""
         for name, text in itertools.islice(self._series, files):
             self._hdfs.put(f"{self._folder}/{named.format(name)}", text.encode())
             self.files += 1
 
-    def totals(self) -> Totals:
+    def totals(self):
         """Return (ProductKey, Orders, TotalSales) by key, of all files that have landed."""
         return sorted(feeds.sales_totals(feeds.sales_rows(self._rows * self.files, seed=SEED)))
 
 
-def shown(snapshot: Path) -> Totals:
+def shown(snapshot):
     """Return the totals in a snapshot of `sales_totals`; none before the first."""
     return totals_of(snapshot.read_text()) if snapshot.exists() else []
 
 
-def totals_of(text: str) -> Totals:
+def totals_of(text):
     """Return the totals in a result of `sales_totals` as CSV."""
     rows = [line.rsplit(",", 2) for line in text.splitlines()[1:]]
     return sorted((key, int(orders), Decimal(total)) for key, orders, total in rows)
 
 
-def written(hdfs: Hdfs, folder: str) -> list[dict[str, Any]]:
+def written(hdfs, folder):
     """Return the rows of a folder of `batch_files` on HDFS, as a reader without Spark sees them."""
     rows = []
     for batch in hdfs.names(folder):
@@ -122,30 +116,30 @@ def written(hdfs: Hdfs, folder: str) -> list[dict[str, Any]]:
     return rows
 
 
-def cleaned(hdfs: Hdfs, folder: str) -> Totals:
+def cleaned(hdfs, folder):
     """Return what the good rows of `sales_clean` add up to."""
     return added_up((row["ProductKey"], row["SaleAmount"]) for row in written(hdfs, f"{folder}/good"))
 
 
-def newest(hdfs: Hdfs | S3, folder: str) -> int:
+def newest(hdfs, folder):
     """Return the last number in one of Spark's logs; -1 if it has none."""
     found = (re.fullmatch(r"(\d+)(\.compact)?", name) for name in hdfs.names(folder))
     return max((int(match[1]) for match in found if match), default=-1)
 
 
-def ended(driver: Driver) -> str:
+def ended(driver):
     """Wait for the end of a driver that must do well, and return its output."""
     assert driver.ended(LIMIT) == 0, driver.errors
     return driver.output
 
 
-def refused(driver: Driver, code: int = 2) -> str:
+def refused(driver, code=2):
     """Wait for the end of a driver that must refuse, and return the last line that it has said."""
     assert driver.ended(LIMIT) == code, driver.errors
     assert "Traceback" not in driver.errors, driver.errors
     return driver.errors.splitlines()[-1]
 
 
-def numbers(text: str) -> list[int]:
+def numbers(text):
     """Return the numbers of a JSON list."""
     return [int(each) for each in json.loads(text)]

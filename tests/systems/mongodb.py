@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 from support.ports import free_ports
 from systems.daemons import Daemon, java
-
-if TYPE_CHECKING:
-    from pymongo.database import Database
 
 _MAIN = Path(__file__).parent / "MongoMain.java"
 _SMALL = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
@@ -24,7 +21,7 @@ class Server:
         host: host and port.
     """
 
-    def __init__(self, home: Path, jars: Path) -> None:
+    def __init__(self, home, jars):
         [port] = free_ports(1)
         self.host = f"127.0.0.1:{port}"
         command = [java(), *_SMALL, "-cp", f"{jars}/*", str(_MAIN), str(port), str(home / "data.mv")]
@@ -34,27 +31,27 @@ class Server:
         )
         self._databases = 0
 
-    def start(self) -> None:
+    def start(self):
         """Start it, and wait until it answers."""
         self.daemon.start()
         self.daemon.until(self._answers)
 
-    def _answers(self) -> bool:
+    def _answers(self):
         try:
             return bool(self._client.admin.command("ping"))
         except PyMongoError:
             return False
 
-    def database(self) -> Database[dict[str, Any]]:
+    def database(self):
         """Return a database of its own for a test."""
         self._databases += 1
         return self._client[f"test{self._databases}"]
 
-    def url(self, database: Database[dict[str, Any]]) -> str:
+    def url(self, database):
         """Return the URL of a database."""
         return f"mongodb://{self.host}/{database.name}?directConnection=true"
 
-    def remove(self) -> None:
+    def remove(self):
         """End it."""
         self._client.close()
         self.daemon.kill()

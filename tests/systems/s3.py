@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
 from support.ports import free_ports
 from systems.daemons import Daemon, listens
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 BUCKET = "kit"
 
@@ -24,7 +20,7 @@ class S3:
         settings: what Spark needs to reach the server, as arguments of `spark-submit`.
     """
 
-    def __init__(self, folder: Path, jars: Path) -> None:
+    def __init__(self, folder, jars):
         [self._port] = free_ports(1)
         self.url = f"s3a://{BUCKET}"
         self._address = f"http://127.0.0.1:{self._port}"
@@ -41,7 +37,7 @@ class S3:
         for key, value in hadoop.items():
             self.settings += ("--conf", f"spark.hadoop.fs.s3a.{key}={value}")
 
-    def start(self) -> None:
+    def start(self):
         """Start the server and make the bucket."""
         self._server.start()
         self._server.until(lambda: listens(self._port))
@@ -49,31 +45,31 @@ class S3:
             Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
         )
 
-    def stop(self) -> None:
+    def stop(self):
         """Stop the server."""
         self._server.stop()
 
-    def put(self, path: str, content: bytes) -> None:
+    def put(self, path, content):
         """Write an object, which is there as a whole or not at all."""
         self._client().put_object(Bucket=BUCKET, Key=path.lstrip("/"), Body=content)
 
-    def read(self, path: str) -> bytes:
+    def read(self, path):
         """Return an object's bytes."""
         found: bytes = self._client().get_object(Bucket=BUCKET, Key=path.lstrip("/"))["Body"].read()
         return found
 
-    def remove(self, path: str) -> None:
+    def remove(self, path):
         """Remove an object."""
         self._client().delete_object(Bucket=BUCKET, Key=path.lstrip("/"))
 
-    def names(self, folder: str) -> list[str]:
+    def names(self, folder):
         """Return the names of the objects in a folder."""
         below = folder.strip("/") + "/"
         pages = self._client().get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=below)
         keys = [found["Key"].removeprefix(below) for page in pages for found in page.get("Contents", ())]
         return sorted({key.partition("/")[0] for key in keys if key})
 
-    def _client(self) -> Any:
+    def _client(self):
         return boto3.client(
             "s3",
             endpoint_url=self._address,

@@ -3,10 +3,6 @@
 `make soak` runs it; pytest collects it only by its name: Delta takes a second or more a batch.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import pytest
 from faults.conftest import launch  # noqa: F401 - a fixture
 from faults.drivers import SCRIPTS
@@ -14,12 +10,6 @@ from faults.test_soak import FIRST, LAST, holds_no_more
 from systems import kafka
 from systems.conftest import jars
 from systems.mongodb import Server
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from faults.drivers import Driver
 
 
 @pytest.mark.parametrize(
@@ -36,13 +26,13 @@ if TYPE_CHECKING:
     ],
 )
 def test_a_driver_holds_no_more_after_many_batches(
-    kind: str,
-    connectors: str,
-    tmp_path: Path,
-    launch: Callable[..., Driver],  # noqa: F811
-    connector_jars: Path,
-    request: pytest.FixtureRequest,
-) -> None:
+    kind,
+    connectors,
+    tmp_path,
+    launch,  # noqa: F811
+    connector_jars,
+    request,
+):
     url = "none"
     if kind == "kafka":
         broker = kafka.broker()

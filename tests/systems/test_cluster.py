@@ -1,7 +1,5 @@
 """Spark's own cluster and YARN for real, with HDFS: what a job gives there, and what it survives."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys
@@ -63,7 +61,7 @@ def test_a_job_with_state_is_exact_when_workers_executors_and_the_master_are_kil
     flags = ("--checkpoint", f"{hdfs.url}/killed/checkpoint", "--snapshot", table, "--stop-file", stop)
     driver = launch.job(cluster.url, "sales_totals", sales.url, *flags, kit=kit)
 
-    def land_and_wait(kill: object = None) -> None:
+    def land_and_wait(kill=None):
         planned = newest(hdfs, "/killed/checkpoint/offsets")
         sales.land(2)
         if callable(kill):

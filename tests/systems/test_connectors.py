@@ -1,7 +1,5 @@
 """How connectors come to Spark: under python, spark-submit and Spark Connect, and what is said without."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -82,6 +80,6 @@ def test_a_warm_server_has_them_too(program, tmp_path, free_port):
         run(*serve, "--stop", **env)
 
 
-def run(*command: object, **env: str) -> subprocess.CompletedProcess[str]:
+def run(*command, **env):
     words = [str(word) for word in command]
     return subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ | env)

@@ -27,9 +27,7 @@ from sparkstream_kit.sinks.base import opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
-    from pyspark.sql import DataFrame, SparkSession
 
 Rows = list[tuple[Any, ...]]
 
@@ -45,11 +43,11 @@ def out(tmp_path):
     return tmp_path / "out"
 
 
-def rows(spark: SparkSession, out: Path) -> Rows:
+def rows(spark, out):
     return sorted(tuple(row) for row in spark.read.format("delta").load(str(out)).collect())
 
 
-def batches(spark: SparkSession, out: Path) -> list[int]:
+def batches(spark, out):
     """Return the batches in the table's history, in which Spark and delta-rs must agree."""
     by_rust = [commit.get("userMetadata") for commit in DeltaTable(out).history()]
     history = spark.sql(f"DESCRIBE HISTORY delta.`{out}`").select("userMetadata").collect()
@@ -57,19 +55,19 @@ def batches(spark: SparkSession, out: Path) -> list[int]:
     return [json.loads(said)["batch"] for said in reversed(by_rust) if said]
 
 
-def refused(frame: DataFrame, sink: sinks.Sink, checkpoint: Path, mode: str = "append") -> str:
+def refused(frame, sink, checkpoint, mode="append"):
     with pytest.raises((InvalidInputError, QueryFailed)) as error:
         finish(frame, sink, checkpoint, mode)
     assert "\n" not in str(error.value)
     return str(error.value)
 
 
-def last_batch(table: SparkTable) -> int | None:
+def last_batch(table):
     """Return the last batch of the table's query, as the log says it."""
     return table.last_batch(*table.owners())
 
 
-def seen(spark: SparkSession, frame: DataFrame, checkpoint: Path, *columns: str) -> Rows:
+def seen(spark, frame, checkpoint, *columns):
     """Return what a stream gives to its end."""
     found: Rows = []
     look = sinks.foreach_batch(lambda batch, _: found.extend(map(tuple, batch.select(*columns).collect())))
@@ -213,7 +211,7 @@ def test_the_last_batch_is_known_wherever_the_checkpoint_of_the_table_is(
     spark.sql(f"CREATE TABLE {table} (k STRING, n INT) USING delta {location} TBLPROPERTIES ({listed})")
     sink = sinks.delta(table=table) if in_catalog else sinks.delta(out)
 
-    def checkpoint() -> int:
+    def checkpoint():
         """Return the commit of the table's newest checkpoint; 0 if there is none."""
         return max((int(file.name[:20]) for file in (out / "_delta_log").glob("0*.checkpoint*")), default=0)
 

@@ -1,10 +1,7 @@
 """Delta's writer for Spark, killed at the worst points; and a job that changes its writer."""
 
-from __future__ import annotations
-
 import os
 from itertools import cycle, islice
-from typing import TYPE_CHECKING
 
 import pytest
 from faults import targets
@@ -14,12 +11,6 @@ from faults.targets import finish, nothing_halved
 from faults.test_kills import POINTS, frozen_at
 
 from sparkstream_kit._packages import CONNECTORS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from faults.drivers import Driver
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))  # of kills
 
@@ -32,10 +23,10 @@ def env(connector_jars):
 
 @pytest.mark.slow
 def test_killed_at_each_point(
-    tmp_path: Path,
-    launch: Callable[..., Driver],  # noqa: F811
-    env: dict[str, str],
-) -> None:
+    tmp_path,
+    launch,  # noqa: F811
+    env,
+):
     sales, target = targets.delta(tmp_path, "upsert", connectors=("delta",))
     for point in islice(cycle(POINTS), ROUNDS):
         sales.land(2)
@@ -49,10 +40,10 @@ def test_killed_at_each_point(
 
 
 def test_the_job_stopped_restarted_and_killed_has_each_batch_once(
-    tmp_path: Path,
-    launch: Callable[..., Driver],  # noqa: F811
-    connector_jars: Path,
-) -> None:
+    tmp_path,
+    launch,  # noqa: F811
+    connector_jars,
+):
     sales, target = targets.delta(tmp_path)
     [table] = target.sinks
     sales.land(3)

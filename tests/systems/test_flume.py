@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 from collections import Counter
-from typing import TYPE_CHECKING
 
 import pytest
 from conftest import ROOT
@@ -14,9 +13,6 @@ from systems.conftest import jars
 from systems.flume import Agent
 
 from sparkstream_kit import sinks, sources, start
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
 
 CONF = ROOT / "examples" / "flume" / "flume.conf"
 PAGE = (ROOT / "docs" / "flume.md").read_text("utf-8")
@@ -30,10 +26,10 @@ def agent(folder, tmp_path):
     made.daemon.kill()
 
 
-def seen_by(found: Counter[str]) -> sinks.Sink:
+def seen_by(found):
     """Return a sink that counts the lines."""
 
-    def count(batch: DataFrame, _: int) -> None:
+    def count(batch, _):
         found.update(row.value for row in batch.collect())
 
     return sinks.foreach_batch(count)
@@ -71,7 +67,7 @@ def test_what_a_kill_leaves_is_brought_back_as_the_page_says(spark, agent, folde
     (agent.logs / "shop.log").write_text("".join(f"{line}\n" for line in more))
     sent += more
 
-    def landed() -> set[str]:
+    def landed():
         return {line for path in folder.glob("[!_.]*.txt") for line in path.read_text().splitlines()}
 
     until(lambda: len(landed()) >= len(sent))

@@ -1,7 +1,5 @@
 """HDFS for real, a NameNode and a DataNode: jobs read it, write it, keep checkpoints on it, outlive it."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -151,7 +149,7 @@ def test_a_flume_agent_lands_whole_files(hdfs, tmp_path):
     agent = Agent(tmp_path / "agent", jars("flume"), conf, f"{hdfs.url}/flume")
     lines = [f"line {number}" for number in range(300)]
 
-    def landed() -> list[str]:
+    def landed():
         names = [name for name in hdfs.names("/flume") if not name.startswith("_")]
         return [line for name in sorted(names) for line in hdfs.read(f"/flume/{name}").decode().splitlines()]
 

@@ -38,7 +38,7 @@ def test_the_page_runs_from_top_to_bottom(spark, tmp_path, monkeypatch, request)
     (tmp_path / "schemas").mkdir()
     (tmp_path / "schemas" / "7.avsc").write_text(json.dumps(PAYMENT))
 
-    def arrived() -> None:
+    def arrived():
         until(lambda: len(broker.records("shouted")) == 2, lambda: "two records")
 
     names: dict[str, Any] = {"arrived": arrived}

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -21,9 +21,6 @@ from systems import kafka
 
 from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit.errors import QueryFailed
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))  # of kills at random times
 SCRIPT = Path(__file__).parent / "scripts" / "kafka_sales.py"
@@ -38,19 +35,19 @@ def broker():
 class Sales:
     """Sales that are written to a topic, and their truth."""
 
-    def __init__(self, broker: kafka.Broker, partitions: int = 2) -> None:
+    def __init__(self, broker, partitions=2):
         self.topic = broker.topic(partitions=partitions)
         self._broker = broker
         self.number = 0
 
-    def sell(self, number: int, partition: int | None = None) -> None:
+    def sell(self, number, partition=None):
         """Write some more."""
         made = range(self.number, self.number + number)
         lines = (json.dumps({"id": each, "region": REGIONS[each % 4], "cents": each % 997}) for each in made)
         self._broker.send(self.topic, lines, partition=partition)
         self.number += number
 
-    def totals(self) -> dict[str, tuple[int, int]]:
+    def totals(self):
         """Return how many sales each region has, and the sum of their cents."""
         counts, cents = Counter[str](), Counter[str]()
         for each in range(self.number):
@@ -64,7 +61,7 @@ def launch(tmp_path, temporary):
     """Start a driver as a process of its own; what is left of it at the end is killed."""
     drivers: list[Driver] = []
 
-    def start(*args: object) -> Driver:
+    def start(*args):
         drivers.append(Driver("python", SCRIPT, args, tmp_path, environment(**temporary, **JARS)))
         return drivers[-1]
 
@@ -110,12 +107,10 @@ def test_a_driver_that_is_killed_at_random_times(broker, launch, tmp_path):
 class Reader:
     """A query that runs, and the ids that it has read."""
 
-    def __init__(
-        self, spark: SparkSession, broker: kafka.Broker, topic: str, checkpoint: Path, **options: Any
-    ) -> None:
+    def __init__(self, spark, broker, topic, checkpoint, **options):
         self.ids: list[int] = []
 
-        def keep(batch: DataFrame, _: int) -> None:
+        def keep(batch, _):
             self.ids += [json.loads(row.value)["id"] for row in batch.collect()]
 
         frame = sources.kafka(spark, broker.servers, topic, **options)
@@ -127,7 +122,7 @@ class Reader:
             processingTime="0 seconds",
         )
 
-    def has(self, sales: Sales) -> bool:
+    def has(self, sales):
         """Say whether it has read all, each once."""
         assert self.query.isActive, self.query.exception()
         assert len(self.ids) == len(set(self.ids))

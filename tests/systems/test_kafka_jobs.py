@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import events_to_postgres
 import hashtag_trends
@@ -17,10 +17,6 @@ import sales_totals
 from systems import kafka
 
 from sparkstream_kit import feeds
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("spark")  # the jobs of this process find t
 class Input:
     """Lines in files, and the same ones in a topic."""
 
-    def __init__(self, broker: kafka.Broker, folder: Path, lines: Sequence[str | bytes]) -> None:
+    def __init__(self, broker, folder, lines):
         folder.mkdir()
         whole = [line.encode() if isinstance(line, str) else line for line in lines]
         half = len(whole) // 2
@@ -46,7 +42,7 @@ class Input:
         self.flags = ("--kafka", broker.servers, "--topic", topic)
 
 
-def sales(count: int, seed: int) -> list[str]:
+def sales(count, seed):
     return [line for _, text in feeds.sales_files(1, rows=count, seed=seed) for line in text.splitlines()]
 
 

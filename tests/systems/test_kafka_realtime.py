@@ -50,7 +50,7 @@ def test_rows_come_out_while_the_batch_runs_and_none_is_lost_at_its_end(broker, 
     assert set(written(broker, made)) == {0, 1, 2, 4, 5}
 
 
-def written(broker: kafka.Broker, topic: str) -> list[int]:
+def written(broker, topic):
     return [int(record.key or b"") for record in broker.records(topic)]
 
 
@@ -138,7 +138,7 @@ def test_it_runs_on_spark_connect_too(broker, tmp_path, free_port, until):
     given, made = broker.topic(), broker.topic()
     env = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
 
-    def done(*command: object) -> str:
+    def done(*command):
         ran = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, env=env)
         assert ran.returncode == 0, ran.stderr
         return ran.stdout

@@ -1,7 +1,5 @@
 """`make kafka`: a broker for a user, and what it prints to type next does what it says."""
 
-from __future__ import annotations
-
 import os
 import re
 import signal

@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from faults.drivers import Driver
@@ -25,9 +25,6 @@ from systems import kafka
 from sparkstream_kit import quarantine, run, sinks, sources, start, state, windows
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.schemas import from_ddl
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 SCRIPTS = Path(__file__).parent / "scripts"
@@ -42,22 +39,22 @@ def broker():
 class Rows:
     """A stream of rows from JSON files, a file a batch, and the checkpoint of its query."""
 
-    def __init__(self, spark: SparkSession, home: Path, schema: str) -> None:
+    def __init__(self, spark, home, schema):
         self.spark, self.folder, self.checkpoint, self.schema = spark, home / "in", home / "ckpt", schema
         self.folder.mkdir()
 
-    def add(self, *rows: dict[str, Any]) -> None:
+    def add(self, *rows):
         number = len(list(self.folder.iterdir()))
         text = "".join(json.dumps(row, default=str) + "\n" for row in rows)
         (self.folder / f"{number}.json").write_text(text)
         os.utime(self.folder / f"{number}.json", (number, number))  # Spark reads them by their times
 
-    def write(self, sink: sinks.Sink, **more: Any) -> None:
+    def write(self, sink, **more):
         frame = sources.json(self.spark, self.folder, schema=self.schema, max_files_per_trigger=1)
         frame = more.pop("of", lambda rows: rows)(frame)
         run(start(frame, sink, name="out", checkpoint=self.checkpoint, availableNow=True, **more))
 
-    def forget_last_commit(self) -> None:
+    def forget_last_commit(self):
         """Bring the last batch again, as a crash before its commit does."""
         last = max(int(path.name) for path in (self.checkpoint / "commits").iterdir() if path.name.isdigit())
         for name in (f"{last}", f".{last}.crc"):
@@ -69,7 +66,7 @@ def rows(spark, tmp_path):
     return partial(Rows, spark, tmp_path)
 
 
-def ids(record: kafka.Record) -> tuple[str, ...]:
+def ids(record):
     assert [name for name, _ in record.headers] == list(IDS)
     return tuple((value or b"").decode() for _, value in record.headers)
 
@@ -170,7 +167,7 @@ def test_changed_totals_are_written_in_update_mode(broker, rows):
     made.add({"shop": "a", "amount": 3})
     topic = broker.topic()
 
-    def totals(frame: DataFrame) -> DataFrame:
+    def totals(frame):
         return frame.groupBy("shop").agg(F.sum("amount").alias("total"))
 
     made.write(sinks.kafka(broker.servers, topic, key="shop"), of=totals, mode="update")
@@ -189,7 +186,7 @@ def test_killed_and_read_by_the_recipe_each_row_is_there_once(broker, spark, tmp
     (tmp_path / "home").mkdir()
     truth: Counter[tuple[str, Decimal]] = Counter()
 
-    def driver(*more: object) -> Driver:
+    def driver(*more):
         to = (folder, "--to", broker.servers, topic, "--checkpoint", checkpoint)
         script = SCRIPTS / "files_to_kafka.py"
         return Driver(sys.executable, script, (*to, *more), tmp_path / "home", dict(os.environ))
@@ -324,7 +321,7 @@ def test_it_writes_on_spark_connect_too(broker, tmp_path, free_port):
     (folder / "a.json").write_text('{"shop":"a","n":1}\n{"shop":"a","n":1}\n')
     env = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
 
-    def done(*command: object, **more: str) -> str:
+    def done(*command, **more):
         words = [str(word) for word in command]
         ran = subprocess.run(words, capture_output=True, text=True, check=False, env=env | more)
         assert ran.returncode == 0, ran.stderr

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from conftest import environment
@@ -18,13 +18,6 @@ from systems import kafka
 from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from pyspark.sql import DataFrame
-
-    from sparkstream_kit.progress import RunSummary
-
 NOBODY: dict[str, Any] = {"kafka.default.api.timeout.ms": 2000}
 
 
@@ -33,7 +26,7 @@ def broker():
     return kafka.broker()
 
 
-def read(frame: DataFrame, checkpoint: Path | None = None, **options: Any) -> tuple[list[Any], RunSummary]:
+def read(frame, checkpoint=None, **options):
     """Run a query over all that is there, and return its rows."""
     rows: list[Any] = []
     sink = sinks.foreach_batch(lambda batch, _: rows.extend(batch.collect()))
@@ -41,11 +34,11 @@ def read(frame: DataFrame, checkpoint: Path | None = None, **options: Any) -> tu
     return rows, run(query)
 
 
-def ids(number: int, first: int = 0) -> list[str]:
+def ids(number, first=0):
     return [json.dumps({"id": first + each}) for each in range(number)]
 
 
-def ids_of(rows: list[Any]) -> list[int]:
+def ids_of(rows):
     return sorted(json.loads(row.value)["id"] for row in rows)
 
 
@@ -101,7 +94,7 @@ def test_it_begins_at_the_first_record_or_where_it_is_told_to(spark, broker, tmp
         broker.send(topic, ids(1, number), partition=0, timestamp=when)
     broker.send(topic, ids(1, 10), partition=1, timestamp=int(hour.timestamp() * 1000))
 
-    def read_from(starting: Any) -> list[int]:
+    def read_from(starting):
         return ids_of(read(sources.kafka(spark, broker.servers, topic, starting=starting))[0])
 
     assert ids_of(read(sources.kafka(spark, broker.servers, topic))[0]) == [0, 1, 2, 10]
@@ -230,7 +223,7 @@ def test_on_spark_connect_it_reads_and_refuses_the_same(broker, tmp_path, free_p
     program.write_text(READER)
     env = environment(SPARKSTREAM_JARS=os.environ["SPARKSTREAM_JARS"], XDG_CACHE_HOME=str(tmp_path / "cache"))
 
-    def call(*words: object, **more: str) -> subprocess.CompletedProcess[str]:
+    def call(*words, **more):
         return subprocess.run(
             list(map(str, words)), cwd=tmp_path, env=env | more, capture_output=True, text=True, check=False
         )

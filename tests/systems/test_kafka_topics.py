@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from pyspark.sql import functions as F
@@ -15,11 +15,9 @@ from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Callable
 
-    from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.streaming.query import StreamingQuery
+    from pyspark.sql import DataFrame
 
 
 @pytest.fixture(scope="module")
@@ -27,25 +25,23 @@ def broker():
     return kafka.broker()
 
 
-def ids(number: int, first: int = 0) -> list[str]:
+def ids(number, first=0):
     return [json.dumps({"id": first + each}) for each in range(number)]
 
 
 class Reader:
     """A query on a topic, started again and again on one checkpoint, and the ids that it has read."""
 
-    def __init__(self, spark: SparkSession, servers: str, checkpoint: Path | str) -> None:
+    def __init__(self, spark, servers, checkpoint):
         self._spark, self._servers, self._checkpoint = spark, servers, checkpoint
         self.ids: list[int] = []
         self.after_batch: Callable[[], None] = lambda: None
 
-    def start(
-        self, topic: str | Sequence[str], *, allow_changed_query: bool = False, **options: Any
-    ) -> StreamingQuery:
+    def start(self, topic, *, allow_changed_query=False, **options):
         trigger = {"processingTime": options.pop("processingTime")} if "processingTime" in options else None
         frame = sources.kafka(self._spark, self._servers, topic, **options)
 
-        def keep(batch: DataFrame, _: int) -> None:
+        def keep(batch, _):
             self.ids += [json.loads(row.value)["id"] for row in batch.collect()]
             self.after_batch()
 
@@ -58,7 +54,7 @@ class Reader:
             **(trigger or {"availableNow": True}),
         )
 
-    def read(self, topic: str | Sequence[str], **options: Any) -> list[int]:
+    def read(self, topic, **options):
         """Return the ids that one run over all that is there has read."""
         self.ids.clear()
         run(self.start(topic, **options))
@@ -94,7 +90,7 @@ def test_a_topic_that_was_made_again_while_the_query_was_stopped(broker, reader)
 def test_the_state_goes_on_over_a_topic_that_was_made_again(spark, broker, tmp_path):
     topics = [broker.topic(), broker.topic()]
 
-    def total() -> dict[str, int]:
+    def total():
         frame = sources.kafka(spark, broker.servers, topics).groupBy("topic").agg(F.count("*").alias("n"))
         query = start(
             frame,
@@ -256,7 +252,7 @@ SHAPES: dict[str, tuple[Callable[[DataFrame, DataFrame], DataFrame], int]] = {
 }
 
 
-def with_itself(frame: DataFrame) -> DataFrame:
+def with_itself(frame):
     timed = frame.withWatermark("timestamp", "1 minute")
     other = timed.selectExpr("value AS v", "timestamp AS t")
     return timed.join(other, F.expr("value = v AND timestamp = t")).select(*frame.columns)
@@ -268,14 +264,14 @@ def test_what_is_said_and_forgotten_is_of_the_right_topic(spark, broker, tmp_pat
     build, often = SHAPES[shape]
     one, other = broker.topic(), broker.topic()
 
-    def read(*, allow_changed_query: bool = False, **options: Any) -> list[int]:
+    def read(*, allow_changed_query=False, **options):
         a, b = (
             sources.kafka(spark, broker.servers, topic, **options).select("value", "timestamp")
             for topic in (one, other)
         )
         found: list[int] = []
 
-        def keep(batch: DataFrame, _: int) -> None:
+        def keep(batch, _):
             found.extend(json.loads(row.value)["id"] for row in batch.collect())
 
         query = start(

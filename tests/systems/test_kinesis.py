@@ -30,7 +30,6 @@ from sparkstream_kit import checkpoints, cli, feeds, run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.query import StreamingQuery
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))  # of kills at random times
@@ -58,12 +57,12 @@ def server(running):
 class Sales:
     """Sales that are written to a stream, and their truth."""
 
-    def __init__(self, server: Server, shards: int = 2) -> None:
+    def __init__(self, server, shards=2):
         self.stream = server.stream(shards)
         self._server = server
         self.number = 0
 
-    def sell(self, number: int) -> None:
+    def sell(self, number):
         """Write some more."""
         made = range(self.number, self.number + number)
         lines = (json.dumps({"id": each, "region": REGIONS[each % 4], "cents": each % 997}) for each in made)
@@ -72,7 +71,7 @@ class Sales:
         )
         self.number += number
 
-    def totals(self) -> dict[str, tuple[int, int]]:
+    def totals(self):
         """Return how many sales each region has, and the sum of their cents."""
         counts, cents = Counter[str](), Counter[str]()
         for each in range(self.number):
@@ -84,12 +83,10 @@ class Sales:
 class Reader:
     """A query, and the ids that it has read, by batch."""
 
-    def __init__(
-        self, spark: SparkSession, server: Server, stream: str, checkpoint: Path, **options: Any
-    ) -> None:
+    def __init__(self, spark, server, stream, checkpoint, **options):
         self.batches: dict[int, list[int]] = {}
 
-        def keep(batch: DataFrame, number: int) -> None:
+        def keep(batch, number):
             self.batches[number] = [json.loads(row.value)["id"] for row in batch.collect()]
 
         trigger: dict[str, Any] = {"processingTime": "0 seconds"}
@@ -101,22 +98,22 @@ class Reader:
         )
 
     @property
-    def ids(self) -> list[int]:
+    def ids(self):
         return [each for ids in list(self.batches.values()) for each in ids]
 
-    def has(self, sales: Sales, first: int = 0) -> bool:
+    def has(self, sales, first=0):
         """Say whether it has read all from a first one on, each once."""
         assert self.query.isActive, self.query.exception()
         assert len(self.ids) == len(set(self.ids))
         return sorted(self.ids) == list(range(first, sales.number))
 
-    def stop(self) -> None:
+    def stop(self):
         """Stop it when its last batch is committed; cut before that, the batch would come again."""
         self.query.processAllAvailable()
         self.query.stop()
 
 
-def failure(reader: Reader) -> str:
+def failure(reader):
     """Return in which words a query fails."""
     with pytest.raises(QueryFailed) as failed:
         run(reader.query)
@@ -125,7 +122,7 @@ def failure(reader: Reader) -> str:
     return said
 
 
-def planned(checkpoint: Path) -> int:
+def planned(checkpoint):
     """Return the last batch of a checkpoint."""
     return max(int(file.name) for file in (checkpoint / "offsets").iterdir() if file.name.isdecimal())
 
@@ -135,7 +132,7 @@ def launch(tmp_path, temporary):
     """Start a driver as a process of its own; what is left of it at the end is killed."""
     drivers: list[Driver] = []
 
-    def begin(launcher: str, first: object, *args: object, **env: str) -> Driver:
+    def begin(launcher, first, *args, **env):
         whole = environment(**temporary) | env
         drivers.append(Driver(launcher, Path(str(first)), args, tmp_path, whole))
         return drivers[-1]
@@ -293,7 +290,7 @@ def test_available_now_reads_what_is_there_in_batches_that_are_limited(spark, se
     reader = Reader(spark, server, sales.stream, folder, **options)
     more = threading.Event()
 
-    def selling() -> None:  # does not end by itself
+    def selling():  # does not end by itself
         while not more.wait(0.05):
             sales.sell(20)
 
@@ -395,7 +392,7 @@ def test_an_idle_query_is_no_loss(spark, server, tmp_path):
     for hours in (10, 20, 30):  # more than the stream keeps a record
         before = planned(folder)
         server.control(clock=hours * HOUR)
-        until(lambda before=before: planned(folder) > before)  # type: ignore[misc] # it notes how far it is
+        until(lambda before=before: planned(folder) > before)  # it notes how far it is
     reader.stop()
     server.control(clock=50 * HOUR)
     sales.sell(100)
@@ -470,7 +467,7 @@ def test_what_it_gives_and_shows(spark, server, tmp_path):
     assert "hush-kinesis" not in "".join(texts)
 
 
-def explained(frame: DataFrame) -> str:
+def explained(frame):
     """Return Spark's plans of a frame."""
     shown = io.StringIO()
     with redirect_stdout(shown):
@@ -511,7 +508,7 @@ with spark_session("count", profile="test") as spark:
 """
 
 
-def counted(server: Server, folder: Path, *command: object, **env: str) -> str:
+def counted(server, folder, *command, **env):
     """Return what a program prints that counts the records of a new stream."""
     folder.mkdir()
     (folder / "count.py").write_text(COUNT)

@@ -34,11 +34,7 @@ from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.sinks.ledger import Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from faults.drivers import Driver
     from pymongo.database import Database
-    from pyspark.sql import DataFrame
 
     Shop = Database[dict[str, Any]]
 
@@ -72,18 +68,18 @@ def stream(spark, folder):
     return three_batches(spark, folder)
 
 
-def rows(shop: Shop, name: str = "t") -> list[tuple[Any, ...]]:
+def rows(shop, name="t"):
     """Return the rows that a collection has, sorted."""
     found = shop[name].find({}, {"_id": False, "sparkstream": False})
     return sorted(tuple(each.values()) for each in found)
 
 
-def ledger(shop: Shop, name: str = "t") -> dict[str, dict[str, Any]]:
+def ledger(shop, name="t"):
     found = shop["sparkstream_ledger"].find_one({"_id": name})
     return {} if found is None else found["queries"]
 
 
-def refused(frame: DataFrame, sink: sinks.Sink, checkpoint: Path | None, mode: str = "append") -> str:
+def refused(frame, sink, checkpoint, mode="append"):
     """Return the line with which a query is refused, at its start or at its next batch."""
     with pytest.raises((InvalidInputError, QueryFailed)) as error:
         finish(frame, sink, checkpoint, mode)
@@ -131,13 +127,13 @@ def test_a_batch_that_was_cut_off_is_exact_though_its_rows_come_in_another_order
     sent: list[int] = []
     send = collection._Writer.send  # noqa: SLF001 - cut off within a batch
 
-    def cut_off(writer: Any, documents: Any) -> None:
+    def cut_off(writer, documents):
         send(writer, documents)
         sent.append(1)
         if len(sent) == 2:
             raise ValueError("cut off")
 
-    def sorted_by(*by: Any) -> sinks.Sink:
+    def sorted_by(*by):
         return sinks.mongodb(url, "t", **more).taking(lambda batch: batch.orderBy(*by))
 
     with monkeypatch.context() as patch:
@@ -175,7 +171,7 @@ def test_what_an_older_driver_has_still_on_its_way_changes_nothing(shop, url, ho
 @pytest.mark.parametrize("damage", ["plan cut", "plan lost before the commit", "a backup"])
 @pytest.mark.parametrize("how", ["append", "upsert"])
 def test_a_checkpoint_that_has_lost_its_plan_comes_back_exact(spark, shop, url, tmp_path, how, damage):
-    def found() -> list[Any]:
+    def found():
         documents = shop["t"].find({})
         return sorted(each["n"] if how == "append" else (each["k"], each["total"]) for each in documents)
 
@@ -198,9 +194,7 @@ def test_of_two_queries_that_begin_in_one_moment_one_is_refused(shop, url):
             shop.create_collection(target.name)  # of two that do so at once, this server fails one
             together = threading.Barrier(2)
 
-            def begin(
-                query: str, target: collection.Target = target, together: threading.Barrier = together
-            ) -> bool:
+            def begin(query, target=target, together=together):
                 store = collection._Store(database, target)  # noqa: SLF001
                 store.check(query)
                 together.wait(60)
@@ -298,7 +292,7 @@ def test_a_collection_belongs_to_one_query(stream, shop, url, tmp_path):
 def test_a_collection_that_was_dropped_after_a_first_batch_was_cut_off_is_made_again(
     stream, shop, url, tmp_path, monkeypatch
 ):
-    def cut_off(*_: object) -> None:
+    def cut_off(*_):
         raise ValueError("cut off")
 
     with monkeypatch.context() as patch:
@@ -431,11 +425,11 @@ def test_the_page_runs_from_top_to_bottom(spark, shop, url, tmp_path, until):
     names: dict[str, Any] = {"counted": counted}
     over = threading.Event()
 
-    def wait() -> None:
+    def wait():
         until(lambda: {each["_id"] for each in shop["words"].find()} == {"a", "b"}, 100)
         counted.touch()
 
-    def lines() -> Iterator[str]:
+    def lines():
         yield from ["a b", "a"]
         over.wait(60)  # a receiver whose peer closes connects again, and gets them again
 
@@ -527,20 +521,20 @@ def test_on_spark_connect_it_is_the_same(connect, stream, shop, url, tmp_path):
 
 @pytest.mark.slow
 def test_killed_in_the_middle_of_batches_counts_and_sums_are_exact(
-    shop: Shop,
-    url: str,
-    folder: Path,
-    tmp_path: Path,
-    launch: Callable[..., Driver],  # noqa: F811
-) -> None:
+    shop,
+    url,
+    folder,
+    tmp_path,
+    launch,  # noqa: F811
+):
     series = iter(feeds.sales_files(None, rows=ROWS_OF_A_FILE, seed=3))
     pick = random.Random(20)  # noqa: S311 - times, not secrets
     files = cut_off = 0
 
-    def writes() -> int:
+    def writes():
         return sum(each["write"] for name in ("rows", "totals") for each in ledger(shop, name).values())
 
-    def unfinished() -> bool:
+    def unfinished():
         """Say whether documents are there of a batch that the ledger does not know as whole."""
         return any(
             shop[name].find_one({"sparkstream.batch": {"$gt": each["batch"]}}) is not None

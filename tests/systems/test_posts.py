@@ -42,37 +42,37 @@ def server(site):
     server.close()
 
 
-def numbers(spool: Path) -> list[int]:
+def numbers(spool):
     """Return the posts of a spool by their numbers, in the order in which they came."""
     lines = [line for file in sorted(spool.glob("posts-*.jsonl")) for line in file.read_text().splitlines()]
     return [int(re.findall(r"post (\d+) ", line)[0]) for line in lines]
 
 
-def facts(spool: Path) -> dict[str, Any]:
+def facts(spool):
     """Return what the feeders have counted."""
     with closing(sqlite3.connect(f"file:{spool}/_feed.db?mode=ro", uri=True)) as database:
         return dict(json.loads(database.execute("SELECT facts FROM facts").fetchone()[0]))
 
 
-def rows(file: Path) -> list[dict[str, Any]]:
+def rows(file):
     """Return the rows of a file of Parquet."""
     return list(pq.read_table(file, partitioning=None).to_pylist())
 
 
-def wait_for_posts(feed: subprocess.Popen[str], spool: Path, number: int, *, caught_up: bool = False) -> None:
+def wait_for_posts(feed, spool, number, *, caught_up=False):
     """Wait until a spool has so many posts, and perhaps until nothing is to be fetched any more."""
 
-    def there() -> bool:
+    def there():
         assert feed.poll() is None, feed.communicate()
         return len(numbers(spool)) >= number and not (caught_up and facts(spool)["behind"])
 
     until(there, lambda: f"{number} posts in {spool}")
 
 
-def wait_for_batch(driver: Driver, folder: Path, number: int, *, caught_up: bool = False) -> None:
+def wait_for_batch(driver, folder, number, *, caught_up=False):
     """Wait until a driver has committed a batch, and perhaps until nothing is to be fetched any more."""
 
-    def there() -> bool:
+    def there():
         assert driver.running, driver.errors
         committed = (folder / "ckpt" / "commits" / str(number)).exists()
         return committed and not (caught_up and facts(folder / "spool")["behind"])
@@ -138,7 +138,7 @@ def launch(tmp_path, temporary):
     """Start a driver as a process of its own; what is left of it at the end is killed."""
     drivers: list[Driver] = []
 
-    def start(*args: object) -> Driver:
+    def start(*args):
         given = environment(**temporary, POSTS_TOKEN=TOKEN)
         drivers.append(Driver("python", SCRIPT, args, tmp_path, given))
         return drivers[-1]
@@ -231,7 +231,7 @@ def test_the_trends_of_a_stream_are_those_of_its_posts(site, server, job, tmp_pa
     assert {(_milliseconds(start), tag): count for start, tag, count in found} == truth
 
 
-def _milliseconds(text: str) -> int:
+def _milliseconds(text):
     return round(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
 
 

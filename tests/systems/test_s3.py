@@ -1,11 +1,8 @@
 """Object storage: input, rows and checkpoints on s3a://, through Hadoop's own client and a server of S3."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from support.ports import free_ports
@@ -13,10 +10,6 @@ from systems.conftest import jars
 from systems.daemons import until
 from systems.launching import SMALL, Sales, ended, newest, refused, shown
 from systems.s3 import S3
-
-if TYPE_CHECKING:
-    from faults.drivers import Driver
-    from systems.launching import Launcher
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 JOBS = Path(__file__).parent.parent.parent / "jobs"
@@ -31,7 +24,7 @@ def s3(tmp_path_factory):
     server.stop()
 
 
-def submit(launch: Launcher, s3: S3, *command: object) -> Driver:
+def submit(launch, s3, *command):
     return launch.submit("--master", "local[2]", *s3.settings, *SMALL, *command)
 
 

@@ -23,27 +23,22 @@ from sparkstream_kit.testing import assert_stream_equals_batch, run_script, stre
 from sparkstream_kit.testing.comparing import _Trial
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from pyspark.sql import DataFrame, SparkSession
-
     from sparkstream_kit.testing import Source
 
 SALES = "product STRING, amount INT"
 EVENTS = "time TIMESTAMP, key STRING"
 
 
-def totals(sales: DataFrame) -> DataFrame:
+def totals(sales):
     return sales.groupBy("product").agg(F.sum("amount").alias("total"))
 
 
-def windows(events: DataFrame) -> DataFrame:
+def windows(events):
     windowed = events.withWatermark("time", "10 seconds").groupBy(F.window("time", "10 seconds"), "key")
     return windowed.count().select("window.start", "key", "count")
 
 
-def at(second: float) -> datetime:
+def at(second):
     return datetime(2024, 1, 1) + timedelta(seconds=second)  # noqa: DTZ001 - as Spark gives times: without a zone
 
 
@@ -277,11 +272,11 @@ def test_a_restart_goes_on_from_the_checkpoint_also_with_another_frame(stream, s
     assert [batch.rows for batch in query.step()] == [[], [("tea", 6)]]
 
 
-def written_by(naive: Path) -> sinks.Sink:
+def written_by(naive):
     """Return a sink that appends, whatever it has written before; it runs in the server's process too."""
     path = str(naive)
 
-    def write(batch: DataFrame, batch_id: int) -> None:
+    def write(batch, batch_id):
         rows = batch.collect()
         with open(path, "a") as file:  # noqa: PTH123 - a function without names from outside
             file.writelines(f"{batch_id} {row.product} {row.total}\n" for row in rows)
@@ -333,7 +328,7 @@ def test_a_sink_of_sparks_own_is_refused(stream, sales):
 def test_a_failed_batch_is_named_and_comes_again(stream, sales, tmp_path):
     flag = str(tmp_path / "repaired")
 
-    def write(batch: DataFrame, batch_id: int) -> None:
+    def write(batch, batch_id):
         import os
 
         batch.collect()
@@ -366,7 +361,7 @@ def test_a_script_names_the_step_and_shows_its_batches(stream, sales):
     ]
 
 
-def rows_of(spark: SparkSession, count: int = 9) -> DataFrame:
+def rows_of(spark, count=9):
     return spark.createDataFrame([("tea" if n % 3 else "ink", n) for n in range(count)], SALES)
 
 
@@ -429,20 +424,20 @@ def test_rows_that_only_close_windows_are_not_compared(spark):
     )
 
 
-def failure(transform: Callable[[DataFrame], DataFrame], rows: DataFrame, **options: Any) -> str:
+def failure(transform, rows, **options):
     with pytest.raises(AssertionError) as raised:
         assert_stream_equals_batch(transform, rows, **options)
     assert not hasattr(raised.value, "__notes__")
     return str(raised.value)
 
 
-def rows_fed(message: str) -> int:
+def rows_fed(message):
     return message[: message.index("missing:")].count("Row(")
 
 
 @pytest.mark.slow
 def test_a_planted_dependence_on_the_order_is_caught_and_shrunk(spark):
-    def last(sales: DataFrame) -> DataFrame:
+    def last(sales):
         return sales.groupBy("product").agg(F.last("amount").alias("last"))
 
     message = failure(last, rows_of(spark, 4), mode="update", keys=["product"])
@@ -454,7 +449,7 @@ def test_a_planted_dependence_on_the_order_is_caught_and_shrunk(spark):
 
 @pytest.mark.slow
 def test_a_planted_dependence_on_the_split_is_caught_and_shrunk_to_the_same_rows_each_time(spark):
-    def by_batch(sales: DataFrame) -> DataFrame:  # an earlier total is delivered too
+    def by_batch(sales):  # an earlier total is delivered too
         return totals(sales).drop("product").where("total > 2")
 
     rows = rows_of(spark, 6)

@@ -1,7 +1,5 @@
 """The plugin as a user has it: an installed wheel, a test file in an empty folder, and nothing else."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

@@ -6,7 +6,7 @@ Run: spark-submit --py-files sparkstream_kit.zip daily_retail.py INPUT_DIR REGIO
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sparkstream_kit
 from sparkstream_kit import (
@@ -21,15 +21,12 @@ from sparkstream_kit import (
     windows,
 )
 
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
-
 RETAIL = """InvoiceNo STRING NOT NULL, StockCode STRING, Description STRING, Quantity INT NOT NULL,
     InvoiceDate TIMESTAMP NOT NULL, UnitPrice DECIMAL(10,2) NOT NULL, CustomerID STRING, Country STRING"""
 RULES = {"UnitPrice >= 0": "quarantine", "CustomerID IS NOT NULL": "warn"}
 
 
-def checked(lines: DataFrame) -> DataFrame:
+def checked(lines):
     rows = quarantine.parse_csv(
         lines, schemas.from_ddl(RETAIL), header=True, timestamp_format="M/d/yyyy H:mm"
     )
@@ -37,7 +34,7 @@ def checked(lines: DataFrame) -> DataFrame:
     return windows.with_watermark(quarantine.expect(rows, RULES), "InvoiceDate", "400 days")
 
 
-def by_day(rows: DataFrame, regions: DataFrame) -> DataFrame:
+def by_day(rows, regions):
     from pyspark.sql import functions as F
 
     sales = joins.with_table(rows, regions, on="Country").withColumn(
@@ -48,10 +45,10 @@ def by_day(rows: DataFrame, regions: DataFrame) -> DataFrame:
     return windows.flatten(days.agg(F.count("*").alias("lines"), turnover))
 
 
-def main(folder: str, table: str, out: str, *flags: str) -> None:
+def main(folder, table, out, *flags):
     how: dict[str, Any] = {"availableNow": True} if "--available-now" in flags else {}
 
-    def queries(spark: SparkSession) -> Any:
+    def queries(spark):
         regions = spark.read.csv(table, header=True)
         lines = sources.text(spark, folder, max_files_per_trigger=1000 if how else 2)
         days = by_day(quarantine.good_rows(checked(lines)), regions)

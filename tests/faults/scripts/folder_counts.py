@@ -3,29 +3,20 @@
 Run: python folder_counts.py INPUT_DIR CHECKPOINT
 """
 
-from __future__ import annotations
-
 import json
 import sys
-from typing import TYPE_CHECKING
 
 from sparkstream_kit import jobflags
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
-    from pyspark import RDD
-    from pyspark.streaming import StreamingContext
-
-
-def show(rdd: RDD[tuple[str, int]]) -> None:
+def show(rdd):
     """Print the counts of all words, one object a batch."""
     sys.stdout.write(json.dumps(dict(rdd.collect())) + "\n")
     sys.stdout.flush()
 
 
 @jobflags.exit_codes
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv=None):
     """Run until a signal."""
     folder, checkpoint = sys.argv[1:] if argv is None else argv
 
@@ -33,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from sparkstream_kit import dstreams, get_session
 
-    def create() -> StreamingContext:
+    def create():
         # A file that landed while nobody watched is found again for so long.
         conf = {"spark.streaming.fileStream.minRememberDuration": "1h", "spark.master": "local[2]"}
         spark = get_session("folder-counts", profile="test", conf=conf)

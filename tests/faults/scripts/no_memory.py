@@ -1,18 +1,12 @@
 """A batch that asks for far more memory than the JVM has. Run: python no_memory.py INPUT_DIR CHECKPOINT"""
 
-from __future__ import annotations
-
 import sys
-from typing import TYPE_CHECKING
 
 from sparkstream_kit import jobflags
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 
 @jobflags.exit_codes
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv=None):
     """Run to the end of the input, which it does not come to."""
     folder, checkpoint = sys.argv[1:] if argv is None else argv
 

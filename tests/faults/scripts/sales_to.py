@@ -4,22 +4,16 @@ Run: python sales_to.py append|upsert|files|delta-append|delta-upsert TARGET INP
 TARGET is a database's URL, or a folder. Into Delta goes Spark's writer with `--connectors`.
 """
 
-from __future__ import annotations
-
 import sys
-from typing import TYPE_CHECKING
 
 from sparkstream_kit import jobflags
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 SALES = """OrderID BIGINT, OrderDate STRING, Quantity INT, DiscountPct STRING, Rate STRING,
     SaleAmount DECIMAL(12,2), CustomerName STRING, State STRING, Region STRING, ProductKey STRING"""
 
 
 @jobflags.exit_codes
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv=None):
     """Run the query."""
     parser = jobflags.parser(
         __doc__, "--max-files-per-trigger", "--available-now", "--trigger", max_files_per_trigger=1

@@ -3,23 +3,15 @@
 Run: python slow_batches.py INPUT_DIR CHECKPOINT OUTPUT_DIR
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sparkstream_kit import jobflags
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pyspark.sql import DataFrame
-
 
 @jobflags.exit_codes
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv=None):
     """Run until a signal."""
     folder, checkpoint, output = sys.argv[1:] if argv is None else argv
 
@@ -28,11 +20,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from sparkstream_kit import get_session, run, sinks, sources, start
 
-    def slowly(line: str) -> int:
+    def slowly(line):
         time.sleep(0.04)
         return len(line)
 
-    def write(batch: DataFrame, batch_id: int) -> None:
+    def write(batch, batch_id):
         Path(output, f"begun-{batch_id}").touch()
         lengths = batch.select(F.udf(slowly, LongType())("value")).collect()
         time.sleep(1)

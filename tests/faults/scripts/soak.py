@@ -21,9 +21,7 @@ from typing import TYPE_CHECKING, Any
 from sparkstream_kit import jobflags
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from pyspark.sql import DataFrame, SparkSession
+    from collections.abc import Callable
 
     from sparkstream_kit.sinks import Sink
 
@@ -35,11 +33,11 @@ LOOKS = 5  # one after the other: what a collection finds unused, Spark's cleane
 MOST_LOOKS = 100
 
 
-def make(kind: str, url: str, folder: str) -> tuple[str, Sink]:
+def make(kind, url, folder):
     """Return a sink with its output mode."""
     from sparkstream_kit import sinks
 
-    def collect(batch: DataFrame, _batch_id: int) -> None:
+    def collect(batch, _batch_id):
         batch.collect()
 
     made: dict[str, Callable[[], tuple[str, Sink]]] = {
@@ -78,7 +76,7 @@ def make(kind: str, url: str, folder: str) -> tuple[str, Sink]:
     return made[kind]()
 
 
-def threads(pid: int) -> int:
+def threads(pid):
     """Return how many threads a process has, without pools of Spark that only grow until they are full."""
     found = 0
     for name in Path(f"/proc/{pid}/task").glob("*/comm"):
@@ -87,7 +85,7 @@ def threads(pid: int) -> int:
     return found
 
 
-def held(spark: SparkSession) -> dict[str, float]:
+def held(spark):
     """Return what this process and its JVM hold now."""
     jvm: Any = spark._jvm  # noqa: SLF001
     gc.collect()
@@ -104,7 +102,7 @@ def held(spark: SparkSession) -> dict[str, float]:
 
 
 @jobflags.exit_codes
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv=None):
     """Run until the last look."""
     kind, url, folder, *looks = sys.argv[1:] if argv is None else argv
 

@@ -5,25 +5,19 @@ Run: python with_or_without.py plain|kit FOLDER [stays]
 Totals by key go into the table `totals` of FOLDER/totals.db, and the first row of each id into FOLDER/first.
 """
 
-from __future__ import annotations
-
 import sqlite3
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
 
 from sparkstream_kit import get_session, run, sinks, start
 
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
-
 TABLE = "CREATE TABLE IF NOT EXISTS totals (key VARCHAR(9) NOT NULL PRIMARY KEY, rows BIGINT, total BIGINT)"
 
 
-def main(how: str, root: Path, *, stays: bool) -> None:
+def main(how, root, *, stays):
     """Run both queries to the end of their input; with `stays` wait there to be killed."""
     spark = get_session("with-or-without", profile="test")
     reader = spark.readStream.schema("id BIGINT, key STRING, n BIGINT").option("maxFilesPerTrigger", 1)
@@ -36,10 +30,10 @@ def main(how: str, root: Path, *, stays: bool) -> None:
     spark.stop()
 
 
-def plainly(totals: DataFrame, first: DataFrame, root: Path) -> None:
+def plainly(totals, first, root):
     """As Spark's guide has it."""
 
-    def write(batch: DataFrame, _batch_id: int) -> None:
+    def write(batch, _batch_id):
         found = [tuple(row) for row in batch.collect()]
         with sqlite3.connect(root / "totals.db") as connection:
             connection.execute(TABLE)
@@ -52,7 +46,7 @@ def plainly(totals: DataFrame, first: DataFrame, root: Path) -> None:
         kept.trigger(availableNow=True).start().awaitTermination()
 
 
-def with_the_kit(totals: DataFrame, first: DataFrame, root: Path) -> None:
+def with_the_kit(totals, first, root):
     """On the same checkpoints, into the same table and folder."""
     table = sinks.sql_table(
         f"sqlite:///{root}/totals.db", "totals", how="upsert", keys=["key"], take_over=True

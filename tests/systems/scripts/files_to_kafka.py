@@ -3,23 +3,15 @@
 Run: python files_to_kafka.py INPUT_DIR --to SERVERS TOPIC --checkpoint DIR
 """
 
-from __future__ import annotations
-
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sparkstream_kit import jobflags
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pyspark.sql import DataFrame
-
 
 @jobflags.exit_codes
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv=None):
     """Run the query."""
     flags = ("INPUT_DIR", "--max-files-per-trigger", "--checkpoint", "--available-now")
     parser = jobflags.parser(__doc__, *flags, max_files_per_trigger=1)
@@ -29,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from sparkstream_kit import run, sinks, sources, spark_session, start
 
-    def stay(_: DataFrame, __: int) -> None:
+    def stay(_, __):
         if args.stay:
             args.stay.touch()
             threading.Event().wait()

@@ -1,20 +1,14 @@
 """A query on a stream: its records in a directory a batch, and in a table of SQLite."""
 
-from __future__ import annotations
-
 import sys
-from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
 
 from sparkstream_kit import jobflags, run, sinks, sources, spark_session, start
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 
 @jobflags.exit_codes
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv=None):
     """Run until a signal, or with a fourth argument over all that is there."""
     endpoint, stream, folder, *rest = sys.argv[1:] if argv is None else argv
     trigger = {"availableNow": True} if rest else {"processingTime": "0 seconds"}

@@ -3,8 +3,6 @@
 Run: spark-submit log_writes.py INPUT_DIR CHECKPOINT
 """
 
-from __future__ import annotations
-
 import json
 import sys
 

@@ -1,18 +1,12 @@
 """The ids of the posts of a URL, in a directory of Parquet for each batch."""
 
-from __future__ import annotations
-
 import sys
-from typing import TYPE_CHECKING
 
 from sparkstream_kit import jobflags, run, sinks, sources, spark_session, start
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 
 @jobflags.exit_codes
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv=None):
     """Run until a signal; with a third argument over what the spool has, and without the feeder."""
     url, folder, *rest = sys.argv[1:] if argv is None else argv
     with spark_session("posts-ids", profile="test") as spark:

@@ -3,21 +3,13 @@
 Run: spark-submit s3_refused.py PORT   (of this machine, on which nobody listens)
 """
 
-from __future__ import annotations
-
 import sys
-from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import sinks, sources, spark_session, start
 from sparkstream_kit.errors import InvalidInputError
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
-    from pyspark.sql import SparkSession
-
-
-def asks(spark: SparkSession) -> list[Callable[[], object]]:
+def asks(spark):
     """Return what is asked for, in turn."""
     lines = sources.text(spark, "s3a://kit/in")
     away = "s3a://no-such-bucket"
@@ -31,7 +23,7 @@ def asks(spark: SparkSession) -> list[Callable[[], object]]:
     ]
 
 
-def nobody() -> dict[str, Any]:
+def nobody():
     """Return options that lead to a port without a server, which the client tries twice."""
     return {
         "fs.s3a.endpoint": f"http://127.0.0.1:{sys.argv[1]}",

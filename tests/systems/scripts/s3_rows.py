@@ -3,8 +3,6 @@
 Run: spark-submit s3_rows.py INPUT_DIR OUT_DIR CHECKPOINT
 """
 
-from __future__ import annotations
-
 import sys
 
 from sparkstream_kit import run, sinks, sources, spark_session, start

@@ -6,21 +6,18 @@ Run: python sales_to_mongodb.py URL INPUT_DIR FOLDER [--available-now]
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyspark.sql import functions as F
 
 from sparkstream_kit import jobflags, run, sinks, sources, spark_session, start
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 SALES = """OrderID BIGINT, OrderDate STRING, Quantity INT, DiscountPct STRING, Rate STRING,
     SaleAmount DECIMAL(12,2), CustomerName STRING, State STRING, Region STRING, ProductKey STRING"""
 
 
 @jobflags.exit_codes
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv=None):
     """Run until a signal, or with a fourth argument over all that is there."""
     url, incoming, folder, *rest = sys.argv[1:] if argv is None else argv
     how: dict[str, Any] = {"availableNow": True} if rest else {"processingTime": "0 seconds"}
