@@ -42,7 +42,6 @@ class Job:
 
 
 OUT = ("{work}/out",)
-TOTALS = "event_id STRING, time TIMESTAMP, user STRING, product STRING, type STRING, price DECIMAL(10,2)"
 RUNS = {
     "action_windows": Job("actions", OUT),
     "log_errors": Job("log", OUT, "log_line"),
@@ -54,7 +53,6 @@ RUNS = {
     "events_to_postgres": Job(
         "events", ("--database", "sqlite:///{work}/shop.db", "--checkpoint", "{work}/ckpt"), "csv_line"
     ),
-    "file_totals": Job("events", ("--schema", TOTALS, "--key", "type", "--value", "price"), "csv_line"),
 }
 
 

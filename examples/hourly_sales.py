@@ -10,32 +10,25 @@ Run: python hourly_sales.py INPUT_DIR --available-now
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
-from sparkstream_kit import jobflags
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pyspark.sql import DataFrame
+from sparkstream_kit import jobflags, quarantine, run, sinks, sources, spark_session, start
 
 SALES = "time TIMESTAMP, product STRING, amount INT"
 
 
 def transform(sales: DataFrame) -> DataFrame:
     """Return start (timestamp), product (string) and total (bigint), a row for each product and hour."""
-    from pyspark.sql import functions as F
-
     hours = sales.withWatermark("time", "10 minutes").groupBy(F.window("time", "1 hour"), "product")
     return hours.agg(F.sum("amount").alias("total")).select("window.start", "product", "total")
 
 
 @jobflags.exit_codes
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the job: the changed totals of each batch go to standard output."""
     args = jobflags.parser(__doc__, "INPUT_DIR", *jobflags.RUN).parse_args(argv)
-
-    from sparkstream_kit import quarantine, run, sinks, sources, spark_session, start
 
     with spark_session("hourly-sales", **jobflags.for_session(args)) as spark:
         lines = sources.text(spark, args.input_dir)

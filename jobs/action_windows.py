@@ -11,34 +11,26 @@ Run: spark-submit jobs/action_windows.py INPUT_DIR OUT_DIR --available-now --dra
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
-from sparkstream_kit import jobflags
+from pyspark.sql import DataFrame
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pyspark.sql import DataFrame
+from sparkstream_kit import jobflags, quarantine, run, schemas, sinks, sources, spark_session, start, windows
 
 
 def events(lines: DataFrame, watermark: str) -> DataFrame:
     """Return the time (timestamp) and action of each line, and why a line is bad."""
-    from sparkstream_kit import quarantine, schemas, windows
-
     rows = quarantine.parse_json(lines, schemas.from_ddl("time BIGINT NOT NULL, action STRING NOT NULL"))
     return windows.with_watermark(rows.withColumn("time", rows.time.cast("timestamp")), "time", watermark)
 
 
 def transform(rows: DataFrame, watermark: str, slide: str = "1 hour") -> DataFrame:
     """Return start, end, action and count, in windows of an hour that start every `slide`."""
-    from sparkstream_kit import windows
-
     marked = windows.with_watermark(rows, "time", watermark, ahead=None)
     return windows.flatten(marked.groupBy(windows.sliding("time", "1 hour", slide), "action").count())
 
 
 @jobflags.exit_codes
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the job: the rows and counts go to OUT_DIR, and how many they were to standard error."""
     flags = (*jobflags.EVENT_TIME, *(flag for flag in jobflags.RUN if flag != "--checkpoint"), "--max-bad")
     parser = jobflags.parser(__doc__, *jobflags.LINES, *jobflags.FOLDER, *flags)
@@ -48,8 +40,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--slide", metavar="DURATION", default="1 hour", help=says)
     out = (args := parser.parse_args(argv)).out_dir
     jobflags.check_apart(args.input_dir, {"OUT_DIR/rows": f"{out}/rows"})
-
-    from sparkstream_kit import quarantine, run, sinks, sources, spark_session, start
 
     # In files of one batch each no row is late a second time, and a batch that comes again is known.
     rows = sinks.batch_files(f"{out}/rows").taking(lambda batch: quarantine.good_rows(batch).coalesce(1))
@@ -70,10 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             how |= {"checkpoint": f"{out}/_checkpoint/counts", "mode": args.mode}
             begun.append(start(counts, sink, name="action_counts", **how))
             summaries.append(run(*begun, **ends))
-    print(*summaries, sep="\n", file=sys.stderr)
-    jobflags.check_bad_rows(summaries[0], args.max_bad)
-    jobflags.check_late_rows(args.max_late, *summaries)
-    return 0
+    return jobflags.finish(args, *summaries)
 
 
 if __name__ == "__main__":

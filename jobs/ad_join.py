@@ -10,14 +10,11 @@ Run: spark-submit jobs/ad_join.py INPUT_DIR OUT_DIR
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
-from sparkstream_kit import jobflags
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pyspark.sql import DataFrame
+from sparkstream_kit import jobflags, joins, quarantine, run, schemas, sinks, spark_session, start, windows
 
 EVENTS = """user_id STRING, page_id STRING, ad_id STRING NOT NULL, ad_type STRING,
     event_type STRING NOT NULL, event_time TIMESTAMP NOT NULL, ip_address STRING"""
@@ -25,18 +22,12 @@ EVENTS = """user_id STRING, page_id STRING, ad_id STRING NOT NULL, ad_type STRIN
 
 def parse(lines: DataFrame, delay: str) -> DataFrame:
     """Return the events, with a watermark, and the columns of `quarantine` that say why a line is bad."""
-    from sparkstream_kit import quarantine, schemas, windows
-
     events = quarantine.parse_json(lines, schemas.from_ddl(EVENTS))
     return windows.with_watermark(events, "event_time", delay)
 
 
 def transform(lines: DataFrame, *, delay: str = "10 minutes", within: str = "10 minutes") -> DataFrame:
     """Return each view: ad_id, user_id, page_id, ad_type, shown_at, and clicked_at, null without a click."""
-    from pyspark.sql import functions as F
-
-    from sparkstream_kit import joins, quarantine
-
     events = quarantine.good_rows(parse(lines, delay))
 
     def of(kind: str) -> DataFrame:
@@ -52,7 +43,7 @@ def transform(lines: DataFrame, *, delay: str = "10 minutes", within: str = "10 
 
 
 @jobflags.exit_codes
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the job: the rows go to OUT_DIR, and how many they were to standard error."""
     flags = (*jobflags.LINES, *jobflags.FOLDER, "--max-bad", *jobflags.EVENT_TIME, *jobflags.RUN)
     parser = jobflags.parser(__doc__, *flags, max_files_per_trigger=1)
@@ -60,19 +51,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--within", metavar="DURATION", default="10 minutes", help=says)
     args = parser.parse_args(argv)
 
-    from sparkstream_kit import quarantine, run, sinks, spark_session, start
-
     with spark_session("ad-join", **jobflags.for_session(args)) as spark:
-        lines, checkpoint, queries = jobflags.lines(spark, args), args.checkpoint, []
+        lines = jobflags.lines(spark, args)
         views = transform(lines, delay=args.watermark, within=args.within)
-        for name, frame in {"views": views, "bad": quarantine.bad_rows(parse(lines, args.watermark))}.items():
-            args.checkpoint, sink = f"{checkpoint}/{name}", sinks.batch_files(f"{args.out_dir}/{name}")
-            queries.append(start(frame, sink, name=f"ad_join_{name}", **jobflags.for_start(args)))
-        summary = run(*queries, **jobflags.for_run(args))
-    print(summary, file=sys.stderr)
-    jobflags.check_bad_rows(summary, args.max_bad)
-    jobflags.check_late_rows(args.max_late, summary)
-    return 0
+        bad = quarantine.bad_rows(parse(lines, args.watermark))
+        written, aside = (sinks.batch_files(f"{args.out_dir}/{name}") for name in ("views", "bad"))
+        first = start(views, written, name="ad_join_views", **jobflags.for_start(args, "views"))
+        second = start(bad, aside, name="ad_join_bad", **jobflags.for_start(args, "bad"))
+        summary = run(first, second, **jobflags.for_run(args))
+    return jobflags.finish(args, summary)
 
 
 if __name__ == "__main__":

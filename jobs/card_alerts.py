@@ -10,13 +10,12 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from math import asin, cos, radians, sin, sqrt
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sparkstream_kit import display, jobflags
-from sparkstream_kit.state import Alert, Often, ZScore
+from pyspark.sql import DataFrame
 
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+from sparkstream_kit import display, jobflags, quarantine, run, schemas, sinks, spark_session, start, windows
+from sparkstream_kit.state import Alert, Often, ZScore, alert_when
 
 PAYMENTS = """card STRING NOT NULL, time TIMESTAMP NOT NULL, merchant STRING, category STRING,
     amount DECIMAL(12,2) NOT NULL, lat DOUBLE NOT NULL, lon DOUBLE NOT NULL"""
@@ -49,31 +48,24 @@ class Travel:
 
 def transform(lines: DataFrame, watermark: str = "10 minutes") -> DataFrame:
     """Return the alerts: card, time, payment (a struct of all columns), rule, score and reason."""
-    from sparkstream_kit import quarantine, schemas, state, windows
-
     rows = quarantine.expect(quarantine.parse_csv(lines, schemas.from_ddl(PAYMENTS)), ON_EARTH)
     rows = windows.with_watermark(rows, "time", watermark)
     paid = quarantine.good_rows(rows).selectExpr("card", "time", "struct(*) AS payment")
     rules = Often(most=4, within="1 minute"), Travel(), ZScore(sigmas=8, warmup=10, of="amount")
-    return state.alert_when(paid, "card", "time", "payment", rules)
+    return alert_when(paid, "card", "time", "payment", rules)
 
 
 @jobflags.exit_codes
-def main(argv: Any = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the job: the alerts go to standard output and OUT_DIR, everything else to standard error."""
     flags = (*jobflags.INPUT, "OUT_DIR", *jobflags.EVENT_TIME, *jobflags.RUN)
     args = jobflags.parser(__doc__, *flags, max_files_per_trigger=1).parse_args(argv)
-
-    from sparkstream_kit import run, sinks, spark_session, start
 
     sink = sinks.fan_out(sinks.batch_files(args.out_dir), sinks.foreach_batch(display.show))
     with spark_session("card-alerts", **jobflags.for_session(args)) as spark:
         alerts, how = transform(jobflags.lines(spark, args), args.watermark), jobflags.for_start(args)
         summary = run(start(alerts, sink, name="card_alerts", **how), **jobflags.for_run(args))
-    print(summary, file=sys.stderr)
-    jobflags.check_bad_rows(summary, args.max_bad)
-    jobflags.check_late_rows(args.max_late, summary)
-    return 0
+    return jobflags.finish(args, summary)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,10 @@ Run: nc -lk 9999 (or: sparkstream feed lines), then: spark-submit jobs/dstream_w
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
-from sparkstream_kit import jobflags
+from pyspark.streaming import DStream
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pyspark.streaming import DStream
+from sparkstream_kit import dstreams, jobflags, spark_session
 
 TIMES = {
     "--batch-interval": (2.0, "Time from one batch to the next. Default: %(default)g."),
@@ -35,7 +31,7 @@ def most_frequent(counts: DStream[tuple[str, int]]) -> DStream[tuple[str, int]]:
 
 
 @jobflags.exit_codes
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the job: the counts go to standard output, everything else to standard error."""
     limits = ("--run-for", "--stop-file")
     parser = jobflags.parser(__doc__, *jobflags.SERVER, "--profile", "--checkpoint", *limits)
@@ -48,8 +44,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     for flag in ("--window", "--slide"):
         jobflags.check_multiple(parser, args, flag, "--batch-interval")
-
-    from sparkstream_kit import dstreams, spark_session
 
     with (
         spark_session("dstream-wordcount", **jobflags.for_session(args)) as spark,

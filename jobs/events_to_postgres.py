@@ -10,14 +10,11 @@ Run: spark-submit jobs/events_to_postgres.py INPUT_DIR --database URL --checkpoi
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
-from sparkstream_kit import jobflags
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pyspark.sql import DataFrame
+from sparkstream_kit import jobflags, quarantine, run, schemas, sinks, spark_session, start, state, windows
 
 EVENTS = """event_id STRING NOT NULL, time TIMESTAMP NOT NULL, user STRING NOT NULL, product STRING NOT NULL,
     type STRING NOT NULL, price DECIMAL(10,2) NOT NULL"""
@@ -28,10 +25,6 @@ def transform(
     lines: DataFrame, *, watermark: str = "10 minutes", within: str = "1 hour", header: bool = False
 ) -> DataFrame:
     """Return the events, each once, and the columns of `quarantine` that say why a line is bad."""
-    from pyspark.sql import functions as F
-
-    from sparkstream_kit import quarantine, schemas, state, windows
-
     rows = quarantine.parse_csv(lines, schemas.from_ddl(EVENTS), header=header)
     wrong = F.when(~F.col("type").isin(TYPES), f"type: none of {', '.join(TYPES)}")
     rows = quarantine.mark_bad(rows, wrong.when(F.col("price") < 0, "price: below 0"))
@@ -43,7 +36,7 @@ def transform(
 
 
 @jobflags.exit_codes
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the job: the rows go to the database, and how many they were to standard error."""
     flags = (flag for flag in jobflags.RUN if flag != "--checkpoint")
     parser = jobflags.parser(__doc__, *jobflags.INPUT, "--watermark", *flags)
@@ -53,25 +46,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--checkpoint", metavar="DIR", type=jobflags.checkpoint_folder, required=True, help=says
     )
-    parser.add_argument("--table", default="events", help="The table of the good rows. Default: %(default)s.")
     says = "Leave out an event that comes again within this time. Default: %(default)s."
     parser.add_argument("--within", metavar="DURATION", default="1 hour", help=says)
     args = parser.parse_args(argv)
     jobflags.check_apart(args.input_dir, {"--database": args.database, "--checkpoint": args.checkpoint})
 
-    from sparkstream_kit import quarantine, run, sinks, spark_session, start
-
-    good = sinks.sql_table(args.database, args.table).taking(quarantine.good_rows)
-    bad = sinks.sql_table(args.database, f"{args.table}_bad").taking(quarantine.bad_rows)
+    good, bad = (sinks.sql_table(args.database, name) for name in ("events", "events_bad"))
     with spark_session("events-to-postgres", **jobflags.for_session(args)) as spark:
-        rows = transform(
-            jobflags.lines(spark, args), watermark=args.watermark, within=args.within, header=args.header
-        )
-        query = start(rows, sinks.fan_out(good, bad), name=args.table, **jobflags.for_start(args))
+        how = {"watermark": args.watermark, "within": args.within, "header": args.header}
+        rows = transform(jobflags.lines(spark, args), **how)
+        query = start(rows, quarantine.split(good, bad), name="events", **jobflags.for_start(args))
         summary = run(query, **jobflags.for_run(args))
-    print(summary, file=sys.stderr)
-    jobflags.check_bad_rows(summary, args.max_bad)
-    return 0
+    return jobflags.finish(args, summary)
 
 
 if __name__ == "__main__":

@@ -9,14 +9,11 @@ Run: spark-submit jobs/hashtag_trends.py INPUT_DIR      or in its place: --url U
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
-from sparkstream_kit import display, jobflags
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pyspark.sql import DataFrame
+from sparkstream_kit import display, jobflags, quarantine, run, schemas, sinks, spark_session, start, windows
 
 POSTS = "id STRING NOT NULL, created_at TIMESTAMP NOT NULL, text STRING, tags ARRAY<STRUCT<name: STRING>>"
 # The rules of twitter-text: letters, marks, digits and underscores, of which one is a letter or a mark.
@@ -28,10 +25,6 @@ def transform(
     lines: DataFrame, *, window: str = "10 minutes", slide: str = "1 minute", watermark: str = "10 minutes"
 ) -> DataFrame:
     """Return start, end (timestamp), tag (string) and posts (bigint) of each tag in each window."""
-    from pyspark.sql import functions as F
-
-    from sparkstream_kit import quarantine, schemas, windows
-
     inner = F.when(F.get_json_object("value", "$.id").isNull(), F.get_json_object("value", "$.data"))
     line = F.coalesce(inner, "value").alias("value")
     posts = quarantine.parse_json(lines.select(line), schemas.from_ddl(POSTS))
@@ -45,14 +38,12 @@ def transform(
 
 
 @jobflags.exit_codes
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the job: the trends go to standard output, everything else to standard error."""
-    flags = (*jobflags.LINES, *jobflags.POSTS, "--max-bad", *jobflags.EVENT_TIME, *jobflags.RUN)
+    flags = ("INPUT_DIR", *jobflags.POSTS, "--max-bad", *jobflags.EVENT_TIME, *jobflags.RUN)
     parser = jobflags.parser(__doc__, *flags)
     says = "Also write to the table hashtag_trends of this database; needs --checkpoint."
     parser.add_argument("--database", metavar="URL", type=jobflags.database, help=says)
-    says = "How many tags of each window. Default: %(default)s."
-    parser.add_argument("--top", metavar="N", type=int, default=10, help=says)
     says = "The length of a window. Default: %(default)s."
     parser.add_argument("--window", metavar="DURATION", default="10 minutes", help=says)
     says = "From one window's start to the next one's. Default: %(default)s."
@@ -60,9 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     jobflags.check_apart(args.input_dir or args.spool, {"--database": args.database})
 
-    from sparkstream_kit import run, sinks, spark_session, start, windows
-
-    top = windows.top(args.top, by="posts", each=["start", "end"])
+    top = windows.top(10, by="posts", each=["start", "end"])
     tables = [sinks.sql_table(args.database, "hashtag_trends")] if args.database else []
     sink = sinks.fan_out(*(each.taking(top) for each in (*tables, sinks.foreach_batch(display.show))))
     with spark_session("hashtag-trends", **jobflags.for_session(args)) as spark:
@@ -70,10 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         trends = transform(lines, window=args.window, slide=args.slide, watermark=args.watermark)
         query = start(trends, sink, name="hashtag_trends", **jobflags.for_start(args))
         summary = run(query, **jobflags.for_run(args))
-    print(summary, file=sys.stderr)
-    jobflags.check_bad_rows(summary, args.max_bad)
-    jobflags.check_late_rows(args.max_late, summary)
-    return 0
+    return jobflags.finish(args, summary)
 
 
 if __name__ == "__main__":

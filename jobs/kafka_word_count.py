@@ -9,20 +9,15 @@ Run: spark-submit $(sparkstream connectors kafka) jobs/kafka_word_count.py --kaf
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
-from sparkstream_kit import display, jobflags
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pyspark.sql import DataFrame
+from sparkstream_kit import display, jobflags, run, sinks, spark_session, start
 
 
 def transform(lines: DataFrame) -> DataFrame:
     """Return word (string) and count (bigint) of the column `value`."""
-    from pyspark.sql import functions as F
-
     words = lines.select(F.explode(F.split("value", r"\s+")).alias("word")).where("word != ''")
     return words.groupBy("word").count()
 
@@ -33,7 +28,7 @@ def most_frequent_first(counts: DataFrame) -> DataFrame:
 
 
 @jobflags.exit_codes
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the job: the counts go to standard output or to a topic, everything else to standard error."""
     flags = (flag for flag in jobflags.LINES if flag not in ("INPUT_DIR", "--max-files-per-trigger"))
     parser = jobflags.parser(__doc__, *flags, *jobflags.RUN)
@@ -44,8 +39,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--to needs --checkpoint: without one, every start would write all counts again")
     if args.to == args.topic:
         parser.error(f"--to {args.to} is the topic that is read; give another one")
-
-    from sparkstream_kit import run, sinks, spark_session, start
 
     sink = sinks.foreach_batch(display.show).taking(most_frequent_first)
     if args.to:

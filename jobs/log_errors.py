@@ -10,20 +10,15 @@ Run: spark-submit jobs/log_errors.py INPUT_DIR OUT_DIR --report errors --availab
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
-from sparkstream_kit import jobflags
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pyspark.sql import DataFrame
+from sparkstream_kit import jobflags, quarantine, run, sinks, spark_session, start, windows
 
 
 def requests(lines: DataFrame, watermark: str, *, count_late: bool = False) -> DataFrame:
     """Return the columns of `quarantine.parse_log`, and why a line is bad."""
-    from sparkstream_kit import quarantine, windows
-
     return windows.with_watermark(quarantine.parse_log(lines), "time", watermark, count_late=count_late)
 
 
@@ -33,10 +28,6 @@ def transform(rows: DataFrame, report: str = "errors") -> DataFrame:
     p95 is off by at most a thousandth of the group's rows, in their order (approx_percentile). A sum beyond
     the range of BIGINT is null.
     """
-    from pyspark.sql import functions as F
-
-    from sparkstream_kit import windows
-
     counts = F.count("*").alias("requests"), F.count_if(F.col("status") >= 400).alias("errors")  # noqa: PLR2004
     if report == "sessions":
         sessions = rows.groupBy(windows.session("time", "30 minutes"), "host")
@@ -47,7 +38,7 @@ def transform(rows: DataFrame, report: str = "errors") -> DataFrame:
 
 
 @jobflags.exit_codes
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the job: the report goes to OUT_DIR, and how many lines it read to standard error."""
     flags = (*jobflags.EVENT_TIME, *(flag for flag in jobflags.RUN if flag != "--checkpoint"), "--max-bad")
     parser = jobflags.parser(__doc__, *jobflags.LINES, *jobflags.FOLDER, *flags)
@@ -57,21 +48,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = args.out_dir
     jobflags.check_apart(args.input_dir, {"OUT_DIR/bad": f"{out}/bad"})
 
-    from sparkstream_kit import quarantine, run, sinks, spark_session, start
-
     with spark_session("log-errors", **jobflags.for_session(args)) as spark:
         rows = requests(jobflags.lines(spark, args), args.watermark, count_late=args.max_late is not None)
         bad = sinks.batch_files(f"{out}/bad").taking(quarantine.bad_rows)
         report = sinks.batch_files(f"{out}/{args.report}")
-        queries = []
-        for name, frame, sink in (("bad", rows, bad), (args.report, transform(rows, args.report), report)):
-            args.checkpoint = f"{out}/_checkpoint/{name}"
-            queries.append(start(frame, sink, name=f"log_{name}", **jobflags.for_start(args)))
-        summary = run(*queries, **jobflags.for_run(args))
-    print(summary, file=sys.stderr)
-    jobflags.check_bad_rows(summary, args.max_bad)
-    jobflags.check_late_rows(args.max_late, summary)
-    return 0
+        first = start(rows, bad, name="log_bad", **jobflags.for_start(args, "bad"))
+        second = start(
+            transform(rows, args.report),
+            report,
+            name=f"log_{args.report}",
+            **jobflags.for_start(args, args.report),
+        )
+        summary = run(first, second, **jobflags.for_run(args))
+    return jobflags.finish(args, summary)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,12 @@ Run: spark-submit jobs/sales_clean.py INPUT_DIR OUT_DIR
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-from sparkstream_kit import errors, jobflags
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pyspark.sql import DataFrame
+from sparkstream_kit import errors, jobflags, quarantine, run, schemas, sinks, spark_session, start
 
 SALES = """OrderID BIGINT, OrderDate DATE, Quantity INT, DiscountPct DECIMAL(9,4), Rate DECIMAL(12,2),
     SaleAmount DECIMAL(12,2) NOT NULL, CustomerName STRING, State STRING, Region STRING,
@@ -26,10 +24,6 @@ SALES = """OrderID BIGINT, OrderDate DATE, Quantity INT, DiscountPct DECIMAL(9,4
 
 def transform(lines: DataFrame, dedupe: Sequence[str] = (), *, header: bool = False) -> DataFrame:
     """Return the sales columns, and the columns of `quarantine` that say why a line is bad."""
-    from pyspark.sql import functions as F
-
-    from sparkstream_kit import quarantine, schemas
-
     rows = quarantine.parse_csv(lines, schemas.from_ddl(SALES), date_format="M/d/yy", header=header)
     if not dedupe:
         return rows
@@ -40,7 +34,7 @@ def transform(lines: DataFrame, dedupe: Sequence[str] = (), *, header: bool = Fa
 
 
 @jobflags.exit_codes
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the job: the rows go to OUT_DIR, and how many they were to standard error."""
     parser = jobflags.parser(__doc__, *jobflags.INPUT, *jobflags.FOLDER, *jobflags.RUN)
     says = (
@@ -52,18 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = args.out_dir
     jobflags.check_apart(args.input_dir, {"OUT_DIR/good": f"{out}/good", "OUT_DIR/bad": f"{out}/bad"})
 
-    from sparkstream_kit import quarantine, run, schemas, sinks, spark_session, start
-
-    good = sinks.batch_files(f"{out}/good").taking(quarantine.good_rows)
-    bad = sinks.batch_files(f"{out}/bad").taking(quarantine.bad_rows)
+    sink = quarantine.split(sinks.batch_files(f"{out}/good"), sinks.batch_files(f"{out}/bad"))
     with spark_session("sales-clean", **jobflags.for_session(args)) as spark:
         errors.reject_unknown("column of --dedupe", args.dedupe, schemas.from_ddl(SALES).names)
         rows = transform(jobflags.lines(spark, args), args.dedupe, header=args.header)
-        query = start(rows, sinks.fan_out(good, bad), name="sales_clean", **jobflags.for_start(args))
+        query = start(rows, sink, name="sales_clean", **jobflags.for_start(args))
         summary = run(query, **jobflags.for_run(args))
-    print(summary, file=sys.stderr)
-    jobflags.check_bad_rows(summary, args.max_bad)
-    return 0
+    return jobflags.finish(args, summary)
 
 
 if __name__ == "__main__":

@@ -8,15 +8,12 @@ Run: spark-submit jobs/sales_totals.py INPUT_DIR
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
-from sparkstream_kit import display, jobflags
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.streaming.listener import StreamingQueryProgress
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.streaming.listener import StreamingQueryProgress
+from sparkstream_kit import display, jobflags, quarantine, run, schemas, sinks, spark_session, start
 
 SALES = """OrderID BIGINT, OrderDate DATE, Quantity INT, DiscountPct DECIMAL(9,4), Rate DECIMAL(12,2),
     SaleAmount DECIMAL(12,2) NOT NULL, CustomerName STRING, State STRING, Region STRING,
@@ -25,10 +22,6 @@ SALES = """OrderID BIGINT, OrderDate DATE, Quantity INT, DiscountPct DECIMAL(9,4
 
 def transform(lines: DataFrame, *, header: bool = False) -> DataFrame:
     """Return Orders and TotalSales of each ProductKey, and Orders of each Problem that lines have."""
-    from pyspark.sql import functions as F
-
-    from sparkstream_kit import quarantine, schemas
-
     sales = quarantine.parse_csv(lines, schemas.from_ddl(SALES), date_format="M/d/yy", header=header)
     groups = sales.groupBy("ProductKey", F.col(quarantine.REASON).alias("Problem"))
     return groups.agg(F.count("*").alias("Orders"), F.sum("SaleAmount").alias("TotalSales"))
@@ -48,19 +41,18 @@ def picture(spark: SparkSession, batch: StreamingQueryProgress) -> str:
 
 
 @jobflags.exit_codes
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the job: the totals go to standard output, everything else to standard error."""
-    flags = (*jobflags.INPUT, *jobflags.OUTPUT, *jobflags.RUN)
+    run_flags = (flag for flag in jobflags.RUN if flag != "--show")  # it has a picture of its own
+    flags = (*jobflags.INPUT, *jobflags.OUTPUT, *run_flags)
     args = jobflags.parser(__doc__, *flags, table="sales_totals", max_files_per_trigger=1).parse_args(argv)
-
-    from sparkstream_kit import run, sinks, spark_session, start
 
     views = sinks.latest("totals").taking(totals), sinks.latest("counted")  # --ui shows the first
     sink = sinks.fan_out(*views, *jobflags.outputs(args, part=totals))
     with spark_session("sales-totals", **jobflags.for_session(args)) as spark:
         rows = transform(jobflags.lines(spark, args), header=args.header)
         query = start(rows, sink, name="sales_totals", mode="complete", **jobflags.for_start(args))
-        with display.live(not args.show) as draw:
+        with display.live() as draw:
             summary = run(
                 query, on_batch=lambda batch: draw(lambda: picture(spark, batch)), **jobflags.for_run(args)
             )
@@ -68,9 +60,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         problems = spark.table("counted").where("Problem IS NOT NULL").select("Problem", "Orders")
         for problem, lines in sorted(problems.collect()):
             print(f"bad lines: {lines:,} ({problem})", file=sys.stderr)
-        if args.chart:
-            values = spark.table("totals").select("ProductKey", "TotalSales").collect()
-            display.chart(values, "Total sales by product", args.chart)
         print(display.render(spark.table("totals"), args.format), end="")
     jobflags.check_bad_rows(summary, args.max_bad)
     return 0

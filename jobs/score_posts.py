@@ -8,12 +8,11 @@ Run: spark-submit jobs/score_posts.py LABELLED_DIR MODEL --train spark, then INP
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sparkstream_kit import jobflags
+from pyspark.sql import DataFrame
 
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+from sparkstream_kit import jobflags, models, quarantine, run, schemas, sinks, spark_session, start
 
 POSTS = "id STRING NOT NULL, time TIMESTAMP NOT NULL, label STRING, text STRING NOT NULL"
 NAMED = "SELECT id, time, label, text, if(index = 1, 'spam', 'ham') AS prediction FROM __THIS__"
@@ -21,8 +20,6 @@ NAMED = "SELECT id, time, label, text, if(index = 1, 'spam', 'ham') AS predictio
 
 def transform(lines: DataFrame) -> DataFrame:
     """Return the posts, and the columns of `quarantine` that say why a line is bad."""
-    from sparkstream_kit import quarantine, schemas
-
     return quarantine.parse_json(lines, schemas.from_ddl(POSTS))
 
 
@@ -44,7 +41,7 @@ def train(posts: DataFrame, library: str) -> Any:
 
 
 @jobflags.exit_codes
-def main(argv: Any = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the job: the rows go to OUT_DIR, and how many they were to standard error."""
     flags = ("--profile", "--available-now", "--run-for", "--dry-run", *jobflags.SHOW)
     parser = jobflags.parser(__doc__, *jobflags.LINES, *flags)
@@ -56,8 +53,6 @@ def main(argv: Any = None) -> int:
     args = parser.parse_args(argv)
     if bool(args.train) == bool(args.out) or (args.train and (args.kafka or args.dry_run or args.learn)):
         parser.error("give OUT_DIR to score, or --train to train, which has no --dry-run and no --learn")
-    from sparkstream_kit import models, quarantine, run, sinks, spark_session, start
-
     with spark_session("score-posts", **jobflags.for_session(args)) as spark:
         if args.train:
             known = transform(spark.read.text(args.input_dir)).where("label IN ('ham', 'spam')")
@@ -68,8 +63,8 @@ def main(argv: Any = None) -> int:
             return 0
         scored = sinks.batch_files(f"{args.out}/scored").taking(models.scorer(args.model, features="text"))
         learned = models.learner(args.model, features="text", label="label", classes=["ham", "spam"])
-        good = sinks.fan_out(scored, *([learned] if args.learn else [])).taking(quarantine.good_rows)
-        sink = sinks.fan_out(good, sinks.batch_files(f"{args.out}/bad").taking(quarantine.bad_rows))
+        good = sinks.fan_out(scored, *([learned] if args.learn else []))
+        sink = quarantine.split(good, sinks.batch_files(f"{args.out}/bad"))
         how = jobflags.for_start(args) | {"checkpoint": args.checkpoint or f"{args.out}/_checkpoint"}
         query = start(transform(jobflags.lines(spark, args)), sink, name="score_posts", **how)
         print(run(query, **jobflags.for_run(args)), file=sys.stderr)

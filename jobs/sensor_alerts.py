@@ -10,22 +10,17 @@ Run: spark-submit jobs/sensor_alerts.py INPUT_DIR OUT_DIR
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
-from sparkstream_kit import display, jobflags
+from pyspark.sql import DataFrame
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pyspark.sql import DataFrame
+from sparkstream_kit import display, jobflags, quarantine, run, schemas, sinks, spark_session, start, windows
+from sparkstream_kit.state import Ewma, Silent, alert_when
 
 READINGS = "device STRING NOT NULL, time TIMESTAMP NOT NULL, temperature DOUBLE"
 
 
 def parse(lines: DataFrame, watermark: str) -> DataFrame:
     """Return the readings, with a watermark, and the columns of `quarantine` that say why a line is bad."""
-    from sparkstream_kit import quarantine, schemas, windows
-
     return windows.with_watermark(quarantine.parse_json(lines, schemas.from_ddl(READINGS)), "time", watermark)
 
 
@@ -33,41 +28,31 @@ def transform(
     lines: DataFrame, *, watermark: str = "2 minutes", silent: str = "10 minutes", sigmas: float = 8
 ) -> DataFrame:
     """Return the alerts: device, time, temperature, rule, score and reason."""
-    from sparkstream_kit import quarantine, state
-
     readings = quarantine.good_rows(parse(lines, watermark))
-    rules = state.Ewma(alpha=0.05, sigmas=sigmas), state.Silent(silent)
-    return state.alert_when(readings, "device", "time", "temperature", rules)
+    rules = Ewma(alpha=0.05, sigmas=sigmas), Silent(silent)
+    return alert_when(readings, "device", "time", "temperature", rules)
 
 
 @jobflags.exit_codes
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the job: the alerts go to standard output and OUT_DIR, everything else to standard error."""
     flags = (*jobflags.LINES, "OUT_DIR", "--max-bad", *jobflags.EVENT_TIME)
     parser = jobflags.parser(__doc__, *flags, *jobflags.RUN, max_files_per_trigger=1)
     parser.set_defaults(watermark="2 minutes")
-    parser.add_argument(
-        "--sigmas", type=float, default=8, help="Deviations that alert. Default: %(default)s."
-    )
     says = "A device is silent after this time. Default: %(default)s."
     parser.add_argument("--silent", metavar="DURATION", default="10 minutes", help=says)
     args = parser.parse_args(argv)
-    out, progress = args.out_dir, args.checkpoint.rstrip("/")
-
-    from sparkstream_kit import quarantine, run, sinks, spark_session, start
+    out = args.out_dir
 
     with spark_session("sensor-alerts", **jobflags.for_session(args)) as spark:
-        lines, how = jobflags.lines(spark, args), jobflags.for_start(args)
-        alerts = transform(lines, watermark=args.watermark, silent=args.silent, sigmas=args.sigmas)
+        lines = jobflags.lines(spark, args)
+        alerts = transform(lines, watermark=args.watermark, silent=args.silent)
         told = sinks.fan_out(sinks.batch_files(f"{out}/alerts"), sinks.foreach_batch(display.show))
         bad, kept = quarantine.bad_rows(parse(lines, args.watermark)), sinks.batch_files(f"{out}/bad")
-        first = start(alerts, told, name="alerts", **how | {"checkpoint": f"{progress}/alerts"})
-        second = start(bad, kept, name="bad_readings", **how | {"checkpoint": f"{progress}/bad"})
+        first = start(alerts, told, name="alerts", **jobflags.for_start(args, "alerts"))
+        second = start(bad, kept, name="bad_readings", **jobflags.for_start(args, "bad"))
         summary = run(first, second, **jobflags.for_run(args))
-    print(summary, file=sys.stderr)
-    jobflags.check_bad_rows(summary, args.max_bad)
-    jobflags.check_late_rows(args.max_late, summary)
-    return 0
+    return jobflags.finish(args, summary)
 
 
 if __name__ == "__main__":

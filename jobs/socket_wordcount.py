@@ -8,33 +8,26 @@ Run: nc -lk 9999 (or: sparkstream feed lines), then: spark-submit jobs/socket_wo
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
-from sparkstream_kit import jobflags
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pyspark.sql import DataFrame
+from sparkstream_kit import jobflags, run, sinks, sources, spark_session, start
 
 
 def transform(lines: DataFrame) -> DataFrame:
     """Return word (string) and count (bigint) of the column `value`, most frequent first."""
-    from pyspark.sql import functions as F
-
     words = lines.select(F.explode(F.split("value", r"\s+")).alias("word")).where("word != ''")
     # Over several partitions Spark would count each batch twice: once to find out how to sort it.
     return words.groupBy("word").count().coalesce(1).orderBy("count", "word", ascending=[False, True])
 
 
 @jobflags.exit_codes
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the job: the counts of each batch go to standard output, everything else to standard error."""
     left_out = ("--checkpoint", "--available-now")  # a socket cannot send again
     flags = (*(flag for flag in jobflags.RUN if flag not in left_out), "--database")
     args = jobflags.parser(__doc__, *jobflags.SERVER, *flags, table="word_counts").parse_args(argv)
-
-    from sparkstream_kit import run, sinks, sources, spark_session, start
 
     # A socket cannot be read again, so that each run is a new query: it takes the table over.
     [sink] = jobflags.outputs(args, take_over=True) or [sinks.console()]

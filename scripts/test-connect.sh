@@ -14,7 +14,7 @@ all=(
   test_drain.py test_dry_run.py test_joins.py test_runs.py test_schemas.py test_windows.py test_windows_watermark.py
   checkpoints/test_checkpoints_locks.py feeds/test_feeds_disturb.py models sinks/test_sinks.py sinks/test_sinks_gate.py
   sources state testing/test_testing.py
-  jobs/test_{action_windows,ad_join,card_alerts,events_to_postgres,file_totals,hashtag_trends,log_errors}.py
+  jobs/test_{action_windows,ad_join,card_alerts,events_to_postgres,hashtag_trends,log_errors}.py
   jobs/test_{sales_clean,sales_totals,score_posts,sensor_alerts,socket_wordcount}.py
   monitoring/test_monitoring_{notebook,page,recorder,terminal}.py
   quarantine/test_quarantine_{avro,logs,rules}.py
@@ -47,7 +47,6 @@ tests=(
   jobs/test_ad_join.py::test_the_job_writes_each_view_once_over_two_runs
   jobs/test_card_alerts.py::test_the_command_lands_payments_and_their_truth
   jobs/test_events_to_postgres.py::test_what_is_wrong_with_a_line_is_said_and_nothing_is_lost
-  jobs/test_file_totals.py::test_totals_are_exact_for_any_names_and_a_bad_line_is_counted
   jobs/test_hashtag_trends.py::test_posts_of_both_networks_count_once_and_what_is_no_post_does_not
   jobs/test_log_errors.py::test_sessions_of_a_host_are_the_truth
   jobs/test_sales_clean.py::test_a_stream_writes_what_the_same_transform_gives_once

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
     from pyspark.sql.types import DataType
 
+# How the observations of the quarantine begin, of a parse and of rules; `progress` counts by them.
+OBSERVED = "sparkstream_quarantine"
+RULES = "sparkstream_rules"
 WATERMARK = "spark.watermarkDelayMs"  # EventTimeWatermark.delayKey: how Spark marks the event-time column
 
 

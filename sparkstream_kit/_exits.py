@@ -32,7 +32,7 @@ from sparkstream_kit.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 # System calls of Linux, by the same numbers on every architecture.
 _PIDFD_OPEN = 434
@@ -42,7 +42,7 @@ _PIDFD_GETFD = 438
 _CUT_OFF = re.compile(r"StatusCode\.(UNAVAILABLE|CANCELLED)|error processing RPC|a stopped SparkContext")
 
 
-def exit_codes(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
+def exit_codes(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
     """Wrap a job's `main`, so that it ends with the right exit code, and with one line if it failed.
 
     The codes are 0 for a job that ended as asked, also by a signal; 1 for a query that failed; 2 for wrong
@@ -58,7 +58,7 @@ def exit_codes(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int
     """
 
     @functools.wraps(main)
-    def wrapped(argv: Sequence[str] | None = None) -> int:
+    def wrapped(argv: list[str] | None = None) -> int:
         take_standard_streams()
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(line_buffering=True)  # a result in a pipe is seen when it is there
@@ -155,7 +155,7 @@ class _Stop:
         sys.__unraisablehook__(unraisable)
 
 
-def _run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None, stop: _Stop) -> None:
+def _run(main: Callable[[list[str] | None], int], argv: list[str] | None, stop: _Stop) -> None:
     """Run a job to its exit code, which is in `stop` then."""
     try:
         try:

@@ -98,7 +98,7 @@ def draw(
     Example:
         >>> noon = datetime(2026, 1, 14, 12)
         >>> rows = [Mark("tea", noon + timedelta(minutes=n), late=n == 10) for n in (10, 70, 110)]
-        >>> hours = [Span(f"{12 + n} h", noon + n * HOUR, noon + (n + 1) * HOUR) for n in (0, 1)]
+        >>> hours = [Span(f"{12 + n} h", noon + n * _HOUR, noon + (n + 1) * _HOUR) for n in (0, 1)]
         >>> print(draw(hours, rows, watermark=noon + timedelta(minutes=100)))
         2026-01-14  12:00   12:15   12:30   12:45   13:00  13:15   13:30   13:45   14:00
                     |-------|-------|-------|-------|------|-------|-------|-------|

@@ -23,7 +23,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from sparkstream_kit import display
 from sparkstream_kit._dry_run import would_make
 from sparkstream_kit._durations import delay_of, not_negative
 from sparkstream_kit._exits import exit_codes, take_standard_streams
@@ -65,6 +64,7 @@ __all__ = [
     "database",
     "existing_folder",
     "exit_codes",
+    "finish",
     "for_run",
     "for_session",
     "for_start",
@@ -356,7 +356,6 @@ OUTPUT = {
         "variable NAME.",
     ),
     "--delta": _value("PATH", str, "Keep the result in this Delta table, replaced whole after each batch."),
-    "--chart": _value("FILE.png", str, "Draw the result as a picture at the end."),
 }
 
 # A folder for all that the job writes, with its progress in OUT_DIR/_checkpoint.
@@ -416,12 +415,6 @@ RUN = {
     ),
     "--idle": _value("SECONDS", seconds, "Stop after this many seconds without a row. Default: never."),
     "--stop-file": _value("PATH", str, "Stop cleanly when a file appears at this path."),
-    "--grace": _value(
-        "SECONDS",
-        seconds,
-        "At a stop, let the batch in flight run for at most this many seconds. Default: %(default)s.",
-        default=30,
-    ),
     "--dry-run": _switch("Check everything, print what would run, and end; nothing is read or written."),
     **SHOW,
 }
@@ -436,7 +429,6 @@ _WRITTEN = (
     "--snapshot",
     "--database",
     "--delta",
-    "--chart",
     "--stop-file",
     "--record",
 )
@@ -521,8 +513,6 @@ def _check(given: Mapping[str, Any]) -> None:
         read_profile(given["--profile"])
     if given.get("--snapshot") is not None:
         check_file("--snapshot", given["--snapshot"], ".csv", ".json")
-    if given.get("--chart") is not None:
-        display.check_chart(given["--chart"])
     _check_pairs(given)
     if given.get("--url"):
         _check_url(given)
@@ -694,12 +684,18 @@ def for_session(args: Namespace) -> dict[str, Any]:
     return {"profile": getattr(args, "profile", None), "connectors": connectors}
 
 
-def for_start(args: Namespace) -> dict[str, Any]:
+def for_start(args: Namespace, part: str | None = None) -> dict[str, Any]:
     """Return what the flags that are about a start ask for, as keywords of `start`.
+
+    Args:
+        args: the job's arguments.
+        part: where a job has several queries, the folder in `--checkpoint` that this one has for itself.
 
     Example:
         >>> for_start(Namespace(checkpoint="ckpt", trigger="5 seconds"))
         {'checkpoint': 'ckpt', 'processingTime': '5 seconds'}
+        >>> for_start(Namespace(checkpoint="ckpt"), "bad")
+        {'checkpoint': 'ckpt/bad'}
     """
     given = vars(args)
     if given.get("drain") and not given.get("checkpoint") and not given.get("dry_run"):
@@ -707,6 +703,8 @@ def for_start(args: Namespace) -> dict[str, Any]:
         args.temporary = tempfile.TemporaryDirectory(prefix="sparkstream-", ignore_cleanup_errors=True)
         args.checkpoint = given["checkpoint"] = args.temporary.name
     keywords: dict[str, Any] = {"checkpoint": given.get("checkpoint")}
+    if part is not None and keywords["checkpoint"]:
+        keywords["checkpoint"] = f"{keywords['checkpoint'].rstrip('/')}/{part}"
     if given.get("dry_run"):
         keywords["dry_run"] = True
     if given.get("available_now"):
@@ -726,7 +724,7 @@ def for_run(args: Namespace) -> dict[str, Any]:
         {'show': 'terminal', 'ui': 0}
     """
     given = vars(args)
-    names = ("run_for", "idle", "stop_file", "grace", "drain")
+    names = ("run_for", "idle", "stop_file", "drain")
     keywords: dict[str, Any] = {name: given[name] for name in names if name in given}
     if given.get("record") is not None:
         keywords["record"] = given["record"]
@@ -735,6 +733,23 @@ def for_run(args: Namespace) -> dict[str, Any]:
     if given.get("ui"):
         keywords["ui"] = 0  # a free port
     return keywords
+
+
+def finish(args: Namespace, *summaries: RunSummary) -> int:
+    """Print what was done to standard error, and hold it against `--max-bad` and `--max-late`.
+
+    Returns:
+        The exit code of a job that has ended well: 0.
+
+    Raises:
+        KitError: more rows are bad or late than these flags allow; a job ends with exit code 1.
+    """
+    sys.stderr.write("".join(f"{summary}\n" for summary in summaries))
+    for summary in summaries if "max_bad" in args else ():
+        check_bad_rows(summary, args.max_bad)
+    if "max_late" in args:
+        check_late_rows(args.max_late, *summaries)
+    return 0
 
 
 def check_bad_rows(summary: RunSummary, max_bad: Decimal | None) -> None:

@@ -16,13 +16,13 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from sparkstream_kit._columns import OBSERVED, RULES
 from sparkstream_kit._durations import epoch_microseconds
 from sparkstream_kit._spark.batch import rows_set_aside
 from sparkstream_kit._spark.plan import analyzed_plan
 from sparkstream_kit._spark.queries import files, records_behind, seconds_behind, times_computed
 from sparkstream_kit.checkpoints.show import count
 from sparkstream_kit.errors import printable
-from sparkstream_kit.quarantine.rows import OBSERVED, RULES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -23,6 +23,7 @@ from pyspark.sql.streaming.readwriter import DataStreamWriter
 
 from sparkstream_kit import _dry_run, _files
 from sparkstream_kit._arguments import check, said
+from sparkstream_kit._durations import to_microseconds
 from sparkstream_kit._packages import missing_source
 from sparkstream_kit._spark import plan
 from sparkstream_kit._spark import queries as asking
@@ -46,7 +47,6 @@ from sparkstream_kit.checkpoints.logs import KIT, newest
 from sparkstream_kit.errors import InvalidInputError, reject_unknown, wrong_event_time
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 from sparkstream_kit.sinks.base import rewind_notes
-from sparkstream_kit.windows import to_microseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -278,15 +278,18 @@ for sys.argv[1:] in json.load(sys.stdin):
 
 
 @pytest.fixture
-def refused(job, no_pyspark, tmp_path):
-    """See that a job refuses wrong arguments in one line and never needs PySpark for that."""
+def refused(job, tmp_path, monkeypatch):
+    """See that a job refuses wrong arguments in one line, before it starts Spark."""
+
+    monkeypatch.delenv("SPARK_REMOTE", raising=False)
 
     def refuse(name, cases):
         script = str(ROOT / "jobs" / f"{name}.py")
         done = subprocess.run(
             [sys.executable, "-c", f"import sys; sys.argv = [{script!r}]\n{_EACH}"],
             cwd=tmp_path / "home",
-            env={**os.environ, **no_pyspark},
+            # Without a JVM, and without a server, which would have to say whether a folder is there.
+            env={**os.environ, "PYTHONPATH": str(ROOT), "JAVA_HOME": "/none"},
             input=json.dumps([args for args, _ in cases]),
             capture_output=True,
             text=True,

@@ -197,7 +197,6 @@ GIVEN: dict[str, str] = {
     "ad_join": "IN OUT --trigger 5_seconds",
     "card_alerts": "IN OUT",
     "events_to_postgres": "IN --database sqlite:///TMP/e.db --checkpoint TMP/ckpt",
-    "file_totals": "IN --schema shop_STRING,price_INT --key shop --value price --checkpoint TMP/ckpt",
     "hashtag_trends": "IN --database sqlite:///TMP/e.db --checkpoint TMP/ckpt",
     "kafka_word_count": "--kafka localhost:9 --topic lines",
     "log_errors": "IN OUT",
@@ -221,10 +220,7 @@ def arguments(name, folder, tmp_path):
     words = GIVEN[name].split()
     for place, path in places.items():
         words = [str(path) if word == place else word.replace(f"{place}/", f"{path}/") for word in words]
-    return [
-        word.replace("_", " ") if name == "file_totals" and "_STRING" in word else word.replace("5_s", "5 s")
-        for word in words
-    ]
+    return [word.replace("5_s", "5 s") for word in words]
 
 
 @pytest.mark.slow

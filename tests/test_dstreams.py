@@ -383,7 +383,7 @@ def test_the_job_counts_by_batch_in_all_and_by_window_and_goes_on(job, tmp_path)
     assert "ended by: run_for is over" in second.stderr
 
 
-def test_wrong_durations_are_one_line_before_pyspark_is_imported(refused):
+def test_wrong_durations_are_one_line(refused):
     cases = [
         (
             ["--batch-interval", "3"],

@@ -216,8 +216,8 @@ def test_shared_flags_are_checked_together(words, message):
 
 def test_a_flag_of_the_jobs_own_is_not_checked_as_a_shared_one():
     parser = jobflags.parser("A job.")
-    parser.add_argument("--chart", default="x.gif")
-    assert parser.parse_args([]).chart == "x.gif"
+    parser.add_argument("--snapshot", default="x.gif")
+    assert parser.parse_args([]).snapshot == "x.gif"
 
 
 def test_flags_become_keywords_of_start_and_run():
@@ -225,8 +225,7 @@ def test_flags_become_keywords_of_start_and_run():
     assert jobflags.for_start(parse("/", "--available-now")) == {"checkpoint": None, "availableNow": True}
     args = parse("/", "--checkpoint", "c", "--trigger", "1 minute", "--run-for", "1", "--stop-file", "end")
     assert jobflags.for_start(args) == {"checkpoint": "c", "processingTime": "1 minute"}
-    assert jobflags.for_run(args) == {"run_for": 1.0, "idle": None, "stop_file": "end", "grace": 30}
-    assert jobflags.for_run(parse("/", "--grace", "90"))["grace"] == 90
+    assert jobflags.for_run(args) == {"run_for": 1.0, "idle": None, "stop_file": "end"}
     assert jobflags.for_run(parse("/", "--ui"))["ui"] == 0
 
 
@@ -285,7 +284,6 @@ GIVEN = {
     "--format": "csv",
     "--snapshot": "t.csv",
     "--database": "sqlite:///t.db",
-    "--chart": "t.png",
     "--profile": "test",
     "--checkpoint": "ckpt",
     "--trigger": "1 minute",

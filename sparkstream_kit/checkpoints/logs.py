@@ -641,8 +641,11 @@ def _copy(spark: SparkSession, checkpoint: str, *parts: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="sparkstream-checkpoint-") as name:
         try:
             _bring(spark, checkpoint, parts, Path(name))
-        except (Py4JError, PySparkException) as err:
-            cause, fix = innermost_cause(err), "correct the path, or copy the checkpoint to this machine"
+        except (OSError, Py4JError, PySparkException) as err:
+            cause, fix = (
+                innermost_cause(err.__cause__ or err),
+                "correct the path, or copy the checkpoint to this machine",
+            )
             if cause.startswith("ChecksumException"):
                 fix = "put the file back from a backup, or start anew on another checkpoint"
             raise InvalidInputError(f"checkpoint {checkpoint} cannot be read ({cause}); {fix}") from err

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
 
-DEFAULT = "sales_totals"
+DEFAULT = "hourly_sales"
 _LONGEST = 100  # letters of a name; a file's may have 255 bytes
 _ROWS = 200  # of sample data, in two files
 _SEED = 1
@@ -49,12 +49,13 @@ def _words(count: int, *, seed: int) -> Iterable[str]:
     return feeds.random_lines(seed, count=count)
 
 
+def _hourly_sales(count: int, *, seed: int) -> Iterable[dict[str, Any]]:
+    for number, row in enumerate(feeds.events_rows(count, seed=seed)):
+        yield {"time": row["time"], "product": row["product"], "amount": 1 + number % 9}
+
+
 _ON_DATA = "python {job} data --available-now"
 _INTO = "python {job} data out --available-now"
-_TOTALS = (
-    'python {job} data --available-now --key product --value price --schema "event_id STRING, '
-    'time TIMESTAMP, user STRING, product STRING, type STRING, price DECIMAL(10,2)"'
-)
 LIKE = {
     "action_windows": _Like("actions-{}.json", feeds.actions_rows, feeds.json_line, f"{_INTO} --drain"),
     "ad_join": _Like("ads-{}.json", feeds.ads_rows, feeds.json_line, f"{_INTO} --drain"),
@@ -66,8 +67,8 @@ LIKE = {
         f"{_ON_DATA} --database sqlite:///events.db --checkpoint ckpt",
         ("sql", "state"),
     ),
-    "file_totals": _Like("events-{}.csv", feeds.events_rows, feeds.csv_line, _TOTALS),
     "hashtag_trends": _Like("posts-{}.json", feeds.posts_rows, feeds.posts_line, f"{_ON_DATA} --drain"),
+    "hourly_sales": _Like("sales-{}.json", _hourly_sales, feeds.json_line, _ON_DATA),
     "kafka_word_count": _Like(
         "lines-{}.txt",
         _words,
@@ -172,8 +173,9 @@ def _module(name: str) -> str:
 def _template(name: str) -> str:
     """Return a file of `jobs/`: from the wheel or zip first, from the checkout next."""
     packaged: Traversable = resources.files("sparkstream_kit") / "jobs"
-    folder = packaged if packaged.is_dir() else Path(__file__).parents[2] / "jobs"
-    return (folder / name).read_text("utf-8")
+    checkout = Path(__file__).parents[2]
+    places = packaged / name, checkout / "jobs" / name, checkout / "examples" / Path(name).name
+    return next(place for place in places if place.is_file()).read_text("utf-8")
 
 
 def _renamed(text: str, job: str, module: str) -> str:

@@ -6,12 +6,29 @@ the last of two fields of one name, ignores what follows an object on its line, 
 
 parsed = quarantine.parse_csv(sources.text(spark, "in/"), schema)
 good, bad = sinks.batch_files("out/good"), sinks.batch_files("out/bad")
-sink = sinks.fan_out(good.taking(quarantine.good_rows), bad.taking(quarantine.bad_rows))  # both in one batch
+sink = quarantine.split(good, bad)  # both in one batch
 """
 
-from sparkstream_kit.quarantine.avro import parse_avro
-from sparkstream_kit.quarantine.lines import parse_csv, parse_json, parse_log
-from sparkstream_kit.quarantine.rows import BYTES, FILE, RAW, REASON, bad_rows, expect, good_rows, mark_bad
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sparkstream_kit._arguments import attributes
+
+if TYPE_CHECKING:
+    from sparkstream_kit.connectors.avro import parse_avro
+    from sparkstream_kit.quarantine.lines import parse_csv, parse_json, parse_log
+    from sparkstream_kit.quarantine.rows import (
+        BYTES,
+        FILE,
+        RAW,
+        REASON,
+        bad_rows,
+        expect,
+        good_rows,
+        mark_bad,
+        split,
+    )
 
 __all__ = [
     "BYTES",
@@ -26,4 +43,24 @@ __all__ = [
     "parse_csv",
     "parse_json",
     "parse_log",
+    "split",
 ]
+
+__getattr__ = attributes(
+    __name__,
+    {
+        "sparkstream_kit.connectors.avro": ["parse_avro"],
+        "sparkstream_kit.quarantine.lines": ["parse_csv", "parse_json", "parse_log"],
+        "sparkstream_kit.quarantine.rows": [
+            "BYTES",
+            "FILE",
+            "RAW",
+            "REASON",
+            "bad_rows",
+            "expect",
+            "good_rows",
+            "mark_bad",
+            "split",
+        ],
+    },
+)

@@ -18,13 +18,15 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._columns import column, quoted
+from sparkstream_kit._columns import OBSERVED, RULES, column, quoted
 from sparkstream_kit.errors import InvalidInputError, reject_unknown, said_by_spark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pyspark.sql import Column, DataFrame
+
+    from sparkstream_kit.sinks import Sink
 
 
 LEVELS = ("warn", "quarantine", "fail")
@@ -124,8 +126,6 @@ REASON = "_reason"
 RAW = "_raw"
 BYTES = "_bytes"
 FILE = "_file"
-OBSERVED = "sparkstream_quarantine"
-RULES = "sparkstream_rules"
 
 # The types that a text can be.
 SCALARS = (
@@ -154,6 +154,26 @@ _numbers = count(1)
 
 # Names for the plan: what lies between the two is how the kit parses, and no part of what a user decides.
 _LINES, _PARSED = "sparkstream_lines", "sparkstream_{}_{}"
+
+
+def split(good: Sink, bad: Sink) -> Sink:
+    """Return a sink that writes the good rows of each batch to one sink and the bad rows to another.
+
+    Each batch is computed once, and every row is in one of the two. Delivery is that of the weaker sink.
+
+    Args:
+        good: takes what `good_rows` returns.
+        bad: takes what `bad_rows` returns.
+
+    Example:
+        >>> from sparkstream_kit import sinks
+        >>> split(sinks.batch_files("out/good"), sinks.batch_files("out/bad")).promise
+        'batch_files: exactly once'
+    """
+    from sparkstream_kit.sinks import fan_out
+
+    check(split, locals())
+    return fan_out(good.taking(good_rows), bad.taking(bad_rows))
 
 
 def good_rows(rows: DataFrame) -> DataFrame:

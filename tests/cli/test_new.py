@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, environment, running
 
-from sparkstream_kit import feeds
 from sparkstream_kit.cli import main, projects
 from sparkstream_kit.errors import InvalidInputError
 
@@ -26,12 +25,12 @@ def here(tmp_path, monkeypatch):
 
 
 def test_every_job_of_structured_streaming_can_be_begun_with():
-    assert sorted(projects.LIKE) == JOBS
+    assert sorted(projects.LIKE) == sorted([*JOBS, "hourly_sales"])
 
 
 def test_a_project_is_a_job_its_test_sample_data_and_two_commands(here, capsys):
     assert main(["new", "my-first-job"]) == 0
-    files = ["README.md", "data/sales-1.csv", "data/sales-2.csv", "my_first_job.py", "test_my_first_job.py"]
+    files = ["README.md", "data/sales-1.json", "data/sales-2.json", "my_first_job.py", "test_my_first_job.py"]
     out, err = capsys.readouterr()
     assert out.split() == [f"my-first-job/{name}" for name in files]
     assert sorted(str(path.relative_to(here)) for path in here.rglob("*") if path.is_file()) == out.split()
@@ -40,13 +39,13 @@ def test_a_project_is_a_job_its_test_sample_data_and_two_commands(here, capsys):
     assert re.findall(r"```bash\n(.*)\n```", readme) == commands
     assert [line.split(":", 1)[1].strip() for line in err.splitlines()[1:]] == ["cd my-first-job", *commands]
     rows = [
-        line for n in (1, 2) for line in (here / f"my-first-job/data/sales-{n}.csv").read_text().splitlines()
+        line for n in (1, 2) for line in (here / f"my-first-job/data/sales-{n}.json").read_text().splitlines()
     ]
     assert len(rows) == 200
-    assert rows == next(iter(feeds.sales_files(1, rows=200, seed=1)))[1].splitlines()
+    assert rows[0] == '{"time": "2024-03-01T09:00:01Z", "product": "chess set", "amount": 1}'
 
 
-@pytest.mark.parametrize("like", JOBS)
+@pytest.mark.parametrize("like", sorted(projects.LIKE))
 def test_a_copy_has_names_of_its_own(like, here):
     made = projects.make("my-job", like)
     for path in ("my_job.py", "test_my_job.py"):
@@ -126,7 +125,7 @@ def test_a_folder_is_made_whole_or_not_at_all(here, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("remote", [False, True], ids=["classic", "connect"])
 def test_the_tests_of_all_projects_pass(remote, here, request):
-    for like in JOBS:
+    for like in projects.LIKE:
         projects.make(f"my-{like.replace('_', '-')}", like)
     given = {"SPARK_REMOTE": request.getfixturevalue("connect")} if remote else {}
     done = subprocess.run(
@@ -144,7 +143,7 @@ def test_the_tests_of_all_projects_pass(remote, here, request):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("like", [job for job in JOBS if "socket" not in job and "kafka" not in job])
+@pytest.mark.parametrize("like", [job for job in projects.LIKE if "socket" not in job and "kafka" not in job])
 def test_the_command_of_each_readme_runs_the_job_on_its_data(like, here, spark, monkeypatch, capsys):
     made, places = projects.make("my-job", like), ("data", "out", "model", "ckpt")
     made = made._replace(folder=made.folder.resolve())

@@ -44,10 +44,6 @@ JOBS: dict[str, tuple[Callable[[], list[str]], Callable[[Path], tuple[Any, ...]]
         lambda: rows(feeds.events_rows, feeds.csv_line),
         lambda out: ("--database", f"sqlite:///{out}.db", "--checkpoint", f"{out}-ckpt"),
     ),
-    "file_totals": (
-        lambda: [f"shop {n % 3},{n}" for n in range(FILES * ROWS)],
-        lambda _: ("--schema", "shop STRING, price INT", "--key", "shop", "--value", "price"),
-    ),
     "hashtag_trends": (
         lambda: rows(feeds.posts_rows, feeds.posts_line),
         lambda out: ("--drain", "--checkpoint", f"{out}-ckpt"),

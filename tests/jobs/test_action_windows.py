@@ -225,7 +225,7 @@ WRONG: list[tuple[list[str], str]] = [
 ]
 
 
-def test_wrong_arguments_are_one_line_before_pyspark_is_imported(refused, tmp_path):
+def test_wrong_arguments_are_one_line(refused, tmp_path):
     (tmp_path / "home" / "in").mkdir(parents=True)
     refused("action_windows", WRONG)
 

@@ -169,8 +169,6 @@ def test_the_job_goes_on_where_it_stopped(job, folder, tmp_path):
     table = f"sqlite:///{tmp_path}/trends.db"
     flags = (
         "--available-now",
-        "--max-files-per-trigger",
-        1,
         "--profile",
         "test",
         "--checkpoint",
@@ -179,10 +177,10 @@ def test_the_job_goes_on_where_it_stopped(job, folder, tmp_path):
     printed = ""
     for part, more in ((files[:2], ()), (files[2:], ("--drain",))):
         feeds.drip(part, folder)
-        done = job("python", "hashtag_trends", folder, *flags, *more, "--top", 3, "--database", table)
+        done = job("python", "hashtag_trends", folder, *flags, *more, "--database", table)
         assert done.returncode == 0, done.stderr
         printed += done.stdout
-    truth = feeds.posts_truth(posts.counted, n=3, length=600, slide=60)
+    truth = feeds.posts_truth(posts.counted, n=10, length=600, slide=60)
     found = [line.split() for line in printed.splitlines()]
     assert [(f"{day}T{clock}Z", tag, int(count)) for day, clock, _, _, tag, count in found] == truth
     with closing(sqlite3.connect(tmp_path / "trends.db")) as database:
@@ -195,7 +193,6 @@ def test_the_job_goes_on_where_it_stopped(job, folder, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "problem"),
     [
-        (["--top", "0"], "n is 0; give 1 or more"),
         (["--window", "soon"], "cannot read length 'soon'"),
         (["--watermark", "soon"], "--watermark"),
     ],

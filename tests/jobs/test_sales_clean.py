@@ -148,7 +148,7 @@ WRONG: list[tuple[list[str], str]] = [
 ]
 
 
-def test_wrong_arguments_are_one_line_before_pyspark_is_imported(refused, tmp_path):
+def test_wrong_arguments_are_one_line(refused, tmp_path):
     (tmp_path / "home" / "in" / "good").mkdir(parents=True)
     refused("sales_clean", WRONG)
 

@@ -93,7 +93,7 @@ def test_the_job_finds_the_truth_in_two_runs_over_a_fed_folder(job, spark, folde
     assert spark.read.parquet(str(out / "bad")).count() == len(made.bad)
 
 
-def test_wrong_arguments_are_one_line_before_pyspark_is_imported(refused, tmp_path):
+def test_wrong_arguments_are_one_line(refused, tmp_path):
     (tmp_path / "home" / "in").mkdir()
     cases = [
         (["in"], "the following arguments are required: OUT_DIR"),

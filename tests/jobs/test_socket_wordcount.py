@@ -111,5 +111,5 @@ WRONG: list[tuple[list[str], str]] = [
 ]
 
 
-def test_wrong_arguments_are_one_line_before_pyspark_is_imported(refused):
+def test_wrong_arguments_are_one_line(refused):
     refused("socket_wordcount", WRONG)

@@ -22,6 +22,7 @@ EXTRAS = {
 }
 # Where the core opens an extra, each when the caller asks for what lies behind it: a module and a room.
 DOORS = {
+    ("sparkstream_kit.quarantine", "connectors"),
     ("sparkstream_kit.runs", "monitoring"),
     ("sparkstream_kit.session", "server"),
     ("sparkstream_kit.sinks", "connectors"),
@@ -29,7 +30,7 @@ DOORS = {
     ("sparkstream_kit.windows", "display"),
 }
 # `core` and `all` are a little above what there is today: to go beyond them is a decision.
-MOST_LINES = {"module": 500, "function": 50, "job": 80, "core": 12_400, "all": 21_030}
+MOST_LINES = {"module": 500, "function": 50, "job": 75, "core": 9_480, "all": 19_930}
 
 
 def name_of(path):

@@ -44,7 +44,7 @@ EXTRAS = {
     "sparkstream_kit.models": {"joblib", "pandas", "sklearn"},
     "sparkstream_kit.monitoring.terminal": {"rich"},
     "sparkstream_kit.monitoring.page": {"prometheus_client"},
-    "sparkstream_kit.quarantine.avro": {"fastavro"},
+    "sparkstream_kit.connectors.avro": {"fastavro"},
     "sparkstream_kit.testing.comparing": {"hypothesis"},
     "sparkstream_kit.testing.harness": {"pyarrow", "pytest"},
     "sparkstream_kit.testing.plugin": {"pytest"},

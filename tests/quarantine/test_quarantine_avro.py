@@ -17,9 +17,9 @@ from typing import Any
 import fastavro
 import pytest
 
+from sparkstream_kit.connectors.avro import of_registry
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, innermost_cause
 from sparkstream_kit.quarantine import bad_rows, good_rows, parse_avro
-from sparkstream_kit.quarantine.avro import of_registry
 from sparkstream_kit.schemas import from_ddl
 
 

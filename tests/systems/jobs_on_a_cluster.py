@@ -39,14 +39,12 @@ class Case:
     keeps: bool = True  # takes --checkpoint
 
 
-EVENTS = "id STRING, time TIMESTAMP, user STRING, product STRING, type STRING, price DECIMAL(9,2)"
 CASES = [
     Case("sales_totals", ("sales", *MANY), (*NOW, "--format", "csv")),
     Case("sales_clean", ("sales", *MANY), NOW, ("good", "bad")),
     Case("sensor_alerts", ("sensors", *MANY, "--late", "0.02", "--bad", "0.01"), DRAIN, ("alerts", "bad")),
     Case("card_alerts", ("cards", "--every", "0", "--files", "4", "--rows", "1000"), DRAIN, ("",)),
     Case("hashtag_trends", ("posts", *MANY, "--duplicates", "0.1"), (*DRAIN, "--slide", "10 minutes")),
-    Case("file_totals", ("events", *MANY), (*NOW, "--schema", EVENTS, "--key", "type", "--value", "price")),
     Case("ad_join", ("ads", "--files", "4", "--every", "0"), DRAIN, ("views", "bad")),
     Case(
         "action_windows", ("actions", *MANY, "--late", "0.05"), DRAIN, ("rows", "late", "counts"), keeps=False

@@ -209,8 +209,6 @@ def test_the_trends_of_a_stream_are_those_of_its_posts(site, server, job, tmp_pa
         tmp_path / "ckpt",
         "--database",
         table,
-        "--top",
-        20,
         *window,
     )
     url = getattr(server, network)
