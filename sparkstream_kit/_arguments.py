@@ -1,9 +1,7 @@
-"""`check`: one look at the arguments of a public call, by the types that its own signature names.
+"""What callers give: arguments, checked by the types that a call's signature names, and names of a package.
 
 A signature is the only list of what a call takes, so that nothing has to be kept in step with it. Classes of
 Spark are told by their names: on Spark Connect they are others, and some callers must not import pyspark.
-
-Names of a package that are imported when they are first used: most programs need one or two of them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Which packages give Spark the systems that it does not have itself, and which settings each needs.
-
-The class-data archive: what a JVM has loaded of Spark, kept so that the next one need not load it again.
+"""What a JVM is launched with: the packages of other systems, and the archive of loaded classes.
 
 A third of the time to a first result goes into loading and checking some 15,000 classes. The archive is made
 once, by `sparkstream warm` or by the set-up of this project, and each Java and each Spark has its own. From

@@ -2,8 +2,6 @@
 
 Each message says what was wrong, what was given, and the fix. An exception about what the caller gave, or
 lacks, ends in `Error`, as Python's own do. An exception of a query says what happened to it: `QueryFailed`.
-
-What is a URL of HTTP, and which URLs hold something that nobody else may see.
 """
 
 from __future__ import annotations

@@ -1,12 +1,8 @@
-"""The command line of jobs: flags that mean the same in every job, checked before PySpark is imported.
+"""The command line of jobs: flags that mean the same in every job, their values, and what they ask of Spark.
 
 A job names the flags that it can honour, one by one or as a group: `*INPUT`, `*LINES`, `*POSTS`, `*SERVER`,
 `*OUTPUT`, `*FOLDER`, `*EVENT_TIME`, `*RUN` (with `*SHOW` in it), `*SHOW`. `lines` turns the
 input flags into a stream, and `outputs` the output flags into sinks. `exit_codes` is how a job ends.
-
-Readers of flag values, for argparse's `type=`: each takes a text, and says what is wrong with it.
-
-The shared flags of jobs by their groups; `jobflags` has them for users.
 """
 
 from __future__ import annotations

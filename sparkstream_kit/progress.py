@@ -1,6 +1,4 @@
-"""What a run did, query by query.
-
-How many rows a batch has dropped as too late: the number, or bounds of it, from Spark's progress.
+"""What a run did, query by query, with the rows that came too late.
 
 An operator that takes rows one by one, as a deduplication does, counts the rows that it drops. An aggregation
 counts groups, of which each may hold any number of rows. How many rows there are at most follows from their

@@ -1,9 +1,4 @@
-"""`start`: one named streaming query, its arguments checked before Spark sees them.
-
-Spark's real-time mode: what it does not run, said before the query starts and not after.
-
-What `start` does in a dry run: all that it checks, and a text of what would run.
-"""
+"""`start`: one named streaming query, checked before Spark sees it; in a dry run it is only checked."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""One call of `run`: its queries, what they have done, and how they end.
-
-`run`: wait for any number of queries, and end them well.
-"""
+"""`run`: wait for any number of queries, and end them well."""
 
 from __future__ import annotations
 

@@ -1,13 +1,9 @@
-"""The function of a batch: how Spark calls it, and whose batch it gets.
+"""The function of a batch: how Spark calls it, whose batch it gets, how it reaches workers, what it prints.
 
 On a classic session the JVM calls it in this process: a stop ends it quietly, and nothing of it stays open.
 On Spark Connect it runs in a Python of the server.
 
 Frames of rows that the driver's JVM holds: a frame of rows from Python costs its first reader a job.
-
-How objects of the caller's own code reach Spark's workers.
-
-What the function of a batch prints: on Spark Connect it runs at the server, and this brings it here.
 """
 
 from __future__ import annotations

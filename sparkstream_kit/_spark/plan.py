@@ -1,8 +1,4 @@
-"""What Spark says of the plan of a query that has not been started.
-
-The sockets of running queries: which there are, and whether Spark still reads them.
-
-What Kafka says of its topics, asked through the client that Spark's connector brings into the JVM.
+"""What a query reads, by its plan: sources, sockets and topics of Kafka.
 
 So the kit reaches Kafka as Spark does, with the same settings, and needs no library of its own. On Spark
 Connect there is no JVM in reach: a batch that reads nothing tells there whether the topics can be read.

@@ -1,7 +1,4 @@
-"""Questions about a query that runs, and what `start` knows of it.
-
-Questions to a StreamingContext, of the older API, that PySpark has no call for.
-"""
+"""Questions about a query that runs, and what `start` knows of it; and about a StreamingContext."""
 
 from __future__ import annotations
 

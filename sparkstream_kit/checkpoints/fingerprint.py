@@ -1,6 +1,4 @@
-"""Spark's analyzed plan as lines that are equal for equal queries, in any process and on Spark Connect.
-
-What a query keeps in its state, as a text that can be kept and compared.
+"""What a query keeps in its state, as lines of Spark's plan that are equal for equal queries in any process.
 
 When a query restarts, Spark compares the types of the state's columns and the operators, and no more: another
 group key of the same type goes on with the old totals. This text tells the two apart.

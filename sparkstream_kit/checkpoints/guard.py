@@ -1,10 +1,9 @@
-"""What `start` asks of a checkpoint before Spark may use it.
+"""What `start` asks of a checkpoint before Spark may use it: is it whole, of this query, of these inputs?
 
-The topics that a query reads from Kafka: whether its checkpoint knows these very topics, and what is lost.
-
-Spark keeps the offset up to which it has read each partition, and compares offsets only. Of a topic that was
-deleted and made again while the query was stopped it skips as many records as it had read of the former one,
-in silence, also with `failOnDataLoss`. So the kit keeps the id that Kafka gives each topic, and compares it.
+Of a topic of Kafka, Spark keeps the offset up to which it has read each partition, and compares offsets only.
+Where the topic was deleted and made again while the query was stopped, it skips as many records as it had
+read of the former one, in silence, also with `failOnDataLoss`. So the kit keeps the id that Kafka gives each
+topic, and compares it.
 """
 
 from __future__ import annotations

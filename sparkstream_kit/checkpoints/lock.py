@@ -6,8 +6,6 @@ lock has gone, too, and there is nothing to clean up. On Spark Connect, where no
 to the client: a killed client's query runs on until the next client of that server comes, and ends then;
 until then the checkpoint is refused to others (`left_running`).
 
-The locks on checkpoints that queries of this process hold.
-
 Look here before opening a lock file: POSIX drops a process's locks when it closes any descriptor of it.
 """
 

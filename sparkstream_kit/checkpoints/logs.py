@@ -8,15 +8,9 @@ sources/I/     what source I keeps, by its number or its name; of a file source 
 state/         see `state`
 sparkstream-kit/   the kit's own; Spark ignores it
 
-What `start` notes in a checkpoint: which query uses it, and what its sinks and topics are.
-
-The log of a file source: which files it has found, and which of them a batch has read.
-
 sources/I/K            the files that entry K of source I added, a line of JSON each; I is its number or name
 sources/I/K.compact    the same, and all that came before it, whose own files Spark removes when the batches
                        that need them are no longer kept
-
-The logs of a checkpoint to look into from here: its own folder, or a copy that Spark brings.
 """
 
 from __future__ import annotations

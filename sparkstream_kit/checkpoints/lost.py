@@ -1,9 +1,7 @@
-"""What Spark's file source loses or hides without an error, found in its log and in the folders it reads.
+"""Files of a query's inputs that are lost, hidden, or wait: by the logs of its sources and their folders.
 
-The backlog of a query's folders: how many files its sources would read that no committed batch has read.
-
-Spark does not say it. A look lists the folders and compares them with the logs of the sources; the next look
-waits until the last one has cost at most a fiftieth of the time.
+Spark does not say how many files wait. A look lists the folders and compares them with the logs of the
+sources; the next look waits until the last one has cost at most a fiftieth of the time.
 """
 
 from __future__ import annotations

@@ -1,12 +1,6 @@
 """The command `sparkstream`, a thin face on the modules: feeds, checkpoints, settings, schemas, a server.
 
 Results go to standard output, all else to standard error. Only `schema`, `serve` and `warm` start Spark.
-
-What the commands share: how a line is said, and what a signal does.
-
-How commands, their flags and their groups are declared.
-
-Make the class-data archive: small streams run once, and the JVM keeps what it has loaded for them.
 """
 
 from __future__ import annotations

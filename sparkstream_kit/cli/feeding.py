@@ -1,7 +1,4 @@
-"""The commands `sparkstream feed …`: input to try streams on, and posts of a server.
-
-The commands `sparkstream feed …` that land generated rows, and the true answer beside them.
-"""
+"""The commands `sparkstream feed …`: generated rows with the true answer beside them, posts of a server."""
 
 from __future__ import annotations
 

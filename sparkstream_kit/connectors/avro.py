@@ -1,9 +1,4 @@
-"""Schemas of Avro by their ids, in a worker: those that the driver has sent, or those of a registry.
-
-One record of Avro as the typed values of a row, in a worker.
-
-Records of Avro with the id of their schema before them, as Confluent's serializers write them.
-"""
+"""Records of Avro with the id of their schema before them, as Confluent's serializers write them."""
 
 from __future__ import annotations
 

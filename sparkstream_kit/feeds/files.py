@@ -1,13 +1,4 @@
-"""Files that land in a folder as Spark's file source needs them.
-
-Lines of text, from a file or made up, and what all feeds share: iterables to read again, and a pace.
-
-Times as rows and files hold them: epoch seconds, ISO texts and datetimes, compared as microseconds.
-
-A file of one's own, replayed by the clock of its rows.
-
-A TCP server of lines, which gives every client all of them.
-"""
+"""Files that land in a folder as Spark's file source needs them, replayed at a pace; a server of lines."""
 
 from __future__ import annotations
 

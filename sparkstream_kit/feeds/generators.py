@@ -1,21 +1,4 @@
-"""Sales with known totals: rows of twelve columns, CSV files of them, and the truth without Spark.
-
-Actions with known counts: JSON rows as in the events data of many courses, and the truth without Spark.
-
-Impressions and clicks with known pairs, in the fields of the Yahoo streaming benchmark.
-
-Card payments with known frauds of three kinds, in the columns of the Sparkov generator.
-
-Events of a shop with known totals, as the job `events_to_postgres` reads them.
-
-Web server logs with known errors and sessions: common and combined lines, and the truth without Spark.
-
-Short texts labelled ham or spam, of words with known odds, so that the best possible answer is known.
-
-Posts of two networks with known hashtags, as the job `hashtag_trends` reads them.
-
-Temperatures of devices with known spikes and silences, in the fields of the Intel Berkeley lab's log.
-"""
+"""Generated rows, each kind with its true answer, which is computed without Spark."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""What the queries of a run have done and do now: one record of a batch, one board, many faces.
-
-A query's numbers, as every face writes them.
-
-`live`: a stream beneath a notebook's cell, in one call.
+"""What the queries of a run have done and do now: a record of each batch, in memory and in a file.
 
 A run's flight recorder: a file of JSON lines, which tells afterwards what the run did.
 

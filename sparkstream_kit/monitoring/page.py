@@ -1,9 +1,4 @@
-"""What the page's server answers: who may ask, for what, and with which headers.
-
-The metrics of a run, as Prometheus and others that know its format scrape them.
-
-A page of this machine that shows what the queries of a run do; `run(…, ui=PORT)` and `--ui` open it.
-"""
+"""A page of this machine that shows a run, its metrics, and who may ask; `run(…, ui=PORT)` opens it."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""What a query has written last, where the driver has those rows anyway: a view, or a file.
-
-The thread in which a face draws its picture, and when it draws.
-
-What the page is sent: the board's pictures as JSON, each batch once to each browser.
-"""
+"""Pictures of a run for its page, and the last rows that a query has written."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Lines of JSON.
-
-Lines of CSV.
-
-Lines of web server logs.
-"""
+"""Lines of CSV, JSON and web server logs as typed rows, or as bad rows with a reason."""
 
 from __future__ import annotations
 

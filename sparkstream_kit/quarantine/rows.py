@@ -1,7 +1,4 @@
-"""What the parsers share: the columns beside the values, texts as typed values, and the counts.
-
-`expect`: rules on data as conditions of SQL, each with what becomes of the rows that break it.
-"""
+"""Good rows and bad ones: the columns beside the values, texts as typed values, rules of SQL, counts."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Sinks that work batch by batch: each is built on a function `write(batch_df, batch_id)`.
-
-The gate: late rows to one sink, all others to another, by what the checkpoint says of each batch.
-"""
+"""Sinks built on a function `write(batch_df, batch_id)`, and `by_watermark`, which sets late rows aside."""
 
 from __future__ import annotations
 

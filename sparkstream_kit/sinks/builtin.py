@@ -1,7 +1,4 @@
-"""Spark's own sinks: console, memory, files and tables of the catalog.
-
-A small DataFrame as text, its values exact: formatted by Spark, not by Python's types.
-"""
+"""Spark's own sinks: console, memory, files and tables of the catalog."""
 
 from __future__ import annotations
 

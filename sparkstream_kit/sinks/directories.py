@@ -1,7 +1,5 @@
 """Files in one directory for each batch, put in place whole.
 
-Whether a query may append files to a folder: Spark's log of the folder, held against the checkpoint.
-
 In `_spark_metadata` Spark notes each batch that is in the folder. Without a word it skips a batch whose
 number stands there, whichever query wrote it, and its readers show no file that is not noted. Where an
 earlier batch is missing, the query fails some batches later, for good. So `start` notes beside it which

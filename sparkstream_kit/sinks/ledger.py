@@ -4,10 +4,6 @@ A sink that writes exactly once keeps a ledger beside its rows: of each query th
 and by its plan, written in one step with the rows of that batch, or after them. A `Store` reads it in one
 system; `Ledger` decides; `open_target` is the way of every such sink from a start to its batches.
 
-The version of something that a batch was made with, kept beside the checkpoint: a replay gets the same.
-
-What a batch reads, kept by a sink beside the batch's rows: to know the batch again, and to plan it again.
-
 Spark knows a batch by its number alone. Where its plan is lost, by a file that is cut off, a power cut or a
 checkpoint from a backup, Spark plans a batch of the same number anew, with what the sources hold by then. A
 sink that knows only numbers takes it for the one that it has, and loses its rows. So a sink with a ledger

@@ -1,7 +1,4 @@
-"""Sources that Spark brings with it: generated rows, lines from a TCP socket, and tables of its catalog.
-
-What sources check in their arguments: numbers, times, and options, of which Spark ignores unknown ones.
-"""
+"""Sources that Spark brings with it: generated rows, lines from a TCP socket, and tables of its catalog."""
 
 from __future__ import annotations
 

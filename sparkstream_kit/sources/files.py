@@ -16,8 +16,6 @@ batch does not take all files that are there; Spark itself reads them in no orde
 where that cannot be. A source that does so ends its query, with an error, at a name with a colon that lands
 while the query runs; the next start reads all.
 
-Names of files and folders that Spark misreads, and options of its file source that mend it.
-
 Spark takes a path with one of `* ? [ ] { } \` for a pattern. In a batch of several files each such name makes
 it read all the others once more (SPARK-58518, Spark 3.4.1 and later); in a batch of its own the file is read
 once. And Hadoop cannot open a local file with a colon in its name, because it looks for a checksum beside it.

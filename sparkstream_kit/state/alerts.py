@@ -1,7 +1,4 @@
-"""`alert_when`: rules by key, in the order of event time.
-
-Late rows: told from the others, and kept by a deduplication of which Spark's own would lose them.
-"""
+"""`alert_when`: rules by key, in the order of event time; `once` and `split_late`: repeated and late rows."""
 
 from __future__ import annotations
 

@@ -16,8 +16,6 @@ A rule that also speaks when no row comes has
   input it is asked until nothing is due any more, so one row must not lead to alerts without end.
 
 Such a rule also gets rows without a value, with `value` None.
-
-What the kit's rules and statistics know of a key.
 """
 
 from __future__ import annotations

@@ -1,11 +1,4 @@
-"""Values of a key's rows before: running statistics, the row before, and the last row of another stream.
-
-Rows on their way through Python and back: every value comes out as it went in, under its own name.
-
-The processor behind every function that takes the rows of a key in the order of their times.
-
-States as dataclasses: what a state store keeps of them, also after a field was added.
-"""
+"""Values of a key's rows before, and the processor that takes a key's rows in the order of their times."""
 
 from __future__ import annotations
 

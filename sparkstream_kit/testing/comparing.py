@@ -1,7 +1,4 @@
-"""A stream against what it must give: rows beside the events, or a batch run of the same transform.
-
-Rows of a test: into Parquet files exactly, and compared with other rows.
-"""
+"""A stream against what it must give: rows beside the events, or a batch run of the same transform."""
 
 from __future__ import annotations
 

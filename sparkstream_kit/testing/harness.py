@@ -1,15 +1,11 @@
-"""Queries that a test steps: each batch leaves one file with its id and its rows, so that replays show.
+"""Sources that a test fills and queries that it steps: each batch leaves a file with its rows.
 
 On Spark Connect a function of a batch first starts a Python at the server, for a second. There the first run
 of a query leaves its rows in Spark's memory instead, which forgets them at a restart, and in mode complete
 all but those of the last batch.
 
-Sources that a test fills, on a classic session and on Spark Connect alike.
-
 Everything goes through files, because they replay: what is added becomes Parquet files of a file source. On
 Connect the server must see these files.
-
-A test's rows, windows and watermark on one axis of time, for the report of a test that fails.
 """
 
 from __future__ import annotations

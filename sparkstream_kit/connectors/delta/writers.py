@@ -1,9 +1,4 @@
-"""A Delta table whoever writes it: whose it is, which batch may come next, and which columns it can hold.
-
-The writer delta-rs: from the driver's Python into a local folder, without Spark's jars.
-
-Delta's writer for Spark: from the workers, to any file system and to tables of the catalog.
-"""
+"""The two writers of a Delta table, Spark's and delta-rs, and what both know: its owner, its columns."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The calls to Kinesis, by boto3: tried again while it throttles or is away, and refused in one line.
-
-Offsets of a Kinesis stream, and which of its shards are read next: functions of plain values.
+"""Kinesis, by boto3: its calls, offsets in its shards, the look ahead into them, records to try things on.
 
 An offset is what Spark keeps in its checkpoint, as JSON:
 
@@ -13,10 +11,6 @@ that were. `ended` stands where a shard was closed and has been read to its end.
 not been read: it begins at `from`, which is empty for the oldest record that the stream keeps, or "@" and a
 time in seconds. All records that arrived before `seen` have been read; 0 where nothing is known. `created` is
 when the stream was made, by which it is told from another one of the same name.
-
-The look ahead into the shards of a stream, by which the next batch is cut; it keeps nothing on disk.
-
-Records for a Kinesis stream, to try things on; for `sparkstream feed kinesis`.
 """
 
 from __future__ import annotations

@@ -1,11 +1,9 @@
-"""The data source that Spark's Python workers run: it looks ahead, plans ranges, and reads them.
+"""Streams of Amazon Kinesis as a source, which Spark's Python workers run.
 
 Kinesis has no call that tells the number of the newest record. So the driver's worker reads ahead and keeps
 sequence numbers, and the executors read the same records again. The range of a shard, from one number to
 another, gives the same records each time, until the stream has deleted them; that is noticed, as offsets hold
 how many there were.
-
-Streams of Amazon Kinesis as a source; what reads them is in `reader`, which Spark's Python workers run.
 """
 
 from __future__ import annotations

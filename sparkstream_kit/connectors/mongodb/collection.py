@@ -4,10 +4,6 @@ A query counts its writes: `begin` gives each try of a batch a higher number tha
 document keeps the number that has written it. A document is written only over one with a lower number. So
 whatever an older try still has on its way to the server is refused where a newer one has been, and
 overwritten where it has not: when a try has written all of its rows, the collection has exactly these.
-
-Rows as documents: which columns MongoDB can hold, and their values as it holds them.
-
-The server: its URL, and its errors in one line without a password.
 """
 
 from __future__ import annotations

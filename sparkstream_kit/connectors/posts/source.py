@@ -1,13 +1,9 @@
-"""The feeder: reads a stream of posts without end and keeps them in a spool, over cuts, stalls and limits.
+"""Posts over HTTP as a source: Spark's own file source on a spool, and the feeder that fills the spool.
 
 What was missed meanwhile: Mastodon's timelines are read from the last post on (`min_id`, "timelines API
 methods"); a server of events is asked by `Last-Event-ID` ("Server-sent events" in the HTML standard); a URL
 of X with `backfill_minutes` brings what is younger ("Recovery and redundancy"). Where there is nothing of
 this kind, the posts are gone, and their number is told.
-
-What a feeder does where nothing else is said.
-
-Posts over HTTP as a source: Spark's own file source on the spool, and a feeder that fills it.
 """
 
 from __future__ import annotations

@@ -5,8 +5,6 @@ database beside it, `_feed.db`, then takes its posts as kept, and only after tha
 feeder that is killed at any point leaves nothing half: the next one names a file that the database has, and
 removes one that it does not have. Spark may delete files that it has read (`cleanSource="delete"`): what was
 kept is known from the database.
-
-What comes from a stream goes into the spool, and what was missed between two connections is counted.
 """
 
 from __future__ import annotations

@@ -8,10 +8,6 @@ Two formats are read, and the answer's Content-Type says which:
   colon to show that the connection lives ("streaming API methods" in Mastodon's documentation; the format is
   "Server-sent events" in the HTML standard).
 
-Which server is asked, and the token for it, which goes to no other one.
-
-When a server is asked again after a connection has ended, and where it has what was missed.
-
 The waits are those of X's documentation ("Handling disconnections"): none after a connection that had been
 up; 0.25, 0.5, … 16 seconds after one that failed; 5, 10, … 320 seconds after an error of the server; after
 "too many requests" as long as the server's header says, or 1, 2, 4, … 15 minutes.

@@ -1,6 +1,4 @@
-"""The database: its URL, its errors in one line without a password, and a table's columns.
-
-Rows on their way into a temporary table: encoded for a database.
+"""The database: its URL, its errors in one line without a password, and rows as it can hold them.
 
 What a database cannot hold is changed, and counted: PostgreSQL takes no NUL in a text, MariaDB no infinity
 and no time outside of the years 1 to 9999, and none of the databases bytes that are not UTF-8. To leave such
