@@ -21,7 +21,7 @@ from sparkstream_kit._spark import plan, shutdown
 from sparkstream_kit._spark import queries as asking
 from sparkstream_kit._spark.batch import close_ended
 from sparkstream_kit.checkpoints import guard
-from sparkstream_kit.checkpoints.check import damage
+from sparkstream_kit.checkpoints.check import damage, unreadable
 from sparkstream_kit.checkpoints.lost import Backlog, backlog, findings
 from sparkstream_kit.errors import CheckpointDamaged, DryRun, InputUnavailable, InvalidInputError, QueryFailed
 from sparkstream_kit.progress import QuerySummary, RunSummary
@@ -139,7 +139,8 @@ class _Watched:
             return InputUnavailable(name, said, summary)
         checkpoint = asking.checkpoint(self.query)
         # The start has looked at what is quickly read; Spark fails at the rest, in words of its own.
-        if checkpoint and not self.done.batches and (damaged := damage(checkpoint, whole=True)):
+        damaged = checkpoint and not self.done.batches and damage(checkpoint, whole=True)
+        if damaged := damaged or (checkpoint and unreadable(checkpoint, f"{cause}\n{error}")):
             return CheckpointDamaged(name, f"{damaged} (Spark: {cause})", summary)
         lost = guard.what_is_lost(asking.started(self.query).frame, checkpoint, f"{cause}\n{error}")
         if summary.ended_by in _CUT and _OF_A_SIGNAL.search(cause):

@@ -179,6 +179,14 @@ def test_arguments_that_cannot_be_are_one_line(words, message):
     assert str(error.value) == message
 
 
+def test_a_job_with_all_inputs_takes_one():
+    parser = jobflags.parser("A job.", *jobflags.LINES, *jobflags.POSTS)
+    with pytest.raises(InvalidInputError, match="--kafka and --url exclude each other; give one of them"):
+        parser.parse_args(["--url", "https://x.com/", "--kafka", "a:1", "--topic", "t"])
+    with pytest.raises(InvalidInputError, match="required: INPUT_DIR or --kafka or --url; see --help"):
+        parser.parse_args([])
+
+
 def test_an_unknown_choice_names_those_there_are():
     with pytest.raises(InvalidInputError, match=r"^argument --how: invalid choice: 'xml' \(.*this.*that"):
         parse("/", "--how", "xml")

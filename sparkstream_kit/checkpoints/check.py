@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -39,8 +40,9 @@ def check(path: str | Path) -> list[Problem]:
     """Look at all files of a checkpoint, and say what is wrong with them.
 
     First comes what a restart would trip over, then what it would not notice: a damaged file of an older
-    batch, to which a rewind is not possible then; a file that differs from its checksum; and an input file
-    that was planned and has gone, without which Spark replays the batch in silence.
+    batch, to which a rewind is not possible then; a log that differs from its checksum; and an input file
+    that was planned and has gone, without which Spark replays the batch in silence. Of the state, missing
+    files are found; their contents Spark checks itself when it loads them.
 
     Args:
         path: a checkpoint on a local path; copy one of another file system to this machine first.
@@ -66,8 +68,8 @@ def damage(path: str | Path, *, whole: bool = False) -> str | None:
 
     Args:
         path: the checkpoint, which need not exist yet. On a path that is not local nothing is looked at.
-        whole: read all that a restart reads, and compare it with its checksums. Without it, large files are
-            looked at by their sizes and ends only, which takes some milliseconds.
+        whole: read all logs in full, and compare them with their checksums. Without it the ends of those of
+            file sources are looked at, which takes some milliseconds.
 
     Example:
         >>> damage("a/folder/that/is/not/there/yet")
@@ -87,16 +89,41 @@ def damage(path: str | Path, *, whole: bool = False) -> str | None:
     return f"checkpoint {root} is damaged: {error.file.relative_to(root)} {error.what}; {fix}"
 
 
-def _way_out(root: Path) -> str:
-    batch = newest_whole(root)
+# What Spark says where it cannot load the state, or read a file of the checkpoint, whose path follows.
+_STATE = re.compile(r"CANNOT_LOAD_STATE_STORE|CANNOT_READ_STATE")
+_FILE = r"(Checksum|Corrupt|EOF|FileNotFound|Zip)\w*Exception[^\n]*{}/"
+
+
+def unreadable(path: str, cause: str) -> str | None:
+    """Say in one line that Spark could not read a checkpoint on a local path, and the way out; else None.
+
+    Args:
+        path: the checkpoint.
+        cause: what Spark says of the failure.
+
+    Example:
+        >>> unreadable("ckpt", "division by zero")
+    """
+    root = logs.local(path)
+    if root is None or not root.is_dir():
+        return None
+    if not _STATE.search(cause) and not re.search(_FILE.format(re.escape(str(root))), cause):
+        return None
+    last = logs.newest(root / "commits")
+    return f"checkpoint {root} is damaged: Spark cannot read it; {_way_out(root, before=last)}"
+
+
+def _way_out(root: Path, before: int | None = None) -> str:
+    batch = newest_whole(root, before)
     if batch is None:
         return "restore it from a backup, or start anew on another checkpoint"
     return f"restore it from a backup, or go back: {logs.command('rewind', root)} --to {batch}"
 
 
-def newest_whole(root: Path) -> int | None:
-    """Return the last batch that a checkpoint can be rewound to, or None."""
-    return next((n for n in reversed(logs.numbered(root / "commits")) if obstacle(root, n) is None), None)
+def newest_whole(root: Path, before: int | None = None) -> int | None:
+    """Return the last batch, or the last one before a batch, that a checkpoint can be rewound to, or None."""
+    batches = (n for n in reversed(logs.numbered(root / "commits")) if before is None or n < before)
+    return next((n for n in batches if obstacle(root, n) is None), None)
 
 
 def obstacle(root: Path, batch: int) -> DamagedError | None:
@@ -109,7 +136,7 @@ def obstacle(root: Path, batch: int) -> DamagedError | None:
             logs.unchanged(logs.plan, root / "offsets" / str(batch - 1))
     except DamagedError as err:
         return err
-    return next(state.lost(root, batch + 1, whole=True), None)
+    return next(state.lost(root, batch + 1), None)
 
 
 def following(root: Path, batch: int) -> Plan | None:
@@ -155,7 +182,7 @@ def _restart(root: Path, *, whole: bool) -> Iterator[DamagedError]:
         yield DamagedError(root / "offsets", "has no batch, but state has been written")
     for log in (root / "offsets", root / "commits", *logs.source_logs(root).values()):
         yield from _orphans(log)
-    yield from state.lost(root, done + 1, whole=whole)
+    yield from state.lost(root, done + 1)
 
 
 def _orphans(log: Path) -> Iterator[DamagedError]:
@@ -176,10 +203,6 @@ def _older(root: Path) -> Iterator[DamagedError]:
             fix = f"a restart does not need it, but batch {batch} cannot be rewound to"
             for err in logs.tried(partial(logs.unchanged, read), root / name / str(batch)):
                 yield DamagedError(err.file, err.what, fix)
-    for log in logs.source_logs(root).values():
-        for file in logs.numbered(log).values():
-            for err in logs.tried(logs.check_unchanged, file):
-                yield DamagedError(err.file, err.what, "restore it from a backup")
 
 
 def _gone(root: Path) -> Iterator[DamagedError]:

@@ -26,7 +26,7 @@ from sparkstream_kit._spark.plan import inputs_of
 from sparkstream_kit._spark.session import other_master
 from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.checkpoints import drain, logs
-from sparkstream_kit.checkpoints.check import damage
+from sparkstream_kit.checkpoints.check import damage, unreadable
 from sparkstream_kit.checkpoints.fingerprint import differences, fingerprint, time_zone
 from sparkstream_kit.checkpoints.lock import Lock, lock
 from sparkstream_kit.checkpoints.logs import log_file
@@ -357,8 +357,9 @@ def _explained(root: Path) -> Iterator[None]:
     try:
         yield
     except (Py4JError, PySparkException) as err:
-        if found := damage(root, whole=True):
-            raise InvalidInputError(f"{found} (Spark: {innermost_cause(err)})") from err
+        cause = innermost_cause(err)
+        if found := damage(root, whole=True) or unreadable(str(root), f"{cause}\n{err}"):
+            raise InvalidInputError(f"{found} (Spark: {cause})") from err
         raise
 
 

@@ -24,7 +24,6 @@ import tempfile
 import zlib
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import unquote
@@ -45,7 +44,6 @@ _T = TypeVar("_T")
 KIT = "sparkstream-kit"
 PINS = f"{KIT}/pins"  # a file for each batch: which version of a model or table it was made with
 _MISSING = "is missing"
-_SMALL = 1 << 20  # bytes; Hadoop's checksums cover 512
 
 
 class DamagedError(InvalidInputError):
@@ -179,7 +177,7 @@ def versioned(file: Path, *versions: str) -> list[str]:
     """Return the lines of a log's file, the first of which is its version."""
     found = _text(file).split("\n")
     version = found[0]
-    if re.fullmatch(r"v\d+", version) and version not in versions and not checksum_differs(file):
+    if re.fullmatch(r"v\d+", version) and version not in versions and not _differs(file):
         raise InvalidInputError(f"{file} has format {version}, which this version of the kit does not know")
     if version not in versions or len(found) == 1:
         raise DamagedError(file)
@@ -283,44 +281,29 @@ def last_plan(root: Path) -> Plan | None:
     return None
 
 
-def checksum_differs(file: Path, *, whole: bool = True) -> bool:
-    """Return whether a file is not what Hadoop's `.NAME.crc` beside it says; False without one.
+def _differs(file: Path) -> bool:
+    """Say whether a file is not what Hadoop's `.NAME.crc` beside it says; False without one.
 
-    The checksum file holds "crc", a zero byte, the bytes a checksum covers, and a CRC-32 for each such part.
-    Hadoop reads on without a checksum file that has another head.
-
-    Args:
-        file: the file.
-        whole: read a large file, too, and do not only compare its size.
+    It holds "crc", a zero byte, the bytes that a checksum covers, and a CRC-32 for each such part. Hadoop
+    reads on without a checksum file that has another head.
     """
     try:
-        sums = file.with_name(f".{file.name}.crc").read_bytes()
-        head, step = sums[:4], int.from_bytes(sums[4:8], "big")
-        if head != b"crc\0" or len(sums) < len(head) + 4:
-            return False
-        size = file.stat().st_size
-        if not 0 < step <= _SMALL or len(sums) - 8 != 4 * -(-size // step):
-            return True
-        if size > _SMALL and not whole:
-            return False
-        with file.open("rb") as opened:
-            parts = iter(partial(opened.read, step), b"")
-            return sums[8:] != b"".join(zlib.crc32(part).to_bytes(4, "big") for part in parts)
+        sums, data = file.with_name(f".{file.name}.crc").read_bytes(), file.read_bytes()
     except OSError:  # of the file itself, whoever reads it says what is wrong
         return False
-
-
-def check_unchanged(file: Path) -> None:
-    """Raise DamagedError if a file is not what its checksum says."""
-    if checksum_differs(file):
-        what = f"was changed after Spark wrote it (delete .{file.name}.crc, its checksum, if that was meant)"
-        raise DamagedError(file, what)
+    step = int.from_bytes(sums[4:8], "big")
+    if sums[:4] != b"crc\0" or not step:
+        return False
+    parts = (data[at : at + step] for at in range(0, len(data), step))
+    return sums[8:] != b"".join(zlib.crc32(part).to_bytes(4, "big") for part in parts)
 
 
 def unchanged(read: Callable[[Path], _T], file: Path) -> _T:
-    """Return what a file says, if its checksum agrees."""
+    """Return what a file of a log says, if its checksum agrees."""
     found = read(file)
-    check_unchanged(file)
+    if _differs(file):
+        what = f"was changed after Spark wrote it (delete .{file.name}.crc, its checksum, if that was meant)"
+        raise DamagedError(file, what)
     return found
 
 
@@ -371,7 +354,7 @@ def read_query(root: Path) -> dict[str, Any] | None:
 def _query(text: str) -> dict[str, Any]:
     """Return what a text says of a query, or raise what Python does for another text."""
     kept = dict(json.loads(text))
-    if kept.pop("crc32", None) not in {None, _checksum(kept)}:  # versions before this one wrote none
+    if kept.pop("crc32", None) not in {None, _checksum(kept)}:
         raise ValueError(text)
     return kept | {name: "" + kept[name] for name in ("name", "mode", "fingerprint")}
 

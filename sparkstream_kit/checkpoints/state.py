@@ -11,9 +11,7 @@ state/O/P/STORE/…              where an operator has more stores than the defa
 from __future__ import annotations
 
 import json
-import os
 import re
-import zipfile
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -31,11 +29,10 @@ if TYPE_CHECKING:
 
 _FILE = re.compile(r"(\d+)(?:_([0-9a-f-]{36}))?\.(delta|snapshot|changelog|zip)(?:\.crc)*")
 _METADATA = re.compile(r"\.?(\d+)(\.crc)?")
-_SCHEMAS = ("*/_metadata/schema", "*/*/_metadata/schema", "_stateSchema/*/[0-9]*", "_metadata/v2/[0-9]*")
 _STRUCT = b'"type":"struct","fields":['
+_SCHEMAS = ("*/_metadata/schema", "*/*/_metadata/schema", "_stateSchema/*/[0-9]*", "_metadata/v2/[0-9]*")
 _COMPLETE = ("snapshot", "zip")  # hold a whole version; the others what changed since the version before
 _CHANGES = ("delta", "changelog")
-_LZ4 = b"LZ4Block"
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,6 @@ def _state(folder: Path, provider: str) -> State:
     file = described[-1] if described else folder / "_metadata" / "metadata"
     there = logs.numbered(folder)
     try:
-        _check_sound(file, whole=False)
         text = logs.lines(file, "v1", "v2")[0]
         with logs.reading(file):
             found = json.loads(text)
@@ -103,7 +99,7 @@ def _has_one_partition(folder: Path, name: str, there: Collection[int]) -> bool:
     schema = folder / "0" / "_metadata" / "schema"
     with suppress(OSError):
         has_keys = schema.read_bytes().partition(b"{")[2].startswith(_STRUCT + b"{")
-        return not has_keys or logs.checksum_differs(schema)
+        return not has_keys
     return 0 in there
 
 
@@ -119,13 +115,10 @@ def newer(root: Path, version: int) -> list[Path]:
     return found
 
 
-def lost(root: Path, version: int, *, whole: bool) -> Iterator[DamagedError]:
-    """Yield what stands in the way of loading a version of the state.
+def lost(root: Path, version: int) -> Iterator[DamagedError]:
+    """Yield the files that a version of the state lacks; version 0 is empty, before the first batch.
 
-    Args:
-        root: the checkpoint.
-        version: the version; 0 is the empty state before the first batch.
-        whole: read large files, too, and the schemas; without it their sizes and ends are looked at.
+    Their contents are Spark's to check, with checksums of its own, when it loads them.
     """
     ids: dict[str, Any] = {}  # of state format v2
     with suppress(DamagedError):
@@ -134,87 +127,34 @@ def lost(root: Path, version: int, *, whole: bool) -> Iterator[DamagedError]:
         of_partition = dict(enumerate(ids.get(state.folder.name, ())))
         for partition, store in product(range(state.partitions), state.stores):
             folder = state.folder / str(partition) / ("" if store == "default" else store)
-            try:
-                needed = _needed(folder, version, of_partition.get(partition, ()))
-            except DamagedError as err:
-                yield err
-                continue
-            for file in needed:
-                yield from logs.tried(partial(_check_version, whole=whole), file)
-        for pattern in _SCHEMAS if whole else ():
-            for file in state.folder.glob(pattern):
-                yield from logs.tried(partial(_check_sound, whole=whole), file)
+            if missing := _missing(folder, version, of_partition.get(partition, ())):
+                yield missing
+        for file in (file for pattern in _SCHEMAS for file in state.folder.glob(pattern)):
+            if file.is_dir() or not file.stat().st_size:  # of these Spark says no more than that they end
+                yield DamagedError(file, "is empty")
     for folder in root.glob("state/*/_metadata/v2"):
         file = max(logs.numbered(folder).items(), default=(0, folder / "0"))[1]
         yield from logs.tried(partial(_check_described, root=root), file)
 
 
-def _needed(folder: Path, version: int, ids: Collection[str]) -> list[Path]:
-    """Return the files that make up a version: what has changed since the last one that was kept whole.
-
-    Raises:
-        DamagedError: one of them is missing.
-    """
-    found: dict[int, dict[str, list[Path]]] = {}
+def _missing(folder: Path, version: int, ids: Collection[str]) -> DamagedError | None:
+    """Return which file of a version is missing, back to the last one that was kept whole, or None."""
+    found: dict[int, set[str]] = {}
     for path in folder.iterdir() if folder.is_dir() else ():
         match = _FILE.fullmatch(path.name)
         # Format v2 keeps what an interrupted batch wrote. The newest version's file is known by its id, those
         # before it only by a compressed line in it: there any of them will do.
         if match and path.suffix != ".crc" and (int(match[1]) != version or not ids or match[2] in ids):
-            found.setdefault(int(match[1]), {}).setdefault(match[3], []).append(path)
-    needed: list[Path] = []
+            found.setdefault(int(match[1]), set()).add(match[3])
     for number in range(version, 0, -1):
-        kinds = found.get(number, {})
-        kind = next((kind for kind in (*_COMPLETE, *_CHANGES) if kind in kinds), None)
-        if kind is None:
+        kinds = found.get(number, set())
+        if not kinds:
             used = {kind for each in found.values() for kind in each} or {"delta"}
             kind = next(kind for kind in (*_CHANGES, "zip", "snapshot") if kind in used)
-            raise DamagedError(folder / f"{number}{'_*' if ids else ''}.{kind}", "is missing")
-        needed += kinds[kind]
-        if kind in _COMPLETE:
+            return DamagedError(folder / f"{number}{'_*' if ids else ''}.{kind}", "is missing")
+        if kinds & {*_COMPLETE}:
             break
-    return needed
-
-
-def _check_sound(file: Path, *, whole: bool) -> None:
-    """Raise DamagedError for a file that is empty, a folder, or not what its checksum says."""
-    with logs.reading(file), file.open("rb") as opened:
-        if not opened.read(1):
-            raise DamagedError(file, "is empty")
-        if logs.checksum_differs(file, whole=whole):
-            raise DamagedError(file)
-
-
-def _check_version(file: Path, *, whole: bool) -> None:
-    """Raise DamagedError if a file with a version of the state, or one that belongs to it, is not whole."""
-    _check_sound(file, whole=whole)
-    own_checksum = file.with_name(f"{file.name}.crc")  # beside that of Hadoop, .NAME.crc
-    if whole and own_checksum.exists():
-        _check_sound(own_checksum, whole=whole)
-    with logs.reading(file), file.open("rb") as opened:
-        head, size = opened.read(len(_LZ4)), opened.seek(0, os.SEEK_END)
-        opened.seek(max(size - len(_LZ4) - 13, 0))
-        end = opened.read()
-        # A copy may have lost its checksum. Source: LZ4BlockOutputStream of lz4-java, which ends with a block
-        # of no bytes: its name, a token, and three numbers that are zero.
-        if _LZ4.startswith(head) and not (end.startswith(_LZ4) and end.endswith(bytes(12))):
-            raise DamagedError(file)
-        if file.suffix == ".zip":
-            _check_parts(file, whole=whole)
-
-
-def _check_parts(file: Path, *, whole: bool) -> None:
-    """Raise DamagedError if a file that RocksDB's zip of a version names is missing, or not whole."""
-    with zipfile.ZipFile(file) as held:
-        parts = json.loads(held.read("metadata").decode().partition("\n")[2])["sstFiles"]
-    for part in parts:
-        needed = file.parent / "SSTs" / str(part["dfsSstFileName"])
-        if not needed.exists():
-            raise DamagedError(needed, f"is missing, of which {file.name} is made")
-        if needed.stat().st_size != part["sizeBytes"]:
-            raise DamagedError(needed)
-        if whole:
-            _check_sound(needed, whole=whole)
+    return None
 
 
 def _check_described(file: Path, root: Path) -> None:

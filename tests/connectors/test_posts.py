@@ -955,12 +955,11 @@ def test_a_source_that_cannot_be_had_is_one_line(spark, server, tmp_path, monkey
         (["--url", "https://hush@x.com/"], "others can see a token on the command line; leave it out"),
         (["--url", "https://x.com/?key=hush"], "others can see a token on the command line; leave it out"),
         (["in", "--url", "https://x.com/"], "--url is in place of INPUT_DIR: leave out one of them"),
-        (["--url", "https://x.com/", "--kafka", "a:1", "--topic", "t"], "--kafka and --url exclude each"),
         (["--url", "https://x.com/", "--available-now"], "--url waits for what comes; give --run-for"),
         (["--url", "https://x.com/", "--checkpoint", "c"], "--url with --checkpoint needs --spool"),
         (["in", "--spool", "s"], "--spool does nothing without --url; leave it out"),
         (["--url", "https://x.com/", "--spool", "s", "--record", "s/r"], "--record s/r lies in the input"),
-        ([], "the following arguments are required: INPUT_DIR or --kafka or --url; see --help"),
+        ([], "the following arguments are required: INPUT_DIR or --url; see --help"),
     ],
 )  # fmt: skip
 def test_flags_that_do_not_go_together_are_one_line(flags, line, tmp_path, monkeypatch, capsys):

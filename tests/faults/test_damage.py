@@ -97,14 +97,17 @@ def test_a_damaged_file_is_named_with_the_way_out(made, tmp_path):
             assert totals(output) == sales.totals()
             continue
         assert (code, output, errors.count("\n")) == (2, "", 1), (copy.name, errors)
-        assert f"{copy} is damaged: {FILES[what]} " in errors, (copy.name, errors)
+        by_spark = "state" in what and damage not in (remove, remove_with_checksum)
+        named = "Spark cannot read it" if by_spark else FILES[what]
+        assert f"{copy} is damaged: {named}" in errors, (copy.name, errors)
         assert re.search("; (restore it|delete .2.crc too)", errors), (copy.name, errors)
 
 
 def test_the_way_out_leads_to_the_truth(made, tmp_path):
     sales, checkpoint = made
     copies = [
-        damaged(checkpoint, what, remove, tmp_path) for what in ("last plan", "last files", "last state")
+        *(damaged(checkpoint, what, remove, tmp_path) for what in ("last plan", "last files", "last state")),
+        *(damaged(checkpoint, "last state", damage, tmp_path) for damage in (cut, cut_without_checksum)),
     ]
     for code, _, errors in runs(sales, copies):
         assert code == 2, errors

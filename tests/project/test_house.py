@@ -30,7 +30,7 @@ DOORS = {
     ("sparkstream_kit.windows", "display"),
 }
 # `core` and `all` are a little above what there is today: to go beyond them is a decision.
-MOST_LINES = {"module": 500, "function": 50, "job": 75, "core": 9_250, "all": 19_970}
+MOST_LINES = {"module": 500, "function": 50, "job": 75, "core": 9_200, "all": 19_920}
 
 
 def name_of(path):
