@@ -2,8 +2,8 @@
 
 They work on local paths, without Spark.
 
-The command `sparkstream checkpoint` is a face on these four. They import no pyspark: `locks`, `fingerprints`
-and `guards`, which `start` calls, are modules to import by themselves.
+The command `sparkstream checkpoint` is a face on these four. They import no pyspark: `fingerprint` and
+`guard`, which `start` calls, are modules to import by themselves.
 """
 
 from sparkstream_kit.checkpoints.check import Problem, check

@@ -1,4 +1,4 @@
-"""What is wrong with the files of a checkpoint, and the way out; for those of its input see `losses`."""
+"""What is wrong with the files of a checkpoint, and the way out; for those of its input see `lost`."""
 
 from __future__ import annotations
 

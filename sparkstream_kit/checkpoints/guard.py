@@ -289,10 +289,10 @@ def guard(
 
     Refused are a local path that other nodes cannot reach, a checkpoint that another live driver uses, a
     damaged one, a drained one (see `run`), one that a different query wrote, one whose file sources have
-    read other folders (see `origins`), and one whose topics in Kafka are others by now, or lack records that
-    come next (see `topics`). A checkpoint from before the kit is adopted, with a warning. Shuffle
+    read other folders (see `moved`), and one whose topics in Kafka are others by now, or lack records that
+    come next (see `check_topics`). A checkpoint from before the kit is adopted, with a warning. Shuffle
     partitions or a state store that differ from the checkpoint's are a warning: Spark goes on with the
-    checkpoint's and says nothing. So is what its file sources have lost (see `losses`), such as a planned
+    checkpoint's and says nothing. So is what its file sources have lost (see `lost`), such as a planned
     file that has gone: its batch would come again without its rows.
 
     Where a checkpoint is not on a local path, as on HDFS or on a Spark Connect server elsewhere, a copy of
