@@ -1,4 +1,4 @@
-"""A small result for people: a table, bars, a live picture in the terminal, a chart.
+"""Extra: a small result for people: a table, bars, a live picture in the terminal, a chart.
 
 Windows, rows and a watermark are drawn as text on one axis of time, which needs no Spark.
 

@@ -1,4 +1,4 @@
-"""The older DStream API, with the same care: contexts that always end, counts that survive a restart.
+"""Extra: the older DStream API with the same care: contexts that end, counts that survive a restart.
 
 Spark deprecates DStreams; new work belongs in Structured Streaming. Classic sessions only: Spark Connect has
 no DStreams.

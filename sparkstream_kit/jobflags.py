@@ -1,4 +1,4 @@
-"""The command line of jobs: flags that mean the same in every job, their values, and what they ask of Spark.
+"""Extra: the command line of jobs: flags that mean the same in every job, and what they ask of Spark.
 
 A job names the flags that it can honour, one by one or as a group: `*INPUT`, `*LINES`, `*POSTS`, `*SERVER`,
 `*OUTPUT`, `*FOLDER`, `*EVENT_TIME`, `*RUN` (with `*SHOW` in it), `*SHOW`. `lines` turns the

@@ -1,4 +1,4 @@
-"""Models that score streams, each by its version: pipelines of `pyspark.ml` and models of scikit-learn.
+"""Extra: models that score streams, each by its version, of `pyspark.ml` or of scikit-learn.
 
 A model is a folder that a `pyspark.ml.PipelineModel` was saved to, or a file that `joblib.dump` has written,
 as scikit-learn's guide "Model persistence" has it for models of one's own. Such a file is a pickle: it runs
