@@ -8,7 +8,6 @@ from collections import Counter
 from typing import Any
 
 import events_to_postgres
-import hashtag_trends
 import kafka_word_count
 import pyarrow.parquet as pq
 import pytest
@@ -75,17 +74,6 @@ def test_clean_and_bad_rows_are_those_of_the_files(broker, tmp_path):
     assert sorted(map(str, found["files", "bad"])) == sorted(map(str, found["kafka", "bad"]))
     records = {f"kafka:{given.topic}/{r.partition}/{r.offset}": r.value for r in broker.records(given.topic)}
     assert sorted(records[place] or b"" for place in places) == sorted(wrong)
-
-
-def test_trends_are_those_of_the_files(broker, tmp_path, capsys):
-    posts = [feeds.posts_line(row) for row in feeds.posts_rows(300, seed=6)]
-    given = Input(broker, tmp_path / "in", posts)
-    printed = []
-    for words in ([given.folder], given.flags):
-        assert hashtag_trends.main([*words, "--available-now", "--drain", "--slide", "10 minutes"]) == 0
-        printed.append(capsys.readouterr().out)
-    assert printed[0] == printed[1]
-    assert printed[0].count("\n") > 3
 
 
 def test_events_in_a_table_are_those_of_the_files(broker, tmp_path):
