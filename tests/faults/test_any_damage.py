@@ -160,7 +160,7 @@ def test_any_file_damaged_in_any_way_is_told_or_harmless(made, one_more, job, tm
         number_told += told(copy, name, result)
         assert told(copy, name, result) or result == (0, one_more, ""), (SEED, name, result)
         shutil.rmtree(copy)
-    assert number_told > len(names) // 8  # not all is harmless
+    assert number_told > len(names) // 5  # not all is harmless
 
 
 @pytest.mark.parametrize(
