@@ -8,7 +8,8 @@ set -euo pipefail
 cd -P "$(dirname "$0")/.."
 log=$(mktemp) # what pip and apt say, shown only when it helps
 ticker=''             # what says every ten seconds how far pip is
-trap 'rm -f "$log"; stop_ticker' EXIT
+# Only in this shell: a ticker that is stopped at once would run it too, and take the log from under pip's last words.
+trap '[ "$BASHPID" != "$$" ] || { rm -f "$log"; stop_ticker; }' EXIT
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "$*"; exit 2; }
