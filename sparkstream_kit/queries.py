@@ -35,10 +35,9 @@ from sparkstream_kit._spark.plan import (
 )
 from sparkstream_kit._spark.session import starts_python_for_batches
 from sparkstream_kit._spark.settings import in_force
-from sparkstream_kit.checkpoints import logs
 from sparkstream_kit.checkpoints.drain import END, drained, is_being_drained, plan_empty_batch
 from sparkstream_kit.checkpoints.guard import guard
-from sparkstream_kit.checkpoints.logs import KIT, newest
+from sparkstream_kit.checkpoints.logs import KIT, at_hand
 from sparkstream_kit.errors import InvalidInputError, reject_unknown, wrong_event_time
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 from sparkstream_kit.sinks.base import rewind_notes
@@ -51,6 +50,7 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.query import StreamingQuery
 
     from sparkstream_kit._spark.place import Place
+    from sparkstream_kit.checkpoints.logs import Logs
     from sparkstream_kit.sinks import Sink
 
 __all__ = ["start"]
@@ -141,6 +141,7 @@ def _planned(
             ("mode", mode),
             *(("sink", said) for said in _sinks(sink)),
             ("checkpoint", _progress(location, guarded.logs)),
+            *(("change", what) for what in guarded.changes),
             *(("input", _dry_run.meant(said)) for said in dict.fromkeys(map(str, plan.inputs_of(frame)))),
             ("trigger", _when(trigger)),
         ]
@@ -161,12 +162,11 @@ def _when(trigger: dict[str, Any]) -> str:
     return "a batch as soon as the last one has ended"
 
 
-def _progress(location: Place | None, logs: Path | None) -> str:
+def _progress(location: Place | None, logs: Logs | None) -> str:
     """Say where a query would keep its progress, and from where it would go on."""
     if location is None or logs is None:
         return "a temporary one, removed at the end"
-    done = newest(logs / "commits")
-    return f"{location} ({'new' if done < 0 else f'it goes on after batch {done}'})"
+    return f"{location} ({'new' if logs.done < 0 else f'it goes on after batch {logs.done}'})"
 
 
 # A path in `Sink.writes_to`.
@@ -278,8 +278,8 @@ class _Asked:
             return None
         if not has(self.frame, "EventTimeWatermark"):
             return None  # a batch more would write nothing, and leave a checkpoint that takes no more rows
-        with logs.at_hand(spark, place) as root:
-            if drained(root):
+        with at_hand(spark, place) as logs:
+            if drained(logs):
                 return None
         with _starting(self):
             return _start(self, {"once": True}, drain=True)
@@ -336,19 +336,20 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False, **gua
         *(frame, asked.mode, location, asked.drain, write is not None, interval or None, sink.writes_to),
         endless=not (ends := bool(trigger.keys() & {"availableNow", "once"})),
         ends=ends,
+        logs=None if location is None or location.folder is None else guarded.logs,
     )
     asking.note(query, known)
     return query
 
 
-def _last_batch(asked: _Asked, root: Path, trigger: dict[str, Any], *, plan: bool) -> dict[str, Any]:
+def _last_batch(asked: _Asked, logs: Logs, trigger: dict[str, Any], *, plan: bool) -> dict[str, Any]:
     """Return the trigger to start with: a batch that ends the input is run alone, and reads nothing."""
     if plan:
-        number = plan_empty_batch(root, END)
+        number = plan_empty_batch(logs, END)
         if asked.location is not None and asked.location.folder is None:  # a copy has it now
-            text = (root / "offsets" / str(number)).read_text("utf-8")
+            text = (logs.root / "offsets" / str(number)).read_text("utf-8")
             asked.location.write(f"offsets/{number}", text)
-    elif is_being_drained(root):
+    elif is_being_drained(logs):
         _log.warning(
             "query %s: it was cut off while it wrote its last windows; now it writes them, and reads no more",
             asked.name,

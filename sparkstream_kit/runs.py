@@ -22,6 +22,7 @@ from sparkstream_kit._spark import queries as asking
 from sparkstream_kit._spark.batch import close_ended
 from sparkstream_kit.checkpoints import guard
 from sparkstream_kit.checkpoints.check import damage, unreadable
+from sparkstream_kit.checkpoints.logs import Logs, local
 from sparkstream_kit.checkpoints.lost import Backlog, backlog, findings
 from sparkstream_kit.errors import CheckpointDamaged, DryRun, InputUnavailable, InvalidInputError, QueryFailed
 from sparkstream_kit.progress import QuerySummary, RunSummary
@@ -73,6 +74,7 @@ class _Watched:
         self._stopping: threading.Thread | None = None
         self._stops_until = 0.0
         self._backlog: Backlog | None = None
+        self._logs: Logs | None = asking.started(query).logs
         self._looks = True  # whether it reads files is known from its first batch on
 
     def post_end(self, inbox: _waiting.Inbox) -> None:
@@ -118,6 +120,13 @@ class _Watched:
         self._stopping.join(max(0, self._stops_until - time.monotonic()))
         return not self._stopping.is_alive() and not asking.is_active(self.query)
 
+    def logs(self) -> Logs | None:
+        """Return the logs of its checkpoint, looked at anew; None where they are not on this machine."""
+        if self._logs is None:
+            root = local(asking.checkpoint(self.query) or "")
+            self._logs = None if root is None else Logs(root)
+        return None if self._logs is None else self._logs.again()
+
     def summary(self) -> QuerySummary:
         """Return what the query has done, and what its last batches mean."""
         interval = asking.started(self.query).interval
@@ -139,7 +148,7 @@ class _Watched:
             return InputUnavailable(name, said, summary)
         checkpoint = asking.checkpoint(self.query)
         # The start has looked at what is quickly read; Spark fails at the rest, in words of its own.
-        damaged = checkpoint and not self.done.batches and damage(checkpoint, whole=True)
+        damaged = None if self.done.batches or (logs := self.logs()) is None else damage(logs, whole=True)
         if damaged := damaged or (checkpoint and unreadable(checkpoint, f"{cause}\n{error}")):
             return CheckpointDamaged(name, f"{damaged} (Spark: {cause})", summary)
         lost = guard.what_is_lost(asking.started(self.query).frame, checkpoint, f"{cause}\n{error}")
@@ -275,12 +284,12 @@ class _Run:
         """Warn of what the queries' file sources lose or hide; Spark says nothing of it."""
         self._next_look = time.monotonic() + _LOOK_AT_FILES
         for each in self._queries:
-            checkpoint = asking.checkpoint(each.query)
-            if checkpoint is None or (last := each.query.lastProgress) is None:
+            logs = each.logs()
+            if logs is None or (last := each.query.lastProgress) is None:
                 continue
             sources = [source.description for source in last.sources]
             late = bool(each.done.late_rows)
-            for line in findings(checkpoint, sources, each.passed_over, late=late):
+            for line in findings(logs, sources, each.passed_over, late=late):
                 if line not in self._warnings:
                     self._warnings[line] = each.name
                     _log.warning("query %s: %s", each.name, line)

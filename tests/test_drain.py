@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 
 from sparkstream_kit import checkpoints, feeds, run, sinks, sources, start, state, windows
 from sparkstream_kit.checkpoints import drain
+from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
@@ -169,7 +170,7 @@ def test_what_comes_after_the_last_batch_is_refused_and_not_lost(spark, tmp_path
     number = int(words[-1])
     copy = tmp_path / "it's a [copy]"
     shutil.copytree(tmp_path / "ckpt", copy)
-    assert str(copy) in shlex.split((drain.drained(copy) or "").partition("more rows: ")[2])
+    assert str(copy) in shlex.split((drain.drained(Logs(copy)) or "").partition("more rows: ")[2])
     checkpoints.rewind(tmp_path / "ckpt", to=number, apply=True)
     next((tmp_path / "out").glob(f"batch=*{number + 1}")).rename(tmp_path / "set aside")
     _, written = ended(spark, tmp_path, by_window, drain=True)

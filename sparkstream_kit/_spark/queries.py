@@ -145,6 +145,7 @@ class Started:
         frame: what it computes.
         mode: its output mode.
         location: its checkpoint.
+        logs: of the checkpoint, where that is a folder of this machine (a `checkpoints.logs.Logs`).
         drain: starts it once more, for its last batch.
         prints: whether it hands its batches to a function, which may print.
         interval: seconds from one batch to the next that its trigger asks for, if it does.
@@ -162,6 +163,7 @@ class Started:
     targets: tuple[str, ...] = ()
     endless: bool = False
     ends: bool = False
+    logs: Any = None
 
 
 _WAIT_AGAIN = 1.0  # seconds after a wait that has failed

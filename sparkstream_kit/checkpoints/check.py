@@ -5,13 +5,23 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparkstream_kit import _arguments
-from sparkstream_kit.checkpoints import logs, state
-from sparkstream_kit.checkpoints.logs import DamagedError, Plan
+from sparkstream_kit.checkpoints import state
+from sparkstream_kit.checkpoints.logs import (
+    DamagedError,
+    Logs,
+    Plan,
+    checkpoint,
+    command,
+    commit,
+    local,
+    log_file,
+    plan,
+    query_id,
+)
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -54,36 +64,33 @@ def check(path: str | Path) -> list[Problem]:
         InvalidInputError: no checkpoint, one on another file system, or one of a newer Spark's format.
     """
     _arguments.check(check, locals())
-    root = logs.checkpoint(path)
+    logs = Logs(checkpoint(path))
     found: dict[Path, Problem] = {}
-    errors = list(_restart(root, whole=True))
-    way_out = _way_out(root) if errors else ""
-    for error in (*errors, *_older(root), *_gone(root)):
+    errors = list(_restart(logs, whole=True))
+    way_out = _way_out(logs) if errors else ""
+    for error in (*errors, *_older(logs), *_gone(logs)):
         found.setdefault(error.file, Problem(error.file, error.what, error.fix or way_out))
     return list(found.values())
 
 
-def damage(path: str | Path, *, whole: bool = False) -> str | None:
+def damage(logs: Logs, *, whole: bool = False) -> str | None:
     """Say in one line why Spark could not continue from a checkpoint, or return None.
 
     Args:
-        path: the checkpoint, which need not exist yet. On a path that is not local nothing is looked at.
-        whole: read all logs in full, and compare them with their checksums. Without it the ends of those of
-            file sources are looked at, which takes some milliseconds.
+        logs: of the checkpoint, which need not exist yet.
+        whole: compare them with their checksums, too.
 
     Example:
-        >>> damage("a/folder/that/is/not/there/yet")
+        >>> damage(Logs(Path("a/folder/that/is/not/there/yet")))
     """
-    root = logs.local(path)
-    if root is None or not root.is_dir():
-        return None
+    root = logs.root
     try:
-        error = next(_restart(root, whole=whole), None)
+        error = next(_restart(logs, whole=whole), None)
         if error is None:
             return None
         # A file that is wrong can make others look missing: its checksum tells which one it is.
-        error = next(_restart(root, whole=True), error)
-        fix = error.fix or f"{_way_out(root)}; all that is wrong: {logs.command('check', root)}"
+        error = next(_restart(logs, whole=True), error)
+        fix = error.fix or f"{_way_out(logs)}; all that is wrong: {command('check', root)}"
     except InvalidInputError:  # a newer format, which may well be whole
         return None
     return f"checkpoint {root} is damaged: {error.file.relative_to(root)} {error.what}; {fix}"
@@ -104,90 +111,87 @@ def unreadable(path: str, cause: str) -> str | None:
     Example:
         >>> unreadable("ckpt", "division by zero")
     """
-    root = logs.local(path)
+    root = local(path)
     if root is None or not root.is_dir():
         return None
     if not _STATE.search(cause) and not re.search(_FILE.format(re.escape(str(root))), cause):
         return None
-    last = logs.newest(root / "commits")
-    return f"checkpoint {root} is damaged: Spark cannot read it; {_way_out(root, before=last)}"
+    logs = Logs(root)
+    return f"checkpoint {root} is damaged: Spark cannot read it; {_way_out(logs, before=logs.done)}"
 
 
-def _way_out(root: Path, before: int | None = None) -> str:
-    batch = newest_whole(root, before)
+def _way_out(logs: Logs, before: int | None = None) -> str:
+    batch = newest_whole(logs, before)
     if batch is None:
         return "restore it from a backup, or start anew on another checkpoint"
-    return f"restore it from a backup, or go back: {logs.command('rewind', root)} --to {batch}"
+    return f"restore it from a backup, or go back: {command('rewind', logs.root)} --to {batch}"
 
 
-def newest_whole(root: Path, before: int | None = None) -> int | None:
+def newest_whole(logs: Logs, before: int | None = None) -> int | None:
     """Return the last batch, or the last one before a batch, that a checkpoint can be rewound to, or None."""
-    batches = (n for n in reversed(logs.numbered(root / "commits")) if before is None or n < before)
-    return next((n for n in batches if obstacle(root, n) is None), None)
+    batches = (n for n in reversed(logs.entries("commits")) if before is None or n < before)
+    return next((n for n in batches if obstacle(logs, n) is None), None)
 
 
-def obstacle(root: Path, batch: int) -> DamagedError | None:
+def obstacle(logs: Logs, batch: int) -> DamagedError | None:
     """Return why Spark could not continue from the end of a batch, or None."""
     try:
-        logs.unchanged(logs.commit, root / "commits" / str(batch))
-        _whole_plan(root, batch)
+        logs.commit(batch, whole=True)
+        _whole_plan(logs, batch)
         # Spark reads two plans, the last one and the one before it.
-        if batch and following(root, batch) is None:
-            logs.unchanged(logs.plan, root / "offsets" / str(batch - 1))
+        if batch and following(logs, batch) is None:
+            logs.plan(batch - 1, whole=True)
     except DamagedError as err:
         return err
-    return next(state.lost(root, batch + 1), None)
+    return next(state.lost(logs, batch + 1), None)
 
 
-def following(root: Path, batch: int) -> Plan | None:
+def following(logs: Logs, batch: int) -> Plan | None:
     """Return the plan of the batch after a batch, if Spark can follow it."""
     with suppress(DamagedError):
-        return _whole_plan(root, batch + 1)
+        return _whole_plan(logs, batch + 1)
     return None
 
 
-def _whole_plan(root: Path, batch: int) -> Plan:
+def _whole_plan(logs: Logs, batch: int) -> Plan:
     """Return the plan of a batch, if it and the logs of file sources that it reads are whole."""
-    found = logs.unchanged(logs.plan, root / "offsets" / str(batch))
-    for log, until in logs.file_logs(root, found).items():
-        for file in logs.log_files(log, until):
-            logs.unchanged(logs.log_file, file)
+    found = logs.plan(batch, whole=True)
+    for log, until in logs.read_by(found).items():
+        for file in logs.files(log, until):
+            logs.read(log_file, file, whole=True)
     return found
 
 
-def _restart(root: Path, *, whole: bool) -> Iterator[DamagedError]:
+def _restart(logs: Logs, *, whole: bool) -> Iterator[DamagedError]:
     """Yield what a restart would trip over."""
 
     def errors_of(read: Callable[[Path], object], *files: Path) -> Iterator[DamagedError]:
         for file in files:
-            yield from logs.tried(partial(logs.unchanged, read) if whole else read, file)
+            yield from logs.damage(read, file, whole=whole)
 
-    plans, commits = (list(logs.numbered(root / name)) for name in ("offsets", "commits"))
-    if plans or commits or (root / "metadata").exists():
-        found = errors_of(logs.query_id, root / "metadata")
+    root, done, last = logs.root, logs.done, max(logs.done, logs.planned)
+    if last >= 0 or (root / "metadata").exists():
+        found = errors_of(query_id, root / "metadata")
         yield from (DamagedError(err.file, err.what, _WRITE_ID) for err in found)
-    done = max(commits, default=-1)
-    last = max(done, *plans, -1)
-    yield from errors_of(logs.plan, *(root / "offsets" / str(n) for n in range(max(last - 1, 0), last + 1)))
-    if commits:
-        yield from errors_of(logs.commit, root / "commits" / str(done))
-    for log, planned in logs.planned(root).items():
+    yield from errors_of(plan, *(root / "offsets" / str(n) for n in range(max(last - 1, 0), last + 1)))
+    if done >= 0:
+        yield from errors_of(commit, root / "commits" / str(done))
+    for log, planned in logs.until_planned.items():
         try:
-            files = logs.log_files(log, max(planned, logs.newest(log)))
+            files = logs.files(log, max(planned, *logs.entries(f"sources/{log}"), -1))
         except DamagedError as err:
             yield err
         else:
-            yield from errors_of(logs.log_file if whole else logs.check_ends, *files)
-    if last < 0 and logs.numbered(root / "state"):
+            yield from errors_of(log_file, *files)
+    if last < 0 and logs.entries("state"):
         yield DamagedError(root / "offsets", "has no batch, but state has been written")
-    for log in (root / "offsets", root / "commits", *logs.source_logs(root).values()):
-        yield from _orphans(log)
-    yield from state.lost(root, done + 1)
+    for name in ("offsets", "commits", *(f"sources/{log}" for log in logs.sources)):
+        yield from _orphans(root / name, max(logs.entries(name), default=-1))
+    yield from state.lost(logs, done + 1)
 
 
-def _orphans(log: Path) -> Iterator[DamagedError]:
+def _orphans(log: Path, last: int) -> Iterator[DamagedError]:
     """Yield the files that Spark cannot write again: it takes what is left of them for another query's."""
-    last = logs.newest(log)
     for file in log.glob(".*.crc"):
         number = file.name.split(".")[1]
         if number.isdigit() and int(number) > last:
@@ -195,19 +199,19 @@ def _orphans(log: Path) -> Iterator[DamagedError]:
             yield DamagedError(log / number, "is missing, but not its checksum", fix)
 
 
-def _older(root: Path) -> Iterator[DamagedError]:
+def _older(logs: Logs) -> Iterator[DamagedError]:
     """Yield what is wrong with files that a restart does not read, and what differs from its checksum."""
-    for name, read in (("offsets", logs.plan), ("commits", logs.commit)):
-        found = logs.numbered(root / name)
+    for name, read in (("offsets", plan), ("commits", commit)):
+        found = logs.entries(name)
         for batch in range(min(found, default=0), max(found, default=-1) + 1):
             fix = f"a restart does not need it, but batch {batch} cannot be rewound to"
-            for err in logs.tried(partial(logs.unchanged, read), root / name / str(batch)):
+            for err in logs.damage(read, logs.root / name / str(batch), whole=True):
                 yield DamagedError(err.file, err.what, fix)
 
 
-def _gone(root: Path) -> Iterator[DamagedError]:
+def _gone(logs: Logs) -> Iterator[DamagedError]:
     """Yield the input files that the next batches would read and that no longer exist."""
-    for file in logs.pending(root, logs.newest(root / "commits")):
+    for file in logs.pending(logs.done):
         if file.gone:
             fix = "put it back first: without it Spark runs the batch with no error and without its rows"
             yield DamagedError(Path(str(file.path)), "is planned to be read and has gone", fix)

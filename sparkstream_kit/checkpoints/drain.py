@@ -12,23 +12,21 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from sparkstream_kit import _files
-from sparkstream_kit.checkpoints import logs
-from sparkstream_kit.checkpoints.logs import newest
+from sparkstream_kit.checkpoints.logs import command, versioned
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from sparkstream_kit.checkpoints.logs import Logs
 
 
 END = 253_402_300_799_000  # 9999-12-31 23:59:59 UTC in milliseconds; Python reads no later year
 
 
-def plan_empty_batch(root: Path, watermark: int) -> int:
+def plan_empty_batch(logs: Logs, watermark: int) -> int:
     """Plan one more batch, which reads nothing; to be run by Spark's trigger `once`, which reads no more.
 
     Args:
-        root: a checkpoint that no query runs on.
+        logs: of a checkpoint that no query runs on.
         watermark: of the batch, in milliseconds since 1970.
 
     Returns:
@@ -38,40 +36,38 @@ def plan_empty_batch(root: Path, watermark: int) -> int:
         InvalidInputError: there is no committed batch, the last one is not committed, or its watermark is
             later.
     """
-    last = newest(root / "offsets")
-    if last < 0 or last != newest(root / "commits"):
+    last = logs.planned
+    if last < 0 or last != logs.done:
         raise InvalidInputError(
-            f"checkpoint {root} has no batch that is committed after all others; run its query first"
+            f"checkpoint {logs.root} has no batch that is committed after all others; run its query first"
         )
-    plan = root / "offsets" / str(last)
-    before = logs.plan(plan).watermark
+    before = logs.plan(last).watermark
     if watermark < before:
         raise InvalidInputError(
             f"the watermark is at {_time(before)} already, and cannot go back to {_time(watermark)}"
         )
-    version, query, *offsets = logs.versioned(plan, "v1", "v2")
+    plan = logs.root / "offsets" / str(last)
+    version, query, *offsets = versioned(plan, "v1", "v2")
     now = int(time.time() * 1000)
     planned = json.dumps({**json.loads(query), "batchWatermarkMs": watermark, "batchTimestampMs": now})
-    _files.replace(plan.with_name(str(last + 1)), ["\n".join([version, planned, *offsets])])
+    logs.replace(plan.with_name(str(last + 1)), "\n".join([version, planned, *offsets]))
     return last + 1
 
 
-def is_being_drained(root: Path) -> bool:
+def is_being_drained(logs: Logs) -> bool:
     """Say whether the last batch of a finite input is planned and not yet committed."""
-    last = newest(root / "offsets")
-    return last > newest(root / "commits") and logs.plan(root / "offsets" / str(last)).watermark >= END
+    return logs.planned > logs.done and logs.plan(logs.planned).watermark >= END
 
 
-def drained(root: Path) -> str | None:
+def drained(logs: Logs) -> str | None:
     """Say that a checkpoint has written its last windows; None if it has not."""
-    last = logs.last_plan(root)
-    if last is None or last.watermark < END or is_being_drained(root):
+    last = logs.last_plan
+    if last is None or last.watermark < END or is_being_drained(logs):
         return None
-    number = newest(root / "commits")
     return (
-        f"checkpoint {root} was drained: batch {number} has written the windows that were open, so that rows "
-        "that come now would be too late for it. Give a new checkpoint; or, to write these windows again "
-        f"later, with more rows: {logs.command('rewind', root)} --to {number - 1}"
+        f"checkpoint {logs.root} was drained: batch {logs.done} has written the windows that were open, so "
+        "that rows that come now would be too late for it. Give a new checkpoint; or, to write these "
+        f"windows again later, with more rows: {command('rewind', logs.root)} --to {logs.done - 1}"
     )
 
 

@@ -13,7 +13,8 @@ import logging
 import re
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
@@ -25,11 +26,11 @@ from sparkstream_kit._spark.place import are_elsewhere, locate
 from sparkstream_kit._spark.plan import inputs_of
 from sparkstream_kit._spark.session import other_master
 from sparkstream_kit._spark.settings import in_force
-from sparkstream_kit.checkpoints import drain, logs
 from sparkstream_kit.checkpoints.check import damage, unreadable
+from sparkstream_kit.checkpoints.drain import drained
 from sparkstream_kit.checkpoints.fingerprint import differences, fingerprint, time_zone
 from sparkstream_kit.checkpoints.lock import Lock, lock
-from sparkstream_kit.checkpoints.logs import log_file
+from sparkstream_kit.checkpoints.logs import Logs, at_hand, command, log_file, plan_in, write_note
 from sparkstream_kit.checkpoints.lost import PASSED_OVER, doubled, findings
 from sparkstream_kit.checkpoints.moved import bases, check_order, find_moves, rewrite
 from sparkstream_kit.errors import InvalidInputError, innermost_cause
@@ -54,24 +55,25 @@ _Ids = dict[str, dict[str, str]]  # of the topics of each source, by its number
 
 
 def check_topics(
-    frame: DataFrame, checkpoint: Place, name: str, noted: Mapping[str, Any], *, forget: bool
-) -> _Ids:
+    frame: DataFrame, checkpoint: Place, logs: Logs, name: str, *, forget: bool
+) -> tuple[_Ids, list[Change]]:
     """Refuse a checkpoint whose topics were made again, or whose next records Kafka has deleted.
 
     Args:
         frame: the query.
         checkpoint: its checkpoint.
+        logs: of the checkpoint; what `start` has noted last has the ids of the topics then.
         name: its name.
-        noted: what this function returned at the last start; empty before the first.
         forget: take a topic that was made again for a new one, and read it from its beginning.
 
     Returns:
-        The ids of the query's topics, to be noted; where Kafka cannot be asked, those of before.
+        The ids of the query's topics, to be noted (where Kafka cannot be asked, those of before), and what
+        makes Spark read from their beginning those that are to be forgotten.
 
     Raises:
         InvalidInputError: a refusal; the message has the way out.
     """
-    spark = frame.sparkSession
+    spark, noted = frame.sparkSession, logs.noted.get("topics", {})
     inputs = _of_kafka(frame)
     if not kafka.can_ask(spark):
         if inputs:
@@ -80,21 +82,23 @@ def check_topics(
                 "while the query was stopped; Spark would skip its first records",
                 name,
             )
-        return dict(noted)
+        return dict(noted), []
     ids: _Ids = {}
+    changes: list[Change] = []
     for each in inputs:
         with kafka.client(spark, each.options) as client:
             source = _Source(client, checkpoint, each)
             former = dict(noted.get(each.log, {}))
-            again = source.made_again(former)
-            if again and not (forget and source.forget(again)):
-                raise InvalidInputError(_made_again(checkpoint, source.servers, again, forget=forget))
+            if again := source.made_again(former):
+                if not forget or checkpoint.folder is None or source.batch is None:
+                    raise InvalidInputError(_made_again(checkpoint, source.servers, again, forget=forget))
+                changes.append(source.forget(again, logs))
             for said in source.losses():
                 if source.fails_on_loss:
                     raise InvalidInputError(f"checkpoint {checkpoint}: {said}; {_GO_ON}")
                 _log.warning("query %s: %s; it goes on without", name, said)
             ids[each.log] = former | {topic: found.id for topic, found in source.topics.items()}
-    return ids
+    return ids, changes
 
 
 def what_is_lost(frame: DataFrame | None, checkpoint: str | None, error: str) -> str | None:
@@ -108,7 +112,7 @@ def what_is_lost(frame: DataFrame | None, checkpoint: str | None, error: str) ->
     if not kafka.can_ask(spark):
         return None
     place = locate(spark, checkpoint)
-    noted = {} if place.folder is None else logs.noted(place.folder).get("topics", {})
+    noted = {} if place.folder is None else Logs(place.folder).noted.get("topics", {})
     for each in _of_kafka(frame):
         try:
             with kafka.client(spark, each.options) as client:
@@ -136,7 +140,7 @@ class _Source:
         self._client = client
         self._checkpoint = checkpoint
         self._lines = read.lines
-        self._batch, self.offsets = _read_until(checkpoint, read)
+        self.batch, self.offsets = _read_until(checkpoint, read)
         names = [name.strip() for name in options.get("subscribe", "").split(",") if name.strip()]
         names += json.loads(options.get("assign", "{}"))
         if "subscribepattern" in options:
@@ -148,7 +152,7 @@ class _Source:
         return [
             name
             for name, topic in self.topics.items()
-            if noted.get(name, topic.id) != topic.id and (name in self.offsets or self._batch is None)
+            if noted.get(name, topic.id) != topic.id and (name in self.offsets or self.batch is None)
         ]
 
     def losses(self) -> Iterator[str]:
@@ -177,28 +181,25 @@ class _Source:
                 found.setdefault(name, {})[part] = first - read[name, part]
         return found
 
-    def forget(self, topics: list[str]) -> bool:
-        """Have Spark read topics from their beginning, as it reads new ones; say whether that can be.
+    def forget(self, topics: list[str], logs: Logs) -> Change:
+        """Return what has Spark read topics from their beginning, as it reads new ones.
 
         Raises:
             InvalidInputError: a batch was planned on the former topic, and would come again.
         """
-        root = self._checkpoint.folder
-        if root is None or self._batch is None:
-            return False
-        done, planned = self._batch, logs.newest(root / "offsets")
-        if planned > done:
+        done = logs.done
+        if logs.planned > done:
             raise InvalidInputError(
-                f"checkpoint {root}: batch {planned} was planned on the former topic {topics[0]} and is not "
-                f"committed; rewind first: {logs.command('rewind', root)} --to {done}"
+                f"checkpoint {logs.root}: batch {logs.planned} was planned on the former topic {topics[0]} "
+                f"and is not committed; rewind first: {command('rewind', logs.root)} --to {done}"
             )
-        if not _dry_run.making():
-            return True
-        left = {name: parts for name, parts in self.offsets.items() if name not in topics}
-        text = json.dumps(left, separators=(",", ":"))
-        logs.change_offsets(root / "offsets" / str(done), dict.fromkeys(self._lines, text))
-        self.offsets = left
-        return True
+        self.offsets = {name: parts for name, parts in self.offsets.items() if name not in topics}
+        text = json.dumps(self.offsets, separators=(",", ":"))
+        offsets = dict.fromkeys(self._lines, text)
+        return Change(
+            f"topic {', '.join(topics)} is read from its beginning",
+            partial(logs.change_offsets, done, offsets),
+        )
 
 
 def _read_until(checkpoint: Place, read: Input) -> tuple[int | None, dict[str, dict[int, int]]]:
@@ -210,7 +211,7 @@ def _read_until(checkpoint: Place, read: Input) -> tuple[int | None, dict[str, d
     text = None if batch is None else checkpoint.read(f"offsets/{batch}")
     if text is None:
         return batch, {}
-    plan = logs.plan_in(text)
+    plan = plan_in(text)
     at = next((plan.names.index(name) for name in read.lines if name in plan.names), None)
     offsets = json.loads(plan.offsets[at] or "{}") if at is not None else {}
     return batch, {name: {int(part): end for part, end in parts.items()} for name, parts in offsets.items()}
@@ -254,20 +255,28 @@ _KEPT = {
 }
 
 
+class Change(NamedTuple):
+    """What must be changed in a checkpoint before Spark may use it: in words, and what does it."""
+
+    what: str
+    make: Callable[[], None]
+
+
 @dataclass(frozen=True)
 class Guarded:
     """A checkpoint that a query may use.
 
     Attributes:
         lock: for the caller to give to the query; None where none is needed.
-        logs: a folder with the checkpoint's logs, for the time of the block: its own, or a copy of them; None
-            without a checkpoint.
+        logs: of the checkpoint, or for the time of the block of a copy of it; None without a checkpoint.
         note: keeps in the checkpoint which query uses it; to be called when the query has started.
+        changes: what was changed, or in a dry run would be, in words.
     """
 
     lock: Lock | None
-    logs: Path | None
+    logs: Logs | None
     note: Callable[[], None]
+    changes: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -322,29 +331,31 @@ def guard(
     _check_reach(spark, checkpoint)
     held = lock(spark, checkpoint, name)
     try:
-        with logs.at_hand(spark, checkpoint) as root:
-            _check_whole(root)
-            _clear(checkpoint, root)
-            query: dict[str, Any] = {"name": name, "mode": mode, "fingerprint": fingerprint(frame, mode)}
-            query |= time_zone(frame, mode)
-            inputs = inputs_of(frame)
-            if any(each.name for each in inputs):
-                query["sources"] = [each.log for each in inputs]
-            kept = logs.read_query(root)
-            _check_query(spark, checkpoint, query, kept, root, allow_changed_query=allow_changed_query)
-            check_order(root, (kept or {}).get("sources"), query.get("sources"))
-            _check_inputs(spark, inputs, checkpoint, root, name, moved or {}, forget=allow_changed_query)
-            known = (kept or {}).get("topics", {})
-            if ids := check_topics(frame, checkpoint, name, known, forget=allow_changed_query):
+        with at_hand(spark, checkpoint) as logs:
+            _check_whole(logs)
+            inputs, kept = inputs_of(frame), logs.note
+            query = _described(frame, name, mode, inputs)
+            _check_query(spark, checkpoint, query, logs, allow_changed_query=allow_changed_query)
+            check_order(logs, (kept or {}).get("sources"), query.get("sources"))
+            changes = _leftovers(checkpoint, logs)
+            changes += _moves(spark, inputs, checkpoint, logs, moved or {}, forget=allow_changed_query)
+            ids, forgotten = check_topics(frame, checkpoint, logs, name, forget=allow_changed_query)
+            changes += forgotten
+            if ids:
                 query["topics"] = ids
+            if _dry_run.making():
+                for change in changes:
+                    change.make()
+            for line in findings(logs, said=set(PASSED_OVER)):  # `run` says these
+                _log.warning("query %s: %s", name, line)
 
             def note() -> None:
                 noted = {**query, "sinks": list(rewind_notes)}
                 if noted != kept:
-                    logs.write_query(spark, checkpoint, noted)
+                    write_note(spark, checkpoint, noted)
 
-            with in_force(spark, _file_manager(spark, checkpoint)), _explained(root):
-                yield Guarded(held, root, note)
+            with in_force(spark, _file_manager(spark, checkpoint)), _explained(logs):
+                yield Guarded(held, logs, note, tuple(change.what for change in changes))
     except BaseException:
         if held is not None:
             held.release()
@@ -352,13 +363,13 @@ def guard(
 
 
 @contextmanager
-def _explained(root: Path) -> Iterator[None]:
+def _explained(logs: Logs) -> Iterator[None]:
     """Say which file of the checkpoint is damaged, if that made Spark fail: it has other words for it."""
     try:
         yield
     except (Py4JError, PySparkException) as err:
         cause = innermost_cause(err)
-        if found := damage(root, whole=True) or unreadable(str(root), f"{cause}\n{err}"):
+        if found := damage(logs.again(), whole=True) or unreadable(str(logs.root), f"{cause}\n{err}"):
             raise InvalidInputError(f"{found} (Spark: {cause})") from err
         raise
 
@@ -393,58 +404,72 @@ def _check_reach(spark: SparkSession, checkpoint: Place) -> None:
         )
 
 
-def _check_whole(root: Path) -> None:
+def _check_whole(logs: Logs) -> None:
     """Refuse a damaged checkpoint in clearer words than Spark has, and one that has come to its end."""
-    if found := damage(root) or doubled(str(root)) or drain.drained(root):
+    if found := damage(logs) or doubled(logs) or drained(logs):
         raise InvalidInputError(found)
 
 
-def _clear(checkpoint: Place, root: Path) -> None:
-    """Remove what a query has left that was killed, or failed, before its first batch was planned.
+def _described(frame: DataFrame, name: str, mode: str, inputs: Sequence[Input]) -> dict[str, Any]:
+    """Return what is to be noted of a query."""
+    query = {"name": name, "mode": mode, "fingerprint": fingerprint(frame, mode), **time_zone(frame, mode)}
+    return query | ({"sources": [each.log for each in inputs]} if any(each.name for each in inputs) else {})
+
+
+def _leftovers(checkpoint: Place, logs: Logs) -> list[Change]:
+    """Return the removal of what a query has left that was killed, or failed, before it planned a batch.
 
     Spark takes half-written files for those of another query, and refuses the checkpoint for ever. The files
     that it has found and not read would be read although the query that starts now reads another folder. A
     checkpoint that only a Spark Connect server reaches keeps all this.
     """
-    if logs.numbered(root / "offsets") or not checkpoint.is_in_reach or not _dry_run.making():
-        return
-    for part in ("offsets", "commits", "state"):
-        for name in checkpoint.names(part):
-            if name.startswith(".") and name.endswith((".tmp", ".tmp.crc")):
-                checkpoint.remove(f"{part}/{name}")
-    for log in logs.source_logs(root).values():
-        for file in logs.numbered(log).values():
+    if logs.planned >= 0 or not checkpoint.is_in_reach:
+        return []
+    left = [
+        f"{part}/{name}"
+        for part in ("offsets", "commits", "state")
+        for name in checkpoint.names(part)
+        if name.startswith(".") and name.endswith((".tmp", ".tmp.crc"))
+    ]
+    for source in logs.sources:
+        for file in logs.entries(f"sources/{source}").values():
             with suppress(InvalidInputError):  # what other sources keep there stays
                 log_file(file)
-                for name in (f".{file.name}.crc", file.name):
-                    checkpoint.remove(f"sources/{log.name}/{name}")
+                left += [f"sources/{source}/.{file.name}.crc", f"sources/{source}/{file.name}"]
+
+    def remove() -> None:
+        for name in left:
+            checkpoint.remove(name)
+
+    return [Change("what a start has left that was killed is removed", remove)] if left else []
 
 
-def _check_inputs(
+def _moves(
     spark: SparkSession,
     inputs: Sequence[Input],
     checkpoint: Place,
-    root: Path,
-    name: str,
+    logs: Logs,
     moved: Mapping[str | Path, str | Path],
     *,
     forget: bool,
-) -> None:
-    """Refuse other folders than those that were read, or forget these; say which files have gone."""
+) -> list[Change]:
+    """Refuse other folders than those that were read, unless they have moved or are to be forgotten."""
     try:
-        moves = find_moves(spark, root, bases(spark, inputs), moved, forget=forget)
+        moves = find_moves(spark, logs, bases(spark, inputs), moved, forget=forget)
     except InvalidInputError as err:
-        raise InvalidInputError(damage(root, whole=True) or str(err)) from err
+        raise InvalidInputError(damage(logs, whole=True) or str(err)) from err
     if moves and checkpoint.folder is None:
         raise InvalidInputError(
             f"checkpoint {checkpoint} is not on a local path, where the names of the files that it has read "
             "could be changed; put the files back where they were, or start anew on another checkpoint"
         )
-    for move in moves:
-        if _dry_run.making():
-            rewrite(move)
-    for line in findings(str(root), said=set(PASSED_OVER)):  # `run` says these
-        _log.warning("query %s: %s", name, line)
+    return [
+        Change(
+            f"the files that source {each.log} has read are named under {each.new}",
+            partial(rewrite, logs, each),
+        )
+        for each in moves
+    ]
 
 
 def _file_manager(spark: SparkSession, checkpoint: Place) -> dict[str, None]:
@@ -465,13 +490,12 @@ def _check_query(
     spark: SparkSession,
     checkpoint: Place,
     query: dict[str, Any],
-    kept: dict[str, Any] | None,
-    root: Path,
+    logs: Logs,
     *,
     allow_changed_query: bool,
 ) -> None:
     """Refuse a checkpoint of a different query."""
-    plan, name = logs.last_plan(root), query["name"]
+    plan, kept, name = logs.last_plan, logs.note, query["name"]
     if plan is None:  # no batch was ever planned
         return
     if kept is None:

@@ -76,14 +76,6 @@ def reading(file: Path) -> Iterator[None]:
         raise DamagedError(file) from err
 
 
-def tried(read: Callable[[Path], object], file: Path) -> Iterator[DamagedError]:
-    """Yield what reading a file raises, if it is damaged."""
-    try:
-        read(file)
-    except DamagedError as err:
-        yield err
-
-
 @dataclass(frozen=True)
 class Plan:
     """What `offsets/N` says of a batch; each source has its place in both tuples.
@@ -144,15 +136,6 @@ def numbered(folder: Path) -> dict[int, Path]:
 def newest(log: Path) -> int:
     """Return the number of the newest file of one of Spark's logs; -1 where there is none."""
     return max(numbered(log), default=-1)
-
-
-def source_logs(root: Path) -> dict[str, Path]:
-    """Return the folders in which a checkpoint's sources keep their logs, by number or name."""
-    folders: list[Path] = []
-    with suppress(FileNotFoundError, NotADirectoryError):  # as in `numbered`
-        folders = [folder for folder in (root / "sources").iterdir() if folder.is_dir()]
-    by_number = sorted(folders, key=lambda folder: (len(folder.name), folder.name))
-    return {folder.name: folder for folder in by_number}
 
 
 def _text(file: Path) -> str:
@@ -226,16 +209,6 @@ def _by_name(line: str) -> tuple[int | str, str]:
     return int(name) if name.isdecimal() else name, offset
 
 
-def change_offsets(file: Path, changed: Mapping[str, str]) -> None:
-    """Write new offsets of some sources, by their names in the plan, into `offsets/N`."""
-    version, query, *texts = versioned(file, "v1", "v2")
-    for place, text in enumerate(texts):
-        name = str(place) if version == "v1" else text.partition(":")[0]
-        if name in changed:
-            texts[place] = changed[name] if version == "v1" else f"{name}:{changed[name]}"
-    replace(file, "\n".join([version, query, *texts]))
-
-
 def watermark(text: str) -> int:
     r"""Return the watermark of a batch in milliseconds since 1970, which the text of `offsets/N` says.
 
@@ -273,14 +246,6 @@ def commit(file: Path) -> dict[str, Any]:
         return dict(found)
 
 
-def last_plan(root: Path) -> Plan | None:
-    """Return the last plan that can be read."""
-    for file in reversed(numbered(root / "offsets").values()):
-        with suppress(DamagedError):
-            return plan(file)
-    return None
-
-
 def _differs(file: Path) -> bool:
     """Say whether a file is not what Hadoop's `.NAME.crc` beside it says; False without one.
 
@@ -296,15 +261,6 @@ def _differs(file: Path) -> bool:
         return False
     parts = (data[at : at + step] for at in range(0, len(data), step))
     return sums[8:] != b"".join(zlib.crc32(part).to_bytes(4, "big") for part in parts)
-
-
-def unchanged(read: Callable[[Path], _T], file: Path) -> _T:
-    """Return what a file of a log says, if its checksum agrees."""
-    found = read(file)
-    if _differs(file):
-        what = f"was changed after Spark wrote it (delete .{file.name}.crc, its checksum, if that was meant)"
-        raise DamagedError(file, what)
-    return found
 
 
 def replace(file: Path, text: str) -> None:
@@ -329,67 +285,30 @@ def page_file(root: Path) -> Path:
     return root / KIT / "page"
 
 
-_QUERY = f"{KIT}/query.json"  # a file; when Spark has written it, a folder: the newest file counts
+_QUERY = f"{KIT}/query.json"
+_NO_NOTE = (
+    "checkpoint file {} is damaged: not what the kit wrote; put it back, or delete it, and the query that "
+    "starts next is taken for the one that wrote the checkpoint"
+)
 
 
-def read_query(root: Path) -> dict[str, Any] | None:
-    """Return what `write_query` has kept in a checkpoint; None if nothing.
-
-    Raises:
-        InvalidInputError: it is not what was kept.
-    """
-    file = root / _QUERY
-    if not file.exists():
-        return None
+def _query(file: Path) -> dict[str, Any]:
+    """Return what `write_note` has noted; of a folder the newest file counts."""
     try:
         newest = max(file.glob("part-*"), key=lambda part: part.stat().st_mtime_ns, default=file)
-        return _query(newest.read_text("utf-8"))
+        kept = dict(json.loads(newest.read_text("utf-8")))
+        right = kept.pop("crc32", None) in {None, _checksum(kept)}
+        found = kept | {name: "" + kept[name] for name in ("name", "mode", "fingerprint")}
     except (OSError, TypeError, ValueError, LookupError) as err:
-        raise InvalidInputError(
-            f"checkpoint file {file} is damaged: not what the kit wrote; put it back, or delete it, and the "
-            "query that starts next is taken for the one that wrote the checkpoint"
-        ) from err
-
-
-def _query(text: str) -> dict[str, Any]:
-    """Return what a text says of a query, or raise what Python does for another text."""
-    kept = dict(json.loads(text))
-    if kept.pop("crc32", None) not in {None, _checksum(kept)}:
-        raise ValueError(text)
-    return kept | {name: "" + kept[name] for name in ("name", "mode", "fingerprint")}
-
-
-def noted(root: Path) -> dict[str, Any]:
-    """Return what `write_query` has kept in a checkpoint; nothing where it cannot be read."""
-    try:
-        return read_query(root) or {}
-    except InvalidInputError:
-        return {}
+        raise InvalidInputError(_NO_NOTE.format(file)) from err
+    if not right:
+        raise InvalidInputError(_NO_NOTE.format(file))
+    return found
 
 
 def _checksum(query: dict[str, Any]) -> str:
     return f"{zlib.crc32(json.dumps(query).encode()):08x}"
 
-
-def write_query(spark: SparkSession, checkpoint: Place, query: dict[str, Any]) -> None:
-    """Keep which query uses the checkpoint."""
-    text = json.dumps(query | {"crc32": _checksum(query)})
-    if checkpoint.folder is None:
-        if checkpoint.renames_in_one_step:
-            # Without a job of Spark's: a cluster may have no core free.
-            checkpoint.write(f"{_QUERY}/part-kit", text)
-            return
-        rows = spark.createDataFrame([(text,)], "value STRING").coalesce(1)
-        # Beside the former note, as to overwrite it would first remove it: a crash would leave none.
-        rows.write.mode("append").text(f"{checkpoint}/{_QUERY}")
-        return
-    file = checkpoint.folder / _QUERY
-    if file.is_dir():
-        shutil.rmtree(file)
-    _files.replace(file, [text + "\n"])
-
-
-_END = 1 << 16  # bytes that are read of each end of a file
 
 # As Spark writes it; a URI has no quote in it.
 _LINE = re.compile(r'\{"path":"([^"]*)","timestamp":(-?\d+),"batchId":(\d+)\}')
@@ -419,95 +338,6 @@ class Input(NamedTuple):
         return self.path is not None and not os.path.exists(self.path)  # noqa: PTH110 - of many files
 
 
-def log_names(root: Path, of: Plan) -> tuple[str, ...]:
-    """Return the name of each source's log, in the order of the plan: a number, or the source's name.
-
-    A DataFrame that is read twice, as in a join with itself, stands twice in the plan and has one log.
-    """
-    logs = source_logs(root)
-    if all(name in logs for name, last in zip(of.names, of.files, strict=True) if last is not None):
-        return of.names
-    if of.has_named_sources:
-        return _by_place(root, of, logs)
-    numbered = {int(name): log for name, log in logs.items() if name.isdecimal()}
-    ends = {number: newest(log) for number, log in numbered.items()}
-    furthest = max(last for last in of.files if last is not None)
-    for reached in (ends, dict.fromkeys(numbered, furthest)):  # a log may have lost its end
-        for found in _shared(of, reached, ()):
-            if set(numbered) <= set(found):
-                return tuple(map(str, found))
-    return of.names
-
-
-def _by_place(root: Path, of: Plan, logs: Mapping[str, Path]) -> tuple[str, ...]:
-    """Return the names of the sources of a plan that has only their places; `start` notes them.
-
-    Without a note the log that goes further is that of the source which has been read further.
-    """
-    names = noted(root).get("sources", ())
-    if len(names) == len(of.names):
-        return tuple(names)
-    last = last_plan(root) or of
-    read = sorted((until, place) for place, until in enumerate(last.files) if until is not None)
-    found = dict(enumerate(of.names))
-    longest = sorted((newest(log), name) for name, log in logs.items() if _is_of_files(log))
-    found |= {place: name for (_, place), (_, name) in zip(reversed(read), reversed(longest), strict=False)}
-    return tuple(found.values())
-
-
-def _is_of_files(log: Path) -> bool:
-    newest = next(reversed(numbered(log).values()), None)
-    return newest is not None and newest.read_bytes().startswith(b'v1\n{"path":')
-
-
-def _shared(of: Plan, reached: dict[int, int], found: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """Yield which logs sources may have: each its own that reaches its offset, or that of an equal one."""
-    if len(found) == len(of.offsets):
-        yield found
-        return
-    offset, last = of.offsets[len(found)], of.files[len(found)]
-    equal = [log for log, other in zip(found, of.offsets, strict=False) if other == offset]
-    for log in dict.fromkeys((max(found, default=-1) + 1, *equal)):
-        if log in equal or last is None or reached.get(log, -1) >= last:
-            yield from _shared(of, reached, (*found, log))
-
-
-def file_logs(root: Path, of: Plan) -> dict[Path, int]:
-    """Return the log of each file source, with the last entry that a plan reads."""
-    found = zip(log_names(root, of), of.files, strict=True)
-    return {root / "sources" / log: last for log, last in found if last is not None}
-
-
-def planned(root: Path) -> dict[Path, int]:
-    """Return the log of each file source, with the last entry that a batch was planned with."""
-    last = last_plan(root)
-    return file_logs(root, last) if last else {}
-
-
-def committed(root: Path, batch: int | None = None) -> dict[Path, int]:
-    """Return the log of each file source, with the last entry that a batch has read: the last committed one.
-
-    Raises:
-        DamagedError, InvalidInputError: the plan of the batch cannot be read.
-    """
-    done = newest(root / "commits") if batch is None else batch
-    return file_logs(root, plan(root / "offsets" / str(done))) if done >= 0 else {}
-
-
-def log_files(log: Path, until: int) -> list[Path]:
-    """Return the files that together hold a file source's log up to an entry.
-
-    Raises:
-        DamagedError: one of them is missing.
-    """
-    found = numbered(log)
-    first = max((number for number, file in found.items() if file.suffix and number <= until), default=0)
-    missing = next((number for number in range(first, until + 1) if number not in found), None)
-    if missing is not None:
-        raise DamagedError(log / str(missing), "is missing")
-    return [found[number] for number in range(first, until + 1)]
-
-
 def log_file(file: Path) -> list[Input]:
     """Return the inputs in a file of a file source's log.
 
@@ -522,70 +352,278 @@ def log_file(file: Path) -> list[Input]:
         return [Input(int(match[3]), int(match[2]), match[1]) for match in found]
 
 
-def check_ends(file: Path) -> None:
-    """Raise DamagedError if a file of a file source's log is empty or cut off; only its ends are read."""
-    with reading(file), file.open("rb") as opened:
-        head = opened.read(_END)
-        opened.seek(max(file.stat().st_size - _END, 0))
-        tail = opened.read().rstrip(b"\n")
-    if not head:
-        raise DamagedError(file, "is empty")
-    if not head.startswith(b"v1\n") or not tail.endswith(b"}"):
-        raise DamagedError(file)
-
-
 def log_text(found: Iterable[Input]) -> str:
     """Return the text of a file of a file source's log."""
     texts = [f'{{"path":"{each.uri}","timestamp":{each.time},"batchId":{each.entry}}}' for each in found]
     return "\n".join(["v1", *texts])
 
 
-def inputs(log: Path, after: int = -1, until: int | None = None) -> list[Input]:
-    """Return the files that a file source's log added after one entry and up to another, or to its end.
+_MOST_KEPT = 100  # files
 
-    Raises:
-        DamagedError, InvalidInputError: as for `lines`.
+
+class Logs:
+    """The logs of a checkpoint in a folder: each is listed once, and each file read once and kept.
+
+    Attributes:
+        root: the checkpoint's folder, or that of a copy.
     """
-    last = newest(log) if until is None else until
-    if last <= after:
-        return []
-    files = [file for file in log_files(log, last) if int(file.stem) > after]
-    return [found for file in files for found in log_file(file) if after < found.entry <= last]
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._listed: dict[str, dict[int, Path]] = {}
+        self._read: dict[tuple[Callable[[Path], Any], Path], Any] = {}
+
+    def again(self) -> Logs:
+        """Look anew at which files there are; Spark changes none that it has written."""
+        self._listed.clear()
+        return self
+
+    def entries(self, log: str) -> dict[int, Path]:
+        """Return the files of a log, such as `offsets` or `sources/0`, by number and in order."""
+        if log not in self._listed:
+            self._listed[log] = numbered(self.root / log)
+        return self._listed[log]
+
+    def read(self, reader: Callable[[Path], _T], file: Path, *, whole: bool = False) -> _T:
+        """Return what a function reads in a file, the first time that it is asked.
+
+        Raises:
+            DamagedError, InvalidInputError: as for `lines`; and if it is to be `whole`, where the file
+                differs from its checksum.
+        """
+        key = (reader, file)
+        found: _T = self._read.pop(key) if key in self._read else reader(file)
+        self._read[key] = found  # the last one
+        if len(self._read) > _MOST_KEPT:  # a query may run for months
+            del self._read[next(iter(self._read))]
+        if whole and _differs(file):
+            fix = f"delete .{file.name}.crc, its checksum, if that was meant"
+            raise DamagedError(file, f"was changed after Spark wrote it ({fix})")
+        return found
+
+    def damage(
+        self, reader: Callable[[Path], Any], file: Path, *, whole: bool = False
+    ) -> Iterator[DamagedError]:
+        """Yield what reading a file raises, if it is damaged."""
+        try:
+            self.read(reader, file, whole=whole)
+        except DamagedError as err:
+            yield err
+
+    def replace(self, file: Path, text: str) -> None:
+        """Write a file of Spark's anew, as a whole."""
+        replace(file, text)
+        self._listed.clear()
+        self._read = {key: found for key, found in self._read.items() if key[1] != file}
+
+    def change_offsets(self, batch: int, changed: Mapping[str, str]) -> None:
+        """Write new offsets of some sources, by their names in the plan, into the plan of a batch."""
+        file = self.root / "offsets" / str(batch)
+        version, query, *texts = versioned(file, "v1", "v2")
+        for place, text in enumerate(texts):
+            name = str(place) if version == "v1" else text.partition(":")[0]
+            if name in changed:
+                texts[place] = changed[name] if version == "v1" else f"{name}:{changed[name]}"
+        self.replace(file, "\n".join([version, query, *texts]))
+
+    @property
+    def planned(self) -> int:
+        """The last batch that was planned; -1 before the first."""
+        return max(self.entries("offsets"), default=-1)
+
+    @property
+    def done(self) -> int:
+        """The last batch that was committed; -1 before the first."""
+        return max(self.entries("commits"), default=-1)
+
+    def plan(self, batch: int, *, whole: bool = False) -> Plan:
+        """Return the plan of a batch; errors as of `read`."""
+        return self.read(plan, self.root / "offsets" / str(batch), whole=whole)
+
+    def commit(self, batch: int, *, whole: bool = False) -> dict[str, Any]:
+        """Return what `commits/N` says; errors as of `read`."""
+        return self.read(commit, self.root / "commits" / str(batch), whole=whole)
+
+    @property
+    def last_plan(self) -> Plan | None:
+        """The last plan that can be read."""
+        for batch in reversed(self.entries("offsets")):
+            with suppress(DamagedError):
+                return self.plan(batch)
+        return None
+
+    @property
+    def note(self) -> dict[str, Any] | None:
+        """What `start` has noted of the query: its name, mode, fingerprint, sources, sinks; None if nothing.
+
+        Raises:
+            InvalidInputError: it is not what was noted.
+        """
+        file = self.root / _QUERY
+        return self.read(_query, file) if file.exists() else None
+
+    @property
+    def noted(self) -> dict[str, Any]:
+        """The same; nothing where it cannot be read."""
+        with suppress(InvalidInputError):
+            return self.note or {}
+        return {}
+
+    @property
+    def sources(self) -> list[str]:
+        """The names of the sources that keep a log: of each its number, or its own name."""
+        found: list[str] = []
+        with suppress(FileNotFoundError, NotADirectoryError):  # as in `numbered`
+            found = [folder.name for folder in (self.root / "sources").iterdir() if folder.is_dir()]
+        return sorted(found, key=lambda name: (len(name), name))
+
+    def names(self, of: Plan) -> tuple[str, ...]:
+        """Return the name of each source's log, in the order of the plan: a number, or the source's name.
+
+        A DataFrame that is read twice, as in a join with itself, stands twice in the plan and has one log.
+        """
+        there = self.sources
+        if all(name in there for name, last in zip(of.names, of.files, strict=True) if last is not None):
+            return of.names
+        ends = {name: max(self.entries(f"sources/{name}"), default=-1) for name in there}
+        if of.has_named_sources:
+            return self._by_place(of, ends)
+        by_number = {int(name): last for name, last in ends.items() if name.isdecimal()}
+        furthest = max(last for last in of.files if last is not None)
+        for reached in (by_number, dict.fromkeys(by_number, furthest)):  # a log may have lost its end
+            for found in _shared(of, reached, ()):
+                if set(by_number) <= set(found):
+                    return tuple(map(str, found))
+        return of.names
+
+    def _by_place(self, of: Plan, ends: Mapping[str, int]) -> tuple[str, ...]:
+        """Return the names of the sources of a plan that has only their places; `start` notes them.
+
+        Without a note the log that goes further is that of the source which has been read further.
+        """
+        names = self.noted.get("sources", ())
+        if len(names) == len(of.names):
+            return tuple(names)
+        last = self.last_plan or of
+        read = sorted((until, place) for place, until in enumerate(last.files) if until is not None)
+        found = dict(enumerate(of.names))
+        longest = sorted((end, name) for name, end in ends.items() if end >= 0 and self._is_of_files(name))
+        found |= {
+            place: name for (_, place), (_, name) in zip(reversed(read), reversed(longest), strict=False)
+        }
+        return tuple(found.values())
+
+    def _is_of_files(self, log: str) -> bool:
+        newest = next(reversed(self.entries(f"sources/{log}").values()))
+        return newest.read_bytes().startswith(b'v1\n{"path":')
+
+    def read_by(self, of: Plan | None) -> dict[str, int]:
+        """Return the log of each file source by its name, with the last entry that a plan reads."""
+        if of is None:
+            return {}
+        return {log: last for log, last in zip(self.names(of), of.files, strict=True) if last is not None}
+
+    @property
+    def until_planned(self) -> dict[str, int]:
+        """The log of each file source, with the last entry that a batch was planned with."""
+        return self.read_by(self.last_plan)
+
+    def until(self, batch: int) -> dict[str, int]:
+        """Return the log of each file source, with the last entry that was read by the end of a batch.
+
+        Raises:
+            DamagedError, InvalidInputError: the plan of the batch cannot be read.
+        """
+        return self.read_by(self.plan(batch)) if batch >= 0 else {}
+
+    def files(self, log: str, until: int) -> list[Path]:
+        """Return the files that together hold a file source's log up to an entry.
+
+        Raises:
+            DamagedError: one of them is missing.
+        """
+        found = self.entries(f"sources/{log}")
+        first = max((number for number, file in found.items() if file.suffix and number <= until), default=0)
+        missing = next((number for number in range(first, until + 1) if number not in found), None)
+        if missing is not None:
+            raise DamagedError(self.root / "sources" / log / str(missing), _MISSING)
+        return [found[number] for number in range(first, until + 1)]
+
+    def inputs(self, log: str, after: int = -1, until: int | None = None) -> list[Input]:
+        """Return the files that a file source's log added after one entry and up to another, or to its end.
+
+        Raises:
+            DamagedError, InvalidInputError: as for `lines`.
+        """
+        last = max(self.entries(f"sources/{log}"), default=-1) if until is None else until
+        if last <= after:
+            return []
+        files = [file for file in self.files(log, last) if int(file.stem) > after]
+        return [found for file in files for found in self.read(log_file, file) if after < found.entry <= last]
+
+    def pending(self, batch: int) -> list[Input]:
+        """Return the files that were found after the end of a batch; a damaged log counts as empty."""
+        found: list[Input] = []
+        for log in self.until_planned:
+            with suppress(DamagedError):
+                found += self.inputs(log, self.until(batch).get(log, -1))
+        return found
 
 
-def pending(root: Path, batch: int) -> list[Input]:
-    """Return the files that were found after the end of a batch; a damaged log counts as empty."""
-    found: list[Input] = []
-    for log in planned(root):
-        with suppress(DamagedError):
-            found += inputs(log, committed(root, batch).get(log, -1))
-    return found
+def _shared(of: Plan, reached: dict[int, int], found: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Yield which logs sources may have: each its own that reaches its offset, or that of an equal one."""
+    if len(found) == len(of.offsets):
+        yield found
+        return
+    offset, last = of.offsets[len(found)], of.files[len(found)]
+    equal = [log for log, other in zip(found, of.offsets, strict=False) if other == offset]
+    for log in dict.fromkeys((max(found, default=-1) + 1, *equal)):
+        if log in equal or last is None or reached.get(log, -1) >= last:
+            yield from _shared(of, reached, (*found, log))
+
+
+def write_note(spark: SparkSession, checkpoint: Place, query: dict[str, Any]) -> None:
+    """Note which query uses the checkpoint."""
+    text = json.dumps(query | {"crc32": _checksum(query)})
+    if checkpoint.folder is None:
+        if checkpoint.renames_in_one_step:
+            # Without a job of Spark's: a cluster may have no core free.
+            checkpoint.write(f"{_QUERY}/part-kit", text)
+            return
+        rows = spark.createDataFrame([(text,)], "value STRING").coalesce(1)
+        # Beside the former note, as to overwrite it would first remove it: a crash would leave none.
+        rows.write.mode("append").text(f"{checkpoint}/{_QUERY}")
+        return
+    file = checkpoint.folder / _QUERY
+    if file.is_dir():
+        shutil.rmtree(file)
+    _files.replace(file, [text + "\n"])
 
 
 _LOGS = ("metadata", "offsets", "commits", "sources", KIT)
 
 
 @contextmanager
-def at_hand(spark: SparkSession, checkpoint: Place) -> Iterator[Path]:
-    """Give a folder with the logs of a checkpoint, for `start`: its own folder, or a copy without the state.
+def at_hand(spark: SparkSession, checkpoint: Place) -> Iterator[Logs]:
+    """Give the logs of a checkpoint, for `start`: those of its folder, or of a copy without the state.
 
     A copy takes one job of Spark's. Errors in the block name the checkpoint, and not the copy.
     """
     if checkpoint.folder is not None:
-        yield checkpoint.folder
+        yield Logs(checkpoint.folder)
         return
     with _copy(spark, checkpoint.text, *_LOGS) as folder:
-        yield folder
+        yield Logs(folder)
 
 
 @contextmanager
-def of_batch(checkpoint: Place, number: int) -> Iterator[Path]:
-    """Give a folder with what the logs of a checkpoint say of one batch: its own folder, or a small copy.
+def of_batch(checkpoint: Place, number: int) -> Iterator[Logs]:
+    """Give what the logs of a checkpoint say of one batch: those of its folder, or of a small copy.
 
     The files are read one by one, without a job of Spark's: it is done in each batch of a sink with a ledger.
     """
     if checkpoint.folder is not None:
-        yield checkpoint.folder
+        yield Logs(checkpoint.folder)
         return
 
     def bring(name: str) -> None:
@@ -595,19 +633,22 @@ def of_batch(checkpoint: Place, number: int) -> Iterator[Path]:
 
     with tempfile.TemporaryDirectory(prefix="sparkstream-checkpoint-") as made:
         root = Path(made)
-        plans = [root / "offsets" / str(each) for each in (number - 1, number) if each >= 0]
-        for name in (*(f"offsets/{file.name}" for file in plans), f"{KIT}/query.json/part-kit"):
+        for name in (
+            *(f"offsets/{each}" for each in (number - 1, number) if each >= 0),
+            f"{_QUERY}/part-kit",
+        ):
             bring(name)  # the last one knows the names of the sources
         for source in checkpoint.names("sources"):
             (root / "sources" / source).mkdir(parents=True)
             for name in checkpoint.names(f"sources/{source}"):
                 (root / "sources" / source / name).touch()
-        ends = [file_logs(root, plan(file)) for file in plans]
-        for log, last in ends[-1].items():
-            for entry, file in numbered(log).items():
-                if (ends[0].get(log, -1) if number else -1) < entry <= last:
-                    bring(f"sources/{log.name}/{file.name}")
-        yield root
+        found = Logs(root)
+        before = found.until(number - 1)
+        for log, last in found.until(number).items():
+            for entry, file in found.entries(f"sources/{log}").items():
+                if before.get(log, -1) < entry <= last:
+                    bring(f"sources/{log}/{file.name}")
+        yield found
 
 
 @contextmanager

@@ -19,7 +19,6 @@ from sparkstream_kit import _files
 from sparkstream_kit._spark import plan
 from sparkstream_kit._spark.place import locate, statuses
 from sparkstream_kit._spark.queries import checkpoint, read_until, started, with_files
-from sparkstream_kit.checkpoints import logs
 from sparkstream_kit.checkpoints.logs import DamagedError
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sources.files import as_regex, is_pattern, is_read_once, left_out
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.query import StreamingQuery
 
     from sparkstream_kit._spark.place import Place
-    from sparkstream_kit.checkpoints.logs import Input
+    from sparkstream_kit.checkpoints.logs import Input, Logs
 
 
 _DAY = 86_400_000  # all times here are milliseconds, as in the log
@@ -71,7 +70,7 @@ _MEANT_TO_BE = ("_SUCCESS", "_sparkstream_", "_truth.json")
 
 
 def findings(
-    checkpoint: str, sources: Sequence[str] = (), said: set[str] | None = None, *, late: bool = False
+    logs: Logs, sources: Sequence[str] = (), said: set[str] | None = None, *, late: bool = False
 ) -> list[str]:
     """Say what a query's file sources have lost or hidden, or are about to; one line for each danger.
 
@@ -81,49 +80,41 @@ def findings(
     one read, or for its name; a subfolder. A folder of 100,000 files takes about a second.
 
     Args:
-        checkpoint: the query's checkpoint.
+        logs: of the query's checkpoint.
         sources: the `description` of each source in Spark's progress, such as "FileStreamSource[file:/in]";
             without them only folders are looked at that files have been read from.
         said: the kinds of `PASSED_OVER` that need no line any more; those that get one are added.
         late: whether the query has dropped late rows; only then the order matters in which files were read.
 
     Returns:
-        Lines for a person; none where the checkpoint or the files are not on a local path.
-
-    Example:
-        >>> findings("s3a://bucket/checkpoint")
-        []
+        Lines for a person; none of files that are not on a local path.
     """
-    root = logs.local(checkpoint)
-    if root is None:
-        return []
     found: list[str] = []
     said = set() if said is None else said
-    names = logs.noted(root).get("sources") or map(str, range(len(sources)))
+    names = logs.noted.get("sources") or map(str, range(len(sources)))
     said_of = dict(zip(names, sources, strict=False))
-    for name in dict.fromkeys((*said_of, *logs.source_logs(root))):
+    for name in dict.fromkeys((*said_of, *logs.sources)):
         try:
             in_order = said_of.get(name, "").endswith(f"{_files.IN_ORDER}]")
-            source = _Lost(root, name, _path_of(said_of.get(name, "")), subfolders=not in_order)
+            source = _Lost(logs, name, _path_of(said_of.get(name, "")), subfolders=not in_order)
             found += source.findings(said)
             if late and (tied := source.tied()):
                 found.append(f"{_some(tied)}: {_TIED}")
         except (InvalidInputError, OSError) as err:
             # Spark removes a temporary checkpoint when its query ends, and old entries of a log.
             if not (isinstance(err, DamagedError) and err.is_missing):
-                found.append(f"{root}: what source {name} has read cannot be told: {err}")
+                found.append(f"{logs.root}: what source {name} has read cannot be told: {err}")
     return found
 
 
-def doubled(checkpoint: str) -> str | None:
+def doubled(logs: Logs) -> str | None:
     """Say which file makes Spark count others twice when it repeats the batch that was not committed.
 
     The kit plans no such batch; plain Spark does, and the plan stays when the file gets another name.
     """
-    root = Path(checkpoint)
     with suppress(InvalidInputError):  # `findings` says these
-        committed = logs.committed(root)
-        for log in logs.planned(root):
+        committed = logs.until(logs.done)
+        for log in logs.until_planned:
             pending = logs.inputs(log, committed.get(log, -1))
             paths = [path for path in (file.path for file in pending) if path and is_pattern(path)]
             found = [path for path in paths if not is_read_once(path)]
@@ -140,11 +131,10 @@ def doubled(checkpoint: str) -> str | None:
 class _Lost:
     """What a file source has planned, by the files' paths, and what lies in its folders."""
 
-    def __init__(self, root: Path, name: str, path: str | None, *, subfolders: bool = True) -> None:
-        log = root / "sources" / name
-        self.root = root
-        self.committed = logs.committed(root).get(log, -1)
-        found = logs.inputs(log) if log in logs.planned(root) else ()
+    def __init__(self, logs: Logs, name: str, path: str | None, *, subfolders: bool = True) -> None:
+        self.root = logs.root
+        self.committed = logs.until(logs.done).get(name, -1)
+        found = logs.inputs(name) if name in logs.until_planned else ()
         self.planned = {local: file for file in found if (local := file.path)}
         if not subfolders and path is not None:  # Spark notes them, and reads no row of them
             folder = re.sub(r"\\(.)", r"\1", path).rstrip("/")

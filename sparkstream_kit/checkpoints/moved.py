@@ -15,17 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from sparkstream_kit._spark.place import in_its_file_system, locate
-from sparkstream_kit.checkpoints.logs import (
-    command,
-    inputs,
-    last_plan,
-    log_file,
-    log_text,
-    newest,
-    numbered,
-    planned,
-    replace,
-)
+from sparkstream_kit.checkpoints.logs import command, log_file, log_text
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -34,6 +24,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from sparkstream_kit._spark.plan import Input
+    from sparkstream_kit.checkpoints.logs import Logs
 
 
 _log = logging.getLogger(__name__)
@@ -50,7 +41,7 @@ class Move(NamedTuple):
     Without `old`, what has been read elsewhere is to be forgotten: all files under `new` are new ones.
     """
 
-    log: Path
+    log: str
     old: Path | None
     new: Path
 
@@ -62,7 +53,7 @@ def bases(spark: SparkSession, inputs: Iterable[Input]) -> dict[str, Path]:
 
 def find_moves(
     spark: SparkSession,
-    root: Path,
+    logs: Logs,
     bases: Mapping[str, Path],
     moved: Mapping[str | Path, str | Path],
     *,
@@ -72,7 +63,7 @@ def find_moves(
 
     Args:
         spark: the session, which knows what a path without a scheme means.
-        root: the checkpoint's folder.
+        logs: of the checkpoint.
         bases: the folder of each file source of the query, by the name of its log.
         moved: what has moved where, by the user's word.
         forget: take another folder for a new one, and read it from the start.
@@ -86,56 +77,56 @@ def find_moves(
             folder is to be forgotten of which a batch is not committed yet.
     """
     wanted = {_absolute(spark, str(old)): _absolute(spark, str(new)) for old, new in moved.items()}
-    found: dict[tuple[Path, Path | None], Move] = {}
-    for log, until in planned(root).items():
-        base = bases.get(log.name)
-        for uri in _folders(log, until):
+    found: dict[tuple[str, Path | None], Move] = {}
+    for log, until in logs.until_planned.items():
+        base = bases.get(log)
+        for uri in _folders(logs, log, until):
             folder = Path(unquote(urlsplit(uri).path))
             if base is not None and folder.is_relative_to(base):
                 continue
             move = _move(log, uri, folder, base, wanted)
             if move is None and forget and base is not None:
                 move = Move(log, None, base)
-                _check_committed(root, folder)
+                _check_committed(logs, folder)
             if move is None:
-                raise InvalidInputError(_refusal(root, log.name, folder, bases))
+                raise InvalidInputError(_refusal(logs.root, log, folder, bases))
             found[log, move.old] = move
     for old, new in wanted.items():
         done = any(new.is_relative_to(base) or base.is_relative_to(new) for base in bases.values())
         if not done and old not in {move.old for move in found.values()}:
             raise InvalidInputError(
-                f"checkpoint {root}: moved= says that {old} is {new} now, and the query reads neither; "
+                f"checkpoint {logs.root}: moved= says that {old} is {new} now, and the query reads neither; "
                 "correct the paths, or leave it out"
             )
     # What is to be forgotten last: it is all that lies elsewhere by then.
     return sorted(found.values(), key=lambda move: move.old is None)
 
 
-def check_order(root: Path, former: Sequence[str] | None, names: Sequence[str] | None) -> None:
+def check_order(logs: Logs, former: Sequence[str] | None, names: Sequence[str] | None) -> None:
     """Refuse named sources in another order, where the checkpoint has them by their places alone.
 
     Raises:
         InvalidInputError: Spark would take the offset of one source for that of another.
     """
-    plan = last_plan(root)
+    plan = logs.last_plan
     if plan is None or not former or former == names or plan.names != tuple(map(str, range(len(former)))):
         return
     raise InvalidInputError(
-        f"checkpoint {root}: the query that wrote it reads the sources {', '.join(former)}, in this order, "
-        f"and this query reads {', '.join(names or ['no named source'])}; put them back in that order, "
-        "or start anew on another checkpoint"
+        f"checkpoint {logs.root}: the query that wrote it reads the sources {', '.join(former)}, in "
+        f"this order, and this query reads {', '.join(names or ['no named source'])}; put them back in that "
+        "order, or start anew on another checkpoint"
     )
 
 
-def rewrite(move: Move) -> None:
+def rewrite(logs: Logs, move: Move) -> None:
     """Name the files of a source's log under their new folder; each file of the log is replaced whole.
 
     A crash between two of them is no harm: the next start finds the rest.
     """
-    _log.info("checkpoint log %s: files of %s are named under %s", *move)
-    for file in numbered(move.log).values():
-        named = (found._replace(uri=renamed(found.uri, move)) for found in log_file(file))
-        replace(file, log_text(named))
+    _log.info("checkpoint %s: files that source %s has read of %s are named under %s", logs.root, *move)
+    for file in logs.entries(f"sources/{move.log}").values():
+        named = (found._replace(uri=renamed(found.uri, move)) for found in logs.read(log_file, file))
+        logs.replace(file, log_text(named))
 
 
 def renamed(uri: str, move: Move) -> str:
@@ -154,26 +145,26 @@ def _escaped(path: str) -> str:
     return _IN_URIS.sub(lambda found: f"%{ord(found[0]):02X}", path)
 
 
-def _check_committed(root: Path, folder: Path) -> None:
+def _check_committed(logs: Logs, folder: Path) -> None:
     """Refuse to forget files of a batch that would come again: without them."""
-    last, done = newest(root / "offsets"), newest(root / "commits")
+    last, done = logs.planned, logs.done
     if done < last:
         back = "start anew on another checkpoint"
         if done >= 0:
-            back = f"rewind: {command('rewind', root)} --to {done}"
+            back = f"rewind: {command('rewind', logs.root)} --to {done}"
         raise InvalidInputError(
-            f"checkpoint {root}: batch {last} was planned with files of {folder} and is not committed; "
+            f"checkpoint {logs.root}: batch {last} was planned with files of {folder} and is not committed; "
             f"start the query once more on that folder, or {back}"
         )
 
 
-def _folders(log: Path, until: int) -> list[str]:
+def _folders(logs: Logs, log: str, until: int) -> list[str]:
     """Return the URIs of the folders in a log, each once: a pattern may have read several."""
-    uris = {file.uri.rpartition("/")[0] for file in inputs(log, until=until)}
+    uris = {file.uri.rpartition("/")[0] for file in logs.inputs(log, until=until)}
     return sorted(uri for uri in uris if f"/{_FORMER}/" not in f"{uri}/")
 
 
-def _move(log: Path, uri: str, folder: Path, base: Path | None, wanted: Mapping[Path, Path]) -> Move | None:
+def _move(log: str, uri: str, folder: Path, base: Path | None, wanted: Mapping[Path, Path]) -> Move | None:
     """Return how a log must be rewritten for its files to lie under the base; None if they do not."""
     if base is None or not uri.startswith("file:"):
         return None

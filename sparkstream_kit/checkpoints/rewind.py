@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit.checkpoints import lock, logs, state
+from sparkstream_kit.checkpoints import lock, state
 from sparkstream_kit.checkpoints.check import following, newest_whole, obstacle
 from sparkstream_kit.checkpoints.drain import END
-from sparkstream_kit.checkpoints.logs import KIT, PINS, Input, Plan, file_logs, numbered, pending
+from sparkstream_kit.checkpoints.logs import KIT, PINS, Input, Logs, Plan, checkpoint
 from sparkstream_kit.checkpoints.show import count, file_lines
 from sparkstream_kit.errors import InvalidInputError
 
@@ -119,25 +119,26 @@ def rewind(path: str | Path, *, to: int, apply: bool = False) -> Rewind:
         sparkstream_kit.errors.InvalidInputError: no checkpoint ckpt/totals; give the folder that ...
     """
     check(rewind, locals())
-    root = logs.checkpoint(path)
+    root = checkpoint(path)
     if not apply:
         lock.check_unused(root)
     with lock.alone(root) if apply else nullcontext():
-        _check_batch(root, to)
-        after = following(root, to)
+        logs = Logs(root)
+        _check_batch(logs, to)
+        after = following(logs, to)
         if after is not None and after.watermark >= END:
             after = None  # that batch has ended the input, which is to go on
-        kept = after or logs.plan(root / "offsets" / str(to))
-        moved = _moves(root, to, kept, last=to + (after is not None))
+        kept = after or logs.plan(to)
+        moved = _moves(logs, to, kept, last=to + (after is not None))
         found = Rewind(
             path=root,
             to=to,
-            last=max((*numbered(root / "offsets"), *numbered(root / "commits"))),
+            last=max(logs.planned, logs.done),
             same=after is not None,
-            inputs=tuple(pending(root, to)),
+            inputs=tuple(logs.pending(to)),
             moved=tuple(moved),
             backup=_backup(root),
-            sinks=tuple(logs.noted(root).get("sinks", ())),
+            sinks=tuple(logs.noted.get("sinks", ())),
             applied=apply,
         )
         if apply:
@@ -145,12 +146,10 @@ def rewind(path: str | Path, *, to: int, apply: bool = False) -> Rewind:
     return found
 
 
-def set_aside(root: Path, batch: int) -> None:
+def set_aside(logs: Logs, batch: int) -> None:
     """Move what a checkpoint has of a batch that is not committed, and of later ones, out of the way."""
-    before = logs.plan(root / "offsets" / str(batch - 1)) if batch else None
-    until = file_logs(root, before) if before else {}
-    of_sources = logs.source_logs(root).values()
-    entries = [file for log in of_sources for file in _after(log, until.get(log, -1))]
+    root, until = logs.root, logs.until(batch - 1)
+    entries = [file for log in logs.sources for file in _after(root / "sources" / log, until.get(log, -1))]
     _move(root, [*_newer_states(root, batch), *entries, *_after(root / "offsets", batch - 1)], _backup(root))
 
 
@@ -174,20 +173,20 @@ def _newer_states(root: Path, version: int) -> list[Path]:
     return sorted(state.newer(root, version), key=lambda file: file.suffix == ".crc")
 
 
-def _check_batch(root: Path, to: int) -> None:
+def _check_batch(logs: Logs, to: int) -> None:
     """Refuse a batch that cannot be gone back to."""
-    commits = numbered(root / "commits")
+    root, commits = logs.root, logs.entries("commits")
     if not commits:
         raise InvalidInputError(f"no batch of {root} is committed; there is nothing to rewind")
     refused = f"{root} cannot be rewound to batch {to}"
     if not min(commits) <= to <= max(commits):
         raise InvalidInputError(f"{refused}: it keeps {_batches(min(commits), max(commits))}")
-    error = obstacle(root, to)
+    error = obstacle(logs, to)
     if error:
-        other = newest_whole(root)
+        other = newest_whole(logs)
         fix = "no other is whole" if other is None else f"the newest that is whole is batch {other}"
         raise InvalidInputError(f"{refused}: {error}; {fix}")
-    gone = [file for file in pending(root, to) if file.gone]
+    gone = [file for file in logs.pending(to) if file.gone]
     if gone:
         raise InvalidInputError(
             f"{refused}: input that would come again has gone ({count(len(gone), 'file')}, first "
@@ -195,17 +194,17 @@ def _check_batch(root: Path, to: int) -> None:
         )
 
 
-def _moves(root: Path, to: int, kept: Plan, *, last: int) -> list[Path]:
+def _moves(logs: Logs, to: int, kept: Plan, *, last: int) -> list[Path]:
     """Return the files that leave the checkpoint, with their checksums.
 
     The commits go last: a restart after an interrupted rewind fails, and the rewind can be run again.
     """
+    root = logs.root
     done = [*_after(root / "offsets", last), *_after(root / "commits", to)]
     if not done:
         return []
-    until = file_logs(root, kept)
-    of_sources = file_logs(root, logs.last_plan(root) or kept)
-    entries = [file for log in of_sources for file in _after(log, until.get(log, -1))]
+    until, of_sources = logs.read_by(kept), logs.read_by(logs.last_plan or kept)
+    entries = [file for log in of_sources for file in _after(root / "sources" / log, until.get(log, -1))]
     return [*_after(root / PINS, last), *_newer_states(root, to + 1), *entries, *done]
 
 

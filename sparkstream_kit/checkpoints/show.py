@@ -7,13 +7,14 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit.checkpoints import lock, logs
+from sparkstream_kit.checkpoints import lock
 from sparkstream_kit.checkpoints.check import damage
-from sparkstream_kit.checkpoints.logs import DamagedError, Input, Plan, inputs, log_names, numbered
+from sparkstream_kit.checkpoints.logs import DamagedError, Input, Logs, Plan, checkpoint, query_id
 from sparkstream_kit.checkpoints.state import State, states
 from sparkstream_kit.errors import InvalidInputError
 
@@ -131,58 +132,55 @@ def show(path: str | Path) -> Checkpoint:
         sparkstream_kit.errors.InvalidInputError: no checkpoint ckpt/totals; give the folder that ...
     """
     check(show, locals())
-    root = logs.checkpoint(path)
-    plans, commits = (numbered(root / name) for name in ("offsets", "commits"))
-    planned, done = max(plans, default=-1), max(commits, default=-1)
-    last, ended = (_tried(logs.plan, root / "offsets" / str(batch)) for batch in (planned, done))
-    commit = _tried(logs.commit, root / "commits" / str(done)) or {}
-    watermark = commit.get("nextBatchWatermarkMs")
-    name = logs.noted(root).get("name")
+    logs = Logs(checkpoint(path))
+    root, plans, commits, done = logs.root, logs.entries("offsets"), logs.entries("commits"), logs.done
+    last, ended = (_tried(partial(logs.plan, batch)) for batch in (logs.planned, done))
+    watermark = (_tried(partial(logs.commit, done)) or {}).get("nextBatchWatermarkMs")
+    name = logs.noted.get("name")
     return Checkpoint(
         path=root,
-        query_id=_tried(logs.query_id, root / "metadata"),
+        query_id=_tried(partial(query_id, root / "metadata")),
         name=name and str(name),
         committed=done if commits else None,
         committed_at=_at(commits[done].stat().st_mtime) if commits else None,
-        planned=planned if plans else None,
+        planned=logs.planned if plans else None,
         oldest=min(plans, default=None),
         watermark=_at(watermark / 1000) if watermark else None,
-        sources=tuple(_sources(root, ended, last)) if last else (),
-        states=tuple(states(root)),
+        sources=tuple(_sources(logs, ended, last)) if last else (),
+        states=tuple(states(logs)),
         sizes=_sizes(root),
         in_use=_in_use(root),
-        damage=damage(root, whole=True),
+        damage=damage(logs, whole=True),
     )
 
 
-def _tried(read: Callable[[Path], Any], file: Path) -> Any:
+def _tried(read: Callable[[], Any]) -> Any:
     """Return what a file says, or None if it is missing or damaged: `damage` says which and why."""
     with suppress(DamagedError):
-        return read(file)
+        return read()
     return None
 
 
-def _sources(root: Path, ended: Plan | None, last: Plan) -> Iterator[Source]:
+def _sources(logs: Logs, ended: Plan | None, last: Plan) -> Iterator[Source]:
     """Yield the sources, in the order of the plan."""
     nothing = (None, None)
     before = (
         dict(zip(ended.names, zip(ended.offsets, ended.files, strict=True), strict=True)) if ended else {}
     )
-    names = log_names(root, last)
-    for name, log, planned, until in zip(last.names, names, last.offsets, last.files, strict=True):
+    for name, log, planned, until in zip(last.names, logs.names(last), last.offsets, last.files, strict=True):
         committed, read = before.get(name, nothing)
         found = None
         if until is not None:
-            found = _file_source(root / "sources" / log, -1 if read is None else read, until)
+            found = _file_source(logs, log, -1 if read is None else read, until)
         source = found or Source(None if until is None else "?", committed, planned, ())
         yield replace(source, name=log if last.has_named_sources else name)
 
 
-def _file_source(log: Path, read: int, until: int) -> Source | None:
+def _file_source(logs: Logs, log: str, read: int, until: int) -> Source | None:
     """Return a source of files; None if its log cannot be read."""
     with suppress(DamagedError, IndexError):
-        replayed = inputs(log, read, until)
-        newest = (replayed or inputs(log, until - 1, until))[-1]
+        replayed = logs.inputs(log, read, until)
+        newest = (replayed or logs.inputs(log, until - 1, until))[-1]
         folder = (newest.path or newest.uri).rpartition("/")[0]
         return Source(folder, None if read < 0 else str(read), str(until), tuple(replayed))
     return None

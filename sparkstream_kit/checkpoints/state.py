@@ -14,13 +14,11 @@ import json
 import re
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparkstream_kit.checkpoints import logs
-from sparkstream_kit.checkpoints.logs import DamagedError
+from sparkstream_kit.checkpoints.logs import DamagedError, Logs, command, lines, numbered, reading
 from sparkstream_kit.profiles import STATE_STORE
 
 if TYPE_CHECKING:
@@ -59,21 +57,21 @@ class State:
         return f"{self.operator}, {stores}{self.partitions} partition{many}, {self.provider}"
 
 
-def states(root: Path) -> list[State]:
+def states(logs: Logs) -> list[State]:
     """Return the stateful operators; one whose metadata is lost is named `unknown`."""
-    plan = logs.last_plan(root)
+    plan = logs.last_plan
     provider = plan.conf.get(STATE_STORE, "unknown").rpartition(".")[2] if plan else "unknown"
-    folders = logs.numbered(root / "state").values()
-    return [_state(folder, provider.removesuffix("StateStoreProvider")) for folder in folders]
+    folders = logs.entries("state").values()
+    return [_state(logs, folder, provider.removesuffix("StateStoreProvider")) for folder in folders]
 
 
-def _state(folder: Path, provider: str) -> State:
-    described = list(logs.numbered(folder / "_metadata" / "v2").values())
+def _state(logs: Logs, folder: Path, provider: str) -> State:
+    described = list(numbered(folder / "_metadata" / "v2").values())
     file = described[-1] if described else folder / "_metadata" / "metadata"
-    there = logs.numbered(folder)
+    there = numbered(folder)
     try:
-        text = logs.lines(file, "v1", "v2")[0]
-        with logs.reading(file):
+        text = logs.read(_described, file)
+        with reading(file):
             found = json.loads(text)
             name = str(found["operatorInfo"]["operatorName"])
             stores = tuple(str(store["storeName"]) for store in found["stateStoreInfo"])
@@ -115,15 +113,23 @@ def newer(root: Path, version: int) -> list[Path]:
     return found
 
 
-def lost(root: Path, version: int) -> Iterator[DamagedError]:
+def _described(file: Path) -> str:
+    """Return the text of an operator's metadata, which is JSON."""
+    text = lines(file, "v1", "v2")[0]
+    with reading(file):
+        json.loads(text)
+    return text
+
+
+def lost(logs: Logs, version: int) -> Iterator[DamagedError]:
     """Yield the files that a version of the state lacks; version 0 is empty, before the first batch.
 
     Their contents are Spark's to check, with checksums of its own, when it loads them.
     """
     ids: dict[str, Any] = {}  # of state format v2
     with suppress(DamagedError):
-        ids = logs.commit(root / "commits" / str(version - 1))["stateUniqueIds"]
-    for state in states(root):
+        ids = logs.commit(version - 1)["stateUniqueIds"]
+    for state in states(logs):
         of_partition = dict(enumerate(ids.get(state.folder.name, ())))
         for partition, store in product(range(state.partitions), state.stores):
             folder = state.folder / str(partition) / ("" if store == "default" else store)
@@ -132,9 +138,18 @@ def lost(root: Path, version: int) -> Iterator[DamagedError]:
         for file in (file for pattern in _SCHEMAS for file in state.folder.glob(pattern)):
             if file.is_dir() or not file.stat().st_size:  # of these Spark says no more than that they end
                 yield DamagedError(file, "is empty")
-    for folder in root.glob("state/*/_metadata/v2"):
-        file = max(logs.numbered(folder).items(), default=(0, folder / "0"))[1]
-        yield from logs.tried(partial(_check_described, root=root), file)
+    for folder in logs.root.glob("state/*/_metadata/v2"):
+        file = max(numbered(folder).items(), default=(0, folder / "0"))[1]
+        errors = list(logs.damage(_described, file))
+        yield from errors
+        # Spark keeps the paths of schemas in full.
+        paths = re.findall(
+            r'"file:(/[^"]*/_stateSchema/[^"]*)"', "" if errors else logs.read(_described, file)
+        )
+        if gone := next((path for path in paths if not Path(path).exists()), None):
+            fix = "a folder that was moved or copied by hand becomes whole by a copy: "
+            fix += f"{command('clone', logs.root)} COPY"
+            yield DamagedError(file, f"names {gone}, which does not exist", fix)
 
 
 def _missing(folder: Path, version: int, ids: Collection[str]) -> DamagedError | None:
@@ -155,18 +170,3 @@ def _missing(folder: Path, version: int, ids: Collection[str]) -> DamagedError |
         if kinds & {*_COMPLETE}:
             break
     return None
-
-
-def _check_described(file: Path, root: Path) -> None:
-    """Raise DamagedError if what transformWithState cannot do without is not there, or lies elsewhere."""
-    text = logs.lines(file, "v1", "v2")[0]
-    with logs.reading(file):
-        json.loads(text)
-    for path in re.findall(r'"file:(/[^"]*/_stateSchema/[^"]*)"', text):  # in full, as Spark keeps them
-        if not Path(path).exists():
-            raise DamagedError(
-                file,
-                f"names {path}, which does not exist",
-                "a folder that was moved or copied by hand becomes whole by a copy: "
-                f"{logs.command('clone', root)} COPY",
-            )

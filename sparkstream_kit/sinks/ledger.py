@@ -28,9 +28,8 @@ from urllib.parse import unquote, urlsplit
 from sparkstream_kit import _dry_run
 from sparkstream_kit._spark.batch import checkpoint_of_batch, id_in_checkpoint, id_of_batch
 from sparkstream_kit._spark.plan import inputs_of
-from sparkstream_kit.checkpoints import logs
 from sparkstream_kit.checkpoints.drain import END
-from sparkstream_kit.checkpoints.logs import KIT, PINS, Input, file_logs, inputs, log_text
+from sparkstream_kit.checkpoints.logs import KIT, PINS, Input, Logs, at_hand, log_text, of_batch, versioned
 from sparkstream_kit.checkpoints.moved import Move, bases, renamed
 from sparkstream_kit.checkpoints.rewind import set_aside
 from sparkstream_kit.errors import InvalidInputError
@@ -150,26 +149,25 @@ def plan_of(location: Place | None, batch: int, folders: Mapping[str, str]) -> s
     """
     if location is None or not location.is_in_reach:
         return None
-    with logs.of_batch(location, batch) as root:
-        return _packed(_read(root, batch, folders))
+    with of_batch(location, batch) as logs:
+        return _packed(_read(logs, batch, folders))
 
 
-def _read(root: Path, batch: int, folders: Mapping[str, str]) -> _Plan:
-    file = root / "offsets" / str(batch)
-    plan, before = logs.plan(file), logs.plan(file.with_name(str(batch - 1))) if batch else None
-    begins = file_logs(root, before) if before else {}
+def _read(logs: Logs, batch: int, folders: Mapping[str, str]) -> _Plan:
+    plan, before = logs.plan(batch), logs.plan(batch - 1) if batch else None
+    begins = logs.read_by(before)
     former = dict(zip(before.names, before.offsets, strict=True)) if before else {}
     sources = zip(plan.files, plan.names, plan.offsets, strict=True)
     files = {}
-    for log, last in file_logs(root, plan).items():
-        first = begins.get(log, -1)
-        files[log.name] = {
-            "folder": folders.get(log.name),
-            "files": inputs(log, after=first, until=last),
-            "compact": [n for n, each in logs.numbered(log).items() if each.suffix and first < n <= last],
+    for log, last in logs.read_by(plan).items():
+        first, entries = begins.get(log, -1), logs.entries(f"sources/{log}")
+        files[log] = {
+            "folder": folders.get(log),
+            "files": logs.inputs(log, after=first, until=last),
+            "compact": [n for n, each in entries.items() if each.suffix and first < n <= last],
         }
     return {
-        "offsets": "\n".join(logs.versioned(file, "v1", "v2")),
+        "offsets": "\n".join(versioned(logs.root / "offsets" / str(batch), "v1", "v2")),
         "watermark": plan.watermark,
         "others": [[former.get(name), end] for files, name, end in sources if files is None],
         "logs": files,
@@ -280,21 +278,21 @@ def put_back(
             f"rewind COPY --to {batch - 1} --apply, remove COPY/offsets/{batch}, and put the copy back"
         )
     if _dry_run.making():
-        with logs.at_hand(spark, location) as root:
+        with at_hand(spark, location) as logs:
             if location.folder is not None:
-                set_aside(root, batch)
-            _note(there, root, batch, kept, folders)
+                set_aside(logs, batch)
+            _note(there, logs, batch, kept, folders)
     _log.warning("%s; it is put back, so that the batch comes again with the same rows", lacks)
 
 
-def _note(there: Place, root: Path, batch: int, plan: _Plan, folders: Mapping[str, str]) -> None:
+def _note(there: Place, logs: Logs, batch: int, plan: _Plan, folders: Mapping[str, str]) -> None:
     """Write the entries of the files' logs, and then the plan, which makes them count."""
     for name, log in plan["logs"].items():
         found = _where_they_are(log, folders.get(name))
         for entry in sorted({each.entry for each in found}):
             new = [each for each in found if each.entry == entry]
             if entry in log["compact"]:  # it holds all that came before, too
-                earlier = inputs(root / "sources" / name, until=entry - 1)
+                earlier = Logs(logs.root).inputs(name, until=entry - 1)
                 _replace(there, f"sources/{name}", f"{entry}.compact", log_text([*earlier, *new]))
             else:
                 _replace(there, f"sources/{name}", str(entry), log_text(new))
@@ -310,7 +308,7 @@ def _where_they_are(log: dict[str, Any], now: str | None) -> list[Input]:
     """Return the files of a plan, by their new names where their folder has moved."""
     if now is None or log["folder"] in (None, now):
         return list(log["files"])
-    move = Move(Path(), Path(log["folder"]), Path(now))
+    move = Move("", Path(log["folder"]), Path(now))
     return [each._replace(uri=renamed(each.uri, move)) for each in log["files"]]
 
 

@@ -26,7 +26,6 @@ from sparkstream_kit import _files
 from sparkstream_kit._columns import column
 from sparkstream_kit._spark import queries as asking
 from sparkstream_kit._spark.plan import file_reads, inputs_of
-from sparkstream_kit.checkpoints import logs
 from sparkstream_kit.checkpoints.fingerprint import columns_read
 from sparkstream_kit.checkpoints.logs import Input
 from sparkstream_kit.errors import InvalidInputError
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.query import StreamingQuery
 
     from sparkstream_kit._spark.plan import FileRead
+    from sparkstream_kit.checkpoints.logs import Logs
 
 
 _log = logging.getLogger(__name__)
@@ -64,7 +64,11 @@ class Samples:
     def __init__(self, query: StreamingQuery) -> None:
         known = asking.started(query)
         self._query = query
-        self._frame, self._location = known.frame, known.location  # None for a query of plain Spark's
+        self._frame, self._location, self._logs = (
+            known.frame,
+            known.location,
+            known.logs,
+        )  # None for a query of plain Spark's
         # By source: after which entry of its log this run began to read, and up to which it has read.
         self._ends: dict[int, tuple[int, int]] = {}
         self._sources: dict[int, _Source] | None = None
@@ -95,13 +99,12 @@ class Samples:
     def _look(self, frame: DataFrame) -> None:
         if self._sources is None or self._location is None:
             self._sources = _sources(frame)
-        root = None if self._location is None else self._location.folder
         names = [each.log for each in inputs_of(frame)]
         for number in self._sources.keys() & self._ends.keys():
             if self._location is None:  # Spark has removed the log by the end, and all files are of this run
                 self._sources[number].look_at_folder(frame)
-            elif root is not None:
-                self._sources[number].look(frame, root / "sources" / names[number], *self._ends[number])
+            elif self._logs is not None:
+                self._sources[number].look(frame, self._logs.again(), names[number], *self._ends[number])
 
 
 class _Source:
@@ -129,7 +132,7 @@ class _Source:
         folder = self._reader(frame, self._read.schema.fields).load(self._read.path)
         self._count(self._sample(frame, [Input(0, 0, uri) for uri in sorted(folder.inputFiles())]))
 
-    def look(self, frame: DataFrame, log: Path, first: int, last: int) -> None:
+    def look(self, frame: DataFrame, logs: Logs, log: str, first: int, last: int) -> None:
         """Look at files that the source's log has after one entry and up to another."""
         after, self._looked_until = first if self._looked_until is None else self._looked_until, last
         self._count(self._sample(frame, logs.inputs(log, after, last)))

@@ -28,8 +28,8 @@ from weakref import WeakKeyDictionary
 from sparkstream_kit._arguments import check
 from sparkstream_kit._durations import moment
 from sparkstream_kit._files import escaped, for_spark
-from sparkstream_kit.checkpoints import logs
 from sparkstream_kit.checkpoints.drain import END, plan_empty_batch
+from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.display import Mark, Span, draw
 from sparkstream_kit.errors import (
     InvalidInputError,
@@ -279,9 +279,10 @@ class Query:
     def _move(self, watermark: int) -> list[Batch]:
         """Run a batch without data at a watermark, in milliseconds."""
         self.restart()
-        if not logs.numbered(self._checkpoint / "commits"):
+        logs = Logs(self._checkpoint)
+        if logs.done < 0:
             raise InvalidInputError("no batch has run yet, whose watermark could move; call add_data() first")
-        plan_empty_batch(self._checkpoint, watermark)
+        plan_empty_batch(logs, watermark)
         return self._processed(self._start())
 
     def _processed(self, query: StreamingQuery) -> list[Batch]:
@@ -300,7 +301,7 @@ class Query:
     def _take(self, query: StreamingQuery) -> None:
         """Keep what Spark alone has of the batches of a run."""
         self._progress.update({progress.batchId: progress for progress in query.recentProgress})
-        following, self._last = self._last + 1, logs.newest(self._checkpoint / "commits")
+        following, self._last = self._last + 1, Logs(self._checkpoint).done
         if self._memory is None:
             return
         rows = self._memory.collect()
@@ -313,7 +314,7 @@ class Query:
         """Return a time as milliseconds since 1970; one without a day is of the watermark's day."""
         try:
             if isinstance(watermark, str) and re.fullmatch(r"\d\d?:\d\d(:\d\d(\.\d+)?)?", watermark):
-                last = logs.last_plan(self._checkpoint)
+                last = Logs(self._checkpoint).last_plan
                 day = datetime.fromtimestamp((last.watermark if last else 0) / 1000)  # noqa: DTZ006 - as rows are
                 hour, _, rest = watermark.partition(":")
                 watermark = f"{day:%Y-%m-%d} {hour:0>2}:{rest}"
@@ -333,7 +334,7 @@ class Query:
         check(Query.restart, locals())
         if self._running is not None:
             self._running.stop()
-            if logs.newest(self._checkpoint / "commits") > self._last:
+            if Logs(self._checkpoint).done > self._last:
                 self._take(self._running)  # a step of another query has given it a batch
             self._running = None
         if self._memory is not None:
@@ -351,14 +352,14 @@ class Query:
             InvalidInputError: no batch is committed.
         """
         self.restart()
-        commits = logs.numbered(self._checkpoint / "commits")
+        logs = Logs(self._checkpoint)
+        commits, plans = logs.entries("commits"), logs.entries("offsets")
         if not commits:
             raise InvalidInputError(
                 "no batch has been committed yet that could come again; call add_data() and step() first"
             )
         ids = {batch.batch_id for batch in self.batches if not batch.is_empty}
         killed = max(ids & commits.keys(), default=max(commits))
-        plans = logs.numbered(self._checkpoint / "offsets")
         for gone in [commits[each] for each in commits if each >= killed] + [
             plans[each] for each in plans if each > killed
         ]:

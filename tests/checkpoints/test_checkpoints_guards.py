@@ -341,12 +341,12 @@ def test_a_note_on_another_file_system_is_kept_until_the_next_is_there(far):
     notes = [{"name": name, "mode": "update", "fingerprint": ""} for name in ("first", "second", "third")]
     parts: list[set[Path]] = []
     for note in notes:
-        logs.write_query(spark, locate(spark, checkpoint), note)
-        assert logs.read_query(files) == note
+        logs.write_note(spark, locate(spark, checkpoint), note)
+        assert logs.Logs(files).note == note
         parts.append(set((files / "sparkstream-kit/query.json").glob("part-*")))
     assert parts[0] < parts[1] < parts[2]  # nothing is removed before the new one is written
     # What a Spark of another machine has noted is read as a local checkpoint, too.
-    assert logs.read_query(files) == notes[-1]
+    assert logs.Logs(files).note == notes[-1]
 
 
 def test_without_a_checkpoint_nothing_is_asked(spark):
@@ -372,7 +372,7 @@ def test_a_folder_that_the_nodes_share_is_taken(spark, tmp_path, monkeypatch, ma
     pretend_master(spark, monkeypatch, master)
     checkpoint = locate(spark, f"file://{tmp_path}/ckpt")
     with guards.guard(sources.rate(spark), checkpoint, "near", "append") as guarded:
-        assert (guarded.logs, guarded.lock is None) == (tmp_path / "ckpt", False)
+        assert guarded.logs.root == tmp_path / "ckpt"
         assert guarded.lock is not None
         guarded.lock.release()
 
@@ -437,12 +437,12 @@ total("ProductKey")
 def test_the_ids_of_topics_outlive_a_start_that_cannot_ask_kafka(total, tmp_path, monkeypatch):
     ids = {"0": {"sales": "b1tQuX"}}
     with monkeypatch.context() as patch:
-        patch.setattr(guards, "check_topics", lambda *_, **__: ids)
+        patch.setattr(guards, "check_topics", lambda *_, **__: (ids, []))
         total("State")
-    assert logs.noted(tmp_path / "ckpt")["topics"] == ids
+    assert logs.Logs(tmp_path / "ckpt").noted["topics"] == ids
     monkeypatch.setattr(kafka, "can_ask", lambda _: False)  # as on Spark Connect
     total("State")
-    assert logs.noted(tmp_path / "ckpt")["topics"] == ids
+    assert logs.Logs(tmp_path / "ckpt").noted["topics"] == ids
 
 
 @pytest.mark.slow
@@ -523,7 +523,7 @@ def test_a_query_that_cannot_be_noted_is_stopped_before_its_lock_is_released(spa
         seen.append([query.name for query in spark.streams.active])
         release(self)
 
-    monkeypatch.setattr(logs, "write_query", fail)
+    monkeypatch.setattr(guards, "write_note", fail)
     monkeypatch.setattr(Lock, "release", released)
     with pytest.raises(OSError, match="No space left"):
         start(sources.rate(spark), sinks.console(), name="unnoted", checkpoint=tmp_path / "ckpt")

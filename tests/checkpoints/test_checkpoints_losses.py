@@ -13,6 +13,7 @@ from support.checkpoint_queries import run as batches_of
 from support.checkpoint_queries import stream as stream_of
 
 from sparkstream_kit import checkpoints, run, sinks, sources, start
+from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.checkpoints.lost import PASSED_OVER, findings
 
 DAY = 86_400
@@ -43,7 +44,7 @@ class Stream:
         return sum(each.numInputRows for each in query.recentProgress)
 
     def findings(self):
-        return findings(str(self.checkpoint), self.sources)
+        return findings(Logs(self.checkpoint), self.sources)
 
 
 @pytest.fixture
@@ -88,9 +89,9 @@ def test_a_source_after_a_frame_that_is_read_twice_has_its_own_log(spark, tmp_pa
     sources = [f"FileStreamSource[file:{tmp_path}/{name}]" for name in "ab"]
     last = max((tmp_path / "b").iterdir())
     last.unlink()  # it is read, and committed
-    assert findings(str(checkpoint), sources) == []
+    assert findings(Logs(checkpoint), sources) == []
     (checkpoint / "commits/2").unlink()
-    (line,) = findings(str(checkpoint), sources)
+    (line,) = findings(Logs(checkpoint), sources)
     assert line.startswith(f"{last}: planned for a batch that was not committed, and gone")
 
 
@@ -179,9 +180,9 @@ def test_nothing_is_said_of_what_is_as_it_should_be(spark, tmp_path):
 def test_before_the_first_start_only_the_folder_can_be_looked_at(stream):
     future = stream.land("future.txt", "a", age=-2 * DAY)
     stream.land("old.txt", "a", age=90 * DAY)
-    assert findings(str(stream.checkpoint)) == []
+    assert findings(Logs(stream.checkpoint)) == []
     for name in (stream.folder, f"{stream.folder.parent}/i?"):
-        (line,) = findings(f"file://{stream.checkpoint}", [f"FileStreamSource[file:{name}]"])
+        (line,) = findings(Logs(stream.checkpoint), [f"FileStreamSource[file:{name}]"])
         assert line.startswith(f"{future}: dated in the future")
 
 
@@ -189,9 +190,8 @@ def test_other_sources_and_other_file_systems_are_passed_over(spark, tmp_path):
     query = spark.readStream.format("rate").option("rowsPerSecond", 10).load().writeStream.format("noop")
     running = query.option("checkpointLocation", str(tmp_path)).trigger(once=True).start()
     running.awaitTermination()
-    assert findings(str(tmp_path), ["RateStreamV2[rowsPerSecond=10]", "FileStreamSource[s3a://b/in]"]) == []
-    assert findings("hdfs://host/ckpt", ["FileStreamSource[file:/tmp]"]) == []
-    assert findings(str(tmp_path / "missing")) == []
+    assert findings(Logs(tmp_path), ["RateStreamV2[rowsPerSecond=10]", "FileStreamSource[s3a://b/in]"]) == []
+    assert findings(Logs(tmp_path / "missing")) == []
 
 
 def test_what_spark_removes_at_this_moment_is_no_finding(stream):
@@ -250,14 +250,14 @@ def test_what_spark_passes_over_for_its_name_or_place_is_said_once_a_kind(stream
         file.write("c\n")
     assert stream.read() == 1
     said: set[str] = set()
-    lines = findings(str(stream.checkpoint), stream.sources, said)
+    lines = findings(Logs(stream.checkpoint), stream.sources, said)
     assert lines == [
         f"{stream.folder}/.3.txt and 2 more: {PASSED_OVER['hidden']}",
         rf"{stream.folder}/caf\xe9.txt: not read, as the name is not UTF-8: rename it",
         f"{stream.folder}/more: a subfolder, which Spark reads only with recursiveFileLookup=True",
     ]
     stream.land(".7.txt", "d")
-    assert findings(str(stream.checkpoint), stream.sources, said) == []
+    assert findings(Logs(stream.checkpoint), stream.sources, said) == []
     assert stream.read(recursiveFileLookup=True) == 2
     assert [line for line in stream.findings() if "a subfolder" in line] == []
 
@@ -306,7 +306,7 @@ def test_a_file_that_goes_while_the_folder_is_looked_at_hides_no_other(stream, m
 
     scandir = os.scandir
     monkeypatch.setattr("os.scandir", lambda _: Going())
-    (line,) = findings(str(stream.checkpoint), [f"FileStreamSource[file:{stream.folder}]"])
+    (line,) = findings(Logs(stream.checkpoint), [f"FileStreamSource[file:{stream.folder}]"])
     assert line.count(".txt") == 3
 
 

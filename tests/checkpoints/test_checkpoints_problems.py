@@ -16,6 +16,7 @@ from support.checkpoint_queries import CHANGELOG, FORMAT_V2, ROCKSDB, land, run,
 
 from sparkstream_kit import checkpoints
 from sparkstream_kit.checkpoints.check import damage
+from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.errors import InvalidInputError
 
 
@@ -118,9 +119,9 @@ def test_state_in_rocksdb(spark, tmp_path, conf):
     assert checkpoints.check(checkpoint) == []
     (newest,) = [file for file in checkpoint.glob("state/0/0/2*") if file.suffix in (".zip", ".changelog")]
     newest.rename(tmp_path / "away")
-    assert damage(checkpoint) is not None
+    assert damage(Logs(checkpoint)) is not None
     (tmp_path / "away").rename(newest)
-    assert damage(checkpoint) is None
+    assert damage(Logs(checkpoint)) is None
 
 
 def test_another_source_shows_its_offset_as_spark_wrote_it(tmp_path):
@@ -164,7 +165,7 @@ def test_a_path_may_be_a_uri(checkpoint):
 def test_a_newer_format_is_not_taken_for_damage(checkpoint):
     (checkpoint / "offsets/5").write_text("v9\n{}\n{}")
     (checkpoint / "offsets/.5.crc").unlink()
-    assert damage(checkpoint) is None
+    assert damage(Logs(checkpoint)) is None
     with pytest.raises(InvalidInputError, match="has format v9, which this version of the kit does not know"):
         checkpoints.check(checkpoint)
 
@@ -212,18 +213,18 @@ IDS = [f"{name}-{how.__name__}" for name, how, *_ in DAMAGES]
 
 @pytest.mark.parametrize(("name", "how", "what", "fix"), DAMAGES, ids=IDS)
 def test_damage_is_one_line_with_the_file_and_the_way_out(checkpoint, name, how, what, fix):
-    assert (damage(checkpoint, whole=True), checkpoints.check(checkpoint)) == (None, [])
+    assert (damage(Logs(checkpoint), whole=True), checkpoints.check(checkpoint)) == (None, [])
     assert callable(how)
     how(checkpoint / name)
     fix = fix.format(checkpoint)
     assert [str(problem) for problem in checkpoints.check(checkpoint)] == [
         f"{checkpoint}/{name} {what}; {fix}"
     ]
-    line = damage(checkpoint, whole=True)
+    line = damage(Logs(checkpoint), whole=True)
     assert line is not None
     assert line.startswith(f"checkpoint {checkpoint} is damaged: {name} {what}; {fix}")
     assert line in str(checkpoints.show(checkpoint))
-    assert damage(checkpoint) == line  # a start says the same
+    assert damage(Logs(checkpoint)) == line  # a start says the same
 
 
 @pytest.mark.parametrize(("name", "how", "what", "fix"), DAMAGES, ids=IDS)
@@ -255,7 +256,7 @@ def test_spark_fails_on_each_and_the_way_out_leads_back_to_exact_totals(
 
 def test_a_checksum_without_its_file_stops_spark_too(spark, made, checkpoint):
     (checkpoint / "commits/5").unlink()
-    assert damage(checkpoint) == (
+    assert damage(Logs(checkpoint)) == (
         f"checkpoint {checkpoint} is damaged: commits/5 is missing, but not its checksum; "
         "delete .5.crc too, and the batch runs again"
     )
@@ -271,20 +272,20 @@ def test_a_checksum_without_its_file_stops_spark_too(spark, made, checkpoint):
 def test_without_a_whole_batch_there_is_no_way_back(checkpoint):
     shutil.rmtree(checkpoint / "state/0/0")
     line = "state/0/0/6.delta is missing; restore it from a backup, or start anew on another checkpoint"
-    assert line in str(damage(checkpoint))
+    assert line in str(damage(Logs(checkpoint)))
 
 
 def test_state_without_a_batch_is_damage(checkpoint):
     for log in ("offsets", "commits"):
         shutil.rmtree(checkpoint / log)
     line = "offsets has no batch, but state has been written; restore it from a backup, or start anew on"
-    assert line in str(damage(checkpoint))
+    assert line in str(damage(Logs(checkpoint)))
 
 
 def test_an_older_file_is_for_check_alone(checkpoint):
     empty(checkpoint / "offsets/1")
     (checkpoint / "commits/2").unlink()
-    assert damage(checkpoint) is None
+    assert damage(Logs(checkpoint)) is None
     need = "a restart does not need it, but batch {} cannot be rewound to"
     assert [str(problem) for problem in checkpoints.check(checkpoint)] == [
         f"{checkpoint}/offsets/1 is empty; {need.format(1)}",
@@ -295,7 +296,7 @@ def test_an_older_file_is_for_check_alone(checkpoint):
 def test_a_change_by_hand_is_for_check_alone(checkpoint):
     file = checkpoint / "offsets/5"
     file.write_text(file.read_text().replace('{"logOffset":5}', '{"logOffset":4}'))
-    assert damage(checkpoint) is None
+    assert damage(Logs(checkpoint)) is None
     (problem,) = checkpoints.check(checkpoint)
     assert str(problem) == (
         f"{file} was changed after Spark wrote it (delete .5.crc, its checksum, if that was meant); "
@@ -312,7 +313,7 @@ def test_names_that_are_no_numbers_belong_to_the_source(checkpoint):
         (checkpoint / name).mkdir(parents=True)
     for name in ("sources/0/_metadata", "sources/0/.9x.crc", "sources/_metadata/3", "commits/note.txt"):
         (checkpoint / name).write_text("mine")
-    assert (damage(checkpoint), checkpoints.check(checkpoint)) == (None, [])
+    assert (damage(Logs(checkpoint)), checkpoints.check(checkpoint)) == (None, [])
     assert str(checkpoints.show(checkpoint)).partition("size")[0] == before[0]
     assert str(checkpoints.rewind(checkpoint, to=4)).startswith(f"{checkpoint}: batch 5 runs again")
 
@@ -353,13 +354,13 @@ def test_no_content_of_a_file_is_a_stack_trace(checkpoint, name, data, what):
     file.write_bytes(data)
     file.with_name(f".{file.name}.crc").unlink(missing_ok=True)
     # Of a source's log a start reads the ends only.
-    line = damage(checkpoint, whole=name.startswith("sources"))
+    line = damage(Logs(checkpoint), whole=name.startswith("sources"))
     assert (
         line is None
         if what is None
         else str(line).startswith(f"checkpoint {checkpoint} is damaged: {name} {what}")
     )
-    damage(checkpoint)
+    damage(Logs(checkpoint))
     checkpoints.check(checkpoint)
     str(checkpoints.show(checkpoint))
     with suppress(InvalidInputError):
@@ -387,6 +388,5 @@ def test_a_planned_file_that_has_gone_is_a_problem_and_a_read_one_is_not(checkpo
 
 
 def test_nothing_is_looked_at_where_nothing_is_or_where_it_is_far(tmp_path):
-    assert damage(tmp_path / "new") is None
-    assert damage(tmp_path) is None
-    assert damage("s3a://bucket/ckpt") is None
+    assert damage(Logs(tmp_path / "new")) is None
+    assert damage(Logs(tmp_path)) is None

@@ -21,6 +21,7 @@ from support.checkpoint_queries import CHANGELOG, FORMAT_V2, ROCKSDB, land, run,
 from sparkstream_kit import checkpoints, joins, models, sinks, start
 from sparkstream_kit import run as run_to_end
 from sparkstream_kit.checkpoints.check import damage
+from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.errors import InvalidInputError
 
 LOCKED = """
@@ -74,7 +75,7 @@ def in_use(checkpoint):
 def test_what_was_rewound_comes_again_with_the_same_rows(spark, made, checkpoint):
     folder, _, batches = made
     checkpoints.rewind(checkpoint, to=1, apply=True)
-    assert damage(checkpoint) is None
+    assert damage(Logs(checkpoint)) is None
     assert checkpoints.check(checkpoint) == []
     assert run(totals(spark, folder), checkpoint) == batches[2:]
     assert checkpoints.show(checkpoint).committed == 5
@@ -256,14 +257,14 @@ def test_a_command_to_copy_takes_any_path(checkpoint, tmp_path, name):
     folder = checkpoint.rename(tmp_path / name)
     before = tree(folder)
     (folder / "state/0/0/6.delta").rename(tmp_path / "away")
-    line = damage(folder)
+    line = damage(Logs(folder))
     assert line is not None
     back, look = re.findall("sparkstream checkpoint .*?(?=; all that is wrong|$)", line)
     assert copied(back).returncode == 0
     looked = copied(look)
     assert (looked.returncode, looked.stdout.endswith(f"{back}\n")) == (1, True)
     done = copied(f"{back} --apply")
-    assert damage(folder) is None
+    assert damage(Logs(folder)) is None
     *_, undo = done.stdout.splitlines()
     assert copied(undo).returncode == 0
     (tmp_path / "away").rename(folder / "state/0/0/6.delta")
@@ -304,9 +305,9 @@ def test_an_interrupted_rewind_is_damage_until_it_is_run_again(
         with monkeypatch.context() as patch, pytest.raises(StopIteration):
             patch.setattr(Path, "rename", killed)
             checkpoints.rewind(copy, to=2, apply=True)
-        assert (damage(copy) is None) == (kept == 0)
+        assert (damage(Logs(copy)) is None) == (kept == 0)
         checkpoints.rewind(copy, to=2, apply=True)
-        assert damage(copy) is None
+        assert damage(Logs(copy)) is None
         assert checkpoints.show(copy).committed == 2
     assert run(totals(spark, made[0]), copy) == made[2][3:]
 
@@ -418,7 +419,7 @@ def test_a_copy_of_transform_with_state_does_not_need_the_original(spark, tmp_pa
     run(counted, original, **ROCKSDB)
     copy = checkpoints.clone(original, tmp_path / "copy")
     original.rename(tmp_path / "moved by hand")
-    line = damage(tmp_path / "moved by hand")
+    line = damage(Logs(tmp_path / "moved by hand"))
     assert line is not None
     assert "state/0/_metadata/v2/0 names " in line
     assert line.endswith(f"sparkstream checkpoint clone '{tmp_path / 'moved by hand'}' COPY")

@@ -14,6 +14,7 @@ from support.checkpoint_queries import run as run_plainly
 from sparkstream_kit import checkpoints, run, sinks, start
 from sparkstream_kit.checkpoints import logs
 from sparkstream_kit.checkpoints.check import damage
+from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.checkpoints.lost import findings
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.profiles import read_profile
@@ -97,7 +98,7 @@ def test_what_is_missing_of_a_log_is_said(total, tmp_path, name):
     total()
     last = max((tmp_path / "ckpt/sources" / name).glob("[0-9]*"))
     last.unlink()
-    assert f"sources/{name}/{last.name} is missing; restore it" in str(damage(tmp_path / "ckpt"))
+    assert f"sources/{name}/{last.name} is missing; restore it" in str(damage(Logs(tmp_path / "ckpt")))
     with pytest.raises(InvalidInputError, match=f"sources/{name}/{last.name} is missing"):
         total()
 
@@ -163,7 +164,7 @@ def test_what_was_lost_is_said_of_the_right_source(total, tmp_path):
     gone, changed = tmp_path / "lines/2 é%.json", tmp_path / "Other/5 é%.json"
     gone.unlink()
     changed.write_text("{}")
-    said = findings(str(tmp_path / "ckpt"), [f"FileStreamSource[file:{tmp_path / name}]" for name in NAMES])
+    said = findings(Logs(tmp_path / "ckpt"), [f"FileStreamSource[file:{tmp_path / name}]" for name in NAMES])
     assert [line.partition(": ")[0] for line in said] == [str(gone), str(changed)]
     assert "planned for a batch that was not committed, and gone" in said[0]
     assert "changed after it was read" in said[1]

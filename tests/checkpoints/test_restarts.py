@@ -14,6 +14,7 @@ from support.checkpoint_queries import land, stream
 
 from sparkstream_kit import checkpoints, run, sinks, start
 from sparkstream_kit.checkpoints.check import damage
+from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES, read_profile
 
 if TYPE_CHECKING:
@@ -231,10 +232,10 @@ def real_damage_is_told(checkpoint):
     for folder, (version, file) in newest.items():
         for lost in (file, folder):
             lost.rename(checkpoint / "away")
-            said = damage(checkpoint)
+            said = damage(Logs(checkpoint))
             (checkpoint / "away").rename(lost)
             assert f" {folder.relative_to(checkpoint)}/{version}." in str(said)
-    assert damage(checkpoint) is None
+    assert damage(Logs(checkpoint)) is None
 
 
 @pytest.mark.fast("True")
@@ -306,7 +307,7 @@ def test_a_frame_that_is_read_twice_goes_on(as_local, tmp_path, order):
     for name in "ab":
         last = max(checkpoint.glob(f"sources/{'ab'.index(name)}/[0-9]*"), key=lambda path: int(path.name))
         last.rename(tmp_path / "away")
-        assert f"sources/{'ab'.index(name)}/{last.name} is missing" in str(damage(checkpoint))
+        assert f"sources/{'ab'.index(name)}/{last.name} is missing" in str(damage(Logs(checkpoint)))
         (tmp_path / "away").rename(last)
 
 

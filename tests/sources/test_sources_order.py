@@ -158,7 +158,7 @@ def test_a_dry_run_names_the_folder_and_a_subfolder_is_said_to_be_passed_over(sp
     assert f"files of {folder}\n" in f"{text}\n"
     summary = run(start(lines, sinks.foreach_batch(drop), **how))
     assert [line for line in summary.warnings if "subfolder" in line], summary.warnings
-    found = [file.path for file in logs.inputs(tmp_path / "ckpt/sources/0")]
+    found = [file.path for file in logs.Logs(tmp_path / "ckpt").inputs("0")]
     assert [path for path in found if path != str(folder / "sub/not.csv")] == [str(folder / n) for n in NAMES]
     again = run(start(lines, sinks.foreach_batch(drop), **how))
     assert again.warnings == summary.warnings

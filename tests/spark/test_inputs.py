@@ -11,7 +11,7 @@ from support.checkpoint_queries import land, run, stream
 
 from sparkstream_kit import sources
 from sparkstream_kit._spark import plan
-from sparkstream_kit.checkpoints import logs
+from sparkstream_kit.checkpoints.logs import Logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,8 @@ def test_each_place_of_a_source_has_its_line_and_its_log(spark, tmp_path, shape)
     land(tmp_path / "b", 0)
     frame = SHAPES[shape](stream(spark, tmp_path / "a"), stream(spark, tmp_path / "b"))
     run(frame, tmp_path / "ckpt", "append")
-    last = logs.last_plan(tmp_path / "ckpt")
+    logs = Logs(tmp_path / "ckpt")
+    last = logs.last_plan
     assert last is not None
     found = plan.inputs_of(frame)
     by_line = {place: each for each in found for place in each.places}
@@ -51,7 +52,7 @@ def test_each_place_of_a_source_has_its_line_and_its_log(spark, tmp_path, shape)
     for place, each in by_line.items():
         until = {"a": 2, "b": 0}[str(each.path)[-1]]
         assert last.offsets[place] == json.dumps({"logOffset": until}, separators=(",", ":"))
-        read = logs.inputs(tmp_path / "ckpt/sources" / each.log)
+        read = logs.inputs(each.log)
         assert {str(file.path).rpartition("/")[0] for file in read} == {each.path}
 
 
