@@ -153,7 +153,7 @@ class _Connector:
 CONNECTORS = {
     "avro": _Connector("org.apache.spark:spark-avro_2.13", jars=("spark-avro_2.13-",)),
     "delta": _Connector(
-        packages={each: f"io.delta:delta-spark_{each}_2.13:4.4.0" for each in ("4.0", "4.1", "4.2")},
+        packages={each: f"io.delta:delta-spark_{each}_2.13:4.4.0" for each in ("4.1", "4.2")},
         jars=("delta-spark_", "delta-storage-"),
         # https://docs.delta.io/quick-start/#set-up-apache-spark-with-delta-lake
         settings={

@@ -42,9 +42,6 @@ STATE_STORES = {
     "rocksdb": "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider",
 }
 
-# What Spark 4.1 has put in another package, and where it was before.
-_MOVED = (".streaming.checkpointing.FileSystemBased", ".streaming.FileSystemBased")
-
 _opened = ExitStack()
 atexit.register(_opened.close)
 
@@ -120,13 +117,6 @@ def _text(profile: str) -> str:
         ) from err
 
 
-def _for_this_spark(settings: dict[str, str]) -> dict[str, str]:
-    """Return the settings with the names that the installed Spark has for what has moved."""
-    if not _files.pyspark_version().startswith("4.0."):
-        return settings
-    return {key: value.replace(*_MOVED) for key, value in settings.items()}
-
-
 def read_profile(profile: str | Path) -> dict[str, str]:
     """Return the settings of a profile.
 
@@ -145,7 +135,7 @@ def read_profile(profile: str | Path) -> dict[str, str]:
         sparkstream_kit.errors.InvalidInputError: unknown profile locale; did you mean local?; known: ...
     """
     check(read_profile, locals())
-    return _for_this_spark(parse_properties(_text(str(profile)), str(profile)))
+    return parse_properties(_text(str(profile)), str(profile))
 
 
 def submit_properties(profile: str, folder: Path) -> Path:

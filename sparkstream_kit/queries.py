@@ -25,7 +25,6 @@ from sparkstream_kit._spark import queries as asking
 from sparkstream_kit._spark.batch import begin, hand_over, keep_printed
 from sparkstream_kit._spark.place import locate
 from sparkstream_kit._spark.plan import (
-    analyzed_plan,
     has,
     inputs_of,
     keeps_other_states,
@@ -33,7 +32,6 @@ from sparkstream_kit._spark.plan import (
     refused,
     runs_python,
 )
-from sparkstream_kit._spark.session import starts_python_for_batches
 from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.checkpoints.drain import END, drained, is_being_drained, plan_empty_batch
 from sparkstream_kit.checkpoints.guard import guard
@@ -43,10 +41,10 @@ from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 from sparkstream_kit.sinks.base import rewind_notes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
     from pyspark.sql.streaming.query import StreamingQuery
 
     from sparkstream_kit._spark.place import Place
@@ -56,30 +54,15 @@ if TYPE_CHECKING:
 __all__ = ["start"]
 
 
-_SAFETY = "spark.sql.streaming.realTimeMode.allowlistCheck"
-# Operators of a plan that keep state or exchange rows between tasks, which Spark 4.2 runs in batches only.
-_OPERATORS = {
-    "Aggregate": "an aggregation (groupBy, distinct)",
-    "Deduplicate|Distinct": "dropDuplicates",
-    "FlatMapGroups|TransformWithState": "state by key",
-    "Repartition|RebalancePartitions": "repartition or coalesce",
-    "Sort": "orderBy",
-    "Window": "a window function",
-}
-
-
 def _check_realtime(frame: DataFrame, sink: Sink, mode: str) -> None:
-    """Refuse a query that Spark would fail after its start, or would not start.
-
-    https://spark.apache.org/docs/latest/streaming/index.html and the lists in Spark 4.2's
-    `RealTimeModeAllowlist`. A session that has switched these off has switched off this check, too.
+    """Refuse what no Spark runs in real time; of which operators it does each has a list, and says so itself.
 
     Raises:
-        InvalidInputError: this Spark has no real-time mode, or it cannot run the query.
+        InvalidInputError: this Spark has no real-time mode, or what the query needs has none.
     """
     if "realTime" not in inspect.signature(DataStreamWriter.trigger).parameters:
         raise InvalidInputError(
-            f"trigger realTime is in Spark 4.1 and later, and this is {frame.sparkSession.version}; give "
+            f"trigger realTime is in Spark 4.2 and later, and this is {frame.sparkSession.version}; give "
             "processingTime='0 seconds'"
         )
     if sink.realtime is None:
@@ -89,20 +72,10 @@ def _check_realtime(frame: DataFrame, sink: Sink, mode: str) -> None:
         )
     if mode != "update":
         raise InvalidInputError(f"trigger realTime writes in mode update, not {mode}; give mode='update'")
-    if frame.sparkSession.conf.get(_SAFETY, "true") == "false":
-        return
-    instead = "; leave it out, or give processingTime='0 seconds'"
-    if not any(each.kind == "kafka" for each in inputs_of(frame)):
-        raise InvalidInputError(
-            "trigger realTime reads from Kafka only; give sources.kafka, or processingTime='0 seconds'"
-        )
     if runs_python(frame):
-        raise InvalidInputError(f"trigger realTime runs no Python function{instead}")
-    for names, what in _OPERATORS.items():
-        if has(frame, names):
-            raise InvalidInputError(f"trigger realTime does not run {what}{instead}")
-    if analyzed_plan(frame).count("StreamingRelationV2 ") > 1 and has(frame, "Join"):
-        raise InvalidInputError(f"trigger realTime does not join two streams{instead}")
+        raise InvalidInputError(
+            "trigger realTime runs no Python function; leave it out, or give processingTime='0 seconds'"
+        )
 
 
 _WORDS = {"processingTime": "a batch every {}", "availableNow": "the input that is there, then it ends"}
@@ -305,14 +278,11 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False, **gua
     with guard(frame, location, name, asked.mode, rewind_notes=notes, **guarding) as guarded:
         if guarded.logs is not None:
             trigger = _last_batch(asked, guarded.logs, trigger, plan=drain)
-        views = _views_of_memory(sink, spark, name, location)
         realtime = sink.realtime if "realTime" in trigger else None
-        write = None if views or realtime or sink.open is None else sink.open(frame, location)
+        write = None if realtime or sink.open is None else sink.open(frame, location)
         writer = frame.writeStream if realtime is None else realtime(frame)
         writer = writer.queryName(name).outputMode(asked.mode)
-        if views:
-            writer = writer.format("memory")
-        elif write is not None:
+        if write is not None:
             writer = hand_over(writer, keep_printed(write, spark, name))
         elif realtime is None:
             writer = sink(writer)
@@ -329,8 +299,6 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False, **gua
             raise
     if guarded.lock is not None:
         guarded.lock.until_end_of(query)
-    if views:
-        _show(views, spark, name, query)
     interval = to_microseconds("processingTime", trigger.get("processingTime", "0 seconds")) / 1_000_000
     known = asking.Started(
         *(frame, asked.mode, location, asked.drain, write is not None, interval or None, sink.writes_to),
@@ -428,41 +396,6 @@ def _spelt(path: str) -> str:
     """Return a path of this machine without links; any other as it is."""
     plain = _files.plain(path)
     return path if plain is None else os.path.realpath(plain)
-
-
-def _views_of_memory(
-    sink: Sink, spark: SparkSession, name: str, location: Place | None
-) -> Mapping[str, Callable[[DataFrame], DataFrame]]:
-    """Return the views that make a sink over Spark's memory sink; none if that cannot be.
-
-    A function of a batch would first start a Python at the server, for two seconds. Memory forgets what it
-    had at a restart, so that it is for queries without a checkpoint. Until the views are made its table has
-    the query's name, so that no other table may have that name.
-    """
-    if not sink.views or location is not None or not starts_python_for_batches(spark):
-        return {}
-    views = {view.lower() for view in sink.views}  # Spark's names have no case
-    if not re.fullmatch(r"\w+", name) or name.lower() in views or spark.catalog.tableExists(name):
-        return {}
-    return sink.views
-
-
-def _show(
-    views: Mapping[str, Callable[[DataFrame], DataFrame]],
-    spark: SparkSession,
-    name: str,
-    query: StreamingQuery,
-) -> None:
-    """Make the views of a query's table in memory, whose own name is free again then."""
-    try:
-        for view, part in views.items():
-            # In one partition, as memory has it in two and an order would shuffle it: 50 ms, not 200.
-            part(spark.table(name).coalesce(1)).createOrReplaceTempView(view)
-    except BaseException:
-        query.stop()
-        raise
-    finally:
-        spark.catalog.dropTempView(name)
 
 
 def _name(frame: DataFrame, sink: Sink, name: str | None) -> str:

@@ -21,7 +21,7 @@ from sparkstream_kit._spark import plan, shutdown
 from sparkstream_kit._spark import queries as asking
 from sparkstream_kit._spark.batch import close_ended
 from sparkstream_kit.checkpoints import guard
-from sparkstream_kit.checkpoints.check import damage, unreadable
+from sparkstream_kit.checkpoints.check import READ_IN_PART, damage, unreadable
 from sparkstream_kit.checkpoints.logs import Logs, local
 from sparkstream_kit.checkpoints.lost import Backlog, backlog, findings
 from sparkstream_kit.errors import CheckpointDamaged, DryRun, InputUnavailable, InvalidInputError, QueryFailed
@@ -146,9 +146,10 @@ class _Watched:
         name, cause = f"query {self.name}", errors.innermost_cause(error)
         if said := plan.unavailable(self.query, f"{cause}\n{error}"):
             return InputUnavailable(name, said, summary)
-        checkpoint = asking.checkpoint(self.query)
+        checkpoint, logs = asking.checkpoint(self.query), self.logs()
         # The start has looked at what is quickly read; Spark fails at the rest, in words of its own.
-        damaged = None if self.done.batches or (logs := self.logs()) is None else damage(logs, whole=True)
+        looked_at = self.done.batches or READ_IN_PART in cause
+        damaged = None if looked_at or logs is None else damage(logs, whole=True)
         if damaged := damaged or (checkpoint and unreadable(checkpoint, f"{cause}\n{error}")):
             return CheckpointDamaged(name, f"{damaged} (Spark: {cause})", summary)
         lost = guard.what_is_lost(asking.started(self.query).frame, checkpoint, f"{cause}\n{error}")

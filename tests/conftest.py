@@ -177,9 +177,7 @@ def folder(tmp_path):
 
 
 # Of Spark's versions that the kit supports; `scripts/versions.sh` runs the tests on them.
-ON_4_0 = pyspark.__version__.startswith("4.0.")
-BEFORE_4_2 = pyspark.__version__.startswith(("4.0.", "4.1."))
-BEFORE_4_2 = pyspark.__version__.startswith(("4.0.", "4.1."))
+BEFORE_4_2 = pyspark.__version__.startswith("4.1.")
 
 Job = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -8,7 +8,6 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import ON_4_0
 from pyspark.sql import functions as F
 
 from sparkstream_kit import checkpoints, feeds, run, sinks, sources, start, state, windows
@@ -130,7 +129,6 @@ def test_drained_windows_are_those_of_a_batch(spark, tmp_path, transform, store,
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(ON_4_0, reason="transformWithState is for pandas only on Spark 4.0")
 def test_what_a_key_is_known_by_does_not_wait(spark, tmp_path):
     land(tmp_path / "in", ROWS)
 

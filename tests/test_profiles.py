@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -148,26 +147,6 @@ def test_profiles_are_found_in_a_zip(tmp_path):
     assert home.startswith(str(archive))
     assert (partitions, is_file) == ("1", "True")
     assert not Path(copy).exists()  # gone with the process
-
-
-@pytest.mark.parametrize(
-    ("version", "package"),
-    [("4.0.1", "streaming"), ("4.1.1", "streaming.checkpointing"), ("4.3.0", "streaming.checkpointing")],
-)
-@pytest.mark.parametrize("where", ["a folder", "the zip of spark-submit"])
-def test_a_class_that_has_moved_is_named_as_the_installed_spark_has_it(version, package, where, tmp_path):
-    (tmp_path / "pyspark").mkdir()
-    (tmp_path / "pyspark" / "__init__.py").touch()
-    (tmp_path / "pyspark" / "version.py").write_text(f"__version__: str = {version!r}\n")
-    installed = str(tmp_path)
-    if where != "a folder":
-        installed = shutil.make_archive(str(tmp_path / "pyspark"), "zip", tmp_path)
-        shutil.rmtree(tmp_path / "pyspark")
-    code = "from sparkstream_kit.profiles import read_profile; print(*read_profile('local').values())"
-    env = {"PYTHONPATH": f"{installed}:{PACKAGE.parent}"}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
-    name = f"org.apache.spark.sql.execution.{package}.FileSystemBasedCheckpointFileManager"
-    assert name in done.stdout.split(), done.stderr
 
 
 def test_the_class_is_there_in_the_spark_of_the_tests(spark):

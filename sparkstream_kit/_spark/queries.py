@@ -320,9 +320,11 @@ def files(source: SourceProgress) -> tuple[int, int] | None:
     return None if _FILES[0] not in metrics else (int(metrics[_FILES[0]]), int(metrics[_FILES[1]]))
 
 
-def read_until(source: SourceProgress) -> int:
-    """Return the last entry of its log that a source of files has read; -1 before the first."""
-    found = re.search(r"logOffset\D*(\d+)", source.endOffset or "")
+def entry_at(offset: str | None) -> int:
+    """Return the entry of its log at which a source of files is by an offset; -1 before the first."""
+    found = re.search(
+        r"logOffset\D*(\d+)", offset or ""
+    )  # before Spark 4.2 a text of Python's, and not of JSON
     return int(found[1]) if found else -1
 
 

@@ -98,6 +98,11 @@ def damage(logs: Logs, *, whole: bool = False) -> str | None:
 
 # What Spark says where it cannot load the state, or read a file of the checkpoint, whose path follows.
 _STATE = re.compile(r"CANNOT_LOAD_STATE_STORE|CANNOT_READ_STATE")
+READ_IN_PART = "STATE_STORE_COMMIT_VALIDATION_FAILED"
+_IN_PART = (
+    "its function of the batch did not read all of it (show, limit, an early return), and Spark has "
+    "no state of that batch: let it write, count or collect the whole batch"
+)
 _FILE = r"(Checksum|Corrupt|EOF|FileNotFound|Zip)\w*Exception[^\n]*{}/"
 
 
@@ -114,10 +119,12 @@ def unreadable(path: str, cause: str) -> str | None:
     root = local(path)
     if root is None or not root.is_dir():
         return None
-    if not _STATE.search(cause) and not re.search(_FILE.format(re.escape(str(root))), cause):
+    in_part = READ_IN_PART in cause
+    if not in_part and not _STATE.search(cause) and not re.search(_FILE.format(re.escape(str(root))), cause):
         return None
     logs = Logs(root)
-    return f"checkpoint {root} is damaged: Spark cannot read it; {_way_out(logs, before=logs.done)}"
+    what = _IN_PART if in_part else "Spark cannot read it"
+    return f"checkpoint {root} is damaged: {what}; {_way_out(logs, before=logs.done)}"
 
 
 def _way_out(logs: Logs, before: int | None = None) -> str:
@@ -183,7 +190,7 @@ def _restart(logs: Logs, *, whole: bool) -> Iterator[DamagedError]:
             yield err
         else:
             yield from errors_of(log_file, *files)
-    if last < 0 and logs.entries("state"):
+    if last < 0 and state.newer(root, 1):  # the first batch, which may have failed, makes version 1
         yield DamagedError(root / "offsets", "has no batch, but state has been written")
     for name in ("offsets", "commits", *(f"sources/{log}" for log in logs.sources)):
         yield from _orphans(root / name, max(logs.entries(name), default=-1))

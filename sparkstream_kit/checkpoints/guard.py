@@ -417,7 +417,7 @@ def _described(frame: DataFrame, name: str, mode: str, inputs: Sequence[Input]) 
 
 
 def _leftovers(checkpoint: Place, logs: Logs) -> list[Change]:
-    """Return the removal of what a query has left that was killed, or failed, before it planned a batch.
+    """Return the removal of what a query has left that was killed, or failed, before it noted a batch.
 
     Spark takes half-written files for those of another query, and refuses the checkpoint for ever. The files
     that it has found and not read would be read although the query that starts now reads another folder. A
@@ -431,6 +431,8 @@ def _leftovers(checkpoint: Place, logs: Logs) -> list[Change]:
         for name in checkpoint.names(part)
         if name.startswith(".") and name.endswith((".tmp", ".tmp.crc"))
     ]
+    if checkpoint.folder is not None and logs.entries("state"):  # in real time it comes before the note
+        left.append("state")
     for source in logs.sources:
         for file in logs.entries(f"sources/{source}").values():
             with suppress(InvalidInputError):  # what other sources keep there stays

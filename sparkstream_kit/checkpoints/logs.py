@@ -133,11 +133,6 @@ def numbered(folder: Path) -> dict[int, Path]:
     return {number: folder / name for number, name in _files.log_entries(names).items()}
 
 
-def newest(log: Path) -> int:
-    """Return the number of the newest file of one of Spark's logs; -1 where there is none."""
-    return max(numbered(log), default=-1)
-
-
 def _text(file: Path) -> str:
     with reading(file):
         text = file.read_bytes().decode()

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 from sparkstream_kit import _files
 from sparkstream_kit._spark import plan
 from sparkstream_kit._spark.place import locate, statuses
-from sparkstream_kit._spark.queries import checkpoint, read_until, started, with_files
+from sparkstream_kit._spark.queries import checkpoint, entry_at, started, with_files
 from sparkstream_kit.checkpoints.logs import DamagedError
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sources.files import as_regex, is_pattern, is_read_once, left_out
@@ -365,7 +365,9 @@ class Backlog:
             self._counted = {}
             for at, source in self._sources.items():
                 with suppress(OSError):  # the folder is gone, or cannot be reached: not counted
-                    if (found := self._look(at, source, read_until(progress.sources[at]))) is not None:
+                    if (
+                        found := self._look(at, source, entry_at(progress.sources[at].endOffset))
+                    ) is not None:
                         self._counted[at] = found
             end = monotonic()
             self._next = end + _SHARE * (end - begin)

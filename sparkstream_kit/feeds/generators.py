@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import inspect
 import ipaddress
 import json
 import math
@@ -10,14 +11,32 @@ import random
 from collections import Counter, defaultdict
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import ROUND_HALF_UP, Decimal
-from typing import TYPE_CHECKING, Any
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._durations import sizes
 from sparkstream_kit.feeds.files import Again, count_to, csv_line, line_files, zipf
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+
+_Given = ParamSpec("_Given")
+_Row = TypeVar("_Row")
+
+
+def _seeded(make: Callable[_Given, Iterator[_Row]]) -> Callable[_Given, Iterable[_Row]]:
+    """Let rows that a function of a count and a seed makes be gone through again; refuse wrong arguments."""
+
+    @wraps(make)
+    def rows(*args: _Given.args, **given: _Given.kwargs) -> Iterable[_Row]:
+        bound = inspect.signature(make).bind(*args, **given).arguments
+        check(make, bound)
+        count_to(bound["count"])
+        return Again(partial(make, *args, **given))
+
+    return rows
 
 
 _ACTIONS_BEGIN = 1469501107  # 2016-07-26 02:45:07 UTC
@@ -25,7 +44,8 @@ _ACTIONS, _WEIGHTS = ("Open", "Close", "Print", "Share"), (9, 8, 2, 1)
 _ACTION_GAPS, _ACTION_GAP_WEIGHTS = (0, 1, 7, 40, 300), (2, 6, 6, 4, 1)  # seconds from a row to the next one
 
 
-def actions_rows(count: int | None, *, seed: int) -> Iterable[dict[str, Any]]:
+@_seeded
+def actions_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
     """Make rows of `time` (seconds since 1970-01-01 UTC, in order) and `action` (Open, Close and others).
 
     Args:
@@ -39,17 +59,11 @@ def actions_rows(count: int | None, *, seed: int) -> Iterable[dict[str, Any]]:
         >>> list(actions_rows(2, seed=1))
         [{'time': 1469501107, 'action': 'Open'}, {'time': 1469501147, 'action': 'Close'}]
     """
-    check(actions_rows, locals())
-    numbers = count_to(count)
-
-    def make() -> Iterator[dict[str, Any]]:
-        pick = random.Random(seed).choices  # noqa: S311 - sample data, not secrets
-        time = _ACTIONS_BEGIN
-        for number in numbers:
-            time += pick(_ACTION_GAPS, _ACTION_GAP_WEIGHTS)[0] if number else 0
-            yield {"time": time, "action": pick(_ACTIONS, _WEIGHTS)[0]}
-
-    return Again(make)
+    pick = random.Random(seed).choices  # noqa: S311 - sample data, not secrets
+    time = _ACTIONS_BEGIN
+    for number in count_to(count):
+        time += pick(_ACTION_GAPS, _ACTION_GAP_WEIGHTS)[0] if number else 0
+        yield {"time": time, "action": pick(_ACTIONS, _WEIGHTS)[0]}
 
 
 def actions_truth(rows: Iterable[dict[str, Any]], *, slide: str = "1 hour") -> list[tuple[str, str, int]]:
@@ -83,7 +97,8 @@ _FIRST_AD = datetime(2024, 1, 1, tzinfo=UTC)
 _CLICKED, _SOON = 0.3, 0.8  # of the views, and of their clicks those that come within ten minutes
 
 
-def ads_rows(count: int | None, *, seed: int) -> Iterable[dict[str, Any]]:
+@_seeded
+def ads_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
     """Make events of ads: a view of an ad, a click on it within 10 minutes or within an hour, a stray click.
 
     Each is a dict of the benchmark's fields, all strings: `user_id`, `page_id`, `ad_id` (one for each showing
@@ -104,36 +119,30 @@ def ads_rows(count: int | None, *, seed: int) -> Iterable[dict[str, Any]]:
         2024-01-01T00:00:03Z view ad-1-0000000 10.130.152.104
         2024-01-01T00:00:10Z view ad-1-0000001 10.199.149.5
     """
-    check(ads_rows, locals())
-    numbers = count_to(count)
-
-    def make() -> Iterator[dict[str, Any]]:
-        draw = random.Random(seed)  # noqa: S311 - sample data, not secrets
-        second, waiting = 0, list[tuple[int, int, dict[str, Any]]]()  # clicks that are to come
-        for number in numbers:
-            second += draw.randrange(1, 10)
-            if waiting and waiting[0][0] <= second:
-                clicked_at, _, row = waiting.pop(0)
-                # Behind the last event, so that times increase: at most some seconds later than drawn.
-                yield {**row, "event_type": "click", "event_time": _ad_text(max(clicked_at, second))}
-                continue
-            stray = draw.random() < 1 / 50
-            row = {
-                "user_id": f"user-{draw.randrange(500)}",
-                "page_id": f"page-{draw.randrange(100)}",
-                "ad_id": f"{'stray' if stray else 'ad'}-{seed}-{number:07}",
-                "ad_type": draw.choice(_TYPES),
-                "event_type": "click" if stray else "view",
-                "event_time": _ad_text(second),
-                "ip_address": str(ipaddress.IPv4Address(0x0A000000 + draw.randrange(2**24))),
-            }
-            if not stray and draw.random() < _CLICKED:
-                delay = draw.randrange(1, 600) if draw.random() < _SOON else draw.randrange(700, 3600)
-                waiting.append((second + delay, number, row))
-                waiting.sort(key=lambda each: each[:2])
-            yield row
-
-    return Again(make)
+    draw = random.Random(seed)  # noqa: S311 - sample data, not secrets
+    second, waiting = 0, list[tuple[int, int, dict[str, Any]]]()  # clicks that are to come
+    for number in count_to(count):
+        second += draw.randrange(1, 10)
+        if waiting and waiting[0][0] <= second:
+            clicked_at, _, row = waiting.pop(0)
+            # Behind the last event, so that times increase: at most some seconds later than drawn.
+            yield {**row, "event_type": "click", "event_time": _ad_text(max(clicked_at, second))}
+            continue
+        stray = draw.random() < 1 / 50
+        row = {
+            "user_id": f"user-{draw.randrange(500)}",
+            "page_id": f"page-{draw.randrange(100)}",
+            "ad_id": f"{'stray' if stray else 'ad'}-{seed}-{number:07}",
+            "ad_type": draw.choice(_TYPES),
+            "event_type": "click" if stray else "view",
+            "event_time": _ad_text(second),
+            "ip_address": str(ipaddress.IPv4Address(0x0A000000 + draw.randrange(2**24))),
+        }
+        if not stray and draw.random() < _CLICKED:
+            delay = draw.randrange(1, 600) if draw.random() < _SOON else draw.randrange(700, 3600)
+            waiting.append((second + delay, number, row))
+            waiting.sort(key=lambda each: each[:2])
+        yield row
 
 
 def ads_truth(rows: Iterable[dict[str, Any]], *, within: timedelta) -> list[tuple[str, str, str | None]]:
@@ -184,7 +193,8 @@ _BURST = 4  # further payments within a minute of the first
 _TIMES = 40  # how many times the usual amount
 
 
-def cards_rows(count: int | None, *, seed: int) -> Iterable[dict[str, Any]]:
+@_seeded
+def cards_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
     """Make payments of 40 cards, with frauds among them.
 
     Each is a dict of `card` (digits), `time` (ISO 8601, UTC), `merchant`, `category`, `amount` (a text with
@@ -206,42 +216,36 @@ def cards_rows(count: int | None, *, seed: int) -> Iterable[dict[str, Any]]:
         4000000000000008 2024-06-01T00:00:23Z Web & Co, Ltd 45.50 39.7018
         4000000000000031 2024-06-01T00:00:48Z Cinema 58.22 41.8328
     """
-    check(cards_rows, locals())
-    numbers = count_to(count)
-
-    def make() -> Iterator[dict[str, Any]]:
-        draw = random.Random(seed)  # noqa: S311 - sample data, not secrets
-        paid, second, burst = [0] * _CARDS, 0, list[int]()  # how often, now, cards whose burst goes on
-        order = list(range(_CARDS))
-        for _ in numbers:
-            if burst:
-                card, second, kind = burst.pop(), second + draw.randrange(1, 6), "burst"
-            else:
-                if not order:
-                    order = list(range(_CARDS))
-                    second += 600  # a card pays once in a round
-                card, second = order.pop(draw.randrange(len(order))), second + draw.randrange(5, 30)
-                kind = draw.choice(("amount", "place", "burst")) if draw.random() < 1 / 100 else "usual"
-                if paid[card] < _CARD_WARMUP:
-                    kind = "usual"
-                if kind == "burst":
-                    burst = [card] * _BURST
-            paid[card] += 1
-            usual = 20 + 2 * card
-            amount = usual * draw.uniform(0.5, 1.5) * (_TIMES if kind == "amount" else 1)
-            lat, lon = _FAR_AWAY if kind == "place" else _PLACES[card % len(_PLACES)]
-            merchant, category = draw.choice(_SHOPS)
-            yield {
-                "card": f"4000{card:012}",
-                "time": f"{_FIRST_CARD + timedelta(seconds=second):%Y-%m-%dT%H:%M:%SZ}",
-                "merchant": merchant,
-                "category": category,
-                "amount": f"{amount:.2f}",
-                "lat": f"{lat + draw.uniform(-0.05, 0.05):.4f}",
-                "lon": f"{lon + draw.uniform(-0.05, 0.05):.4f}",
-            }
-
-    return Again(make)
+    draw = random.Random(seed)  # noqa: S311 - sample data, not secrets
+    paid, second, burst = [0] * _CARDS, 0, list[int]()  # how often, now, cards whose burst goes on
+    order = list(range(_CARDS))
+    for _ in count_to(count):
+        if burst:
+            card, second, kind = burst.pop(), second + draw.randrange(1, 6), "burst"
+        else:
+            if not order:
+                order = list(range(_CARDS))
+                second += 600  # a card pays once in a round
+            card, second = order.pop(draw.randrange(len(order))), second + draw.randrange(5, 30)
+            kind = draw.choice(("amount", "place", "burst")) if draw.random() < 1 / 100 else "usual"
+            if paid[card] < _CARD_WARMUP:
+                kind = "usual"
+            if kind == "burst":
+                burst = [card] * _BURST
+        paid[card] += 1
+        usual = 20 + 2 * card
+        amount = usual * draw.uniform(0.5, 1.5) * (_TIMES if kind == "amount" else 1)
+        lat, lon = _FAR_AWAY if kind == "place" else _PLACES[card % len(_PLACES)]
+        merchant, category = draw.choice(_SHOPS)
+        yield {
+            "card": f"4000{card:012}",
+            "time": f"{_FIRST_CARD + timedelta(seconds=second):%Y-%m-%dT%H:%M:%SZ}",
+            "merchant": merchant,
+            "category": category,
+            "amount": f"{amount:.2f}",
+            "lat": f"{lat + draw.uniform(-0.05, 0.05):.4f}",
+            "lon": f"{lon + draw.uniform(-0.05, 0.05):.4f}",
+        }
 
 
 def cards_truth(rows: Iterable[dict[str, Any]]) -> list[tuple[str, str, str]]:
@@ -284,7 +288,8 @@ _EVENT_PRODUCTS = (
 )  # fmt: skip
 
 
-def events_rows(count: int | None, *, seed: int) -> Iterable[dict[str, str]]:
+@_seeded
+def events_rows(count: int | None, *, seed: int) -> Iterator[dict[str, str]]:
     """Make the events of a shop: dicts of texts, as they stand in a CSV file.
 
     event_id (unique in a seed), time (ISO 8601 in UTC, at most 12 seconds after the one before), user,
@@ -303,25 +308,20 @@ def events_rows(count: int | None, *, seed: int) -> Iterable[dict[str, str]]:
         1-0000001, 2024-03-01T09:00:01Z, user-382, chess set, view, 29.99
         1-0000002, 2024-03-01T09:00:07Z, user-326, desk lamp, cart, 22.50
     """
-    check(events_rows, locals())
-    numbers, weights = count_to(count), zipf(len(_EVENT_PRODUCTS))
-
-    def make() -> Iterator[dict[str, str]]:
-        pick = random.Random(seed).choices  # noqa: S311 - sample data, not secrets
-        moment = _EVENTS_START
-        for number in numbers:
-            moment += timedelta(seconds=pick(range(13))[0])
-            product, cents = pick(_EVENT_PRODUCTS, cum_weights=weights)[0]
-            yield {
-                "event_id": f"{seed}-{number + 1:07}",
-                "time": f"{moment:%Y-%m-%dT%H:%M:%SZ}",
-                "user": f"user-{pick(range(1, 501))[0]}",
-                "product": product,
-                "type": pick(("view", "cart", "purchase"), cum_weights=(7, 9, 10))[0],
-                "price": f"{Decimal(cents) / 100:.2f}",
-            }
-
-    return Again(make)
+    weights = zipf(len(_EVENT_PRODUCTS))
+    pick = random.Random(seed).choices  # noqa: S311 - sample data, not secrets
+    moment = _EVENTS_START
+    for number in count_to(count):
+        moment += timedelta(seconds=pick(range(13))[0])
+        product, cents = pick(_EVENT_PRODUCTS, cum_weights=weights)[0]
+        yield {
+            "event_id": f"{seed}-{number + 1:07}",
+            "time": f"{moment:%Y-%m-%dT%H:%M:%SZ}",
+            "user": f"user-{pick(range(1, 501))[0]}",
+            "product": product,
+            "type": pick(("view", "cart", "purchase"), cum_weights=(7, 9, 10))[0],
+            "price": f"{Decimal(cents) / 100:.2f}",
+        }
 
 
 def events_truth(rows: Iterable[Mapping[str, str]]) -> list[tuple[str, int, Decimal]]:
@@ -359,7 +359,8 @@ _AGENTS = ("-", "Mozilla/2.0 (compatible; MSIE 3.0)", 'Lynx \\"2.5\\"')
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
-def log_rows(count: int | None, *, seed: int) -> Iterable[dict[str, Any]]:
+@_seeded
+def log_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
     """Make requests: host, time (seconds since 1970, in order), request, status, bytes (None: -) and agent.
 
     Some hosts are IPv6 addresses, some requests hold quotes or lack the protocol, and every other line is a
@@ -376,25 +377,19 @@ def log_rows(count: int | None, *, seed: int) -> Iterable[dict[str, Any]]:
         >>> print(log_line(next(iter(log_rows(1, seed=1)))))
         d104.aa.net - - [01/Jul/1995:00:00:01 -0400] "GET / HTTP/1.0" 200 19817
     """
-    check(log_rows, locals())
-    numbers = count_to(count)
-
-    def make() -> Iterator[dict[str, Any]]:
-        pick = random.Random(seed).choices  # noqa: S311 - sample data, not secrets
-        time, hosts, paths = _BEGIN, zipf(len(_HOSTS)), zipf(len(_PATHS))
-        for number in numbers:
-            time += pick(_GAPS, _GAP_WEIGHTS)[0] if number else 0
-            status, protocol = pick(_STATUSES, _STATUS_WEIGHTS)[0], pick((" HTTP/1.0", ""), (9, 1))[0]
-            yield {
-                "host": pick(_HOSTS, cum_weights=hosts)[0],
-                "time": time,
-                "request": f"GET {pick(_PATHS, cum_weights=paths)[0]}{protocol}",
-                "status": status,
-                "bytes": pick(range(40_000))[0] if status == 200 else pick((0, None))[0],  # noqa: PLR2004
-                "agent": pick(_AGENTS)[0] if number % 2 else None,
-            }
-
-    return Again(make)
+    pick = random.Random(seed).choices  # noqa: S311 - sample data, not secrets
+    time, hosts, paths = _BEGIN, zipf(len(_HOSTS)), zipf(len(_PATHS))
+    for number in count_to(count):
+        time += pick(_GAPS, _GAP_WEIGHTS)[0] if number else 0
+        status, protocol = pick(_STATUSES, _STATUS_WEIGHTS)[0], pick((" HTTP/1.0", ""), (9, 1))[0]
+        yield {
+            "host": pick(_HOSTS, cum_weights=hosts)[0],
+            "time": time,
+            "request": f"GET {pick(_PATHS, cum_weights=paths)[0]}{protocol}",
+            "status": status,
+            "bytes": pick(range(40_000))[0] if status == 200 else pick((0, None))[0],  # noqa: PLR2004
+            "agent": pick(_AGENTS)[0] if number % 2 else None,
+        }
 
 
 def log_line(row: Mapping[str, Any] | str) -> str:
@@ -487,7 +482,8 @@ _MESSAGE_WEIGHTS = {
 _FIRST_MESSAGE = datetime(2024, 1, 1, tzinfo=UTC)
 
 
-def messages_rows(count: int | None, *, seed: int) -> Iterable[dict[str, Any]]:
+@_seeded
+def messages_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
     """Make labelled messages, shaped after the SMS spam collection: three in ten are spam.
 
     Each is a dict of `id` (string), `time` (ISO 8601, UTC, a whole second; times increase), `label` ("ham" or
@@ -506,28 +502,22 @@ def messages_rows(count: int | None, *, seed: int) -> Iterable[dict[str, Any]]:
         ham | thanks love love the you
         ham | train you home love you tomorrow offer free home home
     """
-    check(messages_rows, locals())
-    numbers = count_to(count)
     odds = {
         "ham": [ham for ham, _ in _MESSAGE_WEIGHTS.values()],
         "spam": [spam for _, spam in _MESSAGE_WEIGHTS.values()],
     }
-
-    def make() -> Iterator[dict[str, Any]]:
-        draw = random.Random(seed)  # noqa: S311 - sample data, not secrets
-        time = _FIRST_MESSAGE
-        for number in numbers:
-            time += timedelta(seconds=draw.randrange(1, 10))
-            label = "spam" if draw.random() < _SPAM else "ham"
-            words = draw.choices(list(_MESSAGE_WEIGHTS), odds[label], k=draw.randrange(4, 13))
-            yield {
-                "id": f"m-{seed}-{number:07}",
-                "time": f"{time:%Y-%m-%dT%H:%M:%SZ}",
-                "label": label,
-                "text": " ".join(words),
-            }
-
-    return Again(make)
+    draw = random.Random(seed)  # noqa: S311 - sample data, not secrets
+    time = _FIRST_MESSAGE
+    for number in count_to(count):
+        time += timedelta(seconds=draw.randrange(1, 10))
+        label = "spam" if draw.random() < _SPAM else "ham"
+        words = draw.choices(list(_MESSAGE_WEIGHTS), odds[label], k=draw.randrange(4, 13))
+        yield {
+            "id": f"m-{seed}-{number:07}",
+            "time": f"{time:%Y-%m-%dT%H:%M:%SZ}",
+            "label": label,
+            "text": " ".join(words),
+        }
 
 
 def messages_truth(rows: Iterable[dict[str, Any]]) -> list[tuple[str, str]]:
@@ -568,7 +558,8 @@ _NO_TAGS = (
 )  # fmt: skip
 
 
-def posts_rows(count: int | None, *, seed: int) -> Iterable[dict[str, Any]]:
+@_seeded
+def posts_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
     """Make posts: dicts that `posts_line` writes in the shape of their network.
 
     id (text, unique in a seed), created_at (ISO 8601 in UTC, at most 4 seconds after the one before), network
@@ -588,27 +579,22 @@ def posts_rows(count: int | None, *, seed: int) -> Iterable[dict[str, Any]]:
         >>> row["text"], row["tags"]
         ('issue #42 #ÅNGSTRÖM', ['ångström'])
     """
-    check(posts_rows, locals())
-    numbers, weights = count_to(count), zipf(len(_TAGS))
-
-    def make() -> Iterator[dict[str, Any]]:
-        pick = random.Random(seed).choices  # noqa: S311 - sample data, not secrets
-        moment = _START
-        for number in numbers:
-            moment += timedelta(seconds=pick(range(5))[0])
-            leading = number // 300
-            ranks = pick(range(len(_TAGS)), cum_weights=weights, k=pick(range(4))[0])
-            tags = [_TAGS[(rank + leading) % len(_TAGS)] for rank in ranks]
-            written = [pick("##＃")[0] + pick((tag, tag.upper(), tag.lower()))[0] for tag in tags]  # noqa: RUF001
-            yield {
-                "id": f"{seed}{number + 1:09}",
-                "created_at": f"{moment:%Y-%m-%dT%H:%M:%S.000Z}",
-                "network": pick(("x", "mastodon"))[0],
-                "text": " ".join([pick(_NO_TAGS)[0], *written]),
-                "tags": sorted({tag.upper().lower() for tag in tags}),
-            }
-
-    return Again(make)
+    weights = zipf(len(_TAGS))
+    pick = random.Random(seed).choices  # noqa: S311 - sample data, not secrets
+    moment = _START
+    for number in count_to(count):
+        moment += timedelta(seconds=pick(range(5))[0])
+        leading = number // 300
+        ranks = pick(range(len(_TAGS)), cum_weights=weights, k=pick(range(4))[0])
+        tags = [_TAGS[(rank + leading) % len(_TAGS)] for rank in ranks]
+        written = [pick("##＃")[0] + pick((tag, tag.upper(), tag.lower()))[0] for tag in tags]  # noqa: RUF001
+        yield {
+            "id": f"{seed}{number + 1:09}",
+            "created_at": f"{moment:%Y-%m-%dT%H:%M:%S.000Z}",
+            "network": pick(("x", "mastodon"))[0],
+            "text": " ".join([pick(_NO_TAGS)[0], *written]),
+            "tags": sorted({tag.upper().lower() for tag in tags}),
+        }
 
 
 def posts_line(row: Mapping[str, Any] | str) -> str:
@@ -685,7 +671,8 @@ _CUSTOMERS = tuple(
 )
 
 
-def sales_rows(count: int | None, *, seed: int) -> Iterable[tuple[str, ...]]:
+@_seeded
+def sales_rows(count: int | None, *, seed: int) -> Iterator[tuple[str, ...]]:
     r"""Make sales rows: tuples of twelve texts, as they stand in a CSV file.
 
     OrderID, OrderDate (month/day/two-digit year, no leading zeros), Quantity, DiscountPct (0 to 0.1), Rate,
@@ -706,26 +693,21 @@ def sales_rows(count: int | None, *, seed: int) -> Iterable[tuple[str, ...]]:
         1/2/24 ('4491.9', 'Bo "Bear" O\'Hara', 'Oregon', 'West', 'Workshop - Streaming')
         1/3/24 ('3850.2', "O'Hara, Bo", 'Georgia', 'South', 'Build - Data Lake')
     """
-    check(sales_rows, locals())
-    numbers, weights = count_to(count), zipf(len(_PRODUCTS))
-
-    def make() -> Iterator[tuple[str, ...]]:
-        pick = random.Random(seed).choices  # noqa: S311 - sample data, not secrets
-        number, days = 10_000, 0
-        order: tuple[str, ...] = ()
-        for _ in numbers:
-            if not order or pick((True, False), cum_weights=(6, 10))[0]:
-                number, days = number + pick(range(1, 40))[0], days + pick((0, 0, 0, 1))[0]
-                day = date(2024, 1, 1) + timedelta(days % 1461)  # a two-digit year can tell a century only
-                order = (str(number), f"{day.month}/{day.day}/{day:%y}", *pick(_CUSTOMERS), *pick(_STATES)[0])
-            product, rate = pick(_PRODUCTS, cum_weights=weights)[0]
-            quantity, discount = pick(range(1, 51))[0], Decimal(pick(range(11))[0]) / 100
-            amount = (quantity * Decimal(rate) * (1 - discount)).quantize(Decimal("0.01"), ROUND_HALF_UP)
-            sold = (str(quantity), _text(discount), rate, _text(amount))
-            margin = _text(Decimal(pick(range(35, 81))[0]) / 100)
-            yield (*order[:2], *sold, *order[2:], product, "1", margin)
-
-    return Again(make)
+    weights = zipf(len(_PRODUCTS))
+    pick = random.Random(seed).choices  # noqa: S311 - sample data, not secrets
+    number, days = 10_000, 0
+    order: tuple[str, ...] = ()
+    for _ in count_to(count):
+        if not order or pick((True, False), cum_weights=(6, 10))[0]:
+            number, days = number + pick(range(1, 40))[0], days + pick((0, 0, 0, 1))[0]
+            day = date(2024, 1, 1) + timedelta(days % 1461)  # a two-digit year can tell a century only
+            order = (str(number), f"{day.month}/{day.day}/{day:%y}", *pick(_CUSTOMERS), *pick(_STATES)[0])
+        product, rate = pick(_PRODUCTS, cum_weights=weights)[0]
+        quantity, discount = pick(range(1, 51))[0], Decimal(pick(range(11))[0]) / 100
+        amount = (quantity * Decimal(rate) * (1 - discount)).quantize(Decimal("0.01"), ROUND_HALF_UP)
+        sold = (str(quantity), _text(discount), rate, _text(amount))
+        margin = _text(Decimal(pick(range(35, 81))[0]) / 100)
+        yield (*order[:2], *sold, *order[2:], product, "1", margin)
 
 
 def sales_totals(rows: Iterable[tuple[str, ...]]) -> list[tuple[str, int, Decimal]]:
@@ -785,7 +767,8 @@ _WARMUP, _APART = 40, 25  # readings before the first spike of a device, and bet
 _USUAL, _NOISE, _SPIKE = 18.0, 0.5, 15.0  # degrees: of the first device, at most, at least
 
 
-def sensors_rows(count: int | None, *, seed: int) -> Iterable[dict[str, Any]]:
+@_seeded
+def sensors_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
     """Make readings of eight devices, each about every 31 seconds.
 
     Each is a dict of `device` ("d1" to "d8"), `time` (ISO 8601, UTC) and `temperature` (degrees Celsius). A
@@ -806,36 +789,30 @@ def sensors_rows(count: int | None, *, seed: int) -> Iterable[dict[str, Any]]:
         {'device': 'd1', 'time': '2024-03-01T00:00:01Z', 'temperature': 18.1}
         {'device': 'd2', 'time': '2024-03-01T00:00:05Z', 'temperature': 18.84}
     """
-    check(sensors_rows, locals())
-    numbers = count_to(count)
-
-    def make() -> Iterator[dict[str, Any]]:
-        draw = random.Random(seed)  # noqa: S311 - sample data, not secrets
-        drift, since_spike, silent_until = ([0.0] * _DEVICES, [_APART - _WARMUP] * _DEVICES, [0] * _DEVICES)
-        slot = 0
-        for _ in numbers:
-            while True:  # the next device that is not silent
-                turn, device = divmod(slot, _DEVICES)
-                slot += 1
-                second = turn * _EVERY + device * _EVERY // _DEVICES + draw.randrange(1, 3)
-                if second >= silent_until[device]:
-                    break
-            drift[device] = min(0.5, max(-0.5, drift[device] + draw.choice((-0.01, 0, 0.01))))
-            noise = sum(draw.uniform(-_NOISE, _NOISE) for _ in range(4)) / 4
-            since_spike[device] += 1
-            spike = since_spike[device] > _APART and draw.random() < 1 / 150
-            if spike:
-                since_spike[device] = 0
-            elif draw.random() < 1 / 300:
-                silent_until[device] = second + draw.randrange(*_QUIET)
-            degrees = _usual(device) + drift[device] + noise + (draw.uniform(_SPIKE, 25) if spike else 0)
-            yield {
-                "device": f"d{device + 1}",
-                "time": f"{_FIRST + timedelta(seconds=second):%Y-%m-%dT%H:%M:%SZ}",
-                "temperature": round(degrees, 2),
-            }
-
-    return Again(make)
+    draw = random.Random(seed)  # noqa: S311 - sample data, not secrets
+    drift, since_spike, silent_until = ([0.0] * _DEVICES, [_APART - _WARMUP] * _DEVICES, [0] * _DEVICES)
+    slot = 0
+    for _ in count_to(count):
+        while True:  # the next device that is not silent
+            turn, device = divmod(slot, _DEVICES)
+            slot += 1
+            second = turn * _EVERY + device * _EVERY // _DEVICES + draw.randrange(1, 3)
+            if second >= silent_until[device]:
+                break
+        drift[device] = min(0.5, max(-0.5, drift[device] + draw.choice((-0.01, 0, 0.01))))
+        noise = sum(draw.uniform(-_NOISE, _NOISE) for _ in range(4)) / 4
+        since_spike[device] += 1
+        spike = since_spike[device] > _APART and draw.random() < 1 / 150
+        if spike:
+            since_spike[device] = 0
+        elif draw.random() < 1 / 300:
+            silent_until[device] = second + draw.randrange(*_QUIET)
+        degrees = _usual(device) + drift[device] + noise + (draw.uniform(_SPIKE, 25) if spike else 0)
+        yield {
+            "device": f"d{device + 1}",
+            "time": f"{_FIRST + timedelta(seconds=second):%Y-%m-%dT%H:%M:%SZ}",
+            "temperature": round(degrees, 2),
+        }
 
 
 def sensors_truth(

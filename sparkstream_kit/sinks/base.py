@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark.batch import hand_over
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.readwriter import DataStreamWriter
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from sparkstream_kit._spark.batch import Write
     from sparkstream_kit._spark.place import Place
 
-
-_Made = TypeVar("_Made")
 
 MODES = ("append", "complete", "update")
 FILE_FORMATS = ("csv", "json", "orc", "parquet", "text")  # that Spark itself writes
@@ -50,8 +48,6 @@ class Sink:
             with the session and the query's checkpoint when the query has started.
         realtime: returns the writer of a query with the trigger `realTime`, which takes no function of a
             batch; None of a sink that cannot write so.
-        views: of a sink that shows the last batch alone: by the name of each view, the function that makes
-            its rows of the batch.
         parts: of a sink that hands its batches to others, these.
     """
 
@@ -68,7 +64,6 @@ class Sink:
     open: Callable[[DataFrame, Place | None], Write | None] | None = field(default=None, repr=False)
     claim: Callable[[SparkSession, Place | None], None] = field(default=lambda *_: None, repr=False)
     realtime: Callable[[DataFrame], DataStreamWriter] | None = field(default=None, repr=False)
-    views: Mapping[str, Callable[[DataFrame], DataFrame]] = field(default_factory=dict, repr=False)
     parts: tuple[Sink, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
@@ -103,11 +98,10 @@ class Sink:
             return lambda batch, batch_id: write(take(batch, batch_id), batch_id)
 
         if isinstance(part, Part):
-            # Neither views nor rows in real time know a batch's id.
-            return replace(self, open=open_part, realtime=None, views={})
-        views = {view: _after(part, shown) for view, shown in self.views.items()}
-        realtime = None if self.realtime is None else _after(part, self.realtime)
-        return replace(self, open=open_part, realtime=realtime, views=views)
+            return replace(self, open=open_part, realtime=None)  # in real time no row knows its batch
+        begin = self.realtime
+        realtime = None if begin is None else lambda frame: begin(part(frame))
+        return replace(self, open=open_part, realtime=realtime)
 
 
 @dataclass(frozen=True)
@@ -121,12 +115,6 @@ class Part:
     """
 
     open: Callable[[Place | None], Callable[[DataFrame, int | None], DataFrame]]
-
-
-def _after(
-    first: Callable[[DataFrame], DataFrame], then: Callable[[DataFrame], _Made]
-) -> Callable[[DataFrame], _Made]:
-    return lambda frame: then(first(frame))
 
 
 def _open_late(sink: Sink) -> Write:

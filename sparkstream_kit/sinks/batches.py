@@ -127,8 +127,7 @@ def fan_out(*sinks: Sink) -> Sink:
 
         return write
 
-    views = {view: part for sink in sinks for view, part in sink.views.items()}
-    return replace(together("fan_out", sinks, open_all), views=views if all(s.views for s in sinks) else {})
+    return together("fan_out", sinks, open_all)
 
 
 @contextmanager

@@ -82,7 +82,6 @@ def latest(table: str) -> Sink:
         advice="the table is the whole result: use complete, or sinks.memory for append",
         writes_to=(f"view {table.lower()}",),  # Spark's names have no case
         open=open_view,
-        views={table: lambda frame: frame},
     )
 
 

@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from inspect import isclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-import pyspark
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -104,14 +103,8 @@ def processed(
     """Return what a processor makes of each group of rows.
 
     Raises:
-        InvalidInputError: this Spark has no `transformWithState` in rows.
         MissingExtraError: a library that it needs is not installed.
     """
-    if not hasattr(groups, "transformWithState"):
-        raise InvalidInputError(
-            f"{caller} needs transformWithState in rows, which Spark {pyspark.__version__} does not have; "
-            "upgrade to Spark 4.1 or later"
-        )
     if not all(map(_is_installed, _LIBRARIES)):
         raise MissingExtraError(f"state.{caller.removesuffix('()')}", "state")
     return groups.transformWithState(processor, output, "Append", "EventTime" if streaming else "None")

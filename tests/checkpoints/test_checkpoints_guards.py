@@ -372,6 +372,7 @@ def test_a_folder_that_the_nodes_share_is_taken(spark, tmp_path, monkeypatch, ma
     pretend_master(spark, monkeypatch, master)
     checkpoint = locate(spark, f"file://{tmp_path}/ckpt")
     with guards.guard(sources.rate(spark), checkpoint, "near", "append") as guarded:
+        assert guarded.logs is not None
         assert guarded.logs.root == tmp_path / "ckpt"
         assert guarded.lock is not None
         guarded.lock.release()

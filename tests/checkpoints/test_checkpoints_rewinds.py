@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ON_4_0, environment
+from conftest import environment
 from pyspark.ml import PipelineModel
 from pyspark.ml.feature import SQLTransformer
 from support.checkpoint_queries import CHANGELOG, FORMAT_V2, ROCKSDB, land, run, stream, totals
@@ -391,7 +391,6 @@ def test_a_copy_with_a_new_id_goes_on_as_another_query(spark, made, checkpoint, 
     assert checkpoints.check(copy) == []
 
 
-@pytest.mark.skipif(ON_4_0, reason="transformWithState is for pandas only on Spark 4.0")
 @pytest.mark.slow
 def test_a_copy_of_transform_with_state_does_not_need_the_original(spark, tmp_path):
     from pyspark.sql import Row

@@ -8,7 +8,6 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import ON_4_0
 from pyspark.sql import functions as F
 from support.checkpoint_queries import land, stream
 
@@ -203,8 +202,6 @@ def without_a_stop(spark, operator, folder):
 def test_every_operator_goes_on_as_if_it_had_not_been_stopped(
     truth, as_local, tmp_path, operator, store, partitions
 ):
-    if ON_4_0 and operator == "transformWithState":
-        pytest.skip("for pandas only on Spark 4.0")
     mode, build = OPERATORS[operator]
     as_local.conf.set(PARTITIONS, partitions)
     as_local.conf.set(STATE_STORE, STATE_STORES[store])  # transformWithState gets RocksDB from `start`

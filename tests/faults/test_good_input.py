@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import ON_4_0, ROOT
+from conftest import ROOT
 
 from sparkstream_kit import feeds
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 FILES, ROWS = 11, 30  # a verdict takes ten batches
 ONE_FILE = ("--available-now", "--max-files-per-trigger", "1")
-
-BY_KEY = pytest.mark.skipif(ON_4_0, reason="transformWithState is for pandas only on Spark 4.0")
 
 
 def rows(generate, line):
@@ -76,15 +74,7 @@ def quiet(capsys, caplog):
     return run
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name, marks=[BY_KEY] if name in ("card_alerts", "sensor_alerts", "events_to_postgres") else []
-        )
-        for name in JOBS
-    ],
-)
+@pytest.mark.parametrize("name", JOBS)
 def test_a_job_says_nothing_but_its_summary(name, spark, folder, tmp_path, quiet, monkeypatch):
     made, flags = JOBS[name]
     feeds.drip(feeds.line_files(made(), rows=ROWS, name="lines-{}"), folder)

@@ -10,7 +10,7 @@ import pytest
 from faults.drivers import until
 
 from sparkstream_kit import checkpoints
-from sparkstream_kit.checkpoints.logs import newest
+from sparkstream_kit.checkpoints.logs import Logs
 
 SCRIPT = Path(__file__).parent / "scripts" / "with_or_without.py"
 
@@ -40,9 +40,9 @@ def test_a_checkpoint_of_plain_spark_is_taken_over_and_given_back(killed, tmp_pa
         landed += land(tmp_path / "in", *range(4 * turn, 4 * turn + 4))
         for name in ("totals", "first") if killed else ():
             commits = tmp_path / f"ckpt-{name}/commits"
-            done = newest(commits)
+            done = Logs(commits.parent).done
             driver = launch("python", SCRIPT, how, tmp_path, "stays")
-            until(lambda: newest(commits) > done, lambda: driver.errors)  # noqa: B023 - called at once
+            until(lambda: Logs(commits.parent).done > done, lambda: driver.errors)  # noqa: B023 - called at once
             driver.kill("group")
         driver = launch("python", SCRIPT, how, tmp_path)
         assert driver.ended() == 0, driver.errors

@@ -9,13 +9,11 @@ from importlib import import_module
 from typing import Any
 
 import pytest
-from conftest import ON_4_0
 
 from sparkstream_kit import feeds
 from sparkstream_kit.errors import KitError
 
 ONE_FILE = ("--available-now", "--max-files-per-trigger", "1")
-BY_KEY = pytest.mark.skipif(ON_4_0, reason="transformWithState is for pandas only on Spark 4.0")
 
 
 def in_this_session(name, *args):
@@ -39,9 +37,7 @@ FED: dict[str, tuple[Any, str, Any]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[BY_KEY] if name == "sensor_alerts" else []) for name in FED]
-)
+@pytest.mark.parametrize("name", FED)
 def test_what_is_bad_or_far_ahead_is_aside_and_every_query_counts_it(name, spark, folder, tmp_path, capsys):
     rows, time, written = FED[name]
     made = feeds.disturb(rows(240, seed=3), time=time, bad=0.05, ahead=0.05, rows_per_file=80, seed=4)
@@ -109,11 +105,11 @@ ODD: dict[str, tuple[list[str], tuple[str, ...]]] = {
 RUNS = [
     ("action_windows", ()),
     ("ad_join", ()),
-    pytest.param("card_alerts", (), marks=BY_KEY),
+    ("card_alerts", ()),
     ("hashtag_trends", ()),
     ("log_errors", ("--report", "errors")),
     ("log_errors", ("--report", "sessions")),
-    pytest.param("sensor_alerts", (), marks=BY_KEY),
+    ("sensor_alerts", ()),
 ]
 
 

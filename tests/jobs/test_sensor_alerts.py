@@ -9,14 +9,11 @@ from typing import Any
 
 import pytest
 import sensor_alerts
-from conftest import ON_4_0
 from pyspark.sql import functions as F
 
 from sparkstream_kit import feeds
 from sparkstream_kit.cli import main
 from sparkstream_kit.testing import assert_stream_equals_batch
-
-pytestmark = pytest.mark.skipif(ON_4_0, reason="transformWithState is for pandas only on Spark 4.0")
 
 DELAY = timedelta(minutes=2)
 WHAT = {"Ewma": "spike", "Silent": "silence"}

@@ -8,14 +8,11 @@ from datetime import date, datetime, timedelta
 from typing import Any, cast
 
 import pytest
-from conftest import ON_4_0, environment
+from conftest import environment
 from pyspark.sql import functions as F
 
 from sparkstream_kit import state, windows
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError
-from sparkstream_kit.state import values
-
-in_rows = pytest.mark.skipif(ON_4_0, reason="transformWithState is for pandas only on Spark 4.0")
 
 # Rows of each batch, in seconds; the watermark is 10 seconds behind the newest row of the batches before.
 BATCHES: list[list[int | None]] = [[100], [200, None], [150, 201], [151, 190, 300], [290, 291, 400]]
@@ -39,7 +36,6 @@ def partitions(request, spark):
 
 
 @pytest.mark.slow
-@in_rows
 def test_split_late_flags_exactly_the_rows_at_or_before_the_watermark(stream, partitions):
     source = stream("`a time.` TIMESTAMP, `n``o` INT")
     frame = source.to_df().withWatermark("`a time.`", "10 seconds")
@@ -62,7 +58,6 @@ def test_split_late_flags_exactly_the_rows_at_or_before_the_watermark(stream, pa
 
 
 @pytest.mark.slow
-@in_rows
 def test_split_late_hands_every_type_on_as_it_is(stream):
     source = stream(
         "time TIMESTAMP, day DATE, price DECIMAL(20,6), raw BINARY, m MAP<STRING, TIMESTAMP>, "
@@ -86,7 +81,6 @@ def test_split_late_hands_every_type_on_as_it_is(stream):
 
 
 @pytest.mark.slow
-@in_rows
 def test_windows_after_split_late_count_exactly_the_others(stream):
     source = stream("time TIMESTAMP")
     told = state.split_late(source.to_df().withWatermark("time", "10 seconds"), "time")
@@ -99,7 +93,6 @@ def test_windows_after_split_late_count_exactly_the_others(stream):
     assert counted == {100: 1, 200: 3, 300: 1, 400: 1}  # 150, 151, 190 and 290 are late
 
 
-@in_rows
 @pytest.mark.slow
 def test_windows_alone_drop_a_row_when_its_window_has_closed_and_not_when_it_is_late(stream):
     source = stream("time TIMESTAMP")
@@ -120,7 +113,6 @@ def test_a_static_frame_has_no_late_row(spark):
 
 
 @pytest.mark.slow
-@in_rows
 def test_once_keeps_the_first_row_of_an_id_and_late_rows_that_are_no_duplicates(stream, partitions):
     source = stream("`an id` STRING, time TIMESTAMP, n INT")
     frame = source.to_df().withWatermark("time", "10 seconds")
@@ -152,7 +144,6 @@ def test_once_keeps_the_first_row_of_an_id_and_late_rows_that_are_no_duplicates(
 
 
 @pytest.mark.slow
-@in_rows
 def test_the_state_of_once_falls_when_the_watermark_has_passed(stream):
     source = stream("id BIGINT, time TIMESTAMP")
     query = stream.query(
@@ -166,7 +157,6 @@ def test_the_state_of_once_falls_when_the_watermark_has_passed(stream):
     assert query.batches[-1].progress.stateOperators[0].numRowsTotal == 1
 
 
-@in_rows
 def test_once_on_a_static_frame_keeps_the_same_rows(spark):
     data = [("a", 0, 1), ("a", 20, 2), ("a", 31, 3), ("b", 5, 4), (None, 5, 5), (None, 5, 6), ("b", None, 7)]
     static = spark.createDataFrame([(k, at(t), n) for k, t, n in data], "k STRING, time TIMESTAMP, n INT")
@@ -174,13 +164,6 @@ def test_once_on_a_static_frame_keeps_the_same_rows(spark):
     assert sorted(row.n for row in kept) == [1, 3, 4, 5, 6, 7]
 
 
-def test_a_spark_without_the_operator_in_rows_is_one_line():
-    without: Any = object()  # as Spark 4.0's GroupedData
-    with pytest.raises(InvalidInputError, match=r"once\(\) needs transformWithState in rows.*4.1 or later$"):
-        values.processed("once()", without, cast("Any", None), cast("Any", None), streaming=True)
-
-
-@in_rows
 def test_a_missing_library_is_one_line(stream, monkeypatch):
     frame = stream("id INT, time TIMESTAMP").to_df().withWatermark("time", "1 second")
     monkeypatch.setitem(sys.modules, "pandas", cast("Any", None))
@@ -233,7 +216,6 @@ with spark_session("static", profile="test") as spark:
 """
 
 
-@in_rows
 @pytest.mark.slow
 def test_a_session_that_has_had_no_stream_takes_a_static_frame():
     done = subprocess.run(

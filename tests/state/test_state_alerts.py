@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import pytest
-from conftest import ON_4_0
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -24,9 +23,6 @@ from sparkstream_kit.testing import assert_stream_equals_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-pytestmark = pytest.mark.skipif(ON_4_0, reason="transformWithState is for pandas only on Spark 4.0")
 
 
 def at(second):

@@ -129,7 +129,7 @@ class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
         self._state.ahead.leave_out(since=self._service.describe().now + 1)
 
     def latestOffset(self, start: Offset | None = None, limit: Any = None) -> Offset:
-        """Return the end of the next batch; Spark 4.0 and 4.1 give neither its start nor a limit."""
+        """Return the end of the next batch; Spark 4.1 gives neither its start nor a limit."""
         state = self._state
         start = start or state.at or state.first
         self._check(start)
@@ -275,7 +275,7 @@ def kinesis(
             UTC, if it has no time zone: the first records that arrived then or later). A query with a
             checkpoint goes on after its last batch.
         binary: leave `value` as bytes.
-        max_records_per_trigger: the most records in one batch, over all shards. With Spark 4.0 and 4.1 a
+        max_records_per_trigger: the most records in one batch, over all shards. With Spark 4.1 a
             query with availableNow=True ends after one such batch.
         region: the region of the stream, such as "eu-central-1"; by default that of the environment.
         endpoint: the address of another service of Kinesis's protocol, such as "http://localhost:4567".
