@@ -74,7 +74,7 @@ kinesis: setup ## run a server of Kinesis's protocol to try things on, with sale
 	@bash scripts/systems.sh kinesis
 	@$(ENTER) python scripts/server.py kinesis
 
-versions: setup ## run the tests that depend on it with other versions of Spark
+versions: setup ## run the tests on each version of Spark in conf/versions.toml
 	@bash scripts/versions.sh
 
 lint: setup ## check style and format with ruff

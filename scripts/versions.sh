@@ -1,15 +1,13 @@
 #!/usr/bin/env bash
-# Runs what depends on Spark's version on the oldest, a middle and the newest one that the package supports.
+# Runs the tests, and kills and damages, on each version of Spark in conf/versions.toml, whatever the development is pinned to.
 #
-#   scripts/versions.sh [VERSION…]
+#   scripts/versions.sh [VERSION…]      PYTHON=python3.13 scripts/versions.sh 4.3.0
 set -euo pipefail
 cd -P "$(dirname "$0")/.."
 
 versions=("$@")
-[ $# -gt 0 ] || versions=(4.0.1 4.1.4 4.3.0)
-tests=(tests/test_profiles.py tests/test_session.py tests/test_runs.py tests/test_windows.py tests/sources
-    tests/connectors/test_sources*.py tests/sinks/test_sinks.py tests/checkpoints tests/quarantine
-    tests/testing/test_testing.py)
+[ $# -gt 0 ] || mapfile -t versions < <(sed -n 's/^tested = "\(.*\)"/\1/p' conf/versions.toml)
+python=${PYTHON:-python3}
 folder=${XDG_CACHE_HOME:-$HOME/.cache}/sparkstream-kit/versions # 450 MB each; remove it at will
 mkdir -p "$folder"
 
@@ -17,12 +15,14 @@ mkdir -p "$folder"
 others=$folder/others.txt
 awk '/^[a-z]/ { spark = /^(pyspark|py4j)==/ } !spark' requirements/dev.txt >"$others"
 
+failed=()
 for version in "${versions[@]}"; do
-    printf '\n== PySpark %s\n' "$version"
-    env=$folder/$version
+    name=$version-$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    printf '\n== PySpark %s, Python %s\n' "$version" "${name##*-}"
+    env=$folder/$name
     if [ ! -e "$env/ready" ]; then
         rm -rf "$env"
-        python3 -m venv "$env"
+        "$python" -m venv "$env"
         pip=("$env/bin/python" -m pip install --quiet --disable-pip-version-check)
         "${pip[@]}" --require-hashes -r requirements/build.txt
         "${pip[@]}" --require-hashes -r "$others"
@@ -33,9 +33,11 @@ for version in "${versions[@]}"; do
     # shellcheck disable=SC1091
     (
         . .venv/bin/spark-env
-        export PATH=$env/bin:$PATH
-        python -m pytest -n 2 --dist loadgroup "${tests[@]}"
+        export PATH=$env/bin:$PATH XDG_CACHE_HOME=$env/cache
+        python -m pytest -n 3 --dist loadgroup -m "not slow" -o faulthandler_timeout=300
+        python -m pytest tests/faults -n 2 --dist loadfile -m "not slow"
         # On Spark Connect what the function of a batch shows its client: 4.3 changed whose session it has.
         bash scripts/test-connect.sh -n 0 -k "test_sinks and (latest or prints or console or without_the_kit)"
-    )
+    ) || failed+=("$name")
 done
+[ ${#failed[@]} = 0 ] || { printf 'failed on: %s\n' "${failed[*]}" >&2; exit 1; }

@@ -7,6 +7,7 @@ import os
 import re
 import stat
 from contextlib import suppress
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -15,6 +16,7 @@ from sparkstream_kit.errors import InvalidInputError
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from importlib.abc import ResourceLoader
+    from importlib.resources.abc import Traversable
 
 
 # Behind a folder, it has Spark list the folder's files by their names; `sources` says when.
@@ -138,6 +140,12 @@ def folder_of(path: str) -> str:
         ('/data/in', '/data/in')
     """
     return path.removesuffix(IN_ORDER)
+
+
+def in_conf(name: str) -> Traversable:
+    """Return a file of `conf/`: from the wheel or zip first, from the checkout next."""
+    packaged = resources.files("sparkstream_kit") / "conf" / name
+    return packaged if packaged.is_file() else Path(__file__).parent.parent / "conf" / name
 
 
 def pyspark_folder() -> Path | None:

@@ -14,9 +14,11 @@ import os
 import re
 import shutil
 import sys
+import tomllib
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import _files
 from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown
@@ -25,6 +27,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
+# https://bugs.openjdk.org/browse/JDK-8377811; seen as broken files of ORC and Parquet.
+CORRUPTS = re.compile(r"25(\.0\.[0-2])?")
+CORRUPTS_HOW = (
+    "can corrupt data with its garbage collector G1 (JDK-8377811); use Java 25.0.3 or newer, or Java 21, or "
+    "another collector (-XX:+UseParallelGC)"
+)
 _RENEWS_ITSELF = 19  # the first Java that does
 # Why an archive is left aside interests nobody who runs a job.
 QUIET = "-Xlog:cds=off -Xlog:cds+dynamic=off"
@@ -119,6 +127,17 @@ def _spark_jars() -> Path | None:
     return root / "jars" if root and (root / "jars").is_dir() else None
 
 
+@cache
+def versions() -> dict[str, dict[str, Any]]:
+    """Return `conf/versions.toml`, which versions go together, by the feature version of Spark.
+
+    Example:
+        >>> versions()["4.2"]["java"]
+        [17, 21, 25]
+    """
+    return tomllib.loads(_files.in_conf("versions.toml").read_text("utf-8"))
+
+
 # What Spark says of a data source that it does not have, and those that it has.
 _NO_SOURCE = re.compile(r"Failed to find (?:the )?data source: ([^\s,]+?)\.(?:\s|$)")
 _OWN_SOURCES = ("console", "csv", "json", "memory", "noop", "orc", "parquet", "rate", "socket", "text", "xml")
@@ -133,27 +152,28 @@ class _Connector:
     """How one system comes to Spark.
 
     Attributes:
-        package: its Maven coordinates, where they have Spark's own version.
-        packages: its Maven coordinates by Spark's feature version, where it has versions of its own.
+        package: its Maven coordinates; what stands in braces is of `versions`, or Spark's own version.
         jars: what the names of its jar files begin with.
         settings: what it needs of a session.
     """
 
-    package: str = ""
-    packages: Mapping[str, str] = field(default_factory=dict)
+    package: str
     jars: tuple[str, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, spark: str) -> str | None:
         """Return the coordinates for a version of Spark; None where there is no such package yet."""
         feature = ".".join(re.findall(r"\d+", spark)[:2])
-        return f"{self.package}:{spark}" if self.package else self.packages.get(feature)
+        delta = versions().get(feature, {}).get("delta")
+        if "{delta}" in self.package and not delta:
+            return None
+        return self.package.format(spark=spark, feature=feature, delta=delta)
 
 
 CONNECTORS = {
-    "avro": _Connector("org.apache.spark:spark-avro_2.13", jars=("spark-avro_2.13-",)),
+    "avro": _Connector("org.apache.spark:spark-avro_2.13:{spark}", jars=("spark-avro_2.13-",)),
     "delta": _Connector(
-        packages={each: f"io.delta:delta-spark_{each}_2.13:4.4.0" for each in ("4.1", "4.2")},
+        "io.delta:delta-spark_{feature}_2.13:{delta}",
         jars=("delta-spark_", "delta-storage-"),
         # https://docs.delta.io/quick-start/#set-up-apache-spark-with-delta-lake
         settings={
@@ -165,7 +185,7 @@ CONNECTORS = {
         },
     ),
     "kafka": _Connector(
-        "org.apache.spark:spark-sql-kafka-0-10_2.13",
+        "org.apache.spark:spark-sql-kafka-0-10_2.13:{spark}",
         jars=(
             *("spark-sql-kafka-0-10_2.13-", "spark-token-provider-kafka-0-10_2.13-"),
             *("kafka-clients-", "commons-pool2-"),
@@ -236,7 +256,7 @@ def needed(names: Iterable[str], spark: str, given: Mapping[str, str] | None = N
         elif found := known.of(spark):
             lists.setdefault("spark.jars.packages", []).append(found)
         else:
-            newest = max(known.packages, key=_in_order)
+            newest = max((each for each in versions() if known.of(each)), key=_in_order)
             raise InvalidInputError(
                 f"connector {name} has no package for Spark {spark}; use Spark {newest}, or "
                 f"name a folder with its jars: {JARS}=FOLDER"

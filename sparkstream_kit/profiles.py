@@ -12,15 +12,11 @@ import re
 from contextlib import ExitStack
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
 from sparkstream_kit._packages import java_options
 from sparkstream_kit.errors import InvalidInputError, hint
-
-if TYPE_CHECKING:
-    from importlib.resources.abc import Traversable
 
 __all__ = [
     "PROFILES",
@@ -46,16 +42,10 @@ _opened = ExitStack()
 atexit.register(_opened.close)
 
 
-def _resource(name: str) -> Traversable:
-    """Return a file of `conf/`: from the wheel or zip first, from the checkout next."""
-    packaged = resources.files("sparkstream_kit") / "conf" / name
-    return packaged if packaged.is_file() else Path(__file__).parent.parent / "conf" / name
-
-
 @functools.cache
 def log4j2_file() -> Path:
     """Return the kit's log4j2.properties as a real file (out of a zip, one copy, which goes at exit)."""
-    return _opened.enter_context(resources.as_file(_resource("log4j2.properties")))
+    return _opened.enter_context(resources.as_file(_files.in_conf("log4j2.properties")))
 
 
 def is_local(master: str) -> bool:
@@ -102,7 +92,7 @@ def parse_properties(text: str, origin: str) -> dict[str, str]:
 def _text(profile: str) -> str:
     """Return the text of a profile, given by its name or by the path of a file."""
     if profile in PROFILES:
-        return _resource(f"{profile}.conf").read_text("utf-8")
+        return _files.in_conf(f"{profile}.conf").read_text("utf-8")
     path = Path(profile)
     if not path.exists():
         near = hint(profile, PROFILES)

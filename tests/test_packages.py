@@ -106,8 +106,8 @@ def test_of_two_versions_in_a_folder_the_later_is_taken(older, later, tmp_path, 
 
 
 def test_the_newest_spark_of_a_connector_is_named_by_its_number(monkeypatch):
-    versions = dict.fromkeys(("4.9", "4.10", "4.2"), "a:b:1")
-    monkeypatch.setitem(_packages.CONNECTORS, "delta", _packages._Connector(packages=versions))  # noqa: SLF001
+    versions = {spark: {"delta": delta} for spark, delta in (("4.9", "1"), ("4.10", "1"), ("4.11", ""))}
+    monkeypatch.setattr(_packages, "versions", lambda: versions)
     with pytest.raises(InvalidInputError, match=r"; use Spark 4\.10, or"):
         _packages.needed(["delta"], "5.0.0")
 

@@ -72,7 +72,7 @@ def starting(wanted: Mapping[str, str], *, quiet: bool) -> Iterator[None]:
     if not jvm_runs():
         words = _launch(wanted, quiet=quiet)
     SparkContext._ensure_initialized()
-    _refuse_other_version()
+    _refuse_versions()
     try:
         yield
     except (Py4JError, PySparkException) as err:
@@ -87,8 +87,11 @@ def starting(wanted: Mapping[str, str], *, quiet: bool) -> Iterator[None]:
             words.pass_on()
 
 
-def _refuse_other_version() -> None:
-    """Refuse a JVM of another feature version than PySpark's: it fails later, in Java's words."""
+_CORRUPTS_WITH = "G1"  # how the names of its two parts begin
+
+
+def _refuse_versions() -> None:
+    """Refuse a Spark of another version than PySpark, which fails later, and a Java that corrupts data."""
     jvm: Any = SparkContext._jvm
     java, python = str(jvm.org.apache.spark.package.SPARK_VERSION()), pyspark.__version__
     if re.findall(r"\d+", java)[:2] != re.findall(r"\d+", python)[:2]:
@@ -98,6 +101,10 @@ def _refuse_other_version() -> None:
             f"Spark's Java machine is of Spark {java}, and PySpark is {python}; {unset}run: "
             f"pip install pyspark=={java}"
         )
+    version = str(jvm.java.lang.System.getProperty("java.version"))
+    collectors = jvm.java.lang.management.ManagementFactory.getGarbageCollectorMXBeans()
+    if _packages.CORRUPTS.fullmatch(version) and collectors[0].getName().startswith(_CORRUPTS_WITH):
+        raise InvalidInputError(f"Java {version} {_packages.CORRUPTS_HOW}")
 
 
 @contextmanager

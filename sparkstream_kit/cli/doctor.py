@@ -14,7 +14,7 @@ import tempfile
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from sparkstream_kit import _packages
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 
 _LIMIT = 20.0  # seconds that a Java or a Python may take to say its version
-_JAVAS = (17, 21)  # https://spark.apache.org/docs/latest/#downloading
-_OLDEST_SPARK, _OLDEST_PYTHON = (4, 0, 1), (3, 11)
+_OLDEST_PYTHON = (3, 11)
+_PANDAS = (2, 2)  # and below 3: Spark says that it is not ready for that
 _UI, _TRIES = 4040, 16  # Spark tries so many more ports for its page
 _LEAST, _LITTLE = 1, 5  # GB of free disk
 _OFF = 2.0  # seconds between the clock and a new file's time; some file systems know only even seconds
@@ -54,13 +54,15 @@ def examine() -> Iterator[Finding]:
 
 def java() -> Iterator[Finding]:
     """Look for the Java that Spark's scripts would start, and ask it for its version."""
-    fix = "install Java 17 or 21, and set JAVA_HOME to its folder if it is not the first on PATH"
+    fits = goes_with_spark()["java"]
+    known = ", ".join(map(str, fits[:-1])) + f" or {fits[-1]}"
+    fix = f"install Java {known}, and set JAVA_HOME to its folder if it is not the first on PATH"
     home, found = os.environ.get("JAVA_HOME"), _packages.find_java()
     if found is None:
         where = f"JAVA_HOME={home} has no bin/java" if home else "there is no java on PATH"
         yield Finding("bad", "Java", where, fix)
         return
-    said = _asked(str(found), "-XshowSettings:properties", "-version")
+    said = _asked(str(found), "-XX:+PrintFlagsFinal", "-XshowSettings:properties", "-version")
     text = re.search(r"java\.specification\.version = (?:1\.)?(\d+)", said) or re.search(
         r'version "(?:1\.)?(\d+)', said
     )
@@ -68,8 +70,12 @@ def java() -> Iterator[Finding]:
         yield Finding("bad", "Java", f"{found} does not say its version", fix)
         return
     version = int(text[1])
-    level = "ok" if version in _JAVAS else "bad" if version < min(_JAVAS) else "warn"
-    fixes = {"bad": f"Spark 4 cannot run on it; {fix}", "warn": "Spark is tested on Java 17 and 21"}
+    level = "ok" if version in fits else "bad" if version < min(fits) else "warn"
+    fixes = {"bad": f"Spark 4 cannot run on it; {fix}", "warn": f"this Spark supports Java {known}"}
+    exact = re.search(r"java\.version = (\S+)", said)
+    if exact and _packages.CORRUPTS.fullmatch(exact[1]) and re.search(r"UseG1GC\s*= true", said):
+        yield Finding("bad", "Java", f"{exact[1]} at {found} {_packages.CORRUPTS_HOW}")
+        return
     yield Finding(level, "Java", f"{version} at {found}", fixes.get(level, ""))
 
 
@@ -77,6 +83,8 @@ def python() -> Iterator[Finding]:
     """Compare the driver's Python with the one that Spark would start for its workers."""
     own = ".".join(map(str, sys.version_info[:2]))
     level, fix = ("ok", "") if sys.version_info >= _OLDEST_PYTHON else ("bad", "the kit needs 3.11 or newer")
+    if not fix and own not in (fits := goes_with_spark()["python"]):
+        level, fix = "warn", f"this Spark supports {', '.join(fits)}"
     yield Finding(level, "Python", f"{own} at {sys.executable}", fix)
     given = os.environ.get("PYSPARK_PYTHON")
     if given is None:
@@ -101,10 +109,18 @@ def versions() -> Iterator[Finding]:
     if spark is None:
         yield Finding("bad", "PySpark", "it is not installed", "run: pip install pyspark")
         return
-    known = _numbers(spark) >= _OLDEST_SPARK
-    oldest = ".".join(map(str, _OLDEST_SPARK))
-    fix = "" if known else f"the kit needs {oldest} or newer: pip install --upgrade pyspark"
-    yield Finding("ok" if known else "bad", "PySpark", spark, fix)
+    tested = [_numbers(each) for each in _packages.versions()]
+    level, fix = "ok", ""
+    if _numbers(spark)[:2] < min(tested):
+        level, fix = "bad", "the kit needs 4.1 or newer: pip install --upgrade pyspark"
+    elif _numbers(spark)[:2] not in tested:
+        level, fix = "warn", f"the kit is tested on Spark {', '.join(_packages.versions())}"
+    yield Finding(level, "PySpark", spark, fix)
+    pandas = _version("pandas")
+    if pandas is not None and not _PANDAS <= _numbers(pandas) < (_PANDAS[0] + 1,):
+        yield Finding(
+            "warn", "pandas", pandas, "Spark needs pandas 2.2 or newer, below 3: pip install 'pandas<3'"
+        )
     home = os.environ.get("SPARK_HOME")
     jars = sorted(Path(home, "jars").glob("spark-core_2.13-*.jar")) if home else []
     if home and not jars:
@@ -254,6 +270,12 @@ def remote() -> Iterator[Finding]:
         yield Finding("bad", "SPARK_REMOTE", f"no server listens on {name}:{port}", fix)
     else:
         yield Finding("ok", "SPARK_REMOTE", f"a server listens on {name}:{port}")
+
+
+def goes_with_spark() -> dict[str, Any]:
+    """Return what goes with the PySpark that is installed; for one that is not known, with the newest."""
+    known, spark = _packages.versions(), ".".join((_version("pyspark") or "").split(".")[:2])
+    return known.get(spark) or known[list(known)[-1]]
 
 
 def _version(package: str) -> str | None:

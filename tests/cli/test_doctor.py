@@ -7,8 +7,9 @@ import time
 from contextlib import ExitStack
 
 import pytest
-from conftest import missing
+from conftest import ROOT, missing
 
+from sparkstream_kit import _packages
 from sparkstream_kit.cli import doctor, main
 
 
@@ -53,13 +54,13 @@ def java_that_says(folder, version, monkeypatch):
     [
         (
             "1.8.0_392",
-            "bad: 8 at {}; Spark 4 cannot run on it; install Java 17 or 21, and set JAVA_HOME to its",
+            "bad: 8 at {}; Spark 4 cannot run on it; install Java 17, 21 or 25, and set JAVA_HOME to its",
         ),
-        ("11.0.2", "bad: 11 at {}; Spark 4 cannot run on it; install Java 17 or 21"),
+        ("11.0.2", "bad: 11 at {}; Spark 4 cannot run on it; install Java 17, 21 or 25"),
         ("17.0.9", "ok: 17 at {}"),
         ("21", "ok: 21 at {}"),
-        ("23.0.1", "warn: 23 at {}; Spark is tested on Java 17 and 21"),
-        ("none", "bad: {} does not say its version; install Java 17 or 21"),
+        ("23.0.1", "warn: 23 at {}; this Spark supports Java 17, 21 or 25"),
+        ("none", "bad: {} does not say its version; install Java 17, 21 or 25"),
     ],
 )
 def test_the_java_on_the_path(version, said, tmp_path, monkeypatch):
@@ -68,14 +69,50 @@ def test_the_java_on_the_path(version, said, tmp_path, monkeypatch):
     assert line.startswith(said.format(java))
 
 
+@pytest.mark.parametrize(
+    ("version", "collector", "level"),
+    [("25", "G1", "bad"), ("25.0.2", "G1", "bad"), ("25.0.2", "Parallel", "ok"), ("25.0.3", "G1", "ok")],
+)
+def test_a_java_that_corrupts_data(version, collector, level, tmp_path, monkeypatch):
+    java = java_that_says(tmp_path, version, monkeypatch)
+    flags = f"echo 'java.version = {version}'; echo '     bool Use{collector}GC   = true  {{product}}'\n"
+    java.write_text(java.read_text() + flags)
+    [found] = doctor.java()
+    assert found.level == level
+    assert ("can corrupt data with its garbage collector G1 (JDK-8377811)" in found.found) is (level == "bad")
+
+
+def test_the_versions_that_go_together(monkeypatch):
+    installed = {"pyspark": "4.3.1", "pandas": "3.0.1", "sparkstream-kit": "0.1.0"}
+    monkeypatch.setattr(doctor, "_version", installed.get)
+    assert [str(each) for each in doctor.versions()][1:] == [
+        "ok    PySpark       4.3.1",
+        "warn  pandas        3.0.1; Spark needs pandas 2.2 or newer, below 3: pip install 'pandas<3'",
+    ]
+    assert doctor.goes_with_spark() == _packages.versions()["4.3"]
+    for version, said in {
+        "4.0.1": "bad   PySpark       4.0.1; the kit needs 4.1 or newer: pip install --upgrade pyspark",
+        "4.9.0": "warn  PySpark       4.9.0; the kit is tested on Spark 4.1, 4.2, 4.3",
+    }.items():
+        installed |= {"pyspark": version, "pandas": "2.3.0"}
+        assert [str(each) for each in doctor.versions()][1:] == [said]
+
+
+def test_the_page_has_the_table():
+    page = (ROOT / "docs" / "versions.md").read_text()
+    for spark, each in _packages.versions().items():
+        row = [spark, each["tested"], ", ".join(each["python"]), ", ".join(map(str, each["java"]))]
+        assert f"| {' | '.join([*row, each['delta'] or 'none yet'])} |\n" in page
+
+
 def test_no_java(tmp_path, monkeypatch):
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     assert lines(doctor.java())[0].startswith(
-        f"bad: JAVA_HOME={tmp_path} has no bin/java; install Java 17 or 21"
+        f"bad: JAVA_HOME={tmp_path} has no bin/java; install Java 17, 21 or 25"
     )
     monkeypatch.delenv("JAVA_HOME")
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert lines(doctor.java())[0].startswith("bad: there is no java on PATH; install Java 17 or 21")
+    assert lines(doctor.java())[0].startswith("bad: there is no java on PATH; install Java 17, 21 or 25")
 
 
 def test_the_python_of_the_workers(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -10,7 +11,9 @@ import pyspark
 import pytest
 from conftest import environment
 
+from sparkstream_kit import _packages
 from sparkstream_kit._spark import launch
+from sparkstream_kit.errors import InvalidInputError
 
 pytestmark = pytest.mark.xdist_group("session")
 
@@ -250,6 +253,17 @@ def test_the_cause_is_one_line(tmp_path, how, said):
     assert done.stderr.startswith(f"job.py: {said}"), done.stderr
     assert (done.stderr.count("\n"), done.stdout) == (1, "")
     assert done.returncode == (1 if said.startswith("Spark did not start") else 2)
+
+
+def test_a_java_that_corrupts_data_is_one_line(spark, monkeypatch):
+    beans = spark._jvm.java.lang.management.ManagementFactory.getGarbageCollectorMXBeans()  # noqa: SLF001
+    collector = beans[0].getName().split()[0]
+    monkeypatch.setattr(_packages, "CORRUPTS", re.compile(r".*"))  # this Java in the place of a Java 25.0.2
+    monkeypatch.setattr(launch, "_CORRUPTS_WITH", "no collector")
+    launch._refuse_versions()  # noqa: SLF001
+    monkeypatch.setattr(launch, "_CORRUPTS_WITH", collector)
+    with pytest.raises(InvalidInputError, match=r"^Java \S+ can corrupt data with its garbage collector G1"):
+        launch._refuse_versions()  # noqa: SLF001
 
 
 @pytest.mark.slow
