@@ -221,8 +221,8 @@ def parsed(
         InvalidInputError: two columns would have the same name.
     """
     others = _others(lines, schema)
-    line, path = column(lines.columns[0]).alias(RAW), _file(lines).alias(FILE)
-    frame, reason, header = read(lines.alias(_LINES).select(line, path, *others))
+    lines, path = _with_file(lines)
+    frame, reason, header = read(lines.select(column(lines.columns[0]).alias(RAW), path.alias(FILE), *others))
     # Steps of their own: Spark would work out each value a second time for the reason, and the reason for
     # each column.
     values = [f"_v{index}" for index in range(len(schema))]
@@ -318,15 +318,24 @@ def _others(lines: DataFrame, schema: T.StructType) -> list[Column]:
     return [column(name) for name in names]
 
 
-def _file(lines: DataFrame) -> Column:
+def _with_file(lines: DataFrame) -> tuple[DataFrame, Column]:
+    """Return lines by the name that a fingerprint knows, and the file that each is from; null: from none."""
+    named, path = lines.alias(_LINES), F.col("_metadata.file_path")
     if FILE in lines.columns[1:]:
-        return F.col(FILE)
-    path = F.col("_metadata.file_path")
+        return named, F.col(FILE)
+    if _has(named, path):
+        return named, path
+    if _has(lines, path):  # before Spark 4.2 a name hides it, unless the files are read right below
+        return lines.select("*", path.alias(FILE)).alias(_LINES), F.col(FILE)
+    return named, F.lit(None).cast("string")
+
+
+def _has(frame: DataFrame, what: Column) -> bool:
     try:
-        lines.select(path).schema  # noqa: B018 - Connect looks for the column only now
+        frame.select(what).schema  # noqa: B018 - Connect looks for the column only now
     except AnalysisException:
-        return F.lit(None).cast("string")  # not from files
-    return path
+        return False
+    return True
 
 
 def readable(file: Column) -> Column:
