@@ -1,4 +1,4 @@
-"""Every command and every example of the README works as it stands."""
+"""Every command and every example of the README and its pages works as it stands; every link leads somewhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from conftest import ROOT
 from sparkstream_kit import sinks
 
 README = (ROOT / "README.md").read_text("utf-8")
-BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+PAGES = {path.name: path.read_text("utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
+EXECUTED = "\n".join([README, *(PAGES[f"{name}.md"] for name in ("start", "jobs", "checkpoints", "server"))])
+BLOCKS = re.findall(r"```bash\n(.*?)```", EXECUTED, re.DOTALL)
 # These two are what CI runs; a test that ran them would run itself.
 CI = {"make demo", "make test"}
 
@@ -30,8 +32,33 @@ def test_ci_runs_the_commands_that_set_up_everything():
 
 def test_each_extra_stands_in_the_table_of_extras():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
-    rows = re.findall(r"^\| (`[^|]*) \|", README.partition("| extra | gives |")[2], re.MULTILINE)
+    rows = re.findall(r"^\| (`[^|]*) \|", PAGES["install.md"].partition("| extra | gives |")[2], re.MULTILINE)
     assert sorted(re.findall(r"`([a-z]+)`", " ".join(rows))) == sorted(extras)
+
+
+def test_the_readme_is_short():
+    assert len(README.split()) <= 900
+
+
+def anchors(text):
+    """Return the names by which a page's headings are linked."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *(f"docs/{name}" for name in PAGES)]
+)
+def test_each_link_leads_somewhere(page):
+    text = (ROOT / page).read_text("utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        file = (ROOT / page).parent / path if path else ROOT / page
+        assert file.exists(), target
+        if anchor:
+            assert anchor in anchors(file.read_text("utf-8")), target
 
 
 def test_each_page_is_linked():
@@ -43,8 +70,8 @@ def test_each_page_is_linked():
 
 @pytest.mark.parametrize("name", [name for name in sinks.__all__ if name != "Sink"])
 def test_each_sink_stands_in_the_table_of_promises_once(name):
-    table = README.partition("## What is promised\n")[2].partition("\n**")[0]
-    assert table.count(f"`sinks.{name}`") == 1, "enter it in the README, in the row of its promise"
+    table = PAGES["promises.md"].partition("\n## ")[0]
+    assert table.count(f"`sinks.{name}`") == 1, "enter it in docs/promises.md, in the row of its promise"
 
 
 @pytest.mark.slow
@@ -80,7 +107,7 @@ def test_the_shell_commands_run_one_after_the_other(tmp_path):
         "log_errors: 3 batches, 300 rows in, 0 late rows dropped, 8 bad rows, ",
     ):
         assert line in printed
-        assert line.rstrip(" ") in README
+        assert line.rstrip(" ") in EXECUTED
 
 
 @pytest.mark.slow
@@ -88,7 +115,7 @@ def test_the_python_examples_run_one_after_the_other(spark, stream, tmp_path):
     (tmp_path / ".venv").symlink_to(ROOT / ".venv")
     subprocess.run(["bash", "-euc", BLOCKS[1]], cwd=tmp_path, check=True)
     names: dict[str, Any] = {}
-    for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+    for block in re.findall(r"```python\n(.*?)```", EXECUTED, re.DOTALL):
         there = block.replace('"events/"', repr(str(tmp_path / "events")))
         exec(compile(there, "README.md", "exec"), names)  # noqa: S102 - our own README
     actions = [path.read_text() for path in (tmp_path / "events").glob("actions-*.json")]
