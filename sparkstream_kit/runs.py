@@ -122,10 +122,9 @@ class _Watched:
 
     def logs(self) -> Logs | None:
         """Return the logs of its checkpoint, looked at anew; None where they are not on this machine."""
-        if self._logs is None:
-            root = local(asking.checkpoint(self.query) or "")
-            self._logs = None if root is None else Logs(root)
-        return None if self._logs is None else self._logs.again()
+        if self._logs is None and (path := asking.checkpoint(self.query)) and (root := local(path)):
+            self._logs = Logs(root)
+        return self._logs and self._logs.again()
 
     def summary(self) -> QuerySummary:
         """Return what the query has done, and what its last batches mean."""

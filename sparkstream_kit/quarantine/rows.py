@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from contextlib import suppress
 from functools import reduce
 from itertools import count
 from operator import or_
@@ -320,22 +321,18 @@ def _others(lines: DataFrame, schema: T.StructType) -> list[Column]:
 
 def _with_file(lines: DataFrame) -> tuple[DataFrame, Column]:
     """Return lines by the name that a fingerprint knows, and the file that each is from; null: from none."""
-    named, path = lines.alias(_LINES), F.col("_metadata.file_path")
-    if FILE in lines.columns[1:]:
-        return named, F.col(FILE)
-    if _has(named, path):
-        return named, path
+    named, path, kept = lines.alias(_LINES), F.col("_metadata.file_path"), FILE in lines.columns[1:]
+    if kept or _has(named, path):
+        return named, F.col(FILE) if kept else path
     if _has(lines, path):  # before Spark 4.2 a name hides it, unless the files are read right below
         return lines.select("*", path.alias(FILE)).alias(_LINES), F.col(FILE)
     return named, F.lit(None).cast("string")
 
 
 def _has(frame: DataFrame, what: Column) -> bool:
-    try:
-        frame.select(what).schema  # noqa: B018 - Connect looks for the column only now
-    except AnalysisException:
-        return False
-    return True
+    with suppress(AnalysisException):
+        return bool(frame.select(what).schema)  # Connect looks for the column only now
+    return False
 
 
 def readable(file: Column) -> Column:

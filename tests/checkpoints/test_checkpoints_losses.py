@@ -305,7 +305,7 @@ def test_a_file_that_goes_while_the_folder_is_looked_at_hides_no_other(stream, m
             return str(stream.folder)
 
     scandir = os.scandir
-    monkeypatch.setattr("os.scandir", lambda _: Going())
+    monkeypatch.setattr("os.scandir", lambda path: Going() if path == str(stream.folder) else scandir(path))
     (line,) = findings(Logs(stream.checkpoint), [f"FileStreamSource[file:{stream.folder}]"])
     assert line.count(".txt") == 3
 

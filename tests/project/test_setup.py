@@ -46,6 +46,7 @@ echo "apt-get $*" >>"$CALLS"
 [ "$1" = update ] || { mkdir -p "$JVMS/jdk" && cp -r "$HIDDEN_JDK/bin" "$JVMS/jdk"; }
 """
 SLEEP = """#!/bin/bash
+[ ! -e "$FAKE_SLOW.2" ] || exit 1  # the slow pip is through: nothing is said of the next one
 while [ ! -e "$FAKE_SLOW.1" ]; do kill -0 $PPID || exit; done  # until the slow pip has begun
 own="$FAKE_SLOW.slept.$PPID"  # the loop of an earlier pip, which has ended, may still sleep
 [ -e "$own" ] || { touch "$own"; exit 0; }
