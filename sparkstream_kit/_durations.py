@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit.errors import InvalidInputError
@@ -94,32 +95,36 @@ def to_microseconds(what: str, duration: Duration) -> int:
         >>> to_microseconds("size", "1 hour 30 minutes")
         5400000000
     """
-    check(to_microseconds, locals())
+    if not isinstance(what, str):  # a rule of `state` asks for each row, and a whole check takes its time
+        check(to_microseconds, locals())
     if not isinstance(duration, str | timedelta):
         raise InvalidInputError(
             f"{what} is {said(duration)}; give a duration, such as '10 seconds' or timedelta(seconds=10)"
         )
+    total = _read(what, duration) if isinstance(duration, str) else duration // _MICRO
+    if abs(total) > _LONGEST:
+        raise InvalidInputError(f"{what} {duration} is too long; Spark's longest is {_LONGEST} microseconds")
+    return total
+
+
+@lru_cache
+def _read(what: str, duration: str) -> int:
     wrong = InvalidInputError(
         f"cannot read {what} {duration!r}; write it like '10 seconds', '1 hour 30 minutes', '0.5 seconds' "
         "or timedelta(seconds=10)"
     )
-    if isinstance(duration, timedelta):
-        total = duration // timedelta(microseconds=1)
-    else:
-        words = duration.lower().removeprefix("interval ").split()
-        if not words or len(words) % 2:
+    words = duration.lower().removeprefix("interval ").split()
+    if not words or len(words) % 2:
+        raise wrong
+    total = 0
+    for number, name in zip(words[::2], words[1::2], strict=True):
+        unit = name.removesuffix("s")
+        if unit in _NO_FIXED_LENGTH:
+            raise InvalidInputError(f"{what} {duration}: a {unit} has no fixed length; write it in days")
+        fraction = r"(\.\d{1,6})?" if unit == "second" else ""  # as in Spark, and nothing finer is kept
+        if unit not in MICROSECONDS or not re.fullmatch(r"[+-]?\d{1,19}" + fraction, number, re.ASCII):
             raise wrong
-        total = 0
-        for number, name in zip(words[::2], words[1::2], strict=True):
-            unit = name.removesuffix("s")
-            if unit in _NO_FIXED_LENGTH:
-                raise InvalidInputError(f"{what} {duration}: a {unit} has no fixed length; write it in days")
-            fraction = r"(\.\d{1,6})?" if unit == "second" else ""  # as in Spark, and nothing finer is kept
-            if unit not in MICROSECONDS or not re.fullmatch(r"[+-]?\d{1,19}" + fraction, number, re.ASCII):
-                raise wrong
-            total += int(Decimal(number) * MICROSECONDS[unit])
-    if abs(total) > _LONGEST:
-        raise InvalidInputError(f"{what} {duration} is too long; Spark's longest is {_LONGEST} microseconds")
+        total += int(Decimal(number) * MICROSECONDS[unit])
     return total
 
 
