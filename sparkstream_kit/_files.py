@@ -1,4 +1,4 @@
-"""Where the kit's own files go, and how: replaced whole, so that a reader never sees a part of one."""
+"""Files: how the kit's own are replaced whole, where they go, and what Spark makes of the names of others."""
 
 from __future__ import annotations
 
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 # Behind a folder, it has Spark list the folder's files by their names; `sources` says when.
 IN_ORDER = "/{[^._]*,_*=*}"
 
+LONGEST_NAME = 255  # of a file, on every local file system
+# By the path of each source of this process: for which characters in a name a file waits; None where Spark
+# lists the files so that each is read once.
+left_out: dict[str, str | None] = {}
 _OWN = "sparkstream-kit"  # the folder of the kit in the user's cache, and in an environment
 
 
@@ -140,6 +144,42 @@ def folder_of(path: str) -> str:
         ('/data/in', '/data/in')
     """
     return path.removesuffix(IN_ORDER)
+
+
+def is_read_once(path: str) -> bool:
+    """Say whether Spark counts a file once in any batch, as far as a source of this process tells."""
+    recursive = [folder for folder, chars in left_out.items() if chars is None]
+    # The files of a batch with partition columns are listed once, too.
+    return "=" in path.rpartition("/")[0] or any(path.startswith(f"{folder}/") for folder in recursive)
+
+
+def is_pattern(path: str) -> bool:
+    """Say whether Spark takes a path for a pattern."""
+    return escaped(path) != path
+
+
+def as_regex(pattern: str) -> re.Pattern[str]:
+    """Return one of Hadoop's patterns for a name as one of Python's, also one that leaves names out.
+
+    Example:
+        >>> [bool(as_regex("{a,b}?-*.cs[!x]").fullmatch(name)) for name in ("b1-.csv", "c1-.csv", "b1-.csx")]
+        [True, False, False]
+    """
+    deep = rf"(?:\{{,(\[\^(?:\\.|[^]])*\])){{{LONGEST_NAME}}}\*\}}{{{LONGEST_NAME}}}"
+    parts, at = {"*": ".*", "?": ".", "{": "(?:", ",": "|", "}": ")"}, 0
+    made = ""
+    for found in re.finditer(rf"{deep}|\\(.)|\[((?:\\.|[^]])*)\]|.", pattern, re.DOTALL):
+        at += (found[0] == "{") - (found[0] == "}")
+        if found[1]:
+            made += f"{found[1]}*"
+        elif found[2]:
+            made += re.escape(found[2])
+        elif found[3]:
+            made += f"[{re.sub('^!', '^', found[3])}]"
+        else:
+            literal = found[0] == "," and not at
+            made += re.escape(",") if literal else parts.get(found[0], re.escape(found[0]))
+    return re.compile(made, re.DOTALL)
 
 
 def in_conf(name: str) -> Traversable:

@@ -21,7 +21,6 @@ from sparkstream_kit._spark.place import locate, statuses
 from sparkstream_kit._spark.queries import checkpoint, entry_at, started, with_files
 from sparkstream_kit.checkpoints.logs import DamagedError
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.sources.files import as_regex, is_pattern, is_read_once, left_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -116,8 +115,8 @@ def doubled(logs: Logs) -> str | None:
         committed = logs.until(logs.done)
         for log in logs.until_planned:
             pending = logs.inputs(log, committed.get(log, -1))
-            paths = [path for path in (file.path for file in pending) if path and is_pattern(path)]
-            found = [path for path in paths if not is_read_once(path)]
+            paths = [path for path in (file.path for file in pending) if path and _files.is_pattern(path)]
+            found = [path for path in paths if not _files.is_read_once(path)]
             if found and len(pending) > 1:
                 return (
                     f"{_shown(found[0])}: planned for a batch of several files, of which Spark would "
@@ -182,7 +181,7 @@ class _Lost:
 
     def _leave_out_misread(self, path: str | None) -> None:
         """Take the files whose names make them wait out of those that Spark reads next."""
-        chars = left_out(path or "")
+        chars = _files.left_out.get(path or "") or ""
         for file in [file for file in self.there if file not in self.planned]:
             if any(char in file.rpartition("/")[2] for char in chars):
                 self.passed_over["misread"].append(file)
@@ -432,13 +431,13 @@ class _Source:
     def __init__(self, path: str, options: Mapping[str, str]) -> None:
         given = {name.lower(): value for name, value in options.items()}
         self._path = path
-        self._is_pattern = is_pattern(path)
+        self._is_pattern = _files.is_pattern(path)
         self._recursive = _is_true(given.get("recursivefilelookup"))
         self._by_name = _is_true(given.get("filenameonly"))
         limited = given.keys() & {"maxfilespertrigger", "maxbytespertrigger"}
         ages = not (limited and _is_true(given.get("latestfirst")))
         self._age = _milliseconds(given.get("maxfileage", _MAX_AGE)) if ages else None
-        self._filter = as_regex(given["pathglobfilter"]) if "pathglobfilter" in given else None
+        self._filter = _files.as_regex(given["pathglobfilter"]) if "pathglobfilter" in given else None
         self._sink: _Log | None = None
 
     def waiting(self, spark: SparkSession, read: set[int], newest: int) -> int | None:
@@ -529,10 +528,10 @@ def _matching(pattern: str) -> list[str]:
     """Return the paths on this machine that one of Hadoop's patterns stands for."""
     found = ["/"]
     for part in filter(None, pattern.split("/")):
-        if not is_pattern(part):
+        if not _files.is_pattern(part):
             found = [os.path.join(each, part) for each in found]  # noqa: PTH118
             continue
-        wanted = as_regex(part)
+        wanted = _files.as_regex(part)
         found = [
             os.path.join(each, name)  # noqa: PTH118
             for each in found

@@ -64,10 +64,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _PATTERN = r"*?[]{}\ ".strip()
-# By the path of each source of this process: for which characters in a name a file waits; None where Spark
-# lists the files so that each is read once.
-_left_out: dict[str, str | None] = {}
-_LONGEST_NAME = 255  # of a file, on every local file system
 _NOT_A_FOLDER = "input {} is a file; give the folder that it is in"
 
 # Hadoop keeps one object for all local files, which looks for checksums; this one does not.
@@ -99,11 +95,11 @@ def readable(spark: SparkSession, path: str, options: dict[str, Any]) -> tuple[s
         whole = os.path.abspath(local)  # noqa: PTH100 - a path of any form
         if os.path.isfile(local):  # noqa: PTH113
             raise InvalidInputError(_NOT_A_FOLDER.format(path))
-        if os.path.isdir(local) and is_pattern(whole):  # noqa: PTH112
+        if os.path.isdir(local) and _files.is_pattern(whole):  # noqa: PTH112
             # Spark itself gives the base of partition folders only where it sees no pattern.
             whole = _files.for_spark(Path(whole))
             place, ours = _files.escaped(whole), {"basePath": whole}
-        elif is_pattern(here) and not os.path.isabs(local):  # noqa: PTH117
+        elif _files.is_pattern(here) and not os.path.isabs(local):  # noqa: PTH117
             place = os.path.join(_files.escaped(_files.for_spark(Path(here))), local)  # noqa: PTH118
     recursive = _is_recursive(options)
     if local is not None and recursive and (link := _link_back(local)):
@@ -117,7 +113,7 @@ def readable(spark: SparkSession, path: str, options: dict[str, Any]) -> tuple[s
     chars = "" if found else (":" if local is not None else "") + ("" if alone else _PATTERN)
     kept = _leaving_out(chars, str(options.get("pathglobfilter", "*"))) if chars else None
     where = os.path.abspath(_files.plain(place) or place)  # noqa: PTH100
-    _left_out[where] = None if recursive else chars if kept else ""
+    _files.left_out[where] = None if recursive else chars if kept else ""
     if kept:
         return place, {"pathGlobFilter": kept}
     if found and not alone:
@@ -130,23 +126,6 @@ def readable(spark: SparkSession, path: str, options: dict[str, Any]) -> tuple[s
     if not alone:
         ours["maxFilesPerTrigger"] = 1
     return place, ours | (_WITHOUT_CHECKSUMS if local is not None and found else {})
-
-
-def left_out(path: str) -> str:
-    """Return the characters for which a source of this process leaves a file out of a path that it reads."""
-    return _left_out.get(path) or ""
-
-
-def is_read_once(path: str) -> bool:
-    """Say whether Spark counts a file once in any batch, as far as a source of this process tells."""
-    recursive = [folder for folder, chars in _left_out.items() if chars is None]
-    # The files of a batch with partition columns are listed once, too.
-    return "=" in path.rpartition("/")[0] or any(path.startswith(f"{folder}/") for folder in recursive)
-
-
-def is_pattern(path: str) -> bool:
-    """Say whether Spark takes a path for a pattern."""
-    return _files.escaped(path) != path
 
 
 def _local(spark: SparkSession, path: str) -> str | None:
@@ -163,12 +142,12 @@ def _misread(spark: SparkSession, path: str, options: dict[str, Any]) -> list[st
     """Return the files there that Spark would misread."""
     local = _local(spark, path)
     if local is None or set(local) & set("{}\\"):  # Python's patterns lack these
-        return [name for name in _by_spark(spark, path, options) if is_pattern(name)]
+        return [name for name in _by_spark(spark, path, options) if _files.is_pattern(name)]
     tops = glob.glob(local)  # noqa: PTH207 - of an absolute path or a relative one
-    if not tops and is_pattern(local):
+    if not tops and _files.is_pattern(local):
         _log.warning("input %s: nothing matches this pattern yet", path)
     files = [name for top in tops for name in _files_under(top, recursive=_is_recursive(options))]
-    found = [name for name in files if is_pattern(name) or ":" in name.rpartition("/")[2]]
+    found = [name for name in files if _files.is_pattern(name) or ":" in name.rpartition("/")[2]]
     if found and "pathglobfilter" in options:
         read = set(_by_spark(spark, path, options))
         return [name for name in found if os.path.abspath(name) in read]  # noqa: PTH100
@@ -202,14 +181,14 @@ def _link_back(folder: str) -> str | None:
 def _by_spark(spark: SparkSession, path: str, options: dict[str, Any]) -> list[str]:
     """Return the paths of the files there, without what stands before the first folder."""
     given: dict[str, Any] = {}
-    if not is_pattern(path):
+    if not _files.is_pattern(path):
         given = {"pathglobfilter": r"*[\*\?\[\]\{\}\\]*", "basepath": path}
     for name in {"pathglobfilter", "recursivefilelookup"} & set(options):
         given[name] = options[name]
     try:
         uris = spark.read.format("binaryFile").options(**given).load(path).inputFiles()
     except AnalysisException as err:
-        if err.getCondition() != "PATH_NOT_FOUND" or not is_pattern(path):
+        if err.getCondition() != "PATH_NOT_FOUND" or not _files.is_pattern(path):
             raise
         _log.warning("input %s: nothing matches this pattern yet", path)
         return []
@@ -229,36 +208,12 @@ def _leaving_out(chars: str, pattern: str) -> str | None:
         None for a pattern that asks for such characters, or for all but some.
     """
     one = "[^" + re.sub(r"(\W)", r"\\\1", chars) + "]"
-    parts = {"*": f"{{,{one}" * _LONGEST_NAME + "*" + "}" * _LONGEST_NAME, "?": one}
+    parts = {"*": f"{{,{one}" * _files.LONGEST_NAME + "*" + "}" * _files.LONGEST_NAME, "?": one}
     written = re.split(r"(\\.|\[[^]]*\]|[*?])", pattern)
     for part in written[1::2]:
         if part not in parts and (part[1:2] in "!^" or any(char in chars for char in part[1:-1] or part[1:])):
             return None
     return "".join(parts.get(part, part) for part in written)
-
-
-def as_regex(pattern: str) -> re.Pattern[str]:
-    """Return one of Hadoop's patterns for a name as one of Python's, also one of `_leaving_out`.
-
-    Example:
-        >>> [bool(as_regex("{a,b}?-*.cs[!x]").fullmatch(name)) for name in ("b1-.csv", "c1-.csv", "b1-.csx")]
-        [True, False, False]
-    """
-    deep = rf"(?:\{{,(\[\^(?:\\.|[^]])*\])){{{_LONGEST_NAME}}}\*\}}{{{_LONGEST_NAME}}}"
-    parts, at = {"*": ".*", "?": ".", "{": "(?:", ",": "|", "}": ")"}, 0
-    made = ""
-    for found in re.finditer(rf"{deep}|\\(.)|\[((?:\\.|[^]])*)\]|.", pattern, re.DOTALL):
-        at += (found[0] == "{") - (found[0] == "}")
-        if found[1]:
-            made += f"{found[1]}*"
-        elif found[2]:
-            made += re.escape(found[2])
-        elif found[3]:
-            made += f"[{re.sub('^!', '^', found[3])}]"
-        else:
-            literal = found[0] == "," and not at
-            made += re.escape(",") if literal else parts.get(found[0], re.escape(found[0]))
-    return re.compile(made, re.DOTALL)
 
 
 # From so many paths on, Spark lists them in a job of as many tasks, before each batch.

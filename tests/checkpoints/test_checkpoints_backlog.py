@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from sparkstream_kit import feeds, run, sinks, sources, start
+from sparkstream_kit._files import as_regex
 from sparkstream_kit.checkpoints import lost
-from sparkstream_kit.sources.files import _leaving_out, as_regex
+from sparkstream_kit.sources.files import _leaving_out
 
 EACH: dict[str, Any] = {"max_files_per_trigger": 1}
 

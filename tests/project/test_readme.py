@@ -1,4 +1,4 @@
-"""Every command and every example of the README and its pages works as it stands; every link leads somewhere."""
+"""Every command and example of the README and its pages works as it stands; every link leads somewhere."""
 
 from __future__ import annotations
 
