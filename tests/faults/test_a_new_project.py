@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -54,7 +55,7 @@ def retail_file(number):
         if draw.random() < 0.1:
             written.writerow(draw.choice(DIRT))
         cancelled = draw.random() < 0.05
-        day = pd.Timestamp("2010-12-01") + pd.Timedelta(minutes=draw.randrange(370 * 24 * 60))
+        day = pd.Timestamp("2010-12-01") + timedelta(minutes=draw.randrange(370 * 24 * 60))
         written.writerow(
             [
                 f"{'C' * cancelled}{536_000 + number * 100 + at}",
