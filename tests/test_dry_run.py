@@ -71,7 +71,8 @@ def test_a_file_that_has_moved_is_found_and_no_log_is_rewritten(spark, lines, fo
     moved = folder.rename(tmp_path / "moved")
     before = tree(tmp_path)
     again = sources.text(spark, str(moved))
-    start(again, sinks.batch_files(tmp_path / "out"), moved={folder: moved}, dry_run=True, **how)
+    planned = start(again, sinks.batch_files(tmp_path / "out"), moved={folder: moved}, dry_run=True, **how)
+    assert f"  change     the files that source 0 has read are named under {moved}\n" in str(planned)
     assert tree(tmp_path) == before
 
 
