@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-connect test-all budget browser screenshots faults soak systems cluster cluster-jobs
-.PHONY: versions bench bench-full lint typecheck format ci wheel zip kafka kinesis notebook notebook-outputs picture clean setup pins
+.PHONY: versions bench bench-full lint typecheck format ci wheel zip docs smoke kafka kinesis notebook notebook-outputs picture clean setup pins
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
@@ -74,8 +74,8 @@ kinesis: setup ## run a server of Kinesis's protocol to try things on, with sale
 	@bash scripts/systems.sh kinesis
 	@$(ENTER) python scripts/server.py kinesis
 
-versions: setup ## run the tests on each version of Spark in conf/versions.toml
-	@bash scripts/versions.sh
+versions: setup ## run the tests on each version of Spark in conf/versions.toml (SPARK=4.3.0: on one, SPARK=next: on the newest release candidate)
+	@bash scripts/versions.sh $(SPARK)
 
 lint: setup ## check style and format with ruff
 	@$(ENTER) ruff check && ruff format --check
@@ -96,6 +96,15 @@ wheel: setup ## build the wheel in dist/
 zip: wheel ## build dist/sparkstream_kit.zip, for spark-submit --py-files
 	@cp dist/*.whl dist/sparkstream_kit.zip
 	@echo dist/sparkstream_kit.zip
+
+docs: setup ## build the site of the documentation in build/site, with a reference from the docstrings
+	@$(ENTER) python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/docs.txt
+	@$(ENTER) python scripts/site.py
+
+smoke: setup ## build the wheel and the sdist, and try each with the oldest and the newest packages that it allows
+	@rm -rf dist
+	@$(ENTER) hatchling build
+	@$(ENTER) bash scripts/smoke.sh
 
 notebook: setup ## open the notebooks in JupyterLab, which is installed first
 	@$(ENTER) python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/lab.txt

@@ -24,6 +24,8 @@ pins() {
     export_pins --only-group build >requirements/build.txt
     export_pins --all-extras --group dev >requirements/dev.txt
     export_pins --only-group lab >requirements/lab.txt
+    export_pins --only-group docs >requirements/docs.txt
+    export_pins --only-group release >requirements/release.txt
     rm -r "$copy"
 }
 

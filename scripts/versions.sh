@@ -2,6 +2,7 @@
 # Runs the tests, and kills and damages, on each version of Spark in conf/versions.toml, whatever the development is pinned to.
 #
 #   scripts/versions.sh [VERSION…]      PYTHON=python3.13 scripts/versions.sh 4.3.0
+#   scripts/versions.sh next            the newest of the index, release candidates included
 set -euo pipefail
 cd -P "$(dirname "$0")/.."
 
@@ -26,8 +27,12 @@ for version in "${versions[@]}"; do
         pip=("$env/bin/python" -m pip install --quiet --disable-pip-version-check)
         "${pip[@]}" --require-hashes -r requirements/build.txt
         "${pip[@]}" --require-hashes -r "$others"
-        "${pip[@]}" "pyspark==$version"
-        touch "$env/ready"
+        if [ "$version" = next ]; then
+            "${pip[@]}" --pre pyspark # each time anew
+        else
+            "${pip[@]}" "pyspark==$version"
+            touch "$env/ready"
+        fi
     fi
     "$env/bin/python" -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
     # shellcheck disable=SC1091

@@ -143,7 +143,7 @@ def check(call: Callable[..., Any], given: Mapping[str, Any]) -> None:
     Raises:
         InvalidInputError: in one line, which argument is wrong, what was given, and the fix.
 
-    Example:
+    Examples:
         >>> from sparkstream_kit.feeds import text_lines
         >>> check(text_lines, {"path": 5})
         Traceback (most recent call last):
@@ -163,7 +163,7 @@ def check(call: Callable[..., Any], given: Mapping[str, Any]) -> None:
 def said(value: object) -> str:
     """Say what a value is, in the words of its caller; what else is in it may be secret.
 
-    Example:
+    Examples:
         >>> said(9), said(int), said(len), said(["a"]), said("postgresql://me:secret@host/name")
         ('9', 'the class int', 'the function len', 'a list', "the string 'postgresql://me:***@host/name'")
     """

@@ -21,7 +21,7 @@ WATERMARK = "spark.watermarkDelayMs"  # EventTimeWatermark.delayKey: how Spark m
 def quoted(name: str) -> str:
     """Return a name as Spark's SQL reads it: a dot in it is no field.
 
-    Example:
+    Examples:
         >>> quoted("a.b")
         '`a.b`'
     """

@@ -91,7 +91,7 @@ def to_microseconds(what: str, duration: Duration) -> int:
     Raises:
         InvalidInputError: it cannot be read, or its length is not fixed, such as that of a month.
 
-    Example:
+    Examples:
         >>> to_microseconds("size", "1 hour 30 minutes")
         5400000000
     """

@@ -1,15 +1,18 @@
-"""Files: how the kit's own are replaced whole, where they go, and what Spark makes of the names of others."""
+"""Files: the kit's own, replaced whole or as lines of JSON, where they go, and what Spark makes of names."""
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
+import json
 import os
 import re
 import stat
 from contextlib import suppress
+from datetime import datetime
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from sparkstream_kit.errors import InvalidInputError
 
@@ -57,6 +60,29 @@ def _mode(path: Path) -> int | None:
         return None
 
 
+def as_json(value: object) -> str:
+    """Return what programs read of a value: of a dataclass its documented fields, of a time its ISO form."""
+    return json.dumps(value, default=_fields, ensure_ascii=False)
+
+
+def _fields(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return {each.name: getattr(value, each.name) for each in dataclasses.fields(value) if each.repr}
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def check_writable(what: str, path: str | os.PathLike[str]) -> None:
+    """Refuse a file that cannot be written: now, and not after the last row.
+
+    Raises:
+        InvalidInputError: with what the path is for.
+    """
+    try:
+        Path(path).open("a").close()
+    except OSError as err:
+        raise InvalidInputError(f"cannot write {what} {path} ({err.strerror}); give another file") from err
+
+
 def private_folder(path: Path) -> Path:
     """Make a folder of the kit's own, with those above it that are missing, for this user alone."""
     if not path.parent.exists() or path.parent.name == _OWN:
@@ -81,7 +107,7 @@ def _private(path: str, flags: int) -> int:
 def plain(path: str) -> str | None:
     """Return a local path without its `file:`, as Python writes it; None for one of another file system.
 
-    Example:
+    Examples:
         >>> plain("file:///data/in"), plain("data/in"), plain("s3a://bucket/in")
         ('/data/in', 'data/in', None)
     """
@@ -92,7 +118,7 @@ def plain(path: str) -> str | None:
 def log_entries(names: Iterable[str]) -> dict[int, str]:
     """Return the entries of one of Spark's numbered logs by their number, in order, of the names there.
 
-    Example:
+    Examples:
         >>> log_entries(["10", "9.compact", "9", ".10.crc", "metadata"])
         {9: '9.compact', 10: '10'}
     """
@@ -119,7 +145,7 @@ def for_spark(path: Path) -> str:
 
     Not `Path.as_uri`: Spark would take `%20` for a part of the name.
 
-    Example:
+    Examples:
         >>> for_spark(Path("/my models"))
         'file:///my models'
     """
@@ -129,7 +155,7 @@ def for_spark(path: Path) -> str:
 def escaped(path: str) -> str:
     r"""Return a path for Spark's readers, which take it for a pattern otherwise.
 
-    Example:
+    Examples:
         >>> print(escaped("/in/sales[7]"))
         /in/sales\[7\]
     """
@@ -139,7 +165,7 @@ def escaped(path: str) -> str:
 def folder_of(path: str) -> str:
     """Return the folder that a source reads, of the path by which Spark lists its files in their order.
 
-    Example:
+    Examples:
         >>> folder_of("/data/in" + IN_ORDER), folder_of("/data/in")
         ('/data/in', '/data/in')
     """
@@ -161,7 +187,7 @@ def is_pattern(path: str) -> bool:
 def as_regex(pattern: str) -> re.Pattern[str]:
     """Return one of Hadoop's patterns for a name as one of Python's, also one that leaves names out.
 
-    Example:
+    Examples:
         >>> [bool(as_regex("{a,b}?-*.cs[!x]").fullmatch(name)) for name in ("b1-.csv", "c1-.csv", "b1-.csx")]
         [True, False, False]
     """

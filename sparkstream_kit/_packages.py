@@ -41,7 +41,7 @@ QUIET = "-Xlog:cds=off -Xlog:cds+dynamic=off"
 def java_options() -> str:
     """Return the flags that give a JVM the archive; none where there is none that fits.
 
-    Example:
+    Examples:
         >>> java_options() == "" or "-XX:SharedArchiveFile=" in java_options()
         True
     """
@@ -131,7 +131,7 @@ def _spark_jars() -> Path | None:
 def versions() -> dict[str, dict[str, Any]]:
     """Return `conf/versions.toml`, which versions go together, by the feature version of Spark.
 
-    Example:
+    Examples:
         >>> versions()["4.2"]["java"]
         [17, 21, 25]
     """
@@ -197,7 +197,7 @@ CONNECTORS = {
 def missing_source(error: BaseException) -> str | None:
     """Return a line that says what to install, if an error is that Spark does not have a data source.
 
-    Example:
+    Examples:
         >>> missing_source(ValueError("Failed to find the data source: parqet. Make sure the provider …"))
         'Spark has no data source parqet; did you mean parquet?'
     """
@@ -218,7 +218,7 @@ def missing_source(error: BaseException) -> str | None:
 def missing(name: str) -> str:
     """Return a line that says how Spark comes to have a connector.
 
-    Example:
+    Examples:
         >>> missing("kafka").partition(", or")[0]
         'Spark has no connector kafka; launch with spark-submit $(sparkstream connectors kafka) …'
     """
@@ -242,7 +242,7 @@ def needed(names: Iterable[str], spark: str, given: Mapping[str, str] | None = N
         InvalidInputError: an unknown name, a connector that this Spark has no package of, a folder
             without one of the jars, or another value given for a setting that a connector needs.
 
-    Example:
+    Examples:
         >>> needed(["kafka"], "4.2.0", {"spark.jars.packages": "a:b:1"})
         {'spark.jars.packages': 'a:b:1,org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0'}
     """

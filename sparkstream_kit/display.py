@@ -95,7 +95,7 @@ def draw(
     Returns:
         Lines of text; an empty one if there is nothing to draw.
 
-    Example:
+    Examples:
         >>> noon = datetime(2026, 1, 14, 12)
         >>> rows = [Mark("tea", noon + timedelta(minutes=n), late=n == 10) for n in (10, 70, 110)]
         >>> hours = [Span(f"{12 + n} h", noon + n * _HOUR, noon + (n + 1) * _HOUR) for n in (0, 1)]
@@ -422,7 +422,7 @@ def html_table(columns: Sequence[str], numeric: Sequence[bool], rows: Sequence[S
         numeric: of each column whether it holds numbers.
         rows: the values as texts; None is shown as NULL.
 
-    Example:
+    Examples:
         >>> html_table(["<k>", "n"], [False, True], [["a&b", "1"], [None, "4"]]).count("<rect")
         2
     """
@@ -483,7 +483,7 @@ def line(values: Sequence[float], top: float, colour: str, *, width: int = 120, 
         width: in pixels.
         height: in pixels.
 
-    Example:
+    Examples:
         >>> line([0, 1, 2], 2, BLUE, width=100, height=20).partition('line points="')[2].partition('"')[0]
         '0.0,19.0 50.0,10.0 100.0,1.0'
     """
@@ -581,7 +581,7 @@ def table(
         rows: the values as texts; None is shown as NULL.
         right: the positions of columns to align on the right.
 
-    Example:
+    Examples:
         >>> print(table(["k", "n"], [["a", "1"], ["bb", "20"]], right={1}), end="")
         k    n
         --  --
@@ -608,7 +608,7 @@ def bars(values: Sequence[tuple[str, float]], *, width: int = 80) -> str:
         values: labels and numbers from 0.
         width: the width of a line in characters.
 
-    Example:
+    Examples:
         >>> print(bars([("a", 4), ("b", 2)], width=20))
         a  ███████████  4.00
         b  █████▌       2.00
@@ -680,7 +680,7 @@ def check_chart(path: str | Path) -> Path:
         MissingExtraError: matplotlib is not installed.
         InvalidInputError: the name does not end in .png, or the folder does not exist.
 
-    Example:
+    Examples:
         >>> check_chart("totals.gif")
         Traceback (most recent call last):
         ...

@@ -123,7 +123,7 @@ def printable(text: str, *, lines: bool = False) -> str:
         text: anything.
         lines: keep line feeds and tabs, of a text that has several lines.
 
-    Example:
+    Examples:
         >>> print(printable("tea\x1b[2J\nink\u202e é☃"))
         tea\u001b[2J\nink\u202e é☃
         >>> print(printable("two\nlines", lines=True))
@@ -140,7 +140,7 @@ def printable(text: str, *, lines: bool = False) -> str:
 def without_secrets(text: str) -> str:
     """Return a text to print without the passwords of URLs in it, and without tokens and keys.
 
-    Example:
+    Examples:
         >>> without_secrets("unknown argument postgresql://kit:hush@host/db")
         'unknown argument postgresql://kit:***@host/db'
         >>> without_secrets("sc://host:15002/;token=hush cannot be had")
@@ -157,7 +157,7 @@ def without_secrets(text: str) -> str:
 def hint(name: str, known: Iterable[str]) -> str:
     """Return "; did you mean X?" for the known name nearest to `name`, or an empty string.
 
-    Example:
+    Examples:
         >>> hint("chekpoint", ["checkpoint", "trigger"])
         '; did you mean checkpoint?'
         >>> hint("zzz", ["checkpoint", "trigger"])
@@ -179,7 +179,7 @@ def reject_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> Non
     Raises:
         InvalidInputError: a name in `given` is not in `known`.
 
-    Example:
+    Examples:
         >>> reject_unknown("trigger", ["procesingTime"], ["processingTime", "availableNow"])
         Traceback (most recent call last):
         ...
@@ -203,7 +203,7 @@ def check_file(what: str, path: str | Path, *suffixes: str) -> Path:
     Raises:
         InvalidInputError: another ending, or no such folder.
 
-    Example:
+    Examples:
         >>> check_file("snapshot", "totals.xml", ".csv", ".json")
         Traceback (most recent call last):
         ...
@@ -266,7 +266,7 @@ def _innermost(error: Any, cause: Callable[[Any], Any]) -> Any:
 def said_by_spark(error: Exception) -> str:
     r"""Return Spark's own sentence without its error class, its SQLSTATE and its stack.
 
-    Example:
+    Examples:
         >>> said_by_spark(ValueError("\n[PARSE_SYNTAX_ERROR] Syntax error at 'b'. SQLSTATE: 42601 (line 1)"))
         "Syntax error at 'b' (line 1)"
     """
@@ -279,7 +279,7 @@ def said_by_spark(error: Exception) -> str:
 def wrong_event_time(error: BaseException) -> str | None:
     """Return a line with the fix, if an error is that a window was asked of a column that is no timestamp.
 
-    Example:
+    Examples:
         >>> error = ValueError('Cannot resolve "window(n, …)" …, however "n" has the type "INT"')
         >>> (wrong_event_time(error) or "").partition("; ")[0]
         'event-time column n is int, not a timestamp'
@@ -304,7 +304,7 @@ def no_timestamp(column: str, kind: str) -> str:
 def _one_line(text: str) -> str:
     r"""Return the line of `text` that says what went wrong: of a Python traceback, its last.
 
-    Example:
+    Examples:
         >>> _one_line("PythonException: Traceback (most recent call last):\n  File x\nKeyError: 'a'\n\tat y")
         "KeyError: 'a'"
         >>> _one_line(
@@ -338,7 +338,7 @@ def _one_line(text: str) -> str:
 def cause_in_log(text: str) -> str:
     r"""Return the line of a log that says most: the innermost cause, the first error, or the last line.
 
-    Example:
+    Examples:
         >>> cause_in_log("ERROR Server: Error at its start\njava.lang.IllegalStateException: no port\n\tat x")
         'IllegalStateException: no port'
     """
@@ -358,7 +358,7 @@ def unknown_host(host: str) -> str:
 def nobody_listens(address: str) -> str:
     """Return a line that says that a connection to `host:port` was refused.
 
-    Example:
+    Examples:
         >>> nobody_listens("localhost:9999")
         'connection refused: nothing listens on localhost:9999; start the server first, such as nc -lk 9999'
     """
@@ -373,7 +373,7 @@ _SECRET = re.compile(r"(?i)[?&;]([\w.-]*[._-])?(key|sig|signature|auth|authoriza
 def is_url(text: str) -> bool:
     """Say whether a text is a URL of HTTP.
 
-    Example:
+    Examples:
         >>> is_url("https://api.x.com/2"), is_url("posts/"), is_url("api.x.com/2")
         (True, False, False)
     """
@@ -383,7 +383,7 @@ def is_url(text: str) -> bool:
 def shows_secret(url: str) -> bool:
     """Say whether a URL names a user, which for many servers is a key, or has a key in its query.
 
-    Example:
+    Examples:
         >>> shows_secret("https://sk_live_abc@host/stream"), shows_secret("https://host/stream?api_key=abc")
         (True, True)
         >>> shows_secret("https://host/@user?tag=keys")

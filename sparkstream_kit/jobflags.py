@@ -78,7 +78,7 @@ _LAST_PORT = 65535
 def seconds(text: str) -> float:
     """Read a positive number of seconds.
 
-    Example:
+    Examples:
         >>> seconds("1.5")
         1.5
     """
@@ -94,7 +94,7 @@ def seconds(text: str) -> float:
 def _positive_int(text: str) -> int:
     """Read a whole number from 1.
 
-    Example:
+    Examples:
         >>> _positive_int("3")
         3
     """
@@ -111,7 +111,7 @@ def _number_of_files(text: str) -> int | None:
 def _percent(text: str) -> Decimal:
     """Read a percentage, 0% to 100%.
 
-    Example:
+    Examples:
         >>> _percent("0.5%")
         Decimal('0.5')
     """
@@ -123,7 +123,7 @@ def _percent(text: str) -> Decimal:
 def _port(text: str) -> int:
     """Read a TCP port, 1 to 65535.
 
-    Example:
+    Examples:
         >>> _port("9999")
         9999
     """
@@ -135,7 +135,7 @@ def _port(text: str) -> int:
 def _host(text: str) -> str:
     """Read the name or address of a machine; a number alone is most likely a port.
 
-    Example:
+    Examples:
         >>> _host("localhost")
         'localhost'
     """
@@ -147,7 +147,7 @@ def _host(text: str) -> str:
 def _servers(text: str) -> str:
     """Read the addresses of servers, each with its port, with commas between them.
 
-    Example:
+    Examples:
         >>> _servers("localhost:9092,other:9092")
         'localhost:9092,other:9092'
     """
@@ -161,7 +161,7 @@ def _servers(text: str) -> str:
 def _url(text: str) -> str:
     """Read a URL of HTTP. Everyone on the machine can see a command line: a token in it is refused.
 
-    Example:
+    Examples:
         >>> _url("https://api.x.com/2/tweets/sample/stream")
         'https://api.x.com/2/tweets/sample/stream'
     """
@@ -198,7 +198,7 @@ def existing_folder(text: str) -> str:
     A path of another file system is left to Spark, and so is one that Spark may look for elsewhere: on the
     machine of a Connect server (SPARK_REMOTE), or where a Hadoop configuration names another file system.
 
-    Example:
+    Examples:
         >>> existing_folder("s3a://bucket/sales")
         's3a://bucket/sales'
     """
@@ -231,7 +231,7 @@ def _may_be_elsewhere(path: str) -> bool:
 def checkpoint_folder(text: str) -> str:
     """Read the path of a checkpoint: a folder, or nothing yet.
 
-    Example:
+    Examples:
         >>> checkpoint_folder("ckpt/totals")
         'ckpt/totals'
     """
@@ -387,6 +387,9 @@ SHOW = {
     "--record": _value(
         "FILE", str, "Append each batch to this file, as a line of JSON; sparkstream watch FILE shows it."
     ),
+    "--summary-json": _value(
+        "FILE", str, "At the end, append the summary to this file, as a line of JSON, also after a failure."
+    ),
     "--ui": _switch("Show what the queries do on a page of this machine, at a free port."),
 }
 
@@ -427,6 +430,7 @@ _WRITTEN = (
     "--delta",
     "--stop-file",
     "--record",
+    "--summary-json",
 )
 
 
@@ -446,7 +450,7 @@ def parser(doc: str | None, *flags: str, table: str = "result", **defaults: Any)
         An `argparse.ArgumentParser` that raises `InvalidInputError` where the usual one would exit, also for
         flags that do not go together.
 
-    Example:
+    Examples:
         >>> parser("A job.", "--run-for").parse_args(["--run-for", "60"]).run_for
         60.0
         >>> parser("A job.", "--run-for").parse_args(["--run-fro", "60"])
@@ -559,7 +563,7 @@ def check_apart(input_dir: str | None, outputs: Mapping[str, str | Path | None])
     Raises:
         InvalidInputError: an output is the input folder or a file in it.
 
-    Example:
+    Examples:
         >>> check_apart("incoming", {"--snapshot": "incoming/totals.csv"})
         Traceback (most recent call last):
         ...
@@ -672,7 +676,7 @@ def outputs(
 def for_session(args: Namespace) -> dict[str, Any]:
     """Return what `--profile` and `--kafka` ask for, as keywords of `spark_session`.
 
-    Example:
+    Examples:
         >>> for_session(Namespace(profile="test", kafka="localhost:9092"))
         {'profile': 'test', 'connectors': ['kafka']}
     """
@@ -687,7 +691,7 @@ def for_start(args: Namespace, part: str | None = None) -> dict[str, Any]:
         args: the job's arguments.
         part: where a job has several queries, the folder in `--checkpoint` that this one has for itself.
 
-    Example:
+    Examples:
         >>> for_start(Namespace(checkpoint="ckpt", trigger="5 seconds"))
         {'checkpoint': 'ckpt', 'processingTime': '5 seconds'}
         >>> for_start(Namespace(checkpoint="ckpt"), "bad")
@@ -713,7 +717,7 @@ def for_start(args: Namespace, part: str | None = None) -> dict[str, Any]:
 def for_run(args: Namespace) -> dict[str, Any]:
     """Return what the flags that end a run, `--drain` and `*SHOW` ask for, as keywords of `run`.
 
-    Example:
+    Examples:
         >>> for_run(Namespace(input_dir="in", run_for=60.0, stop_file=None))
         {'run_for': 60.0, 'stop_file': None}
         >>> for_run(Namespace(show=True, ui=True))
@@ -722,8 +726,7 @@ def for_run(args: Namespace) -> dict[str, Any]:
     given = vars(args)
     names = ("run_for", "idle", "stop_file", "drain")
     keywords: dict[str, Any] = {name: given[name] for name in names if name in given}
-    if given.get("record") is not None:
-        keywords["record"] = given["record"]
+    keywords |= {name: given[name] for name in ("record", "summary_json") if given.get(name) is not None}
     if given.get("show"):
         keywords["show"] = "terminal"
     if given.get("ui"):
@@ -784,7 +787,7 @@ def check_late_rows(max_late: Decimal | None, *summaries: RunSummary) -> None:
     Raises:
         KitError: more rows of a query may have been late; a job ends with exit code 1.
 
-    Example:
+    Examples:
         >>> from decimal import Decimal
         >>> from sparkstream_kit.progress import QuerySummary, RunSummary
         >>> done = QuerySummary("q", "id", input_rows=200, late_rows=1, late_rows_at_most=5)

@@ -62,7 +62,7 @@ def with_table(
         InvalidInputError: `table` is a stream, a key is not in both or has different types in them, another
             column is in both, or `how` is none of these.
 
-    Example:
+    Examples:
         In a session::
 
             with_table(sales, merchants, on="merchant")  # every sale, with its merchant's columns
@@ -123,7 +123,7 @@ def within(
             column is no timestamp, a key is not in both or has different types in them, another column is in
             both, a duration cannot be read or is below zero, or `how` is none of these.
 
-    Example:
+    Examples:
         In a session::
 
             within(views, clicks, on="ad_id", left_time="shown_at", right_time="clicked_at",
@@ -178,7 +178,7 @@ def reloading(
     Raises:
         InvalidInputError: as `with_table` when the query starts; or the checkpoint is not on a local path.
 
-    Example:
+    Examples:
         In a session::
 
             merchants = joins.reloading("merchants", read, on="merchant")

@@ -67,7 +67,7 @@ def publish(model: Any, path: str | Path, version: str | None = None) -> Path:
             none.
         MissingExtraError: scikit-learn is not installed.
 
-    Example:
+    Examples:
         >>> publish(None, "models/spam", "1")
         Traceback (most recent call last):
         ...
@@ -247,7 +247,7 @@ def score(
             it needs or has one that it adds, or Spark Connect cannot run it.
         MissingExtraError: scikit-learn is not installed.
 
-    Example:
+    Examples:
         >>> score(None, "models/spam", version="1")
         Traceback (most recent call last):
         ...
@@ -279,7 +279,7 @@ def scorer(path: str | Path, *, features: str | Sequence[str] | None = None) -> 
             on a Spark Connect server elsewhere.
         MissingExtraError: scikit-learn is not installed.
 
-    Example:
+    Examples:
         In a session::
 
             scored = sinks.batch_files("scored").taking(models.scorer("models/spam", features="text"))
@@ -502,7 +502,7 @@ def learner(
             or a column that is missing.
         MissingExtraError: scikit-learn is not installed.
 
-    Example:
+    Examples:
         In a session::
 
             learned = models.learner("models/spam", features="text", label="label", classes=["ham", "spam"])

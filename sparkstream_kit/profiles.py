@@ -51,7 +51,7 @@ def log4j2_file() -> Path:
 def is_local(master: str) -> bool:
     """Say whether a master URL runs everything in the driver's own process.
 
-    Example:
+    Examples:
         >>> is_local("local[2]"), is_local("spark://host:7077"), is_local("local-cluster[2,1,1024]")
         (True, False, False)
     """
@@ -71,7 +71,7 @@ def parse_properties(text: str, origin: str) -> dict[str, str]:
     Raises:
         InvalidInputError: a line has no value, or a key does not begin with `spark.`.
 
-    Example:
+    Examples:
         >>> parse_properties("# a comment\nspark.sql.shuffle.partitions  2", "local.conf")
         {'spark.sql.shuffle.partitions': '2'}
     """
@@ -116,7 +116,7 @@ def read_profile(profile: str | Path) -> dict[str, str]:
     Raises:
         InvalidInputError: no such profile, a file that cannot be read, or a line that is no setting.
 
-    Example:
+    Examples:
         >>> read_profile("local")["spark.sql.shuffle.partitions"]
         '2'
         >>> read_profile("locale")

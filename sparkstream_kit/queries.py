@@ -201,7 +201,7 @@ def start(
             checkpoint that is in use, damaged, of a different query, or out
             of reach of the other nodes.
 
-    Example:
+    Examples:
         >>> from sparkstream_kit import sinks
         >>> start(None, sinks.console(), name="totals")
         Traceback (most recent call last):

@@ -9,6 +9,7 @@ from collections import deque
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from py4j.protocol import Py4JError
@@ -17,6 +18,7 @@ from sparkstream_kit import _waiting, errors
 from sparkstream_kit import progress as _late
 from sparkstream_kit._arguments import check, is_a
 from sparkstream_kit._dry_run import Planned
+from sparkstream_kit._files import as_json, check_writable
 from sparkstream_kit._spark import plan, shutdown
 from sparkstream_kit._spark import queries as asking
 from sparkstream_kit._spark.batch import close_ended
@@ -32,7 +34,6 @@ from sparkstream_kit.verdicts import KEPT, Record, Verdict, of_late, of_rules, o
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from pyspark.sql.streaming.listener import StreamingQueryProgress
     from pyspark.sql.streaming.query import StreamingQuery
@@ -377,6 +378,7 @@ def run(
     show: str | None = None,
     ui: int | None = None,
     record: str | Path | None = None,
+    summary_json: str | Path | None = None,
 ) -> RunSummary:
     """Wait for queries and end them well; call it in the main thread, where signals arrive.
 
@@ -405,6 +407,8 @@ def run(
             same and the results beneath the cell (`monitoring.live` starts the query, too).
         ui: show the same on a page of this machine, at this port; 0 for a free one.
         record: a file that gets each batch as a line of JSON; `sparkstream watch FILE` shows it.
+        summary_json: a file to which the summary is appended as a line of JSON, also after a failure: the
+            fields of `RunSummary`, and `error`, the failure's message or null.
 
     Returns:
         What was done, query by query.
@@ -419,8 +423,8 @@ def run(
     """
     if not queries:
         raise InvalidInputError("run() needs at least one query: run(start(frame, sink, name='totals'))")
-    try:
-        with ExitStack() as faces:
+    with _summary_kept(summary_json) as keep, ExitStack() as faces:
+        try:
             with _stopped_if_refused(queries):
                 planned = [query for query in queries if isinstance(query, Planned)]
                 check(run, locals() | ({"queries": ()} if planned else {}))
@@ -429,17 +433,40 @@ def run(
                 if planned:
                     passed = "a dry run: all checks have passed, and nothing is started"
                     raise DryRun("\n".join([passed, *map(str, planned)]))
+                if summary_json is not None:
+                    check_writable("the summary", summary_json)
                 drains = [_drain_of(query) for query in queries] if drain else []
                 shown = _shown(queries, on_batch, inbox, show=show, ui=ui, record=record)
                 told = faces.enter_context(shown)
             summary = _Run(queries, inbox, told, idle=idle, max_batches=max_batches).to_end(grace)
-            if summary.ended_by != "end of input":
-                return summary
-            return _drained(summary, drains, told, grace)
-    except (Py4JError, OSError) as err:
-        if not shutdown.jvm_has_ended(err):
-            raise
-        raise QueryFailed("run", "Spark's JVM ended before the run did") from err
+            if summary.ended_by == "end of input":
+                summary = _drained(summary, drains, told, grace)
+            return keep(summary)
+        except (Py4JError, OSError) as err:
+            if not shutdown.jvm_has_ended(err):
+                raise
+            raise QueryFailed("run", "Spark's JVM ended before the run did") from err
+
+
+@contextmanager
+def _summary_kept(path: str | Path | None) -> Iterator[Callable[[RunSummary], RunSummary]]:
+    """Yield what appends the summary to a file, if one is given; that of a run that fails is appended too."""
+
+    def keep(summary: Any, error: str | None = None) -> Any:
+        if path is not None:
+            line = as_json({**(vars(summary) if summary else {}), "error": error})
+            try:
+                with Path(path).open("a", encoding="utf-8") as file:
+                    file.write(f"{line}\n")
+            except OSError as err:  # the run has ended as it has
+                _log.warning("the summary is not in %s: %s", path, err)
+        return summary
+
+    try:
+        yield keep
+    except QueryFailed as err:
+        keep(err.summary, str(err))
+        raise
 
 
 @contextmanager

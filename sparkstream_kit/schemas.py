@@ -74,7 +74,7 @@ def from_ddl(ddl: str) -> T.StructType:
     Raises:
         InvalidInputError: `ddl` is not DDL text or has no column, or no session runs.
 
-    Example:
+    Examples:
         In a session::
 
             from_ddl("ProductKey STRING NOT NULL, SaleAmount DECIMAL(12,2)")
@@ -99,7 +99,7 @@ def schema_of(**columns: str | T.DataType) -> T.StructType:
     Raises:
         InvalidInputError: a type cannot be read; the message names the column.
 
-    Example:
+    Examples:
         >>> schema_of(ProductKey=T.StringType(), SaleAmount=T.DecimalType(12, 2)).simpleString()
         'struct<ProductKey:string,SaleAmount:decimal(12,2)>'
     """
@@ -152,7 +152,7 @@ def from_dataclass(cls: type[Any]) -> T.StructType:
     Raises:
         InvalidInputError: `cls` is not a dataclass, contains itself, or has a field of another type.
 
-    Example:
+    Examples:
         >>> @dataclasses.dataclass
         ... class Sale:
         ...     key: str
@@ -262,7 +262,7 @@ def diff(
     Raises:
         InvalidInputError: an argument is neither a schema nor a DataFrame.
 
-    Example:
+    Examples:
         >>> diff(schema_of(amount=T.DoubleType()), schema_of(amount=T.DecimalType(12, 2)))
         ['amount is double, expected decimal(12,2)']
     """
@@ -286,7 +286,7 @@ def require(actual: _Frame, expected: DataFrame | T.StructType, **ignore: bool) 
     Raises:
         InvalidInputError: the schemas differ; the message holds the lines of `diff`.
 
-    Example:
+    Examples:
         >>> require(schema_of(saleAmount=T.LongType()), schema_of(SaleAmount=T.LongType()), ignore_extra=True)
         Traceback (most recent call last):
         ...
@@ -372,7 +372,7 @@ def infer(
         InvalidInputError: the path or the format does not exist, or the files have no rows (such as a CSV
             file of a header alone, with `header=True`) or no schema.
 
-    Example:
+    Examples:
         In a session::
 
             print(to_code(infer(spark, "samples/", header=True)))
@@ -422,7 +422,7 @@ def to_code(schema: T.StructType) -> str:
     Returns:
         The source text, imports first.
 
-    Example:
+    Examples:
         >>> print(to_code(schema_of(key=T.StringType(), tags=T.ArrayType(T.LongType()))))
         from pyspark.sql.types import ArrayType, LongType, StringType, StructField, StructType
         <BLANKLINE>

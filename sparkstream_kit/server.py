@@ -49,6 +49,7 @@ __all__ = ["PORT", "Server", "folder_of", "serve", "status", "stop"]
 
 PORT = 15002  # Spark's own default
 
+_KIT = Path(__file__).parent  # the folder of the package
 _MAIN_CLASS = "org.apache.spark.sql.connect.service.SparkConnectServer"
 _TOKEN = "SPARK_CONNECT_AUTHENTICATE_TOKEN"  # noqa: S105 - the name of Spark's variable
 _START_LIMIT = 120.0
@@ -251,7 +252,7 @@ def _launch(
         "spark.sql.warehouse.dir": _files.for_spark(folder / "warehouse"),
         "spark.local.dir": str(folder / "tmp"),
         FOLDER_KEY: str(folder),
-        KIT_KEY: str(Path(__file__).parent.parent),
+        KIT_KEY: str(_KIT),
     }
     conf = folder / "server.conf"
     _files.replace(conf, (f"{key} {value}\n" for key, value in settings.items()), private=True)
@@ -281,7 +282,7 @@ def _environment(home: str, token: str, folder: Path) -> dict[str, str]:
     of_client = ("SPARK_REMOTE", "SPARK_CONNECT_MODE_ENABLED", "PYSPARK_GATEWAY")
     env = {key: value for key, value in os.environ.items() if not key.startswith(of_client)}
     # This folder by its name: Spark starts the Pythons of UDFs in one of each session's own.
-    path = [str(Path(__file__).parent.parent.parent), str(Path.cwd()), env.get("PYTHONPATH", "")]
+    path = [str(_KIT.parent), str(Path.cwd()), env.get("PYTHONPATH", "")]
     log4j2 = f"-Dlog4j2.configurationFile={profiles.log4j2_file().as_uri()}"
     temporary = f'"-Djava.io.tmpdir={folder / "tmp"}"'
     options = [env.get("SPARK_SUBMIT_OPTS", ""), _packages.java_options(), log4j2, temporary]
@@ -397,7 +398,7 @@ def attach(url: str, app_name: str, profile: str | Path | None, conf: Mapping[st
         settings = read_profile("local" if is_local(str(spark.conf.get("spark.master", None))) else "cluster")
     if settings := {key: value for key, value in (settings or {}).items() if key not in conf}:
         _apply(spark, SparkSession.builder.remote(own or url), settings)
-    if server_folder(spark) is None or spark.conf.get(KIT_KEY, None) != str(Path(__file__).parent.parent):
+    if server_folder(spark) is None or spark.conf.get(KIT_KEY, None) != str(_KIT):
         _send_kit(spark)
     return spark
 
@@ -565,10 +566,9 @@ def _send_kit(spark: Any) -> None:
 
 def _own_sources() -> dict[str, bytes]:
     """Return the kit's modules by their paths, out of its folder or of the zip of `--py-files`."""
-    root = Path(__file__).parent.parent
     zipped = getattr(__spec__.loader, "archive", None)
     if zipped is None:
-        return {str(path.relative_to(root.parent)): path.read_bytes() for path in sorted(root.rglob("*.py"))}
+        return {str(path.relative_to(_KIT.parent)): path.read_bytes() for path in sorted(_KIT.rglob("*.py"))}
     with zipfile.ZipFile(zipped) as archive:
-        names = [name for name in archive.namelist() if name.startswith(f"{root.name}/")]
+        names = [name for name in archive.namelist() if name.startswith(f"{_KIT.name}/")]
         return {name: archive.read(name) for name in names if name.endswith(".py")}

@@ -78,7 +78,7 @@ def get_session(
         KitError: Spark did not start for another reason.
         MissingExtraError: Spark Connect without the libraries of its client.
 
-    Example:
+    Examples:
         >>> get_session("docs", profile="lokal")
         Traceback (most recent call last):
         ...

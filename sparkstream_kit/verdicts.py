@@ -147,7 +147,7 @@ def verdicts(
         - it has more than 16 partitions, and four times as many as rows in its state.
         - every tenth batch takes twice as long, as Spark's file sink compacts its log then.
 
-    Example:
+    Examples:
         >>> from datetime import datetime, timedelta
         >>> each = Record(0, datetime(2026, 1, 31), 1.9, 500, None, None, None, None, False, False)
         >>> from dataclasses import replace
@@ -176,7 +176,7 @@ def of_rules(broken: Mapping[str, int]) -> list[Verdict]:
     Args:
         broken: by each rule, how many rows broke it (`QuerySummary.broken`).
 
-    Example:
+    Examples:
         >>> [str(each) for each in of_rules({"amount > 0": 3, "shop IS NOT NULL": 0})]
         ['rule amount > 0: 3 rows break it']
     """
@@ -195,7 +195,7 @@ def of_values(summary: QuerySummary) -> list[Verdict]:
     Args:
         summary: of the query.
 
-    Example:
+    Examples:
         >>> from sparkstream_kit.progress import QuerySummary
         >>> done = QuerySummary("totals", "id", rows_looked_at=600, null_columns=("amont",))
         >>> [str(each) for each in of_values(done)]
@@ -229,7 +229,7 @@ def of_late(query: QuerySummary) -> list[Verdict]:
     Args:
         query: what it has done.
 
-    Example:
+    Examples:
         >>> from sparkstream_kit.progress import QuerySummary
         >>> done = QuerySummary("q", "id", batches=9, late_rows=3, late_rows_at_most=40, late_batches=2)
         >>> str(of_late(done)[0]).partition(";")[0]
@@ -257,7 +257,7 @@ def of_late(query: QuerySummary) -> list[Verdict]:
 def _time(seconds: float) -> str:
     """Return a time in the unit that fits it.
 
-    Example:
+    Examples:
         >>> _time(59), _time(5400), _time(200_000)
         ('59 seconds', '1.5 hours', '2.3 days')
     """

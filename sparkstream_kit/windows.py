@@ -63,7 +63,7 @@ def tumbling(time: str | Column, length: Duration, *, offset: Duration | None = 
         InvalidInputError: `time` is neither a name nor a Column, a duration cannot be read, `length` is not
             positive, or `offset` is not shorter than `length`.
 
-    Example:
+    Examples:
         >>> tumbling("time", "10 s")
         Traceback (most recent call last):
         ...
@@ -94,7 +94,7 @@ def sliding(
         InvalidInputError: `time` is neither a name nor a Column, a duration cannot be read, `length` or
             `slide` is not positive, `slide` is longer than `length`, or `offset` is not shorter than `slide`.
 
-    Example:
+    Examples:
         >>> sliding("time", "10 seconds", "20 seconds")
         Traceback (most recent call last):
         ...
@@ -123,7 +123,7 @@ def session(time: str | Column, gap: Duration) -> Column:
     Raises:
         InvalidInputError: `time` is neither a name nor a Column, or `gap` cannot be read or is not positive.
 
-    Example:
+    Examples:
         >>> session("time", "0 seconds")
         Traceback (most recent call last):
         ...
@@ -180,7 +180,7 @@ def with_watermark(
         InvalidInputError: there is no such column or it is no timestamp, `delay` is less than a millisecond,
             `ahead` is negative, the frame already has a watermark, or its `_reason` is no text.
 
-    Example:
+    Examples:
         In a session::
 
             events = with_watermark(events, "time", "10 minutes")
@@ -245,7 +245,7 @@ def explain(
     Raises:
         InvalidInputError: as in `sliding` and `with_watermark`, or the time cannot be read.
 
-    Example:
+    Examples:
         >>> text = explain(length="1 hour", slide="30 minutes", watermark="10 minutes", at="12:47")
         >>> for line in text.splitlines()[4:11]:
         ...     print(line)
@@ -280,7 +280,7 @@ def flatten(df: DataFrame, column: str = "window") -> DataFrame:
     Raises:
         InvalidInputError: there is no such column, it is not a window, or `start` or `end` is taken.
 
-    Example:
+    Examples:
         In a session::
 
             flatten(sales.groupBy(tumbling("time", "1 hour"), "key").count())  # start, end, key, count
@@ -321,7 +321,7 @@ def top(n: int, *, by: str, each: Sequence[str] = ()) -> Callable[[DataFrame], D
     Raises:
         InvalidInputError: `n` is less than 1; of the function, a column that is not there or has no order.
 
-    Example:
+    Examples:
         >>> top(0, by="count")
         Traceback (most recent call last):
         ...

@@ -235,6 +235,7 @@ def test_flags_become_keywords_of_start_and_run():
     assert jobflags.for_start(args) == {"checkpoint": "c", "processingTime": "1 minute"}
     assert jobflags.for_run(args) == {"run_for": 1.0, "idle": None, "stop_file": "end"}
     assert jobflags.for_run(parse("/", "--ui"))["ui"] == 0
+    assert jobflags.for_run(parse("/", "--summary-json", "runs.jsonl"))["summary_json"] == "runs.jsonl"
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_a_copy_of_a_private_profile_is_private(tmp_path, before):
 ATTACHED = """
 import os
 from sparkstream_kit import spark_session
-from sparkstream_kit.server import serving
+from sparkstream_kit import server as serving
 with spark_session("private") as spark:
     spark.range(3).write.saveAsTable("kept")
     port = int(spark.client._builder.endpoint.rpartition(":")[2])

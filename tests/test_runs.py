@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import math
 import os
 import signal
@@ -513,6 +514,27 @@ def test_a_failing_query_stops_the_others_and_is_named_with_its_cause(spark, wor
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 1
     assert [query.name for query in caught.value.summary.queries] == ["other", "bad"]  # type: ignore[attr-defined]
+
+
+def test_a_summary_is_kept_for_programs_also_that_of_a_failure(words, tmp_path):
+    kept = tmp_path / "runs.jsonl"
+    with pytest.raises(
+        InvalidInputError,
+        match=r"cannot write the summary .*/none/x \(No such file or directory\); give another file",
+    ):
+        run(start(words, sinks.memory("refused"), mode="complete"), summary_json=tmp_path / "none" / "x")
+    run(start(words, sinks.memory("kept"), mode="complete", availableNow=True), summary_json=kept)
+    bad = start(words, sinks.foreach_batch(fail), name="bad", mode="complete")
+    with pytest.raises(QueryFailed) as failed:
+        run(bad, summary_json=kept)
+    well, ill = map(json.loads, kept.read_text().splitlines())
+    assert set(well) == {"ended_by", "seconds", "queries", "warnings", "error"}
+    assert (well["ended_by"], well["error"], well["warnings"]) == ("end of input", None, [])
+    [query] = well["queries"]
+    assert (query["name"], query["batches"], query["input_rows"], query["state_rows"]) == ("kept", 3, 6, 3)
+    assert "drops" not in query  # what the documentation does not have
+    assert (ill["ended_by"], ill["error"]) == ("failure", str(failed.value))
+    assert ill["queries"][0]["name"] == "bad"
 
 
 def test_of_several_failures_the_first_is_told_and_the_others_are_logged(spark, tmp_path, caplog, until):

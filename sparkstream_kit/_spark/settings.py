@@ -69,7 +69,7 @@ def same(key: str, wanted: str, actual: str, spark: SparkSession | None = None) 
         spark: a session, whose JVM knows what each of its settings holds; without one in reach, paths alone
             are compared.
 
-    Example:
+    Examples:
         >>> same("spark.jars", "/opt/a.jar", "file:///opt/a.jar")
         True
         >>> same("spark.sql.warehouse.dir", "tables", "file:/elsewhere/tables")
@@ -87,7 +87,7 @@ def same(key: str, wanted: str, actual: str, spark: SparkSession | None = None) 
 def shown(key: str, value: str) -> str:
     """Return a setting for a message, without what is secret in it.
 
-    Example:
+    Examples:
         >>> shown("spark.hadoop.fs.s3a.secret.key", "XYZ")
         'spark.hadoop.fs.s3a.secret.key=(hidden)'
     """

@@ -80,7 +80,7 @@ def damage(logs: Logs, *, whole: bool = False) -> str | None:
         logs: of the checkpoint, which need not exist yet.
         whole: compare them with their checksums, too.
 
-    Example:
+    Examples:
         >>> damage(Logs(Path("a/folder/that/is/not/there/yet")))
     """
     root = logs.root
@@ -113,7 +113,7 @@ def unreadable(path: str, cause: str) -> str | None:
         path: the checkpoint.
         cause: what Spark says of the failure.
 
-    Example:
+    Examples:
         >>> unreadable("ckpt", "division by zero")
     """
     root = local(path)

@@ -36,7 +36,7 @@ def clone(source: str | Path, target: str | Path, *, new_id: bool = False) -> Pa
     Raises:
         InvalidInputError: no checkpoint, one in use, a target that exists, or a copy that failed.
 
-    Example:
+    Examples:
         >>> clone("ckpt/totals", "ckpt/copy")
         Traceback (most recent call last):
         ...

@@ -27,6 +27,7 @@ _TRANSPARENT = re.compile(
 # How the quarantine parses is the kit's; what a user has decided of it is in the name.
 _PARSER = re.compile(r"SubqueryAlias sparkstream_((?:csv|json)_[0-9a-f]{12})\b")
 _LINES = "SubqueryAlias sparkstream_lines"
+_WITH_FILE = re.compile(r"Project \[.*, _metadata#\d+\.file_path AS _file#\d+\]$")
 _STATEFUL = re.compile(
     r"(Aggregate|Deduplicate\w*|Distinct|FlatMapGroups\w*WithState|TransformWithState\w*)\b"
 )
@@ -135,7 +136,9 @@ def _uses_zone(text: str, zone: str) -> bool:
 def _end_of_parse(nodes: list[_Node], at: int) -> int:
     """Return the index of the lines that a parse of the quarantine reads."""
     below = range(at + 1, _end(nodes, at))
-    return next((other for other in below if nodes[other].text.startswith(_LINES)), at)
+    begin = next((other for other in below if nodes[other].text.startswith(_LINES)), at)
+    # Before Spark 4.2 the parse adds the file below its name, where the source has it there.
+    return begin + 2 if _WITH_FILE.match(nodes[begin + 1].text) else begin
 
 
 def columns_read(frame: DataFrame) -> list[set[str]]:
@@ -164,7 +167,7 @@ def _used(nodes: list[_Node], leaf: str) -> set[str]:
 def top_level(text: str) -> list[str]:
     """Split at the commas that are in no brackets.
 
-    Example:
+    Examples:
         >>> top_level("a, f(b, c) AS d, [e, g]")
         ['a', 'f(b, c) AS d', '[e, g]']
     """
@@ -413,7 +416,7 @@ def differences(old: str, new: str, *, caseless: bool = True) -> list[str]:
     Returns:
         One phrase for each difference; none for equal fingerprints.
 
-    Example:
+    Examples:
         >>> differences("Aggregate [ProductKey#1], [ProductKey#1]", "Aggregate [State#1], [State#1]")
         ["groups by State; the checkpoint's query groups by ProductKey"]
     """

@@ -234,7 +234,7 @@ def _made_again(checkpoint: Place, servers: str, topics: list[str], *, forget: b
 def _in_words(servers: str, lost: Mapping[str, Mapping[int, int]]) -> str:
     """Say how many records are gone.
 
-    Example:
+    Examples:
         >>> _in_words("localhost:9092", {"sales": {0: 1200, 1: 30}}).partition(" that")[0]
         'Kafka at localhost:9092 has deleted 1,230 records of topic sales'
     """

@@ -210,7 +210,7 @@ def watermark(text: str) -> int:
     Raises:
         ValueError: the text is cut off or changed.
 
-    Example:
+    Examples:
         >>> watermark('v1\n{"batchWatermarkMs":1767225600000,"conf":{}}\n{"logOffset":0}')
         1767225600000
     """
@@ -268,7 +268,7 @@ def replace(file: Path, text: str) -> None:
 def command(name: str, root: Path) -> str:
     """Return a command on a checkpoint, for its user to copy.
 
-    Example:
+    Examples:
         >>> command("rewind", Path("my ckpt"))
         "sparkstream checkpoint rewind 'my ckpt'"
     """

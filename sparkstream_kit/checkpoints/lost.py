@@ -272,7 +272,7 @@ def _some(paths: Sequence[str], number: int = _SHOWN) -> str:
 def _shown(path: str) -> str:
     r"""Return a path as text that can be printed, whatever bytes it has.
 
-    Example:
+    Examples:
         >>> print(_shown("caf\udce9.csv"))
         caf\xe9.csv
     """

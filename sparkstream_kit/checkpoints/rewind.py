@@ -112,7 +112,7 @@ def rewind(path: str | Path, *, to: int, apply: bool = False) -> Rewind:
         InvalidInputError: no checkpoint, or one in use; a batch that is not committed, or is no longer kept,
             or whose files are not whole; an input file that would come again and has gone.
 
-    Example:
+    Examples:
         >>> rewind("ckpt/totals", to=12)
         Traceback (most recent call last):
         ...
@@ -225,7 +225,7 @@ def _wrapped(sentence: str) -> list[str]:
 def _batches(first: int, last: int) -> str:
     """Return a range of batches.
 
-    Example:
+    Examples:
         >>> _batches(3, 3), _batches(3, 5)
         ('batch 3', 'batches 3 to 5')
     """

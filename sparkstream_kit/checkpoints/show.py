@@ -125,7 +125,7 @@ def show(path: str | Path) -> Checkpoint:
     Raises:
         InvalidInputError: no checkpoint, one on another file system, or one of a newer Spark's format.
 
-    Example:
+    Examples:
         >>> show("ckpt/totals")
         Traceback (most recent call last):
         ...
@@ -224,7 +224,7 @@ def _short(text: str, room: int = 60) -> str:
 def count(number: int, what: str) -> str:
     """Return a number of things.
 
-    Example:
+    Examples:
         >>> count(1, "file"), count(2000, "file"), count(2, "batch")
         ('1 file', '2,000 files', '2 batches')
     """
@@ -235,7 +235,7 @@ def count(number: int, what: str) -> str:
 def _size(number: float) -> str:
     """Return a number of bytes.
 
-    Example:
+    Examples:
         >>> _size(999), _size(2048), _size(50 << 20)
         ('999 B', '2.0 KiB', '50 MiB')
     """

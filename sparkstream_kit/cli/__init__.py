@@ -6,8 +6,7 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-from sparkstream_kit.cli.common import say
-from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError
+from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, printable, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +17,7 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return 0 if it ended as asked, 2 for wrong arguments or input, 130 if interrupted.
 
-    Example:
+    Examples:
         >>> main(["feed", "lines", "--count", "-1"])
         2
     """
@@ -46,5 +45,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _failed(err: KitError) -> int:
-    say(err)
+    sys.stderr.write(f"sparkstream: {printable(without_secrets(str(err)), lines=True)}\n")
     return err.exit_code

@@ -22,9 +22,8 @@ from sparkstream_kit import server as serving
 from sparkstream_kit._files import cache_folder, plain, private_folder, pyspark_version
 from sparkstream_kit._packages import QUIET, Archive
 from sparkstream_kit.cli import doctor, projects
-from sparkstream_kit.cli.common import say, show
+from sparkstream_kit.cli.common import Json, flag, group, help_if_bare, say, show, show_json
 from sparkstream_kit.cli.feeding import feed
-from sparkstream_kit.cli.flags import flag, group, help_if_bare
 from sparkstream_kit.cli.watching import watch
 from sparkstream_kit.errors import InvalidInputError, KitError, reject_unknown
 from sparkstream_kit.profiles import submit_properties
@@ -73,13 +72,16 @@ def _new(
 
 
 @app.command("doctor")
-def _doctor() -> int:
+def _doctor(*, json: Json = False) -> int:
     """Check that this machine has what streams need. A line for each thing; exit code 1 if one is bad."""
     found = []
     for each in doctor.examine():
-        show(each)
-        found.append(each.level)
-    return 1 if "bad" in found else 0
+        found.append(each)
+        if not json:
+            show(each)
+    if json:
+        show_json(found)
+    return 1 if any(each.level == "bad" for each in found) else 0
 
 
 @_windows.command("explain")
@@ -120,12 +122,20 @@ def _conf(
 @app.command("connectors")
 def _connectors(
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME…", help="Such as kafka.")] = None,
+    *,
+    json: Json = False,
 ) -> None:
     """Print the flags that give spark-submit connectors. Without a NAME, list them all.
 
     spark-submit $(sparkstream connectors kafka) job.py
     """
     spark = pyspark_version()
+    if json:
+        reject_unknown("connector", names or [], list(_packages.CONNECTORS))
+        show_json(
+            {name: _packages.CONNECTORS[name].of(spark) or None for name in names or _packages.CONNECTORS}
+        )
+        return
     if names:
         typer.echo(shlex.join(_packages.arguments(names, spark)))
         return
@@ -169,16 +179,23 @@ def _schema(
 
 
 @_checkpoint.command("show")
-def _show(folder: Annotated[str, typer.Argument(metavar="DIR", help=_CHECKPOINT)]) -> None:
+def _show(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help=_CHECKPOINT)], *, json: Json = False
+) -> None:
     """Show what a checkpoint holds, and what a restart would run again. Its query may be running."""
-    show(checkpoints.show(folder))
+    (show_json if json else show)(checkpoints.show(folder))
 
 
 @_checkpoint.command("check")
-def _check(folder: Annotated[str, typer.Argument(metavar="DIR", help=_CHECKPOINT)]) -> int:
+def _check(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help=_CHECKPOINT)], *, json: Json = False
+) -> int:
     """Report what is wrong with a checkpoint, one line for each problem. Exit code 1 if there is one."""
     problems = checkpoints.check(folder)
-    show("\n".join(map(str, problems)) or f"{folder}: no problem found")
+    if json:
+        show_json(problems)
+    else:
+        show("\n".join(map(str, problems)) or f"{folder}: no problem found")
     return 1 if problems else 0
 
 

@@ -12,9 +12,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from sparkstream_kit import _packages
@@ -33,7 +34,8 @@ _LEAST, _LITTLE = 1, 5  # GB of free disk
 _OFF = 2.0  # seconds between the clock and a new file's time; some file systems know only even seconds
 
 
-class Finding(NamedTuple):
+@dataclass(frozen=True)
+class Finding:
     """One thing that was looked at: `ok`, `warn` or `bad`, what was found, and the fix if it is wrong."""
 
     level: str

@@ -17,8 +17,8 @@ import typer
 from typer.core import TyperGroup
 
 from sparkstream_kit import _files, feeds
-from sparkstream_kit.cli.common import say, stopped_by_signal
-from sparkstream_kit.cli.flags import flag, group
+from sparkstream_kit._files import check_writable
+from sparkstream_kit.cli.common import flag, group, say, stopped_by_signal
 from sparkstream_kit.connectors.posts.wire import EVERY, STALL, TOKEN
 from sparkstream_kit.errors import InvalidInputError, KitError, is_url
 
@@ -272,7 +272,8 @@ def _sales(
     """Land CSV files of sales in a folder. One by one, each of them whole; Ctrl-C ends it."""
     if truth and truth.resolve().is_relative_to(folder.resolve()):
         raise InvalidInputError(f"--truth {truth} would be read as input in {folder}; put it elsewhere")
-    _check_truth(truth)
+    if truth:
+        check_writable("--truth", truth)
     landed = land(feeds.sales_files(files, rows=rows, seed=seed), folder, every)
     if truth:
         _write_totals(truth, feeds.sales_rows(len(landed) * rows, seed=seed))
@@ -329,7 +330,8 @@ def _kinesis(
     """
     from sparkstream_kit.connectors.kinesis import service
 
-    _check_truth(truth)
+    if truth:
+        check_writable("--truth", truth)
     if create and service.create(stream, create, region=region, endpoint=endpoint):
         say(f"made stream {stream}")
     stop = threading.Event()
@@ -357,15 +359,6 @@ def _kinesis(
     say(f"wrote {written:,} records to stream {stream}{more}")
     if failure is not None:
         raise failure
-
-
-def _check_truth(truth: Path | None) -> None:
-    """Refuse a file for the totals that cannot be written: now, and not after the last row."""
-    try:
-        if truth:
-            truth.open("a").close()
-    except OSError as err:
-        raise InvalidInputError(f"cannot write --truth {truth} ({err.strerror}); give another file") from err
 
 
 def _write_totals(truth: Path, rows: Iterable[tuple[str, ...]]) -> None:

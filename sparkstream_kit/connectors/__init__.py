@@ -39,7 +39,7 @@ def mode_for(
         InvalidInputError: a way that the sink does not have, keys without an upsert, or an upsert without
             keys.
 
-    Example:
+    Examples:
         >>> mode_for("delta", "'out/totals'", "upsert", ["shop"])
         'update'
         >>> mode_for("delta", "'out/totals'", "upsert", [])

@@ -359,7 +359,7 @@ def parse_avro(
             `parse_csv`, not one of `schemas` and `registry`, no such folder, or a file that is not a schema.
         MissingExtraError: fastavro is not installed.
 
-    Example:
+    Examples:
         In a session::
 
             records = sources.kafka(spark, "localhost:9092", "payments", binary=True)

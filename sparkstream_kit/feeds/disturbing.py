@@ -112,7 +112,7 @@ def disturb(
             cannot be read or is 0, there is not a row in a file, or no row at all can be late: the rows cover
             less time than `delay`, or fewer than three files.
 
-    Example:
+    Examples:
         >>> hours = [{"time": n * 3600, "n": n} for n in range(9)]
         >>> disturbed = disturb(hours, time="time", late=0.2, bad=0.1, rows_per_file=2, seed=5)
         >>> [row if isinstance(row, str) else row["n"] for row in disturbed.arriving]

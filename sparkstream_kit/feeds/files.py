@@ -42,7 +42,7 @@ def microseconds(value: object, pattern: str | None = None) -> int | None:
     text is ISO 8601 with hyphens, and UTC if it names no time zone. With a pattern of `datetime.strptime` it
     is a text of that alone.
 
-    Example:
+    Examples:
         >>> microseconds("1/2/1970 0:00", "%m/%d/%Y %H:%M")
         86400000000
         >>> microseconds(5), microseconds("5.5"), microseconds("1970-01-01T00:00:05Z"), microseconds("soon")
@@ -66,7 +66,7 @@ def microseconds(value: object, pattern: str | None = None) -> int | None:
 def in_far_year(value: Any) -> Any:
     """Return a time that `microseconds` can read, moved to the year 2099; of the same kind and shape.
 
-    Example:
+    Examples:
         >>> in_far_year("2024-02-29 12:00:00"), in_far_year(0)
         ('2099-02-28 12:00:00', 4070908800)
     """
@@ -135,7 +135,7 @@ def text_lines(path: str | os.PathLike[str]) -> Iterable[str]:
     Raises:
         InvalidInputError: there is no such file (at once), or it is not readable as UTF-8 (when it is read).
 
-    Example:
+    Examples:
         >>> next(iter(text_lines(__file__)))[3:25]
         'Files that land in a f'
     """
@@ -165,7 +165,7 @@ def random_lines(seed: int, *, count: int | None = None) -> Iterable[str]:
     Raises:
         InvalidInputError: the count is below 0.
 
-    Example:
+    Examples:
         >>> list(random_lines(1, count=2))
         ['tusha mitu lo dri', 'kano mibem ka ka tulo sha']
     """
@@ -185,7 +185,7 @@ def csv_line(row: Mapping[str, object] | tuple[object, ...] | str) -> str:
 
     A quote in a value is doubled (RFC 4180), which Spark reads with the option escape='"'. None is empty.
 
-    Example:
+    Examples:
         >>> csv_line({"id": 7, "name": 'Bo "Bear" Lee', "price": None}), csv_line("not a row: 1 {")
         ('7,"Bo ""Bear"" Lee",', 'not a row: 1 {')
     """
@@ -199,7 +199,7 @@ def csv_line(row: Mapping[str, object] | tuple[object, ...] | str) -> str:
 def json_line(row: Mapping[str, object] | str) -> str:
     r"""Write a row as a line of JSON; a text, such as a bad row, stays. A datetime becomes an ISO text.
 
-    Example:
+    Examples:
         >>> json_line({"time": 1469501107, "action": "Öffnen"}), json_line("not a row: 1 {")
         ('{"time": 1469501107, "action": "Öffnen"}', 'not a row: 1 {')
     """
@@ -217,7 +217,7 @@ def line_files(lines: Iterable[str], *, rows: int, name: str) -> Iterable[tuple[
     Raises:
         InvalidInputError: there is not a line in a file, or the pattern has no place for the number.
 
-    Example:
+    Examples:
         >>> list(line_files(["a", "b", "c"], rows=2, name="letters-{}.txt"))
         [('letters-0001.txt', 'a\nb\n'), ('letters-0002.txt', 'c\n')]
     """
@@ -264,7 +264,7 @@ def drip(
         InvalidInputError: a name is in the folder already (Spark reads a name only once) or is one that Spark
             skips, the folder cannot be written, or `every` is below 0.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from sparkstream_kit.feeds import sales_files
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -346,7 +346,7 @@ def replay(
         InvalidInputError: there is no such file, it has no such column, its first 100 lines have no
             readable time, it is not UTF-8, or `speed` is not above 0.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:
         ...     print("time,price\n2024-01-01 12:00,5\n2024-01-01 12:30,7", file=file, flush=True)
@@ -535,7 +535,7 @@ class LineServer:
         InvalidInputError: the port is taken or cannot be used, the rate is not above 0, or only the first
             client would get the lines.
 
-    Example:
+    Examples:
         >>> with LineServer(["to be", "or not"]) as server:
         ...     with socket.create_connection((server.host, server.port)) as client:
         ...         client.makefile().read().splitlines()

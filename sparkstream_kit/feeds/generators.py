@@ -55,7 +55,7 @@ def actions_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
     Raises:
         InvalidInputError: the count is below 0.
 
-    Example:
+    Examples:
         >>> list(actions_rows(2, seed=1))
         [{'time': 1469501107, 'action': 'Open'}, {'time': 1469501147, 'action': 'Close'}]
     """
@@ -75,7 +75,7 @@ def actions_truth(rows: Iterable[dict[str, Any]], *, slide: str = "1 hour") -> l
     Raises:
         InvalidInputError: `slide` cannot be read, or is longer than an hour.
 
-    Example:
+    Examples:
         >>> actions_truth(actions_rows(90, seed=1), slide="30 minutes")[:2]
         [('2016-07-26 02:00:00', 'Close', 18), ('2016-07-26 02:00:00', 'Open', 18)]
     """
@@ -113,7 +113,7 @@ def ads_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
     Raises:
         InvalidInputError: the count is below 0.
 
-    Example:
+    Examples:
         >>> for row in ads_rows(2, seed=1):
         ...     print(row["event_time"], row["event_type"], row["ad_id"], row["ip_address"])
         2024-01-01T00:00:03Z view ad-1-0000000 10.130.152.104
@@ -152,7 +152,7 @@ def ads_truth(rows: Iterable[dict[str, Any]], *, within: timedelta) -> list[tupl
         (ad_id, time of the view, time of the click or None) for each view, by ad_id; a view that comes twice
         is one.
 
-    Example:
+    Examples:
         >>> found = ads_truth(ads_rows(1000, seed=1), within=timedelta(minutes=10))
         >>> len(found), sum(clicked is not None for _, _, clicked in found)
         (786, 163)
@@ -210,7 +210,7 @@ def cards_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
     Raises:
         InvalidInputError: the count is below 0.
 
-    Example:
+    Examples:
         >>> for row in cards_rows(2, seed=1):
         ...     print(row["card"], row["time"], row["merchant"], row["amount"], row["lat"])
         4000000000000008 2024-06-01T00:00:23Z Web & Co, Ltd 45.50 39.7018
@@ -260,7 +260,7 @@ def cards_truth(rows: Iterable[dict[str, Any]]) -> list[tuple[str, str, str]]:
     Returns:
         (card, time, "burst", "amount" or "place"), by time.
 
-    Example:
+    Examples:
         >>> found = cards_truth(cards_rows(2000, seed=1))
         >>> len(found), found[0]
         (25, ('4000000000000014', '2024-06-01T07:02:42Z', 'place'))
@@ -302,7 +302,7 @@ def events_rows(count: int | None, *, seed: int) -> Iterator[dict[str, str]]:
     Raises:
         InvalidInputError: the count is below 0.
 
-    Example:
+    Examples:
         >>> for row in events_rows(2, seed=1):
         ...     print(*row.values(), sep=", ")
         1-0000001, 2024-03-01T09:00:01Z, user-382, chess set, view, 29.99
@@ -330,7 +330,7 @@ def events_truth(rows: Iterable[Mapping[str, str]]) -> list[tuple[str, int, Deci
     Returns:
         (type, number of events, sum of their prices) for each type, by type.
 
-    Example:
+    Examples:
         >>> for kind, events, total in events_truth(events_rows(1000, seed=1)):
         ...     print(kind, events, total)
         cart 198 10472.13
@@ -373,7 +373,7 @@ def log_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
     Raises:
         InvalidInputError: the count is below 0.
 
-    Example:
+    Examples:
         >>> print(log_line(next(iter(log_rows(1, seed=1)))))
         d104.aa.net - - [01/Jul/1995:00:00:01 -0400] "GET / HTTP/1.0" 200 19817
     """
@@ -395,7 +395,7 @@ def log_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
 def log_line(row: Mapping[str, Any] | str) -> str:
     """Write a row of `log_rows` as a log line; a text, such as a bad line, stays.
 
-    Example:
+    Examples:
         >>> row = {"host": "::1", "time": 0, "request": "GET /", "status": 200, "bytes": None, "agent": None}
         >>> log_line(row)
         '::1 - - [31/Dec/1969:20:00:00 -0400] "GET /" 200 -'
@@ -416,7 +416,7 @@ def log_errors(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, int, i
     Returns:
         (start of the minute as an ISO text in UTC, path, requests, errors, bytes sent in their order).
 
-    Example:
+    Examples:
         >>> [(path, requests, errors) for _, path, requests, errors, _ in log_errors(log_rows(3, seed=1))]
         [('/', 3, 0)]
     """
@@ -444,7 +444,7 @@ def log_sessions(
     Returns:
         (host, start, end as ISO texts in UTC, requests, errors); the end is the last request plus the gap.
 
-    Example:
+    Examples:
         >>> log_sessions(log_rows(1, seed=1))
         [('d104.aa.net', '1995-07-01 04:00:01', '1995-07-01 04:30:01', 1, 0)]
     """
@@ -496,7 +496,7 @@ def messages_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
     Raises:
         InvalidInputError: the count is below 0.
 
-    Example:
+    Examples:
         >>> for row in messages_rows(2, seed=1):
         ...     print(row["label"], "|", row["text"])
         ham | thanks love love the you
@@ -528,7 +528,7 @@ def messages_truth(rows: Iterable[dict[str, Any]]) -> list[tuple[str, str]]:
     Returns:
         (id, label) for each message, in their order.
 
-    Example:
+    Examples:
         >>> rows = list(messages_rows(1000, seed=1))
         >>> best = messages_truth(rows)
         >>> sum(label == row["label"] for row, (_, label) in zip(rows, best, strict=True))
@@ -574,7 +574,7 @@ def posts_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
     Raises:
         InvalidInputError: the count is below 0.
 
-    Example:
+    Examples:
         >>> row = list(posts_rows(3, seed=2))[2]
         >>> row["text"], row["tags"]
         ('issue #42 #ÅNGSTRÖM', ['ångström'])
@@ -602,7 +602,7 @@ def posts_line(row: Mapping[str, Any] | str) -> str:
 
     The fields are those of a post of the X API v2 with `created_at`, and of a Mastodon status.
 
-    Example:
+    Examples:
         >>> row = {"id": "7", "created_at": "2024-05-01T12:00:00.000Z", "text": "hi", "network": "x"}
         >>> posts_line(row)
         '{"data": {"id": "7", "text": "hi", "created_at": "2024-05-01T12:00:00.000Z"}}'
@@ -632,7 +632,7 @@ def posts_truth(
         (start of the window in ISO 8601, tag, posts with it), by start, the most frequent tag first and equal
         ones by their text.
 
-    Example:
+    Examples:
         >>> posts_truth(posts_rows(500, seed=1), n=1, length=600, slide=600)
         [('2024-05-01T12:00:00Z', 'spark', 99), ('2024-05-01T12:10:00Z', 'café', 67)]
     """
@@ -687,7 +687,7 @@ def sales_rows(count: int | None, *, seed: int) -> Iterator[tuple[str, ...]]:
     Raises:
         InvalidInputError: the count is below 0.
 
-    Example:
+    Examples:
         >>> for row in sales_rows(2, seed=1):
         ...     print(row[1], row[5:10])
         1/2/24 ('4491.9', 'Bo "Bear" O\'Hara', 'Oregon', 'West', 'Workshop - Streaming')
@@ -717,7 +717,7 @@ def sales_totals(rows: Iterable[tuple[str, ...]]) -> list[tuple[str, int, Decima
         (ProductKey, Orders, TotalSales) for each product, the biggest TotalSales first and equal ones by key;
         Orders counts rows.
 
-    Example:
+    Examples:
         >>> for product, orders, total in sales_totals(sales_rows(1000, seed=1))[:2]:
         ...     print(product, orders, total)
         Build - Data Lake 303 1322326.80
@@ -744,7 +744,7 @@ def sales_files(count: int | None, *, rows: int, seed: int) -> Iterable[tuple[st
     Raises:
         InvalidInputError: the count is below 0, or there is not a row in a file.
 
-    Example:
+    Examples:
         >>> [(name, len(text.splitlines())) for name, text in sales_files(2, rows=50, seed=1)]
         [('sales-1-0001.csv', 50), ('sales-1-0002.csv', 50)]
     """
@@ -783,7 +783,7 @@ def sensors_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
     Raises:
         InvalidInputError: the count is below 0.
 
-    Example:
+    Examples:
         >>> for row in sensors_rows(2, seed=1):
         ...     print(row)
         {'device': 'd1', 'time': '2024-03-01T00:00:01Z', 'temperature': 18.1}
@@ -831,7 +831,7 @@ def sensors_truth(
     Returns:
         (device, time, "spike" or "silence"), by time: of the reading, or `silent` after the last one.
 
-    Example:
+    Examples:
         >>> found = sensors_truth(sensors_rows(2000, seed=1))
         >>> len(found), found[0]
         (9, ('d3', '2024-03-01T00:35:47Z', 'spike'))

@@ -74,7 +74,7 @@ def rate(rows: float, seconds: float) -> float | None:
 def short(value: float | None) -> str:
     """Return a number in at most six characters.
 
-    Example:
+    Examples:
         >>> [short(value) for value in (None, 0, 3.25, 812, 9999, 12345, 3_400_000)]
         ['-', '0', '3.2', '812', '9,999', '12.3k', '3.4M']
     """

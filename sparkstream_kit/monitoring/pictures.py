@@ -302,7 +302,7 @@ def _as_text(value: Any) -> str | None:
 def bars(numeric: Sequence[bool], rows: Sequence[_Row]) -> list[tuple[str, str, float]]:
     """Return the ten largest values of the last numeric column, each with a label of the other columns.
 
-    Example:
+    Examples:
         >>> bars([False, True, True], [("ink", "1", "2.5"), ("tea", "1", "5")])
         [('tea', '5', 1.0), ('ink', '2.5', 0.5)]
     """

@@ -445,7 +445,7 @@ def parse_log(lines: DataFrame) -> DataFrame:
     Raises:
         InvalidInputError: `lines` has another column of one of these names.
 
-    Example:
+    Examples:
         In a session::
 
             requests = quarantine.parse_log(sources.text(spark, "logs/"))

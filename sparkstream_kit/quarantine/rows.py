@@ -59,7 +59,7 @@ def expect(frame: DataFrame, rules: Mapping[str, str]) -> DataFrame:
         InvalidInputError: no rule, an unknown word for what becomes of rows, or a condition that cannot be
             read, is no condition, or has a column that is not there.
 
-    Example:
+    Examples:
         In a session::
 
             rows = quarantine.expect(sales, {"amount > 0": "quarantine", "shop IS NOT NULL": "warn"})
@@ -163,7 +163,7 @@ def split(good: Sink, bad: Sink) -> Sink:
         good: takes what `good_rows` returns.
         bad: takes what `bad_rows` returns.
 
-    Example:
+    Examples:
         >>> from sparkstream_kit import sinks
         >>> split(sinks.batch_files("out/good"), sinks.batch_files("out/bad")).promise
         'batch_files: exactly once'
@@ -270,7 +270,7 @@ def mark_bad(rows: DataFrame, reason: Column) -> DataFrame:
     Raises:
         InvalidInputError: there is no column `_reason`.
 
-    Example:
+    Examples:
         In a session::
 
             rows = quarantine.mark_bad(rows, F.when(F.col("price") < 0, "price: below 0"))

@@ -62,7 +62,7 @@ def snapshot(path: str | Path) -> Sink:
     Raises:
         InvalidInputError: another ending, a path that is not local, or a folder that does not exist.
 
-    Example:
+    Examples:
         >>> snapshot("totals.xml")
         Traceback (most recent call last):
         ...
@@ -106,7 +106,7 @@ def fan_out(*sinks: Sink) -> Sink:
         InvalidInputError: no sink, one of Spark's own, two that write to the same table, view, folder or
             file, or no output mode that all of them support.
 
-    Example:
+    Examples:
         >>> from sparkstream_kit import sinks
         >>> sinks.fan_out(sinks.console())
         Traceback (most recent call last):
@@ -206,7 +206,7 @@ def by_watermark(time: str, *, on_time: Sink, late: Sink) -> Sink:
             a column `time` that is not there, is no timestamp or has no watermark, a column `watermark` that
             is there already, or a query without a checkpoint.
 
-    Example:
+    Examples:
         >>> from sparkstream_kit import sinks
         >>> sinks.by_watermark("time", on_time=sinks.batch_files("rows"), late=sinks.batch_files("rows"))
         Traceback (most recent call last):

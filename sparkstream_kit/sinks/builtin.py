@@ -108,7 +108,7 @@ def console(*, rows: int = 20, truncate: bool = False) -> Sink:
     Raises:
         InvalidInputError: `rows` is less than 1.
 
-    Example:
+    Examples:
         >>> console().modes
         ('append', 'complete', 'update')
     """
@@ -153,7 +153,7 @@ def memory(table: str) -> Sink:
     Raises:
         InvalidInputError: the name is empty, or has a dot in it.
 
-    Example:
+    Examples:
         >>> memory("counts").query_name
         'counts'
     """
@@ -196,7 +196,7 @@ def files(
         InvalidInputError: an unknown format; when the query starts, a folder with files that this query has
             not written, whose batches are not those of the checkpoint, or of each node of a cluster.
 
-    Example:
+    Examples:
         >>> files("out", format="parqet")
         Traceback (most recent call last):
         ...

@@ -140,7 +140,7 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
             starts, a folder with rows that this query has not written, on a Spark Connect server
             elsewhere, or of each node of a cluster, or a column `batch`.
 
-    Example:
+    Examples:
         >>> batch_files("s3a://bucket/rows")
         Traceback (most recent call last):
         ...

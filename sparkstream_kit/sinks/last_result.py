@@ -46,7 +46,7 @@ def latest(table: str) -> Sink:
     Raises:
         InvalidInputError: the name is empty, or has a dot in it.
 
-    Example:
+    Examples:
         >>> latest("totals").modes
         ('complete',)
     """

@@ -535,7 +535,7 @@ def pass_over(rows: DataFrame, batch: Batch, where: str) -> None:
 def refuse_twice(what: str, names: list[str]) -> None:
     """Refuse columns or fields of one name, which a join by an expression gives.
 
-    Example:
+    Examples:
         >>> refuse_twice("column", ["id", "amount", "id"])
         Traceback (most recent call last):
         ...

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sparkstream_kit._arguments import attributes
 
 if TYPE_CHECKING:
-    from sparkstream_kit.connectors.delta.source import delta
+    from sparkstream_kit.connectors.delta import delta
     from sparkstream_kit.connectors.kafka.source import kafka
     from sparkstream_kit.connectors.kinesis.source import kinesis
     from sparkstream_kit.connectors.posts.source import posts
@@ -35,7 +35,7 @@ __all__ = [
 __getattr__ = attributes(
     __name__,
     {
-        "sparkstream_kit.connectors.delta.source": ["delta"],
+        "sparkstream_kit.connectors.delta": ["delta"],
         "sparkstream_kit.connectors.kafka.source": ["kafka"],
         "sparkstream_kit.connectors.kinesis.source": ["kinesis"],
         "sparkstream_kit.connectors.posts.source": ["posts"],

@@ -37,7 +37,7 @@ def check_options(source: str, given: Iterable[str], keywords: Iterable[str]) ->
     Raises:
         InvalidInputError: a name that is nearly one of these.
 
-    Example:
+    Examples:
         >>> check_options("csv", ["headr"], ["schema"])
         Traceback (most recent call last):
         ...

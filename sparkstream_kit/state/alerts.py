@@ -81,7 +81,7 @@ def alert_when(
         InvalidInputError: no such column, a time that is no timestamp or has no watermark, a value that is no
             number, columns of the same name, an object that is no rule, or a Spark before 4.1.
 
-    Example:
+    Examples:
         In a session::
 
             rules = [state.Ewma(alpha=0.1), state.Silent("10 minutes")]
@@ -322,7 +322,7 @@ def once(frame: DataFrame, ids: str | Sequence[str], time: str, within: str | ti
         InvalidInputError: no such column, a time that is no timestamp or has no watermark, a duration that
             cannot be read or is not positive, or a Spark before 4.1.
 
-    Example:
+    Examples:
         In a session::
 
             events = windows.with_watermark(events, "time", "10 minutes")

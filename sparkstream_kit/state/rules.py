@@ -104,7 +104,7 @@ class Ewma:
         warmup: how many values of a key come before the first that may alert.
         of: the field to look at, where the column of the values is a struct.
 
-    Example:
+    Examples:
         >>> rule = Ewma(warmup=2)
         >>> known = rule.state()
         >>> for time, value in enumerate([20.0, 21.0, 20.0, 21.0, 45.0]):
@@ -150,7 +150,7 @@ class ZScore:
         warmup: how many values of a key come before the first that may alert; at least 2.
         of: the field to look at, where the column of the values is a struct.
 
-    Example:
+    Examples:
         >>> rule = ZScore(sigmas=3, warmup=3)
         >>> known = rule.state()
         >>> for time, value in enumerate([20.0, 21.0, 22.0, 14.5]):
@@ -183,7 +183,7 @@ class Jump:
         by: how much it may differ, in the column's own unit.
         of: the field to look at, where the column of the values is a struct.
 
-    Example:
+    Examples:
         >>> rule = Jump(by=10)
         >>> rule.step(rule.step(rule.state(), 0, 20.0)[0], 1, 45.5)[1]
         Alert(score=25.5, reason='45.5 is 25.5 above 20, the value before (limit 10)')
@@ -217,7 +217,7 @@ class Often:
         within: how long the first of them counts, such as "1 minute".
         of: the field to look at, where the column of the values is a struct.
 
-    Example:
+    Examples:
         >>> rule = Often(most=2, within="1 minute")
         >>> known = rule.state()
         >>> for time in (0, 20, 59.5):
@@ -257,7 +257,7 @@ class Silent:
     Args:
         after: such as "10 minutes", or a `timedelta`.
 
-    Example:
+    Examples:
         >>> rule = Silent("10 minutes")
         >>> rule.expire(rule.step(rule.state(), 1767225600, None)[0])[1].reason
         'no row since 2026-01-01 00:00:00 UTC, for more than 10 minutes'
@@ -319,7 +319,7 @@ def _check_number(rule: object, name: str, low: float, high: float = math.inf) -
 def _text(number: float) -> str:
     """Return a number as people write it.
 
-    Example:
+    Examples:
         >>> _text(20.0), _text(1234567.0), _text(20.2613), _text(-0.00012345)
         ('20', '1,234,567', '20.26', '-0.0001234')
     """

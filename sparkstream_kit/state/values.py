@@ -404,7 +404,7 @@ def last_by_key(
         InvalidInputError: no such column, a time that is no timestamp or has no watermark, a column of an
             added name, or a Spark before 4.1.
 
-    Example:
+    Examples:
         In a session::
 
             state.last_by_key(payments, "card", "time", ["lat", "lon"])  # last_time, last_lat, last_lon
@@ -449,7 +449,7 @@ def as_of(
         InvalidInputError: no such column, a time that is no timestamp or has no watermark, key columns of
             different types, a column of an added name, a static and a streaming frame, or a Spark before 4.1.
 
-    Example:
+    Examples:
         In a session::
 
             state.as_of(orders, prices, "product", "time")  # last_time, price

@@ -131,7 +131,7 @@ def in_order(row: Any, names: Sequence[str]) -> Any:
 def canonical(value: Any) -> Any:
     """Return a value that compares and hashes as what it shows: structs as tuples, doubles to nine digits.
 
-    Example:
+    Examples:
         >>> canonical([0.1 + 0.2, {"a": [1]}, float("nan")]) == canonical((0.3, {"a": (1,)}, float("nan")))
         True
     """
@@ -150,7 +150,7 @@ def canonical(value: Any) -> Any:
 def without(rows: Iterable[Any], others: Iterable[Any]) -> list[Any]:
     """Return the rows that are left when each of the others has taken one like it away.
 
-    Example:
+    Examples:
         >>> without([("tea", 3), ("ink", 1), ("ink", 1)], [("ink", 1.0), ("pen", 2)])
         [('tea', 3), ('ink', 1)]
     """
@@ -168,7 +168,7 @@ def without(rows: Iterable[Any], others: Iterable[Any]) -> list[Any]:
 def told(headline: str, parts: Mapping[str, Iterable[object]]) -> str:
     """Return a headline, and under each title a row a line.
 
-    Example:
+    Examples:
         >>> print(told("other rows", {"missing": [("tea", 3)], "unexpected": []}))
         other rows
         missing:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -307,8 +306,8 @@ def test_damage_on_another_file_system_is_one_line(far, folder):
 
 
 @pytest.mark.slow
-def test_a_checkpoint_on_another_file_system_is_looked_into_and_drained(far, folder):
-    spark, checkpoint, files = far
+def test_a_checkpoint_on_another_file_system_is_drained(far, folder):
+    spark, checkpoint, _ = far
     feeds.drip([("0.json", '{"time":"2024-01-01T00:00:10"}\n')], folder)
     rows = sources.json(spark, str(folder), schema="time TIMESTAMP").withWatermark("time", "10 seconds")
     counts = rows.groupBy(F.window("time", "1 minute")).count()
@@ -320,19 +319,11 @@ def test_a_checkpoint_on_another_file_system_is_looked_into_and_drained(far, fol
 
     count()
     assert closed == [1]
-    here, there = checkpoints.show(files), checkpoints.show(checkpoint)
-    assert str(there) == str(here).replace(str(files), checkpoint)
-    assert here.committed_at
-    assert there.committed_at  # of which Hadoop knows the milliseconds
-    assert here.committed_at - there.committed_at < timedelta(milliseconds=1)
-    assert checkpoints.check(checkpoint) == []
+    with pytest.raises(InvalidInputError, match="is not on a local path; copy it to this machine first"):
+        checkpoints.show(checkpoint)
     with pytest.raises(InvalidInputError) as caught:
         count()
     assert str(caught.value).startswith(f"checkpoint {checkpoint} was drained: batch 2 has written the ")
-    (files / "offsets/1").write_bytes(b"")
-    (files / "offsets/.1.crc").unlink()
-    [problem] = checkpoints.check(checkpoint)
-    assert str(problem).startswith(f"{checkpoint}/offsets/1 is empty; ")
 
 
 @pytest.mark.slow

@@ -119,8 +119,8 @@ def test_what_went_wrong_in_the_training_run_is_said(java):
 JOB = """
 import os, sys
 from pathlib import Path
-from sparkstream_kit import _archive, get_session
-_archive._folder = lambda: Path(sys.argv[1])
+from sparkstream_kit import _packages, get_session
+_packages._folder = lambda: Path(sys.argv[1])
 os.environ["SPARK_SUBMIT_OPTS"] = f"-Xlog:class+load:file={sys.argv[2]}"
 with get_session("job", profile="test") as spark:
     print(spark.range(3).groupBy("id").count().count())

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 from contextlib import chdir, nullcontext, redirect_stderr, redirect_stdout
+from datetime import datetime
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 
 import conftest
+import pyspark
 import pytest
 import typer
 from conftest import ROOT
 from pyspark.sql.types import StructType
 
-from sparkstream_kit.cli import main
+from sparkstream_kit._packages import CONNECTORS
+from sparkstream_kit.cli import doctor, main
 from sparkstream_kit.cli.app import app
 from sparkstream_kit.profiles import parse_properties, read_profile
 
@@ -295,6 +299,26 @@ def test_checkpoint_check_ends_with_1_and_a_line_a_problem(checkpoint, capsys):
         f"{checkpoint}/offsets/0 is empty; a restart does not need it, but batch 0 cannot be rewound to",
     ]
     assert err == ""
+
+
+def test_programs_get_json(checkpoint, capsys):
+    def answer(*command, code=0):
+        assert main([*command, "--json"]) == code
+        return json.loads(capsys.readouterr().out)
+
+    shown = answer("checkpoint", "show", str(checkpoint))
+    assert (shown["query_id"], shown["committed"], shown["planned"]) == ("0b1e", 2, 3)
+    assert datetime.fromisoformat(shown["committed_at"]).tzinfo is not None
+    assert [(source["name"], source["planned"]) for source in shown["sources"]] == [("0", "30")]
+    assert answer("checkpoint", "check", str(checkpoint)) == []
+    (checkpoint / "offsets/0").write_text("")
+    [problem] = answer("checkpoint", "check", str(checkpoint), code=1)
+    assert problem["file"] == f"{checkpoint}/offsets/0"
+    assert set(problem) == {"file", "what", "fix"}
+    assert answer("connectors", "avro") == {"avro": f"org.apache.spark:spark-avro_2.13:{pyspark.__version__}"}
+    assert set(answer("connectors")) == {*CONNECTORS}
+    for found in answer("doctor", code=int("bad" in {each.level for each in doctor.examine()})):
+        assert set(found) == {"level", "what", "found", "fix"}
 
 
 def test_checkpoint_clone_says_what_the_copy_is_to_sinks(checkpoint, capsys):

@@ -49,6 +49,12 @@ def java_that_says(folder, version, monkeypatch):
     return java
 
 
+@pytest.fixture
+def on_spark_4_2(monkeypatch):
+    """Which versions of Java fit is that of one Spark, whichever the tests run on."""
+    monkeypatch.setattr(doctor, "goes_with_spark", lambda: _packages.versions()["4.2"])
+
+
 @pytest.mark.parametrize(
     ("version", "said"),
     [
@@ -63,7 +69,7 @@ def java_that_says(folder, version, monkeypatch):
         ("none", "bad: {} does not say its version; install Java 17, 21 or 25"),
     ],
 )
-def test_the_java_on_the_path(version, said, tmp_path, monkeypatch):
+def test_the_java_on_the_path(version, said, tmp_path, monkeypatch, on_spark_4_2):
     java = java_that_says(tmp_path, version, monkeypatch)
     [line] = lines(doctor.java())
     assert line.startswith(said.format(java))
@@ -73,7 +79,7 @@ def test_the_java_on_the_path(version, said, tmp_path, monkeypatch):
     ("version", "collector", "level"),
     [("25", "G1", "bad"), ("25.0.2", "G1", "bad"), ("25.0.2", "Parallel", "ok"), ("25.0.3", "G1", "ok")],
 )
-def test_a_java_that_corrupts_data(version, collector, level, tmp_path, monkeypatch):
+def test_a_java_that_corrupts_data(version, collector, level, tmp_path, monkeypatch, on_spark_4_2):
     java = java_that_says(tmp_path, version, monkeypatch)
     flags = f"echo 'java.version = {version}'; echo '     bool Use{collector}GC   = true  {{product}}'\n"
     java.write_text(java.read_text() + flags)
@@ -105,7 +111,7 @@ def test_the_page_has_the_table():
         assert f"| {' | '.join([*row, each['delta'] or 'none yet'])} |\n" in page
 
 
-def test_no_java(tmp_path, monkeypatch):
+def test_no_java(tmp_path, monkeypatch, on_spark_4_2):
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     assert lines(doctor.java())[0].startswith(
         f"bad: JAVA_HOME={tmp_path} has no bin/java; install Java 17, 21 or 25"

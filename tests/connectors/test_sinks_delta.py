@@ -24,7 +24,7 @@ from support.sink_streams import finish, forget_commit, three_batches, totals
 from sparkstream_kit import _files, feeds, run, sinks, sources, start
 from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.connectors import arrow
-from sparkstream_kit.connectors.delta import writers
+from sparkstream_kit.connectors.delta import rust, writers
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, QueryFailed
 
 Rows = list[tuple[Any, ...]]
@@ -344,7 +344,7 @@ def test_two_queries_may_make_one_table_at_once(spark, stream, out, tmp_path):
     def first():
         together.wait()
         try:
-            writers.prepare(target, writers.RustTable(str(out)), stream.schema, None)
+            writers.prepare(target, rust.RustTable(str(out)), stream.schema, None)
         except Exception as err:  # noqa: BLE001 - whatever it is
             errors.append(err)
 
@@ -360,8 +360,8 @@ def test_two_queries_may_make_one_table_at_once(spark, stream, out, tmp_path):
 def test_a_query_that_comes_between_is_found(stream, out, tmp_path):
     # Both have looked at an empty table; who owns it is a commit that only one can make.
     target = writers.Target("t", "append", (), merge_schema=False, take_over=False)
-    writers.prepare(target, writers.RustTable(str(out)), stream.schema, None)
-    one, two = writers.RustTable(str(out)), writers.RustTable(str(out))
+    writers.prepare(target, rust.RustTable(str(out)), stream.schema, None)
+    one, two = rust.RustTable(str(out)), rust.RustTable(str(out))
     assert one.owners() == two.owners() == []
     one.own(["one"])
     with pytest.raises(writers.ConflictError):
@@ -434,6 +434,20 @@ def test_the_source_says_what_the_session_lacks(spark, tmp_path):
 
 
 def test_without_the_extra(stream, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "sparkstream_kit.connectors.delta.writers", None)
+    monkeypatch.setitem(sys.modules, "sparkstream_kit.connectors.delta.rust", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'sparkstream-kit\[delta\]'"):
         finish(stream, sinks.delta(tmp_path / "t"), tmp_path / "ckpt")
+
+
+def test_sparks_writer_and_the_source_need_no_delta_rs():
+    code = "import sys; sys.modules['deltalake'] = None\n"
+    code += "import sparkstream_kit.connectors.delta{} as m; print(m)"
+    for name in ("", ".sink", ".writers"):
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(name)],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 from functools import cache
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import ROOT
 
 import sparkstream_kit
 
@@ -30,10 +32,10 @@ EXTRAS = {
     "sparkstream_kit.cli.__init__": {"typer"},
     "sparkstream_kit.cli.app": {"typer"},
     "sparkstream_kit.cli.feeding": {"typer"},
-    "sparkstream_kit.cli.flags": {"typer"},
+    "sparkstream_kit.cli.common": {"typer"},
     "sparkstream_kit.cli.watching": {"typer"},
     "sparkstream_kit.connectors.arrow": {"pyarrow"},
-    "sparkstream_kit.connectors.delta.writers": {"deltalake", "pyarrow"},
+    "sparkstream_kit.connectors.delta.rust": {"deltalake", "pyarrow"},
     "sparkstream_kit.connectors.delta.sink": {"pandas", "pyarrow"},
     "sparkstream_kit.connectors.mongodb.collection": {"bson", "pyarrow", "pymongo"},
     "sparkstream_kit.connectors.kinesis.service": {"boto3", "botocore"},
@@ -49,12 +51,20 @@ EXTRAS = {
     "sparkstream_kit.testing.harness": {"pyarrow", "pytest"},
     "sparkstream_kit.testing.plugin": {"pytest"},
 }
+# Where texts are looked at for imports of the kit, in code that is written or said, and those that are wrong on purpose.
+ROOMS = ("sparkstream_kit", "jobs", "examples", "tests", "scripts", "benchmarks")
+IMPORTS = re.compile(r"^\W*from (sparkstream_kit[\w.]*) import (\([\w\s,]+\)|\w[\w ,]*)", re.MULTILINE)
+MISSPELT: set[str] = set()
 CORE = {"pyspark", "py4j", "sparkstream_kit", *sys.stdlib_module_names}
 
 
 @cache  # for the tests of this file; whoever only collects them does not wait for it
 def trees():
     return {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.items()}
+
+
+def is_text(node):
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
 def defined(module):
@@ -237,6 +247,38 @@ def test_a_name_that_is_like_no_other_is_said_as_python_says_it():
     code = "from sparkstream_kit.sinks import directories; print(directories.__name__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "sparkstream_kit.sinks.directories\n"
+
+
+def test_what_a_text_imports_is_there():
+    """Commands in messages, scripts that tests write: a module that moves is not found in them by mypy."""
+    missing = set()
+    for path in (path for room in ROOMS for path in (ROOT / room).rglob("*.py")):
+        texts = [node.value for node in ast.walk(ast.parse(path.read_text("utf-8"))) if is_text(node)]
+        for module, names in (found for text in texts for found in IMPORTS.findall(text)):
+            there = importlib.import_module(module)
+            for name in names.replace("(", "").replace(")", "").split(","):
+                first = name.split()[0]
+                if not hasattr(there, first) and f"{module}.{first}" not in MODULES:
+                    missing.add(f"{path.relative_to(ROOT)}: from {module} import {first}")
+    # The two misspellings are on purpose.
+    assert missing == MISSPELT
+
+
+def test_what_users_import_is_in_the_reference():
+    """`make docs` writes a page for each of these; names that are for the kit itself have none."""
+    spec = importlib.util.spec_from_file_location("site_script", ROOT / "scripts" / "site.py")
+    assert spec
+    assert spec.loader
+    site = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(site)
+    rooms = {f"sparkstream_kit.{room}".rstrip(".") for room in site.ROOMS}
+    with_names = {
+        name.removesuffix(".__init__") for name, path in PUBLIC.items() if "__all__" in path.read_text()
+    }
+    with_names = {name for name in with_names if not name.startswith("sparkstream_kit.connectors.")}
+    unlisted = {"cli", "connectors", "profiles", "queries", "server", "session", "runs", "quarantine.rows"}
+    assert with_names - rooms <= {f"sparkstream_kit.{name}" for name in unlisted}, with_names - rooms
+    assert rooms <= with_names
 
 
 def test_the_everyday_calls_and_the_modules_are_attributes_of_the_package():

@@ -108,7 +108,7 @@ def test_a_server_that_ends_at_its_start_says_why(cache, tmp_path, free_port):
     assert not (serving.folder_of(free_port) / "token").exists()
 
 
-CUT_SHORT = "import sys\nfrom sparkstream_kit.server import serving\nserving.serve(int(sys.argv[1]))"
+CUT_SHORT = "import sys\nfrom sparkstream_kit import server\nserver.serve(int(sys.argv[1]))"
 
 
 @pytest.mark.slow
@@ -297,9 +297,9 @@ def served(port, profile, setting):
 
 OF_A_CLUSTER = """
 from sparkstream_kit import spark_session
-from sparkstream_kit._spark import sockets
+from sparkstream_kit._spark import plan
 with spark_session("of a cluster") as spark:
-    print(spark.conf.get("spark.sql.shuffle.partitions"), sockets.is_being_read(spark, [("nobody", 1)]))
+    print(spark.conf.get("spark.sql.shuffle.partitions"), plan.is_being_read(spark, [("nobody", 1)]))
 """
 
 
@@ -352,6 +352,15 @@ def test_a_server_elsewhere_is_sent_the_kit_out_of_its_zip_too(connect, tmp_path
     ours, theirs = done.stdout.splitlines()
     assert ours.startswith(f"{tmp_path}/kit.zip/"), done.stderr
     assert re.search(r"/sparkstream_kit-\w{16}\.zip/sparkstream_kit/sinks/__init__\.py$", theirs)
+
+
+def test_the_kit_of_a_server_is_this_one(tmp_path):
+    package = Path(sparkstream_kit.__file__).parent
+    sent = serving._own_sources()  # noqa: SLF001
+    assert sent["sparkstream_kit/sinks/__init__.py"] == (package / "sinks/__init__.py").read_bytes()
+    assert {name.partition("/")[0] for name in sent} == {"sparkstream_kit"}
+    [first, *_] = serving._environment("home", "token", tmp_path)["PYTHONPATH"].split(":")  # noqa: SLF001
+    assert Path(first, "sparkstream_kit") == package
 
 
 EDITED = """

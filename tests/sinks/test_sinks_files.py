@@ -182,7 +182,7 @@ def test_it_is_so_on_every_file_system(spark, stream, tmp_path):
 CONNECTED = """
 import sys
 from sparkstream_kit import get_session, sinks, sources, start
-from sparkstream_kit._spark import files, session
+from sparkstream_kit._spark import place as files, session
 from sparkstream_kit.errors import InvalidInputError
 
 home = sys.argv[1]

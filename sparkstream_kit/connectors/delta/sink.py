@@ -88,7 +88,7 @@ def delta(
             with other columns or with rows that this query has not written.
         MissingExtraError: delta-rs is needed, and not installed.
 
-    Example:
+    Examples:
         >>> delta("out/totals", how="replace").modes
         ('complete',)
         >>> delta("out/totals", how="upsert")
@@ -194,12 +194,10 @@ class _Writer:
 
     def _opened(self, spark: SparkSession) -> writers.Table:
         if self._by_spark:
-            from sparkstream_kit.connectors.delta.writers import SparkTable
-
-            return SparkTable(spark, self._place, self._name)
+            return writers.SparkTable(spark, self._place, self._name)
         try:
             import_arrow()
-            from sparkstream_kit.connectors.delta.writers import RustTable
+            from sparkstream_kit.connectors.delta.rust import RustTable
         except ModuleNotFoundError as err:
             raise MissingExtraError(f"sinks.delta, in a session without {_JARS},", "delta") from err
         return RustTable(str(self._place and self._place.folder))

@@ -82,7 +82,7 @@ def kafka(
             there, or that cannot be a key or a value, no broker that answers, or no such topic (on Spark
             Connect, Spark says the last two in the first batch).
 
-    Example:
+    Examples:
         >>> kafka("localhost:9092", "totals", key="shop").promise
         'at least once; exactly once for a reader that drops repeats by the headers'
     """

@@ -89,7 +89,7 @@ def kafka(
             (`kafka.default.api.timeout.ms` is another limit), the log-in fails, a topic is not there, or
             `starting` or an option cannot be used.
 
-    Example:
+    Examples:
         >>> kafka(None, "localhost:9092", "sales")
         Traceback (most recent call last):
         ...

@@ -87,7 +87,7 @@ def readable(offset: Offset, listed: Mapping[str, Shard]) -> dict[str, str]:
     A shard that came out of a split or a merge waits until its parents have been read to their ends by an
     earlier batch. So records of the same key keep their order.
 
-    Example:
+    Examples:
         >>> listed = {"a": Shard((), "1", True), "b": Shard(("a",), "5", False)}
         >>> begin = beginning("sales", 0.0, "")
         >>> readable(begin, listed)

@@ -294,7 +294,7 @@ def kinesis(
         MissingExtraError: boto3 is not installed where Spark's workers run.
         KitError: Kinesis cannot be reached.
 
-    Example:
+    Examples:
         >>> kinesis(None, "sales")
         Traceback (most recent call last):
         ...

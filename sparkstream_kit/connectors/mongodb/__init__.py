@@ -73,7 +73,7 @@ def mongodb(
             documents that this query has not written.
         MissingExtraError: pymongo, pyarrow or pandas is not installed.
 
-    Example:
+    Examples:
         >>> mongodb("mongodb://localhost/shop", "totals", how="upsert", keys=["product"]).modes
         ('update',)
         >>> mongodb("mongodb://localhost", "totals")

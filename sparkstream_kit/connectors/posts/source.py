@@ -426,7 +426,7 @@ def posts(
         InvalidInputError: in one line: the URL is none or is no stream, the server cannot be reached or
             refuses the token, or the spool cannot be written or is filled by another feeder.
 
-    Example:
+    Examples:
         >>> posts(None, "https://api.x.com/2/tweets/sample/stream", spool="posts")
         Traceback (most recent call last):
         ...

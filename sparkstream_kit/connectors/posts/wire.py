@@ -80,7 +80,7 @@ class Token:
 def host_of(url: str) -> str | None:
     """Return the host of a URL; None for a URL that cannot be asked.
 
-    Example:
+    Examples:
         >>> host_of("https://x.com/a"), host_of("http://127.0.0.1:abc/"), host_of("http://[x/")
         ('x.com', None, None)
     """
@@ -96,7 +96,7 @@ def host_of(url: str) -> str | None:
 def check_url(url: str, token: Token) -> None:
     """Refuse a URL that cannot be asked, or that would show the token to others.
 
-    Example:
+    Examples:
         >>> check_url("api.x.com/2/tweets/sample/stream", Token("POSTS_TOKEN"))
         Traceback (most recent call last):
         ...
@@ -121,7 +121,7 @@ def check_url(url: str, token: Token) -> None:
 def may_follow(url: str, where: str) -> bool:
     """Say whether the token may go where a redirection leads: to the same host or one below it, encrypted.
 
-    Example:
+    Examples:
         >>> may_follow("https://x.com/a", "https://streaming.x.com/b")
         True
         >>> [may_follow("https://x.com/a", where) for where in ("ftp://x.com/b", "http://x.com/b")]
@@ -144,7 +144,7 @@ def wait_after(error: Exception | None, failures: int) -> float:
         error: what ended the last one; None for a connection that ended without an error.
         failures: how many in a row have failed, or ended within 5 seconds.
 
-    Example:
+    Examples:
         >>> [wait_after(OSError(), failures) for failures in (0, 1, 2, 100)]
         [0.0, 0.25, 0.5, 16.0]
         >>> [wait_after(TurnedAway(503, "", None), failures) for failures in (1, 2, 9)]
@@ -165,7 +165,7 @@ def wait_after(error: Exception | None, failures: int) -> float:
 def backfill_of(url: str) -> float:
     """Return of how many seconds without a connection a stream of X brings the posts; 0 for any other URL.
 
-    Example:
+    Examples:
         >>> backfill_of("https://api.x.com/2/tweets/search/stream?backfill_minutes=5")
         300.0
     """
@@ -177,7 +177,7 @@ def backfill_of(url: str) -> float:
 def timeline_of(url: str) -> str | None:
     """Return the timeline that has the posts of a stream of Mastodon's; None for any other URL.
 
-    Example:
+    Examples:
         >>> timeline_of("https://mastodon.example/api/v1/streaming/public/local")
         'https://mastodon.example/api/v1/timelines/public?local=true'
         >>> timeline_of("https://mastodon.example/api/v1/streaming/hashtag?tag=spark")
@@ -366,7 +366,7 @@ def _can_be_sent(event: str) -> bool:
 def id_of(post: Mapping[str, Any]) -> str:
     """Return the id of a post, its own (Mastodon) or that of its `data` (X); "" for anything else.
 
-    Example:
+    Examples:
         >>> id_of({"data": {"id": "7"}}), id_of({"id": 8, "data": {"id": "7"}}), id_of({"errors": []})
         ('7', '8', '')
     """
@@ -525,7 +525,7 @@ def _wait(headers: Mapping[str, str] | http.client.HTTPMessage) -> float | None:
 
     What is longer than the longest wait that is known has another unit, such as milliseconds.
 
-    Example:
+    Examples:
         >>> _wait({"retry-after": "7"}), _wait({"x-rate-limit-reset": "0"}), _wait({})
         (7.0, 0.0, None)
         >>> _wait({"x-rate-limit-reset": "1700000000000"})
@@ -545,7 +545,7 @@ def _wait(headers: Mapping[str, str] | http.client.HTTPMessage) -> float | None:
 def why(err: Exception) -> str:
     """Say in a few words why a connection failed or ended.
 
-    Example:
+    Examples:
         >>> why(TimeoutError("timed out")), why(ConnectionRefusedError(111, "Connection refused"))
         ('nothing came any more', 'Connection refused')
     """

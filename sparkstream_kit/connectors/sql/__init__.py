@@ -75,7 +75,7 @@ def sql_table(
             table with other columns or with rows that this query has not written.
         MissingExtraError: SQLAlchemy, pyarrow, pandas or the database's driver is not installed.
 
-    Example:
+    Examples:
         >>> sql_table("sqlite:///totals.db", "totals", how="replace").modes
         ('complete',)
         >>> sql_table("sqlite://", "totals")

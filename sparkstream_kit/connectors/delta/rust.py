@@ -1,0 +1,216 @@
+"""A Delta table as delta-rs writes it, in a local folder. This module alone needs the library."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError
+from pyspark.sql import types as T
+
+from sparkstream_kit._columns import quoted
+from sparkstream_kit.connectors import arrow, check_row_keys
+from sparkstream_kit.connectors.delta.writers import (
+    HISTORY,
+    OWNERS,
+    Commit,
+    ConflictError,
+    Target,
+    application,
+    nullable,
+)
+from sparkstream_kit.errors import InvalidInputError, KitError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyspark.sql import DataFrame
+
+
+_LOG = "_delta_log"
+_MAKING = 5.0  # seconds that a first commit may take; then nobody makes it any more
+
+
+class RustTable:
+    """A table in a local folder."""
+
+    def __init__(self, folder: str) -> None:
+        self.place = folder
+        self._known: DeltaTable | None = None
+
+    def _now(self) -> DeltaTable | None:
+        """Return the table with what others have committed; None if there is none."""
+        if not DeltaTable.is_deltatable(self.place):
+            self._known = None
+        elif self._known is None:
+            with _in_one_line(self.place):
+                self._known = DeltaTable(self.place)
+        else:
+            self._known.update_incremental()
+        return self._known
+
+    def schema(self) -> T.StructType | None:
+        """Return its columns as they are now; None if there is no table."""
+        table = self._now() or self._being_made()
+        if table is not None:
+            return T.StructType.fromJson(json.loads(table.schema().to_json()))
+        folder = Path(self.place)
+        if folder.is_file() or (folder.is_dir() and any(each.name != _LOG for each in folder.iterdir())):
+            raise InvalidInputError(f"{self.place} is no Delta table, but not empty; use another folder")
+        return None
+
+    def _being_made(self) -> DeltaTable | None:
+        """Return the table that another query makes just now: its log is there before its first commit."""
+        end = time.monotonic() + _MAKING
+        while Path(self.place, _LOG).is_dir() and time.monotonic() < end:
+            if (table := self._now()) is not None:
+                return table
+            time.sleep(0.02)
+        return None
+
+    def owners(self) -> list[str]:
+        """Return the queries that may write to it, as it is now; none if there is no table."""
+        table = self._now()
+        return [] if table is None else str(table.metadata().configuration.get(OWNERS, "")).split()
+
+    def last_batch(self, query: str) -> int | None:
+        """Return the last batch of a query, whoever has written it."""
+        return None if self._known is None else self._known.transaction_version(application(query))
+
+    def history(self) -> Iterator[str | None]:
+        """Return the `userMetadata` of the newest commits."""
+        commits = [] if self._known is None else self._known.history(HISTORY)
+        return (commit.get("userMetadata") for commit in commits)
+
+    def has_rows(self) -> bool:
+        """Say whether it has rows."""
+        return self._known is not None and bool(self._known.count())
+
+    def create(self, schema: T.StructType) -> None:
+        """Make it, unless another driver has just done so.
+
+        delta-rs would make it again over one that is made at the same time: who makes the folder of the log
+        makes the table.
+        """
+        try:
+            Path(self.place, _LOG).mkdir(parents=True)
+        except FileExistsError:
+            if self._being_made() is not None:
+                return
+        except OSError as err:
+            raise InvalidInputError(
+                f"Delta table {self.place} cannot be made ({err.strerror}); give another folder"
+            ) from err
+        with _in_one_line(self.place):
+            try:
+                DeltaTable.create(self.place, Schema.from_json(nullable(schema)), mode="ignore")
+            except DeltaError:
+                if not DeltaTable.is_deltatable(self.place):  # else another query has been quicker
+                    raise
+
+    def add_columns(self, columns: list[T.StructField]) -> None:
+        """Add columns."""
+        added = Schema.from_json(nullable(T.StructType(columns))).fields
+        with _in_one_line(self.place):
+            self._loaded().alter.add_columns(added)
+
+    def own(self, queries: list[str]) -> None:
+        """Note which queries may write to it."""
+        with _in_one_line(self.place):
+            self._loaded().alter.set_table_properties({OWNERS: " ".join(queries)}, raise_if_not_exists=False)
+
+    def write(self, batch: DataFrame, target: Target, commit: Commit) -> None:
+        """Write a batch in one commit."""
+        table, properties = self._loaded(), _properties(commit)
+        schema = Schema.from_json(nullable(batch.schema))
+        with (
+            arrow.kept(batch) as parts,
+            _gathered(parts, pa.schema(schema)) as rows,
+            _in_one_line(self.place),
+        ):
+            if target.how == "upsert" and rows.num_rows:
+                _check_rust_keys(rows, target, commit)
+                _merge(table, rows, target, properties)
+            elif target.how == "replace":
+                _write(table, rows, "overwrite", properties)
+            elif rows.num_rows:
+                _write(table, rows, "append", properties)
+            else:
+                _commit_alone(table, properties)
+
+    def _loaded(self) -> DeltaTable:
+        table = self._known or self._now()
+        if table is None:
+            raise KitError(f"the Delta table {self.place} was removed while a query writes to it")
+        return table
+
+
+def _properties(commit: Commit) -> CommitProperties:
+    return CommitProperties(
+        custom_metadata={"userMetadata": commit.metadata},
+        app_transactions=[Transaction(application(commit.query), commit.batch)],
+    )
+
+
+def _commit_alone(table: DeltaTable, properties: CommitProperties) -> None:
+    """Commit a batch without rows: the next one must not find a gap."""
+    table.create_write_transaction([], "append", table.schema(), commit_properties=properties)
+
+
+@contextmanager
+def _gathered(parts: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Give the rows as a table that lies in a file: memory holds what is being read of it.
+
+    delta-rs reads in threads of its own, in which Spark's jobs would not end with their query.
+    """
+    with tempfile.NamedTemporaryFile(prefix="sparkstream-", suffix=".arrow") as file:
+        with pa.ipc.new_file(file.name, schema) as writer:
+            for part in parts:
+                columns = (
+                    column.cast(field.type) for column, field in zip(part.columns, schema, strict=True)
+                )
+                writer.write_batch(pa.RecordBatch.from_arrays(list(columns), schema=schema))
+        with pa.memory_map(file.name) as mapped:
+            yield pa.ipc.open_file(mapped).read_all()
+
+
+def _write(
+    table: DeltaTable, rows: pa.Table, mode: Literal["append", "overwrite"], properties: CommitProperties
+) -> None:
+    # By `merge` the columns are matched by name, and one that only the table has is null.
+    write_deltalake(table, rows, mode=mode, schema_mode="merge", commit_properties=properties)
+
+
+def _check_rust_keys(rows: pa.Table, target: Target, commit: Commit) -> None:
+    keys = rows.select(list(target.keys))
+    null = any(column.null_count for column in keys.columns)
+    counted = keys.group_by(keys.column_names).aggregate([([], "count_all")])["count_all"]
+    twice = pc.max(counted).as_py() > 1
+    check_row_keys(target.where, target.keys, commit.batch, null=null, twice=twice)
+
+
+def _merge(table: DeltaTable, rows: pa.Table, target: Target, properties: CommitProperties) -> None:
+    same = " AND ".join(f"target.{quoted(key)} = source.{quoted(key)}" for key in target.keys)
+    # One by one: for all of them at once delta-rs takes no name with a backtick.
+    columns = {quoted(name): f"source.{quoted(name)}" for name in rows.column_names}
+    merging = table.merge(
+        rows, same, source_alias="source", target_alias="target", commit_properties=properties
+    )
+    merging.when_matched_update(columns).when_not_matched_insert(columns).execute()
+
+
+@contextmanager
+def _in_one_line(folder: str) -> Iterator[None]:
+    try:
+        yield
+    except DeltaError as err:
+        line = " ".join(str(err).split())
+        kind = ConflictError if isinstance(err, CommitFailedError) else KitError
+        raise kind(f"Delta table {folder}: {line}") from err

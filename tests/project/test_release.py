@@ -1,0 +1,64 @@
+"""What an index and a code host are given: the wheel's own page, and the workflows."""
+
+import email
+import re
+import tomllib
+import zipfile
+from functools import cache
+
+import pytest
+from conftest import ROOT
+from hatchling.builders.wheel import WheelBuilder
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+@cache
+def versions():
+    table = tomllib.loads((ROOT / "conf" / "versions.toml").read_text())
+    return {each["tested"]: each for each in table.values()}
+
+
+def test_the_page_of_an_index_has_no_link_that_leads_nowhere(tmp_path):
+    """An index shows the text of the wheel's metadata, beside which there is no docs/."""
+    [wheel] = WheelBuilder(str(ROOT)).build(directory=str(tmp_path))
+    with zipfile.ZipFile(wheel) as archive:
+        [name] = [name for name in archive.namelist() if name.endswith("METADATA")]
+        page = email.message_from_bytes(archive.read(name)).get_payload()
+    assert isinstance(page, str)
+    assert page.startswith("# sparkstream-kit\n")
+    assert "- **A clean stop**" in page
+    assert re.findall(r"\]\((?!https?:)", page) == []
+    # What a link said is still there.
+    assert "a list: faults and what happens." in page
+
+
+def test_python_versions_are_those_that_were_run():
+    named = {each.rpartition(" ")[2] for each in PROJECT["classifiers"] if "Python :: 3." in each}
+    said = re.search(r"Its tests were run on (.*?);", (ROOT / "docs" / "versions.md").read_text())
+    assert said
+    assert named == set(re.findall(r"3\.\d+", said[1]))
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_runs_what_there_is_with_actions_pinned(path):
+    text = path.read_text()
+    uses = re.findall(r"uses: (.*)", text)
+    assert uses
+    assert [each for each in uses if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", each)] == []
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z-]+)", text)) <= targets
+    scripts = re.findall(r"bash (\S+)", text)
+    assert [each for each in scripts if not (ROOT / each).exists()] == []
+    assert "permissions: { contents: read }" in text  # and more only for the job that needs it
+
+
+def test_ci_has_each_tested_version_of_spark_with_a_python_and_a_java_that_fit():
+    rows = re.findall(
+        r'\{ spark: (\S+), python: "(\S+)", java: "(\d+)" \}', (ROOT / ".github/workflows/ci.yml").read_text()
+    )
+    assert {spark for spark, _, _ in rows} == set(versions())
+    for spark, python, java in rows:
+        assert python in versions()[spark]["python"]
+        assert int(java) in versions()[spark]["java"]
