@@ -6,7 +6,7 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, printable, without_secrets
+from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,5 +45,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _failed(err: KitError) -> int:
-    sys.stderr.write(f"sparkstream: {printable(without_secrets(str(err)), lines=True)}\n")
+    sys.stderr.write(f"sparkstream: {err}\n")
     return err.exit_code

@@ -51,20 +51,16 @@ EXTRAS = {
     "sparkstream_kit.testing.harness": {"pyarrow", "pytest"},
     "sparkstream_kit.testing.plugin": {"pytest"},
 }
-# Where texts are looked at for imports of the kit, in code that is written or said, and those that are wrong on purpose.
+# Where texts (messages, scripts that tests write) are searched for imports of the kit, and what is misspelt there.
 ROOMS = ("sparkstream_kit", "jobs", "examples", "tests", "scripts", "benchmarks")
 IMPORTS = re.compile(r"^\W*from (sparkstream_kit[\w.]*) import (\([\w\s,]+\)|\w[\w ,]*)", re.MULTILINE)
-MISSPELT: set[str] = set()
+MISSPELT = {"tests/project/test_package.py: from sparkstream_kit import zzzzzz"}
 CORE = {"pyspark", "py4j", "sparkstream_kit", *sys.stdlib_module_names}
 
 
 @cache  # for the tests of this file; whoever only collects them does not wait for it
 def trees():
     return {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.items()}
-
-
-def is_text(node):
-    return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
 def defined(module):
@@ -253,14 +249,16 @@ def test_what_a_text_imports_is_there():
     """Commands in messages, scripts that tests write: a module that moves is not found in them by mypy."""
     missing = set()
     for path in (path for room in ROOMS for path in (ROOT / room).rglob("*.py")):
-        texts = [node.value for node in ast.walk(ast.parse(path.read_text("utf-8"))) if is_text(node)]
+        nodes = ast.walk(ast.parse(path.read_text("utf-8")))
+        texts = [
+            each.value for each in nodes if isinstance(each, ast.Constant) and isinstance(each.value, str)
+        ]
         for module, names in (found for text in texts for found in IMPORTS.findall(text)):
             there = importlib.import_module(module)
             for name in names.replace("(", "").replace(")", "").split(","):
                 first = name.split()[0]
                 if not hasattr(there, first) and f"{module}.{first}" not in MODULES:
                     missing.add(f"{path.relative_to(ROOT)}: from {module} import {first}")
-    # The two misspellings are on purpose.
     assert missing == MISSPELT
 
 
