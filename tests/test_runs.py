@@ -345,7 +345,7 @@ def test_a_batch_that_a_signal_has_cut_off_is_told_as_that(spark, cause):
     query = start(endless(spark), sinks.memory("cut_off"))
     try:
         watched = runs._Watched(query, None)  # noqa: SLF001
-        query.stop()  # as it has when this is asked; a look at a batch in the middle of its commit sees damage
+        query.stop()  # as it has when this is asked
         told = [
             watched.failure(RuntimeError(cause), RunSummary(ended_by, 1.0, ()))
             for ended_by in ("SIGTERM", "failure")

@@ -201,7 +201,8 @@ def _orphans(log: Path, last: int) -> Iterator[DamagedError]:
     """Yield the files that Spark cannot write again: it takes what is left of them for another query's."""
     for file in log.glob(".*.crc"):
         number = file.name.split(".")[1]
-        if number.isdigit() and int(number) > last:
+        # Asked now: the query may be running, and its next batch may have come since `last` was read.
+        if number.isdigit() and int(number) > last and not any(log.glob(f"{number}*")):
             fix = f"delete {file.name} too, and the batch runs again"
             yield DamagedError(log / number, "is missing, but not its checksum", fix)
 

@@ -269,6 +269,17 @@ def test_a_checksum_without_its_file_stops_spark_too(spark, made, checkpoint):
     assert run(totals(spark, made[0]), checkpoint) == [(5, [["a", "150"], ["b", "156"], ["c", "162"]])]
 
 
+def test_a_batch_that_is_committed_while_one_looks_is_no_damage(checkpoint, tmp_path):
+    names = ("commits/5", "commits/.5.crc")
+    for name in names:
+        shutil.move(checkpoint / name, tmp_path)
+    logs = Logs(checkpoint)
+    assert logs.done == 4
+    for name in names:
+        shutil.move(tmp_path / Path(name).name, checkpoint / name)
+    assert damage(logs) is None
+
+
 def test_without_a_whole_batch_there_is_no_way_back(checkpoint):
     shutil.rmtree(checkpoint / "state/0/0")
     line = "state/0/0/6.delta is missing; restore it from a backup, or start anew on another checkpoint"

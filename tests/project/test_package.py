@@ -51,7 +51,7 @@ EXTRAS = {
     "sparkstream_kit.testing.harness": {"pyarrow", "pytest"},
     "sparkstream_kit.testing.plugin": {"pytest"},
 }
-# Where texts (messages, scripts that tests write) are searched for imports of the kit, and what is misspelt there.
+# Where texts (messages, scripts of tests) are searched for imports of the kit, and what is misspelt there.
 ROOMS = ("sparkstream_kit", "jobs", "examples", "tests", "scripts", "benchmarks")
 IMPORTS = re.compile(r"^\W*from (sparkstream_kit[\w.]*) import (\([\w\s,]+\)|\w[\w ,]*)", re.MULTILINE)
 MISSPELT = {"tests/project/test_package.py: from sparkstream_kit import zzzzzz"}
