@@ -18,9 +18,10 @@ SOURCE, SITE = ROOT / "build" / "site-source", ROOT / "build" / "site"
 MENU = {
     "Start here": ["index", "install", "start", "versions"],
     "Guides": [
-        *("jobs", "production", "checkpoints", "monitoring", "watermarks", "server"),
-        *("kafka", "kinesis", "delta", "mongodb", "posts", "flume"),
+        *("bad-lines", "watermarks", "postgresql", "kafka-to-delta", "joins", "silence", "model"),
+        *("change-a-job", "from-pyspark", "production", "clusters", "monitoring", "checkpoints", "server"),
     ],
+    "Jobs and systems": ["jobs", "kafka", "kinesis", "delta", "mongodb", "posts", "flume"],
     "Promises and faults": ["promises", "faults", "security"],
     "Performance": ["performance"],
     "How it is built": ["architecture", "contributing", "code_of_conduct", "changelog"],
@@ -36,7 +37,8 @@ _LINK = re.compile(r"(\]\()(?!https?:)([^)#\s]*)")
 
 def pages() -> None:
     """Write the pages that there are, with links as they lie beside each other on the site."""
-    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").iterdir()]:
+    docs = ROOT / "docs"
+    for path in [*ROOT.glob("*.md"), *docs.glob("*.*"), *(docs / "guides").iterdir()]:
         name = "index.md" if path.name == "README.md" else path.name.lower()
         if path.suffix != ".md":
             shutil.copy(path, SOURCE / name)
@@ -46,7 +48,7 @@ def pages() -> None:
 
 
 def _on_site(target: str) -> str:
-    name = target.removeprefix("../").removeprefix("docs/")
+    name = target.rpartition("/")[2]
     return "index.md" if name == "README.md" else name.lower() if name.endswith(".md") else name
 
 

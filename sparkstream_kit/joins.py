@@ -20,6 +20,7 @@ from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import column, event_time, find_column
 from sparkstream_kit._durations import Duration, not_negative
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
+from sparkstream_kit.quarantine.rows import REASON
 from sparkstream_kit.sinks.base import Part
 from sparkstream_kit.sinks.ledger import folder_for, pinned, versions_in_use
 
@@ -271,7 +272,7 @@ def _refuse_clash(sides: dict[str, DataFrame], keys: list[tuple[str, str]]) -> N
     taken = {name.lower() for name in left.columns}
     for name in right.columns:
         if name.lower() in taken and name not in (theirs for _, theirs in keys):
-            raise InvalidInputError(
-                f"column {name} is in {first} and in {second}; rename one of them: "
-                f"{second}.withColumnRenamed({name!r}, '{second}_{name}'), or add it to on"
-            )
+            fix = f"rename one of them: {second}.withColumnRenamed({name!r}, '{second}_{name}'), or add it to on"
+            if name == REASON:  # of quarantine, or of windows.with_watermark
+                fix = f"join the good rows: quarantine.good_rows({second})"
+            raise InvalidInputError(f"column {name} is in {first} and in {second}; {fix}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timedelta
+import re
 from typing import Any
 
 import pytest
@@ -221,6 +222,10 @@ def test_two_streams_without_a_watermark_or_a_bound_are_refused_with_the_fix(str
     assert refused(on="k").startswith("left has no column k")
     renamed = right.withColumnRenamed("r_n", "l_n")
     assert refused(renamed).startswith("column l_n is in left and in right; rename one of them: right.")
+    marked = [frame.withColumn("_reason", F.lit("")) for frame in (left, right)]
+    clash = "column _reason is in left and in right; join the good rows: quarantine.good_rows(right)"
+    with pytest.raises(InvalidInputError, match=re.escape(clash)):
+        joins.within(*marked, **names)
 
 
 def test_a_stream_within_a_bound_of_a_static_frame_is_refused(spark, stream):

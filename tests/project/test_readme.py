@@ -18,7 +18,8 @@ from sparkstream_kit import sinks
 
 README = (ROOT / "README.md").read_text("utf-8")
 PAGES = {path.name: path.read_text("utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
-EXECUTED = "\n".join([README, *(PAGES[f"{name}.md"] for name in ("start", "jobs", "checkpoints", "server"))])
+GUIDES = [f"guides/{path.name}" for path in sorted((ROOT / "docs" / "guides").glob("*.md"))]
+EXECUTED = "\n".join([README, *(PAGES[f"{name}.md"] for name in ("jobs", "checkpoints", "server"))])
 BLOCKS = re.findall(r"```bash\n(.*?)```", EXECUTED, re.DOTALL)
 # These two are what CI runs; a test that ran them would run itself.
 CI = {"make demo", "make test"}
@@ -47,7 +48,7 @@ def anchors(text):
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *(f"docs/{name}" for name in PAGES)]
+    "page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *(f"docs/{name}" for name in [*PAGES, *GUIDES])]
 )
 def test_each_link_leads_somewhere(page):
     text = (ROOT / page).read_text("utf-8")
@@ -66,6 +67,7 @@ def test_each_page_is_linked():
         path.name for path in ROOT.glob("*.md") if path.name != "README.md"
     }
     assert set(re.findall(r"\]\(((?:docs/)?\w+\.md)", README)) == pages
+    assert set(re.findall(r"\]\((guides/[\w-]+\.md)", PAGES["start.md"])) == set(GUIDES)
 
 
 @pytest.mark.parametrize("name", [name for name in sinks.__all__ if name != "Sink"])

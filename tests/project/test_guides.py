@@ -1,0 +1,30 @@
+"""Each guide runs as it stands, from top to bottom, and prints what it shows."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import ROOT
+from support import postgresql
+from support.pages import run_page
+
+# docs/guides/kafka-to-delta.md needs a broker: tests/systems/test_kafka_docs.py.
+GUIDES = {path.stem: path for path in sorted((ROOT / "docs" / "guides").glob("*.md"))}
+DATABASE = "postgresql+psycopg://shop@localhost/shop"
+# What plain PySpark waits for by the clock, the test waits for.
+WAITS = {"from-pyspark": [("time.sleep(30)\nquery.stop()", "query.processAllAvailable()\nquery.stop()")]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(GUIDES.keys() - {"kafka-to-delta", "postgresql"}))
+def test_a_guide_runs_from_top_to_bottom(name, tmp_path):
+    run_page(GUIDES[name], tmp_path, WAITS.get(name, []))
+
+
+@pytest.mark.slow
+def test_start_here_runs_from_top_to_bottom(tmp_path):
+    run_page(ROOT / "docs" / "start.md", tmp_path)
+
+
+@pytest.mark.slow
+def test_the_guide_to_postgresql_runs_from_top_to_bottom(tmp_path):
+    run_page(GUIDES["postgresql"], tmp_path, [(DATABASE, postgresql.server().database())])

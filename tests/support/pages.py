@@ -1,0 +1,45 @@
+"""Pages of the documentation as tests: their blocks are run as a reader would, from top to bottom."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+_BLOCK = re.compile(r"```(\w+)(?: title=\"([\w./]+)\")?\n(.*?)```", re.DOTALL)
+_MEASURED = re.compile(r"[\d,.]+ rows?/s|after [\d.]+ s|\d+\.\d s")
+
+
+def run_page(page, folder, replaced=()):
+    """Run a page in a folder: `bash` and `python` blocks in their order, each with the `text` that follows it.
+
+    A block with a title becomes a file of that name. All `python` blocks without one are one process. `replaced` are
+    pairs: what the page says and what it is on this machine, such as a server's address.
+    """
+    script, shown = ["import subprocess"], []
+    text = page.read_text("utf-8")
+    for old, new in replaced:
+        assert old in text, old
+        text = text.replace(old, new)
+    for kind, title, code in _BLOCK.findall(text):
+        if title:
+            (folder / title).write_text(code)
+        elif kind == "bash":
+            script.append(f"subprocess.run(['bash', '-euo', 'pipefail', '-c', {code!r}], check=True)")
+        elif kind == "python":
+            script.append(code)
+        elif kind == "text":
+            shown.append(code)
+    done = subprocess.run(
+        [sys.executable, "-u", "-c", "\n".join(script)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rest = _MEASURED.sub("…", done.stdout)
+    for text in shown:
+        wanted = _MEASURED.sub("…", text)
+        assert wanted in rest, f"{page.name} shows\n{wanted}\nand what is printed there is\n{rest}\n{done.stderr}"
+        rest = rest.partition(wanted)[2]
