@@ -272,7 +272,8 @@ def _refuse_clash(sides: dict[str, DataFrame], keys: list[tuple[str, str]]) -> N
     taken = {name.lower() for name in left.columns}
     for name in right.columns:
         if name.lower() in taken and name not in (theirs for _, theirs in keys):
-            fix = f"rename one of them: {second}.withColumnRenamed({name!r}, '{second}_{name}'), or add it to on"
+            renamed = f"{second}.withColumnRenamed({name!r}, '{second}_{name}')"
+            fix = f"rename one of them: {renamed}, or add it to on"
             if name == REASON:  # of quarantine, or of windows.with_watermark
                 fix = f"join the good rows: quarantine.good_rows({second})"
             raise InvalidInputError(f"column {name} is in {first} and in {second}; {fix}")

@@ -136,11 +136,11 @@ def verdicts(
         What is wrong, nothing if all is well. The rules:
 
         - it falls behind: what waits in its sources has grown by a fifth, and of files by what a batch reads.
-          (Rates do not tell: under a limit for each batch, rows are read as fast as the batches take them.)
+            (Rates do not tell: under a limit for each batch, rows are read as fast as the batches take them.)
         - it is busy all the time: batches follow one another without a pause, and what waits gets no less, or
-          they take half as long again as before; that what waits gets less is said with the level `ok`.
+            they take half as long again as before; that what waits gets less is said with the level `ok`.
         - it is slower than its trigger: batches take longer than `interval`; or it has little room: they take
-          more than 80% of it.
+            more than 80% of it.
         - its state grows without a watermark: never less, by a fifth, and by a twentieth in the last third.
         - its watermark is ahead of the clock by more than a minute.
         - its watermark stands still, over ten batches with rows or more, while it has state.

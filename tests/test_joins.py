@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta
 import re
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest

@@ -84,13 +84,13 @@ def parse_csv(
         The columns of `schema` (all null in a bad row), then
 
         - `_reason` (string): null in a good row, else such as "SaleAmount: not a decimal(12,2)", with no
-          value in it, so that it can be grouped by;
+            value in it, so that it can be grouped by;
         - `_raw` (string): the line. What most readers refuse in a text is U+FFFD here: bytes that are not
-          UTF-8, and U+0000;
+            UTF-8, and U+0000;
         - `_bytes` (binary): the line exactly, where `_raw` is not; else null;
         - `_file` (string): the file of the line; null if it is not from a file, or before Spark 4.2 if
-          something was done to the lines, such as a filter. Where `lines` has a column `_file`, it is that
-          column's value;
+            something was done to the lines, such as a filter. Where `lines` has a column `_file`, it is that
+            column's value;
 
         then the other columns of `lines`. Spark's progress counts the rows, as `run`'s summary does.
 

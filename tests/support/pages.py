@@ -11,10 +11,10 @@ _MEASURED = re.compile(r"[\d,.]+ rows?/s|after [\d.]+ s|\d+\.\d s")
 
 
 def run_page(page, folder, replaced=()):
-    """Run a page in a folder: `bash` and `python` blocks in their order, each with the `text` that follows it.
+    """Run a page in a folder: its `bash` and `python` blocks in their order; its `text` must be printed.
 
-    A block with a title becomes a file of that name. All `python` blocks without one are one process. `replaced` are
-    pairs: what the page says and what it is on this machine, such as a server's address.
+    A block with a title becomes a file of that name. All `python` blocks without one are one process.
+    `replaced` are pairs: what the page says and what it is on this machine, such as a server's address.
     """
     script, shown = ["import subprocess"], []
     text = page.read_text("utf-8")
@@ -41,5 +41,5 @@ def run_page(page, folder, replaced=()):
     rest = _MEASURED.sub("…", done.stdout)
     for text in shown:
         wanted = _MEASURED.sub("…", text)
-        assert wanted in rest, f"{page.name} shows\n{wanted}\nand what is printed there is\n{rest}\n{done.stderr}"
+        assert wanted in rest, f"{page.name} shows\n{wanted}\nand prints\n{rest}\n{done.stderr}"
         rest = rest.partition(wanted)[2]

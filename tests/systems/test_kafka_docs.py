@@ -10,6 +10,7 @@ from typing import Any
 
 import fastavro
 from conftest import ROOT
+from support.pages import run_page
 from systems import kafka
 from systems.conftest import jars
 from systems.daemons import until
@@ -56,3 +57,16 @@ def test_the_page_runs_from_top_to_bottom(spark, tmp_path, monkeypatch, request)
     assert (tmp_path / "ckpt" / "orders" / "commits").is_dir()
     assert [(row.id, row.amount) for row in spark.table("payments").collect()] == [(5, Decimal("7.50"))]
     assert len(broker.records("shouted")) == 2
+
+
+def test_the_guide_to_delta_runs_from_top_to_bottom(tmp_path, request):
+    broker = kafka.Broker(jars("kafka"))
+    request.addfinalizer(broker.remove)
+    broker.topic("orders")
+    good, bad, other = (
+        '{"id":1,"shop":"a","amount":7.50}',
+        '{"id":2,"shop":"a","amount":7.505}',
+        '{"id":2,"shop":"b","amount":3.00}',
+    )
+    broker.send("orders", [good, bad, other])
+    run_page(ROOT / "docs" / "guides" / "kafka-to-delta.md", tmp_path, [("localhost:9092", broker.servers)])
