@@ -55,6 +55,17 @@ def exit_codes(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
 
     Args:
         main: takes the arguments (None: those of the process) and returns the exit code.
+
+    Examples:
+        In a session::
+
+            @jobflags.exit_codes
+            def main(argv=None):
+                args = jobflags.parser(__doc__, "INPUT_DIR", *jobflags.RUN).parse_args(argv)
+                with spark_session("sales", **jobflags.for_session(args)) as spark:
+                    lines = sources.text(spark, args.input_dir)
+                    query = start(lines, sinks.console(), **jobflags.for_start(args))
+                    return jobflags.finish(args, run(query, **jobflags.for_run(args)))
     """
 
     @functools.wraps(main)

@@ -503,7 +503,7 @@ _SHOWN = 50  # rows of a frame
 
 
 def render(frame: DataFrame, form: str) -> str:
-    """Return all rows of a frame as text.
+    """Write all rows of a frame as text: a table, CSV or JSON.
 
     Args:
         frame: a static DataFrame whose rows fit in the driver's memory.
@@ -513,6 +513,11 @@ def render(frame: DataFrame, form: str) -> str:
 
     Raises:
         InvalidInputError: an unknown form, or a frame that streams.
+
+    Examples:
+        In a session::
+
+            print(display.render(table, "csv"))
     """
     check(render, locals())
     from sparkstream_kit.sinks import builtin
@@ -542,6 +547,12 @@ def show(frame: DataFrame, batch_id: int | None = None) -> None:
 
     Raises:
         InvalidInputError: the frame streams.
+
+    Examples:
+        In a session::
+
+            display.show(table)
+            start(sales, sinks.foreach_batch(display.show), name="sales")
     """
     check(show, locals())
     if batch_id is not None:
@@ -574,7 +585,7 @@ def _numeric(frame: DataFrame) -> set[int]:
 def table(
     columns: Sequence[str], rows: Sequence[Sequence[str | None]], *, right: Collection[int] = ()
 ) -> str:
-    """Return rows as a plain text table, each on one line; control characters in them are escaped.
+    """Draw rows as a plain text table, each on one line; control characters in them are escaped.
 
     Args:
         columns: the column names.
@@ -602,7 +613,7 @@ def table(
 
 
 def bars(values: Sequence[tuple[str, float]], *, width: int = 80) -> str:
-    """Return labelled horizontal bars, one on each line; the longest fills the width.
+    """Draw labelled horizontal bars as text, one on each line; the longest fills the width.
 
     Args:
         values: labels and numbers from 0.
@@ -637,6 +648,12 @@ def live(wanted: bool = True) -> Iterator[Callable[[Callable[[], str]], None]]:
         A function that takes a function of the picture's text, and calls it only when there is a terminal
         to draw on. With rich (the extra `cli`) the picture stays in place; without it, each follows the one
         before; until the first, it counts the seconds that Spark's first batch takes.
+
+    Examples:
+        In a session::
+
+            with display.live() as draw:
+                draw(lambda: display.bars([("tea", 5), ("ink", 1)]))
     """
     check(live, locals())
     if not wanted or not sys.stderr.isatty():
@@ -674,7 +691,7 @@ def live(wanted: bool = True) -> Iterator[Callable[[Callable[[], str]], None]]:
 
 
 def check_chart(path: str | Path) -> Path:
-    """Return the path of a chart that can be drawn; checked before the work whose result it shows.
+    """Check the path of a chart, before the work whose result it shows.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -710,6 +727,11 @@ def chart(values: Sequence[tuple[str, float]], title: str, path: str | Path | No
 
     Raises:
         MissingExtraError, InvalidInputError: as for `check_chart`.
+
+    Examples:
+        In a session::
+
+            display.chart([("tea", 5), ("ink", 1)], "Totals", "totals.png")
     """
     check(chart, locals())
     target = None if path is None else check_chart(path)

@@ -69,6 +69,13 @@ def streaming_context(spark: SparkSession, batch_interval: float) -> Iterator[St
 
     Raises:
         InvalidInputError: the interval is shorter than a millisecond, or a session of Spark Connect.
+
+    Examples:
+        In a session::
+
+            with dstreams.streaming_context(spark, batch_interval=1) as ssc:
+                ssc.socketTextStream("localhost", 9999).pprint()
+                dstreams.run(ssc, run_for=20)
     """
     check(streaming_context, locals())
     refuse_dstreams(spark)
@@ -138,6 +145,13 @@ def run(
         InvalidInputError: more receivers than `local[…]` has cores to spare.
         InputUnavailable: nobody listens on the port of a socket stream.
         QueryFailed: a batch failed, or the JVM ended by itself.
+
+    Examples:
+        In a session::
+
+            with dstreams.streaming_context(spark, batch_interval=1) as ssc:
+                ssc.socketTextStream("localhost", 9999).count().pprint()
+                print(dstreams.run(ssc, run_for=20))  # what ended it
     """
     check(run, locals())
     kind, what = "failed", None
@@ -190,6 +204,14 @@ def running_counts(pairs: DStream[tuple[Any, int]], *, snapshot: str | Path | No
     Raises:
         InvalidInputError: the snapshot is damaged, not one of the kit's, or not on this machine, or another
             driver keeps it.
+
+    Examples:
+        In a session::
+
+            with dstreams.streaming_context(spark, batch_interval=1) as ssc:
+                words = ssc.socketTextStream("localhost", 9999).flatMap(str.split)
+                dstreams.running_counts(words.map(lambda word: (word, 1)), snapshot="counts.jsonl").pprint()
+                dstreams.run(ssc, run_for=20)
     """
     check(running_counts, locals())
     kept = None if snapshot is None else _files.local("snapshot", snapshot)
@@ -219,6 +241,14 @@ def windowed_counts(pairs: DStream[tuple[Any, int]], window: float, slide: float
 
     Raises:
         InvalidInputError: `window` or `slide` is no multiple of the batch interval.
+
+    Examples:
+        In a session::
+
+            with dstreams.streaming_context(spark, batch_interval=1) as ssc:
+                words = ssc.socketTextStream("localhost", 9999).flatMap(str.split)
+                dstreams.windowed_counts(words.map(lambda word: (word, 1)), window=10, slide=2).pprint()
+                dstreams.run(ssc, run_for=20)
     """
     check(windowed_counts, locals())
     try:
@@ -250,6 +280,17 @@ def foreach_partition(
         connect: opens a connection, on the worker, as a context manager that closes it; not called for an
             empty partition. It and `send` are pickled: make the connection inside, do not bring one along.
         send: called with the connection and a record.
+
+    Examples:
+        In a session::
+
+            def connect():
+                return open("/dev/null", "w")
+
+            with dstreams.streaming_context(spark, batch_interval=1) as ssc:
+                lines = ssc.socketTextStream("localhost", 9999)
+                dstreams.foreach_partition(lines, connect, lambda file, line: file.write(line))
+                dstreams.run(ssc, run_for=20)
     """
     check(foreach_partition, locals())
 

@@ -114,7 +114,7 @@ _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    r"""Return a text to print that no input can use to steer a terminal or to forge a line.
+    r"""Escape a text, so that no input can use it to steer a terminal or to forge a line.
 
     Every text of the input goes through it where it is shown: in a terminal, on a page, in a notebook. The
     escapes are those of JSON, so that text in JSON means the same afterwards.
@@ -138,7 +138,7 @@ def printable(text: str, *, lines: bool = False) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """Return a text to print without the passwords of URLs in it, and without tokens and keys.
+    """Hide the passwords of URLs, tokens and keys in a text to print.
 
     Examples:
         >>> without_secrets("unknown argument postgresql://kit:hush@host/db")
@@ -155,7 +155,7 @@ def without_secrets(text: str) -> str:
 
 
 def hint(name: str, known: Iterable[str]) -> str:
-    """Return "; did you mean X?" for the known name nearest to `name`, or an empty string.
+    """Suggest the known name nearest to `name`, as "; did you mean X?", or give an empty string.
 
     Examples:
         >>> hint("chekpoint", ["checkpoint", "trigger"])
@@ -193,7 +193,7 @@ def reject_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> Non
 
 
 def check_file(what: str, path: str | Path, *suffixes: str) -> Path:
-    """Return the path of a file to write, if its ending is right and its folder is there.
+    """Check the path of a file to write: its ending is right, and its folder is there.
 
     Args:
         what: what the file is, for the message ("snapshot").
@@ -240,7 +240,12 @@ _SAYS_NOTHING = re.compile(
 
 
 def innermost_cause(error: BaseException) -> str:
-    """Return the innermost cause of a failed query or batch, such as `ValueError: no such shop`."""
+    """Find the innermost cause of a failed query or batch, such as `ValueError: no such shop`.
+
+    Examples:
+        >>> innermost_cause(ValueError("no such shop"))
+        'ValueError: no such shop'
+    """
     # PySpark keeps the cause in `_cause`, and the Java exception in `_origin`; py4j in `java_exception`.
     error = _innermost(error, lambda each: getattr(each, "_cause", None))
     java: Any = getattr(error, "_origin", None) or getattr(error, "java_exception", None)
@@ -264,7 +269,7 @@ def _innermost(error: Any, cause: Callable[[Any], Any]) -> Any:
 
 
 def said_by_spark(error: Exception) -> str:
-    r"""Return Spark's own sentence without its error class, its SQLSTATE and its stack.
+    r"""Cut an error of Spark down to its sentence, without error class, SQLSTATE and stack.
 
     Examples:
         >>> said_by_spark(ValueError("\n[PARSE_SYNTAX_ERROR] Syntax error at 'b'. SQLSTATE: 42601 (line 1)"))
@@ -277,7 +282,7 @@ def said_by_spark(error: Exception) -> str:
 
 
 def wrong_event_time(error: BaseException) -> str | None:
-    """Return a line with the fix, if an error is that a window was asked of a column that is no timestamp.
+    """Explain, with the fix, an error because a window was asked of a column that is no timestamp.
 
     Examples:
         >>> error = ValueError('Cannot resolve "window(n, …)" …, however "n" has the type "INT"')
@@ -289,7 +294,7 @@ def wrong_event_time(error: BaseException) -> str | None:
 
 
 def no_timestamp(column: str, kind: str) -> str:
-    """Return a line that says that an event-time column is of another type, and how to mend that."""
+    """Explain that an event-time column is of another type, and how to mend that."""
     name = column if re.fullmatch(r"\w+", column) else "`" + column.replace("`", "``") + "`"
     if _NUMBER.fullmatch(kind):
         made = f"F.timestamp_seconds({name!r})"
@@ -336,7 +341,7 @@ def _one_line(text: str) -> str:
 
 
 def cause_in_log(text: str) -> str:
-    r"""Return the line of a log that says most: the innermost cause, the first error, or the last line.
+    r"""Find the line of a log that says most: the innermost cause, the first error, or the last line.
 
     Examples:
         >>> cause_in_log("ERROR Server: Error at its start\njava.lang.IllegalStateException: no port\n\tat x")
@@ -351,12 +356,12 @@ def cause_in_log(text: str) -> str:
 
 
 def unknown_host(host: str) -> str:
-    """Return a line that says that no name service knows a host."""
+    """Explain that no name service knows a host."""
     return f"unknown host {host}; correct the name, or give the address"
 
 
 def nobody_listens(address: str) -> str:
-    """Return a line that says that a connection to `host:port` was refused.
+    """Explain that a connection to `host:port` was refused.
 
     Examples:
         >>> nobody_listens("localhost:9999")

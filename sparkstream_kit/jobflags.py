@@ -246,6 +246,10 @@ def database(text: str) -> str:
 
     Everyone on the machine can see a command line, and Spark's web page shows it: a password is refused
     there. A URL that is wrong is not shown, as it may hold one.
+
+    Examples:
+        >>> database("sqlite:///totals.db")
+        'sqlite:///totals.db'
     """
     url = text
     if text.startswith("env:"):
@@ -438,7 +442,7 @@ _WRITTEN = (
 
 
 def parser(doc: str | None, *flags: str, table: str = "result", **defaults: Any) -> ArgumentParser:
-    """Return an argument parser with the named shared flags; a job adds arguments of its own to it.
+    """Make an argument parser with the named shared flags; a job adds arguments of its own to it.
 
     Args:
         doc: the job's docstring, which becomes the text of `--help`.
@@ -598,6 +602,12 @@ def check_multiple(made: ArgumentParser, args: Namespace, flag: str, of_flag: st
 
     Raises:
         InvalidInputError: the time is not a multiple, to the millisecond, or the other is less than one.
+
+    Examples:
+        In a session::
+
+            args = parser.parse_args(["--window", "10", "--slide", "5"])
+            jobflags.check_multiple(parser, args, "--window", "--slide")
     """
     value, of = getattr(args, _name(flag)), getattr(args, _name(of_flag))
     if round(of * 1000) == 0:
@@ -616,7 +626,7 @@ def check_multiple(made: ArgumentParser, args: Namespace, flag: str, of_flag: st
 
 
 def lines(spark: SparkSession, args: Namespace) -> DataFrame:
-    """Return the stream that the input flags ask for.
+    """Read the stream that the input flags ask for.
 
     Returns:
         A streaming DataFrame with `value` (string): a line without its line end. From Kafka also with
@@ -625,6 +635,12 @@ def lines(spark: SparkSession, args: Namespace) -> DataFrame:
 
     Raises:
         InvalidInputError: as for `sources.text`, `sources.kafka` and `sources.posts`.
+
+    Examples:
+        In a session::
+
+            args = jobflags.parser("Totals of sales.", *jobflags.INPUT).parse_args(["incoming"])
+            lines = jobflags.lines(spark, args)
     """
     from sparkstream_kit import sources
 
@@ -654,12 +670,19 @@ def _posts(spark: SparkSession, args: Namespace, most: int | None) -> DataFrame:
 def outputs(
     args: Namespace, part: Callable[[DataFrame], DataFrame] | None = None, *, take_over: bool = False
 ) -> list[Sink]:
-    """Return the sinks that `--snapshot`, `--database` and `--delta` ask for, for a query in complete mode.
+    """Make the sinks that `--snapshot`, `--database` and `--delta` ask for, for a query in complete mode.
 
     Args:
         args: the job's arguments.
         part: what these sinks get of each batch, a function of it; None gives them the whole batch.
         take_over: replace a table that another query has written.
+
+    Examples:
+        In a session::
+
+            parser = jobflags.parser("Totals of sales.", *jobflags.OUTPUT)
+            args = parser.parse_args(["--snapshot", "totals.csv"])
+            totals = sinks.fan_out(sinks.latest("totals"), *jobflags.outputs(args))
     """
     from sparkstream_kit import sinks
 
@@ -674,7 +697,7 @@ def outputs(
 
 
 def for_session(args: Namespace) -> dict[str, Any]:
-    """Return what `--profile` and `--kafka` ask for, as keywords of `spark_session`.
+    """Turn `--profile` and `--kafka` into keywords of `spark_session`.
 
     Examples:
         >>> for_session(Namespace(profile="test", kafka="localhost:9092"))
@@ -685,7 +708,7 @@ def for_session(args: Namespace) -> dict[str, Any]:
 
 
 def for_start(args: Namespace, part: str | None = None) -> dict[str, Any]:
-    """Return what the flags that are about a start ask for, as keywords of `start`.
+    """Turn the flags about a start into keywords of `start`.
 
     Args:
         args: the job's arguments.
@@ -715,7 +738,7 @@ def for_start(args: Namespace, part: str | None = None) -> dict[str, Any]:
 
 
 def for_run(args: Namespace) -> dict[str, Any]:
-    """Return what the flags that end a run, `--drain` and `*SHOW` ask for, as keywords of `run`.
+    """Turn the flags that end a run, `--drain` and `*SHOW` into keywords of `run`.
 
     Examples:
         >>> for_run(Namespace(input_dir="in", run_for=60.0, stop_file=None))
@@ -742,6 +765,13 @@ def finish(args: Namespace, *summaries: RunSummary) -> int:
 
     Raises:
         KitError: more rows are bad or late than these flags allow; a job ends with exit code 1.
+
+    Examples:
+        In a session::
+
+            parser = jobflags.parser("Totals of sales.", *jobflags.INPUT, *jobflags.RUN)
+            args = parser.parse_args(["incoming"])
+            sys.exit(jobflags.finish(args, summary))
     """
     sys.stderr.write("".join(f"{summary}\n" for summary in summaries))
     for summary in summaries if "max_bad" in args else ():
@@ -752,7 +782,7 @@ def finish(args: Namespace, *summaries: RunSummary) -> int:
 
 
 def check_bad_rows(summary: RunSummary, max_bad: Decimal | None) -> None:
-    """Say at the end of a job if no line could be read, or raise if more were bad than `--max-bad` allows.
+    """Warn at the end of a job if no line could be read; raise if more were bad than `--max-bad` allows.
 
     Each query counts for itself, because two queries of a job may have parsed the same lines: the one with
     the greatest share of bad lines decides.
@@ -763,6 +793,11 @@ def check_bad_rows(summary: RunSummary, max_bad: Decimal | None) -> None:
 
     Raises:
         KitError: more of the lines that a query parsed are bad; a job ends with exit code 1.
+
+    Examples:
+        In a session::
+
+            jobflags.check_bad_rows(summary, Decimal(1))  # raises if more than 1 % were bad
     """
     counted = [(query.bad_rows or 0, query.parsed_rows) for query in summary.queries if query.parsed_rows]
     bad, parsed = max(counted, key=lambda each: (each[0] / each[1], each[1]), default=(0, 0))

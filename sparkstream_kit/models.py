@@ -112,6 +112,11 @@ def switch(path: str | Path, version: str) -> None:
 
     Raises:
         InvalidInputError: the path is not local, or there is no such version.
+
+    Examples:
+        In a session::
+
+            models.switch("models/spam", "000001")  # the next batches are scored by it
     """
     check(switch, locals())
     folder = _folder_of(path)

@@ -420,6 +420,12 @@ def run(
         CheckpointDamaged: a query could not go on from its checkpoint; the message names the file.
         InvalidInputError: no queries, a time or number that is not positive, or `drain` for a query that
             `start` has not started with a checkpoint, or on a Spark Connect server elsewhere.
+
+    Examples:
+        In a session::
+
+            query = start(sales, sinks.console(), name="sales", availableNow=True)
+            print(run(query))  # ends with the input, or cleanly on Ctrl-C and SIGTERM
     """
     if not queries:
         raise InvalidInputError("run() needs at least one query: run(start(frame, sink, name='totals'))")

@@ -59,7 +59,7 @@ _PYTHON_TYPES: dict[Any, T.DataType] = {
 
 
 def from_ddl(ddl: str) -> T.StructType:
-    """Return the schema that a DDL text describes.
+    """Make a schema from a DDL text.
 
     Spark's own parser reads the text. It lives in the JVM or the Connect server, so a session must be there.
 
@@ -87,7 +87,7 @@ def from_ddl(ddl: str) -> T.StructType:
 
 
 def schema_of(**columns: str | T.DataType) -> T.StructType:
-    """Return the schema with these columns, in this order, all nullable.
+    """Make a schema from keywords: these columns, in this order, all nullable.
 
     Args:
         **columns: a type for each column name: a `DataType`, or a DDL type name ("string", "decimal(12,2)"),
@@ -137,7 +137,7 @@ def _parsed(text: str, what: str) -> T.DataType:
 
 
 def from_dataclass(cls: type[Any]) -> T.StructType:
-    """Return the schema of a dataclass: a column for each field.
+    """Make the schema of a dataclass: a column for each field.
 
     `str`, `int` (long), `float` (double), `bool`, `bytes`, `date`, `datetime` (timestamp), `list[T]`,
     `dict[K, V]` and dataclasses stand for themselves; `Annotated[Decimal, (12, 2)]` gives precision and
@@ -245,7 +245,7 @@ def diff(
     ignore_column_order: bool = False,
     ignore_extra: bool = False,
 ) -> list[str]:
-    """Return what differs between two schemas, a readable line for each difference.
+    """Compare two schemas; each difference is a readable line.
 
     Names are compared exactly; column metadata (comments) is not compared.
 
@@ -273,7 +273,7 @@ def diff(
 
 
 def require(actual: _Frame, expected: DataFrame | T.StructType, **ignore: bool) -> _Frame:
-    """Return `actual` if its schema is the expected one, so that it chains: `df.transform(require, SALES)`.
+    """Refuse a frame whose schema is not the expected one; in a chain: `df.transform(require, SALES)`.
 
     Args:
         actual: a DataFrame, static or streaming, or a schema.
@@ -353,7 +353,7 @@ def infer(
     format: str | None = None,  # noqa: A002 - Spark's own word
     **options: Any,
 ) -> T.StructType:
-    """Return the schema that Spark infers from sample files; `print(to_code(...))` gives code to paste.
+    """Infer the schema of sample files, as Spark does; `print(to_code(...))` gives code to paste.
 
     CSV and JSON are read to the end; lines that are no JSON are left out, with a warning. Money comes out as
     `double`: make it a decimal in the pasted code.
@@ -414,7 +414,7 @@ def _format_of(path: str) -> str:
 
 
 def to_code(schema: T.StructType) -> str:
-    """Return Python source that sets `SCHEMA` to an equal schema; it needs PySpark alone.
+    """Write a schema as Python source that sets `SCHEMA` to an equal one and needs PySpark alone.
 
     Args:
         schema: the schema to write down.

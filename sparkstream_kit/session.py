@@ -45,7 +45,7 @@ def get_session(
     conf: Mapping[str, Any] | None = None,
     connectors: Sequence[str] = (),
 ) -> SparkSession:
-    """Return the running session, or start one with the settings of a profile.
+    """Start a Spark session with settings that fit a stream, or return the one that runs already.
 
     Settings take effect in this order: what the launch gave (spark-submit's flags, a properties file,
     spark-defaults, PYSPARK_SUBMIT_ARGS), then `conf`, then the profile, then Spark's defaults. An entry
@@ -156,6 +156,12 @@ def spark_session(
     end with it, and the server goes on.
 
     Args and errors are those of `get_session`.
+
+    Examples:
+        In a session::
+
+            with spark_session("sales") as spark:
+                spark.sql("SELECT 1").show()
     """
     ran = runs()
     spark = get_session(app_name, profile=profile, conf=conf, connectors=connectors)

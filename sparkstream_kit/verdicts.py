@@ -88,7 +88,15 @@ class Verdict:
 
 
 def record(progress: StreamingQueryProgress) -> Record:
-    """Read a batch out of Spark's progress."""
+    """Read a batch out of Spark's progress.
+
+    Examples:
+        In a session::
+
+            last = query.lastProgress
+            if last is not None:
+                print(verdicts.record(last).rows)
+    """
     check(record, locals())
     watermark = moment(progress.eventTime.get("watermark"))
     waiting = [found for source in progress.sources if (found := _waiting(source)) is not None]
@@ -122,7 +130,7 @@ def verdicts(
     ends: bool = False,
     mode: str | None = None,
 ) -> list[Verdict]:
-    """Say what the last batches of a query mean, the worst first.
+    """Diagnose a running query from its last batches, the worst finding first.
 
     Args:
         records: its batches in order; the last 40 count, and of these the ones with rows. Fewer than ten say
@@ -171,7 +179,7 @@ def verdicts(
 
 
 def of_rules(broken: Mapping[str, int]) -> list[Verdict]:
-    """Say which rules of `quarantine.expect` were broken, the one with the most rows first.
+    """List the rules of `quarantine.expect` that were broken, the one with the most rows first.
 
     Args:
         broken: by each rule, how many rows broke it (`QuerySummary.broken`).
@@ -190,7 +198,7 @@ def of_rules(broken: Mapping[str, int]) -> list[Verdict]:
 
 
 def of_values(summary: QuerySummary) -> list[Verdict]:
-    """Say what Spark could not read of CSV and JSON files, and made NULL.
+    """Find what Spark could not read of CSV and JSON files, and made NULL.
 
     Args:
         summary: of the query.
@@ -224,7 +232,7 @@ def of_values(summary: QuerySummary) -> list[Verdict]:
 
 
 def of_late(query: QuerySummary) -> list[Verdict]:
-    """Say how many rows of a query came too late and were dropped, and what to do about it.
+    """Count the rows of a query that were dropped as late, with what to do about them.
 
     Args:
         query: what it has done.

@@ -48,7 +48,7 @@ _EVENT_TIME, _NUMBER = "sparkstream_event_time", "sparkstream_number"
 
 
 def tumbling(time: str | Column, length: Duration, *, offset: Duration | None = None) -> Column:
-    """Return the window of `length` that a row's time falls into; windows touch and never overlap.
+    """Group rows into windows of `length`, each of which begins where the one before ends.
 
     Args:
         time: the event-time column or its name (timestamp).
@@ -77,7 +77,7 @@ def tumbling(time: str | Column, length: Duration, *, offset: Duration | None = 
 def sliding(
     time: str | Column, length: Duration, slide: Duration, *, offset: Duration | None = None
 ) -> Column:
-    """Return the windows of `length`, one every `slide`, that a row's time falls into.
+    """Group rows into windows of `length` that overlap: one begins every `slide`.
 
     A row is in about length / slide windows, and so is copied as many times before the aggregation.
 
@@ -107,7 +107,7 @@ def sliding(
 
 
 def session(time: str | Column, gap: Duration) -> Column:
-    """Return the session that a row's time falls into: a run of rows at most `gap` apart.
+    """Group rows into sessions: runs of rows that are at most `gap` apart.
 
     Spark itself drops every row, without a word, when the gap is not positive or cannot be read. For a gap
     that depends on the row, or one in months, use `F.session_window`.
@@ -141,7 +141,7 @@ def with_watermark(
     ahead: Duration | None = "1 hour",
     count_late: bool = False,
 ) -> DataFrame:
-    """Return `frame` with a watermark on its event-time column, which rows from the future do not move.
+    """Set how late rows may be: a watermark on the event-time column, which rows from the future do not move.
 
     The watermark of a batch is the latest event time that the query saw before it, minus `delay`. Spark
     drops what is older, so one row of the year 2099 would make every later row a late one. Therefore a row
@@ -227,7 +227,7 @@ def explain(
     at: str | datetime | None = None,
     offset: Duration | None = None,
 ) -> str:
-    """Return a picture and a few lines: which windows a row falls in, and when it is too late for them.
+    """Draw which windows a row falls in, and when it is too late for them.
 
     Needs no session. `sparkstream windows explain` prints the same.
 
@@ -264,7 +264,7 @@ def explain(
 
 
 def flatten(df: DataFrame, column: str = "window") -> DataFrame:
-    """Return `df` with its window column replaced, in its place, by the columns `start` and `end`.
+    """Replace a window column, in its place, by the plain columns `start` and `end`.
 
     On a stream with a watermark, `end` carries it on (as `window` does), so that a later aggregation over
     `end` or a deduplication can still run in append mode. To window the windows again, do so before
@@ -303,7 +303,7 @@ def flatten(df: DataFrame, column: str = "window") -> DataFrame:
 
 
 def top(n: int, *, by: str, each: Sequence[str] = ()) -> Callable[[DataFrame], DataFrame]:
-    """Return a function that keeps the `n` rows of a batch with the highest `by`, for a batch-by-batch sink.
+    """Keep the `n` rows of each batch with the highest `by`, before a sink that works batch by batch.
 
     Spark sorts no stream, but the batches of one. With a query that aggregates in mode complete, whose batch
     is the whole result, this is its top: `sinks.latest("trends").taking(windows.top(10, by="count"))`.

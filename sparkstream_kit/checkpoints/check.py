@@ -47,7 +47,7 @@ class Problem:
 
 
 def check(path: str | Path) -> list[Problem]:
-    """Look at all files of a checkpoint, and say what is wrong with them.
+    """Find what is wrong with the files of a checkpoint.
 
     First comes what a restart would trip over, then what it would not notice: a damaged file of an older
     batch, to which a rewind is not possible then; a log that differs from its checksum; and an input file
@@ -62,6 +62,12 @@ def check(path: str | Path) -> list[Problem]:
 
     Raises:
         InvalidInputError: no checkpoint, one on another file system, or one of a newer Spark's format.
+
+    Examples:
+        In a session::
+
+            for problem in checkpoints.check("ckpt/sales"):
+                print(problem)
     """
     _arguments.check(check, locals())
     logs = Logs(checkpoint(path))

@@ -390,6 +390,12 @@ def replay_files(
 
     Raises:
         InvalidInputError: as `replay`, and if `every` is not above 0.
+
+    Examples:
+        In a session::
+
+            files = feeds.replay_files("actions.csv", time="time", speed=3600)
+            feeds.drip(files, "incoming")
     """
     check(replay_files, locals())
     if not every > 0:

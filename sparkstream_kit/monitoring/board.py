@@ -136,6 +136,11 @@ def live(
     Raises:
         InvalidInputError: as for `start` and `run`; a DataFrame that does not stream.
         QueryFailed: the query failed.
+
+    Examples:
+        In a session::
+
+            monitoring.live(totals, run_for=20)  # in a cell of its own
     """
     check(live, locals())
     if is_a("StreamingQuery", shown):

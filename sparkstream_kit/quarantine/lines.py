@@ -97,6 +97,14 @@ def parse_csv(
     Raises:
         InvalidInputError: DDL that cannot be read, a column type that CSV cannot hold, two columns of one
             name, a column named as one of the four above, or a separator that CSV cannot have.
+
+    Examples:
+        In a session::
+
+            lines = sources.text(spark, "incoming")
+            rows = quarantine.parse_csv(lines, "product STRING NOT NULL, amount DECIMAL(12,2)")
+            sink = quarantine.split(sinks.batch_files("good"), sinks.batch_files("bad"))
+            start(rows, sink, name="sales", checkpoint="ckpt")
     """
     check(parse_csv, locals())
     schema = from_ddl(schema) if isinstance(schema, str) else schema
@@ -264,6 +272,13 @@ def parse_json(
     Raises:
         InvalidInputError: DDL that cannot be read, a column type that JSON cannot hold, or a name as in
             `parse_csv`.
+
+    Examples:
+        In a session::
+
+            lines = sources.text(spark, "events")
+            events = quarantine.parse_json(lines, "time TIMESTAMP NOT NULL, action STRING")
+            counts = quarantine.good_rows(events).groupBy("action").count()
     """
     check(parse_json, locals())
     schema = from_ddl(schema) if isinstance(schema, str) else schema

@@ -155,7 +155,7 @@ _LINES, _PARSED = "sparkstream_lines", "sparkstream_{}_{}"
 
 
 def split(good: Sink, bad: Sink) -> Sink:
-    """Return a sink that writes the good rows of each batch to one sink and the bad rows to another.
+    """Write the good rows of each batch to one sink and the bad rows to another.
 
     Each batch is computed once, and every row is in one of the two. Delivery is that of the weaker sink.
 
@@ -175,21 +175,33 @@ def split(good: Sink, bad: Sink) -> Sink:
 
 
 def good_rows(rows: DataFrame) -> DataFrame:
-    """Return the good rows of a parse, of `expect` or of `windows.with_watermark`: those without a reason.
+    """Keep the good rows of a parse, of `expect` or of `windows.with_watermark`: those without a reason.
 
     Returns:
         The columns of values; of a parse also the other columns of `lines`.
+
+    Examples:
+        In a session::
+
+            rows = quarantine.parse_csv(lines, "product STRING, amount INT")
+            totals = quarantine.good_rows(rows).groupBy("product").sum("amount")
     """
     check(good_rows, locals())
     return rows.where(F.col(REASON).isNull()).drop(REASON, RAW, BYTES, FILE)
 
 
 def bad_rows(rows: DataFrame) -> DataFrame:
-    """Return the bad rows of a parse, of `expect` or of `windows.with_watermark`: those with a reason.
+    """Keep the bad rows of a parse, of `expect` or of `windows.with_watermark`: those with a reason.
 
     Returns:
         Of a parse `_reason`, `_raw`, `_bytes` and `_file`, as `parse_csv` says, and the other columns of
         `lines`, also for a row that a later step has found to be bad; else all columns.
+
+    Examples:
+        In a session::
+
+            rows = quarantine.parse_csv(lines, "product STRING, amount INT")
+            start(quarantine.bad_rows(rows), sinks.batch_files("bad"), name="bad", checkpoint="ckpt")
     """
     check(bad_rows, locals())
     names = rows.columns[rows.columns.index(REASON) :] if RAW in rows.columns else rows.columns

@@ -39,6 +39,14 @@ def foreach_batch(write: Callable[[DataFrame, int], None]) -> Sink:
 
     Args:
         write: a function of the batch's DataFrame and its id.
+
+    Examples:
+        In a session::
+
+            def show(batch, batch_id):
+                batch.show()
+
+            start(sales, sinks.foreach_batch(show), name="sales")
     """
     check(foreach_batch, locals())
     return Sink(

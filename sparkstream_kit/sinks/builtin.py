@@ -251,6 +251,11 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
         InvalidInputError: the name is empty; when the query starts, a table of files with rows that this
             query has not written, or whose batches are not those of the checkpoint; a format that this Spark
             does not have.
+
+    Examples:
+        In a session::
+
+            start(sales, sinks.table("all_sales"), name="sales", checkpoint="ckpt")
     """
     check(table, locals())
     if not name.strip():

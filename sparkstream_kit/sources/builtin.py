@@ -95,6 +95,11 @@ def rate(spark: SparkSession, *, rows_per_second: int = 1, **options: Any) -> Da
 
     Raises:
         InvalidInputError: the rate is not positive, or an option is misspelt.
+
+    Examples:
+        In a session::
+
+            ticks = sources.rate(spark, rows_per_second=10)
     """
     check(rate, locals())
     check_number("rows_per_second", rows_per_second)
@@ -121,6 +126,11 @@ def socket_lines(spark: SparkSession, host: str, port: int, **options: Any) -> D
         InvalidInputError: the port is not a port number, the host is empty or a number, or an option is
             misspelt. That the host is not known or nobody listens shows when the query starts its first
             batch: `run` then raises `InputUnavailable`.
+
+    Examples:
+        In a session::
+
+            lines = sources.socket_lines(spark, "localhost", 9999)  # of: sparkstream feed lines
     """
     check(socket_lines, locals())
     if not 1 <= port <= _LAST_PORT:
@@ -149,6 +159,11 @@ def table(spark: SparkSession, name: str, **options: Any) -> DataFrame:
     Raises:
         InvalidInputError: the catalog has no such table, Spark does not have its format, or an option is
             misspelt.
+
+    Examples:
+        In a session::
+
+            sales = sources.table(spark, "sales")
     """
     check(table, locals())
     if not name.strip():

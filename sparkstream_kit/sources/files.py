@@ -317,6 +317,11 @@ def csv(
     Raises:
         InvalidInputError: the folder does not exist or is a file, the schema is missing or cannot be read, or
             a keyword or an option is misspelt.
+
+    Examples:
+        In a session::
+
+            sales = sources.csv(spark, "incoming", schema="product STRING, amount INT")
     """
     check(csv, locals())
     return _read(spark, "csv", path, schema, max_files_per_trigger, options)
@@ -349,6 +354,11 @@ def json(
 
     Raises:
         InvalidInputError: as for `csv`.
+
+    Examples:
+        In a session::
+
+            events = sources.json(spark, "events", schema="time TIMESTAMP, action STRING")
     """
     check(json, locals())
     return _read(spark, "json", path, schema, max_files_per_trigger, options)
@@ -377,6 +387,11 @@ def parquet(
 
     Raises:
         InvalidInputError: as for `csv`.
+
+    Examples:
+        In a session::
+
+            sales = sources.parquet(spark, "incoming", schema="product STRING, amount INT")
     """
     check(parquet, locals())
     return _read(spark, "parquet", path, schema, max_files_per_trigger, options)
@@ -405,6 +420,11 @@ def orc(
 
     Raises:
         InvalidInputError: as for `csv`.
+
+    Examples:
+        In a session::
+
+            sales = sources.orc(spark, "incoming", schema="product STRING, amount INT")
     """
     check(orc, locals())
     return _read(spark, "orc", path, schema, max_files_per_trigger, options)
@@ -427,6 +447,11 @@ def text(
 
     Raises:
         InvalidInputError: as for `csv`.
+
+    Examples:
+        In a session::
+
+            lines = sources.text(spark, "incoming", max_files_per_trigger=1)
     """
     check(text, locals())
     if "schema" in {name.lower() for name in options}:

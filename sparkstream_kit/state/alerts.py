@@ -47,7 +47,7 @@ def alert_when(
     *,
     order: str = "time",
 ) -> DataFrame:
-    """Return a row for each alert that a rule raises on the values of a key.
+    """Raise alerts on the values of a key, such as one far from its mean: a row for each alert.
 
     Rows are handled in the order of their times: a row waits in the state until the watermark passes it, and
     only then can it alert. So the alerts do not depend on how the input is cut into batches. Rows of the same
@@ -226,7 +226,7 @@ _TASKS = 64  # groups of rows without a key, which Spark spreads over its shuffl
 
 
 def split_late(frame: DataFrame, time: str, by: str | None = None) -> DataFrame:
-    """Tell the rows that come after the watermark has passed their time from those that are in time.
+    """Mark late rows, whose time the watermark has passed, so that they can be kept apart.
 
     A row is late when its time is not after the watermark of its batch: the newest time of all batches
     before, less the delay. No row is dropped and no state is kept. The time column keeps its watermark, so
@@ -254,6 +254,12 @@ def split_late(frame: DataFrame, time: str, by: str | None = None) -> DataFrame:
     Raises:
         InvalidInputError: no such column, a time that is no timestamp or has no watermark, a column `late` or
             `watermark` that is there already, or a Spark before 4.1.
+
+    Examples:
+        In a session::
+
+            marked = state.split_late(timely, "time")
+            late = marked.where("late")
     """
     check(split_late, locals())
     call = "split_late()"

@@ -371,6 +371,11 @@ def running(frame: DataFrame, key: str | Sequence[str], time: str, value: str) -
     Raises:
         InvalidInputError: no such column, a time that is no timestamp or has no watermark, a value that is no
             number, a column of an added name, or a Spark before 4.1.
+
+    Examples:
+        In a session::
+
+            state.running(timely, "device", "time", "temperature")  # count, mean, stddev, min, max
     """
     check(running, locals())
     call = "running()"

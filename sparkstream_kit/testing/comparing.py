@@ -38,6 +38,15 @@ def run_script(query: Query, script: Iterable[tuple[Source, Iterable[Any], Itera
 
     Raises:
         AssertionError: a step delivered other rows; the message shows its batches.
+
+    Examples:
+        In a session::
+
+            with testing.streams(spark) as stream:
+                sales = stream("product STRING, amount INT")
+                totals = stream.query(sales.to_df().groupBy("product").sum("amount"), mode="update")
+                script = [(sales, [("tea", 2)], [("tea", 2)]), (sales, [("tea", 3)], [("tea", 5)])]
+                testing.run_script(totals, script)
     """
     check(run_script, locals())
     names = query.frame.columns
@@ -84,6 +93,15 @@ def assert_stream_equals_batch(
         AssertionError: the results differ; the message shows the smallest input found, by batch, and both.
         InvalidInputError: no rows, an unknown mode or column, or update mode without keys.
         MissingExtraError: hypothesis or pyarrow is not installed.
+
+    Examples:
+        In a session::
+
+            def totals(sales):
+                return sales.groupBy("product").sum("amount")
+
+            rows = spark.createDataFrame([("tea", 2), ("ink", 1)], "product STRING, amount INT")
+            assert_stream_equals_batch(totals, rows, mode="complete")
     """
     check(assert_stream_equals_batch, locals())
     if (mode == "update") != bool(keys):

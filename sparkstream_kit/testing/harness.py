@@ -433,6 +433,15 @@ def streams(spark: SparkSession) -> Iterator[Streams]:
 
     Args:
         spark: the session, with the time zone that Python has (the fixture `spark` makes both UTC).
+
+    Examples:
+        In a session::
+
+            with testing.streams(spark) as stream:  # in pytest the fixture `stream`
+                sales = stream("product STRING, amount INT")
+                query = stream.query(sales.to_df().where("amount > 0"))
+                sales.add_data([("tea", 2), ("ink", 0)])
+                assert [batch.rows for batch in query.step()] == [[("tea", 2)]]
     """
     check(streams, locals())
     # Spark's maintenance thread may write to a state store while its folder goes: that fails no test.

@@ -55,6 +55,14 @@ EXTRAS = {
 ROOMS = ("sparkstream_kit", "jobs", "examples", "tests", "scripts", "benchmarks")
 IMPORTS = re.compile(r"^\W*from (sparkstream_kit[\w.]*) import (\([\w\s,]+\)|\w[\w ,]*)", re.MULTILINE)
 MISSPELT = {"tests/project/test_package.py: from sparkstream_kit import zzzzzz"}
+# Public calls that nobody outside of the kit makes.
+WITHOUT_EXAMPLE = {"errors.no_timestamp", "errors.unknown_host", "jobflags.take_standard_streams"}
+# What needs more than a session, and the test that runs the same calls.
+ELSEWHERE = {
+    "quarantine.parse_avro": "a broker: tests/systems/test_kafka_docs.py",
+    "sources.delta": "Delta's jars: tests/systems/test_delta.py",
+    "monitoring.live": "a notebook: tests/project/test_notebook.py",
+}
 CORE = {"pyspark", "py4j", "sparkstream_kit", *sys.stdlib_module_names}
 
 
@@ -262,14 +270,20 @@ def test_what_a_text_imports_is_there():
     assert missing == MISSPELT
 
 
-def test_what_users_import_is_in_the_reference():
-    """`make docs` writes a page for each of these; names that are for the kit itself have none."""
+@cache
+def site():
+    """Return scripts/site.py."""
     spec = importlib.util.spec_from_file_location("site_script", ROOT / "scripts" / "site.py")
     assert spec
     assert spec.loader
-    site = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(site)
-    rooms = {f"sparkstream_kit.{room}".rstrip(".") for room in site.ROOMS}
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
+
+
+def test_what_users_import_is_in_the_reference():
+    """`make docs` writes a page for each of these; names that are for the kit itself have none."""
+    rooms = {f"sparkstream_kit.{room}".rstrip(".") for room in site().ROOMS}
     with_names = {
         name.removesuffix(".__init__") for name, path in PUBLIC.items() if "__all__" in path.read_text()
     }
@@ -277,6 +291,32 @@ def test_what_users_import_is_in_the_reference():
     unlisted = {"cli", "connectors", "profiles", "queries", "server", "session", "runs", "quarantine.rows"}
     assert with_names - rooms <= {f"sparkstream_kit.{name}" for name in unlisted}, with_names - rooms
     assert rooms <= with_names
+
+
+def documented():
+    """Return the public names of the pages of the reference, and what they are."""
+    rooms = [importlib.import_module(f"sparkstream_kit.{room}".rstrip(".")) for room in site().ROOMS]
+    named = {f"{room.__name__}.{name}": getattr(room, name) for room in rooms for name in room.__all__}
+    return {name.removeprefix("sparkstream_kit."): found for name, found in named.items() if callable(found)}
+
+
+def test_each_public_call_begins_with_what_it_is_for_and_has_an_example():
+    calls = {
+        name: inspect.getdoc(found) or ""
+        for name, found in documented().items()
+        if not isinstance(found, type)
+    }
+    assert not [name for name, text in calls.items() if re.match("Returns? |Say |Tell |Give what", text)]
+    assert {name for name, text in calls.items() if "Examples:\n" not in text} == set(WITHOUT_EXAMPLE)
+
+
+@pytest.mark.slow
+def test_the_examples_that_need_a_session_run(tmp_path):
+    texts = {name: inspect.getdoc(found) or "" for name, found in documented().items()}
+    names = [name for name, text in texts.items() if "In a session::" in text and name not in ELSEWHERE]
+    script = [sys.executable, ROOT / "tests" / "support" / "examples.py", *names]
+    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-8000:]
 
 
 def test_the_everyday_calls_and_the_modules_are_attributes_of_the_package():
