@@ -442,8 +442,7 @@ def run(
                 if summary_json is not None:
                     check_writable("the summary", summary_json)
                 drains = [_drain_of(query) for query in queries] if drain else []
-                shown = _shown(queries, on_batch, inbox, show=show, ui=ui, record=record)
-                told = faces.enter_context(shown)
+                told = faces.enter_context(_shown(queries, on_batch, inbox, show=show, ui=ui, record=record))
             summary = _Run(queries, inbox, told, idle=idle, max_batches=max_batches).to_end(grace)
             if summary.ended_by == "end of input":
                 summary = _drained(summary, drains, told, grace)
@@ -460,10 +459,9 @@ def _summary_kept(path: str | Path | None) -> Iterator[Callable[[RunSummary], Ru
 
     def keep(summary: Any, error: str | None = None) -> Any:
         if path is not None:
-            line = as_json({**(vars(summary) if summary else {}), "error": error})
             try:
                 with Path(path).open("a", encoding="utf-8") as file:
-                    file.write(f"{line}\n")
+                    file.write(as_json({**(vars(summary) if summary else {}), "error": error}) + "\n")
             except OSError as err:  # the run has ended as it has
                 _log.warning("the summary is not in %s: %s", path, err)
         return summary

@@ -90,9 +90,7 @@ def check_log(spark: SparkSession, what: str, folder: Place, checkpoint: Place) 
 def claim(folder: Place, checkpoint: Place | None) -> None:
     """Note in a folder which query writes there, where a file can be put in place whole."""
     query = None if checkpoint is None else id_in_checkpoint(checkpoint)
-    if query is None or not folder.is_in_reach:
-        return
-    if folder.renames_in_one_step and folder.read(OWNER) != f"{query}\n":
+    if query is not None and folder.renames_in_one_step and folder.read(OWNER) != f"{query}\n":
         folder.write(OWNER, f"{query}\n")
 
 
@@ -167,7 +165,7 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
             place = Here(text, here)
         if not place.renames_in_one_step:
             raise _without_rename(text)
-        write = partial(_write, place, format, options)
+        write = partial(_write, place, (format, options), [])
         return open_target(partial(_prepare, place), write, where, frame, location)
 
     return Sink(
@@ -243,20 +241,24 @@ def _prepare(there: Place, _frame: DataFrame, query: str | None, following: int 
     return rules.plan_of(query, following)
 
 
-def _write(there: Place, file_format: str, options: dict[str, Any], batch: Batch, frame: DataFrame) -> None:
-    there.make()
-    store = _Store(there)
-    store.rules.check_owner(batch.query)
-    for name in store.names:
-        if name.startswith(".batch="):  # left by a crash
-            there.remove(name)
-    if store.rules.is_written(batch):
-        pass_over(frame, batch, f"folder {there.folder or there}")
-        return
-    if OWNER not in store.names:
-        there.write(OWNER, batch.query + "\n")
+def _write(there: Place, how: tuple[str, Any], done: list[int], batch: Batch, frame: DataFrame) -> None:
+    """Write a batch; `done` has the last one since the start: the next after it needs no list of the folder."""
     target = _directory(batch.number)
-    frame.write.format(file_format).options(**options).save(f"{there.uri}/.{target}")
+    # The plan is there if another driver has written the batch.
+    if done != [batch.number - 1] or there.read(f"{target}/{_PLAN}") is not None:
+        there.make()
+        store = _Store(there)
+        store.rules.check_owner(batch.query)
+        for name in store.names:
+            if name.startswith(".batch="):  # left by a crash
+                there.remove(name)
+        if store.rules.is_written(batch):
+            pass_over(frame, batch, f"folder {there.folder or there}")
+            return
+        if OWNER not in store.names:
+            there.write(OWNER, batch.query + "\n")
+    frame.write.format(how[0]).options(**how[1]).save(f"{there.uri}/.{target}")
     if batch.plan is not None:
         there.write(f".{target}/{_PLAN}", batch.plan)
     there.rename(f".{target}", target)
+    done[:] = [batch.number]

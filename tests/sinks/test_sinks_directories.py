@@ -11,8 +11,11 @@ import pytest
 from pyspark.sql import functions as F
 
 from sparkstream_kit import feeds, run, sinks, sources, start
+from sparkstream_kit._spark import place
 from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
+from sparkstream_kit.sinks import directories
+from sparkstream_kit.sinks.ledger import Batch
 
 
 @pytest.fixture
@@ -51,6 +54,32 @@ def test_a_batch_that_comes_again_counts_once(stream, tmp_path):
     assert sorted(path.name for path in out.iterdir()) == names
     rows = stream.sparkSession.read.json(str(out)).orderBy("n").collect()
     assert [(row.n, row.batch) for row in rows] == [(1, 0), (2, 0), (3, 1), (4, 1), (5, 2), (6, 2)]
+
+
+def test_the_folder_is_listed_at_the_first_batch_of_a_start_alone(stream, tmp_path, monkeypatch):
+    listed, names = [], place.Here.names
+
+    def counted(self, name=""):
+        listed.append(self.text)
+        return names(self, name)
+
+    monkeypatch.setattr(place.Here, "names", counted)
+    out = tmp_path / "out"
+    finish(stream, sinks.batch_files(out, format="json"), tmp_path / "ckpt")
+    assert plain_read(out) == [1, 2, 3, 4, 5, 6]
+    assert len([text for text in listed if text.endswith("/out")]) == 2  # when it starts, and at batch 0
+
+
+def test_a_batch_that_another_driver_has_written_meanwhile_is_passed_over(stream, tmp_path):
+    out, checkpoint = tmp_path / "out", tmp_path / "ckpt"
+    finish(stream, sinks.batch_files(out, format="json"), checkpoint)
+    forget_commit(checkpoint, 2)
+    query = (out / "_sparkstream_query").read_text().strip()
+    plan = (out / "batch=000002" / "_sparkstream_plan").read_text()
+    wrote = stream.sparkSession.createDataFrame([(9,)], "n INT")
+    here = place.locate(stream.sparkSession, out)
+    directories._write(here, ("json", {}), [1], Batch(query, 2, plan), wrote)  # noqa: SLF001
+    assert plain_read(out) == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize("year", [1, 1024, 9999])
