@@ -242,7 +242,7 @@ def _prepare(there: Place, _frame: DataFrame, query: str | None, following: int 
 
 
 def _write(there: Place, how: tuple[str, Any], done: list[int], batch: Batch, frame: DataFrame) -> None:
-    """Write a batch; `done` has the last one since the start: the next after it needs no list of the folder."""
+    """Write a batch; `done` has the last one since the start: the next needs no list of the folder."""
     target = _directory(batch.number)
     # The plan is there if another driver has written the batch.
     if done != [batch.number - 1] or there.read(f"{target}/{_PLAN}") is not None:

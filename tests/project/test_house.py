@@ -32,7 +32,7 @@ DOORS = {
 }
 # `core` and `all` are a little above what there is today: to go beyond them is a decision.
 MOST_MODULES = 110
-MOST_LINES = {"module": 500, "function": 50, "job": 75, "core": 9_246, "all": 20_004}
+MOST_LINES = {"module": 500, "function": 50, "job": 75, "core": 9_244, "all": 20_001}
 
 
 def name_of(path):
