@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     out = (args := parser.parse_args(argv)).out_dir
     jobflags.check_apart(args.input_dir, {"OUT_DIR/rows": f"{out}/rows"})
 
-    # In files of one batch each no row is late a second time, and a batch that comes again is known.
+    # In files of one batch each no row is late a second time, and a replayed batch is known.
     rows = sinks.batch_files(f"{out}/rows").taking(lambda batch: quarantine.good_rows(batch).coalesce(1))
     late = sinks.batch_files(f"{out}/late").taking(quarantine.good_rows)
     sink = sinks.fan_out(rows, sinks.batch_files(f"{out}/bad").taking(quarantine.bad_rows))

@@ -8,8 +8,7 @@ set -euo pipefail
 cd -P "$(dirname "$0")/.."
 log=$(mktemp) # what pip and apt say, shown only when it helps
 ticker=''             # what says every ten seconds how far pip is
-# Only in this shell: a ticker that is stopped at once would run it too, and take the log from under pip's last words.
-trap '[ "$BASHPID" != "$$" ] || { rm -f "$log"; stop_ticker; }' EXIT
+trap 'rm -f "$log"; stop_ticker' EXIT
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "$*"; exit 2; }
@@ -112,13 +111,15 @@ tick() { # $1: how many packages are asked for
     done
 }
 
-stop_ticker() { [ -z "$ticker" ] || kill "$ticker" 2>/dev/null || true; }
+# By SIGKILL: at any other signal a ticker that has just begun would run the trap above, and take the log with it.
+stop_ticker() { [ -z "$ticker" ] || kill -KILL "$ticker" 2>/dev/null || true; }
 
 pip_install() { # $1: how many packages; pip's output goes to a log: it tells of one lost connection in twenty lines
     local status=0
     : >"$log"
     tick "$1" 9<&- &
     ticker=$!
+    disown # no word of its end
     .venv/bin/python -m pip install --no-input --progress-bar off --disable-pip-version-check --no-build-isolation \
         --use-pep517 "${@:2}" >>"$log" 2>&1 || status=$?
     stop_ticker

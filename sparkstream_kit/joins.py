@@ -161,7 +161,7 @@ def reloading(
 
     `sink.taking(joins.reloading(…))` does so before a sink that works batch by batch. For each batch the
     table is read anew. Its rows are copied beside the checkpoint, unless they are those of the copy that is
-    there, and the batch is joined with the copy: a batch that comes again after a crash is joined with the
+    there, and the batch is joined with the copy: a batch replayed after a crash is joined with the
     same rows. So it is for tables of some thousand rows. Copies are removed as Spark removes its commits.
 
     In a query without a checkpoint, which no batch outlives, nothing is copied.

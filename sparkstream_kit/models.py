@@ -82,7 +82,7 @@ def publish(model: Any, path: str | Path, version: str | None = None) -> Path:
         )
     if version in _versions_in(folder):
         raise InvalidInputError(
-            f"version {version} of {folder} exists, and batches that come again are scored by it; give "
+            f"version {version} of {folder} exists, and replayed batches are scored by it; give "
             "another name, or models.switch to make it current"
         )
     folder.mkdir(parents=True, exist_ok=True)
@@ -268,7 +268,7 @@ def scorer(path: str | Path, *, features: str | Sequence[str] | None = None) -> 
     """Score each batch with the version that is current when it first comes.
 
     `sink.taking(models.scorer(path))` does so before a sink that works batch by batch. The version is
-    written beside the checkpoint before the batch is scored, so that a batch that comes again after a crash
+    written beside the checkpoint before the batch is scored, so that a batch replayed after a crash
     is scored as it was. Several scorers of one path in a query score a batch with the same version. In a
     query without a checkpoint nothing comes again, and nothing is written.
 
@@ -478,7 +478,7 @@ def learner(
     """Learn from each batch with scikit-learn's `partial_fit`; each batch makes a new current version.
 
     A batch is learned from the version that was current when it first came, which is kept beside the
-    checkpoint, and makes a version named after the query and the batch. So a batch that comes again after a
+    checkpoint, and makes a version named after the query and the batch. So a batch replayed after a
     crash makes its version again, and is not learned twice. Where a checkpoint is older than the models, as
     after a restore from a backup, a batch is learned from the query's last version without it. In a `fan_out`
     with a sink that takes a `scorer` of the same path, a batch is scored by the model that has not seen it
@@ -551,7 +551,7 @@ def learner(
         kind="learner",
         modes=("append",),
         promise="each batch is learned once",
-        after_rewind="learns from the model that stood before the batch that comes again",
+        after_rewind="learns from the model as it was before the replayed batch",
         advice="a row is to be learned once: use append",
         needs_checkpoint=True,
         writes_to=(f"folder {os.path.realpath(folder)}",),

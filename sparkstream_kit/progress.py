@@ -384,7 +384,7 @@ class QuerySummary:
         return f"{self.name}: {', '.join(done)}, last batch committed: {last}"
 
     def _behind(self) -> list[str]:
-        """Say what waits in its sources, as each kind of source can tell it."""
+        """Say how large its backlog is, as each kind of source counts it."""
         said = []
         if self.records_behind is not None:
             said.append(f"{count(self.records_behind, 'record')} behind")
@@ -426,7 +426,7 @@ class RunSummary:
         for query in self.queries:
             if query.waiting_rows and self.ended_by == "end of input":
                 kept = count(query.waiting_rows, "row")
-                what = "what waits there for the watermark, such as open windows, is not in the output"
+                what = "what is still open, such as windows, is not in the output"
                 fix = "to write it at the end of the input: run(…, drain=True) (of a job: --drain)"
                 lines.append(f"hint: query {query.name} has {kept} in state; {what}; {fix}")
             if query.like_header_rows:

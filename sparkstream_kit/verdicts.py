@@ -143,7 +143,7 @@ def verdicts(
     Returns:
         What is wrong, nothing if all is well. The rules:
 
-        - it falls behind: what waits in its sources has grown by a fifth, and of files by what a batch reads.
+        - it falls behind: its backlog has grown by a fifth, and of files by what a batch reads.
             (Rates do not tell: under a limit for each batch, rows are read as fast as the batches take them.)
         - it is busy all the time: batches follow one another without a pause, and what waits gets no less, or
             they take half as long again as before; that what waits gets less is said with the level `ok`.
@@ -284,7 +284,7 @@ def _falling_behind(last: list[Record]) -> Verdict | None:
         return None
     return Verdict(
         "bad",
-        f"falling behind: over {len(waits)} batches, what waits in its sources has grown from {before:,.0f} "
+        f"falling behind: over {len(waits)} batches, its backlog has grown from {before:,.0f} "
         f"to {now:,.0f} {_unit(last)}; give it more cores, or allow more in a batch",
     )
 

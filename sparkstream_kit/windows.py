@@ -145,7 +145,7 @@ def with_watermark(
 
     The watermark of a batch is the latest event time that the query saw before it, minus `delay`. Spark
     drops what is older, so one row of the year 2099 would make every later row a late one. Therefore a row
-    dated further than `ahead` past the batch's own `current_timestamp`, which a batch that comes again keeps,
+    dated further than `ahead` past the batch's own `current_timestamp`, which a replayed batch keeps,
     is a bad row: it keeps its other values, its event time becomes null, and its `_reason` says what it was.
 
     The first batch has a watermark, too: Spark's begins at 1970. Rows of a time before 1970 are late in every
@@ -316,7 +316,7 @@ def top(n: int, *, by: str, each: Sequence[str] = ()) -> Callable[[DataFrame], D
     Returns:
         A function of a DataFrame, static or one batch of a stream. It gives rows of the same columns, ordered
         by `each`, then the highest `by` first. Rows that are equal in these are ordered by the other columns
-        (maps and variants have no order), so that a batch that comes again gives the same rows.
+        (maps and variants have no order), so that a replayed batch gives the same rows.
 
     Raises:
         InvalidInputError: `n` is less than 1; of the function, a column that is not there or has no order.

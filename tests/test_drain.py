@@ -88,7 +88,7 @@ def values(rows):
 
 
 class Written:
-    """What a query's batches brought, by their number; a batch that comes again replaces itself."""
+    """What a query's batches brought, by their number; a replayed batch replaces itself."""
 
     def __init__(self, folder):
         self.folder = folder

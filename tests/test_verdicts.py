@@ -74,7 +74,7 @@ def test_the_trigger_s_interval(interval, level, text):
     [
         (
             lambda n: 100 + 20 * n,
-            "falling behind: over 25 batches, what waits in its sources has grown from 1",
+            "falling behind: over 25 batches, its backlog has grown from 1",
         ),
         (lambda n: 100 + n % 2, None),
         (lambda n: 600 - 20 * n, None),
@@ -161,7 +161,7 @@ BUSY = "busy all the time: over 25 batches, each began when the one before had e
     [
         ({"backlog": lambda n: 90 - n}, "ok", f"{BUSY}; 66 files wait, fewer than before"),
         ({"backlog": lambda _: 90}, "warn", f"{BUSY}, and 90 files wait, no fewer than before; give"),
-        ({"backlog": lambda n: 12 + 5 * n}, "bad", "falling behind: over 25 batches, what waits in its"),
+        ({"backlog": lambda n: 12 + 5 * n}, "bad", "falling behind: over 25 batches, its backlog has"),
         ({"backlog": lambda n: n % 2}, None, ""),  # each batch reads all that has landed meanwhile
         ({"backlog": lambda _: None, "files": lambda _: None}, None, ""),
         (

@@ -75,7 +75,7 @@ class Rewind:
     def _rows(self) -> list[str]:
         """Say which rows come again, and what the sinks make of them."""
         first, anew = self.to + 1, self.to + 1 + self.same
-        lines = [f"Batch {first} comes with the same rows as before."] if self.same else []
+        lines = [f"Batch {first} will have the same rows as before."] if self.same else []
         if anew <= self.last:
             lines += [
                 f"From batch {anew} on Spark plans anew: the same rows, cut into batches by what the",
@@ -101,7 +101,7 @@ def rewind(path: str | Path, *, to: int, apply: bool = False) -> Rewind:
     take the model or table that is current then (`models.scorer`, `joins.reloading`); where the query itself
     learns its model (`models.learner`), the last one that has not learned the batch.
 
-    Delivery: what the sinks make of a batch that comes again is in the text of what is returned.
+    Delivery: what the sinks do with a replayed batch is in the text of what is returned.
 
     Args:
         path: a checkpoint on a local path that no query uses.
@@ -189,7 +189,7 @@ def _check_batch(logs: Logs, to: int) -> None:
     gone = [file for file in logs.pending(to) if file.gone]
     if gone:
         raise InvalidInputError(
-            f"{refused}: input that would come again has gone ({count(len(gone), 'file')}, first "
+            f"{refused}: input of the replayed batches has gone ({count(len(gone), 'file')}, first "
             f"{gone[0].path}); put it back, or rewind to a later batch"
         )
 

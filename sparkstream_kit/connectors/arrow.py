@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
 
-_LOST = "a worker lost rows of this batch on their way; start again, and the batch comes once more"
+_LOST = "a worker lost rows of this batch on their way; start again, and the batch is replayed"
 _PART = 32 * 1024 * 1024  # bytes at a time; a JVM that is asked for them needs a few times as much
 _ROWS = 10_000  # at a time, as Spark makes parts of Arrow
 

@@ -84,7 +84,7 @@ def watching(
                     said = f"{type(err).__name__}: {err}"
                     if each == board.add:
                         board.problem = said
-                    _log.warning("the run goes on without one of its faces: %s", said)
+                    _log.warning("a display of the run failed, and the run continues without it: %s", said)
 
         try:
             yield tell

@@ -31,7 +31,7 @@ class Sink:
         kind: the sink's name, for messages.
         modes: the output modes that it supports.
         promise: its delivery promise, in words.
-        after_rewind: what becomes of the batches that come again after `sparkstream checkpoint rewind`.
+        after_rewind: what the sink does with replayed batches after `sparkstream checkpoint rewind`.
         needs_checkpoint: without a checkpoint a restart would write the same rows again.
         advice: what to do when another output mode is wanted.
         writes_to: the tables, views, folders and files that it writes, which two sinks of one query must not

@@ -93,7 +93,7 @@ def snapshot(path: str | Path) -> Sink:
         kind="snapshot",
         modes=("complete",),
         promise="the last batch's result, whole",
-        after_rewind="writes the result of the batch that comes again",
+        after_rewind="writes the result of the replayed batch",
         advice="a snapshot replaces the whole result: use complete",
         writes_to=(f"file {os.path.realpath(target)}",),
         open=open_file,
@@ -201,7 +201,7 @@ def by_watermark(time: str, *, on_time: Sink, late: Sink) -> Sink:
     The summary of `run` says how many rows were set aside (not on Spark Connect).
 
     Delivery: of each sink its own. Spark writes a batch's watermark into the checkpoint before the batch
-    runs, so that a batch that comes again after a crash is split as before.
+    runs, so that a batch replayed after a crash is split as before.
 
     Args:
         time: the event-time column (timestamp) with the watermark.

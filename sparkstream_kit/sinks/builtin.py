@@ -89,7 +89,7 @@ def as_json(frame: DataFrame) -> str:
 
 
 _AFTER_REWIND = (
-    "keeps a batch that comes with the same rows once; others it refuses, as Spark would skip them by their "
+    "writes a replayed batch with the same rows once; it refuses others, as Spark would skip them by their "
     "number: start anew with another folder and another checkpoint"
 )
 
@@ -120,7 +120,7 @@ def console(*, rows: int = 20, truncate: bool = False) -> Sink:
         kind="console",
         modes=MODES,
         promise="at least once",
-        after_rewind="prints the batches that come again",
+        after_rewind="prints replayed batches again",
         configure=lambda writer: (
             writer.format("console").option("numRows", rows).option("truncate", truncate)
         ),

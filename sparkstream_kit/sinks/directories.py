@@ -172,7 +172,7 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
         kind="batch_files",
         modes=MODES,
         promise="exactly once",
-        after_rewind="keeps a batch that comes with the same rows once; others it refuses, and says which "
+        after_rewind="writes a replayed batch with the same rows once; it refuses others, and says which "
         "directories to remove first; a folder restored from a backup of that moment goes on exactly once",
         needs_checkpoint=True,
         writes_to=(where,),

@@ -78,7 +78,7 @@ def latest(table: str) -> Sink:
         kind="latest",
         modes=("complete",),
         promise="the last batch's result, whole",
-        after_rewind="shows the result of the batch that comes again",
+        after_rewind="shows the result of the replayed batch",
         advice="the table is the whole result: use complete, or sinks.memory for append",
         writes_to=(f"view {table.lower()}",),  # Spark's names have no case
         open=open_view,

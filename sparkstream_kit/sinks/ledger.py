@@ -282,7 +282,7 @@ def put_back(
             if location.folder is not None:
                 set_aside(logs, batch)
             _note(there, logs, batch, kept, folders)
-    _log.warning("%s; it is put back, so that the batch comes again with the same rows", lacks)
+    _log.warning("%s; it is put back, so that the replayed batch has the same rows", lacks)
 
 
 def _note(there: Place, logs: Logs, batch: int, plan: _Plan, folders: Mapping[str, str]) -> None:
@@ -539,8 +539,8 @@ def refuse_twice(what: str, names: list[str]) -> None:
         >>> refuse_twice("column", ["id", "amount", "id"])
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: column id comes twice; rename or drop one
+        sparkstream_kit.errors.InvalidInputError: column id is there twice; rename or drop one
     """
     for name in names:
         if names.count(name) > 1:
-            raise InvalidInputError(f"{what} {name} comes twice; rename or drop one")
+            raise InvalidInputError(f"{what} {name} is there twice; rename or drop one")

@@ -60,7 +60,7 @@ def alert_when(
     no alert; for `Silent` it is a row like others. The state keeps the rows that wait and, for ever, some
     numbers for each key. A changed argument of a rule holds from the next start on, with the numbers kept.
 
-    Delivery: a batch that comes again after a crash gives the same alerts.
+    Delivery: a batch replayed after a crash gives the same alerts.
 
     Args:
         frame: static or streaming.
@@ -240,7 +240,7 @@ def split_late(frame: DataFrame, time: str, by: str | None = None) -> DataFrame:
     exactly what the other lacks. Do not union both in one query: with this operator in two branches, Spark
     emits no window. For large volumes use `sinks.by_watermark`, which spares the pass through Python.
 
-    Delivery: a batch that comes again after a crash gives the same rows.
+    Delivery: a batch replayed after a crash gives the same rows.
 
     Args:
         frame: static or streaming; of a static one no row is late.

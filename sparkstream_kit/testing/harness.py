@@ -356,7 +356,7 @@ class Query:
         commits, plans = logs.entries("commits"), logs.entries("offsets")
         if not commits:
             raise InvalidInputError(
-                "no batch has been committed yet that could come again; call add_data() and step() first"
+                "no batch has been committed yet that could be replayed; call add_data() and step() first"
             )
         ids = {batch.batch_id for batch in self.batches if not batch.is_empty}
         killed = max(ids & commits.keys(), default=max(commits))

@@ -171,7 +171,7 @@ def test_a_dry_run_changes_nothing_and_says_what_would_be(made, checkpoint):
     )
     assert text.endswith(
         """
-Batch 2 comes with the same rows as before.
+Batch 2 will have the same rows as before.
 From batch 3 on Spark plans anew: the same rows, cut into batches by what the
 sources hold then, and by maxFilesPerTrigger and the like.
 
@@ -190,7 +190,7 @@ def test_the_last_batch_alone_comes_again_exactly(checkpoint):
     text = str(checkpoints.rewind(checkpoint, to=4))
     assert f"{checkpoint}: batch 5 runs again, with 1 file:\n" in text
     assert (
-        "\nBatch 5 comes with the same rows as before.\n\nWhat the sinks make of it:\n"
+        "\nBatch 5 will have the same rows as before.\n\nWhat the sinks make of it:\n"
         "  one that keeps a record of its batches keeps a batch with the same rows once,\n"
     ) in text
     assert "plans anew" not in text
@@ -349,7 +349,7 @@ def test_input_that_has_gone_is_refused_before_its_rows_are_lost(made, checkpoin
     finally:
         (tmp_path / "away").rename(file)
     assert str(caught.value) == (
-        f"{checkpoint} cannot be rewound to batch 2: input that would come again has gone (1 file, first "
+        f"{checkpoint} cannot be rewound to batch 2: input of the replayed batches has gone (1 file, first "
         f"{file}); put it back, or rewind to a later batch"
     )
 

@@ -162,7 +162,7 @@ def delta(folder, how="replace", *, connectors=()):
         table = DeltaTable(out)
         said = [commit.get("userMetadata") for commit in reversed(table.history())]
         batches = [json.loads(each)["batch"] for each in said if each]
-        if how == "replace":  # writes a batch that comes again once more
+        if how == "replace":  # writes a replayed batch once more
             batches = [*dict.fromkeys(batches)]
         assert batches == list(range(sink.last() + 1))
         files = [uri.removeprefix("file://") for uri in table.file_uris()]

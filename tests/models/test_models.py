@@ -134,7 +134,7 @@ def test_what_cannot_score_is_said_in_one_line(spark, tmp_path):
     taken = frame.withColumn("model_version", frame.id)
     assert score(folder, "one", taken).startswith("column model_version exists already; rename or drop it")
     twice = refused(lambda: models.publish(says("other"), folder, "one"))
-    assert twice.startswith(f"version one of {folder} exists, and batches that come again are scored by it")
+    assert twice.startswith(f"version one of {folder} exists, and replayed batches are scored by it")
     assert refused(lambda: models.publish(says("x"), folder, "a/b")).startswith(
         "version 'a/b' cannot name a file"
     )

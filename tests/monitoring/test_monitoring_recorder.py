@@ -129,7 +129,7 @@ def test_a_disk_that_is_full_is_said_once_and_ends_no_query(spark, folder, caplo
         patch.setattr(os, "write", lambda file, data: real(file, data[:9] if b"batchId" in data else data))
         summary = run(query, record=folder.parent / "full.jsonl")
     assert summary.queries[0].batches == 3
-    said = [record.message for record in caplog.records if "faces" in record.message]
+    said = [record.message for record in caplog.records if "a display of the run failed" in record.message]
     assert len(said) == 1
     assert "no room in" in said[0]
     assert "end" not in (folder.parent / "full.jsonl").read_text().splitlines()[-1]

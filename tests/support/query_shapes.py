@@ -193,7 +193,9 @@ FRAMES: dict[str, Callable[[SparkSession], DataFrame]] = {
     ),
     "parsed lines": lambda s: parsed(s).groupBy("k", "_reason").count(),
     "parsed lines, some of which are left out before": lambda s: (
-        quarantine.parse_csv(sources.text(s, HERE).where("value != ''"), "k STRING, n INT").groupBy("k").count()
+        quarantine.parse_csv(sources.text(s, HERE).where("value != ''"), "k STRING, n INT")
+        .groupBy("k")
+        .count()
     ),
     "good rows of parsed lines": lambda s: quarantine.good_rows(parsed(s, sep=";")).dropDuplicates(["k"]),
     "observed, cached by nobody": lambda s: (

@@ -93,7 +93,7 @@ def test_a_job_s_rows_on_hdfs_are_exact_when_its_driver_is_killed(hdfs, launch):
         driver.kill("group")
     ended(launch.job(ONE_MACHINE, "sales_clean", sales.url, out, "--available-now"))
     assert cleaned(hdfs, "/clean/out") == sales.totals()
-    # A batch that comes again without its commit takes the place of the first.
+    # A replayed batch without its commit takes the place of the first.
     last = newest(hdfs, "/clean/out/_checkpoint/commits")
     hdfs.remove(f"/clean/out/_checkpoint/commits/{last}")
     ended(launch.job(ONE_MACHINE, "sales_clean", sales.url, out, "--available-now"))

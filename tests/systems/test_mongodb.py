@@ -328,7 +328,7 @@ def test_after_a_rewind_the_command_of_the_message_leads_to_the_truth(stream, sh
     checkpoint = tmp_path / "ckpt"
     feeds.drip([("4.csv", "a,10\n"), ("5.csv", "a,11\n")], tmp_path / "in")
     finish(stream, sinks.mongodb(url, "t"), checkpoint)
-    assert "mongodb keeps a batch that comes with the same rows once" in str(rewind(checkpoint, to=0))
+    assert "mongodb writes a replayed batch with the same rows once" in str(rewind(checkpoint, to=0))
     rewind(checkpoint, to=0, apply=True)
     all_at_once = stream.sparkSession.readStream.schema(stream.schema).csv(str(tmp_path / "in"))
     line = refused(all_at_once, sinks.mongodb(url, "t"), checkpoint)

@@ -55,7 +55,7 @@ def delta(
     The table is made when it is missing; make it yourself for partitions or properties. An existing one must
     have the query's columns. It belongs to one query, whose id is in its property `sparkstream.queries`. With
     each batch Delta keeps the query's id and the batch's number as a transaction of an application, and in
-    `userMetadata` the batch's plan, which says what it reads. A batch that comes again with the same plan, as
+    `userMetadata` the batch's plan, which says what it reads. A batch that is replayed with the same plan, as
     after a crash, is skipped. A checkpoint that has lost that plan, or is one batch older than the table,
     gets it back when the query starts, if the commit is among the table's last thousand and was not cleaned
     away: else a batch is known by its number alone. A batch before the last one comes only from a checkpoint
@@ -118,7 +118,7 @@ def delta(
         kind="delta",
         modes=(mode,),
         promise="exactly once",
-        after_rewind="keeps a batch that comes with the same rows once; others it refuses, and says how to "
+        after_rewind="writes a replayed batch with the same rows once; it refuses others, and says how to "
         "set the table back; a table restored from a backup of that moment goes on exactly once",
         needs_checkpoint=how != "replace",
         advice="use how='append' for append, 'upsert' with keys for update, 'replace' for complete",

@@ -96,7 +96,7 @@ def kafka(
         kind="kafka",
         modes=MODES,
         promise="at least once; exactly once for a reader that drops repeats by the headers",
-        after_rewind="writes the rows of the batches that come again once more; a reader that drops repeats "
+        after_rewind="writes the rows of replayed batches again; a reader that drops repeats "
         "keeps those once that come in the same batch as before",
         needs_checkpoint=True,
         writes_to=(f"topic {topic} of {servers}",),
@@ -185,7 +185,7 @@ class _Target:
         names = [name.lower() for name in frame.columns]
         if self.value is None and (twice := [name for name in names if names.count(name) > 1]):
             raise InvalidInputError(
-                f"sinks.kafka(): column {twice[0]} comes twice, and JSON would have a field twice; rename one"
+                f"sinks.kafka(): column {twice[0]} is there twice, as a JSON field would be; rename one"
             )
 
 

@@ -35,7 +35,7 @@ def mongodb(
 
     No transaction is used, so that any server will do. The collection `sparkstream_ledger` of the same
     database keeps the last whole batch of each query: its number, and its plan, which says what the batch
-    reads. A batch that comes again with the same plan, as after a crash, is skipped. A checkpoint that has
+    reads. A batch that is replayed with the same plan, as after a crash, is skipped. A checkpoint that has
     lost that plan, or is one batch older than the collection, gets it back when the query starts. A batch
     that was cut off is written again, in whatever order its rows come: a document keeps the newer write, even
     if an old driver wakes up and writes again. Until then a reader can see a part of a batch. While a batch
@@ -94,7 +94,7 @@ def mongodb(
         kind="mongodb",
         modes=(mode,),
         promise="exactly once",
-        after_rewind="keeps a batch that comes with the same rows once; others it refuses, and says how to "
+        after_rewind="writes a replayed batch with the same rows once; it refuses others, and says how to "
         "set its ledger back; by append it then removes the documents of those batches itself",
         needs_checkpoint=True,
         advice="use how='append' for append, 'upsert' with keys for update; a complete result is kept up to "

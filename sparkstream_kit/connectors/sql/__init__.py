@@ -43,7 +43,7 @@ def sql_table(
     server's `max_allowed_packet`, fails the query.
 
     Beside the table, `sparkstream_ledger` keeps the last batch of each query: its number, and its plan, which
-    says what the batch reads. A batch that comes again with the same plan, as after a crash, is skipped. A
+    says what the batch reads. A batch that is replayed with the same plan, as after a crash, is skipped. A
     checkpoint that has lost that plan, or is one batch older than the table, gets it back when the query
     starts. A batch before the last one comes only from a checkpoint that was rewound further. Spark may then
     split the input differently, so these batches can be neither skipped nor written again safely: the query
@@ -101,7 +101,7 @@ def sql_table(
         kind="sql_table",
         modes=(mode,),
         promise="exactly once",
-        after_rewind="keeps a batch that comes with the same rows once; others it refuses, and says how to "
+        after_rewind="writes a replayed batch with the same rows once; it refuses others, and says how to "
         "reset its ledger; a database restored from a backup of that moment goes on exactly once",
         needs_checkpoint=how != "replace",
         advice="use how='append' for append, 'upsert' with keys for update, 'replace' for complete",

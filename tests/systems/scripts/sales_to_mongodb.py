@@ -26,7 +26,7 @@ def main(argv=None):
         sales = sources.csv(spark, incoming, schema=SALES, max_files_per_trigger=files, escape='"')
         rows = start(
             sales.select("OrderID", "ProductKey", "SaleAmount"),
-            # The rows of a batch that comes again come in another order.
+            # The rows of a replayed batch come in another order.
             sinks.mongodb(url, "rows").taking(lambda batch: batch.orderBy(F.rand())),
             name="rows",
             checkpoint=f"{folder}/ckpt-rows",
