@@ -23,6 +23,7 @@ def run_page(page, folder, replaced=()):
         text = text.replace(old, new)
     for kind, title, code in _BLOCK.findall(text):
         if title:
+            assert f"`{title}`" in text, "say which file it is: GitHub does not show a block's title"
             (folder / title).write_text(code)
         elif kind == "bash":
             script.append(f"subprocess.run(['bash', '-euo', 'pipefail', '-c', {code!r}], check=True)")
