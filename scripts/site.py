@@ -78,6 +78,33 @@ def _paragraph(text: str) -> str:
     return f"```python\n{text}\n```\n" if calls else f"{text}\n"
 
 
+def settings() -> str:
+    """Write a page with each profile, which says what its lines are for; return the page."""
+    parts = ["# Settings\n", "[How a profile is chosen](../install.md#settings), and what wins over it.\n"]
+    parts += [
+        f"## {path.stem}\n\n```properties\n{path.read_text('utf-8').strip()}\n```\n"
+        for path in sorted((ROOT / "conf").glob("*.conf"))
+    ]
+    (SOURCE / "reference" / "settings.md").write_text("\n".join(parts), "utf-8")
+    return "reference/settings.md"
+
+
+def flags() -> str:
+    """Write a page with the help of each job; return the page."""
+    parts = ["# The flags of the jobs\n"]
+    for path in sorted((ROOT / "jobs").glob("*.py")):
+        done = subprocess.run(
+            [sys.executable, path, "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"COLUMNS": "100"},
+        )
+        parts.append(f"## {path.stem}\n\n```text\n{done.stdout.strip()}\n```\n")
+    (SOURCE / "reference" / "flags.md").write_text("\n".join(parts), "utf-8")
+    return "reference/flags.md"
+
+
 def commands() -> str:
     """Write a page with the help of each command; return the page."""
     import typer
@@ -160,7 +187,7 @@ def main() -> int:
     SOURCE.mkdir(parents=True)
     pages()
     menu = {title: [f"{name}.md" for name in names] for title, names in MENU.items()}
-    menu["Reference"] = [*reference(), commands()]
+    menu["Reference"] = [*reference(), commands(), flags(), settings()]
     there = {str(path.relative_to(SOURCE)) for path in SOURCE.rglob("*.md")}
     listed = {page for part in menu.values() for page in part}
     if there != listed:

@@ -270,7 +270,7 @@ def scorer(path: str | Path, *, features: str | Sequence[str] | None = None) -> 
     `sink.taking(models.scorer(path))` does so before a sink that works batch by batch. The version is
     written beside the checkpoint before the batch is scored, so that a batch replayed after a crash
     is scored as it was. Several scorers of one path in a query score a batch with the same version. In a
-    query without a checkpoint nothing comes again, and nothing is written.
+    query without a checkpoint no batch is replayed, and nothing is written.
 
     Args:
         path: a folder of versions on a local path, which `publish` makes.

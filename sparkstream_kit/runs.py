@@ -385,7 +385,7 @@ def run(
     It ends at the end of input (every query has ended, as with `availableNow`, or its socket's peer has
     closed and all lines are through), after `run_for` or `idle` seconds, after `max_batches`, when the stop
     file appears, and on SIGINT or SIGTERM. The batch in flight is committed first; one that begins while the
-    query is being stopped may be cut, and comes again whole when the query is started on its checkpoint.
+    query is being stopped may be cut, and is replayed whole when the query is started on its checkpoint.
     Whatever happens, no query of the run is active afterwards (but one whose batch function hangs, which is
     an error), and the signal handlers are as before. What file sources lose or hide in silence (see
     `checkpoints.losses`) is logged as a warning, and is in the summary; on Spark Connect the files are the

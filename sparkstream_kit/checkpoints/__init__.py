@@ -2,7 +2,7 @@
 
 They work on local paths, without Spark.
 
-The command `sparkstream checkpoint` is a face on these four. They import no pyspark: `fingerprint` and
+The command `sparkstream checkpoint` calls these four. They import no pyspark: `fingerprint` and
 `guard`, which `start` calls, are modules to import by themselves.
 """
 

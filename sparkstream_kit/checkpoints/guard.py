@@ -185,7 +185,7 @@ class _Source:
         """Return what has Spark read topics from their beginning, as it reads new ones.
 
         Raises:
-            InvalidInputError: a batch was planned on the former topic, and would come again.
+            InvalidInputError: a batch was planned on the former topic, and would be replayed.
         """
         done = logs.done
         if logs.planned > done:
@@ -302,7 +302,7 @@ def guard(
     come next (see `check_topics`). A checkpoint from before the kit is adopted, with a warning. Shuffle
     partitions or a state store that differ from the checkpoint's are a warning: Spark goes on with the
     checkpoint's and says nothing. So is what its file sources have lost (see `lost`), such as a planned
-    file that has gone: its batch would come again without its rows.
+    file that has gone: its batch would be replayed without its rows.
 
     Where a checkpoint is not on a local path, as on HDFS or on a Spark Connect server elsewhere, a copy of
     its logs is looked at, and nothing is locked. Without a checkpoint, a query that keeps state is refused on

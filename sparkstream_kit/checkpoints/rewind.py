@@ -38,7 +38,7 @@ class Rewind:
         path: the checkpoint.
         to: the batch that becomes the last committed one.
         last: the last batch that it had planned or committed. Those from `to + 1` to `last` run again.
-        same: whether the plan of batch `to + 1` is kept, so that it comes again with the same rows.
+        same: whether the plan of batch `to + 1` is kept, so that it is replayed with the same rows.
         inputs: the files that the sources find again.
         moved: the files that leave the checkpoint, with their checksums.
         backup: where the moved files are, or would be.
@@ -110,7 +110,7 @@ def rewind(path: str | Path, *, to: int, apply: bool = False) -> Rewind:
 
     Raises:
         InvalidInputError: no checkpoint, or one in use; a batch that is not committed, or is no longer kept,
-            or whose files are not whole; an input file that would come again and has gone.
+            or whose files are not whole; an input file of the replayed batches that has gone.
 
     Examples:
         >>> rewind("ckpt/totals", to=12)

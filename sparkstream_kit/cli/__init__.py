@@ -1,4 +1,4 @@
-"""Extra: the command `sparkstream`, a thin face on the other modules."""
+"""Extra: the command `sparkstream`, a thin layer over the other modules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `sparkstream`, a thin face on the modules: feeds, checkpoints, settings, schemas, a server.
+"""The command `sparkstream`, a thin layer over the modules: feeds, checkpoints, settings, schemas, a server.
 
 Results go to standard output, all else to standard error. Only `schema`, `serve` and `warm` start Spark.
 """

@@ -40,7 +40,7 @@ def watching(
     ui: int | None = None,
     record: str | Path | None = None,
 ) -> Iterator[Told]:
-    """Open the faces of a run, and close them at its end.
+    """Open the views of a run, and close them at its end.
 
     Args:
         queries: those of the run.
@@ -50,7 +50,7 @@ def watching(
         record: a file that gets each batch.
 
     Yields:
-        A function to call with each batch. An error in a face is logged, and the run goes on without it.
+        A function to call with each batch. An error in a view is logged, and the run goes on without it.
     """
     if show is not None:
         reject_unknown("face (show=)", [show], ["notebook", "terminal"])

@@ -345,7 +345,7 @@ _LOOKING = ("latestOffset",)
 
 @dataclass(frozen=True)
 class Batch(Record):
-    """One batch, as faces show it: a `Record` with what charts need.
+    """One batch, as views show it: a `Record` with what charts need.
 
     Attributes:
         work: seconds in which its rows were read, computed and written.

@@ -1,4 +1,4 @@
-"""The notebook's face of a run: results, progress and verdicts in the cell's own output, updated in place."""
+"""The view of a run in a notebook: results, progress and verdicts in the cell's output, updated in place."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _COLOURS = {"bad": "#d64545", "warn": "#c98a1b", "ok": display.GREEN}
 def shown(board: Board, queries: Sequence[StreamingQuery]) -> Iterator[None]:
     """Show a board and the results of its queries beneath the cell until the block ends.
 
-    Outside of a notebook it is the terminal's face. An error in it is logged, and ends it alone.
+    Outside of a notebook it is the terminal's view. An error in it is logged, and ends it alone.
 
     Args:
         board: of a run.

@@ -1,4 +1,4 @@
-"""The terminal's face of a run: a picture in place, or lines where there is no terminal."""
+"""The view of a run in a terminal: a picture in place, or lines where there is no terminal."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def foreach_batch(write: Callable[[DataFrame, int], None]) -> Sink:
     function runs in a Python of the server: it changes no variable here, and what it prints is printed here
     by `run`.
 
-    Delivery: at least once; after a crash the same batch comes again with the same id and the same rows.
+    Delivery: at least once; after a crash the same batch is replayed with the same id and the same rows.
 
     Args:
         write: a function of the batch's DataFrame and its id.

@@ -119,7 +119,7 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
     The folder is on a local path or on hdfs://: only there is a rename atomic. On a cluster a local path is
     one that all nodes share, and is given as `file:///…`. The folder belongs to one query, whose id is in its
     file `_sparkstream_query`. Each directory keeps in `_sparkstream_plan` what its batch has read. A batch
-    that comes again with the same plan, as after a crash, is skipped. A checkpoint that has lost that plan,
+    that is replayed with the same plan, as after a crash, is skipped. A checkpoint that has lost that plan,
     or is one batch older than the folder, gets it back when the query starts. A batch before the last one
     comes only from a checkpoint that was rewound further: Spark may then split the input differently, and the
     query fails until the later directories have been removed. It also fails when the last directory or all of

@@ -289,8 +289,8 @@ def csv(
     """Stream the rows of CSV files; replayable, so exactly once up to the sink.
 
     Spark makes NULL of a value that it cannot read. To lose none, read the files with `text` and parse the
-    lines with `quarantine.parse_csv`, which gives each bad line a reason. What is lost here `run` tells, in
-    its summary and by a verdict: how many rows have NULL in every column that the query reads (where it
+    lines with `quarantine.parse_csv`, which gives each bad line a reason. `run` reports what is lost, in its
+    summary and by a verdict: how many rows have NULL in every column that the query reads (where it
     reads a single one, only broken lines and rows without any value count), and which columns that it reads
     are NULL in all rows of the run and of earlier runs, from 100 rows on. A wrong value beside right ones in
     its row is not seen, nor is what a query reads that `start` has not started.
@@ -338,7 +338,7 @@ def json(
     """Stream the rows of JSON Lines files; replayable, so exactly once up to the sink.
 
     A renamed field and a broken line are NULL, not an error. To lose none, read the files with `text` and
-    parse the lines with `quarantine.parse_json`. `run` tells of rows and columns without a value, from a
+    parse the lines with `quarantine.parse_json`. `run` reports rows and columns without a value, from a
     look at the files or at a sample of them, with the limits that `csv` has.
 
     Args:

@@ -309,7 +309,7 @@ def once(frame: DataFrame, ids: str | Sequence[str], time: str, within: str | ti
     known. A row comes again if a row of its ids was kept whose time is at most `within` before or after its
     own. An id is forgotten when the watermark is `within` past the time of its row, so that the state is
     bounded; a duplicate that is later still passes. Of a batch, the first row by time is kept, and among rows
-    of the same time the first by its text, so that a batch which comes again gives the same. Rows of one id
+    of the same time the first by its text, so that a replayed batch gives the same. Rows of one id
     with other times in other orders may keep another of them.
 
     A row with a null in one of its ids, or without a time, is nobody's duplicate, and passes each time.

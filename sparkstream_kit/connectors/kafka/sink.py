@@ -57,7 +57,7 @@ def kafka(
     What tells a row from the others is by default its key and value, and a number for rows that have the same
     key and value. Spark shuffles the batch for that; rows with the same key keep their order. With `row_id`
     there is no shuffle, and each task writes its rows in their order. Give it also where a row does not come
-    out to the last bit as before when its batch comes again: sums of doubles, or a function that is not
+    out to the last bit as before when its batch is replayed: sums of doubles, or a function that is not
     deterministic.
 
     With the trigger `realTime`, which has no batches, records have no headers.

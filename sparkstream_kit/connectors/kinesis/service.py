@@ -145,7 +145,7 @@ def seen_until(offset: Offset, found: Mapping[str, Found], listed: Mapping[str, 
 def ranges(start: Offset, end: Offset) -> list[Range]:
     """Return what a batch reads, one range for each shard with records.
 
-    Spark does not keep the start of a query's first batch. If that batch comes again, another start of it may
+    Spark does not keep the start of a query's first batch. If that batch is replayed, another start of it may
     have been worked out; so what has not been read begins where the end says.
     """
     is_first = not start["shards"] and not start["seen"]
