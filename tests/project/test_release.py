@@ -2,6 +2,8 @@
 
 import email
 import re
+import shutil
+import subprocess
 import tomllib
 import zipfile
 from functools import cache
@@ -62,3 +64,9 @@ def test_ci_has_each_tested_version_of_spark_with_a_python_and_a_java_that_fit()
     for spark, python, java in rows:
         assert python in versions()[spark]["python"]
         assert int(java) in versions()[spark]["java"]
+
+
+@pytest.mark.skipif(shutil.which("actionlint") is None, reason="needs actionlint (CONTRIBUTING, a workflow)")
+def test_the_workflows_are_what_the_host_understands():
+    done = subprocess.run(["actionlint", *WORKFLOWS], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
