@@ -426,7 +426,7 @@ class RunSummary:
         for query in self.queries:
             if query.waiting_rows and self.ended_by == "end of input":
                 kept = count(query.waiting_rows, "row")
-                what = "what is still open, such as windows, is not in the output"
+                what = "rows that wait for the watermark, as in open windows, are not in the output"
                 fix = "to write it at the end of the input: run(…, drain=True) (of a job: --drain)"
                 lines.append(f"hint: query {query.name} has {kept} in state; {what}; {fix}")
             if query.like_header_rows:

@@ -208,7 +208,7 @@ def _orphans(log: Path, last: int) -> Iterator[DamagedError]:
     for file in log.glob(".*.crc"):
         number = file.name.split(".")[1]
         # Asked now: the query may be running, and its next batch may have come since `last` was read.
-        if number.isdigit() and int(number) > last and not any(log.glob(f"{number}*")):
+        if number.isdigit() and int(number) > last and not (log / file.name[1:-4]).exists():
             fix = f"delete {file.name} too, and the batch runs again"
             yield DamagedError(log / number, "is missing, but not its checksum", fix)
 

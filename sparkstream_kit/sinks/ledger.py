@@ -539,8 +539,8 @@ def refuse_twice(what: str, names: list[str]) -> None:
         >>> refuse_twice("column", ["id", "amount", "id"])
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: column id is there twice; rename or drop one
+        sparkstream_kit.errors.InvalidInputError: column id appears twice; rename or drop one
     """
     for name in names:
         if names.count(name) > 1:
-            raise InvalidInputError(f"{what} {name} is there twice; rename or drop one")
+            raise InvalidInputError(f"{what} {name} appears twice; rename or drop one")

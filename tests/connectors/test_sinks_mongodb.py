@@ -104,7 +104,7 @@ def test_without_pymongo_the_extra_is_named(monkeypatch):
         ("d DECIMAL(38,38)", "cast it: F.col('d').cast('decimal(34,34)')"),
         ("sparkstream INT", "the kit needs the name sparkstream for a field of its own"),
         ("_id INT", "a column _id is the document's key: give how='upsert', keys=['_id']"),
-        ("n INT, n INT", "column n is there twice"),
+        ("n INT, n INT", "column n appears twice"),
     ],
 )
 def test_columns_that_mongodb_cannot_hold(ddl, message):

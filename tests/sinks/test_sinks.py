@@ -315,7 +315,7 @@ def test_any_column_name_will_do(spark, folder, tmp_path):
     ids=["sql_table", "delta", "mongodb", "kafka"],
 )
 def test_two_columns_of_one_name_are_one_line_at_the_start(stream, tmp_path, make):
-    with pytest.raises(InvalidInputError, match=r"^[^\n]*column k is there twice[^\n]*; rename[^\n]* one$"):
+    with pytest.raises(InvalidInputError, match=r"^[^\n]*column k appears twice[^\n]*; rename[^\n]* one$"):
         start(stream.select("k", "k"), make(tmp_path), name="q", checkpoint=tmp_path / "ckpt")
 
 

@@ -185,7 +185,7 @@ class _Target:
         names = [name.lower() for name in frame.columns]
         if self.value is None and (twice := [name for name in names if names.count(name) > 1]):
             raise InvalidInputError(
-                f"sinks.kafka(): column {twice[0]} is there twice, as a JSON field would be; rename one"
+                f"sinks.kafka(): column {twice[0]} appears twice, and JSON has a field once; rename one"
             )
 
 
