@@ -1,4 +1,4 @@
-"""Draw the map in docs/architecture.md from the code: what each room is, and which boxes of rooms import which.
+"""Draw the map in docs/architecture.md from the code: what each room is, and which box of rooms uses which.
 
 A room is a module or a folder at the top of the package; a box has the rooms that belong together.
 
