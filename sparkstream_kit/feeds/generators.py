@@ -39,6 +39,14 @@ def _seeded(make: Callable[_Given, Iterator[_Row]]) -> Callable[_Given, Iterable
     return rows
 
 
+def _zulu(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _plain(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"
+
+
 _ACTIONS_BEGIN = 1469501107  # 2016-07-26 02:45:07 UTC
 _ACTIONS, _WEIGHTS = ("Open", "Close", "Print", "Share"), (9, 8, 2, 1)
 _ACTION_GAPS, _ACTION_GAP_WEIGHTS = (0, 1, 7, 40, 300), (2, 6, 6, 4, 1)  # seconds from a row to the next one
@@ -86,10 +94,7 @@ def actions_truth(rows: Iterable[dict[str, Any]], *, slide: str = "1 hour") -> l
         for row in rows
         for start in range(row["time"] - row["time"] % step, row["time"] - length, -step)
     )
-    return [
-        (datetime.fromtimestamp(start, UTC).isoformat(" ", "seconds").removesuffix("+00:00"), action, count)
-        for (start, action), count in sorted(counts.items())
-    ]
+    return [(_plain(start), action, count) for (start, action), count in sorted(counts.items())]
 
 
 _TYPES = ("banner", "modal", "sponsored-search", "mail", "mobile")
@@ -126,7 +131,11 @@ def ads_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
         if waiting and waiting[0][0] <= second:
             clicked_at, _, row = waiting.pop(0)
             # Behind the last event, so that times increase: at most some seconds later than drawn.
-            yield {**row, "event_type": "click", "event_time": _ad_text(max(clicked_at, second))}
+            yield {
+                **row,
+                "event_type": "click",
+                "event_time": _zulu(_FIRST_AD + timedelta(seconds=max(clicked_at, second))),
+            }
             continue
         stray = draw.random() < 1 / 50
         row = {
@@ -135,7 +144,7 @@ def ads_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
             "ad_id": f"{'stray' if stray else 'ad'}-{seed}-{number:07}",
             "ad_type": draw.choice(_TYPES),
             "event_type": "click" if stray else "view",
-            "event_time": _ad_text(second),
+            "event_time": _zulu(_FIRST_AD + timedelta(seconds=second)),
             "ip_address": str(ipaddress.IPv4Address(0x0A000000 + draw.randrange(2**24))),
         }
         if not stray and draw.random() < _CLICKED:
@@ -174,20 +183,13 @@ def _between(first: str, second: str) -> timedelta:
     return datetime.fromisoformat(second) - datetime.fromisoformat(first)
 
 
-def _ad_text(second: int) -> str:
-    return f"{_FIRST_AD + timedelta(seconds=second):%Y-%m-%dT%H:%M:%SZ}"
-
-
 _FIRST_CARD = datetime(2024, 6, 1, tzinfo=UTC)
 _CARDS = 40
 _PLACES = ((40.71, -74.01), (41.88, -87.63), (29.76, -95.37), (39.74, -104.99), (47.61, -122.33))  # in the US
 _FAR_AWAY = (35.68, 139.69)  # Tokyo
 _SHOPS = (
-    ("Corner Foods", "grocery"),
-    ("Night Fuel", "gas"),
-    ("Web & Co, Ltd", "shopping"),
-    ("Cinema", "leisure"),
-)
+    ("Corner Foods", "grocery"), ("Night Fuel", "gas"), ("Web & Co, Ltd", "shopping"), ("Cinema", "leisure"),
+)  # fmt: skip
 _CARD_WARMUP = 15  # payments of a card before its first fraud
 _BURST = 4  # further payments within a minute of the first
 _TIMES = 40  # how many times the usual amount
@@ -239,7 +241,7 @@ def cards_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
         merchant, category = draw.choice(_SHOPS)
         yield {
             "card": f"4000{card:012}",
-            "time": f"{_FIRST_CARD + timedelta(seconds=second):%Y-%m-%dT%H:%M:%SZ}",
+            "time": _zulu(_FIRST_CARD + timedelta(seconds=second)),
             "merchant": merchant,
             "category": category,
             "amount": f"{amount:.2f}",
@@ -316,7 +318,7 @@ def events_rows(count: int | None, *, seed: int) -> Iterator[dict[str, str]]:
         product, cents = pick(_EVENT_PRODUCTS, cum_weights=weights)[0]
         yield {
             "event_id": f"{seed}-{number + 1:07}",
-            "time": f"{moment:%Y-%m-%dT%H:%M:%SZ}",
+            "time": _zulu(moment),
             "user": f"user-{pick(range(1, 501))[0]}",
             "product": product,
             "type": pick(("view", "cart", "purchase"), cum_weights=(7, 9, 10))[0],
@@ -424,14 +426,9 @@ def log_errors(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, int, i
     found = defaultdict(list)
     for row in rows:
         path = row["request"].split(" ")[1].partition("?")[0]
-        found[_iso(row["time"] // 60 * 60), path].append(row)
+        found[_plain(row["time"] // 60 * 60), path].append(row)
     return [
-        (
-            *key,
-            len(here),
-            _errors(here),
-            sorted(row["bytes"] for row in here if row["bytes"] is not None),
-        )
+        (*key, len(here), _errors(here), sorted(row["bytes"] for row in here if row["bytes"] is not None))
         for key, here in sorted(found.items())
     ]
 
@@ -457,7 +454,7 @@ def log_sessions(
         else:
             of_host.append([row])
     return sorted(
-        (host, _iso(each[0]["time"]), _iso(each[-1]["time"] + gap), len(each), _errors(each))
+        (host, _plain(each[0]["time"]), _plain(each[-1]["time"] + gap), len(each), _errors(each))
         for host, of_host in sessions.items()
         for each in of_host
     )
@@ -465,10 +462,6 @@ def log_sessions(
 
 def _errors(rows: Iterable[Mapping[str, Any]]) -> int:
     return sum(row["status"] >= 400 for row in rows)  # noqa: PLR2004 - errors begin there
-
-
-def _iso(seconds: int) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"
 
 
 _SPAM = 0.3  # of the messages
@@ -643,7 +636,7 @@ def posts_truth(
         for start in range(second - second % slide, second - length, -slide):
             counts.setdefault(start, Counter()).update(row["tags"])
     return [
-        (f"{datetime.fromtimestamp(start, UTC):%Y-%m-%dT%H:%M:%SZ}", tag, posts)
+        (_zulu(datetime.fromtimestamp(start, UTC)), tag, posts)
         for start, counter in sorted(counts.items())
         for tag, posts in sorted(counter.items(), key=lambda item: (-item[1], item[0]))[:n]
     ]
@@ -810,7 +803,7 @@ def sensors_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
         degrees = _usual(device) + drift[device] + noise + (draw.uniform(_SPIKE, 25) if spike else 0)
         yield {
             "device": f"d{device + 1}",
-            "time": f"{_FIRST + timedelta(seconds=second):%Y-%m-%dT%H:%M:%SZ}",
+            "time": _zulu(_FIRST + timedelta(seconds=second)),
             "temperature": round(degrees, 2),
         }
 
@@ -848,7 +841,7 @@ def sensors_truth(
         last[device] = now
     found += [(time + silent, device, "silence") for device, time in last.items()]
     due = [each for each in sorted(found) if each[0] <= now - delay]
-    return [(device, f"{time:%Y-%m-%dT%H:%M:%SZ}", what) for time, device, what in due]
+    return [(device, _zulu(time), what) for time, device, what in due]
 
 
 def _usual(device: int) -> float:

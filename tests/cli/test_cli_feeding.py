@@ -15,6 +15,7 @@ from conftest import ROOT, running
 from sparkstream_kit import feeds
 from sparkstream_kit.cli import feeding, main
 from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.feeds.datasets import Dataset
 
 REPLAY = [sys.executable, "-m", "sparkstream_kit", "feed", "replay"]
 LIMIT = 30  # seconds that a test waits for what takes less than one
@@ -31,7 +32,8 @@ def total(rows):
 def command(*args, **more):
     """Run the command of a generator as `sparkstream feed ticks …` would."""
     app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
-    app.command()(feeding._generator("ticks.json", ticks, total, "Land ticks.", **more))  # noqa: SLF001
+    dataset = Dataset("Land ticks.", "ticks.json", ticks, total, **more)
+    app.command()(feeding._generator(dataset))  # noqa: SLF001
     typer.main.get_command(app)(list(map(str, args)), standalone_mode=False)
 
 
@@ -99,7 +101,7 @@ def test_a_command_has_the_shares_that_make_sense_for_its_data(tmp_path, capsys)
     assert "--bad SHARE" in text
     assert "--duplicates" not in text
     assert "--delay" not in text  # nothing that it does would depend on it
-    command("--help", usual_delay="3 hours")
+    command("--help", delay="3 hours")
     assert "[default: 3 hours]" in capsys.readouterr().out
     command(tmp_path / "in", "--files", 1, "--every", 0, shares=("bad",), line=feeds.csv_line)
     assert {*json.loads((tmp_path / "in/_truth.json").read_text())} == {"truth", "counted", "bad"}
