@@ -221,7 +221,7 @@ WRONG: list[tuple[list[str], str]] = [
     ([".", "out"], "OUT_DIR out lies in the input folder ."),
     (["in", "out", "--mode", "apend"], "argument --mode: invalid choice: 'apend'"),
     (["in", "out", "--watermark", "0 seconds"], "--watermark"),
-    (["in", "out", "--drain"], "--drain is for the end of the input; give --available-now, too"),
+    (["in", "out", "--drain"], "--drain does nothing without --available-now; give both, or neither"),
 ]
 
 
