@@ -26,13 +26,11 @@ from sparkstream_kit._files import plain
 from sparkstream_kit.errors import (
     InvalidInputError,
     KitError,
-    check_file,
     hint,
     is_url,
     shows_secret,
     without_secrets,
 )
-from sparkstream_kit.profiles import read_profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -512,10 +510,6 @@ class _Parser(ArgumentParser):
 
 def _check(given: Mapping[str, Any]) -> None:
     """Refuse values that cannot be used, and shared flags that do not go together."""
-    if given.get("--profile") is not None:
-        read_profile(given["--profile"])
-    if given.get("--snapshot") is not None:
-        check_file("--snapshot", given["--snapshot"], ".csv", ".json")
     for flag, other in _NEEDS:
         if given.get(flag) and not given.get(other):
             raise InvalidInputError(f"{flag} does nothing without {other}; give both, or neither")

@@ -73,12 +73,12 @@ def scraped(board: Board, accept: str) -> tuple[bytes, str]:
         MissingExtraError: prometheus-client is not installed.
     """
     try:
-        from prometheus_client.exposition import choose_encoder
+        from prometheus_client import exposition
     except ImportError as err:
         raise MissingExtraError("/metrics", "metrics") from err
-    encode, kind = choose_encoder(accept)
+    encode, kind = exposition.choose_encoder(accept)
     # The library writes metrics, and escapes what is in a name; all that it asks of a registry is `collect`.
-    return encode(SimpleNamespace(collect=partial(_metrics, board.pictures()))), kind  # type: ignore[arg-type]
+    return encode(SimpleNamespace(collect=partial(_metrics, board.pictures()))), kind
 
 
 def _metrics(pictures: Sequence[Picture]) -> Iterator[Metric]:

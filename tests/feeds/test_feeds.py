@@ -200,8 +200,10 @@ def test_a_pace_does_not_drift():
 def test_a_taken_port_is_named():
     with LineServer(["a"]) as first, pytest.raises(InvalidInputError) as caught:
         LineServer(["b"], port=first.port)
-    fix = "choose another port or stop what listens there"
-    assert str(caught.value) == f"port {first.port} on 127.0.0.1 is taken; {fix}"
+    fix = "choose another host or port, or stop what listens there"
+    assert str(caught.value) == (
+        f"cannot listen on 127.0.0.1 port {first.port}: Address already in use; {fix}"
+    )
 
 
 def test_a_port_is_free_again_after_close():
