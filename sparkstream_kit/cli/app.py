@@ -32,6 +32,7 @@ from sparkstream_kit.checkpoints import logs
 from sparkstream_kit.cli import doctor, projects
 from sparkstream_kit.cli.common import (
     Json,
+    argument,
     flag,
     group,
     help_if_bare,
@@ -39,6 +40,7 @@ from sparkstream_kit.cli.common import (
     show,
     show_json,
     stopped_by_signal,
+    switch,
 )
 from sparkstream_kit.cli.feeding import feed
 from sparkstream_kit.errors import InvalidInputError, KitError, reject_unknown
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from sparkstream_kit.monitoring.board import Board
 
 _CHECKPOINT = "A checkpoint on a local path."
+_Folder = Annotated[str, argument("DIR", _CHECKPOINT)]
 _FORMATS = ("csv", "json", "orc", "parquet")
 
 app = group("Tools for Spark streams: input, runs, checkpoints, windows, settings, schemas, a warm server.")
@@ -64,7 +67,7 @@ app.add_typer(_windows, name="windows")
 def _options(
     context: typer.Context,
     *,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[bool, switch("--version", "Print the version.")] = False,
 ) -> None:
     if version:
         found = importlib.metadata.distributions(name="sparkstream-kit")
@@ -75,13 +78,9 @@ def _options(
 
 @app.command("new")
 def _new(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="The folder to make, and the job's name: such as my-job.")
-    ],
+    name: Annotated[str, argument("NAME", "The folder to make, and the job's name: such as my-job.")],
     *,
-    like: Annotated[
-        str, flag("JOB", f"The job to begin with: {', '.join(projects.LIKE)}.")
-    ] = projects.DEFAULT,
+    like: Annotated[str, flag("JOB", f"What to copy: {', '.join(projects.LIKE)}.")] = projects.DEFAULT,
 ) -> None:
     """Make a folder with a job of your own. It copies one of the kit's, its test, sample data, a README."""
     made = projects.make(name, like.removesuffix(".py").replace("-", "_"))
@@ -109,18 +108,10 @@ def _doctor(*, json: Json = False) -> int:
 def _explain(
     *,
     length: Annotated[str, flag("DURATION", 'Length of the windows, such as "1 hour".')],
-    slide: Annotated[
-        str | None, flag("DURATION", "From one window's start to the next one's. Default: the length.")
-    ] = None,
-    watermark: Annotated[
-        str | None, flag("DURATION", 'How late rows may be, such as "10 minutes". Default: no watermark.')
-    ] = None,
-    at: Annotated[
-        str | None, flag("TIME", 'When the row happened, in UTC: 12:47 or "2026-01-14 12:47:30".')
-    ] = None,
-    offset: Annotated[
-        str | None, flag("DURATION", "Moves the windows' starts off 1970-01-01 00:00 UTC.")
-    ] = None,
+    slide: Annotated[str | None, flag("DURATION", "From one start to the next. Default: the length.")] = None,
+    watermark: Annotated[str | None, flag("DURATION", "How late rows may be. Default: no watermark.")] = None,
+    at: Annotated[str | None, flag("TIME", 'When the row happened: "2026-01-14 12:47:30", UTC.')] = None,
+    offset: Annotated[str | None, flag("DURATION", "From 1970-01-01 00:00 UTC to a window's start.")] = None,
 ) -> None:
     """Draw the windows of a row. Says when each closes, and when the row is too late for it."""
     typer.echo(display.explain(length, slide, watermark, at, offset))
@@ -128,7 +119,7 @@ def _explain(
 
 @app.command("conf")
 def _conf(
-    profile: Annotated[str, typer.Argument(metavar="PROFILE", help="A profile's name or path.")],
+    profile: Annotated[str, argument("PROFILE", "A profile's name or path.")],
 ) -> None:
     """Write a profile for spark-submit, and print its path. PROFILE is local, test, cluster or a file.
 
@@ -142,7 +133,7 @@ def _conf(
 
 @app.command("connectors")
 def _connectors(
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAME…", help="Such as kafka.")] = None,
+    names: Annotated[list[str] | None, argument("NAME…", "Such as kafka.")] = None,
     *,
     json: Json = False,
 ) -> None:
@@ -179,15 +170,10 @@ def _warm() -> None:
 
 @app.command("schema")
 def _schema(
-    path: Annotated[str, typer.Argument(metavar="PATH", help="Sample files: a file, a folder or a glob.")],
+    path: Annotated[str, argument("PATH", "Sample files: a file, a folder or a glob.")],
     *,
-    format: Annotated[  # noqa: A002
-        str | None,
-        flag(
-            "NAME", f"What the files are: {', '.join(_FORMATS)}. Default: what the first of them looks like."
-        ),
-    ] = None,
-    header: Annotated[bool, typer.Option("--header", help="CSV files begin with column names.")] = False,
+    format: Annotated[str | None, flag("NAME", f"{', '.join(_FORMATS)}. Default: as they look.")] = None,  # noqa: A002
+    header: Annotated[bool, switch("--header", "CSV files begin with column names.")] = False,
 ) -> None:
     """Print the schema of sample files, as Python code. Spark infers double for money; make it decimal."""
     reject_unknown("--format", [format] if format else [], _FORMATS)
@@ -200,17 +186,13 @@ def _schema(
 
 
 @_checkpoint.command("show")
-def _show(
-    folder: Annotated[str, typer.Argument(metavar="DIR", help=_CHECKPOINT)], *, json: Json = False
-) -> None:
+def _show(folder: _Folder, *, json: Json = False) -> None:
     """Show what a checkpoint holds, and what a restart would run again. Its query may be running."""
     (show_json if json else show)(checkpoints.show(folder))
 
 
 @_checkpoint.command("check")
-def _check(
-    folder: Annotated[str, typer.Argument(metavar="DIR", help=_CHECKPOINT)], *, json: Json = False
-) -> int:
+def _check(folder: _Folder, *, json: Json = False) -> int:
     """Report what is wrong with a checkpoint, one line for each problem. Exit code 1 if there is one."""
     problems = checkpoints.check(folder)
     if json:
@@ -222,10 +204,10 @@ def _check(
 
 @_checkpoint.command("clone")
 def _clone(
-    source: Annotated[str, typer.Argument(metavar="SRC", help=_CHECKPOINT)],
-    target: Annotated[str, typer.Argument(metavar="DST", help="Where the copy goes; must not exist.")],
+    source: Annotated[str, argument("SRC", _CHECKPOINT)],
+    target: Annotated[str, argument("DST", "Where the copy goes; must not exist.")],
     *,
-    new_id: Annotated[bool, typer.Option("--new-id", help="Give the copy a new query id.")] = False,
+    new_id: Annotated[bool, switch("--new-id", "Give the copy a new query id.")] = False,
 ) -> None:
     """Copy a checkpoint that no query uses, whole or not at all."""
     copy = checkpoints.show(checkpoints.clone(source, target, new_id=new_id))
@@ -239,12 +221,10 @@ def _clone(
 
 @_checkpoint.command("rewind")
 def _rewind(
-    folder: Annotated[str, typer.Argument(metavar="DIR", help=_CHECKPOINT)],
+    folder: _Folder,
     *,
     to: Annotated[int, flag("N", "The batch that becomes the last committed one.")],
-    apply: Annotated[
-        bool, typer.Option("--apply", help="Do it. Without this flag, only show what would happen.")
-    ] = False,
+    apply: Annotated[bool, switch("--apply", "Do it. Without this, only show what would happen.")] = False,
 ) -> None:
     """Go back to the end of batch N: what came after it runs again. Can be undone until the next start."""
     found = checkpoints.rewind(folder, to=to, apply=apply)
@@ -259,12 +239,8 @@ def _serve(
     profile: Annotated[str, flag("NAME", "Settings profile: local, test, cluster or a path.")] = "local",
     port: Annotated[int, flag("PORT", "Port to listen on, on this machine only.")] = serving.PORT,
     connectors: Annotated[str, flag("NAMES", "Connectors to start it with, such as kafka,delta.")] = "",
-    status: Annotated[
-        bool, typer.Option("--status", help="Only report whether a server runs; exit code 1 if not.")
-    ] = False,
-    stop: Annotated[
-        bool, typer.Option("--stop", help="Stop the server and everything that runs on it.")
-    ] = False,
+    status: Annotated[bool, switch("--status", "Only report if a server runs; exit code 1 if not.")] = False,
+    stop: Annotated[bool, switch("--stop", "Stop the server and everything that runs on it.")] = False,
 ) -> int:
     """Keep a warm Spark in the background. What attaches to it by Spark Connect starts in two seconds.
 
@@ -294,9 +270,8 @@ def _serve(
 def _watch(
     what: Annotated[
         str,
-        typer.Argument(
-            metavar="FILE|ADDRESS|CHECKPOINT",
-            help="The file of a job's --record, or the address or checkpoint of a job with --ui.",
+        argument(
+            "FILE|ADDRESS|CHECKPOINT", "What --record wrote; a page; the checkpoint of a job with --ui."
         ),
     ],
 ) -> None:

@@ -12,12 +12,11 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
 from typer.core import TyperGroup
 
 from sparkstream_kit import _files, feeds
 from sparkstream_kit._files import check_writable
-from sparkstream_kit.cli.common import flag, group, say, stopped_by_signal
+from sparkstream_kit.cli.common import argument, flag, group, say, stopped_by_signal
 from sparkstream_kit.connectors.posts.wire import EVERY, STALL, TOKEN
 from sparkstream_kit.errors import InvalidInputError, KitError, is_url
 from sparkstream_kit.feeds.datasets import DATASETS
@@ -48,7 +47,7 @@ def _generator(dataset: Dataset) -> Callable[..., None]:
     """Return the command that lands files of a dataset, and writes the truth beside them at the end."""
 
     def command(
-        folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder for the files.")],
+        folder: Annotated[Path, argument("FOLDER", "A new folder for the files.")],
         *,
         files: Annotated[int, flag("N", "Number of files.", min=1)] = 20,
         rows: Annotated[int, flag("N", "Lines in each file.", min=1)] = 100,
@@ -59,7 +58,7 @@ def _generator(dataset: Dataset) -> Callable[..., None]:
         bad: Annotated[float, _share("Share of rows that are followed by a broken line.")] = 0.0,
         ahead: Annotated[float, _share("Share of rows that are followed by one of the year 2099.")] = 0.0,
         delay: Annotated[
-            str, flag("DURATION", "The watermark's delay: a late row comes later than this.")
+            str, flag("DURATION", "The watermark's delay; late rows exceed it.")
         ] = dataset.delay,
     ) -> None:
         _check_empty(folder)
@@ -82,7 +81,9 @@ def _generator(dataset: Dataset) -> Callable[..., None]:
     flags = inspect.signature(command, eval_str=True)
     kept = [each for each in flags.parameters.values() if each.name not in left_out]
     command.__signature__ = flags.replace(parameters=kept)  # type: ignore[attr-defined]
-    command.__doc__ = dataset.says
+    # The first sentence says in both what the rows are.
+    what = (inspect.getdoc(dataset.rows) or "").partition("\n")[0].removeprefix("Make ")
+    command.__doc__ = f"Land {what} Their true answer is in {_TRUTH} at the end."
     return command
 
 
@@ -101,6 +102,7 @@ def _check_empty(folder: Path) -> None:
 
 
 _POSTS_OF_URL = "posts URL"
+_OF_URL = "With a URL, land the posts of that stream: sparkstream feed posts URL --help."
 
 
 class _Feed(TyperGroup):
@@ -116,6 +118,7 @@ class _Feed(TyperGroup):
 
 feed = group("Make input for a stream.", cls=_Feed)
 
+_Folder = Annotated[Path, argument("FOLDER", "Folder for the files; created if missing.")]
 _Truth = Annotated[Path | None, flag("FILE", "Write the true totals here at the end, as CSV.")]
 
 
@@ -125,19 +128,10 @@ def _lines(
     host: Annotated[str, flag("ADDRESS", "Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, flag("PORT", "Port to listen on; 0 takes a free one.")] = 9999,
     file: Annotated[Path | None, flag("FILE", "Send the lines of this UTF-8 file.")] = None,
-    seed: Annotated[
-        int | None, flag("N", "Send generated lines; the same seed gives the same lines.  [default: 0]")
-    ] = None,
-    count: Annotated[
-        int | None,
-        flag("N", "Lines to send to each client. Default: the whole file; generated lines never end.", min=1),
-    ] = None,
-    rate: Annotated[
-        float | None, flag("LINES", "Lines a second for each client. Default: as fast as the client reads.")
-    ] = None,
-    clients: Annotated[
-        int | None, flag("N", "Stop after serving this many clients. Default: never.", min=1)
-    ] = None,
+    seed: Annotated[int | None, flag("N", "Send generated lines, by this seed. Default: 0.")] = None,
+    count: Annotated[int | None, flag("N", "Lines for each client. Default: all there are.", min=1)] = None,
+    rate: Annotated[float | None, flag("LINES", "Lines a second for each client. Default: no limit.")] = None,
+    clients: Annotated[int | None, flag("N", "Stop after N clients. Default: never.", min=1)] = None,
 ) -> None:
     """Serve lines on a TCP socket. Each client gets all, whenever it connects; Ctrl-C ends it."""
     if file is not None and seed is not None:
@@ -151,9 +145,7 @@ def _lines(
 
 @feed.command("sales")
 def _sales(
-    folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Folder for the files; created if missing.")
-    ],
+    folder: _Folder,
     *,
     files: Annotated[int | None, flag("N", "Number of files. Default: no end.", min=1)] = None,
     rows: Annotated[int, flag("N", "Rows in each file.")] = 100,
@@ -173,17 +165,12 @@ def _sales(
 
 @feed.command("replay")
 def _replay(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV with a header, or JSON lines.")],
-    folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Folder for the files; created if missing.")
-    ],
+    file: Annotated[Path, argument("FILE", "CSV with a header, or JSON lines.")],
+    folder: _Folder,
     *,
     time: Annotated[str, flag("COLUMN", "The column of the time.")],
     time_format: Annotated[
-        str | None,
-        flag(
-            "FORMAT", "How times are written, such as '%m/%d/%Y %H:%M'. Default: epoch seconds or ISO 8601."
-        ),
+        str | None, flag("FORMAT", "Such as '%m/%d/%Y %H:%M'. Default: epoch seconds or ISO 8601.")
     ] = None,
     speed: Annotated[float, flag("N", "How many seconds of the file pass in a second.")] = 60.0,
     every: Annotated[float, flag("SECONDS", "Seconds from one file to the next.")] = 1.0,
@@ -200,21 +187,15 @@ def _replay(
 
 @feed.command("kinesis")
 def _kinesis(
-    stream: Annotated[str, typer.Argument(metavar="STREAM", help="The stream to write to.")],
+    stream: Annotated[str, argument("STREAM", "The stream to write to.")],
     *,
     rows: Annotated[int | None, flag("N", "Number of records. Default: no end.", min=1)] = None,
-    rate: Annotated[
-        float | None, flag("N", "Records a second. Default: as many as the stream takes.", min=0.1)
-    ] = None,
+    rate: Annotated[float | None, flag("N", "Records a second. Default: no limit.", min=0.1)] = None,
     seed: Annotated[int, flag("N", "The same seed gives the same records.")] = 0,
-    create: Annotated[
-        int | None, flag("SHARDS", "If the stream is not there, make it with this number of shards.", min=1)
-    ] = None,
+    create: Annotated[int | None, flag("SHARDS", "Make the stream if it is missing.", min=1)] = None,
     truth: _Truth = None,
     region: Annotated[str | None, flag("NAME", "The stream's region. Default: AWS_DEFAULT_REGION.")] = None,
-    endpoint: Annotated[
-        str | None, flag("URL", "Address of another service, such as http://localhost:4567.")
-    ] = None,
+    endpoint: Annotated[str | None, flag("URL", "Another service, as http://localhost:4567.")] = None,
 ) -> None:
     """Write sales to a Kinesis stream. Each record is a CSV line; Ctrl-C ends it.
 
@@ -261,13 +242,13 @@ def _write_totals(truth: Path, rows: Iterable[tuple[str, ...]]) -> None:
 
 
 for _name, _dataset in DATASETS.items():
-    feed.command(_name)(_generator(_dataset))
+    feed.command(_name, epilog=_OF_URL if _name == "posts" else None)(_generator(_dataset))
 
 
 @feed.command(_POSTS_OF_URL, hidden=True)
 def _posts_of_url(
-    url: Annotated[str, typer.Argument(metavar="URL", help="The stream.")],
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The spool.")],
+    url: Annotated[str, argument("URL", "The stream.")],
+    folder: Annotated[Path, argument("FOLDER", "The spool.")],
     *,
     token_env: Annotated[str, flag("NAME", "The environment variable that holds the bearer token.")] = TOKEN,
     timeline: Annotated[

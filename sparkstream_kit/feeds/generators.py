@@ -54,7 +54,9 @@ _ACTION_GAPS, _ACTION_GAP_WEIGHTS = (0, 1, 7, 40, 300), (2, 6, 6, 4, 1)  # secon
 
 @_seeded
 def actions_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
-    """Make rows of `time` (seconds since 1970-01-01 UTC, in order) and `action` (Open, Close and others).
+    """Make actions of the users of a program.
+
+    Each is a dict of `time` (seconds since 1970-01-01 UTC, in order) and `action` (Open, Close and others).
 
     Args:
         count: how many rows; None never ends.
@@ -104,12 +106,13 @@ _CLICKED, _SOON = 0.3, 0.8  # of the views, and of their clicks those that come 
 
 @_seeded
 def ads_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
-    """Make events of ads: a view of an ad, a click on it within 10 minutes or within an hour, a stray click.
+    """Make views of ads, and clicks on them.
 
-    Each is a dict of the benchmark's fields, all strings: `user_id`, `page_id`, `ad_id` (one for each showing
-    of an ad), `ad_type`, `event_type` ("view" or "click"), `event_time` (ISO 8601, UTC, a whole second),
-    `ip_address`. Times increase; three views in ten are clicked once, and of these clicks four in five come
-    within 10 minutes. One event in fifty is a click on an ad that was never shown.
+    An event is a view, a click within 10 minutes or within an hour, or a stray click. Each is a dict of the
+    benchmark's fields, all strings: `user_id`, `page_id`, `ad_id` (one for each showing of an ad), `ad_type`,
+    `event_type` ("view" or "click"), `event_time` (ISO 8601, UTC, a whole second), `ip_address`. Times
+    increase; three views in ten are clicked once, and of these clicks four in five come within 10 minutes.
+    One event in fifty is a click on an ad that was never shown.
 
     Args:
         count: how many events; None never ends.
@@ -201,9 +204,9 @@ def cards_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
 
     Each is a dict of `card` (digits), `time` (ISO 8601, UTC), `merchant`, `category`, `amount` (a text with
     two decimals), `lat` and `lon` (texts, degrees). A card pays in its own city, some 10 minutes or more
-    apart, amounts that differ by at most a half from what is usual for it. One payment in 100 begins a
-    fraud: a burst of five payments within a minute, an amount 40 times the usual, or a payment in Tokyo.
-    Times increase.
+    apart, amounts that differ by at most a half from what is usual for it. One payment in 100 begins a fraud:
+    a burst of five payments within a minute, an amount 40 times the usual, or a payment in Tokyo. Times
+    increase.
 
     Args:
         count: how many payments; None never ends.
@@ -292,10 +295,11 @@ _EVENT_PRODUCTS = (
 
 @_seeded
 def events_rows(count: int | None, *, seed: int) -> Iterator[dict[str, str]]:
-    """Make the events of a shop: dicts of texts, as they stand in a CSV file.
+    """Make the events of a shop.
 
-    event_id (unique in a seed), time (ISO 8601 in UTC, at most 12 seconds after the one before), user,
-    product (some with commas or quotes), type (view, cart or purchase) and price (with two decimals).
+    Each is a dict of texts, as they stand in a CSV file: event_id (unique in a seed), time (ISO 8601 in UTC,
+    at most 12 seconds after the one before), user, product (some with commas or quotes), type (view, cart or
+    purchase) and price (with two decimals).
 
     Args:
         count: how many rows; None never ends.
@@ -363,8 +367,9 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 @_seeded
 def log_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
-    """Make requests: host, time (seconds since 1970, in order), request, status, bytes (None: -) and agent.
+    """Make requests to a web server.
 
+    Each is a dict of host, time (seconds since 1970, in order), request, status, bytes (None: -) and agent.
     Some hosts are IPv6 addresses, some requests hold quotes or lack the protocol, and every other line is a
     combined one: its agent is not None.
 
@@ -477,10 +482,11 @@ _FIRST_MESSAGE = datetime(2024, 1, 1, tzinfo=UTC)
 
 @_seeded
 def messages_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
-    """Make labelled messages, shaped after the SMS spam collection: three in ten are spam.
+    """Make messages, each labelled ham or spam.
 
-    Each is a dict of `id` (string), `time` (ISO 8601, UTC, a whole second; times increase), `label` ("ham" or
-    "spam") and `text` (4 to 12 words, drawn one by one with odds that depend on the label).
+    They are shaped after the SMS spam collection, and three in ten are spam. Each is a dict of `id` (string),
+    `time` (ISO 8601, UTC, a whole second; times increase), `label` ("ham" or "spam") and `text` (4 to 12
+    words, drawn one by one with odds that depend on the label).
 
     Args:
         count: how many messages; None never ends.
@@ -553,12 +559,13 @@ _NO_TAGS = (
 
 @_seeded
 def posts_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
-    """Make posts: dicts that `posts_line` writes in the shape of their network.
+    """Make posts of two networks.
 
-    id (text, unique in a seed), created_at (ISO 8601 in UTC, at most 4 seconds after the one before), network
-    ("x" or "mastodon"), text, and tags: the hashtags in the text as they are counted, each once. In the text
-    they stand in any case, some twice, some after the full-width #, beside what only looks like a tag. The
-    most frequent tag is another one every ten minutes or so.
+    Each is a dict that `posts_line` writes in the shape of its network: id (text, unique in a seed),
+    created_at (ISO 8601 in UTC, at most 4 seconds after the one before), network ("x" or "mastodon"), text,
+    and tags: the hashtags in the text as they are counted, each once. In the text they stand in any case,
+    some twice, some after the full-width #, beside what only looks like a tag. The most frequent tag is
+    another one every ten minutes or so.
 
     Args:
         count: how many rows; None never ends.
@@ -762,12 +769,13 @@ _USUAL, _NOISE, _SPIKE = 18.0, 0.5, 15.0  # degrees: of the first device, at mos
 
 @_seeded
 def sensors_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
-    """Make readings of eight devices, each about every 31 seconds.
+    """Make temperatures of eight devices.
 
-    Each is a dict of `device` ("d1" to "d8"), `time` (ISO 8601, UTC) and `temperature` (degrees Celsius). A
-    device has a usual temperature of its own, one degree from that of the next, which drifts by at most half
-    a degree, with a noise of at most half a degree. One reading in 150 is a spike of 15 to 25 degrees; after
-    one in 300 the device is silent for 15 to 40 minutes. Times increase.
+    Each device is read about every 31 seconds. A reading is a dict of `device` ("d1" to "d8"), `time` (ISO
+    8601, UTC) and `temperature` (degrees Celsius). A device has a usual temperature of its own, one degree
+    from that of the next, which drifts by at most half a degree, with a noise of at most half a degree. One
+    reading in 150 is a spike of 15 to 25 degrees; after one in 300 the device is silent for 15 to 40 minutes.
+    Times increase.
 
     Args:
         count: how many readings; None never ends.

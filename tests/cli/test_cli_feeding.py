@@ -22,6 +22,7 @@ LIMIT = 30  # seconds that a test waits for what takes less than one
 
 
 def ticks(count, *, seed):
+    """Make ticks."""
     return [{"time": 60 * n, "n": n + seed} for n in range(count)]
 
 
@@ -32,7 +33,7 @@ def total(rows):
 def command(*args, **more):
     """Run the command of a generator as `sparkstream feed ticks …` would."""
     app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
-    dataset = Dataset("Land ticks.", "ticks.json", ticks, total, **more)
+    dataset = Dataset("ticks.json", ticks, total, **more)
     app.command()(feeding._generator(dataset))  # noqa: SLF001
     typer.main.get_command(app)(list(map(str, args)), standalone_mode=False)
 
