@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,14 +21,13 @@ from sparkstream_kit.errors import KitError
 from sparkstream_kit.profiles import read_profile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 
 _LIMIT = 20.0  # seconds that a Java or a Python may take to say its version
 _PANDAS = (2, 2)  # and below 3: Spark says that it is not ready for that
 _UI, _TRIES = 4040, 16  # Spark tries so many more ports for its page
 _LEAST, _LITTLE = 1, 5  # GB of free disk
-_OFF = 2.0  # seconds between the clock and a new file's time; some file systems know only even seconds
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class Finding:
 
 def examine() -> Iterator[Finding]:
     """Look at everything, and yield what was found."""
-    for look in (java, python, versions, connectors, ports, disks, clock, time_zone, remote):
+    for look in (java, python, versions, connectors, ports, disks, time_zone, remote):
         yield from look()
 
 
@@ -205,22 +203,6 @@ def disks(least: float = _LEAST, little: float = _LITTLE) -> Iterator[Finding]:
         level = "bad" if free < least else "warn" if free < little else "ok"
         fix = "" if level == "ok" else "make room, or set TMPDIR and SPARK_LOCAL_DIRS to a larger disk"
         yield Finding(level, what, f"{free:.1f} GB free in {place}", fix)
-
-
-def clock(now: Callable[[], float] = time.time) -> Iterator[Finding]:
-    """Compare the clock with the time that a new file gets: Spark reads files in the order of their times."""
-    with tempfile.NamedTemporaryFile(prefix="sparkstream-") as file:
-        before = now()
-        file.write(b".")
-        file.flush()
-        off = Path(file.name).stat().st_mtime - before
-        folder = Path(file.name).parent
-    if abs(off) <= _OFF:
-        yield Finding("ok", "clock", f"a new file in {folder} has the time of the clock")
-        return
-    fix = "set the clocks of this machine and of its file server (chrony, ntpd)"
-    way = "ahead of" if off > 0 else "behind"
-    yield Finding("bad", "clock", f"a new file in {folder} is {abs(off):.0f} s {way} the clock", fix)
 
 
 def time_zone() -> Iterator[Finding]:
