@@ -103,7 +103,7 @@ def test_a_command_has_the_shares_that_make_sense_for_its_data(tmp_path, capsys)
     assert "--duplicates" not in text
     assert "--delay" not in text  # nothing that it does would depend on it
     command("--help", delay="3 hours")
-    assert "[default: 3 hours]" in capsys.readouterr().out
+    assert "[default: 3 hours]" in " ".join(capsys.readouterr().out.split())
     command(tmp_path / "in", "--files", 1, "--every", 0, shares=("bad",), line=feeds.csv_line)
     assert {*json.loads((tmp_path / "in/_truth.json").read_text())} == {"truth", "counted", "bad"}
     assert (tmp_path / "in/ticks-0-0001.json").read_text().startswith("0,0\n60,1\n")
