@@ -955,7 +955,7 @@ def test_a_source_that_cannot_be_had_is_one_line(spark, server, tmp_path, monkey
         (["--url", "https://hush@x.com/"], "others can see a token on the command line; leave it out"),
         (["--url", "https://x.com/?key=hush"], "others can see a token on the command line; leave it out"),
         (["in", "--url", "https://x.com/"], "--url is in place of INPUT_DIR: leave out one of them"),
-        (["--url", "https://x.com/", "--available-now"], "--available-now and --url exclude each other; give one"),
+        (["--url", "https://x.com/", "--available-now"], "--available-now and --url exclude each other"),
         (["--url", "https://x.com/", "--checkpoint", "c"], "--url with --checkpoint needs --spool"),
         (["in", "--spool", "s"], "--spool does nothing without --url; give both, or neither"),
         (["--url", "https://x.com/", "--spool", "s", "--record", "s/r"], "--record s/r lies in the input"),
