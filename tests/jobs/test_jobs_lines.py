@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 import pytest
+from conftest import ROOT
 
 from sparkstream_kit import feeds
 from sparkstream_kit.errors import KitError
@@ -151,3 +152,11 @@ WRONG: dict[str, list[tuple[list[str], str]]] = {
 def test_wrong_arguments_are_one_line(name, refused, tmp_path):
     (tmp_path / "home" / "in").mkdir()
     refused(name, WRONG[name])
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "jobs").glob("*.py")))
+def test_a_job_has_at_most_twenty_flags(name, capsys):
+    with pytest.raises(SystemExit):
+        import_module(name).main(["--help"])
+    flags = set(re.findall(r"^  (--[\w-]+)", capsys.readouterr().out, re.MULTILINE))
+    assert 5 < len(flags) <= 20
