@@ -235,8 +235,8 @@ def explain(
         length: of the windows, as in `tumbling`.
         slide: from one window's start to the next one's, as in `sliding`.
         watermark: the delay, as in `with_watermark`; without it no window closes.
-        at: when the row happened, in UTC: "12:47", "2026-01-14 12:47:30" or a `datetime`. Windows that do
-            not start at the same times each day need the day. Default: an example.
+        at: when the row happened, in UTC: "2026-01-14 12:47:30", "12:47" (of some day) or a `datetime`.
+            Default: an example.
         offset: as in `tumbling`.
 
     Returns:
@@ -249,13 +249,13 @@ def explain(
         >>> text = explain(length="1 hour", slide="30 minutes", watermark="10 minutes", at="12:47")
         >>> for line in text.splitlines()[4:11]:
         ...     print(line)
-        row 12:47                                    x
-        12:00 to 13:00  [------------------------------------).....|
-        12:30 to 13:30                     [------------------------------------).....|
+        row 12:47                                          x
+        2026-01-14 12:00 to 13:00  [------------------------------)....|
+        2026-01-14 12:30 to 13:30                 [------------------------------)....|
         <BLANKLINE>
         It falls in 2 windows. Each closes when the query has seen a row this new:
-          12:00 to 13:00   13:10
-          12:30 to 13:30   13:40
+          2026-01-14 12:00 to 13:00   2026-01-14 13:10
+          2026-01-14 12:30 to 13:30   2026-01-14 13:40
     """
     check(explain, locals())
     from sparkstream_kit import display

@@ -202,7 +202,7 @@ GIVEN: dict[str, str] = {
     "kafka_word_count": "--kafka localhost:9 --topic lines",
     "log_errors": "IN OUT",
     "sales_clean": "IN OUT",
-    "sales_totals": "IN --snapshot TMP/t.csv --delta TMP/delta",
+    "sales_totals": "IN --snapshot TMP/t.csv --database sqlite:///TMP/t.db",
     "score_posts": "IN MODEL OUT",
     "sensor_alerts": "IN OUT --idle 5",
     "socket_wordcount": "localhost 9",

@@ -33,7 +33,6 @@ EXTRAS = {
     "sparkstream_kit.cli.app": {"typer"},
     "sparkstream_kit.cli.feeding": {"typer"},
     "sparkstream_kit.cli.common": {"typer"},
-    "sparkstream_kit.cli.watching": {"typer"},
     "sparkstream_kit.connectors.arrow": {"pyarrow"},
     "sparkstream_kit.connectors.delta.rust": {"deltalake", "pyarrow"},
     "sparkstream_kit.connectors.delta.sink": {"pandas", "pyarrow"},
