@@ -328,7 +328,7 @@ def backlog(query: StreamingQuery, progress: StreamingQueryProgress) -> Backlog 
     paths = {at: found[1] for at, found in said.items() if found}
     if frame is None or root is None or not paths:
         return None
-    spark, options = frame.sparkSession, plan.file_options(frame)
+    spark, options = frame.sparkSession, [each.options for each in plan.file_reads(frame) if each is not None]
     if not options:
         return None
     if len(options) != len(paths):
