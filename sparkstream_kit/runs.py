@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import time
 from collections import deque
@@ -239,7 +240,7 @@ class _Run:
             if reason:
                 return reason
             if any(each.sockets for each in self._queries):
-                wake_after = min(_waiting.LOOK_EVERY, wake_after or _waiting.LOOK_EVERY)
+                wake_after = min(_waiting.LOOK_EVERY, wake_after)
             kind, what = self._inbox.next(wake_after=wake_after)
             if kind == "stop":
                 return str(what)
@@ -257,13 +258,13 @@ class _Run:
             self._end_read_sockets()
         return "query.stop()" if any(each.endless for each in self._queries) else "end of input"
 
-    def _over(self, still_open: list[_Watched]) -> tuple[str | None, float | None]:
+    def _over(self, still_open: list[_Watched]) -> tuple[str | None, float]:
         """Return why the run is over by its limits, or None and the seconds until `idle` may say so."""
         limit, idle = self._max_batches, self._idle
         if limit is not None and all(each.done.batches >= limit for each in still_open):
-            return "max_batches are through", None
+            return "max_batches are through", 0
         if idle is None:
-            return None, None
+            return None, math.inf
         left = self._last_row + idle - time.monotonic()
         if left <= 0:
             if any(asking.looks_for_first_rows(each.query) for each in self._queries):
