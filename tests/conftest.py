@@ -226,6 +226,12 @@ def environment(**changes):
     return kept | changes
 
 
+def process(command, **how):
+    """Run a command to its end; return it with its exit code and what it has printed, as text."""
+    how = {"check": False, "timeout": 900} | how  # a limit for what hangs
+    return subprocess.run([*map(str, command)], capture_output=True, text=True, **how)  # noqa: PLW1510
+
+
 @pytest.fixture
 def terminal():
     """Both ends of a pseudo-terminal: ours, and the one for a process."""

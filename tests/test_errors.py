@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from conftest import process
 
 from sparkstream_kit import errors
 from sparkstream_kit.checkpoints.logs import DamagedError
@@ -100,7 +100,7 @@ def test_an_unknown_name_without_a_near_one_gets_all_that_are_known():
 
 def test_errors_load_no_pyspark():
     script = "import sys, sparkstream_kit.errors; print('pyspark' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = process([sys.executable, "-c", script], check=True)
     assert done.stdout == "False\n"
 
 

@@ -7,11 +7,10 @@ import importlib
 import json
 import os
 import shutil
-import subprocess
 import sys
 
 import pytest
-from conftest import environment
+from conftest import environment, process
 
 from sparkstream_kit import get_session, session, sources, spark_session
 from sparkstream_kit.errors import InvalidInputError
@@ -63,14 +62,7 @@ def run(command, folder, body, **env):
     """Run a script, and return what it has seen and the lines on its standard error."""
     script = folder / "script.py"
     script.write_text(PROLOGUE + body + EPILOGUE)
-    done = subprocess.run(
-        [*command, str(script)],
-        env=environment(**env),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = process([*command, str(script)], env=environment(**env), cwd=folder)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1]), done.stderr.splitlines()
 
@@ -353,9 +345,7 @@ def test_a_machine_without_java_is_told_what_to_install(tmp_path):
     env.pop("JAVA_HOME", None)
     script = "import sparkstream_kit.jobflags as j\n@j.exit_codes\ndef main(argv):\n"
     script += "    import sparkstream_kit\n    sparkstream_kit.get_session('no-java')\nexit(main())"
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False
-    )
+    done = process([sys.executable, "-c", script], env=env)
     assert done.returncode == 2
     assert done.stderr == (
         "-c: Spark's Java machine did not start: no Java was found, and Spark needs Java 17 or newer; "

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, command, environment
+from conftest import ROOT, command, environment, process
 
 from sparkstream_kit import feeds
 
@@ -161,9 +161,7 @@ sys.exit(main([]))
 def test_a_run_that_begins_while_the_jvm_ends_is_stopped_as_the_one_before(tmp_path):
     (tmp_path / "job.py").write_text(TWICE)
     program = ["spark-submit", str(tmp_path / "job.py")]
-    done = subprocess.run(
-        program, capture_output=True, text=True, check=False, timeout=120, env=environment()
-    )
+    done = process(program, env=environment())
     assert done.stdout == "a signal to the JVM\n"
     assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
 
@@ -228,7 +226,7 @@ sys.exit(code)
 def test_a_jvm_that_goes_is_no_error_to_show():
     # What it has not read makes the system reset the connection; without that, its end is an empty answer.
     program = [sys.executable, "-c", RESET]
-    ended = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
+    ended = process(program)
     assert ended.stdout == "('stop', 'a signal to the JVM')\nit has gone\n"
     assert [line for line in ended.stderr.splitlines() if "incubator" not in line] == []
     assert ended.returncode == 0
@@ -270,9 +268,7 @@ sys.exit(main())
 
 def test_what_py4j_logs_of_a_jvm_that_was_killed_is_not_shown():
     # Its first log makes a handler of the root logger, which wrote what other threads of py4j log then.
-    ended = subprocess.run(
-        [sys.executable, "-c", LOST], capture_output=True, text=True, timeout=60, check=False
-    )
+    ended = process([sys.executable, "-c", LOST])
     assert ended.stdout.splitlines() == ["Py4JError", "!x"]
     assert (ended.returncode, ended.stderr) == (0, "")
 
