@@ -88,11 +88,11 @@ class _Watched:
         recorded = last is None or last.numInputRows == 0 or (seen is not None and last.batchId <= seen)
         return not recorded or asking.in_batch(self.query)
 
-    def with_waiting(self, progress: StreamingQueryProgress, *, now: bool = False) -> StreamingQueryProgress:
+    def with_waiting(self, progress: StreamingQueryProgress) -> StreamingQueryProgress:
         """Return the progress of a batch with how many files wait, of a query that reads files."""
         if self._looks:
             self._looks, self._backlog = False, backlog(self.query, progress)
-        return progress if self._backlog is None else self._backlog.counted(progress, now=now)
+        return progress if self._backlog is None else self._backlog.counted(progress)
 
     def count_waiting(self) -> None:
         """Count the files that wait at the end of the run."""
