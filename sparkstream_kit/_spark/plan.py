@@ -228,10 +228,13 @@ def file_reads(frame: DataFrame) -> list[FileRead | None]:
         if leaf in known:  # `==` asks Spark
             continue
         known.append(leaf)
-        source = leaf.dataSource() if _is_of_files(leaf) else None
-        schema = source and source.userSpecifiedSchema()
-        text = schema.get().json() if schema and schema.isDefined() else ""
-        found.append(source and _file_read(source.className(), text, dict(as_python(source.options()))))
+        if not _is_of_files(leaf):
+            found.append(None)
+            continue
+        source = leaf.dataSource()
+        schema = source.userSpecifiedSchema()
+        text = schema.get().json() if schema.isDefined() else ""
+        found.append(_file_read(source.className(), text, dict(as_python(source.options()))))
     return found
 
 

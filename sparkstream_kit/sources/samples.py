@@ -174,7 +174,7 @@ class _Source:
         fields, options = self._schema.fields, {}
         if self._malformed is None:
             fields = [*fields, StructField(_MALFORMED, StringType())]
-            options = {"columnNameOfCorruptRecord": _MALFORMED}
+            options = {"columnnameofcorruptrecord": _MALFORMED}  # as the names above are
         paths = [
             _files.escaped(_files.for_spark(Path(each.path)) if each.path else each.uri) for each in files
         ]
