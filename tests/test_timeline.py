@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from functools import reduce
@@ -12,6 +11,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from conftest import process
 from pyspark.sql import functions as F
 
 from sparkstream_kit import windows
@@ -148,12 +148,9 @@ def test_what_cannot_be_drawn_is_one_line(given, message, capsys):
 
 def test_the_command_prints_the_same_without_importing_pyspark(no_pyspark):
     flags = ["--length", "1 hour", "--slide", "30 minutes", "--watermark", "10 minutes", "--at", "12:47"]
-    done = subprocess.run(
+    done = process(
         [sys.executable, "-m", "sparkstream_kit", "windows", "explain", *flags],
         env={**os.environ, **no_pyspark},
-        capture_output=True,
-        text=True,
-        check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
     said = windows.explain(length="1 hour", slide="30 minutes", watermark="10 minutes", at="12:47")

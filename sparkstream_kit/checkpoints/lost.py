@@ -328,7 +328,9 @@ def backlog(query: StreamingQuery, progress: StreamingQueryProgress) -> Backlog 
     paths = {at: found[1] for at, found in said.items() if found}
     if frame is None or root is None or not paths:
         return None
-    spark, options = frame.sparkSession, plan.file_options(frame)
+    # Without their paths, as Spark names these.
+    spark, reads = frame.sparkSession, [each for each in plan.file_reads(frame) if each is not None]
+    options = [{key: value for key, value in each.options.items() if key != "path"} for each in reads]
     if not options:
         return None
     if len(options) != len(paths):

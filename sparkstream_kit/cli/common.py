@@ -77,7 +77,7 @@ def stopped_by_signal(stop: Callable[[], None]) -> Iterator[None]:
     inbox = _waiting.Inbox(run_for=None, stop_file=None)
 
     def wait() -> None:
-        inbox.get(None)
+        inbox.get()
         stop()
 
     _waiting.in_thread("stop", wait)
