@@ -42,6 +42,7 @@ LIMIT = 30  # seconds that a test waits for what takes less than one
 LINES = "application/json; charset=utf-8"
 EVENTS = "text/event-stream"
 KNOWN = Token("POSTS_TOKEN", TOKEN)
+UNKNOWN = "what came meanwhile is missed, as the server does not send it again"
 
 
 @pytest.fixture
@@ -356,22 +357,6 @@ def test_a_posts_row_is_not_null_because_of_a_byte_order_mark(spark, site, serve
     assert sorted(map(tuple, spark.table("marked").collect())) == [("1", "a"), ("2", "b")]
 
 
-def test_one_post_before_a_cut_is_not_taken_for_a_rate(site, server, tmp_path, until):
-    # Strange ids, so that what is missed is estimated; and a gap of ten seconds, by the clock of the spool.
-    site.answers = [streaming(LINES, ['{"id": "a"}\n'], cut=True)]
-    with fed(f"{server.url}/open", tmp_path) as feed:
-        until(lambda: feed.feeder.facts.posts == 1)
-    with closing(sqlite3.connect(tmp_path / "_feed.db")) as database, database:
-        database.execute(
-            "UPDATE facts SET facts = json_set(facts, '$.heard', json_extract(facts, '$.heard') - 10)"
-        )
-    before = feed.feeder.facts.about
-    with fed(f"{server.url}/open", tmp_path) as feed:
-        until(lambda: feed.feeder.facts.about > before)
-        facts = feed.stop()
-    assert facts.about - before <= 2 * 10 + 10, "about one post a second, as far as is known"
-
-
 # --- what is missed
 
 
@@ -394,7 +379,7 @@ def test_what_came_meanwhile_is_fetched_also_what_ranks_before_it(tmp_path, unti
     wanted = set(range(got[0], max(got) + 1))
     assert wanted - set(got) == set()
     assert len(got) == len(set(got)) == facts.posts
-    assert facts.missed == facts.about == 0
+    assert facts.missed == 0
 
 
 @pytest.mark.slow
@@ -453,14 +438,14 @@ def test_a_stop_in_the_middle_of_a_timeline_leaves_the_rest_to_be_fetched(server
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("ids", "exact"), [(posts_server.numbered, True), (posts_server.scattered, False)])
-def test_what_cannot_be_fetched_is_counted_by_number_or_by_time(tmp_path, until, ids, *, exact):
+@pytest.mark.parametrize("ids", [posts_server.numbered, posts_server.scattered])
+def test_what_cannot_be_fetched_is_said_and_counted_by_number(tmp_path, until, ids):
     site = Site(rate=300, ids=ids)
     server = PostsServer(site)
     with fed(server.x, tmp_path) as feed:
         until(lambda: feed.feeder.facts.posts > 300)
     published = site.published()
-    until(lambda: site.published() > published + 600)  # two seconds: delays of a machine are small beside it
+    until(lambda: site.published() > published + 100)
     with fed(server.x, tmp_path) as again:
         before = again.feeder.facts.posts
         until(lambda: again.feeder.facts.posts > before)
@@ -469,14 +454,12 @@ def test_what_cannot_be_fetched_is_counted_by_number_or_by_time(tmp_path, until,
     got = [int(post["data"]["text"].split()[1]) for post in read(tmp_path)]
     missed = max(got) - min(got) + 1 - len(got)
     assert missed > 0
-    if exact:
-        assert (facts.missed, facts.about) == (missed, 0)
-        assert f"{missed:,} posts were missed, which the server does not send again" in "".join(again.said)
+    if ids is posts_server.numbered:
+        assert again.said[0].endswith(f"{missed:,} posts were missed, which the server does not send again")
+        assert f"{missed:,} posts missed" in str(facts)
     else:
-        assert facts.missed == 0
-        assert facts.about == pytest.approx(missed, rel=0.5, abs=50)
+        assert again.said[0].endswith(UNKNOWN)
     assert (facts.cuts, facts.later) == (1, 0)
-    assert "missed" in str(facts)
 
 
 def test_what_a_server_of_events_does_not_send_again_is_counted_by_number(site, server, tmp_path, until):
@@ -487,7 +470,7 @@ def test_what_a_server_of_events_does_not_send_again_is_counted_by_number(site, 
     with fed(f"{server.url}/open", tmp_path) as feed:
         until(lambda: feed.feeder.facts.posts == 60)
         facts = feed.stop()
-    assert (facts.missed, facts.about) == (10, 0)
+    assert facts.missed == 10
     assert any("; 10 posts were missed, which the server does not send again" in line for line in feed.said)
 
 
@@ -496,15 +479,15 @@ def test_a_timeline_of_which_no_post_is_known_is_not_said_to_be_asked(site, serv
     with fed(server.mastodon, tmp_path) as feed:
         until(lambda: any(line.startswith("connected again") for line in feed.said))
     assert not any("timelines" in path for path, _ in site.asked)
-    assert feed.said[-1].endswith("about 0 posts were missed, which the server does not send again")
+    assert feed.said[-1].endswith(UNKNOWN)
 
 
-def test_a_timeline_that_is_not_there_is_said_and_what_was_missed_is_counted(server, site, tmp_path, until):
+def test_a_timeline_that_is_not_there_is_said(server, site, tmp_path, until):
     site.rate, site.ids = 300, posts_server.scattered
     with fed(server.x, tmp_path, timeline=f"{server.url}/none") as feed:
-        until(lambda: feed.feeder.facts.posts > 300)
+        until(lambda: feed.feeder.facts.posts > 30)
     with fed(server.x, tmp_path, timeline=f"{server.url}/none") as feed:
-        until(lambda: feed.feeder.facts.about > 0)
+        until(lambda: "what comes while there is no connection is missed" in "".join(feed.said))
     assert f"there is nothing at {server.url}/none?min_id=" in "".join(feed.said)
 
 

@@ -122,13 +122,12 @@ def test_a_feeder_that_is_killed_at_random_times(site, server, tmp_path, network
     assert counted["cuts"] >= ROUNDS
     if network == "mastodon":
         assert missing == set()
-        assert (counted["missed"], counted["about"]) == (0, 0)
+        assert counted["missed"] == 0
     elif site.ids is posts_server.numbered:
-        assert counted["missed"] + counted["about"] == len(missing) > 0
+        assert counted["missed"] == len(missing) > 0
     else:
         assert counted["missed"] == 0
-        assert counted["about"] == pytest.approx(len(missing), rel=0.5, abs=RATE)
-        assert f"about {counted['about']:,} posts missed" in said
+        assert "what came meanwhile is missed, as the server does not send it again" in said
     assert TOKEN not in said
     assert not any(TOKEN.encode() in path.read_bytes() for path in spool.iterdir())
 
