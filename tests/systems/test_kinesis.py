@@ -334,7 +334,7 @@ def test_a_server_that_stays_away_is_one_line(spark, server, tmp_path):
     server.go()
     said = failure(reader)
     assert said.startswith(f"query reader failed: Kinesis at {server.url} cannot be reached (")
-    assert "has not done better for 1 s; start it, correct the endpoint, or wait longer" in said
+    assert "has not done better for 1 s; start it, correct the endpoint, or try again" in said
     with pytest.raises(InvalidInputError, match="cannot be reached"):
         Reader(spark, server, sales.stream, tmp_path / "ckpt", retry_for=0)
 
@@ -479,7 +479,7 @@ def explained(frame):
     ("given", "said"),
     [
         ({"stream": "nowhere"}, "has no stream nowhere"),
-        ({"region": None}, "no region for Kinesis; give region='eu-central-1', or set AWS_DEFAULT_REGION"),
+        ({"region": None}, "no region for Kinesis; give the region, such as eu-central-1, or set AWS_"),
     ],
 )
 def test_what_cannot_be_read_is_one_line(spark, server, given, said):
