@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import environment
+from faults.drivers import Driver
 from systems.cluster import Cluster
 from systems.hadoop import Hdfs
 from systems.launching import Launcher, zipped
@@ -54,6 +56,14 @@ def hdfs(tmp_path_factory):
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def broker():
+    """The Kafka broker of the test run; a test that stops it starts it again."""
+    from systems import kafka
+
+    return kafka.broker()
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     """A master and two workers, for a module."""
@@ -76,6 +86,20 @@ def launch(tmp_path):
     launcher = Launcher(tmp_path / "home")
     yield launcher
     launcher.remove()
+
+
+@pytest.fixture
+def begin(tmp_path, temporary):
+    """Starts drivers on this machine alone; what is left of them at the end is killed."""
+    drivers: list[Driver] = []
+
+    def begin(launcher, first, *args, **env):
+        drivers.append(Driver(launcher, first, args, tmp_path, environment(**temporary, **env)))
+        return drivers[-1]
+
+    yield begin
+    for driver in drivers:
+        driver.remove()
 
 
 # Before a test's server of Spark Connect sets another one.

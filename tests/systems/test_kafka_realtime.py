@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import pyspark
 import pytest
 from pyspark.sql import functions as F
-from systems import kafka
 
 from sparkstream_kit import checkpoints, quarantine, run, sinks, sources, start, state, windows
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
@@ -25,11 +24,6 @@ if TYPE_CHECKING:
 NOW: dict[str, Any] = {"mode": "update", "realTime": "5 seconds"}
 NO_PYTHON = "trigger realTime runs no Python function; leave it out, or give processingTime='0 seconds'"
 SPARK_4_3 = not pyspark.__version__.startswith(("4.1.", "4.2."))
-
-
-@pytest.fixture(scope="module")
-def broker():
-    return kafka.broker()
 
 
 def test_rows_come_out_while_the_batch_runs_and_none_is_lost_at_its_end(broker, spark, tmp_path, until):

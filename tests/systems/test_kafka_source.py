@@ -13,17 +13,11 @@ from typing import Any
 import pytest
 from conftest import environment
 from support import ports
-from systems import kafka
 
 from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError
 
 NOBODY: dict[str, Any] = {"kafka.default.api.timeout.ms": 2000}
-
-
-@pytest.fixture(scope="module")
-def broker():
-    return kafka.broker()
 
 
 def read(frame, checkpoint=None, **options):
