@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from conftest import environment
 from faults.drivers import Driver
+from support import ports
 from systems.cluster import Cluster
 from systems.hadoop import Hdfs
 from systems.launching import Launcher, zipped
@@ -62,6 +63,19 @@ def broker():
     from systems import kafka
 
     return kafka.broker()
+
+
+@pytest.fixture(scope="session")
+def connect_to_kafka(connector_jars, tmp_path_factory):
+    """The URL of a server of Spark Connect that has Kafka's connector."""
+    if "SPARK_REMOTE" in os.environ:
+        pytest.skip("it serves for itself")
+    home = tmp_path_factory.mktemp("served")
+    env = environment(SPARKSTREAM_JARS=str(connector_jars), XDG_CACHE_HOME=str(home))
+    serve = ["sparkstream", "serve", "--profile", "test", "--port", str(ports.free_port())]
+    made = subprocess.check_output([*serve, "--connectors", "kafka"], cwd=home, env=env, text=True)
+    yield made.strip().partition("=")[2]
+    subprocess.run([*serve, "--stop"], env=env, stdout=subprocess.DEVNULL, check=True)
 
 
 @pytest.fixture(scope="module")

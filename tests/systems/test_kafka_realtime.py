@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyspark
 import pytest
+from conftest import running
 from pyspark.sql import functions as F
 
 from sparkstream_kit import checkpoints, quarantine, run, sinks, sources, start, state, windows
@@ -128,33 +129,15 @@ query.stop()
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("SPARK_REMOTE" in os.environ, reason="it serves for itself")
-def test_it_runs_on_spark_connect_too(broker, tmp_path, free_port, until):
+def test_it_runs_on_spark_connect_too(broker, tmp_path, connect_to_kafka, until):
     given, made = broker.topic(), broker.topic()
-    env = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
-
-    def done(*command):
-        ran = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, env=env)
-        assert ran.returncode == 0, ran.stderr
-        return ran.stdout
-
-    serve = ("sparkstream", "serve", "--profile", "test", "--port", free_port)
-    try:
-        remote = done(*serve, "--connectors", "kafka").strip().partition("=")[2]
-        words = [sys.executable, "-c", CONNECT, broker.servers, given, made, str(tmp_path / "ckpt")]
-        client = subprocess.Popen(
-            words,
-            env=env | {"SPARK_REMOTE": remote},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+    words = [sys.executable, "-c", CONNECT, broker.servers, given, made, tmp_path / "ckpt"]
+    env = os.environ | {"SPARK_REMOTE": connect_to_kafka}
+    with running(*words, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
         broker.send(given, ["a"])
         until(
             lambda: [record.value for record in broker.records(made)] == [b"a"] or client.poll() is not None
         )
         said, _ = client.communicate("", timeout=60)
-    finally:
-        done(*serve, "--stop")
     assert client.returncode == 0
     assert said.splitlines() == [NO_PYTHON]

@@ -303,26 +303,12 @@ run(start(rows, sink, name="out", checkpoint=checkpoint, availableNow=True))
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("SPARK_REMOTE" in os.environ, reason="it serves for itself")
-def test_it_writes_on_spark_connect_too(broker, tmp_path, free_port):
+def test_it_writes_on_spark_connect_too(broker, tmp_path, connect_to_kafka):
     topic, folder = broker.topic(), tmp_path / "in"
     folder.mkdir()
     (folder / "a.json").write_text('{"shop":"a","n":1}\n{"shop":"a","n":1}\n')
-    env = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
-
-    def done(*command, **more):
-        words = [str(word) for word in command]
-        ran = subprocess.run(words, capture_output=True, text=True, check=False, env=env | more)
-        assert ran.returncode == 0, ran.stderr
-        return ran.stdout
-
-    serve = ("sparkstream", "serve", "--profile", "test", "--port", free_port)
-    try:
-        remote = done(*serve, "--connectors", "kafka").strip().partition("=")[2]
-        program = (sys.executable, "-c", CONNECT, broker.servers, topic, folder, tmp_path / "ckpt")
-        done(*program, SPARK_REMOTE=remote)
-    finally:
-        done(*serve, "--stop")
+    program = [sys.executable, "-c", CONNECT, broker.servers, topic, folder, tmp_path / "ckpt"]
+    subprocess.run(program, check=True, env=os.environ | {"SPARK_REMOTE": connect_to_kafka})
     found = broker.records(topic)
     assert [record.value for record in found] == [b'{"shop":"a","n":1}'] * 2
     assert len({ids(record) for record in found}) == 2

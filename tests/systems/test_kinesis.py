@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import re
 import subprocess
 import sys
@@ -450,30 +449,22 @@ with spark_session("count", profile="test") as spark:
 """
 
 
-def counted(server, folder, *command, **env):
+def counted(server, folder, **env):
     """Return what a program prints that counts the records of a new stream."""
     folder.mkdir()
     (folder / "count.py").write_text(COUNT)
     sales = StreamSales(server)
     sales.sell(30)
-    given = [*map(str, command), "count.py", server.url, sales.stream, str(folder)]
-    kept = {name: value for name, value in (environment() | env).items() if value}
-    done = subprocess.run(given, cwd=folder, env=kept, capture_output=True, text=True, check=False)
+    given = [sys.executable, "count.py", server.url, sales.stream, str(folder)]
+    env = environment(**env)
+    done = subprocess.run(given, cwd=folder, env=env, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stdout, done.stderr
     return done.stdout.strip().splitlines()[-1]
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("SPARK_REMOTE" in os.environ, reason="it serves for itself")
-def test_on_spark_connect(server, tmp_path, free_port):
-    env = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
-    serve = ["sparkstream", "serve", "--profile", "test", "--port", str(free_port)]
-    try:
-        served = subprocess.run(serve, env=environment() | env, capture_output=True, text=True, check=True)
-        remote = served.stdout.strip().partition("=")[2]
-        assert counted(server, tmp_path / "run", sys.executable, SPARK_REMOTE=remote, **env) == "30"
-    finally:
-        subprocess.run([*serve, "--stop"], env=environment() | env, capture_output=True, check=False)
+def test_on_spark_connect(server, tmp_path, connect):
+    assert counted(server, tmp_path / "run", SPARK_REMOTE=connect) == "30"
 
 
 def test_without_boto3_it_is_one_line(server, tmp_path):
@@ -481,7 +472,7 @@ def test_without_boto3_it_is_one_line(server, tmp_path):
     (tmp_path / "none" / "boto3.py").write_text("raise ImportError('not installed')")
     path = f"{tmp_path / 'none'}:{environment()['PYTHONPATH']}"
     said = "sources.kinesis() needs an optional library; run: pip install 'sparkstream-kit[kinesis]'"
-    assert counted(server, tmp_path / "run", sys.executable, PYTHONPATH=path) == f"MissingExtraError {said}"
+    assert counted(server, tmp_path / "run", PYTHONPATH=path) == f"MissingExtraError {said}"
 
 
 def test_the_page_runs_from_top_to_bottom_on_what_the_feed_writes(spark, server, tmp_path, monkeypatch):
