@@ -809,7 +809,7 @@ def test_words_that_make_no_sense_are_one_line(server, tmp_path, capsys, free_po
     file = tmp_path / "file"
     file.touch()
     spool = str(tmp_path / "spool")
-    nobody = f"connection refused: nothing listens on 127.0.0.1:{free_port}; correct the address"
+    nobody = f"http://127.0.0.1:{free_port}/ cannot be read: Connection refused; correct the address, or try"
     for words, line in (
         (
             ["api.x.com/2/stream", spool],
@@ -826,7 +826,7 @@ def test_words_that_make_no_sense_are_one_line(server, tmp_path, capsys, free_po
         ([server.x, f"{file}/in"], f"cannot write in {file}/in (Not a directory); give a folder"),
         ([f"http://127.0.0.1:{free_port}/", spool], nobody),
         (["http://no-such-host.invalid/", spool], "http://no-such-host.invalid/ would show the token"),
-        (["https://no-such-host.invalid/", spool], "unknown host no-such-host.invalid; correct the name"),
+        (["https://no-such-host.invalid/", spool], "https://no-such-host.invalid/ cannot be read: "),
         ([server.url.replace("http:", "https:"), spool], "cannot be read: "),
     ):
         assert main(["feed", "posts", *words]) == 2

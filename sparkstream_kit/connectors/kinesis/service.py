@@ -373,11 +373,6 @@ class Service:
                 f"Kinesis at {self.where} has no stream {self.stream}, or lost a shard of it; create it "
                 "first, or correct the name or the region"
             )
-        if "did not come from this stream" in said:
-            return (
-                f"stream {self.stream} was deleted and made again after the query had read it; start on a "
-                "new checkpoint"
-            )
         if code in ("AccessDeniedException", "AccessDenied"):
             allow = _TO_READ if called in _TO_READ else called
             denied = f"stream {self.stream}: AWS denies kinesis:{called} to these credentials"

@@ -13,7 +13,6 @@ import http.client
 import json
 import logging
 import math
-import socket
 import threading
 import time
 from collections import deque
@@ -21,7 +20,7 @@ from functools import partial
 from queue import Empty, Queue
 from sqlite3 import Error as DatabaseError
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from pyspark.sql import functions as F
 
@@ -49,15 +48,7 @@ from sparkstream_kit.connectors.posts.wire import (
     wait_after,
     why,
 )
-from sparkstream_kit.errors import (
-    InvalidInputError,
-    KitError,
-    innermost_cause,
-    is_url,
-    nobody_listens,
-    printable,
-    unknown_host,
-)
+from sparkstream_kit.errors import InvalidInputError, KitError, innermost_cause, is_url, printable
 from sparkstream_kit.sources.files import text
 
 if TYPE_CHECKING:
@@ -143,7 +134,6 @@ class Feeder:
 
     def _first(self) -> Stream | None:
         """Return the first connection; None where the server asks to wait."""
-        host = urlsplit(self._url)
         try:
             return self._connected()
         except TurnedAway as err:
@@ -151,14 +141,9 @@ class Feeder:
                 raise InvalidInputError(err.line) from None
             self._refusal = err
             self._say(self._again(err, 1))
-        except ConnectionRefusedError:
-            port = host.port or (443 if host.scheme == "https" else 80)
-            line = nobody_listens(f"{host.hostname}:{port}").partition("; ")[0]
-            raise InvalidInputError(f"{line}; correct the address") from None
         except _FAILED as err:
-            if isinstance(err, socket.gaierror):
-                raise InvalidInputError(unknown_host(str(host.hostname))) from None
-            raise InvalidInputError(f"{self._url} cannot be read: {why(err)}") from None
+            fix = "correct the address, or try again later"
+            raise InvalidInputError(f"{self._url} cannot be read: {why(err)}; {fix}") from None
         return None
 
     def _say(self, line: str) -> None:
