@@ -150,8 +150,8 @@ def test_a_topic_that_is_not_there(spark, broker):
 @pytest.mark.parametrize(
     ("offsets", "said"),
     [
-        ({0: 1}, "starting has no offset for partition 1 of TOPIC, .* for example, 1: 'earliest'"),
-        ({0: 0, 1: 0, 2: 0}, "an offset for partition 2 of TOPIC, which has 2 partitions, from 0; leave it"),
+        ({0: 1}, r"starting has offsets for the partitions \[0\] of TOPIC, which has \[0, 1\]; give each"),
+        ({0: 0, 1: 0, 2: 0}, r"offsets for the partitions \[0, 1, 2\] of TOPIC, which has \[0, 1\]; give"),
         ({0: 9, 1: 0}, "partition 0 of TOPIC has the offsets 1 to 3, and not 9; give one of these"),
         ({0: 0, 1: 0}, "partition 0 of TOPIC has the offsets 1 to 3, and not 0; give one of these"),
     ],
