@@ -260,8 +260,8 @@ def _posts_of_url(
     """Land the posts of a stream, each once, as whole files in a folder, the spool; Ctrl-C ends it.
 
     The URL is that of X's filtered or sampled stream, of a stream of Mastodon's, or of a server like these.
-    What is missed while there is no connection is fetched afterwards where the server can send it, and
-    counted where not.
+    What is missed while there is no connection is fetched afterwards where the server can send it; where not,
+    a line says so.
     """
     from sparkstream_kit.connectors.posts.source import Feeder
     from sparkstream_kit.connectors.posts.wire import Token
