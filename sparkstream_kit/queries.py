@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pyspark.errors import AnalysisException
 from pyspark.sql.streaming.readwriter import DataStreamWriter
 
-from sparkstream_kit import _dry_run, _files
+from sparkstream_kit import _files
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit._durations import to_microseconds
 from sparkstream_kit._packages import missing_source
@@ -35,7 +35,7 @@ from sparkstream_kit._spark.plan import (
 from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.checkpoints.drain import END, drained, is_being_drained, plan_empty_batch
 from sparkstream_kit.checkpoints.guard import guard
-from sparkstream_kit.checkpoints.logs import KIT, at_hand
+from sparkstream_kit.checkpoints.logs import at_hand
 from sparkstream_kit.errors import InvalidInputError, reject_unknown, wrong_event_time
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 from sparkstream_kit.sinks.base import rewind_notes
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
     from pyspark.sql.streaming.query import StreamingQuery
 
+    from sparkstream_kit._dry_run import Planned
     from sparkstream_kit._spark.place import Place
     from sparkstream_kit.checkpoints.logs import Logs
     from sparkstream_kit.sinks import Sink
@@ -89,7 +90,7 @@ def _planned(
     location: Place | None,
     trigger: dict[str, Any],
     **guarding: Any,
-) -> _dry_run.Planned:
+) -> Planned:
     """Check a query as its start does, and say what would run; what the checks have made is removed.
 
     On Spark Connect only a start tells whether Spark's own rules allow the plan in this output mode.
@@ -97,19 +98,17 @@ def _planned(
     Raises:
         InvalidInputError: as `start`.
     """
-    folder = None if location is None else location.folder
+    from sparkstream_kit import _dry_run  # which no other start needs
+
     with (
         _dry_run.checking(),
-        _dry_run.undone(None if folder is None else folder / KIT / "lock"),
-        guard(frame, location, name, mode, **guarding) as guarded,
+        guard(frame, location, name, mode, dry_run=True, **guarding) as guarded,
     ):
         if "realTime" in trigger and sink.realtime is not None:
             sink.realtime(frame)
         elif sink.open is not None:
             sink.open(frame, location)
         plan.check_mode(frame, mode)
-        if guarded.lock is not None:
-            guarded.lock.release()
         says = [
             ("mode", mode),
             *(("sink", said) for said in _sinks(sink)),

@@ -5,7 +5,7 @@ offsets/N      the plan of batch N: "v1", a line about the query, a line for eac
                query; in "v2" the line of a source begins with its name, or its place
 commits/N      batch N is done: "v1" (or "v2", with the ids of the state's files), a line
 sources/I/     what source I keeps, by its number or its name; of a file source a log of its files
-state/         see `state`
+state/         see `check`
 sparkstream-kit/   the kit's own; Spark ignores it
 
 sources/I/K            the files that entry K of source I added, a line of JSON each; I is its number or name
@@ -361,10 +361,12 @@ class Logs:
 
     Attributes:
         root: the checkpoint's folder, or that of a copy.
+        place: where the checkpoint itself lies, for a start; else None.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, place: Place | None = None) -> None:
         self.root = root
+        self.place: Any = place
         self._listed: dict[str, dict[int, Path]] = {}
         self._read: dict[tuple[Callable[[Path], Any], Path], Any] = {}
 
@@ -605,10 +607,10 @@ def at_hand(spark: SparkSession, checkpoint: Place) -> Iterator[Logs]:
     A copy takes one job of Spark's. Errors in the block name the checkpoint, and not the copy.
     """
     if checkpoint.folder is not None:
-        yield Logs(checkpoint.folder)
+        yield Logs(checkpoint.folder, checkpoint)
         return
     with _copy(spark, checkpoint.text, *_LOGS) as folder:
-        yield Logs(folder)
+        yield Logs(folder, checkpoint)
 
 
 @contextmanager

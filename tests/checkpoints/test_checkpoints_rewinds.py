@@ -361,7 +361,7 @@ def test_a_checkpoint_in_use_is_shown_and_left_alone(checkpoint, tmp_path):
             lambda: checkpoints.rewind(checkpoint, to=2, apply=True),
             lambda: checkpoints.clone(checkpoint, tmp_path / "copy"),
         ):
-            with pytest.raises(InvalidInputError, match="is in use; end its query first"):
+            with pytest.raises(InvalidInputError, match=r"is in use by .*; end it"):
                 refused()
     assert not (tmp_path / "copy").exists()
     assert not checkpoints.show(checkpoint).in_use
