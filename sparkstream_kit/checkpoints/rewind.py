@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit.checkpoints import lock, state
-from sparkstream_kit.checkpoints.check import following, newest_whole, obstacle
+from sparkstream_kit.checkpoints import lock
+from sparkstream_kit.checkpoints.check import following, newer_state, newest_whole, obstacle
 from sparkstream_kit.checkpoints.drain import END
 from sparkstream_kit.checkpoints.logs import KIT, PINS, Input, Logs, Plan, checkpoint
 from sparkstream_kit.checkpoints.show import count, file_lines
@@ -170,7 +170,7 @@ def _newer_states(root: Path, version: int) -> list[Path]:
     A data file comes before its .crc: a move that is cut off must leave a missing file, which a restart
     notices, and not a missing checksum, which it does not.
     """
-    return sorted(state.newer(root, version), key=lambda file: file.suffix == ".crc")
+    return sorted(newer_state(root, version), key=lambda file: file.suffix == ".crc")
 
 
 def _check_batch(logs: Logs, to: int) -> None:

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit.checkpoints import lock
-from sparkstream_kit.checkpoints.check import damage
+from sparkstream_kit.checkpoints.check import State, damage, states
 from sparkstream_kit.checkpoints.logs import DamagedError, Input, Logs, Plan, checkpoint, query_id
-from sparkstream_kit.checkpoints.state import State, states
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
