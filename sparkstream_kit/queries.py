@@ -82,15 +82,7 @@ def _check_realtime(frame: DataFrame, sink: Sink, mode: str) -> None:
 _WORDS = {"processingTime": "a batch every {}", "availableNow": "the input that is there, then it ends"}
 
 
-def _planned(
-    frame: DataFrame,
-    sink: Sink,
-    name: str,
-    mode: str,
-    location: Place | None,
-    trigger: dict[str, Any],
-    **guarding: Any,
-) -> Planned:
+def _planned(asked: _Asked, trigger: dict[str, Any], **guarding: Any) -> Planned:
     """Check a query as its start does, and say what would run; what the checks have made is removed.
 
     On Spark Connect only a start tells whether Spark's own rules allow the plan in this output mode.
@@ -100,24 +92,25 @@ def _planned(
     """
     from sparkstream_kit import _dry_run  # which no other start needs
 
+    frame, sink, location = asked.frame, asked.sink, asked.location
     with (
         _dry_run.checking(),
-        guard(frame, location, name, mode, dry_run=True, **guarding) as guarded,
+        guard(frame, location, asked.name, asked.mode, dry_run=True, **guarding) as guarded,
     ):
         if "realTime" in trigger and sink.realtime is not None:
             sink.realtime(frame)
         elif sink.open is not None:
             sink.open(frame, location)
-        plan.check_mode(frame, mode)
+        plan.check_mode(frame, asked.mode)
         says = [
-            ("mode", mode),
+            ("mode", asked.mode),
             *(("sink", said) for said in _sinks(sink)),
             ("checkpoint", _progress(location, guarded.logs)),
             *(("change", what) for what in guarded.changes),
             *(("input", _dry_run.meant(said)) for said in dict.fromkeys(map(str, plan.inputs_of(frame)))),
             ("trigger", _when(trigger)),
         ]
-        return _dry_run.Planned(name, tuple(says))
+        return _dry_run.Planned(asked.name, tuple(says))
 
 
 def _sinks(sink: Sink) -> list[str]:
@@ -223,7 +216,7 @@ def start(
     with _starting(asked):
         _refuse_own_input(asked)
         if dry_run:
-            found: Any = _planned(frame, sink, name, mode, location, trigger, **guarding)
+            found: Any = _planned(asked, trigger, **guarding)
             return found  # type: ignore[no-any-return]
         return _start(asked, trigger, **guarding)
 

@@ -16,6 +16,7 @@ import json
 import re
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,7 +41,7 @@ from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.profiles import STATE_STORE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Collection, Iterator
 
 
 _WRITE_ID = (
@@ -192,11 +193,7 @@ def _whole_plan(logs: Logs, batch: int) -> Plan:
 
 def _restart(logs: Logs, *, whole: bool) -> Iterator[DamagedError]:
     """Yield what a restart would trip over."""
-
-    def errors_of(read: Callable[[Path], object], *files: Path) -> Iterator[DamagedError]:
-        for file in files:
-            yield from logs.damage(read, file, whole=whole)
-
+    errors_of = partial(logs.damage, whole=whole)
     root, done, last = logs.root, logs.done, max(logs.done, logs.planned)
     if last >= 0 or (root / "metadata").exists():
         found = errors_of(query_id, root / "metadata")
@@ -232,10 +229,10 @@ def _older(logs: Logs) -> Iterator[DamagedError]:
     """Yield what is wrong with files that a restart does not read, and what differs from its checksum."""
     for name, read in (("offsets", plan), ("commits", commit)):
         found = logs.entries(name)
-        for batch in range(min(found, default=0), max(found, default=-1) + 1):
-            fix = f"a restart does not need it, but batch {batch} cannot be rewound to"
-            for err in logs.damage(read, logs.root / name / str(batch), whole=True):
-                yield DamagedError(err.file, err.what, fix)
+        batches = range(min(found, default=0), max(found, default=-1) + 1)
+        for err in logs.damage(read, *(logs.root / name / str(batch) for batch in batches), whole=True):
+            fix = f"a restart does not need it, but batch {err.file.name} cannot be rewound to"
+            yield DamagedError(err.file, err.what, fix)
 
 
 def _gone(logs: Logs) -> Iterator[DamagedError]:

@@ -32,7 +32,7 @@ from sparkstream_kit import _files
 from sparkstream_kit.errors import InvalidInputError, innermost_cause
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from pyspark.sql import SparkSession
 
@@ -399,13 +399,14 @@ class Logs:
         return found
 
     def damage(
-        self, reader: Callable[[Path], Any], file: Path, *, whole: bool = False
+        self, reader: Callable[[Path], Any], *files: Path, whole: bool = False
     ) -> Iterator[DamagedError]:
-        """Yield what reading a file raises, if it is damaged."""
-        try:
-            self.read(reader, file, whole=whole)
-        except DamagedError as err:
-            yield err
+        """Yield what reading files raises, of each that is damaged."""
+        for file in files:
+            try:
+                self.read(reader, file, whole=whole)
+            except DamagedError as err:
+                yield err
 
     def replace(self, file: Path, text: str) -> None:
         """Write a file of Spark's anew, as a whole."""
@@ -597,7 +598,7 @@ def write_note(spark: SparkSession, checkpoint: Place, query: dict[str, Any]) ->
     _files.replace(file, [text + "\n"])
 
 
-_LOGS = ("metadata", "offsets", "commits", "sources", KIT)
+_COPIED = ("metadata", "offsets", "commits", "sources", KIT)
 
 
 @contextmanager
@@ -609,7 +610,7 @@ def at_hand(spark: SparkSession, checkpoint: Place) -> Iterator[Logs]:
     if checkpoint.folder is not None:
         yield Logs(checkpoint.folder, checkpoint)
         return
-    with _copy(spark, checkpoint.text, *_LOGS) as folder:
+    with _copy(spark, checkpoint) as folder:
         yield Logs(folder, checkpoint)
 
 
@@ -649,38 +650,35 @@ def of_batch(checkpoint: Place, number: int) -> Iterator[Logs]:
 
 
 @contextmanager
-def _copy(spark: SparkSession, checkpoint: str, *parts: str) -> Iterator[Path]:
+def _copy(spark: SparkSession, checkpoint: Place) -> Iterator[Path]:
     from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
 
     with tempfile.TemporaryDirectory(prefix="sparkstream-checkpoint-") as name:
         try:
-            _bring(spark, checkpoint, parts, Path(name))
+            _bring(spark, checkpoint, Path(name))
         except (OSError, Py4JError, PySparkException) as err:
-            cause, fix = (
-                innermost_cause(err.__cause__ or err),
-                "correct the path, or copy the checkpoint to this machine",
-            )
+            cause = innermost_cause(err.__cause__ or err)
+            fix = "correct the path, or copy the checkpoint to this machine"
             if cause.startswith("ChecksumException"):
                 fix = "put the file back from a backup, or start anew on another checkpoint"
             raise InvalidInputError(f"checkpoint {checkpoint} cannot be read ({cause}); {fix}") from err
         try:
             yield Path(name)
         except InvalidInputError as err:
-            err.args = tuple(str(each).replace(name, checkpoint) for each in err.args)
+            err.args = tuple(str(each).replace(name, checkpoint.text) for each in err.args)
             raise
 
 
-def _bring(spark: SparkSession, checkpoint: str, parts: Sequence[str], folder: Path) -> None:
-    """Copy the files of some parts of a checkpoint, with their times."""
+def _bring(spark: SparkSession, checkpoint: Place, folder: Path) -> None:
+    """Copy the files of a checkpoint's logs, with their times."""
     from pyspark.sql import functions as F
 
-    from sparkstream_kit._spark.place import locate, through_spark
+    from sparkstream_kit._spark.place import through_spark
 
     found = None
     # Looked at first where that can be: of what is missing Spark logs a stack trace.
-    place = locate(spark, checkpoint)
-    for part in set(parts) & set(place.names()) if place.is_in_reach else parts:
+    for part in {*_COPIED} & {*checkpoint.names()} if checkpoint.is_in_reach else _COPIED:
         files = through_spark(spark, f"{checkpoint}/{part}", below=True)
         if files is None:
             continue

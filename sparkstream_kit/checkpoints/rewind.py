@@ -8,6 +8,7 @@ import textwrap
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
@@ -88,7 +89,8 @@ class Rewind:
                 "the version is taken that is current when the batch comes.",
             ]
         lines += ["", "What the sinks make of it:"]
-        return lines + [line for sink in self.sinks or _SINKS for line in _wrapped(sink)]
+        wrapped = partial(textwrap.wrap, width=80, initial_indent="  ", subsequent_indent="    ")
+        return lines + [line for sink in self.sinks or _SINKS for line in wrapped(sink)]
 
 
 def rewind(path: str | Path, *, to: int, apply: bool = False) -> Rewind:
@@ -216,10 +218,6 @@ def _after(log: Path, number: int) -> list[Path]:
     named = ((_NAME.fullmatch(file.name), file) for file in log.glob("*"))
     found = [(int(match[1]), match[0].startswith("."), file) for match, file in named if match]
     return [file for each, _, file in sorted(found, reverse=True) if each > number]
-
-
-def _wrapped(sentence: str) -> list[str]:
-    return textwrap.wrap(sentence, 80, initial_indent="  ", subsequent_indent="    ")
 
 
 def _batches(first: int, last: int) -> str:
