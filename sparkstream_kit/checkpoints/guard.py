@@ -1,5 +1,7 @@
 """What `start` asks of a checkpoint before Spark may use it: is it whole, of this query, of these inputs?
 
+`QUESTIONS`, at the end, lists what is asked; `guard` asks it, and does what the answers tell.
+
 Of a topic of Kafka, Spark keeps the offset up to which it has read each partition, and compares offsets only.
 Where the topic was deleted and made again while the query was stopped, it skips as many records as it had
 read of the former one, in silence, also with `failOnDataLoss`. So the kit keeps the id that Kafka gives each
@@ -46,185 +48,6 @@ if TYPE_CHECKING:
 
 
 _log = logging.getLogger(__name__)
-
-# What of a failure speaks of Kafka.
-_OF_KAFKA = re.compile(r"failOnDataLoss|KAFKA_|org\.apache\.kafka|TopicPartition|OffsetOutOfRange")
-_GO_ON = "to go on without: sources.kafka(…, failOnDataLoss=False)"
-
-
-def _topics(query: Query, logs: Logs) -> Iterator[Answer]:
-    """Ask whether the topics were made again, or have lost the records that come next.
-
-    A topic that was made again is read from its beginning if a changed query is allowed. To be noted are the
-    ids of the topics; where Kafka cannot be asked, those of before.
-    """
-    spark, checkpoint, noted = query.spark, logs.place, logs.noted.get("topics", {})
-    inputs = [each for each in query.inputs if each.kind == "kafka"]
-    if not kafka.can_ask(spark):
-        if inputs:
-            yield Remark(
-                f"query {query.name}: on Spark Connect Kafka cannot be asked whether a topic was deleted and "
-                "made again while the query was stopped; Spark would skip its first records"
-            )
-        yield Known("topics", dict(noted))
-        return
-    ids: dict[str, dict[str, str]] = {}  # of the topics of each source, by its log
-    for each in inputs:
-        with kafka.client(spark, each.options) as client:
-            source = _Source(client, checkpoint, each)
-            former = dict(noted.get(each.log, {}))
-            if again := source.made_again(former):
-                forget = query.allow_changed
-                if not forget or checkpoint.folder is None or source.batch is None:
-                    raise InvalidInputError(_made_again(checkpoint, source.servers, again, forget=forget))
-                yield source.forget(again, logs)
-            for said in source.losses():
-                if source.fails_on_loss:
-                    raise InvalidInputError(f"checkpoint {checkpoint}: {said}; {_GO_ON}")
-                yield Remark(f"query {query.name}: {said}; it goes on without")
-            ids[each.log] = former | {topic: found.id for topic, found in source.topics.items()}
-    yield Known("topics", ids)
-
-
-def what_is_lost(frame: DataFrame | None, checkpoint: str | None, error: str) -> str | None:
-    """Say what Kafka no longer has of what a query was to read next, or that it is down.
-
-    Spark says both in words of its own. None if that is not why the query failed.
-    """
-    if frame is None or checkpoint is None or not _OF_KAFKA.search(error):
-        return None
-    spark = frame.sparkSession
-    if not kafka.can_ask(spark):
-        return None
-    place = locate(spark, checkpoint)
-    noted = {} if place.folder is None else Logs(place.folder).noted.get("topics", {})
-    for each in [each for each in inputs_of(frame) if each.kind == "kafka"]:
-        try:
-            with kafka.client(spark, each.options) as client:
-                source = _Source(client, place, each)
-                if again := source.made_again(noted.get(each.log, {})):
-                    return _made_again(place, source.servers, again, forget=False)
-                for said in source.losses():
-                    return f"{said}; {_GO_ON}"
-        except InvalidInputError as err:
-            return str(err)
-    return None
-
-
-class _Source:
-    """A Kafka source of a query: the topics that it reads now, and up to where it has read."""
-
-    def __init__(self, client: kafka.Client, checkpoint: Place, read: Input) -> None:
-        options = read.options
-        self.servers = options["kafka.bootstrap.servers"]
-        self.fails_on_loss = options.get("failondataloss", "true").lower() != "false"
-        self._client = client
-        self._checkpoint = checkpoint
-        self._lines = read.lines
-        self.batch, self.offsets = _read_until(checkpoint, read)
-        names = [name.strip() for name in options.get("subscribe", "").split(",") if name.strip()]
-        names += json.loads(options.get("assign", "{}"))
-        if "subscribepattern" in options:
-            names = client.matching(options["subscribepattern"])
-        self.topics = client.topics(names)  # those that it reads now
-
-    def made_again(self, noted: Mapping[str, str]) -> list[str]:
-        """Return the topics that are there under another id than noted, and that have been read."""
-        return [
-            name
-            for name, topic in self.topics.items()
-            if noted.get(name, topic.id) != topic.id and (name in self.offsets or self.batch is None)
-        ]
-
-    def losses(self) -> Iterator[str]:
-        """Say what the query was to read next and cannot."""
-        if gone := sorted(set(self.offsets) - set(self.topics)):
-            left = [name for name in gone if name in self._client.topics(gone)]
-            yield (
-                f"the query no longer reads topic {', '.join(left)}, of which it may not have read all"
-                if left
-                else f"Kafka at {self.servers} no longer has topic {', '.join(gone)}"
-            )
-        if lost := self._lost():
-            yield _in_words(self.servers, lost)
-
-    def _lost(self) -> dict[str, dict[int, int]]:
-        """Return how many records of each partition Kafka has deleted that the query was to read next."""
-        read = {
-            (name, part): offset
-            for name, parts in self.offsets.items()
-            for part, offset in parts.items()
-            if name in self.topics and part in self.topics[name].partitions
-        }
-        found: dict[str, dict[int, int]] = {}
-        for (name, part), first in self._client.offsets(read, earliest=True).items():
-            if first > read[name, part]:
-                found.setdefault(name, {})[part] = first - read[name, part]
-        return found
-
-    def forget(self, topics: list[str], logs: Logs) -> Change:
-        """Return what has Spark read topics from their beginning, as it reads new ones.
-
-        Raises:
-            InvalidInputError: a batch was planned on the former topic, and would be replayed.
-        """
-        done = logs.done
-        if logs.planned > done:
-            raise InvalidInputError(
-                f"checkpoint {logs.root}: batch {logs.planned} was planned on the former topic {topics[0]} "
-                f"and is not committed; rewind first: {command('rewind', logs.root)} --to {done}"
-            )
-        self.offsets = {name: parts for name, parts in self.offsets.items() if name not in topics}
-        text = json.dumps(self.offsets, separators=(",", ":"))
-        offsets = dict.fromkeys(self._lines, text)
-        return Change(
-            f"topic {', '.join(topics)} is read from its beginning",
-            partial(logs.change_offsets, done, offsets),
-        )
-
-
-def _read_until(checkpoint: Place, read: Input) -> tuple[int | None, dict[str, dict[int, int]]]:
-    """Return the last committed batch, and the offsets up to which a source had been read by its end.
-
-    A batch that was planned and not committed begins there, too. Nothing is returned before the first one.
-    """
-    batch = max(checkpoint.entries("commits"), default=None)
-    text = None if batch is None else checkpoint.read(f"offsets/{batch}")
-    if text is None:
-        return batch, {}
-    plan = plan_in(text)
-    at = next((plan.names.index(name) for name in read.lines if name in plan.names), None)
-    offsets = json.loads(plan.offsets[at] or "{}") if at is not None else {}
-    return batch, {name: {int(part): end for part, end in parts.items()} for name, parts in offsets.items()}
-
-
-def _made_again(checkpoint: Place, servers: str, topics: list[str], *, forget: bool) -> str:
-    what = f"topic {topics[0]}" if len(topics) == 1 else f"topics {', '.join(topics)}"
-    said = (
-        f"checkpoint {checkpoint}: {what} at {servers} was deleted and made again after the query had read "
-        "it, and Spark would skip its first records; start the query on a new checkpoint"
-    )
-    if forget or checkpoint.folder is None:
-        return said
-    return (
-        f"{said}; or, to go on with the state that is here and read the new topic from its beginning: "
-        "start(…, allow_changed_query=True)"
-    )
-
-
-def _in_words(servers: str, lost: Mapping[str, Mapping[int, int]]) -> str:
-    """Say how many records are gone.
-
-    Examples:
-        >>> _in_words("localhost:9092", {"sales": {0: 1200, 1: 30}}).partition(" that")[0]
-        'Kafka at localhost:9092 has deleted 1,230 records of topic sales'
-    """
-    said = []
-    for name, parts in lost.items():
-        each = ", ".join(f"partition {part}: {number:,}" for part, number in sorted(parts.items()))
-        said.append(f"{sum(parts.values()):,} records of topic {name} that the query has not read ({each})")
-    return f"Kafka at {servers} has deleted {' and '.join(said)}"
-
 
 _CHECKPOINTS = "spark.sql.streaming.checkpointLocation"
 _FILE_MANAGER = "spark.sql.streaming.checkpointFileManagerClass"
@@ -424,10 +247,8 @@ def _check_temporary(query: Query) -> None:
 
 def _check_reach(spark: SparkSession, checkpoint: Place) -> None:
     """Refuse a folder of this machine where others write the state; `file:///…` says that they share it."""
-    master = other_master(spark)
-    if master is None:
-        return
-    if plain(checkpoint.text) == checkpoint.text and checkpoint.folder is not None:
+    master, is_plain = other_master(spark), plain(checkpoint.text) == checkpoint.text
+    if master is not None and is_plain and checkpoint.folder is not None:
         raise InvalidInputError(
             f"checkpoint {checkpoint} is a local path, but the master is {master}, whose nodes all write to "
             "it; give a path that they share, such as hdfs://namenode/checkpoints or s3a://bucket/ckpt, or, "
@@ -545,18 +366,6 @@ def _has_its_folders(query: Query, logs: Logs) -> Iterator[Answer]:
         yield Change(what, partial(rewrite, logs, each))
 
 
-# What `guard` asks of a checkpoint, in this order. A question is a pure function of the query and the logs of
-# its checkpoint: it refuses by an InvalidInputError, and else tells what is to be said, changed and noted.
-QUESTIONS: tuple[Callable[[Query, Logs], Iterable[Answer]], ...] = (
-    _is_whole,
-    _is_of_this_query,
-    _has_sources_in_order,
-    _leftovers,
-    _has_its_folders,
-    _topics,
-)
-
-
 def _file_manager(spark: SparkSession, checkpoint: Place) -> dict[str, None]:
     """Leave a checkpoint on another file system to Spark's own way of writing, whatever the profile has."""
     given = str(spark.conf.get(_FILE_MANAGER, ""))
@@ -569,3 +378,194 @@ def _file_manager(spark: SparkSession, checkpoint: Place) -> dict[str, None]:
         _FILE_MANAGER,
     )
     return {_FILE_MANAGER: None}
+
+
+# What of a failure speaks of Kafka.
+_OF_KAFKA = re.compile(r"failOnDataLoss|KAFKA_|org\.apache\.kafka|TopicPartition|OffsetOutOfRange")
+_GO_ON = "to go on without: sources.kafka(…, failOnDataLoss=False)"
+
+
+def _topics(query: Query, logs: Logs) -> Iterator[Answer]:
+    """Ask whether the topics were made again, or have lost the records that come next.
+
+    A topic that was made again is read from its beginning if a changed query is allowed. To be noted are the
+    ids of the topics; where Kafka cannot be asked, those of before.
+    """
+    spark, checkpoint, noted = query.spark, logs.place, logs.noted.get("topics", {})
+    inputs = [each for each in query.inputs if each.kind == "kafka"]
+    if not kafka.can_ask(spark):
+        if inputs:
+            yield Remark(
+                f"query {query.name}: on Spark Connect Kafka cannot be asked whether a topic was deleted and "
+                "made again while the query was stopped; Spark would skip its first records"
+            )
+        yield Known("topics", dict(noted))
+        return
+    ids: dict[str, dict[str, str]] = {}  # of the topics of each source, by its log
+    for each in inputs:
+        with kafka.client(spark, each.options) as client:
+            source = _Source(client, checkpoint, each)
+            former = dict(noted.get(each.log, {}))
+            if again := source.made_again(former):
+                forget = query.allow_changed
+                if not forget or checkpoint.folder is None or source.batch is None:
+                    raise InvalidInputError(_made_again(checkpoint, source.servers, again, forget=forget))
+                yield source.forget(again, logs)
+            for said in source.losses():
+                if source.fails_on_loss:
+                    raise InvalidInputError(f"checkpoint {checkpoint}: {said}; {_GO_ON}")
+                yield Remark(f"query {query.name}: {said}; it goes on without")
+            ids[each.log] = former | {topic: found.id for topic, found in source.topics.items()}
+    yield Known("topics", ids)
+
+
+def what_is_lost(frame: DataFrame | None, checkpoint: str | None, error: str) -> str | None:
+    """Say what Kafka no longer has of what a query was to read next, or that it is down.
+
+    Spark says both in words of its own. None if that is not why the query failed.
+    """
+    if frame is None or checkpoint is None or not _OF_KAFKA.search(error):
+        return None
+    spark = frame.sparkSession
+    if not kafka.can_ask(spark):
+        return None
+    place = locate(spark, checkpoint)
+    noted = {} if place.folder is None else Logs(place.folder).noted.get("topics", {})
+    for each in [each for each in inputs_of(frame) if each.kind == "kafka"]:
+        try:
+            with kafka.client(spark, each.options) as client:
+                source = _Source(client, place, each)
+                if again := source.made_again(noted.get(each.log, {})):
+                    return _made_again(place, source.servers, again, forget=False)
+                for said in source.losses():
+                    return f"{said}; {_GO_ON}"
+        except InvalidInputError as err:
+            return str(err)
+    return None
+
+
+class _Source:
+    """A Kafka source of a query: the topics that it reads now, and up to where it has read."""
+
+    def __init__(self, client: kafka.Client, checkpoint: Place, read: Input) -> None:
+        options = read.options
+        self.servers = options["kafka.bootstrap.servers"]
+        self.fails_on_loss = options.get("failondataloss", "true").lower() != "false"
+        self._client = client
+        self._checkpoint = checkpoint
+        self._lines = read.lines
+        self.batch, self.offsets = _read_until(checkpoint, read)
+        names = [name.strip() for name in options.get("subscribe", "").split(",") if name.strip()]
+        names += json.loads(options.get("assign", "{}"))
+        if "subscribepattern" in options:
+            names = client.matching(options["subscribepattern"])
+        self.topics = client.topics(names)  # those that it reads now
+
+    def made_again(self, noted: Mapping[str, str]) -> list[str]:
+        """Return the topics that are there under another id than noted, and that have been read."""
+        return [
+            name
+            for name, topic in self.topics.items()
+            if noted.get(name, topic.id) != topic.id and (name in self.offsets or self.batch is None)
+        ]
+
+    def losses(self) -> Iterator[str]:
+        """Say what the query was to read next and cannot."""
+        if gone := sorted(set(self.offsets) - set(self.topics)):
+            left = [name for name in gone if name in self._client.topics(gone)]
+            yield (
+                f"the query no longer reads topic {', '.join(left)}, of which it may not have read all"
+                if left
+                else f"Kafka at {self.servers} no longer has topic {', '.join(gone)}"
+            )
+        if lost := self._lost():
+            yield _in_words(self.servers, lost)
+
+    def _lost(self) -> dict[str, dict[int, int]]:
+        """Return how many records of each partition Kafka has deleted that the query was to read next."""
+        read = {
+            (name, part): offset
+            for name, parts in self.offsets.items()
+            for part, offset in parts.items()
+            if name in self.topics and part in self.topics[name].partitions
+        }
+        found: dict[str, dict[int, int]] = {}
+        for (name, part), first in self._client.offsets(read, earliest=True).items():
+            if first > read[name, part]:
+                found.setdefault(name, {})[part] = first - read[name, part]
+        return found
+
+    def forget(self, topics: list[str], logs: Logs) -> Change:
+        """Return what has Spark read topics from their beginning, as it reads new ones.
+
+        Raises:
+            InvalidInputError: a batch was planned on the former topic, and would be replayed.
+        """
+        done = logs.done
+        if logs.planned > done:
+            raise InvalidInputError(
+                f"checkpoint {logs.root}: batch {logs.planned} was planned on the former topic {topics[0]} "
+                f"and is not committed; rewind first: {command('rewind', logs.root)} --to {done}"
+            )
+        self.offsets = {name: parts for name, parts in self.offsets.items() if name not in topics}
+        text = json.dumps(self.offsets, separators=(",", ":"))
+        offsets = dict.fromkeys(self._lines, text)
+        return Change(
+            f"topic {', '.join(topics)} is read from its beginning",
+            partial(logs.change_offsets, done, offsets),
+        )
+
+
+def _read_until(checkpoint: Place, read: Input) -> tuple[int | None, dict[str, dict[int, int]]]:
+    """Return the last committed batch, and the offsets up to which a source had been read by its end.
+
+    A batch that was planned and not committed begins there, too. Nothing is returned before the first one.
+    """
+    batch = max(checkpoint.entries("commits"), default=None)
+    text = None if batch is None else checkpoint.read(f"offsets/{batch}")
+    if text is None:
+        return batch, {}
+    plan = plan_in(text)
+    at = next((plan.names.index(name) for name in read.lines if name in plan.names), None)
+    offsets = json.loads(plan.offsets[at] or "{}") if at is not None else {}
+    return batch, {name: {int(part): end for part, end in parts.items()} for name, parts in offsets.items()}
+
+
+def _made_again(checkpoint: Place, servers: str, topics: list[str], *, forget: bool) -> str:
+    what = f"topic {topics[0]}" if len(topics) == 1 else f"topics {', '.join(topics)}"
+    said = (
+        f"checkpoint {checkpoint}: {what} at {servers} was deleted and made again after the query had read "
+        "it, and Spark would skip its first records; start the query on a new checkpoint"
+    )
+    if forget or checkpoint.folder is None:
+        return said
+    return (
+        f"{said}; or, to go on with the state that is here and read the new topic from its beginning: "
+        "start(…, allow_changed_query=True)"
+    )
+
+
+def _in_words(servers: str, lost: Mapping[str, Mapping[int, int]]) -> str:
+    """Say how many records are gone.
+
+    Examples:
+        >>> _in_words("localhost:9092", {"sales": {0: 1200, 1: 30}}).partition(" that")[0]
+        'Kafka at localhost:9092 has deleted 1,230 records of topic sales'
+    """
+    said = []
+    for name, parts in lost.items():
+        each = ", ".join(f"partition {part}: {number:,}" for part, number in sorted(parts.items()))
+        said.append(f"{sum(parts.values()):,} records of topic {name} that the query has not read ({each})")
+    return f"Kafka at {servers} has deleted {' and '.join(said)}"
+
+
+# What `guard` asks of a checkpoint, in this order. A question is a pure function of the query and the logs of
+# its checkpoint: it refuses by an InvalidInputError, and else tells what is to be said, changed and noted.
+QUESTIONS: tuple[Callable[[Query, Logs], Iterable[Answer]], ...] = (
+    _is_whole,
+    _is_of_this_query,
+    _has_sources_in_order,
+    _leftovers,
+    _has_its_folders,
+    _topics,
+)
