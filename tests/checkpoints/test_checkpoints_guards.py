@@ -35,7 +35,7 @@ Totals = dict[Any, int]
 
 
 @pytest.fixture
-def total(spark, folder, tmp_path):
+def total(spark, folder, finish):
     """Add a file with one row, and total the folder by a key from the checkpoint `ckpt`."""
     files = iter(range(10))
 
@@ -47,30 +47,11 @@ def total(spark, folder, tmp_path):
         def keep(batch, _batch_id):
             found.update({row[0]: row[1] for row in batch.collect()})
 
-        query = start(
-            rows.groupBy(key).agg(F.sum("n")),
-            sinks.foreach_batch(keep),
-            name="totals",
-            mode=mode,
-            checkpoint=tmp_path / "ckpt",
-            availableNow=True,
-            **options,
-        )
-        run(query)
+        totals = rows.groupBy(key).agg(F.sum("n"))
+        finish(totals, sinks.foreach_batch(keep), mode, name="totals", **options)
         return found
 
     return total_by
-
-
-@pytest.fixture
-def finish(tmp_path):
-    """Run a query on the checkpoint `ckpt` until its input is through."""
-
-    def run_through(frame, mode="update", **options):
-        how = {"name": "q", "checkpoint": tmp_path / "ckpt", "availableNow": True} | options
-        return run(start(frame, sinks.console(), mode=mode, **how))
-
-    return run_through
 
 
 def released(frame, place, mode="append"):
@@ -222,10 +203,10 @@ def test_complete_mode_after_one_that_dropped_state_is_refused(spark, folder, fi
     feeds.drip([("1.json", lines[0])], folder)
     rows = sources.json(spark, str(folder), schema="time TIMESTAMP").withWatermark("time", "10 seconds")
     counts = rows.groupBy(F.window("time", "1 minute")).count()
-    finish(counts, "update")
+    finish(counts)
     with pytest.raises(InvalidInputError, match="has mode complete; mode update has dropped from the state"):
-        finish(counts, "complete")
-    finish(counts, "append")
+        finish(counts, mode="complete")
+    finish(counts, mode="append")
 
 
 def test_damage_is_named_before_spark_trips_over_it(total, tmp_path):
@@ -512,7 +493,7 @@ def test_dates_of_another_time_zone_are_refused(spark, folder, finish):
         with in_force(spark, {"spark.sql.session.timeZone": zone}):
             lines = sources.text(spark, str(folder))
             by_day = lines.groupBy(F.to_date(F.timestamp_seconds(F.col("value").cast("int")))).count()
-            finish(by_day, "complete")
+            finish(by_day, mode="complete")
 
     days("UTC")
     days("UTC")

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from support.checkpoint_queries import SCHEMA, land
 from support.checkpoint_queries import run as run_plainly
 
-from sparkstream_kit import checkpoints, run, sinks, start
+from sparkstream_kit import checkpoints, sinks
 from sparkstream_kit.checkpoints import logs
 from sparkstream_kit.checkpoints.check import damage
 from sparkstream_kit.checkpoints.logs import Logs
@@ -41,7 +41,7 @@ def named(spark, request):
 
 
 @pytest.fixture
-def total(named, tmp_path):
+def total(named, tmp_path, finish):
     """Total the folders of two named sources from the checkpoint `ckpt`, to the end of their input."""
 
     def go_on(folders=None, **options):
@@ -51,10 +51,7 @@ def total(named, tmp_path):
             found.update({row.key: row.n for row in batch.collect()})
 
         frame = summed(named, tmp_path, folders or NAMES)
-        sink, checkpoint = sinks.foreach_batch(keep), tmp_path / "ckpt"
-        run(
-            start(frame, sink, name="t", mode="complete", checkpoint=checkpoint, availableNow=True, **options)
-        )
+        finish(frame, sinks.foreach_batch(keep), "complete", **options)
         return found
 
     land(tmp_path / "lines", 0, 1, 2)
