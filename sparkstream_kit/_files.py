@@ -180,7 +180,12 @@ def is_read_once(path: str) -> bool:
 
 
 def is_hidden(name: str) -> bool:
-    """Say whether Spark passes over a file or a folder, by its name."""
+    """Say whether Spark passes over a file or a folder, by its name.
+
+    Examples:
+        >>> [is_hidden(name) for name in ("a.csv", ".a.csv", "_a.csv", "a.csv._COPYING_", "_day=1")]
+        [False, True, True, True, False]
+    """
     return name.startswith(".") or (name.startswith("_") and "=" not in name) or name.endswith("._COPYING_")
 
 

@@ -103,7 +103,11 @@ def check_free(location: Place) -> None:
             f"checkpoint {location} cannot be written: {there} is no folder that this user may write to; "
             "give another folder"
         )
-    if user := user_of(root):
+    try:
+        user = user_of(root)
+    except OSError as err:
+        raise _not_locked(location, err) from err
+    if user:
         raise _in_use(location, f"{user}, or give this query a checkpoint of its own")
 
 
@@ -138,6 +142,12 @@ def _holder(said: bytes) -> str:
 
 def _in_use(checkpoint: Path | Place, user: str) -> InvalidInputError:
     return InvalidInputError(f"checkpoint {checkpoint} is in use by {user}")
+
+
+def _not_locked(location: Place, err: OSError) -> InvalidInputError:
+    return InvalidInputError(
+        f"checkpoint {location} cannot be locked: {err.strerror or err}; give another folder"
+    )
 
 
 def left_running(said: bytes) -> str | None:
@@ -232,9 +242,7 @@ def lock(spark: SparkSession, location: Place, name: str) -> Lock | None:
         except LockedError as err:  # since the look
             raise _in_use(location, _holder(path.read_bytes())) from err
         except OSError as err:
-            raise InvalidInputError(
-                f"checkpoint {location} cannot be locked: {err.strerror or err}; give another folder"
-            ) from err
+            raise _not_locked(location, err) from err
         key = os.path.realpath(path)
         held = by_path[key] = Lock(key, file, name)
         return held

@@ -242,7 +242,7 @@ def by_name(
     given = {name.lower(): str(value) for name, value in options.items()}
     with os.scandir(folder) as entries:
         found = list(entries)
-    files = [entry for entry in found if entry.is_file() and not entry.name.startswith((".", "_"))]
+    files = [entry for entry in found if entry.is_file() and not _files.is_hidden(entry.name)]
     below = given.get("recursivefilelookup", "").lower() == "true" or any(
         "=" in entry.name for entry in found if entry.is_dir()
     )
