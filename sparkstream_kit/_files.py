@@ -214,9 +214,15 @@ def below(top: str, *, recursive: bool = False) -> Iterator[os.DirEntry[str]]:
 
 
 def matching(pattern: str) -> list[str]:
-    """Return the paths on this machine that one of Hadoop's patterns stands for, or that a path is."""
+    """Return the paths on this machine that one of Hadoop's patterns stands for, or that a path is.
+
+    None for a pattern of another file system.
+    """
+    local = plain(pattern)
+    if local is None:
+        return []
     found = ["/"]
-    for part in filter(None, pattern.split("/")):
+    for part in filter(None, os.path.abspath(local).split("/")):  # noqa: PTH100 - a pattern
         if not is_pattern(part):
             found = [os.path.join(each, part) for each in found]  # noqa: PTH118
             continue

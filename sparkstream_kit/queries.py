@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import inspect
 import logging
 import os
@@ -374,8 +373,7 @@ def _refuse_own_input(asked: _Asked) -> None:
     if not written:
         return
     for given in (each.path for each in inputs_of(asked.frame) if each.path is not None):
-        plain = _files.plain(given)
-        there = {_spelt(each) for each in [given, *(glob.glob(plain) if plain else ())]}  # noqa: PTH207 - any path
+        there = {_spelt(each) for each in [given, *_files.matching(given)]}
         for path, spelt in written.items():
             if any(f"{spelt}/".startswith(f"{each.rstrip('/')}/") for each in there):
                 raise InvalidInputError(

@@ -449,7 +449,7 @@ class _Source:
 
     def _here(self) -> Iterator[tuple[str, int | None]]:
         """Yield the paths of the files on this machine."""
-        for top in _files.matching(_path(self._path)):
+        for top in _files.matching(self._path):
             if not os.path.isdir(top):  # noqa: PTH112
                 yield top, None
             for entry in _files.below(top, recursive=self._recursive):
