@@ -1,8 +1,27 @@
 """What tests of checkpoints share."""
 
+import shutil
+
 import pytest
+from support import checkpoint_queries as queries
 
 from sparkstream_kit import run, sinks, start
+
+
+@pytest.fixture(scope="module")
+def made(spark, tmp_path_factory):
+    """A folder of six files, the checkpoint of a query that has summed them in batches 0 to 5, and these."""
+    folder = tmp_path_factory.mktemp("made")
+    queries.land(folder / "in", *range(6))
+    batches = queries.run(queries.totals(spark, folder / "in"), folder / "checkpoint")
+    assert [batch for batch, _ in batches] == [0, 1, 2, 3, 4, 5]
+    return folder / "in", folder / "checkpoint", batches
+
+
+@pytest.fixture
+def checkpoint(made, tmp_path):
+    """A copy of that checkpoint, to change."""
+    return shutil.copytree(made[1], tmp_path / "checkpoint")
 
 
 @pytest.fixture

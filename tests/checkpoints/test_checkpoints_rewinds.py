@@ -32,22 +32,6 @@ with open(sys.argv[1], "w") as file:
 """
 
 
-@pytest.fixture(scope="module")
-def made(spark, tmp_path_factory):
-    """A folder of six files, the checkpoint of a query that has summed them in batches 0 to 5, and these."""
-    folder = tmp_path_factory.mktemp("made")
-    land(folder / "in", *range(6))
-    batches = run(totals(spark, folder / "in"), folder / "checkpoint")
-    assert [batch for batch, _ in batches] == [0, 1, 2, 3, 4, 5]
-    return folder / "in", folder / "checkpoint", batches
-
-
-@pytest.fixture
-def checkpoint(made, tmp_path):
-    """A copy of that checkpoint, to change."""
-    return shutil.copytree(made[1], tmp_path / "checkpoint")
-
-
 def tree(folder):
     """Return the files of a checkpoint, without what belongs to the kit."""
     files = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
