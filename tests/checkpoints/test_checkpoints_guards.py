@@ -310,6 +310,29 @@ def test_a_note_on_another_file_system_is_kept_until_the_next_is_there(far):
     assert logs.Logs(files).note == notes[-1]
 
 
+def test_a_question_changes_nothing_and_tells_what_is_to_be_changed(spark, folder, tmp_path, finish):
+    feeds.drip([("0.txt", "a\n")], folder)
+    finish(sources.text(spark, str(folder)), mode="append")
+    moved = folder.rename(tmp_path / "moved")
+    frame, place = sources.text(spark, str(moved)), locate(spark, tmp_path / "ckpt")
+    query = guards.Query(frame, "q", "append", allow_changed=False, moved={folder: moved})
+
+    def changes():
+        checkpoint = logs.Logs(tmp_path / "ckpt", place)
+        answers = [answer for question in guards.QUESTIONS for answer in question(query, checkpoint)]
+        return [answer for answer in answers if isinstance(answer, guards.Change)]
+
+    def files():
+        return {path: path.read_bytes() for path in (tmp_path / "ckpt").rglob("*") if path.is_file()}
+
+    before = files()
+    [change] = changes()
+    assert change.what == f"the files that source 0 has read are named under {moved}"
+    assert files() == before
+    change.make()
+    assert changes() == []
+
+
 def test_without_a_checkpoint_nothing_is_asked(spark):
     with guards.guard(sources.rate(spark), None, "none", "append") as guarded:
         assert guarded.lock is None
