@@ -29,13 +29,13 @@ from sparkstream_kit.checkpoints.logs import (
     checkpoint,
     command,
     commit,
-    lines,
     local,
     log_file,
     numbered,
     plan,
     query_id,
     reading,
+    versioned,
 )
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.profiles import STATE_STORE
@@ -335,7 +335,7 @@ def newer_state(root: Path, version: int) -> list[Path]:
 
 def _described(file: Path) -> str:
     """Return the text of an operator's metadata, which is JSON."""
-    text = lines(file, "v1", "v2")[0]
+    text = versioned(file, "v1", "v2")[1]
     with reading(file):
         json.loads(text)
     return text

@@ -141,18 +141,13 @@ def _text(file: Path) -> str:
     return text
 
 
-def lines(file: Path, *versions: str) -> list[str]:
-    """Return the lines of a log's file after its version.
+def versioned(file: Path, *versions: str) -> list[str]:
+    """Return the lines of a log's file, the first of which is its version.
 
     Raises:
         DamagedError: the file is missing, empty, cut off or changed.
         InvalidInputError: it is of a version that a newer Spark may have written.
     """
-    return versioned(file, *versions)[1:]
-
-
-def versioned(file: Path, *versions: str) -> list[str]:
-    """Return the lines of a log's file, the first of which is its version."""
     found = _text(file).split("\n")
     version = found[0]
     if re.fullmatch(r"v\d+", version) and version not in versions and not _differs(file):
@@ -180,7 +175,7 @@ def plan(file: Path) -> Plan:
     """Return what `offsets/N` says.
 
     Raises:
-        DamagedError, InvalidInputError: as for `lines`.
+        DamagedError, InvalidInputError: as for `versioned`.
     """
     text = "\n".join(versioned(file, "v1", "v2"))
     with reading(file):
@@ -230,9 +225,9 @@ def commit(file: Path) -> dict[str, Any]:
     """Return what `commits/N` says; its `stateUniqueIds` are of each operator, partition and store.
 
     Raises:
-        DamagedError, InvalidInputError: as for `lines`.
+        DamagedError, InvalidInputError: as for `versioned`.
     """
-    text = lines(file, "v1", "v2")[0]
+    text = versioned(file, "v1", "v2")[1]
     with reading(file):
         found = json.loads(text)
         ids = (found.get("stateUniqueIds") or {}).items()
@@ -337,9 +332,9 @@ def log_file(file: Path) -> list[Input]:
     """Return the inputs in a file of a file source's log.
 
     Raises:
-        DamagedError, InvalidInputError: as for `lines`.
+        DamagedError, InvalidInputError: as for `versioned`.
     """
-    texts = [text for text in lines(file, "v1") if text]
+    texts = [text for text in versioned(file, "v1")[1:] if text]
     found = [match for match in map(_LINE.fullmatch, texts) if match]
     if len(found) < len(texts):
         raise DamagedError(file)
@@ -385,7 +380,7 @@ class Logs:
         """Return what a function reads in a file, the first time that it is asked.
 
         Raises:
-            DamagedError, InvalidInputError: as for `lines`; and if it is to be `whole`, where the file
+            DamagedError, InvalidInputError: as for `versioned`; and if it is to be `whole`, where the file
                 differs from its checksum.
         """
         key = (reader, file)
@@ -551,7 +546,7 @@ class Logs:
         """Return the files that a file source's log added after one entry and up to another, or to its end.
 
         Raises:
-            DamagedError, InvalidInputError: as for `lines`.
+            DamagedError, InvalidInputError: as for `versioned`.
         """
         last = max(self.entries(f"sources/{log}"), default=-1) if until is None else until
         if last <= after:
