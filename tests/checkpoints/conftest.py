@@ -6,6 +6,18 @@ import pytest
 from support import checkpoint_queries as queries
 
 from sparkstream_kit import run, sinks, start
+from sparkstream_kit.profiles import read_profile
+
+
+@pytest.fixture
+def as_local(spark):
+    """A session with the settings of the profile `local`, which has two partitions."""
+    own = spark.newSession()
+    for key, value in read_profile("local").items():
+        if key.startswith("spark.sql.") and own.conf.isModifiable(key):
+            own.conf.set(key, value)
+    assert own.conf.get("spark.sql.shuffle.partitions") == "2"
+    return own
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,6 @@ from sparkstream_kit.checkpoints.check import damage
 from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.checkpoints.lost import findings
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.profiles import read_profile
 
 if TYPE_CHECKING:
     Totals = dict[str, int]
@@ -29,15 +28,11 @@ BY_PLACE, BY_NAME = "1", "2"  # how a line of offsets/N says which source it is 
 
 
 @pytest.fixture(params=[BY_PLACE, BY_NAME])
-def named(spark, request):
+def named(as_local, request):
     """A session of the profile `local` that takes names of sources."""
-    own = spark.newSession()
-    for key, value in read_profile("local").items():
-        if key.startswith("spark.sql.") and own.conf.isModifiable(key):
-            own.conf.set(key, value)
-    own.conf.set("spark.sql.streaming.queryEvolution.enableSourceEvolution", "true")
-    own.conf.set(FORMAT, request.param)
-    return own
+    as_local.conf.set("spark.sql.streaming.queryEvolution.enableSourceEvolution", "true")
+    as_local.conf.set(FORMAT, request.param)
+    return as_local
 
 
 @pytest.fixture
