@@ -452,7 +452,6 @@ class _Source:
         self.servers = options["kafka.bootstrap.servers"]
         self.fails_on_loss = options.get("failondataloss", "true").lower() != "false"
         self._client = client
-        self._checkpoint = checkpoint
         self._lines = read.lines
         self.batch, self.offsets = _read_until(checkpoint, read)
         names = [name.strip() for name in options.get("subscribe", "").split(",") if name.strip()]

@@ -25,7 +25,7 @@ import zlib
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from urllib.parse import unquote
 
 from sparkstream_kit import _files
@@ -356,12 +356,12 @@ class Logs:
 
     Attributes:
         root: the checkpoint's folder, or that of a copy.
-        place: where the checkpoint itself lies, for a start; else None.
+        place: where the checkpoint itself lies, of logs that a start looks at; None of others.
     """
 
     def __init__(self, root: Path, place: Place | None = None) -> None:
         self.root = root
-        self.place: Any = place
+        self.place = cast("Place", place)
         self._listed: dict[str, dict[int, Path]] = {}
         self._read: dict[tuple[Callable[[Path], Any], Path], Any] = {}
 
