@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from sparkstream_kit.checkpoints.logs import Input, Logs
 
 
+# A source of files in Spark's progress, with its path.
+_SOURCE = re.compile(r"FileStreamSource\[(.*)\]", re.DOTALL)
+
 _DAY = 86_400_000  # all times here are milliseconds, as in the log
 _CLOCKS_DIFFER = 3_600_000
 _MAX_FILE_AGE = 7 * _DAY  # Spark's default; the checkpoint does not say what the query has
@@ -282,7 +285,6 @@ def _path_of(description: str) -> str | None:
 
 _SHARE = 50  # a look may take one part in so many of the time
 _LINE = re.compile(r'"path":"([^"]*)".*?"(?:timestamp|modificationTime)":(-?\d+)(?:,"batchId":(\d+))?')
-_SOURCE = re.compile(r"FileStreamSource\[(.*)\]", re.DOTALL)
 _OF_SINK = "_spark_metadata"  # the log of a folder that Spark's file sink has written
 _MAX_AGE = "7d"  # Spark's default for maxFileAge
 _UNITS = {"": 1, "ms": 1, "s": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
