@@ -341,9 +341,8 @@ class Backlog:
             self._counted = {}
             for at, source in self._sources.items():
                 with suppress(OSError):  # the folder is gone, or cannot be reached: not counted
-                    if (
-                        found := self._look(at, source, entry_at(progress.sources[at].endOffset))
-                    ) is not None:
+                    found = self._look(at, source, entry_at(progress.sources[at].endOffset))
+                    if found is not None:
                         self._counted[at] = found
             end = monotonic()
             self._next = end + _SHARE * (end - begin)
