@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
@@ -140,6 +141,18 @@ def test_a_folder_that_cannot_be_written_is_refused(spark, tmp_path):
         lock(spark, locate(spark, tmp_path / "file"), "one")
     (tmp_path / "sparkstream-kit" / "lock").mkdir(parents=True)
     with pytest.raises(InvalidInputError, match="cannot be locked: .*Is a directory.*; give another folder"):
+        lock(spark, locate(spark, tmp_path), "one")
+
+
+def test_a_file_system_without_locks_is_one_line(spark, tmp_path, monkeypatch):
+    (tmp_path / "sparkstream-kit").mkdir()
+    (tmp_path / "sparkstream-kit" / "lock").touch()
+
+    def without(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "fcntl", without)
+    with pytest.raises(InvalidInputError, match="cannot be locked: No locks available; give another folder"):
         lock(spark, locate(spark, tmp_path), "one")
 
 
