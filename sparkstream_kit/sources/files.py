@@ -154,11 +154,9 @@ def _files_under(top: str, *, recursive: bool) -> Iterator[str]:
     """Return the files that Spark reads there: also those in partition folders (`day=1`)."""
     if os.path.isfile(top):  # noqa: PTH113
         yield top
-    for root, folders, files in os.walk(top, followlinks=True):
-        folders[:] = [
-            name for name in folders if not name.startswith((".", "_")) and (recursive or "=" in name)
-        ]
-        yield from (os.path.join(root, name) for name in files if not name.startswith((".", "_")))  # noqa: PTH118
+    for entry in _files.below(top, recursive=recursive):
+        if not _files.is_hidden(entry.name) and not entry.is_dir():
+            yield entry.path
 
 
 def _link_back(folder: str) -> str | None:
@@ -240,7 +238,7 @@ def by_name(
     given = {name.lower(): str(value) for name, value in options.items()}
     with os.scandir(folder) as entries:
         found = list(entries)
-    files = [entry for entry in found if entry.is_file() and not entry.name.startswith((".", "_"))]
+    files = [entry for entry in found if entry.is_file() and not _files.is_hidden(entry.name)]
     below = _is_recursive(given) or any("=" in entry.name for entry in found if entry.is_dir())
     # Hadoop fails at a pattern in a folder with such a name (HADOOP-14217).
     has_colon = any(":" in entry.name for entry in found)
