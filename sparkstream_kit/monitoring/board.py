@@ -325,7 +325,7 @@ def _expect(told: dict[str, Any], board: Board) -> None:
     for query in told["queries"]:
         summary = QuerySummary(query["name"], query["id"], mode=query["mode"])
         ends = query.get("ends", True)
-        board.expect(query["runId"], _Query(summary, query["interval"], since, ends=ends))
+        board.expect(query["runId"], Query(summary, query["interval"], since, ends=ends))
 
 
 def has_ended(path: Path) -> bool:
@@ -415,7 +415,7 @@ class Board:
     """
 
     def __init__(self) -> None:
-        self._queries: dict[str, _Query] = {}
+        self._queries: dict[str, Query] = {}
         self._added = 0
         self._last: deque[StreamingQueryProgress] = deque(maxlen=_RECORDED)
         self._changed = threading.Condition()
@@ -430,9 +430,9 @@ class Board:
             known = asking.started(query)
             by = drops(known.frame)
             summary = QuerySummary(query.name or query.id, query.id, mode=known.mode, drops=by)
-            self.expect(str(query.runId), _Query(summary, known.interval, ends=known.ends, query=query))
+            self.expect(str(query.runId), Query(summary, known.interval, ends=known.ends, query=query))
 
-    def expect(self, run_id: str, query: _Query) -> None:
+    def expect(self, run_id: str, query: Query) -> None:
         """Add a query, before its first batch, by Spark's id of this start of it."""
         with self._changed:
             self._queries[run_id] = query
@@ -457,7 +457,7 @@ class Board:
                 same = (key for key, each in self._queries.items() if each.summary.query_id == query_id)
                 run_id = next(same, run_id)
             if run_id not in self._queries:
-                self._queries[run_id] = _Query(QuerySummary(progress.name or query_id, query_id))
+                self._queries[run_id] = Query(QuerySummary(progress.name or query_id, query_id))
             if self._queries[run_id].add(progress):
                 self._last.append(progress)
                 self._added += 1
@@ -508,7 +508,7 @@ class Board:
 
 
 @dataclass
-class _Query:
+class Query:
     """What the board keeps of a query.
 
     Attributes:

@@ -280,7 +280,7 @@ def test_random_lines_are_the_same_for_a_seed_and_skewed():
     assert by_frequency[0] > 1.5 * by_frequency[1] > 15 * by_frequency[100]
 
 
-LINES = {name: (each.rows, each.line, each.time) for name, each in DATASETS.items()}
+LINES: dict[str, Any] = {name: (each.rows, each.line, each.time) for name, each in DATASETS.items()}
 LINES["sales"] = (sales_rows, ",".join, None)
 LINES["lines"] = (lambda count, *, seed: random_lines(seed, count=count), str, None)
 DIGESTS = {
