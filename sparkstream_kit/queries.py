@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -161,6 +161,7 @@ def start(
     name: str | None = None,
     mode: str = "append",
     checkpoint: str | Path | None = None,
+    continues: str | Path | None = None,
     allow_changed_query: bool = False,
     moved: Mapping[str | Path, str | Path] | None = None,
     dry_run: bool = False,
@@ -181,6 +182,9 @@ def start(
         checkpoint: the folder that keeps the query's progress, from which it resumes; for this query alone.
             Without it a temporary folder is used, which Spark removes when the query ends (after a failure,
             too, with the kit's profiles).
+        continues: the checkpoint of another version of this query. Where `checkpoint` is not there yet, it is
+            made so that this query goes on exactly where the other one stands: its state is built from the
+            files that the other one has read, and no row of them is written again.
         allow_changed_query: go on with the state in the checkpoint although a different query wrote it, or
             although it has read other folders; these are then read from the start.
         moved: folders of input files that have moved since the checkpoint was written, as {old: new}. The
@@ -223,8 +227,14 @@ def start(
     guarding: dict[str, Any] = {"allow_changed_query": allow_changed_query, "moved": moved}
     with _starting(asked):
         _refuse_own_input(asked)
+        carried = () if continues is None else _carry_over(asked, continues, dry_run=dry_run)
         if dry_run:
-            found: Any = _planned(frame, sink, name, mode, location, trigger, **guarding)
+            found: Any
+            if carried:
+                says = (("mode", mode), *(("sink", said) for said in _sinks(sink)), *carried)
+                found = _dry_run.Planned(name, (*says, ("trigger", _when(trigger))))
+            else:
+                found = _planned(frame, sink, name, mode, location, trigger, **guarding)
             return found  # type: ignore[no-any-return]
         return _start(asked, trigger, **guarding)
 
@@ -258,6 +268,25 @@ class _Asked:
             return _start(self, {"once": True}, drain=True)
 
 
+def _carry_over(asked: _Asked, continues: str | Path, *, dry_run: bool) -> tuple[tuple[str, str], ...]:
+    """Make the checkpoint of a changed query, which goes on where the other one stands; say what was done."""
+    from sparkstream_kit.checkpoints.evolve import Changed, evolve  # few starts need it
+
+    frame, sink, place = asked.frame, asked.sink, asked.location
+    if place is None:
+        raise InvalidInputError("start(): continues= needs a new checkpoint; give checkpoint='folder'")
+
+    def check_sink(old: Place) -> None:
+        if sink.open is not None:
+            sink.open(frame, old)
+        plan.check_mode(frame, asked.mode)
+
+    changed = Changed(frame, asked.name, asked.mode, sink.writes_to, check_sink)
+    old = locate(frame.sparkSession, continues)
+    with _dry_run.checking() if dry_run else nullcontext():
+        return evolve(changed, place, old)
+
+
 @contextmanager
 def _starting(asked: _Asked) -> Iterator[None]:
     """Make one start at a time, and put in one line what Spark says of a query that it does not start."""
@@ -275,7 +304,9 @@ def _starting(asked: _Asked) -> Iterator[None]:
 def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False, **guarding: Any) -> StreamingQuery:
     frame, sink, name = asked.frame, asked.sink, asked.name
     location, spark, notes = asked.location, frame.sparkSession, rewind_notes(sink)
-    with guard(frame, location, name, asked.mode, rewind_notes=notes, **guarding) as guarded:
+    writes = {"targets": list(sink.writes_to), "columns": [list(each) for each in frame.dtypes]}
+    guarding |= {"rewind_notes": notes, "writes": writes}
+    with guard(frame, location, name, asked.mode, **guarding) as guarded:
         if guarded.logs is not None:
             trigger = _last_batch(asked, guarded.logs, trigger, plan=drain)
         realtime = sink.realtime if "realTime" in trigger else None

@@ -30,7 +30,15 @@ from sparkstream_kit.checkpoints.check import damage, unreadable
 from sparkstream_kit.checkpoints.drain import drained
 from sparkstream_kit.checkpoints.fingerprint import differences, fingerprint, time_zone
 from sparkstream_kit.checkpoints.lock import Lock, lock
-from sparkstream_kit.checkpoints.logs import Logs, at_hand, command, log_file, plan_in, write_note
+from sparkstream_kit.checkpoints.logs import (
+    CONTINUED,
+    Logs,
+    at_hand,
+    command,
+    log_file,
+    plan_in,
+    write_note,
+)
 from sparkstream_kit.checkpoints.lost import PASSED_OVER, doubled, findings
 from sparkstream_kit.checkpoints.moved import bases, check_order, find_moves, rewrite
 from sparkstream_kit.errors import InvalidInputError, innermost_cause
@@ -249,7 +257,7 @@ _CHECKPOINTS = "spark.sql.streaming.checkpointLocation"
 _FILE_MANAGER = "spark.sql.streaming.checkpointFileManagerClass"
 
 # What a checkpoint keeps over a restart, whatever the session has: Spark's key, and what it is.
-_KEPT = {
+KEPT = {
     "spark.sql.shuffle.partitions": "number of state partitions",
     STATE_STORE: "state store",
 }
@@ -287,6 +295,7 @@ def guard(
     mode: str,
     *,
     rewind_notes: Sequence[str] = (),
+    writes: Mapping[str, Any] | None = None,
     allow_changed_query: bool = False,
     moved: Mapping[str | Path, str | Path] | None = None,
 ) -> Iterator[Guarded]:
@@ -314,6 +323,7 @@ def guard(
         name: the query's name.
         mode: its output mode.
         rewind_notes: what each of its sinks makes of a rewind, to be noted for `checkpoints.rewind`.
+        writes: to where it writes which columns, to be noted for `checkpoints.evolve`.
         allow_changed_query: go on although a different query wrote the checkpoint, and note the new one.
         moved: folders of input files that have moved since, as {old: new}.
 
@@ -334,7 +344,7 @@ def guard(
         with at_hand(spark, checkpoint) as logs:
             _check_whole(logs)
             inputs, kept = inputs_of(frame), logs.note
-            query = _described(frame, name, mode, inputs)
+            query = described(frame, name, mode, inputs)
             _check_query(spark, checkpoint, query, logs, allow_changed_query=allow_changed_query)
             check_order(logs, (kept or {}).get("sources"), query.get("sources"))
             changes = _leftovers(checkpoint, logs)
@@ -350,7 +360,7 @@ def guard(
                 _log.warning("query %s: %s", name, line)
 
             def note() -> None:
-                noted = {**query, "sinks": list(rewind_notes)}
+                noted = {**query, "sinks": list(rewind_notes), **(writes or {})}
                 if noted != kept:
                     write_note(spark, checkpoint, noted)
 
@@ -406,11 +416,22 @@ def _check_reach(spark: SparkSession, checkpoint: Place) -> None:
 
 def _check_whole(logs: Logs) -> None:
     """Refuse a damaged checkpoint in clearer words than Spark has, and one that has come to its end."""
-    if found := damage(logs) or doubled(logs) or drained(logs):
+    if found := damage(logs) or doubled(logs) or drained(logs) or continued(logs):
         raise InvalidInputError(found)
 
 
-def _described(frame: DataFrame, name: str, mode: str, inputs: Sequence[Input]) -> dict[str, Any]:
+def continued(logs: Logs, by: Path | None = None) -> str | None:
+    """Say that a changed query continues from a checkpoint on one of its own; None if it does not."""
+    file = logs.root / CONTINUED
+    if not file.exists() or (new := file.read_text("utf-8")) == str(by):
+        return None
+    return (
+        f"checkpoint {logs.root} was continued by a changed query on {new}; start that one. To go back to "
+        f"this one before the other has written a batch: remove {file}"
+    )
+
+
+def described(frame: DataFrame, name: str, mode: str, inputs: Sequence[Input]) -> dict[str, Any]:
     """Return what is to be noted of a query."""
     query = {"name": name, "mode": mode, "fingerprint": fingerprint(frame, mode), **time_zone(frame, mode)}
     return query | ({"sources": [each.log for each in inputs]} if any(each.name for each in inputs) else {})
@@ -534,7 +555,7 @@ def _differences(spark: SparkSession, kept: dict[str, Any], query: dict[str, Any
 
 def _say_what_stays(spark: SparkSession, checkpoint: str, name: str, settings: dict[str, str]) -> None:
     """Warn of settings that the checkpoint overrules, which Spark does without a word."""
-    for key, what in _KEPT.items():
+    for key, what in KEPT.items():
         stays, wanted = settings.get(key), spark.conf.get(key)
         if stays is not None and stays != wanted:
             _log.warning(
