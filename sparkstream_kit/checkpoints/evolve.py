@@ -33,14 +33,13 @@ from pyspark.errors import PySparkException
 from sparkstream_kit import _dry_run, _files
 from sparkstream_kit._spark.batch import begin
 from sparkstream_kit._spark.place import Here
-from sparkstream_kit._spark.plan import inputs_of
 from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.checkpoints.check import damage
 from sparkstream_kit.checkpoints.clone import point_at
 from sparkstream_kit.checkpoints.drain import END, drained, plan_empty_batch
 from sparkstream_kit.checkpoints.fingerprint import differences
-from sparkstream_kit.checkpoints.guard import KEPT, continued, described
-from sparkstream_kit.checkpoints.lock import lock
+from sparkstream_kit.checkpoints.guard import KEPT, Query, continued
+from sparkstream_kit.checkpoints.lock import check_free, lock
 from sparkstream_kit.checkpoints.logs import CONTINUED, KIT, Logs, checkpoint, query_id, versioned, write_note
 from sparkstream_kit.checkpoints.moved import bases, find_moves
 from sparkstream_kit.checkpoints.show import count
@@ -86,16 +85,16 @@ class Changed:
     check_sink: Callable[[Place], object]
 
 
-def evolve(changed: Changed, new: Place, old: Place) -> tuple[tuple[str, str], ...]:
+def evolve(changed: Changed, new: Place, old: Place, *, dry_run: bool) -> tuple[tuple[str, str], ...]:
     """Make a new checkpoint for a changed query, which stands where the old one does.
 
-    A new checkpoint that is there already stays as it is: the query has gone on on it. In a dry run all is
-    checked and nothing is made.
+    A new checkpoint that is there already stays as it is: the query has gone on on it.
 
     Args:
         changed: the query.
         new: its checkpoint, a local folder that is not there yet.
         old: the checkpoint that it continues, which no query uses. It is refused afterwards.
+        dry_run: check all, lock nothing and make nothing.
 
     Returns:
         What was done, or would be, in words; nothing where the new checkpoint is there.
@@ -113,7 +112,9 @@ def evolve(changed: Changed, new: Place, old: Place) -> tuple[tuple[str, str], .
     if _is_made(new, new.folder, old.folder):
         return ()
     logs = Logs(checkpoint(old.folder))
-    held = lock(changed.frame.sparkSession, old, changed.name)
+    if dry_run:
+        check_free(old)
+    held = None if dry_run else lock(changed.frame.sparkSession, old, changed.name)
     try:
         with _dry_run.checking():
             changed.check_sink(old)
@@ -125,7 +126,7 @@ def evolve(changed: Changed, new: Place, old: Place) -> tuple[tuple[str, str], .
                 changed.name,
                 old,
             )
-        if _dry_run.making():
+        if not dry_run:
             changed.check_sink(old)  # it puts a plan back that the old checkpoint has lost
             logs.again()
             build.make(new.folder)
@@ -160,10 +161,11 @@ def _checked(changed: Changed, logs: Logs, new: Path) -> tuple[Build, list[str]]
         raise _refusal(logs, "it has no committed batch")
     if logs.planned > last and logs.plan(logs.planned).watermark >= END:
         raise _refusal(logs, "it was cut off while it wrote its last windows")
-    inputs, kept, plan = inputs_of(changed.frame), logs.note or {}, logs.plan(last)
+    query = Query(changed.frame, changed.name, changed.mode, allow_changed=False, moved={})
+    inputs, kept, plan = query.inputs, logs.note or {}, logs.plan(last)
     _check_sources(logs, inputs)
     find_moves(spark, logs, bases(spark, inputs), {})
-    note = described(changed.frame, changed.name, changed.mode, inputs)
+    note = query.described
     differs = differences(kept.get("fingerprint", ""), note["fingerprint"])
     _check_target(changed, kept, differs)
     for key, what in KEPT.items():
