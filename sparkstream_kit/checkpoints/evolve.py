@@ -246,7 +246,8 @@ def _pieces(logs: Logs, last: int) -> Iterator[_Piece]:
             size = Path(each.path).stat().st_size / _MOST_BYTES if each.path else 0
             sizes[each.entry] = sizes.get(each.entry, 0) + max(size, 1 / _MOST_FILES)
         for entry in sorted(sizes):
-            yield _Piece(log, json.dumps({"logOffset": entry}), sizes[entry])
+            # As Spark writes it: it compares offsets as texts, and would take another one for new input.
+            yield _Piece(log, json.dumps({"logOffset": entry}, separators=(",", ":")), sizes[entry])
 
 
 def _in_batches(pieces: Sequence[_Piece], full: float) -> list[_Ends]:

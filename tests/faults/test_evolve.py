@@ -191,7 +191,7 @@ def test_a_driver_killed_at_any_time_begins_again_and_is_exact(tmp_path, launch,
     truth = None
     building = tmp_path / ".v2.evolving"
     chosen = random.Random(7)  # noqa: S311 - the same kills in each run
-    for _ in range(max(ROUNDS // 2, 1)):
+    for _ in range(max(ROUNDS // 4, 1)):
         put_back(tmp_path)
         parts = chosen.randrange(1, 60)
         driver = launch("python", script, folder, out, tmp_path / "v2", tmp_path / "v1")
