@@ -440,6 +440,7 @@ def test_the_whole_result_is_there_before_any_new_row(spark, begun, tmp_path):
     assert dict(line.split(",") for line in target.read_text().splitlines()[1:]) == truth
 
 
+@pytest.mark.slow
 def test_a_build_is_cut_into_batches_of_bounded_size(spark, tmp_path, monkeypatch):
     """Spark has joined the first entries of the log to one file, as in a checkpoint of many batches."""
     folder, old, new = tmp_path / "in", tmp_path / "v1", tmp_path / "v2"

@@ -7,6 +7,7 @@ _BY_FILE = {
     },
     "checkpoints/test_checkpoints_evolve.py": {
         "test_a_batch_that_was_planned_and_not_committed_counts_once": "a planned batch is carried over: five starts",
+        "test_a_changed_key_is_refused_unless_the_target_is_a_new_one": "rows that would not fit are refused: two runs",
         "test_a_changed_query_equals_its_batch_computation": "the shortest case of a changed query: four starts",
     },
     "checkpoints/test_checkpoints_guards.py": {
