@@ -337,13 +337,19 @@ def test_a_source_that_is_new_or_was_dropped_is_refused(spark, begun, tmp_path):
     )
 
 
-def test_the_old_checkpoint_is_refused_once_it_was_continued(begun, tmp_path):
+def test_the_old_checkpoint_is_refused_once_it_was_continued(spark, begun, tmp_path):
     rows, folder, old = begun
     go(totals("shop")(rows), into({}), tmp_path / "v2", continues=old)
     land(folder, 2)
     with pytest.raises(InvalidInputError, match="was continued by a changed query on .*v2; start that one"):
         go(totals("product")(rows), into({}), old)
     assert "was continued by a changed query" in refused(totals("shop")(rows), old, tmp_path / "v3")
+
+    # The new one has written no batch, so that the old one may go on in its place.
+    (old / "sparkstream-kit" / "continued").unlink()
+    batches: dict[int, Any] = {}
+    go(totals("product")(rows), into(batches), old)
+    assert Counter(batches[2]) == Counter(plain(totals("product")(table(spark, folder, range(3))).collect()))
 
 
 def test_a_checkpoint_that_is_in_use_or_has_no_batch_or_other_files_is_refused(begun, tmp_path):
