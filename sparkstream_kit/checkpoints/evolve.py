@@ -38,7 +38,7 @@ from sparkstream_kit.checkpoints.check import damage
 from sparkstream_kit.checkpoints.clone import point_at
 from sparkstream_kit.checkpoints.drain import END, drained, plan_empty_batch
 from sparkstream_kit.checkpoints.fingerprint import differences
-from sparkstream_kit.checkpoints.guard import KEPT, Query, continued
+from sparkstream_kit.checkpoints.guard import KEPT, Query, check_reach, continued
 from sparkstream_kit.checkpoints.lock import check_free, lock
 from sparkstream_kit.checkpoints.logs import CONTINUED, KIT, Logs, checkpoint, query_id, versioned, write_note
 from sparkstream_kit.checkpoints.moved import bases, find_moves
@@ -109,6 +109,7 @@ def evolve(changed: Changed, new: Place, old: Place, *, dry_run: bool) -> tuple[
             f"start(): continues={old} and checkpoint={new} must both be on a local path; copy the "
             "checkpoint to this machine first, or start anew on a new checkpoint"
         )
+    check_reach(changed.frame.sparkSession, new)
     if _is_made(new, new.folder, old.folder):
         return ()
     logs = Logs(checkpoint(old.folder))

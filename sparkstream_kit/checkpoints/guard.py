@@ -196,7 +196,7 @@ def guard(
         _check_temporary(query)
         yield Guarded(None, None, lambda: None)
         return
-    _check_reach(spark, checkpoint)
+    check_reach(spark, checkpoint)
     if dry_run:
         check_free(checkpoint)
     held = None if dry_run else lock(spark, checkpoint, name)
@@ -255,7 +255,7 @@ def _check_temporary(query: Query) -> None:
         )
 
 
-def _check_reach(spark: SparkSession, checkpoint: Place) -> None:
+def check_reach(spark: SparkSession, checkpoint: Place) -> None:
     """Refuse a folder of this machine where others write the state; `file:///…` says that they share it."""
     master, is_plain = other_master(spark), plain(checkpoint.text) == checkpoint.text
     if master is not None and is_plain and checkpoint.folder is not None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import pretend_master
 from pyspark.sql import functions as F
 
 from sparkstream_kit import run, sinks, sources, start, state, windows
@@ -366,6 +367,15 @@ def test_a_checkpoint_that_is_in_use_or_has_no_batch_or_other_files_is_refused(b
     assert "a folder with other files" in refused(totals("shop")(rows), old, tmp_path / "full")
     assert (tmp_path / "full" / "thesis.txt").exists()
     assert "is the checkpoint itself" in refused(totals("shop")(rows), old, old)
+
+
+@pytest.mark.classic_only("a master is pretended in this process")
+def test_a_disk_of_each_node_is_refused_before_anything_is_built(spark, begun, tmp_path, monkeypatch):
+    rows, _, old = begun
+    with monkeypatch.context() as pretended:
+        pretend_master(spark, pretended, "spark://host:7077")
+        assert "is a local path, but the master is" in refused(totals("shop")(rows), old, tmp_path / "v2")
+    assert not (old / "sparkstream-kit" / "continued").exists()
 
 
 def sql(tmp_path, name="totals", **how):
