@@ -1,9 +1,9 @@
-"""Every crash of a driver: what would lie on the disk had it died at any of its calls, kept while it runs.
+"""What a driver leaves on the disk if it dies, for each call at which it can die.
 
-Nothing is thrown into the code under test: it runs undisturbed, and before each call that changes its folder
-the folder is kept as a dead driver would leave it. So no `except` and no `finally` of a sink can do what a
-dead process does not do. Python's audit events number the calls on files, and SQLite's own trace the
-statements; between them each line of the sink is looked at, as Spark and native libraries have no events.
+Nothing is thrown into the code under test. It runs undisturbed, and before each call that changes its folder
+the folder is kept as a dead driver would leave it: what no `except` and no `finally` can change. Python's
+audit events number the calls on files, and SQLite's trace the statements. Between them each line of the
+user's code is looked at, because what Spark and native libraries write has no event.
 """
 
 from __future__ import annotations
@@ -34,89 +34,73 @@ if TYPE_CHECKING:
 Disk = dict[str, bytes | None]  # what a folder holds, by path: a file's bytes, or None for a folder
 
 _CHANGES = {
-    "os.link": "link",
-    "os.mkdir": "make folder",
-    "os.remove": "remove",
-    "os.rename": "rename",
-    "os.rmdir": "remove folder",
-    "os.symlink": "link",
-    "os.truncate": "cut off",
-    "open": "open",
-    "sqlite3.connect": "connect to",
+    *("open", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink"),
+    *("os.truncate", "shutil.rmtree", "sqlite3.connect"),
 }
-_IN_FOLDER = ("os.mkdir", "os.remove", "os.rmdir")  # events that end with the folder that a name is in
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _READS = {"EXPLAIN", "PRAGMA", "SELECT"}  # statements that change nothing
-_START = "the start"
 _SHOWN = 60  # characters of a statement
-# Code whose lines nobody has to look at: Python's, that of installed packages, and the kit's.
+# Code whose lines need no look: Python's, that of installed packages, and the kit's.
 _OTHERS = (*map(sysconfig.get_path, ("stdlib", "purelib", "platlib")), str(Path(__file__).parents[1]), "<")
-
-WHOLE, LOST, HALF, ERROR = "", " lost", " half", " error"
-_MEANS = {
-    WHOLE: "crash before {}",
-    LOST: "power cut before {}, what was written and not synced is lost",
-    HALF: "crash before {}, the last file written is cut in half",
-    ERROR: "an I/O error in place of {}",
-}
+_START = "the start"
+_fsync, _connect = os.fsync, sqlite3.connect
 
 
 @dataclass(frozen=True)
 class Crash:
-    """A moment at which a driver can die.
+    """A moment at which a driver can die, or a batch fail.
 
     Attributes:
-        label: names it among the crashes of its start, such as `17` or `17 lost`.
+        label: names it among those of its start, such as `17`, `17.2` (a line after call 17) or `17 lost`.
         words: the same for people.
-        disk: what lies on the disk then; None of an error, which the driver lives through.
+        fails_at: the call that reports an error, and does nothing; None of a crash.
+        disk: what a crash leaves.
     """
 
     label: str
     words: str
-    disk: Disk | None = field(repr=False)
+    fails_at: int | None = None
+    disk: Disk = field(default_factory=dict, repr=False)
 
 
 def read_disk(folder: Path) -> tuple[Disk, dict[str, int]]:
     """Return what a folder holds, and the inode of each file."""
-    found: Disk = {}
+    disk: Disk = {}
     inodes = {}
-    for path, folders, files in os.walk(folder):
-        below = os.path.relpath(path, folder)
-        found.update({os.path.normpath(f"{below}/{name}"): None for name in folders})
-        for name in files:
-            # Spark may just have removed it.
-            with suppress(FileNotFoundError), open(os.path.join(path, name), "rb") as file:  # noqa: PTH118, PTH123
-                inside = os.path.normpath(f"{below}/{name}")
-                inodes[inside] = os.fstat(file.fileno()).st_ino
-                found[inside] = file.read()
-    return found, inodes
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # Spark may just have removed it
+            name = str(path.relative_to(folder))
+            inodes[name] = path.stat().st_ino
+            disk[name] = None if path.is_dir() else path.read_bytes()
+    return disk, inodes
 
 
 def write_disk(folder: Path, disk: Disk) -> None:
-    """Put into an empty folder what a disk held."""
-    for name in sorted(disk):
-        content = disk[name]
+    """Put into a folder what a disk held."""
+    for name, content in sorted(disk.items()):
         if content is None:
-            (folder / name).mkdir(parents=True, exist_ok=True)
+            (folder / name).mkdir()
         else:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
 
 
 class Watch:
-    """Numbers the calls of one start, and keeps each crash that leaves something new on the disk."""
+    """Numbers the calls of one start, and keeps each crash that leaves something new on the disk.
 
-    def __init__(self, folder: Path, seen: set[Any], fail_at: int | None = None) -> None:
+    Attributes:
+        crashes: the crashes, in the order of the calls.
+        calls: how many calls there were.
+    """
+
+    def __init__(self, folder: Path, seen: set[int], fails_at: int | None = None) -> None:
         self.crashes: list[Crash] = []
         self.calls = 0
-        self._folder, self._seen, self._fail_at = folder, seen, fail_at
+        self._folder, self._seen, self._fails_at = folder, seen, fails_at
         self._doing = _START
-        self._looks = 0  # since the last call
-        self._known: Any = None  # how the folder looked
-        self._last = 0  # inode of the file that was opened last
-        self._opened: dict[str, int] = {}  # files to be written, with the bytes that a power cut leaves
-        self._unsynced: dict[int, int] = {}  # the same by inode, of those that are there
-        self._contents: dict[bytes, bytes] = {}  # each once, as most are in every crash
+        self._lines = 0  # since the last call
+        self._opened: dict[str, int] = {}  # to be written; how many bytes of each a power cut leaves
+        self._unsynced: dict[int, int] = {}  # the same by inode, the file opened last at the end
+        self._contents: dict[bytes, bytes] = {}  # each once: most are in every crash
 
     def sink(self, sink: Sink) -> Sink:
         """Return a sink whose batches are watched."""
@@ -125,42 +109,32 @@ class Watch:
             write = opened(sink, frame, location)
 
             def write_watched(batch: DataFrame, batch_id: int) -> None:
-                self._doing = f"batch {batch_id}"
-                self._call("the first line of the sink", fails=False)
-                before = sys.gettrace()
-                sys.settrace(before if self._fail_at else self._trace)
+                self._doing, before = f"batch {batch_id}", sys.gettrace()
+                self.call("the first line of the sink", can_fail=False)
+                sys.settrace(before if self._fails_at else self._trace)
                 try:
                     write(batch, batch_id)
                 finally:
                     sys.settrace(before)
-                self._call("Spark's commit, after the sink", fails=False)
+                self.call("Spark's commit, after the sink", can_fail=False)
 
             return write_watched
 
         return replace(sink, open=open_watched, realtime=None)
 
     def heard(self, event: str, args: tuple[Any, ...]) -> None:
-        """Number a call of Python that is about to change the folder."""
+        """Number a call of Python's that is about to change the folder."""
         if event not in _CHANGES or (event == "open" and not args[2] & _WRITES):
             return
-        paths = [os.fsdecode(each) for each in args[:2] if isinstance(each, str | bytes)]
-        in_folder = args[-1] if event in _IN_FOLDER and args[-1] != -1 else None
-        within = [os.path.abspath(path) for path in paths]  # noqa: PTH100
-        if in_folder is None and not any(path.startswith(f"{self._folder}{os.sep}") for path in within):
-            return
-        shown = [path if in_folder else os.path.relpath(path, self._folder) for path in paths]
-        self._call(f"{_CHANGES[event]} {' to '.join(shown)}")
-        with suppress(FileNotFoundError):
-            info = os.stat(paths[-1], dir_fd=in_folder)  # noqa: PTH116
-            if event == "open":
-                self._opened[within[0]] = 0 if args[2] & os.O_TRUNC else info.st_size
-            else:
-                self._unsynced.pop(info.st_ino, None)  # it goes, and a new file may get its inode
-            return
-        if event == "open":
-            self._opened[within[0]] = 0
+        paths = [Path(os.fsdecode(each)).absolute() for each in args[:2] if isinstance(each, str | bytes)]
+        shown = [str(path.relative_to(self._folder)) for path in paths if self._folder in path.parents]
+        if shown:
+            self.call(f"{event.removeprefix('os.')} {' to '.join(shown)}")
+        if shown and event == "open":
+            is_kept = paths[0].exists() and not args[2] & os.O_TRUNC
+            self._opened[str(paths[0])] = paths[0].stat().st_size if is_kept else 0
 
-    def connect(self, *args: Any, **options: Any) -> sqlite3.Connection:
+    def connect(self, *args: Any, **options: Any) -> Any:
         """Connect to SQLite, and number the statements."""
         connection = _connect(*args, **options)
 
@@ -168,7 +142,7 @@ class Watch:
             words = statement.split()
             if words[0].upper() not in _READS:
                 try:
-                    self._call(" ".join(words)[:_SHOWN])
+                    self.call(" ".join(words)[:_SHOWN])
                 except OSError:
                     connection.interrupt()
 
@@ -176,86 +150,87 @@ class Watch:
         return connection
 
     def fsync(self, file: Any) -> None:
-        """Sync a file, after which no crash undoes what was written."""
+        """Sync a file: no power cut undoes any more what was written."""
+        self.call("fsync")
+        _fsync(file)
         number = file if isinstance(file, int) else file.fileno()
-        self._call("fsync")
-        _fsync(number)
         self._unsynced.pop(os.fstat(number).st_ino, None)
 
-    def _call(self, what: str, *, fails: bool = True) -> None:
-        self.calls += 1
-        self._looks = 0
+    def call(self, what: str, *, can_fail: bool = True) -> None:
+        """Number a call, keep what a crash before it leaves, and fail it if this is asked for.
+
+        Raises:
+            OSError: it is the call that shall fail.
+        """
+        self.calls, self._lines = self.calls + 1, 0
         words = f"call {self.calls} ({self._doing}: {what})"
-        if self._fail_at is None:
-            self._keep(str(self.calls), words)
-        if fails and self._doing != _START:
-            self.crashes.append(Crash(f"{self.calls}{ERROR}", _MEANS[ERROR].format(words), None))
-        if self.calls == self._fail_at:
+        if self.calls == self._fails_at:
             raise OSError(errno.EIO, "an error made by assert_exactly_once")
+        self._keep(str(self.calls), words)
+        if can_fail and self._doing != _START:
+            label = f"{self.calls} error"
+            self.crashes.append(Crash(label, f"an I/O error in place of {words}", self.calls))
 
-    def _trace(self, frame: FrameType, *_: Any) -> Callable[..., Any] | None:
+    def _trace(self, frame: FrameType, event: str, _: Any) -> Callable[..., Any] | None:
+        """Look at the folder before each line of the user's code: Spark may have changed it."""
         file = frame.f_code.co_filename
-        return None if file.startswith(_OTHERS) else self._line
-
-    def _line(self, frame: FrameType, event: str, _: Any) -> Callable[..., Any]:
-        """Keep what a line has changed without a call that has a number, such as a write of Spark's."""
-        if event != "line":
-            return self._line
-        looks = [
-            (path, os.stat(f"{path}/{name}").st_mtime_ns)  # noqa: PTH116
-            for path, _, files in os.walk(self._folder)
-            for name in files
-            if os.path.exists(f"{path}/{name}")  # noqa: PTH110
-        ]
-        if looks != self._known:
-            self._known = looks
-            self._looks += 1
-            where = f"line {frame.f_lineno} of {Path(frame.f_code.co_filename).name} ({self._doing})"
-            self._keep(f"{self.calls}.{self._looks}", where)
-        return self._line
+        if file.startswith(_OTHERS):
+            return None
+        if event == "line":
+            self._lines += 1
+            where = f"line {frame.f_lineno} of {Path(file).name} ({self._doing})"
+            self._keep(f"{self.calls}.{self._lines}", where)
+        return self._trace
 
     def _keep(self, label: str, words: str) -> None:
+        if self._fails_at:
+            return
         disk, inodes = read_disk(self._folder)
         for path, size in self._opened.items():
             with suppress(FileNotFoundError):
-                self._last = os.stat(path).st_ino  # noqa: PTH116
-                self._unsynced.setdefault(self._last, size)
+                self._unsynced.setdefault(os.stat(path).st_ino, size)  # noqa: PTH116 - a text
         self._opened = {}
+        # What is gone is forgotten: a new file may get its inode.
+        self._unsynced = {inode: size for inode, size in self._unsynced.items() if inode in inodes.values()}
         lost, half = dict(disk), dict(disk)
         for name, inode in inodes.items():
-            content, kept = disk[name], self._unsynced.get(inode)
-            if content is not None and kept is not None:
-                lost[name] = content[:kept]
-                if inode == self._last:
-                    half[name] = content[: (kept + len(content)) // 2]
-        for kind, state in ((WHOLE, disk), (HALF, half), (LOST, lost)):
-            shared = {n: c and self._contents.setdefault(c, c) for n, c in state.items()}
-            key = hash(frozenset(shared.items()))
-            if key not in self._seen:
-                self._seen.add(key)
-                self.crashes.append(Crash(f"{label}{kind}", _MEANS[kind].format(words), shared))
+            content = disk[name]
+            if content and inode in self._unsynced:
+                size = self._unsynced[inode]
+                lost[name] = content[:size]
+                if inode == next(reversed(self._unsynced)):
+                    half[name] = content[: (size + len(content)) // 2]
+        self._add(label, f"crash before {words}", disk)
+        self._add(f"{label} half", f"crash before {words}, with the last file written cut in half", half)
+        self._add(f"{label} lost", f"power cut before {words}, which loses what was not synced", lost)
+
+    def _add(self, label: str, words: str, disk: Disk) -> None:
+        shared = {name: text and self._contents.setdefault(text, text) for name, text in disk.items()}
+        key = hash(frozenset(shared.items()))
+        if key not in self._seen:
+            self._seen.add(key)
+            self.crashes.append(Crash(label, words, disk=shared))
 
 
-_fsync, _connect = os.fsync, sqlite3.connect
-_hooked: list[Watch] = []  # a hook stays for good, and hears nothing while this is empty
-_known_to_python: list[bool] = []
+_watches: list[Watch] = []  # an audit hook stays for good: it hears nothing while this is empty
+_hooks: list[Callable[[str, tuple[Any, ...]], None]] = []
 
 
 def _hear(event: str, args: tuple[Any, ...]) -> None:
-    if _hooked:
-        _hooked[-1].heard(event, args)
+    for watch in _watches:
+        watch.heard(event, args)
 
 
 @contextmanager
 def watching(watch: Watch) -> Iterator[None]:
     """Let a watch hear of the calls of this process."""
-    if not _known_to_python:
+    if not _hooks:
+        _hooks.append(_hear)
         sys.addaudithook(_hear)
-        _known_to_python.append(True)
     with ExitStack() as stack:
         stack.enter_context(patch.object(os, "fsync", watch.fsync))
         for module in (sqlite3, sqlite3.dbapi2):
             stack.enter_context(patch.object(module, "connect", watch.connect))
-        _hooked.append(watch)
-        stack.callback(_hooked.clear)
+        stack.callback(_watches.clear)
+        _watches.append(watch)
         yield

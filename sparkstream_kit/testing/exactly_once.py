@@ -1,4 +1,4 @@
-"""`assert_exactly_once`: a job is crashed at every call that leaves something, and each time started again."""
+"""`assert_exactly_once`: crash a job at every call that changes something, and start it again each time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from pyspark.sql import DataFrame, Row
-    from pyspark.sql.types import StructType
 
     from sparkstream_kit.sinks import Sink
     from sparkstream_kit.testing.crashes import Crash, Disk
@@ -38,15 +37,15 @@ __tracebackhide__ = fault_of_the_test
 
 _CALL, _NAME = "assert_exactly_once()", "exactly_once"
 _BATCHES = 3  # at most, of one input
-_ADVICE = (
-    "a batch comes again after a crash, with the same number and the same rows: write it to a sink that keeps "
-    "a record of its batches (sinks.sql_table, sinks.delta, sinks.batch_files), or write the batch's number "
-    "in one transaction with its rows, and skip a number that is there"
-)
-NOT_COVERED = (
-    "the time while an executor writes files",
-    "Spark's own files: those of its checkpoint, and of its own sinks, such as sinks.files",
+_NOT_COVERED = (
+    "the moments while executors write files",
+    "files of Spark's own: of the checkpoint, and of sinks such as sinks.files",
     "what is not in the folder, such as a database server",
+)
+_ADVICE = (
+    "After a crash a batch comes again, with the same number and the same rows. Write it to a sink that "
+    "keeps a record of its batches (sinks.sql_table, sinks.delta, sinks.batch_files); or write the number of "
+    "the batch in one transaction with its rows, and skip a batch whose number is there."
 )
 
 
@@ -55,24 +54,25 @@ class Certificate:
     """What `assert_exactly_once` has tried; it prints as one line.
 
     Attributes:
-        schedules: the crashes that left different things behind, each followed by a start to the end.
-        calls: the calls that were numbered, before each of which the job could have died.
-        inputs: the ways in which the rows came: `2|1` is a batch of two rows, a stop and a start, and one
-            more row.
+        schedules: how often the job was crashed, each time with something else on the disk.
+        calls: how many calls were numbered, before each of which the job could have died.
+        inputs: the ways in which the rows came: `2|1` is a batch of two rows, a stop, a start, and one more
+            row.
         seconds: how long it took.
-        not_covered: what no crash was tried in.
+        not_covered: the crashes that were not tried.
     """
 
     schedules: int
     calls: int
     inputs: tuple[str, ...]
     seconds: float
-    not_covered: tuple[str, ...] = NOT_COVERED
+    not_covered: tuple[str, ...] = _NOT_COVERED
 
     def __str__(self) -> str:
+        """Return the certificate in one line."""
         return (
-            f"{self.schedules} schedules, 0 differences: crashes at {self.calls} calls over the inputs "
-            f"{', '.join(self.inputs)}, in {self.seconds:.0f} s; not covered: {'; '.join(self.not_covered)}"
+            f"{self.schedules} schedules, 0 differences: {self.calls} calls, over the inputs "
+            f"{', '.join(self.inputs)}, in {self.seconds} s; not covered: {'; '.join(self.not_covered)}"
         )
 
 
@@ -87,44 +87,83 @@ def assert_exactly_once(
     only: str | None = None,
     report: str | Path | None = None,
 ) -> Certificate:
-    """DOC"""
+    """Crash a job at every call that changes something, and see that a restart gives the same result.
+
+    The job runs over the rows in one, two and three batches, also stopped and started again after each of
+    them. Before each call that changes its folder (a file opened, synced, renamed or removed, a statement or
+    commit of SQLite, the first line and the end of the sink), and at each line of your own function that has
+    changed something, the folder is kept as a killed process leaves it. It is also kept as a power cut leaves
+    it: what was written and not synced is lost. Then the job is started on each of these folders and runs to
+    the end. Calls within a batch also fail with an I/O error, as a full disk makes them do. When all schedules
+    with one crash have been tried, those with a second one in the next start follow.
+
+    The result must be that of an undisturbed run over the same batches. Rows are compared in any order.
+
+    Args:
+        build: a function of the streaming DataFrame and an empty folder. It returns the transformed frame and
+            the sink, which writes into that folder, and is called for each start.
+        rows: a static DataFrame with some rows to feed; three are enough.
+        read: a function of the folder, which returns the rows of the result.
+        mode: `append`, `update` or `complete`.
+        expected: the true result, such as that of a batch run. Without it a sink that loses rows in every run
+            is not found.
+        most: how many schedules to try, the shortest first; 200 take about a minute.
+        only: one schedule to run alone, as a failure has printed it.
+        report: a file to keep the certificate in, as JSON.
+
+    Returns:
+        What was tried, and what was not.
+
+    Raises:
+        AssertionError: a schedule that breaks the job, with what is missing or there twice, and what to do.
+        InvalidInputError: no rows, a sink of Spark's own, a name for `only` that no schedule has, or a
+            session of Spark Connect, where batches are not written by this process.
+
+    Examples:
+        In a session::
+
+            import sqlite3
+
+            def build(sales, folder):
+                return sales, sinks.sql_table(f"sqlite:///{folder}/sales.db", "sales")
+
+            def read(folder):
+                return sqlite3.connect(folder / "sales.db").execute("SELECT * FROM sales").fetchall()
+
+            rows = spark.createDataFrame([("tea", 2), ("ink", 1)], "product STRING, amount INT")
+            testing.assert_exactly_once(build, rows, read=read, most=3)
+    """
     check(assert_exactly_once, locals())
-    began, fed = time.monotonic(), rows.collect()
     if starts_python_for_batches(rows.sparkSession):
         raise InvalidInputError(
-            f"{_CALL} watches the driver's own Python, in which Spark Connect writes nothing; unset SPARK_REMOTE"
+            f"{_CALL} watches this process, and on Spark Connect another one writes; unset SPARK_REMOTE"
         )
+    began, fed = time.monotonic(), rows.collect()
     if not fed:
         raise InvalidInputError(f"{_CALL}: rows is empty; give a static DataFrame with some rows to feed")
     with (
         streams(rows.sparkSession) as stream,
         tempfile.TemporaryDirectory(prefix="sparkstream-", ignore_cleanup_errors=True) as folder,
     ):
-        proof = _Proof(stream, Path(folder).resolve() / "run", build, read, mode, rows.schema, fed, expected)
-        for schedule in proof.schedules(most) if only is None else proof.named(only):
-            proof.hold(schedule)
-    made = Certificate(proof.held, proof.calls, tuple(proof.ways), round(time.monotonic() - began, 1))
+        proof = _Proof(stream, Path(folder).resolve() / "run", build, read, mode, rows, fed, expected)
+        schedules = islice(proof.schedules(), most) if only is None else [proof.named(only)]
+        done = [proof.hold(schedule) for schedule in schedules]
+    seconds = round(time.monotonic() - began, 1)
+    made = Certificate(len(done), proof.calls, tuple(dict.fromkeys(done)), seconds)
     if report is not None:
         _files.replace(Path(report), [_files.as_json(made), "\n"])
     return made
 
 
 @dataclass(frozen=True)
-class _Way:
-    """One way in which the rows come, and what an undisturbed run makes of them."""
-
-    name: str
-    source: Source
-    begins: Disk
-    expected: list[Any]
-
-
-@dataclass(frozen=True)
 class _Schedule:
-    """A start that is crashed, perhaps the start after that too, and the start that must mend it."""
+    """A way in which rows come, and the crashes of one start after the other; the last start must mend it."""
 
-    way: _Way
-    crashes: tuple[Crash, ...]
+    way: str
+    source: Source
+    begins: Disk = field(repr=False)  # what is there before the first start that is crashed
+    result: list[Any]  # of an undisturbed run
+    crashes: tuple[Crash, ...] = ()
 
 
 @dataclass
@@ -134,98 +173,90 @@ class _Proof:
     build: Callable[[DataFrame, Path], tuple[DataFrame, Sink]]
     read: Callable[[Path], Iterable[Any]]
     mode: str
-    schema: StructType
+    rows: DataFrame
     fed: list[Row]
     expected: Iterable[Any] | None
-    held: int = 0
     calls: int = 0
-    ways: list[str] = field(default_factory=list)
-    seen: set[Any] = field(default_factory=set)
+    seen: set[int] = field(default_factory=set)
 
-    def schedules(self, most: int) -> Iterator[_Schedule]:
-        """Yield all with one crash, the shortest first, and then those with two, up to so many in all."""
-        single = []
-        for name in _ways(len(self.fed)):
-            for schedule in self._of_way(name) if self.held < most else ():
-                if self.held < most:
-                    yield schedule
-                    single.append(schedule)
-        random.Random(0).shuffle(single)  # noqa: S311 - a sample, the same each time
-        for first in single:
-            for schedule in self._after(first) if self.held < most else ():
-                if self.held < most:
-                    yield schedule
+    def schedules(self) -> Iterator[_Schedule]:
+        """Yield all schedules with one crash, then those with two, and so on."""
+        before: Iterable[_Schedule] = map(self.begun, _ways(len(self.fed)))
+        while before:
+            found = []
+            for schedule in before:
+                for longer in self.crashed(schedule):
+                    yield longer
+                    found.append(longer)
+            random.Random(0).shuffle(found)  # noqa: S311 - where not all are tried, some of each
+            before = found
 
-    def named(self, name: str) -> Iterator[_Schedule]:
-        """Yield the one schedule of a name, which a failure has printed."""
+    def named(self, name: str) -> _Schedule:
+        """Return the schedule that a failure has printed."""
         way, *labels = name.split(":")
-        found: list[_Schedule] = []
+        known = re.fullmatch(r"\d+([-|]\d+)*\|?", way)
+        schedule = self.begun(way) if known and labels else None
         for label in labels:
-            known = self._after(found[0]) if found else self._of_way(way)
-            found = [each for each in known if each.crashes[-1].label == label]
-            if not found:
-                break
-        if not found:
-            raise InvalidInputError(
-                f"{_CALL}: only is {name!r}; give what a failure has printed, such as '2-1:17'"
-            )
-        yield from found
+            found = self.crashed(schedule) if schedule else []
+            schedule = next((each for each in found if each.crashes[-1].label == label), None)
+        if schedule is None:
+            raise InvalidInputError(f"{_CALL}: only is {name!r}; give what a failure has printed")
+        return schedule
 
-    def _of_way(self, name: str) -> list[_Schedule]:
-        """Let the rows come in one way, undisturbed, and return the crashes of the last start."""
-        self.ways.append(name)
-        source, rows = self.stream(self.schema), iter(self.fed)
-        for before, part in enumerate(name.split("|")):
-            for size in re.findall(r"\d+", part):
-                source.add_data(list(islice(rows, int(size))))
-            source.publish()
-            if not before:
-                self._put({})
-                if "|" in name:
-                    self._run(source)
-        begins = read_disk(self.folder)[0]
-        watch = self._watched(source)
-        way = _Way(name, source, begins, list(self.read(self.folder / "target")))
-        if self.expected is not None and (text := _difference(list(self.expected), way.expected)):
-            raise AssertionError(f"without any crash, rows {name}: {text}")
-        # The likeliest to break a sink come first: late in the batch, and without an error.
-        latest_first = sorted(reversed(watch.crashes), key=lambda crash: crash.disk is None)
-        return [_Schedule(way, (crash,)) for crash in latest_first]
+    def begun(self, way: str) -> _Schedule:
+        """Let the rows come in a way, up to the start that is to be crashed."""
+        source, rows = self.stream(self.rows.schema), iter(self.fed)
+        before, stop, after = way.partition("|")
+        self.put({})
+        self.land(source, rows, before)
+        if stop:
+            self.run(source)
+            self.land(source, rows, after)
+        begins, _ = read_disk(self.folder)
+        self.run(source)
+        result = list(self.read(self.folder / "out"))
+        if self.expected is not None and (text := _difference(list(self.expected), result)):
+            raise AssertionError(f"without any crash, with rows in batches of {way}: {text}")
+        return _Schedule(way, source, begins, result)
 
-    def _after(self, schedule: _Schedule) -> list[_Schedule]:
-        """Return the schedules that have a second crash, in the start after a first one."""
-        self._arrive(schedule)
-        watch = self._watched(schedule.way.source)
-        return [_Schedule(schedule.way, (*schedule.crashes, crash)) for crash in watch.crashes]
+    def land(self, source: Source, rows: Iterator[Row], sizes: str) -> None:
+        for size in re.findall(r"\d+", sizes):
+            source.add_data(list(islice(rows, int(size))))
+        source.publish()
 
-    def _watched(self, source: Source) -> Watch:
+    def crashed(self, schedule: _Schedule) -> list[_Schedule]:
+        """Return a schedule with a crash more, for each crash of its last start."""
+        self.arrive(schedule)
         watch = Watch(self.folder, self.seen)
-        self._run(source, watch)
+        self.run(schedule.source, watch)
         self.calls += watch.calls
-        return watch
+        # The likeliest to break a sink come first: late in the batch, and without an error.
+        latest = list(reversed(watch.crashes))
+        latest.sort(key=lambda crash: crash.fails_at is not None)
+        return [replace(schedule, crashes=(*schedule.crashes, crash)) for crash in latest]
 
-    def _arrive(self, schedule: _Schedule) -> None:
+    def arrive(self, schedule: _Schedule) -> None:
         """Make the folder what the last crash has left."""
-        *before, last = schedule.crashes
-        if last.disk is not None:
-            self._put(last.disk)
+        if not schedule.crashes:
+            self.put(schedule.begins)
             return
-        if before:
-            self._arrive(replace(schedule, crashes=tuple(before)))
-        else:
-            self._put(schedule.way.begins)
-        with suppress(Exception):  # it is the error that was made, or the sink has dealt with it
-            self._run(schedule.way.source, Watch(self.folder, set(), fail_at=int(last.label.split()[0])))
+        *before, last = schedule.crashes
+        if last.fails_at is None:
+            self.put(last.disk)
+            return
+        self.arrive(replace(schedule, crashes=tuple(before)))
+        with suppress(Exception):  # the one that was made, unless the sink has dealt with it
+            self.run(schedule.source, Watch(self.folder, set(), last.fails_at))
 
-    def _put(self, disk: Disk) -> None:
+    def put(self, disk: Disk) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
-        (self.folder / "target").mkdir(parents=True)
-        write_disk(self.folder, disk)
+        self.folder.mkdir()
+        write_disk(self.folder, disk or {"out": None})
 
-    def _run(self, source: Source, watch: Watch | None = None) -> None:
-        """Start the query once, over all input that is there."""
+    def run(self, source: Source, watch: Watch | None = None) -> None:
+        """Start the job once, over all input that is there."""
         with nullcontext() if watch is None else watching(watch):
-            frame, sink = self.build(source.to_df(), self.folder / "target")
+            frame, sink = self.build(source.to_df(), self.folder / "out")
             check_writes_batches(sink, _CALL)
             sink = sink if watch is None else watch.sink(sink)
             checkpoint = self.folder / "checkpoint"
@@ -235,22 +266,22 @@ class _Proof:
             except StreamingQueryException as err:
                 raise QueryFailed(_NAME, innermost_cause(err)) from err
 
-    def hold(self, schedule: _Schedule) -> None:
-        """See that the start after a crash leads to what there is without one."""
-        self._arrive(schedule)
+    def hold(self, schedule: _Schedule) -> str:
+        """See that the start after a crash leads to what there is without one; return how the rows came."""
+        self.arrive(schedule)
         try:
-            self._run(schedule.way.source)
-            text = _difference(schedule.way.expected, list(self.read(self.folder / "target")))
+            self.run(schedule.source)
+            text = _difference(schedule.result, list(self.read(self.folder / "out")))
         except Exception as err:  # noqa: BLE001 - whatever the job or the look at its result may raise
-            text = f"the next start fails: {type(err).__name__}: {innermost_cause(err)}"
-        self.held += 1
-        if text:
-            name = ":".join([schedule.way.name, *(crash.label for crash in schedule.crashes)])
-            crashes = "; after the restart ".join(crash.words for crash in schedule.crashes)
-            raise AssertionError(
-                f"not exactly once: {crashes}; {text}\nTo run this schedule alone: "
-                f"assert_exactly_once(…, only={name!r})\n{_ADVICE}"
-            )
+            text = f"this start fails: {innermost_cause(err)}"
+        if not text:
+            return schedule.way
+        name = ":".join([schedule.way, *(crash.label for crash in schedule.crashes)])
+        crashes = "; after a restart ".join(crash.words for crash in schedule.crashes)
+        raise AssertionError(
+            f"not exactly once, with rows in batches of {schedule.way}: {crashes}; after the next start "
+            f"{text}\nTo run this schedule alone: assert_exactly_once(…, only={name!r})\n{_ADVICE}"
+        )
 
 
 def _ways(rows: int) -> Iterator[str]:
@@ -264,12 +295,11 @@ def _ways(rows: int) -> Iterator[str]:
 
 
 def _difference(expected: list[Any], found: list[Any]) -> str:
-    """Return in words how a result differs from the true one."""
+    """Return in words how a result differs from the true one; nothing if it does not."""
     missing, unexpected = without(expected, found), without(found, expected)
     if not missing and not unexpected:
         return ""
-    row, wrong = (unexpected or missing)[0], "is missing"
-    if unexpected:
+    row, wrong = (missing or unexpected)[0], "is missing"
+    if not missing:
         wrong = "should not be there" if without([row], expected) else "is there twice"
-    parts = {"missing": missing, "unexpected": unexpected, "expected": expected}
-    return told(f"after the restart row {row!r} {wrong}", parts)
+    return told(f"row {row!r} {wrong}", {"missing": missing, "unexpected": unexpected, "expected": expected})
