@@ -1,4 +1,4 @@
-"""Extra: tests of any streaming transform: rows in, batches out, restarts, replays, stream = batch.
+"""Extra: tests of any streaming transform: rows in, batches out, restarts, replays, crashes, stream = batch.
 
 With the package installed pytest has two fixtures, `spark` and `stream`; outside pytest `streams(spark)`
 gives the same:
@@ -9,6 +9,8 @@ gives the same:
         sales.add_data([("tea", 1), ("tea", 2)])
         [batch] = totals.step()
         assert batch.rows == [("tea", 3)]
+
+`assert_stream_equals_batch` and `assert_exactly_once` test a whole transform, and a whole job with its sink.
 """
 
 from sparkstream_kit.testing.comparing import assert_stream_equals_batch, run_script

@@ -94,7 +94,7 @@ def assert_exactly_once(
     commit of SQLite, the first line and the end of the sink), and at each line of your own function that has
     changed something, the folder is kept as a killed process leaves it. It is also kept as a power cut leaves
     it: what was written and not synced is lost. Then the job is started on each of these folders and runs to
-    the end. Calls within a batch also fail with an I/O error, as a full disk makes them do. When all schedules
+    the end. Calls within a batch also fail with an I/O error, as on a full disk. When all schedules
     with one crash have been tried, those with a second one in the next start follow.
 
     The result must be that of an undisturbed run over the same batches. Rows are compared in any order.

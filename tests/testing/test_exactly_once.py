@@ -15,7 +15,7 @@ from support.broken_sinks import BROKEN, SOUND
 
 from sparkstream_kit import sinks
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.testing import assert_exactly_once, crashes
+from sparkstream_kit.testing import assert_exactly_once, crashes, exactly_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -176,15 +176,17 @@ def test_a_failure_names_the_crash_and_runs_again_alone(rows):
         assert_exactly_once(job(make), rows, read=read, only=again[1])
 
 
-def test_one_schedule_is_a_certificate_too(rows, tmp_path):
+def test_a_certificate_is_kept_and_nothing_is_watched_afterwards(rows, tmp_path):
     make, read = SOUND["file_replaced_whole"]
+    before = os.fsync, sqlite3.connect
     made = assert_exactly_once(job(make), rows, read=read, most=1, report=tmp_path / "report.json")
     assert str(made).startswith(f"1 schedules, 0 differences: {made.calls} calls, over the inputs 3, in ")
     kept = json.loads((tmp_path / "report.json").read_text())
     assert (kept["schedules"], kept["inputs"], kept["calls"]) == (1, ["3"], made.calls)
+    assert (os.fsync, sqlite3.connect, crashes._watches) == (*before, [])  # noqa: SLF001
 
 
-def test_what_cannot_be_tried_is_refused(spark, rows):
+def test_what_cannot_be_tried_is_refused(spark, rows, monkeypatch):
     build, read = job(BROKEN["no_ledger"][0]), from_table
     none = spark.createDataFrame([], SALES)
     with pytest.raises(InvalidInputError, match="rows is empty; give a static DataFrame with some rows"):
@@ -193,11 +195,6 @@ def test_what_cannot_be_tried_is_refused(spark, rows):
         assert_exactly_once(build, rows, read=read, only="3-x:4")
     with pytest.raises(InvalidInputError, match="works? batch by batch"):
         assert_exactly_once(lambda sales, folder: (sales, sinks.files(folder / "x")), rows, read=read)
-
-
-def test_nothing_is_watched_afterwards(rows, tmp_path):
-    make, read = SOUND["file_replaced_whole"]
-    before = os.fsync, sqlite3.connect
-    assert_exactly_once(job(make), rows, read=read, most=1)
-    assert (os.fsync, sqlite3.connect) == before
-    assert crashes._watches == []  # noqa: SLF001
+    monkeypatch.setattr(exactly_once, "starts_python_for_batches", lambda _: True)
+    with pytest.raises(InvalidInputError, match="on Spark Connect another one writes; unset SPARK_REMOTE"):
+        assert_exactly_once(build, rows, read=read)
