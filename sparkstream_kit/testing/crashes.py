@@ -126,7 +126,8 @@ class Watch:
         """Number a call of Python's that is about to change the folder."""
         if event not in _CHANGES or (event == "open" and not args[2] & _WRITES):
             return
-        paths = [Path(os.fsdecode(each)).absolute() for each in args[:2] if isinstance(each, str | bytes)]
+        names = [each for each in args[:2] if isinstance(each, str | bytes | os.PathLike)]
+        paths = [Path(os.fsdecode(name)).absolute() for name in names]
         shown = [str(path.relative_to(self._folder)) for path in paths if self._folder in path.parents]
         if shown:
             self.call(f"{event.removeprefix('os.')} {' to '.join(shown)}")
