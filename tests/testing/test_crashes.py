@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
+from typing import Any
 
 import pytest
 
@@ -16,12 +19,9 @@ from sparkstream_kit.testing.crashes import Watch, read_disk, watching, write_di
 def watched(folder, act, fails_at=None):
     """Return the watch of a batch that does something in a folder."""
     watch = Watch(folder, set(), fails_at)
-    sink = watch.sink(sinks.foreach_batch(lambda _batch, _batch_id: act()))
+    sink: Any = watch.sink(sinks.foreach_batch(lambda _batch, _batch_id: act()))
     with watching(watch):
-        assert sink.open is not None
-        write = sink.open(None, None)
-        assert write is not None
-        write(None, 0)
+        sink.open(None, None)(None, 0)
     return watch
 
 
@@ -129,16 +129,30 @@ def test_a_statement_can_fail(tmp_path):
     watched(tmp_path, act, fails_at=6)
 
 
-def test_an_error_makes_its_way_out_and_nothing_stays_watched(tmp_path):
-    before = os.fsync, sqlite3.connect
-
+def test_a_file_that_is_gone_hands_on_nothing_to_the_next_one(tmp_path):
     def act():
+        (tmp_path / "a").write_text("tea")
+        (tmp_path / "a").unlink()
+        subprocess.run(["bash", "-c", f"printf ink >{tmp_path}/b"], check=True)  # gets its inode, as a rule
+
+    found = left(watched(tmp_path, act)).values()
+    assert {"b": b"ink"} in found
+    assert {"b": b""} not in found
+
+
+def test_an_error_makes_its_way_out_and_nothing_stays_watched(tmp_path):
+    before = os.fsync, sqlite3.connect, sys.gettrace()
+    watch = Watch(tmp_path, set())
+
+    def fail(_batch, _batch_id):
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError):
-        watched(tmp_path, act)
+    sink: Any = watch.sink(sinks.foreach_batch(fail))
+    with pytest.raises(ZeroDivisionError), watching(watch):
+        sink.open(None, None)(None, 0)
     (tmp_path / "t").write_text("tea")
-    assert (os.fsync, sqlite3.connect) == before
+    assert watch.calls == 1
+    assert (os.fsync, sqlite3.connect, sys.gettrace()) == before
 
 
 def test_a_disk_is_put_back_as_it_was(tmp_path):
