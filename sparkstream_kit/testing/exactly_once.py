@@ -273,13 +273,13 @@ class _Proof:
             self.run(schedule.source)
             text = _difference(schedule.result, list(self.read(self.folder / "out")))
         except Exception as err:  # noqa: BLE001 - whatever the job or the look at its result may raise
-            text = f"this start fails: {innermost_cause(err)}"
+            text = f"the next start fails: {innermost_cause(err)}"
         if not text:
             return schedule.way
         name = ":".join([schedule.way, *(crash.label for crash in schedule.crashes)])
         crashes = "; after a restart ".join(crash.words for crash in schedule.crashes)
         raise AssertionError(
-            f"not exactly once, with rows in batches of {schedule.way}: {crashes}; after the next start "
+            f"not exactly once, with rows in batches of {schedule.way}: {crashes}; "
             f"{text}\nTo run this schedule alone: assert_exactly_once(…, only={name!r})\n{_ADVICE}"
         )
 
@@ -302,4 +302,7 @@ def _difference(expected: list[Any], found: list[Any]) -> str:
     row, wrong = (missing or unexpected)[0], "is missing"
     if not missing:
         wrong = "should not be there" if without([row], expected) else "is there twice"
-    return told(f"row {row!r} {wrong}", {"missing": missing, "unexpected": unexpected, "expected": expected})
+    return told(
+        f"in the end row {row!r} {wrong}",
+        {"missing": missing, "unexpected": unexpected, "expected": expected},
+    )
