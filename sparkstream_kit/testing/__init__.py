@@ -1,4 +1,4 @@
-"""Extra: tests of any streaming transform: rows in, batches out, restarts, replays, crashes, stream = batch.
+"""Extra: tests of any streaming transform: rows in, batches out, restarts, replays, stream = batch.
 
 With the package installed pytest has two fixtures, `spark` and `stream`; outside pytest `streams(spark)`
 gives the same:
