@@ -164,9 +164,9 @@ def test_a_failure_names_the_crash_and_runs_again_alone(rows):
     with pytest.raises(AssertionError) as found:
         assert_exactly_once(job(make), rows, read=read)
     first, *more = str(found.value).splitlines()
-    assert first.startswith("not exactly once, with rows in batches of 3: crash before call ")
-    assert "(batch 0: Spark's commit, after the sink); in the end row ('tea', 2) is there twice" in first
-    again = re.search(r"only='(3:\d+)'", more[-2])
+    assert first.startswith("not exactly once, with rows in batches of 3: crash before ")
+    assert re.search(r"\(batch 0.*\); in the end row \('tea', 2\) is there twice", first)
+    again = re.search(r"only='(3:[\d.]+)'", more[-2])  # whether a line or the next call tells it is Python's
     assert again
     assert "sinks.sql_table" in more[-1]
     with pytest.raises(AssertionError, match=re.escape(first)):
