@@ -70,5 +70,5 @@ def from_the_file(folder: Path) -> list[dict[str, object]]:
 def test_every_crash_leaves_the_same_totals(spark: SparkSession) -> None:
     rows = [(at("08:10"), "tea", 2), (at("08:20"), "tea", 3), (at("09:10"), "ink", 1)]
     sales = spark.createDataFrame(rows, SALES)
-    # Without `most` it tries 200 crashes, in about a minute.
+    # Without `most` it tries 200 crashes.
     assert_exactly_once(into_a_file, sales, read=from_the_file, mode="complete", most=5)

@@ -58,5 +58,5 @@ def from_folders(folder: Path) -> list[object]:
 def test_every_crash_leaves_each_line_once(spark: SparkSession) -> None:
     lines = [(SALE.format(product="tea", amount="1"),), ("no sale",)]
     given = spark.createDataFrame(lines, "value STRING")
-    # Without `most` it tries 200 crashes, in about a minute.
+    # Without `most` it tries 200 crashes.
     assert_exactly_once(into_folders, given, read=from_folders, most=5)

@@ -107,7 +107,7 @@ def assert_exactly_once(
         mode: `append`, `update` or `complete`.
         expected: the true result, such as that of a batch run. Without it a sink that loses rows in every run
             is not found.
-        most: how many schedules to try, the shortest first; 200 take about a minute.
+        most: how many schedules to try, the shortest first.
         only: one schedule to run alone, as a failure has printed it.
         report: a file to keep the certificate in, as JSON.
 
