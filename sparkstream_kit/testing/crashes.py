@@ -19,8 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from sparkstream_kit.sinks.base import opened
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
@@ -104,6 +102,7 @@ class Watch:
 
     def sink(self, sink: Sink) -> Sink:
         """Return a sink whose batches are watched."""
+        from sparkstream_kit.sinks.base import opened
 
         def open_watched(frame: DataFrame, location: Place | None) -> Write:
             write = opened(sink, frame, location)

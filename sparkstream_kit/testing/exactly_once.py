@@ -13,13 +13,9 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyspark.errors import StreamingQueryException
-
-from sparkstream_kit import _files, start
+from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
-from sparkstream_kit._spark.session import starts_python_for_batches
 from sparkstream_kit.errors import InvalidInputError, QueryFailed, innermost_cause
-from sparkstream_kit.sinks.base import check_writes_batches
 from sparkstream_kit.testing.crashes import Watch, read_disk, watching, write_disk
 from sparkstream_kit.testing.harness import fault_of_the_test, streams, told, without
 
@@ -133,6 +129,8 @@ def assert_exactly_once(
             rows = spark.createDataFrame([("tea", 2), ("ink", 1)], "product STRING, amount INT")
             testing.assert_exactly_once(build, rows, read=read, most=3)
     """
+    from sparkstream_kit._spark.session import starts_python_for_batches
+
     check(assert_exactly_once, locals())
     if starts_python_for_batches(rows.sparkSession):
         raise InvalidInputError(
@@ -255,6 +253,11 @@ class _Proof:
 
     def run(self, source: Source, watch: Watch | None = None) -> None:
         """Start the job once, over all input that is there."""
+        from pyspark.errors import StreamingQueryException
+
+        from sparkstream_kit import start
+        from sparkstream_kit.sinks.base import check_writes_batches
+
         with nullcontext() if watch is None else watching(watch):
             frame, sink = self.build(source.to_df(), self.folder / "out")
             check_writes_batches(sink, _CALL)

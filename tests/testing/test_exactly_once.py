@@ -14,8 +14,9 @@ from pyspark.sql import functions as F
 from support.broken_sinks import BROKEN, SOUND
 
 from sparkstream_kit import sinks
+from sparkstream_kit._spark import session
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.testing import assert_exactly_once, crashes, exactly_once
+from sparkstream_kit.testing import assert_exactly_once, crashes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -192,6 +193,6 @@ def test_what_cannot_be_tried_is_refused(spark, rows, monkeypatch):
         assert_exactly_once(build, rows, read=read, only="3-x:4")
     with pytest.raises(InvalidInputError, match="works? batch by batch"):
         assert_exactly_once(lambda sales, folder: (sales, sinks.files(folder / "x")), rows, read=read)
-    monkeypatch.setattr(exactly_once, "starts_python_for_batches", lambda _: True)
+    monkeypatch.setattr(session, "starts_python_for_batches", lambda _: True)
     with pytest.raises(InvalidInputError, match="on Spark Connect another one writes; unset SPARK_REMOTE"):
         assert_exactly_once(build, rows, read=read)
