@@ -129,9 +129,9 @@ def assert_exactly_once(
             rows = spark.createDataFrame([("tea", 2), ("ink", 1)], "product STRING, amount INT")
             testing.assert_exactly_once(build, rows, read=read, most=3)
     """
+    check(assert_exactly_once, locals())
     from sparkstream_kit._spark.session import starts_python_for_batches
 
-    check(assert_exactly_once, locals())
     if starts_python_for_batches(rows.sparkSession):
         raise InvalidInputError(
             f"{_CALL} watches this process, and on Spark Connect another one writes; unset SPARK_REMOTE"

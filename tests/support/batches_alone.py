@@ -13,12 +13,10 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from sparkstream_kit import sinks
+from support.broken_sinks import ROWS, job
+
 from sparkstream_kit.testing.crashes import watching
 from sparkstream_kit.testing.exactly_once import _Proof
-
-ROWS = [("tea", 2), ("ink", 1), ("tea", 2)]
-TOTALS = [("tea", 4), ("ink", 1)]
 
 
 @dataclass(frozen=True)
@@ -68,12 +66,7 @@ class ProofAlone(_Proof):
 
 def proof_alone(folder, make, read, expected):
     """Return what crashes a sink of `support.broken_sinks` in a folder."""
-
-    def build(sales, out):
-        made = make(out)
-        return sales, made if isinstance(made, sinks.Sink) else sinks.foreach_batch(made)
-
     streams: Any = lambda _schema: _Source()  # noqa: E731
     rows: Any = SimpleNamespace(schema=None)
     fed: Any = ROWS
-    return ProofAlone(streams, folder / "run", build, read, "append", rows, fed, expected)
+    return ProofAlone(streams, folder / "run", job(make), read, "append", rows, fed, expected)

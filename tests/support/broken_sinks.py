@@ -23,6 +23,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+SALES = "product STRING, amount INT"
+ROWS = [("tea", 2), ("ink", 1), ("tea", 2)]
+TOTALS = [("tea", 4), ("ink", 1)]
+
+
+def expected_of(name):
+    """Return the true result of one of the sinks."""
+    return TOTALS if name.startswith("totals_") else ROWS
+
+
+def job(make):
+    """Return the job of a sink, or of the function of a batch."""
+
+    def build(sales, folder):
+        made = make(folder)
+        return sales, made if isinstance(made, sinks.Sink) else sinks.foreach_batch(made)
+
+    return build
+
 
 def rows_of(batch):
     return [tuple(row) for row in batch.select("product", "amount").collect()]

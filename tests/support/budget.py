@@ -88,7 +88,6 @@ _BY_FILE = {
     "testing/test_exactly_once.py": {
         "test_a_certificate_is_kept_and_nothing_is_watched_afterwards": "the shortest proof: four starts",
         "test_a_failure_names_the_crash_and_runs_again_alone": "two proofs: eight starts",
-        "test_each_defect_is_found": "the shortest proof that fails: four starts",
         "test_what_cannot_be_tried_is_refused": "the first use of a stream in its process",
     },
     "testing/test_testing.py": {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import islice
 
 import pytest
-from support.batches_alone import ROWS, TOTALS, proof_alone
-from support.broken_sinks import BROKEN, SOUND
+from support.batches_alone import proof_alone
+from support.broken_sinks import BROKEN, SOUND, expected_of
 
 from sparkstream_kit.errors import InvalidInputError
 
@@ -17,7 +17,7 @@ SCHEDULES = 60  # of a sound sink: with two crashes too
 
 def proof_of(folder, name):
     make, read = {**BROKEN, **SOUND}[name]
-    return proof_alone(folder, make, read, TOTALS if name.startswith("totals_") else ROWS)
+    return proof_alone(folder, make, read, expected_of(name))
 
 
 @pytest.mark.parametrize("name", [name for name in BROKEN if name not in NEED_SPARK])
