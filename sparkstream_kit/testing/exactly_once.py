@@ -112,7 +112,7 @@ def assert_exactly_once(
 
     Raises:
         AssertionError: a schedule that breaks the job, with what is missing or there twice, and what to do.
-        InvalidInputError: no rows, a sink of Spark's own, a name for `only` that no schedule has, or a
+        InvalidInputError: no rows, `most` below 1, a sink of Spark's own, a name for `only` that no schedule has, or a
             session of Spark Connect, where batches are not written by this process.
 
     Examples:
@@ -136,6 +136,8 @@ def assert_exactly_once(
         raise InvalidInputError(
             f"{_CALL} watches this process, and on Spark Connect another one writes; unset SPARK_REMOTE"
         )
+    if most < 1:
+        raise InvalidInputError(f"{_CALL}: most is {most}; give 1 or more")
     began, fed = time.monotonic(), rows.collect()
     if not fed:
         raise InvalidInputError(f"{_CALL}: rows is empty; give a static DataFrame with some rows to feed")
