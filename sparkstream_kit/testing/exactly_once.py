@@ -112,8 +112,8 @@ def assert_exactly_once(
 
     Raises:
         AssertionError: a schedule that breaks the job, with what is missing or there twice, and what to do.
-        InvalidInputError: no rows, `most` below 1, a sink of Spark's own, a name for `only` that no schedule has, or a
-            session of Spark Connect, where batches are not written by this process.
+        InvalidInputError: no rows, `most` below 1, a sink of Spark's own, a name for `only` that no schedule
+            has, or a session of Spark Connect, where batches are not written by this process.
 
     Examples:
         In a session::
