@@ -13,6 +13,8 @@ import os
 import sqlite3
 import sys
 import sysconfig
+import threading
+from collections import Counter
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -50,6 +52,7 @@ class Crash:
 
     Attributes:
         label: names it among those of its start, such as `17`, `17.2` (a line after call 17) or `17 lost`.
+            Calls of `start` itself, which go on beside the first batch, are `start 1` and so on.
         words: the same for people.
         fails_at: the call that reports an error, and does nothing; None of a crash.
         disk: what a crash leaves.
@@ -57,7 +60,7 @@ class Crash:
 
     label: str
     words: str
-    fails_at: int | None = None
+    fails_at: str | None = None
     disk: Disk = field(default_factory=dict, repr=False)
 
 
@@ -87,18 +90,23 @@ class Watch:
 
     Attributes:
         crashes: the crashes, in the order of the calls.
-        calls: how many calls there were.
     """
 
-    def __init__(self, folder: Path, seen: set[int], fails_at: int | None = None) -> None:
+    def __init__(self, folder: Path, seen: set[int], fails_at: str | None = None) -> None:
         self.crashes: list[Crash] = []
-        self.calls = 0
+        self._calls: Counter[str] = Counter()  # of `start`, and of the batches, which run beside each other
+        self._writer: int | None = None  # the thread of the batches
         self._folder, self._seen, self._fails_at = folder, seen, fails_at
         self._doing = _START
         self._lines = 0  # since the last call
         self._opened: dict[str, int] = {}  # to be written; how many bytes of each a power cut leaves
         self._unsynced: dict[int, int] = {}  # the same by inode, the file opened last at the end
         self._contents: dict[bytes, bytes] = {}  # each once: most are in every crash
+
+    @property
+    def calls(self) -> int:
+        """How many calls there were."""
+        return self._calls.total()
 
     def sink(self, sink: Sink) -> Sink:
         """Return a sink whose batches are watched."""
@@ -109,6 +117,7 @@ class Watch:
 
             def write_watched(batch: DataFrame, batch_id: int) -> None:
                 self._doing, before = f"batch {batch_id}", sys.gettrace()
+                self._writer = threading.get_ident()
                 self.call("the first line of the sink", can_fail=False)
                 sys.settrace(before if self._fails_at else self._trace)
                 try:
@@ -162,14 +171,22 @@ class Watch:
         Raises:
             OSError: it is the call that shall fail.
         """
-        self.calls, self._lines = self.calls + 1, 0
-        words = f"call {self.calls} ({self._doing}: {what})"
-        if self.calls == self._fails_at:
+        label, doing = self.number()
+        words = f"call {label} ({doing}: {what})"
+        if label == self._fails_at:
             raise OSError(errno.EIO, "an error made by assert_exactly_once")
-        self._keep(str(self.calls), words)
-        if can_fail and self._doing != _START:
-            label = f"{self.calls} error"
-            self.crashes.append(Crash(label, f"an I/O error in place of {words}", self.calls))
+        self._keep(label, words)
+        if can_fail and doing != _START:
+            self.crashes.append(Crash(f"{label} error", f"an I/O error in place of {words}", label))
+
+    def number(self) -> tuple[str, str]:
+        """Number a call; return its label and what it is a call of."""
+        if threading.get_ident() != self._writer:
+            self._calls[_START] += 1
+            return f"start {self._calls[_START]}", _START
+        self._calls[""] += 1
+        self._lines = 0
+        return str(self._calls[""]), self._doing
 
     def _trace(self, frame: FrameType, event: str, _: Any) -> Callable[..., Any] | None:
         """Look at the folder before each line of the user's code: Spark may have changed it."""
@@ -179,7 +196,7 @@ class Watch:
         if event == "line":
             self._lines += 1
             where = f"line {frame.f_lineno} of {Path(file).name} ({self._doing})"
-            self._keep(f"{self.calls}.{self._lines}", where)
+            self._keep(f"{self._calls['']}.{self._lines}", where)
         return self._trace
 
     def _keep(self, label: str, words: str) -> None:

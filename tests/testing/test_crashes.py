@@ -114,7 +114,7 @@ def test_a_call_can_fail_once(tmp_path):
             (tmp_path / "t").write_text("tea")
         (tmp_path / "t").write_text("ink")
 
-    watched(tmp_path, act, fails_at=2)
+    watched(tmp_path, act, fails_at="2")
     assert read_disk(tmp_path)[0] == {"t": b"ink"}
 
 
@@ -126,7 +126,7 @@ def test_a_statement_can_fail(tmp_path):
                 db.executemany("INSERT INTO t VALUES (?)", [(1,), (2,)])
             assert db.execute("SELECT * FROM t").fetchall() == []
 
-    watched(tmp_path, act, fails_at=6)
+    watched(tmp_path, act, fails_at="6")
 
 
 def test_a_file_that_is_gone_hands_on_nothing_to_the_next_one(tmp_path):

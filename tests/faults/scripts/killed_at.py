@@ -1,4 +1,4 @@
-"""Run a sink of tests/support/broken_sinks.py, killed before a call: FOLDER NAME WAY CALL."""
+"""Run a sink of tests/support/broken_sinks.py, killed at a crash's call or line: FOLDER NAME WAY LABEL."""
 
 import os
 import signal
@@ -14,9 +14,8 @@ from sparkstream_kit.testing.crashes import Watch
 class Killed(Watch):
     """Dies of the signal that nothing can catch, with the JVM, in place of keeping what it would leave."""
 
-    def call(self, what, *, can_fail=True):
-        self.calls += 1
-        if self.calls == int(sys.argv[4]):
+    def _keep(self, label, words):
+        if label == sys.argv[4]:
             os.killpg(0, signal.SIGKILL)
 
 
@@ -24,4 +23,4 @@ with spark_session("killed", profile="test", conf={"spark.master": "local[2]"}) 
     proof = proof_of(spark, Path(sys.argv[1]), sys.argv[2])
     schedule = proof.begun(sys.argv[3])
     proof.arrive(schedule)
-    proof.run(schedule.source, Killed(proof.folder, set(), -1))
+    proof.run(schedule.source, Killed(proof.folder, set()))
