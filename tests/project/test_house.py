@@ -30,8 +30,8 @@ DOORS = {
     ("sparkstream_kit.windows", "display"),
 }
 # `core` and `all` are a little above what there is today: to go beyond them is a decision.
-MOST_MODULES = 110
-MOST_LINES = {"module": 500, "function": 50, "job": 75, "core": 9_244, "all": 20_001}
+MOST_MODULES = 111
+MOST_LINES = {"module": 500, "function": 50, "job": 75, "core": 9_382, "all": 20_193}
 
 
 def name_of(path):
@@ -120,7 +120,7 @@ def test_an_import_loads_little():
     loads = {
         "import sparkstream_kit": 1,
         "from sparkstream_kit import sinks": 4,
-        "from sparkstream_kit import start": 32,  # 30 are wanted
+        "from sparkstream_kit import start": 30,
     }
     for what, most in loads.items():
         done = process([sys.executable, "-c", f"{what}\n{count}"], check=True)
