@@ -38,7 +38,7 @@ from sparkstream_kit.checkpoints.guard import guard
 from sparkstream_kit.checkpoints.logs import KIT, at_hand
 from sparkstream_kit.errors import InvalidInputError, reject_unknown, wrong_event_time
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
-from sparkstream_kit.sinks.base import rewind_notes
+from sparkstream_kit.sinks.base import opening, rewind_notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -275,7 +275,10 @@ def _starting(asked: _Asked) -> Iterator[None]:
 def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False, **guarding: Any) -> StreamingQuery:
     frame, sink, name = asked.frame, asked.sink, asked.name
     location, spark, notes = asked.location, frame.sparkSession, rewind_notes(sink)
-    with guard(frame, location, name, asked.mode, rewind_notes=notes, **guarding) as guarded:
+    with (
+        guard(frame, location, name, asked.mode, rewind_notes=notes, **guarding) as guarded,
+        opening() as take_epochs,
+    ):
         if guarded.logs is not None:
             trigger = _last_batch(asked, guarded.logs, trigger, plan=drain)
         realtime = sink.realtime if "realTime" in trigger else None
@@ -290,6 +293,7 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False, **gua
             writer = writer.option("checkpointLocation", location.text)
         if trigger:
             writer = writer.trigger(**trigger)
+        take_epochs()
         try:
             query = writer.toTable(sink.to_table) if sink.to_table else begin(writer)
             guarded.note()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -10,7 +12,7 @@ from sparkstream_kit._spark.batch import hand_over
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.readwriter import DataStreamWriter
@@ -115,6 +117,37 @@ class Part:
     """
 
     open: Callable[[Place | None], Callable[[DataFrame, int | None], DataFrame]]
+
+
+_at_last: ContextVar[list[Callable[[], None]] | None] = ContextVar("at_last", default=None)
+
+
+@contextmanager
+def opening() -> Iterator[Callable[[], None]]:
+    """Open sinks in the block, and do last what they have left for it, by the call that the block is given.
+
+    So that a start which another sink refuses does not end an older driver of the query.
+    """
+    left: list[Callable[[], None]] = []
+
+    def do() -> None:
+        for each in left:
+            each()
+
+    token = _at_last.set(left)
+    try:
+        yield do
+    finally:
+        _at_last.reset(token)
+
+
+def at_last(do: Callable[[], None]) -> None:
+    """Do something when all sinks of a query are open; now, where they are not opened by `start`."""
+    left = _at_last.get()
+    if left is None:
+        do()
+    else:
+        left.append(do)
 
 
 def _open_late(sink: Sink) -> Write:
