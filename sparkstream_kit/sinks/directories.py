@@ -302,6 +302,7 @@ def _write(there: Place, how: tuple[str, Any], done: list[int], batch: Batch, fr
         if _epoch(there) is None:
             _take(there, batch.query, batch.driver)
         done[:] = [batch.number - 1, _newest(there, _EPOCHS)]
+        store.rules.check_epoch(batch)  # now, so that this number is no newer driver's
     hidden = f".{target}.epoch={done[1]}"
     try:
         frame.write.format(how[0]).options(**how[1]).save(f"{there.uri}/{hidden}")

@@ -218,7 +218,7 @@ def test_a_table_on_another_file_system_is_set_back_too(stream, out, tmp_path):
         f"<value>file://{out}</value></property></configuration>"
     )
     far = SimpleNamespace(place="viewfs://far/out")
-    command = writers._Store(far, query, [query]).set_back(query, 0)  # noqa: SLF001
+    command = writers._Store(far, query, {writers.OWNERS: query}).set_back(query, 0)  # noqa: SLF001
     done = subprocess.run(
         [sys.executable, *shlex.split(command)[2:]],  # after "run python"
         env=environment(HADOOP_CONF_DIR=str(tmp_path)),
@@ -362,10 +362,10 @@ def test_a_query_that_comes_between_is_found(stream, out, tmp_path):
     target = writers.Target("t", "append", (), merge_schema=False, take_over=False)
     writers.prepare(target, rust.RustTable(str(out)), stream.schema, None)
     one, two = rust.RustTable(str(out)), rust.RustTable(str(out))
-    assert one.owners() == two.owners() == []
-    one.own(["one"])
+    assert one.properties() == two.properties() == {}
+    one.note({writers.OWNERS: "one"})
     with pytest.raises(writers.ConflictError):
-        two.own(["two"])
+        two.note({writers.OWNERS: "two"})
 
 
 @pytest.mark.fast("in_files")

@@ -332,9 +332,8 @@ def test_without_the_kit_it_is_as_exact_and_as_careful(stream, url, tmp_path):
     query = without_the_kit(stream, sinks.sql_table(url, "t"), tmp_path / "second")
     with pytest.raises(Exception, match="was written by another query"):
         query.processAllAvailable()
-    write = opened(sinks.sql_table(url, "t"), stream.sparkSession.range(1), None)
     with pytest.raises(InvalidInputError, match="cannot tell which query a batch is of; it writes"):
-        write(stream.sparkSession.range(1), 0)
+        opened(sinks.sql_table(url, "t"), stream.sparkSession.range(1), None)
 
 
 @pytest.mark.slow

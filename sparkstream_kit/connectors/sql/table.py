@@ -102,25 +102,25 @@ class _Store:
         return Ledger(self, f"table {target.name}", target.where, target.how, target.take_over)
 
     def last_batch(self, query_id: str | None) -> int | None:
-        found = self._of(query_id)
+        found = self._of(query_id, self.ledger.c.batch_id)
         return None if found is None or found.batch_id == _STARTED else int(found.batch_id)
 
     def last_plan(self, query_id: str) -> str | None:
-        found = self._of(query_id)
+        found = self._of(query_id, self.ledger.c.plan)
         return None if found is None else found.plan
 
     def epoch(self, query_id: str) -> Epoch | None:
-        found = self._of(query_id)
+        found = self._of(query_id, self.ledger.c.epoch, self.ledger.c.driver)
         return None if found is None or found.epoch is None else Epoch(found.epoch, found.driver)
 
     @cached_property
     def _is_made(self) -> bool:
         return sa.inspect(self._connection).has_table(_LEDGER, schema=self.ledger.schema)
 
-    def _of(self, query_id: str | None) -> sa.Row[Any] | None:
+    def _of(self, query_id: str | None, *columns: sa.Column[Any]) -> sa.Row[Any] | None:
         if not self._is_made:
             return None
-        return self._connection.execute(sa.select(self.ledger).where(self._own(query_id))).first()
+        return self._connection.execute(sa.select(*columns).where(self._own(query_id))).first()
 
     def make(self) -> None:
         """Make the ledger where it is missing, and columns that the first ones lacked."""
