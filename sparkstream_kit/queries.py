@@ -277,7 +277,7 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False, **gua
     location, spark, notes = asked.location, frame.sparkSession, rewind_notes(sink)
     with (
         guard(frame, location, name, asked.mode, rewind_notes=notes, **guarding) as guarded,
-        opening() as take_epochs,
+        opening() as epochs,
     ):
         if guarded.logs is not None:
             trigger = _last_batch(asked, guarded.logs, trigger, plan=drain)
@@ -293,7 +293,8 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False, **gua
             writer = writer.option("checkpointLocation", location.text)
         if trigger:
             writer = writer.trigger(**trigger)
-        take_epochs()
+        for take in epochs:
+            take()
         try:
             query = writer.toTable(sink.to_table) if sink.to_table else begin(writer)
             guarded.note()

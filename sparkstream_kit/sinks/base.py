@@ -123,26 +123,21 @@ _at_last: ContextVar[list[Callable[[], None]] | None] = ContextVar("at_last", de
 
 
 @contextmanager
-def opening() -> Iterator[Callable[[], None]]:
-    """Open sinks in the block, and do last what they have left for it, by the call that the block is given.
+def opening() -> Iterator[list[Callable[[], None]]]:
+    """Open sinks in the block, which is given what they leave to be done when all of them are open.
 
-    So that a start which another sink refuses does not end an older driver of the query.
+    So a start that one sink refuses does not shut an older driver out of another one.
     """
     left: list[Callable[[], None]] = []
-
-    def do() -> None:
-        for each in left:
-            each()
-
     token = _at_last.set(left)
     try:
-        yield do
+        yield left
     finally:
         _at_last.reset(token)
 
 
 def at_last(do: Callable[[], None]) -> None:
-    """Do something when all sinks of a query are open; now, where they are not opened by `start`."""
+    """Do something when all sinks of a query are open; at once, where `start` does not open them."""
     left = _at_last.get()
     if left is None:
         do()

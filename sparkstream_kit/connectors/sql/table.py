@@ -64,16 +64,12 @@ class Target:
             InvalidInputError: a name or a type that the database cannot hold, or a key that is no column.
         """
         database.check_names(self.url.get_backend_name(), [self.schema or "", self.name, *schema.names])
-        return self._table(*database.columns(schema, self.keys))
+        return self.named(*database.columns(schema, self.keys))
 
-    def _table(self, *columns: sa.Column[Any]) -> sa.Table:
+    def named(self, *columns: sa.Column[Any]) -> sa.Table:
+        """Return the table with some of its columns."""
         names: dict[str, Any] = {"schema": self.schema, "quote": True, "quote_schema": True}
         return sa.Table(self.name, sa.MetaData(), *columns, **names, **_MARIADB)
-
-    @property
-    def rows(self) -> sa.Table:
-        """The table without its columns."""
-        return self._table()
 
 
 class _Store:
@@ -140,7 +136,7 @@ class _Store:
         return None if found is None else (found.query_id, found.batch_id)
 
     def has_rows(self) -> bool:
-        some = sa.select(sa.literal(1)).select_from(self._target.rows).limit(1)
+        some = sa.select(sa.literal(1)).select_from(self._target.named()).limit(1)
         return self._connection.execute(some).first() is not None
 
     def take(self, query_id: str, driver: str) -> None:
