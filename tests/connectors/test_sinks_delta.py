@@ -128,8 +128,9 @@ def test_a_batch_without_rows_is_a_commit_without_files(stream, out, tmp_path, h
 
 def test_the_last_batch_is_known_after_a_checkpoint_of_the_table(stream, out, tmp_path):
     finish(stream, sinks.delta(out), tmp_path / "ckpt")
+    DeltaTable(out).alter.set_table_properties({"somebody": "else"}, raise_if_not_exists=False)
     DeltaTable(out).create_checkpoint()
-    for commit in (out / "_delta_log").glob("*.json"):
+    for commit in sorted((out / "_delta_log").glob("*.json"))[:-1]:  # Delta keeps the checkpoint's own
         commit.unlink()
     forget_commit(tmp_path / "ckpt", 2)
     finish(stream, sinks.delta(out), tmp_path / "ckpt")

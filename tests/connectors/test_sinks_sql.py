@@ -746,9 +746,10 @@ def test_a_password_is_in_no_repr_error_plan_or_log(stream, tmp_path, caplog, ca
     query.explain(extended=True)
     said += [str(progress) for progress in query.recentProgress]
     query.stop()
+    query = start(stream, sinks.sql_table(url, "t"), name="q", checkpoint=tmp_path / "ckpt")
+    query.processAllAvailable()
     sql(url, "ALTER TABLE t DROP COLUMN n")
     feeds.drip([("4.csv", "a,1\n")], tmp_path / "in")
-    query = without_the_kit(stream, sinks.sql_table(url, "t"), tmp_path / "ckpt")
     with pytest.raises(QueryFailed) as failed:
         run(query)
     said += [str(failed.value), str(failed.value.__cause__), caplog.text, *capfd.readouterr()]
