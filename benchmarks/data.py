@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import feeds
+from sparkstream_kit.feeds.datasets import DATASETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -69,14 +70,15 @@ def events(count: int) -> tuple[Path, list[list[Any]]]:
     return folder, json.loads((folder / "truth.json").read_text())
 
 
-def lines(feed: str, line: Callable[[Any], str], rows: int, files: int) -> Path:
-    """Return a folder of files with the first rows of `feeds.FEED_rows`, each written as a line."""
+def lines(name: str, rows: int, files: int) -> Path:
+    """Return a folder of files with the first rows of one of the kit's datasets, such as "cards"."""
 
     def make(folder: Path) -> None:
-        made = map(line, getattr(feeds, f"{feed}_rows")(rows, seed=1))
+        known = DATASETS[name]
+        made = map(known.line, known.rows(rows, seed=1))
         feeds.drip(feeds.line_files(made, rows=rows // files, name="{}.txt"), folder)
 
-    return _made(f"{feed}-{rows}-lines", make)
+    return _made(f"{name}-{rows}-lines", make)
 
 
 def _made(name: str, make: Callable[[Path], None]) -> Path:

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 import data
 from running import HERE, ROOT, Measured, Program, Table
 
-from sparkstream_kit import feeds
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -29,29 +27,27 @@ class Job:
     """How a job runs.
 
     Attributes:
-        feed: the generator of its rows, `feeds.FEED_rows`.
+        data: the dataset that it reads.
         args: after its input folder; `{work}` is an empty folder, and `{model}` that of a model.
-        line: what writes a row as a line: `feeds.LINE`.
         train: it needs a model, which it makes itself from a part of its input.
     """
 
-    feed: str
+    data: str
     args: tuple[str, ...] = ()
-    line: str = "json_line"
     train: bool = False
 
 
 OUT = ("{work}/out",)
 RUNS = {
     "action_windows": Job("actions", OUT),
-    "log_errors": Job("log", OUT, "log_line"),
+    "log_errors": Job("logs", OUT),
     "sensor_alerts": Job("sensors", OUT),
-    "card_alerts": Job("cards", OUT, "csv_line"),
-    "hashtag_trends": Job("posts", line="posts_line"),
+    "card_alerts": Job("cards", OUT),
+    "hashtag_trends": Job("posts"),
     "ad_join": Job("ads", OUT),
     "score_posts": Job("messages", ("{model}", *OUT), train=True),
     "events_to_postgres": Job(
-        "events", ("--database", "sqlite:///{work}/shop.db", "--checkpoint", "{work}/ckpt"), "csv_line"
+        "events", ("--database", "sqlite:///{work}/shop.db", "--checkpoint", "{work}/ckpt")
     ),
 }
 
@@ -68,10 +64,10 @@ def jobs(scale: float) -> Iterator[Table]:
         return bool(run.result["rows"]) and run.result["rows"] % count == 0
 
     for name, job in RUNS.items():
-        folder = data.lines(job.feed, getattr(feeds, job.line), count, BATCHES)
+        folder = data.lines(job.data, count, BATCHES)
         model = folder.with_name(f"{folder.name}-model")
         if job.train and not model.exists():
-            train(name, data.lines(job.feed, getattr(feeds, job.line), BATCHES * 100, BATCHES), model)
+            train(name, data.lines(job.data, BATCHES * 100, BATCHES), model)
         args = [part.replace("{model}", str(model)) for part in job.args]
         command: list[str | Path] = [HERE / "jobs" / "job.py", name, folder, *args, "--available-now"]
         # The job of trends has no such flag: it reads all files in one batch.

@@ -32,8 +32,9 @@ def transform(rows: DataFrame, watermark: str, slide: str = "1 hour") -> DataFra
 @jobflags.exit_codes
 def main(argv: list[str] | None = None) -> int:
     """Run the job: the rows and counts go to OUT_DIR, and how many they were to standard error."""
-    flags = (*jobflags.EVENT_TIME, *(flag for flag in jobflags.RUN if flag != "--checkpoint"), "--max-bad")
-    parser = jobflags.parser(__doc__, *jobflags.LINES, *jobflags.FOLDER, *flags)
+    run_flags = (flag for flag in jobflags.RUN if flag not in ("--checkpoint", "--idle"))
+    flags = (*jobflags.LINES, *jobflags.FOLDER, *jobflags.EVENT_TIME, *run_flags, "--max-bad")
+    parser = jobflags.parser(__doc__, *flags)
     says = "The output mode: append, update or complete. Default: %(default)s."
     parser.add_argument("--mode", choices=["append", "update", "complete"], default="append", help=says)
     says = "From one window's start to the next one's, such as \"30 minutes\". Default: %(default)s."

@@ -1,7 +1,8 @@
 """Views of ads with the first click in time of each, or none, in OUT_DIR/views; bad lines in OUT_DIR/bad.
 
 The files are JSON lines with the fields of the Yahoo streaming benchmark; a showing has its own ad_id. A view
-is written when the watermark has passed its bound, or by --drain. Late rows are only counted.
+is written when the watermark has passed the ten minutes that its click may take, or by --drain. Late rows are
+only counted.
 Guarantee: every view exactly once, also where it or its click comes twice, for every reader, over stops and
 restarts on the same OUT_DIR.
 Run: spark-submit jobs/ad_join.py INPUT_DIR OUT_DIR
@@ -46,14 +47,11 @@ def transform(lines: DataFrame, *, delay: str = "10 minutes", within: str = "10 
 def main(argv: list[str] | None = None) -> int:
     """Run the job: the rows go to OUT_DIR, and how many they were to standard error."""
     flags = (*jobflags.LINES, *jobflags.FOLDER, "--max-bad", *jobflags.EVENT_TIME, *jobflags.RUN)
-    parser = jobflags.parser(__doc__, *flags, max_files_per_trigger=1)
-    says = "The longest time from a view to its click. Default: %(default)s."
-    parser.add_argument("--within", metavar="DURATION", default="10 minutes", help=says)
-    args = parser.parse_args(argv)
+    args = jobflags.parser(__doc__, *flags, max_files_per_trigger=1).parse_args(argv)
 
     with spark_session("ad-join", **jobflags.for_session(args)) as spark:
         lines = jobflags.lines(spark, args)
-        views = transform(lines, delay=args.watermark, within=args.within)
+        views = transform(lines, delay=args.watermark)
         bad = quarantine.bad_rows(parse(lines, args.watermark))
         written, aside = (sinks.batch_files(f"{args.out_dir}/{name}") for name in ("views", "bad"))
         first = start(views, written, name="ad_join_views", **jobflags.for_start(args, "views"))

@@ -58,7 +58,7 @@ def transform(lines: DataFrame, watermark: str = "10 minutes") -> DataFrame:
 @jobflags.exit_codes
 def main(argv: list[str] | None = None) -> int:
     """Run the job: the alerts go to standard output and OUT_DIR, everything else to standard error."""
-    flags = (*jobflags.INPUT, "OUT_DIR", *jobflags.EVENT_TIME, *jobflags.RUN)
+    flags = (*jobflags.LINES, "OUT_DIR", "--max-bad", *jobflags.EVENT_TIME, *jobflags.RUN)
     args = jobflags.parser(__doc__, *flags, max_files_per_trigger=1).parse_args(argv)
 
     sink = sinks.fan_out(sinks.batch_files(args.out_dir), sinks.foreach_batch(display.show))

@@ -2,7 +2,7 @@
 
 The columns are event_id, time, user, product, type and price. What cannot be read, has an unknown type, a
 price below 0 or a time ahead of the clock is a row of the table events_bad, with the reason. An event that
-comes again within --within of the first is left out; late events are kept.
+comes again within an hour of the first is left out; late events are kept.
 Guarantee: every event exactly once, over stops and restarts on the same --checkpoint.
 Run: spark-submit jobs/events_to_postgres.py INPUT_DIR --database URL --checkpoint DIR
 """
@@ -46,15 +46,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--checkpoint", metavar="DIR", type=jobflags.checkpoint_folder, required=True, help=says
     )
-    says = "Leave out an event that comes again within this time. Default: %(default)s."
-    parser.add_argument("--within", metavar="DURATION", default="1 hour", help=says)
     args = parser.parse_args(argv)
     jobflags.check_apart(args.input_dir, {"--database": args.database, "--checkpoint": args.checkpoint})
 
     good, bad = (sinks.sql_table(args.database, name) for name in ("events", "events_bad"))
     with spark_session("events-to-postgres", **jobflags.for_session(args)) as spark:
-        how = {"watermark": args.watermark, "within": args.within, "header": args.header}
-        rows = transform(jobflags.lines(spark, args), **how)
+        rows = transform(jobflags.lines(spark, args), watermark=args.watermark, header=args.header)
         query = start(rows, quarantine.split(good, bad), name="events", **jobflags.for_start(args))
         summary = run(query, **jobflags.for_run(args))
     return jobflags.finish(args, summary)

@@ -40,7 +40,8 @@ def transform(
 @jobflags.exit_codes
 def main(argv: list[str] | None = None) -> int:
     """Run the job: the trends go to standard output, everything else to standard error."""
-    flags = ("INPUT_DIR", *jobflags.POSTS, "--max-bad", *jobflags.EVENT_TIME, *jobflags.RUN)
+    run_flags = (flag for flag in jobflags.RUN if flag != "--idle")  # a stream of posts may be quiet
+    flags = ("INPUT_DIR", *jobflags.POSTS, "--max-bad", *jobflags.EVENT_TIME, *run_flags)
     parser = jobflags.parser(__doc__, *flags)
     says = "Also write to the table hashtag_trends of this database; needs --checkpoint."
     parser.add_argument("--database", metavar="URL", type=jobflags.database, help=says)

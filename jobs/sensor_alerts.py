@@ -1,4 +1,4 @@
-"""Alerts on temperatures: far from a device's moving mean, or a device that went silent.
+"""Alerts on temperatures: far from a device's moving mean, or a device that is silent for ten minutes.
 
 The files are JSON lines with device, time and temperature. Alerts are printed and kept in OUT_DIR/alerts,
 other lines in OUT_DIR/bad. Readings are looked at in the order of their times, once the watermark has passed
@@ -39,14 +39,12 @@ def main(argv: list[str] | None = None) -> int:
     flags = (*jobflags.LINES, "OUT_DIR", "--max-bad", *jobflags.EVENT_TIME)
     parser = jobflags.parser(__doc__, *flags, *jobflags.RUN, max_files_per_trigger=1)
     parser.set_defaults(watermark="2 minutes")
-    says = "A device is silent after this time. Default: %(default)s."
-    parser.add_argument("--silent", metavar="DURATION", default="10 minutes", help=says)
     args = parser.parse_args(argv)
     out = args.out_dir
 
     with spark_session("sensor-alerts", **jobflags.for_session(args)) as spark:
         lines = jobflags.lines(spark, args)
-        alerts = transform(lines, watermark=args.watermark, silent=args.silent)
+        alerts = transform(lines, watermark=args.watermark)
         told = sinks.fan_out(sinks.batch_files(f"{out}/alerts"), sinks.foreach_batch(display.show))
         bad, kept = quarantine.bad_rows(parse(lines, args.watermark)), sinks.batch_files(f"{out}/bad")
         first = start(alerts, told, name="alerts", **jobflags.for_start(args, "alerts"))

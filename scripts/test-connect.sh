@@ -14,8 +14,8 @@ all=(
   test_drain.py test_dry_run.py test_joins.py test_runs.py test_schemas.py test_windows.py test_windows_watermark.py
   checkpoints/test_checkpoints_locks.py feeds/test_feeds_disturb.py models sinks/test_sinks.py sinks/test_sinks_gate.py
   sources state testing/test_testing.py
-  jobs/test_{action_windows,ad_join,card_alerts,events_to_postgres,hashtag_trends,log_errors}.py
-  jobs/test_{sales_clean,sales_totals,score_posts,sensor_alerts,socket_wordcount}.py
+  jobs/test_{action_windows,ad_join,alerts,events_to_postgres,hashtag_trends,log_errors}.py
+  jobs/test_{sales_clean,sales_totals,score_posts,socket_wordcount}.py
   monitoring/test_monitoring_{notebook,page,recorder,terminal}.py
   quarantine/test_quarantine_{avro,logs,rules}.py
 )
@@ -45,14 +45,12 @@ tests=(
   feeds/test_feeds_disturb.py::test_spark_itself_drops_the_late_rows_and_no_others
   jobs/test_action_windows.py::test_as_a_process_of_its_own_it_goes_on_where_it_was
   jobs/test_ad_join.py::test_the_job_writes_each_view_once_over_two_runs
-  jobs/test_card_alerts.py::test_the_command_lands_payments_and_their_truth
   jobs/test_events_to_postgres.py::test_what_is_wrong_with_a_line_is_said_and_nothing_is_lost
   jobs/test_hashtag_trends.py::test_posts_of_both_networks_count_once_and_what_is_no_post_does_not
   jobs/test_log_errors.py::test_sessions_of_a_host_are_the_truth
   jobs/test_sales_clean.py::test_a_stream_writes_what_the_same_transform_gives_once
   jobs/test_sales_totals.py::test_{a_restart_goes_on_and_bad_lines_stay_counted,wrong_settings_are_one_line_too}
   jobs/test_score_posts.py::test_good_and_bad_lines_are_told_apart
-  jobs/test_sensor_alerts.py::test_the_command_lands_readings_and_their_truth
   jobs/test_socket_wordcount.py::test_{a_feed_is_counted_to_its_end_under_spark_submit,a_port_that_nobody_listens_on_is_one_line}
   models/test_models.py::test_{a_model_of_scikit_learn_scores_streams_as_it_scores_here,a_pipeline_of_pyspark_ml_scores_and_says_its_version}
   monitoring/test_monitoring_notebook.py::test_live_starts_a_query_for_{an_aggregation_and_returns_its_rows,other_rows_and_takes_one_that_runs}

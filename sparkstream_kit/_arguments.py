@@ -154,7 +154,7 @@ def check(call: Callable[..., Any], given: Mapping[str, Any]) -> None:
         kinds = _kinds(parameter)
         for value in _values(parameter, given[name]) if kinds and name in given else ():
             if not _fits(value, kinds):
-                fix = _swap(call, name, given) or _fix(parameter, value, kinds)
+                fix = _fix(parameter, value, kinds)
                 raise InvalidInputError(f"{_name(call)}(): {name} is {said(value)}; {fix}")
             if name == "mode" and value is not None:
                 reject_unknown("output mode", [value], _MODES)
@@ -209,20 +209,6 @@ def is_a(name: str, value: object) -> bool:
     """Say whether a value is of a class of Spark's or of the kit's, or of one that inherits from it."""
     homes = ("pyspark.sql.", "pyspark.streaming.", "sparkstream_kit.")
     return any(each.__name__ == name and each.__module__.startswith(homes) for each in type(value).__mro__)
-
-
-def _swap(call: Callable[..., Any], name: str, given: Mapping[str, Any]) -> str:
-    """Return the fix where two arguments have changed places, or an empty string."""
-    positional = {
-        each: _kinds(parameter)
-        for each, parameter in inspect.signature(call).parameters.items()
-        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and each in given and _kinds(parameter)
-    }
-    for other, kinds in positional.items():
-        wrong = name in positional and not _fits(given[other], kinds)
-        if wrong and _fits(given[name], kinds) and _fits(given[other], positional[name]):
-            return f"swap it with {other}: {_name(call)}({', '.join(positional)})"
-    return ""
 
 
 def _fix(parameter: inspect.Parameter, value: object, kinds: list[str]) -> str:

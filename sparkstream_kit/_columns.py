@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
 from sparkstream_kit.errors import InvalidInputError, hint, no_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-
-    from pyspark.sql import Column, DataFrame
-    from pyspark.sql.types import DataType
 
 # How the observations of the quarantine begin, of a parse and of rules; `progress` counts by them.
 OBSERVED = "sparkstream_quarantine"
@@ -30,8 +31,6 @@ def quoted(name: str) -> str:
 
 def column(name: str) -> Column:
     """Return a column by its name, whatever is in it."""
-    from pyspark.sql import functions as F
-
     return F.col(quoted(name))
 
 
@@ -62,12 +61,10 @@ def refuse_taken(names: Iterable[str], added: Sequence[str], caller: str) -> Non
         )
 
 
-def types_in(kind: DataType) -> Iterator[DataType]:
+def types_in(kind: T.DataType) -> Iterator[T.DataType]:
     """Yield a type, and all types within its arrays, maps and structs."""
-    from pyspark.sql import types as T
-
     yield kind
-    inner: list[DataType] = []
+    inner: list[T.DataType] = []
     if isinstance(kind, T.StructType):
         inner = [field.dataType for field in kind]
     elif isinstance(kind, T.ArrayType):
@@ -78,7 +75,7 @@ def types_in(kind: DataType) -> Iterator[DataType]:
         yield from types_in(each)
 
 
-def holds(kind: DataType, *types: type[DataType]) -> bool:
+def holds(kind: T.DataType, *types: type[T.DataType]) -> bool:
     """Say whether a type is one of these, or has one of them in its arrays, maps and structs."""
     return any(isinstance(each, types) for each in types_in(kind))
 

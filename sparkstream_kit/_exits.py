@@ -19,17 +19,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from sparkstream_kit import _waiting
+from sparkstream_kit import _waiting, errors
 from sparkstream_kit._packages import missing_source
 from sparkstream_kit._spark import shutdown
-from sparkstream_kit.errors import (
-    DryRun,
-    KitError,
-    innermost_cause,
-    printable,
-    without_secrets,
-    wrong_event_time,
-)
+from sparkstream_kit.errors import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -195,19 +188,19 @@ def _end_with(err: Exception, stop: _Stop) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         stop.end(0)
         return
-    if isinstance(err, KitError):
+    if isinstance(err, errors.KitError):
         code, line = err.exit_code, str(err)
-    elif known := missing_source(err) or wrong_event_time(err):
+    elif known := missing_source(err) or errors.wrong_event_time(err):
         code, line = 2, known
     elif cause := _cause_in_spark(err):
         code, line = 1, cause
     else:
         raise err
     stop.end(code)
-    if isinstance(err, DryRun):
+    if isinstance(err, errors.DryRun):
         print(line)  # what was asked for
         return
-    print(f"{Path(sys.argv[0]).name}: {printable(without_secrets(line), lines=True)}", file=sys.stderr)
+    print(f"{Path(sys.argv[0]).name}: {printable(errors.without_secrets(line), lines=True)}", file=sys.stderr)
 
 
 def _cause_in_spark(err: Exception) -> str | None:
@@ -215,7 +208,7 @@ def _cause_in_spark(err: Exception) -> str | None:
     if type(err).__module__ == "pyspark.errors.exceptions.connect" and _CUT_OFF.search(str(err)):
         return "the Spark Connect server ended before the job did, or can no longer be reached"
     if type(err).__module__.startswith("pyspark.errors") or type(err).__name__ == "Py4JJavaError":
-        return innermost_cause(err)
+        return errors.innermost_cause(err)
     return "Spark's JVM ended before the job did" if shutdown.jvm_has_ended(err) else None
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from importlib.abc import ResourceLoader
     from importlib.resources.abc import Traversable
 
@@ -177,6 +177,64 @@ def is_read_once(path: str) -> bool:
     recursive = [folder for folder, chars in left_out.items() if chars is None]
     # The files of a batch with partition columns are listed once, too.
     return "=" in path.rpartition("/")[0] or any(path.startswith(f"{folder}/") for folder in recursive)
+
+
+def is_hidden(name: str) -> bool:
+    """Say whether Spark passes over a file or a folder, by its name.
+
+    Examples:
+        >>> [is_hidden(name) for name in ("a.csv", ".a.csv", "_a.csv", "a.csv._COPYING_", "_day=1")]
+        [False, True, True, True, False]
+    """
+    return name.startswith(".") or (name.startswith("_") and "=" not in name) or name.endswith("._COPYING_")
+
+
+def is_read_below(name: str, *, recursive: bool) -> bool:
+    """Say whether Spark reads the files of a folder in a folder: `day=1`, or any if it is told to."""
+    return not is_hidden(name) and (recursive or "=" in name)
+
+
+def below(top: str, *, recursive: bool = False) -> Iterator[os.DirEntry[str]]:
+    """Yield what lies in a folder, and in place of each folder in it that Spark reads, what lies in that.
+
+    What is gone by now is left out, and so is a link to nothing.
+    """
+    tops = [top]
+    while tops:
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(tops.pop()) as entries:
+            for entry in entries:
+                try:
+                    is_folder = entry.is_dir()
+                except OSError:  # a link to itself
+                    continue
+                if is_folder and is_read_below(entry.name, recursive=recursive):
+                    tops.append(entry.path)
+                else:
+                    yield entry
+
+
+def matching(pattern: str) -> list[str]:
+    """Return the paths on this machine that one of Hadoop's patterns stands for, or that a path is.
+
+    None for a pattern of another file system.
+    """
+    local = plain(pattern)
+    if local is None:
+        return []
+    found = ["/"]
+    for part in filter(None, os.path.abspath(local).split("/")):  # noqa: PTH100 - a pattern
+        if not is_pattern(part):
+            found = [os.path.join(each, part) for each in found]  # noqa: PTH118
+            continue
+        wanted = as_regex(part)
+        found = [
+            os.path.join(each, name)  # noqa: PTH118
+            for each in found
+            if os.path.isdir(each)  # noqa: PTH112
+            for name in os.listdir(each)  # noqa: PTH208
+            if wanted.fullmatch(name)
+        ]
+    return [each for each in found if os.path.exists(each)]  # noqa: PTH110
 
 
 def is_pattern(path: str) -> bool:

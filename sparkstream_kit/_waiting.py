@@ -33,34 +33,28 @@ class Inbox:
             raise InvalidInputError(f"run_for must be a positive number of seconds, not {run_for}")
         self.posts: SimpleQueue[tuple[str, Any]] = SimpleQueue()
         self.started = time.monotonic()
-        self._deadline = None if run_for is None else self.started + run_for
+        self._deadline = math.inf if run_for is None else self.started + run_for
         self._stop_file = None if stop_file is None else _files.local("stop_file", stop_file)
 
     def post(self, kind: str, what: Any = None) -> None:
         """Wake the reader; safe in a signal handler, as SimpleQueue's put is reentrant."""
         self.posts.put((kind, what))
 
-    def next(self, *, wake_after: float | None = None) -> tuple[str, Any]:
+    def next(self, *, wake_after: float = math.inf) -> tuple[str, Any]:
         """Return the next post, or `("stop", reason)`, or `("look", None)` after `wake_after` seconds.
 
         A stop file that is already there when the wait begins ends it at once.
         """
         if self._stop_file is not None and self._stop_file.exists():
             return "stop", f"stop file {self._stop_file}"
-        now = time.monotonic()
-        waits = [wake_after] if wake_after is not None else []
-        if self._stop_file is not None:
-            waits.append(LOOK_EVERY)
-        if self._deadline is not None:
-            if now >= self._deadline:
-                return "stop", "run_for is over"
-            waits.append(self._deadline - now)
-        return self.get(min(waits) if waits else None)
+        if (left := self._deadline - time.monotonic()) <= 0:
+            return "stop", "run_for is over"
+        return self.get(min(left, wake_after, math.inf if self._stop_file is None else LOOK_EVERY))
 
-    def get(self, timeout: float | None) -> tuple[str, Any]:
+    def get(self, timeout: float = math.inf) -> tuple[str, Any]:
         """Return the next post, or `("look", None)` after `timeout` seconds."""
         try:
-            return self.posts.get(timeout=None if timeout is None else min(timeout, threading.TIMEOUT_MAX))
+            return self.posts.get(timeout=min(timeout, threading.TIMEOUT_MAX))
         except Empty:
             return "look", None
 

@@ -12,7 +12,6 @@ import importlib.util
 import math
 import sys
 import textwrap
-import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -78,7 +77,6 @@ def draw(
     marks: Sequence[Mark] = (),
     *,
     watermark: datetime | None = None,
-    dated: bool = True,
 ) -> str:
     """Draw windows, rows and a watermark under one axis of time.
 
@@ -90,7 +88,6 @@ def draw(
         spans: the windows, one line each.
         marks: the rows; those of one label share a line.
         watermark: drawn as ^ below the rest.
-        dated: say of which day the times are.
 
     Returns:
         Lines of text; an empty one if there is nothing to draw.
@@ -111,8 +108,8 @@ def draw(
     if not times:
         return ""
     labels = [span.label for span in spans] + [mark.label for mark in marks] + ["watermark"] * bool(watermark)
-    gutter = max(min(max(map(len, labels)), _WIDEST_LABEL) + 2, _DATE if dated else 0)
-    axis = _Axis(min(times), max(times), min(_WIDTH - gutter - 1, _LONGEST_AXIS), dated=dated)
+    gutter = max(min(max(map(len, labels)), _WIDEST_LABEL) + 2, _DATE)
+    axis = _Axis(min(times), max(times), min(_WIDTH - gutter - 1, _LONGEST_AXIS))
     lines: list[str] = []
 
     def add(label: str, drawn: str) -> None:
@@ -120,7 +117,7 @@ def draw(
         lines.append(f"{short:<{gutter}}{drawn}"[:_WIDTH].rstrip())
 
     clocks, ticks = axis.lines(_WIDTH - gutter)
-    add(f"{axis.first:%Y-%m-%d}" if dated else "", clocks)
+    add(f"{axis.first:%Y-%m-%d}", clocks)
     add("", ticks)
     rows: dict[str, list[Mark]] = {}
     for mark in marks:
@@ -161,9 +158,8 @@ def _some(lines: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
 class _Axis:
     """An axis from one time to another, on so many columns."""
 
-    def __init__(self, first: datetime, last: datetime, columns: int, *, dated: bool) -> None:
-        self.first, self.last = first, last
-        self._columns, self._dated = columns, dated
+    def __init__(self, first: datetime, last: datetime, columns: int) -> None:
+        self.first, self.last, self._columns = first, last, columns
         self._span = max(last - first, _MICROSECOND)
         for step in _STEPS:
             self._step = step
@@ -176,7 +172,7 @@ class _Axis:
             return moment.isoformat(" ", "seconds")
         if self._step >= _DAY:
             return moment.strftime("%m-%d" if self._span < _WEEK * 26 else "%Y-%m-%d")
-        if self._dated and self._span >= _DAY and moment.time() == clock(0):
+        if self._span >= _DAY and moment.time() == clock(0):
             return moment.strftime("%m-%d")
         if self._step >= _MINUTE and not moment.second:
             return moment.strftime("%H:%M")
@@ -249,7 +245,7 @@ def explain(
     behind = None if watermark is None else delay_of("watermark", watermark)
     try:
         size, step, shift = (_MICROSECOND * number for number in numbers)
-        row, dated = _moment(at, step, length if slide is None else slide)
+        row = _moment(at)
         delay = None if behind is None else _MICROSECOND * behind
         count, windows = _windows(row, size, step, shift)
         late = None if delay is None else row + delay
@@ -258,11 +254,11 @@ def explain(
         raise InvalidInputError(
             f"windows of {length} reach out of the years 1 to 9999; give shorter ones, or another time"
         ) from None
-    says = _Says([row, late or row, *(each for window in windows for each in window)], dated=dated)
+    says = _Says([row, late or row, *(each for window in windows for each in window)])
     spans = [replace(span, label=says.span(span.start, span.end)) for span in spans]
     every = "" if slide is None else f" that start every {_words(slide)}"
     lines = [*_wrapped(f"A row of {says(row)} in windows of {_words(length)}{every}:"), ""]
-    lines += [draw(spans, [Mark(f"row {says(row, day=False)}", row)], dated=dated), ""]
+    lines += [draw(spans, [Mark(f"row {says(row, day=False)}", row)]), ""]
     lines += _listed(count, spans, says)
     lines += ["", *_rules(says(row), None if late is None else says(late), watermark)]
     if not step % _WEEK and not shift:
@@ -327,29 +323,22 @@ def _wrapped(text: str) -> list[str]:
 
 
 class _Says:
-    """Writes times, all to the same unit, and with their days where these are known."""
+    """Writes times, all to the same unit."""
 
-    def __init__(self, times: Sequence[datetime], *, dated: bool) -> None:
-        self._day, self._dated = times[0].date(), dated
-        self._whole_days = dated and not any((each - _EPOCH) % _DAY for each in times[2:])
+    def __init__(self, times: Sequence[datetime]) -> None:
+        self._whole_days = not any((each - _EPOCH) % _DAY for each in times[2:])
         units = (("minutes", _MINUTE), ("seconds", _SECOND), ("milliseconds", _MILLISECOND))
         exact = (name for name, unit in units if not any((each - _EPOCH) % unit for each in times))
         self._unit = next(exact, "microseconds")
 
     def __call__(self, moment: datetime, *, day: bool = True) -> str:
         clock = moment.time().isoformat(self._unit)
-        if self._dated:
-            return f"{moment.date()} {clock}" if day else clock
-        days = (moment.date() - self._day).days
-        where = {0: "", -1: " the day before", 1: " the next day"}
-        return clock + where.get(days, f" {abs(days)} days {'earlier' if days < 0 else 'later'}") * day
+        return f"{moment.date()} {clock}" if day else clock
 
     def span(self, start: datetime, end: datetime) -> str:
         """Return how a window is called."""
         if self._whole_days:
             return f"{start.date()} to {end.date()}"
-        if not self._dated:
-            return f"{self(start, day=False)} to {self(end, day=False)}"
         return f"{self(start)} to {self(end, day=start.date() != end.date())}"
 
 
@@ -365,27 +354,19 @@ def _words(duration: Duration) -> str:
     return " ".join(parts)
 
 
-def _moment(at: str | datetime | None, step: timedelta, said: Duration) -> tuple[datetime, bool]:
-    """Return when the row happened, in UTC, and whether its day is known."""
-    daily = not _DAY % step  # such windows start at the same times each day
-    if at is None:
-        return _SOME_DAY.replace(hour=12, minute=47), not daily
-    given, dated = (at, True) if isinstance(at, datetime) else _read_time(str(at))
-    if not dated and not daily:
-        raise InvalidInputError(
-            f"windows start every {_words(said)}, each day at other times; give the day, too: "
-            f"'2026-01-14 {at}'"
-        )
-    return (given.astimezone(UTC).replace(tzinfo=None) if given.tzinfo else given), dated
-
-
-def _read_time(text: str) -> tuple[datetime, bool]:
-    """Return a time, and whether its day was given."""
-    with suppress(ValueError):
-        return datetime.combine(_SOME_DAY, clock.fromisoformat(text)), False
-    with suppress(ValueError):
-        return datetime.fromisoformat(text), True
-    raise InvalidInputError(f"cannot read the time {text!r}; write it like '12:47' or '2026-01-14 12:47:30'")
+def _moment(at: str | datetime | None) -> datetime:
+    """Return when the row happened, in UTC; a time without a day is of some day, which is shown."""
+    given = at or "12:47"
+    if isinstance(given, str):
+        with suppress(ValueError):
+            given = datetime.combine(_SOME_DAY, clock.fromisoformat(given))
+    if isinstance(given, str):
+        try:
+            given = datetime.fromisoformat(given)
+        except ValueError:
+            fix = "write it like '12:47' or '2026-01-14 12:47:30'"
+            raise InvalidInputError(f"cannot read the time {at!r}; {fix}") from None
+    return given.astimezone(UTC).replace(tzinfo=None) if given.tzinfo else given
 
 
 BLUE, GREEN, VIOLET = "#3b7de0", "#1f9d6f", "#8f7ee0"
@@ -647,7 +628,7 @@ def live(wanted: bool = True) -> Iterator[Callable[[Callable[[], str]], None]]:
     Yields:
         A function that takes a function of the picture's text, and calls it only when there is a terminal
         to draw on. With rich (the extra `cli`) the picture stays in place; without it, each follows the one
-        before; until the first, it counts the seconds that Spark's first batch takes.
+        before.
 
     Examples:
         In a session::
@@ -663,31 +644,15 @@ def live(wanted: bool = True) -> Iterator[Callable[[Callable[[], str]], None]]:
     else:
         from rich.console import Console
         from rich.live import Live
+        from rich.spinner import Spinner
         from rich.text import Text
 
-        began, drawn = time.monotonic(), list[str]()
-
-        def current() -> Text:
-            waits = f"starting Spark's first batch … {time.monotonic() - began:.0f} s"
-            return Text(drawn[0] if drawn else waits, no_wrap=True)
-
-        view = Live(
-            get_renderable=current,
-            console=Console(stderr=True),
-            refresh_per_second=1,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-
-        def draw(picture: Callable[[], str]) -> None:
-            drawn[:] = [printable(picture(), lines=True)]
-            view.refresh()
-
-        with view:
-            try:
-                yield draw
-            finally:
-                drawn = drawn or [""]  # no batch has come
+        waits = Spinner("dots", "starting Spark's first batch")
+        how = {"redirect_stdout": False, "redirect_stderr": False, "refresh_per_second": 4}
+        with Live(waits, console=Console(stderr=True), **how) as view:  # type: ignore[arg-type]
+            yield lambda picture: view.update(
+                Text(printable(picture(), lines=True), no_wrap=True), refresh=True
+            )
 
 
 def check_chart(path: str | Path) -> Path:

@@ -27,6 +27,7 @@ from sparkstream_kit._spark import queries, shutdown
 from sparkstream_kit._spark.place import locate
 from sparkstream_kit._spark.session import refuse_dstreams
 from sparkstream_kit.checkpoints.lock import Lock, lock
+from sparkstream_kit.checkpoints.show import count
 from sparkstream_kit.errors import (
     InputUnavailable,
     InvalidInputError,
@@ -138,8 +139,8 @@ def run(
     Returns:
         Why it ended: "run_for is over", "stop file PATH", "SIGINT", "SIGTERM", "a signal to the JVM", or
         "stopped" when something else stopped the context; and behind it what it has left, as in "run_for is
-        over; 4 batches with 40 records waited and are not processed". What was received since the last
-        batch was made is lost, too, and not counted.
+        over; not processed: 4 batches with 40 records". What was received since the last batch was made is
+        lost, too, and not counted.
 
     Raises:
         InvalidInputError: more receivers than `local[…]` has cores to spare.
@@ -167,21 +168,15 @@ def run(
                 kind, what = inbox.next()
     finally:
         _end(ssc, graceful=graceful and kind == "stop")
-    left = queries.unprocessed(ssc) if kind == "stop" else (0, 0)
     if kind == "refused":
         raise InputUnavailable("DStream", what)
     if kind == "failed":
         raise QueryFailed("DStream", innermost_cause(what)) from what
     if what == shutdown.BY_ITSELF:
         raise QueryFailed("DStream", shutdown.ENDED)
-    return f"{what}; {_left(*left)}" if left[0] else str(what)
-
-
-def _left(batches: int, records: int) -> str:
-    waited = "batch" if batches == 1 else "batches"
-    is_not = "is" if batches == 1 else "are"
-    what = "record" if records == 1 else "records"
-    return f"{batches:,} {waited} with {records:,} {what} waited and {is_not} not processed"
+    batches, records = queries.unprocessed(ssc)
+    left = f"; not processed: {count(batches, 'batch')} with {count(records, 'record')}" if batches else ""
+    return f"{what}{left}"
 
 
 def running_counts(pairs: DStream[tuple[Any, int]], *, snapshot: str | Path | None = None) -> DStream[Any]:

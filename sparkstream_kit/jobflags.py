@@ -26,13 +26,11 @@ from sparkstream_kit._files import plain
 from sparkstream_kit.errors import (
     InvalidInputError,
     KitError,
-    check_file,
     hint,
     is_url,
     shows_secret,
     without_secrets,
 )
-from sparkstream_kit.profiles import read_profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -73,6 +71,8 @@ __all__ = [
 
 
 _LAST_PORT = 65535
+# With one of these Spark may look for a path on another machine or file system.
+_ELSEWHERE = ("HADOOP_CONF_DIR", "YARN_CONF_DIR", "PYSPARK_GATEWAY_PORT", "SPARK_REMOTE")
 
 
 def seconds(text: str) -> float:
@@ -197,35 +197,21 @@ def existing_folder(text: str) -> str:
 
     A path of another file system is left to Spark, and so is one that Spark may look for elsewhere: on the
     machine of a Connect server (SPARK_REMOTE), or where a Hadoop configuration names another file system.
+    Under spark-submit Spark's JVM runs already, so that its own answer comes as soon.
 
     Examples:
         >>> existing_folder("s3a://bucket/sales")
         's3a://bucket/sales'
     """
     local = plain(text)
-    if local is None or _is_elsewhere():
+    if local is None or any(name in os.environ for name in _ELSEWHERE):
         return text
     if Path(local).is_file():
         raise ArgumentTypeError(f"{text} is a file; give the folder that it is in")
     # What Spark takes for a pattern may match later.
-    if not Path(local).is_dir() and not set(local) & set("*?[]{}\\") and not _may_be_elsewhere(text):
+    if not Path(local).is_dir() and not set(local) & set("*?[]{}\\"):
         raise ArgumentTypeError(f"folder {text} does not exist; create it or correct the path")
     return text
-
-
-def _is_elsewhere() -> bool:
-    """Say whether paths are those of a Spark Connect server on another machine."""
-    server = re.match(r"sc://(\[.*?\]|[^:/;]*)", os.environ.get("SPARK_REMOTE", ""))
-    return server is not None and server[1] not in ("localhost", "127.0.0.1", "[::1]")
-
-
-def _may_be_elsewhere(path: str) -> bool:
-    """Say whether a path without a scheme may be one of another file system; only the JVM knows."""
-    # Under spark-submit and on Connect it runs already: to ask it costs little.
-    return ":" not in path and any(
-        name in os.environ
-        for name in ("HADOOP_CONF_DIR", "YARN_CONF_DIR", "PYSPARK_GATEWAY_PORT", "SPARK_REMOTE")
-    )
 
 
 def checkpoint_folder(text: str) -> str:
@@ -355,7 +341,6 @@ OUTPUT = {
         "mariadb+pymysql://user@host/name, or env:NAME to read it, with its password, from the environment "
         "variable NAME.",
     ),
-    "--delta": _value("PATH", str, "Keep the result in this Delta table, replaced whole after each batch."),
 }
 
 # A folder for all that the job writes, with its progress in OUT_DIR/_checkpoint.
@@ -425,13 +410,25 @@ RUN = {
 
 _INSTEAD = ("--kafka", "--url")  # of INPUT_DIR
 
+_NEEDS = (
+    ("--drain", "--available-now"),
+    ("--kafka", "--topic"),
+    ("--topic", "--kafka"),
+    ("--max-offsets-per-trigger", "--kafka"),
+    ("--spool", "--url"),
+)
+_EXCLUDES = (
+    ("--available-now", "--trigger"),
+    ("--available-now", "--url"),  # which waits for what comes
+    ("--kafka", "--url"),
+)
+
 # Flags whose file or folder may not be in the input folder.
 _WRITTEN = (
     "OUT_DIR",
     "--checkpoint",
     "--snapshot",
     "--database",
-    "--delta",
     "--stop-file",
     "--record",
     "--summary-json",
@@ -513,41 +510,19 @@ class _Parser(ArgumentParser):
 
 def _check(given: Mapping[str, Any]) -> None:
     """Refuse values that cannot be used, and shared flags that do not go together."""
-    if given.get("--profile") is not None:
-        read_profile(given["--profile"])
-    if given.get("--snapshot") is not None:
-        check_file("--snapshot", given["--snapshot"], ".csv", ".json")
-    _check_pairs(given)
-    if given.get("--url"):
-        _check_url(given)
-    for place in ("INPUT_DIR", "--spool"):
-        if place in given:
-            check_apart(given[place], {flag: given.get(flag) for flag in _WRITTEN})
-
-
-def _check_pairs(given: Mapping[str, Any]) -> None:
-    if given.get("--drain") and not given.get("--available-now"):
-        raise InvalidInputError("--drain is for the end of the input; give --available-now, too")
-    for one, other in (("--available-now", "--trigger"), ("--kafka", "--url")):
+    for flag, other in _NEEDS:
+        if given.get(flag) and not given.get(other):
+            raise InvalidInputError(f"{flag} does nothing without {other}; give both, or neither")
+    for one, other in _EXCLUDES:
         if given.get(one) and given.get(other):
             raise InvalidInputError(f"{one} and {other} exclude each other; give one of them")
-    if bool(given.get("--kafka")) != bool(given.get("--topic")):
-        raise InvalidInputError("--kafka and --topic belong together; give both, or neither")
-    for flag, of_flag in (("--max-offsets-per-trigger", "--kafka"), ("--spool", "--url")):
-        if given.get(flag) and not given.get(of_flag):
-            raise InvalidInputError(f"{flag} does nothing without {of_flag}; leave it out")
-
-
-def _check_url(given: Mapping[str, Any]) -> None:
-    if given.get("--available-now"):
-        raise InvalidInputError(
-            "--available-now ends with what is there, and --url waits for what comes; give --run-for, or the "
-            "folder of an earlier --spool as INPUT_DIR"
-        )
-    if given.get("--checkpoint") and not given.get("--spool"):
+    if given.get("--url") and given.get("--checkpoint") and not given.get("--spool"):
         raise InvalidInputError(
             "--url with --checkpoint needs --spool, a folder that a restart finds again; give it"
         )
+    for place in ("INPUT_DIR", "--spool"):
+        if place in given:
+            check_apart(given[place], {flag: given.get(flag) for flag in _WRITTEN})
 
 
 def _name(flag: str) -> str:
@@ -670,7 +645,7 @@ def _posts(spark: SparkSession, args: Namespace, most: int | None) -> DataFrame:
 def outputs(
     args: Namespace, part: Callable[[DataFrame], DataFrame] | None = None, *, take_over: bool = False
 ) -> list[Sink]:
-    """Make the sinks that `--snapshot`, `--database` and `--delta` ask for, for a query in complete mode.
+    """Make the sinks that `--snapshot` and `--database` ask for, for a query in complete mode.
 
     Args:
         args: the job's arguments.
@@ -691,8 +666,6 @@ def outputs(
         asked.append(sinks.snapshot(args.snapshot))
     if getattr(args, "database", None):
         asked.append(sinks.sql_table(args.database, args.table, how="replace", take_over=take_over))
-    if getattr(args, "delta", None):
-        asked.append(sinks.delta(args.delta, how="replace", take_over=take_over))
     return asked if part is None else [sink.taking(part) for sink in asked]
 
 

@@ -27,10 +27,10 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import functions as F
 
-from sparkstream_kit import _dry_run, _files
+from sparkstream_kit import _dry_run
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit._columns import column, find_column, refuse_taken
-from sparkstream_kit._files import escaped, for_spark
+from sparkstream_kit._files import escaped, for_spark, plain, replace
 from sparkstream_kit._spark.batch import id_of_batch
 from sparkstream_kit._spark.place import locate
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, hint, innermost_cause
@@ -89,11 +89,11 @@ def publish(model: Any, path: str | Path, version: str | None = None) -> Path:
     if hasattr(model, "write") and hasattr(model, "transform"):
         target = folder / version
         hidden = folder / f".{version}.{os.getpid()}.tmp"
-        model.write().overwrite().save(_files.for_spark(hidden))
+        model.write().overwrite().save(for_spark(hidden))
         hidden.rename(target)
     elif hasattr(model, "predict"):
         target = folder / f"{version}{_FILE}"
-        _files.replace(target, [_pickled(model)])
+        replace(target, [_pickled(model)])
     else:
         raise InvalidInputError(
             f"models.publish(): model is {said(model)}; give a fitted PipelineModel of pyspark.ml, or a "
@@ -121,18 +121,18 @@ def switch(path: str | Path, version: str) -> None:
     check(switch, locals())
     folder = _folder_of(path)
     _refuse_unknown(folder, version)
-    _files.replace(folder / _CURRENT, [version + "\n"])
+    replace(folder / _CURRENT, [version + "\n"])
 
 
 def _folder_of(path: str | Path) -> Path:
     """Return a folder of versions, which must be on a local path."""
-    plain = _files.plain(str(path))
-    if plain is None:
+    local = plain(str(path))
+    if local is None:
         raise InvalidInputError(
             f"models {path}: only on a local path does a version become current in one step; give a local "
             "one, or score with a fixed version (models.score)"
         )
-    return Path(plain).absolute()
+    return Path(local).absolute()
 
 
 def _versions_in(folder: Path) -> list[str]:
@@ -185,6 +185,12 @@ def _without(batch_id: int, query: str, folder: Path) -> str:
     return max(earlier, key=lambda name: _learned(name, query))
 
 
+def _version_for(query: str, batch_id: int, folder: Path, location: Place | None) -> str:
+    """Return the version that a batch is scored by and learned from: as when the batch first came."""
+    choose = partial(_without, batch_id, query, folder)
+    return choose() if location is None else pinned(location, batch_id, f"model {folder}", choose)
+
+
 def _refuse_unknown(folder: Path, version: str) -> None:
     if version not in (there := _versions_in(folder)):
         near = hint(version, there) or f"; there are: {', '.join(there) or 'none'}"
@@ -193,15 +199,15 @@ def _refuse_unknown(folder: Path, version: str) -> None:
 
 def _find(spark: SparkSession, path: str | Path, version: str | None) -> tuple[Path | str, str]:
     """Return a model's file, or its folder as Spark is to be given it, and its version."""
-    plain = _files.plain(str(path))
-    if plain is not None and Path(plain).is_file():
-        return Path(plain), version or Path(plain).name.removesuffix(_FILE)
+    local = plain(str(path))
+    if local is not None and Path(local).is_file():
+        return Path(local), version or Path(local).name.removesuffix(_FILE)
     place = locate(spark, path)
     if place.folder is None:  # where only Spark can look
         return place.text, version or place.text.rstrip("/").rpartition("/")[2]
     folder = place.folder
     if (folder / "metadata").is_dir():
-        return _files.for_spark(folder), version or folder.name
+        return for_spark(folder), version or folder.name
     if not folder.is_dir():
         raise InvalidInputError(
             f"no model {path}; give a folder of pyspark.ml, a file, or a folder of versions"
@@ -214,7 +220,7 @@ def _find(spark: SparkSession, path: str | Path, version: str | None) -> tuple[P
         )
     _refuse_unknown(folder, version)
     file = folder / f"{version}{_FILE}"
-    return (file, version) if file.is_file() else (_files.for_spark(folder / version), version)
+    return (file, version) if file.is_file() else (for_spark(folder / version), version)
 
 
 _VERSION, _PREDICTION = "model_version", "prediction"
@@ -300,9 +306,7 @@ def scorer(path: str | Path, *, features: str | Sequence[str] | None = None) -> 
             if location is None or batch_id is None:
                 version = _current(folder)
             else:
-                query = id_of_batch(batch, location)
-                choose = partial(_without, batch_id, query, folder)
-                version = pinned(location, batch_id, f"model {folder}", choose)
+                version = _version_for(id_of_batch(batch, location), batch_id, folder, location)
             if version not in kept:
                 model, name = _find(batch.sparkSession, for_spark(folder), version)
                 kept.clear()
@@ -457,14 +461,14 @@ def _sklearn_model(file: Path | str) -> Any:
 
 
 def _last_step(model: Any) -> tuple[Any, Any]:
-    """Return the steps before the last one, None without any, and the last one, which learns."""
-    steps, last = (model[:-1], model[-1]) if hasattr(model, "steps") else (None, model)
+    """Return the steps before the last one, and the last one, which learns."""
+    steps, last = (model[:-1], model[-1]) if hasattr(model, "steps") else ((), model)
     if not hasattr(last, "partial_fit"):
         raise InvalidInputError(
             f"{said(last)} has no partial_fit and cannot learn from batches; choose one that has, such as "
             "SGDClassifier"
         )
-    return (steps if steps is not None and len(steps) else None), last
+    return steps, last
 
 
 def learner(
@@ -524,21 +528,19 @@ def learner(
             _begin_with(first, folder)
         for name in (*columns, label):
             find_column(frame, name)
-        _last_step(_sklearn_model(_find(frame.sparkSession, _files.for_spark(folder), _current(folder))[0]))
+        _last_step(_sklearn_model(_find(frame.sparkSession, for_spark(folder), _current(folder))[0]))
 
         def write(batch: DataFrame, batch_id: int) -> None:
             query, spark, now = id_of_batch(batch, location), batch.sparkSession, _current(folder)
-            choose = partial(_without, batch_id, query, folder)
-            what = f"model {folder}"
-            base = choose() if location is None else pinned(location, batch_id, what, choose)
+            base = _version_for(query, batch_id, folder, location)
             rows: Any = batch.select(*map(column, dict.fromkeys([*columns, label]))).toPandas()
             rows = rows.dropna(subset=[label, features] if isinstance(features, str) else [label])
             if rows.empty:
                 return
-            model = _sklearn_model(_find(spark, _files.for_spark(folder), base)[0])
+            model = _sklearn_model(_find(spark, for_spark(folder), base)[0])
             _learn(model, rows[features if isinstance(features, str) else columns], rows[label], classes)
             version = f"{_name_of(query)}{batch_id:06}"
-            _files.replace(folder / f"{version}{_FILE}", [_pickled(model)])
+            replace(folder / f"{version}{_FILE}", [_pickled(model)])
             # Else somebody has published another, which is to stay.
             if _current(folder) == now and (now == base or _learned(now, query) >= batch_id):
                 switch(folder, version)
@@ -580,7 +582,7 @@ def _learn(model: Any, rows: Any, labels: Any, classes: Sequence[str] | None) ->
     steps, last = _last_step(model)
     known = classes if classes is not None else getattr(last, "classes_", None)
     last.partial_fit(
-        rows if steps is None else steps.transform(rows),
+        steps.transform(rows) if len(steps) else rows,
         labels.to_numpy(),
         **({} if known is None else {"classes": known}),
     )

@@ -14,7 +14,10 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from sparkstream_kit._columns import OBSERVED, RULES
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from sparkstream_kit._columns import OBSERVED, RULES, column
 from sparkstream_kit._durations import epoch_microseconds
 from sparkstream_kit._spark.batch import rows_set_aside
 from sparkstream_kit._spark.plan import analyzed_plan
@@ -25,7 +28,6 @@ from sparkstream_kit.errors import printable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pyspark.sql import DataFrame
     from pyspark.sql.streaming.listener import StateOperatorProgress, StreamingQueryProgress
 
     from sparkstream_kit.verdicts import Verdict
@@ -81,29 +83,8 @@ class _Drops:
         return (watermark - start - length) // slide * slide + start + length
 
 
-@dataclass(frozen=True)
-class _Late:
-    """What a batch has dropped.
-
-    Attributes:
-        least: how many rows at least; rows or groups if `most` is None.
-        most: how many rows at most; None where nothing tells.
-        seconds: how far the earliest row of the batch was behind the watermark; None if Spark does not say.
-        before_1970: whether the watermark had not moved yet: Spark's begins at 1970.
-    """
-
-    least: int
-    most: int | None
-    seconds: float | None
-    before_1970: bool
-
-
 def observed(frame: DataFrame, time: str) -> DataFrame:
     """Let Spark's progress say how many rows of a batch have which times; beside the plan, as all it does."""
-    from pyspark.sql import functions as F
-
-    from sparkstream_kit._columns import column
-
     at = F.unix_micros(column(time))
     marks = F.percentile_approx(at, _SHARES, _ACCURACY)
     return frame.observe(f"{_OBSERVED}_{next(_numbers)}", F.count(at).alias("rows"), marks.alias("marks"))
@@ -135,16 +116,16 @@ def drops(frame: DataFrame | None) -> _Drops | None:
     )
 
 
-def _rows_late(progress: StreamingQueryProgress, by: _Drops | None, former: int | None) -> _Late:
-    """Return what a batch has dropped.
+def _rows_late(progress: StreamingQueryProgress, by: _Drops | None, mark: int) -> tuple[int, int | None]:
+    """Return how many rows a batch has dropped at least, and at most.
+
+    Where nothing tells the most, it is None, and the least counts rows and groups.
 
     Args:
         progress: of the batch.
         by: what the query's plan says.
-        former: the watermark of the batch before it, in microseconds; None if that is not known.
+        mark: the watermark by which it has dropped them, in microseconds.
     """
-    own = epoch_microseconds(progress.eventTime.get("watermark")) or 0
-    mark = former if by is not None and by.former and former is not None else own
     rows = groups = 0
     for operator in progress.stateOperators:
         dropped = operator.numRowsDroppedByWatermark // times_computed(operator)
@@ -152,15 +133,13 @@ def _rows_late(progress: StreamingQueryProgress, by: _Drops | None, former: int 
             groups += dropped
         else:
             rows += dropped
-    first = epoch_microseconds(progress.eventTime.get("min"))
-    seconds = None if first is None else (mark - first) / _SECOND
     if not groups:
-        return _Late(rows, rows, seconds, mark == 0)
+        return rows, rows
     most = None if by is None or by.keeps else _at_most(progress, by, by.bound(mark))
     least = 1 if by is None or by.multiplies else -(-groups // by.places)
     if most is None or most < least:
-        return _Late(rows + groups, None, seconds, mark == 0)
-    return _Late(rows + least, rows + most, seconds, mark == 0)
+        return rows + groups, None
+    return rows + least, rows + most
 
 
 def _at_most(progress: StreamingQueryProgress, by: _Drops, bound: int) -> int | None:
@@ -316,19 +295,22 @@ class QuerySummary:
 
     def _late(self, progress: StreamingQueryProgress) -> dict[str, Any]:
         """Return what was dropped, and set aside, because it came too late, with one more batch."""
+        first, own = (epoch_microseconds(progress.eventTime.get(name)) for name in ("min", "watermark"))
         follows = self.last_batch is not None and progress.batchId == self.last_batch + 1
-        found = _rows_late(progress, self.drops, self.watermark if follows else None)
-        most = 0 if self.late_rows is None else self.late_rows_at_most
+        is_former = follows and self.drops is not None and self.drops.former
+        mark = self.watermark if is_former and self.watermark is not None else own or 0
+        least, most = _rows_late(progress, self.drops, mark)
+        before = 0 if self.late_rows is None else self.late_rows_at_most
         counted: dict[str, Any] = {
-            "late_rows": (self.late_rows or 0) + found.least,
-            "late_rows_at_most": None if most is None or found.most is None else most + found.most,
-            "watermark": epoch_microseconds(progress.eventTime.get("watermark")),
+            "late_rows": (self.late_rows or 0) + least,
+            "late_rows_at_most": None if before is None or most is None else before + most,
+            "watermark": own,
         }
-        if found.least:
+        if least:
             counted["late_batches"] = self.late_batches + 1
-            counted["late_before_1970"] = self.late_before_1970 or found.before_1970
-            if found.seconds is not None:
-                counted["late_seconds"] = max(self.late_seconds or 0, found.seconds)
+            counted["late_before_1970"] = self.late_before_1970 or mark == 0
+            if first is not None:
+                counted["late_seconds"] = max(self.late_seconds or 0, (mark - first) / _SECOND)
         if (aside := rows_set_aside(str(progress.id), progress.batchId)) is not None:
             counted["rows_set_aside"] = (self.rows_set_aside or 0) + aside
         return counted

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import inspect
 import logging
 import os
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pyspark.errors import AnalysisException
 from pyspark.sql.streaming.readwriter import DataStreamWriter
 
-from sparkstream_kit import _dry_run, _files
+from sparkstream_kit import _files
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit._durations import to_microseconds
 from sparkstream_kit._packages import missing_source
@@ -35,7 +34,7 @@ from sparkstream_kit._spark.plan import (
 from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.checkpoints.drain import END, drained, is_being_drained, plan_empty_batch
 from sparkstream_kit.checkpoints.guard import guard
-from sparkstream_kit.checkpoints.logs import KIT, at_hand
+from sparkstream_kit.checkpoints.logs import at_hand
 from sparkstream_kit.errors import InvalidInputError, reject_unknown, wrong_event_time
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 from sparkstream_kit.sinks.base import opening, rewind_notes
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
     from pyspark.sql.streaming.query import StreamingQuery
 
+    from sparkstream_kit._dry_run import Planned
     from sparkstream_kit._spark.place import Place
     from sparkstream_kit.checkpoints.logs import Logs
     from sparkstream_kit.sinks import Sink
@@ -81,15 +81,7 @@ def _check_realtime(frame: DataFrame, sink: Sink, mode: str) -> None:
 _WORDS = {"processingTime": "a batch every {}", "availableNow": "the input that is there, then it ends"}
 
 
-def _planned(
-    frame: DataFrame,
-    sink: Sink,
-    name: str,
-    mode: str,
-    location: Place | None,
-    trigger: dict[str, Any],
-    **guarding: Any,
-) -> _dry_run.Planned:
+def _planned(asked: _Asked, trigger: dict[str, Any], **guarding: Any) -> Planned:
     """Check a query as its start does, and say what would run; what the checks have made is removed.
 
     On Spark Connect only a start tells whether Spark's own rules allow the plan in this output mode.
@@ -97,28 +89,27 @@ def _planned(
     Raises:
         InvalidInputError: as `start`.
     """
-    folder = None if location is None else location.folder
+    from sparkstream_kit import _dry_run  # which no other start needs
+
+    frame, sink, location = asked.frame, asked.sink, asked.location
     with (
         _dry_run.checking(),
-        _dry_run.undone(None if folder is None else folder / KIT / "lock"),
-        guard(frame, location, name, mode, **guarding) as guarded,
+        guard(frame, location, asked.name, asked.mode, dry_run=True, **guarding) as guarded,
     ):
         if "realTime" in trigger and sink.realtime is not None:
             sink.realtime(frame)
         elif sink.open is not None:
             sink.open(frame, location)
-        plan.check_mode(frame, mode)
-        if guarded.lock is not None:
-            guarded.lock.release()
+        plan.check_mode(frame, asked.mode)
         says = [
-            ("mode", mode),
+            ("mode", asked.mode),
             *(("sink", said) for said in _sinks(sink)),
             ("checkpoint", _progress(location, guarded.logs)),
             *(("change", what) for what in guarded.changes),
             *(("input", _dry_run.meant(said)) for said in dict.fromkeys(map(str, plan.inputs_of(frame)))),
             ("trigger", _when(trigger)),
         ]
-        return _dry_run.Planned(name, tuple(says))
+        return _dry_run.Planned(asked.name, tuple(says))
 
 
 def _sinks(sink: Sink) -> list[str]:
@@ -224,7 +215,7 @@ def start(
     with _starting(asked):
         _refuse_own_input(asked)
         if dry_run:
-            found: Any = _planned(frame, sink, name, mode, location, trigger, **guarding)
+            found: Any = _planned(asked, trigger, **guarding)
             return found  # type: ignore[no-any-return]
         return _start(asked, trigger, **guarding)
 
@@ -387,8 +378,7 @@ def _refuse_own_input(asked: _Asked) -> None:
     if not written:
         return
     for given in (each.path for each in inputs_of(asked.frame) if each.path is not None):
-        plain = _files.plain(given)
-        there = {_spelt(each) for each in [given, *(glob.glob(plain) if plain else ())]}  # noqa: PTH207 - any path
+        there = {_spelt(each) for each in [given, *_files.matching(given)]}
         for path, spelt in written.items():
             if any(f"{spelt}/".startswith(f"{each.rstrip('/')}/") for each in there):
                 raise InvalidInputError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import time
 from collections import deque
@@ -15,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from py4j.protocol import Py4JError
 
 from sparkstream_kit import _waiting, errors
-from sparkstream_kit import progress as _late
 from sparkstream_kit._arguments import check, is_a
 from sparkstream_kit._dry_run import Planned
 from sparkstream_kit._files import as_json, check_writable
@@ -27,7 +27,7 @@ from sparkstream_kit.checkpoints.check import READ_IN_PART, damage, unreadable
 from sparkstream_kit.checkpoints.logs import Logs, local
 from sparkstream_kit.checkpoints.lost import Backlog, backlog, findings
 from sparkstream_kit.errors import CheckpointDamaged, DryRun, InputUnavailable, InvalidInputError, QueryFailed
-from sparkstream_kit.progress import QuerySummary, RunSummary
+from sparkstream_kit.progress import QuerySummary, RunSummary, drops
 from sparkstream_kit.sources import samples
 from sparkstream_kit.verdicts import KEPT, Record, Verdict, of_late, of_rules, of_values, record, verdicts
 
@@ -61,21 +61,20 @@ class _Watched:
     def __init__(self, query: StreamingQuery, before: QuerySummary | None) -> None:
         self.query = query
         self.name = query.name or query.id
-        known = asking.started(query)
-        by = _late.drops(known.frame)
-        self.done = before or QuerySummary(self.name, query.id, mode=known.mode, drops=by)
+        self.known = asking.started(query)
+        by = drops(self.known.frame)
+        self.done = before or QuerySummary(self.name, query.id, mode=self.known.mode, drops=by)
         self.records = deque[Record](maxlen=KEPT)
         self.samples = samples.Samples(query)
         self.passed_over: set[str] = set()  # kinds of input files that a warning has named
         # A socket is connected to in the first batch: before that there is no reader to miss.
         self.sockets: list[tuple[str, int]] | None = None
-        self.endless = asking.started(query).endless
-        self.ends = asking.started(query).ends
+        self.endless = self.known.endless
         self.ended = False
         self._stopping: threading.Thread | None = None
         self._stops_until = 0.0
         self._backlog: Backlog | None = None
-        self._logs: Logs | None = asking.started(query).logs
+        self._logs: Logs | None = self.known.logs
         self._looks = True  # whether it reads files is known from its first batch on
 
     def post_end(self, inbox: _waiting.Inbox) -> None:
@@ -89,11 +88,11 @@ class _Watched:
         recorded = last is None or last.numInputRows == 0 or (seen is not None and last.batchId <= seen)
         return not recorded or asking.in_batch(self.query)
 
-    def with_waiting(self, progress: StreamingQueryProgress, *, now: bool = False) -> StreamingQueryProgress:
+    def with_waiting(self, progress: StreamingQueryProgress) -> StreamingQueryProgress:
         """Return the progress of a batch with how many files wait, of a query that reads files."""
         if self._looks:
             self._looks, self._backlog = False, backlog(self.query, progress)
-        return progress if self._backlog is None else self._backlog.counted(progress, now=now)
+        return progress if self._backlog is None else self._backlog.counted(progress)
 
     def count_waiting(self) -> None:
         """Count the files that wait at the end of the run."""
@@ -129,8 +128,8 @@ class _Watched:
 
     def summary(self) -> QuerySummary:
         """Return what the query has done, and what its last batches mean."""
-        interval = asking.started(self.query).interval
-        said = verdicts(list(self.records), interval=interval, ends=self.ends, mode=self.done.mode)
+        interval, ends = self.known.interval, self.known.ends
+        said = verdicts(list(self.records), interval=interval, ends=ends, mode=self.done.mode)
         found = *said, *of_late(self.done), *of_rules(self.done.broken), *of_values(self.done)
         return replace(self.done, verdicts=found)
 
@@ -144,7 +143,7 @@ class _Watched:
     def failure(self, error: Exception, summary: RunSummary) -> QueryFailed:
         """Return the error to raise for a query that has failed, with the cause in one line."""
         name, cause = f"query {self.name}", errors.innermost_cause(error)
-        if said := plan.unavailable(self.query, f"{cause}\n{error}"):
+        if said := plan.unavailable(f"{cause}\n{error}"):
             return InputUnavailable(name, said, summary)
         checkpoint, logs = asking.checkpoint(self.query), self.logs()
         # The start has looked at what is quickly read; Spark fails at the rest, in words of its own.
@@ -152,7 +151,7 @@ class _Watched:
         damaged = None if looked_at or logs is None else damage(logs, whole=True)
         if damaged := damaged or (checkpoint and unreadable(checkpoint, f"{cause}\n{error}")):
             return CheckpointDamaged(name, f"{damaged} (Spark: {cause})", summary)
-        lost = guard.what_is_lost(asking.started(self.query).frame, checkpoint, f"{cause}\n{error}")
+        lost = guard.what_is_lost(self.known.frame, checkpoint, f"{cause}\n{error}")
         if summary.ended_by in _CUT and _OF_A_SIGNAL.search(cause):
             cause = (
                 f"{summary.ended_by} ended a process that the batch needed; it runs again at the next start"
@@ -241,7 +240,7 @@ class _Run:
             if reason:
                 return reason
             if any(each.sockets for each in self._queries):
-                wake_after = min(_waiting.LOOK_EVERY, wake_after or _waiting.LOOK_EVERY)
+                wake_after = min(_waiting.LOOK_EVERY, wake_after)
             kind, what = self._inbox.next(wake_after=wake_after)
             if kind == "stop":
                 return str(what)
@@ -259,13 +258,13 @@ class _Run:
             self._end_read_sockets()
         return "query.stop()" if any(each.endless for each in self._queries) else "end of input"
 
-    def _over(self, still_open: list[_Watched]) -> tuple[str | None, float | None]:
+    def _over(self, still_open: list[_Watched]) -> tuple[str | None, float]:
         """Return why the run is over by its limits, or None and the seconds until `idle` may say so."""
         limit, idle = self._max_batches, self._idle
         if limit is not None and all(each.done.batches >= limit for each in still_open):
-            return "max_batches are through", None
+            return "max_batches are through", 0
         if idle is None:
-            return None, None
+            return None, math.inf
         left = self._last_row + idle - time.monotonic()
         if left <= 0:
             if any(asking.looks_for_first_rows(each.query) for each in self._queries):
@@ -277,7 +276,7 @@ class _Run:
     def _end_read_sockets(self) -> None:
         """End the queries whose sockets have closed: Spark would go on waiting for them."""
         for each in self._queries:
-            if each.sockets and not asking.is_being_read(each.query, each.sockets):
+            if each.sockets and not plan.is_being_read(asking.session(each.query), each.sockets):
                 each.sockets, each.endless = [], False
                 _waiting.in_thread("last-lines", partial(asking.finish_input, each.query))
 
@@ -334,7 +333,7 @@ class _Run:
         if progress.numInputRows > 0:
             self._last_row = time.monotonic()
         if each.sockets is None:
-            each.sockets = plan.addresses(each.query, progress)
+            each.sockets = plan.sockets_in(" ".join(source.description for source in progress.sources))
         asking.bring_printed(each.query)
         if self._on_batch is not None:
             self._on_batch(progress)
@@ -515,8 +514,9 @@ def _shown(
 
 
 def _drain_of(query: StreamingQuery) -> asking.Drain:
-    if found := asking.drain(query):
-        return found
+    known = asking.started(query)
+    if known.drain is not None and known.location is not None and known.location.is_in_reach:
+        return known.drain
     raise InvalidInputError(
         f"run(drain=True): query {query.name or query.id} has no checkpoint that can be written from "
         "here, for its last batch; give start(…, checkpoint='folder')"
@@ -524,34 +524,21 @@ def _drain_of(query: StreamingQuery) -> asking.Drain:
 
 
 def _drained(
-    summary: RunSummary,
-    drains: list[asking.Drain],
-    on_batch: _OnBatch | None,
-    grace: float,
+    summary: RunSummary, drains: list[asking.Drain], on_batch: _OnBatch | None, grace: float
 ) -> RunSummary:
     """Run the last batch of each query that still holds something, and add it to the summary."""
     for number, drain in enumerate(drains):
-        if (query := drain()) is None:
-            summary = _with_nothing_waiting(summary, number)
-            continue
-        inbox = _waiting.Inbox()
-        done = summary.queries[number]
-        last = _Run((query,), inbox, on_batch, before=done).to_end(grace)
-        summary = replace(
-            last,
-            seconds=summary.seconds + last.seconds,
-            queries=(*summary.queries[:number], *last.queries, *summary.queries[number + 1 :]),
-            warnings=tuple(dict.fromkeys([*summary.warnings, *last.warnings])),
-        )
-        if last.ended_by != "end of input":
+        query, done = drain(), summary.queries[number]
+        if query is not None:
+            last = _Run((query,), _waiting.Inbox(), on_batch, before=done).to_end(grace)
+            done, seconds = last.queries[0], summary.seconds + last.seconds
+            warnings = tuple(dict.fromkeys([*summary.warnings, *last.warnings]))
+            summary = replace(summary, ended_by=last.ended_by, seconds=seconds, warnings=warnings)
+        is_through = summary.ended_by == "end of input"
+        if is_through and done.waiting_rows:
+            done = replace(done, waiting_rows=0)  # no row waits any more; its state may keep others
+        queries = summary.queries
+        summary = replace(summary, queries=(*queries[:number], done, *queries[number + 1 :]))
+        if not is_through:
             break
-        summary = _with_nothing_waiting(summary, number)
     return summary
-
-
-def _with_nothing_waiting(summary: RunSummary, number: int) -> RunSummary:
-    """Return the summary of a run after which no row of a query waits: its state may keep others."""
-    queries = list(summary.queries)
-    if queries[number].waiting_rows:
-        queries[number] = replace(queries[number], waiting_rows=0)
-    return replace(summary, queries=tuple(queries))

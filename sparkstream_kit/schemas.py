@@ -33,8 +33,6 @@ __all__ = ["diff", "from_dataclass", "from_ddl", "infer", "require", "schema_of"
 
 _Frame = TypeVar("_Frame", DataFrame, T.StructType)
 
-_IGNORE = ("ignore_column_order", "ignore_extra", "ignore_nullable")
-
 # What a type that Spark does not know may be a misspelling of.
 _TYPE_NAMES = """bigint binary boolean byte date decimal double float int integer long short smallint string
     timestamp timestamp_ntz tinyint"""
@@ -292,7 +290,7 @@ def require(actual: _Frame, expected: DataFrame | T.StructType, **ignore: bool) 
         ...
         sparkstream_kit.errors.InvalidInputError: schema differs: missing SaleAmount bigint; did you mean ...
     """
-    reject_unknown("keyword of require()", ignore, _IGNORE)
+    reject_unknown("keyword of require()", ignore, diff.__kwdefaults__ or ())
     lines = diff(actual, expected, **ignore)
     if lines:
         before = "\n  - " if len(lines) > 1 else " "

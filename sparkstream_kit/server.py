@@ -32,6 +32,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
 from sparkstream_kit import _files, _packages, _waiting, profiles
 from sparkstream_kit._arguments import check
@@ -368,14 +369,11 @@ def attach(url: str, app_name: str, profile: str | Path | None, conf: Mapping[st
     """
     from sparkstream_kit._spark.session import runs_here, server_folder
 
-    if any(importlib.util.find_spec(name) is None for name in ("pandas", "pyarrow", "grpc")):
-        raise MissingExtraError("Spark Connect", "connect")
+    host, port = reach(url)
     from pyspark.errors import PySparkException, PySparkImportError
     from pyspark.sql import SparkSession
 
     settings: dict[str, Any] | None = None if profile is None else read_profile(profile)
-    host, port = _address(url)
-    _check_listening(host, port)
     if runs_here():
         raise InvalidInputError(
             f"a session of this process runs, and {url.partition('/;')[0]} is asked for; call spark.stop() "
@@ -437,14 +435,14 @@ def _notice_an_end(spark: Any) -> None:
 
 def _address(url: str) -> tuple[str, int]:
     """Return host and port of a server's address."""
-    host, _, port = url.removeprefix("sc://").partition("/")[0].rpartition(":")
-    if not url.startswith("sc://") or not (host or port):
-        raise InvalidInputError(
-            f"SPARK_REMOTE={url.partition('/;')[0]} is no address of a Connect server, such as sc://localhost"
-        )
-    if not port.isdigit():
-        host, port = f"{host}:{port}".strip(":"), str(PORT)
-    return host.strip("[]"), int(port)
+    with suppress(ValueError):  # a port that is no number
+        parts = urlsplit(url)
+        if parts.scheme == "sc" and parts.hostname:
+            return parts.hostname, parts.port or PORT
+    raise InvalidInputError(
+        f"SPARK_REMOTE={url.partition('/;')[0]} is no address of a Connect server; give one such as "
+        "sc://localhost, or unset SPARK_REMOTE"
+    )
 
 
 def _running(url: str, host: str, port: int) -> Any:
@@ -463,8 +461,11 @@ def _running(url: str, host: str, port: int) -> Any:
     return running
 
 
-def _check_listening(host: str, port: int) -> None:
-    """Refuse at once what Spark's client would try again for ten minutes."""
+def reach(url: str) -> tuple[str, int]:
+    """Return host and port of a server; refuse at once what Spark's client would try for ten minutes."""
+    if any(importlib.util.find_spec(name) is None for name in ("pandas", "pyarrow", "grpc")):
+        raise MissingExtraError("Spark Connect", "connect")
+    host, port = _address(url)
     try:
         socket.create_connection((host, port), timeout=_ANSWER_LIMIT).close()
     except OSError as err:
@@ -472,6 +473,7 @@ def _check_listening(host: str, port: int) -> None:
             f"no Spark Connect server answers at {host} port {port} ({err.strerror or err}); start it "
             "(on this machine: sparkstream serve), or unset SPARK_REMOTE to use a session of this process"
         ) from err
+    return host, port
 
 
 def _own_url(url: str, host: str, port: int) -> str | None:

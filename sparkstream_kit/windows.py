@@ -12,15 +12,8 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from sparkstream_kit import _columns
 from sparkstream_kit._arguments import check
-from sparkstream_kit._columns import (
-    WATERMARK,
-    columns_with_watermark,
-    event_time,
-    find_column,
-    holds,
-    refuse_taken,
-)
 from sparkstream_kit._columns import column as named
 from sparkstream_kit._durations import Duration, delay_of, not_negative, positive, sizes, to_microseconds
 from sparkstream_kit.errors import InvalidInputError
@@ -31,16 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-__all__ = [
-    "explain",
-    "flatten",
-    "session",
-    "sliding",
-    "to_microseconds",
-    "top",
-    "tumbling",
-    "with_watermark",
-]
+__all__ = ["explain", "flatten", "session", "sliding", "to_microseconds", "top", "tumbling", "with_watermark"]
 
 _PLAIN_NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
 # Names of columns that are there for a moment.
@@ -70,8 +54,7 @@ def tumbling(time: str | Column, length: Duration, *, offset: Duration | None = 
         sparkstream_kit.errors.InvalidInputError: cannot read length '10 s'; write it like '10 seconds', ...
     """
     check(tumbling, locals())
-    size, step, shift = sizes(length, None, offset)
-    return F.window(time, _interval(size), _interval(step), _interval(shift))
+    return F.window(time, *map(_interval, sizes(length, None, offset)))
 
 
 def sliding(
@@ -102,8 +85,7 @@ def sliding(
     """
     check(sliding, locals())
     positive("slide", slide)
-    size, step, shift = sizes(length, slide, offset)
-    return F.window(time, _interval(size), _interval(step), _interval(shift))
+    return F.window(time, *map(_interval, sizes(length, slide, offset)))
 
 
 def session(time: str | Column, gap: Duration) -> Column:
@@ -189,8 +171,8 @@ def with_watermark(
     check(with_watermark, locals())
     behind = delay_of("delay", delay)
     bound = None if ahead is None else not_negative("ahead", ahead)
-    time = event_time(frame, time, "with_watermark()", watermark=False)
-    if marked := columns_with_watermark(frame):
+    time = _columns.event_time(frame, time, "with_watermark()", watermark=False)
+    if marked := _columns.columns_with_watermark(frame):
         raise InvalidInputError(
             f"the DataFrame already has a watermark, on column {marked[0]}; call with_watermark once, "
             "on what the source gives"
@@ -235,8 +217,8 @@ def explain(
         length: of the windows, as in `tumbling`.
         slide: from one window's start to the next one's, as in `sliding`.
         watermark: the delay, as in `with_watermark`; without it no window closes.
-        at: when the row happened, in UTC: "12:47", "2026-01-14 12:47:30" or a `datetime`. Windows that do
-            not start at the same times each day need the day. Default: an example.
+        at: when the row happened, in UTC: "2026-01-14 12:47:30", "12:47" (of some day) or a `datetime`.
+            Default: an example.
         offset: as in `tumbling`.
 
     Returns:
@@ -249,13 +231,13 @@ def explain(
         >>> text = explain(length="1 hour", slide="30 minutes", watermark="10 minutes", at="12:47")
         >>> for line in text.splitlines()[4:11]:
         ...     print(line)
-        row 12:47                                    x
-        12:00 to 13:00  [------------------------------------).....|
-        12:30 to 13:30                     [------------------------------------).....|
+        row 12:47                                          x
+        2026-01-14 12:00 to 13:00  [------------------------------)....|
+        2026-01-14 12:30 to 13:30                 [------------------------------)....|
         <BLANKLINE>
         It falls in 2 windows. Each closes when the query has seen a row this new:
-          12:00 to 13:00   13:10
-          12:30 to 13:30   13:40
+          2026-01-14 12:00 to 13:00   2026-01-14 13:10
+          2026-01-14 12:30 to 13:30   2026-01-14 13:40
     """
     check(explain, locals())
     from sparkstream_kit import display
@@ -286,17 +268,17 @@ def flatten(df: DataFrame, column: str = "window") -> DataFrame:
             flatten(sales.groupBy(tumbling("time", "1 hour"), "key").count())  # start, end, key, count
     """
     check(flatten, locals())
-    column = find_column(df, column)
+    column = _columns.find_column(df, column)
     field = df.schema[column]
     if not _is_window(field.dataType):
         raise InvalidInputError(
             f"column {column} is {field.dataType.simpleString()}, not a window; "
             "flatten takes what tumbling, sliding or session made"
         )
-    refuse_taken([name for name in df.columns if name != column], ("start", "end"), "flatten()")
+    _columns.refuse_taken([name for name in df.columns if name != column], ("start", "end"), "flatten()")
     # A struct's fields lose the watermark. Only `end` may have it back: Spark allows one event-time column,
     # and by `start` it would take the rows of a window that has just closed for late ones and drop them.
-    watermark = {k: v for k, v in field.metadata.items() if k == WATERMARK}
+    watermark = {k: v for k, v in field.metadata.items() if k == _columns.WATERMARK}
     window = named(column)
     parts = [window["start"].alias("start"), window["end"].alias("end", metadata=watermark)]
     return df.select(*(c for n in df.columns for c in (parts if n == column else [named(n)])))
@@ -332,7 +314,7 @@ def top(n: int, *, by: str, each: Sequence[str] = ()) -> Callable[[DataFrame], D
         raise InvalidInputError(f"n is {n}; give 1 or more")
 
     def keep(batch: DataFrame) -> DataFrame:
-        highest, *within = (find_column(batch, name) for name in (by, *each))
+        highest, *within = (_columns.find_column(batch, name) for name in (by, *each))
         for name in (highest, *within):
             if not _has_order(batch.schema[name].dataType):
                 kind = batch.schema[name].dataType.simpleString()
@@ -352,7 +334,7 @@ def top(n: int, *, by: str, each: Sequence[str] = ()) -> Callable[[DataFrame], D
 
 def _has_order(kind: T.DataType) -> bool:
     """Say whether Spark can sort by a column of this type."""
-    return not holds(kind, T.MapType, T.VariantType)
+    return not _columns.holds(kind, T.MapType, T.VariantType)
 
 
 def _interval(microseconds: int) -> str:

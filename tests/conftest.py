@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -201,16 +202,8 @@ def job(tmp_path):
     home.mkdir()
 
     def run_job(launcher, name, *args, **env):
-        return subprocess.run(
-            command(launcher, name, *args),
-            cwd=home,
-            env={**os.environ, **env},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-        )
+        env = {**os.environ, **env}
+        return process(command(launcher, name, *args), cwd=home, env=env, stdin=subprocess.DEVNULL)
 
     return run_job
 
@@ -224,6 +217,18 @@ def environment(**changes):
     kept["PATH"] = f"{Path(sys.executable).parent}:{kept['PATH']}"
     kept["PYTHONPATH"] = str(Path(sparkstream_kit.__file__).parent.parent)
     return kept | changes
+
+
+def process(command, **how):
+    """Run a command to its end; return it with its exit code and what it has printed, as text."""
+    how = {"check": False, "timeout": 900} | how  # a limit for what hangs
+    return subprocess.run([*map(str, command)], capture_output=True, text=True, **how)  # noqa: PLW1510
+
+
+def cases(text):
+    """Return what each call is told, from a text of calls with indented lines below each."""
+    found = re.findall(r"(?m)^(\S.*)\n((?:    .*\n)+)", text)
+    return {call: " ".join(told.split()) for call, told in found}
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from sparkstream_kit import checkpoints, feeds, run, sinks, sources, start, state, windows
+from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.checkpoints import drain
 from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.errors import InvalidInputError
@@ -25,35 +25,11 @@ SCHEMA = "time LONG, key STRING, n INT"
 ROWS = [(1200 + second, "ab"[second % 2], second % 7) for second in range(0, 600, 7)]
 
 
-@pytest.fixture
-def settings(spark):
-    """Set what the session has, and set it back."""
-    before: dict[str, str | None] = {}
-
-    def change(given):
-        for name, value in given.items():
-            before[name] = spark.conf.get(name, None)
-            spark.conf.set(name, value)
-
-    yield change
-    for name, value in before.items():
-        if value is None:
-            spark.conf.unset(name)
-        else:
-            spark.conf.set(name, value)
-
-
 def land(folder, rows, *, files=2):
-    size = -(-len(rows) // files)
-    named = dict.fromkeys(p.name for p in folder.glob("*.json")) if folder.exists() else {}
-    texts = [
-        "".join(
-            json.dumps(dict(zip(("time", "key", "n"), row, strict=True))) + "\n"
-            for row in rows[at : at + size]
-        )
-        for at in range(0, len(rows), size)
-    ]
-    feeds.drip(((f"{len(named) + number}.json", text) for number, text in enumerate(texts)), folder)
+    size, named = -(-len(rows) // files), len(list(folder.glob("*.json")))
+    lines = [f'{{"time": {time}, "key": "{key}", "n": {n}}}\n' for time, key, n in rows]
+    texts = ["".join(lines[at : at + size]) for at in range(0, len(rows), size)]
+    feeds.drip(((f"{named + number}.json", text) for number, text in enumerate(texts)), folder)
 
 
 def timed(rows):
@@ -87,22 +63,14 @@ def values(rows):
     return sorted(tuple(map(str, row)) for row in rows)
 
 
-class Written:
-    """What a query's batches brought, by their number; a replayed batch replaces itself."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.sink = sinks.batch_files(folder)
-
-    def rows(self, spark):
-        return values(spark.read.parquet(str(self.folder)).drop("batch").collect())
+def written(spark, tmp_path):
+    return values(spark.read.parquet(str(tmp_path / "out")).drop("batch").collect())
 
 
-def ended(spark, tmp_path, transform, **more):
-    written = Written(tmp_path / "out")
+def ended(spark, tmp_path, transform, sink=None, mode="append", **more):
     rows = sources.json(spark, str(tmp_path / "in"), schema=SCHEMA, max_files_per_trigger=1)
-    query = start(transform(rows), written.sink, name="ends", checkpoint=tmp_path / "ckpt", availableNow=True)
-    return run(query, **more), written
+    into, how = sink or sinks.batch_files(tmp_path / "out"), {"mode": mode, "availableNow": True}
+    return run(start(transform(rows), into, name="ends", checkpoint=tmp_path / "ckpt", **how), **more)
 
 
 def batch(spark, tmp_path, transform):
@@ -119,11 +87,12 @@ def batch(spark, tmp_path, transform):
         (unmatched, "rocksdb", 3),
     ],
 )
-def test_drained_windows_are_those_of_a_batch(spark, tmp_path, transform, store, partitions, settings):
-    settings({STATE_STORE: STATE_STORES[store], "spark.sql.shuffle.partitions": str(partitions)})
+def test_drained_windows_are_those_of_a_batch(spark, tmp_path, transform, store, partitions):
     land(tmp_path / "in", ROWS)
-    summary, written = ended(spark, tmp_path, transform, drain=True)
-    assert written.rows(spark) == batch(spark, tmp_path, transform)
+    settings = {STATE_STORE: STATE_STORES[store], "spark.sql.shuffle.partitions": str(partitions)}
+    with in_force(spark, settings):
+        summary = ended(spark, tmp_path, transform, drain=True)
+        assert written(spark, tmp_path) == batch(spark, tmp_path, transform)
     assert (summary.queries[0].input_rows, summary.ended_by) == (len(ROWS), "end of input")
     assert "hint" not in str(summary)
 
@@ -135,7 +104,7 @@ def test_what_a_key_is_known_by_does_not_wait(spark, tmp_path):
     def alerts(rows: DataFrame) -> DataFrame:
         return state.alert_when(timed(rows), "key", "at", "n", state.ZScore(sigmas=9))
 
-    summary, _ = ended(spark, tmp_path, alerts, drain=True)
+    summary = ended(spark, tmp_path, alerts, drain=True)
     assert (summary.queries[0].state_rows or 0) > 0, "numbers by key are kept"
     assert summary.queries[0].waiting_rows == 0
     assert "hint" not in str(summary)
@@ -145,13 +114,13 @@ def test_what_a_key_is_known_by_does_not_wait(spark, tmp_path):
 def test_windows_that_stay_open_are_named_and_can_be_drained_later(spark, tmp_path):
     land(tmp_path / "in", ROWS)
     whole = batch(spark, tmp_path, by_window)
-    summary, written = ended(spark, tmp_path, by_window)
-    before = len(written.rows(spark))
+    summary = ended(spark, tmp_path, by_window)
+    before = len(written(spark, tmp_path))
     assert summary.queries[0].waiting_rows == len(whole) - before > 0
     assert f"hint: query ends has {len(whole) - before} rows in state" in str(summary)
 
-    summary, written = ended(spark, tmp_path, by_window, drain=True)
-    assert written.rows(spark) == whole
+    summary = ended(spark, tmp_path, by_window, drain=True)
+    assert written(spark, tmp_path) == whole
     assert max(row[1] for row in whole) == "1970-01-01 00:30:00"
     assert (summary.queries[0].batches, summary.queries[0].input_rows) == (1, 0)
 
@@ -171,8 +140,8 @@ def test_what_comes_after_the_last_batch_is_refused_and_not_lost(spark, tmp_path
     assert str(copy) in shlex.split((drain.drained(Logs(copy)) or "").partition("more rows: ")[2])
     checkpoints.rewind(tmp_path / "ckpt", to=number, apply=True)
     next((tmp_path / "out").glob(f"batch=*{number + 1}")).rename(tmp_path / "set aside")
-    _, written = ended(spark, tmp_path, by_window, drain=True)
-    assert written.rows(spark) == batch(spark, tmp_path, by_window)
+    ended(spark, tmp_path, by_window, drain=True)
+    assert written(spark, tmp_path) == batch(spark, tmp_path, by_window)
 
 
 @pytest.mark.slow
@@ -184,12 +153,10 @@ def test_a_drain_that_was_cut_off_is_finished_before_new_input_is_read(spark, tm
     last.unlink()  # as after a kill between the sink and the commit
     last.with_name(f".{last.name}.crc").unlink(missing_ok=True)
     land(tmp_path / "in", [(1810, "a", 1)], files=1)
-    summary, written = ended(spark, tmp_path, by_window, drain=True)
-    assert (
-        "it was cut off while it wrote its last windows; now it writes them, and reads no more" in caplog.text
-    )
+    summary = ended(spark, tmp_path, by_window, drain=True)
+    assert "it was cut off while it wrote its last windows; now it writes them, and" in caplog.text
     assert (summary.queries[0].batches, summary.queries[0].input_rows) == (1, 0)
-    assert written.rows(spark) == whole
+    assert written(spark, tmp_path) == whole
 
 
 @pytest.mark.classic_only("what a batch function sees is at the server")
@@ -197,10 +164,10 @@ def test_a_drain_that_was_cut_off_is_finished_before_new_input_is_read(spark, tm
 def test_modes_that_have_written_open_windows_write_nothing_more(spark, tmp_path, mode):
     land(tmp_path / "in", ROWS)
     seen: list[int] = []
-    rows = sources.json(spark, str(tmp_path / "in"), schema=SCHEMA)
     sink = sinks.foreach_batch(lambda rows, _: seen.append(len(rows.collect())))
-    query = start(by_window(rows), sink, name="ends", mode=mode, checkpoint=tmp_path / "c", availableNow=True)
-    summary = run(query, drain=True)
+    rows = sources.json(spark, str(tmp_path / "in"), schema=SCHEMA)
+    how = {"mode": mode, "availableNow": True}
+    summary = run(start(by_window(rows), sink, name="ends", checkpoint=tmp_path / "c", **how), drain=True)
     assert seen[0] == len(batch(spark, tmp_path, by_window))
     assert not any(seen[1:]) or mode == "complete"
     assert summary.queries[0].waiting_rows is None
@@ -210,9 +177,7 @@ def test_a_query_that_cannot_be_drained_is_refused(spark, tmp_path):
     land(tmp_path / "in", ROWS)
     rows = sources.json(spark, str(tmp_path / "in"), schema=SCHEMA)
     query = start(by_window(rows), sinks.memory("nowhere"), availableNow=True)
-    with pytest.raises(
-        InvalidInputError, match=r"query nowhere has no checkpoint .*give start\(…, checkpoint="
-    ):
+    with pytest.raises(InvalidInputError, match=r"query nowhere has no checkpoint .*give start\(…, check"):
         run(query, drain=True)
     assert not query.isActive
 
@@ -220,31 +185,21 @@ def test_a_query_that_cannot_be_drained_is_refused(spark, tmp_path):
 def test_a_stream_without_state_has_nothing_to_drain(spark, tmp_path):
     land(tmp_path / "in", ROWS)
     for _ in range(2):
-        summary, written = ended(spark, tmp_path, lambda rows: rows, drain=True)
+        summary = ended(spark, tmp_path, lambda rows: rows, drain=True)
     assert summary.queries[0].batches == 0
-    assert len(written.rows(spark)) == len(ROWS)
+    assert len(written(spark, tmp_path)) == len(ROWS)
 
 
 @pytest.mark.parametrize("kind", ["a total by key", "no key twice"])
 def test_a_query_without_a_watermark_has_nothing_to_drain_and_goes_on(spark, tmp_path, kind):
     def transform(rows):
-        return rows.groupBy("key").agg(F.sum("n").alias("n")) if kind == "a total by key" else distinct(rows)
-
-    def distinct(rows):
+        if kind == "a total by key":
+            return rows.groupBy("key").agg(F.sum("n").alias("n"))
         return rows.select("key").dropDuplicates(["key"])
 
-    def taken(batch, _batch_id):
-        batch.collect()
-
-    def ended_now():
-        rows = sources.json(spark, str(tmp_path / "in"), schema=SCHEMA)
-        mode = "update" if kind == "a total by key" else "append"
-        into = sinks.foreach_batch(taken)
-        ckpt = tmp_path / "ckpt"
-        query = start(transform(rows), into, name="n", mode=mode, checkpoint=ckpt, availableNow=True)
-        return run(query, drain=True)
-
-    land(tmp_path / "in", ROWS[:10], files=1)
-    assert ended_now().queries[0].batches == 1, "not one more, which reads nothing"
-    land(tmp_path / "in", ROWS[10:20], files=1)  # a drained checkpoint is refused from here on
-    assert ended_now().queries[0].input_rows == 10
+    mode = "update" if kind == "a total by key" else "append"
+    for first in (0, 10):
+        land(tmp_path / "in", ROWS[first : first + 10], files=1)
+        summary = ended(spark, tmp_path, transform, sinks.console(), mode, drain=True)
+        # Not one batch more, which reads nothing: from then on the checkpoint would be refused.
+        assert (summary.queries[0].batches, summary.queries[0].input_rows) == (1, 10)

@@ -52,17 +52,15 @@ def test_it_says_what_would_run_and_run_ends_with_it(lines, folder, tmp_path):
 
 
 def test_it_goes_on_where_the_checkpoint_stands_and_leaves_it_as_it_is(lines, tmp_path):
-    sink, how = (
-        sinks.batch_files(tmp_path / "out"),
-        dict[str, Any](name="lines", checkpoint=tmp_path / "ckpt"),
-    )
-    run(start(lines, sink, availableNow=True, **how))
+    sink = sinks.batch_files(tmp_path / "out")
+    how: Any = {"name": "lines", "checkpoint": tmp_path / "ckpt", "availableNow": True}
+    run(start(lines, sink, **how))
     before = tree(tmp_path)
-    planned = start(lines, sink, availableNow=True, dry_run=True, **how)
+    planned = start(lines, sink, dry_run=True, **how)
     assert f"checkpoint {tmp_path}/ckpt (it goes on after batch 0)" in str(planned)
     assert "trigger    the input that is there, then it ends" in str(planned)
     assert tree(tmp_path) == before
-    run(start(lines, sink, availableNow=True, **how))  # the lock is free
+    run(start(lines, sink, **how))  # the lock is free
 
 
 def test_a_file_that_has_moved_is_found_and_no_log_is_rewritten(spark, lines, folder, tmp_path):
@@ -113,13 +111,8 @@ def test_a_database_with_tables_stays_as_it_is(lines, tmp_path):
     with sqlite3.connect(tmp_path / "t.db") as database:
         database.execute("CREATE TABLE others (n INT)")
     before = tree(tmp_path)
-    start(
-        lines,
-        sinks.sql_table(f"sqlite:///{tmp_path}/t.db", "rows", how="append"),
-        name="rows",
-        checkpoint=tmp_path / "ckpt",
-        dry_run=True,
-    )
+    sink = sinks.sql_table(f"sqlite:///{tmp_path}/t.db", "rows", how="append")
+    start(lines, sink, name="rows", checkpoint=tmp_path / "ckpt", dry_run=True)
     assert tree(tmp_path) == before
     with sqlite3.connect(tmp_path / "t.db") as database:
         assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("others",)]
@@ -152,20 +145,10 @@ def refused(lines, folder):
 )
 def test_it_refuses_what_a_start_refuses(what, lines, tmp_path):
     distinct = lines.groupBy("value").agg(F.max("value").alias("last"))
+    how: Any = {"name": "q", "checkpoint": tmp_path / "ckpt"}
     if what == "another query":
-        run(
-            start(
-                distinct,
-                sinks.console(),
-                name="q",
-                mode="update",
-                availableNow=True,
-                checkpoint=tmp_path / "ckpt",
-            )
-        )
-    given: dict[str, Any] = {"frame": lines, "name": "q", "checkpoint": tmp_path / "ckpt"} | refused(
-        lines, tmp_path
-    )[what]
+        run(start(distinct, sinks.console(), mode="update", availableNow=True, **how))
+    given: Any = {"frame": lines} | how | refused(lines, tmp_path)[what]
     before = tree(tmp_path)
     with pytest.raises(InvalidInputError) as dry:
         start(**given, dry_run=True)
@@ -173,6 +156,19 @@ def test_it_refuses_what_a_start_refuses(what, lines, tmp_path):
     with pytest.raises(InvalidInputError) as real:
         start(**given)
     assert str(dry.value) == str(real.value)
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_checkpoint_in_use_is_refused_in_the_same_words(lines, tmp_path, *, dry_run):
+    running = start(lines, sinks.console(), name="first", checkpoint=tmp_path)
+    with pytest.raises(InvalidInputError) as refused:
+        start(lines, sinks.console(), name="second", checkpoint=tmp_path, dry_run=dry_run)
+    assert str(refused.value) == (
+        f"checkpoint {tmp_path} is in use by query first of this process; end it first, or give this query a "
+        "checkpoint of its own"
+    )
+    assert running.isActive
+    running.stop()
 
 
 @pytest.mark.classic_only("only a start tells")
@@ -202,7 +198,7 @@ GIVEN: dict[str, str] = {
     "kafka_word_count": "--kafka localhost:9 --topic lines",
     "log_errors": "IN OUT",
     "sales_clean": "IN OUT",
-    "sales_totals": "IN --snapshot TMP/t.csv --delta TMP/delta",
+    "sales_totals": "IN --snapshot TMP/t.csv --database sqlite:///TMP/t.db",
     "score_posts": "IN MODEL OUT",
     "sensor_alerts": "IN OUT --idle 5",
     "socket_wordcount": "localhost 9",

@@ -100,7 +100,7 @@ def test_what_waits_when_a_run_ends_is_told(spark, tmp_path):
     ):
         ssc.socketTextStream(server.host, server.port).foreachRDD(slow)
         ended_by = dstreams.run(ssc, stop_file=stop)
-    left = r"; ([\d,]+) batches with ([\d,]+) records waited and are not processed"
+    left = r"; not processed: ([\d,]+) batch(?:es)? with ([\d,]+) records?"
     said = re.fullmatch(re.escape(f"stop file {stop}") + left, ended_by)
     assert said, ended_by
     batches, records = (int(number.replace(",", "")) for number in said.groups())

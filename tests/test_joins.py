@@ -11,6 +11,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from sparkstream_kit import joins, sinks
+from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 from sparkstream_kit.testing import assert_stream_equals_batch
@@ -151,13 +152,8 @@ ROWS = [
 def keeping(request, spark):
     """Run with each state store, in one partition and in three."""
     store, partitions = request.param
-    wanted = {STATE_STORE: STATE_STORES[store], "spark.sql.shuffle.partitions": str(partitions)}
-    former = {key: spark.conf.get(key, "") or "" for key in wanted}
-    for key, value in wanted.items():
-        spark.conf.set(key, value)
-    yield
-    for key, value in former.items():
-        spark.conf.set(key, value) if value else spark.conf.unset(key)
+    with in_force(spark, {STATE_STORE: STATE_STORES[store], "spark.sql.shuffle.partitions": str(partitions)}):
+        yield
 
 
 @pytest.mark.fast("rocksdb-3-full")
@@ -251,6 +247,13 @@ def test_the_state_of_a_join_falls_when_the_watermark_has_passed(stream):
 # --- a table that reloads
 
 
+def reloaded(file):
+    def read(session):
+        return session.read.schema("merchant STRING, owner STRING").json(str(file))
+
+    return joins.reloading("merchants", read, on="merchant")
+
+
 @pytest.mark.slow
 def test_a_batch_that_comes_again_meets_the_table_as_it_was(spark, stream, tmp_path):
     file = tmp_path / "merchants.json"
@@ -259,14 +262,9 @@ def test_a_batch_that_comes_again_meets_the_table_as_it_was(spark, stream, tmp_p
         file.write_text(json.dumps({"merchant": "tea", "owner": owner}) + "\n")
 
     path = str(tmp_path / "owners")
-    reloading = joins.reloading(
-        "merchants",
-        lambda session: session.read.schema("merchant STRING, owner STRING").json(str(file)),
-        on="merchant",
-    )
     sales = stream(SALES)
     write("Ada")
-    query = stream.query(sales.to_df(), sink=sinks.batch_files(path).taking(reloading))
+    query = stream.query(sales.to_df(), sink=sinks.batch_files(path).taking(reloaded(file)))
 
     def owners():
         return sorted((row.batch, row.owner) for row in spark.read.parquet(path).collect())
@@ -298,27 +296,17 @@ def test_a_batch_that_comes_again_meets_the_table_as_it_was(spark, stream, tmp_p
 @pytest.mark.slow
 def test_pins_and_copies_go_with_sparks_commits(spark, stream, tmp_path):
     file = tmp_path / "merchants.json"
-    reloading = joins.reloading(
-        "merchants",
-        lambda session: session.read.schema("merchant STRING, owner STRING").json(str(file)),
-        on="merchant",
-    )
-    key = "spark.sql.streaming.minBatchesToRetain"
-    former = spark.conf.get(key)
-    spark.conf.set(key, "2")
-    try:
+    with in_force(spark, {"spark.sql.streaming.minBatchesToRetain": "2"}):
         sales = stream(SALES)
         file.write_text("")
         query = stream.query(
             sales.to_df(),
-            sink=sinks.foreach_batch(lambda batch, _: batch.collect()).taking(reloading),  # type: ignore[arg-type]
+            sink=sinks.foreach_batch(lambda batch, _: batch.collect()).taking(reloaded(file)),  # type: ignore[arg-type]
         )
         for number in range(6):
             file.write_text(json.dumps({"merchant": "tea", "owner": str(number)}) + "\n")
             sales.add_data([("tea", number)])
             query.step()
-    finally:
-        spark.conf.set(key, str(former))
     kit = next(stream.folder.glob("*/checkpoint/sparkstream-kit"))
     commits = [path.name for path in (kit.parent / "commits").glob("[0-9]*")]
     pins = sorted(path.name for path in (kit / "pins").iterdir())

@@ -1,27 +1,17 @@
 """What the kit keeps for itself is this user's alone, whatever the umask and whatever was there before."""
 
 import os
-import subprocess
 import sys
 
 import pytest
-from conftest import environment
+from conftest import environment, process
 
 SPARKSTREAM = [sys.executable, "-m", "sparkstream_kit"]
 
 
 def sparkstream(cache, cwd, *args):
     """Run the command where all that is made is open to everyone, and return its output."""
-    done = subprocess.run(
-        [*SPARKSTREAM, *map(str, args)],
-        cwd=cwd,
-        env=environment(XDG_CACHE_HOME=str(cache)),
-        umask=0,
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
+    done = process([*SPARKSTREAM, *args], cwd=cwd, env=environment(XDG_CACHE_HOME=str(cache)), umask=0)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -74,14 +64,10 @@ def test_all_that_a_server_keeps_is_private(tmp_path, free_port):
     cache = tmp_path / "cache"
     said = sparkstream(cache, tmp_path, "serve", "--port", free_port, "--profile", "test")
     try:
-        done = subprocess.run(
+        done = process(
             [sys.executable, "-c", ATTACHED],
             env=environment(XDG_CACHE_HOME=str(cache), SPARK_REMOTE=said.partition("=")[2].strip()),
             umask=0,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
         )
         assert done.stdout == "0o100600\n", done.stderr
         assert len(list(cache.rglob("*"))) > 8  # token, log, settings, ...

@@ -28,6 +28,7 @@ from pyspark.sql.streaming.stateful_processor import StatefulProcessor, Stateful
 from sparkstream_kit import feeds, quarantine, run, runs, schemas, sinks, sources, start
 from sparkstream_kit._spark import plan
 from sparkstream_kit._spark import queries as asking
+from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit._waiting import Inbox
 from sparkstream_kit.checkpoints.logs import page_file
 from sparkstream_kit.errors import DryRun, InputUnavailable, InvalidInputError, QueryFailed
@@ -45,6 +46,13 @@ def words(spark, folder):
     feeds.drip([(f"{n}.txt", "a b\nb c\n") for n in range(3)], folder)
     lines = sources.text(spark, str(folder), max_files_per_trigger=1)
     return lines.select(F.explode(F.split("value", " ")).alias("word")).groupBy("word").count()
+
+
+@pytest.fixture
+def line(spark, folder):
+    """A stream over a file of one line."""
+    feeds.drip([("0.txt", "a\n")], folder)
+    return sources.text(spark, str(folder))
 
 
 def endless(spark):
@@ -215,14 +223,10 @@ def test_each_number_has_its_word():
 @pytest.mark.fast("2-True")
 @pytest.mark.parametrize(("partitions", "sort"), [(1, True), (2, False), (2, True), (3, True)])
 def test_rows_in_state_are_counted_once_also_if_a_sort_computes_them_twice(spark, words, partitions, *, sort):
-    was = spark.conf.get("spark.sql.shuffle.partitions")
-    spark.conf.set("spark.sql.shuffle.partitions", partitions)
-    try:
+    with in_force(spark, {"spark.sql.shuffle.partitions": str(partitions)}):
         frame = words.orderBy("word") if sort else words
         (query,) = run(start(frame, sinks.memory("sorted"), mode="complete", availableNow=True)).queries
         assert query.state_rows == spark.table("sorted").count()
-    finally:
-        spark.conf.set("spark.sql.shuffle.partitions", was or "1")
 
 
 def test_good_bad_and_header_lines_are_counted_from_what_quarantine_observes(spark, folder):
@@ -255,13 +259,8 @@ def test_a_batch_that_takes_longer_than_idle_is_no_idleness(words):
 def test_batches_that_spark_has_forgotten_are_counted_if_their_reader_was_slow(spark, words, tmp_path, until):
     #  batches   0 1 2
     #  on_batch  [ 0 … stop file ]  the run is over, and 1 and 2 are not yet seen
-    key = "spark.sql.streaming.numRecentProgressUpdates"
-    former = spark.conf.get(key)
-    spark.conf.set(key, "1")
-    try:
+    with in_force(spark, {"spark.sql.streaming.numRecentProgressUpdates": "1"}):
         query = start(words, sinks.memory("forgotten"), mode="complete")
-    finally:
-        spark.conf.set(key, former or "100")
 
     def slow(batch):
         if batch.batchId == 0:
@@ -389,19 +388,16 @@ def test_a_query_of_another_session_is_heard_too(spark, folder):
     assert (summary.ended_by, seen) == ("1 s without a row", [0])
 
 
-def test_the_batch_in_flight_is_committed_before_the_stop(spark, folder, tmp_path):
+def test_the_batch_in_flight_is_committed_before_the_stop(line, tmp_path):
     #   batch 0:  [ begins … stop file appears … waits until run has seen it … ends ]  commit  stop
     stop, written = tmp_path / "stop", tmp_path / "written"
-    feeds.drip([("1.txt", "a\n")], folder)
 
     def slow(batch, batch_id):
         stop.touch()
         threading.Event().wait(2)  # the work of a slow batch: the run is asked to stop in the middle of it
         written.write_text(f"{batch_id} {batch.count()}")
 
-    query = start(
-        sources.text(spark, str(folder)), sinks.foreach_batch(slow), name="slow", checkpoint=tmp_path / "ckpt"
-    )
+    query = start(line, sinks.foreach_batch(slow), name="slow", checkpoint=tmp_path / "ckpt")
     summary = run(query, stop_file=stop)
     assert written.read_text() == "0 1"
     assert summary.queries[0].last_batch == 0
@@ -409,10 +405,9 @@ def test_the_batch_in_flight_is_committed_before_the_stop(spark, folder, tmp_pat
 
 
 @pytest.mark.classic_only("the server of Spark Connect ends a function that hangs")
-def test_grace_bounds_how_long_a_batch_may_hold_up_the_stop(spark, folder, tmp_path, until, monkeypatch):
+def test_grace_bounds_how_long_a_batch_may_hold_up_the_stop(spark, line, tmp_path, until, monkeypatch):
     monkeypatch.setattr("sparkstream_kit.runs._STOP_LIMIT", 0.5)
     stop, release = tmp_path / "stop", tmp_path / "release"
-    feeds.drip([("1.txt", "a\n")], folder)
 
     def stuck(_batch, _batch_id):
         stop.touch()
@@ -420,12 +415,7 @@ def test_grace_bounds_how_long_a_batch_may_hold_up_the_stop(spark, folder, tmp_p
             if release.exists() or threading.Event().wait(0.1):
                 break
 
-    query = start(
-        sources.text(spark, str(folder)),
-        sinks.foreach_batch(stuck),
-        name="stuck",
-        checkpoint=tmp_path / "ckpt",
-    )
+    query = start(line, sinks.foreach_batch(stuck), name="stuck", checkpoint=tmp_path / "ckpt")
     other = start(endless(spark), sinks.memory("beside"))
     began = time.monotonic()
     with pytest.raises(QueryFailed, match="query stuck failed: it did not stop, because the fun") as failed:
@@ -438,10 +428,9 @@ def test_grace_bounds_how_long_a_batch_may_hold_up_the_stop(spark, folder, tmp_p
 
 
 @pytest.mark.classic_only("the server of Spark Connect ends a function that hangs")
-def test_queries_are_stopped_side_by_side_and_each_once(spark, folder, until, monkeypatch):
+def test_queries_are_stopped_side_by_side_and_each_once(line, until, monkeypatch):
     #  stop of one:    [ begins … waits for its batch function ]
     #  stop of other:  [ begins … waits for its batch function ]      both functions wait for both stops
-    feeds.drip([("1.txt", "a\n")], folder)
     begun: list[str] = []
     stop = StreamingQuery.stop
 
@@ -455,8 +444,7 @@ def test_queries_are_stopped_side_by_side_and_each_once(spark, folder, until, mo
     def hang(_batch, _batch_id):
         until(lambda: len(begun) >= 2)
 
-    lines = sources.text(spark, str(folder))
-    queries = [start(lines, sinks.foreach_batch(hang), name=name) for name in ("one", "other")]
+    queries = [start(line, sinks.foreach_batch(hang), name=name) for name in ("one", "other")]
     until(lambda: all(query.status["isTriggerActive"] for query in queries))
     assert run(*queries, run_for=0.1, grace=0).ended_by == "run_for is over"
     assert sorted(begun) == ["one", "other"]
@@ -464,14 +452,12 @@ def test_queries_are_stopped_side_by_side_and_each_once(spark, folder, until, mo
 
 @pytest.mark.slow
 @pytest.mark.classic_only("the server of Spark Connect ends a function that hangs")
-def test_a_query_that_hangs_takes_no_grace_from_another_and_hides_no_failure(spark, folder, tmp_path, until):
+def test_a_query_that_hangs_takes_no_grace_from_another_and_hides_no_failure(spark, line, tmp_path, until):
     #  stop file:           │                         grace is over │
     #  hangs:   [ begins …                                                 … is released at the end ]
     #  ticks:   [ ] [ ] [ ] [ ]  stopped
     #  fails:   [ begins …   ] no such shop
     stop, release = tmp_path / "stop", tmp_path / "release"
-    feeds.drip([("1.txt", "a\n")], folder)
-
     late: list[int] = []
 
     def hang(_batch, _batch_id):
@@ -486,10 +472,9 @@ def test_a_query_that_hangs_takes_no_grace_from_another_and_hides_no_failure(spa
         until(stop.exists)
         raise ValueError("no such shop")
 
-    lines = sources.text(spark, str(folder))
-    hangs = start(lines, sinks.foreach_batch(hang), name="hangs")
+    hangs = start(line, sinks.foreach_batch(hang), name="hangs")
     ticks = start(endless(spark), sinks.foreach_batch(tick), name="ticks")
-    fails = start(lines, sinks.foreach_batch(fail), name="fails")
+    fails = start(line, sinks.foreach_batch(fail), name="fails")
     until(lambda: ticks.lastProgress and hangs.status["isTriggerActive"] and fails.status["isTriggerActive"])
     stop.touch()
     try:
@@ -779,14 +764,11 @@ def test_run_works_outside_the_main_thread(words, until):
     assert done == ["end of input"]
 
 
-def test_what_a_file_source_hides_is_logged_and_in_the_summary(spark, folder, tmp_path, caplog):
-    feeds.drip([("0.txt", "a\n")], folder)
-    lines = sources.text(spark, str(folder))
-
+def test_what_a_file_source_hides_is_logged_and_in_the_summary(line, folder, tmp_path, caplog):
     def change(_):
         (folder / "0.txt").write_text("a\nb\n")
 
-    query = start(lines, sinks.memory("hidden"), checkpoint=tmp_path / "ckpt", availableNow=True)
+    query = start(line, sinks.memory("hidden"), checkpoint=tmp_path / "ckpt", availableNow=True)
     summary = run(query, on_batch=change)
     expected = f"query hidden: {folder}/0.txt: changed after it was read, and not read again"
     assert summary.warnings[0].startswith(expected)
@@ -794,9 +776,8 @@ def test_what_a_file_source_hides_is_logged_and_in_the_summary(spark, folder, tm
     assert any(message.startswith(expected) for message in caplog.messages)
 
 
-def test_a_batch_from_before_the_run_is_counted(spark, folder, until):
-    feeds.drip([("0.txt", "a\n")], folder)
-    query = start(sources.text(spark, str(folder)), sinks.memory("before"))
+def test_a_batch_from_before_the_run_is_counted(line, folder, until):
+    query = start(line, sinks.memory("before"))
     until(lambda: query.recentProgress)
     until(lambda: not query.status["isTriggerActive"])
 

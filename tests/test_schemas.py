@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import re
-import subprocess
 import sys
 from dataclasses import dataclass, make_dataclass
 from datetime import date, datetime  # noqa: TC003 - from_dataclass reads the annotations at run time
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, List, Optional  # noqa: UP035 - the old spellings are tested
 
 import pytest
+from conftest import process
 from pyspark.sql import types as T
 
 from sparkstream_kit.errors import InvalidInputError
@@ -79,9 +79,7 @@ for call in (lambda: from_ddl("a INT"), lambda: schema_of(a="string")):
     try: call()
     except ValueError as error: print(error)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
-    )
+    done = process([sys.executable, "-c", script], check=True)
     assert done.stdout.splitlines() == [
         "only a running Spark can read DDL 'a INT'; start a session first",
         "only a running Spark can read column a: type 'string'; start a session first",

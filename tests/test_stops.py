@@ -7,18 +7,33 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, command, environment
+from conftest import ROOT, command, environment, process
 
 from sparkstream_kit import feeds
 
 Signal = signal.Signals
 
 
-def stop(process, number, whom):
+def begun(command, **how):
+    """Start a command whose output is read, in a group of its own."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, start_new_session=True, stdout=pipe, stderr=pipe, text=True, **how)
+
+
+def stop(started, number, whom):
     if whom == "group":
-        os.killpg(process.pid, number)
+        os.killpg(started.pid, number)
     else:
-        process.send_signal(number)
+        started.send_signal(number)
+
+
+def ended_cleanly(started):
+    """Wait for the end, and return what it has printed and what it has said."""
+    output, errors = started.communicate(timeout=60)
+    assert started.returncode == 0, errors
+    assert "Traceback" not in errors
+    assert "\tat " not in errors
+    return output, errors
 
 
 # `tests/faults/test_signals.py` has the same at every change.
@@ -35,23 +50,14 @@ def stop(process, number, whom):
 )
 def test_a_signal_ends_a_query_cleanly(launcher, number, whom, folder, tmp_path, temporary, until):
     feeds.drip(feeds.sales_files(2, rows=5, seed=1), folder)
-    process = subprocess.Popen(
-        command(launcher, "sales_totals", folder, "--checkpoint", tmp_path / "ckpt", "--format", "csv"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, **temporary},
-    )
+    job = command(launcher, "sales_totals", folder, "--checkpoint", tmp_path / "ckpt", "--format", "csv")
+    started = begun(job, env={**os.environ, **temporary})
     until((tmp_path / "ckpt" / "commits" / "1").exists)
-    stop(process, number, whom)
-    output, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors
+    stop(started, number, whom)
+    output, errors = ended_cleanly(started)
     assert output.startswith("ProductKey,Orders,TotalSales\n")
     assert "last batch committed: 1" in errors
-    assert "Traceback" not in errors
-    assert "\tat " not in errors
-    until(lambda: not living(process.pid))
+    until(lambda: not living(started.pid))
     assert not [path.name for path in Path(temporary["TMPDIR"]).iterdir()]
 
 
@@ -71,22 +77,14 @@ def test_a_signal_before_the_run_ends_the_job_at_once(number, reached, folder, t
     script.write_text(
         WATCHED.format(jobs=str(ROOT / "jobs"), module=reached, function=WATCHED_FUNCTIONS[reached])
     )
-    process = subprocess.Popen(
-        [sys.executable, str(script), str(folder)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env=environment(),
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "reached\n"
-    os.killpg(process.pid, number)
-    output, errors = process.communicate(timeout=60)
+    started = begun([sys.executable, str(script), str(folder)], env=environment())
+    assert started.stdout.readline() == "reached\n"
+    stop(started, number, "group")
+    output, errors = started.communicate(timeout=60)
     lines = [line for line in errors.splitlines() if "incubator" not in line]
     assert lines == [f"job.py: stopped by {number.name} before it began to run"]
-    assert (process.returncode, output) == (0, "")
-    until(lambda: not living(process.pid))
+    assert (started.returncode, output) == (0, "")
+    until(lambda: not living(started.pid))
 
 
 STARTING = """
@@ -114,10 +112,8 @@ def test_the_jvm_of_spark_submit_ends_a_start_of_a_session_by_itself(tmp_path, u
     # If it waited for Python, it would interrupt what it is doing, and could end with an exit code for that.
     (tmp_path / "job.py").write_text(STARTING)
     said = tmp_path / "said"
-    done = subprocess.run(
-        ["spark-submit", tmp_path / "job.py", said], check=False, timeout=120, env=environment()
-    )
-    assert done.returncode == 0
+    done = process(["spark-submit", tmp_path / "job.py", said], env=environment())
+    assert done.returncode == 0, done.stderr
     until(lambda: said.exists() and said.read_text())
     assert said.read_text() == "it has ended"
 
@@ -160,10 +156,7 @@ sys.exit(main([]))
 @pytest.mark.slow
 def test_a_run_that_begins_while_the_jvm_ends_is_stopped_as_the_one_before(tmp_path):
     (tmp_path / "job.py").write_text(TWICE)
-    program = ["spark-submit", str(tmp_path / "job.py")]
-    done = subprocess.run(
-        program, capture_output=True, text=True, check=False, timeout=120, env=environment()
-    )
+    done = process(["spark-submit", tmp_path / "job.py"], env=environment())
     assert done.stdout == "a signal to the JVM\n"
     assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
 
@@ -227,8 +220,7 @@ sys.exit(code)
 @pytest.mark.slow
 def test_a_jvm_that_goes_is_no_error_to_show():
     # What it has not read makes the system reset the connection; without that, its end is an empty answer.
-    program = [sys.executable, "-c", RESET]
-    ended = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
+    ended = process([sys.executable, "-c", RESET])
     assert ended.stdout == "('stop', 'a signal to the JVM')\nit has gone\n"
     assert [line for line in ended.stderr.splitlines() if "incubator" not in line] == []
     assert ended.returncode == 0
@@ -270,9 +262,7 @@ sys.exit(main())
 
 def test_what_py4j_logs_of_a_jvm_that_was_killed_is_not_shown():
     # Its first log makes a handler of the root logger, which wrote what other threads of py4j log then.
-    ended = subprocess.run(
-        [sys.executable, "-c", LOST], capture_output=True, text=True, timeout=60, check=False
-    )
+    ended = process([sys.executable, "-c", LOST])
     assert ended.stdout.splitlines() == ["Py4JError", "!x"]
     assert (ended.returncode, ended.stderr) == (0, "")
 
@@ -280,23 +270,14 @@ def test_what_py4j_logs_of_a_jvm_that_was_killed_is_not_shown():
 @pytest.mark.slow
 def test_a_signal_to_the_group_ends_a_dstream_cleanly(tmp_path):
     with feeds.LineServer(feeds.random_lines(1), rate=20) as server:
-        process = subprocess.Popen(
-            command("spark-submit", "dstream_wordcount", server.host, server.port, "--checkpoint", tmp_path),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        assert process.stdout is not None
-        for line in process.stdout:
+        job = "dstream_wordcount", server.host, server.port, "--checkpoint", tmp_path
+        started = begun(command("spark-submit", *job))
+        for line in started.stdout:
             if line.startswith("('since"):
                 break
-        stop(process, Signal.SIGTERM, "group")
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors
+        stop(started, Signal.SIGTERM, "group")
+        _, errors = ended_cleanly(started)
     assert "ended by: " in errors
-    assert "Traceback" not in errors
-    assert "\tat " not in errors
     assert (tmp_path / "counts.jsonl").exists()
 
 

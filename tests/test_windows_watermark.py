@@ -12,6 +12,7 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import functions as F
 
 from sparkstream_kit import quarantine, schemas, sinks, start, windows
+from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.errors import InvalidInputError, wrong_event_time
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
@@ -53,11 +54,7 @@ def test_windows_close_by_the_rows_of_the_present_alone(spark, stream, partition
     source = stream("time TIMESTAMP, key STRING")
     rows = windows.with_watermark(source.to_df(), "time", "10 minutes")
     hourly = windows.flatten(rows.groupBy(windows.tumbling("time", "1 hour"), "key").count())
-    wanted = {"spark.sql.shuffle.partitions": str(partitions), STATE_STORE: STATE_STORES[store]}
-    former = {key: str(spark.conf.get(key)) for key in wanted}
-    for key, value in wanted.items():
-        spark.conf.set(key, value)
-    try:
+    with in_force(spark, {"spark.sql.shuffle.partitions": str(partitions), STATE_STORE: STATE_STORES[store]}):
         query = stream.query(hourly)
         source.add_data([(at("12:00"), "a"), (FAR, "a")])
         source.add_data([(at("12:30"), "a")])
@@ -65,9 +62,6 @@ def test_windows_close_by_the_rows_of_the_present_alone(spark, stream, partition
         query.kill_before_commit()
         source.add_data([(at("13:20"), "a")])
         given = [row for batch in query.step() for row in batch.rows]
-    finally:
-        for key, value in former.items():
-            spark.conf.set(key, value)
     assert given == [(at("12:00"), at("13:00"), "a", 2)]
 
 

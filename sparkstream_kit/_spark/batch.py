@@ -8,7 +8,6 @@ Frames of rows that the driver's JVM holds: a frame of rows from Python costs it
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
@@ -16,18 +15,17 @@ import logging
 import sys
 import threading
 import traceback
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from py4j.clientserver import ClientServer
 from py4j.java_gateway import JavaObject
 from py4j.protocol import Py4JError
-from pyspark import SparkContext
-from pyspark import cloudpickle as untyped
+from pyspark import SparkContext, cloudpickle
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
-from sparkstream_kit._spark.place import locate
+from sparkstream_kit._spark.place import Place, locate
 from sparkstream_kit._spark.session import is_connect
 from sparkstream_kit.errors import InvalidInputError
 
@@ -37,8 +35,6 @@ if TYPE_CHECKING:
 
     from pyspark.sql.streaming.query import StreamingQuery
     from pyspark.sql.streaming.readwriter import DataStreamWriter
-
-    from sparkstream_kit._spark.place import Place
 
     Write = Callable[[DataFrame, int], None]
 
@@ -79,7 +75,7 @@ def _of_java(spark: SparkSession, rows: Any, like: DataFrame) -> DataFrame:
     return DataFrame(session.createDataFrame(rows, java.schema()), spark)
 
 
-_cloudpickle: Any = untyped
+_cloudpickle: Any = cloudpickle
 
 
 def by_value(objects: Any) -> bytes:
@@ -281,7 +277,7 @@ def keep_printed(write: Write, spark: SparkSession, name: str) -> Write:
     def keep(batch: DataFrame, batch_id: int) -> None:
         text = io.StringIO()
         try:
-            with contextlib.redirect_stdout(text):
+            with redirect_stdout(text):
                 write(batch, batch_id)
         finally:
             if printed := text.getvalue():

@@ -44,9 +44,13 @@ LAUNCH_KEYS = (
 
 _LOOPBACK = "127.0.0.1"
 _HELD = 30.0  # seconds; who waits longer, for a download of spark.jars.packages, wants to see why
-# What PySpark's Python worker for `transformWithState` prints at a query's start, each before an empty line.
+# How lines begin that tell nobody anything: Java's own, of options that Spark gives it, and what PySpark's
+# worker for `transformWithState` prints at a query's start, each before an empty line.
 _WORKER = b"Streaming TransformWithStateInPandas Python worker"
-_WORKER_SAYS = (_WORKER, b"Starting " + _WORKER)
+_NOISE = (
+    *(_WORKER, b"Starting " + _WORKER),
+    *(b"WARNING: Using incubator modules: ", b"WARNING: package sun.security.action not in "),
+)
 _JAVA = "install one (Debian: apt-get install openjdk-17-jre-headless) or set JAVA_HOME"
 
 
@@ -209,15 +213,15 @@ def _launch(wanted: Mapping[str, str], *, quiet: bool) -> _Words:
 class _Words:
     """What the JVM writes to standard error, through a pipe: held back while it starts, then passed on.
 
-    What it says after this process has ended goes nowhere.
+    Noise is left out. What it says after this process has ended goes nowhere.
     """
 
     def __init__(self) -> None:
         self._pipe, self.end = os.pipe()
-        self._said = b""  # while the JVM starts
-        self._rest, self._after_worker = b"", False  # of a line; whether a worker's line came last
-        self._starts, self._passes = True, False
-        self._until = time.monotonic() + _HELD
+        self._said = b""  # all of it, while the JVM starts
+        self._held = b""  # what has not been passed on yet
+        self._after_noise = False
+        self._starts, self._until = True, time.monotonic() + _HELD
         self._lock = threading.Lock()
         self._thread = _waiting.in_thread("what the JVM says", self._read)
         atexit.register(self._settle)
@@ -243,16 +247,15 @@ class _Words:
     def pass_on(self) -> None:
         """Pass on what has been held back, and from now on everything at once."""
         with self._lock:
-            if not self._passes:
-                self._pass_on()
-            self._starts, self._said = False, b""
+            self._starts, self._said, self._until = False, b"", 0.0
+            self._show()
 
     def drop(self) -> str:
         """Return what the JVM has said, and pass none of it on; one that has ended has said all."""
         if self.end < 0:
             self._thread.join(1.0)
         with self._lock:
-            said, self._said = self._said, b""
+            said, self._said, self._held = self._said, b"", b""
         return said.decode(errors="replace")
 
     def _read(self) -> None:
@@ -260,41 +263,28 @@ class _Words:
         while data and self._has_more(None):
             with self._lock:  # who has it finds all in the pipe, held back or passed on
                 data = os.read(self._pipe, 1 << 16)
+                self._held += data
                 if self._starts:
                     self._said += data
-                if self._passes:
-                    _to_standard_error(self._without_worker(data))
-                elif data and time.monotonic() > self._until:
-                    self._pass_on()
+                if time.monotonic() > self._until:
+                    self._show(is_end=not data)
 
-    def _without_worker(self, data: bytes) -> bytes:
-        """Return what is to be shown of what has come; the begin of a line that may be left out waits."""
-        lines = (self._rest + data).splitlines(keepends=True)
-        self._rest = b""
-        last = lines[-1] if lines and data and not lines[-1].endswith(b"\n") else b""
-        if last and any(last.startswith(each) or each.startswith(last) for each in _WORKER_SAYS):
-            self._rest = lines.pop()
-        shown = []
+    def _show(self, *, is_end: bool = False) -> None:
+        """Pass on what was held back; the begin of a line that may be noise waits for the rest of it."""
+        lines = self._held.splitlines(keepends=True)
+        last, self._held = lines[-1] if lines else b"\n", b""
+        may_be_noise = any(last[: len(each)] == each[: len(last)] for each in _NOISE)
+        if may_be_noise and not is_end and not last.endswith(b"\n"):
+            self._held = lines.pop()
+        shown = b""
         for line in lines:
-            of_worker = line.startswith(_WORKER_SAYS)
-            if not of_worker and not (self._after_worker and line == b"\n"):
-                shown.append(line)
-            self._after_worker = of_worker
-        return b"".join(shown)
-
-    def _pass_on(self) -> None:
-        self._passes = True
-        # Java's own, of options that Spark gives it.
-        noise = (b"WARNING: Using incubator modules: ", b"WARNING: package sun.security.action not in ")
-        said = self._said.splitlines(keepends=True)
-        shown = b"".join(line for line in said if not line.startswith(noise))
-        _to_standard_error(self._without_worker(shown))
-
-
-def _to_standard_error(data: bytes) -> None:
-    with suppress(OSError):  # closed; what the JVM says must be read all the same, or it would wait
-        while data:
-            data = data[os.write(2, data) :]
+            is_noise = line.startswith(_NOISE)
+            if not is_noise and not (self._after_noise and line == b"\n"):
+                shown += line
+            self._after_noise = is_noise
+        with suppress(OSError):  # closed; what the JVM says must be read all the same, or it would wait
+            while shown:
+                shown = shown[os.write(2, shown) :]
 
 
 def _why(error: Exception, said: str) -> str:

@@ -16,29 +16,18 @@ from weakref import WeakKeyDictionary
 
 from py4j.protocol import Py4JJavaError
 from pyspark import SparkContext
-from pyspark.errors import PySparkException
+from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import DataType, StructType
 
-from sparkstream_kit import _files
+from sparkstream_kit import _files, errors
 from sparkstream_kit._spark.session import is_connect
 from sparkstream_kit._spark.settings import in_force
-from sparkstream_kit.errors import (
-    InvalidInputError,
-    KitError,
-    innermost_cause,
-    nobody_listens,
-    said_by_spark,
-    unknown_host,
-)
+from sparkstream_kit.errors import InvalidInputError, KitError, innermost_cause, said_by_spark
 from sparkstream_kit.profiles import is_local
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-
-    from pyspark.errors import AnalysisException
-    from pyspark.sql.streaming.listener import StreamingQueryProgress
-    from pyspark.sql.streaming.query import StreamingQuery
 
 
 # What Spark says of a mode that does not fit, and what to do about it:
@@ -166,15 +155,10 @@ def inputs_of(frame: DataFrame) -> list[Input]:
     """Return what a query reads, in the order in which Spark numbers it."""
     given: Any = frame
     if not is_connect(frame.sparkSession):
-        return inputs_in(given._jdf.queryExecution().analyzed())
+        return _numbered(_leaves(given._jdf.queryExecution().analyzed()))
     text = analyzed_plan(frame)
     # Of a source alone Spark prints less than of one below another step.
     return inputs_in_text(text if "\n" in text else analyzed_plan(frame.select("*")))
-
-
-def inputs_in(analyzed: Any) -> list[Input]:
-    """Return what a query reads, from its plan in the JVM."""
-    return _numbered(_leaves(analyzed))
 
 
 def inputs_in_text(text: str) -> list[Input]:
@@ -202,9 +186,12 @@ def _numbered(leaves: Iterable[tuple[Any, str, dict[str, str], str | None]]) -> 
 def _leaves(analyzed: Any) -> Iterator[tuple[Any, str, dict[str, str], str | None]]:
     leaves = analyzed.collectLeaves()
     for leaf in filter(lambda leaf: leaf.isStreaming(), map(leaves.apply, range(leaves.size()))):
-        of_files = leaf.getClass().getSimpleName() == "StreamingRelation"
-        options = {} if of_files else dict(leaf.extraOptions().asCaseSensitiveMap())
+        options = {} if _is_of_files(leaf) else dict(leaf.extraOptions().asCaseSensitiveMap())
         yield leaf, leaf.sourceName(), options, _name_in(leaf.simpleString(1))
+
+
+def _is_of_files(leaf: Any) -> bool:
+    return bool(leaf.getClass().getSimpleName() == "StreamingRelation")
 
 
 @dataclass(frozen=True)
@@ -213,68 +200,51 @@ class FileRead:
 
     Attributes:
         kind: their format, such as `csv`.
-        schema: all columns, also those that the query does not use.
-        path: the folder, or a pattern.
-        options: of the format, and which files are read.
-        malformed: the column for lines that cannot be read; None if the schema has no such column.
+        schema: all columns, also those that the query does not use; None where Spark inferred them.
+        options: as they were given: of the format, and which files are read.
     """
 
     kind: str
-    schema: StructType
-    path: str
+    schema: StructType | None
     options: dict[str, str]
-    malformed: str | None
-
-
-# Options of a file source that the reader of a batch does not have, and the path.
-_OF_STREAMS = {
-    *("path", "cleansource", "discardcachedinputratio", "filenameonly", "latestfirst", "maxbytespertrigger"),
-    *("maxcachedfiles", "maxfileage", "maxfilespertrigger", "sourcearchivedir"),
-}
 
 
 def file_reads(frame: DataFrame) -> list[FileRead | None]:
     """Return how each source of a query reads files, by its number in a checkpoint; None if it does not."""
-    return [None if each is None else _file_read(*each) for each in _file_sources(frame)]
-
-
-def _file_sources(frame: DataFrame) -> list[tuple[str, str, list[str], dict[str, str]] | None]:
-    """Return the format, schema, paths and options of each source that reads files; None for another one."""
-    found: Any = frame
+    given: Any = frame
     if is_connect(frame.sparkSession):
-        reads = _reads(found._plan.to_proto(found.sparkSession.client))
+        reads = _reads(given._plan.to_proto(given.sparkSession.client))
         # Copies of one message differ without `deterministic`, in some processes: a map has no order.
         once = {read.SerializeToString(deterministic=True): read for read in reads}.values()
-        asked = [(read.format, read.schema, [*read.paths], dict(read.options)) for read in once]
-        return [each if each[0] in _OF_FILES else None for each in asked]
-    as_python = found.sparkSession._jvm.scala.jdk.javaapi.CollectionConverters.asJava
-    made: list[tuple[str, str, list[str], dict[str, str]] | None] = []
+        # A folder is the only path of a source, or its option `path`.
+        return [
+            _file_read(read.format, read.schema, {"path": "".join(read.paths), **read.options})
+            for read in once
+        ]
+    as_python = given.sparkSession._jvm.scala.jdk.javaapi.CollectionConverters.asJava
+    found: list[FileRead | None] = []
     known: list[Any] = []
-    for leaf, *_ in _leaves(found._jdf.queryExecution().analyzed()):
+    for leaf, *_ in _leaves(given._jdf.queryExecution().analyzed()):
         if leaf in known:  # `==` asks Spark
             continue
         known.append(leaf)
-        if leaf.getClass().getSimpleName() != "StreamingRelation":
-            made.append(None)
+        if not _is_of_files(leaf):
+            found.append(None)
             continue
         source = leaf.dataSource()
         schema = source.userSpecifiedSchema()
         text = schema.get().json() if schema.isDefined() else ""
-        made.append((source.className(), text, [], dict(as_python(source.options()))))
-    return made
+        found.append(_file_read(source.className(), text, dict(as_python(source.options()))))
+    return found
 
 
-def _file_read(kind: str, schema: str, paths: list[str], given: dict[str, str]) -> FileRead | None:
-    lowered = {name.lower(): value for name, value in given.items()}
-    [path] = paths or [lowered.get("path", "")]
-    if not schema or not path:
+def _file_read(kind: str, schema: str, options: dict[str, str]) -> FileRead | None:
+    if kind.lower() not in _OF_FILES:
         return None
-    read = StructType.fromJson(json.loads(schema)) if schema.startswith("{") else DataType.fromDDL(schema)
-    if not isinstance(read, StructType):
-        return None
-    options = {name: value for name, value in given.items() if name.lower() not in _OF_STREAMS}
-    malformed = lowered.get("columnnameofcorruptrecord", "_corrupt_record")
-    return FileRead(kind.lower(), read, path, options, malformed if malformed in read.names else None)
+    columns = None
+    if schema:
+        columns = StructType.fromJson(json.loads(schema)) if schema[0] == "{" else DataType.fromDDL(schema)
+    return FileRead(kind.lower(), columns if isinstance(columns, StructType) else None, options)
 
 
 def _reads(message: Any) -> Iterator[Any]:
@@ -287,11 +257,6 @@ def _reads(message: Any) -> Iterator[Any]:
         if field.message_type is not None and not field.message_type.GetOptions().map_entry:
             for each in [value] if hasattr(value, "DESCRIPTOR") else value:
                 yield from _reads(each)
-
-
-def file_options(frame: DataFrame) -> list[dict[str, str]]:
-    """Return the options of each source of files that a query reads, in the order of Spark's progress."""
-    return [options for _, _, _, options in filter(None, _file_sources(frame))]
 
 
 def _leaves_in_text(plan: str) -> Iterator[tuple[Any, str, dict[str, str], str | None]]:
@@ -358,20 +323,8 @@ def plans(frame: DataFrame) -> tuple[str, str]:
     return "\n".join(lines), optimized.strip("\n")
 
 
-def addresses(query: StreamingQuery, progress: StreamingQueryProgress | None = None) -> list[tuple[str, int]]:
-    """Return host and port of each socket that a query reads; on Connect, by a progress of it."""
-    if not hasattr(query, "_jsq"):
-        return _said(" ".join(source.description for source in progress.sources) if progress else "")
-    read = [
-        each.options
-        for each in inputs_in(query._jsq.streamingQuery().analyzedPlan())
-        if each.kind == "socket"
-    ]
-    return [(options["host"], int(options["port"])) for options in read]
-
-
-def _said(text: str) -> list[tuple[str, int]]:
-    """Return the addresses in Spark's descriptions of its sources."""
+def sockets_in(text: str) -> list[tuple[str, int]]:
+    """Return host and port of each socket in what Spark says of a query's sources, or of its failure."""
     found = re.findall(r"TextSocketV2\[host: (\S+), port: (\d+)\]", text)
     return [(host, int(port)) for host, port in dict.fromkeys(found)]
 
@@ -382,10 +335,10 @@ def is_being_read(spark: SparkSession | None, of: list[tuple[str, int]]) -> bool
     Spark's reader is a JVM thread that ends when the peer has closed. The port itself is not asked: a
     server may serve one client only. The JVM of this process needs no session to be asked.
     """
-    if spark is None or not is_connect(spark):
-        jvm: Any = SparkContext._jvm
+    jvm: Any = SparkContext._jvm
+    if jvm is not None and (spark is None or not is_connect(spark)):
         threads = jvm.java.lang.Thread.getAllStackTraces().keySet().toString()
-    elif is_local(str(spark.conf.get("spark.master", None))):
+    elif spark is not None and is_local(str(spark.conf.get("spark.master", None))):
         # A query is run by the JVM that has the threads, where it is its own executor.
         threads = spark.sql("SELECT reflect('java.lang.Thread', 'getAllStackTraces')").collect()[0][0]
     else:
@@ -393,24 +346,19 @@ def is_being_read(spark: SparkSession | None, of: list[tuple[str, int]]) -> bool
     return any(f"TextSocketSource({host}, {port})" in threads for host, port in of)
 
 
-def unavailable(query: StreamingQuery, failure: str) -> str | None:
-    """Return a line that says why a query could not connect to its socket; None for any other failure.
-
-    Args:
-        query: the query.
-        failure: what Spark says of the failure.
-    """
+def unavailable(failure: str) -> str | None:
+    """Return a line that says why a query could not connect to its socket; None for any other failure."""
     found = re.search(
         r"^(?:Caused by: )?java\.net\.(Connect|UnknownHost|NoRouteToHost)Exception\b", failure, re.MULTILINE
     )
-    peers = addresses(query) or _said(failure)
+    peers = sockets_in(failure)
     if not peers or found is None:
         return None
     host, port = peers[0]
     if found[1] == "Connect":
-        return nobody_listens(f"{host}:{port}")
+        return errors.nobody_listens(f"{host}:{port}")
     if found[1] == "UnknownHost":
-        return unknown_host(host)
+        return errors.unknown_host(host)
     return f"no route to host {host}; check its address"
 
 
@@ -557,7 +505,7 @@ def _refusal(options: Mapping[str, str], cause: str) -> str:
             "give the protocol that it speaks, such as **{'kafka.security.protocol': 'SASL_SSL'}"
         )
     if "No resolvable bootstrap urls" in cause:
-        return f"Kafka: {unknown_host(servers)}"
+        return f"Kafka: {errors.unknown_host(servers)}"
     if "CertPathBuilderException" in cause:
         return (
             f"Kafka at {servers} has a certificate that is not trusted here; give the file of it, or of its "

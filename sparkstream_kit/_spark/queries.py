@@ -14,29 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from py4j.protocol import Py4JJavaError
 from pyspark import SparkContext
-from pyspark.sql import SparkSession
-from pyspark.sql.streaming.listener import (
-    JStreamingQueryListener,
-    QueryProgressEvent,
-    StreamingQueryListener,
-    StreamingQueryProgress,
-)
-from pyspark.sql.streaming.query import StreamingQueryManager
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.streaming import listener as events
+from pyspark.sql.streaming.listener import StreamingQueryListener, StreamingQueryProgress
+from pyspark.sql.streaming.query import StreamingQuery, StreamingQueryManager
 
-from sparkstream_kit._spark import batch, plan
+from sparkstream_kit._spark import batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from pyspark.sql import DataFrame
-    from pyspark.sql.streaming.listener import (
-        QueryIdleEvent,
-        QueryStartedEvent,
-        QueryTerminatedEvent,
-        SourceProgress,
-        StateOperatorProgress,
-    )
-    from pyspark.sql.streaming.query import StreamingQuery
+    from pyspark.sql.streaming.listener import SourceProgress, StateOperatorProgress
     from pyspark.streaming import StreamingContext
 
     from sparkstream_kit._spark.place import Place
@@ -52,18 +40,18 @@ class ProgressTo(StreamingQueryListener):
         self._inbox = inbox
         self._run_ids = run_ids
 
-    def onQueryStarted(self, event: QueryStartedEvent) -> None:
+    def onQueryStarted(self, event: events.QueryStartedEvent) -> None:
         """Do nothing; Spark asks for it."""
 
-    def onQueryProgress(self, event: QueryProgressEvent) -> None:
+    def onQueryProgress(self, event: events.QueryProgressEvent) -> None:
         """Post a batch of the run."""
         if str(event.progress.runId) in self._run_ids:
             self._inbox.post("progress", event.progress)
 
-    def onQueryIdle(self, event: QueryIdleEvent) -> None:
+    def onQueryIdle(self, event: events.QueryIdleEvent) -> None:
         """Do nothing; Spark asks for it."""
 
-    def onQueryTerminated(self, event: QueryTerminatedEvent) -> None:
+    def onQueryTerminated(self, event: events.QueryTerminatedEvent) -> None:
         """Do nothing; Spark asks for it."""
 
     @property
@@ -75,13 +63,15 @@ class ProgressTo(StreamingQueryListener):
         return self._jlistenerobj
 
 
-class _ByJson(JStreamingQueryListener):
+class _ByJson(events.JStreamingQueryListener):
     """Takes a progress from the JVM as one text; PySpark asks for each value of it, some hundred calls."""
 
     def onQueryProgress(self, jevent: Any) -> None:
         """Pass the progress on, as `query.lastProgress` makes it."""
         text = jevent.progress().json()
-        self.pylistener.onQueryProgress(QueryProgressEvent(StreamingQueryProgress.fromJson(json.loads(text))))
+        self.pylistener.onQueryProgress(
+            events.QueryProgressEvent(StreamingQueryProgress.fromJson(json.loads(text)))
+        )
 
 
 def manager(query: StreamingQuery) -> StreamingQueryManager | None:
@@ -223,14 +213,6 @@ def started(query: StreamingQuery) -> Started:
     return _started.get(str(query.runId), Started())
 
 
-def drain(query: StreamingQuery) -> Drain | None:
-    """Return what starts a query once more for its last batch, if its checkpoint can be written."""
-    known = started(query)
-    if known.location is None or (known.location.folder is None and not hasattr(query, "_jsq")):
-        return None
-    return known.drain
-
-
 def table(query: StreamingQuery) -> str | None:
     """Return the name by which the session has the rows of a query; None if it has them not."""
     targets = (each.partition(" ") for each in started(query).targets)
@@ -277,14 +259,6 @@ def why_it_runs(query: StreamingQuery) -> str:
     if status["isTriggerActive"] and status["isDataAvailable"]:
         return "the function of its batch still runs"
     return f"Spark still waits, as for a source that does not answer (it says: {status['message']})"
-
-
-def is_being_read(query: StreamingQuery, addresses: list[tuple[str, int]]) -> bool:
-    """Say whether Spark still reads one of a query's sockets, as far as that can be told."""
-    if hasattr(query, "_jsq"):
-        return plan.is_being_read(None, addresses)
-    spark = session(query)
-    return spark is None or plan.is_being_read(spark, addresses)
 
 
 def finish_input(query: StreamingQuery) -> None:

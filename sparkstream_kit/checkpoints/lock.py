@@ -23,7 +23,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sparkstream_kit import _dry_run, _waiting
+from sparkstream_kit import _waiting
 from sparkstream_kit.checkpoints.logs import KIT
 from sparkstream_kit.errors import InvalidInputError
 
@@ -67,45 +67,87 @@ def alone(root: Path) -> Iterator[None]:
     file = root / KIT / "lock"
     file.parent.mkdir(exist_ok=True)
     file.touch()
-    _check_here(root, file)
-    with file.open("r+b") as held:
-        try:
-            fcntl.lockf(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InvalidInputError(f"checkpoint {root} is in use; end its query first") from None
-        _check_left(root, held.read())  # of this very file: to close another one would unlock it
-        yield
+    with mutex:  # who looks at the file in this process, and closes it, would unlock it
+        check_unused(root)
+        with file.open("r+b") as held:
+            try:
+                fcntl.lockf(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise _in_use(root, _holder(held.read())) from None
+            yield
 
 
 def check_unused(root: Path) -> None:
-    """Refuse a checkpoint that a query of the kit uses; nothing is locked, so that one may start meanwhile.
+    """Refuse a checkpoint that a query of the kit uses.
 
     Raises:
         InvalidInputError: a query uses the checkpoint.
     """
+    if user := user_of(root):
+        raise _in_use(root, user)
+
+
+def check_free(location: Place) -> None:
+    """Refuse a checkpoint that `lock` would not lock; nothing is made.
+
+    Raises:
+        InvalidInputError: a query uses it, or the folder cannot be written.
+    """
+    root = location.folder
+    if root is None:
+        return
+    above = (root / KIT, root, *root.parents)
+    there = next(each for each in above if os.path.exists(each))  # noqa: PTH110 - not allowed to look: no
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise InvalidInputError(
+            f"checkpoint {location} cannot be written: {there} is no folder that this user may write to; "
+            "give another folder"
+        )
+    try:
+        user = user_of(root)
+    except OSError as err:
+        raise _not_locked(location, err) from err
+    if user:
+        raise _in_use(location, f"{user}, or give this query a checkpoint of its own")
+
+
+def user_of(root: Path) -> str | None:
+    """Say which query of the kit uses a checkpoint, and how it is ended; None if none does.
+
+    Nothing is locked, so that one may start meanwhile.
+    """
     file = root / KIT / "lock"
     if not file.is_file():
-        return
+        return None
     with mutex:  # a lock that this process takes meanwhile would go when the file is closed
-        _check_here(root, file)
+        if (holder := not_ended(os.path.realpath(file))) is not None:
+            return f"query {holder.name} of this process; end it first"
         with file.open("rb") as opened:
             asked = [fcntl.F_WRLCK if field == _KIND else 0 for field in range(5)]
             found = _FLOCK.unpack(fcntl.fcntl(opened, fcntl.F_GETLK, _FLOCK.pack(*asked)))
-            if found[_KIND] != fcntl.F_UNLCK:
-                raise InvalidInputError(f"checkpoint {root} is in use; end its query first")
-            _check_left(root, opened.read())
+            said = opened.read()
+    return left_running(said) if found[_KIND] == fcntl.F_UNLCK else _holder(said)
 
 
-def _check_here(root: Path, file: Path) -> None:
-    if (holder := not_ended(os.path.realpath(file))) is not None:
-        raise InvalidInputError(
-            f"checkpoint {root} is in use by query {holder.name} of this process; end it first"
-        )
+def _holder(said: bytes) -> str:
+    """Say who has a lock, as the holder wrote it down; it may be doing so right now."""
+    try:
+        holder = json.loads(said)
+        through = "Spark Connect" if holder["jvm"] is None else f"JVM {holder['jvm']}"
+        found = "query {query} of process {pid} ({}) on {host} since {since}".format(through, **holder)
+    except (ValueError, KeyError):
+        return "another process; end its query first"
+    return f"{found}; end it first (its JVM takes up to two seconds more)"
 
 
-def _check_left(root: Path, said: bytes) -> None:
-    if left := left_running(said):
-        raise InvalidInputError(f"checkpoint {root} is in use by {left}")
+def _in_use(checkpoint: Path | Place, user: str) -> InvalidInputError:
+    return InvalidInputError(f"checkpoint {checkpoint} is in use by {user}")
+
+
+def _not_locked(location: Place, err: OSError) -> InvalidInputError:
+    return InvalidInputError(
+        f"checkpoint {location} cannot be locked: {err.strerror or err}; give another folder"
+    )
 
 
 def left_running(said: bytes) -> str | None:
@@ -184,52 +226,26 @@ def lock(spark: SparkSession, location: Place, name: str) -> Lock | None:
         InvalidInputError: another query has it, of this process or of another; or the folder cannot be
             written.
     """
+    from sparkstream_kit._spark.lock import LockedError, take
+
     if location.folder is None:
         return None
     path = location.folder / KIT / "lock"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as err:
-        raise InvalidInputError(
-            f"checkpoint {location} cannot be written: {err.strerror}: {err.filename}; give another folder"
-        ) from err
-    key = os.path.realpath(path)
-    with mutex:
-        if (holder := not_ended(key)) is not None:
-            raise InvalidInputError(
-                f"checkpoint {location} is in use by query {holder.name} of this process; "
-                "end that one first, or give this query a checkpoint of its own"
-            )
-        held = by_path[key] = Lock(key, _take(spark, path, location.text, name), name)
-        return held
-
-
-def _take(spark: SparkSession, path: Path, location: str, name: str) -> LockFile:
-    """Return the locked file, in which stands who holds it."""
-    from sparkstream_kit._spark.lock import LockedError, take
-
     host, since = socket.gethostname(), datetime.now().astimezone().isoformat(" ", "seconds")
-    try:
-        file = take(spark, path)
-        left = left_running(path.read_bytes())  # a server runs the query of a killed client
-        if _dry_run.making() and not left:
+    with mutex:
+        check_free(location)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = take(spark, path)
             says = {"query": name, "pid": os.getpid(), **file.holder, "host": host, "since": since}
             file.write(json.dumps(says).encode())
-    except LockedError as err:
-        by, fix = _holder(path), "end it (its JVM takes up to two seconds more)"
-        if err.of_this_jvm:
-            by, fix = "another session of this JVM", "end its query first"
-        raise InvalidInputError(
-            f"checkpoint {location} is in use by {by}; {fix}, or give this query a checkpoint of its own"
-        ) from err
-    except OSError as err:
-        raise InvalidInputError(
-            f"checkpoint {location} cannot be locked: {err.strerror or err}; give another folder"
-        ) from err
-    if left:
-        file.close()
-        raise InvalidInputError(f"checkpoint {location} is in use by {left}")
-    return file
+        except LockedError as err:  # since the look
+            raise _in_use(location, _holder(path.read_bytes())) from err
+        except OSError as err:
+            raise _not_locked(location, err) from err
+        key = os.path.realpath(path)
+        held = by_path[key] = Lock(key, file, name)
+        return held
 
 
 def _forget_in_child() -> None:
@@ -241,13 +257,3 @@ def _forget_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_forget_in_child)
-
-
-def _holder(path: Path) -> str:
-    """Return who has a lock, as the holder wrote it down; it may be doing so right now."""
-    try:
-        holder = json.loads(path.read_text("utf-8"))
-        through = "Spark Connect" if holder["jvm"] is None else f"JVM {holder['jvm']}"
-        return "query {query} of process {pid} ({}) on {host} since {since}".format(through, **holder)
-    except (OSError, ValueError, KeyError):
-        return "another process"

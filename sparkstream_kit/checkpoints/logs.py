@@ -5,7 +5,7 @@ offsets/N      the plan of batch N: "v1", a line about the query, a line for eac
                query; in "v2" the line of a source begins with its name, or its place
 commits/N      batch N is done: "v1" (or "v2", with the ids of the state's files), a line
 sources/I/     what source I keeps, by its number or its name; of a file source a log of its files
-state/         see `state`
+state/         see `check`
 sparkstream-kit/   the kit's own; Spark ignores it
 
 sources/I/K            the files that entry K of source I added, a line of JSON each; I is its number or name
@@ -25,14 +25,14 @@ import zlib
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from urllib.parse import unquote
 
 from sparkstream_kit import _files
 from sparkstream_kit.errors import InvalidInputError, innermost_cause
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from pyspark.sql import SparkSession
 
@@ -141,18 +141,13 @@ def _text(file: Path) -> str:
     return text
 
 
-def lines(file: Path, *versions: str) -> list[str]:
-    """Return the lines of a log's file after its version.
+def versioned(file: Path, *versions: str) -> list[str]:
+    """Return the lines of a log's file, the first of which is its version.
 
     Raises:
         DamagedError: the file is missing, empty, cut off or changed.
         InvalidInputError: it is of a version that a newer Spark may have written.
     """
-    return versioned(file, *versions)[1:]
-
-
-def versioned(file: Path, *versions: str) -> list[str]:
-    """Return the lines of a log's file, the first of which is its version."""
     found = _text(file).split("\n")
     version = found[0]
     if re.fullmatch(r"v\d+", version) and version not in versions and not _differs(file):
@@ -180,7 +175,7 @@ def plan(file: Path) -> Plan:
     """Return what `offsets/N` says.
 
     Raises:
-        DamagedError, InvalidInputError: as for `lines`.
+        DamagedError, InvalidInputError: as for `versioned`.
     """
     text = "\n".join(versioned(file, "v1", "v2"))
     with reading(file):
@@ -230,9 +225,9 @@ def commit(file: Path) -> dict[str, Any]:
     """Return what `commits/N` says; its `stateUniqueIds` are of each operator, partition and store.
 
     Raises:
-        DamagedError, InvalidInputError: as for `lines`.
+        DamagedError, InvalidInputError: as for `versioned`.
     """
-    text = lines(file, "v1", "v2")[0]
+    text = versioned(file, "v1", "v2")[1]
     with reading(file):
         found = json.loads(text)
         ids = (found.get("stateUniqueIds") or {}).items()
@@ -337,9 +332,9 @@ def log_file(file: Path) -> list[Input]:
     """Return the inputs in a file of a file source's log.
 
     Raises:
-        DamagedError, InvalidInputError: as for `lines`.
+        DamagedError, InvalidInputError: as for `versioned`.
     """
-    texts = [text for text in lines(file, "v1") if text]
+    texts = [text for text in versioned(file, "v1")[1:] if text]
     found = [match for match in map(_LINE.fullmatch, texts) if match]
     if len(found) < len(texts):
         raise DamagedError(file)
@@ -361,10 +356,12 @@ class Logs:
 
     Attributes:
         root: the checkpoint's folder, or that of a copy.
+        place: where the checkpoint itself lies, of logs that a start looks at; None of others.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, place: Place | None = None) -> None:
         self.root = root
+        self.place = cast("Place", place)
         self._listed: dict[str, dict[int, Path]] = {}
         self._read: dict[tuple[Callable[[Path], Any], Path], Any] = {}
 
@@ -383,7 +380,7 @@ class Logs:
         """Return what a function reads in a file, the first time that it is asked.
 
         Raises:
-            DamagedError, InvalidInputError: as for `lines`; and if it is to be `whole`, where the file
+            DamagedError, InvalidInputError: as for `versioned`; and if it is to be `whole`, where the file
                 differs from its checksum.
         """
         key = (reader, file)
@@ -397,13 +394,14 @@ class Logs:
         return found
 
     def damage(
-        self, reader: Callable[[Path], Any], file: Path, *, whole: bool = False
+        self, reader: Callable[[Path], Any], *files: Path, whole: bool = False
     ) -> Iterator[DamagedError]:
-        """Yield what reading a file raises, if it is damaged."""
-        try:
-            self.read(reader, file, whole=whole)
-        except DamagedError as err:
-            yield err
+        """Yield what reading files raises, of each that is damaged."""
+        for file in files:
+            try:
+                self.read(reader, file, whole=whole)
+            except DamagedError as err:
+                yield err
 
     def replace(self, file: Path, text: str) -> None:
         """Write a file of Spark's anew, as a whole."""
@@ -548,7 +546,7 @@ class Logs:
         """Return the files that a file source's log added after one entry and up to another, or to its end.
 
         Raises:
-            DamagedError, InvalidInputError: as for `lines`.
+            DamagedError, InvalidInputError: as for `versioned`.
         """
         last = max(self.entries(f"sources/{log}"), default=-1) if until is None else until
         if last <= after:
@@ -595,7 +593,7 @@ def write_note(spark: SparkSession, checkpoint: Place, query: dict[str, Any]) ->
     _files.replace(file, [text + "\n"])
 
 
-_LOGS = ("metadata", "offsets", "commits", "sources", KIT)
+_COPIED = ("metadata", "offsets", "commits", "sources", KIT)
 
 
 @contextmanager
@@ -605,10 +603,10 @@ def at_hand(spark: SparkSession, checkpoint: Place) -> Iterator[Logs]:
     A copy takes one job of Spark's. Errors in the block name the checkpoint, and not the copy.
     """
     if checkpoint.folder is not None:
-        yield Logs(checkpoint.folder)
+        yield Logs(checkpoint.folder, checkpoint)
         return
-    with _copy(spark, checkpoint.text, *_LOGS) as folder:
-        yield Logs(folder)
+    with _copy(spark, checkpoint) as folder:
+        yield Logs(folder, checkpoint)
 
 
 @contextmanager
@@ -647,38 +645,35 @@ def of_batch(checkpoint: Place, number: int) -> Iterator[Logs]:
 
 
 @contextmanager
-def _copy(spark: SparkSession, checkpoint: str, *parts: str) -> Iterator[Path]:
+def _copy(spark: SparkSession, checkpoint: Place) -> Iterator[Path]:
     from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
 
     with tempfile.TemporaryDirectory(prefix="sparkstream-checkpoint-") as name:
         try:
-            _bring(spark, checkpoint, parts, Path(name))
+            _bring(spark, checkpoint, Path(name))
         except (OSError, Py4JError, PySparkException) as err:
-            cause, fix = (
-                innermost_cause(err.__cause__ or err),
-                "correct the path, or copy the checkpoint to this machine",
-            )
+            cause = innermost_cause(err.__cause__ or err)
+            fix = "correct the path, or copy the checkpoint to this machine"
             if cause.startswith("ChecksumException"):
                 fix = "put the file back from a backup, or start anew on another checkpoint"
             raise InvalidInputError(f"checkpoint {checkpoint} cannot be read ({cause}); {fix}") from err
         try:
             yield Path(name)
         except InvalidInputError as err:
-            err.args = tuple(str(each).replace(name, checkpoint) for each in err.args)
+            err.args = tuple(str(each).replace(name, checkpoint.text) for each in err.args)
             raise
 
 
-def _bring(spark: SparkSession, checkpoint: str, parts: Sequence[str], folder: Path) -> None:
-    """Copy the files of some parts of a checkpoint, with their times."""
+def _bring(spark: SparkSession, checkpoint: Place, folder: Path) -> None:
+    """Copy the files of a checkpoint's logs, with their times."""
     from pyspark.sql import functions as F
 
-    from sparkstream_kit._spark.place import locate, through_spark
+    from sparkstream_kit._spark.place import through_spark
 
     found = None
     # Looked at first where that can be: of what is missing Spark logs a stack trace.
-    place = locate(spark, checkpoint)
-    for part in set(parts) & set(place.names()) if place.is_in_reach else parts:
+    for part in {*_COPIED} & {*checkpoint.names()} if checkpoint.is_in_reach else _COPIED:
         files = through_spark(spark, f"{checkpoint}/{part}", below=True)
         if files is None:
             continue

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from sparkstream_kit.checkpoints.logs import Input, Logs
 
 
+# A source of files in Spark's progress, with its path.
+_SOURCE = re.compile(r"FileStreamSource\[(.*)\]", re.DOTALL)
+
 _DAY = 86_400_000  # all times here are milliseconds, as in the log
 _CLOCKS_DIFFER = 3_600_000
 _MAX_FILE_AGE = 7 * _DAY  # Spark's default; the checkpoint does not say what the query has
@@ -143,35 +146,25 @@ class _Lost:
         self.there: dict[str, int] = {}  # files with their times
         self.passed_over: dict[str, list[str]] = {kind: [] for kind in PASSED_OVER}
         self.folders = {planned.rpartition("/")[0] for planned in self.planned}
-        for folder in self.folders | _folders(path):
-            self._look_into(folder)
+        tops = set() if path is None else {each for each in _files.matching(path) if Path(each).is_dir()}
+        for folder in self.folders | tops:
+            for entry in _files.below(folder):
+                self._look_at(entry)
         self._leave_out_misread(path)
 
-    def _look_into(self, folder: str) -> None:
-        """Take in the files of a folder and of its partition folders (`day=1`)."""
-        # What is gone by now is seen as gone.
-        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
-            for entry in entries:
-                self._look_at(entry)
-
     def _look_at(self, entry: os.DirEntry[str]) -> None:
-        try:
-            is_folder, changed = entry.is_dir(), entry.stat().st_mtime_ns // 1_000_000
-        except OSError:
-            return  # it went at this moment, or is a link to nothing: Spark does not read it either
-        hidden = entry.name.startswith((".", "_")) or entry.name.endswith("._COPYING_")
-        if is_folder and "=" in entry.name and not entry.name.startswith("."):
-            self._look_into(entry.path)
-        elif is_folder:
-            if not hidden and _has_files(entry.path) and not self._reads_below(entry.path):
-                self.passed_over["subfolder"].append(entry.path)
-        elif hidden:
-            if not entry.name.startswith(_MEANT_TO_BE) and not entry.name.endswith(_STAGED):
-                self.passed_over["hidden"].append(entry.path)
-        elif _shown(entry.name) != entry.name:
-            self.passed_over["undecodable"].append(entry.path)
-        else:
-            self.there[entry.path] = changed
+        with suppress(OSError):  # it went at this moment, or is a link to nothing: Spark reads it neither
+            changed, hidden = entry.stat().st_mtime_ns // 1_000_000, _files.is_hidden(entry.name)
+            if entry.is_dir():
+                if not hidden and _has_files(entry.path) and not self._reads_below(entry.path):
+                    self.passed_over["subfolder"].append(entry.path)
+            elif hidden:
+                if not entry.name.startswith(_MEANT_TO_BE) and not entry.name.endswith(_STAGED):
+                    self.passed_over["hidden"].append(entry.path)
+            elif _shown(entry.name) != entry.name:
+                self.passed_over["undecodable"].append(entry.path)
+            else:
+                self.there[entry.path] = changed
 
     def _reads_below(self, folder: str) -> bool:
         """Say whether the source reads a subfolder (recursiveFileLookup), or the checkpoint lies there."""
@@ -281,33 +274,17 @@ def _shown(path: str) -> str:
 
 def _has_files(folder: str) -> bool:
     """Say whether Spark would find a file in a folder, at any depth."""
-    for _, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith((".", "_"))]
-        if any(not name.startswith((".", "_")) for name in files):
-            return True
-    return False
+    return any(not _files.is_hidden(entry.name) for entry in _files.below(folder, recursive=True))
 
 
 def _path_of(description: str) -> str | None:
     """Return the local path that a file source reads."""
-    found = re.fullmatch(r"FileStreamSource\[(.*)\]", description)
+    found = _SOURCE.fullmatch(description)
     return _files.plain(_files.folder_of(found[1])) if found else None
-
-
-def _folders(path: str | None) -> set[str]:
-    """Return the folders that a file source reads; none for a pattern that Python lacks, such as {a,b}."""
-    if path is None:
-        return set()
-    as_it_is = re.sub(r"\\(.)", r"\1", path)
-    for each in (path, as_it_is):
-        if Path(each).is_dir():
-            return {each}
-    return {str(folder) for folder in Path("/").glob(path.lstrip("/"))}
 
 
 _SHARE = 50  # a look may take one part in so many of the time
 _LINE = re.compile(r'"path":"([^"]*)".*?"(?:timestamp|modificationTime)":(-?\d+)(?:,"batchId":(\d+))?')
-_SOURCE = re.compile(r"FileStreamSource\[(.*)\]", re.DOTALL)
 _OF_SINK = "_spark_metadata"  # the log of a folder that Spark's file sink has written
 _MAX_AGE = "7d"  # Spark's default for maxFileAge
 _UNITS = {"": 1, "ms": 1, "s": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -328,7 +305,9 @@ def backlog(query: StreamingQuery, progress: StreamingQueryProgress) -> Backlog 
     paths = {at: found[1] for at, found in said.items() if found}
     if frame is None or root is None or not paths:
         return None
-    spark, options = frame.sparkSession, plan.file_options(frame)
+    # Without their paths, as Spark names these.
+    spark, reads = frame.sparkSession, [each for each in plan.file_reads(frame) if each is not None]
+    options = [{key: value for key, value in each.options.items() if key != "path"} for each in reads]
     if not options:
         return None
     if len(options) != len(paths):
@@ -364,9 +343,8 @@ class Backlog:
             self._counted = {}
             for at, source in self._sources.items():
                 with suppress(OSError):  # the folder is gone, or cannot be reached: not counted
-                    if (
-                        found := self._look(at, source, entry_at(progress.sources[at].endOffset))
-                    ) is not None:
+                    found = self._look(at, source, entry_at(progress.sources[at].endOffset))
+                    if found is not None:
                         self._counted[at] = found
             end = monotonic()
             self._next = end + _SHARE * (end - begin)
@@ -457,31 +435,29 @@ class _Source:
             if self._sink.files:  # this log says which files count
                 return len(self._sink.files.keys() - read)
         oldest = newest - self._age if self._age is not None and newest else None
-        found = self._here(self._path) if here.folder is not None else self._there(spark)
+        found = self._here() if here.folder is not None else self._there(spark)
         waiting = 0
         for path, changed in found:
-            name = path.rpartition("/")[2]
-            passed_over = _is_hidden(name) or (self._filter is not None and not self._filter.fullmatch(name))
-            if not passed_over and hash(path) not in read and _is_utf_8(path):
+            if hash(path) not in read and self._is_taken(path):
                 at = _time(path) if changed is None else changed
                 waiting += at is not None and (oldest is None or at >= oldest)
         return waiting
 
-    def _here(self, text: str) -> Iterator[tuple[str, int | None]]:
+    def _is_taken(self, path: str) -> bool:
+        """Say whether Spark reads a file of this name."""
+        name = path.rpartition("/")[2]
+        if _files.is_hidden(name) or _shown(path) != path:
+            return False
+        return self._filter is None or self._filter.fullmatch(name) is not None
+
+    def _here(self) -> Iterator[tuple[str, int | None]]:
         """Yield the paths of the files on this machine."""
-        path = _path(text)
-        tops = _matching(path) if self._is_pattern else [path]
-        while tops:
-            top = tops.pop()
+        for top in _files.matching(self._path):
             if not os.path.isdir(top):  # noqa: PTH112
                 yield top, None
-                continue
-            with suppress(FileNotFoundError, NotADirectoryError), os.scandir(top) as entries:
-                for entry in entries:
-                    if not entry.is_dir():
-                        yield entry.path, None
-                    elif self._goes_into(entry.name):
-                        tops.append(entry.path)
+            for entry in _files.below(top, recursive=self._recursive):
+                if not entry.is_dir():
+                    yield entry.path, None
 
     def _there(self, spark: SparkSession) -> Iterator[tuple[str, int | None]]:
         """Yield the paths of the files on another file system, with their times."""
@@ -493,12 +469,10 @@ class _Source:
                 return
             found = statuses(spark, folders)
             folders = [
-                path for path, is_folder, _ in found if is_folder and self._goes_into(path.rpartition("/")[2])
+                path
+                for path, is_folder, _ in found
+                if is_folder and _files.is_read_below(path.rpartition("/")[2], recursive=self._recursive)
             ]
-
-    def _goes_into(self, name: str) -> bool:
-        """Say whether Spark reads the files of a folder in the folder: `day=1`, or any if it is told to."""
-        return not _is_hidden(name) and (self._recursive or "=" in name)
 
 
 def _time(path: str) -> int | None:
@@ -510,36 +484,6 @@ def _time(path: str) -> int | None:
 
 def _is_true(text: str | None) -> bool:
     return str(text).lower() == "true"
-
-
-def _is_hidden(name: str) -> bool:
-    """Say whether Spark passes over a name."""
-    return name.startswith(".") or (name.startswith("_") and "=" not in name) or name.endswith("._COPYING_")
-
-
-def _is_utf_8(path: str) -> bool:
-    """Say whether Spark can read a name: Java takes another one for something else."""
-    with suppress(UnicodeEncodeError):
-        return bool(path.encode())
-    return False
-
-
-def _matching(pattern: str) -> list[str]:
-    """Return the paths on this machine that one of Hadoop's patterns stands for."""
-    found = ["/"]
-    for part in filter(None, pattern.split("/")):
-        if not _files.is_pattern(part):
-            found = [os.path.join(each, part) for each in found]  # noqa: PTH118
-            continue
-        wanted = _files.as_regex(part)
-        found = [
-            os.path.join(each, name)  # noqa: PTH118
-            for each in found
-            if os.path.isdir(each)  # noqa: PTH112
-            for name in os.listdir(each)  # noqa: PTH208
-            if wanted.fullmatch(name)
-        ]
-    return [each for each in found if os.path.exists(each)]  # noqa: PTH110
 
 
 def _milliseconds(text: str) -> int | None:

@@ -19,7 +19,7 @@ from sparkstream_kit.checkpoints.logs import command, log_file, log_text
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from pyspark.sql import SparkSession
 
@@ -100,22 +100,6 @@ def find_moves(
             )
     # What is to be forgotten last: it is all that lies elsewhere by then.
     return sorted(found.values(), key=lambda move: move.old is None)
-
-
-def check_order(logs: Logs, former: Sequence[str] | None, names: Sequence[str] | None) -> None:
-    """Refuse named sources in another order, where the checkpoint has them by their places alone.
-
-    Raises:
-        InvalidInputError: Spark would take the offset of one source for that of another.
-    """
-    plan = logs.last_plan
-    if plan is None or not former or former == names or plan.names != tuple(map(str, range(len(former)))):
-        return
-    raise InvalidInputError(
-        f"checkpoint {logs.root}: the query that wrote it reads the sources {', '.join(former)}, in "
-        f"this order, and this query reads {', '.join(names or ['no named source'])}; put them back in that "
-        "order, or start anew on another checkpoint"
-    )
 
 
 def rewrite(logs: Logs, move: Move) -> None:

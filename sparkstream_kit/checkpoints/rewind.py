@@ -8,11 +8,12 @@ import textwrap
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit.checkpoints import lock, state
-from sparkstream_kit.checkpoints.check import following, newest_whole, obstacle
+from sparkstream_kit.checkpoints import lock
+from sparkstream_kit.checkpoints.check import following, newer_state, newest_whole, obstacle
 from sparkstream_kit.checkpoints.drain import END
 from sparkstream_kit.checkpoints.logs import KIT, PINS, Input, Logs, Plan, checkpoint
 from sparkstream_kit.checkpoints.show import count, file_lines
@@ -88,7 +89,8 @@ class Rewind:
                 "the version is taken that is current when the batch comes.",
             ]
         lines += ["", "What the sinks make of it:"]
-        return lines + [line for sink in self.sinks or _SINKS for line in _wrapped(sink)]
+        wrapped = partial(textwrap.wrap, width=80, initial_indent="  ", subsequent_indent="    ")
+        return lines + [line for sink in self.sinks or _SINKS for line in wrapped(sink)]
 
 
 def rewind(path: str | Path, *, to: int, apply: bool = False) -> Rewind:
@@ -170,7 +172,7 @@ def _newer_states(root: Path, version: int) -> list[Path]:
     A data file comes before its .crc: a move that is cut off must leave a missing file, which a restart
     notices, and not a missing checksum, which it does not.
     """
-    return sorted(state.newer(root, version), key=lambda file: file.suffix == ".crc")
+    return sorted(newer_state(root, version), key=lambda file: file.suffix == ".crc")
 
 
 def _check_batch(logs: Logs, to: int) -> None:
@@ -216,10 +218,6 @@ def _after(log: Path, number: int) -> list[Path]:
     named = ((_NAME.fullmatch(file.name), file) for file in log.glob("*"))
     found = [(int(match[1]), match[0].startswith("."), file) for match, file in named if match]
     return [file for each, _, file in sorted(found, reverse=True) if each > number]
-
-
-def _wrapped(sentence: str) -> list[str]:
-    return textwrap.wrap(sentence, 80, initial_indent="  ", subsequent_indent="    ")
 
 
 def _batches(first: int, last: int) -> str:

@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit.checkpoints import lock
-from sparkstream_kit.checkpoints.check import damage
+from sparkstream_kit.checkpoints.check import State, damage, states
 from sparkstream_kit.checkpoints.logs import DamagedError, Input, Logs, Plan, checkpoint, query_id
-from sparkstream_kit.checkpoints.state import State, states
-from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -149,7 +147,7 @@ def show(path: str | Path) -> Checkpoint:
         sources=tuple(_sources(logs, ended, last)) if last else (),
         states=tuple(states(logs)),
         sizes=_sizes(root),
-        in_use=_in_use(root),
+        in_use=lock.user_of(root) is not None,
         damage=damage(logs, whole=True),
     )
 
@@ -184,14 +182,6 @@ def _file_source(logs: Logs, log: str, read: int, until: int) -> Source | None:
         folder = (newest.path or newest.uri).rpartition("/")[0]
         return Source(folder, None if read < 0 else str(read), str(until), tuple(replayed))
     return None
-
-
-def _in_use(root: Path) -> bool:
-    try:
-        lock.check_unused(root)
-    except InvalidInputError:
-        return True
-    return False
 
 
 def _sizes(root: Path) -> dict[str, int]:

@@ -12,8 +12,15 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import threading
+import time
+from datetime import UTC, datetime
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
+from itertools import takewhile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
+from urllib.parse import urlsplit
 
 import typer
 
@@ -21,14 +28,31 @@ from sparkstream_kit import _packages, checkpoints, display
 from sparkstream_kit import server as serving
 from sparkstream_kit._files import cache_folder, plain, private_folder, pyspark_version
 from sparkstream_kit._packages import QUIET, Archive
+from sparkstream_kit.checkpoints import logs
 from sparkstream_kit.cli import doctor, projects
-from sparkstream_kit.cli.common import Json, flag, group, help_if_bare, say, show, show_json
+from sparkstream_kit.cli.common import (
+    Json,
+    argument,
+    flag,
+    group,
+    help_if_bare,
+    say,
+    show,
+    show_json,
+    stopped_by_signal,
+    switch,
+)
 from sparkstream_kit.cli.feeding import feed
-from sparkstream_kit.cli.watching import watch
 from sparkstream_kit.errors import InvalidInputError, KitError, reject_unknown
 from sparkstream_kit.profiles import submit_properties
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from sparkstream_kit.monitoring.board import Board
+
 _CHECKPOINT = "A checkpoint on a local path."
+_Folder = Annotated[str, argument("DIR", _CHECKPOINT)]
 _FORMATS = ("csv", "json", "orc", "parquet")
 
 app = group("Tools for Spark streams: input, runs, checkpoints, windows, settings, schemas, a warm server.")
@@ -43,7 +67,7 @@ app.add_typer(_windows, name="windows")
 def _options(
     context: typer.Context,
     *,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[bool, switch("--version", "Print the version.")] = False,
 ) -> None:
     if version:
         found = importlib.metadata.distributions(name="sparkstream-kit")
@@ -54,13 +78,9 @@ def _options(
 
 @app.command("new")
 def _new(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="The folder to make, and the job's name: such as my-job.")
-    ],
+    name: Annotated[str, argument("NAME", "The folder to make, and the job's name: such as my-job.")],
     *,
-    like: Annotated[
-        str, flag("JOB", f"The job to begin with: {', '.join(projects.LIKE)}.")
-    ] = projects.DEFAULT,
+    like: Annotated[str, flag("JOB", f"What to copy: {', '.join(projects.LIKE)}.")] = projects.DEFAULT,
 ) -> None:
     """Make a folder with a job of your own. It copies one of the kit's, its test, sample data, a README."""
     made = projects.make(name, like.removesuffix(".py").replace("-", "_"))
@@ -88,18 +108,10 @@ def _doctor(*, json: Json = False) -> int:
 def _explain(
     *,
     length: Annotated[str, flag("DURATION", 'Length of the windows, such as "1 hour".')],
-    slide: Annotated[
-        str | None, flag("DURATION", "From one window's start to the next one's. Default: the length.")
-    ] = None,
-    watermark: Annotated[
-        str | None, flag("DURATION", 'How late rows may be, such as "10 minutes". Default: no watermark.')
-    ] = None,
-    at: Annotated[
-        str | None, flag("TIME", 'When the row happened, in UTC: 12:47 or "2026-01-14 12:47:30".')
-    ] = None,
-    offset: Annotated[
-        str | None, flag("DURATION", "Moves the windows' starts off 1970-01-01 00:00 UTC.")
-    ] = None,
+    slide: Annotated[str | None, flag("DURATION", "From one start to the next. Default: the length.")] = None,
+    watermark: Annotated[str | None, flag("DURATION", "How late rows may be. Default: no watermark.")] = None,
+    at: Annotated[str | None, flag("TIME", 'When the row happened: "2026-01-14 12:47:30", UTC.')] = None,
+    offset: Annotated[str | None, flag("DURATION", "From 1970-01-01 00:00 UTC to a window's start.")] = None,
 ) -> None:
     """Draw the windows of a row. Says when each closes, and when the row is too late for it."""
     typer.echo(display.explain(length, slide, watermark, at, offset))
@@ -107,7 +119,7 @@ def _explain(
 
 @app.command("conf")
 def _conf(
-    profile: Annotated[str, typer.Argument(metavar="PROFILE", help="A profile's name or path.")],
+    profile: Annotated[str, argument("PROFILE", "A profile's name or path.")],
 ) -> None:
     """Write a profile for spark-submit, and print its path. PROFILE is local, test, cluster or a file.
 
@@ -121,7 +133,7 @@ def _conf(
 
 @app.command("connectors")
 def _connectors(
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAME…", help="Such as kafka.")] = None,
+    names: Annotated[list[str] | None, argument("NAME…", "Such as kafka.")] = None,
     *,
     json: Json = False,
 ) -> None:
@@ -158,15 +170,10 @@ def _warm() -> None:
 
 @app.command("schema")
 def _schema(
-    path: Annotated[str, typer.Argument(metavar="PATH", help="Sample files: a file, a folder or a glob.")],
+    path: Annotated[str, argument("PATH", "Sample files: a file, a folder or a glob.")],
     *,
-    format: Annotated[  # noqa: A002
-        str | None,
-        flag(
-            "NAME", f"What the files are: {', '.join(_FORMATS)}. Default: what the first of them looks like."
-        ),
-    ] = None,
-    header: Annotated[bool, typer.Option("--header", help="CSV files begin with column names.")] = False,
+    format: Annotated[str | None, flag("NAME", f"{', '.join(_FORMATS)}. Default: as they look.")] = None,  # noqa: A002
+    header: Annotated[bool, switch("--header", "CSV files begin with column names.")] = False,
 ) -> None:
     """Print the schema of sample files, as Python code. Spark infers double for money; make it decimal."""
     reject_unknown("--format", [format] if format else [], _FORMATS)
@@ -179,17 +186,13 @@ def _schema(
 
 
 @_checkpoint.command("show")
-def _show(
-    folder: Annotated[str, typer.Argument(metavar="DIR", help=_CHECKPOINT)], *, json: Json = False
-) -> None:
+def _show(folder: _Folder, *, json: Json = False) -> None:
     """Show what a checkpoint holds, and what a restart would run again. Its query may be running."""
     (show_json if json else show)(checkpoints.show(folder))
 
 
 @_checkpoint.command("check")
-def _check(
-    folder: Annotated[str, typer.Argument(metavar="DIR", help=_CHECKPOINT)], *, json: Json = False
-) -> int:
+def _check(folder: _Folder, *, json: Json = False) -> int:
     """Report what is wrong with a checkpoint, one line for each problem. Exit code 1 if there is one."""
     problems = checkpoints.check(folder)
     if json:
@@ -201,10 +204,10 @@ def _check(
 
 @_checkpoint.command("clone")
 def _clone(
-    source: Annotated[str, typer.Argument(metavar="SRC", help=_CHECKPOINT)],
-    target: Annotated[str, typer.Argument(metavar="DST", help="Where the copy goes; must not exist.")],
+    source: Annotated[str, argument("SRC", _CHECKPOINT)],
+    target: Annotated[str, argument("DST", "Where the copy goes; must not exist.")],
     *,
-    new_id: Annotated[bool, typer.Option("--new-id", help="Give the copy a new query id.")] = False,
+    new_id: Annotated[bool, switch("--new-id", "Give the copy a new query id.")] = False,
 ) -> None:
     """Copy a checkpoint that no query uses, whole or not at all."""
     copy = checkpoints.show(checkpoints.clone(source, target, new_id=new_id))
@@ -218,12 +221,10 @@ def _clone(
 
 @_checkpoint.command("rewind")
 def _rewind(
-    folder: Annotated[str, typer.Argument(metavar="DIR", help=_CHECKPOINT)],
+    folder: _Folder,
     *,
     to: Annotated[int, flag("N", "The batch that becomes the last committed one.")],
-    apply: Annotated[
-        bool, typer.Option("--apply", help="Do it. Without this flag, only show what would happen.")
-    ] = False,
+    apply: Annotated[bool, switch("--apply", "Do it. Without this, only show what would happen.")] = False,
 ) -> None:
     """Go back to the end of batch N: what came after it runs again. Can be undone until the next start."""
     found = checkpoints.rewind(folder, to=to, apply=apply)
@@ -238,12 +239,8 @@ def _serve(
     profile: Annotated[str, flag("NAME", "Settings profile: local, test, cluster or a path.")] = "local",
     port: Annotated[int, flag("PORT", "Port to listen on, on this machine only.")] = serving.PORT,
     connectors: Annotated[str, flag("NAMES", "Connectors to start it with, such as kafka,delta.")] = "",
-    status: Annotated[
-        bool, typer.Option("--status", help="Only report whether a server runs; exit code 1 if not.")
-    ] = False,
-    stop: Annotated[
-        bool, typer.Option("--stop", help="Stop the server and everything that runs on it.")
-    ] = False,
+    status: Annotated[bool, switch("--status", "Only report if a server runs; exit code 1 if not.")] = False,
+    stop: Annotated[bool, switch("--stop", "Stop the server and everything that runs on it.")] = False,
 ) -> int:
     """Keep a warm Spark in the background. What attaches to it by Spark Connect starts in two seconds.
 
@@ -269,7 +266,117 @@ def _serve(
     return 0
 
 
-app.command("watch")(watch)
+@app.command("watch")
+def _watch(
+    what: Annotated[
+        str,
+        argument(
+            "FILE|ADDRESS|CHECKPOINT", "What --record wrote; a page; the checkpoint of a job with --ui."
+        ),
+    ],
+) -> None:
+    """Show a run as --show does, from a recording or a page. Follows it to its end, or until Ctrl-C."""
+    if Path(what).is_dir():
+        what = _address_of(Path(what))
+    if what.startswith("http://"):
+        address, _, token = what.partition("#token=")
+        _watch_page(address.partition("#")[0], token)
+    else:
+        _watch_file(Path(what))
+
+
+_LOOK_EVERY = 0.25  # seconds from one look into a file to the next
+_SILENT = 20.0  # seconds without a line after which a page has gone
+_PRINTED = "give the address that --ui of a running job prints, with its #token=…"
+_QUIET = 10.0  # seconds without a line that are worth a word
+
+
+def _address_of(checkpoint: Path) -> str:
+    """Return the address of the page of the job that runs on a checkpoint."""
+    try:
+        return logs.page_file(checkpoint).read_text("utf-8")
+    except OSError as err:
+        raise InvalidInputError(
+            f"no job with a page runs on a checkpoint {checkpoint}; start it with --ui, or give what "
+            "--record wrote"
+        ) from err
+
+
+def _watch_file(path: Path) -> None:
+    from sparkstream_kit.monitoring import board as recorder
+    from sparkstream_kit.monitoring import terminal
+
+    board, stop = recorder.Board(), threading.Event()
+    try:
+        ended = recorder.has_ended(path)
+        with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+            if ended:
+                recorder.follow(file, board)
+                terminal.report(board.pictures(), sys.stdout)
+                return
+            recorder.follow([file.readline()], recorder.Board())  # refused before there is a picture
+            file.seek(0)
+            last = path.stat().st_mtime
+            if time.time() - last > _QUIET:
+                since = f"{datetime.fromtimestamp(last, UTC):%Y-%m-%d %H:%M:%S} UTC"
+                say(f"nothing has come since {since}: the run waits, or it was killed; Ctrl-C ends this")
+            board.live = False
+            with stopped_by_signal(stop.set), terminal.shown(board, sys.stdout):
+                recorder.follow(_growing(file, board, stop), board)
+    except OSError as err:
+        raise InvalidInputError(f"cannot read {path} ({err.strerror}); give what --record wrote") from err
+    except InvalidInputError as err:
+        raise InvalidInputError(f"{path}: {err}") from err
+
+
+def _watch_page(address: str, token: str) -> None:
+    """Show the run of a page; `address` is without its token, so that no line shows that."""
+    from sparkstream_kit.monitoring import board as recorder
+    from sparkstream_kit.monitoring import terminal
+
+    board, stop = recorder.Board(), threading.Event()
+    try:
+        place = urlsplit(address)
+        page = HTTPConnection(place.hostname or "", place.port, timeout=_SILENT)
+        page.request("GET", "/record", headers={"Authorization": f"Bearer {token}"})
+        lines = page.getresponse()
+        if lines.status == HTTPStatus.UNAUTHORIZED:
+            raise InvalidInputError(f"the page at {address} does not know this token; {_PRINTED}")
+        if lines.status != HTTPStatus.OK:
+            raise InvalidInputError(f"{address} is no page of a run; {_PRINTED}")
+        with lines, stopped_by_signal(stop.set), terminal.shown(board, sys.stdout):
+            board.live = False
+            told = takewhile(lambda _: not stop.is_set(), lines)
+            recorder.follow(_live_after_a_pause(told, board), board)
+    except (OSError, HTTPException, ValueError) as err:
+        if isinstance(err, InvalidInputError):
+            raise
+        if not board.pictures():
+            raise InvalidInputError(f"cannot read {address} ({err}); {_PRINTED}") from err
+    if not board.ended and not stop.is_set():
+        say("the page has gone: the job was killed, or cannot be reached any more")
+
+
+def _live_after_a_pause(lines: Iterable[bytes], board: Board) -> Iterator[str]:
+    """Yield the lines of a page: first those of its past, then one each two seconds, be it an empty one."""
+    for line in lines:
+        board.live = board.live or not line.strip()
+        yield line.decode()
+
+
+def _growing(file: TextIO, board: Board, stop: threading.Event) -> Iterator[str]:
+    """Return the whole lines of a file as they come, until the one that ends the run."""
+    line = ""
+    while not stop.is_set():
+        line += file.readline()
+        if line.endswith("\n"):
+            yield line
+            line = ""
+        elif board.ended:
+            return
+        else:
+            board.live = True
+            stop.wait(_LOOK_EVERY)
 
 
 _LIMIT = 300.0  # seconds that the training run may take

@@ -21,8 +21,18 @@ def flag(metavar: str, text: str, **more: Any) -> Any:
     return typer.Option(metavar=metavar, help=text, **more)
 
 
+def argument(metavar: str, text: str) -> Any:
+    """Return what a command is given without a flag."""
+    return typer.Argument(metavar=metavar, help=text)
+
+
+def switch(name: str, text: str) -> Any:
+    """Return a command's flag that takes no value."""
+    return typer.Option(name, help=text)
+
+
 # Of each command whose answer programs read; docs/jobs.md, "For programs", has the shapes.
-Json = Annotated[bool, typer.Option("--json", help="Answer on one line of JSON, for programs.")]
+Json = Annotated[bool, switch("--json", "Answer on one line of JSON, for programs.")]
 
 
 def group(text: str, **more: Any) -> typer.Typer:
@@ -67,7 +77,7 @@ def stopped_by_signal(stop: Callable[[], None]) -> Iterator[None]:
     inbox = _waiting.Inbox(run_for=None, stop_file=None)
 
     def wait() -> None:
-        inbox.get(None)
+        inbox.get()
         stop()
 
     _waiting.in_thread("stop", wait)

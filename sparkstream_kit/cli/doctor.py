@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import re
 import shutil
@@ -11,27 +10,24 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from sparkstream_kit import _packages
 from sparkstream_kit import server as serving
+from sparkstream_kit.errors import KitError
 from sparkstream_kit.profiles import read_profile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 
 _LIMIT = 20.0  # seconds that a Java or a Python may take to say its version
-_OLDEST_PYTHON = (3, 11)
 _PANDAS = (2, 2)  # and below 3: Spark says that it is not ready for that
 _UI, _TRIES = 4040, 16  # Spark tries so many more ports for its page
 _LEAST, _LITTLE = 1, 5  # GB of free disk
-_OFF = 2.0  # seconds between the clock and a new file's time; some file systems know only even seconds
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,7 @@ class Finding:
 
 def examine() -> Iterator[Finding]:
     """Look at everything, and yield what was found."""
-    for look in (java, python, versions, connectors, ports, disks, clock, time_zone, remote):
+    for look in (java, python, versions, connectors, ports, disks, time_zone, remote):
         yield from look()
 
 
@@ -65,43 +61,38 @@ def java() -> Iterator[Finding]:
         yield Finding("bad", "Java", where, fix)
         return
     said = _asked(str(found), "-XX:+PrintFlagsFinal", "-XshowSettings:properties", "-version")
-    text = re.search(r"java\.specification\.version = (?:1\.)?(\d+)", said) or re.search(
-        r'version "(?:1\.)?(\d+)', said
-    )
-    if text is None:
-        yield Finding("bad", "Java", f"{found} does not say its version", fix)
-        return
-    version = int(text[1])
-    level = "ok" if version in fits else "bad" if version < min(fits) else "warn"
-    fixes = {"bad": f"Spark 4 cannot run on it; {fix}", "warn": f"this Spark supports Java {known}"}
+    text = re.search(r'(?:java\.specification\.version = |version ")(?:1\.)?(\d+)', said)
     exact = re.search(r"java\.version = (\S+)", said)
-    if exact and _packages.CORRUPTS.fullmatch(exact[1]) and re.search(r"UseG1GC\s*= true", said):
+    version = int(text[1]) if text else 0
+    if not version:
+        yield Finding("bad", "Java", f"{found} does not say its version", fix)
+    elif exact and _packages.CORRUPTS.fullmatch(exact[1]) and re.search(r"UseG1GC\s*= true", said):
         yield Finding("bad", "Java", f"{exact[1]} at {found} {_packages.CORRUPTS_HOW}")
-        return
-    yield Finding(level, "Java", f"{version} at {found}", fixes.get(level, ""))
+    elif version < min(fits):
+        yield Finding("bad", "Java", f"{version} at {found}", f"Spark 4 cannot run on it; {fix}")
+    elif version not in fits:
+        yield Finding("warn", "Java", f"{version} at {found}", f"this Spark supports Java {known}")
+    else:
+        yield Finding("ok", "Java", f"{version} at {found}")
 
 
 def python() -> Iterator[Finding]:
     """Compare the driver's Python with the one that Spark would start for its workers."""
-    own = ".".join(map(str, sys.version_info[:2]))
-    level, fix = ("ok", "") if sys.version_info >= _OLDEST_PYTHON else ("bad", "the kit needs 3.11 or newer")
-    if not fix and own not in (fits := goes_with_spark()["python"]):
-        level, fix = "warn", f"this Spark supports {', '.join(fits)}"
+    own, fits = ".".join(map(str, sys.version_info[:2])), goes_with_spark()["python"]
+    level, fix = ("ok", "") if own in fits else ("warn", f"this Spark supports {', '.join(fits)}")
     yield Finding(level, "Python", f"{own} at {sys.executable}", fix)
     given = os.environ.get("PYSPARK_PYTHON")
     if given is None:
         yield Finding("ok", "workers", "the driver's own, in a local session (PYSPARK_PYTHON is not set)")
         return
     said = _asked(given, "-c", "import sys; print('%d.%d' % sys.version_info[:2])").strip()
-    fix = "set it to a Python of the same version on all machines, or unset it"
-    if not re.fullmatch(r"\d+\.\d+", said):
-        yield Finding("bad", "workers", f"PYSPARK_PYTHON={given} is no Python that can be run", fix)
-    elif said != own:
-        yield Finding(
-            "bad", "workers", f"PYSPARK_PYTHON={given} is Python {said}, the driver's is {own}", fix
-        )
-    else:
+    if said == own:
         yield Finding("ok", "workers", f"{said} at {given} (PYSPARK_PYTHON)")
+        return
+    version = re.fullmatch(r"\d+\.\d+", said)
+    what = f"Python {said}, the driver's is {own}" if version else "no Python that can be run"
+    fix = "set it to a Python of the same version on all machines, or unset it"
+    yield Finding("bad", "workers", f"PYSPARK_PYTHON={given} is {what}", fix)
 
 
 def versions() -> Iterator[Finding]:
@@ -111,48 +102,46 @@ def versions() -> Iterator[Finding]:
     if spark is None:
         yield Finding("bad", "PySpark", "it is not installed", "run: pip install pyspark")
         return
-    tested = [_numbers(each) for each in _packages.versions()]
+    tested = list(_packages.versions())
     level, fix = "ok", ""
-    if _numbers(spark)[:2] < min(tested):
-        level, fix = "bad", "the kit needs 4.1 or newer: pip install --upgrade pyspark"
-    elif _numbers(spark)[:2] not in tested:
-        level, fix = "warn", f"the kit is tested on Spark {', '.join(_packages.versions())}"
+    if _numbers(spark)[:2] < _numbers(tested[0]):
+        level, fix = "bad", f"the kit needs {tested[0]} or newer: pip install --upgrade pyspark"
+    elif _feature(spark) not in tested:
+        level, fix = "warn", f"the kit is tested on Spark {', '.join(tested)}"
     yield Finding(level, "PySpark", spark, fix)
     pandas = _version("pandas")
     if pandas is not None and not _PANDAS <= _numbers(pandas) < (_PANDAS[0] + 1,):
-        yield Finding(
-            "warn", "pandas", pandas, "Spark needs pandas 2.2 or newer, below 3: pip install 'pandas<3'"
-        )
-    home = os.environ.get("SPARK_HOME")
-    jars = sorted(Path(home, "jars").glob("spark-core_2.13-*.jar")) if home else []
-    if home and not jars:
-        yield Finding("bad", "SPARK_HOME", f"{home} has no Spark 4 in jars/", "correct it, or unset it")
-    elif home and (there := jars[-1].stem.rpartition("-")[2]) != spark:
-        fix = f"unset it, or pip install pyspark=={there}"
-        yield Finding("bad", "SPARK_HOME", f"{home} is Spark {there}, and PySpark is {spark}", fix)
-    elif home:
-        yield Finding("ok", "SPARK_HOME", f"Spark {spark} at {home}")
+        fix = "Spark needs pandas 2.2 or newer, below 3: pip install 'pandas<3'"
+        yield Finding("warn", "pandas", pandas, fix)
+    if home := os.environ.get("SPARK_HOME"):
+        jars = sorted(Path(home, "jars").glob("spark-core_2.13-*.jar"))
+        there = jars[-1].stem.rpartition("-")[2] if jars else ""
+        if not there:
+            yield Finding("bad", "SPARK_HOME", f"{home} has no Spark 4 in jars/", "correct it, or unset it")
+        elif there != spark:
+            fix = f"unset it, or pip install pyspark=={there}"
+            yield Finding("bad", "SPARK_HOME", f"{home} is Spark {there}, and PySpark is {spark}", fix)
+        else:
+            yield Finding("ok", "SPARK_HOME", f"Spark {spark} at {home}")
 
 
 def connectors() -> Iterator[Finding]:
     """Look at the jars in the folder that SPARKSTREAM_JARS names, connector by connector."""
-    folder, spark = os.environ.get(_packages.JARS), _version("pyspark") or ""
-    if not folder:
+    given, spark = os.environ.get(_packages.JARS), _version("pyspark") or ""
+    if not given:
         yield Finding("ok", "connectors", f"Spark fetches their packages ({_packages.JARS} is not set)")
         return
-    if not Path(folder).is_dir():
+    folder = Path(given)
+    if not folder.is_dir():
         fix = "correct it, or unset it to have Spark fetch packages"
         yield Finding("bad", "connectors", f"{_packages.JARS}={folder} is no folder", fix)
         return
     for name, known in _packages.CONNECTORS.items():
-        jars = _packages.jars_in(Path(folder), name)
-        missing = [start for start, files in jars.items() if not files]
-        others = [
-            files[-1].name for start, files in jars.items() if files and not _fits(files[-1], start, spark)
-        ]
-        if len(missing) == len(jars):
+        jars = {start: files[-1:] for start, files in _packages.jars_in(folder, name).items()}
+        others = [jar.name for start, last in jars.items() for jar in last if not _fits(jar, start, spark)]
+        if not any(jars.values()):
             yield Finding("ok", name, f"no jar of it in {folder}: it cannot be used there")
-        elif missing:
+        elif missing := [start for start, last in jars.items() if not last]:
             fix = f"put it there (of Spark {spark}: {known.of(spark)} with what it needs)"
             yield Finding("bad", name, f"{folder} has no {missing[0]}*.jar, but others of {name}", fix)
         elif others:
@@ -164,10 +153,9 @@ def connectors() -> Iterator[Finding]:
 
 def _fits(jar: Path, start: str, spark: str) -> bool:
     """Say whether a jar is for a version of Spark, as far as its name tells."""
-    if start.startswith("spark-"):
-        return jar.name == f"{start}{spark}.jar"
     built_for = re.match(r"delta-spark_(\d+\.\d+)_", jar.name)
-    return built_for is None or spark.startswith(f"{built_for[1]}.")
+    of_spark = not start.startswith("spark-") or jar.name == f"{start}{spark}.jar"
+    return of_spark and (built_for is None or built_for[1] == _feature(spark))
 
 
 def ports(ui: int = _UI, server: int = serving.PORT) -> Iterator[Finding]:
@@ -204,11 +192,8 @@ def host(name: str) -> Finding:
 def disks(least: float = _LEAST, little: float = _LITTLE) -> Iterator[Finding]:
     """Look at the disks of temporary files, and of what Spark's workers put aside; in GB."""
     local = os.environ.get("SPARK_LOCAL_DIRS", "")
-    places = [
-        ("temporary", tempfile.gettempdir()),
-        *(("local dir", each) for each in local.split(",") if each),
-    ]
-    for what, place in places:
+    of_workers = [("local dir", each) for each in local.split(",") if each]
+    for what, place in [("temporary", tempfile.gettempdir()), *of_workers]:
         folder = Path(place)
         if not folder.is_dir() or not os.access(folder, os.W_OK):
             fix = "make it, with the right to write" + (", or correct SPARK_LOCAL_DIRS" if local else "")
@@ -220,22 +205,6 @@ def disks(least: float = _LEAST, little: float = _LITTLE) -> Iterator[Finding]:
         yield Finding(level, what, f"{free:.1f} GB free in {place}", fix)
 
 
-def clock(now: Callable[[], float] = time.time) -> Iterator[Finding]:
-    """Compare the clock with the time that a new file gets: Spark reads files in the order of their times."""
-    with tempfile.NamedTemporaryFile(prefix="sparkstream-") as file:
-        before = now()
-        file.write(b".")
-        file.flush()
-        off = Path(file.name).stat().st_mtime - before
-        folder = Path(file.name).parent
-    if abs(off) <= _OFF:
-        yield Finding("ok", "clock", f"a new file in {folder} has the time of the clock")
-        return
-    fix = "set the clocks of this machine and of its file server (chrony, ntpd)"
-    way = "ahead of" if off > 0 else "behind"
-    yield Finding("bad", "clock", f"a new file in {folder} is {abs(off):.0f} s {way} the clock", fix)
-
-
 def time_zone() -> Iterator[Finding]:
     """Compare the time zone of this machine's Python with that of the profiles' sessions."""
     session = read_profile("local")["spark.sql.session.timeZone"]
@@ -244,10 +213,8 @@ def time_zone() -> Iterator[Finding]:
         yield Finding("ok", "time zone", f"sessions and Python have {session}")
         return
     fix = "export TZ=UTC, or compare times that have a zone"
-    said = (
-        f"sessions have {session}, Python has {here.tzname()} ({here:%z}): collect() gives times of Python's"
-    )
-    yield Finding("warn", "time zone", said, fix)
+    has = f"sessions have {session}, Python has {here.tzname()} ({here:%z})"
+    yield Finding("warn", "time zone", f"{has}: collect() gives times of Python's", fix)
 
 
 def remote() -> Iterator[Finding]:
@@ -257,31 +224,26 @@ def remote() -> Iterator[Finding]:
         yield Finding("ok", "SPARK_REMOTE", "not set: sessions are of their own process")
         return
     try:
-        url = urlsplit(given)
-        name, port = url.hostname, url.port or serving.PORT
-    except ValueError:
-        name, port = None, 0
-    if not given.startswith("sc://") or not name:
-        fix = "set it to sc://host:port, or unset it"
-        yield Finding("bad", "SPARK_REMOTE", "it is no address of Spark Connect", fix)
-    elif importlib.util.find_spec("grpc") is None:
-        fix = "run: pip install 'sparkstream-kit[connect]'"
-        yield Finding("bad", "SPARK_REMOTE", "what Spark Connect needs is not installed", fix)
-    elif not _listens(name, port):
-        fix = 'start one: eval "$(sparkstream serve)"; or unset SPARK_REMOTE'
-        yield Finding("bad", "SPARK_REMOTE", f"no server listens on {name}:{port}", fix)
+        host, port = serving.reach(given)
+    except KitError as err:
+        yield Finding("bad", "SPARK_REMOTE", *str(err).split("; ", 1))
     else:
-        yield Finding("ok", "SPARK_REMOTE", f"a server listens on {name}:{port}")
+        yield Finding("ok", "SPARK_REMOTE", f"a server listens on {host}:{port}")
 
 
 def goes_with_spark() -> dict[str, Any]:
     """Return what goes with the PySpark that is installed; for one that is not known, with the newest."""
-    known, spark = _packages.versions(), ".".join((_version("pyspark") or "").split(".")[:2])
-    return known.get(spark) or known[list(known)[-1]]
+    known = _packages.versions()
+    return known.get(_feature(_version("pyspark") or "")) or known[list(known)[-1]]
 
 
 def _version(package: str) -> str | None:
     return next((found.version for found in importlib.metadata.distributions(name=package)), None)
+
+
+def _feature(version: str) -> str:
+    """Return the first two numbers of a version of Spark, by which `conf/versions.toml` knows it."""
+    return ".".join(version.split(".")[:2])
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -306,12 +268,4 @@ def _is_free(port: int) -> bool:
             tried.bind(("127.0.0.1", port))
         except OSError:
             return False
-    return True
-
-
-def _listens(name: str, port: int) -> bool:
-    try:
-        socket.create_connection((name, port), timeout=2).close()
-    except OSError:
-        return False
     return True

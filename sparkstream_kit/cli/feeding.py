@@ -9,26 +9,25 @@ import json
 import logging
 import threading
 from collections import deque
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
 from typer.core import TyperGroup
 
 from sparkstream_kit import _files, feeds
 from sparkstream_kit._files import check_writable
-from sparkstream_kit.cli.common import flag, group, say, stopped_by_signal
+from sparkstream_kit.cli.common import argument, flag, group, say, stopped_by_signal
 from sparkstream_kit.connectors.posts.wire import EVERY, STALL, TOKEN
 from sparkstream_kit.errors import InvalidInputError, KitError, is_url
+from sparkstream_kit.feeds.datasets import DATASETS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
+
+    from sparkstream_kit.feeds.datasets import Dataset
 
 
 _TRUTH = "_truth.json"  # Spark skips a name that begins with _
-_SHARES = ("late", "duplicates", "bad", "ahead")
-_NO_DUPLICATES = ("late", "bad", "ahead")
 
 
 def land(
@@ -44,34 +43,11 @@ def _share(text: str) -> Any:
     return flag("SHARE", text, min=0, max=1)
 
 
-def _generator(
-    file: str,
-    generate: Callable[..., Iterable[dict[str, Any]]],
-    truth: Callable[[list[dict[str, Any]]], object],
-    doc: str,
-    *,
-    time: str = "time",
-    line: Callable[[Any], str] = feeds.json_line,
-    shares: Sequence[str] = _SHARES,
-    usual_delay: str = "10 minutes",
-    keeps_late: bool = False,
-) -> Callable[..., None]:
-    """Return the command that lands files of a generator's rows, and writes the truth beside them at the end.
-
-    Args:
-        file: names the files, such as `cards.csv` for `cards-0-1.csv`, with the seed and their number.
-        generate: the generator, called as `generate(count, seed=seed)`.
-        truth: what a job should find, from the rows that count; what `json` cannot write becomes text.
-        doc: the command's help, whose first sentence says what it lands.
-        time: the field of the time, for `feeds.disturb`.
-        line: writes a row as a line: `feeds.json_line`, `feeds.csv_line` or one of the generator's own.
-        shares: which ways to disturb make sense for the data; the command has no flags for the others.
-        usual_delay: the watermark's delay that the job has by default.
-        keeps_late: the job counts late rows, too, so that the truth does.
-    """
+def _generator(dataset: Dataset) -> Callable[..., None]:
+    """Return the command that lands files of a dataset, and writes the truth beside them at the end."""
 
     def command(
-        folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder for the files.")],
+        folder: Annotated[Path, argument("FOLDER", "A new folder for the files.")],
         *,
         files: Annotated[int, flag("N", "Number of files.", min=1)] = 20,
         rows: Annotated[int, flag("N", "Lines in each file.", min=1)] = 100,
@@ -82,30 +58,32 @@ def _generator(
         bad: Annotated[float, _share("Share of rows that are followed by a broken line.")] = 0.0,
         ahead: Annotated[float, _share("Share of rows that are followed by one of the year 2099.")] = 0.0,
         delay: Annotated[
-            str, flag("DURATION", "The watermark's delay: a late row comes later than this.")
-        ] = usual_delay,
+            str, flag("DURATION", "The watermark's delay; late rows exceed it.")
+        ] = dataset.delay,
     ) -> None:
         _check_empty(folder)
         how = {"late": late, "duplicates": duplicates, "bad": bad, "ahead": ahead, "delay": delay}
-        generated = generate(files * rows, seed=seed)
-        made = feeds.disturb(generated, time=time, rows_per_file=rows, seed=seed, **how)  # type: ignore[arg-type]
-        arriving = made.first(files * rows).arriving
-        name = file.replace(".", f"-{seed}-{{}}.")
-        landed = land(feeds.line_files(map(line, arriving), rows=rows, name=name), folder, every)
+        generated = dataset.rows(files * rows, seed=seed)
+        made = feeds.disturb(generated, time=dataset.time, rows_per_file=rows, seed=seed, **how)  # type: ignore[arg-type]
+        arriving = map(dataset.line, made.first(files * rows).arriving)
+        name = dataset.file.replace(".", f"-{seed}-{{}}.")
+        landed = land(feeds.line_files(arriving, rows=rows, name=name), folder, every)
         found = made.first(len(landed) * rows)
-        counted = found.counted + (found.late if keeps_late else [])
-        answer = {"truth": truth(counted), "counted": len(counted)}
-        answer |= {share: getattr(found, share) for share in shares}
+        counted = found.counted + (found.late if dataset.keeps_late else [])
+        answer = {"truth": dataset.truth(counted), "counted": len(counted)}
+        answer |= {share: getattr(found, share) for share in dataset.shares}
         text = json.dumps(answer, ensure_ascii=False, default=str, indent=1)
         _files.replace(folder / _TRUTH, [text, "\n"])
 
-    left_out = {*_SHARES} - {*shares}
-    if "late" not in shares:
+    left_out = {"late", "duplicates", "bad", "ahead"} - {*dataset.shares}
+    if "late" in left_out:
         left_out.add("delay")
     flags = inspect.signature(command, eval_str=True)
     kept = [each for each in flags.parameters.values() if each.name not in left_out]
     command.__signature__ = flags.replace(parameters=kept)  # type: ignore[attr-defined]
-    command.__doc__ = doc
+    # The first sentence says in both what the rows are.
+    what = (inspect.getdoc(dataset.rows) or "").partition("\n")[0].removeprefix("Make ")
+    command.__doc__ = f"Land {what} Their true answer is in {_TRUTH} at the end."
     return command
 
 
@@ -123,92 +101,8 @@ def _check_empty(folder: Path) -> None:
         )
 
 
-# By the command's name.
-COMMANDS = {
-    "events": _generator(
-        "events.csv",
-        feeds.events_rows,
-        feeds.events_truth,
-        "Land CSV files of a shop's events.",
-        line=feeds.csv_line,
-        keeps_late=True,
-    ),
-    "posts": _generator(
-        "posts.json",
-        feeds.posts_rows,
-        feeds.posts_truth,
-        """Land generated posts, or with a URL the posts of that stream.
-
-        Generated ones are JSON lines in the shapes of two networks. With a URL there are other flags:
-        sparkstream feed posts URL --help.
-        """,
-        time="created_at",
-        line=feeds.posts_line,
-    ),
-    "ads": _generator(
-        "ads.json",
-        feeds.ads_rows,
-        lambda rows: feeds.ads_truth(rows, within=timedelta(minutes=10)),
-        """Land JSON lines of views of ads and clicks. For jobs/ad_join.py.
-
-        Three views in ten are clicked, and four in five of these clicks come within 10 minutes, which the
-        truth counts: a list of ad, time of the view, and time of the click or null.
-        """,
-        time="event_time",
-        shares=_NO_DUPLICATES,
-    ),
-    "cards": _generator(
-        "cards.csv",
-        feeds.cards_rows,
-        feeds.cards_truth,
-        """Land CSV lines of card payments. For jobs/card_alerts.py.
-
-        The truth is each fraud among them: card, time, what. The job finds the last ones with --drain.
-        """,
-        line=feeds.csv_line,
-        shares=_NO_DUPLICATES,
-    ),
-    "messages": _generator(
-        "messages.json",
-        feeds.messages_rows,
-        feeds.messages_truth,
-        """Land JSON lines of texts labelled ham or spam. For jobs/score_posts.py.
-
-        The truth is the likelier label of each text by the odds that made it, which no model can better.
-        """,
-        shares=("bad",),
-    ),
-    "sensors": _generator(
-        "sensors.json",
-        feeds.sensors_rows,
-        lambda rows: feeds.sensors_truth(rows, delay=timedelta(minutes=2)),
-        """Land JSON lines of temperatures. For jobs/sensor_alerts.py.
-
-        The truth is each spike and each silence: device, time, what. It ends two minutes before the last
-        reading, where the job's watermark stands.
-        """,
-        shares=_NO_DUPLICATES,
-        usual_delay="2 minutes",
-    ),
-    "actions": _generator(
-        "actions.json",
-        feeds.actions_rows,
-        feeds.actions_truth,
-        "Land JSON lines of actions with their times. The truth is their count by hour and action.",
-        shares=_NO_DUPLICATES,
-    ),
-    "logs": _generator(
-        "access.log",
-        feeds.log_rows,
-        lambda rows: {"errors": feeds.log_errors(rows), "sessions": feeds.log_sessions(rows)},
-        "Land lines of a web server's log. The truth: errors by path and minute, and sessions.",
-        line=feeds.log_line,
-        shares=("bad", "ahead"),
-    ),
-}
-
-
 _POSTS_OF_URL = "posts URL"
+_OF_URL = "With a URL, land the posts of that stream: sparkstream feed posts URL --help."
 
 
 class _Feed(TyperGroup):
@@ -224,6 +118,7 @@ class _Feed(TyperGroup):
 
 feed = group("Make input for a stream.", cls=_Feed)
 
+_Folder = Annotated[Path, argument("FOLDER", "Folder for the files; created if missing.")]
 _Truth = Annotated[Path | None, flag("FILE", "Write the true totals here at the end, as CSV.")]
 
 
@@ -233,19 +128,10 @@ def _lines(
     host: Annotated[str, flag("ADDRESS", "Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, flag("PORT", "Port to listen on; 0 takes a free one.")] = 9999,
     file: Annotated[Path | None, flag("FILE", "Send the lines of this UTF-8 file.")] = None,
-    seed: Annotated[
-        int | None, flag("N", "Send generated lines; the same seed gives the same lines.  [default: 0]")
-    ] = None,
-    count: Annotated[
-        int | None,
-        flag("N", "Lines to send to each client. Default: the whole file; generated lines never end.", min=1),
-    ] = None,
-    rate: Annotated[
-        float | None, flag("LINES", "Lines a second for each client. Default: as fast as the client reads.")
-    ] = None,
-    clients: Annotated[
-        int | None, flag("N", "Stop after serving this many clients. Default: never.", min=1)
-    ] = None,
+    seed: Annotated[int | None, flag("N", "Send generated lines, by this seed. Default: 0.")] = None,
+    count: Annotated[int | None, flag("N", "Lines for each client. Default: all there are.", min=1)] = None,
+    rate: Annotated[float | None, flag("LINES", "Lines a second for each client. Default: no limit.")] = None,
+    clients: Annotated[int | None, flag("N", "Stop after N clients. Default: never.", min=1)] = None,
 ) -> None:
     """Serve lines on a TCP socket. Each client gets all, whenever it connects; Ctrl-C ends it."""
     if file is not None and seed is not None:
@@ -259,9 +145,7 @@ def _lines(
 
 @feed.command("sales")
 def _sales(
-    folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Folder for the files; created if missing.")
-    ],
+    folder: _Folder,
     *,
     files: Annotated[int | None, flag("N", "Number of files. Default: no end.", min=1)] = None,
     rows: Annotated[int, flag("N", "Rows in each file.")] = 100,
@@ -281,17 +165,12 @@ def _sales(
 
 @feed.command("replay")
 def _replay(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV with a header, or JSON lines.")],
-    folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Folder for the files; created if missing.")
-    ],
+    file: Annotated[Path, argument("FILE", "CSV with a header, or JSON lines.")],
+    folder: _Folder,
     *,
     time: Annotated[str, flag("COLUMN", "The column of the time.")],
     time_format: Annotated[
-        str | None,
-        flag(
-            "FORMAT", "How times are written, such as '%m/%d/%Y %H:%M'. Default: epoch seconds or ISO 8601."
-        ),
+        str | None, flag("FORMAT", "Such as '%m/%d/%Y %H:%M'. Default: epoch seconds or ISO 8601.")
     ] = None,
     speed: Annotated[float, flag("N", "How many seconds of the file pass in a second.")] = 60.0,
     every: Annotated[float, flag("SECONDS", "Seconds from one file to the next.")] = 1.0,
@@ -308,21 +187,15 @@ def _replay(
 
 @feed.command("kinesis")
 def _kinesis(
-    stream: Annotated[str, typer.Argument(metavar="STREAM", help="The stream to write to.")],
+    stream: Annotated[str, argument("STREAM", "The stream to write to.")],
     *,
     rows: Annotated[int | None, flag("N", "Number of records. Default: no end.", min=1)] = None,
-    rate: Annotated[
-        float | None, flag("N", "Records a second. Default: as many as the stream takes.", min=0.1)
-    ] = None,
+    rate: Annotated[float | None, flag("N", "Records a second. Default: no limit.", min=0.1)] = None,
     seed: Annotated[int, flag("N", "The same seed gives the same records.")] = 0,
-    create: Annotated[
-        int | None, flag("SHARDS", "If the stream is not there, make it with this number of shards.", min=1)
-    ] = None,
+    create: Annotated[int | None, flag("SHARDS", "Make the stream if it is missing.", min=1)] = None,
     truth: _Truth = None,
     region: Annotated[str | None, flag("NAME", "The stream's region. Default: AWS_DEFAULT_REGION.")] = None,
-    endpoint: Annotated[
-        str | None, flag("URL", "Address of another service, such as http://localhost:4567.")
-    ] = None,
+    endpoint: Annotated[str | None, flag("URL", "Another service, as http://localhost:4567.")] = None,
 ) -> None:
     """Write sales to a Kinesis stream. Each record is a CSV line; Ctrl-C ends it.
 
@@ -368,14 +241,14 @@ def _write_totals(truth: Path, rows: Iterable[tuple[str, ...]]) -> None:
         csv.writer(out, lineterminator="\n").writerows([("ProductKey", "Orders", "TotalSales"), *totals])
 
 
-for _name, _command in COMMANDS.items():
-    feed.command(_name)(_command)
+for _name, _dataset in DATASETS.items():
+    feed.command(_name, epilog=_OF_URL if _name == "posts" else None)(_generator(_dataset))
 
 
 @feed.command(_POSTS_OF_URL, hidden=True)
 def _posts_of_url(
-    url: Annotated[str, typer.Argument(metavar="URL", help="The stream.")],
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The spool.")],
+    url: Annotated[str, argument("URL", "The stream.")],
+    folder: Annotated[Path, argument("FOLDER", "The spool.")],
     *,
     token_env: Annotated[str, flag("NAME", "The environment variable that holds the bearer token.")] = TOKEN,
     timeline: Annotated[
@@ -387,8 +260,8 @@ def _posts_of_url(
     """Land the posts of a stream, each once, as whole files in a folder, the spool; Ctrl-C ends it.
 
     The URL is that of X's filtered or sampled stream, of a stream of Mastodon's, or of a server like these.
-    What is missed while there is no connection is fetched afterwards where the server can send it, and
-    counted where not.
+    What is missed while there is no connection is fetched afterwards where the server can send it; where not,
+    a line says so.
     """
     from sparkstream_kit.connectors.posts.source import Feeder
     from sparkstream_kit.connectors.posts.wire import Token

@@ -9,10 +9,11 @@ import sys
 import tempfile
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sparkstream_kit import feeds
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
+from sparkstream_kit.feeds.datasets import DATASETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -29,74 +30,62 @@ class _Like(NamedTuple):
     """A job to copy: its sample data and how it is run on them.
 
     Attributes:
-        data: the name of a file of sample data, with {} for its number.
-        rows: the generator of the data, called as `rows(count, seed=seed)`.
-        line: writes a row as a line.
+        file: names the files of sample data, such as `sales.csv` for `sales-1.csv`.
+        lines: makes the data, called as `lines(count, seed)`.
         run: the command that runs the job on the data, with {job} for its file.
         extras: the kit's extras that it needs beside `testing`.
         needs: what else, for the README.
     """
 
-    data: str
-    rows: Callable[..., Iterable[Any]]
-    line: Callable[[Any], str]
+    file: str
+    lines: Callable[[int, int], Iterable[str]]
     run: str
     extras: tuple[str, ...] = ()
     needs: str = ""
 
 
-def _words(count: int, *, seed: int) -> Iterable[str]:
+def _like(dataset: str, run: str, *extras: str) -> _Like:
+    """Return a job to copy whose data is one of `DATASETS`."""
+    known = DATASETS[dataset]
+    return _Like(known.file, lambda count, seed: map(known.line, known.rows(count, seed=seed)), run, extras)
+
+
+def _words(count: int, seed: int) -> Iterable[str]:
     return feeds.random_lines(seed, count=count)
 
 
-def _hourly_sales(count: int, *, seed: int) -> Iterable[dict[str, Any]]:
+def _sales(count: int, seed: int) -> Iterable[str]:
+    return map(feeds.csv_line, feeds.sales_rows(count, seed=seed))
+
+
+def _hourly_sales(count: int, seed: int) -> Iterable[str]:
     for number, row in enumerate(feeds.events_rows(count, seed=seed)):
-        yield {"time": row["time"], "product": row["product"], "amount": 1 + number % 9}
+        yield feeds.json_line({"time": row["time"], "product": row["product"], "amount": 1 + number % 9})
 
 
 _ON_DATA = "python {job} data --available-now"
 _INTO = "python {job} data out --available-now"
+_DRAINED = f"{_INTO} --drain"
+_TRAINED = "python {job} data model --train sklearn && python {job} data model out --available-now"
+_FROM_KAFKA = "spark-submit $(sparkstream connectors kafka) {job} --kafka localhost:9092 --topic lines"
+_SERVED = "sparkstream feed lines --file data/lines-1.txt --clients 1 & python {job} localhost 9999"
+_A_TOPIC = ", which are for a topic `lines` of a broker"
 LIKE = {
-    "action_windows": _Like("actions-{}.json", feeds.actions_rows, feeds.json_line, f"{_INTO} --drain"),
-    "ad_join": _Like("ads-{}.json", feeds.ads_rows, feeds.json_line, f"{_INTO} --drain"),
-    "card_alerts": _Like("cards-{}.csv", feeds.cards_rows, feeds.csv_line, f"{_INTO} --drain", ("state",)),
-    "events_to_postgres": _Like(
-        "events-{}.csv",
-        feeds.events_rows,
-        feeds.csv_line,
-        f"{_ON_DATA} --database sqlite:///events.db --checkpoint ckpt",
-        ("sql", "state"),
+    "action_windows": _like("actions", _DRAINED),
+    "ad_join": _like("ads", _DRAINED),
+    "card_alerts": _like("cards", _DRAINED, "state"),
+    "events_to_postgres": _like(
+        "events", f"{_ON_DATA} --database sqlite:///events.db --checkpoint ckpt", "sql", "state"
     ),
-    "hashtag_trends": _Like("posts-{}.json", feeds.posts_rows, feeds.posts_line, f"{_ON_DATA} --drain"),
-    "hourly_sales": _Like("sales-{}.json", _hourly_sales, feeds.json_line, _ON_DATA),
-    "kafka_word_count": _Like(
-        "lines-{}.txt",
-        _words,
-        str,
-        "spark-submit $(sparkstream connectors kafka) {job} --kafka localhost:9092 --topic lines",
-        ("cli",),
-        ", which are for a topic `lines` of a broker",
-    ),
-    "log_errors": _Like("access-{}.log", feeds.log_rows, feeds.log_line, f"{_INTO} --drain"),
-    "sales_clean": _Like("sales-{}.csv", feeds.sales_rows, feeds.csv_line, _INTO),
-    "sales_totals": _Like("sales-{}.csv", feeds.sales_rows, feeds.csv_line, _ON_DATA),
-    "score_posts": _Like(
-        "messages-{}.json",
-        feeds.messages_rows,
-        feeds.json_line,
-        "python {job} data model --train sklearn && python {job} data model out --available-now",
-        ("sklearn",),
-    ),
-    "sensor_alerts": _Like(
-        "sensors-{}.json", feeds.sensors_rows, feeds.json_line, f"{_INTO} --drain", ("state",)
-    ),
-    "socket_wordcount": _Like(
-        "lines-{}.txt",
-        _words,
-        str,
-        "sparkstream feed lines --file data/lines-1.txt --clients 1 & python {job} localhost 9999",
-        ("cli",),
-    ),
+    "hashtag_trends": _like("posts", f"{_ON_DATA} --drain"),
+    "hourly_sales": _Like("sales.json", _hourly_sales, _ON_DATA),
+    "kafka_word_count": _Like("lines.txt", _words, _FROM_KAFKA, ("cli",), _A_TOPIC),
+    "log_errors": _like("logs", _DRAINED),
+    "sales_clean": _Like("sales.csv", _sales, _INTO),
+    "sales_totals": _Like("sales.csv", _sales, _ON_DATA),
+    "score_posts": _like("messages", _TRAINED, "sklearn"),
+    "sensor_alerts": _like("sensors", _DRAINED, "state"),
+    "socket_wordcount": _Like("lines.txt", _words, _SERVED, ("cli",)),
 }
 
 
@@ -143,10 +132,9 @@ def make(name: str, like: str = DEFAULT) -> Project:
             (made / f"test_{job}").write_text(_renamed(test, like, module), "utf-8")
             (made / "README.md").write_text(readme, "utf-8")
             (made / "data").mkdir()
-            lines = [known.line(row) for row in known.rows(_ROWS, seed=_SEED)]
-            for number, part in enumerate((lines[: _ROWS // 2], lines[_ROWS // 2 :]), 1):
-                text = "".join(f"{line}\n" for line in part)
-                (made / "data" / known.data.format(number)).write_text(text, "utf-8")
+            halves = feeds.line_files(known.lines(_ROWS, _SEED), rows=_ROWS // 2, name="{}")
+            for number, (_, text) in enumerate(halves, 1):
+                (made / "data" / known.file.replace(".", f"-{number}.")).write_text(text, "utf-8")
             files = sorted(str(path.relative_to(made)) for path in made.rglob("*") if path.is_file())
             made.rename(folder)  # also in place of an empty folder
     except OSError as err:

@@ -90,13 +90,12 @@ def of_registry(text: str) -> Schemas:
     """
     try:
         parts = urlsplit(text)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port, parts = None, None, urlsplit("")
-    if parts.scheme not in ("http", "https") or not host:
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # such as of a port that is no number
+        is_address = False
+    if not is_address:
         raise InvalidInputError(f"registry {text!r} is no address, such as http://localhost:8081")
-    shown = f"[{host}]" if ":" in host else host
-    url = urlunsplit((parts.scheme, shown if port is None else f"{shown}:{port}", parts.path, "", ""))
+    url = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
     login = None
     if parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"

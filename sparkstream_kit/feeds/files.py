@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import errno
 import io
 import itertools
 import json
@@ -14,11 +13,10 @@ import socket
 import socketserver
 import struct
 import threading
-import time
-import time as clock
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from sparkstream_kit import _files
@@ -106,15 +104,18 @@ class Again(Generic[_T]):
 
 
 def paced(
-    items: Iterable[_T], period: float, stop: threading.Event, clock: Callable[[], float] = time.monotonic
+    items: Iterable[_T], period: float, stop: threading.Event, clock: Callable[[], float] = monotonic
 ) -> Iterator[_T]:
     """Give an item each `period` seconds until `stop`, counted from the start: delays do not add up."""
     start = clock()
     for number, item in enumerate(items):
-        wait = start + number * period - clock()
-        if stop.wait(wait) if wait > 0 else stop.is_set():
+        if _wait(start + number * period - clock(), stop):
             return
         yield item
+
+
+def _wait(seconds: float, stop: threading.Event) -> bool:
+    return stop.wait(seconds) if seconds > 0 else stop.is_set()
 
 
 def count_to(end: int | None) -> Iterable[int]:
@@ -281,7 +282,7 @@ def drip(
     except OSError as err:
         raise InvalidInputError(f"cannot use {target} ({err.strerror}); give a folder to write in") from err
     for name, content in paced(files, every, stop or threading.Event()):
-        stamp = max(time.time_ns(), (stamp // 1_000_000 + 1) * 1_000_000)  # Spark compares milliseconds
+        stamp = max(time_ns(), (stamp // 1_000_000 + 1) * 1_000_000)  # Spark compares milliseconds
         landed.append(_land(target, name, content.encode() if isinstance(content, str) else content, stamp))
         if on_file:
             on_file(landed[-1])
@@ -357,9 +358,9 @@ def replay(
     source, stopped = _Source(Path(file), time, time_format, speed), stop or threading.Event()
 
     def make() -> Iterator[str]:
-        start = clock.monotonic()
+        start = monotonic()
         for due, line in source.due_lines():
-            if _wait(start + due, stopped):
+            if _wait(start + due - monotonic(), stopped):
                 return
             yield line
 
@@ -403,21 +404,16 @@ def replay_files(
     source, stopped = _Source(Path(file), time, time_format, speed), stop or threading.Event()
 
     def make() -> Iterator[tuple[str, str]]:
-        start = clock.monotonic()
+        start = monotonic()
         name = f"{source.path.stem}-{{:04}}{source.path.suffix}".lstrip("._")  # Spark skips such names
         slots = itertools.groupby(source.due_lines(), key=lambda line: int(line[0] / every))
         for number, (slot, lines) in enumerate(slots, 1):
             text = "".join(f"{line}\n" for line in (*source.header, *(line for _, line in lines)))
-            if _wait(start + (slot + 1) * every, stopped):
+            if _wait(start + (slot + 1) * every - monotonic(), stopped):
                 return
             yield name.format(number), text
 
     return Again(make)
-
-
-def _wait(until: float, stop: threading.Event) -> bool:
-    left = until - clock.monotonic()
-    return stop.wait(left) if left > 0 else stop.is_set()
 
 
 class _Source:
@@ -474,11 +470,8 @@ class _Source:
 
     def _timed_lines(self) -> Iterator[tuple[int | None, str]]:
         for fields, line in itertools.islice(self._records(), len(self.header), None):
-            value = (
-                _field(fields, self.time)
-                if self._json
-                else dict(zip(self._columns, fields, strict=False)).get(self.time)
-            )
+            row = fields if self._json else dict(zip(self._columns, fields, strict=False))
+            value = _field(row, self.time)
             yield microseconds(value.strip() if isinstance(value, str) else value, self._format), line
 
     def _records(self) -> Iterator[tuple[Any, str]]:
@@ -667,9 +660,5 @@ def _listen(host: str, port: int, serve: Callable[..., Any]) -> _Server:
     except OverflowError as err:
         raise InvalidInputError(f"port {port} does not exist; choose one from 0 to 65535") from err
     except OSError as err:
-        if err.errno == errno.EADDRINUSE:
-            fix = "choose another port or stop what listens there"
-            raise InvalidInputError(f"port {port} on {host} is taken; {fix}") from err
-        raise InvalidInputError(
-            f"cannot listen on {host} port {port}: {err.strerror}; choose another host or port"
-        ) from err
+        fix = "choose another host or port, or stop what listens there"
+        raise InvalidInputError(f"cannot listen on {host} port {port}: {err.strerror}; {fix}") from err

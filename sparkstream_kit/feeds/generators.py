@@ -39,6 +39,14 @@ def _seeded(make: Callable[_Given, Iterator[_Row]]) -> Callable[_Given, Iterable
     return rows
 
 
+def _zulu(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _plain(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"
+
+
 _ACTIONS_BEGIN = 1469501107  # 2016-07-26 02:45:07 UTC
 _ACTIONS, _WEIGHTS = ("Open", "Close", "Print", "Share"), (9, 8, 2, 1)
 _ACTION_GAPS, _ACTION_GAP_WEIGHTS = (0, 1, 7, 40, 300), (2, 6, 6, 4, 1)  # seconds from a row to the next one
@@ -46,7 +54,9 @@ _ACTION_GAPS, _ACTION_GAP_WEIGHTS = (0, 1, 7, 40, 300), (2, 6, 6, 4, 1)  # secon
 
 @_seeded
 def actions_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
-    """Make rows of `time` (seconds since 1970-01-01 UTC, in order) and `action` (Open, Close and others).
+    """Make actions of the users of a program.
+
+    Each is a dict of `time` (seconds since 1970-01-01 UTC, in order) and `action` (Open, Close and others).
 
     Args:
         count: how many rows; None never ends.
@@ -86,10 +96,7 @@ def actions_truth(rows: Iterable[dict[str, Any]], *, slide: str = "1 hour") -> l
         for row in rows
         for start in range(row["time"] - row["time"] % step, row["time"] - length, -step)
     )
-    return [
-        (datetime.fromtimestamp(start, UTC).isoformat(" ", "seconds").removesuffix("+00:00"), action, count)
-        for (start, action), count in sorted(counts.items())
-    ]
+    return [(_plain(start), action, count) for (start, action), count in sorted(counts.items())]
 
 
 _TYPES = ("banner", "modal", "sponsored-search", "mail", "mobile")
@@ -99,12 +106,13 @@ _CLICKED, _SOON = 0.3, 0.8  # of the views, and of their clicks those that come 
 
 @_seeded
 def ads_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
-    """Make events of ads: a view of an ad, a click on it within 10 minutes or within an hour, a stray click.
+    """Make views of ads, and clicks on them.
 
-    Each is a dict of the benchmark's fields, all strings: `user_id`, `page_id`, `ad_id` (one for each showing
-    of an ad), `ad_type`, `event_type` ("view" or "click"), `event_time` (ISO 8601, UTC, a whole second),
-    `ip_address`. Times increase; three views in ten are clicked once, and of these clicks four in five come
-    within 10 minutes. One event in fifty is a click on an ad that was never shown.
+    An event is a view, a click within 10 minutes or within an hour, or a stray click. Each is a dict of the
+    benchmark's fields, all strings: `user_id`, `page_id`, `ad_id` (one for each showing of an ad), `ad_type`,
+    `event_type` ("view" or "click"), `event_time` (ISO 8601, UTC, a whole second), `ip_address`. Times
+    increase; three views in ten are clicked once, and of these clicks four in five come within 10 minutes.
+    One event in fifty is a click on an ad that was never shown.
 
     Args:
         count: how many events; None never ends.
@@ -126,7 +134,11 @@ def ads_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
         if waiting and waiting[0][0] <= second:
             clicked_at, _, row = waiting.pop(0)
             # Behind the last event, so that times increase: at most some seconds later than drawn.
-            yield {**row, "event_type": "click", "event_time": _ad_text(max(clicked_at, second))}
+            yield {
+                **row,
+                "event_type": "click",
+                "event_time": _zulu(_FIRST_AD + timedelta(seconds=max(clicked_at, second))),
+            }
             continue
         stray = draw.random() < 1 / 50
         row = {
@@ -135,7 +147,7 @@ def ads_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
             "ad_id": f"{'stray' if stray else 'ad'}-{seed}-{number:07}",
             "ad_type": draw.choice(_TYPES),
             "event_type": "click" if stray else "view",
-            "event_time": _ad_text(second),
+            "event_time": _zulu(_FIRST_AD + timedelta(seconds=second)),
             "ip_address": str(ipaddress.IPv4Address(0x0A000000 + draw.randrange(2**24))),
         }
         if not stray and draw.random() < _CLICKED:
@@ -174,20 +186,13 @@ def _between(first: str, second: str) -> timedelta:
     return datetime.fromisoformat(second) - datetime.fromisoformat(first)
 
 
-def _ad_text(second: int) -> str:
-    return f"{_FIRST_AD + timedelta(seconds=second):%Y-%m-%dT%H:%M:%SZ}"
-
-
 _FIRST_CARD = datetime(2024, 6, 1, tzinfo=UTC)
 _CARDS = 40
 _PLACES = ((40.71, -74.01), (41.88, -87.63), (29.76, -95.37), (39.74, -104.99), (47.61, -122.33))  # in the US
 _FAR_AWAY = (35.68, 139.69)  # Tokyo
 _SHOPS = (
-    ("Corner Foods", "grocery"),
-    ("Night Fuel", "gas"),
-    ("Web & Co, Ltd", "shopping"),
-    ("Cinema", "leisure"),
-)
+    ("Corner Foods", "grocery"), ("Night Fuel", "gas"), ("Web & Co, Ltd", "shopping"), ("Cinema", "leisure"),
+)  # fmt: skip
 _CARD_WARMUP = 15  # payments of a card before its first fraud
 _BURST = 4  # further payments within a minute of the first
 _TIMES = 40  # how many times the usual amount
@@ -199,9 +204,9 @@ def cards_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
 
     Each is a dict of `card` (digits), `time` (ISO 8601, UTC), `merchant`, `category`, `amount` (a text with
     two decimals), `lat` and `lon` (texts, degrees). A card pays in its own city, some 10 minutes or more
-    apart, amounts that differ by at most a half from what is usual for it. One payment in 100 begins a
-    fraud: a burst of five payments within a minute, an amount 40 times the usual, or a payment in Tokyo.
-    Times increase.
+    apart, amounts that differ by at most a half from what is usual for it. One payment in 100 begins a fraud:
+    a burst of five payments within a minute, an amount 40 times the usual, or a payment in Tokyo. Times
+    increase.
 
     Args:
         count: how many payments; None never ends.
@@ -239,7 +244,7 @@ def cards_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
         merchant, category = draw.choice(_SHOPS)
         yield {
             "card": f"4000{card:012}",
-            "time": f"{_FIRST_CARD + timedelta(seconds=second):%Y-%m-%dT%H:%M:%SZ}",
+            "time": _zulu(_FIRST_CARD + timedelta(seconds=second)),
             "merchant": merchant,
             "category": category,
             "amount": f"{amount:.2f}",
@@ -290,10 +295,11 @@ _EVENT_PRODUCTS = (
 
 @_seeded
 def events_rows(count: int | None, *, seed: int) -> Iterator[dict[str, str]]:
-    """Make the events of a shop: dicts of texts, as they stand in a CSV file.
+    """Make the events of a shop.
 
-    event_id (unique in a seed), time (ISO 8601 in UTC, at most 12 seconds after the one before), user,
-    product (some with commas or quotes), type (view, cart or purchase) and price (with two decimals).
+    Each is a dict of texts, as they stand in a CSV file: event_id (unique in a seed), time (ISO 8601 in UTC,
+    at most 12 seconds after the one before), user, product (some with commas or quotes), type (view, cart or
+    purchase) and price (with two decimals).
 
     Args:
         count: how many rows; None never ends.
@@ -316,7 +322,7 @@ def events_rows(count: int | None, *, seed: int) -> Iterator[dict[str, str]]:
         product, cents = pick(_EVENT_PRODUCTS, cum_weights=weights)[0]
         yield {
             "event_id": f"{seed}-{number + 1:07}",
-            "time": f"{moment:%Y-%m-%dT%H:%M:%SZ}",
+            "time": _zulu(moment),
             "user": f"user-{pick(range(1, 501))[0]}",
             "product": product,
             "type": pick(("view", "cart", "purchase"), cum_weights=(7, 9, 10))[0],
@@ -361,8 +367,9 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 @_seeded
 def log_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
-    """Make requests: host, time (seconds since 1970, in order), request, status, bytes (None: -) and agent.
+    """Make requests to a web server.
 
+    Each is a dict of host, time (seconds since 1970, in order), request, status, bytes (None: -) and agent.
     Some hosts are IPv6 addresses, some requests hold quotes or lack the protocol, and every other line is a
     combined one: its agent is not None.
 
@@ -424,14 +431,9 @@ def log_errors(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, int, i
     found = defaultdict(list)
     for row in rows:
         path = row["request"].split(" ")[1].partition("?")[0]
-        found[_iso(row["time"] // 60 * 60), path].append(row)
+        found[_plain(row["time"] // 60 * 60), path].append(row)
     return [
-        (
-            *key,
-            len(here),
-            _errors(here),
-            sorted(row["bytes"] for row in here if row["bytes"] is not None),
-        )
+        (*key, len(here), _errors(here), sorted(row["bytes"] for row in here if row["bytes"] is not None))
         for key, here in sorted(found.items())
     ]
 
@@ -457,7 +459,7 @@ def log_sessions(
         else:
             of_host.append([row])
     return sorted(
-        (host, _iso(each[0]["time"]), _iso(each[-1]["time"] + gap), len(each), _errors(each))
+        (host, _plain(each[0]["time"]), _plain(each[-1]["time"] + gap), len(each), _errors(each))
         for host, of_host in sessions.items()
         for each in of_host
     )
@@ -465,10 +467,6 @@ def log_sessions(
 
 def _errors(rows: Iterable[Mapping[str, Any]]) -> int:
     return sum(row["status"] >= 400 for row in rows)  # noqa: PLR2004 - errors begin there
-
-
-def _iso(seconds: int) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"
 
 
 _SPAM = 0.3  # of the messages
@@ -484,10 +482,11 @@ _FIRST_MESSAGE = datetime(2024, 1, 1, tzinfo=UTC)
 
 @_seeded
 def messages_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
-    """Make labelled messages, shaped after the SMS spam collection: three in ten are spam.
+    """Make messages, each labelled ham or spam.
 
-    Each is a dict of `id` (string), `time` (ISO 8601, UTC, a whole second; times increase), `label` ("ham" or
-    "spam") and `text` (4 to 12 words, drawn one by one with odds that depend on the label).
+    They are shaped after the SMS spam collection, and three in ten are spam. Each is a dict of `id` (string),
+    `time` (ISO 8601, UTC, a whole second; times increase), `label` ("ham" or "spam") and `text` (4 to 12
+    words, drawn one by one with odds that depend on the label).
 
     Args:
         count: how many messages; None never ends.
@@ -560,12 +559,13 @@ _NO_TAGS = (
 
 @_seeded
 def posts_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
-    """Make posts: dicts that `posts_line` writes in the shape of their network.
+    """Make posts of two networks.
 
-    id (text, unique in a seed), created_at (ISO 8601 in UTC, at most 4 seconds after the one before), network
-    ("x" or "mastodon"), text, and tags: the hashtags in the text as they are counted, each once. In the text
-    they stand in any case, some twice, some after the full-width #, beside what only looks like a tag. The
-    most frequent tag is another one every ten minutes or so.
+    Each is a dict that `posts_line` writes in the shape of its network: id (text, unique in a seed),
+    created_at (ISO 8601 in UTC, at most 4 seconds after the one before), network ("x" or "mastodon"), text,
+    and tags: the hashtags in the text as they are counted, each once. In the text they stand in any case,
+    some twice, some after the full-width #, beside what only looks like a tag. The most frequent tag is
+    another one every ten minutes or so.
 
     Args:
         count: how many rows; None never ends.
@@ -643,7 +643,7 @@ def posts_truth(
         for start in range(second - second % slide, second - length, -slide):
             counts.setdefault(start, Counter()).update(row["tags"])
     return [
-        (f"{datetime.fromtimestamp(start, UTC):%Y-%m-%dT%H:%M:%SZ}", tag, posts)
+        (_zulu(datetime.fromtimestamp(start, UTC)), tag, posts)
         for start, counter in sorted(counts.items())
         for tag, posts in sorted(counter.items(), key=lambda item: (-item[1], item[0]))[:n]
     ]
@@ -769,12 +769,13 @@ _USUAL, _NOISE, _SPIKE = 18.0, 0.5, 15.0  # degrees: of the first device, at mos
 
 @_seeded
 def sensors_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
-    """Make readings of eight devices, each about every 31 seconds.
+    """Make temperatures of eight devices.
 
-    Each is a dict of `device` ("d1" to "d8"), `time` (ISO 8601, UTC) and `temperature` (degrees Celsius). A
-    device has a usual temperature of its own, one degree from that of the next, which drifts by at most half
-    a degree, with a noise of at most half a degree. One reading in 150 is a spike of 15 to 25 degrees; after
-    one in 300 the device is silent for 15 to 40 minutes. Times increase.
+    Each device is read about every 31 seconds. A reading is a dict of `device` ("d1" to "d8"), `time` (ISO
+    8601, UTC) and `temperature` (degrees Celsius). A device has a usual temperature of its own, one degree
+    from that of the next, which drifts by at most half a degree, with a noise of at most half a degree. One
+    reading in 150 is a spike of 15 to 25 degrees; after one in 300 the device is silent for 15 to 40 minutes.
+    Times increase.
 
     Args:
         count: how many readings; None never ends.
@@ -810,7 +811,7 @@ def sensors_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
         degrees = _usual(device) + drift[device] + noise + (draw.uniform(_SPIKE, 25) if spike else 0)
         yield {
             "device": f"d{device + 1}",
-            "time": f"{_FIRST + timedelta(seconds=second):%Y-%m-%dT%H:%M:%SZ}",
+            "time": _zulu(_FIRST + timedelta(seconds=second)),
             "temperature": round(degrees, 2),
         }
 
@@ -848,7 +849,7 @@ def sensors_truth(
         last[device] = now
     found += [(time + silent, device, "silence") for device, time in last.items()]
     due = [each for each in sorted(found) if each[0] <= now - delay]
-    return [(device, f"{time:%Y-%m-%dT%H:%M:%SZ}", what) for time, device, what in due]
+    return [(device, _zulu(time), what) for time, device, what in due]
 
 
 def _usual(device: int) -> float:

@@ -65,7 +65,7 @@ def watching(
         if ui is not None:
             from sparkstream_kit.monitoring import page
 
-            told.append(faces.enter_context(page.served(board, queries, port=ui, stop=stop)))
+            faces.enter_context(page.served(board, queries, port=ui, stop=stop))
         if show == "terminal":
             from sparkstream_kit.monitoring import terminal
 

@@ -13,7 +13,8 @@ import os
 import threading
 from collections import deque
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from statistics import median
 from typing import TYPE_CHECKING, Any, cast
@@ -320,10 +321,11 @@ def follow(lines: Iterable[str], board: Board) -> None:
 
 def _expect(told: dict[str, Any], board: Board) -> None:
     board.clear()
+    since = datetime.fromisoformat(told["at"])
     for query in told["queries"]:
         summary = QuerySummary(query["name"], query["id"], mode=query["mode"])
-        since, ends = datetime.fromisoformat(told["at"]), query.get("ends", True)
-        board.expect(query["runId"], summary, query["interval"], since, ends=ends)
+        ends = query.get("ends", True)
+        board.expect(query["runId"], Query(summary, query["interval"], since, ends=ends))
 
 
 def has_ended(path: Path) -> bool:
@@ -335,6 +337,7 @@ def has_ended(path: Path) -> bool:
 
 
 SHOWN = 300  # batches of a query that a face can show
+_RECORDED = 200  # batches that who comes late to a recording still gets
 _SILENT = 10.0  # seconds without a batch, beyond what its trigger asks for, that are worth a word
 _FIRST = 10.0  # seconds that a first batch may take, which starts much
 # The parts of a batch by Spark's names, folded to four that people know.
@@ -381,7 +384,6 @@ class Picture:
         name: the query's name.
         run_id: Spark's id of this start of the query.
         active: whether the run goes on.
-        interval: seconds from one batch to the next that its trigger asks for; None without one.
         summary: what it has done in this run.
         batches: the last ones, at most 300, in order.
         verdicts: what they mean, the worst first.
@@ -391,7 +393,6 @@ class Picture:
     name: str
     run_id: str
     active: bool
-    interval: float | None
     summary: QuerySummary
     batches: tuple[Batch, ...]
     verdicts: tuple[Verdict, ...]
@@ -408,16 +409,19 @@ class Board:
 
     Attributes:
         problem: why no more batches are added, if that has failed.
+        ended: whether no more batches come.
         live: whether its batches are added as they come; of a recording that is still being read nothing is
             said of how long ago the last one was.
     """
 
     def __init__(self) -> None:
-        self._queries: dict[str, _Query] = {}
+        self._queries: dict[str, Query] = {}
+        self._added = 0
+        self._last: deque[StreamingQueryProgress] = deque(maxlen=_RECORDED)
         self._changed = threading.Condition()
         self._version = 0
-        self._ended = False
         self.problem = ""
+        self.ended = False
         self.live = True
 
     def watch(self, queries: Iterable[StreamingQuery]) -> None:
@@ -426,36 +430,19 @@ class Board:
             known = asking.started(query)
             by = drops(known.frame)
             summary = QuerySummary(query.name or query.id, query.id, mode=known.mode, drops=by)
-            self.expect(str(query.runId), summary, known.interval, ends=known.ends)
-            self._queries[str(query.runId)].query = query
+            self.expect(str(query.runId), Query(summary, known.interval, ends=known.ends, query=query))
 
-    def expect(
-        self,
-        run_id: str,
-        summary: QuerySummary,
-        interval: float | None,
-        since: datetime | None = None,
-        *,
-        ends: bool = False,
-    ) -> None:
-        """Add a query, before its first batch.
-
-        Args:
-            run_id: Spark's id of this start of the query.
-            summary: what it has done before.
-            interval: seconds from one batch to the next that its trigger asks for; None without one.
-            since: when it was started; by default now.
-            ends: whether it ends by itself, as with `availableNow`.
-        """
+    def expect(self, run_id: str, query: Query) -> None:
+        """Add a query, before its first batch, by Spark's id of this start of it."""
         with self._changed:
-            self._queries[run_id] = _Query(summary, interval, since or datetime.now(UTC), ends)
+            self._queries[run_id] = query
             self._tell()
 
     def clear(self) -> None:
         """Forget what was, for another run."""
         with self._changed:
             self._queries.clear()
-            self._ended = False
+            self.ended = False
             self._tell()
 
     def add(self, progress: StreamingQueryProgress) -> None:
@@ -470,21 +457,23 @@ class Board:
                 same = (key for key, each in self._queries.items() if each.summary.query_id == query_id)
                 run_id = next(same, run_id)
             if run_id not in self._queries:
-                summary = QuerySummary(progress.name or query_id, query_id)
-                self._queries[run_id] = _Query(summary, None, datetime.now(UTC), True)
+                self._queries[run_id] = Query(QuerySummary(progress.name or query_id, query_id))
             if self._queries[run_id].add(progress):
+                self._last.append(progress)
+                self._added += 1
                 self._tell()
 
     def end(self) -> None:
         """Say that no more batches come."""
         with self._changed:
-            self._ended = True
+            self.ended = True
             self._tell()
 
-    @property
-    def ended(self) -> bool:
-        """Whether no more batches come."""
-        return self._ended
+    def since(self, seen: int) -> tuple[list[StreamingQueryProgress], int]:
+        """Return the batches that came after the first `seen`, at most the last 200; and how many all are."""
+        with self._changed:
+            new = self._added - seen
+            return list(self._last)[-new:] if new else [], self._added
 
     def wait(self, seen: int, limit: float) -> int:
         """Wait until there is something new, at most so many seconds.
@@ -503,29 +492,14 @@ class Board:
         Args:
             now: the moment that they are shown at; by default the clock's.
         """
-        with self._changed:
-            kept = [
-                (run_id, each, each.summary, tuple(each.batches)) for run_id, each in self._queries.items()
-            ]
-            ended = self._ended
         moment = now or datetime.now(UTC)
-        made = []
-        for run_id, each, summary, batches in kept:
-            query, interval, since = each.query, each.interval, each.since
-            silent = None if ended or not self.live else _silent(batches, since, interval, moment)
-            if query is not None and silent and not asking.is_active(query):
-                silent = None  # its input has ended, and not that of the others
-            summary = replace(summary, **samples.seen(query))  # noqa: PLW2901 - it, and more of it
-            said = [
-                *verdicts(batches, interval=interval, ends=each.ends, mode=summary.mode),
-                *of_late(summary),
-                *of_rules(summary.broken),
-                *of_values(summary),
-            ]
-            said = sorted([silent, *said] if silent else said, key=lambda one: LEVELS.index(one.level))
-            made.append(
-                Picture(summary.name, run_id, not ended, interval, summary, batches, tuple(said), since)
-            )
+        with self._changed:
+            kept = {run_id: copy(query) for run_id, query in self._queries.items()}
+            ended = self.ended
+            for query in kept.values():
+                query.batches = query.batches.copy()
+        looked = self.live and not ended
+        made = [query.picture(run_id, moment, not ended, looked) for run_id, query in kept.items()]
         return sorted(made, key=lambda each: LEVELS.index(each.level))
 
     def _tell(self) -> None:
@@ -533,16 +507,42 @@ class Board:
         self._changed.notify_all()
 
 
-class _Query:
-    """What the board keeps of a query."""
+@dataclass
+class Query:
+    """What the board keeps of a query.
 
-    def __init__(self, summary: QuerySummary, interval: float | None, since: datetime, ends: bool) -> None:
-        self.summary = summary
-        self.ends = ends
-        self.interval = interval
-        self.since = since
-        self.query: StreamingQuery | None = None  # not of a recording
-        self.batches: deque[Batch] = deque(maxlen=SHOWN)
+    Attributes:
+        summary: what it has done.
+        interval: seconds from one batch to the next that its trigger asks for; None without one.
+        since: when it was started.
+        ends: whether it ends by itself, as with `availableNow`.
+        query: Spark's own; none of a recording.
+        batches: the last ones.
+    """
+
+    summary: QuerySummary
+    interval: float | None = None
+    since: datetime = field(default_factory=lambda: datetime.now(UTC))
+    ends: bool = True
+    query: StreamingQuery | None = None
+    batches: deque[Batch] = field(default_factory=lambda: deque(maxlen=SHOWN))
+
+    def picture(self, run_id: str, now: datetime, active: bool, live: bool) -> Picture:
+        """Return the query as it is now; `live` is whether it is worth a word that nothing comes."""
+        batches = tuple(self.batches)
+        silent = _silent(batches, self.since, self.interval, now) if live else None
+        if self.query is not None and silent and not asking.is_active(self.query):
+            silent = None  # its input has ended, and not that of the others
+        summary = replace(self.summary, **samples.seen(self.query))
+        said = [
+            *([silent] if silent else []),
+            *verdicts(batches, interval=self.interval, ends=self.ends, mode=summary.mode),
+            *of_late(summary),
+            *of_rules(summary.broken),
+            *of_values(summary),
+        ]
+        said.sort(key=lambda one: LEVELS.index(one.level))
+        return Picture(summary.name, run_id, active, summary, batches, tuple(said), self.since)
 
     def add(self, progress: StreamingQueryProgress) -> bool:
         """Add a batch, and say whether it is a new one."""

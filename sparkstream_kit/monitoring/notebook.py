@@ -92,21 +92,14 @@ def _progress(picture: Picture) -> str:
         ("batch", f"{last.seconds:.2f} s", _chart(times, display.VIOLET)),
         ("rows so far", f"{done.input_rows:,}", ""),
     ]
-    if done.state_rows is not None:
-        states = [each.state_rows or 0 for each in batches]
-        cells.append(("rows in state", f"{done.state_rows:,}", _chart(states, display.GREEN)))
     if last.has_watermark:
         mark = "none yet" if last.watermark is None else f"{last.watermark:%Y-%m-%d %H:%M:%S}"
         cells.append(("watermark (UTC)", mark, ""))
-    cells += [
-        (words, f"{count:,}", "")
-        for words, count in (
-            ("waiting", last.backlog),
-            ("late, dropped", done.late_rows),
-            ("bad rows", done.bad_rows),
-        )
-        if count is not None
-    ]
+    states = [each.state_rows or 0 for each in batches]
+    for _, words, value in terminal.COLUMNS:
+        if (count := value(picture)) is not None:
+            chart = _chart(states, display.GREEN) if words == "rows in state" else ""
+            cells.append((words, f"{count:,}", chart))
     return '<div style="display:flex;flex-wrap:wrap;gap:4px 24px">' + "".join(map(_number, cells)) + "</div>"
 
 

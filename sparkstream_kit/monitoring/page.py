@@ -10,12 +10,14 @@ import secrets
 import socketserver
 import sys
 import threading
-from collections import defaultdict, deque
+from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -29,11 +31,10 @@ from sparkstream_kit.monitoring.board import batch_line, end_line, first_line
 from sparkstream_kit.monitoring.pictures import Results, Sent, moments, newest_runs, places
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from prometheus_client import Metric
-    from pyspark.sql.streaming.listener import StreamingQueryProgress
     from pyspark.sql.streaming.query import StreamingQuery
 
     from sparkstream_kit.monitoring.board import Board, Picture
@@ -72,64 +73,51 @@ def scraped(board: Board, accept: str) -> tuple[bytes, str]:
         MissingExtraError: prometheus-client is not installed.
     """
     try:
-        from prometheus_client import CollectorRegistry
-        from prometheus_client.exposition import choose_encoder
+        from prometheus_client import exposition
     except ImportError as err:
         raise MissingExtraError("/metrics", "metrics") from err
-    registry = CollectorRegistry()
-    registry.register(_Collector(board.pictures()))
-    encode, kind = choose_encoder(accept)
-    return encode(registry), kind
+    encode, kind = exposition.choose_encoder(accept)
+    # The library writes metrics, and escapes what is in a name; all that it asks of a registry is `collect`.
+    return encode(SimpleNamespace(collect=partial(_metrics, board.pictures()))), kind
 
 
-class _Collector:
-    """Makes metrics of pictures; the library writes them, and escapes what is in a name."""
+def _metrics(pictures: Sequence[Picture]) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-    def __init__(self, pictures: list[Picture]) -> None:
-        self._all = pictures
-        self._newest = newest_runs(pictures)
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield the metrics."""
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-
-        for name, (attribute, says) in _TOTALS.items():
-            yield _family(CounterMetricFamily, name, says, self._total(attribute))
-        for name, (attribute, says) in _LAST.items():
-            yield _family(GaugeMetricFamily, name, says, self._last(attribute))
-        parts = GaugeMetricFamily(
-            "sparkstream_last_batch_part_seconds", "Parts of that time.", labels=["query", "part"]
-        )
-        said = GaugeMetricFamily(
-            "sparkstream_verdicts", "Verdicts on the last batches.", labels=["query", "level"]
-        )
-        for each in self._newest:
-            for attribute, part in _PARTS.items() if each.batches else ():
-                parts.add_metric([each.name, part], getattr(each.batches[-1], attribute))
-            for level in ("warn", "bad"):
-                said.add_metric([each.name, level], sum(one.level == level for one in each.verdicts))
-        yield parts
-        yield said
-        began = {each.name: each.batches[-1].at.timestamp() for each in self._newest if each.batches}
-        yield _family(GaugeMetricFamily, "last_batch_begin_seconds", "When it began, in Unix time.", began)
-
-    def _total(self, attribute: str) -> dict[str, float]:
-        """Return a total of each query, over all of its starts in this run: a counter must not fall."""
+    for name, (attribute, says) in _TOTALS.items():
+        # Of each query over all of its starts in this run: a counter must not fall.
         totals: dict[str, float] = defaultdict(int)
-        for each in self._all:
+        for each in pictures:
             if (value := getattr(each.summary, attribute)) is not None:
                 totals[each.name] += value
-        return totals
+        yield _family(CounterMetricFamily, name, says, totals)
+    newest = newest_runs(pictures)
+    last = {each.name: each.batches[-1] for each in newest if each.batches}
+    for name, (attribute, says) in _LAST.items():
+        values = {query: getattr(batch, attribute) for query, batch in last.items()}
+        known = {query: value for query, value in values.items() if value is not None}
+        yield _family(GaugeMetricFamily, name, says, known)
+    began = {query: batch.at.timestamp() for query, batch in last.items()}
+    yield _family(GaugeMetricFamily, "last_batch_begin_seconds", "When it began, in Unix time.", began)
+    parts = {
+        (query, part): getattr(batch, attribute)
+        for query, batch in last.items()
+        for attribute, part in _PARTS.items()
+    }
+    yield _family(GaugeMetricFamily, "last_batch_part_seconds", "Parts of that time.", parts, "part")
+    said = {
+        (each.name, level): sum(one.level == level for one in each.verdicts)
+        for each in newest
+        for level in ("warn", "bad")
+    }
+    yield _family(GaugeMetricFamily, "verdicts", "Verdicts on the last batches.", said, "level")
 
-    def _last(self, attribute: str) -> dict[str, float]:
-        values = {each.name: getattr(each.batches[-1], attribute) for each in self._newest if each.batches}
-        return {name: value for name, value in values.items() if value is not None}
 
-
-def _family(kind: Any, name: str, says: str, values: dict[str, float]) -> Metric:
-    made: Any = kind(f"sparkstream_{name}", says, labels=["query"])
-    for query, value in values.items():
-        made.add_metric([query], value)
+def _family(kind: Any, name: str, says: str, values: Mapping[Any, float], *more: str) -> Metric:
+    """Return a metric by the name of the query, and by another label."""
+    made: Any = kind(f"sparkstream_{name}", says, labels=["query", *more])
+    for labels, value in values.items():
+        made.add_metric(labels if more else [labels], value)
     return made  # type: ignore[no-any-return]
 
 
@@ -139,7 +127,6 @@ _log = logging.getLogger(__name__)
 _HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?", re.IGNORECASE)
 _EVERY = 0.25  # seconds from one picture to the next, at least
 _BEAT = 2.0  # and at most: silence is a verdict too, and a browser that has gone is noticed
-_RECORDED = 200  # batches that who comes late to a recording still gets
 _LAST_WORDS = 2.0  # seconds that an open page may take to be told how the run ended
 _FILES = {
     "/": ("index.html", "text/html"),
@@ -184,8 +171,6 @@ class Page:
     ended: str = ""
     over: threading.Event = field(default_factory=threading.Event)
     _failure: str = ""
-    _last: deque[StreamingQueryProgress] = field(default_factory=lambda: deque(maxlen=_RECORDED))
-    _added: int = 0
     _readers: int = 0
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -194,15 +179,7 @@ class Page:
         self.ended = how
         self.over.set()
         with self._changed:
-            self._changed.notify_all()
             self._changed.wait_for(lambda: not self._readers, _LAST_WORDS)
-
-    def add(self, progress: StreamingQueryProgress) -> None:
-        """Keep a batch for who records the run."""
-        with self._changed:
-            self._last.append(progress)
-            self._added += 1
-            self._changed.notify_all()
 
     @contextmanager
     def read(self) -> Iterator[None]:
@@ -226,15 +203,10 @@ class Page:
         """Yield lines of a recording, from the last batches on until the run ends; empty ones in silence."""
         yield self.begin
         seen = 0
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._added > seen or self.over.is_set(), _BEAT)  # noqa: B023 - at once
-                new, seen, over = self._added - seen, self._added, self.over.is_set()
-                told = list(self._last)[-new:] if new else []
-            yield "".join(map(batch_line, told)) or "\n"
-            if over:
-                yield end_line()
-                return
+        for _ in moments(self.board, self.over, every=_EVERY, beat=_BEAT):
+            new, seen = self.board.since(seen)
+            yield "".join(map(batch_line, new)) or "\n"
+        yield end_line()
 
     def _picture(self, sent: Sent) -> str:
         """Return what is new as JSON; an error is shown in its place, and logged once."""
@@ -390,7 +362,7 @@ def served(
     *,
     port: int,
     stop: Callable[[str], None],
-) -> Iterator[Callable[[StreamingQueryProgress], None]]:
+) -> Iterator[None]:
     """Show a run on a page of this machine until the block ends; its address goes to standard error.
 
     Nobody on another machine can open the page: its server listens on the loopback interface alone. To see
@@ -403,9 +375,6 @@ def served(
         queries: those of the run.
         port: a port of this machine; 0 for one that is free.
         stop: ends the run, with what it was ended by.
-
-    Yields:
-        A function to call with each batch, for who records the run from elsewhere (`/record`).
 
     Raises:
         InvalidInputError: the port is taken or not allowed.
@@ -425,7 +394,7 @@ def served(
             for root in filter(None, map(_kept, queries)):
                 _files.replace(logs.page_file(root), [address], private=True)
                 files.append(logs.page_file(root))
-            yield page.add
+            yield
         except BaseException as err:
             said = err if isinstance(err, KitError) else innermost_cause(err)
             how = f"the run has ended by an error: {said}"

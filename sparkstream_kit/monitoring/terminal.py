@@ -34,7 +34,7 @@ _WIDE = 100  # columns of a terminal that has room for sparklines
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _STYLES = {"bad": "bold red", "warn": "yellow", "ok": "green"}
 # What a query may have: the head of the column, how a line calls it, and the number.
-_COLUMNS: tuple[tuple[str, str, _Value], ...] = (
+COLUMNS: tuple[tuple[str, str, _Value], ...] = (
     ("state rows", "rows in state", lambda each: each.summary.state_rows),
     ("behind", "behind", lambda each: each.batches[-1].backlog),
     ("late", "late", lambda each: each.summary.late_rows),
@@ -105,7 +105,7 @@ def _drawn(pictures: Sequence[Picture], now: datetime, width: int) -> Any:
 
     sparks = min(24, 8 + (width - _WIDE) // 4) if width >= _WIDE else 0
     through = [each for each in pictures if each.batches]
-    kept = [column for column in _COLUMNS if any(column[2](each) is not None for each in through)]
+    kept = [column for column in COLUMNS if any(column[2](each) is not None for each in through)]
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("query", no_wrap=True, max_width=max(16, width // 5))
     charts = ["rows", "time"] if sparks else []
@@ -183,7 +183,7 @@ def lines(picture: Picture, now: datetime) -> list[str]:
     """Return a query's numbers on one line, and its verdicts on a line each."""
     if picture.batches:
         last = picture.batches[-1]
-        known = [(words, value(picture)) for _, words, value in _COLUMNS]
+        known = [(words, value(picture)) for _, words, value in COLUMNS]
         told = [
             f"batch {last.batch:,} in {last.seconds:.1f} s",
             f"{short(_numbers.arriving(picture.batches))} rows/s in",

@@ -89,7 +89,8 @@ def readable(spark: SparkSession, path: str, options: dict[str, Any]) -> tuple[s
             read, too.
     """
     options = {name.lower(): value for name, value in options.items()}
-    local, here = _local(spark, path), str(Path.cwd())
+    # A path that this process can look at, too.
+    local = None if locate(spark, path).folder is None else _files.plain(path)
     place, ours = path_for(spark, path), dict[str, Any]()
     if local is not None:
         whole = os.path.abspath(local)  # noqa: PTH100 - a path of any form
@@ -99,7 +100,7 @@ def readable(spark: SparkSession, path: str, options: dict[str, Any]) -> tuple[s
             # Spark itself gives the base of partition folders only where it sees no pattern.
             whole = _files.for_spark(Path(whole))
             place, ours = _files.escaped(whole), {"basePath": whole}
-        elif _files.is_pattern(here) and not os.path.isabs(local):  # noqa: PTH117
+        elif _files.is_pattern(here := str(Path.cwd())) and not os.path.isabs(local):  # noqa: PTH117
             place = os.path.join(_files.escaped(_files.for_spark(Path(here))), local)  # noqa: PTH118
     recursive = _is_recursive(options)
     if local is not None and recursive and (link := _link_back(local)):
@@ -107,7 +108,7 @@ def readable(spark: SparkSession, path: str, options: dict[str, Any]) -> tuple[s
             f"input {path}: {link} is a link back into it, by which Spark would read its files again and "
             "again; remove the link"
         )
-    found = list(ours.values()) or _misread(spark, place, options)
+    found = list(ours.values()) or _misread(spark, place, options, is_local=local is not None)
     alone = recursive or str(options.get("maxfilespertrigger")) == "1"
     # No file of such a name is to come into a batch while the query runs.
     chars = "" if found else (":" if local is not None else "") + ("" if alone else _PATTERN)
@@ -128,19 +129,14 @@ def readable(spark: SparkSession, path: str, options: dict[str, Any]) -> tuple[s
     return place, ours | (_WITHOUT_CHECKSUMS if local is not None and found else {})
 
 
-def _local(spark: SparkSession, path: str) -> str | None:
-    """Return a path that this process can look at, too; None for any other."""
-    return None if locate(spark, path).folder is None else _files.plain(path)
-
-
-def _is_recursive(options: dict[str, Any]) -> bool:
+def _is_recursive(options: Mapping[str, Any]) -> bool:
     """Say whether Spark lists each file once, as it does only then."""
     return str(options.get("recursivefilelookup")).lower() == "true"
 
 
-def _misread(spark: SparkSession, path: str, options: dict[str, Any]) -> list[str]:
+def _misread(spark: SparkSession, path: str, options: dict[str, Any], *, is_local: bool) -> list[str]:
     """Return the files there that Spark would misread."""
-    local = _local(spark, path)
+    local = _files.plain(path) if is_local else None
     if local is None or set(local) & set("{}\\"):  # Python's patterns lack these
         return [name for name in _by_spark(spark, path, options) if _files.is_pattern(name)]
     tops = glob.glob(local)  # noqa: PTH207 - of an absolute path or a relative one
@@ -158,11 +154,9 @@ def _files_under(top: str, *, recursive: bool) -> Iterator[str]:
     """Return the files that Spark reads there: also those in partition folders (`day=1`)."""
     if os.path.isfile(top):  # noqa: PTH113
         yield top
-    for root, folders, files in os.walk(top, followlinks=True):
-        folders[:] = [
-            name for name in folders if not name.startswith((".", "_")) and (recursive or "=" in name)
-        ]
-        yield from (os.path.join(root, name) for name in files if not name.startswith((".", "_")))  # noqa: PTH118
+    for entry in _files.below(top, recursive=recursive):
+        if not _files.is_hidden(entry.name) and not entry.is_dir():
+            yield entry.path
 
 
 def _link_back(folder: str) -> str | None:
@@ -244,14 +238,12 @@ def by_name(
     given = {name.lower(): str(value) for name, value in options.items()}
     with os.scandir(folder) as entries:
         found = list(entries)
-    files = [entry for entry in found if entry.is_file() and not entry.name.startswith((".", "_"))]
-    below = given.get("recursivefilelookup", "").lower() == "true" or any(
-        "=" in entry.name for entry in found if entry.is_dir()
-    )
-    most = int(spark.conf.get(_JOBS_FROM) or 0)
+    files = [entry for entry in found if entry.is_file() and not _files.is_hidden(entry.name)]
+    below = _is_recursive(given) or any("=" in entry.name for entry in found if entry.is_dir())
     # Hadoop fails at a pattern in a folder with such a name (HADOOP-14217).
-    below = below or any(":" in entry.name for entry in found)
-    if below or len(found) > most or not _split_ties(files, given):
+    has_colon = any(":" in entry.name for entry in found)
+    most = int(spark.conf.get(_JOBS_FROM) or 0)
+    if below or has_colon or len(found) > most or not _split_ties(files, given):
         return place, None
     depth = len(folder.parts) - 1
     only = F.col("_metadata.file_path").rlike(f"^file:/+([^/]+/){{{depth}}}[^/]+$")

@@ -24,9 +24,9 @@ from pyspark.sql.types import StringType, StructField, StructType
 from sparkstream_kit import _files
 from sparkstream_kit._columns import column
 from sparkstream_kit._spark import queries as asking
-from sparkstream_kit._spark.plan import file_reads, inputs_of
+from sparkstream_kit._spark.plan import FileRead, file_reads, inputs_of
 from sparkstream_kit.checkpoints.fingerprint import columns_read
-from sparkstream_kit.checkpoints.logs import Input
+from sparkstream_kit.checkpoints.logs import Input, Logs
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.listener import StreamingQueryProgress
     from pyspark.sql.streaming.query import StreamingQuery
 
-    from sparkstream_kit._spark.plan import FileRead
-    from sparkstream_kit.checkpoints.logs import Logs
-
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +43,11 @@ _FEWEST = 100  # rows, before which a column may be NULL in all of them by chanc
 _ALL_FILES, _ALL_BYTES = 32, 4 * 1024**2  # of one look that reads all rows
 _FILES, _ROWS = 4, 1000  # of any other look; rows of each file
 _KINDS = ("csv", "json")
+# Options of a file source that the reader of a batch does not have, and the path.
+_OF_STREAMS = {
+    *("path", "cleansource", "discardcachedinputratio", "filenameonly", "latestfirst", "maxbytespertrigger"),
+    *("maxcachedfiles", "maxfileage", "maxfilespertrigger", "sourcearchivedir"),
+}
 _MALFORMED = "_sparkstream_malformed"
 
 # Of each query, as fields of a `QuerySummary`, for as long as somebody has the query.
@@ -63,11 +65,8 @@ class Samples:
     def __init__(self, query: StreamingQuery) -> None:
         known = asking.started(query)
         self._query = query
-        self._frame, self._location, self._logs = (
-            known.frame,
-            known.location,
-            known.logs,
-        )  # None for a query of plain Spark's
+        # None for a query of plain Spark's.
+        self._frame, self._location, self._logs = known.frame, known.location, known.logs
         # By source: after which entry of its log this run began to read, and up to which it has read.
         self._ends: dict[int, tuple[int, int]] = {}
         self._sources: dict[int, _Source] | None = None
@@ -109,10 +108,16 @@ class Samples:
 class _Source:
     """One source, and what was seen of its files."""
 
-    def __init__(self, read: FileRead, columns: list[str]) -> None:
-        self._read = read
-        self._columns = columns  # that the query reads
-        self._never_set = set(columns)
+    def __init__(self, read: FileRead, schema: StructType, columns: set[str]) -> None:
+        self._kind, self._schema = read.kind, schema
+        given = {name.lower(): value for name, value in read.options.items()}
+        self._path = given.get("path", "")
+        self._options = {name: value for name, value in given.items() if name not in _OF_STREAMS}
+        malformed = given.get("columnnameofcorruptrecord", "_corrupt_record")
+        self._malformed = malformed if malformed in schema.names else None
+        # That the query reads.
+        self._columns = [name for name in schema.names if name in columns and name != self._malformed]
+        self._never_set = {*self._columns}
         self._looked_until: int | None = None
         self.rows = self._without_value = 0
 
@@ -128,7 +133,7 @@ class _Source:
 
     def look_at_folder(self, frame: DataFrame) -> None:
         """Look at files that are in the source's folder."""
-        folder = self._reader(frame, self._read.schema.fields).load(self._read.path)
+        folder = self._reader(frame, self._schema.fields).load(self._path)
         self._count(self._sample(frame, [Input(0, 0, uri) for uri in sorted(folder.inputFiles())]))
 
     def look(self, frame: DataFrame, logs: Logs, log: str, first: int, last: int) -> None:
@@ -166,28 +171,28 @@ class _Source:
 
     def _rows(self, frame: DataFrame, files: Sequence[Input]) -> DataFrame:
         """Return the rows of files with all columns, and with the line itself where it is malformed."""
-        fields, options = self._read.schema.fields, {}
-        if self._read.malformed is None:
+        fields, options = self._schema.fields, {}
+        if self._malformed is None:
             fields = [*fields, StructField(_MALFORMED, StringType())]
-            options = {"columnNameOfCorruptRecord": _MALFORMED}
+            options = {"columnnameofcorruptrecord": _MALFORMED}  # as the names above are
         paths = [
             _files.escaped(_files.for_spark(Path(each.path)) if each.path else each.uri) for each in files
         ]
         return self._reader(frame, fields).options(**options).load(paths)
 
     def _reader(self, frame: DataFrame, fields: list[StructField]) -> DataFrameReader:
-        reader = frame.sparkSession.read.format(self._read.kind).schema(StructType(fields))
-        return reader.options(**self._read.options)
+        reader = frame.sparkSession.read.format(self._kind).schema(StructType(fields))
+        return reader.options(**self._options)
 
     def _has_no_value(self) -> Column:
         """Say whether a row has NULL in all columns that the query reads."""
         nulls = _all_null(self._columns)
-        if self._read.malformed is not None:  # the query has a column for what cannot be read
-            return nulls & column(self._read.malformed).isNull()
+        if self._malformed is not None:  # the query has a column for what cannot be read
+            return nulls & column(self._malformed).isNull()
         if len(self._columns) > 1:
             return nulls
         # One column may be NULL in a good row.
-        return nulls & (column(_MALFORMED).isNotNull() | _all_null(self._read.schema.names))
+        return nulls & (column(_MALFORMED).isNotNull() | _all_null(self._schema.names))
 
 
 def _sources(frame: DataFrame) -> dict[int, _Source]:
@@ -196,11 +201,9 @@ def _sources(frame: DataFrame) -> dict[int, _Source]:
     if len(reads) != len(used):  # a plan that the kit does not know
         return {}
     return {
-        number: _Source(
-            read, [name for name in read.schema.names if name in names and name != read.malformed]
-        )
+        number: _Source(read, read.schema, names)
         for number, (read, names) in enumerate(zip(reads, used, strict=True))
-        if read is not None and read.kind in _KINDS
+        if read is not None and read.kind in _KINDS and read.schema is not None
     }
 
 

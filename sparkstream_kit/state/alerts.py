@@ -208,9 +208,7 @@ def _rules(call: str, given: Any) -> list[Rule]:
     if not rules:
         raise InvalidInputError(f"{call} needs at least one rule, such as state.ZScore()")
     for rule in rules:
-        if isinstance(rule, type):
-            raise InvalidInputError(f"{call}: rule is {said(rule)}; call it: {rule.__name__}()")
-        if not (callable(getattr(rule, "step", None)) and hasattr(rule, "state")):
+        if isinstance(rule, type) or not (callable(getattr(rule, "step", None)) and hasattr(rule, "state")):
             raise InvalidInputError(
                 f"{call}: rule is {said(rule)}; give state.Ewma(), state.ZScore(), state.Jump(by=…), "
                 "state.Silent(after) or an object with `state` and `step` as these have"

@@ -233,7 +233,7 @@ def test_another_file_system_is_listed_as_this_one(spark, folder):
         (f"file:{folder}/none*", {}),
     ):
         source = lost._Source(path, options)  # noqa: SLF001
-        here = {name for name, _ in source._here(path)}  # noqa: SLF001
+        here = {name for name, _ in source._here()}  # noqa: SLF001
         there = dict(source._there(spark))  # noqa: SLF001
         assert {lost._path(name) for name in there} == here, path  # noqa: SLF001
         for name, at in there.items():

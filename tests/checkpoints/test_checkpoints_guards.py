@@ -35,7 +35,7 @@ Totals = dict[Any, int]
 
 
 @pytest.fixture
-def total(spark, folder, tmp_path):
+def total(spark, folder, finish):
     """Add a file with one row, and total the folder by a key from the checkpoint `ckpt`."""
     files = iter(range(10))
 
@@ -47,19 +47,19 @@ def total(spark, folder, tmp_path):
         def keep(batch, _batch_id):
             found.update({row[0]: row[1] for row in batch.collect()})
 
-        query = start(
-            rows.groupBy(key).agg(F.sum("n")),
-            sinks.foreach_batch(keep),
-            name="totals",
-            mode=mode,
-            checkpoint=tmp_path / "ckpt",
-            availableNow=True,
-            **options,
-        )
-        run(query)
+        totals = rows.groupBy(key).agg(F.sum("n"))
+        finish(totals, sinks.foreach_batch(keep), mode, name="totals", **options)
         return found
 
     return total_by
+
+
+def released(frame, place, mode="append"):
+    """Have a checkpoint guarded, and its lock released; the logs that were looked at."""
+    with guards.guard(frame, place, "guarded", mode) as guarded:
+        assert guarded.lock is not None
+    guarded.lock.release()
+    return guarded.logs
 
 
 def applied(frame):
@@ -101,21 +101,15 @@ def test_a_swapped_group_key_is_refused_in_words_and_accepted_with_the_flag(tota
 
 
 @pytest.mark.slow
-def test_in_a_session_that_is_case_sensitive_another_case_is_another_key(spark, folder, tmp_path):
+def test_in_a_session_that_is_case_sensitive_another_case_is_another_key(spark, folder, finish):
     feeds.drip([("1.json", '{"k":"small","K":"great"}\n')], folder)
     own = spark.newSession()
     own.conf.set("spark.sql.caseSensitive", "true")
     rows = sources.json(own, str(folder), schema="k STRING, K STRING")
-
-    def count(key):
-        checkpoint = tmp_path / "ckpt"
-        counts = rows.groupBy(key).count()
-        run(start(counts, sinks.console(), name="c", mode="update", checkpoint=checkpoint, availableNow=True))
-
-    count("k")
+    finish(rows.groupBy("k").count())
     with pytest.raises(InvalidInputError, match="groups by K; the checkpoint's query groups by k"):
-        count("K")
-    count("k")
+        finish(rows.groupBy("K").count())
+    finish(rows.groupBy("k").count())
 
 
 def test_what_is_noted(total, tmp_path):
@@ -164,9 +158,7 @@ def test_a_checkpoint_from_before_the_kit_is_adopted_and_that_is_said(total, tmp
 def test_a_checkpoint_without_a_batch_is_anyones(spark, folder, tmp_path):
     rows = sources.text(spark, str(folder))
     for frame in (rows.groupBy("value").count(), rows.groupBy(F.upper("value")).count()):
-        with guards.guard(frame, locate(spark, tmp_path / "ckpt"), "totals", "update") as guarded:
-            assert guarded.lock is not None
-        guarded.lock.release()
+        released(frame, locate(spark, tmp_path / "ckpt"), "update")
 
 
 def half_written(checkpoint):
@@ -191,14 +183,8 @@ def test_settings_that_the_checkpoint_overrules_are_said(spark, total, tmp_path,
     total("State")
     rocks = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
     changed = {"spark.sql.shuffle.partitions": "3", "spark.sql.streaming.stateStore.providerClass": rocks}
-    former = {key: spark.conf.get(key) or "" for key in changed}
-    try:
-        for key, value in changed.items():
-            spark.conf.set(key, value)
+    with in_force(spark, changed):
         total("State")
-    finally:
-        for key, value in former.items():
-            spark.conf.set(key, value)
     partitions, store = caplog.messages
     stored = f"stored in checkpoint {tmp_path}/ckpt"
     assert partitions == (
@@ -210,24 +196,17 @@ def test_settings_that_the_checkpoint_overrules_are_said(spark, total, tmp_path,
     )
 
 
-def test_complete_mode_after_one_that_dropped_state_is_refused(spark, folder, tmp_path):
+def test_complete_mode_after_one_that_dropped_state_is_refused(spark, folder, finish):
     #   update    [00:00, 00:01) ── the watermark passes, dropped     [00:05, 00:06)
     #   complete  would show the second window alone
     lines = ['{"time":"2024-01-01T00:00:10"}\n{"time":"2024-01-01T00:05:00"}\n']
     feeds.drip([("1.json", lines[0])], folder)
     rows = sources.json(spark, str(folder), schema="time TIMESTAMP").withWatermark("time", "10 seconds")
     counts = rows.groupBy(F.window("time", "1 minute")).count()
-
-    def count(mode):
-        checkpoint = tmp_path / "ckpt"
-        run(
-            start(counts, sinks.console(), name="counts", mode=mode, checkpoint=checkpoint, availableNow=True)
-        )
-
-    count("update")
+    finish(counts)
     with pytest.raises(InvalidInputError, match="has mode complete; mode update has dropped from the state"):
-        count("complete")
-    count("append")
+        finish(counts, mode="complete")
+    finish(counts, mode="append")
 
 
 def test_damage_is_named_before_spark_trips_over_it(total, tmp_path):
@@ -255,14 +234,12 @@ def far(spark, tmp_path):
 
 
 @pytest.mark.slow
-def test_damage_on_another_file_system_is_one_line(far, folder):
+def test_damage_on_another_file_system_is_one_line(far, folder, finish):
     spark, checkpoint, files = far
 
-    def count():
-        rows = sources.text(spark, str(folder)).groupBy("value").count()
-        sink = sinks.console()
-        query = start(rows, sink, name="far", mode="update", checkpoint=checkpoint, availableNow=True)
-        return run(query).queries[0].batches
+    def count(read=folder, **options):
+        rows = sources.text(spark, str(read)).groupBy("value").count()
+        return finish(rows, name="far", checkpoint=checkpoint, **options).queries[0].batches
 
     half_written(files)
     feeds.drip([("0.txt", "a\n")], folder)
@@ -271,14 +248,7 @@ def test_damage_on_another_file_system_is_one_line(far, folder):
     moved = folder.parent / "moved"
     folder.rename(moved)
     with pytest.raises(InvalidInputError, match="is not on a local path, where the names of the files that"):
-        start(
-            sources.text(spark, str(moved)).groupBy("value").count(),
-            sinks.console(),
-            name="far",
-            mode="update",
-            checkpoint=checkpoint,
-            moved={folder: moved},
-        )
+        count(moved, moved={folder: moved})
     moved.rename(folder)
     feeds.drip([("1.txt", "a\n")], folder)
     assert count() == 1
@@ -340,6 +310,29 @@ def test_a_note_on_another_file_system_is_kept_until_the_next_is_there(far):
     assert logs.Logs(files).note == notes[-1]
 
 
+def test_a_question_changes_nothing_and_tells_what_is_to_be_changed(spark, folder, tmp_path, finish):
+    feeds.drip([("0.txt", "a\n")], folder)
+    finish(sources.text(spark, str(folder)), mode="append")
+    moved = folder.rename(tmp_path / "moved")
+    frame, place = sources.text(spark, str(moved)), locate(spark, tmp_path / "ckpt")
+    query = guards.Query(frame, "q", "append", allow_changed=False, moved={folder: moved})
+
+    def changes():
+        checkpoint = logs.Logs(tmp_path / "ckpt", place)
+        answers = [answer for question in guards.QUESTIONS for answer in question(query, checkpoint)]
+        return [answer for answer in answers if isinstance(answer, guards.Change)]
+
+    def files():
+        return {path: path.read_bytes() for path in (tmp_path / "ckpt").rglob("*") if path.is_file()}
+
+    before = files()
+    [change] = changes()
+    assert change.what == f"the files that source 0 has read are named under {moved}"
+    assert files() == before
+    change.make()
+    assert changes() == []
+
+
 def test_without_a_checkpoint_nothing_is_asked(spark):
     with guards.guard(sources.rate(spark), None, "none", "append") as guarded:
         assert guarded.lock is None
@@ -361,20 +354,14 @@ def test_a_local_path_is_refused_where_other_nodes_must_reach_it(spark, tmp_path
 @CLUSTERS
 def test_a_folder_that_the_nodes_share_is_taken(spark, tmp_path, monkeypatch, master):
     pretend_master(spark, monkeypatch, master)
-    checkpoint = locate(spark, f"file://{tmp_path}/ckpt")
-    with guards.guard(sources.rate(spark), checkpoint, "near", "append") as guarded:
-        assert guarded.logs is not None
-        assert guarded.logs.root == tmp_path / "ckpt"
-        assert guarded.lock is not None
-        guarded.lock.release()
+    logs = released(sources.rate(spark), locate(spark, f"file://{tmp_path}/ckpt"))
+    assert logs.root == tmp_path / "ckpt"
 
 
 @pytest.mark.parametrize("master", ["local", "local[4]", "local-cluster[2,1,1024]"])
 def test_a_local_path_is_right_where_all_is_on_one_machine(spark, tmp_path, monkeypatch, master):
     pretend_master(spark, monkeypatch, master)
-    with guards.guard(sources.rate(spark), locate(spark, tmp_path), "near", "append") as guarded:
-        assert guarded.lock is not None
-    guarded.lock.release()
+    released(sources.rate(spark), locate(spark, tmp_path))
 
 
 def test_state_without_a_checkpoint_is_refused_where_each_node_has_a_disk_of_its_own(
@@ -429,7 +416,7 @@ total("ProductKey")
 def test_the_ids_of_topics_outlive_a_start_that_cannot_ask_kafka(total, tmp_path, monkeypatch):
     ids = {"0": {"sales": "b1tQuX"}}
     with monkeypatch.context() as patch:
-        patch.setattr(guards, "check_topics", lambda *_, **__: (ids, []))
+        patch.setattr(guards, "QUESTIONS", (lambda *_: [guards.Known("topics", ids)],))
         total("State")
     assert logs.Logs(tmp_path / "ckpt").noted["topics"] == ids
     monkeypatch.setattr(kafka, "can_ask", lambda _: False)  # as on Spark Connect
@@ -522,31 +509,19 @@ def test_a_query_that_cannot_be_noted_is_stopped_before_its_lock_is_released(spa
     assert seen == [[]]
 
 
-def test_dates_of_another_time_zone_are_refused(spark, folder, tmp_path):
-    key = "spark.sql.session.timeZone"
+def test_dates_of_another_time_zone_are_refused(spark, folder, finish):
     feeds.drip([("1.txt", "1\n")], folder)
 
     def days(zone):
-        spark.conf.set(key, zone)
-        lines = sources.text(spark, str(folder))
-        by_day = lines.groupBy(F.to_date(F.timestamp_seconds(F.col("value").cast("int")))).count()
-        checkpoint = tmp_path / "ckpt"
-        run(
-            start(
-                by_day, sinks.console(), name="d", mode="complete", checkpoint=checkpoint, availableNow=True
-            )
-        )
+        with in_force(spark, {"spark.sql.session.timeZone": zone}):
+            lines = sources.text(spark, str(folder))
+            by_day = lines.groupBy(F.to_date(F.timestamp_seconds(F.col("value").cast("int")))).count()
+            finish(by_day, mode="complete")
 
-    former = spark.conf.get(key)
-    try:
-        days("UTC")
-        days("UTC")
-        with pytest.raises(
-            InvalidInputError, match="in the time zone Asia/Tokyo; the checkpoint's query in UTC"
-        ):
-            days("Asia/Tokyo")
-    finally:
-        spark.conf.set(key, former or "UTC")
+    days("UTC")
+    days("UTC")
+    with pytest.raises(InvalidInputError, match="in the time zone Asia/Tokyo; the checkpoint's query in UTC"):
+        days("Asia/Tokyo")
 
 
 @pytest.mark.slow
@@ -559,15 +534,8 @@ def test_two_threads_that_start_queries_do_not_change_each_others_settings(spark
 
     def begin(number):
         frame = keyed if number % 2 else rate.groupBy("value").count()
-        query = start(
-            frame,
-            sinks.console(),
-            name=f"q{number}",
-            mode="update",
-            checkpoint=tmp_path / str(number),
-            once=True,
-        )
-        query.awaitTermination()
+        how = {"name": f"q{number}", "mode": "update", "checkpoint": tmp_path / str(number), "once": True}
+        start(frame, sinks.console(), **how).awaitTermination()
         offsets = (tmp_path / str(number) / "offsets" / "0").read_text().split("\n")[1]
         return str(json.loads(offsets)["conf"][STATE_STORE]).rpartition(".")[2]
 
@@ -587,12 +555,9 @@ def test_a_planned_file_that_has_gone_is_said_before_its_batch_comes_again(spark
     with pytest.raises(QueryFailed, match="no such shop"):
         run(start(frame, sinks.foreach_batch(fail), name="gone", checkpoint=tmp_path / "ckpt"))
     (folder / "0.txt").unlink()
-    with guards.guard(frame, locate(spark, tmp_path / "ckpt"), "gone", "append") as guarded:
-        assert guarded.lock is not None
-    guarded.lock.release()
-    assert (
-        f"query gone: {folder}/0.txt: planned for a batch that was not committed, and gone: " in caplog.text
-    )
+    released(frame, locate(spark, tmp_path / "ckpt"))
+    gone = f"query guarded: {folder}/0.txt: planned for a batch that was not committed, and gone: "
+    assert gone in caplog.text
 
 
 def test_a_checkpoint_that_is_not_on_a_local_disk_is_written_in_sparks_own_way(spark, tmp_path, caplog):

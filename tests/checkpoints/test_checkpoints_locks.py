@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
@@ -37,7 +38,7 @@ def test_two_queries_of_one_session_cannot_share_a_checkpoint(spark, tmp_path):
     query = begin(spark, tmp_path)
     (tmp_path / "link").symlink_to(tmp_path)
     for same in (tmp_path, tmp_path / "link"):
-        with pytest.raises(InvalidInputError, match="is in use by query one of this process; end that one"):
+        with pytest.raises(InvalidInputError, match="is in use by query one of this process; end it first"):
             begin(spark, same, "two")
     assert not is_free(tmp_path), "a refusal must not unlock it"
     assert query.isActive
@@ -124,7 +125,7 @@ def test_a_lock_of_another_python_in_this_jvm_is_not_lost_by_looking(spark, tmp_
     jvm: Any = spark._jvm  # noqa: SLF001 - what that other Python would do
     file = jvm.java.io.RandomAccessFile(str(tmp_path / "sparkstream-kit" / "lock"), "rw")
     held = file.getChannel().tryLock()
-    with pytest.raises(InvalidInputError, match="is in use by another session of this JVM"):
+    with pytest.raises(InvalidInputError, match="is in use by another process; end its"):
         lock(spark, locate(spark, tmp_path), "two")
     assert not is_free(tmp_path)
     assert held.isValid()
@@ -134,11 +135,24 @@ def test_a_lock_of_another_python_in_this_jvm_is_not_lost_by_looking(spark, tmp_
 def test_a_folder_that_cannot_be_written_is_refused(spark, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(
-        InvalidInputError, match="cannot be written: Not a directory: .*; give another folder"
+        InvalidInputError,
+        match="cannot be written: .*/file is no folder that this user may write to",
     ):
         lock(spark, locate(spark, tmp_path / "file"), "one")
     (tmp_path / "sparkstream-kit" / "lock").mkdir(parents=True)
     with pytest.raises(InvalidInputError, match="cannot be locked: .*Is a directory.*; give another folder"):
+        lock(spark, locate(spark, tmp_path), "one")
+
+
+def test_a_file_system_without_locks_is_one_line(spark, tmp_path, monkeypatch):
+    (tmp_path / "sparkstream-kit").mkdir()
+    (tmp_path / "sparkstream-kit" / "lock").touch()
+
+    def without(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "fcntl", without)
+    with pytest.raises(InvalidInputError, match="cannot be locked: No locks available; give another folder"):
         lock(spark, locate(spark, tmp_path), "one")
 
 

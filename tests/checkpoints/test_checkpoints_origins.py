@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from functools import reduce
 
 import pytest
 from pyspark.sql import functions as F
 
-from sparkstream_kit import run, sinks, sources, start
+from sparkstream_kit import sinks, sources
+from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.errors import InvalidInputError
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
 
 Sum = Callable[..., int]
 
@@ -24,35 +22,17 @@ def land(folder, name, number):
 
 
 @pytest.fixture(params=["2", pytest.param("3", marks=pytest.mark.slow)], ids=["2 partitions", "3 partitions"])
-def total(spark, tmp_path, request):
+def total(spark, tmp_path, request, finish):
     """Sum up all files of some folders, one source each, from the checkpoint `my ckpt`."""
-    key = "spark.sql.shuffle.partitions"
-    former = spark.conf.get(key)
-    spark.conf.set(key, request.param)
 
     def sum_of(*folders, **options):
-        frame: DataFrame | None = None
-        for folder in folders:
-            rows = sources.json(spark, folder, schema="n INT")
-            frame = rows if frame is None else frame.union(rows)
-        assert frame is not None
-        sums = frame.agg(F.sum("n").alias("n"))
-        checkpoint = tmp_path / "my ckpt"
-        run(
-            start(
-                sums,
-                sinks.latest("sums"),
-                name="sums",
-                mode="complete",
-                checkpoint=checkpoint,
-                availableNow=True,
-                **options,
-            )
-        )
+        rows = [sources.json(spark, folder, schema="n INT") for folder in folders]
+        sums = reduce(lambda one, other: one.union(other), rows).agg(F.sum("n").alias("n"))
+        finish(sums, sinks.latest("sums"), "complete", checkpoint=tmp_path / "my ckpt", **options)
         return int(spark.table("sums").first().n)
 
-    yield sum_of
-    spark.conf.set(key, former or "1")
+    with in_force(spark, {"spark.sql.shuffle.partitions": request.param}):
+        yield sum_of
 
 
 @pytest.mark.fast("2 partitions-a-b")

@@ -20,21 +20,6 @@ from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.errors import InvalidInputError
 
 
-@pytest.fixture(scope="module")
-def made(spark, tmp_path_factory):
-    """A folder of six files and the checkpoint of a query that has summed them in batches 0 to 5."""
-    folder = tmp_path_factory.mktemp("made")
-    land(folder / "in", *range(6))
-    run(totals(spark, folder / "in"), folder / "checkpoint")
-    return folder / "in", folder / "checkpoint"
-
-
-@pytest.fixture
-def checkpoint(made, tmp_path):
-    """A copy of that checkpoint, to damage."""
-    return shutil.copytree(made[1], tmp_path / "checkpoint")
-
-
 def uncommitted(checkpoint):
     (checkpoint / "commits/5").unlink()
     (checkpoint / "commits/.5.crc").unlink()

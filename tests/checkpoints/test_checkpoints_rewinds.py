@@ -19,7 +19,6 @@ from pyspark.ml.feature import SQLTransformer
 from support.checkpoint_queries import CHANGELOG, FORMAT_V2, ROCKSDB, land, run, stream, totals
 
 from sparkstream_kit import checkpoints, joins, models, sinks, start
-from sparkstream_kit import run as run_to_end
 from sparkstream_kit.checkpoints.check import damage
 from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.errors import InvalidInputError
@@ -31,22 +30,6 @@ with open(sys.argv[1], "w") as file:
     print("locked", flush=True)
     sys.stdin.read()
 """
-
-
-@pytest.fixture(scope="module")
-def made(spark, tmp_path_factory):
-    """A folder of six files, the checkpoint of a query that has summed them in batches 0 to 5, and these."""
-    folder = tmp_path_factory.mktemp("made")
-    land(folder / "in", *range(6))
-    batches = run(totals(spark, folder / "in"), folder / "checkpoint")
-    assert [batch for batch, _ in batches] == [0, 1, 2, 3, 4, 5]
-    return folder / "in", folder / "checkpoint", batches
-
-
-@pytest.fixture
-def checkpoint(made, tmp_path):
-    """A copy of that checkpoint, to change."""
-    return shutil.copytree(made[1], tmp_path / "checkpoint")
 
 
 def tree(folder):
@@ -83,7 +66,7 @@ def test_what_was_rewound_comes_again_with_the_same_rows(spark, made, checkpoint
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["model", "table"])
-def test_a_batch_that_is_planned_anew_takes_the_version_that_is_current(spark, tmp_path, what):
+def test_a_batch_that_is_planned_anew_takes_the_version_that_is_current(spark, tmp_path, what, finish):
     folder, checkpoint, table = tmp_path / "in", tmp_path / "checkpoint", tmp_path / "table.json"
     land(folder, 0, 1, 2, 3)
     for version in ("2", "1"):
@@ -98,11 +81,8 @@ def test_a_batch_that_is_planned_anew_takes_the_version_that_is_current(spark, t
         models.switch(tmp_path / "models", current)
         table.write_text("".join(f'{{"key": "{key}", "owner": "{current}"}}\n' for key in "abc"))
         out = tmp_path / f"out-{current}"
-        kept = sinks.foreach_batch(lambda batch, number: batch.write.json(f"{out}/batch={number}")).taking(
-            part
-        )
-        keys = stream(spark, folder).select("key")
-        run_to_end(start(keys, kept, name="scored", checkpoint=checkpoint, availableNow=True))
+        kept = sinks.foreach_batch(lambda batch, number: batch.write.json(f"{out}/batch={number}"))
+        finish(stream(spark, folder).select("key"), kept.taking(part), "append", checkpoint=checkpoint)
         rows = spark.read.json(str(out)).select("batch", "owner").distinct().collect()
         return {batch: {row.owner for row in rows if row.batch == batch} for batch in range(4)}
 
@@ -154,10 +134,8 @@ def test_the_file_log_of_a_long_run_can_be_gone_back_in(spark, tmp_path):
     for batch in range(oldest, 8):
         copy = checkpoints.clone(tmp_path / "made", tmp_path / f"copy-{batch}")
         checkpoints.rewind(copy, to=batch, apply=True)
-        assert (
-            run(stream(spark, tmp_path / "in").select("n"), copy, "append", **retained)
-            == batches[batch + 1 :]
-        )
+        again = run(stream(spark, tmp_path / "in").select("n"), copy, "append", **retained)
+        assert again == batches[batch + 1 :]
 
 
 def test_a_dry_run_changes_nothing_and_says_what_would_be(made, checkpoint):
@@ -208,16 +186,13 @@ def test_a_rewind_says_what_the_sinks_have_said_of_it(checkpoint):
 
 
 @pytest.mark.slow
-def test_start_notes_what_each_sink_makes_of_a_rewind(spark, tmp_path):
+def test_start_notes_what_each_sink_makes_of_a_rewind(spark, tmp_path, finish):
     land(tmp_path / "in", *range(3))
     database = sinks.sql_table(f"sqlite:///{tmp_path}/totals.db", "totals", how="replace")
     sink = sinks.fan_out(sinks.latest("rewound"), database, sinks.snapshot(tmp_path / "totals.csv"))
     frame = totals(spark, tmp_path / "in").withColumnRenamed("sum(n)", "n")
-    query = start(
-        frame, sink, name="totals", mode="complete", checkpoint=tmp_path / "checkpoint", availableNow=True
-    )
-    query.awaitTermination()
-    seen = checkpoints.rewind(tmp_path / "checkpoint", to=0)
+    finish(frame, sink, "complete")
+    seen = checkpoints.rewind(tmp_path / "ckpt", to=0)
     assert [note.split()[0] for note in seen.sinks] == ["latest", "sql_table", "snapshot"]
     assert " ".join(seen.sinks[1].split()[:5]) in str(seen)
 
@@ -227,15 +202,9 @@ def test_a_checkpoint_is_free_once_its_query_has_ended(spark, tmp_path, monkeypa
     monkeypatch.setattr("sparkstream_kit._waiting.in_thread", lambda *_: None)
     land(tmp_path / "in", *range(3))
     kept = tmp_path / "checkpoint"
+    how = {"name": "totals", "mode": "complete", "checkpoint": kept, "availableNow": True}
     for _ in range(2):
-        query = start(
-            totals(spark, tmp_path / "in"),
-            sinks.latest("free"),
-            name="totals",
-            mode="complete",
-            checkpoint=kept,
-            availableNow=True,
-        )
+        query = start(totals(spark, tmp_path / "in"), sinks.latest("free"), **how)
         query.awaitTermination()
         assert not checkpoints.show(kept).in_use
         checkpoints.clone(kept, tmp_path / f"copy-{query.runId}")
@@ -280,10 +249,8 @@ def copied(command):
 
 def test_to_where_it_is_already_changes_nothing(checkpoint):
     before = tree(checkpoint)
-    assert (
-        str(checkpoints.rewind(checkpoint, to=5, apply=True))
-        == f"{checkpoint} is at batch 5; nothing to rewind"
-    )
+    done = str(checkpoints.rewind(checkpoint, to=5, apply=True))
+    assert done == f"{checkpoint} is at batch 5; nothing to rewind"
     assert tree(checkpoint) == before
 
 
@@ -317,10 +284,7 @@ def test_an_interrupted_rewind_is_damage_until_it_is_run_again(
     [
         (6, "{} cannot be rewound to batch 6: it keeps batches 0 to 5"),
         (-1, "{} cannot be rewound to batch -1: it keeps batches 0 to 5"),
-        (
-            1,
-            "{0} cannot be rewound to batch 1: {0}/state/0/0/2.delta is missing; no other is whole",
-        ),
+        (1, "{0} cannot be rewound to batch 1: {0}/state/0/0/2.delta is missing; no other is whole"),
     ],
 )
 def test_a_batch_that_cannot_be_gone_back_to_is_refused(checkpoint, to, line):
@@ -361,7 +325,7 @@ def test_a_checkpoint_in_use_is_shown_and_left_alone(checkpoint, tmp_path):
             lambda: checkpoints.rewind(checkpoint, to=2, apply=True),
             lambda: checkpoints.clone(checkpoint, tmp_path / "copy"),
         ):
-            with pytest.raises(InvalidInputError, match="is in use; end its query first"):
+            with pytest.raises(InvalidInputError, match=r"is in use by .*; end it"):
                 refused()
     assert not (tmp_path / "copy").exists()
     assert not checkpoints.show(checkpoint).in_use
@@ -373,10 +337,14 @@ def test_a_checkpoint_in_use_is_shown_and_left_alone(checkpoint, tmp_path):
 
 def test_a_copy_goes_on_as_the_same_query(spark, made, checkpoint, tmp_path):
     checkpoints.rewind(checkpoint, to=3, apply=True)
+    query = {"name": "totals", "mode": "complete", "fingerprint": ""}
+    (checkpoint / "sparkstream-kit/query.json").write_text(json.dumps(query))
     copy = checkpoints.clone(checkpoint, tmp_path / "copy")
     assert copy == tmp_path / "copy"
     assert tree(copy) == tree(checkpoint)
-    assert not list((copy / "sparkstream-kit").iterdir())  # neither the lock nor what was moved aside
+    # Neither the lock nor what was moved aside.
+    assert [path.name for path in (copy / "sparkstream-kit").iterdir()] == ["query.json"]
+    assert checkpoints.show(copy).name == "totals"
     assert run(totals(spark, made[0]), copy) == made[2][4:]
     assert checkpoints.show(checkpoint).committed == 3
 
@@ -409,11 +377,8 @@ def test_a_copy_of_transform_with_state_does_not_need_the_original(spark, tmp_pa
             pass
 
     land(tmp_path / "in", 0)
-    counted = (
-        stream(spark, tmp_path / "in")
-        .groupBy("key")
-        .transformWithState(Count(), "key STRING, n INT", "Update", "None")
-    )
+    keyed = stream(spark, tmp_path / "in").groupBy("key")
+    counted = keyed.transformWithState(Count(), "key STRING, n INT", "Update", "None")
     original = tmp_path / "checkpoint"
     run(counted, original, **ROCKSDB)
     copy = checkpoints.clone(original, tmp_path / "copy")
@@ -453,10 +418,3 @@ def test_a_copy_that_fails_leaves_nothing(checkpoint, tmp_path, monkeypatch):
 def test_what_a_killed_copy_has_left_is_not_in_the_next_one(checkpoint, tmp_path):
     (tmp_path / f".copy.{os.getpid()}.tmp" / "old").mkdir(parents=True)
     assert tree(checkpoints.clone(checkpoint, tmp_path / "copy")) == tree(checkpoint)
-
-
-def test_a_copy_keeps_the_name_of_its_query(checkpoint, tmp_path):
-    (checkpoint / "sparkstream-kit").mkdir()
-    query = {"name": "totals", "mode": "complete", "fingerprint": ""}
-    (checkpoint / "sparkstream-kit/query.json").write_text(json.dumps(query))
-    assert checkpoints.show(checkpoints.clone(checkpoint, tmp_path / "copy")).name == "totals"

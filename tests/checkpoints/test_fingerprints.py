@@ -18,6 +18,7 @@ from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 from support.query_shapes import SHAPES
 
 from sparkstream_kit import quarantine, sources
+from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.checkpoints.fingerprint import differences, fingerprint, time_zone
 from sparkstream_kit.schemas import from_ddl
 
@@ -38,8 +39,12 @@ def timed(spark, delay="10 minutes"):
     return sales(spark).withWatermark("time", delay)
 
 
+def summed(rows, key="State"):
+    return rows.groupBy(key).agg(F.sum("Amount").alias("total"))
+
+
 def totals(spark):
-    return sales(spark).groupBy("State").agg(F.sum("Amount").alias("total"))
+    return summed(sales(spark))
 
 
 def windowed(spark, *window):
@@ -96,17 +101,12 @@ def codes(spark, state="CA", code=1):
 CHANGES: dict[str, tuple[Build, Build, str]] = {
     "group key": (
         totals,
-        lambda s: sales(s).groupBy("ProductKey").agg(F.sum("Amount").alias("total")),
+        lambda s: summed(sales(s), "ProductKey"),
         "groups by ProductKey; the checkpoint's query groups by State",
     ),
     "group key behind an alias": (
         totals,
-        lambda s: (
-            sales(s)
-            .withColumn("State", F.upper("State"))
-            .groupBy("State")
-            .agg(F.sum("Amount").alias("total"))
-        ),
+        lambda s: summed(sales(s).withColumn("State", F.upper("State"))),
         "computes upper(State) AS State; the checkpoint's query does not",
     ),
     "order of group keys": (
@@ -126,7 +126,7 @@ CHANGES: dict[str, tuple[Build, Build, str]] = {
     ),
     "filter below": (
         totals,
-        lambda s: sales(s).where("n > 1").groupBy("State").agg(F.sum("Amount").alias("total")),
+        lambda s: summed(sales(s).where("n > 1")),
         "keeps rows where (n > 1); the checkpoint's query does not",
     ),
     "filter below gone": (
@@ -200,11 +200,7 @@ CHANGES: dict[str, tuple[Build, Build, str]] = {
         lambda s: sales(s).join(codes(s), "State").groupBy("State").count(),
         "joins Inner, (State = State); the checkpoint's query does not",
     ),
-    "a limit on a stream": (
-        lambda s: sales(s).limit(3),
-        lambda s: sales(s).limit(4),
-        "runs GlobalLimit on 4",
-    ),
+    "a limit on a stream": (lambda s: sales(s).limit(3), lambda s: sales(s).limit(4), "GlobalLimit on 4"),
     "the body of a lambda": (
         lambda s: by_lambda(s, F.upper),
         lambda s: by_lambda(s, F.lower),
@@ -247,11 +243,7 @@ SAME: dict[str, tuple[Build, Build]] = {
     "sort and limit above": (totals, lambda s: totals(s).orderBy("total").limit(3)),
     "path and files per trigger": (
         totals,
-        lambda s: (
-            sales(s, str(Path(HERE).parent), maxFilesPerTrigger="1", latestFirst="true")
-            .groupBy("State")
-            .agg(F.sum("Amount").alias("total"))
-        ),
+        lambda s: summed(sales(s, str(Path(HERE).parent), maxFilesPerTrigger="1", latestFirst="true")),
     ),
     "kind of source": (
         lambda s: s.readStream.format("rate").load().groupBy("value").count(),
@@ -259,13 +251,7 @@ SAME: dict[str, tuple[Build, Build]] = {
     ),
     "columns that are not used": (
         totals,
-        lambda s: (
-            sales(s)
-            .withColumn("more", F.lit(1))
-            .drop("tags")
-            .groupBy("State")
-            .agg(F.sum("Amount").alias("total"))
-        ),
+        lambda s: summed(sales(s).withColumn("more", F.lit(1)).drop("tags")),
     ),
     "a source with more columns": (
         lambda s: windowed(s, "2 minutes", "1 minute"),
@@ -279,14 +265,8 @@ SAME: dict[str, tuple[Build, Build]] = {
     ),
     "aliases, hints, partitions and observations": (
         totals,
-        lambda s: (
-            sales(s)
-            .alias("s")
-            .hint("broadcast")
-            .repartition(3)
-            .observe("seen", F.count("*").alias("rows"))
-            .groupBy("State")
-            .agg(F.sum("Amount").alias("total"))
+        lambda s: summed(
+            sales(s).alias("s").hint("broadcast").repartition(3).observe("seen", F.count("*").alias("rows"))
         ),
     ),
     "the rows of a lookup table": (
@@ -307,10 +287,7 @@ SAME: dict[str, tuple[Build, Build]] = {
             "WITH c AS (SELECT State, count(*) n FROM sales_view GROUP BY State) SELECT n FROM c WHERE n > 1",
         ),
     ),
-    "seeds that nobody gave": (
-        random,
-        random,
-    ),
+    "seeds that nobody gave": (random, random),
     "the body of a UDF": (
         lambda s: sales(s).select(F.udf(lambda n: n + 1, "int")("n").alias("m")).groupBy("m").count(),
         lambda s: sales(s).select(F.udf(lambda n: n + 2, "int")("n").alias("m")).groupBy("m").count(),
@@ -335,7 +312,7 @@ IN_OTHER_WORDS: dict[str, tuple[Build, Build]] = {
     ),
     "a filter that keeps every row": (
         totals,
-        lambda s: sales(s).where("true").groupBy("State").agg(F.sum("Amount").alias("total")),
+        lambda s: summed(sales(s).where("true")),
     ),
     "a union by name": (
         lambda s: sales(s).union(sales(s)).groupBy("State").count(),
@@ -357,9 +334,11 @@ def csv_of(spark, options):
     return lines.select(F.from_csv("value", "n INT", options).alias("row")).groupBy("row.n").count()
 
 
-def parsed(spark, format="csv", **settings):  # noqa: A002
-    parse = quarantine.parse_csv if format == "csv" else quarantine.parse_json
-    columns = "a BIGINT, d DATE, p STRING NOT NULL, x DECIMAL(12,2)"
+COLUMNS = "a BIGINT, d DATE, p STRING NOT NULL, x DECIMAL(12,2)"
+
+
+def parsed(spark, kind="csv", columns=COLUMNS, **settings):
+    parse = quarantine.parse_csv if kind == "csv" else quarantine.parse_json
     return parse(sources.text(spark, HERE), from_ddl(columns), **settings)
 
 
@@ -430,7 +409,17 @@ def test_a_query_that_is_built_again_is_the_same_on_any_spark(spark, name):
     assert differences(RECORDED[name], one) == []  # `make versions` runs this on the others
 
 
-IN_A_PROCESS = """
+def in_a_process(code, *given, **settings):
+    """Return what a Python prints that can import the tests."""
+    env = environment(**settings)
+    env["PYTHONPATH"] += f":{ROOT / 'tests'}"
+    command = [sys.executable, "-c", code, *map(str, given)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+BUILT_AGAIN = """
 import json, sys
 from sparkstream_kit import get_session
 from sparkstream_kit.checkpoints.fingerprint import fingerprint
@@ -444,14 +433,9 @@ with open(sys.argv[1], "w") as file:
 
 @pytest.mark.slow
 def test_a_query_is_the_same_in_another_process_behind_other_queries(spark, tmp_path):
-    result = tmp_path / "result.json"
-    env = environment()
-    env["PYTHONPATH"] += f":{ROOT / 'tests'}"
-    command = [sys.executable, "-c", IN_A_PROCESS, str(result)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=200, check=False)
-    assert done.returncode == 0, done.stderr
+    in_a_process(BUILT_AGAIN, tmp_path / "result.json")
     here = {name: fingerprint(build(spark), "append") for name, build in SHAPES.items()}
-    assert json.loads(result.read_text()) == here
+    assert json.loads((tmp_path / "result.json").read_text()) == here
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -473,13 +457,10 @@ def test_what_leaves_the_state_alone_leaves_the_fingerprint(spark, name):
     ("key", "value"), [("spark.sql.ansi.enabled", "false"), ("spark.sql.session.timeZone", "Europe/Berlin")]
 )
 def test_neither_ansi_mode_nor_time_zone_counts(spark, key, value):
-    build, former = ALONE["times and parsing"], spark.conf.get(key)
+    build = ALONE["times and parsing"]
     before = fingerprint(build(spark), "append")
-    try:
-        spark.conf.set(key, value)
+    with in_force(spark, {key: value}):
         assert fingerprint(build(spark), "append") == before
-    finally:
-        spark.conf.set(key, former or "")
 
 
 @pytest.mark.parametrize("name", IN_OTHER_WORDS)
@@ -513,10 +494,7 @@ ZONED: dict[str, tuple[Build, bool]] = {
 
 
 def timed_lines(spark, kind, **settings):
-    parse = quarantine.parse_csv if kind == "csv" else quarantine.parse_json
-    return (
-        parse(sources.text(spark, HERE), from_ddl("t TIMESTAMP, p STRING"), **settings).groupBy("t").count()
-    )
+    return parsed(spark, kind, "t TIMESTAMP, p STRING", **settings).groupBy("t").count()
 
 
 @pytest.mark.parametrize("name", ZONED)
@@ -526,19 +504,10 @@ def test_the_time_zone_is_noted_where_the_state_depends_on_it(spark, name):
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [
-        {"date_format": "d/M/yy"},
-        {"date_format": "M/d/yy", "sep": ";"},
-        {"date_format": "M/d/yy", "header": True},
-    ],
-    ids=str,
+    "settings", [{"date_format": "d/M/yy"}, US | {"sep": ";"}, US | {"header": True}], ids=str
 )
 def test_how_lines_are_parsed_counts_by_what_the_user_says(spark, settings):
-    one, other = (
-        fingerprint(by_reason(parsed(spark, **given)), "update")
-        for given in ({"date_format": "M/d/yy"}, settings)
-    )
+    one, other = (fingerprint(by_reason(parsed(spark, **given)), "update") for given in (US, settings))
     [said] = differences(one, other)
     assert said.startswith("parses lines of csv by schema and formats ")
     assert "_read" not in one, "how the kit parses is no part of it"
@@ -550,10 +519,8 @@ def test_a_limit_keeps_state_in_append_mode_alone(spark):
 
 
 def test_what_the_text_looks_like(spark):
-    assert fingerprint(
-        sales(spark).where("n > 1").groupBy("State").agg(F.sum("Amount").alias("t")), "append"
-    ) == (
-        "Aggregate [State#0], [State#0, sum(Amount#1) AS t#2]\n"
+    assert fingerprint(summed(sales(spark).where("n > 1")), "append") == (
+        "Aggregate [State#0], [State#0, sum(Amount#1) AS total#2]\n"
         "  Filter (n#3 > 1)\n"
         "    Stream [Amount#1, State#0, n#3]"
     )
@@ -595,19 +562,8 @@ with open(sys.argv[1], "w") as file:
 @pytest.mark.slow
 @pytest.mark.xdist_group("connect")
 def test_every_query_has_the_same_fingerprint_on_connect(spark, connect, tmp_path):
-    result = tmp_path / "result.json"
-    env = environment(SPARK_REMOTE=connect)
-    env["PYTHONPATH"] += f":{ROOT / 'tests'}"
-    done = subprocess.run(
-        [sys.executable, "-c", CONNECT, str(result)],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(result.read_text()) == all_fingerprints(spark)
+    in_a_process(CONNECT, tmp_path / "result.json", SPARK_REMOTE=connect)
+    assert json.loads((tmp_path / "result.json").read_text()) == all_fingerprints(spark)
 
 
 @pytest.mark.slow
@@ -620,11 +576,7 @@ def test_drop_duplicates_without_columns_is_another_query_on_connect(spark, conn
         "frame = t.sales(get_session('attached', profile='test')).drop('tags').dropDuplicates()\n"
         "print(t.fingerprint(frame, 'append'))"
     )
-    env = environment(SPARK_REMOTE=connect)
-    env["PYTHONPATH"] += f":{ROOT / 'tests'}"
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=200, check=True
-    )
+    there = in_a_process(code, SPARK_REMOTE=connect)
     here = fingerprint(sales(spark).drop("tags").dropDuplicates(), "append")
-    assert sorted(re.findall(r"\w+#", done.stdout)) == sorted(re.findall(r"\w+#", here))
-    assert (done.stdout.strip() == here) is (pyspark.__version__ >= "4.3")
+    assert sorted(re.findall(r"\w+#", there)) == sorted(re.findall(r"\w+#", here))
+    assert (there.strip() == here) is (pyspark.__version__ >= "4.3")

@@ -11,13 +11,12 @@ from pyspark.sql import functions as F
 from support.checkpoint_queries import SCHEMA, land
 from support.checkpoint_queries import run as run_plainly
 
-from sparkstream_kit import checkpoints, run, sinks, start
+from sparkstream_kit import checkpoints, sinks
 from sparkstream_kit.checkpoints import logs
 from sparkstream_kit.checkpoints.check import damage
 from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.checkpoints.lost import findings
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.profiles import read_profile
 
 if TYPE_CHECKING:
     Totals = dict[str, int]
@@ -29,19 +28,15 @@ BY_PLACE, BY_NAME = "1", "2"  # how a line of offsets/N says which source it is 
 
 
 @pytest.fixture(params=[BY_PLACE, BY_NAME])
-def named(spark, request):
+def named(as_local, request):
     """A session of the profile `local` that takes names of sources."""
-    own = spark.newSession()
-    for key, value in read_profile("local").items():
-        if key.startswith("spark.sql.") and own.conf.isModifiable(key):
-            own.conf.set(key, value)
-    own.conf.set("spark.sql.streaming.queryEvolution.enableSourceEvolution", "true")
-    own.conf.set(FORMAT, request.param)
-    return own
+    as_local.conf.set("spark.sql.streaming.queryEvolution.enableSourceEvolution", "true")
+    as_local.conf.set(FORMAT, request.param)
+    return as_local
 
 
 @pytest.fixture
-def total(named, tmp_path):
+def total(named, tmp_path, finish):
     """Total the folders of two named sources from the checkpoint `ckpt`, to the end of their input."""
 
     def go_on(folders=None, **options):
@@ -51,10 +46,7 @@ def total(named, tmp_path):
             found.update({row.key: row.n for row in batch.collect()})
 
         frame = summed(named, tmp_path, folders or NAMES)
-        sink, checkpoint = sinks.foreach_batch(keep), tmp_path / "ckpt"
-        run(
-            start(frame, sink, name="t", mode="complete", checkpoint=checkpoint, availableNow=True, **options)
-        )
+        finish(frame, sinks.foreach_batch(keep), "complete", **options)
         return found
 
     land(tmp_path / "lines", 0, 1, 2)

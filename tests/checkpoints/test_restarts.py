@@ -14,7 +14,7 @@ from support.checkpoint_queries import land, stream
 from sparkstream_kit import checkpoints, run, sinks, start
 from sparkstream_kit.checkpoints.check import damage
 from sparkstream_kit.checkpoints.logs import Logs
-from sparkstream_kit.profiles import STATE_STORE, STATE_STORES, read_profile
+from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,17 +26,6 @@ if TYPE_CHECKING:
     Build = Callable[[SparkSession, Path], DataFrame]
 
 PARTITIONS = "spark.sql.shuffle.partitions"
-
-
-@pytest.fixture
-def as_local(spark):
-    """A session with the settings of the profile `local`, which has two partitions."""
-    own = spark.newSession()
-    for key, value in read_profile("local").items():
-        if key.startswith("spark.sql.") and own.conf.isModifiable(key):
-            own.conf.set(key, value)
-    assert own.conf.get(PARTITIONS) == "2"
-    return own
 
 
 def go_on(frame, checkpoint, mode):
@@ -74,11 +63,8 @@ def counted_in_pandas(spark, folder):
         state.update((number,))
         yield pd.DataFrame({"key": [key[0]], "n": [number]})
 
-    return (
-        stream(spark, folder)
-        .groupBy("key")
-        .applyInPandasWithState(count, "key STRING, n INT", "n INT", "update", GroupStateTimeout.NoTimeout)
-    )
+    keyed, timeout = stream(spark, folder).groupBy("key"), GroupStateTimeout.NoTimeout
+    return keyed.applyInPandasWithState(count, "key STRING, n INT", "n INT", "update", timeout)
 
 
 def transformed(spark: SparkSession, folder: Path, *, in_pandas: bool):
@@ -108,23 +94,21 @@ def windowed(spark, folder):
     return timed(spark, folder).groupBy(F.window("time", "2 minutes"), "key").agg(F.sum("n").alias("n"))
 
 
+def windows_of_windows(spark, folder):
+    return windowed(spark, folder).groupBy(F.window("window", "4 minutes")).agg(F.sum("n"))
+
+
+def sessions(spark, folder):
+    return timed(spark, folder).groupBy(F.session_window("time", "30 seconds"), "key").count()
+
+
 OPERATORS: dict[str, tuple[str, Build]] = {
     "sum of all": ("update", lambda spark, folder: stream(spark, folder).agg(F.sum("n"))),
     "count of all": ("complete", lambda spark, folder: stream(spark, folder).groupBy().count()),
     "sum by key": ("update", lambda spark, folder: stream(spark, folder).groupBy("key").agg(F.sum("n"))),
     "sum by window": ("append", windowed),
-    "window of windows": (
-        "append",
-        lambda spark, folder: (
-            windowed(spark, folder).groupBy(F.window("window", "4 minutes")).agg(F.sum("n"))
-        ),
-    ),
-    "session windows": (
-        "append",
-        lambda spark, folder: (
-            timed(spark, folder).groupBy(F.session_window("time", "30 seconds"), "key").count()
-        ),
-    ),
+    "window of windows": ("append", windows_of_windows),
+    "session windows": ("append", sessions),
     "limit": ("append", lambda spark, folder: stream(spark, folder).select("key", "n").limit(7)),
     "limit of totals": (
         "complete",
@@ -220,10 +204,8 @@ def test_every_operator_goes_on_as_if_it_had_not_been_stopped(
 
 def real_damage_is_told(checkpoint):
     """Take away the newest file of each partition of each store in turn, and the partition as a whole."""
-    named = (
-        (re.match(r"(\d+)[._].*(delta|changelog)$", file.name), file)
-        for file in checkpoint.glob("state/**/*")
-    )
+    files = checkpoint.glob("state/**/*")
+    named = ((re.match(r"(\d+)[._].*(delta|changelog)$", file.name), file) for file in files)
     newest = dict(sorted((file.parent, (int(match[1]), file)) for match, file in named if match))
     assert newest
     for folder, (version, file) in newest.items():
@@ -258,17 +240,9 @@ def test_an_operator_in_one_partition_goes_on_with_the_profile_local(as_local, t
     for number in (0, 1, 2):
         land(tmp_path / "in", number)
         found.append(go_on(build(as_local, tmp_path / "in"), tmp_path / "checkpoint", mode))
-    assert (
-        found
-        == {
-            "sum of all": [[["3"]], [["36"]], [["99"]]],
-            "limit": [
-                [["a", "0"], ["b", "1"], ["c", "2"]],
-                [["a", "10"], ["b", "11"], ["c", "12"]],
-                [["a", "20"]],
-            ],
-        }[operator]
-    )
+    firsts = [("a", 0), ("b", 1), ("c", 2)], [("a", 10), ("b", 11), ("c", 12)], [("a", 20)]
+    limit = [[[key, str(n)] for key, n in rows] for rows in firsts]
+    assert found == {"sum of all": [[["3"]], [["36"]], [["99"]]], "limit": limit}[operator]
     assert checkpoints.check(tmp_path / "checkpoint") == []
     assert checkpoints.show(tmp_path / "checkpoint").states[0].partitions == 1
     real_damage_is_told(tmp_path / "checkpoint")

@@ -15,12 +15,14 @@ from conftest import ROOT, running
 from sparkstream_kit import feeds
 from sparkstream_kit.cli import feeding, main
 from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.feeds.datasets import DATASETS, Dataset
 
 REPLAY = [sys.executable, "-m", "sparkstream_kit", "feed", "replay"]
 LIMIT = 30  # seconds that a test waits for what takes less than one
 
 
 def ticks(count, *, seed):
+    """Make ticks."""
     return [{"time": 60 * n, "n": n + seed} for n in range(count)]
 
 
@@ -31,7 +33,8 @@ def total(rows):
 def command(*args, **more):
     """Run the command of a generator as `sparkstream feed ticks …` would."""
     app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
-    app.command()(feeding._generator("ticks.json", ticks, total, "Land ticks.", **more))  # noqa: SLF001
+    dataset = Dataset("ticks.json", ticks, total, **more)
+    app.command()(feeding._generator(dataset))  # noqa: SLF001
     typer.main.get_command(app)(list(map(str, args)), standalone_mode=False)
 
 
@@ -99,8 +102,8 @@ def test_a_command_has_the_shares_that_make_sense_for_its_data(tmp_path, capsys)
     assert "--bad SHARE" in text
     assert "--duplicates" not in text
     assert "--delay" not in text  # nothing that it does would depend on it
-    command("--help", usual_delay="3 hours")
-    assert "[default: 3 hours]" in capsys.readouterr().out
+    command("--help", delay="3 hours")
+    assert "[default: 3 hours]" in " ".join(capsys.readouterr().out.split())
     command(tmp_path / "in", "--files", 1, "--every", 0, shares=("bad",), line=feeds.csv_line)
     assert {*json.loads((tmp_path / "in/_truth.json").read_text())} == {"truth", "counted", "bad"}
     assert (tmp_path / "in/ticks-0-0001.json").read_text().startswith("0,0\n60,1\n")
@@ -121,19 +124,35 @@ def test_what_would_not_be_counted_is_refused_before_the_first_file(tmp_path):
     assert names(tmp_path) == ["old.json"]
 
 
-def test_the_feeds_of_the_jobs_land_what_their_truth_says(tmp_path):
-    flags = ["--files", "4", "--rows", "60", "--every", "0", "--late", "0.05", "--bad", "0.02"]
-    for name, time in (("events", "time"), ("posts", "created_at")):
-        assert main(["feed", name, str(tmp_path / name), *flags, "--delay", "2 minutes"]) == 0
-        truth = json.loads((tmp_path / name / "_truth.json").read_text("utf-8"))
-        assert truth["late"]
-        assert truth["bad"]
-        assert all(row[time] for row in truth["late"])
-        if name == "events":  # its job keeps late rows
-            assert sum(events for _, events, _ in truth["truth"]) == truth["counted"]
-            assert truth["counted"] + len(truth["bad"]) == 240
-        else:
-            assert truth["counted"] + len(truth["late"]) + len(truth["bad"]) == 240
+@pytest.mark.parametrize("name", DATASETS)
+def test_each_feed_lands_its_rows_and_their_truth(name, tmp_path):
+    dataset, folder = DATASETS[name], tmp_path / "in"
+    assert main(["feed", name, str(folder), "--files", "2", "--rows", "600", "--every", "0"]) == 0
+    rows = list(dataset.rows(1200, seed=0))
+    lines = [line for path in sorted(folder.glob("[!_]*")) for line in path.read_text("utf-8").splitlines()]
+    assert lines == [dataset.line(row) for row in rows]
+    told = json.loads((folder / "_truth.json").read_text("utf-8"))
+    assert (told["truth"], told["counted"]) == (
+        json.loads(json.dumps(dataset.truth(rows), default=str)),
+        1200,
+    )
+    assert told["truth"]
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_the_truth_of_each_feed_is_of_what_counts(name, tmp_path):
+    dataset, folder = DATASETS[name], tmp_path / "in"
+    shares = [word for share in dataset.shares for word in (f"--{share}", "0.05")]
+    delay = ["--delay", "2 minutes"] if "late" in dataset.shares else []
+    flags = ["--files", "4", "--rows", "100", "--every", "0", *delay, *shares]
+    assert main(["feed", name, str(folder), *flags]) == 0
+    told = json.loads((folder / "_truth.json").read_text("utf-8"))
+    assert all(told[share] for share in dataset.shares)
+    counts = {share: len(told[share]) for share in dataset.shares}
+    if dataset.keeps_late:  # its job counts late rows, too
+        assert sum(events for _, events, _ in told["truth"]) == told["counted"]
+        del counts["late"]
+    assert told["counted"] + sum(counts.values()) == 400
 
 
 @pytest.mark.parametrize(
@@ -198,16 +217,3 @@ def test_replay_refuses_a_wrong_column_in_a_line(tmp_path, capsys):
     assert capsys.readouterr().err == f"sparkstream: {file} has no column 'tme'; did you mean time?\n"
     assert main(["feed", "replay", str(file), str(tmp_path / "in")]) == 2
     assert capsys.readouterr().err == "sparkstream: Missing option '--time'; see --help\n"
-
-
-def test_ads_and_messages_are_landed_with_their_truths(tmp_path):
-    for name, time in (("ads", "event_time"), ("messages", "time")):
-        folder = tmp_path / name
-        args = [name, str(folder), "--files", "4", "--rows", "100", "--every", "0", "--bad", "0.05"]
-        assert main(["feed", *args]) == 0
-        rows = [row for row in landed(folder) if isinstance(row, dict)]
-        truth = json.loads((folder / "_truth.json").read_text())
-        assert len(rows) == truth["counted"] == 400 - len(truth["bad"])
-        assert [row[time] for row in rows] == sorted(row[time] for row in rows)
-        identity = {"ads": "ad_id", "messages": "id"}[name]
-        assert {found[0] for found in truth["truth"]} <= {row[identity] for row in rows}

@@ -19,8 +19,7 @@ from connectors.test_sources_kafka import RECORDED, RECORDED_SOURCE
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 
 from sparkstream_kit import cli, feeds, sources
-from sparkstream_kit.connectors.kinesis import service as feeder
-from sparkstream_kit.connectors.kinesis import service as looking
+from sparkstream_kit.connectors.kinesis import service as module
 from sparkstream_kit.connectors.kinesis.service import (
     Found,
     Page,
@@ -228,9 +227,9 @@ class Gaps:
 
 @pytest.mark.parametrize("gap", [0, 1, 300])
 def test_available_now_reads_on_until_it_finds_a_record(monkeypatch, gap):
-    monkeypatch.setattr(looking, "_LOOK", 0.0)  # the time is over at the first page
+    monkeypatch.setattr(module, "_LOOK", 0.0)  # the time is over at the first page
     service = Gaps(a=gap)
-    ahead, begin = looking.Ahead(service, 0.0), beginning("sales", 0.0, "")  # type: ignore[arg-type]
+    ahead, begin = module.Ahead(service, 0.0), beginning("sales", 0.0, "")  # type: ignore[arg-type]
     ahead.leave_out(since=1001.0)
     found = ahead.look(readable(begin, ahead.shards()), 100)
     assert found == {"a": Found("55", 1, False, 1000.0)}
@@ -240,17 +239,17 @@ def test_available_now_reads_on_until_it_finds_a_record(monkeypatch, gap):
 
 
 def test_a_look_does_not_wait_for_a_shard_when_another_has_records(monkeypatch):
-    monkeypatch.setattr(looking, "_LOOK", 0.0)
-    ahead = looking.Ahead(Gaps(a=None, b=5), 0.0)  # type: ignore[arg-type]
+    monkeypatch.setattr(module, "_LOOK", 0.0)
+    ahead = module.Ahead(Gaps(a=None, b=5), 0.0)  # type: ignore[arg-type]
     ahead.leave_out(since=1001.0)
     found = ahead.look(dict.fromkeys(ahead.shards(), ""), 100)
     assert (found["a"].records, found["b"].records) == (0, 1)
 
 
 def test_a_query_that_goes_on_looks_again(monkeypatch):
-    monkeypatch.setattr(looking, "_LOOK", 0.0)
+    monkeypatch.setattr(module, "_LOOK", 0.0)
     service = Gaps(a=3)
-    ahead = looking.Ahead(service, 0.0)  # type: ignore[arg-type]
+    ahead = module.Ahead(service, 0.0)  # type: ignore[arg-type]
     assert ahead.look({"a": ""}, 100)["a"].records == 0
     assert service.asked == 1
 
@@ -263,15 +262,25 @@ def asked(**given):
     return str(raised.value)
 
 
-def test_what_boto3_lacks_is_one_line(monkeypatch, tmp_path):
+@pytest.fixture
+def log_in(monkeypatch, tmp_path):
+    """A log-in for boto3, when it is called; until then there is none."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert asked().startswith("no AWS credentials where Spark's workers run; set AWS_ACCESS_KEY_ID and ")
-    assert asked(region=None).startswith("no region for Kinesis; give region='eu-central-1', or set AWS_")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "kit")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+
+    def given():
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "kit")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+
+    return given
+
+
+def test_what_boto3_lacks_is_one_line(monkeypatch, log_in):
+    assert asked().startswith("no AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (for a ")
+    assert asked(region=None).startswith("no region for Kinesis; give the region, such as eu-central-1, or ")
+    log_in()
     said = "Kinesis at http://127.0.0.1:10 cannot be reached (EndpointConnectionError)"
     assert asked(endpoint="http://127.0.0.1:10").startswith(f"{said}; start it, correct the endpoint, or try")
     monkeypatch.setitem(sys.modules, "boto3", None)
@@ -315,8 +324,8 @@ class Taking(Service):
 
 def served_by(service, monkeypatch):
     """Let the feed write to this one."""
-    monkeypatch.setattr(feeder, "_EVERY", 0.01)
-    monkeypatch.setattr(feeder, "Service", lambda *_, **__: service)
+    monkeypatch.setattr(module, "_EVERY", 0.01)
+    monkeypatch.setattr(module, "Service", lambda *_, **__: service)
 
 
 def test_the_feed_ends_while_the_stream_takes_nothing(monkeypatch):
@@ -324,7 +333,7 @@ def test_the_feed_ends_while_the_stream_takes_nothing(monkeypatch):
     service = Taking(1, stop=stop)
     served_by(service, monkeypatch)
     records = ((str(each), str(each)) for each in itertools.count())
-    taken = list(feeder.put("sales", records, region=None, endpoint=None, stop=stop))
+    taken = list(module.put("sales", records, region=None, endpoint=None, stop=stop))
     assert taken == service.texts == [str(each) for each in range(500) if each % 3]
 
 
@@ -353,24 +362,17 @@ def test_a_feed_that_fails_in_the_middle_says_what_was_written(
     assert found == [[str(each) for each in row] for row in feeds.sales_totals(map(tuple, written))]
 
 
-def test_the_command_names_its_own_flags(monkeypatch, tmp_path, capsys):
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("HOME", str(tmp_path))
-
+def test_what_the_command_cannot_do_is_one_line(monkeypatch, log_in, capsys):
     def said(*given):
         assert cli.main(["feed", "kinesis", "sales", "--rows", "1", *given]) in (1, 2)
         return capsys.readouterr().err
 
     fix = "'localhost:4567'; give scheme, host and port, such as 'http://localhost:4567'"
     assert f"endpoint is {fix}" in said("--region", "us-east-1", "--endpoint", "localhost:4567")
-    assert "no region for Kinesis; give --region eu-central-1, or set AWS_DEFAULT_REGION" in said()
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "kit")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+    assert "no region for Kinesis; give the region, such as eu-central-1, or set AWS_" in said()
+    log_in()
     line = said("--region", "us-east-1", "--endpoint", "http://127.0.0.1:12")
     assert "cannot be reached (EndpointConnectionError); start it, correct the endpoint, or try again" in line
-    assert "retry_for" not in line
     monkeypatch.setenv("AWS_ENDPOINT_URL", "localhost:4567")
     assert f"endpoint is {fix}" in said("--region", "us-east-1")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-from conftest import environment
+from conftest import environment, process
 from faults.drivers import Driver
 from faults.sales import Sales
 from support import postgresql
@@ -38,12 +38,7 @@ def small_disk(tmp_path):
     """An empty file system of eight megabytes."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=8m", "faults", str(disk)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = process(["mount", "-t", "tmpfs", "-o", "size=8m", "faults", str(disk)])
     if done.returncode:
         pytest.skip(f"needs a tmpfs, and mount says: {done.stderr.strip()}")
     try:

@@ -148,12 +148,10 @@ def database(folder, url, how="replace", *, checkpoint=None, rows=50):
 
 
 def delta(folder, how="replace", *, connectors=()):
-    """A Delta table: the job `sales_totals` replaces it, `sales_to.py` appends or upserts."""
+    """A Delta table, which `sales_to.py` replaces, appends to or upserts into."""
     sales, out, checkpoint = Sales(folder / "in"), folder / "out", folder / "ckpt"
     command: tuple[Any, ...] = (SCRIPTS / "sales_to.py", f"delta-{how}", out, sales.folder, checkpoint)
-    if how == "replace":
-        command = (JOBS / "sales_totals.py", sales.folder, "--checkpoint", checkpoint, "--delta", out, *QUICK)
-    elif connectors:
+    if connectors:
         command = (*command, "--connectors", *connectors)
 
     def totals():

@@ -14,7 +14,7 @@ import sys
 from decimal import Decimal
 
 import pytest
-from conftest import environment
+from conftest import environment, process
 from faults.drivers import JOBS, SCRIPTS
 from faults.sales import Sales
 
@@ -123,13 +123,10 @@ def runs(sales, checkpoints):
     """Run the job on each checkpoint; return exit codes, standard outputs and standard errors."""
     flags = ("--profile", "test", "--available-now", "--format", "json", "--checkpoint")
     lines = [json.dumps([str(sales.folder), *flags, str(path)]) + "\n" for path in checkpoints]
-    done = subprocess.run(
+    done = process(
         [sys.executable, str(SCRIPTS / "many_runs.py"), str(JOBS)],
         input="".join(lines),
         env=environment(SPARK_SUBMIT_OPTS=os.environ["SPARK_SUBMIT_OPTS"]),
-        capture_output=True,
-        text=True,
-        check=False,
     )
     assert done.returncode == 0, done.stderr
     return [tuple(json.loads(line)) for line in done.stdout.splitlines()]

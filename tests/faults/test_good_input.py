@@ -11,6 +11,7 @@ import pytest
 from conftest import ROOT
 
 from sparkstream_kit import feeds
+from sparkstream_kit.feeds.datasets import DATASETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,12 +22,14 @@ FILES, ROWS = 11, 30  # a verdict takes ten batches
 ONE_FILE = ("--available-now", "--max-files-per-trigger", "1")
 
 
-def rows(generate, line):
-    return [line(row) for row in generate(FILES * ROWS, seed=5)]
+def rows(name):
+    """Return a function that makes the lines of a dataset."""
+    known = DATASETS[name]
+    return lambda: [known.line(row) for row in known.rows(FILES * ROWS, seed=5)]
 
 
 def sales():
-    return rows(feeds.sales_rows, feeds.csv_line)
+    return [feeds.csv_line(row) for row in feeds.sales_rows(FILES * ROWS, seed=5)]
 
 
 def hourly():
@@ -35,26 +38,23 @@ def hourly():
 
 
 JOBS: dict[str, tuple[Callable[[], list[str]], Callable[[Path], tuple[Any, ...]]]] = {
-    "action_windows": (lambda: rows(feeds.actions_rows, feeds.json_line), lambda out: (out, "--drain")),
-    "ad_join": (lambda: rows(feeds.ads_rows, feeds.json_line), lambda out: (out, "--drain")),
-    "card_alerts": (lambda: rows(feeds.cards_rows, feeds.csv_line), lambda out: (out, "--drain")),
+    "action_windows": (rows("actions"), lambda out: (out, "--drain")),
+    "ad_join": (rows("ads"), lambda out: (out, "--drain")),
+    "card_alerts": (rows("cards"), lambda out: (out, "--drain")),
     "events_to_postgres": (
-        lambda: rows(feeds.events_rows, feeds.csv_line),
+        rows("events"),
         lambda out: ("--database", f"sqlite:///{out}.db", "--checkpoint", f"{out}-ckpt"),
     ),
     "hashtag_trends": (
-        lambda: rows(feeds.posts_rows, feeds.posts_line),
+        rows("posts"),
         lambda out: ("--drain", "--checkpoint", f"{out}-ckpt"),
     ),
     "hourly_sales": (hourly, lambda _: ()),
-    "log_errors": (lambda: rows(feeds.log_rows, feeds.log_line), lambda out: (out, "--drain")),
+    "log_errors": (rows("logs"), lambda out: (out, "--drain")),
     "sales_clean": (sales, lambda out: (out,)),
     "sales_totals": (sales, lambda _: ()),
-    "score_posts": (
-        lambda: rows(feeds.messages_rows, feeds.json_line),
-        lambda out: (f"{out}-model", out),
-    ),
-    "sensor_alerts": (lambda: rows(feeds.sensors_rows, feeds.json_line), lambda out: (out, "--drain")),
+    "score_posts": (rows("messages"), lambda out: (f"{out}-model", out)),
+    "sensor_alerts": (rows("sensors"), lambda out: (out, "--drain")),
 }
 
 

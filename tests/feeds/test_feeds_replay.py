@@ -29,7 +29,7 @@ class FakeTime(threading.Event):
 @pytest.fixture
 def fake(monkeypatch):
     fake = FakeTime()
-    monkeypatch.setattr("sparkstream_kit.feeds.files.clock.monotonic", lambda: fake.now)
+    monkeypatch.setattr("sparkstream_kit.feeds.files.monotonic", lambda: fake.now)
     return fake
 
 

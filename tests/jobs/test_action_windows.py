@@ -216,20 +216,6 @@ def test_the_state_is_bounded_by_the_windows_that_are_open(stream):
     assert closed == 19_900  # 100 rows are in the last hour
 
 
-WRONG: list[tuple[list[str], str]] = [
-    (["."], "the following arguments are required: OUT_DIR"),
-    ([".", "out"], "OUT_DIR out lies in the input folder ."),
-    (["in", "out", "--mode", "apend"], "argument --mode: invalid choice: 'apend'"),
-    (["in", "out", "--watermark", "0 seconds"], "--watermark"),
-    (["in", "out", "--drain"], "--drain is for the end of the input; give --available-now, too"),
-]
-
-
-def test_wrong_arguments_are_one_line(refused, tmp_path):
-    (tmp_path / "home" / "in").mkdir(parents=True)
-    refused("action_windows", WRONG)
-
-
 def test_a_slide_that_cannot_be_is_one_line(folder, tmp_path):
     with pytest.raises(InvalidInputError, match="slide 2 hours is longer than length 1 hour"):
         in_this_session(folder, tmp_path / "out", "--slide", "2 hours", "--available-now")

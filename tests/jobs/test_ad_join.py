@@ -1,6 +1,5 @@
 """The job `ad_join`: the pairs and the unmatched views that its generator knows, late rows counted."""
 
-import json
 from datetime import datetime, timedelta
 
 import ad_join
@@ -138,9 +137,3 @@ def test_the_job_writes_each_view_once_over_two_runs(job, spark, folder, tmp_pat
     assert found(spark.read.parquet(str(out / "views")).collect()) == feeds.ads_truth(rows, within=TEN)
     [bad] = spark.read.parquet(str(out / "bad")).collect()
     assert bad["_raw"] == "no view"
-
-
-def test_wrong_arguments_end_with_2_and_one_line(capsys, folder):
-    assert ad_join.main([str(folder), str(folder)]) == 2
-    assert "OUT_DIR" in capsys.readouterr().err
-    assert json.loads(feeds.json_line(LAST[0]))["ad_id"] == "last-view"

@@ -141,7 +141,6 @@ def test_the_job_goes_on_where_it_stopped(where, job, folder, tmp_path):
     [
         ([], "the following arguments are required: --database, --checkpoint"),
         (["--database", "sqlite:///in/x.db"], "would be read; put it elsewhere"),
-        (["--within", "soon"], "cannot read within 'soon'"),
     ],
 )
 @pytest.mark.usefixtures("spark")

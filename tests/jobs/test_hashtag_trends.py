@@ -167,13 +167,7 @@ def test_the_job_goes_on_where_it_stopped(job, folder, tmp_path):
     )
     files = list(feeds.line_files(map(feeds.posts_line, posts.arriving), rows=200, name="posts-{}.json"))
     table = f"sqlite:///{tmp_path}/trends.db"
-    flags = (
-        "--available-now",
-        "--profile",
-        "test",
-        "--checkpoint",
-        tmp_path / "ckpt",
-    )
+    flags = ("--available-now", "--profile", "test", "--checkpoint", tmp_path / "ckpt")
     printed = ""
     for file in files:  # each a batch, as what is late depends on it
         feeds.drip([file], folder)

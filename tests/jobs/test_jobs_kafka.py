@@ -74,8 +74,8 @@ def test_a_job_takes_one_input(job, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (KAFKA[:2], "--kafka and --topic belong together; give both, or neither"),
-        (("in", *KAFKA[2:]), "--kafka and --topic belong together; give both, or neither"),
+        (KAFKA[:2], "--kafka does nothing without --topic; give both, or neither"),
+        (("in", *KAFKA[2:]), "--topic does nothing without --kafka; give both, or neither"),
         (("in", "--max-offsets-per-trigger", "5"), "--max-offsets-per-trigger does nothing without --kafka"),
         ((*KAFKA, "--max-offsets-per-trigger", "0"), "--max-offsets-per-trigger: '0' is not a whole number"),
         (

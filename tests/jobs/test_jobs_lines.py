@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 import pytest
+from conftest import ROOT
 
 from sparkstream_kit import feeds
 from sparkstream_kit.errors import KitError
@@ -120,3 +121,42 @@ def test_no_line_fails_a_job_whatever_its_values_are(name, flags, spark, folder,
     (folder / "odd").write_text("\n".join(lines))
     to = () if name == "hashtag_trends" else (tmp_path / "out",)
     in_this_session(name, folder, *to, *given, *flags, "--available-now", "--drain")
+
+
+WRONG: dict[str, list[tuple[list[str], str]]] = {
+    "action_windows": [
+        (["."], "the following arguments are required: OUT_DIR"),
+        ([".", "out"], "OUT_DIR out lies in the input folder ."),
+        (["in", "out", "--mode", "apend"], "argument --mode: invalid choice: 'apend'"),
+        (["in", "out", "--watermark", "0 seconds"], "--watermark"),
+        (["in", "out", "--drain"], "--drain does nothing without --available-now; give both, or neither"),
+    ],
+    "ad_join": [(["in", "in"], "OUT_DIR in is the input folder in")],
+    "card_alerts": [
+        (["in"], "the following arguments are required: OUT_DIR"),
+        (["in", "in"], "OUT_DIR in is the input folder in"),
+    ],
+    "log_errors": [
+        (["."], "the following arguments are required: OUT_DIR"),
+        (["in", "in"], "OUT_DIR in is the input folder in"),
+        (["in", "out", "--report", "error"], "argument --report: invalid choice: 'error'"),
+    ],
+    "sensor_alerts": [
+        (["in"], "the following arguments are required: OUT_DIR"),
+        (["in", "in/out"], "OUT_DIR in/out lies in the input folder in"),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_arguments_are_one_line(name, refused, tmp_path):
+    (tmp_path / "home" / "in").mkdir()
+    refused(name, WRONG[name])
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "jobs").glob("*.py")))
+def test_a_job_has_at_most_twenty_flags(name, capsys):
+    with pytest.raises(SystemExit):
+        import_module(name).main(["--help"])
+    flags = set(re.findall(r"^  (--[\w-]+)", capsys.readouterr().out, re.MULTILINE))
+    assert 5 < len(flags) <= 20

@@ -149,18 +149,6 @@ def test_a_path_is_a_path_whatever_the_request_is(spark):
     assert all(row["errors"] == row["requests"] and row["p95"] is None for row in got)
 
 
-WRONG: list[tuple[list[str], str]] = [
-    (["."], "the following arguments are required: OUT_DIR"),
-    (["in", "in"], "OUT_DIR in is the input folder in"),
-    (["in", "out", "--report", "error"], "argument --report: invalid choice: 'error'"),
-]
-
-
-def test_wrong_arguments_are_one_line(refused, tmp_path):
-    (tmp_path / "home" / "in").mkdir(parents=True)
-    refused("log_errors", WRONG)
-
-
 @pytest.mark.slow
 @pytest.mark.connect
 def test_as_a_process_of_its_own_it_goes_on_where_it_was(job, spark, folder, tmp_path):
@@ -168,14 +156,7 @@ def test_as_a_process_of_its_own_it_goes_on_where_it_was(job, spark, folder, tmp
     out = tmp_path / "out"
     for number in range(2):
         land(map(feeds.log_line, rows), folder, skip=2 * number, files=2)
-        flags = [
-            *FLAGS,
-            "--max-bad",
-            "0%",
-            "--report",
-            "sessions",
-            *(["--drain"] if number else []),
-        ]
+        flags = [*FLAGS, "--max-bad", "0%", "--report", "sessions", *(["--drain"] if number else [])]
         done = job("python", "log_errors", folder, out, *flags)
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
         assert "log_bad: 2 batches, 120 rows in, 0 late rows dropped, 0 bad rows" in done.stderr

@@ -196,7 +196,7 @@ WRONG: list[tuple[list[str], str]] = [
     ([".", "--trigger", "5 parsecs"], "'5 parsecs' is not an interval, such as '5 seconds'"),
     ([".", "--trigger", "5 seconds", "--available-now"], "--available-now and --trigger exclude"),
     (["jobs.txt"], "jobs.txt is a file; give the folder that it is in"),
-    ([".", "--snapshot", "t.xml"], "--snapshot t.xml: the name must end in .csv or .json"),
+    ([".", "--snapshot", "../t.xml"], "snapshot ../t.xml: the name must end in .csv or .json"),
     ([".", "--snapshot", "totals.csv"], "--snapshot totals.csv lies in the input folder ."),
     ([".", "--checkpoint", "."], "--checkpoint . is the input folder ."),
     (

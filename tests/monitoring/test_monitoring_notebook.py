@@ -48,7 +48,7 @@ def test_what_a_query_has_is_shown_and_nothing_else():
         html = notebook._query_html(each, None, datetime.now(UTC))  # noqa: SLF001
         assert ("rows in state" in html) == (each.batches[-1].state_rows is not None)
         assert ("watermark (UTC)" in html) == each.batches[-1].has_watermark
-        assert ("late, dropped" in html) == (each.summary.late_rows is not None)
+        assert (">late</small>" in html) == (each.summary.late_rows is not None)
         assert all(_escaped(str(verdict)) in html for verdict in each.verdicts)
 
 

@@ -58,7 +58,7 @@ class Served:
         self.stack = ExitStack()
         said = io.StringIO()
         with redirect_stderr(said):
-            self.tell = self.stack.enter_context(served(self.board, [], port=0, stop=self.stops.append))
+            self.stack.enter_context(served(self.board, [], port=0, stop=self.stops.append))
         self.address = said.getvalue().split()[4]
         self.port = int(self.address.split(":")[2].split("/")[0])
         self.token = self.address.partition("#token=")[2]
@@ -307,8 +307,8 @@ def test_an_error_of_the_run_is_told():
 
 
 def test_a_recording_is_followed_from_elsewhere(page):
-    page.tell(progress(batchId=1))
-    page.tell(progress(batchId=2))
+    page.board.add(progress(batchId=1))
+    page.board.add(progress(batchId=2))
     board = Board()
     lines: list[str] = []
 
@@ -325,7 +325,7 @@ def test_a_recording_is_followed_from_elsewhere(page):
             seen = board.wait(0, 30)
             while not board.pictures() or board.pictures()[0].summary.batches < 2:
                 seen = board.wait(seen, 30)
-            page.tell(progress(batchId=3))
+            page.board.add(progress(batchId=3))
             page.end()
             reading.join(30)
     [found] = board.pictures()
@@ -336,7 +336,7 @@ def test_a_recording_is_followed_from_elsewhere(page):
 
 @pytest.mark.parametrize("killed", [False, True])
 def test_watch_follows_the_page_of_a_run(page, killed, monkeypatch, capsys):
-    page.tell(progress(batchId=7))
+    page.board.add(progress(batchId=7))
     if killed:
         monkeypatch.setattr(_requests, "end_line", lambda: "")
     ending = threading.Thread(target=page.end)  # once `watch` reads: the page waits for its readers
@@ -350,7 +350,7 @@ def test_watch_follows_the_page_of_a_run(page, killed, monkeypatch, capsys):
 
 
 def test_a_signal_ends_watch(page, tmp_path, until):
-    page.tell(progress(batchId=7))
+    page.board.add(progress(batchId=7))
     seen = tmp_path / "seen"
     with seen.open("w") as out:
         watching = subprocess.Popen(
@@ -387,7 +387,7 @@ def test_watch_says_in_a_line_that_there_is_no_page(address, capsys):
 
 @pytest.mark.parametrize("given", ["", "#token=", "#token=wrong"])
 def test_watch_without_the_token_shows_nothing_and_says_so(page, given, capsys):
-    page.tell(progress(batchId=7))
+    page.board.add(progress(batchId=7))
     assert main(["watch", page.address.partition("#")[0] + given]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)

@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 
 from sparkstream_kit import feeds, quarantine, run, schemas, sinks, sources, start
-from sparkstream_kit.cli import main, watching
+from sparkstream_kit.cli import app, main
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.monitoring import board as recorder
 from sparkstream_kit.monitoring.board import Board
@@ -244,8 +244,8 @@ def test_a_past_that_is_still_being_read_is_no_silence():
     told = [*(line.encode() for line in past), b"\n"]
     of_file, of_page = Board(), Board()
     for board, lines in (
-        (of_file, watching._growing(io.StringIO("".join(past)), of_file, Once())),  # noqa: SLF001
-        (of_page, watching._live_after_a_pause(told, of_page)),  # noqa: SLF001
+        (of_file, app._growing(io.StringIO("".join(past)), of_file, Once())),  # noqa: SLF001
+        (of_page, app._live_after_a_pause(told, of_page)),  # noqa: SLF001
     ):
         board.live, seen = False, list[bool]()
 

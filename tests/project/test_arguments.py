@@ -10,28 +10,22 @@ from contextlib import AbstractContextManager, ExitStack
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+from conftest import cases
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import IntegerType, StructField, StructType
 
 import sparkstream_kit
 from sparkstream_kit import (
-    display,
     dstreams,
-    feeds,
-    get_session,
-    quarantine,
-    run,
     sinks,
     sources,
     start,
     state,
     testing,
-    windows,
 )
 from sparkstream_kit._arguments import said
 from sparkstream_kit._spark import session
@@ -312,205 +306,103 @@ def test_no_argument_of_a_public_call_has_a_type_that_is_not_looked_at():
     assert unknown == set(), "say in TAKES what such an argument takes"
 
 
-# Untyped, for wrong objects.
-kit: Any = SimpleNamespace(
-    display=display,
-    feeds=feeds,
-    get_session=get_session,
-    quarantine=quarantine,
-    run=run,
-    sinks=sinks,
-    sources=sources,
-    start=start,
-    windows=windows,
-)
-START = "start(): "
-DDL = "schemas.from_ddl('name STRING, amount INT')"
+# Calls as a user writes them, with the names of the things above and of the package, and what each is told.
+CONFUSED = cases("""
+start(frame, sinks.memory)
+    start(): sink is the function sinks.memory; call it: sinks.memory(…)
+start(frame, 'console')
+    start(): sink is the string 'console'; did you mean sinks.console(…)?
+start(frame, 'jdbc')
+    start(): sink is the string 'jdbc'; give a sink, such as sinks.console()
+start(frame.writeStream, sinks.console())
+    start(): frame is a DataStreamWriter; give the DataFrame itself, without .writeStream
+start(sinks.console(), frame)
+    start(): frame is a Sink; give a DataFrame
+start(frame.toPandas, sinks.console())
+    start(): frame is the function DataFrame.toPandas; call it: DataFrame.toPandas(…)
+start(None, sinks.console())
+    start(): frame is None; give a DataFrame (a function without a return gives None)
+start(pandas, sinks.console())
+    start(): frame is a pandas.DataFrame; make it a DataFrame of Spark's: spark.createDataFrame(…)
+start(frame, sinks.console(), mode='Append')
+    unknown output mode Append; did you mean append?
+start(frame, sinks.console(), mode='compelte')
+    unknown output mode compelte; did you mean complete?
+start(frame, sinks.console(), checkpoint=5)
+    start(): checkpoint is 5; give a path
+start(frame, sinks.console(), checkpoint='')
+    start(): checkpoint is an empty string; give a path
+start(frame, sinks.console(), trigger='5 seconds')
+    start(): trigger is the string '5 seconds'; give Spark's own keyword in its place, such as
+    processingTime='5 seconds' or availableNow=True
+start(frame, sinks.console(), chekpoint='in')
+    unknown keyword of start() chekpoint; did you mean checkpoint?
+start(frame, sinks.console(), processingTime=5)
+    processingTime is 5; give a duration, such as '10 seconds' or timedelta(seconds=10)
+start(frame, sinks.console(), processingTime='5')
+    cannot read processingTime '5'; write it like '10 seconds', '1 hour 30 minutes', '0.5 seconds' or
+    timedelta(seconds=10)
+start(frame, sinks.console(), processingTime=timedelta(-1))
+    start(): processingTime is -1 day, 0:00:00; give 0 seconds or more
+start(frame, sinks.console(), availableNow='yes')
+    start(): availableNow is the string 'yes'; give availableNow=True, or leave it out
+start(frame, sinks.console(), availableNow=True, processingTime='1 second')
+    start() takes one trigger, not availableNow and processingTime; leave out all but one
+run([ended])
+    run(): queries is a list; give them one by one, or with a star: *queries
+run(frame)
+    run(): queries is a DataFrame; start it first: start(frame, sink, name='totals')
+sources.text('in', session)
+    sources.text(): spark is the string 'in'; give a session, such as get_session('name')
+sources.text(SparkSession, 'in')
+    sources.text(): spark is the class SparkSession; give a session, such as get_session('name')
+sources.text(SparkSession.builder, 'in')
+    sources.text(): spark is a Builder; end it with .getOrCreate()
+sources.text(SparkSession.builder.getOrCreate, 'in')
+    sources.text(): spark is the function SparkSession.Builder.getOrCreate; call it:
+    SparkSession.Builder.getOrCreate(…)
+sources.csv(session, 'in', schema=[field])
+    sources.csv(): schema is a list; make it a StructType: StructType([…])
+sources.csv(session, 'in', schema=field)
+    sources.csv(): schema is a StructField; put it in a StructType: StructType([…])
+sources.csv(session, 'in', schema=frame)
+    sources.csv(): schema is a DataFrame; give its .schema
+sources.csv(session, 'in', schema=5)
+    sources.csv(): schema is 5; give a string or a StructType, such as schemas.from_ddl('name STRING, amount
+    INT')
+sources.csv(session, 'in', schema='n INTT')
+    cannot read DDL 'n INTT': Unsupported data type "INTT" (line 1, pos 2)
+sources.socket_lines(session, 'localhost', '9999')
+    sources.socket_lines(): port is the string '9999'; give a number: int('9999')
+sources.socket_lines(session, 9999, 'localhost')
+    sources.socket_lines(): host is 9999; give a string
+feeds.LineServer([], port='9999')
+    feeds.LineServer(): port is the string '9999'; give a number: int('9999')
+sinks.files('out', partition_by='day')
+    sinks.files(): partition_by is the string 'day'; put it in a list: ['name']
+sinks.console()(frame)
+    sinks.Sink(): writer is a DataFrame; give its .writeStream
+sinks.fan_out([sinks.latest('a')])
+    sinks.fan_out(): sinks is a list; give them one by one, or with a star: *sinks
+windows.tumbling('t', 5)
+    length is 5; give a duration, such as '10 seconds' or timedelta(seconds=10)
+windows.flatten(frame, F.col('window'))
+    windows.flatten(): column is a Column; give the column's name
+display.render(frame, 'table')
+    render() shows a static DataFrame, and this one is streaming; show the table of its query: start(frame,
+    sinks.latest('name'), mode='complete'), then render(spark.table('name'), 'table')
+get_session('name', conf='spark.ui.port=1')
+    get_session(): conf is the string 'spark.ui.port=1'; give a dict
+""")
+KIT = {name: getattr(sparkstream_kit, name) for name in dir(sparkstream_kit) if name[0] != "_"}
 
 
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        (
-            lambda t: kit.start(t.frame, sinks.memory),
-            START + "sink is the function sinks.memory; call it: sinks.memory(…)",
-        ),
-        (
-            lambda t: kit.start(t.frame, "console"),
-            START + "sink is the string 'console'; did you mean sinks.console(…)?",
-        ),
-        (
-            lambda t: kit.start(t.frame, "jdbc"),
-            START + "sink is the string 'jdbc'; give a sink, such as sinks.console()",
-        ),
-        (
-            lambda t: kit.start(t.frame.writeStream, sinks.console()),
-            START + "frame is a DataStreamWriter; give the DataFrame itself, without .writeStream",
-        ),
-        (
-            lambda t: kit.start(sinks.console(), t.frame),
-            START + "frame is a Sink; swap it with sink: start(frame, sink)",
-        ),
-        (
-            lambda t: kit.start(t.frame.toPandas, sinks.console()),
-            START + "frame is the function DataFrame.toPandas; call it: DataFrame.toPandas(…)",
-        ),
-        (
-            lambda t: kit.start(None, sinks.console()),
-            START + "frame is None; give a DataFrame (a function without a return gives None)",
-        ),
-        (
-            lambda t: kit.start(t.pandas, sinks.console()),
-            START + "frame is a pandas.DataFrame; make it a DataFrame of Spark's: spark.createDataFrame(…)",
-        ),
-        (
-            lambda t: kit.start(t.frame, sinks.console(), mode="Append"),
-            "unknown output mode Append; did you mean append?",
-        ),
-        (
-            lambda t: kit.start(t.frame, sinks.console(), mode="compelte"),
-            "unknown output mode compelte; did you mean complete?",
-        ),
-        (
-            lambda t: kit.start(t.frame, sinks.console(), checkpoint=5),
-            START + "checkpoint is 5; give a path",
-        ),
-        (
-            lambda t: kit.start(t.frame, sinks.console(), checkpoint=""),
-            START + "checkpoint is an empty string; give a path",
-        ),
-        (
-            lambda t: kit.start(t.frame, sinks.console(), trigger="5 seconds"),
-            START + "trigger is the string '5 seconds'; give Spark's own keyword in its place, such as "
-            "processingTime='5 seconds' or availableNow=True",
-        ),
-        (
-            lambda t: kit.start(t.frame, sinks.console(), chekpoint="in"),
-            "unknown keyword of start() chekpoint; did you mean checkpoint?",
-        ),
-        (
-            lambda t: kit.start(t.frame, sinks.console(), processingTime=5),
-            "processingTime is 5; give a duration, such as '10 seconds' or timedelta(seconds=10)",
-        ),
-        (
-            lambda t: kit.start(t.frame, sinks.console(), processingTime="5"),
-            (
-                "cannot read processingTime '5'; write it like '10 seconds', '1 hour 30 minutes', "
-                "'0.5 seconds' or timedelta(seconds=10)"
-            ),
-        ),
-        (
-            lambda t: kit.start(t.frame, sinks.console(), processingTime=timedelta(-1)),
-            START + "processingTime is -1 day, 0:00:00; give 0 seconds or more",
-        ),
-        (
-            lambda t: kit.start(t.frame, sinks.console(), availableNow="yes"),
-            START + "availableNow is the string 'yes'; give availableNow=True, or leave it out",
-        ),
-        (
-            lambda t: kit.start(t.frame, sinks.console(), availableNow=True, processingTime="1 second"),
-            "start() takes one trigger, not availableNow and processingTime; leave out all but one",
-        ),
-        (
-            lambda t: kit.run([t.ended]),
-            "run(): queries is a list; give them one by one, or with a star: *queries",
-        ),
-        (
-            lambda t: kit.run(t.frame),
-            "run(): queries is a DataFrame; start it first: start(frame, sink, name='totals')",
-        ),
-        (
-            lambda t: kit.sources.text("in", t.session),
-            "sources.text(): spark is the string 'in'; swap it with path: sources.text(spark, path)",
-        ),
-        (
-            lambda t: kit.sources.text(SparkSession, "in"),
-            "sources.text(): spark is the class SparkSession; give a session, such as get_session('name')",
-        ),
-        (
-            lambda t: kit.sources.text(SparkSession.builder, "in"),
-            "sources.text(): spark is a Builder; end it with .getOrCreate()",
-        ),
-        (
-            lambda t: kit.sources.text(SparkSession.builder.getOrCreate, "in"),
-            (
-                "sources.text(): spark is the function SparkSession.Builder.getOrCreate; "
-                "call it: SparkSession.Builder.getOrCreate(…)"
-            ),
-        ),
-        (
-            lambda t: kit.sources.csv(t.session, "in", schema=[t.field]),
-            "sources.csv(): schema is a list; make it a StructType: StructType([…])",
-        ),
-        (
-            lambda t: kit.sources.csv(t.session, "in", schema=t.field),
-            "sources.csv(): schema is a StructField; put it in a StructType: StructType([…])",
-        ),
-        (
-            lambda t: kit.sources.csv(t.session, "in", schema=t.frame),
-            "sources.csv(): schema is a DataFrame; give its .schema",
-        ),
-        (
-            lambda t: kit.sources.csv(t.session, "in", schema=5),
-            f"sources.csv(): schema is 5; give a string or a StructType, such as {DDL}",
-        ),
-        (
-            lambda t: kit.sources.csv(t.session, "in", schema="n INTT"),
-            "cannot read DDL 'n INTT': Unsupported data type \"INTT\" (line 1, pos 2)",
-        ),
-        (
-            lambda t: kit.sources.socket_lines(t.session, "localhost", "9999"),
-            "sources.socket_lines(): port is the string '9999'; give a number: int('9999')",
-        ),
-        (
-            lambda t: kit.sources.socket_lines(t.session, 9999, "localhost"),
-            (
-                "sources.socket_lines(): host is 9999; swap it with port: "
-                "sources.socket_lines(spark, host, port)"
-            ),
-        ),
-        (
-            lambda t: kit.feeds.LineServer([], port="9999"),
-            "feeds.LineServer(): port is the string '9999'; give a number: int('9999')",
-        ),
-        (
-            lambda t: kit.sinks.files("out", partition_by="day"),
-            "sinks.files(): partition_by is the string 'day'; put it in a list: ['name']",
-        ),
-        (
-            lambda t: kit.sinks.console()(t.frame),
-            "sinks.Sink(): writer is a DataFrame; give its .writeStream",
-        ),
-        (
-            lambda t: kit.sinks.fan_out([sinks.latest("a")]),
-            "sinks.fan_out(): sinks is a list; give them one by one, or with a star: *sinks",
-        ),
-        (
-            lambda t: kit.windows.tumbling("t", 5),
-            "length is 5; give a duration, such as '10 seconds' or timedelta(seconds=10)",
-        ),
-        (
-            lambda t: kit.windows.flatten(t.frame, F.col("window")),
-            "windows.flatten(): column is a Column; give the column's name",
-        ),
-        (
-            lambda t: kit.display.render(t.frame, "table"),
-            (
-                "render() shows a static DataFrame, and this one is streaming; show the table of its query: "
-                "start(frame, sinks.latest('name'), mode='complete'), then "
-                "render(spark.table('name'), 'table')"
-            ),
-        ),
-        (
-            lambda t: kit.get_session("name", conf="spark.ui.port=1"),
-            "get_session(): conf is the string 'spark.ui.port=1'; give a dict",
-        ),
-    ],
-)
-def test_what_people_confuse_has_its_own_fix(things, wrong, message):
+@pytest.mark.parametrize("wrong", CONFUSED)
+def test_what_people_confuse_has_its_own_fix(things, wrong):
+    names = KIT | {"F": F, "SparkSession": SparkSession, "timedelta": timedelta} | things
     with pytest.raises(InvalidInputError) as caught:
-        wrong(SimpleNamespace(**things))
-    assert str(caught.value) == message
+        eval(wrong, names)  # noqa: S307 - our own words
+    assert str(caught.value) == CONFUSED[wrong]
 
 
 @pytest.mark.parametrize(

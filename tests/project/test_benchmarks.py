@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from dataclasses import asdict
 
 import pytest
 import report
 import templates
-from conftest import ROOT
+from conftest import ROOT, process
 from running import Limit, Program, Table, measure
 
 RUN = [sys.executable, str(ROOT / "benchmarks" / "run.py")]
@@ -78,7 +77,7 @@ def test_each_job_that_reads_files_by_the_million_is_measured():
 
 
 def test_a_wrong_name_is_refused():
-    done = subprocess.run([*RUN, "strat"], capture_output=True, text=True, check=False)
+    done = process([*RUN, "strat"])
     assert done.returncode == 2
     assert "unknown benchmark strat; known: start, batch" in done.stderr
 
@@ -93,7 +92,7 @@ def test_a_benchmark_fills_table_page_and_chart(tmp_path):
     (tmp_path / "page.json").write_text(json.dumps({"batch": before}))
     command = [*RUN, "listener", "--runs", "1", "--page", str(page)]
     env = {**os.environ, "BENCH_DIR": str(tmp_path)}
-    subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    process(command, env=env, check=True)
     lines = page.read_text().splitlines()
     assert (lines[0], lines[-1], "old" in lines) == ("before", "after", False)
     rows = [line.split(" | ") for line in lines if line.startswith(("| kit", "| plain"))]

@@ -23,7 +23,7 @@ from sparkstream_kit.cli import main
 from sparkstream_kit.errors import InvalidInputError, printable
 from sparkstream_kit.monitoring import board as recorder
 from sparkstream_kit.monitoring import notebook, terminal
-from sparkstream_kit.monitoring.board import Board
+from sparkstream_kit.monitoring.board import Board, Query
 from sparkstream_kit.monitoring.pictures import Results, Sent
 from sparkstream_kit.progress import QuerySummary, RunSummary
 from sparkstream_kit.sinks import builtin
@@ -51,7 +51,7 @@ class Told(Board):
 def board():
     made = Told()
     made.add(StreamingQueryProgress.fromJson(PROGRESS | {"name": EVIL}))
-    made.expect("a run", QuerySummary(f"{EVIL} starts", "2"), None)
+    made.expect("a run", Query(QuerySummary(f"{EVIL} starts", "2")))
     return made
 
 

@@ -1,9 +1,9 @@
 """Tests of one group share a worker, and with it what they start: servers, JVMs, kernels."""
 
-import subprocess
 import sys
 
 import pytest
+from conftest import process
 
 TESTS = """
 import os
@@ -21,9 +21,7 @@ def test_where(number, request):
 def test_a_group_of_tests_stays_on_one_worker(tmp_path):
     (tmp_path / "test_where.py").write_text(TESTS)
     command = [sys.executable, "-m", "pytest", "-n", "3", "--dist", "loadgroup", "-p", "no:sparkstream"]
-    done = subprocess.run(
-        [*command, str(tmp_path)], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
-    )
+    done = process([*command, str(tmp_path)], cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     workers = [file.read_text() for file in tmp_path.glob("worker *")]
     assert (len(workers), len(set(workers))) == (6, 1)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
 import sys
 from collections import Counter
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-from conftest import ROOT
+from conftest import ROOT, process
 
 import sparkstream_kit
 
@@ -124,9 +123,7 @@ def test_an_import_loads_little():
         "from sparkstream_kit import start": 32,  # 30 are wanted
     }
     for what, most in loads.items():
-        done = subprocess.run(
-            [sys.executable, "-c", f"{what}\n{count}"], capture_output=True, text=True, check=True
-        )
+        done = process([sys.executable, "-c", f"{what}\n{count}"], check=True)
         assert int(done.stdout) <= most, what
 
 
@@ -170,10 +167,5 @@ def test_a_job_is_short_enough_to_be_read_from_top_to_bottom():
 
 
 def test_the_map_of_the_rooms_is_drawn_as_the_code_is():
-    done = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "architecture.py", "--check"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = process([sys.executable, ROOT / "scripts" / "architecture.py", "--check"])
     assert done.stderr == ""

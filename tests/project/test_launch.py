@@ -7,7 +7,7 @@ import sys
 import zipfile
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, process
 
 from sparkstream_kit import feeds
 
@@ -24,15 +24,7 @@ def wheel(tmp_path_factory):
 
 
 def launch(*args, cwd, **env):
-    return subprocess.run(
-        list(map(str, args)),
-        cwd=cwd,
-        env={**os.environ, **env},
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
+    return process(args, cwd=cwd, env={**os.environ, **env})
 
 
 def test_the_wheel_holds_the_kit_with_its_settings_and_jobs(wheel):

@@ -6,14 +6,13 @@ import ast
 import importlib
 import inspect
 import re
-import subprocess
 import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, process
 
 import sparkstream_kit
 
@@ -33,7 +32,6 @@ EXTRAS = {
     "sparkstream_kit.cli.app": {"typer"},
     "sparkstream_kit.cli.feeding": {"typer"},
     "sparkstream_kit.cli.common": {"typer"},
-    "sparkstream_kit.cli.watching": {"typer"},
     "sparkstream_kit.connectors.arrow": {"pyarrow"},
     "sparkstream_kit.connectors.delta.rust": {"deltalake", "pyarrow"},
     "sparkstream_kit.connectors.delta.sink": {"pandas", "pyarrow"},
@@ -191,7 +189,7 @@ def test_the_core_needs_pyspark_and_the_standard_library_alone():
 def test_what_is_needed_before_spark_does_not_import_it(module):
     code = f"import sys, {module}; print(sorted({{'pyspark', 'py4j', 'typer', 'rich'}} & set(sys.modules)))"
     env = {"PYTHONPATH": str(PACKAGE.parent)}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+    done = process([sys.executable, "-c", code], env=env)
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
@@ -202,7 +200,7 @@ def test_a_connector_is_opened_when_it_is_first_asked_for():
         "print(sorted(names & seen), sorted(names & set(sys.modules)))"
     )
     env = {"PYTHONPATH": str(PACKAGE.parent)}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+    done = process([sys.executable, "-c", code], env=env)
     assert (done.stdout, done.stderr) == ("[] ['sparkstream_kit.connectors']\n", "")
     with pytest.raises(AttributeError, match="has no attribute 'sql_tabel'"):
         getattr(sparkstream_kit.sinks, "sql_tabel")  # noqa: B009
@@ -212,10 +210,10 @@ def test_names_are_completed_without_an_import_of_what_they_are():
     shown = "{*dir(k)} >= {'start', 'run', 'get_session', 'spark_session', 'sinks', 'sources', 'windows'}"
     count = "[name for name in sys.modules if name.startswith('sparkstream_kit.')]"
     code = f"import sys; import sparkstream_kit as k; print({shown}, {count}, 'importlib' in dir(k))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = process([sys.executable, "-c", code], check=True)
     assert done.stdout == "True [] False\n"
     code = "from sparkstream_kit import sources as k; print({*k.__all__} <= {*dir(k)}, 'files' in dir(k))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = process([sys.executable, "-c", code], check=True)
     assert done.stdout == "True False\n"
 
 
@@ -249,7 +247,7 @@ def test_a_name_that_is_like_no_other_is_said_as_python_says_it():
     assert not hasattr(sparkstream_kit, "strat")
     # Not loaded yet, and like a name that there is.
     code = "from sparkstream_kit.sinks import directories; print(directories.__name__)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = process([sys.executable, "-c", code], check=True)
     assert done.stdout == "sparkstream_kit.sinks.directories\n"
 
 
@@ -315,7 +313,7 @@ def test_the_examples_that_need_a_session_run(tmp_path):
     texts = {name: inspect.getdoc(found) or "" for name, found in documented().items()}
     names = [name for name, text in texts.items() if "In a session::" in text and name not in ELSEWHERE]
     script = [sys.executable, ROOT / "tests" / "support" / "examples.py", *names]
-    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = process(script, cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-8000:]
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, environment, missing
+from conftest import ROOT, environment, missing, process
 from faults.sales import Sales
 from systems.launching import shown
 
@@ -32,16 +32,12 @@ def test_systemd_understands_the_unit(place):
     if shutil.which("systemd-analyze") is None:
         missing("needs systemd-analyze: apt-get install systemd")
     unit = place / "sales-totals.service"
-    user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
+    user = process(["id", "-un"], check=True).stdout.strip()
     unit.write_text(block("ini").replace("/srv/sales", str(place)).replace("User=stream", f"User={user}"))
-    done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, check=False
-    )
+    done = process(["systemd-analyze", "verify", "--man=no", unit])
     assert (done.returncode, done.stderr) == (0, "")
     unit.write_text(unit.read_text().replace("KillMode=mixed", "KillMode=gently"))
-    told = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, check=False
-    )
+    told = process(["systemd-analyze", "verify", "--man=no", unit])
     assert "kill mode" in told.stderr  # it does look
 
 

@@ -3,13 +3,12 @@
 import email
 import re
 import shutil
-import subprocess
 import tomllib
 import zipfile
 from functools import cache
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, process
 from hatchling.builders.wheel import WheelBuilder
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -68,5 +67,5 @@ def test_ci_has_each_tested_version_of_spark_with_a_python_and_a_java_that_fit()
 
 @pytest.mark.skipif(shutil.which("actionlint") is None, reason="needs actionlint (CONTRIBUTING, a workflow)")
 def test_the_workflows_are_what_the_host_understands():
-    done = subprocess.run(["actionlint", *WORKFLOWS], capture_output=True, text=True, check=False)
+    done = process(["actionlint", *WORKFLOWS])
     assert (done.returncode, done.stdout) == (0, "")

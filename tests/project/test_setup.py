@@ -2,13 +2,12 @@
 
 import re
 import shutil
-import subprocess
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, process
 
 PINS = sorted((ROOT / "requirements").glob("*.txt"))
 TOOLS = "bash cat chmod cp dirname env flock getent grep ls mkdir mktemp mv rm sed tail touch true"
@@ -65,9 +64,7 @@ class Checkout:
 
     def run(self, script="bash scripts/setup.sh", **env):
         command = ["/bin/sh", "-uc", script]
-        return subprocess.run(
-            command, cwd=self.path, env=self.env | env, capture_output=True, text=True, check=False
-        )
+        return process(command, cwd=self.path, env=self.env | env)
 
     def calls(self):
         """What Python was asked since the last look."""
@@ -252,6 +249,6 @@ def test_the_pins_hold_every_package_that_the_project_names():
 
 
 def test_make_help_names_every_target():
-    text = subprocess.run(["make", "-s", "-C", ROOT], capture_output=True, text=True, check=True).stdout
+    text = process(["make", "-s", "-C", ROOT], check=True).stdout
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"^  make (\w+)", text, re.MULTILINE)) == targets

@@ -32,7 +32,7 @@ def attached(url, folder, body, *args, **env):
     [
         ("sc://127.0.0.1:1", "no Spark Connect server answers at 127.0.0.1 port 1 (Connection refused); "),
         ("sc://127.0.0.1:1/;use_ssl=true", "no Spark Connect server answers at 127.0.0.1 port 1 "),
-        ("localhost:15002/;token=x", "SPARK_REMOTE=localhost:15002 is no address of a Connect server, such"),
+        ("localhost:15002/;token=x", "SPARK_REMOTE=localhost:15002 is no address of a Connect server; give"),
     ],
 )
 def test_an_address_without_a_server_is_refused_at_once(url, said, monkeypatch):

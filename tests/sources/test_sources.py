@@ -3,6 +3,7 @@
 import inspect
 
 import pytest
+from conftest import cases
 from pyspark.sql.streaming.readwriter import DataStreamReader
 
 from sparkstream_kit import feeds, run, sinks, sources, start
@@ -98,57 +99,40 @@ def test_sparks_own_options_and_those_of_hadoop_pass(spark, folder, caplog, form
     assert caplog.messages == []
 
 
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        (
-            lambda spark: sources.csv(spark, "no/such", schema="n INT"),
-            "input folder no/such does not exist; create it or correct the path",
-        ),
-        (
-            lambda spark: sources.text(spark, ".", max_file_per_trigger=1),
-            "unknown keyword of sources.text() max_file_per_trigger; did you mean max_files_per_trigger?",
-        ),
-        (
-            lambda spark: sources.text(spark, ".", max_files_per_trigger=0),
-            "max_files_per_trigger must be 1 or more, not 0",
-        ),
-        (
-            lambda spark: sources.csv(spark, ".", schema="n INT", headr=True),
-            "unknown keyword of sources.csv() headr; did you mean header?",
-        ),
-        (
-            lambda spark: sources.rate(spark, rowPerSecond=2),
-            "unknown keyword of sources.rate() rowPerSecond; did you mean rows_per_second?",
-        ),
-        (
-            lambda spark: sources.socket_lines(spark, "9999", 9999),
-            "host 9999 is a number, perhaps a port; give the host and then the port",
-        ),
-        (lambda spark: sources.rate(spark, rows_per_second=0), "rows_per_second must be 1 or more, not 0"),
-        (
-            lambda spark: sources.table(spark, "no_such"),
-            "table no_such is not in the catalog; create it or correct the name",
-        ),
-        (lambda spark: sources.socket_lines(spark, "localhost", 0), "port must be from 1 to 65535, not 0"),
-    ],
-)
-def test_wrong_arguments(spark, wrong, message):
+REFUSED = cases("""
+csv(spark, 'no/such', schema='n INT')
+    input folder no/such does not exist; create it or correct the path
+csv(spark, '.', schema='n INT', headr=True)
+    unknown keyword of sources.csv() headr; did you mean header?
+text(spark, '.', max_file_per_trigger=1)
+    unknown keyword of sources.text() max_file_per_trigger; did you mean max_files_per_trigger?
+text(spark, '.', max_files_per_trigger=0)
+    max_files_per_trigger must be 1 or more, not 0
+text(spark, '.', schema='a INT')
+    sources.text() takes no schema: its one column is value, a line; give the schema to sources.csv or
+    sources.json, or parse the lines (quarantine.parse_csv, parse_json)
+rate(spark, rowPerSecond=2)
+    unknown keyword of sources.rate() rowPerSecond; did you mean rows_per_second?
+rate(spark, rows_per_second=0)
+    rows_per_second must be 1 or more, not 0
+socket_lines(spark, '9999', 9999)
+    host 9999 is a number, perhaps a port; give the host and then the port
+socket_lines(spark, 'localhost', 0)
+    port must be from 1 to 65535, not 0
+socket_lines(spark, '', 9999)
+    socket_lines(): the host is empty; give its name or address
+table(spark, 'no_such')
+    table no_such is not in the catalog; create it or correct the name
+table(spark, ' ')
+    sources.table(): the name is empty; give a table, as table or schema.table
+""")
+
+
+@pytest.mark.parametrize("wrong", REFUSED)
+def test_what_a_source_cannot_read_is_refused_at_once(spark, wrong):
     with pytest.raises(InvalidInputError) as caught:
-        wrong(spark)
-    assert str(caught.value) == message
-
-
-def test_no_host_and_no_table_are_refused_at_once(spark):
-    with pytest.raises(InvalidInputError, match="the host is empty; give its name or address"):
-        sources.socket_lines(spark, "", 9999)
-    with pytest.raises(InvalidInputError, match="the name is empty; give a table"):
-        sources.table(spark, " ")
-
-
-def test_a_text_source_says_what_to_do_with_a_schema(spark, folder):
-    with pytest.raises(InvalidInputError, match=r"sources.text\(\) takes no schema: its one column is value"):
-        sources.text(spark, folder, schema="a INT")
+        eval(f"sources.{wrong}", {"sources": sources, "spark": spark})  # noqa: S307 - our own words
+    assert str(caught.value) == REFUSED[wrong]
 
 
 @pytest.mark.parametrize("form", ["csv", "json", "orc", "parquet", "text"])

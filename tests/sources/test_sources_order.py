@@ -10,6 +10,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from sparkstream_kit import run, sinks, sources, start
+from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.checkpoints import logs
 from sparkstream_kit.checkpoints.fingerprint import fingerprint
 from sparkstream_kit.sources import files
@@ -172,13 +173,8 @@ def test_a_folder_is_listed_as_ever_where_the_order_does_not_matter(spark, folde
     assert place(maxFilesPerTrigger=1) != str(folder)
     assert place(maxFilesPerTrigger=len(NAMES)) == place(maxBytesPerTrigger=1 << 20) == str(folder)
     assert place(maxBytesPerTrigger=10) != str(folder)
-    before = spark.conf.get("spark.sql.sources.parallelPartitionDiscovery.threshold")
-    assert int(str(before)) > 1000
-    spark.conf.set("spark.sql.sources.parallelPartitionDiscovery.threshold", "11")
-    try:
+    with in_force(spark, {"spark.sql.sources.parallelPartitionDiscovery.threshold": "11"}):
         assert place(maxFilesPerTrigger=1) == str(folder)  # Spark would start a job to list them
-    finally:
-        spark.conf.set("spark.sql.sources.parallelPartitionDiscovery.threshold", str(before))
     for number, name in enumerate(NAMES):
         os.utime(folder / name, (number, number))
     assert place(maxFilesPerTrigger=1) == str(folder)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import environment
+from conftest import environment, process
 from pyspark import SparkContext
 
 from sparkstream_kit import feeds, run, sinks, sources, start
@@ -210,9 +209,7 @@ def test_a_stop_in_mid_batch_prints_nothing(launcher, tmp_path):
     script.write_text(SCRIPT)
     environ = environment()
     launch = [str(Path(sys.executable).with_name(launcher)), str(script)]
-    done = subprocess.run(
-        launch, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=180, check=False
-    )
+    done = process(launch, cwd=tmp_path, env=environ)
     assert done.returncode == 0, done.stderr
     for word in ("StackOverflow", "Traceback", "\tat ", "Exception"):
         assert word not in done.stdout + done.stderr, done.stderr

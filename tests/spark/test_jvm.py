@@ -9,7 +9,7 @@ import time
 
 import pyspark
 import pytest
-from conftest import environment
+from conftest import environment, process
 
 from sparkstream_kit import _packages
 from sparkstream_kit._spark import launch
@@ -57,15 +57,7 @@ ALL = {"00000000", "00000000000000000000000000000000"}
 def listening(folder, launcher, *args, **env):
     script = folder / "listening.py"
     script.write_text(LISTENING)
-    done = subprocess.run(
-        [*launcher, str(script), *args],
-        env=environment(**env),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = process([*launcher, str(script), *args], env=environment(**env), cwd=folder)
     assert done.returncode == 0, done.stderr
     seen, left = done.stdout.splitlines()[-2:]
     return json.loads(seen), left
@@ -106,14 +98,7 @@ spark._jvm.java.lang.System.err.println("the last word")
 
 @pytest.mark.slow
 def test_java_s_warning_is_left_out_and_its_own_words_are_not(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", SAYS],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = process([sys.executable, "-c", SAYS], env=environment())
     assert done.returncode == 0
     assert sorted(done.stderr.splitlines()) == ["java", "python", "the last word"]
     assert done.stderr.endswith("the last word\n")
@@ -211,15 +196,7 @@ def never(*, conf=None, java=None, folder, **env):
         (folder / "jdk/bin/java").chmod(0o755)
         env["JAVA_HOME"] = str(folder / "jdk")
     (folder / "job.py").write_text(JOB % (conf or {}))
-    return subprocess.run(
-        [sys.executable, str(folder / "job.py")],
-        env=environment(**env),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return process([sys.executable, str(folder / "job.py")], env=environment(**env), cwd=folder)
 
 
 @pytest.mark.slow

@@ -310,7 +310,7 @@ def test_a_key_of_which_nothing_is_known_leaves_no_state(stream, step):
     [
         (
             lambda f: state.alert_when(f, "k", "time", "v", cast("Any", state.Ewma)),
-            "rule is the class Ewma; call it: Ewma()",
+            "rule is the class Ewma; give state.Ewma(), ",
         ),
         (
             lambda f: state.alert_when(f, "k", "time", "v", cast("Any", "x")),

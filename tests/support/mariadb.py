@@ -7,12 +7,11 @@ import pwd
 import secrets
 import shutil
 import signal
-import subprocess
 import tempfile
 from pathlib import Path
 
 import pymysql
-from conftest import missing
+from conftest import missing, process
 from support.ports import free_ports
 from systems.daemons import Daemon
 
@@ -35,13 +34,7 @@ class Server:
         # At its start it removes the temporary tables of every MariaDB that has the same folder for them.
         data = [f"--datadir={self._home}/data", f"--tmpdir={self._home}"]
         made = ["mariadb-install-db", "--no-defaults", *data, "--skip-test-db"]
-        done = subprocess.run(
-            [*as_user, *made, "--auth-root-authentication-method=normal"],
-            cwd=self._home,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = process([*as_user, *made, "--auth-root-authentication-method=normal"], cwd=self._home)
         assert done.returncode == 0, done.stderr
         self.password = secrets.token_hex(12)
         [self._port] = free_ports(1)

@@ -9,16 +9,13 @@ import pwd
 import secrets
 import shutil
 import signal
-import subprocess
 import tempfile
-import time
 from pathlib import Path
 
 import psycopg
-from conftest import missing
+from conftest import missing, process
 from support import ports
-
-_LIMIT = 60
+from systems.daemons import Daemon
 
 
 class Server:
@@ -30,23 +27,27 @@ class Server:
     """
 
     def __init__(self, binaries):
-        self._binaries = binaries
         self._home = Path(tempfile.mkdtemp(prefix="sparkstream-postgresql-"))
-        self._process: subprocess.Popen[bytes] | None = None
-        # As root, postgres refuses to run; its own user must reach its data.
-        self._as_user: list[str] = []
-        if os.geteuid() == 0:
+        as_user = []
+        if os.geteuid() == 0:  # as root it refuses to run; its own user must reach its data
             user = pwd.getpwnam("postgres")
             os.chown(self._home, user.pw_uid, user.pw_gid)
-            self._as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"]
+            # It ends with this process; a change of user would forget that, so that it is said here too.
+            as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--pdeathsig=QUIT"]
         self.password = secrets.token_hex(12)
         secret = self._home / "password"
         secret.write_text(self.password)
         secret.chmod(0o644)  # in a folder that nobody else can enter
+        data, port = ["-D", str(self._home / "data")], ports.free_port()
         options = ["--username=kit", "--auth=scram-sha-256", f"--pwfile={secret}", "--encoding=UTF8"]
-        self._run("initdb", *options, "--locale=C.UTF-8", "--no-sync", "-D", str(self._home / "data"))
-        self._port = ports.free_port()
-        self.url = f"postgresql+psycopg://kit:{self.password}@127.0.0.1:{self._port}/postgres"
+        made = [*as_user, binaries / "initdb", *options, "--locale=C.UTF-8", "--no-sync", *data]
+        done = process(made, cwd=self._home)
+        assert done.returncode == 0, done.stderr
+        address = ["-h", "127.0.0.1", "-p", str(port)]
+        command = [*as_user, str(binaries / "postgres"), *data, *address, "-c", "unix_socket_directories="]
+        self._server = Daemon("PostgreSQL", command, self._home / "log")
+        self._ready = [binaries / "pg_isready", "-q", *address]
+        self.url = f"postgresql+psycopg://kit:{self.password}@127.0.0.1:{port}/postgres"
         self.start()
         atexit.register(self.remove)
 
@@ -59,48 +60,17 @@ class Server:
 
     def start(self):
         """Start the server, unless it runs, and wait until it answers."""
-        if self._process is not None and self._process.poll() is None:
-            return
-        # Should this process be killed, the server goes too.
-        command = [*self._as_user, str(self._binaries / "postgres"), "-D", str(self._home / "data")]
-        if self._as_user:
-            command.insert(1, "--pdeathsig=QUIT")
-        address = ["-h", "127.0.0.1", "-p", str(self._port), "-c", "unix_socket_directories="]
-        with (self._home / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [*command, *address], cwd=self._home, stdout=log, stderr=log, start_new_session=True
-            )
-        end = time.monotonic() + _LIMIT
-        ready = [str(self._binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self._port)]
-        while subprocess.run(ready, check=False).returncode:
-            assert self._process.poll() is None, self.log()
-            assert time.monotonic() < end, f"not within {_LIMIT} s: PostgreSQL ready"
-            time.sleep(0.05)  # between looks, within the limit
+        self._server.start()
+        self._server.until(lambda: process(self._ready).returncode == 0)
 
     def stop(self):
         """Stop the server at once, as a crash does: no transaction ends, no client is waited for."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGQUIT)
-            self._process.wait(_LIMIT)
-
-    def log(self):
-        """Return what the server has said."""
-        return (self._home / "log").read_text()
+        self._server.stop(signal.SIGQUIT)
 
     def remove(self):
         """Stop the server and remove its data."""
         self.stop()
         shutil.rmtree(self._home, ignore_errors=True)
-
-    def _run(self, name, *args):
-        done = subprocess.run(
-            [*self._as_user, str(self._binaries / name), *args],
-            cwd=self._home,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
 
 
 @functools.cache

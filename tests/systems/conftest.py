@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import environment
+from faults.drivers import Driver
+from support import ports
 from systems.cluster import Cluster
 from systems.hadoop import Hdfs
 from systems.launching import Launcher, zipped
@@ -54,6 +57,27 @@ def hdfs(tmp_path_factory):
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def broker():
+    """The Kafka broker of the test run; a test that stops it starts it again."""
+    from systems import kafka
+
+    return kafka.broker()
+
+
+@pytest.fixture(scope="session")
+def connect_to_kafka(connector_jars, tmp_path_factory):
+    """The URL of a server of Spark Connect that has Kafka's connector."""
+    if "SPARK_REMOTE" in os.environ:
+        pytest.skip("it serves for itself")
+    home = tmp_path_factory.mktemp("served")
+    env = environment(SPARKSTREAM_JARS=str(connector_jars), XDG_CACHE_HOME=str(home))
+    serve = ["sparkstream", "serve", "--profile", "test", "--port", str(ports.free_port())]
+    made = subprocess.check_output([*serve, "--connectors", "kafka"], cwd=home, env=env, text=True)
+    yield made.strip().partition("=")[2]
+    subprocess.run([*serve, "--stop"], env=env, stdout=subprocess.DEVNULL, check=True)
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     """A master and two workers, for a module."""
@@ -76,6 +100,20 @@ def launch(tmp_path):
     launcher = Launcher(tmp_path / "home")
     yield launcher
     launcher.remove()
+
+
+@pytest.fixture
+def begin(tmp_path, temporary):
+    """Starts drivers on this machine alone; what is left of them at the end is killed."""
+    drivers: list[Driver] = []
+
+    def begin(launcher, first, *args, **env):
+        drivers.append(Driver(launcher, first, args, tmp_path, environment(**temporary, **env)))
+        return drivers[-1]
+
+    yield begin
+    for driver in drivers:
+        driver.remove()
 
 
 # Before a test's server of Spark Connect sets another one.

@@ -13,15 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 import sales_clean
 import sales_totals
-from systems import kafka
 
 from sparkstream_kit import feeds
-
-
-@pytest.fixture(scope="module")
-def broker():
-    return kafka.broker()
-
 
 pytestmark = pytest.mark.usefixtures("spark")  # the jobs of this process find that session
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyspark
 import pytest
+from conftest import running
 from pyspark.sql import functions as F
-from systems import kafka
 
 from sparkstream_kit import checkpoints, quarantine, run, sinks, sources, start, state, windows
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
@@ -25,11 +25,6 @@ if TYPE_CHECKING:
 NOW: dict[str, Any] = {"mode": "update", "realTime": "5 seconds"}
 NO_PYTHON = "trigger realTime runs no Python function; leave it out, or give processingTime='0 seconds'"
 SPARK_4_3 = not pyspark.__version__.startswith(("4.1.", "4.2."))
-
-
-@pytest.fixture(scope="module")
-def broker():
-    return kafka.broker()
 
 
 def test_rows_come_out_while_the_batch_runs_and_none_is_lost_at_its_end(broker, spark, tmp_path, until):
@@ -134,33 +129,15 @@ query.stop()
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("SPARK_REMOTE" in os.environ, reason="it serves for itself")
-def test_it_runs_on_spark_connect_too(broker, tmp_path, free_port, until):
+def test_it_runs_on_spark_connect_too(broker, tmp_path, connect_to_kafka, until):
     given, made = broker.topic(), broker.topic()
-    env = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
-
-    def done(*command):
-        ran = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, env=env)
-        assert ran.returncode == 0, ran.stderr
-        return ran.stdout
-
-    serve = ("sparkstream", "serve", "--profile", "test", "--port", free_port)
-    try:
-        remote = done(*serve, "--connectors", "kafka").strip().partition("=")[2]
-        words = [sys.executable, "-c", CONNECT, broker.servers, given, made, str(tmp_path / "ckpt")]
-        client = subprocess.Popen(
-            words,
-            env=env | {"SPARK_REMOTE": remote},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+    words = [sys.executable, "-c", CONNECT, broker.servers, given, made, tmp_path / "ckpt"]
+    env = os.environ | {"SPARK_REMOTE": connect_to_kafka}
+    with running(*words, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
         broker.send(given, ["a"])
         until(
             lambda: [record.value for record in broker.records(made)] == [b"a"] or client.poll() is not None
         )
         said, _ = client.communicate("", timeout=60)
-    finally:
-        done(*serve, "--stop")
     assert client.returncode == 0
     assert said.splitlines() == [NO_PYTHON]

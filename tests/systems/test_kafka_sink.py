@@ -20,7 +20,7 @@ import pytest
 from faults.drivers import Driver
 from faults.drivers import until as wait
 from pyspark.sql import functions as F
-from systems import kafka
+from support.sink_streams import forget_commit
 
 from sparkstream_kit import quarantine, run, sinks, sources, start, state, windows
 from sparkstream_kit.errors import InvalidInputError
@@ -29,11 +29,6 @@ from sparkstream_kit.schemas import from_ddl
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 SCRIPTS = Path(__file__).parent / "scripts"
 IDS = ("sparkstream.query", "sparkstream.batch", "sparkstream.row")
-
-
-@pytest.fixture(scope="module")
-def broker():
-    return kafka.broker()
 
 
 class Rows:
@@ -53,12 +48,6 @@ class Rows:
         frame = sources.json(self.spark, self.folder, schema=self.schema, max_files_per_trigger=1)
         frame = more.pop("of", lambda rows: rows)(frame)
         run(start(frame, sink, name="out", checkpoint=self.checkpoint, availableNow=True, **more))
-
-    def forget_last_commit(self):
-        """Bring the last batch again, as a crash before its commit does."""
-        last = max(int(path.name) for path in (self.checkpoint / "commits").iterdir() if path.name.isdigit())
-        for name in (f"{last}", f".{last}.crc"):
-            (self.checkpoint / "commits" / name).unlink(missing_ok=True)
 
 
 @pytest.fixture
@@ -132,7 +121,7 @@ def test_a_batch_that_comes_again_is_known_by_its_headers(broker, rows, more):
     made.write(sink)
     first = Counter(map(ids, broker.records(topic)))
     assert len(first) == 60
-    made.forget_last_commit()
+    forget_commit(made.checkpoint)
     made.write(sink)
     again = Counter(map(ids, broker.records(topic)))
     assert set(again) == set(first)
@@ -227,7 +216,7 @@ def test_the_recipe_with_a_bounded_state(broker, spark, rows):
     topic = broker.topic(partitions=2)
     sink = sinks.kafka(broker.servers, topic)
     made.write(sink)
-    made.forget_last_commit()
+    forget_commit(made.checkpoint)
     made.write(sink)
     records = windows.with_watermark(sources.kafka(spark, broker.servers, topic), "timestamp", "10 minutes")
     records = records.withColumn("id", F.to_json("headers"))
@@ -314,26 +303,12 @@ run(start(rows, sink, name="out", checkpoint=checkpoint, availableNow=True))
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("SPARK_REMOTE" in os.environ, reason="it serves for itself")
-def test_it_writes_on_spark_connect_too(broker, tmp_path, free_port):
+def test_it_writes_on_spark_connect_too(broker, tmp_path, connect_to_kafka):
     topic, folder = broker.topic(), tmp_path / "in"
     folder.mkdir()
     (folder / "a.json").write_text('{"shop":"a","n":1}\n{"shop":"a","n":1}\n')
-    env = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
-
-    def done(*command, **more):
-        words = [str(word) for word in command]
-        ran = subprocess.run(words, capture_output=True, text=True, check=False, env=env | more)
-        assert ran.returncode == 0, ran.stderr
-        return ran.stdout
-
-    serve = ("sparkstream", "serve", "--profile", "test", "--port", free_port)
-    try:
-        remote = done(*serve, "--connectors", "kafka").strip().partition("=")[2]
-        program = (sys.executable, "-c", CONNECT, broker.servers, topic, folder, tmp_path / "ckpt")
-        done(*program, SPARK_REMOTE=remote)
-    finally:
-        done(*serve, "--stop")
+    program = [sys.executable, "-c", CONNECT, broker.servers, topic, folder, tmp_path / "ckpt"]
+    subprocess.run(program, check=True, env=os.environ | {"SPARK_REMOTE": connect_to_kafka})
     found = broker.records(topic)
     assert [record.value for record in found] == [b'{"shop":"a","n":1}'] * 2
     assert len({ids(record) for record in found}) == 2

@@ -11,19 +11,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from conftest import environment
-from support import ports
-from systems import kafka
 
 from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError
 
 NOBODY: dict[str, Any] = {"kafka.default.api.timeout.ms": 2000}
-
-
-@pytest.fixture(scope="module")
-def broker():
-    return kafka.broker()
 
 
 def read(frame, checkpoint=None, **options):
@@ -158,8 +150,8 @@ def test_a_topic_that_is_not_there(spark, broker):
 @pytest.mark.parametrize(
     ("offsets", "said"),
     [
-        ({0: 1}, "starting has no offset for partition 1 of TOPIC, .* for example, 1: 'earliest'"),
-        ({0: 0, 1: 0, 2: 0}, "an offset for partition 2 of TOPIC, which has 2 partitions, from 0; leave it"),
+        ({0: 1}, r"starting has offsets for the partitions \[0\] of TOPIC, which has \[0, 1\]; give each"),
+        ({0: 0, 1: 0, 2: 0}, r"offsets for the partitions \[0, 1, 2\] of TOPIC, which has \[0, 1\]; give"),
         ({0: 9, 1: 0}, "partition 0 of TOPIC has the offsets 1 to 3, and not 9; give one of these"),
         ({0: 0, 1: 0}, "partition 0 of TOPIC has the offsets 1 to 3, and not 0; give one of these"),
     ],
@@ -215,28 +207,12 @@ with spark_session("reader", connectors=["kafka"]) as spark:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("SPARK_REMOTE" in os.environ, reason="it serves for itself")
-def test_on_spark_connect_it_reads_and_refuses_the_same(broker, tmp_path, free_port):
-    topic = broker.topic(partitions=2)
+def test_on_spark_connect_it_reads_and_refuses_the_same(broker, tmp_path, free_port, connect_to_kafka):
+    topic, nobody = broker.topic(partitions=2), f"127.0.0.1:{free_port}"
     broker.send(topic, ids(10))
-    program = tmp_path / "reader.py"
-    program.write_text(READER)
-    env = environment(SPARKSTREAM_JARS=os.environ["SPARKSTREAM_JARS"], XDG_CACHE_HOME=str(tmp_path / "cache"))
-
-    def call(*words, **more):
-        return subprocess.run(
-            list(map(str, words)), cwd=tmp_path, env=env | more, capture_output=True, text=True, check=False
-        )
-
-    nobody = f"127.0.0.1:{ports.free_port()}"
-    serve = ("sparkstream", "serve", "--profile", "test", "--port", free_port)
-    try:
-        remote = call(*serve, "--connectors", "kafka").stdout.strip().partition("=")[2]
-        done = call(
-            sys.executable, program, broker.servers, topic, nobody, tmp_path / "ckpt", SPARK_REMOTE=remote
-        )
-    finally:
-        call(*serve, "--stop")
+    program = [sys.executable, "-c", READER, broker.servers, topic, nobody, tmp_path / "ckpt"]
+    env = os.environ | {"SPARK_REMOTE": connect_to_kafka}
+    done = subprocess.run(program, env=env, capture_output=True, text=True, check=False)
     assert done.stdout.splitlines() == [
         *("0", "10", "None", "10"),
         f"Kafka at {broker.servers} has no topic no-such; create it first, or correct the name",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from pyspark.sql import functions as F
-from systems import kafka
+from support.sink_streams import forget_commit
 
 from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pyspark.sql import DataFrame
-
-
-@pytest.fixture(scope="module")
-def broker():
-    return kafka.broker()
 
 
 def ids(number, first=0):
@@ -117,9 +112,7 @@ def test_a_topic_that_was_made_again_on_a_plan_that_is_not_committed(broker, rea
     topic = broker.topic()
     broker.send(topic, ids(10))
     assert len(reader.read(topic, max_offsets_per_trigger=5)) == 10
-    commits = sorted((tmp_path / "ckpt" / "commits").glob("[0-9]*"))
-    for file in (commits[-1], commits[-1].with_name(f".{commits[-1].name}.crc")):
-        file.unlink(missing_ok=True)
+    forget_commit(tmp_path / "ckpt")
     broker.delete(topic)
     broker.topic(topic)
     with pytest.raises(InvalidInputError, match=r"not committed; rewind first: .* --to 0$"):

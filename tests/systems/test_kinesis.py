@@ -5,26 +5,23 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import random
 import re
-import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from collections import Counter
-from contextlib import closing, redirect_stdout
+from contextlib import redirect_stdout
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, environment
-from faults.drivers import Driver, until
+from faults.drivers import until
 from systems.kinesis import REGION, Server
+from systems.sales import Sales, kill_at_random_times
 
 from sparkstream_kit import checkpoints, cli, feeds, run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
@@ -32,9 +29,7 @@ from sparkstream_kit.errors import InvalidInputError, QueryFailed
 if TYPE_CHECKING:
     from pyspark.sql.streaming.query import StreamingQuery
 
-ROUNDS = int(os.environ.get("ROUNDS", "3"))  # of kills at random times
 SCRIPT = Path(__file__).parent / "scripts" / "kinesis_sales.py"
-REGIONS = ("north", "south", "east", "west")
 HOUR = 3_600_000
 
 
@@ -54,30 +49,15 @@ def server(running):
     running.control()
 
 
-class Sales:
-    """Sales that are written to a stream, and their truth."""
+class StreamSales(Sales):
+    """Sales in a stream."""
 
     def __init__(self, server, shards=2):
         self.stream = server.stream(shards)
-        self._server = server
-        self.number = 0
+        super().__init__(lambda lines: server.put(self.stream, map(self._keyed, lines)))
 
-    def sell(self, number):
-        """Write some more."""
-        made = range(self.number, self.number + number)
-        lines = (json.dumps({"id": each, "region": REGIONS[each % 4], "cents": each % 997}) for each in made)
-        self._server.put(
-            self.stream, ((f"key-{each % 97}", line) for each, line in zip(made, lines, strict=True))
-        )
-        self.number += number
-
-    def totals(self):
-        """Return how many sales each region has, and the sum of their cents."""
-        counts, cents = Counter[str](), Counter[str]()
-        for each in range(self.number):
-            counts[REGIONS[each % 4]] += 1
-            cents[REGIONS[each % 4]] += each % 997
-        return {region: (counts[region], cents[region]) for region in counts}
+    def _keyed(self, line):
+        return f"key-{json.loads(line)['id'] % 97}", line
 
 
 class Reader:
@@ -127,64 +107,34 @@ def planned(checkpoint):
     return max(int(file.name) for file in (checkpoint / "offsets").iterdir() if file.name.isdecimal())
 
 
-@pytest.fixture
-def launch(tmp_path, temporary):
-    """Start a driver as a process of its own; what is left of it at the end is killed."""
-    drivers: list[Driver] = []
-
-    def begin(launcher, first, *args, **env):
-        whole = environment(**temporary) | env
-        drivers.append(Driver(launcher, Path(str(first)), args, tmp_path, whole))
-        return drivers[-1]
-
-    yield begin
-    for driver in drivers:
-        driver.remove()
+def forget(folder, numbers):
+    """Remove files of a log of a checkpoint, where they are."""
+    for number in numbers:
+        for name in (f"{number}", f".{number}.crc"):
+            (folder / name).unlink(missing_ok=True)
 
 
 @pytest.mark.slow
 def test_a_driver_that_is_killed_at_random_times_while_shards_are_split_and_merged(
-    server, launch, tmp_path, kit
+    server, begin, tmp_path, kit
 ):
-    sales, pick = Sales(server), random.Random(20)  # noqa: S311 - times, not secrets
+    sales = StreamSales(server)
     given = (SCRIPT, server.url, sales.stream, tmp_path)
-    lock = tmp_path / "ckpt" / "sparkstream-kit" / "lock"
-    for number in range(ROUNDS):
-        sales.sell(1000)
-        driver = launch("python", *given)
-        named = f": {driver.pid}, "
-        while not (lock.exists() and named in lock.read_text()):  # it has begun
-            assert driver.running, driver.errors
-            time.sleep(0.02)  # between looks
-        selling = threading.Thread(target=sales.sell, args=(1000,))
-        selling.start()
-        time.sleep(pick.uniform(0, 4))  # the moment of the kill, which no condition picks
-        selling.join()
-        if number % 2:
-            server.merge(sales.stream)
-        else:
-            server.split(sales.stream)
+
+    def change(number):
+        (server.merge if number % 2 else server.split)(sales.stream)
         sales.sell(100)
-        driver.kill(pick.choice(["group", "python", "jvm"]))
+
+    kill_at_random_times(partial(begin, "python", *given), sales, tmp_path / "ckpt", change)
     # The last one has the kit from --py-files alone, also in the worker that plans the batches.
     submit = ("spark-submit", "--master", "local[2]", "--py-files", kit)
-    last = launch(*submit, *given, "--available-now", PYTHONPATH="")
+    last = begin(*submit, *given, "--available-now", PYTHONPATH="")
     assert last.ended() == 0, last.errors
-
-    read = [
-        row
-        for file in (tmp_path / "rows").glob("batch=*/*.parquet")
-        for row in pq.read_table(file, partitioning=None).to_pylist()
-    ]
-    assert sorted(row["id"] for row in read) == list(range(sales.number))
-    assert sum(row["cents"] for row in read) == sum(cents for _, cents in sales.totals().values())
-    with closing(sqlite3.connect(tmp_path / "sales.db")) as database:
-        found = database.execute("SELECT region, count(*), sum(cents) FROM sales GROUP BY region").fetchall()
-    assert {region: (number, cents) for region, number, cents in found} == sales.totals()
+    sales.check(tmp_path, "sales.db", "SELECT region, count(*), sum(cents) FROM sales GROUP BY region")
 
 
 def test_shards_split_and_merged_in_mid_stream_and_while_the_query_is_stopped(spark, server, tmp_path):
-    sales = Sales(server)
+    sales = StreamSales(server)
     sales.sell(500)
     reader = Reader(spark, server, sales.stream, tmp_path / "ckpt")
     until(lambda: reader.has(sales))
@@ -204,7 +154,7 @@ def test_shards_split_and_merged_in_mid_stream_and_while_the_query_is_stopped(sp
 
 
 def test_records_of_a_key_stay_in_order_over_splits_and_merges(spark, server, tmp_path):
-    sales = Sales(server, shards=1)
+    sales = StreamSales(server, shards=1)
     for change in (server.split, server.split, server.merge, server.merge):
         sales.sell(200)
         change(sales.stream)
@@ -218,18 +168,14 @@ def test_records_of_a_key_stay_in_order_over_splits_and_merges(spark, server, tm
 
 
 def test_a_batch_that_was_not_committed_comes_again_with_the_same_rows(spark, server, tmp_path):
-    sales, folder = Sales(server), tmp_path / "ckpt"
+    sales, folder = StreamSales(server), tmp_path / "ckpt"
     for many in (300, 200):  # the first batch, whose start Spark does not keep, and a later one
         sales.sell(many)
         reader = Reader(spark, server, sales.stream, folder, starting="earliest", available_now=True)
         run(reader.query)
         last, rows = max((number, ids) for number, ids in reader.batches.items() if ids)
-        for number in range(last, max(reader.batches) + 1):
-            (folder / "commits" / str(number)).unlink(missing_ok=True)
-            (folder / "commits" / f".{number}.crc").unlink(missing_ok=True)
-        for number in range(last + 1, max(reader.batches) + 1):
-            (folder / "offsets" / str(number)).unlink(missing_ok=True)
-            (folder / "offsets" / f".{number}.crc").unlink(missing_ok=True)
+        forget(folder / "commits", range(last, max(reader.batches) + 1))
+        forget(folder / "offsets", range(last + 1, max(reader.batches) + 1))
         sales.sell(50)
         server.split(sales.stream)
         again = Reader(spark, server, sales.stream, folder, available_now=True)
@@ -240,7 +186,7 @@ def test_a_batch_that_was_not_committed_comes_again_with_the_same_rows(spark, se
 
 
 def test_a_first_batch_from_latest_comes_again_from_the_same_place(spark, server, tmp_path):
-    sales, folder = Sales(server), tmp_path / "ckpt"
+    sales, folder = StreamSales(server), tmp_path / "ckpt"
     sales.sell(100)
     server.control(clock=10_000)  # what was there is older than the second in which the query starts
     reader = Reader(spark, server, sales.stream, folder, starting="latest")
@@ -249,12 +195,8 @@ def test_a_first_batch_from_latest_comes_again_from_the_same_place(spark, server
     until(lambda: reader.has(sales, first=100))
     reader.query.stop()
     first = min(number for number, ids in reader.batches.items() if ids)
-    for number in range(first, max(reader.batches) + 1):
-        (folder / "commits" / str(number)).unlink(missing_ok=True)
-        (folder / "commits" / f".{number}.crc").unlink(missing_ok=True)
-        if number > first:
-            (folder / "offsets" / str(number)).unlink(missing_ok=True)
-            (folder / "offsets" / f".{number}.crc").unlink(missing_ok=True)
+    forget(folder / "commits", range(first, max(reader.batches) + 1))
+    forget(folder / "offsets", range(first + 1, max(reader.batches) + 1))
     server.control(clock=60_000)
     again = Reader(spark, server, sales.stream, folder, starting="latest", available_now=True)
     run(again.query)
@@ -263,7 +205,7 @@ def test_a_first_batch_from_latest_comes_again_from_the_same_place(spark, server
 
 
 def test_a_query_that_starts_at_a_time_reads_what_arrived_then_and_later(spark, server, tmp_path):
-    sales = Sales(server)
+    sales = StreamSales(server)
     sales.sell(100)
     server.control(clock=10 * 60_000)
     sales.sell(100)
@@ -272,7 +214,7 @@ def test_a_query_that_starts_at_a_time_reads_what_arrived_then_and_later(spark, 
     with pytest.raises(InvalidInputError, match="which is yet to come"):
         Reader(spark, server, sales.stream, tmp_path / "none", starting=moment)
     server.control(clock=-20 * 60_000)  # the same, in the past
-    other = Sales(server)
+    other = StreamSales(server)
     other.sell(100)
     server.control()
     other.sell(100)
@@ -283,7 +225,7 @@ def test_a_query_that_starts_at_a_time_reads_what_arrived_then_and_later(spark, 
 
 
 def test_available_now_reads_what_is_there_in_batches_that_are_limited(spark, server, tmp_path):
-    sales = Sales(server, shards=3)
+    sales = StreamSales(server, shards=3)
     sales.sell(1000)
     folder = tmp_path / "ckpt"
     options: dict[str, Any] = {"max_records_per_trigger": 150, "available_now": True}
@@ -310,7 +252,7 @@ def test_available_now_reads_what_is_there_in_batches_that_are_limited(spark, se
 
 
 def test_a_server_that_goes_and_comes_back(spark, server, tmp_path):
-    sales = Sales(server)
+    sales = StreamSales(server)
     sales.sell(200)
     reader = Reader(spark, server, sales.stream, tmp_path / "ckpt")
     until(lambda: reader.has(sales))
@@ -327,20 +269,20 @@ def test_a_server_that_goes_and_comes_back(spark, server, tmp_path):
 
 
 def test_a_server_that_stays_away_is_one_line(spark, server, tmp_path):
-    sales = Sales(server)
+    sales = StreamSales(server)
     sales.sell(10)
     reader = Reader(spark, server, sales.stream, tmp_path / "ckpt", retry_for=1)
     until(lambda: reader.has(sales))
     server.go()
     said = failure(reader)
     assert said.startswith(f"query reader failed: Kinesis at {server.url} cannot be reached (")
-    assert "has not done better for 1 s; start it, correct the endpoint, or wait longer" in said
+    assert "has not done better for 1 s; start it, correct the endpoint, or try again" in said
     with pytest.raises(InvalidInputError, match="cannot be reached"):
         Reader(spark, server, sales.stream, tmp_path / "ckpt", retry_for=0)
 
 
 def test_throttling_is_ridden_out(spark, server, tmp_path):
-    sales = Sales(server)
+    sales = StreamSales(server)
     sales.sell(100)
     server.control(throttle=1)
     reader = Reader(spark, server, sales.stream, tmp_path / "ckpt", retry_for=60)
@@ -354,7 +296,7 @@ def test_throttling_is_ridden_out(spark, server, tmp_path):
 
 
 def test_iterators_that_expire_are_renewed(spark, server, tmp_path):
-    sales = Sales(server)
+    sales = StreamSales(server)
     sales.sell(100)
     reader = Reader(spark, server, sales.stream, tmp_path / "ckpt")
     until(lambda: reader.has(sales))
@@ -365,7 +307,7 @@ def test_iterators_that_expire_are_renewed(spark, server, tmp_path):
 
 
 def test_records_that_were_deleted_before_they_were_read(spark, server, tmp_path):
-    sales, folder = Sales(server), tmp_path / "ckpt"
+    sales, folder = StreamSales(server), tmp_path / "ckpt"
     sales.sell(100)
     reader = Reader(spark, server, sales.stream, folder)
     until(lambda: reader.has(sales))
@@ -385,7 +327,7 @@ def test_records_that_were_deleted_before_they_were_read(spark, server, tmp_path
 
 
 def test_an_idle_query_is_no_loss(spark, server, tmp_path):
-    sales, folder = Sales(server), tmp_path / "ckpt"
+    sales, folder = StreamSales(server), tmp_path / "ckpt"
     sales.sell(100)
     reader = Reader(spark, server, sales.stream, folder)
     until(lambda: reader.has(sales))
@@ -402,15 +344,14 @@ def test_an_idle_query_is_no_loss(spark, server, tmp_path):
 
 
 def test_a_batch_that_cannot_come_again_as_it_was_is_refused(spark, server, tmp_path):
-    sales, folder = Sales(server, shards=1), tmp_path / "ckpt"
+    sales, folder = StreamSales(server, shards=1), tmp_path / "ckpt"
     sales.sell(100)
     server.control(clock=20 * HOUR)
     sales.sell(100)
     reader = Reader(spark, server, sales.stream, folder, available_now=True)
     run(reader.query)
     assert reader.batches[0] == list(range(200))
-    for name in ("commits/0", "commits/.0.crc"):
-        (folder / name).unlink(missing_ok=True)
+    forget(folder / "commits", [0])
     server.control(clock=30 * HOUR)
     again = Reader(spark, server, sales.stream, folder, available_now=True)
     said = "no longer has all 200 records of shardId-000000000000 that belong to a batch, but 100: it has "
@@ -418,7 +359,7 @@ def test_a_batch_that_cannot_come_again_as_it_was_is_refused(spark, server, tmp_
 
 
 def test_a_stream_that_was_made_again(spark, server, tmp_path):
-    sales, folder = Sales(server), tmp_path / "ckpt"
+    sales, folder = StreamSales(server), tmp_path / "ckpt"
     sales.sell(100)
     reader = Reader(spark, server, sales.stream, folder)
     until(lambda: reader.has(sales))
@@ -479,7 +420,7 @@ def explained(frame):
     ("given", "said"),
     [
         ({"stream": "nowhere"}, "has no stream nowhere"),
-        ({"region": None}, "no region for Kinesis; give region='eu-central-1', or set AWS_DEFAULT_REGION"),
+        ({"region": None}, "no region for Kinesis; give the region, such as eu-central-1, or set AWS_"),
     ],
 )
 def test_what_cannot_be_read_is_one_line(spark, server, given, said):
@@ -508,30 +449,22 @@ with spark_session("count", profile="test") as spark:
 """
 
 
-def counted(server, folder, *command, **env):
+def counted(server, folder, **env):
     """Return what a program prints that counts the records of a new stream."""
     folder.mkdir()
     (folder / "count.py").write_text(COUNT)
-    sales = Sales(server)
+    sales = StreamSales(server)
     sales.sell(30)
-    given = [*map(str, command), "count.py", server.url, sales.stream, str(folder)]
-    kept = {name: value for name, value in (environment() | env).items() if value}
-    done = subprocess.run(given, cwd=folder, env=kept, capture_output=True, text=True, check=False)
+    given = [sys.executable, "count.py", server.url, sales.stream, str(folder)]
+    env = environment(**env)
+    done = subprocess.run(given, cwd=folder, env=env, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stdout, done.stderr
     return done.stdout.strip().splitlines()[-1]
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("SPARK_REMOTE" in os.environ, reason="it serves for itself")
-def test_on_spark_connect(server, tmp_path, free_port):
-    env = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
-    serve = ["sparkstream", "serve", "--profile", "test", "--port", str(free_port)]
-    try:
-        served = subprocess.run(serve, env=environment() | env, capture_output=True, text=True, check=True)
-        remote = served.stdout.strip().partition("=")[2]
-        assert counted(server, tmp_path / "run", sys.executable, SPARK_REMOTE=remote, **env) == "30"
-    finally:
-        subprocess.run([*serve, "--stop"], env=environment() | env, capture_output=True, check=False)
+def test_on_spark_connect(server, tmp_path, connect):
+    assert counted(server, tmp_path / "run", SPARK_REMOTE=connect) == "30"
 
 
 def test_without_boto3_it_is_one_line(server, tmp_path):
@@ -539,7 +472,7 @@ def test_without_boto3_it_is_one_line(server, tmp_path):
     (tmp_path / "none" / "boto3.py").write_text("raise ImportError('not installed')")
     path = f"{tmp_path / 'none'}:{environment()['PYTHONPATH']}"
     said = "sources.kinesis() needs an optional library; run: pip install 'sparkstream-kit[kinesis]'"
-    assert counted(server, tmp_path / "run", sys.executable, PYTHONPATH=path) == f"MissingExtraError {said}"
+    assert counted(server, tmp_path / "run", PYTHONPATH=path) == f"MissingExtraError {said}"
 
 
 def test_the_page_runs_from_top_to_bottom_on_what_the_feed_writes(spark, server, tmp_path, monkeypatch):

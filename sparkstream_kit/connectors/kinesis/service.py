@@ -178,17 +178,15 @@ _CONNECT, _ANSWER = 5, 20  # seconds for one try
 _SERVER_ERROR = 500
 _ENDPOINT = re.compile(r"https?://[^/@\s]+/?")
 # https://docs.aws.amazon.com/kinesis/latest/APIReference/API_GetRecords.html#API_GetRecords_Errors
-_PASSING = {
-    "InternalFailure",
-    "InternalFailureException",
+_PASSING = {  # with a status below 500
     "KMSThrottlingException",
     "LimitExceededException",
     "ProvisionedThroughputExceededException",
     "RequestTimeout",
-    "ServiceUnavailable",
     "Throttling",
     "ThrottlingException",
 }
+_TO_READ = "DescribeStreamSummary, ListShards, GetShardIterator and GetRecords"
 _LOG_IN = {
     "ExpiredToken",
     "ExpiredTokenException",
@@ -260,29 +258,19 @@ class Service:
         region: its region; None where boto3 shall find it.
         endpoint: the service's address; None where boto3 shall find it.
         retry_for: for how many seconds a call that may do better later is tried again.
-        by_command: what is wrong is said to somebody at the command line.
 
     Raises:
         InvalidInputError: the endpoint is no address.
         MissingExtraError: boto3 is not installed.
     """
 
-    def __init__(
-        self,
-        stream: str,
-        region: str | None,
-        endpoint: str | None,
-        retry_for: float,
-        *,
-        by_command: bool = False,
-    ) -> None:
+    def __init__(self, stream: str, region: str | None, endpoint: str | None, retry_for: float) -> None:
         try:
             import boto3  # noqa: F401 - used with the first call
         except ImportError:
             raise MissingExtraError("sources.kinesis()", "kinesis") from None
         self.stream = stream
         self._retry_for = retry_for
-        self._by_command = by_command
         self._place = region, address(endpoint)
 
     def describe(self) -> Stream:
@@ -371,19 +359,11 @@ class Service:
             except errors.BotoCoreError as err:
                 raise InvalidInputError(self._unusable(err)) from None
             if time.monotonic() + wait > end:
-                raise KitError(f"Kinesis at {self.where} {self._waited(why)}")
+                after = f", and has not done better for {self._retry_for:g} s" if self._retry_for else ""
+                fix = "start it, correct the endpoint, or try again later"
+                raise KitError(f"Kinesis at {self.where} {why}{after}; {fix}")
             time.sleep(wait * random.uniform(0.5, 1))  # noqa: S311 - so that not all come again at once
             wait = min(2 * wait, _LONGEST_WAIT)
-
-    def _waited(self, why: str) -> str:
-        """Say what to do where a call does not do better."""
-        after = f", and has not done better for {self._retry_for:g} s" if self._retry_for else ""
-        if self._by_command or not self._retry_for:
-            return f"{why}{after}; start it, correct the endpoint, or try again later"
-        return (
-            f"{why}{after}; start it, correct the endpoint, or wait longer: "
-            "sources.kinesis(…, retry_for=seconds)"
-        )
 
     def _refusal(self, action: str, code: str, said: str) -> str:
         """Say in one line why the service refuses a call."""
@@ -393,34 +373,23 @@ class Service:
                 f"Kinesis at {self.where} has no stream {self.stream}, or lost a shard of it; create it "
                 "first, or correct the name or the region"
             )
-        if "did not come from this stream" in said:
-            return (
-                f"stream {self.stream} was deleted and made again after the query had read it; start on a "
-                "new checkpoint"
-            )
         if code in ("AccessDeniedException", "AccessDenied"):
-            reads = "DescribeStreamSummary, ListShards, GetShardIterator and GetRecords"
-            allow = called if self._by_command else reads
+            allow = _TO_READ if called in _TO_READ else called
             denied = f"stream {self.stream}: AWS denies kinesis:{called} to these credentials"
             return f"{denied}; allow kinesis:{allow}"
         if code in _LOG_IN:  # the service's own words may hold a key
-            fix = "correct them" if self._by_command else "correct them where Spark's workers find them"
-            return f"Kinesis at {self.where} does not accept the credentials ({code}); {fix}"
+            return f"Kinesis at {self.where} does not accept the credentials ({code}); correct them"
         return f"stream {self.stream}: Kinesis refuses {called} ({code}): {_one_line(said)}"
 
     def _unusable(self, error: Exception) -> str:
         """Say in one line what boto3 lacks."""
         kind = type(error).__name__
         if kind == "NoRegionError":
-            given = "--region eu-central-1" if self._by_command else "region='eu-central-1'"
-            return f"no region for Kinesis; give {given}, or set AWS_DEFAULT_REGION"
+            return "no region for Kinesis; give the region, such as eu-central-1, or set AWS_DEFAULT_REGION"
         if kind in ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"):
-            here, when = (
-                ("", "") if self._by_command else (" where Spark's workers run", " before Spark starts")
-            )
             return (
-                f"no AWS credentials{here}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY{when}, or use "
-                "~/.aws or the machine's role"
+                "no AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (for a query before "
+                "Spark starts), or use ~/.aws or the machine's role"
             )
         return f"stream {self.stream}: {kind}: {_one_line(error)}"
 
@@ -584,7 +553,7 @@ def create(stream: str, shards: int, *, region: str | None, endpoint: str | None
     Raises:
         InvalidInputError: it cannot be made.
     """
-    service = Service(stream, region, endpoint, _RETRY_FOR, by_command=True)
+    service = Service(stream, region, endpoint, _RETRY_FOR)
     try:
         service.call("create_stream", StreamName=stream, ShardCount=shards)
     except InvalidInputError as err:
@@ -624,7 +593,7 @@ def put(
         InvalidInputError: the stream is not there, or does not take them.
         KitError: Kinesis cannot be reached; it may have taken records of the last request.
     """
-    service = Service(stream, region, endpoint, retry_for=0.0, by_command=True)
+    service = Service(stream, region, endpoint, retry_for=0.0)
     service.describe()  # said now, whatever is wrong
     return _taken(service, iter(records), rate, stop or threading.Event())
 

@@ -3,7 +3,7 @@
 What was missed meanwhile: Mastodon's timelines are read from the last post on (`min_id`, "timelines API
 methods"); a server of events is asked by `Last-Event-ID` ("Server-sent events" in the HTML standard); a URL
 of X with `backfill_minutes` brings what is younger ("Recovery and redundancy"). Where there is nothing of
-this kind, the posts are gone, and their number is told.
+this kind, the posts are gone, which is told, with their number where ids count up by one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import http.client
 import json
 import logging
 import math
-import socket
 import threading
 import time
 from collections import deque
@@ -21,7 +20,7 @@ from functools import partial
 from queue import Empty, Queue
 from sqlite3 import Error as DatabaseError
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from pyspark.sql import functions as F
 
@@ -49,15 +48,7 @@ from sparkstream_kit.connectors.posts.wire import (
     wait_after,
     why,
 )
-from sparkstream_kit.errors import (
-    InvalidInputError,
-    KitError,
-    innermost_cause,
-    is_url,
-    nobody_listens,
-    printable,
-    unknown_host,
-)
+from sparkstream_kit.errors import InvalidInputError, KitError, innermost_cause, is_url, printable
 from sparkstream_kit.sources.files import text
 
 if TYPE_CHECKING:
@@ -143,7 +134,6 @@ class Feeder:
 
     def _first(self) -> Stream | None:
         """Return the first connection; None where the server asks to wait."""
-        host = urlsplit(self._url)
         try:
             return self._connected()
         except TurnedAway as err:
@@ -151,14 +141,9 @@ class Feeder:
                 raise InvalidInputError(err.line) from None
             self._refusal = err
             self._say(self._again(err, 1))
-        except ConnectionRefusedError:
-            port = host.port or (443 if host.scheme == "https" else 80)
-            line = nobody_listens(f"{host.hostname}:{port}").partition("; ")[0]
-            raise InvalidInputError(f"{line}; correct the address") from None
         except _FAILED as err:
-            if isinstance(err, socket.gaierror):
-                raise InvalidInputError(unknown_host(str(host.hostname))) from None
-            raise InvalidInputError(f"{self._url} cannot be read: {why(err)}") from None
+            fix = "correct the address, or try again later"
+            raise InvalidInputError(f"{self._url} cannot be read: {why(err)}; {fix}") from None
         return None
 
     def _say(self, line: str) -> None:
@@ -189,7 +174,6 @@ class Feeder:
             stop.set()
             self._hang_up()
             try:
-                self._intake.closed()
                 self._land()  # also what came before an error
             finally:
                 self._spool.close()
@@ -263,7 +247,6 @@ class Feeder:
             if self._stream is not None:
                 self._stream.close()
                 self._stream = None
-                self._do(self._intake.closed)
             if self._stop.is_set():
                 return
             up = time.monotonic() - began >= _BRIEF and not isinstance(error, TurnedAway)
@@ -397,8 +380,8 @@ def posts(
     A feeder in this process writes the posts as whole files into a folder, the spool, and Spark reads the
     spool: each post in it counts exactly once, and no post is in it twice. The only gap is between the server
     and the spool: posts that come while there is no connection, and that the server does not send again. The
-    feeder counts and reports them. What Mastodon's public and hashtag streams missed, it fetches from their
-    timelines.
+    feeder reports it, with their number if ids count up by one. What Mastodon's public and hashtag streams
+    missed, it fetches from their timelines.
 
     The feeder begins here, rests while no query reads the spool, and ends with the session or the process,
     however that ends. `sparkstream feed posts URL FOLDER` is the same feeder as a process of its own; read

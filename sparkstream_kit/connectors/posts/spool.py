@@ -48,10 +48,7 @@ class Facts:
         cuts: how often a connection ended, whoever ended it.
         seconds: how long it was without a connection.
         missed: posts that the server did not send again, counted by their numbers.
-        about: the same, estimated by the time without a connection.
         heard: when the server last sent anything, in seconds since 1970; 0 before the first time.
-        connected: for how long there was a connection, in seconds.
-        rate: posts a second, of late.
         last: the id of the last post.
         row: how many posts in a row had ids that count up by one; -1 once one had not.
         event: the id of the last server-sent event.
@@ -68,10 +65,7 @@ class Facts:
     cuts: int = 0
     seconds: float = 0.0
     missed: int = 0
-    about: int = 0
     heard: float = 0.0
-    connected: float = 0.0
-    rate: float = 0.0
     last: str = ""
     row: int = 0
     event: str = ""
@@ -88,7 +82,6 @@ class Facts:
             f"{self.cuts:,} times cut, {self.seconds:,.0f} s without a connection" if self.cuts else "",
             f"{self.later:,} posts fetched afterwards" if self.later else "",
             f"{self.missed:,} posts missed" if self.missed else "",
-            f"about {self.about:,} posts missed" if self.about else "",
             "what was missed last is fetched at the next start" if self.behind else "",
         ]
         return "; ".join(part for part in parts if part)
@@ -247,9 +240,8 @@ class Spool:
 
 _IN_A_ROW = 20  # posts with ids that count up by one, until the ids are taken for numbers
 _NOTE_EVERY = 10.0  # seconds between two notes that the connection lives
-_RECENT = 60.0  # seconds over which the rate is averaged
-_LEAST = 1.0  # the same, at least: one post within a millisecond is no thousand a second
 _DIGITS = 30  # of an id that is taken for a number; servers have some twenty
+_LOST = "what came meanwhile is missed, as the server does not send it again"
 
 
 class Intake:
@@ -263,10 +255,9 @@ class Intake:
     def __init__(self, spool: Spool, say: Callable[[str], object]) -> None:
         self._spool = spool
         self._say = say
-        self._gap: tuple[float, int] | None = None  # seconds, and about how many posts; not told yet
-        self._fetched: tuple[float, int] | None = None  # the same, which the server is asked for
-        self._counted_from: float | None = None  # while there is a connection
-        self._new = self._later = 0
+        self._gap: float | None = None  # seconds without a connection, of which the next post is to tell
+        self._is_asked = False  # for what was missed
+        self._later = 0
         self._told = set[str]()  # why lines of this connection could not be read
         self._noted = time.monotonic()
 
@@ -278,37 +269,23 @@ class Intake:
             fetches: what was missed is fetched from a timeline.
         """
         facts, now = self._spool.facts, time.time()
-        self._fetched = None
         self._told.clear()
+        self._gap = None
         if facts.heard:
             seconds = max(0.0, now - facts.heard)
             facts.cuts += 1
             facts.seconds += seconds
-            self._gap = seconds, round(facts.rate * seconds)
-            if fetches or seconds < resumes:
-                self._fetched = self._gap
-                if fetches or facts.row < _IN_A_ROW:  # else the numbers say whether it has
-                    self._gap = None
-                self._say(f"connected again, after {seconds:,.1f} s; the server is asked for what was missed")
-            elif facts.row < _IN_A_ROW:
-                self.gone(self._gap)
+            self._is_asked = fetches or seconds < resumes
+            if self._is_asked:
+                self._say_back(seconds, "the server is asked for what was missed")
+            if facts.row >= _IN_A_ROW and not fetches:
+                self._gap = seconds  # the number of the next post says how many were missed
+            elif not self._is_asked:
+                self._say_back(seconds, _LOST)
         facts.heard = now
-        self._counted_from = time.monotonic()
 
-    def closed(self) -> None:
-        """Note that the connection has ended."""
-        self._count_rate()
-        self._counted_from = None
-
-    def gone(self, gap: tuple[float, int]) -> None:
-        """Count about how many posts were missed that the server does not send again."""
-        seconds, about = gap
-        self._gap = None
-        self._spool.facts.about += about
-        self._say(
-            f"connected again, after {seconds:,.1f} s; about {about:,} posts were missed, "
-            "which the server does not send again"
-        )
+    def _say_back(self, seconds: float, what: str) -> None:
+        self._say(f"connected again, after {seconds:,.1f} s; {what}")
 
     def take(self, message: Message, *, later: bool = False) -> None:
         """Take what a stream, or later its timeline, has given."""
@@ -335,40 +312,30 @@ class Intake:
             facts.later += 1
             self._later += 1
         else:
-            self._new += 1
             self._count_by_number(post.id)
         facts.event = post.event or facts.event
 
     def _count_by_number(self, post: str) -> None:
         """Count the posts that are missing before this one, where ids are numbers without holes."""
         facts, former = self._spool.facts, self._spool.facts.last
+        gap, self._gap = self._gap, None
         facts.last = post
         before, now = _number(former), _number(post)
-        if before is None or now is None:
-            facts.row = facts.row if not former else -1
-        elif self._gap is None:
-            facts.row = facts.row + 1 if facts.row >= 0 and now == before + 1 else -1
-        elif now > before:
-            seconds, _ = self._gap
-            missed, self._gap = now - before - 1, None
+        if gap is not None and before is not None and now is not None and now > before:
+            missed = now - before - 1
             facts.missed += missed
-            if missed or self._fetched is None:
-                self._say(
-                    f"connected again, after {seconds:,.1f} s; {missed:,} posts were missed, "
-                    "which the server does not send again"
-                )
-        else:
-            facts.row = -1
-        if self._gap is not None and self._fetched is None:
-            self.gone(self._gap)
-        self._gap = None
+            if missed or not self._is_asked:
+                self._say_back(gap, f"{missed:,} posts were missed, which the server does not send again")
+            return
+        follows = before is not None and now == before + 1 and gap is None
+        if former:
+            facts.row = facts.row + 1 if follows and facts.row >= 0 else -1
+        if gap is not None and not self._is_asked:
+            self._say_back(gap, _LOST)
 
     def not_fetched(self, line: str) -> None:
         """Note that the server does not give what was missed, and says so with this line."""
         self._say(f"{line}: what comes while there is no connection is missed")
-        if self._fetched is not None:
-            self.gone(self._fetched)
-        self._fetched = None
 
     def left_at(self, post: str) -> None:
         """Note from which id the timeline is still to be read; "" where nothing is missed any more."""
@@ -379,21 +346,9 @@ class Intake:
 
     def land(self) -> None:
         """Keep what has come."""
-        self._count_rate()
         if self._spool.waits or time.monotonic() - self._noted >= _NOTE_EVERY:
             self._spool.land()
             self._noted = time.monotonic()
-
-    def _count_rate(self) -> None:
-        if self._counted_from is None:
-            return
-        facts, now = self._spool.facts, time.monotonic()
-        seconds, self._counted_from = now - self._counted_from, now
-        facts.connected += seconds
-        if seconds > 0:
-            share = min(1.0, seconds / min(max(facts.connected, _LEAST), _RECENT))
-            facts.rate += share * (self._new / seconds - facts.rate)
-        self._new = 0
 
 
 def _number(post: str) -> int | None:

@@ -1,6 +1,7 @@
 """Sales into one sink: rows by `append` and `files`, totals by a key by `upsert`.
 
-Run: python sales_to.py append|upsert|files|delta-append|delta-upsert TARGET INPUT_DIR CHECKPOINT
+Run: python sales_to.py HOW TARGET INPUT_DIR CHECKPOINT; HOW is append, upsert, files, delta-append,
+delta-upsert or delta-replace.
 TARGET is a database's URL, or a folder. Into Delta goes Spark's writer with `--connectors`.
 """
 
@@ -47,10 +48,14 @@ def main(argv=None):
         else:
             if args.how == "delta-upsert":
                 sink = sinks.delta(args.target, how="upsert", keys=["key"])
+            elif args.how == "delta-replace":
+                sink = sinks.delta(args.target, how="replace")
             else:
                 sink = sinks.sql_table(args.target, "sales_totals", how="upsert", keys=["key"])
             totals = F.count("*").alias("orders"), F.sum("SaleAmount").alias("total")
             frame, mode = rows.groupBy(F.col(args.key).alias("key")).agg(*totals), "update"
+            if args.how == "delta-replace":
+                mode = "complete"
         query = start(
             frame,
             sink,

@@ -1,0 +1,80 @@
+"""Sales that are written to a system, their truth, and drivers that are killed while they read them."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sqlite3
+import threading
+import time
+from collections import Counter
+from contextlib import closing
+
+import pyarrow.parquet as pq
+
+ROUNDS = int(os.environ.get("ROUNDS", "3"))  # of kills at random times
+_REGIONS = ("north", "south", "east", "west")
+
+
+class Sales:
+    """Sales that are numbered from 0, and their truth; each is a line of JSON.
+
+    Args:
+        send: writes lines; what else `sell` is given goes to it.
+    """
+
+    def __init__(self, send):
+        self._send = send
+        self.number = 0
+
+    def sell(self, number, **more):
+        """Write some more."""
+        made = range(self.number, self.number + number)
+        self._send([json.dumps(_sale(each)) for each in made], **more)
+        self.number += number
+
+    def check(self, folder, database, query):
+        """Compare what a driver has written, row by row in files and by region in a table, with the truth."""
+        made = list(map(_sale, range(self.number)))
+        files = (folder / "rows").glob("batch=*/*.parquet")
+        read = [row for file in files for row in pq.read_table(file, partitioning=None).to_pylist()]
+        assert sorted(read, key=lambda row: row["id"]) == made
+        counts = Counter(row["region"] for row in made)
+        cents = Counter[str]()
+        for row in made:
+            cents[row["region"]] += row["cents"]
+        with closing(sqlite3.connect(folder / database)) as connection:
+            found = connection.execute(query).fetchall()
+        assert sorted(found) == sorted((region, counts[region], cents[region]) for region in counts)
+
+
+def _sale(number):
+    return {"id": number, "region": _REGIONS[number % 4], "cents": number % 997}
+
+
+def kill_at_random_times(start, sales, checkpoint, change=None):
+    """Start drivers that read sales while some are sold, and kill each of them.
+
+    Args:
+        start: starts a driver.
+        sales: what is sold.
+        checkpoint: by its lock it shows that the driver has begun.
+        change: called in each round with its number, when its sales are written; else the kill comes before.
+    """
+    pick, lock = random.Random(20), checkpoint / "sparkstream-kit" / "lock"  # noqa: S311 - times, not secrets
+    for number in range(ROUNDS):
+        sales.sell(1000)
+        driver = start()
+        named = f": {driver.pid}, "
+        while not (lock.exists() and named in lock.read_text()):  # it has begun
+            assert driver.running, driver.errors
+            time.sleep(0.02)  # between looks
+        selling = threading.Thread(target=sales.sell, args=(1000,))
+        selling.start()
+        time.sleep(pick.uniform(0, 4))  # the moment of the kill, which no condition picks
+        if change:
+            selling.join()
+            change(number)
+        driver.kill(pick.choice(["group", "python", "jvm"]))
+        selling.join()
