@@ -329,8 +329,8 @@ def _one_line(text: str) -> str:
         'no shop'
         >>> _one_line("SocketTimeoutException: Timed out while waiting for the Python worker to connect back")
         'Timed out while waiting for the Python worker to connect back, as on a busy machine; run it again...'
-        >>> _one_line("SparkException: Multiple streaming jobs detected for 10. Please make sure only one runs")
-        "another driver has run batch 10; the checkpoint's file sparkstream-kit/lock says which; this one ends"
+        >>> _one_line("SparkException: Multiple streaming jobs detected for 10. Please make sure …")
+        "another driver has run batch 10; the checkpoint's file sparkstream-kit/lock says which; this one..."
     """
     if _TRACEBACK in text:
         text = text.rpartition(_TRACEBACK)[2]
