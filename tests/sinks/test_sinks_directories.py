@@ -71,6 +71,17 @@ def test_the_folder_is_listed_at_the_first_batch_of_a_start_alone(stream, tmp_pa
     assert len([text for text in listed if text.endswith("/out/")]) == 3
 
 
+def test_an_older_driver_in_the_middle_of_a_batch_puts_nothing_in_place(stream, tmp_path):
+    out = tmp_path / "out"
+    finish(stream, sinks.batch_files(out, format="json"), tmp_path / "ckpt")
+    here, query = place.locate(stream.sparkSession, out), (out / "_sparkstream_query").read_text().strip()
+    batch = Batch(query, 3, driver=directories._epoch(here).driver)  # noqa: SLF001
+    directories._take(here, query, "the newer one")  # noqa: SLF001
+    with pytest.raises(InvalidInputError, match=r"another driver has started .* \(epoch 2, the newer one\)"):
+        directories._write(here, ("json", {}), [2, 1], batch, stream.sparkSession.range(1))  # noqa: SLF001
+    assert not (out / "batch=000003").exists()
+
+
 def test_a_batch_that_another_driver_has_written_meanwhile_is_passed_over(stream, tmp_path):
     out, checkpoint = tmp_path / "out", tmp_path / "ckpt"
     finish(stream, sinks.batch_files(out, format="json"), checkpoint)
