@@ -330,7 +330,7 @@ def _one_line(text: str) -> str:
         >>> _one_line("SocketTimeoutException: Timed out while waiting for the Python worker to connect back")
         'Timed out while waiting for the Python worker to connect back, as on a busy machine; run it again...'
         >>> _one_line("SparkException: Multiple streaming jobs detected for 10. Please make sure …")
-        "another driver has run batch 10; the checkpoint's file sparkstream-kit/lock says which; this one..."
+        'another driver has run batch 10 (a local checkpoint names it in sparkstream-kit/lock); this one ends'
     """
     if _TRACEBACK in text:
         text = text.rpartition(_TRACEBACK)[2]
@@ -344,8 +344,8 @@ def _one_line(text: str) -> str:
     if _NO_WORKER in said:
         said = f"{_NO_WORKER}, as on a busy machine; run it again: a query goes on from its checkpoint"
     if two := _TWO_DRIVERS.search(said):
-        batch, lock = two[1] or two[2], "the checkpoint's file sparkstream-kit/lock"
-        said = f"another driver has run batch {batch}; {lock} says which; this one ends"
+        batch, named = two[1] or two[2], "a local checkpoint names it in sparkstream-kit/lock"
+        said = f"another driver has run batch {batch} ({named}); this one ends"
     return _OF_THE_KIT.sub("", said)
 
 
