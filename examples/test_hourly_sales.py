@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hourly_sales import SALES, transform
 
-from sparkstream_kit.testing import assert_stream_equals_batch, run_script
+from sparkstream_kit import sinks
+from sparkstream_kit.testing import assert_exactly_once, assert_stream_equals_batch, run_script
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
+    from sparkstream_kit.sinks import Sink
     from sparkstream_kit.testing import Streams
 
 
@@ -53,3 +57,18 @@ def test_the_stream_gives_what_a_batch_run_gives(spark: SparkSession) -> None:
     assert_stream_equals_batch(
         transform, spark.createDataFrame(rows, SALES), watermark=("time", "10 minutes")
     )
+
+
+def into_a_file(sales: DataFrame, folder: Path) -> tuple[DataFrame, Sink]:
+    return transform(sales), sinks.snapshot(folder / "totals.json")  # put your own sink in its place
+
+
+def from_the_file(folder: Path) -> list[dict[str, object]]:
+    return list(json.loads((folder / "totals.json").read_text()))
+
+
+def test_every_crash_leaves_the_same_totals(spark: SparkSession) -> None:
+    rows = [(at("08:10"), "tea", 2), (at("08:20"), "tea", 3), (at("09:10"), "ink", 1)]
+    sales = spark.createDataFrame(rows, SALES)
+    # Without `most` it tries 200 crashes.
+    assert_exactly_once(into_a_file, sales, read=from_the_file, mode="complete", most=5)

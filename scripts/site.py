@@ -19,7 +19,8 @@ MENU = {
     "Start here": ["index", "install", "start", "versions"],
     "Guides": [
         *("bad-lines", "watermarks", "postgresql", "kafka-to-delta", "joins", "silence", "model"),
-        *("change-a-job", "from-pyspark", "production", "clusters", "monitoring", "checkpoints", "server"),
+        *("exactly-once", "change-a-job", "from-pyspark", "production", "clusters", "monitoring"),
+        *("checkpoints", "server"),
     ],
     "Jobs and systems": ["jobs", "kafka", "kinesis", "delta", "mongodb", "posts", "flume"],
     "Promises and faults": ["promises", "faults", "security"],

@@ -40,7 +40,7 @@ from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 from sparkstream_kit.sinks.base import opening, rewind_notes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pyspark.sql import DataFrame
@@ -81,9 +81,12 @@ def _check_realtime(frame: DataFrame, sink: Sink, mode: str) -> None:
 _WORDS = {"processingTime": "a batch every {}", "availableNow": "the input that is there, then it ends"}
 
 
-def _planned(asked: _Asked, trigger: dict[str, Any], **guarding: Any) -> Planned:
+def _planned(
+    asked: _Asked, trigger: dict[str, Any], carried: Sequence[tuple[str, str]], **guarding: Any
+) -> Planned:
     """Check a query as its start does, and say what would run; what the checks have made is removed.
 
+    Where its checkpoint is still to be made from that of another one, `carried` says so: all is checked then.
     On Spark Connect only a start tells whether Spark's own rules allow the plan in this output mode.
 
     Raises:
@@ -92,6 +95,9 @@ def _planned(asked: _Asked, trigger: dict[str, Any], **guarding: Any) -> Planned
     from sparkstream_kit import _dry_run  # which no other start needs
 
     frame, sink, location = asked.frame, asked.sink, asked.location
+    begins = [("mode", asked.mode), *(("sink", said) for said in _sinks(sink))]
+    if carried:
+        return _dry_run.Planned(asked.name, (*begins, *carried, ("trigger", _when(trigger))))
     with (
         _dry_run.checking(),
         guard(frame, location, asked.name, asked.mode, dry_run=True, **guarding) as guarded,
@@ -102,8 +108,7 @@ def _planned(asked: _Asked, trigger: dict[str, Any], **guarding: Any) -> Planned
             sink.open(frame, location)
         plan.check_mode(frame, asked.mode)
         says = [
-            ("mode", asked.mode),
-            *(("sink", said) for said in _sinks(sink)),
+            *begins,
             ("checkpoint", _progress(location, guarded.logs)),
             *(("change", what) for what in guarded.changes),
             *(("input", _dry_run.meant(said)) for said in dict.fromkeys(map(str, plan.inputs_of(frame)))),
@@ -152,6 +157,7 @@ def start(
     name: str | None = None,
     mode: str = "append",
     checkpoint: str | Path | None = None,
+    continues: str | Path | None = None,
     allow_changed_query: bool = False,
     moved: Mapping[str | Path, str | Path] | None = None,
     dry_run: bool = False,
@@ -172,6 +178,10 @@ def start(
         checkpoint: the folder that keeps the query's progress, from which it resumes; for this query alone.
             Without it a temporary folder is used, which Spark removes when the query ends (after a failure,
             too, with the kit's profiles).
+        continues: the checkpoint of another version of this query. Where `checkpoint` is not there yet, it is
+            made so that this query goes on exactly where the other one stands: its state is built from the
+            files that the other one has read, and nothing is written meanwhile. All its sources are files,
+            and both checkpoints are on a local path.
         allow_changed_query: go on with the state in the checkpoint although a different query wrote it, or
             although it has read other folders; these are then read from the start.
         moved: folders of input files that have moved since the checkpoint was written, as {old: new}. The
@@ -214,8 +224,9 @@ def start(
     guarding: dict[str, Any] = {"allow_changed_query": allow_changed_query, "moved": moved}
     with _starting(asked):
         _refuse_own_input(asked)
+        carried = () if continues is None else _carry_over(asked, continues, dry_run=dry_run)
         if dry_run:
-            found: Any = _planned(asked, trigger, **guarding)
+            found: Any = _planned(asked, trigger, carried, **guarding)
             return found  # type: ignore[no-any-return]
         return _start(asked, trigger, **guarding)
 
@@ -249,6 +260,23 @@ class _Asked:
             return _start(self, {"once": True}, drain=True)
 
 
+def _carry_over(asked: _Asked, continues: str | Path, *, dry_run: bool) -> tuple[tuple[str, str], ...]:
+    """Make the checkpoint of a changed query, which goes on where the other one stands; say what was done."""
+    from sparkstream_kit.checkpoints.evolve import Changed, evolve  # few starts need it
+
+    frame, sink, place = asked.frame, asked.sink, asked.location
+    if place is None:
+        raise InvalidInputError("start(): continues= needs a new checkpoint; give checkpoint='folder'")
+
+    def check_sink(old: Place) -> None:
+        if sink.open is not None:
+            sink.open(frame, old)
+        plan.check_mode(frame, asked.mode)
+
+    changed = Changed(frame, asked.name, asked.mode, sink.writes_to, check_sink)
+    return evolve(changed, place, locate(frame.sparkSession, continues), dry_run=dry_run)
+
+
 @contextmanager
 def _starting(asked: _Asked) -> Iterator[None]:
     """Make one start at a time, and put in one line what Spark says of a query that it does not start."""
@@ -266,10 +294,9 @@ def _starting(asked: _Asked) -> Iterator[None]:
 def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False, **guarding: Any) -> StreamingQuery:
     frame, sink, name = asked.frame, asked.sink, asked.name
     location, spark, notes = asked.location, frame.sparkSession, rewind_notes(sink)
-    with (
-        guard(frame, location, name, asked.mode, rewind_notes=notes, **guarding) as guarded,
-        opening() as epochs,
-    ):
+    writes = {"targets": list(sink.writes_to), "columns": [list(each) for each in frame.dtypes]}
+    guarding |= {"rewind_notes": notes, "writes": writes}
+    with guard(frame, location, name, asked.mode, **guarding) as guarded, opening() as epochs:
         if guarded.logs is not None:
             trigger = _last_batch(asked, guarded.logs, trigger, plan=drain)
         realtime = sink.realtime if "realTime" in trigger else None

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-__all__ = ["PORT", "Server", "folder_of", "serve", "status", "stop"]
+__all__ = ["PORT", "Server", "folder_of", "reach", "serve", "status", "stop"]
 
 
 PORT = 15002  # Spark's own default
@@ -462,7 +462,21 @@ def _running(url: str, host: str, port: int) -> Any:
 
 
 def reach(url: str) -> tuple[str, int]:
-    """Return host and port of a server; refuse at once what Spark's client would try for ten minutes."""
+    """Look whether a server answers, at once: Spark's own client would try for ten minutes.
+
+    Returns:
+        Its host and its port.
+
+    Raises:
+        InvalidInputError: no server answers, or the address cannot be read.
+        MissingExtraError: what Spark Connect needs is not installed.
+
+    Examples:
+        >>> reach("sc://localhost:1")
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: no Spark Connect server answers at localhost port 1 ...
+    """
     if any(importlib.util.find_spec(name) is None for name in ("pandas", "pyarrow", "grpc")):
         raise MissingExtraError("Spark Connect", "connect")
     host, port = _address(url)

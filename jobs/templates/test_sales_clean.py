@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sales_clean import transform
 
-from sparkstream_kit import quarantine
+from sparkstream_kit import quarantine, sinks
+from sparkstream_kit.testing import assert_exactly_once
 
 if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+    from sparkstream_kit.sinks import Sink
     from sparkstream_kit.testing import Streams
 
 SALE = "10033,1/2/24,2,0,210,{amount},Lee,Oregon,West,{product},1,0.48"
@@ -37,3 +43,20 @@ def test_a_sale_that_comes_again_counts_once(stream: Streams) -> None:
     lines.add_data([(SALE.format(product="tea", amount="1"),), (SALE.format(product="ink", amount="1"),)])
     first, second = query.step()
     assert (first.rows, second.rows) == ([("tea",)], [("ink",)])
+
+
+def into_folders(lines: DataFrame, folder: Path) -> tuple[DataFrame, Sink]:
+    good, bad = (sinks.batch_files(folder / name, format="json") for name in ("good", "bad"))
+    return transform(lines), quarantine.split(good, bad)
+
+
+def from_folders(folder: Path) -> list[object]:
+    files = folder.glob("*/batch=*/part-*.json")
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+def test_every_crash_leaves_each_line_once(spark: SparkSession) -> None:
+    lines = [(SALE.format(product="tea", amount="1"),), ("no sale",)]
+    given = spark.createDataFrame(lines, "value STRING")
+    # Without `most` it tries 200 crashes.
+    assert_exactly_once(into_folders, given, read=from_folders, most=5)

@@ -62,7 +62,7 @@ def clone(source: str | Path, target: str | Path, *, new_id: bool = False) -> Pa
             shutil.copytree(
                 root, temporary, ignore=lambda *at: left_out(*at) if Path(at[0]).name == KIT else []
             )
-        _point_at(temporary, copy)
+        point_at(temporary, copy)
         if new_id:
             logs.replace(temporary / "metadata", json.dumps({"id": str(uuid.uuid4())}))
         temporary.rename(copy)
@@ -73,7 +73,7 @@ def clone(source: str | Path, target: str | Path, *, new_id: bool = False) -> Pa
     return copy
 
 
-def _point_at(written: Path, copy: Path) -> None:
+def point_at(written: Path, copy: Path) -> None:
     """Correct the schemas' paths of transformWithState, which Spark keeps in full."""
     for file in written.glob("state/*/_metadata/v2/[0-9]*"):
         here = copy / file.parents[2].relative_to(written)

@@ -31,7 +31,15 @@ from sparkstream_kit.checkpoints.check import damage, unreadable
 from sparkstream_kit.checkpoints.drain import drained
 from sparkstream_kit.checkpoints.fingerprint import differences, fingerprint, time_zone
 from sparkstream_kit.checkpoints.lock import Lock, check_free, lock
-from sparkstream_kit.checkpoints.logs import Logs, at_hand, command, log_file, plan_in, write_note
+from sparkstream_kit.checkpoints.logs import (
+    CONTINUED,
+    Logs,
+    at_hand,
+    command,
+    log_file,
+    plan_in,
+    write_note,
+)
 from sparkstream_kit.checkpoints.lost import PASSED_OVER, doubled, findings
 from sparkstream_kit.checkpoints.moved import bases, find_moves, rewrite
 from sparkstream_kit.errors import InvalidInputError, innermost_cause
@@ -53,7 +61,7 @@ _CHECKPOINTS = "spark.sql.streaming.checkpointLocation"
 _FILE_MANAGER = "spark.sql.streaming.checkpointFileManagerClass"
 
 # What a checkpoint keeps over a restart, whatever the session has: Spark's key, and what it is.
-_KEPT = {
+KEPT = {
     "spark.sql.shuffle.partitions": "number of state partitions",
     STATE_STORE: "state store",
 }
@@ -145,6 +153,7 @@ def guard(
     mode: str,
     *,
     rewind_notes: Sequence[str] = (),
+    writes: Mapping[str, Any] | None = None,
     allow_changed_query: bool = False,
     moved: Mapping[str | Path, str | Path] | None = None,
     dry_run: bool = False,
@@ -170,6 +179,7 @@ def guard(
         name: the query's name.
         mode: its output mode.
         rewind_notes: what each of its sinks makes of a rewind, to be noted for `checkpoints.rewind`.
+        writes: to where it writes which columns, to be noted for `start(…, continues=…)`.
         allow_changed_query: go on although a different query wrote the checkpoint, and note the new one.
         moved: folders of input files that have moved since, as {old: new}.
         dry_run: lock nothing, and change nothing.
@@ -186,7 +196,7 @@ def guard(
         _check_temporary(query)
         yield Guarded(None, None, lambda: None)
         return
-    _check_reach(spark, checkpoint)
+    check_reach(spark, checkpoint)
     if dry_run:
         check_free(checkpoint)
     held = None if dry_run else lock(spark, checkpoint, name)
@@ -204,7 +214,7 @@ def guard(
                 _log.warning("%s", line)
 
             def note() -> None:
-                noted = {**query.described, **known, "sinks": list(rewind_notes)}
+                noted = {**query.described, **known, "sinks": list(rewind_notes), **(writes or {})}
                 if noted != kept:
                     write_note(spark, checkpoint, noted)
 
@@ -245,7 +255,7 @@ def _check_temporary(query: Query) -> None:
         )
 
 
-def _check_reach(spark: SparkSession, checkpoint: Place) -> None:
+def check_reach(spark: SparkSession, checkpoint: Place) -> None:
     """Refuse a folder of this machine where others write the state; `file:///…` says that they share it."""
     master, is_plain = other_master(spark), plain(checkpoint.text) == checkpoint.text
     if master is not None and is_plain and checkpoint.folder is not None:
@@ -258,9 +268,20 @@ def _check_reach(spark: SparkSession, checkpoint: Place) -> None:
 
 def _is_whole(_query: Query, logs: Logs) -> Iterable[Answer]:
     """Ask whether the files are whole, and have not come to their end; in clearer words than Spark has."""
-    if found := damage(logs) or doubled(logs) or drained(logs):
+    if found := damage(logs) or doubled(logs) or drained(logs) or continued(logs):
         raise InvalidInputError(found)
     return ()
+
+
+def continued(logs: Logs, by: Path | None = None) -> str | None:
+    """Say that a changed query continues from a checkpoint on one of its own; None if it does not."""
+    file = logs.root / CONTINUED
+    if not file.exists() or (new := file.read_text("utf-8")) == str(by):
+        return None
+    return (
+        f"checkpoint {logs.root} was continued by a changed query on {new}; start that one. To go back to "
+        f"this one before the other has written a batch: remove {file}"
+    )
 
 
 def _is_of_this_query(query: Query, logs: Logs) -> Iterator[Answer]:
@@ -279,7 +300,7 @@ def _is_of_this_query(query: Query, logs: Logs) -> Iterator[Answer]:
             f"{', and '.join(found)}. Give it a checkpoint of its own; or, to go on with the state that is "
             "there, start(…, allow_changed_query=True)"
         )
-    for key, what in _KEPT.items() if query.described["fingerprint"] else ():
+    for key, what in KEPT.items() if query.described["fingerprint"] else ():
         stays, wanted = plan.conf.get(key), query.spark.conf.get(key)
         if stays is not None and stays != wanted:
             yield Remark(

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 KIT = "sparkstream-kit"
+CONTINUED = f"{KIT}/continued"  # holds the path of the checkpoint that another query goes on on
 PINS = f"{KIT}/pins"  # a file for each batch: which version of a model or table it was made with
 _MISSING = "is missing"
 

@@ -9,9 +9,22 @@ gives the same:
         sales.add_data([("tea", 1), ("tea", 2)])
         [batch] = totals.step()
         assert batch.rows == [("tea", 3)]
+
+`assert_stream_equals_batch` and `assert_exactly_once` test a whole transform, and a whole job with its sink.
 """
 
 from sparkstream_kit.testing.comparing import assert_stream_equals_batch, run_script
+from sparkstream_kit.testing.exactly_once import Certificate, assert_exactly_once
 from sparkstream_kit.testing.harness import Batch, Query, Source, Streams, streams
 
-__all__ = ["Batch", "Query", "Source", "Streams", "assert_stream_equals_batch", "run_script", "streams"]
+__all__ = [
+    "Batch",
+    "Certificate",
+    "Query",
+    "Source",
+    "Streams",
+    "assert_exactly_once",
+    "assert_stream_equals_batch",
+    "run_script",
+    "streams",
+]

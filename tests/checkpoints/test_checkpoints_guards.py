@@ -117,7 +117,8 @@ def test_what_is_noted(total, tmp_path):
     query = noted(tmp_path / "ckpt")
     assert query.pop("fingerprint").startswith("Aggregate [State#0]")
     again = "foreach_batch gets the rows a second time"
-    assert query == {"name": "totals", "mode": "complete", "sinks": [again]}
+    assert query.pop("columns") == [["State", "string"], ["sum(n)", "bigint"]]
+    assert query == {"name": "totals", "mode": "complete", "sinks": [again], "targets": []}
 
 
 @pytest.mark.slow

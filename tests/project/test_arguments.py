@@ -63,8 +63,10 @@ CALLED = {"function", "session class", "schema class"}
 # The things below that each type of a signature takes.
 TAKES = {
     "Callable[[Any, Any], object]": CALLED,
+    "Callable[[DataFrame, Path], tuple[DataFrame, Sink]]": CALLED,
     "Callable[[DataFrame, int], None]": CALLED,
     "Callable[[DataFrame], DataFrame]": CALLED,
+    "Callable[[Path], Iterable[Any]]": CALLED,
     "Callable[[Path], object] | None": CALLED | {"none"},
     "Callable[[DataFrame], DataFrame] | Part": CALLED,
     "Callable[[SparkSession], DataFrame]": CALLED,
@@ -123,6 +125,7 @@ PLAIN = {
 }
 # What no look at a type can tell, with something to give where it is wanted.
 NOT_LOOKED_AT: dict[str, Any] = {
+    "Iterable[Any] | None": None,
     "Collection[int]": (),
     "Sequence[Record]": (),
     "Sequence[Sequence[str | None]]": [],
@@ -434,9 +437,8 @@ def test_a_stream_is_not_split_into_streams(things):
 
 def test_a_file_is_no_checkpoint(things, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(
-        InvalidInputError, match=f"checkpoint {tmp_path}/file cannot be written: Not a directory"
-    ):
+    refused = f"checkpoint {tmp_path}/file cannot be written: {tmp_path}/file is no folder"
+    with pytest.raises(InvalidInputError, match=refused):
         start(things["frame"], sinks.memory("file"), checkpoint=tmp_path / "file")
 
 

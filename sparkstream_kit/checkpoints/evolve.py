@@ -1,0 +1,387 @@
+"""A changed query begins on a new checkpoint exactly where the old one stands: `start(…, continues=…)`.
+
+The state of the new query is built from the sources, from their beginning up to the offsets of the old
+checkpoint's last batch, and nothing is written meanwhile. Spark runs a batch that is in `offsets` and not
+in `commits` just as it was planned. So the kit plans each batch of the build, and a start with the trigger
+`once` runs it. All of them have the watermark 0, with which no row is late. The last one reads nothing and
+has the watermark of the old query, which drops what the old query had closed.
+
+The new checkpoint has the id of the old one and continues its batch numbers. A sink knows a query by its id
+and a batch by its number: the next batch is the next one of the query that it knows. That holds, too, for a
+batch that the old query had planned, and perhaps written, before it was killed.
+
+The version of a state is the number of its batch, and the build has fewer batches than the old query had.
+So its first batch reads nothing, which makes an empty state, and is then renumbered with its files.
+
+All is made in a folder beside the new checkpoint and renamed at the end: a build that was cut off begins
+again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pyspark.errors import PySparkException
+
+from sparkstream_kit import _dry_run, _files
+from sparkstream_kit._spark.batch import begin
+from sparkstream_kit._spark.place import Here
+from sparkstream_kit._spark.settings import in_force
+from sparkstream_kit.checkpoints.check import damage
+from sparkstream_kit.checkpoints.clone import point_at
+from sparkstream_kit.checkpoints.drain import END, drained, plan_empty_batch
+from sparkstream_kit.checkpoints.fingerprint import differences
+from sparkstream_kit.checkpoints.guard import KEPT, Query, check_reach, continued
+from sparkstream_kit.checkpoints.lock import check_free, lock
+from sparkstream_kit.checkpoints.logs import CONTINUED, KIT, Logs, checkpoint, query_id, versioned, write_note
+from sparkstream_kit.checkpoints.moved import bases, find_moves
+from sparkstream_kit.checkpoints.show import count
+from sparkstream_kit.errors import InvalidInputError, innermost_cause
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from pyspark.sql import DataFrame
+
+    from sparkstream_kit._spark.place import Place
+    from sparkstream_kit._spark.plan import Input
+
+
+_log = logging.getLogger(__name__)
+
+# What one batch of a build reads at most, where the old query has not read more in one batch itself.
+_MOST_BYTES = 256 << 20
+_MOST_FILES = 2_000
+
+# A changelog holds what a batch has changed, and only a whole state can be renumbered.
+_WHOLE_STATES = {"spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "false"}
+
+_Ends = dict[str, str | None]  # up to where each source is read, by the name of its log; None: not at all
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A query that is to go on from the checkpoint of another one.
+
+    Attributes:
+        frame: its streaming DataFrame.
+        name: its name.
+        mode: its output mode.
+        targets: what its sink writes to, as in `Sink.writes_to`.
+        check_sink: opens its sink for a checkpoint, which refuses a target that does not fit.
+    """
+
+    frame: DataFrame
+    name: str
+    mode: str
+    targets: Sequence[str]
+    check_sink: Callable[[Place], object]
+
+
+def evolve(changed: Changed, new: Place, old: Place, *, dry_run: bool) -> tuple[tuple[str, str], ...]:
+    """Make a new checkpoint for a changed query, which stands where the old one does.
+
+    A new checkpoint that is there already stays as it is: the query has gone on on it.
+
+    Args:
+        changed: the query.
+        new: its checkpoint, a local folder that is not there yet.
+        old: the checkpoint that it continues, which no query uses. It is refused afterwards.
+        dry_run: check all, lock nothing and make nothing.
+
+    Returns:
+        What was done, or would be, in words; nothing where the new checkpoint is there.
+
+    Raises:
+        InvalidInputError: a checkpoint that is not on a local path, the old one is in use, damaged, drained
+            or was continued elsewhere, another source, input that is no longer there, a target whose rows
+            would not fit those to come, or a batch of the build that failed.
+    """
+    if new.folder is None or old.folder is None:
+        raise InvalidInputError(
+            f"start(): continues={old} and checkpoint={new} must both be on a local path; copy the "
+            "checkpoint to this machine first, or start anew on a new checkpoint"
+        )
+    check_reach(changed.frame.sparkSession, new)
+    if _is_made(new, new.folder, old.folder):
+        return ()
+    logs = Logs(checkpoint(old.folder))
+    if dry_run:
+        check_free(old)
+    held = None if dry_run else lock(changed.frame.sparkSession, old, changed.name)
+    try:
+        with _dry_run.checking():
+            changed.check_sink(old)
+        build, differs = _checked(changed, logs, new.folder)
+        if not differs:
+            _log.warning(
+                "query %s keeps the same state as that of checkpoint %s (the code of UDFs is not compared): "
+                "it can go on there as it is",
+                changed.name,
+                old,
+            )
+        if not dry_run:
+            changed.check_sink(old)  # it puts a plan back that the old checkpoint has lost
+            logs.again()
+            build.make(new.folder)
+        stands = ("continues", f"{old}, after batch {build.last}")
+        return (stands, *(("change", what) for what in differs), ("build", str(build)))
+    finally:
+        if held is not None:
+            held.release()
+
+
+def _is_made(new: Place, root: Path, old: Path) -> bool:
+    """Say whether the new checkpoint is there; refuse one of another query, or a folder of something else."""
+    if root.resolve() == old.resolve():
+        raise InvalidInputError(f"start(): continues={new} is the checkpoint itself; give a new folder")
+    if (root / "metadata").exists():
+        if (old / "metadata").exists() and query_id(root / "metadata") != query_id(old / "metadata"):
+            raise InvalidInputError(
+                f"checkpoint {new} is of another query than {old}, which it is to continue; give a new folder"
+            )
+        return True
+    if any(file.is_file() and file != root / KIT / "lock" for file in root.rglob("*")):
+        raise InvalidInputError(f"checkpoint {new} is a folder with other files; give a new folder")
+    return False
+
+
+def _checked(changed: Changed, logs: Logs, new: Path) -> tuple[Build, list[str]]:
+    """Return what is to be built, and in words how the queries differ; refuse what cannot be built."""
+    spark, last = changed.frame.sparkSession, logs.done
+    if over := damage(logs, whole=True) or drained(logs) or continued(logs, by=new):
+        raise InvalidInputError(over)
+    if last < 0:
+        raise _refusal(logs, "it has no committed batch")
+    if logs.planned > last and logs.plan(logs.planned).watermark >= END:
+        raise _refusal(logs, "it was cut off while it wrote its last windows")
+    query = Query(changed.frame, changed.name, changed.mode, allow_changed=False, moved={})
+    inputs, kept, plan = query.inputs, logs.note or {}, logs.plan(last)
+    _check_sources(logs, inputs)
+    find_moves(spark, logs, bases(spark, inputs), {})
+    note = query.described
+    differs = differences(kept.get("fingerprint", ""), note["fingerprint"])
+    _check_target(changed, kept, differs)
+    for key, what in KEPT.items():
+        if key in plan.conf and (now := spark.conf.get(key)) != plan.conf[key]:
+            differs.append(f"{what} {now} in place of {plan.conf[key]}")
+    if kept.get("mode", changed.mode) != changed.mode:
+        differs.append(f"mode {changed.mode} in place of {kept['mode']}")
+    batches: list[_Ends] = []
+    if note["fingerprint"]:
+        pieces, full = list(_pieces(logs, last)), 1.0
+        room = last + 1 - (plan.watermark > 0)
+        while len(batches := _in_batches(pieces, full)) > room:
+            full *= 2
+    return Build(changed, logs, inputs, batches, note), differs
+
+
+def _refusal(logs: Logs, why: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"checkpoint {logs.root} cannot be continued by a changed query: {why}; start anew on a new "
+        "checkpoint, without continues="
+    )
+
+
+def _check_sources(logs: Logs, inputs: Sequence[Input]) -> None:
+    """Refuse other sources than those of the old query, and those that cannot be read again."""
+    plan = logs.plan(logs.done)
+    if plan.has_named_sources or any(each.name for each in inputs):
+        raise _refusal(logs, "its sources have names")
+    if others := [str(each) for each in inputs if each.path is None]:
+        raise _refusal(logs, f"only files are read again from their beginning, and not {others[0]}")
+    known, now = set(logs.names(plan)), {each.log: str(each) for each in inputs}
+    if added := [now[log] for log in now if log not in known]:
+        raise _refusal(logs, f"{added[0]} is a new source")
+    if dropped := sorted(known - {*now}):
+        raise _refusal(logs, f"the new one does not read source {dropped[0]}")
+
+
+def _check_target(changed: Changed, kept: dict[str, Any], differs: Sequence[str]) -> None:
+    """Refuse a target whose rows stay and would not fit those to come; one of the whole result is replaced.
+
+    What an older version of the kit has noted lacks the targets: it is taken for the same one.
+    """
+    same = {*kept.get("targets", changed.targets)} & {*changed.targets}
+    if changed.mode == "complete" or not same:
+        return
+    columns = [list(each) for each in changed.frame.dtypes]
+    what = next((each for each in differs if each.startswith("groups by") and "query groups" in each), None)
+    if kept.get("mode", changed.mode) != changed.mode:
+        what = f"has mode {changed.mode}; the checkpoint's query has mode {kept['mode']}"
+    elif kept.get("columns", columns) != columns:
+        what = f"has other columns than {', '.join(name for name, _ in kept['columns'])}, or of other types"
+    if what is not None:
+        raise InvalidInputError(
+            f"query {changed.name} {what}. The rows in {min(same)} stay, and would not fit those to come; "
+            "give it a new target"
+        )
+
+
+class _Piece(NamedTuple):
+    """A part of what a source has given: up to where it goes, and how much it is (1 is a full batch)."""
+
+    log: str
+    end: str
+    size: float
+
+
+def _pieces(logs: Logs, last: int) -> Iterator[_Piece]:
+    """Yield what the sources have given, in parts that are read whole; refuse what is no longer there."""
+    for log, until in logs.until(last).items():
+        found = logs.inputs(log, until=until)
+        if gone := [each for each in found if each.gone]:
+            lost = f"{len(gone):,} of the {count(len(found), 'file')} that it has read have gone"
+            raise _refusal(logs, f"{lost}, such as {gone[0].path}")
+        sizes: dict[int, float] = {}
+        for each in found:
+            if each.path and _files.is_pattern(each.path) and not _files.is_read_once(each.path):
+                raise _refusal(logs, f"Spark reads {each.path} rightly only in a batch of its own")
+            size = Path(each.path).stat().st_size / _MOST_BYTES if each.path else 0
+            sizes[each.entry] = sizes.get(each.entry, 0) + max(size, 1 / _MOST_FILES)
+        for entry in sorted(sizes):
+            # As Spark writes it: it compares offsets as texts, and would take another one for new input.
+            yield _Piece(log, json.dumps({"logOffset": entry}, separators=(",", ":")), sizes[entry])
+
+
+def _in_batches(pieces: Sequence[_Piece], full: float) -> list[_Ends]:
+    """Join pieces to batches of a size."""
+    batches: list[_Ends] = [{}]
+    load = 0.0
+    for piece in pieces:
+        if load and load + piece.size > full:
+            batches.append({**batches[-1]})
+            load = 0.0
+        batches[-1][piece.log] = piece.end
+        load += piece.size
+    return batches
+
+
+class Build:
+    """What is to be built; plans and runs its batches in a folder of its own."""
+
+    def __init__(
+        self,
+        changed: Changed,
+        old: Logs,
+        inputs: Sequence[Input],
+        batches: Sequence[_Ends],
+        note: dict[str, Any],
+    ) -> None:
+        self.last = old.done
+        self._changed = changed
+        self._old = old
+        self._inputs = inputs
+        self._batches = batches
+        self._note = note
+        self._plan = old.plan(self.last)
+
+    def __str__(self) -> str:
+        if not self._batches:
+            return "nothing: the query keeps no state"
+        until = self._old.until(self.last)
+        files = sum(len(self._old.inputs(log, until=last)) for log, last in until.items())
+        many = f"{count(files, 'file')} in {count(len(self._batches), 'batch')}"
+        return f"the state, from {many}; nothing is written meanwhile"
+
+    def make(self, new: Path) -> None:
+        """Build the checkpoint beside its place, and put it there when it is whole."""
+        old, made = self._old.root, new.with_name(f".{new.name}.evolving")
+        shutil.rmtree(made, ignore_errors=True)
+        try:
+            (made / KIT).mkdir(parents=True)
+            shutil.copytree(old / "sources", made / "sources")
+            shutil.copy(old / "metadata", made / "metadata")
+            self._build(Logs(made))
+            write_note(self._changed.frame.sparkSession, Here(str(made), made), self._note)
+            point_at(made, new)
+            # First: from here on the old checkpoint is refused, and the new one can be built again.
+            _files.replace(old / CONTINUED, [str(new)])
+            shutil.rmtree(new, ignore_errors=True)  # the lock of a start that was refused
+            made.rename(new)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+
+    def _build(self, made: Logs) -> None:
+        """Build the state, and plan what comes next."""
+        last, old, drops = self.last, self._old, self._plan.watermark > 0
+        following = old.commit(last)["nextBatchWatermarkMs"]
+        first = last + 1 - len(self._batches) - drops
+        if not self._batches:
+            for number in range(max(last - 1, 0), last + 1):
+                self._write_plan(made, number, self._ends(last), self._plan.watermark)
+            (made.root / "commits").mkdir()
+            made.replace(made.root / "commits" / str(last), "v1\n{}")
+        elif first > 0:
+            with in_force(self._changed.frame.sparkSession, _WHOLE_STATES):
+                self._write_plan(made, 0, {})
+                self._run_planned(made)
+            _renumber(made.root, first - 1)
+        for number, ends in enumerate(self._batches, first):
+            self._write_plan(made.again(), number, ends)
+            self._run_planned(made)
+        if self._batches and drops:
+            plan_empty_batch(made.again(), self._plan.watermark)
+            self._run_planned(made)
+        file = made.root / "commits" / str(last)
+        version, commit = versioned(file, "v1", "v2")[:2]
+        commit = json.dumps(json.loads(commit) | {"nextBatchWatermarkMs": following})
+        made.replace(file, f"{version}\n{commit}")
+        if old.planned > last:
+            self._write_plan(made, last + 1, self._ends(last + 1), old.plan(last + 1).watermark)
+        elif self._changed.mode == "complete":  # this batch writes the whole result
+            plan_empty_batch(made.again(), following)
+
+    def _ends(self, batch: int) -> _Ends:
+        """Return up to where a batch of the old query has read the sources."""
+        plan = self._old.plan(batch)
+        return dict(zip(self._old.names(plan), plan.offsets, strict=True))
+
+    def _write_plan(self, made: Logs, number: int, ends: _Ends, watermark: int = 0) -> None:
+        conf = self._changed.frame.sparkSession.conf
+        texts = {place: ends.get(each.log) or "-" for each in self._inputs for place in each.places}
+        query = {
+            "batchWatermarkMs": watermark,
+            "batchTimestampMs": int(time.time() * 1000),
+            "conf": {key: conf.get(key, value) for key, value in self._plan.conf.items()},
+        }
+        lines = ["v1", json.dumps(query), *(texts[place] for place in sorted(texts))]
+        (made.root / "offsets").mkdir(exist_ok=True)
+        made.replace(made.root / "offsets" / str(number), "\n".join(lines))
+
+    def _run_planned(self, made: Logs) -> None:
+        """Have Spark run the batch that is planned, and write its rows nowhere."""
+        changed, why = self._changed, "the query was stopped"
+        writer = changed.frame.writeStream.format("noop").queryName(changed.name).outputMode(changed.mode)
+        writer = writer.option("checkpointLocation", _files.for_spark(made.root)).trigger(once=True)
+        query = begin(writer)
+        try:
+            query.awaitTermination()
+        except PySparkException as err:
+            why = innermost_cause(err)
+        finally:
+            query.stop()
+        if made.again().done != made.planned:
+            raise InvalidInputError(
+                f"query {changed.name}: its state was not built from what {self._old.root} has read ({why}); "
+                "nothing was changed"
+            )
+
+
+def _renumber(root: Path, number: int) -> None:
+    """Make batch 0, which has read nothing, that of another number, with the state that it has made."""
+    files = [file for log in ("offsets", "commits") for file in (root / log).iterdir()]
+    for file in files if number else ():
+        file.rename(file.with_name(file.name.replace("0", str(number))))
+    states = [file for file in root.glob("state/**/*") if re.match(r"\.?1[._]", file.name)]
+    for file in states if number else ():
+        before, after = file.name.split("1", 1)
+        after = after.replace(".delta", ".snapshot")  # the first changes of all are a whole state
+        file.rename(file.with_name(f"{before}{number + 1}{after}"))

@@ -1,0 +1,475 @@
+"""`start(…, continues=…)`: a changed query goes on where the old one stands, equal to a batch computation.
+
+files    0  1  2  3 | 4  5  6
+old      ──────────▶|           what it wrote stays
+new      (no sink)  |────────▶  what comes after
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import pretend_master
+from pyspark.sql import functions as F
+
+from sparkstream_kit import run, sinks, sources, start, state, windows
+from sparkstream_kit.checkpoints import check, evolve
+from sparkstream_kit.checkpoints.logs import Logs
+from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pyspark.sql import DataFrame
+
+
+SCHEMA = "at TIMESTAMP, product STRING, shop STRING, amount DECIMAL(10,2), n INT"
+PARTITIONS = "spark.sql.shuffle.partitions"
+WITHOUT_DATA = "spark.sql.streaming.noDataMicroBatches.enabled"  # the batches that close windows
+OLD, ALL = 4, 7  # files
+
+
+def land(folder, *numbers):
+    """Write files of six rows, ten minutes apart; in those of the old query one row is late."""
+    folder.mkdir(exist_ok=True)
+    for number in numbers:
+        minutes = [10 * number + row for row in range(6)]
+        if 2 <= number < OLD:
+            minutes[0] -= 19
+        rows = [
+            {
+                "at": f"2026-03-01 {10 + minute // 60}:{minute % 60:02}:00",
+                "product": ["tea", "ink", "pen"][row % 3],
+                "shop": "ab"[(row + number) % 2],
+                "amount": f"{number}.{row}7",
+                "n": row % 4,
+            }
+            for row, minute in enumerate(minutes)
+        ]
+        file = folder / f"{number}.json"
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        os.utime(file, (number + 1, number + 1))
+
+
+def stream(spark, folder):
+    return sources.json(spark, str(folder), schema=SCHEMA, max_files_per_trigger=1)
+
+
+def table(spark, folder, numbers):
+    return spark.read.schema(SCHEMA).json([str(folder / f"{number}.json") for number in numbers])
+
+
+def totals(*keys, what="sum(amount)", where="true"):
+    return lambda rows: rows.where(where).groupBy(*keys).agg(F.expr(what).alias("total"))
+
+
+def hourly(*keys, length="20 minutes", delay="5 minutes", slide=None, what="sum(amount)"):
+    def transform(rows):
+        timely = rows.withWatermark("at", delay)
+        groups = timely.groupBy(F.window("at", length, slide or length), *keys)
+        return windows.flatten(groups.agg(F.expr(what).alias("total")))
+
+    return transform
+
+
+def once_by(*keys):
+    return lambda rows: rows.dropDuplicates([*keys]).select(*keys)
+
+
+def remembered(*keys):
+    def transform(rows):
+        return state.once(rows.withWatermark("at", "5 minutes"), [*keys], "at", "10 hours").select(*keys)
+
+    return transform
+
+
+def pairs(rows):
+    left = rows.where("n = 0").selectExpr("product", "amount AS first")
+    right = rows.where("n = 1").selectExpr("product AS other", "amount AS second")
+    return left.join(right, F.expr("product = other")).drop("other")
+
+
+def two_windows(rows):
+    small = rows.withWatermark("at", "5 minutes").groupBy(F.window("at", "10 minutes"), "product")
+    small = small.agg(F.sum("amount").alias("total"))
+    large = small.groupBy(F.window(F.window_time("window"), "20 minutes")).agg(F.sum("total").alias("total"))
+    return windows.flatten(large)
+
+
+def sessions(rows):
+    timely = rows.withWatermark("at", "5 minutes")
+    groups = timely.groupBy(F.session_window("at", "4 minutes"), "product")
+    return windows.flatten(groups.agg(F.sum("amount").alias("total")), "session_window")
+
+
+def with_prices(rows):
+    prices = rows.sparkSession.createDataFrame([("tea", 2), ("ink", 3)], "product STRING, price INT")
+    priced = rows.join(F.broadcast(prices), "product")
+    return priced.groupBy("product").agg(F.expr("sum(amount * price)").alias("total"))
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is changed in a query: the old and the new one, and what the session has for each."""
+
+    mode: str
+    old: Callable[[DataFrame], DataFrame]
+    new: Callable[[DataFrame], DataFrame]
+    before: Mapping[str, str] | None = None
+    after: Mapping[str, str] | None = None
+    old_mode: str | None = None
+
+
+BY_PRODUCT, BY_WINDOW = totals("product"), hourly("product")
+ROCKSDB, MEMORY = ({STATE_STORE: STATE_STORES[name]} for name in ("rocksdb", "memory"))
+CHANGES = {
+    "another key": Change("complete", BY_PRODUCT, totals("shop")),
+    "another key, to be updated": Change("update", BY_PRODUCT, totals("shop")),
+    "two keys": Change("update", BY_PRODUCT, totals("product", "shop")),
+    "no key": Change("complete", BY_PRODUCT, totals()),
+    "no key, to be updated": Change("update", BY_PRODUCT, totals()),
+    "another aggregate": Change("update", BY_PRODUCT, totals("product", what="max(amount)")),
+    "an average": Change("complete", BY_PRODUCT, totals("product", what="avg(amount)")),
+    "one more aggregate": Change(
+        "update", BY_PRODUCT, totals("product", what="struct(sum(amount), count(*))")
+    ),
+    "a list": Change("complete", BY_PRODUCT, totals("product", what="sort_array(collect_list(amount))")),
+    "a filter added": Change("update", BY_PRODUCT, totals("product", where="n > 1")),
+    "a filter removed": Change("update", totals("product", where="n > 1"), BY_PRODUCT),
+    "a filter changed": Change(
+        "complete", totals("product", where="n > 1"), totals("product", where="n < 2")
+    ),
+    "more partitions": Change("update", BY_PRODUCT, BY_PRODUCT, {PARTITIONS: "2"}, {PARTITIONS: "5"}),
+    "fewer partitions": Change("complete", BY_PRODUCT, BY_PRODUCT, {PARTITIONS: "5"}, {PARTITIONS: "1"}),
+    "to RocksDB": Change("update", BY_PRODUCT, BY_PRODUCT, MEMORY, ROCKSDB),
+    "from RocksDB": Change("update", BY_PRODUCT, BY_PRODUCT, ROCKSDB, MEMORY),
+    "another key on RocksDB": Change("update", BY_PRODUCT, totals("shop"), ROCKSDB, ROCKSDB),
+    "windows on RocksDB": Change("append", BY_WINDOW, hourly("shop"), ROCKSDB, ROCKSDB),
+    "another key of windows": Change("append", BY_WINDOW, hourly("shop")),
+    "windows in place of totals": Change("update", BY_PRODUCT, BY_WINDOW),
+    "totals in place of windows": Change("update", BY_WINDOW, BY_PRODUCT),
+    "longer windows": Change("append", BY_WINDOW, hourly("product", length="30 minutes")),
+    "shorter windows": Change("append", BY_WINDOW, hourly("product", length="5 minutes")),
+    "sliding windows": Change("append", BY_WINDOW, hourly("product", slide="5 minutes")),
+    "windows to be updated": Change("update", BY_WINDOW, hourly("product", length="30 minutes")),
+    "the whole result of windows": Change("complete", BY_WINDOW, hourly("shop"), old_mode="append"),
+    "windows that were not closed": Change(
+        "append", BY_WINDOW, hourly("shop"), {WITHOUT_DATA: "false"}, {WITHOUT_DATA: "true"}
+    ),
+    "a longer delay": Change("append", BY_WINDOW, hourly("product", delay="12 minutes")),
+    "a shorter delay": Change("append", BY_WINDOW, hourly("product", delay="1 minute")),
+    "sessions in place of windows": Change("append", BY_WINDOW, sessions),
+    "a second window": Change("append", BY_WINDOW, two_windows),
+    "duplicates dropped": Change("append", lambda rows: rows.select("product", "n"), once_by("product", "n")),
+    "duplicates by another key": Change("append", once_by("product", "n"), once_by("shop", "n")),
+    "a join with a table": Change("update", BY_PRODUCT, with_prices),
+    "a join with itself": Change("append", lambda rows: rows.select("product", "amount"), pairs),
+    "no state any more": Change("append", once_by("product"), lambda rows: rows.select("product", "amount")),
+    "a state function": Change("append", once_by("product", "n"), remembered("product", "n")),
+    "a state function by another key": Change(
+        "append", remembered("product", "n"), remembered("shop", "n"), ROCKSDB, ROCKSDB
+    ),
+    "the mode": Change("update", BY_PRODUCT, BY_PRODUCT, old_mode="complete"),
+}
+
+
+@pytest.fixture
+def settings(spark):
+    """Set what the session has, and set it back."""
+    before: dict[str, str | None] = {}
+
+    def change(given):
+        for name, value in (given or {}).items():
+            before.setdefault(name, spark.conf.get(name, None))
+            spark.conf.set(name, value)
+
+    yield change
+    for name, value in before.items():
+        if value is None:
+            spark.conf.unset(name)
+        else:
+            spark.conf.set(name, value)
+
+
+def plain(rows):
+    return [tuple(str(value) for value in row) for row in rows]
+
+
+def into(batches):
+    """Return a sink that keeps the rows of each batch; a batch that comes again is kept once."""
+
+    def write(batch, number):
+        batches[number] = plain(batch.collect())
+
+    return sinks.foreach_batch(write)
+
+
+def go(frame, sink, checkpoint, mode="update", **more):
+    run(start(frame, sink, name="totals", mode=mode, checkpoint=checkpoint, availableNow=True, **more))
+
+
+def watermark(checkpoint):
+    logs = Logs(checkpoint)
+    return logs.plan(logs.done).watermark
+
+
+def expected(spark, folder, change, closed, until):
+    """Return what a batch computation of the new query says of what comes after the old one."""
+    whole = change.new(table(spark, folder, range(ALL)))
+    rows = plain(whole.collect())
+    if change.mode == "complete":
+        return Counter(rows)
+    if "end" in whole.columns:
+        ends = F.unix_millis("end")
+        open_ones = plain(whole.where(ends > closed).collect())
+        if change.mode == "append":
+            return Counter(plain(whole.where((ends > closed) & (ends <= until)).collect()))
+        rows = open_ones
+    before = plain(change.new(table(spark, folder, range(OLD))).collect())
+    if change.mode == "append":
+        return Counter(rows) - Counter(before)
+    keys = {row[:-1] for row in plain(change.new(table(spark, folder, range(OLD, ALL))).collect())}
+    return Counter(row for row in rows if row[:-1] in keys)
+
+
+def came(mode, batches):
+    """Return the rows that a sink has in the end: of the last batch, the newest of each key, or all."""
+    if mode == "complete":
+        return Counter(batches[max(batches)])
+    rows = [row for number in sorted(batches) for row in batches[number]]
+    return Counter(rows) if mode == "append" else Counter({row[:-1]: row for row in rows}.values())
+
+
+@pytest.mark.fast("another key")
+@pytest.mark.parametrize("kind", CHANGES)
+def test_a_changed_query_equals_its_batch_computation(spark, settings, tmp_path, kind):
+    change, folder = CHANGES[kind], tmp_path / "in"
+    old_batches: dict[int, Any] = {}
+    batches: dict[int, Any] = {}
+    settings({PARTITIONS: "2", **(change.before or {})})
+    land(folder, *range(OLD))
+    old, new = tmp_path / "v1", tmp_path / "v2"
+    go(change.old(stream(spark, folder)), into(old_batches), old, change.old_mode or change.mode)
+    closed, last = watermark(old), Logs(old).done
+    settings(change.after)
+    land(folder, *range(OLD, ALL))
+    go(change.new(stream(spark, folder)), into(batches), new, change.mode, continues=old)
+    assert min(batches) == last + 1
+    assert Logs(new).plan(last + 1).watermark == Logs(old).commit(last)["nextBatchWatermarkMs"]
+    assert came(change.mode, batches) == expected(spark, folder, change, closed, watermark(new))
+    assert check(new) == []
+
+    # A restart goes on, and gives nothing new; the line of the job stays as it is.
+    again: dict[int, Any] = {}
+    go(change.new(stream(spark, folder)), into(again), new, change.mode, continues=old)
+    assert [row for rows in again.values() for row in rows] == []
+
+
+def refused(frame, old, new, mode="update", sink=None):
+    with pytest.raises(InvalidInputError) as error:
+        go(frame, sink or into({}), new, mode, continues=old)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.fixture
+def begun(spark, tmp_path):
+    """A query of totals by product after two files, its folder and its checkpoint."""
+    folder, old = tmp_path / "in", tmp_path / "v1"
+    land(folder, 0, 1)
+    go(totals("product")(stream(spark, folder)), into({}), old)
+    return stream(spark, folder), folder, old
+
+
+def test_a_dry_run_says_what_would_be_done_and_makes_nothing(begun, tmp_path):
+    rows, _, old = begun
+    new = tmp_path / "v2"
+    before = sorted(old.rglob("*"))
+    said = str(
+        start(
+            totals("shop")(rows),
+            into({}),
+            name="totals",
+            mode="update",
+            checkpoint=new,
+            continues=old,
+            dry_run=True,
+        )
+    )
+    assert f"continues  {old}, after batch 1" in said
+    assert "groups by shop; the checkpoint's query groups by product" in said
+    assert "the state, from 2 files in 1 batch" in said
+    assert not new.exists()
+    assert sorted(old.rglob("*")) == before
+
+
+def test_input_that_has_gone_is_told_before_anything_runs(begun, tmp_path):
+    rows, folder, old = begun
+    (folder / "0.json").unlink()
+    message = refused(totals("shop")(rows), old, tmp_path / "v2")
+    assert f"1 of the 2 files that it has read have gone, such as {folder}/0.json" in message
+    assert not (tmp_path / "v2" / "metadata").exists()
+
+
+def test_a_source_that_cannot_be_read_again_is_refused(spark, begun, tmp_path):
+    *_, old = begun
+    rate = spark.readStream.format("rate").load()
+    assert "only files are read again from their beginning, and not rate" in refused(
+        rate.groupBy("value").count(), old, tmp_path / "v2"
+    )
+
+
+def test_a_source_that_is_new_or_was_dropped_is_refused(spark, begun, tmp_path):
+    rows, folder, old = begun
+    land(tmp_path / "more", 0)
+    both = rows.union(stream(spark, tmp_path / "more"))
+    assert "more is a new source" in refused(totals("shop")(both), old, tmp_path / "v2")
+    assert f"has read files of {folder}, and this query reads {tmp_path}/more" in refused(
+        totals("shop")(stream(spark, tmp_path / "more")), old, tmp_path / "v2"
+    )
+
+
+def test_the_old_checkpoint_is_refused_once_it_was_continued(spark, begun, tmp_path):
+    rows, folder, old = begun
+    go(totals("shop")(rows), into({}), tmp_path / "v2", continues=old)
+    land(folder, 2)
+    with pytest.raises(InvalidInputError, match="was continued by a changed query on .*v2; start that one"):
+        go(totals("product")(rows), into({}), old)
+    assert "was continued by a changed query" in refused(totals("shop")(rows), old, tmp_path / "v3")
+
+    # The new one has written no batch, so that the old one may go on in its place.
+    (old / "sparkstream-kit" / "continued").unlink()
+    batches: dict[int, Any] = {}
+    go(totals("product")(rows), into(batches), old)
+    assert Counter(batches[2]) == Counter(plain(totals("product")(table(spark, folder, range(3))).collect()))
+
+
+def test_a_checkpoint_that_is_in_use_or_has_no_batch_or_other_files_is_refused(begun, tmp_path):
+    rows, _, old = begun
+    query = start(totals("product")(rows), into({}), name="other", mode="update", checkpoint=old)
+    try:
+        assert "is in use by query other" in refused(totals("shop")(rows), old, tmp_path / "v2")
+    finally:
+        query.stop()
+    (tmp_path / "empty" / "offsets").mkdir(parents=True)
+    assert "no committed batch" in refused(totals("shop")(rows), tmp_path / "empty", tmp_path / "v2")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("all of it")
+    assert "a folder with other files" in refused(totals("shop")(rows), old, tmp_path / "full")
+    assert (tmp_path / "full" / "thesis.txt").exists()
+    assert "is the checkpoint itself" in refused(totals("shop")(rows), old, old)
+
+
+@pytest.mark.classic_only("a master is pretended in this process")
+def test_a_disk_of_each_node_is_refused_before_anything_is_built(spark, begun, tmp_path, monkeypatch):
+    rows, _, old = begun
+    with monkeypatch.context() as pretended:
+        pretend_master(spark, pretended, "spark://host:7077")
+        assert "is a local path, but the master is" in refused(totals("shop")(rows), old, tmp_path / "v2")
+    assert not (old / "sparkstream-kit" / "continued").exists()
+
+
+def sql(tmp_path, name="totals", **how):
+    return sinks.sql_table(f"sqlite:///{tmp_path}/out.db", name, **({"how": "upsert", "keys": ["k"]} | how))
+
+
+def in_table(tmp_path, name="totals"):
+    with closing(sqlite3.connect(tmp_path / "out.db")) as base:
+        return Counter(base.execute(f'SELECT * FROM "{name}"').fetchall())  # noqa: S608 - of this test
+
+
+def keyed(key):
+    return lambda rows: rows.groupBy(F.col(key).alias("k")).agg(F.sum("n").alias("total"))
+
+
+def test_a_changed_key_is_refused_unless_the_target_is_a_new_one(spark, tmp_path):
+    folder, old, new = tmp_path / "in", tmp_path / "v1", tmp_path / "v2"
+    land(folder, 0, 1)
+    rows = stream(spark, folder)
+    go(keyed("product")(rows), sql(tmp_path), old)
+    message = refused(keyed("shop")(rows), old, new, sink=sql(tmp_path))
+    assert "groups by shop" in message
+    assert "give it a new target" in message
+    fewer = keyed("product")(rows).withColumn("total", F.col("total").cast("INT"))
+    assert "has other columns than k, total" in refused(fewer, old, new, sink=sql(tmp_path))
+    assert not new.exists()
+
+    land(folder, 2)
+    go(keyed("shop")(rows), sql(tmp_path, "by_shop", take_over=True), new, continues=old)
+    truth = keyed("shop")(table(spark, folder, range(3))).collect()
+    assert in_table(tmp_path, "by_shop") == Counter(map(tuple, truth))
+
+
+@pytest.mark.fast("written")
+@pytest.mark.parametrize("kind", ["written", "not written", "written, and its plan lost"])
+def test_a_batch_that_was_planned_and_not_committed_counts_once(spark, settings, tmp_path, kind):
+    """The old query was killed after its sink had the batch, or before."""
+    written = kind != "not written"
+    settings({PARTITIONS: "2"})
+    folder, old, new = tmp_path / "in", tmp_path / "v1", tmp_path / "v2"
+    target = tmp_path / "out"
+    land(folder, 0, 1)
+    rows = stream(spark, folder)
+    go(totals("product")(rows), sinks.batch_files(target, format="json"), old)
+    if not written:
+        shutil.copytree(target, tmp_path / "before")
+    land(folder, 2)
+    go(totals("product")(rows), sinks.batch_files(target, format="json"), old)
+    for name in ("2", ".2.crc"):
+        (old / "commits" / name).unlink(missing_ok=True)
+        if kind == "written, and its plan lost":
+            (old / "offsets" / name).unlink(missing_ok=True)
+    settings({PARTITIONS: "3"})
+    if not written:
+        shutil.rmtree(target)
+        (tmp_path / "before").rename(target)
+    land(folder, 3)
+    changed = totals("product", what="CAST(max(amount) AS DECIMAL(20, 2))")
+    go(changed(rows), sinks.batch_files(target, format="json"), new, continues=old)
+    said = spark.read.json(str(target)).orderBy("batch", "product").collect()
+    of_batch = {
+        number: {row.product: row.total for row in said if row.batch == number} for number in range(4)
+    }
+
+    def truth(transform, files):
+        return {row.product: float(row.total) for row in transform(table(spark, folder, files)).collect()}
+
+    assert of_batch[1] == truth(totals("product"), range(2))
+    assert of_batch[2] == truth(totals("product") if written else changed, range(3))
+    assert of_batch[3] == truth(changed, range(4))
+
+
+def test_the_whole_result_is_there_before_any_new_row(spark, begun, tmp_path):
+    rows, folder, old = begun
+    target = tmp_path / "totals.csv"
+    go(totals("shop")(rows), sinks.snapshot(target), tmp_path / "v2", "complete", continues=old)
+    truth = {row.shop: str(row.total) for row in totals("shop")(table(spark, folder, range(2))).collect()}
+    assert dict(line.split(",") for line in target.read_text().splitlines()[1:]) == truth
+
+
+@pytest.mark.slow
+def test_a_build_is_cut_into_batches_of_bounded_size(spark, tmp_path, monkeypatch):
+    """Spark has joined the first entries of the log to one file, as in a checkpoint of many batches."""
+    folder, old, new = tmp_path / "in", tmp_path / "v1", tmp_path / "v2"
+    land(folder, *range(11))
+    rows = stream(spark, folder)
+    go(totals("product")(rows), into({}), old)
+    for file in Logs(old).entries("sources/0").values():
+        if int(file.stem) < 9:
+            file.unlink()
+    monkeypatch.setattr(evolve, "_MOST_FILES", 4)
+    batches: dict[int, Any] = {}
+    land(folder, 11)
+    go(totals("shop")(rows), into(batches), new, continues=old)
+    plans = {batch: Logs(new).plan(batch).files[0] for batch in Logs(new).entries("offsets")}
+    assert plans == {7: None, 8: 3, 9: 7, 10: 10, 11: 11}
+    assert Counter(batches[11]) == Counter(plain(totals("shop")(table(spark, folder, range(12))).collect()))

@@ -1,0 +1,32 @@
+"""Totals of the files in a folder, by product or, as a changed query, by shop, into a folder of batches.
+
+Run: python changed_totals.py INPUT_DIR OUTPUT_DIR CHECKPOINT [CONTINUES]
+"""
+
+import sys
+
+from sparkstream_kit import jobflags
+
+
+@jobflags.exit_codes
+def main(argv=None):
+    """Run until the input is done."""
+    folder, output, checkpoint, *continues = sys.argv[1:] if argv is None else argv
+
+    from pyspark.sql import functions as F
+
+    from sparkstream_kit import get_session, run, sinks, sources, start
+
+    keys = {"checkpoint": checkpoint, "name": "totals", "mode": "complete", "availableNow": True}
+    if continues:
+        keys["continues"] = continues[0]
+    schema = "product STRING, shop STRING, n INT"
+    with get_session("changed-totals", profile="test", conf={"spark.sql.shuffle.partitions": "2"}) as spark:
+        rows = sources.json(spark, folder, schema=schema, max_files_per_trigger=1)
+        totals = rows.groupBy("shop" if continues else "product").agg(F.sum("n").alias("total"))
+        run(start(totals, sinks.batch_files(output, format="json"), **keys))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

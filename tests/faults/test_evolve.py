@@ -1,0 +1,215 @@
+"""A changed query that is killed while its checkpoint is built begins again, and is exact."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from faults.drivers import SCRIPTS
+from pyspark.sql import functions as F
+
+from sparkstream_kit import _files, run, sinks, sources, start, windows
+from sparkstream_kit.checkpoints import check, evolve
+from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyspark.sql import DataFrame
+
+
+ROUNDS = int(os.environ.get("ROUNDS", "4"))
+SCHEMA = "at TIMESTAMP, product STRING, shop STRING, n INT"
+OLD, ALL = 3, 4  # files
+
+
+class Crash(BaseException):
+    """The process ends here."""
+
+
+# Each call that changes something: a file of the checkpoint, or that Spark runs a batch.
+STEPS = (
+    *((shutil, name) for name in ("copytree", "copy")),
+    *((Path, name) for name in ("rename", "mkdir")),
+    *((evolve, name) for name in ("begin", "point_at", "write_note")),
+    (_files, "replace"),
+)
+
+
+def numbered(patch, crash=None):
+    """Count the steps of a build; crash instead of one of them, and leave everything as it is then."""
+    done: list[str] = []
+
+    def step(call, name):
+        def counted(*given, **more):
+            done.append(name)
+            if len(done) - 1 == crash:
+                patch.setattr(shutil, "rmtree", lambda *_, **__: None)
+                raise Crash
+            return call(*given, **more)
+
+        return counted
+
+    make = evolve.Build.make
+
+    def building(*given):
+        with pytest.MonkeyPatch.context() as of_build:
+            for place, name in STEPS:
+                of_build.setattr(place, name, step(getattr(place, name), name))
+            make(*given)
+
+    patch.setattr(evolve.Build, "make", building)
+    return done
+
+
+def land(folder, *numbers):
+    folder.mkdir(exist_ok=True)
+    for number in numbers:
+        rows = [
+            {
+                "at": f"2026-03-01 10:{10 * number + row}:00" if number < ALL - 1 else "2026-03-01 11:30:00",
+                "product": "xyz"[row % 3],
+                "shop": "ab"[(row + number) % 2],
+                "n": 10 * number + row,
+            }
+            for row in range(6)
+        ]
+        file = folder / f"{number}.json"
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        os.utime(file, (number + 1, number + 1))
+
+
+def totals(key):
+    return lambda rows: rows.groupBy(key).agg(F.sum("n").alias("total"))
+
+
+def hourly(key):
+    def transform(rows):
+        groups = rows.withWatermark("at", "5 minutes").groupBy(F.window("at", "10 minutes"), key)
+        return windows.flatten(groups.agg(F.sum("n").alias("total")))
+
+    return transform
+
+
+@dataclass(frozen=True)
+class Case:
+    """A change of a query, and how the old one ended."""
+
+    mode: str
+    old: Callable[[DataFrame], DataFrame]
+    new: Callable[[DataFrame], DataFrame]
+    store: str = "memory"
+    cut_off: bool = False
+
+
+CASES = {
+    "whole": Case("complete", totals("product"), totals("shop")),
+    "updated": Case("update", totals("product"), totals("shop"), store="rocksdb"),
+    "windows": Case("append", hourly("product"), hourly("shop")),
+    "planned": Case("complete", totals("product"), totals("shop"), cut_off=True),
+}
+
+
+def go(spark, case, home, transform, checkpoint, **more):
+    rows = sources.json(spark, str(home / "in"), schema=SCHEMA, max_files_per_trigger=1)
+    sink = sinks.batch_files(home / "out", format="json")
+    names = {"name": "totals", "mode": case.mode, "checkpoint": home / checkpoint}
+    run(start(transform(rows), sink, **names, **more, availableNow=True))
+
+
+def result(home):
+    """Return the rows of each batch, without Spark."""
+    found: dict[int, Any] = {}
+    for folder in (home / "out").glob("batch=*"):
+        lines = (line for file in folder.glob("part-*") for line in file.read_text().splitlines())
+        found[int(folder.name[6:])] = Counter(lines)
+    return found
+
+
+def keep(home):
+    """Keep the old checkpoint and the target as the old query has left them."""
+    for name in ("v1", "out"):
+        shutil.copytree(home / name, home / f"kept-{name}")
+
+
+def put_back(home):
+    for name in ("v1", "v2", ".v2.evolving", "out"):
+        shutil.rmtree(home / name, ignore_errors=True)
+    for name in ("v1", "out"):
+        shutil.copytree(home / f"kept-{name}", home / name)
+
+
+@pytest.mark.fast("whole")
+@pytest.mark.parametrize("kind", CASES)
+def test_a_build_that_crashes_at_any_step_begins_again_and_is_exact(spark, tmp_path, record_property, kind):
+    case = CASES[kind]
+    land(tmp_path / "in", *range(OLD))
+    spark.conf.set(STATE_STORE, STATE_STORES[case.store])
+    try:
+        go(spark, case, tmp_path, case.old, "v1")
+        if case.cut_off:
+            for name in (f"{OLD - 1}", f".{OLD - 1}.crc"):
+                (tmp_path / "v1" / "commits" / name).unlink(missing_ok=True)
+        land(tmp_path / "in", *range(OLD, ALL))
+        keep(tmp_path)
+        with pytest.MonkeyPatch.context() as patch:
+            steps = numbered(patch)
+            go(spark, case, tmp_path, case.new, "v2", continues=tmp_path / "v1")
+        truth = result(tmp_path)
+        every = max(1, len(steps) // ROUNDS)
+        for crash in range(0, len(steps), every):
+            put_back(tmp_path)
+            with pytest.MonkeyPatch.context() as patch:
+                done = numbered(patch, crash)
+                with pytest.raises(Crash):
+                    go(spark, case, tmp_path, case.new, "v2", continues=tmp_path / "v1")
+            assert done == steps[: crash + 1]
+            assert not (tmp_path / "v2" / "offsets").exists()
+            go(spark, case, tmp_path, case.new, "v2", continues=tmp_path / "v1")
+            assert result(tmp_path) == truth, f"after a crash at step {crash}, {steps[crash]}"
+            assert check(tmp_path / "v2") == []
+            assert not (tmp_path / ".v2.evolving").exists()
+        record_property("steps", f"{len(steps)}, a crash at each {every}.")
+    finally:
+        spark.conf.unset(STATE_STORE)
+
+
+def test_a_driver_killed_at_any_time_begins_again_and_is_exact(tmp_path, launch, until):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    land(folder, *range(OLD))
+    script = SCRIPTS / "changed_totals.py"
+    assert launch("python", script, folder, out, tmp_path / "v1").ended() == 0
+    keep(tmp_path)
+    land(folder, *range(OLD, ALL))
+    truth = None
+    building = tmp_path / ".v2.evolving"
+    chosen = random.Random(7)  # noqa: S311 - the same kills in each run
+    for _ in range(max(ROUNDS // 4, 1)):
+        put_back(tmp_path)
+        parts = chosen.randrange(1, 60)
+        driver = launch("python", script, folder, out, tmp_path / "v2", tmp_path / "v1")
+        until(
+            lambda parts=parts, driver=driver: (
+                not driver.running
+                or len([*building.rglob("*")]) >= parts
+                or (tmp_path / "v2" / "offsets").exists()
+            )
+        )
+        if driver.running:
+            driver.kill("group")
+        assert launch("python", script, folder, out, tmp_path / "v2", tmp_path / "v1").ended() == 0
+        last = max(result(tmp_path))
+        found = result(tmp_path)[last]
+        truth = truth or found
+        assert found == truth
+        assert sum(json.loads(line)["total"] for line in found) == sum(
+            10 * number + row for number in range(ALL) for row in range(6)
+        )
+        assert check(tmp_path / "v2") == []

@@ -1,0 +1,668 @@
+"""Sinks as people write them, each with one defect: a crash at the right moment loses or doubles rows.
+
+Each is a function of the folder that it writes to, and returns a sink or the function of a batch. It is named
+after its defect. `BROKEN` has all of them with the function that reads the result; `SOUND` has some that are
+right.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+import uuid
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, Any
+
+from pyspark.sql import functions as F
+
+from sparkstream_kit import sinks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+SALES = "product STRING, amount INT"
+ROWS = [("tea", 2), ("ink", 1), ("tea", 2)]
+TOTALS = [("tea", 4), ("ink", 1)]
+
+
+def expected_of(name):
+    """Return the true result of one of the sinks."""
+    return TOTALS if name.startswith("totals_") else ROWS
+
+
+def job(make):
+    """Return the job of a sink, or of the function of a batch."""
+
+    def build(sales, folder):
+        made = make(folder)
+        return sales, made if isinstance(made, sinks.Sink) else sinks.foreach_batch(made)
+
+    return build
+
+
+def rows_of(batch):
+    return [tuple(row) for row in batch.select("product", "amount").collect()]
+
+
+def lines_of(batch):
+    return "".join(f"{product},{amount}\n" for product, amount in rows_of(batch))
+
+
+def from_table(folder):
+    with closing(sqlite3.connect(folder / "t.db")) as db:
+        return db.execute("SELECT product, amount FROM sales").fetchall()
+
+
+def from_lines(folder):
+    files = sorted(path for path in folder.rglob("*.csv") if not path.name.startswith("."))
+    lines = [line.split(",") for path in files for line in path.read_text().splitlines()]
+    return [(product, int(amount)) for product, amount in lines]
+
+
+def from_totals(folder):
+    return list(json.loads((folder / "totals.json").read_text())[1].items())
+
+
+def database(folder, **options):
+    db = sqlite3.connect(folder / "t.db", **options)
+    db.execute("CREATE TABLE IF NOT EXISTS sales (product TEXT, amount INT)")
+    db.execute("CREATE TABLE IF NOT EXISTS ledger (query TEXT, batch INT)")
+    return closing(db)
+
+
+def last(db, query=""):
+    return db.execute("SELECT coalesce(max(batch), -1) FROM ledger WHERE query = ?", [query]).fetchone()[0]
+
+
+def insert(db, rows):
+    db.executemany("INSERT INTO sales VALUES (?, ?)", rows)
+
+
+def enter(db, batch_id, query=""):
+    db.execute("INSERT INTO ledger VALUES (?, ?)", [query, batch_id])
+
+
+# In a database.
+
+
+def no_ledger(folder):
+    def write(batch, batch_id):
+        with database(folder) as db, db:
+            insert(db, rows_of(batch))
+
+    return write
+
+
+def marker_before_data(folder):
+    def write(batch, batch_id):
+        with database(folder) as db:
+            if batch_id > last(db):
+                with db:
+                    enter(db, batch_id)
+                with db:
+                    insert(db, rows_of(batch))
+
+    return write
+
+
+def marker_in_a_second_transaction(folder):
+    def write(batch, batch_id):
+        with database(folder) as db:
+            if batch_id > last(db):
+                with db:
+                    insert(db, rows_of(batch))
+                with db:
+                    enter(db, batch_id)
+
+    return write
+
+
+def two_transactions_of_rows(folder):
+    def write(batch, batch_id):
+        rows = rows_of(batch)
+        with database(folder) as db:
+            if batch_id > last(db):
+                with db:
+                    insert(db, rows[:1])
+                with db:
+                    insert(db, rows[1:])
+                    enter(db, batch_id)
+
+    return write
+
+
+def ledger_in_another_database(folder):
+    def write(batch, batch_id):
+        with database(folder) as db, closing(sqlite3.connect(folder / "ledger.db")) as other:
+            other.execute("CREATE TABLE IF NOT EXISTS ledger (query TEXT, batch INT)")
+            if batch_id > last(other):
+                with db:
+                    insert(db, rows_of(batch))
+                with other:
+                    enter(other, batch_id)
+
+    return write
+
+
+def ledger_in_another_database_first(folder):
+    def write(batch, batch_id):
+        with database(folder) as db, closing(sqlite3.connect(folder / "ledger.db")) as other:
+            other.execute("CREATE TABLE IF NOT EXISTS ledger (query TEXT, batch INT)")
+            if batch_id > last(other):
+                with other:
+                    enter(other, batch_id)
+                with db:
+                    insert(db, rows_of(batch))
+
+    return write
+
+
+def every_statement_commits(folder):
+    def write(batch, batch_id):
+        with database(folder, isolation_level=None) as db:
+            if batch_id > last(db):
+                insert(db, rows_of(batch))
+                enter(db, batch_id)
+
+    return write
+
+
+def every_statement_commits_the_ledger_first(folder):
+    def write(batch, batch_id):
+        with database(folder, isolation_level=None) as db:
+            if batch_id > last(db):
+                enter(db, batch_id)
+                insert(db, rows_of(batch))
+
+    return write
+
+
+def id_of_the_run(folder):
+    def write(batch, batch_id):
+        run = batch.sparkSession.sparkContext.getLocalProperty("sql.streaming.runId") or str(uuid.uuid4())
+        with database(folder) as db, db:
+            if batch_id > last(db, run):
+                insert(db, rows_of(batch))
+                enter(db, batch_id, run)
+
+    return write
+
+
+def id_made_at_the_start(folder):
+    query = str(uuid.uuid4())
+
+    def write(batch, batch_id):
+        with database(folder) as db, db:
+            if batch_id > last(db, query):
+                insert(db, rows_of(batch))
+                enter(db, batch_id, query)
+
+    return write
+
+
+def number_from_the_clock(folder):
+    def write(batch, batch_id):
+        number = time.time_ns()
+        with database(folder) as db, db:
+            if number > last(db):
+                insert(db, rows_of(batch))
+                enter(db, number)
+
+    return write
+
+
+def number_counted_in_memory(folder):
+    counted: list[int] = []
+
+    def write(batch, batch_id):
+        number = len(counted)
+        counted.append(number)
+        with database(folder) as db, db:
+            if number > last(db):
+                insert(db, rows_of(batch))
+                enter(db, number)
+
+    return write
+
+
+def number_after_the_last_one(folder):
+    def write(batch, batch_id):
+        with database(folder) as db, db:
+            insert(db, rows_of(batch))
+            enter(db, last(db) + 1)
+
+    return write
+
+
+def last_batch_is_written_again(folder):
+    def write(batch, batch_id):
+        with database(folder) as db, db:
+            if batch_id >= last(db):
+                insert(db, rows_of(batch))
+                enter(db, batch_id)
+
+    return write
+
+
+def first_batch_is_known_already(folder):
+    def write(batch, batch_id):
+        with database(folder) as db, db:
+            if batch_id > max(last(db), 0):
+                insert(db, rows_of(batch))
+                enter(db, batch_id)
+
+    return write
+
+
+def only_the_first_batch_is_checked(folder):
+    checked: list[int] = []
+
+    def write(batch, batch_id):
+        with database(folder) as db, db:
+            if checked or batch_id != last(db) or batch_id == 0:
+                insert(db, rows_of(batch))
+                enter(db, batch_id)
+            checked.append(batch_id)
+
+    return write
+
+
+def error_is_swallowed(folder):
+    def write(batch, batch_id):
+        with suppress(Exception), database(folder) as db, db:
+            if batch_id > last(db):
+                insert(db, rows_of(batch))
+                enter(db, batch_id)
+
+    return write
+
+
+def marker_is_written_whatever_happens(folder):
+    def write(batch, batch_id):
+        with database(folder) as db:
+            if batch_id > last(db):
+                try:
+                    with db:
+                        insert(db, rows_of(batch))
+                finally:
+                    with db:
+                        enter(db, batch_id)
+
+    return write
+
+
+def tried_again_without_a_rollback(folder):
+    def write(batch, batch_id):
+        with database(folder) as db:
+            if batch_id > last(db):
+                for _ in range(2):
+                    with suppress(sqlite3.Error):
+                        insert(db, rows_of(batch))
+                        enter(db, batch_id)
+                        db.commit()
+                        break
+
+    return write
+
+
+def keys_made_in_the_batch(folder):
+    def write(batch, batch_id):
+        rows = [tuple(row) for row in batch.withColumn("id", F.expr("uuid()")).collect()]
+        with database(folder) as db, db:
+            db.execute("CREATE TABLE IF NOT EXISTS ids (id TEXT PRIMARY KEY)")
+            for product, amount, key in rows:
+                if db.execute("INSERT OR IGNORE INTO ids VALUES (?)", [key]).rowcount:
+                    insert(db, [(product, amount)])
+
+    return write
+
+
+def keys_that_every_batch_has(folder):
+    def write(batch, batch_id):
+        rows = [tuple(row) for row in batch.withColumn("id", F.monotonically_increasing_id()).collect()]
+        with database(folder) as db, db:
+            db.execute("CREATE TABLE IF NOT EXISTS ids (id TEXT PRIMARY KEY)")
+            for product, amount, key in rows:
+                if db.execute("INSERT OR IGNORE INTO ids VALUES (?)", [key]).rowcount:
+                    insert(db, [(product, amount)])
+
+    return write
+
+
+def equal_rows_are_one(folder):
+    def write(batch, batch_id):
+        with database(folder) as db, db:
+            db.execute("CREATE UNIQUE INDEX IF NOT EXISTS one ON sales (product, amount)")
+            db.executemany("INSERT OR IGNORE INTO sales VALUES (?, ?)", rows_of(batch))
+
+    return write
+
+
+def rows_wait_in_memory(folder):
+    waiting: list[Any] = []
+
+    def write(batch, batch_id):
+        waiting.extend(rows_of(batch))
+        with database(folder) as db, db:
+            if batch_id > 0 or len(waiting) > 2:
+                insert(db, waiting)
+                waiting.clear()
+
+    return write
+
+
+# In files.
+
+
+def put(file, text, *, mode="w", sync=True):
+    with file.open(mode) as opened:
+        opened.write(text)
+        if sync:
+            opened.flush()
+            os.fsync(opened.fileno())
+
+
+def marked(folder):
+    marker = folder / "last"
+    return int(marker.read_text()) if marker.exists() else -1
+
+
+def mark(folder, batch_id, *, sync=True):
+    put(folder / ".last", str(batch_id), sync=sync)
+    (folder / ".last").replace(folder / "last")
+
+
+def lines_are_added(folder):
+    return lambda batch, batch_id: put(folder / "sales.csv", lines_of(batch), mode="a")
+
+
+def lines_are_added_before_the_marker(folder):
+    def write(batch, batch_id):
+        if batch_id > marked(folder):
+            put(folder / "sales.csv", lines_of(batch), mode="a")
+            mark(folder, batch_id)
+
+    return write
+
+
+def lines_are_added_after_the_marker(folder):
+    def write(batch, batch_id):
+        if batch_id > marked(folder):
+            mark(folder, batch_id)
+            put(folder / "sales.csv", lines_of(batch), mode="a")
+
+    return write
+
+
+def marker_without_sync(folder):
+    def write(batch, batch_id):
+        if batch_id > marked(folder):
+            put(folder / f"{batch_id}.csv", lines_of(batch))
+            mark(folder, batch_id, sync=False)
+
+    return write
+
+
+def file_of_a_random_name(folder):
+    return lambda batch, batch_id: put(folder / f"{uuid.uuid4()}.csv", lines_of(batch))
+
+
+def file_named_by_the_clock(folder):
+    return lambda batch, batch_id: put(folder / f"{time.time_ns()}.csv", lines_of(batch))
+
+
+def file_that_exists_is_whole(folder):
+    def write(batch, batch_id):
+        if not (file := folder / f"{batch_id}.csv").exists():
+            put(file, lines_of(batch))
+
+    return write
+
+
+def rename_before_sync(folder):
+    def write(batch, batch_id):
+        if not (file := folder / f"{batch_id}.csv").exists():
+            put(folder / f".{batch_id}.csv", lines_of(batch), sync=False)
+            (folder / f".{batch_id}.csv").replace(file)
+
+    return write
+
+
+def sync_after_the_rename(folder):
+    def write(batch, batch_id):
+        if not (file := folder / f"{batch_id}.csv").exists():
+            put(folder / f".{batch_id}.csv", lines_of(batch), sync=False)
+            (folder / f".{batch_id}.csv").replace(file)
+            with file.open("rb+") as opened:
+                os.fsync(opened.fileno())
+
+    return write
+
+
+def temporary_file_is_added_to(folder):
+    def write(batch, batch_id):
+        if not (file := folder / f"{batch_id}.csv").exists():
+            put(folder / ".new.csv", lines_of(batch), mode="a")
+            (folder / ".new.csv").replace(file)
+
+    return write
+
+
+def folder_that_exists_is_whole(folder):
+    def write(batch, batch_id):
+        if not (inside := folder / f"batch={batch_id}").exists():
+            inside.mkdir()
+            put(inside / ".rows.csv", lines_of(batch))
+            (inside / ".rows.csv").replace(inside / "rows.csv")
+
+    return write
+
+
+def done_with_the_first_of_two_files(folder):
+    def write(batch, batch_id):
+        if not (folder / f"{batch_id}-0.csv").exists():
+            for number in range(2):
+                part = "".join(lines_of(batch).splitlines(keepends=True)[number::2])
+                put(folder / f".{number}.csv", part)
+                (folder / f".{number}.csv").replace(folder / f"{batch_id}-{number}.csv")
+
+    return write
+
+
+def marker_before_the_rename(folder):
+    def write(batch, batch_id):
+        if batch_id > marked(folder):
+            put(folder / f".{batch_id}.csv", lines_of(batch))
+            mark(folder, batch_id)
+            (folder / f".{batch_id}.csv").replace(folder / f"{batch_id}.csv")
+
+    return write
+
+
+def with_totals(put_back, *, checks=True):
+    """Return a sink that reads totals from a file, adds a batch, and puts the file back in its own way."""
+
+    def make(folder):
+        def write(batch, batch_id):
+            file = folder / "totals.json"
+            last, totals = json.loads(file.read_text()) if file.exists() else (-1, {})
+            if batch_id > last or not checks:
+                for product, amount in rows_of(batch):
+                    totals[product] = totals.get(product, 0) + amount
+                put_back(file, json.dumps([batch_id, totals]))
+
+        return write
+
+    return make
+
+
+def in_place(file, text):
+    put(file, text)
+
+
+def replaced(file, text, *, sync=True):
+    beside = file.with_name(".totals.json")
+    put(beside, text, sync=sync)
+    beside.replace(file)
+
+
+def without_sync(file, text):
+    replaced(file, text, sync=False)
+
+
+def old_one_is_removed(file, text):
+    put(file.with_name(".totals.json"), text)
+    file.unlink(missing_ok=True)
+    file.with_name(".totals.json").replace(file)
+
+
+def old_one_is_moved_away(file, text):
+    if file.exists():
+        file.replace(file.with_name("totals.bak"))
+    put(file, text)
+
+
+# With Spark's own writers, and around the kit's sinks.
+
+
+def spark_adds_files(folder):
+    return lambda batch, batch_id: batch.write.mode("append").csv(f"{folder}/out")
+
+
+def spark_writes_two_tables(folder):
+    def write(batch, batch_id):
+        batch.write.mode("overwrite").json(f"{folder}/copy/batch={batch_id}")
+        batch.write.mode("append").csv(f"{folder}/out")
+
+    return write
+
+
+def spark_writes_every_batch_over(folder):
+    return lambda batch, batch_id: batch.write.mode("overwrite").csv(f"{folder}/out")
+
+
+def spark_writes_and_then_marks(folder):
+    def write(batch, batch_id):
+        if batch_id > marked(folder):
+            batch.write.mode("append").csv(f"{folder}/out")
+            mark(folder, batch_id)
+
+    return write
+
+
+def plain_beside_exactly_once(folder):
+    exact = sinks.sql_table(f"sqlite:///{folder}/exact.db", "sales")
+    return sinks.fan_out(exact, sinks.foreach_batch(no_ledger(folder)))
+
+
+def written_on_the_way(folder):
+    def add(batch):
+        if not batch.isStreaming:  # at the start only its columns are asked for
+            no_ledger(folder)(batch, 0)
+        return batch
+
+    return sinks.sql_table(f"sqlite:///{folder}/exact.db", "sales").taking(add)
+
+
+def another_folder_at_each_start(folder):
+    return sinks.batch_files(folder / f"out-{uuid.uuid4()}", format="csv")
+
+
+def another_table_at_each_start(folder):
+    return sinks.sql_table(f"sqlite:///{folder}/t.db", f"sales_{time.time_ns()}", take_over=True)
+
+
+def from_all_tables(folder):
+    with closing(sqlite3.connect(folder / "t.db")) as db:
+        names = db.execute("SELECT name FROM sqlite_master WHERE name LIKE 'sales%'").fetchall()
+        return [row for (name,) in names for row in db.execute(f"SELECT * FROM {name}")]  # noqa: S608
+
+
+_IN_A_DATABASE = [
+    no_ledger,
+    marker_before_data,
+    marker_in_a_second_transaction,
+    two_transactions_of_rows,
+    ledger_in_another_database,
+    ledger_in_another_database_first,
+    every_statement_commits,
+    every_statement_commits_the_ledger_first,
+    id_of_the_run,
+    id_made_at_the_start,
+    number_from_the_clock,
+    number_counted_in_memory,
+    number_after_the_last_one,
+    last_batch_is_written_again,
+    first_batch_is_known_already,
+    only_the_first_batch_is_checked,
+    error_is_swallowed,
+    marker_is_written_whatever_happens,
+    tried_again_without_a_rollback,
+    keys_made_in_the_batch,
+    keys_that_every_batch_has,
+    equal_rows_are_one,
+    rows_wait_in_memory,
+    plain_beside_exactly_once,
+    written_on_the_way,
+]
+_IN_FILES = [
+    lines_are_added,
+    lines_are_added_before_the_marker,
+    lines_are_added_after_the_marker,
+    marker_without_sync,
+    file_of_a_random_name,
+    file_named_by_the_clock,
+    file_that_exists_is_whole,
+    rename_before_sync,
+    sync_after_the_rename,
+    temporary_file_is_added_to,
+    folder_that_exists_is_whole,
+    done_with_the_first_of_two_files,
+    marker_before_the_rename,
+    spark_adds_files,
+    spark_writes_two_tables,
+    spark_writes_every_batch_over,
+    spark_writes_and_then_marks,
+    another_folder_at_each_start,
+]
+_PUT_BACK = [in_place, without_sync, old_one_is_removed, old_one_is_moved_away]
+
+Broken = tuple["Callable[[Path], Any]", "Callable[[Path], list[tuple[str, int]]]"]
+BROKEN: dict[str, Broken] = {
+    **{make.__name__: (make, from_table) for make in _IN_A_DATABASE},
+    **{make.__name__: (make, from_lines) for make in _IN_FILES},
+    **{f"totals_{put_back.__name__}": (with_totals(put_back), from_totals) for put_back in _PUT_BACK},
+    "totals_without_a_batch": (with_totals(replaced, checks=False), from_totals),
+    "another_table_at_each_start": (another_table_at_each_start, from_all_tables),
+}
+
+
+# The same without a defect.
+
+
+def ledger_in_one_transaction(folder):
+    def write(batch, batch_id):
+        with database(folder) as db, db:
+            if batch_id > last(db):
+                insert(db, rows_of(batch))
+                enter(db, batch_id)
+
+    return write
+
+
+def file_replaced_whole(folder):
+    def write(batch, batch_id):
+        put(folder / f".{batch_id}.csv", lines_of(batch))
+        (folder / f".{batch_id}.csv").replace(folder / f"{batch_id}.csv")
+
+    return write
+
+
+SOUND: dict[str, Broken] = {
+    "ledger_in_one_transaction": (ledger_in_one_transaction, from_table),
+    "file_replaced_whole": (file_replaced_whole, from_lines),
+    "totals_replaced": (with_totals(replaced), from_totals),
+}

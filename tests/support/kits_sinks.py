@@ -1,0 +1,102 @@
+"""The kit's own sinks that need no server: a job of each, what reads its result, and the true result."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from pyspark.sql import functions as F
+from support.broken_sinks import ROWS, TOTALS
+
+from sparkstream_kit import sinks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def from_table(folder):
+    with closing(sqlite3.connect(folder / "t.db")) as db:
+        return db.execute("SELECT * FROM t").fetchall()
+
+
+def totals(sales):
+    return sales.groupBy("product").agg(F.sum("amount").alias("total"))
+
+
+def table(how, *keys):
+    def build(sales, folder):
+        frame = sales if how == "append" else totals(sales)
+        return frame, sinks.sql_table(f"sqlite:///{folder}/t.db", "t", how=how, keys=keys)
+
+    return build
+
+
+def directories(sales, folder):
+    return sales, sinks.batch_files(folder / "out", format="csv")
+
+
+def from_directories(folder):
+    files = (folder / "out").glob("batch=*/part-*")
+    lines = [line.split(",") for file in files for line in file.read_text().splitlines()]
+    return [(product, int(amount)) for product, amount in lines]
+
+
+def delta(how, *keys):
+    def build(sales, folder):
+        frame = sales if how == "append" else totals(sales)
+        return frame, sinks.delta(folder / "t", how=how, keys=keys)
+
+    return build
+
+
+def from_delta(folder):
+    from deltalake import DeltaTable
+
+    return [tuple(row.values()) for row in DeltaTable(str(folder / "t")).to_pyarrow_table().to_pylist()]
+
+
+def whole_file(sales, folder):
+    return totals(sales), sinks.snapshot(folder / "t.json")
+
+
+def from_file(folder):
+    return [tuple(row.values()) for row in json.loads((folder / "t.json").read_text())]
+
+
+def both(sales, folder):
+    return sales, sinks.fan_out(table("append")(sales, folder)[1], directories(sales, folder)[1])
+
+
+def from_both(folder):
+    return [*from_table(folder), *from_directories(folder)]
+
+
+def gated(sales, folder):
+    timely = sales.withColumn("time", F.timestamp_seconds("amount")).withWatermark("time", "1 second")
+    late = sinks.sql_table(f"sqlite:///{folder}/t.db", "late")
+    on_time = sinks.sql_table(f"sqlite:///{folder}/t.db", "t")
+    return timely, sinks.by_watermark("time", on_time=on_time, late=late)
+
+
+def from_gated(folder):
+    with closing(sqlite3.connect(folder / "t.db")) as db:
+        return db.execute(
+            "SELECT product, amount FROM t UNION ALL SELECT product, amount FROM late"
+        ).fetchall()
+
+
+Sound = tuple["Callable[..., Any]", "Callable[..., Any]", str, list[tuple[str, int]]]
+KITS: dict[str, Sound] = {
+    "sqlite append": (table("append"), from_table, "append", ROWS),
+    "sqlite upsert": (table("upsert", "product"), from_table, "update", TOTALS),
+    "sqlite replace": (table("replace"), from_table, "complete", TOTALS),
+    "batch_files": (directories, from_directories, "append", ROWS),
+    "delta append": (delta("append"), from_delta, "append", ROWS),
+    "delta upsert": (delta("upsert", "product"), from_delta, "update", TOTALS),
+    "delta replace": (delta("replace"), from_delta, "complete", TOTALS),
+    "snapshot": (whole_file, from_file, "complete", TOTALS),
+    "fan_out": (both, from_both, "append", [*ROWS, *ROWS]),
+    "by_watermark": (gated, from_gated, "append", ROWS),
+}
