@@ -232,6 +232,10 @@ _OF_THE_KIT = re.compile(r"^sparkstream_kit\.errors\.\w+: ")  # raised in a work
 _JAVA_CAUSE = re.compile(r"^(?:: |Caused by: )(?:[\w$]+\.)*([\w$]+(?:: .*)?)$", re.MULTILINE)
 # Spark gives a new Python process ten seconds to call back, and has no setting for that.
 _NO_WORKER = "Timed out while waiting for the Python worker to connect back"
+# Two drivers on one checkpoint, of which the other has planned or committed the batch.
+_TWO_DRIVERS = re.compile(
+    r"\[FAILED_RENAME_PATH\].* to \S+/(?:offsets|commits)/(\d+) as|Multiple streaming jobs detected for (\d+)"
+)
 # What Java and Spark's scripts say of every start that fails, beside the cause.
 _SAYS_NOTHING = re.compile(
     r"^Error occurred during initialization of VM|^Error: Could not create the Java Virtual Machine|"
@@ -325,6 +329,8 @@ def _one_line(text: str) -> str:
         'no shop'
         >>> _one_line("SocketTimeoutException: Timed out while waiting for the Python worker to connect back")
         'Timed out while waiting for the Python worker to connect back, as on a busy machine; run it again...'
+        >>> _one_line("SparkException: Multiple streaming jobs detected for 10. Please make sure …")
+        'another driver has run batch 10 (a local checkpoint names it in sparkstream-kit/lock); this one ends'
     """
     if _TRACEBACK in text:
         text = text.rpartition(_TRACEBACK)[2]
@@ -337,6 +343,9 @@ def _one_line(text: str) -> str:
     said = _RAISED_IN_SQL.sub(r"\1", lines[0].strip()) if lines else text.strip()
     if _NO_WORKER in said:
         said = f"{_NO_WORKER}, as on a busy machine; run it again: a query goes on from its checkpoint"
+    if two := _TWO_DRIVERS.search(said):
+        batch, named = two[1] or two[2], "a local checkpoint names it in sparkstream-kit/lock"
+        said = f"another driver has run batch {batch} ({named}); this one ends"
     return _OF_THE_KIT.sub("", said)
 
 

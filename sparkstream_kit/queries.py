@@ -37,7 +37,7 @@ from sparkstream_kit.checkpoints.guard import guard
 from sparkstream_kit.checkpoints.logs import at_hand
 from sparkstream_kit.errors import InvalidInputError, reject_unknown, wrong_event_time
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
-from sparkstream_kit.sinks.base import rewind_notes
+from sparkstream_kit.sinks.base import opening, rewind_notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -296,7 +296,7 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False, **gua
     location, spark, notes = asked.location, frame.sparkSession, rewind_notes(sink)
     writes = {"targets": list(sink.writes_to), "columns": [list(each) for each in frame.dtypes]}
     guarding |= {"rewind_notes": notes, "writes": writes}
-    with guard(frame, location, name, asked.mode, **guarding) as guarded:
+    with guard(frame, location, name, asked.mode, **guarding) as guarded, opening() as epochs:
         if guarded.logs is not None:
             trigger = _last_batch(asked, guarded.logs, trigger, plan=drain)
         realtime = sink.realtime if "realTime" in trigger else None
@@ -311,6 +311,8 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False, **gua
             writer = writer.option("checkpointLocation", location.text)
         if trigger:
             writer = writer.trigger(**trigger)
+        for take in epochs:
+            take()
         try:
             query = writer.toTable(sink.to_table) if sink.to_table else begin(writer)
             guarded.note()

@@ -94,7 +94,7 @@ class Place:
         raise self._refused()
 
     def rename(self, old: str, new: str) -> None:  # noqa: ARG002 - as of the others
-        """Give a file or a folder another name that nothing has."""
+        """Give a file or a folder another name that nothing has; where a folder has it, it is an OSError."""
         raise self._refused()
 
     def remove(self, name: str) -> None:  # noqa: ARG002 - as of the others
@@ -200,22 +200,23 @@ class There(Place):
     def write(self, name: str, text: str) -> None:
         above, _, last = name.rpartition("/")
         beside = self._path(f"{above}/.{last}.tmp".lstrip("/"))
-        hadoop = self._spark._jvm.org.apache.hadoop.fs
         with self._files() as files:
             stream = files.create(beside, True)
             stream.write(bytearray(text.encode()))
             stream.close()
-            # Unlike FileSystem's, this one takes the place of a file that is there, in one step.
-            context = hadoop.FileContext.getFileContext(beside.toUri(), files.getConf())
-            options = self._spark.sparkContext._gateway.new_array(hadoop.Options.Rename, 1)
-            options[0] = hadoop.Options.Rename.OVERWRITE
-            context.rename(beside, self._path(name), options)
+        self._rename(beside, self._path(name), "OVERWRITE")
 
     def rename(self, old: str, new: str) -> None:
+        self._rename(self._path(old), self._path(new), "NONE")
+
+    def _rename(self, old: Any, new: Any, what_is_there: str) -> None:
+        """Rename in one step; FileSystem's own call would put a folder into one that is there."""
+        hadoop = self._spark._jvm.org.apache.hadoop.fs
         with self._files() as files:
-            renamed = files.rename(self._path(old), self._path(new))
-        if not renamed:
-            raise OSError(f"{self.text}/{old} could not be renamed to {new}")
+            context = hadoop.FileContext.getFileContext(old.toUri(), files.getConf())
+            options = self._spark.sparkContext._gateway.new_array(hadoop.Options.Rename, 1)
+            options[0] = getattr(hadoop.Options.Rename, what_is_there)
+            context.rename(old, new, options)
 
     def remove(self, name: str) -> None:
         with self._files() as files:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -10,7 +12,7 @@ from sparkstream_kit._spark.batch import hand_over
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.readwriter import DataStreamWriter
@@ -115,6 +117,32 @@ class Part:
     """
 
     open: Callable[[Place | None], Callable[[DataFrame, int | None], DataFrame]]
+
+
+_at_last: ContextVar[list[Callable[[], None]] | None] = ContextVar("at_last", default=None)
+
+
+@contextmanager
+def opening() -> Iterator[list[Callable[[], None]]]:
+    """Open sinks in the block, which is given what they leave to be done when all of them are open.
+
+    So a start that one sink refuses does not shut an older driver out of another one.
+    """
+    left: list[Callable[[], None]] = []
+    token = _at_last.set(left)
+    try:
+        yield left
+    finally:
+        _at_last.reset(token)
+
+
+def at_last(do: Callable[[], None]) -> None:
+    """Do something when all sinks of a query are open; at once, where `start` does not open them."""
+    left = _at_last.get()
+    if left is None:
+        do()
+    else:
+        left.append(do)
 
 
 def _open_late(sink: Sink) -> Write:

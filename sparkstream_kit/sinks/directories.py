@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import os
 import shlex
-from functools import partial
+import uuid
+from contextlib import suppress
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +29,7 @@ from sparkstream_kit._spark.place import (
 )
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.sinks.base import FILE_FORMATS, MODES, Sink
-from sparkstream_kit.sinks.ledger import Ledger, open_target, pass_over
+from sparkstream_kit.sinks.ledger import Epoch, Ledger, open_target, pass_over
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -106,6 +108,7 @@ def _newest(place: Place, log: str) -> int:
     return max(place.entries(log), default=-1)
 
 
+_EPOCHS = "_sparkstream_epochs"  # a folder with the newest start of the query: a number, and in it who it is
 _PLAN = "_sparkstream_plan"  # readers skip what begins with _ or . (but _name=value only with a dot)
 
 
@@ -166,7 +169,8 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
         if not place.renames_in_one_step:
             raise _without_rename(text)
         write = partial(_write, place, (format, options), [])
-        return open_target(partial(_prepare, place), write, where, frame, location)
+        take = partial(_take, place)
+        return open_target(partial(_prepare, place), take, write, where, frame, location)
 
     return Sink(
         kind="batch_files",
@@ -192,10 +196,20 @@ class _Store:
 
     def __init__(self, there: Place) -> None:
         self._there = there
-        self.names = set(there.names())  # looked at once: there are as many as batches
-        self._owner = None if OWNER not in self.names else str(there.read(OWNER)).strip()
+
+    @cached_property
+    def names(self) -> set[str]:
+        """What is in the folder; looked at once: there are as many as batches."""
+        return set(self._there.names())
+
+    @cached_property
+    def _owner(self) -> str | None:
+        return None if OWNER not in self.names else str(self._there.read(OWNER)).strip()
+
+    @cached_property
+    def _last(self) -> int:
         numbers = (name.removeprefix("batch=") for name in self.names if name.startswith("batch="))
-        self._last = max((int(number) for number in numbers if number.isdecimal()), default=-1)
+        return max((int(number) for number in numbers if number.isdecimal()), default=-1)
 
     @property
     def rules(self) -> Ledger:
@@ -210,6 +224,9 @@ class _Store:
 
     def last_plan(self, query_id: str) -> str | None:  # noqa: ARG002 - one folder has one query
         return self._there.read(f"{_directory(self._last)}/{_PLAN}")
+
+    def epoch(self, query_id: str) -> Epoch | None:  # noqa: ARG002 - one folder has one query
+        return _epoch(self._there)
 
     def any_query(self) -> tuple[str, int] | None:
         return None if self._owner is None else (self._owner or "unknown", self._last)
@@ -241,24 +258,59 @@ def _prepare(there: Place, _frame: DataFrame, query: str | None, following: int 
     return rules.plan_of(query, following)
 
 
+def _epoch(there: Place) -> Epoch | None:
+    """Return the newest start of the folder's query."""
+    newest = _newest(there, _EPOCHS)
+    return None if newest < 0 else Epoch(newest, str(there.read(f"{_EPOCHS}/{newest}/driver")))
+
+
+def _take(there: Place, _query: str, driver: str) -> None:
+    """Give the query its next epoch.
+
+    What an older driver has not put in place by now gets another name, so that it cannot do so any more.
+
+    Raises:
+        InvalidInputError: another start has taken the same one.
+    """
+    hidden, last = f"{_EPOCHS}/.{uuid.uuid4().hex}", max(_newest(there, _EPOCHS), 0)
+    there.write(f"{hidden}/driver", driver)
+    try:
+        there.rename(hidden, f"{_EPOCHS}/{last + 1}")
+    except OSError as err:
+        raise InvalidInputError(f"folder {there}: another driver has started in the same moment") from err
+    there.remove(f"{_EPOCHS}/{last - 1}")  # somebody may be reading the last one
+    for name in there.names():
+        if name.startswith(".batch="):
+            gone = f".batch={uuid.uuid4().hex}"
+            with suppress(OSError):  # its driver has just put it in place, and so it counts
+                there.rename(name, gone)
+                there.remove(gone)
+
+
 def _write(there: Place, how: tuple[str, Any], done: list[int], batch: Batch, frame: DataFrame) -> None:
-    """Write a batch; `done` has the last one since the start: the next needs no list of the folder."""
-    target = _directory(batch.number)
+    """Write a batch; `done` has the last one since the start, and the epoch: the next needs no list."""
+    target, store = _directory(batch.number), _Store(there)
     # The plan is there if another driver has written the batch.
-    if done != [batch.number - 1] or there.read(f"{target}/{_PLAN}") is not None:
+    if done[:1] != [batch.number - 1] or there.read(f"{target}/{_PLAN}") is not None:
         there.make()
-        store = _Store(there)
         store.rules.check_owner(batch.query)
-        for name in store.names:
-            if name.startswith(".batch="):  # left by a crash
-                there.remove(name)
         if store.rules.is_written(batch):
             pass_over(frame, batch, f"folder {there.folder or there}")
             return
         if OWNER not in store.names:
             there.write(OWNER, batch.query + "\n")
-    frame.write.format(how[0]).options(**how[1]).save(f"{there.uri}/.{target}")
-    if batch.plan is not None:
-        there.write(f".{target}/{_PLAN}", batch.plan)
-    there.rename(f".{target}", target)
-    done[:] = [batch.number]
+        if _epoch(there) is None:
+            _take(there, batch.query, batch.driver)
+        done[:] = [batch.number - 1, _newest(there, _EPOCHS)]
+        store.rules.check_epoch(batch)  # now, so that this number is no newer driver's
+    hidden = f".{target}.epoch={done[1]}"
+    try:
+        frame.write.format(how[0]).options(**how[1]).save(f"{there.uri}/{hidden}")
+        if batch.plan is not None:
+            there.write(f"{hidden}/{_PLAN}", batch.plan)
+        store.rules.check_epoch(batch)
+        there.rename(hidden, target)
+    except Exception:
+        store.rules.check_epoch(batch)  # a newer driver takes the folder away, which fails in many ways
+        raise
+    done[0] = batch.number

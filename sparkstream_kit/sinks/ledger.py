@@ -9,6 +9,9 @@ checkpoint from a backup, Spark plans a batch of the same number anew, with what
 sink that knows only numbers takes it for the one that it has, and loses its rows. So a sink with a ledger
 keeps each batch's plan as a text (`plan_of`). It compares it when a number comes again (`same`), and `start`
 puts it back into a checkpoint that has lost it (`put_back`): the batch then comes with the rows that it had.
+
+Each start of a query takes the next epoch in the target, and each batch is written only while its epoch is
+the newest. So a driver that was thought dead and wakes up, on whatever machine, is refused by the target.
 """
 
 from __future__ import annotations
@@ -16,13 +19,16 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import os
 import shlex
+import socket
 import uuid
 import zlib
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
 
 from sparkstream_kit import _dry_run
@@ -33,6 +39,7 @@ from sparkstream_kit.checkpoints.logs import KIT, PINS, Input, Logs, at_hand, lo
 from sparkstream_kit.checkpoints.moved import Move, bases, renamed
 from sparkstream_kit.checkpoints.rewind import set_aside
 from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.sinks.base import at_last
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -319,15 +326,39 @@ class Batch:
     Attributes:
         query: Spark's id of the query.
         number: Spark's number of the batch.
-        plan: what the batch reads (see `checkpoints.batches`); None where that cannot be had, and then only
-            the number counts.
+        plan: what the batch reads (see `plan_of`); None where that cannot be had, and then only the number
+            counts.
         checkpoint: the query's checkpoint, for messages.
+        driver: the start of the query that writes it, from `this_driver`.
     """
 
     query: str
     number: int
     plan: str | None = None
     checkpoint: str = "CHECKPOINT"
+    driver: str = ""
+
+
+class Epoch(NamedTuple):
+    """The newest start of a query, as a target knows it.
+
+    Attributes:
+        number: 1 for the first, and one more for each after it.
+        driver: who has started it, from `this_driver`.
+    """
+
+    number: int
+    driver: str
+
+    def __str__(self) -> str:
+        """Return it for messages."""
+        return f"epoch {self.number}, {self.driver}"
+
+
+def this_driver() -> str:
+    """Return what tells this start of a query from every other one."""
+    since = datetime.now().astimezone().isoformat(" ")
+    return f"process {os.getpid()} on {socket.gethostname()} since {since}"
 
 
 class Store(Protocol):
@@ -338,6 +369,9 @@ class Store(Protocol):
 
     def last_plan(self, query_id: str) -> str | None:
         """Return the plan of that batch; None where it was not kept."""
+
+    def epoch(self, query_id: str) -> Epoch | None:
+        """Return the newest start of a query; None before the first that has a checkpoint to go on from."""
 
     def any_query(self) -> tuple[str, int] | None:
         """Return a query that has written to the target, and its last batch."""
@@ -404,13 +438,26 @@ class Ledger:
                 f"the {self.what}, or start with another checkpoint folder"
             )
 
+    def check_epoch(self, batch: Batch) -> None:
+        """Refuse a batch of a driver that is not the newest one of its query.
+
+        Raises:
+            InvalidInputError: the query was started again since.
+        """
+        epoch = self.store.epoch(batch.query)
+        if epoch is not None and epoch.driver != batch.driver:
+            raise InvalidInputError(
+                f"another driver has started to write to {self.where} ({epoch}); this one ends"
+            )
+
     def is_written(self, batch: Batch) -> bool:
         """Say whether a batch is in the target already; refuse one that may be neither skipped nor written.
 
         Raises:
-            InvalidInputError: the checkpoint was set back, the batch has other rows than it had, or the
-                target lacks batches of the query.
+            InvalidInputError: the query was started again elsewhere, the checkpoint was set back, the batch
+                has other rows than it had, or the target lacks batches of the query.
         """
+        self.check_epoch(batch)
         if self.how == "replace":  # each batch is the whole result: nothing is missing, nothing comes twice
             return False
         last = self._last_whole(batch.query)
@@ -477,6 +524,7 @@ class Ledger:
 
 def open_target(
     prepare: Callable[[DataFrame, str | None, int | None], str | None],
+    take: Callable[[str, str], None],
     write: Callable[[Batch, DataFrame], None],
     where: str,
     frame: DataFrame,
@@ -489,27 +537,33 @@ def open_target(
     Args:
         prepare: is called when the query starts, with its rows, its id (None before the first start) and its
             next batch. It checks the target, and returns `Ledger.plan_of` that batch.
+        take: is called last, with the query's id and `this_driver`: it makes this the newest start of the
+            query, in one step. At the query's first start there is no id yet: its first batch does so, unless
+            a second start has come before it.
         write: is called with each batch and its rows, on Spark Connect in another process.
         where: the target, for messages.
         frame: the query's rows, or its first batch if it was started without `start`.
         location: the query's checkpoint.
 
     Raises:
-        InvalidInputError: two columns of the rows have one name; what `prepare` raises; or a plan that cannot
-            be put back.
+        InvalidInputError: two columns of the rows have one name; what `prepare` and `take` raise; or a plan
+            that cannot be put back.
     """
-    known, folders = None, {}
+    known, folders, driver = None, {}, this_driver()
     refuse_twice("column", frame.columns)
-    if frame.isStreaming:
-        # Without a checkpoint it is a new query at each start.
-        known = str(uuid.uuid4()) if location is None else None
-        query, following = known, next_batch(location)
-        if location is not None:
-            query, folders = id_in_checkpoint(location), folders_read(frame)
-        plan = prepare(frame, query, following)
-        if plan is not None and location is not None and following is not None:
-            put_back(frame.sparkSession, location, following, plan, folders, where)
-    return partial(_write, write, location, known, folders)
+    if not frame.isStreaming:
+        query: str | None = id_of_batch(frame, checkpoint_of_batch(frame))
+    elif location is None:
+        query = known = str(uuid.uuid4())  # a new query at each start
+    else:
+        query, folders = id_in_checkpoint(location), folders_read(frame)
+    following = next_batch(location)
+    plan = prepare(frame, query, following)
+    if plan is not None and location is not None and following is not None:
+        put_back(frame.sparkSession, location, following, plan, folders, where)
+    if query is not None and known is None and _dry_run.making():
+        at_last(partial(take, query, driver))
+    return partial(_write, write, location, known, folders, driver)
 
 
 def _write(
@@ -517,13 +571,14 @@ def _write(
     location: Place | None,
     known: str | None,
     folders: Mapping[str, str],
+    driver: str,
     rows: DataFrame,
     number: int,
 ) -> None:
     location = location or checkpoint_of_batch(rows)
     plan = plan_of(location, number, folders)
     checkpoint = Batch.checkpoint if location is None else location.text
-    write(Batch(known or id_of_batch(rows, location), number, plan, checkpoint), rows)
+    write(Batch(known or id_of_batch(rows, location), number, plan, checkpoint, driver), rows)
 
 
 def pass_over(rows: DataFrame, batch: Batch, where: str) -> None:

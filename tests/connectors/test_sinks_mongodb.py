@@ -231,6 +231,9 @@ class Cut:
     def last_batch(self, _):
         return -1
 
+    def epoch(self, _):
+        return None
+
 
 def test_a_query_that_was_cut_off_within_its_first_batch_has_written_nothing():
     rules = Ledger(Cut(), "collection t", "collection t in db", "append", take_over=False)  # type: ignore[arg-type]

@@ -332,9 +332,8 @@ def test_without_the_kit_it_is_as_exact_and_as_careful(stream, url, tmp_path):
     query = without_the_kit(stream, sinks.sql_table(url, "t"), tmp_path / "second")
     with pytest.raises(Exception, match="was written by another query"):
         query.processAllAvailable()
-    write = opened(sinks.sql_table(url, "t"), stream.sparkSession.range(1), None)
     with pytest.raises(InvalidInputError, match="cannot tell which query a batch is of; it writes"):
-        write(stream.sparkSession.range(1), 0)
+        opened(sinks.sql_table(url, "t"), stream.sparkSession.range(1), None)
 
 
 @pytest.mark.slow
@@ -747,9 +746,10 @@ def test_a_password_is_in_no_repr_error_plan_or_log(stream, tmp_path, caplog, ca
     query.explain(extended=True)
     said += [str(progress) for progress in query.recentProgress]
     query.stop()
+    query = start(stream, sinks.sql_table(url, "t"), name="q", checkpoint=tmp_path / "ckpt")
+    query.processAllAvailable()
     sql(url, "ALTER TABLE t DROP COLUMN n")
     feeds.drip([("4.csv", "a,1\n")], tmp_path / "in")
-    query = without_the_kit(stream, sinks.sql_table(url, "t"), tmp_path / "ckpt")
     with pytest.raises(QueryFailed) as failed:
         run(query)
     said += [str(failed.value), str(failed.value.__cause__), caplog.text, *capfd.readouterr()]

@@ -60,9 +60,8 @@ def delta(folder, how):
         found = DeltaTable(str(folder / "t")).to_pyarrow_table().to_pylist()
         return sorted(row["n"] if how == "append" else (row["k"], row["total"]) for row in found)
 
-    if how == "append":
-        return Adaptor(sinks.delta(folder / "t"), rows)
-    return Adaptor(sinks.delta(folder / "t", how="upsert", keys=["k"]), rows, "update")
+    keys, mode = {"append": ((), "append"), "upsert": (["k"], "update"), "replace": ((), "complete")}[how]
+    return Adaptor(sinks.delta(folder / "t", how=how, keys=keys), rows, mode)
 
 
 def directories(folder, _):
@@ -81,6 +80,7 @@ SINKS: dict[str, tuple[Callable[[Path, str], Adaptor], str]] = {
     "mariadb upsert": (partial(database, mariadb.server), "upsert"),
     "delta append": (delta, "append"),
     "delta upsert": (delta, "upsert"),
+    "delta replace": (delta, "replace"),
     "directories": (directories, ""),
 }
 

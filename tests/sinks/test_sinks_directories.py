@@ -50,7 +50,7 @@ def test_a_batch_that_comes_again_counts_once(stream, tmp_path):
     forget_commit(checkpoint, 2)
     finish(stream, sinks.batch_files(f"file://{out}", format="json"), checkpoint)
     assert plain_read(out) == [1, 2, 3, 4, 5, 6]
-    names = ["_sparkstream_query", "batch=000000", "batch=000001", "batch=000002"]
+    names = ["_sparkstream_epochs", "_sparkstream_query", "batch=000000", "batch=000001", "batch=000002"]
     assert sorted(path.name for path in out.iterdir()) == names
     rows = stream.sparkSession.read.json(str(out)).orderBy("n").collect()
     assert [(row.n, row.batch) for row in rows] == [(1, 0), (2, 0), (3, 1), (4, 1), (5, 2), (6, 2)]
@@ -60,14 +60,26 @@ def test_the_folder_is_listed_at_the_first_batch_of_a_start_alone(stream, tmp_pa
     listed, names = [], place.Here.names
 
     def counted(self, name=""):
-        listed.append(self.text)
+        listed.append(f"{self.text}/{name}")
         return names(self, name)
 
     monkeypatch.setattr(place.Here, "names", counted)
     out = tmp_path / "out"
     finish(stream, sinks.batch_files(out, format="json"), tmp_path / "ckpt")
     assert plain_read(out) == [1, 2, 3, 4, 5, 6]
-    assert len([text for text in listed if text.endswith("/out")]) == 2  # when it starts, and at batch 0
+    # When it starts, at batch 0, and when that takes the first epoch.
+    assert len([text for text in listed if text.endswith("/out/")]) == 3
+
+
+def test_an_older_driver_in_the_middle_of_a_batch_puts_nothing_in_place(stream, tmp_path):
+    out = tmp_path / "out"
+    finish(stream, sinks.batch_files(out, format="json"), tmp_path / "ckpt")
+    here, query = place.locate(stream.sparkSession, out), (out / "_sparkstream_query").read_text().strip()
+    batch = Batch(query, 3, driver=directories._epoch(here).driver)  # noqa: SLF001
+    directories._take(here, query, "the newer one")  # noqa: SLF001
+    with pytest.raises(InvalidInputError, match=r"another driver has started .* \(epoch 2, the newer one\)"):
+        directories._write(here, ("json", {}), [2, 1], batch, stream.sparkSession.range(1))  # noqa: SLF001
+    assert not (out / "batch=000003").exists()
 
 
 def test_a_batch_that_another_driver_has_written_meanwhile_is_passed_over(stream, tmp_path):
@@ -78,7 +90,8 @@ def test_a_batch_that_another_driver_has_written_meanwhile_is_passed_over(stream
     plan = (out / "batch=000002" / "_sparkstream_plan").read_text()
     wrote = stream.sparkSession.createDataFrame([(9,)], "n INT")
     here = place.locate(stream.sparkSession, out)
-    directories._write(here, ("json", {}), [1], Batch(query, 2, plan), wrote)  # noqa: SLF001
+    batch = Batch(query, 2, plan, driver=directories._epoch(here).driver)  # noqa: SLF001
+    directories._write(here, ("json", {}), [1, 1], batch, wrote)  # noqa: SLF001
     assert plain_read(out) == [1, 2, 3, 4, 5, 6]
 
 

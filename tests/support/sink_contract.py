@@ -14,11 +14,17 @@ import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from pyspark.sql import functions as F
 
 from sparkstream_kit import run, sources, start
+from sparkstream_kit._spark.batch import id_in_checkpoint
+from sparkstream_kit._spark.place import locate
 from sparkstream_kit.checkpoints import clone, rewind
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
+from sparkstream_kit.sinks import ledger
+from sparkstream_kit.sinks.base import opened
+from sparkstream_kit.sinks.ledger import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,11 +46,13 @@ class Adaptor:
         sink: the sink.
         rows: what the target has: the numbers of all rows, or (key, total) of an upsert.
         mode: `append`, or `update` and `complete` for totals by key.
+        skips: what a newer driver has written is skipped without a word in the moment between look and write.
     """
 
     sink: Sink
     rows: Callable[[], list[Any]]
     mode: str = "append"
+    skips: bool = False
 
 
 @dataclass
@@ -157,6 +165,54 @@ def before_commit(damage):
         remove(stream.checkpoint / "commits" / str(last))
 
     return both
+
+
+def fenced(stream):
+    """Start a second driver while the first is busy: what the first writes then is refused by the target.
+
+        first:   [ batch 0 ]  [ batch 1: looked, computed …              … written ]  refused
+        second:                                            [ batch 1, 2 ]              goes on
+
+    The first one is refused again at the next batch that it tries, where the second has written since.
+    """
+    stream.land(FILES)
+    stream.go()
+    frame, place = stream.frame(), locate(stream.spark, stream.checkpoint)
+    first = opened(stream.adaptor.sink, frame, place)
+    columns = [F.lit(-1).cast(field.dataType).alias(field.name) for field in frame.schema]
+    rows = stream.spark.range(1).select(*columns)
+    is_written = Ledger.is_written
+
+    def after_the_second(rules, batch):
+        found = is_written(rules, batch)
+        patch.undo()
+        stream.land(FILES + 1)
+        stream.go()
+        return found
+
+    stream.spark.sparkContext.setLocalProperty("sql.streaming.queryId", id_in_checkpoint(place))
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Ledger, "is_written", after_the_second)
+            patch.setattr(ledger, "plan_of", lambda *_: None)  # it was planned in the first's own way
+            if stream.adaptor.skips:
+                first(rows, 1)
+            else:
+                with pytest.raises(InvalidInputError, match=FENCED):
+                    first(rows, 1)
+        stream.check()
+        with pytest.raises(InvalidInputError, match=FENCED):
+            first(rows, stream.last)
+    finally:
+        stream.spark.sparkContext.setLocalProperty("sql.streaming.queryId", None)
+    stream.land(1)
+    stream.go()
+    stream.check()
+
+
+FENCED = (
+    r"another driver has started to write to .* \(epoch \d+, process \d+ on \S+ since .*\); this one ends"
+)
 
 
 def newest_log(stream):

@@ -21,7 +21,7 @@ from support.sink_streams import finish, forget_commit, three_batches, totals
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit._spark.place import locate
 from sparkstream_kit._spark.settings import in_force
-from sparkstream_kit.connectors.delta.writers import SparkTable
+from sparkstream_kit.connectors.delta.writers import OWNERS, SparkTable
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.sinks.base import opened
 
@@ -64,7 +64,7 @@ def refused(frame, sink, checkpoint, mode="append"):
 
 def last_batch(table):
     """Return the last batch of the table's query, as the log says it."""
-    return table.last_batch(*table.owners())
+    return table.last_batch(*table.properties()[OWNERS].split())
 
 
 def seen(spark, frame, checkpoint, *columns):
@@ -103,18 +103,20 @@ def test_a_batch_that_comes_again_counts_once_whoever_writes_it(spark, stream, o
 
 
 @pytest.mark.fast("upsert-plan cut")
-@pytest.mark.parametrize("damage", ["plan cut", "plan lost before the commit", "a backup"])
+@pytest.mark.parametrize("damage", ["plan cut", "plan lost before the commit", "a backup", "a second driver"])
 @pytest.mark.parametrize("how", ["append", "upsert"])
 def test_a_checkpoint_that_has_lost_its_plan_comes_back_exact(spark, out, tmp_path, how, damage):
     mode, more, _ = CASES[how]
     found = partial(rows, spark, out)
     numbers: Callable[[], list[Any]] = (lambda: [n for (n,) in found()]) if how == "append" else found
     sink = sinks.delta(out, how=how, writer="spark", **more)
-    contract = sink_contract.Stream(spark, tmp_path, sink_contract.Adaptor(sink, numbers, mode))
+    contract = sink_contract.Stream(spark, tmp_path, sink_contract.Adaptor(sink, numbers, mode, skips=True))
     if damage == "a backup":
         sink_contract.restored(contract, older=1)
         contract.finish()
         contract.check()
+    elif damage == "a second driver":
+        sink_contract.fenced(contract)
     else:
         sink_contract.damaged(contract, damage)
 

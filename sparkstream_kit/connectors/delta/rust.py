@@ -19,7 +19,6 @@ from sparkstream_kit._columns import quoted
 from sparkstream_kit.connectors import arrow, check_row_keys
 from sparkstream_kit.connectors.delta.writers import (
     HISTORY,
-    OWNERS,
     Commit,
     ConflictError,
     Target,
@@ -75,10 +74,10 @@ class RustTable:
             time.sleep(0.02)
         return None
 
-    def owners(self) -> list[str]:
-        """Return the queries that may write to it, as it is now; none if there is no table."""
+    def properties(self) -> dict[str, str]:
+        """Return its properties as it is now; none if there is no table."""
         table = self._now()
-        return [] if table is None else str(table.metadata().configuration.get(OWNERS, "")).split()
+        return {} if table is None else dict(table.metadata().configuration)
 
     def last_batch(self, query: str) -> int | None:
         """Return the last batch of a query, whoever has written it."""
@@ -121,10 +120,10 @@ class RustTable:
         with _in_one_line(self.place):
             self._loaded().alter.add_columns(added)
 
-    def own(self, queries: list[str]) -> None:
-        """Note which queries may write to it."""
+    def note(self, properties: dict[str, str]) -> None:
+        """Set properties."""
         with _in_one_line(self.place):
-            self._loaded().alter.set_table_properties({OWNERS: " ".join(queries)}, raise_if_not_exists=False)
+            self._loaded().alter.set_table_properties(properties, raise_if_not_exists=False)
 
     def write(self, batch: DataFrame, target: Target, commit: Commit) -> None:
         """Write a batch in one commit."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
@@ -14,7 +15,7 @@ from sparkstream_kit.sinks.base import Sink
 from sparkstream_kit.sinks.ledger import open_target, pass_over
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
@@ -112,7 +113,8 @@ def delta(
         by_spark = _is_sparks(spark, writer, how)
         place = _place(spark, None if path is None else str(path), table, by_spark=by_spark)
         batches = _Writer(target, place, table, by_spark=by_spark)
-        return open_target(batches.prepare, batches.write, target.where, frame, location)
+        take = partial(batches.take, spark)
+        return open_target(batches.prepare, take, batches.write, target.where, frame, location)
 
     return Sink(
         kind="delta",
@@ -176,6 +178,18 @@ def _place(spark: SparkSession, path: str | None, table: str | None, *, by_spark
     return location
 
 
+def _tried(change: Callable[[], None]) -> None:
+    """Change a table, again where another writer was quicker."""
+    for left in reversed(range(_TRIES)):
+        try:
+            change()
+        except writers.ConflictError:
+            if not left:
+                raise
+        else:
+            return
+
+
 class _Writer:
     """Writes the batches of one query; on Spark Connect it is pickled before the first.
 
@@ -207,16 +221,13 @@ class _Writer:
         opened = self._opened(frame.sparkSession)
         return writers.prepare(self._target, opened, frame.schema, query, following)
 
+    def take(self, spark: SparkSession, query: str, driver: str) -> None:
+        """Give the query its next epoch."""
+        _tried(lambda: writers.take(self._opened(spark), query, driver))
+
     def write(self, batch: Batch, frame: DataFrame) -> None:
-        """Write a batch of the query, again where another writer of the table was quicker."""
-        for left in reversed(range(_TRIES)):
-            try:
-                self._try(batch, frame)
-            except writers.ConflictError:
-                if not left:
-                    raise
-            else:
-                return
+        """Write a batch of the query."""
+        _tried(lambda: self._try(batch, frame))
 
     def _try(self, batch: Batch, frame: DataFrame) -> None:
         if self._table is None:

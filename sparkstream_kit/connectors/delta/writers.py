@@ -27,7 +27,7 @@ from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.connectors import check_row_keys
 from sparkstream_kit.errors import InvalidInputError, KitError, reject_unknown
 from sparkstream_kit.sinks.batches import kept
-from sparkstream_kit.sinks.ledger import Ledger
+from sparkstream_kit.sinks.ledger import Epoch, Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 GONE = ("DELTA_PATH_DOES_NOT_EXIST", "DELTA_TABLE_NOT_FOUND", "PATH_NOT_FOUND", "TABLE_OR_VIEW_NOT_FOUND")
 
 OWNERS = "sparkstream.queries"  # the table's property with the ids of the queries that may write to it
+_EPOCH = "sparkstream.epoch."  # and, with a query's id, the one with its newest start
 HISTORY = 1000  # commits, of all writers, among which a query's last batch is looked for
 _NOT_IN_NAMES = " ,;{}()\n\t="  # Parquet's rule, which Delta keeps
 _KEPT = (
@@ -105,8 +106,8 @@ class Table(Protocol):
     def schema(self) -> T.StructType | None:
         """Return its columns as they are now; None if there is no table."""
 
-    def owners(self) -> list[str]:
-        """Return the queries that may write to it, as it is now; none if there is no table."""
+    def properties(self) -> dict[str, str]:
+        """Return its properties as it is now; none if there is no table."""
 
     def last_batch(self, query: str) -> int | None:
         """Return the last batch of a query, whoever has written it."""
@@ -123,8 +124,8 @@ class Table(Protocol):
     def add_columns(self, columns: list[T.StructField]) -> None:
         """Add columns."""
 
-    def own(self, queries: list[str]) -> None:
-        """Note which queries may write to it; of two that do so at once one has a ConflictError."""
+    def note(self, properties: dict[str, str]) -> None:
+        """Set properties; of two that do so at once, or while a batch is written, one has a ConflictError."""
 
     def write(self, batch: DataFrame, target: Target, commit: Commit) -> None:
         """Write a batch in one commit."""
@@ -158,7 +159,16 @@ class _Store:
 
     table: Table
     me: str | None
-    owners: list[str]
+    properties: dict[str, str]
+
+    @property
+    def owners(self) -> list[str]:
+        """The queries that may write to the table."""
+        return self.properties.get(OWNERS, "").split()
+
+    def epoch(self, query_id: str) -> Epoch | None:
+        number, _, driver = self.properties.get(f"{_EPOCH}{query_id}", "").partition(" ")
+        return Epoch(int(number), driver) if number else None
 
     def last_batch(self, query_id: str | None) -> int | None:
         # A query whose rows were replaced by another, which took the table over, is a stranger to it.
@@ -236,8 +246,14 @@ def _log(place: str, here: Path | None) -> Place:
     return Here(text, here) if here is not None else locate(get_session("sparkstream-set-back"), text)
 
 
-def _ledger(target: Target, table: Table, query: str | None, owners: list[str]) -> Ledger:
-    return Ledger(_Store(table, query, owners), target.where, target.where, target.how, target.take_over)
+def _ledger(target: Target, store: _Store) -> Ledger:
+    return Ledger(store, target.where, target.where, target.how, target.take_over)
+
+
+def take(table: Table, query: str, driver: str) -> None:
+    """Give a query its next epoch: each batch of an older driver is refused, or has a ConflictError."""
+    last = _Store(table, query, table.properties()).epoch(query)
+    table.note({f"{_EPOCH}{query}": f"{last.number + 1 if last else 1} {driver}"})
 
 
 def prepare(
@@ -267,7 +283,7 @@ def prepare(
         there = table.schema()
     if there is None:
         raise InvalidInputError(f"{target.where} was removed while a query started to write to it")
-    ledger = _ledger(target, table, query, table.owners())
+    ledger = _ledger(target, _Store(table, query, table.properties()))
     ledger.check_owner(query)
     added = _check_columns(target, schema, there)
     if added and _dry_run.making():
@@ -283,15 +299,19 @@ def is_written(target: Target, table: Table, schema: T.StructType, batch: Batch)
     Raises:
         InvalidInputError: the rules of the ledger refuse the batch, or as for `prepare`.
     """
-    owners, query = table.owners(), batch.query  # asked once: each time is a look at the table
-    ledger = _ledger(target, table, query, owners)
-    if query in owners:
+    query = batch.query
+    store = _Store(table, query, table.properties())  # asked once: each time is a look at the table
+    ledger = _ledger(target, store)
+    if query in store.owners:
         return ledger.is_written(batch)
     if table.schema() is not None:
         ledger.check_owner(query)
     written = ledger.is_written(batch)
     prepare(target, table, schema, query)
-    table.own([*([] if target.how == "replace" else table.owners()), query])
+    store = _Store(table, query, table.properties())
+    others = [] if target.how == "replace" else store.owners
+    epoch = store.epoch(query) or Epoch(1, batch.driver)
+    table.note({OWNERS: " ".join([*others, query]), f"{_EPOCH}{query}": f"{epoch.number} {epoch.driver}"})
     return written
 
 
@@ -388,12 +408,11 @@ class SparkTable:
             raise InvalidInputError(f"{self.place} is no Delta table, but not empty; use another folder")
         return None
 
-    def owners(self) -> list[str]:
-        """Return the queries that may write to it, as it is now; none if there is no table."""
+    def properties(self) -> dict[str, str]:
+        """Return its properties as it is now; none if there is no table."""
         if self.schema() is None:
-            return []
-        properties = self._spark.sql(f"SHOW TBLPROPERTIES {self._sql_name()}").collect()
-        return next((row.value.split() for row in properties if row.key == OWNERS), [])
+            return {}
+        return dict(self._spark.sql(f"SHOW TBLPROPERTIES {self._sql_name()}").collect())
 
     def last_batch(self, query: str) -> int | None:
         """Return the last batch of a query, whoever has written it."""
@@ -445,11 +464,11 @@ class SparkTable:
         added = ", ".join(f"{quoted(each.name)} {each.dataType.simpleString()}" for each in columns)
         self._spark.sql(f"ALTER TABLE {self._sql_name()} ADD COLUMNS ({added})")
 
-    def own(self, queries: list[str]) -> None:
-        """Note which queries may write to it."""
-        value = " ".join(queries)
+    def note(self, properties: dict[str, str]) -> None:
+        """Set properties."""
+        values = ", ".join(f"'{name}' = '{value}'" for name, value in properties.items())
         with _conflicts(self.place):
-            self._spark.sql(f"ALTER TABLE {self._sql_name()} SET TBLPROPERTIES ('{OWNERS}' = '{value}')")
+            self._spark.sql(f"ALTER TABLE {self._sql_name()} SET TBLPROPERTIES ({values})")
 
     def write(self, batch: DataFrame, target: Target, commit: Commit) -> None:
         """Write a batch in one commit."""

@@ -84,7 +84,7 @@ def mongodb(
     check(mongodb, locals())
     try:
         import_arrow()
-        from sparkstream_kit.connectors.mongodb.collection import Target, parse, prepare, write
+        from sparkstream_kit.connectors.mongodb.collection import Target, parse, prepare, take, write
     except ModuleNotFoundError as err:
         raise MissingExtraError("sinks.mongodb", "mongodb") from err
     mode = mode_for("mongodb", "url, 'totals'", how, keys, ("append", "upsert"))
@@ -100,7 +100,9 @@ def mongodb(
         advice="use how='append' for append, 'upsert' with keys for update; a complete result is kept up to "
         "date by update, too",
         writes_to=(target.where,),
-        open=partial(open_target, partial(prepare, target), partial(write, target), target.where),
+        open=partial(
+            open_target, partial(prepare, target), partial(take, target), partial(write, target), target.where
+        ),
     )
 
 

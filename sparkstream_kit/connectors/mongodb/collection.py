@@ -12,7 +12,7 @@ import dataclasses
 import json
 import logging
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote_plus
@@ -39,7 +39,7 @@ from pyspark.sql import types as T
 from sparkstream_kit._columns import types_in
 from sparkstream_kit.connectors import arrow, check_row_keys, other_driver
 from sparkstream_kit.errors import InvalidInputError, KitError, reject_unknown
-from sparkstream_kit.sinks.ledger import Ledger, pass_over, refuse_twice
+from sparkstream_kit.sinks.ledger import Epoch, Ledger, pass_over, refuse_twice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -404,14 +404,24 @@ class _Store:
         return {} if found is None else dict(found["queries"])
 
     def last_batch(self, query_id: str | None) -> int | None:
-        found = self._queries().get(str(query_id))
-        return None if found is None else found["batch"]  # -1 in its first batch
+        return self._queries().get(str(query_id), {}).get("batch")  # -1 in its first batch
 
     def last_plan(self, query_id: str) -> str | None:
         return self._queries().get(query_id, {}).get("plan")
 
     def any_query(self) -> tuple[str, int] | None:
-        return next(((query, max(each["batch"], 0)) for query, each in self._queries().items()), None)
+        written = ((query, each.get("batch")) for query, each in self._queries().items())
+        return next(((query, max(batch, 0)) for query, batch in written if batch is not None), None)
+
+    def epoch(self, query_id: str) -> Epoch | None:
+        own = self._queries().get(query_id, {})
+        return Epoch(own["epoch"], own["driver"]) if "epoch" in own else None
+
+    def take(self, query_id: str, driver: str) -> None:
+        """Give a query its next epoch."""
+        entry = f"queries.{query_id}"
+        newer = {"$inc": {f"{entry}.epoch": 1}, "$set": {f"{entry}.driver": driver}}
+        self._ledger.update_one(self._me, newer, upsert=True)
 
     def has_rows(self) -> bool:
         return self.rows.find_one({}, {"_id": True}) is not None
@@ -433,28 +443,38 @@ class _Store:
         else:
             self.rules.check_lost(query_id)
 
-    def begin(self, query_id: str, batch_id: int) -> int:
+    def begin(self, batch: Batch) -> int:
         """Begin to write a batch; return the number of this write, higher than all before of the query.
 
         Raises:
-            InvalidInputError: another driver has written the batch in the meantime, or another query has
-                begun to write to the collection.
+            InvalidInputError: another driver of the query has started or has written the batch in the
+                meantime, or another query has begun to write to the collection.
         """
-        entry = f"queries.{query_id}"
+        entry = f"queries.{batch.query}"
         while True:
             begun = self._ledger.find_one_and_update(
-                {**self._me, f"{entry}.batch": {"$lt": batch_id}},
+                {**self._mine(batch), f"{entry}.batch": {"$lt": batch.number}},
                 {"$inc": {f"{entry}.write": 1}},
                 return_document=ReturnDocument.AFTER,
             )
             if begun is not None:
-                own = begun["queries"][query_id]
+                own = begun["queries"][batch.query]
                 if own["batch"] < 0:  # the first batch again: somebody may have dropped the collection
                     self._make()
                 return int(own["write"])
-            if self.last_batch(query_id) is not None:
-                raise other_driver(batch_id)
-            self._claim(query_id, {"batch": batch_id - 1, "write": 0})
+            self.rules.check_epoch(batch)
+            if self.last_batch(batch.query) is not None:
+                raise other_driver(batch.number)
+            self._claim(batch)
+
+    def _mine(self, batch: Batch) -> _Document:
+        """Return the condition that no newer driver of the query has started."""
+        return {**self._me, f"queries.{batch.query}.driver": batch.driver}
+
+    def superseded(self, batch: Batch) -> InvalidInputError:
+        """Return the refusal of a batch that another driver has begun since, or may begin."""
+        self.rules.check_epoch(batch)
+        return other_driver(batch.number)
 
     def _make(self) -> bool:
         """Make the collection; return whether it was not there."""
@@ -466,33 +486,31 @@ class _Store:
             return False
         return True
 
-    def _claim(self, query_id: str, first: dict[str, int]) -> None:
-        """Enter a query before its first batch here; of two that do so at once one is refused."""
+    def _claim(self, batch: Batch) -> None:
+        """Enter a query before its first batch here, unless the ledger is changed in the same moment."""
         queries = self._queries()
-        if self._make():  # the rows of others are gone, and so are their claims
-            self._ledger.delete_one({**self._me, "queries": queries})
-        else:
-            self.rules.check_owner(query_id)
-        try:
-            self._ledger.insert_one({**self._me, "queries": {query_id: first}})
-        except DuplicateKeyError:
-            self.rules.check_owner(query_id)
-            new = {**self._me, f"queries.{query_id}": {"$exists": False}}
-            self._ledger.update_one(new, {"$set": {f"queries.{query_id}": first}})
+        own = queries.get(batch.query, {"epoch": 1, "driver": batch.driver})
+        claims = {batch.query: {**own, "batch": batch.number - 1, "write": 0}}
+        if not self._make():  # else the rows of others are gone, and so are their claims
+            self.rules.check_owner(batch.query)
+            claims = queries | claims
+        with suppress(DuplicateKeyError):
+            as_it_was = {**self._me, "queries": queries}
+            self._ledger.update_one(as_it_was, {"$set": {"queries": claims}}, upsert=True)
 
     def finish(self, batch: Batch, number: int) -> None:
         """Make a batch the query's last one.
 
         Raises:
-            InvalidInputError: another driver has begun to write it in the meantime.
+            InvalidInputError: another driver has started, or begun to write it, in the meantime.
         """
         entry = f"queries.{batch.query}"
         done = self._ledger.update_one(
-            {**self._me, f"{entry}.write": number},
+            {**self._mine(batch), f"{entry}.write": number},
             {"$set": {f"{entry}.batch": batch.number, f"{entry}.plan": batch.plan}},
         )
         if not done.matched_count:
-            raise other_driver(batch.number)
+            raise self.superseded(batch)
 
 
 def prepare(target: Target, frame: DataFrame, query_id: str | None, following: int | None) -> str | None:
@@ -511,6 +529,12 @@ def prepare(target: Target, frame: DataFrame, query_id: str | None, following: i
         return store.rules.plan_of(query_id, following)
 
 
+def take(target: Target, query_id: str, driver: str) -> None:
+    """Give a query its next epoch: from here on no older driver of the query can finish a batch."""
+    with connected(target.address) as database:
+        _Store(database, target).take(query_id, driver)
+
+
 def write(target: Target, batch: Batch, frame: DataFrame) -> None:
     """Write a batch of a query, once.
 
@@ -527,7 +551,7 @@ def write(target: Target, batch: Batch, frame: DataFrame) -> None:
             return
         with arrow.kept(frame) as parts:
             encoder = Encoder(frame.schema, target.keys)
-            writer = _Writer(target, store, batch.query, batch.number)
+            writer = _Writer(target, store, batch)
             if target.how == "append":
                 writer.clear()
             for part in parts:
@@ -553,10 +577,10 @@ class _Made(NamedTuple):
 class _Writer:
     """One try of one batch."""
 
-    def __init__(self, target: Target, store: _Store, query_id: str, batch_id: int) -> None:
-        self.number = store.begin(query_id, batch_id)
-        self._target, self._rows = target, store.rows
-        self._query, self._batch = query_id, batch_id
+    def __init__(self, target: Target, store: _Store, batch: Batch) -> None:
+        self.number = store.begin(batch)
+        self._target, self._store, self._rows = target, store, store.rows
+        self._whole, self._query, self._batch = batch, batch.query, batch.number
         self._sent = 0
 
     def clear(self) -> None:
@@ -644,4 +668,4 @@ class _Writer:
             if own.get("query") == self._query and own["write"] == self.number:
                 check_row_keys(self._target.where, self._target.keys, self._batch, twice=True)
             if own.get("query") == self._query and own["write"] > self.number:
-                raise other_driver(self._batch)
+                raise self._store.superseded(self._whole)

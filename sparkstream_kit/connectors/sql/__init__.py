@@ -87,7 +87,7 @@ def sql_table(
     try:
         import_arrow()
         from sparkstream_kit.connectors.sql.database import parse
-        from sparkstream_kit.connectors.sql.table import Target, prepare, write
+        from sparkstream_kit.connectors.sql.table import Target, prepare, take, write
     except ModuleNotFoundError as err:
         raise MissingExtraError("sinks.sql_table", "sql") from err
     mode = mode_for("sql_table", "url, 'totals'", how, keys)
@@ -106,7 +106,9 @@ def sql_table(
         needs_checkpoint=how != "replace",
         advice="use how='append' for append, 'upsert' with keys for update, 'replace' for complete",
         writes_to=(target.where,),
-        open=partial(open_target, partial(prepare, target), partial(write, target), target.where),
+        open=partial(
+            open_target, partial(prepare, target), partial(take, target), partial(write, target), target.where
+        ),
     )
 
 

@@ -198,6 +198,13 @@ def _far(units: int, a_day: int, zone: str, *, copy: bool) -> str:
 _DRIVERS = {"sqlite": "pysqlite", "postgresql": "psycopg", "mariadb": "pymysql"}
 _SAID = {"postgresql": "PostgreSQL", "mariadb": "MariaDB"}
 _BUSY = 60  # seconds to wait while another process has an SQLite file locked; Python's own 5 are soon over
+# To wait for what another process has locked; until the transaction ends, or the connection with it.
+_WAIT = {
+    "mariadb": "SET SESSION innodb_lock_wait_timeout = {0}, lock_wait_timeout = {0}",
+    "postgresql": "SET LOCAL lock_timeout = '{0}s'",
+    "sqlite": "PRAGMA busy_timeout = {0}000",
+}
+_LOCKED = (1205, "55P03", "SQLITE_BUSY")  # what each of them says then
 _NAMES = {"postgresql": (63, "bytes"), "mariadb": (64, "characters")}  # the longest
 
 # Of MariaDB's collations the one that tells "a" from "A" and from "a ", as Spark does.
@@ -220,6 +227,10 @@ _TYPES: dict[type[T.DataType], TypeEngine[Any]] = {
     T.TimestampNTZType: sa.DateTime().with_variant(_MICROSECONDS, "mariadb"),
     T.TimestampType: sa.DateTime(timezone=True).with_variant(_MICROSECONDS, "mariadb"),
 }
+
+
+class LockedError(KitError):
+    """Another process has locked what is needed, and has not let go of it in time."""
 
 
 def parse(text: str) -> URL:
@@ -273,7 +284,7 @@ def connected(url: URL) -> Iterator[Connection]:
 
     Raises:
         InvalidInputError: the database cannot be reached.
-        KitError: it reported an error later.
+        KitError: it reported an error later; a LockedError where somebody has locked what is needed.
     """
     options: dict[str, Any] = {}
     more: dict[str, Any] = {}
@@ -298,7 +309,18 @@ def connected(url: URL) -> Iterator[Connection]:
             yield connection
         except errors as err:
             connection.invalidate()  # it may be dead: to roll back on it would be an error of its own
-            raise KitError(f"database {shown(url)}: {_cause(err, url)}") from None
+            kind = LockedError if _is_locked(getattr(err, "orig", err)) else KitError
+            raise kind(f"database {shown(url)}: {_cause(err, url)}") from None
+
+
+def wait_at_most(connection: Connection, seconds: int) -> None:
+    """Wait no longer for what another process has locked; then there is a LockedError."""
+    connection.exec_driver_sql(_WAIT[connection.dialect.name].format(seconds))
+
+
+def _is_locked(error: Any) -> bool:
+    said = [getattr(error, name, None) for name in ("sqlstate", "sqlite_errorname")]
+    return any(each in _LOCKED for each in [*said, *error.args[:1]])
 
 
 def _cause(error: BaseException, url: URL) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +16,12 @@ from sqlalchemy.schema import CreateTable
 from sparkstream_kit import _dry_run
 from sparkstream_kit.connectors import arrow, check_row_keys, other_driver
 from sparkstream_kit.connectors.sql import database
-from sparkstream_kit.errors import KitError
-from sparkstream_kit.sinks.ledger import Ledger, pass_over
+from sparkstream_kit.errors import InvalidInputError, KitError
+from sparkstream_kit.sinks.ledger import Epoch, Ledger, pass_over
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pyspark.sql import DataFrame
     from pyspark.sql.types import StructType
     from sqlalchemy.engine import URL, Connection
@@ -29,6 +33,8 @@ _LEDGER = "sparkstream_ledger"
 _MARIADB: dict[str, Any] = {"mariadb_engine": "InnoDB", "mariadb_collate": database.COLLATION}
 
 _PATIENCE = 600  # seconds to wait for the first batch of another query
+_AT_START = 30  # seconds that a start waits for another driver in the middle of a transaction
+_STARTED = -2  # in place of its last batch, of a query that was started and has written none
 
 _log = logging.getLogger(__name__)
 
@@ -58,16 +64,19 @@ class Target:
             InvalidInputError: a name or a type that the database cannot hold, or a key that is no column.
         """
         database.check_names(self.url.get_backend_name(), [self.schema or "", self.name, *schema.names])
-        made = database.columns(schema, self.keys)
+        return self.named(*database.columns(schema, self.keys))
+
+    def named(self, *columns: sa.Column[Any]) -> sa.Table:
+        """Return the table with some of its columns."""
         names: dict[str, Any] = {"schema": self.schema, "quote": True, "quote_schema": True}
-        return sa.Table(self.name, sa.MetaData(), *made, **names, **_MARIADB)
+        return sa.Table(self.name, sa.MetaData(), *columns, **names, **_MARIADB)
 
 
 class _Store:
     """The ledger as a table beside the rows."""
 
-    def __init__(self, connection: Connection, target: Target, table: sa.Table) -> None:
-        self._connection, self._target, self._table = connection, target, table
+    def __init__(self, connection: Connection, target: Target) -> None:
+        self._connection, self._target = connection, target
         self.ledger = sa.Table(
             _LEDGER,
             sa.MetaData(),
@@ -75,10 +84,12 @@ class _Store:
             sa.Column("query_id", sa.String(64), primary_key=True),
             sa.Column("batch_id", sa.BigInteger, nullable=False),
             sa.Column("plan", sa.Text().with_variant(mysql.LONGTEXT(), "mariadb")),
-            schema=table.schema,
+            sa.Column("epoch", sa.BigInteger),
+            sa.Column("driver", sa.String(255)),
+            schema=target.schema,
             **_MARIADB,
         )
-        self._here = self.ledger.c.table_name == table.name
+        self._here = self.ledger.c.table_name == target.name
 
     @property
     def rules(self) -> Ledger:
@@ -87,73 +98,98 @@ class _Store:
         return Ledger(self, f"table {target.name}", target.where, target.how, target.take_over)
 
     def last_batch(self, query_id: str | None) -> int | None:
-        if not sa.inspect(self._connection).has_table(_LEDGER, schema=self.ledger.schema):
-            return None
-        last: int | None = self._of(self.ledger.c.batch_id, query_id)
-        return last
+        found = self._of(query_id, self.ledger.c.batch_id)
+        return None if found is None or found.batch_id == _STARTED else int(found.batch_id)
 
     def last_plan(self, query_id: str) -> str | None:
-        plan: str | None = self._of(self.ledger.c.plan, query_id)
-        return plan
+        found = self._of(query_id, self.ledger.c.plan)
+        return None if found is None else found.plan
 
-    def _of(self, column: sa.Column[Any], query_id: str | None) -> Any:
-        own = sa.select(column).where(self._here, self.ledger.c.query_id == query_id)
-        return self._connection.execute(own).scalar()
+    def epoch(self, query_id: str) -> Epoch | None:
+        found = self._of(query_id, self.ledger.c.epoch, self.ledger.c.driver)
+        return None if found is None or found.epoch is None else Epoch(found.epoch, found.driver)
+
+    @cached_property
+    def _is_made(self) -> bool:
+        return sa.inspect(self._connection).has_table(_LEDGER, schema=self.ledger.schema)
+
+    def _of(self, query_id: str | None, *columns: sa.Column[Any]) -> sa.Row[Any] | None:
+        if not self._is_made:
+            return None
+        return self._connection.execute(sa.select(*columns).where(self._own(query_id))).first()
 
     def make(self) -> None:
-        """Make the ledger where it is missing, and its column of plans, which the first ones lacked."""
+        """Make the ledger where it is missing, and columns that the first ones lacked."""
         _create(self._connection, self.ledger)
         there = sa.inspect(self._connection).get_columns(_LEDGER, schema=self.ledger.schema)
-        if "plan" not in {column["name"] for column in there}:
-            dialect = self._connection.dialect
-            name = dialect.identifier_preparer.format_table(self.ledger)
-            kind = self.ledger.c.plan.type.compile(dialect)
-            self._connection.exec_driver_sql(f"ALTER TABLE {name} ADD plan {kind}")
+        dialect = self._connection.dialect
+        name = dialect.identifier_preparer.format_table(self.ledger)
+        for column in self.ledger.columns:
+            if column.name not in {each["name"] for each in there}:
+                kind = column.type.compile(dialect)
+                self._connection.exec_driver_sql(f"ALTER TABLE {name} ADD {column.name} {kind}")
 
     def any_query(self) -> tuple[str, int] | None:
-        some = sa.select(self.ledger.c.query_id, self.ledger.c.batch_id).where(self._here).limit(1)
+        written = self._here & (self.ledger.c.batch_id != _STARTED)
+        some = sa.select(self.ledger.c.query_id, self.ledger.c.batch_id).where(written).limit(1)
         found = self._connection.execute(some).first()
         return None if found is None else (found.query_id, found.batch_id)
 
     def has_rows(self) -> bool:
-        some = sa.select(sa.literal(1)).select_from(self._table).limit(1)
+        some = sa.select(sa.literal(1)).select_from(self._target.named()).limit(1)
         return self._connection.execute(some).first() is not None
+
+    def take(self, query_id: str, driver: str) -> None:
+        """Give a query its next epoch."""
+        following = sa.func.coalesce(self.ledger.c.epoch, 0) + 1
+        taken = sa.update(self.ledger).where(self._own(query_id)).values(epoch=following, driver=driver)
+        if not self._connection.execute(taken).rowcount:
+            self._enter(query_id, driver, _STARTED)
 
     def advance(self, batch: Batch) -> bool:
         """Make this the query's last batch.
 
         Returns:
-            False if the query has no batch yet; or, but by `replace`, if it has this one or a later one.
+            False if the query has no batch yet, or was started again since; or, but by `replace`, if it has
+            this batch or a later one.
         """
-        moved = self._set(batch.query, batch.number, batch.plan)
-        if self._target.how != "replace":
-            moved = moved.where(self.ledger.c.batch_id < batch.number)
-        return bool(self._connection.execute(moved).rowcount)
+        last = self.ledger.c.batch_id
+        is_next = sa.true() if self._target.how == "replace" else last < batch.number
+        return self._move(batch, (last != _STARTED) & is_next)
 
     def add(self, batch: Batch) -> None:
-        """Enter a query with its first batch here."""
-        known = {"table_name": self._table.name, "query_id": batch.query}
-        values = {**known, "batch_id": batch.number, "plan": batch.plan}
-        self._connection.execute(sa.insert(self.ledger).values(values))
+        """Enter a query's first batch here."""
+        if not self._move(batch, sa.true()):
+            self._enter(batch.query, batch.driver, batch.number, batch.plan)
 
-    def forget(self) -> None:
-        """Remove all queries from the ledger of this target."""
-        self._connection.execute(sa.delete(self.ledger).where(self._here))
+    def _move(self, batch: Batch, condition: sa.ColumnElement[bool]) -> bool:
+        mine = self.ledger.c.driver == batch.driver
+        moved = self._set(batch.query, batch.number, batch.plan).where(mine, condition)
+        return bool(self._connection.execute(moved).rowcount)
 
-    def lock(self) -> None:
-        """Let other queries wait with their first batch until the transaction ends."""
+    def _enter(self, query_id: str, driver: str, batch_id: int, plan: str | None = None) -> None:
+        known = {"table_name": self._target.name, "query_id": query_id, "epoch": 1, "driver": driver}
+        self._connection.execute(sa.insert(self.ledger).values({**known, "batch_id": batch_id, "plan": plan}))
+
+    def forget(self, but: str = "") -> None:
+        """Remove all queries, or all but one, from the ledger of this target."""
+        others = self._here & (self.ledger.c.query_id != but)
+        self._connection.execute(sa.delete(self.ledger).where(others))
+
+    def lock(self, patience: int) -> None:
+        """Let other queries wait with their first batch, and starts, until the transaction ends."""
         # SQLite has let one transaction alone get here. A lock of the ledger would stop those that go on.
-        key = f"{_LEDGER} {self._table.schema}.{self._table.name}"
+        key = f"{_LEDGER} {self._target.schema}.{self._target.name}"
         if self._connection.dialect.name == "postgresql":
             self._connection.execute(
                 sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(key, 0)))
             )
         if self._connection.dialect.name == "mariadb":  # until the connection ends, with the transaction
-            lock = sa.select(sa.func.get_lock(sa.func.md5(key), _PATIENCE))
+            lock = sa.select(sa.func.get_lock(sa.func.md5(key), patience))
             if self._connection.execute(lock).scalar() != 1:
-                raise KitError(
-                    f"table {self._table.name} is locked by the first batch of another query for "
-                    f"{_PATIENCE} s; start again when that has ended"
+                raise database.LockedError(
+                    f"table {self._target.name} is locked by the first batch of another query for "
+                    f"{patience} s; start again when that has ended"
                 )
 
     def set_back(self, query_id: str, batch_id: int) -> str:
@@ -162,8 +198,10 @@ class _Store:
         return "run " + " ".join(str(statement).split())
 
     def _set(self, query_id: str, batch_id: int, plan: Any) -> sa.Update:
-        own = self._here & (self.ledger.c.query_id == query_id)
-        return sa.update(self.ledger).where(own).values(batch_id=batch_id, plan=plan)
+        return sa.update(self.ledger).where(self._own(query_id)).values(batch_id=batch_id, plan=plan)
+
+    def _own(self, query_id: str | None) -> sa.ColumnElement[bool]:
+        return self._here & (self.ledger.c.query_id == query_id)
 
 
 def prepare(
@@ -187,11 +225,11 @@ def prepare(
     made = Path(str(target.url.database)) if target.url.get_backend_name() == "sqlite" else None
     with (
         _dry_run.undone(None if _dry_run.making() else made),
-        database.connected(target.url) as connection,
+        _connected_to_start(target, query_id) as connection,
     ):
         if made is not None and not _dry_run.making():
             connection.exec_driver_sql("BEGIN")  # Python's driver would make tables outside of a transaction
-        store = _Store(connection, target, table)
+        store = _Store(connection, target)
         store.make()
         if sa.inspect(connection).has_table(table.name, schema=table.schema):
             database.check_columns(connection, table, target.where)
@@ -204,6 +242,41 @@ def prepare(
         if _dry_run.making():
             connection.commit()
     return plan
+
+
+def take(target: Target, query_id: str, driver: str) -> None:
+    """Give a query its next epoch: from here on the table takes no batch from an older driver of the query.
+
+    Raises:
+        InvalidInputError: another process keeps the ledger locked.
+    """
+    with _connected_to_start(target, query_id) as connection:
+        store = _Store(connection, target)
+        store.lock(_AT_START)
+        store.take(query_id, driver)
+        connection.commit()
+
+
+@contextmanager
+def _connected_to_start(target: Target, query_id: str | None) -> Iterator[Connection]:
+    """Connect, but wait only for a while for a driver that was stopped in the middle of a transaction.
+
+    Raises:
+        InvalidInputError: it holds the ledger still.
+    """
+    try:
+        with database.connected(target.url) as connection:
+            database.wait_at_most(connection, _AT_START)
+            yield connection
+    except database.LockedError:
+        last = None
+        with suppress(KitError), database.connected(target.url) as connection:
+            database.wait_at_most(connection, 1)
+            last = _Store(connection, target).epoch(str(query_id))
+        raise InvalidInputError(
+            f"{target.where}: another process has locked the ledger for {_AT_START} s, such as the query's "
+            f"last driver ({last or 'not known'}); end that process, and start again"
+        ) from None
 
 
 def _create(connection: Connection, table: sa.Table) -> None:
@@ -232,11 +305,7 @@ def write(target: Target, batch: Batch, frame: DataFrame) -> None:
     """
     table = target.table(frame.schema)
     with database.connected(target.url) as connection:
-        store = _Store(connection, target, table)
-        is_new = store.last_batch(batch.query) is None
-        is_written = store.rules.is_written(batch)
-    if is_new:
-        prepare(target, frame, batch.query)
+        is_written = _Store(connection, target).rules.is_written(batch)
     if is_written:
         pass_over(frame, batch, f"table {target.name}")
         return
@@ -250,7 +319,7 @@ def write(target: Target, batch: Batch, frame: DataFrame) -> None:
             _log.warning(
                 "batch %d for table %s: %d values are changed: %s", batch.number, target.name, changed, kinds
             )
-        _advance(_Store(connection, target, table), batch)
+        _advance(_Store(connection, target), batch)
         _merge(connection, target, table, stage, batch.number)
         connection.commit()
 
@@ -258,22 +327,23 @@ def write(target: Target, batch: Batch, frame: DataFrame) -> None:
 def _advance(store: _Store, batch: Batch) -> None:
     """Enter a batch; the transaction decides whether the entry and the rows both come true.
 
-    It is the first statement on what others share: from here on a second driver of the query waits, and
-    so does another query with its first batch.
+    It is the first statement on what others share: from here on a second driver of the query waits, also
+    with its start, and so does another query with its first batch.
 
     Raises:
-        InvalidInputError: another driver has written the batch in the meantime, or another query has
-            begun to write to the target, or has taken it over.
+        InvalidInputError: another driver of the query has started or has written the batch in the meantime,
+            or another query has begun to write to the target, or has taken it over.
     """
     if store.advance(batch):
         return
+    store.lock(_PATIENCE)
+    store.rules.check_epoch(batch)
     if store.last_batch(batch.query) is not None:
         raise other_driver(batch.number)
-    store.lock()
     store.rules.check_owner(batch.query)  # asked at the start, too; but another query may have come since
     if store.rules.how == "replace":
         # The rows of others go, and so do their claims: they cannot go on as if their rows were there.
-        store.forget()
+        store.forget(but=batch.query)
     store.add(batch)
 
 

@@ -1,0 +1,148 @@
+"""A driver that was thought dead and wakes up: the target refuses it, and the newer driver goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+from signal import SIGTERM
+
+import pytest
+from faults.drivers import one_line, until
+from faults.targets import finish, nothing_halved
+from faults.test_kills import killed  # noqa: F401 - a fixture
+from faults.test_lost_plans import stream, stream_to  # noqa: F401 - fixtures
+from support import sink_contract
+
+from sparkstream_kit import sinks, start
+from sparkstream_kit.connectors.sql import table as sql_tables
+from sparkstream_kit.errors import InvalidInputError
+
+ROUNDS = int(os.environ.get("ROUNDS", "1"))  # of each sink
+SEED = 28
+FILES = 6  # of a round, so that the first driver is busy when it is stopped
+
+
+def test_a_second_driver_shuts_the_first_out(stream):  # noqa: F811
+    sink_contract.fenced(stream)
+
+
+def test_a_dry_run_and_a_start_that_is_refused_take_no_epoch(stream_to):  # noqa: F811
+    totals = stream_to("sqlite append")
+    totals.land(3)
+    totals.go()
+    assert epochs(totals) == [(1,)]
+    totals.started(dry_run=True)
+    other = sinks.fan_out(totals.adaptor.sink, sinks.batch_files(totals.input.parent))  # has files of others
+    with pytest.raises(InvalidInputError, match="has rows that no query of the kit has written"):
+        start(totals.frame(), other, name="contract", checkpoint=totals.checkpoint)
+    sink_contract.cut(totals.checkpoint / "offsets" / "1")
+    assert "rewind" in totals.refused()
+    assert epochs(totals) == [(1,)]
+
+
+@pytest.mark.fast("sqlite-append", "files")
+@pytest.mark.parametrize(
+    "killed", ["sqlite-append", "files", "postgresql-append", "delta-append"], indirect=True
+)
+def test_a_driver_that_wakes_up_is_refused_and_the_newer_one_goes_on(killed, launch, request):  # noqa: F811
+    sales, target = killed
+    pick = random.Random(f"{SEED} {request.node.callspec.id}")  # noqa: S311 - times, not secrets
+    sales.land(1)
+    driver, lines = launch("python", *target.command), []
+    while len(lines) < ROUNDS:
+        wait_until_busy(driver, target, sales)
+        time.sleep(pick.uniform(0, 2))  # the moment of the stop, which no condition picks
+        driver.freeze()
+        (target.checkpoint / "sparkstream-kit" / "lock").unlink()  # on another machine it does not count
+        sales.land(1)
+        newer = launch("python", *target.command)
+        wait_until_through(newer, target, sales)
+        driver.thaw()
+        if not newer.running:  # the first one was stopped in the middle of a transaction
+            assert newer.ended() == 2
+            assert "has locked the ledger for 30 s" in one_line(newer)
+            continue
+        assert driver.ended() == 1
+        lines.append(refused_by(newer, target, one_line(driver)))
+        driver = newer
+        sales.land(1)
+        wait_until_through(driver, target, sales)
+        nothing_halved(target)
+    driver.signal(SIGTERM, "python")
+    assert driver.ended() == 0, driver.errors
+    finish(target, launch)
+    Path(os.environ.get("FENCE_LINES", os.devnull)).write_text("\n".join(lines))
+
+
+def refused_by(newer, target, line):
+    """See that the line names the newer driver; or where to find it, if Spark's log refused the first one."""
+    if re.search(r"failed: another driver has run batch \d+ .* sparkstream-kit/lock\); this one ends$", line):
+        assert json.loads((target.checkpoint / "sparkstream-kit" / "lock").read_text())["pid"] == newer.pid
+    else:
+        assert re.search(sink_contract.FENCED, line), line
+        assert f"process {newer.pid} on " in line
+    return line
+
+
+def wait_until_busy(driver, target, sales):
+    """Land files, and wait until the driver has planned a batch of them."""
+    before = target.planned()
+    sales.land(FILES)
+    until(lambda: target.planned() > before or not driver.running, lambda: driver.errors)
+    assert driver.running, driver.errors
+
+
+def wait_until_through(driver, target, sales):
+    """Wait until the driver has committed all that has landed, or has ended."""
+
+    def is_through():
+        batch = target.planned()
+        return target.committed(batch) and target.files_until(batch) == sales.files
+
+    until(lambda: is_through() or not driver.running, lambda: driver.errors)
+
+
+def test_a_ledger_without_epochs_goes_on_and_has_them_from_the_next_start(stream_to):  # noqa: F811
+    totals = stream_to("sqlite append")
+    totals.land(2)
+    totals.go()
+    with sqlite3.connect(totals.folder / "t.db") as database:  # as the first versions made it
+        for column in ("epoch", "driver"):
+            database.execute(f"ALTER TABLE sparkstream_ledger DROP COLUMN {column}")
+    totals.land(2)
+    totals.go()
+    totals.check()
+    assert epochs(totals) == [(1,)]
+    totals.land(1)
+    totals.go()
+    totals.check()
+    assert epochs(totals) == [(2,)]
+
+
+def test_a_start_that_cannot_take_its_epoch_names_the_driver_that_holds_the_ledger(stream_to, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(sql_tables, "_AT_START", 1)
+    totals = stream_to("sqlite append")
+    totals.land(2)
+    totals.go()
+    with closing(sqlite3.connect(totals.folder / "t.db")) as stopped:
+        stopped.execute("UPDATE sparkstream_ledger SET epoch = epoch")
+        line = totals.refused()
+    assert re.search(
+        r"table t in .*: another process has locked the ledger for 1 s, such as the query's last driver "
+        rf"\(epoch 1, process {os.getpid()} on \S+ since .*\); end that process, and start again$",
+        line,
+    )
+    totals.go()
+    assert epochs(totals) == [(2,)]
+
+
+def epochs(totals):
+    """Return the epochs that the ledger of SQLite has."""
+    with sqlite3.connect(totals.folder / "t.db") as database:
+        return database.execute("SELECT epoch FROM sparkstream_ledger").fetchall()
