@@ -31,7 +31,7 @@ DOORS = {
 }
 # `core` and `all` are a little above what there is today: to go beyond them is a decision.
 MOST_MODULES = 111
-MOST_LINES = {"module": 500, "function": 50, "job": 75, "core": 9_382, "all": 20_193}
+MOST_LINES = {"module": 500, "function": 50, "job": 75, "core": 9_469, "all": 20_374}
 
 
 def name_of(path):
