@@ -477,6 +477,7 @@ def reach(url: str) -> tuple[str, int]:
         ...
         sparkstream_kit.errors.InvalidInputError: no Spark Connect server answers at localhost port 1 ...
     """
+    check(reach, locals())
     if any(importlib.util.find_spec(name) is None for name in ("pandas", "pyarrow", "grpc")):
         raise MissingExtraError("Spark Connect", "connect")
     host, port = _address(url)

@@ -391,6 +391,7 @@ def keyed(key):
     return lambda rows: rows.groupBy(F.col(key).alias("k")).agg(F.sum("n").alias("total"))
 
 
+@pytest.mark.slow
 def test_a_changed_key_is_refused_unless_the_target_is_a_new_one(spark, tmp_path):
     folder, old, new = tmp_path / "in", tmp_path / "v1", tmp_path / "v2"
     land(folder, 0, 1)
@@ -409,7 +410,7 @@ def test_a_changed_key_is_refused_unless_the_target_is_a_new_one(spark, tmp_path
     assert in_table(tmp_path, "by_shop") == Counter(map(tuple, truth))
 
 
-@pytest.mark.fast("written")
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["written", "not written", "written, and its plan lost"])
 def test_a_batch_that_was_planned_and_not_committed_counts_once(spark, settings, tmp_path, kind):
     """The old query was killed after its sink had the batch, or before."""

@@ -6,8 +6,6 @@ _BY_FILE = {
         "test_what_waits_is_what_the_next_run_reads": "the files that wait are counted: three runs",
     },
     "checkpoints/test_checkpoints_evolve.py": {
-        "test_a_batch_that_was_planned_and_not_committed_counts_once": "a planned batch is carried over: five starts",
-        "test_a_changed_key_is_refused_unless_the_target_is_a_new_one": "rows that would not fit are refused: two runs",
         "test_a_changed_query_equals_its_batch_computation": "the shortest case of a changed query: four starts",
     },
     "checkpoints/test_checkpoints_guards.py": {
@@ -92,8 +90,6 @@ _BY_FILE = {
     },
     "testing/test_exactly_once.py": {
         "test_a_certificate_is_kept_and_nothing_is_watched_afterwards": "the shortest proof: four starts",
-        "test_a_failure_names_the_crash_and_runs_again_alone": "two proofs: eight starts",
-        "test_what_cannot_be_tried_is_refused": "the first use of a stream in its process",
     },
     "testing/test_testing.py": {
         "test_a_sound_transform_gives_the_same_as_a_batch_run": "`assert_stream_equals_batch`: a stream in several batches",

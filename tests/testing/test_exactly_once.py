@@ -23,6 +23,7 @@ def rows(spark):
     return spark.createDataFrame(ROWS, SALES)
 
 
+@pytest.mark.slow
 def test_a_failure_names_the_crash_and_runs_again_alone(rows):
     make, read = BROKEN["no_ledger"]
     with pytest.raises(AssertionError) as found:
@@ -47,6 +48,7 @@ def test_a_certificate_is_kept_and_nothing_is_watched_afterwards(rows, tmp_path)
     assert (os.fsync, sqlite3.connect, crashes._watches) == (*before, [])  # noqa: SLF001
 
 
+@pytest.mark.slow
 def test_what_cannot_be_tried_is_refused(spark, rows, monkeypatch):
     build, read = job(BROKEN["no_ledger"][0]), from_table
     none = spark.createDataFrame([], SALES)
