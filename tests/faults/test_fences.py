@@ -54,7 +54,8 @@ def test_a_driver_that_wakes_up_is_refused_and_the_newer_one_goes_on(killed, lau
     sales, target = killed
     pick = random.Random(f"{SEED} {request.node.callspec.id}")  # noqa: S311 - times, not secrets
     sales.land(1)
-    driver, lines = launch("python", *target.command), []
+    lines: list[str] = []
+    driver = launch("python", *target.command)
     while len(lines) < ROUNDS:
         wait_until_busy(driver, target, sales)
         time.sleep(pick.uniform(0, 2))  # the moment of the stop, which no condition picks

@@ -17,14 +17,22 @@ def main(argv=None):
 
     from sparkstream_kit import get_session, run, sinks, sources, start
 
-    keys = {"checkpoint": checkpoint, "name": "totals", "mode": "complete", "availableNow": True}
-    if continues:
-        keys["continues"] = continues[0]
+    old = continues[0] if continues else None
     schema = "product STRING, shop STRING, n INT"
     with get_session("changed-totals", profile="test", conf={"spark.sql.shuffle.partitions": "2"}) as spark:
         rows = sources.json(spark, folder, schema=schema, max_files_per_trigger=1)
         totals = rows.groupBy("shop" if continues else "product").agg(F.sum("n").alias("total"))
-        run(start(totals, sinks.batch_files(output, format="json"), **keys))
+        sink = sinks.batch_files(output, format="json")
+        query = start(
+            totals,
+            sink,
+            name="totals",
+            mode="complete",
+            checkpoint=checkpoint,
+            continues=old,
+            availableNow=True,
+        )
+        run(query)
     return 0
 
 
