@@ -22,8 +22,13 @@ class Killed(Watch):
             os.killpg(0, signal.SIGKILL)
 
 
-with spark_session("killed", profile="test", conf={"spark.master": "local[2]"}) as spark:
-    proof = proof_of(spark, Path(sys.argv[1]), sys.argv[2])
-    schedule = proof.begun(sys.argv[3])
-    proof.arrive(schedule)
-    proof.run(schedule.source, Killed(proof.folder, set()))
+def main():
+    with spark_session("killed", profile="test", conf={"spark.master": "local[2]"}) as spark:
+        proof = proof_of(spark, Path(sys.argv[1]), sys.argv[2])
+        schedule = proof.begun(sys.argv[3])
+        proof.arrive(schedule)
+        proof.run(schedule.source, Killed(proof.folder, set()))
+
+
+if __name__ == "__main__":
+    main()
