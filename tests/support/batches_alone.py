@@ -15,8 +15,7 @@ from typing import Any
 
 from support.broken_sinks import ROWS, job
 
-from sparkstream_kit.testing.crashes import watching
-from sparkstream_kit.testing.exactly_once import _Proof
+from sparkstream_kit.testing.exactly_once import _Proof, watching
 
 
 @dataclass(frozen=True)

@@ -88,9 +88,6 @@ _BY_FILE = {
     "state/test_state_alerts.py": {
         "test_alerts_come_in_event_time_over_kills_and_restarts": "the shortest case of state with timers over a kill",
     },
-    "testing/test_exactly_once.py": {
-        "test_a_certificate_is_kept_and_nothing_is_watched_afterwards": "the shortest proof: four starts",
-    },
     "testing/test_testing.py": {
         "test_a_sound_transform_gives_the_same_as_a_batch_run": "`assert_stream_equals_batch`: a stream in several batches",
         "test_wrong_arguments_are_refused": "the first use of a stream in its process",

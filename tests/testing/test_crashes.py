@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sparkstream_kit import sinks
-from sparkstream_kit.testing.crashes import Watch, read_disk, watching, write_disk
+from sparkstream_kit.testing.exactly_once import Watch, read_disk, watching, write_disk
 
 
 def watched(folder, act, fails_at=None):

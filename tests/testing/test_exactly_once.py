@@ -13,7 +13,7 @@ from support.broken_sinks import BROKEN, ROWS, SALES, SOUND, from_table, job
 from sparkstream_kit import sinks
 from sparkstream_kit._spark import session
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.testing import assert_exactly_once, crashes
+from sparkstream_kit.testing import assert_exactly_once, exactly_once
 
 pytestmark = pytest.mark.classic_only("crashes of the driver's own Python")
 
@@ -38,6 +38,7 @@ def test_a_failure_names_the_crash_and_runs_again_alone(rows):
         assert_exactly_once(job(make), rows, read=read, only=again[1])
 
 
+@pytest.mark.slow
 def test_a_certificate_is_kept_and_nothing_is_watched_afterwards(rows, tmp_path):
     make, read = SOUND["file_replaced_whole"]
     before = os.fsync, sqlite3.connect
@@ -45,7 +46,7 @@ def test_a_certificate_is_kept_and_nothing_is_watched_afterwards(rows, tmp_path)
     assert str(made).startswith(f"1 schedules, 0 differences: {made.calls} calls, over the inputs 3, in ")
     kept = json.loads((tmp_path / "report.json").read_text())
     assert (kept["schedules"], kept["inputs"], kept["calls"]) == (1, ["3"], made.calls)
-    assert (os.fsync, sqlite3.connect, crashes._watches) == (*before, [])  # noqa: SLF001
+    assert (os.fsync, sqlite3.connect, exactly_once._watches) == (*before, [])  # noqa: SLF001
 
 
 @pytest.mark.slow

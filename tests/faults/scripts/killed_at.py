@@ -8,10 +8,10 @@ from pathlib import Path
 from faults.test_every_crash import proof_of
 
 from sparkstream_kit import spark_session
-from sparkstream_kit.testing import crashes
-from sparkstream_kit.testing.crashes import Watch
+from sparkstream_kit.testing import exactly_once
+from sparkstream_kit.testing.exactly_once import Watch
 
-crashes._OTHERS += (__file__,)  # noqa: SLF001 - the lines below are none of the sink's
+exactly_once._OTHERS += (__file__,)  # noqa: SLF001 - the lines below are none of the sink's
 
 
 class Killed(Watch):
