@@ -269,8 +269,9 @@ def _carry_over(asked: _Asked, continues: str | Path, *, dry_run: bool) -> tuple
         raise InvalidInputError("start(): continues= needs a new checkpoint; give checkpoint='folder'")
 
     def check_sink(old: Place) -> None:
-        if sink.open is not None:
-            sink.open(frame, old)
+        with opening():  # and nothing of what it leaves is done: the query's own start takes its epoch
+            if sink.open is not None:
+                sink.open(frame, old)
         plan.check_mode(frame, asked.mode)
 
     changed = Changed(frame, asked.name, asked.mode, sink.writes_to, check_sink)

@@ -411,6 +411,24 @@ def test_a_changed_key_is_refused_unless_the_target_is_a_new_one(spark, tmp_path
 
 
 @pytest.mark.slow
+def test_a_build_that_fails_shuts_no_driver_out_of_the_target(spark, tmp_path):
+    def epoch():
+        with closing(sqlite3.connect(tmp_path / "out.db")) as base:
+            return base.execute("SELECT epoch FROM sparkstream_ledger").fetchall()
+
+    folder, old, new = tmp_path / "in", tmp_path / "v1", tmp_path / "v2"
+    land(folder, 0, 1)
+    rows = stream(spark, folder)
+    go(keyed("product")(rows), sql(tmp_path), old)
+    assert epoch() == [(1,)]
+    failing = rows.where("assert_true(n < 0, 'no such n') IS NULL")
+    assert "no such n" in refused(keyed("product")(failing), old, new, sink=sql(tmp_path))
+    assert epoch() == [(1,)]
+    go(keyed("product")(rows), sql(tmp_path), new, continues=old)
+    assert epoch() == [(2,)]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["written", "not written", "written, and its plan lost"])
 def test_a_batch_that_was_planned_and_not_committed_counts_once(spark, settings, tmp_path, kind):
     """The old query was killed after its sink had the batch, or before."""
