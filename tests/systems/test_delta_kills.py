@@ -2,6 +2,7 @@
 
 import os
 from itertools import cycle, islice
+from signal import SIGTERM
 
 import pytest
 from faults import targets
@@ -47,7 +48,9 @@ def test_the_job_stopped_restarted_and_killed_has_each_batch_once(
     sales, target = targets.delta(tmp_path)
     [table] = target.sinks
     sales.land(3)
-    stopped = launch("python", *target.command, "--run-for", 8)  # by delta-rs
+    stopped = launch("python", *target.command)  # by delta-rs
+    until(lambda: table.last() >= 0 or not stopped.running, lambda: stopped.errors)
+    stopped.signal(SIGTERM, "python")
     assert stopped.ended() == 0, stopped.errors
     nothing_halved(target)
     sales.land(2)
