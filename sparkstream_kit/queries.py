@@ -180,8 +180,8 @@ def start(
             too, with the kit's profiles).
         continues: the checkpoint of another version of this query. Where `checkpoint` is not there yet, it is
             made so that this query goes on exactly where the other one stands: its state is built from the
-            files that the other one has read, and nothing is written meanwhile. All its sources are files,
-            and both checkpoints are on a local path.
+            input that the other one has read, and nothing is written meanwhile. All its sources are files or
+            topics of Kafka, and both checkpoints are on a local path.
         allow_changed_query: go on with the state in the checkpoint although a different query wrote it, or
             although it has read other folders; these are then read from the start.
         moved: folders of input files that have moved since the checkpoint was written, as {old: new}. The

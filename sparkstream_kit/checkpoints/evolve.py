@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import shutil
 import time
@@ -31,6 +32,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pyspark.errors import PySparkException
 
 from sparkstream_kit import _dry_run, _files
+from sparkstream_kit._spark import plan as kafka
 from sparkstream_kit._spark.batch import begin
 from sparkstream_kit._spark.place import Here
 from sparkstream_kit._spark.settings import in_force
@@ -38,7 +40,7 @@ from sparkstream_kit.checkpoints.check import damage
 from sparkstream_kit.checkpoints.clone import point_at
 from sparkstream_kit.checkpoints.drain import END, drained, plan_empty_batch
 from sparkstream_kit.checkpoints.fingerprint import differences
-from sparkstream_kit.checkpoints.guard import KEPT, Query, check_reach, continued
+from sparkstream_kit.checkpoints.guard import GO_ON, KEPT, Query, Topics, check_reach, continued, offsets_in
 from sparkstream_kit.checkpoints.lock import check_free, lock
 from sparkstream_kit.checkpoints.logs import CONTINUED, KIT, Logs, checkpoint, query_id, versioned, write_note
 from sparkstream_kit.checkpoints.moved import bases, find_moves
@@ -48,7 +50,7 @@ from sparkstream_kit.errors import InvalidInputError, innermost_cause
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
     from sparkstream_kit._spark.place import Place
     from sparkstream_kit._spark.plan import Input
@@ -59,6 +61,7 @@ _log = logging.getLogger(__name__)
 # What one batch of a build reads at most, where the old query has not read more in one batch itself.
 _MOST_BYTES = 256 << 20
 _MOST_FILES = 2_000
+_MOST_RECORDS = 1_000_000
 
 # A changelog holds what a batch has changed, and only a whole state can be renumbered.
 _WHOLE_STATES = {"spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "false"}
@@ -164,7 +167,8 @@ def _checked(changed: Changed, logs: Logs, new: Path) -> tuple[Build, list[str]]
         raise _refusal(logs, "it was cut off while it wrote its last windows")
     query = Query(changed.frame, changed.name, changed.mode, allow_changed=False, moved={})
     inputs, kept, plan = query.inputs, logs.note or {}, logs.plan(last)
-    _check_sources(logs, inputs)
+    ends = _ends(logs, last)
+    _check_sources(logs, inputs, ends)
     find_moves(spark, logs, bases(spark, inputs), {})
     note = query.described
     differs = differences(kept.get("fingerprint", ""), note["fingerprint"])
@@ -175,12 +179,14 @@ def _checked(changed: Changed, logs: Logs, new: Path) -> tuple[Build, list[str]]
     if kept.get("mode", changed.mode) != changed.mode:
         differs.append(f"mode {changed.mode} in place of {kept['mode']}")
     batches: list[_Ends] = []
+    pieces: list[_Piece] = []
     if note["fingerprint"]:
-        pieces, full = list(_pieces(logs, last)), 1.0
+        pieces, full = [piece for each in inputs for piece in _pieces(spark, logs, each, ends[each.log])], 1.0
         room = last + 1 - (plan.watermark > 0)
         while len(batches := _in_batches(pieces, full)) > room:
             full *= 2
-    return Build(changed, logs, inputs, batches, note), differs
+    note |= {"topics": kept["topics"]} if "topics" in kept else {}
+    return Build(changed, logs, query.inputs, batches, note, _amounts(pieces)), differs
 
 
 def _refusal(logs: Logs, why: str) -> InvalidInputError:
@@ -190,18 +196,28 @@ def _refusal(logs: Logs, why: str) -> InvalidInputError:
     )
 
 
-def _check_sources(logs: Logs, inputs: Sequence[Input]) -> None:
+def _ends(logs: Logs, batch: int) -> _Ends:
+    """Return up to where a batch of the old query has read the sources."""
+    plan = logs.plan(batch)
+    return dict(zip(logs.names(plan), plan.offsets, strict=True))
+
+
+def _check_sources(logs: Logs, inputs: Sequence[Input], ends: _Ends) -> None:
     """Refuse other sources than those of the old query, and those that cannot be read again."""
-    plan = logs.plan(logs.done)
-    if plan.has_named_sources or any(each.name for each in inputs):
+    if logs.plan(logs.done).has_named_sources or any(each.name for each in inputs):
         raise _refusal(logs, "its sources have names")
-    if others := [str(each) for each in inputs if each.path is None]:
-        raise _refusal(logs, f"only files are read again from their beginning, and not {others[0]}")
-    known, now = set(logs.names(plan)), {each.log: str(each) for each in inputs}
-    if added := [now[log] for log in now if log not in known]:
+    if others := [str(each) for each in inputs if each.path is None and each.kind != "kafka"]:
+        raise _refusal(logs, f"only files and topics are read again from their beginning, not {others[0]}")
+    now = {each.log: each for each in inputs}
+    if added := [str(now[log]) for log in now if log not in ends]:
         raise _refusal(logs, f"{added[0]} is a new source")
-    if dropped := sorted(known - {*now}):
+    if dropped := sorted({*ends} - {*now}):
         raise _refusal(logs, f"the new one does not read source {dropped[0]}")
+    of_files = logs.until(logs.done)
+    for log, each in now.items():
+        if ends[log] is not None and (each.path is not None) != (log in of_files):
+            was = "topics of Kafka" if each.path is not None else "files"
+            raise _refusal(logs, f"its source {log} was {was}, and is {each}")
 
 
 def _check_target(changed: Changed, kept: dict[str, Any], differs: Sequence[str]) -> None:
@@ -226,29 +242,79 @@ def _check_target(changed: Changed, kept: dict[str, Any], differs: Sequence[str]
 
 
 class _Piece(NamedTuple):
-    """A part of what a source has given: up to where it goes, and how much it is (1 is a full batch)."""
+    """A part of what a source has given.
+
+    Attributes:
+        log: the source's.
+        end: up to where the part goes, in Spark's words.
+        size: how much it is; 1 is a full batch.
+        amount: how many files or records.
+        unit: of the amount.
+    """
 
     log: str
     end: str
     size: float
+    amount: int
+    unit: str
 
 
-def _pieces(logs: Logs, last: int) -> Iterator[_Piece]:
-    """Yield what the sources have given, in parts that are read whole; refuse what is no longer there."""
-    for log, until in logs.until(last).items():
-        found = logs.inputs(log, until=until)
-        if gone := [each for each in found if each.gone]:
-            lost = f"{len(gone):,} of the {count(len(found), 'file')} that it has read have gone"
-            raise _refusal(logs, f"{lost}, such as {gone[0].path}")
-        sizes: dict[int, float] = {}
-        for each in found:
-            if each.path and _files.is_pattern(each.path) and not _files.is_read_once(each.path):
-                raise _refusal(logs, f"Spark reads {each.path} rightly only in a batch of its own")
-            size = Path(each.path).stat().st_size / _MOST_BYTES if each.path else 0
-            sizes[each.entry] = sizes.get(each.entry, 0) + max(size, 1 / _MOST_FILES)
-        for entry in sorted(sizes):
-            # As Spark writes it: it compares offsets as texts, and would take another one for new input.
-            yield _Piece(log, json.dumps({"logOffset": entry}, separators=(",", ":")), sizes[entry])
+def _pieces(spark: SparkSession, logs: Logs, source: Input, until: str | None) -> Iterator[_Piece]:
+    """Yield what a source has given, in parts that are read whole; refuse what is no longer there."""
+    if until is not None and source.path is None:
+        yield from _records(spark, logs, source, until)
+    elif until is not None:
+        yield from _files_read(logs, source.log)
+
+
+def _files_read(logs: Logs, log: str) -> Iterator[_Piece]:
+    found = logs.inputs(log, until=logs.until(logs.done)[log])
+    if gone := [each for each in found if each.gone]:
+        lost = f"{len(gone):,} of the {count(len(found), 'file')} that it has read have gone"
+        raise _refusal(logs, f"{lost}, such as {gone[0].path}")
+    sizes: dict[int, list[float]] = {}
+    for each in found:
+        if each.path and _files.is_pattern(each.path) and not _files.is_read_once(each.path):
+            raise _refusal(logs, f"Spark reads {each.path} rightly only in a batch of its own")
+        size = Path(each.path).stat().st_size / _MOST_BYTES if each.path else 0
+        sizes.setdefault(each.entry, []).append(max(size, 1 / _MOST_FILES))
+    for entry, each_size in sorted(sizes.items()):
+        # As Spark writes it: it compares offsets as texts, and would take another one for new input.
+        end = json.dumps({"logOffset": entry}, separators=(",", ":"))
+        yield _Piece(log, end, sum(each_size), len(each_size), "file")
+
+
+def _records(spark: SparkSession, logs: Logs, source: Input, until: str) -> Iterator[_Piece]:
+    """Yield what topics have given, from where the old query began."""
+    if not kafka.can_ask(spark):
+        raise _refusal(logs, "on Spark Connect Kafka cannot be asked what it still has")
+    last, first = offsets_in(until), offsets_in(logs.begun(source.log))
+    # A partition that came later was read from its first record.
+    begin = {name: {part: first.get(name, {}).get(part, 0) for part in last[name]} for name in last}
+    with kafka.client(spark, source.options) as client:
+        topics = Topics(client, source, logs.done, begin)
+        if again := topics.made_again(logs.noted.get("topics", {}).get(source.log, {})):
+            raise _refusal(logs, f"topic {again[0]} was deleted and made again since")
+        for lost in topics.losses():
+            if topics.fails_on_loss:
+                raise _refusal(logs, f"{lost}; {GO_ON}")
+            _log.warning("checkpoint %s is continued without what is lost: %s", logs.root, lost)
+    total = sum(last[name][part] - begin[name][part] for name in last for part in last[name])
+    steps = max(math.ceil(total / _MOST_RECORDS), 1)
+    for step in range(1, steps + 1):
+        ends = {
+            name: {part: at + (last[name][part] - at) * step // steps for part, at in parts.items()}
+            for name, parts in begin.items()
+        }
+        end = until if step == steps else json.dumps(ends, separators=(",", ":"))
+        yield _Piece(source.log, end, total / steps / _MOST_RECORDS, total if step == steps else 0, "record")
+
+
+def _amounts(pieces: Sequence[_Piece]) -> str:
+    totals: dict[str, int] = {}
+    for piece in pieces:
+        totals[piece.unit] = totals.get(piece.unit, 0) + piece.amount
+    return " and ".join(count(total, unit) for unit, total in totals.items()) or "no input"
 
 
 def _in_batches(pieces: Sequence[_Piece], full: float) -> list[_Ends]:
@@ -274,6 +340,7 @@ class Build:
         inputs: Sequence[Input],
         batches: Sequence[_Ends],
         note: dict[str, Any],
+        read: str,
     ) -> None:
         self.last = old.done
         self._changed = changed
@@ -281,15 +348,14 @@ class Build:
         self._inputs = inputs
         self._batches = batches
         self._note = note
+        self._read = read
         self._plan = old.plan(self.last)
 
     def __str__(self) -> str:
         if not self._batches:
             return "nothing: the query keeps no state"
-        until = self._old.until(self.last)
-        files = sum(len(self._old.inputs(log, until=last)) for log, last in until.items())
-        many = f"{count(files, 'file')} in {count(len(self._batches), 'batch')}"
-        return f"the state, from {many}; nothing is written meanwhile"
+        batches = count(len(self._batches), "batch")
+        return f"the state, from {self._read} in {batches}; nothing is written meanwhile"
 
     def make(self, new: Path) -> None:
         """Build the checkpoint beside its place, and put it there when it is whole."""
@@ -316,7 +382,7 @@ class Build:
         first = last + 1 - len(self._batches) - drops
         if not self._batches:
             for number in range(max(last - 1, 0), last + 1):
-                self._write_plan(made, number, self._ends(last), self._plan.watermark)
+                self._write_plan(made, number, _ends(old, last), self._plan.watermark)
             (made.root / "commits").mkdir()
             made.replace(made.root / "commits" / str(last), "v1\n{}")
         elif first > 0:
@@ -335,14 +401,9 @@ class Build:
         commit = json.dumps(json.loads(commit) | {"nextBatchWatermarkMs": following})
         made.replace(file, f"{version}\n{commit}")
         if old.planned > last:
-            self._write_plan(made, last + 1, self._ends(last + 1), old.plan(last + 1).watermark)
+            self._write_plan(made, last + 1, _ends(old, last + 1), old.plan(last + 1).watermark)
         elif self._changed.mode == "complete":  # this batch writes the whole result
             plan_empty_batch(made.again(), following)
-
-    def _ends(self, batch: int) -> _Ends:
-        """Return up to where a batch of the old query has read the sources."""
-        plan = self._old.plan(batch)
-        return dict(zip(self._old.names(plan), plan.offsets, strict=True))
 
     def _write_plan(self, made: Logs, number: int, ends: _Ends, watermark: int = 0) -> None:
         conf = self._changed.frame.sparkSession.conf

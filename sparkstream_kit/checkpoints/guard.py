@@ -297,8 +297,8 @@ def _is_of_this_query(query: Query, logs: Logs) -> Iterator[Answer]:
     elif not query.allow_changed and (found := _differences(query, kept)):
         raise InvalidInputError(
             f"checkpoint {logs.place} was written by a different query: {query.name} "
-            f"{', and '.join(found)}. Give it a checkpoint of its own; or, to go on with the state that is "
-            "there, start(…, allow_changed_query=True)"
+            f"{', and '.join(found)}. Give it a checkpoint of its own, and continues={str(logs.place)!r} to "
+            "go on where this one stands; or, to go on with the state that is there, allow_changed_query=True"
         )
     for key, what in KEPT.items() if query.described["fingerprint"] else ():
         stays, wanted = plan.conf.get(key), query.spark.conf.get(key)
@@ -403,7 +403,7 @@ def _file_manager(spark: SparkSession, checkpoint: Place) -> dict[str, None]:
 
 # What of a failure speaks of Kafka.
 _OF_KAFKA = re.compile(r"failOnDataLoss|KAFKA_|org\.apache\.kafka|TopicPartition|OffsetOutOfRange")
-_GO_ON = "to go on without: sources.kafka(…, failOnDataLoss=False)"
+GO_ON = "to go on without: sources.kafka(…, failOnDataLoss=False)"
 
 
 def _topics(query: Query, logs: Logs) -> Iterator[Answer]:
@@ -425,7 +425,7 @@ def _topics(query: Query, logs: Logs) -> Iterator[Answer]:
     ids: dict[str, dict[str, str]] = {}  # of the topics of each source, by its log
     for each in inputs:
         with kafka.client(spark, each.options) as client:
-            source = _Source(client, checkpoint, each)
+            source = Topics(client, each, *_read_until(checkpoint, each))
             former = dict(noted.get(each.log, {}))
             if again := source.made_again(former):
                 forget = query.allow_changed
@@ -434,7 +434,7 @@ def _topics(query: Query, logs: Logs) -> Iterator[Answer]:
                 yield source.forget(again, logs)
             for said in source.losses():
                 if source.fails_on_loss:
-                    raise InvalidInputError(f"checkpoint {checkpoint}: {said}; {_GO_ON}")
+                    raise InvalidInputError(f"checkpoint {checkpoint}: {said}; {GO_ON}")
                 yield Remark(f"query {query.name}: {said}; it goes on without")
             ids[each.log] = former | {topic: found.id for topic, found in source.topics.items()}
     yield Known("topics", ids)
@@ -455,26 +455,39 @@ def what_is_lost(frame: DataFrame | None, checkpoint: str | None, error: str) ->
     for each in [each for each in inputs_of(frame) if each.kind == "kafka"]:
         try:
             with kafka.client(spark, each.options) as client:
-                source = _Source(client, place, each)
+                source = Topics(client, each, *_read_until(place, each))
                 if again := source.made_again(noted.get(each.log, {})):
                     return _made_again(place, source.servers, again, forget=False)
                 for said in source.losses():
-                    return f"{said}; {_GO_ON}"
+                    return f"{said}; {GO_ON}"
         except InvalidInputError as err:
             return str(err)
     return None
 
 
-class _Source:
-    """A Kafka source of a query: the topics that it reads now, and up to where it has read."""
+class Topics:
+    """A Kafka source of a query: the topics that it reads now, and from where it is to read them.
 
-    def __init__(self, client: kafka.Client, checkpoint: Place, read: Input) -> None:
+    Args:
+        client: asks the source's brokers.
+        read: the source.
+        batch: the last committed batch.
+        offsets: from where the source is to read each partition of each topic that it has read.
+    """
+
+    def __init__(
+        self,
+        client: kafka.Client,
+        read: Input,
+        batch: int | None,
+        offsets: Mapping[str, Mapping[int, int]],
+    ) -> None:
         options = read.options
         self.servers = options["kafka.bootstrap.servers"]
         self.fails_on_loss = options.get("failondataloss", "true").lower() != "false"
         self._client = client
         self._lines = read.lines
-        self.batch, self.offsets = _read_until(checkpoint, read)
+        self.batch, self.offsets = batch, offsets
         names = [name.strip() for name in options.get("subscribe", "").split(",") if name.strip()]
         names += json.loads(options.get("assign", "{}"))
         if "subscribepattern" in options:
@@ -547,8 +560,13 @@ def _read_until(checkpoint: Place, read: Input) -> tuple[int | None, dict[str, d
         return batch, {}
     plan = plan_in(text)
     at = next((plan.names.index(name) for name in read.lines if name in plan.names), None)
-    offsets = json.loads(plan.offsets[at] or "{}") if at is not None else {}
-    return batch, {name: {int(part): end for part, end in parts.items()} for name, parts in offsets.items()}
+    return batch, offsets_in(plan.offsets[at] or "{}" if at is not None else "{}")
+
+
+def offsets_in(text: str) -> dict[str, dict[int, int]]:
+    """Return the offsets of a Kafka source, of each topic's partitions, from Spark's text."""
+    found = json.loads(text)
+    return {name: {int(part): end for part, end in parts.items()} for name, parts in found.items()}
 
 
 def _made_again(checkpoint: Place, servers: str, topics: list[str], *, forget: bool) -> str:
@@ -575,7 +593,7 @@ def _in_words(servers: str, lost: Mapping[str, Mapping[int, int]]) -> str:
     said = []
     for name, parts in lost.items():
         each = ", ".join(f"partition {part}: {number:,}" for part, number in sorted(parts.items()))
-        said.append(f"{sum(parts.values()):,} records of topic {name} that the query has not read ({each})")
+        said.append(f"{sum(parts.values()):,} records of topic {name} that were still to be read ({each})")
     return f"Kafka at {servers} has deleted {' and '.join(said)}"
 
 

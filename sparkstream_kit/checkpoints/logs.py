@@ -530,6 +530,11 @@ class Logs:
         """
         return self.read_by(self.plan(batch)) if batch >= 0 else {}
 
+    def begun(self, log: str) -> str:
+        """Return from where a source that is none of files was read first, in Spark's words."""
+        file = self.root / "sources" / log / "0"  # it begins with a zero byte and its version
+        return self.read(_text, file).rpartition("\n")[2]
+
     def files(self, log: str, until: int) -> list[Path]:
         """Return the files that together hold a file source's log up to an entry.
 

@@ -88,8 +88,9 @@ def test_a_swapped_group_key_is_refused_in_words_and_accepted_with_the_flag(tota
         total("ProductKey")
     assert str(caught.value) == (
         f"checkpoint {tmp_path}/ckpt was written by a different query: totals groups by ProductKey; the "
-        "checkpoint's query groups by State. Give it a checkpoint of its own; or, to go on with the state "
-        "that is there, start(…, allow_changed_query=True)"
+        "checkpoint's query groups by State. Give it a checkpoint of its own, and continues="
+        f"'{tmp_path}/ckpt' to go on where this one stands; or, to go on with the state that is there, "
+        "allow_changed_query=True"
     )
     # What Spark does with it: the state's old total goes on under the old key's value.
     assert total("ProductKey", allow_changed_query=True) == {"CA": 1, "tea": 2}

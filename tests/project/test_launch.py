@@ -73,7 +73,7 @@ def test_a_job_of_ones_own_runs_beside_nothing_but_the_wheel(wheel, tmp_path):
     for command in (("my_job.py", "data", "--available-now"), ("-m", "pytest", "-q")):
         done = launch(sys.executable, *command, cwd=tmp_path / "my-job", PYTHONPATH=str(site))
         assert done.returncode == 0, done.stderr + done.stdout
-        assert "|product" in done.stdout or "3 passed" in done.stdout
+        assert "|product" in done.stdout or " passed" in done.stdout
 
 
 @pytest.mark.slow

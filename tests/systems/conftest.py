@@ -67,14 +67,17 @@ def broker():
 
 @pytest.fixture(scope="session")
 def connect_to_kafka(connector_jars, tmp_path_factory):
-    """The URL of a server of Spark Connect that has Kafka's connector."""
+    """What a process's environment needs to attach to a server of Spark Connect with Kafka's connector."""
     if "SPARK_REMOTE" in os.environ:
         pytest.skip("it serves for itself")
     home = tmp_path_factory.mktemp("served")
     env = environment(SPARKSTREAM_JARS=str(connector_jars), XDG_CACHE_HOME=str(home))
     serve = ["sparkstream", "serve", "--profile", "test", "--port", str(ports.free_port())]
     made = subprocess.check_output([*serve, "--connectors", "kafka"], cwd=home, env=env, text=True)
-    yield made.strip().partition("=")[2]
+    yield {
+        "SPARK_REMOTE": made.strip().partition("=")[2],
+        "XDG_CACHE_HOME": str(home),
+    }  # its token lies there
     subprocess.run([*serve, "--stop"], env=env, stdout=subprocess.DEVNULL, check=True)
 
 

@@ -132,7 +132,7 @@ query.stop()
 def test_it_runs_on_spark_connect_too(broker, tmp_path, connect_to_kafka, until):
     given, made = broker.topic(), broker.topic()
     words = [sys.executable, "-c", CONNECT, broker.servers, given, made, tmp_path / "ckpt"]
-    env = os.environ | {"SPARK_REMOTE": connect_to_kafka}
+    env = os.environ | connect_to_kafka
     with running(*words, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
         broker.send(given, ["a"])
         until(

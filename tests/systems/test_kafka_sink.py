@@ -308,7 +308,7 @@ def test_it_writes_on_spark_connect_too(broker, tmp_path, connect_to_kafka):
     folder.mkdir()
     (folder / "a.json").write_text('{"shop":"a","n":1}\n{"shop":"a","n":1}\n')
     program = [sys.executable, "-c", CONNECT, broker.servers, topic, folder, tmp_path / "ckpt"]
-    subprocess.run(program, check=True, env=os.environ | {"SPARK_REMOTE": connect_to_kafka})
+    subprocess.run(program, check=True, env=os.environ | connect_to_kafka)
     found = broker.records(topic)
     assert [record.value for record in found] == [b'{"shop":"a","n":1}'] * 2
     assert len({ids(record) for record in found}) == 2

@@ -211,7 +211,7 @@ def test_on_spark_connect_it_reads_and_refuses_the_same(broker, tmp_path, free_p
     topic, nobody = broker.topic(partitions=2), f"127.0.0.1:{free_port}"
     broker.send(topic, ids(10))
     program = [sys.executable, "-c", READER, broker.servers, topic, nobody, tmp_path / "ckpt"]
-    env = os.environ | {"SPARK_REMOTE": connect_to_kafka}
+    env = os.environ | connect_to_kafka
     done = subprocess.run(program, env=env, capture_output=True, text=True, check=False)
     assert done.stdout.splitlines() == [
         *("0", "10", "None", "10"),

@@ -208,7 +208,7 @@ def test_records_that_retention_took_while_the_query_was_stopped(broker, reader,
     broker.send(topic, ids(100, 2000), partition=1)
     broker.drop_before(topic, {0: 150, 1: 101})
     each = r"\(partition 0: 50, partition 1: 1\)"
-    said = f"deleted 51 records of topic {topic} that the query has not read {each}"
+    said = f"deleted 51 records of topic {topic} that were still to be read {each}"
     with pytest.raises(InvalidInputError, match=f"{said}; to go on without: .*failOnDataLoss=False"):
         reader.read(topic)
     caplog.set_level(logging.WARNING)
@@ -227,8 +227,8 @@ def test_records_that_retention_took_from_a_running_query(broker, reader):
         reader.read(topic, max_offsets_per_trigger=10, **little)
     lost = 90 - len(reader.ids)
     assert re.fullmatch(
-        rf"query reader failed: Kafka at \S+ has deleted {lost} records of topic {topic} that the query has "
-        rf"not read \(partition 0: {lost}\); to go on without: sources.kafka\(…, failOnDataLoss=False\)",
+        rf"query reader failed: Kafka at \S+ has deleted {lost} records of topic {topic} that were still "
+        rf"to be read \(partition 0: {lost}\); to go on without: sources.kafka\(…, failOnDataLoss=False\)",
         str(failed.value),
     )
     assert sorted(reader.ids) == list(range(len(reader.ids)))

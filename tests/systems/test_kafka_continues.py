@@ -1,0 +1,212 @@
+"""A changed query over topics goes on where the old one stands: `start(…, continues=…)`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from typing import Any
+
+import pytest
+from pyspark.sql import functions as F
+from support.sink_streams import forget_commit
+
+from sparkstream_kit import run, sinks, sources, start, windows
+from sparkstream_kit.checkpoints import check, evolve
+from sparkstream_kit.checkpoints.logs import Logs
+from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
+
+SCHEMA = "at TIMESTAMP, product STRING, shop STRING, n INT"
+
+
+def sales(*minutes):
+    return [
+        json.dumps(
+            {
+                "at": f"2026-03-01 {10 + minute // 60}:{minute % 60:02}:00",
+                "product": "xyz"[minute % 3],
+                "shop": "ab"[minute // 2 % 2],
+                "n": minute,
+            }
+        )
+        for minute in minutes
+    ]
+
+
+def parsed(values):
+    return values.select(F.from_json(F.col("value").cast("STRING"), SCHEMA).alias("sale")).select("sale.*")
+
+
+def totals(key):
+    return lambda rows: rows.groupBy(key).agg(F.sum("n").alias("total"))
+
+
+def hourly(key):
+    def transform(rows):
+        groups = rows.withWatermark("at", "5 minutes").groupBy(F.window("at", "10 minutes"), key)
+        return windows.flatten(groups.agg(F.sum("n").alias("total")))
+
+    return transform
+
+
+def plain(frame):
+    return Counter(tuple(str(value) for value in row) for row in frame.collect())
+
+
+class Job:
+    """A query on a topic, its batches, and a changed one that goes on from it."""
+
+    def __init__(self, spark, broker, home):
+        self.topic = broker.topic(partitions=2)
+        self.old, self.new = home / "v1", home / "v2"
+        self._spark, self._broker = spark, broker
+        self.batches: dict[int, Any] = {}
+
+    def send(self, *minutes):
+        """Send a sale of each of these minutes, which go round the partitions."""
+        for minute in minutes:
+            self._broker.send(self.topic, sales(minute), partition=minute % 2)
+
+    def go(self, transform, checkpoint, mode="complete", **more):
+        """Run over all that is there, and return the rows of each batch."""
+        options = {"max_offsets_per_trigger": 5, **more.pop("options", {})}
+        frame = transform(parsed(sources.kafka(self._spark, self._broker.servers, self.topic, **options)))
+        batches: dict[int, Any] = {}
+        sink = sinks.foreach_batch(lambda batch, number: batches.__setitem__(number, plain(batch)))
+        query = start(frame, sink, name="totals", mode=mode, checkpoint=checkpoint, availableNow=True, **more)
+        run(query)
+        return batches
+
+    def truth(self, transform, *minutes):
+        """Return what a batch computation says of the sales of these minutes."""
+        rows = self._spark.createDataFrame([(each,) for each in sales(*minutes)], "value STRING")
+        return plain(transform(parsed(rows)))
+
+    def refused(self, **options):
+        """Return why the changed query cannot go on."""
+        with pytest.raises(InvalidInputError) as error:
+            self.go(totals("shop"), self.new, continues=self.old, options=options)
+        assert not self.new.exists()
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+
+@pytest.fixture
+def job(spark, broker, tmp_path):
+    return Job(spark, broker, tmp_path)
+
+
+@pytest.mark.parametrize("store", STATE_STORES)
+def test_the_whole_result_is_that_of_a_batch_over_all_records(spark, broker, job, monkeypatch, store):
+    monkeypatch.setattr(evolve, "_MOST_RECORDS", 7)  # so that there are several batches
+    spark.conf.set(STATE_STORE, STATE_STORES[store])
+    try:
+        job.send(*range(5))
+        job.go(totals("product"), job.old, options={"starting": "latest"})  # it has not read these
+        job.send(*range(5, 20))
+        job.go(totals("product"), job.old)
+        broker.add_partitions(job.topic, 3)
+        broker.send(job.topic, sales(20, 21), partition=2)
+        last = max(job.go(totals("product"), job.old))
+        job.send(*range(22, 30))
+        batches = job.go(totals("shop"), job.new, continues=job.old)
+        assert min(batches) == last + 1
+        assert batches[max(batches)] == job.truth(totals("shop"), *range(5, 30))
+        assert check(job.new) == []
+        job.send(30)
+        again = job.go(totals("shop"), job.new, continues=job.old)  # the job's line stays as it is
+        assert again[max(again)] == job.truth(totals("shop"), *range(5, 31))
+    finally:
+        spark.conf.unset(STATE_STORE)
+
+
+def test_windows_that_were_written_stay_and_the_others_come_once(job):
+    job.send(*range(34))
+    before = job.go(hourly("product"), job.old, mode="append")
+    logs = Logs(job.old)
+    closed = logs.plan(logs.done).watermark
+    assert sum(map(len, before.values()), 0) > 0
+    job.send(*range(34, 70))
+    job.send(90, 91)  # which closes all of those
+    batches = job.go(hourly("shop"), job.new, mode="append", continues=job.old)
+    came = sum(batches.values(), Counter())
+    whole = job.truth(hourly("shop"), *range(70))
+    ends = {row: int(f"{row[1][11:13]}") * 60 + int(row[1][14:16]) for row in whole}
+    midnight = 1772323200  # 2026-03-01, in seconds
+    assert came == Counter({row: 1 for row in whole if midnight + ends[row] * 60 > closed / 1000})
+    assert 0 < len(came) < len(whole)
+
+
+def test_a_batch_that_was_planned_when_the_old_query_was_killed_comes_next(job):
+    job.send(*range(8))
+    last = max(job.go(totals("product"), job.old))
+    forget_commit(job.old)
+    job.send(*range(8, 10))
+    batches = job.go(totals("shop"), job.new, continues=job.old)
+    assert batches[last] == job.truth(totals("shop"), *range(8))
+    assert batches[max(batches)] == job.truth(totals("shop"), *range(10))
+
+
+def test_records_that_have_gone_are_told_before_anything_runs(broker, job):
+    job.send(*range(20))
+    job.go(totals("product"), job.old)
+    broker.drop_before(job.topic, {0: 4, 1: 1})
+    said = job.refused()
+    assert f"has deleted 5 records of topic {job.topic} that were still to be read" in said
+    assert "(partition 0: 4, partition 1: 1); to go on without: " in said
+    batches = job.go(
+        totals("shop"), job.new, continues=job.old, options={"failOnDataLoss": False, "starting": "latest"}
+    )
+    kept = [minute for minute in range(20) if minute not in {0, 2, 4, 6, 1}]
+    assert batches[max(batches)] == job.truth(totals("shop"), *kept)
+
+
+def test_a_topic_that_was_made_again_is_refused(broker, job):
+    job.send(*range(6))
+    job.go(totals("product"), job.old)
+    broker.delete(job.topic)
+    broker.topic(job.topic, 2)
+    job.send(*range(9))
+    assert f"topic {job.topic} was deleted and made again since" in job.refused()
+
+
+def test_a_topic_in_place_of_files_is_refused(spark, job, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "0.json").write_text(sales(1)[0] + "\n")
+    rows = sources.json(spark, str(tmp_path / "in"), schema=SCHEMA)
+    query = start(
+        totals("product")(rows),
+        sinks.foreach_batch(lambda batch, _: batch.collect()),
+        name="totals",
+        mode="complete",
+        checkpoint=job.old,
+        availableNow=True,
+    )
+    run(query)
+    assert f"its source 0 was files, and is topic {job.topic} of Kafka" in job.refused()
+
+
+CHANGED = """
+import sys
+from sparkstream_kit import get_session, sinks, sources, start
+from sparkstream_kit.errors import InvalidInputError
+servers, topic, old, new = sys.argv[1:]
+frame = sources.kafka(get_session("changed"), servers, topic).groupBy("partition").count()
+try:
+    start(frame, sinks.latest("totals"), name="t", mode="complete", checkpoint=new, continues=old)
+except InvalidInputError as error:
+    print(error)
+"""
+
+
+def test_on_spark_connect_a_topic_is_refused(broker, job, connect_to_kafka):
+    job.send(*range(6))
+    job.go(totals("product"), job.old)
+    program = [sys.executable, "-c", CHANGED, broker.servers, job.topic, job.old, job.new]
+    env = os.environ | connect_to_kafka
+    done = subprocess.run(program, env=env, capture_output=True, text=True, check=False)
+    assert "on Spark Connect Kafka cannot be asked what it still has" in done.stdout, done.stderr
+    assert not job.new.exists()
