@@ -288,17 +288,9 @@ def _query(file: Path) -> dict[str, Any]:
     try:
         newest = max(file.glob("part-*"), key=lambda part: part.stat().st_mtime_ns, default=file)
         kept = dict(json.loads(newest.read_text("utf-8")))
-        right = kept.pop("crc32", None) in {None, _checksum(kept)}
-        found = kept | {name: "" + kept[name] for name in ("name", "mode", "fingerprint")}
+        return kept | {name: "" + kept[name] for name in ("name", "mode", "fingerprint")}
     except (OSError, TypeError, ValueError, LookupError) as err:
         raise InvalidInputError(_NO_NOTE.format(file)) from err
-    if not right:
-        raise InvalidInputError(_NO_NOTE.format(file))
-    return found
-
-
-def _checksum(query: dict[str, Any]) -> str:
-    return f"{zlib.crc32(json.dumps(query).encode()):08x}"
 
 
 # As Spark writes it; a URI has no quote in it.
@@ -583,7 +575,7 @@ def _shared(of: Plan, reached: dict[int, int], found: tuple[int, ...]) -> Iterat
 
 def write_note(spark: SparkSession, checkpoint: Place, query: dict[str, Any]) -> None:
     """Note which query uses the checkpoint."""
-    text = json.dumps(query | {"crc32": _checksum(query)})
+    text = json.dumps(query)
     if checkpoint.folder is None:
         if checkpoint.renames_in_one_step:
             # Without a job of Spark's: a cluster may have no core free.
