@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import zlib
 from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
@@ -65,7 +66,8 @@ def latest(table: str) -> Sink:
             lines = _as_json(batch if rows is None else rows) if rows is None or kept is not None else []
             if kept is not None:
                 kept.parent.mkdir(parents=True, exist_ok=True)
-                _files.replace(kept, [line + "\n" for line in lines])
+                text = "".join(line + "\n" for line in lines)
+                _files.replace(kept, [_head(text) + "\n", text])
             if rows is None:  # the very session of the client
                 rows = _parsed(batch.sparkSession, lines, batch.schema)
             rows.createOrReplaceTempView(table)
@@ -106,10 +108,12 @@ def _lines(kept: Path, table: str, columns: list[str]) -> list[str]:
             _log.warning("table %s is empty until the next batch: no rows of it are kept in %s", table, kept)
         return []
     try:
+        head, _, rows = kept.read_bytes().decode().partition("\n")
         # A line ends at a line feed alone, as a value may hold Unicode's other ends.
-        found = kept.read_bytes().decode().split("\n")
-        lines = [line for line in found if line and not line.startswith("crc32 ")]  # which it once had
+        lines = [line for line in rows.split("\n") if line]
         fitting = all(list(json.loads(line)) == columns for line in lines[:1])
+        if head != _head(rows):
+            raise ValueError  # noqa: TRY301 - one message for all that can be wrong
     except (OSError, TypeError, ValueError) as err:
         raise InvalidInputError(
             f"the kept rows of table {table} are damaged: {kept} is not what was written; put it back, or "
@@ -118,6 +122,11 @@ def _lines(kept: Path, table: str, columns: list[str]) -> list[str]:
     if not fitting:
         _log.warning("table %s is empty until the next batch: %s has other columns", table, kept)
     return lines if fitting else []
+
+
+def _head(rows: str) -> str:
+    """Return the first line of a file of kept rows, their checksum."""
+    return f"crc32 {zlib.crc32(rows.encode()):08x}"
 
 
 def _as_json(rows: DataFrame) -> list[str]:
