@@ -213,11 +213,6 @@ def _check_sources(logs: Logs, inputs: Sequence[Input], ends: _Ends) -> None:
         raise _refusal(logs, f"{added[0]} is a new source")
     if dropped := sorted({*ends} - {*now}):
         raise _refusal(logs, f"the new one does not read source {dropped[0]}")
-    of_files = logs.until(logs.done)
-    for log, each in now.items():
-        if ends[log] is not None and (each.path is not None) != (log in of_files):
-            was = "topics of Kafka" if each.path is not None else "files"
-            raise _refusal(logs, f"its source {log} was {was}, and is {each}")
 
 
 def _check_target(changed: Changed, kept: dict[str, Any], differs: Sequence[str]) -> None:
@@ -268,7 +263,11 @@ def _pieces(spark: SparkSession, logs: Logs, source: Input, until: str | None) -
 
 
 def _files_read(logs: Logs, log: str) -> Iterator[_Piece]:
-    found = logs.inputs(log, until=logs.until(logs.done)[log])
+    """Yield the files of a source; of one that was none of files `find_moves` knows nothing."""
+    until = logs.until(logs.done).get(log)
+    if until is None:
+        raise _refusal(logs, f"its source {log} was no source of files")
+    found = logs.inputs(log, until=until)
     if gone := [each for each in found if each.gone]:
         lost = f"{len(gone):,} of the {count(len(found), 'file')} that it has read have gone"
         raise _refusal(logs, f"{lost}, such as {gone[0].path}")

@@ -73,7 +73,10 @@ class Job:
     def go(self, transform, checkpoint, mode="complete", **more):
         """Run over all that is there, and return the rows of each batch."""
         options = {"max_offsets_per_trigger": 5, **more.pop("options", {})}
-        frame = transform(parsed(sources.kafka(self._spark, self._broker.servers, self.topic, **options)))
+        rows = more.pop("rows", None)
+        if rows is None:
+            rows = parsed(sources.kafka(self._spark, self._broker.servers, self.topic, **options))
+        frame = transform(rows)
         batches: dict[int, Any] = {}
         sink = sinks.foreach_batch(lambda batch, number: batches.__setitem__(number, plain(batch)))
         query = start(frame, sink, name="totals", mode=mode, checkpoint=checkpoint, availableNow=True, **more)
@@ -85,10 +88,10 @@ class Job:
         rows = self._spark.createDataFrame([(each,) for each in sales(*minutes)], "value STRING")
         return plain(transform(parsed(rows)))
 
-    def refused(self, **options):
+    def refused(self, **more):
         """Return why the changed query cannot go on."""
         with pytest.raises(InvalidInputError) as error:
-            self.go(totals("shop"), self.new, continues=self.old, options=options)
+            self.go(totals("shop"), self.new, continues=self.old, **more)
         assert not self.new.exists()
         assert "\n" not in str(error.value)
         return str(error.value)
@@ -132,7 +135,7 @@ def test_windows_that_were_written_stay_and_the_others_come_once(job):
     job.send(*range(34, 70))
     job.send(90, 91)  # which closes all of those
     batches = job.go(hourly("shop"), job.new, mode="append", continues=job.old)
-    came = sum(batches.values(), Counter())
+    came: Counter[Any] = sum(batches.values(), Counter())
     whole = job.truth(hourly("shop"), *range(70))
     ends = {row: int(f"{row[1][11:13]}") * 60 + int(row[1][14:16]) for row in whole}
     midnight = 1772323200  # 2026-03-01, in seconds
@@ -173,20 +176,16 @@ def test_a_topic_that_was_made_again_is_refused(broker, job):
     assert f"topic {job.topic} was deleted and made again since" in job.refused()
 
 
-def test_a_topic_in_place_of_files_is_refused(spark, job, tmp_path):
+def test_files_and_topics_do_not_take_the_place_of_each_other(spark, job, tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "0.json").write_text(sales(1)[0] + "\n")
-    rows = sources.json(spark, str(tmp_path / "in"), schema=SCHEMA)
-    query = start(
-        totals("product")(rows),
-        sinks.foreach_batch(lambda batch, _: batch.collect()),
-        name="totals",
-        mode="complete",
-        checkpoint=job.old,
-        availableNow=True,
-    )
-    run(query)
-    assert f"its source 0 was files, and is topic {job.topic} of Kafka" in job.refused()
+    files = {"rows": sources.json(spark, str(tmp_path / "in"), schema=SCHEMA)}
+    job.go(totals("product"), job.old, **files)
+    assert f"has read files of {tmp_path}/in, and this query reads no files there" in job.refused()
+    job.send(*range(3))
+    job.go(totals("product"), tmp_path / "of topics")
+    job.old = tmp_path / "of topics"
+    assert "its source 0 was no source of files" in job.refused(**files)
 
 
 CHANGED = """
