@@ -1,13 +1,9 @@
-"""A dry run: `start` makes all its checks, starts nothing, and leaves nothing behind.
-
-What a sink makes when it is opened, such as its folder, it makes only if `making()` says so.
-"""
+"""A dry run: `start` makes all its checks, starts nothing, and leaves nothing behind."""
 
 from __future__ import annotations
 
 import tempfile
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +13,6 @@ from sparkstream_kit._files import for_spark, plain
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_checking: ContextVar[bool] = ContextVar("checking", default=False)
 _folders: set[str] = set()  # that the queries of this process's dry runs would have made
 _stand_ins: dict[str, tempfile.TemporaryDirectory[str]] = {}  # kept until the process ends
 
@@ -37,21 +32,6 @@ class Planned:
     def __str__(self) -> str:
         """Return a line for the query, and one for each thing that is said of it."""
         return "\n".join([f"query {self.name}", *(f"  {what:<11}{text}" for what, text in self.says)])
-
-
-@contextmanager
-def checking() -> Iterator[None]:
-    """Let what runs in the block check, and make nothing."""
-    token = _checking.set(True)
-    try:
-        yield
-    finally:
-        _checking.reset(token)
-
-
-def making() -> bool:
-    """Say whether what a query needs may be made: it is to be started, and not only checked."""
-    return not _checking.get()
 
 
 def would_make(folder: str) -> None:

@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import functions as F
 
-from sparkstream_kit import _dry_run
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit._columns import column, find_column, refuse_taken
 from sparkstream_kit._files import escaped, for_spark, plain, replace
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
 
     from sparkstream_kit._spark.batch import Write
     from sparkstream_kit._spark.place import Place
+    from sparkstream_kit.sinks.base import Opening
 
 __all__ = ["learner", "publish", "score", "scorer", "switch"]
 
@@ -521,9 +521,9 @@ def learner(
     check(learner, locals())
     folder, columns = _folder_of(path), [features] if isinstance(features, str) else list(features)
 
-    def open_learner(frame: DataFrame, location: Place | None) -> Write:
+    def open_learner(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         if first is not None and not (folder / _CURRENT).exists():
-            if not _dry_run.making():
+            if not opening.makes:
                 return lambda *_: None
             _begin_with(first, folder)
         for name in (*columns, label):

@@ -37,7 +37,7 @@ from sparkstream_kit.checkpoints.guard import guard
 from sparkstream_kit.checkpoints.logs import at_hand
 from sparkstream_kit.errors import InvalidInputError, reject_unknown, wrong_event_time
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
-from sparkstream_kit.sinks.base import opening, rewind_notes
+from sparkstream_kit.sinks.base import Opening, rewind_notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -98,14 +98,11 @@ def _planned(
     begins = [("mode", asked.mode), *(("sink", said) for said in _sinks(sink))]
     if carried:
         return _dry_run.Planned(asked.name, (*begins, *carried, ("trigger", _when(trigger))))
-    with (
-        _dry_run.checking(),
-        guard(frame, location, asked.name, asked.mode, dry_run=True, **guarding) as guarded,
-    ):
+    with guard(frame, location, asked.name, asked.mode, dry_run=True, **guarding) as guarded:
         if "realTime" in trigger and sink.realtime is not None:
             sink.realtime(frame)
         elif sink.open is not None:
-            sink.open(frame, location)
+            sink.open(frame, location, Opening(makes=False))
         plan.check_mode(frame, asked.mode)
         says = [
             *begins,
@@ -268,10 +265,9 @@ def _carry_over(asked: _Asked, continues: str | Path, *, dry_run: bool) -> tuple
     if place is None:
         raise InvalidInputError("start(): continues= needs a new checkpoint; give checkpoint='folder'")
 
-    def check_sink(old: Place) -> None:
-        with opening():  # and nothing of what it leaves is done: the query's own start takes its epoch
-            if sink.open is not None:
-                sink.open(frame, old)
+    def check_sink(old: Place, makes: bool) -> None:
+        if sink.open is not None:  # without its end: the query's own start takes its epoch
+            sink.open(frame, old, Opening(makes=makes))
         plan.check_mode(frame, asked.mode)
 
     changed = Changed(frame, asked.name, asked.mode, sink.writes_to, check_sink)
@@ -297,11 +293,12 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False, **gua
     location, spark, notes = asked.location, frame.sparkSession, rewind_notes(sink)
     writes = {"targets": list(sink.writes_to), "columns": [list(each) for each in frame.dtypes]}
     guarding |= {"rewind_notes": notes, "writes": writes}
-    with guard(frame, location, name, asked.mode, **guarding) as guarded, opening() as epochs:
+    with guard(frame, location, name, asked.mode, **guarding) as guarded:
         if guarded.logs is not None:
             trigger = _last_batch(asked, guarded.logs, trigger, plan=drain)
         realtime = sink.realtime if "realTime" in trigger else None
-        write = None if realtime or sink.open is None else sink.open(frame, location)
+        opening = Opening()
+        write = None if realtime or sink.open is None else sink.open(frame, location, opening)
         writer = frame.writeStream if realtime is None else realtime(frame)
         writer = writer.queryName(name).outputMode(asked.mode)
         if write is not None:
@@ -312,8 +309,7 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False, **gua
             writer = writer.option("checkpointLocation", location.text)
         if trigger:
             writer = writer.trigger(**trigger)
-        for take in epochs:
-            take()
+        opening.end()
         try:
             query = writer.toTable(sink.to_table) if sink.to_table else begin(writer)
             guarded.note()

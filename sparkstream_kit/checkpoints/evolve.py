@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyspark.errors import PySparkException
 
-from sparkstream_kit import _dry_run, _files
+from sparkstream_kit import _files
 from sparkstream_kit._spark import plan as kafka
 from sparkstream_kit._spark.batch import begin
 from sparkstream_kit._spark.place import Here
@@ -78,14 +78,15 @@ class Changed:
         name: its name.
         mode: its output mode.
         targets: what its sink writes to, as in `Sink.writes_to`.
-        check_sink: opens its sink for a checkpoint, which refuses a target that does not fit.
+        check_sink: opens its sink for a checkpoint, which refuses a target that does not fit; and says
+            whether the sink may make what it needs.
     """
 
     frame: DataFrame
     name: str
     mode: str
     targets: Sequence[str]
-    check_sink: Callable[[Place], object]
+    check_sink: Callable[[Place, bool], object]
 
 
 def evolve(changed: Changed, new: Place, old: Place, *, dry_run: bool) -> tuple[tuple[str, str], ...]:
@@ -120,8 +121,7 @@ def evolve(changed: Changed, new: Place, old: Place, *, dry_run: bool) -> tuple[
         check_free(old)
     held = None if dry_run else lock(changed.frame.sparkSession, old, changed.name)
     try:
-        with _dry_run.checking():
-            changed.check_sink(old)
+        changed.check_sink(old, False)
         build, differs = _checked(changed, logs, new.folder)
         if not differs:
             _log.warning(
@@ -131,7 +131,7 @@ def evolve(changed: Changed, new: Place, old: Place, *, dry_run: bool) -> tuple[
                 old,
             )
         if not dry_run:
-            changed.check_sink(old)  # it puts a plan back that the old checkpoint has lost
+            changed.check_sink(old, True)  # it puts a plan back that the old checkpoint has lost
             logs.again()
             build.make(new.folder)
         stands = ("continues", f"{old}, after batch {build.last}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -12,7 +10,7 @@ from sparkstream_kit._spark.batch import hand_over
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.readwriter import DataStreamWriter
@@ -43,9 +41,9 @@ class Sink:
         configure: of a sink of Spark's own, sets a DataStreamWriter up; out of the repr, because options can
             hold passwords.
         open: checks what a query would meet, and returns the function that writes a batch by its DataFrame
-            and id. It is called with the query's DataFrame and checkpoint; for a query that `start` has not
-            started, with the first batch and None. On Spark Connect the function is pickled. Of a sink of
-            Spark's own, `open` only checks, and returns None.
+            and id. It is called with the query's DataFrame and checkpoint (for a query that `start` has not
+            started, the first batch and None), and with an `Opening`. On Spark Connect the function is
+            pickled. Of a sink of Spark's own, `open` only checks, and returns None.
         claim: of a sink of Spark's own that writes files, notes in their folder whose they are. It is called
             with the session and the query's checkpoint when the query has started.
         realtime: returns the writer of a query with the trigger `realTime`, which takes no function of a
@@ -63,7 +61,7 @@ class Sink:
     query_name: str | None = None
     to_table: str | None = None
     configure: Callable[[DataStreamWriter], DataStreamWriter] | None = field(default=None, repr=False)
-    open: Callable[[DataFrame, Place | None], Write | None] | None = field(default=None, repr=False)
+    open: Callable[[DataFrame, Place | None, Opening], Write | None] | None = field(default=None, repr=False)
     claim: Callable[[SparkSession, Place | None], None] = field(default=lambda *_: None, repr=False)
     realtime: Callable[[DataFrame], DataStreamWriter] | None = field(default=None, repr=False)
     parts: tuple[Sink, ...] = field(default=(), repr=False)
@@ -94,9 +92,9 @@ class Sink:
         check(Sink.taking, locals())
         check_writes_batches(self, "taking()")
 
-        def open_part(frame: DataFrame, location: Place | None) -> Write:
+        def open_part(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
             take = part.open(location) if isinstance(part, Part) else lambda batch, _batch_id: part(batch)
-            write = opened(self, take(frame, None), location)
+            write = opened(self, take(frame, None), location, opening)
             return lambda batch, batch_id: write(take(batch, batch_id), batch_id)
 
         if isinstance(part, Part):
@@ -119,30 +117,27 @@ class Part:
     open: Callable[[Place | None], Callable[[DataFrame, int | None], DataFrame]]
 
 
-_at_last: ContextVar[list[Callable[[], None]] | None] = ContextVar("at_last", default=None)
-
-
-@contextmanager
-def opening() -> Iterator[list[Callable[[], None]]]:
-    """Open sinks in the block, which is given what they leave to be done when all of them are open.
+class Opening:
+    """One opening of a query's sinks: whether they may make what they need, and what they do at its end.
 
     So a start that one sink refuses does not shut an older driver out of another one.
+
+    Attributes:
+        makes: whether a sink may make what it needs, such as its folder; else it only checks.
     """
-    left: list[Callable[[], None]] = []
-    token = _at_last.set(left)
-    try:
-        yield left
-    finally:
-        _at_last.reset(token)
 
+    def __init__(self, *, makes: bool = True) -> None:
+        self.makes = makes
+        self._left: list[Callable[[], None]] = []
 
-def at_last(do: Callable[[], None]) -> None:
-    """Do something when all sinks of a query are open; at once, where `start` does not open them."""
-    left = _at_last.get()
-    if left is None:
-        do()
-    else:
-        left.append(do)
+    def at_last(self, do: Callable[[], None]) -> None:
+        """Leave something to be done when all sinks of the query are open."""
+        self._left.append(do)
+
+    def end(self) -> None:
+        """Do what was left."""
+        for do in self._left:
+            do()
 
 
 def _open_late(sink: Sink) -> Write:
@@ -157,11 +152,13 @@ def _open_late(sink: Sink) -> Write:
     return write
 
 
-def opened(sink: Sink, frame: DataFrame, location: Place | None) -> Write:
-    """Return what writes the batches of a sink that works batch by batch."""
-    write = None if sink.open is None else sink.open(frame, location)
+def opened(sink: Sink, frame: DataFrame, location: Place | None, opening: Opening | None = None) -> Write:
+    """Return what writes the batches of a sink that works batch by batch; without an opening it is alone."""
+    own = Opening()
+    write = None if sink.open is None else sink.open(frame, location, opening or own)
     if write is None:
         raise InvalidInputError(f"sink {sink.kind} writes no single batch; start a query of its own for it")
+    own.end()
     return write
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from sparkstream_kit._spark.batch import Write
     from sparkstream_kit._spark.place import Place
+    from sparkstream_kit.sinks.base import Opening
 
 
 def foreach_batch(write: Callable[[DataFrame, int], None]) -> Sink:
@@ -49,9 +50,7 @@ def foreach_batch(write: Callable[[DataFrame, int], None]) -> Sink:
             start(sales, sinks.foreach_batch(show), name="sales")
     """
     check(foreach_batch, locals())
-    return Sink(
-        kind="foreach_batch", modes=MODES, promise="at least once", open=lambda _frame, _location: write
-    )
+    return Sink(kind="foreach_batch", modes=MODES, promise="at least once", open=lambda *_: write)
 
 
 def snapshot(path: str | Path) -> Sink:
@@ -85,7 +84,7 @@ def snapshot(path: str | Path) -> Sink:
         )
     target = check_file("snapshot", plain, *formats).absolute()
 
-    def open_file(frame: DataFrame, _location: Place | None) -> Write:
+    def open_file(frame: DataFrame, *_: object) -> Write:
         refuse_elsewhere(frame.sparkSession, f"snapshot {path}", "sinks.latest")
         return lambda batch, _: _files.replace(target, [formats[target.suffix](batch)])
 
@@ -125,8 +124,8 @@ def fan_out(*sinks: Sink) -> Sink:
     if not sinks:
         raise InvalidInputError("fan_out() needs at least one sink")
 
-    def open_all(frame: DataFrame, location: Place | None) -> Write:
-        writes = [opened(sink, frame, location) for sink in sinks]
+    def open_all(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
+        writes = [opened(sink, frame, location, opening) for sink in sinks]
 
         def write(batch: DataFrame, batch_id: int) -> None:
             with kept(batch):
@@ -154,7 +153,9 @@ def kept(batch: DataFrame) -> Iterator[None]:
     batch.unpersist()
 
 
-def together(call: str, sinks: Sequence[Sink], open_all: Callable[[DataFrame, Place | None], Write]) -> Sink:
+def together(
+    call: str, sinks: Sequence[Sink], open_all: Callable[[DataFrame, Place | None, Opening], Write]
+) -> Sink:
     """Return the sink that hands its batches to others.
 
     Args:
@@ -223,7 +224,7 @@ def by_watermark(time: str, *, on_time: Sink, late: Sink) -> Sink:
     """
     check(by_watermark, locals())
 
-    def open_both(frame: DataFrame, location: Place | None) -> Write:
+    def open_both(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         from pyspark.sql import functions as F
 
         call = "by_watermark()"
@@ -235,9 +236,8 @@ def by_watermark(time: str, *, on_time: Sink, late: Sink) -> Sink:
                 "start(…, checkpoint='folder')"
             )
         missed = frame.withColumn("watermark", F.lit(None).cast("timestamp"))
-        return partial(
-            _write, time, location, opened(on_time, frame, location), opened(late, missed, location)
-        )
+        writes = opened(on_time, frame, location, opening), opened(late, missed, location, opening)
+        return partial(_write, time, location, *writes)
 
     made = together("by_watermark", (on_time, late), open_both)
     for sink in (on_time, late):

@@ -124,7 +124,7 @@ def console(*, rows: int = 20, truncate: bool = False) -> Sink:
         configure=lambda writer: (
             writer.format("console").option("numRows", rows).option("truncate", truncate)
         ),
-        open=lambda frame, _: None if prints_here(frame.sparkSession) else here,
+        open=lambda frame, *_: None if prints_here(frame.sparkSession) else here,
     )
 
 
@@ -205,7 +205,7 @@ def files(
     check(files, locals())
     reject_unknown("file format", [format], FILE_FORMATS)
 
-    def open_folder(frame: DataFrame, location: Place | None) -> None:
+    def open_folder(frame: DataFrame, location: Place | None, _: object) -> None:
         spark = frame.sparkSession
         refuse_many_disks(spark, "files", str(path))
         if location is not None:
@@ -263,7 +263,7 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
 
     of_files = format in FILE_FORMATS
 
-    def open_table(frame: DataFrame, location: Place | None) -> None:
+    def open_table(frame: DataFrame, location: Place | None, _: object) -> None:
         spark = frame.sparkSession
         if "path" in options:
             refuse_many_disks(spark, f"table {name}:", options["path"])

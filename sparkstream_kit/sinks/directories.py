@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from sparkstream_kit._spark.batch import Write
+    from sparkstream_kit.sinks.base import Opening
     from sparkstream_kit.sinks.ledger import Batch
 
 
@@ -156,7 +157,7 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
 
     where = f"folder {text.rstrip('/') if here is None else os.path.realpath(here)}"
 
-    def open_folder(frame: DataFrame, location: Place | None) -> Write:
+    def open_folder(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         spark = frame.sparkSession
         if plain is not None:
             refuse_elsewhere(spark, f"batch_files {path}", "sinks.files")
@@ -170,7 +171,7 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
             raise _without_rename(text)
         write = partial(_write, place, (format, options), [])
         take = partial(_take, place)
-        return open_target(partial(_prepare, place), take, write, where, frame, location)
+        return open_target(partial(_prepare, place), take, write, where, frame, location, opening)
 
     return Sink(
         kind="batch_files",
@@ -248,10 +249,12 @@ def _directory(batch: int) -> str:
     return f"batch={batch:06}"
 
 
-def _prepare(there: Place, _frame: DataFrame, query: str | None, following: int | None) -> str | None:
+def _prepare(
+    there: Place, _frame: DataFrame, query: str | None, following: int | None, makes: bool
+) -> str | None:
     rules = _Store(there).rules
     rules.check_owner(query)
-    if _dry_run.making():
+    if makes:
         there.make()  # a second stream may start on it before the first batch
     else:
         _dry_run.would_make(there.text)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
 
-from sparkstream_kit import _dry_run, _files
+from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark.batch import in_driver, none_of, session_with_views
 from sparkstream_kit.checkpoints.logs import numbered
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from sparkstream_kit._spark.batch import Write
     from sparkstream_kit._spark.place import Place
+    from sparkstream_kit.sinks.base import Opening
 
 
 _log = logging.getLogger(__name__)
@@ -53,12 +54,12 @@ def latest(table: str) -> Sink:
     check(latest, locals())
     check_view("latest", table)
 
-    def open_view(frame: DataFrame, location: Place | None) -> Write:
+    def open_view(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         spark = session_with_views(frame)
         kept = _kept_at(location, table)
         lines = [] if kept is None else _lines(kept, table, frame.columns)
         shown = _parsed(spark, lines, frame.schema) if lines else none_of(frame)
-        if _dry_run.making():
+        if opening.makes:
             shown.createOrReplaceTempView(table)
 
         def write(batch: DataFrame, _batch_id: int) -> None:

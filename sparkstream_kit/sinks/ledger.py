@@ -31,7 +31,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
 
-from sparkstream_kit import _dry_run
 from sparkstream_kit._spark.batch import checkpoint_of_batch, id_in_checkpoint, id_of_batch
 from sparkstream_kit._spark.plan import inputs_of
 from sparkstream_kit.checkpoints.drain import END
@@ -39,7 +38,6 @@ from sparkstream_kit.checkpoints.logs import KIT, PINS, Input, Logs, at_hand, lo
 from sparkstream_kit.checkpoints.moved import Move, bases, renamed
 from sparkstream_kit.checkpoints.rewind import set_aside
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.sinks.base import at_last
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -48,6 +46,7 @@ if TYPE_CHECKING:
 
     from sparkstream_kit._spark.batch import Write
     from sparkstream_kit._spark.place import Place
+    from sparkstream_kit.sinks.base import Opening
 
     _Plan = dict[str, Any]
 
@@ -241,7 +240,14 @@ def next_batch(location: Place | None) -> int | None:
 
 
 def put_back(
-    spark: SparkSession, location: Place, batch: int, plan: str, folders: Mapping[str, str], where: str
+    spark: SparkSession,
+    location: Place,
+    batch: int,
+    plan: str,
+    folders: Mapping[str, str],
+    where: str,
+    *,
+    makes: bool,
 ) -> None:
     """Give a checkpoint the plan of its next batch as a sink keeps it, if it has lost it or has another one.
 
@@ -255,6 +261,7 @@ def put_back(
         plan: what `plan_of` has said of it when its rows were written.
         folders: from `folders_read`.
         where: the sink's target, for messages.
+        makes: change the checkpoint; else only say what would be done.
 
     Raises:
         InvalidInputError: a file that the batch reads has gone, or the checkpoint has another plan and is not
@@ -284,7 +291,7 @@ def put_back(
             f"{lacks}; copy the checkpoint to this machine (hdfs dfs -get), run sparkstream checkpoint "
             f"rewind COPY --to {batch - 1} --apply, remove COPY/offsets/{batch}, and put the copy back"
         )
-    if _dry_run.making():
+    if makes:
         with at_hand(spark, location) as logs:
             if location.folder is not None:
                 set_aside(logs, batch)
@@ -523,20 +530,22 @@ class Ledger:
 
 
 def open_target(
-    prepare: Callable[[DataFrame, str | None, int | None], str | None],
+    prepare: Callable[[DataFrame, str | None, int | None, bool], str | None],
     take: Callable[[str, str], None],
     write: Callable[[Batch, DataFrame], None],
     where: str,
     frame: DataFrame,
     location: Place | None,
+    opening: Opening,
 ) -> Write:
     """Open a sink with a ledger; for `Sink.open`.
 
     A checkpoint that has lost the plan of its next batch, although the target has the batch, gets it back.
 
     Args:
-        prepare: is called when the query starts, with its rows, its id (None before the first start) and its
-            next batch. It checks the target, and returns `Ledger.plan_of` that batch.
+        prepare: is called when the query starts, with its rows, its id (None before the first start), its
+            next batch, and whether it may make what is missing. It checks the target, and returns
+            `Ledger.plan_of` that batch.
         take: is called last, with the query's id and `this_driver`: it makes this the newest start of the
             query, in one step. At the query's first start there is no id yet: its first batch does so, unless
             a second start has come before it.
@@ -544,6 +553,7 @@ def open_target(
         where: the target, for messages.
         frame: the query's rows, or its first batch if it was started without `start`.
         location: the query's checkpoint.
+        opening: of all sinks of the query.
 
     Raises:
         InvalidInputError: two columns of the rows have one name; what `prepare` and `take` raise; or a plan
@@ -558,11 +568,11 @@ def open_target(
     else:
         query, folders = id_in_checkpoint(location), folders_read(frame)
     following = next_batch(location)
-    plan = prepare(frame, query, following)
+    plan = prepare(frame, query, following, opening.makes)
     if plan is not None and location is not None and following is not None:
-        put_back(frame.sparkSession, location, following, plan, folders, where)
-    if query is not None and known is None and _dry_run.making():
-        at_last(partial(take, query, driver))
+        put_back(frame.sparkSession, location, following, plan, folders, where, makes=opening.makes)
+    if query is not None and known is None:
+        opening.at_last(partial(take, query, driver))
     return partial(_write, write, location, known, folders, driver)
 
 

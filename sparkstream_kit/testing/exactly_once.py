@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from sparkstream_kit._spark.batch import Write
     from sparkstream_kit._spark.place import Place
     from sparkstream_kit.sinks import Sink
+    from sparkstream_kit.sinks.base import Opening
     from sparkstream_kit.testing.harness import Source, Streams
 
 
@@ -127,8 +128,8 @@ class Watch:
         """Return a sink whose batches are watched."""
         from sparkstream_kit.sinks.base import opened
 
-        def open_watched(frame: DataFrame, location: Place | None) -> Write:
-            write = opened(sink, frame, location)
+        def open_watched(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
+            write = opened(sink, frame, location, opening)
 
             def write_watched(batch: DataFrame, batch_id: int) -> None:
                 self._doing, before = f"batch {batch_id}", sys.gettrace()

@@ -126,7 +126,7 @@ def test_a_query_that_could_not_start_has_not_changed_whose_checkpoint_it_is(spa
     before = noted(tmp_path / "ckpt")
     other = sources.text(spark, str(folder)).groupBy("value").count()
 
-    def unreachable(_frame, _location):
+    def unreachable(_frame, _location, _opening):
         raise InvalidInputError("the database cannot be reached")
 
     sink = dataclasses.replace(sinks.foreach_batch(lambda *_: None), open=unreachable)

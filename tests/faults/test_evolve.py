@@ -86,13 +86,13 @@ def land(folder, *numbers):
         os.utime(file, (number + 1, number + 1))
 
 
-def totals(key):
-    return lambda rows: rows.groupBy(key).agg(F.sum("n").alias("total"))
+def totals(key, where="true"):
+    return lambda rows: rows.where(where).groupBy(key).agg(F.sum("n").alias("total"))
 
 
-def hourly(key):
+def hourly(key, where="true"):
     def transform(rows):
-        groups = rows.withWatermark("at", "5 minutes").groupBy(F.window("at", "10 minutes"), key)
+        groups = rows.where(where).withWatermark("at", "5 minutes").groupBy(F.window("at", "10 minutes"), key)
         return windows.flatten(groups.agg(F.sum("n").alias("total")))
 
     return transform
@@ -111,8 +111,8 @@ class Case:
 
 CASES = {
     "whole": Case("complete", totals("product"), totals("shop")),
-    "updated": Case("update", totals("product"), totals("shop"), store="rocksdb"),
-    "windows": Case("append", hourly("product"), hourly("shop")),
+    "updated": Case("update", totals("product"), totals("product", "shop = 'a'"), store="rocksdb"),
+    "windows": Case("append", hourly("product"), hourly("product", "shop = 'a'")),
     "planned": Case("complete", totals("product"), totals("shop"), cut_off=True),
 }
 

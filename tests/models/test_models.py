@@ -15,6 +15,7 @@ from sparkstream_kit import checkpoints, feeds, models, run, sinks, sources, sta
 from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.checkpoints import clone
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
+from sparkstream_kit.sinks.base import Opening
 
 POSTS = "id STRING, time STRING, label STRING, text STRING"
 ROWS = list(feeds.messages_rows(300, seed=1))
@@ -351,7 +352,7 @@ def test_what_cannot_learn_is_said_in_one_line(stream, trained, tmp_path):
         learner = models.learner(path, features="text", label=label, first=first)
         assert learner.open is not None
         with pytest.raises(InvalidInputError) as raised:
-            learner.open(posts, None)
+            learner.open(posts, None, Opening())
         return str(raised.value)
 
     assert refused(tmp_path / "a").startswith(

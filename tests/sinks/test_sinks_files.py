@@ -14,6 +14,7 @@ from conftest import environment, pretend_master
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit._spark import place as files
 from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.sinks.base import Opening
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -257,8 +258,8 @@ def test_a_local_path_that_each_node_has_for_itself_is_refused(spark, stream, tm
                 match=f"{path} is a local path, but the master is spark://host:7077, whose nodes would .*, "
                 rf"if they share this folder, file:///.*out$",
             ):
-                opened(stream, None)
+                opened(stream, None, Opening())
             assert not (tmp_path / "out").exists()
         opened = sink(f"file://{tmp_path}/out").open
         assert opened is not None
-        opened(stream, None)  # the nodes share it
+        opened(stream, None, Opening())  # the nodes share it

@@ -15,6 +15,7 @@ from typing import Any
 
 from support.broken_sinks import ROWS, job
 
+from sparkstream_kit.sinks.base import Opening
 from sparkstream_kit.testing.exactly_once import _Proof, watching
 
 
@@ -54,7 +55,7 @@ class ProofAlone(_Proof):
         with nullcontext() if watch is None else watching(watch):
             _, sink = self.build(source, self.folder / "out")
             watched: Any = sink if watch is None else watch.sink(sink)
-            write = watched.open(None, None)
+            write = watched.open(None, None, Opening())
             for number, rows in enumerate(source.batches):
                 if not (commits / str(number)).exists():
                     write(_Batch(rows, run), number)

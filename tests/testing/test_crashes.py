@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from sparkstream_kit import sinks
+from sparkstream_kit.sinks.base import Opening
 from sparkstream_kit.testing.exactly_once import Watch, read_disk, watching, write_disk
 
 
@@ -21,7 +22,7 @@ def watched(folder, act, fails_at=None):
     watch = Watch(folder, set(), fails_at)
     sink: Any = watch.sink(sinks.foreach_batch(lambda _batch, _batch_id: act()))
     with watching(watch):
-        sink.open(None, None)(None, 0)
+        sink.open(None, None, Opening())(None, 0)
     return watch
 
 
@@ -149,7 +150,7 @@ def test_an_error_makes_its_way_out_and_nothing_stays_watched(tmp_path):
 
     sink: Any = watch.sink(sinks.foreach_batch(fail))
     with pytest.raises(ZeroDivisionError), watching(watch):
-        sink.open(None, None)(None, 0)
+        sink.open(None, None, Opening())(None, 0)
     (tmp_path / "t").write_text("tea")
     assert watch.calls == 1
     assert (os.fsync, sqlite3.connect, sys.gettrace()) == before

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from sparkstream_kit._spark.batch import Write
+    from sparkstream_kit.sinks.base import Opening
     from sparkstream_kit.sinks.ledger import Batch
 
 
@@ -108,13 +109,13 @@ def delta(
         raise InvalidInputError("delta: delta-rs knows no catalog; give the table's path, or writer='spark'")
     target = writers.Target(f"Delta table {path or table}", how, tuple(keys), merge_schema, take_over)
 
-    def open_table(frame: DataFrame, location: Place | None) -> Write:
+    def open_table(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         spark = frame.sparkSession
         by_spark = _is_sparks(spark, writer, how)
         place = _place(spark, None if path is None else str(path), table, by_spark=by_spark)
         batches = _Writer(target, place, table, by_spark=by_spark)
         take = partial(batches.take, spark)
-        return open_target(batches.prepare, take, batches.write, target.where, frame, location)
+        return open_target(batches.prepare, take, batches.write, target.where, frame, location, opening)
 
     return Sink(
         kind="delta",
@@ -216,10 +217,10 @@ class _Writer:
             raise MissingExtraError(f"sinks.delta, in a session without {_JARS},", "delta") from err
         return RustTable(str(self._place and self._place.folder))
 
-    def prepare(self, frame: DataFrame, query: str | None, following: int | None) -> str | None:
+    def prepare(self, frame: DataFrame, query: str | None, following: int | None, makes: bool) -> str | None:
         """Make the table where it is missing, and see that the query may write to it."""
         opened = self._opened(frame.sparkSession)
-        return writers.prepare(self._target, opened, frame.schema, query, following)
+        return writers.prepare(self._target, opened, frame.schema, query, following, makes)
 
     def take(self, spark: SparkSession, query: str, driver: str) -> None:
         """Give the query its next epoch."""

@@ -20,7 +20,7 @@ from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from sparkstream_kit import _dry_run, _files
+from sparkstream_kit import _files
 from sparkstream_kit._columns import column, quoted, types_in
 from sparkstream_kit._spark.place import Place, locate, through_spark
 from sparkstream_kit._spark.settings import in_force
@@ -257,7 +257,12 @@ def take(table: Table, query: str, driver: str) -> None:
 
 
 def prepare(
-    target: Target, table: Table, schema: T.StructType, query: str | None, following: int | None = None
+    target: Target,
+    table: Table,
+    schema: T.StructType,
+    query: str | None,
+    following: int | None = None,
+    makes: bool = True,
 ) -> str | None:
     """Make the table where it is missing, and see that this query may write to it.
 
@@ -267,6 +272,7 @@ def prepare(
         schema: of the query's rows.
         query: the query; None when it has not been started before.
         following: its next batch.
+        makes: make what is missing; else only check.
 
     Returns:
         The plan of that batch, if the table has it already.
@@ -276,7 +282,7 @@ def prepare(
     """
     _check_schema(target, schema)
     there = table.schema()
-    if there is None and not _dry_run.making():
+    if there is None and not makes:
         return None
     if there is None:
         table.create(schema)  # first, and alone: of two that make it with their first rows one would fail
@@ -286,7 +292,7 @@ def prepare(
     ledger = _ledger(target, _Store(table, query, table.properties()))
     ledger.check_owner(query)
     added = _check_columns(target, schema, there)
-    if added and _dry_run.making():
+    if added and makes:
         table.add_columns(added)
     return ledger.plan_of(query, following)
 

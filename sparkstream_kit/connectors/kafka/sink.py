@@ -119,7 +119,7 @@ class _Target:
     row_id: tuple[str, ...]
     options: Mapping[str, Any] = field(repr=False)
 
-    def open(self, frame: DataFrame, location: Place | None) -> Write:
+    def open(self, frame: DataFrame, location: Place | None, _: object) -> Write:
         """Check the columns and the topic; return what writes a batch."""
         self._check(frame)
         self._check_topic(frame.sparkSession)

@@ -513,7 +513,9 @@ class _Store:
             raise self.superseded(batch)
 
 
-def prepare(target: Target, frame: DataFrame, query_id: str | None, following: int | None) -> str | None:
+def prepare(
+    target: Target, frame: DataFrame, query_id: str | None, following: int | None, _makes: bool
+) -> str | None:
     """See that a query may write its rows to the collection; make nothing.
 
     Returns:

@@ -118,9 +118,9 @@ class _Store:
             return None
         return self._connection.execute(sa.select(*columns).where(self._own(query_id))).first()
 
-    def make(self) -> None:
+    def make(self, *, for_good: bool) -> None:
         """Make the ledger where it is missing, and columns that the first ones lacked."""
-        _create(self._connection, self.ledger)
+        _create(self._connection, self.ledger, for_good=for_good)
         there = sa.inspect(self._connection).get_columns(_LEDGER, schema=self.ledger.schema)
         dialect = self._connection.dialect
         name = dialect.identifier_preparer.format_table(self.ledger)
@@ -205,7 +205,7 @@ class _Store:
 
 
 def prepare(
-    target: Target, frame: DataFrame, query_id: str | None, following: int | None = None
+    target: Target, frame: DataFrame, query_id: str | None, following: int | None, makes: bool
 ) -> str | None:
     """Make the table and the ledger where they are missing, and see that this query may write to the table.
 
@@ -214,6 +214,7 @@ def prepare(
         frame: the query's rows.
         query_id: the query; None when it has not been started before.
         following: its next batch.
+        makes: make what is missing; else make it in vain, to see whether that can be done.
 
     Returns:
         The plan of that batch, if the table has it already.
@@ -224,22 +225,22 @@ def prepare(
     table = target.table(frame.schema)
     made = Path(str(target.url.database)) if target.url.get_backend_name() == "sqlite" else None
     with (
-        _dry_run.undone(None if _dry_run.making() else made),
+        _dry_run.undone(None if makes else made),
         _connected_to_start(target, query_id) as connection,
     ):
-        if made is not None and not _dry_run.making():
+        if made is not None and not makes:
             connection.exec_driver_sql("BEGIN")  # Python's driver would make tables outside of a transaction
         store = _Store(connection, target)
-        store.make()
+        store.make(for_good=makes)
         if sa.inspect(connection).has_table(table.name, schema=table.schema):
             database.check_columns(connection, table, target.where)
             store.rules.check_owner(query_id)
         else:
             store.rules.check_lost(query_id)
-            _create(connection, table)
+            _create(connection, table, for_good=makes)
             store.forget()
         plan = store.rules.plan_of(query_id, following)
-        if _dry_run.making():
+        if makes:
             connection.commit()
     return plan
 
@@ -279,12 +280,12 @@ def _connected_to_start(target: Target, query_id: str | None) -> Iterator[Connec
         ) from None
 
 
-def _create(connection: Connection, table: sa.Table) -> None:
-    """Make a table if it is missing; in a dry run one that goes with the connection or its transaction."""
+def _create(connection: Connection, table: sa.Table, *, for_good: bool) -> None:
+    """Make a table if it is missing; else one that goes with the connection or its transaction."""
     if connection.dialect.name == "mariadb":
         if sa.inspect(connection).has_table(table.name, schema=table.schema):
             return  # a temporary one would hide it
-        if not _dry_run.making():  # MariaDB makes a table at once, whatever becomes of the transaction
+        if not for_good:  # MariaDB makes a table at once, whatever becomes of the transaction
             made = str(CreateTable(table).compile(connection))
             connection.exec_driver_sql(made.replace("CREATE TABLE", "CREATE TEMPORARY TABLE", 1))
             return
