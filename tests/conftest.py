@@ -142,9 +142,9 @@ def nothing_left_running(request):
 
 @pytest.fixture
 def until():
-    """Wait until a condition holds, for 60 s at most."""
+    """Wait until a condition holds, for three minutes at most."""
 
-    def wait(condition, limit=60):
+    def wait(condition, limit=180):
         end = time.monotonic() + limit
         while not condition():
             assert time.monotonic() < end, f"not within {limit} s: {condition}"
