@@ -105,7 +105,7 @@ def test_the_shell_commands_run_one_after_the_other(tmp_path):
         "sales_clean: 1 batch, 500 rows in, 0 bad rows, ",
         "|word |count|",
         "('since the beginning', 'ka', ",
-        "  12:30 to 13:30   13:40",
+        "12:30 to 13:30   2026-01-14 13:40",
         "log_errors: 3 batches, 300 rows in, 0 late rows dropped, 8 bad rows, ",
     ):
         assert line in printed
