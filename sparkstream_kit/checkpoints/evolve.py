@@ -78,8 +78,8 @@ class Changed:
         name: its name.
         mode: its output mode.
         targets: what its sink writes to, as in `Sink.writes_to`.
-        check_sink: opens its sink for a checkpoint, which refuses a target that does not fit; and says
-            whether the sink may make what it needs.
+        check_sink: opens its sink for a checkpoint, which refuses a target that does not fit; the second
+            argument says whether the sink may make what it needs.
     """
 
     frame: DataFrame
@@ -186,7 +186,7 @@ def _checked(changed: Changed, logs: Logs, new: Path) -> tuple[Build, list[str]]
         while len(batches := _in_batches(pieces, full)) > room:
             full *= 2
     note |= {"topics": kept["topics"]} if "topics" in kept else {}
-    return Build(changed, logs, query.inputs, batches, note, _amounts(pieces)), differs
+    return Build(changed, logs, inputs, batches, note, _amounts(pieces)), differs
 
 
 def _refusal(logs: Logs, why: str) -> InvalidInputError:
@@ -208,10 +208,9 @@ def _check_sources(logs: Logs, inputs: Sequence[Input], ends: _Ends) -> None:
         raise _refusal(logs, "its sources have names")
     if others := [str(each) for each in inputs if each.path is None and each.kind != "kafka"]:
         raise _refusal(logs, f"only files and topics are read again from their beginning, not {others[0]}")
-    now = {each.log: each for each in inputs}
-    if added := [str(now[log]) for log in now if log not in ends]:
+    if added := [str(each) for each in inputs if each.log not in ends]:
         raise _refusal(logs, f"{added[0]} is a new source")
-    if dropped := sorted({*ends} - {*now}):
+    if dropped := sorted({*ends} - {each.log for each in inputs}):
         raise _refusal(logs, f"the new one does not read source {dropped[0]}")
 
 
@@ -256,17 +255,15 @@ class _Piece(NamedTuple):
 
 def _pieces(spark: SparkSession, logs: Logs, source: Input, until: str | None) -> Iterator[_Piece]:
     """Yield what a source has given, in parts that are read whole; refuse what is no longer there."""
-    if until is not None and source.path is None:
-        yield from _records(spark, logs, source, until)
-    elif until is not None:
-        yield from _files_read(logs, source.log)
+    if until is not None:
+        yield from _files_read(logs, source.log) if source.path else _records(spark, logs, source, until)
 
 
 def _files_read(logs: Logs, log: str) -> Iterator[_Piece]:
-    """Yield the files of a source; of one that was none of files `find_moves` knows nothing."""
+    """Yield the files that a source has read; refuse one that has read something else."""
     until = logs.until(logs.done).get(log)
     if until is None:
-        raise _refusal(logs, f"its source {log} was no source of files")
+        raise _refusal(logs, f"its source {log} did not read files")
     found = logs.inputs(log, until=until)
     if gone := [each for each in found if each.gone]:
         lost = f"{len(gone):,} of the {count(len(found), 'file')} that it has read have gone"

@@ -17,7 +17,7 @@ import pickle
 import re
 import tempfile
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import MAXYEAR, datetime
 from itertools import zip_longest
@@ -332,7 +332,11 @@ class Query:
             frame: another DataFrame to go on with, such as that of the next version of a job.
         """
         check(Query.restart, locals())
+        from pyspark.errors import StreamingQueryException
+
         if self._running is not None:
+            with suppress(StreamingQueryException):  # Spark tells of a batch only after its commit
+                self._running.processAllAvailable()
             self._running.stop()
             if Logs(self._checkpoint).done > self._last:
                 self._take(self._running)  # a step of another query has given it a batch

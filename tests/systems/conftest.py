@@ -74,10 +74,8 @@ def connect_to_kafka(connector_jars, tmp_path_factory):
     env = environment(SPARKSTREAM_JARS=str(connector_jars), XDG_CACHE_HOME=str(home))
     serve = ["sparkstream", "serve", "--profile", "test", "--port", str(ports.free_port())]
     made = subprocess.check_output([*serve, "--connectors", "kafka"], cwd=home, env=env, text=True)
-    yield {
-        "SPARK_REMOTE": made.strip().partition("=")[2],
-        "XDG_CACHE_HOME": str(home),
-    }  # its token lies there
+    remote = made.strip().partition("=")[2]
+    yield {"SPARK_REMOTE": remote, "XDG_CACHE_HOME": str(home)}  # the server's token lies there
     subprocess.run([*serve, "--stop"], env=env, stdout=subprocess.DEVNULL, check=True)
 
 

@@ -185,7 +185,7 @@ def test_files_and_topics_do_not_take_the_place_of_each_other(spark, job, tmp_pa
     job.send(*range(3))
     job.go(totals("product"), tmp_path / "of topics")
     job.old = tmp_path / "of topics"
-    assert "its source 0 was no source of files" in job.refused(**files)
+    assert "its source 0 did not read files" in job.refused(**files)
 
 
 CHANGED = """
