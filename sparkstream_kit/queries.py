@@ -130,8 +130,10 @@ def _when(trigger: dict[str, Any]) -> str:
 
 def _progress(location: Place | None, logs: Logs | None) -> str:
     """Say where a query would keep its progress, and from where it would go on."""
-    if location is None or logs is None:
+    if location is None:
         return "a temporary one, removed at the end"
+    if logs is None:
+        return f"{location} (out of reach from here)"
     return f"{location} ({'new' if logs.done < 0 else f'it goes on after batch {logs.done}'})"
 
 
@@ -245,12 +247,12 @@ class _Asked:
             None where there is nothing to close: no state, no watermark, mode `complete`, which has written
             all of it, or that batch has run.
         """
-        spark, place = self.frame.sparkSession, self.location
+        place = self.location
         if place is None or self.mode == "complete" or not place.names("state"):
             return None
         if not has(self.frame, "EventTimeWatermark"):
             return None  # a batch more would write nothing, and leave a checkpoint that takes no more rows
-        with at_hand(spark, place) as logs:
+        with at_hand(place) as logs:
             if drained(logs):
                 return None
         with _starting(self):

@@ -81,6 +81,10 @@ class Place:
         row = None if files is None else files.first()
         return None if row is None else bytes(row.content).decode()
 
+    def bring(self, name: str, to: Path) -> None:  # noqa: ARG002 - as of the others
+        """Copy a file, or a folder with all in it, to a folder of this machine, if it is there."""
+        raise self._refused()
+
     def make(self) -> None:
         """Make the folder, with those above it, if it is missing."""
         raise self._refused()
@@ -187,6 +191,18 @@ class There(Place):
                 return str(self._spark._jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))
             finally:
                 stream.close()
+
+    def bring(self, name: str, to: Path) -> None:
+        path, target = self._path(name), to / name
+        with self._files() as files:
+            if not files.exists(path):
+                return
+            target.parent.mkdir(parents=True, exist_ok=True)
+            here = self._spark._jvm.org.apache.hadoop.fs.Path(str(target))
+            files.copyToLocalFile(False, path, here, True)  # without checksums of its own
+            for each in files.listStatus(path) if target.is_dir() else ():
+                at = each.getModificationTime() * 1_000_000
+                os.utime(target / each.getPath().getName(), ns=(at, at))
 
     def make(self) -> None:
         with self._files() as files:

@@ -362,7 +362,7 @@ class Build:
             shutil.copytree(old / "sources", made / "sources")
             shutil.copy(old / "metadata", made / "metadata")
             self._build(Logs(made))
-            write_note(self._changed.frame.sparkSession, Here(str(made), made), self._note)
+            write_note(Here(str(made), made), self._note)
             point_at(made, new)
             # First: from here on the old checkpoint is refused, and the new one can be built again.
             _files.replace(old / CONTINUED, [str(new)])

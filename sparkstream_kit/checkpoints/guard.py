@@ -23,7 +23,7 @@ from pyspark.errors import PySparkException
 
 from sparkstream_kit._files import plain
 from sparkstream_kit._spark import plan as kafka
-from sparkstream_kit._spark.place import are_elsewhere, locate
+from sparkstream_kit._spark.place import locate
 from sparkstream_kit._spark.plan import inputs_of
 from sparkstream_kit._spark.session import other_master
 from sparkstream_kit._spark.settings import in_force
@@ -169,9 +169,9 @@ def guard(
     are made, and what the file sources have lost is logged (see `lost`), such as a planned file that has
     gone: its batch would be replayed without its rows.
 
-    Where a checkpoint is not on a local path, as on HDFS or on a Spark Connect server elsewhere, a copy of
-    its logs is looked at, and nothing is locked. Without a checkpoint, a query that keeps state is refused on
-    a master whose nodes share no default file system.
+    Where a checkpoint is not on a local path, as on HDFS, a copy of its logs is looked at, and nothing is
+    locked; one that only a Spark Connect server elsewhere reaches is not looked at. Without a checkpoint, a
+    query that keeps state is refused on a master whose nodes share no default file system.
 
     Args:
         frame: the query's streaming DataFrame.
@@ -196,12 +196,15 @@ def guard(
         _check_temporary(query)
         yield Guarded(None, None, lambda: None)
         return
+    if not checkpoint.is_in_reach:
+        yield Guarded(None, None, lambda: None)
+        return
     check_reach(spark, checkpoint)
     if dry_run:
         check_free(checkpoint)
     held = None if dry_run else lock(spark, checkpoint, name)
     try:
-        with at_hand(spark, checkpoint) as logs:
+        with at_hand(checkpoint) as logs:
             answers = [answer for question in QUESTIONS for answer in question(query, logs)]
             kept = logs.note
             changes = [answer for answer in answers if isinstance(answer, Change)]
@@ -216,7 +219,7 @@ def guard(
             def note() -> None:
                 noted = {**query.described, **known, "sinks": list(rewind_notes), **(writes or {})}
                 if noted != kept:
-                    write_note(spark, checkpoint, noted)
+                    write_note(checkpoint, noted)
 
             with in_force(spark, _file_manager(spark, checkpoint)), _explained(logs):
                 yield Guarded(held, logs, note, tuple(change.what for change in changes))
@@ -342,11 +345,10 @@ def _leftovers(_query: Query, logs: Logs) -> Iterator[Answer]:
     """Ask what a query has left that was killed, or failed, before it noted a batch.
 
     Spark takes half-written files for those of another query, and refuses the checkpoint for ever. The files
-    that it has found and not read would be read although the query that starts now reads another folder. A
-    checkpoint that only a Spark Connect server reaches keeps all this.
+    that it has found and not read would be read although the query that starts now reads another folder.
     """
     checkpoint = logs.place
-    if logs.planned >= 0 or not checkpoint.is_in_reach:
+    if logs.planned >= 0:
         return
     left = [
         f"{part}/{name}"
@@ -391,7 +393,7 @@ def _file_manager(spark: SparkSession, checkpoint: Place) -> dict[str, None]:
     """Leave a checkpoint on another file system to Spark's own way of writing, whatever the profile has."""
     given = str(spark.conf.get(_FILE_MANAGER, ""))
     only_local = given.endswith(".FileSystemBasedCheckpointFileManager")
-    if not only_local or checkpoint.folder is not None or are_elsewhere(spark):
+    if not only_local or checkpoint.folder is not None:
         return {}
     _log.warning(
         "checkpoint %s is not on a local disk: it is written in Spark's own way, and not by %s",

@@ -21,6 +21,7 @@ import re
 import shlex
 import shutil
 import tempfile
+import time
 import zlib
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -29,12 +30,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from urllib.parse import unquote
 
 from sparkstream_kit import _files
-from sparkstream_kit.errors import InvalidInputError, innermost_cause
+from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-
-    from pyspark.sql import SparkSession
 
     from sparkstream_kit._spark.place import Place
 
@@ -573,17 +572,13 @@ def _shared(of: Plan, reached: dict[int, int], found: tuple[int, ...]) -> Iterat
             yield from _shared(of, reached, (*found, log))
 
 
-def write_note(spark: SparkSession, checkpoint: Place, query: dict[str, Any]) -> None:
+def write_note(checkpoint: Place, query: dict[str, Any]) -> None:
     """Note which query uses the checkpoint."""
     text = json.dumps(query)
     if checkpoint.folder is None:
-        if checkpoint.renames_in_one_step:
-            # Without a job of Spark's: a cluster may have no core free.
-            checkpoint.write(f"{_QUERY}/part-kit", text)
-            return
-        rows = spark.createDataFrame([(text,)], "value STRING").coalesce(1)
-        # Beside the former note, as to overwrite it would first remove it: a crash would leave none.
-        rows.write.mode("append").text(f"{checkpoint}/{_QUERY}")
+        # Without an atomic rename beside the former note: a crash would leave none.
+        name = "kit" if checkpoint.renames_in_one_step else time.time_ns()
+        checkpoint.write(f"{_QUERY}/part-{name}", text)
         return
     file = checkpoint.folder / _QUERY
     if file.is_dir():
@@ -591,20 +586,32 @@ def write_note(spark: SparkSession, checkpoint: Place, query: dict[str, Any]) ->
     _files.replace(file, [text + "\n"])
 
 
-_COPIED = ("metadata", "offsets", "commits", "sources", KIT)
+_COPIED = ("metadata", "offsets", "commits", "sources", _QUERY)
 
 
 @contextmanager
-def at_hand(spark: SparkSession, checkpoint: Place) -> Iterator[Logs]:
+def at_hand(checkpoint: Place) -> Iterator[Logs]:
     """Give the logs of a checkpoint, for `start`: those of its folder, or of a copy without the state.
 
-    A copy takes one job of Spark's. Errors in the block name the checkpoint, and not the copy.
+    Errors in the block name the checkpoint, and not the copy.
     """
     if checkpoint.folder is not None:
         yield Logs(checkpoint.folder, checkpoint)
         return
-    with _copy(spark, checkpoint) as folder:
-        yield Logs(folder, checkpoint)
+    with tempfile.TemporaryDirectory(prefix="sparkstream-checkpoint-") as copy:
+        try:
+            for part in _COPIED:
+                checkpoint.bring(part, Path(copy))
+        except OSError as err:
+            raise InvalidInputError(
+                f"checkpoint {checkpoint} cannot be read ({err}); correct the path, or put back what is "
+                "damaged from a backup, or start anew on another checkpoint"
+            ) from err
+        try:
+            yield Logs(Path(copy), checkpoint)
+        except InvalidInputError as err:
+            err.args = tuple(str(each).replace(copy, checkpoint.text) for each in err.args)
+            raise
 
 
 @contextmanager
@@ -640,54 +647,3 @@ def of_batch(checkpoint: Place, number: int) -> Iterator[Logs]:
                 if before.get(log, -1) < entry <= last:
                     bring(f"sources/{log}/{file.name}")
         yield found
-
-
-@contextmanager
-def _copy(spark: SparkSession, checkpoint: Place) -> Iterator[Path]:
-    from py4j.protocol import Py4JError
-    from pyspark.errors import PySparkException
-
-    with tempfile.TemporaryDirectory(prefix="sparkstream-checkpoint-") as name:
-        try:
-            _bring(spark, checkpoint, Path(name))
-        except (OSError, Py4JError, PySparkException) as err:
-            cause = innermost_cause(err.__cause__ or err)
-            fix = "correct the path, or copy the checkpoint to this machine"
-            if cause.startswith("ChecksumException"):
-                fix = "put the file back from a backup, or start anew on another checkpoint"
-            raise InvalidInputError(f"checkpoint {checkpoint} cannot be read ({cause}); {fix}") from err
-        try:
-            yield Path(name)
-        except InvalidInputError as err:
-            err.args = tuple(str(each).replace(name, checkpoint.text) for each in err.args)
-            raise
-
-
-def _bring(spark: SparkSession, checkpoint: Place, folder: Path) -> None:
-    """Copy the files of a checkpoint's logs, with their times."""
-    from pyspark.sql import functions as F
-
-    from sparkstream_kit._spark.place import through_spark
-
-    found = None
-    # Looked at first where that can be: of what is missing Spark logs a stack trace.
-    for part in {*_COPIED} & {*checkpoint.names()} if checkpoint.is_in_reach else _COPIED:
-        files = through_spark(spark, f"{checkpoint}/{part}", below=True)
-        if files is None:
-            continue
-        for uri in files.inputFiles():  # the empty ones too, of which there will be no row
-            _make(folder, part, unquote(uri))
-        changed = F.unix_micros("modificationTime")
-        rows = files.select(F.lit(part).alias("part"), "path", changed.alias("at"), "content")
-        found = rows if found is None else found.unionAll(rows)
-    for part, path, changed, content in found.collect() if found is not None else ():
-        file = _make(folder, part, path, content)
-        os.utime(file, ns=(changed * 1000, changed * 1000))
-
-
-def _make(folder: Path, part: str, path: str, content: bytes = b"") -> Path:
-    # What comes before the part may be spelt in another way than the checkpoint.
-    file = folder / part / ("" if part == "metadata" else path.rpartition(f"/{part}/")[2])
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(content)
-    return file

@@ -42,7 +42,7 @@ from sparkstream_kit.errors import InvalidInputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
     from sparkstream_kit._spark.batch import Write
     from sparkstream_kit._spark.place import Place
@@ -240,7 +240,6 @@ def next_batch(location: Place | None) -> int | None:
 
 
 def put_back(
-    spark: SparkSession,
     location: Place,
     batch: int,
     plan: str,
@@ -255,7 +254,6 @@ def put_back(
     aside as by a rewind. Those files are found again, and read by the batch after it.
 
     Args:
-        spark: the session.
         location: the checkpoint; no query runs on it.
         batch: the batch after the last committed one.
         plan: what `plan_of` has said of it when its rows were written.
@@ -292,7 +290,7 @@ def put_back(
             f"rewind COPY --to {batch - 1} --apply, remove COPY/offsets/{batch}, and put the copy back"
         )
     if makes:
-        with at_hand(spark, location) as logs:
+        with at_hand(location) as logs:
             if location.folder is not None:
                 set_aside(logs, batch)
             _note(there, logs, batch, kept, folders)
@@ -570,7 +568,7 @@ def open_target(
     following = next_batch(location)
     plan = prepare(frame, query, following, opening.makes)
     if plan is not None and location is not None and following is not None:
-        put_back(frame.sparkSession, location, following, plan, folders, where, makes=opening.makes)
+        put_back(location, following, plan, folders, where, makes=opening.makes)
     if query is not None and known is None:
         opening.at_last(partial(take, query, driver))
     return partial(_write, write, location, known, folders, driver)
