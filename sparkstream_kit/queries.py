@@ -26,14 +26,12 @@ from sparkstream_kit._spark.place import locate
 from sparkstream_kit._spark.plan import (
     has,
     inputs_of,
-    keeps_other_states,
-    keeps_states_by_name,
     refused,
     runs_python,
 )
 from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.checkpoints.drain import END, drained, is_being_drained, plan_empty_batch
-from sparkstream_kit.checkpoints.guard import guard
+from sparkstream_kit.checkpoints.guard import Query, guard
 from sparkstream_kit.checkpoints.logs import at_hand
 from sparkstream_kit.errors import InvalidInputError, reject_unknown, wrong_event_time
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
@@ -261,7 +259,7 @@ class _Asked:
 
 def _carry_over(asked: _Asked, continues: str | Path, *, dry_run: bool) -> tuple[tuple[str, str], ...]:
     """Make the checkpoint of a changed query, which goes on where the other one stands; say what was done."""
-    from sparkstream_kit.checkpoints.evolve import Changed, evolve  # few starts need it
+    from sparkstream_kit.checkpoints.evolve import evolve  # few starts need it
 
     frame, sink, place = asked.frame, asked.sink, asked.location
     if place is None:
@@ -272,8 +270,9 @@ def _carry_over(asked: _Asked, continues: str | Path, *, dry_run: bool) -> tuple
             sink.open(frame, old, Opening(makes=makes))
         plan.check_mode(frame, asked.mode)
 
-    changed = Changed(frame, asked.name, asked.mode, sink.writes_to, check_sink)
-    return evolve(changed, place, locate(frame.sparkSession, continues), dry_run=dry_run)
+    changed = Query(frame, asked.name, asked.mode, allow_changed=False, moved={})
+    old = locate(frame.sparkSession, continues)
+    return evolve(changed, sink.writes_to, check_sink, place, old, dry_run=dry_run)
 
 
 @contextmanager
@@ -356,10 +355,11 @@ def _state_store(frame: DataFrame) -> dict[str, str]:
     more, but Spark has Avro for no other operator that keeps state.
     https://spark.apache.org/docs/latest/streaming/structured-streaming-transform-with-state.html
     """
-    if not keeps_states_by_name(frame):
+    if not has(frame, "TransformWithState"):
         return {}
     rocksdb = {STATE_STORE: STATE_STORES["rocksdb"]}
-    return rocksdb if keeps_other_states(frame) else rocksdb | {_ENCODING: "avro"}
+    others = has(frame, "Aggregate|Deduplicate|Distinct|FlatMapGroups|GlobalLimit|Join")
+    return rocksdb if others else rocksdb | {_ENCODING: "avro"}
 
 
 def _trigger(given: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 import time
 from collections import deque
 from contextlib import ExitStack, contextmanager, suppress
@@ -45,8 +44,6 @@ __all__ = ["run"]
 
 _log = logging.getLogger(__name__)
 
-# Of a process that Spark had started, such as chmod: a signal to the process group reaches it, too.
-_OF_A_SIGNAL = re.compile(r"ExitCodeException exitCode=(130|143)\b|spawn helper: pid: \d+, signal: (2|15)\b")
 # The exit codes of a clean stop that did not succeed; a JVM that Python has started is deaf to SIGINT.
 _CUT = {"SIGINT": 130, "SIGTERM": 143, shutdown.SIGNALLED: 143}
 _STOP_LIMIT = 5.0  # seconds that Spark may take to stop a query
@@ -152,10 +149,6 @@ class _Watched:
         if damaged := damaged or (checkpoint and unreadable(checkpoint, f"{cause}\n{error}")):
             return CheckpointDamaged(name, f"{damaged} (Spark: {cause})", summary)
         lost = guard.what_is_lost(self.known.frame, checkpoint, f"{cause}\n{error}")
-        if summary.ended_by in _CUT and _OF_A_SIGNAL.search(cause):
-            cause = (
-                f"{summary.ended_by} ended a process that the batch needed; it runs again at the next start"
-            )
         failed = QueryFailed(name, lost or cause, summary)
         failed.exit_code = _CUT.get(summary.ended_by, failed.exit_code)
         return failed
@@ -217,10 +210,10 @@ class _Run:
             for each in self._queries:
                 asking.forget(each.query)
         if stuck:
-            why = dict.fromkeys(asking.why_it_runs(each.query) for each in stuck)
             raise QueryFailed(
                 f"query {', '.join(each.name for each in stuck)}",
-                f"it did not stop, because {' and '.join(why)}; it ends with this process",
+                "it did not stop; the function of its batch still runs, or a source does not answer; it ends "
+                "with this process",
                 summary,
             )
         return summary

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import signal
 import sys
 import threading
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["get_session", "is_local", "spark_session"]
 
 _log = logging.getLogger(__name__)
-
-_NEWEST_TESTED = (4, 3)  # of Spark; `make versions` runs the tests on it
 
 # What each session of this process was started with: its profile and its `conf`.
 _asked: dict[str, tuple[str | Path | None, dict[str, str]]] = {}
@@ -97,8 +94,6 @@ def _session(
     app_name: str, profile: str | Path | None, explicit: dict[str, str], connectors: Sequence[str]
 ) -> SparkSession:
     ran, asked = runs(), explicit
-    if not ran:
-        _warn_of_newer_spark(pyspark.__version__)
     if remote := explicit.get("spark.remote") or os.environ.get("SPARK_REMOTE"):
         from sparkstream_kit import server
 
@@ -170,13 +165,6 @@ def spark_session(
     finally:
         if not ran:
             spark.stop()
-
-
-def _warn_of_newer_spark(version: str) -> None:
-    feature = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
-    if feature > _NEWEST_TESTED:
-        tested = ".".join(map(str, _NEWEST_TESTED))
-        _log.warning("Spark %s is newer than %s, the newest that the kit is tested with", version, tested)
 
 
 def _text(value: object) -> str:

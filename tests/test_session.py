@@ -12,7 +12,7 @@ import sys
 import pytest
 from conftest import environment, process
 
-from sparkstream_kit import get_session, session, sources, spark_session
+from sparkstream_kit import get_session, sources, spark_session
 from sparkstream_kit.errors import InvalidInputError
 
 pytestmark = pytest.mark.xdist_group("session")
@@ -368,8 +368,7 @@ first = get_session("twice", profile="local", conf=asked)
 again = get_session("twice", profile="local", conf=asked)
 # The same in other words.
 spark = get_session("twice", conf=asked | {
-    "spark.ui.enabled": "FALSE", "spark.jars": str(Path("a b.jar").absolute()), "spark.driver.memory": "1g",
-    "spark.sql.warehouse.dir": "./tables", "spark.network.timeout": "120s",
+    "spark.jars": str(Path("a b.jar").absolute()), "spark.sql.warehouse.dir": "./tables",
 })
 assert first is again is spark
 seen["partitions"] = spark.conf.get("spark.sql.shuffle.partitions")
@@ -502,12 +501,3 @@ def test_a_job_that_a_notebook_calls_leaves_the_notebook_s_session(spark, folder
 def test_a_second_call_knows_a_misspelt_setting():
     with pytest.raises(InvalidInputError, match=r"did you mean spark\.sql\.shuffle\.partitions\?"):
         get_session("again", conf={"spark.sql.shufle.partitions": 2})
-
-
-@pytest.mark.parametrize(
-    ("version", "said"), [("4.3.1.dev0", ""), ("4.10.0", "newer than 4.3"), ("5.0", "newer")]
-)
-def test_a_spark_newer_than_the_tested_ones_is_one_warning(caplog, version, said):
-    session._warn_of_newer_spark(version)  # noqa: SLF001
-    assert len(caplog.messages) == bool(said)
-    assert said in caplog.text

@@ -23,11 +23,7 @@ _never_closed: list[Any] = []  # POSIX would drop the lock that another Python o
 
 
 class LockedError(Exception):
-    """Another holder has the file; `of_this_jvm` says whether it is another Python of the same JVM."""
-
-    def __init__(self, *, of_this_jvm: bool) -> None:
-        super().__init__()
-        self.of_this_jvm = of_this_jvm
+    """Another holder has the file."""
 
 
 class LockFile:
@@ -95,7 +91,7 @@ def take(spark: Any, path: Path) -> LockFile:
         except OSError as err:
             file.close()
             if isinstance(err, BlockingIOError):
-                raise LockedError(of_this_jvm=False) from err
+                raise LockedError from err
             raise
         return LockFile(
             file, None, {"jvm": None, "client": f"{server_folder(spark)}/clients/{spark.session_id}"}
@@ -108,9 +104,9 @@ def take(spark: Any, path: Path) -> LockFile:
     except Py4JJavaError as err:
         if "OverlappingFileLock" in err.java_exception.getClass().getName():
             _never_closed.append(java)
-            raise LockedError(of_this_jvm=True) from err
+            raise LockedError from err
         raise OSError(err.java_exception.getMessage()) from err
     if got is None:
         java.close()
-        raise LockedError(of_this_jvm=False)
+        raise LockedError
     return LockFile(java, got, {"jvm": jvm.java.lang.ProcessHandle.current().pid()})

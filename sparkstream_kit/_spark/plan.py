@@ -56,20 +56,6 @@ def has(frame: DataFrame, operators: str) -> bool:
     return re.search(rf"^\W*({operators})", analyzed_plan(frame), re.MULTILINE) is not None
 
 
-def keeps_states_by_name(frame: DataFrame) -> bool:
-    """Say whether a query has states with names of their own (`transformWithState`)."""
-    if is_connect(frame.sparkSession):  # what was asked for says it too, and asks no server
-        connect: Any = frame
-        plan = str(connect._plan.to_proto(connect.sparkSession.client))
-        return re.search(r"^\s*transform_with_state_info \{", plan, re.MULTILINE) is not None
-    return has(frame, "TransformWithState")
-
-
-def keeps_other_states(frame: DataFrame) -> bool:
-    """Say whether a query of `transformWithState` may have another operator that keeps state."""
-    return has(frame, "Aggregate|Deduplicate|Distinct|FlatMapGroups|GlobalLimit|Join")
-
-
 def runs_python(frame: DataFrame) -> bool:
     """Say whether a query calls Python functions, of single values or of many rows."""
     given: Any = frame

@@ -253,14 +253,6 @@ def in_batch(query: StreamingQuery) -> bool:
     return query.isActive and status["isTriggerActive"] and status["isDataAvailable"]
 
 
-def why_it_runs(query: StreamingQuery) -> str:
-    """Say what a query is at that did not stop when it was told to."""
-    status = query.status
-    if status["isTriggerActive"] and status["isDataAvailable"]:
-        return "the function of its batch still runs"
-    return f"Spark still waits, as for a source that does not answer (it says: {status['message']})"
-
-
 def finish_input(query: StreamingQuery) -> None:
     """End a query whose input has ended, once all that had arrived is through."""
     # A failure on the way is the query's own, and `run` asks the query for it.

@@ -25,7 +25,6 @@ import math
 import re
 import shutil
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -50,7 +49,7 @@ from sparkstream_kit.errors import InvalidInputError, innermost_cause
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
     from sparkstream_kit._spark.place import Place
     from sparkstream_kit._spark.plan import Input
@@ -69,33 +68,24 @@ _WHOLE_STATES = {"spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.
 _Ends = dict[str, str | None]  # up to where each source is read, by the name of its log; None: not at all
 
 
-@dataclass(frozen=True)
-class Changed:
-    """A query that is to go on from the checkpoint of another one.
-
-    Attributes:
-        frame: its streaming DataFrame.
-        name: its name.
-        mode: its output mode.
-        targets: what its sink writes to, as in `Sink.writes_to`.
-        check_sink: opens its sink for a checkpoint, which refuses a target that does not fit; the second
-            argument says whether the sink may make what it needs.
-    """
-
-    frame: DataFrame
-    name: str
-    mode: str
-    targets: Sequence[str]
-    check_sink: Callable[[Place, bool], object]
-
-
-def evolve(changed: Changed, new: Place, old: Place, *, dry_run: bool) -> tuple[tuple[str, str], ...]:
+def evolve(
+    changed: Query,
+    targets: Sequence[str],
+    check_sink: Callable[[Place, bool], object],
+    new: Place,
+    old: Place,
+    *,
+    dry_run: bool,
+) -> tuple[tuple[str, str], ...]:
     """Make a new checkpoint for a changed query, which stands where the old one does.
 
     A new checkpoint that is there already stays as it is: the query has gone on on it.
 
     Args:
         changed: the query.
+        targets: what its sink writes to, as in `Sink.writes_to`.
+        check_sink: opens its sink for a checkpoint, which refuses a target that does not fit; the second
+            argument says whether the sink may make what it needs.
         new: its checkpoint, a local folder that is not there yet.
         old: the checkpoint that it continues, which no query uses. It is refused afterwards.
         dry_run: check all, lock nothing and make nothing.
@@ -113,16 +103,16 @@ def evolve(changed: Changed, new: Place, old: Place, *, dry_run: bool) -> tuple[
             f"start(): continues={old} and checkpoint={new} must both be on a local path; copy the "
             "checkpoint to this machine first, or start anew on a new checkpoint"
         )
-    check_reach(changed.frame.sparkSession, new)
+    check_reach(changed.spark, new)
     if _is_made(new, new.folder, old.folder):
         return ()
     logs = Logs(checkpoint(old.folder))
     if dry_run:
         check_free(old)
-    held = None if dry_run else lock(changed.frame.sparkSession, old, changed.name)
+    held = None if dry_run else lock(changed.spark, old, changed.name)
     try:
-        changed.check_sink(old, False)
-        build, differs = _checked(changed, logs, new.folder)
+        check_sink(old, False)
+        build, differs = _checked(changed, targets, logs, new.folder)
         if not differs:
             _log.warning(
                 "query %s keeps the same state as that of checkpoint %s (the code of UDFs is not compared): "
@@ -131,7 +121,7 @@ def evolve(changed: Changed, new: Place, old: Place, *, dry_run: bool) -> tuple[
                 old,
             )
         if not dry_run:
-            changed.check_sink(old, True)  # it puts a plan back that the old checkpoint has lost
+            check_sink(old, True)  # it puts a plan back that the old checkpoint has lost
             logs.again()
             build.make(new.folder)
         stands = ("continues", f"{old}, after batch {build.last}")
@@ -156,23 +146,22 @@ def _is_made(new: Place, root: Path, old: Path) -> bool:
     return False
 
 
-def _checked(changed: Changed, logs: Logs, new: Path) -> tuple[Build, list[str]]:
+def _checked(changed: Query, targets: Sequence[str], logs: Logs, new: Path) -> tuple[Build, list[str]]:
     """Return what is to be built, and in words how the queries differ; refuse what cannot be built."""
-    spark, last = changed.frame.sparkSession, logs.done
+    spark, last = changed.spark, logs.done
     if over := damage(logs, whole=True) or drained(logs) or continued(logs, by=new):
         raise InvalidInputError(over)
     if last < 0:
         raise _refusal(logs, "it has no committed batch")
     if logs.planned > last and logs.plan(logs.planned).watermark >= END:
         raise _refusal(logs, "it was cut off while it wrote its last windows")
-    query = Query(changed.frame, changed.name, changed.mode, allow_changed=False, moved={})
-    inputs, kept, plan = query.inputs, logs.note or {}, logs.plan(last)
+    inputs, kept, plan = changed.inputs, logs.note or {}, logs.plan(last)
     ends = _ends(logs, last)
     _check_sources(logs, inputs, ends)
     find_moves(spark, logs, bases(spark, inputs), {})
-    note = query.described
+    note = changed.described
     differs = differences(kept.get("fingerprint", ""), note["fingerprint"])
-    _check_target(changed, kept, differs)
+    _check_target(changed, targets, kept, differs)
     for key, what in KEPT.items():
         if key in plan.conf and (now := spark.conf.get(key)) != plan.conf[key]:
             differs.append(f"{what} {now} in place of {plan.conf[key]}")
@@ -214,12 +203,11 @@ def _check_sources(logs: Logs, inputs: Sequence[Input], ends: _Ends) -> None:
         raise _refusal(logs, f"the new one does not read source {dropped[0]}")
 
 
-def _check_target(changed: Changed, kept: dict[str, Any], differs: Sequence[str]) -> None:
-    """Refuse a target whose rows stay and would not fit those to come; one of the whole result is replaced.
-
-    What an older version of the kit has noted lacks the targets: it is taken for the same one.
-    """
-    same = {*kept.get("targets", changed.targets)} & {*changed.targets}
+def _check_target(
+    changed: Query, targets: Sequence[str], kept: dict[str, Any], differs: Sequence[str]
+) -> None:
+    """Refuse a target whose rows stay and would not fit those to come; a whole result is replaced."""
+    same = {*kept.get("targets", targets)} & {*targets}
     if changed.mode == "complete" or not same:
         return
     columns = [list(each) for each in changed.frame.dtypes]
@@ -331,7 +319,7 @@ class Build:
 
     def __init__(
         self,
-        changed: Changed,
+        changed: Query,
         old: Logs,
         inputs: Sequence[Input],
         batches: Sequence[_Ends],
@@ -382,7 +370,7 @@ class Build:
             (made.root / "commits").mkdir()
             made.replace(made.root / "commits" / str(last), "v1\n{}")
         elif first > 0:
-            with in_force(self._changed.frame.sparkSession, _WHOLE_STATES):
+            with in_force(self._changed.spark, _WHOLE_STATES):
                 self._write_plan(made, 0, {})
                 self._run_planned(made)
             _renumber(made.root, first - 1)
@@ -402,7 +390,7 @@ class Build:
             plan_empty_batch(made.again(), following)
 
     def _write_plan(self, made: Logs, number: int, ends: _Ends, watermark: int = 0) -> None:
-        conf = self._changed.frame.sparkSession.conf
+        conf = self._changed.spark.conf
         texts = {place: ends.get(each.log) or "-" for each in self._inputs for place in each.places}
         query = {
             "batchWatermarkMs": watermark,

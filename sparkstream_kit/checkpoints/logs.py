@@ -603,9 +603,10 @@ def at_hand(checkpoint: Place) -> Iterator[Logs]:
             for part in _COPIED:
                 checkpoint.bring(part, Path(copy))
         except OSError as err:
+            cause = innermost_cause(err.__cause__ or err)
             raise InvalidInputError(
-                f"checkpoint {checkpoint} cannot be read ({err}); correct the path, or put back what is "
-                "damaged from a backup, or start anew on another checkpoint"
+                f"checkpoint {checkpoint} cannot be read ({cause}); correct the path, or put the "
+                "file back from a backup, or start anew on another checkpoint"
             ) from err
         try:
             yield Logs(Path(copy), checkpoint)
