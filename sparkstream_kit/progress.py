@@ -65,7 +65,6 @@ class _Drops:
         keeps: whether an aggregation gets rows of another operator with state, and so of earlier batches.
         places: in how many groups of an aggregation a row is at most.
         window: start, slide and length in microseconds, if the only aggregation is over such windows.
-        former: whether a batch drops by the watermark of the batch before it, as Spark does.
     """
 
     watermarks: int
@@ -73,7 +72,6 @@ class _Drops:
     keeps: bool
     places: int
     window: tuple[int, int, int] | None
-    former: bool
 
     def bound(self, watermark: int) -> int:
         """Return the time before which a row must be to be dropped, in microseconds."""
@@ -100,7 +98,6 @@ def drops(frame: DataFrame | None) -> _Drops | None:
     plain = (
         len(groups) == 1 and len(windows) == 1 and re.findall(r"(\S+)#\d+-T\d+ms", groups[0]) == ["window"]
     )
-    multiple = frame.sparkSession.conf.get("spark.sql.streaming.statefulOperator.allowMultiple", "true")
     # Of windows in a form that is not known, a row may be in several.
     unknown = not windows and any(re.search(r"(?<!session_)\bwindow#", group) for group in groups)
     multiplies = unknown or _MULTIPLIES.search(plan) is not None
@@ -112,7 +109,6 @@ def drops(frame: DataFrame | None) -> _Drops | None:
         or (multiplies and len(_SOURCE.findall(plan)) > 1),
         places=math.prod(-(-length // slide) for _, slide, length in windows),
         window=windows[0] if plain else None,
-        former=multiple != "false",
     )
 
 
@@ -297,8 +293,9 @@ class QuerySummary:
         """Return what was dropped, and set aside, because it came too late, with one more batch."""
         first, own = (epoch_microseconds(progress.eventTime.get(name)) for name in ("min", "watermark"))
         follows = self.last_batch is not None and progress.batchId == self.last_batch + 1
-        is_former = follows and self.drops is not None and self.drops.former
-        mark = self.watermark if is_former and self.watermark is not None else own or 0
+        # Spark drops by the watermark of the batch before.
+        former = self.watermark if follows and self.drops is not None else None
+        mark = (own if former is None else former) or 0
         least, most = _rows_late(progress, self.drops, mark)
         before = 0 if self.late_rows is None else self.late_rows_at_most
         counted: dict[str, Any] = {

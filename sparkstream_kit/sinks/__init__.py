@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     from sparkstream_kit.connectors.mongodb import mongodb
     from sparkstream_kit.connectors.sql import sql_table
     from sparkstream_kit.sinks.base import Sink
-    from sparkstream_kit.sinks.batches import by_watermark, fan_out, foreach_batch, snapshot
+    from sparkstream_kit.sinks.batches import by_watermark, fan_out, foreach_batch, latest, snapshot
     from sparkstream_kit.sinks.builtin import console, files, memory, table
     from sparkstream_kit.sinks.directories import batch_files
-    from sparkstream_kit.sinks.last_result import latest
 
 __all__ = [
     "Sink",
@@ -49,9 +48,8 @@ __getattr__ = attributes(
         "sparkstream_kit.connectors.mongodb": ["mongodb"],
         "sparkstream_kit.connectors.sql": ["sql_table"],
         "sparkstream_kit.sinks.base": ["Sink"],
-        "sparkstream_kit.sinks.batches": ["by_watermark", "fan_out", "foreach_batch", "snapshot"],
+        "sparkstream_kit.sinks.batches": ["by_watermark", "fan_out", "foreach_batch", "latest", "snapshot"],
         "sparkstream_kit.sinks.builtin": ["console", "files", "memory", "table"],
         "sparkstream_kit.sinks.directories": ["batch_files"],
-        "sparkstream_kit.sinks.last_result": ["latest"],
     },
 )
