@@ -91,11 +91,18 @@ def check_free(location: Place) -> None:
     """Refuse a checkpoint that `lock` would not lock; nothing is made.
 
     Raises:
-        InvalidInputError: a query uses it, or it cannot be looked into.
+        InvalidInputError: a query uses it, or the folder cannot be written.
     """
     root = location.folder
     if root is None:
         return
+    above = (root / KIT, root, *root.parents)
+    there = next(each for each in above if os.path.exists(each))  # noqa: PTH110 - not allowed to look: no
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise InvalidInputError(
+            f"checkpoint {location} cannot be written: {there} is no folder that this user may write to; "
+            "give another folder"
+        )
     try:
         user = user_of(root)
     except OSError as err:

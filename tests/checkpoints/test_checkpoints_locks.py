@@ -134,7 +134,10 @@ def test_a_lock_of_another_python_in_this_jvm_is_not_lost_by_looking(spark, tmp_
 
 def test_a_folder_that_cannot_be_written_is_refused(spark, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(InvalidInputError, match="file cannot be locked: .*; give another folder"):
+    with pytest.raises(
+        InvalidInputError,
+        match="cannot be written: .*/file is no folder that this user may write to",
+    ):
         lock(spark, locate(spark, tmp_path / "file"), "one")
     (tmp_path / "sparkstream-kit" / "lock").mkdir(parents=True)
     with pytest.raises(InvalidInputError, match="cannot be locked: .*Is a directory.*; give another folder"):

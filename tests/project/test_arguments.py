@@ -437,7 +437,7 @@ def test_a_stream_is_not_split_into_streams(things):
 
 def test_a_file_is_no_checkpoint(things, tmp_path):
     (tmp_path / "file").touch()
-    refused = f"checkpoint {tmp_path}/file cannot be locked: Not a directory; give another folder"
+    refused = f"checkpoint {tmp_path}/file cannot be written: {tmp_path}/file is no folder"
     with pytest.raises(InvalidInputError, match=refused):
         start(things["frame"], sinks.memory("file"), checkpoint=tmp_path / "file")
 
