@@ -291,10 +291,10 @@ def _starting(asked: _Asked) -> Iterator[None]:
 
 def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False, **guarding: Any) -> StreamingQuery:
     frame, sink, name = asked.frame, asked.sink, asked.name
-    location, spark, notes = asked.location, frame.sparkSession, rewind_notes(sink)
-    writes = {"targets": list(sink.writes_to), "columns": [list(each) for each in frame.dtypes]}
-    guarding |= {"rewind_notes": notes, "writes": writes}
-    with guard(frame, location, name, asked.mode, **guarding) as guarded:
+    location, spark = asked.location, frame.sparkSession
+    columns = [list(each) for each in frame.dtypes]
+    writes = {"sinks": rewind_notes(sink), "targets": list(sink.writes_to), "columns": columns}
+    with guard(frame, location, name, asked.mode, writes=writes, **guarding) as guarded:
         if guarded.logs is not None:
             trigger = _last_batch(asked, guarded.logs, trigger, plan=drain)
         realtime = sink.realtime if "realTime" in trigger else None

@@ -318,17 +318,17 @@ def test_run_stops_its_context_also_when_it_raises(spark, tmp_path):
             dstreams.run(ssc, run_for=-1)
 
 
-def test_a_port_that_nobody_listens_on_ends_the_run(spark):
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        ("127.0.0.1", "nothing listens on 127.0.0.1:1"),
+        ("no-such-host.invalid", "unknown host no-such-host.invalid; correct the name"),
+    ],
+)
+def test_a_server_that_cannot_be_reached_ends_the_run(spark, host, said):
     with dstreams.streaming_context(spark, 0.5) as ssc:
-        ssc.socketTextStream("127.0.0.1", 1).foreachRDD(lambda rdd: None)
-        with pytest.raises(InputUnavailable, match="nothing listens on 127.0.0.1:1"):
-            dstreams.run(ssc, run_for=60)
-
-
-def test_a_host_that_is_not_known_ends_the_run(spark):
-    with dstreams.streaming_context(spark, 0.5) as ssc:
-        ssc.socketTextStream("no-such-host.invalid", 1).foreachRDD(lambda rdd: None)
-        with pytest.raises(InputUnavailable, match="unknown host no-such-host.invalid; correct the name"):
+        ssc.socketTextStream(host, 1).foreachRDD(lambda rdd: None)
+        with pytest.raises(InputUnavailable, match=said):
             dstreams.run(ssc, run_for=60)
 
 

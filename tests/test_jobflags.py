@@ -445,7 +445,9 @@ def test_an_error_of_spark_is_its_innermost_cause_on_one_line(spark, monkeypatch
         assert re.fullmatch(line + "\n", capsys.readouterr().err), line
 
 
-@pytest.mark.parametrize("error", [KeyError("a bug"), ConnectionRefusedError("of the job's own")])
+@pytest.mark.parametrize(
+    "error", [KeyError("a bug"), ConnectionRefusedError("of the job's own"), BrokenPipeError()]
+)
 def test_a_bug_keeps_its_trace(error):
     with pytest.raises(type(error)) as raised:
         ends(error)
@@ -476,11 +478,6 @@ def test_a_reader_that_goes_as_head_does_is_no_error(tmp_path):
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
-
-
-def test_another_broken_pipe_is_a_bug():
-    with pytest.raises(BrokenPipeError):
-        ends(BrokenPipeError())
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])

@@ -194,7 +194,7 @@ def test_random_splits_and_orders_give_what_static_frames_give(spark, how):
     )
 
 
-def test_two_streams_without_a_watermark_or_a_bound_are_refused_with_the_fix(stream):
+def test_two_streams_without_a_watermark_or_a_bound_are_refused_with_the_fix(spark, stream):
     left, right = split(stream(EVENTS).to_df())
     plain_right = stream("key STRING, r_at TIMESTAMP, moved_at TIMESTAMP, r_n INT").to_df()
     names: dict[str, Any] = {"on": "key", "left_time": "l_at", "right_time": "r_at", "within": "5 minutes"}
@@ -216,20 +216,15 @@ def test_two_streams_without_a_watermark_or_a_bound_are_refused_with_the_fix(str
     assert refused(left_time="l_att") == "left: there is no column l_att; did you mean l_at?"
     assert refused(how="outer").startswith("unknown how of joins.within() outer")
     assert refused(on="k").startswith("left has no column k")
+    _, static = split(spark.createDataFrame([], EVENTS))
+    said = "right does not stream; read it with spark.readStream, or use joins.with_table"
+    assert refused(static) == f"joins.within(): {said}"
     renamed = right.withColumnRenamed("r_n", "l_n")
     assert refused(renamed).startswith("column l_n is in left and in right; rename one of them: right.")
     marked = [frame.withColumn("_reason", F.lit("")) for frame in (left, right)]
     clash = "column _reason is in left and in right; join the good rows: quarantine.good_rows(right)"
     with pytest.raises(InvalidInputError, match=re.escape(clash)):
         joins.within(*marked, **names)
-
-
-def test_a_stream_within_a_bound_of_a_static_frame_is_refused(spark, stream):
-    left, _ = split(stream(EVENTS).to_df())
-    _, right = split(spark.createDataFrame([], EVENTS))
-    said = "right does not stream; read it with spark.readStream, or use joins.with_table"
-    with pytest.raises(InvalidInputError, match=said):
-        joins.within(left, right, on="key", left_time="l_at", right_time="r_at", within="5 minutes")
 
 
 @pytest.mark.slow

@@ -708,14 +708,6 @@ def test_a_query_that_spark_begins_and_then_refuses_does_not_run_on(spark):
     assert not [query for query in spark.streams.active if query.name == "my table"]
 
 
-def test_run_works_outside_the_main_thread(words, until):
-    done: list[str] = []
-    query = start(words, sinks.memory("threaded"), mode="complete", availableNow=True)
-    threading.Thread(target=lambda: done.append(run(query).ended_by)).start()
-    until(lambda: done)
-    assert done == ["end of input"]
-
-
 def test_what_a_file_source_hides_is_logged_and_in_the_summary(line, folder, tmp_path, caplog):
     def change(_):
         (folder / "0.txt").write_text("a\nb\n")

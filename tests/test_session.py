@@ -222,16 +222,6 @@ def plain(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_the_profile_of_a_local_master_is_local(plain):
-    seen, _ = plain
-    assert seen["local"] == {
-        "spark.master": "local[*]",
-        "spark.app.name": "plain",
-        "spark.sql.shuffle.partitions": "2",
-    }
-
-
-@pytest.mark.slow
 def test_the_profile_of_any_other_master_is_cluster(tmp_path):
     # Its output is not looked at: the cluster's own processes log an error now and then as they end.
     seen, _ = run([sys.executable], tmp_path, CLUSTER)
@@ -268,14 +258,14 @@ def test_the_log_is_quiet_from_the_start_where_the_launch_has_a_local_master(tmp
 
 
 @pytest.mark.slow
-def test_workers_run_the_drivers_python(plain):
-    seen, _ = plain
-    assert seen["worker"] == [seen["python"]]
-
-
-@pytest.mark.slow
-def test_python_is_quiet(plain):
+def test_python_is_quiet_and_has_the_profile_local_and_its_own_python(plain):
     seen, lines = plain
+    assert seen["local"] == {
+        "spark.master": "local[*]",
+        "spark.app.name": "plain",
+        "spark.sql.shuffle.partitions": "2",
+    }
+    assert seen["worker"] == [seen["python"]]
     assert seen["division"] == "DIVIDE_BY_ZERO"
     assert lines == ["python begins", "python ends"]
     assert seen["warned"] == []
@@ -298,15 +288,14 @@ seen["settings"] = settings(
 )
 
 
-@pytest.fixture(scope="module")
-def submitted(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("submitted")
-    return run(["spark-submit", "--conf", "spark.sql.shuffle.partitions=7"], folder, SUBMITTED)
-
-
 @pytest.mark.slow
-def test_under_spark_submit_launch_beats_conf_beats_profile(submitted):
-    seen, _ = submitted
+def test_under_spark_submit_launch_beats_conf_beats_profile_and_python_is_quiet(tmp_path):
+    seen, lines = run(["spark-submit", "--conf", "spark.sql.shuffle.partitions=7"], tmp_path, SUBMITTED)
+    begin = lines.index("python begins")
+    assert seen["division"] == "DIVIDE_BY_ZERO"
+    assert lines[begin:] == ["python begins", "python ends"]
+    assert not [line for line in lines if " INFO " in line]
+    assert begin <= 12
     assert seen["settings"] == {
         "spark.master": "local[2]",  # conf: the local[*] is Spark's own
         "spark.app.name": "submitted",  # as is the name of the script
@@ -321,16 +310,6 @@ def test_under_spark_submit_launch_beats_conf_beats_profile(submitted):
     )
     assert memory.startswith("WARNING conf spark.driver.memory=700m is not in force: the JVM must know it")
     assert seen["worker"] == [seen["python"]]
-
-
-@pytest.mark.slow
-def test_spark_submit_is_quiet_from_the_first_line_of_python(submitted):
-    seen, lines = submitted
-    begin = lines.index("python begins")
-    assert seen["division"] == "DIVIDE_BY_ZERO"
-    assert lines[begin:] == ["python begins", "python ends"]
-    assert not [line for line in lines if " INFO " in line]
-    assert begin <= 12
 
 
 # --- no Java

@@ -46,7 +46,7 @@ from sparkstream_kit.errors import InvalidInputError, innermost_cause
 from sparkstream_kit.profiles import STATE_STORE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
@@ -152,7 +152,6 @@ def guard(
     name: str,
     mode: str,
     *,
-    rewind_notes: Sequence[str] = (),
     writes: Mapping[str, Any] | None = None,
     allow_changed_query: bool = False,
     moved: Mapping[str | Path, str | Path] | None = None,
@@ -178,8 +177,8 @@ def guard(
         checkpoint: the folder; without one there is nothing to guard.
         name: the query's name.
         mode: its output mode.
-        rewind_notes: what each of its sinks makes of a rewind, to be noted for `checkpoints.rewind`.
-        writes: to where it writes which columns, to be noted for `start(…, continues=…)`.
+        writes: what is to be noted of its sinks: for `checkpoints.rewind` what each makes of it, and for
+            `start(…, continues=…)` to where which columns are written.
         allow_changed_query: go on although a different query wrote the checkpoint, and note the new one.
         moved: folders of input files that have moved since, as {old: new}.
         dry_run: lock nothing, and change nothing.
@@ -217,7 +216,7 @@ def guard(
                 _log.warning("%s", line)
 
             def note() -> None:
-                noted = {**query.described, **known, "sinks": list(rewind_notes), **(writes or {})}
+                noted = {**query.described, **known, **(writes or {})}
                 if noted != kept:
                     write_note(checkpoint, noted)
 

@@ -624,19 +624,11 @@ def of_batch(checkpoint: Place, number: int) -> Iterator[Logs]:
     if checkpoint.folder is not None:
         yield Logs(checkpoint.folder)
         return
-
-    def bring(name: str) -> None:
-        if (text := checkpoint.read(name)) is not None:
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / name).write_text(text, "utf-8")
-
     with tempfile.TemporaryDirectory(prefix="sparkstream-checkpoint-") as made:
         root = Path(made)
-        for name in (
-            *(f"offsets/{each}" for each in (number - 1, number) if each >= 0),
-            f"{_QUERY}/part-kit",
-        ):
-            bring(name)  # the last one knows the names of the sources
+        for each in range(max(number - 1, 0), number + 1):
+            checkpoint.bring(f"offsets/{each}", root)
+        checkpoint.bring(f"{_QUERY}/part-kit", root)  # it knows the names of the sources
         for source in checkpoint.names("sources"):
             (root / "sources" / source).mkdir(parents=True)
             for name in checkpoint.names(f"sources/{source}"):
@@ -646,5 +638,5 @@ def of_batch(checkpoint: Place, number: int) -> Iterator[Logs]:
         for log, last in found.until(number).items():
             for entry, file in found.entries(f"sources/{log}").items():
                 if before.get(log, -1) < entry <= last:
-                    bring(f"sources/{log}/{file.name}")
+                    checkpoint.bring(f"sources/{log}/{file.name}", root)
         yield found

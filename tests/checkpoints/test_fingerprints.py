@@ -119,11 +119,6 @@ CHANGES: dict[str, tuple[Build, Build, str]] = {
         lambda s: sales(s).groupBy("State").agg(F.sum("n").alias("total")),
         "computes sum(n) AS total; the checkpoint's query computes sum(Amount) AS total",
     ),
-    "aggregate": (
-        totals,
-        lambda s: sales(s).groupBy("State").agg(F.max("Amount").alias("total")),
-        "max(Amount)",
-    ),
     "filter below": (
         totals,
         lambda s: summed(sales(s).where("n > 1")),
