@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -96,35 +97,11 @@ def test_an_unknown_name_without_a_near_one_gets_all_that_are_known():
         reject_unknown("mode", ["append", "zzz"], ["update", "append"])
 
 
-class _CircleError(Exception):
-    """Its cause is another one, whose cause it is."""
-
-    def __init__(self, text):
-        super().__init__(text)
-        self._cause: _CircleError | None = None
-
-
-class _OfJavaError(Exception):
-    class _origin:  # noqa: N801 - as PySpark calls it
-        @classmethod
-        def getCause(cls):
-            return cls
-
-        @staticmethod
-        def getMessage():
-            return "no room"
-
-        @staticmethod
-        def getClass():
-            return _OfJavaError._origin
-
-        @staticmethod
-        def getSimpleName():
-            return "IOException"
-
-
 def test_a_circle_of_causes_has_an_end():
-    first, second = _CircleError("one"), _CircleError("two")
-    first._cause, second._cause = second, first  # noqa: SLF001 - PySpark's own name
-    assert innermost_cause(first) in {"_CircleError: one", "_CircleError: two"}
-    assert innermost_cause(_OfJavaError()) == "IOException: no room"
+    first, second, of_java = ValueError("one"), ValueError("two"), ValueError("of PySpark")
+    vars(first)["_cause"], vars(second)["_cause"] = second, first  # PySpark's own name
+    assert innermost_cause(first) in {"ValueError: one", "ValueError: two"}
+    java = SimpleNamespace(getMessage=lambda: "no room", getSimpleName=lambda: "IOException")
+    java.getClass = java.getCause = lambda: java
+    vars(of_java)["_origin"] = java
+    assert innermost_cause(of_java) == "IOException: no room"
